@@ -1,0 +1,491 @@
+"""The vocabulary: every event and command that crosses a topic, one msgspec type each.
+
+On the wire each is a CloudEvents 1.0 structured-mode JSON document (``Envelope``). ``docs/asyncapi.json`` and the JSON
+Schemas beside it are generated from these types; a test fails when they are stale. Rules of evolution: a field is
+added with a default, never renamed or removed; unknown fields are ignored; an unknown type is counted and skipped; a
+type with a higher version than ``TYPES`` knows goes to the dead letters.
+
+Personal data never appears here: parties are ids, texts and proofs are references that intake keeps.
+
+All times are aware UTC datetimes of business time (``shared.clock``) unless a name ends in ``_wall``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from enum import StrEnum
+from functools import cache
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+Id = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
+"""An identifier of ours or of an upstream: printable, bounded, safe in a topic key, a URL and a log line."""
+
+RightType = Literal["trademark", "copyright", "design", "utility_model", "invention", "geographical_indication"]
+Role = Literal["holder", "seller", "reviewer", "operator", "upstream", "system"]
+Lane = Literal["express", "standard", "bulk"]
+"""Priority at the door and tier in metrics: good faith, everyone else, over quota or unregistered."""
+
+
+class State(StrEnum):
+    """Where an item is in its life cycle (domain.md, "The lifecycle of a claim item")."""
+
+    RECEIVED = "RECEIVED"
+    DUPLICATE = "DUPLICATE"
+    LINK_INVALID = "LINK_INVALID"
+    NEEDS_INFO = "NEEDS_INFO"
+    LAPSED = "LAPSED"
+    UNDER_REVIEW = "UNDER_REVIEW"
+    REJECTED = "REJECTED"
+    NOTIFIED = "NOTIFIED"
+    UPHELD = "UPHELD"
+    UPHELD_BY_DEFAULT = "UPHELD_BY_DEFAULT"
+    COUNTERED = "COUNTERED"
+    HOLDER_RESPONSE = "HOLDER_RESPONSE"
+    PLATFORM_REVIEW = "PLATFORM_REVIEW"
+    UPHELD_AFTER_COUNTER = "UPHELD_AFTER_COUNTER"
+    RESTORED = "RESTORED"
+    LITIGATION = "LITIGATION"
+    WITHDRAWN = "WITHDRAWN"
+    SUSPENDED = "SUSPENDED"
+
+
+class Envelope(Struct, kw_only=True, omit_defaults=True):
+    """CloudEvents 1.0 with the extensions ``partitionkey``, ``correlationid`` (the claim) and ``causationid``."""
+
+    specversion: Literal["1.0"] = "1.0"
+    id: Annotated[str, Meta(min_length=1, max_length=200)]
+    source: Annotated[str, Meta(min_length=1, max_length=200)]
+    type: Annotated[str, Meta(min_length=1, max_length=120)]
+    subject: str | None = None
+    time: dt.datetime | None = None
+    datacontenttype: str = "application/json"
+    partitionkey: str | None = None
+    correlationid: str | None = None
+    causationid: str | None = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+    def __post_init__(self) -> None:
+        if self.time is not None and self.time.tzinfo is None:
+            raise ValueError("time: needs a time zone (RFC 3339, for example 2026-11-24T12:00:00Z)")
+
+
+class Data(Struct, frozen=True, omit_defaults=True):
+    """Base of all event data. ``omit_defaults`` keeps records small; readers fill the defaults in again."""
+
+
+# ---------------------------------------------------------------------------------------------- intake.events, by listing
+
+
+class ItemSubmitted(Data, kw_only=True):
+    """One listing x one right x one reason of an accepted claim. From intake."""
+
+    item: Id
+    claim: Id
+    claim_size: int
+    listing: Id
+    on_site: bool = True
+    """False: the link is not a listing of this site; ``listing`` is then a digest of the link."""
+    complainant: Id
+    """Account that files (an agent, or the principal itself)."""
+    principal: Id
+    """Owner of the right."""
+    right: Id
+    right_type: RightType
+    right_status: Literal["active", "expired", "lost", "pending"] = "active"
+    reason: Id
+    profile: Id
+    policy: Id
+    """Version of the policy that the item is handled under, for all its life."""
+    lane: Lane = "standard"
+    good_faith: bool = False
+    identity_verified: bool = False
+    authority: Literal["owner", "authorised", "missing"] = "missing"
+    materials: tuple[Id, ...] = ()
+    """Kinds of proof on file by reference, e.g. ``ownership``, ``statement``."""
+    accepted_at: dt.datetime
+
+
+class Command(Data, kw_only=True):
+    """A request of a party about one item; in time when ``accepted_at <= deadline``, however late it is read."""
+
+    command: Id
+    item: Id
+    claim: Id
+    listing: Id
+    by: Id
+    """Account that asks."""
+    role: Role
+    accepted_at: dt.datetime
+
+
+class AddInformation(Command, kw_only=True):
+    """Row 5: the complainant adds what was missing."""
+
+    identity_verified: bool = False
+    authority: Literal["owner", "authorised", "missing"] = "missing"
+    right_status: Literal["active", "expired", "lost", "pending"] = "active"
+    materials: tuple[Id, ...] = ()
+
+
+class Withdraw(Command, kw_only=True):
+    """Row 18."""
+
+    ground: Literal["error", "settled", "licensed"]
+
+
+class Accept(Command, kw_only=True):
+    """Row 8: the seller accepts the takedown."""
+
+
+class Counter(Command, kw_only=True):
+    """Row 10: the seller's counter-notification; ``materials`` are the kinds of element that it brings."""
+
+    materials: tuple[Id, ...] = ()
+
+
+class Respond(Command, kw_only=True):
+    """Rows 13 and 14: the holder accepts or rejects the counter."""
+
+    accept: bool
+
+
+class ReportAction(Command, kw_only=True):
+    """Row 16: a court or authority action was filed; ``proof`` refers to a document."""
+
+    proof: Id | None = None
+
+
+class ReportResult(Command, kw_only=True):
+    """Row 21."""
+
+    outcome: Literal["holder", "seller", "ended"]
+    proof: Id | None = None
+
+
+class Decide(Command, kw_only=True):
+    """Rows 6, 7, 12 and 17: a reviewer's decision.
+
+    ``uphold``/``refuse`` under review, ``complete``/``incomplete`` on a counter, ``uphold``/``restore`` on platform review.
+    """
+
+    decision: Literal["uphold", "refuse", "complete", "incomplete", "restore"]
+    code: Id | None = None
+    """Reason code of a refusal (policy: ``refusals``)."""
+
+
+class ChangeRight(Command, kw_only=True):
+    """Row 22: the right (or the authorisation) behind an item changed; by ``system``."""
+
+    status: Literal["active", "expired", "lost", "unauthorised"]
+
+
+class Watermark(Data, kw_only=True):
+    """All commands accepted up to ``upto`` have been published on this partition before this record."""
+
+    upto: dt.datetime
+
+
+# ---------------------------------------------------------------------------------------- verification.events, by listing
+
+
+class ItemChanged(Data, kw_only=True):
+    """The item after a change: its whole public state, so that a reader folds by taking the highest ``revision``."""
+
+    item: Id
+    claim: Id
+    claim_size: int
+    listing: Id
+    seller: Id | None = None
+    complainant: Id
+    principal: Id
+    right: Id
+    right_type: RightType
+    reason: Id
+    severity: Literal["general", "serious"] = "general"
+    profile: Id
+    policy: Id
+    lane: Lane = "standard"
+    revision: int
+    """1 for the item's first event, then +1 each: no gaps, no forks."""
+    state: State
+    previous: State | None = None
+    """State before; None at the item's first event."""
+    via: tuple[State, ...] = ()
+    """States passed through in the same instant, in order."""
+    rule: Id
+    """Row of the transition table that fired, e.g. ``7-upheld-prima-facie``."""
+    command: Id | None = None
+    """Command that was applied by this change."""
+    by: Role = "system"
+    code: Id | None = None
+    missing: tuple[Id, ...] = ()
+    """Elements that are missing (NEEDS_INFO, or a counter sent back)."""
+    original: Id | None = None
+    """The item that this one duplicates."""
+    held: bool = False
+    """The item has a hold on the listing."""
+    upheld: bool = False
+    """A violation is in force: the seller's window lapsed, the seller accepted, or the counter failed."""
+    settled: bool = False
+    """No timer is running."""
+    received_at: dt.datetime
+    noticed_at: dt.datetime | None = None
+    """When the seller's notice was sent: the seller's window begins here."""
+    due: dt.datetime | None = None
+    """Next deadline."""
+    sla_due: dt.datetime | None = None
+    handled_at: dt.datetime | None = None
+    sla: Literal["met", "missed"] | None = None
+    """Set once, at the earlier of handled and deadline."""
+    counter_round: int = 0
+
+
+class CommandRefused(Data, kw_only=True):
+    """The owner of the item refused a command. Nothing changed."""
+
+    command: Id
+    item: Id
+    claim: Id
+    listing: Id
+    code: Id
+    detail: str
+    """Why, and how to cure it, in English; without personal data."""
+
+
+# ---------------------------------------------------------------------------------------- notification.events, by listing
+
+
+class NoticeSent(Data, kw_only=True):
+    """A message that starts a window was handed to the party's channel: the window of this item begins at ``sent_at``."""
+
+    item: Id
+    claim: Id
+    listing: Id
+    message: Id
+    kind: Literal["seller_notice", "counter_forwarded", "counter_defect", "info_request"]
+    revision: int
+    """Revision of the item that the message told of; a window belongs to that revision's state."""
+    sent_at: dt.datetime
+
+
+class MessageSent(Data, kw_only=True):
+    """A message to one party about a claim was handed over (one a message, keyed by its first item's listing)."""
+
+    message: Id
+    claim: Id
+    party: Id
+    kind: Id
+    items: tuple[Id, ...]
+    channel: Id
+    template: Id
+    version: int
+    digest: str
+    """SHA-256 of the message as sent, hex."""
+    sent_at: dt.datetime
+
+
+# ----------------------------------------------------------------------------------------- enforcement.events, by listing
+
+
+class HoldChanged(Data, kw_only=True):
+    """The marketplace's receipt (or its needlessness: the listing was already down) for one item's hold."""
+
+    item: Id
+    claim: Id
+    listing: Id
+    held: bool
+    action: Id | None = None
+    """Marketplace command that was receipted; None when the listing was already in the wanted state."""
+    result: Literal["done", "unknown_listing"] = "done"
+    at: dt.datetime
+
+
+# ------------------------------------------------------------------- enforcement.violations and enforcement.ledger, by seller
+
+
+class ViolationChanged(Data, kw_only=True):
+    """An item's violation came into force or was undone. Re-keyed by seller for the penalty ledgers."""
+
+    seller: Id
+    claim: Id
+    item: Id
+    listing: Id
+    severity: Literal["general", "serious"]
+    in_force: bool
+    revision: int
+    at: dt.datetime
+
+
+class PenaltyEntered(Data, kw_only=True):
+    """An entry of a seller's penalty ledger; a reversal names the entry that it reverses and has its points negated."""
+
+    seller: Id
+    entry: Id
+    ledger: Literal["general", "serious"]
+    claim: Id
+    points: int
+    kind: Literal["violation", "reversal"]
+    reverses: Id | None = None
+    effective_at: dt.datetime
+    expires_at: dt.datetime
+
+
+class StandingChanged(Data, kw_only=True):
+    """The seller's standing after ledger entries: sums over unexpired, unreversed entries."""
+
+    seller: Id
+    general_points: int
+    serious_strikes: int
+    violations: int
+    """Violations in the last 365 days; two or more make a repeat offender."""
+    at: dt.datetime
+
+
+# ------------------------------------------------------------------------------------ marketplace.*, by listing (the port)
+
+
+class MarketplaceCommand(Data, kw_only=True):
+    """Outward: an action on a listing. Idempotent by ``command``; a lower ``seq`` of the same listing is ignored as done."""
+
+    command: Id
+    listing: Id
+    action: Literal["suspend", "restore", "remove", "lookup"]
+    seq: int = 0
+
+
+class Receipt(Data, kw_only=True):
+    """Inward: the marketplace has carried a command out (``lookup``: has published the listing)."""
+
+    command: Id
+    listing: Id
+    seq: int = 0
+    result: Literal["done", "unknown_listing"] = "done"
+
+
+class Listing(Data, kw_only=True):
+    """Inward, compacted: what a listing is. ``state`` ``unknown``: there is no such listing on this site."""
+
+    listing: Id
+    seller: Id | None = None
+    state: Literal["visible", "suspended", "removed", "ended", "unknown"]
+    title_digest: str | None = None
+    locale: str = "en"
+    entity: Id | None = None
+    """Hashed key of the business behind the seller."""
+
+
+TYPES: dict[str, type[Data]] = {
+    "goodfaith.item.submitted.v1": ItemSubmitted,
+    "goodfaith.command.add_information.v1": AddInformation,
+    "goodfaith.command.withdraw.v1": Withdraw,
+    "goodfaith.command.accept.v1": Accept,
+    "goodfaith.command.counter.v1": Counter,
+    "goodfaith.command.respond.v1": Respond,
+    "goodfaith.command.report_action.v1": ReportAction,
+    "goodfaith.command.report_result.v1": ReportResult,
+    "goodfaith.command.decide.v1": Decide,
+    "goodfaith.command.change_right.v1": ChangeRight,
+    "goodfaith.watermark.v1": Watermark,
+    **{f"goodfaith.item.{state.lower()}.v1": ItemChanged for state in State},
+    "goodfaith.item.handled.v1": ItemChanged,
+    "goodfaith.item.window_opened.v1": ItemChanged,
+    "goodfaith.item.overdue.v1": ItemChanged,
+    "goodfaith.item.reminded.v1": ItemChanged,
+    "goodfaith.command.refused.v1": CommandRefused,
+    "goodfaith.notice.sent.v1": NoticeSent,
+    "goodfaith.message.sent.v1": MessageSent,
+    "goodfaith.hold.changed.v1": HoldChanged,
+    "goodfaith.violation.changed.v1": ViolationChanged,
+    "goodfaith.penalty.entered.v1": PenaltyEntered,
+    "goodfaith.standing.changed.v1": StandingChanged,
+    "goodfaith.marketplace.command.v1": MarketplaceCommand,
+    "goodfaith.marketplace.receipt.v1": Receipt,
+    "goodfaith.marketplace.listing.v1": Listing,
+}
+"""CloudEvents type -> data type. A type not in here is foreign; see ``version_of`` for one that is merely newer."""
+
+COMMANDS: dict[str, type[Command]] = {
+    name.split(".")[2]: kind for name, kind in TYPES.items() if issubclass(kind, Command)
+}
+"""Command name (``counter``) -> data type."""
+
+_envelope = msgspec.json.Decoder(Envelope)
+_encoder = msgspec.json.Encoder()
+
+
+@cache
+def _decoder(kind: type[Data]) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+def decode_envelope(raw: bytes | str) -> Envelope:
+    """Decode the envelope only.
+
+    Raises:
+        msgspec.DecodeError: not JSON, not UTF-8, or not a CloudEvent (ValidationError names the field).
+    """
+    return _envelope.decode(raw)
+
+
+def decode_data(envelope: Envelope) -> Data | None:
+    """Decode the data by the envelope's type; None when the type is unknown to this version of the software.
+
+    Raises:
+        msgspec.ValidationError: naming the field that does not fit.
+        NewerVersion: the type is known, but only in a lower version.
+    """
+    kind = TYPES.get(envelope.type)
+    if kind is None:
+        if is_newer(envelope.type):
+            raise NewerVersion(envelope.type)
+        return None
+    data: Data = _decoder(kind).decode(envelope.data)
+    return data
+
+
+class NewerVersion(ValueError):
+    """A type whose version is above what this version of the software reads."""
+
+
+def is_newer(name: str) -> bool:
+    """Whether ``name`` is a higher version of a type in ``TYPES``."""
+    stem, _, version = name.rpartition(".v")
+    return version.isdigit() and int(version) > 1 and f"{stem}.v1" in TYPES
+
+
+def encode(
+    data: Data,
+    *,
+    id: str,
+    source: str,
+    type: str,
+    subject: str | None,
+    time: dt.datetime,
+    key: str | None,
+    correlation: str | None = None,
+    causation: str | None = None,
+) -> bytes:
+    """Encode an event as a CloudEvents structured-mode JSON document."""
+    # a dict, not Envelope: specversion and datacontenttype are required on the wire though they never vary
+    document: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": id,
+        "source": source,
+        "type": type,
+        "time": time,
+        "datacontenttype": "application/json",
+    }
+    if subject is not None:
+        document["subject"] = subject
+    if key is not None:
+        document["partitionkey"] = key
+    if correlation is not None:
+        document["correlationid"] = correlation
+    if causation is not None:
+        document["causationid"] = causation
+    document["data"] = data
+    return _encoder.encode(document)

@@ -1,0 +1,109 @@
+"""The topics: names, keys, partitions and retention, declared once.
+
+A topic is written by exactly one service. Names get the installation's prefix (``GOODFAITH_TOPIC_PREFIX``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from kafka.admin import KafkaAdminClient, NewTopic
+from kafka.errors import TopicAlreadyExistsError
+from kafka.partitioner.default import murmur2
+
+from shared.settings import Settings
+
+DAY_MS: Final = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as declared.
+
+    Attributes:
+        writer: service that writes it; ``marketplace`` and ``upstream`` are outside.
+        key: what records are keyed by.
+        retention_ms: -1 keeps for ever.
+        compacted: keep the last record of each key instead of deleting by age.
+        broker_time: the broker stamps records (LogAppendTime): the time of right of an upstream's command.
+    """
+
+    name: str
+    writer: str
+    key: str
+    retention_ms: int = 30 * DAY_MS
+    compacted: bool = False
+    broker_time: bool = False
+
+
+INTAKE: Final = Topic("intake.events", "intake", "listing")
+REFUSALS: Final = Topic("inbound.refusals", "intake", "upstream's event id", 14 * DAY_MS)
+VERIFICATION: Final = Topic("verification.events", "verification", "listing")
+ENFORCEMENT: Final = Topic("enforcement.events", "enforcement", "listing")
+VIOLATIONS: Final = Topic("enforcement.violations", "enforcement", "seller")
+LEDGER: Final = Topic("enforcement.ledger", "enforcement", "seller")
+NOTIFICATION: Final = Topic("notification.events", "notification", "listing")
+MARKETPLACE_COMMANDS: Final = Topic("marketplace.commands", "enforcement, verification", "listing")
+MARKETPLACE_RECEIPTS: Final = Topic("marketplace.receipts", "marketplace", "listing")
+MARKETPLACE_LISTINGS: Final = Topic("marketplace.listings", "marketplace", "listing", -1, compacted=True)
+DEAD_LETTERS: Final = Topic("dead-letters", "every service", "the record's own key", 14 * DAY_MS)
+
+TOPICS: Final = (
+    INTAKE,
+    REFUSALS,
+    VERIFICATION,
+    ENFORCEMENT,
+    VIOLATIONS,
+    LEDGER,
+    NOTIFICATION,
+    MARKETPLACE_COMMANDS,
+    MARKETPLACE_RECEIPTS,
+    MARKETPLACE_LISTINGS,
+    DEAD_LETTERS,
+)
+
+
+def inbound(upstream: str) -> Topic:
+    """The topic that one upstream writes its commands to."""
+    return Topic(f"inbound.{upstream}", "upstream", "anything", 14 * DAY_MS, broker_time=True)
+
+
+@lru_cache(maxsize=200_000)
+def partition_of(key: str, partitions: int) -> int:
+    """Partition of a key, as Kafka's default partitioner (murmur2) finds it, so that outside producers agree."""
+    return int(murmur2(key.encode()) & 0x7FFFFFFF) % partitions
+
+
+def create(settings: Settings) -> list[str]:
+    """Create the topics that are missing; returns their names. Existing topics are left as they are.
+
+    Raises:
+        kafka.errors.KafkaError: the broker is not reachable or refuses.
+    """
+    wanted = [*TOPICS, *(inbound(name) for name in settings.upstreams)]
+    admin = KafkaAdminClient(bootstrap_servers=settings.kafka, client_id="goodfaith-topics")
+    try:
+        existing = set(admin.list_topics())
+        missing = [topic for topic in wanted if settings.topic_prefix + topic.name not in existing]
+        created = []
+        for topic in missing:
+            configs = {
+                "retention.ms": str(topic.retention_ms),
+                "cleanup.policy": "compact" if topic.compacted else "delete",
+                "message.timestamp.type": "LogAppendTime" if topic.broker_time else "CreateTime",
+            }
+            if settings.replication >= 3:
+                configs["min.insync.replicas"] = "2"
+            name = settings.topic_prefix + topic.name
+            try:
+                admin.create_topics(
+                    [NewTopic(name, settings.partitions, settings.replication, topic_configs=configs)], timeout_ms=30_000
+                )
+            except TopicAlreadyExistsError:
+                continue
+            created.append(name)
+        return created
+    finally:
+        admin.close()
