@@ -1,0 +1,145 @@
+"""Child processes that outlive their parent and are found again by the next one.
+
+A pid is trusted only while one argument of the process is a marker of ours (it names the stack's state folder), so that
+a pid which the system has given to someone else is never signalled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+# Below the range from which systems take ports for outgoing connections: the port of a killed server stays free until
+# it is started again.
+PORTS = range(20000, 32000)
+
+# Kept so that our own dead children can be reaped; a child of an earlier invocation belongs to init.
+_spawned: dict[int, subprocess.Popen[bytes]] = {}
+
+
+class StackError(Exception):
+    """A part of the local stack could not be started, found or stopped; the message says which and why."""
+
+
+def free_port(taken: Container[int] = ()) -> int:
+    """A loopback TCP port that nobody listens on now and that is not in `taken`.
+
+    Raises:
+        StackError: no port is free.
+    """
+    for port in random.sample(PORTS, 200):
+        if port not in taken and is_free(port):
+            return port
+    raise StackError(f"no free port on 127.0.0.1 between {PORTS.start} and {PORTS.stop}")
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this loopback port now."""
+    with socket.socket() as probe:
+        # as servers do: what a dead server's connections left in TIME_WAIT is no obstacle
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def spawn(argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> int:
+    """Start a process in a session of its own, output appended to `log`; returns its pid."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as out:
+        child = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, cwd=cwd, start_new_session=True
+        )
+    _spawned[child.pid] = child
+    return child.pid
+
+
+def alive(pid: int | None, marker: str) -> bool:
+    """Whether `pid` runs and is ours: one of its arguments is `marker`."""
+    if not pid:
+        return False
+    if (child := _spawned.get(pid)) is not None and child.poll() is not None:
+        del _spawned[pid]
+        return False
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and marker in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+def find(marker: str) -> list[int]:
+    """Pids of all running processes that have `marker` as an argument."""
+    return [
+        p.pid for p in psutil.process_iter(["cmdline"]) if marker in (p.info["cmdline"] or ()) and alive(p.pid, marker)
+    ]
+
+
+def end(pid: int | None, marker: str, *, signal_: signal.Signals = signal.SIGTERM, wait_s: float = 20.0) -> bool:
+    """Signal our process and wait until it is gone; after `wait_s` it gets SIGKILL. False when it was not running.
+
+    Raises:
+        StackError: it is still there 10 s after SIGKILL.
+    """
+    if pid is None or not alive(pid, marker):
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal_)
+    if wait_gone(pid, marker, wait_s):
+        return True
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    if not wait_gone(pid, marker, 10.0):
+        raise StackError(f"process {pid} is still running 10 s after SIGKILL")
+    return True
+
+
+def wait_gone(pid: int, marker: str, wait_s: float) -> bool:
+    """Wait at most `wait_s` seconds until our process is gone."""
+    until = time.monotonic() + wait_s
+    while alive(pid, marker):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def kill_all(processes: Sequence[psutil.Process], wait_s: float = 10.0) -> None:
+    """SIGKILL processes that the caller has made sure are ours, and wait until none runs.
+
+    Raises:
+        StackError: one still runs after `wait_s` seconds.
+    """
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    until = time.monotonic() + wait_s
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # a dead one may wait long for init to take note of it
+            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                if time.monotonic() > until:
+                    raise StackError(f"process {process.pid} is still running {wait_s:.0f} s after SIGKILL")
+                time.sleep(0.01)
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """The last lines of a log, for an error message."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 16_384))
+            text = file.read().decode(errors="replace").splitlines()[-lines:]
+    except FileNotFoundError:
+        text = []
+    return f"\n--- {log} ---\n" + ("\n".join(text) or "(empty)")

