@@ -67,7 +67,6 @@ class Envelope(Struct, kw_only=True, omit_defaults=True):
     causationid: str | None = None
     data: msgspec.Raw = msgspec.Raw(b"null")
 
-
     def __post_init__(self) -> None:
         if self.time is not None and self.time.tzinfo is None:
             raise ValueError("time: needs a time zone (RFC 3339, for example 2026-11-24T12:00:00Z)")
@@ -80,7 +79,7 @@ class Data(Struct, frozen=True, omit_defaults=True):
 # ---------------------------------------------------------------------------------------------- intake.events, by listing
 
 
-class ItemSubmitted(Data, kw_only=True):
+class ItemSubmitted(Data, frozen=True, kw_only=True):
     """One listing x one right x one reason of an accepted claim. From intake."""
 
     item: Id
@@ -109,7 +108,7 @@ class ItemSubmitted(Data, kw_only=True):
     accepted_at: dt.datetime
 
 
-class Command(Data, kw_only=True):
+class Command(Data, frozen=True, kw_only=True):
     """A request of a party about one item; in time when ``accepted_at <= deadline``, however late it is read."""
 
     command: Id
@@ -122,7 +121,7 @@ class Command(Data, kw_only=True):
     accepted_at: dt.datetime
 
 
-class AddInformation(Command, kw_only=True):
+class AddInformation(Command, frozen=True, kw_only=True):
     """Row 5: the complainant adds what was missing."""
 
     identity_verified: bool = False
@@ -131,42 +130,42 @@ class AddInformation(Command, kw_only=True):
     materials: tuple[Id, ...] = ()
 
 
-class Withdraw(Command, kw_only=True):
+class Withdraw(Command, frozen=True, kw_only=True):
     """Row 18."""
 
     ground: Literal["error", "settled", "licensed"]
 
 
-class Accept(Command, kw_only=True):
+class Accept(Command, frozen=True, kw_only=True):
     """Row 8: the seller accepts the takedown."""
 
 
-class Counter(Command, kw_only=True):
+class Counter(Command, frozen=True, kw_only=True):
     """Row 10: the seller's counter-notification; ``materials`` are the kinds of element that it brings."""
 
     materials: tuple[Id, ...] = ()
 
 
-class Respond(Command, kw_only=True):
+class Respond(Command, frozen=True, kw_only=True):
     """Rows 13 and 14: the holder accepts or rejects the counter."""
 
     accept: bool
 
 
-class ReportAction(Command, kw_only=True):
+class ReportAction(Command, frozen=True, kw_only=True):
     """Row 16: a court or authority action was filed; ``proof`` refers to a document."""
 
     proof: Id | None = None
 
 
-class ReportResult(Command, kw_only=True):
+class ReportResult(Command, frozen=True, kw_only=True):
     """Row 21."""
 
     outcome: Literal["holder", "seller", "ended"]
     proof: Id | None = None
 
 
-class Decide(Command, kw_only=True):
+class Decide(Command, frozen=True, kw_only=True):
     """Rows 6, 7, 12 and 17: a reviewer's decision.
 
     ``uphold``/``refuse`` under review, ``complete``/``incomplete`` on a counter, ``uphold``/``restore`` on platform review.
@@ -177,13 +176,13 @@ class Decide(Command, kw_only=True):
     """Reason code of a refusal (policy: ``refusals``)."""
 
 
-class ChangeRight(Command, kw_only=True):
+class ChangeRight(Command, frozen=True, kw_only=True):
     """Row 22: the right (or the authorisation) behind an item changed; by ``system``."""
 
     status: Literal["active", "expired", "lost", "unauthorised"]
 
 
-class Watermark(Data, kw_only=True):
+class Watermark(Data, frozen=True, kw_only=True):
     """All commands accepted up to ``upto`` have been published on this partition before this record."""
 
     upto: dt.datetime
@@ -192,7 +191,7 @@ class Watermark(Data, kw_only=True):
 # ---------------------------------------------------------------------------------------- verification.events, by listing
 
 
-class ItemChanged(Data, kw_only=True):
+class ItemChanged(Data, frozen=True, kw_only=True):
     """The item after a change: its whole public state, so that a reader folds by taking the highest ``revision``."""
 
     item: Id
@@ -244,7 +243,7 @@ class ItemChanged(Data, kw_only=True):
     counter_round: int = 0
 
 
-class CommandRefused(Data, kw_only=True):
+class CommandRefused(Data, frozen=True, kw_only=True):
     """The owner of the item refused a command. Nothing changed."""
 
     command: Id
@@ -259,7 +258,7 @@ class CommandRefused(Data, kw_only=True):
 # ---------------------------------------------------------------------------------------- notification.events, by listing
 
 
-class NoticeSent(Data, kw_only=True):
+class NoticeSent(Data, frozen=True, kw_only=True):
     """A message that starts a window was handed to the party's channel: the window of this item begins at ``sent_at``."""
 
     item: Id
@@ -272,7 +271,7 @@ class NoticeSent(Data, kw_only=True):
     sent_at: dt.datetime
 
 
-class MessageSent(Data, kw_only=True):
+class MessageSent(Data, frozen=True, kw_only=True):
     """A message to one party about a claim was handed over (one a message, keyed by its first item's listing)."""
 
     message: Id
@@ -291,7 +290,7 @@ class MessageSent(Data, kw_only=True):
 # ----------------------------------------------------------------------------------------- enforcement.events, by listing
 
 
-class HoldChanged(Data, kw_only=True):
+class HoldChanged(Data, frozen=True, kw_only=True):
     """The marketplace's receipt (or its needlessness: the listing was already down) for one item's hold."""
 
     item: Id
@@ -307,7 +306,7 @@ class HoldChanged(Data, kw_only=True):
 # ------------------------------------------------------------------- enforcement.violations and enforcement.ledger, by seller
 
 
-class ViolationChanged(Data, kw_only=True):
+class ViolationChanged(Data, frozen=True, kw_only=True):
     """An item's violation came into force or was undone. Re-keyed by seller for the penalty ledgers."""
 
     seller: Id
@@ -320,7 +319,7 @@ class ViolationChanged(Data, kw_only=True):
     at: dt.datetime
 
 
-class PenaltyEntered(Data, kw_only=True):
+class PenaltyEntered(Data, frozen=True, kw_only=True):
     """An entry of a seller's penalty ledger; a reversal names the entry that it reverses and has its points negated."""
 
     seller: Id
@@ -334,7 +333,7 @@ class PenaltyEntered(Data, kw_only=True):
     expires_at: dt.datetime
 
 
-class StandingChanged(Data, kw_only=True):
+class StandingChanged(Data, frozen=True, kw_only=True):
     """The seller's standing after ledger entries: sums over unexpired, unreversed entries."""
 
     seller: Id
@@ -348,7 +347,7 @@ class StandingChanged(Data, kw_only=True):
 # ------------------------------------------------------------------------------------ marketplace.*, by listing (the port)
 
 
-class MarketplaceCommand(Data, kw_only=True):
+class MarketplaceCommand(Data, frozen=True, kw_only=True):
     """Outward: an action on a listing. Idempotent by ``command``; a lower ``seq`` of the same listing is ignored as done."""
 
     command: Id
@@ -357,7 +356,7 @@ class MarketplaceCommand(Data, kw_only=True):
     seq: int = 0
 
 
-class Receipt(Data, kw_only=True):
+class Receipt(Data, frozen=True, kw_only=True):
     """Inward: the marketplace has carried a command out (``lookup``: has published the listing)."""
 
     command: Id
@@ -366,7 +365,7 @@ class Receipt(Data, kw_only=True):
     result: Literal["done", "unknown_listing"] = "done"
 
 
-class Listing(Data, kw_only=True):
+class Listing(Data, frozen=True, kw_only=True):
     """Inward, compacted: what a listing is. ``state`` ``unknown``: there is no such listing on this site."""
 
     listing: Id

@@ -29,9 +29,13 @@ class Settings(BaseSettings):
         description="PostgreSQL URL of this process's own role (each service has its own role and schema).",
     )
     topic_prefix: str = Field(
-        "", pattern=r"^[a-z0-9.-]{0,40}$", description="Prefix of every topic name; lets two installations share one broker."
+        "",
+        pattern=r"^[a-z0-9.-]{0,40}$",
+        description="Prefix of every topic name; lets two installations share one broker.",
     )
-    partitions: int = Field(24, ge=1, le=1000, description="Partitions of every topic keyed by listing or seller. Fixed at creation.")
+    partitions: int = Field(
+        24, ge=1, le=1000, description="Partitions of every topic keyed by listing or seller. Fixed at creation."
+    )
     replication: int = Field(1, ge=1, le=7, description="Replication factor of the topics at creation.")
     upstreams: dict[str, str] = Field(
         default_factory=dict,
@@ -39,50 +43,90 @@ class Settings(BaseSettings):
     )
 
     # the worker's loop
-    batch_max_records: int = Field(1000, ge=1, le=10000, description="Most records in one batch, and so in one database transaction.")
-    poll_ms: int = Field(100, ge=1, le=10000, description="Milliseconds a worker waits for records before it looks at timers and queues.")
-    session_timeout_ms: int = Field(10_000, ge=1000, description="Milliseconds without heartbeat before a worker loses its partitions.")
-    retry_max_s: float = Field(10.0, gt=0, description="Longest pause in seconds between tries after a transient failure.")
+    batch_max_records: int = Field(
+        1000, ge=1, le=10000, description="Most records in one batch, and so in one database transaction."
+    )
+    poll_ms: int = Field(
+        100, ge=1, le=10000, description="Milliseconds a worker waits for records before it looks at timers and queues."
+    )
+    session_timeout_ms: int = Field(
+        10_000, ge=1000, description="Milliseconds without heartbeat before a worker loses its partitions."
+    )
+    retry_max_s: float = Field(
+        10.0, gt=0, description="Longest pause in seconds between tries after a transient failure."
+    )
     timers_per_batch: int = Field(1000, ge=1, description="Most due timers fired in one batch.")
 
     # the door
     http_host: str = Field("127.0.0.1", description="Address that the process's HTTP API listens on.")
     http_port: int = Field(8080, ge=0, le=65535, description="Port of the process's HTTP API (0: any free one).")
-    door_commit_ms: float = Field(4.0, ge=0, le=1000, description="Milliseconds the door collects requests for one commit.")
+    door_commit_ms: float = Field(
+        4.0, ge=0, le=1000, description="Milliseconds the door collects requests for one commit."
+    )
     door_commit_max: int = Field(256, ge=1, le=10000, description="Most requests in one commit of the door.")
     token_ttl_days: int = Field(365, ge=1, description="Days until a bearer token expires.")
-    token_cache_s: float = Field(2.0, ge=0, le=300, description="Seconds a process may trust a token it has looked up; the delay of a revocation.")
+    token_cache_s: float = Field(
+        2.0,
+        ge=0,
+        le=300,
+        description="Seconds a process may trust a token it has looked up; the delay of a revocation.",
+    )
     max_body_bytes: int = Field(1_000_000, ge=1000, description="Largest HTTP request body and Kafka command in bytes.")
-    operator_token: SecretStr | None = Field(None, description="Bearer token of the first operator account, created at migration if given.")
-    internal_token: SecretStr | None = Field(None, description="Secret of the services' internal calls (notification asks intake for contacts).")
-    intake_url: str = Field("http://127.0.0.1:8080", description="Base URL of intake's HTTP API, for the services' internal calls.")
+    operator_token: SecretStr | None = Field(
+        None, description="Bearer token of the first operator account, created at migration if given."
+    )
+    internal_token: SecretStr | None = Field(
+        None, description="Secret of the services' internal calls (notification asks intake for contacts)."
+    )
+    intake_url: str = Field(
+        "http://127.0.0.1:8080", description="Base URL of intake's HTTP API, for the services' internal calls."
+    )
     contact_key: SecretStr | None = Field(
-        None, description="Base64 of the 32-byte key that wraps each subject's own key; contacts are encrypted under the subject's key."
+        None,
+        description="Base64 of the 32-byte key that wraps each subject's own key; contacts are encrypted under the subject's key.",
     )
 
     # admission
-    window_standard: int = Field(4000, ge=1, description="Items under way between door and verification at which standard admission pauses.")
+    window_standard: int = Field(
+        4000, ge=1, description="Items under way between door and verification at which standard admission pauses."
+    )
     window_bulk: int = Field(1000, ge=1, description="Items under way at which bulk admission pauses.")
-    weights: tuple[int, int, int] = Field((8, 3, 1), description="Shares of express, standard and bulk in a contended admission.")
+    weights: tuple[int, int, int] = Field(
+        (8, 3, 1), description="Shares of express, standard and bulk in a contended admission."
+    )
     watermark_ms: int = Field(200, ge=10, description="Milliseconds between watermarks on an idle partition.")
 
     # the marketplace port
-    marketplace: Literal["kafka", "http"] = Field("kafka", description="Adapter by which listing actions reach the marketplace.")
-    marketplace_url: str = Field("http://127.0.0.1:8090", description="Base URL of the marketplace (HTTP adapter; public listing links).")
+    marketplace: Literal["kafka", "http"] = Field(
+        "kafka", description="Adapter by which listing actions reach the marketplace."
+    )
+    marketplace_url: str = Field(
+        "http://127.0.0.1:8090", description="Base URL of the marketplace (HTTP adapter; public listing links)."
+    )
     marketplace_secret: SecretStr | None = Field(None, description="Secret that signs the HTTP adapter's requests.")
-    site_hosts: tuple[str, ...] = Field(("market.example",), description="Host names whose links are listings of this site.")
+    site_hosts: tuple[str, ...] = Field(
+        ("market.example",), description="Host names whose links are listings of this site."
+    )
 
     # notification
     smtp_host: str = Field("127.0.0.1", description="SMTP server for outgoing mail.")
     smtp_port: int = Field(8025, ge=1, le=65535, description="Port of the SMTP server.")
     smtp_from: str = Field("ip-protection@market.example", description="Sender of outgoing mail.")
-    collect_s: float = Field(2.0, ge=0, description="Wall seconds a message waits for further items of its claim before it is sent without them.")
-    send_lease_s: float = Field(60.0, gt=0, description="Wall seconds a sender holds a message before another may take it over.")
+    collect_s: float = Field(
+        2.0,
+        ge=0,
+        description="Wall seconds a message waits for further items of its claim before it is sent without them.",
+    )
+    send_lease_s: float = Field(
+        60.0, gt=0, description="Wall seconds a sender holds a message before another may take it over."
+    )
 
     # observation
     metrics_host: str = Field("127.0.0.1", description="Address of /live, /ready and /metrics (never the public one).")
     metrics_port: int = Field(0, ge=0, le=65535, description="Port of /live, /ready and /metrics (0: any free one).")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["json", "console"] = Field("json", description="JSON lines, or coloured text for people.")
-    instance: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,40}$", description="Name of this worker in logs (default: the process id).")
+    instance: str = Field(
+        "", pattern=r"^[A-Za-z0-9_.-]{0,40}$", description="Name of this worker in logs (default: the process id)."
+    )
     state_dir: Path = Field(Path(".local"), description="Folder of the local stack's state.")

@@ -99,7 +99,8 @@ def create(settings: Settings) -> list[str]:
             name = settings.topic_prefix + topic.name
             try:
                 admin.create_topics(
-                    [NewTopic(name, settings.partitions, settings.replication, topic_configs=configs)], timeout_ms=30_000
+                    [NewTopic(name, settings.partitions, settings.replication, topic_configs=configs)],
+                    timeout_ms=30_000,
                 )
             except TopicAlreadyExistsError:
                 continue

@@ -1,0 +1,97 @@
+"""Roles, schemas and migrations: what an administrator runs before the services start, and again at each upgrade.
+
+Each service has its own role (``goodfaith_<service>``), owns nothing, and may write only in its own schema; event logs are
+insert-only for it. The clock (schema ``platform``) is read-only for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+from alembic import command, context
+from alembic.config import Config
+
+from shared import clock
+
+SERVICES: Final = ("intake", "verification", "enforcement", "notification")
+DEMO: Final = ("marketplace",)
+_LOCK: Final = 0x600DFA17
+
+
+def _folder(service: str) -> Path:
+    root = Path(__file__).resolve().parent.parent
+    return root / ("deploy" if service in DEMO else "services") / service / "migrations"
+
+
+def _admin(admin_url: str) -> sa.Engine:
+    return sa.create_engine(sa.make_url(admin_url).set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT")
+
+
+def migrate(admin_url: str, passwords: Mapping[str, str]) -> None:
+    """Bring the database up to date. Idempotent, and safe to run twice at once.
+
+    Args:
+        admin_url: URL of a role that may create roles and schemas.
+        passwords: by service, the password of its role; services without one keep the password that they have.
+    """
+    engine = _admin(admin_url)
+    with engine.connect() as connection:
+        connection.execute(sa.text("select pg_advisory_lock(:key)"), {"key": _LOCK})
+        connection.exec_driver_sql(clock.DDL)
+        for service in (*SERVICES, *DEMO):
+            if _folder(service).is_dir():
+                _migrate_one(connection, service, passwords.get(service))
+        connection.execute(sa.text("select pg_advisory_unlock(:key)"), {"key": _LOCK})
+    engine.dispose()
+
+
+def _migrate_one(connection: sa.Connection, service: str, password: str | None) -> None:
+    role = f"goodfaith_{service}"
+    exists = connection.execute(
+        sa.text("select exists (select from pg_roles where rolname = :r)"), {"r": role}
+    ).scalar()
+    if not exists:
+        connection.exec_driver_sql(f"create role {role} login")
+    if password is not None:
+        # the server hashes it; format() quotes it
+        statement = connection.execute(
+            sa.text("select format('alter role %I password %L', cast(:r as text), cast(:p as text))"),
+            {"r": role, "p": password},
+        ).scalar_one()
+        connection.exec_driver_sql(statement.replace("%", "%%"))
+    connection.exec_driver_sql(f"create schema if not exists {service}")
+    connection.exec_driver_sql(f"set search_path = {service}, platform")
+    config = Config()
+    config.set_main_option("script_location", str(_folder(service)))
+    config.attributes["connection"] = connection
+    config.attributes["schema"] = service
+    command.upgrade(config, "head")
+    connection.exec_driver_sql("set search_path = default")
+    for statement in (
+        f"grant usage on schema {service}, platform to {role}",
+        f"grant select, insert, update, delete on all tables in schema {service} to {role}",
+        f"grant usage, select on all sequences in schema {service} to {role}",
+        f"grant select on platform.clock to {role}",
+        f"revoke insert, update, delete on {service}.alembic_version from {role}",
+    ):
+        connection.exec_driver_sql(statement)
+    logs = connection.execute(
+        sa.text("select tablename from pg_tables where schemaname = :s and tablename like '%event_log'"), {"s": service}
+    ).scalars()
+    for log in logs:
+        connection.exec_driver_sql(f"revoke update, delete, truncate on {service}.{log} from {role}")
+
+
+def run_env() -> None:
+    """Body of each service's ``migrations/env.py``."""
+    connection: sa.Connection = context.config.attributes["connection"]
+    context.configure(
+        connection=connection,
+        version_table_schema=context.config.attributes["schema"],
+        transaction_per_migration=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()

@@ -1,0 +1,67 @@
+"""The runtime's tables in a service's schema, as first created. Frozen: a change is a new function and a new migration."""
+
+from __future__ import annotations
+
+
+def runtime_v1(prefix: str = "") -> str:
+    """SQL that creates the runtime's tables (in the search path's first schema).
+
+    ``partitions``: one row a partition: who owns it (``epoch`` fences the others), the event log's head and how far it
+    is published, and the watermark. ``cursors``: next offset of each input. ``inbox``: ids applied. ``event_log``: what
+    happened, append-only, hash-chained by partition; audit trail and outbox in one. ``parked``: poison and what waits
+    behind it.
+    """
+    return f"""
+create table {prefix}partitions (
+    partition int primary key,
+    epoch bigint not null default 0,
+    owner text not null default '',
+    seq bigint not null default 0,
+    hash text not null default '',
+    published_upto bigint not null default 0,
+    watermark timestamptz
+) with (fillfactor = 50);
+create table {prefix}cursors (
+    topic text not null,
+    partition int not null,
+    next_offset bigint not null,
+    primary key (topic, partition)
+) with (fillfactor = 50);
+create table {prefix}inbox (
+    event_id text collate "C" primary key,
+    received_wall timestamptz not null default now()
+);
+create index {prefix}inbox_received on {prefix}inbox using brin (received_wall);
+create table {prefix}event_log (
+    partition int not null,
+    seq bigint not null,
+    topic text not null,
+    key text not null,
+    target int not null,
+    type text not null,
+    claim text,
+    recorded_wall timestamptz not null default now(),
+    payload text not null,
+    hash text not null,
+    primary key (partition, seq)
+);
+create index {prefix}event_log_claim on {prefix}event_log (claim) where claim is not null;
+create index {prefix}event_log_recorded on {prefix}event_log using brin (recorded_wall);
+create table {prefix}parked (
+    id bigint generated always as identity primary key,
+    partition int not null,
+    key text not null,
+    topic text not null,
+    "offset" bigint not null,
+    event_id text,
+    type text,
+    headers text,
+    value bytea not null,
+    error text not null,
+    count int not null default 1,
+    state text not null default 'parked' check (state in ('parked', 'replay', 'done')),
+    parked_wall timestamptz not null default now(),
+    changed_wall timestamptz not null default now()
+);
+create index {prefix}parked_open on {prefix}parked (partition, key, id) where state <> 'done';
+"""

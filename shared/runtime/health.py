@@ -1,0 +1,74 @@
+"""/live, /ready and /metrics of a process, on a port that is never the public one."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from shared.settings import Settings
+
+
+class Health:
+    """What the process says of itself.
+
+    Live: the loop came round within ``stuck_after_s``. Ready: it has said so by ``ready()`` (partitions joined, port open).
+    """
+
+    def __init__(self, process: str, stuck_after_s: float = 120.0) -> None:
+        self.process = process
+        self.details: dict[str, object] = {}
+        self._stuck_after_s = stuck_after_s
+        self._progress = time.monotonic()
+        self._ready = False
+
+    def progress(self) -> None:
+        """The loop came round."""
+        self._progress = time.monotonic()
+
+    def ready(self, ready: bool = True) -> None:
+        """The process can do its work now (or no longer)."""
+        self._ready = ready
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the last progress."""
+        return time.monotonic() - self._progress
+
+    def answer(self, path: str) -> tuple[int, bytes, str]:
+        """(status, body, content type) of a path."""
+        if path == "/metrics":
+            return 200, generate_latest(), CONTENT_TYPE_LATEST
+        if path in ("/live", "/ready"):
+            good = (
+                self.age_s < self._stuck_after_s
+                if path == "/live"
+                else self._ready and self.age_s < self._stuck_after_s
+            )
+            body = {"process": self.process, "ok": good, "progress_age_s": round(self.age_s, 3), **self.details}
+            return 200 if good else 503, json.dumps(body).encode(), "application/json"
+        return 404, b'{"title":"not found"}', "application/json"
+
+    def serve(self, settings: Settings) -> ThreadingHTTPServer:
+        """Serve in a background thread; the port that was given is in ``server_address``."""
+        health = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, body, kind = health.answer(self.path.partition("?")[0])
+                self.send_response(status)
+                self.send_header("content-type", kind)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer((settings.metrics_host, settings.metrics_port), Handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
+        return server

@@ -1,0 +1,159 @@
+"""What a service and the runtime say to each other."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from shared.events import Data, Envelope
+from shared.topics import Topic
+
+
+@dataclass(slots=True)
+class Incoming:
+    """One thing to decide on: a record of a topic, a row of the service's own queue, or a parked record run again.
+
+    Attributes:
+        topic: topic name without prefix; ``@queue`` for a row of the service's own tables.
+        offset: offset in the topic; the row's id for a queue row.
+        key: partition key; order holds, and a poison record parks its successors, by key.
+        id: event id: applied at most once.
+        wall: when the record was written (the broker's or producer's clock), for lag; None for queue rows.
+        extra: whatever ``Service.pull`` wants to find again in ``Batch.apply``.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    id: str
+    type: str
+    data: Data
+    envelope: Envelope | None = None
+    wall: dt.datetime | None = None
+    raw: bytes = b""
+    extra: Any = None
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """One event for the log and its topic.
+
+    Attributes:
+        partition: partition of the log, owned by this worker: the one of the record that caused it.
+        topic: where it goes; the partition there is the log's own for topics keyed as the input is, else by ``key``.
+        time: business time at which it happened (a timer's: when it was due).
+    """
+
+    partition: int
+    topic: Topic
+    key: str
+    type: str
+    data: Data
+    subject: str
+    time: dt.datetime
+    correlation: str | None = None
+    causation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A timer that is due: what the service needs to fire it."""
+
+    partition: int
+    key: str
+    subject: str
+    at: dt.datetime
+    extra: Any = None
+
+
+@dataclass(slots=True)
+class Tx:
+    """One batch's transaction, as a service sees it.
+
+    Attributes:
+        now: business time, read once in this transaction.
+        wall: the database's wall time.
+        partitions: partitions that this worker owns and has locked in this transaction.
+        watermarks: for each of them, up to which business time all commands are known.
+        parked: keys that wait behind a poison record: their timers stand still.
+    """
+
+    connection: sa.Connection
+    now: dt.datetime
+    wall: dt.datetime
+    partitions: Sequence[int]
+    watermarks: dict[int, dt.datetime]
+    parked: frozenset[str]
+
+
+class DeadLetter(Data, frozen=True, kw_only=True):
+    """A record that could not be processed, as copied to the dead-letter topic.
+
+    ``value`` and ``key`` are base64. The row in the service's ``parked`` table is the original; this is for eyes.
+    """
+
+    worker: str
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    value: str
+    error: str
+
+
+class Batch(Protocol):
+    """A service's work on one transaction.
+
+    ``apply`` and ``fire`` must change the batch's own state only once nothing can go wrong any more: when they raise, the
+    runtime parks the record (or the timer's key) and goes on with the batch as it was.
+    """
+
+    def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
+        """Decide on one record."""
+
+    def due(self, limit: int) -> Sequence[Due]:
+        """Timers that are due now and not of a parked key; asked after all records are applied."""
+
+    def fire(self, due: Due) -> Iterable[Outgoing]:
+        """Fire one timer, as of its due time."""
+
+    def save(self) -> None:
+        """Write all changed state. An error here makes the runtime run the batch's records one by one."""
+
+    def marks(self) -> dict[int, dt.datetime]:
+        """Watermarks to publish once this transaction's events are on the topic (intake only; else empty)."""
+
+
+class Service(Protocol):
+    """What one kind of worker is to the runtime."""
+
+    name: str
+    """Worker name: consumer group, source of event ids, metric label."""
+    schema: str
+    prefix: str
+    """Prefix of the runtime's tables in the schema; a service with two kinds of worker gives the second one its own."""
+    reads: Sequence[Topic]
+    """Topics, all with the same partition count and keying."""
+    keyed_like: frozenset[str]
+    """Topics it writes that are keyed as its inputs are: an event keeps its log's partition there."""
+    has_queue: bool
+    """Whether ``pull`` can yield anything: then the worker looks more often."""
+
+    def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
+        """Take up to ``room`` rows of the service's own queue; they are applied in this very transaction."""
+
+    def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Batch:
+        """Load the states that the batch needs, in one query for all."""
+
+
+@dataclass(slots=True)
+class Sent:
+    """Rows of the event log as they go to the producer, by partition the last sequence number."""
+
+    rows: list[tuple[str, str, bytes, int]] = field(default_factory=list)
+    upto: dict[int, int] = field(default_factory=dict)

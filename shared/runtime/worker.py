@@ -1,0 +1,844 @@
+"""The worker's loop: records -> one transaction -> topics.
+
+1. Poll a batch from the owned partitions.
+2. One database transaction: lock the partitions (``Fenced`` if another worker has taken one over), enter the ids in the
+   inbox, let the service decide, fire due timers, save, append to the event log, move the cursors.
+3. Publish what was appended (acks=all, idempotent producer); when all is acknowledged, note it and commit offsets.
+
+After a crash, whatever lies beyond ``published_upto`` is sent again with the same ids. The truth about positions is in
+``cursors``; the group's committed offsets only show lag to others.
+
+Everything that fails and may pass (database or broker away, deadlock) ends in one place: the partitions are claimed
+anew, unpublished rows are sent again, reading goes on from the cursors. So an unknown outcome of a commit needs no case
+of its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import os
+import random
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.errors import KafkaError
+from kafka.structs import OffsetAndMetadata
+
+from shared import db, metrics
+from shared.events import Watermark, decode_data, decode_envelope, encode
+from shared.runtime.health import Health
+from shared.runtime.store import Fenced, Head, Store
+from shared.runtime.types import Batch, DeadLetter, Due, Incoming, Outgoing, Sent, Service, Tx
+from shared.settings import Settings
+from shared.topics import DEAD_LETTERS, INTAKE, Topic, partition_of
+
+log = structlog.get_logger(__name__)
+
+HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
+_OUTSIDE = ("marketplace", "upstream")
+
+
+@dataclass(slots=True)
+class Bad:
+    """A record that cannot be read."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    raw: bytes
+    headers: str
+    error: str
+    outside: bool
+
+
+@dataclass(slots=True)
+class Round:
+    """One poll's records and where they end."""
+
+    records: list[Incoming] = field(default_factory=list)
+    bad: list[Bad] = field(default_factory=list)
+    marks: dict[int, dt.datetime] = field(default_factory=dict)
+    cursors: dict[tuple[str, int], int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.cursors)
+
+
+@dataclass(slots=True)
+class Publishing:
+    """Rows handed to the producer and not yet known to be acknowledged."""
+
+    futures: list[Any]
+    upto: dict[int, int]
+    marks: dict[int, dt.datetime]
+    offsets: dict[Any, Any]
+    topics: dict[str, int]
+
+
+class Worker:
+    """Runs one service until told to stop.
+
+    Args:
+        crash: called with the name of each step; tests pass one that kills the process.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        settings: Settings,
+        *,
+        health: Health | None = None,
+        crash: Callable[[str], None] | None = None,
+    ) -> None:
+        self.service = service
+        self.settings = settings
+        self.health = health or Health(service.name)
+        self._crash = crash or (lambda _step: None)
+        self._store = Store(
+            service.name, service.prefix, settings.partitions, settings.topic_prefix, service.keyed_like
+        )
+        self._engine = db.connect(
+            settings.database.get_secret_value(),
+            schema=service.schema,
+            name=f"{service.name}-{settings.instance or os.getpid()}",
+        )
+        self._owner = settings.instance or f"{os.uname().nodename}:{os.getpid()}"
+        self._topics: dict[str, Topic] = {settings.topic_prefix + topic.name: topic for topic in service.reads}
+        self._stop = False
+        self._consumer: Any = None
+        self._producer: Any = None
+        self._epochs: dict[int, int] = {}
+        self._assigned: set[int] = set()
+        self._claim_needed = False
+        self._parked: frozenset[str] = frozenset()
+        self._publishing: deque[Publishing] = deque()
+        self._settled: dict[int, int] = {}
+        self._failures = 0
+        self._replay_at = 0.0
+        self._tick_at = 0.0
+        self._again = False
+
+    # ------------------------------------------------------------------------------------------------------ life
+
+    def stop(self) -> None:
+        """Finish the batch in hand, publish it, leave the group. Safe from a signal handler."""
+        self._stop = True
+
+    def run(self) -> None:
+        """Work until ``stop``; returns then. Failures that may pass are retried for ever, with growing pauses."""
+        while not self._stop:
+            try:
+                self._session()
+            except Fenced as fenced:
+                metrics.FENCED.labels(self.service.name).inc()
+                log.warning("fenced", worker=self.service.name, reason=str(fenced))
+            except KafkaError as error:
+                self._pause("broker", error)
+            except Exception as error:
+                if not db.is_transient(error):
+                    raise
+                self._pause("database", error)
+        self._engine.dispose()
+
+    def _pause(self, part: str, error: BaseException) -> None:
+        """Wait before the next try: doubling from 50 ms, at most ``retry_max_s``, with full jitter."""
+        self._failures += 1
+        metrics.RETRIES.labels(self.service.name, part).inc()
+        ceiling = min(self.settings.retry_max_s, 0.05 * 2 ** min(self._failures, 12))
+        pause = random.uniform(ceiling / 2, ceiling)
+        log.warning(
+            "paused",
+            worker=self.service.name,
+            part=part,
+            pause_s=round(pause, 3),
+            error=f"{type(error).__name__}: {error}",
+        )
+        until = time.monotonic() + pause
+        while not self._stop and time.monotonic() < until:
+            self.health.progress()
+            time.sleep(min(0.1, max(0.0, until - time.monotonic())))
+
+    def _session(self) -> None:
+        """One membership of the consumer group."""
+        settings = self.settings
+        self._publishing.clear()
+        self._epochs.clear()
+        self._assigned.clear()
+        self._settled.clear()
+        # batches never expire: the producer keeps order and retries, the loop decides when to give up
+        self._producer = KafkaProducer(
+            bootstrap_servers=settings.kafka,
+            client_id=f"{self.service.name}-{self._owner}",
+            acks="all",
+            enable_idempotence=True,
+            batch_size=262_144,
+            linger_ms=2,
+            delivery_timeout_ms=86_400_000,
+            max_block_ms=10_000,
+            reconnect_backoff_max_ms=1_000,
+            allow_auto_create_topics=False,
+            bootstrap_timeout_ms=5_000,
+        )
+        try:
+            self._consumer = KafkaConsumer(
+                bootstrap_servers=settings.kafka,
+                client_id=f"{self.service.name}-{self._owner}",
+                group_id=settings.topic_prefix + self.service.name,
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                # range gives a member the same partition numbers of all its topics: they are one unit of ownership
+                partition_assignment_strategy=[RangePartitionAssignor],
+                session_timeout_ms=settings.session_timeout_ms,
+                heartbeat_interval_ms=max(settings.session_timeout_ms // 5, 200),
+                max_poll_interval_ms=300_000,
+                max_partition_fetch_bytes=2_000_000,
+                fetch_max_wait_ms=settings.poll_ms,
+                max_poll_records=settings.batch_max_records,
+                reconnect_backoff_max_ms=1_000,
+                allow_auto_create_topics=False,
+                bootstrap_timeout_ms=5_000,
+                default_offset_commit_callback=lambda _offsets, _response: None,
+            )
+            try:
+                self._consumer.subscribe(list(self._topics), listener=_Listener(self))
+                while not self._stop:
+                    try:
+                        self._turn()
+                    except Fenced:
+                        raise
+                    except Exception as error:
+                        if not db.is_transient(error):
+                            raise
+                        # the group membership is fine: stay in it, and take the partitions up anew once the database answers
+                        self._pause("database", error)
+                        self._claim_needed = True
+                self._settle(wait=True)
+            finally:
+                self.health.ready(False)
+                self._consumer.close(autocommit=False, timeout_ms=5_000)
+        finally:
+            self._producer.close(timeout=1.0 if self._publishing else 5.0)
+
+    # ------------------------------------------------------------------------------------------------------ loop
+
+    def _turn(self) -> None:
+        """Once round: poll, transact, publish."""
+        service, settings = self.service, self.settings
+        started = time.monotonic()
+        patience = 0 if self._again else min(settings.poll_ms, 15) if service.has_queue else settings.poll_ms
+        polled = self._poll(patience)
+        if self._claim_needed:
+            self._claim()
+            return
+        self.health.progress()
+        metrics.PROGRESS.labels(service.name).set_to_current_time()
+        self._crash("after_poll")
+        self._stage("poll", started)
+        if not self._epochs:
+            return
+        now = time.monotonic()
+        if polled or self._again or service.has_queue or now >= self._tick_at:
+            self._tick_at = now + 0.25
+            self._process(polled)
+        elif self._publishing:
+            self._settle(wait=False)
+        if now >= self._replay_at:
+            self._replay_at = now + 0.5
+            self._replay()
+        self._failures = 0
+
+    def _stage(self, stage: str, since: float) -> float:
+        now = time.monotonic()
+        metrics.STAGE_SECONDS.labels(self.service.name, stage).inc(now - since)
+        return now
+
+    def _poll(self, patience_ms: int) -> Round:
+        """Gather records until the batch is full or the broker has no more at hand."""
+        result = Round()
+        count = 0
+        room = self.settings.batch_max_records
+        while count < room:
+            fetched = self._consumer.poll(timeout_ms=patience_ms, max_records=room - count)
+            if not fetched or self._claim_needed:
+                break
+            patience_ms = 0
+            for place, records in fetched.items():
+                topic = self._topics[place.topic]
+                count += len(records)
+                result.sizes[topic.name] = result.sizes.get(topic.name, 0) + len(records)
+                result.cursors[(topic.name, place.partition)] = records[-1].offset + 1
+                for record in records:
+                    self._read(topic, record, result)
+        return result
+
+    def _read(self, topic: Topic, record: Any, result: Round) -> None:
+        outside = topic.writer in _OUTSIDE
+        raw: bytes | None = record.value
+        key = (record.key or b"").decode("utf-8", "replace")
+        if raw is None:
+            metrics.EVENTS_CONSUMED.labels(self.service.name, topic.name, "skipped").inc()
+            return
+        try:
+            envelope = decode_envelope(raw)
+            data = decode_data(envelope)
+            if data is not None and outside and partition_of(key, self.settings.partitions) != record.partition:
+                raise ValueError(
+                    f"key {key[:80]!r} does not belong to partition {record.partition}: use the default partitioner"
+                )
+        except (ValueError, msgspec.DecodeError, RecursionError) as error:
+            headers = msgspec.json.encode(
+                [(name, base64.b64encode(value or b"").decode()) for name, value in record.headers or ()]
+            )
+            result.bad.append(
+                Bad(
+                    topic.name,
+                    record.partition,
+                    record.offset,
+                    key,
+                    raw,
+                    headers.decode(),
+                    f"{type(error).__name__}: {error}",
+                    outside,
+                )
+            )
+            return
+        if data is None:
+            metrics.EVENTS_CONSUMED.labels(self.service.name, topic.name, "skipped").inc()
+            return
+        if isinstance(data, Watermark):
+            known = result.marks.get(record.partition)
+            if known is None or data.upto > known:
+                result.marks[record.partition] = data.upto
+            return
+        wall = dt.datetime.fromtimestamp(record.timestamp / 1000, dt.UTC)
+        result.records.append(
+            Incoming(
+                topic.name, record.partition, record.offset, key, envelope.id, envelope.type, data, envelope, wall, raw
+            )
+        )
+
+    # --------------------------------------------------------------------------------------------------- one batch
+
+    def _process(self, polled: Round) -> None:
+        """Transact; when the database refuses the batch for what is in it, find the record by halves and park it."""
+        try:
+            self._transact(polled, room=self.settings.batch_max_records)
+        except (Fenced, KafkaError):
+            raise
+        except Exception as error:
+            if db.is_transient(error) or not polled.records:
+                if not db.is_transient(error):
+                    log.exception("stuck", worker=self.service.name)
+                    self._pause("bug", error)
+                    self._claim_needed = True
+                    return
+                raise
+            log.warning(
+                "isolating",
+                worker=self.service.name,
+                records=len(polled.records),
+                error=f"{type(error).__name__}: {error}",
+            )
+            self._isolate(polled)
+
+    def _isolate(self, polled: Round) -> None:
+        for incoming in polled.records:
+            single = Round(records=[incoming])
+            try:
+                self._transact(single, room=0)
+            except (Fenced, KafkaError):
+                raise
+            except Exception as cause:
+                if db.is_transient(cause):
+                    raise
+                self._transact(single, room=0, poison=cause)
+        self._transact(Round(bad=polled.bad, marks=polled.marks, cursors=polled.cursors, sizes=polled.sizes), room=0)
+
+    def _transact(self, polled: Round, *, room: int, poison: BaseException | None = None) -> None:
+        service, store = self.service, self._store
+        started = time.monotonic()
+        parked = set(self._parked)
+        with self._engine.begin() as connection:
+            heads = store.lock(connection, self._epochs)
+            before = {partition: (head.seq, head.published_upto, head.watermark) for partition, head in heads.items()}
+            business, wall = store.now(connection)
+            settled = self._acknowledged()
+            for partition, upto in settled.items():
+                if partition in heads:
+                    heads[partition].published_upto = max(heads[partition].published_upto, upto)
+            for partition, mark in polled.marks.items():
+                head = heads[partition]
+                if head.watermark is None or mark > head.watermark:
+                    head.watermark = mark
+            fresh_ids = store.fresh(connection, [incoming.id for incoming in polled.records])
+            stage = self._stage("inbox", started)
+
+            outgoing: list[Outgoing] = []
+            for bad in polled.bad:
+                self._dead(connection, bad, outgoing, business, parked)
+            fresh: list[Incoming] = []
+            for incoming in polled.records:
+                if incoming.id not in fresh_ids:
+                    metrics.EVENTS_DUPLICATE.labels(service.name, incoming.topic).inc()
+                    continue
+                fresh_ids.discard(incoming.id)  # the same id twice in one batch is a duplicate as well
+                if poison is not None:
+                    self._park(connection, incoming, poison, outgoing, business, parked)
+                elif incoming.key in parked:
+                    self._park(connection, incoming, None, outgoing, business, parked)
+                else:
+                    fresh.append(incoming)
+            tx = Tx(
+                connection,
+                business,
+                wall,
+                sorted(heads),
+                {partition: head.watermark for partition, head in heads.items() if head.watermark is not None},
+                frozenset(parked),
+            )
+            if room and service.has_queue:
+                fresh.extend(service.pull(tx, room))
+            batch = service.open(tx, fresh)
+            stage = self._stage("load", stage)
+            for incoming in fresh:
+                if parked and incoming.key in parked:
+                    self._park(connection, incoming, None, outgoing, business, parked)
+                    continue
+                try:
+                    outgoing.extend(batch.apply(incoming))
+                except Exception as error:
+                    self._park(connection, incoming, error, outgoing, business, parked)
+            stage = self._stage("decide", stage)
+            fired, more = self._fire(connection, batch, outgoing, business, parked)
+            stage = self._stage("timers", stage)
+            batch.save()
+            stage = self._stage("save", stage)
+            marks = batch.marks()
+            sent = store.append(connection, heads, outgoing)
+            changed = {
+                partition: head
+                for partition, head in heads.items()
+                if (head.seq, head.published_upto, head.watermark) != before[partition]
+            }
+            store.save_heads(connection, changed)
+            store.move(connection, polled.cursors)
+            self._crash("before_commit")
+        stage = self._stage("log", stage)
+        self._crash("after_commit")
+        self._parked = frozenset(parked)
+        metrics.DEAD_LETTERS_DEPTH.labels(service.name).set(len(parked))
+        for partition, upto in settled.items():
+            if self._settled.get(partition) == upto:
+                del self._settled[partition]
+        self._again = more or len(fresh) - len(polled.records) >= room > 0
+        self._observe(polled, fresh, fired, heads, wall, started)
+        offsets = {
+            TopicPartition(self.settings.topic_prefix + topic, partition): OffsetAndMetadata(offset, "", -1)
+            for (topic, partition), offset in polled.cursors.items()
+        }
+        self._publish(sent, marks, offsets)
+        self._stage("publish", stage)
+
+    def _fire(
+        self, connection: sa.Connection, batch: Batch, outgoing: list[Outgoing], business: dt.datetime, parked: set[str]
+    ) -> tuple[int, bool]:
+        limit = self.settings.timers_per_batch
+        due = batch.due(limit)
+        for timer in due:
+            if timer.key in parked:
+                continue
+            try:
+                outgoing.extend(batch.fire(timer))
+            except Exception as error:
+                self._park_timer(connection, timer, error, outgoing, business, parked)
+        if due:
+            metrics.TIMERS_FIRED.labels(self.service.name).inc(len(due))
+        return len(due), len(due) >= limit
+
+    def _observe(
+        self,
+        polled: Round,
+        fresh: Sequence[Incoming],
+        fired: int,
+        heads: dict[int, Head],
+        wall: dt.datetime,
+        started: float,
+    ) -> None:
+        name = self.service.name
+        counts: dict[str, int] = {}
+        for incoming in fresh:
+            counts[incoming.topic] = counts.get(incoming.topic, 0) + 1
+        for topic, count in counts.items():
+            metrics.EVENTS_CONSUMED.labels(name, topic, "applied").inc(count)
+        youngest: dict[str, dt.datetime] = {}
+        for incoming in polled.records:
+            if incoming.wall is not None:
+                youngest[incoming.topic] = incoming.wall
+        for topic, when in youngest.items():
+            metrics.LAG_SECONDS.labels(name, topic).set(max((wall - when).total_seconds(), 0.0))
+        if fresh or fired:
+            metrics.BATCH_RECORDS.labels(name).observe(len(fresh))
+            metrics.BATCH_SECONDS.labels(name).observe(time.monotonic() - started)
+        marks = [head.watermark for head in heads.values() if head.watermark is not None]
+        if marks and len(marks) == len(heads):
+            metrics.WATERMARK.labels(name).set(min(marks).timestamp())
+
+    # ------------------------------------------------------------------------------------------------------ poison
+
+    def _park(
+        self,
+        connection: sa.Connection,
+        incoming: Incoming,
+        error: BaseException | None,
+        outgoing: list[Outgoing],
+        business: dt.datetime,
+        parked: set[str],
+    ) -> None:
+        """Keep a poison record, or one that comes behind it (``error`` None)."""
+        text = "waits behind an earlier record of its key" if error is None else f"{type(error).__name__}: {error}"
+        reason = "behind" if error is None else "poison"
+        metrics.DEAD_LETTERS.labels(self.service.name, incoming.topic, reason).inc()
+        log.error(
+            "parked", worker=self.service.name, topic=incoming.topic, event=incoming.id, key=incoming.key, reason=reason, error=text,
+            exc_info=error,
+        )  # fmt: skip
+        self._store.park(
+            connection,
+            partition=incoming.partition,
+            key=incoming.key,
+            topic=incoming.topic,
+            offset=incoming.offset,
+            event_id=incoming.id,
+            type=incoming.type,
+            headers=None,
+            value=incoming.raw or msgspec.json.encode(incoming.data),
+            error=text,
+        )
+        parked.add(incoming.key)
+        if error is not None:
+            outgoing.append(
+                self._dead_letter(
+                    incoming.partition, incoming.topic, incoming.offset, incoming.key, incoming.raw, text, business
+                )
+            )
+
+    def _park_timer(
+        self,
+        connection: sa.Connection,
+        timer: Due,
+        error: BaseException,
+        outgoing: list[Outgoing],
+        business: dt.datetime,
+        parked: set[str],
+    ) -> None:
+        text = f"{type(error).__name__}: {error}"
+        metrics.DEAD_LETTERS.labels(self.service.name, "@timer", "poison").inc()
+        log.error(
+            "parked",
+            worker=self.service.name,
+            topic="@timer",
+            key=timer.key,
+            item=timer.subject,
+            error=text,
+            exc_info=error,
+        )
+        value = msgspec.json.encode({"subject": timer.subject, "at": timer.at})
+        self._store.park(
+            connection, partition=timer.partition, key=timer.key, topic="@timer", offset=0, event_id=None, type="timer",
+            headers=None, value=value, error=text,
+        )  # fmt: skip
+        parked.add(timer.key)
+        outgoing.append(self._dead_letter(timer.partition, "@timer", 0, timer.key, value, text, business))
+
+    def _dead(
+        self, connection: sa.Connection, bad: Bad, outgoing: list[Outgoing], business: dt.datetime, parked: set[str]
+    ) -> None:
+        """A record that cannot be read: from outside it is refused and noted, from one of us it is a bug and blocks its key."""
+        reason = "refused" if bad.outside else "unreadable"
+        metrics.DEAD_LETTERS.labels(self.service.name, bad.topic, reason).inc()
+        log.error(
+            "dead letter",
+            worker=self.service.name,
+            topic=bad.topic,
+            partition=bad.partition,
+            offset=bad.offset,
+            error=bad.error,
+        )
+        self._store.park(
+            connection,
+            partition=bad.partition,
+            key=bad.key.replace("\0", "�"),
+            topic=bad.topic,
+            offset=bad.offset,
+            event_id=None,
+            type=None,
+            headers=bad.headers,
+            value=bad.raw,
+            error=bad.error,
+            state="done" if bad.outside else "parked",
+        )
+        if not bad.outside:
+            parked.add(bad.key)
+        outgoing.append(self._dead_letter(bad.partition, bad.topic, bad.offset, bad.key, bad.raw, bad.error, business))
+
+    def _dead_letter(
+        self, partition: int, topic: str, offset: int, key: str, raw: bytes, error: str, business: dt.datetime
+    ) -> Outgoing:
+        letter = DeadLetter(
+            worker=self.service.name,
+            topic=topic,
+            partition=partition,
+            offset=offset,
+            key=base64.b64encode(key.encode()).decode(),
+            value=base64.b64encode(raw[:100_000]).decode(),
+            error=error[:2000],
+        )
+        subject = f"{topic}.{partition}.{offset}"
+        return Outgoing(partition, DEAD_LETTERS, subject, "goodfaith.dead_letter.v1", letter, subject, business)
+
+    def _replay(self) -> None:
+        """Run parked records again that an operator has asked for, each in a transaction of its own, in order."""
+        with self._engine.begin() as connection:
+            rows = self._store.replays(connection, sorted(self._epochs))
+        stopped: set[str] = set()
+        for row_id, partition, key, topic, offset, event_id, value in rows:
+            if key in stopped:
+                continue
+            try:
+                self._replay_one(row_id, partition, key, topic, offset, event_id, bytes(value))
+            except (Fenced, KafkaError):
+                raise
+            except Exception as error:
+                if db.is_transient(error):
+                    raise
+                stopped.add(key)
+                log.error(
+                    "replay failed", worker=self.service.name, topic=topic, key=key, event=event_id, exc_info=True
+                )
+                with self._engine.begin() as connection:
+                    self._store.lock(connection, self._epochs)
+                    self._store.replay_failed(connection, row_id, partition, key, f"{type(error).__name__}: {error}")
+
+    def _replay_one(
+        self, row_id: int, partition: int, key: str, topic: str, offset: int, event_id: str | None, value: bytes
+    ) -> None:
+        service, store = self.service, self._store
+        with self._engine.begin() as connection:
+            heads = store.lock(connection, {partition: self._epochs[partition]})
+            business, wall = store.now(connection)
+            outgoing: list[Outgoing] = []
+            if topic != "@timer":
+                envelope = decode_envelope(value)
+                data = decode_data(envelope)
+                if event_id is None:
+                    # it could not be read when it came, so its id never reached the inbox
+                    event_id = envelope.id
+                    already = not store.fresh(connection, [event_id])
+                else:
+                    already = False
+                if data is not None and not already:
+                    incoming = Incoming(
+                        topic, partition, offset, key, event_id, envelope.type, data, envelope, None, value
+                    )
+                    marks = {p: head.watermark for p, head in heads.items() if head.watermark is not None}
+                    batch = service.open(Tx(connection, business, wall, [partition], marks, self._parked), [incoming])
+                    outgoing.extend(batch.apply(incoming))
+                    batch.save()
+            store.replayed(connection, row_id)
+            released = not store.key_open(connection, partition, key)
+            sent = store.append(connection, heads, outgoing)
+            store.save_heads(connection, heads)
+        if released:
+            self._parked = self._parked - {key}
+            metrics.DEAD_LETTERS_DEPTH.labels(service.name).set(len(self._parked))
+        log.info("replayed", worker=service.name, topic=topic, key=key, event=event_id, released=released)
+        self._publish(sent, {}, {})
+
+    # ----------------------------------------------------------------------------------------------------- publish
+
+    def _publish(self, sent: Sent, marks: dict[int, dt.datetime], offsets: dict[Any, Any]) -> None:
+        """Hand rows to the producer, once all earlier ones are acknowledged: order on the topic is the log's."""
+        if not (sent.rows or marks or offsets):
+            return
+        if self._publishing:
+            self._settle_futures(wait=True)
+        topics: dict[str, int] = {}
+        futures = []
+        send = self._producer.send
+        for topic, key, raw, target in sent.rows:
+            futures.append(send(topic, value=raw, key=key.encode(), partition=target, headers=HEADERS))
+            topics[topic] = topics.get(topic, 0) + 1
+        metrics.OUTBOX_PENDING.labels(self.service.name).set(len(futures))
+        self._publishing.append(Publishing(futures, sent.upto, marks, offsets, topics))
+        self._crash("after_produce")
+        if not futures:
+            self._settle_futures(wait=False)
+
+    def _settle_futures(self, *, wait: bool) -> None:
+        """Take note of what the broker has acknowledged: only then watermarks and offsets go out.
+
+        Raises:
+            KafkaError: the broker refused a record for good.
+        """
+        while self._publishing:
+            head = self._publishing[0]
+            for future in head.futures:
+                while not future.is_done:
+                    if not wait:
+                        return
+                    if self._stop and self._stop_deadline_passed():
+                        raise KafkaError("stopped before the broker acknowledged; the next owner publishes the rest")
+                    self.health.progress()
+                    time.sleep(0.001)
+                if future.failed():
+                    raise future.exception
+            self._publishing.popleft()
+            for partition, upto in head.upto.items():
+                self._settled[partition] = upto
+            for topic, count in head.topics.items():
+                metrics.EVENTS_PRODUCED.labels(self.service.name, topic.removeprefix(self.settings.topic_prefix)).inc(
+                    count
+                )
+            metrics.OUTBOX_PENDING.labels(self.service.name).set(sum(len(rest.futures) for rest in self._publishing))
+            self._send_marks(head.marks)
+            self._crash("before_offsets")
+            if head.offsets:
+                self._consumer.commit_async(head.offsets)
+
+    _stopping_since: float | None = None
+
+    def _stop_deadline_passed(self) -> bool:
+        if self._stopping_since is None:
+            self._stopping_since = time.monotonic()
+        return time.monotonic() - self._stopping_since > 10.0
+
+    def _send_marks(self, marks: dict[int, dt.datetime]) -> None:
+        topic = self.settings.topic_prefix + INTAKE.name
+        for partition, upto in marks.items():
+            stamp = f"{upto:%Y%m%dT%H%M%S.%f}"
+            raw = encode(
+                Watermark(upto=upto),
+                id=f"watermark.{partition}.{stamp}",
+                source=f"/goodfaith/{self.service.name}",
+                type="goodfaith.watermark.v1",
+                subject=None,
+                time=upto,
+                key=None,
+            )
+            self._producer.send(topic, value=raw, partition=partition, headers=HEADERS)
+
+    def _acknowledged(self) -> dict[int, int]:
+        """By partition, up to where the log is known to be on its topics."""
+        if self._publishing:
+            self._settle_futures(wait=False)
+        return dict(self._settled)
+
+    def _settle(self, *, wait: bool) -> None:
+        """Write down what is published, in a transaction of its own: for idle times and the end."""
+        self._settle_futures(wait=wait)
+        if self._settled:
+            with self._engine.begin() as connection:
+                self._store.published(connection, self._settled)
+            self._settled.clear()
+
+    # --------------------------------------------------------------------------------------------------- ownership
+
+    def _claim(self) -> None:
+        """Take up the assigned partitions: fence earlier owners, publish what they left, read on from the cursors."""
+        store, prefix = self._store, self.settings.topic_prefix
+        wanted = sorted(self._assigned)
+        self._publishing.clear()
+        self._settled.clear()
+        places = [TopicPartition(name, partition) for name in self._topics for partition in wanted]
+        with self._engine.begin() as connection:
+            self._epochs = store.claim(connection, wanted, self._owner) if wanted else {}
+            cursors = store.cursors(connection, wanted)
+            self._parked = frozenset(store.parked_keys(connection, wanted))
+            unpublished = store.unpublished(connection, wanted)
+        new = [place for place in places if (place.topic.removeprefix(prefix), place.partition) not in cursors]
+        begins = self._consumer.beginning_offsets(new) if new else {}
+        for place in places:
+            known = cursors.get((place.topic.removeprefix(prefix), place.partition))
+            self._consumer.seek(place, begins[place] if known is None else known)
+        self._claim_needed = False
+        self._again = True
+        self._publish(unpublished, {}, {})
+        metrics.REBALANCES.labels(self.service.name).inc()
+        metrics.ASSIGNED.labels(self.service.name).set(len(wanted))
+        metrics.DEAD_LETTERS_DEPTH.labels(self.service.name).set(len(self._parked))
+        self.health.details["partitions"] = len(wanted)
+        self.health.ready()
+        log.info("claimed", worker=self.service.name, partitions=wanted, republished=len(unpublished.rows))
+
+    def assigned(self, places: Iterable[Any]) -> None:
+        """The group has given this worker partitions (called inside ``poll``)."""
+        self._assigned = {place.partition for place in places}
+        self._claim_needed = True
+
+    def revoked(self) -> None:
+        """The group takes the partitions back (called inside ``poll``, never amid a batch)."""
+        try:
+            self._settle(wait=True)
+        except (KafkaError, sa.exc.SQLAlchemyError) as error:
+            log.warning("not settled before the rebalance; the next owner publishes again", error=str(error))
+        self._publishing.clear()
+        self._settled.clear()
+        self._epochs.clear()
+        self._assigned.clear()
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+        self._worker.revoked()
+
+    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        self._worker.assigned(assigned)
+
+
+def crash_from(text: str | None, name: str) -> Callable[[str], None] | None:
+    """A crash point for fault tests: ``verification:after_commit:17`` kills that worker at the 17th time."""
+    if not text:
+        return None
+    worker, step, count = text.split(":")
+    if worker != name:
+        return None
+    left = int(count)
+
+    def crash(reached: str) -> None:
+        nonlocal left
+        if reached == step:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return crash
+
+
+def run(service: Service, settings: Settings) -> None:
+    """Run a service's worker as this process, with health server and signals, until SIGTERM or SIGINT."""
+    health = Health(service.name)
+    worker = Worker(
+        service, settings, health=health, crash=crash_from(os.environ.get("GOODFAITH_CRASH_AT"), service.name)
+    )
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    signal.signal(signal.SIGINT, lambda *_: worker.stop())
+    server = health.serve(settings)
+    log.info("started", worker=service.name, health_port=server.server_address[1])
+    worker.run()
+    log.info("stopped", worker=service.name)
+    server.shutdown()
