@@ -69,7 +69,9 @@ def alive(pid: int | None, marker: str) -> bool:
     """Whether `pid` runs and is ours: one of its arguments is `marker`."""
     if not pid:
         return False
-    if (child := _spawned.get(pid)) is not None and child.poll() is not None:
+    if (child := _spawned.get(pid)) is not None:
+        if child.poll() is None:
+            return True  # nobody else can have its pid; its command line is empty for a moment while it calls exec
         del _spawned[pid]
         return False
     try:
@@ -86,16 +88,23 @@ def find(marker: str) -> list[int]:
     ]
 
 
+def send(pid: int | None, marker: str, number: signal.Signals) -> bool:
+    """Signal our process, without waiting for what comes of it. False when it was not running."""
+    if pid is None or not alive(pid, marker):
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+    return True
+
+
 def end(pid: int | None, marker: str, *, signal_: signal.Signals = signal.SIGTERM, wait_s: float = 20.0) -> bool:
     """Signal our process and wait until it is gone; after `wait_s` it gets SIGKILL. False when it was not running.
 
     Raises:
         StackError: it is still there 10 s after SIGKILL.
     """
-    if pid is None or not alive(pid, marker):
+    if pid is None or not send(pid, marker, signal_):
         return False
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal_)
     if wait_gone(pid, marker, wait_s):
         return True
     with contextlib.suppress(ProcessLookupError):

@@ -173,8 +173,10 @@ class Stack:
         return {role: self._keep("roles", role, lambda: secrets.token_hex(24))[0] for role in roles}
 
     def secret(self, name: str) -> str:
-        """A secret of this stack, generated once: 32 random bytes in base64."""
-        return self._keep("secrets", name, lambda: base64.b64encode(secrets.token_bytes(32)).decode())[0]
+        """A secret of this stack, generated once: 32 random bytes, in base64 (keys) or its URL-safe form (tokens)."""
+        if name.endswith("_key"):
+            return self._keep("secrets", name, lambda: base64.b64encode(secrets.token_bytes(32)).decode())[0]
+        return self._keep("secrets", name, lambda: secrets.token_urlsafe(32))[0]
 
     def port(self, name: str, wanted: int = 0) -> int:
         """The loopback port of something that runs on this stack, chosen once; `wanted` replaces an earlier choice."""

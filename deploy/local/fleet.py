@@ -1,0 +1,109 @@
+"""The table of Goodfaith's processes: what each is called, runs as, and is given. Add a process here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from deploy.local.children import StackError
+from deploy.local.stack import Stack
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One kind of process.
+
+    Attributes:
+        name: Its name; instances are `<name>.0`, `<name>.1`, ...
+        command: What follows `python -m`; `{dir}` is the stack's folder.
+        service: Whose process it is, for counts by service.
+        role: The database login `goodfaith_<role>`; none for a process without tables.
+        port: Name of the stack's port on which its first instance serves HTTP.
+        secrets: The secrets it is given, as fields of `shared.settings.Settings`; it sees no others.
+        scales: Whether several of it share the work; else there is at most one.
+        needs: A setting without which it is not started.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    service: str
+    role: str | None = None
+    port: str | None = None
+    secrets: tuple[str, ...] = ()
+    scales: bool = True
+    needs: str | None = None
+
+
+FLEET = (
+    Spec("mailbox", ("deploy.mailbox", "{dir}"), "mailbox", scales=False),
+    Spec(
+        "marketplace", ("deploy.marketplace",), "marketplace", "marketplace",
+        port="marketplace", secrets=("marketplace_secret",), scales=False,
+    ),
+    Spec(
+        "intake-api", ("services.intake", "api"), "intake", "intake",
+        port="intake", secrets=("internal_token", "contact_key"), scales=False,
+    ),
+    Spec("intake-worker", ("services.intake", "worker"), "intake", "intake", secrets=("contact_key",)),
+    Spec(
+        "intake-inbound", ("services.intake", "inbound"), "intake", "intake",
+        secrets=("contact_key",), needs="GOODFAITH_UPSTREAMS",
+    ),
+    Spec("verification", ("services.verification",), "verification", "verification"),
+    Spec(
+        "enforcement-worker", ("services.enforcement", "worker"), "enforcement", "enforcement",
+        secrets=("marketplace_secret",),
+    ),
+    Spec("enforcement-ledger", ("services.enforcement", "ledger"), "enforcement", "enforcement"),
+    Spec("notification-worker", ("services.notification", "worker"), "notification", "notification"),
+    Spec(
+        "notification-sender", ("services.notification", "sender"), "notification", "notification",
+        secrets=("internal_token",),
+    ),
+)  # fmt: skip
+
+BY_NAME = {spec.name: spec for spec in FLEET}
+SERVICES = tuple(dict.fromkeys(spec.service for spec in FLEET))
+ROLES = tuple(dict.fromkeys(spec.role for spec in FLEET if spec.role))
+SECRETS = (*dict.fromkeys(name for spec in FLEET for name in spec.secrets), "operator_token")
+
+
+def expand(counts: Mapping[str, int] | None, kept: Mapping[str, str]) -> Iterator[tuple[Spec, int]]:
+    """How many of each process to run; `kept` are the stack's settings.
+
+    Raises:
+        StackError: a name in `counts` that is neither a service nor a process.
+    """
+    counts = dict.fromkeys(SERVICES, 1) if counts is None else counts
+    if unknown := sorted(set(counts) - set(SERVICES) - set(BY_NAME)):
+        raise StackError(f"neither a service nor a process: {', '.join(unknown)}")
+    for spec in FLEET:
+        count = counts.get(spec.name, counts.get(spec.service, 0))
+        if spec.needs is not None and not (kept.get(spec.needs) or os.environ.get(spec.needs)):
+            continue
+        yield spec, count if spec.scales else min(count, 1)
+
+
+def shared_environment(stack: Stack) -> dict[str, str]:
+    """The settings that say where the parts of a stack are. No secrets."""
+    return {
+        "GOODFAITH_KAFKA": stack.kafka,
+        "GOODFAITH_INTAKE_URL": f"http://127.0.0.1:{stack.port('intake')}",
+        "GOODFAITH_MARKETPLACE_URL": f"http://127.0.0.1:{stack.port('marketplace')}",
+        "GOODFAITH_SMTP_HOST": "127.0.0.1",
+        "GOODFAITH_SMTP_PORT": str(stack.port("smtp")),
+        "GOODFAITH_STATE_DIR": str(stack.dir),
+    }
+
+
+def environment(stack: Stack, spec: Spec, kept: Mapping[str, str]) -> dict[str, str]:
+    """The environment of one process, without its ports: the caller's, the stack's settings, its login and secrets."""
+    withheld = {"GOODFAITH_DATABASE", *(f"GOODFAITH_{name.upper()}" for name in SECRETS)}
+    env = {key: value for key, value in os.environ.items() if key not in withheld}
+    env |= {**shared_environment(stack), **kept, "PYTHONUNBUFFERED": "1"}
+    if spec.role is not None:
+        env["GOODFAITH_DATABASE"] = stack.role_url(spec.role)
+    for name in spec.secrets:
+        env[f"GOODFAITH_{name.upper()}"] = stack.secret(name)
+    return env

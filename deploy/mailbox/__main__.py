@@ -1,0 +1,93 @@
+"""`python -m deploy.mailbox FOLDER`: SMTP on `GOODFAITH_SMTP_PORT` until SIGTERM.
+
+A message is answered with 250 once its line is written to the operating system: it survives a kill of this process.
+Every path on `GOODFAITH_METRICS_PORT` answers 200 while mail is accepted; `/metrics` counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.parser
+import email.policy
+import json
+import os
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from email.errors import MessageError
+from pathlib import Path
+
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from prometheus_client import Counter, start_http_server
+
+from shared.settings import Settings
+
+ACCEPTED = Counter("goodfaith_mailbox_messages_total", "Messages accepted by the demo's mailbox since it started.")
+MAX_BYTES = 10_000_000
+
+
+class Keeper:
+    """aiosmtpd's handler: writes each message down, then accepts it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._mail = folder / "mail"
+        self._mail.mkdir(parents=True, exist_ok=True)
+        # Unbuffered and in append mode: one write a line, whole even if a mailbox that was stopped still ends its own.
+        self._lines = (folder / "mailbox.jsonl").open("ab", buffering=0)
+        self._parser = email.parser.BytesHeaderParser(policy=email.policy.default)
+        self._number = 0
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 (aiosmtpd's)
+        """Keep one message; 250 once it is written."""
+        raw = envelope.original_content or b""
+        self._number += 1
+        # a folder for each thousand: a directory of all messages would be slow to list
+        file = self._mail / f"{self._number // 1000:04d}" / f"{time.time_ns()}.{self._number}.eml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(raw)
+        line = {
+            "time": datetime.now(UTC).isoformat(),
+            "from": envelope.mail_from,
+            "to": envelope.rcpt_tos,
+            "subject": self._header(raw, "Subject"),
+            "message_id": self._header(raw, "Message-ID"),
+            "size": len(raw),
+            "file": str(file.relative_to(self._mail.parent)),
+        }
+        self._lines.write(json.dumps(line).encode() + b"\n")
+        ACCEPTED.inc()
+        return "250 OK"
+
+    def _header(self, raw: bytes, name: str) -> str | None:
+        try:
+            value = self._parser.parsebytes(raw).get(name)
+        except (MessageError, ValueError, IndexError):  # what the parser raises for headers that are none
+            return None
+        return None if value is None else str(value).strip()
+
+
+async def serve(folder: Path, settings: Settings) -> None:
+    """Accept mail until SIGTERM or SIGINT.
+
+    Raises:
+        OSError: a port is taken.
+    """
+    keeper = Keeper(folder)
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = await loop.create_server(
+        lambda: SMTP(keeper, hostname="mailbox.localhost", data_size_limit=MAX_BYTES, enable_SMTPUTF8=True),
+        settings.smtp_host,
+        settings.smtp_port,
+    )
+    start_http_server(settings.metrics_port, settings.metrics_host)
+    await stop.wait()
+    server.close()
+
+
+if __name__ == "__main__":
+    os.umask(0o077)  # messages hold names and addresses
+    asyncio.run(serve(Path(sys.argv[1]), Settings()))
