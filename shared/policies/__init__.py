@@ -1,0 +1,1 @@
+"""Versioned policies and working-day calendars, as TOML; read by ``shared.policy`` and ``shared.calendars``."""

@@ -1,0 +1,316 @@
+"""Policies: every number and choice of the programme, versioned TOML under ``shared/policies/``.
+
+A policy is read and validated once; an item keeps the version that it was filed under.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import tomllib
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from shared import calendars
+from shared.calendars import Calendar, CalendarError
+from shared.events import Id, RightType
+
+FOLDER: Final = Path(__file__).parent / "policies"
+UNITS: Final = {"d": dt.timedelta(days=1), "h": dt.timedelta(hours=1), "min": dt.timedelta(minutes=1)}
+FLAGS: Final = frozenset({"identity", "authority", "right"})
+"""Elements of a claim that are states of account and right, not materials."""
+RULE_CODES: Final = ("unknown_reason", "reason_not_for_right")
+"""Refusals that the rule of row 6 gives by itself."""
+
+Count = Annotated[int, Meta(ge=0)]
+Elements = tuple[Id, ...]
+
+
+class PolicyError(ValueError):
+    """A policy file is wrong; the message names file and key."""
+
+
+class Span:
+    """A duration as written in a policy: working days, or exact time. Immutable."""
+
+    # a plain class: msgspec would decode a dataclass from a table, but durations are written as text
+    __slots__ = ("exact", "text", "working_days")
+
+    def __init__(self, text: object) -> None:
+        """Parse ``3 wd``, ``90 d``, ``24 h`` or ``15 min``.
+
+        Raises:
+            ValueError: anything else, or zero.
+        """
+        match = re.fullmatch(r"([1-9][0-9]{0,4}) (wd|d|h|min)", text) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError(f'Expected a duration such as "3 wd", "90 d", "24 h" or "15 min", got {text!r}')
+        number, unit = int(match[1]), match[2]
+        self.text: Final = match[0]
+        self.working_days: Final = number if unit == "wd" else 0
+        self.exact: Final = dt.timedelta() if unit == "wd" else number * UNITS[unit]
+
+    def __repr__(self) -> str:
+        return f"Span({self.text!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Span) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def after(self, start: dt.datetime, calendar: Calendar) -> dt.datetime:
+        """The end of the duration that begins at ``start`` (aware, UTC)."""
+        if self.working_days:
+            return calendar.add_working_days(start, self.working_days)
+        return start + self.exact
+
+
+class Part(Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of a policy's tables."""
+
+
+class Timers(Part, frozen=True, kw_only=True):
+    """Durations of the life cycle; the rows are in the file's comments."""
+
+    needs_info: Span
+    review_sla: Span
+    window: Span
+    round_window: Span
+    late_counter: Span
+    refile: Span
+    counter_check: Span
+    holder_response: Span
+    platform_review: Span
+    platform_review_grace: Span
+    litigation_reminder: Span
+    suspended: Span
+    lookup_retry: Span
+    lookup_give_up: Span
+
+
+class Rules(Part, frozen=True, kw_only=True):
+    """Choices between the life cycle's variants."""
+
+    removal: Literal["on_notice", "after_window"]
+    review: Literal["prima_facie", "manual"]
+    counter_check: Literal["rule", "manual"]
+    overdue_counter_check: Literal["complete", "incomplete"]
+    holder_rejects: Literal["platform_review", "no_effect"]
+    holder_silent: Literal["platform_review", "restore"]
+    overdue_decision: Literal["restore", "uphold"]
+
+
+class Claim(Part, frozen=True, kw_only=True):
+    """Limits and elements of a claim."""
+
+    max_items: Annotated[int, Meta(ge=1)]
+    max_items_unregistered: Annotated[int, Meta(ge=1)]
+    required: Elements
+
+
+class CounterRules(Part, frozen=True, kw_only=True):
+    """Limits and elements of a counter-notification."""
+
+    rounds: Count
+    late: Count
+    refiles: Count
+    required: Elements
+
+
+class Reason(Part, frozen=True, kw_only=True):
+    """What a claim may allege: the rights that it fits, its severity and the proof that it needs."""
+
+    rights: Annotated[tuple[RightType, ...], Meta(min_length=1)]
+    severity: Literal["general", "serious"]
+    materials: Elements
+    good_faith_materials: Elements | None = None
+
+    def needed(self, good_faith: bool) -> Elements:
+        """Materials to be on file."""
+        if good_faith and self.good_faith_materials is not None:
+            return self.good_faith_materials
+        return self.materials
+
+
+class Withdrawal(Part, frozen=True, kw_only=True):
+    """Grounds that reverse the penalties of a withdrawn item."""
+
+    reverses: tuple[Literal["error", "settled", "licensed", "right_ended"], ...]
+
+
+class Threshold(Part, frozen=True, kw_only=True):
+    """A consequence that begins at ``points`` (strikes in the serious ledger); ``days`` 0: until lifted."""
+
+    points: Annotated[int, Meta(ge=1)]
+    consequence: Literal["warning", "listing_restricted", "frozen", "closed"]
+    days: Count = 0
+    entity_may_not_list: bool = False
+    entity_closed: bool = False
+
+
+class GeneralPenalties(Part, frozen=True, kw_only=True):
+    """Points of the general ledger."""
+
+    first: Count
+    repeat: Count
+    daily_cap: Count
+    expires: Span
+    thresholds: Annotated[tuple[Threshold, ...], Meta(min_length=1)]
+
+
+class SeriousPenalties(Part, frozen=True, kw_only=True):
+    """Strikes of the serious ledger."""
+
+    grouping: Span
+    expires: Span
+    thresholds: Annotated[tuple[Threshold, ...], Meta(min_length=1)]
+
+
+class RepeatOffender(Part, frozen=True, kw_only=True):
+    """Who counts as a repeat offender."""
+
+    violations: Annotated[int, Meta(ge=1)]
+    within: Span
+
+
+class Penalties(Part, frozen=True, kw_only=True):
+    """The seller's penalty ledgers."""
+
+    general: GeneralPenalties
+    serious: SeriousPenalties
+    repeat_offender: RepeatOffender
+
+
+class Policy(Part, frozen=True, kw_only=True):
+    """The rules that an item is handled under."""
+
+    profile: Id
+    version: Id
+    calendar: Id
+    timers: Timers
+    rules: Rules
+    claim: Claim
+    counter: CounterRules
+    reasons: Annotated[dict[Id, Reason], Meta(min_length=1)]
+    refusals: dict[Id, Annotated[str, Meta(min_length=1)]]
+    withdrawal: Withdrawal
+    penalties: Penalties
+
+
+def parse(text: str, file: str) -> Policy:
+    """A policy from its TOML document, validated; ``file`` is its name, which must be the version's.
+
+    Raises:
+        PolicyError: naming file and key.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise PolicyError(f"{file}: {error}") from None
+    try:
+        policy = msgspec.convert(document, Policy, dec_hook=_hook)
+    except msgspec.ValidationError as error:
+        raise PolicyError(f"{file}: {_located(document, str(error))}") from None
+    for key, problem in _problems(policy, file):
+        raise PolicyError(f"{file}: {key}: {problem}")
+    return policy
+
+
+def _hook(kind: type, value: object) -> object:
+    if kind is Span:
+        return Span(value)
+    raise NotImplementedError(kind)
+
+
+def _located(document: dict[str, Any], message: str) -> str:
+    """``message`` as "key: problem"; msgspec does not say which key of a table of tables is wrong, so try each."""
+    problem, _, path = message.partition(" - at `")
+    path = path.rstrip("`")
+    if path.startswith("$.reasons[...]"):
+        for name, value in document["reasons"].items():
+            try:
+                msgspec.convert(value, Reason, dec_hook=_hook)
+            except msgspec.ValidationError:
+                path = path.replace("[...]", f".{name}")
+                break
+    return f"{path.removeprefix('$').lstrip('.') or 'document'}: {problem}"
+
+
+def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
+    """What the types cannot say, as (key, problem)."""
+    found: list[tuple[str, str]] = []
+    if file != f"{policy.version}.toml":
+        found.append(("version", f"{policy.version!r} is not the file's name"))
+    if not policy.version.startswith(f"{policy.profile}-"):
+        found.append(("version", f'does not begin with the profile and "-": {policy.profile!r}'))
+    try:
+        calendars.calendar(policy.calendar)
+    except CalendarError as error:
+        found.append(("calendar", str(error)))
+    found += [
+        ("timers." + name, "expected hours, minutes or days: the promise is in elapsed time")
+        for name in ("review_sla", "lookup_retry", "lookup_give_up", "late_counter", "litigation_reminder", "suspended")
+        if getattr(policy.timers, name).working_days
+    ]
+    found += [
+        ("refusals", f"{code!r} is missing; the rule of row 6 uses it")
+        for code in RULE_CODES
+        if code not in policy.refusals
+    ]
+    for ledger in ("general", "serious"):
+        points = [step.points for step in getattr(policy.penalties, ledger).thresholds]
+        if points != sorted(set(points)):
+            found.append((f"penalties.{ledger}.thresholds", "points must rise"))
+    for span in ("general.expires", "serious.grouping", "serious.expires", "repeat_offender.within"):
+        part, name = span.split(".")
+        if getattr(getattr(policy.penalties, part), name).working_days:
+            found.append((f"penalties.{span}", "expected days"))
+    return found
+
+
+@lru_cache(maxsize=256)
+def load(version: str) -> Policy:
+    """The policy of that version.
+
+    Raises:
+        PolicyError: there is none, or its file is wrong (naming file and key).
+    """
+    path = FOLDER / f"{version}.toml"
+    # only names that are in the folder are opened: a version may come from outside
+    if version not in versions():
+        raise PolicyError(f"{path.name}: no such policy; there are {', '.join(versions())}")
+    return parse(path.read_text(encoding="utf-8"), path.name)
+
+
+@cache
+def versions() -> tuple[str, ...]:
+    """Versions that there are, sorted."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml") if path != calendars.FILE))
+
+
+@cache
+def _newest() -> dict[str, Policy]:
+    # versions end in year and month, so that their order is that of time
+    return {policy.profile: policy for policy in map(load, versions())}
+
+
+def profiles() -> tuple[str, ...]:
+    """Profiles that a claim may choose, sorted."""
+    return tuple(sorted(_newest()))
+
+
+def current(profile: str) -> Policy:
+    """The newest policy of a profile: what a claim that is filed now is handled under.
+
+    Raises:
+        PolicyError: no such profile.
+    """
+    found = _newest().get(profile)
+    if found is None:
+        raise PolicyError(f"no profile {profile!r}; there are {', '.join(profiles())}")
+    return found
