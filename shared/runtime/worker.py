@@ -129,6 +129,7 @@ class Worker:
         self._replay_at = 0.0
         self._tick_at = 0.0
         self._again = False
+        self._patient_at = 0.0
 
     # ------------------------------------------------------------------------------------------------------ life
 
@@ -237,7 +238,7 @@ class Worker:
         """Once round: poll, transact, publish."""
         service, settings = self.service, self.settings
         started = time.monotonic()
-        patience = 0 if self._again else min(settings.poll_ms, 15) if service.has_queue else settings.poll_ms
+        patience = self._patience(started)
         polled = self._poll(patience)
         if self._claim_needed:
             self._claim()
@@ -258,6 +259,18 @@ class Worker:
             self._replay_at = now + 0.5
             self._replay()
         self._failures = 0
+
+    def _patience(self, now: float) -> int:
+        """Milliseconds to wait for records.
+
+        A poll of 0 ms never completes a rebalance, so even a busy worker waits a little from time to time.
+        """
+        if not self._epochs:
+            return 200
+        if self._again and now < self._patient_at:
+            return 0
+        self._patient_at = now + 0.5
+        return 15 if self._again or self.service.has_queue else self.settings.poll_ms
 
     def _stage(self, stage: str, since: float) -> float:
         now = time.monotonic()
@@ -772,6 +785,7 @@ class Worker:
         for place in places:
             known = cursors.get((place.topic.removeprefix(prefix), place.partition))
             self._consumer.seek(place, begins[place] if known is None else known)
+        self._consumer.resume(*places)
         self._claim_needed = False
         self._again = True
         self._publish(unpublished, {}, {})
@@ -783,7 +797,11 @@ class Worker:
         log.info("claimed", worker=self.service.name, partitions=wanted, republished=len(unpublished.rows))
 
     def assigned(self, places: Iterable[Any]) -> None:
-        """The group has given this worker partitions (called inside ``poll``)."""
+        """The group has given this worker partitions (called inside ``poll``): read nothing before they are claimed."""
+        places = list(places)
+        for place in places:
+            self._consumer.seek(place, 0)
+        self._consumer.pause(*places)
         self._assigned = {place.partition for place in places}
         self._claim_needed = True
 
