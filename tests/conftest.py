@@ -24,8 +24,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 def pytest_configure(config: pytest.Config) -> None:
     """Warnings are errors, but for those of libraries that we cannot mend."""
-    ignored = "ignore:(read|open)_text is deprecated:DeprecationWarning"
-    config.addinivalue_line("filterwarnings", ignored)
+    for ignored in (
+        "ignore:(read|open)_text is deprecated:DeprecationWarning",  # kafka-python, when it loads its schemas
+        "ignore:unclosed <socket:ResourceWarning",  # kafka-python, after a connection that was refused
+    ):
+        config.addinivalue_line("filterwarnings", ignored)
 
 
 def _sweep() -> None:

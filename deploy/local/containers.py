@@ -46,6 +46,9 @@ class _Container:
             self.handle = None
             return False
 
+    def adopt(self) -> None:
+        """Nothing: a stopped or killed container keeps its id, and `launch` starts it again."""
+
     def launch(self) -> None:
         """Create and start the container, or start the one that was stopped or killed.
 

@@ -147,6 +147,10 @@ class Kafka:
         """Whether the node's process runs; it may not be ready yet."""
         return alive(self.handle, self.marker)
 
+    def adopt(self) -> None:
+        """Take over a process of ours whose pid was never recorded: the invocation that started it died."""
+        self.handle = next(iter(find(self.marker)), None)
+
     def launch(self) -> None:
         """Format the storage if need be and start the node, without waiting for it.
 
@@ -155,7 +159,7 @@ class Kafka:
         """
         if shutil.which("java") is None:
             raise StackError("Java is missing; `make setup` installs it or says how")
-        for orphan in find(self.marker):  # started by an invocation that died before it wrote down the pid
+        for orphan in find(self.marker):  # two must never share the data
             end(orphan, self.marker)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.properties.write_text(self._text)

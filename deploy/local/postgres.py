@@ -117,6 +117,10 @@ class Postgres:
         """Whether the server's process runs; it may not be ready yet."""
         return alive(self.handle, self.marker)
 
+    def adopt(self) -> None:
+        """Take over a process of ours whose pid was never recorded: the invocation that started it died."""
+        self.handle = next(iter(find(self.marker)), None)
+
     def launch(self) -> None:
         """Create the cluster if need be and start the server, without waiting for it.
 
@@ -134,7 +138,7 @@ class Postgres:
         self.handle = spawn([*prefix, str(_bin() / "postgres"), "-D", str(self.folder)], self.log, env=_environment())
 
     def _clear(self) -> None:
-        """End what an earlier start left: a server whose pid was never written down, sessions that outlive theirs."""
+        """End what an earlier start may have left: a server of ours, and sessions that outlive theirs."""
         for orphan in find(self.marker):
             end(orphan, self.marker, signal_=signal.SIGINT)
         # A session finishes what it is at before it notices that its server is dead. None may write when the pid file

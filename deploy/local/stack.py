@@ -38,6 +38,7 @@ class Part(Protocol):
 
     @property
     def running(self) -> bool: ...
+    def adopt(self) -> None: ...
     def launch(self) -> None: ...
     def wait_ready(self) -> None: ...
     def stop(self) -> None: ...
@@ -84,14 +85,8 @@ class Stack:
             for part in ours:
                 stack._choose_port(state, part, ports[part])
 
-            def up(part: PartName) -> None:
-                thing = stack._part(state, part)
-                if not thing.running:
-                    stack._launch(state, part, thing)
-                thing.wait_ready()
-
             with ThreadPoolExecutor(2) as pool:
-                list(pool.map(up, ours))
+                list(pool.map(lambda part: stack._bring_up(state, part), ours))
             stack._describe(state)
         return stack
 
@@ -236,7 +231,7 @@ class Stack:
         return postgres.Postgres(folder, log, port, kept["password"], handle)
 
     def _choose_port(self, state: dict[str, Any], name: PartName, wanted: int) -> None:
-        if name in state and self._part(state, name).running:
+        if name in state and self._running(state, name):
             if wanted not in (0, state[name]["port"]):
                 raise StackError(f"{name} of stack {self.name!r} runs on port {state[name]['port']}, not {wanted}")
             return
@@ -249,10 +244,26 @@ class Stack:
         if wanted and not is_free(wanted):
             raise StackError(f"port {wanted} for {name} is taken by another process")
 
-    def _launch(self, state: dict[str, Any], name: PartName, part: Part) -> None:
+    def _running(self, state: dict[str, Any], name: PartName) -> bool:
+        part = self._part(state, name)
+        if part.running:
+            return True
+        part.adopt()
+        state[name]["handle"] = part.handle
+        return part.running
+
+    def _bring_up(self, state: dict[str, Any], name: PartName) -> None:
+        part = self._part(state, name)
+        if part.running:
+            try:
+                return part.wait_ready()
+            except StackError:
+                if part.running:
+                    raise  # else it was about to die when we joined it
         part.launch()
         state[name]["handle"] = part.handle
         self._save(state)  # at once, so that a crash while waiting leaves no process unrecorded
+        return part.wait_ready()
 
     def _describe(self, state: dict[str, Any]) -> None:
         self.kafka = os.environ.get("GOODFAITH_KAFKA") or f"127.0.0.1:{state['kafka']['port']}"
@@ -278,10 +289,8 @@ class Stack:
 
     def _restart(self, name: PartName) -> None:
         with self._state() as state:
-            part = self._ours(state, name)
-            if not part.running:
-                self._launch(state, name, part)
-            part.wait_ready()
+            self._ours(state, name)
+            self._bring_up(state, name)
 
     def _end(self, how: Callable[[Part], None]) -> None:
         with self._state() as state, ThreadPoolExecutor(2) as pool:

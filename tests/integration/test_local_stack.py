@@ -20,7 +20,7 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from deploy.local.children import StackError, alive, free_port
+from deploy.local.children import StackError, free_port
 from deploy.local.processes import Fleet
 from deploy.local.stack import ENVIRONMENT, Stack
 from tests.conftest import ROOT
@@ -58,7 +58,7 @@ def consume(stack: Stack, topic: str, count: int) -> list[bytes]:
     consumer = KafkaConsumer(bootstrap_servers=stack.kafka, auto_offset_reset="earliest", consumer_timeout_ms=15_000)
     with closing(consumer):
         consumer.assign([TopicPartition(topic, 0)])
-        return [record.value for record, _ in zip(consumer, range(count), strict=False)]
+        return [record.value for _, record in zip(range(count), consumer, strict=False)]
 
 
 def query(url: str, statement: str) -> list[tuple[object, ...]]:
@@ -175,7 +175,8 @@ def test_a_half_started_stack_is_cleaned_up(own: Stack) -> None:
 
     again = Stack.start(ROOT, own.name)
 
-    assert not alive(orphan, str(own.dir / "kafka" / "server.properties"))
+    assert (again.kafka, again.admin_url) == (own.kafka, own.admin_url)
+    assert state(own)["kafka"]["handle"] == orphan
     assert query(again.admin_url, "SELECT 1") == [(1,)]
     create_topic(again, "half-started")
 
