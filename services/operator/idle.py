@@ -1,0 +1,182 @@
+"""Is anything still under way? Read off the database and the broker, for replays, benchmarks and tests.
+
+Only the operator looks across the services' schemas; the services never do.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sqlalchemy as sa
+from kafka import KafkaConsumer, TopicPartition
+
+from shared import clock, topics
+from shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A kind of worker: where its runtime tables are, and what it reads."""
+
+    name: str
+    schema: str
+    prefix: str
+    reads: tuple[topics.Topic, ...]
+
+
+READERS: Final = (
+    Reader("intake", "intake", "", (topics.VERIFICATION, topics.NOTIFICATION, topics.ENFORCEMENT)),
+    Reader(
+        "verification",
+        "verification",
+        "",
+        (topics.INTAKE, topics.NOTIFICATION, topics.ENFORCEMENT, topics.MARKETPLACE_LISTINGS),
+    ),
+    Reader("enforcement", "enforcement", "", (topics.VERIFICATION, topics.MARKETPLACE_RECEIPTS)),
+    Reader("enforcement-ledger", "enforcement", "ledger_", (topics.VIOLATIONS,)),
+    Reader("notification", "notification", "", (topics.VERIFICATION,)),
+    Reader("marketplace", "marketplace", "", (topics.MARKETPLACE_COMMANDS,)),
+)
+
+
+def readers(settings: Settings) -> tuple[Reader, ...]:
+    """All kinds of worker of this installation."""
+    if not settings.upstreams:
+        return READERS
+    inbound = tuple(topics.inbound(name) for name in settings.upstreams)
+    return (*READERS, Reader("intake-inbound", "intake", "inbound_", inbound))
+
+
+@dataclass(slots=True)
+class Pending:
+    """What is under way, by name; empty when the system is idle. Values are counts."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return any(self.counts.values())
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {count}" for name, count in self.counts.items() if count) or "idle"
+
+
+# name -> SQL that counts what is under way in the services' own queues
+QUEUES: Final = {
+    "door": "select count(*) from (select from intake.door limit 1000) t",
+    "messages": "select count(*) from (select from notification.messages where state in ('collecting', 'queued', 'sending') limit 1000) t",
+    "announcements": "select count(*) from (select from notification.announcements limit 1000) t",
+    "commands": "select count(*) from (select from enforcement.listings where outstanding is not null limit 1000) t",
+    "marketplace queue": "select count(*) from (select from marketplace.queue limit 1000) t",
+}
+
+
+class Watch:
+    """Looks at one installation again and again.
+
+    Args:
+        engine: as an administrator.
+        ignore: names of ``QUEUES`` that are not waited for (``messages`` where nobody sends).
+    """
+
+    def __init__(self, engine: sa.Engine, settings: Settings, *, ignore: frozenset[str] = frozenset()) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._ignore = ignore
+        self._consumer: Any = KafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
+        self._places: list[Any] | None = None
+        self._readers: list[Reader] = []
+
+    def close(self) -> None:
+        """Close the connection to the broker."""
+        self._consumer.close()
+
+    def _find(self, connection: sa.Connection) -> None:
+        there = set(connection.exec_driver_sql("select schemaname || '.' || tablename from pg_tables").scalars())
+        self._readers = [r for r in readers(self._settings) if f"{r.schema}.{r.prefix}cursors" in there]
+        names = {self._settings.topic_prefix + topic.name for reader in self._readers for topic in reader.reads}
+        self._places = [TopicPartition(name, p) for name in sorted(names) for p in range(self._settings.partitions)]
+
+    def now(self) -> dt.datetime:
+        """Business time."""
+        with self._engine.connect() as connection:
+            return clock.read(connection)[0]
+
+    def pending(self, upto: dt.datetime) -> Pending:
+        """One look. Cheap: a handful of indexed queries and one request to the broker.
+
+        Args:
+            upto: business time that watermarks must have reached and up to which no deadline may be open.
+        """
+        found = Pending()
+        prefix = self._settings.topic_prefix
+        with self._engine.connect() as connection:
+            if self._places is None:
+                self._find(connection)
+            for name, sql in QUEUES.items():
+                if name not in self._ignore:
+                    found.counts[name] = int(connection.exec_driver_sql(sql).scalar_one())
+            for reader in self._readers:
+                table = f"{reader.schema}.{reader.prefix}partitions"
+                found.counts[f"outbox of {reader.name}"] = int(
+                    connection.exec_driver_sql(
+                        f"select coalesce(sum(seq - published_upto), 0) from {table}"
+                    ).scalar_one()
+                )
+            found.counts["watermarks"] = int(
+                connection.execute(
+                    sa.text("select count(*) from verification.partitions where watermark is null or watermark < :now"),
+                    {"now": upto},
+                ).scalar_one()
+            )
+            found.counts["deadlines"] = int(
+                connection.execute(
+                    sa.text(
+                        "select count(*) from (select from verification.items i where next_due <= :now and listing not in"
+                        " (select key from verification.parked where state <> 'done') limit 1000) t"
+                    ),
+                    {"now": upto},
+                ).scalar_one()
+            )
+            cursors = {
+                (reader.name, topic, partition): offset
+                for reader in self._readers
+                for topic, partition, offset in connection.exec_driver_sql(
+                    f"select topic, partition, next_offset from {reader.schema}.{reader.prefix}cursors"
+                )
+            }
+        # after the cursors: an end that grew meanwhile shows as pending, never the other way round
+        ends = self._consumer.end_offsets(self._places)
+        for reader in self._readers:
+            behind = 0
+            for topic in reader.reads:
+                for partition in range(self._settings.partitions):
+                    end = ends[TopicPartition(prefix + topic.name, partition)]
+                    behind += max(end - cursors.get((reader.name, topic.name, partition), 0), 0)
+            found.counts[f"unread by {reader.name}"] = behind
+        return found
+
+    def wait(
+        self, *, timeout_s: float, poll_s: float = 0.02, looks: int = 1, tell: Callable[[Pending], None] | None = None
+    ) -> None:
+        """Wait until nothing is under way, seen ``looks`` times in a row.
+
+        Raises:
+            TimeoutError: naming what still is.
+        """
+        deadline = time.monotonic() + timeout_s
+        upto = self.now()
+        calm = 0
+        while True:
+            pending = self.pending(upto)
+            calm = 0 if pending else calm + 1
+            if calm >= looks:
+                return
+            if tell is not None:
+                tell(pending)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"still under way after {timeout_s:g} s: {pending}")
+            time.sleep(poll_s)

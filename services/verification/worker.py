@@ -1,0 +1,328 @@
+"""A batch of records -> the life cycle -> items and events. All decisions are ``lifecycle``'s; this only fetches and keeps."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Sequence
+
+from prometheus_client import Counter
+
+from services.verification import lifecycle, store
+from services.verification.item import Facts, Item, Outcome, Reopened
+from services.verification.store import Triple
+from shared import policy, topics
+from shared.events import (
+    ChangeRight,
+    Command,
+    CommandRefused,
+    Data,
+    HoldChanged,
+    ItemSubmitted,
+    Listing,
+    MarketplaceCommand,
+    NoticeSent,
+    State,
+)
+from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
+
+CHANGES = Counter("goodfaith_item_changes_total", "Changes of items, by what happened.", ["change", "tier"])
+SLA = Counter(
+    "goodfaith_claim_sla_outcomes_total", "Items handled in time or not, counted once each.", ["outcome", "tier"]
+)
+TAKEDOWNS = Counter(
+    "goodfaith_takedowns_total", "Items that came to be held or ended without.", ["outcome", "right_type"]
+)
+REFUSED = Counter("goodfaith_commands_refused_total", "Commands that the owner of the item refused.", ["code"])
+IGNORED = Counter("goodfaith_events_ignored_total", "Stale or irrelevant events, by type.", ["type"])
+TIERS = ("express", "standard", "bulk")
+for _tier in TIERS:
+    for _outcome in ("met", "missed"):
+        SLA.labels(_outcome, _tier)
+
+
+class VerificationBatch(Batch):
+    """The items of one transaction. ``changed`` holds what is to be saved; nothing is written before ``save``."""
+
+    def __init__(self, tx: Tx, incoming: Sequence[Incoming]) -> None:
+        self._tx = tx
+        self._items: dict[str, Item] = {}
+        self._partitions: dict[str, int] = {}
+        self._changed: dict[str, tuple[int, Item]] = {}
+        self._new_listings: dict[str, Listing] = {}
+        named: set[str] = set()
+        asked: set[str] = set()
+        told: set[str] = set()
+        triples: set[Triple] = set()
+        for record in incoming:
+            data = record.data
+            if isinstance(data, ItemSubmitted):
+                # the item itself too: a submission under another event id must find it
+                named.add(data.item)
+                asked.add(data.listing)
+                triples.add((data.listing, data.right, data.reason))
+            elif isinstance(data, Command | NoticeSent | HoldChanged):
+                named.add(data.item)
+            elif isinstance(data, Listing):
+                told.add(data.listing)
+        connection = tx.connection
+        for item in store.items(connection, named):
+            self._items[item.item] = item
+        for item in store.waiting(connection, told):
+            self._items[item.item] = item
+        self._waiting: dict[str, set[str]] = {}
+        for item in self._items.values():
+            self._index(item)
+            if item.state in _ASKS_AGAIN:
+                asked.add(item.listing)
+                triples.add((item.listing, item.right, item.reason))
+        self._listings = store.listings(connection, asked)
+        self._known_listings = asked
+        self._blocking = store.blocking(connection, triples)
+        self._known_triples = triples
+
+        self._journal: list[tuple[str, Item | None, tuple[int, Item] | None]] = []
+
+    # ---- records
+
+    def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
+        """Judge one record; all of it or nothing."""
+        self._journal.clear()
+        try:
+            return self._apply(incoming)
+        except Exception:
+            self._undo()
+            raise
+
+    def _undo(self) -> None:
+        for name, item, changed in reversed(self._journal):
+            present = self._items.pop(name)
+            triple = (present.listing, present.right, present.reason)
+            if self._blocking.get(triple) == name:
+                del self._blocking[triple]
+            self._waiting.get(present.listing, set()).discard(name)
+            self._changed.pop(name, None)
+            if item is not None:
+                self._items[name] = item
+                self._index(item)
+                if item.blocks:
+                    self._blocking.setdefault(triple, name)
+            if changed is not None:
+                self._changed[name] = changed
+        self._journal.clear()
+
+    def _apply(self, incoming: Incoming) -> Iterable[Outgoing]:
+        data = incoming.data
+        if isinstance(data, Listing):
+            return self._listed(incoming, data)
+        if isinstance(data, ItemSubmitted | Command | NoticeSent | HoldChanged):
+            item = self._items.get(data.item)
+            if item is None and not isinstance(data, ItemSubmitted):
+                if isinstance(data, ChangeRight):
+                    IGNORED.labels(incoming.type).inc()
+                    return ()
+                if isinstance(data, Command):
+                    # the door sends an item's submission ahead of its commands, so there is no such item
+                    return [self._refusal(incoming.partition, _unknown(data), incoming.id)]
+                raise LookupError(f"{incoming.type} for the unknown item {data.item}")
+            return self._judge(incoming.partition, item, data, incoming.id)
+        IGNORED.labels(incoming.type).inc()
+        return ()
+
+    def _judge(self, partition: int, item: Item | None, event: Data | Reopened, cause: str | None) -> list[Outgoing]:
+        subject = event if item is None else item
+        assert isinstance(subject, Item | ItemSubmitted)
+        outcome = lifecycle.decide(
+            item, event, self._facts(subject.listing, subject.right, subject.reason, subject.item),
+            policy.load(subject.policy), self._tx.now,
+        )  # fmt: skip
+        return self._take(partition, item, outcome, cause)
+
+    def _listed(self, incoming: Incoming, data: Listing) -> list[Outgoing]:
+        """The marketplace said what a listing is: items that wait for it go on."""
+        self._new_listings[data.listing] = data
+        self._listings[data.listing] = data
+        self._known_listings.add(data.listing)
+        outgoing: list[Outgoing] = []
+        # oldest first, so that of two that wait the earlier becomes the original
+        for name in sorted(self._waiting.get(data.listing, ()), key=lambda name: (self._items[name].received_at, name)):
+            outgoing.extend(self._judge(incoming.partition, self._items[name], data, incoming.id))
+        return outgoing
+
+    def _facts(self, listing: str, right: str, reason: str, item: str) -> Facts:
+        if listing not in self._known_listings:
+            self._known_listings.add(listing)
+            self._listings.update(store.listings(self._tx.connection, [listing]))
+        known = self._listings.get(listing)
+        triple = (listing, right, reason)
+        if triple not in self._known_triples:
+            self._known_triples.add(triple)
+            for found, original in store.blocking(self._tx.connection, [triple]).items():
+                # what this batch has changed is newer than what the database says
+                if original not in self._changed:
+                    self._blocking[found] = original
+        original = self._blocking.get(triple)
+        # the port's contract: suspended and removed are the programme's own doing, whatever else takes a listing down is ``ended``
+        ours = known is not None and known.state in ("suspended", "removed")
+        return Facts(listing=known, original=None if original == item else original, ours=ours)
+
+    # ---- timers
+
+    def due(self, limit: int) -> Sequence[Due]:
+        """Deadlines up to each partition's watermark, earliest first."""
+        found: list[Due] = []
+        for partition, item in store.due(self._tx.connection, self._tx.watermarks, self._tx.parked, limit):
+            self._items.setdefault(item.item, item)
+            assert item.next_due is not None
+            found.append(Due(partition, item.listing, item.item, item.next_due))
+        # and those of items that this batch has touched or made, which the database does not know yet
+        seen = {timer.subject for timer in found}
+        for partition, item in self._changed.values():
+            upto = self._tx.watermarks.get(partition)
+            if upto is not None and item.next_due is not None and item.next_due <= upto and item.item not in seen:
+                found.append(Due(partition, item.listing, item.item, item.next_due))
+        found.sort(key=lambda timer: timer.at)
+        return found
+
+    def fire(self, due: Due) -> Iterable[Outgoing]:
+        """Fire an item's deadlines, each as of its own time, until none is left before the watermark."""
+        self._journal.clear()
+        try:
+            return self._fire(due)
+        except Exception:
+            self._undo()
+            raise
+
+    def _fire(self, due: Due) -> Iterable[Outgoing]:
+        upto = self._tx.watermarks[due.partition]
+        outgoing: list[Outgoing] = []
+        for _ in range(100):
+            item = self._items[due.subject]
+            if item.next_due is None or item.next_due > upto:
+                break
+            facts = self._facts(item.listing, item.right, item.reason, item.item)
+            outcome = lifecycle.fire(item, facts, policy.load(item.policy), upto)
+            if outcome.item is item:
+                break
+            outgoing.extend(self._take(due.partition, item, outcome, None))
+        return outgoing
+
+    # ---- what comes of it
+
+    def _take(self, partition: int, before: Item | None, outcome: Outcome, cause: str | None) -> list[Outgoing]:
+        """Keep an outcome and turn it into events."""
+        outgoing: list[Outgoing] = []
+        after = outcome.item
+        if outcome.refused is not None:
+            REFUSED.labels(outcome.refused.code).inc()
+            outgoing.append(self._refusal(partition, outcome.refused, cause))
+        if after is None or after is before:
+            return outgoing
+        self._journal.append((after.item, self._items.get(after.item), self._changed.get(after.item)))
+        self._items[after.item] = after
+        self._changed[after.item] = (partition, after)
+        self._index(after)
+        triple = (after.listing, after.right, after.reason)
+        if after.blocks:
+            self._blocking.setdefault(triple, after.item)
+        elif self._blocking.get(triple) == after.item:
+            del self._blocking[triple]
+        for change in outcome.changes:
+            data = change.data
+            CHANGES.labels(change.kind, data.lane).inc()
+            outgoing.append(
+                Outgoing(
+                    partition,
+                    topics.VERIFICATION,
+                    data.listing,
+                    f"goodfaith.item.{change.kind}.v1",
+                    data,
+                    data.item,
+                    change.at,
+                    data.claim,
+                    cause,
+                )  # fmt: skip
+            )
+        self._count(before, after)
+        if outcome.lookup:
+            outgoing.append(self._lookup(partition, after, cause))
+        if outcome.released:
+            outgoing.extend(self._reopen(partition, after, cause))
+        return outgoing
+
+    def _reopen(self, partition: int, original: Item, cause: str | None) -> Iterator[Outgoing]:
+        """Row 2: the oldest duplicate goes on in the place of its original; the others then duplicate that one."""
+        found = store.duplicates(self._tx.connection, original.item)
+        known = {item.item: self._items.get(item.item, item) for item in found}
+        known.update({item.item: item for _, item in self._changed.values() if item.original == original.item})
+        waiting = [item for item in known.values() if item.state is State.DUPLICATE and item.original == original.item]
+        for item in sorted(waiting, key=lambda item: (item.received_at, item.item)):
+            self._items.setdefault(item.item, item)
+            yield from self._judge(
+                partition, self._items[item.item], Reopened(item=item.item, original=original.item), cause
+            )
+
+    def _lookup(self, partition: int, item: Item, cause: str | None) -> Outgoing:
+        command = MarketplaceCommand(
+            command=f"lookup:{item.item}:{item.revision}", listing=item.listing, action="lookup"
+        )
+        return Outgoing(
+            partition, topics.MARKETPLACE_COMMANDS, item.listing, "goodfaith.marketplace.command.v1", command, item.listing,
+            self._tx.now, item.claim, cause,
+        )  # fmt: skip
+
+    def _refusal(self, partition: int, refused: CommandRefused, cause: str | None) -> Outgoing:
+        return Outgoing(
+            partition, topics.VERIFICATION, refused.listing, "goodfaith.command.refused.v1", refused, refused.item,
+            self._tx.now, refused.claim, cause,
+        )  # fmt: skip
+
+    def _index(self, item: Item) -> None:
+        if store.waits(item):
+            self._waiting.setdefault(item.listing, set()).add(item.item)
+        else:
+            self._waiting.get(item.listing, set()).discard(item.item)
+
+    def _count(self, before: Item | None, after: Item) -> None:
+        if after.sla is not None and (before is None or before.sla is None):
+            SLA.labels(after.sla, after.lane).inc()
+        if after.held and not (before is not None and before.held):
+            TAKEDOWNS.labels("taken_down", after.right_type).inc()
+
+    def save(self) -> None:
+        """Write what has changed."""
+        store.save(self._tx.connection, list(self._changed.values()))
+        store.save_listings(self._tx.connection, self._new_listings)
+
+    def marks(self) -> dict[int, dt.datetime]:
+        """Verification publishes no watermarks."""
+        return {}
+
+
+_ASKS_AGAIN = frozenset({State.RECEIVED, State.NEEDS_INFO, State.DUPLICATE})
+"""States whose exits look at the listing and at other items."""
+
+
+def _unknown(command: Command) -> CommandRefused:
+    return CommandRefused(
+        command=command.command, item=command.item, claim=command.claim, listing=command.listing,
+        code="unknown_item", detail="There is no such item.",
+    )  # fmt: skip
+
+
+class Verification:
+    """The service, as the runtime sees it."""
+
+    name = "verification"
+    schema = "verification"
+    prefix = ""
+    reads = (topics.INTAKE, topics.NOTIFICATION, topics.ENFORCEMENT, topics.MARKETPLACE_LISTINGS)
+    keyed_like = frozenset({topics.VERIFICATION.name, topics.MARKETPLACE_COMMANDS.name})
+    has_queue = False
+
+    def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
+        """Verification has no queue of its own."""
+        return ()
+
+    def open(self, tx: Tx, incoming: Sequence[Incoming]) -> VerificationBatch:
+        """Load what the batch needs."""
+        return VerificationBatch(tx, incoming)

@@ -1,0 +1,98 @@
+"""The port to the marketplace: what Goodfaith asks of it and what it answers. Whoever implements this can be moderated.
+
+**Commands** (outward, keyed by listing): ``suspend`` and ``remove`` take the listing's page down, ``restore`` brings it
+back, ``lookup`` has the listing published. A command is idempotent by its id. ``seq`` rises by one with each command on a
+listing; one whose ``seq`` is not above the highest that was carried out is answered ``done`` and has no effect, so late
+and repeated commands do no harm. ``lookup`` changes nothing and has ``seq`` 0.
+
+**Receipts** (inward, keyed by listing): one for each command, naming it: ``done``, or ``unknown_listing``. A command without
+a receipt is sent again with the same id, for ever, with growing pauses.
+
+**Listings** (inward, compacted, keyed by listing): what a listing is and who sells it; ``ended``: the seller has taken it
+away; ``unknown``: there is none. Published at the marketplace's own changes and at each ``lookup``, before its receipt.
+A measure of ours is not a change of the marketplace's own. Listings come by topic under either adapter.
+
+Two adapters carry commands and receipts (``GOODFAITH_MARKETPLACE``):
+
+``kafka``: topics ``marketplace.commands``, ``marketplace.receipts``, ``marketplace.listings``; CloudEvents, the default
+partitioner (murmur2 over the key).
+
+``http``: ``POST /commands`` for ``suspend``, ``remove`` and ``restore`` (a ``lookup`` stays on its topic). The body is the
+command as JSON. Headers: ``Idempotency-Key`` (the command's id), ``Goodfaith-Timestamp`` (Unix seconds) and
+``Goodfaith-Signature`` (``v1=`` + hex HMAC-SHA256 of ``<timestamp>.<body>`` under the shared secret). Answers: 200 with the
+receipt; 202: taken, ask again with the same key; 401: not signed, signed wrongly or out of tolerance; 422: not a command.
+A request that is replayed within the tolerance meets the idempotency key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Final
+from urllib.parse import quote
+
+from shared.events import Listing, MarketplaceCommand, Receipt
+
+__all__ = [
+    "COMMANDS_PATH",
+    "IDEMPOTENCY_KEY",
+    "SIGNATURE",
+    "TIMESTAMP",
+    "TOLERANCE_S",
+    "BadSignature",
+    "Listing",
+    "MarketplaceCommand",
+    "Receipt",
+    "check",
+    "listing_url",
+    "sign",
+    "signed_headers",
+]
+
+COMMANDS_PATH: Final = "/commands"
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+TIMESTAMP: Final = "Goodfaith-Timestamp"
+SIGNATURE: Final = "Goodfaith-Signature"
+TOLERANCE_S: Final = 300
+"""Seconds that a request's timestamp may lie in the past or the future (the usual five minutes of signed webhooks)."""
+
+
+class BadSignature(ValueError):
+    """Not signed by who shares the secret, or not now."""
+
+
+def listing_url(base: str, listing: str) -> str:
+    """The listing's public page."""
+    return f"{base.rstrip('/')}/items/{quote(listing, safe=':')}"
+
+
+def sign(secret: str, timestamp: int, body: bytes) -> str:
+    """The signature of a request: ``v1=`` and hex HMAC-SHA256 over ``<timestamp>.<body>``."""
+    return "v1=" + hmac.new(secret.encode(), b"%d." % timestamp + body, hashlib.sha256).hexdigest()
+
+
+def signed_headers(secret: str, timestamp: int, command: str, body: bytes) -> dict[str, str]:
+    """Headers of a command; ``timestamp`` in Unix seconds of wall time."""
+    return {
+        "Content-Type": "application/json",
+        IDEMPOTENCY_KEY: command,
+        TIMESTAMP: str(timestamp),
+        SIGNATURE: sign(secret, timestamp, body),
+    }
+
+
+def check(secret: str, timestamp: str | None, signature: str | None, body: bytes, now: float) -> None:
+    """Check a request's signature; ``now`` in Unix seconds.
+
+    Raises:
+        BadSignature: missing, wrong, or out of tolerance.
+    """
+    if timestamp is None or signature is None:
+        raise BadSignature("not signed")
+    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
+        raise BadSignature("the timestamp is not a number of Unix seconds")
+    if abs(now - int(timestamp)) > TOLERANCE_S:
+        raise BadSignature(f"the timestamp is more than {TOLERANCE_S} seconds off")
+    # bytes: compare_digest refuses non-ASCII text with an error of its own
+    if not hmac.compare_digest(sign(secret, int(timestamp), body).encode(), signature.encode()):
+        raise BadSignature("the signature does not match the body")
