@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from unittest import mock
 
 from deploy.local.children import StackError
 from deploy.local.stack import Stack
+from shared.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ FLEET = (
     ),
     Spec(
         "intake-api", ("services.intake", "api"), "intake", "intake",
-        port="intake", secrets=("internal_token", "contact_key"), scales=False,
+        port="intake", secrets=("internal_token", "contact_key", "operator_token"), scales=False,
     ),
     Spec("intake-worker", ("services.intake", "worker"), "intake", "intake", secrets=("contact_key",)),
     Spec(
@@ -66,7 +68,7 @@ FLEET = (
 BY_NAME = {spec.name: spec for spec in FLEET}
 SERVICES = tuple(dict.fromkeys(spec.service for spec in FLEET))
 ROLES = tuple(dict.fromkeys(spec.role for spec in FLEET if spec.role))
-SECRETS = (*dict.fromkeys(name for spec in FLEET for name in spec.secrets), "operator_token")
+SECRETS = tuple(dict.fromkeys(name for spec in FLEET for name in spec.secrets))
 
 
 def expand(counts: Mapping[str, int] | None, kept: Mapping[str, str]) -> Iterator[tuple[Spec, int]]:
@@ -107,3 +109,20 @@ def environment(stack: Stack, spec: Spec, kept: Mapping[str, str]) -> dict[str, 
     for name in spec.secrets:
         env[f"GOODFAITH_{name.upper()}"] = stack.secret(name)
     return env
+
+
+def settings_of(stack: Stack, role: str | None = None, *, secret: bool = False) -> Settings:
+    """The settings by which this process itself works on a stack, as the command line and tests do.
+
+    Args:
+        stack: A running stack.
+        role: Whose database login `database` is; the superuser's when None.
+        secret: Whether the stack's secrets are filled in as well.
+    """
+    values = {**shared_environment(stack), **stack.environment()}
+    values["GOODFAITH_DATABASE"] = stack.admin_url if role is None else stack.role_url(role)
+    if secret:
+        values |= {f"GOODFAITH_{name.upper()}": stack.secret(name) for name in SECRETS}
+    # through the environment, so that values are read as a process of the stack would read them
+    with mock.patch.dict(os.environ, values):
+        return Settings()

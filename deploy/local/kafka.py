@@ -92,21 +92,30 @@ STARTED = b"Kafka Server started"
 BEGIN = b"--- goodfaith starts Kafka ---\n"
 
 
+def _folder() -> Path:
+    # named by version and pins, so that a change of either fetches anew
+    return CACHE / f"kafka-{VERSION}-{hashlib.sha256((HERE / 'jars.sha256').read_bytes()).hexdigest()[:8]}"
+
+
+def cached() -> bool:
+    """Whether Kafka's jars are at hand."""
+    return _folder().is_dir()
+
+
 def jars() -> Path:
     """Folder with Kafka's jars; fetched with Maven when missing (54 MB, some seconds).
 
     Raises:
         StackError: Java or Maven missing, the download failed, or a jar differs from its recorded hash.
     """
-    pins = (HERE / "jars.sha256").read_bytes()
-    folder = CACHE / f"kafka-{VERSION}-{hashlib.sha256(pins).hexdigest()[:8]}"
+    folder = _folder()
     if folder.is_dir():
         return folder
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "kafka.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another stack of this checkout may be fetching them
         if not folder.is_dir():
-            _fetch(folder, pins.decode())
+            _fetch(folder, (HERE / "jars.sha256").read_text())
     return folder
 
 

@@ -168,10 +168,16 @@ class Stack:
         return {role: self._keep("roles", role, lambda: secrets.token_hex(24))[0] for role in roles}
 
     def secret(self, name: str) -> str:
-        """A secret of this stack, generated once: 32 random bytes, in base64 (keys) or its URL-safe form (tokens)."""
-        if name.endswith("_key"):
-            return self._keep("secrets", name, lambda: base64.b64encode(secrets.token_bytes(32)).decode())[0]
-        return self._keep("secrets", name, lambda: secrets.token_urlsafe(32))[0]
+        """A secret of this stack, generated once from 32 random bytes: `..._key` in base64, `..._token` as bearer tokens
+        look (the logs know the shape and redact it).
+        """
+
+        def make() -> str:
+            if name.endswith("_key"):
+                return base64.b64encode(secrets.token_bytes(32)).decode()
+            return f"gf_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
+
+        return self._keep("secrets", name, make)[0]
 
     def port(self, name: str, wanted: int = 0) -> int:
         """The loopback port of something that runs on this stack, chosen once; `wanted` replaces an earlier choice."""

@@ -1,0 +1,69 @@
+# Goodfaith's commands. `make` alone lists them; each sets up what it needs and may be repeated.
+#
+#   STACK=name            another stack beside the first (default: default)
+#   KAFKA_PORT, POSTGRES_PORT, INTAKE_PORT, MARKETPLACE_PORT    fixed ports instead of free ones
+#   ARGS="..."            further arguments of the command (make test ARGS="tests/unit -x")
+#   GOODFAITH_KAFKA, GOODFAITH_DATABASE    a broker and a database of your own; GOODFAITH_STACK=docker: containers
+
+STACK ?= default
+ARGS ?=
+export GOODFAITH_STACK_NAME = $(STACK)
+
+BIN := .venv/bin
+GOODFAITH := $(BIN)/goodfaith
+VENV := .venv/.complete
+UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11
+CODE := $(wildcard services shared deploy tests benchmarks)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down status test lint format bench faults lock clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@sed -n 's/^#   /  /p' $(firstword $(MAKEFILE_LIST))
+
+$(VENV): requirements-dev.txt pyproject.toml deploy/local/setup.sh
+	@sh deploy/local/setup.sh venv
+	@touch $@
+
+setup: $(VENV) ## virtual environment with pinned dependencies, Java and Maven, Kafka's jars
+	@sh deploy/local/setup.sh kafka
+
+demo: setup ## real notices through four services, with a table at the end (under 3 minutes)
+	$(GOODFAITH) demo $(ARGS)
+
+up: setup ## start everything, leave it running, print the addresses
+	$(GOODFAITH) up $(ARGS)
+
+down: $(VENV) ## stop what `make up` started (ARGS=--destroy: delete its data as well)
+	$(GOODFAITH) down $(ARGS)
+
+status: $(VENV) ## what runs, and whether it is ready
+	$(GOODFAITH) status $(ARGS)
+
+test: setup ## all tests, on a real broker and a real database
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV) ## ruff and mypy --strict
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+
+format: $(VENV) ## let ruff put the code in order
+	$(BIN)/ruff check --fix-only $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+bench: setup ## throughput and latency beside a reference run on the same machine
+	$(GOODFAITH) bench $(ARGS)
+
+faults: setup ## a load while services, broker and database are killed with -9
+	$(GOODFAITH) faults $(ARGS)
+
+lock: ## compile the pins anew (needs uv)
+	$(UV_COMPILE) requirements.in -o requirements.txt
+	$(UV_COMPILE) requirements.in requirements-dev.in -o requirements-dev.txt
+
+clean: ## stop and delete every local stack, the virtual environment and all caches
+	@if [ -x $(GOODFAITH) ]; then for state in .local/*/stack.json; do \
+	  [ -e "$$state" ] && $(GOODFAITH) down --destroy --stack "$$(basename "$$(dirname "$$state")")"; done; true; fi
+	rm -rf .venv .local .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis build dist *.egg-info

@@ -1,0 +1,64 @@
+#!/bin/sh
+# What the Makefile needs before anything of ours can run.
+#   setup.sh venv    .venv with the pinned dependencies, by uv where it is installed, else by venv and pip
+#   setup.sh kafka   Java and Maven for the local broker, and Kafka's jars
+# On Debian and Ubuntu, as root or with sudo that asks nothing, missing packages are installed; elsewhere one line says how.
+set -eu
+
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "$*"; exit 1; }
+
+packages() { # packages PACKAGE...: install them or stop
+    line="apt-get install -y --no-install-recommends $*"
+    if command -v apt-get >/dev/null; then
+        if [ "$(id -u)" = 0 ]; then as=""; elif sudo -n true 2>/dev/null; then as="sudo -n"; else fail "missing; run: sudo $line"; fi
+        say "installing $* (with apt-get)"
+        $as apt-get update -q >&2
+        $as env DEBIAN_FRONTEND=noninteractive $line >&2
+    else
+        fail "missing: on Debian or Ubuntu \`$line\`, on macOS \`brew install openjdk maven python@3.12\`; then again"
+    fi
+}
+
+new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+find_python() { # prints the first Python that is new enough
+    for python in ${PYTHON:-} python3 python python3.13 python3.12 python3.11; do
+        if new_enough "$python"; then printf '%s' "$python"; return; fi
+    done
+}
+
+venv() {
+    if [ -x .venv/bin/python ] && ! new_enough .venv/bin/python; then
+        fail ".venv is older than Python 3.11 (or broken); \`make clean\` removes it"
+    fi
+    python=$(find_python)
+    if command -v uv >/dev/null && uv --version >/dev/null 2>&1; then
+        [ -x .venv/bin/python ] || uv venv --quiet --python "${python:->=3.11}" .venv
+        uv pip sync --quiet --python .venv/bin/python --require-hashes requirements-dev.txt
+        uv pip install --quiet --python .venv/bin/python --no-deps -e .
+    else
+        [ -n "$python" ] || fail "Python 3.11 or newer is needed; found: $(python3 --version 2>&1 || true)"
+        if ! [ -x .venv/bin/pip ]; then
+            "$python" -c 'import ensurepip, venv' 2>/dev/null || packages python3-venv
+            "$python" -m venv --clear .venv
+        fi
+        .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+        .venv/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+    fi
+}
+
+kafka() {
+    if [ -n "${GOODFAITH_KAFKA:-}" ] || [ "${GOODFAITH_STACK:-}" = docker ]; then return; fi
+    # macOS has a `java` that only says where to get one
+    if ! java -version >/dev/null 2>&1; then packages default-jre-headless; fi
+    version=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
+    [ "${version:-0}" -ge 17 ] || fail "Kafka needs Java 17 or newer; \`java\` is version ${version:-unknown}"
+    .venv/bin/python -c 'import sys; from deploy.local import kafka; sys.exit(not kafka.cached())' && return
+    if ! command -v mvn >/dev/null; then packages maven; fi
+    say "fetching Kafka's jars (once, 54 MB)"
+    .venv/bin/python -c 'from deploy.local import kafka; kafka.jars()'
+}
+
+cd "$(dirname "$0")/../.."
+"$1"

@@ -1,0 +1,236 @@
+"""`goodfaith up | down | status | migrate | settings`: the local stack and Goodfaith's processes on it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import SecretStr
+from rich.markup import escape
+from rich.table import Column, Table
+
+from deploy.local import fleet
+from deploy.local.children import StackError
+from deploy.local.processes import Fleet
+from deploy.local.stack import Stack
+from services.operator.cli import console, errors, print_json
+from shared.settings import Settings
+
+StackOption = Annotated[str, typer.Option("--stack", envvar="GOODFAITH_STACK_NAME", help="Name of the local stack.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Last line of output: one JSON object.")]
+
+
+def root() -> Path:
+    """The folder that holds all local stacks (`GOODFAITH_STATE_DIR`)."""
+    return Settings().state_dir
+
+
+def running(name: str = "default") -> Stack:
+    """The stack of this name.
+
+    Raises:
+        StackError: it does not run.
+    """
+    stack = Stack.join(root(), name)
+    if stack is None:
+        raise StackError(f"no stack {name!r} runs here; `goodfaith up` starts one")
+    return stack
+
+
+def bring_up(
+    name: str = "default",
+    counts: Mapping[str, int] | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    ports: Mapping[str, int] | None = None,
+) -> tuple[Stack, Fleet]:
+    """Everything up and ready: broker and database, roles and schemas, topics, processes. Idempotent.
+
+    Args:
+        name: Name of the stack.
+        counts: How many of each process (`Fleet.start`).
+        env: Settings for every process, kept for later starts on this stack.
+        ports: Wished ports by name: `kafka`, `postgres`, `intake`, `marketplace`, `smtp`; 0 or none: any, chosen once.
+
+    Raises:
+        StackError: a part does not start.
+    """
+    wished = dict(ports or {})
+    stack = Stack.start(root(), name, kafka_port=wished.pop("kafka", 0), postgres_port=wished.pop("postgres", 0))
+    for part, port in wished.items():
+        stack.port(part, port)
+    prepare(stack, env)
+    return stack, Fleet.start(stack, counts).wait_ready()
+
+
+def prepare(stack: Stack, env: Mapping[str, str] | None = None) -> None:
+    """Roles, schemas and topics on a running stack. Idempotent.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: a migration failed.
+        kafka.errors.KafkaError: the topics could not be created.
+    """
+    from shared import migrate, topics
+
+    stack.environment(**(env or {}))
+    migrate.migrate(stack.admin_url, stack.role_passwords(*fleet.ROLES))
+    topics.create(fleet.settings_of(stack))
+
+
+def describe(stack: Stack, processes: Fleet) -> dict[str, Any]:
+    """Where everything is. No secrets: those are in the state file."""
+    return {
+        "stack": stack.name,
+        "kafka": stack.kafka,
+        "database": stack.admin_url.rpartition("@")[2],
+        "intake": f"http://127.0.0.1:{stack.port('intake')}",
+        "marketplace": f"http://127.0.0.1:{stack.port('marketplace')}",
+        "smtp": f"127.0.0.1:{stack.port('smtp')}",
+        "state": str(stack.dir / "stack.json"),
+        "logs": str(stack.dir / "log"),
+        "metrics": {process.name: f"http://127.0.0.1:{process.metrics_port}/metrics" for process in processes},
+    }
+
+
+def _show(facts: Mapping[str, Any]) -> None:
+    table = Table(Column(no_wrap=True), Column(overflow="fold"), show_header=False, box=None, pad_edge=False)
+    for key, value in facts.items():
+        if not isinstance(value, dict):
+            table.add_row(key, str(value))
+    for name, address in facts["metrics"].items():
+        table.add_row(f"  {name}", address)
+    console.print(table)
+
+
+def _counts(given: list[str]) -> dict[str, int] | None:
+    if not given:
+        return None
+    counts = dict.fromkeys(fleet.SERVICES, 1)
+    for word in given:
+        name, _, number = word.partition("=")
+        if not number.isdigit():
+            raise StackError(f"--count takes NAME=NUMBER, not {word!r}")
+        counts[name] = int(number)
+    return counts
+
+
+def up(
+    stack: StackOption = "default",
+    count: Annotated[
+        list[str] | None, typer.Option(help="NAME=NUMBER of a service's or process's instances; repeatable.")
+    ] = None,
+    kafka_port: Annotated[int, typer.Option(envvar="KAFKA_PORT", help="Port of the broker; 0: any.")] = 0,
+    postgres_port: Annotated[int, typer.Option(envvar="POSTGRES_PORT", help="Port of the database; 0: any.")] = 0,
+    intake_port: Annotated[int, typer.Option(envvar="INTAKE_PORT", help="Port of intake's HTTP API; 0: any.")] = 0,
+    marketplace_port: Annotated[
+        int, typer.Option(envvar="MARKETPLACE_PORT", help="Port of the demo marketplace; 0: any.")
+    ] = 0,
+    json: JsonOption = False,
+) -> None:
+    """Start broker, database and all processes, wait until they are ready, and print the addresses."""
+    begun = time.monotonic()
+    ports = {"kafka": kafka_port, "postgres": postgres_port, "intake": intake_port, "marketplace": marketplace_port}
+    with errors.status("starting broker, database and processes"):
+        running_stack, processes = bring_up(stack, _counts(count or []), ports=ports)
+    facts = describe(running_stack, processes)
+    facts["seconds"] = round(time.monotonic() - begun, 2)
+    _show(facts)
+    if json:
+        print_json(facts)
+
+
+def down(
+    stack: StackOption = "default",
+    destroy: Annotated[bool, typer.Option("--destroy", help="Delete the stack's data as well.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Stop the stack's processes, broker and database; what the environment names is left alone."""
+    local = Stack(root(), stack)
+    ended: list[str] = []
+    parts: list[str] = []
+    if local.dir.exists():
+        ended = Fleet.end(local.dir)
+        parts = [name for name, runs in local.running().items() if runs]
+        if destroy:
+            local.destroy()
+        else:
+            local.stop()
+    console.print(f"stopped: {', '.join([*ended, *parts]) or 'nothing was running'}")
+    if json:
+        print_json({"stack": stack, "stopped": [*ended, *parts], "destroyed": destroy})
+
+
+def status(stack: StackOption = "default", json: JsonOption = False) -> None:
+    """What runs and whether it is ready; exit 1 when something that was started is not."""
+    local = running(stack)
+    rows: list[dict[str, Any]] = [
+        {"name": name, "alive": runs, "ready": runs} for name, runs in local.running().items()
+    ]
+    for process in Fleet.load(local):
+        address = f"http://127.0.0.1:{process.metrics_port}/metrics"
+        rows.append(
+            {
+                "name": process.name,
+                "alive": process.alive(),
+                "ready": process.ready(),
+                "pid": process.pid,
+                "metrics": address,
+            }
+        )
+    table = Table("process", "alive", "ready", "pid", "metrics")
+    for row in rows:
+        table.add_row(*(str(row.get(key, "")) for key in ("name", "alive", "ready", "pid", "metrics")))
+    console.print(table)
+    if json:
+        print_json({"stack": stack, "processes": rows})
+    if not all(row["ready"] for row in rows):
+        raise typer.Exit(1)
+
+
+def migrate(stack: StackOption = "default") -> None:
+    """Bring roles, schemas and topics up to date: of the local stack, or of what the environment names.
+
+    `GOODFAITH_DATABASE` must then be the URL of a role that may create roles and schemas; existing passwords stay.
+    """
+    from shared import migrate as migrations
+    from shared import topics
+
+    if os.environ.get("GOODFAITH_DATABASE"):
+        settings = Settings()
+        migrations.migrate(settings.database.get_secret_value(), {})
+        topics.create(settings)
+    else:
+        prepare(running(stack))
+    console.print("roles, schemas and topics are up to date")
+
+
+def settings(json: JsonOption = False) -> None:
+    """Every setting: its environment variable, what it means, its default and its present value (secrets masked)."""
+    present = Settings()
+    table = Table(Column("environment", no_wrap=True, min_width=28), "meaning", "default", "present", show_lines=True)
+    values: dict[str, Any] = {}
+    for name, field in Settings.model_fields.items():
+        variable = f"GOODFAITH_{name.upper()}"
+        default, value = field.get_default(call_default_factory=True), getattr(present, name)
+        # a default URL holds no secret and tells the format; a present one may hold a password
+        plain = default.get_secret_value() if isinstance(default, SecretStr) else default
+        values[variable] = str(value) if isinstance(value, SecretStr | Path) else value
+        style = "bold" if variable in os.environ else None
+        table.add_row(variable, _text(field.description), _text(plain), _text(values[variable]), style=style)
+    console.print(table)
+    if json:
+        print_json({"settings": values})
+
+
+def _text(value: object) -> str:
+    return "" if value is None else escape(str(value))
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    for command in (up, down, status, migrate, settings):
+        app.command()(command)
