@@ -1,0 +1,7 @@
+"""Enforcement, the executioner: holds and listing actions (by listing), penalty ledgers (by seller).
+
+`worker`  reads verification.events and marketplace.receipts; writes enforcement.events (a hold took effect), marketplace.commands
+          (suspend, restore) and enforcement.violations (re-keyed by seller).
+`ledger`  reads enforcement.violations; writes enforcement.ledger (entries and standings).
+`delivery` with the HTTP adapter only: takes commands to the marketplace and brings receipts back.
+"""

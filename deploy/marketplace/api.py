@@ -1,0 +1,180 @@
+"""Listing pages, the HTTP adapter's door and bulk seeding."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import html
+import threading
+import time
+from typing import Annotated, Any, Final
+
+import msgspec
+import sqlalchemy as sa
+import uvicorn
+from litestar import Litestar, MediaType, Request, Response, get, post
+from msgspec import Meta
+
+from deploy.marketplace import store
+from deploy.marketplace.worker import CHUNK, Seed
+from shared import db, marketplace
+from shared.events import MarketplaceCommand
+from shared.settings import Settings
+from shared.topics import partition_of
+
+WAIT_S: Final = 2.0
+"""Seconds for which ``POST /commands`` waits until the command is carried out."""
+_seeds = msgspec.json.Decoder(Annotated[list[Seed], Meta(max_length=10_000)])
+_command = msgspec.json.Decoder(MarketplaceCommand)
+
+
+def _problem(status: int, title: str, detail: str) -> Response[bytes]:
+    body = msgspec.json.encode({"type": "about:blank", "title": title, "status": status, "detail": detail})
+    return Response(body, status_code=status, media_type="application/problem+json")
+
+
+def _page(title: str, text: str) -> str:
+    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><h1>{html.escape(title)}</h1><p>{html.escape(text)}</p></html>'
+
+
+class Shop:
+    """The HTTP application's work, in threads: the database driver blocks."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.engine = db.connect(
+            settings.database.get_secret_value(), schema="marketplace", name="marketplace-http", pool_size=4
+        )
+
+    def page(self, listing: str) -> tuple[int, str]:
+        """(status, HTML) of a listing's page: 200, 410 when it is down, 404 when there is none."""
+        with self.engine.connect() as connection:
+            found = store.pages(connection, [listing]).get(listing) if "\0" not in listing else None
+        if found is None:
+            return 404, _page("Not found", "There is no such listing.")
+        if not found.visible:
+            return 410, _page("Gone", "This listing is not available.")
+        return 200, _page(found.title or found.listing, f"Sold by {found.seller}.")
+
+    def seed(self, seeds: list[Seed]) -> None:
+        """Queue listings for the worker, in chunks by partition."""
+        by_partition: dict[int, list[Seed]] = {}
+        for seed in seeds:
+            by_partition.setdefault(partition_of(seed.listing, self.settings.partitions), []).append(seed)
+        rows = [
+            (partition, msgspec.json.encode(some[start : start + CHUNK]).decode())
+            for partition, some in by_partition.items()
+            for start in range(0, len(some), CHUNK)
+        ]
+        with self.engine.begin() as connection:
+            store.queue(connection, "seed", rows)
+
+    def pending(self) -> int:
+        """Seed chunks that are not on the site yet."""
+        with self.engine.connect() as connection:
+            return store.pending(connection)
+
+    def take(self, command: MarketplaceCommand) -> None:
+        """Queue a command, once by its id."""
+        partition = partition_of(command.listing, self.settings.partitions)
+        with self.engine.begin() as connection:
+            if store.ask(connection, command):
+                store.queue(connection, "command", [(partition, msgspec.json.encode(command).decode())])
+
+    def answer(self, command: str) -> marketplace.Receipt | None:
+        """The command's receipt, once it was carried out."""
+        with self.engine.connect() as connection:
+            return store.answer(connection, command)
+
+
+def app(settings: Settings) -> Litestar:
+    """The HTTP application."""
+    shop = Shop(settings)
+    secret = settings.marketplace_secret
+    internal = settings.internal_token
+
+    @get("/items/{listing:str}", media_type=MediaType.HTML)
+    async def item(listing: str) -> Response[str]:
+        status, text = await asyncio.to_thread(shop.page, listing)
+        return Response(text, status_code=status, media_type=MediaType.HTML)
+
+    def may_seed(request: Request[Any, Any, Any]) -> bool:
+        given = request.headers.get("authorization", "")
+        wanted = f"Bearer {internal.get_secret_value()}" if internal is not None else ""
+        return bool(wanted) and hmac.compare_digest(given.encode(), wanted.encode())
+
+    @post("/seed")
+    async def seed(request: Request[Any, Any, Any]) -> Response[Any]:
+        if not may_seed(request):
+            return _problem(401, "Unauthorized", "Seeding needs the internal token.")
+        try:
+            seeds = _seeds.decode(await request.body())
+        except msgspec.DecodeError as error:
+            return _problem(422, "Unprocessable", str(error))
+        await asyncio.to_thread(shop.seed, seeds)
+        return Response({"accepted": len(seeds)}, status_code=202)
+
+    @get("/seed")
+    async def seeding(request: Request[Any, Any, Any]) -> Response[Any]:
+        if not may_seed(request):
+            return _problem(401, "Unauthorized", "Seeding needs the internal token.")
+        return Response({"pending": await asyncio.to_thread(shop.pending)})
+
+    @post(marketplace.COMMANDS_PATH)
+    async def commands(request: Request[Any, Any, Any]) -> Response[Any]:
+        body = await request.body()
+        headers = request.headers
+        try:
+            if secret is None:
+                raise marketplace.BadSignature("this marketplace has no secret to check signatures with")
+            marketplace.check(
+                secret.get_secret_value(),
+                headers.get(marketplace.TIMESTAMP),
+                headers.get(marketplace.SIGNATURE),
+                body,
+                time.time(),
+            )
+        except marketplace.BadSignature as error:
+            return _problem(401, "Unauthorized", str(error))
+        try:
+            command = _command.decode(body)
+        except msgspec.DecodeError as error:
+            return _problem(422, "Unprocessable", str(error))
+        if headers.get(marketplace.IDEMPOTENCY_KEY) != command.command:
+            return _problem(422, "Unprocessable", f"{marketplace.IDEMPOTENCY_KEY} is not the command's id")
+        if command.action == "lookup":
+            return _problem(422, "Unprocessable", "A lookup goes by topic.")
+        await asyncio.to_thread(shop.take, command)
+        until = time.monotonic() + WAIT_S
+        while (receipt := await asyncio.to_thread(shop.answer, command.command)) is None:
+            if time.monotonic() > until:
+                return Response({"command": command.command}, status_code=202, headers={"Retry-After": "1"})
+            await asyncio.sleep(0.02)
+        return Response(msgspec.json.encode(receipt), media_type=MediaType.JSON)
+
+    handlers: Any = {sa.exc.OperationalError: _away, sa.exc.TimeoutError: _away}
+    return Litestar(
+        [item, seed, seeding, commands],
+        openapi_config=None,
+        exception_handlers=handlers,
+        request_max_body_size=8_000_000,
+    )
+
+
+def _away(_request: Request[Any, Any, Any], _error: Exception) -> Response[Any]:
+    return _problem(503, "Unavailable", "The database is away; try again.")
+
+
+def serve(settings: Settings) -> uvicorn.Server:
+    """Serve in a background thread until the server's ``should_exit`` is set."""
+    config = uvicorn.Config(
+        app(settings),
+        host=settings.http_host,
+        port=settings.http_port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=3,
+    )
+    server = uvicorn.Server(config)
+    threading.Thread(target=server.run, name="http", daemon=True).start()
+    return server

@@ -1,0 +1,159 @@
+"""The single writer of listings: commands by topic and queue, seeds by queue."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from deploy.marketplace import domain, store
+from deploy.marketplace.domain import Page
+from shared import events
+from shared.events import Data, Id, MarketplaceCommand, Receipt
+from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
+from shared.topics import MARKETPLACE_COMMANDS, MARKETPLACE_LISTINGS, MARKETPLACE_RECEIPTS, Topic
+
+CHUNK: Final = 500
+"""Most listings in one queue row."""
+_CHUNKS_A_BATCH: Final = 4
+_COMMAND: Final = "goodfaith.marketplace.command.v1"
+_RECEIPT: Final = "goodfaith.marketplace.receipt.v1"
+_LISTING: Final = "goodfaith.marketplace.listing.v1"
+
+
+class Seed(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A listing to be put on the site."""
+
+    listing: Id
+    seller: Id
+    title: Annotated[str, Meta(max_length=300, pattern="^[^\\x00]*$")] = ""
+    ended: bool = False
+    locale: Annotated[str, Meta(max_length=20, pattern="^[A-Za-z0-9-]+$")] = "en"
+    entity: Id | None = None
+
+
+class Seeds(Data, frozen=True, kw_only=True):
+    """Listings of one partition."""
+
+    listings: tuple[Seed, ...]
+
+
+_seeds = msgspec.json.Decoder(tuple[Seed, ...])
+_command = msgspec.json.Decoder(MarketplaceCommand)
+
+
+class Marketplace:
+    """Service ``marketplace``."""
+
+    name = "marketplace"
+    schema = "marketplace"
+    prefix = ""
+    reads: Sequence[Topic] = (MARKETPLACE_COMMANDS,)
+    keyed_like = frozenset({MARKETPLACE_RECEIPTS.name, MARKETPLACE_LISTINGS.name})
+    has_queue = True
+
+    def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
+        """What came by HTTP."""
+        found = []
+        for id_, partition, kind, body in store.pull(tx.connection, tx.partitions, min(room, _CHUNKS_A_BATCH)):
+            data: Data
+            if kind == "seed":
+                data, key, name, type_ = Seeds(listings=_seeds.decode(body)), f"seed.{id_}", f"seed.{id_}", "seed"
+                raw = b""
+            else:
+                data = _command.decode(body)
+                key, name, type_ = data.listing, f"http.{data.command}", _COMMAND
+                raw = events.encode(data, id=name, source="/http", type=type_, subject=key, time=tx.now, key=key)
+            found.append(Incoming("@queue", partition, id_, key, name, type_, data, raw=raw))
+        return found
+
+    def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Batch:
+        """Load the listings of all commands and seeds."""
+        ids: set[str] = set()
+        for record in incoming:
+            if isinstance(record.data, MarketplaceCommand):
+                ids.add(record.data.listing)
+            elif isinstance(record.data, Seeds):
+                ids.update(seed.listing for seed in record.data.listings)
+        return Pages(tx, store.pages(tx.connection, ids))
+
+
+class Pages:
+    """One batch."""
+
+    def __init__(self, tx: Tx, pages: dict[str, Page]) -> None:
+        self._tx = tx
+        self._pages = pages
+        self._changed: dict[str, Page] = {}
+        self._answers: list[Receipt] = []
+
+    def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
+        """Carry a command out, or put listings on the site."""
+        data = incoming.data
+        if isinstance(data, MarketplaceCommand):
+            return self._command(incoming, data)
+        if isinstance(data, Seeds):
+            return [self._seed(incoming, seed) for seed in data.listings]
+        return ()
+
+    def _command(self, incoming: Incoming, command: MarketplaceCommand) -> list[Outgoing]:
+        page = self._pages.get(command.listing)
+        seq = page.seq if page is not None else 0
+        receipt = domain.carry_out(page, command)
+        if page is not None and page.seq != seq:
+            self._changed[page.listing] = page
+        if incoming.topic == "@queue":
+            self._answers.append(receipt)  # who asked by HTTP is answered by HTTP
+            return []
+        out = []
+        if command.action == "lookup":
+            out.append(self._listing(incoming, command.listing))
+        out.append(
+            Outgoing(
+                incoming.partition,
+                MARKETPLACE_RECEIPTS,
+                command.listing,
+                _RECEIPT,
+                receipt,
+                command.listing,
+                self._tx.now,
+                None,
+                incoming.id,
+            )
+        )
+        return out
+
+    def _seed(self, incoming: Incoming, seed: Seed) -> Outgoing:
+        page = self._pages.get(seed.listing)
+        if page is None:
+            page = self._pages[seed.listing] = Page(seed.listing, incoming.partition, seed.seller)
+        page.seller, page.title, page.locale = seed.seller, seed.title, seed.locale
+        page.entity, page.ended = seed.entity, seed.ended
+        self._changed[seed.listing] = page
+        return self._listing(incoming, seed.listing)
+
+    def _listing(self, incoming: Incoming, listing: str) -> Outgoing:
+        told = domain.published(listing, self._pages.get(listing))
+        return Outgoing(
+            incoming.partition, MARKETPLACE_LISTINGS, listing, _LISTING, told, listing, self._tx.now, None, incoming.id
+        )
+
+    def due(self, limit: int) -> Sequence[Due]:
+        """No timers."""
+        return ()
+
+    def fire(self, due: Due) -> Iterable[Outgoing]:
+        """No timers."""
+        return ()
+
+    def save(self) -> None:
+        """Write what changed."""
+        store.save(self._tx.connection, self._changed.values())
+        store.answered(self._tx.connection, self._answers)
+
+    def marks(self) -> dict[int, dt.datetime]:
+        """None: watermarks are intake's."""
+        return {}

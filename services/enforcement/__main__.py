@@ -1,0 +1,35 @@
+"""``python -m services.enforcement [worker|ledger|delivery]``."""
+
+from __future__ import annotations
+
+import sys
+
+from shared import logs, runtime
+from shared.settings import Settings
+
+
+def main(arguments: list[str]) -> int:
+    """Run one of the service's processes until SIGTERM."""
+    part = arguments[0] if arguments else "worker"
+    settings = Settings()
+    logs.configure(settings, f"enforcement-{part}")
+    if part == "worker":
+        from services.enforcement.worker import Enforcement
+
+        runtime.run(Enforcement(settings), settings)
+    elif part == "ledger":
+        from services.enforcement.ledger import EnforcementLedger
+
+        runtime.run(EnforcementLedger(), settings)
+    elif part == "delivery":
+        from services.enforcement import delivery
+
+        delivery.run(settings)
+    else:
+        sys.stderr.write(f"{part!r} is none of worker, ledger, delivery\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

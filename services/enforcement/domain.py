@@ -1,0 +1,202 @@
+"""Holds: when a listing goes down and when it comes back.
+
+A listing is to be down exactly while it has at least one hold; the last one out restores. A listing has at most one
+command that counts: the latest. What an item waits for is the receipt of that command, or of none when the marketplace is
+already in the wanted state.
+
+The functions change the states that they are given, and only after everything that they return has been built.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from shared.events import Data, HoldChanged, ItemChanged, MarketplaceCommand, Receipt, ViolationChanged
+
+Down = Literal["suspend", "remove"]
+RESEND_AFTER: Final = dt.timedelta(seconds=30)
+"""Wall time after which a command without a receipt is sent again; doubles with each try."""
+RESEND_MOST: Final = dt.timedelta(minutes=10)
+
+UNCHANGING: Final = frozenset(
+    {"goodfaith.item.window_opened.v1", "goodfaith.item.overdue.v1", "goodfaith.item.reminded.v1"}
+)
+"""Events that tell of times only: hold and violation are as at the revision before, so folding may leave them out."""
+
+
+@dataclass(slots=True)
+class Listing:
+    """A listing as far as we act on it.
+
+    Attributes:
+        holds: items that hold it now; above 0 it is to be down.
+        seq: of the latest command; 0 before the first.
+        action: of the latest command.
+        confirmed: highest ``seq`` with a receipt; below ``seq`` a command is under way.
+        result: of the confirmed command.
+        resend_at: wall time at which the command under way is sent again.
+        tries: times that the command under way was sent again.
+    """
+
+    listing: str
+    partition: int
+    holds: int = 0
+    seq: int = 0
+    action: Literal["suspend", "remove", "restore", ""] = ""
+    confirmed: int = 0
+    result: Literal["done", "unknown_listing"] = "done"
+    resend_at: dt.datetime | None = None
+    tries: int = 0
+
+
+@dataclass(slots=True)
+class Hold:
+    """An item's grip on its listing, and whether it counts as a violation.
+
+    Attributes:
+        revision: highest revision of the item that was folded in.
+        waits: ``seq`` of the command whose receipt is to be told to the item; 0 for none.
+        seller: whose violation was declared last.
+        violation: it is in force.
+    """
+
+    item: str
+    claim: str
+    listing: str
+    revision: int = 0
+    held: bool = False
+    waits: int = 0
+    seller: str | None = None
+    violation: bool = False
+
+
+def matters(type: str, event: ItemChanged) -> bool:
+    """Whether hold or violation can have changed by this event: most of the stream cannot, and costs nothing."""
+    if type in UNCHANGING:
+        return False
+    if type == "goodfaith.item.handled.v1" and event.held and not event.upheld:
+        return False  # the answer to our own word that the hold took effect
+    # nothing can be older than a first event, so one without a hold need not be remembered
+    return event.held or event.upheld or event.revision > 1
+
+
+def command_id(listing: str, seq: int) -> str:
+    """Id of a listing's command: the same for the same command whenever it is sent."""
+    return f"{hashlib.sha256(listing.encode()).hexdigest()[:32]}.{seq}"
+
+
+def latest(listing: Listing) -> MarketplaceCommand:
+    """The latest command on a listing that has one."""
+    assert listing.action
+    return MarketplaceCommand(
+        command=command_id(listing.listing, listing.seq),
+        listing=listing.listing,
+        action=listing.action,
+        seq=listing.seq,
+    )
+
+
+def change(
+    listing: Listing, hold: Hold, event: ItemChanged, down: Down, at: dt.datetime, now: dt.datetime, wall: dt.datetime
+) -> list[Data] | None:
+    """Fold a change of an item; None when a later revision is known already.
+
+    Args:
+        down: the action that takes a listing down.
+        at: when the item changed.
+        now: business time, when the hold changes.
+        wall: wall time, from which a command's receipt is awaited.
+    """
+    if event.revision <= hold.revision:
+        return None
+    out: list[Data] = []
+    violated = event.upheld and event.seller is not None
+    seller = event.seller if violated else hold.seller
+    if violated != hold.violation and seller is not None:
+        out.append(
+            ViolationChanged(
+                seller=seller,
+                claim=event.claim,
+                item=event.item,
+                listing=event.listing,
+                severity=event.severity,
+                in_force=violated,
+                revision=event.revision,
+                at=at,
+            )
+        )
+    if event.held != hold.held:
+        before = listing.holds
+        holds = before + 1 if event.held else before - 1
+        if (before == 0) == (holds == 0):
+            # others hold it as well: nothing to do at the marketplace, though its receipt may still be awaited
+            if not event.held or listing.confirmed == listing.seq:
+                out.append(_told(hold.item, event.claim, listing, event.held, None, now))
+                hold.waits = 0
+            else:
+                hold.waits = listing.seq
+        else:
+            listing.seq += 1
+            listing.action = down if event.held else "restore"
+            listing.tries = 0
+            listing.resend_at = wall + RESEND_AFTER
+            hold.waits = listing.seq
+            out.append(latest(listing))
+        listing.holds = holds
+        hold.held = event.held
+    hold.revision = event.revision
+    hold.seller = seller
+    hold.violation = violated
+    return out
+
+
+def receive(
+    listing: Listing | None, holds: Iterable[Hold], receipt: Receipt, now: dt.datetime
+) -> list[HoldChanged] | None:
+    """Take a receipt in; None when it confirms nothing: not of the command under way, or known already.
+
+    Args:
+        holds: of the listing; at least all that wait.
+    """
+    if (
+        listing is None
+        or listing.confirmed == listing.seq
+        or receipt.command != command_id(listing.listing, listing.seq)
+    ):
+        return None
+    confirmed = listing.confirmed
+    listing.confirmed = listing.seq
+    listing.result = receipt.result
+    listing.resend_at = None
+    return [
+        _told(hold.item, hold.claim, listing, hold.held, receipt.command, now)
+        for hold in holds
+        if hold.waits > confirmed
+    ]
+
+
+def again(listing: Listing, wall: dt.datetime) -> MarketplaceCommand | None:
+    """Send the command under way again; None when there is none."""
+    if listing.confirmed == listing.seq:
+        listing.resend_at = None
+        return None
+    command = latest(listing)
+    listing.tries += 1
+    listing.resend_at = wall + min(RESEND_AFTER * 2 ** min(listing.tries, 10), RESEND_MOST)
+    return command
+
+
+def _told(item: str, claim: str, listing: Listing, held: bool, action: str | None, now: dt.datetime) -> HoldChanged:
+    return HoldChanged(
+        item=item,
+        claim=claim,
+        listing=listing.listing,
+        held=held,
+        action=action,
+        result=listing.result,
+        at=now,
+    )

@@ -1,0 +1,150 @@
+"""Tables of holds (columns: migration 0001): one query to load a batch, one to save it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from services.enforcement.domain import Hold, Listing
+from shared.events import MarketplaceCommand
+
+_LISTINGS = """
+    select listing, partition, holds, seq, action, confirmed, result, resend_at, tries from listings
+    where listing = any(%s)"""
+_HOLDS = """
+    select item, claim, listing, revision, held, waits, seller, violation from holds where item = any(%s)"""
+_WAITING = """
+    select h.item, h.claim, h.listing, h.revision, h.held, h.waits, h.seller, h.violation
+    from listings l join holds h on h.listing = l.listing and h.waits > l.confirmed
+    where l.listing = any(%s) and l.confirmed < l.seq"""
+_DUE = """
+    select listing, partition, holds, seq, action, confirmed, result, resend_at, tries from listings
+    where partition = any(%s) and resend_at <= %s and listing <> all(%s::text[]) order by resend_at limit %s"""
+_SAVE_LISTINGS = """
+    insert into listings (listing, partition, holds, seq, action, confirmed, result, resend_at, tries)
+    select * from unnest(%s::text[], %s::int[], %s::int[], %s::int[], %s::text[], %s::int[], %s::text[], %s::timestamptz[], %s::int[])
+    on conflict (listing) do update set holds = excluded.holds, seq = excluded.seq, action = excluded.action,
+        confirmed = excluded.confirmed, result = excluded.result, resend_at = excluded.resend_at, tries = excluded.tries"""
+_SAVE_HOLDS = """
+    insert into holds (item, listing, claim, revision, held, waits, seller, violation)
+    select * from unnest(%s::text[], %s::text[], %s::text[], %s::int[], %s::bool[], %s::int[], %s::text[], %s::bool[])
+    on conflict (item) do update set revision = excluded.revision, held = excluded.held, waits = excluded.waits,
+        seller = excluded.seller, violation = excluded.violation"""
+_DELIVER = """
+    insert into deliveries (command, listing, partition, seq, action)
+    select * from unnest(%s::text[], %s::text[], %s::int[], %s::int[], %s::text[])
+    on conflict (command) do nothing"""
+# an older command of the listing need not travel any more: it would have no effect
+_SUPERSEDE = """
+    delete from deliveries d using unnest(%s::text[], %s::int[]) as n(listing, seq)
+    where d.listing = n.listing and d.seq < n.seq"""
+_PULL = """
+    delete from receipts where id in (
+        select id from receipts where partition = any(%s) order by id limit %s for update skip locked)
+    returning id, partition, command, listing, seq, result"""
+_TAKE = """
+    update deliveries set tries = tries + 1, next_wall = now() + least(%s * 2 ^ least(tries, 10), 300) * interval '1 second'
+    where command in (select command from deliveries where next_wall <= now() order by next_wall limit %s for update skip locked)
+    returning command, listing, partition, seq, action"""
+_ANSWERED = """
+    with gone as (delete from deliveries where command = any(%s::text[]) returning command, partition, listing, seq)
+    insert into receipts (partition, command, listing, seq, result)
+    select g.partition, g.command, g.listing, g.seq, n.result
+    from gone g join unnest(%s::text[], %s::text[]) as n(command, result) using (command)"""
+_FAILED = """
+    update deliveries d set error = n.error from unnest(%s::text[], %s::text[]) as n(command, error)
+    where d.command = n.command"""
+
+
+def listings(connection: sa.Connection, ids: Collection[str]) -> dict[str, Listing]:
+    """States of the listings that have one."""
+    if not ids:
+        return {}
+    return {row[0]: Listing(*row) for row in connection.exec_driver_sql(_LISTINGS, (list(ids),))}
+
+
+def holds(connection: sa.Connection, items: Collection[str], receipted: Collection[str]) -> dict[str, Hold]:
+    """Holds of ``items``, and those that wait for a receipt on the listings ``receipted``."""
+    found = {}
+    if items:
+        found = {row[0]: Hold(*row) for row in connection.exec_driver_sql(_HOLDS, (list(items),))}
+    if receipted:
+        found |= {row[0]: Hold(*row) for row in connection.exec_driver_sql(_WAITING, (list(receipted),))}
+    return found
+
+
+def due(
+    connection: sa.Connection, partitions: Sequence[int], wall: dt.datetime, but: Collection[str], limit: int
+) -> list[Listing]:
+    """Listings whose command under way is to be sent again."""
+    rows = connection.exec_driver_sql(_DUE, (list(partitions), wall, list(but), limit))
+    return [Listing(*row) for row in rows]
+
+
+def save(connection: sa.Connection, listings: Collection[Listing], holds: Collection[Hold]) -> None:
+    """Write changed states."""
+    if listings:
+        columns = zip(
+            *[
+                (x.listing, x.partition, x.holds, x.seq, x.action, x.confirmed, x.result, x.resend_at, x.tries)
+                for x in listings
+            ],
+            strict=True,
+        )
+        connection.exec_driver_sql(_SAVE_LISTINGS, tuple(map(list, columns)))
+    if holds:
+        columns = zip(
+            *[(x.item, x.listing, x.claim, x.revision, x.held, x.waits, x.seller, x.violation) for x in holds],
+            strict=True,
+        )
+        connection.exec_driver_sql(_SAVE_HOLDS, tuple(map(list, columns)))
+
+
+# ------------------------------------------------------------------------------------------------------ HTTP adapter
+
+
+def deliver(connection: sa.Connection, commands: Sequence[tuple[int, MarketplaceCommand]]) -> None:
+    """Queue commands, with their listing's partition, for ``delivery``; one that is queued already stays as it is."""
+    if commands:
+        newest = {command.listing: command.seq for _, command in commands}
+        connection.exec_driver_sql(
+            _DELIVER,
+            (
+                [command.command for _, command in commands],
+                [command.listing for _, command in commands],
+                [partition for partition, _ in commands],
+                [command.seq for _, command in commands],
+                [command.action for _, command in commands],
+            ),
+        )
+        connection.exec_driver_sql(_SUPERSEDE, (list(newest), list(newest.values())))
+
+
+def pull(connection: sa.Connection, partitions: Sequence[int], room: int) -> Sequence[tuple[Any, ...]]:
+    """Take receipts out of the queue, oldest first: (id, partition, command, listing, seq, result)."""
+    return sorted(connection.exec_driver_sql(_PULL, (list(partitions), room)).tuples())
+
+
+def take(connection: sa.Connection, limit: int, lease_s: float) -> list[MarketplaceCommand]:
+    """Take commands that are due; each comes up again after ``lease_s`` wall seconds, doubled with each try."""
+    rows = connection.exec_driver_sql(_TAKE, (lease_s, limit))
+    return [
+        MarketplaceCommand(command=command, listing=listing, action=action, seq=seq)
+        for command, listing, _, seq, action in rows
+    ]
+
+
+def answered(connection: sa.Connection, results: dict[str, str]) -> None:
+    """Turn answered commands (id -> result) into receipts for the worker; those answered already are left out."""
+    if results:
+        commands = sorted(results)
+        connection.exec_driver_sql(_ANSWERED, (commands, commands, [results[command] for command in commands]))
+
+
+def failed(connection: sa.Connection, errors: dict[str, str]) -> None:
+    """Note why commands (id -> reason) were not answered."""
+    if errors:
+        connection.exec_driver_sql(_FAILED, (list(errors), list(errors.values())))

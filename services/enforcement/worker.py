@@ -1,0 +1,202 @@
+"""The worker by listing: items and receipts in; holds, marketplace commands and violations out."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import sqlalchemy as sa
+from prometheus_client import Counter
+
+from services.enforcement import domain, store
+from services.enforcement.domain import Hold, Listing
+from shared import events
+from shared.events import Data, HoldChanged, ItemChanged, MarketplaceCommand, Receipt, ViolationChanged
+from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
+from shared.settings import Settings
+from shared.topics import ENFORCEMENT, MARKETPLACE_COMMANDS, MARKETPLACE_RECEIPTS, VERIFICATION, VIOLATIONS, Topic
+
+IGNORED = Counter(
+    "goodfaith_enforcement_ignored_total",
+    "Items and receipts that changed nothing: stale, foreign or repeated.",
+    ["kind"],
+)
+COMMANDS = Counter("goodfaith_marketplace_commands_total", "Commands given to the marketplace, by action.", ["action"])
+RESENT = Counter("goodfaith_marketplace_commands_resent_total", "Commands sent again for want of a receipt.")
+
+_HOLD: Final = "goodfaith.hold.changed.v1"
+_VIOLATION: Final = "goodfaith.violation.changed.v1"
+_COMMAND: Final = "goodfaith.marketplace.command.v1"
+_RECEIPT: Final = "goodfaith.marketplace.receipt.v1"
+_LOOK_FOR_DUE: Final = dt.timedelta(seconds=0.5)
+
+
+class Enforcement:
+    """Service ``enforcement``."""
+
+    name = "enforcement"
+    schema = "enforcement"
+    prefix = ""
+    reads: Sequence[Topic] = (VERIFICATION, MARKETPLACE_RECEIPTS)
+    keyed_like = frozenset({ENFORCEMENT.name, MARKETPLACE_COMMANDS.name})
+
+    def __init__(self, settings: Settings, *, down: domain.Down = "suspend") -> None:
+        """``down``: the action that takes a listing down."""
+        self.http = settings.marketplace == "http"
+        self.has_queue = self.http
+        self.down: domain.Down = down
+        self.look_at = dt.datetime.min.replace(tzinfo=dt.UTC)
+
+    def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
+        """Receipts that came by HTTP."""
+        found = []
+        for id_, partition, command, listing, seq, result in store.pull(tx.connection, tx.partitions, room):
+            receipt = Receipt(command=command, listing=listing, seq=seq, result=result)
+            name = f"receipt.{command}.{id_}"
+            # as it would have come by topic, so that it can be parked and run again like any record
+            raw = events.encode(
+                receipt, id=name, source="/marketplace", type=_RECEIPT, subject=listing, time=tx.now, key=listing
+            )
+            found.append(Incoming("@queue", partition, id_, listing, name, _RECEIPT, receipt, raw=raw))
+        return found
+
+    def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Batch:
+        """Load what the batch touches."""
+        items, listings, receipted = set(), set(), set()
+        for record in incoming:
+            data = record.data
+            if isinstance(data, ItemChanged):
+                if domain.matters(record.type, data):
+                    items.add(data.item)
+                    listings.add(data.listing)
+            elif isinstance(data, Receipt) and data.seq:
+                listings.add(data.listing)
+                receipted.add(data.listing)
+        return Holds(self, tx, store.listings(tx.connection, listings), store.holds(tx.connection, items, receipted))
+
+
+class Holds:
+    """One batch."""
+
+    def __init__(self, service: Enforcement, tx: Tx, listings: dict[str, Listing], holds: dict[str, Hold]) -> None:
+        self._service = service
+        self._tx = tx
+        self._listings = listings
+        self._holds = holds
+        self._of: dict[str, list[Hold]] = {}
+        for hold in holds.values():
+            self._of.setdefault(hold.listing, []).append(hold)
+        self._changed_listings: dict[str, Listing] = {}
+        self._changed_holds: dict[str, Hold] = {}
+        self._deliveries: list[tuple[int, MarketplaceCommand]] = []
+
+    def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
+        """Fold an item's change or a receipt in."""
+        data = incoming.data
+        if isinstance(data, ItemChanged):
+            if domain.matters(incoming.type, data):
+                return self._item(incoming, data)
+        elif isinstance(data, Receipt):
+            return self._receipt(incoming, data)
+        return ()
+
+    def _item(self, incoming: Incoming, event: ItemChanged) -> list[Outgoing]:
+        tx = self._tx
+        listing = self._listings.get(event.listing)
+        if listing is None:
+            listing = self._listings[event.listing] = Listing(event.listing, incoming.partition)
+        hold = self._holds.get(event.item)
+        if hold is None:
+            hold = self._holds[event.item] = Hold(event.item, event.claim, event.listing)
+            self._of.setdefault(event.listing, []).append(hold)
+        envelope = incoming.envelope
+        at = envelope.time if envelope is not None and envelope.time is not None else tx.now
+        holds, seq = listing.holds, listing.seq
+        out = domain.change(listing, hold, event, self._service.down, at, tx.now, tx.wall)
+        if out is None:
+            IGNORED.labels("item").inc()
+            return []
+        self._changed_holds[event.item] = hold
+        if (listing.holds, listing.seq) != (holds, seq):
+            self._changed_listings[event.listing] = listing
+        return self._outgoing(incoming.partition, out, incoming.id, event.claim)
+
+    def _receipt(self, incoming: Incoming, receipt: Receipt) -> list[Outgoing]:
+        if not receipt.seq:
+            return []  # of a look-up: verification's
+        listing = self._listings.get(receipt.listing)
+        told = domain.receive(listing, self._of.get(receipt.listing, ()), receipt, self._tx.now)
+        if told is None or listing is None:
+            IGNORED.labels("receipt").inc()
+            return []
+        self._changed_listings[receipt.listing] = listing
+        return self._outgoing(incoming.partition, told, incoming.id, None)
+
+    def _outgoing(self, partition: int, out: Iterable[Data], cause: str | None, claim: str | None) -> list[Outgoing]:
+        now = self._tx.now
+        made = []
+        for data in out:
+            if isinstance(data, HoldChanged):
+                made.append(
+                    Outgoing(partition, ENFORCEMENT, data.listing, _HOLD, data, data.item, now, data.claim, cause)
+                )
+            elif isinstance(data, ViolationChanged):
+                made.append(
+                    Outgoing(
+                        partition, VIOLATIONS, data.seller, _VIOLATION, data, data.item, data.at, data.claim, cause
+                    )
+                )
+            elif isinstance(data, MarketplaceCommand):
+                COMMANDS.labels(data.action).inc()
+                if self._service.http:
+                    self._deliveries.append((partition, data))
+                else:
+                    made.append(
+                        Outgoing(
+                            partition,
+                            MARKETPLACE_COMMANDS,
+                            data.listing,
+                            _COMMAND,
+                            data,
+                            data.listing,
+                            now,
+                            claim,
+                            cause,
+                        )
+                    )
+        return made
+
+    def due(self, limit: int) -> Sequence[Due]:
+        """Commands without a receipt; looked for now and then, as nothing hangs on the second."""
+        tx, service = self._tx, self._service
+        if tx.wall < service.look_at:
+            return ()
+        service.look_at = tx.wall + _LOOK_FOR_DUE
+        found = []
+        for listing in store.due(tx.connection, tx.partitions, tx.wall, tx.parked, limit):
+            known = self._listings.setdefault(listing.listing, listing)
+            # the batch may have brought the receipt, or a newer command
+            if known.resend_at is not None and known.resend_at <= tx.wall:
+                found.append(Due(known.partition, known.listing, known.listing, tx.now))
+        return found
+
+    def fire(self, due: Due) -> Iterable[Outgoing]:
+        """Send a command again."""
+        listing = self._listings[due.subject]
+        command = domain.again(listing, self._tx.wall)
+        self._changed_listings[listing.listing] = listing
+        if command is None:
+            return ()
+        RESENT.inc()
+        return self._outgoing(due.partition, [command], None, None)
+
+    def save(self) -> None:
+        """Write what changed."""
+        connection: sa.Connection = self._tx.connection
+        store.save(connection, self._changed_listings.values(), self._changed_holds.values())
+        store.deliver(connection, self._deliveries)
+
+    def marks(self) -> dict[int, dt.datetime]:
+        """None: watermarks are intake's."""
+        return {}
