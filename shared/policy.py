@@ -21,8 +21,6 @@ from shared.events import Id, RightType
 
 FOLDER: Final = Path(__file__).parent / "policies"
 UNITS: Final = {"d": dt.timedelta(days=1), "h": dt.timedelta(hours=1), "min": dt.timedelta(minutes=1)}
-FLAGS: Final = frozenset({"identity", "authority", "right"})
-"""Elements of a claim that are states of account and right, not materials."""
 RULE_CODES: Final = ("unknown_reason", "reason_not_for_right")
 """Refusals that the rule of row 6 gives by itself."""
 

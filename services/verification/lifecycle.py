@@ -1,0 +1,557 @@
+"""The life cycle of a claim item, as a table of transitions, and the engine that reads it.
+
+Pure: no I/O, no clock, no random. ``decide`` judges an event, ``fire`` a timer; both give an ``Outcome`` and never
+raise on an event that is stale, repeated or out of order. ``TABLE`` has the rows of domain.md, "The lifecycle of a
+claim item", by number; ``docs/lifecycle.md`` is written from it (``python -m services.verification.lifecycle``).
+
+Time of right: a command is judged by ``min(accepted_at, now)``. Timers due before that fire first, each effective at
+its due time; a command accepted by the due time of a timer that has already fired is judged on the state before
+(``Item.lapse``). So neither the order of processing nor an outage of ours decides who was in time.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from services.verification import rules as r
+from services.verification.item import (
+    ENDED,
+    OPEN,
+    UPHELD,
+    Change,
+    Facts,
+    Frame,
+    Item,
+    Lapse,
+    Outcome,
+    Reopened,
+    Timer,
+)
+from services.verification.refusals import detail
+from shared.events import (
+    COMMANDS,
+    Accept,
+    AddInformation,
+    ChangeRight,
+    Command,
+    CommandRefused,
+    Counter,
+    Decide,
+    HoldChanged,
+    ItemSubmitted,
+    Listing,
+    NoticeSent,
+    ReportAction,
+    ReportResult,
+    Respond,
+    State,
+    Withdraw,
+)
+from shared.policy import Policy
+
+__all__ = ["TABLE", "Change", "Facts", "Frame", "Item", "Outcome", "Reopened", "Row", "Timer", "decide", "fire"]
+
+Event = ItemSubmitted | Command | NoticeSent | HoldChanged | Listing | Reopened
+
+BACK: Final = "the state before"
+STAY: Final = "(the same)"
+AGAIN: Final = "(judged again)"
+"""The same state, and what the rules say about it now."""
+AUTO: Final = "by rule"
+"""Trigger: the item has just come into the state."""
+
+Trigger = type[Any] | str
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """A transition. The first row in the table that fits state, trigger and guard applies.
+
+    Attributes:
+        number: row of domain.md's table.
+        by: who may, for a command: sides of the item.
+        when: guard.
+        before, do: effects, before the state is left and after the new one is entered.
+        keeps: whether the state left is kept to come back to, and its timers run on or stand still.
+        emit: kind of the published event; None: the new state; "": nothing is published.
+    """
+
+    number: int
+    name: str
+    states: tuple[State, ...]
+    on: Trigger
+    to: State | Literal["the state before", "(the same)", "(judged again)"]
+    by: tuple[str, ...] = ()
+    when: Callable[[r.Draft], bool] | None = None
+    before: Callable[[r.Draft], None] | None = None
+    do: Callable[[r.Draft], None] | None = None
+    keeps: Literal["", "running", "stopped"] = ""
+    emit: str | None = None
+    note: str = ""
+
+    @property
+    def rule(self) -> str:
+        """As published: ``7-upheld-prima-facie``."""
+        return f"{self.number}-{self.name}"
+
+
+def _row(
+    number: int,
+    name: str,
+    states: State | Iterable[State],
+    on: Trigger,
+    to: State | Literal["the state before", "(the same)", "(judged again)"],
+    note: str = "",
+    **rest: Any,
+) -> Row:
+    found = (states,) if isinstance(states, State) else tuple(state for state in State if state in set(states))
+    return Row(number=number, name=name, states=found, on=on, to=to, note=note, **rest)
+
+
+S = State
+HOLDER: Final = ("holder",)
+SELLER: Final = ("seller",)
+EITHER: Final = ("holder", "seller")
+REVIEWER: Final = ("reviewer",)
+SYSTEM: Final = ("system",)
+COUNTERABLE: Final = {S.NOTIFIED} | UPHELD
+SUSPENDABLE: Final = OPEN - {S.SUSPENDED}
+IN_COURT_FROM: Final = (OPEN | UPHELD) - {S.LITIGATION}
+
+# fmt: off
+TABLE: Final[tuple[Row, ...]] = (
+    # --- row 22 comes first among what goes by rule: an item that returns from court to an open state without a right
+    _row(22, "right-ended", SUSPENDABLE - {S.LITIGATION}, AUTO, S.SUSPENDED, "the right ended while the item was in court",
+         when=r.right_has_ended, do=r.suspend, keeps="stopped"),
+
+    # --- receipt and admission
+    _row(1, "submitted", (), ItemSubmitted, S.RECEIVED, "snapshot of the listing once it is known"),
+    _row(1, "listing-known", S.RECEIVED, Listing, AGAIN, "the look-up's answer"),
+    _row(1, "listing-asked", S.RECEIVED, "lookup", STAY, "ask again after `lookup_retry`",
+         do=lambda d: d.start("lookup", d.after(d.policy.timers.lookup_retry)), emit=""),
+    _row(2, "duplicate", (S.RECEIVED, S.NEEDS_INFO), AUTO, S.DUPLICATE, "same listing, right and reason is open or upheld",
+         when=r.has_original, do=r.link_original),
+    _row(2, "reopened", S.DUPLICATE, Reopened, S.RECEIVED, "the original ended without a takedown", do=r.reopen),
+    _row(3, "link-invalid", (S.RECEIVED, S.NEEDS_INFO), AUTO, S.LINK_INVALID,
+         "not of this site, or gone other than by a hold of ours", when=r.link_gone),
+    _row(3, "link-invalid", S.UNDER_REVIEW, Listing, S.LINK_INVALID, "the look-up's answer, after it was given up",
+         when=r.flagged_and_gone),
+    _row(4, "elements-missing", S.RECEIVED, AUTO, S.NEEDS_INFO, "`needs_info` from when the request was sent",
+         when=r.elements_missing, do=r.ask),
+    _row(4, "information-added", S.NEEDS_INFO, AddInformation, AGAIN, "what is still missing",
+         by=HOLDER, do=r.add_information, emit="needs_info"),
+    _row(4, "right-in-force", S.NEEDS_INFO, ChangeRight, AGAIN, "what is still missing",
+         by=SYSTEM, when=r.right_returns, do=r.right_back, emit="needs_info"),
+    _row(4, "window-opened", S.NEEDS_INFO, NoticeSent, STAY, when=r.awaited, do=r.open_window, emit="window_opened"),
+    _row(4, "lapsed", S.NEEDS_INFO, "needs_info", S.LAPSED),
+    _row(5, "complete", (S.RECEIVED, S.NEEDS_INFO), AUTO, S.UNDER_REVIEW, "24 hours from receipt (`review_sla`), less pauses",
+         when=r.elements_complete, do=r.put_to_review),
+    _row(5, "listing-not-found", S.RECEIVED, "lookup_give_up", AGAIN, "then a person decides, not the rule", do=r.flag),
+    _row(5, "overdue", frozenset(S) - ENDED, "sla", STAY, "escalated, stays open, missed", do=r.miss, emit="overdue"),
+
+    # --- review
+    _row(6, "refused-by-rule", S.UNDER_REVIEW, AUTO, S.REJECTED, "no such reason, or not for this kind of right",
+         when=r.misfit, do=r.refuse_misfit),
+    _row(6, "refused", S.UNDER_REVIEW, Decide, S.REJECTED, "reason code and how to cure",
+         by=REVIEWER, when=r.decides("refuse"), do=r.refuse),
+    _row(7, "upheld-prima-facie", S.UNDER_REVIEW, AUTO, S.NOTIFIED, "`review` = prima_facie; hold if `removal` = on_notice",
+         when=r.prima_facie, do=r.notify),
+    _row(7, "upheld-by-reviewer", S.UNDER_REVIEW, Decide, S.NOTIFIED, "hold if `removal` = on_notice",
+         by=REVIEWER, when=r.decides("uphold"), do=r.notify),
+    _row(7, "window-opened", S.NOTIFIED, NoticeSent, STAY, "the seller's `window` begins",
+         when=r.seller_notice_awaited, do=r.open_window, emit="window_opened"),
+    _row(7, "handled", frozenset(S) - ENDED, HoldChanged, STAY, "the marketplace's receipt for the hold",
+         when=r.receipt_awaited, do=r.receipted, emit="handled"),
+    _row(8, "accepted", S.NOTIFIED, Accept, S.UPHELD, by=SELLER),
+    _row(9, "window-ended", S.NOTIFIED, "window", S.UPHELD_BY_DEFAULT),
+
+    # --- counter-notification
+    _row(10, "countered", COUNTERABLE, Counter, S.COUNTERED,
+         "while rounds remain; in time, or late once within `late_counter` of the notice",
+         by=SELLER, before=r.count_round, do=r.check_counter, keeps="running"),
+    _row(11, "counter-incomplete", S.COUNTERED, AUTO, BACK, "`counter_check` = rule",
+         when=r.counter_incomplete, do=r.send_back),
+    _row(11, "counter-incomplete", S.COUNTERED, Decide, BACK, "may refile, at least `refile` from the notice of the defect",
+         by=REVIEWER, when=r.decides("incomplete"), do=r.send_back),
+    _row(11, "counter-overdue", S.COUNTERED, "counter_check", BACK, "`overdue_counter_check` = incomplete",
+         when=r.overdue_incomplete, do=r.send_back),
+    _row(11, "window-opened", COUNTERABLE, NoticeSent, STAY, "the time to refile begins",
+         when=r.awaited, do=r.open_window, emit="window_opened"),
+    _row(12, "counter-complete", S.COUNTERED, AUTO, S.HOLDER_RESPONSE, "`counter_check` = rule",
+         when=r.checked_by_rule, do=r.forward),
+    _row(12, "counter-complete", S.COUNTERED, Decide, S.HOLDER_RESPONSE, "contact data of both exchanged",
+         by=REVIEWER, when=r.decides("complete"), do=r.forward),
+    _row(12, "counter-overdue", S.COUNTERED, "counter_check", S.HOLDER_RESPONSE, "taken as complete after `counter_check`",
+         do=r.forward),
+    _row(12, "window-opened", S.HOLDER_RESPONSE, NoticeSent, STAY, "`holder_response` begins",
+         when=r.awaited, do=r.open_window, emit="window_opened"),
+    _row(13, "holder-accepted", S.HOLDER_RESPONSE, Respond, S.RESTORED, "penalties reversed", by=HOLDER, when=r.accepts),
+    _row(14, "holder-rejected", S.HOLDER_RESPONSE, Respond, S.PLATFORM_REVIEW, "`holder_rejects` = platform_review",
+         by=HOLDER, when=r.rejects_to_platform, do=r.platform_review),
+    _row(14, "holder-rejected", S.HOLDER_RESPONSE, Respond, STAY, "`holder_rejects` = no_effect: only a filed action stops it",
+         by=HOLDER, when=r.rejects_in_vain, do=r.holder_rejected, emit="holder_response"),
+    _row(15, "holder-silent", S.HOLDER_RESPONSE, "holder_response", S.PLATFORM_REVIEW, "`holder_silent` = platform_review",
+         when=r.silent_to_platform, do=r.platform_review),
+    _row(15, "holder-silent", S.HOLDER_RESPONSE, "holder_response", S.RESTORED, "`holder_silent` = restore"),
+    _row(17, "restored", S.PLATFORM_REVIEW, Decide, S.RESTORED, "penalties reversed",
+         by=REVIEWER, when=r.decides("restore")),
+    _row(17, "upheld", S.PLATFORM_REVIEW, Decide, S.UPHELD_AFTER_COUNTER, "a further counter within `round_window`",
+         by=REVIEWER, when=r.decides("uphold"), do=r.open_round),
+    _row(17, "overdue", S.PLATFORM_REVIEW, "platform_review", STAY, "escalated after `platform_review`",
+         do=r.escalate, emit="overdue"),
+    _row(17, "overdue-restored", S.PLATFORM_REVIEW, "platform_grace", S.RESTORED, "`overdue_decision` = restore",
+         when=r.overdue_restores),
+    _row(17, "overdue-upheld", S.PLATFORM_REVIEW, "platform_grace", S.UPHELD_AFTER_COUNTER, "`overdue_decision` = uphold",
+         do=r.open_round),
+
+    # --- from wherever the item is
+    _row(16, "action-filed", IN_COURT_FROM - {S.SUSPENDED}, ReportAction, S.LITIGATION, "with proof; timers stand still",
+         by=EITHER, do=r.remind, keeps="stopped"),
+    _row(16, "action-filed", S.SUSPENDED, ReportAction, S.LITIGATION, "unless the suspended item is in court already",
+         by=EITHER, do=r.remind),
+    _row(16, "reminded", S.LITIGATION, "reminder", STAY, "every `litigation_reminder`", do=r.remind, emit="reminded"),
+    _row(18, "withdrawn", OPEN | UPHELD, Withdraw, S.WITHDRAWN, "restore; penalties reversed unless settled",
+         by=HOLDER, do=r.withdraw),
+    _row(21, "for-the-holder", S.LITIGATION, ReportResult, S.UPHELD_AFTER_COUNTER, "with proof",
+         by=EITHER, when=r.result_is("holder"), do=r.open_round),
+    _row(21, "for-the-seller", S.LITIGATION, ReportResult, S.RESTORED, "with proof", by=EITHER, when=r.result_is("seller")),
+    _row(21, "ended", S.LITIGATION, ReportResult, BACK, "with proof; timers go on",
+         by=EITHER, when=r.result_is("ended")),
+    _row(22, "right-ended", SUSPENDABLE, ChangeRight, S.SUSPENDED, "keeps the state, stops the timers",
+         by=SYSTEM, when=r.right_ends, do=r.suspend, keeps="stopped"),
+    _row(22, "right-back", S.SUSPENDED, ChangeRight, BACK, "the right is back; timers go on",
+         by=SYSTEM, when=r.right_returns, do=r.right_back),
+    _row(22, "right-back", S.LITIGATION, ChangeRight, STAY, "noted, for the item's return",
+         by=SYSTEM, when=r.right_is_back, do=r.right_back, emit=""),
+    _row(22, "withdrawn", S.SUSPENDED, "suspended", S.WITHDRAWN, "after `suspended`; penalties reversed",
+         do=r.withdraw_ended),
+
+    # --- notices of a state that is left for a while, or left for good: nothing is published
+    _row(7, "notice-noted", (S.COUNTERED, S.LITIGATION, S.SUSPENDED), NoticeSent, STAY, "its window waits for the return",
+         when=r.awaited_before, do=r.open_window_before, emit=""),
+    _row(7, "notice-noted", (OPEN | UPHELD) - {S.RECEIVED, S.NEEDS_INFO, S.UNDER_REVIEW, S.NOTIFIED}, NoticeSent, STAY,
+         "the date of the seller's notice", when=r.first_notice, do=r.note_late, emit=""),
+)
+# fmt: on
+
+CHECKS: Final[dict[type[Command], Callable[[r.Draft], str | None]]] = {
+    Counter: r.counter_refusal,
+    Decide: r.decision_refusal,
+    ReportAction: r.action_refusal,
+    ReportResult: r.proof_refusal,
+    Respond: r.respond_refusal,
+}
+"""Why a command that the state would take is refused all the same."""
+
+SIDES: Final[dict[Any, tuple[str, ...]]] = {row.on: row.by for row in TABLE if row.by}
+NAMES: Final = {kind: name for name, kind in COMMANDS.items()}
+LAPSING: Final = frozenset({"needs_info", "window", "counter_check", "holder_response", "platform_grace", "suspended"})
+"""Timers that end what somebody could have done."""
+EVENT_KINDS: Final = {state: state.lower() for state in State}
+RULES: Final = {id(row): row.rule for row in TABLE}
+
+
+def _index() -> dict[tuple[State | None, Trigger], tuple[Row, ...]]:
+    index: dict[tuple[State | None, Trigger], tuple[Row, ...]] = {}
+    for row in TABLE:
+        for state in row.states or (None,):
+            index[state, row.on] = (*index.get((state, row.on), ()), row)
+    return index
+
+
+INDEX: Final = _index()
+NO_ROWS: Final[tuple[Row, ...]] = ()
+
+
+# ----------------------------------------------------------------------------------------------------------- the engine
+
+
+def decide(item: Item | None, event: Event, facts: Facts, policy: Policy, now: dt.datetime) -> Outcome:
+    """Judge an event.
+
+    ``policy`` is the one that the item was filed under; ``now`` is business time of processing. ``facts`` count for
+    ``ItemSubmitted``, ``Listing``, ``Reopened``, and for commands that bring an item (back) before the rules.
+    """
+    if isinstance(event, Command):
+        return _command(item, event, facts, policy, now)
+    if isinstance(event, ItemSubmitted):
+        if item is not None:
+            return Outcome(item, ignored="the item is known")
+        new = _filed(event, policy)
+        # an accepted_at in the future is a clock's error, and nobody's advantage
+        first = _run(r.Draft(new, event, facts, policy, max(now, new.received_at)), (None, ItemSubmitted), None)
+        assert first is not None
+        return first
+    if item is None:
+        return Outcome(None, ignored="there is no such item")
+    outcome = _run(r.Draft(item, event, facts, policy, now), (item.state, type(event)), item.state)
+    return outcome or Outcome(item, ignored=f"{type(event).__name__} means nothing to an item in {item.state}")
+
+
+def fire(item: Item, facts: Facts, policy: Policy, upto: dt.datetime) -> Outcome:
+    """Fire the item's earliest timer, if it is due by ``upto`` (the watermark), effective at its due time.
+
+    Call again while ``next_due <= upto``: what a timer starts counts from the timer's due time.
+    """
+    if not item.timers or item.timers[0].due > upto:
+        return Outcome(item, ignored="no timer is due")
+    timer = item.timers[0]
+    draft = r.Draft(item, timer, facts, policy, timer.due)
+    draft.timers = tuple([other for other in draft.timers if other.kind != timer.kind])
+    lapse = Lapse(timer.due, draft.frame(stopped=False), item.stack) if timer.kind in LAPSING else None
+    outcome = _run(draft, (item.state, timer.kind), item.state, lapse)
+    assert outcome is not None, f"no row for timer {timer.kind} in {item.state}"
+    return outcome
+
+
+def _filed(event: ItemSubmitted, policy: Policy) -> Item:
+    reason = policy.reasons.get(event.reason)
+    return Item(
+        item=event.item,
+        claim=event.claim,
+        claim_size=event.claim_size,
+        listing=event.listing,
+        on_site=event.on_site,
+        complainant=event.complainant,
+        principal=event.principal,
+        right=event.right,
+        right_type=event.right_type,
+        reason=event.reason,
+        severity="general" if reason is None else reason.severity,
+        profile=event.profile,
+        policy=event.policy,
+        lane=event.lane,
+        good_faith=event.good_faith,
+        received_at=event.accepted_at,
+        identity_verified=event.identity_verified,
+        authority=event.authority,
+        right_status=event.right_status,
+        materials=event.materials,
+        sla_due=event.accepted_at + policy.timers.review_sla.exact,
+    )
+
+
+def _run(
+    d: r.Draft, trigger: tuple[State | None, Trigger], previous: State | None, lapse: Lapse | None = None
+) -> Outcome | None:
+    """Apply the row that fits, then what goes by rule; None when no row does."""
+    row = _apply(d, trigger)
+    if row is None:
+        return None
+    last, published = row, row.emit
+    if row.to is not STAY:
+        while (then := _apply(d, (d.state, AUTO))) is not None:
+            last = then
+        d.lapse = lapse if d.path else d.lapse
+    if not d.path and row.to is AGAIN and published is None:
+        return None  # judged again, and nothing came of it
+    kind = EVENT_KINDS[d.state] if d.path or published is None else published
+    item = d.finish(published=bool(kind))
+    if not kind:
+        return Outcome(item, lookup=d.lookup or row.on == "lookup")
+    event = d.event
+    command = event if isinstance(event, Command) else None
+    data = item.change(
+        previous=previous,
+        via=tuple(d.path[:-1]),
+        rule=RULES[id(last)],
+        command=None if command is None else command.command,
+        by="system" if command is None else command.role,
+    )
+    released = bool(d.path) and d.state in ENDED and d.state is not State.DUPLICATE
+    return Outcome(item, (Change(kind, d.at, data),), lookup=d.lookup, released=released)
+
+
+def _apply(d: r.Draft, trigger: tuple[State | None, Trigger]) -> Row | None:
+    """The first row that fits, applied."""
+    for row in INDEX.get(trigger, NO_ROWS):
+        if row.before is not None:
+            row.before(d)
+        if row.when is not None and not row.when(d):
+            continue
+        to = row.to
+        if isinstance(to, State):
+            frame = d.frame(stopped=row.keeps == "stopped") if row.keeps else None
+            d.enter(to)
+            if frame is not None:
+                d.stack = (*d.stack, frame)
+        elif to is BACK:
+            d.back()
+        if row.do is not None:
+            row.do(d)
+        return row
+    return None
+
+
+# ------------------------------------------------------------------------------------------------------------- commands
+
+
+def _command(item: Item | None, command: Command, facts: Facts, policy: Policy, now: dt.datetime) -> Outcome:
+    if item is None:
+        return Outcome(None, refused=_refusal(command, "unknown_item", policy))
+    sides = SIDES[type(command)]
+    if not any(r.is_party(item, command, side) for side in sides):
+        return Outcome(
+            item, refused=_refusal(command, "not_a_party", policy, party=" or ".join(PARTIES[side] for side in sides))
+        )
+    when = min(command.accepted_at, now)
+
+    # what was due before the command was accepted comes before it
+    changes: tuple[Change, ...] = ()
+    lookup = released = False
+    while item.timers and item.timers[0].due < when:
+        fired = fire(item, facts, policy, when)
+        assert fired.item is not None
+        item = fired.item
+        changes += fired.changes
+        lookup, released = lookup or fired.lookup, fired.released
+
+    outcome = _judge(item, item, command, facts, policy, now, when)
+    if item.lapse is not None and when <= item.lapse.due:
+        # accepted by the deadline that has since passed: judged on the state that the timer ended
+        undone = _judge(_undo(item, item.lapse), item, command, facts, policy, now, when)
+        if undone.refused is None and undone.ignored is None:
+            outcome = undone
+    if not changes:
+        return outcome
+    moved = outcome.changes != ()
+    return Outcome(
+        outcome.item,
+        changes + outcome.changes,
+        outcome.refused,
+        lookup or outcome.lookup,
+        outcome.released if moved else released,
+        outcome.ignored,
+    )
+
+
+def _judge(
+    item: Item, stored: Item, command: Command, facts: Facts, policy: Policy, now: dt.datetime, when: dt.datetime
+) -> Outcome:
+    """The command on ``item``, which is ``stored`` or the state that it had before its last timer."""
+    kind = type(command)
+    draft = r.Draft(item, command, facts, policy, now, when)
+    if item is not stored:
+        draft.path.append(item.state)
+    check = CHECKS.get(kind)
+    if (item.state, kind) in INDEX or (kind is ReportAction and item.state is State.LITIGATION):
+        code = None if check is None else check(draft)
+        if code is not None:
+            return Outcome(stored, refused=_refusal(command, code, policy, item))
+        outcome = _run(draft, (item.state, kind), stored.state)
+        if outcome is not None:
+            return outcome
+    if kind is ChangeRight:
+        return Outcome(stored, ignored=f"the right's change means nothing to an item in {item.state}")
+    if item.lapse is not None and (item.lapse.frame.state, kind) in INDEX:
+        return Outcome(stored, refused=_refusal(command, "too_late", policy, item))
+    return Outcome(stored, refused=_refusal(command, "ended" if item.state in ENDED else "not_now", policy, item))
+
+
+def _undo(item: Item, lapse: Lapse) -> Item:
+    """The item as it was before its last timer; what does not belong to the state stays."""
+    frame = lapse.frame
+    return msgspec.structs.replace(
+        item,
+        state=frame.state,
+        visit=frame.visit,
+        awaits=frame.awaits,
+        timers=tuple(sorted((*frame.timers, *[timer for timer in item.timers if timer.kind == "sla"]), key=_due)),
+        held=frame.held,
+        upheld=frame.upheld,
+        counter_due=frame.counter_due,
+        code=frame.code,
+        missing=frame.missing,
+        stack=lapse.stack,
+        lapse=None,
+    )
+
+
+def _due(timer: Timer) -> dt.datetime:
+    return timer.due
+
+
+PARTIES: Final = {
+    "holder": "the complainant or the right holder",
+    "seller": "the seller of the listing",
+    "reviewer": "a reviewer",
+    "system": "the system",
+}
+
+
+def _refusal(command: Command, code: str, policy: Policy, item: Item | None = None, **values: object) -> CommandRefused:
+    if item is not None:
+        values |= {
+            "state": item.state,
+            "takes": ", ".join(sorted(NAMES[kind] for state, kind in INDEX if state is item.state and kind in NAMES)),
+            "due": item.lapse.due.isoformat() if item.lapse else "",
+            "counter_due": item.counter_due.isoformat() if item.counter_due else "",
+            "decisions": ", ".join(r.DECISIONS.get(item.state, ("none",))),
+        }
+    return CommandRefused(
+        command=command.command,
+        item=command.item,
+        claim=command.claim,
+        listing=command.listing,
+        code=code,
+        detail=detail(code, policy, **values),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- documentation
+
+
+def markdown() -> str:
+    """``docs/lifecycle.md``."""
+    lines = [
+        "# The life cycle of a claim item",
+        "",
+        "Written from `services/verification/lifecycle.py` by `python -m services.verification.lifecycle`; do not edit.",
+        "Rows have the numbers of domain.md's table. Where several rows fit, the first applies. Names in `code` are",
+        "settings of the policy (`shared/policies/`).",
+        "",
+        "| rule | from | event (by) | to | what it says | published |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in sorted(TABLE, key=lambda row: row.number):
+        by = f" ({', '.join(row.by)})" if row.by else ""
+        emit = EVENT_KINDS[row.to] if isinstance(row.to, State) else row.emit
+        published = "-" if emit == "" else f"`{emit}`" if emit else "the state"
+        lines.append(
+            f"| `{row.rule}` | {_states(row.states)} | {_trigger(row.on)}{by} | {row.to} | {row.note} | {published} |"
+        )
+    lines += ["", "## States", "", "| state | exits by | |", "|---|---|---|"]
+    for state in State:
+        exits = sorted(
+            {row.number for row in TABLE if state in row.states and row.to not in (STAY, AGAIN) and row.to is not state}
+        )
+        kind = "ended without a takedown" if state in ENDED else "upheld" if state in UPHELD else "open"
+        lines.append(f"| {state} | {', '.join(map(str, exits)) or 'final'} | {kind} |")
+    return "\n".join([*lines, ""])
+
+
+def _states(states: tuple[State, ...]) -> str:
+    found = set(states)
+    for name, group in (("any open or upheld", OPEN | UPHELD), ("any open", OPEN)):
+        if found == group:
+            return name
+        if found < group and len(group - found) <= 2:
+            return f"{name} but {', '.join(sorted(group - found))}"
+    return ", ".join(states) or "-"
+
+
+def _trigger(trigger: Trigger) -> str:
+    if trigger == AUTO:
+        return "by rule"
+    if isinstance(trigger, str):
+        return f"timer `{trigger}`"
+    return NAMES.get(trigger, trigger.__name__)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())

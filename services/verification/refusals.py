@@ -1,0 +1,47 @@
+"""Refusals of commands: a code, and in English why and how to cure it. Without personal data.
+
+Refusals of claims (row 6) are the policy's: ``refusals``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shared.policy import Policy
+
+APPEAL: Final = "You may lodge a complaint against the decision within six months of it; a person looks at it."
+
+TEXTS: Final[dict[str, str]] = {
+    "unknown_item": "There is no such item. Check the item's id, as given in the receipt of the claim.",
+    "not_a_party": "Only {party} may do this. Use the account that is party to the item.",
+    "ended": "The item has ended in {state} and takes no such command. " + APPEAL,
+    "not_now": "An item in {state} takes no such command. It takes: {takes}.",
+    "too_late": "The time for this ended at {due}. " + APPEAL,
+    "counter_too_late": (
+        "The time for a counter-notification ended at {counter_due}; {late} late one(s) are admitted within {late_within} "
+        "of the notice. " + APPEAL
+    ),
+    "rounds_used": "All {rounds} rounds of counter-notification are used. " + APPEAL,
+    "proof_missing": (
+        "A court or authority action, or its result, needs proof. Send the command again with a reference to the document."
+    ),
+    "action_known": "An action is already reported. Report its result when there is one.",
+    "decision_not_here": "This decision does not fit an item in {state}. It takes: {decisions}.",
+    "refusal_code": "A refusal needs a reason code of the policy. Send one of: {codes}.",
+    "listing_unknown": (
+        "The marketplace has not said yet what this listing is, so that no seller can be notified. Wait until it has, "
+        "or refuse the item with the code link_invalid."
+    ),
+    "already_answered": "The counter-notification was already answered. To accept it after all, withdraw the item.",
+}
+
+
+def detail(code: str, policy: Policy, **values: object) -> str:
+    """The text of a refusal; ``values`` fill what the policy does not."""
+    return TEXTS[code].format(
+        late=policy.counter.late,
+        late_within=policy.timers.late_counter.text,
+        rounds=policy.counter.rounds,
+        codes=", ".join(policy.refusals),
+        **values,
+    )

@@ -1,0 +1,776 @@
+"""Guards and effects of the life cycle's table: small pure functions on a draft of the item's next state.
+
+A guard answers whether a row applies; an effect does what the row says beyond the change of state.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any, Final
+
+import msgspec
+
+from services.verification.item import ENDED, SETTLED, UPHELD, Facts, Frame, Item, Lapse, Notice, Timer, TimerKind
+from shared.calendars import Calendar, calendar
+from shared.events import (
+    AddInformation,
+    ChangeRight,
+    Command,
+    Counter,
+    Decide,
+    HoldChanged,
+    NoticeSent,
+    ReportAction,
+    ReportResult,
+    Respond,
+    State,
+    Withdraw,
+)
+from shared.policy import Policy, Span
+
+PAUSING: Final = frozenset({State.NEEDS_INFO, State.SUSPENDED})
+"""States in which the 24 hours stand still."""
+DECIDED: Final = frozenset({State.DUPLICATE, State.LINK_INVALID, State.REJECTED, State.LAPSED})
+"""First decisions that need no receipt (domain.md, "Handled")."""
+
+
+class Draft:
+    """An item on its way from one state to the next."""
+
+    __slots__ = (
+        "at",
+        "authority",
+        "awaits",
+        "calendar",
+        "code",
+        "counter_due",
+        "counter_round",
+        "event",
+        "facts",
+        "flagged",
+        "handled_at",
+        "held",
+        "identity_verified",
+        "item",
+        "lapse",
+        "late_counters",
+        "left_missing",
+        "lookup",
+        "materials",
+        "missing",
+        "notice_seen",
+        "original",
+        "path",
+        "paused_at",
+        "policy",
+        "refiles",
+        "revision",
+        "right_ended",
+        "right_status",
+        "seller",
+        "sla",
+        "sla_due",
+        "stack",
+        "state",
+        "timers",
+        "title_digest",
+        "upheld",
+        "visit",
+        "when",
+    )
+
+    def __init__(
+        self, item: Item, event: Any, facts: Facts, policy: Policy, at: dt.datetime, when: dt.datetime | None = None
+    ) -> None:
+        """``at``: when the change takes effect; ``when``: the time of right, by which the event is judged."""
+        self.item = item
+        self.event = event
+        self.facts = facts
+        self.policy = policy
+        self.at = at
+        self.when = at if when is None else when
+        self.calendar: Calendar = calendar(policy.calendar)
+        self.revision = item.revision + 1
+        self.path: list[State] = []
+        self.lookup = False
+        self.left_missing: tuple[str, ...] = ()
+
+        self.identity_verified = item.identity_verified
+        self.authority = item.authority
+        self.right_status = item.right_status
+        self.materials = item.materials
+        self.seller = item.seller
+        self.title_digest = item.title_digest
+        self.state = item.state
+        self.visit = item.visit
+        self.timers: tuple[Timer, ...] = tuple([timer for timer in item.timers if timer.kind != "sla"])
+        self.awaits: tuple[Notice, ...] = item.awaits
+        self.stack: tuple[Frame, ...] = item.stack
+        self.lapse: Lapse | None = item.lapse
+        self.code = item.code
+        self.missing = item.missing
+        self.original = item.original
+        self.held = item.held
+        self.upheld = item.upheld
+        self.notice_seen = item.notice_seen
+        self.counter_round = item.counter_round
+        self.counter_due = item.counter_due
+        self.late_counters = item.late_counters
+        self.refiles = item.refiles
+        self.flagged = item.flagged
+        self.right_ended = item.right_ended
+        self.handled_at = item.handled_at
+        self.sla = item.sla
+        self.sla_due = item.sla_due
+        self.paused_at = item.paused_at
+
+    # ------------------------------------------------------------------------------------------------ moving about
+
+    def after(self, span: Span, start: dt.datetime | None = None) -> dt.datetime:
+        """The end of ``span`` from ``start`` (else from now on)."""
+        return span.after(self.at if start is None else start, self.calendar)
+
+    def start(self, kind: TimerKind, due: dt.datetime) -> None:
+        """Start a timer, or set it anew."""
+        self.timers = (*[timer for timer in self.timers if timer.kind != kind], Timer(kind, due))
+
+    def frame(self, *, stopped: bool) -> Frame:
+        """The present state, to come back to."""
+        return Frame(
+            self.state,
+            self.visit,
+            self.revision - 1,
+            self.awaits,
+            self.timers,
+            self.held,
+            self.upheld,
+            self.counter_due,
+            self.at if stopped else None,
+            self.code,
+            self.missing,
+        )
+
+    def enter(self, state: State) -> None:
+        """Leave the present state, which drops its timers, for a new one."""
+        self.state = state
+        self.path.append(state)
+        self.visit = self.revision
+        self.timers = ()
+        self.awaits = ()
+        self.lapse = None
+        self.code = None
+        self.missing = ()
+        if state in UPHELD:
+            self.held = self.upheld = True
+            self.stack = ()
+        elif state in ENDED:
+            self.held = False
+            if state is not State.WITHDRAWN:
+                self.upheld = False
+            self.stack = ()
+
+    def back(self) -> None:
+        """Return to the innermost state on the stack."""
+        frame = self.stack[-1]
+        self.stack = self.stack[:-1]
+        self.state = frame.state
+        self.path.append(frame.state)
+        # the visit goes on: a notice that was on its way may still begin its window
+        self.visit = frame.visit
+        self.awaits = frame.awaits
+        self.timers = frame.timers
+        self.counter_due = frame.counter_due
+        self.held = frame.held
+        self.upheld = frame.upheld
+        self.lapse = None
+        self.left_missing = self.missing
+        self.code = frame.code
+        self.missing = frame.missing
+        if frame.stopped_at is not None:
+            stood = self.at - frame.stopped_at
+            self.timers = tuple([Timer(timer.kind, timer.due + stood) for timer in frame.timers])
+            if self.counter_due is not None:
+                self.counter_due += stood
+        if frame.state in SETTLED:
+            self.right_ended = False  # row 22 is about open items
+
+    def finish(self, *, published: bool) -> Item:
+        """The item as it now is; ``published`` when a change is going to say so."""
+        item = self.item
+        self._rest()
+        self._clock()
+        timers = self.timers
+        if self.sla is None and self.paused_at is None and self.state not in ENDED:
+            timers = (*timers, Timer("sla", self.sla_due))
+        if len(timers) > 1:
+            timers = tuple(sorted(timers, key=_order))
+        noticed_at = item.noticed_at
+        if published and noticed_at is None:
+            noticed_at = self.notice_seen
+        return msgspec.structs.replace(
+            item,
+            identity_verified=self.identity_verified,
+            authority=self.authority,
+            right_status=self.right_status,
+            materials=self.materials,
+            seller=self.seller,
+            title_digest=self.title_digest,
+            state=self.state,
+            revision=self.revision if published else item.revision,
+            visit=self.visit,
+            timers=timers,
+            awaits=self.awaits,
+            stack=self.stack,
+            lapse=self.lapse,
+            code=self.code,
+            missing=self.missing,
+            original=self.original,
+            held=self.held,
+            upheld=self.upheld,
+            noticed_at=noticed_at,
+            notice_seen=self.notice_seen,
+            counter_round=self.counter_round,
+            counter_due=self.counter_due,
+            late_counters=self.late_counters,
+            refiles=self.refiles,
+            flagged=self.flagged,
+            right_ended=self.right_ended,
+            handled_at=self.handled_at,
+            sla=self.sla,
+            sla_due=self.sla_due,
+            paused_at=self.paused_at,
+        )
+
+    def _rest(self) -> None:
+        """An item that rests in RECEIVED waits for the listing."""
+        if self.state is State.RECEIVED and not any(timer.kind == "lookup_give_up" for timer in self.timers):
+            self.lookup = True
+            self.start("lookup", self.after(self.policy.timers.lookup_retry))
+            self.start("lookup_give_up", self.after(self.policy.timers.lookup_give_up))
+
+    def _clock(self) -> None:
+        """The 24 hours: paused and resumed, met or missed; once per item."""
+        pausing = self.state in PAUSING
+        if self.paused_at is not None and not pausing:
+            # until the information was accepted, not until we came to read it
+            self.sla_due += max(self.when - self.paused_at, dt.timedelta())
+            self.paused_at = None
+        if self.handled_at is None and (
+            self.state in DECIDED or (self.state is State.NOTIFIED and not self.held)  # no hold, no receipt to wait for
+        ):
+            self.handled_at = self.at
+        if self.sla is None:
+            if self.handled_at is not None:
+                self.sla = "met" if self.handled_at <= self.sla_due else "missed"
+            elif self.state in ENDED and self.at > self.sla_due:
+                self.sla = "missed"  # withdrawn or restored before it was handled: else no promise is left to keep
+        if pausing and self.paused_at is None and self.sla is None:
+            self.paused_at = self.at
+
+
+def _order(timer: Timer) -> tuple[dt.datetime, str]:
+    return timer.due, timer.kind
+
+
+# ------------------------------------------------------------------------------------------------------ rows 1-7: guards
+
+
+def has_original(d: Draft) -> bool:
+    """Row 2."""
+    return d.facts.original is not None
+
+
+def link_gone(d: Draft) -> bool:
+    """Row 3: not of this site, or gone other than by a hold of ours."""
+    if not d.item.on_site:
+        return True
+    listing = d.facts.listing
+    if listing is None:
+        return False
+    return listing.state in ("unknown", "ended") or (listing.state == "removed" and not d.facts.ours)
+
+
+def flagged_and_gone(d: Draft) -> bool:
+    """Row 3, when the answer comes after the look-up was given up."""
+    return d.flagged and d.seller is None and link_gone(d)
+
+
+def listing_known(d: Draft) -> bool:
+    """Known, or given up."""
+    return d.seller is not None or d.flagged or (d.facts.listing is not None and d.facts.listing.seller is not None)
+
+
+def elements_missing(d: Draft) -> bool:
+    """Row 4, once the listing is known: nobody is troubled about a dead link."""
+    return listing_known(d) and bool(lacking(d))
+
+
+def lacking(d: Draft) -> tuple[str, ...]:
+    """Elements of the claim that are missing (policy ``claim.required`` and the reason's materials)."""
+    missing: list[str] = []
+    for element in d.policy.claim.required:
+        if element == "identity":
+            present = d.identity_verified
+        elif element == "authority":
+            present = d.authority != "missing"
+        elif element == "right":
+            present = d.right_status == "active"
+        else:
+            present = element in d.materials
+        if not present:
+            missing.append(element)
+    reason = d.policy.reasons.get(d.item.reason)
+    if reason is not None:
+        missing += [kind for kind in reason.needed(d.item.good_faith) if kind not in d.materials]
+    return tuple(missing)
+
+
+def elements_complete(d: Draft) -> bool:
+    """Row 5."""
+    return listing_known(d) and not lacking(d)
+
+
+def misfit(d: Draft) -> bool:
+    """Row 6, by the rule: no such reason, or not for this kind of right."""
+    reason = d.policy.reasons.get(d.item.reason)
+    return reason is None or d.item.right_type not in reason.rights
+
+
+def prima_facie(d: Draft) -> bool:
+    """Row 7, by the rule."""
+    return d.policy.rules.review == "prima_facie" and not d.flagged and d.seller is not None
+
+
+def decides(*decisions: str) -> Any:
+    """Guard: the reviewer's decision is one of these."""
+
+    def guard(d: Draft) -> bool:
+        return d.event.decision in decisions
+
+    return guard
+
+
+# ------------------------------------------------------------------------------------------------------ rows 1-7: effects
+
+
+def take_listing(d: Draft) -> None:
+    """Keep who sells it, as known now: later sales do not change whom the claim is about."""
+    listing = d.facts.listing
+    if d.seller is None and listing is not None and listing.seller is not None:
+        d.seller = listing.seller
+        d.title_digest = listing.title_digest
+
+
+def link_original(d: Draft) -> None:
+    """Row 2."""
+    d.original = d.facts.original
+
+
+def reopen(d: Draft) -> None:
+    """Row 2, back: judged afresh."""
+    d.original = None
+    d.flagged = False
+
+
+def ask(d: Draft) -> None:
+    """Row 4: the window begins when the request was sent."""
+    take_listing(d)
+    d.missing = lacking(d)
+    d.awaits = ("info_request",)
+
+
+def add_information(d: Draft) -> None:
+    """Row 4: what the complainant added."""
+    event: AddInformation = d.event
+    d.identity_verified = d.identity_verified or event.identity_verified
+    if event.authority != "missing":
+        d.authority = event.authority
+    d.right_status = event.right_status
+    d.materials = tuple(sorted({*d.materials, *event.materials}))
+    d.missing = lacking(d)
+
+
+def flag(d: Draft) -> None:
+    """Row 5: the listing is not to be found out; a person decides, never the rule."""
+    d.flagged = True
+    d.timers = ()
+
+
+def put_to_review(d: Draft) -> None:
+    """Row 5."""
+    take_listing(d)
+    if d.flagged:
+        d.code = "listing_unknown"
+
+
+def miss(d: Draft) -> None:
+    """Row 5, overdue."""
+    d.sla = "missed"
+
+
+def refuse_misfit(d: Draft) -> None:
+    """Row 6, by the rule."""
+    d.code = "reason_not_for_right" if d.item.reason in d.policy.reasons else "unknown_reason"
+
+
+def refuse(d: Draft) -> None:
+    """Row 6, by a reviewer."""
+    d.code = d.event.code
+
+
+def notify(d: Draft) -> None:
+    """Row 7: the hold, and the seller's window once the notice was sent."""
+    take_listing(d)
+    d.held = d.policy.rules.removal == "on_notice"
+    d.awaits = ("seller_notice",)
+    d.counter_due = None
+
+
+def receipt_awaited(d: Draft) -> bool:
+    """Handled: the first receipt for a hold that the item still has."""
+    event: HoldChanged = d.event
+    return d.handled_at is None and event.held and d.held
+
+
+def receipted(d: Draft) -> None:
+    """Handled, when the marketplace said so."""
+    d.handled_at = d.event.at
+
+
+# --------------------------------------------------------------------------------------------------- notices and windows
+
+
+def awaited(d: Draft) -> bool:
+    """The notice belongs to the present visit of the state and its window has not begun."""
+    event: NoticeSent = d.event
+    return event.kind in d.awaits and d.visit <= event.revision < d.revision
+
+
+def seller_notice_awaited(d: Draft) -> bool:
+    """Row 7."""
+    return d.event.kind == "seller_notice" and awaited(d)
+
+
+def awaited_before(d: Draft) -> bool:
+    """The notice belongs to a state that the item may come back to."""
+    return any(_awaits(frame, d.event) for frame in d.stack)
+
+
+def _awaits(frame: Frame, event: NoticeSent) -> bool:
+    return event.kind in frame.awaits and frame.visit <= event.revision <= frame.until
+
+
+def first_notice(d: Draft) -> bool:
+    """The seller's notice, sent after the item had moved on: its date still counts (row 10)."""
+    event: NoticeSent = d.event
+    return (
+        event.kind == "seller_notice"
+        and event.revision < d.revision
+        and d.item.noticed_at is None
+        and d.notice_seen is None
+    )
+
+
+def _window(d: Draft, kind: Notice) -> tuple[TimerKind, Span]:
+    timers = d.policy.timers
+    if kind == "info_request":
+        return "needs_info", timers.needs_info
+    if kind == "counter_forwarded":
+        return "holder_response", timers.holder_response
+    return "window", timers.refile if kind == "counter_defect" else timers.window
+
+
+def open_window(d: Draft) -> None:
+    """The window of the present state begins at ``sent_at``."""
+    event: NoticeSent = d.event
+    timer, span = _window(d, event.kind)
+    due = d.after(span, event.sent_at)
+    d.awaits = tuple([kind for kind in d.awaits if kind != event.kind])
+    if timer == "window":
+        note(d)
+        # a defective counter's new window never shortens the old one
+        d.counter_due = due = due if d.counter_due is None else max(due, d.counter_due)
+        if d.state is not State.NOTIFIED or d.awaits:
+            return  # upheld items have no timer; and no window runs while a notice is still awaited
+    d.start(timer, due)
+
+
+def open_window_before(d: Draft) -> None:
+    """The window of a state that the item may come back to begins; what remains of it is for the return."""
+    event: NoticeSent = d.event
+    note(d)
+    stack: list[Frame] = []
+    for frame in d.stack:
+        if _awaits(frame, event):
+            timer, span = _window(d, event.kind)
+            due = d.after(span, event.sent_at)
+            awaits = tuple([kind for kind in frame.awaits if kind != event.kind])
+            counter_due = frame.counter_due
+            if timer == "window":
+                counter_due = due = due if counter_due is None else max(due, counter_due)
+            timers = frame.timers
+            if timer != "window" or (frame.state is State.NOTIFIED and not awaits):
+                timers = (*timers, Timer(timer, due))
+            frame = msgspec.structs.replace(frame, awaits=awaits, counter_due=counter_due, timers=timers)
+        stack.append(frame)
+    d.stack = tuple(stack)
+
+
+def note(d: Draft) -> None:
+    """When the seller was notified."""
+    if d.event.kind == "seller_notice" and d.item.noticed_at is None:
+        d.notice_seen = d.event.sent_at
+
+
+def note_late(d: Draft) -> None:
+    """When the seller was notified, and until when a counter is in time."""
+    note(d)
+    if d.counter_due is None:
+        d.counter_due = d.after(d.policy.timers.window, d.event.sent_at)
+
+
+# ------------------------------------------------------------------------------------------------------- rows 8-15, 17
+
+
+def counter_in_time(d: Draft) -> bool:
+    """Row 10: the window has not begun, or has not ended."""
+    return d.counter_due is None or "counter_defect" in d.awaits or d.when <= d.counter_due
+
+
+def counter_refusal(d: Draft) -> str | None:
+    """Row 10: rounds, and late counters."""
+    if d.counter_round >= d.policy.counter.rounds:
+        return "rounds_used"
+    if counter_in_time(d):
+        return None
+    if d.late_counters >= d.policy.counter.late:
+        return "counter_too_late"
+    noticed_at = d.item.noticed_at or d.notice_seen
+    if noticed_at is not None and d.when > d.after(d.policy.timers.late_counter, noticed_at):
+        return "counter_too_late"
+    return None
+
+
+def count_round(d: Draft) -> None:
+    """Row 10, before the state is left."""
+    if not counter_in_time(d):
+        d.late_counters += 1
+    d.counter_round += 1
+
+
+def check_counter(d: Draft) -> None:
+    """Row 10: the check's deadline."""
+    d.start("counter_check", d.after(d.policy.timers.counter_check))
+    event: Counter = d.event
+    d.missing = tuple([element for element in d.policy.counter.required if element not in event.materials])
+
+
+def checked_by_rule(d: Draft) -> bool:
+    """Rows 11, 12: the policy's list decides."""
+    return d.policy.rules.counter_check == "rule"
+
+
+def counter_incomplete(d: Draft) -> bool:
+    """Row 11, by the rule."""
+    return checked_by_rule(d) and bool(d.missing)
+
+
+def overdue_incomplete(d: Draft) -> bool:
+    """Row 12, overdue, if the policy turns it round."""
+    return d.policy.rules.overdue_counter_check == "incomplete"
+
+
+def send_back(d: Draft) -> None:
+    """Row 11: the round does not count; the seller may file again once the defect was told."""
+    d.code = "counter_incomplete"
+    d.missing = d.left_missing
+    d.counter_round -= 1
+    if d.refiles < d.policy.counter.refiles:
+        d.refiles += 1
+        d.awaits = (*[kind for kind in d.awaits if kind != "counter_defect"], "counter_defect")
+        d.timers = tuple([timer for timer in d.timers if timer.kind != "window"])
+    else:
+        # what is left of the window runs on; if nothing is, it ends now
+        d.timers = tuple([Timer(timer.kind, max(timer.due, d.at)) for timer in d.timers])
+
+
+def forward(d: Draft) -> None:
+    """Row 12: the holder's window begins when the counter was forwarded."""
+    d.stack = d.stack[:-1]
+    d.refiles = 0
+    d.awaits = ("counter_forwarded",)
+
+
+def accepts(d: Draft) -> bool:
+    """Row 13."""
+    event: Respond = d.event
+    return event.accept
+
+
+def rejects_to_platform(d: Draft) -> bool:
+    """Row 14."""
+    return not d.event.accept and d.policy.rules.holder_rejects == "platform_review"
+
+
+def rejects_in_vain(d: Draft) -> bool:
+    """Row 14, where only a filed action stops the restoration."""
+    return not d.event.accept and d.policy.rules.holder_rejects == "no_effect"
+
+
+def holder_rejected(d: Draft) -> None:
+    """Row 14, in vain."""
+    d.code = "holder_rejected"
+
+
+def silent_to_platform(d: Draft) -> bool:
+    """Row 15."""
+    return d.policy.rules.holder_silent == "platform_review"
+
+
+def platform_review(d: Draft) -> None:
+    """Rows 14, 15: the platform's own deadline."""
+    d.start("platform_review", d.after(d.policy.timers.platform_review))
+
+
+def escalate(d: Draft) -> None:
+    """Row 17, overdue."""
+    d.timers = tuple([timer for timer in d.timers if timer.kind != "platform_review"])
+    d.start("platform_grace", d.after(d.policy.timers.platform_review_grace))
+
+
+def overdue_restores(d: Draft) -> bool:
+    """Row 17, nobody decided."""
+    return d.policy.rules.overdue_decision == "restore"
+
+
+def open_round(d: Draft) -> None:
+    """Rows 17, 21: the time of a further counter."""
+    d.counter_due = d.after(d.policy.timers.round_window)
+
+
+# --------------------------------------------------------------------------------------------------- rows 16, 18, 21, 22
+
+
+def remind(d: Draft) -> None:
+    """Row 16."""
+    d.start("reminder", d.after(d.policy.timers.litigation_reminder))
+
+
+def suspended_in_court(d: Draft) -> bool:
+    """The suspended state is itself LITIGATION."""
+    return any(frame.state is State.LITIGATION for frame in d.stack)
+
+
+def proof_refusal(d: Draft) -> str | None:
+    """Rows 16, 21: without proof, no."""
+    event: ReportAction | ReportResult = d.event
+    return None if event.proof else "proof_missing"
+
+
+def action_refusal(d: Draft) -> str | None:
+    """Row 16: once is enough."""
+    if d.state is State.LITIGATION or suspended_in_court(d):
+        return "action_known"
+    return proof_refusal(d)
+
+
+def result_is(outcome: str) -> Any:
+    """Guard, row 21."""
+
+    def guard(d: Draft) -> bool:
+        event: ReportResult = d.event
+        return event.outcome == outcome
+
+    return guard
+
+
+def withdraw(d: Draft) -> None:
+    """Row 18: what is settled between the parties keeps the penalties."""
+    event: Withdraw = d.event
+    _withdrawn(d, event.ground)
+
+
+def withdraw_ended(d: Draft) -> None:
+    """Row 22, after the time of suspension."""
+    _withdrawn(d, "right_ended")
+
+
+def _withdrawn(d: Draft, ground: str) -> None:
+    d.code = ground
+    if ground in d.policy.withdrawal.reverses:
+        d.upheld = False
+
+
+def right_ends(d: Draft) -> bool:
+    """Row 22."""
+    event: ChangeRight = d.event
+    return event.status != "active"
+
+
+def right_returns(d: Draft) -> bool:
+    """Row 22, back."""
+    return not right_ends(d)
+
+
+def right_is_back(d: Draft) -> bool:
+    """Row 22, back while in court."""
+    return d.right_ended and not right_ends(d)
+
+
+def right_has_ended(d: Draft) -> bool:
+    """Row 22, for an item that returns from court to an open state."""
+    return d.right_ended
+
+
+def suspend(d: Draft) -> None:
+    """Row 22."""
+    if isinstance(d.event, ChangeRight):
+        d.right_status = d.event.status
+    d.right_ended = True
+    d.code = f"right_{d.right_status}"
+    d.start("suspended", d.after(d.policy.timers.suspended))
+
+
+def right_back(d: Draft) -> None:
+    """Row 22, back."""
+    d.right_status = "active"
+    d.right_ended = False
+    if d.state is State.NEEDS_INFO:
+        d.missing = lacking(d)
+
+
+def decision_refusal(d: Draft) -> str | None:
+    """Rows 6, 7, 12, 17: what a reviewer may decide, and what a decision needs."""
+    event: Decide = d.event
+    if event.decision not in DECISIONS.get(d.state, ()):
+        return "decision_not_here"
+    if event.decision == "refuse" and event.code not in d.policy.refusals:
+        return "refusal_code"
+    if d.state is State.UNDER_REVIEW and event.decision == "uphold" and d.seller is None:
+        listing = d.facts.listing
+        if listing is None or listing.seller is None:
+            return "listing_unknown"
+    return None
+
+
+DECISIONS: Final = {
+    State.UNDER_REVIEW: ("uphold", "refuse"),
+    State.COUNTERED: ("complete", "incomplete"),
+    State.PLATFORM_REVIEW: ("uphold", "restore"),
+}
+
+
+def respond_refusal(d: Draft) -> str | None:
+    """Row 14: an answer is given once."""
+    return "already_answered" if d.code == "holder_rejected" else None
+
+
+def is_party(item: Item, command: Command, side: str) -> bool:
+    """Whether the command comes from that side of the item."""
+    if side == "holder":
+        return command.role == "holder" and command.by in (item.complainant, item.principal)
+    if side == "seller":
+        return command.role == "seller" and item.seller is not None and command.by == item.seller
+    if side == "reviewer":
+        return command.role in ("reviewer", "operator")
+    return command.role == "system"
