@@ -91,13 +91,16 @@ class Stack:
         return stack
 
     @classmethod
-    def join(cls, root: Path = Path(".local"), name: str = "default") -> Self | None:
-        """The stack if it runs, else None. Starts nothing."""
+    def join(cls, root: Path = Path(".local"), name: str = "default", *, whole: bool = True) -> Self | None:
+        """The stack if it runs (`whole`: broker and database, else either), or None. Starts nothing."""
         stack = cls(root, name)
-        if not (stack.dir / "stack.json").exists():
+        named = [bool(os.environ.get(variable)) for variable in ENVIRONMENT.values()]
+        if not (stack.dir / "stack.json").exists() and not all(named):
             return None
         with stack._state() as state:
-            if not all(os.environ.get(ENVIRONMENT[part]) or stack._part(state, part).running for part in ENVIRONMENT):
+            started = [part in state and stack._part(state, part).running for part in ENVIRONMENT]
+            runs = [name or start for name, start in zip(named, started, strict=True)]
+            if not (all if whole else any)(runs):
                 return None
             stack._describe(state)
         return stack
@@ -143,29 +146,30 @@ class Stack:
         """URL of the login `goodfaith_<role>`, which is created when missing, with a generated password and no grants.
 
         Raises:
-            psycopg2.Error: the database is not reachable.
+            psycopg2.Error: the login is to be created and the database is not reachable.
         """
-        password, fresh = self._keep("roles", role, lambda: secrets.token_hex(24))
+        password = self.role_passwords(role)[role]
         login = f"goodfaith_{role}"
-        with (
-            contextlib.closing(psycopg2.connect(self.admin_url)) as connection,
-            connection,
-            connection.cursor() as cursor,
-        ):
-            # two invocations may want the same role at once
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('goodfaith roles'))")
-            cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (login,))
-            verb = "CREATE" if cursor.fetchone() is None else "ALTER"
-            if fresh or verb == "CREATE":
-                statement = sql.SQL(verb + " ROLE {} LOGIN PASSWORD {}")
-                cursor.execute(statement.format(sql.Identifier(login), sql.Literal(password)))
         parts = urlsplit(self.admin_url)
         place = parts.netloc.rpartition("@")[2]
+        with self._state() as state:
+            # asked of the database once, so that a process can be started while it is down
+            made = state.setdefault("logins", {})
+            if made.get(role) != place:
+                self._make_login(login, password)
+                made[role] = place
         return urlunsplit(parts._replace(netloc=f"{login}:{quote(password, safe='')}@{place}"))
+
+    def _make_login(self, login: str, password: str) -> None:
+        with contextlib.closing(psycopg2.connect(self.admin_url)) as session, session, session.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (login,))
+            verb = "CREATE" if cursor.fetchone() is None else "ALTER"
+            statement = sql.SQL(verb + " ROLE {} LOGIN PASSWORD {}")
+            cursor.execute(statement.format(sql.Identifier(login), sql.Literal(password)))
 
     def role_passwords(self, *roles: str) -> dict[str, str]:
         """The generated password of each role, by the role's short name."""
-        return {role: self._keep("roles", role, lambda: secrets.token_hex(24))[0] for role in roles}
+        return {role: self._keep("roles", role, lambda: secrets.token_hex(24)) for role in roles}
 
     def secret(self, name: str) -> str:
         """A secret of this stack, generated once from 32 random bytes: `..._key` in base64, `..._token` as bearer tokens
@@ -177,7 +181,7 @@ class Stack:
                 return base64.b64encode(secrets.token_bytes(32)).decode()
             return f"gf_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
 
-        return self._keep("secrets", name, make)[0]
+        return self._keep("secrets", name, make)
 
     def port(self, name: str, wanted: int = 0) -> int:
         """The loopback port of something that runs on this stack, chosen once; `wanted` replaces an earlier choice."""
@@ -272,17 +276,20 @@ class Stack:
         return part.wait_ready()
 
     def _describe(self, state: dict[str, Any]) -> None:
-        self.kafka = os.environ.get("GOODFAITH_KAFKA") or f"127.0.0.1:{state['kafka']['port']}"
-        database = os.environ.get("GOODFAITH_DATABASE")
-        self.admin_url = database or getattr(self._part(state, "postgres"), "url")  # noqa: B009  (Part has no url)
+        self.kafka = os.environ.get("GOODFAITH_KAFKA", "")
+        if not self.kafka and "kafka" in state:
+            self.kafka = f"127.0.0.1:{state['kafka']['port']}"
+        self.admin_url = os.environ.get("GOODFAITH_DATABASE", "")
+        if not self.admin_url and "postgres" in state:
+            port, password = state["postgres"]["port"], state["postgres"]["password"]
+            self.admin_url = f"postgresql://{postgres.SUPERUSER}:{password}@127.0.0.1:{port}/{postgres.DATABASE}"
 
-    def _keep(self, kind: str, name: str, make: Callable[[], str]) -> tuple[str, bool]:
+    def _keep(self, kind: str, name: str, make: Callable[[], str]) -> str:
         with self._state() as state:
-            kept = state.setdefault(kind, {})
-            fresh = name not in kept
-            if fresh:
+            kept: dict[str, str] = state.setdefault(kind, {})
+            if name not in kept:
                 kept[name] = make()
-            return str(kept[name]), fresh
+            return kept[name]
 
     def _ours(self, state: dict[str, Any], name: PartName) -> Part:
         if os.environ.get(ENVIRONMENT[name]) or name not in state:

@@ -29,13 +29,13 @@ def root() -> Path:
     return Settings().state_dir
 
 
-def running(name: str = "default") -> Stack:
-    """The stack of this name.
+def running(name: str = "default", *, whole: bool = True) -> Stack:
+    """The stack of this name; `whole`: with broker and database, else with either.
 
     Raises:
         StackError: it does not run.
     """
-    stack = Stack.join(root(), name)
+    stack = Stack.join(root(), name, whole=whole)
     if stack is None:
         raise StackError(f"no stack {name!r} runs here; `goodfaith up` starts one")
     return stack
@@ -166,7 +166,7 @@ def down(
 
 def status(stack: StackOption = "default", json: JsonOption = False) -> None:
     """What runs and whether it is ready; exit 1 when something that was started is not."""
-    local = running(stack)
+    local = running(stack, whole=False)
     rows: list[dict[str, Any]] = [
         {"name": name, "alive": runs, "ready": runs} for name, runs in local.running().items()
     ]

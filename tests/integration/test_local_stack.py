@@ -13,8 +13,9 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import psycopg2
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -67,8 +68,8 @@ def query(url: str, statement: str) -> list[tuple[object, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def state(stack: Stack) -> dict[str, dict[str, object]]:
-    return json.loads((stack.dir / "stack.json").read_bytes())
+def state(stack: Stack) -> dict[str, dict[str, Any]]:
+    return dict(json.loads((stack.dir / "stack.json").read_bytes()))
 
 
 def write_state(stack: Stack, part: str, **values: object) -> None:
@@ -112,6 +113,7 @@ def test_a_role_logs_in_with_its_own_password_and_may_nothing(own: Stack) -> Non
 
 
 def test_the_database_keeps_what_it_committed_when_killed(own: Stack) -> None:
+    url = own.role_url("intake")
     query(own.admin_url, "CREATE TABLE kept (n int)")
     query(own.admin_url, "INSERT INTO kept SELECT generate_series(1, 1000)")
     with closing(psycopg2.connect(own.admin_url)) as open_session:
@@ -119,6 +121,10 @@ def test_the_database_keeps_what_it_committed_when_killed(own: Stack) -> None:
         own.kill_postgres()
         with pytest.raises(psycopg2.OperationalError):
             query(own.admin_url, "SELECT 1")
+        assert Stack.join(ROOT, own.name) is None
+        partly = Stack.join(ROOT, own.name, whole=False)
+        assert partly is not None
+        assert partly.role_url("intake") == url  # a process can be started while the database is down
         own.start_postgres()
     assert query(own.admin_url, "SELECT count(*), min(n) FROM kept") == [(1000, 1)]
 
@@ -235,6 +241,7 @@ def test_what_the_environment_names_is_used_and_left_alone(
     assert query(named.role_url("notification"), "SELECT current_user") == [("goodfaith_notification",)]
     with pytest.raises(StackError, match="was not started by"):
         named.kill_kafka()
+    assert Stack.join(tmp_path, "named") is not None
     named.destroy()
     monkeypatch.undo()
     assert own.running() == {"kafka": True, "postgres": True}
