@@ -1,0 +1,266 @@
+"""What the API answers: structs of their own, so that no column becomes public by accident."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Generic, Literal, TypeVar
+
+from msgspec import Struct
+
+from shared.events import Lane, RightType
+
+T = TypeVar("T")
+
+
+class Problem(Struct, kw_only=True, omit_defaults=True):
+    """RFC 9457, with the field that is wrong and how to cure it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
+    cure: str | None = None
+    instance: str | None = None
+
+
+class Page(Struct, Generic[T], kw_only=True):
+    """A part of a list; ``next`` is the cursor of the following part, null at the end."""
+
+    items: list[T]
+    next: str | None = None
+
+
+class AccountOpened(Struct, kw_only=True):
+    """A new account. The token is shown this once."""
+
+    account: str
+    role: str
+    token: str
+    expires: dt.datetime
+
+
+class TokenIssued(Struct, kw_only=True):
+    """A further token of the caller. Shown this once."""
+
+    account: str
+    token: str
+    expires: dt.datetime
+
+
+class AccountOut(Struct, kw_only=True):
+    """An account as its owner sees it."""
+
+    id: str
+    role: Literal["holder", "seller", "reviewer", "operator", "upstream"]
+    kind: Literal["person", "company"]
+    identity_verified: bool
+    good_faith: bool
+    registered: bool
+    opened_at: dt.datetime
+    has_contact: bool
+
+
+class RightOut(Struct, kw_only=True):
+    """A right."""
+
+    id: str
+    owner: str
+    right_type: RightType
+    number: str | None
+    status: Literal["active", "expired", "lost", "pending"]
+    expires_at: dt.datetime | None
+    proof: str | None
+    registered_at: dt.datetime
+
+
+class AuthorisationOut(Struct, kw_only=True):
+    """An authorisation; ``rights`` null: all of the principal's."""
+
+    id: str
+    agent: str
+    principal: str
+    rights: list[str] | None
+    expires_at: dt.datetime | None
+    status: Literal["active", "ended", "expired"]
+    granted_at: dt.datetime
+
+
+class Changed(Struct, kw_only=True):
+    """Items that were told of a change."""
+
+    items_told: int
+
+
+class ItemAccepted(Struct, kw_only=True):
+    """An item of an accepted claim."""
+
+    item: str
+    listing: str
+
+
+class ClaimAccepted(Struct, kw_only=True):
+    """An accepted claim. From now on it can be read."""
+
+    claim: str
+    accepted_at: dt.datetime
+    lane: Lane
+    items: list[ItemAccepted]
+
+
+class CommandAccepted(Struct, kw_only=True):
+    """A command and the item that it is about."""
+
+    command: str
+    item: str
+
+
+class CommandsAccepted(Struct, kw_only=True):
+    """Accepted commands. Whether each was applied or refused is told by ``/v1/commands/{id}``."""
+
+    claim: str
+    accepted_at: dt.datetime
+    commands: list[CommandAccepted]
+
+
+class ClaimOut(Struct, kw_only=True):
+    """A claim, with the number of items in each state."""
+
+    id: str
+    complainant: str
+    principal: str
+    right: str
+    right_type: RightType
+    reason: str
+    profile: str
+    lane: Lane
+    size: int
+    accepted_at: dt.datetime
+    states: dict[str, int]
+
+
+class ItemOut(Struct, kw_only=True):
+    """An item. ``revision`` 0: accepted, not yet taken up by verification."""
+
+    id: str
+    claim: str
+    listing: str
+    on_site: bool
+    link: str
+    complainant: str
+    principal: str
+    seller: str | None
+    right: str
+    right_type: RightType
+    reason: str
+    lane: Lane
+    state: str
+    revision: int
+    accepted_at: dt.datetime
+    changed_at: dt.datetime
+    held: bool = False
+    upheld: bool = False
+    settled: bool = False
+    code: str | None = None
+    missing: list[str] = []
+    original: str | None = None
+    noticed_at: dt.datetime | None = None
+    due: dt.datetime | None = None
+    sla_due: dt.datetime | None = None
+    handled_at: dt.datetime | None = None
+    sla: Literal["met", "missed"] | None = None
+    counter_round: int = 0
+
+
+class ChangeOut(Struct, kw_only=True):
+    """One change of one item."""
+
+    item: str
+    listing: str
+    revision: int
+    type: str
+    state: str
+    by: str
+    code: str | None
+    at: dt.datetime
+
+
+class CommandOut(Struct, kw_only=True):
+    """A command and what became of it; ``detail`` says why it was refused and how to cure it."""
+
+    id: str
+    claim: str
+    item: str
+    kind: str
+    role: str
+    accepted_at: dt.datetime
+    status: Literal["accepted", "applied", "refused"]
+    code: str | None
+    detail: str | None
+
+
+class ContactOut(Struct, kw_only=True):
+    """Contact data of a counterpart, released by the life cycle (rows 7 and 12)."""
+
+    account: str
+    part: Literal["complainant", "principal", "seller"]
+    name: str
+    address: str
+    email: str
+
+
+class MessageOut(Struct, kw_only=True):
+    """A message as sent: template, version and digest instead of its text."""
+
+    id: str
+    claim: str
+    kind: str
+    items: list[str]
+    channel: str
+    template: str
+    version: int
+    digest: str
+    sent_at: dt.datetime
+    contacts: list[ContactOut]
+
+
+class ContactFor(Struct, kw_only=True):
+    """Internal: a contact for the sending of a message."""
+
+    account: str
+    name: str
+    address: str
+    email: str
+
+
+class ContactsFor(Struct, kw_only=True):
+    """Internal: contacts by account; one without a contact is missing."""
+
+    contacts: list[ContactFor]
+
+
+class ClaimFacts(Struct, kw_only=True):
+    """Internal: what a message says of a claim."""
+
+    claim: str
+    complainant: str
+    principal: str
+    right: str
+    right_type: RightType
+    right_number: str | None
+    reason: str
+    profile: str
+    size: int
+    accepted_at: dt.datetime
+
+
+class ClaimsFacts(Struct, kw_only=True):
+    """Internal: facts of claims; an unknown one is missing."""
+
+    claims: list[ClaimFacts]
+
+
+class Alive(Struct, kw_only=True):
+    """The process answers."""
+
+    ok: bool = True

@@ -1,0 +1,1028 @@
+"""The HTTP door: translates requests to ``door`` and ``store``, and every failure to RFC 9457.
+
+Who may call a route is declared on it (``roles``); a route that declares nothing is for nobody. What of the tables a
+caller may see is decided by ``store``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import datetime as dt
+import hmac
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+from cryptography.exceptions import InvalidTag
+from litestar import Litestar, Request, Response, delete, get, patch, post, put
+from litestar.connection import ASGIConnection
+from litestar.datastructures import State as AppState
+from litestar.dto import AbstractDTO
+from litestar.dto.data_structures import DTOFieldDefinition
+from litestar.enums import ScopeType
+from litestar.exceptions import HTTPException
+from litestar.handlers.base import BaseRouteHandler
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.params import Parameter
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.typing import FieldDefinition
+
+from services.intake import answers, domain, metrics, requests, security, store
+from services.intake.domain import Account, Refused
+from services.intake.door import Door, busy
+from services.intake.store import Filing
+from shared import clock, db, policy
+from shared.events import State
+from shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+PROBLEM: Final = "application/problem+json"
+EVERYONE: Final = frozenset({"holder", "seller", "reviewer", "operator", "upstream"})
+PARTIES: Final = frozenset({"holder", "seller"})
+STAFF: Final = frozenset({"reviewer", "operator"})
+HOLDER: Final = frozenset({"holder"})
+SELLER: Final = frozenset({"seller"})
+OPERATOR: Final = frozenset({"operator"})
+INTERNAL: Final = frozenset({"internal"})
+PUBLIC: Final = frozenset({"public"})
+_NOBODY: Final = Account("", "system")
+_TITLES: Final = {
+    400: "Bad request", 401: "Not authenticated", 403: "Forbidden", 404: "Not found", 405: "Method not allowed",
+    409: "Conflict", 413: "Too large", 415: "Unsupported media type", 422: "Not acceptable content",
+    500: "Internal error", 503: "Unavailable",
+}  # fmt: skip
+_MAY_FAIL: Final = {
+    status: ResponseSpec(answers.Problem, description=_TITLES[status], media_type=PROBLEM, generate_examples=False)
+    for status in (400, 401, 403, 404, 409, 413, 415, 422, 500, 503)
+}
+_T = TypeVar("_T")
+_IN = TypeVar("_IN", bound=requests.In)
+
+IdempotencyKey = Annotated[
+    str | None,
+    Parameter(
+        header="Idempotency-Key", required=False, min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$",
+        description="The same key and body again get the same answer again; the same key with another body gets 409.",
+    ),
+]  # fmt: skip
+ItemState = Annotated[State | None, Parameter(query="state", description="Only what is in this state.")]
+Cursor = Annotated[str | None, Parameter(max_length=400, description="`next` of the previous page.")]
+Limit = Annotated[int, Parameter(ge=1, le=200, description="Most entries of the page.")]
+
+
+# ---------------------------------------------------------------------------------------------------------------- parts
+
+
+class Front:
+    """What the routes work with: engine, threads for reading, door, contacts, tokens known of late."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.engine = db.connect(
+            settings.database.get_secret_value(), schema="intake", name=f"intake-api-{settings.instance}", pool_size=8
+        )
+        self.threads = ThreadPoolExecutor(6, thread_name_prefix="read")
+        self.door = Door(self.engine, settings)
+        key = settings.contact_key
+        self.contacts = security.Contacts(None if key is None else key.get_secret_value())
+        self.internal = None if settings.internal_token is None else settings.internal_token.get_secret_value().encode()
+        self._known: dict[bytes, tuple[Account, float]] = {}
+
+    async def run(self, work: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
+        """Do blocking work in a transaction, on a thread."""
+
+        def transact() -> _T:
+            with self.engine.begin() as connection:
+                return work(connection, *arguments, **options)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.threads, transact)
+        except Exception as error:
+            if db.is_transient(error):
+                log.warning("database", error=f"{type(error).__name__}: {error}")
+                raise busy("The database cannot be reached.") from error
+            raise
+
+    async def account(self, token: str) -> Account | None:
+        """The account of a bearer token; trusts what it knows for ``token_cache_s``."""
+        if not security.is_token(token):
+            return None
+        digest = security.digest(token)
+        known = self._known.get(digest)
+        now = time.monotonic()
+        if known is not None and known[1] > now:
+            return known[0]
+        found = await self.run(store.account_of_token, digest)
+        if found is None:
+            self._known.pop(digest, None)
+            return None
+        account, expires = found
+        if len(self._known) > 50_000:
+            self._known.clear()
+        left = (expires - dt.datetime.now(dt.UTC)).total_seconds()
+        self._known[digest] = (account, now + min(self.settings.token_cache_s, left))
+        return account
+
+    def forget(self, *, token: str | None = None, account: str | None = None) -> None:
+        """Look up anew at the next request: a token that was revoked here, or an account that changed."""
+        if token is not None:
+            self._known.pop(security.digest(token), None)
+        if account is not None:
+            self._known = {digest: known for digest, known in self._known.items() if known[0].id != account}
+
+    def opened(self, sealed: Sequence[tuple[str, bytes, bytes]]) -> dict[str, requests.Contact]:
+        """Contacts by account; one that cannot be decrypted is missing, and logged."""
+        found = {}
+        for account, wrapped, text in sealed:
+            try:
+                found[account] = self.contacts.open(account, wrapped, text)
+            except InvalidTag:
+                log.error("contact cannot be decrypted", account=account)
+        return found
+
+
+class Body(AbstractDTO[_IN]):
+    """Reads a request's body strictly as the given struct, instead of Litestar's lenient conversion."""
+
+    @classmethod
+    def generate_field_definitions(cls, model_type: type[Any]) -> Iterator[DTOFieldDefinition]:  # type: ignore[override]
+        """None: the struct itself is the model."""
+        return iter(())
+
+    @classmethod
+    def detect_nested_field(cls, field_definition: FieldDefinition) -> bool:
+        """Never: the struct itself is the model."""
+        return False
+
+    @classmethod
+    def create_for_field_definition(cls, *_: Any, **__: Any) -> None:
+        """Nothing to generate."""
+
+    @classmethod
+    def create_openapi_schema(cls, field_definition: FieldDefinition, handler_id: str, schema_creator: Any) -> Any:
+        """The struct's own schema."""
+        return schema_creator.for_field_definition(FieldDefinition.from_annotation(cls.model_type))
+
+    def decode_bytes(self, value: bytes) -> Any:
+        """Decode.
+
+        Raises:
+            Refused: 400 when it is no JSON, 415 when it says that it is something else, 422 naming the field.
+        """
+        kind = self.asgi_connection.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise Refused(415, "not_json", "The body must be JSON.", cure="Send Content-Type: application/json.")
+        return decoded(value, self.model_type)
+
+
+def decoded(value: bytes, kind: type[requests.In]) -> Any:
+    """Decode input, of HTTP or of a topic.
+
+    Raises:
+        Refused: 400 when it is no JSON, 422 naming the field.
+    """
+    try:
+        return requests.decode(value, kind)
+    except msgspec.ValidationError as error:
+        field, detail = located(str(error))
+        raise Refused(422, "invalid", detail, field=field, cure="Correct the field; see /openapi.json.") from None
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+        raise Refused(400, "malformed", f"The body is not JSON: {detail}.", cure="Send one JSON object.") from None
+
+
+def located(message: str) -> tuple[str | None, str]:
+    """(field, problem) of a msgspec message."""
+    problem, _, path = message.partition(" - at `")
+    field = path.rstrip("`").removeprefix("$").lstrip(".")
+    for start in ("Object missing required field `", "Object contains unknown field `"):
+        if problem.startswith(start):
+            name = problem[len(start) :].rstrip("`")
+            field = f"{field}.{name}" if field else name
+    return field[:200] or None, problem[:300]
+
+
+async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Guard of every route: who asks, and whether the route is for that role."""
+    roles: frozenset[str] | None = handler.opt.get("roles")
+    if roles is None:
+        if connection.scope["path"].startswith("/openapi"):
+            return
+        raise domain.not_found()
+    front: Front = connection.app.state.front
+    header = connection.headers.get("authorization")
+    if roles is INTERNAL:
+        given = (header or "").removeprefix("Bearer ").encode("utf-8", "surrogateescape")
+        if front.internal is None or not hmac.compare_digest(given, front.internal):
+            raise _unauthenticated()
+        return
+    if header is None and roles is PUBLIC:
+        connection.scope["user"] = _NOBODY
+        return
+    scheme, _, token = (header or "").partition(" ")
+    account = await front.account(token.strip()) if scheme.lower() == "bearer" else None
+    if account is None:
+        raise _unauthenticated()
+    if account.role not in roles and roles is not PUBLIC:
+        raise Refused(
+            403,
+            "not_your_role",
+            f"This is not for the role {account.role}.",
+            cure=f"It is for: {', '.join(sorted(roles))}.",
+        )
+    connection.scope["user"] = account
+
+
+def _unauthenticated() -> Refused:
+    return Refused(
+        401,
+        "no_account",
+        "There is no valid bearer token.",
+        cure="Send Authorization: Bearer <token>; open an account by POST /v1/accounts.",
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- problems
+
+
+def problem_response(
+    request: Request[Any, Any, Any], problem: answers.Problem, headers: Mapping[str, str] | None = None
+) -> Response[Any]:
+    """A problem as the answer."""
+    extra = dict(headers or {})
+    if problem.status == 401:
+        extra["WWW-Authenticate"] = 'Bearer realm="goodfaith"'
+    if problem.status == 503:
+        extra["Retry-After"] = "1"
+    return Response(problem, status_code=problem.status, media_type=PROBLEM, headers=extra)
+
+
+def on_refused(request: Request[Any, Any, Any], error: Refused) -> Response[Any]:
+    """What we refuse."""
+    problem = answers.Problem(
+        type=f"urn:goodfaith:problem:{error.reason}",
+        title=_TITLES.get(error.status, "Refused"),
+        status=error.status,
+        detail=error.detail,
+        field=error.field,
+        cure=error.cure or None,
+    )
+    return problem_response(request, problem)
+
+
+def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+    """What Litestar refuses."""
+    status = error.status_code
+    if status >= 500:
+        return on_error(request, error)
+    field, detail = None, _TITLES.get(status, "The request cannot be served.")
+    if isinstance(error.extra, list) and error.extra:
+        first = error.extra[0]
+        field, detail = str(first.get("key") or "") or None, str(first.get("message", ""))[:300]
+        field = {"item_state": "state", "idempotency_key": "Idempotency-Key"}.get(field or "", field)
+        if field == "data":
+            field, detail = None, "A JSON body is needed."
+    cure = {404: "Check the path; see /openapi.json.", 405: "See the Allow header.", 413: "Send less at a time."}
+    problem = answers.Problem(
+        type=f"urn:goodfaith:problem:http-{status}",
+        title=_TITLES.get(status, "Refused"),
+        status=status,
+        detail=detail,
+        field=field,
+        cure=cure.get(status, "See /openapi.json."),
+    )
+    return problem_response(
+        request, problem, {"Allow": error.headers["allow"]} if error.headers and "allow" in error.headers else None
+    )
+
+
+def on_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """What we did not foresee: logged with its trace, answered without it."""
+    log.error("internal error", route=request.scope.get("path_template"), exc_info=error)
+    problem = answers.Problem(
+        type="urn:goodfaith:problem:internal", title=_TITLES[500], status=500, detail="Something went wrong here.",
+        cure="Try again later, with the same Idempotency-Key.",
+    )  # fmt: skip
+    return problem_response(request, problem)
+
+
+def on_key_missing(request: Request[Any, Any, Any], _: security.KeyMissing) -> Response[Any]:
+    """Contacts cannot be kept without the installation's key."""
+    log.error("contact_key is not set")
+    return on_refused(request, busy("Contacts cannot be kept at present."))
+
+
+# --------------------------------------------------------------------------------------------------------------- helpers
+
+
+def front_of(request: Request[Any, Any, Any]) -> Front:
+    """The parts."""
+    return request.app.state.front  # type: ignore[no-any-return]
+
+
+def known_id(text: str) -> str:
+    """A path parameter that may be an id; what cannot be one does not exist.
+
+    Raises:
+        Refused: 404.
+    """
+    if len(text) > 120 or not text.isascii() or not text.isprintable():
+        raise domain.not_found()
+    return text
+
+
+def cursor_of(*key: object) -> str:
+    """An opaque cursor."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode().rstrip("=")
+
+
+def key_of(cursor: str | None, kind: type[_T]) -> _T | None:
+    """The key in a cursor.
+
+    Raises:
+        Refused: 400.
+    """
+    if cursor is None:
+        return None
+    try:
+        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        key = msgspec.json.decode(raw, type=kind)
+    except (ValueError, msgspec.DecodeError):
+        raise _bad_cursor() from None
+    if "\0" in raw.decode(errors="replace") or b"\\u0000" in raw:
+        raise _bad_cursor()
+    return key
+
+
+def _bad_cursor() -> Refused:
+    return Refused(
+        400, "bad_cursor", "The cursor is not one of ours.", field="cursor", cure="Use `next` of the previous page."
+    )
+
+
+def page_of(rows: list[_T], limit: int, key: Callable[[_T], tuple[object, ...]]) -> answers.Page[_T]:
+    """A page out of ``limit + 1`` rows."""
+    return answers.Page(items=rows[:limit], next=cursor_of(*key(rows[limit - 1])) if len(rows) > limit else None)
+
+
+def out(kind: type[_T], row: Mapping[str, Any]) -> _T:
+    """A row as an answer's struct: only fields that the struct names."""
+    return kind(**{name: row[name] for name in kind.__struct_fields__ if name in row})  # type: ignore[attr-defined]
+
+
+async def filed(request: Request[Account, Any, Any], filing: Filing) -> Response[Any]:
+    """Through the door: 202 once it is durable."""
+    result = await front_of(request).door.file(filing)
+    headers = {"Idempotency-Replayed": "true"} if result.replayed else None
+    return Response(result.answer, status_code=202, media_type="application/json", headers=headers)
+
+
+async def command(
+    request: Request[Account, Any, Any],
+    kind: str,
+    body: requests.In,
+    key: str | None,
+    *,
+    item: str | None = None,
+    claim: str | None = None,
+) -> Response[Any]:
+    """File a command about an item, or about all items of a claim."""
+    target = known_id(item or claim or "")
+    return await filed(
+        request,
+        Filing(
+            request.user, key, request.user.id, store.digest(kind, target, await request.body()), kind, body, "http",
+            item=item, claim=claim,
+        ),
+    )  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------------------------------- accounts
+
+
+@post(
+    "/v1/accounts",
+    opt={"roles": PUBLIC},
+    dto=Body[requests.OpenAccount],
+    return_dto=None,
+    responses=_MAY_FAIL,
+    security=[{}, {"bearer": []}],
+    tags=["accounts"],
+)
+async def open_account(request: Request[Account, Any, Any], data: requests.OpenAccount) -> answers.AccountOpened:
+    """Open an account; the answer has its token, this once. Other roles than `holder` are opened by an operator."""
+    operator = request.user.role == "operator"
+    if not operator:
+        for field, wanted in (
+            ("role", data.role != "holder"), ("id", data.id is not None),
+            ("identity_verified", data.identity_verified), ("good_faith", data.good_faith),
+        ):  # fmt: skip
+            if wanted:
+                raise Refused(
+                    403, "operators_only", "Only an operator may set this.", field=field, cure="Leave the field out."
+                )
+    front = front_of(request)
+    token = security.new_token()
+
+    def work(connection: sa.Connection) -> answers.AccountOpened:
+        _, wall = clock.read(connection)
+        account = Account(
+            data.id or domain.new_id("a", store.wall_ms(wall)),
+            data.role,
+            data.identity_verified,
+            data.good_faith,
+            operator,
+        )
+        if not store.open_account(connection, account, data.kind, by=request.user.id or None):
+            raise Refused(
+                409, "account_exists", "There is such an account already.", field="id", cure="Use another id."
+            )
+        expires = store.add_token(connection, account.id, security.digest(token), front.settings.token_ttl_days)
+        return answers.AccountOpened(account=account.id, role=account.role, token=token, expires=expires)
+
+    return await front.run(work)
+
+
+@post("/v1/tokens", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["accounts"])
+async def issue_token(request: Request[Account, Any, Any]) -> answers.TokenIssued:
+    """A further token of the caller's account: use it, then delete the old one."""
+    front = front_of(request)
+    token = security.new_token()
+    expires = await front.run(store.add_token, request.user.id, security.digest(token), front.settings.token_ttl_days)
+    return answers.TokenIssued(account=request.user.id, token=token, expires=expires)
+
+
+@delete("/v1/tokens/current", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["accounts"])
+async def drop_token(request: Request[Account, Any, Any]) -> None:
+    """Revoke the token that this request carries. Other processes notice within `token_cache_s`."""
+    token = request.headers["authorization"].partition(" ")[2].strip()
+    await front_of(request).run(store.drop_token, security.digest(token))
+    front_of(request).forget(token=token)
+
+
+@get("/v1/me", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["accounts"])
+async def me(request: Request[Account, Any, Any]) -> answers.AccountOut:
+    """The caller's account."""
+    row = await front_of(request).run(store.account_row, request.user.id)
+    if row is None:
+        raise domain.not_found()
+    return out(answers.AccountOut, row)
+
+
+@put(
+    "/v1/contact",
+    opt={"roles": EVERYONE},
+    dto=Body[requests.Contact],
+    return_dto=None,
+    status_code=204,
+    responses=_MAY_FAIL,
+    tags=["accounts"],
+)
+async def put_contact(request: Request[Account, Any, Any], data: requests.Contact) -> None:
+    """How to reach the caller. Kept encrypted; released to a counterpart only as the life cycle says."""
+    front = front_of(request)
+
+    def work(connection: sa.Connection) -> None:
+        account = request.user.id
+        wrapped = store.subject_key(connection, account, lambda: front.contacts.new_key(account))
+        store.put_contact(connection, account, front.contacts.seal(account, wrapped, data))
+
+    await front.run(work)
+
+
+@get("/v1/contact", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["accounts"])
+async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor:
+    """The caller's own contact."""
+    front = front_of(request)
+    found = front.opened(await front.run(store.sealed_contacts, [request.user.id])).get(request.user.id)
+    if found is None:
+        raise domain.not_found()
+    return answers.ContactFor(account=request.user.id, name=found.name, address=found.address, email=found.email)
+
+
+@delete("/v1/contact", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["accounts"])
+async def erase_contact(request: Request[Account, Any, Any]) -> None:
+    """Erase the caller's contact by destroying its key."""
+    await front_of(request).run(store.erase_contact, request.user.id)
+
+
+@post(
+    "/v1/accounts/{account_id:str}/verify",
+    opt={"roles": STAFF},
+    dto=Body[requests.Verify],
+    return_dto=None,
+    status_code=200,
+    responses=_MAY_FAIL,
+    tags=["accounts"],
+)
+async def verify_account(
+    request: Request[Account, Any, Any], account_id: str, data: requests.Verify
+) -> answers.AccountOut:
+    """Write down that an account's identity was verified, or that it takes part in the good-faith mechanism."""
+    front = front_of(request)
+    account = known_id(account_id)
+
+    def work(connection: sa.Connection) -> store.Row:
+        store.verify_account(
+            connection, account,
+            identity_verified=None if data.identity_verified is msgspec.UNSET else data.identity_verified,
+            good_faith=None if data.good_faith is msgspec.UNSET else data.good_faith,
+        )  # fmt: skip
+        row = store.account_row(connection, account)
+        if row is None:
+            raise domain.not_found()
+        return row
+
+    row = await front.run(work)
+    front.forget(account=account)
+    return out(answers.AccountOut, row)
+
+
+# ---------------------------------------------------------------------------------------------------------------- rights
+
+
+@post(
+    "/v1/rights",
+    opt={"roles": HOLDER | OPERATOR},
+    dto=Body[requests.RegisterRight],
+    return_dto=None,
+    responses=_MAY_FAIL,
+    tags=["rights"],
+)
+async def register_right(request: Request[Account, Any, Any], data: requests.RegisterRight) -> answers.RightOut:
+    """Register a right, once; claims refer to it."""
+    if data.number is None and data.right_type != "copyright":
+        raise Refused(
+            422, "number_missing", "Only an unregistered copyright has no number.", field="number",
+            cure="Give the number in the register.",
+        )  # fmt: skip
+    if data.owner not in (None, request.user.id) and request.user.role != "operator":
+        raise Refused(
+            403, "operators_only", "Only an operator may set this.", field="owner", cure="Leave the field out."
+        )
+    owner = data.owner or request.user.id
+
+    def work(connection: sa.Connection) -> store.Row:
+        now, wall = clock.read(connection)
+        if owner not in store.accounts(connection, [owner]):
+            raise Refused(422, "unknown_account", "There is no such account.", field="owner", cure="Open it first.")
+        return store.add_right(connection, domain.new_id("r", store.wall_ms(wall)), owner, data, now)
+
+    return out(answers.RightOut, await front_of(request).run(work))
+
+
+@get("/v1/rights", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["rights"])
+async def list_rights(
+    request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
+) -> answers.Page[answers.RightOut]:
+    """The caller's rights."""
+    (after,) = key_of(cursor, tuple[str]) or ("",)
+    rows = await front_of(request).run(store.list_rights, request.user, after, limit + 1)
+    return page_of([out(answers.RightOut, row) for row in rows], limit, lambda right: (right.id,))
+
+
+@patch(
+    "/v1/rights/{right_id:str}",
+    opt={"roles": HOLDER | OPERATOR},
+    dto=Body[requests.ChangeRight],
+    return_dto=None,
+    responses=_MAY_FAIL,
+    tags=["rights"],
+)
+async def change_right(
+    request: Request[Account, Any, Any], right_id: str, data: requests.ChangeRight
+) -> answers.Changed:
+    """A right was lost, has expired, or is in force again: its open items are told (row 22)."""
+    front, caller = front_of(request), request.user
+
+    def work(connection: sa.Connection) -> int:
+        right = store.right_row(connection, known_id(right_id))
+        if caller.role != "operator" and right["owner"] != caller.id:
+            raise domain.not_found()
+        expires_at = right["expires_at"] if data.expires_at is msgspec.UNSET else data.expires_at
+        now, _ = clock.read(connection)
+        if data.status == "active":
+            if caller.role != "operator" and right["status"] in ("lost", "pending"):
+                raise Refused(
+                    403, "operators_only", f"A right that is {right['status']} is made active by an operator.", field="status",
+                    cure="Show the proof to an operator.",
+                )  # fmt: skip
+            if expires_at is not None and expires_at <= now:
+                raise Refused(
+                    422,
+                    "expired",
+                    "The right's time has passed.",
+                    field="expires_at",
+                    cure="Give the new end of its time.",
+                )
+        return store.change_right(connection, right_id, data.status, expires_at, front.settings.partitions)
+
+    return answers.Changed(items_told=await front.run(work))
+
+
+@post(
+    "/v1/authorisations",
+    opt={"roles": HOLDER},
+    dto=Body[requests.Authorise],
+    return_dto=None,
+    responses=_MAY_FAIL,
+    tags=["rights"],
+)
+async def authorise(request: Request[Account, Any, Any], data: requests.Authorise) -> answers.AuthorisationOut:
+    """The caller lets an agent file claims for its rights."""
+    caller = request.user.id
+    if data.agent == caller:
+        raise Refused(422, "own_agent", "An owner needs no authorisation.", field="agent", cure="Name another account.")
+
+    def work(connection: sa.Connection) -> answers.AuthorisationOut:
+        now, wall = clock.read(connection)
+        id = domain.new_id("u", store.wall_ms(wall))
+        store.add_authorisation(connection, id, caller, data, now)
+        return answers.AuthorisationOut(
+            id=id, agent=data.agent, principal=caller, rights=None if data.rights is None else list(data.rights),
+            expires_at=data.expires_at, status="active", granted_at=now,
+        )  # fmt: skip
+
+    return await front_of(request).run(work)
+
+
+@get("/v1/authorisations", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["rights"])
+async def list_authorisations(
+    request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
+) -> answers.Page[answers.AuthorisationOut]:
+    """Authorisations that the caller has given or received."""
+    (after,) = key_of(cursor, tuple[str]) or ("",)
+    rows = await front_of(request).run(store.list_authorisations, request.user, after, limit + 1)
+    return page_of([out(answers.AuthorisationOut, row) for row in rows], limit, lambda grant: (grant.id,))
+
+
+@delete(
+    "/v1/authorisations/{authorisation_id:str}",
+    opt={"roles": HOLDER | OPERATOR},
+    status_code=200,
+    responses=_MAY_FAIL,
+    tags=["rights"],
+)
+async def end_authorisation(request: Request[Account, Any, Any], authorisation_id: str) -> answers.Changed:
+    """End an authorisation: the agent's open items are told (row 22)."""
+    front = front_of(request)
+    told = await front.run(
+        store.end_authorisation, known_id(authorisation_id), request.user, "ended", front.settings.partitions
+    )
+    return answers.Changed(items_told=told)
+
+
+# ---------------------------------------------------------------------------------------------------------------- claims
+
+
+@post(
+    "/v1/claims",
+    opt={"roles": HOLDER},
+    dto=Body[requests.SubmitClaim],
+    return_dto=None,
+    status_code=202,
+    responses=_MAY_FAIL,
+    tags=["claims"],
+)
+async def submit_claim(
+    request: Request[Account, Any, Any], data: requests.SubmitClaim, idempotency_key: IdempotencyKey = None
+) -> Response[answers.ClaimAccepted]:
+    """File a claim. 202: it is durable, and can be read from now on."""
+    front, caller = front_of(request), request.user
+    rules = domain.check_claim(data, caller)
+    listings = domain.listings_of(data.listings, front.settings.site_hosts)
+    return await filed(
+        request,
+        Filing(
+            caller, idempotency_key, caller.id, store.digest("submit_claim", "", await request.body()), "submit_claim", data,
+            "http", listings=listings, rules=rules, over_quota=front.door.quota.over(caller.id),
+        ),
+    )  # fmt: skip
+
+
+@get("/v1/claims", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["claims"])
+async def list_claims(
+    request: Request[Account, Any, Any], item_state: ItemState = None, cursor: Cursor = None, limit: Limit = 50
+) -> answers.Page[answers.ClaimOut]:
+    """Claims that the caller is party to, latest first; with `state`, those with an item in it."""
+    (before,) = key_of(cursor, tuple[str]) or (None,)
+    rows = await front_of(request).run(
+        store.list_claims, request.user, state=item_state, before=before, limit=limit + 1
+    )
+    return page_of([claim_out(row) for row in rows], limit, lambda claim: (claim.id,))
+
+
+@get("/v1/claims/{claim_id:str}", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["claims"])
+async def get_claim(request: Request[Account, Any, Any], claim_id: str) -> answers.ClaimOut:
+    """One claim."""
+    return claim_out(await front_of(request).run(store.get_claim, request.user, known_id(claim_id)))
+
+
+@get("/v1/claims/{claim_id:str}/items", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["claims"])
+async def list_items(
+    request: Request[Account, Any, Any],
+    claim_id: str,
+    item_state: ItemState = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> answers.Page[answers.ItemOut]:
+    """Items of a claim."""
+    (after,) = key_of(cursor, tuple[str]) or (None,)
+    rows = await front_of(request).run(
+        store.list_items, request.user, known_id(claim_id), state=item_state, after=after, limit=limit + 1
+    )
+    return page_of([item_out(row) for row in rows], limit, lambda item: (item.id,))
+
+
+@get("/v1/claims/{claim_id:str}/timeline", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["claims"])
+async def timeline(
+    request: Request[Account, Any, Any], claim_id: str, cursor: Cursor = None, limit: Limit = 100
+) -> answers.Page[answers.ChangeOut]:
+    """What happened to the items of a claim."""
+    after = key_of(cursor, tuple[str, Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]])
+    rows = await front_of(request).run(store.timeline, request.user, known_id(claim_id), after=after, limit=limit + 1)
+    return page_of([out(answers.ChangeOut, row) for row in rows], limit, lambda change: (change.item, change.revision))
+
+
+@get("/v1/items/{item_id:str}", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["items"])
+async def get_item(request: Request[Account, Any, Any], item_id: str) -> answers.ItemOut:
+    """One item."""
+    return item_out(await front_of(request).run(store.get_item, request.user, known_id(item_id)))
+
+
+@get("/v1/commands/{command_id:str}", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["commands"])
+async def get_command(request: Request[Account, Any, Any], command_id: str) -> answers.CommandOut:
+    """What became of a command."""
+    return out(answers.CommandOut, await front_of(request).run(store.get_command, request.user, known_id(command_id)))
+
+
+@get("/v1/inbox", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["messages"])
+async def inbox(
+    request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
+) -> answers.Page[answers.MessageOut]:
+    """Messages that were sent to the caller, latest first, with the counterpart's contact where it is released."""
+    front, caller = front_of(request), request.user
+    before = key_of(cursor, tuple[dt.datetime, str])
+    if before is not None and before[0].tzinfo is None:
+        raise _bad_cursor()
+
+    def work(connection: sa.Connection) -> tuple[list[store.Row], list[tuple[str, bytes, bytes]]]:
+        rows = store.list_messages(connection, caller, before=before, limit=limit + 1)
+        wanted = {account for row in rows for account, _ in released(caller.id, row)}
+        return rows, store.sealed_contacts(connection, wanted) if wanted else []
+
+    rows, sealed = await front.run(work)
+    contacts = front.opened(sealed)
+    messages = [
+        answers.MessageOut(
+            **{name: row[name] for name in answers.MessageOut.__struct_fields__ if name in row},
+            contacts=[
+                answers.ContactOut(account=account, part=part, name=c.name, address=c.address, email=c.email)
+                for account, part in released(caller.id, row)
+                if (c := contacts.get(account)) is not None
+            ],
+        )
+        for row in rows
+    ]
+    return page_of(messages, limit, lambda message: (message.sent_at, message.id))
+
+
+def released(account: str, row: Mapping[str, Any]) -> list[tuple[str, Literal["complainant", "principal", "seller"]]]:
+    """Whose contact data the account may see beside a message: the seller the holder's from NOTIFIED on, the holder the
+    seller's from HOLDER_RESPONSE on (rows 7 and 12)."""
+    if account in (row["complainant"], row["principal"]):
+        return [(row["seller"], "seller")] if row["told"] >= 2 and row["seller"] else []
+    if account == row["seller"] and row["told"] >= 1:
+        both: list[tuple[str, Literal["complainant", "principal", "seller"]]] = [(row["complainant"], "complainant")]
+        if row["principal"] != row["complainant"]:
+            both.append((row["principal"], "principal"))
+        return both
+    return []
+
+
+def claim_out(row: Mapping[str, Any]) -> answers.ClaimOut:
+    """A claim's row as the answer."""
+    return out(answers.ClaimOut, {**row, "states": msgspec.json.decode(row["states"])})
+
+
+def item_out(row: Mapping[str, Any]) -> answers.ItemOut:
+    """An item's row as the answer, with what its last event says."""
+    last = msgspec.json.decode(row["last"]) if row["last"] else {}
+    own = {name: value for name, value in row.items() if name in answers.ItemOut.__struct_fields__}
+    return msgspec.convert({**last, **own}, answers.ItemOut, builtin_types=(dt.datetime,))
+
+
+# -------------------------------------------------------------------------------------------------------------- commands
+
+
+def _routes(
+    path: str, kind: str, body: type[requests.In], roles: frozenset[str], text: str, *, claims: bool = True
+) -> list[Any]:
+    """The routes of a command: about an item, and where it is natural about all items of a claim."""
+    options: dict[str, Any] = {
+        "opt": {"roles": roles}, "dto": Body[body], "return_dto": None, "status_code": 202, "responses": _MAY_FAIL,  # type: ignore[valid-type]
+        "tags": ["commands"],
+    }  # fmt: skip
+
+    async def for_item(
+        request: Request[Account, Any, Any],
+        item_id: str,
+        data: Any,
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response[answers.CommandsAccepted]:
+        return await command(request, kind, data, idempotency_key, item=item_id)
+
+    async def for_claim(
+        request: Request[Account, Any, Any],
+        claim_id: str,
+        data: Any,
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response[answers.CommandsAccepted]:
+        return await command(request, kind, data, idempotency_key, claim=claim_id)
+
+    made = []
+    for function, owner, wanted in ((for_item, "item", True), (for_claim, "claim", claims)):
+        if not wanted:
+            continue
+        # the annotations are resolved here, where `body` is known
+        function.__annotations__ = {
+            "request": Request[Account, Any, Any], f"{owner}_id": str, "data": body, "idempotency_key": IdempotencyKey,
+            "return": Response[answers.CommandsAccepted],
+        }  # fmt: skip
+        function.__doc__ = (
+            text if owner == "item" else f"{text} For all of a claim's items that the caller is party to."
+        )
+        function.__name__ = f"{kind}_{owner}"
+        made.append(
+            post(f"/v1/{owner}s/{{{owner}_id:str}}/{path}", operation_id=f"{kind}_{owner}", **options)(function)
+        )
+    return made
+
+
+COMMAND_ROUTES: Final = [
+    *_routes("information", "add_information", requests.AddInformation, HOLDER, "Add what was missing (row 5)."),
+    *_routes("withdraw", "withdraw", requests.Withdraw, HOLDER, "Take the claim back (row 18)."),
+    *_routes("accept", "accept", requests.Accept, SELLER, "The seller accepts the takedown (row 8)."),
+    *_routes("counter", "counter", requests.Counter, SELLER, "The seller's counter-notification (row 10)."),
+    *_routes(
+        "response", "respond", requests.Respond, HOLDER, "The holder accepts or rejects the counter (rows 13, 14)."
+    ),
+    *_routes(
+        "action",
+        "report_action",
+        requests.ReportAction,
+        PARTIES | STAFF,
+        "A court or authority action was filed (row 16).",
+    ),
+    *_routes("result", "report_result", requests.ReportResult, PARTIES | STAFF, "How the action ended (row 21)."),
+    *_routes("decision", "decide", requests.Decide, STAFF, "A reviewer's decision (rows 6, 7, 12, 17).", claims=False),
+]
+
+
+# -------------------------------------------------------------------------------------------------------------- internal
+
+
+@post(
+    "/internal/contacts",
+    opt={"roles": INTERNAL},
+    dto=Body[requests.ContactIds],
+    return_dto=None,
+    status_code=200,
+    include_in_schema=False,
+)
+async def internal_contacts(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.ContactsFor:
+    """Contacts for the sending of messages, many in one call."""
+    front = front_of(request)
+    found = front.opened(await front.run(store.sealed_contacts, data.ids))
+    return answers.ContactsFor(
+        contacts=[
+            answers.ContactFor(account=account, name=contact.name, address=contact.address, email=contact.email)
+            for account, contact in found.items()
+        ]
+    )
+
+
+@post(
+    "/internal/claims",
+    opt={"roles": INTERNAL},
+    dto=Body[requests.ContactIds],
+    return_dto=None,
+    status_code=200,
+    include_in_schema=False,
+)
+async def internal_claims(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.ClaimsFacts:
+    """What messages say of claims, many in one call."""
+    rows = await front_of(request).run(store.claim_facts, data.ids)
+    return answers.ClaimsFacts(claims=[out(answers.ClaimFacts, row) for row in rows])
+
+
+@get("/healthz", opt={"roles": PUBLIC}, security=[{}], tags=["process"])
+async def healthz() -> answers.Alive:
+    """The process answers."""
+    return answers.Alive()
+
+
+# ------------------------------------------------------------------------------------------------------------------- app
+
+ROUTES: Final = [
+    open_account, issue_token, drop_token, me, put_contact, get_contact, erase_contact, verify_account,
+    register_right, list_rights, change_right, authorise, list_authorisations, end_authorisation,
+    submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, inbox,
+    *COMMAND_ROUTES, internal_contacts, internal_claims, healthz,
+]  # fmt: skip
+
+
+class Timed:
+    """Measures every request, by route template: outermost, so that refusals count too."""
+
+    _bound: ClassVar[dict[tuple[str, str, str], Any]] = {}
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            route = scope.get("path_template") or "unmatched"
+            method = scope["method"] if route != "unmatched" else "any"
+            key = (method, route, f"{status // 100}xx")
+            bound = self._bound.get(key)
+            if bound is None:
+                bound = self._bound[key] = metrics.HTTP_SECONDS.labels(*key)
+            bound.observe(time.perf_counter() - started)
+
+
+def create(settings: Settings, *, on_ready: Callable[[Front], None] | None = None) -> Litestar:
+    """The application.
+
+    Args:
+        on_ready: called once the database has answered.
+    """
+
+    @asynccontextmanager
+    async def life(app: Litestar) -> AsyncIterator[None]:
+        front = Front(settings)
+        app.state.front = front
+        for profile in policy.profiles():  # read and validated now, not under the first claim
+            policy.current(profile)
+        if settings.operator_token is not None:
+            await front.run(
+                store.ensure_operator,
+                security.digest(settings.operator_token.get_secret_value()),
+                settings.token_ttl_days,
+            )
+        if on_ready is not None:
+            on_ready(front)
+        yield
+        await front.door.close()
+        front.threads.shutdown()
+        front.engine.dispose()
+
+    return Litestar(
+        route_handlers=ROUTES,
+        guards=[authenticate],
+        lifespan=[life],
+        state=AppState(),
+        exception_handlers={
+            Refused: on_refused,
+            HTTPException: on_http_error,
+            security.KeyMissing: on_key_missing,
+            Exception: on_error,
+        },
+        request_max_body_size=settings.max_body_bytes,
+        logging_config=None,
+        openapi_config=OpenAPIConfig(
+            title="Goodfaith intake",
+            version="1",
+            description="Front door of the IP-protection programme: accounts, rights, claims, counters, responses.",
+            path="/",
+            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+            components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
+            security=[{"bearer": []}],
+            use_handler_docstrings=True,
+        ),
+    )

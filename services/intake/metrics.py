@@ -1,0 +1,28 @@
+"""Intake's own metrics (names: sre.md). Labels are bounded: route templates, enumerations."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+CLAIMS_RECEIVED = Counter(
+    "goodfaith_claims_received_total", "Claims accepted at the door.", ["channel", "right_type", "tier"]
+)
+ITEMS_RECEIVED = Counter("goodfaith_items_received_total", "Items of claims accepted at the door.", ["channel", "tier"])
+COMMANDS_RECEIVED = Counter("goodfaith_commands_received_total", "Commands accepted at the door.", ["channel", "kind"])
+REQUESTS_REFUSED = Counter(
+    "goodfaith_requests_refused_total", "Requests refused at the door, by reason.", ["channel", "reason"]
+)
+HTTP_SECONDS = Histogram(
+    "goodfaith_http_request_duration_seconds",
+    "Wall time of a request, by route template and status class.",
+    ["method", "route", "status"],
+    buckets=_SECONDS,
+)
+DOOR_COMMIT_REQUESTS = Histogram(
+    "goodfaith_door_commit_requests", "Requests in one commit.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
+)
+DOOR_COMMIT_SECONDS = Histogram("goodfaith_door_commit_seconds", "Wall time of one commit.", buckets=_SECONDS)
+UNDER_WAY = Gauge("goodfaith_admission_under_way", "Records on intake.events that verification has not consumed yet.")
+ADMITTED = Counter("goodfaith_admitted_total", "Rows of the door that were published, by lane.", ["tier"])

@@ -1,0 +1,195 @@
+"""What may be asked, by HTTP or by an upstream's topic: one struct each, strict, bounded, unknown fields refused."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from shared.events import RightType
+
+# `$` alone would let a trailing newline pass; the look-ahead means the same in Python and in JSON Schema's dialect
+Id = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$(?!\n)")]
+# printable: no control characters, which no name needs and which forge lines in logs and mail headers
+Line = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f\u2028\u2029]+$(?!\n)")]
+Address = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f\u2028\u2029]+$(?!\n)")]
+Email = Annotated[
+    str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s\x00-\x1f\x7f<>,;:\"()\[\]\\]{1,64}@[A-Za-z0-9.-]{1,189}$")
+]
+Number = Annotated[str, Meta(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ./-]*$(?!\n)")]
+Link = Annotated[str, Meta(min_length=1, max_length=2000)]
+Materials = Annotated[list[Id], Meta(max_length=20)]
+Time = Annotated[dt.datetime, Meta(tz=True)]
+
+
+class In(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all input."""
+
+
+class OpenAccount(In, frozen=True, kw_only=True):
+    """A new account. Anyone may open a holder's; the rest is for operators."""
+
+    role: Literal["holder", "seller", "reviewer", "operator", "upstream"] = "holder"
+    kind: Literal["person", "company"] = "company"
+    id: Id | None = None
+    """Operators only: the id to use, e.g. a seller's at the marketplace."""
+    identity_verified: bool = False
+    """Operators only."""
+    good_faith: bool = False
+    """Operators only."""
+
+
+class Contact(In, frozen=True, kw_only=True):
+    """How to reach an account's owner. Kept encrypted."""
+
+    name: Line
+    address: Address
+    email: Email
+
+
+class RegisterRight(In, frozen=True, kw_only=True):
+    """A right, registered once and then referred to by claims."""
+
+    right_type: RightType
+    number: Number | None = None
+    """Number in the register; only an unregistered copyright has none."""
+    expires_at: Time | None = None
+    proof: Id | None = None
+    """Reference of the proof of ownership; without it the right is pending."""
+    owner: Id | None = None
+    """Operators only: the account that owns it."""
+
+
+class ChangeRight(In, frozen=True, kw_only=True):
+    """A right's new status."""
+
+    status: Literal["active", "expired", "lost"]
+    expires_at: Time | UnsetType | None = UNSET
+
+
+class Authorise(In, frozen=True, kw_only=True):
+    """The caller, a principal, lets an agent file for it."""
+
+    agent: Id
+    rights: Annotated[list[Id], Meta(min_length=1, max_length=300)] | None = None
+    """Rights that the agent may file for; none named: all."""
+    expires_at: Time | None = None
+
+
+class Verify(In, frozen=True, kw_only=True):
+    """What an operator or reviewer has found out about an account."""
+
+    identity_verified: bool | UnsetType = UNSET
+    good_faith: bool | UnsetType = UNSET
+    """The account takes part in the good-faith mechanism."""
+
+
+class SubmitClaim(In, frozen=True, kw_only=True):
+    """A claim: one right, one reason, and the listings that are said to infringe."""
+
+    right: Id
+    reason: Id
+    listings: Annotated[list[Link], Meta(min_length=1, max_length=300)]
+    profile: Id = "ipp"
+    principal: Id | None = None
+    """Owner of the right, when an agent files."""
+    materials: Materials = []
+    """Kinds of proof on file, e.g. ``statement``."""
+
+
+class AddInformation(In, frozen=True, kw_only=True):
+    """What was missing; identity, authority and right are looked up anew."""
+
+    materials: Materials = []
+
+
+class Withdraw(In, frozen=True, kw_only=True):
+    """The complainant takes the claim back."""
+
+    ground: Literal["error", "settled", "licensed"]
+
+
+class Accept(In, frozen=True, kw_only=True):
+    """The seller accepts the takedown."""
+
+
+class Counter(In, frozen=True, kw_only=True):
+    """The seller's counter-notification."""
+
+    materials: Materials = []
+
+
+class Respond(In, frozen=True, kw_only=True):
+    """The holder accepts or rejects the counter."""
+
+    accept: bool
+
+
+class ReportAction(In, frozen=True, kw_only=True):
+    """A court or authority action was filed."""
+
+    proof: Id | None = None
+
+
+class ReportResult(In, frozen=True, kw_only=True):
+    """How the action ended: for the holder, for the seller, or without a result."""
+
+    outcome: Literal["holder", "seller", "ended"]
+    proof: Id | None = None
+
+
+class Decide(In, frozen=True, kw_only=True):
+    """A reviewer's decision."""
+
+    decision: Literal["uphold", "refuse", "complete", "incomplete", "restore"]
+    code: Id | None = None
+
+
+class ContactIds(In, frozen=True, kw_only=True):
+    """Accounts whose contacts a service of ours needs."""
+
+    ids: Annotated[list[Id], Meta(max_length=1000)]
+
+
+COMMANDS: Final[dict[str, type[In]]] = {
+    "add_information": AddInformation,
+    "withdraw": Withdraw,
+    "accept": Accept,
+    "counter": Counter,
+    "respond": Respond,
+    "report_action": ReportAction,
+    "report_result": ReportResult,
+    "decide": Decide,
+}
+"""Command name -> what it carries. ``shared.events.COMMANDS`` has the event of each."""
+
+
+class Target(Struct, frozen=True, kw_only=True):
+    """What a command by topic is about: an item, or all items of a claim; beside the command's own fields."""
+
+    item: Id | None = None
+    claim: Id | None = None
+    on_behalf_of: Id | None = None
+
+
+def decode(body: bytes | memoryview, kind: type[In]) -> Any:
+    """Decode JSON strictly.
+
+    Raises:
+        msgspec.ValidationError: naming the field.
+        msgspec.DecodeError: no JSON.
+        UnicodeDecodeError, RecursionError: bad UTF-8, nested too deeply.
+    """
+    return _decoder(kind).decode(body)
+
+
+_decoders: dict[type[In], msgspec.json.Decoder[Any]] = {}
+
+
+def _decoder(kind: type[In]) -> msgspec.json.Decoder[Any]:
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    return decoder

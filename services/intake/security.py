@@ -1,0 +1,100 @@
+"""Tokens and the encryption of contacts."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import secrets
+from typing import Final
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from services.intake.requests import Contact
+
+_TOKEN: Final = re.compile(r"gf_[A-Za-z0-9]{8}_[A-Za-z0-9_-]{43}")
+_NONCE: Final = 12
+
+
+def new_token() -> str:
+    """A bearer token: 8 characters to tell it apart in a list, and 256 bits of chance. Shown once."""
+    return f"gf_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
+
+
+def digest(token: str) -> bytes:
+    """What is kept of a token. A fast hash will do: nobody guesses 256 bits."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def is_token(text: str) -> bool:
+    """Whether the text has the shape of a token, so that nothing else is looked up."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+class KeyMissing(Exception):
+    """``GOODFAITH_CONTACT_KEY`` is not set, so contacts can be neither written nor read."""
+
+
+class Contacts:
+    """Encrypts contacts: AES-256-GCM under a key for each subject, which the installation's key wraps.
+
+    Erasing a subject's key erases the contact wherever copies of it lie, backups included.
+    """
+
+    def __init__(self, key: str | None) -> None:
+        """
+        Args:
+            key: base64 of 32 bytes.
+
+        Raises:
+            ValueError: not base64, or not 32 bytes.
+        """
+        self._master: AESGCM | None = None
+        if key is not None:
+            try:
+                raw = base64.b64decode(key, validate=True)
+            except binascii.Error:
+                raise ValueError("contact_key: not base64") from None
+            if len(raw) != 32:
+                raise ValueError(f"contact_key: {len(raw)} bytes, not 32")
+            self._master = AESGCM(raw)
+
+    @property
+    def master(self) -> AESGCM:
+        """The installation's key."""
+        if self._master is None:
+            raise KeyMissing
+        return self._master
+
+    def new_key(self, account: str) -> bytes:
+        """A fresh subject key, wrapped."""
+        return _seal(self.master, AESGCM.generate_key(256), f"key:{account}")
+
+    def seal(self, account: str, wrapped: bytes, contact: Contact) -> bytes:
+        """Encrypt a contact."""
+        return _seal(self._subject(account, wrapped), msgspec.json.encode(contact), f"contact:{account}")
+
+    def open(self, account: str, wrapped: bytes, sealed: bytes) -> Contact:
+        """Decrypt a contact.
+
+        Raises:
+            cryptography.exceptions.InvalidTag: altered, another account's, or the installation's key has changed.
+        """
+        return msgspec.json.decode(_open(self._subject(account, wrapped), sealed, f"contact:{account}"), type=Contact)
+
+    def _subject(self, account: str, wrapped: bytes) -> AESGCM:
+        return AESGCM(_open(self.master, wrapped, f"key:{account}"))
+
+
+def _seal(key: AESGCM, text: bytes, bound_to: str) -> bytes:
+    nonce = secrets.token_bytes(_NONCE)
+    return nonce + key.encrypt(nonce, text, bound_to.encode())
+
+
+def _open(key: AESGCM, sealed: bytes, bound_to: str) -> bytes:
+    if len(sealed) < _NONCE:
+        raise InvalidTag
+    return key.decrypt(sealed[:_NONCE], sealed[_NONCE:], bound_to.encode())

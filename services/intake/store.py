@@ -1,0 +1,901 @@
+"""Intake's tables. What a party may see is decided in one place: ``_mine``.
+
+The door's rule (design.md, "Time of right"): whoever writes commands takes ``DOOR_LOCK`` shared, then reads the clock, and
+commits. Who holds it exclusively and reads the clock therefore knows: everything accepted before is visible.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+
+from services.intake import domain, requests
+from services.intake.domain import Account, Authorisation, ItemRef, ListingRef, Refused, Right, Rows
+from shared import clock, events, policy
+from shared.topics import partition_of
+
+DOOR_LOCK: Final = 0x600DD002
+_TYPES: Final = {kind: name for name, kind in events.TYPES.items() if issubclass(kind, events.Command)}
+_DECODE: Final = msgspec.json.Decoder(events.ItemSubmitted)
+
+
+Row = dict[str, Any]
+
+
+def _all(result: sa.CursorResult[Any]) -> list[Row]:
+    return [dict(row) for row in result.mappings()]
+
+
+def _one(result: sa.CursorResult[Any]) -> Row | None:
+    row = result.mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
+def enter_door(connection: sa.Connection) -> tuple[dt.datetime, dt.datetime]:
+    """Take the door's lock shared, then read (business, wall): the time of right of all that this transaction writes."""
+    connection.exec_driver_sql("select pg_advisory_xact_lock_shared(%s)", (DOOR_LOCK,))
+    return clock.read(connection)
+
+
+def close_door(connection: sa.Connection) -> tuple[dt.datetime, dt.datetime]:
+    """Take the door's lock exclusively, then read (business, wall): all that was accepted before is committed."""
+    connection.exec_driver_sql("select pg_advisory_xact_lock(%s)", (DOOR_LOCK,))
+    return clock.read(connection)
+
+
+def wall_ms(wall: dt.datetime) -> int:
+    """Milliseconds since 1970, for ids."""
+    return int(wall.timestamp() * 1000)
+
+
+# ------------------------------------------------------------------------------------------------------------ accounts
+
+_ACCOUNT = "a.id, a.role, a.identity_verified, a.good_faith, a.registered"
+
+
+def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account, dt.datetime] | None:
+    """The account that a token's digest belongs to, and when the token expires; None when unknown or expired."""
+    row = connection.exec_driver_sql(
+        f"""select {_ACCOUNT}, t.expires_wall from tokens t join accounts a on a.id = t.account
+        where t.digest = %s and t.expires_wall > now()""",
+        (digest,),
+    ).one_or_none()
+    return None if row is None else (Account(*row[:5]), row[5])
+
+
+def accounts(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Account]:
+    """Accounts by id."""
+    rows = connection.exec_driver_sql(f"select {_ACCOUNT} from accounts a where a.id = any(%s)", (sorted(set(ids)),))
+    return {row[0]: Account(*row) for row in rows}
+
+
+def open_account(connection: sa.Connection, account: Account, kind: str, *, by: str | None) -> bool:
+    """Create an account; False when the id is taken."""
+    now, _ = clock.read(connection)
+    return bool(
+        connection.exec_driver_sql(
+            """insert into accounts (id, role, kind, identity_verified, good_faith, registered, opened_at, opened_by)
+            values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing""",
+            (account.id, account.role, kind, account.identity_verified, account.good_faith, account.registered, now, by),
+        ).rowcount
+    )  # fmt: skip
+
+
+def account_row(connection: sa.Connection, account: str) -> Row | None:
+    """The account as it describes itself."""
+    return _one(
+        connection.exec_driver_sql(
+            """select a.id, a.role, a.kind, a.identity_verified, a.good_faith, a.registered, a.opened_at,
+                exists (select from contacts c where c.account = a.id) as has_contact
+            from accounts a where a.id = %s""",
+            (account,),
+        )
+    )
+
+
+def verify_account(
+    connection: sa.Connection, account: str, *, identity_verified: bool | None, good_faith: bool | None
+) -> bool:
+    """Write down what was found out; a verified account counts as registered. False: no such account."""
+    return bool(
+        connection.exec_driver_sql(
+            """update accounts set identity_verified = coalesce(%s, identity_verified),
+                good_faith = coalesce(%s, good_faith), registered = registered or coalesce(%s, false)
+            where id = %s""",
+            (identity_verified, good_faith, identity_verified, account),
+        ).rowcount
+    )
+
+
+def add_token(connection: sa.Connection, account: str, digest: bytes, days: int) -> dt.datetime:
+    """Keep a token's digest; returns when it expires (wall time)."""
+    return connection.exec_driver_sql(  # type: ignore[no-any-return]
+        "insert into tokens (digest, account, expires_wall) values (%s, %s, now() + %s * interval '1 day') returning expires_wall",
+        (digest, account, days),
+    ).scalar_one()
+
+
+def drop_token(connection: sa.Connection, digest: bytes) -> None:
+    """Forget a token: it is good for nothing from now on."""
+    connection.exec_driver_sql("delete from tokens where digest = %s", (digest,))
+
+
+def ensure_operator(connection: sa.Connection, token_digest: bytes, days: int) -> None:
+    """The first operator, ``a-operator``, with the token that the installation was given."""
+    open_account(connection, Account("a-operator", "operator", True, False, True), "company", by=None)
+    connection.exec_driver_sql(
+        """insert into tokens (digest, account, expires_wall) values (%s, 'a-operator', now() + %s * interval '1 day')
+        on conflict do nothing""",
+        (token_digest, days),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ contacts
+
+
+def subject_key(connection: sa.Connection, account: str, make: Callable[[], bytes]) -> bytes:
+    """The account's wrapped key, made when there is none."""
+    found = connection.exec_driver_sql("select wrapped from subject_keys where account = %s", (account,)).scalar()
+    if found is None:
+        connection.exec_driver_sql(
+            "insert into subject_keys (account, wrapped) values (%s, %s) on conflict do nothing", (account, make())
+        )
+        found = connection.exec_driver_sql(
+            "select wrapped from subject_keys where account = %s", (account,)
+        ).scalar_one()
+    return bytes(found)
+
+
+def put_contact(connection: sa.Connection, account: str, sealed: bytes) -> None:
+    """Keep an encrypted contact."""
+    connection.exec_driver_sql(
+        """insert into contacts (account, sealed) values (%s, %s)
+        on conflict (account) do update set sealed = excluded.sealed, changed_wall = now()""",
+        (account, sealed),
+    )
+
+
+def erase_contact(connection: sa.Connection, account: str) -> None:
+    """Destroy the subject's key, and the row with it."""
+    connection.exec_driver_sql("delete from subject_keys where account = %s", (account,))
+    connection.exec_driver_sql("delete from contacts where account = %s", (account,))
+
+
+def sealed_contacts(connection: sa.Connection, ids: Iterable[str]) -> list[tuple[str, bytes, bytes]]:
+    """(account, wrapped key, sealed contact) of those that have one."""
+    rows = connection.exec_driver_sql(
+        """select c.account, k.wrapped, c.sealed from contacts c join subject_keys k using (account)
+        where c.account = any(%s)""",
+        (sorted(set(ids)),),
+    )
+    return [(account, bytes(wrapped), bytes(sealed)) for account, wrapped, sealed in rows]
+
+
+# -------------------------------------------------------------------------------------------------------------- rights
+
+
+def add_right(connection: sa.Connection, id: str, owner: str, right: requests.RegisterRight, now: dt.datetime) -> Row:
+    """Register a right: pending until there is a proof of ownership."""
+    status = "pending" if right.proof is None else "active"
+    if right.expires_at is not None and right.expires_at <= now:
+        status = "expired"
+    connection.exec_driver_sql(
+        """insert into rights (id, owner, right_type, number, status, expires_at, proof, registered_at)
+        values (%s, %s, %s, %s, %s, %s, %s, %s)""",
+        (id, owner, right.right_type, right.number, status, right.expires_at, right.proof, now),
+    )
+    return right_row(connection, id)
+
+
+_RIGHT = "id, owner, right_type, number, status, expires_at, proof, registered_at"
+
+
+def right_row(connection: sa.Connection, id: str) -> Row:
+    """A right.
+
+    Raises:
+        Refused: 404.
+    """
+    row = _one(connection.exec_driver_sql(f"select {_RIGHT} from rights where id = %s", (id,)))
+    if row is None:
+        raise domain.not_found()
+    return row
+
+
+def list_rights(connection: sa.Connection, me: Account, after: str, limit: int) -> list[Row]:
+    """Rights by id."""
+    rows = connection.exec_driver_sql(
+        f"select {_RIGHT} from rights where (%s or owner = %s) and id > %s order by id limit %s",
+        (me.sees_all, me.id, after, limit),
+    )
+    return _all(rows)
+
+
+def rights(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Right]:
+    """Rights by id, as a claim needs them."""
+    rows = connection.exec_driver_sql(
+        "select id, owner, right_type, status, expires_at, proof from rights where id = any(%s)", (sorted(set(ids)),)
+    )
+    return {row[0]: Right(*row) for row in rows}
+
+
+def change_right(
+    connection: sa.Connection, id: str, status: str, expires_at: dt.datetime | None, partitions: int
+) -> int:
+    """Row 22: write the right's status down and tell all its items. Returns how many.
+
+    The door is closed meanwhile, so that no claim slips in between with the status of before.
+    """
+    now, wall = close_door(connection)
+    connection.exec_driver_sql("update rights set status = %s, expires_at = %s where id = %s", (status, expires_at, id))
+    return _tell_items(connection, "c.right_id = %s", (id,), status, now, wall, partitions)
+
+
+def add_authorisation(
+    connection: sa.Connection, id: str, principal: str, grant: requests.Authorise, now: dt.datetime
+) -> None:
+    """Let an agent file.
+
+    Raises:
+        Refused: no such agent, or a right that is not the principal's.
+    """
+    if not accounts(connection, [grant.agent]):
+        raise Refused(
+            422, "unknown_agent", "There is no such account.", field="agent", cure="The agent opens an account first."
+        )
+    owned = rights(connection, grant.rights or ())
+    for place, right in enumerate(grant.rights or ()):
+        if right not in owned or owned[right].owner != principal:
+            raise Refused(
+                422,
+                "right_not_owned",
+                "You have no such right.",
+                field=f"rights[{place}]",
+                cure="Register the right first.",
+            )
+    connection.exec_driver_sql(
+        """insert into authorisations (id, agent, principal, rights, expires_at, granted_at)
+        values (%s, %s, %s, %s, %s, %s)""",
+        (id, grant.agent, principal, None if grant.rights is None else list(grant.rights), grant.expires_at, now),
+    )
+
+
+_GRANT = "id, agent, principal, rights, expires_at, status, granted_at"
+
+
+def list_authorisations(connection: sa.Connection, me: Account, after: str, limit: int) -> list[Row]:
+    """Authorisations given or received, by id."""
+    rows = connection.exec_driver_sql(
+        f"""select {_GRANT} from authorisations where (%s or agent = %s or principal = %s) and id > %s
+        order by id limit %s""",
+        (me.sees_all, me.id, me.id, after, limit),
+    )
+    return _all(rows)
+
+
+def end_authorisation(connection: sa.Connection, id: str, me: Account, status: str, partitions: int) -> int:
+    """End an authorisation and tell the open items that were filed under it. Returns how many.
+
+    Raises:
+        Refused: 404.
+    """
+    now, wall = close_door(connection)
+    row = connection.exec_driver_sql(
+        """update authorisations set status = %s where id = %s and status = 'active' and (%s or principal = %s)
+        returning agent, principal, rights""",
+        (status, id, me.sees_all, me.id),
+    ).one_or_none()
+    if row is None:
+        known = connection.exec_driver_sql(
+            "select from authorisations where id = %s and (%s or principal = %s)", (id, me.sees_all, me.id)
+        ).rowcount
+        if known:
+            return 0
+        raise domain.not_found()
+    agent, principal, named = row
+    left = grants(connection, [(agent, principal)]).get((agent, principal), [])
+    # another authorisation may still cover some of the rights
+    touched = [
+        right
+        for right in connection.exec_driver_sql(
+            "select distinct right_id from claims where complainant = %s and principal = %s", (agent, principal)
+        ).scalars()
+        if (named is None or right in named) and not any(grant.covers(right, now) for grant in left)
+    ]
+    return _tell_items(
+        connection,
+        "c.complainant = %s and c.principal = %s and c.right_id = any(%s)",
+        (agent, principal, touched),
+        "unauthorised",
+        now,
+        wall,
+        partitions,
+    )
+
+
+def _tell_items(
+    connection: sa.Connection,
+    where: str,
+    values: tuple[Any, ...],
+    status: str,
+    now: dt.datetime,
+    wall: dt.datetime,
+    partitions: int,
+) -> int:
+    """A ``ChangeRight`` for every item whose claim fits."""
+    rows = connection.exec_driver_sql(
+        f"""select i.id, i.claim, i.listing, c.lane, c.complainant
+        from claims c join items i on i.id between 'i-' || substr(c.id, 3, 23) || '000' and 'i-' || substr(c.id, 3, 23) || 'ZZZ'
+        where {where} and i.state not in ('WITHDRAWN', 'LINK_INVALID')""",
+        values,
+    ).all()
+    made = []
+    for item, claim, listing, lane, complainant in rows:
+        command = events.ChangeRight(
+            command=domain.new_id("k", wall_ms(wall)), item=item, claim=claim, listing=listing, by="a-system",
+            role="system", accepted_at=now, status=status,  # type: ignore[arg-type]
+        )  # fmt: skip
+        made.append(("change_right", lane, complainant, command))
+    for start in range(0, len(made), 5000):
+        _insert_commands(connection, made[start : start + 5000], partitions)
+    return len(made)
+
+
+def expire(connection: sa.Connection, partitions: int) -> int:
+    """Write down rights and authorisations whose time has passed, and tell their items. Returns how many of them."""
+    now, _ = clock.read(connection)
+    gone = list(
+        connection.exec_driver_sql(
+            "select id, expires_at from rights where status = 'active' and expires_at <= %s order by id limit 20",
+            (now,),
+        )
+    )
+    for id, expires_at in gone:
+        change_right(connection, id, "expired", expires_at, partitions)
+    ended = list(
+        connection.exec_driver_sql(
+            "select id from authorisations where status = 'active' and expires_at <= %s order by id limit 20", (now,)
+        ).scalars()
+    )
+    for id in ended:
+        end_authorisation(connection, id, Account("a-system", "operator"), "expired", partitions)
+    return len(gone) + len(ended)
+
+
+def grants(connection: sa.Connection, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[Authorisation]]:
+    """Active authorisations by (agent, principal)."""
+    wanted = sorted(set(pairs))
+    found: dict[tuple[str, str], list[Authorisation]] = {}
+    if wanted:
+        rows = connection.exec_driver_sql(
+            """select agent, principal, rights, expires_at from authorisations
+            join unnest(%s::text[], %s::text[]) as n(agent, principal) using (agent, principal) where status = 'active'""",
+            ([pair[0] for pair in wanted], [pair[1] for pair in wanted]),
+        )
+        for agent, principal, named, expires_at in rows:
+            found.setdefault((agent, principal), []).append(
+                Authorisation(None if named is None else frozenset(named), expires_at)
+            )
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------ the door
+
+
+@dataclass(slots=True)
+class Filing:
+    """One request at the door, its form already checked.
+
+    Attributes:
+        key: idempotency key, if the client gave one.
+        scope: account that the key belongs to (an upstream's, when it files for another).
+        digest: SHA-256 of the body and of what it was sent to.
+        item, claim: what a command is about: one of them.
+        over_quota: the account has filed more than its quota in 24 hours.
+        accepted_at: time of right where it is not the door's own clock (an upstream's record).
+    """
+
+    account: Account
+    key: str | None
+    scope: str
+    digest: bytes
+    kind: str
+    body: requests.In
+    channel: str
+    listings: Sequence[ListingRef] = ()
+    rules: policy.Policy | None = None
+    item: str | None = None
+    claim: str | None = None
+    over_quota: bool = False
+    accepted_at: dt.datetime | None = None
+
+
+@dataclass(slots=True)
+class Filed:
+    """An accepted request: the answer as JSON, and whether it is the answer of an earlier time."""
+
+    answer: bytes
+    replayed: bool = False
+    rows: Rows | None = None
+
+
+_ITEM_REFS = """
+    select i.id, i.claim, i.listing, c.complainant, c.principal, i.seller, c.right_id, i.state, c.lane
+    from items i join claims c on c.id = i.claim where i.id = any(%s)"""
+_CLAIM_ITEM_REFS = """
+    select i.id, i.claim, i.listing, c.complainant, c.principal, i.seller, c.right_id, i.state, c.lane
+    from claims c join items i on i.id between 'i-' || substr(c.id, 3, 23) || '000' and 'i-' || substr(c.id, 3, 23) || 'ZZZ'
+    where c.id = any(%s) order by i.id"""
+
+
+def file(
+    connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime, wall: dt.datetime, partitions: int
+) -> list[Filed | Refused]:
+    """Accept or refuse requests, in order, and write what was accepted: all in the caller's transaction.
+
+    ``enter_door`` comes first (or, for upstreams, their progress takes its place).
+    """
+    results: list[Filed | Refused | None] = [None] * len(filings)
+    _replay(connection, filings, range(len(filings)), results)
+    todo = [place for place, result in enumerate(results) if result is None]
+    claims = [place for place in todo if filings[place].kind == "submit_claim"]
+    others = [place for place in todo if filings[place].kind != "submit_claim"]
+    ms = wall_ms(wall)
+    made: list[tuple[int, Rows]] = []
+
+    def decide(places: Sequence[int], how: Callable[[Filing], Rows]) -> None:
+        for place in places:
+            try:
+                made.append((place, how(filings[place])))
+            except Refused as refused:
+                results[place] = refused
+
+    if claims:
+        decide(claims, _claim_maker(connection, [filings[place] for place in claims], now, ms))
+    if others:
+        decide(others, _command_maker(connection, [filings[place] for place in others], now, ms))
+    made.sort(key=lambda pair: pair[0])
+    entered = _enter(connection, filings, made)
+    fresh = [(place, rows) for place, rows in made if place in entered]
+    for place, rows in fresh:
+        results[place] = Filed(entered[place], rows=rows)
+    # lost a race for the key, to another process or to a request of this very group
+    lost = [place for place, _ in made if place not in entered]
+    if lost:
+        _replay(connection, filings, lost, results)
+    _insert(connection, [(filings[place], rows) for place, rows in fresh], partitions)
+    final: list[Filed | Refused] = []
+    for result in results:
+        assert result is not None
+        final.append(result)
+    return final
+
+
+def _replay(
+    connection: sa.Connection, filings: Sequence[Filing], places: Iterable[int], results: list[Filed | Refused | None]
+) -> None:
+    """Answer requests whose key is known: as before, or 409."""
+    keyed = [place for place in places if filings[place].key is not None]
+    if not keyed:
+        return
+    rows = connection.exec_driver_sql(
+        """select account, idempotency_key, digest, answer from submissions
+        join unnest(%s::text[], %s::text[]) as n(account, idempotency_key) using (account, idempotency_key)""",
+        ([filings[place].scope for place in keyed], [filings[place].key for place in keyed]),
+    )
+    known = {(account, key): (bytes(digest), answer) for account, key, digest, answer in rows}
+    for place in keyed:
+        found = known.get((filings[place].scope, filings[place].key))
+        if found is None:
+            continue
+        if found[0] == filings[place].digest:
+            results[place] = Filed(found[1].encode(), replayed=True)
+        else:
+            results[place] = Refused(
+                409, "key_reused", "The idempotency key was used for another request.", field="Idempotency-Key",
+                cure="Use a fresh key for a fresh request.",
+            )  # fmt: skip
+
+
+def _claim_maker(
+    connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime, ms: int
+) -> Callable[[Filing], Rows]:
+    bodies = [filing.body for filing in filings]
+    known = rights(connection, [body.right for body in bodies if isinstance(body, requests.SubmitClaim)])
+    granted = grants(
+        connection,
+        [
+            (filing.account.id, filing.body.principal)
+            for filing in filings
+            if isinstance(filing.body, requests.SubmitClaim) and filing.body.principal not in (None, filing.account.id)
+        ],
+    )
+
+    def make(filing: Filing) -> Rows:
+        body = filing.body
+        assert isinstance(body, requests.SubmitClaim)
+        assert filing.rules is not None
+        return domain.claim_rows(
+            body,
+            filing.listings,
+            rules=filing.rules,
+            complainant=filing.account,
+            right=known.get(body.right),
+            granted=granted.get((filing.account.id, body.principal or filing.account.id), ()),
+            over_quota=filing.over_quota,
+            channel=filing.channel,
+            now=filing.accepted_at or now,
+            wall_ms=ms,
+        )
+
+    return make
+
+
+def _command_maker(
+    connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime, ms: int
+) -> Callable[[Filing], Rows]:
+    items = [filing.item for filing in filings if filing.item is not None]
+    claims = [filing.claim for filing in filings if filing.item is None]
+    refs: dict[str, list[ItemRef]] = {}
+    if items:
+        for row in connection.exec_driver_sql(_ITEM_REFS, (items,)):
+            refs[row[0]] = [ItemRef(*row)]
+    if claims:
+        for row in connection.exec_driver_sql(_CLAIM_ITEM_REFS, (claims,)):
+            refs.setdefault(row[1], []).append(ItemRef(*row))
+    informing = [
+        ref
+        for filing in filings
+        if filing.kind == "add_information"
+        for ref in refs.get(filing.item or filing.claim or "", ())
+    ]
+    standing = _standing(connection, informing, now) if informing else _unasked
+
+    def make(filing: Filing) -> Rows:
+        return domain.command_rows(
+            filing.kind,
+            filing.body,
+            filing.account,
+            refs.get(filing.item or filing.claim or "", ()),
+            standing=standing,
+            now=filing.accepted_at or now,
+            wall_ms=ms,
+        )
+
+    return make
+
+
+def _unasked(_item: ItemRef) -> dict[str, Any]:
+    raise AssertionError("only add_information asks for it")
+
+
+def _standing(
+    connection: sa.Connection, refs: Sequence[ItemRef], now: dt.datetime
+) -> Callable[[ItemRef], dict[str, Any]]:
+    """Identity, authority, right and materials of items' claims as they are now."""
+    people = accounts(connection, [ref.complainant for ref in refs])
+    known = rights(connection, [ref.right for ref in refs])
+    granted = grants(connection, [(ref.complainant, ref.principal) for ref in refs])
+    terms = {
+        row[0]: _DECODE.decode(row[1]).materials
+        for row in connection.exec_driver_sql(
+            "select id, terms from claims where id = any(%s)", (sorted({ref.claim for ref in refs}),)
+        )
+    }
+
+    def standing(ref: ItemRef) -> dict[str, Any]:
+        right = known[ref.right]
+        return {
+            "identity_verified": people[ref.complainant].identity_verified,
+            "authority": domain.authority_of(
+                ref.complainant, ref.principal, ref.right, granted.get((ref.complainant, ref.principal), ()), now
+            ),
+            "right_status": right.status_at(now),
+            "materials": domain.materials_of(right, terms[ref.claim]),
+        }
+
+    return standing
+
+
+def _enter(connection: sa.Connection, filings: Sequence[Filing], made: Sequence[tuple[int, Rows]]) -> dict[int, bytes]:
+    """Enter what was made under its key; by place, the answers of those that were first."""
+    if not made:
+        return {}
+    first: dict[tuple[str, str], tuple[int, Rows, bytes]] = {}
+    for place, rows in made:
+        filing = filings[place]
+        key = (filing.scope, filing.key or rows.resource)
+        if key not in first:
+            first[key] = (place, rows, msgspec.json.encode(rows.answer))
+    # in order of the key, so that two processes that share keys wait and do not deadlock
+    ordered = sorted(first.items())
+    entered = connection.exec_driver_sql(
+        """insert into submissions (account, idempotency_key, digest, resource, answer, accepted_at)
+        select * from unnest(%s::text[], %s::text[], %s::bytea[], %s::text[], %s::text[], %s::timestamptz[])
+        on conflict do nothing returning account, idempotency_key""",
+        (
+            [key[0] for key, _ in ordered],
+            [key[1] for key, _ in ordered],
+            [filings[place].digest for _, (place, _, _) in ordered],
+            [rows.resource for _, (_, rows, _) in ordered],
+            [answer.decode() for _, (_, _, answer) in ordered],
+            [rows.answer["accepted_at"] for _, (_, rows, _) in ordered],
+        ),
+    )
+    return {first[key][0]: first[key][2] for key in (tuple(row) for row in entered)}
+
+
+def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], partitions: int) -> None:
+    claims = [rows.claim for _, rows in accepted if rows.claim is not None]
+    if claims:
+        connection.exec_driver_sql(
+            """insert into claims (id, complainant, principal, right_id, right_type, reason, profile, lane, size, channel, accepted_at, terms)
+            select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+                %s::int[], %s::text[], %s::timestamptz[], %s::text[])""",
+            tuple(map(list, zip(*claims, strict=True))),
+        )
+        ids, claim_ids, listings, on_site, links, lanes, complainants, times = map(
+            list, zip(*(item for _, rows in accepted for item in rows.items), strict=True)
+        )
+        connection.exec_driver_sql(
+            """with new as (
+                select * from unnest(%s::text[], %s::text[], %s::text[], %s::bool[], %s::text[], %s::text[], %s::text[],
+                    %s::timestamptz[], %s::int[]) as n(id, claim, listing, on_site, link, lane, complainant, at, partition)
+            ), items as (
+                insert into items (id, claim, listing, on_site, link, changed_at)
+                select id, claim, listing, on_site, link, at from new
+            )
+            insert into door (kind, lane, complainant, partition, claim, item, listing, on_site, accepted_at)
+            select 'submit', lane, complainant, partition, claim, id, listing, on_site, at from new""",
+            (
+                ids, claim_ids, listings, on_site, links, lanes, complainants, times,
+                [partition_of(listing, partitions) for listing in listings],
+            ),
+        )  # fmt: skip
+    commands = [(rows.kinds, "standard", "", command) for _, rows in accepted for command in rows.commands]
+    if commands:
+        _insert_commands(connection, commands, partitions)
+
+
+def _insert_commands(
+    connection: sa.Connection, commands: Sequence[tuple[str, str, str, events.Command]], partitions: int
+) -> None:
+    """Commands with their place in the door: (kind, lane, complainant, command)."""
+    made = [command for _, _, _, command in commands]
+    connection.exec_driver_sql(
+        """with new as (
+            select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[],
+                %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[])
+                as n(id, claim, item, kind, by, role, at, lane, complainant, partition, listing, type, payload)
+        ), commands as (
+            insert into commands (id, claim, item, kind, by, role, accepted_at)
+            select id, claim, item, kind, by, role, at from new
+        )
+        insert into door (kind, lane, complainant, partition, claim, item, listing, type, payload, accepted_at)
+        select 'command', lane, complainant, partition, claim, item, listing, type, payload, at from new""",
+        (
+            [command.command for command in made],
+            [command.claim for command in made],
+            [command.item for command in made],
+            [kind for kind, _, _, _ in commands],
+            [command.by for command in made],
+            [command.role for command in made],
+            [command.accepted_at for command in made],
+            [lane for _, lane, _, _ in commands],
+            [complainant for _, _, complainant, _ in commands],
+            [partition_of(command.listing, partitions) for command in made],
+            [command.listing for command in made],
+            [_TYPES[type(command)] for command in made],
+            [msgspec.json.encode(command).decode() for command in made],
+        ),
+    )
+
+
+def digest(kind: str, target: str, body: bytes) -> bytes:
+    """What a reused idempotency key is compared by: the request's kind, its target and its body."""
+    return hashlib.sha256(f"{kind}\n{target}\n".encode() + body).digest()
+
+
+# --------------------------------------------------------------------------------------------------------------- quota
+
+
+def add_usage(connection: sa.Connection, counts: Mapping[str, int], now: dt.datetime) -> None:
+    """Add to what accounts have filed in this hour."""
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    connection.exec_driver_sql(
+        """insert into usage (account, hour, items) select n.account, %s, n.items from unnest(%s::text[], %s::bigint[]) as n(account, items)
+        order by n.account on conflict (account, hour) do update set items = usage.items + excluded.items""",
+        (hour, list(counts), list(counts.values())),
+    )
+
+
+def usage(connection: sa.Connection, ids: Sequence[str], now: dt.datetime) -> dict[str, int]:
+    """Items filed in the last 24 hours, to the hour."""
+    rows = connection.exec_driver_sql(
+        "select account, sum(items)::bigint from usage where account = any(%s) and hour > %s group by account",
+        (list(ids), now - dt.timedelta(hours=24)),
+    )
+    return dict(rows.tuples().all())
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def _mine(me: Account, item: str = "i", claim: str = "c") -> tuple[str, tuple[Any, ...]]:
+    """THE tenant filter: what of items and their claims an account is party to. Every query of a party goes through it."""
+    if me.sees_all:
+        return "true", ()
+    return f"({claim}.complainant = %s or {claim}.principal = %s or {item}.seller = %s)", (me.id, me.id, me.id)
+
+
+_OF_CLAIM = "i.id between 'i-' || substr(c.id, 3, 23) || '000' and 'i-' || substr(c.id, 3, 23) || 'ZZZ'"
+_CLAIM = """c.id, c.complainant, c.principal, c.right_id as right, c.right_type, c.reason, c.profile, c.lane, c.size,
+    c.accepted_at"""
+
+
+def list_claims(
+    connection: sa.Connection, me: Account, *, state: str | None, before: str | None, limit: int
+) -> list[Row]:
+    """Claims that the account is party to, latest first, with counts by state of the items that it may see."""
+    mine, values = _mine(me)
+    if me.sees_all:
+        source: str = "select id from claims where true"
+        source_values: tuple[Any, ...] = ()
+    else:
+        source = """select id from (select id from claims where complainant = %s union select id from claims where principal = %s
+            and principal <> complainant union select claim as id from items where seller = %s) as own where true"""
+        source_values = values
+    if before is not None:
+        source += " and id < %s"
+        source_values += (before,)
+    has_state = ""
+    state_values: tuple[Any, ...] = ()
+    if state is not None:
+        has_state = f"and exists (select from items i where {_OF_CLAIM} and i.state = %s and {mine})"
+        state_values = (state, *values)
+    rows = connection.exec_driver_sql(
+        f"""select {_CLAIM}, s.states from claims c join ({source}) as own using (id)
+        cross join lateral (select json_object_agg(state, n)::text as states from (
+            select i.state, count(*) as n from items i where {_OF_CLAIM} and {mine} group by i.state) as counts) as s
+        where s.states is not null {has_state} order by c.id desc limit %s""",
+        (*source_values, *values, *state_values, limit),
+    )
+    return _all(rows)
+
+
+def get_claim(connection: sa.Connection, me: Account, id: str) -> Row:
+    """One claim.
+
+    Raises:
+        Refused: 404.
+    """
+    mine, values = _mine(me)
+    row = _one(
+        connection.exec_driver_sql(
+            f"""select {_CLAIM}, s.states from claims c
+            cross join lateral (select json_object_agg(state, n)::text as states from (
+                select i.state, count(*) as n from items i where {_OF_CLAIM} and {mine} group by i.state) as counts) as s
+            where c.id = %s and s.states is not null""",
+            (*values, id),
+        )
+    )
+    if row is None:
+        raise domain.not_found()
+    return row
+
+
+_ITEM = """i.id, i.claim, i.listing, i.on_site, i.link, i.state, i.revision, i.changed_at, i.last, i.seller,
+    c.complainant, c.principal, c.right_id as right, c.right_type, c.reason, c.lane, c.accepted_at"""
+
+
+def list_items(
+    connection: sa.Connection, me: Account, claim: str, *, state: str | None, after: str | None, limit: int
+) -> list[Row]:
+    """Items of a claim, in their order.
+
+    Raises:
+        Refused: 404.
+    """
+    get_claim(connection, me, claim)
+    mine, values = _mine(me)
+    low, high = domain.item_range(claim)
+    rows = connection.exec_driver_sql(
+        f"""select {_ITEM} from items i join claims c on c.id = i.claim
+        where i.id > %s and i.id <= %s and {mine} and (%s::text is null or i.state = %s) order by i.id limit %s""",
+        (after or low, high, *values, state, state, limit),
+    )
+    return _all(rows)
+
+
+def get_item(connection: sa.Connection, me: Account, id: str) -> Row:
+    """One item.
+
+    Raises:
+        Refused: 404.
+    """
+    mine, values = _mine(me)
+    row = _one(
+        connection.exec_driver_sql(
+            f"select {_ITEM} from items i join claims c on c.id = i.claim where i.id = %s and {mine}", (id, *values)
+        )
+    )
+    if row is None:
+        raise domain.not_found()
+    return row
+
+
+def timeline(
+    connection: sa.Connection, me: Account, claim: str, *, after: tuple[str, int] | None, limit: int
+) -> list[Row]:
+    """What happened to a claim's items, item by item in order of revision.
+
+    Raises:
+        Refused: 404.
+    """
+    get_claim(connection, me, claim)
+    mine, values = _mine(me)
+    low, high = domain.item_range(claim)
+    item, revision = after or (low, 0)
+    rows = connection.exec_driver_sql(
+        f"""select t.item, i.listing, t.revision, t.type, t.state, t.by, t.code, t.at
+        from timeline t join items i on i.id = t.item join claims c on c.id = i.claim
+        where (t.item, t.revision) > (%s, %s) and t.item <= %s and {mine} order by t.item, t.revision limit %s""",
+        (item, revision, high, *values, limit),
+    )
+    return _all(rows)
+
+
+def get_command(connection: sa.Connection, me: Account, id: str) -> Row:
+    """One command: a party sees its own and those about what it is party to.
+
+    Raises:
+        Refused: 404.
+    """
+    mine, values = _mine(me)
+    row = _one(
+        connection.exec_driver_sql(
+            f"""select k.id, k.claim, k.item, k.kind, k.role, k.accepted_at, k.status, k.code, k.detail
+            from commands k join items i on i.id = k.item join claims c on c.id = k.claim where k.id = %s and {mine}""",
+            (id, *values),
+        )
+    )
+    if row is None:
+        raise domain.not_found()
+    return row
+
+
+def list_messages(
+    connection: sa.Connection, me: Account, *, before: tuple[dt.datetime, str] | None, limit: int
+) -> list[Row]:
+    """The account's inbox, latest first, with what is needed to release the counterpart's contact data.
+
+    ``told`` is the furthest that any of the message's items has come; ``seller`` the one that they share.
+    """
+    where = "" if before is None else "and (m.sent_at, m.id) < (%s, %s)"
+    rows = connection.exec_driver_sql(
+        f"""select m.id, m.claim, m.kind, m.items, m.channel, m.template, m.version, m.digest, m.sent_at,
+            c.complainant, c.principal, t.told, t.seller
+        from messages m join claims c on c.id = m.claim
+        cross join lateral (select coalesce(max(i.told), 0) as told, max(i.seller) as seller
+            from items i where i.id = any(m.items)) as t
+        where m.party = %s {where} order by m.sent_at desc, m.id desc limit %s""",
+        (me.id, *(before or ()), limit),
+    )
+    return _all(rows)
+
+
+def claim_facts(connection: sa.Connection, ids: Iterable[str]) -> list[Row]:
+    """What a message says of claims (internal call): right, reason, parties. No personal data."""
+    rows = connection.exec_driver_sql(
+        """select c.id as claim, c.complainant, c.principal, c.right_id as right, c.right_type, r.number as right_number,
+            c.reason, c.profile, c.size, c.accepted_at
+        from claims c left join rights r on r.id = c.right_id where c.id = any(%s) order by c.id""",
+        (sorted(set(ids)),),
+    )
+    return _all(rows)
