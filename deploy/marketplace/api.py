@@ -13,6 +13,7 @@ import msgspec
 import sqlalchemy as sa
 import uvicorn
 from litestar import Litestar, MediaType, Request, Response, get, post
+from litestar.params import FromPath
 from msgspec import Meta
 
 from deploy.marketplace import store
@@ -94,7 +95,7 @@ def app(settings: Settings) -> Litestar:
     internal = settings.internal_token
 
     @get("/items/{listing:str}", media_type=MediaType.HTML)
-    async def item(listing: str) -> Response[str]:
+    async def item(listing: FromPath[str]) -> Response[str]:
         status, text = await asyncio.to_thread(shop.page, listing)
         return Response(text, status_code=status, media_type=MediaType.HTML)
 

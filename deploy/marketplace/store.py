@@ -53,7 +53,7 @@ def save(connection: sa.Connection, pages: Collection[Page]) -> None:
 
 def pull(connection: sa.Connection, partitions: Sequence[int], room: int) -> Sequence[tuple[Any, ...]]:
     """Take queue rows out, oldest first: (id, partition, kind, body)."""
-    return sorted(connection.exec_driver_sql(_PULL, (list(partitions), room)).tuples())
+    return sorted(tuple(row) for row in connection.exec_driver_sql(_PULL, (list(partitions), room)))
 
 
 def queue(connection: sa.Connection, kind: str, rows: Sequence[tuple[int, str]]) -> None:

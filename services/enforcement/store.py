@@ -125,7 +125,7 @@ def deliver(connection: sa.Connection, commands: Sequence[tuple[int, Marketplace
 
 def pull(connection: sa.Connection, partitions: Sequence[int], room: int) -> Sequence[tuple[Any, ...]]:
     """Take receipts out of the queue, oldest first: (id, partition, command, listing, seq, result)."""
-    return sorted(connection.exec_driver_sql(_PULL, (list(partitions), room)).tuples())
+    return sorted(tuple(row) for row in connection.exec_driver_sql(_PULL, (list(partitions), room)))
 
 
 def take(connection: sa.Connection, limit: int, lease_s: float) -> list[MarketplaceCommand]:

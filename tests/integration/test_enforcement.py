@@ -1,0 +1,321 @@
+"""Enforcement, its ledger and the demo marketplace on the real broker and database."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import msgspec
+import psycopg2
+import pytest
+from kafka import KafkaProducer
+
+from deploy.local.children import free_port
+from deploy.local.stack import Stack
+from deploy.marketplace import api
+from deploy.marketplace.worker import Marketplace
+from services.enforcement import domain
+from services.enforcement.delivery import Delivery
+from services.enforcement.ledger import EnforcementLedger
+from services.enforcement.worker import Enforcement
+from shared import events, marketplace, migrate, topics
+from shared.events import ItemChanged, State
+from shared.runtime import Service, Worker
+from shared.settings import Settings
+
+pytestmark = pytest.mark.stack
+HUSH = "hush"
+NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
+
+
+@dataclass
+class World:
+    """An installation of its own on the session's stack: own topics; tables are emptied."""
+
+    stack: Stack
+    prefix: str
+    port: int
+    producer: Any
+
+    def settings(self, role: str, **more: Any) -> Settings:
+        return Settings(
+            kafka=self.stack.kafka,
+            database=self.stack.role_url(role),
+            topic_prefix=self.prefix,
+            partitions=4,
+            http_port=self.port,
+            marketplace_url=f"http://127.0.0.1:{self.port}",
+            marketplace_secret=HUSH,
+            internal_token="inner",
+            poll_ms=20,
+            **more,
+        )
+
+    def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        connection = psycopg2.connect(self.stack.admin_url)
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(query, values)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def say(self, item: str, revision: int, *, listing: str, held: bool, upheld: bool = False, **more: Any) -> None:
+        """An event of verification."""
+        type_ = more.pop("type", "goodfaith.item.notified.v1")
+        at = more.pop("at", NOW)
+        data = ItemChanged(
+            item=item,
+            claim=more.pop("claim", f"claim-of-{item}"),
+            claim_size=1,
+            listing=listing,
+            seller=more.pop("seller", "seller-1"),
+            complainant="holder",
+            principal="holder",
+            right="right",
+            right_type="trademark",
+            reason="improper_use",
+            profile="ipp",
+            policy="ipp-2026-11",
+            revision=revision,
+            state=State.NOTIFIED,
+            rule="7",
+            held=held,
+            upheld=upheld,
+            received_at=NOW,
+            **more,
+        )
+        raw = events.encode(
+            data, id=uuid.uuid4().hex, source="/goodfaith/verification", type=type_, subject=item, time=at, key=listing
+        )
+        self.send("verification.events", listing, raw)
+
+    def send(self, topic: str, key: str, raw: bytes) -> None:
+        self.producer.send(self.prefix + topic, value=raw, key=key.encode(), partition=topics.partition_of(key, 4)).get(
+            10
+        )
+
+    def told(self, type_: str = "goodfaith.hold.changed.v1", prefix: str = "") -> list[Any]:
+        """Data of the events of a type in enforcement's log, in order."""
+        rows = self.sql(
+            f"select payload from enforcement.{prefix}event_log where type = %s and topic like %s order by recorded_wall, partition, seq",
+            type_,
+            self.prefix + "%",
+        )
+        return [events.decode_data(events.decode_envelope(row[0])) for row in rows]
+
+    @contextmanager
+    def running(self, *services: tuple[Service, Settings]) -> Iterator[None]:
+        workers = [Worker(service, settings) for service, settings in services]
+        threads = [threading.Thread(target=worker.run) for worker in workers]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            for worker in workers:
+                worker.stop()
+            for thread in threads:
+                thread.join(30)
+                assert not thread.is_alive()
+
+
+def wait(what: Callable[[], Any], *, timeout_s: float = 30.0) -> Any:
+    """Wait until it is true."""
+    until = time.monotonic() + timeout_s
+    while not (found := what()):
+        assert time.monotonic() < until, f"not within {timeout_s} s"
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture
+def world(stack: Stack) -> Iterator[World]:
+    passwords = stack.role_passwords("enforcement", "marketplace")
+    migrate.migrate(stack.admin_url, passwords)
+    world = World(stack, f"t{uuid.uuid4().hex[:8]}.", free_port(set()), KafkaProducer(bootstrap_servers=stack.kafka))
+    for schema, kept in (("enforcement", "ledger_entries"), ("marketplace", "listings")):
+        tables = world.sql(
+            "select tablename from pg_tables where schemaname = %s and tablename <> 'alembic_version'", schema
+        )
+        names = ", ".join(f"{schema}.{name}" for (name,) in tables)
+        world.sql(f"alter table {schema}.{kept} disable trigger user")
+        world.sql(f"truncate {names}")
+        world.sql(f"alter table {schema}.{kept} enable trigger user")
+    topics.create(world.settings("enforcement"))
+    yield world
+    world.producer.close()
+
+
+@pytest.fixture
+def shop(world: World) -> Iterator[httpx.Client]:
+    """The marketplace's HTTP side (without its worker)."""
+    server = api.serve(world.settings("marketplace"))
+    wait(lambda: server.started)
+    with httpx.Client(base_url=f"http://127.0.0.1:{world.port}", timeout=10) as client:
+        yield client
+    server.should_exit = True
+    wait(lambda: not any(thread.name == "http" for thread in threading.enumerate()))
+
+
+def seed(shop: httpx.Client, *listings: str, **more: Any) -> None:
+    answer = shop.post(
+        "/seed",
+        json=[{"listing": listing, "seller": "seller-1", **more} for listing in listings],
+        headers={"Authorization": "Bearer inner"},
+    )
+    assert answer.status_code == 202, answer.text
+
+
+def test_a_page_goes_with_its_first_hold_and_comes_back_with_its_last(world: World, shop: httpx.Client) -> None:
+    with world.running(
+        (Marketplace(), world.settings("marketplace")),
+        (Enforcement(world.settings("enforcement")), world.settings("enforcement")),
+    ):
+        seed(shop, "shoe", title="A <shoe>")
+        page = wait(lambda: (answer := shop.get("/items/shoe")).status_code == 200 and answer)
+        assert "A &lt;shoe&gt;" in page.text
+        world.say("a", 1, listing="shoe", held=True)
+        wait(lambda: shop.get("/items/shoe").status_code == 410)
+        first = wait(world.told)[0]
+        assert (first.item, first.held, first.result) == ("a", True, "done")
+        assert first.action == domain.command_id("shoe", 1)
+
+        world.say("b", 1, listing="shoe", held=True)
+        second = wait(lambda: len(world.told()) == 2 and world.told())[1]
+        assert (second.item, second.held, second.action) == ("b", True, None)
+
+        world.say("a", 2, listing="shoe", held=False)
+        third = wait(lambda: len(world.told()) == 3 and world.told())[2]
+        assert (third.item, third.held, third.action) == ("a", False, None)
+        assert shop.get("/items/shoe").status_code == 410
+
+        world.say("b", 2, listing="shoe", held=False)
+        wait(lambda: shop.get("/items/shoe").status_code == 200)
+        fourth = wait(lambda: len(world.told()) == 4 and world.told())[3]
+        assert (fourth.item, fourth.held, fourth.action) == ("b", False, domain.command_id("shoe", 2))
+    assert world.sql("select holds, seq, confirmed, action, resend_at from enforcement.listings") == [
+        (0, 2, 2, "restore", None)
+    ]
+
+
+def test_an_unknown_listing_is_receipted_as_such(world: World) -> None:
+    with world.running(
+        (Marketplace(), world.settings("marketplace")),
+        (Enforcement(world.settings("enforcement")), world.settings("enforcement")),
+    ):
+        world.say("a", 1, listing="nowhere", held=True)
+        told = wait(world.told)[0]
+        assert (told.held, told.result) == (True, "unknown_listing")
+
+
+def test_a_command_without_receipt_is_sent_again_under_the_same_id(world: World, shop: httpx.Client) -> None:
+    settings = world.settings("enforcement")
+    with world.running((Enforcement(settings), settings)):
+        world.say("a", 1, listing="shoe", held=True)
+        commands = "goodfaith.marketplace.command.v1"
+        wait(lambda: world.told(commands))
+        world.sql("update enforcement.listings set resend_at = now()")
+        wait(lambda: len(world.told(commands)) == 2)
+        one, two = world.told(commands)
+        assert one == two
+        market = world.settings("marketplace")
+        with world.running((Marketplace(), market)):
+            seed(shop, "shoe")
+            wait(world.told)
+    assert len(world.told()) == 1
+    assert world.sql("select confirmed, tries from enforcement.listings") == [(1, 1)]
+
+
+def test_violations_reach_the_ledger_and_leave_it(world: World) -> None:
+    settings = world.settings("enforcement")
+    with world.running((Enforcement(settings), settings), (EnforcementLedger(), settings)):
+        for day, item in enumerate(("a", "b", "c")):
+            world.say(
+                item, 1, listing=f"listing-{item}", held=True, upheld=True,
+                type="goodfaith.item.upheld.v1", at=NOW + dt.timedelta(days=day),
+            )  # fmt: skip
+
+        def standing() -> list[tuple[Any, ...]]:
+            return world.sql(
+                "select general_points, violations, repeat_offender, general_consequence from enforcement.standings"
+            )
+
+        wait(lambda: standing() == [(12, 3, True, "frozen")])
+        world.say(
+            "a", 2, listing="listing-a", held=False, type="goodfaith.item.restored.v1", at=NOW + dt.timedelta(days=9)
+        )
+        # b is the first now: its 6 points go as well
+        wait(lambda: standing() == [(6, 2, True, "listing_restricted")])
+        for item in ("b", "c"):
+            world.say(item, 2, listing=f"listing-{item}", held=False, type="goodfaith.item.restored.v1")
+        wait(lambda: standing() == [(0, 0, False, None)])
+    assert world.sql("select coalesce(sum(points), 0) from enforcement.ledger_entries") == [(0,)]
+    (open_,) = world.sql(
+        "select count(*) from enforcement.ledger_entries e where kind = 'violation'"
+        " and not exists (select from enforcement.ledger_entries r where r.reverses = e.entry)"
+    )
+    assert open_ == (0,)
+    entered = world.told("goodfaith.penalty.entered.v1", "ledger_")
+    assert len(entered) == world.sql("select count(*) from enforcement.ledger_entries")[0][0]
+    with pytest.raises(psycopg2.errors.RaiseException):
+        world.sql("delete from enforcement.ledger_entries")
+
+
+def test_the_http_adapter_delivers_until_it_is_answered(world: World, shop: httpx.Client) -> None:
+    settings = world.settings("enforcement", marketplace="http")
+    delivery = Delivery(settings)
+    try:
+        with world.running((Enforcement(settings), settings)):
+            world.say("a", 1, listing="shoe", held=True)
+            seed(shop, "shoe")
+            wait(delivery.once)  # the marketplace's worker is away: taken, not answered
+            assert world.sql("select error like 'HTTP 202%%' from enforcement.deliveries") == [(True,)]
+            with world.running((Marketplace(), world.settings("marketplace"))):
+                wait(lambda: shop.get("/items/shoe").status_code == 410)
+                world.sql("update enforcement.deliveries set next_wall = now()")
+                assert wait(delivery.once) == 1
+                told = wait(world.told)
+                world.say("a", 2, listing="shoe", held=False)
+                wait(delivery.once)
+                wait(lambda: len(world.told()) == 2)
+                assert shop.get("/items/shoe").status_code == 200
+        assert told[0].action == domain.command_id("shoe", 1)
+        assert world.sql(
+            "select (select count(*) from enforcement.deliveries) + (select count(*) from enforcement.receipts)"
+        ) == [(0,)]
+    finally:
+        delivery.close()
+
+
+def test_the_door_refuses_what_is_not_signed_and_does_a_command_once(world: World, shop: httpx.Client) -> None:
+    def post(
+        command: marketplace.MarketplaceCommand, *, secret: str = HUSH, ago_s: int = 0, **headers: str
+    ) -> httpx.Response:
+        body = msgspec.json.encode(command)
+        signed = marketplace.signed_headers(secret, int(time.time()) - ago_s, command.command, body)
+        return shop.post("/commands", content=body, headers=signed | headers)
+
+    down = marketplace.MarketplaceCommand(command="c1", listing="shoe", action="suspend", seq=1)
+    up = marketplace.MarketplaceCommand(command="c2", listing="shoe", action="restore", seq=2)
+    assert shop.post("/commands", content=msgspec.json.encode(down)).status_code == 401
+    assert post(down, secret="guess").status_code == 401
+    assert post(down, ago_s=3600).status_code == 401
+    assert post(down, **{marketplace.IDEMPOTENCY_KEY: "other"}).status_code == 422
+    assert shop.post("/seed", json=[]).status_code == 401
+    assert shop.get("/items/a%00b").status_code == 404
+    with world.running((Marketplace(), world.settings("marketplace"))):
+        seed(shop, "shoe")
+        wait(lambda: shop.get("/items/shoe").status_code == 200)
+        assert post(down).json() == {"command": "c1", "listing": "shoe", "seq": 1}
+        assert post(up).status_code == 200
+        # replayed: answered as before, and without effect
+        assert post(down).status_code == 200
+        assert shop.get("/items/shoe").status_code == 200
