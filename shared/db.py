@@ -21,7 +21,7 @@ def connect(url: str, *, schema: str, name: str, pool_size: int = 2) -> sa.Engin
         name: application name, seen in ``pg_stat_activity``.
     """
     # PostgreSQL ends a transaction whose process was stopped (SIGSTOP) in the middle: its locks go back to the living
-    options = f"-c search_path={schema},platform -c timezone=UTC -c idle_in_transaction_session_timeout=30000 -c lock_timeout=20000"
+    options = f"-c search_path={schema},platform -c timezone=UTC -c idle_in_transaction_session_timeout=10000 -c lock_timeout=20000"
     engine = sa.create_engine(
         sa.make_url(url).set(drivername="postgresql+psycopg2"),
         pool_size=pool_size,

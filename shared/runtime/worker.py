@@ -236,7 +236,7 @@ class Worker:
 
     def _turn(self) -> None:
         """Once round: poll, transact, publish."""
-        service, settings = self.service, self.settings
+        service = self.service
         started = time.monotonic()
         patience = self._patience(started)
         polled = self._poll(patience)
@@ -524,7 +524,7 @@ class Worker:
         reason = "behind" if error is None else "poison"
         metrics.DEAD_LETTERS.labels(self.service.name, incoming.topic, reason).inc()
         log.error(
-            "parked", worker=self.service.name, topic=incoming.topic, event=incoming.id, key=incoming.key, reason=reason, error=text,
+            "parked", worker=self.service.name, topic=incoming.topic, event_id=incoming.id, key=incoming.key, reason=reason, error=text,
             exc_info=error,
         )  # fmt: skip
         self._store.park(
@@ -637,9 +637,7 @@ class Worker:
                 if db.is_transient(error):
                     raise
                 stopped.add(key)
-                log.error(
-                    "replay failed", worker=self.service.name, topic=topic, key=key, event=event_id, exc_info=True
-                )
+                log.exception("replay failed", worker=self.service.name, topic=topic, key=key, event_id=event_id)
                 with self._engine.begin() as connection:
                     self._store.lock(connection, self._epochs)
                     self._store.replay_failed(connection, row_id, partition, key, f"{type(error).__name__}: {error}")
@@ -676,7 +674,7 @@ class Worker:
         if released:
             self._parked = self._parked - {key}
             metrics.DEAD_LETTERS_DEPTH.labels(service.name).set(len(self._parked))
-        log.info("replayed", worker=service.name, topic=topic, key=key, event=event_id, released=released)
+        log.info("replayed", worker=service.name, topic=topic, key=key, event_id=event_id, released=released)
         self._publish(sent, {}, {})
 
     # ----------------------------------------------------------------------------------------------------- publish

@@ -1,0 +1,447 @@
+"""The runtime on a real broker and a real database: crashes at every step, zombies, poison, disorder (reliability.md)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from deploy.local.stack import Stack
+from shared import clock, events, topics
+from shared.runtime.store import chain
+from shared.settings import Settings
+from tests.integration.echo import DDL
+
+pytestmark = pytest.mark.stack
+PARTITIONS = 4
+NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
+_names = itertools.count()
+
+
+class Rig:
+    """One installation of the echo service: own topics, own schema, worker processes."""
+
+    def __init__(self, stack: Stack, folder: Path) -> None:
+        self.name = f"echo{os.getpid()}x{next(_names)}"
+        self.stack = stack
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "GOODFAITH_KAFKA": stack.kafka,
+            "GOODFAITH_DATABASE": stack.admin_url,
+            "GOODFAITH_TOPIC_PREFIX": f"{self.name}.",
+            "GOODFAITH_PARTITIONS": str(PARTITIONS),
+            "GOODFAITH_SESSION_TIMEOUT_MS": "2000",
+            "GOODFAITH_POLL_MS": "50",
+            "GOODFAITH_RETRY_MAX_S": "1",
+            "GOODFAITH_BATCH_MAX_RECORDS": "50",
+        }
+        self.settings = Settings(
+            kafka=stack.kafka, database=stack.admin_url, topic_prefix=f"{self.name}.", partitions=PARTITIONS
+        )  # type: ignore[call-arg, arg-type, unused-ignore]
+        topics.create(self.settings)
+        self.engine = sa.create_engine(
+            sa.make_url(stack.admin_url).set(drivername="postgresql+psycopg2"),
+            isolation_level="AUTOCOMMIT",
+            poolclass=sa.NullPool,
+        )
+        with self.engine.connect() as connection:
+            connection.exec_driver_sql(clock.DDL)
+            connection.exec_driver_sql(f"create schema {self.name}; set search_path = {self.name}; {DDL}")
+        self.producer: Any = KafkaProducer(bootstrap_servers=stack.kafka, acks="all", linger_ms=2)
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    # ---- workers
+
+    def start(self, crash_at: str | None = None) -> subprocess.Popen[bytes]:
+        """Start a worker."""
+        environment = dict(self.environment)
+        if crash_at:
+            environment["GOODFAITH_CRASH_AT"] = crash_at
+        with (self.folder / f"{self.name}-{len(self.processes)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.integration.echo", self.name], env=environment, stderr=log, stdout=log
+            )
+        self.processes.append(process)
+        return process
+
+    def close(self) -> None:
+        """End everything."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        self.producer.close()
+        self.engine.dispose()
+
+    def logs(self) -> str:
+        """What the workers wrote."""
+        return "\n".join(path.read_text() for path in sorted(self.folder.glob(f"{self.name}-*.log")))
+
+    # ---- records
+
+    def send(self, number: int, *, key: str | None = None, by: str = "x", id: str | None = None) -> None:
+        """One ``Accept`` command."""
+        key = key or f"l{number % 40}"
+        data = events.Accept(
+            command=f"k{number}", item=f"i{number}", claim="c", listing=key, by=by, role="seller", accepted_at=NOW
+        )
+        raw = events.encode(
+            data,
+            id=id or f"test.{number}",
+            source="/test",
+            type="goodfaith.command.accept.v1",
+            subject=data.item,
+            time=NOW,
+            key=key,
+        )
+        self.raw(key, raw)
+
+    def raw(self, key: str, value: bytes | None, topic: topics.Topic = topics.INTAKE) -> None:
+        """Any bytes."""
+        self.producer.send(
+            self.settings.topic_prefix + topic.name,
+            key=key.encode(),
+            value=value,
+            partition=topics.partition_of(key, PARTITIONS),
+        )
+
+    def mark(self, upto: dt.datetime) -> None:
+        """A watermark on every partition."""
+        for partition in range(PARTITIONS):
+            raw = events.encode(
+                events.Watermark(upto=upto), id=f"w{partition}{upto}", source="/test", type="goodfaith.watermark.v1",
+                subject=None, time=upto, key=None,
+            )  # fmt: skip
+            self.producer.send(self.settings.topic_prefix + topics.INTAKE.name, value=raw, partition=partition)
+
+    # ---- looking
+
+    def sql(self, text: str) -> list[Any]:
+        """Rows of a query in the schema."""
+        with self.engine.connect() as connection:
+            connection.exec_driver_sql(f"set search_path = {self.name}")
+            result = connection.exec_driver_sql(text)
+            return list(result.all()) if result.returns_rows else []
+
+    def count(self, table: str = "echo_items") -> int:
+        """Rows of a table."""
+        return int(self.sql(f"select count(*) from {table}")[0][0])
+
+    def until(self, condition: Callable[[], object], timeout_s: float = 40.0) -> None:
+        """Wait for a condition."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, self.logs()[-6000:]
+            time.sleep(0.05)
+
+    def published(self, topic: topics.Topic = topics.VERIFICATION) -> list[Any]:
+        """All records of a topic as (partition, document)."""
+        consumer: Any = KafkaConsumer(bootstrap_servers=self.stack.kafka, enable_auto_commit=False)
+        places = [TopicPartition(self.settings.topic_prefix + topic.name, p) for p in range(PARTITIONS)]
+        consumer.assign(places)
+        consumer.seek_to_beginning(*places)
+        ends = consumer.end_offsets(places)
+        found = []
+        while any(consumer.position(place) < ends[place] for place in places):
+            for place, records in consumer.poll(timeout_ms=500).items():
+                found.extend((place.partition, json.loads(record.value)) for record in records)
+        consumer.close()
+        return found
+
+    def check(self, numbers: range | list[int]) -> int:
+        """Every record applied once, in order of its key; log gapless, chained and published. Returns records sent twice."""
+        items = [row[0] for row in self.sql("select item from echo_items order by n")]
+        assert sorted(items) == sorted(f"i{n}" for n in numbers)
+        by_key: dict[str, list[int]] = {}
+        for item, listing in self.sql("select item, listing from echo_items order by n"):
+            by_key.setdefault(listing, []).append(int(item[1:]))
+        assert all(seen == sorted(seen) for seen in by_key.values())
+        self.until(lambda: not self.sql("select 1 from partitions where seq <> published_upto"))
+        logged = set()
+        previous: dict[int, tuple[int, str]] = {}
+        for partition, seq, payload, hash_ in self.sql(
+            "select partition, seq, payload, hash from event_log order by partition, seq"
+        ):
+            before, last = previous.get(partition, (0, ""))
+            assert seq == before + 1
+            assert hash_ == chain(last, payload)
+            previous[partition] = (seq, hash_)
+            document = json.loads(payload)
+            if document["type"] != "goodfaith.dead_letter.v1":
+                logged.add(document["id"])
+        on_topic = [document["id"] for _, document in self.published()]
+        assert set(on_topic) == logged
+        return len(on_topic) - len(set(on_topic))
+
+
+@pytest.fixture
+def rig(stack: Stack, tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(stack, tmp_path)
+    yield rig
+    rig.close()
+
+
+STEPS = ["after_poll", "before_commit", "after_commit", "after_produce", "before_offsets"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_every_step_of_the_loop(rig: Rig, step: str) -> None:
+    for number in range(400):
+        rig.send(number)
+    rig.producer.flush()
+    first = rig.start(crash_at=f"echo:{step}:{3 if step != 'after_poll' else 4}")
+    assert first.wait(timeout=40) == -signal.SIGKILL
+    rig.start()
+    rig.until(lambda: rig.count() >= 400)
+    rig.check(range(400))
+
+
+def test_sigterm_finishes_the_batch_and_publishes_it(rig: Rig) -> None:
+    for number in range(1000):
+        rig.send(number)
+    rig.producer.flush()
+    first = rig.start()
+    rig.until(lambda: rig.count() > 50)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(timeout=20) == 0
+    assert not rig.sql("select 1 from partitions where seq <> published_upto"), "SIGTERM left rows unpublished"
+    rig.start()
+    rig.until(lambda: rig.count() >= 1000)
+    assert rig.check(range(1000)) == 0, "an orderly stop sends nothing twice"
+
+
+def test_a_zombie_is_fenced(rig: Rig) -> None:
+    """SIGSTOP past the session timeout, another takes over, SIGCONT: nothing is done twice."""
+    zombie = rig.start()
+    for number in range(200):
+        rig.send(number)
+    rig.until(lambda: rig.count() > 0)
+    zombie.send_signal(signal.SIGSTOP)
+    rig.start()
+    for number in range(200, 600):
+        rig.send(number)
+    rig.until(lambda: rig.count() >= 600)
+    zombie.send_signal(signal.SIGCONT)
+    for number in range(600, 1000):
+        rig.send(number)
+    rig.until(lambda: rig.count() >= 1000)
+    rig.check(range(1000))
+    assert zombie.poll() is None, "the zombie lives on as an ordinary member"
+
+
+def test_workers_come_and_go_under_load(rig: Rig) -> None:
+    """Rebalance storm (42): join and leave while records flow."""
+    total = 3000
+    sent = iter(range(total))
+    rig.start()
+    for turn in range(4):
+        extra = rig.start()
+        for _ in range(total // 8):
+            rig.send(next(sent))
+        time.sleep(1.0)
+        extra.send_signal(signal.SIGTERM if turn % 2 else signal.SIGKILL)
+        for _ in range(total // 8):
+            rig.send(next(sent))
+    rig.until(lambda: rig.count() >= total, 90)
+    rig.check(range(total))
+
+
+def test_duplicates_and_a_replay_of_the_whole_topic_change_nothing(rig: Rig) -> None:
+    for number in range(200):
+        for _ in range(3):
+            rig.send(number)
+    worker = rig.start()
+    rig.until(lambda: rig.count() >= 200)
+    worker.terminate()
+    assert worker.wait(timeout=20) == 0
+    before = rig.sql("select * from echo_items order by n")
+    rig.sql("update cursors set next_offset = 0")
+    rig.start()
+    rig.send(200)
+    rig.until(lambda: rig.count() >= 201)
+    rig.until(lambda: not rig.sql("select 1 from cursors where next_offset = 0"))
+    assert rig.sql("select * from echo_items where item <> 'i200' order by n") == before
+    rig.check(range(201))
+
+
+def test_poison_parks_its_key_and_its_timers_and_runs_again_in_order(rig: Rig) -> None:
+    rig.sql("insert into echo_poison values (1)")
+    partition = topics.partition_of("sick", PARTITIONS)
+    rig.sql(
+        f"insert into echo_timers values ({partition}, 'sick', '2026-01-01Z'), ({topics.partition_of('well', PARTITIONS)}, 'well', '2026-01-01Z')"
+    )
+    rig.start()
+    rig.send(0, key="sick")
+    rig.send(1, key="sick", by="poison")
+    rig.send(2, key="sick")
+    rig.send(3, key="well")
+    rig.until(lambda: rig.count() >= 2 and rig.count("parked") >= 2)
+    rig.mark(NOW)
+    rig.until(lambda: rig.sql("select 1 from echo_fired where listing = 'well'"))
+    rig.send(4, key="sick")
+    rig.until(lambda: rig.count("parked") >= 3)
+    assert not rig.sql("select 1 from echo_fired where listing = 'sick'"), "a parked key's timers stand still"
+    assert [row[0] for row in rig.sql("select item from echo_items order by n")] == ["i0", "i3"]
+    letters = rig.published(topics.DEAD_LETTERS)
+    assert [letter["data"]["error"] for _, letter in letters] == ["RuntimeError: poison"]
+
+    # run again while it is still poison: it stays, counted
+    rig.sql("update parked set state = 'replay'")
+    rig.until(lambda: rig.sql("select 1 from parked where count = 2 and state = 'parked'"))
+    assert rig.count() == 2
+    # a restart keeps the key parked
+    rig.processes[0].kill()
+    rig.start()
+    rig.send(5, key="sick")
+    rig.until(lambda: rig.count("parked") >= 4)
+    # cured: all of the key, in order, and the timer fires
+    rig.sql("delete from echo_poison; update parked set state = 'replay'")
+    rig.until(lambda: rig.count() >= 6)
+    rig.until(lambda: rig.sql("select 1 from echo_fired where listing = 'sick'"))
+    assert [row[0] for row in rig.sql("select item from echo_items where listing = 'sick' order by n")] == [
+        "i0",
+        "i1",
+        "i2",
+        "i4",
+        "i5",
+    ]
+    rig.sql("update parked set state = 'replay'")
+    time.sleep(1.5)
+    rig.check(range(6))
+
+
+def test_a_row_that_the_database_refuses_is_found_and_parked_alone(rig: Rig) -> None:
+    for number in range(30):
+        rig.send(number, by="bad_row" if number == 17 else "x", key=f"k{number}")
+    rig.producer.flush()
+    rig.start()
+    rig.until(lambda: rig.count() >= 29 and rig.count("parked") >= 1)
+    assert [row[0] for row in rig.sql("select key from parked")] == ["k17"]
+    rig.check([n for n in range(30) if n != 17])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"{", b"\xff\xfe\x00", b'"' + b"a" * 1_000, b"[" * 5_000, b'{"specversion":"1.0","id":"a","source":"b","type":"goodfaith.command.accept.v1","data":{}}',
+     b'{"specversion":"1.0","id":"a","source":"b","type":"goodfaith.command.accept.v2","data":{}}'],
+    ids=["empty", "truncated", "not-utf8", "open-string", "deep", "no-fields", "newer-version"],
+)  # fmt: skip
+def test_an_unreadable_record_of_our_own_blocks_its_key_alone(rig: Rig, value: bytes) -> None:
+    rig.start()
+    rig.raw("sick", value)
+    rig.send(1, key="sick")
+    rig.send(2, key="well")
+    rig.until(lambda: rig.count() >= 1 and rig.count("parked") >= 2)
+    assert [row[0] for row in rig.sql("select item from echo_items")] == ["i2"]
+    stored = rig.sql("select value from parked order by id")[0][0]
+    assert bytes(stored) == value
+
+
+def test_tombstones_unknown_types_and_hostile_headers_are_skipped(rig: Rig) -> None:
+    rig.start()
+    rig.raw("l1", None)
+    rig.raw("l1", b'{"specversion":"1.0","id":"u","source":"b","type":"com.example.unknown.v7","data":{"x":1}}')
+    rig.producer.send(
+        rig.settings.topic_prefix + topics.INTAKE.name,
+        key=b"\xff\xfe",
+        value=None,
+        partition=0,
+        headers=[("\u202e\n", b"\x00" * 5000)],
+    )
+    rig.send(1, key="l1")
+    rig.until(lambda: rig.count() >= 1)
+    assert rig.count("parked") == 0
+    rig.check([1])
+
+
+def test_the_same_id_with_another_body_is_applied_once(rig: Rig) -> None:
+    rig.send(1, key="l1", id="same")
+    rig.send(2, key="l1", id="same")
+    rig.send(3, key="l1")
+    rig.start()
+    rig.until(lambda: rig.count() >= 2)
+    rig.check([1, 3])
+
+
+def test_timers_fire_up_to_the_watermark_only(rig: Rig) -> None:
+    partition = topics.partition_of("l1", PARTITIONS)
+    rig.sql(
+        f"insert into echo_timers values ({partition}, 'early', '2026-01-01 10:00Z'), ({partition}, 'late', '2026-01-01 12:00Z')"
+    )
+    rig.start()
+    rig.send(1, key="l1")
+    rig.until(lambda: rig.count() >= 1)
+    assert not rig.count("echo_fired"), "without a watermark nothing defaults"
+    rig.mark(dt.datetime(2026, 1, 1, 11, tzinfo=dt.UTC))
+    rig.until(lambda: rig.count("echo_fired"))
+    # an older watermark changes nothing
+    rig.mark(dt.datetime(2026, 1, 1, 9, tzinfo=dt.UTC))
+    rig.send(2, key="l1")
+    rig.until(lambda: rig.count() >= 2)
+    assert [row[0] for row in rig.sql("select listing from echo_fired")] == ["early"]
+
+
+def test_a_restart_of_the_database_amid_batches(rig: Rig) -> None:
+    """Unknown outcome of a commit (17): retried, nothing twice."""
+    rig.start()
+    for number in range(1500):
+        rig.send(number)
+    rig.producer.flush()
+    rig.until(lambda: rig.count() > 100)
+    rig.stack.kill_postgres()
+    time.sleep(1.0)
+    rig.stack.start_postgres()
+    for number in range(1500, 2000):
+        rig.send(number)
+    rig.until(lambda: rig.count() >= 2000, 60)
+    rig.check(range(2000))
+
+
+def test_a_kill_of_the_broker_amid_batches(rig: Rig) -> None:
+    rig.start()
+    for number in range(1500):
+        rig.send(number)
+    rig.producer.flush()
+    rig.until(lambda: rig.count() > 100)
+    rig.stack.kill_kafka()
+    time.sleep(1.0)
+    rig.stack.start_kafka()
+    for number in range(1500, 2000):
+        rig.send(number)
+    rig.producer.flush()
+    rig.until(lambda: rig.count() >= 2000, 90)
+    rig.check(range(2000))
+
+
+def test_a_long_lock_and_a_deadlock_are_waited_out(rig: Rig) -> None:
+    """20 and 21: another session holds the worker's rows, then the worker's backend is ended."""
+    rig.start()
+    rig.send(0)
+    rig.until(lambda: rig.count() >= 1)
+    with rig.engine.connect() as connection:
+        connection.exec_driver_sql(f"set search_path = {rig.name}")
+        connection.exec_driver_sql("begin")
+        connection.exec_driver_sql("select * from partitions for update")
+        for number in range(1, 100):
+            rig.send(number)
+        time.sleep(1.0)
+        connection.exec_driver_sql("rollback")
+    rig.until(lambda: rig.count() >= 100)
+    rig.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'echo-%%'")
+    for number in range(100, 200):
+        rig.send(number)
+    rig.until(lambda: rig.count() >= 200)
+    rig.check(range(200))
