@@ -15,7 +15,6 @@ from shared.events import (
     ChangeRight,
     Command,
     CommandRefused,
-    Data,
     HoldChanged,
     ItemSubmitted,
     Listing,
@@ -128,7 +127,7 @@ class VerificationBatch(Batch):
         IGNORED.labels(incoming.type).inc()
         return ()
 
-    def _judge(self, partition: int, item: Item | None, event: Data | Reopened, cause: str | None) -> list[Outgoing]:
+    def _judge(self, partition: int, item: Item | None, event: lifecycle.Event, cause: str | None) -> list[Outgoing]:
         subject = event if item is None else item
         assert isinstance(subject, Item | ItemSubmitted)
         outcome = lifecycle.decide(
@@ -160,10 +159,10 @@ class VerificationBatch(Batch):
                 # what this batch has changed is newer than what the database says
                 if original not in self._changed:
                     self._blocking[found] = original
-        original = self._blocking.get(triple)
+        held_by = self._blocking.get(triple)
         # the port's contract: suspended and removed are the programme's own doing, whatever else takes a listing down is ``ended``
         ours = known is not None and known.state in ("suspended", "removed")
-        return Facts(listing=known, original=None if original == item else original, ours=ours)
+        return Facts(listing=known, original=None if held_by == item else held_by, ours=ours)
 
     # ---- timers
 
@@ -240,7 +239,7 @@ class VerificationBatch(Batch):
                     change.at,
                     data.claim,
                     cause,
-                )  # fmt: skip
+                )
             )
         self._count(before, after)
         if outcome.lookup:

@@ -132,17 +132,29 @@ class Batch(Protocol):
 class Service(Protocol):
     """What one kind of worker is to the runtime."""
 
-    name: str
-    """Worker name: consumer group, source of event ids, metric label."""
-    schema: str
-    prefix: str
-    """Prefix of the runtime's tables in the schema; a service with two kinds of worker gives the second one its own."""
-    reads: Sequence[Topic]
-    """Topics, all with the same partition count and keying."""
-    keyed_like: frozenset[str]
-    """Topics it writes that are keyed as its inputs are: an event keeps its log's partition there."""
-    has_queue: bool
-    """Whether ``pull`` can yield anything: then the worker looks more often."""
+    @property
+    def name(self) -> str:
+        """Worker name: consumer group, source of event ids, metric label."""
+
+    @property
+    def schema(self) -> str:
+        """The service's schema."""
+
+    @property
+    def prefix(self) -> str:
+        """Prefix of the runtime's tables in the schema; a service with two kinds of worker gives the second one its own."""
+
+    @property
+    def reads(self) -> Sequence[Topic]:
+        """Topics, all with the same partition count and keying."""
+
+    @property
+    def keyed_like(self) -> frozenset[str]:
+        """Topics it writes that are keyed as its inputs are: an event keeps its log's partition there."""
+
+    @property
+    def has_queue(self) -> bool:
+        """Whether ``pull`` can yield anything: then the worker looks more often."""
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
         """Take up to ``room`` rows of the service's own queue; they are applied in this very transaction."""
