@@ -302,8 +302,8 @@ def fire(item: Item, facts: Facts, policy: Policy, upto: dt.datetime) -> Outcome
         return Outcome(item, ignored="no timer is due")
     timer = item.timers[0]
     draft = r.Draft(item, timer, facts, policy, timer.due)
-    draft.timers = tuple([other for other in draft.timers if other.kind != timer.kind])
     lapse = Lapse(timer.due, draft.frame(stopped=False), item.stack) if timer.kind in LAPSING else None
+    draft.timers = tuple([other for other in draft.timers if other.kind != timer.kind])
     outcome = _run(draft, (item.state, timer.kind), item.state, lapse)
     assert outcome is not None, f"no row for timer {timer.kind} in {item.state}"
     return outcome

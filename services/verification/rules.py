@@ -145,7 +145,7 @@ class Draft:
             self.held,
             self.upheld,
             self.counter_due,
-            self.at if stopped else None,
+            self.when if stopped else None,
             self.code,
             self.missing,
         )
@@ -251,21 +251,21 @@ class Draft:
     def _clock(self) -> None:
         """The 24 hours: paused and resumed, met or missed; once per item."""
         pausing = self.state in PAUSING
-        if self.paused_at is not None and not pausing:
-            # until the information was accepted, not until we came to read it
-            self.sla_due += max(self.when - self.paused_at, dt.timedelta())
-            self.paused_at = None
         if self.handled_at is None and (
             self.state in DECIDED or (self.state is State.NOTIFIED and not self.held)  # no hold, no receipt to wait for
         ):
             self.handled_at = self.at
+        if self.paused_at is not None and (self.handled_at is not None or not pausing):
+            # until the information was accepted, not until we came to read it
+            self.sla_due += max((self.handled_at or self.when) - self.paused_at, dt.timedelta())
+            self.paused_at = None
         if self.sla is None:
             if self.handled_at is not None:
                 self.sla = "met" if self.handled_at <= self.sla_due else "missed"
             elif self.state in ENDED and self.at > self.sla_due:
                 self.sla = "missed"  # withdrawn or restored before it was handled: else no promise is left to keep
         if pausing and self.paused_at is None and self.sla is None:
-            self.paused_at = self.at
+            self.paused_at = self.when
 
 
 def _order(timer: Timer) -> tuple[dt.datetime, str]:

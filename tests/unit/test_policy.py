@@ -1,0 +1,114 @@
+"""Policies: loaded once, validated, with errors that name file and key."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared import policy
+from shared.calendars import calendar
+from shared.policy import FOLDER, PolicyError, Span, current, load, parse, profiles, versions
+
+TEXT = (FOLDER / "ipp-2026-11.toml").read_text(encoding="utf-8")
+
+
+def test_every_policy_there_is_loads() -> None:
+    for version in versions():
+        assert load(version).version == version
+        assert load(version) is load(version)
+
+
+def test_current_is_the_newest_of_its_profile() -> None:
+    assert "ipp" in profiles()
+    for profile in profiles():
+        assert current(profile).version == max(v for v in versions() if load(v).profile == profile)
+
+
+@pytest.mark.parametrize("version", ["nope", "../policy", "calendars", ""])
+def test_unknown_version(version: str) -> None:
+    with pytest.raises(PolicyError, match="no such policy"):
+        load(version)
+
+
+def test_unknown_profile() -> None:
+    with pytest.raises(PolicyError, match="no profile 'nope'"):
+        current("nope")
+
+
+def test_figures_of_the_domain() -> None:
+    """domain.md's figures, once more: a slip in the file is caught."""
+    ipp = load("ipp-2026-11")
+    spans = {name: getattr(ipp.timers, name).text for name in ipp.timers.__struct_fields__}
+    assert spans == {
+        "needs_info": "3 wd", "review_sla": "24 h", "window": "3 wd", "round_window": "7 wd", "late_counter": "180 d",
+        "refile": "3 wd", "counter_check": "2 wd", "holder_response": "3 wd", "platform_review": "5 wd",
+        "platform_review_grace": "2 wd", "litigation_reminder": "90 d", "suspended": "30 d", "lookup_retry": "1 h",
+        "lookup_give_up": "20 h",
+    }  # fmt: skip
+    assert (ipp.claim.max_items, ipp.claim.max_items_unregistered, ipp.counter.rounds) == (300, 10, 3)
+    general, serious = ipp.penalties.general, ipp.penalties.serious
+    assert (general.first, general.repeat, general.daily_cap, general.expires.text) == (0, 6, 6, "365 d")
+    assert [step.points for step in general.thresholds] == [2, 6, 12, 24, 36, 48]
+    assert [step.points for step in serious.thresholds] == [1, 2, 3]
+    assert serious.grouping.text == "3 d"
+    assert {name for name, reason in ipp.reasons.items() if reason.severity == "serious"} == {
+        "counterfeit",
+        "pirated_product",
+    }
+    assert ipp.withdrawal.reverses == ("error", "licensed", "right_ended")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('window = "3 wd"', 'window = "3"', "timers.window: Expected a duration"),
+        ('window = "3 wd"', "window = 3", "timers.window: Expected a duration"),
+        ('window = "3 wd"', 'window = "0 wd"', "timers.window: Expected a duration"),
+        ('review_sla = "24 h"', "", "timers: Object missing required field `review_sla`"),
+        ('review_sla = "24 h"', 'review_sla = "1 wd"', "timers.review_sla: "),
+        ('review = "prima_facie"', 'review = "x"', "rules.review: Invalid enum value 'x'"),
+        ('severity = "serious"', 'severity = "x"', "reasons.counterfeit.severity: Invalid enum value 'x'"),
+        ('rights = ["design"]', 'rights = ["desing"]', "reasons.design.rights[0]: Invalid enum value 'desing'"),
+        ("rounds = 3", "rounds = -1", "counter.rounds: Expected `int` >= 0"),
+        ("rounds = 3", "rounds = 3\nfoo = 1", "counter: Object contains unknown field `foo`"),
+        ('calendar = "cn"', 'calendar = "mars"', "calendar: calendars.toml: no calendar 'mars'"),
+        ('profile = "ipp"', 'profile = "dmca"', "version: "),
+        ('version = "ipp-2026-11"', 'version = "ipp-2026-12"', "version: 'ipp-2026-12' is not the file's name"),
+        ("points = 6\n", "points = 2\n", "penalties.general.thresholds: points must rise"),
+        ('grouping = "3 d"', 'grouping = "3 wd"', "penalties.serious.grouping: expected days"),
+        ("unknown_reason = ", "another_reason = ", "refusals: 'unknown_reason' is missing"),
+        ("[timers]", "[timers", "Expected"),
+    ],
+)
+def test_a_wrong_file_names_file_and_key(old: str, new: str, message: str) -> None:
+    assert old in TEXT
+    with pytest.raises(PolicyError) as error:
+        parse(TEXT.replace(old, new, 1), "ipp-2026-11.toml")
+    assert str(error.value).startswith("ipp-2026-11.toml: ")
+    assert message in str(error.value)
+
+
+def test_every_span_of_a_policy_is_a_duration() -> None:
+    start = dt.datetime(2026, 11, 24, 10, tzinfo=dt.UTC)
+    timers = load("ipp-2026-11").timers
+    for name in timers.__struct_fields__:
+        assert getattr(timers, name).after(start, calendar("cn")) > start
+
+
+@given(st.text())
+def test_durations_parse_or_are_refused(text: str) -> None:
+    try:
+        span = Span(text)
+    except ValueError:
+        return
+    assert span.text == text
+    assert span == Span(text)
+    assert hash(span) == hash(Span(text))
+    assert text in repr(span)
+
+
+def test_the_package_carries_its_policies() -> None:
+    assert policy.FOLDER.joinpath("__init__.py").exists()

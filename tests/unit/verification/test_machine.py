@@ -1,0 +1,335 @@
+"""No sequence of events, in any order, leaves an item without an exit; and an independent model agrees on its state."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from services.verification.item import ENDED, SETTLED
+from services.verification.lifecycle import Item, decide
+from shared.events import (
+    Accept,
+    AddInformation,
+    ChangeRight,
+    Command,
+    Counter,
+    Decide,
+    HoldChanged,
+    Listing,
+    NoticeSent,
+    ReportAction,
+    ReportResult,
+    Respond,
+    State,
+    Withdraw,
+)
+from shared.policy import Policy
+from tests.unit.verification.model import Model
+from tests.unit.verification.world import COMPLETE, HOUR, IPP, ITEM, MICRO, VISIBLE, T, World, policy
+
+S = State
+POLICIES = [
+    policy(
+        removal=removal, review=review, counter_check=check, holder_silent=silent, overdue_decision=overdue,
+        overdue_counter_check=taken,
+    )
+    for removal, review, check, silent, overdue, taken in itertools.product(
+        ("on_notice", "after_window"), ("prima_facie", "manual"), ("rule", "manual"), ("platform_review", "restore"),
+        ("restore", "uphold"), ("complete", "incomplete"),
+    )
+]  # fmt: skip
+GONE = Listing(listing="l", state="unknown")
+LISTINGS = [None, VISIBLE, GONE, Listing(listing="l", seller="seller", state="ended")]
+NOTICES = ["seller_notice", "counter_forwarded", "counter_defect", "info_request"]
+SPANS = st.sampled_from([dt.timedelta(), MICRO, HOUR, 20 * HOUR, 30 * HOUR, 80 * HOUR, 24 * 8 * HOUR, 24 * 60 * HOUR])
+DELAYS = st.sampled_from([dt.timedelta(), dt.timedelta(), MICRO, HOUR, 50 * HOUR, 24 * 40 * HOUR])
+
+
+class LifeCycle(RuleBasedStateMachine):
+    """An item, the model beside it, and parties who do anything at any time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.model = Model(IPP)
+
+    @initialize(
+        rules=st.sampled_from(POLICIES),
+        listing=st.sampled_from(LISTINGS),
+        original=st.booleans(),
+        complete=st.booleans(),
+    )
+    def submit(self, rules: Policy, listing: Listing | None, original: bool, complete: bool) -> None:
+        self.world = World(rules, listing=listing)
+        self.model = Model(rules)
+        self.model.now = T
+        self.know(listing, original)
+        materials: tuple[str, ...] = ("ownership",) if complete else ()
+        self.world.submit(materials=materials)
+        self.model.submit(identity=True, authority="authorised", right="active", materials=set(materials))
+
+    def know(self, listing: Listing | None, original: bool) -> None:
+        self.world.listing, self.world.original = listing, "o" if original else None
+        self.model.listing, self.model.original = listing, original
+
+    @rule(span=SPANS)
+    def time_passes(self, span: dt.timedelta) -> None:
+        self.world.now += span
+
+    @rule(lag=DELAYS)
+    def timers_fire(self, lag: dt.timedelta) -> None:
+        upto = self.world.now - lag
+        self.world.tick(upto)
+        self.model.pass_to(upto)
+
+    @precondition(lambda self: self.world.got.next_due is not None)
+    @rule()
+    def to_the_deadline(self) -> None:
+        due = self.world.got.next_due
+        assert due is not None
+        self.world.now = max(self.world.now, due)
+
+    @rule(listing=st.sampled_from(LISTINGS), original=st.booleans())
+    def marketplace_answers(self, listing: Listing | None, original: bool) -> None:
+        self.know(listing, original)
+        if listing is not None:
+            self.model.now = self.world.now
+            self.world.listed(listing)
+            self.model.listed()
+
+    @rule(original=st.booleans())
+    def original_ends(self, original: bool) -> None:
+        self.know(self.world.listing, original)
+        self.model.now = self.world.now
+        self.world.reopened()
+        self.model.reopened()
+
+    @rule(kind=st.sampled_from(NOTICES), lag=DELAYS)
+    def notice_sent(self, kind: Any, lag: dt.timedelta) -> None:
+        """The notice that belongs to the state, if one is awaited (deep in the stack or not)."""
+        item = self.world.got
+        sent_at = max(self.world.now - lag, T)
+        self.world.sent(kind, at=sent_at, revision=self._visit(item, kind))
+        self.model.sent(kind, sent_at)
+
+    def _visit(self, item: Item, kind: str) -> int:
+        if kind in item.awaits:
+            return item.visit
+        return next((frame.visit for frame in reversed(item.stack) if kind in frame.awaits), item.revision)
+
+    @rule(kind=st.sampled_from(NOTICES), offset=st.integers(1, 20))
+    def stale_notice(self, kind: Any, offset: int) -> None:
+        before = self.world.item
+        self.world.sent(kind, revision=self.world.got.revision + offset)
+        assert self.world.item is before
+
+    @rule(held=st.booleans(), lag=DELAYS)
+    def receipt(self, held: bool, lag: dt.timedelta) -> None:
+        self.world.receipt(held, at=max(self.world.now - lag, T))
+
+    # ---- commands
+
+    def both(self, name: str, kind: type[Command], by: str, role: Any, lag: dt.timedelta, rest: Any, told: Any) -> None:
+        accepted_at = max(self.world.now - lag, T)
+        if role == "seller" and self.world.got.seller is None:
+            outcome = self.world.command(kind, by, role, accepted_at=accepted_at, **rest)
+            assert outcome.refused is not None
+            return
+        outcome = self.world.command(kind, by, role, accepted_at=accepted_at, **rest)
+        applied = self.model.command(name, accepted_at, self.world.now, **told)
+        assert applied == (outcome.refused is None and outcome.ignored is None)
+
+    @rule(lag=DELAYS, identity=st.booleans(), ownership=st.booleans())
+    def add_information(self, lag: dt.timedelta, identity: bool, ownership: bool) -> None:
+        materials: tuple[str, ...] = ("ownership",) if ownership else ()
+        told = {"identity": identity, "authority": "owner", "right": "active", "materials": set(materials)}
+        rest = {"identity_verified": identity, "authority": "owner", "materials": materials}
+        self.both("information", AddInformation, "agent", "holder", lag, rest, told)
+
+    @rule(lag=DELAYS, ground=st.sampled_from(["error", "settled", "licensed"]), really=st.integers(0, 3))
+    def withdraw(self, lag: dt.timedelta, ground: str, really: int) -> None:
+        if not really:
+            self.both("withdraw", Withdraw, "owner", "holder", lag, {"ground": ground}, {})
+
+    @rule(lag=DELAYS)
+    def accept(self, lag: dt.timedelta) -> None:
+        self.both("accept", Accept, "seller", "seller", lag, {}, {})
+
+    @rule(lag=DELAYS, complete=st.booleans())
+    def counter(self, lag: dt.timedelta, complete: bool) -> None:
+        materials = COMPLETE if complete else ()
+        self.both("counter", Counter, "seller", "seller", lag, {"materials": materials}, {"complete": complete})
+
+    @rule(lag=DELAYS, accept=st.booleans())
+    def respond(self, lag: dt.timedelta, accept: bool) -> None:
+        self.both("respond", Respond, "agent", "holder", lag, {"accept": accept}, {"accept": accept})
+
+    @rule(lag=DELAYS, proof=st.booleans())
+    def action(self, lag: dt.timedelta, proof: bool) -> None:
+        self.both("action", ReportAction, "owner", "holder", lag, {"proof": "p" if proof else None}, {"proof": proof})
+
+    @rule(lag=DELAYS, outcome=st.sampled_from(["holder", "seller", "ended", "ended"]), proof=st.booleans())
+    def result(self, lag: dt.timedelta, outcome: str, proof: bool) -> None:
+        rest = {"outcome": outcome, "proof": "p" if proof else None}
+        self.both("result", ReportResult, "owner", "holder", lag, rest, {"outcome": outcome, "proof": proof})
+
+    @rule(lag=DELAYS, decision=st.sampled_from(["uphold", "refuse", "complete", "incomplete", "restore"]))
+    def decide(self, lag: dt.timedelta, decision: str) -> None:
+        rest = {"decision": decision, "code": "not_infringing"}
+        self.both("decide", Decide, "rev", "reviewer", lag, rest, {"decision": decision})
+
+    @rule(lag=DELAYS, status=st.sampled_from(["active", "active", "expired", "lost", "unauthorised"]))
+    def right_changes(self, lag: dt.timedelta, status: str) -> None:
+        self.both("right", ChangeRight, "intake", "system", lag, {"status": status}, {"status": status})
+
+    # ---- what holds
+
+    @invariant()
+    def the_model_agrees(self) -> None:
+        if self.world.item is not None:
+            assert self.world.state == self.model.state
+
+    @invariant()
+    def one_outcome_of_the_24_hours(self) -> None:
+        outcomes = [change.data.sla for change in self.world.changes]
+        assert len({outcome for outcome in outcomes if outcome}) <= 1
+        assert len([change for change in self.world.changes if change.data.rule == "5-overdue"]) <= 1
+
+    def teardown(self) -> None:
+        """From wherever it is: with notices sent and reviewers at work, everybody else silent, the item settles."""
+        world = self.world
+        if world.item is None:
+            return
+        world.listing, world.original = VISIBLE, None
+        for _ in range(100):
+            item = world.got
+            if item.state in SETTLED:
+                break
+            if item.awaits:
+                world.sent(item.awaits[0])
+            elif item.state is S.UNDER_REVIEW:
+                world.decide("refuse", "not_infringing")
+            elif item.state is S.LITIGATION:
+                world.result("ended")
+            else:
+                assert item.next_due is not None
+                world.now = max(world.now, item.next_due)
+                world.tick()
+        assert world.state in SETTLED
+
+
+def test_life_cycle() -> None:
+    run_state_machine_as_test(
+        LifeCycle,
+        settings=settings(
+            max_examples=250, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
+
+
+# ---- properties of any event on any reachable item
+
+_commands = st.one_of(
+    st.builds(dict, kind=st.just(AddInformation), materials=st.sampled_from([(), ("ownership",)])),
+    st.builds(dict, kind=st.just(Withdraw), ground=st.sampled_from(["error", "settled", "licensed"])),
+    st.builds(dict, kind=st.just(Accept)),
+    st.builds(dict, kind=st.just(Counter), materials=st.sampled_from([(), COMPLETE])),
+    st.builds(dict, kind=st.just(Respond), accept=st.booleans()),
+    st.builds(dict, kind=st.just(ReportAction), proof=st.sampled_from([None, "p"])),
+    st.builds(dict, kind=st.just(ReportResult), outcome=st.sampled_from(["holder", "seller", "ended"]),
+              proof=st.sampled_from([None, "p"])),
+    st.builds(dict, kind=st.just(Decide), code=st.sampled_from([None, "not_infringing", "x"]),
+              decision=st.sampled_from(["uphold", "refuse", "complete", "incomplete", "restore"])),
+    st.builds(dict, kind=st.just(ChangeRight), status=st.sampled_from(["active", "expired", "lost", "unauthorised"])),
+)  # fmt: skip
+_parties = st.sampled_from(
+    [("agent", "holder"), ("owner", "holder"), ("seller", "seller"), ("rev", "reviewer"), ("intake", "system")]
+)
+_moments = st.integers(0, 24 * 400).map(lambda hours: T + hours * HOUR)
+
+
+@st.composite
+def _events(draw: st.DrawFn) -> Any:
+    match draw(st.integers(0, 6)):
+        case 0:
+            return NoticeSent(
+                **ITEM, message="m", kind=draw(st.sampled_from(NOTICES)), revision=draw(st.integers(1, 12)),
+                sent_at=draw(_moments),
+            )  # fmt: skip
+        case 1:
+            return HoldChanged(**ITEM, held=draw(st.booleans()), at=draw(_moments))
+        case 2:
+            return draw(st.sampled_from([listing for listing in LISTINGS if listing]))
+        case _:
+            fields = dict(draw(_commands))
+            kind = fields.pop("kind")
+            by, role = draw(_parties)
+            return kind(command="k", **ITEM, by=by, role=role, accepted_at=draw(_moments), **fields)
+
+
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@given(
+    rules=st.sampled_from(POLICIES),
+    events=st.lists(st.tuples(_events(), st.booleans()), max_size=25),
+    listing=st.sampled_from(LISTINGS),
+    order=st.randoms(use_true_random=False),
+)
+def test_repeated_and_reordered_events_never_raise(
+    rules: Policy, events: list[tuple[Any, bool]], listing: Listing | None, order: Any
+) -> None:
+    world = World(rules, listing=listing)
+    world.submit()
+    doubled = [*events, *(pair for pair in events if pair[1])]
+    order.shuffle(doubled)
+    for event, timers in doubled:
+        world.now = max(world.now, getattr(event, "accepted_at", world.now))
+        before = world.item
+        outcome = world.do(event)
+        if before is not None and before.state in ENDED - {S.DUPLICATE} and before.lapse is None:
+            assert outcome.item is before, "final states stay final"
+        if isinstance(event, Command) and not isinstance(event, ChangeRight):
+            applied = [change for change in outcome.changes if change.data.command == "k"]
+            assert len(applied) == (outcome.refused is None)
+        if timers:
+            world.tick()
+        # the same event once more changes nothing that it has not changed
+        if isinstance(event, NoticeSent | HoldChanged):
+            assert not decide(world.item, event, world.facts, rules, world.now).changes
+
+
+@settings(max_examples=200)
+@given(rules=st.sampled_from(POLICIES), events=st.lists(_events(), max_size=15))
+def test_judging_is_a_function(rules: Policy, events: list[Any]) -> None:
+    """The same history gives the same item, byte by byte, and survives storage between any two events."""
+    results = []
+    for stored in (False, True):
+        world = World(rules)
+        world.submit()
+        for event in events:
+            world.now = max(world.now, getattr(event, "accepted_at", world.now))
+            if stored:
+                world.item = msgspec.json.decode(msgspec.json.encode(world.item), type=Item)
+            world.do(event)
+            world.tick()
+        results.append((msgspec.json.encode(world.item), [msgspec.json.encode(c.data) for c in world.changes]))
+    assert results[0] == results[1]
+
+
+def test_every_state_is_reached_by_the_machine_of_the_tests() -> None:
+    """The helpers of the tests reach each state, so that the properties speak of all of them."""
+    for state in State:
+        manual = state in (S.UNDER_REVIEW, S.COUNTERED, S.REJECTED)
+        assert World(policy(review="manual", counter_check="manual") if manual else IPP).to(state).state is state

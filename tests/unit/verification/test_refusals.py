@@ -1,0 +1,155 @@
+"""Commands that are refused: who, when, and how to cure it. A refusal changes nothing."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from services.verification import refusals
+from services.verification.item import ENDED
+from services.verification.lifecycle import CHECKS, INDEX, Facts, decide
+from services.verification.rules import DECISIONS
+from shared.events import (
+    COMMANDS,
+    Accept,
+    AddInformation,
+    Command,
+    Counter,
+    Decide,
+    ReportAction,
+    ReportResult,
+    Respond,
+    State,
+    Withdraw,
+)
+from tests.unit.verification.test_rows import world_for
+from tests.unit.verification.world import IPP, ITEM, T, World
+
+S = State
+ARGUMENTS: dict[type[Command], dict[str, Any]] = {
+    AddInformation: {"materials": ("ownership",)},
+    Withdraw: {"ground": "error"},
+    Accept: {},
+    Counter: {"materials": ("identity", "statement")},
+    Respond: {"accept": True},
+    ReportAction: {"proof": "p"},
+    ReportResult: {"outcome": "ended", "proof": "p"},
+    Decide: {"decision": "uphold"},
+}
+RIGHTFUL: dict[type[Command], tuple[str, Any]] = {
+    AddInformation: ("agent", "holder"),
+    Withdraw: ("owner", "holder"),
+    Accept: ("seller", "seller"),
+    Counter: ("seller", "seller"),
+    Respond: ("owner", "holder"),
+    ReportAction: ("owner", "holder"),
+    ReportResult: ("seller", "seller"),
+    Decide: ("rev", "reviewer"),
+}
+
+
+@pytest.mark.parametrize("kind", ARGUMENTS)
+@pytest.mark.parametrize("state", sorted(ENDED))
+def test_an_ended_item_takes_no_command(kind: type[Command], state: State) -> None:
+    world = world_for(state)
+    before = world.item
+    by, role = RIGHTFUL[kind]
+    if role == "seller" and world.got.seller is None:
+        by, role = "rev", "reviewer"
+    refused = world.command(kind, by, role, **ARGUMENTS[kind]).refused
+    assert refused is not None
+    assert refused.code in ("ended", "not_a_party", "too_late")
+    assert world.item is before
+
+
+@pytest.mark.parametrize("kind", ARGUMENTS)
+@pytest.mark.parametrize("state", sorted(S))
+def test_every_command_is_applied_or_refused(kind: type[Command], state: State) -> None:
+    world = world_for(state)
+    by, role = RIGHTFUL[kind]
+    outcome = world.command(kind, by, role, **ARGUMENTS[kind])
+    assert outcome.ignored is None
+    assert (outcome.refused is None) == (
+        (bool(outcome.changes) and outcome.changes[-1].data.command == "k1")
+        or any(change.data.command == f"k{world.count}" for change in outcome.changes)
+    )
+
+
+@pytest.mark.parametrize("kind", ARGUMENTS)
+@pytest.mark.parametrize(
+    ("by", "role"),
+    [
+        ("stranger", "holder"),
+        ("stranger", "seller"),
+        ("seller", "holder"),
+        ("owner", "seller"),
+        ("agent", "reviewer"),
+        ("rev", "reviewer"),
+        ("op", "operator"),
+        ("sys", "system"),
+        ("up", "upstream"),
+    ],
+)
+def test_only_a_party_may(kind: type[Command], by: str, role: Any) -> None:
+    world = World().to(S.NOTIFIED)
+    before = world.item
+    refused = world.command(kind, by, role, **ARGUMENTS[kind]).refused
+    if kind is Decide and role in ("reviewer", "operator"):
+        assert refused is not None
+        assert refused.code == "not_now"
+        return
+    assert refused is not None
+    assert refused.code == "not_a_party"
+    assert world.item is before
+
+
+def test_nobody_else_moves_the_clock() -> None:
+    """A stranger's command does not even fire the timers that precede it."""
+    world = World().to(S.NOTIFIED)
+    before = world.item
+    world.now += 10 * (world.now - T) + 10 * IPP.timers.suspended.exact
+    world.command(Counter, "stranger", "seller")
+    assert world.item is before
+
+
+@pytest.mark.parametrize("kind", COMMANDS.values())
+def test_unknown_item(kind: type[Command]) -> None:
+    arguments = ARGUMENTS.get(kind, {"status": "lost"})
+    command = kind(command="k", **ITEM, by="x", role="holder", accepted_at=T, **arguments)
+    refused = decide(None, command, Facts(), IPP, T).refused
+    assert refused is not None
+    assert refused.code == "unknown_item"
+
+
+@pytest.mark.parametrize("state", sorted(DECISIONS))
+@pytest.mark.parametrize("decision", ["uphold", "refuse", "complete", "incomplete", "restore"])
+def test_decisions_fit_their_state(state: State, decision: str) -> None:
+    world = world_for(state)
+    refused = world.decide(decision, "not_infringing").refused
+    if decision in DECISIONS[state]:
+        assert refused is None
+    else:
+        assert refused is not None
+        assert refused.code == "decision_not_here"
+        assert all(known in refused.detail for known in DECISIONS[state])
+
+
+def test_a_refusal_out_of_time_says_what_the_state_takes() -> None:
+    world = World().to(S.UPHELD)
+    refused = world.accept().refused
+    assert refused is not None
+    assert refused.code == "not_now"
+    assert "counter, report_action, withdraw" in refused.detail
+
+
+def test_every_text_says_how_to_cure() -> None:
+    names = {name for text in refusals.TEXTS.values() for name in re.findall(r"{(\w+)}", text)}
+    for code in refusals.TEXTS:
+        text = refusals.detail(code, IPP, **dict.fromkeys(names - {"late", "late_within", "rounds", "codes"}, "x"))
+        assert text.count(".") >= 2 or "It takes" in text, code
+
+
+def test_every_check_guards_a_command_of_the_table() -> None:
+    assert set(CHECKS) <= {trigger for _, trigger in INDEX}

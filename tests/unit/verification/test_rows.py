@@ -1,0 +1,773 @@
+"""The table of domain.md, row by row."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import msgspec
+import pytest
+
+from services.verification.item import ENDED, OPEN, UPHELD
+from services.verification.lifecycle import Facts, decide
+from shared.calendars import calendar
+from shared.events import Listing, State
+from tests.unit.verification.world import DAY, HOUR, IPP, MANUAL, VISIBLE, T, World, policy
+
+S = State
+CN = calendar("cn")
+LIVE = sorted(OPEN | UPHELD)
+
+
+def world_for(state: State) -> World:
+    """Under the rules that let an item rest in the state."""
+    return World(MANUAL if state in (S.UNDER_REVIEW, S.COUNTERED, S.REJECTED) else IPP).to(state)
+
+
+class TestRow1:
+    """- -> RECEIVED."""
+
+    def test_1_a_plain_submission_is_one_event(self) -> None:
+        world = World()
+        outcome = world.submit()
+        (change,) = outcome.changes
+        assert change.kind == "notified"
+        assert change.data.previous is None
+        assert change.data.via == (S.RECEIVED, S.UNDER_REVIEW)
+        assert change.data.rule == "7-upheld-prima-facie"
+        assert (change.data.revision, change.data.seller, change.data.severity) == (1, "seller", "serious")
+        assert world.got.title_digest == "d"
+        assert not outcome.lookup
+
+    def test_1_unknown_listing_waits_for_the_look_up(self) -> None:
+        world = World(listing=None)
+        outcome = world.submit()
+        assert outcome.lookup
+        assert outcome.changes[0].data.rule == "1-submitted"
+        assert (world.state, world.got.due) == (S.RECEIVED, T + 24 * HOUR)
+        # asked again, without an event
+        world.now += IPP.timers.lookup_retry.exact
+        assert world.tick() == []
+        assert world.last.lookup
+        outcome = world.listed()
+        assert outcome.changes[0].data.via == (S.UNDER_REVIEW,)
+        assert outcome.changes[0].data.previous is S.RECEIVED
+        assert world.state is S.NOTIFIED
+
+    def test_1_the_listing_of_a_seller_unknown_is_unknown(self) -> None:
+        world = World(listing=Listing(listing="l", state="visible"))
+        assert world.submit().lookup
+        assert world.state is S.RECEIVED
+        assert world.listed(world.listing).ignored
+
+    def test_1_known_twice(self) -> None:
+        world = World()
+        world.submit()
+        assert world.submit().ignored
+
+
+class TestRow2:
+    """RECEIVED -> DUPLICATE, and back."""
+
+    def test_2_duplicate_and_reopened(self) -> None:
+        world = World().to(S.DUPLICATE)
+        assert world.got.original == "o"
+        assert (world.got.sla, world.got.handled_at) == ("met", T)
+        outcome = world.reopened()
+        assert world.state is S.NOTIFIED
+        assert world.got.original is None
+        assert outcome.changes[0].data.via == (S.RECEIVED, S.UNDER_REVIEW)
+
+    def test_2_duplicate_wins_over_dead_link(self) -> None:
+        world = World(listing=Listing(listing="l", state="unknown"))
+        world.original = "o"
+        world.submit()
+        assert world.state is S.DUPLICATE
+
+    def test_2_reopened_into_another_original(self) -> None:
+        world = World().to(S.DUPLICATE)
+        world.original = "other"
+        world.reopened()
+        assert (world.state, world.got.original) == (S.DUPLICATE, "other")
+
+    @pytest.mark.parametrize("state", sorted(set(S) - {S.DUPLICATE}))
+    def test_2_nothing_else_reopens(self, state: State) -> None:
+        assert world_for(state).reopened().ignored
+
+    @pytest.mark.parametrize("state", sorted(S))
+    def test_2_which_ends_release_the_duplicates(self, state: State) -> None:
+        world = world_for(state)
+        if state in ENDED - {S.DUPLICATE}:
+            assert world.last.released
+        assert world.got.blocks == (state not in ENDED)
+
+
+class TestRow3:
+    """RECEIVED -> LINK_INVALID."""
+
+    @pytest.mark.parametrize("state", ["unknown", "ended", "removed"])
+    def test_3_gone(self, state: Any) -> None:
+        world = World(listing=None)
+        world.submit()
+        world.listed(Listing(listing="l", seller="seller", state=state))
+        assert world.state is S.LINK_INVALID
+        assert world.got.sla == "met"
+
+    def test_3_not_of_this_site(self) -> None:
+        world = World(listing=None)
+        outcome = world.submit(on_site=False)
+        assert not outcome.lookup
+        assert world.state is S.LINK_INVALID
+
+    @pytest.mark.parametrize("state", ["suspended", "removed"])
+    def test_3_down_by_our_own_hold_is_not_gone(self, state: Any) -> None:
+        world = World(listing=Listing(listing="l", seller="seller", state=state))
+        world.ours = True
+        world.submit()
+        assert world.state is S.NOTIFIED
+
+    def test_3_the_answer_after_the_look_up_was_given_up(self) -> None:
+        world = World(listing=None)
+        world.submit()
+        world.pass_time(20 * HOUR)
+        world.listed(Listing(listing="l", state="unknown"))
+        assert world.state is S.LINK_INVALID
+
+
+class TestRow4:
+    """RECEIVED -> NEEDS_INFO -> LAPSED."""
+
+    @pytest.mark.parametrize(
+        ("lacks", "missing"),
+        [
+            ({"identity_verified": False}, ("identity",)),
+            ({"authority": "missing"}, ("authority",)),
+            ({"right_status": "pending"}, ("right",)),
+            ({"materials": ("other",)}, ("ownership",)),
+            ({"identity_verified": False, "materials": ()}, ("identity", "ownership")),
+        ],
+    )
+    def test_4_elements_missing(self, lacks: dict[str, object], missing: tuple[str, ...]) -> None:
+        world = World()
+        world.submit(**lacks)
+        assert (world.state, world.got.missing) == (S.NEEDS_INFO, missing)
+        assert world.got.seller == "seller"
+
+    def test_4_fewer_proofs_in_good_faith(self) -> None:
+        world = World()
+        world.submit(right_type="copyright", reason="copied_image_or_text", materials=(), good_faith=True)
+        assert world.state is S.NOTIFIED
+
+    def test_4_window_begins_with_the_request(self) -> None:
+        world = World()
+        world.submit(materials=())
+        assert world.pass_time(30 * DAY) == []
+        world.sent("info_request")
+        assert world.changes[-1].kind == "window_opened"
+        end = world.got.due
+        assert end is not None
+        (change,) = world.pass_time(end)
+        assert (change.kind, change.at, change.data.rule) == ("lapsed", end, "4-lapsed")
+        assert world.got.sla == "met"
+
+    def test_4_a_dead_link_is_not_asked_about(self) -> None:
+        world = World(listing=None)
+        world.submit(materials=())
+        assert world.got.state is S.RECEIVED
+        world.listed()
+        assert world.state is S.NEEDS_INFO
+
+
+class TestRow5:
+    """RECEIVED, NEEDS_INFO -> UNDER_REVIEW; the 24 hours."""
+
+    def test_5_complete(self) -> None:
+        world = World(MANUAL)
+        world.submit()
+        assert world.state is S.UNDER_REVIEW
+        assert world.got.due == T + 24 * HOUR
+
+    def test_5_information_added_in_parts(self) -> None:
+        world = World()
+        world.submit(materials=(), identity_verified=False)
+        world.sent("info_request")
+        due = world.got.due
+        world.add_information(identity_verified=True)
+        assert (world.state, world.got.missing, world.got.due) == (S.NEEDS_INFO, ("ownership",), due)
+        assert world.changes[-1].kind == "needs_info"
+        outcome = world.add_information(materials=("ownership",), authority="owner")
+        assert world.state is S.NOTIFIED
+        assert outcome.changes[0].data.command == "k2"
+
+    def test_5_the_clock_stands_still_meanwhile(self) -> None:
+        world = World(MANUAL)
+        world.submit(materials=())
+        world.now += 2 * HOUR
+        world.sent("info_request")
+        world.now += 8 * HOUR
+        assert world.got.due == T + 2 * HOUR + 3 * DAY
+        accepted = world.now
+        world.now += HOUR  # our own delay counts
+        world.add_information(materials=("ownership",), accepted_at=accepted)
+        assert world.got.sla_due == T + 34 * HOUR
+
+    def test_5_overdue_stays_open(self) -> None:
+        world = World(MANUAL)
+        world.submit()
+        (change,) = world.pass_time(30 * HOUR)
+        assert (change.kind, change.at, change.data.rule) == ("overdue", T + 24 * HOUR, "5-overdue")
+        assert (change.data.sla, change.data.state) == ("missed", S.UNDER_REVIEW)
+        world.decide("uphold")
+        world.receipt()
+        assert (world.state, world.got.sla) == (S.NOTIFIED, "missed")
+        assert world.got.handled_at == T + 30 * HOUR
+
+    def test_5_look_up_given_up(self) -> None:
+        world = World(listing=None)
+        world.submit()
+        (change,) = world.pass_time(20 * HOUR)
+        assert (world.state, world.got.code, change.at) == (S.UNDER_REVIEW, "listing_unknown", T + 20 * HOUR)
+        refused = world.decide("uphold").refused
+        assert refused is not None
+        assert refused.code == "listing_unknown"
+        assert world.listed(VISIBLE).ignored  # never by the rule
+        world.decide("uphold")
+        assert (world.state, world.got.seller) == (S.NOTIFIED, "seller")
+
+    def test_5_given_up_with_elements_missing(self) -> None:
+        world = World(listing=None)
+        world.submit(materials=())
+        world.pass_time(20 * HOUR)
+        assert world.state is S.NEEDS_INFO
+        world.add_information(materials=("ownership",))
+        assert (world.state, world.got.code) == (S.UNDER_REVIEW, "listing_unknown")
+
+    def test_5_the_right_came_into_force(self) -> None:
+        world = World()
+        world.submit(right_status="pending", materials=())
+        world.right("active")
+        assert (world.state, world.got.missing) == (S.NEEDS_INFO, ("ownership",))
+        world.add_information(materials=("ownership",))
+        assert world.state is S.NOTIFIED
+
+
+class TestRow6:
+    """UNDER_REVIEW -> REJECTED."""
+
+    @pytest.mark.parametrize(
+        ("reason", "right_type", "code"),
+        [("nonsense", "trademark", "unknown_reason"), ("counterfeit", "copyright", "reason_not_for_right")],
+    )
+    def test_6_by_rule(self, reason: str, right_type: str, code: str) -> None:
+        world = World()
+        outcome = world.submit(reason=reason, right_type=right_type)
+        assert (world.state, world.got.code, world.got.sla) == (S.REJECTED, code, "met")
+        assert outcome.changes[0].data.via == (S.RECEIVED, S.UNDER_REVIEW)
+        assert code in IPP.refusals
+
+    def test_6_by_reviewer(self) -> None:
+        world = World(MANUAL).to(S.UNDER_REVIEW)
+        world.decide("refuse", "wrong_listing")
+        assert (world.state, world.got.code, world.got.held) == (S.REJECTED, "wrong_listing", False)
+
+    @pytest.mark.parametrize("code", [None, "nonsense"])
+    def test_6_needs_a_code(self, code: str | None) -> None:
+        world = World(MANUAL).to(S.UNDER_REVIEW)
+        refused = world.decide("refuse", code).refused
+        assert refused is not None
+        assert refused.code == "refusal_code"
+        assert "not_infringing" in refused.detail
+
+
+class TestRow7:
+    """UNDER_REVIEW -> NOTIFIED + hold."""
+
+    def test_7_on_notice(self) -> None:
+        world = World()
+        world.submit()
+        assert (world.got.held, world.got.upheld, world.got.handled_at) == (True, False, None)
+        assert world.receipt(at=T + HOUR).changes[0].kind == "handled"
+        assert (world.got.handled_at, world.got.sla) == (T + HOUR, "met")
+        assert world.receipt(at=T + 2 * HOUR).ignored
+
+    def test_7_after_the_window(self) -> None:
+        world = World(policy(removal="after_window"))
+        world.submit()
+        assert (world.got.held, world.got.handled_at, world.got.sla) == (False, T, "met")
+        world.sent("seller_notice")
+        world.pass_time(10 * DAY)
+        assert (world.state, world.got.held) == (S.UPHELD_BY_DEFAULT, True)
+
+    def test_7_by_reviewer(self) -> None:
+        world = World(MANUAL).to(S.UNDER_REVIEW)
+        world.decide("uphold")
+        assert world.changes[-1].data.rule == "7-upheld-by-reviewer"
+        assert world.changes[-1].data.by == "reviewer"
+
+    def test_7_window_begins_when_the_notice_was_sent(self) -> None:
+        world = World()
+        world.submit()
+        world.receipt()
+        assert world.pass_time(60 * DAY) == []
+        world.sent("seller_notice", at=world.now - HOUR)
+        assert world.changes[-1].data.noticed_at == world.now - HOUR
+        assert world.got.due == IPP.timers.window.after(world.now - HOUR, CN)
+        assert world.sent("seller_notice").ignored  # once
+
+    def test_7_a_notice_of_another_visit_is_stale(self) -> None:
+        world = World(MANUAL).to(S.UNDER_REVIEW)
+        world.decide("uphold")
+        assert world.sent("info_request").ignored
+        assert world.sent("seller_notice", revision=world.got.revision + 1).ignored
+        assert world.got.noticed_at is None
+
+
+class TestRow8:
+    """NOTIFIED -> UPHELD."""
+
+    def test_8_seller_accepts(self) -> None:
+        world = World().to(S.UPHELD)
+        assert (world.got.held, world.got.upheld) == (True, True)
+        assert world.changes[-1].data.settled
+
+
+class TestRow9:
+    """NOTIFIED -> UPHELD_BY_DEFAULT."""
+
+    def test_9_window_ends(self) -> None:
+        world = World().to(S.NOTIFIED)
+        due = world.got.due
+        assert due == T + 3 * DAY
+        world.now = due + 5 * DAY
+        (change,) = world.tick()
+        assert (change.kind, change.at) == ("upheld_by_default", due)
+        assert (world.got.held, world.got.upheld) == (True, True)
+
+
+class TestRow10:
+    """-> COUNTERED."""
+
+    @pytest.mark.parametrize("state", [S.NOTIFIED, *sorted(UPHELD)])
+    def test_10_countered(self, state: State) -> None:
+        world = World(MANUAL).to(state)
+        upheld, rounds = world.got.upheld, world.got.counter_round
+        world.counter()
+        assert (world.state, world.got.upheld, world.got.held) == (S.COUNTERED, upheld, True)
+        assert world.got.counter_round == rounds + 1
+        assert world.got.due == IPP.timers.counter_check.after(world.now, CN)
+
+    def test_10_three_rounds(self) -> None:
+        world = World().to(S.UPHELD_AFTER_COUNTER)
+        for _ in range(2):
+            assert world.got.counter_due == IPP.timers.round_window.after(world.now, CN)
+            assert world.counter().refused is None
+            world.respond(False)
+            world.decide("uphold")
+        refused = world.counter().refused
+        assert refused is not None
+        assert refused.code == "rounds_used"
+        assert "complaint" in refused.detail
+
+    def test_10_late_once(self) -> None:
+        world = World().to(S.UPHELD_BY_DEFAULT)
+        world.now = T + 180 * DAY
+        assert world.counter().refused is None
+        assert world.got.upheld
+        world.respond(False)
+        world.decide("uphold")
+        world.now += 8 * DAY  # in time again: a round of its own
+        assert world.counter(accepted_at=world.got.counter_due).refused is None
+        world.respond(False)
+        world.decide("uphold")
+        world.now += 30 * DAY
+        refused = world.counter().refused
+        assert refused is not None
+        assert refused.code == "counter_too_late"
+        assert "complaint" in refused.detail
+
+    def test_10_too_late(self) -> None:
+        world = World().to(S.UPHELD_BY_DEFAULT)
+        world.now = T + 180 * DAY + dt.timedelta(microseconds=1)
+        refused = world.counter().refused
+        assert refused is not None
+        assert refused.code == "counter_too_late"
+
+    def test_10_before_the_notice_is_in_time(self) -> None:
+        world = World()
+        world.submit()
+        world.now += 300 * DAY
+        world.counter()
+        assert (world.state, world.got.late_counters) == (S.HOLDER_RESPONSE, 0)
+        world.sent("seller_notice", revision=1)  # on its way meanwhile: noted, and published with the next change
+        assert world.got.noticed_at is None
+        world.respond(False)
+        assert world.got.noticed_at == world.now
+
+
+class TestRow11:
+    """COUNTERED -> the state before."""
+
+    def test_11_by_rule(self) -> None:
+        world = World().to(S.NOTIFIED)
+        (change,) = world.counter(("identity",)).changes
+        assert (change.kind, change.data.state, change.data.via) == ("notified", S.NOTIFIED, (S.COUNTERED,))
+        assert (change.data.rule, change.data.missing) == ("11-counter-incomplete", ("statement",))
+        assert (change.data.code, change.data.counter_round) == ("counter_incomplete", 0)
+
+    @pytest.mark.parametrize("state", [S.NOTIFIED, *sorted(UPHELD)])
+    def test_11_by_reviewer(self, state: State) -> None:
+        world = World(MANUAL).to(state)
+        upheld = world.got.upheld
+        world.counter()
+        world.decide("incomplete")
+        assert (world.state, world.got.upheld, world.got.awaits) == (state, upheld, ("counter_defect",))
+
+    def test_11_refile_at_least_three_days_from_the_notice(self) -> None:
+        world = World().to(S.NOTIFIED)
+        world.pass_time(2 * DAY)
+        world.counter(())
+        assert world.pass_time(30 * DAY) == []  # no window while the notice was not sent
+        world.sent("counter_defect")
+        assert world.got.due == IPP.timers.refile.after(world.now, CN)
+        assert world.changes[-1].kind == "window_opened"
+        world.pass_time(world.got.due)
+        assert world.state is S.UPHELD_BY_DEFAULT
+
+    def test_11_never_shorter_than_the_window(self) -> None:
+        long = msgspec.structs.replace(IPP, timers=msgspec.structs.replace(IPP.timers, refile=IPP.timers.lookup_retry))
+        world = World(long).to(S.NOTIFIED)
+        world.counter(())
+        world.sent("counter_defect")
+        assert world.got.due == T + 3 * DAY
+
+    def test_11_refiled_from_an_upheld_state(self) -> None:
+        world = World().to(S.UPHELD_BY_DEFAULT)
+        world.now += 10 * DAY
+        world.counter(())
+        assert world.got.late_counters == 1
+        world.now += 10 * DAY
+        world.sent("counter_defect")
+        due = world.got.counter_due
+        world.now += 30 * DAY
+        assert world.counter(accepted_at=due).refused is None
+        assert world.state is S.HOLDER_RESPONSE
+
+    def test_11_the_window_is_not_prolonged_for_ever(self) -> None:
+        world = World().to(S.NOTIFIED)
+        for _ in range(IPP.counter.refiles):
+            world.counter(())
+            world.sent("counter_defect")
+            world.pass_time(DAY)
+        world.now += DAY
+        world.counter(())
+        world.pass_time(30 * DAY)
+        assert world.state is S.UPHELD_BY_DEFAULT
+
+    def test_11_both_notices_outstanding(self) -> None:
+        world = World()
+        world.submit()
+        world.counter(())
+        assert set(world.got.awaits) == {"seller_notice", "counter_defect"}
+        world.sent("seller_notice", revision=1)
+        assert world.pass_time(30 * DAY)[0].kind == "overdue"
+        assert world.got.state is S.NOTIFIED
+        world.sent("counter_defect")
+        world.pass_time(10 * DAY)
+        assert world.state is S.UPHELD_BY_DEFAULT
+
+    def test_11_overdue_if_the_policy_says_so(self) -> None:
+        world = World(policy(counter_check="manual", overdue_counter_check="incomplete")).to(S.NOTIFIED)
+        world.counter()
+        world.pass_time(2 * DAY)
+        assert (world.state, world.changes[-1].data.rule) == (S.NOTIFIED, "11-counter-overdue")
+
+
+class TestRow12:
+    """COUNTERED -> HOLDER_RESPONSE."""
+
+    def test_12_by_rule(self) -> None:
+        world = World().to(S.NOTIFIED)
+        (change,) = world.counter().changes
+        assert (change.kind, change.data.via) == ("holder_response", (S.COUNTERED,))
+        assert (change.data.rule, change.data.counter_round) == ("12-counter-complete", 1)
+
+    def test_12_by_reviewer(self) -> None:
+        world = World(MANUAL).to(S.COUNTERED)
+        world.decide("complete")
+        assert world.state is S.HOLDER_RESPONSE
+
+    def test_12_overdue_is_taken_as_complete(self) -> None:
+        world = World(MANUAL).to(S.COUNTERED)
+        due = world.got.due
+        assert due == T + 2 * DAY
+        (change,) = world.pass_time(due)
+        assert (world.state, change.data.rule, change.at) == (S.HOLDER_RESPONSE, "12-counter-overdue", due)
+
+    def test_12_window_begins_when_it_was_forwarded(self) -> None:
+        world = World().to(S.NOTIFIED)
+        world.counter()
+        assert world.pass_time(60 * DAY) == []
+        world.sent("counter_forwarded")
+        assert world.got.due == IPP.timers.holder_response.after(world.now, CN)
+
+
+class TestRow13:
+    """HOLDER_RESPONSE -> RESTORED."""
+
+    def test_13_holder_accepts(self) -> None:
+        world = World().to(S.RESTORED)
+        assert (world.got.held, world.got.upheld, world.last.released) == (False, False, True)
+
+
+class TestRow14:
+    """HOLDER_RESPONSE -> PLATFORM_REVIEW."""
+
+    def test_14_holder_rejects(self) -> None:
+        world = World().to(S.PLATFORM_REVIEW)
+        assert world.got.due == IPP.timers.platform_review.after(world.now, CN)
+        assert world.got.held
+
+    def test_14_without_effect_where_only_an_action_counts(self) -> None:
+        world = World(policy(holder_rejects="no_effect", holder_silent="restore")).to(S.HOLDER_RESPONSE)
+        due = world.got.due
+        world.respond(False)
+        assert (world.state, world.got.due, world.changes[-1].kind) == (S.HOLDER_RESPONSE, due, "holder_response")
+        refused = world.respond(True).refused
+        assert refused is not None
+        assert refused.code == "already_answered"
+        world.pass_time(5 * DAY)
+        assert world.state is S.RESTORED
+
+
+class TestRow15:
+    """HOLDER_RESPONSE, silence."""
+
+    def test_15_platform_review(self) -> None:
+        world = World().to(S.HOLDER_RESPONSE)
+        due = world.got.due
+        assert due is not None
+        (change,) = world.pass_time(due)
+        assert (world.state, change.at) == (S.PLATFORM_REVIEW, due)
+        assert world.got.due == IPP.timers.platform_review.after(due, CN)
+
+    def test_15_restored(self) -> None:
+        world = World(policy(holder_silent="restore")).to(S.HOLDER_RESPONSE)
+        world.pass_time(5 * DAY)
+        assert (world.state, world.got.held, world.last.released) == (S.RESTORED, False, True)
+
+
+class TestRow16:
+    """Any open or upheld -> LITIGATION."""
+
+    @pytest.mark.parametrize("state", [state for state in LIVE if state is not S.LITIGATION])
+    @pytest.mark.parametrize("by", ["seller", "owner"])
+    def test_16_action_filed(self, state: State, by: str) -> None:
+        world = world_for(state)
+        if world.got.seller is None:
+            by = "owner"
+        held, upheld = world.got.held, world.got.upheld
+        world.action(by=by)
+        assert (world.state, world.got.held, world.got.upheld) == (S.LITIGATION, held, upheld)
+
+    def test_16_reminder_every_90_days(self) -> None:
+        world = World().to(S.LITIGATION)
+        reminders = world.pass_time(300 * DAY)
+        assert [(change.kind, change.at) for change in reminders] == [
+            ("reminded", T + 90 * DAY),
+            ("reminded", T + 180 * DAY),
+            ("reminded", T + 270 * DAY),
+        ]
+
+    def test_16_needs_proof(self) -> None:
+        world = World().to(S.NOTIFIED)
+        refused = world.action(proof=None).refused
+        assert refused is not None
+        assert refused.code == "proof_missing"
+
+    @pytest.mark.parametrize("suspended", [False, True])
+    def test_16_once(self, suspended: bool) -> None:
+        world = World().to(S.LITIGATION)
+        if suspended:
+            world.right("lost")
+        refused = world.action().refused
+        assert refused is not None
+        assert refused.code == "action_known"
+
+
+class TestRow17:
+    """PLATFORM_REVIEW -> RESTORED or UPHELD_AFTER_COUNTER."""
+
+    def test_17_restored(self) -> None:
+        world = World().to(S.PLATFORM_REVIEW)
+        world.decide("restore")
+        assert (world.state, world.got.held, world.got.upheld) == (S.RESTORED, False, False)
+
+    def test_17_upheld(self) -> None:
+        world = World().to(S.UPHELD_AFTER_COUNTER)
+        assert (world.got.held, world.got.upheld) == (True, True)
+
+    @pytest.mark.parametrize(("choice", "state"), [("restore", S.RESTORED), ("uphold", S.UPHELD_AFTER_COUNTER)])
+    def test_17_overdue(self, choice: str, state: State) -> None:
+        world = World(policy(overdue_decision=choice)).to(S.PLATFORM_REVIEW)
+        due = world.got.due
+        assert due is not None
+        (escalated,) = world.pass_time(due)
+        assert (escalated.kind, escalated.data.rule, world.state) == ("overdue", "17-overdue", S.PLATFORM_REVIEW)
+        after = IPP.timers.platform_review_grace.after(due, CN)
+        (decided,) = world.pass_time(after)
+        assert (world.state, decided.at) == (state, after)
+
+
+class TestRow18:
+    """Any open, any upheld -> WITHDRAWN."""
+
+    @pytest.mark.parametrize("state", LIVE)
+    @pytest.mark.parametrize("ground", ["error", "settled", "licensed"])
+    def test_18_withdrawn(self, state: State, ground: str) -> None:
+        world = world_for(state)
+        upheld = world.got.upheld
+        world.withdraw(ground)
+        assert (world.state, world.got.code, world.got.held) == (S.WITHDRAWN, ground, False)
+        assert world.got.upheld == (upheld and ground == "settled")
+        assert world.last.released
+
+    def test_18_before_it_was_handled_no_promise_is_left(self) -> None:
+        world = World(MANUAL).to(S.UNDER_REVIEW)
+        world.withdraw()
+        assert (world.got.handled_at, world.got.sla) == (None, None)
+
+    def test_18_after_the_deadline_it_was_missed(self) -> None:
+        world = World(MANUAL).to(S.UNDER_REVIEW)
+        world.now += 25 * HOUR
+        world.withdraw()
+        assert [change.kind for change in world.changes] == ["under_review", "overdue", "withdrawn"]
+        assert world.got.sla == "missed"
+
+
+class TestRow21:
+    """LITIGATION -> by the result."""
+
+    @pytest.mark.parametrize(("outcome", "state"), [("holder", S.UPHELD_AFTER_COUNTER), ("seller", S.RESTORED)])
+    @pytest.mark.parametrize("by", ["seller", "owner"])
+    def test_21_result(self, outcome: str, state: State, by: str) -> None:
+        world = World().to(S.LITIGATION)
+        world.result(outcome, by=by)
+        assert world.state is state
+
+    @pytest.mark.parametrize("state", [state for state in LIVE if state not in (S.LITIGATION, S.SUSPENDED, S.RECEIVED)])
+    def test_21_ended(self, state: State) -> None:
+        world = world_for(state)
+        before = world.got
+        world.action()
+        world.pass_time(200 * DAY)
+        world.result("ended")
+        assert (world.state, world.got.held, world.got.upheld) == (state, before.held, before.upheld)
+        left = [(timer.kind, timer.due - T) for timer in before.timers if timer.kind != "sla"]
+        assert [(timer.kind, timer.due - world.now) for timer in world.got.timers if timer.kind != "sla"] == left
+
+    def test_21_ended_for_an_item_that_waits_for_its_listing(self) -> None:
+        world = World().to(S.RECEIVED)
+        world.action(by="owner")
+        assert world.listed().ignored
+        world.result("ended")
+        assert world.state is S.NOTIFIED
+
+    def test_21_needs_proof(self) -> None:
+        world = World().to(S.LITIGATION)
+        refused = world.result("ended", proof=None).refused
+        assert refused is not None
+        assert refused.code == "proof_missing"
+
+    def test_21_notice_sent_while_in_court(self) -> None:
+        world = World()
+        world.submit()
+        world.receipt()
+        world.action()
+        world.sent("seller_notice", revision=1)
+        world.pass_time(80 * DAY)
+        world.result("ended")
+        assert (world.state, world.got.due, world.got.noticed_at) == (S.NOTIFIED, world.now + 3 * DAY, T)
+
+
+class TestRow22:
+    """Any open -> SUSPENDED."""
+
+    @pytest.mark.parametrize("state", sorted(OPEN - {S.SUSPENDED}))
+    @pytest.mark.parametrize("status", ["expired", "lost", "unauthorised"])
+    def test_22_suspended_and_back(self, state: State, status: str) -> None:
+        world = world_for(state)
+        before = world.got
+        world.right(status)
+        assert (world.state, world.got.held, world.got.code) == (S.SUSPENDED, before.held, f"right_{status}")
+        assert world.right(status).ignored
+        world.pass_time(10 * DAY)
+        world.right("active")
+        assert world.state is state
+        assert world.got.missing == before.missing
+        assert (world.got.held, world.got.upheld) == (before.held, before.upheld)
+        assert [(t.kind, t.due) for t in world.got.timers] == [(t.kind, t.due + 10 * DAY) for t in before.timers]
+
+    @pytest.mark.parametrize("state", sorted(OPEN - {S.SUSPENDED}))
+    def test_22_after_30_days_withdrawn(self, state: State) -> None:
+        world = world_for(state)
+        world.right("lost")
+        (change,) = world.pass_time(40 * DAY)
+        assert (world.state, change.at, world.got.upheld) == (S.WITHDRAWN, T + 30 * DAY, False)
+        assert (world.got.code, world.last.released) == ("right_ended", True)
+
+    def test_22_after_30_days_penalties_are_reversed(self) -> None:
+        world = World(MANUAL).to(S.UPHELD)
+        world.counter()
+        world.right("lost")
+        assert world.got.upheld
+        world.pass_time(30 * DAY)
+        assert not world.got.upheld
+
+    @pytest.mark.parametrize("state", sorted(set(S) - OPEN))
+    def test_22_nothing_to_an_item_that_is_not_open(self, state: State) -> None:
+        assert world_for(state).right("lost").ignored
+
+    def test_22_action_filed_while_suspended(self) -> None:
+        world = World().to(S.SUSPENDED)
+        world.action()
+        world.pass_time(50 * DAY)
+        assert world.state is S.LITIGATION
+        world.result("ended")  # the right is still lost
+        assert (world.state, world.changes[-1].data.via) == (S.SUSPENDED, (S.NOTIFIED,))
+        world.right("active")
+        assert (world.state, world.got.due) == (S.NOTIFIED, world.now + 3 * DAY)
+
+    def test_22_right_back_while_in_court(self) -> None:
+        world = World().to(S.SUSPENDED)
+        world.action()
+        world.right("active")
+        world.result("ended")
+        assert world.state is S.NOTIFIED
+
+    def test_22_in_court_and_suspended(self) -> None:
+        world = World().to(S.LITIGATION)
+        world.right("lost")
+        assert world.got.state is S.SUSPENDED
+        world.right("active")
+        assert world.state is S.LITIGATION
+
+    def test_22_the_24_hours_stand_still(self) -> None:
+        world = World(MANUAL).to(S.UNDER_REVIEW)
+        world.now += HOUR
+        world.right("lost")
+        world.pass_time(5 * DAY)
+        world.right("active")
+        assert world.got.sla_due == T + 24 * HOUR + 5 * DAY
+        assert world.got.due == world.got.sla_due
+
+    def test_22_a_receipt_while_suspended_is_in_time(self) -> None:
+        world = World()
+        world.submit()
+        world.right("lost")
+        world.now += 5 * DAY
+        world.receipt()
+        assert (world.got.sla, world.got.sla_due) == ("met", T + 24 * HOUR + 5 * DAY)
+
+
+def test_events_for_an_item_that_is_not_there() -> None:
+    assert decide(None, VISIBLE, Facts(), IPP, T).ignored
