@@ -67,9 +67,10 @@ class Pending:
 # name -> SQL that counts what is under way in the services' own queues
 QUEUES: Final = {
     "door": "select count(*) from (select from intake.door limit 1000) t",
-    "messages": "select count(*) from (select from notification.messages where state in ('collecting', 'queued', 'sending') limit 1000) t",
+    "messages": "select count(*) from (select from notification.messages where state in ('queued', 'sending') limit 1000) t",
+    "untold items": "select count(*) from (select from notification.message_items where message is null limit 1000) t",
     "announcements": "select count(*) from (select from notification.announcements limit 1000) t",
-    "commands": "select count(*) from (select from enforcement.listings where outstanding is not null limit 1000) t",
+    "commands": "select count(*) from (select from enforcement.listings where resend_at is not null limit 1000) t",
     "marketplace queue": "select count(*) from (select from marketplace.queue limit 1000) t",
 }
 
@@ -79,7 +80,7 @@ class Watch:
 
     Args:
         engine: as an administrator.
-        ignore: names of ``QUEUES`` that are not waited for (``messages`` where nobody sends).
+        ignore: names of ``QUEUES`` that are not waited for (``messages``, ``untold items`` where nobody sends).
     """
 
     def __init__(self, engine: sa.Engine, settings: Settings, *, ignore: frozenset[str] = frozenset()) -> None:
