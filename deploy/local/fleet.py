@@ -41,7 +41,7 @@ FLEET = (
     Spec("mailbox", ("deploy.mailbox", "{dir}"), "mailbox", scales=False),
     Spec(
         "marketplace", ("deploy.marketplace",), "marketplace", "marketplace",
-        port="marketplace", secrets=("marketplace_secret",), scales=False,
+        port="marketplace", secrets=("marketplace_secret", "internal_token"), scales=False,
     ),
     Spec(
         "intake-api", ("services.intake", "api"), "intake", "intake",
