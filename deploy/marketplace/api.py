@@ -151,7 +151,7 @@ def app(settings: Settings) -> Litestar:
             if time.monotonic() > until:
                 return Response({"command": command.command}, status_code=202, headers={"Retry-After": "1"})
             await asyncio.sleep(0.02)
-        return Response(msgspec.json.encode(receipt), media_type=MediaType.JSON)
+        return Response(msgspec.json.encode(receipt), status_code=200, media_type=MediaType.JSON)
 
     handlers: Any = {sa.exc.OperationalError: _away, sa.exc.TimeoutError: _away}
     return Litestar(

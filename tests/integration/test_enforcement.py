@@ -314,7 +314,7 @@ def test_the_door_refuses_what_is_not_signed_and_does_a_command_once(world: Worl
     with world.running((Marketplace(), world.settings("marketplace"))):
         seed(shop, "shoe")
         wait(lambda: shop.get("/items/shoe").status_code == 200)
-        assert post(down).json() == {"command": "c1", "listing": "shoe", "seq": 1}
+        assert post(down).json() == {"command": "c1", "listing": "shoe", "seq": 1, "result": "done"}
         assert post(up).status_code == 200
         # replayed: answered as before, and without effect
         assert post(down).status_code == 200
