@@ -236,7 +236,7 @@ class ContactFor(Struct, kw_only=True):
 class ContactsFor(Struct, kw_only=True):
     """Internal: contacts by account; one without a contact is missing."""
 
-    contacts: list[ContactFor]
+    contacts: dict[str, ContactFor]
 
 
 class ClaimFacts(Struct, kw_only=True):
@@ -257,7 +257,7 @@ class ClaimFacts(Struct, kw_only=True):
 class ClaimsFacts(Struct, kw_only=True):
     """Internal: facts of claims; an unknown one is missing."""
 
-    claims: list[ClaimFacts]
+    claims: dict[str, ClaimFacts]
 
 
 class Alive(Struct, kw_only=True):

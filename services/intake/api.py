@@ -41,7 +41,7 @@ from services.intake.domain import Account, Refused
 from services.intake.door import Door, busy
 from services.intake.store import Filing
 from shared import clock, db, policy
-from shared.events import State
+from shared.events import ItemChanged, State
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -815,9 +815,12 @@ def claim_out(row: Mapping[str, Any]) -> answers.ClaimOut:
     return out(answers.ClaimOut, {**row, "states": msgspec.json.decode(row["states"])})
 
 
+_last_change = msgspec.json.Decoder(ItemChanged).decode
+
+
 def item_out(row: Mapping[str, Any]) -> answers.ItemOut:
     """An item's row as the answer, with what its last event says."""
-    last = msgspec.json.decode(row["last"]) if row["last"] else {}
+    last = msgspec.structs.asdict(_last_change(row["last"])) if row["last"] else {}
     own = {name: value for name, value in row.items() if name in answers.ItemOut.__struct_fields__}
     return msgspec.convert({**last, **own}, answers.ItemOut, builtin_types=(dt.datetime,))
 
@@ -905,10 +908,12 @@ async def internal_contacts(request: Request[Any, Any, Any], data: requests.Cont
     front = front_of(request)
     found = front.opened(await front.run(store.sealed_contacts, data.ids))
     return answers.ContactsFor(
-        contacts=[
-            answers.ContactFor(account=account, name=contact.name, address=contact.address, email=contact.email)
+        contacts={
+            account: answers.ContactFor(
+                account=account, name=contact.name, address=contact.address, email=contact.email
+            )
             for account, contact in found.items()
-        ]
+        }
     )
 
 
@@ -923,7 +928,7 @@ async def internal_contacts(request: Request[Any, Any, Any], data: requests.Cont
 async def internal_claims(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.ClaimsFacts:
     """What messages say of claims, many in one call."""
     rows = await front_of(request).run(store.claim_facts, data.ids)
-    return answers.ClaimsFacts(claims=[out(answers.ClaimFacts, row) for row in rows])
+    return answers.ClaimsFacts(claims={row["claim"]: out(answers.ClaimFacts, row) for row in rows})
 
 
 @get("/healthz", opt={"roles": PUBLIC}, security=[{}], tags=["process"])
