@@ -1,0 +1,295 @@
+"""What is told to whom, and which of it goes into one message. Pure: no I/O, no clock, no random."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from shared import calendars, policy
+from shared.calendars import CalendarError
+from shared.events import Id, ItemChanged, MessageSent, NoticeSent, State
+from shared.policy import PolicyError
+
+Kind = Literal[
+    "claim_receipt",
+    "info_request",
+    "seller_notice",
+    "counter_forwarded",
+    "counter_received",
+    "counter_defect",
+    "outcome",
+]
+
+WINDOW_KINDS: Final = frozenset({"seller_notice", "counter_forwarded", "counter_defect", "info_request"})
+"""A window of the party begins when a message of these kinds was sent: each of its items gets a ``NoticeSent``."""
+
+_ENDS: Final = frozenset(
+    {
+        State.REJECTED,
+        State.LAPSED,
+        State.DUPLICATE,
+        State.LINK_INVALID,
+        State.UPHELD,
+        State.UPHELD_BY_DEFAULT,
+        State.UPHELD_AFTER_COUNTER,
+        State.RESTORED,
+        State.WITHDRAWN,
+    }
+)
+_WINDOWS: Final = frozenset({State.NEEDS_INFO, State.NOTIFIED, State.HOLDER_RESPONSE})
+_SELLER_KNOWS: Final = frozenset(
+    {
+        State.NOTIFIED,
+        State.COUNTERED,
+        State.HOLDER_RESPONSE,
+        State.PLATFORM_REVIEW,
+        State.UPHELD,
+        State.UPHELD_BY_DEFAULT,
+        State.UPHELD_AFTER_COUNTER,
+        State.RESTORED,
+    }
+)
+"""States that an item reaches only by way of the seller's notice."""
+_PAUSES: Final = frozenset({State.SUSPENDED, State.LITIGATION})
+_ENTERS: Final = {f"goodfaith.item.{state.lower()}.v1": state for state in State}
+
+
+def messages_for(event_type: str, change: ItemChanged) -> list[tuple[Kind, Id]]:
+    """(kind, party) of everything that this change is told by, at most once each.
+
+    The first event is told by the receipt, whatever became of the item in that instant; an end reached then needs no
+    further message to the complainant. An item that comes back from SUSPENDED or LITIGATION to a state with a window is
+    told of anew only if that window has yet to begin (``due`` is None).
+    """
+    first = change.revision == 1
+    told: list[tuple[Kind, Id]] = [("claim_receipt", change.complainant)] if first else []
+    state, previous, seller = change.state, change.previous, change.seller
+    if _ENTERS.get(event_type) is not state:
+        return told  # handled, window_opened, overdue, reminded: the state is an old one
+    if change.missing and (previous is State.COUNTERED or State.COUNTERED in change.via) and state in _SELLER_KNOWS:
+        # row 11: the counter went back, the item is where it was before it
+        if seller is not None:
+            told.append(("counter_defect", seller))
+        return told
+    if state is previous or (previous in _PAUSES and state in _WINDOWS and change.due is not None):
+        return told
+    if state is State.NEEDS_INFO:
+        told.append(("info_request", change.complainant))
+    elif state is State.NOTIFIED:
+        if seller is not None:
+            told.append(("seller_notice", seller))
+    elif state is State.HOLDER_RESPONSE:
+        told.append(("counter_forwarded", change.complainant))
+        if seller is not None:
+            told.append(("counter_received", seller))
+    elif state in _ENDS:
+        if not first:
+            told.append(("outcome", change.complainant))
+        knows = change.noticed_at is not None or previous in _SELLER_KNOWS
+        if knows and seller is not None and (first or seller != change.complainant):
+            told.append(("outcome", seller))
+    return told
+
+
+class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a message says of one item, as kept in ``message_items.facts``: ids and codes, no personal data."""
+
+    listing: Id
+    seller: Id | None = None
+    complainant: Id
+    principal: Id
+    right: Id
+    right_type: Id
+    reason: Id
+    policy: Id
+    state: State
+    via: tuple[State, ...] = ()
+    code: Id | None = None
+    missing: tuple[Id, ...] = ()
+    original: Id | None = None
+    due: dt.datetime | None = None
+    counter_round: int = 0
+
+
+def facts_of(change: ItemChanged) -> Facts:
+    """The part of the item's state that messages speak of."""
+    return Facts(
+        listing=change.listing,
+        seller=change.seller,
+        complainant=change.complainant,
+        principal=change.principal,
+        right=change.right,
+        right_type=change.right_type,
+        reason=change.reason,
+        policy=change.policy,
+        state=change.state,
+        via=change.via,
+        code=change.code,
+        missing=change.missing,
+        original=change.original,
+        due=change.due,
+        counter_round=change.counter_round,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ collecting
+
+
+class Pending(Struct, frozen=True, array_like=True):
+    """An item to be told of that is in no message yet."""
+
+    claim: Id
+    kind: str
+    party: Id
+    item: Id
+    revision: int
+    claim_size: int
+    partition: int
+    listing: Id
+    opened_wall: dt.datetime
+
+
+@dataclass(slots=True)
+class Collected:
+    """Items that one message tells of. ``rows`` are in the order in which the items are numbered."""
+
+    rows: list[Pending] = field(default_factory=list)
+
+    @property
+    def id(self) -> Id:
+        """Same items, same id: a (kind, party, item, revision) is in one message only."""
+        first = self.rows[0]
+        name = f"{first.claim}|{first.kind}|{first.party}|{first.item}|{first.revision}"
+        return "m-" + hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+
+
+def gather(rows: Sequence[Pending], now: dt.datetime, collect: dt.timedelta, *, full: bool = False) -> list[Collected]:
+    """The messages that can be closed: one for each (claim, kind, party), an item at most once in it.
+
+    A message is closed when it tells of all items of its claim; when the claim's receipt does, and everything in it
+    happened in the items' first instant (so nothing of that occasion is still to come); or ``collect`` after its first
+    item came.
+
+    Args:
+        rows: by ``opened_wall``, from the oldest on.
+        now: wall time.
+        full: there may be more rows than these; messages that might have a row beyond them stay open.
+    """
+    if full:
+        # a worker's batch has one opened_wall: only what is older than the last one is here as a whole
+        last = rows[-1].opened_wall
+        rows = [row for row in rows if row.opened_wall < last]
+        now = min(now, last)
+    seen: defaultdict[tuple[str, str, str, str], int] = defaultdict(int)
+    groups: dict[tuple[str, str, str, int], list[Pending]] = {}
+    for row in rows:
+        place = (row.claim, row.kind, row.party, row.item)
+        # the same item again is another occasion, and another message
+        groups.setdefault((row.claim, row.kind, row.party, seen[place]), []).append(row)
+        seen[place] += 1
+    received = {
+        claim
+        for (claim, kind, _, nth), group in groups.items()
+        if kind == "claim_receipt" and nth == 0 and len(group) == group[0].claim_size
+    }
+    closed = []
+    for (claim, _, _, _), group in groups.items():
+        if (
+            len(group) >= group[0].claim_size
+            or group[0].opened_wall + collect <= now
+            or (claim in received and all(row.revision == 1 for row in group))
+        ):
+            closed.append(Collected(sorted(group, key=lambda row: (natural(row.item), row.revision))))
+    return closed
+
+
+def natural(text: str) -> tuple[tuple[int, str], ...]:
+    """Sort key: digits by their value, so that item 2 comes before item 10."""
+    return tuple((int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d{1,18})", text))
+
+
+# ------------------------------------------------------------------------------------------------------- deadlines
+
+_TIMERS: Final = {
+    "seller_notice": "window",
+    "counter_forwarded": "holder_response",
+    "counter_defect": "refile",
+    "info_request": "needs_info",
+}
+
+
+def deadline(kind: str, items: Sequence[Facts], now: dt.datetime) -> dt.datetime | None:
+    """Until when the party may act if the message is sent ``now`` (business time); None when no window begins.
+
+    The window itself begins when the message was sent, a moment after ``now``: what is said is never too late.
+    For a counter sent back it is the window that runs already, if that is longer (row 11).
+    """
+    timer = _TIMERS.get(kind)
+    if timer is None:
+        return None
+    ends = []
+    for facts in items:
+        try:
+            rules = policy.load(facts.policy)
+            end = getattr(rules.timers, timer).after(now, calendars.calendar(rules.calendar))
+        except (PolicyError, CalendarError):
+            continue
+        ends.append(max(end, facts.due) if kind == "counter_defect" and facts.due is not None else end)
+    return min(ends, default=None)
+
+
+def cure(facts: Facts) -> str | None:
+    """How to cure a refusal, from the policy that the item is handled under."""
+    if facts.code is None:
+        return None
+    try:
+        return policy.load(facts.policy).refusals.get(facts.code)
+    except PolicyError:
+        return None
+
+
+def counter_elements(facts: Facts) -> tuple[str, ...]:
+    """Elements that a counter must have."""
+    try:
+        return policy.load(facts.policy).counter.required
+    except PolicyError:
+        return ()
+
+
+# ---------------------------------------------------------------------------------------------------- announcing
+
+
+def announcements(
+    sent: MessageSent, told: Sequence[tuple[Id, int, Id]]
+) -> list[tuple[Literal["goodfaith.notice.sent.v1", "goodfaith.message.sent.v1"], NoticeSent | MessageSent]]:
+    """(type, event) of everything that a sent message is announced by; ``told`` is (item, revision, listing)."""
+    events: list[tuple[Literal["goodfaith.notice.sent.v1", "goodfaith.message.sent.v1"], NoticeSent | MessageSent]] = []
+    if sent.kind in WINDOW_KINDS:
+        kind = msgspec.convert(
+            sent.kind, Literal["seller_notice", "counter_forwarded", "counter_defect", "info_request"]
+        )
+        events += [
+            (
+                "goodfaith.notice.sent.v1",
+                NoticeSent(
+                    item=item,
+                    claim=sent.claim,
+                    listing=listing,
+                    message=sent.message,
+                    kind=kind,
+                    revision=revision,
+                    sent_at=sent.sent_at,
+                ),
+            )
+            for item, revision, listing in told
+        ]
+    events.append(("goodfaith.message.sent.v1", sent))
+    return events

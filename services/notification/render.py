@@ -1,0 +1,218 @@
+"""A message's text, and the e-mail that carries it. Pure: the same input gives the same bytes, and so the same digest."""
+
+from __future__ import annotations
+
+import datetime as dt
+import email.policy
+import hashlib
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from email.headerregistry import Address
+from email.message import EmailMessage
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import FileSystemLoader, StrictUndefined, Template
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from services.notification.domain import Facts, counter_elements, cure, deadline
+from shared.events import State
+from shared.marketplace import listing_url
+
+LANGUAGE: Final = "en"
+VERSIONS: Final = {
+    "claim_receipt": 1,
+    "info_request": 1,
+    "seller_notice": 1,
+    "counter_forwarded": 1,
+    "counter_received": 1,
+    "counter_defect": 1,
+    "outcome": 1,
+}
+"""Template in use by kind. A template that messages were sent by is never edited: it gets a successor."""
+
+STATES: Final = {
+    State.RECEIVED: "received",
+    State.DUPLICATE: "already claimed for the same right and reason",
+    State.LINK_INVALID: "the link is not a listing of this site",
+    State.NEEDS_INFO: "information is missing",
+    State.LAPSED: "lapsed, because the missing information did not come in time",
+    State.UNDER_REVIEW: "under review",
+    State.REJECTED: "refused",
+    State.NOTIFIED: "taken up; the seller is notified",
+    State.UPHELD: "upheld; the seller has accepted",
+    State.UPHELD_BY_DEFAULT: "upheld; the seller's time to answer has passed",
+    State.COUNTERED: "countered by the seller",
+    State.HOLDER_RESPONSE: "countered; the right holder is asked to respond",
+    State.PLATFORM_REVIEW: "countered; the platform decides",
+    State.UPHELD_AFTER_COUNTER: "upheld after the counter-notification",
+    State.RESTORED: "restored; the claim against this listing has ended",
+    State.LITIGATION: "before a court or an authority",
+    State.WITHDRAWN: "withdrawn; the claim against this listing has ended",
+    State.SUSPENDED: "on hold, because of the right behind it",
+}
+
+_POLICY: Final = email.policy.SMTP.clone(cte_type="7bit")
+_POLICY_UTF8: Final = email.policy.SMTPUTF8.clone(cte_type="8bit")
+_ADDRESS: Final = re.compile(r"[^\s@<>(),;:\"\\\[\]]{1,64}@[^\s@<>(),;:\"\\\[\]]{1,255}")
+
+
+def line(text: object, limit: int = 200) -> str:
+    """``text`` as one harmless line: no control, format (bidirectional too) or line separator characters."""
+    if not isinstance(text, str):
+        return ""
+    if text.isascii() and text.isprintable():
+        return text.strip()[:limit]
+    kept = (" " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char for char in text)
+    return " ".join("".join(char for char in kept if unicodedata.category(char) not in ("Cf", "Cs")).split())[:limit]
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A party's contact data, cleaned. ``email`` is empty when what is on file is no address."""
+
+    name: str = ""
+    lines: tuple[str, ...] = ()
+    email: str = ""
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any] | None) -> Contact | None:
+        """From intake's answer; None for an unknown party."""
+        if raw is None:
+            return None
+        address = raw.get("address")
+        parts = address.splitlines() if isinstance(address, str) else []
+        mail = raw.get("email")
+        mail = mail if isinstance(mail, str) and mail.isprintable() and _ADDRESS.fullmatch(mail) else ""
+        return cls(line(raw.get("name")), tuple(filter(None, map(line, parts[:8]))), mail)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An item that a message tells of."""
+
+    id: str
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A message's text."""
+
+    subject: str
+    body: str
+    template: str
+    version: int
+
+
+def words(code: str) -> str:
+    """A code of ours for a reader."""
+    return code.replace("_", " ")
+
+
+def moment(at: dt.datetime) -> str:
+    """A time for a reader, to the minute below (UTC)."""
+    return f"{at.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
+
+
+@cache
+def _template(kind: str, version: int) -> Template:
+    return _environment().get_template(f"{LANGUAGE}/{kind}.v{version}.txt.jinja")
+
+
+@cache
+def _environment() -> ImmutableSandboxedEnvironment:
+    return ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=False,  # plain text: there is nothing to escape for
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+
+
+def render(
+    *,
+    id: str,
+    claim: str,
+    party: str,
+    kind: str,
+    items: Sequence[Told],
+    claim_size: int,
+    contacts: Mapping[str, Contact | None],
+    right_number: str | None,
+    site: str,
+    now: dt.datetime,
+) -> Rendered:
+    """The text of a message as of ``now`` (business time).
+
+    Args:
+        contacts: by account id; a message discloses only those that its kind is meant to.
+        site: base of the listings' public links.
+
+    Raises:
+        jinja2.TemplateError: a template is wrong or missing.
+    """
+    first = items[0].facts
+    ends = deadline(kind, [item.facts for item in items], now)
+    version = VERSIONS[kind]
+    model = {
+        "id": id,
+        "claim": claim,
+        "now": moment(now),
+        "party": contacts.get(party),
+        "to_seller": party == first.seller and party != first.complainant,
+        "complainant": contacts.get(first.complainant),
+        "principal": contacts.get(first.principal),
+        "seller": contacts.get(first.seller) if first.seller else None,
+        "agent_files": first.complainant != first.principal,
+        "right": first.right,
+        "right_type": words(first.right_type),
+        "right_number": line(right_number) or None,
+        "reason": words(first.reason),
+        "claim_size": claim_size,
+        "deadline": None if ends is None else moment(ends),
+        "counter_elements": [words(code) for code in counter_elements(first)],
+        "items": [
+            {
+                "id": item.id,
+                "link": listing_url(site, item.facts.listing),
+                "state": STATES[item.facts.state],
+                "code": item.facts.code and words(item.facts.code),
+                "cure": cure(item.facts),
+                "missing": [words(code) for code in item.facts.missing],
+                "original": item.facts.original,
+                "due": None if item.facts.due is None else moment(item.facts.due),
+            }
+            for item in items
+        ],
+    }
+    subject, _, body = _template(kind, version).render(m=model).partition("\n")
+    return Rendered(line(subject.removeprefix("Subject:")), body, f"{LANGUAGE}.{kind}", version)
+
+
+def mail(rendered: Rendered, *, id: str, sender: str, to: Contact, at: dt.datetime) -> bytes:
+    """The e-mail, ready for the wire. ``Message-ID`` is the message's id: a repeat can be recognised.
+
+    Raises:
+        ValueError: an address or header that cannot be written.
+    """
+    message = EmailMessage(policy=_POLICY if to.email.isascii() else _POLICY_UTF8)
+    user, _, domain = to.email.rpartition("@")
+    message["From"] = sender
+    message["To"] = Address(to.name, user, domain)
+    message["Subject"] = rendered.subject
+    message["Date"] = at
+    message["Message-ID"] = f"<{id}@{sender.rpartition('@')[2]}>"
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(rendered.body)
+    return message.as_bytes()
+
+
+def digest(raw: bytes) -> str:
+    """SHA-256, hex."""
+    return hashlib.sha256(raw).hexdigest()

@@ -1,0 +1,406 @@
+"""Closes messages, renders them, sends them, and says so.
+
+A round: lease due messages; ask intake for all their parties and claims in one call each; render; then in flights of
+``FLIGHT``: note ``sending`` (committed), send, note ``sent`` with digest and announcements in the transaction that also
+begins the next flight. So a message is sent at least once. It is sent again only when nobody knows whether the server
+had accepted it: its answer was lost, or this process died between the answer and the commit. That is counted.
+
+Leases, pauses and the collecting time are wall time; what parties are told is business time.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import httpx
+import structlog
+from prometheus_client import Counter, Gauge
+
+from services.notification import store
+from services.notification.domain import gather
+from services.notification.mail import Down, Mailer, Unknown
+from services.notification.render import Contact, Rendered, Told, digest, mail, render
+from services.notification.store import Message, PutOff, Sent
+from shared import clock, db, metrics
+from shared.runtime.health import Health
+from shared.runtime.worker import crash_from
+from shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+NAME: Final = "notification-sender"
+TAKE: Final = 200
+"""Messages leased, resolved and rendered at once."""
+FLIGHT: Final = 50
+"""Messages sent between two commits: as many may be repeated after a kill."""
+WINDOW: Final = 2000
+"""Rows looked at when closing messages; grows while none of them can be closed."""
+IDLE_S: Final = 0.1
+GIVE_UP: Final = 30
+"""Refusals for now (4xx), some 6 hours, after which a message is left in the inbox."""
+LONGEST_PAUSE_S: Final = 900.0
+
+DELIVERIES = Counter(
+    "goodfaith_deliveries_total",
+    "Messages by channel and what became of them: sent; repeated (sent again, the first outcome being unknown; counted "
+    "besides its own result); later (refused for now); refused, gave_up, no_contact (left in the inbox instead); failed.",
+    ["channel", "result"],
+)
+OLDEST = Gauge(
+    "goodfaith_delivery_oldest_pending_timestamp_seconds",
+    "When the oldest thing still to be told came up; 0 when there is none.",
+    ["channel"],
+)
+
+
+class IntakeDown(Exception):
+    """Intake gave no usable answer."""
+
+
+class Intake:
+    """Intake's internal calls: contacts and claims by id. What they answer is kept for one round only."""
+
+    CHUNK: Final = 500
+
+    def __init__(self, url: str, token: str) -> None:
+        self._client = httpx.Client(
+            base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=10.0, trust_env=False
+        )
+
+    def contacts(self, ids: Iterable[str]) -> dict[str, Contact | None]:
+        """Contact data by account id; None for accounts that intake does not know (any more).
+
+        Raises:
+            IntakeDown: no usable answer; nothing may be sent then.
+        """
+        return {id_: Contact.of(raw) for id_, raw in self._ask("contacts", ids).items()}
+
+    def right_numbers(self, ids: Iterable[str]) -> dict[str, str | None]:
+        """Number of the right by claim id.
+
+        Raises:
+            IntakeDown: no usable answer.
+        """
+        found = self._ask("claims", ids)
+        return {id_: None if raw is None else raw.get("right_number") for id_, raw in found.items()}
+
+    def _ask(self, what: str, ids: Iterable[str]) -> dict[str, Any]:
+        wanted = sorted(set(ids))
+        found: dict[str, Any] = {}
+        for start in range(0, len(wanted), self.CHUNK):
+            chunk = wanted[start : start + self.CHUNK]
+            try:
+                response = self._client.post(f"/internal/{what}", json={"ids": chunk})
+                response.raise_for_status()
+                answer = response.json()[what]
+                found.update((id_, answer.get(id_)) for id_ in chunk)
+            except (httpx.HTTPError, ValueError, KeyError, AttributeError, TypeError) as error:
+                status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else None
+                raise IntakeDown(f"{what}: {status or type(error).__name__}") from error
+        if not all(raw is None or isinstance(raw, dict) for raw in found.values()):
+            raise IntakeDown(f"{what}: not understood")
+        return found
+
+    def close(self) -> None:
+        """Close connections."""
+        self._client.close()
+
+
+@dataclass(slots=True)
+class Parcel:
+    """A message ready to go; without ``to`` it goes to the inbox, because of ``why``."""
+
+    message: Message
+    rendered: Rendered
+    to: str | None
+    raw: bytes
+    why: str = ""
+
+
+class Sender:
+    """Runs until told to stop. Any number of senders may run.
+
+    Args:
+        crash: called with the name of each step; tests pass one that kills the process.
+    """
+
+    def __init__(
+        self, settings: Settings, *, health: Health | None = None, crash: Callable[[str], None] | None = None
+    ) -> None:
+        if settings.internal_token is None:
+            raise ValueError("GOODFAITH_INTERNAL_TOKEN: needed to ask intake for contacts")
+        self.settings = settings
+        self.health = health or Health(NAME)
+        self._crash = crash or (lambda _step: None)
+        self._holder = f"{settings.instance or os.getpid()}.{uuid.uuid4().hex[:12]}"
+        self._engine = db.connect(
+            settings.database.get_secret_value(),
+            schema=store.SCHEMA,
+            name=f"{NAME}-{settings.instance or os.getpid()}",
+        )
+        self._intake = Intake(settings.intake_url, settings.internal_token.get_secret_value())
+        lease = settings.send_lease_s
+        # begun within a third of the lease, and four answers of an eighth and a last one of an eighth later it is over
+        self._begin_within_s = lease * 0.3
+        self._mailer = Mailer(
+            settings.smtp_host, settings.smtp_port, settings.smtp_from, timeout_s=lease / 8, final_s=lease / 8
+        )
+        self._collect = timedelta(seconds=settings.collect_s)
+        self._window = WINDOW
+        self._failures = 0
+        self._stop = False
+        self._gauge_at = 0.0
+
+    def stop(self) -> None:
+        """Finish the flight in hand and give the rest back. Safe from a signal handler."""
+        self._stop = True
+
+    def run(self) -> None:
+        """Work until ``stop``. Failures that may pass are retried for ever, with growing pauses."""
+        while not self._stop:
+            try:
+                started = time.monotonic()
+                worked = self.turn()
+                self.health.ready()
+                if not worked:
+                    self._wait(max(IDLE_S, 4 * (time.monotonic() - started)))
+            except Exception as error:
+                if not db.is_transient(error):
+                    raise
+                self._pause("database", type(error).__name__)
+        self.health.ready(False)
+        self._mailer.quit()
+        self._intake.close()
+        self._engine.dispose()
+
+    def turn(self) -> bool:
+        """One round; whether there was anything to do."""
+        self._progress()
+        started = time.monotonic()
+        with self._engine.begin() as connection:
+            messages = store.take(connection, self._holder, self.settings.send_lease_s, TAKE)
+        self._crash("after_take")
+        closed = 0
+        if len(messages) < TAKE:
+            # what is queued comes first: closing more than can be sent would only take the workers' processor time
+            closed = self.collect()
+        if messages:
+            self._deliver(messages, started)
+        self._observe()
+        return bool(messages or closed)
+
+    def collect(self) -> int:
+        """Close the messages that can be closed, unless another sender is at it; returns how many were."""
+        with self._engine.begin() as connection:
+            if not store.lock_collect(connection):
+                return 0
+            rows = store.pending(connection, self._window)
+            if not rows:
+                return 0
+            full = len(rows) == self._window
+            _, wall = clock.read(connection)
+            closed = gather(rows, wall, self._collect, full=full)
+            store.close(connection, closed)
+        self._window = min(self._window * 2, 100 * WINDOW) if full and not closed else WINDOW
+        return len(closed)
+
+    # ------------------------------------------------------------------------------------------------------ a round
+
+    def _deliver(self, messages: list[Message], started: float) -> None:
+        done: list[Sent | PutOff] = []
+        try:
+            parcels = self._prepare(messages, done)
+        except IntakeDown as away:
+            self._persist([PutOff(one, _before(one), "intake_down") for one in messages], [])
+            self._pause("intake", str(away))
+            return
+        mails = []
+        for parcel in parcels:
+            if parcel.to is None:
+                done.append(_sent(parcel, "inbox", parcel.why))
+            else:
+                mails.append(parcel)
+        down: Down | None = None
+        while mails:
+            flight, mails = mails[:FLIGHT], mails[FLIGHT:]
+            if self._stop or down or time.monotonic() - started > self._begin_within_s:
+                done += [PutOff(parcel.message, _before(parcel.message), "given_back") for parcel in (*flight, *mails)]
+                break
+            ours = {message.id for message in self._persist(done, [parcel.message for parcel in flight])}
+            self._crash("after_sending")
+            done = []
+            down = self._fly([parcel for parcel in flight if parcel.message.id in ours], done, started)
+        self._crash("before_commit")
+        self._persist(done, [])
+        self._crash("after_commit")
+        if down is not None:
+            self._pause("smtp", str(down))
+        else:
+            self._failures = 0
+
+    def _prepare(self, messages: Sequence[Message], done: list[Sent | PutOff]) -> list[Parcel]:
+        parties = {message.party for message in messages}
+        for message in messages:
+            facts = message.items[0].facts
+            parties.update(filter(None, (facts.complainant, facts.principal, facts.seller)))
+        contacts = self._intake.contacts(parties)
+        numbers = self._intake.right_numbers(message.claim for message in messages)
+        with self._engine.connect() as connection:
+            now, _ = clock.read(connection)
+        parcels = []
+        for message in messages:
+            to = contacts.get(message.party)
+            try:
+                rendered = render(
+                    id=message.id,
+                    claim=message.claim,
+                    party=message.party,
+                    kind=message.kind,
+                    items=[Told(item.item, item.facts) for item in message.items],
+                    claim_size=message.claim_size,
+                    contacts=contacts,
+                    right_number=numbers.get(message.claim),
+                    site=self.settings.marketplace_url,
+                    now=now,
+                )
+                text = f"{rendered.subject}\n{rendered.body}".encode()
+                if to is None or not to.email:
+                    parcels.append(Parcel(message, rendered, None, text, "no_contact"))
+                elif message.tries >= GIVE_UP:
+                    parcels.append(Parcel(message, rendered, None, text, "gave_up"))
+                else:
+                    raw = mail(rendered, id=message.id, sender=self.settings.smtp_from, to=to, at=now)
+                    parcels.append(Parcel(message, rendered, to.email, raw))
+            except Exception as error:
+                # a bug of ours; the traceback would show contact data
+                log.error("not rendered", message=message.id, kind=message.kind, error=type(error).__name__)
+                done.append(PutOff(message, "failed", "failed"))
+        return parcels
+
+    def _fly(self, flight: Sequence[Parcel], done: list[Sent | PutOff], started: float) -> Down | None:
+        """Send one after the other; what became of each is appended to ``done``."""
+        for index, parcel in enumerate(flight):
+            message = parcel.message
+            self._progress()
+            late = time.monotonic() - started > self._begin_within_s
+            try:
+                if late:
+                    raise Down("no time left of the lease")
+                answer, code = self._mailer.send(parcel.to or "", parcel.raw)
+            except Down as down:
+                # nothing of these went out: an earlier unknown outcome has been counted by now
+                done += [PutOff(rest.message, "queued", "given_back") for rest in flight[index:]]
+                return None if late else down
+            except Unknown:
+                pause = _pause_s(message.tries)
+                done.append(PutOff(message, "sending", "unknown", pause, tried=True))
+                continue
+            self._crash("after_send")
+            if answer == "sent":
+                done.append(_sent(parcel, "email", "sent"))
+            elif answer == "refused":
+                log.info("refused", message=message.id, kind=message.kind, code=code)
+                text = f"{parcel.rendered.subject}\n{parcel.rendered.body}".encode()
+                done.append(_sent(Parcel(message, parcel.rendered, None, text), "inbox", "refused"))
+            else:
+                done.append(PutOff(message, "queued", "later", _pause_s(message.tries), tried=True))
+        return None
+
+    def _persist(self, done: Sequence[Sent | PutOff], flight: Sequence[Message]) -> list[Message]:
+        """Write down what became of messages, and that sending of ``flight`` begins; returns those that may be sent.
+
+        Goes on trying while the leases last: what was sent should not be sent again because the database was away.
+        """
+        sent = [one for one in done if isinstance(one, Sent)]
+        back = [one for one in done if isinstance(one, PutOff)]
+        until = time.monotonic() + self.settings.send_lease_s / 2
+        while True:
+            try:
+                with self._engine.begin() as connection:
+                    now, wall = clock.read(connection)
+                    noted = store.finish(connection, self._holder, sent, now, wall)
+                    store.put_off(connection, self._holder, back)
+                    ours = store.sending(connection, self._holder, flight)
+                break
+            except Exception as error:
+                if not db.is_transient(error) or time.monotonic() > until:
+                    raise
+                self._pause("database", type(error).__name__, even_stopping=True)
+        for one in noted:
+            DELIVERIES.labels(one.channel, one.result).inc()
+        for put_off in back:
+            if put_off.result in ("later", "failed"):
+                DELIVERIES.labels("email", put_off.result).inc()
+        repeated = sum(message.unknown for message in ours)
+        if repeated:
+            DELIVERIES.labels("email", "repeated").inc(repeated)
+            log.warning("sent again, earlier outcome unknown", count=repeated)
+        return ours
+
+    # ---------------------------------------------------------------------------------------------------- the rest
+
+    def _observe(self) -> None:
+        if time.monotonic() < self._gauge_at:
+            return
+        self._gauge_at = time.monotonic() + 5.0
+        with self._engine.connect() as connection:
+            oldest = store.oldest(connection)
+        OLDEST.labels("email").set(0.0 if oldest is None else oldest.timestamp())
+
+    def _progress(self) -> None:
+        self.health.progress()
+        metrics.PROGRESS.labels(NAME).set_to_current_time()
+
+    def _pause(self, part: str, error: str, *, even_stopping: bool = False) -> None:
+        """Wait before the next try: doubling from 100 ms, at most ``retry_max_s``, with jitter."""
+        self._failures += 1
+        metrics.RETRIES.labels(NAME, part).inc()
+        ceiling = min(self.settings.retry_max_s, 0.1 * 2 ** min(self._failures, 12))
+        pause = random.uniform(ceiling / 2, ceiling)
+        log.warning("paused", part=part, pause_s=round(pause, 3), error=error)
+        self._wait(pause, even_stopping=even_stopping)
+
+    def _wait(self, seconds: float, *, even_stopping: bool = False) -> None:
+        until = time.monotonic() + seconds
+        while (even_stopping or not self._stop) and (left := until - time.monotonic()) > 0:
+            self._progress()
+            time.sleep(min(0.1, left))
+
+
+def _before(message: Message) -> str:
+    return "sending" if message.unknown else "queued"
+
+
+def _pause_s(tries: int) -> float:
+    ceiling: float = min(LONGEST_PAUSE_S, 2.0 * 2 ** min(tries, 12))
+    return random.uniform(ceiling / 2, ceiling)
+
+
+def _sent(parcel: Parcel, channel: str, result: str) -> Sent:
+    rendered = parcel.rendered
+    return Sent(parcel.message, channel, result, rendered.template, rendered.version, digest(parcel.raw))
+
+
+def run(settings: Settings) -> None:
+    """Run a sender as this process, with health server and signals, until SIGTERM or SIGINT.
+
+    Raises:
+        ValueError: a setting that the sender needs is missing.
+    """
+    health = Health(NAME)
+    sender = Sender(settings, health=health, crash=crash_from(os.environ.get("GOODFAITH_CRASH_AT"), NAME))
+    signal.signal(signal.SIGTERM, lambda *_: sender.stop())
+    signal.signal(signal.SIGINT, lambda *_: sender.stop())
+    server = health.serve(settings)
+    log.info("started", worker=NAME, health_port=server.server_address[1])
+    sender.run()
+    log.info("stopped", worker=NAME)
+    server.shutdown()

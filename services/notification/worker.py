@@ -1,0 +1,107 @@
+"""Collects what is to be told, and publishes what was sent. See store.py for how several workers share a message."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from services.notification import store
+from services.notification.domain import Facts, facts_of, messages_for
+from shared.events import TYPES, ItemChanged, MessageSent, NoticeSent
+from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
+from shared.topics import NOTIFICATION, VERIFICATION, Topic
+
+QUEUE: Final = "@queue"
+_encode = msgspec.json.Encoder().encode
+_decoders: Final = {
+    name: msgspec.json.Decoder(TYPES[name]) for name in ("goodfaith.notice.sent.v1", "goodfaith.message.sent.v1")
+}
+
+
+class Collecting:
+    """One batch: rows to tell of, events of what was sent."""
+
+    def __init__(self, tx: Tx) -> None:
+        self._tx = tx
+        self._rows = store.Rows()
+
+    def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
+        data = incoming.data
+        if isinstance(data, ItemChanged):
+            self._collect(incoming, data)
+            return ()
+        if isinstance(data, NoticeSent | MessageSent):
+            # from the service's own queue, or a parked row of it
+            subject = data.item if isinstance(data, NoticeSent) else data.message
+            return (
+                Outgoing(
+                    incoming.partition, NOTIFICATION, incoming.key, incoming.type, data, subject, data.sent_at,
+                    data.claim, data.message,
+                ),
+            )  # fmt: skip
+        return ()  # a refused command is told by the command resource
+
+    def _collect(self, incoming: Incoming, change: ItemChanged) -> None:
+        told = messages_for(incoming.type, change)
+        if not told:
+            return
+        facts: Facts = facts_of(change)
+        text = _encode(facts).decode()
+        rows = self._rows
+        for kind, party in told:
+            rows.items.append(change.item)
+            rows.revisions.append(change.revision)
+            rows.kinds.append(kind)
+            rows.parties.append(party)
+            rows.claims.append(change.claim)
+            rows.sizes.append(change.claim_size)
+            rows.partitions.append(incoming.partition)
+            rows.listings.append(change.listing)
+            rows.facts.append(text)
+
+    def due(self, limit: int) -> Sequence[Due]:
+        return ()
+
+    def fire(self, due: Due) -> Iterable[Outgoing]:
+        return ()
+
+    def save(self) -> None:
+        store.insert(self._tx.connection, self._rows, self._tx.wall)
+
+    def marks(self) -> dict[int, dt.datetime]:
+        return {}
+
+
+class Notification:
+    """The worker, as the runtime sees it."""
+
+    name = "notification"
+    schema = store.SCHEMA
+    prefix = ""
+    reads: Sequence[Topic] = (VERIFICATION,)
+    keyed_like = frozenset({NOTIFICATION.name})
+    has_queue = True
+
+    def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
+        """Announcements of the owned partitions, deleted in this very transaction."""
+        pulled = []
+        for id_, partition, listing, message, type_, payload in store.pull(
+            tx.connection, tx.partitions, tx.parked, room
+        ):
+            raw = payload.encode()
+            # a whole envelope, so that a row that is parked after all can be run again
+            envelope = b'{"specversion":"1.0","id":"%b","source":"/goodfaith/notification","type":"%b","data":%b}' % (
+                f"{message}.{id_}".encode(),
+                type_.encode(),
+                raw,
+            )
+            data = _decoders[type_].decode(raw)
+            pulled.append(Incoming(QUEUE, partition, id_, listing, f"{message}.{id_}", type_, data, raw=envelope))
+        return pulled
+
+    def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Batch:
+        """Nothing to load: workers only insert."""
+        return Collecting(tx)
