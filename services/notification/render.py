@@ -177,7 +177,7 @@ def render(
         "claim_size": claim_size,
         "deadline": None if ends is None else moment(ends),
         "counter_elements": [words(code) for code in counter_elements(first)],
-        "items": [
+        "told": [
             {
                 "id": item.id,
                 "link": listing_url(site, item.facts.listing),
