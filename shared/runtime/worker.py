@@ -213,6 +213,7 @@ class Worker:
                 default_offset_commit_callback=lambda _offsets, _response: None,
             )
             try:
+                self._know_topics()
                 self._consumer.subscribe(list(self._topics), listener=_Listener(self))
                 while not self._stop:
                     try:
@@ -231,6 +232,23 @@ class Worker:
                 self._consumer.close(autocommit=False, timeout_ms=5_000)
         finally:
             self._producer.close(timeout=1.0 if self._publishing else 5.0)
+
+    def _know_topics(self) -> None:
+        """Load the topics' metadata before joining.
+
+        kafka-python 3.0.12 loses a metadata update that arrives amid its first rebalance: a leader that joined without
+        metadata would assign nothing to anyone, for good.
+
+        Raises:
+            KafkaError: a topic does not exist, or has another partition count than the settings say.
+        """
+        for name in self._topics:
+            partitions = self._consumer.partitions_for_topic(name)
+            if partitions is None or len(partitions) != self.settings.partitions:
+                found = "does not exist" if partitions is None else f"has {len(partitions)} partitions"
+                raise KafkaError(
+                    f"topic {name} {found}; GOODFAITH_PARTITIONS is {self.settings.partitions}: run goodfaith migrate"
+                )
 
     # ------------------------------------------------------------------------------------------------------ loop
 
