@@ -157,6 +157,7 @@ def app(settings: Settings) -> Litestar:
     return Litestar(
         [item, seed, seeding, commands],
         openapi_config=None,
+        logging_config=None,  # shared.logs has configured it
         exception_handlers=handlers,
         request_max_body_size=8_000_000,
     )

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import random
+import signal
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -319,3 +324,129 @@ def test_the_door_refuses_what_is_not_signed_and_does_a_command_once(world: Worl
         # replayed: answered as before, and without effect
         assert post(down).status_code == 200
         assert shop.get("/items/shoe").status_code == 200
+
+
+COMMANDS = {
+    "marketplace": ("marketplace", "deploy.marketplace"),
+    "worker-0": ("enforcement", "services.enforcement", "worker"),
+    "worker-1": ("enforcement", "services.enforcement", "worker"),
+    "ledger": ("enforcement", "services.enforcement", "ledger"),
+}
+
+
+class Herd:
+    """Enforcement's processes and the marketplace's, to be killed and started again."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        for name in COMMANDS:
+            self.start(name)
+
+    def start(self, name: str) -> None:
+        role, module, *arguments = COMMANDS[name]
+        world = self.world
+        env = os.environ | {
+            "GOODFAITH_KAFKA": world.stack.kafka,
+            "GOODFAITH_DATABASE": world.stack.role_url(role),
+            "GOODFAITH_TOPIC_PREFIX": world.prefix,
+            "GOODFAITH_PARTITIONS": "4",
+            "GOODFAITH_HTTP_PORT": str(world.port),
+            "GOODFAITH_INTERNAL_TOKEN": "inner",
+            "GOODFAITH_SESSION_TIMEOUT_MS": "6000",
+            "GOODFAITH_INSTANCE": name,
+            "GOODFAITH_LOG_LEVEL": "error",
+            "GOODFAITH_RETRY_MAX_S": "1",
+        }
+        self.running[name] = subprocess.Popen([sys.executable, "-m", module, *arguments], env=env)
+
+    def kill(self, name: str) -> None:
+        self.running[name].kill()
+        self.running[name].wait()
+
+    def stop(self) -> None:
+        """SIGTERM, and wait."""
+        for process in self.running.values():
+            process.send_signal(signal.SIGTERM)
+        for process in self.running.values():
+            process.wait(30)
+
+
+@pytest.mark.faults
+def test_killed_processes_lose_nothing_and_do_nothing_twice(world: World) -> None:
+    chance = random.Random(os.environ.get("GOODFAITH_SEED", "7"))
+    listings = [f"listing-{number}" for number in range(60)]
+    herd = Herd(world)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{world.port}", timeout=10) as shop:
+
+            def answers() -> bool:
+                try:
+                    return shop.get("/items/x").status_code == 404
+                except httpx.HTTPError:
+                    return False
+
+            wait(answers, timeout_s=90)
+            seed(shop, *listings)
+        state: dict[str, tuple[int, bool, bool]] = {}
+        where = {f"item-{number}": chance.choice(listings) for number in range(400)}
+        for step in range(2000):
+            item = chance.choice(list(where))
+            revision, held, upheld = state.get(item, (0, False, False))
+            held, upheld = (held, not upheld) if held and chance.random() < 0.5 else (not held, False)
+            state[item] = (revision + 1, held, upheld)
+            world.say(
+                item, revision + 1, listing=where[item], held=held, upheld=upheld,
+                claim=f"claim-{where[item]}-{item[-1]}", seller=f"seller-{where[item][-1]}",
+                at=NOW + dt.timedelta(hours=step),
+            )  # fmt: skip
+            if step % 200 == 100:
+                name = chance.choice(list(COMMANDS))
+                herd.kill(name)
+                herd.start(name)
+        world.sql("update enforcement.listings set resend_at = now() where resend_at is not null")
+
+        def settled() -> bool:
+            (row,) = world.sql(
+                "select (select sum(revision) from enforcement.holds),"
+                " (select count(*) from enforcement.listings where confirmed < seq),"
+                " (select sum(seq - published_upto) from enforcement.partitions),"
+                " (select count(*) from enforcement.event_log where type = 'goodfaith.violation.changed.v1')"
+                " - (select count(*) from enforcement.ledger_inbox)"
+            )
+            # a first revision with a hold is never left out, so every item's last revision is in
+            return row == (sum(revision for revision, _, _ in state.values()), 0, 0, 0)
+
+        wait(settled, timeout_s=90)
+        down = {where[item] for item, (_, held, _) in state.items() if held}
+        shown = dict(world.sql("select listing, measure from marketplace.listings"))
+        assert {listing for listing, measure in shown.items() if measure == "suspended"} == down
+        held = dict(world.sql("select listing, holds from enforcement.listings"))
+        for listing in listings:
+            assert held.get(listing, 0) == sum(where[item] == listing and h for item, (_, h, _) in state.items())
+        told: dict[str, list[bool]] = {}
+        for change in world.told():
+            told.setdefault(change.item, []).append(change.held)
+        assert {item: changes[-1] for item, changes in told.items()} == {
+            item: held for item, (_, held, _) in state.items()
+        }
+        in_force = {
+            (f"seller-{where[item][-1]}", f"claim-{where[item]}-{item[-1]}") for item, (_, _, up) in state.items() if up
+        }
+        assert set(world.sql("select seller, claim from enforcement.violations where in_force")) == in_force
+        wrong = world.sql(
+            "select s.seller from enforcement.standings s left join (select seller,"
+            " sum(points) filter (where ledger = 'general') g from enforcement.ledger_entries"
+            " where expires_at > (select max(changed_at) from enforcement.standings) group by seller) e using (seller)"
+            " where s.general_points <> coalesce(e.g, 0)"
+        )
+        assert wrong == []
+        assert world.sql(
+            "select count(*) from enforcement.parked union all select count(*) from marketplace.parked"
+        ) == [
+            (0,),
+            (0,),
+        ]
+        assert [name for name, process in herd.running.items() if process.poll() is not None] == []
+    finally:
+        herd.stop()
