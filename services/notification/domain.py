@@ -44,7 +44,7 @@ _ENDS: Final = frozenset(
         State.WITHDRAWN,
     }
 )
-_WINDOWS: Final = frozenset({State.NEEDS_INFO, State.NOTIFIED, State.HOLDER_RESPONSE})
+_COUNTERABLE: Final = frozenset({State.NOTIFIED, State.UPHELD, State.UPHELD_BY_DEFAULT, State.UPHELD_AFTER_COUNTER})
 _SELLER_KNOWS: Final = frozenset(
     {
         State.NOTIFIED,
@@ -66,36 +66,37 @@ def messages_for(event_type: str, change: ItemChanged) -> list[tuple[Kind, Id]]:
     """(kind, party) of everything that this change is told by, at most once each.
 
     The first event is told by the receipt, whatever became of the item in that instant; an end reached then needs no
-    further message to the complainant. An item that comes back from SUSPENDED or LITIGATION to a state with a window is
-    told of anew only if that window has yet to begin (``due`` is None).
+    further message to the complainant. A plain return from SUSPENDED or LITIGATION to an open state is not told: the
+    message of the state's first entry stands, and may still begin its window.
     """
     first = change.revision == 1
     told: list[tuple[Kind, Id]] = [("claim_receipt", change.complainant)] if first else []
     state, previous, seller = change.state, change.previous, change.seller
     if _ENTERS.get(event_type) is not state:
         return told  # handled, window_opened, overdue, reminded: the state is an old one
-    if change.missing and (previous is State.COUNTERED or State.COUNTERED in change.via) and state in _SELLER_KNOWS:
+    if (previous is State.COUNTERED or State.COUNTERED in change.via) and state in _COUNTERABLE:
         # row 11: the counter went back, the item is where it was before it
         if seller is not None:
             told.append(("counter_defect", seller))
         return told
-    if state is previous or (previous in _PAUSES and state in _WINDOWS and change.due is not None):
+    if state in _ENDS:
+        if first or state is previous:
+            return told
+        told.append(("outcome", change.complainant))
+        knows = change.noticed_at is not None or previous in _SELLER_KNOWS
+        if knows and seller is not None and seller != change.complainant:
+            told.append(("outcome", seller))
+        return told
+    if state is previous or (previous in _PAUSES and not change.via):
         return told
     if state is State.NEEDS_INFO:
         told.append(("info_request", change.complainant))
-    elif state is State.NOTIFIED:
-        if seller is not None:
-            told.append(("seller_notice", seller))
+    elif state is State.NOTIFIED and seller is not None:
+        told.append(("seller_notice", seller))
     elif state is State.HOLDER_RESPONSE:
         told.append(("counter_forwarded", change.complainant))
         if seller is not None:
             told.append(("counter_received", seller))
-    elif state in _ENDS:
-        if not first:
-            told.append(("outcome", change.complainant))
-        knows = change.noticed_at is not None or previous in _SELLER_KNOWS
-        if knows and seller is not None and (first or seller != change.complainant):
-            told.append(("outcome", seller))
     return told
 
 
