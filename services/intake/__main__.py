@@ -45,7 +45,7 @@ def api(settings: Settings) -> None:
     server = health.serve(settings)
     log.info("started", worker="intake-api", health_port=server.server_address[1], http_port=settings.http_port)
     uvicorn.run(
-        Timed(create(settings, on_ready=ready)),  # type: ignore[arg-type]
+        Timed(create(settings, on_ready=ready)),
         host=settings.http_host,
         port=settings.http_port,
         loop="uvloop",

@@ -1,0 +1,321 @@
+"""The worker: publishes what the door accepted, and folds what verification and notification say into the read model.
+
+Watermarks (design.md, "Time of right"): a thread closes the door for a moment and reads the clock, T. The next batch sees
+every command accepted before T; once they are on the topic, T is published. T is a microsecond short of the clock, because
+a clock may stand still and what is accepted next carries the very same time.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+from kafka import TopicPartition
+from kafka.admin import KafkaAdminClient, OffsetSpec
+from kafka.errors import KafkaError
+
+from services.intake import admission, domain, metrics, store
+from shared import db, events
+from shared.runtime.types import Due, Incoming, Outgoing, Tx
+from shared.settings import Settings
+from shared.topics import INTAKE, NOTIFICATION, VERIFICATION, Topic, inbound
+
+log = structlog.get_logger(__name__)
+
+OBSERVE_S: Final = 0.25
+EXPIRE_S: Final = 5.0
+_TICK: Final = dt.timedelta(microseconds=1)
+_SUBMITTED: Final = "goodfaith.item.submitted.v1"
+_terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
+_commands: Final = {
+    name: msgspec.json.Decoder(kind) for name, kind in events.TYPES.items() if issubclass(kind, events.Command)
+}
+
+
+class Background:
+    """Runs something again and again on a thread; what fails is logged and tried again."""
+
+    def __init__(self, name: str, every_s: float, work: Callable[[], None]) -> None:
+        self._name = name
+        self._every_s = every_s
+        self._work = work
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        said = False
+        while not self._stop.is_set():
+            try:
+                self._work()
+                said = False
+            except Exception as error:
+                passing = isinstance(error, KafkaError) or db.is_transient(error)
+                if not said or not passing:
+                    log.warning("background", job=self._name, error=f"{type(error).__name__}: {error}")
+                said = True
+            self._stop.wait(self._every_s)
+
+    def close(self) -> None:
+        """Stop after the turn in hand."""
+        self._stop.set()
+        self._thread.join(5)
+
+
+class Intake:
+    """The service as the runtime sees it."""
+
+    name = "intake"
+    schema = "intake"
+    prefix = ""
+    reads: Sequence[Topic] = (VERIFICATION, NOTIFICATION)
+    keyed_like = frozenset({INTAKE.name})
+    has_queue = True
+
+    def __init__(self, settings: Settings, *, background: bool = True) -> None:
+        """
+        Args:
+            background: tests turn the threads off and call ``close_for_a_moment`` and ``pressure.observe`` themselves.
+        """
+        self.settings = settings
+        self.pressure = admission.Pressure({"standard": settings.window_standard, "bulk": settings.window_bulk})
+        self._admission = admission.Admission(settings.weights, self.pressure)
+        self._engine = db.connect(
+            settings.database.get_secret_value(), schema="intake", name=f"intake-marks-{settings.instance}", pool_size=2
+        )
+        self._inbound = tuple(inbound(name).name for name in settings.upstreams)
+        self._mark: dt.datetime | None = None
+        self._marked: dict[int, dt.datetime] = {}
+        self._marked_at = 0.0
+        self._pulled: tuple[dt.datetime | None, dict[int, dt.datetime]] = (None, {})
+        self._admin: Any = None
+        self._jobs: list[Background] = []
+        if background:
+            self._jobs = [
+                Background("marks", settings.watermark_ms / 1000, self.close_for_a_moment),
+                Background("pressure", OBSERVE_S, self.observe),
+                Background("expiry", EXPIRE_S, self.expire),
+            ]
+
+    def close(self) -> None:
+        """Stop the threads."""
+        for job in self._jobs:
+            job.close()
+        if self._admin is not None:
+            self._admin.close()
+        self._engine.dispose()
+
+    # ---- in the background
+
+    def close_for_a_moment(self) -> None:
+        """Find a moment before which everything accepted is committed."""
+        with self._engine.begin() as connection:
+            # while we wait for a slow transaction the door would wait behind us: give up and come again
+            connection.exec_driver_sql("set local lock_timeout = '200ms'")
+            try:
+                now, _ = store.close_door(connection)
+            except sa.exc.OperationalError as error:
+                if getattr(error.orig, "pgcode", None) == "55P03":
+                    return
+                raise
+            mark = now - _TICK
+            if self._inbound:
+                rows = connection.exec_driver_sql(
+                    "select count(*), min(upto) from inbound_progress where topic = any(%s)", (list(self._inbound),)
+                ).one()
+                if rows[0] < len(self._inbound) * self.settings.partitions:
+                    return
+                mark = min(mark, rows[1])
+        if self._mark is None or mark > self._mark:
+            self._mark = mark
+
+    def observe(self) -> None:
+        """How much verification has not consumed yet."""
+        settings = self.settings
+        if self._admin is None:
+            self._admin = KafkaAdminClient(bootstrap_servers=settings.kafka, client_id="intake-pressure")
+        topic = settings.topic_prefix + INTAKE.name
+        group = settings.topic_prefix + "verification"
+        places = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
+        try:
+            ends = self._admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=5_000)
+            consumed = self._admin.list_group_offsets({group: places})[group]
+        except Exception:
+            # a broken client does not mend
+            admin, self._admin = self._admin, None
+            admin.close()
+            raise
+        under_way = 0
+        for place in places:
+            position = consumed.get(place)
+            under_way += ends[place].offset - max(position.offset if position is not None else 0, 0)
+        self.pressure.observe(max(under_way, 0))
+        metrics.UNDER_WAY.set(under_way)
+
+    def expire(self) -> None:
+        """Rights and authorisations whose time has passed."""
+        with self._engine.begin() as connection:
+            count = store.expire(connection, self.settings.partitions)
+        if count:
+            log.info("expired", worker=self.name, count=count)
+
+    # ---- in the batch
+
+    def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
+        """Admit rows of the door."""
+        # the mark is older than the reading that follows, so that reading sees all that the mark speaks of
+        mark = self._mark
+        taken = self._admission.take(tx.connection, tx.partitions, room)
+        self._pulled = (mark, taken.cut)
+        if not taken.rows:
+            return ()
+        terms = {claim: _terms.decode(text) for claim, text in admission.payloads(tx.connection, taken.rows).items()}
+        counts: dict[str, int] = {}
+        incoming = []
+        for row in taken.rows:
+            data: events.Data
+            if row.kind == "submit":
+                data = msgspec.structs.replace(
+                    terms[row.claim], item=row.item, listing=row.listing, on_site=row.on_site
+                )
+                kind = _SUBMITTED
+                counts[row.lane] = counts.get(row.lane, 0) + 1
+            else:
+                assert row.type is not None
+                assert row.payload is not None
+                data = _commands[row.type].decode(row.payload)
+                kind = row.type
+                counts["command"] = counts.get("command", 0) + 1
+            # a key of its own: what the read model cannot digest must not stop the door
+            incoming.append(
+                Incoming("@queue", row.partition, row.id, f"door:{row.listing}", str(row.id), kind, data, extra=row)
+            )
+        for lane, count in counts.items():
+            metrics.ADMITTED.labels(lane).inc(count)
+        return incoming
+
+    def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Fold:
+        """Begin a batch; the read model is folded by the database, so nothing is loaded."""
+        # a mark is good for the transaction that pulled, and for no other
+        (mark, cut), self._pulled = self._pulled, (None, {})
+        return Fold(tx, self, mark, cut)
+
+    def marks(
+        self, partitions: Sequence[int], mark: dt.datetime | None, cut: Mapping[int, dt.datetime]
+    ) -> dict[int, dt.datetime]:
+        """Watermarks for a batch, every ``watermark_ms``; ``cut``: up to where its commands were taken."""
+        if mark is None or time.monotonic() - self._marked_at < self.settings.watermark_ms / 1000:
+            return {}
+        result: dict[int, dt.datetime] = {}
+        for partition in partitions:
+            upto = min(mark, cut.get(partition, mark))
+            known = self._marked.get(partition)
+            if known is None or upto > known:
+                result[partition] = self._marked[partition] = upto
+        if result:
+            self._marked_at = time.monotonic()
+        return result
+
+
+_UPDATE_ITEMS: Final = """
+    update items as i set state = n.state, revision = n.revision, seller = coalesce(n.seller, i.seller),
+        told = greatest(i.told, n.told), changed_at = n.at, last = n.last
+    from unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::smallint[], %s::timestamptz[], %s::text[])
+        as n(id, state, revision, seller, told, at, last)
+    where i.id = n.id and i.revision < n.revision"""
+_INSERT_TIMELINE: Final = """
+    insert into timeline (item, revision, type, state, by, code, at)
+    select * from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[])
+    on conflict do nothing"""
+_UPDATE_COMMANDS: Final = """
+    update commands as c set status = n.status, code = n.code, detail = n.detail
+    from unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as n(id, status, code, detail)
+    where c.id = n.id and c.status = 'accepted'"""
+_INSERT_MESSAGES: Final = """
+    insert into messages (id, party, claim, kind, items, channel, template, version, digest, sent_at)
+    values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing"""
+
+
+class Fold:
+    """One batch: rows of the door become events, events become the read model."""
+
+    def __init__(self, tx: Tx, service: Intake, mark: dt.datetime | None, cut: Mapping[int, dt.datetime]) -> None:
+        self._tx = tx
+        self._service = service
+        self._mark = mark
+        self._cut = cut
+        self._items: dict[str, tuple[Any, ...]] = {}
+        self._timeline: list[tuple[Any, ...]] = []
+        self._commands: list[tuple[str, str, str | None, str | None]] = []
+        self._messages: list[tuple[Any, ...]] = []
+
+    def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
+        """Publish a row of the door, or note what an event says."""
+        data = incoming.data
+        if incoming.topic == "@queue":
+            row: admission.Row = incoming.extra
+            return (
+                Outgoing(row.partition, INTAKE, row.listing, incoming.type, data, row.item, row.accepted_at, row.claim),
+            )
+        if isinstance(data, events.ItemChanged):
+            self._changed(incoming, data)
+        elif isinstance(data, events.CommandRefused):
+            self._commands.append((data.command, "refused", data.code, data.detail))
+        elif isinstance(data, events.MessageSent):
+            self._messages.append(
+                (
+                    data.message, data.party, data.claim, data.kind, list(data.items), data.channel, data.template,
+                    data.version, data.digest, data.sent_at,
+                )
+            )  # fmt: skip
+        return ()
+
+    def _changed(self, incoming: Incoming, data: events.ItemChanged) -> None:
+        envelope = incoming.envelope
+        assert envelope is not None
+        at = envelope.time or self._tx.now
+        known = self._items.get(data.item)
+        told = domain.told(data)
+        if known is None or known[2] < data.revision:
+            seller = data.seller if data.seller is not None or known is None else known[3]
+            self._items[data.item] = (
+                data.item, data.state.value, data.revision, seller, max(told, known[4] if known else 0), at,
+                bytes(envelope.data).decode(),
+            )  # fmt: skip
+        self._timeline.append((data.item, data.revision, incoming.type, data.state.value, data.by, data.code, at))
+        if data.command is not None:
+            self._commands.append((data.command, "applied", data.code, None))
+
+    def due(self, limit: int) -> Sequence[Due]:
+        """There are no timers here."""
+        return ()
+
+    def fire(self, due: Due) -> Iterable[Outgoing]:
+        """There are no timers here."""
+        raise NotImplementedError
+
+    def save(self) -> None:
+        """Write the read model: one statement a table, rows in the order of their key so that batches never deadlock."""
+        connection = self._tx.connection
+        if self._items:
+            connection.exec_driver_sql(_UPDATE_ITEMS, _columns(sorted(self._items.values())))
+        if self._timeline:
+            connection.exec_driver_sql(_INSERT_TIMELINE, _columns(sorted(self._timeline, key=lambda row: row[:2])))
+        if self._commands:
+            connection.exec_driver_sql(_UPDATE_COMMANDS, _columns(sorted(self._commands, key=lambda row: row[0])))
+        for message in self._messages:
+            connection.exec_driver_sql(_INSERT_MESSAGES, message)
+
+    def marks(self) -> dict[int, dt.datetime]:
+        """Watermarks, once all commands before them are in this batch or an earlier one."""
+        return self._service.marks(self._tx.partitions, self._mark, self._cut)
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
+    return tuple(list(column) for column in zip(*rows, strict=True))
