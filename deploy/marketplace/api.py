@@ -145,6 +145,8 @@ def app(settings: Settings) -> Litestar:
             return _problem(422, "Unprocessable", f"{marketplace.IDEMPOTENCY_KEY} is not the command's id")
         if command.action == "lookup":
             return _problem(422, "Unprocessable", "A lookup goes by topic.")
+        if not 0 < command.seq < 2**31:
+            return _problem(422, "Unprocessable", "seq: expected 1 to 2147483647")
         await asyncio.to_thread(shop.take, command)
         until = time.monotonic() + WAIT_S
         while (receipt := await asyncio.to_thread(shop.answer, command.command)) is None:

@@ -314,6 +314,11 @@ def test_the_door_refuses_what_is_not_signed_and_does_a_command_once(world: Worl
     assert post(down, secret="guess").status_code == 401
     assert post(down, ago_s=3600).status_code == 401
     assert post(down, **{marketplace.IDEMPOTENCY_KEY: "other"}).status_code == 422
+    assert (
+        post(marketplace.MarketplaceCommand(command="c3", listing="shoe", action="suspend", seq=2**40)).status_code
+        == 422
+    )
+    assert post(marketplace.MarketplaceCommand(command="c4", listing="shoe", action="lookup", seq=1)).status_code == 422
     assert shop.post("/seed", json=[]).status_code == 401
     assert shop.get("/items/a%00b").status_code == 404
     with world.running((Marketplace(), world.settings("marketplace"))):
@@ -324,6 +329,37 @@ def test_the_door_refuses_what_is_not_signed_and_does_a_command_once(world: Worl
         # replayed: answered as before, and without effect
         assert post(down).status_code == 200
         assert shop.get("/items/shoe").status_code == 200
+
+
+def test_a_lookup_publishes_the_listing_before_its_receipt(world: World, shop: httpx.Client) -> None:
+    with world.running((Marketplace(), world.settings("marketplace"))):
+        seed(shop, "shoe", title="A shoe")
+        seed(shop, "hat", ended=True)
+        wait(lambda: shop.get("/items/hat").status_code == 410)
+        for listing in ("shoe", "hat", "ghost"):
+            command = marketplace.MarketplaceCommand(command=f"lookup-{listing}", listing=listing, action="lookup")
+            raw = events.encode(
+                command, id=uuid.uuid4().hex, source="/goodfaith/verification", type="goodfaith.marketplace.command.v1",
+                subject=listing, time=NOW, key=listing,
+            )  # fmt: skip
+            world.send("marketplace.commands", listing, raw)
+
+        def answers() -> dict[str, list[Any]]:
+            rows = world.sql(
+                "select key, payload from marketplace.event_log where payload::json->>'causationid' not like 'seed%%'"
+                " order by partition, seq"
+            )
+            found: dict[str, list[Any]] = {}
+            for key, payload in rows:
+                found.setdefault(key, []).append(events.decode_data(events.decode_envelope(payload)))
+            return found
+
+        found = wait(lambda: (all_ := answers()) and sum(map(len, all_.values())) == 6 and all_)
+    assert {key: (pair[0].state, pair[0].seller, pair[1].command) for key, pair in found.items()} == {
+        "shoe": ("visible", "seller-1", "lookup-shoe"),
+        "hat": ("ended", "seller-1", "lookup-hat"),
+        "ghost": ("unknown", None, "lookup-ghost"),
+    }
 
 
 COMMANDS = {
