@@ -130,7 +130,11 @@ class Batch(Protocol):
 
 
 class Service(Protocol):
-    """What one kind of worker is to the runtime."""
+    """What one kind of worker is to the runtime.
+
+    A service may have ``raw = True``: then records are handed over undecoded (``Incoming.raw``, with an id and a key made
+    of topic, partition and offset), because it answers for what it cannot read.
+    """
 
     @property
     def name(self) -> str:

@@ -35,7 +35,7 @@ from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from shared import db, metrics
-from shared.events import Watermark, decode_data, decode_envelope, encode
+from shared.events import Data, Watermark, decode_data, decode_envelope, encode
 from shared.runtime.health import Health
 from shared.runtime.store import Fenced, Head, Store
 from shared.runtime.types import Batch, DeadLetter, Due, Incoming, Outgoing, Sent, Service, Tx
@@ -318,6 +318,15 @@ class Worker:
         outside = topic.writer in _OUTSIDE
         raw: bytes | None = record.value
         key = (record.key or b"").decode("utf-8", "replace")
+        if getattr(self.service, "raw", False):
+            place = f"{topic.name}.{record.partition}.{record.offset}"
+            wall = dt.datetime.fromtimestamp(record.timestamp / 1000, dt.UTC)
+            result.records.append(
+                Incoming(
+                    topic.name, record.partition, record.offset, f"@{place}", place, "", Data(), None, wall, raw or b""
+                )
+            )
+            return
         if raw is None:
             metrics.EVENTS_CONSUMED.labels(self.service.name, topic.name, "skipped").inc()
             return
@@ -554,7 +563,16 @@ class Worker:
             event_id=incoming.id,
             type=incoming.type,
             headers=None,
-            value=incoming.raw or msgspec.json.encode(incoming.data),
+            value=incoming.raw
+            or encode(
+                incoming.data,
+                id=incoming.id,
+                source=f"/goodfaith/{self.service.name}",
+                type=incoming.type,
+                subject=None,
+                time=business,
+                key=incoming.key,
+            ),
             error=text,
         )
         parked.add(incoming.key)
