@@ -1,0 +1,184 @@
+"""Durable claims a second through intake's HTTP door alone: raw sockets, keep-alive, one claim a request.
+
+    python -m benchmarks.http_load --url http://127.0.0.1:8080 --seconds 10
+
+The client is kept cheap (requests are made beforehand, answers are only looked at for their status), because it shares the
+machine with what it measures. Needs GOODFAITH_OPERATOR_TOKEN to open verified accounts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import secrets
+import time
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import httpx
+import uvloop
+
+
+@dataclass(slots=True)
+class Result:
+    """What one client saw."""
+
+    accepted: int = 0
+    other: dict[int, int] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+
+class Client(asyncio.Protocol):
+    """One connection: sends the next request when the answer of the one before is complete."""
+
+    def __init__(self, head: bytes, right: str, items: int, result: Result, until: float) -> None:
+        self._head = head
+        self._right = right
+        self._items = items
+        self._result = result
+        self._until = until
+        self._buffer = b""
+        self._sent = 0.0
+        self.done = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._send()
+
+    def _send(self) -> None:
+        if time.perf_counter() >= self._until:
+            self._transport.close()
+            return
+        links = ",".join(f'"https://market.example/items/b{secrets.token_hex(8)}"' for _ in range(self._items))
+        body = f'{{"right":"{self._right}","reason":"counterfeit","listings":[{links}]}}'.encode()
+        self._sent = time.perf_counter()
+        self._transport.write(b"%sContent-Length: %d\r\n\r\n%s" % (self._head, len(body), body))  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        place = self._buffer.lower().find(b"content-length: ", 0, end)
+        length = int(self._buffer[place + 16 : self._buffer.index(b"\r", place)])
+        if len(self._buffer) < end + 4 + length:
+            return
+        status = int(self._buffer[9:12])
+        self._buffer = b""
+        self._result.seconds.append(time.perf_counter() - self._sent)
+        if status == 202:
+            self._result.accepted += 1
+        else:
+            self._result.other[status] = self._result.other.get(status, 0) + 1
+        self._send()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+async def _drive(url: str, tokens: list[tuple[str, str]], connections: int, items: int, seconds: float) -> Result:
+    parts = urlsplit(url)
+    result = Result()
+    until = time.perf_counter() + seconds
+    clients = []
+    for number in range(connections):
+        token, right = tokens[number % len(tokens)]
+        head = (
+            f"POST /v1/claims HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {token}\r\n"
+            "Content-Type: application/json\r\n"
+        ).encode()
+        _, client = await asyncio.get_running_loop().create_connection(
+            lambda head=head, right=right: Client(head, right, items, result, until),  # type: ignore[misc]
+            parts.hostname,
+            parts.port,
+        )
+        clients.append(client)
+    await asyncio.gather(*(client.done for client in clients))
+    return result
+
+
+def _child(url: str, tokens: list[tuple[str, str]], connections: int, items: int, seconds: float, out: object) -> None:
+    result = uvloop.run(_drive(url, tokens, connections, items, seconds))
+    out.put((result.accepted, result.other, result.seconds))  # type: ignore[attr-defined]
+
+
+def complainants(url: str, count: int, operator: str) -> list[tuple[str, str]]:
+    """Verified accounts with a right each: (token, right)."""
+    made = []
+    with httpx.Client(base_url=url, timeout=30) as client:
+        for number in range(count):
+            account = (
+                client.post(
+                    "/v1/accounts", headers={"Authorization": f"Bearer {operator}"}, json={"identity_verified": True}
+                )
+                .raise_for_status()
+                .json()
+            )
+            right = client.post(
+                "/v1/rights", headers={"Authorization": f"Bearer {account['token']}"},
+                json={"right_type": "trademark", "number": str(number), "proof": "bench"},
+            ).raise_for_status().json()  # fmt: skip
+            made.append((account["token"], right["id"]))
+    return made
+
+
+def measure(
+    urls: list[str], operator: str, *, connections: int = 64, items: int = 1, seconds: float = 10.0, accounts: int = 16
+) -> dict[str, float | dict[int, int]]:
+    """Load the door for a while; one client process an API process."""
+    tokens = complainants(urls[0], accounts, operator)
+    context = multiprocessing.get_context("spawn")
+    out = context.Queue()
+    started = time.perf_counter()
+    children = [
+        context.Process(target=_child, args=(url, tokens, connections // len(urls), items, seconds, out))
+        for url in urls
+    ]
+    for child in children:
+        child.start()
+    results = [out.get() for _ in children]
+    for child in children:
+        child.join()
+    del started
+    times = sorted(time for _, _, seconds_ in results for time in seconds_)
+    accepted = sum(result[0] for result in results)
+    other: dict[int, int] = {}
+    for _, codes, _ in results:
+        for code, count in codes.items():
+            other[code] = other.get(code, 0) + count
+    return {
+        "claims_per_s": round(accepted / seconds, 1),
+        "items_per_s": round(accepted * items / seconds, 1),
+        "accepted": accepted,
+        "p50_ms": round(1000 * times[len(times) // 2], 2) if times else 0.0,
+        "p99_ms": round(1000 * times[int(len(times) * 0.99)], 2) if times else 0.0,
+        "other": other,
+    }
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url", action="append", required=True, help="base URL of an API process; may be given again")
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--items", type=int, default=1, help="listings a claim")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--accounts", type=int, default=16)
+    options = parser.parse_args()
+    operator = os.environ["GOODFAITH_OPERATOR_TOKEN"]
+    print(
+        json.dumps(
+            measure(
+                options.url, operator, connections=options.connections, items=options.items, seconds=options.seconds,
+                accounts=options.accounts,
+            )
+        )
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
