@@ -182,34 +182,7 @@ class Body(AbstractDTO[_IN]):
         kind = self.asgi_connection.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise Refused(415, "not_json", "The body must be JSON.", cure="Send Content-Type: application/json.")
-        return decoded(value, self.model_type)
-
-
-def decoded(value: bytes, kind: type[requests.In]) -> Any:
-    """Decode input, of HTTP or of a topic.
-
-    Raises:
-        Refused: 400 when it is no JSON, 422 naming the field.
-    """
-    try:
-        return requests.decode(value, kind)
-    except msgspec.ValidationError as error:
-        field, detail = located(str(error))
-        raise Refused(422, "invalid", detail, field=field, cure="Correct the field; see /openapi.json.") from None
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
-        raise Refused(400, "malformed", f"The body is not JSON: {detail}.", cure="Send one JSON object.") from None
-
-
-def located(message: str) -> tuple[str | None, str]:
-    """(field, problem) of a msgspec message."""
-    problem, _, path = message.partition(" - at `")
-    field = path.rstrip("`").removeprefix("$").lstrip(".")
-    for start in ("Object missing required field `", "Object contains unknown field `"):
-        if problem.startswith(start):
-            name = problem[len(start) :].rstrip("`")
-            field = f"{field}.{name}" if field else name
-    return field[:200] or None, problem[:300]
+        return domain.decoded(value, self.model_type)
 
 
 async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:

@@ -52,6 +52,33 @@ def not_found() -> Refused:
     )
 
 
+def decoded(value: bytes, kind: type[requests.In]) -> Any:
+    """Decode input, of HTTP or of a topic.
+
+    Raises:
+        Refused: 400 when it is no JSON, 422 naming the field.
+    """
+    try:
+        return requests.decode(value, kind)
+    except msgspec.ValidationError as error:
+        field, detail = located(str(error))
+        raise Refused(422, "invalid", detail, field=field, cure="Correct the field; see /openapi.json.") from None
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+        raise Refused(400, "malformed", f"The body is not JSON: {detail}.", cure="Send one JSON object.") from None
+
+
+def located(message: str) -> tuple[str | None, str]:
+    """(field, problem) of a msgspec message."""
+    problem, _, path = message.partition(" - at `")
+    field = path.rstrip("`").removeprefix("$").lstrip(".")
+    for start in ("Object missing required field `", "Object contains unknown field `"):
+        if problem.startswith(start):
+            name = problem[len(start) :].rstrip("`")
+            field = f"{field}.{name}" if field else name
+    return field[:200] or None, problem[:300]
+
+
 # ----------------------------------------------------------------------------------------------------------------- ids
 
 
@@ -419,13 +446,13 @@ def command_rows(
     """
     part, targets = command_targets(kind, account, items)
     event = events.COMMANDS[kind]
-    fields = {name: getattr(body, name) for name in body.__struct_fields__}
+    fields = {name: getattr(body, name) for name in requests.COMMANDS[kind].__struct_fields__}
     made: list[events.Command] = []
     for item in targets:
         extra = fields
-        if kind == "add_information":
-            extra = standing(item)
-            extra["materials"] = tuple(sorted({*extra["materials"], *fields["materials"]}))
+        if "materials" in fields:
+            on_file = standing(item) if kind == "add_information" else {"materials": ()}
+            extra = {**on_file, "materials": tuple(sorted({*on_file["materials"], *fields["materials"]}))}
         made.append(
             event(
                 command=new_id("k", wall_ms), item=item.item, claim=item.claim, listing=item.listing, by=account.id,

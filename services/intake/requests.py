@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -166,14 +166,6 @@ COMMANDS: Final[dict[str, type[In]]] = {
 """Command name -> what it carries. ``shared.events.COMMANDS`` has the event of each."""
 
 
-class Target(Struct, frozen=True, kw_only=True):
-    """What a command by topic is about: an item, or all items of a claim; beside the command's own fields."""
-
-    item: Id | None = None
-    claim: Id | None = None
-    on_behalf_of: Id | None = None
-
-
 def decode(body: bytes | memoryview, kind: type[In]) -> Any:
     """Decode JSON strictly.
 
@@ -193,3 +185,28 @@ def _decoder(kind: type[In]) -> msgspec.json.Decoder[Any]:
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     return decoder
+
+
+def _addressed(kind: type[In], *, target: bool) -> type[In]:
+    """The request as an upstream sends it: with what it is about, and for whom."""
+    fields: list[tuple[str, Any, Any]] = [("on_behalf_of", Id | None, None)]
+    if target:
+        fields += [(name, Id | None, None) for name in ("item", "claim", "submission", "listing")]
+    made = msgspec.defstruct(
+        f"{kind.__name__}ByTopic", fields, bases=(kind,), frozen=True, kw_only=True, forbid_unknown_fields=True,
+        module=__name__,
+    )  # fmt: skip
+    made.__doc__ = f"{kind.__doc__} For `on_behalf_of`." + (
+        " About `item`, or the items of `claim` or of the claim that the upstream's event `submission` filed; of these only"
+        " the one of `listing`, if given."
+        if target
+        else ""
+    )
+    return cast(type[In], made)
+
+
+BY_TOPIC: Final[dict[str, type[In]]] = {
+    "goodfaith.door.submit_claim.v1": _addressed(SubmitClaim, target=False),
+    **{f"goodfaith.door.{name}.v1": _addressed(kind, target=True) for name, kind in COMMANDS.items()},
+}
+"""CloudEvents type of an upstream's record -> its data."""

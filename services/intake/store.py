@@ -397,6 +397,7 @@ class Filing:
         scope: account that the key belongs to (an upstream's, when it files for another).
         digest: SHA-256 of the body and of what it was sent to.
         item, claim: what a command is about: one of them.
+        listing: only the claim's item of this listing.
         over_quota: the account has filed more than its quota in 24 hours.
         accepted_at: time of right where it is not the door's own clock (an upstream's record).
     """
@@ -412,6 +413,7 @@ class Filing:
     rules: policy.Policy | None = None
     item: str | None = None
     claim: str | None = None
+    listing: str | None = None
     over_quota: bool = False
     accepted_at: dt.datetime | None = None
 
@@ -562,7 +564,7 @@ def _command_maker(
             filing.kind,
             filing.body,
             filing.account,
-            refs.get(filing.item or filing.claim or "", ()),
+            [ref for ref in refs.get(filing.item or filing.claim or "", ()) if filing.listing in (None, ref.listing)],
             standing=standing,
             now=filing.accepted_at or now,
             wall_ms=ms,
@@ -695,6 +697,16 @@ def _insert_commands(
             [msgspec.json.encode(command).decode() for command in made],
         ),
     )
+
+
+def claims_of_keys(connection: sa.Connection, account: str, keys: Iterable[str]) -> dict[str, str]:
+    """Claims that were filed under idempotency keys of the account."""
+    rows = connection.exec_driver_sql(
+        """select idempotency_key, resource from submissions
+        where account = %s and idempotency_key = any(%s) and resource like 'c-%%'""",
+        (account, sorted(set(keys))),
+    )
+    return dict(rows.tuples().all())
 
 
 def digest(kind: str, target: str, body: bytes) -> bytes:

@@ -1,0 +1,377 @@
+"""The upstreams' door: one topic each, the same requests, the same validation, the same tables as by HTTP.
+
+Who asks is known from the topic, which the ACL binds to one upstream, never from the record. The time of right is the
+broker's LogAppendTime, in business time. What is refused is answered on ``inbound.refusals``, naming the field; nothing that
+comes from outside is ever parked.
+
+``inbound_progress`` says up to which business time each partition has been read to its end; the watermarks of ``worker``
+never go beyond.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+from kafka import TopicPartition
+from kafka.admin import KafkaAdminClient, OffsetSpec
+
+from services.intake import domain, door, requests, store
+from services.intake.domain import Account, Refused
+from services.intake.store import Filed, Filing
+from services.intake.worker import OBSERVE_S, Background
+from shared import clock, db
+from shared.events import Data, decode_envelope
+from shared.runtime.types import Due, Incoming, Outgoing, Tx
+from shared.settings import Settings
+from shared.topics import REFUSALS, Topic, inbound
+
+log = structlog.get_logger(__name__)
+
+SKEW: Final = dt.timedelta(milliseconds=500)
+"""How far the broker's clock may be behind the database's: what is appended later is stamped later than this before now."""
+REFUSED: Final = "goodfaith.inbound.refused.v1"
+_TICK: Final = dt.timedelta(microseconds=1)
+_PROGRESS: Final = """
+    insert into inbound_progress (topic, partition, upto) select * from unnest(%s::text[], %s::int[], %s::timestamptz[])
+    on conflict (topic, partition) do update set upto = greatest(inbound_progress.upto, excluded.upto)"""
+
+
+class InboundRefused(Data, frozen=True, kw_only=True):
+    """An upstream's record was refused; nothing was changed. As RFC 9457 says it, and where the record lies."""
+
+    upstream: str
+    event: str | None = None
+    """The record's CloudEvents id, if it could be read."""
+    topic: str
+    partition: int
+    offset: int
+    status: int
+    reason: str
+    detail: str
+    field: str | None = None
+    cure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Where the topics began and ended at a wall moment; what comes later is stamped after it (``SKEW`` aside)."""
+
+    at: dt.datetime
+    first: Mapping[tuple[str, int], int]
+    end: Mapping[tuple[str, int], int]
+
+
+class Inbound:
+    """The service as the runtime sees it."""
+
+    name = "intake-inbound"
+    schema = "intake"
+    prefix = "inbound_"
+    keyed_like: frozenset[str] = frozenset()
+    has_queue = True
+    raw = True
+
+    def __init__(self, settings: Settings, *, background: bool = True) -> None:
+        """
+        Args:
+            background: tests turn the thread off and call ``observe`` themselves.
+        """
+        self.settings = settings
+        self.upstreams = {inbound(name).name: (name, account) for name, account in settings.upstreams.items()}
+        self.reads: Sequence[Topic] = tuple(inbound(name) for name in settings.upstreams)
+        self._engine = db.connect(
+            settings.database.get_secret_value(), schema="intake", name=f"intake-ends-{settings.instance}", pool_size=1
+        )
+        self.quota = door.Quota()
+        self._ends: Ends | None = None
+        self._admin: Any = None
+        self._jobs = [Background("ends", OBSERVE_S, self.observe)] if background else []
+
+    def close(self) -> None:
+        """Stop the thread."""
+        for job in self._jobs:
+            job.close()
+        if self._admin is not None:
+            self._admin.close()
+        self._engine.dispose()
+
+    def observe(self) -> None:
+        """Where the topics end now."""
+        if self._admin is None:
+            self._admin = KafkaAdminClient(bootstrap_servers=self.settings.kafka, client_id="intake-ends")
+        prefix = self.settings.topic_prefix
+        places = {
+            TopicPartition(prefix + topic.name, partition): (topic.name, partition)
+            for topic in self.reads
+            for partition in range(self.settings.partitions)
+        }
+        # the moment first, then the ends: what is in the log at that moment lies before them
+        with self._engine.begin() as connection:
+            _, at = clock.read(connection)
+        try:
+            first = self._admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.EARLIEST), timeout_ms=5_000)
+            end = self._admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=5_000)
+        except Exception:
+            admin, self._admin = self._admin, None
+            admin.close()
+            raise
+        self._ends = Ends(
+            at,
+            {name: first[place].offset for place, name in places.items()},
+            {name: end[place].offset for place, name in places.items()},
+        )
+        self.quota.flush(self._engine)
+
+    # ---- in the batch
+
+    def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
+        """Nothing to take; but where a partition has been read to its end, time has come as far as that was looked up."""
+        ends, self._ends = self._ends, None
+        if ends is None:
+            return ()
+        cursors = {
+            (topic, partition): offset
+            for topic, partition, offset in tx.connection.exec_driver_sql(
+                "select topic, partition, next_offset from inbound_cursors where partition = any(%s)",
+                (list(tx.partitions),),
+            )
+        }
+        done = [
+            place
+            for place, end in ends.end.items()
+            if place[1] in tx.partitions and cursors.get(place, ends.first[place]) >= end
+        ]
+        if done:
+            upto = clock.History.load(tx.connection).at(ends.at - SKEW) - _TICK
+            self._progress(tx.connection, dict.fromkeys(done, upto))
+        return ()
+
+    def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Answers:
+        """Accept or refuse the records, in one go."""
+        if not incoming:
+            return Answers({})
+        now, wall = store.enter_door(tx.connection)
+        history = clock.History.load(tx.connection)
+        read = [self._read(record) for record in incoming]
+        people = store.accounts(
+            tx.connection,
+            [account for _, account in self.upstreams.values()] + [for_ for _, _, for_ in read if for_ is not None],
+        )
+        results: list[Filed | Refused | None] = [None] * len(read)
+        last: dict[tuple[str, int], dt.datetime] = {}
+        claims: list[tuple[int, Filing]] = []
+        others: list[tuple[int, Filing]] = []
+        for place, (record, (_, body, for_)) in enumerate(zip(incoming, read, strict=True)):
+            assert record.wall is not None
+            accepted_at = min(history.at(record.wall), now)
+            last[record.topic, record.partition] = accepted_at - _TICK
+            if isinstance(body, Refused):
+                results[place] = body
+                continue
+            try:
+                filing = self._filing(record, body, for_, people, accepted_at)
+                (claims if filing.rules is not None else others).append((place, filing))
+            except Refused as refused:
+                results[place] = refused
+        # claims first: a command in this very batch may be about one of them
+        for part in (claims, self._targets(tx.connection, others, results)):
+            filings = list(part)
+            filed = store.file(tx.connection, [filing for _, filing in filings], now, wall, self.settings.partitions)
+            for (place, filing), result in zip(filings, filed, strict=True):
+                results[place] = result
+                door.observe(filing, result)
+                if isinstance(result, Filed) and result.rows is not None and result.rows.items:
+                    self.quota.add(filing.account.id, len(result.rows.items))
+        self._progress(tx.connection, last)
+        refusals: dict[str, InboundRefused] = {}
+        for record, (event, _, _), refused in zip(incoming, read, results, strict=True):
+            if isinstance(refused, Refused):
+                refusals[record.id] = InboundRefused(
+                    upstream=self.upstreams[record.topic][0], event=event, topic=record.topic, partition=record.partition,
+                    offset=record.offset, status=refused.status, reason=refused.reason, detail=refused.detail,
+                    field=refused.field, cure=refused.cure or None,
+                )  # fmt: skip
+        return Answers(refusals, tx.now)
+
+    def _targets(
+        self, connection: sa.Connection, filings: Sequence[tuple[int, Filing]], results: list[Filed | Refused | None]
+    ) -> Iterator[tuple[int, Filing]]:
+        """Commands with their claims, where they name the upstream's own submission. Lazy: runs once claims are filed."""
+        wanted: dict[str, set[str]] = {}
+        for _, filing in filings:
+            if submission := getattr(filing.body, "submission", None):
+                wanted.setdefault(filing.scope, set()).add(submission)
+        known = {scope: store.claims_of_keys(connection, scope, keys) for scope, keys in wanted.items()}
+        for place, filing in filings:
+            if submission := getattr(filing.body, "submission", None):
+                filing.claim = known[filing.scope].get(submission)
+                if filing.claim is None:
+                    refused = domain.not_found()
+                    refused.field = "submission"
+                    results[place] = refused
+                    continue
+            yield place, filing
+
+    def _progress(self, connection: sa.Connection, upto: Mapping[tuple[str, int], dt.datetime]) -> None:
+        places = sorted(upto)
+        connection.exec_driver_sql(
+            _PROGRESS,
+            ([topic for topic, _ in places], [partition for _, partition in places], [upto[place] for place in places]),
+        )
+
+    def _read(self, record: Incoming) -> tuple[str | None, Read | Refused, str | None]:
+        """(event id, what was read or why it cannot be, on whose behalf)."""
+        event: str | None = None
+        try:
+            if len(record.raw) > self.settings.max_body_bytes:
+                raise Refused(
+                    413,
+                    "too_large",
+                    f"The record has more than {self.settings.max_body_bytes} bytes.",
+                    cure="Send less at a time.",
+                )
+            try:
+                envelope = decode_envelope(record.raw)
+            except msgspec.ValidationError as error:
+                field, detail = domain.located(str(error))
+                raise Refused(
+                    422, "not_a_cloudevent", detail, field=field, cure="Send a CloudEvents 1.0 JSON document."
+                ) from None
+            except (msgspec.DecodeError, ValueError, RecursionError) as error:
+                raise Refused(
+                    400,
+                    "malformed",
+                    f"The record is not JSON: {str(error)[:200]}.",
+                    cure="Send a CloudEvents 1.0 JSON document.",
+                ) from None
+            if not envelope.id.isascii() or not envelope.id.isprintable():
+                raise Refused(
+                    422,
+                    "bad_id",
+                    "The id has characters that are not printable ASCII.",
+                    field="id",
+                    cure="Use another id.",
+                )
+            event = envelope.id
+            kind = requests.BY_TOPIC.get(envelope.type)
+            if kind is None:
+                raise Refused(
+                    422, "unknown_type", "There is no such type of event.", field="type",
+                    cure=f"Use one of: {', '.join(sorted(requests.BY_TOPIC))}.",
+                )  # fmt: skip
+            raw = bytes(envelope.data)
+            body = domain.decoded(raw, kind)
+            return event, Read(event, envelope.type, raw, body), body.on_behalf_of
+        except Refused as refused:
+            return event, refused, None
+
+    def _filing(
+        self, record: Incoming, read: Read, for_: str | None, people: Mapping[str, Account], accepted_at: dt.datetime
+    ) -> Filing:
+        """The request as the door takes it.
+
+        Raises:
+            Refused: unknown account, not to be acted for, or not acceptable by itself.
+        """
+        bound = self.upstreams[record.topic][1]
+        account = people.get(bound)
+        if account is None:
+            raise Refused(403, "unknown_upstream", "The topic's account does not exist.", cure="An operator opens it.")
+        if for_ is not None and for_ != bound:
+            if account.role != "upstream":
+                raise Refused(
+                    403,
+                    "not_for_others",
+                    f"A {account.role} acts for itself only.",
+                    field="on_behalf_of",
+                    cure="Leave the field out.",
+                )
+            # staff is never acted for: a topic is no place to become a reviewer
+            account = people.get(for_)
+            if account is None or account.role not in ("holder", "seller"):
+                raise Refused(
+                    422,
+                    "unknown_account",
+                    "There is no such holder or seller.",
+                    field="on_behalf_of",
+                    cure="Open the account first.",
+                )
+        kind = read.type.split(".")[2]
+        filing = Filing(
+            account,
+            read.event,
+            bound,
+            store.digest(read.type, "", read.raw),
+            kind,
+            read.body,
+            "kafka",
+            accepted_at=accepted_at,
+        )
+        if isinstance(read.body, requests.SubmitClaim):
+            if account.role != "holder":
+                raise Refused(
+                    403, "not_your_role", f"A claim is not for the role {account.role}.", field="on_behalf_of",
+                    cure="Name the holder that files.",
+                )  # fmt: skip
+            filing.rules = domain.check_claim(read.body, account)
+            filing.listings = domain.listings_of(read.body.listings, self.settings.site_hosts)
+            filing.over_quota = self.quota.over(account.id)
+        else:
+            filing.item, filing.claim = read.body.item, read.body.claim  # type: ignore[attr-defined]
+            if (filing.item is None) == (filing.claim is None):
+                raise Refused(
+                    422,
+                    "no_target",
+                    "The command must name either an item or a claim.",
+                    field="item",
+                    cure="Give one of the two.",
+                )
+        return filing
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A record that could be read."""
+
+    event: str
+    type: str
+    raw: bytes
+    body: requests.In
+
+
+class Answers:
+    """One batch, already decided: what is left is to say what was refused."""
+
+    def __init__(self, refusals: Mapping[str, InboundRefused], now: dt.datetime | None = None) -> None:
+        self._refusals = refusals
+        self._now = now
+
+    def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
+        """The refusal of a record, if it was refused."""
+        refusal = self._refusals.get(incoming.id)
+        if refusal is None:
+            return ()
+        assert self._now is not None
+        key = refusal.event or incoming.id
+        return (Outgoing(incoming.partition, REFUSALS, key, REFUSED, refusal, key, self._now, causation=refusal.event),)
+
+    def due(self, limit: int) -> Sequence[Due]:
+        """There are no timers here."""
+        return ()
+
+    def fire(self, due: Due) -> Iterable[Outgoing]:
+        """There are no timers here."""
+        raise NotImplementedError
+
+    def save(self) -> None:
+        """Everything was written in ``open``."""
+
+    def marks(self) -> dict[int, dt.datetime]:
+        """The worker's business."""
+        return {}
