@@ -273,4 +273,5 @@ def payloads(connection: sa.Connection, rows: Sequence[Row]) -> dict[str, Any]:
     claims = sorted({row.claim for row in rows if row.kind == "submit"})
     if not claims:
         return {}
-    return dict(connection.exec_driver_sql("select id, terms from claims where id = any(%s)", (claims,)).tuples().all())
+    found = connection.exec_driver_sql("select id, terms from claims where id = any(%s)", (claims,))
+    return {row[0]: row[1] for row in found}

@@ -190,12 +190,12 @@ class Inbound:
                     self.quota.add(filing.account.id, len(result.rows.items))
         self._progress(tx.connection, last)
         refusals: dict[str, InboundRefused] = {}
-        for record, (event, _, _), refused in zip(incoming, read, results, strict=True):
-            if isinstance(refused, Refused):
+        for record, (event, _, _), answer in zip(incoming, read, results, strict=True):
+            if isinstance(answer, Refused):
                 refusals[record.id] = InboundRefused(
                     upstream=self.upstreams[record.topic][0], event=event, topic=record.topic, partition=record.partition,
-                    offset=record.offset, status=refused.status, reason=refused.reason, detail=refused.detail,
-                    field=refused.field, cure=refused.cure or None,
+                    offset=record.offset, status=answer.status, reason=answer.reason, detail=answer.detail,
+                    field=answer.field, cure=answer.cure or None,
                 )  # fmt: skip
         return Answers(refusals, tx.now)
 
@@ -292,16 +292,13 @@ class Inbound:
                     field="on_behalf_of",
                     cure="Leave the field out.",
                 )
-            # staff is never acted for: a topic is no place to become a reviewer
+            # an upstream relays for the marketplace's people, its reviewers included; an operator acts in person
             account = people.get(for_)
-            if account is None or account.role not in ("holder", "seller"):
+            if account is None or account.role not in ("holder", "seller", "reviewer"):
                 raise Refused(
-                    422,
-                    "unknown_account",
-                    "There is no such holder or seller.",
-                    field="on_behalf_of",
+                    422, "unknown_account", "There is no such holder, seller or reviewer.", field="on_behalf_of",
                     cure="Open the account first.",
-                )
+                )  # fmt: skip
         kind = read.type.split(".")[2]
         filing = Filing(
             account,

@@ -706,7 +706,7 @@ def claims_of_keys(connection: sa.Connection, account: str, keys: Iterable[str])
         where account = %s and idempotency_key = any(%s) and resource like 'c-%%'""",
         (account, sorted(set(keys))),
     )
-    return dict(rows.tuples().all())
+    return {row[0]: row[1] for row in rows}
 
 
 def digest(kind: str, target: str, body: bytes) -> bytes:
@@ -733,7 +733,7 @@ def usage(connection: sa.Connection, ids: Sequence[str], now: dt.datetime) -> di
         "select account, sum(items)::bigint from usage where account = any(%s) and hour > %s group by account",
         (list(ids), now - dt.timedelta(hours=24)),
     )
-    return dict(rows.tuples().all())
+    return {row[0]: row[1] for row in rows}
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
