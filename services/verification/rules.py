@@ -163,6 +163,7 @@ class Draft:
         if state in UPHELD:
             self.held = self.upheld = True
             self.stack = ()
+            self.right_ended = False  # row 22 is about open items
         elif state in ENDED:
             self.held = False
             if state is not State.WITHDRAWN:
@@ -192,7 +193,7 @@ class Draft:
             if self.counter_due is not None:
                 self.counter_due += stood
         if frame.state in SETTLED:
-            self.right_ended = False  # row 22 is about open items
+            self.right_ended = False
 
     def finish(self, *, published: bool) -> Item:
         """The item as it now is; ``published`` when a change is going to say so."""

@@ -52,7 +52,7 @@ class Model:
         """Into a state."""
         self.state, self.deadline, self.waiting, self.undo = state, deadlines, set(), None
         if state not in LIVE | {"LITIGATION", "SUSPENDED"}:
-            self.kept = []
+            self.kept, self.right_gone = [], False
         if state == "UPHELD_AFTER_COUNTER":
             self.counter_until = self.end(self.timers.round_window, self.now)
 

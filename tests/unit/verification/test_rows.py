@@ -744,6 +744,21 @@ class TestRow22:
         world.result("ended")
         assert world.state is S.NOTIFIED
 
+    def test_22_the_court_ruled_all_the_same(self) -> None:
+        world = World().to(S.SUSPENDED)
+        world.action()
+        world.result("holder")
+        world.counter()
+        assert world.state is S.HOLDER_RESPONSE
+
+    def test_22_undone_withdrawal_still_knows_of_the_right(self) -> None:
+        world = World().to(S.SUSPENDED)
+        world.pass_time(40 * DAY)
+        assert world.got.state is S.WITHDRAWN
+        world.action(accepted_at=T + DAY)
+        world.result("ended")
+        assert world.state is S.SUSPENDED
+
     def test_22_in_court_and_suspended(self) -> None:
         world = World().to(S.LITIGATION)
         world.right("lost")
