@@ -1,0 +1,343 @@
+"""The front door's decisions: links, ids, claims, commands, shares."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import re
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.intake import domain, requests
+from services.intake.admission import share_out
+from services.intake.domain import Account, Authorisation, ItemRef, Refused, Right
+from shared import events, policy
+from shared.events import ItemChanged, State
+
+NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
+HOSTS = ("market.example", "www.market.example")
+HOLDER = Account("a-1", "holder", identity_verified=True, registered=True)
+RIGHT = Right("r-1", "a-1", "trademark", "active", None, "doc")
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,119}")
+
+
+# ---- links
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://market.example/items/123",
+        "http://market.example/items/123",
+        "HTTPS://MARKET.EXAMPLE/items/123",
+        "https://market.example:443/items/123",
+        "https://market.example./items/123/",
+        "https://market.example/items/123?ref=mail#top",
+        "https://www.market.example/items/123",
+    ],
+)
+def test_links_of_this_site(link: str) -> None:
+    assert domain.listing_of(link, HOSTS) == domain.ListingRef("123", True, link)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://market.example.evil.example/items/123",
+        "https://evil.example/items/123",
+        "https://market.example@evil.example/items/123",
+        "https://user:secret@market.example/items/123",
+        "https://market.example:8443/items/123",
+        "https://market.example/item/123",
+        "https://market.example/items/123/more",
+        "https://market.example/items/",
+        "https://market.example/items/x-0123456789abcdef01234567",
+        "https://market.example/items/%2e%2e",
+    ],
+)
+def test_links_elsewhere_are_digests(link: str) -> None:
+    found = domain.listing_of(link, HOSTS)
+    assert not found.on_site
+    assert re.fullmatch(r"x-[0-9a-f]{24}", found.listing)
+    assert found == domain.listing_of(link, HOSTS)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "javascript:alert(1)", "data:text/html,x", "ftp://market.example/items/1", "market.example/items/1", "/items/1", "",
+        "https://", "https:///items/1", "https://market.example/items/1\n", "https://market.example/items/\x001",
+        "https://market.example/items/1 2", "https://[::1/items/1", "https://market.example:x/items/1",
+        "https://market.example/\u2028", "https://market.example/items/" + "a" * 2000, "https://x/\ud800",
+    ],
+)  # fmt: skip
+def test_bad_links_are_refused(link: str) -> None:
+    with pytest.raises(Refused) as refused:
+        domain.listings_of(["https://market.example/items/1", link], HOSTS)
+    assert (refused.value.status, refused.value.field) == (422, "listings[1]")
+    assert refused.value.cure
+
+
+@given(st.text(max_size=60))
+def test_a_link_is_understood_or_refused(text: str) -> None:
+    for link in (text, f"https://market.example/items/{text}", f"https://{text}/items/1"):
+        with contextlib.suppress(Refused):
+            found = domain.listing_of(link, HOSTS)
+            assert ID.fullmatch(found.listing)
+            assert found.on_site != found.listing.startswith("x-")
+
+
+def test_a_listing_that_is_named_twice_counts_once() -> None:
+    links = ["https://market.example/items/1", "http://market.example/items/1/", "https://market.example/items/2"]
+    assert [ref.listing for ref in domain.listings_of(links, HOSTS)] == ["1", "2"]
+
+
+# ---- ids
+
+
+@given(st.integers(0, 2**47), st.integers(1, 300), st.integers(0, 2**65 - 1))
+def test_items_of_a_claim_are_a_range(wall_ms: int, size: int, chance: int) -> None:
+    claim, items = domain.new_claim_ids(wall_ms, size, lambda _bits: chance)
+    low, high = domain.item_range(claim)
+    assert len(claim) == 28
+    assert len(set(items)) == size
+    assert items == sorted(items)
+    assert all(low < item < high for item in items)
+    other, others = domain.new_claim_ids(wall_ms, 1, lambda _bits: (chance + 1) % 2**65)
+    assert other != claim
+    assert not low <= others[0] <= high
+
+
+@given(st.integers(0, 2**47 - 2))
+def test_ids_sort_by_time(wall_ms: int) -> None:
+    first = domain.new_id("a", wall_ms)
+    assert len(first) == 28
+    assert first < domain.new_id("a", wall_ms + 1)
+    assert ID.fullmatch(first)
+
+
+# ---- claims
+
+
+def claim(**values: object) -> requests.SubmitClaim:
+    return msgspec.convert(
+        {"right": "r-1", "reason": "counterfeit", "listings": ["https://market.example/items/1"], **values},
+        requests.SubmitClaim,
+    )
+
+
+def rows(
+    body: requests.SubmitClaim, account: Account = HOLDER, right: Right | None = RIGHT, **values: object
+) -> domain.Rows:
+    options: dict[str, object] = {"granted": (), "over_quota": False, **values}
+    return domain.claim_rows(
+        body, domain.listings_of(body.listings, HOSTS), rules=domain.check_claim(body, account), complainant=account,
+        right=right, channel="http", now=NOW, wall_ms=1, **options,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def terms(made: domain.Rows) -> events.ItemSubmitted:
+    assert made.claim is not None
+    return msgspec.json.decode(made.claim[-1], type=events.ItemSubmitted)
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "reason"),
+    [
+        (claim(profile="nope"), "profile", "unknown_profile"),
+        (claim(reason="nope"), "reason", "unknown_reason"),
+        (claim(reason="design"), "reason", "reason_not_for_right"),
+        (claim(principal="a-2"), "right", "right_not_owned"),
+    ],
+)
+def test_what_a_claim_needs(body: requests.SubmitClaim, field: str, reason: str) -> None:
+    with pytest.raises(Refused) as refused:
+        rows(body)
+    assert (refused.value.status, refused.value.field, refused.value.reason) == (422, field, reason)
+
+
+def test_the_number_of_listings_is_limited() -> None:
+    links = [f"https://market.example/items/{number}" for number in range(300)]
+    assert len(rows(claim(listings=links)).items) == 300
+    unregistered = Account("a-1", "holder")
+    assert len(rows(claim(listings=links[:10]), unregistered).items) == 10
+    with pytest.raises(Refused) as refused:
+        rows(claim(listings=links[:11]), unregistered)
+    assert refused.value.field == "listings"
+    with pytest.raises(msgspec.ValidationError, match="listings"):
+        claim(listings=[*links, links[0]])
+
+
+def test_lanes() -> None:
+    good = Account("a-1", "holder", True, True, True)
+    assert terms(rows(claim(), good)).lane == "express"
+    assert terms(rows(claim(), HOLDER)).lane == "standard"
+    assert terms(rows(claim(), Account("a-1", "holder"))).lane == "bulk"
+    assert terms(rows(claim(), good, over_quota=True)).lane == "bulk"
+
+
+def test_authority() -> None:
+    agent = Account("a-2", "holder", True, False, True)
+    body = claim(principal="a-1")
+    assert terms(rows(claim())).authority == "owner"
+    assert terms(rows(body, agent)).authority == "missing"
+    assert terms(rows(body, agent, granted=[Authorisation(None, None)])).authority == "authorised"
+    assert terms(rows(body, agent, granted=[Authorisation({"r-2"}, None)])).authority == "missing"
+    assert terms(rows(body, agent, granted=[Authorisation({"r-1"}, NOW)])).authority == "missing"
+
+
+def test_a_right_whose_time_has_passed_is_expired() -> None:
+    assert terms(rows(claim(), right=Right("r-1", "a-1", "trademark", "active", NOW, "doc"))).right_status == "expired"
+    later = NOW + dt.timedelta(seconds=1)
+    assert terms(rows(claim(), right=Right("r-1", "a-1", "trademark", "active", later))).right_status == "active"
+
+
+def test_the_proof_of_ownership_is_on_file_with_the_right() -> None:
+    assert terms(rows(claim(materials=["statement"]))).materials == ("ownership", "statement")
+    assert terms(rows(claim(), right=Right("r-1", "a-1", "trademark", "pending"))).materials == ()
+
+
+def test_every_policy_can_be_claimed_under() -> None:
+    for profile in policy.profiles():
+        assert domain.check_claim(claim(profile=profile), HOLDER).profile == profile
+
+
+# ---- commands
+
+ITEM = ItemRef("i-1", "c-1", "l1", "a-1", "a-9", "s-1", "r-1", "NOTIFIED", "standard")
+BODIES = {
+    "add_information": {}, "withdraw": {"ground": "error"}, "accept": {}, "counter": {"materials": ["statement"]},
+    "respond": {"accept": True}, "report_action": {"proof": "d-1"}, "report_result": {"outcome": "ended"},
+    "decide": {"decision": "uphold"},
+}  # fmt: skip
+PEOPLE = {
+    "complainant": HOLDER, "principal": Account("a-9", "holder"), "other": Account("a-3", "holder"),
+    "seller": Account("s-1", "seller"), "other seller": Account("s-2", "seller"), "reviewer": Account("v-1", "reviewer"),
+    "operator": Account("o-1", "operator"), "upstream": Account("u-1", "upstream"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(BODIES))
+@pytest.mark.parametrize("who", sorted(PEOPLE))
+def test_who_may_give_a_command(kind: str, who: str) -> None:
+    part = {
+        "complainant": "holder",
+        "principal": "holder",
+        "seller": "seller",
+        "reviewer": "reviewer",
+        "operator": "operator",
+    }.get(who)
+    body = msgspec.convert(BODIES[kind], requests.COMMANDS[kind])
+    asked = {"identity_verified": True, "authority": "owner", "right_status": "active", "materials": ("ownership",)}
+
+    def make() -> domain.Rows:
+        return domain.command_rows(kind, body, PEOPLE[who], [ITEM], standing=lambda _: asked, now=NOW, wall_ms=1)
+
+    if part is None:
+        with pytest.raises(Refused) as refused:
+            make()
+        assert refused.value.status == 404
+    elif part not in domain.MAY[kind]:
+        with pytest.raises(Refused) as refused:
+            make()
+        assert refused.value.status == 403
+    else:
+        (command,) = make().commands
+        assert type(command) is events.COMMANDS[kind]
+        assert (command.item, command.listing, command.by, command.role) == ("i-1", "l1", PEOPLE[who].id, part)
+        assert msgspec.json.decode(msgspec.json.encode(command), type=type(command)) == command
+
+
+def test_every_command_of_a_party_is_covered() -> None:
+    assert set(BODIES) == set(requests.COMMANDS) == set(domain.MAY) == set(events.COMMANDS) - {"change_right"}
+
+
+def test_a_seller_commands_only_its_own_items_of_a_claim() -> None:
+    theirs = ItemRef("i-2", "c-1", "l2", "a-1", "a-1", "s-2", "r-1", "NOTIFIED", "standard")
+    part, targets = domain.command_targets("counter", PEOPLE["seller"], [ITEM, theirs])
+    assert (part, targets) == ("seller", [ITEM])
+
+
+# ---- contacts
+
+
+def changed(**values: object) -> ItemChanged:
+    return msgspec.convert(
+        {
+            "item": "i-1", "claim": "c-1", "claim_size": 1, "listing": "l1", "complainant": "a-1", "principal": "a-1",
+            "right": "r-1", "right_type": "trademark", "reason": "counterfeit", "profile": "ipp", "policy": "p", "revision": 1,
+            "state": "RECEIVED", "rule": "1", "received_at": NOW, **values,
+        },
+        ItemChanged,
+    )  # fmt: skip
+
+
+def test_contacts_are_released_by_the_life_cycle() -> None:
+    before = {
+        State.RECEIVED,
+        State.DUPLICATE,
+        State.LINK_INVALID,
+        State.NEEDS_INFO,
+        State.LAPSED,
+        State.UNDER_REVIEW,
+        State.REJECTED,
+    }
+    for state in before:
+        assert domain.told(changed(state=state)) == 0
+    assert domain.told(changed(state=State.NOTIFIED)) == 1
+    assert domain.told(changed(state=State.COUNTERED)) == 1
+    assert domain.told(changed(state=State.HOLDER_RESPONSE)) == 2
+    assert domain.told(changed(state=State.RESTORED, via=(State.HOLDER_RESPONSE,))) == 2
+    assert domain.told(changed(state=State.WITHDRAWN)) == 0
+    assert domain.told(changed(state=State.WITHDRAWN, noticed_at=NOW)) == 1
+    assert domain.told(changed(state=State.UNDER_REVIEW, via=(State.RECEIVED,))) == 0
+
+
+# ---- shares
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 50)), max_size=20), st.integers(0, 200))
+def test_room_is_shared_out_evenly(waiting: list[tuple[str, int]], room: int) -> None:
+    sizes = share_out(waiting, room)
+    assert all(0 <= size <= count for size, (_, count) in zip(sizes, waiting, strict=True))
+    assert sum(sizes) == min(room, sum(count for _, count in waiting))
+    taken: dict[str, int] = {}
+    totals: dict[str, int] = {}
+    for size, (name, count) in zip(sizes, waiting, strict=True):
+        taken[name] = taken.get(name, 0) + size
+        totals[name] = totals.get(name, 0) + count
+    hungry = [taken[name] for name in taken if taken[name] < totals[name]]
+    # nobody who still waits has got more than one row less than anybody
+    assert all(max(taken.values(), default=0) - least <= 1 for least in hungry)
+
+
+@given(st.lists(st.sampled_from(["all", "express", "standard", "bulk"]), min_size=50, max_size=200), st.integers(1, 40))
+def test_lanes_get_their_weight(rounds: list[str], room: int) -> None:
+    shares = domain.Shares({"express": 8, "standard": 3, "bulk": 1})
+    got = dict.fromkeys(domain.LANES, 0)
+    count = 0
+    for waiting in rounds:
+        lanes = domain.LANES if waiting == "all" else (waiting,)
+        split = shares.split(room, lanes)  # type: ignore[arg-type]
+        assert sum(split.values()) <= room
+        for lane, size in split.items():
+            shares.took(lane, size, exhausted=False)
+            if waiting == "all":
+                got[lane] += size
+        count += waiting == "all"
+    for lane, weight in (("express", 8), ("standard", 3), ("bulk", 1)):
+        # bulk never starves; nobody is off by more than what one round carries over
+        assert got[lane] >= count * room * weight / 12 - room - 1  # type: ignore[index]
+
+
+def test_a_lane_that_is_held_back_gets_its_share_beside_the_open_ones() -> None:
+    shares = domain.Shares({"express": 8, "standard": 3, "bulk": 1})
+    taken = 0
+    for _ in range(80):
+        size = shares.beside("bulk", 10, ["express"])
+        shares.took("bulk", size, exhausted=False)
+        taken += size
+    assert taken == 100

@@ -1,0 +1,53 @@
+"""Tokens and the encryption of contacts."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from cryptography.exceptions import InvalidTag
+
+from services.intake.requests import Contact
+from services.intake.security import Contacts, KeyMissing, digest, is_token, new_token
+
+KEY = base64.b64encode(b"k" * 32).decode()
+CONTACT = Contact(name="Ada", address="Road 1\nTown", email="ada@example.org")
+
+
+def test_tokens() -> None:
+    tokens = {new_token() for _ in range(100)}
+    assert len(tokens) == len({digest(token) for token in tokens}) == 100
+    assert all(is_token(token) for token in tokens)
+    for text in ("", "gf_", "gf_12345678_short", next(iter(tokens)) + "x", next(iter(tokens))[1:]):
+        assert not is_token(text)
+
+
+def test_a_contact_comes_back() -> None:
+    contacts = Contacts(KEY)
+    wrapped = contacts.new_key("a-1")
+    sealed = contacts.seal("a-1", wrapped, CONTACT)
+    assert contacts.open("a-1", wrapped, sealed) == CONTACT
+    assert b"ada@example.org" not in sealed
+    assert sealed != contacts.seal("a-1", wrapped, CONTACT)
+
+
+def test_a_contact_is_bound_to_its_account_and_keys() -> None:
+    contacts = Contacts(KEY)
+    wrapped = contacts.new_key("a-1")
+    sealed = contacts.seal("a-1", wrapped, CONTACT)
+    for account, key, text in (
+        ("a-2", wrapped, sealed), ("a-1", contacts.new_key("a-1"), sealed), ("a-1", wrapped, sealed[:-1] + b"x"), ("a-1", wrapped, b""),
+    ):  # fmt: skip
+        with pytest.raises(InvalidTag):
+            contacts.open(account, key, text)
+    with pytest.raises(InvalidTag):
+        Contacts(base64.b64encode(b"j" * 32).decode()).open("a-1", wrapped, sealed)
+
+
+def test_the_key_is_checked_at_start() -> None:
+    with pytest.raises(ValueError, match="16 bytes"):
+        Contacts(base64.b64encode(b"k" * 16).decode())
+    with pytest.raises(ValueError, match="base64"):
+        Contacts("not base64!")
+    with pytest.raises(KeyMissing):
+        Contacts(None).new_key("a-1")
