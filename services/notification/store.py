@@ -121,8 +121,10 @@ def pull(
 
     Those of parked keys stay, so that a key's events keep their order.
     """
-    rows = connection.exec_driver_sql(_PULL, (list(partitions), list(parked), room)).tuples().all()
-    return sorted(map(tuple, rows))
+    rows = connection.exec_driver_sql(_PULL, (list(partitions), list(parked), room))
+    return sorted(
+        (id_, partition, listing, message, type_, payload) for id_, partition, listing, message, type_, payload in rows
+    )
 
 
 # --------------------------------------------------------------------------------------------------- the sender's
