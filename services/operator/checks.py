@@ -1,0 +1,796 @@
+"""The checks of `goodfaith verify`, one function each: what must hold between the services' data at rest.
+
+A finding is ``lost`` (something accepted or decided has no effect), ``doubled`` (an effect twice) or a ``problem`` (two
+places that must agree do not, or something waits for a person).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from services.enforcement import penalties
+from services.notification.domain import WINDOW_KINDS
+from services.operator.evidence import SUBMITTED, Category, Evidence, Finding, Tally
+from services.verification.item import ENDED, UPHELD
+from services.verification.lifecycle import TABLE, Reopened
+from shared import policy, topics
+from shared.events import State
+
+Check = Callable[[Evidence], list[Finding]]
+# what is parked waits for a person and is told of as such: what hangs on it is not called lost as well
+_NOT_PARKED: Final = "not in (select key from {schema}.{prefix}parked where state <> 'done')"
+_DOOR: Final = _NOT_PARKED.format(schema="intake", prefix="")
+_WAITING: Final = _NOT_PARKED.format(schema="verification", prefix="")
+
+
+def _list(values: Iterable[str]) -> str:
+    return ", ".join(f"'{value}'" for value in sorted(values))
+
+
+# ---------------------------------------------------------------------------------------------------------- the door
+
+
+def submissions(e: Evidence) -> list[Finding]:
+    """Every accepted submission has its claim or commands, with all that the answer named."""
+    return [
+        *e.find(
+            "lost", "claim-missing",
+            "select s.resource from intake.submissions s left join intake.claims c on c.id = s.resource"
+            " where starts_with(s.resource, 'c-') and c.id is null",
+        ),
+        *e.find(
+            "lost", "command-missing",
+            "select s.resource from intake.submissions s left join intake.commands k on k.id = s.resource"
+            " where starts_with(s.resource, 'k-') and k.id is null",
+        ),
+        *e.find(
+            "lost", "acknowledged-item-missing",
+            "select n.item from (select jsonb_array_elements(answer::jsonb -> 'items') ->> 'item' as item"
+            " from intake.submissions where starts_with(resource, 'c-')) n"
+            " left join intake.items i on i.id = n.item where i.id is null",
+        ),
+        *e.find(
+            "problem", "claim-unasked",
+            "select c.id from intake.claims c left join intake.submissions s on s.resource = c.id where s.resource is null",
+        ),
+        *e.find(
+            "doubled", "submission-twice",
+            "select resource from intake.submissions group by resource having count(*) > 1",
+        ),
+    ]  # fmt: skip
+
+
+def claim_items(e: Evidence) -> list[Finding]:
+    """Every claim has as many items as it says."""
+    counted = (
+        "select c.id || ': ' || coalesce(n, 0) || ' of ' || size from intake.claims c"
+        " left join (select claim, count(*) as n from intake.items group by claim) i on i.claim = c.id"
+    )
+    return [
+        *e.find("lost", "items-missing", f"{counted} where coalesce(n, 0) < size"),
+        *e.find("doubled", "items-too-many", f"{counted} where n > size"),
+        *e.find(
+            "problem", "item-without-claim",
+            "select i.id from intake.items i left join intake.claims c on c.id = i.claim where c.id is null",
+        ),
+    ]  # fmt: skip
+
+
+def items_published(e: Evidence) -> list[Finding]:
+    """Every item was published exactly once, or waits in the door."""
+    counted = (
+        "select i.id from intake.items i left join (select item, count(*) as n from"
+        f" (select item from v_filed where type = '{SUBMITTED}' union all"
+        " select item from intake.door where kind = 'submit') t group by item) p on p.item = i.id"
+    )
+    return [
+        *e.find("lost", "item-unpublished", f"{counted} where n is null and 'door:' || i.listing {_DOOR}"),
+        *e.find("doubled", "item-published-twice", f"{counted} where n > 1"),
+        *e.find(
+            "problem", "item-unaccepted",
+            f"select f.item from v_filed f left join intake.items i on i.id = f.item where f.type = '{SUBMITTED}' and i.id is null",
+        ),
+    ]  # fmt: skip
+
+
+def commands_published(e: Evidence) -> list[Finding]:
+    """Every command was published exactly once after its item, or waits in the door."""
+    counted = (
+        "select k.id from intake.commands k left join (select command, count(*) as n from"
+        " (select command from v_filed where command is not null union all"
+        " select payload::jsonb ->> 'command' from intake.door where kind = 'command') t group by command) p on p.command = k.id"
+    )
+    return [
+        *e.find(
+            "lost", "command-unpublished",
+            f"{counted} join intake.items i on i.id = k.item where n is null and 'door:' || i.listing {_DOOR}",
+        ),
+        *e.find("doubled", "command-published-twice", f"{counted} where n > 1"),
+        *e.find(
+            "problem", "command-unaccepted",
+            "select f.command from v_filed f left join intake.commands k on k.id = f.command"
+            " where f.command is not null and k.id is null",
+        ),
+        *e.find(
+            "problem", "command-before-item",
+            "select k.command from v_filed k join v_filed i on i.item = k.item and i.partition = k.partition"
+            f" where k.command is not null and i.type = '{SUBMITTED}' and k.seq < i.seq",
+        ),
+    ]  # fmt: skip
+
+
+def items_judged(e: Evidence) -> list[Finding]:
+    """Every published item is known to verification, and no other."""
+    return [
+        *e.find(
+            "lost", "item-unjudged",
+            "select f.item from v_filed f join intake.items n on n.id = f.item left join verification.items i on i.item = f.item"
+            f" where f.type = '{SUBMITTED}' and i.item is null and n.listing {_WAITING}",
+        ),
+        *e.find(
+            "problem", "item-unfiled",
+            "select i.item from verification.items i left join v_filed f on f.item = i.item"
+            f" and f.type = '{SUBMITTED}' where f.item is null",
+        ),
+    ]  # fmt: skip
+
+
+def commands_ended(e: Evidence) -> list[Finding]:
+    """Every command was applied or refused, once, and the read model says so."""
+    ends = (
+        "(select command, 'applied' as status from v_change where command is not null"
+        " union all select command, 'refused' from v_refused)"
+    )
+    # a right's change that means nothing to an item is passed over in silence
+    open_ = "k.kind <> 'change_right'"
+    return [
+        *e.find(
+            "lost", "command-open",
+            f"select k.id from intake.commands k left join {ends} c on c.command = k.id join intake.items i on i.id = k.item"
+            f" where c.command is null and {open_} and i.listing {_WAITING}"
+            " and not exists (select from intake.door d where d.kind = 'command' and d.item = k.item)",
+        ),
+        *e.find(
+            "doubled", "command-ended-twice", f"select command from {ends} c group by command having count(*) > 1"
+        ),
+        *e.find(
+            "problem", "command-status",
+            f"select k.id || ': ' || k.status || ', not ' || c.status from intake.commands k join {ends} c on c.command = k.id"
+            " where k.status <> c.status",
+        ),
+        *e.find(
+            "problem", "command-status",
+            f"select k.id || ': ' || k.status from intake.commands k left join {ends} c on c.command = k.id"
+            " where k.status <> 'accepted' and c.command is null",
+        ),
+        *e.find(
+            "problem", "command-unknown",
+            f"select c.command from {ends} c left join intake.commands k on k.id = c.command where k.id is null",
+        ),
+    ]  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------------- logs and topics
+
+
+def event_logs(e: Evidence) -> list[Finding]:
+    """Logs have no gaps, their hash chains hold, and their heads are what the partitions' rows say."""
+    found = []
+    for reader in e.readers:
+        table = f"{reader.schema}.{reader.prefix}"
+        chain = (
+            f"(select partition, seq, hash, payload, lag(hash, 1, '') over w as before, lag(seq, 1, 0::bigint) over w as prior"
+            f" from {table}event_log window w as (partition by partition order by seq)) t"
+        )
+        place = f"'{reader.name}.' || partition || '.' || seq"
+        found += e.find("lost", "log-gap", f"select {place} || ' after ' || prior from {chain} where seq <> prior + 1")
+        found += e.find(
+            "problem",
+            "log-chain",
+            f"select {place} from {chain} where hash <> encode(sha256(convert_to(before || payload, 'UTF8')), 'hex')"
+            f' or not starts_with(payload, \'{{"specversion":"1.0","id":"\' || {place} || \'"\')',
+        )
+        found += e.find(
+            "problem",
+            "log-head",
+            f"select '{reader.name}.' || coalesce(p.partition, l.partition) from {table}partitions p"
+            f" full join (select distinct on (partition) partition, seq, hash from {table}event_log"
+            " order by partition, seq desc) l on l.partition = p.partition"
+            " where p.seq is distinct from coalesce(l.seq, 0) or p.hash is distinct from coalesce(l.hash, '')",
+        )
+        found += e.find(
+            "problem",
+            "unpublished",
+            f"select '{reader.name}.' || partition || ': ' || published_upto || ' of ' || seq from {table}partitions"
+            " where published_upto <> seq",
+        )
+    return merged(found)
+
+
+def on_topics(e: Evidence) -> list[Finding]:
+    """Every log row is on its topic, and everything there is a log row, byte by byte, in its place."""
+    pairs = "from v_log l full join v_rec r on r.id = l.id and r.topic = l.topic and r.partition = l.target"
+    upto = " union all ".join(
+        f"select '{r.name}' as writer, partition, published_upto from {r.schema}.{r.prefix}partitions"
+        for r in e.readers
+    )
+    ours = _list(e.name(topic) for topic in e.topics())
+    missing = f"select l.writer, l.partition, l.seq, l.id, l.topic, l.target, l.key {pairs} where r.id is null and l.topic in ({ours})"
+    listings = e.name(topics.MARKETPLACE_LISTINGS)
+    return [
+        *e.find(
+            "lost", "not-on-topic",
+            f"select m.id from ({missing}) m join ({upto}) p on p.writer = m.writer and p.partition = m.partition"
+            # retention has passed it: gone with all that came before the first of its writer that is still there
+            " left join v_ends n on n.topic = m.topic and n.partition = m.target"
+            " where m.seq <= p.published_upto and not (coalesce(n.first, 0) > 0 and m.seq < coalesce((select min(l.seq)"
+            " from v_log l join v_rec r on r.id = l.id where l.topic = m.topic and l.target = m.target"
+            " and l.writer = m.writer and l.partition = m.partition), 9223372036854775807))"
+            # compaction: a later one of the key is there
+            f" and not (m.topic = '{listings}' and exists (select from v_log l join v_rec r on r.id = l.id"
+            " where l.topic = m.topic and l.key = m.key and l.partition = m.partition and l.seq > m.seq))",
+        ),
+        *e.find(
+            "problem", "foreign-record",
+            f"select r.topic || '/' || r.partition || '@' || r.\"offset\" || ' ' || coalesce(r.id, '?') {pairs} where l.id is null",
+        ),
+        *e.find(
+            "problem", "record-altered",
+            f"select l.id || ' at ' || r.topic || '/' || r.partition || '@' || r.\"offset\" {pairs} where r.sum <> l.sum",
+        ),
+    ]  # fmt: skip
+
+
+def topic_order(e: Evidence) -> list[Finding]:
+    """Of each key, first occurrences on a topic come in the order of the log."""
+    return e.find(
+        "problem", "topic-disorder",
+        "select id || ' after ' || prior from (select l.id, l.seq, lag(l.seq) over w as before, lag(l.id) over w as prior"
+        " from (select id, topic, partition, min(\"offset\") as at from v_rec group by id, topic, partition) r"
+        " join v_log l on l.id = r.id and l.topic = r.topic and l.target = r.partition"
+        " window w as (partition by l.topic, l.target, l.writer, l.partition, l.key order by r.at)) t where before > seq",
+    )  # fmt: skip
+
+
+def applied(e: Evidence) -> list[Finding]:
+    """Every record that a reader has passed is in its inbox or kept as unreadable; what waits is told."""
+    found = []
+    for reader in e.readers:
+        table = f"{reader.schema}.{reader.prefix}"
+        for topic in reader.reads:
+            name = e.name(topic)
+            cursor = f"left join {table}cursors c on c.topic = '{topic.name}' and c.partition = r.partition"
+            found += e.find(
+                "lost",
+                "not-applied",
+                f"select distinct '{reader.name}: ' || r.id from v_rec r join v_log l on l.id = r.id {cursor}"
+                f" left join {table}inbox i on i.event_id = r.id where r.topic = '{name}' and i.event_id is null"
+                f' and r."offset" < coalesce(c.next_offset, 0) and not exists (select from {table}parked p'
+                f' where p.topic = \'{topic.name}\' and p.partition = r.partition and p."offset" = r."offset")',
+            )
+            found += e.find(
+                "problem",
+                "unread",
+                f"select '{reader.name}: ' || r.topic || '/' || r.partition from v_rec r {cursor} where r.topic = '{name}'"
+                ' and r."offset" >= coalesce(c.next_offset, 0) group by r.topic, r.partition',
+            )
+            found += e.find(
+                "problem",
+                "cursor-beyond-end",
+                f"select '{reader.name}: {topic.name}/' || c.partition || ' ' || c.next_offset || ' > ' || n.next"
+                f" from {table}cursors c join v_ends n on n.topic = '{name}' and n.partition = c.partition"
+                f" where c.topic = '{topic.name}' and c.next_offset > n.next",
+            )
+        if reader.reads and set(reader.reads) <= set(e.topics()):
+            found += e.find(
+                "problem",
+                "applied-unknown",
+                f"select '{reader.name}: ' || i.event_id from {table}inbox i left join v_log l on l.id = i.event_id"
+                " where l.id is null",
+            )
+    return merged(found)
+
+
+def parked(e: Evidence) -> list[Finding]:
+    """Nothing waits for a person."""
+    return merged(
+        finding
+        for r in e.readers
+        for finding in e.find(
+            "problem", "parked",
+            f"select '{r.name}: ' || topic || ' ' || coalesce(event_id, '\"' || key || '\"') || ': ' || left(error, 120)"
+            f" from {r.schema}.{r.prefix}parked where state <> 'done'",
+        )
+    )  # fmt: skip
+
+
+def causes(e: Evidence) -> list[Finding]:
+    """Every effect has its cause: an event of an input topic, a message that was sent, or a timer."""
+    reads = " union all ".join(
+        f"select '{r.name}' as writer, '{e.name(topic)}' as topic" for r in e.readers for topic in r.reads
+    )
+    # what comes by a service's own queue: seeds and HTTP requests at the marketplace, receipts that came by HTTP
+    queued = (
+        "(l.writer = 'marketplace' and (starts_with(l.cause, 'seed.') or starts_with(l.cause, 'http.')))"
+        " or (l.writer = 'enforcement' and starts_with(l.cause, 'receipt.')) or l.writer in ('notification', 'intake-inbound')"
+    )
+    if not e.has("marketplace"):
+        outside = _list([e.name(topics.MARKETPLACE_LISTINGS), e.name(topics.MARKETPLACE_RECEIPTS)])
+        queued += f" or exists (select from ({reads}) n where n.writer = l.writer and n.topic in ({outside}))"
+    timers = _list({row.rule for row in TABLE if isinstance(row.on, str) or row.on is Reopened})
+    found = [
+        *e.find(
+            "problem", "cause-unknown",
+            f"select l.id || ' by ' || l.cause from v_log l left join v_log c on c.id = l.cause"
+            f" left join ({reads}) n on n.writer = l.writer and n.topic = c.topic"
+            f" where l.cause is not null and n.topic is null and not ({queued})",
+        ),
+        *e.find(
+            "problem", "uncaused",
+            "select id || ' ' || type from v_log where cause is null and type <> 'goodfaith.dead_letter.v1' and not ("
+            "writer in ('intake', 'intake-inbound')"
+            " or (writer = 'verification' and starts_with(type, 'goodfaith.item.'))"
+            " or (writer in ('verification', 'enforcement') and type = 'goodfaith.marketplace.command.v1')"
+            " or (writer = 'enforcement-ledger' and type = 'goodfaith.standing.changed.v1'))",
+        ),
+        *e.find(
+            "problem", "uncaused",
+            f"select 'verification.' || partition || '.' || seq || ' ' || rule from v_change where not caused and rule not in ({timers})",
+        ),
+        *e.find(
+            "problem", "timer-early",
+            "select c.item || ' ' || c.rule from v_change c join verification.partitions p on p.partition = c.partition"
+            " where not c.caused and (p.watermark is null or c.at > p.watermark)",
+        ),
+    ]  # fmt: skip
+    if e.has("notification"):
+        found += e.find(
+            "problem",
+            "cause-unknown",
+            "select l.id || ' by ' || l.cause from v_log l left join notification.messages m on m.id = l.cause"
+            " where l.writer = 'notification' and l.cause is not null and (m.id is null or m.state <> 'sent')",
+        )
+    return merged(found)
+
+
+# ------------------------------------------------------------------------------------------------------------- items
+
+
+def folds(e: Evidence) -> list[Finding]:
+    """The fold of verification's log is what is stored (compared while the log was read)."""
+    return e.folding.findings()
+
+
+def deadlines(e: Evidence) -> list[Finding]:
+    """Nothing is open past its deadline, and no window waits for a notice that was sent."""
+    return [
+        *e.find(
+            "problem", "deadline-passed",
+            "select i.item || ' in ' || i.state from verification.items i join verification.partitions p"
+            f" on p.partition = i.partition where i.next_due <= p.watermark and i.listing {_WAITING}",
+        ),
+        *e.find(
+            "problem", "window-not-begun",
+            "select item || ' in ' || state from v_item where state in ('NOTIFIED', 'NEEDS_INFO', 'HOLDER_RESPONSE')"
+            f" and awaits and listing {_WAITING}",
+        ),
+        *e.find(
+            "problem", "no-exit",
+            "select item || ' in ' || state from verification.items where next_due is null and state not in"
+            f" ({_list([*UPHELD, *ENDED, State.UNDER_REVIEW, State.NOTIFIED, State.NEEDS_INFO, State.HOLDER_RESPONSE])})",
+        ),
+    ]  # fmt: skip
+
+
+def sla(e: Evidence) -> list[Finding]:
+    """Each handled item has one outcome of the 24 hours, and at most one word of being overdue."""
+    return [
+        *e.find(
+            "problem", "sla-open",
+            "select item from v_item where handled_at is not null and sla is null",
+        ),
+        *e.find(
+            "doubled", "sla-twice",
+            "select item from v_change where rule = '5-overdue' group by item having count(*) > 1",
+        ),
+        *e.find(
+            "problem", "hold-without-receipt",
+            "select item from v_item where held and handled_at is null"
+            f" and listing {_WAITING}",
+        ),
+    ]  # fmt: skip
+
+
+def duplicates(e: Evidence) -> list[Finding]:
+    """No duplicate sleeps on while its original has ended without a takedown."""
+    ended = _list(ENDED - {State.DUPLICATE})
+    return e.find(
+        "lost", "duplicate-not-reopened",
+        "select d.item || ' of ' || o.item || ' in ' || o.state from verification.items d"
+        f" join verification.items o on o.item = d.original where d.state = 'DUPLICATE' and o.state in ({ended})",
+    )  # fmt: skip
+
+
+def read_model(e: Evidence) -> list[Finding]:
+    """What intake shows of items is what verification holds, and timelines have no gaps."""
+    return [
+        *e.find(
+            "problem", "read-model-item",
+            "select v.item || ': ' || coalesce(i.state || '/' || i.revision, 'nothing') || ', not ' || v.state || '/' || v.revision"
+            " from v_item v left join intake.items i on i.id = v.item where i.state is distinct from v.state"
+            " or i.revision <> v.revision or i.listing <> v.listing or i.claim <> v.claim"
+            " or i.seller is distinct from v.seller",
+        ),
+        *e.find(
+            "problem", "read-model-item",
+            "select i.id from intake.items i left join v_item v on v.item = i.id"
+            " where v.item is null and i.revision > 0",
+        ),
+        *e.find(
+            "lost", "timeline-gap",
+            "select c.item || '/' || c.revision from v_change c left join intake.timeline t on t.item = c.item"
+            f" and t.revision = c.revision where t.item is null and c.listing {_NOT_PARKED.format(schema='intake', prefix='')}",
+        ),
+        *e.find(
+            "problem", "timeline-differs",
+            "select t.item || '/' || t.revision from intake.timeline t left join v_change c on c.item = t.item"
+            " and c.revision = t.revision where c.item is null or c.type <> t.type or c.state <> t.state or c.at <> t.at",
+        ),
+    ]  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------- holds and penalties
+
+
+def holds(e: Evidence) -> list[Finding]:
+    """Enforcement's holds are the items', counted by listing, and told back."""
+    last = "select distinct on (item) item, held from v_hold order by item, seq desc"  # an item has one log partition
+    return [
+        *e.find(
+            "lost", "hold-missing",
+            "select v.item from v_item v left join enforcement.holds h on h.item = v.item"
+            f" where v.held and h.item is null and v.listing {_NOT_PARKED.format(schema='enforcement', prefix='')}",
+        ),
+        *e.find(
+            "problem", "hold-differs",
+            "select h.item || case when h.held then ' held' else ' not held' end from enforcement.holds h"
+            " left join v_item v on v.item = h.item where v.item is null or h.held <> v.held"
+            " or h.listing <> v.listing or h.revision > v.revision",
+        ),
+        *e.find(
+            "problem", "hold-untold",
+            f"select h.item from enforcement.holds h left join ({last}) t on t.item = h.item"
+            " where h.held is distinct from coalesce(t.held, false)",
+        ),
+        *e.find(
+            "problem", "holds-miscounted",
+            "select coalesce(l.listing, h.listing) || ': ' || coalesce(l.holds, 0) || ', not ' || coalesce(h.n, 0) from enforcement.listings l"
+            " full join (select listing, count(*) filter (where held) as n from enforcement.holds group by listing) h"
+            " on h.listing = l.listing where coalesce(l.holds, 0) <> coalesce(h.n, 0)",
+        ),
+        *e.find(
+            "problem", "measure-unconfirmed",
+            "select listing || ': ' || action || ' ' || seq from enforcement.listings where confirmed <> seq or resend_at is not null",
+        ),
+        *e.find(
+            "problem", "measure-wrong",
+            "select listing || ': ' || action || ' with ' || holds from enforcement.listings"
+            " where (holds > 0) <> (action in ('suspend', 'remove'))",
+        ),
+    ]  # fmt: skip
+
+
+def visibility(e: Evidence) -> list[Finding]:
+    """A listing is down at the marketplace exactly while it has a hold, and each command was carried out once."""
+    if not e.has("marketplace"):
+        return []
+    return [
+        *e.find(
+            "problem", "visible-with-hold",
+            "select m.listing || ' ' || l.holds from marketplace.listings m join enforcement.listings l on l.listing = m.listing"
+            " where m.measure = 'none' and l.holds > 0",
+        ),
+        *e.find(
+            "problem", "down-without-hold",
+            "select m.listing || ' ' || m.measure from marketplace.listings m left join enforcement.listings l"
+            " on l.listing = m.listing where m.measure <> 'none' and coalesce(l.holds, 0) = 0",
+        ),
+        *e.find(
+            "problem", "measure-seq",
+            "select l.listing || ': ' || m.seq || ' of ' || l.seq from enforcement.listings l"
+            " join marketplace.listings m on m.listing = l.listing where m.seq <> l.seq",
+        ),
+        *e.find(
+            "problem", "listing-unknown",
+            "select l.listing from enforcement.listings l left join marketplace.listings m on m.listing = l.listing"
+            " where m.listing is null and l.seq > 0 and l.result = 'done'",
+        ),
+    ]  # fmt: skip
+
+
+def violations(e: Evidence) -> list[Finding]:
+    """Violations in force are the upheld items, by seller and claim."""
+    upheld = "(select item, claim, listing, seller, severity from v_item where upheld and seller is not null)"
+    return [
+        *e.find(
+            "lost", "violation-missing",
+            f"select u.item from {upheld} u left join enforcement.violation_items i on i.item = u.item and i.claim = u.claim"
+            f" and i.seller = u.seller and i.in_force where i.item is null and u.seller"
+            f" {_NOT_PARKED.format(schema='enforcement', prefix='ledger_')} and u.listing {_NOT_PARKED.format(schema='enforcement', prefix='')}",
+        ),
+        *e.find(
+            "problem", "violation-unfounded",
+            f"select i.item || ' of ' || i.seller from enforcement.violation_items i left join {upheld} u on u.item = i.item"
+            " and u.claim = i.claim and u.seller = i.seller where i.in_force and (u.item is null or u.severity <> i.severity)",
+        ),
+        *e.find(
+            "problem", "violation-differs",
+            "select v.seller || ' x ' || v.claim from enforcement.violations v left join (select seller, claim,"
+            " bool_or(in_force) as in_force, min(at) filter (where in_force) as at,"
+            " case when bool_or(severity = 'serious' and in_force) then 'serious' else 'general' end as severity"
+            " from enforcement.violation_items group by seller, claim) i on i.seller = v.seller and i.claim = v.claim"
+            " where v.in_force is distinct from i.in_force or (v.in_force and (v.at <> i.at or v.severity <> i.severity))"
+            " or v.in_force <> (v.entry is not null)",
+        ),
+        *e.find(
+            "problem", "violation-differs",
+            "select distinct i.seller || ' x ' || i.claim from enforcement.violation_items i left join enforcement.violations v"
+            " on v.seller = i.seller and v.claim = i.claim where v.seller is null",
+        ),
+        *e.find(
+            "problem", "hold-violation-differs",
+            f"select h.item from enforcement.holds h left join {upheld} u on u.item = h.item where h.violation <> (u.item is not null)",
+        ),
+    ]  # fmt: skip
+
+
+def ledger_entries(e: Evidence) -> list[Finding]:
+    """Reversals undo existing entries once; violations in force point at their unreversed entries; each was told once."""
+    told = (
+        "(select payload::jsonb -> 'data' ->> 'entry' as entry from enforcement.ledger_event_log"
+        " where type = 'goodfaith.penalty.entered.v1')"
+    )
+    live = (
+        "(select x.* from enforcement.ledger_entries x left join enforcement.ledger_entries r on r.reverses = x.entry"
+        " where x.kind = 'violation' and r.entry is null)"
+    )
+    return [
+        *e.find(
+            "problem", "reversal-unfounded",
+            "select r.entry from enforcement.ledger_entries r left join enforcement.ledger_entries x on x.entry = r.reverses"
+            " where r.kind = 'reversal' and (x.entry is null or x.kind <> 'violation' or x.seller <> r.seller"
+            " or x.claim <> r.claim or x.ledger <> r.ledger or x.points <> -r.points or x.expires_at <> r.expires_at)",
+        ),
+        *e.find(
+            "doubled", "reversed-twice",
+            "select reverses from enforcement.ledger_entries where reverses is not null group by reverses having count(*) > 1",
+        ),
+        *e.find(
+            "problem", "entry-differs",
+            f"select coalesce(v.entry, x.entry) from (select * from enforcement.violations where in_force) v full join {live} x"
+            " on x.entry = v.entry where v.entry is null or x.entry is null or v.seller <> x.seller or v.claim <> x.claim"
+            " or v.ledger <> x.ledger or v.points <> x.points or v.effective_at <> x.effective_at or v.expires_at <> x.expires_at",
+        ),
+        *e.find(
+            "doubled", "punished-twice", f"select seller || ' x ' || claim from {live} x group by seller, claim having count(*) > 1"
+        ),
+        *e.find(
+            "lost", "entry-untold",
+            f"select x.entry from enforcement.ledger_entries x left join {told} t on t.entry = x.entry where t.entry is null",
+        ),
+        *e.find("doubled", "entry-told-twice", f"select entry from {told} t group by entry having count(*) > 1"),
+        *e.find(
+            "problem", "entry-unwritten",
+            f"select t.entry from {told} t left join enforcement.ledger_entries x on x.entry = t.entry where x.entry is null",
+        ),
+        *e.find(
+            "problem", "standing-missing",
+            "select distinct v.seller from enforcement.violations v left join enforcement.standings s on s.seller = v.seller"
+            " where s.seller is null",
+        ),
+    ]  # fmt: skip
+
+
+def standings(e: Evidence) -> list[Finding]:
+    """Each seller's entries and standing are what the rules make of its violations in force."""
+    rules = policy.current("ipp").penalties
+    tally = Tally()
+    rows = e.rows(
+        "select s.seller, s.changed_at, s.general_points, s.serious_strikes, s.violations, s.repeat_offender,"
+        " s.general_level, s.serious_level, s.general_consequence, s.serious_consequence, s.next_change,"
+        " v.claim, v.severity, v.at, v.entry, v.ledger, v.points, v.effective_at, v.expires_at"
+        " from enforcement.standings s left join enforcement.violations v on v.seller = s.seller and v.in_force order by s.seller"
+    )
+    for name, group in itertools.groupby(rows, key=lambda row: row[0]):
+        history = list(group)
+        _standing(name, history, rules, tally)
+    return tally.findings()
+
+
+def _standing(name: str, rows: list[tuple[Any, ...]], rules: policy.Penalties, tally: Tally) -> None:
+    stored = rows[0]
+    changed_at: dt.datetime = stored[1]
+    seller = penalties.Seller(name, 0)
+    in_force = [row for row in rows if row[11] is not None]
+    wanted, _ = penalties.assess([(row[13], row[11], row[12]) for row in in_force], rules)
+    assessed = {penalty.claim: penalty for penalty in wanted}
+    for (
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        claim,
+        severity,
+        at,
+        entry,
+        ledger,
+        points,
+        effective_at,
+        expires_at,
+    ) in in_force:
+        penalty = assessed[claim]
+        if (ledger, points, effective_at, expires_at) != (
+            penalty.ledger, penalty.points, penalty.effective_at, penalty.expires_at
+        ):  # fmt: skip
+            tally.add(
+                "problem",
+                "penalty-wrong",
+                f"{name} x {claim}: {points} {ledger}, not {penalty.points} {penalty.ledger}",
+            )
+        seller.history[claim] = penalties.Violation(claim, True, severity, at, penalties.Entry(entry or "", penalty))
+    # the standing is exact as of when it was last counted; next_change says when it will have to be counted again
+    penalties.recount(seller, rules, changed_at)
+    general, serious = seller.levels(rules)
+    expected = (
+        seller.general_points, seller.serious_strikes, seller.violations,
+        seller.violations >= rules.repeat_offender.violations, general, serious,
+        penalties.consequence(general, rules.general.thresholds), penalties.consequence(serious, rules.serious.thresholds),
+        seller.next_change,
+    )  # fmt: skip
+    if tuple(stored[2:11]) != expected:
+        tally.add("problem", "standing-wrong", f"{name}: {stored[2:8]}, not {expected[:6]}")
+
+
+# ---------------------------------------------------------------------------------------------------------- messages
+
+
+def told(e: Evidence) -> list[Finding]:
+    """What the parties are to be told is in exactly one message, and nothing else is."""
+    if not e.has("notification"):
+        return []
+    key = "m.item = t.item and m.revision = t.revision and m.kind = t.kind and m.party = t.party"
+    name = "t.kind || ' to ' || t.party || ' of ' || t.item || '/' || t.revision"
+    stamped = (
+        "(select m.id, m.kind, m.party, m.claim, u.item, u.revision from notification.messages m,"
+        " unnest(m.items, m.revisions) as u(item, revision))"
+    )
+    return [
+        *e.find(
+            "lost", "untold",
+            f"select {name} from v_told t left join notification.message_items m on {key} join verification.items v on v.item = t.item"
+            f" where m.item is null and v.listing {_NOT_PARKED.format(schema='notification', prefix='')}",
+        ),
+        *e.find(
+            "problem", "told-unfounded",
+            f"select {name.replace('t.', 'm.')} from notification.message_items m left join v_told t on {key} where t.item is null",
+        ),
+        *e.find("problem", "untold-yet", f"select {name} from notification.message_items t where t.message is null"),
+        *e.find(
+            "lost", "message-missing",
+            f"select {name} from notification.message_items t left join {stamped} m on {key} and m.id = t.message"
+            " where t.message is not null and m.id is null",
+        ),
+        *e.find(
+            "doubled", "told-twice",
+            f"select {name} from {stamped} t group by t.item, t.revision, t.kind, t.party having count(*) > 1",
+        ),
+        *e.find(
+            "problem", "message-unfounded",
+            f"select m.id || ': ' || m.item from {stamped} m left join notification.message_items t on {key} and t.message = m.id"
+            " where t.item is null",
+        ),
+    ]  # fmt: skip
+
+
+def messages_sent(e: Evidence) -> list[Finding]:
+    """Every message was sent and announced once; a window's message for each of its items."""
+    if not e.has("notification"):
+        return []
+    windows = _list(WINDOW_KINDS)
+    announced = "(select message, count(*) as n, min(sent_at) as sent_at from v_sent group by message)"
+    noticed = "(select message, item, revision, count(*) as n, min(sent_at) as sent_at from v_notice group by message, item, revision)"
+    due = (
+        "(select m.id, m.sent_at, u.item, u.revision from notification.messages m, unnest(m.items, m.revisions) as u(item, revision)"
+        f" where m.state = 'sent' and m.kind in ({windows}))"
+    )
+    return [
+        *e.find(
+            "problem", "message-unsent",
+            "select id || ' ' || kind || ' ' || state || coalesce(': ' || result, '') from notification.messages where state <> 'sent'",
+        ),
+        *e.find(
+            "lost", "message-unannounced",
+            f"select m.id from notification.messages m left join {announced} s on s.message = m.id"
+            " where m.state = 'sent' and s.message is null"
+            " and not exists (select from notification.announcements a where a.message = m.id)",
+        ),
+        *e.find(
+            "doubled", "message-announced-twice",
+            f"select message from {announced} s where n > 1",
+        ),
+        *e.find(
+            "problem", "announced-unsent",
+            f"select s.message from {announced} s left join notification.messages m on m.id = s.message"
+            " where m.id is null or m.state <> 'sent' or m.sent_at <> s.sent_at",
+        ),
+        *e.find(
+            "lost", "notice-unannounced",
+            f"select d.id || ': ' || d.item from {due} d left join {noticed} n on n.message = d.id and n.item = d.item"
+            " and n.revision = d.revision where n.message is null"
+            " and not exists (select from notification.announcements a where a.message = d.id)",
+        ),
+        *e.find("doubled", "notice-announced-twice", f"select message || ': ' || item from {noticed} n where n.n > 1"),
+        *e.find(
+            "problem", "notice-unfounded",
+            f"select n.message || ': ' || n.item from {noticed} n left join {due} d on d.id = n.message and d.item = n.item"
+            " and d.revision = n.revision where d.id is null or d.sent_at <> n.sent_at",
+        ),
+        *e.find(
+            "problem", "inbox-message",
+            f"select coalesce(s.message, m.id) from {announced} s full join intake.messages m on m.id = s.message"
+            " where m.id is null or s.message is null or m.sent_at <> s.sent_at",
+        ),
+    ]  # fmt: skip
+
+
+def noticed(e: Evidence) -> list[Finding]:
+    """A seller's window began when the notice was sent."""
+    if not e.has("notification"):
+        return []
+    return [
+        *e.find(
+            "problem", "noticed-at-wrong",
+            "select v.item from v_item v left join v_notice n on n.item = v.item and n.kind = 'seller_notice'"
+            " and n.sent_at = v.noticed_at where v.noticed_at is not null and n.item is null",
+        ),
+        *e.find(
+            "problem", "noticed-at-missing",
+            "select distinct v.item from v_item v join v_notice n on n.item = v.item and n.kind = 'seller_notice'"
+            f" where v.state = 'NOTIFIED' and v.noticed_at is null and v.listing {_WAITING}",
+        ),
+    ]  # fmt: skip
+
+
+CHECKS: Final[tuple[Check, ...]] = (
+    submissions, claim_items, items_published, commands_published, items_judged, commands_ended,
+    event_logs, on_topics, topic_order, applied, parked, causes,
+    folds, deadlines, sla, duplicates, read_model,
+    holds, visibility, violations, ledger_entries, standings,
+    told, messages_sent, noticed,
+)  # fmt: skip
+
+
+def merged(findings: Iterable[Finding]) -> list[Finding]:
+    """One finding a kind."""
+    merged: dict[tuple[Category, str], Finding] = {}
+    for finding in findings:
+        known = merged.setdefault((finding.category, finding.kind), finding)
+        if known is not finding:
+            known.count += finding.count
+            known.examples = (known.examples + finding.examples)[:5]
+    return list(merged.values())
+
+
+def run(e: Evidence) -> list[Finding]:
+    """All checks on gathered evidence."""
+    return merged(finding for check in CHECKS for finding in check(e))

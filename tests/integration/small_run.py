@@ -1,0 +1,153 @@
+"""A few claims through the whole fleet, over HTTP: every end of an item, in a minute. For tests of what looks at the data."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import httpx
+import sqlalchemy as sa
+
+from deploy.local.fleet import settings_of
+from deploy.local.processes import Fleet
+from deploy.local.stack import Stack
+from services.operator.idle import Watch
+from services.operator.up import prepare
+from shared import clock
+
+SELLERS = ("s-anna", "s-ben", "s-cleo")
+SITE = "https://market.example/items/"
+
+
+class SmallRun:
+    """The fleet on a stack, parties with tokens, and the clock in hand.
+
+    Attributes:
+        claims: ids of the claims by a name of ours.
+        items: by the same name, (item, listing) pairs.
+    """
+
+    def __init__(self, stack: Stack, env: dict[str, str] | None = None) -> None:
+        self.stack = stack
+        prepare(stack, {"GOODFAITH_COLLECT_S": "0.2", "GOODFAITH_PARTITIONS": "4", **(env or {})})
+        self.fleet = Fleet.start(stack).wait_ready(180)
+        self.settings = settings_of(stack)
+        self.engine = sa.create_engine(
+            sa.make_url(stack.admin_url).set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT"
+        )
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{stack.port('intake')}", timeout=30)
+        self.tokens = {"operator": stack.secret("operator_token")}
+        self.claims: dict[str, str] = {}
+        self.items: dict[str, list[tuple[str, str]]] = {}
+        self.step(dt.timedelta())  # the clock stands still but for our steps
+
+    def close(self) -> None:
+        """Stop the processes."""
+        self.http.close()
+        self.fleet.stop()
+        self.engine.dispose()
+
+    # ---- parts
+
+    def call(self, who: str, method: str, path: str, body: Any = None) -> Any:
+        """One request; its answer."""
+        headers = {"Authorization": f"Bearer {self.tokens[who]}"}
+        answer = self.http.request(method, path, json=body, headers=headers)
+        assert answer.status_code < 300, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json() if answer.content else None
+
+    def account(self, name: str, role: str, *, verified: bool = True) -> None:
+        """An account with a contact."""
+        body = {"role": role, "id": name, "identity_verified": verified}
+        self.tokens[name] = self.call("operator", "POST", "/v1/accounts", body)["token"]
+        contact = {"name": name, "address": "1 Long Lane", "email": f"{name}@mail.example"}
+        self.call(name, "PUT", "/v1/contact", contact)
+
+    def right(self, owner: str, kind: str, number: str) -> str:
+        """A right with its proof."""
+        body = {"right_type": kind, "number": number, "proof": f"proof-{number}"}
+        return str(self.call(owner, "POST", "/v1/rights", body)["id"])
+
+    def seed(self, listings: dict[str, str]) -> None:
+        """Put listings (id -> seller) on the site."""
+        url = f"http://127.0.0.1:{self.stack.port('marketplace')}/seed"
+        headers = {"Authorization": f"Bearer {self.stack.secret('internal_token')}"}
+        body = [{"listing": listing, "seller": seller, "title": listing} for listing, seller in listings.items()]
+        assert httpx.post(url, json=body, headers=headers, timeout=30).status_code == 202
+
+    def claim(self, name: str, who: str, right: str, reason: str, links: list[str]) -> None:
+        """File a claim."""
+        body = {"right": right, "reason": reason, "listings": links}
+        answer = self.call(who, "POST", "/v1/claims", body)
+        self.claims[name] = answer["claim"]
+        self.items[name] = [(item["item"], item["listing"]) for item in answer["items"]]
+
+    def command(self, who: str, claim: str, number: int, path: str, body: dict[str, Any]) -> None:
+        """A command about an item of a claim."""
+        item, _ = self.items[claim][number]
+        self.call(who, "POST", f"/v1/items/{item}/{path}", body)
+
+    def step(self, ahead: dt.timedelta) -> None:
+        """Set business time ahead."""
+        with self.engine.connect() as connection:
+            now, _ = clock.read(connection)
+            # from the first event on time runs only a little, so that moments differ
+            clock.set_anchor(connection, business=now + ahead, rate=0.001)
+
+    def settle(self, timeout_s: float = 120.0) -> None:
+        """Wait until nothing is under way."""
+        watch = Watch(self.engine, self.settings)
+        try:
+            watch.wait(timeout_s=timeout_s, poll_s=0.05, looks=3)
+        finally:
+            watch.close()
+
+    # ---- the story
+
+    def play(self) -> None:
+        """Claims that end in every way: accepted, by default, countered, withdrawn, refused, duplicate, dead, lapsed."""
+        for name in SELLERS:
+            self.account(name, "seller")
+        self.account("h-owl", "holder")
+        self.account("h-fox", "holder", verified=False)
+        self.account("r-rita", "reviewer")
+        listings = {f"li-{number}": SELLERS[number % len(SELLERS)] for number in range(24)}
+        self.seed(listings)
+        mark = self.right("h-owl", "trademark", "1234567")
+        picture = self.right("h-owl", "copyright", "VA0001234567")
+        other = self.right("h-fox", "trademark", "7654321")
+        self.settle()
+        links = [SITE + listing for listing in listings]
+        self.claim("fakes", "h-owl", mark, "counterfeit", links[0:6])
+        self.claim(
+            "title", "h-owl", mark, "improper_use", [*links[3:9], SITE + "li-none", "https://elsewhere.example/x"]
+        )
+        self.claim("photo", "h-owl", picture, "copied_image_or_text", links[9:15])
+        self.claim("again", "h-owl", mark, "counterfeit", links[0:2])
+        self.claim("unproven", "h-fox", other, "counterfeit", links[15:17])
+        self.settle()
+        seller = {name: [listings.get(listing, "") for _, listing in items] for name, items in self.items.items()}
+        self.command(seller["fakes"][0], "fakes", 0, "accept", {})
+        self.command("h-owl", "fakes", 1, "withdraw", {"ground": "error"})
+        counter = {"materials": ["identity", "statement"]}
+        for number in (2, 3, 4):
+            self.command(seller["fakes"][number], "fakes", number, "counter", counter)
+        self.command(seller["title"][0], "title", 0, "counter", {"materials": ["identity"]})  # incomplete
+        self.command(seller["photo"][0], "photo", 0, "accept", {})
+        self.settle()
+        self.command("h-owl", "fakes", 2, "response", {"accept": True})
+        self.command("h-owl", "fakes", 3, "response", {"accept": False})
+        self.command(seller["fakes"][0], "fakes", 0, "accept", {})  # refused: it is done
+        self.command("h-owl", "photo", 1, "withdraw", {"ground": "settled"})
+        self.settle()
+        self.command("r-rita", "fakes", 3, "decision", {"decision": "uphold"})
+        self.settle()
+        self.step(dt.timedelta(days=8))  # windows lapse, holders stay silent
+        self.settle()
+        # what was upheld by default is countered late, and comes back: penalties are reversed
+        self.command(seller["photo"][2], "photo", 2, "counter", counter)
+        self.settle()
+        self.command("h-owl", "photo", 2, "response", {"accept": True})
+        self.settle()
+        self.step(dt.timedelta(days=12))
+        self.settle()
