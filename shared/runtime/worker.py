@@ -31,7 +31,7 @@ import sqlalchemy as sa
 import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.errors import KafkaError
+from kafka.errors import IllegalStateError, KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from shared import db, metrics
@@ -74,6 +74,14 @@ class Round:
 
     def __bool__(self) -> bool:
         return bool(self.cursors)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An assignment by the group; each has a higher generation than the one before."""
+
+    generation: int
+    partitions: frozenset[int]
 
 
 @dataclass(slots=True)
@@ -120,8 +128,10 @@ class Worker:
         self._consumer: Any = None
         self._producer: Any = None
         self._epochs: dict[int, int] = {}
-        self._assigned: set[int] = set()
-        self._claim_needed = False
+        # what the group has given us, and what of it we have claimed; written by the client's own thread, so: one
+        # assignment of an immutable value, and compared by generation
+        self._given = Given(0, frozenset())
+        self._claimed = 0
         self._parked: frozenset[str] = frozenset()
         self._publishing: deque[Publishing] = deque()
         self._settled: dict[int, int] = {}
@@ -176,8 +186,9 @@ class Worker:
         settings = self.settings
         self._publishing.clear()
         self._epochs.clear()
-        self._assigned.clear()
         self._settled.clear()
+        self._given = Given(self._given.generation + 1, frozenset())
+        self._claimed = self._given.generation
         # batches never expire: the producer keeps order and retries, the loop decides when to give up
         self._producer = KafkaProducer(
             bootstrap_servers=settings.kafka,
@@ -213,19 +224,21 @@ class Worker:
                 default_offset_commit_callback=lambda _offsets, _response: None,
             )
             try:
-                self._know_topics()
                 self._consumer.subscribe(list(self._topics), listener=_Listener(self))
+                self._know_topics()
                 while not self._stop:
                     try:
                         self._turn()
                     except Fenced:
-                        raise
+                        # expected while the group moves partitions; else somebody has taken ours over
+                        if not self._rebalanced:
+                            raise
                     except Exception as error:
                         if not db.is_transient(error):
                             raise
                         # the group membership is fine: stay in it, and take the partitions up anew once the database answers
                         self._pause("database", error)
-                        self._claim_needed = True
+                        self._claimed = -1
                 self._settle(wait=True)
             finally:
                 self.health.ready(False)
@@ -234,20 +247,22 @@ class Worker:
             self._producer.close(timeout=1.0 if self._publishing else 5.0)
 
     def _know_topics(self) -> None:
-        """Load the topics' metadata before joining.
+        """Load the topics' metadata between subscribing and joining.
 
-        kafka-python 3.0.12 loses a metadata update that arrives amid its first rebalance: a leader that joined without
-        metadata would assign nothing to anyone, for good.
+        kafka-python 3.0.12 builds its picture of the topics only when metadata arrive. A leader that joins before that
+        may assign nothing to anyone, for good; and it rebalances once more when they do arrive, which with short polls
+        it may begin and never end (docs/decisions/0004). Metadata that are there before the first join spare us both.
 
         Raises:
             KafkaError: a topic does not exist, or has another partition count than the settings say.
         """
+        self._consumer.topics()
         for name in self._topics:
-            partitions = self._consumer.partitions_for_topic(name)
-            if partitions is None or len(partitions) != self.settings.partitions:
-                found = "does not exist" if partitions is None else f"has {len(partitions)} partitions"
+            count = len(self._consumer.partitions_for_topic(name) or ())
+            if count != self.settings.partitions:
+                found = f"has {count} partitions" if count else "does not exist"
                 raise KafkaError(
-                    f"topic {name} {found}; GOODFAITH_PARTITIONS is {self.settings.partitions}: run goodfaith migrate"
+                    f"topic {name} {found}, GOODFAITH_PARTITIONS is {self.settings.partitions}: run goodfaith migrate"
                 )
 
     # ------------------------------------------------------------------------------------------------------ loop
@@ -258,10 +273,10 @@ class Worker:
         started = time.monotonic()
         patience = self._patience(started)
         polled = self._poll(patience)
-        if self._claim_needed:
+        self.health.progress()
+        if self._rebalanced:
             self._claim()
             return
-        self.health.progress()
         metrics.PROGRESS.labels(service.name).set_to_current_time()
         self._crash("after_poll")
         self._stage("poll", started)
@@ -302,7 +317,7 @@ class Worker:
         room = self.settings.batch_max_records
         while count < room:
             fetched = self._consumer.poll(timeout_ms=patience_ms, max_records=room - count)
-            if not fetched or self._claim_needed:
+            if not fetched or self._rebalanced:
                 break
             patience_ms = 0
             for place, records in fetched.items():
@@ -382,7 +397,7 @@ class Worker:
                 if not db.is_transient(error):
                     log.exception("stuck", worker=self.service.name)
                     self._pause("bug", error)
-                    self._claim_needed = True
+                    self._claimed = -1
                     return
                 raise
             log.warning(
@@ -803,9 +818,11 @@ class Worker:
     # --------------------------------------------------------------------------------------------------- ownership
 
     def _claim(self) -> None:
-        """Take up the assigned partitions: fence earlier owners, publish what they left, read on from the cursors."""
+        """Take up the partitions that the group has given: fence earlier owners, publish what they left, read on from the cursors."""
         store, prefix = self._store, self.settings.topic_prefix
-        wanted = sorted(self._assigned)
+        given = self._given
+        wanted = sorted(given.partitions)
+        self._settle(wait=False)
         self._publishing.clear()
         self._settled.clear()
         places = [TopicPartition(name, partition) for name in self._topics for partition in wanted]
@@ -816,11 +833,16 @@ class Worker:
             unpublished = store.unpublished(connection, wanted)
         new = [place for place in places if (place.topic.removeprefix(prefix), place.partition) not in cursors]
         begins = self._consumer.beginning_offsets(new) if new else {}
-        for place in places:
-            known = cursors.get((place.topic.removeprefix(prefix), place.partition))
-            self._consumer.seek(place, begins[place] if known is None else known)
-        self._consumer.resume(*places)
-        self._claim_needed = False
+        try:
+            for place in places:
+                known = cursors.get((place.topic.removeprefix(prefix), place.partition))
+                self._consumer.seek(place, begins[place] if known is None else known)
+            self._consumer.resume(*places)
+        except (ValueError, KeyError, IllegalStateError):
+            if self._given is given:
+                raise
+            return  # taken away again meanwhile: the next turn claims what is ours then
+        self._claimed = given.generation
         self._again = True
         self._publish(unpublished, {}, {})
         metrics.REBALANCES.labels(self.service.name).inc()
@@ -830,25 +852,24 @@ class Worker:
         self.health.ready()
         log.info("claimed", worker=self.service.name, partitions=wanted, republished=len(unpublished.rows))
 
+    @property
+    def _rebalanced(self) -> bool:
+        return self._claimed != self._given.generation
+
     def assigned(self, places: Iterable[Any]) -> None:
-        """The group has given this worker partitions (called inside ``poll``): read nothing before they are claimed."""
+        """The group has given this worker partitions: read nothing before they are claimed.
+
+        Called by the client's own thread, at any moment: it must touch nothing that the loop uses but ``_given``.
+        """
         places = list(places)
         for place in places:
             self._consumer.seek(place, 0)
         self._consumer.pause(*places)
-        self._assigned = {place.partition for place in places}
-        self._claim_needed = True
+        self._given = Given(self._given.generation + 1, frozenset(place.partition for place in places))
 
     def revoked(self) -> None:
-        """The group takes the partitions back (called inside ``poll``, never amid a batch)."""
-        try:
-            self._settle(wait=True)
-        except (KafkaError, sa.exc.SQLAlchemyError) as error:
-            log.warning("not settled before the rebalance; the next owner publishes again", error=str(error))
-        self._publishing.clear()
-        self._settled.clear()
-        self._epochs.clear()
-        self._assigned.clear()
+        """The group takes the partitions back, perhaps amid a batch: whoever gets them fences us. See ``assigned``."""
+        self._given = Given(self._given.generation + 1, frozenset())
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
