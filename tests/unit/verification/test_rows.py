@@ -463,6 +463,22 @@ class TestRow11:
         world.pass_time(30 * DAY)
         assert world.state is S.UPHELD_BY_DEFAULT
 
+    def test_11_a_complete_counter_gives_the_refiles_back(self) -> None:
+        world = World().to(S.NOTIFIED)
+        for _ in range(IPP.counter.refiles):
+            world.counter(())
+        world.counter()
+        world.respond(False)
+        world.decide("uphold")
+        world.counter(())
+        assert (world.state, world.got.awaits) == (S.UPHELD_AFTER_COUNTER, ("counter_defect",))
+
+    def test_11_a_defective_counter_is_no_round(self) -> None:
+        world = World().to(S.NOTIFIED)
+        for _ in range(2 * IPP.counter.rounds):
+            assert world.counter(()).refused is None
+        assert world.got.counter_round == 0
+
     def test_11_both_notices_outstanding(self) -> None:
         world = World()
         world.submit()
@@ -671,6 +687,18 @@ class TestRow21:
         assert world.listed().ignored
         world.result("ended")
         assert world.state is S.NOTIFIED
+
+    def test_21_the_time_to_counter_stood_still_too(self) -> None:
+        world = World().to(S.UPHELD_AFTER_COUNTER)
+        due = world.got.counter_due
+        assert due is not None
+        world.action()
+        world.pass_time(200 * DAY)
+        world.result("ended")
+        assert world.got.counter_due == due + 200 * DAY
+        world.now = due + 200 * DAY
+        assert world.counter().refused is None
+        assert world.got.late_counters == 0
 
     def test_21_needs_proof(self) -> None:
         world = World().to(S.LITIGATION)
