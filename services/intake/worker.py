@@ -257,10 +257,12 @@ class Fold:
         """Publish a row of the door, or note what an event says."""
         data = incoming.data
         if incoming.topic == "@queue":
-            row: admission.Row = incoming.extra
+            assert isinstance(data, events.ItemSubmitted | events.Command)
             return (
-                Outgoing(row.partition, INTAKE, row.listing, incoming.type, data, row.item, row.accepted_at, row.claim),
-            )
+                Outgoing(
+                    incoming.partition, INTAKE, data.listing, incoming.type, data, data.item, data.accepted_at, data.claim
+                ),
+            )  # fmt: skip
         if isinstance(data, events.ItemChanged):
             self._changed(incoming, data)
         elif isinstance(data, events.CommandRefused):

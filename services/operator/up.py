@@ -20,6 +20,9 @@ from deploy.local.stack import Stack
 from services.operator.cli import console, errors, print_json
 from shared.settings import Settings
 
+LOCAL_PARTITIONS = "6"
+"""Fewer than an installation's 24: on two cores each partition more only makes batches smaller."""
+
 StackOption = Annotated[str, typer.Option("--stack", envvar="GOODFAITH_STACK_NAME", help="Name of the local stack.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Last line of output: one JSON object.")]
 
@@ -76,7 +79,10 @@ def prepare(stack: Stack, env: Mapping[str, str] | None = None) -> None:
     """
     from shared import migrate, topics
 
-    stack.environment(**(env or {}))
+    kept = stack.environment(**(env or {}))
+    if "GOODFAITH_PARTITIONS" not in kept:
+        # fixed at creation, whatever the environment says later
+        stack.environment(GOODFAITH_PARTITIONS=os.environ.get("GOODFAITH_PARTITIONS", LOCAL_PARTITIONS))
     migrate.migrate(stack.admin_url, stack.role_passwords(*fleet.ROLES))
     topics.create(fleet.settings_of(stack))
 
