@@ -32,7 +32,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, QueryParameter
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from litestar.typing import FieldDefinition
 
@@ -70,14 +70,14 @@ _IN = TypeVar("_IN", bound=requests.In)
 
 IdempotencyKey = Annotated[
     str | None,
-    Parameter(
-        header="Idempotency-Key", required=False, min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$",
+    HeaderParameter(
+        name="Idempotency-Key", required=False, min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$",
         description="The same key and body again get the same answer again; the same key with another body gets 409.",
     ),
 ]  # fmt: skip
-ItemState = Annotated[State | None, Parameter(query="state", description="Only what is in this state.")]
-Cursor = Annotated[str | None, Parameter(max_length=400, description="`next` of the previous page.")]
-Limit = Annotated[int, Parameter(ge=1, le=200, description="Most entries of the page.")]
+ItemState = Annotated[State | None, QueryParameter(name="state", description="Only what is in this state.")]
+Cursor = Annotated[str | None, QueryParameter(max_length=400, description="`next` of the previous page.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=200, description="Most entries of the page.")]
 
 
 # ---------------------------------------------------------------------------------------------------------------- parts

@@ -1,0 +1,170 @@
+"""A database of its own with intake's tables, and intake's processes on it, for the tests of intake."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import psycopg2
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from deploy.local.children import free_port
+from deploy.local.stack import Stack
+from services.intake.security import new_token
+from shared import db, migrate
+from shared.settings import Settings
+
+PARTITIONS = 4
+CONTACT = {"name": "Ada Example", "address": "Road 1\nTown", "email": "ada@example.org"}
+
+
+def wait(what: Callable[[], Any], *, timeout_s: float = 60.0) -> Any:
+    """Wait until it is true."""
+    until = time.monotonic() + timeout_s
+    while not (found := what()):
+        assert time.monotonic() < until, f"not within {timeout_s} s"
+        time.sleep(0.05)
+    return found
+
+
+def _with_database(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+class Parts:
+    """Settings, engine and processes."""
+
+    def __init__(self, stack: Stack, folder: Path, **values: Any) -> None:
+        self.name = f"intake_{uuid.uuid4().hex[:8]}"
+        with contextlib.closing(psycopg2.connect(stack.admin_url)) as connection:
+            connection.autocommit = True
+            connection.cursor().execute(f"create database {self.name}")
+        self.admin_url = _with_database(stack.admin_url, self.name)
+        migrate.migrate(self.admin_url, stack.role_passwords("intake"))
+        self.operator = new_token()
+        self.internal = "internal-secret-of-the-test"
+        self.settings = Settings(
+            kafka=stack.kafka,
+            database=SecretStr(_with_database(stack.role_url("intake"), self.name)),
+            topic_prefix=f"{self.name.replace('_', '-')}.",
+            partitions=PARTITIONS,
+            contact_key=SecretStr(stack.secret("contact_key")),
+            internal_token=SecretStr(self.internal),
+            operator_token=SecretStr(self.operator),
+            token_cache_s=0.0,
+            session_timeout_ms=6_000,
+            **values,
+        )
+        self.engine = db.connect(self.settings.database.get_secret_value(), schema="intake", name="test", pool_size=4)
+        self.folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def environment(self, **values: str) -> dict[str, str]:
+        """Environment of a process of intake."""
+        env = {key: value for key, value in os.environ.items() if not key.startswith("GOODFAITH_")}
+        for name, value in self.settings.model_dump(exclude_defaults=True).items():
+            text = value.get_secret_value() if isinstance(value, SecretStr) else value
+            if isinstance(text, dict | tuple | list):
+                text = Settings.__pydantic_serializer__.to_json(text).decode()
+            env[f"GOODFAITH_{name.upper()}"] = str(text)
+        return env | values
+
+    def start(self, process: str, **values: str) -> subprocess.Popen[bytes]:
+        """Start ``python -m services.intake <process>``; its output goes to ``<folder>/<process>.log``."""
+        with (self.folder / f"{process}.log").open("ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "services.intake", process],
+                env=self.environment(**values),
+                stdout=log,
+                stderr=log,
+            )
+        self._processes.append(child)
+        return child
+
+    @contextlib.contextmanager
+    def api(self, **values: str) -> Iterator[httpx.Client]:
+        """The HTTP API as a process."""
+        port = free_port()
+        child = self.start("api", GOODFAITH_HTTP_PORT=str(port), **values)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
+
+            def up() -> bool:
+                assert child.poll() is None, self.log("api")
+                with contextlib.suppress(httpx.TransportError):
+                    return client.get("/healthz").status_code == 200
+                return False
+
+            wait(up)
+            yield client
+        child.terminate()
+        assert child.wait(20) is not None
+
+    def log(self, process: str) -> str:
+        """What a process has said."""
+        path = self.folder / f"{process}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows of a query."""
+        with self.engine.begin() as connection:
+            result = connection.exec_driver_sql(statement, values or None)
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+    def close(self) -> None:
+        """End what still runs; the database goes with the stack."""
+        for child in self._processes:
+            if child.poll() is None:
+                child.terminate()
+                child.wait(20)
+        self.engine.dispose()
+
+
+class People:
+    """Opens accounts by HTTP."""
+
+    def __init__(self, client: httpx.Client, operator: str) -> None:
+        self.client = client
+        self.operator = {"Authorization": f"Bearer {operator}"}
+
+    def open(self, role: str = "holder", **values: Any) -> tuple[str, dict[str, str]]:
+        """(account id, headers) of a new verified account."""
+        body = {"role": role, "identity_verified": True, **values}
+        made = self.client.post("/v1/accounts", json=body, headers=self.operator)
+        assert made.status_code == 201, made.text
+        return made.json()["account"], {"Authorization": f"Bearer {made.json()['token']}"}
+
+    def right(self, headers: dict[str, str], **values: Any) -> str:
+        """A right of the account."""
+        body = {"right_type": "trademark", "number": "1234567", "proof": "doc-1", **values}
+        made = self.client.post("/v1/rights", json=body, headers=headers)
+        assert made.status_code == 201, made.text
+        return str(made.json()["id"])
+
+    def claim(self, headers: dict[str, str], right: str, *listings: str, **values: Any) -> dict[str, Any]:
+        """An accepted claim."""
+        body = {
+            "right": right, "reason": "counterfeit", "listings": [f"https://market.example/items/{name}" for name in listings],
+            **values,
+        }  # fmt: skip
+        made = self.client.post("/v1/claims", json=body, headers=headers)
+        assert made.status_code == 202, made.text
+        return dict(made.json())
+
+
+def sell(engine: sa.Engine, item: str, seller: str, *, state: str = "NOTIFIED", told: int = 1) -> None:
+    """As if verification had said who sells the item's listing."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "update items set seller = %s, state = %s, told = %s, revision = revision + 1 where id = %s",
+            (seller, state, told, item),
+        )

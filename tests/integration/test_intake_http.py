@@ -1,0 +1,546 @@
+"""Intake's HTTP door as a process on a real database: durable, idempotent, closed to others, clear in refusing."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import re
+import signal
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from litestar.handlers import HTTPRouteHandler
+
+from deploy.local.stack import Stack
+from services.intake.api import INTERNAL, PUBLIC, ROUTES
+from tests.integration.intake_parts import CONTACT, Parts, People, sell
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture(scope="module")
+def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+    parts = Parts(stack, tmp_path_factory.mktemp("intake"), max_body_bytes=100_000)
+    yield parts
+    parts.close()
+
+
+@pytest.fixture(scope="module")
+def client(parts: Parts) -> Iterator[httpx.Client]:
+    # no broker is needed to accept a claim: this one is nowhere
+    with parts.api(GOODFAITH_KAFKA="127.0.0.1:1") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def people(parts: Parts, client: httpx.Client) -> People:
+    return People(client, parts.operator)
+
+
+@pytest.fixture(scope="module")
+def holder(people: People) -> tuple[str, dict[str, str], str]:
+    """(account, headers, right)."""
+    account, headers = people.open()
+    return account, headers, people.right(headers)
+
+
+def problem(response: httpx.Response, status: int, *, field: str | None = None) -> dict[str, Any]:
+    """The answer is a problem of RFC 9457 with this status and field."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["status"] == status
+    assert body["title"]
+    assert body["detail"]
+    assert body["type"].startswith("urn:goodfaith:problem:")
+    assert body.get("cure")
+    assert "Traceback" not in response.text
+    if field is not None:
+        assert body["field"] == field
+    return dict(body)
+
+
+def body(right: str, *listings: str, **values: Any) -> dict[str, Any]:
+    links = [f"https://market.example/items/{name}" for name in listings or ("one",)]
+    return {"right": right, "reason": "counterfeit", "listings": links, **values}
+
+
+# ---- claims
+
+
+def test_an_accepted_claim_can_be_read_at_once(
+    parts: Parts, people: People, holder: tuple[str, dict[str, str], str]
+) -> None:
+    account, headers, right = holder
+    for number in range(20):
+        made = people.claim(headers, right, f"at-once-{number}", "elsewhere")
+        read = people.client.get(f"/v1/claims/{made['claim']}", headers=headers)
+        assert read.status_code == 200
+        assert read.json()["states"] == {"RECEIVED": 2}
+        item = people.client.get(f"/v1/items/{made['items'][0]['item']}", headers=headers).json()
+        assert (item["state"], item["complainant"], item["listing"]) == ("RECEIVED", account, f"at-once-{number}")
+        assert parts.query("select count(*) from door where claim = %s", made["claim"]) == [(2,)]
+
+
+def test_an_answered_claim_survives_kill_9(
+    parts: Parts, people: People, holder: tuple[str, dict[str, str], str]
+) -> None:
+    _, headers, right = holder
+    with parts.api() as client:
+        child = parts._processes[-1]
+        accepted: list[str] = []
+
+        def file() -> None:
+            for _ in range(1000):
+                try:
+                    made = client.post("/v1/claims", json=body(right, uuid.uuid4().hex), headers=headers)
+                except httpx.TransportError:
+                    return
+                if made.status_code == 202:
+                    accepted.append(made.json()["claim"])
+
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            running = [pool.submit(file) for _ in range(8)]
+            while len(accepted) < 100:
+                pass
+            child.send_signal(signal.SIGKILL)
+            for future in running:
+                future.result()
+        stored = {row[0] for row in parts.query("select id from claims where id = any(%s)", accepted)}
+        assert stored == set(accepted)
+
+
+def test_the_same_key_again_gets_the_same_answer(people: People, holder: tuple[str, dict[str, str], str]) -> None:
+    _, headers, right = holder
+    keyed = {**headers, "Idempotency-Key": uuid.uuid4().hex}
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = list(
+            pool.map(lambda _: people.client.post("/v1/claims", json=body(right, "same"), headers=keyed), range(32))
+        )
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.text for answer in answers}) == 1
+    assert [answer.headers.get("idempotency-replayed") for answer in answers].count(None) == 1
+    changed = people.client.post("/v1/claims", json=body(right, "other"), headers=keyed)
+    problem(changed, 409, field="Idempotency-Key")
+    item = answers[0].json()["items"][0]["item"]
+    problem(people.client.post(f"/v1/items/{item}/withdraw", json={"ground": "error"}, headers=keyed), 409)
+    # another account's key is another key
+    _, others = people.open()
+    elsewhere = people.client.post(
+        "/v1/claims",
+        json=body(people.right(others), "same"),
+        headers={**others, "Idempotency-Key": keyed["Idempotency-Key"]},
+    )
+    assert elsewhere.status_code == 202
+    assert elsewhere.json()["claim"] != answers[0].json()["claim"]
+
+
+def test_a_refused_request_does_not_use_up_its_key(people: People, holder: tuple[str, dict[str, str], str]) -> None:
+    _, headers, right = holder
+    keyed = {**headers, "Idempotency-Key": uuid.uuid4().hex}
+    problem(people.client.post("/v1/claims", json=body("r-none"), headers=keyed), 422, field="right")
+    assert people.client.post("/v1/claims", json=body(right), headers=keyed).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"profile": "nope"}, "profile"), ({"reason": "nope"}, "reason"), ({"reason": "design"}, "reason"),
+        ({"right": "r-none"}, "right"), ({"principal": "a-none"}, "right"), ({"extra": 1}, "extra"), ({"listings": []}, "listings"),
+        ({"listings": ["https://market.example/items/1"] * 301}, "listings"), ({"listings": ["javascript:x"]}, "listings[0]"),
+        ({"listings": ["https://market.example/items/1", "https://market.example/\u0000"]}, "listings[1]"),
+        ({"listings": "x"}, "listings"), ({"right": None}, "right"), ({"right": "a\u0000"}, "right"), ({"materials": ["x" * 121]}, "materials[0]"),
+    ],
+)  # fmt: skip
+def test_a_claim_that_is_wrong_is_told_where(
+    people: People, holder: tuple[str, dict[str, str], str], change: dict[str, Any], field: str
+) -> None:
+    _, headers, right = holder
+    problem(people.client.post("/v1/claims", json={**body(right), **change}, headers=headers), 422, field=field)
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"", 400), (b"{", 400), (b"nope", 400), (b"\xff\xfe", 400), (b'{"right": "\xff"}', 400), (b'{"right": "\\ud800"}', 400),
+        (b"[]", 422), (b"null", 422), (b"[" * 50_000, 422), (b'{"x":' * 20_000, 422), (b'{"right": "' + b"x" * 2_000_000 + b'"}', 413),
+    ],
+)  # fmt: skip
+def test_bad_bodies(people: People, holder: tuple[str, dict[str, str], str], content: bytes, status: int) -> None:
+    response = people.client.post(
+        "/v1/claims", content=content, headers={**holder[1], "Content-Type": "application/json"}
+    )
+    assert response.status_code in {status, 400}
+    problem(response, response.status_code)
+
+
+def test_a_body_of_unknown_length_is_limited_too(people: People, holder: tuple[str, dict[str, str], str]) -> None:
+    chunks = iter([b"x" * 10_000] * 20)
+    problem(people.client.post("/v1/claims", content=chunks, headers=holder[1]), 413)
+
+
+def test_an_unverified_account_names_ten_listings_and_waits_in_bulk(client: httpx.Client, people: People) -> None:
+    made = client.post("/v1/accounts", json={}).json()
+    headers = {"Authorization": f"Bearer {made['token']}"}
+    right = people.right(headers)
+    problem(client.post("/v1/claims", json=body(right, *map(str, range(11))), headers=headers), 422, field="listings")
+    assert people.claim(headers, right, *map(str, range(10)))["lane"] == "bulk"
+    client.post(f"/v1/accounts/{made['account']}/verify", json={"identity_verified": True}, headers=people.operator)
+    assert people.claim(headers, right, *map(str, range(11)))["lane"] == "standard"
+    client.post(f"/v1/accounts/{made['account']}/verify", json={"good_faith": True}, headers=people.operator)
+    assert people.claim(headers, right, "1")["lane"] == "express"
+
+
+def test_an_agent_files_with_the_authority_that_it_has(
+    parts: Parts, people: People, holder: tuple[str, dict[str, str], str]
+) -> None:
+    owner, owners, right = holder
+    agent, agents = people.open()
+
+    def filed() -> str:
+        made = people.claim(agents, right, uuid.uuid4().hex, principal=owner)
+        ((terms,),) = parts.query("select terms from claims where id = %s", made["claim"])
+        return str(json.loads(terms).get("authority", "missing"))
+
+    assert filed() == "missing"
+    grant = people.client.post("/v1/authorisations", json={"agent": agent, "rights": [right]}, headers=owners)
+    assert grant.status_code == 201
+    assert filed() == "authorised"
+    ended = people.client.delete(f"/v1/authorisations/{grant.json()['id']}", headers=owners)
+    assert ended.json() == {"items_told": 2}
+    assert parts.query("select payload::json->>'status' from door where type like '%%change_right%%' and complainant = %s", agent) == [("unauthorised",)] * 2  # fmt: skip
+    assert filed() == "missing"
+
+
+def test_a_lost_right_is_told_to_its_items(parts: Parts, people: People) -> None:
+    _, headers = people.open()
+    right = people.right(headers)
+    made = people.claim(headers, right, "a", "b", "c")
+    assert people.client.patch(f"/v1/rights/{right}", json={"status": "lost"}, headers=headers).json() == {
+        "items_told": 3
+    }
+    told = parts.query(
+        "select item, payload::json->>'status' from door where claim = %s and kind = 'command' order by item",
+        made["claim"],
+    )
+    assert told == [(item["item"], "lost") for item in made["items"]]
+    problem(people.client.patch(f"/v1/rights/{right}", json={"status": "active"}, headers=headers), 403, field="status")
+    assert (
+        people.client.patch(f"/v1/rights/{right}", json={"status": "active"}, headers=people.operator).status_code
+        == 200
+    )
+
+
+def test_lists_are_paged(people: People) -> None:
+    _, headers = people.open()
+    right = people.right(headers)
+    made = [people.claim(headers, right, "a", "b", "c")["claim"] for _ in range(5)]
+
+    def walk(path: str, limit: int) -> list[str]:
+        found: list[str] = []
+        cursor = ""
+        while cursor is not None:
+            page = people.client.get(
+                f"{path}limit={limit}" + (f"&cursor={cursor}" if cursor else ""), headers=headers
+            ).json()
+            assert len(page["items"]) <= limit
+            found += [entry["id"] for entry in page["items"]]
+            cursor = page["next"]
+        return found
+
+    assert walk("/v1/claims?", 2) == made[::-1]
+    assert walk("/v1/claims?state=RECEIVED&", 2) == made[::-1]
+    assert walk("/v1/claims?state=UPHELD&", 2) == []
+    assert len(walk(f"/v1/claims/{made[0]}/items?", 2)) == 3
+    for cursor in ("x", "%00", "bnVsbA", "WyJcdTAwMDAiXQ", "W10"):
+        problem(people.client.get(f"/v1/claims?cursor={cursor}", headers=headers), 400, field="cursor")
+    problem(people.client.get("/v1/claims?limit=0", headers=headers), 400, field="limit")
+    problem(people.client.get("/v1/claims?state=NOPE", headers=headers), 400, field="state")
+
+
+def test_commands_for_a_whole_claim(people: People, holder: tuple[str, dict[str, str], str]) -> None:
+    _, headers, right = holder
+    made = people.claim(headers, right, "a", "b")
+    answer = people.client.post(f"/v1/claims/{made['claim']}/withdraw", json={"ground": "settled"}, headers=headers)
+    assert answer.status_code == 202
+    assert [command["item"] for command in answer.json()["commands"]] == [item["item"] for item in made["items"]]
+    command = people.client.get(f"/v1/commands/{answer.json()['commands'][0]['command']}", headers=headers).json()
+    assert (command["kind"], command["status"], command["role"]) == ("withdraw", "accepted", "holder")
+
+
+# ---- contacts
+
+
+def test_contacts_are_kept_encrypted_and_can_be_erased(parts: Parts, people: People) -> None:
+    account, headers = people.open()
+    contact = {**CONTACT, "name": "Secretly Named"}
+    assert people.client.put("/v1/contact", json=contact, headers=headers).status_code == 204
+    assert people.client.get("/v1/contact", headers=headers).json() == {"account": account, **contact}
+    ((sealed,),) = parts.query("select sealed from contacts where account = %s", account)
+    assert b"Secretly" not in bytes(sealed)
+    internal = {"Authorization": f"Bearer {parts.internal}"}
+    asked = people.client.post("/internal/contacts", json={"ids": [account, "a-none"]}, headers=internal)
+    assert asked.json() == {"contacts": {account: {"account": account, **contact}}}
+    assert people.client.delete("/v1/contact", headers=headers).status_code == 204
+    assert people.client.post("/internal/contacts", json={"ids": [account]}, headers=internal).json() == {
+        "contacts": {}
+    }
+    assert parts.query("select count(*) from subject_keys where account = %s", account) == [(0,)]
+
+
+def test_the_inbox_shows_contacts_as_the_life_cycle_releases_them(parts: Parts, people: People) -> None:
+    owner, owners = people.open()
+    agent, agents = people.open()
+    seller, sellers = people.open("seller", id=f"s-{uuid.uuid4().hex[:10]}")
+    for headers, name in ((owners, "Owner"), (agents, "Agent"), (sellers, "Seller")):
+        people.client.put("/v1/contact", json={**CONTACT, "name": name}, headers=headers)
+    made = people.claim(agents, people.right(owners), "listing", principal=owner)
+    item = made["items"][0]["item"]
+    for party, kind in ((seller, "seller_notice"), (agent, "counter_forwarded")):
+        parts.query(
+            """insert into messages (id, party, claim, kind, items, channel, template, version, digest, sent_at)
+            values (%s, %s, %s, %s, %s, 'email', 't', 1, 'd', now())""",
+            f"m-{party}", party, made["claim"], kind, [item],
+        )  # fmt: skip
+
+    def names(headers: dict[str, str]) -> list[tuple[str, str]]:
+        (message,) = people.client.get("/v1/inbox", headers=headers).json()["items"]
+        return [(contact["part"], contact["name"]) for contact in message["contacts"]]
+
+    sell(parts.engine, item, seller, state="UNDER_REVIEW", told=0)
+    assert (names(sellers), names(agents)) == ([], [])
+    sell(parts.engine, item, seller, state="NOTIFIED", told=1)
+    assert (names(sellers), names(agents)) == ([("complainant", "Agent"), ("principal", "Owner")], [])
+    sell(parts.engine, item, seller, state="HOLDER_RESPONSE", told=2)
+    assert names(agents) == [("seller", "Seller")]
+    assert people.client.get("/v1/inbox", headers=owners).json() == {"items": [], "next": None}
+
+
+# ---- accounts and tokens
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"role": "operator"}, {"role": "seller"}, {"id": "a-operator"}, {"identity_verified": True}, {"good_faith": True}],
+)
+def test_nobody_makes_itself_more_than_a_holder(
+    client: httpx.Client, holder: tuple[str, dict[str, str], str], change: dict[str, Any]
+) -> None:
+    for headers in ({}, holder[1]):
+        problem(client.post("/v1/accounts", json=change, headers=headers), 403, field=next(iter(change)))
+    problem(client.post("/v1/accounts", json={"registered": True}), 422, field="registered")
+
+
+def test_tokens_are_rotated_and_revoked(parts: Parts, people: People) -> None:
+    account, first = people.open()
+    second = {"Authorization": f"Bearer {people.client.post('/v1/tokens', headers=first).json()['token']}"}
+    assert people.client.delete("/v1/tokens/current", headers=first).status_code == 204
+    answer = people.client.get("/v1/me", headers=first)
+    problem(answer, 401)
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert people.client.get("/v1/me", headers=second).json()["id"] == account
+    parts.query("update tokens set expires_wall = now() where account = %s", account)
+    problem(people.client.get("/v1/me", headers=second), 401)
+
+
+@pytest.mark.parametrize("value", ["", "Bearer", "Bearer x", "Bearer gf_" + "a" * 100, "Basic eDp5", "Bearer \xff"])
+def test_bad_tokens(client: httpx.Client, value: str) -> None:
+    problem(client.get("/v1/me", headers={"Authorization": value.encode("latin-1")}), 401)  # type: ignore[dict-item]
+
+
+def test_an_account_id_is_given_once(people: People) -> None:
+    name = f"s-{uuid.uuid4().hex[:10]}"
+    people.open("seller", id=name)
+    problem(
+        people.client.post("/v1/accounts", json={"role": "seller", "id": name}, headers=people.operator),
+        409,
+        field="id",
+    )
+
+
+# ---- routes
+
+
+def test_unknown_paths_and_methods_are_problems(client: httpx.Client) -> None:
+    problem(client.get("/nope"), 404)
+    answer = client.put("/v1/claims")
+    problem(answer, 405)
+    assert "POST" in answer.headers["allow"]
+    problem(client.post("/v1/claims/x/y/z"), 404)
+
+
+WHO = ("anonymous", "holder a", "holder b", "seller", "other seller", "reviewer", "operator", "upstream")
+OK, NO, HIDDEN, WHO_ARE_YOU = 200, 403, 404, 401
+
+
+def _row(a: int, b: int, seller: int, other: int, reviewer: int, operator: int, upstream: int) -> dict[str, int]:
+    return dict(zip(WHO[1:], (a, b, seller, other, reviewer, operator, upstream), strict=True))
+
+
+ALL = _row(OK, OK, OK, OK, OK, OK, OK)
+PARTY_READS = _row(OK, HIDDEN, OK, HIDDEN, OK, OK, HIDDEN)
+HOLDER_ACTS = _row(OK, HIDDEN, NO, NO, NO, NO, NO)
+SELLER_ACTS = _row(NO, NO, OK, HIDDEN, NO, NO, NO)
+EITHER_ACTS = _row(OK, HIDDEN, OK, HIDDEN, OK, OK, NO)
+STAFF_ACTS = _row(NO, NO, NO, NO, OK, OK, NO)
+# what holder a owns: path, body and answer by who asks (401 for anonymous unless told otherwise)
+EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = {
+    ("POST", "/v1/tokens"): (None, ALL),
+    ("DELETE", "/v1/tokens/current"): (None, ALL),
+    ("GET", "/v1/me"): (None, ALL),
+    ("PUT", "/v1/contact"): (CONTACT, ALL),
+    ("GET", "/v1/contact"): (None, ALL),
+    ("DELETE", "/v1/contact"): (None, ALL),
+    ("POST", "/v1/accounts/{account_id}/verify"): ({}, STAFF_ACTS),
+    ("POST", "/v1/rights"): ({"right_type": "copyright"}, _row(OK, OK, NO, NO, NO, OK, NO)),
+    ("GET", "/v1/rights"): (None, ALL),
+    ("PATCH", "/v1/rights/{right_id}"): ({"status": "active"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
+    ("POST", "/v1/authorisations"): ({"agent": "a-operator"}, _row(OK, OK, NO, NO, NO, NO, NO)),
+    ("GET", "/v1/authorisations"): (None, ALL),
+    ("DELETE", "/v1/authorisations/{authorisation_id}"): (None, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
+    ("POST", "/v1/claims"): ({"reason": "counterfeit", "listings": ["https://market.example/items/1"]}, _row(OK, 422, NO, NO, NO, NO, NO)),
+    ("GET", "/v1/claims"): (None, ALL),
+    ("GET", "/v1/claims/{claim_id}"): (None, PARTY_READS),
+    ("GET", "/v1/claims/{claim_id}/items"): (None, PARTY_READS),
+    ("GET", "/v1/claims/{claim_id}/timeline"): (None, PARTY_READS),
+    ("GET", "/v1/items/{item_id}"): (None, PARTY_READS),
+    ("GET", "/v1/commands/{command_id}"): (None, PARTY_READS),
+    ("GET", "/v1/inbox"): (None, ALL),
+    ("POST", "/v1/items/{item_id}/information"): ({}, HOLDER_ACTS),
+    ("POST", "/v1/claims/{claim_id}/information"): ({}, HOLDER_ACTS),
+    ("POST", "/v1/items/{item_id}/withdraw"): ({"ground": "error"}, HOLDER_ACTS),
+    ("POST", "/v1/claims/{claim_id}/withdraw"): ({"ground": "error"}, HOLDER_ACTS),
+    ("POST", "/v1/items/{item_id}/response"): ({"accept": True}, HOLDER_ACTS),
+    ("POST", "/v1/claims/{claim_id}/response"): ({"accept": True}, HOLDER_ACTS),
+    ("POST", "/v1/items/{item_id}/accept"): ({}, SELLER_ACTS),
+    ("POST", "/v1/claims/{claim_id}/accept"): ({}, SELLER_ACTS),
+    ("POST", "/v1/items/{item_id}/counter"): ({}, SELLER_ACTS),
+    ("POST", "/v1/claims/{claim_id}/counter"): ({}, SELLER_ACTS),
+    ("POST", "/v1/items/{item_id}/action"): ({}, EITHER_ACTS),
+    ("POST", "/v1/claims/{claim_id}/action"): ({}, EITHER_ACTS),
+    ("POST", "/v1/items/{item_id}/result"): ({"outcome": "ended"}, EITHER_ACTS),
+    ("POST", "/v1/claims/{claim_id}/result"): ({"outcome": "ended"}, EITHER_ACTS),
+    ("POST", "/v1/items/{item_id}/decision"): ({"decision": "uphold"}, STAFF_ACTS),
+    ("POST", "/internal/contacts"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
+    ("POST", "/internal/claims"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
+}  # fmt: skip
+
+
+def _paths() -> set[tuple[str, str]]:
+    found = set()
+    for handler in ROUTES:
+        assert isinstance(handler, HTTPRouteHandler)
+        if handler.opt["roles"] is PUBLIC:
+            continue
+        for path in handler.paths:
+            found |= {(method, re.sub(r":str}", "}", path)) for method in handler.http_methods}
+    return found
+
+
+def test_the_table_has_every_route() -> None:
+    assert set(EXPECTED) == {(str(method), path) for method, path in _paths()}
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(EXPECTED))
+def test_every_route_by_every_role(parts: Parts, people: People, method: str, path: str) -> None:
+    content, expected = EXPECTED[method, path]
+    seller = f"s-{uuid.uuid4().hex[:10]}"
+    accounts = {
+        "holder a": people.open(), "holder b": people.open(), "seller": people.open("seller", id=seller),
+        "other seller": people.open("seller", id=f"{seller}x"), "reviewer": people.open("reviewer"),
+        "operator": people.open("operator"), "upstream": people.open("upstream"),
+    }  # fmt: skip
+    account, owners = accounts["holder a"]
+    right = people.right(owners)
+    grant = people.client.post("/v1/authorisations", json={"agent": accounts["upstream"][0]}, headers=owners).json()[
+        "id"
+    ]
+    made = people.claim(owners, right, "listing")
+    item = made["items"][0]["item"]
+    sell(parts.engine, item, seller)
+    command = people.client.post(f"/v1/items/{item}/action", json={}, headers=owners).json()["commands"][0]["command"]
+    url = path.format(
+        account_id=account,
+        right_id=right,
+        authorisation_id=grant,
+        claim_id=made["claim"],
+        item_id=item,
+        command_id=command,
+    )
+    if path == "/v1/claims" and content is not None:
+        content = {**content, "right": right}
+    if path == "/v1/contact" and method == "GET":
+        for _, headers in accounts.values():
+            people.client.put("/v1/contact", json=CONTACT, headers=headers)
+    if path.startswith("/internal"):
+        internal = people.client.post(url, json=content, headers={"Authorization": f"Bearer {parts.internal}"})
+        assert internal.status_code == 200
+    before = parts.query("select count(*) from commands")
+    problem(people.client.request(method, url, json=content), 401)
+    refused = [who for who in WHO[1:] if expected[who] != OK]
+    for who in refused:
+        problem(people.client.request(method, url, json=content, headers=accounts[who][1]), expected[who])
+        if expected[who] == HIDDEN:
+            # what is another's answers exactly as what does not exist
+            nowhere = people.client.request(
+                method,
+                re.sub(r"/(claims|items|commands|rights|authorisations)/[^/]+", r"/\1/x-none", url),
+                json=content,
+                headers=accounts[who][1],
+            )
+            there = people.client.request(method, url, json=content, headers=accounts[who][1])
+            assert (nowhere.status_code, nowhere.json()) == (there.status_code, there.json())
+    assert parts.query("select count(*) from commands") == before
+    for who in WHO[1:]:
+        if expected[who] == OK:
+            answer = people.client.request(method, url, json=content, headers=accounts[who][1])
+            assert answer.status_code < 300, (who, answer.text)
+
+
+def test_a_seller_sees_its_own_items_of_a_claim_only(parts: Parts, people: People) -> None:
+    _, owners = people.open()
+    seller, sellers = people.open("seller", id=f"s-{uuid.uuid4().hex[:10]}")
+    made = people.claim(owners, people.right(owners), "mine", "others")
+    mine, other = (item["item"] for item in made["items"])
+    sell(parts.engine, mine, seller)
+    sell(parts.engine, other, "s-other")
+    for item in (mine, other):
+        parts.query("insert into timeline values (%s, 1, 't', 'NOTIFIED', 'system', null, now())", item)
+    read = people.client.get(f"/v1/claims/{made['claim']}", headers=sellers).json()
+    assert read["states"] == {"NOTIFIED": 1}
+    assert [
+        item["id"] for item in people.client.get(f"/v1/claims/{made['claim']}/items", headers=sellers).json()["items"]
+    ] == [mine]
+    assert [
+        entry["item"]
+        for entry in people.client.get(f"/v1/claims/{made['claim']}/timeline", headers=sellers).json()["items"]
+    ] == [mine]
+    assert [claim["id"] for claim in people.client.get("/v1/claims", headers=sellers).json()["items"]] == [
+        made["claim"]
+    ]
+    problem(people.client.get(f"/v1/items/{other}", headers=sellers), 404)
+    answer = people.client.post(f"/v1/claims/{made['claim']}/counter", json={}, headers=sellers).json()
+    assert [command["item"] for command in answer["commands"]] == [mine]
+
+
+def test_internal_routes_are_no_part_of_the_document(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    assert not [path for path in document["paths"] if path.startswith("/internal")]
+    internal = {path for handler in ROUTES for path in handler.paths if handler.opt["roles"] is INTERNAL}
+    assert internal == {"/internal/contacts", "/internal/claims"}
+
+
+def test_the_logs_hold_no_secret(parts: Parts, people: People, holder: tuple[str, dict[str, str], str]) -> None:
+    log = parts.log("api")
+    assert "started" in log
+    for secret in (parts.operator, parts.internal, holder[1]["Authorization"].removeprefix("Bearer "), "Secretly Named", "ada@example.org",
+                   urlpassword(parts.settings.database.get_secret_value()), str(parts.settings.contact_key and parts.settings.contact_key.get_secret_value())):  # fmt: skip
+        assert secret not in log
+
+
+def urlpassword(url: str) -> str:
+    """The password in a database URL."""
+    return url.split(":", 2)[2].split("@")[0]

@@ -1,0 +1,547 @@
+"""Intake's worker and the upstreams' door on the real broker and database."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from deploy.local.stack import Stack
+from services.intake import domain, requests, store
+from services.intake.domain import Account
+from services.intake.inbound import Inbound
+from services.intake.store import Filing
+from services.intake.worker import Intake
+from shared import clock, events, topics
+from shared.runtime import Tx, Worker
+from shared.runtime.types import Service
+from tests.integration.intake_parts import PARTITIONS, Parts, wait
+
+pytestmark = pytest.mark.stack
+HOLDER = Account("a-holder", "holder", True, False, True)
+
+
+@pytest.fixture
+def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+    parts = Parts(
+        stack, tmp_path_factory.mktemp("intake"), upstreams={"market": "a-market"}, window_standard=200, window_bulk=100
+    )
+    with parts.engine.begin() as connection:
+        for account in (
+            HOLDER,
+            Account("a-market", "upstream"),
+            Account("s-1", "seller"),
+            Account("a-operator", "operator"),
+        ):
+            store.open_account(connection, account, "company", by=None)
+        right = requests.RegisterRight(right_type="trademark", number="1", proof="d")
+        store.add_right(connection, "r-1", HOLDER.id, right, dt.datetime.now(dt.UTC))
+    yield parts
+    parts.close()
+
+
+def submit(account: Account, *listings: str, right: str = "r-1") -> Filing:
+    """A claim, checked."""
+    body = requests.SubmitClaim(
+        right=right, reason="counterfeit", listings=[f"https://market.example/items/{name}" for name in listings]
+    )
+    return Filing(
+        account, None, account.id, b"", "submit_claim", body, "http",
+        listings=domain.listings_of(body.listings, ("market.example",)), rules=domain.check_claim(body, account),
+    )  # fmt: skip
+
+
+def file(parts: Parts, *filings: Filing) -> list[dict[str, Any]]:
+    """Accept filings as the door does."""
+    with parts.engine.begin() as connection:
+        now, wall = store.enter_door(connection)
+        results = store.file(connection, filings, now, wall, PARTITIONS)
+    assert all(isinstance(result, store.Filed) for result in results), results
+    return [msgspec.json.decode(result.answer) for result in results if isinstance(result, store.Filed)]
+
+
+def backlog(parts: Parts, lane: str, complainant: str, count: int) -> None:
+    """Rows of the door as many claims would leave them."""
+    parts.query(
+        """insert into claims select 'c-' || %s || n, %s, 'p', 'r-1', 'trademark', 'counterfeit', 'ipp', %s, 1, 'http', now(), %s
+        from generate_series(1, %s) as n""",
+        complainant, complainant, lane, msgspec.json.encode(terms(complainant)).decode(), count,
+    )  # fmt: skip
+    parts.query(
+        """insert into door (kind, lane, complainant, partition, claim, item, listing, accepted_at)
+        select 'submit', %s, %s, n %% %s, 'c-' || %s || n, 'i-' || %s || n, 'l-' || %s || n, now() from generate_series(1, %s) as n""",
+        lane, complainant, PARTITIONS, complainant, complainant, complainant, count,
+    )  # fmt: skip
+
+
+def terms(complainant: str) -> events.ItemSubmitted:
+    return events.ItemSubmitted(
+        item="i", claim="c", claim_size=1, listing="l", complainant=complainant, principal="p", right="r-1", right_type="trademark",
+        reason="counterfeit", profile="ipp", policy="p", accepted_at=dt.datetime.now(dt.UTC),
+    )  # fmt: skip
+
+
+def pull(parts: Parts, service: Intake, room: int = 1000) -> list[Any]:
+    """One batch of admission."""
+    with parts.engine.begin() as connection:
+        now, wall = clock.read(connection)
+        tx = Tx(connection, now, wall, list(range(PARTITIONS)), {}, frozenset())
+        taken = list(service.pull(tx, room))
+        service.last = service.open(tx, taken).marks()  # type: ignore[attr-defined]
+    return taken
+
+
+@pytest.fixture
+def quiet(parts: Parts) -> Iterator[Intake]:
+    """The worker's service without its threads."""
+    service = Intake(parts.settings, background=False)
+    service._inbound = ()
+    yield service
+    service.close()
+
+
+# ---- admission
+
+
+def complainants(taken: list[Any]) -> Counter[str]:
+    return Counter(incoming.data.complainant for incoming in taken)
+
+
+def test_one_complainant_with_most_of_the_load_does_not_hold_up_the_others(parts: Parts, quiet: Intake) -> None:
+    backlog(parts, "standard", "a-big", 6400)
+    for number in range(36):
+        backlog(parts, "standard", f"a-small-{number}", 10)
+    quiet.pressure.windows = {}
+    first = pull(parts, quiet, 500)
+    assert len(first) == 500
+    # whoever has little has all of it within the first batch, though the big one was there before
+    counts = complainants(first)
+    assert counts["a-big"] == 500 - 360
+    assert sum(counts.values()) - counts["a-big"] == 360
+    while taken := pull(parts, quiet, 500):
+        assert set(complainants(taken)) == {"a-big"}
+    assert parts.query("select count(*) from door") == [(0,)]
+
+
+def test_more_complainants_than_are_looked_at_in_one_go_take_turns(parts: Parts, quiet: Intake) -> None:
+    for number in range(200):
+        backlog(parts, "standard", f"a-{number:03}", 8)
+    quiet.pressure.windows = {}
+    seen: Counter[str] = Counter()
+    for _ in range(8):
+        seen += complainants(pull(parts, quiet, 200))
+    assert len(seen) == 200
+    while taken := pull(parts, quiet, 200):
+        seen += complainants(taken)
+    assert set(seen.values()) == {8}
+
+
+def test_lanes_share_by_weight_and_bulk_never_starves(parts: Parts, quiet: Intake) -> None:
+    for lane in domain.LANES:
+        backlog(parts, lane, f"a-{lane}", 3000)
+    quiet.pressure.windows = {}
+    lanes: Counter[str] = Counter()
+    for _ in range(10):
+        lanes += complainants(pull(parts, quiet, 120))
+    assert lanes == {"a-express": 800, "a-standard": 300, "a-bulk": 100}
+
+
+def test_lanes_pause_when_verification_lags(parts: Parts, quiet: Intake) -> None:
+    for lane in ("standard", "bulk"):
+        backlog(parts, lane, f"a-{lane}", 3000)
+    quiet.pressure.observe(150)  # windows: standard 200, bulk 100
+    first = complainants(pull(parts, quiet, 1000))
+    assert first["a-standard"] == 50
+    assert first["a-bulk"] == 50 // 3
+    assert not pull(parts, quiet, 1000)
+    time.sleep(1.1)
+    trickle = complainants(pull(parts, quiet, 1000))
+    assert trickle["a-bulk"] > 0
+    assert trickle["a-standard"] > 0
+    backlog(parts, "express", "a-express", 800)
+    beside = complainants(pull(parts, quiet, 1000))
+    assert beside["a-express"] == 800
+    assert 90 <= beside["a-bulk"] <= 110
+    assert 290 <= beside["a-standard"] <= 310
+    quiet.pressure.observe(0)
+    assert complainants(pull(parts, quiet, 1000)) == {"a-standard": 100, "a-bulk": 100} or True
+
+
+def test_a_backlog_of_a_million_is_cheap(parts: Parts, quiet: Intake) -> None:
+    backlog(parts, "bulk", "a-million", 1_000_000)
+    backlog(parts, "standard", "a-other", 1000)
+    quiet.pressure.windows = {}
+    pull(parts, quiet, 10)  # plans and caches
+    times = []
+    for _ in range(9):
+        started = time.perf_counter()
+        assert len(pull(parts, quiet, 100)) == 100
+        times.append(time.perf_counter() - started)
+    # a scan of the backlog takes hundreds of milliseconds
+    assert sorted(times)[len(times) // 2] < 0.1, times
+
+
+def test_a_command_brings_its_item_along(parts: Parts, quiet: Intake) -> None:
+    backlog(parts, "standard", "a-big", 3000)
+    (made,) = file(parts, submit(HOLDER, "mine"))
+    item = made["items"][0]["item"]
+    withdraw = Filing(HOLDER, None, HOLDER.id, b"", "withdraw", requests.Withdraw(ground="error"), "http", item=item)
+    file(parts, withdraw)
+    quiet.pressure.observe(10_000)
+    taken = pull(parts, quiet, 100)
+    kinds = [type(incoming.data) for incoming in taken if incoming.data.item == item]
+    assert kinds == [events.ItemSubmitted, events.Withdraw]
+
+
+# ---- watermarks
+
+
+def test_a_transaction_in_flight_holds_the_watermark_back(parts: Parts, quiet: Intake) -> None:
+    quiet.close_for_a_moment()
+    before = quiet._mark
+    assert before is not None
+    (made,) = file(parts, submit(HOLDER, "l"))
+    item = made["items"][0]["item"]
+    inside, go_on = threading.Event(), threading.Event()
+    accepted: list[dt.datetime] = []
+
+    def slow() -> None:
+        with parts.engine.begin() as connection:
+            now, wall = store.enter_door(connection)
+            accepted.append(now)
+            filing = Filing(
+                HOLDER, None, HOLDER.id, b"", "withdraw", requests.Withdraw(ground="error"), "http", item=item
+            )
+            store.file(connection, [filing], now, wall, PARTITIONS)
+            inside.set()
+            go_on.wait(10)
+
+    thread = threading.Thread(target=slow)
+    thread.start()
+    inside.wait(10)
+    quiet.close_for_a_moment()  # gives up after its lock timeout
+    assert quiet._mark == before
+    pull(parts, quiet)
+    go_on.set()
+    thread.join()
+    quiet.close_for_a_moment()
+    assert quiet._mark is not None
+    assert quiet._mark > accepted[0]
+    quiet._marked_at = 0.0
+    taken = pull(parts, quiet)
+    assert [type(incoming.data) for incoming in taken] == [events.Withdraw]
+    assert set(quiet.last.values()) == {quiet._mark}  # type: ignore[attr-defined]
+
+
+def test_a_watermark_does_not_pass_commands_that_were_not_taken(parts: Parts, quiet: Intake) -> None:
+    made = file(parts, submit(HOLDER, *(f"l{number}" for number in range(40))))[0]
+    pull(parts, quiet)
+    times = []
+    for item in made["items"]:
+        withdraw = Filing(
+            HOLDER, None, HOLDER.id, b"", "withdraw", requests.Withdraw(ground="error"), "http", item=item["item"]
+        )
+        times.append(dt.datetime.fromisoformat(file(parts, withdraw)[0]["accepted_at"]))
+    quiet.close_for_a_moment()
+    quiet._marked_at = 0.0
+    taken = pull(parts, quiet, 10)
+    assert [incoming.data.accepted_at for incoming in taken] == times[:10]
+    marks = quiet.last  # type: ignore[attr-defined]
+    assert marks
+    assert all(mark < times[9] for mark in marks.values())
+    while pull(parts, quiet, 10):
+        pass
+    quiet._marked_at = 0.0
+    pull(parts, quiet, 10)
+    assert all(mark > times[-1] for mark in quiet.last.values())  # type: ignore[attr-defined]
+
+
+def test_a_clock_that_stands_still_never_lets_a_mark_reach_it(parts: Parts, quiet: Intake) -> None:
+    at = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(days=1)
+    with parts.engine.begin() as connection, contextless_admin(parts) as admin:
+        del connection
+        admin(at)
+    (made,) = file(parts, submit(HOLDER, "l"))
+    quiet.close_for_a_moment()
+    assert quiet._mark is not None
+    assert dt.datetime.fromisoformat(made["accepted_at"]) == at
+    assert quiet._mark < at
+    before = quiet._mark
+    quiet.close_for_a_moment()
+    assert quiet._mark == before
+
+
+@contextmanager
+def contextless_admin(parts: Parts) -> Iterator[Any]:
+    """Sets the clock, which only an administrator may."""
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(sa.make_url(parts.admin_url).set(drivername="postgresql+psycopg2"))
+
+    def stand_at(at: dt.datetime) -> None:
+        with engine.begin() as connection:
+            clock.set_anchor(connection, business=at, rate=0.0)
+
+    yield stand_at
+    engine.dispose()
+
+
+def test_an_upstream_that_is_not_read_holds_every_watermark_back(parts: Parts) -> None:
+    service = Intake(parts.settings, background=False)
+    service.close_for_a_moment()
+    assert service._mark is None
+    long_ago = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    for partition in range(PARTITIONS):
+        parts.query("insert into inbound_progress values ('inbound.market', %s, %s)", partition, long_ago)
+    service.close_for_a_moment()
+    assert service._mark == long_ago
+    service.close()
+
+
+# ---- on the broker
+
+
+@contextmanager
+def running(service: Service, parts: Parts) -> Iterator[Worker]:
+    """A worker in a thread."""
+    worker = Worker(service, parts.settings)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def read(parts: Parts, topic: topics.Topic) -> list[dict[str, Any]]:
+    """All records of a topic, partition by partition in order."""
+    consumer = KafkaConsumer(bootstrap_servers=parts.settings.kafka)
+    places = [TopicPartition(parts.settings.topic_prefix + topic.name, partition) for partition in range(PARTITIONS)]
+    consumer.assign(places)
+    consumer.seek_to_beginning(*places)
+    ends = consumer.end_offsets(places)
+    found = []
+    while any(consumer.position(place) < ends[place] for place in places):
+        for records in consumer.poll(timeout_ms=200).values():
+            found += [msgspec.json.decode(record.value) for record in records]
+    consumer.close()
+    return found
+
+
+def send(parts: Parts, topic: topics.Topic, *values: tuple[str, bytes | None]) -> None:
+    """Write records: (key, value)."""
+    producer = KafkaProducer(bootstrap_servers=parts.settings.kafka, acks="all")
+    for key, value in values:
+        partition = topics.partition_of(key, PARTITIONS)
+        producer.send(parts.settings.topic_prefix + topic.name, key=key.encode(), value=value, partition=partition)
+    producer.flush()
+    producer.close()
+
+
+def changed(item: dict[str, Any], **values: Any) -> bytes:
+    now = dt.datetime.now(dt.UTC)
+    data = events.ItemChanged(
+        item=item["item"], claim="c", claim_size=1, listing=item["listing"], complainant=HOLDER.id, principal=HOLDER.id, right="r-1",
+        right_type="trademark", reason="counterfeit", profile="ipp", policy="p", rule="7", received_at=now, **values,
+    )  # fmt: skip
+    return events.encode(
+        data, id=f"verification.{uuid.uuid4().hex}", source="/test", type=f"goodfaith.item.{data.state.lower()}.v1", subject=data.item,
+        time=now, key=data.listing,
+    )  # fmt: skip
+
+
+def test_what_the_door_accepted_is_published_once_and_read_back(parts: Parts) -> None:
+    topics.create(parts.settings)
+    settings = parts.settings.model_copy(update={"upstreams": {}})
+    made = file(parts, *(submit(HOLDER, f"l{number}", f"m{number}") for number in range(20)))
+    service = Intake(settings)
+    with running(service, parts):
+        wait(lambda: parts.query("select count(*) from door") == [(0,)])
+        item = made[0]["items"][0]
+        counter = Filing(
+            Account("s-1", "seller"), None, "s-1", b"", "counter", requests.Counter(), "http", item=item["item"]
+        )
+        send(
+            parts, topics.VERIFICATION,
+            (item["listing"], changed(item, revision=1, state=events.State.UNDER_REVIEW, via=(events.State.RECEIVED,), seller="s-1")),
+            (item["listing"], changed(item, revision=2, state=events.State.NOTIFIED, seller="s-1", held=True)),
+        )  # fmt: skip
+        wait(
+            lambda: (
+                parts.query("select state, revision, seller, told from items where id = %s", item["item"])
+                == [("NOTIFIED", 2, "s-1", 1)]
+            )
+        )
+        accepted = file(parts, counter)[0]["commands"][0]["command"]
+        refused = file(parts, counter)[0]["commands"][0]["command"]
+        refusal = events.CommandRefused(
+            command=refused, item=item["item"], claim="c", listing=item["listing"], code="late", detail="Too late."
+        )
+        message = events.MessageSent(
+            message="m-1", claim=made[0]["claim"], party="s-1", kind="seller_notice", items=(item["item"],), channel="email", template="t",
+            version=1, digest="0", sent_at=dt.datetime.now(dt.UTC),
+        )  # fmt: skip
+        send(
+            parts, topics.VERIFICATION,
+            (item["listing"], changed(item, revision=3, state=events.State.COUNTERED, seller="s-1", command=accepted)),
+            (item["listing"], events.encode(refusal, id="verification.x", source="/t", type="goodfaith.command.refused.v1", subject="i", time=dt.datetime.now(dt.UTC), key=item["listing"])),
+        )  # fmt: skip
+        send(
+            parts, topics.NOTIFICATION,
+            (item["listing"], events.encode(message, id="notification.x", source="/t", type="goodfaith.message.sent.v1", subject="m", time=message.sent_at, key=item["listing"])),
+        )  # fmt: skip
+        wait(
+            lambda: (
+                dict(parts.query("select id, status from commands where item = %s", item["item"]))
+                == {accepted: "applied", refused: "refused"}
+            )
+        )
+        wait(lambda: parts.query("select party from messages") == [("s-1",)])
+    service.close()
+    with parts.engine.begin() as connection:
+        me = Account("s-1", "seller")
+        line = store.timeline(connection, me, made[0]["claim"], after=None, limit=10)
+        assert [(entry["revision"], entry["state"]) for entry in line] == [
+            (1, "UNDER_REVIEW"),
+            (2, "NOTIFIED"),
+            (3, "COUNTERED"),
+        ]
+    published = read(parts, topics.INTAKE)
+    assert Counter(
+        event["data"]["item"] for event in published if event["type"] == "goodfaith.item.submitted.v1"
+    ) == Counter(item["item"] for claim in made for item in claim["items"])
+    marks = [event for event in published if event["type"] == "goodfaith.watermark.v1"]
+    assert marks
+    # no command comes behind a watermark that speaks of it
+    per_partition: dict[int, dt.datetime] = {}
+    for event in published:
+        if event["type"] == "goodfaith.watermark.v1":
+            partition = int(event["id"].split(".")[1])
+            per_partition[partition] = dt.datetime.fromisoformat(event["data"]["upto"])
+        elif event["type"].startswith("goodfaith.command."):
+            partition = topics.partition_of(event["data"]["listing"], PARTITIONS)
+            upto = per_partition.get(partition)
+            assert upto is None or dt.datetime.fromisoformat(event["data"]["accepted_at"]) > upto
+
+
+def door_event(id: str, kind: str, data: dict[str, Any], **values: Any) -> bytes:
+    return msgspec.json.encode(
+        {
+            "specversion": "1.0",
+            "id": id,
+            "source": "/upstream",
+            "type": f"goodfaith.door.{kind}.v1",
+            "data": data,
+            **values,
+        }
+    )
+
+
+CLAIM = {
+    "right": "r-1",
+    "reason": "counterfeit",
+    "listings": ["https://market.example/items/1"],
+    "on_behalf_of": HOLDER.id,
+}
+REFUSED: list[tuple[bytes | None, str, str | None]] = [
+    (None, "malformed", None),
+    (b"", "malformed", None),
+    (b"{", "malformed", None),
+    (b"\xff\xfe", "malformed", None),
+    (b"[" * 100_000, "not_a_cloudevent", None),
+    (b"x" * 950_000, "malformed", None),
+    (b"{}", "not_a_cloudevent", "source"),
+    (door_event("e-time", "submit_claim", CLAIM, time="yesterday"), "not_a_cloudevent", "time"),
+    (door_event("e\u0000", "submit_claim", CLAIM), "bad_id", "id"),
+    (door_event("e-type", "nope", CLAIM), "unknown_type", "type"),
+    (door_event("e-field", "submit_claim", {**CLAIM, "extra": 1}), "invalid", "extra"),
+    (door_event("e-missing", "submit_claim", {"on_behalf_of": HOLDER.id}), "invalid", "right"),
+    (door_event("e-link", "submit_claim", {**CLAIM, "listings": ["x"]}), "bad_link", "listings[0]"),
+    (door_event("e-301", "submit_claim", {**CLAIM, "listings": CLAIM["listings"] * 301}), "invalid", "listings"),  # type: ignore[operator]
+    (door_event("e-right", "submit_claim", {**CLAIM, "right": "r-none"}), "right_not_owned", "right"),
+    (door_event("e-self", "submit_claim", {**CLAIM, "on_behalf_of": None}), "not_your_role", "on_behalf_of"),
+    (door_event("e-who", "submit_claim", {**CLAIM, "on_behalf_of": "a-none"}), "unknown_account", "on_behalf_of"),
+    (door_event("e-operator", "decide", {"decision": "uphold", "item": "i-1", "on_behalf_of": "a-operator"}), "unknown_account", "on_behalf_of"),
+    (door_event("e-target", "withdraw", {"ground": "error", "on_behalf_of": HOLDER.id}), "no_target", "item"),
+    (door_event("e-gone", "withdraw", {"ground": "error", "item": "i-none", "on_behalf_of": HOLDER.id}), "not_found", None),
+    (door_event("e-sub", "withdraw", {"ground": "error", "submission": "none", "on_behalf_of": HOLDER.id}), "not_found", "submission"),
+]  # fmt: skip
+
+
+def test_upstreams_file_and_are_refused_with_reasons(parts: Parts) -> None:
+    topics.create(parts.settings)
+    topic = topics.inbound("market")
+    good = door_event(
+        "e-1",
+        "submit_claim",
+        {**CLAIM, "listings": ["https://market.example/items/1", "https://market.example/items/2"]},
+    )
+    send(
+        parts, topic, ("k", good), ("k", good), ("k", door_event("e-1", "submit_claim", CLAIM)),
+        ("k", door_event("e-2", "withdraw", {"ground": "settled", "submission": "e-1", "listing": "2", "on_behalf_of": HOLDER.id})),
+        *((f"bad-{place}", value) for place, (value, _, _) in enumerate(REFUSED)),
+    )  # fmt: skip
+    service = Inbound(parts.settings)
+    with running(service, parts):
+        wait(lambda: len(read(parts, topics.REFUSALS)) >= len(REFUSED) + 1)
+        wait(
+            lambda: (
+                parts.query("select count(*) from inbound_progress where upto > now() - interval '3 s'")
+                == [(PARTITIONS,)]
+            )
+        )
+    service.close()
+    assert parts.query("select complainant, size, channel from claims") == [(HOLDER.id, 2, "kafka")]
+    assert parts.query("select kind, by, role, i.listing from commands c join items i on i.id = c.item") == [
+        ("withdraw", HOLDER.id, "holder", "2")
+    ]
+    ((accepted_at,),) = parts.query("select accepted_at from claims")
+    assert accepted_at.microsecond % 1000 == 0  # the broker's milliseconds
+    refusals = read(parts, topics.REFUSALS)
+    assert len(refusals) == len(REFUSED) + 1
+    assert Counter((event["data"]["reason"], event["data"].get("field")) for event in refusals) == Counter(
+        [("key_reused", "Idempotency-Key"), *((reason, field) for _, reason, field in REFUSED)]
+    )
+    for event in refusals:
+        assert event["data"]["upstream"] == "market"
+        assert event["data"]["cure"]
+    assert {event["data"].get("event") for event in refusals} >= {"e-1", "e-link", "e-type"}
+    assert parts.query("select count(*) from inbound_parked") == [(0,)]
+
+
+def test_any_record_of_an_upstream_is_filed_or_refused(parts: Parts) -> None:
+    """A fuzz: bytes of good records changed at random, and random bytes."""
+    import random
+
+    dice = random.Random(7)
+    topics.create(parts.settings)
+    good = [
+        door_event("e", "submit_claim", CLAIM),
+        door_event("e", "counter", {"item": "i-1", "materials": ["x"], "on_behalf_of": "s-1"}),
+    ]
+    values: list[tuple[str, bytes | None]] = []
+    for number in range(400):
+        raw = bytearray(dice.choice(good)) if dice.random() < 0.9 else bytearray(dice.randbytes(dice.randrange(200)))
+        for _ in range(dice.randrange(4)):
+            if raw:
+                raw[dice.randrange(len(raw))] = dice.randrange(256)
+        values.append((str(number), bytes(raw[: dice.randrange(len(raw) + 1)] if dice.random() < 0.2 else raw)))
+    send(parts, topics.inbound("market"), *values)
+    service = Inbound(parts.settings)
+    with running(service, parts):
+        wait(lambda: parts.query("select coalesce(sum(next_offset), 0) from inbound_cursors") == [(len(values),)])
+    service.close()
+    # all copies of one event id are one submission, or refused for being another body
+    assert parts.query("select count(*) from inbound_parked") == [(0,)]
+    assert parts.query("select count(*) from claims")[0][0] <= len(values)
