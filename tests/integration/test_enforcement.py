@@ -424,6 +424,8 @@ def test_killed_processes_lose_nothing_and_do_nothing_twice(world: World) -> Non
 
             wait(answers, timeout_s=90)
             seed(shop, *listings)
+        # a hold on a listing that the marketplace does not know yet would be receipted as such
+        wait(lambda: world.sql("select count(*) from marketplace.listings") == [(len(listings),)])
         state: dict[str, tuple[int, bool, bool]] = {}
         where = {f"item-{number}": chance.choice(listings) for number in range(400)}
         for step in range(2000):
@@ -454,6 +456,7 @@ def test_killed_processes_lose_nothing_and_do_nothing_twice(world: World) -> Non
             return row == (sum(revision for revision, _, _ in state.values()), 0, 0, 0)
 
         wait(settled, timeout_s=90)
+        assert world.sql("select listing from enforcement.listings where result <> 'done'") == []
         down = {where[item] for item, (_, held, _) in state.items() if held}
         shown = dict(world.sql("select listing, measure from marketplace.listings"))
         assert {listing for listing, measure in shown.items() if measure == "suspended"} == down
