@@ -165,12 +165,16 @@ class Evidence:
         """Rows of a server-side cursor, so that memory stays flat."""
         options = {"stream_results": True, "yield_per": 2_000}
         result = self.connection.exec_driver_sql(sql, execution_options=options)
-        yield from result.tuples()
+        for row in result:
+            yield tuple(row)
 
     # ---- gathering
 
-    def gather(self) -> None:
+    def gather(self, reading: Reading | None = None) -> None:
         """Fill the tables.
+
+        Args:
+            reading: of the topics, if it has begun already.
 
         Raises:
             kafka.errors.KafkaError: the broker cannot be reached.
@@ -181,7 +185,7 @@ class Evidence:
         self._execute(_DDL)
         # nothing but temporary tables can be written from here on
         self._execute("set transaction read only")
-        reading = Reading(self.settings, [self.name(topic) for topic in self.topics()])
+        reading = reading or Reading(self.settings, [self.name(topic) for topic in self.topics()])
         try:
             for reader in self.readers:
                 self._execute(_LOG.format(name=reader.name, schema=reader.schema, prefix=reader.prefix))

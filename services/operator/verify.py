@@ -128,9 +128,8 @@ def examine(connection: Any, settings: Any, *, unrest: str = "") -> Report:
 def totals(evidence: Any) -> dict[str, Any]:
     """What the operator reads off: outcomes, takedown rates, the 24 hours, messages (domain.md, exact meanings)."""
     connection, number = evidence.connection, evidence.number
-    outcomes = dict(
-        connection.exec_driver_sql("select state, count(*) from v_item group by state order by state").tuples().all()
-    )
+    rows = connection.exec_driver_sql("select state, count(*) from v_item group by state order by state")
+    outcomes = dict(map(tuple, rows))
     upheld, settled, handled, taken, met, missed = connection.exec_driver_sql(
         """select count(*) filter (where starts_with(state, 'UPHELD')),
             count(*) filter (where starts_with(state, 'UPHELD') or state in ('REJECTED', 'LAPSED', 'RESTORED', 'WITHDRAWN')),

@@ -144,10 +144,12 @@ class SmallRun:
         self.settle()
         self.step(dt.timedelta(days=8))  # windows lapse, holders stay silent
         self.settle()
-        # what was upheld by default is countered late, and comes back: penalties are reversed
-        self.command(seller["photo"][2], "photo", 2, "counter", counter)
+        # all that was upheld by default of one seller is countered late, and comes back: its penalty is reversed
+        for number in (2, 5):
+            self.command(seller["photo"][number], "photo", number, "counter", counter)
         self.settle()
-        self.command("h-owl", "photo", 2, "response", {"accept": True})
+        for number in (2, 5):
+            self.command("h-owl", "photo", number, "response", {"accept": True})
         self.settle()
         self.step(dt.timedelta(days=12))
         self.settle()

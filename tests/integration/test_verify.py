@@ -1,0 +1,445 @@
+"""`goodfaith verify` on a small real run: clean as it is, and each check shown to fail on data that was tampered with.
+
+What is tampered with is rolled back; the topics are read once and tampered with in the copy, or for real at the end.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from kafka import KafkaProducer
+
+from deploy.local.stack import Stack
+from services.operator import checks
+from services.operator.evidence import Evidence, Reading, read
+from services.operator.verify import Report, examine, verify_stack
+from shared import topics
+from shared.settings import Settings
+from tests.integration.small_run import SmallRun
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+
+ITEM = "(select min(item) from verification.items where state = 'UPHELD_BY_DEFAULT')"
+LISTING = f"(select listing from verification.items where item = {ITEM})"
+HELD = "(select min(item) from enforcement.holds where held)"
+MESSAGE = "(select min(id) from notification.messages where kind = 'seller_notice')"
+ENTRY = "(select min(entry) from enforcement.ledger_entries where kind = 'violation')"
+REVERSAL = "(select min(entry) from enforcement.ledger_entries where kind = 'reversal')"
+COMMAND = "(select min(id) from intake.commands where status = 'applied')"
+CLAIM = "(select min(id) from intake.claims)"
+# a change of the item that is neither its first nor its last, by place in the log
+CHANGE = f"""(select partition, seq from verification.event_log where type = 'goodfaith.item.handled.v1'
+    and payload::jsonb -> 'data' ->> 'item' = {ITEM} limit 1)"""
+RECORD = "(select id from v_rec where topic like '%%verification.events' order by id limit 1)"
+
+
+def body(item: str, change: str) -> str:
+    """SQL that changes an item's stored state."""
+    return f"update verification.items set body = ({change})::text where item = {item}"
+
+
+# kind -> category, SQL on the database
+TAMPERED: dict[str, tuple[str, str]] = {
+    # the door
+    "claim-missing": ("lost", f"delete from intake.claims where id = {CLAIM}"),
+    "command-missing": ("lost", f"delete from intake.commands where id = {COMMAND}"),
+    "acknowledged-item-missing": ("lost", f"delete from intake.items where id = {ITEM}"),
+    "claim-unasked": ("problem", f"delete from intake.submissions where resource = {CLAIM}"),
+    "submission-twice": (
+        "doubled",
+        "insert into intake.submissions select account, 'again', digest, resource, answer, accepted_at"
+        f" from intake.submissions where resource = {CLAIM}",
+    ),
+    "items-missing": ("lost", f"delete from intake.items where id = {ITEM}"),
+    "items-too-many": ("doubled", f"update intake.claims set size = size - 1 where id = {CLAIM}"),
+    "item-without-claim": ("problem", f"delete from intake.claims where id = {CLAIM}"),
+    "item-unpublished": (
+        "lost",
+        "delete from intake.event_log where type = 'goodfaith.item.submitted.v1'"
+        f" and payload::jsonb -> 'data' ->> 'item' = {ITEM}",
+    ),
+    "item-published-twice": (
+        "doubled",
+        "insert into intake.event_log (partition, seq, topic, key, target, type, claim, payload, hash)"
+        " select partition, seq + 1000, topic, key, target, type, claim, payload, hash from intake.event_log"
+        f" where type = 'goodfaith.item.submitted.v1' and payload::jsonb -> 'data' ->> 'item' = {ITEM}",
+    ),
+    "item-unaccepted": ("problem", f"delete from intake.items where id = {ITEM}"),
+    "command-unpublished": (
+        "lost",
+        f"delete from intake.event_log where payload::jsonb -> 'data' ->> 'command' = {COMMAND}",
+    ),
+    "command-published-twice": (
+        "doubled",
+        "insert into intake.event_log (partition, seq, topic, key, target, type, claim, payload, hash)"
+        " select partition, seq + 1000, topic, key, target, type, claim, payload, hash from intake.event_log"
+        f" where payload::jsonb -> 'data' ->> 'command' = {COMMAND}",
+    ),
+    "command-unaccepted": ("problem", f"delete from intake.commands where id = {COMMAND}"),
+    "command-before-item": (
+        "problem",
+        f"update intake.event_log set seq = -1 where payload::jsonb -> 'data' ->> 'command' = {COMMAND}",
+    ),
+    "item-unjudged": ("lost", f"delete from verification.items where item = {ITEM}"),
+    "item-unfiled": (
+        "problem",
+        "insert into verification.items select 'i-forged', partition, claim, listing, right_id, reason, state, original,"
+        f" blocks, waits, next_due, revision, body from verification.items where item = {ITEM}",
+    ),
+    "command-open": (
+        "lost",
+        f"delete from verification.event_log where payload::jsonb -> 'data' ->> 'command' = {COMMAND}",
+    ),
+    "command-ended-twice": (
+        "doubled",
+        "insert into verification.event_log (partition, seq, topic, key, target, type, claim, payload, hash)"
+        " select partition, seq + 1000, topic, key, target, type, claim, payload, hash from verification.event_log"
+        f" where payload::jsonb -> 'data' ->> 'command' = {COMMAND}",
+    ),
+    "command-status": ("problem", f"update intake.commands set status = 'accepted' where id = {COMMAND}"),
+    "command-unknown": ("problem", f"delete from intake.commands where id = {COMMAND}"),
+    # logs and inboxes
+    "log-gap": ("lost", f"delete from verification.event_log where (partition, seq) = {CHANGE}"),
+    "log-chain": (
+        "problem",
+        f"update verification.event_log set payload = replace(payload, 'met', 'not') where (partition, seq) = {CHANGE}",
+    ),
+    "log-head": ("problem", "update enforcement.ledger_partitions set hash = 'x' where seq > 0"),
+    "unpublished": ("problem", "update notification.partitions set published_upto = published_upto - 1 where seq > 0"),
+    "not-applied": ("lost", "delete from notification.inbox where event_id = (select min(event_id) from notification.inbox)"),
+    "applied-unknown": ("problem", "insert into enforcement.inbox (event_id) values ('verification.0.4711')"),
+    "unread": (
+        "problem",
+        "update intake.cursors set next_offset = next_offset - 1 where topic = 'verification.events' and next_offset > 0",
+    ),
+    "cursor-beyond-end": ("problem", "update enforcement.cursors set next_offset = next_offset + 1000"),
+    "parked": (
+        "problem",
+        'insert into enforcement.ledger_parked (partition, key, topic, "offset", event_id, type, value, error)'
+        " values (0, 's-anna', 'enforcement.violations', 0, 'x', 'y', '', 'a bug')",
+    ),
+    "cause-unknown": (
+        "problem",
+        "update enforcement.event_log set payload = replace(payload, 'causationid\":\"verif', 'causationid\":\"forged')",
+    ),
+    "uncaused": (
+        "problem",
+        "update enforcement.event_log set payload = replace(payload, 'causationid', 'because') where type = 'goodfaith.hold.changed.v1'",
+    ),
+    "timer-early": ("problem", "update verification.partitions set watermark = watermark - interval '19 days'"),
+    # items
+    "event-unreadable": (
+        "problem",
+        f"update verification.event_log set payload = replace(payload, 'NOTIFIED', 'NOWHERE') where (partition, seq) = {CHANGE}",
+    ),
+    "revision-gap": ("lost", f"delete from verification.event_log where (partition, seq) = {CHANGE}"),
+    "revision-fork": (
+        "doubled",
+        "insert into verification.event_log (partition, seq, topic, key, target, type, claim, payload, hash)"
+        " select partition, seq + 1000, topic, key, target, type, claim, payload, hash from verification.event_log"
+        f" where (partition, seq) = {CHANGE}",
+    ),
+    "state-torn": (
+        "problem",
+        "update verification.event_log set payload = replace(payload, '\"previous\":\"NOTIFIED\"', '\"previous\":\"COUNTERED\"')"
+        f" where (partition, seq) = {CHANGE}",
+    ),
+    "settled-wrong": (
+        "problem",
+        "update verification.event_log set payload = replace(payload, '\"settled\":true', '\"settled\":false')",
+    ),
+    "item-altered": (
+        "problem",
+        "update verification.event_log set payload = replace(payload, '\"ipp\"', '\"dmca\"')"
+        f" where (partition, seq) = {CHANGE}",
+    ),
+    "sla-twice": (
+        "doubled",
+        "update verification.event_log set payload = replace(payload, '\"sla\":\"met\"', '\"sla\":\"missed\"')"
+        f" where (partition, seq) <> {CHANGE} and payload::jsonb -> 'data' ->> 'item' = {ITEM}"
+        " and type = 'goodfaith.item.upheld_by_default.v1'",
+    ),
+    "final-left": (
+        "problem",
+        "update verification.event_log set payload = replace(payload, '\"state\":\"NOTIFIED\"', '\"state\":\"LINK_INVALID\"')"
+        f" where payload::jsonb -> 'data' ->> 'item' = {ITEM}",
+    ),
+    "state-differs": ("problem", body(ITEM, "body::jsonb || '{\"counter_round\": 2}'")),
+    "item-columns": ("problem", f"update verification.items set blocks = not blocks where item = {ITEM}"),
+    "item-untold": (
+        "problem",
+        f"delete from verification.event_log where payload::jsonb -> 'data' ->> 'item' = {ITEM}",
+    ),
+    "item-forgotten": ("lost", f"delete from verification.items where item = {ITEM}"),
+    "deadline-passed": (
+        "problem",
+        f"update verification.items set next_due = now() - interval '1 year' where item = {ITEM}",
+    ),
+    "window-not-begun": (
+        "problem",
+        body(ITEM, "body::jsonb || '{\"state\": \"NOTIFIED\", \"awaits\": [\"seller_notice\"]}'"),
+    ),
+    "no-exit": ("problem", f"update verification.items set state = 'COUNTERED' where item = {ITEM}"),
+    "sla-open": ("problem", body(ITEM, "body::jsonb - 'sla'")),
+    "hold-without-receipt": ("problem", body(ITEM, "body::jsonb - 'handled_at'")),
+    "duplicate-not-reopened": (
+        "lost",
+        "update verification.items set state = 'REJECTED' where item ="
+        " (select min(original) from verification.items where state = 'DUPLICATE')",
+    ),
+    "read-model-item": ("problem", f"update intake.items set state = 'NOTIFIED' where id = {ITEM}"),
+    "timeline-gap": ("lost", f"delete from intake.timeline where item = {ITEM} and revision = 2"),
+    "timeline-differs": ("problem", f"update intake.timeline set state = 'LAPSED' where item = {ITEM} and revision = 2"),
+    # holds, listings, penalties
+    "hold-missing": ("lost", f"delete from enforcement.holds where item = {HELD}"),
+    "hold-differs": ("problem", f"update enforcement.holds set held = false where item = {HELD}"),
+    "hold-untold": ("problem", f"update enforcement.holds set held = false where item = {HELD}"),
+    "holds-miscounted": ("problem", f"update enforcement.listings set holds = holds + 1 where listing = {LISTING}"),
+    "measure-unconfirmed": ("problem", f"update enforcement.listings set confirmed = 0 where listing = {LISTING}"),
+    "measure-wrong": ("problem", f"update enforcement.listings set action = 'restore' where listing = {LISTING}"),
+    "visible-with-hold": ("problem", f"update marketplace.listings set measure = 'none' where listing = {LISTING}"),
+    "down-without-hold": ("problem", "update marketplace.listings set measure = 'removed' where listing = 'li-23'"),
+    "measure-seq": ("problem", f"update marketplace.listings set seq = seq + 1 where listing = {LISTING}"),
+    "listing-unknown": ("problem", f"delete from marketplace.listings where listing = {LISTING}"),
+    "violation-missing": ("lost", f"delete from enforcement.violation_items where item = {ITEM}"),
+    "violation-unfounded": (
+        "problem",
+        "update enforcement.violation_items set in_force = true where item ="
+        " (select min(item) from enforcement.violation_items where not in_force)",
+    ),
+    "violation-differs": ("problem", "update enforcement.violations set at = at - interval '1 day' where in_force"),
+    "hold-violation-differs": ("problem", f"update enforcement.holds set violation = false where item = {HELD}"),
+    "reversal-unfounded": ("problem", f"update enforcement.ledger_entries set points = -5 where entry = {REVERSAL}"),
+    "reversed-twice": (
+        "doubled",
+        "alter table enforcement.ledger_entries drop constraint ledger_entries_reverses_key;"
+        " insert into enforcement.ledger_entries select 'forged', seller, claim, ledger, kind, points, reverses, effective_at,"
+        f" expires_at from enforcement.ledger_entries where entry = {REVERSAL}",
+    ),
+    "entry-differs": ("problem", f"update enforcement.ledger_entries set points = points + 1 where entry = {ENTRY}"),
+    "punished-twice": (
+        "doubled",
+        "insert into enforcement.ledger_entries select 'forged', x.seller, x.claim, x.ledger, x.kind, x.points, x.reverses,"
+        " x.effective_at, x.expires_at from enforcement.ledger_entries x join enforcement.violations v on v.entry = x.entry limit 1",
+    ),
+    "entry-untold": (
+        "lost",
+        "delete from enforcement.ledger_event_log where type = 'goodfaith.penalty.entered.v1' and seq = 1",
+    ),
+    "entry-told-twice": (
+        "doubled",
+        "insert into enforcement.ledger_event_log (partition, seq, topic, key, target, type, claim, payload, hash)"
+        " select partition, seq + 1000, topic, key, target, type, claim, payload, hash from enforcement.ledger_event_log",
+    ),
+    "entry-unwritten": ("problem", f"delete from enforcement.ledger_entries where entry = {REVERSAL}"),
+    "standing-missing": ("problem", "delete from enforcement.standings where seller = 's-anna'"),
+    "standing-wrong": ("problem", "update enforcement.standings set serious_strikes = serious_strikes + 1"),
+    "penalty-wrong": ("problem", "update enforcement.violations set points = points + 1 where in_force"),
+    # messages
+    "untold": ("lost", f"delete from notification.message_items where item = {ITEM} and kind = 'outcome'"),
+    "told-unfounded": (
+        "problem",
+        f"update notification.message_items set party = 's-else' where item = {ITEM} and kind = 'seller_notice'",
+    ),
+    "untold-yet": ("problem", f"update notification.message_items set message = null where item = {ITEM}"),
+    "message-missing": ("lost", f"delete from notification.messages where id = {MESSAGE}"),
+    "told-twice": (
+        "doubled",
+        "insert into notification.messages (id, claim, party, kind, items, revisions, state, opened_wall)"
+        f" select 'm-forged', claim, party, kind, items, revisions, state, opened_wall from notification.messages where id = {MESSAGE}",
+    ),
+    "message-unfounded": (
+        "problem",
+        f"update notification.messages set revisions = array_fill(9, array[cardinality(items)]) where id = {MESSAGE}",
+    ),
+    "message-unsent": ("problem", f"update notification.messages set state = 'failed' where id = {MESSAGE}"),
+    "message-unannounced": (
+        "lost",
+        "delete from notification.event_log where type = 'goodfaith.message.sent.v1'"
+        f" and payload::jsonb -> 'data' ->> 'message' = {MESSAGE}",
+    ),
+    "message-announced-twice": (
+        "doubled",
+        "insert into notification.event_log (partition, seq, topic, key, target, type, claim, payload, hash)"
+        " select partition, seq + 1000, topic, key, target, type, claim, payload, hash from notification.event_log"
+        " where type = 'goodfaith.message.sent.v1'",
+    ),
+    "announced-unsent": ("problem", f"update notification.messages set state = 'queued' where id = {MESSAGE}"),
+    "notice-unannounced": (
+        "lost",
+        f"delete from notification.event_log where payload::jsonb -> 'data' ->> 'item' = {ITEM}",
+    ),
+    "notice-announced-twice": (
+        "doubled",
+        "insert into notification.event_log (partition, seq, topic, key, target, type, claim, payload, hash)"
+        " select partition, seq + 1000, topic, key, target, type, claim, payload, hash from notification.event_log"
+        " where type = 'goodfaith.notice.sent.v1'",
+    ),
+    "notice-unfounded": ("problem", f"update notification.messages set sent_at = sent_at + interval '1 s' where id = {MESSAGE}"),
+    "inbox-message": ("problem", f"delete from intake.messages where id = {MESSAGE}"),
+    "noticed-at-wrong": (
+        "problem",
+        f"delete from notification.event_log where payload::jsonb -> 'data' ->> 'item' = {ITEM}",
+    ),
+    "noticed-at-missing": (
+        "problem",
+        body(ITEM, "(body::jsonb - 'noticed_at') || '{\"state\": \"NOTIFIED\"}'")
+        + f"; update verification.items set state = 'NOTIFIED' where item = {ITEM}",
+    ),
+}  # fmt: skip
+
+# the copy of the topics -> kind, category
+COPIED: dict[str, tuple[str, str]] = {
+    "not-on-topic": ("lost", f"delete from v_rec where id = {RECORD}"),
+    "foreign-record": ("problem", f"update v_rec set id = 'verification.0.4711' where id = {RECORD}"),
+    "record-altered": ("problem", f"update v_rec set sum = md5('x')::uuid where id = {RECORD}"),
+    "topic-disorder": (
+        "problem",
+        f"update v_rec set \"offset\" = 100000 where id = (select id from v_log where writer = 'verification'"
+        f" and key = {LISTING} order by seq limit 1)",
+    ),
+}
+
+
+class Copy(Reading):
+    """The topics as they were read before."""
+
+    def __init__(self, first: Reading, lines: str) -> None:
+        self.places = first.places
+        self._lines = lines
+
+    def into(self, evidence: Evidence) -> int:
+        evidence.copy("v_rec", io.StringIO(self._lines))
+        ends = "".join(f"{p.topic}\t{p.partition}\t{p.first}\t{p.next}\n" for p in self.places)
+        evidence.copy("v_ends", io.StringIO(ends))
+        return self._lines.count("\n")
+
+    def close(self) -> None:
+        return
+
+
+class Rig:
+    """The run that is over, and its topics."""
+
+    def __init__(self, run: SmallRun) -> None:
+        self.run = run
+        self.settings: Settings = run.settings
+        names = [topic.name for topic in topics.TOPICS]
+        first = Reading(self.settings, names)
+        first.close()
+        self.copy = Copy(first, read(self.settings.kafka, [p for p in first.places if p.next > p.first]))
+        self.engine = run.engine.execution_options(isolation_level="REPEATABLE READ")
+
+    def find(self, tamper: str = "", tamper_copy: str = "") -> dict[str, Any]:
+        """Findings by kind on tampered data, which is rolled back."""
+        with self.engine.connect() as connection:
+            if tamper:
+                connection.exec_driver_sql("set session_replication_role = replica")  # no triggers, no foreign keys
+                connection.exec_driver_sql(tamper)
+            evidence = Evidence(connection, self.settings)
+            evidence.gather(self.copy)
+            if tamper_copy:
+                assert connection.exec_driver_sql(tamper_copy).rowcount > 0
+            found = {finding.kind: finding for finding in checks.run(evidence)}
+            connection.rollback()
+            connection.exec_driver_sql("set session_replication_role = default")
+            connection.commit()
+        return found
+
+
+@pytest.fixture(scope="module")
+def rig(stack: Stack) -> Iterator[Rig]:
+    run = SmallRun(stack)
+    try:
+        run.play()
+        report = verify_stack(run.settings, wait_s=60)
+        assert report.clean, report.kinds
+        run.fleet.stop()
+        yield Rig(run)
+    finally:
+        run.close()
+
+
+def test_a_run_is_clean(rig: Rig) -> None:
+    report = verify_stack(rig.settings)
+    assert report.kinds == []
+    assert report.clean
+    counts = report.as_json()
+    assert counts["claims"] == len(rig.run.claims)
+    assert counts["items"] == sum(map(len, rig.run.items.values()))
+    assert counts["submissions"] == counts["claims"] + counts["commands"]
+    assert counts["events"] == counts["records"] > 200
+    states = report.totals["outcomes"]
+    assert {
+        "DUPLICATE",
+        "LAPSED",
+        "LINK_INVALID",
+        "RESTORED",
+        "UPHELD",
+        "UPHELD_AFTER_COUNTER",
+        "UPHELD_BY_DEFAULT",
+    } < set(states)
+    assert report.totals["handled_within_24h"] == 1.0
+
+
+def test_every_kind_of_finding_is_shown() -> None:
+    """No check that cannot be seen to fail."""
+    import re
+    from pathlib import Path
+
+    said = set()
+    for name in ("checks.py", "evidence.py"):
+        text = Path("services/operator", name).read_text()
+        said |= set(re.findall(r'"(?:lost|doubled|problem)",\s*"([a-z-]+)"', text))
+    # by a name of their own: `<field>-twice`, gap and fork
+    assert said - set(TAMPERED) - set(COPIED) - {"lost", "doubled", "problem"} == set()
+
+
+@pytest.mark.parametrize("kind", TAMPERED)
+def test_tampering_is_found(rig: Rig, kind: str) -> None:
+    category, sql = TAMPERED[kind]
+    found = rig.find(tamper=sql)
+    assert kind in found, sorted(found)
+    assert found[kind].category == category
+    assert found[kind].count > 0
+    assert found[kind].examples
+
+
+@pytest.mark.parametrize("kind", COPIED)
+def test_topics_are_compared(rig: Rig, kind: str) -> None:
+    category, sql = COPIED[kind]
+    found = rig.find(tamper_copy=sql)
+    assert kind in found, sorted(found)
+    assert found[kind].category == category
+
+
+def test_a_resent_record_is_no_fault(rig: Rig) -> None:
+    found = rig.find(
+        tamper_copy='insert into v_rec select topic, partition, "offset", id, sum from v_rec order by "offset" limit 50'
+    )
+    assert found == {}
+
+
+def test_nothing_is_written(rig: Rig) -> None:
+    with rig.engine.connect() as connection:
+        evidence = Evidence(connection, rig.settings)
+        evidence.gather(rig.copy)
+        with pytest.raises(sa.exc.InternalError, match="read-only"):
+            connection.exec_driver_sql("delete from intake.items")
+
+
+def test_a_foreign_record_on_a_real_topic(rig: Rig) -> None:
+    """Last, for it stays there."""
+    producer: Any = KafkaProducer(bootstrap_servers=rig.settings.kafka, acks="all")
+    producer.send(
+        rig.settings.topic_prefix + topics.VERIFICATION.name, key=b"li-1", value=b"\xff not ours", partition=0
+    )
+    producer.close()
+    with rig.engine.connect() as connection, connection.begin():
+        report: Report = examine(connection, rig.settings)
+    assert [kind["kind"] for kind in report.kinds if kind["kind"] == "foreign-record"]
+    assert not report.clean
