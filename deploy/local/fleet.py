@@ -58,6 +58,10 @@ FLEET = (
         secrets=("marketplace_secret",),
     ),
     Spec("enforcement-ledger", ("services.enforcement", "ledger"), "enforcement", "enforcement"),
+    Spec(
+        "enforcement-delivery", ("services.enforcement", "delivery"), "enforcement", "enforcement",
+        secrets=("marketplace_secret",), needs="GOODFAITH_MARKETPLACE",
+    ),
     Spec("notification-worker", ("services.notification", "worker"), "notification", "notification"),
     Spec(
         "notification-sender", ("services.notification", "sender"), "notification", "notification",

@@ -53,7 +53,7 @@ class Marketplace:
     prefix = ""
     reads: Sequence[Topic] = (MARKETPLACE_COMMANDS,)
     keyed_like = frozenset({MARKETPLACE_RECEIPTS.name, MARKETPLACE_LISTINGS.name})
-    has_queue = True
+    queue = "queue"
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
         """What came by HTTP."""

@@ -76,7 +76,7 @@ class EnforcementLedger:
     prefix = "ledger_"
     reads: Sequence[Topic] = (VIOLATIONS,)
     keyed_like = frozenset({LEDGER.name})
-    has_queue = False
+    queue = ""
 
     def __init__(self, rules: Penalties | None = None) -> None:
         """``rules``: by default those of the newest ``ipp`` policy: a ledger is the seller's, not one item's."""

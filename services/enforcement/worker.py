@@ -44,7 +44,7 @@ class Enforcement:
     def __init__(self, settings: Settings, *, down: domain.Down = "suspend") -> None:
         """``down``: the action that takes a listing down."""
         self.http = settings.marketplace == "http"
-        self.has_queue = self.http
+        self.queue = "receipts" if self.http else ""
         self.down: domain.Down = down
         self.look_at = dt.datetime.min.replace(tzinfo=dt.UTC)
 

@@ -74,7 +74,7 @@ class Inbound:
     schema = "intake"
     prefix = "inbound_"
     keyed_like: frozenset[str] = frozenset()
-    has_queue = True
+    queue = ""
     raw = True
 
     def __init__(self, settings: Settings, *, background: bool = True) -> None:

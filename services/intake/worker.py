@@ -76,7 +76,7 @@ class Intake:
     prefix = ""
     reads: Sequence[Topic] = (VERIFICATION, NOTIFICATION)
     keyed_like = frozenset({INTAKE.name})
-    has_queue = True
+    queue = "door"
 
     def __init__(self, settings: Settings, *, background: bool = True) -> None:
         """

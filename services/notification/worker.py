@@ -83,7 +83,7 @@ class Notification:
     prefix = ""
     reads: Sequence[Topic] = (VERIFICATION,)
     keyed_like = frozenset({NOTIFICATION.name})
-    has_queue = True
+    queue = "announcements"
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
         """Announcements of the owned partitions, deleted in this very transaction."""

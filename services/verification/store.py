@@ -109,6 +109,9 @@ def _row(partition: int, item: Item) -> tuple[object, ...]:
 
 def waits(item: Item) -> bool:
     """Whether the item waits for the marketplace to say what its listing is (row 3)."""
+    if item.state is State.UNDER_REVIEW:
+        # the look-up was given up, and may still be answered
+        return item.flagged and item.seller is None
     return item.on_site and item.state is State.RECEIVED
 
 

@@ -316,7 +316,7 @@ class Verification:
     prefix = ""
     reads = (topics.INTAKE, topics.NOTIFICATION, topics.ENFORCEMENT, topics.MARKETPLACE_LISTINGS)
     keyed_like = frozenset({topics.VERIFICATION.name, topics.MARKETPLACE_COMMANDS.name})
-    has_queue = False
+    queue = ""
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
         """Verification has no queue of its own."""

@@ -93,7 +93,7 @@ class Store:
     def claim(self, connection: sa.Connection, partitions: Sequence[int], owner: str) -> dict[int, int]:
         """Take the partitions over: every earlier owner's writes are refused from here on. Returns their epochs."""
         rows = connection.exec_driver_sql(self._sql_claim, (list(partitions), owner))
-        return dict(rows.tuples().all())
+        return {row[0]: row[1] for row in rows}
 
     def lock(self, connection: sa.Connection, epochs: dict[int, int]) -> dict[int, Head]:
         """Lock the owned partitions for this transaction.
@@ -241,9 +241,9 @@ class Store:
             (partition, key, topic, offset, event_id, type, headers, value, error.replace("\0", "�")[:4000], state),
         )
 
-    def replays(self, connection: sa.Connection, partitions: Sequence[int]) -> Sequence[tuple[Any, ...]]:
+    def replays(self, connection: sa.Connection, partitions: Sequence[int]) -> Sequence[sa.Row[*tuple[Any, ...]]]:
         """Parked records that are to be run again, oldest first."""
-        return connection.exec_driver_sql(self._sql_replays, (list(partitions),)).tuples().all()
+        return connection.exec_driver_sql(self._sql_replays, (list(partitions),)).all()
 
     def replayed(self, connection: sa.Connection, row_id: int) -> None:
         """A parked record was applied."""

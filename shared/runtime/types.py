@@ -157,8 +157,11 @@ class Service(Protocol):
         """Topics it writes that are keyed as its inputs are: an event keeps its log's partition there."""
 
     @property
-    def has_queue(self) -> bool:
-        """Whether ``pull`` can yield anything: then the worker looks more often."""
+    def queue(self) -> str:
+        """Table of its own that ``pull`` takes rows from: looked at often, and a transaction begun when it has any.
+
+        Empty: ``pull`` is asked in every transaction, but none is begun for its sake.
+        """
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
         """Take up to ``room`` rows of the service's own queue; they are applied in this very transaction."""

@@ -122,6 +122,9 @@ class Worker:
             schema=service.schema,
             name=f"{service.name}-{settings.instance or os.getpid()}",
         )
+        self._looks = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        # an idle worker looks at its timers this often; the door's also publishes watermarks
+        self._tick_s = min(0.25, settings.watermark_ms / 1000)
         self._owner = settings.instance or f"{os.uname().nodename}:{os.getpid()}"
         self._topics: dict[str, Topic] = {settings.topic_prefix + topic.name: topic for topic in service.reads}
         self._stop = False
@@ -283,8 +286,8 @@ class Worker:
         if not self._epochs:
             return
         now = time.monotonic()
-        if polled or self._again or service.has_queue or now >= self._tick_at:
-            self._tick_at = now + 0.25
+        if polled or self._again or now >= self._tick_at or self._queued():
+            self._tick_at = now + self._tick_s
             self._process(polled)
         elif self._publishing:
             self._settle(wait=False)
@@ -292,6 +295,13 @@ class Worker:
             self._replay_at = now + 0.5
             self._replay()
         self._failures = 0
+
+    def _queued(self) -> bool:
+        """Whether the service's own queue has rows: one cheap look, so that idle turns cost no transaction."""
+        if not self.service.queue:
+            return False
+        with self._looks.connect() as connection:
+            return bool(connection.exec_driver_sql(f"select exists (select from {self.service.queue})").scalar())
 
     def _patience(self, now: float) -> int:
         """Milliseconds to wait for records.
@@ -303,7 +313,7 @@ class Worker:
         if self._again and now < self._patient_at:
             return 0
         self._patient_at = now + 0.5
-        return 15 if self._again or self.service.has_queue else self.settings.poll_ms
+        return 15 if self._again or self.service.queue else self.settings.poll_ms
 
     def _stage(self, stage: str, since: float) -> float:
         now = time.monotonic()
@@ -463,7 +473,7 @@ class Worker:
                 {partition: head.watermark for partition, head in heads.items() if head.watermark is not None},
                 frozenset(parked),
             )
-            if room and service.has_queue:
+            if room:
                 fresh.extend(service.pull(tx, room))
             batch = service.open(tx, fresh)
             stage = self._stage("load", stage)

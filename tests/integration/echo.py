@@ -85,7 +85,7 @@ class Echo:
     prefix = ""
     reads = (topics.INTAKE,)
     keyed_like = frozenset({topics.VERIFICATION.name})
-    has_queue = False
+    queue = ""
 
     def __init__(self, schema: str) -> None:
         self.schema = schema
