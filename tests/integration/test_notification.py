@@ -272,7 +272,7 @@ def counted(result: str, channel: str = "email") -> float:
 
 def test_one_message_for_a_claim_and_a_party(world: World) -> None:
     """Two workers, items on several partitions; the notice's dates are announced where the items live."""
-    with world.running(workers=2, senders=2):
+    with world.running(workers=2, senders=2, collect_s=60):
         world.claim(5, principal=OWNER)
         wait(world.idle)
 
@@ -309,7 +309,7 @@ def test_one_message_for_a_claim_and_a_party(world: World) -> None:
 
 def test_300_items_of_40_sellers(world: World) -> None:
     before = Front.calls.total()
-    with world.running(workers=1, senders=1):
+    with world.running(collect_s=60):
         world.claim(300, sellers=40)
         wait(world.idle)
 
@@ -410,7 +410,7 @@ def test_a_lost_answer_is_counted_and_sent_again(world: World) -> None:
 
 def test_mail_server_down_then_up(world: World) -> None:
     world.post.stop()
-    with world.running():
+    with world.running(collect_s=60):
         world.claim(FLIGHT + 10, sellers=FLIGHT + 10)
         wait(lambda: len(world.messages()) == FLIGHT + 11)
         time.sleep(1)
