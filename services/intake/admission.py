@@ -49,7 +49,7 @@ _PAIRS: Final = """
 _WAITING: Final = """
     select p.partition, p.complainant, (select count(*) from (
         select from door where kind = 'submit' and lane = %s and partition = p.partition and complainant = p.complainant
-        limit %s) as some)
+        limit %s) as found)
     from unnest(%s::int[], %s::text[]) as p(partition, complainant)"""
 _TAKE: Final = f"""
     select {_COLUMNS} from unnest(%s::int[], %s::text[], %s::int[]) as p(partition, complainant, n) cross join lateral (
@@ -234,14 +234,28 @@ class Admission:
         if len(pairs) == 1:
             sizes = [wanted]
         else:
-            # no more is counted of a pair than could matter
+            # counting is cut short; only who is found to have more, and is needed for it, is counted on
             most = max(-(-wanted // len(pairs)) * 4, 8)
-            counted = connection.exec_driver_sql(_WAITING, (lane, most, partitions, complainants))
-            sizes = share_out([(complainant, count) for _, complainant, count in counted], wanted)
+            counts = self._count(connection, lane, pairs, most)
+            if sum(counts) < wanted:
+                more = [place for place, count in enumerate(counts) if count == most]
+                for place, count in zip(
+                    more, self._count(connection, lane, [pairs[place] for place in more], wanted), strict=True
+                ):
+                    counts[place] = count
+            sizes = share_out([(pair[1], count) for pair, count in zip(pairs, counts, strict=True)], wanted)
         rows = [Row(*row) for row in connection.exec_driver_sql(_TAKE, (partitions, complainants, sizes, lane))]
         rows.sort(key=lambda row: row.id)
         self._delete(connection, rows)
         return rows
+
+    def _count(self, connection: sa.Connection, lane: Lane, pairs: Sequence[tuple[int, str]], most: int) -> list[int]:
+        """Rows waiting of each pair, up to ``most``."""
+        rows = connection.exec_driver_sql(
+            _WAITING, (lane, most, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
+        )
+        counts = {(partition, complainant): count for partition, complainant, count in rows}
+        return [counts[pair] for pair in pairs]
 
     def _delete(self, connection: sa.Connection, rows: Iterable[Row]) -> None:
         ids = [row.id for row in rows]

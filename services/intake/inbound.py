@@ -320,15 +320,13 @@ class Inbound:
             filing.listings = domain.listings_of(read.body.listings, self.settings.site_hosts)
             filing.over_quota = self.quota.over(account.id)
         else:
-            filing.item, filing.claim = read.body.item, read.body.claim  # type: ignore[attr-defined]
-            if (filing.item is None) == (filing.claim is None):
+            given = {name: getattr(read.body, name) for name in ("item", "claim", "submission", "listing")}
+            filing.item, filing.claim, filing.listing = given["item"], given["claim"], given["listing"]
+            if sum(given[name] is not None for name in ("item", "claim", "submission")) != 1:
                 raise Refused(
-                    422,
-                    "no_target",
-                    "The command must name either an item or a claim.",
-                    field="item",
-                    cure="Give one of the two.",
-                )
+                    422, "no_target", "The command must name an item, a claim, or the submission of one.", field="item",
+                    cure="Give one of `item`, `claim` and `submission`.",
+                )  # fmt: skip
         return filing
 
 
