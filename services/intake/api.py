@@ -980,7 +980,7 @@ def create(settings: Settings, *, on_ready: Callable[[Front], None] | None = Non
         front.threads.shutdown()
         front.engine.dispose()
 
-    return Litestar(
+    app = Litestar(
         route_handlers=ROUTES,
         guards=[authenticate],
         lifespan=[life],
@@ -1004,3 +1004,10 @@ def create(settings: Settings, *, on_ready: Callable[[Front], None] | None = Non
             use_handler_docstrings=True,
         ),
     )
+    strict = {
+        kind.__name__ for kind in vars(requests).values() if isinstance(kind, type) and issubclass(kind, requests.In)
+    }
+    for name, schema in (app.openapi_schema.components.schemas or {}).items():
+        if name in strict:
+            schema.additional_properties = False
+    return app

@@ -28,6 +28,24 @@ class In(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all input."""
 
 
+class Ends(In, frozen=True, kw_only=True):
+    """Base of input that may name the end of its time."""
+
+    expires_at: Time | UnsetType | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.expires_at, dt.datetime):
+            return
+        try:
+            utc = self.expires_at.astimezone(dt.UTC)
+        except OverflowError:
+            utc = None
+        # the database knows neither year 0 nor offsets beyond 16 hours
+        if utc is None or not 1900 <= utc.year <= 2300:
+            raise ValueError("Expected a time between the years 1900 and 2300 - at `$.expires_at`")
+        msgspec.structs.force_setattr(self, "expires_at", utc)
+
+
 class OpenAccount(In, frozen=True, kw_only=True):
     """A new account. Anyone may open a holder's; the rest is for operators."""
 
@@ -49,7 +67,7 @@ class Contact(In, frozen=True, kw_only=True):
     email: Email
 
 
-class RegisterRight(In, frozen=True, kw_only=True):
+class RegisterRight(Ends, frozen=True, kw_only=True):
     """A right, registered once and then referred to by claims."""
 
     right_type: RightType
@@ -62,14 +80,14 @@ class RegisterRight(In, frozen=True, kw_only=True):
     """Operators only: the account that owns it."""
 
 
-class ChangeRight(In, frozen=True, kw_only=True):
+class ChangeRight(Ends, frozen=True, kw_only=True):
     """A right's new status."""
 
     status: Literal["active", "expired", "lost"]
     expires_at: Time | UnsetType | None = UNSET
 
 
-class Authorise(In, frozen=True, kw_only=True):
+class Authorise(Ends, frozen=True, kw_only=True):
     """The caller, a principal, lets an agent file for it."""
 
     agent: Id
