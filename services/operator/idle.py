@@ -14,6 +14,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 from kafka import KafkaConsumer, TopicPartition
 
+from deploy.marketplace.worker import Marketplace
+from services.enforcement.ledger import EnforcementLedger
+from services.enforcement.worker import Enforcement
+from services.intake.worker import Intake
+from services.notification.worker import Notification
+from services.verification.worker import Verification
 from shared import clock, topics
 from shared.settings import Settings
 
@@ -28,19 +34,11 @@ class Reader:
     reads: tuple[topics.Topic, ...]
 
 
-READERS: Final = (
-    Reader("intake", "intake", "", (topics.VERIFICATION, topics.NOTIFICATION, topics.ENFORCEMENT)),
-    Reader(
-        "verification",
-        "verification",
-        "",
-        (topics.INTAKE, topics.NOTIFICATION, topics.ENFORCEMENT, topics.MARKETPLACE_LISTINGS),
-    ),
-    Reader("enforcement", "enforcement", "", (topics.VERIFICATION, topics.MARKETPLACE_RECEIPTS)),
-    Reader("enforcement-ledger", "enforcement", "ledger_", (topics.VIOLATIONS,)),
-    Reader("notification", "notification", "", (topics.VERIFICATION,)),
-    Reader("marketplace", "marketplace", "", (topics.MARKETPLACE_COMMANDS,)),
-)
+def _reader(service: type[Any]) -> Reader:
+    return Reader(service.name, service.schema, service.prefix, tuple(service.reads))
+
+
+READERS: Final = tuple(map(_reader, (Intake, Verification, Enforcement, EnforcementLedger, Notification, Marketplace)))
 
 
 def readers(settings: Settings) -> tuple[Reader, ...]:

@@ -110,6 +110,7 @@ class Replay:
         self._order = itertools.count()
         self._rights: dict[tuple[str, str], str] = {}
         self._reviewer = f"reviewer{self._suffix or '.replay'}"
+        # business time never goes back: where it is later than the notices, their dates are moved ahead
         self._offset = dt.timedelta()
         self._now = dt.datetime.min.replace(tzinfo=dt.UTC)
         self.report = Report()
@@ -155,16 +156,10 @@ class Replay:
         first = dt.datetime.combine(min(n.date for n in notices), dt.time(9), dt.UTC)
         with self._engine.begin() as connection:
             if self._step:
-                fresh = not connection.exec_driver_sql(
-                    "select exists (select from intake.claims) or exists (select from intake.partitions where seq > 0)"
-                ).scalar()
-                if fresh:
-                    clock.start_at(connection, business=first, rate=0)
-                else:
-                    # business time never goes back: the notices' dates are moved ahead instead
-                    clock.set_anchor(connection, business=None, rate=0)
+                clock.set_anchor(connection, business=None, rate=0)
             now, _ = clock.read(connection)
         self._now = now
+        # business time never goes back: where it is later than the notices, their dates are moved ahead
         self._offset = dt.timedelta(days=max((now - first).days + 1, 0)) if now > first else dt.timedelta()
 
     def _id(self, name: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import sqlalchemy as sa
 import typer
 from pydantic import SecretStr
 from rich.markup import escape
@@ -18,6 +20,7 @@ from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from services.operator.cli import console, errors, print_json
+from shared import clock
 from shared.settings import Settings
 
 LOCAL_PARTITIONS = "6"
@@ -50,6 +53,7 @@ def bring_up(
     *,
     env: Mapping[str, str] | None = None,
     ports: Mapping[str, int] | None = None,
+    begins: dt.datetime | None = None,
 ) -> tuple[Stack, Fleet]:
     """Everything up and ready: broker and database, roles and schemas, topics, processes. Idempotent.
 
@@ -58,6 +62,8 @@ def bring_up(
         counts: How many of each process (`Fleet.start`).
         env: Settings for every process, kept for later starts on this stack.
         ports: Wished ports by name: `kafka`, `postgres`, `intake`, `marketplace`, `smtp`; 0 or none: any, chosen once.
+        begins: Business time at which a new installation's clock stands until it is stepped; one that has run before
+            keeps its clock.
 
     Raises:
         StackError: a part does not start.
@@ -67,6 +73,8 @@ def bring_up(
     for part, port in wished.items():
         stack.port(part, port)
     prepare(stack, env)
+    if begins is not None:
+        _begin(stack, begins)
     return stack, Fleet.start(stack, counts).wait_ready()
 
 
@@ -85,6 +93,15 @@ def prepare(stack: Stack, env: Mapping[str, str] | None = None) -> None:
         stack.environment(GOODFAITH_PARTITIONS=os.environ.get("GOODFAITH_PARTITIONS", LOCAL_PARTITIONS))
     migrate.migrate(stack.admin_url, stack.role_passwords(*fleet.ROLES))
     topics.create(fleet.settings_of(stack))
+
+
+def _begin(stack: Stack, begins: dt.datetime) -> None:
+    """Set a new installation's clock. Later is too late: what was said of its time, watermarks above all, stays said."""
+    engine = sa.create_engine(sa.make_url(stack.admin_url).set(drivername="postgresql+psycopg2"))
+    with engine.begin() as connection:
+        if not connection.exec_driver_sql("select exists (select from verification.partitions)").scalar():
+            clock.start_at(connection, business=begins, rate=0)
+    engine.dispose()
 
 
 def describe(stack: Stack, processes: Fleet) -> dict[str, Any]:
@@ -135,13 +152,19 @@ def up(
     marketplace_port: Annotated[
         int, typer.Option(envvar="MARKETPLACE_PORT", help="Port of the demo marketplace; 0: any.")
     ] = 0,
+    begins: Annotated[
+        dt.datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="A new installation's clock stands at this date (UTC), for a replay."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Start broker, database and all processes, wait until they are ready, and print the addresses."""
     begun = time.monotonic()
     ports = {"kafka": kafka_port, "postgres": postgres_port, "intake": intake_port, "marketplace": marketplace_port}
     with errors.status("starting broker, database and processes"):
-        running_stack, processes = bring_up(stack, _counts(count or []), ports=ports)
+        running_stack, processes = bring_up(
+            stack, _counts(count or []), ports=ports, begins=begins and begins.replace(tzinfo=dt.UTC)
+        )
     facts = describe(running_stack, processes)
     facts["seconds"] = round(time.monotonic() - begun, 2)
     _show(facts)
