@@ -26,7 +26,7 @@ Settings come from the environment (GOODFAITH_*); `goodfaith settings` lists the
 
 def api(settings: Settings) -> None:
     """Serve HTTP until SIGTERM; requests in hand are answered first."""
-    from services.intake.api import Front, Timed, create
+    from services.intake.api import Timed, create
 
     health = Health("intake-api")
 
@@ -38,14 +38,13 @@ def api(settings: Settings) -> None:
 
     beats: list[asyncio.Task[None]] = []
 
-    def ready(_front: Front) -> None:
+    def start() -> None:
         beats.append(asyncio.get_running_loop().create_task(beat()))
-        health.ready()
 
     server = health.serve(settings)
     log.info("started", worker="intake-api", health_port=server.server_address[1], http_port=settings.http_port)
     uvicorn.run(
-        Timed(create(settings, on_ready=ready)),
+        Timed(create(settings, on_start=start, on_ready=lambda _: health.ready())),
         host=settings.http_host,
         port=settings.http_port,
         loop="uvloop",

@@ -954,10 +954,35 @@ class Timed:
             bound.observe(time.perf_counter() - started)
 
 
-def create(settings: Settings, *, on_ready: Callable[[Front], None] | None = None) -> Litestar:
+async def begin(front: Front, on_ready: Callable[[Front], None] | None) -> None:
+    """Once the database answers: the first operator, and ready. Until then requests are answered 503."""
+
+    def first_operator(connection: sa.Connection) -> None:
+        token = front.settings.operator_token
+        if token is not None:
+            store.ensure_operator(connection, security.digest(token.get_secret_value()), front.settings.token_ttl_days)
+
+    while True:
+        try:
+            await front.run(first_operator)
+        except Refused:
+            await asyncio.sleep(0.5)
+        else:
+            break
+    if on_ready is not None:
+        on_ready(front)
+
+
+def create(
+    settings: Settings,
+    *,
+    on_start: Callable[[], None] | None = None,
+    on_ready: Callable[[Front], None] | None = None,
+) -> Litestar:
     """The application.
 
     Args:
+        on_start: called when the event loop runs.
         on_ready: called once the database has answered.
     """
 
@@ -967,15 +992,11 @@ def create(settings: Settings, *, on_ready: Callable[[Front], None] | None = Non
         app.state.front = front
         for profile in policy.profiles():  # read and validated now, not under the first claim
             policy.current(profile)
-        if settings.operator_token is not None:
-            await front.run(
-                store.ensure_operator,
-                security.digest(settings.operator_token.get_secret_value()),
-                settings.token_ttl_days,
-            )
-        if on_ready is not None:
-            on_ready(front)
+        if on_start is not None:
+            on_start()
+        beginning = asyncio.create_task(begin(front, on_ready))
         yield
+        beginning.cancel()
         await front.door.close()
         front.threads.shutdown()
         front.engine.dispose()

@@ -226,15 +226,27 @@ def rights(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Right]:
 
 
 def change_right(
-    connection: sa.Connection, id: str, status: str, expires_at: dt.datetime | None, partitions: int
+    connection: sa.Connection,
+    id: str,
+    status: str,
+    expires_at: dt.datetime | None,
+    partitions: int,
+    *,
+    only_from: str | None = None,
 ) -> int:
     """Row 22: write the right's status down and tell all its items. Returns how many.
 
     The door is closed meanwhile, so that no claim slips in between with the status of before.
+
+    Args:
+        only_from: do nothing unless this is the status now (two workers may both see that a right's time has passed).
     """
     now, wall = close_door(connection)
-    connection.exec_driver_sql("update rights set status = %s, expires_at = %s where id = %s", (status, expires_at, id))
-    return _tell_items(connection, "c.right_id = %s", (id,), status, now, wall, partitions)
+    changed = connection.exec_driver_sql(
+        "update rights set status = %s, expires_at = %s where id = %s and (%s::text is null or status = %s)",
+        (status, expires_at, id, only_from, only_from),
+    ).rowcount
+    return _tell_items(connection, "c.right_id = %s", (id,), status, now, wall, partitions) if changed else 0
 
 
 def add_authorisation(
@@ -357,7 +369,7 @@ def expire(connection: sa.Connection, partitions: int) -> int:
         )
     )
     for id, expires_at in gone:
-        change_right(connection, id, "expired", expires_at, partitions)
+        change_right(connection, id, "expired", expires_at, partitions, only_from="active")
     ended = list(
         connection.exec_driver_sql(
             "select id from authorisations where status = 'active' and expires_at <= %s order by id limit 20", (now,)

@@ -574,3 +574,10 @@ def test_the_api_keeps_to_its_own_document(parts: Parts, people: People, role: s
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-8000:]
     assert '"level": "error"' not in parts.log("api")
+
+
+def test_without_a_database_nothing_is_accepted(parts: Parts) -> None:
+    with parts.api(GOODFAITH_DATABASE="postgresql://goodfaith_intake@127.0.0.1:1/none") as client:
+        answer = client.post("/v1/claims", json=body("r-1"), headers={"Authorization": f"Bearer {parts.operator}"})
+        problem(answer, 503)
+        assert answer.headers["retry-after"]
