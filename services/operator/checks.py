@@ -218,20 +218,23 @@ def on_topics(e: Evidence) -> list[Finding]:
         for r in e.readers
     )
     ours = _list(e.name(topic) for topic in e.topics())
-    missing = f"select l.writer, l.partition, l.seq, l.id, l.topic, l.target, l.key {pairs} where r.id is null and l.topic in ({ours})"
     listings = e.name(topics.MARKETPLACE_LISTINGS)
+    there = "from v_log l join v_rec r on r.id = l.id and r.topic = l.topic and r.partition = l.target"
     return [
         *e.find(
             "lost", "not-on-topic",
-            f"select m.id from ({missing}) m join ({upto}) p on p.writer = m.writer and p.partition = m.partition"
+            "with missing as materialized (select l.* from v_log l left join v_rec r on r.id = l.id and r.topic = l.topic"
+            f" and r.partition = l.target join ({upto}) p on p.writer = l.writer and p.partition = l.partition"
+            f" where r.id is null and l.topic in ({ours}) and l.seq <= p.published_upto),"
+            f" firsts as (select l.writer, l.partition, l.topic, l.target, min(l.seq) as seq {there} group by 1, 2, 3, 4),"
+            f" lasts as (select l.partition, l.key, max(l.seq) as seq {there} where l.topic = '{listings}' group by 1, 2)"
+            " select m.id from missing m left join v_ends n on n.topic = m.topic and n.partition = m.target"
+            " left join firsts f on f.writer = m.writer and f.partition = m.partition and f.topic = m.topic and f.target = m.target"
+            f" left join lasts z on z.partition = m.partition and z.key = m.key and m.topic = '{listings}'"
             # retention has passed it: gone with all that came before the first of its writer that is still there
-            " left join v_ends n on n.topic = m.topic and n.partition = m.target"
-            " where m.seq <= p.published_upto and not (coalesce(n.first, 0) > 0 and m.seq < coalesce((select min(l.seq)"
-            " from v_log l join v_rec r on r.id = l.id where l.topic = m.topic and l.target = m.target"
-            " and l.writer = m.writer and l.partition = m.partition), 9223372036854775807))"
+            " where not (coalesce(n.first, 0) > 0 and m.seq < coalesce(f.seq, m.seq + 1))"
             # compaction: a later one of the key is there
-            f" and not (m.topic = '{listings}' and exists (select from v_log l join v_rec r on r.id = l.id"
-            " where l.topic = m.topic and l.key = m.key and l.partition = m.partition and l.seq > m.seq))",
+            " and coalesce(z.seq, 0) < m.seq",
         ),
         *e.find(
             "problem", "foreign-record",
@@ -292,6 +295,27 @@ def applied(e: Evidence) -> list[Finding]:
                 " where l.id is null",
             )
     return merged(found)
+
+
+def upstreams(e: Evidence) -> list[Finding]:
+    """Every record of an upstream that intake has passed was answered: accepted, or refused with a reason."""
+    if not e.settings.upstreams:
+        return []
+    prefix = e.settings.topic_prefix
+    places = f"intake.inbound_cursors c join v_ends n on n.topic = '{prefix}' || c.topic and n.partition = c.partition"
+    return [
+        *e.find(
+            "lost", "upstream-unanswered",
+            f"select c.topic || '/' || c.partition || '@' || o from {places}"
+            " cross join lateral generate_series(n.first, c.next_offset - 1) o"
+            " left join intake.inbound_inbox i on i.event_id = c.topic || '.' || c.partition || '.' || o where i.event_id is null",
+        ),
+        *e.find(
+            "problem", "upstream-unread",
+            f"select c.topic || '/' || c.partition || ': ' || c.next_offset || ' of ' || n.next from {places}"
+            " where c.next_offset < n.next",
+        ),
+    ]  # fmt: skip
 
 
 def parked(e: Evidence) -> list[Finding]:
@@ -773,7 +797,7 @@ def noticed(e: Evidence) -> list[Finding]:
 
 CHECKS: Final[tuple[Check, ...]] = (
     submissions, claim_items, items_published, commands_published, items_judged, commands_ended,
-    event_logs, on_topics, topic_order, applied, parked, causes,
+    event_logs, on_topics, topic_order, applied, upstreams, parked, causes,
     folds, deadlines, sla, duplicates, read_model,
     holds, visibility, violations, ledger_entries, standings,
     told, messages_sent, noticed,

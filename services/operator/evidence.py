@@ -147,6 +147,10 @@ class Evidence:
         ours = [topic for topic in topics.TOPICS if topic.writer != "marketplace" or self.has("marketplace")]
         return ours if self.has("marketplace") else [t for t in ours if t is not topics.MARKETPLACE_RECEIPTS]
 
+    def upstreams(self) -> list[str]:
+        """Names of the upstreams' topics."""
+        return [self.name(topics.inbound(name)) for name in self.settings.upstreams]
+
     # ---- asking
 
     def find(self, category: Category, kind: str, sql: str) -> list[Finding]:
@@ -179,13 +183,12 @@ class Evidence:
         Raises:
             kafka.errors.KafkaError: the broker cannot be reached.
         """
-        self._execute(
-            "set local work_mem = '192MB'; set local max_parallel_workers_per_gather = 2; set local jit = off"
-        )
+        # whole sets are compared: a nested loop, chosen by a wrong guess of their size, takes hours
+        self._execute("set local enable_nestloop = off; set local work_mem = '192MB'; set local jit = off")
         self._execute(_DDL)
         # nothing but temporary tables can be written from here on
         self._execute("set transaction read only")
-        reading = reading or Reading(self.settings, [self.name(topic) for topic in self.topics()])
+        reading = reading or Reading(self.settings, [self.name(topic) for topic in self.topics()], self.upstreams())
         try:
             for reader in self.readers:
                 self._execute(_LOG.format(name=reader.name, schema=reader.schema, prefix=reader.prefix))
@@ -446,18 +449,23 @@ def read(bootstrap: str, places: Sequence[Place]) -> str:
 class Reading:
     """Reads topics in the background, from their beginning to where they end now."""
 
-    def __init__(self, settings: Settings, names: Sequence[str]) -> None:
+    def __init__(self, settings: Settings, names: Sequence[str], measured: Sequence[str] = ()) -> None:
+        """
+        Args:
+            measured: topics of which only the ends are looked up.
+        """
         consumer: Any = KafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
         try:
             there = consumer.topics()
-            where = [TopicPartition(name, p) for name in names if name in there for p in range(settings.partitions)]
+            wanted = [name for name in (*names, *measured) if name in there]
+            where = [TopicPartition(name, p) for name in wanted for p in range(settings.partitions)]
             firsts, nexts = consumer.beginning_offsets(where), consumer.end_offsets(where)
         finally:
             consumer.close()
         self.places = [Place(w.topic, w.partition, firsts[w], nexts[w]) for w in where]
         self._spool = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self._lock = threading.Lock()
-        full = [place for place in self.places if place.next > place.first]
+        full = [place for place in self.places if place.next > place.first and place.topic in names]
         total = sum(place.next - place.first for place in full)
         self._executor: Executor
         if total <= _LOCAL_RECORDS:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from typing import Any
 
 import httpx
 import sqlalchemy as sa
+from kafka import KafkaProducer
 
 from deploy.local.fleet import settings_of
 from deploy.local.processes import Fleet
@@ -29,7 +31,15 @@ class SmallRun:
 
     def __init__(self, stack: Stack, env: dict[str, str] | None = None) -> None:
         self.stack = stack
-        prepare(stack, {"GOODFAITH_COLLECT_S": "0.2", "GOODFAITH_PARTITIONS": "4", **(env or {})})
+        prepare(
+            stack,
+            {
+                "GOODFAITH_COLLECT_S": "0.2",
+                "GOODFAITH_PARTITIONS": "4",
+                "GOODFAITH_UPSTREAMS": '{"desk": "u-desk"}',
+                **(env or {}),
+            },
+        )
         self.fleet = Fleet.start(stack).wait_ready(180)
         self.settings = settings_of(stack)
         self.engine = sa.create_engine(
@@ -82,6 +92,18 @@ class SmallRun:
         self.claims[name] = answer["claim"]
         self.items[name] = [(item["item"], item["listing"]) for item in answer["items"]]
 
+    def relay(self, number: int, who: str, body: dict[str, Any]) -> None:
+        """A claim by the upstream's topic; what is not a request is refused there."""
+        data = {**body, "on_behalf_of": who}
+        document = {
+            "specversion": "1.0", "id": f"desk.{number}", "source": "/desk", "type": "goodfaith.door.submit_claim.v1", "data": data,
+        }  # fmt: skip
+        producer: Any = KafkaProducer(bootstrap_servers=self.settings.kafka, acks="all")
+        producer.send(
+            self.settings.topic_prefix + "inbound.desk", key=who.encode(), value=json.dumps(document).encode()
+        )
+        producer.close()
+
     def command(self, who: str, claim: str, number: int, path: str, body: dict[str, Any]) -> None:
         """A command about an item of a claim."""
         item, _ = self.items[claim][number]
@@ -111,6 +133,7 @@ class SmallRun:
         self.account("h-owl", "holder")
         self.account("h-fox", "holder", verified=False)
         self.account("r-rita", "reviewer")
+        self.account("u-desk", "upstream")
         listings = {f"li-{number}": SELLERS[number % len(SELLERS)] for number in range(24)}
         self.seed(listings)
         mark = self.right("h-owl", "trademark", "1234567")
@@ -125,6 +148,8 @@ class SmallRun:
         self.claim("photo", "h-owl", picture, "copied_image_or_text", links[9:15])
         self.claim("again", "h-owl", mark, "counterfeit", links[0:2])
         self.claim("unproven", "h-fox", other, "counterfeit", links[15:17])
+        self.relay(1, "h-owl", {"right": picture, "reason": "copied_image_or_text", "listings": links[17:19]})
+        self.relay(2, "h-owl", {"right": picture, "reason": "nonsense", "listings": links[17:19]})
         self.settle()
         seller = {name: [listings.get(listing, "") for _, listing in items] for name, items in self.items.items()}
         self.command(seller["fakes"][0], "fakes", 0, "accept", {})

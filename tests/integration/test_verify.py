@@ -111,6 +111,8 @@ TAMPERED: dict[str, tuple[str, str]] = {
     "log-head": ("problem", "update enforcement.ledger_partitions set hash = 'x' where seq > 0"),
     "unpublished": ("problem", "update notification.partitions set published_upto = published_upto - 1 where seq > 0"),
     "not-applied": ("lost", "delete from notification.inbox where event_id = (select min(event_id) from notification.inbox)"),
+    "upstream-unanswered": ("lost", "delete from intake.inbound_inbox"),
+    "upstream-unread": ("problem", "update intake.inbound_cursors set next_offset = 0"),
     "applied-unknown": ("problem", "insert into enforcement.inbox (event_id) values ('verification.0.4711')"),
     "unread": (
         "problem",
@@ -329,9 +331,10 @@ class Rig:
         self.run = run
         self.settings: Settings = run.settings
         names = [topic.name for topic in topics.TOPICS]
-        first = Reading(self.settings, names)
+        first = Reading(self.settings, names, [topics.inbound(name).name for name in self.settings.upstreams])
         first.close()
-        self.copy = Copy(first, read(self.settings.kafka, [p for p in first.places if p.next > p.first]))
+        places = [p for p in first.places if p.next > p.first and p.topic in names]
+        self.copy = Copy(first, read(self.settings.kafka, places))
         self.engine = run.engine.execution_options(isolation_level="REPEATABLE READ")
 
     def find(self, tamper: str = "", tamper_copy: str = "") -> dict[str, Any]:
@@ -369,8 +372,8 @@ def test_a_run_is_clean(rig: Rig) -> None:
     assert report.kinds == []
     assert report.clean
     counts = report.as_json()
-    assert counts["claims"] == len(rig.run.claims)
-    assert counts["items"] == sum(map(len, rig.run.items.values()))
+    assert counts["claims"] == len(rig.run.claims) + 1  # one came by the upstream
+    assert counts["items"] == sum(map(len, rig.run.items.values())) + 2
     assert counts["submissions"] == counts["claims"] + counts["commands"]
     assert counts["events"] == counts["records"] > 200
     states = report.totals["outcomes"]
@@ -422,6 +425,24 @@ def test_a_resent_record_is_no_fault(rig: Rig) -> None:
         tamper_copy='insert into v_rec select topic, partition, "offset", id, sum from v_rec order by "offset" limit 50'
     )
     assert found == {}
+
+
+def test_what_retention_or_compaction_took_is_not_missed(rig: Rig) -> None:
+    old = "select topic, partition, min(\"offset\") as at from v_rec where topic like '%%verification.events' group by 1, 2"
+    passed = (
+        f"update v_ends e set first = o.at + 1 from ({old}) o where o.topic = e.topic and o.partition = e.partition;"
+        f' delete from v_rec r using ({old}) o where r.topic = o.topic and r.partition = o.partition and r."offset" = o.at'
+    )
+    assert rig.find(tamper_copy=passed) == {}
+    compacted = (
+        "delete from v_rec r using v_log l where l.id = r.id and l.topic like '%%marketplace.listings' and exists (select"
+        " from v_log n where n.topic = l.topic and n.key = l.key and n.partition = l.partition and n.seq > l.seq)"
+    )
+    again = (
+        "insert into marketplace.event_log (partition, seq, topic, key, target, type, claim, payload, hash) select partition,"
+        " 0, topic, key, target, type, claim, payload, hash from marketplace.event_log where seq = 1 and topic like '%%listings'"
+    )
+    assert "not-on-topic" not in rig.find(tamper=again, tamper_copy=compacted)
 
 
 def test_nothing_is_written(rig: Rig) -> None:
