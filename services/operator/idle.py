@@ -167,7 +167,8 @@ class Watch:
             TimeoutError: naming what still is.
         """
         deadline = time.monotonic() + timeout_s
-        upto = self.now()
+        # while the clock stands, more may be accepted at this very moment: watermarks end just before it
+        upto = self.now() - dt.timedelta(microseconds=1)
         calm = 0
         while True:
             pending = self.pending(upto)

@@ -42,6 +42,8 @@ T = TypeVar("T")
 PROFILE = "ipp"
 UPSTREAM = "replay"
 DAY = dt.timedelta(days=1)
+SECOND = dt.timedelta(seconds=1)
+"""A deadline passes when the clock is beyond it."""
 HORIZON = dt.timedelta(days=250)
 """How long after the last notice the clock goes on, so that what is open can end."""
 
@@ -239,7 +241,7 @@ class Replay:
         # a deadline takes effect as of its own time, so that one stop a day is enough
         candidates = [self._agenda[0][0]] if self._agenda else []
         if due is not None:
-            candidates.append(max(due, self._now + DAY))
+            candidates.append(max(due + SECOND, self._now + DAY))
         when = min(candidates, default=None)
         return when if when is not None and when <= end else None
 
