@@ -289,7 +289,7 @@ class Worker:
         if polled or self._again or now >= self._tick_at or self._queued():
             self._tick_at = now + self._tick_s
             self._process(polled)
-        elif self._publishing:
+        elif self._publishing or self._settled:
             self._settle(wait=False)
         if now >= self._replay_at:
             self._replay_at = now + 0.5
@@ -313,6 +313,8 @@ class Worker:
         if self._again and now < self._patient_at:
             return 0
         self._patient_at = now + 0.5
+        if self._publishing:
+            return 5  # the broker answers soon, and what is published wants to be written down
         return 15 if self._again or self.service.queue else self.settings.poll_ms
 
     def _stage(self, stage: str, since: float) -> float:
