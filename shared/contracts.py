@@ -1,6 +1,7 @@
 """``python -m shared.contracts``: write the AsyncAPI 3.0 document and the JSON Schemas of all events to ``docs/``.
 
-Both are generated from ``shared.events`` and ``shared.topics``, committed, and held fresh by a test.
+Both are generated from ``shared.events``, ``shared.topics`` and the types of intake's door for upstreams, committed, and
+held fresh by a test. A generator: nothing that runs imports it, so it may look into a service.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from typing import Any, Final
 
 import msgspec
 
+from services.intake.inbound import REFUSED, InboundRefused
+from services.intake.requests import BY_TOPIC
 from shared import topics
-from shared.events import TYPES, Data
+from shared.events import TYPES
 from shared.runtime.types import DeadLetter
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "docs"
@@ -22,6 +25,8 @@ _ITEM = tuple(name for name in TYPES if name.startswith("goodfaith.item.") and n
 _COMMAND = tuple(
     name for name in TYPES if name.startswith("goodfaith.command.") and name != "goodfaith.command.refused.v1"
 )
+
+INBOUND: Final = topics.inbound("{upstream}")
 
 CARRIES: Final[dict[str, tuple[str, ...]]] = {
     topics.INTAKE.name: ("goodfaith.item.submitted.v1", *_COMMAND, "goodfaith.watermark.v1"),
@@ -34,17 +39,24 @@ CARRIES: Final[dict[str, tuple[str, ...]]] = {
     topics.MARKETPLACE_RECEIPTS.name: ("goodfaith.marketplace.receipt.v1",),
     topics.MARKETPLACE_LISTINGS.name: ("goodfaith.marketplace.listing.v1",),
     topics.DEAD_LETTERS.name: ("goodfaith.dead_letter.v1",),
+    topics.REFUSALS.name: (REFUSED,),
+    INBOUND.name: tuple(BY_TOPIC),
 }
 """Topic -> types of event that it carries."""
 
 
-def all_types() -> dict[str, type[Data]]:
-    """CloudEvents type -> data type, the runtime's own included."""
-    return {**TYPES, "goodfaith.dead_letter.v1": DeadLetter}
+def all_types() -> dict[str, type[msgspec.Struct]]:
+    """CloudEvents type -> data type, the runtime's own and the upstreams' door's included."""
+    return {**TYPES, "goodfaith.dead_letter.v1": DeadLetter, REFUSED: InboundRefused, **BY_TOPIC}
 
 
-def _summary(kind: type[Data]) -> str:
+def _summary(kind: type[msgspec.Struct]) -> str:
     return (inspect.getdoc(kind) or kind.__name__).split("\n\n")[0].replace("\n", " ")
+
+
+def _channel(name: str) -> str:
+    """Id of a topic's channel: braces have no place in a reference."""
+    return name.removesuffix(".{upstream}")
 
 
 def schemas() -> dict[str, Any]:
@@ -65,12 +77,17 @@ def asyncapi() -> dict[str, Any]:
             "contentType": "application/cloudevents+json; charset=UTF-8",
             "payload": {
                 "type": "object",
-                "required": ["specversion", "id", "source", "type", "time", "datacontenttype", "data"],
+                # what we write has all of it; of an upstream no more is asked than CloudEvents does
+                "required": ["specversion", "id", "source", "type", "data"]
+                if name in BY_TOPIC
+                else ["specversion", "id", "source", "type", "time", "datacontenttype", "data"],
                 "properties": {
                     "specversion": {"const": "1.0"},
                     "id": {
                         "type": "string",
-                        "description": "Applied at most once by every reader: <writer>.<partition>.<sequence>.",
+                        "description": "The idempotency key: accepted at most once; with another body it is refused."
+                        if name in BY_TOPIC
+                        else "Applied at most once by every reader: <writer>.<partition>.<sequence>.",
                     },
                     "source": {"type": "string", "format": "uri-reference"},
                     "type": {"const": name},
@@ -86,9 +103,9 @@ def asyncapi() -> dict[str, Any]:
         }
         for name in sorted(types)
     }
-    declared = {topic.name: topic for topic in topics.TOPICS}
+    declared = {topic.name: topic for topic in (*topics.TOPICS, INBOUND)}
     channels = {
-        name: {
+        _channel(name): {
             "address": name,
             "description": f"Written by {declared[name].writer}; keyed by {declared[name].key}."
             + (
@@ -97,15 +114,14 @@ def asyncapi() -> dict[str, Any]:
                 else f" Kept {declared[name].retention_ms // topics.DAY_MS} days."
             ),
             "messages": {kind: {"$ref": f"#/components/messages/{kind}"} for kind in carried},
+            **({"parameters": {"upstream": {"description": "Name of the upstream."}}} if name == INBOUND.name else {}),
         }
         for name, carried in CARRIES.items()
     }
     operations = {
-        f"{'receive' if declared[name].writer == 'marketplace' else 'send'}.{name}": {
-            "action": "receive" if declared[name].writer == "marketplace" else "send",
-            "channel": {"$ref": f"#/channels/{name}"},
-        }
+        f"{action}.{_channel(name)}": {"action": action, "channel": {"$ref": f"#/channels/{_channel(name)}"}}
         for name in CARRIES
+        for action in ("receive" if declared[name].writer in ("marketplace", "upstream") else "send",)
     }
     return {
         "asyncapi": "3.0.0",

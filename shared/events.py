@@ -20,7 +20,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-Id = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
+# `$` alone would let a trailing newline pass; the look-ahead means the same in Python and in JSON Schema's dialect
+Id = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$(?!\n)")]
 """An identifier of ours or of an upstream: printable, bounded, safe in a topic key, a URL and a log line."""
 
 RightType = Literal["trademark", "copyright", "design", "utility_model", "invention", "geographical_indication"]

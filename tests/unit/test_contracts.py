@@ -20,7 +20,7 @@ def test_documents_are_fresh() -> None:
 def test_every_type_has_a_channel() -> None:
     carried = {kind for kinds in contracts.CARRIES.values() for kind in kinds}
     assert carried == set(contracts.all_types())
-    assert set(contracts.CARRIES) | {topics.REFUSALS.name} == {topic.name for topic in topics.TOPICS}
+    assert set(contracts.CARRIES) == {topic.name for topic in topics.TOPICS} | {contracts.INBOUND.name}
 
 
 def _accept() -> events.Accept:
@@ -57,6 +57,12 @@ def test_an_unknown_field_is_ignored_and_a_missing_one_is_named() -> None:
     raw = _encoded().replace(b'"command":"k-1"', b'"command":"k-1","added_later":1')
     assert events.decode_data(events.decode_envelope(raw)) == _accept()
     raw = _encoded().replace(b'"command":"k-1",', b"")
+    with pytest.raises(msgspec.ValidationError, match="command"):
+        events.decode_data(events.decode_envelope(raw))
+
+
+def test_an_id_has_no_trailing_newline() -> None:
+    raw = _encoded().replace(b'"command":"k-1"', b'"command":"k-1\\n"')
     with pytest.raises(msgspec.ValidationError, match="command"):
         events.decode_data(events.decode_envelope(raw))
 
