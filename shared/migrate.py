@@ -1,7 +1,7 @@
 """Roles, schemas and migrations: what an administrator runs before the services start, and again at each upgrade.
 
-Each service has its own role (``goodfaith_<service>``), owns nothing, and may write only in its own schema; event logs are
-insert-only for it. The clock (schema ``platform``) is read-only for all of them.
+Each service has its own role (``goodfaith_<service>``), owns nothing, and may write only in its own schema; event logs, and
+what ``INSERT_ONLY`` names, are insert-only for it. The clock (schema ``platform``) is read-only for all of them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from shared import clock
 
 SERVICES: Final = ("intake", "verification", "enforcement", "notification")
 DEMO: Final = ("marketplace",)
+INSERT_ONLY: Final = {"intake": ("submissions",)}
+"""Tables beside the event logs that a service may add to and never change: what it has answered for."""
 _LOCK: Final = 0x600DFA17
 
 
@@ -81,8 +83,8 @@ def _migrate_one(connection: sa.Connection, service: str, password: str | None) 
     logs = connection.execute(
         sa.text("select tablename from pg_tables where schemaname = :s and tablename like '%event_log'"), {"s": service}
     ).scalars()
-    for log in logs:
-        connection.exec_driver_sql(f"revoke update, delete, truncate on {service}.{log} from {role}")
+    for table in (*logs, *INSERT_ONLY.get(service, ())):
+        connection.exec_driver_sql(f"revoke update, delete, truncate on {service}.{table} from {role}")
 
 
 def run_env() -> None:
