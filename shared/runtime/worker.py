@@ -344,7 +344,8 @@ class Worker:
     def _read(self, topic: Topic, record: Any, result: Round) -> None:
         outside = topic.writer in _OUTSIDE
         raw: bytes | None = record.value
-        key = (record.key or b"").decode("utf-8", "replace")
+        # a key is a value in the database, which knows no NUL
+        key = (record.key or b"").decode("utf-8", "replace").replace("\0", "�")
         if getattr(self.service, "raw", False):
             place = f"{topic.name}.{record.partition}.{record.offset}"
             wall = dt.datetime.fromtimestamp(record.timestamp / 1000, dt.UTC)
@@ -359,6 +360,8 @@ class Worker:
             return
         try:
             envelope = decode_envelope(raw)
+            if not envelope.id.isascii() or not envelope.id.isprintable():
+                raise ValueError(f"id: {envelope.id[:80]!r} is not printable ASCII")
             data = decode_data(envelope)
             if data is not None and outside and partition_of(key, self.settings.partitions) != record.partition:
                 raise ValueError(
@@ -655,7 +658,7 @@ class Worker:
         self._store.park(
             connection,
             partition=bad.partition,
-            key=bad.key.replace("\0", "�"),
+            key=bad.key,
             topic=bad.topic,
             offset=bad.offset,
             event_id=None,
