@@ -1,0 +1,27 @@
+"""A stack for these tests alone: what others leave in a database is not ours to verify."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.local.processes import Fleet
+from deploy.local.stack import Stack
+from services.operator import faults
+from services.operator.up import prepare
+from tests.conftest import ROOT, _sweep
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    """Everything up, with the settings of `goodfaith faults`."""
+    _sweep()
+    stack = Stack.start(ROOT, f"test-{os.getpid()}-faults")
+    try:
+        prepare(stack, {**faults.ENVIRONMENT, "GOODFAITH_PARTITIONS": "4"})
+        yield Fleet.start(stack).wait_ready(180)
+    finally:
+        Fleet.end(stack.dir)
+        stack.destroy()
