@@ -123,8 +123,8 @@ class Worker:
             name=f"{service.name}-{settings.instance or os.getpid()}",
         )
         self._looks = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        # an idle worker looks at its timers this often; the door's also publishes watermarks
-        self._tick_s = min(0.25, settings.watermark_ms / 1000)
+        # an idle worker looks at its timers this often; the door's publishes watermarks as well
+        self._tick_s = min(0.25, settings.watermark_ms / 1000) if INTAKE.name in service.keyed_like else 0.25
         self._owner = settings.instance or f"{os.uname().nodename}:{os.getpid()}"
         self._topics: dict[str, Topic] = {settings.topic_prefix + topic.name: topic for topic in service.reads}
         self._stop = False
