@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     weights: tuple[int, int, int] = Field(
         (8, 3, 1), description="Shares of express, standard and bulk in a contended admission."
     )
-    watermark_ms: int = Field(200, ge=10, description="Milliseconds between watermarks on an idle partition.")
+    watermark_ms: int = Field(1000, ge=10, description="Milliseconds between watermarks on an idle partition.")
 
     # the marketplace port
     marketplace: Literal["kafka", "http"] = Field(

@@ -124,7 +124,7 @@ class Worker:
         )
         self._looks = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         # an idle worker looks at its timers this often; the door's publishes watermarks as well
-        self._tick_s = min(0.25, settings.watermark_ms / 1000) if INTAKE.name in service.keyed_like else 0.25
+        self._tick_s = min(1.0, settings.watermark_ms / 1000) if INTAKE.name in service.keyed_like else 1.0
         self._owner = settings.instance or f"{os.uname().nodename}:{os.getpid()}"
         self._topics: dict[str, Topic] = {settings.topic_prefix + topic.name: topic for topic in service.reads}
         self._stop = False
@@ -143,6 +143,7 @@ class Worker:
         self._tick_at = 0.0
         self._again = False
         self._patient_at = 0.0
+        self._worked_at = 0.0
 
     # ------------------------------------------------------------------------------------------------------ life
 
@@ -286,7 +287,10 @@ class Worker:
         if not self._epochs:
             return
         now = time.monotonic()
-        if polled or self._again or now >= self._tick_at or self._queued():
+        queued = not polled and self._queued()
+        if polled or queued:
+            self._worked_at = now
+        if polled or queued or self._again or now >= self._tick_at:
             self._tick_at = now + self._tick_s
             self._process(polled)
         elif self._publishing or self._settled:
@@ -315,7 +319,12 @@ class Worker:
         self._patient_at = now + 0.5
         if self._publishing:
             return 5  # the broker answers soon, and what is published wants to be written down
-        return 15 if self._again or self.service.queue else self.settings.poll_ms
+        if self._again:
+            return 15
+        if self.service.queue:
+            # often while there is work, less often once it is quiet
+            return 15 if now - self._worked_at < 2.0 else 50
+        return self.settings.poll_ms
 
     def _stage(self, stage: str, since: float) -> float:
         now = time.monotonic()
