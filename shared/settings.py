@@ -100,6 +100,11 @@ class Settings(BaseSettings):
     marketplace: Literal["kafka", "http"] = Field(
         "kafka", description="Adapter by which listing actions reach the marketplace."
     )
+    resend_s: float = Field(
+        30.0,
+        gt=0,
+        description="Wall seconds after which a command without a receipt is sent again; doubles with each try.",
+    )
     marketplace_url: str = Field(
         "http://127.0.0.1:8090", description="Base URL of the marketplace (HTTP adapter; public listing links)."
     )

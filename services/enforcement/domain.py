@@ -19,7 +19,7 @@ from shared.events import Data, HoldChanged, ItemChanged, MarketplaceCommand, Re
 
 Down = Literal["suspend", "remove"]
 RESEND_AFTER: Final = dt.timedelta(seconds=30)
-"""Wall time after which a command without a receipt is sent again; doubles with each try."""
+"""Wall time after which a command without a receipt is sent again, unless set otherwise; doubles with each try."""
 RESEND_MOST: Final = dt.timedelta(minutes=10)
 
 UNCHANGING: Final = frozenset(
@@ -101,7 +101,14 @@ def latest(listing: Listing) -> MarketplaceCommand:
 
 
 def change(
-    listing: Listing, hold: Hold, event: ItemChanged, down: Down, at: dt.datetime, now: dt.datetime, wall: dt.datetime
+    listing: Listing,
+    hold: Hold,
+    event: ItemChanged,
+    down: Down,
+    at: dt.datetime,
+    now: dt.datetime,
+    wall: dt.datetime,
+    resend: dt.timedelta = RESEND_AFTER,
 ) -> list[Data] | None:
     """Fold a change of an item; None when a later revision is known already.
 
@@ -143,7 +150,7 @@ def change(
             listing.seq += 1
             listing.action = down if event.held else "restore"
             listing.tries = 0
-            listing.resend_at = wall + RESEND_AFTER
+            listing.resend_at = wall + resend
             hold.waits = listing.seq
             out.append(latest(listing))
         listing.holds = holds
@@ -179,14 +186,14 @@ def receive(
     ]
 
 
-def again(listing: Listing, wall: dt.datetime) -> MarketplaceCommand | None:
+def again(listing: Listing, wall: dt.datetime, resend: dt.timedelta = RESEND_AFTER) -> MarketplaceCommand | None:
     """Send the command under way again; None when there is none."""
     if listing.confirmed == listing.seq:
         listing.resend_at = None
         return None
     command = latest(listing)
     listing.tries += 1
-    listing.resend_at = wall + min(RESEND_AFTER * 2 ** min(listing.tries, 10), RESEND_MOST)
+    listing.resend_at = wall + min(resend * 2 ** min(listing.tries, 10), max(resend, RESEND_MOST))
     return command
 
 

@@ -46,6 +46,7 @@ class Enforcement:
         self.http = settings.marketplace == "http"
         self.queue = "receipts" if self.http else ""
         self.down: domain.Down = down
+        self.resend = dt.timedelta(seconds=settings.resend_s)
         self.look_at = dt.datetime.min.replace(tzinfo=dt.UTC)
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
@@ -113,7 +114,7 @@ class Holds:
         envelope = incoming.envelope
         at = envelope.time if envelope is not None and envelope.time is not None else tx.now
         holds, seq = listing.holds, listing.seq
-        out = domain.change(listing, hold, event, self._service.down, at, tx.now, tx.wall)
+        out = domain.change(listing, hold, event, self._service.down, at, tx.now, tx.wall, self._service.resend)
         if out is None:
             IGNORED.labels("item").inc()
             return []
@@ -184,7 +185,7 @@ class Holds:
     def fire(self, due: Due) -> Iterable[Outgoing]:
         """Send a command again."""
         listing = self._listings[due.subject]
-        command = domain.again(listing, self._tx.wall)
+        command = domain.again(listing, self._tx.wall, self._service.resend)
         self._changed_listings[listing.listing] = listing
         if command is None:
             return ()
