@@ -91,6 +91,7 @@ def test_any_json_is_refused_or_read(value: object) -> None:
         ("name", "a\n"),
         ("address", "a\r\nb"),
         ("email", "a@b\nBcc: c@d"),
+        ("email", "ada@example.org\n"),
         ("email", "a b@c"),
         ("email", "nobody"),
     ],
