@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -29,6 +30,18 @@ class Result:
     accepted: int = 0
     other: dict[int, int] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured; ``other`` counts answers by status that were no 202."""
+
+    claims_per_s: float
+    items_per_s: float
+    accepted: int
+    p50_ms: float
+    p99_ms: float
+    other: dict[int, int]
 
 
 class Client(asyncio.Protocol):
@@ -128,7 +141,7 @@ def complainants(url: str, count: int, operator: str) -> list[tuple[str, str]]:
 
 def measure(
     urls: list[str], operator: str, *, connections: int = 64, items: int = 1, seconds: float = 10.0, accounts: int = 16
-) -> dict[str, float | dict[int, int]]:
+) -> Figures:
     """Load the door for a while; one client process an API process."""
     tokens = complainants(urls[0], accounts, operator)
     context = multiprocessing.get_context("spawn")
@@ -150,14 +163,14 @@ def measure(
     for _, codes, _ in results:
         for code, count in codes.items():
             other[code] = other.get(code, 0) + count
-    return {
-        "claims_per_s": round(accepted / seconds, 1),
-        "items_per_s": round(accepted * items / seconds, 1),
-        "accepted": accepted,
-        "p50_ms": round(1000 * times[len(times) // 2], 2) if times else 0.0,
-        "p99_ms": round(1000 * times[int(len(times) * 0.99)], 2) if times else 0.0,
-        "other": other,
-    }
+    return Figures(
+        claims_per_s=round(accepted / seconds, 1),
+        items_per_s=round(accepted * items / seconds, 1),
+        accepted=accepted,
+        p50_ms=round(1000 * times[len(times) // 2], 2) if times else 0.0,
+        p99_ms=round(1000 * times[int(len(times) * 0.99)], 2) if times else 0.0,
+        other=other,
+    )
 
 
 def main() -> None:
@@ -172,10 +185,10 @@ def main() -> None:
     operator = os.environ["GOODFAITH_OPERATOR_TOKEN"]
     print(
         json.dumps(
-            measure(
+            dataclasses.asdict(measure(
                 options.url, operator, connections=options.connections, items=options.items, seconds=options.seconds,
                 accounts=options.accounts,
-            )
+            ))
         )
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 # Below the range from which systems take ports for outgoing connections: the port of a killed server stays free until
 # it is started again.

@@ -1,0 +1,338 @@
+"""End to end: from a submission that the upstream's topic has acknowledged to enforcement's event and the queued notice.
+
+The measured system is everything of ours: intake (inbound, worker), verification, enforcement (worker, ledger), notification
+(worker), broker and database, on this machine. The marketplace and the mail server are others' systems: with
+``receipts`` a bare process answers for the marketplace; mail is not sent.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+import itertools
+import json
+import multiprocessing
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import psutil
+import sqlalchemy as sa
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from deploy.local import fleet
+from deploy.local.processes import Fleet
+from deploy.local.stack import Stack
+from services.operator.demo import SAMPLE
+from services.operator.doors import Http
+from services.operator.replay import UPSTREAM, upstream_ready
+from shared import topics
+from shared.events import Listing, MarketplaceCommand, Receipt, decode_data, decode_envelope, encode
+from shared.settings import Settings
+
+PROCESSES = (
+    "intake-worker", "intake-inbound", "verification", "enforcement-worker", "enforcement-ledger", "notification-worker",
+)  # fmt: skip
+HOLDERS = 50
+
+
+def sizes(real: bool, seed: int = 7) -> Iterator[int]:
+    """Items a claim: one, or as in the real notices."""
+    if not real:
+        return itertools.repeat(1)
+    found = []
+    with gzip.open(SAMPLE) as lines:
+        for line in lines:
+            notice = json.loads(line)
+            if notice["kind"] == "takedown" and notice["listings"]:
+                found.append(min(len(notice["listings"]), 300))
+    dice = random.Random(seed)
+    return iter(lambda: dice.choice(found), None)
+
+
+@dataclass(slots=True)
+class Run:
+    """One run's figures. Seconds, items a second, MiB."""
+
+    items: int = 0
+    claims: int = 0
+    seconds: float = 0.0
+    items_per_s: float = 0.0
+    p50_s: float = 0.0
+    p99_s: float = 0.0
+    rss_growth_mb: float = 0.0
+    cpu_us_per_item: dict[str, float] = field(default_factory=dict)
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def _answer(kafka: str, prefix: str, partitions: int, stop: Any) -> None:
+    """A marketplace that does at once what it is told."""
+    consumer: Any = KafkaConsumer(
+        bootstrap_servers=kafka, enable_auto_commit=False, max_poll_records=2000, fetch_max_wait_ms=20
+    )
+    places = [TopicPartition(prefix + topics.MARKETPLACE_COMMANDS.name, p) for p in range(partitions)]
+    consumer.assign(places)
+    consumer.seek_to_end(*places)
+    producer: Any = KafkaProducer(bootstrap_servers=kafka, acks="all", batch_size=262_144, linger_ms=5)
+    while not stop.is_set():
+        for records in consumer.poll(timeout_ms=100).values():
+            for record in records:
+                command = decode_data(decode_envelope(record.value))
+                assert isinstance(command, MarketplaceCommand)
+                receipt = Receipt(command=command.command, listing=command.listing, seq=command.seq)
+                raw = encode(
+                    receipt, id=f"receipt.{command.command}", source="/bench", type="goodfaith.marketplace.receipt.v1",
+                    subject=command.listing, time=dt.datetime.now(dt.UTC), key=command.listing,
+                )  # fmt: skip
+                producer.send(
+                    prefix + topics.MARKETPLACE_RECEIPTS.name, key=record.key, value=raw, partition=record.partition
+                )
+    producer.close()
+    consumer.close()
+
+
+class Bench:
+    """A stack with holders, rights and an upstream, to file claims at."""
+
+    def __init__(self, stack: Stack, tell: Callable[[str], None]) -> None:
+        self.stack = stack
+        self.tell = tell
+        upstream_ready(stack)
+        self.settings: Settings = fleet.settings_of(stack, secret=True)
+        self._engine = sa.create_engine(
+            sa.make_url(stack.admin_url).set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT"
+        )
+        self._producer: Any = KafkaProducer(bootstrap_servers=stack.kafka, acks="all", batch_size=262_144, linger_ms=5)
+        self._runs = itertools.count()
+        http = Http(self.settings)
+        try:
+            holders = [f"bench-holder-{n}" for n in range(HOLDERS)]
+            http.all(http.open_account("holder", holder, None) for holder in holders)
+            body = {"right_type": "copyright", "proof": "work-1"}
+            rights = http.all(http.register_right(holder, body) for holder in holders)
+        finally:
+            http.close()
+        self._holders = list(zip(holders, rights, strict=True))
+
+    def close(self) -> None:
+        """Close connections."""
+        self._producer.close()
+        self._engine.dispose()
+
+    def _count(self, sql: str, **values: object) -> int:
+        with self._engine.connect() as connection:
+            return int(connection.execute(sa.text(sql), values).scalar_one())
+
+    def seed(self, run: str, count: int) -> None:
+        """Tell verification what the listings are, as the marketplace would."""
+        before = self._count("select count(*) from verification.listings")
+        name = self.settings.topic_prefix + topics.MARKETPLACE_LISTINGS.name
+        now = dt.datetime.now(dt.UTC)
+        for n in range(count):
+            listing = f"{run}x{n}"
+            raw = encode(
+                Listing(listing=listing, seller=f"bench-seller-{n % 20_000}", state="visible"), id=f"seed.{listing}", source="/bench",
+                type="goodfaith.marketplace.listing.v1", subject=listing, time=now, key=listing,
+            )  # fmt: skip
+            partition = topics.partition_of(listing, self.settings.partitions)
+            self._producer.send(name, key=listing.encode(), value=raw, partition=partition)
+        self._producer.flush()
+        while self._count("select count(*) from verification.listings") < before + count:
+            time.sleep(0.5)
+
+    def run(self, items: int, *, real: bool = False, rate: float = 0.0, receipts: bool = False) -> Run:
+        """File ``items`` at ``rate`` items a second (0: at once) and wait until all have arrived."""
+        name = f"b{next(self._runs)}"
+        self.tell(f"{name}: seeding {items:,} listings")
+        self.seed(name, items)
+        claims = self._claims(name, items, sizes(real))
+        stop = multiprocessing.get_context("spawn").Event()
+        echo = multiprocessing.get_context("spawn").Process(
+            target=_answer, args=(self.stack.kafka, self.settings.topic_prefix, self.settings.partitions, stop)
+        )
+        if receipts:
+            echo.start()
+            time.sleep(1.0)
+        processes = self._processes()
+        cpu = {name: _cpu(p) for name, p in processes.items()}
+        stages = self._stages()
+        result = Run(items=items, claims=len(claims))
+        self.tell(f"{name}: {items:,} items in {len(claims):,} claims")
+        started = time.time()
+        sent = self._send(claims, rate)
+        rss: list[tuple[int, float]] = []
+        seen: dict[str, float] = {}
+        latest = dt.datetime.fromtimestamp(started - 1, dt.UTC)
+        while len(seen) < items:
+            latest = self._told(latest, name, seen)
+            ours = sum(p.memory_info().rss for n, p in processes.items() if n in PROCESSES) / 2**20
+            rss.append((len(seen), ours))
+            if time.time() - started > 1800:
+                raise TimeoutError(f"only {len(seen):,} of {items:,} items arrived")
+            time.sleep(0.02 if rate else 0.25)
+        held = self._held(name, started, items)
+        finish = {item: max(at, held[item]) for item, at in seen.items()}
+        result.seconds = max(finish.values()) - started
+        result.items_per_s = items / result.seconds
+        waits = sorted(finish[item] - sent[self._claim_of[item]] for item in finish)
+        result.p50_s = statistics.median(waits)
+        result.p99_s = waits[int(len(waits) * 0.99)]
+        early = [mb for done, mb in rss if done >= items * 0.2]
+        result.rss_growth_mb = early[-1] - early[0] if early else 0.0
+        result.cpu_us_per_item = {
+            name: (_cpu(p) - cpu[name]) / items * 1e6 for name, p in processes.items() if p.is_running()
+        }
+        result.stages = {
+            worker: {
+                stage: (now - stages.get(worker, {}).get(stage, 0.0)) / items * 1e6 for stage, now in stages_.items()
+            }
+            for worker, stages_ in self._stages().items()
+        }
+        if receipts:
+            self.tell(f"{name}: waiting until all is handled")
+            while self._count(
+                "select count(*) from verification.items where body like :p and body not like '%handled_at%'",
+                p=f'%"{name}x%',
+            ):
+                time.sleep(0.5)
+            result.seconds = time.time() - started
+            result.items_per_s = items / result.seconds
+            stop.set()
+            echo.join()
+        return result
+
+    def _claims(self, run: str, items: int, many: Iterator[int]) -> list[tuple[str, bytes, bytes]]:
+        """(event id, key, record) of each claim."""
+        self._claim_of: dict[str, str] = {}
+        claims: list[tuple[str, bytes, bytes]] = []
+        at = 0
+        now = dt.datetime.now(dt.UTC)
+        while at < items:
+            size = min(next(many), items - at)
+            holder, right = self._holders[len(claims) % HOLDERS]
+            event = f"{run}.{len(claims)}"
+            listings = [f"{run}x{n}" for n in range(at, at + size)]
+            for listing in listings:
+                self._claim_of[listing] = event
+            document = {
+                "specversion": "1.0", "id": event, "source": "/bench", "type": "goodfaith.door.submit_claim.v1", "time": now,
+                "data": {
+                    "right": right, "reason": "copied_image_or_text", "on_behalf_of": holder,
+                    "listings": [f"https://market.example/items/{listing}" for listing in listings],
+                },
+            }  # fmt: skip
+            claims.append((event, f"{holder}.{len(claims)}".encode(), msgspec.json.encode(document)))
+            at += size
+        return claims
+
+    def _send(self, claims: list[tuple[str, bytes, bytes]], rate: float) -> dict[str, float]:
+        """Write to the upstream's topic; returns when each was acknowledged (unpaced: when it was written)."""
+        topic = self.settings.topic_prefix + topics.inbound(UPSTREAM).name
+        sent: dict[str, float] = {}
+        begun = time.time()
+        for number, (event, key, raw) in enumerate(claims):
+            if rate:
+                wait = begun + number / (rate * len(claims) / len(self._claim_of)) - time.time()
+                if wait > 0:
+                    time.sleep(wait)
+            self._producer.send(topic, key=key, value=raw)
+            sent[event] = time.time()
+        self._producer.flush()
+        return sent
+
+    def _told(self, since: dt.datetime, run: str, seen: dict[str, float]) -> dt.datetime:
+        """Which items' notices have come to be queued; a transaction's rows show when it is committed: now."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(
+                sa.text(
+                    "select listing, opened_wall from notification.message_items where message is null and kind = 'seller_notice'"
+                    " and opened_wall > :since and listing like :run"
+                ),
+                {"since": since - dt.timedelta(seconds=3), "run": f"{run}x%"},
+            ).all()
+        now = time.time()
+        for listing, opened in rows:
+            if listing not in seen:
+                seen[listing] = now
+                since = max(since, opened)
+        return since
+
+    def _held(self, run: str, started: float, items: int) -> dict[str, float]:
+        """When enforcement's command for each listing was published (the record's time stamp)."""
+        consumer: Any = KafkaConsumer(
+            bootstrap_servers=self.stack.kafka, enable_auto_commit=False, max_poll_records=5000
+        )
+        places = [
+            TopicPartition(self.settings.topic_prefix + topics.MARKETPLACE_COMMANDS.name, p)
+            for p in range(self.settings.partitions)
+        ]
+        consumer.assign(places)
+        for place, at in consumer.offsets_for_times({place: int(started * 1000) for place in places}).items():
+            if at is None:
+                consumer.seek_to_end(place)
+            else:
+                consumer.seek(place, at.offset)
+        held: dict[str, float] = {}
+        deadline = time.time() + 120
+        while len(held) < items:
+            if time.time() > deadline:
+                raise TimeoutError(f"only {len(held):,} of {items:,} commands were published")
+            for records in consumer.poll(timeout_ms=200).values():
+                for record in records:
+                    listing = record.key.decode()
+                    if listing.startswith(f"{run}x"):
+                        held.setdefault(listing, record.timestamp / 1000)
+        consumer.close()
+        return held
+
+    def _processes(self) -> dict[str, psutil.Process]:
+        found: dict[str, psutil.Process] = {}
+        for process in Fleet.load(self.stack):
+            kind = process.name.rpartition(".")[0]
+            if kind in PROCESSES and process.pid is not None:
+                found[kind] = psutil.Process(process.pid)
+        ours = str(self.stack.dir.resolve())
+        for part in psutil.process_iter():
+            try:
+                line = " ".join(part.cmdline())
+            except psutil.Error:
+                continue
+            if ours in line and "kafka.Kafka" in line:
+                found["broker"] = part
+            elif ours in line and "postgres" in line and "-D" in line:
+                found["database"] = part
+        return found
+
+    def _stages(self) -> dict[str, dict[str, float]]:
+        """Seconds that each worker's loop has spent in each stage, from its metrics."""
+        import httpx
+
+        found: dict[str, dict[str, float]] = {}
+        for process in Fleet.load(self.stack):
+            kind = process.name.rpartition(".")[0]
+            if kind not in PROCESSES:
+                continue
+            text = httpx.get(f"http://127.0.0.1:{process.metrics_port}/metrics", trust_env=False).text
+            for line in text.splitlines():
+                if line.startswith("goodfaith_worker_stage_seconds_total{"):
+                    labels, _, value = line.partition("} ")
+                    stage = labels.partition('stage="')[2].partition('"')[0]
+                    found.setdefault(kind, {})[stage] = float(value)
+        return found
+
+
+def _cpu(process: psutil.Process) -> float:
+    """CPU seconds of a process and its children, the ended ones included."""
+    total = 0.0
+    for one in (process, *process.children(recursive=True)):
+        try:
+            times = one.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    ended = process.cpu_times()
+    return float(total + ended.children_user + ended.children_system)
