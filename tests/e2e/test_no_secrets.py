@@ -1,0 +1,152 @@
+"""Nothing secret or personal is in a log, on a topic, in an event log or in a metric; and what each process shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
+
+from deploy.local import fleet
+from shared import topics
+from tests.e2e.world import World
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+ASKED = (
+    "goodfaith_events_consumed", "goodfaith_events_produced", "goodfaith_events_duplicate", "goodfaith_worker_stage_seconds",
+    "goodfaith_event_processing_duration_seconds", "goodfaith_event_end_to_end_lag_seconds", "goodfaith_outbox_pending",
+    "goodfaith_dead_letters", "goodfaith_dead_letters_depth",
+)  # fmt: skip
+WORKERS = (
+    "intake-worker", "intake-inbound", "verification", "enforcement-worker", "enforcement-ledger", "notification-worker",
+    "marketplace",
+)  # fmt: skip
+IDS = re.compile(r"\b[a-z]-[0-9A-HJKMNP-TV-Z]{20,}|^(h|s|u|r)-[a-z]|.@")
+SERIES_MAX = 4_000
+
+
+@pytest.fixture(scope="module")
+def told(world: World) -> World:
+    """One claim with all its messages, and requests that carry secrets where they do not belong."""
+    holder, seller = world.account("h-secret"), world.account("s-secret", "seller")
+    claim = world.file(holder, world.right(holder), world.offer(seller, "secret-1"))
+    world.notified(claim.items[0])
+    world.do(seller, claim.items[0], "counter", {"materials": ["identity", "statement"]})
+    world.reach(claim.items[0], "HOLDER_RESPONSE")
+    token, mail = world.tokens[holder], world.secrets.values["e-mail of h-secret"]
+    bearer = {"Authorization": f"Bearer {token}"}
+    for method, path, body in (
+        ("GET", f"/v1/items/{token}", None),
+        ("GET", f"/v1/claims?cursor={token}", None),
+        ("PUT", "/v1/contact", {"name": mail, "address": mail, "email": 7}),
+        ("PUT", "/v1/contact", {"name": mail, "address": mail, "email": mail + "\n"}),
+        ("POST", "/v1/claims", {"right": mail, "reason": token, "listings": [mail], "extra": token}),
+    ):
+        assert world.http.request(method, path, json=body, headers=bearer).status_code >= 400
+    assert world.http.get("/v1/me", headers={"Authorization": f"Bearer {token}x"}).status_code == 401
+    world.relay("secret-event", "counter", seller, item=claim.items[0], materials=[mail], **{mail: token})
+    world.settle()
+    return world
+
+
+def secrets_of(world: World) -> dict[str, bytes]:
+    """What is searched for, by what it is."""
+    stack = world.stack
+    found = dict(world.secrets.values)
+    found |= {f"password of {role}": password for role, password in stack.role_passwords(*fleet.ROLES).items()}
+    found |= {name: stack.secret(name) for name in fleet.SECRETS}
+    found["password of the administrator"] = stack.admin_url.partition("@")[0].rpartition(":")[2]
+    assert all(len(value) >= 12 for value in found.values())
+    return {what: value.encode() for what, value in found.items()}
+
+
+def records(world: World, name: str) -> Iterator[bytes]:
+    """Everything on a topic."""
+    consumer: Any = KafkaConsumer(bootstrap_servers=world.settings.kafka, enable_auto_commit=False)
+    places = [TopicPartition(world.settings.topic_prefix + name, n) for n in range(world.settings.partitions)]
+    consumer.assign(places)
+    consumer.seek_to_beginning(*places)
+    ends = consumer.end_offsets(places)
+    while any(consumer.position(place) < ends[place] for place in places):
+        for batch in consumer.poll(timeout_ms=500).values():
+            for record in batch:
+                yield b"\n".join([record.key or b"", record.value or b"", repr(record.headers).encode()])
+    consumer.close()
+
+
+def test_no_secret_is_written_down(told: World) -> None:
+    sources: dict[str, bytes] = {
+        f"log {path.name}": path.read_bytes() for path in (told.stack.dir / "log").rglob("*") if path.is_file()
+    }
+    assert len(sources) > len(fleet.FLEET) - 2
+    for topic in topics.TOPICS:
+        sources[f"topic {topic.name}"] = b"\n".join(records(told, topic.name))
+    logs = told.rows("select schemaname || '.' || tablename from pg_tables where tablename like '%%event_log'")
+    assert len(logs) >= 7
+    for (table,) in logs:
+        sources[f"table {table}"] = b"\n".join(
+            payload.encode() for (payload,) in told.rows(f"select payload from {table}")
+        )
+    # the search finds what is there
+    assert b"h-secret" in sources["topic intake.events"]
+    assert b"secret-event" in sources["topic inbound.refusals"]
+    assert b"h-secret" in sources["table verification.event_log"]
+    found = [
+        f"{what} in {source}"
+        for what, value in secrets_of(told).items()
+        for source, text in sources.items()
+        if value in text
+    ]
+    assert found == []
+
+
+def test_what_each_process_shows(told: World) -> None:
+    for process in told.fleet:
+        base = f"http://127.0.0.1:{process.metrics_port}"
+        for path in ("/live", "/ready"):
+            answer = httpx.get(base + path, timeout=30, trust_env=False)
+            assert answer.status_code == 200, f"{process.name}{path}: {answer.text}"
+        text = httpx.get(base + "/metrics", timeout=30, trust_env=False).text
+        families = {family.name: family for family in text_string_to_metric_families(text)}
+        kind = process.name.rpartition(".")[0]
+        if kind in WORKERS:
+            assert not set(ASKED) - set(families), process.name
+            for name in (
+                "goodfaith_events_consumed",
+                "goodfaith_event_end_to_end_lag_seconds",
+                "goodfaith_outbox_pending",
+            ):
+                assert families[name].samples, f"{process.name}: {name} has no series"
+        samples = [sample for family in families.values() for sample in family.samples]
+        assert len(samples) < SERIES_MAX, f"{process.name}: {len(samples)} series"
+        values = {value for sample in samples for value in sample.labels.values()}
+        named = sorted(value for value in values if IDS.search(value))
+        assert named == [], f"{process.name}: ids as labels"
+
+
+def test_series_do_not_grow_with_what_is_filed(told: World) -> None:
+    def series() -> dict[str, int]:
+        return {
+            process.name: httpx.get(
+                f"http://127.0.0.1:{process.metrics_port}/metrics", timeout=30, trust_env=False
+            ).text.count("\ngoodfaith_")
+            for process in told.fleet
+        }
+
+    def claim(name: str) -> None:
+        holder, seller = told.account(f"h-{name}"), told.account(f"s-{name}", "seller")
+        filed = told.file(holder, told.right(holder), told.offer(seller, name))
+        told.notified(filed.items[0])
+        told.do(seller, filed.items[0], "accept")
+        told.reach(filed.items[0], "UPHELD")
+        told.settle()
+
+    claim("series-0")
+    before = series()
+    for number in range(1, 4):
+        claim(f"series-{number}")
+    assert series() == before
