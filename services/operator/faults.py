@@ -300,7 +300,9 @@ class Submitter:
         if response.status_code != 202:
             self.record.refused[f"{ask.kind} {response.status_code} {answer.get('type', '')}"] += 1
             return None
-        self.record.answers[ask.by, ask.key] = str(answer.get("claim") if "items" in answer else answer.get("command"))
+        self.record.answers[ask.by, ask.key] = (
+            answer["claim"] if ask.kind == "submit_claim" else answer["commands"][0]["command"]
+        )
         if self._dice.random() < 0.02:
             # as if the answer had been lost: the same key must give the same answer
             with contextlib.suppress(httpx.TransportError):

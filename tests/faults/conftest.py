@@ -9,14 +9,16 @@ import pytest
 
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
-from services.operator import faults
-from services.operator.up import prepare
 from tests.conftest import ROOT, _sweep
 
 
 @pytest.fixture(scope="session")
 def fleet() -> Iterator[Fleet]:
     """Everything up, with the settings of `goodfaith faults`."""
+    # not before pytest is configured: kafka-python warns when it is loaded
+    from services.operator import faults
+    from services.operator.up import prepare
+
     _sweep()
     stack = Stack.start(ROOT, f"test-{os.getpid()}-faults")
     try:
