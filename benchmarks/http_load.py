@@ -106,8 +106,8 @@ async def _drive(url: str, tokens: list[tuple[str, str]], connections: int, item
         ).encode()
         _, client = await asyncio.get_running_loop().create_connection(
             lambda head=head, right=right: Client(head, right, items, result, until),  # type: ignore[misc]
-            parts.hostname,
-            parts.port,
+            parts.hostname or "127.0.0.1",
+            parts.port or 80,
         )
         clients.append(client)
     await asyncio.gather(*(client.done for client in clients))
