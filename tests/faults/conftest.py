@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from tests.conftest import ROOT, _sweep
+
+if TYPE_CHECKING:
+    from tests.faults.pump import Pump
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +31,13 @@ def fleet() -> Iterator[Fleet]:
     finally:
         Fleet.end(stack.dir)
         stack.destroy()
+
+
+@pytest.fixture
+def pump(fleet: Fleet) -> Iterator[Pump]:
+    """Claims that flow during a test."""
+    from tests.faults.pump import Pump
+
+    pump = Pump(fleet)
+    yield pump
+    pump.close()
