@@ -1,4 +1,4 @@
-"""Every process's common metrics, declared once (names: sre.md). No id of a party, claim or item is ever a label."""
+"""Every process's common metrics, declared once (names: operating.md). No id of a party, claim or item is ever a label."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ class Account:
 
 
 def lane_of(account: Account, over_quota: bool) -> Lane:
-    """Priority at the door (domain.md, Good faith; sre.md, tiers)."""
+    """Priority at the door (domain.md, Good faith; operating.md, tiers)."""
     if over_quota or not account.registered:
         return "bulk"
     return "express" if account.good_faith else "standard"

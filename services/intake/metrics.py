@@ -1,4 +1,4 @@
-"""Intake's own metrics (names: sre.md). Labels are bounded: route templates, enumerations."""
+"""Intake's own metrics (names: operating.md). Labels are bounded: route templates, enumerations."""
 
 from __future__ import annotations
 

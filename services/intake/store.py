@@ -1,6 +1,6 @@
 """Intake's tables. What a party may see is decided in one place: ``_mine``.
 
-The door's rule (design.md, "Time of right"): whoever writes commands takes ``DOOR_LOCK`` shared, then reads the clock, and
+The door's rule (architecture.md, "Time of right"): whoever writes commands takes ``DOOR_LOCK`` shared, then reads the clock, and
 commits. Who holds it exclusively and reads the clock therefore knows: everything accepted before is visible.
 """
 

@@ -1,6 +1,6 @@
 """The worker: publishes what the door accepted, and folds what verification and notification say into the read model.
 
-Watermarks (design.md, "Time of right"): a thread closes the door for a moment and reads the clock, T. The next batch sees
+Watermarks (architecture.md, "Time of right"): a thread closes the door for a moment and reads the clock, T. The next batch sees
 every command accepted before T; once they are on the topic, T is published. T is a microsecond short of the clock, because
 a clock may stand still and what is accepted next carries the very same time.
 """
