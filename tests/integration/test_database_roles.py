@@ -75,7 +75,11 @@ def test_a_role_reaches_no_other_schema(logins: Logins, role: str) -> None:
         for table, column in tables.items():
             for statement in ("select from {0}", "insert into {0} default values", *CHANGES):
                 if schema != role:
-                    assert logins.denied(role, statement.format(f"{schema}.{table}", column)), (schema, table, statement)
+                    assert logins.denied(role, statement.format(f"{schema}.{table}", column)), (
+                        schema,
+                        table,
+                        statement,
+                    )
 
 
 @pytest.mark.parametrize("role", ROLES)
