@@ -101,9 +101,14 @@ def reason(model: Model, dice: Dice, notice: str) -> str:
     return next(iter(model.reasons))
 
 
-def seller_accepts(model: Model, dice: Dice, item: str) -> int | None:
+def accepts(model: Model, dice: Dice, seller: str) -> bool:
+    """Whether a seller is one who accepts takedowns."""
+    return dice.roll("seller", seller) < model.seller.accepts
+
+
+def seller_accepts(model: Model, dice: Dice, seller: str, item: str) -> int | None:
     """Days after the notice at which the seller accepts; None: does not."""
-    if dice.roll("seller", item) >= model.seller.accepts:
+    if not accepts(model, dice, seller):
         return None
     return dice.days(model.seller.accepts_after_days, "seller days", item)
 

@@ -135,7 +135,7 @@ class Replay:
         sellers = {one.seller for one in named.values()}
         acting = {one.seller for notice in notices if notice.kind == "counter" for one in notice.listings}
         reachable = acting | {s for s in sellers if self._dice.roll("e-mail", s) < self._model.seller.has_email}
-        accepting = set() if self._model.seller.accepts == 0 else sellers
+        accepting = {s for s in sellers if people.accepts(self._model, self._dice, self._id(s))}
         self._tell("accounts and rights")
         self._http.all(
             itertools.chain(
@@ -146,7 +146,7 @@ class Replay:
                 ),
                 (
                     self._http.open_account("seller", self._id(s), _contact(s) if s in reachable else None)
-                    for s in sorted(reachable | (accepting if len(sellers) <= 20_000 else set()))
+                    for s in sorted(reachable | accepting)
                 ),
             )
         )
@@ -328,7 +328,7 @@ class Replay:
         """Put on the agenda what people will do about an item's new state."""
         item = seen.item
         if seen.state is State.NOTIFIED and seen.seller in self._http.tokens:
-            days = people.seller_accepts(self._model, self._dice, item)
+            days = people.seller_accepts(self._model, self._dice, seen.seller or "", item)
             if days is not None:
                 self._plan(days, Ask("accept", seen.seller or "", f"accept.{item}", {}, item), State.NOTIFIED)
         elif seen.state is State.HOLDER_RESPONSE:
