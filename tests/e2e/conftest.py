@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items[place] = item
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def world() -> Iterator[World]:
     """Broker, database and all processes, the clock standing; destroyed at the end."""
     # not above: a conftest is loaded before warnings of libraries are put aside

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.faults.pump import Pump
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fleet() -> Iterator[Fleet]:
     """Everything up, with the settings of `goodfaith faults`."""
     # not before pytest is configured: kafka-python warns when it is loaded

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -27,14 +27,13 @@ from tests.integration.echo import DDL
 pytestmark = pytest.mark.stack
 PARTITIONS = 4
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
-_names = itertools.count()
 
 
 class Rig:
     """One installation of the echo service: own topics, own schema, worker processes."""
 
     def __init__(self, stack: Stack, folder: Path) -> None:
-        self.name = f"echo{os.getpid()}x{next(_names)}"
+        self.name = f"echo{secrets.token_hex(5)}"
         self.stack = stack
         self.folder = folder
         self.environment = {
