@@ -6,6 +6,7 @@ What is tampered with is rolled back; the topics are read once and tampered with
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from services.operator.evidence import Evidence, Reading, read
 from services.operator.verify import Report, examine, verify_stack
 from shared import topics
 from shared.settings import Settings
+from tests.conftest import ROOT
 from tests.integration.small_run import SmallRun
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
@@ -355,7 +357,9 @@ class Rig:
 
 
 @pytest.fixture(scope="module")
-def rig(stack: Stack) -> Iterator[Rig]:
+def rig() -> Iterator[Rig]:
+    # a stack of its own: the services' topics and schemas are other tests' as well
+    stack = Stack.start(ROOT, f"test-{os.getpid()}-verify")
     run = SmallRun(stack)
     try:
         run.play()
@@ -365,6 +369,7 @@ def rig(stack: Stack) -> Iterator[Rig]:
         yield Rig(run)
     finally:
         run.close()
+        stack.destroy()
 
 
 def test_a_run_is_clean(rig: Rig) -> None:
