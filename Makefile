@@ -29,7 +29,7 @@ $(VENV): requirements-dev.txt pyproject.toml deploy/local/setup.sh
 setup: $(VENV) ## virtual environment with pinned dependencies, Java and Maven, Kafka's jars
 	@sh deploy/local/setup.sh kafka
 
-demo: setup ## real notices through four services, with a table at the end (under 3 minutes)
+demo: setup ## real notices through four services, with a table at the end
 	$(GOODFAITH) demo $(ARGS)
 
 up: setup ## start everything, leave it running, print the addresses

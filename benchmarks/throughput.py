@@ -15,7 +15,7 @@ import multiprocessing
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,10 +98,10 @@ def _answer(kafka: str, prefix: str, partitions: int, stop: Any) -> None:
 class Bench:
     """A stack with holders, rights and an upstream, to file claims at."""
 
-    def __init__(self, stack: Stack, tell: Callable[[str], None]) -> None:
+    def __init__(self, stack: Stack, counts: Mapping[str, int], tell: Callable[[str], None]) -> None:
         self.stack = stack
         self.tell = tell
-        upstream_ready(stack)
+        upstream_ready(stack, counts)
         self.settings: Settings = fleet.settings_of(stack, secret=True)
         self._engine = sa.create_engine(
             sa.make_url(stack.admin_url).set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT"
@@ -253,7 +253,7 @@ class Bench:
         with self._engine.connect() as connection:
             rows = connection.execute(
                 sa.text(
-                    "select listing, opened_wall from notification.message_items where message is null and kind = 'seller_notice'"
+                    "select listing, opened_wall from notification.message_items where kind = 'seller_notice'"
                     " and opened_wall > :since and listing like :run"
                 ),
                 {"since": since, "run": f"{run}x%"},

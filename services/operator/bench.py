@@ -51,7 +51,7 @@ def bench(
         small = max(items // 5, 1000)
         tell(f"reference: {small:,} items")
         before = reference.run(running.kafka, running.admin_url, items=small, partitions=settings.partitions)
-        measured = Bench(running, tell)
+        measured = Bench(running, COUNTS, tell)
         measured.run(min(small, 5000))  # warm: caches, plans, the JVM's compiler
         main = measured.run(items)
         tell(f"reference: {small:,} items")

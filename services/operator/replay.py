@@ -12,7 +12,7 @@ import heapq
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -376,8 +376,8 @@ def _contact(name: str) -> tuple[str, str, str]:
     return f"Party {name}", f"{name}, 1 Example Street", f"{name}@party.example"
 
 
-def upstream_ready(stack: Stack) -> None:
-    """Give the stack an upstream for replays, bound to an account of its own, and start its door."""
+def upstream_ready(stack: Stack, counts: Mapping[str, int] | None = None) -> None:
+    """Give the stack an upstream for replays, bound to an account of its own, and start its door (``counts``: as in ``up``)."""
     settings = fleet.settings_of(stack, secret=True)
     if UPSTREAM in settings.upstreams:
         return
@@ -394,7 +394,7 @@ def upstream_ready(stack: Stack) -> None:
     processes = Fleet.load(stack)
     for name in ("intake-api.0", "intake-worker.0"):
         processes[name].terminate()
-    Fleet.start(stack).wait_ready()
+    Fleet.start(stack, counts).wait_ready()
 
 
 def execute(
