@@ -10,7 +10,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shared import clock
 from shared.events import encode
 from shared.runtime.types import Outgoing, Sent
 from shared.topics import partition_of
@@ -109,10 +108,6 @@ class Store:
         if len(heads) != len(epochs):
             raise Fenced("a partition's row is gone")
         return heads
-
-    def now(self, connection: sa.Connection) -> tuple[dt.datetime, dt.datetime]:
-        """(business now, wall now)."""
-        return clock.read(connection)
 
     # ---- in
 

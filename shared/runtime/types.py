@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import sqlalchemy as sa
 
@@ -23,7 +23,6 @@ class Incoming:
         key: partition key; order holds, and a poison record parks its successors, by key.
         id: event id: applied at most once.
         wall: when the record was written (the broker's or producer's clock), for lag; None for queue rows.
-        extra: whatever ``Service.pull`` wants to find again in ``Batch.apply``.
     """
 
     topic: str
@@ -36,7 +35,6 @@ class Incoming:
     envelope: Envelope | None = None
     wall: dt.datetime | None = None
     raw: bytes = b""
-    extra: Any = None
 
 
 @dataclass(slots=True)
@@ -68,7 +66,6 @@ class Due:
     key: str
     subject: str
     at: dt.datetime
-    extra: Any = None
 
 
 @dataclass(slots=True)

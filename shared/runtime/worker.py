@@ -34,7 +34,7 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import IllegalStateError, KafkaError
 from kafka.structs import OffsetAndMetadata
 
-from shared import db, metrics
+from shared import clock, db, metrics
 from shared.events import Data, Watermark, decode_data, decode_envelope, encode
 from shared.runtime.health import Health
 from shared.runtime.store import Fenced, Head, Store
@@ -452,7 +452,7 @@ class Worker:
         with self._engine.begin() as connection:
             heads = store.lock(connection, self._epochs)
             before = {partition: (head.seq, head.published_upto, head.watermark) for partition, head in heads.items()}
-            business, wall = store.now(connection)
+            business, wall = clock.read(connection)
             settled = self._acknowledged()
             for partition, upto in settled.items():
                 if partition in heads:
@@ -723,7 +723,7 @@ class Worker:
         service, store = self.service, self._store
         with self._engine.begin() as connection:
             heads = store.lock(connection, {partition: self._epochs[partition]})
-            business, wall = store.now(connection)
+            business, wall = clock.read(connection)
             outgoing: list[Outgoing] = []
             if topic != "@timer":
                 envelope = decode_envelope(value)
