@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import random
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from deploy.local import fleet
 from deploy.local.processes import Fleet
-from deploy.local.stack import Stack
+from deploy.local.stack import Stack, StackError
 from services.operator.demo import SAMPLE
 from services.operator.doors import Http
 from services.operator.replay import UPSTREAM, upstream_ready
@@ -38,6 +39,10 @@ PROCESSES = (
     "intake-worker", "intake-inbound", "verification", "enforcement-worker", "enforcement-ledger", "notification-worker",
 )  # fmt: skip
 HOLDERS = 50
+_NOTICES = (
+    "select listing, pg_xact_commit_timestamp(xmin) from notification.message_items"
+    " where kind = 'seller_notice' and listing like :run"
+)
 
 
 def sizes(real: bool, seed: int = 7) -> Iterator[int]:
@@ -106,6 +111,9 @@ class Bench:
         self._engine = sa.create_engine(
             sa.make_url(stack.admin_url).set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT"
         )
+        with self._engine.connect() as connection:
+            if connection.execute(sa.text("show track_commit_timestamp")).scalar_one() != "on":
+                raise StackError("the benchmark reads when rows were committed: set track_commit_timestamp = on")
         self._producer: Any = KafkaProducer(bootstrap_servers=stack.kafka, acks="all", batch_size=262_144, linger_ms=5)
         self._runs = itertools.count()
         http = Http(self.settings)
@@ -163,23 +171,18 @@ class Bench:
         result = Run(items=items, claims=len(claims))
         self.tell(f"{name}: {items:,} items in {len(claims):,} claims")
         started = time.time()
-        sent = self._send(claims, rate)
+        sent: dict[str, float] = {}
+        sender = threading.Thread(target=self._send, args=(claims, rate, sent), daemon=True)
+        sender.start()
         rss: list[tuple[int, float]] = []
-        seen: dict[str, float] = {}
-        since, full_at = dt.datetime.fromtimestamp(started - 60, dt.UTC), 0.0
-        while len(seen) < items:
-            # a transaction's rows show when it is committed, later than they say: look back a little, and far at times
-            far = time.time() >= full_at
-            if far:
-                full_at = time.time() + 2.0
-            since = self._told(name, since if far else since + dt.timedelta(seconds=55), seen)
-            ours = sum(p.memory_info().rss for n, p in processes.items() if n in PROCESSES) / 2**20
-            rss.append((len(seen), ours))
+        while (done := self._count(f"select count(*) from ({_NOTICES}) n", run=f"{name}x%")) < items:
+            rss.append((done, sum(p.memory_info().rss for n, p in processes.items() if n in PROCESSES) / 2**20))
             if time.time() - started > 1800:
-                raise TimeoutError(f"only {len(seen):,} of {items:,} items arrived")
-            time.sleep(0.02 if rate else 0.5)
+                raise TimeoutError(f"only {done:,} of {items:,} items arrived")
+            time.sleep(0.5)
+        sender.join()
         held = self._held(name, started, items)
-        finish = {item: max(at, held[item]) for item, at in seen.items()}
+        finish = {item: max(at, held[item]) for item, at in self._told(name).items()}
         result.seconds = max(finish.values()) - started
         result.items_per_s = items / result.seconds
         waits = sorted(finish[item] - sent[self._claim_of[item]] for item in finish)
@@ -233,10 +236,9 @@ class Bench:
             at += size
         return claims
 
-    def _send(self, claims: list[tuple[str, bytes, bytes]], rate: float) -> dict[str, float]:
-        """Write to the upstream's topic; returns when each was acknowledged (unpaced: when it was written)."""
+    def _send(self, claims: list[tuple[str, bytes, bytes]], rate: float, sent: dict[str, float]) -> None:
+        """Write to the upstream's topic, and note in ``sent`` when each was written."""
         topic = self.settings.topic_prefix + topics.inbound(UPSTREAM).name
-        sent: dict[str, float] = {}
         begun = time.time()
         for number, (event, key, raw) in enumerate(claims):
             if rate:
@@ -246,24 +248,12 @@ class Bench:
             self._producer.send(topic, key=key, value=raw)
             sent[event] = time.time()
         self._producer.flush()
-        return sent
 
-    def _told(self, run: str, since: dt.datetime, seen: dict[str, float]) -> dt.datetime:
-        """Note the items whose notice has come to be queued; returns a minute before the latest of them."""
+    def _told(self, run: str) -> dict[str, float]:
+        """When the row that queues each item's notice was committed."""
         with self._engine.connect() as connection:
-            rows = connection.execute(
-                sa.text(
-                    "select listing, opened_wall from notification.message_items where kind = 'seller_notice'"
-                    " and opened_wall > :since and listing like :run"
-                ),
-                {"since": since, "run": f"{run}x%"},
-            ).all()
-        now = time.time()
-        for listing, opened in rows:
-            if listing not in seen:
-                seen[listing] = now
-                since = max(since, opened - dt.timedelta(seconds=60))
-        return since
+            rows = connection.execute(sa.text(_NOTICES), {"run": f"{run}x%"}).all()
+        return {listing: at.timestamp() for listing, at in rows}
 
     def _held(self, run: str, started: float, items: int) -> dict[str, float]:
         """When enforcement's command for each listing was published (the record's time stamp)."""

@@ -48,6 +48,7 @@ random_page_cost = 1.1
 # two cores: every session is a service already, parallel plans and JIT only add latency
 max_parallel_workers_per_gather = 0
 jit = off
+track_commit_timestamp = on
 autovacuum_naptime = 15s
 timezone = 'UTC'
 log_timezone = 'UTC'
