@@ -27,7 +27,8 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from deploy.local import fleet
 from deploy.local.processes import Fleet
-from deploy.local.stack import Stack, StackError
+from deploy.local.children import StackError
+from deploy.local.stack import Stack
 from services.operator.demo import SAMPLE
 from services.operator.doors import Http
 from services.operator.replay import UPSTREAM, upstream_ready
@@ -179,7 +180,7 @@ class Bench:
             rss.append((done, sum(p.memory_info().rss for n, p in processes.items() if n in PROCESSES) / 2**20))
             if time.time() - started > 1800:
                 raise TimeoutError(f"only {done:,} of {items:,} items arrived")
-            time.sleep(0.5)
+            time.sleep(0.5 if rate else 2.0)
         sender.join()
         held = self._held(name, started, items)
         finish = {item: max(at, held[item]) for item, at in self._told(name).items()}

@@ -1,10 +1,17 @@
-"""Connections to PostgreSQL, and which of its failures pass by themselves."""
+"""Connections to PostgreSQL, rows in bulk, and which of its failures pass by themselves."""
 
 from __future__ import annotations
+
+import datetime as dt
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import psycopg2
 import psycopg2.errors
 import sqlalchemy as sa
+from psycopg2._psycopg import List as ArrayOfLiterals
+from psycopg2.extensions import QuotedString, register_adapter
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -44,6 +51,95 @@ def connect(url: str, *, schema: str, name: str, pool_size: int = 2) -> sa.Engin
             engine.pool.dispose()
 
     return engine
+
+
+def copy(connection: sa.Connection, table: str, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Insert rows, given by column: half the work of ``insert ... select unnest`` on both sides, but no ``on conflict``.
+
+    Args:
+        columns: values by column, of equal length: str, int, bool, aware datetime or None.
+
+    Raises:
+        psycopg2.Error: as the database says (a key that exists, for one); not wrapped by SQLAlchemy.
+        TypeError: a value of another type.
+    """
+    rows = map("\t".join, zip(*map(_copied, columns.values()), strict=True))
+    text = io.BytesIO("".join([row + "\n" for row in rows]).encode())
+    cursor: Any = connection.connection.cursor()
+    with cursor:
+        cursor.copy_expert(f"copy {table} ({', '.join(columns)}) from stdin", text, 1 << 20)
+
+
+def _copied(values: Sequence[Any]) -> Sequence[str]:
+    """Values as COPY's text format spells them."""
+    return _spelled(values, _COPY_ESCAPES, None, "\\N")
+
+
+def _array(values: Sequence[Any]) -> str:
+    """Values as an array literal."""
+    return "{" + ",".join(_spelled(values, _ARRAY_ESCAPES, '"', "NULL")) + "}"
+
+
+def _spelled(values: Sequence[Any], escapes: Sequence[tuple[str, str]], quote: str | None, null: str) -> Sequence[str]:
+    kinds = set(map(type, values))
+    if kinds and all(issubclass(kind, str) for kind in kinds):
+        # one pass over all of them; NUL cannot be in a value that the database would take
+        joined = "\0".join(values)
+        if joined.count("\0") != len(values) - 1:
+            raise ValueError("a string literal cannot contain NUL (0x00) characters.")
+        for plain, escaped in escapes:
+            joined = joined.replace(plain, escaped)
+        if quote is None:
+            return joined.split("\0")
+        return (quote + joined.replace("\0", f"{quote}\0{quote}") + quote).split("\0")
+    if kinds <= {int}:
+        return list(map(str, values))
+    result: list[str] = [null] * len(values)
+    for kind in kinds - {type(None)}:
+        places = [place for place, value in enumerate(values) if type(value) is kind]
+        if issubclass(kind, str):
+            spelled = _spelled([values[place] for place in places], escapes, quote, null)
+        else:
+            spell = _SPELL.get(kind)
+            if spell is None:
+                raise TypeError(f"cannot write a {kind.__name__}")
+            spelled = [spell(values[place]) for place in places]
+        for place, text in zip(places, spelled, strict=True):
+            result[place] = text
+    return result
+
+
+_COPY_ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
+_ARRAY_ESCAPES = (("\\", "\\\\"), ('"', '\\"'))
+_SPELL: dict[type, Callable[[Any], str]] = {
+    int: str,
+    bool: lambda value: "t" if value else "f",
+    dt.datetime: dt.datetime.isoformat,
+}
+
+
+class _Array:
+    """A list as one array literal: psycopg2's ``ARRAY['a', 'b', ...]`` is a tree of nodes to the server's parser."""
+
+    def __init__(self, values: list[Any]) -> None:
+        self._values = values
+        self._connection: Any = None
+
+    def prepare(self, connection: Any) -> None:
+        """The connection tells how strings are quoted."""
+        self._connection = connection
+
+    def getquoted(self) -> bytes:
+        """The literal as SQL; what is not flat and plain is left to psycopg2."""
+        try:
+            quoted: Any = QuotedString(_array(self._values))
+        except TypeError:
+            quoted = ArrayOfLiterals(self._values)
+        quoted.prepare(self._connection)
+        return bytes(quoted.getquoted())
+
+
+register_adapter(list, _Array)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -179,7 +179,7 @@ class Ledgers:
         made = []
         for data in out:
             if isinstance(data, PenaltyEntered):
-                ENTRIES.labels(data.ledger, data.kind).inc()
+                self._tx.count(ENTRIES, data.ledger, data.kind)
                 made.append(Outgoing(partition, LEDGER, seller, _ENTERED, data, data.entry, now, data.claim, cause))
             else:
                 made.append(Outgoing(partition, LEDGER, seller, _STANDING, data, seller, now, None, cause))

@@ -116,7 +116,7 @@ class Holds:
         holds, seq = listing.holds, listing.seq
         out = domain.change(listing, hold, event, self._service.down, at, tx.now, tx.wall, self._service.resend)
         if out is None:
-            IGNORED.labels("item").inc()
+            tx.count(IGNORED, "item")
             return []
         self._changed_holds[event.item] = hold
         if (listing.holds, listing.seq) != (holds, seq):
@@ -129,7 +129,7 @@ class Holds:
         listing = self._listings.get(receipt.listing)
         told = domain.receive(listing, self._of.get(receipt.listing, ()), receipt, self._tx.now)
         if told is None or listing is None:
-            IGNORED.labels("receipt").inc()
+            self._tx.count(IGNORED, "receipt")
             return []
         self._changed_listings[receipt.listing] = listing
         return self._outgoing(incoming.partition, told, incoming.id, None)
@@ -149,7 +149,7 @@ class Holds:
                     )
                 )
             elif isinstance(data, MarketplaceCommand):
-                COMMANDS.labels(data.action).inc()
+                self._tx.count(COMMANDS, data.action)
                 if self._service.http:
                     self._deliveries.append((partition, data))
                 else:
@@ -189,7 +189,7 @@ class Holds:
         self._changed_listings[listing.listing] = listing
         if command is None:
             return ()
-        RESENT.inc()
+        self._tx.count(RESENT)
         return self._outgoing(due.partition, [command], None, None)
 
     def save(self) -> None:

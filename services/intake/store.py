@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from services.intake import domain, requests
 from services.intake.domain import Account, Authorisation, ItemRef, ListingRef, Refused, Right, Rows
-from shared import clock, events, policy
+from shared import clock, db, events, policy
 from shared.topics import partition_of
 
 DOOR_LOCK: Final = 0x600DD002
@@ -648,29 +648,24 @@ def _enter(connection: sa.Connection, filings: Sequence[Filing], made: Sequence[
 def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], partitions: int) -> None:
     claims = [rows.claim for _, rows in accepted if rows.claim is not None]
     if claims:
-        connection.exec_driver_sql(
-            """insert into claims (id, complainant, principal, right_id, right_type, reason, profile, lane, size, channel, accepted_at, terms)
-            select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
-                %s::int[], %s::text[], %s::timestamptz[], %s::text[])""",
-            tuple(map(list, zip(*claims, strict=True))),
-        )
+        columns = (
+            "id", "complainant", "principal", "right_id", "right_type", "reason", "profile", "lane", "size", "channel",
+            "accepted_at", "terms",
+        )  # fmt: skip
+        db.copy(connection, "claims", dict(zip(columns, zip(*claims, strict=True), strict=True)))
         ids, claim_ids, listings, on_site, links, lanes, complainants, times = map(
             list, zip(*(item for _, rows in accepted for item in rows.items), strict=True)
         )
-        connection.exec_driver_sql(
-            """with new as (
-                select * from unnest(%s::text[], %s::text[], %s::text[], %s::bool[], %s::text[], %s::text[], %s::text[],
-                    %s::timestamptz[], %s::int[]) as n(id, claim, listing, on_site, link, lane, complainant, at, partition)
-            ), items as (
-                insert into items (id, claim, listing, on_site, link, changed_at)
-                select id, claim, listing, on_site, link, at from new
-            )
-            insert into door (kind, lane, complainant, partition, claim, item, listing, on_site, accepted_at)
-            select 'submit', lane, complainant, partition, claim, id, listing, on_site, at from new""",
-            (
-                ids, claim_ids, listings, on_site, links, lanes, complainants, times,
-                [partition_of(listing, partitions) for listing in listings],
-            ),
+        common = {"claim": claim_ids, "listing": listings, "on_site": on_site}
+        db.copy(connection, "items", {"id": ids, **common, "link": links, "changed_at": times})
+        places = [partition_of(listing, partitions) for listing in listings]
+        db.copy(
+            connection,
+            "door",
+            {
+                "kind": ["submit"] * len(ids), "lane": lanes, "complainant": complainants, "partition": places, "item": ids,
+                **common, "accepted_at": times,
+            },
         )  # fmt: skip
     commands = [(rows.kinds, "standard", "", command) for _, rows in accepted for command in rows.commands]
     if commands:

@@ -117,14 +117,14 @@ class VerificationBatch(Batch):
             item = self._items.get(data.item)
             if item is None and not isinstance(data, ItemSubmitted):
                 if isinstance(data, ChangeRight):
-                    IGNORED.labels(incoming.type).inc()
+                    self._tx.count(IGNORED, incoming.type)
                     return ()
                 if isinstance(data, Command):
                     # the door sends an item's submission ahead of its commands, so there is no such item
                     return [self._refusal(incoming.partition, _unknown(data), incoming.id)]
                 raise LookupError(f"{incoming.type} for the unknown item {data.item}")
             return self._judge(incoming.partition, item, data, incoming.id)
-        IGNORED.labels(incoming.type).inc()
+        self._tx.count(IGNORED, incoming.type)
         return ()
 
     def _judge(self, partition: int, item: Item | None, event: lifecycle.Event, cause: str | None) -> list[Outgoing]:
@@ -212,7 +212,7 @@ class VerificationBatch(Batch):
         outgoing: list[Outgoing] = []
         after = outcome.item
         if outcome.refused is not None:
-            REFUSED.labels(outcome.refused.code).inc()
+            self._tx.count(REFUSED, outcome.refused.code)
             outgoing.append(self._refusal(partition, outcome.refused, cause))
         if after is None or after is before:
             return outgoing
@@ -227,7 +227,7 @@ class VerificationBatch(Batch):
             del self._blocking[triple]
         for change in outcome.changes:
             data = change.data
-            CHANGES.labels(change.kind, data.lane).inc()
+            self._tx.count(CHANGES, change.kind, data.lane)
             outgoing.append(
                 Outgoing(
                     partition,
@@ -283,9 +283,9 @@ class VerificationBatch(Batch):
 
     def _count(self, before: Item | None, after: Item) -> None:
         if after.sla is not None and (before is None or before.sla is None):
-            SLA.labels(after.sla, after.lane).inc()
+            self._tx.count(SLA, after.sla, after.lane)
         if after.held and not (before is not None and before.held):
-            TAKEDOWNS.labels("taken_down", after.right_type).inc()
+            self._tx.count(TAKEDOWNS, "taken_down", after.right_type)
 
     def save(self) -> None:
         """Write what has changed."""

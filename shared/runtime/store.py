@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from shared import db
 from shared.events import encode
 from shared.runtime.types import Outgoing, Sent
 from shared.topics import partition_of
@@ -64,9 +65,7 @@ class Store:
             on conflict (topic, partition) do update set next_offset = excluded.next_offset"""
         self._sql_inbox = f"""
             insert into {p}inbox (event_id) select unnest(%s::text[]) on conflict do nothing returning event_id"""
-        self._sql_append = f"""
-            insert into {p}event_log (partition, seq, topic, key, target, type, claim, payload, hash)
-            select * from unnest(%s::int[], %s::bigint[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[])"""
+        self._event_log = f"{p}event_log"
         self._sql_unpublished = f"""
             select l.partition, l.seq, l.topic, l.key, l.target, l.payload
             from {p}event_log l join {p}partitions p on p.partition = l.partition and l.seq > p.published_upto
@@ -174,9 +173,14 @@ class Store:
             sent.rows.append((topic, event.key, raw, target))
             sent.upto[event.partition] = head.seq
         if seqs:
-            connection.exec_driver_sql(
-                self._sql_append, (partitions, seqs, topics, keys, targets, types, claims, payloads, hashes)
-            )
+            db.copy(
+                connection,
+                self._event_log,
+                {
+                    "partition": partitions, "seq": seqs, "topic": topics, "key": keys, "target": targets, "type": types,
+                    "claim": claims, "payload": payloads, "hash": hashes,
+                },
+            )  # fmt: skip
         return sent
 
     def save_heads(self, connection: sa.Connection, heads: dict[int, Head]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import sqlalchemy as sa
+from prometheus_client import Counter
 
 from shared.events import Data, Envelope
 from shared.topics import Topic
@@ -86,6 +87,17 @@ class Tx:
     partitions: Sequence[int]
     watermarks: dict[int, dt.datetime]
     parked: frozenset[str]
+    counts: dict[tuple[Counter, tuple[str, ...]], int] = field(default_factory=dict)
+
+    def count(self, counter: Counter, *labels: str) -> None:
+        """Count one, once the transaction is committed: a batch that is rolled back and run again counts once."""
+        key = (counter, labels)
+        self.counts[key] = self.counts.get(key, 0) + 1
+
+    def counted(self) -> None:
+        """Bring the counters up to date; called by the worker after the commit."""
+        for (counter, labels), count in self.counts.items():
+            (counter.labels(*labels) if labels else counter).inc(count)
 
 
 class DeadLetter(Data, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import gc
 import os
 import random
 import signal
@@ -516,6 +517,7 @@ class Worker:
             self._crash("before_commit")
         stage = self._stage("log", stage)
         self._crash("after_commit")
+        tx.counted()
         self._parked = frozenset(parked)
         metrics.DEAD_LETTERS_DEPTH.labels(service.name).set(len(parked))
         for partition, upto in settled.items():
@@ -725,6 +727,7 @@ class Worker:
             heads = store.lock(connection, {partition: self._epochs[partition]})
             business, wall = clock.read(connection)
             outgoing: list[Outgoing] = []
+            tx = None
             if topic != "@timer":
                 envelope = decode_envelope(value)
                 data = decode_data(envelope)
@@ -739,13 +742,16 @@ class Worker:
                         topic, partition, offset, key, event_id, envelope.type, data, envelope, None, value
                     )
                     marks = {p: head.watermark for p, head in heads.items() if head.watermark is not None}
-                    batch = service.open(Tx(connection, business, wall, [partition], marks, self._parked), [incoming])
+                    tx = Tx(connection, business, wall, [partition], marks, self._parked)
+                    batch = service.open(tx, [incoming])
                     outgoing.extend(batch.apply(incoming))
                     batch.save()
             store.replayed(connection, row_id)
             released = not store.key_open(connection, partition, key)
             sent = store.append(connection, heads, outgoing)
             store.save_heads(connection, heads)
+        if tx is not None:
+            tx.counted()
         if released:
             self._parked = self._parked - {key}
             metrics.DEAD_LETTERS_DEPTH.labels(service.name).set(len(self._parked))
@@ -935,6 +941,9 @@ def run(service: Service, settings: Settings) -> None:
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     signal.signal(signal.SIGINT, lambda *_: worker.stop())
     server = health.serve(settings)
+    # what is loaded now stays; batches make many objects and few cycles, so look for these rarely
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
     log.info("started", worker=service.name, health_port=server.server_address[1])
     worker.run()
     log.info("stopped", worker=service.name)
