@@ -78,11 +78,12 @@ def _stage(number: int, kafka: str, database: str, prefix: str, partitions: int,
     connection.close()
 
 
-def run(kafka: str, database: str, *, items: int, partitions: int) -> float:
+def run(kafka: str, database: str, *, items: int, partitions: int, event_bytes: int) -> float:
     """Items a second from the first produced to the last out of the fourth stage.
 
     Args:
         database: URL of a role that may create schemas; what is created is dropped at the end.
+        event_bytes: size of an event: that of the measured system's (``Bench.event_bytes``).
     """
     prefix = f"reference.{os.getpid()}.{time.monotonic_ns()}."
     admin: Any = KafkaAdminClient(bootstrap_servers=kafka)
@@ -108,7 +109,8 @@ def run(kafka: str, database: str, *, items: int, partitions: int) -> float:
     ]
     for process in processes:
         process.start()
-    filler = "x" * 400  # the size of an item's event
+    bare = len(json.dumps({"id": "in.000000", "n": 100_000, "item": "i-000000", "body": ""}))
+    filler = "x" * max(event_bytes - bare, 0)
     producer: Any = KafkaProducer(bootstrap_servers=kafka, acks="all", batch_size=262_144, linger_ms=5)
     begun = time.monotonic()
     for n in range(items):

@@ -136,6 +136,14 @@ class Bench:
         with self._engine.connect() as connection:
             return int(connection.execute(sa.text(sql), values).scalar_one())
 
+    def event_bytes(self) -> int:
+        """Mean size of the events that the services have published so far."""
+        logs = " union all ".join(
+            f"select length(payload) as size from {log}"
+            for log in ("intake.event_log", "verification.event_log", "enforcement.event_log")
+        )
+        return self._count(f"select round(avg(size)) from ({logs}) events")
+
     def seed(self, run: str, count: int) -> None:
         """Tell verification what the listings are, as the marketplace would."""
         before = self._count("select count(*) from verification.listings")

@@ -49,13 +49,19 @@ def bench(
     try:
         settings = fleet.settings_of(running, secret=True)
         small = max(items // 5, 1000)
-        tell(f"reference: {small:,} items")
-        before = reference.run(running.kafka, running.admin_url, items=small, partitions=settings.partitions)
         measured = Bench(running, COUNTS, tell)
         measured.run(min(small, 5000))  # warm: caches, plans, the JVM's compiler
+        size = measured.event_bytes()
+
+        def refer() -> float:
+            tell(f"reference: {small:,} items, {size} bytes an event")
+            return reference.run(
+                running.kafka, running.admin_url, items=small, partitions=settings.partitions, event_bytes=size
+            )
+
+        before = refer()
         main = measured.run(items)
-        tell(f"reference: {small:,} items")
-        after = reference.run(running.kafka, running.admin_url, items=small, partitions=settings.partitions)
+        after = refer()
         half = measured.run(max(int(main.items_per_s * 0.5 * 20), 1000), rate=main.items_per_s * 0.5)
         real = measured.run(small, real=True)
         handled = measured.run(small, receipts=True)
@@ -83,6 +89,7 @@ def bench(
         "rss_growth_mb": round(main.rss_growth_mb, 1),
         "items": items,
         "reference_before_after": [round(before), round(after)],
+        "event_bytes": size,
         "real_distribution_items_per_s": round(real.items_per_s),
         "handled_items_per_s": round(handled.items_per_s),
         "cpu_us_per_item": {name: round(value) for name, value in main.cpu_us_per_item.items()},
