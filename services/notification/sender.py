@@ -47,7 +47,6 @@ LANES: Final = 4
 """Connections to the mail server: most of a message's time is waiting for answers. A party has its lane, and its order."""
 WINDOW: Final = 2000
 """Rows looked at when closing messages; grows while none of them can be closed."""
-IDLE_S: Final = 0.1
 GIVE_UP: Final = 30
 """Refusals for now (4xx), some 6 hours, after which a message is left in the inbox."""
 LONGEST_PAUSE_S: Final = 900.0
@@ -177,7 +176,7 @@ class Sender:
                 worked = self.turn()
                 self.health.ready()
                 if not worked:
-                    self._wait(max(IDLE_S, 4 * (time.monotonic() - started)))
+                    self._wait(max(self.settings.poll_ms / 1000, 2 * (time.monotonic() - started)))
             except Exception as error:
                 if not db.is_transient(error):
                     raise
@@ -193,17 +192,22 @@ class Sender:
         """One round; whether there was anything to do."""
         self._progress()
         started = time.monotonic()
-        with self._engine.begin() as connection:
-            messages = store.take(connection, self._holder, self.settings.send_lease_s, TAKE)
+        messages = self._take(TAKE)
         self._crash("after_take")
         closed = 0
         if len(messages) < TAKE:
             # what is queued comes first: closing more than can be sent would only take the workers' processor time
             closed = self.collect()
+            if closed:
+                messages += self._take(TAKE - len(messages))
         if messages:
             self._deliver(messages, started)
         self._observe()
         return bool(messages or closed)
+
+    def _take(self, limit: int) -> list[Message]:
+        with self._engine.begin() as connection:
+            return store.take(connection, self._holder, self.settings.send_lease_s, limit)
 
     def collect(self) -> int:
         """Close the messages that can be closed, unless another sender is at it; returns how many were."""

@@ -24,7 +24,7 @@ from services.operator.up import JsonOption, bring_up, root
 SAMPLE = Path(deploy.demo.__file__).with_name("notices-2025.jsonl.gz")
 SETTINGS = {
     # a stepping clock waits for nothing, so neither do messages and watermarks
-    "GOODFAITH_COLLECT_S": "0.05",
+    "GOODFAITH_COLLECT_S": "0.02",
     "GOODFAITH_WATERMARK_MS": "50",
     "GOODFAITH_POLL_MS": "50",
 }

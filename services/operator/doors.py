@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import httpx
 import msgspec
+import uvloop
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from msgspec import Struct
 
@@ -69,14 +70,14 @@ class Http:
         StackError: from any call, when the API answers what a replay cannot go on with.
     """
 
-    def __init__(self, settings: Settings, *, concurrency: int = 24) -> None:
+    def __init__(self, settings: Settings, *, concurrency: int = 8) -> None:
         assert settings.operator_token is not None
         self._settings = settings
         self._operator = settings.operator_token.get_secret_value()
         self.tokens: dict[str, str] = {}
         self.accepted: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._gate = asyncio.Semaphore(concurrency)
         self._client = httpx.AsyncClient(
             base_url=settings.intake_url, timeout=30, trust_env=False, limits=httpx.Limits(max_connections=concurrency)

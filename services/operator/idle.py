@@ -88,6 +88,9 @@ class Watch:
         self._consumer: Any = KafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
         self._places: list[Any] | None = None
         self._readers: list[Reader] = []
+        self._names: list[str] = []
+        self._counted: sa.TextClause | None = None
+        self._cursors: sa.TextClause | None = None
 
     def close(self) -> None:
         """Close the connection to the broker."""
@@ -98,6 +101,16 @@ class Watch:
         self._readers = [r for r in readers(self._settings) if f"{r.schema}.{r.prefix}cursors" in there]
         names = {self._settings.topic_prefix + topic.name for reader in self._readers for topic in reader.reads}
         self._places = [TopicPartition(name, p) for name in sorted(names) for p in range(self._settings.partitions)]
+        # all in one statement, made once: a replay looks many times a second
+        counts = list(self._counts())
+        self._names = [name for name, _ in counts]
+        self._counted = sa.text(f"select {', '.join(f'({sql})' for _, sql in counts)}")
+        self._cursors = sa.text(
+            " union all ".join(
+                f"select '{reader.name}', topic, partition, next_offset from {reader.schema}.{reader.prefix}cursors"
+                for reader in self._readers
+            )
+        )
 
     def _counts(self) -> Iterator[tuple[str, str]]:
         """Name and SQL of everything under way that the database knows of; ``:upto`` as in ``pending``."""
@@ -132,18 +145,14 @@ class Watch:
         with self._engine.connect() as connection:
             if self._places is None:
                 self._find(connection)
-            # all in one statement: a replay looks many times a second
-            names, sql = zip(*self._counts(), strict=True)
-            row = connection.execute(sa.text(f"select {', '.join(f'({one})' for one in sql)}"), {"upto": upto}).one()
-            found.counts.update(zip(names, map(int, row), strict=True))
+            assert self._counted is not None
+            assert self._cursors is not None
+            row = connection.execute(self._counted, {"upto": upto}).one()
+            found.counts.update(zip(self._names, map(int, row), strict=True))
             if found:
                 return found
             cursors = {
-                (reader.name, topic, partition): offset
-                for reader in self._readers
-                for topic, partition, offset in connection.exec_driver_sql(
-                    f"select topic, partition, next_offset from {reader.schema}.{reader.prefix}cursors"
-                )
+                (name, topic, partition): offset for name, topic, partition, offset in connection.execute(self._cursors)
             }
         # after the cursors: an end that grew meanwhile shows as pending, never the other way round
         ends = self._consumer.end_offsets(self._places)

@@ -71,13 +71,13 @@ class VerificationBatch(Batch):
         self._waiting: dict[str, set[str]] = {}
         for item in self._items.values():
             self._index(item)
-            if item.state in _ASKS_AGAIN:
-                asked.add(item.listing)
-                triples.add((item.listing, item.right, item.reason))
-        self._listings = store.listings(connection, asked)
-        self._known_listings = asked
-        self._blocking = store.blocking(connection, triples)
-        self._known_triples = triples
+            asked.add(item.listing)
+            triples.add((item.listing, item.right, item.reason))
+        self._listings: dict[str, Listing] = {}
+        self._known_listings: set[str] = set()
+        self._blocking: dict[Triple, str] = {}
+        self._known_triples: set[Triple] = set()
+        self._learn(asked, triples)
 
         self._journal: list[tuple[str, Item | None, tuple[int, Item] | None]] = []
 
@@ -147,18 +147,23 @@ class VerificationBatch(Batch):
             outgoing.extend(self._judge(incoming.partition, self._items[name], data, incoming.id))
         return outgoing
 
+    def _learn(self, listings: set[str], triples: set[Triple]) -> None:
+        """Load what is not known yet of listings, and of what blocks triples."""
+        listings -= self._known_listings
+        triples -= self._known_triples
+        self._known_listings |= listings
+        self._known_triples |= triples
+        self._listings.update(store.listings(self._tx.connection, listings))
+        for triple, original in store.blocking(self._tx.connection, triples).items():
+            # what this batch has changed is newer than what the database says
+            if original not in self._changed:
+                self._blocking[triple] = original
+
     def _facts(self, listing: str, right: str, reason: str, item: str) -> Facts:
-        if listing not in self._known_listings:
-            self._known_listings.add(listing)
-            self._listings.update(store.listings(self._tx.connection, [listing]))
-        known = self._listings.get(listing)
         triple = (listing, right, reason)
-        if triple not in self._known_triples:
-            self._known_triples.add(triple)
-            for found, original in store.blocking(self._tx.connection, [triple]).items():
-                # what this batch has changed is newer than what the database says
-                if original not in self._changed:
-                    self._blocking[found] = original
+        if listing not in self._known_listings or triple not in self._known_triples:
+            self._learn({listing}, {triple})
+        known = self._listings.get(listing)
         held_by = self._blocking.get(triple)
         # the port's contract: suspended and removed are the programme's own doing, whatever else takes a listing down is ``ended``
         ours = known is not None and known.state in ("suspended", "removed")
@@ -180,6 +185,8 @@ class VerificationBatch(Batch):
             if upto is not None and item.next_due is not None and item.next_due <= upto and item.item not in seen:
                 found.append(Due(partition, item.listing, item.item, item.next_due))
         found.sort(key=lambda timer: timer.at)
+        items = [self._items[timer.subject] for timer in found]
+        self._learn({item.listing for item in items}, {(item.listing, item.right, item.reason) for item in items})
         return found
 
     def fire(self, due: Due) -> Iterable[Outgoing]:
@@ -297,7 +304,6 @@ class VerificationBatch(Batch):
         return {}
 
 
-_ASKS_AGAIN = frozenset({State.RECEIVED, State.NEEDS_INFO, State.DUPLICATE})
 """States whose exits look at the listing and at other items."""
 
 

@@ -46,6 +46,7 @@ from shared.topics import DEAD_LETTERS, INTAKE, Topic, partition_of
 log = structlog.get_logger(__name__)
 
 HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
+GATHER = float(os.environ.get("GATHER", "0.0"))
 _OUTSIDE = ("marketplace", "upstream")
 
 
@@ -123,7 +124,7 @@ class Worker:
             schema=service.schema,
             name=f"{service.name}-{settings.instance or os.getpid()}",
         )
-        self._looks = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._look: sa.Connection | None = None
         # an idle worker looks at its timers this often; the door's publishes watermarks as well
         self._tick_s = min(1.0, settings.watermark_ms / 1000) if INTAKE.name in service.keyed_like else 1.0
         self._owner = settings.instance or f"{os.uname().nodename}:{os.getpid()}"
@@ -166,6 +167,8 @@ class Worker:
                 if not db.is_transient(error):
                     raise
                 self._pause("database", error)
+        if self._look is not None:
+            self._look.close()
         self._engine.dispose()
 
     def _pause(self, part: str, error: BaseException) -> None:
@@ -221,7 +224,7 @@ class Worker:
                 heartbeat_interval_ms=max(settings.session_timeout_ms // 5, 200),
                 max_poll_interval_ms=300_000,
                 max_partition_fetch_bytes=2_000_000,
-                fetch_max_wait_ms=settings.poll_ms,
+                fetch_max_wait_ms=500,
                 max_poll_records=settings.batch_max_records,
                 reconnect_backoff_max_ms=1_000,
                 allow_auto_create_topics=False,
@@ -305,8 +308,14 @@ class Worker:
         """Whether the service's own queue has rows: one cheap look, so that idle turns cost no transaction."""
         if not self.service.queue:
             return False
-        with self._looks.connect() as connection:
-            return bool(connection.exec_driver_sql(f"select exists (select from {self.service.queue})").scalar())
+        if self._look is None:
+            self._look = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            return bool(self._look.exec_driver_sql(f"select exists (select from {self.service.queue})").scalar())
+        except Exception:
+            self._look.close()
+            self._look = None
+            raise
 
     def _patience(self, now: float) -> int:
         """Milliseconds to wait for records.
@@ -337,11 +346,19 @@ class Worker:
         result = Round()
         count = 0
         room = self.settings.batch_max_records
+        until = 0.0
         while count < room:
             fetched = self._consumer.poll(timeout_ms=patience_ms, max_records=room - count)
-            if not fetched or self._rebalanced:
+            if self._rebalanced:
                 break
-            patience_ms = 0
+            now = time.monotonic()
+            if not until:
+                if not fetched:
+                    break
+                until = now + GATHER
+            elif now >= until and not fetched:
+                break
+            patience_ms = max(int((until - now) * 1000), 0)
             for place, records in fetched.items():
                 topic = self._topics[place.topic]
                 count += len(records)
