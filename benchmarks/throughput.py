@@ -26,8 +26,8 @@ import sqlalchemy as sa
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from deploy.local import fleet
-from deploy.local.processes import Fleet
 from deploy.local.children import StackError
+from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from services.operator.demo import SAMPLE
 from services.operator.doors import Http

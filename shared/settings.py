@@ -95,6 +95,11 @@ class Settings(BaseSettings):
         (8, 3, 1), description="Shares of express, standard and bulk in a contended admission."
     )
     watermark_ms: int = Field(1000, ge=10, description="Milliseconds between watermarks on an idle partition.")
+    broker_skew_ms: int = Field(
+        500,
+        ge=2,
+        description="How far the broker's clock may be behind the database's: deadlines wait so long for what comes by Kafka.",
+    )
 
     # the marketplace port
     marketplace: Literal["kafka", "http"] = Field(

@@ -54,6 +54,8 @@ class Marketplace:
     reads: Sequence[Topic] = (MARKETPLACE_COMMANDS,)
     keyed_like = frozenset({MARKETPLACE_RECEIPTS.name, MARKETPLACE_LISTINGS.name})
     queue = "queue"
+    raw = False
+    keeps_time = False
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
         """What came by HTTP."""

@@ -77,6 +77,8 @@ class EnforcementLedger:
     reads: Sequence[Topic] = (VIOLATIONS,)
     keyed_like = frozenset({LEDGER.name})
     queue = ""
+    raw = False
+    keeps_time = False
 
     def __init__(self, rules: Penalties | None = None) -> None:
         """``rules``: by default those of the newest ``ipp`` policy: a ledger is the seller's, not one item's."""

@@ -40,6 +40,8 @@ class Enforcement:
     prefix = ""
     reads: Sequence[Topic] = (VERIFICATION, MARKETPLACE_RECEIPTS)
     keyed_like = frozenset({ENFORCEMENT.name, MARKETPLACE_COMMANDS.name})
+    raw = False
+    keeps_time = False
 
     def __init__(self, settings: Settings, *, down: domain.Down = "suspend") -> None:
         """``down``: the action that takes a listing down."""

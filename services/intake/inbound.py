@@ -33,8 +33,6 @@ from shared.topics import REFUSALS, Topic, inbound
 
 log = structlog.get_logger(__name__)
 
-SKEW: Final = dt.timedelta(milliseconds=500)
-"""How far the broker's clock may be behind the database's: what is appended later is stamped later than this before now."""
 REFUSED: Final = "goodfaith.inbound.refused.v1"
 _TICK: Final = dt.timedelta(microseconds=1)
 _PROGRESS: Final = """
@@ -60,7 +58,7 @@ class InboundRefused(Data, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Where the topics began and ended at a wall moment; what comes later is stamped after it (``SKEW`` aside)."""
+    """Where the topics began and ended at a wall moment; what comes later is stamped after it (``broker_skew_ms`` aside)."""
 
     at: dt.datetime
     first: Mapping[tuple[str, int], int]
@@ -76,6 +74,7 @@ class Inbound:
     keyed_like: frozenset[str] = frozenset()
     queue = ""
     raw = True
+    keeps_time = True
 
     def __init__(self, settings: Settings, *, background: bool = True) -> None:
         """
@@ -89,9 +88,12 @@ class Inbound:
             settings.database.get_secret_value(), schema="intake", name=f"intake-ends-{settings.instance}", pool_size=1
         )
         self.quota = door.Quota()
+        self._skew = dt.timedelta(milliseconds=settings.broker_skew_ms)
         self._ends: Ends | None = None
         self._admin: Any = None
-        self._jobs = [Background("ends", OBSERVE_S, self.observe)] if background else []
+        self._jobs = (
+            [Background("ends", min(OBSERVE_S, settings.watermark_ms / 1000), self.observe)] if background else []
+        )
 
     def close(self) -> None:
         """Stop the thread."""
@@ -148,7 +150,7 @@ class Inbound:
             if place[1] in tx.partitions and cursors.get(place, ends.first[place]) >= end
         ]
         if done:
-            upto = clock.History.load(tx.connection).at(ends.at - SKEW) - _TICK
+            upto = clock.History.load(tx.connection).at(ends.at - self._skew) - _TICK
             self._progress(tx.connection, dict.fromkeys(done, upto))
         return ()
 

@@ -77,6 +77,8 @@ class Intake:
     reads: Sequence[Topic] = (VERIFICATION, NOTIFICATION)
     keyed_like = frozenset({INTAKE.name})
     queue = "door"
+    raw = False
+    keeps_time = True
 
     def __init__(self, settings: Settings, *, background: bool = True) -> None:
         """

@@ -84,6 +84,8 @@ class Notification:
     reads: Sequence[Topic] = (VERIFICATION,)
     keyed_like = frozenset({NOTIFICATION.name})
     queue = "announcements"
+    raw = False
+    keeps_time = False
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
         """Announcements of the owned partitions, deleted in this very transaction."""

@@ -323,6 +323,8 @@ class Verification:
     reads = (topics.INTAKE, topics.NOTIFICATION, topics.ENFORCEMENT, topics.MARKETPLACE_LISTINGS)
     keyed_like = frozenset({topics.VERIFICATION.name, topics.MARKETPLACE_COMMANDS.name})
     queue = ""
+    raw = False
+    keeps_time = False
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
         """Verification has no queue of its own."""

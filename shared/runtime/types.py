@@ -139,11 +139,7 @@ class Batch(Protocol):
 
 
 class Service(Protocol):
-    """What one kind of worker is to the runtime.
-
-    A service may have ``raw = True``: then records are handed over undecoded (``Incoming.raw``, with an id and a key made
-    of topic, partition and offset), because it answers for what it cannot read.
-    """
+    """What one kind of worker is to the runtime."""
 
     @property
     def name(self) -> str:
@@ -171,6 +167,17 @@ class Service(Protocol):
 
         Empty: ``pull`` is asked in every transaction, but none is begun for its sake.
         """
+
+    @property
+    def raw(self) -> bool:
+        """Whether records are handed over undecoded, because the service answers for what it cannot read.
+
+        ``Incoming.raw`` has them; their id and key are made of topic, partition and offset.
+        """
+
+    @property
+    def keeps_time(self) -> bool:
+        """Whether business time goes on by this service's transactions: then one is made every ``watermark_ms``."""
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
         """Take up to ``room`` rows of the service's own queue; they are applied in this very transaction."""

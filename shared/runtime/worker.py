@@ -125,8 +125,8 @@ class Worker:
             name=f"{service.name}-{settings.instance or os.getpid()}",
         )
         self._look: sa.Connection | None = None
-        # an idle worker looks at its timers this often; the door's publishes watermarks as well
-        self._tick_s = min(1.0, settings.watermark_ms / 1000) if INTAKE.name in service.keyed_like else 1.0
+        # an idle worker looks at its timers this often
+        self._tick_s = min(1.0, settings.watermark_ms / 1000) if service.keeps_time else 1.0
         self._owner = settings.instance or f"{os.uname().nodename}:{os.getpid()}"
         self._topics: dict[str, Topic] = {settings.topic_prefix + topic.name: topic for topic in service.reads}
         self._stop = False
@@ -373,7 +373,7 @@ class Worker:
         raw: bytes | None = record.value
         # a key is a value in the database, which knows no NUL
         key = (record.key or b"").decode("utf-8", "replace").replace("\0", "�")
-        if getattr(self.service, "raw", False):
+        if self.service.raw:
             place = f"{topic.name}.{record.partition}.{record.offset}"
             wall = dt.datetime.fromtimestamp(record.timestamp / 1000, dt.UTC)
             result.records.append(

@@ -86,6 +86,8 @@ class Echo:
     reads = (topics.INTAKE,)
     keyed_like = frozenset({topics.VERIFICATION.name})
     queue = ""
+    raw = False
+    keeps_time = False
 
     def __init__(self, schema: str) -> None:
         self.schema = schema
