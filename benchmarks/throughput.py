@@ -32,7 +32,7 @@ from deploy.local.stack import Stack
 from services.operator.demo import SAMPLE
 from services.operator.doors import Http
 from services.operator.replay import UPSTREAM, upstream_ready
-from shared import topics
+from shared import db, topics
 from shared.events import Listing, MarketplaceCommand, Receipt, decode_data, decode_envelope, encode
 from shared.settings import Settings
 
@@ -109,9 +109,7 @@ class Bench:
         self.tell = tell
         upstream_ready(stack, counts)
         self.settings: Settings = fleet.settings_of(stack, secret=True)
-        self._engine = sa.create_engine(
-            sa.make_url(stack.admin_url).set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT"
-        )
+        self._engine = db.administer(stack.admin_url, autocommit=True)
         with self._engine.connect() as connection:
             if connection.execute(sa.text("show track_commit_timestamp")).scalar_one() != "on":
                 raise StackError("the benchmark reads when rows were committed: set track_commit_timestamp = on")

@@ -53,8 +53,20 @@ def connect(url: str, *, schema: str, name: str, pool_size: int = 2) -> sa.Engin
     return engine
 
 
+def administer(url: str, *, autocommit: bool = False, pooled: bool = True) -> sa.Engine:
+    """An engine for the operator's commands, benchmarks and tests, which look across the services' schemas."""
+    return sa.create_engine(
+        sa.make_url(url).set(drivername="postgresql+psycopg2"),
+        isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
+        poolclass=None if pooled else sa.NullPool,
+        connect_args={"options": "-c timezone=UTC", "connect_timeout": 5},
+    )
+
+
 def copy(connection: sa.Connection, table: str, columns: Mapping[str, Sequence[Any]]) -> None:
     """Insert rows, given by column: half the work of ``insert ... select unnest`` on both sides, but no ``on conflict``.
+
+    To be called inside ``begin()``: SQLAlchemy does not see this statement and would not end a transaction it began.
 
     Args:
         columns: values by column, of equal length: str, int, bool, aware datetime or None.

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from alembic import command, context
 from alembic.config import Config
 
-from shared import clock
+from shared import clock, db
 
 SERVICES: Final = ("intake", "verification", "enforcement", "notification")
 DEMO: Final = ("marketplace",)
@@ -28,10 +28,6 @@ def _folder(service: str) -> Path:
     return root / ("deploy" if service in DEMO else "services") / service / "migrations"
 
 
-def _admin(admin_url: str) -> sa.Engine:
-    return sa.create_engine(sa.make_url(admin_url).set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT")
-
-
 def migrate(admin_url: str, passwords: Mapping[str, str]) -> None:
     """Bring the database up to date. Idempotent, and safe to run twice at once.
 
@@ -39,7 +35,7 @@ def migrate(admin_url: str, passwords: Mapping[str, str]) -> None:
         admin_url: URL of a role that may create roles and schemas.
         passwords: by service, the password of its role; services without one keep the password that they have.
     """
-    engine = _admin(admin_url)
+    engine = db.administer(admin_url, autocommit=True)
     with engine.connect() as connection:
         connection.execute(sa.text("select pg_advisory_lock(:key)"), {"key": _LOCK})
         connection.exec_driver_sql(clock.DDL)

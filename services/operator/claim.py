@@ -139,7 +139,6 @@ def show(
 ) -> None:
     """The timeline of a claim (or an item) from the event logs: when, what, by which rule, because of what, by whom."""
     import msgspec
-    import sqlalchemy as sa
     from rich.markup import escape
     from rich.table import Column, Table
 
@@ -147,9 +146,10 @@ def show(
     from deploy.local.children import StackError
     from services.operator.cli import console, print_json
     from services.operator.up import running
+    from shared import db
 
     local = running(stack)
-    engine = sa.create_engine(sa.make_url(local.admin_url).set(drivername="postgresql+psycopg2"), poolclass=sa.NullPool)
+    engine = db.administer(local.admin_url, pooled=False)
     with engine.connect() as connection:
         found = timeline(connection, fleet.settings_of(local), id)
     if found is None:

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import sqlalchemy as sa
 import typer
 from rich.table import Table
 
@@ -20,6 +19,7 @@ from services.operator.cli import console, errors, print_json
 from services.operator.notices import read
 from services.operator.replay import Report, execute
 from services.operator.up import JsonOption, bring_up, root
+from shared import db
 
 SAMPLE = Path(deploy.demo.__file__).with_name("notices-2025.jsonl.gz")
 SETTINGS = {
@@ -98,7 +98,7 @@ def demo(
 
 
 def _facts(stack: Stack) -> dict[str, Any]:
-    engine = sa.create_engine(sa.make_url(stack.admin_url).set(drivername="postgresql+psycopg2"), poolclass=sa.NullPool)
+    engine = db.administer(stack.admin_url, pooled=False)
     with engine.connect() as connection:
         rows = {
             name: [tuple(row) for row in connection.exec_driver_sql(sql)]

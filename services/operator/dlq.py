@@ -117,14 +117,12 @@ def await_end(
 
 def _open(stack: str) -> tuple[Any, list[Table]]:
     """A connection (each statement its own transaction), and the tables."""
-    import sqlalchemy as sa
-
     from deploy.local import fleet
     from services.operator.up import running
+    from shared import db
 
     local = running(stack, whole=False)
-    url = sa.make_url(local.admin_url).set(drivername="postgresql+psycopg2")
-    connection = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT").connect()
+    connection = db.administer(local.admin_url, autocommit=True, pooled=False).connect()
     return connection, tables(connection, fleet.settings_of(local))
 
 

@@ -37,7 +37,7 @@ from services.operator.doors import PATHS, Ask, Http
 from services.operator.idle import Watch
 from services.operator.up import JsonOption, bring_up, root
 from services.operator.verify import Report, show, verify_stack
-from shared import clock, policy, topics
+from shared import clock, db, policy, topics
 
 UPSTREAM: Final = "faults"
 ACCOUNT: Final = f"upstream.{UPSTREAM}"
@@ -489,8 +489,7 @@ class Faults:
         self.fleet = processes
         self.plan = plan
         self.settings = fleet.settings_of(stack, secret=True)
-        url = sa.make_url(stack.admin_url).set(drivername="postgresql+psycopg2")
-        self.engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"connect_timeout": 5})
+        self.engine = db.administer(stack.admin_url, pooled=False)
         self.tokens: dict[str, str] = {}
 
     def prepare(self) -> None:

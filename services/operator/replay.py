@@ -19,7 +19,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import httpx
 import msgspec
-import sqlalchemy as sa
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -35,7 +34,7 @@ from services.operator.idle import Watch
 from services.operator.model import Dice, Model
 from services.operator.notices import Named, Notice, NoticeError, parts, read
 from services.operator.up import JsonOption, StackOption, running
-from shared import clock, policy, topics
+from shared import clock, db, policy, topics
 from shared.events import State
 
 T = TypeVar("T")
@@ -98,7 +97,7 @@ class Replay:
     ) -> None:
         self._stack = stack
         self.settings = fleet.settings_of(stack, secret=True)
-        self._engine = sa.create_engine(sa.make_url(stack.admin_url).set(drivername="postgresql+psycopg2"))
+        self._engine = db.administer(stack.admin_url)
         self._http = Http(self.settings)
         self._door: Door = self._http if via == "http" else Upstream(self.settings, UPSTREAM)
         self._via = via

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import sqlalchemy as sa
 import typer
 from pydantic import SecretStr
 from rich.markup import escape
@@ -20,7 +19,7 @@ from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from services.operator.cli import console, errors, print_json
-from shared import clock
+from shared import clock, db
 from shared.settings import Settings
 
 LOCAL_PARTITIONS = "6"
@@ -101,7 +100,7 @@ def prepare(stack: Stack, env: Mapping[str, str] | None = None) -> None:
 
 def _begin(stack: Stack, begins: dt.datetime) -> None:
     """Set a new installation's clock. Later is too late: what was said of its time, watermarks above all, stays said."""
-    engine = sa.create_engine(sa.make_url(stack.admin_url).set(drivername="postgresql+psycopg2"))
+    engine = db.administer(stack.admin_url)
     with engine.begin() as connection:
         if not connection.exec_driver_sql("select exists (select from verification.partitions)").scalar():
             clock.start_at(connection, business=begins, rate=0)

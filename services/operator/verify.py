@@ -56,12 +56,11 @@ def verify_stack(settings: Any, *, wait_s: float = 0.0) -> Report:
         TimeoutError: something is still under way, and what.
         kafka.errors.KafkaError: the broker cannot be reached.
     """
-    import sqlalchemy as sa
 
     from services.operator import idle
+    from shared import db
 
-    url = sa.make_url(settings.database.get_secret_value()).set(drivername="postgresql+psycopg2")
-    engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"options": "-c timezone=UTC"})
+    engine = db.administer(settings.database.get_secret_value(), pooled=False)
     try:
         watch = idle.Watch(engine, settings)
         try:

@@ -16,7 +16,6 @@ from email.message import EmailMessage
 from typing import Any, TypeVar
 
 import httpx
-import sqlalchemy as sa
 from kafka import KafkaProducer
 
 from deploy.local.children import StackError
@@ -26,7 +25,7 @@ from deploy.local.stack import Stack
 from services.operator.idle import Watch
 from services.operator.up import bring_up
 from services.operator.verify import Report, verify_stack
-from shared import clock
+from shared import clock, db
 
 T = TypeVar("T")
 SITE = "https://market.example/items/"
@@ -79,9 +78,7 @@ class World:
             self.fleet = Fleet.load(stack).wait_ready(240)
         self.stack = stack
         self.settings = settings_of(stack)
-        self.engine = sa.create_engine(
-            sa.make_url(stack.admin_url).set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT"
-        )
+        self.engine = db.administer(stack.admin_url, autocommit=True)
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
         self.http = httpx.Client(
             base_url=f"http://127.0.0.1:{stack.port('intake')}", timeout=30, trust_env=False, limits=limits

@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 import httpx
-import sqlalchemy as sa
 from kafka import KafkaProducer
 
 from deploy.local.fleet import settings_of
@@ -15,7 +14,7 @@ from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from services.operator.idle import Watch
 from services.operator.up import prepare
-from shared import clock
+from shared import clock, db
 
 SELLERS = ("s-anna", "s-ben", "s-cleo")
 SITE = "https://market.example/items/"
@@ -42,9 +41,7 @@ class SmallRun:
         )
         self.fleet = Fleet.start(stack).wait_ready(180)
         self.settings = settings_of(stack)
-        self.engine = sa.create_engine(
-            sa.make_url(stack.admin_url).set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT"
-        )
+        self.engine = db.administer(stack.admin_url, autocommit=True)
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{stack.port('intake')}", timeout=30)
         self.tokens = {"operator": stack.secret("operator_token")}
         self.claims: dict[str, str] = {}

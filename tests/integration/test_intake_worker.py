@@ -22,7 +22,7 @@ from services.intake.domain import Account
 from services.intake.inbound import Inbound
 from services.intake.store import Filing
 from services.intake.worker import Intake
-from shared import clock, events, topics
+from shared import clock, db, events, topics
 from shared.runtime import Tx, Worker
 from shared.runtime.types import Service
 from tests.integration.intake_parts import PARTITIONS, Parts, wait
@@ -287,9 +287,8 @@ def test_a_clock_that_stands_still_never_lets_a_mark_reach_it(parts: Parts, quie
 @contextmanager
 def contextless_admin(parts: Parts) -> Iterator[Any]:
     """Sets the clock, which only an administrator may."""
-    import sqlalchemy as sa
 
-    engine = sa.create_engine(sa.make_url(parts.admin_url).set(drivername="postgresql+psycopg2"))
+    engine = db.administer(parts.admin_url)
 
     def stand_at(at: dt.datetime) -> None:
         with engine.begin() as connection:

@@ -17,7 +17,6 @@ from typing import Any
 import msgspec
 import psycopg2
 import pytest
-import sqlalchemy as sa
 from kafka import KafkaProducer
 from pydantic import SecretStr
 
@@ -25,7 +24,7 @@ from deploy.local.children import free_port
 from deploy.local.stack import Stack
 from services.verification import store
 from services.verification.item import Item, Timer
-from shared import clock, events, migrate, topics
+from shared import clock, db, events, migrate, topics
 from shared.events import State
 from shared.settings import Settings
 from tests.integration.intake_parts import _with_database, wait
@@ -80,9 +79,7 @@ class Rig:
             session_timeout_ms=6_000,
         )
         topics.create(self.settings)
-        self.engine = sa.create_engine(
-            sa.make_url(admin_url).set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT"
-        )
+        self.engine = db.administer(admin_url, autocommit=True)
         self.log = folder / "verification.log"
         self._producer: Any = KafkaProducer(bootstrap_servers=stack.kafka, acks="all")
         self._child: subprocess.Popen[bytes] | None = None

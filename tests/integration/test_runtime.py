@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from deploy.local.stack import Stack
-from shared import clock, events, topics
+from shared import clock, db, events, topics
 from shared.runtime.store import chain
 from shared.settings import Settings
 from tests.integration.echo import DDL
@@ -51,11 +50,7 @@ class Rig:
             kafka=stack.kafka, database=stack.admin_url, topic_prefix=f"{self.name}.", partitions=PARTITIONS
         )  # type: ignore[call-arg, arg-type, unused-ignore]
         topics.create(self.settings)
-        self.engine = sa.create_engine(
-            sa.make_url(stack.admin_url).set(drivername="postgresql+psycopg2"),
-            isolation_level="AUTOCOMMIT",
-            poolclass=sa.NullPool,
-        )
+        self.engine = db.administer(stack.admin_url, autocommit=True, pooled=False)
         with self.engine.connect() as connection:
             connection.exec_driver_sql(clock.DDL)
             connection.exec_driver_sql(f"create schema {self.name}; set search_path = {self.name}; {DDL}")
