@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import Counter, Gauge, Histogram
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
@@ -52,3 +54,24 @@ PROGRESS = Gauge("goodfaith_worker_progress_timestamp_seconds", "When the worker
 WATERMARK = Gauge(
     "goodfaith_watermark_timestamp_seconds", "Least watermark over the owned partitions, business time.", ["worker"]
 )
+
+STAGES = ("poll", "inbox", "load", "decide", "timers", "save", "log", "publish")
+
+
+def begin(worker: str, topics: Iterable[str]) -> None:
+    """Show a worker's counters at 0 before anything happens: a series that is absent cannot be told from one at rest."""
+    for topic in topics:
+        for result in ("applied", "skipped"):
+            EVENTS_CONSUMED.labels(worker, topic, result)
+        for reason in ("poison", "behind", "unreadable", "refused"):
+            DEAD_LETTERS.labels(worker, topic, reason)
+        EVENTS_DUPLICATE.labels(worker, topic)
+        LAG_SECONDS.labels(worker, topic)
+    for stage in STAGES:
+        STAGE_SECONDS.labels(worker, stage)
+    for part in ("broker", "database"):
+        RETRIES.labels(worker, part)
+    for counter in (REBALANCES, FENCED, TIMERS_FIRED):
+        counter.labels(worker)
+    for gauge in (OUTBOX_PENDING, DEAD_LETTERS_DEPTH):
+        gauge.labels(worker)

@@ -857,10 +857,10 @@ COMMAND_ROUTES: Final = [
         "action",
         "report_action",
         requests.ReportAction,
-        PARTIES | STAFF,
+        PARTIES,
         "A court or authority action was filed (row 16).",
     ),
-    *_routes("result", "report_result", requests.ReportResult, PARTIES | STAFF, "How the action ended (row 21)."),
+    *_routes("result", "report_result", requests.ReportResult, PARTIES, "How the action ended (row 21)."),
     *_routes("decision", "decide", requests.Decide, STAFF, "A reviewer's decision (rows 6, 7, 12, 17).", claims=False),
 ]
 

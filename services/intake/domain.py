@@ -388,8 +388,8 @@ MAY: Final[dict[str, frozenset[Part]]] = {
     "respond": frozenset({"holder"}),
     "accept": frozenset({"seller"}),
     "counter": frozenset({"seller"}),
-    "report_action": frozenset({"holder", "seller", "reviewer", "operator"}),
-    "report_result": frozenset({"holder", "seller", "reviewer", "operator"}),
+    "report_action": frozenset({"holder", "seller"}),
+    "report_result": frozenset({"holder", "seller"}),
     "decide": frozenset({"reviewer", "operator"}),
 }
 """Who may give a command, by the part it plays in the item."""

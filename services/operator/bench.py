@@ -14,6 +14,7 @@ from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from services.operator.cli import console, errors, print_json
 from services.operator.up import JsonOption, bring_up, root
+from shared import metrics
 
 SETTINGS = {
     # the marketplace and the mail server are not measured: nobody answers, so nothing is sent again
@@ -117,7 +118,7 @@ def _show(result: dict[str, Any]) -> None:
         cpu.add_row(name, str(value))
     cpu.add_row("together", str(sum(result["cpu_us_per_item"].values())))
     console.print(cpu)
-    names = ("poll", "inbox", "load", "decide", "timers", "save", "log", "publish")
+    names = metrics.STAGES
     stages = Table("worker", *names, title="Wall us an item in each stage of the loop")
     for worker, found in result["stage_us_per_item"].items():
         stages.add_row(worker, *(str(found.get(name, 0)) for name in names))

@@ -116,6 +116,7 @@ class Worker:
         self.settings = settings
         self.health = health or Health(service.name)
         self._crash = crash or (lambda _step: None)
+        metrics.begin(service.name, (topic.name for topic in service.reads))
         self._store = Store(
             service.name, service.prefix, settings.partitions, settings.topic_prefix, service.keyed_like
         )

@@ -387,7 +387,7 @@ ALL = _row(OK, OK, OK, OK, OK, OK, OK)
 PARTY_READS = _row(OK, HIDDEN, OK, HIDDEN, OK, OK, HIDDEN)
 HOLDER_ACTS = _row(OK, HIDDEN, NO, NO, NO, NO, NO)
 SELLER_ACTS = _row(NO, NO, OK, HIDDEN, NO, NO, NO)
-EITHER_ACTS = _row(OK, HIDDEN, OK, HIDDEN, OK, OK, NO)
+EITHER_ACTS = _row(OK, HIDDEN, OK, HIDDEN, NO, NO, NO)
 STAFF_ACTS = _row(NO, NO, NO, NO, OK, OK, NO)
 # what holder a owns: path, body and answer by who asks (401 for anonymous unless told otherwise)
 EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = {
