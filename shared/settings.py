@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(1_000_000, ge=1000, description="Largest HTTP request body and Kafka command in bytes.")
     operator_token: SecretStr | None = Field(
-        None, description="Bearer token of the first operator account, created at migration if given."
+        None, description="Bearer token of the first operator account, opened by the API at its start if given."
     )
     internal_token: SecretStr | None = Field(
         None, description="Secret of the services' internal calls (notification asks intake for contacts)."

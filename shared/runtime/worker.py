@@ -46,7 +46,7 @@ from shared.topics import DEAD_LETTERS, INTAKE, Topic, partition_of
 log = structlog.get_logger(__name__)
 
 HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
-GATHER = float(os.environ.get("GATHER", "0.0"))
+GATHER_MAX_S = 0.1
 _OUTSIDE = ("marketplace", "upstream")
 
 
@@ -147,6 +147,7 @@ class Worker:
         self._again = False
         self._patient_at = 0.0
         self._worked_at = 0.0
+        self._took_s = 0.0
 
     # ------------------------------------------------------------------------------------------------------ life
 
@@ -343,7 +344,11 @@ class Worker:
         return now
 
     def _poll(self, patience_ms: int) -> Round:
-        """Gather records until the batch is full or the broker has no more at hand."""
+        """Gather records until the batch is full, or for as long as the last batch's transaction took.
+
+        A transaction of few records costs nearly what one of hundreds does. On a busy machine transactions take long,
+        so that batches grow and there are fewer of them; on an idle one hardly anything is waited for.
+        """
         result = Round()
         count = 0
         room = self.settings.batch_max_records
@@ -356,7 +361,7 @@ class Worker:
             if not until:
                 if not fetched:
                     break
-                until = now + GATHER
+                until = now + min(self._took_s, GATHER_MAX_S)
             elif now >= until and not fetched:
                 break
             patience_ms = max(int((until - now) * 1000), 0)
@@ -534,6 +539,7 @@ class Worker:
             store.move(connection, polled.cursors)
             self._crash("before_commit")
         stage = self._stage("log", stage)
+        self._took_s = stage - started
         self._crash("after_commit")
         tx.counted()
         self._parked = frozenset(parked)
