@@ -7,6 +7,7 @@ from typing import Generic, Literal, TypeVar
 
 from msgspec import Struct
 
+from services.intake.registers import Register
 from shared.events import Lane, RightType
 
 T = TypeVar("T")
@@ -67,6 +68,7 @@ class RightOut(Struct, kw_only=True):
     id: str
     owner: str
     right_type: RightType
+    register: Register | None
     number: str | None
     status: Literal["active", "expired", "lost", "pending"]
     expires_at: dt.datetime | None

@@ -36,7 +36,7 @@ from litestar.params import HeaderParameter, QueryParameter
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from litestar.typing import FieldDefinition
 
-from services.intake import answers, domain, metrics, requests, security, store
+from services.intake import answers, domain, metrics, registers, requests, security, store
 from services.intake.domain import Account, Refused
 from services.intake.door import Door, busy
 from services.intake.store import Filing
@@ -539,6 +539,13 @@ async def register_right(request: Request[Account, Any, Any], data: requests.Reg
             422, "number_missing", "Only an unregistered copyright has no number.", field="number",
             cure="Give the number in the register.",
         )  # fmt: skip
+    if data.number is not None:
+        try:
+            number = registers.normalise(data.register, data.right_type, data.number)
+        except registers.NumberRefused as refused:
+            field = "register" if refused.reason == "register_without_such_rights" else "number"
+            raise Refused(422, refused.reason, str(refused), field=field, cure=refused.cure) from None
+        data = msgspec.structs.replace(data, number=number)
     if data.owner not in (None, request.user.id) and request.user.role != "operator":
         raise Refused(
             403, "operators_only", "Only an operator may set this.", field="owner", cure="Leave the field out."

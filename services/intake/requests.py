@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, cast
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from services.intake.registers import Register
 from shared.events import RightType
 
 # `$` alone would let a trailing newline pass; the look-ahead means the same in Python and in JSON Schema's dialect
@@ -21,7 +22,7 @@ Email = Annotated[
         min_length=3, max_length=254, pattern=r"^[^@\s\x00-\x1f\x7f<>,;:\"()\[\]\\]{1,64}@[A-Za-z0-9.-]{1,189}$(?!\n)"
     ),
 ]
-Number = Annotated[str, Meta(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ./-]*$(?!\n)")]
+Number = Annotated[str, Meta(min_length=1, max_length=60)]
 Link = Annotated[str, Meta(min_length=1, max_length=2000)]
 Materials = Annotated[list[Id], Meta(max_length=20)]
 Time = Annotated[dt.datetime, Meta(tz=True)]
@@ -75,7 +76,9 @@ class RegisterRight(Ends, frozen=True, kw_only=True):
 
     right_type: RightType
     number: Number | None = None
-    """Number in the register; only an unregistered copyright has none."""
+    """Number in the register, as on the certificate; only an unregistered copyright has none."""
+    register: Register | None = None
+    """Where it is registered: the number is then held against that register's format (docs/interfaces.md)."""
     expires_at: Time | None = None
     proof: Id | None = None
     """Reference of the proof of ownership; without it the right is pending."""

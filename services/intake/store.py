@@ -186,14 +186,14 @@ def add_right(connection: sa.Connection, id: str, owner: str, right: requests.Re
     if right.expires_at is not None and right.expires_at <= now:
         status = "expired"
     connection.exec_driver_sql(
-        """insert into rights (id, owner, right_type, number, status, expires_at, proof, registered_at)
-        values (%s, %s, %s, %s, %s, %s, %s, %s)""",
-        (id, owner, right.right_type, right.number, status, right.expires_at, right.proof, now),
+        """insert into rights (id, owner, right_type, register, number, status, expires_at, proof, registered_at)
+        values (%s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+        (id, owner, right.right_type, right.register, right.number, status, right.expires_at, right.proof, now),
     )
     return right_row(connection, id)
 
 
-_RIGHT = "id, owner, right_type, number, status, expires_at, proof, registered_at"
+_RIGHT = "id, owner, right_type, register, number, status, expires_at, proof, registered_at"
 
 
 def right_row(connection: sa.Connection, id: str) -> Row:

@@ -218,6 +218,24 @@ def test_an_agent_files_with_the_authority_that_it_has(
     assert filed() == "missing"
 
 
+def test_a_number_is_held_against_its_register(people: People) -> None:
+    _, headers = people.open()
+    body = {"right_type": "trademark", "register": "us", "proof": "doc-1"}
+
+    def register(**values: str) -> httpx.Response:
+        return people.client.post("/v1/rights", json={**body, **values}, headers=headers)
+
+    pending = problem(register(number="88/123,456"), 422, field="number")
+    assert pending["type"].endswith(":number_is_pending")
+    assert "registration number" in pending["cure"]
+    problem(register(number="1234567", register="ep"), 422, field="register")
+    problem(register(number="1234567", register="moon"), 422, field="register")
+    problem(register(number="12€34"), 422, field="number")
+    made = register(number="Reg. No. ５，１２３，４５６")
+    assert made.status_code == 201, made.text
+    assert (made.json()["register"], made.json()["number"]) == ("us", "5123456")
+
+
 def test_a_lost_right_is_told_to_its_items(parts: Parts, people: People) -> None:
     _, headers = people.open()
     right = people.right(headers)
