@@ -71,6 +71,8 @@ class Run:
     p50_s: float = 0.0
     p99_s: float = 0.0
     rss_growth_mb: float = 0.0
+    rss_mb: list[float] = field(default_factory=list)
+    """Resident memory of our processes together when 0, 20, 40, 60, 80 and 100 % of the items were through."""
     cpu_us_per_item: dict[str, float] = field(default_factory=dict)
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -195,8 +197,11 @@ class Bench:
         waits = sorted(finish[item] - sent[self._claim_of[item]] for item in finish)
         result.p50_s = statistics.median(waits)
         result.p99_s = waits[int(len(waits) * 0.99)]
-        early = [mb for done, mb in rss if done >= items * 0.2]
-        result.rss_growth_mb = early[-1] - early[0] if early else 0.0
+        result.rss_mb = [
+            min(((abs(done - items * part), mb) for done, mb in rss), default=(0, 0.0))[1]
+            for part in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+        ]
+        result.rss_growth_mb = result.rss_mb[-1] - result.rss_mb[1]
         result.cpu_us_per_item = {
             name: (_cpu(p) - cpu[name]) / items * 1e6 for name, p in processes.items() if p.is_running()
         }

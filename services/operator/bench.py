@@ -88,6 +88,7 @@ def bench(
         "p99_s": round(half.p99_s, 3),
         "intake_claims_per_s": round(door.claims_per_s),
         "rss_growth_mb": round(main.rss_growth_mb, 1),
+        "rss_mb": [round(mb) for mb in main.rss_mb],
         "items": items,
         "reference_before_after": [round(before), round(after)],
         "event_bytes": size,

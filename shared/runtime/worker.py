@@ -967,7 +967,7 @@ def run(service: Service, settings: Settings) -> None:
     server = health.serve(settings)
     # what is loaded now stays; batches make many objects and few cycles, so look for these rarely
     gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
+    gc.set_threshold(50_000, 10, 10)
     log.info("started", worker=service.name, health_port=server.server_address[1])
     worker.run()
     log.info("stopped", worker=service.name)
