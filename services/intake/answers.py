@@ -7,7 +7,7 @@ from typing import Generic, Literal, TypeVar
 
 from msgspec import Struct
 
-from services.intake.registers import Register
+from services.intake.requests import Register
 from shared.events import Lane, RightType
 
 T = TypeVar("T")

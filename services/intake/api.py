@@ -540,11 +540,7 @@ async def register_right(request: Request[Account, Any, Any], data: requests.Reg
             cure="Give the number in the register.",
         )  # fmt: skip
     if data.number is not None:
-        try:
-            number = registers.normalise(data.register, data.right_type, data.number)
-        except registers.NumberRefused as refused:
-            field = "register" if refused.reason == "register_without_such_rights" else "number"
-            raise Refused(422, refused.reason, str(refused), field=field, cure=refused.cure) from None
+        number = registers.normalise(data.register, data.right_type, data.number)
         data = msgspec.structs.replace(data, number=number)
     if data.owner not in (None, request.user.id) and request.user.role != "operator":
         raise Refused(

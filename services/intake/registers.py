@@ -11,26 +11,18 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
+from services.intake.domain import Refused
+from services.intake.requests import Register
 from shared.events import RightType
 
-Register = Literal["us", "eu", "wipo", "cn", "ep"]
-"""USPTO, EUIPO, WIPO (Madrid, Hague), CNIPA, EPO."""
+_COPY: Final = "Copy the number from the certificate."
+_PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./-]*")
 
 
-class NumberRefused(ValueError):
-    """The number is not one of the register's.
-
-    Attributes:
-        reason: stable code of the refusal.
-        cure: what to do about it.
-    """
-
-    def __init__(self, reason: str, detail: str, cure: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.cure = cure
+def _refused(reason: str, detail: str, cure: str) -> Refused:
+    return Refused(422, reason, detail, field="number", cure=cure)
 
 
 def normalise(register: Register | None, right_type: RightType, number: str) -> str:
@@ -39,7 +31,7 @@ def normalise(register: Register | None, right_type: RightType, number: str) -> 
     ``number`` may have full-width characters, spaces, thousands separators and the office's prefix.
 
     Raises:
-        NumberRefused: the register keeps no such rights, or the number does not fit, is pending, or fails its check digit.
+        Refused: the register keeps no such rights, or the number does not fit, is pending, or fails its check digit.
     """
     if register is None:
         plain = unicodedata.normalize("NFKC", number).strip()
@@ -49,16 +41,18 @@ def normalise(register: Register | None, right_type: RightType, number: str) -> 
     form = FORMATS.get((register, right_type))
     if form is None:
         kept = ", ".join(sorted(name for name, kind in FORMATS if kind == right_type))
-        raise NumberRefused(
-            "register_without_such_rights",
-            f"{OFFICES[register]} registers no right of type {right_type}.",
-            f"Use one of: {kept}." if kept else "Leave `register` out: rights of this type have no register here.",
-        )
+        raise Refused(
+            422, "register_without_such_rights", f"{OFFICES[register]} registers no right of type {right_type}.", field="register",
+            cure=f"Use one of: {kept}." if kept else "Leave `register` out: rights of this type have no register here.",
+        )  # fmt: skip
     # NFKC makes full-width digits plain and leaves letters of other scripts as they are: these do not fit and are refused
     plain = re.sub(r"\s", "", unicodedata.normalize("NFKC", number)).upper()
     for prefix in form.prefixes:
         plain = plain.removeprefix(prefix)
-    return form.read(plain)
+    read = form.read(plain)
+    if read is None:
+        raise _misfit(form.looks)
+    return read
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,51 +61,44 @@ class Format:
 
     Attributes:
         looks: for the refusal: what a number looks like.
-        read: the normalised number of a plain one.
+        read: the normalised number of a plain one, None where it does not look so; may refuse one that does.
         prefixes: what may stand before a number and does not belong to it.
         source: where the format is published.
     """
 
     looks: str
-    read: Callable[[str], str]
+    read: Callable[[str], str | None]
     source: str
     prefixes: tuple[str, ...] = ()
 
 
-def _misfit(looks: str) -> NumberRefused:
-    return NumberRefused("bad_number", f"A number has {looks}.", "Copy the number from the certificate.")
-
-
-_PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./-]*")
+def _misfit(looks: str) -> Refused:
+    return _refused("bad_number", f"A number has {looks}.", _COPY)
 
 
 def _pattern(
-    looks: str, pattern: str, write: Callable[[re.Match[str]], str] = lambda match: match[0], *, separators: str = ""
-) -> tuple[str, Callable[[str], str]]:
+    pattern: str, write: Callable[[re.Match[str]], str] = lambda match: match[0], *, separators: str = ""
+) -> Callable[[str], str | None]:
     form = re.compile(pattern, re.ASCII)
     drop = str.maketrans("", "", separators)
 
-    def read(plain: str) -> str:
+    def read(plain: str) -> str | None:
         match = form.fullmatch(plain.translate(drop))
-        if match is None:
-            raise _misfit(looks)
-        return write(match)
+        return None if match is None else write(match)
 
-    return looks, read
+    return read
 
 
-def _us_trademark(plain: str) -> str:
+def _us_trademark(plain: str) -> str | None:
     digits = plain.replace(",", "").replace("/", "")
     if re.fullmatch(r"[0-9]{8}", digits):
         # series code and serial number: an application, whose mark may never be registered
-        raise NumberRefused(
+        raise _refused(
             "number_is_pending",
             "Eight digits are a serial number: of an application, not of a registration.",
             "Give the registration number (up to 7 digits) once the mark is registered.",
         )
-    if not re.fullmatch(r"[1-9][0-9]{0,6}", digits):
-        raise _misfit("up to 7 digits")
-    return digits
+    return digits if re.fullmatch(r"[1-9][0-9]{0,6}", digits) else None
 
 
 def check_digit(digits: str) -> str:
@@ -131,32 +118,31 @@ _CHINESE: Final[dict[RightType, tuple[str, str]]] = {
 """Digits of the kind of right (8 and 9: by PCT)."""
 
 
-def _chinese_patent(right_type: RightType) -> Callable[[str], str]:
+def _chinese_patent(right_type: RightType) -> Callable[[str], str | None]:
     kinds, named = _CHINESE[right_type]
 
-    def read(plain: str) -> str:
+    def read(plain: str) -> str | None:
         # before 1 October 2003: two digits of the year, the kind, five digits; since: four, the kind, seven
         match = re.fullmatch(r"((?:19|20)[0-9]{2}([0-9])[0-9]{7}|[0-9]{2}([0-9])[0-9]{5})\.?([0-9X])", plain, re.ASCII)
         if match is None:
-            raise _misfit("ZL, the year, the kind, 7 digits, a point and a check digit: ZL 2017 1 0601862.3")
+            return None
         digits, check = match[1], match[4]
         kind = match[2] or match[3]
         if kind not in kinds:
-            raise NumberRefused(
+            raise _refused(
                 "number_of_another_kind",
                 f"A number of this kind of right has {named} behind the year, not {kind}.",
                 "Check `right_type` and the number.",
             )
         if check != check_digit(digits):
-            raise NumberRefused(
-                "check_digit", "The check digit does not fit the number.", "Copy the number from the certificate."
-            )
+            raise _refused("check_digit", "The check digit does not fit the number.", _COPY)
         return f"ZL{digits}.{check}"
 
     return read
 
 
 _MADRID = "up to 7 digits, and a letter after a partial transfer"
+_ZL = "ZL, the year, the kind, 7 digits, a point and a check digit: ZL 2017 1 0601862.3"
 _ZC = "CNIPA, ZC 0006-2003, Standard for Patent Application Number"
 FORMATS: Final[dict[tuple[Register, RightType], Format]] = {
     ("us", "trademark"): Format(
@@ -164,38 +150,38 @@ FORMATS: Final[dict[tuple[Register, RightType], Format]] = {
         ("US", "REG.", "NO."),
     ),
     ("eu", "trademark"): Format(
-        *_pattern("up to 9 digits", r"[0-9]{1,9}", lambda match: match[0].zfill(9)),
+        "up to 9 digits", _pattern(r"[0-9]{1,9}", lambda match: match[0].zfill(9)),
         "EUIPO, eSearch plus: numbers of EU trade marks have 9 digits with leading zeros", ("EUTM", "EM", "EU"),
     ),
     ("wipo", "trademark"): Format(
-        *_pattern(_MADRID, r"[1-9][0-9]{0,6}[A-Z]?"), "WIPO, Guide to the Madrid System: international registration number",
+        _MADRID, _pattern(r"[1-9][0-9]{0,6}[A-Z]?"), "WIPO, Guide to the Madrid System: international registration number",
         ("WO", "IR", "MM"),
     ),
     ("cn", "trademark"): Format(
-        *_pattern("up to 8 digits, and a letter where the mark was divided", r"[1-9][0-9]{0,7}[A-Z]?"),
+        "up to 8 digits, and a letter where the mark was divided", _pattern(r"[1-9][0-9]{0,7}[A-Z]?"),
         "CNIPA, China Trade Mark Office: registration number", ("CN", "第"),
     ),
     ("us", "design"): Format(
-        *_pattern("D and 6 or 7 digits", r"D0?([0-9]{6,7})", lambda match: f"D{match[1].lstrip('0').zfill(6)}", separators=",/"),
+        "D and 6 or 7 digits", _pattern(r"D0?([0-9]{6,7})", lambda match: f"D{match[1].lstrip('0').zfill(6)}", separators=",/"),
         "USPTO, Patent number formats: design patents", ("US",),
     ),
     ("eu", "design"): Format(
-        *_pattern("9 digits, a dash and 4 digits", r"([0-9]{9})-([0-9]{4})"),
+        "9 digits, a dash and 4 digits", _pattern(r"([0-9]{9})-([0-9]{4})"),
         "EUIPO, registered Community designs: number of the application and of the design in it", ("RCD", "EU"),
     ),
     ("wipo", "design"): Format(
-        *_pattern("DM/ and 6 digits", r"DM/?([0-9]{6})", lambda match: f"DM/{match[1]}"),
+        "DM/ and 6 digits", _pattern(r"DM/?([0-9]{6})", lambda match: f"DM/{match[1]}"),
         "WIPO, Guide to the Hague System: international registration number",
     ),
-    ("cn", "design"): Format("ZL 2017 3 0601862 and a check digit", _chinese_patent("design"), _ZC, ("CN", "ZL")),
-    ("cn", "utility_model"): Format("ZL 2017 2 0601862 and a check digit", _chinese_patent("utility_model"), _ZC, ("CN", "ZL")),
-    ("cn", "invention"): Format("ZL 2017 1 0601862.3", _chinese_patent("invention"), _ZC, ("CN", "ZL")),
+    ("cn", "design"): Format(_ZL, _chinese_patent("design"), _ZC, ("CN", "ZL")),
+    ("cn", "utility_model"): Format(_ZL, _chinese_patent("utility_model"), _ZC, ("CN", "ZL")),
+    ("cn", "invention"): Format(_ZL, _chinese_patent("invention"), _ZC, ("CN", "ZL")),
     ("us", "invention"): Format(
-        *_pattern("7 or 8 digits", r"[1-9][0-9]{6,7}(?:[AB][12])?", lambda match: re.sub(r"[AB][12]$", "", match[0]), separators=",/"),
+        "7 or 8 digits", _pattern(r"[1-9][0-9]{6,7}(?:[AB][12])?", lambda match: re.sub(r"[AB][12]$", "", match[0]), separators=",/"),
         "USPTO, Patent number formats: utility patents", ("US",),
     ),
     ("ep", "invention"): Format(
-        *_pattern("7 digits", r"([0-9]{7})(?:B[1-3])?", lambda match: match[1]),
+        "7 digits", _pattern(r"([0-9]{7})(?:B[1-3])?", lambda match: match[1]),
         "EPO, European Patent Register: publication number", ("EP",),
     ),
 }  # fmt: skip

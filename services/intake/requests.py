@@ -8,7 +8,6 @@ from typing import Annotated, Any, Final, Literal, cast
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from services.intake.registers import Register
 from shared.events import RightType
 
 # `$` alone would let a trailing newline pass; the look-ahead means the same in Python and in JSON Schema's dialect
@@ -22,6 +21,8 @@ Email = Annotated[
         min_length=3, max_length=254, pattern=r"^[^@\s\x00-\x1f\x7f<>,;:\"()\[\]\\]{1,64}@[A-Za-z0-9.-]{1,189}$(?!\n)"
     ),
 ]
+Register = Literal["us", "eu", "wipo", "cn", "ep"]
+"""USPTO, EUIPO, WIPO (Madrid, Hague), CNIPA, EPO."""
 Number = Annotated[str, Meta(min_length=1, max_length=60)]
 Link = Annotated[str, Meta(min_length=1, max_length=2000)]
 Materials = Annotated[list[Id], Meta(max_length=20)]

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake.registers import FORMATS, NumberRefused, Register, check_digit, normalise
+from services.intake.domain import Refused
+from services.intake.registers import FORMATS, check_digit, normalise
+from services.intake.requests import Register
 from shared.events import RightType
 
 
@@ -70,7 +72,7 @@ def test_numbers_are_written_as_the_register_does(
 def test_what_does_not_fit_is_refused_with_a_cure(
     register: Register, right_type: RightType, given: str, reason: str
 ) -> None:
-    with pytest.raises(NumberRefused) as refused:
+    with pytest.raises(Refused) as refused:
         normalise(register, right_type, given)
     assert refused.value.reason == reason
     assert str(refused.value)
@@ -96,7 +98,7 @@ def test_neighbours_that_change_places_are_found(digits: str, place: int) -> Non
 def test_without_a_register_a_number_is_only_made_plain() -> None:
     assert normalise(None, "geographical_indication", " ＰＧＩ-０１２３ ") == "PGI-0123"
     for number in ("", "§ 5", "1\n2", "-1", "1\0"):
-        with pytest.raises(NumberRefused) as refused:
+        with pytest.raises(Refused) as refused:
             normalise(None, "trademark", number)
         assert refused.value.reason == "bad_number"
 
@@ -105,7 +107,7 @@ def test_without_a_register_a_number_is_only_made_plain() -> None:
 def test_any_text_is_read_or_refused(form: tuple[Register, RightType], text: str) -> None:
     try:
         written = normalise(*form, text)
-    except NumberRefused:
+    except Refused:
         return
     assert written.isascii()
     assert normalise(*form, written) == written
