@@ -23,8 +23,9 @@ from shared import clock, db
 from shared.settings import Settings
 
 LOCAL_PARTITIONS = "6"
-LOCAL_SKEW_MS = "20"
 """Fewer than an installation's 24: on two cores each partition more only makes batches smaller."""
+LOCAL_SKEW_MS = "20"
+"""Broker and database on this machine have one clock."""
 
 StackOption = Annotated[str, typer.Option("--stack", envvar="GOODFAITH_STACK_NAME", help="Name of the local stack.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Last line of output: one JSON object.")]
@@ -92,7 +93,6 @@ def prepare(stack: Stack, env: Mapping[str, str] | None = None) -> None:
         # fixed at creation, whatever the environment says later
         stack.environment(GOODFAITH_PARTITIONS=os.environ.get("GOODFAITH_PARTITIONS", LOCAL_PARTITIONS))
     if not {"GOODFAITH_KAFKA", "GOODFAITH_DATABASE"} & set(os.environ):
-        # both on this machine, by one clock
         stack.environment(GOODFAITH_BROKER_SKEW_MS=os.environ.get("GOODFAITH_BROKER_SKEW_MS", LOCAL_SKEW_MS))
     migrate.migrate(stack.admin_url, stack.role_passwords(*fleet.ROLES))
     topics.create(fleet.settings_of(stack))

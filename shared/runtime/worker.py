@@ -226,6 +226,7 @@ class Worker:
                 heartbeat_interval_ms=max(settings.session_timeout_ms // 5, 200),
                 max_poll_interval_ms=300_000,
                 max_partition_fetch_bytes=2_000_000,
+                # the broker answers as soon as there is anything; while there is not, each answer costs both sides
                 fetch_max_wait_ms=500,
                 max_poll_records=settings.batch_max_records,
                 reconnect_backoff_max_ms=1_000,
@@ -751,7 +752,8 @@ class Worker:
             heads = store.lock(connection, {partition: self._epochs[partition]})
             business, wall = clock.read(connection)
             outgoing: list[Outgoing] = []
-            tx = None
+            marks = {p: head.watermark for p, head in heads.items() if head.watermark is not None}
+            tx = Tx(connection, business, wall, [partition], marks, self._parked)
             if topic != "@timer":
                 envelope = decode_envelope(value)
                 data = decode_data(envelope)
@@ -765,8 +767,6 @@ class Worker:
                     incoming = Incoming(
                         topic, partition, offset, key, event_id, envelope.type, data, envelope, None, value
                     )
-                    marks = {p: head.watermark for p, head in heads.items() if head.watermark is not None}
-                    tx = Tx(connection, business, wall, [partition], marks, self._parked)
                     batch = service.open(tx, [incoming])
                     outgoing.extend(batch.apply(incoming))
                     batch.save()
@@ -774,8 +774,7 @@ class Worker:
             released = not store.key_open(connection, partition, key)
             sent = store.append(connection, heads, outgoing)
             store.save_heads(connection, heads)
-        if tx is not None:
-            tx.counted()
+        tx.counted()
         if released:
             self._parked = self._parked - {key}
             metrics.DEAD_LETTERS_DEPTH.labels(service.name).set(len(self._parked))
