@@ -49,6 +49,18 @@ class Settings(BaseSettings):
     poll_ms: int = Field(
         100, ge=1, le=10000, description="Milliseconds a worker waits for records before it looks at timers and queues."
     )
+    fetch_min_bytes: int = Field(
+        1,
+        ge=1,
+        le=50_000_000,
+        description="Bytes for which the broker lets a worker wait (fetch.min.bytes). Larger under constant load: fewer and fuller batches.",
+    )
+    fetch_max_wait_ms: int = Field(
+        500,
+        ge=1,
+        le=10_000,
+        description="Longest such wait in milliseconds (fetch.max.wait.ms). With fetch_min_bytes above 1 every event may wait as long at each service.",
+    )
     session_timeout_ms: int = Field(
         10_000, ge=1000, description="Milliseconds without heartbeat before a worker loses its partitions."
     )

@@ -20,6 +20,9 @@ SETTINGS = {
     # the marketplace and the mail server are not measured: nobody answers, so nothing is sent again
     "GOODFAITH_RESEND_S": "86400",
     "GOODFAITH_BATCH_MAX_RECORDS": "2000",
+    # constant load: fuller batches for up to 50 ms at each of the services
+    "GOODFAITH_FETCH_MIN_BYTES": "300000",
+    "GOODFAITH_FETCH_MAX_WAIT_MS": "50",
     "GOODFAITH_WINDOW_STANDARD": "20000",
 }
 COUNTS = {

@@ -226,8 +226,8 @@ class Worker:
                 heartbeat_interval_ms=max(settings.session_timeout_ms // 5, 200),
                 max_poll_interval_ms=300_000,
                 max_partition_fetch_bytes=2_000_000,
-                # the broker answers as soon as there is anything; while there is not, each answer costs both sides
-                fetch_max_wait_ms=500,
+                fetch_min_bytes=settings.fetch_min_bytes,
+                fetch_max_wait_ms=settings.fetch_max_wait_ms,
                 max_poll_records=settings.batch_max_records,
                 reconnect_backoff_max_ms=1_000,
                 allow_auto_create_topics=False,
