@@ -183,6 +183,20 @@ class ChangeRight(Command, frozen=True, kw_only=True):
     status: Literal["active", "expired", "lost", "unauthorised"]
 
 
+class AccountNotice(Data, frozen=True, kw_only=True):
+    """Something about an account that its owner is told: one message each. From intake, keyed by account."""
+
+    notice: Id
+    account: Id
+    kind: Id
+    """What it is about, and so the message's template, e.g. ``right_expiring``."""
+    about: Id | None = None
+    """The right, authorisation or document that it is about."""
+    figures: dict[Id, int | float | str] = msgspec.field(default_factory=dict)
+    """Numbers, dates and codes that the message states. Neither personal data nor secrets."""
+    at: dt.datetime
+
+
 class Watermark(Data, frozen=True, kw_only=True):
     """All commands accepted up to ``upto`` have been published on this partition before this record."""
 
@@ -389,6 +403,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.command.report_result.v1": ReportResult,
     "goodfaith.command.decide.v1": Decide,
     "goodfaith.command.change_right.v1": ChangeRight,
+    "goodfaith.account.notice.v1": AccountNotice,
     "goodfaith.watermark.v1": Watermark,
     **{f"goodfaith.item.{state.lower()}.v1": ItemChanged for state in State},
     "goodfaith.item.handled.v1": ItemChanged,

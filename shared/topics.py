@@ -39,6 +39,7 @@ class Topic:
 
 
 INTAKE: Final = Topic("intake.events", "intake", "listing")
+ACCOUNTS: Final = Topic("intake.accounts", "intake", "account")
 REFUSALS: Final = Topic("inbound.refusals", "intake", "upstream's event id", 14 * DAY_MS)
 VERIFICATION: Final = Topic("verification.events", "verification", "listing")
 ENFORCEMENT: Final = Topic("enforcement.events", "enforcement", "listing")
@@ -52,6 +53,7 @@ DEAD_LETTERS: Final = Topic("dead-letters", "every service", "the record's own k
 
 TOPICS: Final = (
     INTAKE,
+    ACCOUNTS,
     REFUSALS,
     VERIFICATION,
     ENFORCEMENT,
@@ -70,7 +72,7 @@ def inbound(upstream: str) -> Topic:
     return Topic(f"inbound.{upstream}", "upstream", "anything", 14 * DAY_MS, broker_time=True)
 
 
-@lru_cache(maxsize=200_000)
+@lru_cache(maxsize=20_000)
 def partition_of(key: str, partitions: int) -> int:
     """Partition of a key, as Kafka's default partitioner (murmur2) finds it, so that outside producers agree."""
     return int(murmur2(key.encode()) & 0x7FFFFFFF) % partitions

@@ -359,6 +359,25 @@ def _tell_items(
     return len(made)
 
 
+def tell_accounts(connection: sa.Connection, notices: Sequence[events.AccountNotice], partitions: int) -> None:
+    """Put notices to accounts into the door: the worker publishes each on ``intake.accounts``, once and in order."""
+    if not notices:
+        return
+    none = [""] * len(notices)
+    db.copy(
+        connection,
+        "door",
+        {
+            "kind": ["command"] * len(notices), "lane": ["standard"] * len(notices), "complainant": none, "claim": none,
+            "item": none, "listing": [notice.account for notice in notices],
+            "partition": [partition_of(notice.account, partitions) for notice in notices],
+            "type": ["goodfaith.account.notice.v1"] * len(notices),
+            "payload": [msgspec.json.encode(notice).decode() for notice in notices],
+            "accepted_at": [notice.at for notice in notices],
+        },
+    )  # fmt: skip
+
+
 def expire(connection: sa.Connection, partitions: int) -> int:
     """Write down rights and authorisations whose time has passed, and tell their items. Returns how many of them."""
     now, _ = clock.read(connection)

@@ -24,7 +24,7 @@ from services.intake import admission, domain, metrics, store
 from shared import db, events
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
-from shared.topics import INTAKE, NOTIFICATION, VERIFICATION, Topic, inbound
+from shared.topics import ACCOUNTS, INTAKE, NOTIFICATION, VERIFICATION, Topic, inbound
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,9 @@ _TICK: Final = dt.timedelta(microseconds=1)
 _SUBMITTED: Final = "goodfaith.item.submitted.v1"
 _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
 _commands: Final = {
-    name: msgspec.json.Decoder(kind) for name, kind in events.TYPES.items() if issubclass(kind, events.Command)
+    name: msgspec.json.Decoder(kind)
+    for name, kind in events.TYPES.items()
+    if issubclass(kind, events.Command | events.AccountNotice)
 }
 
 
@@ -75,7 +77,7 @@ class Intake:
     schema = "intake"
     prefix = ""
     reads: Sequence[Topic] = (VERIFICATION, NOTIFICATION)
-    keyed_like = frozenset({INTAKE.name})
+    keyed_like = frozenset({INTAKE.name, ACCOUNTS.name})
     queue = "door"
     raw = False
     keeps_time = True
@@ -258,6 +260,12 @@ class Fold:
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Publish a row of the door, or note what an event says."""
         data = incoming.data
+        if isinstance(data, events.AccountNotice):
+            return (
+                Outgoing(
+                    incoming.partition, ACCOUNTS, data.account, incoming.type, data, data.account, data.at, None, None
+                ),
+            )  # fmt: skip
         if incoming.topic == "@queue":
             assert isinstance(data, events.ItemSubmitted | events.Command)
             return (
