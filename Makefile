@@ -42,7 +42,7 @@ status: $(VENV) ## what runs, and whether it is ready
 	$(GOODFAITH) status $(ARGS)
 
 test: setup ## all tests, on a real broker and a real database
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: $(VENV) ## ruff and mypy --strict
 	$(BIN)/ruff check $(CODE)

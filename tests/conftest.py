@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, settings
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 
-ROOT = Path(__file__).resolve().parents[1] / ".local"
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent / ".local"
 
 # ci: the same examples in every run, so that a red build is red again; dev: new ones each time.
 # No deadline in either: other work on two cores is no failure of the code.
@@ -29,6 +30,19 @@ def pytest_configure(config: pytest.Config) -> None:
         "ignore:unclosed <socket:ResourceWarning",  # kafka-python, after a connection that was refused
     ):
         config.addinivalue_line("filterwarnings", ignored)
+
+
+FIRST = ("faults", "e2e", "integration", "unit")
+"""Folders by how long their tests take: what is long must not begin last."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what one process runs whole when tests are run by several: a folder that shares a fleet, else a module."""
+    items.sort(key=lambda item: FIRST.index(item.path.relative_to(TESTS).parts[0]))
+    for item in items:
+        folder, *rest = item.path.relative_to(TESTS).parts
+        item.add_marker(pytest.mark.xdist_group(folder if folder in ("faults", "e2e") else f"{folder}/{rest[-1]}"))
 
 
 def _sweep() -> None:
