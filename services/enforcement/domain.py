@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from shared import events
 from shared.events import Data, HoldChanged, ItemChanged, MarketplaceCommand, Receipt, ViolationChanged
 
 Down = Literal["suspend", "remove"]
@@ -184,6 +185,23 @@ def receive(
         for hold in holds
         if hold.waits > confirmed
     ]
+
+
+def seen(
+    listing: Listing | None, told: events.Listing, down: Down, wall: dt.datetime, resend: dt.timedelta = RESEND_AFTER
+) -> MarketplaceCommand | None:
+    """Take a listing down anew that shows although it is held; None when there is nothing to do.
+
+    It was unknown when its command came, or somebody at the marketplace put it back. What the marketplace said before it
+    carried our command out may be read after the receipt: the command is then sent once too often, which changes nothing.
+    """
+    if listing is None or not listing.holds or listing.confirmed < listing.seq or told.state != "visible":
+        return None
+    listing.seq += 1
+    listing.action = down
+    listing.tries = 0
+    listing.resend_at = wall + resend
+    return latest(listing)
 
 
 def again(listing: Listing, wall: dt.datetime, resend: dt.timedelta = RESEND_AFTER) -> MarketplaceCommand | None:

@@ -15,7 +15,15 @@ from shared import events
 from shared.events import Data, HoldChanged, ItemChanged, MarketplaceCommand, Receipt, ViolationChanged
 from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
-from shared.topics import ENFORCEMENT, MARKETPLACE_COMMANDS, MARKETPLACE_RECEIPTS, VERIFICATION, VIOLATIONS, Topic
+from shared.topics import (
+    ENFORCEMENT,
+    MARKETPLACE_COMMANDS,
+    MARKETPLACE_LISTINGS,
+    MARKETPLACE_RECEIPTS,
+    VERIFICATION,
+    VIOLATIONS,
+    Topic,
+)
 
 IGNORED = Counter(
     "goodfaith_enforcement_ignored_total",
@@ -23,6 +31,7 @@ IGNORED = Counter(
     ["kind"],
 )
 COMMANDS = Counter("goodfaith_marketplace_commands_total", "Commands given to the marketplace, by action.", ["action"])
+REAPPEARED = Counter("goodfaith_marketplace_reappeared_total", "Listings that showed although held: taken down anew.")
 RESENT = Counter("goodfaith_marketplace_commands_resent_total", "Commands sent again for want of a receipt.")
 
 _HOLD: Final = "goodfaith.hold.changed.v1"
@@ -38,7 +47,7 @@ class Enforcement:
     name = "enforcement"
     schema = "enforcement"
     prefix = ""
-    reads: Sequence[Topic] = (VERIFICATION, MARKETPLACE_RECEIPTS)
+    reads: Sequence[Topic] = (VERIFICATION, MARKETPLACE_RECEIPTS, MARKETPLACE_LISTINGS)
     keyed_like = frozenset({ENFORCEMENT.name, MARKETPLACE_COMMANDS.name})
     raw = False
     keeps_time = False
@@ -76,6 +85,8 @@ class Enforcement:
             elif isinstance(data, Receipt) and data.seq:
                 listings.add(data.listing)
                 receipted.add(data.listing)
+            elif isinstance(data, events.Listing) and data.state == "visible":
+                listings.add(data.listing)
         return Holds(self, tx, store.listings(tx.connection, listings), store.holds(tx.connection, items, receipted))
 
 
@@ -102,6 +113,8 @@ class Holds:
                 return self._item(incoming, data)
         elif isinstance(data, Receipt):
             return self._receipt(incoming, data)
+        elif isinstance(data, events.Listing):
+            return self._seen(incoming, data)
         return ()
 
     def _item(self, incoming: Incoming, event: ItemChanged) -> list[Outgoing]:
@@ -135,6 +148,15 @@ class Holds:
             return []
         self._changed_listings[receipt.listing] = listing
         return self._outgoing(incoming.partition, told, incoming.id, None)
+
+    def _seen(self, incoming: Incoming, told: events.Listing) -> list[Outgoing]:
+        listing = self._listings.get(told.listing)
+        command = domain.seen(listing, told, self._service.down, self._tx.wall, self._service.resend)
+        if command is None or listing is None:
+            return []
+        self._changed_listings[told.listing] = listing
+        self._tx.count(REAPPEARED)
+        return self._outgoing(incoming.partition, [command], incoming.id, None)
 
     def _outgoing(self, partition: int, out: Iterable[Data], cause: str | None, claim: str | None) -> list[Outgoing]:
         now = self._tx.now

@@ -211,7 +211,7 @@ def test_a_page_goes_with_its_first_hold_and_comes_back_with_its_last(world: Wor
     ]
 
 
-def test_an_unknown_listing_is_receipted_as_such(world: World) -> None:
+def test_a_listing_that_appears_while_held_is_taken_down(world: World, shop: httpx.Client) -> None:
     with world.running(
         (Marketplace(), world.settings("marketplace")),
         (Enforcement(world.settings("enforcement")), world.settings("enforcement")),
@@ -219,10 +219,17 @@ def test_an_unknown_listing_is_receipted_as_such(world: World) -> None:
         world.say("a", 1, listing="nowhere", held=True)
         told = wait(world.told)[0]
         assert (told.held, told.result) == (True, "unknown_listing")
+        seed(shop, "nowhere")
+        wait(lambda: shop.get("/items/nowhere").status_code == 410)
+        wait(lambda: world.sql("select seq, confirmed, result from enforcement.listings") == [(2, 2, "done")])
+        assert len(world.told()) == 1, "the item was told of its hold once"
 
 
 def test_a_command_without_receipt_is_sent_again_under_the_same_id(world: World, shop: httpx.Client) -> None:
-    settings = world.settings("enforcement")
+    settings, market = world.settings("enforcement"), world.settings("marketplace")
+    with world.running((Marketplace(), market)):
+        seed(shop, "shoe")
+        wait(lambda: shop.get("/items/shoe").status_code == 200)
     with world.running((Enforcement(settings), settings)):
         world.say("a", 1, listing="shoe", held=True)
         commands = "goodfaith.marketplace.command.v1"
@@ -231,9 +238,7 @@ def test_a_command_without_receipt_is_sent_again_under_the_same_id(world: World,
         wait(lambda: len(world.told(commands)) == 2)
         one, two = world.told(commands)
         assert one == two
-        market = world.settings("marketplace")
         with world.running((Marketplace(), market)):
-            seed(shop, "shoe")
             wait(world.told)
     assert len(world.told()) == 1
     assert world.sql("select confirmed, tries from enforcement.listings") == [(1, 1)]

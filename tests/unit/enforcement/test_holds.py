@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from deploy.marketplace.domain import Page, carry_out
 from services.enforcement import domain
 from services.enforcement.domain import Hold, Listing
+from shared import events
 from shared.events import Data, HoldChanged, ItemChanged, MarketplaceCommand, Receipt, State, ViolationChanged
 
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
@@ -149,6 +150,31 @@ def test_a_foreign_receipt_is_ignored() -> None:
     bench.receive(Receipt(command="of-someone-else", listing="shoe", seq=1))
     assert domain.receive(None, (), Receipt(command="x", listing="shoe", seq=1), NOW) is None
     assert bench.told == []
+
+
+def listed(state: str) -> events.Listing:
+    return events.Listing(listing="shoe", seller="seller", state=state)  # type: ignore[arg-type]
+
+
+def test_a_held_listing_that_shows_is_taken_down_anew() -> None:
+    bench = Bench()
+    bench.change(item("a", 1, held=True))
+    assert domain.seen(bench.listing, listed("visible"), "suspend", NOW) is None, "its command is under way"
+    bench.answer(bench.sent[-1])
+    bench.page.measure = "none"
+    for state in ("suspended", "removed", "ended", "unknown"):
+        assert domain.seen(bench.listing, listed(state), "suspend", NOW) is None
+    command = domain.seen(bench.listing, listed("visible"), "suspend", NOW)
+    assert command is not None
+    assert (command.action, command.seq) == ("suspend", 2)
+    bench.answer(command)
+    assert bench.page.measure == "suspended"
+    assert bench.listing.confirmed == 2
+    assert len(bench.told) == 1, "the item was told of its hold once"
+    bench.change(item("a", 2, held=False))
+    bench.answer(bench.sent[-1])
+    assert domain.seen(bench.listing, listed("visible"), "suspend", NOW) is None, "nobody holds it"
+    assert domain.seen(None, listed("visible"), "suspend", NOW) is None
 
 
 def test_an_unknown_listing_counts_as_told() -> None:
