@@ -1,383 +1,64 @@
-"""The HTTP door: translates requests to ``door`` and ``store``, and every failure to RFC 9457.
-
-Who may call a route is declared on it (``roles``); a route that declares nothing is for nobody. What of the tables a
-caller may see is decided by ``store``.
-"""
+"""The HTTP door: the routes of accounts, rights, claims and commands, and the application of all routes."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import datetime as dt
-import hmac
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 import sqlalchemy as sa
 import structlog
-from cryptography.exceptions import InvalidTag
 from litestar import Litestar, Request, Response, delete, get, patch, post, put
-from litestar.connection import ASGIConnection
 from litestar.datastructures import State as AppState
-from litestar.dto import AbstractDTO
-from litestar.dto.data_structures import DTOFieldDefinition
 from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
-from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.params import HeaderParameter, QueryParameter
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
-from litestar.typing import FieldDefinition
 
 from services.intake import answers, domain, metrics, registers, requests, security, store
 from services.intake.domain import Account, Refused
-from services.intake.door import Door, busy
 from services.intake.store import Filing
-from shared import clock, db, policy
-from shared.events import ItemChanged, State
+from services.intake.web import (
+    EVERYONE,
+    HOLDER,
+    INTERNAL,
+    MAY_FAIL,
+    OPERATOR,
+    PARTIES,
+    PUBLIC,
+    SELLER,
+    STAFF,
+    Body,
+    Cursor,
+    Front,
+    IdempotencyKey,
+    ItemState,
+    Limit,
+    authenticate,
+    bad_cursor,
+    command,
+    filed,
+    front_of,
+    key_of,
+    known_id,
+    on_error,
+    on_http_error,
+    on_key_missing,
+    on_refused,
+    out,
+    page_of,
+)
+from shared import clock, policy
+from shared.events import ItemChanged
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-PROBLEM: Final = "application/problem+json"
-EVERYONE: Final = frozenset({"holder", "seller", "reviewer", "operator", "upstream"})
-PARTIES: Final = frozenset({"holder", "seller"})
-STAFF: Final = frozenset({"reviewer", "operator"})
-HOLDER: Final = frozenset({"holder"})
-SELLER: Final = frozenset({"seller"})
-OPERATOR: Final = frozenset({"operator"})
-INTERNAL: Final = frozenset({"internal"})
-PUBLIC: Final = frozenset({"public"})
-_NOBODY: Final = Account("", "system")
-_TITLES: Final = {
-    400: "Bad request", 401: "Not authenticated", 403: "Forbidden", 404: "Not found", 405: "Method not allowed",
-    409: "Conflict", 413: "Too large", 415: "Unsupported media type", 422: "Not acceptable content",
-    500: "Internal error", 503: "Unavailable",
-}  # fmt: skip
-_MAY_FAIL: Final = {
-    status: ResponseSpec(answers.Problem, description=_TITLES[status], media_type=PROBLEM, generate_examples=False)
-    for status in (400, 401, 403, 404, 409, 413, 415, 422, 500, 503)
-}
-_T = TypeVar("_T")
-_IN = TypeVar("_IN", bound=requests.In)
-
-IdempotencyKey = Annotated[
-    str | None,
-    HeaderParameter(
-        name="Idempotency-Key", required=False, min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$",
-        description="The same key and body again get the same answer again; the same key with another body gets 409.",
-    ),
-]  # fmt: skip
-ItemState = Annotated[State | None, QueryParameter(name="state", description="Only what is in this state.")]
-Cursor = Annotated[str | None, QueryParameter(max_length=400, description="`next` of the previous page.")]
-Limit = Annotated[int, QueryParameter(ge=1, le=200, description="Most entries of the page.")]
-
-
-# ---------------------------------------------------------------------------------------------------------------- parts
-
-
-class Front:
-    """What the routes work with: engine, threads for reading, door, contacts, tokens known of late."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.engine = db.connect(
-            settings.database.get_secret_value(), schema="intake", name=f"intake-api-{settings.instance}", pool_size=8
-        )
-        self.threads = ThreadPoolExecutor(6, thread_name_prefix="read")
-        self.door = Door(self.engine, settings)
-        key = settings.contact_key
-        self.contacts = security.Contacts(None if key is None else key.get_secret_value())
-        self.internal = None if settings.internal_token is None else settings.internal_token.get_secret_value().encode()
-        self._known: dict[bytes, tuple[Account, float]] = {}
-
-    async def run(self, work: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
-        """Do blocking work in a transaction, on a thread."""
-
-        def transact() -> _T:
-            with self.engine.begin() as connection:
-                return work(connection, *arguments, **options)
-
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self.threads, transact)
-        except Exception as error:
-            if db.is_transient(error):
-                log.warning("database", error=f"{type(error).__name__}: {error}")
-                raise busy("The database cannot be reached.") from error
-            raise
-
-    async def account(self, token: str) -> Account | None:
-        """The account of a bearer token; trusts what it knows for ``token_cache_s``."""
-        if not security.is_token(token):
-            return None
-        digest = security.digest(token)
-        known = self._known.get(digest)
-        now = time.monotonic()
-        if known is not None and known[1] > now:
-            return known[0]
-        found = await self.run(store.account_of_token, digest)
-        if found is None:
-            self._known.pop(digest, None)
-            return None
-        account, expires = found
-        if len(self._known) > 50_000:
-            self._known.clear()
-        left = (expires - dt.datetime.now(dt.UTC)).total_seconds()
-        self._known[digest] = (account, now + min(self.settings.token_cache_s, left))
-        return account
-
-    def forget(self, *, token: str | None = None, account: str | None = None) -> None:
-        """Look up anew at the next request: a token that was revoked here, or an account that changed."""
-        if token is not None:
-            self._known.pop(security.digest(token), None)
-        if account is not None:
-            self._known = {digest: known for digest, known in self._known.items() if known[0].id != account}
-
-    def opened(self, sealed: Sequence[tuple[str, bytes, bytes]]) -> dict[str, requests.Contact]:
-        """Contacts by account; one that cannot be decrypted is missing, and logged."""
-        found = {}
-        for account, wrapped, text in sealed:
-            try:
-                found[account] = self.contacts.open(account, wrapped, text)
-            except InvalidTag:
-                log.error("contact cannot be decrypted", account=account)
-        return found
-
-
-class Body(AbstractDTO[_IN]):
-    """Reads a request's body strictly as the given struct, instead of Litestar's lenient conversion."""
-
-    @classmethod
-    def generate_field_definitions(cls, model_type: type[Any]) -> Iterator[DTOFieldDefinition]:  # type: ignore[override]
-        """None: the struct itself is the model."""
-        return iter(())
-
-    @classmethod
-    def detect_nested_field(cls, field_definition: FieldDefinition) -> bool:
-        """Never: the struct itself is the model."""
-        return False
-
-    @classmethod
-    def create_for_field_definition(cls, *_: Any, **__: Any) -> None:
-        """Nothing to generate."""
-
-    @classmethod
-    def create_openapi_schema(cls, field_definition: FieldDefinition, handler_id: str, schema_creator: Any) -> Any:
-        """The struct's own schema."""
-        return schema_creator.for_field_definition(FieldDefinition.from_annotation(cls.model_type))
-
-    def decode_bytes(self, value: bytes) -> Any:
-        """Decode.
-
-        Raises:
-            Refused: 400 when it is no JSON, 415 when it says that it is something else, 422 naming the field.
-        """
-        kind = self.asgi_connection.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            raise Refused(415, "not_json", "The body must be JSON.", cure="Send Content-Type: application/json.")
-        return domain.decoded(value, self.model_type)
-
-
-async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Guard of every route: who asks, and whether the route is for that role."""
-    roles: frozenset[str] | None = handler.opt.get("roles")
-    if roles is None:
-        if connection.scope["path"].startswith("/openapi"):
-            return
-        raise domain.not_found()
-    front: Front = connection.app.state.front
-    header = connection.headers.get("authorization")
-    if roles is INTERNAL:
-        given = (header or "").removeprefix("Bearer ").encode("utf-8", "surrogateescape")
-        if front.internal is None or not hmac.compare_digest(given, front.internal):
-            raise _unauthenticated()
-        return
-    if header is None and roles is PUBLIC:
-        connection.scope["user"] = _NOBODY
-        return
-    scheme, _, token = (header or "").partition(" ")
-    account = await front.account(token.strip()) if scheme.lower() == "bearer" else None
-    if account is None:
-        raise _unauthenticated()
-    if account.role not in roles and roles is not PUBLIC:
-        raise Refused(
-            403,
-            "not_your_role",
-            f"This is not for the role {account.role}.",
-            cure=f"It is for: {', '.join(sorted(roles))}.",
-        )
-    connection.scope["user"] = account
-
-
-def _unauthenticated() -> Refused:
-    return Refused(
-        401,
-        "no_account",
-        "There is no valid bearer token.",
-        cure="Send Authorization: Bearer <token>; open an account by POST /v1/accounts.",
-    )
-
-
-# -------------------------------------------------------------------------------------------------------------- problems
-
-
-def problem_response(
-    request: Request[Any, Any, Any], problem: answers.Problem, headers: Mapping[str, str] | None = None
-) -> Response[Any]:
-    """A problem as the answer."""
-    extra = dict(headers or {})
-    if problem.status == 401:
-        extra["WWW-Authenticate"] = 'Bearer realm="goodfaith"'
-    if problem.status == 503:
-        extra["Retry-After"] = "1"
-    return Response(problem, status_code=problem.status, media_type=PROBLEM, headers=extra)
-
-
-def on_refused(request: Request[Any, Any, Any], error: Refused) -> Response[Any]:
-    """What we refuse."""
-    problem = answers.Problem(
-        type=f"urn:goodfaith:problem:{error.reason}",
-        title=_TITLES.get(error.status, "Refused"),
-        status=error.status,
-        detail=error.detail,
-        field=error.field,
-        cure=error.cure or None,
-    )
-    return problem_response(request, problem)
-
-
-def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
-    """What Litestar refuses."""
-    status = error.status_code
-    if status >= 500:
-        return on_error(request, error)
-    field, detail = None, _TITLES.get(status, "The request cannot be served.")
-    if isinstance(error.extra, list) and error.extra:
-        first = error.extra[0]
-        field, detail = str(first.get("key") or "") or None, str(first.get("message", ""))[:300]
-        field = {"item_state": "state", "idempotency_key": "Idempotency-Key"}.get(field or "", field)
-        if field == "data":
-            field, detail = None, "A JSON body is needed."
-    cure = {404: "Check the path; see /openapi.json.", 405: "See the Allow header.", 413: "Send less at a time."}
-    problem = answers.Problem(
-        type=f"urn:goodfaith:problem:http-{status}",
-        title=_TITLES.get(status, "Refused"),
-        status=status,
-        detail=detail,
-        field=field,
-        cure=cure.get(status, "See /openapi.json."),
-    )
-    return problem_response(
-        request, problem, {"Allow": error.headers["allow"]} if error.headers and "allow" in error.headers else None
-    )
-
-
-def on_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """What we did not foresee: logged with its trace, answered without it."""
-    log.error("internal error", route=request.scope.get("path_template"), exc_info=error)
-    problem = answers.Problem(
-        type="urn:goodfaith:problem:internal", title=_TITLES[500], status=500, detail="Something went wrong here.",
-        cure="Try again later, with the same Idempotency-Key.",
-    )  # fmt: skip
-    return problem_response(request, problem)
-
-
-def on_key_missing(request: Request[Any, Any, Any], _: security.KeyMissing) -> Response[Any]:
-    """Contacts cannot be kept without the installation's key."""
-    log.error("contact_key is not set")
-    return on_refused(request, busy("Contacts cannot be kept at present."))
-
-
-# --------------------------------------------------------------------------------------------------------------- helpers
-
-
-def front_of(request: Request[Any, Any, Any]) -> Front:
-    """The parts."""
-    return request.app.state.front  # type: ignore[no-any-return]
-
-
-def known_id(text: str) -> str:
-    """A path parameter that may be an id; what cannot be one does not exist.
-
-    Raises:
-        Refused: 404.
-    """
-    if len(text) > 120 or not text.isascii() or not text.isprintable():
-        raise domain.not_found()
-    return text
-
-
-def cursor_of(*key: object) -> str:
-    """An opaque cursor."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode().rstrip("=")
-
-
-def key_of(cursor: str | None, kind: type[_T]) -> _T | None:
-    """The key in a cursor.
-
-    Raises:
-        Refused: 400.
-    """
-    if cursor is None:
-        return None
-    try:
-        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        key = msgspec.json.decode(raw, type=kind)
-    except (ValueError, msgspec.DecodeError):
-        raise _bad_cursor() from None
-    if "\0" in raw.decode(errors="replace") or b"\\u0000" in raw:
-        raise _bad_cursor()
-    return key
-
-
-def _bad_cursor() -> Refused:
-    return Refused(
-        400, "bad_cursor", "The cursor is not one of ours.", field="cursor", cure="Use `next` of the previous page."
-    )
-
-
-def page_of(rows: list[_T], limit: int, key: Callable[[_T], tuple[object, ...]]) -> answers.Page[_T]:
-    """A page out of ``limit + 1`` rows."""
-    return answers.Page(items=rows[:limit], next=cursor_of(*key(rows[limit - 1])) if len(rows) > limit else None)
-
-
-def out(kind: type[_T], row: Mapping[str, Any]) -> _T:
-    """A row as an answer's struct: only fields that the struct names."""
-    return kind(**{name: row[name] for name in kind.__struct_fields__ if name in row})  # type: ignore[attr-defined]
-
-
-async def filed(request: Request[Account, Any, Any], filing: Filing) -> Response[Any]:
-    """Through the door: 202 once it is durable."""
-    result = await front_of(request).door.file(filing)
-    headers = {"Idempotency-Replayed": "true"} if result.replayed else None
-    return Response(result.answer, status_code=202, media_type="application/json", headers=headers)
-
-
-async def command(
-    request: Request[Account, Any, Any],
-    kind: str,
-    body: requests.In,
-    key: str | None,
-    *,
-    item: str | None = None,
-    claim: str | None = None,
-) -> Response[Any]:
-    """File a command about an item, or about all items of a claim."""
-    target = known_id(item or claim or "")
-    return await filed(
-        request,
-        Filing(
-            request.user, key, request.user.id, store.digest(kind, target, await request.body()), kind, body, "http",
-            item=item, claim=claim,
-        ),
-    )  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------------------------------- accounts
@@ -388,7 +69,7 @@ async def command(
     opt={"roles": PUBLIC},
     dto=Body[requests.OpenAccount],
     return_dto=None,
-    responses=_MAY_FAIL,
+    responses=MAY_FAIL,
     security=[{}, {"bearer": []}],
     tags=["accounts"],
 )
@@ -426,7 +107,7 @@ async def open_account(request: Request[Account, Any, Any], data: requests.OpenA
     return await front.run(work)
 
 
-@post("/v1/tokens", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["accounts"])
+@post("/v1/tokens", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
 async def issue_token(request: Request[Account, Any, Any]) -> answers.TokenIssued:
     """A further token of the caller's account: use it, then delete the old one."""
     front = front_of(request)
@@ -435,7 +116,7 @@ async def issue_token(request: Request[Account, Any, Any]) -> answers.TokenIssue
     return answers.TokenIssued(account=request.user.id, token=token, expires=expires)
 
 
-@delete("/v1/tokens/current", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["accounts"])
+@delete("/v1/tokens/current", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
 async def drop_token(request: Request[Account, Any, Any]) -> None:
     """Revoke the token that this request carries. Other processes notice within `token_cache_s`."""
     token = request.headers["authorization"].partition(" ")[2].strip()
@@ -443,7 +124,7 @@ async def drop_token(request: Request[Account, Any, Any]) -> None:
     front_of(request).forget(token=token)
 
 
-@get("/v1/me", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["accounts"])
+@get("/v1/me", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
 async def me(request: Request[Account, Any, Any]) -> answers.AccountOut:
     """The caller's account."""
     row = await front_of(request).run(store.account_row, request.user.id)
@@ -458,7 +139,7 @@ async def me(request: Request[Account, Any, Any]) -> answers.AccountOut:
     dto=Body[requests.Contact],
     return_dto=None,
     status_code=204,
-    responses=_MAY_FAIL,
+    responses=MAY_FAIL,
     tags=["accounts"],
 )
 async def put_contact(request: Request[Account, Any, Any], data: requests.Contact) -> None:
@@ -473,7 +154,7 @@ async def put_contact(request: Request[Account, Any, Any], data: requests.Contac
     await front.run(work)
 
 
-@get("/v1/contact", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["accounts"])
+@get("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
 async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor:
     """The caller's own contact."""
     front = front_of(request)
@@ -483,7 +164,7 @@ async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor
     return answers.ContactFor(account=request.user.id, name=found.name, address=found.address, email=found.email)
 
 
-@delete("/v1/contact", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["accounts"])
+@delete("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
 async def erase_contact(request: Request[Account, Any, Any]) -> None:
     """Erase the caller's contact by destroying its key."""
     await front_of(request).run(store.erase_contact, request.user.id)
@@ -495,7 +176,7 @@ async def erase_contact(request: Request[Account, Any, Any]) -> None:
     dto=Body[requests.Verify],
     return_dto=None,
     status_code=200,
-    responses=_MAY_FAIL,
+    responses=MAY_FAIL,
     tags=["accounts"],
 )
 async def verify_account(
@@ -529,7 +210,7 @@ async def verify_account(
     opt={"roles": HOLDER | OPERATOR},
     dto=Body[requests.RegisterRight],
     return_dto=None,
-    responses=_MAY_FAIL,
+    responses=MAY_FAIL,
     tags=["rights"],
 )
 async def register_right(request: Request[Account, Any, Any], data: requests.RegisterRight) -> answers.RightOut:
@@ -557,7 +238,7 @@ async def register_right(request: Request[Account, Any, Any], data: requests.Reg
     return out(answers.RightOut, await front_of(request).run(work))
 
 
-@get("/v1/rights", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["rights"])
+@get("/v1/rights", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["rights"])
 async def list_rights(
     request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.RightOut]:
@@ -572,7 +253,7 @@ async def list_rights(
     opt={"roles": HOLDER | OPERATOR},
     dto=Body[requests.ChangeRight],
     return_dto=None,
-    responses=_MAY_FAIL,
+    responses=MAY_FAIL,
     tags=["rights"],
 )
 async def change_right(
@@ -611,7 +292,7 @@ async def change_right(
     opt={"roles": HOLDER},
     dto=Body[requests.Authorise],
     return_dto=None,
-    responses=_MAY_FAIL,
+    responses=MAY_FAIL,
     tags=["rights"],
 )
 async def authorise(request: Request[Account, Any, Any], data: requests.Authorise) -> answers.AuthorisationOut:
@@ -632,7 +313,7 @@ async def authorise(request: Request[Account, Any, Any], data: requests.Authoris
     return await front_of(request).run(work)
 
 
-@get("/v1/authorisations", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["rights"])
+@get("/v1/authorisations", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["rights"])
 async def list_authorisations(
     request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.AuthorisationOut]:
@@ -646,7 +327,7 @@ async def list_authorisations(
     "/v1/authorisations/{authorisation_id:str}",
     opt={"roles": HOLDER | OPERATOR},
     status_code=200,
-    responses=_MAY_FAIL,
+    responses=MAY_FAIL,
     tags=["rights"],
 )
 async def end_authorisation(request: Request[Account, Any, Any], authorisation_id: str) -> answers.Changed:
@@ -667,7 +348,7 @@ async def end_authorisation(request: Request[Account, Any, Any], authorisation_i
     dto=Body[requests.SubmitClaim],
     return_dto=None,
     status_code=202,
-    responses=_MAY_FAIL,
+    responses=MAY_FAIL,
     tags=["claims"],
 )
 async def submit_claim(
@@ -686,7 +367,7 @@ async def submit_claim(
     )  # fmt: skip
 
 
-@get("/v1/claims", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["claims"])
+@get("/v1/claims", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
 async def list_claims(
     request: Request[Account, Any, Any], item_state: ItemState = None, cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.ClaimOut]:
@@ -698,13 +379,13 @@ async def list_claims(
     return page_of([claim_out(row) for row in rows], limit, lambda claim: (claim.id,))
 
 
-@get("/v1/claims/{claim_id:str}", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["claims"])
+@get("/v1/claims/{claim_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
 async def get_claim(request: Request[Account, Any, Any], claim_id: str) -> answers.ClaimOut:
     """One claim."""
     return claim_out(await front_of(request).run(store.get_claim, request.user, known_id(claim_id)))
 
 
-@get("/v1/claims/{claim_id:str}/items", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["claims"])
+@get("/v1/claims/{claim_id:str}/items", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
 async def list_items(
     request: Request[Account, Any, Any],
     claim_id: str,
@@ -720,7 +401,7 @@ async def list_items(
     return page_of([item_out(row) for row in rows], limit, lambda item: (item.id,))
 
 
-@get("/v1/claims/{claim_id:str}/timeline", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["claims"])
+@get("/v1/claims/{claim_id:str}/timeline", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
 async def timeline(
     request: Request[Account, Any, Any], claim_id: str, cursor: Cursor = None, limit: Limit = 100
 ) -> answers.Page[answers.ChangeOut]:
@@ -730,19 +411,19 @@ async def timeline(
     return page_of([out(answers.ChangeOut, row) for row in rows], limit, lambda change: (change.item, change.revision))
 
 
-@get("/v1/items/{item_id:str}", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["items"])
+@get("/v1/items/{item_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["items"])
 async def get_item(request: Request[Account, Any, Any], item_id: str) -> answers.ItemOut:
     """One item."""
     return item_out(await front_of(request).run(store.get_item, request.user, known_id(item_id)))
 
 
-@get("/v1/commands/{command_id:str}", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["commands"])
+@get("/v1/commands/{command_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["commands"])
 async def get_command(request: Request[Account, Any, Any], command_id: str) -> answers.CommandOut:
     """What became of a command."""
     return out(answers.CommandOut, await front_of(request).run(store.get_command, request.user, known_id(command_id)))
 
 
-@get("/v1/inbox", opt={"roles": EVERYONE}, responses=_MAY_FAIL, tags=["messages"])
+@get("/v1/inbox", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["messages"])
 async def inbox(
     request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.MessageOut]:
@@ -750,7 +431,7 @@ async def inbox(
     front, caller = front_of(request), request.user
     before = key_of(cursor, tuple[dt.datetime, str])
     if before is not None and before[0].tzinfo is None:
-        raise _bad_cursor()
+        raise bad_cursor()
 
     def work(connection: sa.Connection) -> tuple[list[store.Row], list[tuple[str, bytes, bytes]]]:
         rows = store.list_messages(connection, caller, before=before, limit=limit + 1)
@@ -809,7 +490,7 @@ def _routes(
 ) -> list[Any]:
     """The routes of a command: about an item, and where it is natural about all items of a claim."""
     options: dict[str, Any] = {
-        "opt": {"roles": roles}, "dto": Body[body], "return_dto": None, "status_code": 202, "responses": _MAY_FAIL,  # type: ignore[valid-type]
+        "opt": {"roles": roles}, "dto": Body[body], "return_dto": None, "status_code": 202, "responses": MAY_FAIL,  # type: ignore[valid-type]
         "tags": ["commands"],
     }  # fmt: skip
 
