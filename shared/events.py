@@ -106,6 +106,8 @@ class ItemSubmitted(Data, frozen=True, kw_only=True):
     authority: Literal["owner", "authorised", "missing"] = "missing"
     materials: tuple[Id, ...] = ()
     """Kinds of proof on file by reference, e.g. ``ownership``, ``statement``."""
+    mark: Annotated[str, Meta(max_length=200)] | None = None
+    """The words of a trade mark, as registered."""
     accepted_at: dt.datetime
 
 
@@ -390,6 +392,10 @@ class Listing(Data, frozen=True, kw_only=True):
     locale: str = "en"
     entity: Id | None = None
     """Hashed key of the business behind the seller."""
+    title: Annotated[str, Meta(max_length=300)] | None = None
+    """As on the listing's public page."""
+    image_hash: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$(?!\n)")] | None = None
+    """Perceptual hash of the first picture: 64 bits of ``imagehash.phash``, hex."""
 
 
 TYPES: dict[str, type[Data]] = {

@@ -31,6 +31,7 @@ class Page:
     ended: bool = False
     measure: Measure = "none"
     seq: int = 0
+    image_hash: str | None = None
 
     @property
     def visible(self) -> bool:
@@ -49,6 +50,8 @@ def published(listing: str, page: Page | None) -> Listing:
         title_digest=hashlib.sha256(page.title.encode()).hexdigest()[:32] if page.title else None,
         locale=page.locale,
         entity=page.entity,
+        title=page.title or None,
+        image_hash=page.image_hash,
     )
 
 

@@ -11,12 +11,13 @@ from deploy.marketplace.domain import Page
 from shared.events import MarketplaceCommand, Receipt
 
 _PAGES = """
-    select listing, partition, seller, title, locale, entity, ended, measure, seq from listings where listing = any(%s)"""
+    select listing, partition, seller, title, locale, entity, ended, measure, seq, image_hash from listings where listing = any(%s)"""
 _SAVE = """
-    insert into listings (listing, partition, seller, title, locale, entity, ended, measure, seq)
-    select * from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bool[], %s::text[], %s::int[])
+    insert into listings (listing, partition, seller, title, locale, entity, ended, measure, seq, image_hash)
+    select * from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bool[], %s::text[], %s::int[], %s::text[])
     on conflict (listing) do update set seller = excluded.seller, title = excluded.title, locale = excluded.locale,
-        entity = excluded.entity, ended = excluded.ended, measure = excluded.measure, seq = excluded.seq"""
+        entity = excluded.entity, ended = excluded.ended, measure = excluded.measure, seq = excluded.seq,
+        image_hash = excluded.image_hash"""
 _PULL = """
     delete from queue where id in (
         select id from queue where partition = any(%s) order by id limit %s for update skip locked)
@@ -43,7 +44,7 @@ def save(connection: sa.Connection, pages: Collection[Page]) -> None:
     if pages:
         columns = zip(
             *[
-                (p.listing, p.partition, p.seller, p.title, p.locale, p.entity, p.ended, p.measure, p.seq)
+                (p.listing, p.partition, p.seller, p.title, p.locale, p.entity, p.ended, p.measure, p.seq, p.image_hash)
                 for p in pages
             ],
             strict=True,

@@ -33,6 +33,8 @@ class Seed(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     ended: bool = False
     locale: Annotated[str, Meta(max_length=20, pattern="^[A-Za-z0-9-]+$")] = "en"
     entity: Id | None = None
+    image_hash: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$(?!\n)")] | None = None
+    """As in ``shared.events.Listing``."""
 
 
 class Seeds(Data, frozen=True, kw_only=True):
@@ -133,7 +135,7 @@ class Pages:
         if page is None:
             page = self._pages[seed.listing] = Page(seed.listing, incoming.partition, seed.seller)
         page.seller, page.title, page.locale = seed.seller, seed.title, seed.locale
-        page.entity, page.ended = seed.entity, seed.ended
+        page.entity, page.ended, page.image_hash = seed.entity, seed.ended, seed.image_hash
         self._changed[seed.listing] = page
         return self._listing(incoming, seed.listing)
 
