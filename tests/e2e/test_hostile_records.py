@@ -187,5 +187,5 @@ def test_every_type_is_tried() -> None:
     carried = {kind for topic in INTERNAL for kind in contracts.CARRIES[topic.name]}
     assert set(TYPES) - carried <= {
         "goodfaith.marketplace.receipt.v1", "goodfaith.marketplace.listing.v1", "goodfaith.penalty.entered.v1",
-        "goodfaith.standing.changed.v1",
+        "goodfaith.standing.changed.v1", "goodfaith.account.notice.v1",
     }  # fmt: skip
