@@ -51,6 +51,7 @@ class State(StrEnum):
     LITIGATION = "LITIGATION"
     WITHDRAWN = "WITHDRAWN"
     SUSPENDED = "SUSPENDED"
+    APPEALED = "APPEALED"
 
 
 class Envelope(Struct, kw_only=True, omit_defaults=True):
@@ -168,15 +169,28 @@ class ReportResult(Command, frozen=True, kw_only=True):
     proof: Id | None = None
 
 
-class Decide(Command, frozen=True, kw_only=True):
-    """Rows 6, 7, 12 and 17: a reviewer's decision.
+class Complain(Command, frozen=True, kw_only=True):
+    """Row 19: a complaint against the decision that ended the item's case, by the side that it went against.
 
-    ``uphold``/``refuse`` under review, ``complete``/``incomplete`` on a counter, ``uphold``/``restore`` on platform review.
+    Identity, authority and right are what intake knows of the holder's side when it complains; a seller's are left out.
     """
 
-    decision: Literal["uphold", "refuse", "complete", "incomplete", "restore"]
+    identity_verified: bool = False
+    authority: Literal["owner", "authorised", "missing"] = "missing"
+    right_status: Literal["active", "expired", "lost", "pending"] = "active"
+    materials: tuple[Id, ...] = ()
+
+
+class Decide(Command, frozen=True, kw_only=True):
+    """Rows 6, 7, 12, 17 and 19: a reviewer's decision.
+
+    ``uphold``/``refuse`` under review, ``complete``/``incomplete`` on a counter, ``uphold``/``restore`` on platform review,
+    ``confirm``/``reverse`` on a complaint.
+    """
+
+    decision: Literal["uphold", "refuse", "complete", "incomplete", "restore", "confirm", "reverse"]
     code: Id | None = None
-    """Reason code of a refusal (policy: ``refusals``)."""
+    """Reason code of a refusal (policy: ``refusals``), or of a decision on a complaint (``appeals.reasons``)."""
 
 
 class ChangeRight(Command, frozen=True, kw_only=True):
@@ -407,6 +421,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.command.respond.v1": Respond,
     "goodfaith.command.report_action.v1": ReportAction,
     "goodfaith.command.report_result.v1": ReportResult,
+    "goodfaith.command.complain.v1": Complain,
     "goodfaith.command.decide.v1": Decide,
     "goodfaith.command.change_right.v1": ChangeRight,
     "goodfaith.account.notice.v1": AccountNotice,

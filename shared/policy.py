@@ -135,6 +135,19 @@ class Reason(Part, frozen=True, kw_only=True):
         return self.materials
 
 
+class Appeals(Part, frozen=True, kw_only=True):
+    """Complaints against decisions: a person decides them, never the rule."""
+
+    within: Span
+    """From the decision."""
+    review: Span
+    """Then escalated, and again as long as nobody decides."""
+    rounds: Annotated[int, Meta(ge=1)]
+    """Complaints about one item, of both sides together."""
+    reasons: Annotated[dict[Id, Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]
+    """Code of the decision on a complaint -> what it says."""
+
+
 class Withdrawal(Part, frozen=True, kw_only=True):
     """Grounds that reverse the penalties of a withdrawn item."""
 
@@ -196,6 +209,7 @@ class Policy(Part, frozen=True, kw_only=True):
     counter: CounterRules
     reasons: Annotated[dict[Id, Reason], Meta(min_length=1)]
     refusals: dict[Id, Annotated[str, Meta(min_length=1)]]
+    appeals: Appeals
     withdrawal: Withdrawal
     penalties: Penalties
 
@@ -255,6 +269,8 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
         for name in ("review_sla", "lookup_retry", "lookup_give_up", "late_counter", "litigation_reminder", "suspended")
         if getattr(policy.timers, name).working_days
     ]
+    if policy.appeals.within.working_days:
+        found.append(("appeals.within", "expected days"))
     found += [
         ("refusals", f"{code!r} is missing; the rule of row 6 uses it")
         for code in RULE_CODES

@@ -16,6 +16,7 @@ from shared.events import (
     Accept,
     AddInformation,
     Command,
+    Complain,
     Counter,
     Decide,
     ReportAction,
@@ -38,6 +39,8 @@ ARGUMENTS: dict[type[Command], dict[str, Any]] = {
     ReportResult: {"outcome": "ended", "proof": "p"},
     Decide: {"decision": "uphold"},
 }
+COMPLAINT: dict[type[Command], dict[str, Any]] = {Complain: {}}
+"""The one command that ended items take (row 19)."""
 RIGHTFUL: dict[type[Command], tuple[str, Any]] = {
     AddInformation: ("agent", "holder"),
     Withdraw: ("owner", "holder"),
@@ -116,7 +119,7 @@ def test_nobody_else_moves_the_clock() -> None:
 
 @pytest.mark.parametrize("kind", COMMANDS.values())
 def test_unknown_item(kind: type[Command]) -> None:
-    arguments = ARGUMENTS.get(kind, {"status": "lost"})
+    arguments = (ARGUMENTS | COMPLAINT).get(kind, {"status": "lost"})
     command = kind(command="k", **ITEM, by="x", role="holder", accepted_at=T, **arguments)
     refused = decide(None, command, Facts(), IPP, T).refused
     assert refused is not None
@@ -124,10 +127,10 @@ def test_unknown_item(kind: type[Command]) -> None:
 
 
 @pytest.mark.parametrize("state", sorted(DECISIONS))
-@pytest.mark.parametrize("decision", ["uphold", "refuse", "complete", "incomplete", "restore"])
+@pytest.mark.parametrize("decision", ["uphold", "refuse", "complete", "incomplete", "restore", "confirm", "reverse"])
 def test_decisions_fit_their_state(state: State, decision: str) -> None:
     world = world_for(state)
-    refused = world.decide(decision, "not_infringing").refused
+    refused = world.decide(decision, "decision_stands" if state is S.APPEALED else "not_infringing").refused
     if decision in DECISIONS[state]:
         assert refused is None
     else:
@@ -141,13 +144,14 @@ def test_a_refusal_out_of_time_says_what_the_state_takes() -> None:
     refused = world.accept().refused
     assert refused is not None
     assert refused.code == "not_now"
-    assert "counter, report_action, withdraw" in refused.detail
+    assert "complain, counter, report_action, withdraw" in refused.detail
 
 
 def test_every_text_says_how_to_cure() -> None:
     names = {name for text in refusals.TEXTS.values() for name in re.findall(r"{(\w+)}", text)}
     for code in refusals.TEXTS:
-        text = refusals.detail(code, IPP, **dict.fromkeys(names - {"late", "late_within", "rounds", "codes"}, "x"))
+        given = {"late", "late_within", "rounds", "codes", "complaints", "complain_within", "appeal_codes"}
+        text = refusals.detail(code, IPP, **dict.fromkeys(names - given, "x"))
         assert text.count(".") >= 2 or "It takes" in text, code
 
 
