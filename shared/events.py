@@ -304,6 +304,23 @@ class MessageSent(Data, frozen=True, kw_only=True):
     sent_at: dt.datetime
 
 
+class AccountTold(Data, frozen=True, kw_only=True):
+    """The message of an ``AccountNotice`` was handed over (keyed by account). It begins no window."""
+
+    message: Id
+    notice: Id
+    account: Id
+    kind: Id
+    """That of the notice."""
+    about: Id | None = None
+    channel: Id
+    template: Id
+    version: int
+    digest: str
+    """SHA-256 of the message as sent, hex; a secret in it (a code) is left out before."""
+    sent_at: dt.datetime
+
+
 # ----------------------------------------------------------------------------------------- enforcement.events, by listing
 
 
@@ -419,6 +436,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.command.refused.v1": CommandRefused,
     "goodfaith.notice.sent.v1": NoticeSent,
     "goodfaith.message.sent.v1": MessageSent,
+    "goodfaith.account.told.v1": AccountTold,
     "goodfaith.hold.changed.v1": HoldChanged,
     "goodfaith.violation.changed.v1": ViolationChanged,
     "goodfaith.penalty.entered.v1": PenaltyEntered,
