@@ -15,7 +15,7 @@ from __future__ import annotations
 import datetime as dt
 from enum import StrEnum
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -51,6 +51,14 @@ class State(StrEnum):
     LITIGATION = "LITIGATION"
     WITHDRAWN = "WITHDRAWN"
     SUSPENDED = "SUSPENDED"
+
+
+DECISIONS: Final[dict[State, tuple[str, ...]]] = {
+    State.UNDER_REVIEW: ("uphold", "refuse"),
+    State.COUNTERED: ("complete", "incomplete"),
+    State.PLATFORM_REVIEW: ("uphold", "restore"),
+}
+"""What a person decides, by state. An item that rests in one of these states is in the review queue."""
 
 
 class Envelope(Struct, kw_only=True, omit_defaults=True):
@@ -177,6 +185,8 @@ class Decide(Command, frozen=True, kw_only=True):
     decision: Literal["uphold", "refuse", "complete", "incomplete", "restore"]
     code: Id | None = None
     """Reason code of a refusal (policy: ``refusals``)."""
+    revision: Annotated[int, Meta(ge=0)] | None = None
+    """The item's revision that the reviewer saw; refused as stale when the item has left that state since."""
 
 
 class ChangeRight(Command, frozen=True, kw_only=True):
