@@ -143,7 +143,8 @@ def test_decisions_fit_their_state(state: State, decision: str) -> None:
 @pytest.mark.parametrize("state", sorted(DECISIONS))
 def test_a_decision_on_what_was_seen_is_taken(state: State) -> None:
     world = world_for(state)
-    assert world.decide(DECISIONS[state][0], "not_infringing", revision=world.got.entered).refused is None
+    code = "decision_stands" if state is S.APPEALED else "not_infringing"
+    assert world.decide(DECISIONS[state][0], code, revision=world.got.entered).refused is None
 
 
 def test_a_decision_is_stale_once_the_item_has_left_and_come_back() -> None:
