@@ -15,7 +15,7 @@ from __future__ import annotations
 import datetime as dt
 from enum import StrEnum
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -51,6 +51,14 @@ class State(StrEnum):
     LITIGATION = "LITIGATION"
     WITHDRAWN = "WITHDRAWN"
     SUSPENDED = "SUSPENDED"
+
+
+DECISIONS: Final[dict[State, tuple[str, ...]]] = {
+    State.UNDER_REVIEW: ("uphold", "refuse"),
+    State.COUNTERED: ("complete", "incomplete"),
+    State.PLATFORM_REVIEW: ("uphold", "restore"),
+}
+"""What a person decides, by state. An item that rests in one of these states is in the review queue."""
 
 
 class Envelope(Struct, kw_only=True, omit_defaults=True):
@@ -177,6 +185,8 @@ class Decide(Command, frozen=True, kw_only=True):
     decision: Literal["uphold", "refuse", "complete", "incomplete", "restore"]
     code: Id | None = None
     """Reason code of a refusal (policy: ``refusals``)."""
+    revision: Annotated[int, Meta(ge=0)] | None = None
+    """The item's revision that the reviewer saw; refused as stale when the item has left that state since."""
 
 
 class ChangeRight(Command, frozen=True, kw_only=True):
@@ -304,6 +314,23 @@ class MessageSent(Data, frozen=True, kw_only=True):
     sent_at: dt.datetime
 
 
+class AccountTold(Data, frozen=True, kw_only=True):
+    """The message of an ``AccountNotice`` was handed over (keyed by account). It begins no window."""
+
+    message: Id
+    notice: Id
+    account: Id
+    kind: Id
+    """That of the notice."""
+    about: Id | None = None
+    channel: Id
+    template: Id
+    version: int
+    digest: str
+    """SHA-256 of the message as sent, hex; a secret in it (a code) is left out before."""
+    sent_at: dt.datetime
+
+
 # ----------------------------------------------------------------------------------------- enforcement.events, by listing
 
 
@@ -419,6 +446,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.command.refused.v1": CommandRefused,
     "goodfaith.notice.sent.v1": NoticeSent,
     "goodfaith.message.sent.v1": MessageSent,
+    "goodfaith.account.told.v1": AccountTold,
     "goodfaith.hold.changed.v1": HoldChanged,
     "goodfaith.violation.changed.v1": ViolationChanged,
     "goodfaith.penalty.entered.v1": PenaltyEntered,

@@ -150,6 +150,21 @@ class Reason(Part, frozen=True, kw_only=True):
         return self.materials
 
 
+class Review(Part, frozen=True, kw_only=True):
+    """Decisions that two people must agree on (four eyes): of these reasons, or of claims of these severities."""
+
+    four_eyes: tuple[Id, ...] = ()
+    four_eyes_severity: tuple[Literal["general", "serious"], ...] = ()
+    four_eyes_on: Annotated[
+        tuple[Literal["uphold", "refuse", "restore", "confirm", "reverse"], ...], Meta(min_length=1)
+    ] = ("uphold",)
+    """The decisions that need it; others are one person's."""
+
+    def two(self, reason: str, severity: str, decision: str) -> bool:
+        """Whether that decision needs a second person."""
+        return decision in self.four_eyes_on and (reason in self.four_eyes or severity in self.four_eyes_severity)
+
+
 class Withdrawal(Part, frozen=True, kw_only=True):
     """Grounds that reverse the penalties of a withdrawn item."""
 
@@ -234,6 +249,7 @@ class Policy(Part, frozen=True, kw_only=True):
     withdrawal: Withdrawal
     penalties: Penalties
     statements: Statements | None = None
+    review: Review = Review()
 
 
 def parse(text: str, file: str) -> Policy:
@@ -295,6 +311,11 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
         ("refusals", f"{code!r} is missing; the rule of row 6 uses it")
         for code in RULE_CODES
         if code not in policy.refusals
+    ]
+    found += [
+        ("review.four_eyes", f"there is no reason {code!r}")
+        for code in policy.review.four_eyes
+        if code not in policy.reasons
     ]
     for ledger in ("general", "serious"):
         points = [step.points for step in getattr(policy.penalties, ledger).thresholds]

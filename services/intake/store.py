@@ -917,9 +917,9 @@ def list_messages(
     """
     where = "" if before is None else "and (m.sent_at, m.id) < (%s, %s)"
     rows = connection.exec_driver_sql(
-        f"""select m.id, m.claim, m.kind, m.items, m.channel, m.template, m.version, m.digest, m.sent_at,
+        f"""select m.id, m.claim, m.about, m.kind, m.items, m.channel, m.template, m.version, m.digest, m.sent_at,
             c.complainant, c.principal, t.told, t.seller
-        from messages m join claims c on c.id = m.claim
+        from messages m left join claims c on c.id = m.claim
         cross join lateral (select coalesce(max(i.told), 0) as told, max(i.seller) as seller
             from items i where i.id = any(m.items)) as t
         where m.party = %s {where} order by m.sent_at desc, m.id desc limit %s""",

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from shared import calendars, policy
 from shared.calendars import CalendarError
-from shared.events import Id, ItemChanged, MessageSent, NoticeSent, State
+from shared.events import AccountNotice, AccountTold, Id, ItemChanged, MessageSent, NoticeSent, State
 from shared.policy import PolicyError
 
 Kind = Literal[
@@ -30,6 +30,9 @@ Kind = Literal[
 
 WINDOW_KINDS: Final = frozenset({"seller_notice", "counter_forwarded", "counter_defect", "info_request"})
 """A window of the party begins when a message of these kinds was sent: each of its items gets a ``NoticeSent``."""
+
+ACCOUNT: Final = "account."
+"""What the kind of a message begins with that tells an account of itself; the notice's own kind follows."""
 
 _ENDS: Final = frozenset(
     {
@@ -266,6 +269,22 @@ def counter_elements(facts: Facts) -> tuple[str, ...]:
 
 
 # ---------------------------------------------------------------------------------------------------- announcing
+
+
+def announcement_of(sent: MessageSent, notice: AccountNotice) -> AccountTold:
+    """The event that says that an account was told of a notice."""
+    return AccountTold(
+        message=sent.message,
+        notice=notice.notice,
+        account=notice.account,
+        kind=notice.kind,
+        about=notice.about,
+        channel=sent.channel,
+        template=sent.template,
+        version=sent.version,
+        digest=sent.digest,
+        sent_at=sent.sent_at,
+    )
 
 
 def announcements(

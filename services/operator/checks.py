@@ -738,8 +738,9 @@ def told(e: Evidence) -> list[Finding]:
     return [
         *e.find(
             "lost", "untold",
-            f"select {name} from v_told t left join notification.message_items m on {key} join verification.items v on v.item = t.item"
-            f" where m.item is null and v.listing {_NOT_PARKED.format(schema='notification', prefix='')}",
+            f"select {name} from v_told t left join notification.message_items m on {key} left join verification.items v"
+            " on v.item = t.item where m.item is null"
+            f" and coalesce(v.listing, t.party) {_NOT_PARKED.format(schema='notification', prefix='')}",
         ),
         *e.find(
             "problem", "told-unfounded",

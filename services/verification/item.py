@@ -63,6 +63,7 @@ class Frame(Struct, frozen=True, omit_defaults=True):
     """Since when its timers stand still; None: they run on."""
     code: Id | None = None
     missing: tuple[Id, ...] = ()
+    entered: int = 0
 
 
 class Lapse(Struct, frozen=True, omit_defaults=True):
@@ -105,6 +106,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     revision: int = 0
     visit: int = 0
     """Revision at which the present state was entered."""
+    entered: int = 0
+    """The same, but for a state that was come back to: revision of the return, while ``visit`` goes on."""
     timers: tuple[Timer, ...] = ()
     """Deadlines that run, earliest first."""
     awaits: tuple[Notice, ...] = ()

@@ -36,6 +36,7 @@ from services.verification.item import (
 from services.verification.refusals import detail
 from shared.events import (
     COMMANDS,
+    DECISIONS,
     Accept,
     AddInformation,
     ChangeRight,
@@ -460,6 +461,7 @@ def _undo(item: Item, lapse: Lapse) -> Item:
         item,
         state=frame.state,
         visit=frame.visit,
+        entered=frame.entered,
         awaits=frame.awaits,
         timers=tuple(sorted((*frame.timers, *[timer for timer in item.timers if timer.kind == "sla"]), key=_due)),
         held=frame.held,
@@ -491,7 +493,7 @@ def _refusal(command: Command, code: str, policy: Policy, item: Item | None = No
             "takes": ", ".join(sorted(NAMES[kind] for state, kind in INDEX if state is item.state and kind in NAMES)),
             "due": item.lapse.due.isoformat() if item.lapse else "",
             "counter_due": item.counter_due.isoformat() if item.counter_due else "",
-            "decisions": ", ".join(r.DECISIONS.get(item.state, ("none",))),
+            "decisions": ", ".join(DECISIONS.get(item.state, ("none",))),
         }
     return CommandRefused(
         command=command.command,

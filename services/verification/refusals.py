@@ -27,6 +27,10 @@ TEXTS: Final[dict[str, str]] = {
     ),
     "action_known": "An action is already reported. Report its result when there is one.",
     "decision_not_here": "This decision does not fit an item in {state}. It takes: {decisions}.",
+    "stale": (
+        "The item has left the state that was decided on, and may have come back to it since; it is in {state} now. "
+        "Look at it again, then decide anew."
+    ),
     "refusal_code": "A refusal needs a reason code of the policy. Send one of: {codes}.",
     "listing_unknown": (
         "The marketplace has not said yet what this listing is, so that no seller can be notified. Wait until it has, "

@@ -13,6 +13,7 @@ import msgspec
 from services.verification.item import ENDED, SETTLED, UPHELD, Facts, Frame, Item, Lapse, Notice, Timer, TimerKind
 from shared.calendars import Calendar, calendar
 from shared.events import (
+    DECISIONS,
     AddInformation,
     ChangeRight,
     Command,
@@ -45,6 +46,7 @@ class Draft:
         "code",
         "counter_due",
         "counter_round",
+        "entered",
         "event",
         "facts",
         "flagged",
@@ -103,6 +105,7 @@ class Draft:
         self.title_digest = item.title_digest
         self.state = item.state
         self.visit = item.visit
+        self.entered = item.entered
         self.timers: tuple[Timer, ...] = tuple([timer for timer in item.timers if timer.kind != "sla"])
         self.awaits: tuple[Notice, ...] = item.awaits
         self.stack: tuple[Frame, ...] = item.stack
@@ -148,13 +151,14 @@ class Draft:
             self.when if stopped else None,
             self.code,
             self.missing,
+            self.entered,
         )
 
     def enter(self, state: State) -> None:
         """Leave the present state, which drops its timers, for a new one."""
         self.state = state
         self.path.append(state)
-        self.visit = self.revision
+        self.visit = self.entered = self.revision
         self.timers = ()
         self.awaits = ()
         self.lapse = None
@@ -178,6 +182,7 @@ class Draft:
         self.path.append(frame.state)
         # the visit goes on: a notice that was on its way may still begin its window
         self.visit = frame.visit
+        self.entered = self.revision
         self.awaits = frame.awaits
         self.timers = frame.timers
         self.counter_due = frame.counter_due
@@ -219,6 +224,7 @@ class Draft:
             state=self.state,
             revision=self.revision if published else item.revision,
             visit=self.visit,
+            entered=self.entered,
             timers=timers,
             awaits=self.awaits,
             stack=self.stack,
@@ -743,6 +749,9 @@ def right_back(d: Draft) -> None:
 def decision_refusal(d: Draft) -> str | None:
     """Rows 6, 7, 12, 17: what a reviewer may decide, and what a decision needs."""
     event: Decide = d.event
+    # what was seen has been left since, though the item may have come back to it
+    if event.revision is not None and event.revision < max(d.item.visit, d.item.entered):
+        return "stale"
     if event.decision not in DECISIONS.get(d.state, ()):
         return "decision_not_here"
     if event.decision == "refuse" and event.code not in d.policy.refusals:
@@ -752,13 +761,6 @@ def decision_refusal(d: Draft) -> str | None:
         if listing is None or listing.seller is None:
             return "listing_unknown"
     return None
-
-
-DECISIONS: Final = {
-    State.UNDER_REVIEW: ("uphold", "refuse"),
-    State.COUNTERED: ("complete", "incomplete"),
-    State.PLATFORM_REVIEW: ("uphold", "restore"),
-}
 
 
 def respond_refusal(d: Draft) -> str | None:

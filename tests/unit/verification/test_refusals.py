@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 from services.verification import refusals
 from services.verification.item import ENDED
 from services.verification.lifecycle import CHECKS, INDEX, Facts, decide
-from services.verification.rules import DECISIONS
 from shared.events import (
     COMMANDS,
+    DECISIONS,
     Accept,
     AddInformation,
     Command,
@@ -134,6 +135,44 @@ def test_decisions_fit_their_state(state: State, decision: str) -> None:
         assert refused is not None
         assert refused.code == "decision_not_here"
         assert all(known in refused.detail for known in DECISIONS[state])
+
+
+@pytest.mark.parametrize("state", sorted(DECISIONS))
+def test_a_decision_on_what_was_seen_is_taken(state: State) -> None:
+    world = world_for(state)
+    assert world.decide(DECISIONS[state][0], "not_infringing", revision=world.got.entered).refused is None
+
+
+def test_a_decision_is_stale_once_the_item_has_left_and_come_back() -> None:
+    """Row 22 there and back: the state and its visit are the same, but who decided did not know."""
+    world = world_for(S.UNDER_REVIEW)
+    seen = world.got.revision
+    world.right("lost")
+    assert world.got.state is S.SUSPENDED
+    world.right("active")
+    assert (world.got.state, world.got.visit <= seen < world.got.entered) == (S.UNDER_REVIEW, True)
+    refused = world.decide("refuse", "not_infringing", revision=seen).refused
+    assert refused is not None
+    assert refused.code == "stale"
+    assert world.got.state is S.UNDER_REVIEW
+    assert world.decide("refuse", "not_infringing", revision=world.got.revision).refused is None
+
+
+def test_a_decision_is_stale_in_a_later_state_that_takes_the_same_word() -> None:
+    world = world_for(S.UNDER_REVIEW)
+    seen = world.got.revision
+    world = world_for(S.PLATFORM_REVIEW)
+    refused = world.decide("uphold", revision=seen).refused
+    assert refused is not None
+    assert refused.code == "stale"
+
+
+def test_what_happens_meanwhile_without_leaving_the_state_makes_no_decision_stale() -> None:
+    world = world_for(S.UNDER_REVIEW)
+    seen = world.got.revision
+    world.pass_time(world.got.sla_due + dt.timedelta(hours=1))
+    assert world.got.revision == seen + 1
+    assert world.decide("refuse", "not_infringing", revision=seen).refused is None
 
 
 def test_a_refusal_out_of_time_says_what_the_state_takes() -> None:
