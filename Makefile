@@ -16,7 +16,7 @@ UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --uni
 CODE := $(wildcard services shared deploy tests benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test lint format bench faults lock clean
+.PHONY: help setup demo up down status test lint messages format bench faults lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ lint: $(VENV) ## ruff and mypy --strict
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
+
+messages: $(VENV) ## bring the translations up to date with the texts (ARGS=--check: only say what is missing)
+	$(BIN)/python -m services.operator.messages $(ARGS)
 
 format: $(VENV) ## let ruff put the code in order
 	$(BIN)/ruff check --fix-only $(CODE)

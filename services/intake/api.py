@@ -21,7 +21,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.intake import answers, domain, metrics, registers, requests, security, store
+from services.intake import answers, api_forms, domain, metrics, registers, requests, security, store
 from services.intake.domain import Account, Refused
 from services.intake.store import Filing
 from services.intake.web import (
@@ -47,6 +47,7 @@ from services.intake.web import (
     front_of,
     key_of,
     known_id,
+    language_of,
     on_error,
     on_http_error,
     on_key_missing,
@@ -54,7 +55,7 @@ from services.intake.web import (
     out,
     page_of,
 )
-from shared import clock, policy
+from shared import clock, languages, policy
 from shared.events import ItemChanged
 from shared.settings import Settings
 
@@ -420,7 +421,9 @@ async def get_item(request: Request[Account, Any, Any], item_id: str) -> answers
 @get("/v1/commands/{command_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["commands"])
 async def get_command(request: Request[Account, Any, Any], command_id: str) -> answers.CommandOut:
     """What became of a command."""
-    return out(answers.CommandOut, await front_of(request).run(store.get_command, request.user, known_id(command_id)))
+    found = out(answers.CommandOut, await front_of(request).run(store.get_command, request.user, known_id(command_id)))
+    found.detail = found.detail and languages.translate(found.detail, language_of(request))
+    return found
 
 
 @get("/v1/inbox", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["messages"])
@@ -609,7 +612,7 @@ ROUTES: Final = [
     open_account, issue_token, drop_token, me, put_contact, get_contact, erase_contact, verify_account,
     register_right, list_rights, change_right, authorise, list_authorisations, end_authorisation,
     submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, inbox,
-    *COMMAND_ROUTES, internal_contacts, internal_claims, healthz,
+    *COMMAND_ROUTES, internal_contacts, internal_claims, healthz, *api_forms.ROUTES,
 ]  # fmt: skip
 
 
@@ -685,6 +688,8 @@ def create(
         app.state.front = front
         for profile in policy.profiles():  # read and validated now, not under the first claim
             policy.current(profile)
+        for language in languages.LANGUAGES[1:]:
+            languages.catalogue(language)
         if on_start is not None:
             on_start()
         beginning = asyncio.create_task(begin(front, on_ready))

@@ -24,8 +24,10 @@ Email = Annotated[
 Register = Literal["us", "eu", "wipo", "cn", "ep"]
 """USPTO, EUIPO, WIPO (Madrid, Hague), CNIPA, EPO."""
 Number = Annotated[str, Meta(min_length=1, max_length=60)]
-Link = Annotated[str, Meta(min_length=1, max_length=2000)]
-Materials = Annotated[list[Id], Meta(max_length=20)]
+LINK_MOST: Final = 2000
+MATERIALS_MOST: Final = 20
+Link = Annotated[str, Meta(min_length=1, max_length=LINK_MOST)]
+Materials = Annotated[list[Id], Meta(max_length=MATERIALS_MOST)]
 Time = Annotated[dt.datetime, Meta(tz=True)]
 
 
