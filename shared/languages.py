@@ -1,8 +1,8 @@
 """The reader's language: which one is asked for, and texts in it out of the catalogues under ``shared/locale/``.
 
 Texts are written in English, which is also the key of their translation. A text that is composed is looked up by its
-template, such as ``A number has {looks}.``: what stands for a name is taken over, itself translated where it can be. What
-no catalogue knows stays English. The catalogues (gettext, ``goodfaith.po``) are brought up to date by ``make messages``.
+template, such as ``A number has {looks}.``: what stands for a name is taken over, itself translated where it can be; a
+sentence may end in a remark in brackets. What no catalogue knows stays English. The catalogues (gettext, ``goodfaith.po``) are brought up to date by ``make messages``.
 """
 
 from __future__ import annotations
@@ -102,6 +102,9 @@ class Catalogue:
                 if values is not None:
                     filled = {name: self.text(value, depth - 1) for name, value in values.items()}
                     return _PLACE.sub(lambda place: filled[place[1]], template.translated)  # noqa: B023
+            said, bracket, remark = english.rpartition(" (")
+            if bracket and remark.endswith(").") and (known := self.texts.get(f"{said}.")):
+                return f"{known[:-1]} ({self.text(remark[:-2], 0)}){known[-1]}"
         return english
 
 

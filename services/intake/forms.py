@@ -12,7 +12,7 @@ from typing import Final, Literal, get_args
 import msgspec
 from msgspec import Struct
 
-from services.intake import registers, requests
+from services.intake import evidence, registers, requests
 from services.intake.domain import Refused
 from shared import languages, policy
 from shared.events import RightType
@@ -33,6 +33,10 @@ ELEMENTS: Final[dict[str, str]] = {
     "right": mark("A right in force, registered here before"),
     "ownership": mark("Proof of ownership of the right: a certificate, or a signed statement for an unregistered work"),
     "statement": mark("A signed statement"),
+    "comparison": mark("A comparison of the goods with the right or the genuine product"),
+    "court": mark("A document of a court or an authority"),
+    "purchase": mark("Proof of a test purchase"),
+    "other": mark("Other evidence"),
 }
 """Elements of a claim or a counter, by code; another one is shown by its code."""
 GROUNDS: Final[dict[str, str]] = {
@@ -114,6 +118,8 @@ class Form(Struct, frozen=True, kw_only=True):
     profiles: tuple[str, ...]
     limits: Limits
     elements: tuple[Named, ...]
+    documents: tuple[Named, ...]
+    """Kinds of document that may be uploaded as evidence."""
     rights: tuple[RightForm, ...]
     counter: CounterForm
     withdrawal: tuple[Named, ...]
@@ -172,6 +178,7 @@ def form(rules: Policy, language: str) -> Form:
             link_characters=requests.LINK_MOST,
         ),
         elements=named(rules.claim.required),
+        documents=named(evidence.kinds()),
         rights=tuple(kind for kind in rights if kind.reasons),
         counter=CounterForm(rounds=rules.counter.rounds, evidence=named(rules.counter.required)),
         withdrawal=tuple(Named(code=code, label=say(label)) for code, label in GROUNDS.items()),

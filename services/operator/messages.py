@@ -19,7 +19,7 @@ from typing import Final
 from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po, write_po
 
-from services.intake import forms, registers
+from services.intake import forms, registers, sniff
 from services.verification import refusals
 from services.verification.lifecycle import PARTIES
 from shared import languages, policy
@@ -61,6 +61,9 @@ def of_code() -> Texts:
         found.setdefault(text, set()).add("services/intake/registers.py")
     for text in refusals.TEXTS.values():
         found.setdefault(text, set()).add("services/verification/refusals.py")
+    for detail, cure in sniff.REASONS.values():
+        for text in (detail, cure):
+            found.setdefault(text, set()).add("services/intake/sniff.py")
     for text in PARTIES.values():
         found.setdefault(text, set()).add("services/verification/lifecycle.py")
     # what the upstreams' door says goes to a topic, in English

@@ -10,7 +10,7 @@ from babel.messages.pofile import read_po
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake import domain, registers
+from services.intake import domain, evidence, registers
 from services.intake.domain import Refused
 from services.operator import messages
 from services.verification import refusals
@@ -104,6 +104,8 @@ def test_what_is_composed_is_translated_too() -> None:
         decisions="",
     )
     assert translate(late, "de").startswith("Die Zeit für eine Gegendarstellung endete am 2026-11-24T12:00:00+00:00; ")
+    remark = evidence.refusal("polyglot", "bytes after the picture's end").detail
+    assert translate(remark, "de").endswith(" enthält etwas hinter ihrem Ende (bytes after the picture's end).")
     only = refusals.detail("not_a_party", rules, party="the seller of the listing")
     assert translate(only, "zh").startswith("只有商品的卖家可以")
 
