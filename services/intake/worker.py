@@ -20,8 +20,8 @@ from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.errors import KafkaError
 
-from services.intake import admission, domain, metrics, store
-from shared import db, events
+from services.intake import admission, domain, metrics, registry_store, store
+from shared import db, events, policy
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
 from shared.topics import ACCOUNTS, INTAKE, NOTIFICATION, VERIFICATION, Topic, inbound
@@ -163,9 +163,10 @@ class Intake:
         metrics.UNDER_WAY.set(under_way)
 
     def expire(self) -> None:
-        """Rights and authorisations whose time has passed."""
+        """Rights and authorisations whose time has passed, and rights whose owners are warned of it."""
+        warn = policy.current("ipp").registry.warn.exact
         with self._engine.begin() as connection:
-            count = store.expire(connection, self.settings.partitions)
+            count = registry_store.expire(connection, self.settings.partitions, warn)
         if count:
             log.info("expired", worker=self.name, count=count)
 

@@ -101,7 +101,9 @@ class Parts:
             def up() -> bool:
                 assert child.poll() is None, self.log("api")
                 with contextlib.suppress(httpx.TransportError):
-                    return client.get("/healthz").status_code == 200
+                    # the process answers, and the first operator is entered (or there is no database at all)
+                    me = client.get("/v1/me", headers={"Authorization": f"Bearer {self.operator}"})
+                    return client.get("/healthz").status_code == 200 and me.status_code != 401
                 return False
 
             wait(up)
