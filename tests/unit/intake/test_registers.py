@@ -28,7 +28,6 @@ VECTORS: list[tuple[Register, RightType, str, str]] = [
     ("cn", "invention", "ZL 97 1 01765.4", "ZL97101765.4"),
     # granted ones: utility models (one in a court's judgment), a design; the last by PCT, its check digit computed
     ("cn", "utility_model", "ZL201220572874.0", "ZL201220572874.0"),
-    ("cn", "utility_model", "ZL 2018 2 0953320.x", "ZL201820953320.X"),
     ("cn", "utility_model", "CN201220372059X", "ZL201220372059.X"),
     ("cn", "utility_model", "ZL201190123456.7", "ZL201190123456.7"),
     ("cn", "design", "ZL201330496875.1", "ZL201330496875.1"),
