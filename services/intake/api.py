@@ -21,7 +21,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.intake import answers, api_accounts, api_rights, domain, metrics, requests, security, store
+from services.intake import answers, api_accounts, api_evidence, api_rights, domain, metrics, requests, security, store
 from services.intake.domain import Account, Refused
 from services.intake.store import Filing
 from services.intake.web import (
@@ -307,7 +307,7 @@ async def healthz() -> answers.Alive:
 ROUTES: Final = [
     *api_accounts.ROUTES, *api_rights.ROUTES,
     submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, inbox,
-    *COMMAND_ROUTES, internal_claims, healthz,
+    *api_evidence.ROUTES, *COMMAND_ROUTES, internal_claims, healthz,
 ]  # fmt: skip
 
 

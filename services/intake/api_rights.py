@@ -9,7 +9,17 @@ import sqlalchemy as sa
 from litestar import Request, delete, get, patch, post
 from litestar.params import QueryParameter
 
-from services.intake import accounts_store, answers, domain, registers, registry, registry_store, requests, store
+from services.intake import (
+    accounts_store,
+    answers,
+    domain,
+    evidence_store,
+    registers,
+    registry,
+    registry_store,
+    requests,
+    store,
+)
 from services.intake.domain import Account, Refused
 from services.intake.web import (
     EVERYONE,
@@ -54,11 +64,15 @@ async def register_right(request: Request[Account, Any, Any], data: requests.Reg
     owner = data.owner or caller.id
 
     def work(connection: sa.Connection) -> store.Row:
-        now, _ = clock.read(connection)
+        now, wall = clock.read(connection)
         registry.check_term(made.expires_at, now)
         if owner not in store.accounts(connection, [owner]):
             raise Refused(422, "unknown_account", "There is no such account.", field="owner", cure="Open it first.")
-        row = registry_store.add_right(connection, owner, made, caller.id, front.settings.partitions)
+        id = domain.new_id("r", store.wall_ms(wall))
+        documents = evidence_store.name_in(connection, data.evidence, caller.id, id, "right", now)
+        proof = made.proof or next((document.id for document in documents if "ownership" in document.kinds), None)
+        proven = msgspec.structs.replace(made, proof=proof)
+        row = registry_store.add_right(connection, id, owner, proven, caller.id, front.settings.partitions)
         if accounts_store.verify_by_rule(connection, owner, policy.current("ipp").accounts, front.settings.partitions):
             front.forget(account=owner)
         return row

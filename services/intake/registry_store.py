@@ -46,14 +46,15 @@ def moment(at: dt.datetime) -> str:
 # -------------------------------------------------------------------------------------------------------------- rights
 
 
-def add_right(connection: sa.Connection, owner: str, right: requests.RegisterRight, by: str, partitions: int) -> Row:
+def add_right(
+    connection: sa.Connection, id: str, owner: str, right: requests.RegisterRight, by: str, partitions: int
+) -> Row:
     """Register a right, its form already checked: in force, or pending with the reason.
 
     Raises:
         Refused: the owner has registered it already.
     """
     now, wall = clock.read(connection)
-    id = domain.new_id("r", wall_ms(wall))
     elsewhere = False
     if right.register is not None and right.number is not None:
         other = _registered(connection, right.register, right.right_type, right.number)

@@ -28,6 +28,7 @@ Territory = Annotated[list[Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)")]], M
 Number = Annotated[str, Meta(min_length=1, max_length=60)]
 Link = Annotated[str, Meta(min_length=1, max_length=2000)]
 Materials = Annotated[list[Id], Meta(max_length=20)]
+Documents = Annotated[list[Id], Meta(max_length=20)]
 Time = Annotated[dt.datetime, Meta(tz=True)]
 
 
@@ -84,7 +85,9 @@ class RegisterRight(Ends, frozen=True, kw_only=True):
     """Where it is registered: the number is then held against that register's format (docs/interfaces.md)."""
     expires_at: Time | None = None
     proof: Id | None = None
-    """Reference of the proof of ownership; without it the right is pending."""
+    """Reference of the proof of ownership; without it, and without a document of kind ``ownership``, the right is pending."""
+    evidence: Documents = []
+    """The caller's documents that prove it."""
     owner: Id | None = None
     """Operators only: the account that owns it."""
     mark: Annotated[str, Meta(min_length=1, max_length=400)] | None = None
@@ -180,12 +183,16 @@ class SubmitClaim(In, frozen=True, kw_only=True):
     """Owner of the right, when an agent files."""
     materials: Materials = []
     """Kinds of proof on file, e.g. ``statement``."""
+    evidence: Documents = []
+    """The caller's documents; their kinds count as materials."""
 
 
 class AddInformation(In, frozen=True, kw_only=True):
     """What was missing; identity, authority and right are looked up anew."""
 
     materials: Materials = []
+    evidence: Documents = []
+    """The caller's documents; their kinds count as materials."""
 
 
 class Withdraw(In, frozen=True, kw_only=True):
@@ -202,6 +209,8 @@ class Counter(In, frozen=True, kw_only=True):
     """The seller's counter-notification."""
 
     materials: Materials = []
+    evidence: Documents = []
+    """The caller's documents; their kinds count as materials."""
 
 
 class Respond(In, frozen=True, kw_only=True):
@@ -234,6 +243,12 @@ class Decide(In, frozen=True, kw_only=True):
 
     decision: Literal["uphold", "refuse", "complete", "incomplete", "restore", "confirm", "reverse"]
     code: Id | None = None
+
+
+class NameDocuments(In, frozen=True, kw_only=True):
+    """The caller's documents that prove who it is."""
+
+    evidence: Annotated[list[Id], Meta(min_length=1, max_length=20)]
 
 
 class ContactIds(In, frozen=True, kw_only=True):

@@ -1,14 +1,14 @@
 """States of accounts, codes by e-mail, territories, and what the registry keeps of a right.
 
-Revision ID: 0004
+Revision ID: 0005
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
