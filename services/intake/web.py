@@ -205,6 +205,8 @@ async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: 
     account = await front.account(token.strip()) if scheme.lower() == "bearer" else None
     if account is None:
         raise _unauthenticated()
+    if account.status == "closed":
+        raise Refused(401, "account_closed", "The account is closed.", cure="Write to the operator of the programme.")
     if account.role not in roles and roles is not PUBLIC:
         raise Refused(
             403,
@@ -276,7 +278,9 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     if isinstance(error.extra, list) and error.extra:
         first = error.extra[0]
         field, detail = str(first.get("key") or "") or None, str(first.get("message", ""))[:300]
-        field = {"item_state": "state", "idempotency_key": "Idempotency-Key"}.get(field or "", field)
+        field = {"item_state": "state", "right_status": "status", "idempotency_key": "Idempotency-Key"}.get(
+            field or "", field
+        )
         if field == "data":
             field, detail = None, mark("A JSON body is needed.")
     cure = {
