@@ -178,6 +178,26 @@ class Review(Part, frozen=True, kw_only=True):
         return decision in self.four_eyes_on and (reason in self.four_eyes or severity in self.four_eyes_severity)
 
 
+class Accounts(Part, frozen=True, kw_only=True):
+    """How accounts are confirmed and verified. Programme-wide: those of the policy in force when it is done."""
+
+    code: Span = Span("60 min")
+    """How long a code that confirms an e-mail address is good."""
+    code_tries: Annotated[int, Meta(ge=1)] = 10
+    code_pause: Span = Span("1 min")
+    """Between two codes."""
+    codes_a_day: Annotated[int, Meta(ge=1)] = 5
+    verify_when: tuple[Literal["email_confirmed", "contact", "company", "right_registered"], ...] = ()
+    """An account for which all of these hold is verified by rule; none named: by a reviewer only."""
+
+
+class Registry(Part, frozen=True, kw_only=True):
+    """Rights as registered. Programme-wide."""
+
+    warn: Span = Span("30 d")
+    """Before a right expires its owner is told."""
+
+
 class Withdrawal(Part, frozen=True, kw_only=True):
     """Grounds that reverse the penalties of a withdrawn item."""
 
@@ -276,6 +296,8 @@ class Policy(Part, frozen=True, kw_only=True):
     evidence: Evidence = Evidence()
     statements: Statements | None = None
     review: Review = Review()
+    accounts: Accounts = Accounts()
+    registry: Registry = Registry()
 
 
 def parse(text: str, file: str) -> Policy:
@@ -344,6 +366,15 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
         ("review.four_eyes", f"there is no reason {code!r}")
         for code in policy.review.four_eyes
         if code not in policy.reasons
+    ]
+    found += [
+        (key, "expected minutes, hours or days")
+        for key, span in (
+            ("accounts.code", policy.accounts.code),
+            ("accounts.code_pause", policy.accounts.code_pause),
+            ("registry.warn", policy.registry.warn),
+        )
+        if span.working_days
     ]
     for ledger in ("general", "serious"):
         points = [step.points for step in getattr(policy.penalties, ledger).thresholds]

@@ -204,6 +204,8 @@ async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: 
     account = await front.account(token.strip()) if scheme.lower() == "bearer" else None
     if account is None:
         raise _unauthenticated()
+    if account.status == "closed":
+        raise Refused(401, "account_closed", "The account is closed.", cure="Write to the operator of the programme.")
     if account.role not in roles and roles is not PUBLIC:
         raise Refused(
             403,
@@ -263,7 +265,9 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     if isinstance(error.extra, list) and error.extra:
         first = error.extra[0]
         field, detail = str(first.get("key") or "") or None, str(first.get("message", ""))[:300]
-        field = {"item_state": "state", "idempotency_key": "Idempotency-Key"}.get(field or "", field)
+        field = {"item_state": "state", "right_status": "status", "idempotency_key": "Idempotency-Key"}.get(
+            field or "", field
+        )
         if field == "data":
             field, detail = None, "A JSON body is needed."
     cure = {404: "Check the path; see /openapi.json.", 405: "See the Allow header.", 413: "Send less at a time."}

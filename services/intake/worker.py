@@ -20,9 +20,9 @@ from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.errors import KafkaError
 
-from services.intake import admission, domain, evidence, evidence_store, metrics, store
+from services.intake import admission, domain, evidence, evidence_store, metrics, registry_store, store
 from services.intake.blobs import Blobs
-from shared import db, events
+from shared import db, events, policy
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
 from shared.topics import ACCOUNTS, INTAKE, NOTIFICATION, VERIFICATION, Topic, inbound
@@ -166,9 +166,10 @@ class Intake:
         metrics.UNDER_WAY.set(under_way)
 
     def expire(self) -> None:
-        """Rights and authorisations whose time has passed."""
+        """Rights and authorisations whose time has passed, and rights whose owners are warned of it."""
+        warn = policy.current("ipp").registry.warn.exact
         with self._engine.begin() as connection:
-            count = store.expire(connection, self.settings.partitions)
+            count = registry_store.expire(connection, self.settings.partitions, warn)
         if count:
             log.info("expired", worker=self.name, count=count)
 
