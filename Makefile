@@ -42,6 +42,7 @@ status: $(VENV) ## what runs, and whether it is ready
 	$(GOODFAITH) status $(ARGS)
 
 test: setup ## all tests, on a real broker and a real database
+	@sh deploy/local/setup.sh s3
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: $(VENV) ## ruff and mypy --strict
