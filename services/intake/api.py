@@ -21,7 +21,17 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.intake import answers, domain, metrics, registers, requests, security, store
+from services.intake import (
+    answers,
+    api_goodfaith,
+    domain,
+    goodfaith_store,
+    metrics,
+    registers,
+    requests,
+    security,
+    store,
+)
 from services.intake.domain import Account, Refused
 from services.intake.store import Filing
 from services.intake.web import (
@@ -101,6 +111,9 @@ async def open_account(request: Request[Account, Any, Any], data: requests.OpenA
             raise Refused(
                 409, "account_exists", "There is such an account already.", field="id", cure="Use another id."
             )
+        if account.good_faith:
+            partitions = front.settings.partitions
+            goodfaith_store.by_staff(connection, account.id, True, request.user.id, partitions)
         expires = store.add_token(connection, account.id, security.digest(token), front.settings.token_ttl_days)
         return answers.AccountOpened(account=account.id, role=account.role, token=token, expires=expires)
 
@@ -187,11 +200,13 @@ async def verify_account(
     account = known_id(account_id)
 
     def work(connection: sa.Connection) -> store.Row:
-        store.verify_account(
-            connection, account,
-            identity_verified=None if data.identity_verified is msgspec.UNSET else data.identity_verified,
-            good_faith=None if data.good_faith is msgspec.UNSET else data.good_faith,
-        )  # fmt: skip
+        identity_verified = None if data.identity_verified is msgspec.UNSET else data.identity_verified
+        store.verify_account(connection, account, identity_verified=identity_verified)
+        if identity_verified is not None:
+            goodfaith_store.judge_soon(connection, account)
+        if data.good_faith is not msgspec.UNSET:
+            partitions = front.settings.partitions
+            goodfaith_store.by_staff(connection, account, data.good_faith, request.user.id, partitions)
         row = store.account_row(connection, account)
         if row is None:
             raise domain.not_found()
@@ -600,7 +615,7 @@ ROUTES: Final = [
     open_account, issue_token, drop_token, me, put_contact, get_contact, erase_contact, verify_account,
     register_right, list_rights, change_right, authorise, list_authorisations, end_authorisation,
     submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, inbox,
-    *COMMAND_ROUTES, internal_contacts, internal_claims, healthz,
+    *api_goodfaith.ROUTES, *COMMAND_ROUTES, internal_contacts, internal_claims, healthz,
 ]  # fmt: skip
 
 

@@ -1,0 +1,125 @@
+"""The good-faith takedown mechanism: what items count as, sums by day, standings, their history, declarations.
+
+Revision ID: 0003
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+TABLES = """
+-- the listing was down by this item at some time
+alter table items add column taken_down bool not null default false;
+
+-- what an item is counted as; outcome null: it was counted, and has left its settled state
+create table goodfaith_items (
+    item text collate "C" primary key,
+    account text collate "C" not null,
+    reason text collate "C" not null,
+    day date not null,
+    outcome text check (outcome in ('upheld', 'countered', 'lifted', 'declined')),
+    revision int not null
+);
+
+-- sums by the business day of settlement. A partition's rows are written by its owner alone: workers that count the same
+-- account's items never wait for one another. touched: changed since the account was last judged.
+create table goodfaith_days (
+    account text collate "C" not null,
+    day date not null,
+    reason text collate "C" not null,
+    partition int not null,
+    settled int not null,
+    upheld int not null,
+    taken_down int not null,
+    restored int not null,
+    touched bool not null default true,
+    primary key (account, day, reason, partition)
+) with (fillfactor = 70);
+create index goodfaith_days_day on goodfaith_days (day, account);
+create index goodfaith_days_touched on goodfaith_days (account) where touched;
+
+create table goodfaith_standings (
+    account text collate "C" primary key references accounts,
+    state text not null default 'out' check (state in ('out', 'in', 'warned')),
+    how text check (how in ('declaration', 'statistic', 'staff')),
+    since date,
+    demote_on date,
+    barred_until date
+);
+create index goodfaith_standings_members on goodfaith_standings (account) where state <> 'out';
+create index goodfaith_standings_barred on goodfaith_standings (barred_until) where barred_until is not null;
+
+-- basis: the numbers that the change stood on, as JSON
+create table goodfaith_history (
+    id bigint generated always as identity primary key,
+    account text collate "C" not null references accounts,
+    day date not null,
+    at timestamptz not null,
+    kind text not null,
+    by text not null,
+    state text not null,
+    demote_on date,
+    barred_until date,
+    basis text not null
+);
+create index goodfaith_history_account on goodfaith_history (account, id);
+
+-- sealed: who signed, and in what capacity, under the account's own key, like its contact
+create table goodfaith_declarations (
+    id bigint generated always as identity primary key,
+    account text collate "C" not null references accounts,
+    version text collate "C" not null,
+    sha256 text not null,
+    executed_at timestamptz not null,
+    sealed bytea not null
+);
+create index goodfaith_declarations_account on goodfaith_declarations (account, id);
+
+-- accounts to be judged, and through which business day they have been found
+create table goodfaith_due (account text collate "C" primary key);
+create table goodfaith_run (one bool primary key default true check (one), day date);
+insert into goodfaith_run default values;
+"""
+
+# items and members that were there before: by what the read model says of them (`removal` = on_notice: every notified item was down)
+FILL = """
+update items set taken_down = true where last::json ->> 'held' = 'true' or id in (
+    select item from timeline where state in ('NOTIFIED', 'UPHELD', 'UPHELD_BY_DEFAULT', 'UPHELD_AFTER_COUNTER'));
+insert into goodfaith_items (item, account, reason, day, outcome, revision)
+    select i.id, c.complainant, c.reason, (e.at at time zone 'UTC')::date,
+        case when starts_with(i.state, 'UPHELD') then 'upheld' when not i.taken_down then 'declined'
+            when i.state = 'RESTORED' then 'countered'
+            when i.state = 'WITHDRAWN' and i.last::json ->> 'code' = 'settled' then 'upheld'
+            when i.state = 'WITHDRAWN' and i.last::json ->> 'code' = 'error' then 'countered' else 'lifted' end,
+        e.revision
+    from items i join claims c on c.id = i.claim cross join lateral (
+        select t.revision, t.at from timeline t where t.item = i.id and t.revision > coalesce((
+            select max(o.revision) from timeline o where o.item = i.id and o.state <> i.state), 0)
+        order by t.revision limit 1) e
+    where i.state in ('LAPSED', 'REJECTED', 'RESTORED', 'WITHDRAWN', 'UPHELD', 'UPHELD_BY_DEFAULT', 'UPHELD_AFTER_COUNTER');
+insert into goodfaith_days (account, day, reason, partition, settled, upheld, taken_down, restored)
+    select account, day, reason, 0, count(*), count(*) filter (where outcome = 'upheld'),
+        count(*) filter (where outcome <> 'declined'), count(*) filter (where outcome = 'countered')
+    from goodfaith_items group by account, day, reason;
+insert into goodfaith_standings (account, state, how) select id, 'in', 'staff' from accounts where good_faith;
+"""
+
+
+def upgrade() -> None:
+    """Create, and count what has been settled so far."""
+    op.execute(TABLES)
+    op.execute(FILL.replace(":", "\\:"))
+
+
+def downgrade() -> None:
+    """The mechanism is forgotten; who was in it stays so."""
+    op.execute(
+        "drop table goodfaith_run, goodfaith_due, goodfaith_declarations, goodfaith_history, goodfaith_standings,"
+        " goodfaith_days, goodfaith_items"
+    )
+    op.execute("alter table items drop column taken_down")
