@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import importlib
 import random
+import runpy
 import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,7 +25,7 @@ from services.intake.domain import Account
 from services.intake.goodfaith import Counts
 from services.intake.worker import Intake
 from services.operator import deep, recount
-from shared import clock, db, declarations, events, policy, topics
+from shared import clock, db, declarations, events, migrate, policy, topics
 from shared.events import ItemChanged, State
 from shared.runtime import Tx
 from shared.runtime.types import Incoming
@@ -240,7 +241,6 @@ def test_any_histories_are_counted_as_a_recount_says(parts: Parts, quiet: Intake
     # what the migration makes of the read model alone
     items = "select item, account, reason, day, outcome from goodfaith_items where outcome is not null order by item"
     before = parts.query(items)
-    fill = importlib.import_module(MIGRATION).FILL
     admin = db.administer(parts.admin_url)
     with admin.connect() as connection:
         connection.exec_driver_sql("set search_path = intake, platform")
@@ -250,7 +250,7 @@ def test_any_histories_are_counted_as_a_recount_says(parts: Parts, quiet: Intake
         own = "update items set taken_down = {} where id like %s"
         walked = [f"i-{seed}-{number}" for number in range(0, 400, 2)]
         connection.exec_driver_sql(own.format("false"), (f"i-{seed}-%",))
-        connection.exec_driver_sql(fill)
+        connection.exec_driver_sql(_fill())
         after = [tuple(row) for row in connection.exec_driver_sql(items)]
         connection.rollback()
     admin.dispose()
@@ -261,7 +261,10 @@ def test_any_histories_are_counted_as_a_recount_says(parts: Parts, quiet: Intake
     assert same_but_for_after_window > 0.8 * len(exact)
 
 
-MIGRATION = "services.intake.migrations.versions.0003_good_faith"
+def _fill() -> str:
+    """What the migration of the mechanism does with what is there."""
+    (path,) = (Path(migrate.__file__).parents[1] / "services/intake/migrations/versions").glob("*_good_faith.py")
+    return str(runpy.run_path(str(path))["FILL"])
 
 
 def test_workers_count_one_account_at_once_and_lose_nothing(parts: Parts) -> None:
