@@ -35,7 +35,11 @@ CARRIES: Final[dict[str, tuple[str, ...]]] = {
     topics.ENFORCEMENT.name: ("goodfaith.hold.changed.v1",),
     topics.VIOLATIONS.name: ("goodfaith.violation.changed.v1",),
     topics.LEDGER.name: ("goodfaith.penalty.entered.v1", "goodfaith.standing.changed.v1"),
-    topics.NOTIFICATION.name: ("goodfaith.notice.sent.v1", "goodfaith.message.sent.v1"),
+    topics.NOTIFICATION.name: (
+        "goodfaith.notice.sent.v1",
+        "goodfaith.message.sent.v1",
+        "goodfaith.account.told.v1",
+    ),
     topics.MARKETPLACE_COMMANDS.name: ("goodfaith.marketplace.command.v1",),
     topics.MARKETPLACE_RECEIPTS.name: ("goodfaith.marketplace.receipt.v1",),
     topics.MARKETPLACE_LISTINGS.name: ("goodfaith.marketplace.listing.v1",),

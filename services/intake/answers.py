@@ -215,7 +215,10 @@ class MessageOut(Struct, kw_only=True):
     """A message as sent: template, version and digest instead of its text."""
 
     id: str
-    claim: str
+    claim: str | None
+    """Null: it is about the account itself."""
+    about: str | None
+    """The right, authorisation or document that a message without a claim is about."""
     kind: str
     items: list[str]
     channel: str

@@ -560,7 +560,16 @@ COMMAND_ROUTES: Final = [
         "A court or authority action was filed (row 16).",
     ),
     *_routes("result", "report_result", requests.ReportResult, PARTIES, "How the action ended (row 21)."),
-    *_routes("decision", "decide", requests.Decide, STAFF, "A reviewer's decision (rows 6, 7, 12, 17).", claims=False),
+    *_routes(
+        "complaint",
+        "complain",
+        requests.Complain,
+        PARTIES,
+        "A complaint against the decision, by the side that it went against (row 19).",
+    ),
+    *_routes(
+        "decision", "decide", requests.Decide, STAFF, "A reviewer's decision (rows 6, 7, 12, 17, 19).", claims=False
+    ),
 ]
 
 

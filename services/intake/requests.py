@@ -165,10 +165,16 @@ class ReportResult(In, frozen=True, kw_only=True):
     proof: Id | None = None
 
 
+class Complain(In, frozen=True, kw_only=True):
+    """A complaint against the decision that ended the item's case; what is new is named by reference."""
+
+    materials: Materials = []
+
+
 class Decide(In, frozen=True, kw_only=True):
     """A reviewer's decision."""
 
-    decision: Literal["uphold", "refuse", "complete", "incomplete", "restore"]
+    decision: Literal["uphold", "refuse", "complete", "incomplete", "restore", "confirm", "reverse"]
     code: Id | None = None
 
 
@@ -198,6 +204,7 @@ COMMANDS: Final[dict[str, type[In]]] = {
     "respond": Respond,
     "report_action": ReportAction,
     "report_result": ReportResult,
+    "complain": Complain,
     "decide": Decide,
 }
 """Command name -> what it carries. ``shared.events.COMMANDS`` has the event of each."""

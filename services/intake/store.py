@@ -583,7 +583,7 @@ def _command_maker(
     informing = [
         ref
         for filing in filings
-        if filing.kind == "add_information"
+        if filing.kind in domain.RENEWING
         for ref in refs.get(filing.item or filing.claim or "", ())
     ]
     standing = _standing(connection, informing, now) if informing else _unasked
@@ -603,7 +603,7 @@ def _command_maker(
 
 
 def _unasked(_item: ItemRef) -> dict[str, Any]:
-    raise AssertionError("only add_information asks for it")
+    raise AssertionError("only what renews the proof on file asks for it")
 
 
 def _standing(
@@ -915,9 +915,9 @@ def list_messages(
     """
     where = "" if before is None else "and (m.sent_at, m.id) < (%s, %s)"
     rows = connection.exec_driver_sql(
-        f"""select m.id, m.claim, m.kind, m.items, m.channel, m.template, m.version, m.digest, m.sent_at,
+        f"""select m.id, m.claim, m.about, m.kind, m.items, m.channel, m.template, m.version, m.digest, m.sent_at,
             c.complainant, c.principal, t.told, t.seller
-        from messages m join claims c on c.id = m.claim
+        from messages m left join claims c on c.id = m.claim
         cross join lateral (select coalesce(max(i.told), 0) as told, max(i.seller) as seller
             from items i where i.id = any(m.items)) as t
         where m.party = %s {where} order by m.sent_at desc, m.id desc limit %s""",

@@ -256,8 +256,8 @@ _UPDATE_COMMANDS: Final = """
     from unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as n(id, status, code, detail)
     where c.id = n.id and c.status = 'accepted'"""
 _INSERT_MESSAGES: Final = """
-    insert into messages (id, party, claim, kind, items, channel, template, version, digest, sent_at)
-    values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing"""
+    insert into messages (id, party, claim, kind, items, channel, template, version, digest, sent_at, about)
+    values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing"""
 
 
 class Fold:
@@ -298,7 +298,14 @@ class Fold:
             self._messages.append(
                 (
                     data.message, data.party, data.claim, data.kind, list(data.items), data.channel, data.template,
-                    data.version, data.digest, data.sent_at,
+                    data.version, data.digest, data.sent_at, None,
+                )
+            )  # fmt: skip
+        elif isinstance(data, events.AccountTold):
+            self._messages.append(
+                (
+                    data.message, data.account, None, data.kind, [], data.channel, data.template, data.version, data.digest,
+                    data.sent_at, data.about,
                 )
             )  # fmt: skip
         return ()

@@ -18,8 +18,8 @@ from typing import Any, Final
 from jinja2 import FileSystemLoader, StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from services.notification.domain import Facts, counter_elements, cure, deadline
-from shared.events import State
+from services.notification.domain import ACCOUNT, Facts, counter_elements, cure, deadline
+from shared.events import AccountNotice, State
 from shared.marketplace import listing_url
 
 LANGUAGE: Final = "en"
@@ -30,9 +30,21 @@ VERSIONS: Final = {
     "counter_forwarded": 1,
     "counter_received": 1,
     "counter_defect": 1,
+    "complaint_received": 1,
+    "complaint_reversed": 1,
     "outcome": 1,
 }
 """Template in use by kind. A template that messages were sent by is never edited: it gets a successor."""
+NOTICES: Final = {
+    "account.notice": 1,
+    "account.email_code": 1,
+    "account.right_expiring": 1,
+}
+"""The same for notices to accounts; a kind that has none is told by ``account.notice``, which states kind and figures."""
+MASK: Final = "..."
+"""Stands for a code in what the digest of a message is made of."""
+FIGURES: Final = 20
+"""Figures of a notice that a message states at most."""
 
 STATES: Final = {
     State.RECEIVED: "received",
@@ -53,6 +65,7 @@ STATES: Final = {
     State.LITIGATION: "before a court or an authority",
     State.WITHDRAWN: "withdrawn; the claim against this listing has ended",
     State.SUSPENDED: "on hold, because of the right behind it",
+    State.APPEALED: "complained of; a person decides anew",
 }
 
 _POLICY: Final = email.policy.SMTP.clone(cte_type="7bit")
@@ -193,6 +206,52 @@ def render(
     }
     subject, _, body = _template(kind, version).render(m=model).partition("\n")
     return Rendered(line(subject.removeprefix("Subject:")), body, f"{LANGUAGE}.{kind}", version)
+
+
+def render_notice(
+    *, id: str, notice: AccountNotice, party: Contact | None, secret: str | None, now: dt.datetime
+) -> Rendered:
+    """The text of a message that tells an account of itself.
+
+    Args:
+        secret: a code that intake gave for this sending.
+
+    Raises:
+        jinja2.TemplateError: a template is wrong or missing.
+    """
+    kind = ACCOUNT + notice.kind
+    if kind not in NOTICES:
+        kind = ACCOUNT + "notice"
+    figures = {line(name): _figure(value) for name, value in sorted(notice.figures.items())[:FIGURES]}
+    model = {
+        "id": id,
+        "claim": notice.about or notice.notice,
+        "now": moment(now),
+        "party": party,
+        "account": notice.account,
+        "kind": words(notice.kind),
+        "about": notice.about,
+        "at": moment(notice.at),
+        "figures": [(words(name), value) for name, value in figures.items()],
+        "of": figures,
+        "secret": secret,
+    }
+    version = NOTICES[kind]
+    subject, _, body = _template(kind, version).render(m=model).partition("\n")
+    return Rendered(line(subject.removeprefix("Subject:")), body, f"{LANGUAGE}.{kind}", version)
+
+
+def _figure(value: int | float | str) -> str:
+    """A figure for a reader: a moment to the minute, a share with two decimals."""
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    if isinstance(value, int):
+        return f"{value}"
+    try:
+        at = dt.datetime.fromisoformat(value) if len(value) <= 40 else None
+    except ValueError:
+        at = None
+    return moment(at) if at is not None and at.tzinfo is not None else line(value)
 
 
 def mail(rendered: Rendered, *, id: str, sender: str, to: Contact, at: dt.datetime) -> bytes:

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from zlib import crc32
 
@@ -27,11 +27,12 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from services.notification import store
-from services.notification.domain import gather
+from services.notification.domain import ACCOUNT, gather
 from services.notification.mail import Down, Mailer, Unknown
-from services.notification.render import Contact, Rendered, Told, digest, mail, render
+from services.notification.render import MASK, Contact, Rendered, Told, digest, mail, render, render_notice
 from services.notification.store import Message, PutOff, Sent
 from shared import clock, db, metrics
+from shared.events import AccountNotice
 from shared.runtime.health import Health
 from shared.runtime.worker import crash_from
 from shared.settings import Settings
@@ -50,11 +51,13 @@ WINDOW: Final = 2000
 GIVE_UP: Final = 30
 """Refusals for now (4xx), some 6 hours, after which a message is left in the inbox."""
 LONGEST_PAUSE_S: Final = 900.0
+_SECRET: Final = frozenset({ACCOUNT + "email_code"})
+"""Messages with a code that intake makes at sending time: it is on no topic, in no table and no log."""
 
 DELIVERIES = Counter(
     "goodfaith_deliveries_total",
     "Messages by channel and what became of them: sent; repeated (sent again, the first outcome being unknown; counted "
-    "besides its own result); later (refused for now); refused, gave_up, no_contact (left in the inbox instead); failed.",
+    "besides its own result); later (refused for now); refused, gave_up, no_contact, outdated (left in the inbox instead); failed.",
     ["channel", "result"],
 )
 OLDEST = Gauge(
@@ -95,6 +98,15 @@ class Intake:
         found = self._ask("claims", ids)
         return {id_: None if raw is None else raw.get("right_number") for id_, raw in found.items()}
 
+    def codes(self, ids: Iterable[str]) -> dict[str, str | None]:
+        """Code to be sent, by notice; None where there is nothing to confirm any more. Each answer voids the one before.
+
+        Raises:
+            IntakeDown: no usable answer.
+        """
+        found = self._ask("codes", ids)
+        return {id_: None if raw is None else raw.get("code") for id_, raw in found.items()}
+
     def _ask(self, what: str, ids: Iterable[str]) -> dict[str, Any]:
         wanted = sorted(set(ids))
         found: dict[str, Any] = {}
@@ -126,6 +138,8 @@ class Parcel:
     to: str | None
     raw: bytes
     why: str = ""
+    kept: bytes | None = None
+    """What the digest is made of where that is not ``raw``: the message without the code in it."""
 
 
 class Sender:
@@ -261,16 +275,23 @@ class Sender:
     def _prepare(self, messages: Sequence[Message], done: list[Sent | PutOff]) -> list[Parcel]:
         parties = {message.party for message in messages}
         for message in messages:
-            facts = message.items[0].facts
-            parties.update(filter(None, (facts.complainant, facts.principal, facts.seller)))
+            if message.notice is None:
+                facts = message.items[0].facts
+                parties.update(filter(None, (facts.complainant, facts.principal, facts.seller)))
         contacts = self._intake.contacts(parties)
-        numbers = self._intake.right_numbers(message.claim for message in messages)
+        claims = [message.claim for message in messages if message.notice is None]
+        numbers = self._intake.right_numbers(claims) if claims else {}
+        secrets = [message.notice.notice for message in messages if message.notice and message.kind in _SECRET]
+        codes = self._intake.codes(secrets) if secrets else {}
         with self._engine.connect() as connection:
             now, _ = clock.read(connection)
         parcels = []
         for message in messages:
             to = contacts.get(message.party)
             try:
+                if message.notice is not None:
+                    parcels.append(self._notice(message, message.notice, to, codes, now))
+                    continue
                 rendered = render(
                     id=message.id,
                     claim=message.claim,
@@ -296,6 +317,30 @@ class Sender:
                 log.error("not rendered", message=message.id, kind=message.kind, error=type(error).__name__)
                 done.append(PutOff(message, "failed", "failed"))
         return parcels
+
+    def _notice(
+        self, message: Message, notice: AccountNotice, to: Contact | None, codes: dict[str, str | None], now: datetime
+    ) -> Parcel:
+        """A message that tells an account of itself. The code in it is in nothing that is kept."""
+        needs = message.kind in _SECRET
+        code = codes.get(notice.notice) if needs else None
+        shown = render_notice(id=message.id, notice=notice, party=to, secret=MASK if needs else None, now=now)
+        text = f"{shown.subject}\n{shown.body}".encode()
+        why = ""
+        if to is None or not to.email:
+            why = "no_contact"
+        elif needs and code is None:
+            why = "outdated"
+        elif message.tries >= GIVE_UP:
+            why = "gave_up"
+        if why or to is None:
+            return Parcel(message, shown, None, text, why)
+        kept = mail(shown, id=message.id, sender=self.settings.smtp_from, to=to, at=now)
+        if not needs:
+            return Parcel(message, shown, to.email, kept)
+        whole = render_notice(id=message.id, notice=notice, party=to, secret=code, now=now)
+        raw = mail(whole, id=message.id, sender=self.settings.smtp_from, to=to, at=now)
+        return Parcel(message, shown, to.email, raw, kept=kept)
 
     def _fly(self, flight: Sequence[Parcel], done: list[Sent | PutOff], started: float) -> Down | None:
         """Send a flight, each party's messages in order; what became of each is appended to ``done``."""
@@ -417,7 +462,7 @@ def _pause_s(tries: int) -> float:
 
 def _sent(parcel: Parcel, channel: str, result: str) -> Sent:
     rendered = parcel.rendered
-    return Sent(parcel.message, channel, result, rendered.template, rendered.version, digest(parcel.raw))
+    return Sent(parcel.message, channel, result, rendered.template, rendered.version, digest(parcel.kept or parcel.raw))
 
 
 def run(settings: Settings) -> None:

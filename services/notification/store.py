@@ -2,7 +2,9 @@
 
 - ``message_items``: one row for each thing to tell, (item, revision, kind, party). **Workers only insert**, each for the
   items of its own partitions, in the transaction that reads the event; the primary key lets nothing be told twice.
-  ``message`` is null until the item is in a message. ``facts`` is a JSON object (``domain.Facts``).
+  ``message`` is null until the item is in a message. ``facts`` is a JSON object (``domain.Facts``). A notice to an
+  account is a row too: its id stands for item and claim, the account for the listing, its kind begins with
+  ``domain.ACCOUNT``, and ``facts`` is the notice itself; so it is in a message of its own.
 - ``messages``: a message exists once it is closed. **Only a sender closes**, holding the advisory lock ``COLLECT``: one
   transaction reads the rows whose ``message`` is null, decides (``domain.gather``), stamps them and inserts the message
   with ``items`` and ``revisions``. So workers of different partitions never wait for each other, an item is in exactly
@@ -26,8 +28,8 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from services.notification.domain import Collected, Facts, Pending, announcements
-from shared.events import MessageSent, NoticeSent
+from services.notification.domain import ACCOUNT, Collected, Facts, Pending, announcement_of, announcements
+from shared.events import AccountNotice, MessageSent, NoticeSent
 
 SCHEMA: Final = "notification"
 COLLECT: Final = 0x600DC011
@@ -81,6 +83,7 @@ _OLDEST = """
                  (select min(opened_wall) from messages where state in ('queued', 'sending')))"""
 
 _facts = msgspec.json.Decoder(Facts)
+_notice = msgspec.json.Decoder(AccountNotice)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -153,6 +156,10 @@ class Message:
     opened_wall: dt.datetime
     claim_size: int = 1
     items: list[Item] = field(default_factory=list)
+    notice: AccountNotice | None = None
+    """What an account is told of itself; ``items`` is empty then."""
+    partition: int = 0
+    """The notice's."""
 
 
 @dataclass(slots=True)
@@ -235,6 +242,9 @@ def take(connection: sa.Connection, holder: str, lease_s: float, limit: int) -> 
     if messages:
         for id_, item, revision, partition, size, facts in connection.exec_driver_sql(_FACTS, _columns(keys)):
             messages[id_].claim_size = size
+            if messages[id_].kind.startswith(ACCOUNT):
+                messages[id_].notice, messages[id_].partition = _notice.decode(facts), partition
+                continue
             messages[id_].items.append(Item(item, revision, partition, _facts.decode(facts)))
     for message in messages.values():
         message.items.sort(key=lambda item: order[message.id, item.item, item.revision])
@@ -272,7 +282,6 @@ def finish(
     out: list[tuple[int, str, str, str, str]] = []
     for one in done:
         message = one.message
-        partitions = {item.facts.listing: item.partition for item in message.items}
         event = MessageSent(
             message=message.id,
             claim=message.claim,
@@ -285,6 +294,12 @@ def finish(
             digest=one.digest,
             sent_at=now,
         )
+        if message.notice is not None:
+            account_told = announcement_of(event, message.notice)
+            payload = _encode(account_told).decode()
+            out.append((message.partition, message.party, message.id, "goodfaith.account.told.v1", payload))
+            continue
+        partitions = {item.facts.listing: item.partition for item in message.items}
         told = [(item.item, item.revision, item.facts.listing) for item in message.items]
         for type_, data in announcements(event, told):
             listing = data.listing if isinstance(data, NoticeSent) else message.items[0].facts.listing

@@ -9,15 +9,16 @@ from typing import Final
 import msgspec
 
 from services.notification import store
-from services.notification.domain import Facts, facts_of, messages_for
-from shared.events import TYPES, ItemChanged, MessageSent, NoticeSent
+from services.notification.domain import ACCOUNT, Facts, facts_of, messages_for
+from shared.events import TYPES, AccountNotice, AccountTold, ItemChanged, MessageSent, NoticeSent
 from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
-from shared.topics import NOTIFICATION, VERIFICATION, Topic
+from shared.topics import ACCOUNTS, NOTIFICATION, VERIFICATION, Topic
 
 QUEUE: Final = "@queue"
 _encode = msgspec.json.Encoder().encode
 _decoders: Final = {
-    name: msgspec.json.Decoder(TYPES[name]) for name in ("goodfaith.notice.sent.v1", "goodfaith.message.sent.v1")
+    name: msgspec.json.Decoder(TYPES[name])
+    for name in ("goodfaith.notice.sent.v1", "goodfaith.message.sent.v1", "goodfaith.account.told.v1")
 }
 
 
@@ -33,6 +34,16 @@ class Collecting:
         if isinstance(data, ItemChanged):
             self._collect(incoming, data)
             return ()
+        if isinstance(data, AccountNotice):
+            self._tell(incoming, data)
+            return ()
+        if isinstance(data, AccountTold):
+            return (
+                Outgoing(
+                    incoming.partition, NOTIFICATION, incoming.key, incoming.type, data, data.message, data.sent_at,
+                    None, data.message,
+                ),
+            )  # fmt: skip
         if isinstance(data, NoticeSent | MessageSent):
             # from the service's own queue, or a parked row of it
             subject = data.item if isinstance(data, NoticeSent) else data.message
@@ -62,6 +73,18 @@ class Collecting:
             rows.listings.append(change.listing)
             rows.facts.append(text)
 
+    def _tell(self, incoming: Incoming, notice: AccountNotice) -> None:
+        rows = self._rows
+        rows.items.append(notice.notice)
+        rows.revisions.append(1)
+        rows.kinds.append(ACCOUNT + notice.kind)
+        rows.parties.append(notice.account)
+        rows.claims.append(notice.notice)
+        rows.sizes.append(1)
+        rows.partitions.append(incoming.partition)
+        rows.listings.append(notice.account)
+        rows.facts.append(_encode(notice).decode())
+
     def due(self, limit: int) -> Sequence[Due]:
         return ()
 
@@ -81,7 +104,7 @@ class Notification:
     name = "notification"
     schema = store.SCHEMA
     prefix = ""
-    reads: Sequence[Topic] = (VERIFICATION,)
+    reads: Sequence[Topic] = (VERIFICATION, ACCOUNTS)
     keyed_like = frozenset({NOTIFICATION.name})
     queue = "announcements"
     raw = False

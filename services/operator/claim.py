@@ -115,6 +115,7 @@ def _detail(kind: str, data: dict[str, Any]) -> str | None:
         return ", ".join(words)
     names = {
         "message.sent": ("kind", "party", "channel"),
+        "account.told": ("kind", "account", "channel"),
         "notice.sent": ("kind", "message"),
         "hold.changed": ("held", "result"),
         "violation.changed": ("seller", "in_force", "severity"),

@@ -30,6 +30,7 @@ from shared.events import (
     AddInformation,
     ChangeRight,
     Command,
+    Complain,
     Counter,
     Decide,
     HoldChanged,
@@ -59,8 +60,6 @@ SPANS: Final = tuple(
     dt.timedelta(hours=hours)
     for hours in (0, 0, 0, 1, 1, 13, 20, 30, 80, 80, 80, 24 * 8, 24 * 8, 24 * 31, 24 * 92)
 )  # fmt: skip
-UNREACHED: Final[frozenset[State]] = frozenset()
-"""States that the parties of ``Engine`` do not bring about."""
 GROUNDS: Final = ("error", "settled", "licensed")
 
 
@@ -208,16 +207,22 @@ class Engine:
             at = now - (dt.timedelta() if dice.random() < 0.9 else dt.timedelta(hours=90))
             return kind(command="k", **name, by=by, role=role, accepted_at=max(at, item.received_at), **rest)
 
+        if item.state is State.APPEALED and dice.random() < 0.7:
+            ruling = {"decision": dice.choice(("confirm", "reverse")), "code": "new_evidence"}
+            return (command(Decide, f"rev-{dice.randrange(3)}", "reviewer", **ruling),)
+        if item.state in SETTLED and dice.random() < 0.3:
+            by, role = dice.choice(((account, "holder"), ("s", "seller")))
+            return (command(Complain, by, role, identity_verified=True, authority="owner", materials=("ownership",)),)
         complete = ("identity", "statement")
         choices: list[tuple[type[Command], str, Any, dict[str, Any]]] = [
             (Counter, "s", "seller", {"materials": complete if dice.random() < 0.8 else ()}),
             (Counter, "s", "seller", {"materials": complete}),
             (Accept, "s", "seller", {}),
             (Respond, account, "holder", {"accept": dice.random() < 0.5}),
-            (Decide, "rev", "reviewer", {
+            (Decide, "rev-0", "reviewer", {
                 "decision": dice.choice(("uphold", "refuse", "complete", "incomplete", "restore")), "code": "not_infringing",
             }),
-            (Decide, "rev", "reviewer", {"decision": dice.choice(("uphold", "complete"))}),
+            (Decide, "rev-0", "reviewer", {"decision": dice.choice(("uphold", "complete"))}),
             (AddInformation, account, "holder", {
                 "identity_verified": True, "authority": "owner", "materials": ("ownership",),
             }),

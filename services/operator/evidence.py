@@ -29,7 +29,7 @@ import sqlalchemy as sa
 from kafka import KafkaConsumer, TopicPartition
 from msgspec import Struct
 
-from services.notification.domain import messages_for
+from services.notification.domain import ACCOUNT, messages_for
 from services.operator.idle import Reader, readers
 from services.verification.item import SETTLED, Item
 from services.verification.lifecycle import TABLE
@@ -100,13 +100,18 @@ _LOG: Final = """
 _FILED: Final = """
     insert into v_filed select partition, seq, type, split_part(split_part(payload, '"item":"', 2), '"', 1),
         nullif(split_part(split_part(payload, '"command":"', 2), '"', 1), '')
-    from intake.event_log where type <> 'goodfaith.dead_letter.v1'"""
+    from intake.event_log where type not in ('goodfaith.dead_letter.v1', 'goodfaith.account.notice.v1')"""
 _NOTICE: Final = """
     insert into v_notice select d ->> 'message', d ->> 'item', (d ->> 'revision')::int, d ->> 'kind', (d ->> 'sent_at')::timestamptz
     from (select payload::jsonb -> 'data' as d from notification.event_log where type = 'goodfaith.notice.sent.v1') t"""
 _SENT: Final = """
     insert into v_sent select d ->> 'message', (d ->> 'sent_at')::timestamptz
-    from (select payload::jsonb -> 'data' as d from notification.event_log where type = 'goodfaith.message.sent.v1') t"""
+    from (select payload::jsonb -> 'data' as d from notification.event_log
+          where type in ('goodfaith.message.sent.v1', 'goodfaith.account.told.v1')) t"""
+# a notice to an account is told by one message of its own (services/notification/store.py)
+_NOTED: Final = f"""
+    insert into v_told select d ->> 'notice', 1, '{ACCOUNT}' || (d ->> 'kind'), d ->> 'account'
+    from (select payload::jsonb -> 'data' as d from intake.event_log where type = 'goodfaith.account.notice.v1') t"""
 _HOLD: Final = """
     insert into v_hold select partition, seq, d ->> 'item', (d ->> 'held')::boolean
     from (select partition, seq, payload::jsonb -> 'data' as d from enforcement.event_log
@@ -197,6 +202,7 @@ class Evidence:
             if self.has("notification"):
                 self._execute(_NOTICE)
                 self._execute(_SENT)
+                self._execute(_NOTED)
             if self.has("enforcement"):
                 self._execute(_HOLD)
             self._fold()

@@ -400,8 +400,16 @@ def test_what_the_door_accepted_is_published_once_and_read_back(parts: Parts) ->
             (item["listing"], changed(item, revision=3, state=events.State.COUNTERED, seller="s-1", command=accepted)),
             (item["listing"], events.encode(refusal, id="verification.x", source="/t", type="goodfaith.command.refused.v1", subject="i", time=dt.datetime.now(dt.UTC), key=item["listing"])),
         )  # fmt: skip
+        told = events.AccountTold(
+            message="m-2", notice="n-1", account=HOLDER.id, kind="right_expiring", about="r-1", channel="inbox", template="t",
+            version=1, digest="0", sent_at=dt.datetime.now(dt.UTC),
+        )  # fmt: skip
+        with parts.engine.begin() as connection:
+            notice = events.AccountNotice(notice="n-1", account=HOLDER.id, kind="right_expiring", at=told.sent_at)
+            store.tell_accounts(connection, [notice], PARTITIONS)
         send(
             parts, topics.NOTIFICATION,
+            (HOLDER.id, events.encode(told, id="notification.y", source="/t", type="goodfaith.account.told.v1", subject="m", time=told.sent_at, key=HOLDER.id)),
             (item["listing"], events.encode(message, id="notification.x", source="/t", type="goodfaith.message.sent.v1", subject="m", time=message.sent_at, key=item["listing"])),
         )  # fmt: skip
         wait(
@@ -410,8 +418,11 @@ def test_what_the_door_accepted_is_published_once_and_read_back(parts: Parts) ->
                 == {accepted: "applied", refused: "refused"}
             )
         )
-        wait(lambda: parts.query("select party from messages") == [("s-1",)])
+        wait(lambda: parts.query("select count(*) from messages") == [(2,)])
+        wait(lambda: read(parts, topics.ACCOUNTS))
     with parts.engine.begin() as connection:
+        (own,) = store.list_messages(connection, HOLDER, before=None, limit=10)
+        assert (own["claim"], own["about"], own["kind"], own["items"]) == (None, "r-1", "right_expiring", [])
         me = Account("s-1", "seller")
         line = store.timeline(connection, me, made[0]["claim"], after=None, limit=10)
         assert [(entry["revision"], entry["state"]) for entry in line] == [
@@ -419,6 +430,7 @@ def test_what_the_door_accepted_is_published_once_and_read_back(parts: Parts) ->
             (2, "NOTIFIED"),
             (3, "COUNTERED"),
         ]
+    assert [event["data"]["notice"] for event in read(parts, topics.ACCOUNTS)] == ["n-1"]
     published = read(parts, topics.INTAKE)
     assert Counter(
         event["data"]["item"] for event in published if event["type"] == "goodfaith.item.submitted.v1"

@@ -31,10 +31,11 @@ from prometheus_client import REGISTRY
 
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
+from services.notification.render import digest
 from services.notification.sender import FLIGHT, Sender
 from services.notification.worker import Notification
 from shared import db, events, migrate, topics
-from shared.events import MessageSent, NoticeSent, State
+from shared.events import AccountNotice, AccountTold, MessageSent, NoticeSent, State
 from shared.runtime import Tx, Worker
 from shared.settings import Settings
 from tests.unit.notification.making import HOLDER, NOW, OWNER, changed, entered
@@ -111,6 +112,8 @@ class Front(BaseHTTPRequestHandler):
                     for id_ in known
                 }
             }
+        if self.path.endswith("codes"):
+            answer = {"codes": {id_: {"code": f"CODE-{id_}"} for id_ in ids if not id_.startswith("old")}}
         raw = json.dumps(answer).encode()
         self.send_response(503 if Front.down else 200)
         self.send_header("content-length", str(len(raw)))
@@ -172,6 +175,18 @@ class World:
         partition = topics.partition_of(data.listing, PARTITIONS)
         topic = self.prefix + "verification.events"
         self.producer.send(topic, value=raw, key=data.listing.encode(), partition=partition).get(10)
+
+    def notify(self, account: str, kind: str, *, notice: str, id_: str | None = None, **more: Any) -> None:
+        """A notice of intake to an account."""
+        data = AccountNotice(notice=notice, account=account, kind=kind, at=NOW, **more)
+        raw = events.encode(
+            data, id=id_ or uuid.uuid4().hex, source="/goodfaith/intake", type="goodfaith.account.notice.v1",
+            subject=account, time=NOW, key=account,
+        )  # fmt: skip
+        partition = topics.partition_of(account, PARTITIONS)
+        self.producer.send(self.prefix + "intake.accounts", value=raw, key=account.encode(), partition=partition).get(
+            10
+        )
 
     def claim(self, size: int, *, claim: str = "c", sellers: int = 1, **more: Any) -> None:
         """A claim, all of whose items are upheld prima facie at once."""
@@ -493,3 +508,49 @@ def test_an_announcement_that_was_parked_can_be_run_again(world: World) -> None:
     envelope = events.decode_envelope(row.raw)
     assert events.decode_data(envelope) == row.data
     assert (envelope.id, envelope.type) == (row.id, row.type)
+
+
+def test_an_account_is_told_once_of_each_notice(world: World) -> None:
+    """Known kinds and unknown ones, beside a claim; a notice that comes again is the same message."""
+    with world.running(workers=2, senders=2):
+        for _ in range(2):
+            world.notify(
+                "a-1", "right_expiring", notice="n-1", about="r-9", figures={"expires_at": "2026-12-24T12:00:00Z"}
+            )
+        world.notify("a-2", "good_faith_warned", notice="n-2", figures={"takedown_rate": 0.88})
+        world.notify("erased-3", "seller_notice", notice="n-3")
+        world.claim(1)
+        wait(lambda: len(world.messages()) == 5 and world.idle())
+
+    assert world.messages("kind, party, claim, channel, result", "kind like 'account.%%'") == [
+        ("account.good_faith_warned", "a-2", "n-2", "email", "sent"),
+        ("account.right_expiring", "a-1", "n-1", "email", "sent"),
+        ("account.seller_notice", "erased-3", "n-3", "inbox", "no_contact"),
+    ]
+    (mail,) = world.post.to("a-1@x.example")
+    assert "r-9" in mail.get_content()
+    assert "good faith warned" in world.post.to("a-2@x.example")[0]["Subject"]
+    told = {data.notice: (place, key, data) for place, key, data in world.published() if isinstance(data, AccountTold)}
+    assert sorted(told) == ["n-1", "n-2", "n-3"]
+    for place, key, data in told.values():
+        assert (key, place) == (data.account, topics.partition_of(data.account, PARTITIONS))
+    assert (told["n-1"][2].kind, told["n-1"][2].about) == ("right_expiring", "r-9")
+    assert told["n-2"][2].template == "en.account.notice"
+    assert len([data for _, _, data in world.published() if isinstance(data, NoticeSent)]) == 1
+
+
+def test_a_code_is_in_the_mail_and_nowhere_else(world: World) -> None:
+    with world.running():
+        world.notify("a-1", "email_code", notice="n-1", figures={"minutes": 60})
+        world.notify("a-2", "email_code", notice="old-2", figures={"minutes": 60})
+        wait(lambda: len(world.messages()) == 2 and world.idle())
+
+    (mail,) = world.post.mails
+    assert "CODE-n-1" in mail.get_content()
+    assert world.messages("party, channel, result") == [("a-1", "email", "sent"), ("a-2", "inbox", "outdated")]
+    tables = world.sql("select tablename from pg_tables where schemaname = 'notification'")
+    for (table,) in tables:
+        assert not world.sql(f"select 1 from notification.{table} t where t::text like '%%CODE-%%'")
+    assert all("CODE-" not in str(data) for _, _, data in world.published())
+    raw = mail.as_bytes(policy=mail.policy.clone(linesep="\r\n"))
+    assert digest(raw) not in {row[0] for row in world.messages("digest")}

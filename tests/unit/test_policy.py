@@ -61,6 +61,16 @@ def test_figures_of_the_domain() -> None:
     assert ipp.withdrawal.reverses == ("error", "licensed", "right_ended")
 
 
+def test_four_eyes_by_reason_severity_and_decision() -> None:
+    ipp = load("ipp-2026-11")
+    assert ipp.review.two("counterfeit", "serious", "uphold")
+    assert not ipp.review.two("counterfeit", "serious", "refuse")
+    assert not ipp.review.two("design", "general", "uphold")
+    named = parse(TEXT.replace("four_eyes = []", 'four_eyes = ["design"]'), "ipp-2026-11.toml")
+    assert named.review.two("design", "general", "uphold")
+    assert not policy.Review().two("counterfeit", "serious", "uphold")  # a file without the table
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -80,6 +90,7 @@ def test_figures_of_the_domain() -> None:
         ("points = 6\n", "points = 2\n", "penalties.general.thresholds: points must rise"),
         ('grouping = "3 d"', 'grouping = "3 wd"', "penalties.serious.grouping: expected days"),
         ("unknown_reason = ", "another_reason = ", "refusals: 'unknown_reason' is missing"),
+        ("four_eyes = []", 'four_eyes = ["none"]', "review.four_eyes: there is no reason 'none'"),
         ("[timers]", "[timers", "Expected"),
     ],
 )
