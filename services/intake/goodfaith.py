@@ -102,8 +102,9 @@ class Turn(Struct, frozen=True):
 def turn_of(change: ItemChanged, at: dt.datetime, partition: int) -> Turn | None:
     """What a change means to the statistic; None, for most, when nothing. ``at``: when it took effect."""
     state, previous = change.state, change.previous
-    # a state that is gone through in one instant was never left
-    if state is previous or not (state in SETTLED or previous in SETTLED):
+    # a state that is gone through in one instant was never left; but a withdrawal may be told anew, on another ground: one that
+    # was accepted in time takes the place of the end that a timer brought
+    if (state is previous and state is not State.WITHDRAWN) or not (state in SETTLED or previous in SETTLED):
         return None
     return Turn(
         change.item,

@@ -469,7 +469,7 @@ def read_model(e: Evidence) -> list[Finding]:
 _RECOUNT: Final = """
     with steps as (
         select item, revision, complainant, reason, state, code, settled, (at at time zone 'UTC')::date as day,
-            bool_or(held) over w as down, lag(state) over w is distinct from state as entered from v_change
+            bool_or(held) over w as down, lag(state) over w is distinct from state or state = 'WITHDRAWN' as entered from v_change
         window w as (partition by item order by revision)
     ), lasts as (select distinct on (item) * from steps where entered order by item, revision desc)
     select item, complainant as account, reason, day, case when starts_with(state, 'UPHELD') then 'upheld'

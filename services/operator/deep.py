@@ -104,7 +104,7 @@ def walk(dice: random.Random, number: int, account: str, reason: str) -> History
         elif state is State.NOTIFIED:
             held = dice.random() < 0.8 or (held and ever)
         ever = ever or held
-        if state is not previous:
+        if state is not previous or state is State.WITHDRAWN:
             code = dice.choice((*GROUNDS, "right_ended")) if state is State.WITHDRAWN else None
         made.append(
             (

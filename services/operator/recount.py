@@ -25,7 +25,7 @@ def item(history: Sequence[tuple[dt.datetime, ItemChanged]]) -> tuple[str, str, 
     if last.state in ("DUPLICATE", "LINK_INVALID"):
         return None
     since = len(history) - 1
-    while since > 0 and history[since - 1][1].state == last.state:
+    while last.state != "WITHDRAWN" and since > 0 and history[since - 1][1].state == last.state:
         since -= 1
     down = any(change.held for _, change in history[: since + 1])
     still_down = str(last.state).startswith("UPHELD") or (last.state == "WITHDRAWN" and last.code == "settled" and down)

@@ -87,6 +87,28 @@ def test_what_outcomes_are_worth() -> None:
     assert WORTH["upheld"] + -WORTH["upheld"] == NOTHING
 
 
+def test_a_withdrawal_in_time_takes_the_place_of_the_timers() -> None:
+    """Row 18 accepted before row 22's timer, and read after it: the state is the same, the ground another."""
+    first = deep.walk(random.Random(1), 1, "a-1", "design")[0][1]
+    line = [
+        (deep.BEGINS + dt.timedelta(days=number), replace(first, revision=number + 1, **values))
+        for number, values in enumerate(
+            (
+                {"state": S.NOTIFIED, "held": True},
+                {"state": S.WITHDRAWN, "previous": S.NOTIFIED, "code": "right_ended", "held": False, "settled": True},
+                {"state": S.WITHDRAWN, "previous": S.WITHDRAWN, "code": "error", "held": False, "settled": True},
+            )
+        )
+    ]
+    book = deep.Book()
+    for (at, change), counts in zip(line, (NOTHING, WORTH["lifted"], WORTH["countered"]), strict=True):
+        book.batch([(0, at, change)])
+        assert sum(book.buckets.values(), NOTHING) == counts
+    found = recount.item(line)
+    assert found is not None
+    assert found[2] == line[2][0].date()
+
+
 # ---- the window
 
 

@@ -100,7 +100,7 @@ insert into goodfaith_items (item, account, reason, day, outcome, revision)
     from items i join claims c on c.id = i.claim cross join lateral (
         select t.revision, t.at from timeline t where t.item = i.id and t.revision > coalesce((
             select max(o.revision) from timeline o where o.item = i.id and o.state <> i.state), 0)
-        order by t.revision limit 1) e
+        order by case i.state when 'WITHDRAWN' then -t.revision else t.revision end limit 1) e
     where i.state in ('LAPSED', 'REJECTED', 'RESTORED', 'WITHDRAWN', 'UPHELD', 'UPHELD_BY_DEFAULT', 'UPHELD_AFTER_COUNTER');
 insert into goodfaith_days (account, day, reason, partition, settled, upheld, taken_down, restored)
     select account, day, reason, 0, count(*), count(*) filter (where outcome = 'upheld'),
