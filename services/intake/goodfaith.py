@@ -251,7 +251,7 @@ Change = Literal[
     "left",  # and barred
     "bar_ended",
     "admitted",  # by reviewer or operator
-    "removed",  # by reviewer or operator, or the identity is not verified any more
+    "removed",  # by reviewer or operator, or because the account is suspended, closed or not verified any more
 ]
 
 
@@ -286,6 +286,7 @@ def review(
 ) -> tuple[Standing, tuple[Change, ...]]:
     """The daily judgement: what becomes of an account on ``day``, by the figures up to the day before.
 
+    ``verified``: it is, and neither suspended nor closed.
     At most one step a day, but that a bar which has ended may be followed by an upgrade. Nobody is demoted without having been
     warned, and with too few items nobody is upgraded, warned or demoted.
     """

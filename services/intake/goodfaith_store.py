@@ -32,6 +32,11 @@ def terms() -> policy.GoodFaith:
     return policy.current(PROFILE).good_faith
 
 
+def fit(account: domain.Account) -> bool:
+    """Whether the account may take part at all: verified, neither suspended nor closed."""
+    return account.identity_verified and account.status == "open"
+
+
 # ------------------------------------------------------------------------------------------------------------ the fold
 
 _COUNTED: Final = """
@@ -341,11 +346,13 @@ def execute(
         seal: encrypts who signed under the account's (wrapped) key.
 
     Raises:
-        Refused: not verified, barred, or the same version is in force already.
+        Refused: suspended, not verified, barred, or the same version is in force already.
     """
     now, wall = clock.read(connection)
     before = _standings(connection, [account])[account]
-    after, kind = goodfaith.join(before, store.accounts(connection, [account])[account].identity_verified, now.date())
+    who = store.accounts(connection, [account])[account]
+    domain.check_open(who)
+    after, kind = goodfaith.join(before, fit(who), now.date())
     known = connection.exec_driver_sql(
         "select from goodfaith_declarations where account = %s and version = %s", (account, declaration.version)
     ).rowcount

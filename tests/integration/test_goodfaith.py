@@ -542,6 +542,18 @@ def test_leaving_bars(parts: Parts, people: People, at: Clock, quiet: Intake) ->
     assert people.client.get("/v1/good-faith", headers=headers).json()["barred_until"] is None
 
 
+def test_a_suspended_account_takes_no_part(parts: Parts, people: People, at: Clock, quiet: Intake) -> None:
+    account, headers = people.open()
+    people.client.post("/v1/good-faith/declaration", json=SIGNED, headers=headers)
+    body = {"status": "suspended", "code": "fraud"}
+    assert people.client.post(f"/v1/accounts/{account}/status", json=body, headers=people.operator).status_code == 200
+    quiet.judge()
+    assert standing(parts, account) == ("out", None, None, None, False)
+    assert history(parts, account) == ["joined", "removed"]
+    refused = people.client.post("/v1/good-faith/declaration", json=SIGNED, headers=headers)
+    assert refused.status_code == 403
+
+
 def test_an_account_opened_in_good_faith_has_its_history(parts: Parts, people: People) -> None:
     account, _ = people.open(good_faith=True)
     assert standing(parts, account) == ("in", "staff", None, None, True)

@@ -1,14 +1,14 @@
 """The good-faith takedown mechanism: what items count as, sums by day, standings, their history, declarations.
 
-Revision ID: 0004
+Revision ID: 0006
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
