@@ -313,7 +313,7 @@ def judge_due(connection: sa.Connection, partitions: int, limit: int = CHUNK) ->
     for account, before in _standings(connection, matter).items():
         figures_, first = sums[account]
         # one after the other, so that each entry of the history shows the standing that it made
-        after, kinds = goodfaith.review(before, known[account].identity_verified, verdicts[account], now.date(), given)
+        after, kinds = goodfaith.review(before, fit(known[account]), verdicts[account], now.date(), given)
         for place, kind in enumerate(kinds):
             last = place == len(kinds) - 1
             shown = after if last else msgspec.structs.replace(before, barred_until=None)
