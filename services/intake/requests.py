@@ -26,9 +26,11 @@ Register = Literal["us", "eu", "wipo", "cn", "ep"]
 Territory = Annotated[list[Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)")]], Meta(min_length=1, max_length=260)]
 """States by ISO 3166-1 alpha-2; EU, and EM, BX, OA as WIPO ST.3 has them."""
 Number = Annotated[str, Meta(min_length=1, max_length=60)]
-Link = Annotated[str, Meta(min_length=1, max_length=2000)]
-Materials = Annotated[list[Id], Meta(max_length=20)]
-Documents = Annotated[list[Id], Meta(max_length=20)]
+LINK_MOST: Final = 2000
+MATERIALS_MOST: Final = 20
+Link = Annotated[str, Meta(min_length=1, max_length=LINK_MOST)]
+Materials = Annotated[list[Id], Meta(max_length=MATERIALS_MOST)]
+Documents = Annotated[list[Id], Meta(max_length=MATERIALS_MOST)]
 Time = Annotated[dt.datetime, Meta(tz=True)]
 
 
