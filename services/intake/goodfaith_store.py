@@ -41,16 +41,16 @@ def fit(account: domain.Account) -> bool:
 
 _COUNTED: Final = """
     select i.id, i.taken_down, g.account, g.reason, g.day, g.outcome, g.revision
-    from items i left join goodfaith_items g on g.item = i.id where i.id = any(%s)"""
+    from items i left join good_faith_items g on g.item = i.id where i.id = any(%s)"""
 _WRITE_ITEMS: Final = """
-    insert into goodfaith_items (item, account, reason, day, outcome, revision)
+    insert into good_faith_items (item, account, reason, day, outcome, revision)
     select item, account, reason, day::date, outcome, revision
     from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[]) as n(item, account, reason, day, outcome, revision)
     on conflict (item) do update set account = excluded.account, reason = excluded.reason, day = excluded.day,
         outcome = excluded.outcome, revision = excluded.revision"""
 # commutative, in the order of the key, and each partition's rows by its owner only
 _ADD_DAYS: Final = """
-    insert into goodfaith_days as d (account, day, reason, partition, settled, upheld, taken_down, restored)
+    insert into good_faith_days as d (account, day, reason, partition, settled, upheld, taken_down, restored)
     select account, day::date, reason, partition, settled, upheld, taken_down, restored
     from unnest(%s::text[], %s::text[], %s::text[], %s::int[], %s::int[], %s::int[], %s::int[], %s::int[])
         as n(account, day, reason, partition, settled, upheld, taken_down, restored)
@@ -102,7 +102,7 @@ def figures(
     found: dict[str, list[tuple[str, Counts]]] = {account: [] for account in wanted}
     rows = connection.exec_driver_sql(
         """select account, reason, sum(settled)::bigint, sum(upheld)::bigint, sum(taken_down)::bigint, sum(restored)::bigint
-        from goodfaith_days where account = any(%s) and day > %s and day <= %s group by account, reason""",
+        from good_faith_days where account = any(%s) and day > %s and day <= %s group by account, reason""",
         (wanted, after, day),
     )
     for account, reason, *counts in rows:
@@ -159,7 +159,7 @@ _STANDING: Final = "account, state, how, since, demote_on, barred_until"
 def standing(connection: sa.Connection, account: str) -> Standing:
     """Where the account stands."""
     row = connection.exec_driver_sql(
-        f"select {_STANDING} from goodfaith_standings where account = %s", (account,)
+        f"select {_STANDING} from good_faith_standings where account = %s", (account,)
     ).one_or_none()
     return Standing() if row is None else Standing(*row[1:])
 
@@ -167,12 +167,12 @@ def standing(connection: sa.Connection, account: str) -> Standing:
 def _standings(connection: sa.Connection, accounts: Sequence[str]) -> dict[str, Standing]:
     """Standings of accounts that there are, locked in their order; made where there is none."""
     connection.exec_driver_sql(
-        """insert into goodfaith_standings (account) select id from accounts where id = any(%s) order by id
+        """insert into good_faith_standings (account) select id from accounts where id = any(%s) order by id
         on conflict do nothing""",
         (list(accounts),),
     )
     rows = connection.exec_driver_sql(
-        f"select {_STANDING} from goodfaith_standings where account = any(%s) order by account for update",
+        f"select {_STANDING} from good_faith_standings where account = any(%s) order by account for update",
         (list(accounts),),
     )
     return {row[0]: Standing(*row[1:]) for row in rows}
@@ -193,7 +193,7 @@ def _write(
     for change in made:
         at = change.standing
         connection.exec_driver_sql(
-            """update goodfaith_standings set state = %s, how = %s, since = %s, demote_on = %s, barred_until = %s
+            """update good_faith_standings set state = %s, how = %s, since = %s, demote_on = %s, barred_until = %s
             where account = %s""",
             (at.state, at.how, at.since, at.demote_on, at.barred_until, change.account),
         )
@@ -202,7 +202,7 @@ def _write(
             (at.member, change.account, at.member),
         )
         connection.exec_driver_sql(
-            """insert into goodfaith_history (account, day, at, kind, by, state, demote_on, barred_until, basis)
+            """insert into good_faith_history (account, day, at, kind, by, state, demote_on, barred_until, basis)
             values (%s, %s, %s, %s, %s, %s, %s, %s, %s)""",
             (
                 change.account, day, now, change.kind, by, at.state, at.demote_on, at.barred_until,
@@ -247,7 +247,7 @@ def find_due(connection: sa.Connection) -> bool:
     They are those whose sums changed since they were last judged, or lose a day as the window moves on, those that take part,
     and those whose bar ends: never all there are.
     """
-    run = connection.exec_driver_sql("select day from goodfaith_run for update skip locked").one_or_none()
+    run = connection.exec_driver_sql("select day from good_faith_run for update skip locked").one_or_none()
     if run is None:
         return False
     today = clock.read(connection)[0].date()
@@ -258,15 +258,15 @@ def find_due(connection: sa.Connection) -> bool:
     gone = goodfaith.left_after(upto, months)
     seen = gone if run[0] is None else goodfaith.left_after(run[0] - dt.timedelta(days=1), months)
     connection.exec_driver_sql(
-        """insert into goodfaith_due (account)
-        select account from goodfaith_days where touched and day <= %s
-        union select account from goodfaith_days where day > %s and day <= %s
-        union select account from goodfaith_standings where state <> 'out'
-        union select account from goodfaith_standings where barred_until <= %s
+        """insert into good_faith_due (account)
+        select account from good_faith_days where touched and day <= %s
+        union select account from good_faith_days where day > %s and day <= %s
+        union select account from good_faith_standings where state <> 'out'
+        union select account from good_faith_standings where barred_until <= %s
         order by 1 on conflict do nothing""",
         (upto, seen, gone, today),
     )
-    connection.exec_driver_sql("update goodfaith_run set day = %s", (today,))
+    connection.exec_driver_sql("update good_faith_run set day = %s", (today,))
     return True
 
 
@@ -280,8 +280,8 @@ def judge_due(connection: sa.Connection, partitions: int, limit: int = CHUNK) ->
     upto = now.date() - dt.timedelta(days=1)
     due = list(
         connection.exec_driver_sql(
-            """delete from goodfaith_due where account in (
-                select account from goodfaith_due order by account limit %s for update skip locked) returning account""",
+            """delete from good_faith_due where account in (
+                select account from good_faith_due order by account limit %s for update skip locked) returning account""",
             (limit,),
         ).scalars()
     )
@@ -291,9 +291,9 @@ def judge_due(connection: sa.Connection, partitions: int, limit: int = CHUNK) ->
     # locked in the order in which the fold locks them; the sums are read after that, so that nothing slips in between
     connection.exec_driver_sql(
         """with those as materialized (
-            select account, day, reason, partition from goodfaith_days where account = any(%s) and touched and day <= %s
+            select account, day, reason, partition from good_faith_days where account = any(%s) and touched and day <= %s
             order by account, day, reason, partition for update)
-        update goodfaith_days d set touched = false from those t
+        update good_faith_days d set touched = false from those t
         where d.account = t.account and d.day = t.day and d.reason = t.reason and d.partition = t.partition""",
         (due, upto),
     )
@@ -303,7 +303,9 @@ def judge_due(connection: sa.Connection, partitions: int, limit: int = CHUNK) ->
     # a row is made only for whom it may say something
     there = {
         row[0]
-        for row in connection.exec_driver_sql("select account from goodfaith_standings where account = any(%s)", (due,))
+        for row in connection.exec_driver_sql(
+            "select account from good_faith_standings where account = any(%s)", (due,)
+        )
     }
     verdicts = {account: goodfaith.judge(sums[account][0], given) for account in due}
     matter = [
@@ -325,7 +327,7 @@ def judge_due(connection: sa.Connection, partitions: int, limit: int = CHUNK) ->
 def judge_soon(connection: sa.Connection, account: str) -> None:
     """Have an account judged at the next turn, because something else about it changed (it was verified)."""
     connection.exec_driver_sql(
-        "insert into goodfaith_due (account) select id from accounts where id = %s on conflict do nothing", (account,)
+        "insert into good_faith_due (account) select id from accounts where id = %s on conflict do nothing", (account,)
     )
 
 
@@ -354,7 +356,7 @@ def execute(
     domain.check_open(who)
     after, kind = goodfaith.join(before, fit(who), now.date())
     known = connection.exec_driver_sql(
-        "select from goodfaith_declarations where account = %s and version = %s", (account, declaration.version)
+        "select from good_faith_declarations where account = %s and version = %s", (account, declaration.version)
     ).rowcount
     if kind == "declared" and before.how == "declaration" and known:
         raise domain.Refused(
@@ -363,7 +365,7 @@ def execute(
         )  # fmt: skip
     sealed = seal(store.subject_key(connection, account, new_key))
     connection.exec_driver_sql(
-        """insert into goodfaith_declarations (account, version, sha256, executed_at, sealed) values (%s, %s, %s, %s, %s)""",
+        """insert into good_faith_declarations (account, version, sha256, executed_at, sealed) values (%s, %s, %s, %s, %s)""",
         (account, declaration.version, declaration.sha256, now, sealed),
     )
     shown = _Made(account, kind, after, basis_now(connection, account, now.date()))
@@ -401,7 +403,7 @@ def by_staff(connection: sa.Connection, account: str, member: bool, by: str, par
 def history(connection: sa.Connection, account: str, before: int | None, limit: int) -> list[store.Row]:
     """Changes of the account's standing, latest first."""
     rows = connection.exec_driver_sql(
-        """select id, day, at, kind, by, state, demote_on, barred_until, basis from goodfaith_history
+        """select id, day, at, kind, by, state, demote_on, barred_until, basis from good_faith_history
         where account = %s and (%s::bigint is null or id < %s) order by id desc limit %s""",
         (account, before, before, limit),
     )
@@ -411,7 +413,7 @@ def history(connection: sa.Connection, account: str, before: int | None, limit: 
 def executed(connection: sa.Connection, account: str, before: int | None, limit: int) -> list[dict[str, Any]]:
     """Declarations that the account executed, latest first; who signed is sealed under ``wrapped`` (None: erased)."""
     rows = connection.exec_driver_sql(
-        """select d.id, d.version, d.sha256, d.executed_at, d.sealed, k.wrapped from goodfaith_declarations d
+        """select d.id, d.version, d.sha256, d.executed_at, d.sealed, k.wrapped from good_faith_declarations d
         left join subject_keys k using (account) where d.account = %s and (%s::bigint is null or d.id < %s)
         order by d.id desc limit %s""",
         (account, before, before, limit),

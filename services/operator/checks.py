@@ -485,33 +485,33 @@ def good_faith(e: Evidence) -> list[Finding]:
     counted = (
         "select account, reason, day, count(*) as settled, count(*) filter (where outcome = 'upheld') as upheld,"
         " count(*) filter (where outcome <> 'declined') as taken_down, count(*) filter (where outcome = 'countered') as restored"
-        " from intake.goodfaith_items where outcome is not null group by account, reason, day"
+        " from intake.good_faith_items where outcome is not null group by account, reason, day"
     )
     return [
         *e.find(
             "problem", "good-faith-item",
             f"with r as ({_RECOUNT}) select coalesce(r.item, g.item) || ': ' || coalesce(g.outcome, 'nothing') || ', not '"
-            " || coalesce(r.outcome, 'nothing') from r full join (select * from intake.goodfaith_items where outcome is not null) g"
+            " || coalesce(r.outcome, 'nothing') from r full join (select * from intake.good_faith_items where outcome is not null) g"
             " on g.item = r.item where (g.account, g.reason, g.day, g.outcome) is distinct from (r.account, r.reason, r.day, r.outcome)"
             f" and ({untold} or r.item is null)",
         ),
         *e.find(
             "problem", "good-faith-count",
             f"select coalesce(d.account, c.account) || ' ' || coalesce(d.reason, c.reason) || ' ' || coalesce(d.day, c.day)"
-            f" from (select account, reason, day, {sums} from intake.goodfaith_days group by account, reason, day) d"
+            f" from (select account, reason, day, {sums} from intake.good_faith_days group by account, reason, day) d"
             f" full join ({counted}) c on c.account = d.account and c.reason = d.reason and c.day = d.day"
             " where (coalesce(d.settled, 0), coalesce(d.upheld, 0), coalesce(d.taken_down, 0), coalesce(d.restored, 0))"
             " <> (coalesce(c.settled, 0), coalesce(c.upheld, 0), coalesce(c.taken_down, 0), coalesce(c.restored, 0))",
         ),
         *e.find(
             "problem", "good-faith-standing",
-            "select a.id from intake.accounts a left join intake.goodfaith_standings s on s.account = a.id"
+            "select a.id from intake.accounts a left join intake.good_faith_standings s on s.account = a.id"
             " where a.good_faith <> coalesce(s.state <> 'out', false)",
         ),
         *e.find(
             "problem", "good-faith-unexplained",
-            "select s.account from intake.goodfaith_standings s left join (select distinct on (account) account, state, barred_until"
-            " from intake.goodfaith_history order by account, id desc) h on h.account = s.account"
+            "select s.account from intake.good_faith_standings s left join (select distinct on (account) account, state, barred_until"
+            " from intake.good_faith_history order by account, id desc) h on h.account = s.account"
             # members from before there was a history have none
             " where (h.account is not null or s.since is not null)"
             " and (s.state is distinct from h.state or s.barred_until is distinct from h.barred_until)",

@@ -183,14 +183,16 @@ def standing(parts: Parts, account: str) -> tuple[Any, ...]:
     """(state, how, demote_on, barred_until, what the door reads)."""
     rows = parts.query(
         """select s.state, s.how, s.demote_on, s.barred_until, a.good_faith
-        from accounts a left join goodfaith_standings s on s.account = a.id where a.id = %s""",
+        from accounts a left join good_faith_standings s on s.account = a.id where a.id = %s""",
         account,
     )
     return rows[0]
 
 
 def history(parts: Parts, account: str) -> list[str]:
-    return [row[0] for row in parts.query("select kind from goodfaith_history where account = %s order by id", account)]
+    return [
+        row[0] for row in parts.query("select kind from good_faith_history where account = %s order by id", account)
+    ]
 
 
 # ---- counting
@@ -232,20 +234,20 @@ def test_any_histories_are_counted_as_a_recount_says(parts: Parts, quiet: Intake
             naive[account, reason, day] += Counts(**numbers)
     kept = parts.query(
         """select account, reason, day, sum(settled)::int, sum(upheld)::int, sum(taken_down)::int, sum(restored)::int
-        from goodfaith_days where account = any(%s) group by account, reason, day""",
+        from good_faith_days where account = any(%s) group by account, reason, day""",
         accounts,
     )
     sums = {tuple(row[:3]): Counts(*row[3:]) for row in kept}
     assert {key: counts for key, counts in sums.items() if counts != Counts()} == dict(naive)
     assert len(naive) > 100
     # what the migration makes of the read model alone
-    items = "select item, account, reason, day, outcome from goodfaith_items where outcome is not null order by item"
+    items = "select item, account, reason, day, outcome from good_faith_items where outcome is not null order by item"
     before = parts.query(items)
     admin = db.administer(parts.admin_url)
     with admin.connect() as connection:
         connection.exec_driver_sql("set search_path = intake, platform")
         connection.exec_driver_sql(
-            "delete from goodfaith_items; delete from goodfaith_days; delete from goodfaith_standings"
+            "delete from good_faith_items; delete from good_faith_days; delete from good_faith_standings"
         )
         own = "update items set taken_down = {} where id like %s"
         walked = [f"i-{seed}-{number}" for number in range(0, 400, 2)]
@@ -284,7 +286,7 @@ def test_workers_count_one_account_at_once_and_lose_nothing(parts: Parts) -> Non
 
     def judging() -> None:
         while not done.is_set():
-            parts.query("insert into goodfaith_due values (%s) on conflict do nothing", account)
+            parts.query("insert into good_faith_due values (%s) on conflict do nothing", account)
             with parts.engine.begin() as connection:
                 goodfaith_store.judge_due(connection, PARTITIONS)
 
@@ -297,7 +299,7 @@ def test_workers_count_one_account_at_once_and_lose_nothing(parts: Parts) -> Non
     beside.join()
     service.close()
     total = parts.query(
-        "select sum(settled), sum(upheld), sum(taken_down), sum(restored) from goodfaith_days where account = %s",
+        "select sum(settled), sum(upheld), sum(taken_down), sum(restored) from good_faith_days where account = %s",
         account,
     )
     assert total == [(240, 0, 240, 240)]
@@ -471,14 +473,14 @@ def test_each_account_is_judged_by_one_of_many_workers(parts: Parts, at: Clock, 
         list(pool.map(lambda worker: worker.judge(), workers))
     for worker in workers:
         worker.close()
-    assert parts.query("select count(*), count(distinct account) from goodfaith_history where account like 'a-many-%%'") == [(250, 250)]  # fmt: skip
-    assert parts.query("select count(*) from goodfaith_due") == [(0,)]
+    assert parts.query("select count(*), count(distinct account) from good_faith_history where account like 'a-many-%%'") == [(250, 250)]  # fmt: skip
+    assert parts.query("select count(*) from good_faith_due") == [(0,)]
     # nobody else was looked at, and whoever is out and was not touched is not looked at again
     at.to(at.now + DAY)
     with parts.engine.begin() as connection:
         assert goodfaith_store.find_due(connection)
         assert not goodfaith_store.find_due(connection)
-    due = {row[0] for row in parts.query("select account from goodfaith_due")}
+    due = {row[0] for row in parts.query("select account from good_faith_due")}
     assert due >= set(accounts)
     assert "a-shared" not in due
     quiet.judge()
@@ -500,7 +502,7 @@ def test_a_declaration_is_executed_and_sealed(parts: Parts, people: People, at: 
     stranger, strangers = people.open(identity_verified=False)
     refused = people.client.post("/v1/good-faith/declaration", json=SIGNED, headers=strangers)
     assert (refused.status_code, refused.json()["type"]) == (403, "urn:goodfaith:problem:not_verified")
-    assert parts.query("select count(*) from goodfaith_declarations where account = %s", stranger) == [(0,)]
+    assert parts.query("select count(*) from good_faith_declarations where account = %s", stranger) == [(0,)]
 
     joined = people.client.post("/v1/good-faith/declaration", json=SIGNED, headers=headers)
     assert joined.status_code == 201, joined.text
@@ -508,7 +510,7 @@ def test_a_declaration_is_executed_and_sealed(parts: Parts, people: People, at: 
     assert people.claim(headers, people.right(headers), uuid.uuid4().hex)["lane"] == "express"
     again = people.client.post("/v1/good-faith/declaration", json=SIGNED, headers=headers)
     assert (again.status_code, again.json()["type"]) == (409, "urn:goodfaith:problem:already_declared")
-    ((sealed,),) = parts.query("select sealed from goodfaith_declarations where account = %s", account)
+    ((sealed,),) = parts.query("select sealed from good_faith_declarations where account = %s", account)
     assert b"Signatory" not in bytes(sealed)
     assert b"director" not in bytes(sealed)
     assert not parts.query("select 1 from door where payload like '%%Signatory%%' or payload like '%%sworn%%'")

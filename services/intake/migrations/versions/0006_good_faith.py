@@ -17,7 +17,7 @@ TABLES = """
 alter table items add column taken_down bool not null default false;
 
 -- what an item is counted as; outcome null: it was counted, and has left its settled state
-create table goodfaith_items (
+create table good_faith_items (
     item text collate "C" primary key,
     account text collate "C" not null,
     reason text collate "C" not null,
@@ -28,7 +28,7 @@ create table goodfaith_items (
 
 -- sums by the business day of settlement. A partition's rows are written by its owner alone: workers that count the same
 -- account's items never wait for one another. touched: changed since the account was last judged.
-create table goodfaith_days (
+create table good_faith_days (
     account text collate "C" not null,
     day date not null,
     reason text collate "C" not null,
@@ -40,10 +40,10 @@ create table goodfaith_days (
     touched bool not null default true,
     primary key (account, day, reason, partition)
 ) with (fillfactor = 70);
-create index goodfaith_days_day on goodfaith_days (day, account);
-create index goodfaith_days_touched on goodfaith_days (account) where touched;
+create index good_faith_days_day on good_faith_days (day, account);
+create index good_faith_days_touched on good_faith_days (account) where touched;
 
-create table goodfaith_standings (
+create table good_faith_standings (
     account text collate "C" primary key references accounts,
     state text not null default 'out' check (state in ('out', 'in', 'warned')),
     how text check (how in ('declaration', 'statistic', 'staff')),
@@ -51,11 +51,11 @@ create table goodfaith_standings (
     demote_on date,
     barred_until date
 );
-create index goodfaith_standings_members on goodfaith_standings (account) where state <> 'out';
-create index goodfaith_standings_barred on goodfaith_standings (barred_until) where barred_until is not null;
+create index good_faith_standings_members on good_faith_standings (account) where state <> 'out';
+create index good_faith_standings_barred on good_faith_standings (barred_until) where barred_until is not null;
 
 -- basis: the numbers that the change stood on, as JSON
-create table goodfaith_history (
+create table good_faith_history (
     id bigint generated always as identity primary key,
     account text collate "C" not null references accounts,
     day date not null,
@@ -67,10 +67,10 @@ create table goodfaith_history (
     barred_until date,
     basis text not null
 );
-create index goodfaith_history_account on goodfaith_history (account, id);
+create index good_faith_history_account on good_faith_history (account, id);
 
 -- sealed: who signed, and in what capacity, under the account's own key, like its contact
-create table goodfaith_declarations (
+create table good_faith_declarations (
     id bigint generated always as identity primary key,
     account text collate "C" not null references accounts,
     version text collate "C" not null,
@@ -78,19 +78,19 @@ create table goodfaith_declarations (
     executed_at timestamptz not null,
     sealed bytea not null
 );
-create index goodfaith_declarations_account on goodfaith_declarations (account, id);
+create index good_faith_declarations_account on good_faith_declarations (account, id);
 
 -- accounts to be judged, and through which business day they have been found
-create table goodfaith_due (account text collate "C" primary key);
-create table goodfaith_run (one bool primary key default true check (one), day date);
-insert into goodfaith_run default values;
+create table good_faith_due (account text collate "C" primary key);
+create table good_faith_run (one bool primary key default true check (one), day date);
+insert into good_faith_run default values;
 """
 
 # items and members that were there before: by what the read model says of them (`removal` = on_notice: every notified item was down)
 FILL = """
 update items set taken_down = true where last::json ->> 'held' = 'true' or id in (
     select item from timeline where state in ('NOTIFIED', 'UPHELD', 'UPHELD_BY_DEFAULT', 'UPHELD_AFTER_COUNTER'));
-insert into goodfaith_items (item, account, reason, day, outcome, revision)
+insert into good_faith_items (item, account, reason, day, outcome, revision)
     select i.id, c.complainant, c.reason, (e.at at time zone 'UTC')::date,
         case when starts_with(i.state, 'UPHELD') then 'upheld' when not i.taken_down then 'declined'
             when i.state = 'RESTORED' then 'countered'
@@ -102,11 +102,11 @@ insert into goodfaith_items (item, account, reason, day, outcome, revision)
             select max(o.revision) from timeline o where o.item = i.id and o.state <> i.state), 0)
         order by case i.state when 'WITHDRAWN' then -t.revision else t.revision end limit 1) e
     where i.state in ('LAPSED', 'REJECTED', 'RESTORED', 'WITHDRAWN', 'UPHELD', 'UPHELD_BY_DEFAULT', 'UPHELD_AFTER_COUNTER');
-insert into goodfaith_days (account, day, reason, partition, settled, upheld, taken_down, restored)
+insert into good_faith_days (account, day, reason, partition, settled, upheld, taken_down, restored)
     select account, day, reason, 0, count(*), count(*) filter (where outcome = 'upheld'),
         count(*) filter (where outcome <> 'declined'), count(*) filter (where outcome = 'countered')
-    from goodfaith_items group by account, day, reason;
-insert into goodfaith_standings (account, state, how) select id, 'in', 'staff' from accounts where good_faith;
+    from good_faith_items group by account, day, reason;
+insert into good_faith_standings (account, state, how) select id, 'in', 'staff' from accounts where good_faith;
 """
 
 
@@ -119,7 +119,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """The mechanism is forgotten; who was in it stays so."""
     op.execute(
-        "drop table goodfaith_run, goodfaith_due, goodfaith_declarations, goodfaith_history, goodfaith_standings,"
-        " goodfaith_days, goodfaith_items"
+        "drop table good_faith_run, good_faith_due, good_faith_declarations, good_faith_history, good_faith_standings,"
+        " good_faith_days, good_faith_items"
     )
     op.execute("alter table items drop column taken_down")
