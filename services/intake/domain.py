@@ -339,6 +339,7 @@ def claim_rows(
         policy=rules.version,
         lane=lane,
         good_faith=complainant.good_faith,
+        abroad=claim.abroad,
         identity_verified=complainant.identity_verified,
         authority=authority_of(complainant.id, principal, right.id, granted, now),
         materials=materials_of(right, claim.materials),
