@@ -192,6 +192,17 @@ class Withdrawal(Part, frozen=True, kw_only=True):
     reverses: tuple[Literal["error", "settled", "licensed", "right_ended"], ...]
 
 
+class Evidence(Part, frozen=True, kw_only=True):
+    """How long documents are kept, and which no counterpart reads."""
+
+    kept: Span = Span("1095 d")
+    """From the last change of what they were named in, once nothing of it is open."""
+    unused: Span = Span("1 d")
+    """From the upload, when no request has named them; wall time."""
+    private: Elements = ("identity",)
+    """Kinds of proof that are for reviewers alone."""
+
+
 class Threshold(Part, frozen=True, kw_only=True):
     """A consequence that begins at ``points`` (strikes in the serious ledger); ``days`` 0: until lifted."""
 
@@ -272,6 +283,7 @@ class Policy(Part, frozen=True, kw_only=True):
     appeals: Appeals
     withdrawal: Withdrawal
     penalties: Penalties
+    evidence: Evidence = Evidence()
     statements: Statements | None = None
     review: Review = Review()
 
@@ -382,6 +394,11 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
         points = [step.points for step in getattr(policy.penalties, ledger).thresholds]
         if points != sorted(set(points)):
             found.append((f"penalties.{ledger}.thresholds", "points must rise"))
+    found += [
+        (f"evidence.{name}", "expected days: what is kept is kept in elapsed time")
+        for name in ("kept", "unused")
+        if getattr(policy.evidence, name).working_days
+    ]
     if policy.statements is not None and policy.statements.enabled:
         kinds = {kind for reason in policy.reasons.values() for kind in reason.rights}
         found += [

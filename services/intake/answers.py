@@ -265,6 +265,34 @@ class ClaimsFacts(Struct, kw_only=True):
     claims: dict[str, ClaimFacts]
 
 
+class EvidenceOut(Struct, kw_only=True):
+    """A document. ``named_in``: claims, rights and accounts that it was named in, for its owner and staff."""
+
+    id: str
+    owner: str
+    kinds: list[str]
+    media_type: str
+    name: str | None
+    size: int
+    sha256: str
+    uploaded_at: dt.datetime
+    named_in: list[str] = []
+
+
+class EvidenceLink(Struct, kw_only=True):
+    """Where the file can be fetched until then, by whoever has the link. Relative to this API's address."""
+
+    url: str
+    expires: dt.datetime
+
+
+class EvidenceNamed(Struct, kw_only=True):
+    """Documents that were named in something."""
+
+    about: str
+    documents: list[str]
+
+
 class Alive(Struct, kw_only=True):
     """The process answers."""
 

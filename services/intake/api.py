@@ -21,7 +21,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.intake import answers, domain, metrics, registers, requests, security, store
+from services.intake import answers, api_evidence, domain, evidence_store, metrics, registers, requests, security, store
 from services.intake.domain import Account, Refused
 from services.intake.store import Filing
 from services.intake.web import (
@@ -233,7 +233,10 @@ async def register_right(request: Request[Account, Any, Any], data: requests.Reg
         now, wall = clock.read(connection)
         if owner not in store.accounts(connection, [owner]):
             raise Refused(422, "unknown_account", "There is no such account.", field="owner", cure="Open it first.")
-        return store.add_right(connection, domain.new_id("r", store.wall_ms(wall)), owner, data, now)
+        id = domain.new_id("r", store.wall_ms(wall))
+        documents = evidence_store.name_in(connection, data.evidence, request.user.id, id, "right", now)
+        proof = data.proof or next((document.id for document in documents if "ownership" in document.kinds), None)
+        return store.add_right(connection, id, owner, msgspec.structs.replace(data, proof=proof), now)
 
     return out(answers.RightOut, await front_of(request).run(work))
 
@@ -609,7 +612,7 @@ ROUTES: Final = [
     open_account, issue_token, drop_token, me, put_contact, get_contact, erase_contact, verify_account,
     register_right, list_rights, change_right, authorise, list_authorisations, end_authorisation,
     submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, inbox,
-    *COMMAND_ROUTES, internal_contacts, internal_claims, healthz,
+    *api_evidence.ROUTES, *COMMAND_ROUTES, internal_contacts, internal_claims, healthz,
 ]  # fmt: skip
 
 

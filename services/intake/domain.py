@@ -290,6 +290,8 @@ class Rows:
     items: list[tuple[Any, ...]] = field(default_factory=list)
     commands: list[events.Command] = field(default_factory=list)
     kinds: str = ""
+    documents: Sequence[Any] = ()
+    """Evidence that the request names; ``store`` ties it to the claim."""
 
 
 def claim_rows(
@@ -452,6 +454,7 @@ def command_rows(
     part, targets = command_targets(kind, account, items)
     event = events.COMMANDS[kind]
     fields = {name: getattr(body, name) for name in requests.COMMANDS[kind].__struct_fields__}
+    fields.pop("evidence", None)  # no event names documents; their kinds are among the materials by now
     made: list[events.Command] = []
     for item in targets:
         extra = fields

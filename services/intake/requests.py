@@ -26,6 +26,7 @@ Register = Literal["us", "eu", "wipo", "cn", "ep"]
 Number = Annotated[str, Meta(min_length=1, max_length=60)]
 Link = Annotated[str, Meta(min_length=1, max_length=2000)]
 Materials = Annotated[list[Id], Meta(max_length=20)]
+Documents = Annotated[list[Id], Meta(max_length=20)]
 Time = Annotated[dt.datetime, Meta(tz=True)]
 
 
@@ -82,7 +83,9 @@ class RegisterRight(Ends, frozen=True, kw_only=True):
     """Where it is registered: the number is then held against that register's format (docs/interfaces.md)."""
     expires_at: Time | None = None
     proof: Id | None = None
-    """Reference of the proof of ownership; without it the right is pending."""
+    """Reference of the proof of ownership; without it, and without a document of kind ``ownership``, the right is pending."""
+    evidence: Documents = []
+    """The caller's documents that prove it."""
     owner: Id | None = None
     """Operators only: the account that owns it."""
 
@@ -124,12 +127,16 @@ class SubmitClaim(In, frozen=True, kw_only=True):
     """The holder has no residence in the country of the profile's law, which may give it longer to answer."""
     materials: Materials = []
     """Kinds of proof on file, e.g. ``statement``."""
+    evidence: Documents = []
+    """The caller's documents; their kinds count as materials."""
 
 
 class AddInformation(In, frozen=True, kw_only=True):
     """What was missing; identity, authority and right are looked up anew."""
 
     materials: Materials = []
+    evidence: Documents = []
+    """The caller's documents; their kinds count as materials."""
 
 
 class Withdraw(In, frozen=True, kw_only=True):
@@ -146,6 +153,8 @@ class Counter(In, frozen=True, kw_only=True):
     """The seller's counter-notification."""
 
     materials: Materials = []
+    evidence: Documents = []
+    """The caller's documents; their kinds count as materials."""
 
 
 class Respond(In, frozen=True, kw_only=True):
@@ -178,6 +187,12 @@ class Decide(In, frozen=True, kw_only=True):
 
     decision: Literal["uphold", "refuse", "complete", "incomplete", "restore", "confirm", "reverse"]
     code: Id | None = None
+
+
+class NameDocuments(In, frozen=True, kw_only=True):
+    """The caller's documents that prove who it is."""
+
+    evidence: Annotated[list[Id], Meta(min_length=1, max_length=20)]
 
 
 class ContactIds(In, frozen=True, kw_only=True):

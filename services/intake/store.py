@@ -15,8 +15,9 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from services.intake import domain, requests
+from services.intake import domain, evidence, evidence_store, requests
 from services.intake.domain import Account, Authorisation, ItemRef, ListingRef, Refused, Right, Rows
+from services.intake.evidence import Document
 from shared import clock, db, events, policy
 from shared.topics import partition_of
 
@@ -480,12 +481,17 @@ def file(
     claims = [place for place in todo if filings[place].kind == "submit_claim"]
     others = [place for place in todo if filings[place].kind != "submit_claim"]
     ms = wall_ms(wall)
+    wanted = {id for place in todo for id in getattr(filings[place].body, "evidence", ())}
+    documents = evidence_store.lock(connection, wanted) if wanted else {}
     made: list[tuple[int, Rows]] = []
 
     def decide(places: Sequence[int], how: Callable[[Filing], Rows]) -> None:
         for place in places:
             try:
-                made.append((place, how(filings[place])))
+                named = _with_documents(filings[place], documents)
+                rows = how(filings[place])
+                rows.documents = named
+                made.append((place, rows))
             except Refused as refused:
                 results[place] = refused
 
@@ -503,11 +509,29 @@ def file(
     if lost:
         _replay(connection, filings, lost, results)
     _insert(connection, [(filings[place], rows) for place, rows in fresh], partitions)
+    evidence_store.tie(
+        connection, [(document, rows.answer["claim"], "claim") for _, rows in fresh for document in rows.documents], now
+    )
     final: list[Filed | Refused] = []
     for result in results:
         assert result is not None
         final.append(result)
     return final
+
+
+def _with_documents(filing: Filing, known: Mapping[str, Document]) -> Sequence[Document]:
+    """The documents that a request names; their kinds are added to its materials.
+
+    Raises:
+        Refused: one is not the account's.
+    """
+    ids = getattr(filing.body, "evidence", ())
+    if not ids:
+        return ()
+    named = evidence.named(ids, filing.account.id, known)
+    given = evidence.materials(filing.body.materials, named)  # type: ignore[attr-defined]
+    filing.body = msgspec.structs.replace(filing.body, materials=given)
+    return named
 
 
 def _replay(
@@ -621,6 +645,7 @@ def _standing(
             "select id, terms from claims where id = any(%s)", (sorted({ref.claim for ref in refs}),)
         )
     }
+    earlier = evidence_store.kinds_named(connection, sorted(terms))
 
     def standing(ref: ItemRef) -> dict[str, Any]:
         right = known[ref.right]
@@ -630,7 +655,9 @@ def _standing(
                 ref.complainant, ref.principal, ref.right, granted.get((ref.complainant, ref.principal), ()), now
             ),
             "right_status": right.status_at(now),
-            "materials": domain.materials_of(right, terms[ref.claim]),
+            "materials": domain.materials_of(
+                right, {*terms[ref.claim], *earlier.get((ref.claim, ref.complainant), ())}
+            ),
         }
 
     return standing

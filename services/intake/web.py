@@ -28,10 +28,12 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.typing import FieldDefinition
 
-from services.intake import answers, domain, requests, security, store
+from services.intake import answers, domain, evidence, requests, security, store
+from services.intake.blobs import Blobs
 from services.intake.domain import Account, Refused
 from services.intake.door import Door, busy
 from services.intake.store import Filing
+from services.intake.uploads import Desk
 from shared import db
 from shared.events import State
 from shared.settings import Settings
@@ -49,7 +51,7 @@ INTERNAL: Final = frozenset({"internal"})
 PUBLIC: Final = frozenset({"public"})
 _NOBODY: Final = Account("", "system")
 _TITLES: Final = {
-    400: "Bad request", 401: "Not authenticated", 403: "Forbidden", 404: "Not found", 405: "Method not allowed",
+    400: "Bad request", 401: "Not authenticated", 403: "Forbidden", 404: "Not found", 405: "Method not allowed", 408: "Timeout",
     409: "Conflict", 413: "Too large", 415: "Unsupported media type", 422: "Not acceptable content",
     500: "Internal error", 503: "Unavailable",
 }  # fmt: skip
@@ -88,6 +90,10 @@ class Front:
         key = settings.contact_key
         self.contacts = security.Contacts(None if key is None else key.get_secret_value())
         self.internal = None if settings.internal_token is None else settings.internal_token.get_secret_value().encode()
+        secret = settings.evidence_key
+        self.links = evidence.Links(None if secret is None else secret.get_secret_value())
+        self.blobs = Blobs.of(settings)
+        self.desk = Desk()
         self._known: dict[bytes, tuple[Account, float]] = {}
 
     async def run(self, work: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
@@ -229,6 +235,9 @@ def problem_response(
         extra["WWW-Authenticate"] = 'Bearer realm="goodfaith"'
     if problem.status == 503:
         extra["Retry-After"] = "1"
+    if "transfer-encoding" in request.headers or len(request.headers.get("content-length", "")) > 6:
+        # a body that may not have been read to its end is not waited for
+        extra["Connection"] = "close"
     return Response(problem, status_code=problem.status, media_type=PROBLEM, headers=extra)
 
 

@@ -20,7 +20,8 @@ from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.errors import KafkaError
 
-from services.intake import admission, domain, metrics, store
+from services.intake import admission, domain, evidence, evidence_store, metrics, store
+from services.intake.blobs import Blobs
 from shared import db, events
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
@@ -30,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 OBSERVE_S: Final = 0.25
 EXPIRE_S: Final = 5.0
+EVIDENCE_S: Final = 60.0
 _TICK: Final = dt.timedelta(microseconds=1)
 _SUBMITTED: Final = "goodfaith.item.submitted.v1"
 _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
@@ -105,6 +107,7 @@ class Intake:
                 Background("marks", settings.watermark_ms / 1000, self.close_for_a_moment),
                 Background("pressure", OBSERVE_S, self.observe),
                 Background("expiry", EXPIRE_S, self.expire),
+                Background("evidence", EVIDENCE_S, self.sweep),
             ]
 
     def close(self) -> None:
@@ -168,6 +171,13 @@ class Intake:
             count = store.expire(connection, self.settings.partitions)
         if count:
             log.info("expired", worker=self.name, count=count)
+
+    def sweep(self) -> None:
+        """Evidence that nothing needs any more."""
+        count = evidence_store.sweep(self._engine, Blobs.of(self.settings), evidence.keeping())
+        if count:
+            metrics.EVIDENCE_DELETED.inc(count)
+            log.info("evidence deleted", worker=self.name, count=count)
 
     # ---- in the batch
 

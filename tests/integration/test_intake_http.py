@@ -445,6 +445,12 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("POST", "/v1/items/{item_id}/result"): ({"outcome": "ended"}, EITHER_ACTS),
     ("POST", "/v1/claims/{claim_id}/result"): ({"outcome": "ended"}, EITHER_ACTS),
     ("POST", "/v1/items/{item_id}/decision"): ({"decision": "uphold"}, STAFF_ACTS),
+    ("POST", "/v1/evidence"): ({}, _row(OK, OK, OK, OK, NO, OK, NO)),
+    ("GET", "/v1/evidence"): (None, ALL),
+    ("GET", "/v1/evidence/{document_id}"): (None, PARTY_READS),
+    ("DELETE", "/v1/evidence/{document_id}"): (None, _row(409, HIDDEN, HIDDEN, HIDDEN, NO, HIDDEN, NO)),
+    ("POST", "/v1/evidence/{document_id}/link"): (None, PARTY_READS),
+    ("POST", "/v1/me/evidence"): (None, _row(422, 422, 422, 422, NO, 422, NO)),
     ("POST", "/internal/contacts"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
     ("POST", "/internal/claims"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
 }  # fmt: skip
@@ -479,7 +485,8 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
     grant = people.client.post("/v1/authorisations", json={"agent": accounts["upstream"][0]}, headers=owners).json()[
         "id"
     ]
-    made = people.claim(owners, right, "listing")
+    document = people.client.post("/v1/evidence?kind=ownership", content=b"proof", headers=owners).json()["id"]
+    made = people.claim(owners, right, "listing", evidence=[document])
     item = made["items"][0]["item"]
     sell(parts.engine, item, seller)
     command = people.client.post(f"/v1/items/{item}/action", json={}, headers=owners).json()["commands"][0]["command"]
@@ -490,7 +497,12 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
         claim_id=made["claim"],
         item_id=item,
         command_id=command,
+        document_id=document,
     )
+    if (method, path) == ("POST", "/v1/evidence"):
+        url += "?kind=statement"
+    if path == "/v1/me/evidence":
+        content = {"evidence": ["d-none"]}
     if path == "/v1/claims" and content is not None:
         content = {**content, "right": right}
     if path == "/v1/contact" and method == "GET":
@@ -508,7 +520,7 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
             # what is another's answers exactly as what does not exist
             nowhere = people.client.request(
                 method,
-                re.sub(r"/(claims|items|commands|rights|authorisations)/[^/]+", r"/\1/x-none", url),
+                re.sub(r"/(claims|items|commands|rights|authorisations|evidence)/[^/]+", r"/\1/x-none", url),
                 json=content,
                 headers=accounts[who][1],
             )
