@@ -74,6 +74,8 @@ class Lapse(Struct, frozen=True, omit_defaults=True):
     due: dt.datetime
     frame: Frame
     stack: tuple[Frame, ...] = ()
+    counter_round: int = 0
+    refiles: int = 0
 
 
 class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):

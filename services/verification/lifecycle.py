@@ -328,7 +328,9 @@ def fire(item: Item, facts: Facts, policy: Policy, upto: dt.datetime) -> Outcome
         return Outcome(item, ignored="no timer is due")
     timer = item.timers[0]
     draft = r.Draft(item, timer, facts, policy, timer.due)
-    lapse = Lapse(timer.due, draft.frame(stopped=False), item.stack) if timer.kind in LAPSING else None
+    lapse = None
+    if timer.kind in LAPSING:
+        lapse = Lapse(timer.due, draft.frame(stopped=False), item.stack, item.counter_round, item.refiles)
     draft.timers = tuple([other for other in draft.timers if other.kind != timer.kind])
     outcome = _run(draft, (item.state, timer.kind), item.state, lapse)
     assert outcome is not None, f"no row for timer {timer.kind} in {item.state}"
@@ -498,6 +500,8 @@ def _undo(item: Item, lapse: Lapse) -> Item:
         code=frame.code,
         missing=frame.missing,
         stack=lapse.stack,
+        counter_round=lapse.counter_round,
+        refiles=lapse.refiles,
         lapse=None,
     )
 
