@@ -78,6 +78,45 @@ class Span:
         return start + self.exact
 
 
+class Rate:
+    """A share as written in a policy, ``90 %``: a fraction of whole numbers, compared without rounding. Immutable."""
+
+    __slots__ = ("denominator", "numerator", "text")
+
+    def __init__(self, text: object) -> None:
+        """Parse ``90 %`` or ``2.5 %``.
+
+        Raises:
+            ValueError: anything else, or more than 100 %.
+        """
+        match = re.fullmatch(r"([0-9]{1,3})(?:\.([0-9]{1,4}))? %", text) if isinstance(text, str) else None
+        digits = "" if match is None else match[2] or ""
+        denominator = 100 * 10 ** len(digits)
+        numerator = 0 if match is None else int(match[1] + digits)
+        if match is None or numerator > denominator:
+            raise ValueError(f'Expected a share such as "90 %" or "2.5 %", got {text!r}')
+        self.text: Final = match[0]
+        self.numerator: Final[int] = numerator
+        self.denominator: Final[int] = denominator
+
+    def __repr__(self) -> str:
+        return f"Rate({self.text!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rate) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def reached(self, part: int, whole: int) -> bool:
+        """Whether part of whole is at least this share; exact, and true of nothing out of nothing."""
+        return part * self.denominator >= self.numerator * whole
+
+    def kept(self, part: int, whole: int) -> bool:
+        """Whether part of whole is at most this share; exact, and true of nothing out of nothing."""
+        return part * self.denominator <= self.numerator * whole
+
+
 class Part(Struct, frozen=True, forbid_unknown_fields=True):
     """Base of a policy's tables."""
 
@@ -186,6 +225,26 @@ class Review(Part, frozen=True, kw_only=True):
         return decision in self.four_eyes_on and (reason in self.four_eyes or severity in self.four_eyes_severity)
 
 
+class Accounts(Part, frozen=True, kw_only=True):
+    """How accounts are confirmed and verified. Programme-wide: those of the policy in force when it is done."""
+
+    code: Span = Span("60 min")
+    """How long a code that confirms an e-mail address is good."""
+    code_tries: Annotated[int, Meta(ge=1)] = 10
+    code_pause: Span = Span("1 min")
+    """Between two codes."""
+    codes_a_day: Annotated[int, Meta(ge=1)] = 5
+    verify_when: tuple[Literal["email_confirmed", "contact", "company", "right_registered"], ...] = ()
+    """An account for which all of these hold is verified by rule; none named: by a reviewer only."""
+
+
+class Registry(Part, frozen=True, kw_only=True):
+    """Rights as registered. Programme-wide."""
+
+    warn: Span = Span("30 d")
+    """Before a right expires its owner is told."""
+
+
 class Withdrawal(Part, frozen=True, kw_only=True):
     """Grounds that reverse the penalties of a withdrawn item."""
 
@@ -266,6 +325,19 @@ class Statements(Part, frozen=True, kw_only=True):
     grounds: dict[RightType, Ground]
 
 
+class GoodFaith(Part, frozen=True, kw_only=True):
+    """The good-faith takedown mechanism (domain.md, "Good faith"). An account is judged by the newest ``ipp``."""
+
+    takedown_rate: Rate = Rate("90 %")
+    counter_rate: Rate = Rate("5 %")
+    window_months: Annotated[int, Meta(ge=1, le=24)] = 3
+    min_items: Annotated[int, Meta(ge=1)] = 20
+    reason_min_items: Annotated[int, Meta(ge=1)] = 1
+    warning: Span = Span("14 d")
+    bar_months: Annotated[int, Meta(ge=1, le=24)] = 3
+    declaration: Id = "good-faith-2026-11"
+
+
 class Policy(Part, frozen=True, kw_only=True):
     """The rules that an item is handled under."""
 
@@ -286,6 +358,9 @@ class Policy(Part, frozen=True, kw_only=True):
     evidence: Evidence = Evidence()
     statements: Statements | None = None
     review: Review = Review()
+    accounts: Accounts = Accounts()
+    registry: Registry = Registry()
+    good_faith: GoodFaith = GoodFaith()
 
 
 def parse(text: str, file: str) -> Policy:
@@ -341,8 +416,8 @@ def _over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _hook(kind: type, value: object) -> object:
-    if kind is Span:
-        return Span(value)
+    if kind is Span or kind is Rate:
+        return kind(value)
     raise NotImplementedError(kind)
 
 
@@ -390,6 +465,15 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
         for code in policy.review.four_eyes
         if code not in policy.reasons
     ]
+    found += [
+        (key, "expected minutes, hours or days")
+        for key, span in (
+            ("accounts.code", policy.accounts.code),
+            ("accounts.code_pause", policy.accounts.code_pause),
+            ("registry.warn", policy.registry.warn),
+        )
+        if span.working_days
+    ]
     for ledger in ("general", "serious"):
         points = [step.points for step in getattr(policy.penalties, ledger).thresholds]
         if points != sorted(set(points)):
@@ -409,6 +493,9 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
         part, name = span.split(".")
         if getattr(getattr(policy.penalties, part), name).working_days:
             found.append((f"penalties.{span}", "expected days"))
+    warning = policy.good_faith.warning
+    if warning.working_days or warning.exact % UNITS["d"]:
+        found.append(("good_faith.warning", "expected days"))
     return found
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from services.intake import requests
+from services.intake import requests, territory
 from shared import events, policy
 from shared.events import Lane, Role, State
 
@@ -189,11 +189,26 @@ class Account:
     identity_verified: bool = False
     good_faith: bool = False
     registered: bool = False
+    status: Literal["open", "suspended", "closed"] = "open"
 
     @property
     def sees_all(self) -> bool:
         """Reviewers and operators see every claim."""
         return self.role in ("reviewer", "operator")
+
+
+def check_open(account: Account) -> None:
+    """Whether the account may begin something new: a claim, a right, an authorisation.
+
+    A suspended one may still read, and act on what is open: its deadlines run.
+
+    Raises:
+        Refused: it is suspended or closed.
+    """
+    if account.status != "open":
+        raise Refused(
+            403, f"account_{account.status}", f"The account is {account.status}.", cure="Write to the operator of the programme."
+        )  # fmt: skip
 
 
 def lane_of(account: Account, over_quota: bool) -> Lane:
@@ -216,6 +231,8 @@ class Right:
     status: Literal["active", "expired", "lost", "pending"]
     expires_at: dt.datetime | None = None
     proof: str | None = None
+    mark: str | None = None
+    territory: Collection[str] | None = None
 
     def status_at(self, now: dt.datetime) -> Literal["active", "expired", "lost", "pending"]:
         """Status, with an expiry that has passed and is not written down yet."""
@@ -226,23 +243,28 @@ class Right:
 
 @dataclass(frozen=True, slots=True)
 class Authorisation:
-    """What an agent may file for."""
+    """What an agent may file for. ``territory`` None: everywhere."""
 
     rights: Collection[str] | None
     expires_at: dt.datetime | None
+    territory: Collection[str] | None = None
 
-    def covers(self, right: str, now: dt.datetime) -> bool:
-        """Whether it is good for that right now."""
-        return (self.rights is None or right in self.rights) and (self.expires_at is None or now < self.expires_at)
+    def covers(self, right: Right, now: dt.datetime) -> bool:
+        """Whether it is good for that right now: named, in time, and in a state where the right is good too."""
+        return (
+            (self.rights is None or right.id in self.rights)
+            and (self.expires_at is None or now < self.expires_at)
+            and territory.overlap(self.territory, right.territory)
+        )
 
 
 Authority = Literal["owner", "authorised", "missing"]
 
 
 def authority_of(
-    complainant: str, principal: str, right: str, granted: Iterable[Authorisation], now: dt.datetime
+    complainant: str, principal: str, right: Right, granted: Iterable[Authorisation], now: dt.datetime
 ) -> Authority:
-    """By what authority the complainant files."""
+    """By what authority the complainant files. Only the principal's own word counts: chains of agents are not followed."""
     if complainant == principal:
         return "owner"
     return "authorised" if any(grant.covers(right, now) for grant in granted) else "missing"
@@ -253,23 +275,40 @@ def materials_of(right: Right, given: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({*given, "ownership"} if right.proof else set(given)))
 
 
-def check_claim(claim: requests.SubmitClaim, account: Account) -> policy.Policy:
-    """What can be said of a claim without looking anything up.
+def profile(name: str) -> policy.Policy:
+    """The newest policy of a profile that a request names.
 
     Raises:
-        Refused: unknown profile or reason, or too many listings.
+        Refused: 422, there is none.
     """
     try:
-        rules = policy.current(claim.profile)
+        return policy.current(name)
     except policy.PolicyError:
         raise Refused(
             422, "unknown_profile", "There is no such policy profile.", field="profile",
             cure=f"Use one of: {', '.join(policy.profiles())}.",
         ) from None  # fmt: skip
+
+
+def check_claim(claim: requests.SubmitClaim, account: Account) -> policy.Policy:
+    """What can be said of a claim without looking anything up.
+
+    Raises:
+        Refused: the account is suspended, unknown profile or reason, a reason for accounts in good faith only, or too many
+            listings.
+    """
+    check_open(account)
+    rules = profile(claim.profile)
     if claim.reason not in rules.reasons:
         raise Refused(
             422, "unknown_reason", "There is no such reason.", field="reason",
             cure=f"Use one of: {', '.join(sorted(rules.reasons))}.",
+        )  # fmt: skip
+    if rules.reasons[claim.reason].good_faith_only and not account.good_faith:
+        open_to_all = sorted(code for code, reason in rules.reasons.items() if not reason.good_faith_only)
+        raise Refused(
+            422, "good_faith_only", "This reason is open to accounts in the good-faith mechanism only.", field="reason",
+            cure=f"Join the good-faith mechanism, or use one of: {', '.join(open_to_all) or 'none'}.",
         )  # fmt: skip
     limit = rules.claim.max_items if account.registered else rules.claim.max_items_unregistered
     if len(claim.listings) > limit:
@@ -310,7 +349,7 @@ def claim_rows(
     """A claim that is accepted now.
 
     Raises:
-        Refused: the right is not the principal's, or the reason does not fit it.
+        Refused: the right is not the principal's, the reason does not fit it, or the complainant may not file for it.
     """
     principal = claim.principal or complainant.id
     if right is None or right.owner != principal:
@@ -322,6 +361,12 @@ def claim_rows(
         raise Refused(
             422, "reason_not_for_right", f"The reason does not fit a right of type {right.right_type}.", field="reason",
             cure=f"Use one of: {', '.join(sorted(k for k, v in rules.reasons.items() if right.right_type in v.rights)) or 'none'}.",
+        )  # fmt: skip
+    authority = authority_of(complainant.id, principal, right, granted, now)
+    if authority == "missing":
+        raise Refused(
+            422, "not_authorised", "The principal has not authorised you to file for this right, or no longer.", field="principal",
+            cure="Have the principal authorise you (POST /v1/authorisations) for this right and its territory, then file again.",
         )  # fmt: skip
     lane = lane_of(complainant, over_quota)
     claim_id, item_ids = new_claim_ids(wall_ms, len(listings))
@@ -343,7 +388,8 @@ def claim_rows(
         good_faith=complainant.good_faith,
         abroad=claim.abroad,
         identity_verified=complainant.identity_verified,
-        authority=authority_of(complainant.id, principal, right.id, granted, now),
+        authority=authority,
+        mark=right.mark,
         materials=materials_of(right, claim.materials),
         accepted_at=now,
     )

@@ -18,7 +18,9 @@ import pytest
 from litestar.handlers import HTTPRouteHandler
 
 from deploy.local.stack import Stack
+from services.intake.accounts import code_digest
 from services.intake.api import INTERNAL, PUBLIC, ROUTES
+from shared import declarations, policy
 from tests.integration.intake_parts import CONTACT, Parts, People, sell
 
 pytestmark = pytest.mark.stack
@@ -208,14 +210,34 @@ def test_an_agent_files_with_the_authority_that_it_has(
         ((terms,),) = parts.query("select terms from claims where id = %s", made["claim"])
         return str(json.loads(terms).get("authority", "missing"))
 
-    assert filed() == "missing"
+    def refused() -> None:
+        asked = people.client.post("/v1/claims", json=body(right, "x", principal=owner), headers=agents)
+        refusal = problem(asked, 422, field="principal")
+        assert refusal["type"].endswith(":not_authorised")
+        assert "/v1/authorisations" in refusal["cure"]
+
+    refused()
     grant = people.client.post("/v1/authorisations", json={"agent": agent, "rights": [right]}, headers=owners)
     assert grant.status_code == 201
     assert filed() == "authorised"
     ended = people.client.delete(f"/v1/authorisations/{grant.json()['id']}", headers=owners)
-    assert ended.json() == {"items_told": 2}
-    assert parts.query("select payload::json->>'status' from door where type like '%%change_right%%' and complainant = %s", agent) == [("unauthorised",)] * 2  # fmt: skip
-    assert filed() == "missing"
+    assert ended.json() == {"items_told": 1}
+
+    def told() -> list[str]:
+        rows = parts.query(
+            "select payload::json->>'status' from door where type like '%%change_right%%' and complainant = %s order by id", agent
+        )  # fmt: skip
+        return [status for (status,) in rows]
+
+    assert told() == ["unauthorised"]
+    refused()
+    # a new one releases what is on hold, once: a further one that covers nothing new tells nobody
+    authorise = {"agent": agent, "territory": ["FR"]}
+    assert people.client.post("/v1/authorisations", json=authorise, headers=owners).status_code == 201
+    assert told() == ["unauthorised", "active"]
+    assert people.client.post("/v1/authorisations", json=authorise, headers=owners).status_code == 201
+    assert told() == ["unauthorised", "active"]
+    assert filed() == "authorised"
 
 
 def test_a_number_is_held_against_its_register(people: People) -> None:
@@ -318,6 +340,7 @@ def test_the_inbox_shows_contacts_as_the_life_cycle_releases_them(parts: Parts, 
     seller, sellers = people.open("seller", id=f"s-{uuid.uuid4().hex[:10]}")
     for headers, name in ((owners, "Owner"), (agents, "Agent"), (sellers, "Seller")):
         people.client.put("/v1/contact", json={**CONTACT, "name": name}, headers=headers)
+    people.client.post("/v1/authorisations", json={"agent": agent}, headers=owners)
     made = people.claim(agents, people.right(owners), "listing", principal=owner)
     item = made["items"][0]["item"]
     for party, kind in ((seller, "seller_notice"), (agent, "counter_forwarded")):
@@ -407,6 +430,8 @@ HOLDER_ACTS = _row(OK, HIDDEN, NO, NO, NO, NO, NO)
 SELLER_ACTS = _row(NO, NO, OK, HIDDEN, NO, NO, NO)
 EITHER_ACTS = _row(OK, HIDDEN, OK, HIDDEN, NO, NO, NO)
 STAFF_ACTS = _row(NO, NO, NO, NO, OK, OK, NO)
+_TEXT = declarations.load(policy.current("ipp").good_faith.declaration)
+DECLARATION = {"version": _TEXT.version, "sha256": _TEXT.sha256, "name": "Ada Example", "capacity": "director"}
 # what holder a owns: path, body and answer by who asks (401 for anonymous unless told otherwise)
 EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = {
     ("POST", "/v1/tokens"): (None, ALL),
@@ -415,9 +440,18 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("PUT", "/v1/contact"): (CONTACT, ALL),
     ("GET", "/v1/contact"): (None, ALL),
     ("DELETE", "/v1/contact"): (None, ALL),
+    ("POST", "/v1/contact/code"): (None, ALL),
+    ("POST", "/v1/contact/confirmation"): ({"code": "ABCD-EFGH-JKMN"}, ALL),
+    ("GET", "/v1/accounts/{account_id}"): (None, STAFF_ACTS),
     ("POST", "/v1/accounts/{account_id}/verify"): ({}, STAFF_ACTS),
+    ("POST", "/v1/accounts/{account_id}/status"): ({"status": "suspended"}, _row(NO, NO, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights"): ({"right_type": "copyright"}, _row(OK, OK, NO, NO, NO, OK, NO)),
     ("GET", "/v1/rights"): (None, ALL),
+    ("GET", "/v1/rights/{right_id}"): (None, _row(OK, HIDDEN, HIDDEN, HIDDEN, OK, OK, HIDDEN)),
+    ("POST", "/v1/rights/{right_id}/renewal"): ({"expires_at": "2030-01-01T00:00:00Z"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
+    ("POST", "/v1/rights/{right_id}/assignment"): ({"to": "{holder_b}"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
+    ("POST", "/v1/rights/{right_id}/name"): ({"registrant": "New Name Ltd"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
+    ("POST", "/v1/rights/{right_id}/decision"): ({"accept": False}, _row(NO, NO, NO, NO, OK, OK, NO)),
     ("PATCH", "/v1/rights/{right_id}"): ({"status": "active"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/authorisations"): ({"agent": "a-operator"}, _row(OK, OK, NO, NO, NO, NO, NO)),
     ("GET", "/v1/authorisations"): (None, ALL),
@@ -430,6 +464,14 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/items/{item_id}"): (None, PARTY_READS),
     ("GET", "/v1/commands/{command_id}"): (None, PARTY_READS),
     ("GET", "/v1/inbox"): (None, ALL),
+    ("GET", "/v1/good-faith"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
+    ("GET", "/v1/good-faith/history"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
+    ("GET", "/v1/good-faith/declaration"): (None, ALL),
+    ("POST", "/v1/good-faith/declaration"): (DECLARATION, _row(OK, OK, NO, NO, NO, NO, NO)),
+    ("DELETE", "/v1/good-faith"): (None, _row(OK, 409, NO, NO, NO, NO, NO)),
+    ("GET", "/v1/accounts/{account_id}/good-faith"): (None, STAFF_ACTS),
+    ("GET", "/v1/accounts/{account_id}/good-faith/history"): (None, STAFF_ACTS),
+    ("GET", "/v1/accounts/{account_id}/good-faith/declarations"): (None, STAFF_ACTS),
     ("POST", "/v1/items/{item_id}/information"): ({}, HOLDER_ACTS),
     ("POST", "/v1/claims/{claim_id}/information"): ({}, HOLDER_ACTS),
     ("POST", "/v1/items/{item_id}/withdraw"): ({"ground": "error"}, HOLDER_ACTS),
@@ -444,6 +486,8 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("POST", "/v1/claims/{claim_id}/action"): ({}, EITHER_ACTS),
     ("POST", "/v1/items/{item_id}/result"): ({"outcome": "ended"}, EITHER_ACTS),
     ("POST", "/v1/claims/{claim_id}/result"): ({"outcome": "ended"}, EITHER_ACTS),
+    ("POST", "/v1/items/{item_id}/complaint"): ({}, EITHER_ACTS),
+    ("POST", "/v1/claims/{claim_id}/complaint"): ({}, EITHER_ACTS),
     ("POST", "/v1/items/{item_id}/decision"): ({"decision": "uphold"}, STAFF_ACTS),
     ("POST", "/v1/evidence"): ({}, _row(OK, OK, OK, OK, NO, OK, NO)),
     ("GET", "/v1/evidence"): (None, ALL),
@@ -452,6 +496,7 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("POST", "/v1/evidence/{document_id}/link"): (None, PARTY_READS),
     ("POST", "/v1/me/evidence"): (None, _row(422, 422, 422, 422, NO, 422, NO)),
     ("POST", "/internal/contacts"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
+    ("POST", "/internal/codes"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
     ("POST", "/internal/claims"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
 }  # fmt: skip
 
@@ -481,7 +526,7 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
         "operator": people.open("operator"), "upstream": people.open("upstream"),
     }  # fmt: skip
     account, owners = accounts["holder a"]
-    right = people.right(owners)
+    right = people.right(owners, proof=None if path.endswith("{right_id}/decision") else "doc-1")
     grant = people.client.post("/v1/authorisations", json={"agent": accounts["upstream"][0]}, headers=owners).json()[
         "id"
     ]
@@ -505,9 +550,15 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
         content = {"evidence": ["d-none"]}
     if path == "/v1/claims" and content is not None:
         content = {**content, "right": right}
-    if path == "/v1/contact" and method == "GET":
-        for _, headers in accounts.values():
+    if (path, method) in (("/v1/contact", "GET"), ("/v1/contact/code", "POST"), ("/v1/contact/confirmation", "POST")):
+        for name, headers in accounts.values():
             people.client.put("/v1/contact", json=CONTACT, headers=headers)
+            if path.endswith("confirmation"):
+                waiting_code(parts, name, "ABCD-EFGH-JKMN")
+    if path.endswith("/assignment"):
+        content = {"to": accounts["holder b"][0]}
+    if (method, path) == ("DELETE", "/v1/good-faith"):
+        people.client.post("/v1/good-faith/declaration", json=DECLARATION, headers=owners)
     if path.startswith("/internal"):
         internal = people.client.post(url, json=content, headers={"Authorization": f"Bearer {parts.internal}"})
         assert internal.status_code == 200
@@ -529,8 +580,21 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
     assert parts.query("select count(*) from commands") == before
     for who in WHO[1:]:
         if expected[who] == OK:
+            if who == "operator" and path.endswith("/assignment"):
+                content = {"to": account}  # back
+            if who == "operator" and path.endswith("/renewal"):
+                content = {"expires_at": "2031-01-01T00:00:00Z"}
             answer = people.client.request(method, url, json=content, headers=accounts[who][1])
             assert answer.status_code < 300, (who, answer.text)
+
+
+def waiting_code(parts: Parts, account: str, code: str) -> None:
+    """As if a code had been mailed to the account."""
+    parts.query(
+        """insert into email_codes (account, notice, digest, expires_at, tries, requested_at, requests, since)
+        values (%s, %s, %s, now() + interval '1 hour', 0, now(), 1, now())""",
+        account, f"n-{account}", code_digest(f"n-{account}", code),
+    )  # fmt: skip
 
 
 def test_a_seller_sees_its_own_items_of_a_claim_only(parts: Parts, people: People) -> None:
@@ -563,7 +627,71 @@ def test_internal_routes_are_no_part_of_the_document(client: httpx.Client) -> No
     document = client.get("/openapi.json").json()
     assert not [path for path in document["paths"] if path.startswith("/internal")]
     internal = {path for handler in ROUTES for path in handler.paths if handler.opt["roles"] is INTERNAL}
-    assert internal == {"/internal/contacts", "/internal/claims"}
+    assert internal == {"/internal/contacts", "/internal/claims", "/internal/codes"}
+
+
+# ---- languages
+
+
+def test_forms_are_open_to_anyone_in_the_readers_language(client: httpx.Client) -> None:
+    seen = {}
+    for header, language in (("", "en"), ("zh-CN,zh;q=0.9", "zh"), ("fr;q=0.9, de;q=0.5", "de")):
+        answer = client.get("/v1/forms", params={"profile": "ipp"}, headers={"Accept-Language": header})
+        assert answer.status_code == 200, answer.text
+        assert (answer.headers["content-language"], answer.headers["vary"]) == (language, "Accept-Language")
+        assert answer.headers["cache-control"].startswith("public")
+        form = answer.json()
+        assert (form["language"], form["profile"], form["limits"]["listings"]) == (language, "ipp", 300)
+        seen[language] = {right["code"]: right for right in form["rights"]}
+    assert {language: rights["trademark"]["label"] for language, rights in seen.items()} == {
+        "en": "Trade mark", "zh": "商标", "de": "Marke",
+    }  # fmt: skip
+    assert seen["en"].keys() == seen["zh"].keys() == seen["de"].keys()
+    named = client.get("/v1/forms?language=de", headers={"Accept-Language": "zh"})
+    assert named.json()["language"] == "de"
+    problem(client.get("/v1/forms?language=xx"), 422, field="language")
+    problem(client.get("/v1/forms?profile=nope"), 422, field="profile")
+    problem(client.get("/v1/forms", params={"profile": "x" * 500}), 400)
+    assert client.get("/openapi.json").json()["paths"]["/v1/forms"]["get"]["security"] == [{}]
+
+
+def test_what_a_form_offers_the_door_takes(people: People, client: httpx.Client) -> None:
+    _, headers = people.open()
+    form = client.get("/v1/forms").json()
+    made = {"trademark": {"number": "1234567"}, "copyright": {}}
+    for right in form["rights"]:
+        if right["code"] not in made:
+            continue
+        assert right["number_required"] == bool(made[right["code"]])
+        asked = {"right_type": right["code"], "proof": "doc-1", **made[right["code"]]}
+        held = client.post("/v1/rights", json=asked, headers=headers).json()["id"]
+        for reason in right["reasons"]:
+            assert people.claim(headers, held, f"form-{reason['code']}", reason=reason["code"])["claim"]
+
+
+def test_refusals_are_told_in_the_readers_language(
+    parts: Parts, people: People, holder: tuple[str, dict[str, str], str]
+) -> None:
+    _, headers, right = holder
+    wrong = {"right": right, "reason": "no_such", "listings": ["https://market.example/items/1"]}
+    english = problem(people.client.post("/v1/claims", json=wrong, headers=headers), 422, field="reason")
+    asked = people.client.post("/v1/claims", json=wrong, headers={**headers, "Accept-Language": "de"})
+    german = problem(asked, 422, field="reason")
+    assert asked.headers["content-language"] == "de"
+    assert german["type"] == english["type"]
+    assert (german["title"], german["detail"]) == ("Inhalt nicht annehmbar", "Einen solchen Grund gibt es nicht.")
+    assert german["cure"] == english["cure"].replace("Use one of:", "Verwenden Sie eines von:")
+    lost = people.client.get("/v1/claims/c-nope?language=zh", headers=headers)
+    assert problem(lost, 404)["detail"] == "没有该资源。"
+    # a command's refusal comes by topic, in English, and is told in the reader's language
+    item = people.claim(headers, right, "told-in-german")["items"][0]["item"]
+    command = people.client.post(f"/v1/items/{item}/withdraw", json={"ground": "error"}, headers=headers)
+    id_ = command.json()["commands"][0]["command"]
+    text = "An item in RECEIVED takes no such command. It takes: withdraw."
+    parts.query("update commands set status = 'refused', code = 'not_now', detail = %s where id = %s", text, id_)
+    told = people.client.get(f"/v1/commands/{id_}", headers={**headers, "Accept-Language": "de-CH"}).json()
+    assert told["detail"].startswith("Ein Vorgang im Zustand RECEIVED nimmt diese Erklärung nicht an.")
+    assert people.client.get(f"/v1/commands/{id_}", headers=headers).json()["detail"] == text
 
 
 def test_the_logs_hold_no_secret(parts: Parts, people: People, holder: tuple[str, dict[str, str], str]) -> None:
