@@ -26,6 +26,7 @@ from services.intake import (
     api_accounts,
     api_evidence,
     api_forms,
+    api_goodfaith,
     api_rights,
     domain,
     metrics,
@@ -321,7 +322,7 @@ async def healthz() -> answers.Alive:
 ROUTES: Final = [
     *api_accounts.ROUTES, *api_rights.ROUTES,
     submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, inbox,
-    *api_evidence.ROUTES, *COMMAND_ROUTES, internal_claims, healthz, *api_forms.ROUTES,
+    *api_evidence.ROUTES, *api_goodfaith.ROUTES, *COMMAND_ROUTES, internal_claims, healthz, *api_forms.ROUTES,
 ]  # fmt: skip
 
 

@@ -259,6 +259,18 @@ class NameDocuments(In, frozen=True, kw_only=True):
     evidence: Annotated[list[Id], Meta(min_length=1, max_length=20)]
 
 
+class ExecuteDeclaration(In, frozen=True, kw_only=True):
+    """The caller executes the *Declaration on Joining the Good-faith Takedown Mechanism*."""
+
+    version: Id
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+    """Of the text as it was read: what is executed is that text and no other."""
+    name: Line
+    """Who signs. Kept encrypted."""
+    capacity: Line
+    """By what capacity, e.g. managing director. Kept encrypted."""
+
+
 class ContactIds(In, frozen=True, kw_only=True):
     """Accounts whose contacts a service of ours needs."""
 

@@ -20,6 +20,7 @@ from litestar.handlers import HTTPRouteHandler
 from deploy.local.stack import Stack
 from services.intake.accounts import code_digest
 from services.intake.api import INTERNAL, PUBLIC, ROUTES
+from shared import declarations, policy
 from tests.integration.intake_parts import CONTACT, Parts, People, sell
 
 pytestmark = pytest.mark.stack
@@ -429,6 +430,8 @@ HOLDER_ACTS = _row(OK, HIDDEN, NO, NO, NO, NO, NO)
 SELLER_ACTS = _row(NO, NO, OK, HIDDEN, NO, NO, NO)
 EITHER_ACTS = _row(OK, HIDDEN, OK, HIDDEN, NO, NO, NO)
 STAFF_ACTS = _row(NO, NO, NO, NO, OK, OK, NO)
+_TEXT = declarations.load(policy.current("ipp").good_faith.declaration)
+DECLARATION = {"version": _TEXT.version, "sha256": _TEXT.sha256, "name": "Ada Example", "capacity": "director"}
 # what holder a owns: path, body and answer by who asks (401 for anonymous unless told otherwise)
 EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = {
     ("POST", "/v1/tokens"): (None, ALL),
@@ -461,6 +464,14 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/items/{item_id}"): (None, PARTY_READS),
     ("GET", "/v1/commands/{command_id}"): (None, PARTY_READS),
     ("GET", "/v1/inbox"): (None, ALL),
+    ("GET", "/v1/good-faith"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
+    ("GET", "/v1/good-faith/history"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
+    ("GET", "/v1/good-faith/declaration"): (None, ALL),
+    ("POST", "/v1/good-faith/declaration"): (DECLARATION, _row(OK, OK, NO, NO, NO, NO, NO)),
+    ("DELETE", "/v1/good-faith"): (None, _row(OK, 409, NO, NO, NO, NO, NO)),
+    ("GET", "/v1/accounts/{account_id}/good-faith"): (None, STAFF_ACTS),
+    ("GET", "/v1/accounts/{account_id}/good-faith/history"): (None, STAFF_ACTS),
+    ("GET", "/v1/accounts/{account_id}/good-faith/declarations"): (None, STAFF_ACTS),
     ("POST", "/v1/items/{item_id}/information"): ({}, HOLDER_ACTS),
     ("POST", "/v1/claims/{claim_id}/information"): ({}, HOLDER_ACTS),
     ("POST", "/v1/items/{item_id}/withdraw"): ({"ground": "error"}, HOLDER_ACTS),
@@ -475,6 +486,8 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("POST", "/v1/claims/{claim_id}/action"): ({}, EITHER_ACTS),
     ("POST", "/v1/items/{item_id}/result"): ({"outcome": "ended"}, EITHER_ACTS),
     ("POST", "/v1/claims/{claim_id}/result"): ({"outcome": "ended"}, EITHER_ACTS),
+    ("POST", "/v1/items/{item_id}/complaint"): ({}, EITHER_ACTS),
+    ("POST", "/v1/claims/{claim_id}/complaint"): ({}, EITHER_ACTS),
     ("POST", "/v1/items/{item_id}/decision"): ({"decision": "uphold"}, STAFF_ACTS),
     ("POST", "/v1/evidence"): ({}, _row(OK, OK, OK, OK, NO, OK, NO)),
     ("GET", "/v1/evidence"): (None, ALL),
@@ -544,6 +557,8 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
                 waiting_code(parts, name, "ABCD-EFGH-JKMN")
     if path.endswith("/assignment"):
         content = {"to": accounts["holder b"][0]}
+    if (method, path) == ("DELETE", "/v1/good-faith"):
+        people.client.post("/v1/good-faith/declaration", json=DECLARATION, headers=owners)
     if path.startswith("/internal"):
         internal = people.client.post(url, json=content, headers={"Authorization": f"Bearer {parts.internal}"})
         assert internal.status_code == 200
