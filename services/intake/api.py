@@ -67,7 +67,7 @@ from services.intake.web import (
     page_of,
 )
 from shared import languages, policy
-from shared.events import ItemChanged
+from shared.events import ItemChanged, Triage
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -132,7 +132,7 @@ async def list_items(
     rows = await front_of(request).run(
         store.list_items, request.user, known_id(claim_id), state=item_state, after=after, limit=limit + 1
     )
-    return page_of([item_out(row) for row in rows], limit, lambda item: (item.id,))
+    return page_of([item_out(row, request.user) for row in rows], limit, lambda item: (item.id,))
 
 
 @get("/v1/claims/{claim_id:str}/timeline", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
@@ -148,7 +148,7 @@ async def timeline(
 @get("/v1/items/{item_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["items"])
 async def get_item(request: Request[Account, Any, Any], item_id: str) -> answers.ItemOut:
     """One item."""
-    return item_out(await front_of(request).run(store.get_item, request.user, known_id(item_id)))
+    return item_out(await front_of(request).run(store.get_item, request.user, known_id(item_id)), request.user)
 
 
 @get("/v1/commands/{command_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["commands"])
@@ -211,10 +211,14 @@ def claim_out(row: Mapping[str, Any]) -> answers.ClaimOut:
 _last_change = msgspec.json.Decoder(ItemChanged).decode
 
 
-def item_out(row: Mapping[str, Any]) -> answers.ItemOut:
-    """An item's row as the answer, with what its last event says."""
+_triage = msgspec.json.Decoder(Triage).decode
+
+
+def item_out(row: Mapping[str, Any], reader: Account) -> answers.ItemOut:
+    """An item's row as the answer, with what its last event says; what triage made of it is for staff."""
     last = msgspec.structs.asdict(_last_change(row["last"])) if row["last"] else {}
     own = {name: value for name, value in row.items() if name in answers.ItemOut.__struct_fields__}
+    own["triage"] = _triage(row["triage"]) if row["triage"] and reader.sees_all else None
     return msgspec.convert({**last, **own}, answers.ItemOut, builtin_types=(dt.datetime,))
 
 
