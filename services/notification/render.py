@@ -39,6 +39,9 @@ NOTICES: Final = {
     "account.notice": 1,
     "account.email_code": 1,
     "account.right_expiring": 1,
+    "account.good_faith_upgraded": 1,
+    "account.good_faith_warned": 1,
+    "account.good_faith_demoted": 1,
 }
 """The same for notices to accounts; a kind that has none is told by ``account.notice``, which states kind and figures."""
 MASK: Final = "..."
