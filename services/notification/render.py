@@ -44,6 +44,30 @@ NOTICES: Final = {
     "account.good_faith_demoted": 1,
 }
 """The same for notices to accounts; a kind that has none is told by ``account.notice``, which states kind and figures."""
+SAYS: Final = {
+    "account_verified": "Your identity is verified: claims may name up to 300 listings now, and are handled by rule.",
+    "account_suspended": "Your account is suspended. You may read and act on what is open, but file nothing new.",
+    "account_resumed": "Your account is no longer suspended.",
+    "account_closed": "Your account is closed. What is open goes its way.",
+    "authorisation_given": "A right holder has authorised you to file claims for it.",
+    "authorisation_ended": "A right holder has ended your authorisation. Open claims that it covered are on hold.",
+    "authorisation_expired": "An authorisation of yours has expired. Open claims that it covered are on hold until there is a new one.",
+    "good_faith_admitted": "Your account takes part in the good-faith takedown mechanism now, by a reviewer's decision.",
+    "good_faith_bar_ended": "Your account may join the good-faith takedown mechanism again.",
+    "good_faith_declared": "Your declaration on joining the good-faith takedown mechanism is on file.",
+    "good_faith_joined": "Your account takes part in the good-faith takedown mechanism now, by your declaration.",
+    "good_faith_left": "Your account has left the good-faith takedown mechanism, as you asked. It may join again on the day named below.",
+    "good_faith_removed": "Your account takes part in the good-faith takedown mechanism no longer.",
+    "good_faith_warning_lifted": "Your record is good enough for the good-faith takedown mechanism again: the warning is lifted.",
+    "right_accepted": "The right that you registered was accepted: you may file claims under it.",
+    "right_assigned": "The right was assigned to another account. Your open claims under it are on hold and will end.",
+    "right_expired": "The right has expired. Open claims under it are on hold until it is renewed.",
+    "right_lost": "The right is registered here for another account now. Your open claims under it are on hold.",
+    "right_received": "A right was assigned to your account: you may file claims under it.",
+    "right_refused": "The right that you registered was refused. Write to us if you hold that this is wrong.",
+    "right_registered_elsewhere": "Another account has registered the same right. A reviewer looks at your proof; until then no claim under it goes on.",
+}
+"""What a notice means, by kind, where ``account.notice`` can say more than the kind's words."""
 MASK: Final = "..."
 """Stands for a code in what the digest of a message is made of."""
 FIGURES: Final = 20
@@ -234,6 +258,7 @@ def render_notice(
         "account": notice.account,
         "kind": words(notice.kind),
         "about": notice.about,
+        "says": SAYS.get(notice.kind),
         "at": moment(notice.at),
         "figures": [(words(name), value) for name, value in figures.items()],
         "of": figures,

@@ -486,6 +486,8 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("POST", "/v1/claims/{claim_id}/action"): ({}, EITHER_ACTS),
     ("POST", "/v1/items/{item_id}/result"): ({"outcome": "ended"}, EITHER_ACTS),
     ("POST", "/v1/claims/{claim_id}/result"): ({"outcome": "ended"}, EITHER_ACTS),
+    ("POST", "/v1/items/{item_id}/complaint"): ({}, EITHER_ACTS),
+    ("POST", "/v1/claims/{claim_id}/complaint"): ({}, EITHER_ACTS),
     ("POST", "/v1/items/{item_id}/decision"): ({"decision": "uphold"}, STAFF_ACTS),
     ("POST", "/v1/evidence"): ({}, _row(OK, OK, OK, OK, NO, OK, NO)),
     ("GET", "/v1/evidence"): (None, ALL),

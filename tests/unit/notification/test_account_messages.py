@@ -42,6 +42,11 @@ def test_a_kind_without_a_template_is_told_plainly() -> None:
         assert needed in made.body, needed
 
 
+def test_what_a_notice_means_is_said() -> None:
+    assert "Another account has registered the same right." in body(notice("right_registered_elsewhere", about="r-7"))
+    assert "is suspended" in body(notice("account_suspended"))
+
+
 def test_a_warning_says_by_what_numbers_and_until_when() -> None:
     figures = {
         "window_from": "2026-08-25", "window_to": "2026-11-24", "settled": 31, "upheld": 27, "taken_down": 28, "restored": 1,
