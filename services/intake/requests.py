@@ -183,6 +183,8 @@ class SubmitClaim(In, frozen=True, kw_only=True):
     profile: Id = "ipp"
     principal: Id | None = None
     """Owner of the right, when an agent files."""
+    abroad: bool = False
+    """The holder has no residence in the country of the profile's law, which may give it longer to answer."""
     materials: Materials = []
     """Kinds of proof on file, e.g. ``statement``."""
     evidence: Documents = []
@@ -225,6 +227,8 @@ class ReportAction(In, frozen=True, kw_only=True):
     """A court or authority action was filed."""
 
     proof: Id | None = None
+    evidence: Documents = []
+    """The caller's documents; the first is the proof, unless another is named."""
 
 
 class ReportResult(In, frozen=True, kw_only=True):
@@ -232,12 +236,16 @@ class ReportResult(In, frozen=True, kw_only=True):
 
     outcome: Literal["holder", "seller", "ended"]
     proof: Id | None = None
+    evidence: Documents = []
+    """The caller's documents; the first is the proof, unless another is named."""
 
 
 class Complain(In, frozen=True, kw_only=True):
     """A complaint against the decision that ended the item's case; what is new is named by reference."""
 
     materials: Materials = []
+    evidence: Documents = []
+    """The caller's documents; their kinds count as materials."""
 
 
 class Decide(In, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from typing import Any, Final
 from jinja2 import FileSystemLoader, StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from services.notification.domain import ACCOUNT, Facts, counter_elements, cure, deadline
+from services.notification.domain import ACCOUNT, Facts, counter_elements, cure, deadline, returns, stands
 from shared.events import AccountNotice, State
 from shared.marketplace import listing_url
 
@@ -26,8 +26,8 @@ LANGUAGE: Final = "en"
 VERSIONS: Final = {
     "claim_receipt": 1,
     "info_request": 1,
-    "seller_notice": 1,
-    "counter_forwarded": 1,
+    "seller_notice": 2,
+    "counter_forwarded": 2,
     "counter_received": 1,
     "counter_defect": 1,
     "complaint_received": 1,
@@ -215,6 +215,8 @@ def render(
         "right_number": line(right_number) or None,
         "reason": words(first.reason),
         "claim_size": claim_size,
+        "stands": stands(first),
+        "returns": returns(first),
         "deadline": None if ends is None else moment(ends),
         "counter_elements": [words(code) for code in counter_elements(first)],
         "told": [
