@@ -22,6 +22,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.intake import answers, domain, metrics, registers, requests, security, store
+from services.intake.api_review import REVIEW_ROUTES
 from services.intake.domain import Account, Refused
 from services.intake.store import Filing
 from services.intake.web import (
@@ -486,9 +487,15 @@ def item_out(row: Mapping[str, Any]) -> answers.ItemOut:
 
 
 def _routes(
-    path: str, kind: str, body: type[requests.In], roles: frozenset[str], text: str, *, claims: bool = True
+    path: str,
+    kind: str,
+    body: type[requests.In],
+    roles: frozenset[str],
+    text: str,
+    *,
+    whole: str = "For all of a claim's items that the caller is party to.",
 ) -> list[Any]:
-    """The routes of a command: about an item, and where it is natural about all items of a claim."""
+    """The routes of a command: about an item, and about items of a claim, ``whole`` says which."""
     options: dict[str, Any] = {
         "opt": {"roles": roles}, "dto": Body[body], "return_dto": None, "status_code": 202, "responses": MAY_FAIL,  # type: ignore[valid-type]
         "tags": ["commands"],
@@ -511,17 +518,13 @@ def _routes(
         return await command(request, kind, data, idempotency_key, claim=claim_id)
 
     made = []
-    for function, owner, wanted in ((for_item, "item", True), (for_claim, "claim", claims)):
-        if not wanted:
-            continue
+    for function, owner in ((for_item, "item"), (for_claim, "claim")):
         # the annotations are resolved here, where `body` is known
         function.__annotations__ = {
             "request": Request[Account, Any, Any], f"{owner}_id": str, "data": body, "idempotency_key": IdempotencyKey,
             "return": Response[answers.CommandsAccepted],
         }  # fmt: skip
-        function.__doc__ = (
-            text if owner == "item" else f"{text} For all of a claim's items that the caller is party to."
-        )
+        function.__doc__ = text if owner == "item" else f"{text} {whole}"
         function.__name__ = f"{kind}_{owner}"
         made.append(
             post(f"/v1/{owner}s/{{{owner}_id:str}}/{path}", operation_id=f"{kind}_{owner}", **options)(function)
@@ -545,7 +548,14 @@ COMMAND_ROUTES: Final = [
         "A court or authority action was filed (row 16).",
     ),
     *_routes("result", "report_result", requests.ReportResult, PARTIES, "How the action ended (row 21)."),
-    *_routes("decision", "decide", requests.Decide, STAFF, "A reviewer's decision (rows 6, 7, 12, 17).", claims=False),
+    *_routes(
+        "decision",
+        "decide",
+        requests.Decide,
+        STAFF,
+        "A reviewer's decision, under a lease (rows 6, 7, 12, 17).",
+        whole="For all of a claim's items that the lease covers.",
+    ),
 ]
 
 
@@ -600,7 +610,7 @@ ROUTES: Final = [
     open_account, issue_token, drop_token, me, put_contact, get_contact, erase_contact, verify_account,
     register_right, list_rights, change_right, authorise, list_authorisations, end_authorisation,
     submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, inbox,
-    *COMMAND_ROUTES, internal_contacts, internal_claims, healthz,
+    *COMMAND_ROUTES, *REVIEW_ROUTES, internal_contacts, internal_claims, healthz,
 ]  # fmt: skip
 
 

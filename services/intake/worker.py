@@ -20,7 +20,7 @@ from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.errors import KafkaError
 
-from services.intake import admission, domain, metrics, store
+from services.intake import admission, domain, metrics, review, review_store, store
 from shared import db, events
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 OBSERVE_S: Final = 0.25
 EXPIRE_S: Final = 5.0
+QUEUE_S: Final = 15.0
 _TICK: Final = dt.timedelta(microseconds=1)
 _SUBMITTED: Final = "goodfaith.item.submitted.v1"
 _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
@@ -105,6 +106,7 @@ class Intake:
                 Background("marks", settings.watermark_ms / 1000, self.close_for_a_moment),
                 Background("pressure", OBSERVE_S, self.observe),
                 Background("expiry", EXPIRE_S, self.expire),
+                Background("review", QUEUE_S, self.look_at_the_queue),
             ]
 
     def close(self) -> None:
@@ -168,6 +170,12 @@ class Intake:
             count = store.expire(connection, self.settings.partitions)
         if count:
             log.info("expired", worker=self.name, count=count)
+
+    def look_at_the_queue(self) -> None:
+        """How many cases wait for people, and since when."""
+        with self._engine.begin() as connection:
+            review_store.forget_skips(connection)
+            metrics.show_queue(review_store.depth(connection))
 
     # ---- in the batch
 
@@ -256,6 +264,8 @@ class Fold:
         self._timeline: list[tuple[Any, ...]] = []
         self._commands: list[tuple[str, str, str | None, str | None]] = []
         self._messages: list[tuple[Any, ...]] = []
+        self._moves: dict[str, review.Move] = {}
+        self._decided: list[str] = []
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Publish a row of the door, or note what an event says."""
@@ -308,6 +318,12 @@ class Fold:
         self._timeline.append((data.item, data.revision, incoming.type, data.state.value, data.by, data.code, at))
         if data.command is not None:
             self._commands.append((data.command, "applied", data.code, None))
+        if review.concerns(data):
+            self._moves[data.item] = review.follow(
+                self._moves.get(data.item), data, overdue=incoming.type == review.OVERDUE, at=at
+            )
+            if data.command is not None:
+                self._decided.append(data.command)
 
     def due(self, limit: int) -> Sequence[Due]:
         """There are no timers here."""
@@ -326,6 +342,12 @@ class Fold:
             connection.exec_driver_sql(_INSERT_TIMELINE, _columns(sorted(self._timeline, key=lambda row: row[:2])))
         if self._commands:
             connection.exec_driver_sql(_UPDATE_COMMANDS, _columns(sorted(self._commands, key=lambda row: row[0])))
+        if self._moves:
+            review_store.fold(connection, self._moves.values())
+        if self._decided:
+            review_store.applied(connection, self._decided)
+        if refused := [command for command, status, _, _ in self._commands if status == "refused"]:
+            review_store.refused(connection, refused)
         for message in self._messages:
             connection.exec_driver_sql(_INSERT_MESSAGES, message)
 

@@ -91,7 +91,7 @@ class World:
         self._mail: list[tuple[str, EmailMessage]] = []
         self._mail_read = 0
         self._numbers = itertools.count(1)
-        self.account("r-rita", "reviewer")
+        self.account("r-rita", "operator")  # decides without a lease
         self.account("u-desk", "upstream")
 
     def close(self) -> None:

@@ -394,7 +394,7 @@ def test_unknown_paths_and_methods_are_problems(client: httpx.Client) -> None:
 
 
 WHO = ("anonymous", "holder a", "holder b", "seller", "other seller", "reviewer", "operator", "upstream")
-OK, NO, HIDDEN, WHO_ARE_YOU = 200, 403, 404, 401
+OK, NO, HIDDEN, WHO_ARE_YOU, NO_LEASE = 200, 403, 404, 401, 409
 
 
 def _row(a: int, b: int, seller: int, other: int, reviewer: int, operator: int, upstream: int) -> dict[str, int]:
@@ -407,6 +407,7 @@ HOLDER_ACTS = _row(OK, HIDDEN, NO, NO, NO, NO, NO)
 SELLER_ACTS = _row(NO, NO, OK, HIDDEN, NO, NO, NO)
 EITHER_ACTS = _row(OK, HIDDEN, OK, HIDDEN, NO, NO, NO)
 STAFF_ACTS = _row(NO, NO, NO, NO, OK, OK, NO)
+LEASE_ACTS = _row(NO, NO, NO, NO, NO_LEASE, NO_LEASE, NO)
 # what holder a owns: path, body and answer by who asks (401 for anonymous unless told otherwise)
 EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = {
     ("POST", "/v1/tokens"): (None, ALL),
@@ -444,7 +445,20 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("POST", "/v1/claims/{claim_id}/action"): ({}, EITHER_ACTS),
     ("POST", "/v1/items/{item_id}/result"): ({"outcome": "ended"}, EITHER_ACTS),
     ("POST", "/v1/claims/{claim_id}/result"): ({"outcome": "ended"}, EITHER_ACTS),
-    ("POST", "/v1/items/{item_id}/decision"): ({"decision": "uphold"}, STAFF_ACTS),
+    ("POST", "/v1/items/{item_id}/decision"): ({"decision": "uphold"}, _row(NO, NO, NO, NO, NO_LEASE, OK, NO)),
+    ("POST", "/v1/claims/{claim_id}/decision"): ({"decision": "uphold"}, LEASE_ACTS),
+    ("POST", "/v1/review/lease"): ({}, STAFF_ACTS),
+    ("DELETE", "/v1/review/lease"): (None, LEASE_ACTS),
+    ("POST", "/v1/review/lease/heartbeat"): (None, LEASE_ACTS),
+    ("POST", "/v1/review/lease/skip"): ({}, LEASE_ACTS),
+    ("POST", "/v1/review/lease/hand-over"): ({"to": "a-operator"}, LEASE_ACTS),
+    ("GET", "/v1/review/cases"): (None, STAFF_ACTS),
+    ("GET", "/v1/review/cases/{item_id}"): (None, _row(NO, NO, NO, NO, HIDDEN, HIDDEN, NO)),
+    ("GET", "/v1/review/cases/{item_id}/notes"): (None, STAFF_ACTS),
+    ("POST", "/v1/review/cases/{item_id}/notes"): ({"text": "seen"}, STAFF_ACTS),
+    ("GET", "/v1/review/conflicts"): (None, STAFF_ACTS),
+    ("PUT", "/v1/review/conflicts"): ({"accounts": []}, STAFF_ACTS),
+    ("GET", "/v1/review/figures"): (None, STAFF_ACTS),
     ("POST", "/internal/contacts"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
     ("POST", "/internal/claims"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
 }  # fmt: skip
