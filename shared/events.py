@@ -51,12 +51,14 @@ class State(StrEnum):
     LITIGATION = "LITIGATION"
     WITHDRAWN = "WITHDRAWN"
     SUSPENDED = "SUSPENDED"
+    APPEALED = "APPEALED"
 
 
 DECISIONS: Final[dict[State, tuple[str, ...]]] = {
     State.UNDER_REVIEW: ("uphold", "refuse"),
     State.COUNTERED: ("complete", "incomplete"),
     State.PLATFORM_REVIEW: ("uphold", "restore"),
+    State.APPEALED: ("confirm", "reverse"),
 }
 """What a person decides, by state. An item that rests in one of these states is in the review queue."""
 
@@ -176,15 +178,28 @@ class ReportResult(Command, frozen=True, kw_only=True):
     proof: Id | None = None
 
 
-class Decide(Command, frozen=True, kw_only=True):
-    """Rows 6, 7, 12 and 17: a reviewer's decision.
+class Complain(Command, frozen=True, kw_only=True):
+    """Row 19: a complaint against the decision that ended the item's case, by the side that it went against.
 
-    ``uphold``/``refuse`` under review, ``complete``/``incomplete`` on a counter, ``uphold``/``restore`` on platform review.
+    Identity, authority and right are what intake knows of the holder's side when it complains; a seller's are left out.
     """
 
-    decision: Literal["uphold", "refuse", "complete", "incomplete", "restore"]
+    identity_verified: bool = False
+    authority: Literal["owner", "authorised", "missing"] = "missing"
+    right_status: Literal["active", "expired", "lost", "pending"] = "active"
+    materials: tuple[Id, ...] = ()
+
+
+class Decide(Command, frozen=True, kw_only=True):
+    """Rows 6, 7, 12, 17 and 19: a reviewer's decision.
+
+    ``uphold``/``refuse`` under review, ``complete``/``incomplete`` on a counter, ``uphold``/``restore`` on platform review,
+    ``confirm``/``reverse`` on a complaint.
+    """
+
+    decision: Literal["uphold", "refuse", "complete", "incomplete", "restore", "confirm", "reverse"]
     code: Id | None = None
-    """Reason code of a refusal (policy: ``refusals``)."""
+    """Reason code of a refusal (policy: ``refusals``), or of a decision on a complaint (``appeals.reasons``)."""
     revision: Annotated[int, Meta(ge=0)] | None = None
     """The item's revision that the reviewer saw; refused as stale when the item has left that state since."""
 
@@ -434,6 +449,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.command.respond.v1": Respond,
     "goodfaith.command.report_action.v1": ReportAction,
     "goodfaith.command.report_result.v1": ReportResult,
+    "goodfaith.command.complain.v1": Complain,
     "goodfaith.command.decide.v1": Decide,
     "goodfaith.command.change_right.v1": ChangeRight,
     "goodfaith.account.notice.v1": AccountNotice,

@@ -26,6 +26,16 @@ RULE_CODES: Final = ("unknown_reason", "reason_not_for_right")
 
 Count = Annotated[int, Meta(ge=0)]
 Elements = tuple[Id, ...]
+Eea = Literal[
+    "AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE", "IS", "IT", "LI", "LT", "LU",
+    "LV", "MT", "NL", "NO", "PL", "PT", "RO", "SE", "SI", "SK",
+]  # fmt: skip
+"""Countries of the European Economic Area, ISO 3166-1 alpha-2."""
+ContentType = Literal[
+    "CONTENT_TYPE_APP", "CONTENT_TYPE_AUDIO", "CONTENT_TYPE_IMAGE", "CONTENT_TYPE_PRODUCT", "CONTENT_TYPE_SYNTHETIC_MEDIA",
+    "CONTENT_TYPE_TEXT", "CONTENT_TYPE_VIDEO",
+]  # fmt: skip
+SourceType = Literal["SOURCE_ARTICLE_16", "SOURCE_TRUSTED_FLAGGER", "SOURCE_TYPE_OTHER_NOTIFICATION"]
 
 
 class PolicyError(ValueError):
@@ -127,12 +137,30 @@ class Reason(Part, frozen=True, kw_only=True):
     severity: Literal["general", "serious"]
     materials: Elements
     good_faith_materials: Elements | None = None
+    good_faith_only: bool = False
+    """Open to accounts in the good-faith mechanism alone."""
+    title: Annotated[str, Meta(max_length=100)] = ""
+    explanation: Annotated[str, Meta(max_length=1000)] = ""
+    """What it means, for who files and for who is told."""
 
     def needed(self, good_faith: bool) -> Elements:
         """Materials to be on file."""
         if good_faith and self.good_faith_materials is not None:
             return self.good_faith_materials
         return self.materials
+
+
+class Appeals(Part, frozen=True, kw_only=True):
+    """Complaints against decisions: a person decides them, never the rule."""
+
+    within: Span
+    """From the decision."""
+    review: Span
+    """Then escalated, and again as long as nobody decides."""
+    rounds: Annotated[int, Meta(ge=1)]
+    """Complaints about one item, of both sides together."""
+    reasons: Annotated[dict[Id, Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]
+    """Code of the decision on a complaint -> what it says."""
 
 
 class Review(Part, frozen=True, kw_only=True):
@@ -199,6 +227,26 @@ class Penalties(Part, frozen=True, kw_only=True):
     repeat_offender: RepeatOffender
 
 
+class Ground(Part, frozen=True, kw_only=True):
+    """The law that a kind of right stands on, as a statement of reasons names it. No personal data."""
+
+    legal_ground: Annotated[str, Meta(min_length=1, max_length=500)]
+    explanation: Annotated[str, Meta(min_length=1, max_length=2000)]
+
+
+class Statements(Part, frozen=True, kw_only=True):
+    """Statements of reasons to the EU's transparency database (docs/domain.md, "EU statement of reasons")."""
+
+    enabled: bool
+    territorial_scope: Annotated[tuple[Eea, ...], Meta(min_length=1, max_length=30)]
+    """Where the restriction applies."""
+    content_type: Annotated[tuple[ContentType, ...], Meta(min_length=1, max_length=7)] = ("CONTENT_TYPE_PRODUCT",)
+    source_type: SourceType = "SOURCE_ARTICLE_16"
+    facts: Annotated[str, Meta(min_length=1, max_length=2000)]
+    """Begins every ``decision_facts``; reason, dates and who decided are added."""
+    grounds: dict[RightType, Ground]
+
+
 class Policy(Part, frozen=True, kw_only=True):
     """The rules that an item is handled under."""
 
@@ -211,8 +259,10 @@ class Policy(Part, frozen=True, kw_only=True):
     counter: CounterRules
     reasons: Annotated[dict[Id, Reason], Meta(min_length=1)]
     refusals: dict[Id, Annotated[str, Meta(min_length=1)]]
+    appeals: Appeals
     withdrawal: Withdrawal
     penalties: Penalties
+    statements: Statements | None = None
     review: Review = Review()
 
 
@@ -271,6 +321,8 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
         for name in ("review_sla", "lookup_retry", "lookup_give_up", "late_counter", "litigation_reminder", "suspended")
         if getattr(policy.timers, name).working_days
     ]
+    if policy.appeals.within.working_days:
+        found.append(("appeals.within", "expected days"))
     found += [
         ("refusals", f"{code!r} is missing; the rule of row 6 uses it")
         for code in RULE_CODES
@@ -285,6 +337,12 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
         points = [step.points for step in getattr(policy.penalties, ledger).thresholds]
         if points != sorted(set(points)):
             found.append((f"penalties.{ledger}.thresholds", "points must rise"))
+    if policy.statements is not None and policy.statements.enabled:
+        kinds = {kind for reason in policy.reasons.values() for kind in reason.rights}
+        found += [
+            ("statements.grounds", f"{kind!r} is missing: a reason fits such rights")
+            for kind in sorted(kinds - set(policy.statements.grounds))
+        ]
     for span in ("general.expires", "serious.grouping", "serious.expires", "repeat_offender.within"):
         part, name = span.split(".")
         if getattr(getattr(policy.penalties, part), name).working_days:

@@ -166,6 +166,17 @@ class Settings(BaseSettings):
         60.0, gt=0, description="Wall seconds a sender holds a message before another may take it over."
     )
 
+    # statements of reasons
+    statements_url: str = Field(
+        "",
+        description="Address that takes batches of statements of reasons (the EU database: .../api/v1/statements). Empty: they are kept, and wait.",
+    )
+    statements_token: SecretStr | None = Field(None, description="Bearer token for statements_url.")
+    statements_batch: int = Field(100, ge=1, le=100, description="Most statements of reasons in one request.")
+    statements_timeout_s: float = Field(
+        20.0, gt=0, le=300, description="Seconds to wait for the answer to a batch of statements."
+    )
+
     # observation
     metrics_host: str = Field("127.0.0.1", description="Address of /live, /ready and /metrics (never the public one).")
     metrics_port: int = Field(0, ge=0, le=65535, description="Port of /live, /ready and /metrics (0: any free one).")

@@ -62,6 +62,10 @@ FLEET = (
         "enforcement-delivery", ("services.enforcement", "delivery"), "enforcement", "enforcement",
         secrets=("marketplace_secret",), needs="GOODFAITH_MARKETPLACE",
     ),
+    Spec(
+        "enforcement-statements", ("services.enforcement", "statements"), "enforcement", "enforcement",
+        secrets=("statements_token",), needs="GOODFAITH_STATEMENTS_URL",
+    ),
     Spec("notification-worker", ("services.notification", "worker"), "notification", "notification"),
     Spec(
         "notification-sender", ("services.notification", "sender"), "notification", "notification",

@@ -4,4 +4,5 @@
           (suspend, restore) and enforcement.violations (re-keyed by seller).
 `ledger`  reads enforcement.violations; writes enforcement.ledger (entries and standings).
 `delivery` with the HTTP adapter only: takes commands to the marketplace and brings receipts back.
+`statements` takes statements of reasons to the EU's transparency database, where a policy asks for them.
 """

@@ -1,4 +1,4 @@
-"""``python -m services.enforcement [worker|ledger|delivery]``."""
+"""``python -m services.enforcement [worker|ledger|delivery|statements]``."""
 
 from __future__ import annotations
 
@@ -25,8 +25,12 @@ def main(arguments: list[str]) -> int:
         from services.enforcement import delivery
 
         delivery.run(settings)
+    elif part == "statements":
+        from services.enforcement import transparency
+
+        transparency.run(settings)
     else:
-        sys.stderr.write(f"{part!r} is none of worker, ledger, delivery\n")
+        sys.stderr.write(f"{part!r} is none of worker, ledger, delivery, statements\n")
         return 2
     return 0
 

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.enforcement.domain import Hold, Listing
+from services.enforcement.statements import Made
 from shared.events import MarketplaceCommand
 
 _LISTINGS = """
@@ -57,6 +58,27 @@ _ANSWERED = """
 _FAILED = """
     update deliveries d set error = n.error from unnest(%s::text[], %s::text[]) as n(command, error)
     where d.command = n.command"""
+
+_KEEP_STATEMENTS = """
+    insert into statements (puid, item, revision, policy, body)
+    select * from unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::text[]) on conflict (puid) do nothing"""
+# taken: it comes up again by itself after the lease
+_TAKE_STATEMENTS = """
+    update statements set tries = tries + 1, next_wall = now() + %s * interval '1 second'
+    where puid in (select puid from statements where state = 'waiting' and next_wall <= now()
+                   order by next_wall, puid limit %s for update skip locked)
+    returning puid, body"""
+_END_STATEMENTS = """
+    update statements s set state = n.state, error = n.error, ended_wall = now()
+    from unnest(%s::text[], %s::text[], %s::text[]) as n(puid, state, error)
+    where s.puid = n.puid and s.state = 'waiting'"""
+_POSTPONE_STATEMENTS = """
+    update statements set error = %s, next_wall = now() + least(2 ^ least(tries, 10), 300) * (0.5 + random() / 2) * interval '1 second'
+    where puid = any(%s::text[]) and state = 'waiting'"""
+_STATEMENTS_WAITING = """
+    select count(*) filter (where state = 'waiting'), count(*) filter (where state = 'refused'),
+        min(made_wall) filter (where state = 'waiting')
+    from statements where state <> 'sent'"""
 
 
 def listings(connection: sa.Connection, ids: Collection[str]) -> dict[str, Listing]:
@@ -148,3 +170,35 @@ def failed(connection: sa.Connection, errors: dict[str, str]) -> None:
     """Note why commands (id -> reason) were not answered."""
     if errors:
         connection.exec_driver_sql(_FAILED, (list(errors), list(errors.values())))
+
+
+# ------------------------------------------------------------------------------------------------ statements of reasons
+
+
+def keep_statements(connection: sa.Connection, statements: Sequence[Made]) -> None:
+    """Keep statements to be sent; one that is kept already stays as it is."""
+    if statements:
+        rows = sorted((made.puid, made.item, made.revision, made.policy, made.body) for made in statements)
+        connection.exec_driver_sql(_KEEP_STATEMENTS, tuple(map(list, zip(*rows, strict=True))))
+
+
+def take_statements(connection: sa.Connection, limit: int, lease_s: float) -> list[tuple[str, str]]:
+    """Take (puid, body) of statements that are due; each comes up again after ``lease_s`` wall seconds."""
+    return [(puid, body) for puid, body in connection.exec_driver_sql(_TAKE_STATEMENTS, (lease_s, limit))]
+
+
+def end_statements(connection: sa.Connection, ends: Sequence[tuple[str, str, str | None]]) -> None:
+    """Write down how statements ended: (puid, ``sent`` or ``refused``, why); those that ended already are left out."""
+    if ends:
+        connection.exec_driver_sql(_END_STATEMENTS, tuple(map(list, zip(*sorted(ends), strict=True))))
+
+
+def postpone_statements(connection: sa.Connection, puids: Sequence[str], error: str) -> None:
+    """Send again later, from 1 to 300 wall seconds, the longer the more tries there were."""
+    connection.exec_driver_sql(_POSTPONE_STATEMENTS, (error, list(puids)))
+
+
+def statements_waiting(connection: sa.Connection) -> tuple[int, int, dt.datetime | None]:
+    """How many statements wait, how many were refused, and since when (wall time) the oldest waits."""
+    waiting, refused, oldest = connection.exec_driver_sql(_STATEMENTS_WAITING).one()
+    return waiting, refused, oldest

@@ -9,7 +9,7 @@ from typing import Final
 import sqlalchemy as sa
 from prometheus_client import Counter
 
-from services.enforcement import domain, store
+from services.enforcement import domain, statements, store
 from services.enforcement.domain import Hold, Listing
 from shared import events
 from shared.events import Data, HoldChanged, ItemChanged, MarketplaceCommand, Receipt, ViolationChanged
@@ -104,6 +104,7 @@ class Holds:
         self._changed_listings: dict[str, Listing] = {}
         self._changed_holds: dict[str, Hold] = {}
         self._deliveries: list[tuple[int, MarketplaceCommand]] = []
+        self._statements: list[statements.Made] = []
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Fold an item's change or a receipt in."""
@@ -128,7 +129,7 @@ class Holds:
             self._of.setdefault(event.listing, []).append(hold)
         envelope = incoming.envelope
         at = envelope.time if envelope is not None and envelope.time is not None else tx.now
-        holds, seq = listing.holds, listing.seq
+        holds, seq, held = listing.holds, listing.seq, hold.held
         out = domain.change(listing, hold, event, self._service.down, at, tx.now, tx.wall, self._service.resend)
         if out is None:
             tx.count(IGNORED, "item")
@@ -136,6 +137,10 @@ class Holds:
         self._changed_holds[event.item] = hold
         if (listing.holds, listing.seq) != (holds, seq):
             self._changed_listings[event.listing] = listing
+        if hold.held and not held:
+            statement = statements.made(event, self._service.down, at)
+            if statement is not None:
+                self._statements.append(statement)
         return self._outgoing(incoming.partition, out, incoming.id, event.claim)
 
     def _receipt(self, incoming: Incoming, receipt: Receipt) -> list[Outgoing]:
@@ -221,6 +226,7 @@ class Holds:
         connection: sa.Connection = self._tx.connection
         store.save(connection, self._changed_listings.values(), self._changed_holds.values())
         store.deliver(connection, self._deliveries)
+        store.keep_statements(connection, self._statements)
 
     def marks(self) -> dict[int, dt.datetime]:
         """None: watermarks are intake's."""

@@ -313,8 +313,8 @@ class LeaseOut(Struct, kw_only=True):
     expires: dt.datetime | None
     """When the first of the cases is free again (wall time), unless there is a heartbeat before."""
     cases: list[CaseOut]
-    refusals: dict[str, str]
-    """Codes of a refusal under the cases' policy, and how the complainant may cure each."""
+    codes: dict[str, str]
+    """Reason codes that a decision may need, and what each says to the parties."""
 
 
 class NoteOut(Struct, kw_only=True):

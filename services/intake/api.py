@@ -549,11 +549,18 @@ COMMAND_ROUTES: Final = [
     ),
     *_routes("result", "report_result", requests.ReportResult, PARTIES, "How the action ended (row 21)."),
     *_routes(
+        "complaint",
+        "complain",
+        requests.Complain,
+        PARTIES,
+        "A complaint against the decision, by the side that it went against (row 19).",
+    ),
+    *_routes(
         "decision",
         "decide",
         requests.Decide,
         STAFF,
-        "A reviewer's decision, under a lease (rows 6, 7, 12, 17).",
+        "A reviewer's decision, under a lease (rows 6, 7, 12, 17, 19).",
         whole="For all of a claim's items that the lease covers.",
     ),
 ]

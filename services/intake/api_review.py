@@ -60,7 +60,7 @@ def lease_out(rows: Sequence[Mapping[str, Any]], token: str | None) -> answers.L
         token=token,
         expires=min((row["expires"] for row in rows), default=None),
         cases=[case_out(row) for row in rows],
-        refusals=review.refusals(rows[0]["policy"]) if rows else {},
+        codes=review.codes(rows[0]["state"], rows[0]["policy"]) if rows else {},
     )
 
 

@@ -394,9 +394,12 @@ MAY: Final[dict[str, frozenset[Part]]] = {
     "counter": frozenset({"seller"}),
     "report_action": frozenset({"holder", "seller"}),
     "report_result": frozenset({"holder", "seller"}),
+    "complain": frozenset({"holder", "seller"}),
     "decide": frozenset({"reviewer", "operator"}),
 }
 """Who may give a command, by the part it plays in the item."""
+RENEWING: Final = frozenset({"add_information", "complain"})
+"""Commands of the holder's side that bring what is known of it now: identity, authority, right and materials."""
 
 
 def part_in(account: Account, item: ItemRef) -> Part | None:
@@ -446,7 +449,8 @@ def command_rows(
     """A command that is accepted now, for one item or all of a claim.
 
     Args:
-        standing: identity, authority, right and materials of an item's claim as they are now (``add_information``).
+        standing: identity, authority, right and materials of an item's claim as they are now (``add_information``, and a
+            holder's ``complain``).
     """
     part, targets = command_targets(kind, account, items)
     event = events.COMMANDS[kind]
@@ -457,7 +461,7 @@ def command_rows(
     for item in targets:
         extra = fields
         if "materials" in fields:
-            on_file = standing(item) if kind == "add_information" else {"materials": ()}
+            on_file = standing(item) if kind in RENEWING and part == "holder" else {"materials": ()}
             extra = {**on_file, "materials": tuple(sorted({*on_file["materials"], *fields["materials"]}))}
         made.append(
             event(
@@ -482,7 +486,7 @@ def command_rows(
 _NOT_TOLD: Final = frozenset(
     {
         State.RECEIVED, State.DUPLICATE, State.LINK_INVALID, State.NEEDS_INFO, State.LAPSED, State.UNDER_REVIEW,
-        State.REJECTED, State.WITHDRAWN, State.SUSPENDED, State.LITIGATION,
+        State.REJECTED, State.WITHDRAWN, State.SUSPENDED, State.LITIGATION, State.APPEALED,
     }
 )  # fmt: skip
 _COUNTERED: Final = frozenset({State.HOLDER_RESPONSE, State.PLATFORM_REVIEW})

@@ -168,10 +168,16 @@ class ReportResult(In, frozen=True, kw_only=True):
     proof: Id | None = None
 
 
+class Complain(In, frozen=True, kw_only=True):
+    """A complaint against the decision that ended the item's case; what is new is named by reference."""
+
+    materials: Materials = []
+
+
 class Decide(In, frozen=True, kw_only=True):
     """A reviewer's decision."""
 
-    decision: Literal["uphold", "refuse", "complete", "incomplete", "restore"]
+    decision: Literal["uphold", "refuse", "complete", "incomplete", "restore", "confirm", "reverse"]
     code: Id | None = None
     """Reason code of a refusal (policy: ``refusals``)."""
     revision: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
@@ -233,6 +239,7 @@ COMMANDS: Final[dict[str, type[In]]] = {
     "respond": Respond,
     "report_action": ReportAction,
     "report_result": ReportResult,
+    "complain": Complain,
     "decide": Decide,
 }
 """Command name -> what it carries. ``shared.events.COMMANDS`` has the event of each."""

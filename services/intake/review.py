@@ -19,8 +19,6 @@ from services.intake.domain import Account, ItemRef, Refused, Rows
 from shared import events, policy
 from shared.events import DECISIONS, ItemChanged, State
 
-APPEALED: Final = "APPEALED"
-"""Decided by a person who has not decided the item before, in whatever state."""
 REVIEWABLE: Final = frozenset(DECISIONS)
 FAR: Final = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 """In place of a deadline, where there is none: last in order."""
@@ -250,7 +248,8 @@ def _decide(
     entered = 0 if case is None else case.entered
     state = ref.state if case is None else case.state
     past = desk.past.get(ref.item, [])
-    if barred(account.id, state, entered, past):
+    # of what is decided without a lease, the item's owner knows better than we in what state it is
+    if barred(account.id, state if token is not None else "", entered, past):
         raise Refused(
             403,
             "decided_before",
@@ -306,20 +305,24 @@ def _check(body: requests.Decide, case: Case) -> None:
             422, "decision_not_here", f"This decision does not fit an item in {case.state}.", field="decision",
             cure=f"Use one of: {', '.join(takes)}.",
         )  # fmt: skip
-    codes = refusals(case.policy)
-    if body.decision == "refuse" and codes and body.code not in codes:
+    known = codes(case.state, case.policy)
+    if (body.decision == "refuse" or case.state == State.APPEALED) and known and body.code not in known:
         raise Refused(
-            422, "refusal_code", "A refusal needs a reason code of the policy.", field="code",
-            cure=f"Use one of: {', '.join(codes)}.",
+            422, "reason_code", "This decision needs a reason code of the policy.", field="code",
+            cure=f"Use one of: {', '.join(known)}.",
         )  # fmt: skip
 
 
-def refusals(version: str) -> dict[str, str]:
-    """A policy's refusal codes, and how to cure each; empty when this process does not know the version yet."""
+def codes(state: str, version: str) -> dict[str, str]:
+    """Reason codes that a decision in that state may need, by the policy, and what each says: of a refusal how to cure it, of a
+    decision on a complaint why. Empty when this process does not know the version yet."""
     try:
-        return dict(policy.load(version).refusals)
+        rules = policy.load(version)
     except policy.PolicyError:
         return {}
+    if state == State.APPEALED:
+        return dict(rules.appeals.reasons)
+    return dict(rules.refusals) if state == State.UNDER_REVIEW else {}
 
 
 def _needs_two(case: Case, decision: str) -> bool:
@@ -333,7 +336,7 @@ def _needs_two(case: Case, decision: str) -> bool:
 def barred(account: str, state: str, entered: int, past: Sequence[Past]) -> bool:
     """Whether the account has had its say: a proposal in this visit of the state or, for a complaint, about the item at all."""
     return any(
-        one.reviewer == account and (state == APPEALED or (one.kind == "proposal" and one.entered == entered))
+        one.reviewer == account and (state == State.APPEALED or (one.kind == "proposal" and one.entered == entered))
         for one in past
     )
 

@@ -589,7 +589,7 @@ def _command_maker(
     informing = [
         ref
         for filing in filings
-        if filing.kind == "add_information"
+        if filing.kind in domain.RENEWING
         for ref in refs.get(filing.item or filing.claim or "", ())
     ]
     standing = _standing(connection, informing, now) if informing else _unasked
@@ -628,7 +628,7 @@ def _command_maker(
 
 
 def _unasked(_item: ItemRef) -> dict[str, Any]:
-    raise AssertionError("only add_information asks for it")
+    raise AssertionError("only what renews the proof on file asks for it")
 
 
 def _standing(

@@ -25,6 +25,8 @@ Kind = Literal[
     "counter_forwarded",
     "counter_received",
     "counter_defect",
+    "complaint_received",
+    "complaint_reversed",
     "outcome",
 ]
 
@@ -92,6 +94,16 @@ def messages_for(event_type: str, change: ItemChanged) -> list[tuple[Kind, Id]]:
         return told
     if state is previous or (previous in _PAUSES and not change.via):
         return told
+    if state is State.APPEALED:
+        # both sides that know of the item: who complained, and who may be affected
+        told.append(("complaint_received", change.complainant))
+        if (change.noticed_at is not None or previous in _SELLER_KNOWS) and seller not in (None, change.complainant):
+            assert seller is not None
+            told.append(("complaint_received", seller))
+        return told
+    if previous is State.APPEALED and change.by in ("reviewer", "operator"):
+        # reversed, and judged anew: whatever comes of that is told for itself
+        told.append(("complaint_reversed", change.complainant))
     if state is State.NEEDS_INFO:
         told.append(("info_request", change.complainant))
     elif state is State.NOTIFIED and seller is not None:
@@ -251,13 +263,14 @@ def deadline(kind: str, items: Sequence[Facts], now: dt.datetime) -> dt.datetime
 
 
 def cure(facts: Facts) -> str | None:
-    """How to cure a refusal, from the policy that the item is handled under."""
+    """How to cure a refusal, or what a decision on a complaint rests on, from the policy that the item is handled under."""
     if facts.code is None:
         return None
     try:
-        return policy.load(facts.policy).refusals.get(facts.code)
+        rules = policy.load(facts.policy)
     except PolicyError:
         return None
+    return rules.refusals.get(facts.code) or rules.appeals.reasons.get(facts.code)
 
 
 def counter_elements(facts: Facts) -> tuple[str, ...]:

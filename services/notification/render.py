@@ -30,6 +30,8 @@ VERSIONS: Final = {
     "counter_forwarded": 1,
     "counter_received": 1,
     "counter_defect": 1,
+    "complaint_received": 1,
+    "complaint_reversed": 1,
     "outcome": 1,
 }
 """Template in use by kind. A template that messages were sent by is never edited: it gets a successor."""
@@ -63,6 +65,7 @@ STATES: Final = {
     State.LITIGATION: "before a court or an authority",
     State.WITHDRAWN: "withdrawn; the claim against this listing has ended",
     State.SUSPENDED: "on hold, because of the right behind it",
+    State.APPEALED: "complained of; a person decides anew",
 }
 
 _POLICY: Final = email.policy.SMTP.clone(cte_type="7bit")

@@ -535,6 +535,43 @@ def visibility(e: Evidence) -> list[Finding]:
     ]  # fmt: skip
 
 
+def statements(e: Evidence) -> list[Finding]:
+    """Every hold that was taken under a policy with statements of reasons has its one statement, and that was sent."""
+    asking = [version for version in policy.versions() if (rules := policy.load(version).statements) and rules.enabled]
+    # a row's policy is that of its item: compared as well
+    taken = (
+        "(select c.item, c.revision, c.listing, split_part(split_part(i.body, '\"policy\":\"', 2), '\"', 1) as policy"
+        " from (select item, revision, listing, held, lag(held, 1, false) over (partition by item order by revision) as before"
+        " from v_change) c join verification.items i on i.item = c.item where c.held and not c.before)"
+    )
+    due = (
+        f"(select * from {taken} t where policy in ({_list(asking)}))"
+        if asking
+        else f"(select * from {taken} t where false)"
+    )
+    same = "s.item = d.item and s.revision = d.revision and s.policy = d.policy"
+    found = [
+        *e.find(
+            "lost", "statement-missing",
+            f"select d.item || '/' || d.revision from {due} d left join enforcement.statements s on {same}"
+            f" where s.puid is null and d.listing {_NOT_PARKED.format(schema='enforcement', prefix='')}",
+        ),
+        *e.find(
+            "problem", "statement-unfounded",
+            f"select s.puid from enforcement.statements s left join {due} d on {same} where d.item is null",
+        ),
+        *e.find(
+            "problem", "statement-refused",
+            "select puid || ': ' || left(coalesce(error, ''), 120) from enforcement.statements where state = 'refused'",
+        ),
+    ]  # fmt: skip
+    if e.settings.statements_url:
+        found += e.find(
+            "problem", "statement-unsent", "select puid from enforcement.statements where state = 'waiting'"
+        )
+    return found
+
+
 def violations(e: Evidence) -> list[Finding]:
     """Violations in force are the upheld items, by seller and claim."""
     upheld = "(select item, claim, listing, seller, severity from v_item where upheld and seller is not null)"
@@ -800,7 +837,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     submissions, claim_items, items_published, commands_published, items_judged, commands_ended,
     event_logs, on_topics, topic_order, applied, upstreams, parked, causes,
     folds, deadlines, sla, duplicates, read_model,
-    holds, visibility, violations, ledger_entries, standings,
+    holds, visibility, statements, violations, ledger_entries, standings,
     told, messages_sent, noticed,
 )  # fmt: skip
 

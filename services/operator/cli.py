@@ -19,7 +19,7 @@ from rich.console import Console
 
 from deploy.local.children import StackError
 
-COMMANDS = ("up", "demo", "replay", "claim", "verify", "dlq", "policy", "clock", "bench", "faults")
+COMMANDS = ("up", "demo", "replay", "claim", "verify", "dlq", "statements", "policy", "clock", "bench", "faults")
 
 console = Console()
 """For people; a command's own output."""

@@ -69,6 +69,7 @@ QUEUES: Final = {
     "untold items": "select count(*) from (select from notification.message_items where message is null limit 1000) t",
     "announcements": "select count(*) from (select from notification.announcements limit 1000) t",
     "commands": "select count(*) from (select from enforcement.listings where resend_at is not null limit 1000) t",
+    "statements": "select count(*) from (select from enforcement.statements where state = 'waiting' limit 1000) t",
     "marketplace queue": "select count(*) from (select from marketplace.queue limit 1000) t",
 }
 
@@ -84,7 +85,8 @@ class Watch:
     def __init__(self, engine: sa.Engine, settings: Settings, *, ignore: frozenset[str] = frozenset()) -> None:
         self._engine = engine
         self._settings = settings
-        self._ignore = ignore
+        # without an address to send them to, statements wait for good
+        self._ignore = ignore if settings.statements_url else ignore | {"statements"}
         self._consumer: Any = KafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
         self._places: list[Any] | None = None
         self._readers: list[Reader] = []

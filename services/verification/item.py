@@ -23,6 +23,7 @@ TimerKind = Literal[
     "platform_review",  # row 17: escalate
     "platform_grace",  # row 17: then decide
     "reminder",  # row 16
+    "appeal_review",  # row 19: escalate
     "suspended",  # row 22
 ]
 Notice = Literal["seller_notice", "counter_forwarded", "counter_defect", "info_request"]
@@ -139,6 +140,15 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     paused_at: dt.datetime | None = None
     """Since when the 24 hours stand still."""
 
+    decided_at: dt.datetime | None = None
+    """When the present settled state was entered, or the last one: the time to complain runs from here."""
+    appealed: tuple[Literal["holder", "seller"], ...] = ()
+    """Sides that have complained about that decision."""
+    appeals: int = 0
+    """Complaints of all its life."""
+    deciders: tuple[Id, ...] = ()
+    """Reviewers who have decided about it."""
+
     @property
     def next_due(self) -> dt.datetime | None:
         """The earliest deadline: when ``fire`` has something to do."""
@@ -159,8 +169,11 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def blocks(self) -> bool:
-        """Open or upheld: a further claim of the same listing, right and reason duplicates this item (row 2)."""
-        return self.state not in ENDED
+        """Open or upheld: a further claim of the same listing, right and reason duplicates this item (row 2).
+
+        One whose end is complained of has ended, until the complaint is decided.
+        """
+        return self.state not in ENDED and not (self.state is State.APPEALED and self.stack[-1].state in ENDED)
 
     def change(
         self,

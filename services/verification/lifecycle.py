@@ -42,6 +42,7 @@ from shared.events import (
     ChangeRight,
     Command,
     CommandRefused,
+    Complain,
     Counter,
     Decide,
     HoldChanged,
@@ -210,6 +211,22 @@ TABLE: Final[tuple[Row, ...]] = (
     _row(17, "overdue-upheld", S.PLATFORM_REVIEW, "platform_grace", S.UPHELD_AFTER_COUNTER, "`overdue_decision` = uphold",
          do=r.open_round),
 
+    # --- complaints
+    _row(19, "appealed", r.AGAINST, Complain, S.APPEALED, "by the side that it went against, within `appeals.within` of it",
+         by=EITHER, do=r.complain, keeps="stopped"),
+    _row(2, "reopened", S.APPEALED, Decide, S.RECEIVED, "confirmed, but the original has ended without a takedown meanwhile",
+         by=REVIEWER, when=r.confirms_without_original, do=r.reopen_appealed),
+    _row(19, "confirmed", S.APPEALED, Decide, BACK, "by who has not decided before, with reasons",
+         by=REVIEWER, when=r.confirms, do=r.give_reason),
+    _row(19, "reversed", S.APPEALED, Decide, S.UNDER_REVIEW, "never a takedown without notice and a window",
+         by=REVIEWER, when=r.reverses_unheard, do=r.review_anew),
+    _row(19, "reversed", S.APPEALED, Decide, S.RESTORED, "penalties reversed",
+         by=REVIEWER, when=r.reverses_takedown, do=r.give_reason),
+    _row(19, "reversed", S.APPEALED, Decide, S.UPHELD_AFTER_COUNTER, "a further counter within `round_window`",
+         by=REVIEWER, when=r.reverses_restoration, do=r.take_down_anew),
+    _row(19, "overdue", S.APPEALED, "appeal_review", STAY, "escalated after `appeals.review`, and again",
+         do=r.appeal_review, emit="overdue"),
+
     # --- from wherever the item is
     _row(16, "action-filed", IN_COURT_FROM - {S.SUSPENDED}, ReportAction, S.LITIGATION, "with proof; timers stand still",
          by=EITHER, do=r.remind, keeps="stopped"),
@@ -241,6 +258,7 @@ TABLE: Final[tuple[Row, ...]] = (
 # fmt: on
 
 CHECKS: Final[dict[type[Command], Callable[[r.Draft], str | None]]] = {
+    Complain: r.complaint_refusal,
     Counter: r.counter_refusal,
     Decide: r.decision_refusal,
     ReportAction: r.action_refusal,
@@ -344,6 +362,8 @@ def _run(
     row = _apply(d, trigger)
     if row is None:
         return None
+    if row.on is Decide:
+        r.note_decider(d)
     last, published = row, row.emit
     if row.to is not STAY:
         while (then := _apply(d, (d.state, AUTO))) is not None:

@@ -36,6 +36,12 @@ TEXTS: Final[dict[str, str]] = {
         "The marketplace has not said yet what this listing is, so that no seller can be notified. Wait until it has, "
         "or refuse the item with the code link_invalid."
     ),
+    "not_against_you": "This decision did not go against you. Its other side may complain of it.",
+    "complaint_known": "You have complained of this decision already. Wait for what comes of it.",
+    "complaints_used": "All {complaints} complaints about this item are used. The courts remain open.",
+    "complaint_too_late": "The time to complain ended {complain_within} after the decision. The courts remain open.",
+    "decided_before": "You have decided about this item before. Somebody else decides the complaint.",
+    "appeal_code": "A decision on a complaint needs a reason code of the policy. Send one of: {appeal_codes}.",
     "already_answered": "The counter-notification was already answered. To accept it after all, withdraw the item.",
 }
 
@@ -47,5 +53,8 @@ def detail(code: str, policy: Policy, **values: object) -> str:
         late_within=policy.timers.late_counter.text,
         rounds=policy.counter.rounds,
         codes=", ".join(policy.refusals),
+        complaints=policy.appeals.rounds,
+        complain_within=policy.appeals.within.text,
+        appeal_codes=", ".join(policy.appeals.reasons),
         **values,
     )

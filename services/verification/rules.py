@@ -17,6 +17,7 @@ from shared.events import (
     AddInformation,
     ChangeRight,
     Command,
+    Complain,
     Counter,
     Decide,
     HoldChanged,
@@ -39,6 +40,8 @@ class Draft:
     """An item on its way from one state to the next."""
 
     __slots__ = (
+        "appealed",
+        "appeals",
         "at",
         "authority",
         "awaits",
@@ -46,6 +49,8 @@ class Draft:
         "code",
         "counter_due",
         "counter_round",
+        "decided_at",
+        "deciders",
         "entered",
         "event",
         "facts",
@@ -126,6 +131,10 @@ class Draft:
         self.sla = item.sla
         self.sla_due = item.sla_due
         self.paused_at = item.paused_at
+        self.decided_at = item.decided_at
+        self.appealed = item.appealed
+        self.appeals = item.appeals
+        self.deciders = item.deciders
 
     # ------------------------------------------------------------------------------------------------ moving about
 
@@ -164,6 +173,9 @@ class Draft:
         self.lapse = None
         self.code = None
         self.missing = ()
+        if state in AGAINST:
+            self.decided_at = self.at
+            self.appealed = ()
         if state in UPHELD:
             self.held = self.upheld = True
             self.stack = ()
@@ -246,6 +258,10 @@ class Draft:
             sla=self.sla,
             sla_due=self.sla_due,
             paused_at=self.paused_at,
+            decided_at=self.decided_at,
+            appealed=self.appealed,
+            appeals=self.appeals,
+            deciders=self.deciders,
         )
 
     def _rest(self) -> None:
@@ -388,13 +404,18 @@ def ask(d: Draft) -> None:
 
 def add_information(d: Draft) -> None:
     """Row 4: what the complainant added."""
-    event: AddInformation = d.event
+    _renew(d)
+    d.missing = lacking(d)
+
+
+def _renew(d: Draft) -> None:
+    """The proof on file as the holder's side has it now."""
+    event: AddInformation | Complain = d.event
     d.identity_verified = d.identity_verified or event.identity_verified
     if event.authority != "missing":
         d.authority = event.authority
     d.right_status = event.right_status
     d.materials = tuple(sorted({*d.materials, *event.materials}))
-    d.missing = lacking(d)
 
 
 def flag(d: Draft) -> None:
@@ -746,8 +767,105 @@ def right_back(d: Draft) -> None:
         d.missing = lacking(d)
 
 
+# --------------------------------------------------------------------------------------------------------------- row 19
+
+AGAINST: Final = {
+    **dict.fromkeys((State.REJECTED, State.DUPLICATE, State.LINK_INVALID, State.LAPSED, State.RESTORED), "holder"),
+    **dict.fromkeys(UPHELD, "seller"),
+}
+"""Decisions that may be complained of, and the side that each goes against."""
+UNHEARD: Final = frozenset({State.REJECTED, State.DUPLICATE, State.LINK_INVALID, State.LAPSED})
+"""Ends without the seller having been heard: reversed, they go to review, never straight to a takedown."""
+
+
+def complaint_refusal(d: Draft) -> str | None:
+    """Row 19: who may complain, how often, and until when."""
+    event: Complain = d.event
+    if AGAINST[d.state] != event.role:
+        return "not_against_you"
+    if event.role in d.appealed:
+        return "complaint_known"
+    if d.appeals >= d.policy.appeals.rounds:
+        return "complaints_used"
+    if d.decided_at is not None and d.when > d.after(d.policy.appeals.within, d.decided_at):
+        return "complaint_too_late"
+    return None
+
+
+def complain(d: Draft) -> None:
+    """Row 19: what is shown with it, and the platform's own deadline."""
+    event: Complain = d.event
+    d.appeals += 1
+    d.right_ended = False
+    if event.role == "holder":
+        d.appealed = (*d.appealed, "holder")
+        _renew(d)
+    else:
+        d.appealed = (*d.appealed, "seller")
+    appeal_review(d)
+
+
+def appeal_review(d: Draft) -> None:
+    """Row 19, and overdue: nothing but a person ends it."""
+    d.start("appeal_review", d.after(d.policy.appeals.review))
+
+
+def confirms(d: Draft) -> bool:
+    """Row 19."""
+    event: Decide = d.event
+    return event.decision == "confirm"
+
+
+def confirms_without_original(d: Draft) -> bool:
+    """Row 2: the original ended without a takedown while the duplicate was complained of."""
+    return confirms(d) and d.stack[-1].state is State.DUPLICATE and d.facts.original is None
+
+
+def reverses_unheard(d: Draft) -> bool:
+    """Row 19."""
+    event: Decide = d.event
+    return event.decision == "reverse" and d.stack[-1].state in UNHEARD
+
+
+def reverses_takedown(d: Draft) -> bool:
+    """Row 19."""
+    event: Decide = d.event
+    return event.decision == "reverse" and d.stack[-1].state in UPHELD
+
+
+def reverses_restoration(d: Draft) -> bool:
+    """Row 19."""
+    event: Decide = d.event
+    return event.decision == "reverse" and d.stack[-1].state is State.RESTORED
+
+
+def give_reason(d: Draft) -> None:
+    """Row 19: with reasons."""
+    d.code = d.event.code
+
+
+def reopen_appealed(d: Draft) -> None:
+    """Row 2, after a complaint."""
+    d.stack = d.stack[:-1]
+    reopen(d)
+
+
+def review_anew(d: Draft) -> None:
+    """Row 19, reversed: judged on its own, under the right as it is now."""
+    d.stack = d.stack[:-1]
+    d.original = None
+    put_to_review(d)
+    d.right_ended = d.right_status in ("expired", "lost", "unauthorised")
+
+
+def take_down_anew(d: Draft) -> None:
+    """Row 19, a restoration reversed."""
+    give_reason(d)
+    open_round(d)
+
+
 def decision_refusal(d: Draft) -> str | None:
-    """Rows 6, 7, 12, 17: what a reviewer may decide, and what a decision needs."""
+    """Rows 6, 7, 12, 17, 19: what a reviewer may decide, and what a decision needs."""
     event: Decide = d.event
     # what was seen has been left since, though the item may have come back to it
     if event.revision is not None and event.revision < max(d.item.visit, d.item.entered):
@@ -756,11 +874,23 @@ def decision_refusal(d: Draft) -> str | None:
         return "decision_not_here"
     if event.decision == "refuse" and event.code not in d.policy.refusals:
         return "refusal_code"
+    if d.state is State.APPEALED:
+        if event.by in d.deciders:
+            return "decided_before"
+        if event.code not in d.policy.appeals.reasons:
+            return "appeal_code"
     if d.state is State.UNDER_REVIEW and event.decision == "uphold" and d.seller is None:
         listing = d.facts.listing
         if listing is None or listing.seller is None:
             return "listing_unknown"
     return None
+
+
+def note_decider(d: Draft) -> None:
+    """Who has decided about the item may not decide a complaint about it (row 19)."""
+    by = d.event.by
+    if by not in d.deciders:
+        d.deciders = (*d.deciders, by)
 
 
 def respond_refusal(d: Draft) -> str | None:

@@ -66,13 +66,13 @@ def duplicates(connection: sa.Connection, original: str) -> list[Item]:
     return _items(connection, _DUPLICATES, (original,))
 
 
-def blocking(connection: sa.Connection, triples: Iterable[Triple]) -> dict[Triple, str]:
-    """The open or upheld item of each triple that has one."""
+def blocking(connection: sa.Connection, triples: Iterable[Triple]) -> list[tuple[Triple, str]]:
+    """The open or upheld items of triples: one at most, but for a duplicate that a complaint has set free."""
     wanted = sorted(set(triples))
     if not wanted:
-        return {}
+        return []
     rows = connection.exec_driver_sql(_BLOCKING, tuple(list(column) for column in zip(*wanted, strict=True)))
-    return {(listing, right, reason): item for listing, right, reason, item in rows}
+    return [((listing, right, reason), item) for listing, right, reason, item in rows]
 
 
 def listings(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Listing]:

@@ -154,10 +154,10 @@ class VerificationBatch(Batch):
         self._known_listings |= listings
         self._known_triples |= triples
         self._listings.update(store.listings(self._tx.connection, listings))
-        for triple, original in store.blocking(self._tx.connection, triples).items():
+        for triple, original in store.blocking(self._tx.connection, triples):
             # what this batch has changed is newer than what the database says
-            if original not in self._changed:
-                self._blocking[triple] = original
+            if original not in self._changed or self._items[original].blocks:
+                self._blocking.setdefault(triple, original)
 
     def _facts(self, listing: str, right: str, reason: str, item: str) -> Facts:
         triple = (listing, right, reason)
@@ -232,6 +232,7 @@ class VerificationBatch(Batch):
             self._blocking.setdefault(triple, after.item)
         elif self._blocking.get(triple) == after.item:
             del self._blocking[triple]
+            self._known_triples.discard(triple)  # a second one may stand behind it
         for change in outcome.changes:
             data = change.data
             self._tx.count(CHANGES, change.kind, data.lane)

@@ -172,6 +172,81 @@ def test_penalties_are_reversed_when_the_counter_succeeds(world: World, owl: str
     assert sum(points for ledger, _, points in world.ledger(seller) if ledger == "general") == 0
 
 
+def test_reviewers_decide_under_leases(world: World, owl: str, mark: str) -> None:
+    """Rows 14, 17 by people: an uphold that carries a strike needs two who agree, a restoration one."""
+    for name in ("r-ann", "r-ben"):
+        if name not in world.tokens:
+            world.account(name, "reviewer")
+    seller = world.account("s-lea", "seller")
+    claim = world.file(owl, mark, world.offer(seller, "lea-1", "lea-2"))
+    for item in claim.items:
+        world.notified(item)
+        world.do(seller, item, "counter", COMPLETE)
+        world.reach(item, "HOLDER_RESPONSE", due=...)
+        world.do(owl, item, "response", {"accept": False})
+        world.reach(item, "PLATFORM_REVIEW")
+    down, back = claim.items
+    lease = world.lease("r-ann", claim, 2)
+    assert world.call("r-ben", "POST", "/v1/review/lease", {"claim": claim.id})["cases"] == []
+    stolen = {"decision": "restore", "lease": lease}
+    assert world.call("r-ben", "POST", f"/v1/items/{down}/decision", stolen, expect=409)["field"] == "lease"
+    world.do("r-ann", back, "decision", {"decision": "restore", "lease": lease})
+    proposed = world.call("r-ann", "POST", f"/v1/items/{down}/decision", {"decision": "uphold", "lease": lease})
+    assert (proposed["commands"], proposed["proposed"]) == ([], [down])
+    world.reach(back, "RESTORED", held=False)
+    assert world.call("r-ann", "POST", "/v1/review/lease", {"claim": claim.id})["cases"] == []
+    world.do("r-ben", down, "decision", {"decision": "uphold", "lease": world.lease("r-ben", claim)})
+    world.reach(down, "UPHELD_AFTER_COUNTER", upheld=True)
+    world.until(lambda: world.ledger(seller) == [("serious", "violation", 1)])
+    assert world.call("operator", "GET", f"/v1/review/cases?claim={claim.id}")["items"] == []
+
+
+def test_complaints(world: World, owl: str, mark: str) -> None:
+    """Row 19: by the side that lost, decided by somebody else; reversed, everything that was done is undone, once."""
+    if "r-rolf" not in world.tokens:
+        world.account("r-rolf", "reviewer")
+    seller = world.account("s-kay", "seller")
+    claim = world.file(owl, mark, world.offer(seller, "kay-1", "kay-2"))
+    down, back = claim.items
+    for item in claim.items:
+        world.notified(item)
+    world.do(seller, down, "accept")
+    world.reach(down, "UPHELD")
+    world.until(lambda: world.ledger(seller) == [("serious", "violation", 1)])
+    assert world.refused(owl, down, "complaint") == "not_against_you"
+    world.do(seller, down, "complaint", {"materials": ["licence"]})
+    world.reach(down, "APPEALED", held=True, upheld=True, due=...)
+    assert world.page("kay-1") == 410  # as it is until it is decided
+    assert world.until(lambda: world.mails(seller, claim, "complaint received"))
+    assert world.until(lambda: world.mails(owl, claim, "complaint received"))
+    assert world.refused("r-rita", down, "decision", {"decision": "reverse"}) == "appeal_code"
+    world.do("r-rita", down, "decision", {"decision": "reverse", "code": "new_evidence"})
+    world.reach(down, "RESTORED", held=False, upheld=False, code="new_evidence")
+    world.until(lambda: world.page("kay-1") == 200)
+    world.until(lambda: [row[1:] for row in world.ledger(seller)] == [("violation", 1), ("reversal", -1)])
+    (told,) = world.until(lambda: [text for text in world.mails(seller, claim, "outcome") if "new evidence" in text])
+    assert "leads to another decision" in told
+
+    # the holder complains of the restoration; who decided before may not decide again
+    world.do(owl, down, "complaint")
+    world.reach(down, "APPEALED", held=False)
+    assert (
+        world.refused("r-rita", down, "decision", {"decision": "confirm", "code": "decision_stands"})
+        == "decided_before"
+    )
+    lease = world.lease("r-rolf", claim)
+    world.do("r-rolf", down, "decision", {"decision": "confirm", "code": "decision_stands", "lease": lease})
+    world.reach(down, "RESTORED", settled=True)
+    assert world.page("kay-1") == 200
+    assert world.refused(owl, down, "complaint") == "complaint_known"
+
+    # too late, after six months
+    world.do(seller, back, "accept")
+    world.reach(back, "UPHELD")
+    world.to(world.now() + 185 * DAY)
+    assert world.refused(seller, back, "complaint") == "complaint_too_late"
+
+
 def test_information_is_missing(world: World) -> None:
     """Row 4: asked, added, judged again; or not, and lapsed. The 24 hours stand still meanwhile."""
     fox = world.account("h-fox", verified=False)

@@ -156,6 +156,12 @@ class World:
         answer = self.call(who, "POST", f"/v1/items/{item}/{what}", body or {})
         return str(answer["commands"][0]["command"])
 
+    def lease(self, who: str, claim: Claim, count: int = 1) -> str:
+        """A reviewer's lease on cases of a claim, once there are any that it may decide; its token."""
+        body = {"claim": claim.id, "count": count}
+        lease = self.until(lambda: (got := self.call(who, "POST", "/v1/review/lease", body))["cases"] and got)
+        return self.secrets.add(f"lease of {who}", str(lease["token"]))
+
     def refused(self, who: str, item: str, what: str, body: Any = None) -> str:
         """Ask for what the item's owner refuses; the code of the refusal."""
         command = self.do(who, item, what, body)

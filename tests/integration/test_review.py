@@ -191,9 +191,9 @@ def test_a_case_comes_is_leased_decided_and_goes(parts: Parts, people: People, j
     (case,) = lease["cases"]
     assert (case["item"], case["state"], case["reviewer"]) == (item, "UNDER_REVIEW", ann.account)
     assert case["decisions"] == ["uphold", "refuse"]
-    assert "not_infringing" in lease["refusals"]
+    assert "not_infringing" in lease["codes"]
     assert parts.query("select count(*) from cases where lease is not null and encode(lease, 'escape') like 'gl%%'") == [(0,)]  # fmt: skip
-    assert ben.lease() == {"token": None, "expires": None, "cases": [], "refusals": {}}
+    assert ben.lease() == {"token": None, "expires": None, "cases": [], "codes": {}}
     answer = ann.decide(item, lease=lease["token"])
     assert answer.status_code == 202, answer.text
     assert ann.call("GET", f"/v1/review/cases/{item}").json()["decided"] is True
@@ -495,22 +495,34 @@ def test_conflicts_of_interest(people: People, judge: Judge) -> None:
 
 
 def test_a_complaint_goes_to_who_has_not_decided_before(parts: Parts, people: People, judge: Judge) -> None:
-    """As if the item had come to APPEALED: the queue's part of it."""
-    (item,) = claim(people, judge)
-    ann, ben = Desk(people), Desk(people)
-    lease = ann.lease()
-    ann.decide(item, "refuse", lease=lease["token"], code="not_infringing")
+    _, headers = people.open()
+    made = people.claim(headers, people.right(headers), uuid.uuid4().hex, reason="improper_use")
     judge.run()
-    parts.query(
-        """insert into cases select id, claim, listing, 'a', 'a', 's', 'trademark', 'improper_use', 'general', 'ipp', 'ipp-2026-11',
-            'standard', 'APPEALED', null, revision + 1, revision + 1, 2, now(), now() from items where id = %s""",
-        item,
-    )
-    assert parts.query("select count(*) from cases") == [(1,)]
-    answer = ann.call("POST", "/v1/review/lease", {})
-    assert answer.json()["cases"] == []
-    parts.query("update cases set state = 'UNDER_REVIEW'")
-    assert taken(ben.lease()) == [item]
+    item = made["items"][0]["item"]
+    ann, ben, operator = Desk(people), Desk(people), Desk(people, "operator")
+    ann.decide(item, "refuse", lease=ann.lease()["token"], code="not_infringing")
+    judge.run()
+    answer = people.client.post(f"/v1/items/{item}/complaint", json={}, headers=headers)
+    assert answer.status_code == 202, answer.text
+    judge.run()
+    assert judge.items[item].state is S.APPEALED
+    assert taken(ann.lease()) == []
+    lease = ben.lease()
+    (case,) = lease["cases"]
+    assert (case["state"], case["decisions"]) == ("APPEALED", ["confirm", "reverse"])
+    problem(ben.call("POST", "/v1/review/lease/hand-over", {"to": ann.account}, lease=lease["token"]), 422, field="to")
+    problem(ben.decide(item, "reverse", lease=lease["token"]), 422, field="code")
+    code = next(iter(lease["codes"]))
+    assert ben.decide(item, "reverse", lease=lease["token"], code=code).status_code == 202
+    judge.run()
+    assert judge.items[item].state is S.UNDER_REVIEW
+    assert parts.query("select reviewer, decision, appeal from review_decisions where item = %s order by id", item) == [
+        (ann.account, "refuse", "reverse"), (ben.account, "reverse", None),
+    ]  # fmt: skip
+    (day,) = ann.call("GET", "/v1/review/figures").json()["reviewers"]
+    assert (day["appealed"], day["confirmed"], day["confirmation"]) == (1, 0, 0.0)
+    # it is under review again: who decided then may decide now, and no complaint is left to be partial about
+    assert taken(operator.lease()) == [item]
 
 
 # ---- notes and figures

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from kafka import KafkaProducer
@@ -18,8 +19,9 @@ from deploy.local.stack import Stack
 from services.operator import checks
 from services.operator.evidence import Evidence, Reading, read
 from services.operator.verify import Report, examine, verify_stack
-from shared import topics
+from shared import policy, topics
 from shared.settings import Settings
+from tests import statements_policy
 from tests.conftest import ROOT
 from tests.integration.small_run import SmallRun
 
@@ -296,6 +298,32 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
 }  # fmt: skip
 
+STATEMENT = "insert into enforcement.statements (puid, item, revision, policy, body, state)"
+HOLDS = """select item || '.' || revision, item, revision, 'ipp-2026-11', '', 'sent' from (select payload::jsonb -> 'data' ->> 'item' as item,
+    (payload::jsonb -> 'data' ->> 'revision')::int as revision, coalesce((payload::jsonb -> 'data' ->> 'held')::bool, false) as held,
+    lag(coalesce((payload::jsonb -> 'data' ->> 'held')::bool, false), 1, false) over (partition by payload::jsonb -> 'data' ->> 'item'
+    order by (payload::jsonb -> 'data' ->> 'revision')::int) as before
+    from verification.event_log where payload::jsonb -> 'data' ? 'revision') t where held and not before"""
+# where the policy asks for statements of reasons -> kind, category
+ASKING: dict[str, tuple[str, str]] = {
+    "statement-missing": (
+        "lost",
+        f"{STATEMENT} {HOLDS}; delete from enforcement.statements where puid = (select max(puid) from enforcement.statements)",
+    ),
+    "statement-unfounded": (
+        "problem",
+        f"{STATEMENT} {HOLDS}; {STATEMENT} values ('x', {ITEM}, 1000, 'ipp-2026-11', '', 'sent')",
+    ),
+    "statement-refused": (
+        "problem",
+        f"{STATEMENT} {HOLDS}; update enforcement.statements set state = 'refused' where item = {ITEM}",
+    ),
+    "statement-unsent": (
+        "problem",
+        f"{STATEMENT} {HOLDS}; update enforcement.statements set state = 'waiting' where item = {ITEM}",
+    ),
+}
+
 # the copy of the topics -> kind, category
 COPIED: dict[str, tuple[str, str]] = {
     "not-on-topic": ("lost", f"delete from v_rec where id = {RECORD}"),
@@ -404,7 +432,7 @@ def test_every_kind_of_finding_is_shown() -> None:
         text = Path("services/operator", name).read_text()
         said |= set(re.findall(r'"(?:lost|doubled|problem)",\s*"([a-z-]+)"', text))
     # by a name of their own: `<field>-twice`, gap and fork
-    assert said - set(TAMPERED) - set(COPIED) - {"lost", "doubled", "problem"} == set()
+    assert said - set(TAMPERED) - set(COPIED) - set(ASKING) - {"lost", "doubled", "problem"} == set()
 
 
 @pytest.mark.parametrize("kind", TAMPERED)
@@ -415,6 +443,28 @@ def test_tampering_is_found(rig: Rig, kind: str) -> None:
     assert found[kind].category == category
     assert found[kind].count > 0
     assert found[kind].examples
+
+
+@pytest.fixture
+def asking(monkeypatch: pytest.MonkeyPatch, rig: Rig) -> None:
+    """As if the run's policy asked for statements of reasons."""
+    ipp = policy.load("ipp-2026-11")
+    table = policy.parse(statements_policy.text(), f"{statements_policy.VERSION}.toml").statements
+    monkeypatch.setattr(policy, "load", lambda _: msgspec.structs.replace(ipp, statements=table))
+    monkeypatch.setattr(rig, "settings", rig.settings.model_copy(update={"statements_url": "https://eu.example"}))
+
+
+def test_statements_that_are_there_are_fine(rig: Rig, asking: None) -> None:
+    assert rig.find(tamper=f"{STATEMENT} {HOLDS}") == {}
+    assert set(rig.find()) == {"statement-missing"}
+
+
+@pytest.mark.parametrize("kind", ASKING)
+def test_a_statement_too_many_or_too_few_is_found(rig: Rig, asking: None, kind: str) -> None:
+    category, sql = ASKING[kind]
+    found = rig.find(tamper=sql)
+    assert set(found) == {kind}
+    assert (found[kind].category, found[kind].count) == (category, 1)
 
 
 @pytest.mark.parametrize("kind", COPIED)

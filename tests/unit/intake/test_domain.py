@@ -211,6 +211,7 @@ ITEM = ItemRef("i-1", "c-1", "l1", "a-1", "a-9", "s-1", "r-1", "NOTIFIED", "stan
 BODIES = {
     "add_information": {}, "withdraw": {"ground": "error"}, "accept": {}, "counter": {"materials": ["statement"]},
     "respond": {"accept": True}, "report_action": {"proof": "d-1"}, "report_result": {"outcome": "ended"},
+    "complain": {},
     "decide": {"decision": "uphold"},
 }  # fmt: skip
 PEOPLE = {

@@ -247,8 +247,11 @@ def test_a_holder_decides_nothing() -> None:
 
 def test_what_its_owner_would_refuse_is_said_at_once() -> None:
     assert "uphold, refuse" in refused(422, "decision_not_here", Desk({"i-1": case()}), ANN, "restore").cure
-    assert "not_infringing" in refused(422, "refusal_code", Desk({"i-1": case()}), ANN, "refuse").cure
-    refused(422, "refusal_code", Desk({"i-1": case()}), ANN, "refuse", code="nope")
+    assert "not_infringing" in refused(422, "reason_code", Desk({"i-1": case()}), ANN, "refuse").cure
+    refused(422, "reason_code", Desk({"i-1": case()}), ANN, "refuse", code="nope")
+    appealed = {"i-1": case(state="APPEALED")}
+    refused(422, "reason_code", Desk(appealed), ANN, "confirm", code="not_infringing")
+    assert decide(Desk(appealed), ANN, "confirm", code=next(iter(review.codes("APPEALED", VERSION)))).commands
     refused(409, "stale", Desk({"i-1": case()}), revision=2)
     assert decide(Desk({"i-1": case()}), ANN, "refuse", code="not_infringing").commands
 

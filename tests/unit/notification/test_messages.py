@@ -43,6 +43,14 @@ CASES: list[tuple[str, S, dict[str, Any], list[tuple[str, str]]]] = [
     ("withdrawn after it", S.WITHDRAWN, {"previous": S.UPHELD}, [TO_HOLDER, TO_SELLER]),
     ("the right never came back", S.WITHDRAWN, {"previous": S.SUSPENDED, "noticed_at": NOW}, [TO_HOLDER, TO_SELLER]),
     ("the court's result", S.UPHELD, {"previous": S.LITIGATION, "noticed_at": NOW}, [TO_HOLDER, TO_SELLER]),
+    # complaints
+    ("refused, and complained of", S.APPEALED, {"previous": S.REJECTED, "seller": None}, [("complaint_received", HOLDER)]),
+    ("the seller complains", S.APPEALED, {"previous": S.UPHELD, "noticed_at": NOW}, [("complaint_received", HOLDER), ("complaint_received", SELLER)]),
+    ("confirmed", S.UPHELD, {"previous": S.APPEALED, "noticed_at": NOW, "by": "reviewer"}, [TO_HOLDER, TO_SELLER]),
+    ("reversed", S.RESTORED, {"previous": S.APPEALED, "noticed_at": NOW, "by": "reviewer"}, [TO_HOLDER, TO_SELLER]),
+    ("to review again", S.UNDER_REVIEW, {"previous": S.APPEALED, "by": "reviewer"}, [("complaint_reversed", HOLDER)]),
+    ("to the seller at once", S.NOTIFIED, {"previous": S.APPEALED, "via": (S.UNDER_REVIEW,), "by": "reviewer"}, [("complaint_reversed", HOLDER), ("seller_notice", SELLER)]),
+    ("back to the complaint", S.APPEALED, {"previous": S.SUSPENDED, "noticed_at": NOW}, []),
     # pauses
     ("suspended", S.SUSPENDED, {"previous": S.NOTIFIED}, []),
     ("back to its window", S.NOTIFIED, {"previous": S.SUSPENDED}, []),

@@ -15,7 +15,8 @@ from shared.policy import Policy, Span
 
 LIVE = {"RECEIVED", "NEEDS_INFO", "UNDER_REVIEW", "NOTIFIED", "COUNTERED", "HOLDER_RESPONSE", "PLATFORM_REVIEW"}
 UPHELD = {"UPHELD", "UPHELD_BY_DEFAULT", "UPHELD_AFTER_COUNTER"}
-AFTER_NOTICE = UPHELD | {"COUNTERED", "HOLDER_RESPONSE", "PLATFORM_REVIEW", "LITIGATION", "SUSPENDED"}
+UNHEARD = {"REJECTED", "DUPLICATE", "LINK_INVALID", "LAPSED"}
+AFTER_NOTICE = UPHELD | {"COUNTERED", "HOLDER_RESPONSE", "PLATFORM_REVIEW", "LITIGATION", "SUSPENDED", "APPEALED"}
 
 
 class Model:
@@ -40,6 +41,10 @@ class Model:
         self.refiled = 0
         self.noticed: dt.datetime | None = None
         self.counter_until: dt.datetime | None = None
+        self.decided: dt.datetime | None = None
+        self.complained: set[str] = set()
+        self.complaints = 0
+        self.deciders: set[str] = set()
         self.now = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 
     # ---- helpers
@@ -51,8 +56,9 @@ class Model:
     def go(self, state: str, **deadlines: dt.datetime) -> None:
         """Into a state."""
         self.state, self.deadline, self.waiting, self.undo = state, deadlines, set(), None
-        if state not in LIVE | {"LITIGATION", "SUSPENDED"}:
+        if state not in LIVE | {"LITIGATION", "SUSPENDED", "APPEALED"}:
             self.kept, self.right_gone = [], False
+            self.decided, self.complained = self.now, set()
         if state == "UPHELD_AFTER_COUNTER":
             self.counter_until = self.end(self.timers.round_window, self.now)
 
@@ -192,7 +198,7 @@ class Model:
             before = self.copy()
             self.now = due
             self.passed(name, due)
-            if name not in ("give_up", "review", "reminder"):
+            if name not in ("give_up", "review", "reminder", "appeal"):
                 self.undo = (due, before)
 
     def passed(self, name: str, due: dt.datetime) -> None:
@@ -217,6 +223,8 @@ class Model:
             self.deadline["grace"] = self.end(self.timers.platform_review_grace, due)
         elif name == "grace":
             self.go("RESTORED" if rules.overdue_decision == "restore" else "UPHELD_AFTER_COUNTER")
+        elif name == "appeal":
+            self.deadline["appeal"] = self.end(self.policy.appeals.review, due)
         elif name == "reminder":
             self.deadline["reminder"] = self.end(self.timers.litigation_reminder, due)
         else:
@@ -275,7 +283,7 @@ class Model:
 
     def on_withdraw(self, when: dt.datetime) -> bool:
         """Row 18."""
-        if self.state not in LIVE | UPHELD | {"LITIGATION", "SUSPENDED"}:
+        if self.state not in LIVE | UPHELD | {"LITIGATION", "SUSPENDED", "APPEALED"}:
             return False
         self.go("WITHDRAWN")
         return True
@@ -318,7 +326,7 @@ class Model:
     def on_action(self, when: dt.datetime, proof: bool) -> bool:
         """Row 16."""
         known = self.state == "LITIGATION" or any(was["state"] == "LITIGATION" for was in self.kept)
-        if not proof or known or self.state not in LIVE | UPHELD | {"SUSPENDED"}:
+        if not proof or known or self.state not in LIVE | UPHELD | {"SUSPENDED", "APPEALED"}:
             return False
         if self.state != "SUSPENDED":
             self.keep(when)
@@ -336,9 +344,52 @@ class Model:
             self.go("UPHELD_AFTER_COUNTER" if outcome == "holder" else "RESTORED")
         return True
 
-    def on_decide(self, when: dt.datetime, decision: str) -> bool:
-        """Rows 6, 7, 12, 17."""
+    def on_complain(self, when: dt.datetime, side: str, **proof: Any) -> bool:
+        """Row 19."""
+        against = "holder" if self.state in UNHEARD | {"RESTORED"} else "seller" if self.state in UPHELD else ""
+        if side != against or side in self.complained or self.complaints >= self.policy.appeals.rounds:
+            return False
+        if self.decided is not None and when > self.decided + self.policy.appeals.within.exact:
+            return False
+        self.complaints += 1
+        self.complained.add(side)
+        if side == "holder":
+            self.proof["identity"] |= proof["identity"]
+            self.proof["authority"] = proof["authority"]
+            self.proof["right"] = proof["right"]
+            self.proof["materials"] |= proof["materials"]
+        self.keep(when)
+        self.go("APPEALED", appeal=self.end(self.policy.appeals.review, self.now))
+        return True
+
+    def on_decide(self, when: dt.datetime, decision: str, by: str) -> bool:
+        """Rows 6, 7, 12, 17, 19."""
+        if self.state == "APPEALED" and by in self.deciders:
+            return False
+        if not self.decides(decision):
+            return False
+        self.deciders.add(by)
+        return True
+
+    def decides(self, decision: str) -> bool:
+        """What comes of a decision; False: it does not fit."""
         match self.state, decision:
+            case "APPEALED", "confirm":
+                if self.kept[-1]["state"] == "DUPLICATE" and not self.original:
+                    self.kept.pop()
+                    self.given_up = False
+                    self.state, self.deadline = "RECEIVED", {}
+                    self.admit()
+                else:
+                    self.back()
+            case "APPEALED", "reverse":
+                was = self.kept.pop()["state"]
+                if was in UPHELD:
+                    self.go("RESTORED")
+                elif was == "RESTORED":
+                    self.go("UPHELD_AFTER_COUNTER")
+                else:
+                    self.anew()
             case "UNDER_REVIEW", "refuse":
                 self.go("REJECTED")
             case "UNDER_REVIEW", "uphold":
@@ -357,10 +408,22 @@ class Model:
                 return False
         return True
 
+    def anew(self) -> None:
+        """Row 19, reversed: to review, and what the rules say of it there."""
+        self.go("UNDER_REVIEW")
+        if self.listing is not None and self.listing.seller:
+            self.seller_known = True
+        if self.proof["right"] in ("expired", "lost", "unauthorised"):
+            self.right_gone = True
+            self.keep(self.now)
+            self.go("SUSPENDED", end=self.end(self.timers.suspended, self.now))
+        elif self.policy.rules.review == "prima_facie" and not self.given_up and self.seller_known:
+            self.notified()
+
     def on_right(self, when: dt.datetime, status: str) -> bool:
         """Row 22."""
         if status != "active":
-            if self.state not in LIVE | {"LITIGATION"}:
+            if self.state not in LIVE | {"LITIGATION", "APPEALED"}:
                 return False
             self.keep(when)
             self.proof["right"] = status

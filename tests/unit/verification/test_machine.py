@@ -25,6 +25,7 @@ from shared.events import (
     AddInformation,
     ChangeRight,
     Command,
+    Complain,
     Counter,
     Decide,
     HoldChanged,
@@ -54,6 +55,7 @@ POLICIES = [
 GONE = Listing(listing="l", state="unknown")
 LISTINGS = [None, VISIBLE, GONE, Listing(listing="l", seller="seller", state="ended")]
 NOTICES = ["seller_notice", "counter_forwarded", "counter_defect", "info_request"]
+DECISIONS = ["uphold", "refuse", "complete", "incomplete", "restore", "confirm", "reverse"]
 SPANS = st.sampled_from([dt.timedelta(), MICRO, HOUR, 20 * HOUR, 30 * HOUR, 80 * HOUR, 24 * 8 * HOUR, 24 * 60 * HOUR])
 DELAYS = st.sampled_from([dt.timedelta(), dt.timedelta(), MICRO, HOUR, 50 * HOUR, 24 * 40 * HOUR])
 
@@ -170,7 +172,14 @@ class LifeCycle(RuleBasedStateMachine):
             case S.SUSPENDED:
                 steps = [lambda: self.right_changes(now, "active"), lambda: self.action(now, True), self.deadline]
             case S.DUPLICATE:
-                steps = [lambda: self.original_ends(False)]
+                steps = [lambda: self.original_ends(False), lambda: self.complain(lag, "holder", "active")]
+            case S.APPEALED:
+                steps = [
+                    lambda: self.decide(now, "reverse", "other"),
+                    lambda: self.decide(now, "confirm", "third"),
+                    lambda: self.decide(now, "reverse", "rev"),
+                    lambda: self.right_changes(now, "lost"),
+                ]
             case _:  # an upheld item, or one that has ended: in time, late, too late
                 steps = [
                     lambda: self.counter(lag, True),
@@ -178,6 +187,8 @@ class LifeCycle(RuleBasedStateMachine):
                     lambda: self.add_information(lag, True, choice > 2),
                     lambda: self.respond(lag, choice > 2),
                     lambda: self.right_changes(lag, "active"),
+                    lambda: self.complain(lag, "holder", "active" if choice % 2 else "lost"),
+                    lambda: self.complain(lag, "seller", "active"),
                 ]
         steps[choice % len(steps)]()
 
@@ -237,10 +248,17 @@ class LifeCycle(RuleBasedStateMachine):
         rest = {"outcome": outcome, "proof": "p" if proof else None}
         self.both("result", ReportResult, "owner", "holder", lag, rest, {"outcome": outcome, "proof": proof})
 
-    @rule(lag=DELAYS, decision=st.sampled_from(["uphold", "refuse", "complete", "incomplete", "restore"]))
-    def decide(self, lag: dt.timedelta, decision: str) -> None:
-        rest = {"decision": decision, "code": "not_infringing"}
-        self.both("decide", Decide, "rev", "reviewer", lag, rest, {"decision": decision})
+    @rule(lag=DELAYS, side=st.sampled_from(["holder", "seller"]), right=st.sampled_from(["active", "active", "lost"]))
+    def complain(self, lag: dt.timedelta, side: str, right: str) -> None:
+        told = {"side": side, "identity": True, "authority": "owner", "right": right, "materials": set()}
+        rest = {"identity_verified": True, "authority": "owner", "right_status": right}
+        self.both("complain", Complain, "owner" if side == "holder" else "seller", side, lag, rest, told)
+
+    @rule(lag=DELAYS, decision=st.sampled_from(DECISIONS), by=st.sampled_from(["rev", "other", "third"]))
+    def decide(self, lag: dt.timedelta, decision: str, by: str = "rev") -> None:
+        code = "decision_stands" if decision in ("confirm", "reverse") else "not_infringing"
+        rest = {"decision": decision, "code": code}
+        self.both("decide", Decide, by, "reviewer", lag, rest, {"decision": decision, "by": by})
 
     @rule(lag=DELAYS, status=st.sampled_from(["active", "active", "expired", "lost", "unauthorised"]))
     def right_changes(self, lag: dt.timedelta, status: str) -> None:
@@ -275,6 +293,8 @@ class LifeCycle(RuleBasedStateMachine):
                 world.decide("refuse", "not_infringing")
             elif item.state is S.LITIGATION:
                 world.result("ended")
+            elif item.state is S.APPEALED:
+                world.decide_complaint("confirm", "fourth")
             else:
                 assert item.next_due is not None
                 world.now = max(world.now, item.next_due)
@@ -302,8 +322,9 @@ _commands = st.one_of(
     st.builds(dict, kind=st.just(ReportAction), proof=st.sampled_from([None, "p"])),
     st.builds(dict, kind=st.just(ReportResult), outcome=st.sampled_from(["holder", "seller", "ended"]),
               proof=st.sampled_from([None, "p"])),
-    st.builds(dict, kind=st.just(Decide), code=st.sampled_from([None, "not_infringing", "x"]),
-              decision=st.sampled_from(["uphold", "refuse", "complete", "incomplete", "restore"])),
+    st.builds(dict, kind=st.just(Complain), right_status=st.sampled_from(["active", "lost"])),
+    st.builds(dict, kind=st.just(Decide), code=st.sampled_from([None, "not_infringing", "decision_stands", "x"]),
+              decision=st.sampled_from(DECISIONS)),
     st.builds(dict, kind=st.just(ChangeRight), status=st.sampled_from(["active", "expired", "lost", "unauthorised"])),
 )  # fmt: skip
 _parties = st.sampled_from(
@@ -349,7 +370,8 @@ def test_repeated_and_reordered_events_never_raise(
         world.now = max(world.now, getattr(event, "accepted_at", world.now))
         before = world.item
         outcome = world.do(event)
-        if before is not None and before.state in ENDED - {S.DUPLICATE} and before.lapse is None:
+        ended = before is not None and before.state in ENDED - {S.DUPLICATE} and before.lapse is None
+        if ended and not isinstance(event, Complain):
             assert outcome.item is before, "final states stay final"
         if isinstance(event, Command) and not isinstance(event, ChangeRight):
             applied = [change for change in outcome.changes if change.data.command == "k"]

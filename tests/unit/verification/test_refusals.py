@@ -17,6 +17,7 @@ from shared.events import (
     Accept,
     AddInformation,
     Command,
+    Complain,
     Counter,
     Decide,
     ReportAction,
@@ -39,6 +40,8 @@ ARGUMENTS: dict[type[Command], dict[str, Any]] = {
     ReportResult: {"outcome": "ended", "proof": "p"},
     Decide: {"decision": "uphold"},
 }
+COMPLAINT: dict[type[Command], dict[str, Any]] = {Complain: {}}
+"""The one command that ended items take (row 19)."""
 RIGHTFUL: dict[type[Command], tuple[str, Any]] = {
     AddInformation: ("agent", "holder"),
     Withdraw: ("owner", "holder"),
@@ -117,7 +120,7 @@ def test_nobody_else_moves_the_clock() -> None:
 
 @pytest.mark.parametrize("kind", COMMANDS.values())
 def test_unknown_item(kind: type[Command]) -> None:
-    arguments = ARGUMENTS.get(kind, {"status": "lost"})
+    arguments = (ARGUMENTS | COMPLAINT).get(kind, {"status": "lost"})
     command = kind(command="k", **ITEM, by="x", role="holder", accepted_at=T, **arguments)
     refused = decide(None, command, Facts(), IPP, T).refused
     assert refused is not None
@@ -125,10 +128,10 @@ def test_unknown_item(kind: type[Command]) -> None:
 
 
 @pytest.mark.parametrize("state", sorted(DECISIONS))
-@pytest.mark.parametrize("decision", ["uphold", "refuse", "complete", "incomplete", "restore"])
+@pytest.mark.parametrize("decision", ["uphold", "refuse", "complete", "incomplete", "restore", "confirm", "reverse"])
 def test_decisions_fit_their_state(state: State, decision: str) -> None:
     world = world_for(state)
-    refused = world.decide(decision, "not_infringing").refused
+    refused = world.decide(decision, "decision_stands" if state is S.APPEALED else "not_infringing").refused
     if decision in DECISIONS[state]:
         assert refused is None
     else:
@@ -140,7 +143,8 @@ def test_decisions_fit_their_state(state: State, decision: str) -> None:
 @pytest.mark.parametrize("state", sorted(DECISIONS))
 def test_a_decision_on_what_was_seen_is_taken(state: State) -> None:
     world = world_for(state)
-    assert world.decide(DECISIONS[state][0], "not_infringing", revision=world.got.entered).refused is None
+    code = "decision_stands" if state is S.APPEALED else "not_infringing"
+    assert world.decide(DECISIONS[state][0], code, revision=world.got.entered).refused is None
 
 
 def test_a_decision_is_stale_once_the_item_has_left_and_come_back() -> None:
@@ -180,13 +184,14 @@ def test_a_refusal_out_of_time_says_what_the_state_takes() -> None:
     refused = world.accept().refused
     assert refused is not None
     assert refused.code == "not_now"
-    assert "counter, report_action, withdraw" in refused.detail
+    assert "complain, counter, report_action, withdraw" in refused.detail
 
 
 def test_every_text_says_how_to_cure() -> None:
     names = {name for text in refusals.TEXTS.values() for name in re.findall(r"{(\w+)}", text)}
     for code in refusals.TEXTS:
-        text = refusals.detail(code, IPP, **dict.fromkeys(names - {"late", "late_within", "rounds", "codes"}, "x"))
+        given = {"late", "late_within", "rounds", "codes", "complaints", "complain_within", "appeal_codes"}
+        text = refusals.detail(code, IPP, **dict.fromkeys(names - given, "x"))
         assert text.count(".") >= 2 or "It takes" in text, code
 
 

@@ -660,6 +660,144 @@ class TestRow18:
         assert world.got.sla == "missed"
 
 
+class TestRow19:
+    """What is decided -> APPEALED -> as before, or reversed."""
+
+    UNHEARD = (S.REJECTED, S.DUPLICATE, S.LINK_INVALID, S.LAPSED)
+
+    def appealed(self, state: State) -> World:
+        world = world_for(state)
+        world.complain("seller" if state in UPHELD else "agent")
+        assert world.last.refused is None
+        return world
+
+    @pytest.mark.parametrize("state", sorted((ENDED - {S.WITHDRAWN}) | UPHELD))
+    def test_19_confirmed_is_the_state_before(self, state: State) -> None:
+        before = world_for(state).got
+        world = self.appealed(state)
+        assert world.state is S.APPEALED
+        assert (world.got.held, world.got.upheld, world.got.blocks) == (before.held, before.upheld, before.blocks)
+        if state is S.DUPLICATE:
+            world.finds("o")
+        world.decide_complaint("confirm")
+        assert (world.state, world.got.held, world.got.upheld) == (state, before.held, before.upheld)
+        assert (world.got.code, world.changes[-1].data.settled) == ("decision_stands", True)
+
+    @pytest.mark.parametrize("state", [S.REJECTED, S.DUPLICATE, S.LAPSED])
+    def test_19_reversed_goes_to_review_and_never_straight_to_a_takedown(self, state: State) -> None:
+        world = self.appealed(state)
+        world.decide_complaint("reverse")
+        change = world.changes[-1].data
+        assert S.UNDER_REVIEW in (change.state, *change.via)
+        if change.state is S.NOTIFIED:  # by the rule: with a notice, and a window that begins when it was sent
+            assert not world.got.upheld
+            assert world.got.awaits == ("seller_notice",)
+        assert world.got.original is None
+
+    def test_19_reversed_dead_link_waits_for_a_person(self) -> None:
+        world = self.appealed(S.LINK_INVALID).knows(None)
+        world.decide_complaint("reverse")
+        assert world.state is S.UNDER_REVIEW
+        refused = world.decide("uphold").refused
+        assert refused is not None
+        assert refused.code == "listing_unknown"
+
+    @pytest.mark.parametrize("state", sorted(UPHELD))
+    def test_19_reversed_takedown_is_restored_with_its_penalties(self, state: State) -> None:
+        world = self.appealed(state)
+        assert (world.got.held, world.got.upheld) == (True, True), "nothing changes while it is looked at"
+        world.decide_complaint("reverse", code="new_evidence")
+        assert (world.state, world.got.held, world.got.upheld) == (S.RESTORED, False, False)
+        assert (world.got.code, world.last.released) == ("new_evidence", True)
+
+    def test_19_reversed_restoration_is_upheld_with_a_further_round(self) -> None:
+        world = self.appealed(S.RESTORED)
+        world.decide_complaint("reverse")
+        assert (world.state, world.got.held, world.got.upheld) == (S.UPHELD_AFTER_COUNTER, True, True)
+        assert world.got.counter_due == CN.add_working_days(T, 7)
+
+    @pytest.mark.parametrize("state", sorted((ENDED - {S.WITHDRAWN}) | UPHELD))
+    def test_19_only_the_side_that_it_went_against(self, state: State) -> None:
+        world = world_for(state)
+        refused = world.complain("agent" if state in UPHELD else "seller").refused
+        assert refused is not None
+        assert refused.code in ("not_against_you", "not_a_party")
+
+    def test_19_for_six_months(self) -> None:
+        world = world_for(S.REJECTED)
+        world.now = T + 184 * DAY
+        assert world.complain().refused is None
+        world = world_for(S.REJECTED)
+        world.now = T + 184 * DAY + HOUR
+        refused = world.complain().refused
+        assert refused is not None
+        assert refused.code == "complaint_too_late"
+
+    def test_19_accepted_in_time_counts_however_late_it_is_read(self) -> None:
+        world = world_for(S.REJECTED)
+        world.now = T + 300 * DAY
+        assert world.complain(accepted_at=T + 184 * DAY).refused is None
+
+    def test_19_once_for_each_decision(self) -> None:
+        world = self.appealed(S.UPHELD)
+        world.decide_complaint("confirm")
+        refused = world.complain("seller").refused
+        assert refused is not None
+        assert refused.code == "complaint_known"
+
+    def test_19_two_parties_do_not_go_on_for_ever(self) -> None:
+        world = self.appealed(S.UPHELD)
+        world.decide_complaint("reverse", "a")
+        world.complain()
+        world.decide_complaint("reverse", "b")
+        world.complain("seller")
+        world.decide_complaint("reverse", "c")
+        assert world.state is S.RESTORED
+        refused = world.complain().refused
+        assert refused is not None
+        assert refused.code == "complaints_used"
+
+    def test_19_not_by_who_decided_before(self) -> None:
+        world = self.appealed(S.REJECTED)
+        before = world.item
+        refused = world.decide_complaint("confirm", "rev").refused
+        assert refused is not None
+        assert (refused.code, world.item) == ("decided_before", before)
+        assert world.decide_complaint("confirm", "other").refused is None
+
+    def test_19_with_reasons(self) -> None:
+        refused = self.appealed(S.REJECTED).decide_complaint("confirm", code=None).refused
+        assert refused is not None
+        assert "decision_stands" in refused.detail
+
+    def test_19_overdue_is_escalated_again_and_again_and_never_decided_by_itself(self) -> None:
+        world = self.appealed(S.UPHELD)
+        changes = world.pass_time(100 * DAY)
+        assert {change.kind for change in changes} == {"overdue"}
+        assert len(changes) >= 4
+        assert world.state is S.APPEALED
+
+    def test_19_the_time_to_counter_stands_still(self) -> None:
+        world = World().to(S.UPHELD_AFTER_COUNTER)
+        due = world.got.counter_due
+        assert due is not None
+        world.complain("seller")
+        world.pass_time(60 * DAY)
+        world.decide_complaint("confirm")
+        assert world.got.counter_due == due + 60 * DAY
+
+    def test_19_a_duplicate_whose_original_ended_meanwhile_reopens(self) -> None:
+        world = self.appealed(S.DUPLICATE)
+        world.decide_complaint("confirm")
+        assert (world.state, world.changes[-1].data.via) == (S.NOTIFIED, (S.RECEIVED, S.UNDER_REVIEW))
+
+    def test_19_a_right_lost_meanwhile_suspends_what_is_reversed(self) -> None:
+        world = world_for(S.REJECTED)
+        world.complain(right_status="lost")
+        world.decide_complaint("reverse")
+        assert (world.state, world.got.code) == (S.SUSPENDED, "right_lost")
+
+
 class TestRow21:
     """LITIGATION -> by the result."""
 

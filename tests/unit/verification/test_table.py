@@ -13,8 +13,8 @@ from services.verification.lifecycle import AGAIN, AUTO, BACK, INDEX, SIDES, STA
 from shared.events import COMMANDS, TYPES, State
 
 S = State
-ROWS = set(range(1, 19)) | {21, 22}
-"""Of this issue: 19 (appeal) and 20 (recurrence) come later."""
+ROWS = set(range(1, 20)) | {21, 22}
+"""20 (recurrence) comes later."""
 
 DOMAIN: dict[int, tuple[set[State], set[State | str]]] = {
     # row: from, to, as in domain.md's table
@@ -35,12 +35,16 @@ DOMAIN: dict[int, tuple[set[State], set[State | str]]] = {
     16: (set(OPEN | UPHELD) - {S.LITIGATION}, {S.LITIGATION}),
     17: ({S.PLATFORM_REVIEW}, {S.RESTORED, S.UPHELD_AFTER_COUNTER}),
     18: (set(OPEN | UPHELD), {S.WITHDRAWN}),
+    19: (
+        {S.REJECTED, S.DUPLICATE, S.LINK_INVALID, S.LAPSED, S.RESTORED, S.APPEALED} | UPHELD,
+        {S.APPEALED, BACK, S.UNDER_REVIEW, S.RESTORED, S.UPHELD_AFTER_COUNTER},
+    ),
     21: ({S.LITIGATION}, {S.UPHELD_AFTER_COUNTER, S.RESTORED, BACK}),
     22: (set(OPEN), {S.SUSPENDED, S.WITHDRAWN, BACK}),
 }
 WIDER = {
     # where the table in code goes beyond domain.md's, and why
-    2: {S.NEEDS_INFO},  # a lapsed claim may come back in time, when a younger one has taken its place
+    2: {S.NEEDS_INFO, S.APPEALED},  # a lapsed claim may come back when a younger one has its place; ditto a complaint
     3: {S.NEEDS_INFO, S.UNDER_REVIEW},  # the look-up's answer may come late
 }
 
@@ -58,11 +62,11 @@ def test_no_row_is_missing_and_none_invented() -> None:
 
 
 def test_every_state_has_an_exit_or_is_final() -> None:
-    final = {S.LINK_INVALID, S.LAPSED, S.REJECTED, S.RESTORED, S.WITHDRAWN}
+    final = {S.WITHDRAWN}
     for state in State:
         exits = [row for row in TABLE if state in row.states and row.to not in (STAY, AGAIN)]
         assert bool(exits) == (state not in final), state
-    assert [row.rule for row in TABLE if set(row.states) & ENDED] == ["2-reopened"]
+    assert [row.rule for row in TABLE if set(row.states) & ENDED] == ["2-reopened", "19-appealed"]
 
 
 def test_open_states_have_an_exit_that_needs_no_party() -> None:

@@ -14,6 +14,7 @@ from shared.events import (
     AddInformation,
     ChangeRight,
     Command,
+    Complain,
     Counter,
     Decide,
     HoldChanged,
@@ -222,6 +223,15 @@ class World:
         """A reviewer."""
         return self.command(Decide, "rev", "reviewer", decision=decision, code=code, **rest)
 
+    def complain(self, by: str = "agent", **rest: Any) -> Outcome:
+        """Row 19."""
+        role: Role = "seller" if by == "seller" else "holder"
+        return self.command(Complain, by, role, **rest)
+
+    def decide_complaint(self, decision: str, by: str = "other", code: str | None = "decision_stands") -> Outcome:
+        """Row 19, by another reviewer."""
+        return self.command(Decide, by, "reviewer", decision=decision, code=code)
+
     def right(self, status: str, **rest: Any) -> Outcome:
         """Row 22."""
         return self.command(ChangeRight, "intake", "system", status=status, **rest)
@@ -295,6 +305,7 @@ class World:
             S.LITIGATION: lambda: (self.to(S.NOTIFIED), self.action()),
             S.WITHDRAWN: lambda: (self.to(S.NOTIFIED), self.withdraw()),
             S.SUSPENDED: lambda: (self.to(S.NOTIFIED), self.right("expired")),
+            S.APPEALED: lambda: (self.to(S.UPHELD), self.complain("seller")),
         }
         steps[state]()
         assert self.state is state, self.state
@@ -325,6 +336,8 @@ def check_item(item: Item) -> None:
             assert own in ({"platform_review"}, {"platform_grace"})
         case State.LITIGATION:
             assert own == {"reminder"}
+        case State.APPEALED:
+            assert own == {"appeal_review"}
         case State.SUSPENDED:
             assert own == {"suspended"}
         case _:
@@ -340,7 +353,7 @@ def check_item(item: Item) -> None:
         assert not item.stack
     if item.upheld and item.state not in ENDED:
         assert item.held
-    if item.state in (State.COUNTERED, State.LITIGATION, State.SUSPENDED):
+    if item.state in (State.COUNTERED, State.LITIGATION, State.SUSPENDED, State.APPEALED):
         assert item.stack
     # exactly one outcome of the 24 hours: reached, or still to come, or nothing is left to promise
     running = "sla" in kinds or item.paused_at is not None

@@ -115,7 +115,7 @@ select i.id, i.claim, i.listing, c.complainant, c.principal, i.seller, c.right_t
     i.last::json ->> 'code', i.revision, i.revision, case c.lane when 'express' then 1 when 'standard' then 2 else 3 end,
     coalesce((i.last::json ->> 'due')::timestamptz, '9999-01-01T00:00:00Z'), i.changed_at
 from items i join claims c on c.id = i.claim
-where i.state in ('UNDER_REVIEW', 'COUNTERED', 'PLATFORM_REVIEW') and i.last is not null;
+where i.state in ('UNDER_REVIEW', 'COUNTERED', 'PLATFORM_REVIEW', 'APPEALED') and i.last is not null;
 insert into review_decisions (item, claim, entered, state, reviewer, role, decision, kind, command, outcome, decided_wall, decided_at)
 select item, claim, 0, '', by, role, '', case role when 'operator' then 'break_glass' else 'decision' end, id, status, accepted_at,
     accepted_at

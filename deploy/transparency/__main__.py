@@ -1,0 +1,42 @@
+"""`python -m deploy.transparency FILE`: the stand-in on `GOODFAITH_HTTP_PORT` until SIGTERM; what it takes is added to FILE.
+
+It wants the token of `GOODFAITH_STATEMENTS_TOKEN`. `GOODFAITH_STATEMENTS_URL` of the sender is
+`http://127.0.0.1:<port>/api/v1/statements`.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from deploy.transparency.server import Database
+from shared.settings import Settings
+
+
+def main() -> int:
+    """Serve."""
+    settings = Settings()
+    if len(sys.argv) != 2 or settings.statements_token is None:
+        sys.stderr.write(f"{__doc__}\n")
+        return 2
+    database = Database(
+        settings.statements_token.get_secret_value(),
+        file=Path(sys.argv[1]),
+        host=settings.http_host,
+        port=settings.http_port,
+    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    database.start()
+    sys.stdout.write(f"{database.url}\n")
+    sys.stdout.flush()
+    stop.wait()
+    database.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

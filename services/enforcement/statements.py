@@ -1,0 +1,161 @@
+"""Statements of reasons (Digital Services Act, Articles 17 and 24(5)) for the EU's transparency database. Pure.
+
+A restriction is one item's hold, from the revision that takes it to the one that lifts it; each has exactly one statement,
+if the item's policy asks for statements. Several items that hold one listing are several restrictions: each stands on a
+claim, a right and a decision of its own, and outlives the others. Nothing in a statement names a party.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from services.enforcement.domain import Down
+from shared import policy
+from shared.events import ItemChanged, RightType
+from shared.policy import ContentType, Eea, Policy
+
+Visibility = Literal["DECISION_VISIBILITY_CONTENT_REMOVED", "DECISION_VISIBILITY_CONTENT_DISABLED"]
+Keyword = Literal[
+    "KEYWORD_COPYRIGHT_INFRINGEMENT",
+    "KEYWORD_DESIGN_INFRINGEMENT",
+    "KEYWORD_GEOGRAPHIC_INDICATIONS_INFRINGEMENT",
+    "KEYWORD_PATENT_INFRINGEMENT",
+    "KEYWORD_TRADE_SECRET_INFRINGEMENT",
+    "KEYWORD_TRADEMARK_INFRINGEMENT",
+]
+Puid = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[a-zA-Z0-9_-]+$(?!\n)")]
+
+VISIBILITY: Final[dict[Down, Visibility]] = {
+    "suspend": "DECISION_VISIBILITY_CONTENT_DISABLED",
+    "remove": "DECISION_VISIBILITY_CONTENT_REMOVED",
+}
+KEYWORDS: Final[dict[RightType, Keyword]] = {
+    "trademark": "KEYWORD_TRADEMARK_INFRINGEMENT",
+    "copyright": "KEYWORD_COPYRIGHT_INFRINGEMENT",
+    "design": "KEYWORD_DESIGN_INFRINGEMENT",
+    "utility_model": "KEYWORD_PATENT_INFRINGEMENT",
+    "invention": "KEYWORD_PATENT_INFRINGEMENT",
+    "geographical_indication": "KEYWORD_GEOGRAPHIC_INDICATIONS_INFRINGEMENT",
+}
+"""The schema knows no utility models: they are its patents."""
+PEOPLE: Final = frozenset({"reviewer", "operator"})
+"""Roles of the platform's own people; what nobody of them decided was decided by rule."""
+
+
+class Statement(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A statement as the database takes it, schema v2 (docs/domain.md): the fields that an IP programme has."""
+
+    puid: Puid
+    decision_visibility: Annotated[tuple[Visibility, ...], Meta(min_length=1, max_length=1)]
+    decision_ground: Literal["DECISION_GROUND_ILLEGAL_CONTENT"]
+    illegal_content_legal_ground: Annotated[str, Meta(min_length=1, max_length=500)]
+    illegal_content_explanation: Annotated[str, Meta(min_length=1, max_length=2000)]
+    content_type: Annotated[tuple[ContentType, ...], Meta(min_length=1, max_length=7)]
+    category: Literal["STATEMENT_CATEGORY_INTELLECTUAL_PROPERTY_INFRINGEMENTS"]
+    category_specification: Annotated[tuple[Keyword, ...], Meta(min_length=1, max_length=1)]
+    territorial_scope: Annotated[tuple[Eea, ...], Meta(min_length=1, max_length=30)]
+    content_date: dt.date | None = None
+    application_date: dt.date
+    decision_facts: Annotated[str, Meta(min_length=1, max_length=5000)]
+    source_type: Literal[
+        "SOURCE_ARTICLE_16", "SOURCE_TRUSTED_FLAGGER", "SOURCE_TYPE_OTHER_NOTIFICATION", "SOURCE_VOLUNTARY"
+    ]
+    automated_detection: Literal["Yes", "No"]
+    automated_decision: Literal[
+        "AUTOMATED_DECISION_FULLY", "AUTOMATED_DECISION_PARTIALLY", "AUTOMATED_DECISION_NOT_AUTOMATED"
+    ]
+
+
+class Made(Struct, frozen=True):
+    """A statement to be kept: the restriction that it is of, and its body as it will be sent."""
+
+    puid: str
+    item: str
+    revision: int
+    policy: str
+    body: str
+
+
+_decoder: Final = msgspec.json.Decoder(Statement)
+
+
+def puid(item: str, revision: int) -> str:
+    """Id of the statement of the hold that ``item`` took at ``revision``; no two holds have the same.
+
+    The database allows letters, digits, ``-`` and ``_``; what else an item's id has is escaped.
+    """
+    plain = re.sub(r"[._:]", lambda match: f"_{ord(match[0]):02x}", item)
+    return f"{plain}-{revision}"
+
+
+def build(event: ItemChanged, rules: Policy, down: Down, at: dt.datetime) -> Statement:
+    """The statement of the hold that ``event`` takes, under ``rules`` that ask for statements.
+
+    ``content_date`` is the day of the claim: the database wants a day, the marketplace does not say when the listing was
+    posted, and by that day it was.
+
+    Args:
+        down: the action that takes the listing down.
+        at: when the hold was taken.
+
+    Raises:
+        KeyError: the policy has no ground for this kind of right; a policy that is loaded has one for each of its reasons.
+    """
+    wanted = rules.statements
+    assert wanted is not None
+    ground = wanted.grounds[event.right_type]
+    date = at.astimezone(dt.UTC).date()
+    filed = min(event.received_at.astimezone(dt.UTC).date(), date)
+    by_people = event.by in PEOPLE
+    return Statement(
+        puid=puid(event.item, event.revision),
+        decision_visibility=(VISIBILITY[down],),
+        decision_ground="DECISION_GROUND_ILLEGAL_CONTENT",
+        illegal_content_legal_ground=ground.legal_ground,
+        illegal_content_explanation=ground.explanation,
+        content_type=wanted.content_type,
+        category="STATEMENT_CATEGORY_INTELLECTUAL_PROPERTY_INFRINGEMENTS",
+        category_specification=(KEYWORDS[event.right_type],),
+        territorial_scope=wanted.territorial_scope,
+        content_date=filed,
+        application_date=date,
+        decision_facts=" ".join(_facts(event, rules, filed, date, by_people)),
+        source_type=wanted.source_type,
+        automated_detection="No",  # found by whoever filed the claim
+        automated_decision="AUTOMATED_DECISION_NOT_AUTOMATED" if by_people else "AUTOMATED_DECISION_FULLY",
+    )
+
+
+def _facts(event: ItemChanged, rules: Policy, filed: dt.date, date: dt.date, by_people: bool) -> list[str]:
+    assert rules.statements is not None
+    reason = rules.reasons.get(event.reason)
+    title = (reason.title if reason is not None else "") or event.reason.replace("_", " ")
+    sentences = [
+        rules.statements.facts,
+        f"The claim was received on {filed} and rests on a right of type {event.right_type.replace('_', ' ')}.",
+        f"Its reason is: {title}.",
+    ]
+    if reason is not None and reason.explanation:
+        sentences.append(reason.explanation)
+    who = "a reviewer" if by_people else "rule, without a person"
+    sentences.append(f"Decided on {date} by {who} (row {event.rule} of the life cycle, policy {event.policy}).")
+    return sentences
+
+
+def made(event: ItemChanged, down: Down, at: dt.datetime) -> Made | None:
+    """The statement of a hold that was taken just now; None when the item's policy asks for none.
+
+    Raises:
+        PolicyError: there is no such policy here.
+    """
+    rules = policy.load(event.policy)
+    if rules.statements is None or not rules.statements.enabled:
+        return None
+    body = msgspec.json.encode(build(event, rules, down, at))
+    _decoder.decode(body)  # structs are checked when they are read, not when they are made
+    return Made(puid(event.item, event.revision), event.item, event.revision, event.policy, body.decode())

@@ -1,0 +1,235 @@
+"""Takes statements of reasons to the transparency database, in batches of 1 to 100, all or nothing.
+
+A taken statement comes up again by itself after its lease, so a killed process loses nothing; the database knows a
+repeated one by its ``puid`` and says so, which counts as sent. A batch that is turned down is sent again without the
+statements that the answer names, or in halves when it names none: one bad statement holds up no other.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+import structlog
+from msgspec import Struct
+from prometheus_client import Counter, Gauge
+
+from services.enforcement import store
+from shared import db
+from shared.runtime.health import Health
+from shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+POSTS = Counter(
+    "goodfaith_statement_posts_total", "Batches posted to the transparency database, by outcome.", ["outcome"]
+)
+ENDED = Counter(
+    "goodfaith_statements_total",
+    "Statements of reasons that ended: sent, known (an earlier answer was lost), refused.",
+    ["outcome"],
+)
+WAITING = Gauge("goodfaith_statements_waiting", "Statements of reasons that wait to be sent.")
+REFUSED = Gauge("goodfaith_statements_refused", "Statements of reasons that were refused and wait for a person.")
+OLDEST = Gauge(
+    "goodfaith_statements_oldest_timestamp_seconds", "When the oldest statement still to be sent was made; 0: none."
+)
+
+_IDLE_S: Final = 0.5
+_LOOK_EVERY: Final = 20
+"""Idle rounds between two looks at the gauges."""
+_ANSWER_MAX: Final = 1_000_000
+_ABOUT_CONTENT: Final = frozenset({400, 409, 413, 422})
+"""Answers that are about what was sent; any other failure is the database's or ours, and passes."""
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+Taken = tuple[str, str]
+"""(puid, body)."""
+
+
+class Turned(Struct, frozen=True):
+    """A batch was turned down: who is named as known already, and by place what is wrong with whom."""
+
+    status: int
+    text: str
+    known: frozenset[str] = frozenset()
+    bad: dict[int, str] = {}
+    duplicate: bool = False
+    """The answer is about identifiers that are taken."""
+
+
+def read_answer(status: int, raw: bytes) -> Turned:
+    """What a refusal says (of the EU database: ``errors.existing_puids``, ``errors.statement_<place>``, ``existing``)."""
+    text = f"HTTP {status}: {raw[:300].decode(errors='replace')}".replace("\0", "\ufffd")
+    try:
+        answer = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        return Turned(status, text, duplicate=status == 409)
+    found = answer.get("errors")
+    errors: dict[str, Any] = found if isinstance(found, dict) else {}
+    named = errors.get("existing_puids")
+    known = frozenset(puid for puid in named if isinstance(puid, str)) if isinstance(named, list) else frozenset()
+    bad = {}
+    for name, problem in errors.items():
+        place = name.removeprefix("statement_")
+        if place != name and place.isascii() and place.isdigit() and len(place) < 4:
+            bad[int(place)] = f"HTTP {status}: {msgspec.json.encode(problem)[:300].decode(errors='replace')}"
+    return Turned(status, text, known, bad, status == 409 or "existing" in answer)
+
+
+class Transparency:
+    """Takes, posts, notes; ``once`` is one round of it."""
+
+    def __init__(self, settings: Settings, client: httpx.Client | None = None) -> None:
+        """Raises:
+        ValueError: no address or no token, or the address would show the token to the network.
+        """
+        url = urlsplit(settings.statements_url)
+        if url.scheme != "https" and not (url.scheme == "http" and url.hostname in _LOOPBACK):
+            raise ValueError(
+                "statements_url: expected an https address (http on this host); set GOODFAITH_STATEMENTS_URL"
+            )
+        if settings.statements_token is None:
+            raise ValueError("statements_token: the transparency database wants one; set GOODFAITH_STATEMENTS_TOKEN")
+        self._url = settings.statements_url
+        self._headers = {
+            "Authorization": f"Bearer {settings.statements_token.get_secret_value()}",
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+        }
+        self._batch = settings.statements_batch
+        # longer than any answer is waited for; what takes longer is sent by another as well, which does no harm
+        self._lease_s = 3 * settings.statements_timeout_s
+        self._client = client or httpx.Client(timeout=settings.statements_timeout_s)
+        self._engine = db.connect(
+            settings.database.get_secret_value(), schema="enforcement", name="enforcement-statements"
+        )
+        self.troubled = False
+        """The last round met a failure that passes: wait before the next."""
+
+    def once(self) -> int:
+        """Send what is due; returns how many statements were tried."""
+        self.troubled = False
+        with self._engine.begin() as connection:
+            taken = store.take_statements(connection, self._batch, self._lease_s)
+        batches = [sorted(taken)] if taken else []
+        while batches:
+            batch = batches.pop()
+            answer = self._post([body for _, body in batch])
+            if isinstance(answer, str):
+                self._postpone([puid for rest in (batch, *batches) for puid, _ in rest], answer)
+                break
+            if answer is None:
+                self._end([(puid, "sent", None) for puid, _ in batch], "sent")
+            else:
+                batches += self._turned(batch, answer)
+        return len(taken)
+
+    def _turned(self, batch: Sequence[Taken], answer: Turned) -> list[list[Taken]]:
+        """Note what the answer names; returns the batches in which the others are to be sent again."""
+        known = [taken for taken in batch if taken[0] in answer.known]
+        bad = {batch[place][0]: why for place, why in answer.bad.items() if place < len(batch)}
+        if len(batch) == 1 and not known and not bad:
+            if answer.duplicate:
+                known = list(batch)
+            else:
+                bad = {batch[0][0]: answer.text}
+        self._end([(puid, "sent", None) for puid, _ in known], "known")
+        refused = [(puid, "refused", why) for puid, why in bad.items() if puid not in answer.known]
+        self._end(refused, "refused")
+        if refused:
+            log.error("statements refused", count=len(refused), first=refused[0][0], why=refused[0][2])
+        ended = {puid for puid, _ in known} | bad.keys()
+        if ended:
+            rest = [taken for taken in batch if taken[0] not in ended]
+            return [rest] if rest else []
+        half = len(batch) // 2
+        return [list(batch[half:]), list(batch[:half])]
+
+    def _post(self, bodies: Sequence[str]) -> Turned | str | None:
+        """None when the batch was taken, what is wrong with it, or why it could not be delivered."""
+        content = f'{{"statements":[{",".join(bodies)}]}}'.encode()
+        raw = b""
+        try:
+            with self._client.stream("POST", self._url, content=content, headers=self._headers) as response:
+                status = response.status_code
+                if status not in (200, 201):
+                    for part in response.iter_bytes(65_536):
+                        raw += part
+                        if len(raw) > _ANSWER_MAX:
+                            break
+        except httpx.HTTPError as error:
+            POSTS.labels("unreachable").inc()
+            return f"{type(error).__name__}: {error}"[:500]
+        POSTS.labels(str(status)).inc()
+        if status in (200, 201):
+            return None
+        if status in _ABOUT_CONTENT:
+            return read_answer(status, raw)
+        return f"HTTP {status}: {raw[:300].decode(errors='replace')}".replace("\0", "\ufffd")
+
+    def _end(self, ends: Sequence[tuple[str, str, str | None]], outcome: Literal["sent", "known", "refused"]) -> None:
+        # at once: what is known of a batch is not lost with the rest of it
+        if ends:
+            with self._engine.begin() as connection:
+                store.end_statements(connection, ends)
+            ENDED.labels(outcome).inc(len(ends))
+
+    def _postpone(self, puids: list[str], why: str) -> None:
+        self.troubled = True
+        log.warning("not sent", count=len(puids), why=why)
+        with self._engine.begin() as connection:
+            store.postpone_statements(connection, puids, why)
+
+    def look(self) -> None:
+        """Set the gauges."""
+        with self._engine.begin() as connection:
+            waiting, refused, oldest = store.statements_waiting(connection)
+        WAITING.set(waiting)
+        REFUSED.set(refused)
+        OLDEST.set(0 if oldest is None else oldest.timestamp())
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._client.close()
+        self._engine.dispose()
+
+
+def run(settings: Settings) -> None:
+    """Send until SIGTERM or SIGINT; a database that is away, ours or theirs, is waited for."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    health = Health("enforcement-statements")
+    server = health.serve(settings)
+    sender = Transparency(settings)
+    failures = rounds = 0
+    while not stop.is_set():
+        pause = 0.0
+        try:
+            busy = sender.once()
+            health.ready()
+            failures = failures + 1 if sender.troubled else 0
+            if sender.troubled or not busy:
+                pause = _IDLE_S
+            if rounds % _LOOK_EVERY == 0:
+                sender.look()
+            rounds += 1
+        except Exception as error:
+            if not db.is_transient(error):
+                raise
+            failures += 1
+            log.warning("paused", error=str(error))
+        if failures:
+            pause = random.uniform(0.5, 1.0) * min(settings.retry_max_s, 0.1 * 2 ** min(failures, 10))
+        health.progress()
+        stop.wait(pause)
+    sender.close()
+    server.shutdown()
