@@ -178,10 +178,41 @@ class Review(Part, frozen=True, kw_only=True):
         return decision in self.four_eyes_on and (reason in self.four_eyes or severity in self.four_eyes_severity)
 
 
+class Accounts(Part, frozen=True, kw_only=True):
+    """How accounts are confirmed and verified. Programme-wide: those of the policy in force when it is done."""
+
+    code: Span = Span("60 min")
+    """How long a code that confirms an e-mail address is good."""
+    code_tries: Annotated[int, Meta(ge=1)] = 10
+    code_pause: Span = Span("1 min")
+    """Between two codes."""
+    codes_a_day: Annotated[int, Meta(ge=1)] = 5
+    verify_when: tuple[Literal["email_confirmed", "contact", "company", "right_registered"], ...] = ()
+    """An account for which all of these hold is verified by rule; none named: by a reviewer only."""
+
+
+class Registry(Part, frozen=True, kw_only=True):
+    """Rights as registered. Programme-wide."""
+
+    warn: Span = Span("30 d")
+    """Before a right expires its owner is told."""
+
+
 class Withdrawal(Part, frozen=True, kw_only=True):
     """Grounds that reverse the penalties of a withdrawn item."""
 
     reverses: tuple[Literal["error", "settled", "licensed", "right_ended"], ...]
+
+
+class Evidence(Part, frozen=True, kw_only=True):
+    """How long documents are kept, and which no counterpart reads."""
+
+    kept: Span = Span("1095 d")
+    """From the last change of what they were named in, once nothing of it is open."""
+    unused: Span = Span("1 d")
+    """From the upload, when no request has named them; wall time."""
+    private: Elements = ("identity",)
+    """Kinds of proof that are for reviewers alone."""
 
 
 class Threshold(Part, frozen=True, kw_only=True):
@@ -262,8 +293,11 @@ class Policy(Part, frozen=True, kw_only=True):
     appeals: Appeals
     withdrawal: Withdrawal
     penalties: Penalties
+    evidence: Evidence = Evidence()
     statements: Statements | None = None
     review: Review = Review()
+    accounts: Accounts = Accounts()
+    registry: Registry = Registry()
 
 
 def parse(text: str, file: str) -> Policy:
@@ -333,10 +367,24 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
         for code in policy.review.four_eyes
         if code not in policy.reasons
     ]
+    found += [
+        (key, "expected minutes, hours or days")
+        for key, span in (
+            ("accounts.code", policy.accounts.code),
+            ("accounts.code_pause", policy.accounts.code_pause),
+            ("registry.warn", policy.registry.warn),
+        )
+        if span.working_days
+    ]
     for ledger in ("general", "serious"):
         points = [step.points for step in getattr(policy.penalties, ledger).thresholds]
         if points != sorted(set(points)):
             found.append((f"penalties.{ledger}.thresholds", "points must rise"))
+    found += [
+        (f"evidence.{name}", "expected days: what is kept is kept in elapsed time")
+        for name in ("kept", "unused")
+        if getattr(policy.evidence, name).working_days
+    ]
     if policy.statements is not None and policy.statements.enabled:
         kinds = {kind for reason in policy.reasons.values() for kind in reason.rights}
         found += [

@@ -121,6 +121,24 @@ class Settings(BaseSettings):
         description="Wall seconds for which a case waits for the reviewer that it was handed over to; then it is anybody's.",
     )
 
+    # evidence files
+    evidence_url: str = Field(
+        "",
+        description="Where evidence files lie: file:///folder, or s3://bucket/prefix with the usual AWS_* variables. Default: the folder evidence in state_dir.",
+    )
+    evidence_max_bytes: int = Field(20_000_000, ge=1000, description="Largest evidence file in bytes.")
+    evidence_account_bytes: int = Field(
+        2_000_000_000, ge=1000, description="Bytes of evidence that one account may have on file."
+    )
+    evidence_upload_s: float = Field(
+        300.0, gt=0, description="Seconds that one upload may take; a tenth of them may pass without a byte."
+    )
+    evidence_link_minutes: float = Field(10.0, gt=0, le=1440, description="Minutes that a link to a file is good for.")
+    evidence_key: SecretStr | None = Field(
+        None,
+        description="Secret that signs links to evidence files, 32 characters or more; without it none are given out.",
+    )
+
     # admission
     window_standard: int = Field(
         4000, ge=1, description="Items under way between door and verification at which standard admission pauses."

@@ -45,7 +45,7 @@ FLEET = (
     ),
     Spec(
         "intake-api", ("services.intake", "api"), "intake", "intake",
-        port="intake", secrets=("internal_token", "contact_key", "operator_token"), scales=False,
+        port="intake", secrets=("internal_token", "contact_key", "operator_token", "evidence_key"), scales=False,
     ),
     Spec("intake-worker", ("services.intake", "worker"), "intake", "intake", secrets=("contact_key",)),
     Spec(

@@ -60,6 +60,8 @@ class AccountOut(Struct, kw_only=True):
     registered: bool
     opened_at: dt.datetime
     has_contact: bool
+    email_confirmed: bool
+    state: Literal["applied", "email_confirmed", "verified", "suspended", "closed"]
 
 
 class RightOut(Struct, kw_only=True):
@@ -74,6 +76,50 @@ class RightOut(Struct, kw_only=True):
     expires_at: dt.datetime | None
     proof: str | None
     registered_at: dt.datetime
+    mark: str | None
+    registrant: str | None
+    classes: list[str] | None
+    territory: list[str] | None
+    pending_reason: Literal["proof_missing", "right_registered_elsewhere", "mark_mixed_script", "refused"] | None
+    """Why a pending right is not in force."""
+    normalised: list[str] = []
+    """Fields that were made plain: they are kept otherwise than they were given."""
+
+
+class RightChange(Struct, kw_only=True):
+    """Something that happened to a right; ``was`` and ``now`` are what the kind is about."""
+
+    kind: str
+    by: str
+    at: dt.datetime
+    was: str | None
+    now: str | None
+    code: str | None
+
+
+class RightWithHistory(RightOut, kw_only=True):
+    """A right and what happened to it, latest first, at most 100."""
+
+    history: list[RightChange]
+
+
+class CodeRequested(Struct, kw_only=True):
+    """A code is on its way to the address on file."""
+
+    again_at: dt.datetime
+    """When a further one may be asked for."""
+
+
+class CodeFor(Struct, kw_only=True):
+    """Internal: a code for the sending of a message."""
+
+    code: str
+
+
+class CodesFor(Struct, kw_only=True):
+    """Internal: codes by notice; one with nothing to confirm is missing."""
+
+    codes: dict[str, CodeFor]
 
 
 class AuthorisationOut(Struct, kw_only=True):
@@ -83,6 +129,7 @@ class AuthorisationOut(Struct, kw_only=True):
     agent: str
     principal: str
     rights: list[str] | None
+    territory: list[str] | None
     expires_at: dt.datetime | None
     status: Literal["active", "ended", "expired"]
     granted_at: dt.datetime
@@ -265,6 +312,34 @@ class ClaimsFacts(Struct, kw_only=True):
     """Internal: facts of claims; an unknown one is missing."""
 
     claims: dict[str, ClaimFacts]
+
+
+class EvidenceOut(Struct, kw_only=True):
+    """A document. ``named_in``: claims, rights and accounts that it was named in, for its owner and staff."""
+
+    id: str
+    owner: str
+    kinds: list[str]
+    media_type: str
+    name: str | None
+    size: int
+    sha256: str
+    uploaded_at: dt.datetime
+    named_in: list[str] = []
+
+
+class EvidenceLink(Struct, kw_only=True):
+    """Where the file can be fetched until then, by whoever has the link. Relative to this API's address."""
+
+    url: str
+    expires: dt.datetime
+
+
+class EvidenceNamed(Struct, kw_only=True):
+    """Documents that were named in something."""
+
+    about: str
+    documents: list[str]
 
 
 class Alive(Struct, kw_only=True):

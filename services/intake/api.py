@@ -1,4 +1,4 @@
-"""The HTTP door: the routes of accounts, rights, claims and commands, and the application of all routes."""
+"""The HTTP door: the routes of claims and commands, and the application of all routes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import msgspec
 import sqlalchemy as sa
 import structlog
-from litestar import Litestar, Request, Response, delete, get, patch, post, put
+from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import State as AppState
 from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
@@ -21,8 +21,18 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.intake import answers, domain, metrics, registers, requests, security, store
-from services.intake.api_review import REVIEW_ROUTES
+from services.intake import (
+    answers,
+    api_accounts,
+    api_evidence,
+    api_review,
+    api_rights,
+    domain,
+    metrics,
+    requests,
+    security,
+    store,
+)
 from services.intake.domain import Account, Refused
 from services.intake.store import Filing
 from services.intake.web import (
@@ -30,7 +40,6 @@ from services.intake.web import (
     HOLDER,
     INTERNAL,
     MAY_FAIL,
-    OPERATOR,
     PARTIES,
     PUBLIC,
     SELLER,
@@ -55,289 +64,11 @@ from services.intake.web import (
     out,
     page_of,
 )
-from shared import clock, policy
+from shared import policy
 from shared.events import ItemChanged
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-
-# -------------------------------------------------------------------------------------------------------------- accounts
-
-
-@post(
-    "/v1/accounts",
-    opt={"roles": PUBLIC},
-    dto=Body[requests.OpenAccount],
-    return_dto=None,
-    responses=MAY_FAIL,
-    security=[{}, {"bearer": []}],
-    tags=["accounts"],
-)
-async def open_account(request: Request[Account, Any, Any], data: requests.OpenAccount) -> answers.AccountOpened:
-    """Open an account; the answer has its token, this once. Other roles than `holder` are opened by an operator."""
-    operator = request.user.role == "operator"
-    if not operator:
-        for field, wanted in (
-            ("role", data.role != "holder"), ("id", data.id is not None),
-            ("identity_verified", data.identity_verified), ("good_faith", data.good_faith),
-        ):  # fmt: skip
-            if wanted:
-                raise Refused(
-                    403, "operators_only", "Only an operator may set this.", field=field, cure="Leave the field out."
-                )
-    front = front_of(request)
-    token = security.new_token()
-
-    def work(connection: sa.Connection) -> answers.AccountOpened:
-        _, wall = clock.read(connection)
-        account = Account(
-            data.id or domain.new_id("a", store.wall_ms(wall)),
-            data.role,
-            data.identity_verified,
-            data.good_faith,
-            operator,
-        )
-        if not store.open_account(connection, account, data.kind, by=request.user.id or None):
-            raise Refused(
-                409, "account_exists", "There is such an account already.", field="id", cure="Use another id."
-            )
-        expires = store.add_token(connection, account.id, security.digest(token), front.settings.token_ttl_days)
-        return answers.AccountOpened(account=account.id, role=account.role, token=token, expires=expires)
-
-    return await front.run(work)
-
-
-@post("/v1/tokens", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
-async def issue_token(request: Request[Account, Any, Any]) -> answers.TokenIssued:
-    """A further token of the caller's account: use it, then delete the old one."""
-    front = front_of(request)
-    token = security.new_token()
-    expires = await front.run(store.add_token, request.user.id, security.digest(token), front.settings.token_ttl_days)
-    return answers.TokenIssued(account=request.user.id, token=token, expires=expires)
-
-
-@delete("/v1/tokens/current", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
-async def drop_token(request: Request[Account, Any, Any]) -> None:
-    """Revoke the token that this request carries. Other processes notice within `token_cache_s`."""
-    token = request.headers["authorization"].partition(" ")[2].strip()
-    await front_of(request).run(store.drop_token, security.digest(token))
-    front_of(request).forget(token=token)
-
-
-@get("/v1/me", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
-async def me(request: Request[Account, Any, Any]) -> answers.AccountOut:
-    """The caller's account."""
-    row = await front_of(request).run(store.account_row, request.user.id)
-    if row is None:
-        raise domain.not_found()
-    return out(answers.AccountOut, row)
-
-
-@put(
-    "/v1/contact",
-    opt={"roles": EVERYONE},
-    dto=Body[requests.Contact],
-    return_dto=None,
-    status_code=204,
-    responses=MAY_FAIL,
-    tags=["accounts"],
-)
-async def put_contact(request: Request[Account, Any, Any], data: requests.Contact) -> None:
-    """How to reach the caller. Kept encrypted; released to a counterpart only as the life cycle says."""
-    front = front_of(request)
-
-    def work(connection: sa.Connection) -> None:
-        account = request.user.id
-        wrapped = store.subject_key(connection, account, lambda: front.contacts.new_key(account))
-        store.put_contact(connection, account, front.contacts.seal(account, wrapped, data))
-
-    await front.run(work)
-
-
-@get("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
-async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor:
-    """The caller's own contact."""
-    front = front_of(request)
-    found = front.opened(await front.run(store.sealed_contacts, [request.user.id])).get(request.user.id)
-    if found is None:
-        raise domain.not_found()
-    return answers.ContactFor(account=request.user.id, name=found.name, address=found.address, email=found.email)
-
-
-@delete("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
-async def erase_contact(request: Request[Account, Any, Any]) -> None:
-    """Erase the caller's contact by destroying its key."""
-    await front_of(request).run(store.erase_contact, request.user.id)
-
-
-@post(
-    "/v1/accounts/{account_id:str}/verify",
-    opt={"roles": STAFF},
-    dto=Body[requests.Verify],
-    return_dto=None,
-    status_code=200,
-    responses=MAY_FAIL,
-    tags=["accounts"],
-)
-async def verify_account(
-    request: Request[Account, Any, Any], account_id: str, data: requests.Verify
-) -> answers.AccountOut:
-    """Write down that an account's identity was verified, or that it takes part in the good-faith mechanism."""
-    front = front_of(request)
-    account = known_id(account_id)
-
-    def work(connection: sa.Connection) -> store.Row:
-        store.verify_account(
-            connection, account,
-            identity_verified=None if data.identity_verified is msgspec.UNSET else data.identity_verified,
-            good_faith=None if data.good_faith is msgspec.UNSET else data.good_faith,
-        )  # fmt: skip
-        row = store.account_row(connection, account)
-        if row is None:
-            raise domain.not_found()
-        return row
-
-    row = await front.run(work)
-    front.forget(account=account)
-    return out(answers.AccountOut, row)
-
-
-# ---------------------------------------------------------------------------------------------------------------- rights
-
-
-@post(
-    "/v1/rights",
-    opt={"roles": HOLDER | OPERATOR},
-    dto=Body[requests.RegisterRight],
-    return_dto=None,
-    responses=MAY_FAIL,
-    tags=["rights"],
-)
-async def register_right(request: Request[Account, Any, Any], data: requests.RegisterRight) -> answers.RightOut:
-    """Register a right, once; claims refer to it."""
-    if data.number is None and data.right_type != "copyright":
-        raise Refused(
-            422, "number_missing", "Only an unregistered copyright has no number.", field="number",
-            cure="Give the number in the register.",
-        )  # fmt: skip
-    if data.number is not None:
-        number = registers.normalise(data.register, data.right_type, data.number)
-        data = msgspec.structs.replace(data, number=number)
-    if data.owner not in (None, request.user.id) and request.user.role != "operator":
-        raise Refused(
-            403, "operators_only", "Only an operator may set this.", field="owner", cure="Leave the field out."
-        )
-    owner = data.owner or request.user.id
-
-    def work(connection: sa.Connection) -> store.Row:
-        now, wall = clock.read(connection)
-        if owner not in store.accounts(connection, [owner]):
-            raise Refused(422, "unknown_account", "There is no such account.", field="owner", cure="Open it first.")
-        return store.add_right(connection, domain.new_id("r", store.wall_ms(wall)), owner, data, now)
-
-    return out(answers.RightOut, await front_of(request).run(work))
-
-
-@get("/v1/rights", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["rights"])
-async def list_rights(
-    request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[answers.RightOut]:
-    """The caller's rights."""
-    (after,) = key_of(cursor, tuple[str]) or ("",)
-    rows = await front_of(request).run(store.list_rights, request.user, after, limit + 1)
-    return page_of([out(answers.RightOut, row) for row in rows], limit, lambda right: (right.id,))
-
-
-@patch(
-    "/v1/rights/{right_id:str}",
-    opt={"roles": HOLDER | OPERATOR},
-    dto=Body[requests.ChangeRight],
-    return_dto=None,
-    responses=MAY_FAIL,
-    tags=["rights"],
-)
-async def change_right(
-    request: Request[Account, Any, Any], right_id: str, data: requests.ChangeRight
-) -> answers.Changed:
-    """A right was lost, has expired, or is in force again: its open items are told (row 22)."""
-    front, caller = front_of(request), request.user
-
-    def work(connection: sa.Connection) -> int:
-        right = store.right_row(connection, known_id(right_id))
-        if caller.role != "operator" and right["owner"] != caller.id:
-            raise domain.not_found()
-        expires_at = right["expires_at"] if data.expires_at is msgspec.UNSET else data.expires_at
-        now, _ = clock.read(connection)
-        if data.status == "active":
-            if caller.role != "operator" and right["status"] in ("lost", "pending"):
-                raise Refused(
-                    403, "operators_only", f"A right that is {right['status']} is made active by an operator.", field="status",
-                    cure="Show the proof to an operator.",
-                )  # fmt: skip
-            if expires_at is not None and expires_at <= now:
-                raise Refused(
-                    422,
-                    "expired",
-                    "The right's time has passed.",
-                    field="expires_at",
-                    cure="Give the new end of its time.",
-                )
-        return store.change_right(connection, right_id, data.status, expires_at, front.settings.partitions)
-
-    return answers.Changed(items_told=await front.run(work))
-
-
-@post(
-    "/v1/authorisations",
-    opt={"roles": HOLDER},
-    dto=Body[requests.Authorise],
-    return_dto=None,
-    responses=MAY_FAIL,
-    tags=["rights"],
-)
-async def authorise(request: Request[Account, Any, Any], data: requests.Authorise) -> answers.AuthorisationOut:
-    """The caller lets an agent file claims for its rights."""
-    caller = request.user.id
-    if data.agent == caller:
-        raise Refused(422, "own_agent", "An owner needs no authorisation.", field="agent", cure="Name another account.")
-
-    def work(connection: sa.Connection) -> answers.AuthorisationOut:
-        now, wall = clock.read(connection)
-        id = domain.new_id("u", store.wall_ms(wall))
-        store.add_authorisation(connection, id, caller, data, now)
-        return answers.AuthorisationOut(
-            id=id, agent=data.agent, principal=caller, rights=None if data.rights is None else list(data.rights),
-            expires_at=data.expires_at, status="active", granted_at=now,
-        )  # fmt: skip
-
-    return await front_of(request).run(work)
-
-
-@get("/v1/authorisations", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["rights"])
-async def list_authorisations(
-    request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[answers.AuthorisationOut]:
-    """Authorisations that the caller has given or received."""
-    (after,) = key_of(cursor, tuple[str]) or ("",)
-    rows = await front_of(request).run(store.list_authorisations, request.user, after, limit + 1)
-    return page_of([out(answers.AuthorisationOut, row) for row in rows], limit, lambda grant: (grant.id,))
-
-
-@delete(
-    "/v1/authorisations/{authorisation_id:str}",
-    opt={"roles": HOLDER | OPERATOR},
-    status_code=200,
-    responses=MAY_FAIL,
-    tags=["rights"],
-)
-async def end_authorisation(request: Request[Account, Any, Any], authorisation_id: str) -> answers.Changed:
-    """End an authorisation: the agent's open items are told (row 22)."""
-    front = front_of(request)
-    told = await front.run(
-        store.end_authorisation, known_id(authorisation_id), request.user, "ended", front.settings.partitions
-    )
-    return answers.Changed(items_told=told)
 
 
 # ---------------------------------------------------------------------------------------------------------------- claims
@@ -570,28 +301,6 @@ COMMAND_ROUTES: Final = [
 
 
 @post(
-    "/internal/contacts",
-    opt={"roles": INTERNAL},
-    dto=Body[requests.ContactIds],
-    return_dto=None,
-    status_code=200,
-    include_in_schema=False,
-)
-async def internal_contacts(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.ContactsFor:
-    """Contacts for the sending of messages, many in one call."""
-    front = front_of(request)
-    found = front.opened(await front.run(store.sealed_contacts, data.ids))
-    return answers.ContactsFor(
-        contacts={
-            account: answers.ContactFor(
-                account=account, name=contact.name, address=contact.address, email=contact.email
-            )
-            for account, contact in found.items()
-        }
-    )
-
-
-@post(
     "/internal/claims",
     opt={"roles": INTERNAL},
     dto=Body[requests.ContactIds],
@@ -614,10 +323,9 @@ async def healthz() -> answers.Alive:
 # ------------------------------------------------------------------------------------------------------------------- app
 
 ROUTES: Final = [
-    open_account, issue_token, drop_token, me, put_contact, get_contact, erase_contact, verify_account,
-    register_right, list_rights, change_right, authorise, list_authorisations, end_authorisation,
+    *api_accounts.ROUTES, *api_rights.ROUTES,
     submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, inbox,
-    *COMMAND_ROUTES, *REVIEW_ROUTES, internal_contacts, internal_claims, healthz,
+    *api_evidence.ROUTES, *api_review.ROUTES, *COMMAND_ROUTES, internal_claims, healthz,
 ]  # fmt: skip
 
 

@@ -318,7 +318,7 @@ def _day_out(row: Mapping[str, Any]) -> answers.ReviewerDay:
     )
 
 
-REVIEW_ROUTES: Final = [
+ROUTES: Final = [
     take_lease, prolong_lease, give_back, skip_cases, hand_over, list_cases, get_case, add_note, list_notes, list_conflicts,
     declare_conflicts, figures,
 ]  # fmt: skip

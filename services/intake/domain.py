@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from services.intake import requests
+from services.intake import requests, territory
 from shared import events, policy
 from shared.events import Lane, Role, State
 
@@ -192,11 +192,26 @@ class Account:
     identity_verified: bool = False
     good_faith: bool = False
     registered: bool = False
+    status: Literal["open", "suspended", "closed"] = "open"
 
     @property
     def sees_all(self) -> bool:
         """Reviewers and operators see every claim."""
         return self.role in ("reviewer", "operator")
+
+
+def check_open(account: Account) -> None:
+    """Whether the account may begin something new: a claim, a right, an authorisation.
+
+    A suspended one may still read, and act on what is open: its deadlines run.
+
+    Raises:
+        Refused: it is suspended or closed.
+    """
+    if account.status != "open":
+        raise Refused(
+            403, f"account_{account.status}", f"The account is {account.status}.", cure="Write to the operator of the programme."
+        )  # fmt: skip
 
 
 def lane_of(account: Account, over_quota: bool) -> Lane:
@@ -219,6 +234,8 @@ class Right:
     status: Literal["active", "expired", "lost", "pending"]
     expires_at: dt.datetime | None = None
     proof: str | None = None
+    mark: str | None = None
+    territory: Collection[str] | None = None
 
     def status_at(self, now: dt.datetime) -> Literal["active", "expired", "lost", "pending"]:
         """Status, with an expiry that has passed and is not written down yet."""
@@ -229,23 +246,28 @@ class Right:
 
 @dataclass(frozen=True, slots=True)
 class Authorisation:
-    """What an agent may file for."""
+    """What an agent may file for. ``territory`` None: everywhere."""
 
     rights: Collection[str] | None
     expires_at: dt.datetime | None
+    territory: Collection[str] | None = None
 
-    def covers(self, right: str, now: dt.datetime) -> bool:
-        """Whether it is good for that right now."""
-        return (self.rights is None or right in self.rights) and (self.expires_at is None or now < self.expires_at)
+    def covers(self, right: Right, now: dt.datetime) -> bool:
+        """Whether it is good for that right now: named, in time, and in a state where the right is good too."""
+        return (
+            (self.rights is None or right.id in self.rights)
+            and (self.expires_at is None or now < self.expires_at)
+            and territory.overlap(self.territory, right.territory)
+        )
 
 
 Authority = Literal["owner", "authorised", "missing"]
 
 
 def authority_of(
-    complainant: str, principal: str, right: str, granted: Iterable[Authorisation], now: dt.datetime
+    complainant: str, principal: str, right: Right, granted: Iterable[Authorisation], now: dt.datetime
 ) -> Authority:
-    """By what authority the complainant files."""
+    """By what authority the complainant files. Only the principal's own word counts: chains of agents are not followed."""
     if complainant == principal:
         return "owner"
     return "authorised" if any(grant.covers(right, now) for grant in granted) else "missing"
@@ -260,8 +282,9 @@ def check_claim(claim: requests.SubmitClaim, account: Account) -> policy.Policy:
     """What can be said of a claim without looking anything up.
 
     Raises:
-        Refused: unknown profile or reason, or too many listings.
+        Refused: the account is suspended, unknown profile or reason, or too many listings.
     """
+    check_open(account)
     try:
         rules = policy.current(claim.profile)
     except policy.PolicyError:
@@ -294,6 +317,8 @@ class Rows:
     commands: list[events.Command] = field(default_factory=list)
     kinds: str = ""
     decisions: list[Decided] = field(default_factory=list)
+    documents: Sequence[Any] = ()
+    """Evidence that the request names; ``store`` ties it to the claim."""
 
 
 def claim_rows(
@@ -312,7 +337,7 @@ def claim_rows(
     """A claim that is accepted now.
 
     Raises:
-        Refused: the right is not the principal's, or the reason does not fit it.
+        Refused: the right is not the principal's, the reason does not fit it, or the complainant may not file for it.
     """
     principal = claim.principal or complainant.id
     if right is None or right.owner != principal:
@@ -324,6 +349,12 @@ def claim_rows(
         raise Refused(
             422, "reason_not_for_right", f"The reason does not fit a right of type {right.right_type}.", field="reason",
             cure=f"Use one of: {', '.join(sorted(k for k, v in rules.reasons.items() if right.right_type in v.rights)) or 'none'}.",
+        )  # fmt: skip
+    authority = authority_of(complainant.id, principal, right, granted, now)
+    if authority == "missing":
+        raise Refused(
+            422, "not_authorised", "The principal has not authorised you to file for this right, or no longer.", field="principal",
+            cure="Have the principal authorise you (POST /v1/authorisations) for this right and its territory, then file again.",
         )  # fmt: skip
     lane = lane_of(complainant, over_quota)
     claim_id, item_ids = new_claim_ids(wall_ms, len(listings))
@@ -344,7 +375,8 @@ def claim_rows(
         lane=lane,
         good_faith=complainant.good_faith,
         identity_verified=complainant.identity_verified,
-        authority=authority_of(complainant.id, principal, right.id, granted, now),
+        authority=authority,
+        mark=right.mark,
         materials=materials_of(right, claim.materials),
         accepted_at=now,
     )
@@ -454,7 +486,7 @@ def command_rows(
     """
     part, targets = command_targets(kind, account, items)
     event = events.COMMANDS[kind]
-    # not all of a request is the item's owner's business: a lease ends at the door
+    # not all of a request is the item's owner's business: a lease ends at the door, and documents are known by their kinds
     names = set(requests.COMMANDS[kind].__struct_fields__) & set(event.__struct_fields__)
     fields = {name: getattr(body, name) for name in names}
     made: list[events.Command] = []

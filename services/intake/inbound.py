@@ -283,7 +283,7 @@ class Inbound:
         """
         bound = self.upstreams[record.topic][1]
         account = people.get(bound)
-        if account is None:
+        if account is None or account.status == "closed":
             raise Refused(403, "unknown_upstream", "The topic's account does not exist.", cure="An operator opens it.")
         if for_ is not None and for_ != bound:
             if account.role != "upstream":
@@ -301,6 +301,10 @@ class Inbound:
                     422, "unknown_account", "There is no such holder, seller or reviewer.", field="on_behalf_of",
                     cure="Open the account first.",
                 )  # fmt: skip
+        if account.status == "closed":
+            raise Refused(
+                403, "account_closed", "The account is closed.", cure="Write to the operator of the programme."
+            )
         kind = read.type.split(".")[2]
         filing = Filing(
             account,

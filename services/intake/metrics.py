@@ -32,6 +32,12 @@ DOOR_COMMIT_REQUESTS = Histogram(
 DOOR_COMMIT_SECONDS = Histogram("goodfaith_door_commit_seconds", "Wall time of one commit.", buckets=_SECONDS)
 UNDER_WAY = Gauge("goodfaith_admission_under_way", "Records on intake.events that verification has not consumed yet.")
 ADMITTED = Counter("goodfaith_admitted_total", "Rows of the door that were published, by lane.", ["tier"])
+EVIDENCE = Counter(
+    "goodfaith_evidence_files_total",
+    "Files sent as evidence: kept, known already, or why they were refused.",
+    ["outcome"],
+)
+EVIDENCE_DELETED = Counter("goodfaith_evidence_deleted_total", "Evidence files deleted from the store.")
 
 DECIDED = Counter("goodfaith_review_decisions_total", "Decisions of people accepted at the door, by kind.", ["kind"])
 LEASES = Counter("goodfaith_review_leases_total", "Requests for a lease, by what came of them.", ["result"])

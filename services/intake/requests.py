@@ -23,12 +23,15 @@ Email = Annotated[
 ]
 Register = Literal["us", "eu", "wipo", "cn", "ep"]
 """USPTO, EUIPO, WIPO (Madrid, Hague), CNIPA, EPO."""
+Territory = Annotated[list[Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)")]], Meta(min_length=1, max_length=260)]
+"""States by ISO 3166-1 alpha-2; EU, and EM, BX, OA as WIPO ST.3 has them."""
 Number = Annotated[str, Meta(min_length=1, max_length=60)]
 Token = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$(?!\n)")]
 Text = Annotated[str, Meta(min_length=1, max_length=2000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f\u2028\u2029]+$(?!\n)")]
 """Some lines of plain text."""
 Link = Annotated[str, Meta(min_length=1, max_length=2000)]
 Materials = Annotated[list[Id], Meta(max_length=20)]
+Documents = Annotated[list[Id], Meta(max_length=20)]
 Time = Annotated[dt.datetime, Meta(tz=True)]
 
 
@@ -85,9 +88,19 @@ class RegisterRight(Ends, frozen=True, kw_only=True):
     """Where it is registered: the number is then held against that register's format (docs/interfaces.md)."""
     expires_at: Time | None = None
     proof: Id | None = None
-    """Reference of the proof of ownership; without it the right is pending."""
+    """Reference of the proof of ownership; without it, and without a document of kind ``ownership``, the right is pending."""
+    evidence: Documents = []
+    """The caller's documents that prove it."""
     owner: Id | None = None
     """Operators only: the account that owns it."""
+    mark: Annotated[str, Meta(min_length=1, max_length=400)] | None = None
+    """Trade marks: the words, as registered; normalised (NFKC)."""
+    registrant: Line | None = None
+    """The owner's name as it stands in the register."""
+    classes: Annotated[list[Annotated[str, Meta(min_length=1, max_length=8)]], Meta(max_length=100)] | None = None
+    """Trade marks: Nice, 1 to 45. Designs: Locarno, ``NN-NN``."""
+    territory: Territory | None = None
+    """Where it is good; of an international registration the designated states. None: the register's, or everywhere."""
 
 
 class ChangeRight(Ends, frozen=True, kw_only=True):
@@ -97,12 +110,46 @@ class ChangeRight(Ends, frozen=True, kw_only=True):
     expires_at: Time | UnsetType | None = UNSET
 
 
+class RenewRight(Ends, frozen=True, kw_only=True):
+    """The register has renewed a right."""
+
+    expires_at: Time
+    proof: Id | None = None
+    """Reference of the proof."""
+
+
+class AssignRight(In, frozen=True, kw_only=True):
+    """A right has passed to another account."""
+
+    to: Id
+    proof: Id | None = None
+    """Reference of the proof."""
+
+
+class RenameRight(In, frozen=True, kw_only=True):
+    """The owner's name has changed in the register."""
+
+    registrant: Line
+    proof: Id | None = None
+    """Reference of the proof."""
+
+
+class DecideRight(In, frozen=True, kw_only=True):
+    """A reviewer's decision on a right that is pending."""
+
+    accept: bool
+    code: Id | None = None
+    """Why it is refused."""
+
+
 class Authorise(Ends, frozen=True, kw_only=True):
     """The caller, a principal, lets an agent file for it."""
 
     agent: Id
     rights: Annotated[list[Id], Meta(min_length=1, max_length=300)] | None = None
     """Rights that the agent may file for; none named: all."""
+    territory: Territory | None = None
+    """Where it may act; none named: everywhere."""
     expires_at: Time | None = None
 
 
@@ -112,6 +159,20 @@ class Verify(In, frozen=True, kw_only=True):
     identity_verified: bool | UnsetType = UNSET
     good_faith: bool | UnsetType = UNSET
     """The account takes part in the good-faith mechanism."""
+
+
+class ChangeStatus(In, frozen=True, kw_only=True):
+    """An operator suspends an account, lets it go on, or closes it for good."""
+
+    status: Literal["open", "suspended", "closed"]
+    code: Id | None = None
+    """Why."""
+
+
+class Confirm(In, frozen=True, kw_only=True):
+    """The code that came by e-mail."""
+
+    code: Annotated[str, Meta(min_length=1, max_length=40)]
 
 
 class SubmitClaim(In, frozen=True, kw_only=True):
@@ -125,12 +186,16 @@ class SubmitClaim(In, frozen=True, kw_only=True):
     """Owner of the right, when an agent files."""
     materials: Materials = []
     """Kinds of proof on file, e.g. ``statement``."""
+    evidence: Documents = []
+    """The caller's documents; their kinds count as materials."""
 
 
 class AddInformation(In, frozen=True, kw_only=True):
     """What was missing; identity, authority and right are looked up anew."""
 
     materials: Materials = []
+    evidence: Documents = []
+    """The caller's documents; their kinds count as materials."""
 
 
 class Withdraw(In, frozen=True, kw_only=True):
@@ -147,6 +212,8 @@ class Counter(In, frozen=True, kw_only=True):
     """The seller's counter-notification."""
 
     materials: Materials = []
+    evidence: Documents = []
+    """The caller's documents; their kinds count as materials."""
 
 
 class Respond(In, frozen=True, kw_only=True):
@@ -223,6 +290,12 @@ class DeclareConflicts(In, frozen=True, kw_only=True):
     accounts: Annotated[list[Id], Meta(max_length=500)]
     reviewer: Id | None = None
     """Operators only: whose conflicts. What an operator has set, the reviewer cannot take back."""
+
+
+class NameDocuments(In, frozen=True, kw_only=True):
+    """The caller's documents that prove who it is."""
+
+    evidence: Annotated[list[Id], Meta(min_length=1, max_length=20)]
 
 
 class ContactIds(In, frozen=True, kw_only=True):

@@ -15,8 +15,10 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from services.intake import domain, requests, review, review_store
+from services.intake import domain, evidence, evidence_store, requests, review, review_store
+from services.intake.accounts import state_of
 from services.intake.domain import Account, Authorisation, ItemRef, ListingRef, Refused, Right, Rows
+from services.intake.evidence import Document
 from shared import clock, db, events, policy
 from shared.topics import partition_of
 
@@ -56,7 +58,7 @@ def wall_ms(wall: dt.datetime) -> int:
 
 # ------------------------------------------------------------------------------------------------------------ accounts
 
-_ACCOUNT = "a.id, a.role, a.identity_verified, a.good_faith, a.registered"
+_ACCOUNT = "a.id, a.role, a.identity_verified, a.good_faith, a.registered, a.status"
 
 
 def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account, dt.datetime] | None:
@@ -66,7 +68,7 @@ def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account,
         where t.digest = %s and t.expires_wall > now()""",
         (digest,),
     ).one_or_none()
-    return None if row is None else (Account(*row[:5]), row[5])
+    return None if row is None else (Account(*row[:6]), row[6])
 
 
 def accounts(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Account]:
@@ -88,15 +90,19 @@ def open_account(connection: sa.Connection, account: Account, kind: str, *, by: 
 
 
 def account_row(connection: sa.Connection, account: str) -> Row | None:
-    """The account as it describes itself."""
-    return _one(
+    """The account as it describes itself, with its state."""
+    row = _one(
         connection.exec_driver_sql(
-            """select a.id, a.role, a.kind, a.identity_verified, a.good_faith, a.registered, a.opened_at,
+            """select a.id, a.role, a.kind, a.identity_verified, a.good_faith, a.registered, a.opened_at, a.status,
+                a.email_confirmed_at is not null as email_confirmed,
                 exists (select from contacts c where c.account = a.id) as has_contact
             from accounts a where a.id = %s""",
             (account,),
         )
     )
+    if row is not None:
+        row["state"] = state_of(row["status"], row["identity_verified"], row["email_confirmed"])
+    return row
 
 
 def verify_account(
@@ -177,241 +183,32 @@ def sealed_contacts(connection: sa.Connection, ids: Iterable[str]) -> list[tuple
     return [(account, bytes(wrapped), bytes(sealed)) for account, wrapped, sealed in rows]
 
 
-# -------------------------------------------------------------------------------------------------------------- rights
-
-
-def add_right(connection: sa.Connection, id: str, owner: str, right: requests.RegisterRight, now: dt.datetime) -> Row:
-    """Register a right: pending until there is a proof of ownership."""
-    status = "pending" if right.proof is None else "active"
-    if right.expires_at is not None and right.expires_at <= now:
-        status = "expired"
-    connection.exec_driver_sql(
-        """insert into rights (id, owner, right_type, register, number, status, expires_at, proof, registered_at)
-        values (%s, %s, %s, %s, %s, %s, %s, %s, %s)""",
-        (id, owner, right.right_type, right.register, right.number, status, right.expires_at, right.proof, now),
-    )
-    return right_row(connection, id)
-
-
-_RIGHT = "id, owner, right_type, register, number, status, expires_at, proof, registered_at"
-
-
-def right_row(connection: sa.Connection, id: str) -> Row:
-    """A right.
-
-    Raises:
-        Refused: 404.
-    """
-    row = _one(connection.exec_driver_sql(f"select {_RIGHT} from rights where id = %s", (id,)))
-    if row is None:
-        raise domain.not_found()
-    return row
-
-
-def list_rights(connection: sa.Connection, me: Account, after: str, limit: int) -> list[Row]:
-    """Rights by id."""
-    rows = connection.exec_driver_sql(
-        f"select {_RIGHT} from rights where (%s or owner = %s) and id > %s order by id limit %s",
-        (me.sees_all, me.id, after, limit),
-    )
-    return _all(rows)
+# ------------------------------------------------------------------------------------------- rights and authorisations
 
 
 def rights(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Right]:
     """Rights by id, as a claim needs them."""
     rows = connection.exec_driver_sql(
-        "select id, owner, right_type, status, expires_at, proof from rights where id = any(%s)", (sorted(set(ids)),)
+        """select id, owner, right_type, status, expires_at, proof, mark, territory from rights where id = any(%s)""",
+        (sorted(set(ids)),),
     )
     return {row[0]: Right(*row) for row in rows}
 
 
-def change_right(
-    connection: sa.Connection,
-    id: str,
-    status: str,
-    expires_at: dt.datetime | None,
-    partitions: int,
-    *,
-    only_from: str | None = None,
-) -> int:
-    """Row 22: write the right's status down and tell all its items. Returns how many.
-
-    The door is closed meanwhile, so that no claim slips in between with the status of before.
-
-    Args:
-        only_from: do nothing unless this is the status now (two workers may both see that a right's time has passed).
-    """
-    now, wall = close_door(connection)
-    changed = connection.exec_driver_sql(
-        "update rights set status = %s, expires_at = %s where id = %s and (%s::text is null or status = %s)",
-        (status, expires_at, id, only_from, only_from),
-    ).rowcount
-    return _tell_items(connection, "c.right_id = %s", (id,), status, now, wall, partitions) if changed else 0
-
-
-def add_authorisation(
-    connection: sa.Connection, id: str, principal: str, grant: requests.Authorise, now: dt.datetime
-) -> None:
-    """Let an agent file.
-
-    Raises:
-        Refused: no such agent, or a right that is not the principal's.
-    """
-    if not accounts(connection, [grant.agent]):
-        raise Refused(
-            422, "unknown_agent", "There is no such account.", field="agent", cure="The agent opens an account first."
-        )
-    owned = rights(connection, grant.rights or ())
-    for place, right in enumerate(grant.rights or ()):
-        if right not in owned or owned[right].owner != principal:
-            raise Refused(
-                422,
-                "right_not_owned",
-                "You have no such right.",
-                field=f"rights[{place}]",
-                cure="Register the right first.",
-            )
-    connection.exec_driver_sql(
-        """insert into authorisations (id, agent, principal, rights, expires_at, granted_at)
-        values (%s, %s, %s, %s, %s, %s)""",
-        (id, grant.agent, principal, None if grant.rights is None else list(grant.rights), grant.expires_at, now),
-    )
-
-
-_GRANT = "id, agent, principal, rights, expires_at, status, granted_at"
-
-
-def list_authorisations(connection: sa.Connection, me: Account, after: str, limit: int) -> list[Row]:
-    """Authorisations given or received, by id."""
-    rows = connection.exec_driver_sql(
-        f"""select {_GRANT} from authorisations where (%s or agent = %s or principal = %s) and id > %s
-        order by id limit %s""",
-        (me.sees_all, me.id, me.id, after, limit),
-    )
-    return _all(rows)
-
-
-def end_authorisation(connection: sa.Connection, id: str, me: Account, status: str, partitions: int) -> int:
-    """End an authorisation and tell the open items that were filed under it. Returns how many.
-
-    Raises:
-        Refused: 404.
-    """
-    now, wall = close_door(connection)
-    row = connection.exec_driver_sql(
-        """update authorisations set status = %s where id = %s and status = 'active' and (%s or principal = %s)
-        returning agent, principal, rights""",
-        (status, id, me.sees_all, me.id),
-    ).one_or_none()
-    if row is None:
-        known = connection.exec_driver_sql(
-            "select from authorisations where id = %s and (%s or principal = %s)", (id, me.sees_all, me.id)
-        ).rowcount
-        if known:
-            return 0
-        raise domain.not_found()
-    agent, principal, named = row
-    left = grants(connection, [(agent, principal)]).get((agent, principal), [])
-    # another authorisation may still cover some of the rights
-    touched = [
-        right
-        for right in connection.exec_driver_sql(
-            "select distinct right_id from claims where complainant = %s and principal = %s", (agent, principal)
-        ).scalars()
-        if (named is None or right in named) and not any(grant.covers(right, now) for grant in left)
-    ]
-    return _tell_items(
-        connection,
-        "c.complainant = %s and c.principal = %s and c.right_id = any(%s)",
-        (agent, principal, touched),
-        "unauthorised",
-        now,
-        wall,
-        partitions,
-    )
-
-
-def _tell_items(
-    connection: sa.Connection,
-    where: str,
-    values: tuple[Any, ...],
-    status: str,
-    now: dt.datetime,
-    wall: dt.datetime,
-    partitions: int,
-) -> int:
-    """A ``ChangeRight`` for every item whose claim fits."""
-    rows = connection.exec_driver_sql(
-        f"""select i.id, i.claim, i.listing, c.lane, c.complainant
-        from claims c join items i on i.id between 'i-' || substr(c.id, 3, 23) || '000' and 'i-' || substr(c.id, 3, 23) || 'ZZZ'
-        where {where} and i.state not in ('WITHDRAWN', 'LINK_INVALID')""",
-        values,
-    ).all()
-    made = []
-    for item, claim, listing, lane, complainant in rows:
-        command = events.ChangeRight(
-            command=domain.new_id("k", wall_ms(wall)), item=item, claim=claim, listing=listing, by="a-system",
-            role="system", accepted_at=now, status=status,  # type: ignore[arg-type]
-        )  # fmt: skip
-        made.append(("change_right", lane, complainant, command))
-    for start in range(0, len(made), 5000):
-        _insert_commands(connection, made[start : start + 5000], partitions)
-    return len(made)
-
-
-def tell_accounts(connection: sa.Connection, notices: Sequence[events.AccountNotice], partitions: int) -> None:
-    """Put notices to accounts into the door: the worker publishes each on ``intake.accounts``, once and in order."""
-    if not notices:
-        return
-    none = [""] * len(notices)
-    db.copy(
-        connection,
-        "door",
-        {
-            "kind": ["command"] * len(notices), "lane": ["standard"] * len(notices), "complainant": none, "claim": none,
-            "item": none, "listing": [notice.account for notice in notices],
-            "partition": [partition_of(notice.account, partitions) for notice in notices],
-            "type": ["goodfaith.account.notice.v1"] * len(notices),
-            "payload": [msgspec.json.encode(notice).decode() for notice in notices],
-            "accepted_at": [notice.at for notice in notices],
-        },
-    )  # fmt: skip
-
-
-def expire(connection: sa.Connection, partitions: int) -> int:
-    """Write down rights and authorisations whose time has passed, and tell their items. Returns how many of them."""
-    now, _ = clock.read(connection)
-    gone = list(
-        connection.exec_driver_sql(
-            "select id, expires_at from rights where status = 'active' and expires_at <= %s order by id limit 20",
-            (now,),
-        )
-    )
-    for id, expires_at in gone:
-        change_right(connection, id, "expired", expires_at, partitions, only_from="active")
-    ended = list(
-        connection.exec_driver_sql(
-            "select id from authorisations where status = 'active' and expires_at <= %s order by id limit 20", (now,)
-        ).scalars()
-    )
-    for id in ended:
-        end_authorisation(connection, id, Account("a-system", "operator"), "expired", partitions)
-    return len(gone) + len(ended)
-
-
 def grants(connection: sa.Connection, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[Authorisation]]:
-    """Active authorisations by (agent, principal)."""
+    """Active authorisations by (agent, principal). A closed account authorises nobody to begin anything."""
     wanted = sorted(set(pairs))
     found: dict[tuple[str, str], list[Authorisation]] = {}
     if wanted:
         rows = connection.exec_driver_sql(
-            """select agent, principal, rights, expires_at from authorisations
-            join unnest(%s::text[], %s::text[]) as n(agent, principal) using (agent, principal) where status = 'active'""",
+            """select agent, principal, u.rights, u.expires_at, u.territory from authorisations u
+            join unnest(%s::text[], %s::text[]) as n(agent, principal) using (agent, principal)
+            join accounts p on p.id = principal where u.status = 'active' and p.status <> 'closed'""",
             ([pair[0] for pair in wanted], [pair[1] for pair in wanted]),
         )
-        for agent, principal, named, expires_at in rows:
+        for agent, principal, named, expires_at, territory in rows:
             found.setdefault((agent, principal), []).append(
-                Authorisation(None if named is None else frozenset(named), expires_at)
+                Authorisation(None if named is None else frozenset(named), expires_at, territory)
             )
     return found
 
@@ -480,12 +277,17 @@ def file(
     claims = [place for place in todo if filings[place].kind == "submit_claim"]
     others = [place for place in todo if filings[place].kind != "submit_claim"]
     ms = wall_ms(wall)
+    wanted = {id for place in todo for id in getattr(filings[place].body, "evidence", ())}
+    documents = evidence_store.lock(connection, wanted) if wanted else {}
     made: list[tuple[int, Rows]] = []
 
     def decide(places: Sequence[int], how: Callable[[Filing], Rows]) -> None:
         for place in places:
             try:
-                made.append((place, how(filings[place])))
+                named = _with_documents(filings[place], documents)
+                rows = how(filings[place])
+                rows.documents = named
+                made.append((place, rows))
             except Refused as refused:
                 results[place] = refused
 
@@ -507,11 +309,29 @@ def file(
     refused = [place for place in others if filings[place].kind == "decide" and isinstance(results[place], Refused)]
     if refused:
         _replay(connection, filings, refused, results)
+    evidence_store.tie(
+        connection, [(document, rows.answer["claim"], "claim") for _, rows in fresh for document in rows.documents], now
+    )
     final: list[Filed | Refused] = []
     for result in results:
         assert result is not None
         final.append(result)
     return final
+
+
+def _with_documents(filing: Filing, known: Mapping[str, Document]) -> Sequence[Document]:
+    """The documents that a request names; their kinds are added to its materials.
+
+    Raises:
+        Refused: one is not the account's.
+    """
+    ids = getattr(filing.body, "evidence", ())
+    if not ids:
+        return ()
+    named = evidence.named(ids, filing.account.id, known)
+    given = evidence.materials(filing.body.materials, named)  # type: ignore[attr-defined]
+    filing.body = msgspec.structs.replace(filing.body, materials=given)
+    return named
 
 
 def _replay(
@@ -644,16 +464,19 @@ def _standing(
             "select id, terms from claims where id = any(%s)", (sorted({ref.claim for ref in refs}),)
         )
     }
+    earlier = evidence_store.kinds_named(connection, sorted(terms))
 
     def standing(ref: ItemRef) -> dict[str, Any]:
         right = known[ref.right]
         return {
             "identity_verified": people[ref.complainant].identity_verified,
             "authority": domain.authority_of(
-                ref.complainant, ref.principal, ref.right, granted.get((ref.complainant, ref.principal), ()), now
+                ref.complainant, ref.principal, right, granted.get((ref.complainant, ref.principal), ()), now
             ),
             "right_status": right.status_at(now),
-            "materials": domain.materials_of(right, terms[ref.claim]),
+            "materials": domain.materials_of(
+                right, {*terms[ref.claim], *earlier.get((ref.claim, ref.complainant), ())}
+            ),
         }
 
     return standing
@@ -749,6 +572,33 @@ def _insert_commands(
             [msgspec.json.encode(command).decode() for command in made],
         ),
     )
+
+
+def put_commands(
+    connection: sa.Connection, commands: Sequence[tuple[str, str, str, events.Command]], partitions: int
+) -> None:
+    """Commands of the system's own into the door: (kind, lane, complainant, command), in bounded statements."""
+    for start in range(0, len(commands), 5000):
+        _insert_commands(connection, commands[start : start + 5000], partitions)
+
+
+def tell_accounts(connection: sa.Connection, notices: Sequence[events.AccountNotice], partitions: int) -> None:
+    """Put notices to accounts into the door: the worker publishes each on ``intake.accounts``, once and in order."""
+    if not notices:
+        return
+    none = [""] * len(notices)
+    db.copy(
+        connection,
+        "door",
+        {
+            "kind": ["command"] * len(notices), "lane": ["standard"] * len(notices), "complainant": none, "claim": none,
+            "item": none, "listing": [notice.account for notice in notices],
+            "partition": [partition_of(notice.account, partitions) for notice in notices],
+            "type": ["goodfaith.account.notice.v1"] * len(notices),
+            "payload": [msgspec.json.encode(notice).decode() for notice in notices],
+            "accepted_at": [notice.at for notice in notices],
+        },
+    )  # fmt: skip
 
 
 def claims_of_keys(connection: sa.Connection, account: str, keys: Iterable[str]) -> dict[str, str]:

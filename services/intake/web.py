@@ -28,10 +28,12 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.typing import FieldDefinition
 
-from services.intake import answers, domain, requests, security, store
+from services.intake import answers, domain, evidence, requests, security, store
+from services.intake.blobs import Blobs
 from services.intake.domain import Account, Refused
 from services.intake.door import Door, busy
 from services.intake.store import Filing
+from services.intake.uploads import Desk
 from shared import db
 from shared.events import State
 from shared.settings import Settings
@@ -49,7 +51,7 @@ INTERNAL: Final = frozenset({"internal"})
 PUBLIC: Final = frozenset({"public"})
 _NOBODY: Final = Account("", "system")
 _TITLES: Final = {
-    400: "Bad request", 401: "Not authenticated", 403: "Forbidden", 404: "Not found", 405: "Method not allowed",
+    400: "Bad request", 401: "Not authenticated", 403: "Forbidden", 404: "Not found", 405: "Method not allowed", 408: "Timeout",
     409: "Conflict", 413: "Too large", 415: "Unsupported media type", 422: "Not acceptable content",
     500: "Internal error", 503: "Unavailable",
 }  # fmt: skip
@@ -88,6 +90,10 @@ class Front:
         key = settings.contact_key
         self.contacts = security.Contacts(None if key is None else key.get_secret_value())
         self.internal = None if settings.internal_token is None else settings.internal_token.get_secret_value().encode()
+        secret = settings.evidence_key
+        self.links = evidence.Links(None if secret is None else secret.get_secret_value())
+        self.blobs = Blobs.of(settings)
+        self.desk = Desk()
         self._known: dict[bytes, tuple[Account, float]] = {}
 
     async def run(self, work: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
@@ -198,6 +204,8 @@ async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: 
     account = await front.account(token.strip()) if scheme.lower() == "bearer" else None
     if account is None:
         raise _unauthenticated()
+    if account.status == "closed":
+        raise Refused(401, "account_closed", "The account is closed.", cure="Write to the operator of the programme.")
     if account.role not in roles and roles is not PUBLIC:
         raise Refused(
             403,
@@ -229,6 +237,9 @@ def problem_response(
         extra["WWW-Authenticate"] = 'Bearer realm="goodfaith"'
     if problem.status == 503:
         extra["Retry-After"] = "1"
+    if "transfer-encoding" in request.headers or len(request.headers.get("content-length", "")) > 6:
+        # a body that may not have been read to its end is not waited for
+        extra["Connection"] = "close"
     return Response(problem, status_code=problem.status, media_type=PROBLEM, headers=extra)
 
 
@@ -254,7 +265,9 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     if isinstance(error.extra, list) and error.extra:
         first = error.extra[0]
         field, detail = str(first.get("key") or "") or None, str(first.get("message", ""))[:300]
-        field = {"item_state": "state", "idempotency_key": "Idempotency-Key"}.get(field or "", field)
+        field = {"item_state": "state", "right_status": "status", "idempotency_key": "Idempotency-Key"}.get(
+            field or "", field
+        )
         if field == "data":
             field, detail = None, "A JSON body is needed."
     cure = {404: "Check the path; see /openapi.json.", 405: "See the Allow header.", 413: "Send less at a time."}

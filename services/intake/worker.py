@@ -20,8 +20,19 @@ from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.errors import KafkaError
 
-from services.intake import admission, domain, metrics, review, review_store, store
-from shared import db, events
+from services.intake import (
+    admission,
+    domain,
+    evidence,
+    evidence_store,
+    metrics,
+    registry_store,
+    review,
+    review_store,
+    store,
+)
+from services.intake.blobs import Blobs
+from shared import db, events, policy
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
 from shared.topics import ACCOUNTS, INTAKE, NOTIFICATION, VERIFICATION, Topic, inbound
@@ -31,6 +42,7 @@ log = structlog.get_logger(__name__)
 OBSERVE_S: Final = 0.25
 EXPIRE_S: Final = 5.0
 QUEUE_S: Final = 15.0
+EVIDENCE_S: Final = 60.0
 _TICK: Final = dt.timedelta(microseconds=1)
 _SUBMITTED: Final = "goodfaith.item.submitted.v1"
 _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
@@ -107,6 +119,7 @@ class Intake:
                 Background("pressure", OBSERVE_S, self.observe),
                 Background("expiry", EXPIRE_S, self.expire),
                 Background("review", QUEUE_S, self.look_at_the_queue),
+                Background("evidence", EVIDENCE_S, self.sweep),
             ]
 
     def close(self) -> None:
@@ -165,9 +178,10 @@ class Intake:
         metrics.UNDER_WAY.set(under_way)
 
     def expire(self) -> None:
-        """Rights and authorisations whose time has passed."""
+        """Rights and authorisations whose time has passed, and rights whose owners are warned of it."""
+        warn = policy.current("ipp").registry.warn.exact
         with self._engine.begin() as connection:
-            count = store.expire(connection, self.settings.partitions)
+            count = registry_store.expire(connection, self.settings.partitions, warn)
         if count:
             log.info("expired", worker=self.name, count=count)
 
@@ -176,6 +190,13 @@ class Intake:
         with self._engine.begin() as connection:
             review_store.forget_skips(connection)
             metrics.show_queue(review_store.depth(connection))
+
+    def sweep(self) -> None:
+        """Evidence that nothing needs any more."""
+        count = evidence_store.sweep(self._engine, Blobs.of(self.settings), evidence.keeping())
+        if count:
+            metrics.EVIDENCE_DELETED.inc(count)
+            log.info("evidence deleted", worker=self.name, count=count)
 
     # ---- in the batch
 

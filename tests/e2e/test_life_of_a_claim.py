@@ -412,19 +412,20 @@ def test_the_right_is_lost(world: World, owl: str) -> None:
 
 
 def test_an_agent_files(world: World, owl: str, mark: str) -> None:
-    """Materials (a): without an authorisation it is missing; with it the notice names principal and agent; ended, row 22."""
+    """Materials (a): with an authorisation the notice names principal and agent; ended, row 22; given again, it goes on."""
     agent = world.account("h-agent")
     seller = world.account("s-jack", "seller")
-    claim = world.file(agent, mark, world.offer(seller, "jack-1"), principal=owl)
-    assert world.reach(claim.items[0], "NEEDS_INFO")["missing"] == ["authority"]
-    assert world.page("jack-1") == 200
     grant = world.call(owl, "POST", "/v1/authorisations", {"agent": agent, "rights": [mark]})["id"]
-    world.do(agent, claim.items[0], "information")
+    claim = world.file(agent, mark, world.offer(seller, "jack-1"), principal=owl)
     world.notified(claim.items[0])
     (notice,) = world.until(lambda: world.mails(seller, claim))
     for part in ("Nomen h-owl Privatum", "h-owl@private.example", "Nomen h-agent Privatum", "7 h-agent Secret Lane"):
         assert part in notice
     assert world.call(owl, "GET", f"/v1/claims/{claim.id}")["complainant"] == agent  # the principal is party to it
+    assert world.call(owl, "DELETE", f"/v1/authorisations/{grant}") == {"items_told": 1}
+    world.reach(claim.items[0], "SUSPENDED", code="right_unauthorised")
+    grant = world.call(owl, "POST", "/v1/authorisations", {"agent": agent})["id"]
+    world.reach(claim.items[0], "NOTIFIED")
     assert world.call(owl, "DELETE", f"/v1/authorisations/{grant}") == {"items_told": 1}
     world.reach(claim.items[0], "SUSPENDED", code="right_unauthorised")
     world.past(world.reach(claim.items[0], "SUSPENDED", due=...)["due"])

@@ -61,9 +61,10 @@ class Parts:
             contact_key=SecretStr(stack.secret("contact_key")),
             internal_token=SecretStr(self.internal),
             operator_token=SecretStr(self.operator),
+            evidence_key=SecretStr(stack.secret("evidence_key")),
             token_cache_s=0.0,
             session_timeout_ms=6_000,
-            **values,
+            **{"evidence_url": (folder / "evidence").as_uri(), **values},
         )
         self.engine = db.connect(self.settings.database.get_secret_value(), schema="intake", name="test", pool_size=4)
         self.folder = folder
@@ -101,7 +102,9 @@ class Parts:
             def up() -> bool:
                 assert child.poll() is None, self.log("api")
                 with contextlib.suppress(httpx.TransportError):
-                    return client.get("/healthz").status_code == 200
+                    # the first operator is there once the database has answered
+                    me = client.get("/v1/me", headers={"Authorization": f"Bearer {self.operator}"})
+                    return client.get("/healthz").status_code == 200 and me.status_code in (200, 503)
                 return False
 
             wait(up)

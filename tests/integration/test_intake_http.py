@@ -18,6 +18,7 @@ import pytest
 from litestar.handlers import HTTPRouteHandler
 
 from deploy.local.stack import Stack
+from services.intake.accounts import code_digest
 from services.intake.api import INTERNAL, PUBLIC, ROUTES
 from tests.integration.intake_parts import CONTACT, Parts, People, sell
 
@@ -208,14 +209,34 @@ def test_an_agent_files_with_the_authority_that_it_has(
         ((terms,),) = parts.query("select terms from claims where id = %s", made["claim"])
         return str(json.loads(terms).get("authority", "missing"))
 
-    assert filed() == "missing"
+    def refused() -> None:
+        asked = people.client.post("/v1/claims", json=body(right, "x", principal=owner), headers=agents)
+        refusal = problem(asked, 422, field="principal")
+        assert refusal["type"].endswith(":not_authorised")
+        assert "/v1/authorisations" in refusal["cure"]
+
+    refused()
     grant = people.client.post("/v1/authorisations", json={"agent": agent, "rights": [right]}, headers=owners)
     assert grant.status_code == 201
     assert filed() == "authorised"
     ended = people.client.delete(f"/v1/authorisations/{grant.json()['id']}", headers=owners)
-    assert ended.json() == {"items_told": 2}
-    assert parts.query("select payload::json->>'status' from door where type like '%%change_right%%' and complainant = %s", agent) == [("unauthorised",)] * 2  # fmt: skip
-    assert filed() == "missing"
+    assert ended.json() == {"items_told": 1}
+
+    def told() -> list[str]:
+        rows = parts.query(
+            "select payload::json->>'status' from door where type like '%%change_right%%' and complainant = %s order by id", agent
+        )  # fmt: skip
+        return [status for (status,) in rows]
+
+    assert told() == ["unauthorised"]
+    refused()
+    # a new one releases what is on hold, once: a further one that covers nothing new tells nobody
+    authorise = {"agent": agent, "territory": ["FR"]}
+    assert people.client.post("/v1/authorisations", json=authorise, headers=owners).status_code == 201
+    assert told() == ["unauthorised", "active"]
+    assert people.client.post("/v1/authorisations", json=authorise, headers=owners).status_code == 201
+    assert told() == ["unauthorised", "active"]
+    assert filed() == "authorised"
 
 
 def test_a_number_is_held_against_its_register(people: People) -> None:
@@ -318,6 +339,7 @@ def test_the_inbox_shows_contacts_as_the_life_cycle_releases_them(parts: Parts, 
     seller, sellers = people.open("seller", id=f"s-{uuid.uuid4().hex[:10]}")
     for headers, name in ((owners, "Owner"), (agents, "Agent"), (sellers, "Seller")):
         people.client.put("/v1/contact", json={**CONTACT, "name": name}, headers=headers)
+    people.client.post("/v1/authorisations", json={"agent": agent}, headers=owners)
     made = people.claim(agents, people.right(owners), "listing", principal=owner)
     item = made["items"][0]["item"]
     for party, kind in ((seller, "seller_notice"), (agent, "counter_forwarded")):
@@ -416,9 +438,18 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("PUT", "/v1/contact"): (CONTACT, ALL),
     ("GET", "/v1/contact"): (None, ALL),
     ("DELETE", "/v1/contact"): (None, ALL),
+    ("POST", "/v1/contact/code"): (None, ALL),
+    ("POST", "/v1/contact/confirmation"): ({"code": "ABCD-EFGH-JKMN"}, ALL),
+    ("GET", "/v1/accounts/{account_id}"): (None, STAFF_ACTS),
     ("POST", "/v1/accounts/{account_id}/verify"): ({}, STAFF_ACTS),
+    ("POST", "/v1/accounts/{account_id}/status"): ({"status": "suspended"}, _row(NO, NO, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights"): ({"right_type": "copyright"}, _row(OK, OK, NO, NO, NO, OK, NO)),
     ("GET", "/v1/rights"): (None, ALL),
+    ("GET", "/v1/rights/{right_id}"): (None, _row(OK, HIDDEN, HIDDEN, HIDDEN, OK, OK, HIDDEN)),
+    ("POST", "/v1/rights/{right_id}/renewal"): ({"expires_at": "2030-01-01T00:00:00Z"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
+    ("POST", "/v1/rights/{right_id}/assignment"): ({"to": "{holder_b}"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
+    ("POST", "/v1/rights/{right_id}/name"): ({"registrant": "New Name Ltd"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
+    ("POST", "/v1/rights/{right_id}/decision"): ({"accept": False}, _row(NO, NO, NO, NO, OK, OK, NO)),
     ("PATCH", "/v1/rights/{right_id}"): ({"status": "active"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/authorisations"): ({"agent": "a-operator"}, _row(OK, OK, NO, NO, NO, NO, NO)),
     ("GET", "/v1/authorisations"): (None, ALL),
@@ -459,7 +490,14 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/review/conflicts"): (None, STAFF_ACTS),
     ("PUT", "/v1/review/conflicts"): ({"accounts": []}, STAFF_ACTS),
     ("GET", "/v1/review/figures"): (None, STAFF_ACTS),
+    ("POST", "/v1/evidence"): ({}, _row(OK, OK, OK, OK, NO, OK, NO)),
+    ("GET", "/v1/evidence"): (None, ALL),
+    ("GET", "/v1/evidence/{document_id}"): (None, PARTY_READS),
+    ("DELETE", "/v1/evidence/{document_id}"): (None, _row(409, HIDDEN, HIDDEN, HIDDEN, NO, HIDDEN, NO)),
+    ("POST", "/v1/evidence/{document_id}/link"): (None, PARTY_READS),
+    ("POST", "/v1/me/evidence"): (None, _row(422, 422, 422, 422, NO, 422, NO)),
     ("POST", "/internal/contacts"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
+    ("POST", "/internal/codes"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
     ("POST", "/internal/claims"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
 }  # fmt: skip
 
@@ -489,11 +527,12 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
         "operator": people.open("operator"), "upstream": people.open("upstream"),
     }  # fmt: skip
     account, owners = accounts["holder a"]
-    right = people.right(owners)
+    right = people.right(owners, proof=None if path.endswith("{right_id}/decision") else "doc-1")
     grant = people.client.post("/v1/authorisations", json={"agent": accounts["upstream"][0]}, headers=owners).json()[
         "id"
     ]
-    made = people.claim(owners, right, "listing")
+    document = people.client.post("/v1/evidence?kind=ownership", content=b"proof", headers=owners).json()["id"]
+    made = people.claim(owners, right, "listing", evidence=[document])
     item = made["items"][0]["item"]
     sell(parts.engine, item, seller)
     command = people.client.post(f"/v1/items/{item}/action", json={}, headers=owners).json()["commands"][0]["command"]
@@ -504,12 +543,21 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
         claim_id=made["claim"],
         item_id=item,
         command_id=command,
+        document_id=document,
     )
+    if (method, path) == ("POST", "/v1/evidence"):
+        url += "?kind=statement"
+    if path == "/v1/me/evidence":
+        content = {"evidence": ["d-none"]}
     if path == "/v1/claims" and content is not None:
         content = {**content, "right": right}
-    if path == "/v1/contact" and method == "GET":
-        for _, headers in accounts.values():
+    if (path, method) in (("/v1/contact", "GET"), ("/v1/contact/code", "POST"), ("/v1/contact/confirmation", "POST")):
+        for name, headers in accounts.values():
             people.client.put("/v1/contact", json=CONTACT, headers=headers)
+            if path.endswith("confirmation"):
+                waiting_code(parts, name, "ABCD-EFGH-JKMN")
+    if path.endswith("/assignment"):
+        content = {"to": accounts["holder b"][0]}
     if path.startswith("/internal"):
         internal = people.client.post(url, json=content, headers={"Authorization": f"Bearer {parts.internal}"})
         assert internal.status_code == 200
@@ -522,7 +570,7 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
             # what is another's answers exactly as what does not exist
             nowhere = people.client.request(
                 method,
-                re.sub(r"/(claims|items|commands|rights|authorisations)/[^/]+", r"/\1/x-none", url),
+                re.sub(r"/(claims|items|commands|rights|authorisations|evidence)/[^/]+", r"/\1/x-none", url),
                 json=content,
                 headers=accounts[who][1],
             )
@@ -531,8 +579,21 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
     assert parts.query("select count(*) from commands") == before
     for who in WHO[1:]:
         if expected[who] == OK:
+            if who == "operator" and path.endswith("/assignment"):
+                content = {"to": account}  # back
+            if who == "operator" and path.endswith("/renewal"):
+                content = {"expires_at": "2031-01-01T00:00:00Z"}
             answer = people.client.request(method, url, json=content, headers=accounts[who][1])
             assert answer.status_code < 300, (who, answer.text)
+
+
+def waiting_code(parts: Parts, account: str, code: str) -> None:
+    """As if a code had been mailed to the account."""
+    parts.query(
+        """insert into email_codes (account, notice, digest, expires_at, tries, requested_at, requests, since)
+        values (%s, %s, %s, now() + interval '1 hour', 0, now(), 1, now())""",
+        account, f"n-{account}", code_digest(f"n-{account}", code),
+    )  # fmt: skip
 
 
 def test_a_seller_sees_its_own_items_of_a_claim_only(parts: Parts, people: People) -> None:
@@ -565,7 +626,7 @@ def test_internal_routes_are_no_part_of_the_document(client: httpx.Client) -> No
     document = client.get("/openapi.json").json()
     assert not [path for path in document["paths"] if path.startswith("/internal")]
     internal = {path for handler in ROUTES for path in handler.paths if handler.opt["roles"] is INTERNAL}
-    assert internal == {"/internal/contacts", "/internal/claims"}
+    assert internal == {"/internal/contacts", "/internal/claims", "/internal/codes"}
 
 
 def test_the_logs_hold_no_secret(parts: Parts, people: People, holder: tuple[str, dict[str, str], str]) -> None:

@@ -47,8 +47,11 @@ def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
             Account("a-operator", "operator"),
         ):
             store.open_account(connection, account, "company", by=None)
-        right = requests.RegisterRight(right_type="trademark", number="1", proof="d")
-        store.add_right(connection, "r-1", HOLDER.id, right, dt.datetime.now(dt.UTC))
+        connection.exec_driver_sql(
+            """insert into rights (id, owner, right_type, number, status, proof, registered_at)
+            values ('r-1', %s, 'trademark', '1', 'active', 'd', now())""",
+            (HOLDER.id,),
+        )
     yield parts
     parts.close()
 

@@ -183,10 +183,32 @@ def test_authority() -> None:
     agent = Account("a-2", "holder", True, False, True)
     body = claim(principal="a-1")
     assert terms(rows(claim())).authority == "owner"
-    assert terms(rows(body, agent)).authority == "missing"
-    assert terms(rows(body, agent, granted=[Authorisation(None, None)])).authority == "authorised"
-    assert terms(rows(body, agent, granted=[Authorisation({"r-2"}, None)])).authority == "missing"
-    assert terms(rows(body, agent, granted=[Authorisation({"r-1"}, NOW)])).authority == "missing"
+    german = Right("r-1", "a-1", "trademark", "active", None, "doc", territory=("DE", "AT"))
+    later = NOW + dt.timedelta(seconds=1)
+    for right, granted in (
+        (RIGHT, Authorisation(None, None)), (RIGHT, Authorisation({"r-1"}, later)), (RIGHT, Authorisation(None, None, ("FR",))),
+        (german, Authorisation(None, None, ("EU",))), (german, Authorisation(None, None, ("FR", "AT"))),
+    ):  # fmt: skip
+        assert terms(rows(body, agent, right, granted=[granted])).authority == "authorised"
+    for right, granted in (
+        (RIGHT, None), (RIGHT, Authorisation({"r-2"}, None)), (RIGHT, Authorisation({"r-1"}, NOW)),
+        (german, Authorisation(None, None, ("FR",))), (german, Authorisation(None, None, ("BX", "US"))),
+    ):  # fmt: skip
+        with pytest.raises(Refused) as refused:
+            rows(body, agent, right, granted=[] if granted is None else [granted])
+        assert (refused.value.status, refused.value.reason, refused.value.field) == (422, "not_authorised", "principal")
+        assert "/v1/authorisations" in refused.value.cure
+
+
+def test_a_suspended_account_files_nothing() -> None:
+    for status in ("suspended", "closed"):
+        with pytest.raises(Refused) as refused:
+            rows(claim(), Account("a-1", "holder", True, False, True, status))  # type: ignore[arg-type]
+        assert (refused.value.status, refused.value.reason) == (403, f"account_{status}")
+
+
+def test_a_claim_says_the_words_of_the_mark() -> None:
+    assert terms(rows(claim(), right=Right("r-1", "a-1", "trademark", "active", None, "doc", "ACME"))).mark == "ACME"
 
 
 def test_a_right_whose_time_has_passed_is_expired() -> None:

@@ -11,37 +11,47 @@ from services.intake.registers import FORMATS, check_digit, normalise
 from services.intake.requests import Register
 from shared.events import RightType
 
+VECTORS: list[tuple[Register, RightType, str, str]] = [
+    ("us", "trademark", "5,123,456", "5123456"),
+    ("us", "trademark", "Reg. No. 72", "72"),
+    ("eu", "trademark", "EUTM 018123456", "018123456"),
+    ("eu", "trademark", "1", "000000001"),
+    ("wipo", "trademark", "IR 1234567A", "1234567A"),
+    ("cn", "trademark", "12345678", "12345678"),
+    ("us", "design", "US D1,012,345", "D1012345"),
+    ("us", "design", "D 654321", "D654321"),
+    ("us", "design", "D0654321", "D654321"),
+    ("eu", "design", "RCD 002345678-0001", "002345678-0001"),
+    ("wipo", "design", "dm/204567", "DM/204567"),
+    # the example of a commentary on ZC 0006-2003, and one of the numbering before it
+    ("cn", "invention", "ZL 2017 1 0601862.3", "ZL201710601862.3"),
+    ("cn", "invention", "ZL 97 1 01765.4", "ZL97101765.4"),
+    # granted ones: utility models (one in a court's judgment), a design; the last by PCT, its check digit computed
+    ("cn", "utility_model", "ZL201220572874.0", "ZL201220572874.0"),
+    ("cn", "utility_model", "CN201220372059X", "ZL201220372059.X"),
+    ("cn", "utility_model", "ZL201190123456.7", "ZL201190123456.7"),
+    ("cn", "design", "ZL201330496875.1", "ZL201330496875.1"),
+    ("cn", "invention", "ZL 2012 8 0012345.8", "ZL201280012345.8"),
+    ("us", "invention", "US 10,000,000 B2", "10000000"),
+    ("us", "invention", "7654321", "7654321"),
+    ("ep", "invention", "EP 1234567 B1", "1234567"),
+    # full-width digits and spaces, as forms in Chinese and Japanese have them
+    ("cn", "trademark", "　１２３４５６７ ", "1234567"),
+    ("cn", "invention", "ＺＬ２０１７１０６０１８６２．３", "ZL201710601862.3"),
+]  # fmt: skip
 
-@pytest.mark.parametrize(
-    ("register", "right_type", "given", "written"),
-    [
-        ("us", "trademark", "5,123,456", "5123456"),
-        ("us", "trademark", "Reg. No. 72", "72"),
-        ("eu", "trademark", "EUTM 018123456", "018123456"),
-        ("eu", "trademark", "1", "000000001"),
-        ("wipo", "trademark", "IR 1234567A", "1234567A"),
-        ("cn", "trademark", "12345678", "12345678"),
-        ("us", "design", "US D1,012,345", "D1012345"),
-        ("us", "design", "D 654321", "D654321"),
-        ("us", "design", "D0654321", "D654321"),
-        ("eu", "design", "RCD 002345678-0001", "002345678-0001"),
-        ("wipo", "design", "dm/204567", "DM/204567"),
-        # the example of a commentary on ZC 0006-2003, and one of the numbering before it
-        ("cn", "invention", "ZL 2017 1 0601862.3", "ZL201710601862.3"),
-        ("cn", "invention", "ZL 97 1 01765.4", "ZL97101765.4"),
-        ("us", "invention", "US 10,000,000 B2", "10000000"),
-        ("us", "invention", "7654321", "7654321"),
-        ("ep", "invention", "EP 1234567 B1", "1234567"),
-        # full-width digits and spaces, as forms in Chinese and Japanese have them
-        ("cn", "trademark", "　１２３４５６７ ", "1234567"),
-        ("cn", "invention", "ＺＬ２０１７１０６０１８６２．３", "ZL201710601862.3"),
-    ],
-)  # fmt: skip
+
+@pytest.mark.parametrize(("register", "right_type", "given", "written"), VECTORS)
 def test_numbers_are_written_as_the_register_does(
     register: Register, right_type: RightType, given: str, written: str
 ) -> None:
     assert normalise(register, right_type, given) == written
     assert normalise(register, right_type, written) == written
+
+
+def test_every_format_has_a_vector_and_a_source() -> None:
+    assert {(register, right_type) for register, right_type, _, _ in VECTORS} == set(FORMATS)
+    assert all(form.source for form in FORMATS.values())
 
 
 @pytest.mark.parametrize(

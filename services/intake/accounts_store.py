@@ -1,0 +1,159 @@
+"""Tables of accounts' states and of codes that confirm e-mail addresses."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+import sqlalchemy as sa
+
+from services.intake import accounts, domain, registry_store, store
+from services.intake.accounts import Challenge
+from services.intake.domain import Account, Refused
+from services.intake.store import wall_ms
+from shared import clock, policy
+
+_CHALLENGE: Final = "notice, digest, expires_at, tries, requested_at, requests, since"
+
+
+def change_status(
+    connection: sa.Connection, id: str, status: accounts.Status, code: str | None, me: Account, partitions: int
+) -> None:
+    """Suspend an account, let it go on, or close it. Its open claims stay.
+
+    Raises:
+        Refused: 404, or not to be done.
+    """
+    now, wall = clock.read(connection)
+    row = connection.exec_driver_sql("select status from accounts where id = %s for update", (id,)).one_or_none()
+    if row is None:
+        raise domain.not_found()
+    accounts.check_change(row[0], status, own=id == me.id)
+    if row[0] == status:
+        return
+    connection.exec_driver_sql("update accounts set status = %s where id = %s", (status, id))
+    note(connection, id, status, me.id, now, code)
+    told = {"open": "account_resumed"}.get(status, f"account_{status}")
+    figures = {} if code is None else {"code": code}
+    store.tell_accounts(connection, [registry_store.notice(id, told, None, now, wall, **figures)], partitions)
+
+
+def note(connection: sa.Connection, id: str, kind: str, by: str, at: dt.datetime, code: str | None = None) -> None:
+    """Enter what happened to an account into its history."""
+    connection.exec_driver_sql(
+        "insert into account_changes (account, kind, by, at, code) values (%s, %s, %s, %s, %s)",
+        (id, kind, by, at, code),
+    )
+
+
+def verified(connection: sa.Connection, id: str, by: str, partitions: int) -> None:
+    """An account was verified: enter it, and tell it."""
+    now, wall = clock.read(connection)
+    note(connection, id, "verified", by, now)
+    store.tell_accounts(connection, [registry_store.notice(id, "account_verified", None, now, wall)], partitions)
+
+
+def verify_by_rule(connection: sa.Connection, id: str, rules: policy.Accounts, partitions: int) -> bool:
+    """Verify the account if the policy's rule says so; whether it did."""
+    if not rules.verify_when:
+        return False
+    row = connection.exec_driver_sql(
+        """select a.identity_verified, a.status, a.email_confirmed_at is not null, a.kind = 'company',
+            exists (select from contacts c where c.account = a.id),
+            exists (select from rights r where r.owner = a.id and r.status = 'active' and r.register is not null)
+        from accounts a where a.id = %s and a.role = 'holder' for update""",
+        (id,),
+    ).one_or_none()
+    if row is None or row[0] or row[1] != "open":
+        return False
+    names: tuple[accounts.Fact, ...] = ("email_confirmed", "company", "contact", "right_registered")
+    facts = [name for name, holds in zip(names, row[2:], strict=True) if holds]
+    if not accounts.satisfied(rules.verify_when, facts):
+        return False
+    store.verify_account(connection, id, identity_verified=True, good_faith=None)
+    verified(connection, id, "rule", partitions)
+    return True
+
+
+# --------------------------------------------------------------------------------------------------- the code by e-mail
+
+
+def _challenge(connection: sa.Connection, account: str) -> Challenge | None:
+    row = connection.exec_driver_sql(
+        f"select {_CHALLENGE} from email_codes where account = %s for update", (account,)
+    ).one_or_none()
+    return None if row is None else Challenge(row[0], None if row[1] is None else bytes(row[1]), *row[2:])
+
+
+def request_code(connection: sa.Connection, account: str, rules: policy.Accounts, partitions: int) -> dt.datetime:
+    """Have a code sent to the address on file; returns when a further one may be asked for.
+
+    The code itself is made when the message is sent (``codes``): what is written here names the request only.
+
+    Raises:
+        Refused: no address, confirmed already, or too often.
+    """
+    now, wall = clock.read(connection)
+    row = connection.exec_driver_sql(
+        """select email_confirmed_at is not null, exists (select from contacts c where c.account = a.id)
+        from accounts a where id = %s for update""",
+        (account,),
+    ).one()
+    if not row[1]:
+        raise Refused(422, "no_contact", "There is no address on file.", cure="Give one: PUT /v1/contact.")
+    if row[0]:
+        raise Refused(422, "confirmed_already", "The address on file is confirmed.", cure="Nothing is left to do.")
+    made = accounts.requested(
+        _challenge(connection, account), domain.new_id("n", wall_ms(wall)), now, pause=rules.code_pause.exact,
+        a_day=rules.codes_a_day,
+    )  # fmt: skip
+    connection.exec_driver_sql(
+        f"""insert into email_codes (account, {_CHALLENGE}) values (%s, %s, %s, %s, %s, %s, %s, %s)
+        on conflict (account) do update set notice = excluded.notice, digest = null, expires_at = null, tries = 0,
+            requested_at = excluded.requested_at, requests = excluded.requests, since = excluded.since""",
+        (account, made.notice, None, None, 0, made.requested_at, made.requests, made.since),
+    )
+    told = registry_store.notice(
+        account, "email_code", None, now, wall, minutes=int(rules.code.exact.total_seconds() // 60)
+    )
+    store.tell_accounts(connection, [msgspec.structs.replace(told, notice=made.notice)], partitions)
+    return now + rules.code_pause.exact
+
+
+def codes(connection: sa.Connection, notices: Iterable[str], rules: policy.Accounts) -> dict[str, str]:
+    """Fresh codes for the sending of messages, by notice; each voids the one before. Only their digests are kept."""
+    now, _ = clock.read(connection)
+    made = {notice: accounts.new_code() for notice in sorted(set(notices))}
+    rows = connection.exec_driver_sql(
+        """update email_codes as c set digest = n.digest, expires_at = %s
+        from unnest(%s::text[], %s::bytea[]) as n(notice, digest) where c.notice = n.notice returning c.notice""",
+        (now + rules.code.exact, list(made), [accounts.code_digest(notice, code) for notice, code in made.items()]),
+    )
+    return {notice: made[notice] for (notice,) in rows}
+
+
+def confirm(
+    connection: sa.Connection, account: str, code: str, rules: policy.Accounts, partitions: int
+) -> Refused | None:
+    """Confirm the address on file by the code; the refusal is returned, so that the try is counted all the same."""
+    now, _ = clock.read(connection)
+    challenge = _challenge(connection, account)
+    refused = accounts.check_code(challenge, code, now, rules.code_tries)
+    if refused is not None:
+        connection.exec_driver_sql("update email_codes set tries = tries + 1 where account = %s", (account,))
+        return refused
+    connection.exec_driver_sql("delete from email_codes where account = %s", (account,))
+    connection.exec_driver_sql("update accounts set email_confirmed_at = %s where id = %s", (now, account))
+    note(connection, account, "email_confirmed", account, now)
+    verify_by_rule(connection, account, rules, partitions)
+    return None
+
+
+def unconfirm(connection: sa.Connection, account: str) -> None:
+    """The address on file changed or went: it is not confirmed, and a code that is under way confirms nothing."""
+    connection.exec_driver_sql("update accounts set email_confirmed_at = null where id = %s", (account,))
+    connection.exec_driver_sql(
+        "update email_codes set notice = '', digest = null, expires_at = null where account = %s", (account,)
+    )

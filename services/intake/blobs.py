@@ -1,0 +1,143 @@
+"""Where the bytes of evidence lie: a folder, or any S3 (``GOODFAITH_EVIDENCE_URL``). Objects are written whole or not at all.
+
+The database says what there is (``evidence_store``); nothing here is ever listed to find that out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, Any, Final
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, S3Store
+
+from shared.settings import Settings
+
+CHUNK: Final = 1 << 18
+"""Bytes handed on at a time."""
+PART: Final = 8 << 20
+"""Bytes of one part of an upload to S3; two are on their way at a time."""
+STALE_S: Final = 3600.0
+TIMEOUT: Final = timedelta(seconds=60)
+
+
+class BlobsUnavailable(Exception):
+    """The store cannot be reached, or refuses us: the same may succeed later."""
+
+
+class Altered(Exception):
+    """The stored bytes are not those that were put there."""
+
+
+class Blobs:
+    """An object store."""
+
+    def __init__(self, url: str) -> None:
+        """
+        Args:
+            url: ``file:///folder``, or ``s3://bucket/prefix`` with the usual ``AWS_*`` variables.
+
+        Raises:
+            ValueError: another scheme, or a folder that cannot be made.
+        """
+        parts = urlsplit(url)
+        self._folder: Path | None = None
+        self._store: Any
+        if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
+            self._folder = Path(unquote(parts.path))
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ValueError(f"evidence_url: {error}") from None
+            self._store = LocalStore(self._folder, automatic_cleanup=True)
+        elif parts.scheme == "s3" and parts.netloc:
+            self._store = S3Store(
+                parts.netloc,
+                prefix=parts.path.strip("/") or None,
+                client_options={"timeout": TIMEOUT, "connect_timeout": timedelta(seconds=5)},
+                retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=30)},
+            )
+        else:
+            raise ValueError("evidence_url: expected file:///folder or s3://bucket/prefix")
+
+    @classmethod
+    def of(cls, settings: Settings) -> Blobs:
+        """The store of an installation; unless told otherwise, a folder beside its other state."""
+        return cls(settings.evidence_url or (settings.state_dir.resolve() / "evidence").as_uri())
+
+    async def put(self, path: str, file: IO[bytes]) -> None:
+        """Store a file, from its beginning.
+
+        Raises:
+            BlobsUnavailable: nothing is known to have been stored.
+        """
+        file.seek(0)
+        try:
+            await obstore.put_async(self._store, path, file, chunk_size=PART, max_concurrency=2)
+        except (BaseError, OSError) as error:
+            raise BlobsUnavailable(_said(error)) from error
+
+    async def read(self, path: str, size: int, digest: bytes) -> AsyncIterator[bytes]:
+        """The stored bytes, in pieces. The last is given only when all have the digest that they should have.
+
+        Raises:
+            BlobsUnavailable: before the first piece or later.
+            Altered: not the bytes that were stored.
+        """
+        total, seen = hashlib.sha256(), 0
+        held: bytes | None = None
+        try:
+            result = await obstore.get_async(self._store, path)
+            async for piece in result.stream(min_chunk_size=CHUNK):
+                total.update(piece)
+                seen += len(piece)
+                if seen > size:
+                    raise Altered(path)
+                if held is not None:
+                    yield held
+                held = bytes(piece)
+        except FileNotFoundError:
+            raise Altered(path) from None
+        except (BaseError, OSError) as error:
+            raise BlobsUnavailable(_said(error)) from error
+        if seen != size or total.digest() != digest:
+            raise Altered(path)
+        if held is not None:
+            yield held
+
+    def delete(self, path: str) -> None:
+        """Delete an object; one that is not there has been deleted.
+
+        Raises:
+            BlobsUnavailable: it may still be there.
+        """
+        try:
+            obstore.delete(self._store, path)
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise BlobsUnavailable(_said(error)) from error
+
+    def tidy(self) -> int:
+        """Remove what killed writers left in the folder; returns how many. (S3 has a rule of the bucket for that.)"""
+        count = 0
+        if self._folder is not None:
+            # the store writes beside its aim, under the name and "#" and a number, and then renames
+            for path in self._folder.glob("sha256/*/*/*#*"):
+                try:
+                    if time.time() - path.stat().st_mtime > STALE_S:
+                        path.unlink()
+                        count += 1
+                except FileNotFoundError:
+                    continue
+        return count
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error)[:300]}"

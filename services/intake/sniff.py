@@ -1,0 +1,455 @@
+"""What a file is, found out from its content, and whether it is whole and harmless. Nothing of it is ever run or rendered.
+
+Decoders are large programs in C that strangers' files are given to. So the door runs this module as a process of its own
+(``python -I sniff.py <megapixels>``, the file as standard input, the verdict as JSON on standard output) that has no secrets, no
+other files, and hard limits (``confine``). It imports nothing of ours, so that it starts in a tenth of a second.
+
+Accepted: PDF, PNG, JPEG, WebP, plain text in UTF-8. What is anything else *as well* (a polyglot) is refused.
+"""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import io
+import json
+import os
+import re
+import struct
+import sys
+import warnings
+import zipfile
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
+
+MEMORY_BYTES: Final = 1 << 30
+"""Address space of the process."""
+CPU_S: Final = 20
+"""Processor seconds of the process."""
+PDF_OBJECTS_MAX: Final = 200_000
+PDF_NODES_MAX: Final = 2_000_000
+PDF_PAGES_MAX: Final = 5_000
+PNG_CHUNKS_MAX: Final = 100_000
+TEXT_MAX: Final = 2_000_000
+"""Bytes of a text: what is longer is no proof but an archive."""
+PIXELS_MAX: Final = 50_000_000
+"""Pixels of a picture (width x height), unless the caller says otherwise."""
+SIDE_MAX: Final = 30_000
+"""Pixels of a side."""
+
+MEDIA: Final = {
+    "application/pdf": "pdf", "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "text/plain": "txt",
+}  # fmt: skip
+"""Accepted types, and the ending that a file of each is handed out with."""
+
+_SAVE: Final = "Save it as PDF, PNG, JPEG, WebP or plain text and send that."
+REASONS: Final[dict[str, tuple[str, str]]] = {
+    "empty": ("The file is empty.", "Send the file itself."),
+    "truncated": ("The file ends before its content does.", "Send it again; if that does not help, save it anew."),
+    "damaged": ("The file is damaged.", "Open it where it was made and save it anew."),
+    "polyglot": ("The file is of more than one type at once, or holds something after its end.", "Save it anew, as PDF or PNG."),
+    "svg": ("SVG is a program as much as a picture.", "Save the picture as PNG and send that."),
+    "html": ("Web pages are not taken.", "Print the page to a PDF file and send that."),
+    "xml": ("XML is not taken.", _SAVE),
+    "archive": ("Archives and compressed files are not taken.", "Unpack it and send each document by itself."),
+    "office": ("Office documents are not taken: they may hold programs.", "Export it as PDF and send that."),
+    "program": ("Programs are not taken.", _SAVE),
+    "other_picture": ("Pictures of this type are not taken.", "Save it as PNG or JPEG and send that."),
+    "encrypted": ("The PDF is protected by a password or restricted.", "Save it without protection and send that."),
+    "active_content": ("The PDF holds a program, a form that sends, or an action that starts something.", "Print it to a new PDF file and send that."),
+    "embedded_file": ("The PDF has files attached to it.", "Remove the attachments, or send each by itself."),
+    "too_complex": ("The file is too large or too intricate when it is opened.", "Send it in fewer pages, or with fewer pixels."),
+    "animated": ("The picture moves.", "Send single pictures, or a PDF."),
+    "not_utf8": ("The text is not in UTF-8.", "Save the text as UTF-8, or as PDF."),
+    "unknown_type": ("The type of the file is not known.", _SAVE),
+}  # fmt: skip
+"""Why a file is refused: what is wrong, and how to cure it."""
+
+
+class Bad(Exception):
+    """A file that is not taken.
+
+    Args:
+        reason: a key of ``REASONS``.
+        note: what was found, in words that are ours (never the file's).
+    """
+
+    def __init__(self, reason: str, note: str = "") -> None:
+        assert reason in REASONS
+        super().__init__(reason)
+        self.reason = reason
+        self.note = note
+
+
+@dataclass(frozen=True, slots=True)
+class Good:
+    """A file that is taken."""
+
+    media: str
+
+
+def examine(file: BinaryIO, size: int, pixels_max: int = PIXELS_MAX) -> Good:
+    """Find out what a file is.
+
+    Args:
+        file: seekable.
+        size: its bytes.
+
+    Raises:
+        Bad: it is not taken.
+    """
+    if size == 0:
+        raise Bad("empty")
+    file.seek(0)
+    head = file.read(4096)
+    if head.startswith(b"%PDF-"):
+        _no_second_type(file, head, pdf=True)
+        _pdf(file, size)
+        return Good("application/pdf")
+    for magic, check, media in (
+        (b"\x89PNG\r\n\x1a\n", _png, "image/png"), (b"\xff\xd8\xff", _jpeg, "image/jpeg"), (b"RIFF", _webp, "image/webp"),
+    ):  # fmt: skip
+        if head.startswith(magic) and (magic != b"RIFF" or head[8:12] == b"WEBP"):
+            _no_second_type(file, head)
+            check(file, size)
+            _picture(file, media, pixels_max)
+            return Good(media)
+    _named(head)
+    _text(file, head, size)
+    _no_second_type(file, head)
+    return Good("text/plain")
+
+
+# ------------------------------------------------------------------------------------------------------- what it is not
+
+_ARCHIVES: Final = (
+    b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd",
+    b"MSCF", b"\x04\x22\x4d\x18", b"\x1f\x9d", b"\x1f\xa0", b"LZIP", b"xar!", b"!<arch>\n", b"\x60\xea",
+)  # fmt: skip
+_PROGRAMS: Final = (
+    b"MZ", b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xfe\xed\xfa", b"\xca\xfe\xba\xbe", b"#!", b"\x00asm", b"dex\n", b"L\x00\x00\x00\x01\x14\x02\x00",
+)  # fmt: skip
+_PICTURES: Final = (b"GIF87a", b"GIF89a", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"\x00\x00\x01\x00", b"8BPS", b"\x00\x00\x00\x0cJXL ", b"\xff\x0a", b"qoif")  # fmt: skip
+_ACTIVE: Final = re.compile(
+    rb"<\s*(?:!doctype\s+html|html|head|body|script|iframe|svg|object|embed|meta|style|!entity)\b", re.I
+)
+_WIDE: Final = (b"\xff\xfe", b"\xfe\xff")
+
+
+def _named(head: bytes) -> None:
+    """Refuse by its own name what is a well-known type."""
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1024]
+    low = start.lower()
+    if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1") or low.startswith(b"{\\rtf"):
+        raise Bad("office")
+    if head.startswith(b"PK\x03\x04") and (b"[Content_Types].xml" in head or b"mimetypeapplication/vnd" in head):
+        raise Bad("office")
+    if head.startswith(_ARCHIVES) or head[257:262] == b"ustar":
+        raise Bad("archive")
+    if head.startswith(_PROGRAMS):
+        raise Bad("program")
+    if head.startswith(_PICTURES) or head[4:8] == b"ftyp" or (head[:2] == b"BM" and b"\0" in head[:32]):
+        raise Bad("other_picture")
+    if b"%PDF-" in head[:1024]:
+        raise Bad("polyglot", "a PDF that begins with something else")
+    if re.search(rb"<\s*svg\b", low):
+        raise Bad("svg")
+    if _ACTIVE.search(low):
+        raise Bad("html")
+    if low.startswith((b"<?", b"<!")):
+        raise Bad("xml")
+    if head.startswith(_WIDE):
+        raise Bad("not_utf8", "UTF-16")
+
+
+def _no_second_type(file: BinaryIO, head: bytes, *, pdf: bool = False) -> None:
+    """Refuse what other programs would read as something else: a ZIP is read from its end, a PDF and a page are looked
+    for in the first kilobyte."""
+    if b"%PDF-" in head[1 if pdf else 0 : 1024]:
+        raise Bad("polyglot", "a PDF inside")
+    if _ACTIVE.search(head[:1024]):
+        raise Bad("polyglot", "a web page inside")
+    if zipfile.is_zipfile(file):
+        raise Bad("polyglot", "a ZIP archive inside")
+
+
+# ------------------------------------------------------------------------------------------------------------- pictures
+
+
+def _png(file: BinaryIO, size: int) -> None:
+    """Walk the chunks: all there, sums right, nothing behind the last."""
+    place = 8
+    for number in range(PNG_CHUNKS_MAX):
+        file.seek(place)
+        start = file.read(8)
+        if len(start) < 8:
+            raise Bad("truncated")
+        length, kind = struct.unpack(">I4s", start)
+        if length > size - place - 12:
+            raise Bad("truncated")
+        if (number == 0) != (kind == b"IHDR"):
+            raise Bad("damaged", "chunks out of order")
+        if kind == b"acTL":
+            raise Bad("animated")
+        total = binascii.crc32(kind)
+        left = length
+        while left:
+            part = file.read(min(left, 1 << 20))
+            total = binascii.crc32(part, total)
+            left -= len(part)
+        if file.read(4) != struct.pack(">I", total):
+            raise Bad("damaged", "a check sum is wrong")
+        place += 12 + length
+        if kind == b"IEND":
+            if place != size:
+                raise Bad("polyglot", "bytes after the picture's end")
+            return
+    raise Bad("too_complex")
+
+
+def _jpeg(file: BinaryIO, size: int) -> None:
+    """Walk the segments to the end marker. Behind it only zeros, or the small pictures that cameras append, may stand."""
+    file.seek(0)
+    data = file.read()
+    end = _jpeg_end(data, 0)
+    # MPF: further whole JPEGs, with padding between them
+    while True:
+        while end < size and data[end] == 0:
+            end += 1
+        if end == size:
+            return
+        if data[end : end + 3] != b"\xff\xd8\xff":
+            raise Bad("polyglot", "bytes after the picture's end")
+        end = _jpeg_end(data, end)
+
+
+_STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
+
+
+def _jpeg_end(data: bytes, place: int) -> int:
+    """Where the JPEG that begins at ``place`` ends."""
+    place += 2
+    while True:
+        if place + 2 > len(data):
+            raise Bad("truncated")
+        if data[place] != 0xFF:
+            raise Bad("damaged", "segments out of order")
+        marker = data[place + 1]
+        if marker == 0xFF:  # fill byte
+            place += 1
+            continue
+        place += 2
+        if marker == 0xD9:
+            return place
+        if marker in _STANDALONE:
+            continue
+        if place + 2 > len(data):
+            raise Bad("truncated")
+        length = int.from_bytes(data[place : place + 2], "big")
+        if length < 2:
+            raise Bad("damaged", "a segment without length")
+        if place + length > len(data):
+            raise Bad("truncated")
+        place += length
+        if marker == 0xDA:  # what follows is compressed data, up to the next marker that is none of its own
+            while True:
+                place = data.find(b"\xff", place)
+                if place < 0 or place + 1 >= len(data):
+                    raise Bad("truncated")
+                if data[place + 1] == 0 or 0xD0 <= data[place + 1] <= 0xD7:
+                    place += 2
+                elif data[place + 1] == 0xFF:
+                    place += 1
+                else:
+                    break
+
+
+def _webp(file: BinaryIO, size: int) -> None:
+    """The container's length is the file's."""
+    file.seek(4)
+    length = struct.unpack("<I", file.read(4))[0] + 8
+    if length > size:
+        raise Bad("truncated")
+    if length != size:
+        raise Bad("polyglot", "bytes after the picture's end")
+
+
+def _picture(file: BinaryIO, media: str, pixels_max: int) -> None:
+    """Decode the picture once; its pixels are counted before."""
+    from PIL import Image, ImageFile
+
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    Image.MAX_IMAGE_PIXELS = pixels_max  # above: a warning, which is an error here
+    wanted = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}[media]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            file.seek(0)
+            with Image.open(file, formats=[wanted]) as picture:
+                width, height = picture.size
+                if width * height > pixels_max or max(width, height) > SIDE_MAX:
+                    raise Bad("too_complex", f"{width} x {height} pixels")
+                if getattr(picture, "n_frames", 1) > 1 and media != "image/jpeg":
+                    raise Bad("animated")
+                picture.load()
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError, MemoryError):
+            raise Bad("too_complex") from None
+        except Bad:
+            raise
+        except Exception as error:
+            reason = "truncated" if "truncated" in str(error).lower() else "damaged"
+            raise Bad(reason) from None
+
+
+# ------------------------------------------------------------------------------------------------------------------ PDF
+
+_DOES_SOMETHING: Final = frozenset(
+    {
+        "/JavaScript", "/Launch", "/ImportData", "/SubmitForm", "/ResetForm", "/GoToE", "/GoToR", "/RichMediaExecute", "/Rendition",
+        "/Movie", "/Sound",
+    }
+)  # fmt: skip
+_HOLDS_SOMETHING: Final = frozenset({"/FileAttachment", "/RichMedia", "/3D", "/Screen", "/Movie", "/Sound"})
+
+
+def _pdf(file: BinaryIO, size: int) -> None:
+    """Open it without mending, and look at every object."""
+    import pikepdf
+
+    file.seek(max(0, size - 2048))
+    tail = file.read()
+    end = tail.rfind(b"%%EOF")
+    if end < 0:
+        raise Bad("truncated")
+    if tail[end + 5 :].strip(b" \t\r\n\f\0"):
+        raise Bad("polyglot", "bytes after the document's end")
+    try:
+        file.seek(0)
+        with pikepdf.open(file, attempt_recovery=False, suppress_warnings=True) as pdf:
+            if pdf.is_encrypted:
+                raise Bad("encrypted")
+            if len(pdf.objects) > PDF_OBJECTS_MAX:
+                raise Bad("too_complex")
+            pages = len(pdf.pages)
+            if not 1 <= pages <= PDF_PAGES_MAX:
+                raise Bad("too_complex" if pages else "damaged", "" if pages else "no page")
+            _look(pikepdf, pdf)
+    except pikepdf.PasswordError:
+        raise Bad("encrypted") from None
+    except Bad:
+        raise
+    except (MemoryError, RecursionError):
+        raise Bad("too_complex") from None
+    except Exception:
+        raise Bad("damaged") from None
+
+
+def _look(pikepdf: Any, pdf: Any) -> None:
+    """Every dictionary of the document, in whatever it is nested; names are compared as the reader understands them."""
+    nodes = 0
+    stack: list[Any] = [pdf.trailer]
+    objects = iter(pdf.objects)
+    while True:
+        if not stack:
+            found = next(objects, None)
+            if found is None:
+                return
+            stack.append(found)
+        node = stack.pop()
+        nodes += 1
+        if nodes > PDF_NODES_MAX:
+            raise Bad("too_complex")
+        if isinstance(node, pikepdf.Stream | pikepdf.Dictionary):
+            values = dict(node.stream_dict.items() if isinstance(node, pikepdf.Stream) else node.items())
+            _judge(values)
+        elif isinstance(node, pikepdf.Array):
+            values = dict(enumerate(node))
+        else:
+            continue
+        # what is referred to comes by itself
+        stack += [value for value in values.values() if isinstance(value, pikepdf.Object) and not value.is_indirect]
+
+
+def _judge(values: dict[str, Any]) -> None:
+    keys = values.keys()
+    if keys & {"/JS", "/JavaScript", "/XFA", "/Launch", "/AA"}:
+        raise Bad("active_content")
+    if keys & {"/EmbeddedFiles", "/EF", "/RF"} or str(values.get("/Type", "")) == "/EmbeddedFile":
+        raise Bad("embedded_file")
+    if str(values.get("/S", "")) in _DOES_SOMETHING:
+        raise Bad("active_content")
+    if str(values.get("/Subtype", "")) in _HOLDS_SOMETHING:
+        raise Bad("embedded_file")
+
+
+# ----------------------------------------------------------------------------------------------------------------- text
+
+# all of C0 but tab, line feed, form feed, carriage return
+_NO_TEXT: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+
+
+def _text(file: BinaryIO, head: bytes, size: int) -> None:
+    if b"\0" in head:
+        raise Bad("unknown_type", _guess(head))
+    if size > TEXT_MAX:
+        raise Bad("too_complex", "more than 2 MB of text")
+    file.seek(0)
+    data = file.read(TEXT_MAX + 1)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start > 0 and error.end == len(data) and error.reason == "unexpected end of data":
+            raise Bad("truncated") from None
+        letters = sum(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head)
+        raise Bad("not_utf8" if letters > len(head) * 0.7 else "unknown_type", _guess(head)) from None
+    if not text.strip("\ufeff \t\r\n\f"):
+        raise Bad("empty")
+    if _NO_TEXT.search(text):
+        raise Bad("unknown_type", _guess(head))
+
+
+def _guess(head: bytes) -> str:
+    """What an unknown file may be, for the message: a media type by the table of puremagic, or nothing."""
+    try:
+        import puremagic
+
+        best = puremagic.magic_string(head)[0]
+    except Exception:
+        return ""
+    known = re.fullmatch(r"[a-z]+/[A-Za-z0-9.+-]{1,60}", best.mime_type or "")
+    return known[0] if known else ""
+
+
+# -------------------------------------------------------------------------------------------------------------- process
+
+
+def confine() -> None:
+    """Hard limits for this process: memory, processor time, and no files written. Where the system knows them."""
+    import resource
+
+    for name, value in (
+        ("RLIMIT_AS", MEMORY_BYTES), ("RLIMIT_CPU", CPU_S), ("RLIMIT_FSIZE", 0), ("RLIMIT_CORE", 0), ("RLIMIT_NOFILE", 64),
+    ):  # fmt: skip
+        with contextlib.suppress(ValueError, OSError, AttributeError):
+            resource.setrlimit(getattr(resource, name), (value, value))
+
+
+def main() -> None:
+    """Judge standard input."""
+    verdict: dict[str, str]
+    try:
+        confine()
+        with os.fdopen(os.dup(0), "rb") as file:
+            size = file.seek(0, io.SEEK_END)
+            good = examine(file, size, int(sys.argv[1]) * 1_000_000)
+        verdict = {"media": good.media}
+    except Bad as bad:
+        verdict = {"reason": bad.reason, "note": bad.note}
+    except MemoryError:
+        verdict = {"reason": "too_complex", "note": ""}
+    sys.stdout.write(json.dumps(verdict))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,528 @@
+"""Evidence by HTTP on the real database: with a folder, and with an S3 server (test_evidence_s3 has what differs)."""
+
+from __future__ import annotations
+
+import base64
+import concurrent.futures
+import datetime as dt
+import hashlib
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from deploy.local.stack import Stack
+from services.intake import evidence, evidence_store
+from services.intake.blobs import Blobs
+from shared import clock
+from tests import evidence_files as files
+from tests.integration.intake_parts import Parts, People, sell
+from tests.integration.test_intake_http import body, problem
+
+pytestmark = pytest.mark.stack
+
+LIMIT = 3_000_000
+Someone = tuple[str, dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+    parts = Parts(
+        stack, tmp_path_factory.mktemp("evidence"), max_body_bytes=100_000, evidence_max_bytes=LIMIT,
+        evidence_account_bytes=2 * LIMIT, evidence_upload_s=20.0,
+    )  # fmt: skip
+    yield parts
+    parts.close()
+
+
+@pytest.fixture(scope="module")
+def client(parts: Parts) -> Iterator[httpx.Client]:
+    with parts.api(GOODFAITH_KAFKA="127.0.0.1:1") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def people(parts: Parts, client: httpx.Client) -> People:
+    return People(client, parts.operator)
+
+
+@pytest.fixture
+def holder(people: People) -> Someone:
+    return people.open()
+
+
+def send(people: People, who: dict[str, str], content: Any, kind: str = "ownership", **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return people.client.post(f"/v1/evidence?kind={kind}", content=content, headers={**who, **named})
+
+
+def kept(people: People, who: dict[str, str], content: bytes, kind: str = "ownership") -> str:
+    made = send(people, who, content, kind)
+    assert made.status_code == 201, made.text
+    return str(made.json()["id"])
+
+
+def fetched(people: People, who: dict[str, str], document: str) -> httpx.Response:
+    link = people.client.post(f"/v1/evidence/{document}/link", headers=who)
+    assert link.status_code == 200, link.text
+    return people.client.get(link.json()["url"])
+
+
+def objects(parts: Parts) -> list[Path]:
+    """Files in the folder, whatever they are called."""
+    assert parts.settings.evidence_url
+    return sorted(path for path in Path(urlsplit(parts.settings.evidence_url).path).rglob("*") if path.is_file())
+
+
+# ---- upload
+
+
+def test_a_file_is_kept_and_comes_back_as_it_was(parts: Parts, people: People, holder: Someone) -> None:
+    account, who = holder
+    content = files.picture("PNG", (600, 400))
+    assert len(content) > parts.settings.max_body_bytes
+    made = send(people, who, content, Content_Disposition="attachment; filename*=UTF-8''%E8%AF%81%E4%B9%A6.exe")
+    assert made.status_code == 201, made.text
+    answer = made.json()
+    assert (answer["owner"], answer["kinds"], answer["media_type"], answer["size"], answer["name"]) == (
+        account, ["ownership"], "image/png", len(content), "证书.exe",
+    )  # fmt: skip
+    digest = hashlib.sha256(content).hexdigest()
+    assert answer["sha256"] == digest
+    (path,) = [path for path in objects(parts) if digest in str(path)]
+    assert path.read_bytes() == content
+    got = fetched(people, who, answer["id"])
+    assert got.status_code == 200
+    assert got.content == content
+    assert got.headers["content-type"] == "image/png"
+    assert got.headers["content-disposition"].startswith("attachment;")
+    assert got.headers["content-disposition"].endswith("filename*=UTF-8''%E8%AF%81%E4%B9%A6.exe.png")
+    assert got.headers["x-content-type-options"] == "nosniff"
+    assert "sandbox" in got.headers["content-security-policy"]
+    assert got.headers["cache-control"] == "private, no-store"
+    read = people.client.get(f"/v1/evidence/{answer['id']}", headers=who).json()
+    assert read == answer
+    listed = people.client.get("/v1/evidence", headers=who).json()
+    assert listed == {"items": [answer], "next": None}
+
+
+def test_the_same_file_is_the_same_document(parts: Parts, people: People, holder: Someone) -> None:
+    _, who = holder
+    content = files.pdf()
+    first = send(people, who, content)
+    again = send(people, who, content)
+    other_kind = send(people, who, content, "statement")
+    assert (first.status_code, again.status_code, other_kind.status_code) == (201, 200, 200)
+    assert again.json() == first.json()
+    assert other_kind.json() == {**first.json(), "kinds": ["ownership", "statement"]}
+    # another account's is another document, so that one can be deleted without the other
+    _, others = people.open()
+    assert kept(people, others, content) != first.json()["id"]
+
+
+def test_many_at_once_send_the_same(parts: Parts, people: People, holder: Someone) -> None:
+    account, who = holder
+    content = files.picture("JPEG", (900, 900), quality=95)
+
+    def once(_: int) -> httpx.Response:
+        while True:
+            answer = send(people, who, content)
+            if answer.status_code != 503:
+                return answer
+            time.sleep(0.05)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(once, range(16)))
+    assert {answer.status_code for answer in answers} == {200, 201}
+    assert [answer.status_code for answer in answers].count(201) == 1
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert parts.query("select count(*) from evidence where account = %s and state = 'kept'", account) == [(1,)]
+    # what the losers had stored already goes with the next clean-up
+    sweep(parts)
+    assert len([path for path in objects(parts) if answers[0].json()["sha256"] in str(path)]) == 1
+    assert fetched(people, who, answers[0].json()["id"]).content == content
+
+
+def test_a_digest_is_held_against_the_file(people: People, holder: Someone) -> None:
+    content = b"This is my statement.\n"
+    right, wrong = (base64.b64encode(hashlib.sha256(text).digest()).decode() for text in (content, b"other"))
+    problem(send(people, holder[1], content, Repr_Digest=f"sha-256=:{wrong}:"), 422, field="Repr-Digest")
+    problem(send(people, holder[1], content, Digest="SHA-256=x"), 422, field="Digest")
+    assert send(people, holder[1], content, Repr_Digest=f"sha-256=:{right}:").status_code == 201
+    assert send(people, holder[1], content, Digest=f"SHA-256={right}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: b"", "empty"), (lambda: files.picture("PNG")[:-40], "truncated"), (files.zip_bomb, "archive"), (files.pixel_bomb, "too_complex"),
+        (files.stream_bomb, None), (lambda: b"<svg onload='x()'/>", "svg"), (lambda: b"<html><body>x", "html"),
+        (lambda: files.pdf(lambda d: d.Root.__setitem__("/OpenAction", files.script())), "active_content"),
+        (lambda: files.picture("PNG") + files.archive(x=b"y"), "polyglot"), (lambda: b"MZ" + bytes(100), "program"),
+    ],
+)  # fmt: skip
+def test_forged_files_are_refused_and_leave_nothing(
+    parts: Parts, people: People, holder: Someone, make: Any, reason: str | None
+) -> None:
+    before = objects(parts)
+    answer = problem(send(people, holder[1], make()), 422, field="body")
+    assert reason is None or answer["type"] == f"urn:goodfaith:problem:{reason}"
+    assert objects(parts) == before
+    assert parts.query("select count(*) from evidence where account = %s", holder[0]) == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "field"),
+    [
+        ({"kind": "owenrship"}, 422, "kind"), ({"kind": ""}, 400, "kind"), ({"Content_Disposition": 'attachment; filename="../../etc/passwd"'}, 422, "Content-Disposition"),
+        ({"Content_Encoding": "gzip"}, 415, "Content-Encoding"), ({"Content_Type": "multipart/form-data; boundary=x"}, 415, "Content-Type"),
+    ],
+)  # fmt: skip
+def test_wrong_requests_are_told_where(
+    people: People, holder: Someone, change: dict[str, str], status: int, field: str
+) -> None:
+    problem(send(people, holder[1], b"text", **change), status, field=field)  # type: ignore[arg-type]
+
+
+def raw(people: People, who: dict[str, str], head: str, content: bytes) -> tuple[socket.socket, bytes]:
+    """A request by hand: (socket, first bytes of the answer)."""
+    url = urlsplit(str(people.client.base_url))
+    connection = socket.create_connection((str(url.hostname), int(url.port or 0)), timeout=20)
+    connection.sendall(
+        f"POST /v1/evidence?kind=ownership HTTP/1.1\r\nHost: x\r\nAuthorization: {who['Authorization']}\r\n{head}\r\n".encode() + content
+    )  # fmt: skip
+    return connection, b""
+
+
+def test_ten_gigabytes_are_refused_before_they_are_sent(people: People, holder: Someone) -> None:
+    connection, _ = raw(people, holder[1], f"Content-Length: {10 * 1024**3}\r\n", b"%PDF-1.7")
+    with connection:
+        answer = b""
+        while piece := connection.recv(65536):  # until the server hangs up
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in answer.lower()
+    assert b"urn:goodfaith:problem:too_large" in answer
+
+
+def test_a_body_of_unknown_length_is_cut_off(parts: Parts, people: People, holder: Someone) -> None:
+    connection, _ = raw(people, holder[1], "Transfer-Encoding: chunked\r\n", b"")
+    sent = 0
+    with connection:
+        try:
+            for _ in range(10_000):  # 10 GB, if it were let
+                connection.sendall(b"100000\r\n" + b"x" * 0x100000 + b"\r\n")
+                sent += 0x100000
+        except OSError:
+            pass
+        assert sent < 100 * LIMIT
+    assert parts.query("select count(*) from evidence where account = %s", holder[0]) == [(0,)]
+
+
+def test_a_strangers_gigabytes_are_not_read_either(people: People) -> None:
+    connection, _ = raw(people, {"Authorization": "Bearer x"}, f"Content-Length: {10 * 1024**3}\r\n", b"%PDF-1.7")
+    with connection:
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(parts: Parts, people: People, holder: Someone) -> None:
+    before = objects(parts)
+    connection, _ = raw(people, holder[1], "Content-Length: 2000000\r\n", b"%PDF-1.7" + bytes(1_000_000))
+    time.sleep(0.3)
+    connection.close()
+    time.sleep(0.5)
+    assert objects(parts) == before
+    assert parts.query("select count(*) from evidence where account = %s", holder[0]) == [(0,)]
+    assert '"level": "error"' not in parts.log("api")
+    # its place is free again
+    assert all(send(people, holder[1], f"text {number}".encode()).status_code == 201 for number in range(6))
+
+
+def test_one_that_stands_still_is_given_up(people: People, holder: Someone) -> None:
+    connection, _ = raw(people, holder[1], "Content-Length: 2000000\r\n", b"%PDF-1.7")
+    with connection:
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_an_account_has_so_much_on_file_and_no_more(people: People, holder: Someone) -> None:
+    _, who = holder
+    big = [files.picture("PNG", (900, 900)) for _ in range(3)]
+    assert LIMIT > len(big[0]) > 2 * LIMIT / 3
+    assert [send(people, who, content).status_code for content in big] == [201, 201, 422]
+    document = send(people, who, big[0]).json()["id"]
+    assert people.client.delete(f"/v1/evidence/{document}", headers=who).status_code == 204
+    problem(people.client.get(f"/v1/evidence/{document}", headers=who), 404)
+    assert send(people, who, big[2]).status_code == 201
+
+
+# ---- naming
+
+
+def terms(parts: Parts, claim: str) -> list[str]:
+    import json
+
+    ((text,),) = parts.query("select terms from claims where id = %s", claim)
+    return list(json.loads(text).get("materials", []))
+
+
+def test_documents_count_as_materials(parts: Parts, people: People, holder: Someone) -> None:
+    account, who = holder
+    ownership, statement = kept(people, who, b"certificate"), kept(people, who, b"I declare", "statement")
+    pending = people.client.post("/v1/rights", json={"right_type": "copyright"}, headers=who).json()
+    assert pending["status"] == "pending"
+    made = people.client.post(
+        "/v1/rights", json={"right_type": "trademark", "number": "1234567", "evidence": [ownership]}, headers=who
+    )
+    assert made.status_code == 201, made.text
+    assert (made.json()["status"], made.json()["proof"]) == ("active", ownership)
+    claim = people.claim(who, made.json()["id"], "listing", evidence=[statement], materials=["comparison"])["claim"]
+    assert terms(parts, claim) == ["comparison", "ownership", "statement"]
+    assert people.client.get(f"/v1/evidence/{statement}", headers=who).json()["named_in"] == [claim]
+    # what is added later, and then again with nothing: what was named once stays on file
+    purchase = kept(people, who, b"receipt", "purchase")
+    for given in ([purchase], []):
+        answer = people.client.post(f"/v1/claims/{claim}/information", json={"evidence": given}, headers=who)
+        assert answer.status_code == 202, answer.text
+        command = answer.json()["commands"][0]["command"]
+        ((payload,),) = parts.query("select payload from door where payload like %s", f"%{command}%")
+        assert '"materials":["comparison","ownership","purchase","statement"]' in payload
+        assert "evidence" not in payload
+    assert people.client.post("/v1/me/evidence", json={"evidence": [statement]}, headers=who).json() == {
+        "about": account, "documents": [statement],
+    }  # fmt: skip
+    named = people.client.get(f"/v1/evidence/{statement}", headers=who).json()["named_in"]
+    assert named == sorted([account, claim])
+
+
+def test_a_document_of_another_is_unknown(parts: Parts, people: People, holder: Someone) -> None:
+    _, who = holder
+    _, others = people.open()
+    theirs = kept(people, others, b"their certificate")
+    mine = kept(people, who, b"my certificate")
+    right = people.right(who)
+    for ids, field in (([theirs], "evidence[0]"), ([mine, "d-none"], "evidence[1]")):
+        answer = problem(
+            people.client.post("/v1/claims", json=body(right, "x", evidence=ids), headers=who), 422, field=field
+        )
+        assert answer["type"].endswith(":unknown_document")
+        problem(
+            people.client.post("/v1/rights", json={"right_type": "copyright", "evidence": ids}, headers=who),
+            422,
+            field=field,
+        )
+        problem(people.client.post("/v1/me/evidence", json={"evidence": ids}, headers=who), 422, field=field)
+    problem(
+        people.client.post("/v1/claims", json=body(right, "x", evidence=[mine] * 21), headers=who),
+        422,
+        field="evidence",
+    )
+    assert parts.query("select count(*) from evidence_links where document = any(%s)", [mine, theirs]) == [(0,)]
+    assert parts.query("select count(*) from claims where right_id = %s", right) == [(0,)]
+
+
+# ---- reading
+
+
+def test_the_counterpart_reads_as_the_life_cycle_lets_it(parts: Parts, people: People, holder: Someone) -> None:
+    _, who = holder
+    seller, sellers = people.open("seller", id=f"s-{uuid.uuid4().hex[:10]}")
+    _, strangers = people.open()
+    _, reviewers = people.open("reviewer")
+    certificate, passport = kept(people, who, b"certificate"), kept(people, who, b"passport", "identity")
+    made = people.claim(who, people.right(who), "listing", evidence=[certificate, passport])
+    item = made["items"][0]["item"]
+    licence = kept(people, sellers, b"licence", "statement")
+
+    def sees(headers: dict[str, str], document: str) -> bool:
+        status = {
+            people.client.request(method, f"/v1/evidence/{document}{path}", headers=headers).status_code
+            for method, path in (("GET", ""), ("POST", "/link"))
+        }
+        assert status in ({200}, {404})
+        return status == {200}
+
+    def listed(headers: dict[str, str]) -> list[str]:
+        page = people.client.get(f"/v1/evidence?about={made['claim']}", headers=headers).json()
+        return [document["id"] for document in page["items"]]
+
+    sell(parts.engine, item, seller, state="UNDER_REVIEW", told=0)
+    assert not sees(sellers, certificate)
+    sell(parts.engine, item, seller, state="NOTIFIED", told=1)
+    assert sees(sellers, certificate)
+    assert not sees(sellers, passport)
+    assert listed(sellers) == [certificate]
+    answer = people.client.post(f"/v1/items/{item}/counter", json={"evidence": [licence]}, headers=sellers)
+    assert answer.status_code == 202, answer.text
+    assert not sees(who, licence)
+    assert listed(who) == sorted([certificate, passport])
+    sell(parts.engine, item, seller, state="HOLDER_RESPONSE", told=2)
+    assert sees(who, licence)
+    assert listed(who) == listed(reviewers) == sorted([certificate, passport, licence])
+    for document in (certificate, passport, licence):
+        assert sees(reviewers, document)
+        assert not sees(strangers, document)
+    assert listed(strangers) == []
+    # only its owner and staff see what else a document was named in
+    assert people.client.get(f"/v1/evidence/{certificate}", headers=sellers).json()["named_in"] == []
+    assert people.client.get(f"/v1/evidence/{certificate}", headers=reviewers).json()["named_in"] == [made["claim"]]
+    assert fetched(people, sellers, certificate).content == b"certificate"
+    reads = parts.query("select reader, what from evidence_reads where document = %s and what = 'file'", certificate)
+    assert reads == [(seller, "file")]
+
+
+def test_links_expire_and_cannot_be_altered(parts: Parts, people: People, holder: Someone) -> None:
+    account, who = holder
+    document, other = kept(people, who, b"one"), kept(people, who, b"two")
+    link = people.client.post(f"/v1/evidence/{document}/link", headers=who).json()
+    url = link["url"]
+    assert people.client.get(url).content == b"one"
+    expires = dt.datetime.fromisoformat(link["expires"])
+    assert dt.timedelta(minutes=9) < expires - dt.datetime.now(dt.UTC) < dt.timedelta(minutes=11)
+    later = str(int(expires.timestamp()) + 3600)
+    for changed in (
+        url.replace(document, other), url.replace(account, "a-operator"), url.replace(str(int(expires.timestamp())), later), url[:-1],
+        url.replace("signature=", "signature=A"),
+    ):  # fmt: skip
+        assert changed != url
+        answer = people.client.get(changed)
+        assert problem(answer, 403)["type"].endswith(":bad_link")
+    assert parts.settings.evidence_key is not None
+    stale = evidence.Links(parts.settings.evidence_key.get_secret_value()).make(
+        document, account, dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1)
+    )
+    problem(people.client.get(stale), 403)
+    problem(people.client.get(f"/evidence/{document}"), 400)
+    problem(people.client.get(url + "&expires=x"), 400)
+    # whose reader may not read it any more
+    assert people.client.delete(f"/v1/evidence/{document}", headers=who).status_code == 204
+    problem(people.client.get(url), 404)
+
+
+def test_an_altered_file_is_not_handed_out_whole(parts: Parts, people: People, holder: Someone) -> None:
+    document = kept(people, holder[1], content := files.picture("PNG", (700, 700)))
+    (path,) = [path for path in objects(parts) if hashlib.sha256(content).hexdigest() in str(path)]
+    path.write_bytes(content[:-1] + b"x")
+    with pytest.raises(httpx.RemoteProtocolError):
+        fetched(people, holder[1], document)
+    path.unlink()
+    assert fetched(people, holder[1], document).status_code == 500
+
+
+# ---- deleting
+
+
+def sweep(parts: Parts) -> int:
+    return evidence_store.sweep(parts.engine, Blobs.of(parts.settings), evidence.keeping())
+
+
+def due(parts: Parts, document: str) -> None:
+    parts.query("update evidence set looked_wall = now() - interval '1 second' where id = %s", document)
+
+
+def state(parts: Parts, document: str) -> str:
+    ((found,),) = parts.query("select state from evidence where id = %s", document)
+    return str(found)
+
+
+def test_what_is_named_in_nothing_goes_after_a_day(parts: Parts, people: People, holder: Someone) -> None:
+    _, who = holder
+    document = kept(people, who, content := b"never named")
+    ((left,),) = parts.query("select looked_wall - now() from evidence where id = %s", document)
+    assert dt.timedelta(hours=23) < left < dt.timedelta(hours=25)
+    sweep(parts)
+    assert state(parts, document) == "kept"
+    due(parts, document)
+    sweep(parts)
+    assert state(parts, document) == "gone"
+    assert not [path for path in objects(parts) if hashlib.sha256(content).hexdigest() in str(path)]
+    problem(people.client.get(f"/v1/evidence/{document}", headers=who), 404)
+    # the same file may come again, as a new document
+    assert kept(people, who, content) != document
+
+
+def test_what_is_needed_stays_until_it_is_not(parts: Parts, people: People, holder: Someone) -> None:
+    _, who = holder
+    document = kept(people, who, b"needed")
+    made = people.claim(who, people.right(who), "listing", evidence=[document])
+    item = made["items"][0]["item"]
+    problem(people.client.delete(f"/v1/evidence/{document}", headers=who), 409)
+    with parts.engine.begin() as connection:
+        now, _ = clock.read(connection)
+    long_ago = now - dt.timedelta(days=1096)
+    for where, changed, wanted in (
+        ("PLATFORM_REVIEW", long_ago, "kept"), ("RESTORED", now - dt.timedelta(days=1094), "kept"), ("RESTORED", long_ago, "gone"),
+    ):  # fmt: skip
+        parts.query("update items set state = %s, changed_at = %s where id = %s", where, changed, item)
+        due(parts, document)
+        sweep(parts)
+        assert state(parts, document) == wanted, (where, changed)
+    # a tombstone without the name; what it was named in is still known
+    assert parts.query("select name from evidence where id = %s", document) == [(None,)]
+    assert parts.query("select about from evidence_links where document = %s", document) == [(made["claim"],)]
+    assert sweep(parts) == 0
+
+
+def test_a_document_of_a_right_stays_with_the_right(parts: Parts, people: People, holder: Someone) -> None:
+    _, who = holder
+    document = kept(people, who, b"of a right")
+    right = people.right(who, evidence=[document])
+    due(parts, document)
+    sweep(parts)
+    assert state(parts, document) == "kept"
+    parts.query("update rights set status = 'lost', expires_at = null where id = %s", right)
+    parts.query("update evidence_links set linked_at = linked_at - interval '1096 days' where document = %s", document)
+    due(parts, document)
+    sweep(parts)
+    assert state(parts, document) == "gone"
+
+
+def test_an_upload_that_died_is_cleaned_up(parts: Parts, people: People, holder: Someone) -> None:
+    account, who = holder
+    for how, aged in (("stored", True), ("not stored", True), ("young", False)):
+        content = how.encode()
+        document = kept(people, who, content)
+        parts.query(
+            "update evidence set state = 'arriving', changed_wall = now() - %s where id = %s",
+            dt.timedelta(minutes=61 if aged else 59), document,
+        )  # fmt: skip
+        path = Blobs.of(parts.settings)
+        if how == "not stored":
+            path.delete(evidence.object_path(hashlib.sha256(content).digest(), document))
+        problem(people.client.get(f"/v1/evidence/{document}", headers=who), 404)
+        sweep(parts)
+        assert state(parts, document) == ("gone" if aged else "arriving")
+    # settled too late
+    with parts.engine.begin() as connection, pytest.raises(evidence_store.Refused):
+        evidence_store.settle(connection, {"id": "d-none", "owner": account, "digest": bytes(32)}, "other")
+
+
+def test_none_is_named_while_it_goes(parts: Parts, people: People, holder: Someone) -> None:
+    """Claims that name a document race with the clean-up that would delete it: either it is named and stays, or it is unknown."""
+    _, who = holder
+    right = people.right(who)
+    outcomes = set()
+    for number in range(12):
+        document = kept(people, who, f"race {number}".encode())
+        due(parts, document)
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            claim = pool.submit(
+                people.client.post, "/v1/claims", json=body(right, uuid.uuid4().hex, evidence=[document]), headers=who
+            )
+            if number % 3:
+                time.sleep(0.003 * (number % 5))
+            pool.submit(sweep, parts).result()
+        named = claim.result().status_code
+        assert named in (202, 422), claim.result().text
+        assert state(parts, document) == ("kept" if named == 202 else "gone")
+        outcomes.add(named)
+    assert outcomes

@@ -1,0 +1,169 @@
+"""The rights registry: territories, classes, words of marks, standing, renewal."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import unicodedata
+
+import pytest
+from babel import Locale
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.intake import registry
+from services.intake.domain import Refused
+from services.intake.territory import COUNTRIES, UNIONS, countries, overlap
+
+NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
+CODES = st.lists(st.sampled_from(sorted(COUNTRIES | set(UNIONS))), min_size=1, max_size=6)
+
+
+def reason(refused: pytest.ExceptionInfo[Refused]) -> str:
+    assert refused.value.cure
+    assert refused.value.status == 422
+    return refused.value.reason
+
+
+# ---- territory
+
+
+def test_countries_are_those_of_iso_3166() -> None:
+    assert len(COUNTRIES) == 249
+    assert set(Locale("en").territories) >= COUNTRIES
+    assert all(members <= COUNTRIES for members in UNIONS.values())
+    assert {name: len(members) for name, members in UNIONS.items()} == {"EU": 27, "EM": 27, "BX": 3, "OA": 17}
+
+
+@given(CODES, CODES)
+def test_territories_overlap_when_they_have_a_state_in_common(one: list[str], other: list[str]) -> None:
+    assert overlap(one, other) == overlap(other, one) == bool((countries(one) or set()) & (countries(other) or set()))
+    assert overlap(one, None)
+    assert overlap(None, other)
+    assert overlap(one, one)
+
+
+def test_where_a_right_is_good() -> None:
+    assert registry.territory_of("us", "trademark", None) == ("US",)
+    assert registry.territory_of("eu", "design", None) == ("EU",)
+    assert registry.territory_of("eu", "trademark", ["DE", "FR", "DE"]) == ("DE", "FR")
+    assert registry.territory_of("wipo", "trademark", ["CN", "EM"]) == ("CN", "EM")
+    assert registry.territory_of("ep", "invention", None) is None
+    assert registry.territory_of(None, "copyright", None) is None
+
+
+@pytest.mark.parametrize(
+    ("register", "right_type", "given", "why"),
+    [
+        ("wipo", "trademark", None, "designations_missing"),
+        ("wipo", "design", None, "designations_missing"),
+        ("us", "trademark", ["CN"], "territory_of_register"),
+        ("eu", "trademark", ["DE", "GB"], "territory_of_register"),
+        ("wipo", "trademark", ["ZZ"], "unknown_country"),
+        (None, "copyright", ["UK"], "unknown_country"),
+    ],
+)
+def test_territories_that_cannot_be_are_refused(register: str, right_type: str, given: list[str], why: str) -> None:
+    with pytest.raises(Refused) as refused:
+        registry.territory_of(register, right_type, given)  # type: ignore[arg-type]
+    assert reason(refused) == why
+
+
+# ---- classes
+
+
+def test_classes_are_kept_once_and_in_order() -> None:
+    assert registry.classes_of("trademark", ["25", "9", "09", "３５"]) == ("9", "25", "35")
+    assert registry.classes_of("design", ["09-03", "02-02", "32-00"[:3] + "99"]) == ("02-02", "09-03", "32-99")
+    assert registry.classes_of("invention", None) is None
+
+
+@pytest.mark.parametrize(
+    ("right_type", "text"),
+    [
+        ("trademark", "0"), ("trademark", "46"), ("trademark", "x"), ("trademark", ""), ("trademark", "02-02"),
+        ("design", "2-2"), ("design", "00-01"), ("design", "33-01"), ("design", "02-00"), ("design", "25"),
+        ("invention", "1"), ("copyright", "25"),
+    ],
+)  # fmt: skip
+def test_what_is_no_class_is_refused(right_type: str, text: str) -> None:
+    with pytest.raises(Refused) as refused:
+        registry.classes_of(right_type, [text])  # type: ignore[arg-type]
+    assert reason(refused) == "bad_class"
+
+
+# ---- words of the mark
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("ACME", "ACME"), ("  ACME   Works ", "ACME Works"), ("ＡＣＭＥ", "ACME"), ("AC\u200bME", "ACME"),
+        ("AC\u202eME", "ACME"), ("ﬁne", "fine"), ("Cafe\u0301", "Café"), ("阿里巴巴", "阿里巴巴"),
+    ],
+)  # fmt: skip
+def test_words_of_a_mark_are_made_plain(given: str, kept: str) -> None:
+    assert registry.mark_of(given) == kept
+
+
+@given(st.text(max_size=400))
+def test_any_words_are_kept_plain_or_refused(text: str) -> None:
+    try:
+        kept = registry.mark_of(text)
+    except Refused:
+        return
+    assert 0 < len(kept) <= registry.MARK_MAX
+    assert registry.mark_of(kept) == kept
+    assert unicodedata.is_normalized("NFKC", kept)
+    registry.mixed_script(kept)
+
+
+@pytest.mark.parametrize(
+    ("mark", "mixed"),
+    [
+        ("APPLE", False), ("\u0410PPLE", True), ("PAYP\u0391L", True), ("ACME \u0412\u0435\u0441\u0442\u0430", False),
+        ("ソニー", False), ("東京タワー", False), ("LG 전자", False), ("LG전자", False), ("Coca-Cola", False), ("7UP", False),
+        ("G\u043e\u043egle", True), ("TOKYO東京", False), ("ΑΒΓ-XYZ", False), ("м&m", False), ("мm", True),
+    ],
+)  # fmt: skip
+def test_letters_of_another_script_within_a_word_are_seen(mark: str, mixed: bool) -> None:
+    assert registry.mixed_script(registry.mark_of(mark)) is mixed
+
+
+# ---- registration, standing, renewal
+
+
+def test_why_a_right_waits() -> None:
+    assert registry.pending_because(True, "ACME", False) is None
+    assert registry.pending_because(False, "ACME", False) == "proof_missing"
+    assert registry.pending_because(True, "\u0410CME", False) == "mark_mixed_script"
+    assert registry.pending_because(True, "\u0410CME", True) == "right_registered_elsewhere"
+
+
+def test_what_items_are_told() -> None:
+    """All of ownership, right and authorisation must be there for "active"; the first that is wanting is said."""
+    for owns, status, covered in itertools.product(
+        (True, False), ("active", "expired", "lost", "pending"), (True, False)
+    ):
+        told = registry.standing(owns=owns, status=status, covered=covered)
+        assert (told == "active") == (owns and status == "active" and covered)
+        assert (told == "lost") == (not owns or status == "lost")
+        assert (told is None) == (owns and status == "pending")
+        assert (told == "unauthorised") == (owns and status == "active" and not covered)
+
+
+def test_a_renewal_ends_later() -> None:
+    year = dt.timedelta(days=365)
+    registry.check_renewal("active", NOW + year, NOW + 2 * year, NOW)
+    registry.check_renewal("expired", NOW - year, NOW + year, NOW)
+    registry.check_renewal("active", None, NOW + year, NOW)
+    for status, before, after, why in (
+        ("lost", None, NOW + year, "right_lost"),
+        ("active", NOW + year, NOW + year, "not_later"),
+        ("expired", NOW - 2 * year, NOW - year, "not_later"),
+        ("active", NOW + year, NOW + 21 * year, "term_too_long"),
+    ):
+        with pytest.raises(Refused) as refused:
+            registry.check_renewal(status, before, after, NOW)
+        assert reason(refused) == why
+        assert refused.value.field == "expires_at"
