@@ -16,7 +16,7 @@ UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --uni
 CODE := $(wildcard services shared deploy tests benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test lint format bench faults lock clean
+.PHONY: help setup demo up down status test lint messages format bench faults deep lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,12 +42,16 @@ status: $(VENV) ## what runs, and whether it is ready
 	$(GOODFAITH) status $(ARGS)
 
 test: setup ## all tests, on a real broker and a real database
+	@sh deploy/local/setup.sh s3
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: $(VENV) ## ruff and mypy --strict
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
+
+messages: $(VENV) ## bring the translations up to date with the texts (ARGS=--check: only say what is missing)
+	$(BIN)/python -m services.operator.messages $(ARGS)
 
 format: $(VENV) ## let ruff put the code in order
 	$(BIN)/ruff check --fix-only $(CODE)
@@ -58,6 +62,9 @@ bench: setup ## throughput and latency beside a reference run on the same machin
 
 faults: setup ## a load while services, broker and database are killed with -9
 	$(GOODFAITH) faults $(ARGS)
+
+deep: $(VENV) ## a million random histories of items, counted for good faith as intake does and anew
+	$(GOODFAITH) deep $(ARGS)
 
 lock: ## compile the pins anew (needs uv)
 	$(UV_COMPILE) requirements.in -o requirements.txt

@@ -78,6 +78,45 @@ class Span:
         return start + self.exact
 
 
+class Rate:
+    """A share as written in a policy, ``90 %``: a fraction of whole numbers, compared without rounding. Immutable."""
+
+    __slots__ = ("denominator", "numerator", "text")
+
+    def __init__(self, text: object) -> None:
+        """Parse ``90 %`` or ``2.5 %``.
+
+        Raises:
+            ValueError: anything else, or more than 100 %.
+        """
+        match = re.fullmatch(r"([0-9]{1,3})(?:\.([0-9]{1,4}))? %", text) if isinstance(text, str) else None
+        digits = "" if match is None else match[2] or ""
+        denominator = 100 * 10 ** len(digits)
+        numerator = 0 if match is None else int(match[1] + digits)
+        if match is None or numerator > denominator:
+            raise ValueError(f'Expected a share such as "90 %" or "2.5 %", got {text!r}')
+        self.text: Final = match[0]
+        self.numerator: Final[int] = numerator
+        self.denominator: Final[int] = denominator
+
+    def __repr__(self) -> str:
+        return f"Rate({self.text!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rate) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def reached(self, part: int, whole: int) -> bool:
+        """Whether part of whole is at least this share; exact, and true of nothing out of nothing."""
+        return part * self.denominator >= self.numerator * whole
+
+    def kept(self, part: int, whole: int) -> bool:
+        """Whether part of whole is at most this share; exact, and true of nothing out of nothing."""
+        return part * self.denominator <= self.numerator * whole
+
+
 class Part(Struct, frozen=True, forbid_unknown_fields=True):
     """Base of a policy's tables."""
 
@@ -278,6 +317,19 @@ class Statements(Part, frozen=True, kw_only=True):
     grounds: dict[RightType, Ground]
 
 
+class GoodFaith(Part, frozen=True, kw_only=True):
+    """The good-faith takedown mechanism (domain.md, "Good faith"). An account is judged by the newest ``ipp``."""
+
+    takedown_rate: Rate = Rate("90 %")
+    counter_rate: Rate = Rate("5 %")
+    window_months: Annotated[int, Meta(ge=1, le=24)] = 3
+    min_items: Annotated[int, Meta(ge=1)] = 20
+    reason_min_items: Annotated[int, Meta(ge=1)] = 1
+    warning: Span = Span("14 d")
+    bar_months: Annotated[int, Meta(ge=1, le=24)] = 3
+    declaration: Id = "good-faith-2026-11"
+
+
 class Policy(Part, frozen=True, kw_only=True):
     """The rules that an item is handled under."""
 
@@ -298,6 +350,7 @@ class Policy(Part, frozen=True, kw_only=True):
     review: Review = Review()
     accounts: Accounts = Accounts()
     registry: Registry = Registry()
+    good_faith: GoodFaith = GoodFaith()
 
 
 def parse(text: str, file: str) -> Policy:
@@ -320,8 +373,8 @@ def parse(text: str, file: str) -> Policy:
 
 
 def _hook(kind: type, value: object) -> object:
-    if kind is Span:
-        return Span(value)
+    if kind is Span or kind is Rate:
+        return kind(value)
     raise NotImplementedError(kind)
 
 
@@ -395,6 +448,9 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
         part, name = span.split(".")
         if getattr(getattr(policy.penalties, part), name).working_days:
             found.append((f"penalties.{span}", "expected days"))
+    warning = policy.good_faith.warning
+    if warning.working_days or warning.exact % UNITS["d"]:
+        found.append(("good_faith.warning", "expected days"))
     return found
 
 

@@ -6,8 +6,6 @@ The jars are an ordinary Maven dependency set (pom.xml), fetched once for a chec
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import shutil
 import signal
 import subprocess
@@ -17,10 +15,10 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 
 from deploy.local.children import StackError, alive, end, find, spawn, tail
+from deploy.local.jars import Jars
 
 VERSION = "4.3.1"
 HERE = Path(__file__).resolve().parent
-CACHE = HERE.parents[1] / ".local" / "cache"
 START_S = 60.0
 
 # C1 only, serial collector: 300 MB resident and listening after 2.4 s; a small machine has no cores for more.
@@ -92,14 +90,12 @@ STARTED = b"Kafka Server started"
 BEGIN = b"--- goodfaith starts Kafka ---\n"
 
 
-def _folder() -> Path:
-    # named by version and pins, so that a change of either fetches anew
-    return CACHE / f"kafka-{VERSION}-{hashlib.sha256((HERE / 'jars.sha256').read_bytes()).hexdigest()[:8]}"
+JARS = Jars("Kafka", f"kafka-{VERSION}", HERE)
 
 
 def cached() -> bool:
     """Whether Kafka's jars are at hand."""
-    return _folder().is_dir()
+    return JARS.folder.is_dir()
 
 
 def jars() -> Path:
@@ -108,32 +104,7 @@ def jars() -> Path:
     Raises:
         StackError: Java or Maven missing, the download failed, or a jar differs from its recorded hash.
     """
-    folder = _folder()
-    if folder.is_dir():
-        return folder
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "kafka.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another stack of this checkout may be fetching them
-        if not folder.is_dir():
-            _fetch(folder, (HERE / "jars.sha256").read_text())
-    return folder
-
-
-def _fetch(folder: Path, pins: str) -> None:
-    if shutil.which("mvn") is None:
-        raise StackError("Maven (mvn) is missing; `make setup` installs it or says how")
-    fresh = folder.with_suffix(".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"]
-    command += ["-DincludeScope=runtime", f"-DoutputDirectory={fresh}"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode:
-        raise StackError(f"Maven could not fetch Kafka's jars:\n{(done.stdout + done.stderr)[-3000:]}")
-    wanted = {name: digest for digest, name in (line.split() for line in pins.splitlines())}
-    got = {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in fresh.iterdir()}
-    if wrong := sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name)):
-        raise StackError(f"Kafka's jars differ from deploy/local/jars.sha256: {', '.join(wrong)}")
-    fresh.rename(folder)
+    return JARS.fetched()
 
 
 class Kafka:

@@ -2,6 +2,7 @@
 # What the Makefile needs before anything of ours can run.
 #   setup.sh venv    .venv with the pinned dependencies, by uv where it is installed, else by venv and pip
 #   setup.sh kafka   Java and Maven for the local broker, and Kafka's jars
+#   setup.sh s3      the same for the S3 server that tests start, and its jars
 # On Debian and Ubuntu, as root or with sudo that asks nothing, missing packages are installed; elsewhere one line says how.
 set -eu
 
@@ -48,16 +49,28 @@ venv() {
     fi
 }
 
-kafka() {
-    if [ -n "${GOODFAITH_KAFKA:-}" ] || [ "${GOODFAITH_STACK:-}" = docker ]; then return; fi
+java_17() {
     # macOS has a `java` that only says where to get one
     if ! java -version >/dev/null 2>&1; then packages default-jre-headless; fi
     version=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
-    [ "${version:-0}" -ge 17 ] || fail "Kafka needs Java 17 or newer; \`java\` is version ${version:-unknown}"
+    [ "${version:-0}" -ge 17 ] || fail "Java 17 or newer is needed; \`java\` is version ${version:-unknown}"
+}
+
+kafka() {
+    if [ -n "${GOODFAITH_KAFKA:-}" ] || [ "${GOODFAITH_STACK:-}" = docker ]; then return; fi
+    java_17
     .venv/bin/python -c 'import sys; from deploy.local import kafka; sys.exit(not kafka.cached())' && return
     if ! command -v mvn >/dev/null; then packages maven; fi
     say "fetching Kafka's jars (once, 54 MB)"
     .venv/bin/python -c 'from deploy.local import kafka; kafka.jars()'
+}
+
+s3() {
+    java_17
+    .venv/bin/python -c 'import sys; from deploy.local.s3server import JARS; sys.exit(not JARS.folder.is_dir())' && return
+    if ! command -v mvn >/dev/null; then packages maven; fi
+    say "fetching the jars of an S3 server for the tests (once, 19 MB)"
+    .venv/bin/python -c 'from deploy.local.s3server import JARS; JARS.fetched()'
 }
 
 cd "$(dirname "$0")/../.."

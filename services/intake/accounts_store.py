@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 
-from services.intake import accounts, domain, registry_store, store
+from services.intake import accounts, domain, goodfaith_store, registry_store, store
 from services.intake.accounts import Challenge
 from services.intake.domain import Account, Refused
 from services.intake.store import wall_ms
@@ -35,6 +35,7 @@ def change_status(
         return
     connection.exec_driver_sql("update accounts set status = %s where id = %s", (status, id))
     note(connection, id, status, me.id, now, code)
+    goodfaith_store.judge_soon(connection, id)
     told = {"open": "account_resumed"}.get(status, f"account_{status}")
     figures = {} if code is None else {"code": code}
     store.tell_accounts(connection, [registry_store.notice(id, told, None, now, wall, **figures)], partitions)
@@ -52,6 +53,7 @@ def verified(connection: sa.Connection, id: str, by: str, partitions: int) -> No
     """An account was verified: enter it, and tell it."""
     now, wall = clock.read(connection)
     note(connection, id, "verified", by, now)
+    goodfaith_store.judge_soon(connection, id)
     store.tell_accounts(connection, [registry_store.notice(id, "account_verified", None, now, wall)], partitions)
 
 
@@ -72,7 +74,7 @@ def verify_by_rule(connection: sa.Connection, id: str, rules: policy.Accounts, p
     facts = [name for name, holds in zip(names, row[2:], strict=True) if holds]
     if not accounts.satisfied(rules.verify_when, facts):
         return False
-    store.verify_account(connection, id, identity_verified=True, good_faith=None)
+    store.verify_account(connection, id, identity_verified=True)
     verified(connection, id, "rule", partitions)
     return True
 

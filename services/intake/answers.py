@@ -342,6 +342,93 @@ class EvidenceNamed(Struct, kw_only=True):
     documents: list[str]
 
 
+class CountsOut(Struct, kw_only=True):
+    """Settled items of a window, how many were upheld, had been taken down, came back by a successful counter; and the rates
+    (``upheld / settled``, ``restored / taken_down``), rounded for reading: what is decided is decided in whole numbers."""
+
+    settled: int
+    upheld: int
+    taken_down: int
+    restored: int
+    takedown_rate: float | None
+    counter_rate: float | None
+
+
+class MissOut(Struct, kw_only=True):
+    """A rate that is not kept, of a reason or (null) overall."""
+
+    reason: str | None
+    rate: Literal["takedown", "counter"]
+    part: int
+    whole: int
+
+
+class FiguresOut(Struct, kw_only=True):
+    """Figures of a window, both days included, against the policy's thresholds."""
+
+    window_from: dt.date
+    window_to: dt.date
+    overall: CountsOut
+    reasons: dict[str, CountsOut]
+    verdict: Literal["meets", "misses", "too_few"]
+    misses: list[MissOut]
+    takedown_rate: str
+    counter_rate: str
+    min_items: int
+    reason_min_items: int
+    policy: str
+
+
+class GoodFaithOut(Struct, kw_only=True):
+    """Where an account stands with the good-faith takedown mechanism, and its figures now (today's included).
+
+    ``demote_on``: of a warned account, when it leaves if its figures still miss; ``barred_until``: first day on which it may come
+    in again.
+    """
+
+    account: str
+    member: bool
+    state: Literal["out", "in", "warned"]
+    how: Literal["declaration", "statistic", "staff"] | None
+    since: dt.date | None
+    demote_on: dt.date | None
+    barred_until: dt.date | None
+    figures: FiguresOut
+
+
+class GoodFaithChange(Struct, kw_only=True):
+    """A change of an account's standing, and the numbers that it stood on."""
+
+    id: int
+    day: dt.date
+    at: dt.datetime
+    kind: str
+    by: str
+    state: Literal["out", "in", "warned"]
+    demote_on: dt.date | None
+    barred_until: dt.date | None
+    figures: FiguresOut
+
+
+class DeclarationOut(Struct, kw_only=True):
+    """The text in force, to be executed."""
+
+    version: str
+    sha256: str
+    text: str
+
+
+class DeclarationExecuted(Struct, kw_only=True):
+    """An executed declaration; the signatory is null once the account's key was erased."""
+
+    id: int
+    version: str
+    sha256: str
+    executed_at: dt.datetime
+    name: str | None
+    capacity: str | None
+
+
 class Alive(Struct, kw_only=True):
     """The process answers."""
 
@@ -448,7 +535,7 @@ class ReviewerDay(Struct, kw_only=True):
     """Share of decisions confirmed, of those that a complaint was decided about."""
 
 
-class FiguresOut(Struct, kw_only=True):
+class ReviewFigures(Struct, kw_only=True):
     """The queue now, and reviewers by day."""
 
     queue: list[QueueDepth]

@@ -25,6 +25,8 @@ from services.intake import (
     answers,
     api_accounts,
     api_evidence,
+    api_forms,
+    api_goodfaith,
     api_review,
     api_rights,
     domain,
@@ -57,6 +59,7 @@ from services.intake.web import (
     front_of,
     key_of,
     known_id,
+    language_of,
     on_error,
     on_http_error,
     on_key_missing,
@@ -64,7 +67,7 @@ from services.intake.web import (
     out,
     page_of,
 )
-from shared import policy
+from shared import languages, policy
 from shared.events import ItemChanged
 from shared.settings import Settings
 
@@ -152,7 +155,9 @@ async def get_item(request: Request[Account, Any, Any], item_id: str) -> answers
 @get("/v1/commands/{command_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["commands"])
 async def get_command(request: Request[Account, Any, Any], command_id: str) -> answers.CommandOut:
     """What became of a command."""
-    return out(answers.CommandOut, await front_of(request).run(store.get_command, request.user, known_id(command_id)))
+    found = out(answers.CommandOut, await front_of(request).run(store.get_command, request.user, known_id(command_id)))
+    found.detail = found.detail and languages.translate(found.detail, language_of(request))
+    return found
 
 
 @get("/v1/inbox", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["messages"])
@@ -325,7 +330,8 @@ async def healthz() -> answers.Alive:
 ROUTES: Final = [
     *api_accounts.ROUTES, *api_rights.ROUTES,
     submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, inbox,
-    *api_evidence.ROUTES, *api_review.ROUTES, *COMMAND_ROUTES, internal_claims, healthz,
+    *api_evidence.ROUTES, *api_goodfaith.ROUTES, *api_review.ROUTES,
+     *COMMAND_ROUTES, internal_claims, healthz, *api_forms.ROUTES,
 ]  # fmt: skip
 
 
@@ -401,6 +407,8 @@ def create(
         app.state.front = front
         for profile in policy.profiles():  # read and validated now, not under the first claim
             policy.current(profile)
+        for language in languages.LANGUAGES[1:]:
+            languages.catalogue(language)
         if on_start is not None:
             on_start()
         beginning = asyncio.create_task(begin(front, on_ready))

@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 from litestar import Request, delete, get, post, put
 
-from services.intake import accounts_store, answers, domain, requests, security, store
+from services.intake import accounts_store, answers, domain, goodfaith_store, requests, security, store
 from services.intake.domain import Account, Refused
 from services.intake.web import (
     EVERYONE,
@@ -62,6 +62,9 @@ async def open_account(request: Request[Account, Any, Any], data: requests.OpenA
             raise Refused(
                 409, "account_exists", "There is such an account already.", field="id", cure="Use another id."
             )
+        if account.good_faith:
+            partitions = front.settings.partitions
+            goodfaith_store.by_staff(connection, account.id, True, request.user.id, partitions)
         expires = store.add_token(connection, account.id, security.digest(token), front.settings.token_ttl_days)
         return answers.AccountOpened(account=account.id, role=account.role, token=token, expires=expires)
 
@@ -223,10 +226,12 @@ async def verify_account(
     def work(connection: sa.Connection) -> store.Row:
         before = store.accounts(connection, [account]).get(account)
         store.verify_account(
-            connection, account,
+            connection,
+            account,
             identity_verified=None if data.identity_verified is msgspec.UNSET else data.identity_verified,
-            good_faith=None if data.good_faith is msgspec.UNSET else data.good_faith,
-        )  # fmt: skip
+        )
+        if data.good_faith is not msgspec.UNSET:
+            goodfaith_store.by_staff(connection, account, data.good_faith, request.user.id, front.settings.partitions)
         row = store.account_row(connection, account)
         if row is None or before is None:
             raise domain.not_found()

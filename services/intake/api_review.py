@@ -277,7 +277,7 @@ async def figures(
     reviewer: Name = None,
     cursor: Cursor = None,
     limit: Limit = 50,
-) -> answers.FiguresOut:
+) -> answers.ReviewFigures:
     """The queue's depth, and what reviewers did by day: a reviewer sees its own, an operator all."""
     after = key_of(cursor, tuple[str, dt.date])
     if request.user.role != "operator":
@@ -302,7 +302,7 @@ async def figures(
 
     depth, rows = await front_of(request).run(work)
     page = page_of([_day_out(row) for row in rows], limit, lambda day: (day.reviewer, day.day))
-    return answers.FiguresOut(
+    return answers.ReviewFigures(
         queue=[out(answers.QueueDepth, row) for row in depth], reviewers=page.items, next=page.next
     )
 

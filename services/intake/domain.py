@@ -278,24 +278,40 @@ def materials_of(right: Right, given: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({*given, "ownership"} if right.proof else set(given)))
 
 
-def check_claim(claim: requests.SubmitClaim, account: Account) -> policy.Policy:
-    """What can be said of a claim without looking anything up.
+def profile(name: str) -> policy.Policy:
+    """The newest policy of a profile that a request names.
 
     Raises:
-        Refused: the account is suspended, unknown profile or reason, or too many listings.
+        Refused: 422, there is none.
     """
-    check_open(account)
     try:
-        rules = policy.current(claim.profile)
+        return policy.current(name)
     except policy.PolicyError:
         raise Refused(
             422, "unknown_profile", "There is no such policy profile.", field="profile",
             cure=f"Use one of: {', '.join(policy.profiles())}.",
         ) from None  # fmt: skip
+
+
+def check_claim(claim: requests.SubmitClaim, account: Account) -> policy.Policy:
+    """What can be said of a claim without looking anything up.
+
+    Raises:
+        Refused: the account is suspended, unknown profile or reason, a reason for accounts in good faith only, or too many
+            listings.
+    """
+    check_open(account)
+    rules = profile(claim.profile)
     if claim.reason not in rules.reasons:
         raise Refused(
             422, "unknown_reason", "There is no such reason.", field="reason",
             cure=f"Use one of: {', '.join(sorted(rules.reasons))}.",
+        )  # fmt: skip
+    if rules.reasons[claim.reason].good_faith_only and not account.good_faith:
+        open_to_all = sorted(code for code, reason in rules.reasons.items() if not reason.good_faith_only)
+        raise Refused(
+            422, "good_faith_only", "This reason is open to accounts in the good-faith mechanism only.", field="reason",
+            cure=f"Join the good-faith mechanism, or use one of: {', '.join(open_to_all) or 'none'}.",
         )  # fmt: skip
     limit = rules.claim.max_items if account.registered else rules.claim.max_items_unregistered
     if len(claim.listings) > limit:

@@ -29,9 +29,11 @@ Number = Annotated[str, Meta(min_length=1, max_length=60)]
 Token = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$(?!\n)")]
 Text = Annotated[str, Meta(min_length=1, max_length=2000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f\u2028\u2029]+$(?!\n)")]
 """Some lines of plain text."""
-Link = Annotated[str, Meta(min_length=1, max_length=2000)]
-Materials = Annotated[list[Id], Meta(max_length=20)]
-Documents = Annotated[list[Id], Meta(max_length=20)]
+LINK_MOST: Final = 2000
+MATERIALS_MOST: Final = 20
+Link = Annotated[str, Meta(min_length=1, max_length=LINK_MOST)]
+Materials = Annotated[list[Id], Meta(max_length=MATERIALS_MOST)]
+Documents = Annotated[list[Id], Meta(max_length=MATERIALS_MOST)]
 Time = Annotated[dt.datetime, Meta(tz=True)]
 
 
@@ -296,6 +298,18 @@ class NameDocuments(In, frozen=True, kw_only=True):
     """The caller's documents that prove who it is."""
 
     evidence: Annotated[list[Id], Meta(min_length=1, max_length=20)]
+
+
+class ExecuteDeclaration(In, frozen=True, kw_only=True):
+    """The caller executes the *Declaration on Joining the Good-faith Takedown Mechanism*."""
+
+    version: Id
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+    """Of the text as it was read: what is executed is that text and no other."""
+    name: Line
+    """Who signs. Kept encrypted."""
+    capacity: Line
+    """By what capacity, e.g. managing director. Kept encrypted."""
 
 
 class ContactIds(In, frozen=True, kw_only=True):

@@ -76,7 +76,7 @@ class Contacts:
 
     def seal(self, account: str, wrapped: bytes, contact: Contact) -> bytes:
         """Encrypt a contact."""
-        return _seal(self._subject(account, wrapped), msgspec.json.encode(contact), f"contact:{account}")
+        return self.seal_text(account, wrapped, msgspec.json.encode(contact), "contact")
 
     def open(self, account: str, wrapped: bytes, sealed: bytes) -> Contact:
         """Decrypt a contact.
@@ -84,7 +84,19 @@ class Contacts:
         Raises:
             cryptography.exceptions.InvalidTag: altered, another account's, or the installation's key has changed.
         """
-        return msgspec.json.decode(_open(self._subject(account, wrapped), sealed, f"contact:{account}"), type=Contact)
+        return msgspec.json.decode(self.open_text(account, wrapped, sealed, "contact"), type=Contact)
+
+    def seal_text(self, account: str, wrapped: bytes, text: bytes, purpose: str) -> bytes:
+        """Encrypt something else of the subject's; it opens for the same account and purpose only."""
+        return _seal(self._subject(account, wrapped), text, f"{purpose}:{account}")
+
+    def open_text(self, account: str, wrapped: bytes, sealed: bytes, purpose: str) -> bytes:
+        """Decrypt it.
+
+        Raises:
+            cryptography.exceptions.InvalidTag: altered, of another account or purpose, or a key has changed.
+        """
+        return _open(self._subject(account, wrapped), sealed, f"{purpose}:{account}")
 
     def _subject(self, account: str, wrapped: bytes) -> AESGCM:
         return AESGCM(_open(self.master, wrapped, f"key:{account}"))

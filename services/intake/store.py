@@ -105,16 +105,14 @@ def account_row(connection: sa.Connection, account: str) -> Row | None:
     return row
 
 
-def verify_account(
-    connection: sa.Connection, account: str, *, identity_verified: bool | None, good_faith: bool | None
-) -> bool:
+def verify_account(connection: sa.Connection, account: str, *, identity_verified: bool | None) -> bool:
     """Write down what was found out; a verified account counts as registered. False: no such account."""
     return bool(
         connection.exec_driver_sql(
             """update accounts set identity_verified = coalesce(%s, identity_verified),
-                good_faith = coalesce(%s, good_faith), registered = registered or coalesce(%s, false)
+                registered = registered or coalesce(%s, false)
             where id = %s""",
-            (identity_verified, good_faith, identity_verified, account),
+            (identity_verified, identity_verified, account),
         ).rowcount
     )
 

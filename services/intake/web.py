@@ -34,8 +34,9 @@ from services.intake.domain import Account, Refused
 from services.intake.door import Door, busy
 from services.intake.store import Filing
 from services.intake.uploads import Desk
-from shared import db
+from shared import db, languages
 from shared.events import State
+from shared.languages import mark
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -51,9 +52,9 @@ INTERNAL: Final = frozenset({"internal"})
 PUBLIC: Final = frozenset({"public"})
 _NOBODY: Final = Account("", "system")
 _TITLES: Final = {
-    400: "Bad request", 401: "Not authenticated", 403: "Forbidden", 404: "Not found", 405: "Method not allowed", 408: "Timeout",
-    409: "Conflict", 413: "Too large", 415: "Unsupported media type", 422: "Not acceptable content",
-    500: "Internal error", 503: "Unavailable",
+    400: mark("Bad request"), 401: mark("Not authenticated"), 403: mark("Forbidden"), 404: mark("Not found"),
+    405: mark("Method not allowed"), 408: mark("Timeout"), 409: mark("Conflict"), 413: mark("Too large"), 415: mark("Unsupported media type"),
+    422: mark("Not acceptable content"), 500: mark("Internal error"), 503: mark("Unavailable"),
 }  # fmt: skip
 MAY_FAIL: Final = {
     status: ResponseSpec(answers.Problem, description=_TITLES[status], media_type=PROBLEM, generate_examples=False)
@@ -228,11 +229,23 @@ def _unauthenticated() -> Refused:
 # -------------------------------------------------------------------------------------------------------------- problems
 
 
+def language_of(request: Request[Any, Any, Any]) -> str:
+    """The reader's language: ``?language=`` when it is one of ours, else by ``Accept-Language``."""
+    wanted = request.query_params.get("language")
+    return wanted if wanted in languages.LANGUAGES else languages.choose(request.headers.get("accept-language"))
+
+
 def problem_response(
     request: Request[Any, Any, Any], problem: answers.Problem, headers: Mapping[str, str] | None = None
 ) -> Response[Any]:
-    """A problem as the answer."""
+    """A problem as the answer, in the reader's language as far as there are words for it; codes stay as they are."""
     extra = dict(headers or {})
+    language = language_of(request)
+    if language != languages.SOURCE:
+        extra["Content-Language"] = language
+        problem.title = languages.translate(problem.title, language)
+        problem.detail = languages.translate(problem.detail, language)
+        problem.cure = problem.cure and languages.translate(problem.cure, language)
     if problem.status == 401:
         extra["WWW-Authenticate"] = 'Bearer realm="goodfaith"'
     if problem.status == 503:
@@ -261,7 +274,7 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     status = error.status_code
     if status >= 500:
         return on_error(request, error)
-    field, detail = None, _TITLES.get(status, "The request cannot be served.")
+    field, detail = None, _TITLES.get(status, mark("The request cannot be served."))
     if isinstance(error.extra, list) and error.extra:
         first = error.extra[0]
         field, detail = str(first.get("key") or "") or None, str(first.get("message", ""))[:300]
@@ -269,15 +282,17 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
             field or "", field
         )
         if field == "data":
-            field, detail = None, "A JSON body is needed."
-    cure = {404: "Check the path; see /openapi.json.", 405: "See the Allow header.", 413: "Send less at a time."}
+            field, detail = None, mark("A JSON body is needed.")
+    cure = {
+        404: mark("Check the path; see /openapi.json."), 405: mark("See the Allow header."), 413: mark("Send less at a time."),
+    }  # fmt: skip
     problem = answers.Problem(
         type=f"urn:goodfaith:problem:http-{status}",
         title=_TITLES.get(status, "Refused"),
         status=status,
         detail=detail,
         field=field,
-        cure=cure.get(status, "See /openapi.json."),
+        cure=cure.get(status, mark("See /openapi.json.")),
     )
     return problem_response(
         request, problem, {"Allow": error.headers["allow"]} if error.headers and "allow" in error.headers else None
@@ -288,8 +303,8 @@ def on_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]
     """What we did not foresee: logged with its trace, answered without it."""
     log.error("internal error", route=request.scope.get("path_template"), exc_info=error)
     problem = answers.Problem(
-        type="urn:goodfaith:problem:internal", title=_TITLES[500], status=500, detail="Something went wrong here.",
-        cure="Try again later, with the same Idempotency-Key.",
+        type="urn:goodfaith:problem:internal", title=_TITLES[500], status=500, detail=mark("Something went wrong here."),
+        cure=mark("Try again later, with the same Idempotency-Key."),
     )  # fmt: skip
     return problem_response(request, problem)
 

@@ -25,6 +25,8 @@ from services.intake import (
     domain,
     evidence,
     evidence_store,
+    goodfaith,
+    goodfaith_store,
     metrics,
     registry_store,
     review,
@@ -43,6 +45,7 @@ OBSERVE_S: Final = 0.25
 EXPIRE_S: Final = 5.0
 QUEUE_S: Final = 15.0
 EVIDENCE_S: Final = 60.0
+JUDGE_S: Final = 2.0
 _TICK: Final = dt.timedelta(microseconds=1)
 _SUBMITTED: Final = "goodfaith.item.submitted.v1"
 _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
@@ -120,6 +123,7 @@ class Intake:
                 Background("expiry", EXPIRE_S, self.expire),
                 Background("review", QUEUE_S, self.look_at_the_queue),
                 Background("evidence", EVIDENCE_S, self.sweep),
+                Background("good-faith", JUDGE_S, self.judge),
             ]
 
     def close(self) -> None:
@@ -198,6 +202,20 @@ class Intake:
             metrics.EVIDENCE_DELETED.inc(count)
             log.info("evidence deleted", worker=self.name, count=count)
 
+    def judge(self) -> None:
+        """At the change of the business day: judge good faith, some accounts a transaction."""
+        with self._engine.begin() as connection:
+            goodfaith_store.find_due(connection)
+        judged = changed = 0
+        while True:
+            with self._engine.begin() as connection:
+                accounts, changes = goodfaith_store.judge_due(connection, self.settings.partitions)
+            if not accounts:
+                break
+            judged, changed = judged + accounts, changed + changes
+        if judged:
+            log.info("good faith judged", worker=self.name, accounts=judged, changes=changed)
+
     # ---- in the batch
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
@@ -256,9 +274,9 @@ class Intake:
 
 _UPDATE_ITEMS: Final = """
     update items as i set state = n.state, revision = n.revision, seller = coalesce(n.seller, i.seller),
-        told = greatest(i.told, n.told), changed_at = n.at, last = n.last
-    from unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::smallint[], %s::timestamptz[], %s::text[])
-        as n(id, state, revision, seller, told, at, last)
+        told = greatest(i.told, n.told), changed_at = n.at, last = n.last, taken_down = i.taken_down or n.held
+    from unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::smallint[], %s::timestamptz[], %s::text[], %s::bool[])
+        as n(id, state, revision, seller, told, at, last, held)
     where i.id = n.id and i.revision < n.revision"""
 _INSERT_TIMELINE: Final = """
     insert into timeline (item, revision, type, state, by, code, at)
@@ -287,6 +305,7 @@ class Fold:
         self._messages: list[tuple[Any, ...]] = []
         self._moves: dict[str, review.Move] = {}
         self._decided: list[str] = []
+        self._turns: dict[str, goodfaith.Turn] = {}
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Publish a row of the door, or note what an event says."""
@@ -334,8 +353,11 @@ class Fold:
             seller = data.seller if data.seller is not None or known is None else known[3]
             self._items[data.item] = (
                 data.item, data.state.value, data.revision, seller, max(told, known[4] if known else 0), at,
-                bytes(envelope.data).decode(),
+                bytes(envelope.data).decode(), data.held or (known is not None and known[7]),
             )  # fmt: skip
+            turn = goodfaith.turn_of(data, at, incoming.partition)
+            if turn is not None:
+                self._turns[data.item] = turn
         self._timeline.append((data.item, data.revision, incoming.type, data.state.value, data.by, data.code, at))
         if data.command is not None:
             self._commands.append((data.command, "applied", data.code, None))
@@ -359,6 +381,8 @@ class Fold:
         connection = self._tx.connection
         if self._items:
             connection.exec_driver_sql(_UPDATE_ITEMS, _columns(sorted(self._items.values())))
+        if self._turns:
+            goodfaith_store.settle(connection, list(self._turns.values()))
         if self._timeline:
             connection.exec_driver_sql(_INSERT_TIMELINE, _columns(sorted(self._timeline, key=lambda row: row[:2])))
         if self._commands:

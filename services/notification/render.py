@@ -41,6 +41,23 @@ NOTICES: Final = {
     "account.right_expiring": 1,
 }
 """The same for notices to accounts; a kind that has none is told by ``account.notice``, which states kind and figures."""
+SAYS: Final = {
+    "account_verified": "Your identity is verified: claims may name up to 300 listings now, and are handled by rule.",
+    "account_suspended": "Your account is suspended. You may read and act on what is open, but file nothing new.",
+    "account_resumed": "Your account is no longer suspended.",
+    "account_closed": "Your account is closed. What is open goes its way.",
+    "authorisation_given": "A right holder has authorised you to file claims for it.",
+    "authorisation_ended": "A right holder has ended your authorisation. Open claims that it covered are on hold.",
+    "authorisation_expired": "An authorisation of yours has expired. Open claims that it covered are on hold until there is a new one.",
+    "right_accepted": "The right that you registered was accepted: you may file claims under it.",
+    "right_assigned": "The right was assigned to another account. Your open claims under it are on hold and will end.",
+    "right_expired": "The right has expired. Open claims under it are on hold until it is renewed.",
+    "right_lost": "The right is registered here for another account now. Your open claims under it are on hold.",
+    "right_received": "A right was assigned to your account: you may file claims under it.",
+    "right_refused": "The right that you registered was refused. Write to us if you hold that this is wrong.",
+    "right_registered_elsewhere": "Another account has registered the same right. A reviewer looks at your proof; until then no claim under it goes on.",
+}
+"""What a notice means, by kind, where ``account.notice`` can say more than the kind's words."""
 MASK: Final = "..."
 """Stands for a code in what the digest of a message is made of."""
 FIGURES: Final = 20
@@ -231,6 +248,7 @@ def render_notice(
         "account": notice.account,
         "kind": words(notice.kind),
         "about": notice.about,
+        "says": SAYS.get(notice.kind),
         "at": moment(notice.at),
         "figures": [(words(name), value) for name, value in figures.items()],
         "of": figures,

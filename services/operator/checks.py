@@ -466,6 +466,59 @@ def read_model(e: Evidence) -> list[Finding]:
     ]  # fmt: skip
 
 
+_RECOUNT: Final = """
+    with steps as (
+        select item, revision, complainant, reason, state, code, settled, (at at time zone 'UTC')::date as day,
+            bool_or(held) over w as down, lag(state) over w is distinct from state or state = 'WITHDRAWN' as entered from v_change
+        window w as (partition by item order by revision)
+    ), lasts as (select distinct on (item) * from steps where entered order by item, revision desc)
+    select item, complainant as account, reason, day, case when starts_with(state, 'UPHELD') then 'upheld'
+        when not down then 'declined' when state = 'RESTORED' or (state = 'WITHDRAWN' and code = 'error') then 'countered'
+        when state = 'WITHDRAWN' and code = 'settled' then 'upheld' else 'lifted' end as outcome
+    from lasts where settled and state not in ('DUPLICATE', 'LINK_INVALID')"""
+
+
+def good_faith(e: Evidence) -> list[Finding]:
+    """Good-faith figures are those of a recount from verification's log; and the door knows who takes part."""
+    untold = f"(select listing from intake.items where id = r.item) {_NOT_PARKED.format(schema='intake', prefix='')}"
+    sums = "sum(settled) as settled, sum(upheld) as upheld, sum(taken_down) as taken_down, sum(restored) as restored"
+    counted = (
+        "select account, reason, day, count(*) as settled, count(*) filter (where outcome = 'upheld') as upheld,"
+        " count(*) filter (where outcome <> 'declined') as taken_down, count(*) filter (where outcome = 'countered') as restored"
+        " from intake.good_faith_items where outcome is not null group by account, reason, day"
+    )
+    return [
+        *e.find(
+            "problem", "good-faith-item",
+            f"with r as ({_RECOUNT}) select coalesce(r.item, g.item) || ': ' || coalesce(g.outcome, 'nothing') || ', not '"
+            " || coalesce(r.outcome, 'nothing') from r full join (select * from intake.good_faith_items where outcome is not null) g"
+            " on g.item = r.item where (g.account, g.reason, g.day, g.outcome) is distinct from (r.account, r.reason, r.day, r.outcome)"
+            f" and ({untold} or r.item is null)",
+        ),
+        *e.find(
+            "problem", "good-faith-count",
+            f"select coalesce(d.account, c.account) || ' ' || coalesce(d.reason, c.reason) || ' ' || coalesce(d.day, c.day)"
+            f" from (select account, reason, day, {sums} from intake.good_faith_days group by account, reason, day) d"
+            f" full join ({counted}) c on c.account = d.account and c.reason = d.reason and c.day = d.day"
+            " where (coalesce(d.settled, 0), coalesce(d.upheld, 0), coalesce(d.taken_down, 0), coalesce(d.restored, 0))"
+            " <> (coalesce(c.settled, 0), coalesce(c.upheld, 0), coalesce(c.taken_down, 0), coalesce(c.restored, 0))",
+        ),
+        *e.find(
+            "problem", "good-faith-standing",
+            "select a.id from intake.accounts a left join intake.good_faith_standings s on s.account = a.id"
+            " where a.good_faith <> coalesce(s.state <> 'out', false)",
+        ),
+        *e.find(
+            "problem", "good-faith-unexplained",
+            "select s.account from intake.good_faith_standings s left join (select distinct on (account) account, state, barred_until"
+            " from intake.good_faith_history order by account, id desc) h on h.account = s.account"
+            # members from before there was a history have none
+            " where (h.account is not null or s.since is not null)"
+            " and (s.state is distinct from h.state or s.barred_until is distinct from h.barred_until)",
+        ),
+    ]  # fmt: skip
+
+
 # --------------------------------------------------------------------------------------------- holds and penalties
 
 
@@ -836,7 +889,7 @@ def noticed(e: Evidence) -> list[Finding]:
 CHECKS: Final[tuple[Check, ...]] = (
     submissions, claim_items, items_published, commands_published, items_judged, commands_ended,
     event_logs, on_topics, topic_order, applied, upstreams, parked, causes,
-    folds, deadlines, sla, duplicates, read_model,
+    folds, deadlines, sla, duplicates, read_model, good_faith,
     holds, visibility, statements, violations, ledger_entries, standings,
     told, messages_sent, noticed,
 )  # fmt: skip

@@ -19,7 +19,20 @@ from rich.console import Console
 
 from deploy.local.children import StackError
 
-COMMANDS = ("up", "demo", "replay", "claim", "verify", "dlq", "statements", "policy", "clock", "bench", "faults")
+COMMANDS = (
+    "up",
+    "demo",
+    "replay",
+    "claim",
+    "verify",
+    "dlq",
+    "statements",
+    "policy",
+    "clock",
+    "bench",
+    "faults",
+    "deep",
+)
 
 console = Console()
 """For people; a command's own output."""

@@ -82,7 +82,8 @@ create temp table v_ends (topic text, partition int, first bigint, next bigint) 
 create temp table v_filed (partition int, seq bigint, type text, item text collate "C", command text collate "C") on commit drop;
 create temp table v_change (partition int, seq bigint, item text collate "C", revision int, type text, state text, rule text,
     command text collate "C", held boolean, upheld boolean, handled boolean, claim text, listing text collate "C",
-    seller text collate "C", severity text, at timestamptz, caused boolean) on commit drop;
+    seller text collate "C", severity text, at timestamptz, caused boolean, complainant text collate "C", reason text collate "C",
+    code text, settled boolean) on commit drop;
 create temp table v_item (item text collate "C", claim text, listing text collate "C", state text, revision int, seller text collate "C",
     held boolean, upheld boolean, severity text, awaits boolean, noticed_at timestamptz, handled_at timestamptz, sla text) on commit drop;
 create temp table v_refused (seq bigint, command text collate "C") on commit drop;
@@ -309,7 +310,8 @@ class Fold:
             values = (
                 partition, seq, change.item, change.revision, type_, change.state.value, change.rule, change.command,
                 change.held, change.upheld, change.handled_at is not None, change.claim, change.listing, change.seller,
-                change.severity, event.time.isoformat(), event.causationid is not None,
+                change.severity, event.time.isoformat(), event.causationid is not None, change.complainant, change.reason,
+                change.code, change.settled,
             )  # fmt: skip
             changes.append("\t".join(map(_text, values)))
             told += [

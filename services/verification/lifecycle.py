@@ -159,6 +159,8 @@ TABLE: Final[tuple[Row, ...]] = (
     # --- review
     _row(6, "refused-by-rule", S.UNDER_REVIEW, AUTO, S.REJECTED, "no such reason, or not for this kind of right",
          when=r.misfit, do=r.refuse_misfit),
+    _row(6, "own-listing", S.UNDER_REVIEW, AUTO, S.REJECTED, "the seller is the complainant or its principal",
+         when=r.own_listing, do=r.refuse_own),
     _row(6, "refused", S.UNDER_REVIEW, Decide, S.REJECTED, "reason code and how to cure",
          by=REVIEWER, when=r.decides("refuse"), do=r.refuse),
     _row(7, "upheld-prima-facie", S.UNDER_REVIEW, AUTO, S.NOTIFIED, "`review` = prima_facie; hold if `removal` = on_notice",

@@ -30,6 +30,7 @@ from shared.events import (
 )
 from shared.policy import Policy, Span
 
+OWN_LISTING: Final = "own_listing"
 PAUSING: Final = frozenset({State.NEEDS_INFO, State.SUSPENDED})
 """States in which the 24 hours stand still."""
 DECIDED: Final = frozenset({State.DUPLICATE, State.LINK_INVALID, State.REJECTED, State.LAPSED})
@@ -359,6 +360,11 @@ def misfit(d: Draft) -> bool:
     return reason is None or d.item.right_type not in reason.rights
 
 
+def own_listing(d: Draft) -> bool:
+    """Row 6, by the rule: who sells it is who claims; only under a policy that says how to cure it."""
+    return OWN_LISTING in d.policy.refusals and d.seller in (d.item.complainant, d.item.principal)
+
+
 def prima_facie(d: Draft) -> bool:
     """Row 7, by the rule."""
     return d.policy.rules.review == "prima_facie" and not d.flagged and d.seller is not None
@@ -439,6 +445,11 @@ def miss(d: Draft) -> None:
 def refuse_misfit(d: Draft) -> None:
     """Row 6, by the rule."""
     d.code = "reason_not_for_right" if d.item.reason in d.policy.reasons else "unknown_reason"
+
+
+def refuse_own(d: Draft) -> None:
+    """Row 6, by the rule."""
+    d.code = OWN_LISTING
 
 
 def refuse(d: Draft) -> None:

@@ -486,6 +486,22 @@ def test_a_document_of_a_right_stays_with_the_right(parts: Parts, people: People
     assert state(parts, document) == "gone"
 
 
+def test_what_a_killed_writer_left_in_the_folder_is_removed(parts: Parts, people: People, holder: Someone) -> None:
+    import os
+
+    document = kept(people, holder[1], content := b"beside it")
+    (path,) = [path for path in objects(parts) if hashlib.sha256(content).hexdigest() in str(path)]
+    assert path.name == document
+    left = [path.with_name(f"{document}#{number}") for number in (1, 2)]
+    for number, file in enumerate(left):
+        file.touch()
+        os.utime(file, (time.time() - 3601 * number,) * 2)
+    sweep(parts)
+    assert [file.exists() for file in left] == [True, False]
+    left[0].unlink()
+    assert fetched(people, holder[1], document).content == content
+
+
 def test_an_upload_that_died_is_cleaned_up(parts: Parts, people: People, holder: Someone) -> None:
     account, who = holder
     for how, aged in (("stored", True), ("not stored", True), ("young", False)):

@@ -20,6 +20,7 @@ from litestar.handlers import HTTPRouteHandler
 from deploy.local.stack import Stack
 from services.intake.accounts import code_digest
 from services.intake.api import INTERNAL, PUBLIC, ROUTES
+from shared import declarations, policy
 from tests.integration.intake_parts import CONTACT, Parts, People, sell
 
 pytestmark = pytest.mark.stack
@@ -430,6 +431,8 @@ SELLER_ACTS = _row(NO, NO, OK, HIDDEN, NO, NO, NO)
 EITHER_ACTS = _row(OK, HIDDEN, OK, HIDDEN, NO, NO, NO)
 STAFF_ACTS = _row(NO, NO, NO, NO, OK, OK, NO)
 LEASE_ACTS = _row(NO, NO, NO, NO, NO_LEASE, NO_LEASE, NO)
+_TEXT = declarations.load(policy.current("ipp").good_faith.declaration)
+DECLARATION = {"version": _TEXT.version, "sha256": _TEXT.sha256, "name": "Ada Example", "capacity": "director"}
 # what holder a owns: path, body and answer by who asks (401 for anonymous unless told otherwise)
 EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = {
     ("POST", "/v1/tokens"): (None, ALL),
@@ -462,6 +465,14 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/items/{item_id}"): (None, PARTY_READS),
     ("GET", "/v1/commands/{command_id}"): (None, PARTY_READS),
     ("GET", "/v1/inbox"): (None, ALL),
+    ("GET", "/v1/good-faith"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
+    ("GET", "/v1/good-faith/history"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
+    ("GET", "/v1/good-faith/declaration"): (None, ALL),
+    ("POST", "/v1/good-faith/declaration"): (DECLARATION, _row(OK, OK, NO, NO, NO, NO, NO)),
+    ("DELETE", "/v1/good-faith"): (None, _row(OK, 409, NO, NO, NO, NO, NO)),
+    ("GET", "/v1/accounts/{account_id}/good-faith"): (None, STAFF_ACTS),
+    ("GET", "/v1/accounts/{account_id}/good-faith/history"): (None, STAFF_ACTS),
+    ("GET", "/v1/accounts/{account_id}/good-faith/declarations"): (None, STAFF_ACTS),
     ("POST", "/v1/items/{item_id}/information"): ({}, HOLDER_ACTS),
     ("POST", "/v1/claims/{claim_id}/information"): ({}, HOLDER_ACTS),
     ("POST", "/v1/items/{item_id}/withdraw"): ({"ground": "error"}, HOLDER_ACTS),
@@ -490,6 +501,8 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/review/conflicts"): (None, STAFF_ACTS),
     ("PUT", "/v1/review/conflicts"): ({"accounts": []}, STAFF_ACTS),
     ("GET", "/v1/review/figures"): (None, STAFF_ACTS),
+    ("POST", "/v1/items/{item_id}/complaint"): ({}, EITHER_ACTS),
+    ("POST", "/v1/claims/{claim_id}/complaint"): ({}, EITHER_ACTS),
     ("POST", "/v1/evidence"): ({}, _row(OK, OK, OK, OK, NO, OK, NO)),
     ("GET", "/v1/evidence"): (None, ALL),
     ("GET", "/v1/evidence/{document_id}"): (None, PARTY_READS),
@@ -558,6 +571,8 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
                 waiting_code(parts, name, "ABCD-EFGH-JKMN")
     if path.endswith("/assignment"):
         content = {"to": accounts["holder b"][0]}
+    if (method, path) == ("DELETE", "/v1/good-faith"):
+        people.client.post("/v1/good-faith/declaration", json=DECLARATION, headers=owners)
     if path.startswith("/internal"):
         internal = people.client.post(url, json=content, headers={"Authorization": f"Bearer {parts.internal}"})
         assert internal.status_code == 200
@@ -627,6 +642,70 @@ def test_internal_routes_are_no_part_of_the_document(client: httpx.Client) -> No
     assert not [path for path in document["paths"] if path.startswith("/internal")]
     internal = {path for handler in ROUTES for path in handler.paths if handler.opt["roles"] is INTERNAL}
     assert internal == {"/internal/contacts", "/internal/claims", "/internal/codes"}
+
+
+# ---- languages
+
+
+def test_forms_are_open_to_anyone_in_the_readers_language(client: httpx.Client) -> None:
+    seen = {}
+    for header, language in (("", "en"), ("zh-CN,zh;q=0.9", "zh"), ("fr;q=0.9, de;q=0.5", "de")):
+        answer = client.get("/v1/forms", params={"profile": "ipp"}, headers={"Accept-Language": header})
+        assert answer.status_code == 200, answer.text
+        assert (answer.headers["content-language"], answer.headers["vary"]) == (language, "Accept-Language")
+        assert answer.headers["cache-control"].startswith("public")
+        form = answer.json()
+        assert (form["language"], form["profile"], form["limits"]["listings"]) == (language, "ipp", 300)
+        seen[language] = {right["code"]: right for right in form["rights"]}
+    assert {language: rights["trademark"]["label"] for language, rights in seen.items()} == {
+        "en": "Trade mark", "zh": "商标", "de": "Marke",
+    }  # fmt: skip
+    assert seen["en"].keys() == seen["zh"].keys() == seen["de"].keys()
+    named = client.get("/v1/forms?language=de", headers={"Accept-Language": "zh"})
+    assert named.json()["language"] == "de"
+    problem(client.get("/v1/forms?language=xx"), 422, field="language")
+    problem(client.get("/v1/forms?profile=nope"), 422, field="profile")
+    problem(client.get("/v1/forms", params={"profile": "x" * 500}), 400)
+    assert client.get("/openapi.json").json()["paths"]["/v1/forms"]["get"]["security"] == [{}]
+
+
+def test_what_a_form_offers_the_door_takes(people: People, client: httpx.Client) -> None:
+    _, headers = people.open()
+    form = client.get("/v1/forms").json()
+    made = {"trademark": {"number": "1234567"}, "copyright": {}}
+    for right in form["rights"]:
+        if right["code"] not in made:
+            continue
+        assert right["number_required"] == bool(made[right["code"]])
+        asked = {"right_type": right["code"], "proof": "doc-1", **made[right["code"]]}
+        held = client.post("/v1/rights", json=asked, headers=headers).json()["id"]
+        for reason in right["reasons"]:
+            assert people.claim(headers, held, f"form-{reason['code']}", reason=reason["code"])["claim"]
+
+
+def test_refusals_are_told_in_the_readers_language(
+    parts: Parts, people: People, holder: tuple[str, dict[str, str], str]
+) -> None:
+    _, headers, right = holder
+    wrong = {"right": right, "reason": "no_such", "listings": ["https://market.example/items/1"]}
+    english = problem(people.client.post("/v1/claims", json=wrong, headers=headers), 422, field="reason")
+    asked = people.client.post("/v1/claims", json=wrong, headers={**headers, "Accept-Language": "de"})
+    german = problem(asked, 422, field="reason")
+    assert asked.headers["content-language"] == "de"
+    assert german["type"] == english["type"]
+    assert (german["title"], german["detail"]) == ("Inhalt nicht annehmbar", "Einen solchen Grund gibt es nicht.")
+    assert german["cure"] == english["cure"].replace("Use one of:", "Verwenden Sie eines von:")
+    lost = people.client.get("/v1/claims/c-nope?language=zh", headers=headers)
+    assert problem(lost, 404)["detail"] == "没有该资源。"
+    # a command's refusal comes by topic, in English, and is told in the reader's language
+    item = people.claim(headers, right, "told-in-german")["items"][0]["item"]
+    command = people.client.post(f"/v1/items/{item}/withdraw", json={"ground": "error"}, headers=headers)
+    id_ = command.json()["commands"][0]["command"]
+    text = "An item in RECEIVED takes no such command. It takes: withdraw."
+    parts.query("update commands set status = 'refused', code = 'not_now', detail = %s where id = %s", text, id_)
+    told = people.client.get(f"/v1/commands/{id_}", headers={**headers, "Accept-Language": "de-CH"}).json()
+    assert told["detail"].startswith("Ein Vorgang im Zustand RECEIVED nimmt diese Erklärung nicht an.")
+    assert people.client.get(f"/v1/commands/{id_}", headers=headers).json()["detail"] == text
 
 
 def test_the_logs_hold_no_secret(parts: Parts, people: People, holder: tuple[str, dict[str, str], str]) -> None:

@@ -105,6 +105,8 @@ class Judge:
             self._fold(Tx(connection, now, wall, list(range(PARTITIONS)), {}, frozenset()), list(outcome.changes))
 
     def _judge(self, data: Any, now: dt.datetime) -> list[Change]:
+        if isinstance(data, events.AccountNotice):
+            return []
         outcome = decide(self.items.get(data.item), data, self.facts(data.listing), MANUAL, now)
         if outcome.item is not None:
             self.items[data.item] = outcome.item

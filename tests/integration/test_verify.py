@@ -200,6 +200,18 @@ TAMPERED: dict[str, tuple[str, str]] = {
     "read-model-item": ("problem", f"update intake.items set state = 'NOTIFIED' where id = {ITEM}"),
     "timeline-gap": ("lost", f"delete from intake.timeline where item = {ITEM} and revision = 2"),
     "timeline-differs": ("problem", f"update intake.timeline set state = 'LAPSED' where item = {ITEM} and revision = 2"),
+    "good-faith-item": ("problem", f"update intake.good_faith_items set outcome = 'lifted' where item = {ITEM}"),
+    "good-faith-count": (
+        "problem",
+        "update intake.good_faith_days set upheld = upheld - 1 where (account, day, reason, partition) ="
+        " (select account, day, reason, partition from intake.good_faith_days limit 1)",
+    ),
+    "good-faith-standing": ("problem", "update intake.accounts set good_faith = true where id = 'h-owl'"),
+    "good-faith-unexplained": (
+        "problem",
+        "insert into intake.good_faith_standings (account, since, barred_until) values ('h-owl', now()::date, now()::date)"
+        " on conflict (account) do update set since = now()::date, barred_until = now()::date",
+    ),
     # holds, listings, penalties
     "hold-missing": ("lost", f"delete from enforcement.holds where item = {HELD}"),
     "hold-differs": ("problem", f"update enforcement.holds set held = false where item = {HELD}"),

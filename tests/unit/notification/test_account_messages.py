@@ -42,6 +42,11 @@ def test_a_kind_without_a_template_is_told_plainly() -> None:
         assert needed in made.body, needed
 
 
+def test_what_a_notice_means_is_said() -> None:
+    assert "Another account has registered the same right." in body(notice("right_registered_elsewhere", about="r-7"))
+    assert "is suspended" in body(notice("account_suspended"))
+
+
 def test_a_code_is_where_it_is_meant_to_be_only() -> None:
     said = notice("email_code", figures={"minutes": 60})
     assert "ABCD-EFGH-JKMN" in body(said, "ABCD-EFGH-JKMN")

@@ -265,6 +265,20 @@ class TestRow6:
         assert outcome.changes[0].data.via == (S.RECEIVED, S.UNDER_REVIEW)
         assert code in IPP.refusals
 
+    @pytest.mark.parametrize("rules", [IPP, MANUAL])
+    @pytest.mark.parametrize("who", [{"complainant": "seller"}, {"principal": "seller"}])
+    def test_6_a_claim_against_ones_own_listing(self, rules: Any, who: dict[str, str]) -> None:
+        world = World(rules)
+        world.submit(**who)
+        assert (world.state, world.got.code, world.got.held) == (S.REJECTED, "own_listing", False)
+        assert "own_listing" in rules.refusals
+
+    def test_6_own_listings_are_judged_under_policies_that_say_so_only(self) -> None:
+        refusals = {code: cure for code, cure in IPP.refusals.items() if code != "own_listing"}
+        world = World(msgspec.structs.replace(IPP, refusals=refusals))
+        world.submit(complainant="seller")
+        assert world.state == S.NOTIFIED
+
     def test_6_by_reviewer(self) -> None:
         world = World(MANUAL).to(S.UNDER_REVIEW)
         world.decide("refuse", "wrong_listing")

@@ -1,14 +1,14 @@
 """The review queue: cases, leases on them, decisions by item, skips, conflicts of interest, notes.
 
-Revision ID: 0006
+Revision ID: 0007
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,69 @@
+"""Jars of the servers that run here for tests and for trying out: ordinary Maven dependencies, fetched once, held against recorded hashes."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.children import StackError
+
+CACHE = Path(__file__).resolve().parents[2] / ".local" / "cache"
+
+
+@dataclass(frozen=True)
+class Jars:
+    """What one server needs.
+
+    Attributes:
+        what: Its name, for messages.
+        name: Its name and version, for the folder.
+        source: Folder with `pom.xml` and `jars.sha256`.
+    """
+
+    what: str
+    name: str
+    source: Path
+
+    @property
+    def _pins(self) -> Path:
+        return self.source / "jars.sha256"
+
+    @property
+    def folder(self) -> Path:
+        """Where the jars are, once they are fetched; named by version and pins, so that a change of either fetches anew."""
+        return CACHE / f"{self.name}-{hashlib.sha256(self._pins.read_bytes()).hexdigest()[:8]}"
+
+    def fetched(self) -> Path:
+        """The folder with the jars; fetched with Maven when missing.
+
+        Raises:
+            StackError: Maven is missing, the download failed, or a jar differs from its recorded hash.
+        """
+        if self.folder.is_dir():
+            return self.folder
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with (CACHE / f"{self.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another stack of this checkout may be fetching them
+            if not self.folder.is_dir():
+                self._fetch()
+        return self.folder
+
+    def _fetch(self) -> None:
+        if shutil.which("mvn") is None:
+            raise StackError("Maven (mvn) is missing; `make setup` installs it or says how")
+        fresh = self.folder.with_suffix(".new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        command = ["mvn", "-q", "-B", "-f", str(self.source / "pom.xml"), "dependency:copy-dependencies"]
+        command += ["-DincludeScope=runtime", f"-DoutputDirectory={fresh}"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode:
+            raise StackError(f"Maven could not fetch {self.what}'s jars:\n{(done.stdout + done.stderr)[-3000:]}")
+        wanted = {name: digest for digest, name in (line.split() for line in self._pins.read_text().splitlines())}
+        got = {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in fresh.iterdir()}
+        if wrong := sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name)):
+            raise StackError(f"{self.what}'s jars differ from {self._pins.name}: {', '.join(wrong)}")
+        fresh.rename(self.folder)
