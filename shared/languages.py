@@ -111,7 +111,7 @@ class Catalogue:
 def is_template(text: str) -> bool:
     """Whether a text has places, and enough beside them to be known by."""
     literals = _PLACE.split(text)[::2]
-    return len(literals) > 1 and all(literals[1:-1]) and sum(map(len, literals)) >= 8
+    return len(literals) > 1 and all(literals[1:-1]) and sum(map(len, literals)) >= 5
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import Final, Literal, get_args
 import msgspec
 from msgspec import Struct
 
-from services.intake import evidence, registers, requests
+from services.intake import evidence, registers, registry, requests
 from services.intake.domain import Refused
 from shared import languages, policy
 from shared.events import RightType
@@ -61,6 +61,8 @@ class RegisterForm(Struct, frozen=True, kw_only=True):
     register: str
     office: str
     number: str
+    designates: bool
+    """The right is good where it was designated: ``territory`` must be given."""
 
 
 class ReasonForm(Struct, frozen=True, kw_only=True):
@@ -81,6 +83,10 @@ class RightForm(Struct, frozen=True, kw_only=True):
     code: RightType
     label: str
     number_required: bool
+    classes: str | None
+    """What ``classes`` look like; null: it has none."""
+    words: bool
+    """It may have words (``mark``)."""
     registers: tuple[RegisterForm, ...]
     reasons: tuple[ReasonForm, ...]
 
@@ -157,8 +163,15 @@ def form(rules: Policy, language: str) -> Form:
             code=kind,
             label=say(RIGHTS[kind]),
             number_required=kind not in UNREGISTERED,
+            classes=say(registry.CLASSES[kind]) if kind in registry.CLASSES else None,
+            words=kind == "trademark",
             registers=tuple(
-                RegisterForm(register=name, office=say(registers.OFFICES[name]), number=say(kept[name].looks))
+                RegisterForm(
+                    register=name,
+                    office=say(registers.OFFICES[name]),
+                    number=say(kept[name].looks),
+                    designates=(name, kind) in registry.DESIGNATES,
+                )
                 for name in sorted(kept)
             ),
             reasons=tuple(reason(code, found) for code, found in rules.reasons.items() if kind in found.rights),

@@ -15,6 +15,7 @@ from typing import Final, Literal
 from services.intake.domain import Refused
 from services.intake.requests import Register
 from services.intake.territory import COUNTRIES, UNIONS, countries
+from shared import languages
 from shared.events import RightType
 
 Pending = Literal["proof_missing", "right_registered_elsewhere", "mark_mixed_script", "refused"]
@@ -31,6 +32,11 @@ NICE: Final = 45
 """Nice Classification: 34 classes of goods, 11 of services (WIPO)."""
 LOCARNO: Final = 32
 """Locarno Classification: 32 classes, each with subclasses up to 99, "miscellaneous" (WIPO)."""
+CLASSES: Final[dict[RightType, str]] = {
+    "trademark": languages.mark("the numbers 1 to 45 (Nice)"),
+    "design": languages.mark("NN-NN, such as 02-02 (Locarno)"),
+}
+"""What the classes of rights look like that have any."""
 LONGEST: Final = dt.timedelta(days=366 * 20)
 """No right is granted or renewed for longer at a time (patents: 20 years, TRIPS article 33; others less)."""
 
@@ -101,9 +107,7 @@ def classes_of(right_type: RightType, given: Sequence[str] | None) -> tuple[str,
         elif right_type == "design" and (match := re.fullmatch(r"([0-9]{2})-([0-9]{2})", plain, re.ASCII)):
             key = (int(match[1]), int(match[2])) if 1 <= int(match[1]) <= LOCARNO and match[2] != "00" else None
         if key is None:
-            looks = {"trademark": "the numbers 1 to 45 (Nice)", "design": "NN-NN, such as 02-02 (Locarno)"}.get(
-                right_type
-            )
+            looks = CLASSES.get(right_type)
             raise Refused(
                 422, "bad_class", f"{plain[:20]!r} is no class of a {right_type.replace('_', ' ')}.",
                 field=f"classes[{place}]", cure=f"Use {looks}." if looks else "Leave `classes` out.",

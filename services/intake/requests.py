@@ -228,6 +228,8 @@ class ReportAction(In, frozen=True, kw_only=True):
     """A court or authority action was filed."""
 
     proof: Id | None = None
+    evidence: Documents = []
+    """The caller's documents; the first is the proof, unless another is named."""
 
 
 class ReportResult(In, frozen=True, kw_only=True):
@@ -235,12 +237,16 @@ class ReportResult(In, frozen=True, kw_only=True):
 
     outcome: Literal["holder", "seller", "ended"]
     proof: Id | None = None
+    evidence: Documents = []
+    """The caller's documents; the first is the proof, unless another is named."""
 
 
 class Complain(In, frozen=True, kw_only=True):
     """A complaint against the decision that ended the item's case; what is new is named by reference."""
 
     materials: Materials = []
+    evidence: Documents = []
+    """The caller's documents; their kinds count as materials."""
 
 
 class Decide(In, frozen=True, kw_only=True):

@@ -318,17 +318,20 @@ def file(
 
 
 def _with_documents(filing: Filing, known: Mapping[str, Document]) -> Sequence[Document]:
-    """The documents that a request names; their kinds are added to its materials.
+    """The documents that a request names; their kinds are added to its materials, or the first is its proof.
 
     Raises:
         Refused: one is not the account's.
     """
-    ids = getattr(filing.body, "evidence", ())
+    body = filing.body
+    ids = getattr(body, "evidence", ())
     if not ids:
         return ()
     named = evidence.named(ids, filing.account.id, known)
-    given = evidence.materials(filing.body.materials, named)  # type: ignore[attr-defined]
-    filing.body = msgspec.structs.replace(filing.body, materials=given)
+    if isinstance(body, requests.ReportAction | requests.ReportResult):
+        filing.body = msgspec.structs.replace(body, proof=body.proof or named[0].id)
+    elif isinstance(body, requests.SubmitClaim | requests.AddInformation | requests.Counter | requests.Complain):
+        filing.body = msgspec.structs.replace(body, materials=evidence.materials(body.materials, named))
     return named
 
 

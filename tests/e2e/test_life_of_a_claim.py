@@ -275,6 +275,34 @@ def test_information_is_missing(world: World) -> None:
     world.reach(cured.items[0], "UPHELD")
 
 
+def test_documents_cure_a_claim(world: World) -> None:
+    """Rows 4, 5, 10, 12: what is missing comes as a document; each side reads the other's when the life cycle lets it."""
+    hare = world.account("h-hare")
+    seller = world.account("s-fritz", "seller")
+    right = str(world.call(hare, "POST", "/v1/rights", {"right_type": "trademark", "number": "1999999"})["id"])
+    world.call("operator", "PATCH", f"/v1/rights/{right}", {"status": "active"})
+    passport = world.document(hare, b"passport", "identity")
+    claim = world.file(hare, right, world.offer(seller, "fritz-1"), evidence=[passport])
+    (item,) = claim.items
+    assert world.reach(item, "NEEDS_INFO", due=...)["missing"] == ["ownership"]
+    certificate = world.document(hare, b"certificate", "ownership")
+    world.call(seller, "GET", f"/v1/evidence/{certificate}", expect=404)
+    world.do(hare, item, "information", {"evidence": [certificate]})
+    world.notified(item)
+    link = world.call(seller, "POST", f"/v1/evidence/{certificate}/link")["url"]
+    assert world.http.get(link).content == b"certificate"
+    world.call(seller, "GET", f"/v1/evidence/{passport}", expect=404)
+    licence = world.document(seller, b"I may", "statement")
+    papers = world.document(seller, b"papers", "identity")
+    world.call(hare, "GET", f"/v1/evidence/{licence}", expect=404)
+    world.do(seller, item, "counter", {"evidence": [licence, papers]})
+    world.reach(item, "HOLDER_RESPONSE", due=...)
+    found = world.call(hare, "GET", f"/v1/evidence?about={claim.id}")["items"]
+    assert sorted(document["id"] for document in found) == sorted([passport, certificate, licence])
+    world.do(hare, item, "response", {"accept": True})
+    world.reach(item, "RESTORED")
+
+
 def test_a_duplicate_takes_the_place_of_its_original(world: World, owl: str, mark: str) -> None:
     """Rows 2, 18: linked to the original; goes on when that ends without a takedown; the listing stays down meanwhile."""
     seller = world.account("s-emil", "seller")

@@ -130,6 +130,15 @@ class World:
         body = {"right_type": kind, "number": str(1_000_000 + number), "proof": f"proof-{number}"}
         return str(self.call(owner, "POST", "/v1/rights", body)["id"])
 
+    def document(self, who: str, content: bytes, kind: str, name: str | None = None) -> str:
+        """A document of an account."""
+        headers = {"Authorization": f"Bearer {self.tokens[who]}"}
+        if name is not None:
+            headers["Content-Disposition"] = f'attachment; filename="{name}"'
+        answer = self.http.post(f"/v1/evidence?kind={kind}", content=content, headers=headers)
+        assert answer.status_code in (200, 201), answer.text
+        return str(answer.json()["id"])
+
     def offer(self, seller: str, *names: str) -> list[str]:
         """Listings of a seller on the site, with their pages."""
         headers = {"Authorization": f"Bearer {self.stack.secret('internal_token')}"}

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from deploy.local.stack import Stack
-from services.intake import evidence, evidence_store
+from services.intake import evidence, evidence_store, requests
 from services.intake.blobs import Blobs
 from shared import clock
 from tests import evidence_files as files
@@ -302,6 +302,35 @@ def test_documents_count_as_materials(parts: Parts, people: People, holder: Some
     }  # fmt: skip
     named = people.client.get(f"/v1/evidence/{statement}", headers=who).json()["named_in"]
     assert named == sorted([account, claim])
+
+
+def test_documents_in_other_commands(parts: Parts, people: People, holder: Someone) -> None:
+    _, who = holder
+    writ, more = kept(people, who, b"writ", "court"), kept(people, who, b"more", "other")
+    made = people.claim(who, people.right(who), "listing")
+    item = made["items"][0]["item"]
+    for path, content, wanted in (
+        ("action", {"evidence": [writ, more]}, f'"proof":"{writ}"'), ("action", {"evidence": [writ], "proof": "file-7"}, '"proof":"file-7"'),
+        ("result", {"outcome": "ended", "evidence": [more]}, f'"proof":"{more}"'), ("complaint", {"evidence": [more, writ]}, '"materials":["court","other","ownership"]'),
+    ):  # fmt: skip
+        answer = people.client.post(f"/v1/items/{item}/{path}", json=content, headers=who)
+        assert answer.status_code == 202, answer.text
+        command = answer.json()["commands"][0]["command"]
+        ((payload,),) = parts.query("select payload from door where payload like %s", f"%{command}%")
+        assert wanted in payload
+    assert people.client.get(f"/v1/evidence/{writ}", headers=who).json()["named_in"] == [made["claim"]]
+
+
+def test_every_request_that_names_documents_is_understood() -> None:
+    """Each struct with ``evidence`` has a place where its kinds or its first document go."""
+    named = {
+        kind for kind in vars(requests).values()
+        if isinstance(kind, type) and issubclass(kind, requests.In) and "evidence" in kind.__struct_fields__ and kind.__name__.find("ByTopic") < 0
+    }  # fmt: skip
+    assert named == {
+        requests.SubmitClaim, requests.AddInformation, requests.Counter, requests.Complain, requests.ReportAction, requests.ReportResult,
+        requests.RegisterRight, requests.NameDocuments,
+    }  # fmt: skip
 
 
 def test_a_document_of_another_is_unknown(parts: Parts, people: People, holder: Someone) -> None:

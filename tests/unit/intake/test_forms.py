@@ -51,6 +51,11 @@ def test_languages_differ() -> None:
     assert len({form.refusals[0].cure for form in (english, chinese, german)}) == 3
     (us,) = [register for register in german.rights[0].registers if register.register == "us"]
     assert us.number == "bis zu 7 Ziffern"
+    assert {right.code: right.classes for right in german.rights} == {
+        "trademark": "die Zahlen 1 bis 45 (Nizza)", "copyright": None, "design": "NN-NN, etwa 02-02 (Locarno)",
+        "utility_model": None, "invention": None, "geographical_indication": None,
+    }  # fmt: skip
+    assert [register.register for register in german.rights[0].registers if register.designates] == ["wipo"]
 
 
 def test_every_kind_of_right_has_a_name() -> None:
