@@ -38,6 +38,9 @@ EVIDENCE = Counter(
     ["outcome"],
 )
 EVIDENCE_DELETED = Counter("goodfaith_evidence_deleted_total", "Evidence files deleted from the store.")
+GOOD_FAITH_CHANGES = Counter(
+    "goodfaith_good_faith_changes_total", "Changes of standing by the daily judgement, by what happened.", ["kind"]
+)
 
 DECIDED = Counter("goodfaith_review_decisions_total", "Decisions of people accepted at the door, by kind.", ["kind"])
 LEASES = Counter("goodfaith_review_leases_total", "Requests for a lease, by what came of them.", ["result"])
