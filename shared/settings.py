@@ -36,6 +36,11 @@ class Settings(BaseSettings):
     partitions: int = Field(
         24, ge=1, le=1000, description="Partitions of every topic keyed by listing or seller. Fixed at creation."
     )
+    penalties_profile: str = Field(
+        "ipp",
+        pattern=r"^[a-z0-9-]{1,60}$",
+        description="Profile whose penalties sellers' ledgers follow: one for all, whatever profiles their items are handled under.",
+    )
     replication: int = Field(1, ge=1, le=7, description="Replication factor of the topics at creation.")
     upstreams: dict[str, str] = Field(
         default_factory=dict,

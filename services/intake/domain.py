@@ -386,6 +386,7 @@ def claim_rows(
         policy=rules.version,
         lane=lane,
         good_faith=complainant.good_faith,
+        abroad=claim.abroad,
         identity_verified=complainant.identity_verified,
         authority=authority,
         mark=right.mark,

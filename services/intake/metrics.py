@@ -32,3 +32,6 @@ EVIDENCE = Counter(
     ["outcome"],
 )
 EVIDENCE_DELETED = Counter("goodfaith_evidence_deleted_total", "Evidence files deleted from the store.")
+GOOD_FAITH_CHANGES = Counter(
+    "goodfaith_good_faith_changes_total", "Changes of standing by the daily judgement, by what happened.", ["kind"]
+)

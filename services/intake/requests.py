@@ -183,6 +183,8 @@ class SubmitClaim(In, frozen=True, kw_only=True):
     profile: Id = "ipp"
     principal: Id | None = None
     """Owner of the right, when an agent files."""
+    abroad: bool = False
+    """The holder has no residence in the country of the profile's law, which may give it longer to answer."""
     materials: Materials = []
     """Kinds of proof on file, e.g. ``statement``."""
     evidence: Documents = []

@@ -202,7 +202,9 @@ class Intake:
                 accounts, changes = goodfaith_store.judge_due(connection, self.settings.partitions)
             if not accounts:
                 break
-            judged, changed = judged + accounts, changed + changes
+            judged, changed = judged + accounts, changed + len(changes)
+            for kind in changes:
+                metrics.GOOD_FAITH_CHANGES.labels(kind).inc()
         if judged:
             log.info("good faith judged", worker=self.name, accounts=judged, changes=changed)
 
