@@ -303,7 +303,7 @@ class DeclareConflicts(In, frozen=True, kw_only=True):
 
 
 class NameDocuments(In, frozen=True, kw_only=True):
-    """The caller's documents that prove who it is."""
+    """Documents of the caller, to be named in a right or its account."""
 
     evidence: Annotated[list[Id], Meta(min_length=1, max_length=20)]
 

@@ -452,6 +452,7 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("POST", "/v1/rights/{right_id}/renewal"): ({"expires_at": "2030-01-01T00:00:00Z"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights/{right_id}/assignment"): ({"to": "{holder_b}"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights/{right_id}/name"): ({"registrant": "New Name Ltd"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
+    ("POST", "/v1/rights/{right_id}/evidence"): (None, _row(422, HIDDEN, NO, NO, NO, 422, NO)),
     ("POST", "/v1/rights/{right_id}/decision"): ({"accept": False}, _row(NO, NO, NO, NO, OK, OK, NO)),
     ("PATCH", "/v1/rights/{right_id}"): ({"status": "active"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/authorisations"): ({"agent": "a-operator"}, _row(OK, OK, NO, NO, NO, NO, NO)),
@@ -560,7 +561,7 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
     )
     if (method, path) == ("POST", "/v1/evidence"):
         url += "?kind=statement"
-    if path == "/v1/me/evidence":
+    if path in ("/v1/me/evidence", "/v1/rights/{right_id}/evidence"):
         content = {"evidence": ["d-none"]}
     if path == "/v1/claims" and content is not None:
         content = {**content, "right": right}
