@@ -116,6 +116,8 @@ class ItemSubmitted(Data, frozen=True, kw_only=True):
     authority: Literal["owner", "authorised", "missing"] = "missing"
     materials: tuple[Id, ...] = ()
     """Kinds of proof on file by reference, e.g. ``ownership``, ``statement``."""
+    abroad: bool = False
+    """The holder has no residence in the country of the profile's law: its time to answer may be longer."""
     mark: Annotated[str, Meta(max_length=200)] | None = None
     """The words of a trade mark, as registered."""
     accepted_at: dt.datetime
@@ -457,6 +459,7 @@ TYPES: dict[str, type[Data]] = {
     **{f"goodfaith.item.{state.lower()}.v1": ItemChanged for state in State},
     "goodfaith.item.handled.v1": ItemChanged,
     "goodfaith.item.window_opened.v1": ItemChanged,
+    "goodfaith.item.stands.v1": ItemChanged,
     "goodfaith.item.overdue.v1": ItemChanged,
     "goodfaith.item.reminded.v1": ItemChanged,
     "goodfaith.command.refused.v1": CommandRefused,

@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     elif part == "ledger":
         from services.enforcement.ledger import EnforcementLedger
 
-        runtime.run(EnforcementLedger(), settings)
+        runtime.run(EnforcementLedger(settings), settings)
     elif part == "delivery":
         from services.enforcement import delivery
 

@@ -16,6 +16,7 @@ from shared import policy
 from shared.events import Data, PenaltyEntered, ViolationChanged
 from shared.policy import Penalties
 from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
+from shared.settings import Settings
 from shared.topics import LEDGER, VIOLATIONS, Topic
 
 ENTRIES = Counter("goodfaith_penalty_entries_total", "Entries of the penalty ledgers.", ["ledger", "kind"])
@@ -80,9 +81,9 @@ class EnforcementLedger:
     raw = False
     keeps_time = False
 
-    def __init__(self, rules: Penalties | None = None) -> None:
-        """``rules``: by default those of the newest ``ipp`` policy: a ledger is the seller's, not one item's."""
-        self.rules = rules or policy.current("ipp").penalties
+    def __init__(self, settings: Settings) -> None:
+        # one profile's penalties for all: a ledger is the seller's, not one item's
+        self.rules: Penalties = policy.current(settings.penalties_profile).penalties
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
         """No queue."""

@@ -95,6 +95,8 @@ def messages_for(event_type: str, change: ItemChanged) -> list[tuple[Kind, Id]]:
     if state is previous or (previous in _PAUSES and not change.via):
         return told
     if state is State.APPEALED:
+        if change.by == "system":
+            return told  # the platform looks at its own decision: what comes of it is told
         # both sides that know of the item: who complained, and who may be affected
         told.append(("complaint_received", change.complainant))
         if (change.noticed_at is not None or previous in _SELLER_KNOWS) and seller not in (None, change.complainant):
@@ -255,11 +257,30 @@ def deadline(kind: str, items: Sequence[Facts], now: dt.datetime) -> dt.datetime
     for facts in items:
         try:
             rules = policy.load(facts.policy)
+            if stands(facts) and kind in ("seller_notice", "counter_defect"):
+                continue
             end = getattr(rules.timers, timer).after(now, calendars.calendar(rules.calendar))
         except (PolicyError, CalendarError):
             continue
         ends.append(max(end, facts.due) if kind == "counter_defect" and facts.due is not None else end)
     return min(ends, default=None)
+
+
+def stands(facts: Facts) -> bool:
+    """Whether the seller's silence changes nothing, so that there is no date by which to counter."""
+    try:
+        return policy.load(facts.policy).rules.seller_silent == "nothing"
+    except PolicyError:
+        return False
+
+
+def returns(facts: Facts) -> bool:
+    """Whether the listing returns at the end of the holder's time, unless an action is filed."""
+    try:
+        rules = policy.load(facts.policy).rules
+    except PolicyError:
+        return False
+    return rules.holder_silent == "restore" and rules.holder_rejects == "no_effect"
 
 
 def cure(facts: Facts) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from jinja2 import FileSystemLoader, StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from services.notification.domain import ACCOUNT, Facts, counter_elements, cure, deadline
+from services.notification.domain import ACCOUNT, Facts, counter_elements, cure, deadline, returns, stands
 from shared.events import AccountNotice, State
 from shared.marketplace import listing_url
 
@@ -26,8 +26,8 @@ LANGUAGE: Final = "en"
 VERSIONS: Final = {
     "claim_receipt": 1,
     "info_request": 1,
-    "seller_notice": 1,
-    "counter_forwarded": 1,
+    "seller_notice": 2,
+    "counter_forwarded": 2,
     "counter_received": 1,
     "counter_defect": 1,
     "complaint_received": 1,
@@ -39,6 +39,9 @@ NOTICES: Final = {
     "account.notice": 1,
     "account.email_code": 1,
     "account.right_expiring": 1,
+    "account.good_faith_upgraded": 1,
+    "account.good_faith_warned": 1,
+    "account.good_faith_demoted": 1,
 }
 """The same for notices to accounts; a kind that has none is told by ``account.notice``, which states kind and figures."""
 SAYS: Final = {
@@ -49,6 +52,13 @@ SAYS: Final = {
     "authorisation_given": "A right holder has authorised you to file claims for it.",
     "authorisation_ended": "A right holder has ended your authorisation. Open claims that it covered are on hold.",
     "authorisation_expired": "An authorisation of yours has expired. Open claims that it covered are on hold until there is a new one.",
+    "good_faith_admitted": "Your account takes part in the good-faith takedown mechanism now, by a reviewer's decision.",
+    "good_faith_bar_ended": "Your account may join the good-faith takedown mechanism again.",
+    "good_faith_declared": "Your declaration on joining the good-faith takedown mechanism is on file.",
+    "good_faith_joined": "Your account takes part in the good-faith takedown mechanism now, by your declaration.",
+    "good_faith_left": "Your account has left the good-faith takedown mechanism, as you asked. It may join again on the day named below.",
+    "good_faith_removed": "Your account takes part in the good-faith takedown mechanism no longer.",
+    "good_faith_warning_lifted": "Your record is good enough for the good-faith takedown mechanism again: the warning is lifted.",
     "right_accepted": "The right that you registered was accepted: you may file claims under it.",
     "right_assigned": "The right was assigned to another account. Your open claims under it are on hold and will end.",
     "right_expired": "The right has expired. Open claims under it are on hold until it is renewed.",
@@ -205,6 +215,8 @@ def render(
         "right_number": line(right_number) or None,
         "reason": words(first.reason),
         "claim_size": claim_size,
+        "stands": stands(first),
+        "returns": returns(first),
         "deadline": None if ends is None else moment(ends),
         "counter_elements": [words(code) for code in counter_elements(first)],
         "told": [

@@ -710,7 +710,7 @@ def ledger_entries(e: Evidence) -> list[Finding]:
 
 def standings(e: Evidence) -> list[Finding]:
     """Each seller's entries and standing are what the rules make of its violations in force."""
-    rules = policy.current("ipp").penalties
+    rules = policy.current(e.settings.penalties_profile).penalties
     tally = Tally()
     rows = e.rows(
         "select s.seller, s.changed_at, s.general_points, s.serious_strikes, s.violations, s.repeat_offender,"

@@ -41,7 +41,7 @@ _COUNTERS = """
 _ENDS = """
     select state, count(*) from verification.items where (body::jsonb -> 'counter_round')::int > 0 group by state order by 2 desc"""
 _TOP = """
-    select c.complainant, count(*) as items, count(*) filter (where starts_with(i.state, 'UPHELD')) as upheld
+    select c.complainant, count(*) as items, count(*) filter (where (i.last::jsonb ->> 'upheld')::bool) as upheld
     from intake.items i join intake.claims c on c.id = i.claim group by 1 order by 2 desc limit 5"""
 _OFFENDERS = """
     select seller, violations, general_points, serious_strikes from enforcement.standings

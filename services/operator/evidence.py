@@ -332,7 +332,8 @@ class Fold:
         self._last[change.item] = change
         if change.previous is not (None if before is None else before.state):
             self._tally.add("problem", "state-torn", f"{event}: {change.item} came from {change.previous}")
-        if change.settled != (change.state in SETTLED):
+        stands = change.state is State.NOTIFIED and change.upheld  # where no window runs
+        if change.settled != (change.state in SETTLED or stands):
             self._tally.add("problem", "settled-wrong", f"{event}: {change.item} in {change.state}")
         if change.handled_at is not None and change.sla is None:
             self._tally.add("problem", "sla-open", f"{event}: {change.item} is handled")

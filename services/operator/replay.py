@@ -38,7 +38,10 @@ from shared import clock, db, policy, topics
 from shared.events import State
 
 T = TypeVar("T")
-PROFILE = "ipp"
+PROFILE = "dmca"
+"""The notices were given under 17 U.S.C. 512."""
+HELD = frozenset({"identity", "authority", "right"})
+"""Elements of a claim that intake knows for itself; the others are named with it."""
 UPSTREAM = "replay"
 DAY = dt.timedelta(days=1)
 SECOND = dt.timedelta(seconds=1)
@@ -93,6 +96,7 @@ class Replay:
         per_second: float,
         namespace: str,
         model: Model,
+        profile: str = PROFILE,
         tell: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self._stack = stack
@@ -105,6 +109,7 @@ class Replay:
         self._per_second = per_second
         self._suffix = f".{namespace}" if namespace else ""
         self._model = model
+        self._rules = policy.current(profile)
         self._dice = Dice(model.seed)
         self._tell = tell
         self._watch = Watch(self._engine, self.settings)
@@ -141,7 +146,8 @@ class Replay:
         self._tell("accounts and rights")
         self._http.all(
             itertools.chain(
-                [self._http.open_account("reviewer", self._reviewer, None)],
+                # decides what the world decided, without a lease: an operator may
+                [self._http.open_account("operator", self._reviewer, None)],
                 (
                     self._http.open_account("holder", self._id(c), _contact(c))
                     for c in sorted({notice.complainant for notice in notices})
@@ -197,7 +203,7 @@ class Replay:
     def run(self, notices: list[Notice], progress: Callable[[int], None]) -> Report:
         """File everything, act on it, and wait until nothing is under way."""
         begun = time.monotonic()
-        limit = policy.current(PROFILE).claim.max_items
+        limit = self._rules.claim.max_items
         for notice in notices:
             when = dt.datetime.combine(notice.date, dt.time(9), dt.UTC) + self._offset
             self._at(when, self._notice(notice, limit, progress), early=self._is_new(notice))
@@ -308,7 +314,8 @@ class Replay:
                 "right": right,
                 "reason": reason,
                 "listings": [self._link(one.url) for one in part],
-                "profile": PROFILE,
+                "profile": self._rules.profile,
+                "materials": [kind for kind in self._rules.claim.required if kind not in HELD],
             }
             yield Ask("submit_claim", complainant, f"{notice.notice}.{number}{self._suffix}", body)
 
@@ -332,7 +339,7 @@ class Replay:
             seen = alive[-1]
             key = f"{notice.notice}.{seen.item}"
             if notice.kind == "counter":
-                body: dict[str, Any] = {"materials": list(policy.current(PROFILE).counter.required)}
+                body: dict[str, Any] = {"materials": list(self._rules.counter.required)}
                 yield Ask("counter", self._id(one.seller), key, body, seen.item)
             elif notice.kind == "reversal" and seen.state is State.PLATFORM_REVIEW:
                 yield Ask("decide", self._reviewer, key, {"decision": "restore"}, seen.item)
@@ -424,6 +431,7 @@ def execute(
     per_second: float = 0.0,
     namespace: str = "",
     seed: int | None = None,
+    profile: str = PROFILE,
     quiet: bool = False,
 ) -> Report:
     """Replay notices on a running stack, with a progress bar.
@@ -447,6 +455,7 @@ def execute(
             per_second=per_second,
             namespace=namespace,
             model=model,
+            profile=profile,
             tell=lambda text: progress.update(task, description=text),
         )
         try:
@@ -468,11 +477,16 @@ def replay(
         str, typer.Option(help="Appended to all ids: the same notices once more on the same stack.")
     ] = "",
     seed: Annotated[int | None, typer.Option(help="Seed of the people's model (default: its file's).")] = None,
+    profile: Annotated[
+        str, typer.Option(help="Policy profile that the notices are filed under: one that takes copyright claims.")
+    ] = PROFILE,
     json: JsonOption = False,
 ) -> None:
     """File real notices, act on them as their parties did, and wait until all is handled."""
     if via not in ("http", "kafka"):
         raise StackError(f"--via takes http or kafka, not {via!r}")
+    if profile not in policy.profiles():
+        raise StackError(f"--profile takes one of {', '.join(policy.profiles())}, not {profile!r}")
     try:
         notices = list(read(file, limit))
     except NoticeError as error:
@@ -480,7 +494,7 @@ def replay(
     if not notices:
         raise StackError(f"{file.name}: no notices in it")
     report = execute(
-        running(stack), notices, via=via, step=step, per_second=rate, namespace=namespace, seed=seed, quiet=json  # type: ignore[arg-type]
+        running(stack), notices, via=via, step=step, per_second=rate, namespace=namespace, seed=seed, profile=profile, quiet=json  # type: ignore[arg-type]
     )  # fmt: skip
     if json:
         print_json(report.json())

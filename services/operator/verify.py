@@ -130,12 +130,12 @@ def totals(evidence: Any) -> dict[str, Any]:
     rows = connection.exec_driver_sql("select state, count(*) from v_item group by state order by state")
     outcomes = dict(map(tuple, rows))
     upheld, settled, handled, taken, met, missed = connection.exec_driver_sql(
-        """select count(*) filter (where starts_with(state, 'UPHELD')),
-            count(*) filter (where starts_with(state, 'UPHELD') or state in ('REJECTED', 'LAPSED', 'RESTORED', 'WITHDRAWN')),
+        """select count(*) filter (where stands),
+            count(*) filter (where stands or state in ('REJECTED', 'LAPSED', 'RESTORED', 'WITHDRAWN')),
             count(*) filter (where handled_at is not null and state not in ('DUPLICATE', 'LINK_INVALID')),
             count(*) filter (where handled_at is not null and state not in ('DUPLICATE', 'LINK_INVALID') and t.item is not null),
             count(*) filter (where sla = 'met'), count(*) filter (where sla = 'missed')
-        from v_item i left join (select distinct item from v_change where held) t using (item)"""
+        from (select *, starts_with(state, 'UPHELD') or (state = 'NOTIFIED' and upheld) as stands from v_item) i left join (select distinct item from v_change where held) t using (item)"""
     ).one()
     result: dict[str, Any] = {
         "outcomes": outcomes,

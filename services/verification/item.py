@@ -20,6 +20,7 @@ TimerKind = Literal[
     "window",  # row 9
     "counter_check",  # row 12
     "holder_response",  # row 15
+    "restore_by",  # row 15
     "platform_review",  # row 17: escalate
     "platform_grace",  # row 17: then decide
     "reminder",  # row 16
@@ -73,6 +74,8 @@ class Lapse(Struct, frozen=True, omit_defaults=True):
     due: dt.datetime
     frame: Frame
     stack: tuple[Frame, ...] = ()
+    counter_round: int = 0
+    refiles: int = 0
 
 
 class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -102,6 +105,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     materials: tuple[Id, ...] = ()
     seller: Id | None = None
     title_digest: str | None = None
+    abroad: bool = False
 
     state: State = State.RECEIVED
     revision: int = 0
@@ -128,6 +132,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     counter_round: int = 0
     counter_due: dt.datetime | None = None
     """Until when a counter is in time; None: its window has not begun."""
+    counter_at: dt.datetime | None = None
+    """When the latest counter was accepted."""
     late_counters: int = 0
     refiles: int = 0
     """Windows prolonged after a defective counter, since the last complete one."""
@@ -142,7 +148,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     decided_at: dt.datetime | None = None
     """When the present settled state was entered, or the last one: the time to complain runs from here."""
-    appealed: tuple[Literal["holder", "seller"], ...] = ()
+    appealed: tuple[Literal["holder", "seller", "platform"], ...] = ()
     """Sides that have complained about that decision."""
     appeals: int = 0
     """Complaints of all its life."""
@@ -161,6 +167,11 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
             if timer.kind not in INTERNAL:
                 return timer.due
         return None
+
+    @property
+    def settled(self) -> bool:
+        """No timer will change it by itself; where no window runs, a takedown that the seller was notified of."""
+        return self.state in SETTLED or (self.state is State.NOTIFIED and self.upheld)
 
     @property
     def open(self) -> bool:
@@ -212,7 +223,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
             original=self.original,
             held=self.held,
             upheld=self.upheld,
-            settled=self.state in SETTLED,
+            settled=self.settled,
             received_at=self.received_at,
             noticed_at=self.noticed_at,
             due=self.due,

@@ -167,6 +167,8 @@ TABLE: Final[tuple[Row, ...]] = (
          when=r.prima_facie, do=r.notify),
     _row(7, "upheld-by-reviewer", S.UNDER_REVIEW, Decide, S.NOTIFIED, "hold if `removal` = on_notice",
          by=REVIEWER, when=r.decides("uphold"), do=r.notify),
+    _row(9, "stands", S.NOTIFIED, NoticeSent, STAY, "`seller_silent` = nothing: no window; a counter is never late",
+         when=r.stands, do=r.stand, emit="stands"),
     _row(7, "window-opened", S.NOTIFIED, NoticeSent, STAY, "the seller's `window` begins",
          when=r.seller_notice_awaited, do=r.open_window, emit="window_opened"),
     _row(7, "handled", frozenset(S) - ENDED, HoldChanged, STAY, "the marketplace's receipt for the hold",
@@ -202,6 +204,7 @@ TABLE: Final[tuple[Row, ...]] = (
     _row(15, "holder-silent", S.HOLDER_RESPONSE, "holder_response", S.PLATFORM_REVIEW, "`holder_silent` = platform_review",
          when=r.silent_to_platform, do=r.platform_review),
     _row(15, "holder-silent", S.HOLDER_RESPONSE, "holder_response", S.RESTORED, "`holder_silent` = restore"),
+    _row(15, "restored-by", S.HOLDER_RESPONSE, "restore_by", S.RESTORED, "`restore_by` from the counter, at the latest"),
     _row(17, "restored", S.PLATFORM_REVIEW, Decide, S.RESTORED, "penalties reversed",
          by=REVIEWER, when=r.decides("restore")),
     _row(17, "upheld", S.PLATFORM_REVIEW, Decide, S.UPHELD_AFTER_COUNTER, "a further counter within `round_window`",
@@ -216,6 +219,8 @@ TABLE: Final[tuple[Row, ...]] = (
     # --- complaints
     _row(19, "appealed", r.AGAINST, Complain, S.APPEALED, "by the side that it went against, within `appeals.within` of it",
          by=EITHER, do=r.complain, keeps="stopped"),
+    _row(19, "audited", S.UPHELD_BY_DEFAULT, AUTO, S.APPEALED, "`audited_share` of them, by the platform itself",
+         when=r.audited, do=r.audit, keeps="stopped"),
     _row(2, "reopened", S.APPEALED, Decide, S.RECEIVED, "confirmed, but the original has ended without a takedown meanwhile",
          by=REVIEWER, when=r.confirms_without_original, do=r.reopen_appealed),
     _row(19, "confirmed", S.APPEALED, Decide, BACK, "by who has not decided before, with reasons",
@@ -271,7 +276,9 @@ CHECKS: Final[dict[type[Command], Callable[[r.Draft], str | None]]] = {
 
 SIDES: Final[dict[Any, tuple[str, ...]]] = {row.on: row.by for row in TABLE if row.by}
 NAMES: Final = {kind: name for name, kind in COMMANDS.items()}
-LAPSING: Final = frozenset({"needs_info", "window", "counter_check", "holder_response", "platform_grace", "suspended"})
+LAPSING: Final = frozenset(
+    {"needs_info", "window", "counter_check", "holder_response", "restore_by", "platform_grace", "suspended"}
+)
 """Timers that end what somebody could have done."""
 EVENT_KINDS: Final = {state: state.lower() for state in State}
 RULES: Final = {id(row): row.rule for row in TABLE}
@@ -323,7 +330,9 @@ def fire(item: Item, facts: Facts, policy: Policy, upto: dt.datetime) -> Outcome
         return Outcome(item, ignored="no timer is due")
     timer = item.timers[0]
     draft = r.Draft(item, timer, facts, policy, timer.due)
-    lapse = Lapse(timer.due, draft.frame(stopped=False), item.stack) if timer.kind in LAPSING else None
+    lapse = None
+    if timer.kind in LAPSING:
+        lapse = Lapse(timer.due, draft.frame(stopped=False), item.stack, item.counter_round, item.refiles)
     draft.timers = tuple([other for other in draft.timers if other.kind != timer.kind])
     outcome = _run(draft, (item.state, timer.kind), item.state, lapse)
     assert outcome is not None, f"no row for timer {timer.kind} in {item.state}"
@@ -347,6 +356,7 @@ def _filed(event: ItemSubmitted, policy: Policy) -> Item:
         profile=event.profile,
         policy=event.policy,
         lane=event.lane,
+        abroad=event.abroad,
         good_faith=event.good_faith,
         received_at=event.accepted_at,
         identity_verified=event.identity_verified,
@@ -492,6 +502,8 @@ def _undo(item: Item, lapse: Lapse) -> Item:
         code=frame.code,
         missing=frame.missing,
         stack=lapse.stack,
+        counter_round=lapse.counter_round,
+        refiles=lapse.refiles,
         lapse=None,
     )
 

@@ -6,6 +6,7 @@ A guard answers whether a row applies; an effect does what the row says beyond t
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from typing import Any, Final
 
 import msgspec
@@ -48,6 +49,7 @@ class Draft:
         "awaits",
         "calendar",
         "code",
+        "counter_at",
         "counter_due",
         "counter_round",
         "decided_at",
@@ -132,6 +134,7 @@ class Draft:
         self.sla = item.sla
         self.sla_due = item.sla_due
         self.paused_at = item.paused_at
+        self.counter_at = item.counter_at
         self.decided_at = item.decided_at
         self.appealed = item.appealed
         self.appeals = item.appeals
@@ -259,6 +262,7 @@ class Draft:
             sla=self.sla,
             sla_due=self.sla_due,
             paused_at=self.paused_at,
+            counter_at=self.counter_at,
             decided_at=self.decided_at,
             appealed=self.appealed,
             appeals=self.appeals,
@@ -515,7 +519,8 @@ def _window(d: Draft, kind: Notice) -> tuple[TimerKind, Span]:
     if kind == "info_request":
         return "needs_info", timers.needs_info
     if kind == "counter_forwarded":
-        return "holder_response", timers.holder_response
+        abroad = timers.holder_response_abroad if d.item.abroad else None
+        return "holder_response", abroad or timers.holder_response
     return "window", timers.refile if kind == "counter_defect" else timers.window
 
 
@@ -525,6 +530,9 @@ def open_window(d: Draft) -> None:
     timer, span = _window(d, event.kind)
     due = d.after(span, event.sent_at)
     d.awaits = tuple([kind for kind in d.awaits if kind != event.kind])
+    if timer == "window" and never_late(d):
+        note(d)
+        return
     if timer == "window":
         note(d)
         # a defective counter's new window never shortens the old one
@@ -532,6 +540,22 @@ def open_window(d: Draft) -> None:
         if d.state is not State.NOTIFIED or d.awaits:
             return  # upheld items have no timer; and no window runs while a notice is still awaited
     d.start(timer, due)
+
+
+def never_late(d: Draft) -> bool:
+    """Row 9, where silence means nothing: no window runs."""
+    return d.policy.rules.seller_silent == "nothing"
+
+
+def stands(d: Draft) -> bool:
+    """Row 9, where silence means nothing."""
+    return never_late(d) and seller_notice_awaited(d)
+
+
+def stand(d: Draft) -> None:
+    """Row 9: the takedown stands, and counts, until a counter or the complainant undoes it."""
+    open_window(d)
+    d.upheld = d.held
 
 
 def open_window_before(d: Draft) -> None:
@@ -545,12 +569,16 @@ def open_window_before(d: Draft) -> None:
             due = d.after(span, event.sent_at)
             awaits = tuple([kind for kind in frame.awaits if kind != event.kind])
             counter_due = frame.counter_due
-            if timer == "window":
-                counter_due = due = due if counter_due is None else max(due, counter_due)
             timers = frame.timers
-            if timer != "window" or (frame.state is State.NOTIFIED and not awaits):
-                timers = (*timers, Timer(timer, due))
-            frame = msgspec.structs.replace(frame, awaits=awaits, counter_due=counter_due, timers=timers)
+            upheld = frame.upheld
+            if timer == "window" and never_late(d):
+                upheld = upheld or (frame.held and event.kind == "seller_notice")
+            else:
+                if timer == "window":
+                    counter_due = due = due if counter_due is None else max(due, counter_due)
+                if timer != "window" or (frame.state is State.NOTIFIED and not awaits):
+                    timers = (*timers, Timer(timer, due))
+            frame = msgspec.structs.replace(frame, awaits=awaits, counter_due=counter_due, timers=timers, upheld=upheld)
         stack.append(frame)
     d.stack = tuple(stack)
 
@@ -564,7 +592,7 @@ def note(d: Draft) -> None:
 def note_late(d: Draft) -> None:
     """When the seller was notified, and until when a counter is in time."""
     note(d)
-    if d.counter_due is None:
+    if d.counter_due is None and not never_late(d):
         d.counter_due = d.after(d.policy.timers.window, d.event.sent_at)
 
 
@@ -595,6 +623,7 @@ def count_round(d: Draft) -> None:
     if not counter_in_time(d):
         d.late_counters += 1
     d.counter_round += 1
+    d.counter_at = d.when
 
 
 def check_counter(d: Draft) -> None:
@@ -638,6 +667,9 @@ def forward(d: Draft) -> None:
     d.stack = d.stack[:-1]
     d.refiles = 0
     d.awaits = ("counter_forwarded",)
+    restore_by = d.policy.timers.restore_by
+    if restore_by is not None:
+        d.start("restore_by", d.after(restore_by, d.counter_at))
 
 
 def accepts(d: Draft) -> bool:
@@ -780,6 +812,15 @@ def right_back(d: Draft) -> None:
 
 # --------------------------------------------------------------------------------------------------------------- row 19
 
+
+def audited(d: Draft) -> bool:
+    """Row 19, by the platform itself: a share of what nobody has looked at, chosen by the item's id."""
+    share = d.policy.rules.audited_share
+    if not share or d.deciders or "platform" in d.appealed:
+        return False
+    return int.from_bytes(hashlib.blake2b(d.item.item.encode(), digest_size=4).digest(), "big") < share * 2**32
+
+
 AGAINST: Final = {
     **dict.fromkeys((State.REJECTED, State.DUPLICATE, State.LINK_INVALID, State.LAPSED, State.RESTORED), "holder"),
     **dict.fromkeys(UPHELD, "seller"),
@@ -813,6 +854,12 @@ def complain(d: Draft) -> None:
         _renew(d)
     else:
         d.appealed = (*d.appealed, "seller")
+    appeal_review(d)
+
+
+def audit(d: Draft) -> None:
+    """Row 19, by the platform itself: takes none of the parties' complaints away."""
+    d.appealed = (*d.appealed, "platform")
     appeal_review(d)
 
 

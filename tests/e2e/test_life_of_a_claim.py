@@ -172,6 +172,35 @@ def test_penalties_are_reversed_when_the_counter_succeeds(world: World, owl: str
     assert sum(points for ledger, _, points in world.ledger(seller) if ledger == "general") == 0
 
 
+def test_reviewers_decide_under_leases(world: World, owl: str, mark: str) -> None:
+    """Rows 14, 17 by people: an uphold that carries a strike needs two who agree, a restoration one."""
+    for name in ("r-ann", "r-ben"):
+        if name not in world.tokens:
+            world.account(name, "reviewer")
+    seller = world.account("s-lea", "seller")
+    claim = world.file(owl, mark, world.offer(seller, "lea-1", "lea-2"))
+    for item in claim.items:
+        world.notified(item)
+        world.do(seller, item, "counter", COMPLETE)
+        world.reach(item, "HOLDER_RESPONSE", due=...)
+        world.do(owl, item, "response", {"accept": False})
+        world.reach(item, "PLATFORM_REVIEW")
+    down, back = claim.items
+    lease = world.lease("r-ann", claim, 2)
+    assert world.call("r-ben", "POST", "/v1/review/lease", {"claim": claim.id})["cases"] == []
+    stolen = {"decision": "restore", "lease": lease}
+    assert world.call("r-ben", "POST", f"/v1/items/{down}/decision", stolen, expect=409)["field"] == "lease"
+    world.do("r-ann", back, "decision", {"decision": "restore", "lease": lease})
+    proposed = world.call("r-ann", "POST", f"/v1/items/{down}/decision", {"decision": "uphold", "lease": lease})
+    assert (proposed["commands"], proposed["proposed"]) == ([], [down])
+    world.reach(back, "RESTORED", held=False)
+    assert world.call("r-ann", "POST", "/v1/review/lease", {"claim": claim.id})["cases"] == []
+    world.do("r-ben", down, "decision", {"decision": "uphold", "lease": world.lease("r-ben", claim)})
+    world.reach(down, "UPHELD_AFTER_COUNTER", upheld=True)
+    world.until(lambda: world.ledger(seller) == [("serious", "violation", 1)])
+    assert world.call("operator", "GET", f"/v1/review/cases?claim={claim.id}")["items"] == []
+
+
 def test_complaints(world: World, owl: str, mark: str) -> None:
     """Row 19: by the side that lost, decided by somebody else; reversed, everything that was done is undone, once."""
     if "r-rolf" not in world.tokens:
@@ -205,7 +234,8 @@ def test_complaints(world: World, owl: str, mark: str) -> None:
         world.refused("r-rita", down, "decision", {"decision": "confirm", "code": "decision_stands"})
         == "decided_before"
     )
-    world.do("r-rolf", down, "decision", {"decision": "confirm", "code": "decision_stands"})
+    lease = world.lease("r-rolf", claim)
+    world.do("r-rolf", down, "decision", {"decision": "confirm", "code": "decision_stands", "lease": lease})
     world.reach(down, "RESTORED", settled=True)
     assert world.page("kay-1") == 200
     assert world.refused(owl, down, "complaint") == "complaint_known"
@@ -243,6 +273,34 @@ def test_information_is_missing(world: World) -> None:
     assert world.refused(fox, lapsing.items[0], "information")
     world.do(seller, cured.items[0], "accept")
     world.reach(cured.items[0], "UPHELD")
+
+
+def test_documents_cure_a_claim(world: World) -> None:
+    """Rows 4, 5, 10, 12: what is missing comes as a document; each side reads the other's when the life cycle lets it."""
+    hare = world.account("h-hare")
+    seller = world.account("s-fritz", "seller")
+    right = str(world.call(hare, "POST", "/v1/rights", {"right_type": "trademark", "number": "1999999"})["id"])
+    world.call("operator", "PATCH", f"/v1/rights/{right}", {"status": "active"})
+    passport = world.document(hare, b"passport", "identity")
+    claim = world.file(hare, right, world.offer(seller, "fritz-1"), evidence=[passport])
+    (item,) = claim.items
+    assert world.reach(item, "NEEDS_INFO", due=...)["missing"] == ["ownership"]
+    certificate = world.document(hare, b"certificate", "ownership")
+    world.call(seller, "GET", f"/v1/evidence/{certificate}", expect=404)
+    world.do(hare, item, "information", {"evidence": [certificate]})
+    world.notified(item)
+    link = world.call(seller, "POST", f"/v1/evidence/{certificate}/link")["url"]
+    assert world.http.get(link).content == b"certificate"
+    world.call(seller, "GET", f"/v1/evidence/{passport}", expect=404)
+    licence = world.document(seller, b"I may", "statement")
+    papers = world.document(seller, b"papers", "identity")
+    world.call(hare, "GET", f"/v1/evidence/{licence}", expect=404)
+    world.do(seller, item, "counter", {"evidence": [licence, papers]})
+    world.reach(item, "HOLDER_RESPONSE", due=...)
+    found = world.call(hare, "GET", f"/v1/evidence?about={claim.id}")["items"]
+    assert sorted(document["id"] for document in found) == sorted([passport, certificate, licence])
+    world.do(hare, item, "response", {"accept": True})
+    world.reach(item, "RESTORED")
 
 
 def test_a_duplicate_takes_the_place_of_its_original(world: World, owl: str, mark: str) -> None:

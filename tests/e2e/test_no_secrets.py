@@ -33,7 +33,13 @@ SERIES_MAX = 4_000
 def told(world: World) -> World:
     """One claim with all its messages, and requests that carry secrets where they do not belong."""
     holder, seller = world.account("h-secret"), world.account("s-secret", "seller")
-    claim = world.file(holder, world.right(holder), world.offer(seller, "secret-1"))
+    named = world.secrets.add("name of a file", "Privatum Passport 1999")
+    text = world.secrets.add("words of a document", "what only reviewers read")
+    document = world.document(holder, text.encode(), "identity", f"{named}.txt")
+    link = world.call(holder, "POST", f"/v1/evidence/{document}/link")["url"]
+    world.secrets.add("signature of a link", link.rpartition("=")[2])
+    assert world.http.get(link).text == text
+    claim = world.file(holder, world.right(holder), world.offer(seller, "secret-1"), evidence=[document])
     world.notified(claim.items[0])
     world.do(seller, claim.items[0], "counter", {"materials": ["identity", "statement"]})
     world.reach(claim.items[0], "HOLDER_RESPONSE")

@@ -246,7 +246,7 @@ def test_a_command_without_receipt_is_sent_again_under_the_same_id(world: World,
 
 def test_violations_reach_the_ledger_and_leave_it(world: World) -> None:
     settings = world.settings("enforcement")
-    with world.running((Enforcement(settings), settings), (EnforcementLedger(), settings)):
+    with world.running((Enforcement(settings), settings), (EnforcementLedger(settings), settings)):
         for day, item in enumerate(("a", "b", "c")):
             world.say(
                 item, 1, listing=f"listing-{item}", held=True, upheld=True,

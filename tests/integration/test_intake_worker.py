@@ -487,6 +487,7 @@ REFUSED: list[tuple[bytes | None, str, str | None]] = [
     (door_event("e-link", "submit_claim", {**CLAIM, "listings": ["x"]}), "bad_link", "listings[0]"),
     (door_event("e-301", "submit_claim", {**CLAIM, "listings": CLAIM["listings"] * 301}), "invalid", "listings"),  # type: ignore[operator]
     (door_event("e-right", "submit_claim", {**CLAIM, "right": "r-none"}), "right_not_owned", "right"),
+    (door_event("e-document", "submit_claim", {**CLAIM, "evidence": ["d-none"]}), "unknown_document", "evidence[0]"),
     (door_event("e-self", "submit_claim", {**CLAIM, "on_behalf_of": None}), "not_your_role", "on_behalf_of"),
     (door_event("e-who", "submit_claim", {**CLAIM, "on_behalf_of": "a-none"}), "unknown_account", "on_behalf_of"),
     (door_event("e-operator", "decide", {"decision": "uphold", "item": "i-1", "on_behalf_of": "a-operator"}), "unknown_account", "on_behalf_of"),

@@ -44,8 +44,9 @@ CASES: list[tuple[str, S, dict[str, Any], list[tuple[str, str]]]] = [
     ("the right never came back", S.WITHDRAWN, {"previous": S.SUSPENDED, "noticed_at": NOW}, [TO_HOLDER, TO_SELLER]),
     ("the court's result", S.UPHELD, {"previous": S.LITIGATION, "noticed_at": NOW}, [TO_HOLDER, TO_SELLER]),
     # complaints
-    ("refused, and complained of", S.APPEALED, {"previous": S.REJECTED, "seller": None}, [("complaint_received", HOLDER)]),
-    ("the seller complains", S.APPEALED, {"previous": S.UPHELD, "noticed_at": NOW}, [("complaint_received", HOLDER), ("complaint_received", SELLER)]),
+    ("refused, and complained of", S.APPEALED, {"previous": S.REJECTED, "seller": None, "by": "holder"}, [("complaint_received", HOLDER)]),
+    ("the seller complains", S.APPEALED, {"previous": S.UPHELD, "noticed_at": NOW, "by": "seller"}, [("complaint_received", HOLDER), ("complaint_received", SELLER)]),
+    ("audited by the platform", S.APPEALED, {"previous": S.NOTIFIED, "noticed_at": NOW}, []),
     ("confirmed", S.UPHELD, {"previous": S.APPEALED, "noticed_at": NOW, "by": "reviewer"}, [TO_HOLDER, TO_SELLER]),
     ("reversed", S.RESTORED, {"previous": S.APPEALED, "noticed_at": NOW, "by": "reviewer"}, [TO_HOLDER, TO_SELLER]),
     ("to review again", S.UNDER_REVIEW, {"previous": S.APPEALED, "by": "reviewer"}, [("complaint_reversed", HOLDER)]),

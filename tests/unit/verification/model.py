@@ -139,6 +139,8 @@ class Model:
             self.go("SUSPENDED", end=self.end(self.timers.suspended, self.now))
         elif self.state in ("RECEIVED", "NEEDS_INFO"):
             self.admit()
+        elif self.state == "UNDER_REVIEW":
+            self.by_rule()
 
     # ---- events
 
@@ -417,7 +419,12 @@ class Model:
             self.right_gone = True
             self.keep(self.now)
             self.go("SUSPENDED", end=self.end(self.timers.suspended, self.now))
-        elif self.policy.rules.review == "prima_facie" and not self.given_up and self.seller_known:
+        else:
+            self.by_rule()
+
+    def by_rule(self) -> None:
+        """Row 7."""
+        if self.policy.rules.review == "prima_facie" and not self.given_up and self.seller_known:
             self.notified()
 
     def on_right(self, when: dt.datetime, status: str) -> bool:

@@ -200,3 +200,15 @@ def test_round_window_to_the_microsecond(offset: dt.timedelta, late: int) -> Non
     world.now += 100 * DAY
     world.counter(accepted_at=due + offset)
     assert world.got.late_counters == late
+
+
+def test_an_undone_check_of_a_counter_counts_neither_round_nor_refiling() -> None:
+    """Found by the random machine: sent back by the deadline, but an action had been filed in time."""
+    world = World(policy(counter_check="manual", overdue_counter_check="incomplete")).to(S.COUNTERED)
+    before = world.got
+    due = before.timers[0].due
+    world.pass_time(due + HOUR)
+    assert (world.state, world.got.counter_round, world.got.refiles) == (S.NOTIFIED, 0, 1)
+    world.action(accepted_at=due)
+    world.result("ended")
+    assert (world.state, world.got.counter_round, world.got.refiles) == (S.COUNTERED, 1, 0)

@@ -154,7 +154,7 @@ class World:
         if history and history[-1].sla is not None:
             assert data.sla == history[-1].sla
             assert data.handled_at == history[-1].handled_at or history[-1].handled_at is None
-        if change.kind not in {"handled", "window_opened", "overdue", "reminded"}:
+        if change.kind not in {"handled", "window_opened", "stands", "overdue", "reminded", "holder_response"}:
             assert change.kind == data.state.lower()
 
     # ---- events
@@ -325,9 +325,9 @@ def check_item(item: Item) -> None:
         case State.NEEDS_INFO:
             assert own == {"needs_info"} or (waits and not own)
         case State.NOTIFIED:
-            assert own == {"window"} or (waits and not own)
+            assert own == {"window"} or (waits and not own) or (item.upheld and not own)
         case State.HOLDER_RESPONSE:
-            assert own == {"holder_response"} or (waits and not own)
+            assert own - {"restore_by"} == {"holder_response"} or (waits and not own - {"restore_by"})
         case State.UNDER_REVIEW:
             assert not own  # the reviewer's turn; the 24 hours watch over it
         case State.COUNTERED:

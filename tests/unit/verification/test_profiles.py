@@ -1,0 +1,275 @@
+"""The profiles beside ``ipp``: domain.md, "Profiles beside `ipp`", row by row. Rows without a word there are as in ``ipp``."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import msgspec
+import pytest
+
+from shared.calendars import calendar
+from shared.events import State
+from shared.policy import Policy, current, load, profiles
+from tests.unit.verification.world import DAY, HOUR, IPP, MICRO, T, World
+
+S = State
+DMCA, ECL, BPP, ZERO, DSA = (current(name) for name in ("dmca", "cn-ecl", "bpp", "project-zero", "dsa"))
+US, CN = calendar("us"), calendar("cn")
+
+
+def world(rules: Policy, **changes: Any) -> World:
+    """An item filed with all that the profile asks for."""
+    made = World(rules)
+    reason = "copied_image_or_text" if rules is DMCA else "improper_use"
+    right = "copyright" if rules is DMCA else "trademark"
+    materials = (*rules.claim.required, *rules.reasons[reason].materials)
+    made.submit(**{"profile": rules.profile, "reason": reason, "right_type": right, "materials": materials, **changes})
+    return made
+
+
+def notified(rules: Policy, **changes: Any) -> World:
+    """With receipt and notice."""
+    made = world(rules, **changes)
+    made.receipt()
+    made.sent("seller_notice")
+    assert (made.state, made.got.held) == (S.NOTIFIED, True), "removal: at once"
+    return made
+
+
+def countered(rules: Policy, **changes: Any) -> World:
+    """With a complete counter that was forwarded."""
+    made = notified(rules, **changes)
+    assert made.counter(rules.counter.required).refused is None
+    assert made.state is S.HOLDER_RESPONSE, "forwarded promptly"
+    made.sent("counter_forwarded")
+    return made
+
+
+def test_the_profiles_of_the_domain() -> None:
+    assert profiles() == ("bpp", "cn-ecl", "dmca", "dsa", "ipp", "project-zero")
+    assert {name: current(name).calendar for name in ("dmca", "cn-ecl")} == {"dmca": "us", "cn-ecl": "cn"}
+
+
+def test_a_profile_is_its_base_but_for_what_it_says() -> None:
+    for rules in (DMCA, ECL, BPP, ZERO, DSA):
+        assert rules.base == "ipp-2026-11"
+        assert rules.refusals == load("ipp-2026-11").refusals
+        assert rules.timers.review_sla == IPP.timers.review_sla
+    assert set(DMCA.reasons) == {name for name, reason in IPP.reasons.items() if reason.rights == ("copyright",)}
+    assert ECL.reasons == IPP.reasons
+
+
+# ------------------------------------------------------------------------------------------------------- rows 4 and 11
+
+
+@pytest.mark.parametrize("element", DMCA.claim.required)
+def test_dmca_4_each_element_of_512_c_3(element: str) -> None:
+    materials = tuple(kind for kind in DMCA.claim.required if kind != element)
+    changes: dict[str, Any] = {
+        "identity": {"identity_verified": False}, "authority": {"authority": "missing"}, "right": {"right_status": "pending"},
+    }.get(element, {"materials": materials})  # fmt: skip
+    made = world(DMCA, **changes)
+    assert (made.state, made.got.missing) == (S.NEEDS_INFO, (element,))
+
+
+@pytest.mark.parametrize("element", DMCA.counter.required)
+def test_dmca_11_each_element_of_512_g_3(element: str) -> None:
+    made = notified(DMCA)
+    made.counter(tuple(kind for kind in DMCA.counter.required if kind != element))
+    assert (made.state, made.got.missing) == (S.NOTIFIED, (element,))
+    assert made.got.upheld, "the takedown stands as before"
+    made.sent("counter_defect")
+    made.pass_time(400 * DAY)
+    assert made.state is S.NOTIFIED, "and may be countered anew, at any time"
+    assert made.counter(DMCA.counter.required).refused is None
+
+
+# ----------------------------------------------------------------------------------------------------------------- row 9
+
+
+@pytest.mark.parametrize("rules", [DMCA, ECL], ids=lambda rules: rules.profile)
+def test_9_the_sellers_silence_means_nothing(rules: Policy) -> None:
+    made = notified(rules)
+    change = made.changes[-1]
+    assert (change.kind, change.data.settled, change.data.due) == ("stands", True, None)
+    assert (made.got.upheld, made.got.timers) == (True, ())
+    assert made.pass_time(1000 * DAY) == []
+    assert (made.state, made.got.held) == (S.NOTIFIED, True)
+    assert made.counter(rules.counter.required).refused is None, "a counter is never late"
+
+
+def test_9_a_notice_that_comes_after_the_counter_makes_it_stand_too() -> None:
+    made = world(DMCA)
+    made.receipt()
+    made.action()
+    made.sent("seller_notice", revision=made.changes[0].data.revision)
+    made.result("ended")
+    assert (made.state, made.got.upheld, made.got.settled) == (S.NOTIFIED, True, True)
+
+
+def test_bpp_9_silent_for_four_days_is_deleted() -> None:
+    made = notified(BPP)
+    (change,) = made.pass_time(4 * DAY)
+    assert (made.state, change.at) == (S.UPHELD_BY_DEFAULT, T + 4 * DAY)
+
+
+@pytest.mark.parametrize("rules", [ZERO, DSA], ids=lambda rules: rules.profile)
+def test_9_the_others_have_the_window_of_the_programme(rules: Policy) -> None:
+    made = notified(rules)
+    made.pass_time(calendar(rules.calendar).add_working_days(T, 3))
+    assert made.got.upheld
+
+
+# ---------------------------------------------------------------------------------------------------------------- row 10
+
+
+@pytest.mark.parametrize("rules", [DMCA, ECL, BPP], ids=lambda rules: rules.profile)
+def test_10_one_counter_only(rules: Policy) -> None:
+    made = countered(rules)
+    made.action(by="owner")
+    made.result("holder")
+    assert made.state is S.UPHELD_AFTER_COUNTER
+    refused = made.counter(rules.counter.required).refused
+    assert refused is not None
+    assert refused.code == "rounds_used"
+
+
+# ---------------------------------------------------------------------------------------------------------- rows 13 to 15
+
+
+@pytest.mark.parametrize("rules", [DMCA, ECL, BPP], ids=lambda rules: rules.profile)
+def test_13_the_holder_accepts(rules: Policy) -> None:
+    made = countered(rules)
+    made.respond(True)
+    assert (made.state, made.got.upheld) == (S.RESTORED, False)
+
+
+@pytest.mark.parametrize(
+    ("rules", "until"),
+    [(DMCA, US.add_working_days(T, 10)), (ECL, T + 15 * DAY), (BPP, T + 4 * DAY)],
+    ids=["dmca", "cn-ecl", "bpp"],
+)
+@pytest.mark.parametrize("rejects", [True, False])
+def test_14_15_rejection_has_no_effect_and_silence_restores(rules: Policy, until: dt.datetime, rejects: bool) -> None:
+    made = countered(rules)
+    if rejects:
+        assert made.respond(False).refused is None
+        assert made.state is S.HOLDER_RESPONSE
+    made.pass_time(until - MICRO)
+    assert (made.state, made.got.held) == (S.HOLDER_RESPONSE, True), "not before"
+    made.pass_time(until)
+    assert (made.state, made.got.held, made.got.upheld) == (S.RESTORED, False, False)
+
+
+@pytest.mark.parametrize("rules", [DMCA, ECL, BPP], ids=lambda rules: rules.profile)
+def test_16_only_an_action_filed_in_time_stops_it(rules: Policy) -> None:
+    made = countered(rules)
+    due = made.got.timers[0].due
+    made.pass_time(due - HOUR)
+    made.action(by="owner")
+    made.pass_time(60 * DAY)
+    assert made.state is S.LITIGATION
+    # accepted in time, however late it is read
+    late = countered(rules)
+    late.pass_time(due + DAY)
+    assert late.state is S.RESTORED
+    late.action(by="owner", accepted_at=due)
+    assert late.state is S.LITIGATION
+
+
+def test_dmca_15_ten_business_days_from_the_forwarding_and_no_more_than_fourteen_from_the_counter() -> None:
+    made = notified(DMCA)
+    made.counter(DMCA.counter.required)
+    made.now += 3 * DAY
+    made.sent("counter_forwarded")
+    assert [(timer.kind, timer.due) for timer in made.got.timers] == [
+        ("holder_response", US.add_working_days(T + 3 * DAY, 10)),
+        ("restore_by", US.add_working_days(T, 14)),
+    ]
+
+
+def test_dmca_15_restored_after_fourteen_though_the_counter_was_never_forwarded() -> None:
+    made = notified(DMCA)
+    made.counter(DMCA.counter.required)
+    made.pass_time(US.add_working_days(T, 14))
+    assert (made.state, made.changes[-1].data.rule) == (S.RESTORED, "15-restored-by")
+
+
+def test_dmca_15_business_days_leave_out_weekends_and_federal_holidays() -> None:
+    """24 November 2026 is a Tuesday; Thanksgiving is the 26th."""
+    assert US.add_working_days(T, 10).date() == dt.date(2026, 12, 9)
+    assert US.add_working_days(T, 14).date() == dt.date(2026, 12, 15)
+
+
+def test_ecl_15_holders_abroad_have_longer() -> None:
+    made = countered(ECL, abroad=True)
+    made.pass_time(CN.add_working_days(T, 20) - MICRO)
+    assert made.state is S.HOLDER_RESPONSE
+    made.pass_time(CN.add_working_days(T, 20))
+    assert made.state is S.RESTORED
+
+
+@pytest.mark.parametrize("rules", [DMCA, ECL, BPP], ids=lambda rules: rules.profile)
+def test_14_the_platform_never_judges(rules: Policy) -> None:
+    for answers in (None, False):
+        made = countered(rules)
+        if answers is not None:
+            made.respond(answers)
+        made.pass_time(400 * DAY)
+        assert not any(S.PLATFORM_REVIEW in (change.data.state, *change.data.via) for change in made.changes)
+
+
+@pytest.mark.parametrize("rules", [ZERO, DSA], ids=lambda rules: rules.profile)
+def test_14_15_the_others_go_to_the_platform(rules: Policy) -> None:
+    made = countered(rules)
+    made.respond(False)
+    assert made.state is S.PLATFORM_REVIEW
+
+
+# ----------------------------------------------------------------------------------------------------- audit, complaints
+
+
+def test_project_zero_19_a_sample_is_audited() -> None:
+    rules = msgspec.structs.replace(ZERO, rules=msgspec.structs.replace(ZERO.rules, audited_share=1.0))
+    made = notified(rules)
+    made.pass_time(10 * DAY)
+    assert (made.state, made.got.held, made.changes[-1].data.rule) == (S.APPEALED, True, "19-audited")
+    made.decide_complaint("confirm")
+    assert made.state is S.UPHELD_BY_DEFAULT
+    assert made.complain("seller").refused is None, "the audit takes no complaint away"
+    made.decide_complaint("reverse", "third", "new_evidence")
+    assert made.state is S.RESTORED
+
+
+def test_project_zero_19_the_share_is_that_of_the_policy() -> None:
+    count = 0
+    for number in range(4000):
+        made = World(ZERO)
+        made.submit(profile="project-zero", item=f"i-{number}")
+        made.do(made.last.item and msgspec.structs.replace(_sent(made), item=f"i-{number}"))
+        made.pass_time(10 * DAY)
+        count += made.state is S.APPEALED
+    assert 0.03 < count / 4000 < 0.07
+
+
+def _sent(made: World) -> Any:
+    from shared.events import NoticeSent
+
+    return NoticeSent(
+        item=made.got.item, claim="c", listing="l", message="m", kind="seller_notice", revision=1, sent_at=made.now
+    )
+
+
+def test_dsa_19_complaints_for_six_months_and_by_a_person() -> None:
+    made = notified(DSA)
+    made.pass_time(10 * DAY)
+    assert made.state is S.UPHELD_BY_DEFAULT
+    assert DSA.appeals.within.exact >= 184 * DAY
+    made.complain("seller")
+    assert {change.kind for change in made.pass_time(1000 * DAY)} == {"overdue"}, "no automation decides it"
+
+
+def test_dsa_23_a_warning_comes_before_any_suspension() -> None:
+    for ledger in (DSA.penalties.general, DSA.penalties.serious):
+        assert ledger.thresholds[0].consequence == "warning"
