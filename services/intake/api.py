@@ -27,6 +27,7 @@ from services.intake import (
     api_evidence,
     api_forms,
     api_goodfaith,
+    api_review,
     api_rights,
     domain,
     forms,
@@ -228,9 +229,15 @@ def item_out(row: Mapping[str, Any], language: str) -> answers.ItemOut:
 
 
 def _routes(
-    path: str, kind: str, body: type[requests.In], roles: frozenset[str], text: str, *, claims: bool = True
+    path: str,
+    kind: str,
+    body: type[requests.In],
+    roles: frozenset[str],
+    text: str,
+    *,
+    whole: str = "For all of a claim's items that the caller is party to.",
 ) -> list[Any]:
-    """The routes of a command: about an item, and where it is natural about all items of a claim."""
+    """The routes of a command: about an item, and about items of a claim, ``whole`` says which."""
     options: dict[str, Any] = {
         "opt": {"roles": roles}, "dto": Body[body], "return_dto": None, "status_code": 202, "responses": MAY_FAIL,  # type: ignore[valid-type]
         "tags": ["commands"],
@@ -253,17 +260,13 @@ def _routes(
         return await command(request, kind, data, idempotency_key, claim=claim_id)
 
     made = []
-    for function, owner, wanted in ((for_item, "item", True), (for_claim, "claim", claims)):
-        if not wanted:
-            continue
+    for function, owner in ((for_item, "item"), (for_claim, "claim")):
         # the annotations are resolved here, where `body` is known
         function.__annotations__ = {
             "request": Request[Account, Any, Any], f"{owner}_id": str, "data": body, "idempotency_key": IdempotencyKey,
             "return": Response[answers.CommandsAccepted],
         }  # fmt: skip
-        function.__doc__ = (
-            text if owner == "item" else f"{text} For all of a claim's items that the caller is party to."
-        )
+        function.__doc__ = text if owner == "item" else f"{text} {whole}"
         function.__name__ = f"{kind}_{owner}"
         made.append(
             post(f"/v1/{owner}s/{{{owner}_id:str}}/{path}", operation_id=f"{kind}_{owner}", **options)(function)
@@ -295,7 +298,12 @@ COMMAND_ROUTES: Final = [
         "A complaint against the decision, by the side that it went against (row 19).",
     ),
     *_routes(
-        "decision", "decide", requests.Decide, STAFF, "A reviewer's decision (rows 6, 7, 12, 17, 19).", claims=False
+        "decision",
+        "decide",
+        requests.Decide,
+        STAFF,
+        "A reviewer's decision, under a lease (rows 6, 7, 12, 17, 19).",
+        whole="For all of a claim's items that the lease covers.",
     ),
 ]
 
@@ -328,7 +336,8 @@ async def healthz() -> answers.Alive:
 ROUTES: Final = [
     *api_accounts.ROUTES, *api_rights.ROUTES,
     submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, inbox,
-    *api_evidence.ROUTES, *api_goodfaith.ROUTES, *COMMAND_ROUTES, internal_claims, healthz, *api_forms.ROUTES,
+    *api_evidence.ROUTES, *api_goodfaith.ROUTES, *api_review.ROUTES,
+     *COMMAND_ROUTES, internal_claims, healthz, *api_forms.ROUTES,
 ]  # fmt: skip
 
 
