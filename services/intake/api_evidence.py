@@ -244,7 +244,7 @@ async def fetch_evidence(
         front.links.check(document_id, reader, expires, signature, clock.read(connection)[1])
         # the reader may have lost its part, or its account, since
         account = store.accounts(connection, [reader]).get(reader)
-        if account is None:
+        if account is None or account.status == "closed":
             raise evidence.bad_link()
         row = evidence_store.get(connection, account, document_id, evidence.private_kinds())
         evidence_store.note_read(connection, row["id"], reader, "file")

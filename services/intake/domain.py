@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,6 +16,9 @@ import msgspec
 from services.intake import requests, territory
 from shared import events, policy
 from shared.events import Lane, Role, State
+
+if TYPE_CHECKING:
+    from services.intake.review import Decided
 
 QUOTA_ITEMS: Final = 50_000
 """Items of one account in 24 hours beyond which its further ones go to the bulk lane."""
@@ -331,6 +334,7 @@ class Rows:
     items: list[tuple[Any, ...]] = field(default_factory=list)
     commands: list[events.Command] = field(default_factory=list)
     kinds: str = ""
+    decisions: list[Decided] = field(default_factory=list)
     documents: Sequence[Any] = ()
     """Evidence that the request names; ``store`` ties it to the claim."""
 
@@ -502,8 +506,9 @@ def command_rows(
     """
     part, targets = command_targets(kind, account, items)
     event = events.COMMANDS[kind]
-    fields = {name: getattr(body, name) for name in requests.COMMANDS[kind].__struct_fields__}
-    fields.pop("evidence", None)  # no event names documents; their kinds are among the materials by now
+    # not all of a request is the item's owner's business: a lease ends at the door, and documents are known by their kinds
+    names = set(requests.COMMANDS[kind].__struct_fields__) & set(event.__struct_fields__)
+    fields = {name: getattr(body, name) for name in names}
     made: list[events.Command] = []
     for item in targets:
         extra = fields

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from services.intake import domain, evidence, evidence_store, requests
+from services.intake import domain, evidence, evidence_store, requests, review, review_store
 from services.intake.accounts import state_of
 from services.intake.domain import Account, Authorisation, ItemRef, ListingRef, Refused, Right, Rows
 from services.intake.evidence import Document
@@ -319,6 +319,10 @@ def file(
     if lost:
         _replay(connection, filings, lost, results)
     _insert(connection, [(filings[place], rows) for place, rows in fresh], partitions)
+    # a decision may have been refused because this very request, sent twice, has decided
+    refused = [place for place in others if filings[place].kind == "decide" and isinstance(results[place], Refused)]
+    if refused:
+        _replay(connection, filings, refused, results)
     evidence_store.tie(
         connection, [(document, rows.answer["claim"], "claim") for _, rows in fresh for document in rows.documents], now
     )
@@ -426,8 +430,27 @@ def _command_maker(
         for ref in refs.get(filing.item or filing.claim or "", ())
     ]
     standing = _standing(connection, informing, now) if informing else _unasked
+    deciding = [filing for filing in filings if filing.kind == "decide"]
+    desk = review.Desk()
+    if deciding:
+        about = [ref.item for filing in deciding for ref in refs.get(filing.item or filing.claim or "", ())]
+        desk = review_store.desk(connection, about, [filing.account.id for filing in deciding])
 
     def make(filing: Filing) -> Rows:
+        if isinstance(filing.body, requests.Decide):
+            return review.decide_rows(
+                filing.body,
+                filing.account,
+                [
+                    ref
+                    for ref in refs.get(filing.item or filing.claim or "", ())
+                    if filing.listing in (None, ref.listing)
+                ],
+                desk,
+                whole=filing.item is None,
+                now=filing.accepted_at or now,
+                wall_ms=ms,
+            )
         return domain.command_rows(
             filing.kind,
             filing.body,
@@ -529,6 +552,9 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
     commands = [(rows.kinds, "standard", "", command) for _, rows in accepted for command in rows.commands]
     if commands:
         _insert_commands(connection, commands, partitions)
+    decisions = [decided for _, rows in accepted for decided in rows.decisions]
+    if decisions:
+        review_store.keep(connection, decisions)
 
 
 def _insert_commands(
