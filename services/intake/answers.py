@@ -228,6 +228,8 @@ class ItemOut(Struct, kw_only=True):
     upheld: bool = False
     settled: bool = False
     code: str | None = None
+    cure: str | None = None
+    """Of an item that was refused: how to cure it, in the reader's language."""
     missing: list[str] = []
     original: str | None = None
     noticed_at: dt.datetime | None = None
