@@ -446,6 +446,7 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("DELETE", "/v1/contact"): (None, ALL),
     ("POST", "/v1/contact/code"): (None, ALL),
     ("POST", "/v1/contact/confirmation"): ({"code": "ABCD-EFGH-JKMN"}, ALL),
+    ("GET", "/v1/accounts"): (None, STAFF_ACTS),
     ("GET", "/v1/accounts/{account_id}"): (None, STAFF_ACTS),
     ("POST", "/v1/accounts/{account_id}/verify"): ({}, STAFF_ACTS),
     ("POST", "/v1/accounts/{account_id}/status"): ({"status": "suspended"}, _row(NO, NO, NO, NO, NO, OK, NO)),
