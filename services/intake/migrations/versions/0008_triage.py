@@ -1,14 +1,14 @@
 """What triage made of items, and the records of accounts that it looks at.
 
-Revision ID: 0007
+Revision ID: 0008
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
