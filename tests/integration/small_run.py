@@ -129,7 +129,7 @@ class SmallRun:
             self.account(name, "seller")
         self.account("h-owl", "holder")
         self.account("h-fox", "holder", verified=False)
-        self.account("r-rita", "reviewer")
+        self.account("r-rita", "operator")  # decides without a lease
         self.account("u-desk", "upstream")
         listings = {f"li-{number}": SELLERS[number % len(SELLERS)] for number in range(24)}
         self.seed(listings)
