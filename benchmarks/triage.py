@@ -36,7 +36,9 @@ def main() -> None:
     ]  # fmt: skip
     facts = [
         Facts(
-            listing=Listing(listing=f"l-{n}", seller="s", state="visible", title=f"Acme shoes number {n}, blue, size 42"),
+            listing=Listing(
+                listing=f"l-{n}", seller="s", state="visible", title=f"Acme shoes number {n}, blue, size 42"
+            ),
             upheld_here=1,
             seller_violations=2,
         )
@@ -55,7 +57,9 @@ def main() -> None:
         weighing.append((between - begun) / ITEMS * 1e6)
         reference.append((time.process_time() - between) / ITEMS * 1e6)
     us, reference_us = min(weighing), min(reference)
-    print(json.dumps({"us": round(us, 2), "reference_us": round(reference_us, 2), "ratio": round(us / reference_us, 2)}))
+    print(
+        json.dumps({"us": round(us, 2), "reference_us": round(reference_us, 2), "ratio": round(us / reference_us, 2)})
+    )
 
 
 if __name__ == "__main__":
