@@ -103,6 +103,29 @@ class Settings(BaseSettings):
         description="Base64 of the 32-byte key that wraps each subject's own key; contacts are encrypted under the subject's key.",
     )
 
+    # the review queue
+    review_lease_s: float = Field(
+        900.0,
+        gt=0,
+        le=86_400,
+        description="Wall seconds for which a reviewer holds a case; a heartbeat prolongs it by as much.",
+    )
+    review_hold_s: float = Field(
+        14_400.0, gt=0, le=604_800, description="Wall seconds after which no heartbeat prolongs a lease any more."
+    )
+    review_skip_s: float = Field(
+        14_400.0,
+        gt=0,
+        le=2_592_000,
+        description="Wall seconds for which a case is not offered to the reviewer who skipped it.",
+    )
+    review_hand_over_s: float = Field(
+        86_400.0,
+        gt=0,
+        le=2_592_000,
+        description="Wall seconds for which a case waits for the reviewer that it was handed over to; then it is anybody's.",
+    )
+
     # evidence files
     evidence_url: str = Field(
         "",

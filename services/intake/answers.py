@@ -64,6 +64,21 @@ class AccountOut(Struct, kw_only=True):
     state: Literal["applied", "email_confirmed", "verified", "suspended", "closed"]
 
 
+class AccountChange(Struct, kw_only=True):
+    """Something that happened to an account."""
+
+    kind: str
+    by: str
+    at: dt.datetime
+    code: str | None
+
+
+class AccountWithHistory(AccountOut, kw_only=True):
+    """An account and what happened to it, latest first, at most 100."""
+
+    history: list[AccountChange]
+
+
 class RightOut(Struct, kw_only=True):
     """A right."""
 
@@ -170,6 +185,8 @@ class CommandsAccepted(Struct, kw_only=True):
     claim: str
     accepted_at: dt.datetime
     commands: list[CommandAccepted]
+    proposed: list[str] = []
+    """Items of a decision that another person has to look at first."""
 
 
 class ClaimOut(Struct, kw_only=True):
@@ -211,6 +228,8 @@ class ItemOut(Struct, kw_only=True):
     upheld: bool = False
     settled: bool = False
     code: str | None = None
+    cure: str | None = None
+    """Of an item that was refused: how to cure it, in the reader's language."""
     missing: list[str] = []
     original: str | None = None
     noticed_at: dt.datetime | None = None
@@ -333,6 +352,15 @@ class EvidenceLink(Struct, kw_only=True):
     expires: dt.datetime
 
 
+class EvidenceRead(Struct, kw_only=True):
+    """A link that was given out, or a file; wall time."""
+
+    id: int
+    reader: str
+    what: Literal["link", "file"]
+    at: dt.datetime
+
+
 class EvidenceNamed(Struct, kw_only=True):
     """Documents that were named in something."""
 
@@ -431,3 +459,111 @@ class Alive(Struct, kw_only=True):
     """The process answers."""
 
     ok: bool = True
+
+
+class CaseOut(Struct, kw_only=True):
+    """A case of the review queue. The item's whole history is at ``/v1/claims/{claim}/timeline``."""
+
+    item: str
+    claim: str
+    listing: str
+    complainant: str
+    principal: str
+    seller: str | None
+    right_type: RightType
+    reason: str
+    severity: Literal["general", "serious"]
+    profile: str
+    policy: str
+    lane: Lane
+    state: str
+    code: str | None
+    revision: int
+    escalated: bool
+    """A deadline of ours has passed: offered before all others."""
+    due: dt.datetime | None
+    since: dt.datetime
+    reviewer: str | None
+    """Who holds it now; ``expires``: until when (wall time)."""
+    expires: dt.datetime | None
+    assignee: str | None
+    """For whom it was left."""
+    decided: bool
+    """A decision is on its way."""
+    decisions: list[str]
+    """What may be decided."""
+
+
+class LeaseOut(Struct, kw_only=True):
+    """A lease: ``token`` is shown this once, and null where there was nothing to take, or for a heartbeat."""
+
+    token: str | None
+    expires: dt.datetime | None
+    """When the first of the cases is free again (wall time), unless there is a heartbeat before."""
+    cases: list[CaseOut]
+    codes: dict[str, str]
+    """Reason codes that a decision may need, and what each says to the parties."""
+
+
+class NoteOut(Struct, kw_only=True):
+    """A note on an item; for staff."""
+
+    id: str
+    item: str
+    by: str
+    text: str
+    at: dt.datetime
+
+
+class ConflictsOut(Struct, kw_only=True):
+    """Accounts about which a reviewer may not decide."""
+
+    reviewer: str
+    declared: list[str]
+    set_by_operator: list[str]
+
+
+class QueueDepth(Struct, kw_only=True):
+    """Cases of one state and lane."""
+
+    state: str
+    lane: Lane
+    free: int
+    leased: int
+    decided: int
+    """A decision is on its way."""
+    escalated: int
+    oldest: dt.datetime | None
+    due: dt.datetime | None
+
+
+class ReviewerDay(Struct, kw_only=True):
+    """What one reviewer did on one day of business time (UTC)."""
+
+    reviewer: str
+    day: dt.date
+    decided: int
+    without_lease: int
+    """Of these, an operator's without a lease."""
+    proposed: int
+    """First or second looks of four eyes that were no decision yet."""
+    refused: int
+    """Decisions that the item's owner refused."""
+    median_s: float | None
+    """Median of wall seconds from lease to decision."""
+    agreed: int
+    compared: int
+    agreement: float | None
+    """Share of looks, of those that another person looked at as well, that said what was decided in the end."""
+    confirmed: int
+    appealed: int
+    confirmation: float | None
+    """Share of decisions confirmed, of those that a complaint was decided about."""
+
+
+class ReviewFigures(Struct, kw_only=True):
+    """The queue now, and reviewers by day."""
+
+    queue: list[QueueDepth]
+    reviewers: list[ReviewerDay]
+    next: str | None = None

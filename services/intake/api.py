@@ -27,8 +27,10 @@ from services.intake import (
     api_evidence,
     api_forms,
     api_goodfaith,
+    api_review,
     api_rights,
     domain,
+    forms,
     metrics,
     requests,
     security,
@@ -67,7 +69,7 @@ from services.intake.web import (
     page_of,
 )
 from shared import languages, policy
-from shared.events import ItemChanged
+from shared.events import ItemChanged, State
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -132,7 +134,8 @@ async def list_items(
     rows = await front_of(request).run(
         store.list_items, request.user, known_id(claim_id), state=item_state, after=after, limit=limit + 1
     )
-    return page_of([item_out(row) for row in rows], limit, lambda item: (item.id,))
+    language = language_of(request)
+    return page_of([item_out(row, language) for row in rows], limit, lambda item: (item.id,))
 
 
 @get("/v1/claims/{claim_id:str}/timeline", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
@@ -148,7 +151,8 @@ async def timeline(
 @get("/v1/items/{item_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["items"])
 async def get_item(request: Request[Account, Any, Any], item_id: str) -> answers.ItemOut:
     """One item."""
-    return item_out(await front_of(request).run(store.get_item, request.user, known_id(item_id)))
+    row = await front_of(request).run(store.get_item, request.user, known_id(item_id))
+    return item_out(row, language_of(request))
 
 
 @get("/v1/commands/{command_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["commands"])
@@ -211,20 +215,29 @@ def claim_out(row: Mapping[str, Any]) -> answers.ClaimOut:
 _last_change = msgspec.json.Decoder(ItemChanged).decode
 
 
-def item_out(row: Mapping[str, Any]) -> answers.ItemOut:
-    """An item's row as the answer, with what its last event says."""
+def item_out(row: Mapping[str, Any], language: str) -> answers.ItemOut:
+    """An item's row as the answer, with what its last event says, and of a refused one how to cure it."""
     last = msgspec.structs.asdict(_last_change(row["last"])) if row["last"] else {}
     own = {name: value for name, value in row.items() if name in answers.ItemOut.__struct_fields__}
-    return msgspec.convert({**last, **own}, answers.ItemOut, builtin_types=(dt.datetime,))
+    item = msgspec.convert({**last, **own}, answers.ItemOut, builtin_types=(dt.datetime,))
+    if item.state == State.REJECTED and item.code is not None:
+        item.cure = forms.cure(last["policy"], item.code, language)
+    return item
 
 
 # -------------------------------------------------------------------------------------------------------------- commands
 
 
 def _routes(
-    path: str, kind: str, body: type[requests.In], roles: frozenset[str], text: str, *, claims: bool = True
+    path: str,
+    kind: str,
+    body: type[requests.In],
+    roles: frozenset[str],
+    text: str,
+    *,
+    whole: str = "For all of a claim's items that the caller is party to.",
 ) -> list[Any]:
-    """The routes of a command: about an item, and where it is natural about all items of a claim."""
+    """The routes of a command: about an item, and about items of a claim, ``whole`` says which."""
     options: dict[str, Any] = {
         "opt": {"roles": roles}, "dto": Body[body], "return_dto": None, "status_code": 202, "responses": MAY_FAIL,  # type: ignore[valid-type]
         "tags": ["commands"],
@@ -247,17 +260,13 @@ def _routes(
         return await command(request, kind, data, idempotency_key, claim=claim_id)
 
     made = []
-    for function, owner, wanted in ((for_item, "item", True), (for_claim, "claim", claims)):
-        if not wanted:
-            continue
+    for function, owner in ((for_item, "item"), (for_claim, "claim")):
         # the annotations are resolved here, where `body` is known
         function.__annotations__ = {
             "request": Request[Account, Any, Any], f"{owner}_id": str, "data": body, "idempotency_key": IdempotencyKey,
             "return": Response[answers.CommandsAccepted],
         }  # fmt: skip
-        function.__doc__ = (
-            text if owner == "item" else f"{text} For all of a claim's items that the caller is party to."
-        )
+        function.__doc__ = text if owner == "item" else f"{text} {whole}"
         function.__name__ = f"{kind}_{owner}"
         made.append(
             post(f"/v1/{owner}s/{{{owner}_id:str}}/{path}", operation_id=f"{kind}_{owner}", **options)(function)
@@ -289,7 +298,12 @@ COMMAND_ROUTES: Final = [
         "A complaint against the decision, by the side that it went against (row 19).",
     ),
     *_routes(
-        "decision", "decide", requests.Decide, STAFF, "A reviewer's decision (rows 6, 7, 12, 17, 19).", claims=False
+        "decision",
+        "decide",
+        requests.Decide,
+        STAFF,
+        "A reviewer's decision, under a lease (rows 6, 7, 12, 17, 19).",
+        whole="For all of a claim's items that the lease covers.",
     ),
 ]
 
@@ -322,7 +336,8 @@ async def healthz() -> answers.Alive:
 ROUTES: Final = [
     *api_accounts.ROUTES, *api_rights.ROUTES,
     submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, inbox,
-    *api_evidence.ROUTES, *api_goodfaith.ROUTES, *COMMAND_ROUTES, internal_claims, healthz, *api_forms.ROUTES,
+    *api_evidence.ROUTES, *api_goodfaith.ROUTES, *api_review.ROUTES,
+     *COMMAND_ROUTES, internal_claims, healthz, *api_forms.ROUTES,
 ]  # fmt: skip
 
 

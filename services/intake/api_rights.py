@@ -197,6 +197,10 @@ rename_right = _change(
     "name", requests.RenameRight, HOLDER | OPERATOR, registry_store.rename_right, "rename_right",
     "The owner's name has changed in the register.",
 )  # fmt: skip
+prove_right = _change(
+    "evidence", requests.NameDocuments, HOLDER | OPERATOR, registry_store.prove_right, "prove_right",
+    "Name documents of the caller in the right. One of kind `ownership` brings it into force if only the proof was missing.",
+)  # fmt: skip
 decide_right = _change(
     "decision", requests.DecideRight, STAFF, registry_store.decide_right, "decide_right",
     "A reviewer's decision on a pending right. Accepted, another account's registration of the same right is lost.",
@@ -248,6 +252,6 @@ async def end_authorisation(request: Request[Account, Any, Any], authorisation_i
 
 
 ROUTES: Final = [
-    register_right, list_rights, get_right, change_right, renew_right, assign_right, rename_right, decide_right,
+    register_right, list_rights, get_right, change_right, renew_right, assign_right, rename_right, prove_right, decide_right,
     authorise, list_authorisations, end_authorisation,
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,6 +16,9 @@ import msgspec
 from services.intake import requests, territory
 from shared import events, policy
 from shared.events import Lane, Role, State
+
+if TYPE_CHECKING:
+    from services.intake.review import Decided
 
 QUOTA_ITEMS: Final = 50_000
 """Items of one account in 24 hours beyond which its further ones go to the bulk lane."""
@@ -233,6 +236,8 @@ class Right:
     proof: str | None = None
     mark: str | None = None
     territory: Collection[str] | None = None
+    refused: bool = False
+    """A reviewer has refused its registration."""
 
     def status_at(self, now: dt.datetime) -> Literal["active", "expired", "lost", "pending"]:
         """Status, with an expiry that has passed and is not written down yet."""
@@ -329,6 +334,7 @@ class Rows:
     items: list[tuple[Any, ...]] = field(default_factory=list)
     commands: list[events.Command] = field(default_factory=list)
     kinds: str = ""
+    decisions: list[Decided] = field(default_factory=list)
     documents: Sequence[Any] = ()
     """Evidence that the request names; ``store`` ties it to the claim."""
 
@@ -356,6 +362,11 @@ def claim_rows(
         raise Refused(
             422, "right_not_owned", "The principal has no such right.", field="right",
             cure="Register the right first; an agent names its owner as `principal`.",
+        )  # fmt: skip
+    if right.refused:
+        raise Refused(
+            422, "right_refused", "The right was refused when it was registered.", field="right",
+            cure="Register the right anew, with what it lacked.",
         )  # fmt: skip
     if right.right_type not in rules.reasons[claim.reason].rights:
         raise Refused(
@@ -499,8 +510,9 @@ def command_rows(
     """
     part, targets = command_targets(kind, account, items)
     event = events.COMMANDS[kind]
-    fields = {name: getattr(body, name) for name in requests.COMMANDS[kind].__struct_fields__}
-    fields.pop("evidence", None)  # no event names documents; their kinds are among the materials by now
+    # not all of a request is the item's owner's business: a lease ends at the door, and documents are known by their kinds
+    names = set(requests.COMMANDS[kind].__struct_fields__) & set(event.__struct_fields__)
+    fields = {name: getattr(body, name) for name in names}
     made: list[events.Command] = []
     for item in targets:
         extra = fields

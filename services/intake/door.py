@@ -178,3 +178,7 @@ def observe(filing: Filing, result: Filed | Exception) -> None:
             metrics.ITEMS_RECEIVED.labels(filing.channel, lane).inc(len(rows.items))
         else:
             metrics.COMMANDS_RECEIVED.labels(filing.channel, rows.kinds).inc(len(rows.commands))
+            for decided in rows.decisions:
+                metrics.DECIDED.labels(decided.kind).inc()
+                if decided.kind == "break_glass":
+                    log.info("decided without a lease", item=decided.item, by=decided.reviewer)

@@ -255,6 +255,16 @@ def note_read(connection: sa.Connection, document: str, reader: str, what: str) 
     )
 
 
+def list_reads(connection: sa.Connection, document: str, before: int | None, limit: int) -> list[Row]:
+    """Who was given a link to a document or the file, latest first."""
+    rows = connection.exec_driver_sql(
+        """select id, reader, what, at_wall as at from evidence_reads where document = %s and (%s::bigint is null or id < %s)
+        order by id desc limit %s""",
+        (document, before, before, limit),
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
 # ------------------------------------------------------------------------------------------------------------- deleting
 
 
@@ -265,15 +275,18 @@ def _needed(
     longest = max(kept.values())
     rows = connection.exec_driver_sql(
         f"""select distinct l.document from evidence_links l where l.document = any(%s) and (
-            l.about_kind = 'account'
+            l.about_kind = 'account' and exists (
+                select from accounts a where a.id = l.about
+                and (a.status <> 'closed' or (select max(h.at) from account_changes h where h.account = a.id) + %s > %s))
             or l.about_kind = 'claim' and exists (
                 select from claims c join items i on {_ITEMS} left join unnest(%s::text[], %s::interval[]) as p(profile, kept) using (profile)
                 where c.id = l.about and (i.state <> all(%s) or i.changed_at + coalesce(p.kept, %s) > %s))
             or l.about_kind = 'right' and exists (
                 select from rights r where r.id = l.about
-                and (r.status in ('active', 'pending') or greatest(r.expires_at, l.linked_at) + %s > %s)))""",
+                and (r.status in ('active', 'pending') or greatest(
+                    r.expires_at, l.linked_at, (select max(h.at) from right_changes h where h.right_id = r.id)) + %s > %s)))""",
         (
-            list(ids), list(kept), [f"{span.total_seconds()} seconds" for span in kept.values()], [str(state) for state in CLOSED],
+            list(ids), longest, now, list(kept), [f"{span.total_seconds()} seconds" for span in kept.values()], [str(state) for state in CLOSED],
             longest, now, longest, now,
         ),
     )  # fmt: skip
@@ -364,5 +377,4 @@ def sweep(engine: sa.Engine, blobs: Blobs, kept: Mapping[str, dt.timedelta]) -> 
                 gone(connection, [document for document, _ in found])
         count += len(found)
         if len(found) < BATCH:
-            blobs.tidy()
             return count

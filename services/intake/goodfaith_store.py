@@ -270,11 +270,11 @@ def find_due(connection: sa.Connection) -> bool:
     return True
 
 
-def judge_due(connection: sa.Connection, partitions: int, limit: int = CHUNK) -> tuple[int, int]:
+def judge_due(connection: sa.Connection, partitions: int, limit: int = CHUNK) -> tuple[int, list[Change]]:
     """Judge some of the accounts that are due, by their figures up to yesterday; other workers take others.
 
     Returns:
-        how many were judged, and how many changes were made.
+        how many were judged, and the changes that were made.
     """
     now, wall = clock.read(connection)
     upto = now.date() - dt.timedelta(days=1)
@@ -286,7 +286,7 @@ def judge_due(connection: sa.Connection, partitions: int, limit: int = CHUNK) ->
         ).scalars()
     )
     if not due:
-        return 0, 0
+        return 0, []
     due.sort()
     # locked in the order in which the fold locks them; the sums are read after that, so that nothing slips in between
     connection.exec_driver_sql(
@@ -321,7 +321,7 @@ def judge_due(connection: sa.Connection, partitions: int, limit: int = CHUNK) ->
             shown = after if last else msgspec.structs.replace(before, barred_until=None)
             made.append(_Made(account, kind, shown, basis(figures_, first, upto, verdicts[account])))
     _write(connection, now, wall, made, SYSTEM, partitions)
-    return len(due), len(made)
+    return len(due), [change.kind for change in made]
 
 
 def judge_soon(connection: sa.Connection, account: str) -> None:

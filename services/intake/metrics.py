@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from itertools import product
+from typing import Any, Final
+
 from prometheus_client import Counter, Gauge, Histogram
+
+from shared.events import DECISIONS
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -32,3 +38,32 @@ EVIDENCE = Counter(
     ["outcome"],
 )
 EVIDENCE_DELETED = Counter("goodfaith_evidence_deleted_total", "Evidence files deleted from the store.")
+GOOD_FAITH_CHANGES = Counter(
+    "goodfaith_good_faith_changes_total", "Changes of standing by the daily judgement, by what happened.", ["kind"]
+)
+
+DECIDED = Counter("goodfaith_review_decisions_total", "Decisions of people accepted at the door, by kind.", ["kind"])
+LEASES = Counter("goodfaith_review_leases_total", "Requests for a lease, by what came of them.", ["result"])
+CASES = Gauge("goodfaith_review_cases", "Cases in the review queue.", ["state", "tier", "status"])
+OLDEST_CASE = Gauge(
+    "goodfaith_review_oldest_timestamp_seconds",
+    "Since when the oldest case that is not decided waits, in business time; 0: none does.",
+    ["state", "tier"],
+)
+_TIERS: Final = ("express", "standard", "bulk")
+_STATUS: Final = ("free", "leased", "decided")
+for _kind in ("proposal", "decision", "break_glass"):
+    DECIDED.labels(_kind)
+for _result in ("taken", "empty", "refused"):
+    LEASES.labels(_result)
+
+
+def show_queue(depth: Iterable[Mapping[str, Any]]) -> None:
+    """Set the queue's gauges; what is not there is 0."""
+    found = {(row["state"], row["lane"]): row for row in depth}
+    for state, tier in product(DECISIONS, _TIERS):
+        row = found.get((state.value, tier))
+        for status in _STATUS:
+            CASES.labels(state.value, tier, status).set(0 if row is None else row[status])
+        oldest = None if row is None else row["oldest"]
+        OLDEST_CASE.labels(state.value, tier).set(0 if oldest is None else oldest.timestamp())

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from services.intake import domain, registry, requests, store
+from services.intake import domain, evidence_store, registry, requests, store
 from services.intake.domain import Account, Refused
 from services.intake.store import Row, wall_ms
 from shared import clock, events
@@ -271,6 +271,28 @@ def rename_right(connection: sa.Connection, id: str, body: requests.RenameRight,
     )
     _note(connection, id, "renamed", me.id, now)
     return 0
+
+
+def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments, me: Account, partitions: int) -> int:
+    """Name documents in a right. One of kind ``ownership`` brings a right into force that waited for nothing else, and its items are told.
+
+    Raises:
+        Refused: 404, or 422 for a document that is not the caller's.
+    """
+    now, wall = store.close_door(connection)
+    right = own_right(connection, id, me, lock=True)
+    documents = evidence_store.name_in(connection, body.evidence, me.id, id, "right", now)
+    proof = next((document.id for document in documents if "ownership" in document.kinds), None)
+    if proof is None or right["proof"] is not None:
+        return 0
+    waited = right["pending_reason"] == "proof_missing"
+    status = _status(right["expires_at"], now) if waited else right["status"]
+    because = None if waited else right["pending_reason"]
+    connection.exec_driver_sql(
+        "update rights set proof = %s, status = %s, pending_reason = %s where id = %s", (proof, status, because, id)
+    )
+    _note(connection, id, "proven", me.id, now, was=right["status"], now=status)
+    return tell_items(connection, "c.right_id = %s", (id,), now, wall, partitions)
 
 
 def decide_right(connection: sa.Connection, id: str, body: requests.DecideRight, me: Account, partitions: int) -> int:

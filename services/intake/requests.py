@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, cast
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from shared.events import RightType
+from shared.events import Lane, RightType, State
 
 # `$` alone would let a trailing newline pass; the look-ahead means the same in Python and in JSON Schema's dialect
 Id = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$(?!\n)")]
@@ -26,6 +26,9 @@ Register = Literal["us", "eu", "wipo", "cn", "ep"]
 Territory = Annotated[list[Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)")]], Meta(min_length=1, max_length=260)]
 """States by ISO 3166-1 alpha-2; EU, and EM, BX, OA as WIPO ST.3 has them."""
 Number = Annotated[str, Meta(min_length=1, max_length=60)]
+Token = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$(?!\n)")]
+Text = Annotated[str, Meta(min_length=1, max_length=2000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f\u2028\u2029]+$(?!\n)")]
+"""Some lines of plain text."""
 LINK_MOST: Final = 2000
 MATERIALS_MOST: Final = 20
 Link = Annotated[str, Meta(min_length=1, max_length=LINK_MOST)]
@@ -253,10 +256,54 @@ class Decide(In, frozen=True, kw_only=True):
 
     decision: Literal["uphold", "refuse", "complete", "incomplete", "restore", "confirm", "reverse"]
     code: Id | None = None
+    """Reason code of a refusal (policy: ``refusals``)."""
+    revision: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    """The item's revision that was looked at; without it, that of the lease."""
+    lease: Token | None = None
+    """Token of the lease (``POST /v1/review/lease``). Only an operator may decide without, and it is marked."""
+
+
+class TakeLease(In, frozen=True, kw_only=True):
+    """Which cases a reviewer wants: the most urgent one that fits all that is given, and more of its claim up to ``count``."""
+
+    count: Annotated[int, Meta(ge=1, le=50)] = 1
+    state: State | None = None
+    reason: Id | None = None
+    right_type: RightType | None = None
+    severity: Literal["general", "serious"] | None = None
+    lane: Lane | None = None
+    profile: Id | None = None
+    claim: Id | None = None
+
+
+class SomeCases(In, frozen=True, kw_only=True):
+    """Cases of a lease; none named: all of them."""
+
+    items: Annotated[list[Id], Meta(min_length=1, max_length=50)] | None = None
+
+
+class HandOver(SomeCases, frozen=True, kw_only=True):
+    """Cases of a lease, for another person."""
+
+    to: Id
+
+
+class AddNote(In, frozen=True, kw_only=True):
+    """A note on a case, for staff. Not for personal data: name parties by their account ids."""
+
+    text: Text
+
+
+class DeclareConflicts(In, frozen=True, kw_only=True):
+    """Accounts about which a reviewer may not decide, all of them: what is not named is taken back."""
+
+    accounts: Annotated[list[Id], Meta(max_length=500)]
+    reviewer: Id | None = None
+    """Operators only: whose conflicts. What an operator has set, the reviewer cannot take back."""
 
 
 class NameDocuments(In, frozen=True, kw_only=True):
-    """The caller's documents that prove who it is."""
+    """Documents of the caller, to be named in a right or its account."""
 
     evidence: Annotated[list[Id], Meta(min_length=1, max_length=20)]
 

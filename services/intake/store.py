@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from services.intake import domain, evidence, evidence_store, requests
+from services.intake import domain, evidence, evidence_store, requests, review, review_store
 from services.intake.accounts import state_of
 from services.intake.domain import Account, Authorisation, ItemRef, ListingRef, Refused, Right, Rows
 from services.intake.evidence import Document
@@ -89,20 +89,22 @@ def open_account(connection: sa.Connection, account: Account, kind: str, *, by: 
     )  # fmt: skip
 
 
+ACCOUNT_ROW: Final = """
+    select a.id, a.role, a.kind, a.identity_verified, a.good_faith, a.registered, a.opened_at, a.status,
+        a.email_confirmed_at is not null as email_confirmed,
+        exists (select from contacts c where c.account = a.id) as has_contact
+    from accounts a"""
+
+
+def with_state(row: Row) -> Row:
+    """The account with the state that its facts make."""
+    return {**row, "state": state_of(row["status"], row["identity_verified"], row["email_confirmed"])}
+
+
 def account_row(connection: sa.Connection, account: str) -> Row | None:
     """The account as it describes itself, with its state."""
-    row = _one(
-        connection.exec_driver_sql(
-            """select a.id, a.role, a.kind, a.identity_verified, a.good_faith, a.registered, a.opened_at, a.status,
-                a.email_confirmed_at is not null as email_confirmed,
-                exists (select from contacts c where c.account = a.id) as has_contact
-            from accounts a where a.id = %s""",
-            (account,),
-        )
-    )
-    if row is not None:
-        row["state"] = state_of(row["status"], row["identity_verified"], row["email_confirmed"])
-    return row
+    row = _one(connection.exec_driver_sql(f"{ACCOUNT_ROW} where a.id = %s", (account,)))
+    return None if row is None else with_state(row)
 
 
 def verify_account(connection: sa.Connection, account: str, *, identity_verified: bool | None) -> bool:
@@ -187,7 +189,8 @@ def sealed_contacts(connection: sa.Connection, ids: Iterable[str]) -> list[tuple
 def rights(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Right]:
     """Rights by id, as a claim needs them."""
     rows = connection.exec_driver_sql(
-        """select id, owner, right_type, status, expires_at, proof, mark, territory from rights where id = any(%s)""",
+        """select id, owner, right_type, status, expires_at, proof, mark, territory,
+            coalesce(pending_reason, '') = 'refused' from rights where id = any(%s)""",
         (sorted(set(ids)),),
     )
     return {row[0]: Right(*row) for row in rows}
@@ -303,6 +306,10 @@ def file(
     if lost:
         _replay(connection, filings, lost, results)
     _insert(connection, [(filings[place], rows) for place, rows in fresh], partitions)
+    # a decision may have been refused because this very request, sent twice, has decided
+    refused = [place for place in others if filings[place].kind == "decide" and isinstance(results[place], Refused)]
+    if refused:
+        _replay(connection, filings, refused, results)
     evidence_store.tie(
         connection, [(document, rows.answer["claim"], "claim") for _, rows in fresh for document in rows.documents], now
     )
@@ -410,8 +417,27 @@ def _command_maker(
         for ref in refs.get(filing.item or filing.claim or "", ())
     ]
     standing = _standing(connection, informing, now) if informing else _unasked
+    deciding = [filing for filing in filings if filing.kind == "decide"]
+    desk = review.Desk()
+    if deciding:
+        about = [ref.item for filing in deciding for ref in refs.get(filing.item or filing.claim or "", ())]
+        desk = review_store.desk(connection, about, [filing.account.id for filing in deciding])
 
     def make(filing: Filing) -> Rows:
+        if isinstance(filing.body, requests.Decide):
+            return review.decide_rows(
+                filing.body,
+                filing.account,
+                [
+                    ref
+                    for ref in refs.get(filing.item or filing.claim or "", ())
+                    if filing.listing in (None, ref.listing)
+                ],
+                desk,
+                whole=filing.item is None,
+                now=filing.accepted_at or now,
+                wall_ms=ms,
+            )
         return domain.command_rows(
             filing.kind,
             filing.body,
@@ -513,6 +539,9 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
     commands = [(rows.kinds, "standard", "", command) for _, rows in accepted for command in rows.commands]
     if commands:
         _insert_commands(connection, commands, partitions)
+    decisions = [decided for _, rows in accepted for decided in rows.decisions]
+    if decisions:
+        review_store.keep(connection, decisions)
 
 
 def _insert_commands(

@@ -29,6 +29,8 @@ from services.intake import (
     goodfaith_store,
     metrics,
     registry_store,
+    review,
+    review_store,
     store,
 )
 from services.intake.blobs import Blobs
@@ -41,8 +43,11 @@ log = structlog.get_logger(__name__)
 
 OBSERVE_S: Final = 0.25
 EXPIRE_S: Final = 5.0
+QUEUE_S: Final = 15.0
 EVIDENCE_S: Final = 60.0
 JUDGE_S: Final = 2.0
+"""Between looks for accounts to be judged; a new business day is noticed by the clock of the watermarks, at once."""
+NOTICE_DAY_S: Final = 0.1
 _TICK: Final = dt.timedelta(microseconds=1)
 _SUBMITTED: Final = "goodfaith.item.submitted.v1"
 _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
@@ -110,6 +115,8 @@ class Intake:
         self._mark: dt.datetime | None = None
         self._marked: dict[int, dt.datetime] = {}
         self._marked_at = 0.0
+        self._today: dt.date | None = None
+        self._judged: tuple[dt.date | None, float] = (None, 0.0)
         self._pulled: tuple[dt.datetime | None, dict[int, dt.datetime]] = (None, {})
         self._admin: Any = None
         self._jobs: list[Background] = []
@@ -118,8 +125,9 @@ class Intake:
                 Background("marks", settings.watermark_ms / 1000, self.close_for_a_moment),
                 Background("pressure", OBSERVE_S, self.observe),
                 Background("expiry", EXPIRE_S, self.expire),
+                Background("review", QUEUE_S, self.look_at_the_queue),
                 Background("evidence", EVIDENCE_S, self.sweep),
-                Background("good-faith", JUDGE_S, self.judge),
+                Background("good-faith", NOTICE_DAY_S, self.watch_day),
             ]
 
     def close(self) -> None:
@@ -143,6 +151,7 @@ class Intake:
                 if getattr(error.orig, "pgcode", None) == "55P03":
                     return
                 raise
+            self._today = now.date()
             mark = now - _TICK
             if self._inbound:
                 rows = connection.exec_driver_sql(
@@ -185,12 +194,27 @@ class Intake:
         if count:
             log.info("expired", worker=self.name, count=count)
 
+    def look_at_the_queue(self) -> None:
+        """How many cases wait for people, and since when."""
+        with self._engine.begin() as connection:
+            review_store.forget_skips(connection)
+            metrics.show_queue(review_store.depth(connection))
+
     def sweep(self) -> None:
         """Evidence that nothing needs any more."""
         count = evidence_store.sweep(self._engine, Blobs.of(self.settings), evidence.keeping())
         if count:
             metrics.EVIDENCE_DELETED.inc(count)
             log.info("evidence deleted", worker=self.name, count=count)
+
+    def watch_day(self) -> None:
+        """Judge when the business day has changed, and now and then for accounts that are to be judged in between."""
+        day, at = self._judged
+        today = self._today
+        if today is None or (today == day and time.monotonic() - at < JUDGE_S):
+            return
+        self.judge()
+        self._judged = (today, time.monotonic())
 
     def judge(self) -> None:
         """At the change of the business day: judge good faith, some accounts a transaction."""
@@ -202,7 +226,9 @@ class Intake:
                 accounts, changes = goodfaith_store.judge_due(connection, self.settings.partitions)
             if not accounts:
                 break
-            judged, changed = judged + accounts, changed + changes
+            judged, changed = judged + accounts, changed + len(changes)
+            for kind in changes:
+                metrics.GOOD_FAITH_CHANGES.labels(kind).inc()
         if judged:
             log.info("good faith judged", worker=self.name, accounts=judged, changes=changed)
 
@@ -293,6 +319,8 @@ class Fold:
         self._timeline: list[tuple[Any, ...]] = []
         self._commands: list[tuple[str, str, str | None, str | None]] = []
         self._messages: list[tuple[Any, ...]] = []
+        self._moves: dict[str, review.Move] = {}
+        self._decided: list[str] = []
         self._turns: dict[str, goodfaith.Turn] = {}
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
@@ -349,6 +377,12 @@ class Fold:
         self._timeline.append((data.item, data.revision, incoming.type, data.state.value, data.by, data.code, at))
         if data.command is not None:
             self._commands.append((data.command, "applied", data.code, None))
+        if review.concerns(data):
+            self._moves[data.item] = review.follow(
+                self._moves.get(data.item), data, overdue=incoming.type == review.OVERDUE, at=at
+            )
+            if data.command is not None:
+                self._decided.append(data.command)
 
     def due(self, limit: int) -> Sequence[Due]:
         """There are no timers here."""
@@ -369,6 +403,12 @@ class Fold:
             connection.exec_driver_sql(_INSERT_TIMELINE, _columns(sorted(self._timeline, key=lambda row: row[:2])))
         if self._commands:
             connection.exec_driver_sql(_UPDATE_COMMANDS, _columns(sorted(self._commands, key=lambda row: row[0])))
+        if self._moves:
+            review_store.fold(connection, self._moves.values())
+        if self._decided:
+            review_store.applied(connection, self._decided)
+        if refused := [command for command, status, _, _ in self._commands if status == "refused"]:
+            review_store.refused(connection, refused)
         for message in self._messages:
             connection.exec_driver_sql(_INSERT_MESSAGES, message)
 

@@ -39,6 +39,9 @@ NOTICES: Final = {
     "account.notice": 1,
     "account.email_code": 1,
     "account.right_expiring": 1,
+    "account.good_faith_upgraded": 1,
+    "account.good_faith_warned": 1,
+    "account.good_faith_demoted": 1,
 }
 """The same for notices to accounts; a kind that has none is told by ``account.notice``, which states kind and figures."""
 SAYS: Final = {
@@ -49,6 +52,13 @@ SAYS: Final = {
     "authorisation_given": "A right holder has authorised you to file claims for it.",
     "authorisation_ended": "A right holder has ended your authorisation. Open claims that it covered are on hold.",
     "authorisation_expired": "An authorisation of yours has expired. Open claims that it covered are on hold until there is a new one.",
+    "good_faith_admitted": "Your account takes part in the good-faith takedown mechanism now, by a reviewer's decision.",
+    "good_faith_bar_ended": "Your account may join the good-faith takedown mechanism again.",
+    "good_faith_declared": "Your declaration on joining the good-faith takedown mechanism is on file.",
+    "good_faith_joined": "Your account takes part in the good-faith takedown mechanism now, by your declaration.",
+    "good_faith_left": "Your account has left the good-faith takedown mechanism, as you asked. It may join again on the day named below.",
+    "good_faith_removed": "Your account takes part in the good-faith takedown mechanism no longer.",
+    "good_faith_warning_lifted": "Your record is good enough for the good-faith takedown mechanism again: the warning is lifted.",
     "right_accepted": "The right that you registered was accepted: you may file claims under it.",
     "right_assigned": "The right was assigned to another account. Your open claims under it are on hold and will end.",
     "right_expired": "The right has expired. Open claims under it are on hold until it is renewed.",

@@ -499,7 +499,7 @@ class Faults:
             with self.engine.connect() as connection:
                 known = connection.execute(sa.text("select 1 from intake.accounts where id = :id"), {"id": ACCOUNT})
                 openings = [] if known.scalar() else [http.open_account("upstream", ACCOUNT, None)]
-            people = [("holder", plan.holders), ("seller", plan.sellers), ("reviewer", [plan.reviewer])]
+            people = [("holder", plan.holders), ("seller", plan.sellers), ("operator", [plan.reviewer])]
             for role, names in people:
                 openings += [
                     http.open_account(role, name, (name, "1 Long Lane", f"{name}@party.example")) for name in names

@@ -125,7 +125,7 @@ def _makers(tree: ast.Module) -> dict[str, set[int | str]]:
             for place in places
             if isinstance(annotation := function.args.args[place].annotation, ast.Name) and annotation.id == "str"
         }
-        if texts and function.name.lstrip("_") != "normalise":
+        if texts and function.name.lstrip("_") not in ("normalise", "command_targets"):
             found[function.name] = {*texts, *(parameters[place] for place in texts)}
     return found
 

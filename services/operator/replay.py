@@ -146,7 +146,8 @@ class Replay:
         self._tell("accounts and rights")
         self._http.all(
             itertools.chain(
-                [self._http.open_account("reviewer", self._reviewer, None)],
+                # decides what the world decided, without a lease: an operator may
+                [self._http.open_account("operator", self._reviewer, None)],
                 (
                     self._http.open_account("holder", self._id(c), _contact(c))
                     for c in sorted({notice.complainant for notice in notices})

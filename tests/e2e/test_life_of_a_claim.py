@@ -172,6 +172,35 @@ def test_penalties_are_reversed_when_the_counter_succeeds(world: World, owl: str
     assert sum(points for ledger, _, points in world.ledger(seller) if ledger == "general") == 0
 
 
+def test_reviewers_decide_under_leases(world: World, owl: str, mark: str) -> None:
+    """Rows 14, 17 by people: an uphold that carries a strike needs two who agree, a restoration one."""
+    for name in ("r-ann", "r-ben"):
+        if name not in world.tokens:
+            world.account(name, "reviewer")
+    seller = world.account("s-lea", "seller")
+    claim = world.file(owl, mark, world.offer(seller, "lea-1", "lea-2"))
+    for item in claim.items:
+        world.notified(item)
+        world.do(seller, item, "counter", COMPLETE)
+        world.reach(item, "HOLDER_RESPONSE", due=...)
+        world.do(owl, item, "response", {"accept": False})
+        world.reach(item, "PLATFORM_REVIEW")
+    down, back = claim.items
+    lease = world.lease("r-ann", claim, 2)
+    assert world.call("r-ben", "POST", "/v1/review/lease", {"claim": claim.id})["cases"] == []
+    stolen = {"decision": "restore", "lease": lease}
+    assert world.call("r-ben", "POST", f"/v1/items/{down}/decision", stolen, expect=409)["field"] == "lease"
+    world.do("r-ann", back, "decision", {"decision": "restore", "lease": lease})
+    proposed = world.call("r-ann", "POST", f"/v1/items/{down}/decision", {"decision": "uphold", "lease": lease})
+    assert (proposed["commands"], proposed["proposed"]) == ([], [down])
+    world.reach(back, "RESTORED", held=False)
+    assert world.call("r-ann", "POST", "/v1/review/lease", {"claim": claim.id})["cases"] == []
+    world.do("r-ben", down, "decision", {"decision": "uphold", "lease": world.lease("r-ben", claim)})
+    world.reach(down, "UPHELD_AFTER_COUNTER", upheld=True)
+    world.until(lambda: world.ledger(seller) == [("serious", "violation", 1)])
+    assert world.call("operator", "GET", f"/v1/review/cases?claim={claim.id}")["items"] == []
+
+
 def test_complaints(world: World, owl: str, mark: str) -> None:
     """Row 19: by the side that lost, decided by somebody else; reversed, everything that was done is undone, once."""
     if "r-rolf" not in world.tokens:
@@ -205,7 +234,8 @@ def test_complaints(world: World, owl: str, mark: str) -> None:
         world.refused("r-rita", down, "decision", {"decision": "confirm", "code": "decision_stands"})
         == "decided_before"
     )
-    world.do("r-rolf", down, "decision", {"decision": "confirm", "code": "decision_stands"})
+    lease = world.lease("r-rolf", claim)
+    world.do("r-rolf", down, "decision", {"decision": "confirm", "code": "decision_stands", "lease": lease})
     world.reach(down, "RESTORED", settled=True)
     assert world.page("kay-1") == 200
     assert world.refused(owl, down, "complaint") == "complaint_known"

@@ -91,7 +91,7 @@ class World:
         self._mail: list[tuple[str, EmailMessage]] = []
         self._mail_read = 0
         self._numbers = itertools.count(1)
-        self.account("r-rita", "reviewer")
+        self.account("r-rita", "operator")  # decides without a lease
         self.account("u-desk", "upstream")
 
     def close(self) -> None:
@@ -164,6 +164,12 @@ class World:
         """Ask for something about an item; the command's id."""
         answer = self.call(who, "POST", f"/v1/items/{item}/{what}", body or {})
         return str(answer["commands"][0]["command"])
+
+    def lease(self, who: str, claim: Claim, count: int = 1) -> str:
+        """A reviewer's lease on cases of a claim, once there are any that it may decide; its token."""
+        body = {"claim": claim.id, "count": count}
+        lease = self.until(lambda: (got := self.call(who, "POST", "/v1/review/lease", body))["cases"] and got)
+        return self.secrets.add(f"lease of {who}", str(lease["token"]))
 
     def refused(self, who: str, item: str, what: str, body: Any = None) -> str:
         """Ask for what the item's owner refuses; the code of the refusal."""

@@ -38,6 +38,7 @@ def wait(what: Callable[[], Any], *, timeout_s: float = 60.0) -> Any:
 
 
 def _with_database(url: str, name: str) -> str:
+    """The URL of another database of the server."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 

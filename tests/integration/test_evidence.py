@@ -405,8 +405,11 @@ def test_the_counterpart_reads_as_the_life_cycle_lets_it(parts: Parts, people: P
     assert people.client.get(f"/v1/evidence/{certificate}", headers=sellers).json()["named_in"] == []
     assert people.client.get(f"/v1/evidence/{certificate}", headers=reviewers).json()["named_in"] == [made["claim"]]
     assert fetched(people, sellers, certificate).content == b"certificate"
-    reads = parts.query("select reader, what from evidence_reads where document = %s and what = 'file'", certificate)
-    assert reads == [(seller, "file")]
+    page = people.client.get(f"/v1/evidence/{certificate}/reads?limit=2", headers=who).json()
+    assert [(read["reader"], read["what"]) for read in page["items"]] == [(seller, "file"), (seller, "link")]
+    more = people.client.get(f"/v1/evidence/{certificate}/reads?cursor={page['next']}", headers=reviewers).json()
+    assert {read["what"] for read in more["items"]} == {"link"}
+    problem(people.client.get(f"/v1/evidence/{certificate}/reads", headers=sellers), 404)
 
 
 def test_links_expire_and_cannot_be_altered(parts: Parts, people: People, holder: Someone) -> None:
@@ -508,27 +511,77 @@ def test_a_document_of_a_right_stays_with_the_right(parts: Parts, people: People
     due(parts, document)
     sweep(parts)
     assert state(parts, document) == "kept"
-    parts.query("update rights set status = 'lost', expires_at = null where id = %s", right)
     parts.query("update evidence_links set linked_at = linked_at - interval '1096 days' where document = %s", document)
+    assert people.client.patch(f"/v1/rights/{right}", json={"status": "lost"}, headers=who).status_code == 200
+    due(parts, document)
+    sweep(parts)
+    assert state(parts, document) == "kept"
+    parts.query("update right_changes set at = at - interval '1096 days' where right_id = %s", right)
     due(parts, document)
     sweep(parts)
     assert state(parts, document) == "gone"
 
 
-def test_what_a_killed_writer_left_in_the_folder_is_removed(parts: Parts, people: People, holder: Someone) -> None:
-    import os
+def test_a_document_of_an_account_stays_with_the_account(parts: Parts, people: People, holder: Someone) -> None:
+    account, who = holder
+    document = kept(people, who, b"passport", "identity")
+    link = people.client.post(f"/v1/evidence/{document}/link", headers=who).json()["url"]
+    assert people.client.post("/v1/me/evidence", json={"evidence": [document]}, headers=who).status_code == 200
+    parts.query("update evidence_links set linked_at = linked_at - interval '1096 days' where document = %s", document)
+    due(parts, document)
+    sweep(parts)
+    assert state(parts, document) == "kept"
+    assert people.client.get(link).status_code == 200
+    parts.query("update accounts set status = 'closed' where id = %s", account)
+    # a link that the account had goes with it
+    problem(people.client.get(link), 403)
+    for age, wanted in ((1094, "kept"), (1096, "gone")):
+        parts.query("delete from account_changes where account = %s", account)
+        parts.query(
+            "insert into account_changes (account, kind, by, at) values (%s, 'closed', 'a-operator', now() - %s)",
+            account, dt.timedelta(days=age),
+        )  # fmt: skip
+        due(parts, document)
+        sweep(parts)
+        assert state(parts, document) == wanted
 
+
+def test_a_document_proves_a_right_that_waited_for_it(parts: Parts, people: People, holder: Someone) -> None:
+    _, who = holder
+    made = people.client.post("/v1/rights", json={"right_type": "copyright"}, headers=who).json()
+    assert (made["status"], made["pending_reason"]) == ("pending", "proof_missing")
+    claim = people.claim(who, made["id"], "listing", reason="pirated_product")
+    other, ownership = kept(people, who, b"other", "other"), kept(people, who, b"deposit copy")
+
+    def prove(*documents: str) -> Any:
+        answer = people.client.post(f"/v1/rights/{made['id']}/evidence", json={"evidence": documents}, headers=who)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["items_told"]
+
+    assert prove(other) == 0
+    assert people.client.get(f"/v1/rights/{made['id']}", headers=who).json()["status"] == "pending"
+    assert prove(ownership) == 1
+    right = people.client.get(f"/v1/rights/{made['id']}", headers=who).json()
+    assert (right["status"], right["proof"], right["pending_reason"]) == ("active", ownership, None)
+    assert right["history"][0]["kind"] == "proven"
+    told = parts.query(
+        "select payload::json->>'status' from door where claim = %s and kind = 'command'", claim["claim"]
+    )
+    assert told == [("active",)]
+    assert prove(ownership) == 0
+
+
+def test_what_a_killed_writer_left_in_the_folder_goes_with_it(parts: Parts, people: People, holder: Someone) -> None:
     document = kept(people, holder[1], content := b"beside it")
     (path,) = [path for path in objects(parts) if hashlib.sha256(content).hexdigest() in str(path)]
     assert path.name == document
-    left = [path.with_name(f"{document}#{number}") for number in (1, 2)]
-    for number, file in enumerate(left):
-        file.touch()
-        os.utime(file, (time.time() - 3601 * number,) * 2)
+    path.rename(path.with_name(f"{document}#1"))
+    parts.query(
+        "update evidence set state = 'arriving', changed_wall = now() - interval '2 hours' where id = %s", document
+    )
     sweep(parts)
-    assert [file.exists() for file in left] == [True, False]
-    left[0].unlink()
-    assert fetched(people, holder[1], document).content == content
+    assert state(parts, document) == "gone"
+    assert not path.parent.exists()
 
 
 def test_an_upload_that_died_is_cleaned_up(parts: Parts, people: People, holder: Someone) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import datetime as dt
 import json
 import re
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from litestar.handlers import HTTPRouteHandler
 
@@ -21,6 +23,7 @@ from deploy.local.stack import Stack
 from services.intake.accounts import code_digest
 from services.intake.api import INTERNAL, PUBLIC, ROUTES
 from shared import declarations, policy
+from shared.events import ItemChanged, State
 from tests.integration.intake_parts import CONTACT, Parts, People, sell
 
 pytestmark = pytest.mark.stack
@@ -417,7 +420,7 @@ def test_unknown_paths_and_methods_are_problems(client: httpx.Client) -> None:
 
 
 WHO = ("anonymous", "holder a", "holder b", "seller", "other seller", "reviewer", "operator", "upstream")
-OK, NO, HIDDEN, WHO_ARE_YOU = 200, 403, 404, 401
+OK, NO, HIDDEN, WHO_ARE_YOU, NO_LEASE = 200, 403, 404, 401, 409
 
 
 def _row(a: int, b: int, seller: int, other: int, reviewer: int, operator: int, upstream: int) -> dict[str, int]:
@@ -430,6 +433,7 @@ HOLDER_ACTS = _row(OK, HIDDEN, NO, NO, NO, NO, NO)
 SELLER_ACTS = _row(NO, NO, OK, HIDDEN, NO, NO, NO)
 EITHER_ACTS = _row(OK, HIDDEN, OK, HIDDEN, NO, NO, NO)
 STAFF_ACTS = _row(NO, NO, NO, NO, OK, OK, NO)
+LEASE_ACTS = _row(NO, NO, NO, NO, NO_LEASE, NO_LEASE, NO)
 _TEXT = declarations.load(policy.current("ipp").good_faith.declaration)
 DECLARATION = {"version": _TEXT.version, "sha256": _TEXT.sha256, "name": "Ada Example", "capacity": "director"}
 # what holder a owns: path, body and answer by who asks (401 for anonymous unless told otherwise)
@@ -442,6 +446,7 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("DELETE", "/v1/contact"): (None, ALL),
     ("POST", "/v1/contact/code"): (None, ALL),
     ("POST", "/v1/contact/confirmation"): ({"code": "ABCD-EFGH-JKMN"}, ALL),
+    ("GET", "/v1/accounts"): (None, STAFF_ACTS),
     ("GET", "/v1/accounts/{account_id}"): (None, STAFF_ACTS),
     ("POST", "/v1/accounts/{account_id}/verify"): ({}, STAFF_ACTS),
     ("POST", "/v1/accounts/{account_id}/status"): ({"status": "suspended"}, _row(NO, NO, NO, NO, NO, OK, NO)),
@@ -451,6 +456,7 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("POST", "/v1/rights/{right_id}/renewal"): ({"expires_at": "2030-01-01T00:00:00Z"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights/{right_id}/assignment"): ({"to": "{holder_b}"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights/{right_id}/name"): ({"registrant": "New Name Ltd"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
+    ("POST", "/v1/rights/{right_id}/evidence"): (None, _row(422, HIDDEN, NO, NO, NO, 422, NO)),
     ("POST", "/v1/rights/{right_id}/decision"): ({"accept": False}, _row(NO, NO, NO, NO, OK, OK, NO)),
     ("PATCH", "/v1/rights/{right_id}"): ({"status": "active"}, _row(OK, HIDDEN, NO, NO, NO, OK, NO)),
     ("POST", "/v1/authorisations"): ({"agent": "a-operator"}, _row(OK, OK, NO, NO, NO, NO, NO)),
@@ -486,12 +492,26 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("POST", "/v1/claims/{claim_id}/action"): ({}, EITHER_ACTS),
     ("POST", "/v1/items/{item_id}/result"): ({"outcome": "ended"}, EITHER_ACTS),
     ("POST", "/v1/claims/{claim_id}/result"): ({"outcome": "ended"}, EITHER_ACTS),
+    ("POST", "/v1/items/{item_id}/decision"): ({"decision": "uphold"}, _row(NO, NO, NO, NO, NO_LEASE, OK, NO)),
+    ("POST", "/v1/claims/{claim_id}/decision"): ({"decision": "uphold"}, LEASE_ACTS),
+    ("POST", "/v1/review/lease"): ({}, STAFF_ACTS),
+    ("DELETE", "/v1/review/lease"): (None, LEASE_ACTS),
+    ("POST", "/v1/review/lease/heartbeat"): (None, LEASE_ACTS),
+    ("POST", "/v1/review/lease/skip"): ({}, LEASE_ACTS),
+    ("POST", "/v1/review/lease/hand-over"): ({"to": "a-operator"}, LEASE_ACTS),
+    ("GET", "/v1/review/cases"): (None, STAFF_ACTS),
+    ("GET", "/v1/review/cases/{item_id}"): (None, _row(NO, NO, NO, NO, HIDDEN, HIDDEN, NO)),
+    ("GET", "/v1/review/cases/{item_id}/notes"): (None, STAFF_ACTS),
+    ("POST", "/v1/review/cases/{item_id}/notes"): ({"text": "seen"}, STAFF_ACTS),
+    ("GET", "/v1/review/conflicts"): (None, STAFF_ACTS),
+    ("PUT", "/v1/review/conflicts"): ({"accounts": []}, STAFF_ACTS),
+    ("GET", "/v1/review/figures"): (None, STAFF_ACTS),
     ("POST", "/v1/items/{item_id}/complaint"): ({}, EITHER_ACTS),
     ("POST", "/v1/claims/{claim_id}/complaint"): ({}, EITHER_ACTS),
-    ("POST", "/v1/items/{item_id}/decision"): ({"decision": "uphold"}, STAFF_ACTS),
     ("POST", "/v1/evidence"): ({}, _row(OK, OK, OK, OK, NO, OK, NO)),
     ("GET", "/v1/evidence"): (None, ALL),
     ("GET", "/v1/evidence/{document_id}"): (None, PARTY_READS),
+    ("GET", "/v1/evidence/{document_id}/reads"): (None, _row(OK, HIDDEN, HIDDEN, HIDDEN, OK, OK, HIDDEN)),
     ("DELETE", "/v1/evidence/{document_id}"): (None, _row(409, HIDDEN, HIDDEN, HIDDEN, NO, HIDDEN, NO)),
     ("POST", "/v1/evidence/{document_id}/link"): (None, PARTY_READS),
     ("POST", "/v1/me/evidence"): (None, _row(422, 422, 422, 422, NO, 422, NO)),
@@ -546,7 +566,7 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
     )
     if (method, path) == ("POST", "/v1/evidence"):
         url += "?kind=statement"
-    if path == "/v1/me/evidence":
+    if path in ("/v1/me/evidence", "/v1/rights/{right_id}/evidence"):
         content = {"evidence": ["d-none"]}
     if path == "/v1/claims" and content is not None:
         content = {**content, "right": right}
@@ -683,6 +703,22 @@ def test_refusals_are_told_in_the_readers_language(
     assert german["cure"] == english["cure"].replace("Use one of:", "Verwenden Sie eines von:")
     lost = people.client.get("/v1/claims/c-nope?language=zh", headers=headers)
     assert problem(lost, 404)["detail"] == "没有该资源。"
+    # an item that was refused says how to cure it
+    made = people.claim(headers, right, "cure-me")
+    refused = made["items"][0]["item"]
+    last = ItemChanged(
+        item=refused, claim=made["claim"], claim_size=1, listing="cure-me", complainant="h", principal="h", right=right,
+        right_type="trademark", reason="counterfeit", profile="ipp", policy="ipp-2026-11", revision=2, state=State.REJECTED,
+        rule="6-refused", code="not_infringing", received_at=dt.datetime(2026, 11, 24, tzinfo=dt.UTC),
+    )  # fmt: skip
+    parts.query(
+        "update items set state = 'REJECTED', last = %s where id = %s", msgspec.json.encode(last).decode(), refused
+    )
+    shown = people.client.get(f"/v1/items/{refused}", headers={**headers, "Accept-Language": "de"}).json()
+    assert shown["code"] == "not_infringing"
+    assert shown["cure"].startswith("Das Angebot zeigt die behauptete Verletzung nicht.")
+    (listed,) = people.client.get(f"/v1/claims/{made['claim']}/items", headers=headers).json()["items"]
+    assert listed["cure"].startswith("The listing does not show")
     # a command's refusal comes by topic, in English, and is told in the reader's language
     item = people.claim(headers, right, "told-in-german")["items"][0]["item"]
     command = people.client.post(f"/v1/items/{item}/withdraw", json={"ground": "error"}, headers=headers)

@@ -31,13 +31,13 @@ def test_an_expiring_right_is_named_with_its_date_and_the_way_to_renew_it() -> N
 def test_a_kind_without_a_template_is_told_plainly() -> None:
     made = render_notice(
         id="m-1",
-        notice=notice("good_faith_warned", figures={"takedown_rate": 0.876, "items": 41, "reason": "counterfeit"}),
+        notice=notice("review_noted", figures={"takedown_rate": 0.876, "items": 41, "reason": "counterfeit"}),
         party=None,
         secret=None,
         now=NOW,
     )
     assert (made.template, made.version) == ("en.account.notice", 1)
-    assert "good faith warned" in made.subject
+    assert "review noted" in made.subject
     for needed in ("takedown rate", "0.88", "41", "counterfeit"):
         assert needed in made.body, needed
 
@@ -45,6 +45,18 @@ def test_a_kind_without_a_template_is_told_plainly() -> None:
 def test_what_a_notice_means_is_said() -> None:
     assert "Another account has registered the same right." in body(notice("right_registered_elsewhere", about="r-7"))
     assert "is suspended" in body(notice("account_suspended"))
+
+
+def test_a_warning_says_by_what_numbers_and_until_when() -> None:
+    figures = {
+        "window_from": "2026-08-25", "window_to": "2026-11-24", "settled": 31, "upheld": 27, "taken_down": 28, "restored": 1,
+        "takedown_rate": "90 %", "counter_rate": "5 %", "misses": "overall takedown 27/31", "demote_on": "2026-12-08",
+    }  # fmt: skip
+    text = body(notice("good_faith_warned", figures=figures))
+    for needed in ("2026-08-25 to 2026-11-24", "27 of 31", "at least 90 %", "1 of 28", "at most 5 %", "on 2026-12-08"):
+        assert needed in text, needed
+    assert "from 2027-02-24" in body(notice("good_faith_demoted", figures={**figures, "barred_until": "2027-02-24"}))
+    assert "first in the queue" in " ".join(body(notice("good_faith_upgraded", figures=figures)).split())
 
 
 def test_a_code_is_where_it_is_meant_to_be_only() -> None:
