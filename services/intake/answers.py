@@ -215,6 +215,8 @@ class ItemOut(Struct, kw_only=True):
     code: str | None = None
     missing: list[str] = []
     original: str | None = None
+    recurs: str | None = None
+    """The upheld item whose listing has returned as this one's."""
     noticed_at: dt.datetime | None = None
     due: dt.datetime | None = None
     sla_due: dt.datetime | None = None
