@@ -18,7 +18,16 @@ from shared import clock, db
 
 SERVICES: Final = ("intake", "verification", "enforcement", "notification")
 DEMO: Final = ("marketplace",)
-INSERT_ONLY: Final = {"intake": ("submissions", "evidence_reads", "good_faith_history", "good_faith_declarations")}
+INSERT_ONLY: Final = {
+    "intake": (
+        "submissions",
+        "right_changes",
+        "account_changes",
+        "evidence_reads",
+        "good_faith_history",
+        "good_faith_declarations",
+    )
+}
 """Tables beside the event logs that a service may add to and never change: what it has answered for."""
 _LOCK: Final = 0x600DFA17
 

@@ -49,6 +49,33 @@ def note(connection: sa.Connection, id: str, kind: str, by: str, at: dt.datetime
     )
 
 
+def history(connection: sa.Connection, id: str, limit: int = 100) -> list[store.Row]:
+    """What happened to an account, latest first."""
+    rows = connection.exec_driver_sql(
+        "select kind, by, at, code from account_changes where account = %s order by id desc limit %s", (id, limit)
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
+_IN_STATE: Final = {
+    "applied": "a.status = 'open' and not a.identity_verified and a.email_confirmed_at is null",
+    "email_confirmed": "a.status = 'open' and not a.identity_verified and a.email_confirmed_at is not null",
+    "verified": "a.status = 'open' and a.identity_verified",
+    "suspended": "a.status = 'suspended'",
+    "closed": "a.status = 'closed'",
+}
+"""``accounts.state_of``, for the database."""
+
+
+def list_accounts(connection: sa.Connection, state: accounts.State | None, after: str, limit: int) -> list[store.Row]:
+    """Accounts by id, with their states."""
+    rows = connection.exec_driver_sql(
+        f"""{store.ACCOUNT_ROW} where a.id > %s and {"true" if state is None else _IN_STATE[state]} order by a.id limit %s""",
+        (after, limit),
+    )
+    return [store.with_state(dict(row)) for row in rows.mappings()]
+
+
 def verified(connection: sa.Connection, id: str, by: str, partitions: int) -> None:
     """An account was verified: enter it, and tell it."""
     now, wall = clock.read(connection)

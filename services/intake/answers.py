@@ -64,6 +64,21 @@ class AccountOut(Struct, kw_only=True):
     state: Literal["applied", "email_confirmed", "verified", "suspended", "closed"]
 
 
+class AccountChange(Struct, kw_only=True):
+    """Something that happened to an account."""
+
+    kind: str
+    by: str
+    at: dt.datetime
+    code: str | None
+
+
+class AccountWithHistory(AccountOut, kw_only=True):
+    """An account and what happened to it, latest first, at most 100."""
+
+    history: list[AccountChange]
+
+
 class RightOut(Struct, kw_only=True):
     """A right."""
 
@@ -213,6 +228,8 @@ class ItemOut(Struct, kw_only=True):
     upheld: bool = False
     settled: bool = False
     code: str | None = None
+    cure: str | None = None
+    """Of an item that was refused: how to cure it, in the reader's language."""
     missing: list[str] = []
     original: str | None = None
     recurs: str | None = None
@@ -335,6 +352,15 @@ class EvidenceLink(Struct, kw_only=True):
 
     url: str
     expires: dt.datetime
+
+
+class EvidenceRead(Struct, kw_only=True):
+    """A link that was given out, or a file; wall time."""
+
+    id: int
+    reader: str
+    what: Literal["link", "file"]
+    at: dt.datetime
 
 
 class EvidenceNamed(Struct, kw_only=True):

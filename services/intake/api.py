@@ -30,6 +30,7 @@ from services.intake import (
     api_review,
     api_rights,
     domain,
+    forms,
     metrics,
     requests,
     security,
@@ -68,7 +69,7 @@ from services.intake.web import (
     page_of,
 )
 from shared import languages, policy
-from shared.events import ItemChanged
+from shared.events import ItemChanged, State
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -133,7 +134,8 @@ async def list_items(
     rows = await front_of(request).run(
         store.list_items, request.user, known_id(claim_id), state=item_state, after=after, limit=limit + 1
     )
-    return page_of([item_out(row) for row in rows], limit, lambda item: (item.id,))
+    language = language_of(request)
+    return page_of([item_out(row, language) for row in rows], limit, lambda item: (item.id,))
 
 
 @get("/v1/claims/{claim_id:str}/timeline", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
@@ -149,7 +151,8 @@ async def timeline(
 @get("/v1/items/{item_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["items"])
 async def get_item(request: Request[Account, Any, Any], item_id: str) -> answers.ItemOut:
     """One item."""
-    return item_out(await front_of(request).run(store.get_item, request.user, known_id(item_id)))
+    row = await front_of(request).run(store.get_item, request.user, known_id(item_id))
+    return item_out(row, language_of(request))
 
 
 @get("/v1/commands/{command_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["commands"])
@@ -212,11 +215,14 @@ def claim_out(row: Mapping[str, Any]) -> answers.ClaimOut:
 _last_change = msgspec.json.Decoder(ItemChanged).decode
 
 
-def item_out(row: Mapping[str, Any]) -> answers.ItemOut:
-    """An item's row as the answer, with what its last event says."""
+def item_out(row: Mapping[str, Any], language: str) -> answers.ItemOut:
+    """An item's row as the answer, with what its last event says, and of a refused one how to cure it."""
     last = msgspec.structs.asdict(_last_change(row["last"])) if row["last"] else {}
     own = {name: value for name, value in row.items() if name in answers.ItemOut.__struct_fields__}
-    return msgspec.convert({**last, **own}, answers.ItemOut, builtin_types=(dt.datetime,))
+    item = msgspec.convert({**last, **own}, answers.ItemOut, builtin_types=(dt.datetime,))
+    if item.state == State.REJECTED and item.code is not None:
+        item.cure = forms.cure(last["policy"], item.code, language)
+    return item
 
 
 # -------------------------------------------------------------------------------------------------------------- commands

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import sqlalchemy as sa
 from litestar import Request, delete, get, post, put
+from litestar.params import QueryParameter
 
 from services.intake import accounts_store, answers, domain, goodfaith_store, requests, security, store
 from services.intake.domain import Account, Refused
@@ -18,11 +19,20 @@ from services.intake.web import (
     PUBLIC,
     STAFF,
     Body,
+    Cursor,
+    Limit,
     front_of,
+    key_of,
     known_id,
     out,
+    page_of,
 )
 from shared import clock, policy
+
+AccountState = Annotated[
+    Literal["applied", "email_confirmed", "verified", "suspended", "closed"] | None,
+    QueryParameter(name="state", description="Only what is in this state."),
+]
 
 
 @post(
@@ -180,10 +190,29 @@ async def confirm_contact(request: Request[Account, Any, Any], data: requests.Co
     return await _account(request, account)
 
 
+@get("/v1/accounts", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["accounts"])
+async def list_accounts(
+    request: Request[Account, Any, Any], account_state: AccountState = None, cursor: Cursor = None, limit: Limit = 50
+) -> answers.Page[answers.AccountOut]:
+    """Accounts by id; with `state`, those in it, such as `email_confirmed`: a reviewer verifies them."""
+    (after,) = key_of(cursor, tuple[str]) or ("",)
+    rows = await front_of(request).run(accounts_store.list_accounts, account_state, after, limit + 1)
+    return page_of([out(answers.AccountOut, row) for row in rows], limit, lambda account: (account.id,))
+
+
 @get("/v1/accounts/{account_id:str}", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["accounts"])
-async def get_account(request: Request[Account, Any, Any], account_id: str) -> answers.AccountOut:
-    """An account and its state."""
-    return await _account(request, known_id(account_id))
+async def get_account(request: Request[Account, Any, Any], account_id: str) -> answers.AccountWithHistory:
+    """An account, its state, and what happened to it."""
+    account = known_id(account_id)
+
+    def work(connection: sa.Connection) -> store.Row:
+        row = store.account_row(connection, account)
+        if row is None:
+            raise domain.not_found()
+        entries = [out(answers.AccountChange, entry) for entry in accounts_store.history(connection, account)]
+        return {**row, "history": entries}
+
+    return out(answers.AccountWithHistory, await front_of(request).run(work))
 
 
 @post(
@@ -282,5 +311,5 @@ async def internal_codes(request: Request[Any, Any, Any], data: requests.Contact
 
 ROUTES: Final = [
     open_account, issue_token, drop_token, me, put_contact, get_contact, erase_contact, request_code, confirm_contact,
-    get_account, verify_account, change_status, internal_contacts, internal_codes,
+    list_accounts, get_account, verify_account, change_status, internal_contacts, internal_codes,
 ]  # fmt: skip

@@ -236,6 +236,8 @@ class Right:
     proof: str | None = None
     mark: str | None = None
     territory: Collection[str] | None = None
+    refused: bool = False
+    """A reviewer has refused its registration."""
 
     def status_at(self, now: dt.datetime) -> Literal["active", "expired", "lost", "pending"]:
         """Status, with an expiry that has passed and is not written down yet."""
@@ -361,6 +363,11 @@ def claim_rows(
         raise Refused(
             422, "right_not_owned", "The principal has no such right.", field="right",
             cure="Register the right first; an agent names its owner as `principal`.",
+        )  # fmt: skip
+    if right.refused:
+        raise Refused(
+            422, "right_refused", "The right was refused when it was registered.", field="right",
+            cure="Register the right anew, with what it lacked.",
         )  # fmt: skip
     if right.right_type not in rules.reasons[claim.reason].rights:
         raise Refused(

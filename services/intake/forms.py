@@ -199,6 +199,15 @@ def form(rules: Policy, language: str) -> Form:
     )
 
 
+def cure(version: str, code: str, language: str) -> str | None:
+    """How to cure a refusal of a policy's version; None where it does not say, or is not known here (yet)."""
+    try:
+        found = policy.load(version).refusals.get(code)
+    except policy.PolicyError:
+        return None
+    return None if found is None else languages.translate(found, language)
+
+
 @lru_cache(maxsize=256)
 def encoded(version: str, language: str) -> bytes:
     """The form of a policy's version as JSON."""

@@ -89,20 +89,22 @@ def open_account(connection: sa.Connection, account: Account, kind: str, *, by: 
     )  # fmt: skip
 
 
+ACCOUNT_ROW: Final = """
+    select a.id, a.role, a.kind, a.identity_verified, a.good_faith, a.registered, a.opened_at, a.status,
+        a.email_confirmed_at is not null as email_confirmed,
+        exists (select from contacts c where c.account = a.id) as has_contact
+    from accounts a"""
+
+
+def with_state(row: Row) -> Row:
+    """The account with the state that its facts make."""
+    return {**row, "state": state_of(row["status"], row["identity_verified"], row["email_confirmed"])}
+
+
 def account_row(connection: sa.Connection, account: str) -> Row | None:
     """The account as it describes itself, with its state."""
-    row = _one(
-        connection.exec_driver_sql(
-            """select a.id, a.role, a.kind, a.identity_verified, a.good_faith, a.registered, a.opened_at, a.status,
-                a.email_confirmed_at is not null as email_confirmed,
-                exists (select from contacts c where c.account = a.id) as has_contact
-            from accounts a where a.id = %s""",
-            (account,),
-        )
-    )
-    if row is not None:
-        row["state"] = state_of(row["status"], row["identity_verified"], row["email_confirmed"])
-    return row
+    row = _one(connection.exec_driver_sql(f"{ACCOUNT_ROW} where a.id = %s", (account,)))
+    return None if row is None else with_state(row)
 
 
 def verify_account(connection: sa.Connection, account: str, *, identity_verified: bool | None) -> bool:
@@ -187,7 +189,8 @@ def sealed_contacts(connection: sa.Connection, ids: Iterable[str]) -> list[tuple
 def rights(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Right]:
     """Rights by id, as a claim needs them."""
     rows = connection.exec_driver_sql(
-        """select id, owner, right_type, status, expires_at, proof, mark, territory from rights where id = any(%s)""",
+        """select id, owner, right_type, status, expires_at, proof, mark, territory,
+            coalesce(pending_reason, '') = 'refused' from rights where id = any(%s)""",
         (sorted(set(ids)),),
     )
     return {row[0]: Right(*row) for row in rows}

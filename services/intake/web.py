@@ -278,9 +278,12 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     if isinstance(error.extra, list) and error.extra:
         first = error.extra[0]
         field, detail = str(first.get("key") or "") or None, str(first.get("message", ""))[:300]
-        field = {"item_state": "state", "right_status": "status", "idempotency_key": "Idempotency-Key"}.get(
-            field or "", field
-        )
+        field = {
+            "item_state": "state",
+            "right_status": "status",
+            "account_state": "state",
+            "idempotency_key": "Idempotency-Key",
+        }.get(field or "", field)
         if field == "data":
             field, detail = None, mark("A JSON body is needed.")
     cure = {

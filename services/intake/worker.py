@@ -48,6 +48,8 @@ EXPIRE_S: Final = 5.0
 QUEUE_S: Final = 15.0
 EVIDENCE_S: Final = 60.0
 JUDGE_S: Final = 2.0
+"""Between looks for accounts to be judged; a new business day is noticed by the clock of the watermarks, at once."""
+NOTICE_DAY_S: Final = 0.1
 _TICK: Final = dt.timedelta(microseconds=1)
 _SUBMITTED: Final = "goodfaith.item.submitted.v1"
 _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
@@ -115,6 +117,8 @@ class Intake:
         self._mark: dt.datetime | None = None
         self._marked: dict[int, dt.datetime] = {}
         self._marked_at = 0.0
+        self._today: dt.date | None = None
+        self._judged: tuple[dt.date | None, float] = (None, 0.0)
         self._pulled: tuple[dt.datetime | None, dict[int, dt.datetime]] = (None, {})
         self._admin: Any = None
         self._jobs: list[Background] = []
@@ -125,7 +129,7 @@ class Intake:
                 Background("expiry", EXPIRE_S, self.expire),
                 Background("review", QUEUE_S, self.look_at_the_queue),
                 Background("evidence", EVIDENCE_S, self.sweep),
-                Background("good-faith", JUDGE_S, self.judge),
+                Background("good-faith", NOTICE_DAY_S, self.watch_day),
             ]
 
     def close(self) -> None:
@@ -149,6 +153,7 @@ class Intake:
                 if getattr(error.orig, "pgcode", None) == "55P03":
                     return
                 raise
+            self._today = now.date()
             mark = now - _TICK
             if self._inbound:
                 rows = connection.exec_driver_sql(
@@ -203,6 +208,15 @@ class Intake:
         if count:
             metrics.EVIDENCE_DELETED.inc(count)
             log.info("evidence deleted", worker=self.name, count=count)
+
+    def watch_day(self) -> None:
+        """Judge when the business day has changed, and now and then for accounts that are to be judged in between."""
+        day, at = self._judged
+        today = self._today
+        if today is None or (today == day and time.monotonic() - at < JUDGE_S):
+            return
+        self.judge()
+        self._judged = (today, time.monotonic())
 
     def judge(self) -> None:
         """At the change of the business day: judge good faith, some accounts a transaction."""

@@ -125,6 +125,12 @@ class Watch:
                 f"select coalesce(sum(seq - published_upto), 0) from {reader.schema}.{reader.prefix}partitions",
             )
         yield "watermarks", "select count(*) from verification.partitions where watermark is null or watermark < :upto"
+        # at the change of the business day intake judges good faith, and tells accounts
+        yield (
+            "good faith",
+            "select (select count(*) from (select from intake.good_faith_due limit 1000) t) + (select count(*) from intake.good_faith_run"
+            " where day is null or day < cast((:upto + interval '1 microsecond') at time zone 'UTC' as date))",
+        )
         yield (
             "deadlines",
             "select count(*) from (select from verification.items where next_due <= :upto and listing not in"

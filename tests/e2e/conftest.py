@@ -15,7 +15,15 @@ from tests.conftest import ROOT
 if TYPE_CHECKING:
     from tests.e2e.world import World
 
-ORDER = ("test_life_of_a_claim", "test_time_of_right", "test_fairness", "test_no_secrets", "test_hostile_records")
+ORDER = (
+    "test_life_of_a_claim",
+    "test_time_of_right",
+    "test_fairness",
+    "test_registry",
+    "test_good_faith",
+    "test_no_secrets",
+    "test_hostile_records",
+)
 """What looks at everything comes late, and what leaves rubbish behind last."""
 
 

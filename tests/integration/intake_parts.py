@@ -37,7 +37,8 @@ def wait(what: Callable[[], Any], *, timeout_s: float = 60.0) -> Any:
     return found
 
 
-def with_database(url: str, name: str) -> str:
+def _with_database(url: str, name: str) -> str:
+    """The URL of another database of the server."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
@@ -49,13 +50,13 @@ class Parts:
         with contextlib.closing(psycopg2.connect(stack.admin_url)) as connection:
             connection.autocommit = True
             connection.cursor().execute(f"create database {self.name}")
-        self.admin_url = with_database(stack.admin_url, self.name)
+        self.admin_url = _with_database(stack.admin_url, self.name)
         migrate.migrate(self.admin_url, stack.role_passwords("intake"))
         self.operator = new_token()
         self.internal = "internal-secret-of-the-test"
         self.settings = Settings(
             kafka=stack.kafka,
-            database=SecretStr(with_database(stack.role_url("intake"), self.name)),
+            database=SecretStr(_with_database(stack.role_url("intake"), self.name)),
             topic_prefix=f"{self.name.replace('_', '-')}.",
             partitions=PARTITIONS,
             contact_key=SecretStr(stack.secret("contact_key")),

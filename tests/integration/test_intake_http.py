@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import datetime as dt
 import json
 import re
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from litestar.handlers import HTTPRouteHandler
 
@@ -21,6 +23,7 @@ from deploy.local.stack import Stack
 from services.intake.accounts import code_digest
 from services.intake.api import INTERNAL, PUBLIC, ROUTES
 from shared import declarations, policy
+from shared.events import ItemChanged, State
 from tests.integration.intake_parts import CONTACT, Parts, People, sell
 
 pytestmark = pytest.mark.stack
@@ -443,6 +446,7 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("DELETE", "/v1/contact"): (None, ALL),
     ("POST", "/v1/contact/code"): (None, ALL),
     ("POST", "/v1/contact/confirmation"): ({"code": "ABCD-EFGH-JKMN"}, ALL),
+    ("GET", "/v1/accounts"): (None, STAFF_ACTS),
     ("GET", "/v1/accounts/{account_id}"): (None, STAFF_ACTS),
     ("POST", "/v1/accounts/{account_id}/verify"): ({}, STAFF_ACTS),
     ("POST", "/v1/accounts/{account_id}/status"): ({"status": "suspended"}, _row(NO, NO, NO, NO, NO, OK, NO)),
@@ -507,6 +511,7 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("POST", "/v1/evidence"): ({}, _row(OK, OK, OK, OK, NO, OK, NO)),
     ("GET", "/v1/evidence"): (None, ALL),
     ("GET", "/v1/evidence/{document_id}"): (None, PARTY_READS),
+    ("GET", "/v1/evidence/{document_id}/reads"): (None, _row(OK, HIDDEN, HIDDEN, HIDDEN, OK, OK, HIDDEN)),
     ("DELETE", "/v1/evidence/{document_id}"): (None, _row(409, HIDDEN, HIDDEN, HIDDEN, NO, HIDDEN, NO)),
     ("POST", "/v1/evidence/{document_id}/link"): (None, PARTY_READS),
     ("POST", "/v1/me/evidence"): (None, _row(422, 422, 422, 422, NO, 422, NO)),
@@ -698,6 +703,22 @@ def test_refusals_are_told_in_the_readers_language(
     assert german["cure"] == english["cure"].replace("Use one of:", "Verwenden Sie eines von:")
     lost = people.client.get("/v1/claims/c-nope?language=zh", headers=headers)
     assert problem(lost, 404)["detail"] == "没有该资源。"
+    # an item that was refused says how to cure it
+    made = people.claim(headers, right, "cure-me")
+    refused = made["items"][0]["item"]
+    last = ItemChanged(
+        item=refused, claim=made["claim"], claim_size=1, listing="cure-me", complainant="h", principal="h", right=right,
+        right_type="trademark", reason="counterfeit", profile="ipp", policy="ipp-2026-11", revision=2, state=State.REJECTED,
+        rule="6-refused", code="not_infringing", received_at=dt.datetime(2026, 11, 24, tzinfo=dt.UTC),
+    )  # fmt: skip
+    parts.query(
+        "update items set state = 'REJECTED', last = %s where id = %s", msgspec.json.encode(last).decode(), refused
+    )
+    shown = people.client.get(f"/v1/items/{refused}", headers={**headers, "Accept-Language": "de"}).json()
+    assert shown["code"] == "not_infringing"
+    assert shown["cure"].startswith("Das Angebot zeigt die behauptete Verletzung nicht.")
+    (listed,) = people.client.get(f"/v1/claims/{made['claim']}/items", headers=headers).json()["items"]
+    assert listed["cure"].startswith("The listing does not show")
     # a command's refusal comes by topic, in English, and is told in the reader's language
     item = people.claim(headers, right, "told-in-german")["items"][0]["item"]
     command = people.client.post(f"/v1/items/{item}/withdraw", json={"ground": "error"}, headers=headers)

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import itertools
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
+import psycopg2
 import pytest
+from alembic import command
+from alembic.config import Config
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from deploy.local.stack import Stack
-from services.intake import accounts_store, registry_store, store
-from shared import policy
-from tests.integration.intake_parts import CONTACT, PARTITIONS, Parts, People
+from services.intake import accounts_store, domain, registry_store, requests, store
+from services.intake.domain import Account, Refused
+from shared import clock, db, migrate, policy
+from tests.integration.intake_parts import CONTACT, PARTITIONS, Parts, People, _with_database
 from tests.integration.test_intake_http import body, problem
 
 pytestmark = pytest.mark.stack
+ROOT = Path(__file__).resolve().parents[2]
 RULES = policy.current("ipp").accounts
 _numbers = itertools.count(1_000_000)
 
@@ -196,9 +206,38 @@ def test_a_suspended_account_begins_nothing_new_and_a_closed_one_is_refused(part
         people.client.post("/v1/accounts/a-operator/status", json={"status": "closed"}, headers=people.operator), 422
     )
     problem(people.client.post("/v1/accounts/a-none/status", json={"status": "closed"}, headers=people.operator), 404)
+    read = people.client.get(f"/v1/accounts/{account}", headers=people.operator).json()
+    assert [(entry["kind"], entry["code"]) for entry in read["history"]] == [
+        ("closed", "abuse"), ("open", "abuse"), ("suspended", "abuse"),
+    ]  # fmt: skip
     assert [said["kind"] for said in notices(parts, account)] == [
         "account_suspended", "account_resumed", "account_closed",
     ]  # fmt: skip
+
+
+def test_reviewers_find_accounts_by_their_state(parts: Parts, people: People) -> None:
+    _, reviewers = people.open("reviewer")
+    states = ("applied", "email_confirmed", "verified", "suspended", "closed")
+    for facts in itertools.product(("open", "suspended", "closed"), (False, True), (None, dt.datetime.now(dt.UTC))):
+        account, _ = people.open()
+        parts.query(
+            "update accounts set status = %s, identity_verified = %s, email_confirmed_at = %s where id = %s",
+            *facts,
+            account,
+        )
+    found: dict[str, set[str]] = {}
+    for state in states:
+        cursor: str | None = ""
+        while cursor is not None:
+            more = f"&cursor={cursor}" if cursor else ""
+            page = people.client.get(f"/v1/accounts?state={state}&limit=3{more}", headers=reviewers).json()
+            assert {one["state"] for one in page["items"]} <= {state}
+            found.setdefault(state, set()).update(one["id"] for one in page["items"])
+            cursor = page["next"]
+    ((count,),) = parts.query("select count(*) from accounts")
+    assert sum(map(len, found.values())) == count
+    assert all(len(found[state]) >= 1 for state in states)
+    problem(people.client.get("/v1/accounts?state=nope", headers=reviewers), 400, field="state")
 
 
 # ---- rights
@@ -273,6 +312,8 @@ def test_one_right_under_two_accounts_waits_for_a_reviewer(parts: Parts, people:
     )
     assert refuse.json() == {"items_told": 0}
     assert people.client.get(f"/v1/rights/{two['id']}", headers=seconds).json()["pending_reason"] == "refused"
+    claimed = people.client.post("/v1/claims", json=body(two["id"], "x"), headers=seconds)
+    assert problem(claimed, 422, field="right")["type"].endswith(":right_refused")
     three = right(people, seconds, number=number)
     accept = people.client.post(f"/v1/rights/{three['id']}/decision", json={"accept": True}, headers=reviewers)
     assert accept.json() == {"items_told": 0}
@@ -387,6 +428,98 @@ def test_authorisations_that_go_round_are_facts_and_nothing_more(people: People)
     )
 
 
+ACTS = st.one_of(
+    st.tuples(st.just("status"), st.sampled_from(["active", "expired", "lost"])),
+    st.tuples(st.just("renew"), st.just("")),
+    st.tuples(st.just("assign"), st.sampled_from(["owner", "other"])),
+    st.tuples(st.just("authorise"), st.sampled_from(["all", "right", "US", "CN", "EU US", "other right"])),
+    st.tuples(st.just("revoke"), st.sampled_from(["first", "last"])),
+)
+
+
+@given(st.lists(ACTS, min_size=1, max_size=12))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_items_were_told_last_is_what_holds(parts: Parts, acts: list[tuple[str, str]]) -> None:
+    """Whatever happens to a right and its authorisations, and in whatever order: told of the tables anew, by another way."""
+    owner, other, agent = (f"h-{uuid.uuid4().hex[:12]}" for _ in range(3))
+    people = {name: Account(name, "holder", True, False, True) for name in (owner, other, agent)}
+    operator = Account("a-operator", "operator", True, False, True)
+    far = dt.datetime.now(dt.UTC) + dt.timedelta(days=300)
+    with parts.engine.begin() as connection:
+        for account in people.values():
+            store.open_account(connection, account, "company", by=None)
+        made = []
+        for _ in range(2):
+            form = requests.RegisterRight(
+                right_type="trademark",
+                register="us",
+                number=str(next(_numbers)),
+                proof="d",
+                territory=["US"],
+                expires_at=far,
+            )
+            name = f"r-{uuid.uuid4().hex}"
+            made.append(registry_store.add_right(connection, name, owner, form, owner, PARTITIONS)["id"])
+        registry_store.add_authorisation(connection, owner, requests.Authorise(agent=agent), PARTITIONS)
+    mark, second = made
+    claims = {}
+    for who in (owner, agent):
+        with parts.engine.begin() as connection:
+            asked = requests.SubmitClaim(
+                right=mark, reason="counterfeit", listings=["https://market.example/items/1"], principal=owner
+            )
+            filing = store.Filing(
+                people[who], None, who, b"", "submit_claim", asked, "http",
+                listings=domain.listings_of(asked.listings, ("market.example",)), rules=domain.check_claim(asked, people[who]),
+            )  # fmt: skip
+            now, wall = store.enter_door(connection)
+            (filed,) = store.file(connection, [filing], now, wall, PARTITIONS)
+            assert isinstance(filed, store.Filed)
+            claims[who] = msgspec.json.decode(filed.answer)["claim"]
+
+    def act(connection: Any, what: str, how: str) -> None:
+        if what == "status":
+            registry_store.change_right(connection, mark, how, far, PARTITIONS, by="a-operator")
+        elif what == "renew":
+            nonlocal_far[0] += dt.timedelta(days=1)
+            registry_store.renew_right(
+                connection, mark, requests.RenewRight(expires_at=nonlocal_far[0]), operator, PARTITIONS
+            )
+        elif what == "assign":
+            to = {"owner": owner, "other": other}[how]
+            registry_store.assign_right(connection, mark, requests.AssignRight(to=to), operator, PARTITIONS)
+        elif what == "authorise":
+            named = {"right": [mark], "other right": [second]}.get(how)
+            territory = how.split() if how.isupper() else None
+            grant = requests.Authorise(agent=agent, rights=named, territory=territory)
+            registry_store.add_authorisation(connection, owner, grant, PARTITIONS)
+        else:
+            active = [
+                row["id"]
+                for row in registry_store.list_authorisations(connection, people[owner], "", 100)
+                if row["status"] == "active"
+            ]
+            if active:
+                id = active[0 if how == "first" else -1]
+                registry_store.end_authorisation(connection, id, people[owner], "ended", PARTITIONS)
+
+    nonlocal_far = [far]
+    for what, how in acts:
+        with contextlib.suppress(Refused), parts.engine.begin() as connection:
+            act(connection, what, how)
+        ((owns, status),) = parts.query("select owner = %s, status from rights where id = %s", owner, mark)
+        granted = parts.query(
+            """select count(*) from authorisations where agent = %s and principal = %s and status = 'active'
+            and (rights is null or %s = any(rights)) and (territory is null or 'US' = any(territory))""",
+            agent, owner, mark,
+        )  # fmt: skip
+        for who, claim in claims.items():
+            wanted = "lost" if not owns else status
+            if wanted == "active" and who == agent and granted == [(0,)]:
+                wanted = "unauthorised"
+            assert (told(parts, claim) or ["active"])[-1] == wanted, (what, how, who)
+
+
 # ---- the job
 
 
@@ -441,3 +574,37 @@ def test_a_right_in_force_elsewhere_is_found_in_the_database_too(parts: Parts, p
         )
     with parts.engine.begin() as connection:
         assert store.rights(connection, [made["id"]])[made["id"]].territory == ["US"]
+
+
+def test_rights_that_were_registered_twice_before(stack: Stack) -> None:
+    """The migration keeps the earliest in force and lets the others wait."""
+    name = f"before_{uuid.uuid4().hex[:8]}"
+    with contextlib.closing(psycopg2.connect(stack.admin_url)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(f"create database {name}")
+    url = _with_database(stack.admin_url, name)
+    engine = db.administer(url, autocommit=True)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(clock.DDL)
+        connection.exec_driver_sql("create schema intake; set search_path = intake, platform")
+        config = Config()
+        config.set_main_option("script_location", str(ROOT / "services/intake/migrations"))
+        config.attributes.update(connection=connection, schema="intake")
+        command.upgrade(config, "0004")
+        connection.exec_driver_sql(
+            """insert into accounts (id, role, kind, opened_at) values ('a', 'holder', 'company', now()), ('b', 'holder', 'company', now());
+            insert into rights (id, owner, right_type, register, number, status, registered_at) values
+                ('r-1', 'a', 'trademark', 'us', '1', 'lost', now()), ('r-2', 'a', 'trademark', 'us', '1', 'expired', now()),
+                ('r-3', 'b', 'trademark', 'us', '1', 'active', now()), ('r-4', 'b', 'trademark', 'eu', '1', 'active', now()),
+                ('r-5', 'b', 'trademark', null, '1', 'active', now()), ('r-6', 'b', 'trademark', null, '1', 'pending', now())"""
+        )
+    migrate.migrate(url, {})
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql(
+            "select id, status, pending_reason, territory from intake.rights order by id"
+        ).all()
+        assert [tuple(row) for row in rows] == [
+            ("r-1", "lost", None, ["US"]), ("r-2", "expired", None, ["US"]), ("r-3", "pending", "right_registered_elsewhere", ["US"]),
+            ("r-4", "active", None, ["EU"]), ("r-5", "active", None, None), ("r-6", "pending", "proof_missing", None),
+        ]  # fmt: skip
+    engine.dispose()

@@ -27,7 +27,7 @@ from services.verification.item import Item, Timer
 from shared import clock, db, events, migrate, topics
 from shared.events import State
 from shared.settings import Settings
-from tests.integration.intake_parts import wait, with_database
+from tests.integration.intake_parts import _with_database, wait
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
@@ -68,11 +68,11 @@ class Rig:
         with contextlib.closing(psycopg2.connect(stack.admin_url)) as connection:
             connection.autocommit = True
             connection.cursor().execute(f"create database {name}")
-        admin_url = with_database(stack.admin_url, name)
+        admin_url = _with_database(stack.admin_url, name)
         migrate.migrate(admin_url, stack.role_passwords("verification"))
         self.settings = Settings(
             kafka=stack.kafka,
-            database=SecretStr(with_database(stack.role_url("verification"), name)),
+            database=SecretStr(_with_database(stack.role_url("verification"), name)),
             topic_prefix=f"{name.replace('_', '-')}.",
             partitions=PARTITIONS,
             timers_per_batch=200,

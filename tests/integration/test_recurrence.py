@@ -19,7 +19,7 @@ from services.verification.worker import Verification
 from shared import clock, db, events, migrate, topics
 from shared.events import ItemSubmitted, Listing, RecurrenceFound
 from shared.runtime import Incoming, Outgoing, Tx
-from tests.integration.intake_parts import PARTITIONS, Parts, with_database
+from tests.integration.intake_parts import PARTITIONS, Parts, _with_database
 
 pytestmark = [
     pytest.mark.stack,
@@ -41,7 +41,7 @@ class Town:
         self.parts = parts
         migrate.migrate(parts.admin_url, stack.role_passwords("verification"))
         self.engine = db.connect(
-            with_database(stack.role_url("verification"), parts.name), schema="verification", name="test", pool_size=2
+            _with_database(stack.role_url("verification"), parts.name), schema="verification", name="test", pool_size=2
         )
         self.intake = Intake(parts.settings, background=False)
         self.intake._inbound = ()

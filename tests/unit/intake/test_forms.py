@@ -91,3 +91,11 @@ def test_a_reason_for_good_faith_only(monkeypatch: pytest.MonkeyPatch) -> None:
         reason.code: reason.good_faith_only for right in forms.form(rules, "en").rights for reason in right.reasons
     }
     assert [code for code, only in shown.items() if only] == ["counterfeit"]
+
+
+def test_a_refusals_cure_is_that_of_the_items_policy() -> None:
+    wanted = IPP.refusals["link_invalid"]
+    assert forms.cure("ipp-2026-11", "link_invalid", "en") == wanted
+    assert forms.cure("ipp-2026-11", "link_invalid", "zh") not in (wanted, None)
+    assert forms.cure("ipp-2026-11", "no_such", "de") is None
+    assert forms.cure("of-tomorrow", "link_invalid", "de") is None
