@@ -363,6 +363,10 @@ class Policy(Part, frozen=True, kw_only=True):
     good_faith: GoodFaith = GoodFaith()
 
 
+# msgspec works out a struct's fields when it first meets it; two threads that do so at once crash the process
+msgspec.json.Decoder(Policy)
+
+
 def parse(text: str, file: str) -> Policy:
     """A policy from its TOML document, validated; ``file`` is its name, which must be the version's.
 

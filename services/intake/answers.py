@@ -352,6 +352,15 @@ class EvidenceLink(Struct, kw_only=True):
     expires: dt.datetime
 
 
+class EvidenceRead(Struct, kw_only=True):
+    """A link that was given out, or a file; wall time."""
+
+    id: int
+    reader: str
+    what: Literal["link", "file"]
+    at: dt.datetime
+
+
 class EvidenceNamed(Struct, kw_only=True):
     """Documents that were named in something."""
 

@@ -9,11 +9,12 @@ import tempfile
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
+import msgspec
 import sqlalchemy as sa
 import structlog
 from litestar import Request, Response, delete, get, post
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.openapi.spec import OpenAPIMediaType, Operation, Parameter, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.params import QueryParameter
 from litestar.response import Stream
@@ -60,6 +61,19 @@ class _Upload(Operation):
     """Says in the document that the body is a file."""
 
     def __post_init__(self) -> None:
+        self.parameters = [
+            *(self.parameters or ()),
+            *(
+                Parameter(
+                    name=name, param_in="header", required=False, description=text,
+                    schema=Schema(type=OpenAPIType.STRING, max_length=2000),
+                )
+                for name, text in (
+                    ("Content-Disposition", "Name of the file, RFC 6266: `attachment; filename*=UTF-8''certificate.pdf`."),
+                    ("Repr-Digest", "SHA-256 that the file is to have, RFC 9530: `sha-256=:<base64>:`."),
+                )
+            ),
+        ]  # fmt: skip
         file = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
         self.request_body = RequestBody(
             content={"application/octet-stream": OpenAPIMediaType(schema=file)},
@@ -190,6 +204,24 @@ async def get_evidence(request: Request[Account, Any, Any], document_id: str) ->
     )
 
 
+@get("/v1/evidence/{document_id:str}/reads", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["evidence"])
+async def list_reads(
+    request: Request[Account, Any, Any], document_id: str, cursor: Cursor = None, limit: Limit = 50
+) -> answers.Page[answers.EvidenceRead]:
+    """Who was given a link to the document or the file, latest first: for its owner and staff."""
+    (before,) = key_of(cursor, tuple[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]]) or (None,)
+    caller = request.user
+
+    def work(connection: sa.Connection) -> list[store.Row]:
+        row = evidence_store.get(connection, caller, known_id(document_id), evidence.private_kinds())
+        if not caller.sees_all and row["owner"] != caller.id:
+            raise domain.not_found()
+        return evidence_store.list_reads(connection, row["id"], before, limit + 1)
+
+    rows = await front_of(request).run(work)
+    return page_of([out(answers.EvidenceRead, row) for row in rows], limit, lambda read: (read.id,))
+
+
 @delete("/v1/evidence/{document_id:str}", opt={"roles": PARTIES | OPERATOR}, responses=MAY_FAIL, tags=["evidence"])
 async def delete_evidence(request: Request[Account, Any, Any], document_id: str) -> None:
     """Delete a document of the caller's that nothing needs."""
@@ -311,5 +343,5 @@ async def name_own(request: Request[Account, Any, Any], data: requests.NameDocum
 
 
 ROUTES: Final = [
-    upload, list_evidence, get_evidence, delete_evidence, link_evidence, fetch_evidence, name_own,
+    upload, list_evidence, get_evidence, list_reads, delete_evidence, link_evidence, fetch_evidence, name_own,
 ]  # fmt: skip

@@ -5,8 +5,8 @@ The database says what there is (``evidence_store``); nothing here is ever liste
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +23,6 @@ CHUNK: Final = 1 << 20
 """Bytes read at a time."""
 PART: Final = 8 << 20
 """Bytes of one part of an upload to S3; two are on their way at a time."""
-STALE_S: Final = 3600.0
 
 
 class BlobsUnavailable(Exception):
@@ -109,31 +108,28 @@ class Blobs:
             yield piece
 
     def delete(self, path: str) -> None:
-        """Delete an object; one that is not there has been deleted.
+        """Delete an object, and what a writer that was killed left beside it; one that is not there has been deleted.
 
         Raises:
             BlobsUnavailable: it may still be there.
         """
         try:
-            obstore.delete(self._store, path)
-        except FileNotFoundError:
-            return
+            with contextlib.suppress(FileNotFoundError):
+                obstore.delete(self._store, path)
+            if self._folder is not None:
+                self._tidy(self._folder / path)
         except (BaseError, OSError) as error:
             raise BlobsUnavailable(_said(error)) from error
 
-    def tidy(self) -> int:
-        """Remove what killed writers left in the folder; returns how many. (S3 has a rule of the bucket for that.)"""
-        count = 0
-        if self._folder is not None:
-            # the store writes beside its aim, under the name and "#" and a number, and then renames
-            for path in self._folder.glob("sha256/*/*/*#*"):
-                try:
-                    if time.time() - path.stat().st_mtime > STALE_S:
-                        path.unlink()
-                        count += 1
-                except FileNotFoundError:
-                    continue
-        return count
+    def _tidy(self, path: Path) -> None:
+        """The store writes beside its aim, under the name and "#" and a number, and then renames; and it leaves folders."""
+        for left in path.parent.glob(f"{path.name}#*"):
+            left.unlink(missing_ok=True)
+        for folder in (path.parent, path.parent.parent):
+            try:
+                folder.rmdir()
+            except OSError:  # not empty, or gone
+                return
 
 
 def _said(error: BaseException) -> str:

@@ -255,6 +255,16 @@ def note_read(connection: sa.Connection, document: str, reader: str, what: str) 
     )
 
 
+def list_reads(connection: sa.Connection, document: str, before: int | None, limit: int) -> list[Row]:
+    """Who was given a link to a document or the file, latest first."""
+    rows = connection.exec_driver_sql(
+        """select id, reader, what, at_wall as at from evidence_reads where document = %s and (%s::bigint is null or id < %s)
+        order by id desc limit %s""",
+        (document, before, before, limit),
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
 # ------------------------------------------------------------------------------------------------------------- deleting
 
 
@@ -367,5 +377,4 @@ def sweep(engine: sa.Engine, blobs: Blobs, kept: Mapping[str, dt.timedelta]) -> 
                 gone(connection, [document for document, _ in found])
         count += len(found)
         if len(found) < BATCH:
-            blobs.tidy()
             return count

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from services.enforcement import penalties
+from services.intake.evidence_store import CLOSED
 from services.notification.domain import WINDOW_KINDS
 from services.operator.evidence import SUBMITTED, Category, Evidence, Finding, Tally
 from services.verification.item import ENDED, UPHELD
@@ -886,12 +887,31 @@ def noticed(e: Evidence) -> list[Finding]:
     ]  # fmt: skip
 
 
+def documents(e: Evidence) -> list[Finding]:
+    """No document has gone that something open was filed with, and none is neither here nor gone. The files themselves are not read."""
+    closed = _list(CLOSED)
+    return [
+        *e.find(
+            "problem", "document-gone",
+            "select distinct l.document || ': ' || l.about from intake.evidence_links l join intake.evidence d on d.id = l.document"
+            " join intake.claims c on c.id = l.about join intake.items i"
+            " on i.id between 'i-' || substr(c.id, 3, 23) || '000' and 'i-' || substr(c.id, 3, 23) || 'ZZZ'"
+            f" where d.state in ('going', 'gone') and i.state not in ({closed})",
+        ),
+        *e.find(
+            "problem", "document-stuck",
+            "select id || ' ' || state from intake.evidence where state in ('arriving', 'going')"
+            " and changed_wall < now() - interval '1 day'",
+        ),
+    ]  # fmt: skip
+
+
 CHECKS: Final[tuple[Check, ...]] = (
     submissions, claim_items, items_published, commands_published, items_judged, commands_ended,
     event_logs, on_topics, topic_order, applied, upstreams, parked, causes,
     folds, deadlines, sla, duplicates, read_model, good_faith,
     holds, visibility, statements, violations, ledger_entries, standings,
-    told, messages_sent, noticed,
+    told, messages_sent, noticed, documents,
 )  # fmt: skip
 
 

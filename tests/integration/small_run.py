@@ -28,8 +28,9 @@ class SmallRun:
         items: by the same name, (item, listing) pairs.
     """
 
-    def __init__(self, stack: Stack, env: dict[str, str] | None = None) -> None:
+    def __init__(self, stack: Stack, env: dict[str, str] | None = None, profile: str = "ipp") -> None:
         self.stack = stack
+        self.profile = profile
         prepare(
             stack,
             {
@@ -84,7 +85,7 @@ class SmallRun:
 
     def claim(self, name: str, who: str, right: str, reason: str, links: list[str]) -> None:
         """File a claim."""
-        body = {"right": right, "reason": reason, "listings": links}
+        body = {"right": right, "reason": reason, "listings": links, "profile": self.profile}
         answer = self.call(who, "POST", "/v1/claims", body)
         self.claims[name] = answer["claim"]
         self.items[name] = [(item["item"], item["listing"]) for item in answer["items"]]
@@ -145,7 +146,16 @@ class SmallRun:
         self.claim("photo", "h-owl", picture, "copied_image_or_text", links[9:15])
         self.claim("again", "h-owl", mark, "counterfeit", links[0:2])
         self.claim("unproven", "h-fox", other, "counterfeit", links[15:17])
-        self.relay(1, "h-owl", {"right": picture, "reason": "copied_image_or_text", "listings": links[17:19]})
+        self.relay(
+            1,
+            "h-owl",
+            {
+                "right": picture,
+                "reason": "copied_image_or_text",
+                "listings": links[17:19],
+                "profile": self.profile,
+            },
+        )
         self.relay(2, "h-owl", {"right": picture, "reason": "nonsense", "listings": links[17:19]})
         self.settle()
         seller = {name: [listings.get(listing, "") for _, listing in items] for name, items in self.items.items()}

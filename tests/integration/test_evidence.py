@@ -405,8 +405,11 @@ def test_the_counterpart_reads_as_the_life_cycle_lets_it(parts: Parts, people: P
     assert people.client.get(f"/v1/evidence/{certificate}", headers=sellers).json()["named_in"] == []
     assert people.client.get(f"/v1/evidence/{certificate}", headers=reviewers).json()["named_in"] == [made["claim"]]
     assert fetched(people, sellers, certificate).content == b"certificate"
-    reads = parts.query("select reader, what from evidence_reads where document = %s and what = 'file'", certificate)
-    assert reads == [(seller, "file")]
+    page = people.client.get(f"/v1/evidence/{certificate}/reads?limit=2", headers=who).json()
+    assert [(read["reader"], read["what"]) for read in page["items"]] == [(seller, "file"), (seller, "link")]
+    more = people.client.get(f"/v1/evidence/{certificate}/reads?cursor={page['next']}", headers=reviewers).json()
+    assert {read["what"] for read in more["items"]} == {"link"}
+    problem(people.client.get(f"/v1/evidence/{certificate}/reads", headers=sellers), 404)
 
 
 def test_links_expire_and_cannot_be_altered(parts: Parts, people: People, holder: Someone) -> None:
@@ -568,20 +571,17 @@ def test_a_document_proves_a_right_that_waited_for_it(parts: Parts, people: Peop
     assert prove(ownership) == 0
 
 
-def test_what_a_killed_writer_left_in_the_folder_is_removed(parts: Parts, people: People, holder: Someone) -> None:
-    import os
-
+def test_what_a_killed_writer_left_in_the_folder_goes_with_it(parts: Parts, people: People, holder: Someone) -> None:
     document = kept(people, holder[1], content := b"beside it")
     (path,) = [path for path in objects(parts) if hashlib.sha256(content).hexdigest() in str(path)]
     assert path.name == document
-    left = [path.with_name(f"{document}#{number}") for number in (1, 2)]
-    for number, file in enumerate(left):
-        file.touch()
-        os.utime(file, (time.time() - 3601 * number,) * 2)
+    path.rename(path.with_name(f"{document}#1"))
+    parts.query(
+        "update evidence set state = 'arriving', changed_wall = now() - interval '2 hours' where id = %s", document
+    )
     sweep(parts)
-    assert [file.exists() for file in left] == [True, False]
-    left[0].unlink()
-    assert fetched(people, holder[1], document).content == content
+    assert state(parts, document) == "gone"
+    assert not path.parent.exists()
 
 
 def test_an_upload_that_died_is_cleaned_up(parts: Parts, people: People, holder: Someone) -> None:

@@ -511,6 +511,7 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("POST", "/v1/evidence"): ({}, _row(OK, OK, OK, OK, NO, OK, NO)),
     ("GET", "/v1/evidence"): (None, ALL),
     ("GET", "/v1/evidence/{document_id}"): (None, PARTY_READS),
+    ("GET", "/v1/evidence/{document_id}/reads"): (None, _row(OK, HIDDEN, HIDDEN, HIDDEN, OK, OK, HIDDEN)),
     ("DELETE", "/v1/evidence/{document_id}"): (None, _row(409, HIDDEN, HIDDEN, HIDDEN, NO, HIDDEN, NO)),
     ("POST", "/v1/evidence/{document_id}/link"): (None, PARTY_READS),
     ("POST", "/v1/me/evidence"): (None, _row(422, 422, 422, 422, NO, 422, NO)),

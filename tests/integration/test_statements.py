@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import random
 import subprocess
@@ -26,9 +27,12 @@ from services.enforcement.statements import Made, puid
 from services.enforcement.transparency import Transparency
 from services.enforcement.worker import Enforcement
 from services.operator.statements import counts, retry, unsent
+from services.operator.verify import verify_stack
 from shared import db, events, migrate, policy, topics
 from shared.events import ItemChanged, Role, State
 from tests import statements_policy
+from tests.conftest import ROOT
+from tests.integration.small_run import SmallRun
 from tests.integration.test_enforcement import NOW, World, wait
 
 pytestmark = pytest.mark.stack
@@ -337,6 +341,37 @@ def test_killed_processes_lose_no_statement_and_make_none_twice(desk: Desk, eu: 
             process.terminate()
         for process in running.values():
             process.wait(30)
+
+
+def test_a_whole_run_under_the_dsa_has_its_statements(eu: Database) -> None:
+    """Every process of the fleet, from the claim to the EU's database; `goodfaith verify` finds nothing amiss."""
+    # a stack of its own: the whole fleet works on it
+    whole = Stack.start(ROOT, f"test-{os.getpid()}-dsa")
+    eu.token = whole.secret("statements_token")
+    eu.faults.extend(["drop after", "503"])
+    run = SmallRun(whole, {"GOODFAITH_STATEMENTS_URL": eu.url}, profile="dsa")
+    try:
+        run.play()
+        report = verify_stack(run.settings, wait_s=60)
+        assert report.clean, report.kinds
+        with run.engine.connect() as connection:
+            kept = dict(connection.exec_driver_sql("select puid, state from enforcement.statements").all())
+            held = connection.exec_driver_sql("select item from enforcement.holds where revision > 0").scalars().all()
+    finally:
+        run.close()
+        whole.destroy()
+    assert len(kept) > 10
+    assert set(kept.values()) == {"sent"}
+    assert set(eu.taken) == set(kept)
+    assert {name.rpartition("-")[0] for name in kept} <= set(held)
+    assert {body["automated_decision"] for body in eu.taken.values()} == {"AUTOMATED_DECISION_FULLY"}
+    assert {tuple(body["category_specification"]) for body in eu.taken.values()} == {
+        ("KEYWORD_TRADEMARK_INFRINGEMENT",),
+        ("KEYWORD_COPYRIGHT_INFRINGEMENT",),
+    }
+    text = json.dumps(list(eu.taken.values()))
+    for party in ("h-owl", "s-anna", "s-ben", "s-cleo", "li-1"):
+        assert party not in text
 
 
 def test_the_stand_in_keeps_what_it_took(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ ENTRY = "(select min(entry) from enforcement.ledger_entries where kind = 'violat
 REVERSAL = "(select min(entry) from enforcement.ledger_entries where kind = 'reversal')"
 COMMAND = "(select min(id) from intake.commands where status = 'applied')"
 CLAIM = "(select min(id) from intake.claims)"
+DOCUMENT = "insert into intake.evidence (id, account, kinds, digest, size, media, state, uploaded_at)"
 # a change of the item that is neither its first nor its last, by place in the log
 CHANGE = f"""(select partition, seq from verification.event_log where type = 'goodfaith.item.handled.v1'
     and payload::jsonb -> 'data' ->> 'item' = {ITEM} limit 1)"""
@@ -299,6 +300,17 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "notice-unfounded": ("problem", f"update notification.messages set sent_at = sent_at + interval '1 s' where id = {MESSAGE}"),
     "inbox-message": ("problem", f"delete from intake.messages where id = {MESSAGE}"),
+    "document-gone": (
+        "problem",
+        f"{DOCUMENT} values ('d-1', 'h', '{{other}}', '', 1, 'text/plain', 'gone', now());"
+        f" insert into intake.evidence_links values ('d-1', {CLAIM}, 'claim', 'h', '{{other}}', now());"
+        f" update intake.items set state = 'NOTIFIED' where claim = {CLAIM}",
+    ),
+    "document-stuck": (
+        "problem",
+        f"{DOCUMENT} values ('d-1', 'h', '{{other}}', '', 1, 'text/plain', 'going', now());"
+        " update intake.evidence set changed_wall = now() - interval '25 hours'",
+    ),
     "noticed-at-wrong": (
         "problem",
         f"delete from notification.event_log where payload::jsonb -> 'data' ->> 'item' = {ITEM}",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import subprocess
+import sys
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -140,3 +143,25 @@ def test_durations_parse_or_are_refused(text: str) -> None:
 
 def test_the_package_carries_its_policies() -> None:
     assert policy.FOLDER.joinpath("__init__.py").exists()
+
+
+def test_threads_that_meet_policies_at_once_do_not_crash() -> None:
+    """Jobs of one process read the first policy at the same moment; msgspec alone would not survive it."""
+    script = """
+import sys, threading
+from shared import policy
+sys.setswitchinterval(1e-6)
+names, together = policy.versions(), threading.Barrier(8)
+
+def read(number):
+    together.wait()
+    policy.load(names[number % len(names)])
+
+threads = [threading.Thread(target=read, args=(number,)) for number in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])
