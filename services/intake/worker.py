@@ -372,11 +372,11 @@ class Fold:
         told = domain.told(data)
         if known is None or known[2] < data.revision:
             seller = data.seller if data.seller is not None or known is None else known[3]
+            turn = goodfaith.turn_of(data, at, incoming.partition)
             self._items[data.item] = (
                 data.item, data.state.value, data.revision, seller, max(told, known[4] if known else 0), at,
                 bytes(envelope.data).decode(), data.held or (known is not None and known[7]),
             )  # fmt: skip
-            turn = goodfaith.turn_of(data, at, incoming.partition)
             if turn is not None:
                 self._turns[data.item] = turn
         self._timeline.append((data.item, data.revision, incoming.type, data.state.value, data.by, data.code, at))
