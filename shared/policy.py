@@ -373,14 +373,24 @@ def parse(text: str, file: str) -> Policy:
     Raises:
         PolicyError: naming file and key.
     """
+    policy, problems = examine(text, file)
+    if policy is None or problems:
+        raise PolicyError(problems[0])
+    return policy
+
+
+def examine(text: str, file: str) -> tuple[Policy | None, list[str]]:
+    """A policy from its TOML document, if it can be read as one, and all that is wrong with it, as "file: key: problem".
+
+    Raises:
+        PolicyError: it is no TOML, or its base is wrong.
+    """
     document = _document(text, file)
     try:
         policy = msgspec.convert(document, Policy, dec_hook=_hook)
     except msgspec.ValidationError as error:
-        raise PolicyError(f"{file}: {_located(document, str(error))}") from None
-    for key, problem in _problems(policy, file):
-        raise PolicyError(f"{file}: {key}: {problem}")
-    return policy
+        return None, [f"{file}: {_located(document, str(error))}"]
+    return policy, [f"{file}: {key}: {problem}" for key, problem in _problems(policy, file)]
 
 
 WHOLE: Final = ("reasons",)

@@ -20,6 +20,7 @@ ORDER = (
     "test_time_of_right",
     "test_fairness",
     "test_registry",
+    "test_good_faith",
     "test_no_secrets",
     "test_hostile_records",
 )

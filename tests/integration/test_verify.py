@@ -172,7 +172,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "final-left": (
         "problem",
-        "update verification.event_log set payload = replace(payload, '\"state\":\"NOTIFIED\"', '\"state\":\"LINK_INVALID\"')"
+        "update verification.event_log set payload = replace(payload, '\"state\":\"NOTIFIED\"', '\"state\":\"WITHDRAWN\"')"
         f" where payload::jsonb -> 'data' ->> 'item' = {ITEM}",
     ),
     "state-differs": ("problem", body(ITEM, "body::jsonb || '{\"counter_round\": 2}'")),

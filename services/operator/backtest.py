@@ -1,0 +1,288 @@
+"""Reads what was recorded back from the logs, listing by listing, for `goodfaith policy backtest`.
+
+Inputs come from the logs of intake, notification, enforcement and, where it is in the database, the marketplace; their order and
+business time are those in which verification judged them: an input's transaction is known by verification's inbox and log,
+and when timers fired by its log. Everything is read in one read-only transaction and one pass in order of listings, so that
+memory is bounded by the busiest listing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from services.verification.backtest import Input, Replay, Tally, Timeline
+from shared import clock, policy
+from shared.events import (
+    Command,
+    HoldChanged,
+    ItemChanged,
+    ItemSubmitted,
+    Listing,
+    NoticeSent,
+    State,
+    decode_data,
+    decode_envelope,
+)
+from shared.policy import Policy
+
+_WRITERS: Final = {
+    "intake": "(l.type = 'goodfaith.item.submitted.v1' or l.type like 'goodfaith.command.%%')",
+    "notification": "l.type = 'goodfaith.notice.sent.v1'",
+    "enforcement": "l.type = 'goodfaith.hold.changed.v1'",
+    "marketplace": "l.type = 'goodfaith.marketplace.listing.v1'",
+}
+"""Whose logs hold verification's inputs, and which rows."""
+_INPUTS: Final = """
+    select l.key, '{name}' as writer, l.target as partition, l.seq, i.event_id as id, i.received_wall as wall, l.payload
+    from {name}.event_log l join verification.inbox i on i.event_id = '{name}.' || l.partition || '.' || l.seq where {types}"""
+_EFFECTS: Final = """
+    select key, '', partition, seq, null, recorded_wall, payload from verification.event_log
+    where type like 'goodfaith.item.%%' or type = 'goodfaith.command.refused.v1'"""
+_LISTINGS: Final = "select listing, 'listings', 0, 0, null, null, body from verification.listings"
+# the envelope is ours and compact, and its fields come before the data. What nothing caused, a timer did, but for duplicates set free
+_STEPS: Final = """
+    select partition, recorded_wall, max(at) filter (where timer), max(at) filter (where not timer) from (
+        select partition, recorded_wall, split_part(split_part(payload, '"time":"', 2), '"', 1)::timestamptz as at,
+            strpos(payload, '"causationid":"') = 0 and strpos(payload, '"previous":"DUPLICATE"') = 0 as timer
+        from verification.event_log where type like 'goodfaith.item.%%' or type = 'goodfaith.command.refused.v1') t
+    group by partition, recorded_wall order by partition, recorded_wall"""
+_MARKS: Final = "select partition, watermark from verification.partitions"
+_SETTINGS: Final = (
+    "set local enable_nestloop = off; set local work_mem = '192MB'; set local jit = off; set local cursor_tuple_fraction = 1;"
+    " set transaction read only"
+)
+_BLOCK: Final = 2_000
+
+
+class _Told(Struct):
+    """The part of a change or refusal that says whose it is."""
+
+    item: str
+    revision: int = 0
+
+
+class _Effect(Struct):
+    data: msgspec.Raw
+    causationid: str | None = None
+
+
+class _Place(NamedTuple):
+    """When verification judged an input: its transaction, what it brought about there, and the order of its log."""
+
+    wall: dt.datetime
+    effect: int
+    writer: int
+    seq: int
+
+
+class _Row(NamedTuple):
+    key: str
+    writer: str
+    partition: int
+    seq: int
+    id: str | None
+    wall: dt.datetime | None
+    payload: str
+
+
+_effect = msgspec.json.Decoder(_Effect)
+_told = msgspec.json.Decoder(_Told)
+_change = msgspec.json.Decoder(ItemChanged)
+_listing = msgspec.json.Decoder(Listing)
+
+
+class Record(Struct):
+    """What was recorded of one listing."""
+
+    listing: str
+    partition: int
+    inputs: list[Input]
+    stored: dict[str, ItemChanged]
+    """Last change of each item."""
+
+
+class Recorded:
+    """The logs of an installation.
+
+    Args:
+        connection: an administrator's, in a transaction of isolation level REPEATABLE READ; it is made read-only.
+        marketplace: whether to use the marketplace's log if there is one; what it said is otherwise inferred from what came of it.
+    """
+
+    def __init__(self, connection: Any, *, marketplace: bool = True) -> None:
+        self._connection = connection
+        connection.exec_driver_sql(_SETTINGS)
+        there = set(
+            connection.exec_driver_sql("select schemaname from pg_tables where tablename = 'event_log'").scalars()
+        )
+        self._writers = [name for name in _WRITERS if name in there and (marketplace or name != "marketplace")]
+        self._history = clock.History.load(connection)
+        self._nows: dict[dt.datetime, dt.datetime] = {}
+        self.timelines = self._steps()
+
+    def _steps(self) -> dict[int, Timeline]:
+        steps: dict[int, list[tuple[dt.datetime, dt.datetime]]] = {}
+        for partition, wall, fired, now in self._rows(_STEPS):
+            if fired is not None:
+                steps.setdefault(partition, []).append((wall, fired))
+            if now is not None and (wall not in self._nows or now > self._nows[wall]):
+                self._nows[wall] = now
+        ends = dict(map(tuple, self._connection.exec_driver_sql(_MARKS)))
+        return {
+            partition: Timeline(
+                [(wall, mark, self._now(wall, mark)) for wall, mark in steps.get(partition, ())], ends.get(partition)
+            )
+            for partition in {*steps, *ends}
+        }
+
+    def _now(self, wall: dt.datetime, at: dt.datetime) -> dt.datetime:
+        """Business time of verification's transaction at ``wall``, in which something of time ``at`` was judged."""
+        known = self._nows.get(wall)
+        return max(self._history.at(wall), at) if known is None else known
+
+    def _rows(self, sql: str) -> Iterator[Any]:
+        """Rows of a server-side cursor."""
+        options = {"stream_results": True, "yield_per": _BLOCK}
+        yield from self._connection.exec_driver_sql(sql, execution_options=options)
+
+    def listings(self) -> Iterator[Record]:
+        """What was recorded, a listing at a time."""
+        parts = [_INPUTS.format(name=name, types=_WRITERS[name]) for name in self._writers]
+        sql = " union all ".join([*parts, _EFFECTS, _LISTINGS])
+        rows = (_Row(*row) for row in self._rows(f'select * from ({sql}) t order by key collate "C"'))
+        for listing, group in itertools.groupby(rows, lambda row: row.key):
+            record = self._record(listing, list(group))
+            if record is not None:
+                yield record
+
+    def _record(self, listing: str, rows: Sequence[_Row]) -> Record | None:
+        effects = sorted((row for row in rows if not row.writer), key=lambda row: row.seq)
+        given = [row for row in rows if row.id is not None]
+        if not any(row.writer == "intake" for row in given):
+            return None  # a listing that nobody complained of
+        caused: dict[str, tuple[int, dt.datetime]] = {}
+        last: dict[str, tuple[int, msgspec.Raw]] = {}
+        changes: list[tuple[_Row, msgspec.Raw]] = []
+        for row in effects:
+            effect = _effect.decode(row.payload)
+            assert row.wall is not None
+            if effect.causationid is not None:
+                caused.setdefault(effect.causationid, (row.seq, row.wall))
+            told = _told.decode(effect.data)
+            if told.revision:
+                last[told.item] = max(last.get(told.item, (0, effect.data)), (told.revision, effect.data), key=_first)
+                changes.append((row, effect.data))
+        placed = [(place, self._input(row, place.wall)) for place, row in _placed(given, caused, self._writers)]
+        if not any(row.writer == "marketplace" for row in given):
+            latest = next((row.payload for row in rows if row.writer == "listings"), None)
+            placed += self._inferred(listing, changes, None if latest is None else _listing.decode(latest))
+        placed.sort(key=_first)
+        partition = next(row.partition for row in given if row.writer == "intake")
+        stored = {item: _change.decode(data) for item, (_, data) in last.items()}
+        return Record(listing, partition, [found for _, found in placed if found is not None], stored)
+
+    def _inferred(
+        self, listing: str, changes: Iterable[tuple[_Row, msgspec.Raw]], latest: Listing | None
+    ) -> list[tuple[_Place, Input | None]]:
+        """What the marketplace must have said for the items to be judged as they were."""
+        found: list[tuple[_Place, Input | None]] = []
+        said: Listing | None = None
+        sellers: dict[str, str | None] = {}
+        for row, data in changes:
+            change = _change.decode(data)
+            new = change.seller is not None and sellers.get(change.item) is None
+            sellers[change.item] = change.seller
+            if State.LINK_INVALID in (change.state, *change.via):
+                unknown = latest is not None and latest.state == "unknown"
+                word = Listing(listing=listing, state="unknown" if unknown else "ended", seller=change.seller)
+            elif new:
+                known = latest or Listing(listing=listing, state="visible")
+                word = msgspec.structs.replace(known, state="visible", seller=change.seller)
+            else:
+                continue
+            if word != said:
+                assert row.wall is not None
+                envelope = decode_envelope(row.payload)
+                assert envelope.time is not None
+                place = _Place(row.wall, row.seq, -1, 0)
+                found.append((place, Input(row.wall, self._now(row.wall, envelope.time), word)))
+                said = word
+        return found
+
+    def _input(self, row: _Row, wall: dt.datetime) -> Input | None:
+        envelope = decode_envelope(row.payload)
+        data = decode_data(envelope)
+        if not isinstance(data, ItemSubmitted | Command | NoticeSent | HoldChanged | Listing):
+            return None
+        assert envelope.time is not None
+        return Input(wall, self._now(wall, envelope.time), data)
+
+
+_first: Final = itemgetter(0)
+
+
+def _placed(
+    given: Iterable[_Row], caused: Mapping[str, tuple[int, dt.datetime]], writers: Sequence[str]
+) -> list[tuple[_Place, _Row]]:
+    """Inputs with their places. One that had no effect comes after what its writer said before it."""
+    found: list[tuple[_Place, _Row]] = []
+    behind: dict[tuple[str, dt.datetime], int] = {}
+    for row in sorted(given, key=lambda row: (row.writer, row.partition, row.seq)):
+        assert row.id is not None
+        assert row.wall is not None
+        effect, wall = caused.get(row.id, (0, row.wall))
+        effect = behind[row.writer, wall] = effect or behind.get((row.writer, wall), 0)
+        found.append((_Place(wall, effect, writers.index(row.writer), row.seq), row))
+    return found
+
+
+def compare(
+    recorded: Recorded, old: Policy, new: Policy, *, everything: bool = False, limit: int | None = None,
+    since: dt.datetime | None = None, top: int = 100,
+) -> Tally:  # fmt: skip
+    """Replay what was recorded under both policies.
+
+    Args:
+        everything: all items under both, else those of ``old``'s profile; others are handled under their own in both.
+        limit: stop after so many items (whole listings).
+        since: only items that were filed then or later.
+
+    Raises:
+        PolicyError: an item names a policy that there is none of.
+    """
+
+    def under(chosen: Policy) -> Callable[[ItemSubmitted], Policy]:
+        def policy_of(filed: ItemSubmitted) -> Policy:
+            return chosen if everything or filed.profile == old.profile else policy.load(filed.policy)
+
+        return policy_of
+
+    tally = Tally(top)
+    for record in recorded.listings():
+        filed = [given.data for given in record.inputs if isinstance(given.data, ItemSubmitted)]
+        chosen = [
+            item
+            for item in filed
+            if (everything or item.profile == old.profile) and (since is None or item.accepted_at >= since)
+        ]
+        if not chosen:
+            continue
+        timeline = recorded.timelines.get(record.partition) or Timeline()
+        before = Replay(record.inputs, timeline, under(old))
+        after = Replay(record.inputs, timeline, under(new), before)
+        tally.replays(before, after)
+        for item in chosen:
+            name = item.item
+            tally.outcome(item, before.result(name), after.result(name), settled=after.items[name].settled)
+            if item.policy == old.version:
+                tally.stored(name, before.tracks[name].last, record.stored.get(name))
+        if limit is not None and tally.items >= limit:
+            break
+    return tally

@@ -1,0 +1,485 @@
+"""What the life cycle makes of recorded inputs under one policy and under another. Pure.
+
+``Replay`` runs the items of one listing, which are all that can influence each other (row 2), through the engine, as the
+worker does. A second replay, under other policies, is ``led`` by the first: it is given what was recorded where the items stand
+in the same place, and what must have come about otherwise is made up, at once: a notice that was not sent, a receipt for
+a hold that was not set. A reviewer's decision counts only in the state that it was made in.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from services.verification import lifecycle
+from services.verification.item import Facts, Item, Notice, Outcome, Reopened
+from shared.events import (
+    ChangeRight,
+    Command,
+    Decide,
+    HoldChanged,
+    ItemChanged,
+    ItemSubmitted,
+    Listing,
+    NoticeSent,
+    State,
+)
+from shared.policy import Policy
+
+FIRST: Final = frozenset(
+    {State.DUPLICATE, State.LINK_INVALID, State.LAPSED, State.REJECTED, State.NOTIFIED, State.WITHDRAWN}
+)
+"""First decisions about an item: the seller is notified, or it ends."""
+UNREACHED: Final = "state_not_reached"
+"""Why a recorded decision is not given to an item: it was made in a state in which the item is not."""
+MADE_UP: Final = "backtest"
+EXAMPLES: Final = 5
+_TIMERS_MOST: Final = 10_000
+
+Policies = Callable[[ItemSubmitted], Policy]
+
+
+class Input(Struct, frozen=True):
+    """A recorded event. ``wall`` orders it among the partition's timers; ``now``: business time when it was judged."""
+
+    wall: dt.datetime
+    now: dt.datetime
+    data: ItemSubmitted | Command | NoticeSent | HoldChanged | Listing
+
+
+class Timeline:
+    """Up to when a partition's timers had fired, by wall time.
+
+    Args:
+        steps: (wall, latest deadline that had fired by then, business time then), both rising.
+        end: the watermark up to which everything has fired in the end; None: nothing more fires.
+    """
+
+    def __init__(
+        self, steps: Iterable[tuple[dt.datetime, dt.datetime, dt.datetime]] = (), end: dt.datetime | None = None
+    ) -> None:
+        self._walls: list[dt.datetime] = []
+        self._marks: list[dt.datetime] = []
+        self._nows: list[dt.datetime] = []
+        for wall, mark, now in steps:
+            if not self._marks or mark > self._marks[-1]:
+                self._walls.append(wall)
+                self._marks.append(mark)
+                self._nows.append(now)
+        self.end = end
+
+    def before(self, wall: dt.datetime) -> dt.datetime | None:
+        """Deadlines up to this had fired before the transaction at ``wall``."""
+        place = bisect_left(self._walls, wall)
+        return self._marks[place - 1] if place else None
+
+    def now(self, due: dt.datetime) -> dt.datetime:
+        """Business time when a deadline fired."""
+        place = bisect_left(self._marks, due)
+        if place < len(self._nows):
+            return max(self._nows[place], due)
+        return due if self.end is None else max(self.end, due)
+
+
+class Spell:
+    """A time in which an item waits for a notice to be sent."""
+
+    __slots__ = ("at", "done", "revision", "turn", "visit")
+
+    def __init__(self, turn: int, item: Item, at: dt.datetime) -> None:
+        self.turn = turn
+        self.revision = item.revision
+        self.visit = item.visit
+        self.at = at
+        self.done = False
+
+
+class Result(Struct, frozen=True):
+    """What came of an item."""
+
+    first: State | None
+    state: State
+    upheld: bool
+    held: bool
+    taken_down: bool
+    sla: str | None
+
+
+class Track:
+    """An item's way under one policy."""
+
+    __slots__ = ("filed", "first", "holds", "last", "notices", "policy", "receipts", "spells", "taken_down")
+
+    def __init__(self, filed: ItemSubmitted, policy: Policy) -> None:
+        self.filed = filed
+        self.policy = policy
+        self.first: State | None = None
+        self.taken_down = False
+        self.last: ItemChanged | None = None
+        self.spells: dict[Notice, list[Spell]] = {}
+        self.notices: dict[tuple[Notice, int], int] = {}
+        """(kind, which spell) -> turn of the recorded notice."""
+        self.holds: list[int] = []
+        self.receipts: list[int] = []
+
+
+class Replay:
+    """The items of one listing under the policies that ``policies`` gives them.
+
+    Args:
+        inputs: in the order in which they were judged.
+        lead: the same inputs under the policies that they were recorded under.
+
+    Attributes:
+        applied, refused: commands that changed an item; refused ones by code.
+        made_up: notices and receipts that were not recorded.
+    """
+
+    def __init__(
+        self, inputs: Sequence[Input], timeline: Timeline, policies: Policies, lead: Replay | None = None
+    ) -> None:
+        self._timeline = timeline
+        self._policies = policies
+        self._lead = lead
+        self.items: dict[str, Item] = {}
+        self.tracks: dict[str, Track] = {}
+        self.applied = 0
+        self.refused: Counter[str] = Counter()
+        self.made_up: Counter[str] = Counter()
+        self.seen: dict[int, Any] = {}
+        """By turn: of a notice, which spell it was for; of a decision, the states it was made in and whether stale."""
+        self._listing: Listing | None = None
+        self._blocking: dict[tuple[str, str], list[str]] = {}
+        self._turn = 0
+        """Of the first input that is still to come."""
+        for turn, given in enumerate(inputs):
+            upto = timeline.before(given.wall)
+            if upto is not None:
+                self._fire(upto)
+            self._turn = turn + 1
+            self._apply(turn, given)
+        self._turn = len(inputs)
+        if timeline.end is not None:
+            self._fire(timeline.end)
+        if lead is not None and self._overdue(lead) and timeline.end is not None:
+            self._fire(timeline.end)
+
+    def result(self, item: str) -> Result:
+        """What came of an item."""
+        found, track = self.items[item], self.tracks[item]
+        return Result(track.first, found.state, found.upheld, found.held, track.taken_down, found.sla)
+
+    # ---- inputs
+
+    def _apply(self, turn: int, given: Input) -> None:
+        data = given.data
+        if isinstance(data, Listing):
+            self._listing = data
+            waiting = [item for item in self.items.values() if _waits(item)]
+            for item in sorted(waiting, key=_age):
+                self._judge(item.item, data, given.now)
+            return
+        if isinstance(data, ItemSubmitted):
+            if data.item not in self.tracks:
+                self.tracks[data.item] = Track(data, self._policies(data))
+            self._judge(data.item, data, given.now)
+            return
+        track = self.tracks.get(data.item)
+        if track is None:
+            if isinstance(data, Command) and not isinstance(data, ChangeRight):
+                self.refused["unknown_item"] += 1
+            return
+        if isinstance(data, NoticeSent):
+            self._notice(turn, track, data, given.now)
+        elif isinstance(data, HoldChanged):
+            if data.held:
+                track.receipts.append(turn)
+            self._judge(data.item, data, given.now)
+        elif isinstance(data, Decide):
+            self._decision(turn, data, given.now)
+        else:
+            self._judge(data.item, data, given.now)
+
+    def _notice(self, turn: int, track: Track, data: NoticeSent, now: dt.datetime) -> None:
+        spells = track.spells.get(data.kind, [])
+        if self._lead is None:
+            which = sum(spell.revision <= data.revision for spell in spells)
+            self.seen[turn] = which
+            track.notices.setdefault((data.kind, which), turn)
+        else:
+            which = self._lead.seen[turn]
+            if which > len(spells) or (which and spells[which - 1].done):
+                return  # of a state that does not come, or comes later, or was told of already
+            if which:
+                recorded = self._lead.tracks[data.item].spells[data.kind][which - 1].revision
+                if spells[which - 1].revision != recorded:
+                    data = msgspec.structs.replace(data, revision=spells[which - 1].revision)
+        if which:
+            spells[which - 1].done = True
+        self._judge(data.item, data, now)
+
+    def _decision(self, turn: int, data: Decide, now: dt.datetime) -> None:
+        item = self.items[data.item]
+        here = {item.state} if item.lapse is None else {item.state, item.lapse.frame.state}
+        if self._lead is None:
+            before = self.refused["stale"]
+            self._judge(data.item, data, now)
+            self.seen[turn] = here, self.refused["stale"] > before
+            return
+        there, stale = self._lead.seen[turn]
+        if not here & there:
+            self.refused[UNREACHED] += 1
+            return
+        # revisions count differently here
+        self._judge(data.item, msgspec.structs.replace(data, revision=0 if stale else None), now)
+
+    # ---- judging
+
+    def _facts(self, item: str, right: str, reason: str) -> Facts:
+        blocking = self._blocking.get((right, reason))
+        original = blocking[0] if blocking else None
+        listing = self._listing
+        ours = listing is not None and listing.state in ("suspended", "removed")
+        return Facts(listing=listing, original=None if original == item else original, ours=ours)
+
+    def _judge(self, name: str, event: lifecycle.Event, now: dt.datetime) -> None:
+        track, before = self.tracks[name], self.items.get(name)
+        facts = self._facts(name, track.filed.right, track.filed.reason)
+        outcome = lifecycle.decide(before, event, facts, track.policy, now)
+        if isinstance(event, Command):
+            if outcome.refused is not None:
+                self.refused[outcome.refused.code] += 1
+            elif outcome.ignored is None:
+                self.applied += 1
+        self._take(track, before, outcome, now)
+
+    def _take(self, track: Track, before: Item | None, outcome: Outcome, now: dt.datetime) -> None:
+        after = outcome.item
+        if after is None or after is before:
+            return
+        self.items[after.item] = after
+        blocking = self._blocking.setdefault((after.right, after.reason), [])
+        if after.blocks:
+            if after.item not in blocking:
+                blocking.append(after.item)
+        elif after.item in blocking:
+            blocking.remove(after.item)
+        at = now
+        for change in outcome.changes:
+            at = change.at
+            track.last = change.data
+            track.taken_down = track.taken_down or change.data.held
+            if track.first is None:
+                track.first = next((state for state in (*change.data.via, change.data.state) if state in FIRST), None)
+        due: list[NoticeSent | HoldChanged] = []
+        for kind in after.awaits:
+            if before is None or kind not in before.awaits:
+                due += self._awaits(track, after, kind, at)
+        if after.held and not (before is not None and before.held):
+            due += self._held(track, after, at)
+        if outcome.released:
+            for item in sorted(self._duplicates(after.item), key=_age):
+                self._judge(item.item, Reopened(item=item.item, original=after.item), now)
+        for event in due:
+            self._judge(after.item, event, at)
+
+    def _duplicates(self, original: str) -> list[Item]:
+        return [item for item in self.items.values() if item.state is State.DUPLICATE and item.original == original]
+
+    # ---- what was not recorded
+
+    def _awaits(self, track: Track, item: Item, kind: Notice, at: dt.datetime) -> list[NoticeSent]:
+        spells = track.spells.setdefault(kind, [])
+        if spells and spells[-1].visit == item.visit and not spells[-1].done:
+            return []  # come back to
+        spell = Spell(self._turn, item, at)
+        spells.append(spell)
+        if self._lead is None or self._told(self._lead.tracks[item.item], kind, len(spells), spell):
+            return []
+        return [self._make_up(item, kind, spell)]
+
+    def _told(self, lead: Track, kind: Notice, which: int, spell: Spell) -> bool:
+        """Whether the notice was recorded for the same wait, and is still to come; or was not sent there either."""
+        there = lead.spells.get(kind, [])
+        if which > len(there) or there[which - 1].turn > spell.turn:
+            return False
+        recorded = lead.notices.get((kind, which))
+        if recorded is None:
+            return there[which - 1].turn == spell.turn and there[which - 1].revision == spell.revision
+        return recorded >= spell.turn
+
+    def _make_up(self, item: Item, kind: Notice, spell: Spell) -> NoticeSent:
+        spell.done = True
+        self.made_up["notices"] += 1
+        return NoticeSent(
+            item=item.item, claim=item.claim, listing=item.listing, message=MADE_UP, kind=kind, revision=spell.revision, sent_at=spell.at,
+        )  # fmt: skip
+
+    def _held(self, track: Track, item: Item, at: dt.datetime) -> list[HoldChanged]:
+        track.holds.append(self._turn)
+        if self._lead is None or item.handled_at is not None:
+            return []
+        lead = self._lead.tracks[item.item]
+        place = bisect_right(lead.holds, self._turn)
+        if place:
+            hold = lead.holds[place - 1]
+            receipt = next((turn for turn in lead.receipts if turn >= hold), None)
+            if hold == self._turn if receipt is None else receipt >= self._turn:
+                return []
+        self.made_up["receipts"] += 1
+        return [HoldChanged(item=item.item, claim=item.claim, listing=item.listing, held=True, at=at)]
+
+    def _overdue(self, lead: Replay) -> bool:
+        """Notices that were not sent there because the item moved on, while here it still waits."""
+        found = False
+        for item in list(self.items.values()):
+            for kind in item.awaits:
+                spell = self.tracks[item.item].spells[kind][-1]
+                if not spell.done and kind not in lead.items[item.item].awaits:
+                    self._judge(item.item, self._make_up(item, kind, spell), spell.at)
+                    found = True
+        return found
+
+    # ---- timers
+
+    def _fire(self, upto: dt.datetime) -> None:
+        for _ in range(_TIMERS_MOST):
+            due = [item for item in self.items.values() if item.timers and item.timers[0].due <= upto]
+            if not due:
+                return
+            before = min(due, key=_next)
+            track = self.tracks[before.item]
+            now = self._timeline.now(before.timers[0].due)
+            outcome = lifecycle.fire(before, self._facts(before.item, before.right, before.reason), track.policy, upto)
+            self._take(track, before, outcome, now)
+
+
+def _waits(item: Item) -> bool:
+    if item.state is State.UNDER_REVIEW:
+        return item.flagged and item.seller is None
+    return item.on_site and item.state is State.RECEIVED
+
+
+def _age(item: Item) -> tuple[dt.datetime, str]:
+    return item.received_at, item.item
+
+
+def _next(item: Item) -> tuple[dt.datetime, str]:
+    return item.timers[0].due, item.item
+
+
+# ------------------------------------------------------------------------------------------------------------ comparing
+
+
+class Tally:
+    """Sums over all items that were compared. ``top``: most complainants that are listed."""
+
+    def __init__(self, top: int = 100) -> None:
+        self._top = top
+        self.items = self.changed = 0
+        self.fields: Counter[str] = Counter()
+        self.transitions: Counter[str] = Counter()
+        self.reasons: dict[str, Counter[str]] = {}
+        self.reason_items: Counter[str] = Counter()
+        self.reason_changed: Counter[str] = Counter()
+        self.complainant_items: Counter[str] = Counter()
+        self.complainant_changed: Counter[str] = Counter()
+        self.open_at_end = 0
+        self.compared = self.agreed = 0
+        self.differences: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
+        self.commands: dict[str, Counter[str]] = {"old": Counter(), "new": Counter()}
+        self.made_up: Counter[str] = Counter()
+
+    def replays(self, old: Replay, new: Replay) -> None:
+        """Count what a listing's replays did with commands, and what was made up."""
+        for name, replay in (("old", old), ("new", new)):
+            self.commands[name] += Counter({"applied": replay.applied}) + replay.refused
+        self.made_up += new.made_up
+
+    def outcome(self, filed: ItemSubmitted, old: Result, new: Result, *, settled: bool) -> None:
+        """Compare what came of an item under the two. ``settled``: the new one's is its last."""
+        self.items += 1
+        self.reason_items[filed.reason] += 1
+        self.complainant_items[filed.complainant] += 1
+        if old == new:
+            return
+        self.changed += 1
+        self.open_at_end += not settled
+        self.reason_changed[filed.reason] += 1
+        self.complainant_changed[filed.complainant] += 1
+        for name in Result.__struct_fields__:
+            self.fields[name] += getattr(old, name) != getattr(new, name)
+        move = f"{old.state} -> {new.state}"
+        self.transitions[move] += 1
+        self.reasons.setdefault(filed.reason, Counter())[move] += 1
+
+    def stored(self, item: str, simulated: ItemChanged | None, stored: ItemChanged | None) -> None:
+        """Compare an item's last change as simulated with that of verification's log."""
+        self.compared += 1
+        if simulated == stored:
+            self.agreed += 1
+            return
+        kind = difference(simulated, stored)
+        self.differences[kind] += 1
+        found = self.examples.setdefault(kind, [])
+        if len(found) < EXAMPLES:
+            found.append(item)
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of the compared items that were simulated as they are stored; None: none was compared."""
+        return self.agreed / self.compared if self.compared else None
+
+    def as_json(self) -> dict[str, Any]:
+        """As printed: ids and counts only."""
+        agreement = self.agreement
+        return {
+            "items": self.items,
+            "changed": self.changed,
+            "changed_but_open": self.open_at_end,
+            # never rounded up to a whole: 1 means all of them
+            "agreement": agreement if agreement is None else int(agreement * 1_000_000) / 1_000_000,
+            "compared": self.compared,
+            "agreed": self.agreed,
+            "differences": [
+                {"kind": kind, "count": count, "examples": self.examples[kind]}
+                for kind, count in self.differences.most_common()
+            ],
+            "fields": {name: count for name, count in self.fields.items() if count},
+            "transitions": dict(self.transitions.most_common()),
+            "by_reason": {
+                reason: {
+                    "items": count,
+                    "changed": self.reason_changed[reason],
+                    "transitions": dict(self.reasons.get(reason, Counter()).most_common()),
+                }
+                for reason, count in sorted(self.reason_items.items())
+            },
+            "by_complainant": [
+                {"complainant": name, "items": self.complainant_items[name], "changed": count}
+                for name, count in sorted(self.complainant_changed.items(), key=lambda pair: (-pair[1], pair[0]))[
+                    : self._top
+                ]
+            ],
+            "commands": {
+                name: {"applied": 0, **dict(sorted(counts.items()))} for name, counts in self.commands.items()
+            },
+            "made_up": {name: self.made_up[name] for name in ("notices", "receipts")},
+        }
+
+
+def difference(simulated: ItemChanged | None, stored: ItemChanged | None) -> str:
+    """In what two forms of an item differ: both states, or the fields' names."""
+    if simulated is None or stored is None:
+        return "not judged" if stored is None else "not simulated"
+    if simulated.state != stored.state:
+        return f"state: {stored.state} stored, {simulated.state} simulated"
+    names = ItemChanged.__struct_fields__
+    return ", ".join(name for name in names if getattr(simulated, name) != getattr(stored, name))
