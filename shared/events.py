@@ -206,6 +206,10 @@ class Decide(Command, frozen=True, kw_only=True):
     """Reason code of a refusal (policy: ``refusals``), or of a decision on a complaint (``appeals.reasons``)."""
     revision: Annotated[int, Meta(ge=0)] | None = None
     """The item's revision that the reviewer saw; refused as stale when the item has left that state since."""
+    looked: Annotated[tuple[Id, ...], Meta(max_length=10)] = ()
+    """Who looked at it before, under four eyes: has decided it as well, as far as a complaint is concerned."""
+    break_glass: bool = False
+    """An operator's, at once and alone, without a lease on the case."""
 
 
 class ChangeRight(Command, frozen=True, kw_only=True):

@@ -957,9 +957,8 @@ def decision_refusal(d: Draft) -> str | None:
 
 def note_decider(d: Draft) -> None:
     """Who has decided about the item may not decide a complaint about it (row 19)."""
-    by = d.event.by
-    if by not in d.deciders:
-        d.deciders = (*d.deciders, by)
+    event: Decide = d.event
+    d.deciders = tuple(dict.fromkeys((*d.deciders, event.by, *event.looked)))
 
 
 def respond_refusal(d: Draft) -> str | None:
