@@ -120,6 +120,8 @@ class ItemSubmitted(Data, frozen=True, kw_only=True):
     """The holder has no residence in the country of the profile's law: its time to answer may be longer."""
     mark: Annotated[str, Meta(max_length=200)] | None = None
     """The words of a trade mark, as registered."""
+    recurs: Id | None = None
+    """The upheld item whose listing has returned as a near copy: filed by the system, not by a party (row 20)."""
     accepted_at: dt.datetime
 
 
@@ -285,6 +287,33 @@ class ItemChanged(Data, frozen=True, kw_only=True):
     sla: Literal["met", "missed"] | None = None
     """Set once, at the earlier of handled and deadline."""
     counter_round: int = 0
+    recurs: Id | None = None
+    """The upheld item that this one recurs from (row 20)."""
+
+
+class RecurrenceFound(Data, frozen=True, kw_only=True):
+    """Row 20: a listing is a near copy of one that was upheld against its seller or the business behind it.
+
+    Once a listing and right. Intake files a new claim of one item for it, unless right, authority or account forbid that now.
+    """
+
+    listing: Id
+    """The near copy."""
+    seller: Id | None = None
+    """Who sells it."""
+    item: Id
+    """The upheld item."""
+    claim: Id
+    """That item's."""
+    before: Id
+    """That item's listing."""
+    right: Id
+    reason: Id
+    profile: Id
+    title: Annotated[int, Meta(ge=0, le=100)] | None = None
+    """How alike the titles are, in per cent; None: not compared."""
+    distance: Annotated[int, Meta(ge=0, le=64)] | None = None
+    """Bits in which the pictures' hashes differ; None: not compared."""
 
 
 class CommandRefused(Data, frozen=True, kw_only=True):
@@ -462,6 +491,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.item.stands.v1": ItemChanged,
     "goodfaith.item.overdue.v1": ItemChanged,
     "goodfaith.item.reminded.v1": ItemChanged,
+    "goodfaith.recurrence.found.v1": RecurrenceFound,
     "goodfaith.command.refused.v1": CommandRefused,
     "goodfaith.notice.sent.v1": NoticeSent,
     "goodfaith.message.sent.v1": MessageSent,

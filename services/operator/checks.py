@@ -439,6 +439,38 @@ def duplicates(e: Evidence) -> list[Finding]:
     )  # fmt: skip
 
 
+def recurrences(e: Evidence) -> list[Finding]:
+    """Near copies were found once each; what the system filed for them is linked to what it recurs from, and nothing else is."""
+    filed = "(select id, terms::jsonb ->> 'recurs' as recurs from intake.claims where channel = 'recurrence')"
+    return [
+        *e.find(
+            "doubled", "recurrence-twice",
+            "select listing || ' ' || right_id from v_recurrence group by listing, right_id having count(*) > 1",
+        ),
+        *e.find(
+            "problem", "recurrence-untold",
+            "select coalesce(v.listing, r.listing) || ' ' || coalesce(v.right_id, r.right_id) from v_recurrence v"
+            " full join (select * from verification.recurrences where item is not null) r"
+            " on r.listing = v.listing and r.right_id = v.right_id where v.item is distinct from r.item",
+        ),
+        *e.find(
+            "problem", "recurrence-unfounded",
+            f"select c.id from {filed} c join intake.items i on i.claim = c.id left join v_recurrence v"
+            " on v.item = c.recurs and v.listing = i.listing where v.item is null",
+        ),
+        *e.find(
+            "problem", "recurrence-unlinked",
+            "select i.item || ' of ' || i.recurs from (select distinct item, claim, recurs from v_change where recurs is not null) i"
+            f" left join {filed} c on c.id = i.claim where i.recurs is distinct from c.recurs",
+        ),
+        *e.find(
+            "problem", "recurrence-known",
+            "select u.item || ' in ' || coalesce(i.state, 'nothing') from verification.upheld u"
+            f" left join verification.items i on i.item = u.item where i.item is null or i.state not in ({_list(UPHELD)})",
+        ),
+    ]  # fmt: skip
+
+
 def read_model(e: Evidence) -> list[Finding]:
     """What intake shows of items is what verification holds, and timelines have no gaps."""
     return [
@@ -469,14 +501,14 @@ def read_model(e: Evidence) -> list[Finding]:
 
 _RECOUNT: Final = """
     with steps as (
-        select item, revision, complainant, reason, state, code, settled, (at at time zone 'UTC')::date as day,
+        select item, revision, complainant, reason, state, code, settled, recurs, (at at time zone 'UTC')::date as day,
             bool_or(held) over w as down, lag(state) over w is distinct from state or state = 'WITHDRAWN' as entered from v_change
         window w as (partition by item order by revision)
     ), lasts as (select distinct on (item) * from steps where entered order by item, revision desc)
     select item, complainant as account, reason, day, case when starts_with(state, 'UPHELD') then 'upheld'
         when not down then 'declined' when state = 'RESTORED' or (state = 'WITHDRAWN' and code = 'error') then 'countered'
         when state = 'WITHDRAWN' and code = 'settled' then 'upheld' else 'lifted' end as outcome
-    from lasts where settled and state not in ('DUPLICATE', 'LINK_INVALID')"""
+    from lasts where settled and state not in ('DUPLICATE', 'LINK_INVALID') and recurs is null"""
 
 
 def good_faith(e: Evidence) -> list[Finding]:
@@ -909,7 +941,7 @@ def documents(e: Evidence) -> list[Finding]:
 CHECKS: Final[tuple[Check, ...]] = (
     submissions, claim_items, items_published, commands_published, items_judged, commands_ended,
     event_logs, on_topics, topic_order, applied, upstreams, parked, causes,
-    folds, deadlines, sla, duplicates, read_model, good_faith,
+    folds, deadlines, sla, duplicates, recurrences, read_model, good_faith,
     holds, visibility, statements, violations, ledger_entries, standings,
     told, messages_sent, noticed, documents,
 )  # fmt: skip

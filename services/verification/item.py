@@ -106,6 +106,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     seller: Id | None = None
     title_digest: str | None = None
     abroad: bool = False
+    recurs: Id | None = None
+    """The upheld item whose listing has returned (row 20)."""
 
     state: State = State.RECEIVED
     revision: int = 0
@@ -231,6 +233,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
             handled_at=self.handled_at,
             sla=self.sla,
             counter_round=self.counter_round,
+            recurs=self.recurs,
         )
 
 

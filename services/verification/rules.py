@@ -303,6 +303,17 @@ def _order(timer: Timer) -> tuple[dt.datetime, str]:
 # ------------------------------------------------------------------------------------------------------ rows 1-7: guards
 
 
+def recurs(d: Draft) -> bool:
+    """Row 20."""
+    return d.item.recurs is not None
+
+
+def by_hand(d: Draft) -> bool:
+    """Row 20: only a person decides, unless the policy leaves what recurs to the rule."""
+    rules = d.policy.recurrence
+    return d.item.recurs is not None and (rules is None or rules.review == "manual")
+
+
 def has_original(d: Draft) -> bool:
     """Row 2."""
     return d.facts.original is not None
@@ -371,7 +382,7 @@ def own_listing(d: Draft) -> bool:
 
 def prima_facie(d: Draft) -> bool:
     """Row 7, by the rule."""
-    return d.policy.rules.review == "prima_facie" and not d.flagged and d.seller is not None
+    return d.policy.rules.review == "prima_facie" and not d.flagged and d.seller is not None and not by_hand(d)
 
 
 def decides(*decisions: str) -> Any:

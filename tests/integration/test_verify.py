@@ -47,6 +47,12 @@ def body(item: str, change: str) -> str:
     return f"update verification.items set body = ({change})::text where item = {item}"
 
 
+# a near copy that verification is said to have found
+FOUND = """insert into verification.event_log (partition, seq, topic, key, target, type, claim, payload, hash)
+    select partition, seq + 9000 + n, topic, key, target, 'goodfaith.recurrence.found.v1', claim,
+        '{"data":{"listing":"l-x","right":"r-x","item":"i-x"}}', hash
+    from (select * from verification.event_log limit 1) as one"""
+
 # kind -> category, SQL on the database
 TAMPERED: dict[str, tuple[str, str]] = {
     # the door
@@ -107,6 +113,18 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "command-status": ("problem", f"update intake.commands set status = 'accepted' where id = {COMMAND}"),
     "command-unknown": ("problem", f"delete from intake.commands where id = {COMMAND}"),
+    "recurrence-twice": ("doubled", f"{FOUND} cross join generate_series(0, 1) as n"),
+    "recurrence-untold": ("problem", f"{FOUND} cross join generate_series(0, 0) as n"),
+    "recurrence-unfounded": ("problem", f"update intake.claims set channel = 'recurrence' where id = {CLAIM}"),
+    "recurrence-unlinked": (
+        "problem",
+        "update verification.event_log set payload = replace(payload, '\"data\":{', '\"data\":{\"recurs\":\"i-old\",')"
+        f" where (partition, seq) = {CHANGE}",
+    ),
+    "recurrence-known": (
+        "problem",
+        "insert into verification.upheld values ('i-x', 'seller:s', 'c', 'l', 'r', 'x', 'ipp', now(), 'title', null)",
+    ),
     # logs and inboxes
     "log-gap": ("lost", f"delete from verification.event_log where (partition, seq) = {CHANGE}"),
     "log-chain": (
