@@ -18,7 +18,7 @@ from services.operator.evidence import SUBMITTED, Category, Evidence, Finding, T
 from services.verification.item import ENDED, UPHELD
 from services.verification.lifecycle import TABLE, Reopened
 from shared import policy, topics
-from shared.events import State
+from shared.events import DECISIONS, State
 
 Check = Callable[[Evidence], list[Finding]]
 # what is parked waits for a person and is told of as such: what hangs on it is not called lost as well
@@ -552,6 +552,44 @@ def good_faith(e: Evidence) -> list[Finding]:
     ]  # fmt: skip
 
 
+def review_queue(e: Evidence) -> list[Finding]:
+    """The review queue has the items that wait for a person, and no decision was carried out twice or by who may not."""
+    reviewable = _list(state.value for state in DECISIONS)
+    decided = "from intake.review_decisions where outcome = 'applied' and kind <> 'proposal' and entered > 0"
+    return [
+        *e.find(
+            "lost", "case-missing",
+            "select v.item || ': ' || v.state from v_item v left join intake.cases c on c.item = v.item"
+            f" where v.state in ({reviewable}) and c.item is null and v.listing {_DOOR}",
+        ),
+        *e.find(
+            "problem", "case-differs",
+            "select c.item || ': ' || c.state || '/' || c.revision from intake.cases c left join v_item v on v.item = c.item"
+            " where (v.state, v.revision) is distinct from (c.state, c.revision)"
+            f" and c.listing {_DOOR}",
+        ),
+        *e.find(
+            "lost", "decision-forgotten",
+            "select k.id from intake.commands k left join intake.review_decisions d on d.command = k.id"
+            " where k.kind = 'decide' and d.command is null",
+        ),
+        *e.find(
+            "problem", "decision-differs",
+            "select d.command || ': ' || d.outcome || ', not ' || k.status from intake.review_decisions d"
+            " join intake.commands k on k.id = d.command where d.outcome <> replace(k.status, 'accepted', 'filed')",
+        ),
+        *e.find(
+            "doubled", "decided-twice",
+            f"select item || '/' || entered {decided} group by item, entered having count(*) > 1",
+        ),
+        *e.find(
+            "problem", "decided-by-one",
+            "select d.command from intake.review_decisions d join intake.review_decisions p on p.item = d.item"
+            " and p.entered = d.entered and p.kind = 'proposal' and p.reviewer = d.reviewer where d.kind <> 'proposal'",
+        ),
+    ]  # fmt: skip
+
+
 # --------------------------------------------------------------------------------------------- holds and penalties
 
 
@@ -941,7 +979,7 @@ def documents(e: Evidence) -> list[Finding]:
 CHECKS: Final[tuple[Check, ...]] = (
     submissions, claim_items, items_published, commands_published, items_judged, commands_ended,
     event_logs, on_topics, topic_order, applied, upstreams, parked, causes,
-    folds, deadlines, sla, duplicates, recurrences, read_model, good_faith,
+    folds, deadlines, sla, duplicates, recurrences, read_model, good_faith, review_queue,
     holds, visibility, statements, violations, ledger_entries, standings,
     told, messages_sent, noticed, documents,
 )  # fmt: skip

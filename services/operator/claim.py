@@ -124,7 +124,7 @@ def _detail(kind: str, data: dict[str, Any]) -> str | None:
         "recurrence.found": ("item", "before", "title", "distance"),
         "command.refused": ("code", "detail"),
         "command.counter": ("materials",),
-        "command.decide": ("decision", "code"),
+        "command.decide": ("decision", "code", "break_glass"),
         "command.respond": ("accept",),
         "command.withdraw": ("ground",),
         "command.change_right": ("status",),

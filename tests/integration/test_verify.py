@@ -231,6 +231,27 @@ TAMPERED: dict[str, tuple[str, str]] = {
         "insert into intake.good_faith_standings (account, since, barred_until) values ('h-owl', now()::date, now()::date)"
         " on conflict (account) do update set since = now()::date, barred_until = now()::date",
     ),
+    # the review queue
+    "case-missing": ("lost", body(ITEM, """jsonb_set(body::jsonb, '{state}', '"UNDER_REVIEW"')""")),
+    "case-differs": (
+        "problem",
+        "insert into intake.cases (item, claim, listing, complainant, principal, right_type, reason, severity, profile, policy,"
+        " lane, state, revision, entered, rank, due, since) select id, claim, listing, 'a', 'a', 't', 'r', 'general', 'ipp', 'p',"
+        f" 'bulk', 'COUNTERED', revision, 1, 1, now(), now() from intake.items where id = {ITEM}",
+    ),
+    "decision-forgotten": ("lost", "delete from intake.review_decisions"),
+    "decision-differs": ("problem", "update intake.review_decisions set outcome = 'refused'"),
+    "decided-twice": (
+        "doubled",
+        "update intake.review_decisions set entered = 1; insert into intake.review_decisions (item, claim, entered, state, reviewer,"
+        " role, decision, kind, command, outcome, decided_at) select item, claim, entered, state, 'r-else', role, decision, kind,"
+        " 'k-else', outcome, decided_at from intake.review_decisions",
+    ),
+    "decided-by-one": (
+        "problem",
+        "insert into intake.review_decisions (item, claim, entered, state, reviewer, role, decision, kind, decided_at)"
+        " select item, claim, entered, state, reviewer, role, decision, 'proposal', decided_at from intake.review_decisions",
+    ),
     # holds, listings, penalties
     "hold-missing": ("lost", f"delete from enforcement.holds where item = {HELD}"),
     "hold-differs": ("problem", f"update enforcement.holds set held = false where item = {HELD}"),

@@ -771,6 +771,16 @@ class TestRow19:
         assert refused is not None
         assert refused.code == "complaints_used"
 
+    def test_19_not_by_who_looked_before(self) -> None:
+        """Under four eyes the first has had its say, though the second gave the command."""
+        world = World(MANUAL).to(S.UNDER_REVIEW)
+        world.decide("refuse", "not_infringing", looked=("other",))
+        world.complain("agent")
+        refused = world.decide_complaint("confirm", "other").refused
+        assert refused is not None
+        assert refused.code == "decided_before"
+        assert world.decide_complaint("confirm", "third").refused is None
+
     def test_19_not_by_who_decided_before(self) -> None:
         world = self.appealed(S.REJECTED)
         before = world.item
