@@ -38,8 +38,8 @@ from services.verification import item as life
 from shared import declarations, policy
 from shared.events import State
 from shared.policy import GoodFaith, PolicyError, Rate
-from tests.unit.verification.world import DAY, T, World
 from tests.unit.test_policy import TEXT
+from tests.unit.verification import world as lives
 
 S = State
 TERMS = GoodFaith(min_items=10)
@@ -402,7 +402,7 @@ def test_a_broken_count_is_noticed(broken: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_takedown_that_stands_without_a_window_counts_until_it_is_left() -> None:
     """By the life cycle itself, under a policy by which the seller's silence means nothing."""
-    world = World(policy.current("dmca"))
+    world = lives.World(policy.current("dmca"))
     rules = world.policy
     kinds = tuple(kind for kind in rules.claim.required if kind not in ("identity", "authority", "right"))
     world.submit(profile="dmca", reason="copied_image_or_text", right_type="copyright", materials=kinds)
@@ -412,7 +412,7 @@ def test_a_takedown_that_stands_without_a_window_counts_until_it_is_left() -> No
     world.counter(rules.counter.required)
     world.action(by="owner")
     world.result("ended")
-    world.pass_time(T + 60 * DAY)
+    world.pass_time(60 * lives.DAY)
     turns = [turn for change in world.changes if (turn := goodfaith.turn_of(change.data, change.at, 0)) is not None]
     assert [turn.down for turn in turns] == ["upheld", None, "countered"]
-    assert [turn.revision for turn in turns][0] == 2
+    assert turns[0].revision == 2
