@@ -90,6 +90,26 @@ class Data(Struct, frozen=True, omit_defaults=True):
 # ---------------------------------------------------------------------------------------------- intake.events, by listing
 
 
+class Record(Data, frozen=True, kw_only=True):
+    """A complainant's items that were settled in the window of the good-faith statistic, as last judged."""
+
+    settled: int
+    upheld: int = 0
+    countered: int = 0
+    """Restored, or withdrawn as an error, after a takedown."""
+    declined: int = 0
+    """Never taken down."""
+
+
+class Triage(Data, frozen=True, kw_only=True):
+    """What the policy's rules made of an item when it came to review, and the band that the score fell into."""
+
+    score: int
+    band: Literal["uphold", "refuse", "review"]
+    rules: dict[Id, int] = msgspec.field(default_factory=dict)
+    """Rules that fired, with their weights."""
+
+
 class ItemSubmitted(Data, frozen=True, kw_only=True):
     """One listing x one right x one reason of an accepted claim. From intake."""
 
@@ -120,6 +140,8 @@ class ItemSubmitted(Data, frozen=True, kw_only=True):
     """The holder has no residence in the country of the profile's law: its time to answer may be longer."""
     mark: Annotated[str, Meta(max_length=200)] | None = None
     """The words of a trade mark, as registered."""
+    record: Record | None = None
+    """The complainant's, if it has one yet."""
     accepted_at: dt.datetime
 
 
@@ -285,6 +307,8 @@ class ItemChanged(Data, frozen=True, kw_only=True):
     sla: Literal["met", "missed"] | None = None
     """Set once, at the earlier of handled and deadline."""
     counter_round: int = 0
+    triage: Triage | None = None
+    """With the change by which the item came to review, and was decided there if a rule did."""
 
 
 class CommandRefused(Data, frozen=True, kw_only=True):

@@ -148,7 +148,7 @@ class Rules(Part, frozen=True, kw_only=True):
     """Choices between the life cycle's variants."""
 
     removal: Literal["on_notice", "after_window"]
-    review: Literal["prima_facie", "manual"]
+    review: Literal["prima_facie", "triage", "manual"]
     seller_silent: Literal["uphold", "nothing"] = "uphold"
     """``nothing``: no window runs; the takedown stands from the notice on, and a counter is never late."""
     counter_check: Literal["rule", "manual"]
@@ -195,6 +195,34 @@ class Reason(Part, frozen=True, kw_only=True):
         if good_faith and self.good_faith_materials is not None:
             return self.good_faith_materials
         return self.materials
+
+
+SignalName = Literal[
+    "good_faith", "settled", "takedown_rate", "counter_rate", "evidence", "claim_size", "title_similarity", "failed_before",
+    "upheld_here", "seller_violations",
+]  # fmt: skip
+
+
+class TriageRule(Part, frozen=True, kw_only=True):
+    """Fires where the signal is known and within the bounds, and then adds its weight."""
+
+    signal: SignalName
+    at_least: float | None = None
+    at_most: float | None = None
+    needs_settled: Count = 0
+    """Fires only for complainants with as many settled items."""
+    weight: Annotated[int, Meta(ge=-1000, le=1000)]
+
+
+class Triage(Part, frozen=True, kw_only=True):
+    """Bands: upheld at once from ``uphold_at`` on, refused at once up to ``refuse_at``, a person in between."""
+
+    base: int
+    uphold_at: int
+    refuse_at: int
+    refusal: Id
+    """Code of a refusal at once."""
+    rules: dict[Id, TriageRule]
 
 
 class Appeals(Part, frozen=True, kw_only=True):
@@ -352,6 +380,7 @@ class Policy(Part, frozen=True, kw_only=True):
     counter: CounterRules
     reasons: Annotated[dict[Id, Reason], Meta(min_length=1)]
     refusals: dict[Id, Annotated[str, Meta(min_length=1)]]
+    triage: Triage | None = None
     appeals: Appeals
     withdrawal: Withdrawal
     penalties: Penalties
@@ -465,6 +494,7 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
         for name in ("review_sla", "lookup_retry", "lookup_give_up", "late_counter", "litigation_reminder", "suspended")
         if getattr(policy.timers, name).working_days
     ]
+    found += _triage_problems(policy)
     if policy.timers.restore_by is not None and policy.rules.holder_silent != "restore":
         found.append(("timers.restore_by", 'means nothing unless rules.holder_silent is "restore"'))
     if policy.appeals.within.working_days:
@@ -510,6 +540,21 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
     warning = policy.good_faith.warning
     if warning.working_days or warning.exact % UNITS["d"]:
         found.append(("good_faith.warning", "expected days"))
+    return found
+
+
+def _triage_problems(policy: Policy) -> list[tuple[str, str]]:
+    triage = policy.triage
+    if triage is None:
+        return [("triage", 'is missing; rules.review is "triage"')] if policy.rules.review == "triage" else []
+    found = []
+    if triage.refuse_at >= triage.uphold_at:
+        found.append(("triage.refuse_at", "must be below uphold_at"))
+    if triage.refusal not in policy.refusals:
+        found.append(("triage.refusal", f"there is no refusal {triage.refusal!r}"))
+    for name, rule in triage.rules.items():
+        if rule.at_least is None and rule.at_most is None:
+            found.append((f"triage.rules.{name}", "needs at_least or at_most"))
     return found
 
 

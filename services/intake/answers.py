@@ -8,7 +8,7 @@ from typing import Generic, Literal, TypeVar
 from msgspec import Struct
 
 from services.intake.requests import Register
-from shared.events import Lane, RightType
+from shared.events import Lane, RightType, Triage
 
 T = TypeVar("T")
 
@@ -238,6 +238,8 @@ class ItemOut(Struct, kw_only=True):
     handled_at: dt.datetime | None = None
     sla: Literal["met", "missed"] | None = None
     counter_round: int = 0
+    triage: Triage | None = None
+    """Reviewers and operators only: what the rules made of it."""
 
 
 class ChangeOut(Struct, kw_only=True):

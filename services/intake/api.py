@@ -69,7 +69,7 @@ from services.intake.web import (
     page_of,
 )
 from shared import languages, policy
-from shared.events import ItemChanged, State
+from shared.events import ItemChanged, State, Triage
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -135,7 +135,7 @@ async def list_items(
         store.list_items, request.user, known_id(claim_id), state=item_state, after=after, limit=limit + 1
     )
     language = language_of(request)
-    return page_of([item_out(row, language) for row in rows], limit, lambda item: (item.id,))
+    return page_of([item_out(row, request.user, language) for row in rows], limit, lambda item: (item.id,))
 
 
 @get("/v1/claims/{claim_id:str}/timeline", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
@@ -152,7 +152,7 @@ async def timeline(
 async def get_item(request: Request[Account, Any, Any], item_id: str) -> answers.ItemOut:
     """One item."""
     row = await front_of(request).run(store.get_item, request.user, known_id(item_id))
-    return item_out(row, language_of(request))
+    return item_out(row, request.user, language_of(request))
 
 
 @get("/v1/commands/{command_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["commands"])
@@ -215,10 +215,17 @@ def claim_out(row: Mapping[str, Any]) -> answers.ClaimOut:
 _last_change = msgspec.json.Decoder(ItemChanged).decode
 
 
-def item_out(row: Mapping[str, Any], language: str) -> answers.ItemOut:
-    """An item's row as the answer, with what its last event says, and of a refused one how to cure it."""
+_triage = msgspec.json.Decoder(Triage).decode
+
+
+def item_out(row: Mapping[str, Any], reader: Account, language: str) -> answers.ItemOut:
+    """An item's row as the answer, with what its last event says, and of a refused one how to cure it.
+
+    What triage made of it is for reviewers and operators.
+    """
     last = msgspec.structs.asdict(_last_change(row["last"])) if row["last"] else {}
     own = {name: value for name, value in row.items() if name in answers.ItemOut.__struct_fields__}
+    own["triage"] = _triage(row["triage"]) if row["triage"] and reader.sees_all else None
     item = msgspec.convert({**last, **own}, answers.ItemOut, builtin_types=(dt.datetime,))
     if item.state == State.REJECTED and item.code is not None:
         item.cure = forms.cure(last["policy"], item.code, language)

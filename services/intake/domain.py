@@ -193,6 +193,8 @@ class Account:
     good_faith: bool = False
     registered: bool = False
     status: Literal["open", "suspended", "closed"] = "open"
+    record: events.Record | None = None
+    """What became of its items, as last judged (good faith)."""
 
     @property
     def sees_all(self) -> bool:
@@ -398,6 +400,7 @@ def claim_rows(
         lane=lane,
         good_faith=complainant.good_faith,
         abroad=claim.abroad,
+        record=complainant.record,
         identity_verified=complainant.identity_verified,
         authority=authority,
         mark=right.mark,

@@ -17,7 +17,7 @@ from msgspec import Struct
 from services.intake import domain, goodfaith, store
 from services.intake.goodfaith import Change, Counted, Counts, Figures, Standing, Turn, Verdict
 from shared import clock, declarations, policy
-from shared.events import AccountNotice
+from shared.events import AccountNotice, Record
 
 PROFILE: Final = "ipp"
 """Accounts, unlike items, have no profile: like penalties they are judged by this one's newest policy."""
@@ -300,6 +300,7 @@ def judge_due(connection: sa.Connection, partitions: int, limit: int = CHUNK) ->
     given = terms()
     known = store.accounts(connection, due)
     sums = figures(connection, due, upto, given.window_months)
+    store.keep_records(connection, {account: record(sums[account][0]) for account in due if account in known})
     # a row is made only for whom it may say something
     there = {
         row[0]
@@ -322,6 +323,17 @@ def judge_due(connection: sa.Connection, partitions: int, limit: int = CHUNK) ->
             made.append(_Made(account, kind, shown, basis(figures_, first, upto, verdicts[account])))
     _write(connection, now, wall, made, SYSTEM, partitions)
     return len(due), [change.kind for change in made]
+
+
+def record(sums: Figures) -> Record:
+    """An account's figures as its claims carry them."""
+    counts = sums.overall
+    return Record(
+        settled=counts.settled,
+        upheld=counts.upheld,
+        countered=counts.restored,
+        declined=counts.settled - counts.taken_down,
+    )
 
 
 def judge_soon(connection: sa.Connection, account: str) -> None:

@@ -58,7 +58,13 @@ def wall_ms(wall: dt.datetime) -> int:
 
 # ------------------------------------------------------------------------------------------------------------ accounts
 
-_ACCOUNT = "a.id, a.role, a.identity_verified, a.good_faith, a.registered, a.status"
+_ACCOUNT = "a.id, a.role, a.identity_verified, a.good_faith, a.registered, a.status, a.record"
+_RECORD: Final = msgspec.json.Decoder(events.Record)
+
+
+def _account(row: Sequence[Any]) -> Account:
+    record = None if row[6] is None else _RECORD.decode(row[6])
+    return Account(row[0], row[1], row[2], row[3], row[4], row[5], record)
 
 
 def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account, dt.datetime] | None:
@@ -68,13 +74,23 @@ def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account,
         where t.digest = %s and t.expires_wall > now()""",
         (digest,),
     ).one_or_none()
-    return None if row is None else (Account(*row[:6]), row[6])
+    return None if row is None else (_account(row), row[7])
 
 
 def accounts(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Account]:
     """Accounts by id."""
     rows = connection.exec_driver_sql(f"select {_ACCOUNT} from accounts a where a.id = any(%s)", (sorted(set(ids)),))
-    return {row[0]: Account(*row) for row in rows}
+    return {row[0]: _account(row) for row in rows}
+
+
+def keep_records(connection: sa.Connection, records: Mapping[str, events.Record]) -> None:
+    """Write down what became of accounts' items: what their next claims are weighed by (triage)."""
+    ids = sorted(records)
+    connection.exec_driver_sql(
+        """update accounts a set record = n.record from unnest(%s::text[], %s::text[]) as n(id, record)
+        where a.id = n.id and a.record is distinct from n.record""",
+        (ids, [msgspec.json.encode(records[id]).decode() for id in ids]),
+    )
 
 
 def open_account(connection: sa.Connection, account: Account, kind: str, *, by: str | None) -> bool:
@@ -708,7 +724,7 @@ def get_claim(connection: sa.Connection, me: Account, id: str) -> Row:
     return row
 
 
-_ITEM = """i.id, i.claim, i.listing, i.on_site, i.link, i.state, i.revision, i.changed_at, i.last, i.seller,
+_ITEM = """i.id, i.claim, i.listing, i.on_site, i.link, i.state, i.revision, i.changed_at, i.last, i.seller, i.triage,
     c.complainant, c.principal, c.right_id as right, c.right_type, c.reason, c.lane, c.accepted_at"""
 
 

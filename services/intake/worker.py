@@ -290,9 +290,10 @@ class Intake:
 
 _UPDATE_ITEMS: Final = """
     update items as i set state = n.state, revision = n.revision, seller = coalesce(n.seller, i.seller),
-        told = greatest(i.told, n.told), changed_at = n.at, last = n.last, taken_down = i.taken_down or n.held
-    from unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::smallint[], %s::timestamptz[], %s::text[], %s::bool[])
-        as n(id, state, revision, seller, told, at, last, held)
+        told = greatest(i.told, n.told), changed_at = n.at, last = n.last, taken_down = i.taken_down or n.held,
+        triage = coalesce(n.triage, i.triage)
+    from unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::smallint[], %s::timestamptz[], %s::text[], %s::bool[],
+        %s::text[]) as n(id, state, revision, seller, told, at, last, held, triage)
     where i.id = n.id and i.revision < n.revision"""
 _INSERT_TIMELINE: Final = """
     insert into timeline (item, revision, type, state, by, code, at)
@@ -370,6 +371,7 @@ class Fold:
             self._items[data.item] = (
                 data.item, data.state.value, data.revision, seller, max(told, known[4] if known else 0), at,
                 bytes(envelope.data).decode(), data.held or (known is not None and known[7]),
+                known[8] if data.triage is None and known else _encoded(data.triage),
             )  # fmt: skip
             turn = goodfaith.turn_of(data, at, incoming.partition)
             if turn is not None:
@@ -415,6 +417,10 @@ class Fold:
     def marks(self) -> dict[int, dt.datetime]:
         """Watermarks, once all commands before them are in this batch or an earlier one."""
         return self._service.marks(self._tx.partitions, self._mark, self._cut)
+
+
+def _encoded(triage: events.Triage | None) -> str | None:
+    return None if triage is None else msgspec.json.encode(triage).decode()
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:

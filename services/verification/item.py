@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from shared.events import CommandRefused, Id, ItemChanged, Lane, Listing, RightType, Role, State
+from shared.events import CommandRefused, Id, ItemChanged, Lane, Listing, Record, RightType, Role, State, Triage
 
 TimerKind = Literal[
     "sla",  # row 5: the 24 hours
@@ -106,6 +106,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     seller: Id | None = None
     title_digest: str | None = None
     abroad: bool = False
+    mark: str | None = None
+    record: Record | None = None
 
     state: State = State.RECEIVED
     revision: int = 0
@@ -146,6 +148,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     paused_at: dt.datetime | None = None
     """Since when the 24 hours stand still."""
 
+    triage: Triage | None = None
+    """What the rules made of it when it last came to review."""
     decided_at: dt.datetime | None = None
     """When the present settled state was entered, or the last one: the time to complain runs from here."""
     appealed: tuple[Literal["holder", "seller", "platform"], ...] = ()
@@ -231,6 +235,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
             handled_at=self.handled_at,
             sla=self.sla,
             counter_round=self.counter_round,
+            triage=self.triage if State.UNDER_REVIEW in (self.state, *via) else None,
         )
 
 
@@ -241,6 +246,12 @@ class Facts(Struct, frozen=True):
     """What the marketplace says; None: nothing yet."""
     original: Id | None = None
     """An item of the same listing, right and reason, other than this one, that is open or upheld (``Item.blocks``)."""
+    failed_before: int = 0
+    """Items of the same listing, right and reason that were refused or restored."""
+    upheld_here: int = 0
+    """Other items that the listing is down for."""
+    seller_violations: int | None = None
+    """Claims upheld against the seller or its business, as far as they are looked at."""
     ours: bool = False
     """The listing is down by a hold of ours: another item holds it, or its last hold's lifting is not receipted yet."""
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from services.verification.item import ENDED, SETTLED, UPHELD, Facts, Frame, Item, Lapse, Notice, Timer, TimerKind
+from services.verification.triage import triage
 from shared.calendars import Calendar, calendar
 from shared.events import (
     DECISIONS,
@@ -27,6 +28,7 @@ from shared.events import (
     ReportResult,
     Respond,
     State,
+    Triage,
     Withdraw,
 )
 from shared.policy import Policy, Span
@@ -84,8 +86,10 @@ class Draft:
         "state",
         "timers",
         "title_digest",
+        "triage",
         "upheld",
         "visit",
+        "weighed",
         "when",
     )
 
@@ -134,6 +138,8 @@ class Draft:
         self.sla = item.sla
         self.sla_due = item.sla_due
         self.paused_at = item.paused_at
+        self.triage: Triage | None = item.triage
+        self.weighed: Triage | None = None
         self.counter_at = item.counter_at
         self.decided_at = item.decided_at
         self.appealed = item.appealed
@@ -262,6 +268,7 @@ class Draft:
             sla=self.sla,
             sla_due=self.sla_due,
             paused_at=self.paused_at,
+            triage=self.triage,
             counter_at=self.counter_at,
             decided_at=self.decided_at,
             appealed=self.appealed,
@@ -371,7 +378,31 @@ def own_listing(d: Draft) -> bool:
 
 def prima_facie(d: Draft) -> bool:
     """Row 7, by the rule."""
-    return d.policy.rules.review == "prima_facie" and not d.flagged and d.seller is not None
+    review = d.policy.rules.review
+    if review == "manual" or d.flagged or d.seller is None:
+        return False
+    return review == "prima_facie" or _triaged(d).band == "uphold"
+
+
+def plainly_unfounded(d: Draft) -> bool:
+    """Row 6, by triage; never once a person has decided, for then a complaint was lodged and reversed a refusal."""
+    if d.policy.rules.review != "triage" or d.flagged or d.seller is None:
+        return False
+    return _triaged(d).band == "refuse" and not d.deciders
+
+
+def _triaged(d: Draft) -> Triage:
+    """Weighed once each time that the item comes to review."""
+    if d.weighed is None:
+        assert d.policy.triage is not None, "the policy was checked"
+        d.weighed = d.triage = triage(d.item, d.facts, d.policy.triage)
+    return d.weighed
+
+
+def refuse_unfounded(d: Draft) -> None:
+    """Row 6, by triage."""
+    assert d.policy.triage is not None
+    d.code = d.policy.triage.refusal
 
 
 def decides(*decisions: str) -> Any:

@@ -24,6 +24,10 @@ _BLOCKING = """
     select i.listing, i.right_id, i.reason, i.item
     from unnest(%s::text[], %s::text[], %s::text[]) as t(listing, right_id, reason)
     join items i on i.blocks and i.listing = t.listing and i.right_id = t.right_id and i.reason = t.reason"""
+_PAST = """
+    select listing, right_id, reason, item, false from items where listing = any(%s) and state in ('REJECTED', 'RESTORED')
+    union all
+    select listing, right_id, reason, item, true from items where blocks and listing = any(%s) and state like 'UPHELD%%'"""
 _DUPLICATES = "select body from items where original = %s and state = 'DUPLICATE' order by item"
 _LISTINGS = "select listing, body from listings where listing = any(%s)"
 # earliest first in each partition, each up to its own watermark
@@ -73,6 +77,12 @@ def blocking(connection: sa.Connection, triples: Iterable[Triple]) -> list[tuple
         return []
     rows = connection.exec_driver_sql(_BLOCKING, tuple(list(column) for column in zip(*wanted, strict=True)))
     return [((listing, right, reason), item) for listing, right, reason, item in rows]
+
+
+def past(connection: sa.Connection, listings: Iterable[str]) -> list[tuple[str, str, str, str, bool]]:
+    """(listing, right, reason, item, upheld) of what was decided about listings: upheld, or refused and restored."""
+    wanted = sorted(set(listings))
+    return [tuple(row) for row in connection.exec_driver_sql(_PAST, (wanted, wanted))] if wanted else []
 
 
 def listings(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Listing]:

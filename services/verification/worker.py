@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from prometheus_client import Counter
 
@@ -74,6 +75,7 @@ class VerificationBatch(Batch):
             asked.add(item.listing)
             triples.add((item.listing, item.right, item.reason))
         self._listings: dict[str, Listing] = {}
+        self._past: dict[str, list[tuple[Any, ...]]] = {}
         self._known_listings: set[str] = set()
         self._blocking: dict[Triple, str] = {}
         self._known_triples: set[Triple] = set()
@@ -154,6 +156,8 @@ class VerificationBatch(Batch):
         self._known_listings |= listings
         self._known_triples |= triples
         self._listings.update(store.listings(self._tx.connection, listings))
+        for listing, *decided in store.past(self._tx.connection, listings):
+            self._past.setdefault(listing, []).append(tuple(decided))
         for triple, original in store.blocking(self._tx.connection, triples):
             # what this batch has changed is newer than what the database says
             if original not in self._changed or self._items[original].blocks:
@@ -167,7 +171,18 @@ class VerificationBatch(Batch):
         held_by = self._blocking.get(triple)
         # the port's contract: suspended and removed are the programme's own doing, whatever else takes a listing down is ``ended``
         ours = known is not None and known.state in ("suspended", "removed")
-        return Facts(listing=known, original=None if held_by == item else held_by, ours=ours)
+        failed = upheld = 0
+        for other_right, other_reason, other, is_upheld in self._past.get(listing, ()):
+            if other != item:
+                upheld += is_upheld
+                failed += not is_upheld and (other_right, other_reason) == (right, reason)
+        return Facts(
+            listing=known,
+            original=None if held_by == item else held_by,
+            failed_before=failed,
+            upheld_here=upheld,
+            ours=ours,
+        )
 
     # ---- timers
 

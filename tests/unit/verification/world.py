@@ -69,6 +69,7 @@ class World:
         self.listing = listing
         self.original: str | None = None
         self.ours = False
+        self.failed_before = 0
         self.item: Item | None = None
         self.changes: list[Change] = []
         self.last: Outcome = Outcome(None)
@@ -88,7 +89,7 @@ class World:
     @property
     def facts(self) -> Facts:
         """What the store would say."""
-        return Facts(self.listing, self.original, self.ours)
+        return Facts(self.listing, self.original, failed_before=self.failed_before, ours=self.ours)
 
     # ---- steps
 

@@ -1,0 +1,86 @@
+"""Triage: what speaks for and against a claim's item before anybody looks at it, by the rules of its policy. Pure.
+
+A rule names a signal, where it fires, and its weight. The score is the policy's base and the weights of all rules that fire;
+its band says whether the item is upheld at once, refused at once as plainly unfounded, or put before a person. Score, band and
+the rules that fired are kept with the item and published with the decision.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+from rapidfuzz import fuzz
+
+from services.verification.item import Facts, Item
+from shared import policy
+from shared.events import Triage
+
+Signal = Callable[[Item, Facts], float | None]
+
+_LOOKALIKES: Final = str.maketrans("авекмнорстухіѕјԁɡαβεηικμνορτυχ", "abekmhopctyxisjdgaβenikmnoptux")
+"""Letters of other scripts that pass for Latin ones, after case folding (the most frequent of Unicode TR39's confusables)."""
+
+
+@lru_cache(maxsize=50_000)
+def plain(text: str) -> str:
+    """A text as it is compared: compatibility forms, case, accents, lookalikes and punctuation evened out."""
+    folded = unicodedata.normalize("NFKD", text).casefold().translate(_LOOKALIKES)
+    kept = "".join(char if char.isalnum() else " " for char in folded if not unicodedata.combining(char))
+    return " ".join(kept.split())
+
+
+def _rate(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _takedown_rate(item: Item, _facts: Facts) -> float | None:
+    return None if item.record is None else _rate(item.record.upheld, item.record.settled)
+
+
+def _counter_rate(item: Item, _facts: Facts) -> float | None:
+    record = item.record
+    return None if record is None else _rate(record.countered, record.settled - record.declined)
+
+
+def _title_similarity(item: Item, facts: Facts) -> float | None:
+    listing = facts.listing
+    if item.mark is None or listing is None or listing.title is None:
+        return None
+    mark, title = plain(item.mark), plain(listing.title)
+    return float(fuzz.partial_ratio(mark, title)) if mark and title else None
+
+
+SIGNALS: Final[dict[policy.SignalName, Signal]] = {
+    "good_faith": lambda item, _: float(item.good_faith),
+    "settled": lambda item, _: None if item.record is None else float(item.record.settled),
+    "takedown_rate": _takedown_rate,
+    "counter_rate": _counter_rate,
+    "evidence": lambda item, _: float(len(item.materials)),
+    "claim_size": lambda item, _: float(item.claim_size),
+    "title_similarity": _title_similarity,
+    "failed_before": lambda _, facts: float(facts.failed_before),
+    "upheld_here": lambda _, facts: float(facts.upheld_here),
+    "seller_violations": lambda _, facts: None if facts.seller_violations is None else float(facts.seller_violations),
+}
+"""Figures that rules look at; None: not known, and then no rule about it fires. What each means: docs/policies.md."""
+
+
+def triage(item: Item, facts: Facts, rules: policy.Triage) -> Triage:
+    """Weigh an item as it comes to review."""
+    fired: dict[str, int] = {}
+    known: dict[str, float | None] = {}
+    for name, rule in rules.rules.items():
+        signal = rule.signal
+        if signal not in known:
+            known[signal] = SIGNALS[signal](item, facts)
+        value = known[signal]
+        if value is None or (rule.needs_settled and (item.record is None or item.record.settled < rule.needs_settled)):
+            continue
+        if (rule.at_least is None or value >= rule.at_least) and (rule.at_most is None or value <= rule.at_most):
+            fired[name] = rule.weight
+    score = rules.base + sum(fired.values())
+    band = "uphold" if score >= rules.uphold_at else "refuse" if score <= rules.refuse_at else "review"
+    return Triage(score=score, band=band, rules=fired)  # type: ignore[arg-type]
