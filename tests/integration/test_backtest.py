@@ -25,6 +25,7 @@ from tests.integration.small_run import SmallRun
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 VERSION = "ipp-2026-11"
+MANUAL = ('review = "triage"', 'review = "manual"')
 COMMANDS = """
     select case when d ? 'code' and type = 'goodfaith.command.refused.v1' then d ->> 'code' else 'applied' end, count(*)
     from (select type, payload::jsonb -> 'data' as d from verification.event_log) t where d ? 'command' and not d ? 'action' group by 1"""
@@ -96,10 +97,12 @@ def test_a_removed_reason_and_no_other_changes(run: SmallRun, tmp_path: Path) ->
 def test_a_longer_window_is_open_and_a_person_never_comes(run: SmallRun, tmp_path: Path) -> None:
     longer = tried(run, VERSION, str(edited(tmp_path, ('\nwindow = "3 wd"', '\nwindow = "90 d"')))).as_json()
     assert longer["transitions"]["UPHELD_BY_DEFAULT -> NOTIFIED"] == longer["changed_but_open"] > 0
-    manual = tried(run, VERSION, str(edited(tmp_path, ('review = "prima_facie"', 'review = "manual"')))).as_json()
+    manual = tried(run, VERSION, str(edited(tmp_path, MANUAL))).as_json()
     assert manual["transitions"]["UPHELD_BY_DEFAULT -> UNDER_REVIEW"] > 0
     assert manual["commands"]["new"]["state_not_reached"] == 1
     assert manual["agreement"] == 1.0
+    strict = tried(run, VERSION, str(edited(tmp_path, ("uphold_at = 40", "uphold_at = 400")))).as_json()
+    assert strict["transitions"] == manual["transitions"]
 
 
 def test_a_policy_edited_after_items_were_filed_under_it_is_found(run: SmallRun, tmp_path: Path) -> None:
@@ -127,7 +130,7 @@ def test_nothing_is_written(run: SmallRun) -> None:
 
 def test_the_command(run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(up, "running", lambda *_, **__: run.stack)
-    path = edited(tmp_path, ('review = "prima_facie"', 'review = "manual"'))
+    path = edited(tmp_path, MANUAL)
     answer = CliRunner().invoke(build(), ["policy", "backtest", VERSION, str(path), "--json"])
     assert answer.exit_code == 0, answer.output
     found = json.loads(answer.stdout.splitlines()[-1])

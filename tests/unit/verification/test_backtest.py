@@ -244,6 +244,22 @@ def test_the_oldest_duplicate_goes_on_when_its_original_ends() -> None:
     assert new.items == old.items
 
 
+def test_triage_weighs_what_was_decided_before_the_transaction() -> None:
+    """A claim that failed before comes to a person; the worker reads that once a transaction."""
+    for hours, state in ((1, State.UNDER_REVIEW), (0, State.NOTIFIED)):
+        log = Log()
+        log.notified()
+        log.command(T + HOUR, Counter, "seller", "seller", materials=("identity", "statement"))
+        log.command(T + 2 * HOUR, Respond, "h-1", "holder", accept=True)
+        log.file(T + (2 + hours) * HOUR, "i-2")
+        replays = log.both(policy(review="triage"), policy(review="prima_facie"), T + 3 * HOUR)
+        assert replays[0].items["i-1"].state is State.RESTORED
+        assert replays[0].items["i-2"].state is state
+        found = tally(log, replays)
+        assert found["transitions"] == ({"UNDER_REVIEW -> NOTIFIED": 1} if hours else {})
+        assert replays[1].made_up == ({"notices": 1, "receipts": 1} if hours else {})
+
+
 def test_items_of_another_profile_keep_theirs() -> None:
     log = Log()
     log.notified()
