@@ -42,7 +42,7 @@ def parts(stack: Stack, server: S3Server, tmp_path_factory: pytest.TempPathFacto
         stack,
         tmp_path_factory.mktemp("evidence"),
         evidence_url=f"s3://{server.bucket}/of/intake",
-        evidence_upload_s=10.0,
+        evidence_upload_s=40.0,
     )
     yield parts
     parts.close()
