@@ -142,6 +142,8 @@ class ItemSubmitted(Data, frozen=True, kw_only=True):
     """The words of a trade mark, as registered."""
     record: Record | None = None
     """The complainant's, if it has one yet."""
+    recurs: Id | None = None
+    """The upheld item whose listing has returned as a near copy: filed by the system, not by a party (row 20)."""
     accepted_at: dt.datetime
 
 
@@ -226,6 +228,10 @@ class Decide(Command, frozen=True, kw_only=True):
     """Reason code of a refusal (policy: ``refusals``), or of a decision on a complaint (``appeals.reasons``)."""
     revision: Annotated[int, Meta(ge=0)] | None = None
     """The item's revision that the reviewer saw; refused as stale when the item has left that state since."""
+    looked: Annotated[tuple[Id, ...], Meta(max_length=10)] = ()
+    """Who looked at it before, under four eyes: has decided it as well, as far as a complaint is concerned."""
+    break_glass: bool = False
+    """An operator's, at once and alone, without a lease on the case."""
 
 
 class ChangeRight(Command, frozen=True, kw_only=True):
@@ -309,6 +315,33 @@ class ItemChanged(Data, frozen=True, kw_only=True):
     counter_round: int = 0
     triage: Triage | None = None
     """With the change by which the item came to review, and was decided there if a rule did."""
+    recurs: Id | None = None
+    """The upheld item that this one recurs from (row 20)."""
+
+
+class RecurrenceFound(Data, frozen=True, kw_only=True):
+    """Row 20: a listing is a near copy of one that was upheld against its seller or the business behind it.
+
+    Once a listing and right. Intake files a new claim of one item for it, unless right, authority or account forbid that now.
+    """
+
+    listing: Id
+    """The near copy."""
+    seller: Id | None = None
+    """Who sells it."""
+    item: Id
+    """The upheld item."""
+    claim: Id
+    """That item's."""
+    before: Id
+    """That item's listing."""
+    right: Id
+    reason: Id
+    profile: Id
+    title: Annotated[int, Meta(ge=0, le=100)] | None = None
+    """How alike the titles are, in per cent; None: not compared."""
+    distance: Annotated[int, Meta(ge=0, le=64)] | None = None
+    """Bits in which the pictures' hashes differ; None: not compared."""
 
 
 class CommandRefused(Data, frozen=True, kw_only=True):
@@ -486,6 +519,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.item.stands.v1": ItemChanged,
     "goodfaith.item.overdue.v1": ItemChanged,
     "goodfaith.item.reminded.v1": ItemChanged,
+    "goodfaith.recurrence.found.v1": RecurrenceFound,
     "goodfaith.command.refused.v1": CommandRefused,
     "goodfaith.notice.sent.v1": NoticeSent,
     "goodfaith.message.sent.v1": MessageSent,

@@ -253,6 +253,24 @@ class Review(Part, frozen=True, kw_only=True):
         return decision in self.four_eyes_on and (reason in self.four_eyes or severity in self.four_eyes_severity)
 
 
+class Recurrence(Part, frozen=True, kw_only=True):
+    """Row 20: when a listing is a near copy of one that was upheld against the same seller or business."""
+
+    enabled: bool
+    within: Span
+    """From when the older one was upheld."""
+    title: Annotated[int, Meta(ge=50, le=100)]
+    """Titles, normalised, are near from so many per cent on (``rapidfuzz.fuzz.token_sort_ratio``)."""
+    title_length: Annotated[int, Meta(ge=1, le=300)]
+    """Letters and digits that a title must have to say anything."""
+    picture: Annotated[int, Meta(ge=0, le=31)]
+    """Pictures are near up to so many differing bits of 64 (``imagehash.phash``)."""
+    needs: Literal["either", "both"]
+    """A near title or a near picture, or both."""
+    review: Literal["manual", "as_usual"]
+    """Who decides the new item: a person, or whoever decides any other."""
+
+
 class Accounts(Part, frozen=True, kw_only=True):
     """How accounts are confirmed and verified. Programme-wide: those of the policy in force when it is done."""
 
@@ -387,6 +405,7 @@ class Policy(Part, frozen=True, kw_only=True):
     evidence: Evidence = Evidence()
     statements: Statements | None = None
     review: Review = Review()
+    recurrence: Recurrence | None = None
     accounts: Accounts = Accounts()
     registry: Registry = Registry()
     good_faith: GoodFaith = GoodFaith()
@@ -518,6 +537,8 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
         )
         if span.working_days
     ]
+    if policy.recurrence is not None and policy.recurrence.within.working_days:
+        found.append(("recurrence.within", "expected days"))
     for ledger in ("general", "serious"):
         points = [step.points for step in getattr(policy.penalties, ledger).thresholds]
         if points != sorted(set(points)):

@@ -120,7 +120,7 @@ class Settings(BaseSettings):
         description="Wall seconds for which a case is not offered to the reviewer who skipped it.",
     )
     review_hand_over_s: float = Field(
-        86_400.0,
+        14_400.0,
         gt=0,
         le=2_592_000,
         description="Wall seconds for which a case waits for the reviewer that it was handed over to; then it is anybody's.",

@@ -232,6 +232,8 @@ class ItemOut(Struct, kw_only=True):
     """Of an item that was refused: how to cure it, in the reader's language."""
     missing: list[str] = []
     original: str | None = None
+    recurs: str | None = None
+    """The upheld item whose listing has returned as this one's."""
     noticed_at: dt.datetime | None = None
     due: dt.datetime | None = None
     sla_due: dt.datetime | None = None

@@ -216,11 +216,11 @@ def check_open(account: Account) -> None:
         )  # fmt: skip
 
 
-def lane_of(account: Account, over_quota: bool) -> Lane:
-    """Priority at the door (domain.md, Good faith; operating.md, tiers)."""
+def lane_of(account: Account, over_quota: bool, *, asked: bool = True) -> Lane:
+    """Priority at the door (domain.md, Good faith; operating.md, tiers). What nobody ``asked`` for is not the first."""
     if over_quota or not account.registered:
         return "bulk"
-    return "express" if account.good_faith else "standard"
+    return "express" if account.good_faith and asked else "standard"
 
 
 # -------------------------------------------------------------------------------------------------------------- claims
@@ -353,6 +353,7 @@ def claim_rows(
     channel: str,
     now: dt.datetime,
     wall_ms: int,
+    recurs: str | None = None,
 ) -> Rows:
     """A claim that is accepted now.
 
@@ -381,7 +382,7 @@ def claim_rows(
             422, "not_authorised", "The principal has not authorised you to file for this right, or no longer.", field="principal",
             cure="Have the principal authorise you (POST /v1/authorisations) for this right and its territory, then file again.",
         )  # fmt: skip
-    lane = lane_of(complainant, over_quota)
+    lane = lane_of(complainant, over_quota, asked=recurs is None)
     claim_id, item_ids = new_claim_ids(wall_ms, len(listings))
     terms = events.ItemSubmitted(
         item=item_ids[0],
@@ -404,6 +405,7 @@ def claim_rows(
         identity_verified=complainant.identity_verified,
         authority=authority,
         mark=right.mark,
+        recurs=recurs,
         materials=materials_of(right, claim.materials),
         accepted_at=now,
     )

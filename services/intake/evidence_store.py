@@ -180,6 +180,18 @@ def kinds_named(connection: sa.Connection, claims: Sequence[str]) -> dict[tuple[
     return found
 
 
+def documents_named(connection: sa.Connection, claims: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    """By (claim, owner), the documents named in claims that are still kept."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for about, owner, document in connection.exec_driver_sql(
+        """select l.about, l.owner, l.document from evidence_links l join evidence d on d.id = l.document and d.state = 'kept'
+        where l.about = any(%s) and l.about_kind = 'claim'""",
+        (list(claims),),
+    ):
+        found.setdefault((about, owner), []).append(document)
+    return found
+
+
 # -------------------------------------------------------------------------------------------------------------- reading
 
 

@@ -102,6 +102,8 @@ class Turn(Struct, frozen=True):
 def turn_of(change: ItemChanged, at: dt.datetime, partition: int) -> Turn | None:
     """What a change means to the statistic; None, for most, when nothing. ``at``: when it took effect."""
     state, previous = change.state, change.previous
+    if change.recurs is not None:
+        return None  # row 20: the complainant did not ask for it, and is not judged by it
     # a state that is gone through in one instant was never left; but a withdrawal may be told anew, on another ground: one that
     # was accepted in time takes the place of the end that a timer brought
     if (state is previous and state is not State.WITHDRAWN) or not (state in SETTLED or previous in SETTLED):

@@ -241,6 +241,15 @@ def _notice(change: _Made, now: dt.datetime, wall: dt.datetime) -> AccountNotice
 # ------------------------------------------------------------------------------------------------------ the daily turn
 
 
+FIND_DUE: Final = """
+    insert into good_faith_due (account)
+    select account from good_faith_days where touched and day <= %s
+    union select account from good_faith_days where day > %s and day <= %s
+    union select account from good_faith_standings where state <> 'out'
+    union select account from good_faith_standings where barred_until <= %s
+    order by 1 on conflict do nothing"""
+
+
 def find_due(connection: sa.Connection) -> bool:
     """Once a business day (UTC), by one of the workers: find the accounts to be judged. Returns whether it did.
 
@@ -258,12 +267,7 @@ def find_due(connection: sa.Connection) -> bool:
     gone = goodfaith.left_after(upto, months)
     seen = gone if run[0] is None else goodfaith.left_after(run[0] - dt.timedelta(days=1), months)
     connection.exec_driver_sql(
-        """insert into good_faith_due (account)
-        select account from good_faith_days where touched and day <= %s
-        union select account from good_faith_days where day > %s and day <= %s
-        union select account from good_faith_standings where state <> 'out'
-        union select account from good_faith_standings where barred_until <= %s
-        order by 1 on conflict do nothing""",
+        FIND_DUE,
         (upto, seen, gone, today),
     )
     connection.exec_driver_sql("update good_faith_run set day = %s", (today,))

@@ -273,6 +273,7 @@ def _decide(
             command=domain.new_id("k", wall_ms), item=ref.item, claim=ref.claim, listing=ref.listing, by=account.id,
             role=part, accepted_at=now, decision=body.decision, code=body.code,
             revision=seen if body.revision is None else body.revision,
+            looked=tuple(one.reviewer for one in proposals), break_glass=kind == "break_glass",
         )  # fmt: skip
     return command, Decided(
         item=ref.item,

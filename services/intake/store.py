@@ -245,6 +245,7 @@ class Filing:
         listing: only the claim's item of this listing.
         over_quota: the account has filed more than its quota in 24 hours.
         accepted_at: time of right where it is not the door's own clock (an upstream's record).
+        recurs: upheld item of which the claim's listing is a near copy (row 20).
     """
 
     account: Account
@@ -261,6 +262,7 @@ class Filing:
     listing: str | None = None
     over_quota: bool = False
     accepted_at: dt.datetime | None = None
+    recurs: str | None = None
 
 
 @dataclass(slots=True)
@@ -407,6 +409,7 @@ def _claim_maker(
             granted=granted.get((filing.account.id, body.principal or filing.account.id), ()),
             over_quota=filing.over_quota,
             channel=filing.channel,
+            recurs=filing.recurs,
             now=filing.accepted_at or now,
             wall_ms=ms,
         )

@@ -28,12 +28,14 @@ from services.intake import (
     goodfaith,
     goodfaith_store,
     metrics,
+    recurrence,
     registry_store,
     review,
     review_store,
     store,
 )
 from services.intake.blobs import Blobs
+from services.intake.domain import Refused
 from shared import db, events, policy
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
@@ -323,6 +325,7 @@ class Fold:
         self._moves: dict[str, review.Move] = {}
         self._decided: list[str] = []
         self._turns: dict[str, goodfaith.Turn] = {}
+        self._recurring: list[events.RecurrenceFound] = []
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Publish a row of the door, or note what an event says."""
@@ -344,6 +347,8 @@ class Fold:
             self._changed(incoming, data)
         elif isinstance(data, events.CommandRefused):
             self._commands.append((data.command, "refused", data.code, data.detail))
+        elif isinstance(data, events.RecurrenceFound):
+            self._recurring.append(data)
         elif isinstance(data, events.MessageSent):
             self._messages.append(
                 (
@@ -368,12 +373,12 @@ class Fold:
         told = domain.told(data)
         if known is None or known[2] < data.revision:
             seller = data.seller if data.seller is not None or known is None else known[3]
+            turn = goodfaith.turn_of(data, at, incoming.partition)
             self._items[data.item] = (
                 data.item, data.state.value, data.revision, seller, max(told, known[4] if known else 0), at,
                 bytes(envelope.data).decode(), data.held or (known is not None and known[7]),
                 known[8] if data.triage is None and known else _encoded(data.triage),
             )  # fmt: skip
-            turn = goodfaith.turn_of(data, at, incoming.partition)
             if turn is not None:
                 self._turns[data.item] = turn
         self._timeline.append((data.item, data.revision, incoming.type, data.state.value, data.by, data.code, at))
@@ -397,6 +402,8 @@ class Fold:
     def save(self) -> None:
         """Write the read model: one statement a table, rows in the order of their key so that batches never deadlock."""
         connection = self._tx.connection
+        if self._recurring:
+            self._recur()
         if self._items:
             connection.exec_driver_sql(_UPDATE_ITEMS, _columns(sorted(self._items.values())))
         if self._turns:
@@ -413,6 +420,19 @@ class Fold:
             review_store.refused(connection, refused)
         for message in self._messages:
             connection.exec_driver_sql(_INSERT_MESSAGES, message)
+
+    def _recur(self) -> None:
+        """File what recurs (row 20), before this transaction holds any row that who closes the door might wait for."""
+        now, wall = store.enter_door(self._tx.connection)
+        results = recurrence.file(self._tx.connection, self._recurring, now, wall, self._service.settings)
+        for found, result in zip(self._recurring, results, strict=True):
+            if isinstance(result, Refused):
+                self._tx.count(metrics.REQUESTS_REFUSED, recurrence.CHANNEL, result.reason)
+                log.info("recurrence not filed", listing=found.listing, original=found.item, reason=result.reason)
+            elif result.rows is not None and result.rows.claim is not None:
+                lane = result.rows.answer["lane"]
+                self._tx.count(metrics.CLAIMS_RECEIVED, recurrence.CHANNEL, result.rows.claim[4], lane)
+                self._tx.count(metrics.ITEMS_RECEIVED, recurrence.CHANNEL, lane)
 
     def marks(self) -> dict[int, dt.datetime]:
         """Watermarks, once all commands before them are in this batch or an earlier one."""

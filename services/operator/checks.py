@@ -18,7 +18,7 @@ from services.operator.evidence import SUBMITTED, Category, Evidence, Finding, T
 from services.verification.item import ENDED, UPHELD
 from services.verification.lifecycle import TABLE, Reopened
 from shared import policy, topics
-from shared.events import State
+from shared.events import DECISIONS, State
 
 Check = Callable[[Evidence], list[Finding]]
 # what is parked waits for a person and is told of as such: what hangs on it is not called lost as well
@@ -439,6 +439,38 @@ def duplicates(e: Evidence) -> list[Finding]:
     )  # fmt: skip
 
 
+def recurrences(e: Evidence) -> list[Finding]:
+    """Near copies were found once each; what the system filed for them is linked to what it recurs from, and nothing else is."""
+    filed = "(select id, terms::jsonb ->> 'recurs' as recurs from intake.claims where channel = 'recurrence')"
+    return [
+        *e.find(
+            "doubled", "recurrence-twice",
+            "select listing || ' ' || right_id from v_recurrence group by listing, right_id having count(*) > 1",
+        ),
+        *e.find(
+            "problem", "recurrence-untold",
+            "select coalesce(v.listing, r.listing) || ' ' || coalesce(v.right_id, r.right_id) from v_recurrence v"
+            " full join (select * from verification.recurrences where item is not null) r"
+            " on r.listing = v.listing and r.right_id = v.right_id where v.item is distinct from r.item",
+        ),
+        *e.find(
+            "problem", "recurrence-unfounded",
+            f"select c.id from {filed} c join intake.items i on i.claim = c.id left join v_recurrence v"
+            " on v.item = c.recurs and v.listing = i.listing where v.item is null",
+        ),
+        *e.find(
+            "problem", "recurrence-unlinked",
+            "select i.item || ' of ' || i.recurs from (select distinct item, claim, recurs from v_change where recurs is not null) i"
+            f" left join {filed} c on c.id = i.claim where i.recurs is distinct from c.recurs",
+        ),
+        *e.find(
+            "problem", "recurrence-known",
+            "select u.item || ' in ' || coalesce(i.state, 'nothing') from verification.upheld u"
+            f" left join verification.items i on i.item = u.item where i.item is null or i.state not in ({_list(UPHELD)})",
+        ),
+    ]  # fmt: skip
+
+
 def read_model(e: Evidence) -> list[Finding]:
     """What intake shows of items is what verification holds, and timelines have no gaps."""
     return [
@@ -469,14 +501,14 @@ def read_model(e: Evidence) -> list[Finding]:
 
 _RECOUNT: Final = """
     with steps as (
-        select item, revision, complainant, reason, state, code, settled, (at at time zone 'UTC')::date as day,
+        select item, revision, complainant, reason, state, code, settled, recurs, (at at time zone 'UTC')::date as day,
             bool_or(held) over w as down, lag(state) over w is distinct from state or state = 'WITHDRAWN' as entered from v_change
         window w as (partition by item order by revision)
     ), lasts as (select distinct on (item) * from steps where entered order by item, revision desc)
     select item, complainant as account, reason, day, case when starts_with(state, 'UPHELD') then 'upheld'
         when not down then 'declined' when state = 'RESTORED' or (state = 'WITHDRAWN' and code = 'error') then 'countered'
         when state = 'WITHDRAWN' and code = 'settled' then 'upheld' else 'lifted' end as outcome
-    from lasts where settled and state not in ('DUPLICATE', 'LINK_INVALID')"""
+    from lasts where settled and state not in ('DUPLICATE', 'LINK_INVALID') and recurs is null"""
 
 
 def good_faith(e: Evidence) -> list[Finding]:
@@ -516,6 +548,44 @@ def good_faith(e: Evidence) -> list[Finding]:
             # members from before there was a history have none
             " where (h.account is not null or s.since is not null)"
             " and (s.state is distinct from h.state or s.barred_until is distinct from h.barred_until)",
+        ),
+    ]  # fmt: skip
+
+
+def review_queue(e: Evidence) -> list[Finding]:
+    """The review queue has the items that wait for a person, and no decision was carried out twice or by who may not."""
+    reviewable = _list(state.value for state in DECISIONS)
+    decided = "from intake.review_decisions where outcome = 'applied' and kind <> 'proposal' and entered > 0"
+    return [
+        *e.find(
+            "lost", "case-missing",
+            "select v.item || ': ' || v.state from v_item v left join intake.cases c on c.item = v.item"
+            f" where v.state in ({reviewable}) and c.item is null and v.listing {_DOOR}",
+        ),
+        *e.find(
+            "problem", "case-differs",
+            "select c.item || ': ' || c.state || '/' || c.revision from intake.cases c left join v_item v on v.item = c.item"
+            " where (v.state, v.revision) is distinct from (c.state, c.revision)"
+            f" and c.listing {_DOOR}",
+        ),
+        *e.find(
+            "lost", "decision-forgotten",
+            "select k.id from intake.commands k left join intake.review_decisions d on d.command = k.id"
+            " where k.kind = 'decide' and d.command is null",
+        ),
+        *e.find(
+            "problem", "decision-differs",
+            "select d.command || ': ' || d.outcome || ', not ' || k.status from intake.review_decisions d"
+            " join intake.commands k on k.id = d.command where d.outcome <> replace(k.status, 'accepted', 'filed')",
+        ),
+        *e.find(
+            "doubled", "decided-twice",
+            f"select item || '/' || entered {decided} group by item, entered having count(*) > 1",
+        ),
+        *e.find(
+            "problem", "decided-by-one",
+            "select d.command from intake.review_decisions d join intake.review_decisions p on p.item = d.item"
+            " and p.entered = d.entered and p.kind = 'proposal' and p.reviewer = d.reviewer where d.kind <> 'proposal'",
         ),
     ]  # fmt: skip
 
@@ -909,7 +979,7 @@ def documents(e: Evidence) -> list[Finding]:
 CHECKS: Final[tuple[Check, ...]] = (
     submissions, claim_items, items_published, commands_published, items_judged, commands_ended,
     event_logs, on_topics, topic_order, applied, upstreams, parked, causes,
-    folds, deadlines, sla, duplicates, read_model, good_faith,
+    folds, deadlines, sla, duplicates, recurrences, read_model, good_faith, review_queue,
     holds, visibility, statements, violations, ledger_entries, standings,
     told, messages_sent, noticed, documents,
 )  # fmt: skip

@@ -101,7 +101,7 @@ def _by(service: str, kind: str, data: dict[str, Any]) -> str:
     if "role" in data:
         return f"{data['by']} ({data['role']})"
     if kind == "item.submitted":
-        return f"{data['complainant']} (holder)"
+        return f"{data['complainant']} (holder)" if "recurs" not in data else "system"
     if kind.startswith("item."):
         # the role; system is left out on the wire
         return str(data.get("by", "system"))
@@ -111,7 +111,7 @@ def _by(service: str, kind: str, data: dict[str, Any]) -> str:
 def _detail(kind: str, data: dict[str, Any]) -> str | None:
     if kind.startswith("item.") and "state" in data:
         words = [f"{data['previous']} → {data['state']}" if data.get("previous") else data["state"]]
-        words += [f"{name} {data[name]}" for name in ("code", "original", "due", "sla") if name in data]
+        words += [f"{name} {data[name]}" for name in ("code", "original", "recurs", "due", "sla") if name in data]
         return ", ".join(words)
     names = {
         "message.sent": ("kind", "party", "channel"),
@@ -121,13 +121,14 @@ def _detail(kind: str, data: dict[str, Any]) -> str | None:
         "violation.changed": ("seller", "in_force", "severity"),
         "penalty.entered": ("seller", "kind", "ledger", "points"),
         "marketplace.command": ("action", "seq"),
+        "recurrence.found": ("item", "before", "title", "distance"),
         "command.refused": ("code", "detail"),
         "command.counter": ("materials",),
-        "command.decide": ("decision", "code"),
+        "command.decide": ("decision", "code", "break_glass"),
         "command.respond": ("accept",),
         "command.withdraw": ("ground",),
         "command.change_right": ("status",),
-        "item.submitted": ("reason", "right", "lane"),
+        "item.submitted": ("reason", "right", "lane", "recurs"),
     }.get(kind, ())
     return ", ".join(f"{name} {data[name]}" for name in names if name in data) or None
 

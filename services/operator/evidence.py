@@ -6,7 +6,7 @@ from their beginning by other processes, while this one reads the logs. Nothing 
 Tables: ``v_log`` every row of every event log; ``v_rec`` every record of our topics but watermarks; ``v_ends`` first and
 next offset of each partition; ``v_filed`` items and commands that intake published; ``v_item`` the stored items; ``v_change`` every change of one;
 ``v_refused`` every refused command; ``v_told`` what the parties are to be told; ``v_notice`` and ``v_sent`` what was
-announced as sent; ``v_hold`` what enforcement told of holds.
+announced as sent; ``v_hold`` what enforcement told of holds; ``v_recurrence`` the near copies that verification found.
 """
 
 from __future__ import annotations
@@ -83,13 +83,15 @@ create temp table v_filed (partition int, seq bigint, type text, item text colla
 create temp table v_change (partition int, seq bigint, item text collate "C", revision int, type text, state text, rule text,
     command text collate "C", held boolean, upheld boolean, handled boolean, claim text, listing text collate "C",
     seller text collate "C", severity text, at timestamptz, caused boolean, complainant text collate "C", reason text collate "C",
-    code text, settled boolean) on commit drop;
+    code text, settled boolean, recurs text collate "C") on commit drop;
 create temp table v_item (item text collate "C", claim text, listing text collate "C", state text, revision int, seller text collate "C",
     held boolean, upheld boolean, severity text, awaits boolean, noticed_at timestamptz, handled_at timestamptz, sla text) on commit drop;
 create temp table v_refused (seq bigint, command text collate "C") on commit drop;
 create temp table v_told (item text collate "C", revision int, kind text, party text) on commit drop;
 create temp table v_notice (message text collate "C", item text collate "C", revision int, kind text, sent_at timestamptz) on commit drop;
 create temp table v_sent (message text collate "C", sent_at timestamptz) on commit drop;
+create temp table v_recurrence (partition int, seq bigint, listing text collate "C", right_id text collate "C", item text collate "C")
+    on commit drop;
 create temp table v_hold (partition int, seq bigint, item text collate "C", held boolean) on commit drop;
 """
 # the envelope is ours and compact: an unescaped `"name":"` cannot lie inside a string
@@ -112,6 +114,10 @@ _SENT: Final = """
 _NOTED: Final = f"""
     insert into v_told select d ->> 'notice', 1, '{ACCOUNT}' || (d ->> 'kind'), d ->> 'account'
     from (select payload::jsonb -> 'data' as d from intake.event_log where type = 'goodfaith.account.notice.v1') t"""
+_RECURRENCES: Final = """
+    insert into v_recurrence select partition, seq, d ->> 'listing', d ->> 'right', d ->> 'item'
+    from (select partition, seq, payload::jsonb -> 'data' as d from verification.event_log
+          where type = 'goodfaith.recurrence.found.v1') t"""
 _HOLD: Final = """
     insert into v_hold select partition, seq, d ->> 'item', (d ->> 'held')::boolean
     from (select partition, seq, payload::jsonb -> 'data' as d from enforcement.event_log
@@ -199,6 +205,7 @@ class Evidence:
             for reader in self.readers:
                 self._execute(_LOG.format(name=reader.name, schema=reader.schema, prefix=reader.prefix))
             self._execute(_FILED)
+            self._execute(_RECURRENCES)
             if self.has("notification"):
                 self._execute(_NOTICE)
                 self._execute(_SENT)
@@ -209,7 +216,19 @@ class Evidence:
             self.records = reading.into(self)
         finally:
             reading.close()
-        for table in ("log", "rec", "filed", "item", "change", "told", "notice", "sent", "hold", "refused"):
+        for table in (
+            "log",
+            "rec",
+            "filed",
+            "item",
+            "change",
+            "told",
+            "notice",
+            "sent",
+            "hold",
+            "refused",
+            "recurrence",
+        ):
             self._execute(f"analyze v_{table}")
 
     def _execute(self, sql: str) -> None:
@@ -262,13 +281,14 @@ _change = msgspec.json.Decoder(ItemChanged)
 _refused = msgspec.json.Decoder(CommandRefused)
 _item = msgspec.json.Decoder(Item)
 _REFUSED: Final = "goodfaith.command.refused.v1"
+_RECURRENCE: Final = "goodfaith.recurrence.found.v1"
 FINAL: Final = frozenset(State) - {
     state for row in TABLE for state in row.states if row.to != state and row.to not in ("(the same)", "(judged again)")
 }
 """States that no row of the table leaves."""
 _CONSTANT: Final = (
     "claim", "claim_size", "listing", "complainant", "principal", "right", "right_type", "reason", "severity",
-    "profile", "policy", "lane", "received_at",
+    "profile", "policy", "lane", "received_at", "recurs",
 )  # fmt: skip
 _ONCE: Final = ("seller", "noticed_at", "handled_at", "sla")
 """Never changed once they are set."""
@@ -297,6 +317,8 @@ class Fold:
         refused: list[str] = []
         told: list[str] = []
         for seq, type_, payload in rows:
+            if type_ == _RECURRENCE:
+                continue  # is about a listing, and changes no item
             try:
                 event = _event.decode(payload)
                 if type_ == _REFUSED:
@@ -311,7 +333,7 @@ class Fold:
                 partition, seq, change.item, change.revision, type_, change.state.value, change.rule, change.command,
                 change.held, change.upheld, change.handled_at is not None, change.claim, change.listing, change.seller,
                 change.severity, event.time.isoformat(), event.causationid is not None, change.complainant, change.reason,
-                change.code, change.settled,
+                change.code, change.settled, change.recurs,
             )  # fmt: skip
             changes.append("\t".join(map(_text, values)))
             told += [

@@ -108,6 +108,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     abroad: bool = False
     mark: str | None = None
     record: Record | None = None
+    recurs: Id | None = None
+    """The upheld item whose listing has returned (row 20)."""
 
     state: State = State.RECEIVED
     revision: int = 0
@@ -236,6 +238,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
             sla=self.sla,
             counter_round=self.counter_round,
             triage=self.triage if State.UNDER_REVIEW in (self.state, *via) else None,
+            recurs=self.recurs,
         )
 
 

@@ -132,6 +132,8 @@ TABLE: Final[tuple[Row, ...]] = (
          when=r.right_has_ended, do=r.suspend, keeps="stopped"),
 
     # --- receipt and admission
+    _row(20, "recurrence", (), ItemSubmitted, S.RECEIVED, "filed by the system: a near copy of an upheld item's listing; linked to that",
+         when=r.recurs),
     _row(1, "submitted", (), ItemSubmitted, S.RECEIVED, "snapshot of the listing once it is known"),
     _row(1, "listing-known", S.RECEIVED, Listing, AGAIN, "the look-up's answer"),
     _row(1, "listing-asked", S.RECEIVED, "lookup", STAY, "ask again after `lookup_retry`",
@@ -361,6 +363,7 @@ def _filed(event: ItemSubmitted, policy: Policy) -> Item:
         abroad=event.abroad,
         mark=event.mark,
         record=event.record,
+        recurs=event.recurs,
         good_faith=event.good_faith,
         received_at=event.accepted_at,
         identity_verified=event.identity_verified,

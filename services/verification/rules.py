@@ -310,6 +310,17 @@ def _order(timer: Timer) -> tuple[dt.datetime, str]:
 # ------------------------------------------------------------------------------------------------------ rows 1-7: guards
 
 
+def recurs(d: Draft) -> bool:
+    """Row 20."""
+    return d.item.recurs is not None
+
+
+def by_hand(d: Draft) -> bool:
+    """Row 20: only a person decides, unless the policy leaves what recurs to the rule."""
+    rules = d.policy.recurrence
+    return d.item.recurs is not None and (rules is None or rules.review == "manual")
+
+
 def has_original(d: Draft) -> bool:
     """Row 2."""
     return d.facts.original is not None
@@ -379,7 +390,7 @@ def own_listing(d: Draft) -> bool:
 def prima_facie(d: Draft) -> bool:
     """Row 7, by the rule."""
     review = d.policy.rules.review
-    if review == "manual" or d.flagged or d.seller is None:
+    if review == "manual" or d.flagged or d.seller is None or by_hand(d):
         return False
     return review == "prima_facie" or _triaged(d).band == "uphold"
 
@@ -977,9 +988,8 @@ def decision_refusal(d: Draft) -> str | None:
 
 def note_decider(d: Draft) -> None:
     """Who has decided about the item may not decide a complaint about it (row 19)."""
-    by = d.event.by
-    if by not in d.deciders:
-        d.deciders = (*d.deciders, by)
+    event: Decide = d.event
+    d.deciders = tuple(dict.fromkeys((*d.deciders, event.by, *event.looked)))
 
 
 def respond_refusal(d: Draft) -> str | None:

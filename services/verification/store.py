@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import sqlalchemy as sa
 
-from services.verification.item import Item
+from services.verification.item import UPHELD, Item
+from services.verification.recurrence import MOST, Traits, Upheld, owners_of, traits
 from shared.events import Listing, State
 
 _item = msgspec.json.Decoder(Item).decode
@@ -24,6 +25,10 @@ _BLOCKING = """
     select i.listing, i.right_id, i.reason, i.item
     from unnest(%s::text[], %s::text[], %s::text[]) as t(listing, right_id, reason)
     join items i on i.blocks and i.listing = t.listing and i.right_id = t.right_id and i.reason = t.reason"""
+_VIOLATIONS = """
+    select o.owner, (select count(distinct u.claim) from (
+        select claim from upheld where owner = o.owner order by upheld_at desc limit 50) u)
+    from unnest(%s::text[]) as o(owner)"""
 _PAST = """
     select listing, right_id, reason, item, false from items where listing = any(%s) and state in ('REJECTED', 'RESTORED')
     union all
@@ -47,6 +52,28 @@ _SAVE = """
 _SAVE_LISTINGS = """
     insert into listings (listing, body) select * from unnest(%s::text[], %s::text[])
     on conflict (listing) do update set body = excluded.body"""
+
+_UPHELD_OF = """
+    select o.owner, u.item, u.claim, u.listing, u.right_id, u.reason, u.profile, u.upheld_at, u.title, u.picture
+    from unnest(%s::text[]) as o(owner) cross join lateral (
+        select * from upheld where owner = o.owner order by upheld_at desc limit %s
+    ) u"""
+_SAVE_UPHELD = """
+    insert into upheld (item, owner, claim, listing, right_id, reason, profile, upheld_at, title, picture)
+    select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[],
+                         %s::text[], %s::text[])
+    on conflict (item, owner) do update set upheld_at = excluded.upheld_at, title = excluded.title, picture = excluded.picture"""
+_RECURRENCES = """
+    select r.listing, r.right_id from unnest(%s::text[], %s::text[]) as t(listing, right_id)
+    join recurrences r on r.listing = t.listing and r.right_id = t.right_id"""
+_SAVE_RECURRENCES = """
+    insert into recurrences (listing, right_id, item) select * from unnest(%s::text[], %s::text[], %s::text[])
+    on conflict do nothing"""
+JUDGED = frozenset({State.REJECTED, State.LAPSED, State.RESTORED, State.WITHDRAWN})
+"""Ends after which a listing is known to who owns the right: that it is a near copy is no news."""
+
+Pair = tuple[str, str]
+"""(listing, right)"""
 
 
 def _items(connection: sa.Connection, sql: str, parameters: tuple[object, ...]) -> list[Item]:
@@ -123,6 +150,68 @@ def waits(item: Item) -> bool:
         # the look-up was given up, and may still be answered
         return item.flagged and item.seller is None
     return item.on_site and item.state is State.RECEIVED
+
+
+def upheld_of(connection: sa.Connection, owners: Iterable[str]) -> dict[str, list[Upheld]]:
+    """Upheld items by owner (``recurrence.owners``), the latest of each first and at most ``recurrence.MOST``."""
+    wanted = sorted(set(owners))
+    found: dict[str, list[Upheld]] = {}
+    if wanted:
+        rows = connection.exec_driver_sql(_UPHELD_OF, (wanted, MOST))
+        for owner, item, claim, listing, right, reason, profile, upheld_at, title, picture in rows:
+            found.setdefault(owner, []).append(
+                Upheld(item, claim, listing, right, reason, profile, upheld_at, Traits(title, picture))
+            )
+    return found
+
+
+def violations(connection: sa.Connection, owners: Iterable[str]) -> dict[str, int]:
+    """Claims upheld against each owner, of its latest 50 upheld items whose listings' looks are known."""
+    wanted = sorted(set(owners))
+    return {row[0]: row[1] for row in connection.exec_driver_sql(_VIOLATIONS, (wanted,))} if wanted else {}
+
+
+def recurrences(connection: sa.Connection, pairs: Iterable[Pair]) -> set[Pair]:
+    """Those of the pairs that recurrence has nothing to say about any more."""
+    wanted = sorted(set(pairs))
+    if not wanted:
+        return set()
+    columns = tuple(list(column) for column in zip(*wanted, strict=True))
+    return {(listing, right) for listing, right in connection.exec_driver_sql(_RECURRENCES, columns)}
+
+
+def save_upheld(connection: sa.Connection, changed: Sequence[Item], listings: Mapping[str, Listing]) -> None:
+    """Know changed items that are upheld by their owners, and forget those that are no more."""
+    rows: list[tuple[object, ...]] = []
+    gone: list[str] = []
+    for item in changed:
+        if item.decided_at is None:
+            continue  # never was
+        if item.state not in UPHELD:
+            gone.append(item.item)
+            continue
+        listing = listings.get(item.listing)
+        look = None if listing is None else traits(listing)
+        if listing is not None and look is not None:
+            rows += [
+                (
+                    item.item, owner, item.claim, item.listing, item.right, item.reason, item.profile, item.decided_at,
+                    look.title, look.picture,
+                )
+                for owner in owners_of(item, listing)
+            ]  # fmt: skip
+    if gone:
+        connection.exec_driver_sql("delete from upheld where item = any(%s)", (gone,))
+    if rows:
+        connection.exec_driver_sql(_SAVE_UPHELD, tuple(list(column) for column in zip(*rows, strict=True)))
+
+
+def save_recurrences(connection: sa.Connection, found: Mapping[Pair, str], changed: Sequence[Item]) -> None:
+    """Write down near copies (and whose they are), and listings of items that have ended."""
+    rows: list[tuple[str, str, str | None]] = [(*pair, item) for pair, item in found.items()]
+    rows += [(item.listing, item.right, None) for item in changed if item.state in JUDGED]
+    if rows:
+        connection.exec_driver_sql(_SAVE_RECURRENCES, tuple(list(column) for column in zip(*rows, strict=True)))
 
 
 def save_listings(connection: sa.Connection, changed: dict[str, Listing]) -> None:

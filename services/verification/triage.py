@@ -7,29 +7,17 @@ the rules that fired are kept with the item and published with the decision.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Final
 
 from rapidfuzz import fuzz
 
 from services.verification.item import Facts, Item
+from services.verification.recurrence import plain
 from shared import policy
 from shared.events import Triage
 
 Signal = Callable[[Item, Facts], float | None]
-
-_LOOKALIKES: Final = str.maketrans("авекмнорстухіѕјԁɡαβεηικμνορτυχ", "abekmhopctyxisjdgaβenikmnoptux")
-"""Letters of other scripts that pass for Latin ones, after case folding (the most frequent of Unicode TR39's confusables)."""
-
-
-@lru_cache(maxsize=50_000)
-def plain(text: str) -> str:
-    """A text as it is compared: compatibility forms, case, accents, lookalikes and punctuation evened out."""
-    folded = unicodedata.normalize("NFKD", text).casefold().translate(_LOOKALIKES)
-    kept = "".join(char if char.isalnum() else " " for char in folded if not unicodedata.combining(char))
-    return " ".join(kept.split())
 
 
 def _rate(part: int, whole: int) -> float | None:

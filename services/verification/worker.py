@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client import Counter
 
-from services.verification import lifecycle, store
+from services.verification import lifecycle, recurrence, store
 from services.verification.item import Facts, Item, Outcome, Reopened
 from services.verification.store import Triple
 from shared import policy, topics
@@ -21,6 +21,7 @@ from shared.events import (
     Listing,
     MarketplaceCommand,
     NoticeSent,
+    RecurrenceFound,
     State,
 )
 from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
@@ -33,11 +34,18 @@ TAKEDOWNS = Counter(
     "goodfaith_takedowns_total", "Items that came to be held or ended without.", ["outcome", "right_type"]
 )
 REFUSED = Counter("goodfaith_commands_refused_total", "Commands that the owner of the item refused.", ["code"])
+RECURRENCES = Counter(
+    "goodfaith_recurrences_found_total", "Near copies of upheld listings, by what was near.", ["near"]
+)
 IGNORED = Counter("goodfaith_events_ignored_total", "Stale or irrelevant events, by type.", ["type"])
 TIERS = ("express", "standard", "bulk")
 for _tier in TIERS:
     for _outcome in ("met", "missed"):
         SLA.labels(_outcome, _tier)
+
+
+Copy = tuple[str, recurrence.Upheld, recurrence.Likeness]
+"""A listing, an upheld item that it is a near copy of, and how near."""
 
 
 class VerificationBatch(Batch):
@@ -75,10 +83,14 @@ class VerificationBatch(Batch):
             asked.add(item.listing)
             triples.add((item.listing, item.right, item.reason))
         self._listings: dict[str, Listing] = {}
+        self._violations: dict[str, int] = {}
         self._past: dict[str, list[tuple[Any, ...]]] = {}
         self._known_listings: set[str] = set()
         self._blocking: dict[Triple, str] = {}
         self._known_triples: set[Triple] = set()
+        self._copies = self._recurring(incoming, triples)
+        self._pairs = store.recurrences(connection, [(new, old.right) for new, old, _ in _flat(self._copies)])
+        self._found: dict[store.Pair, str] = {}
         self._learn(asked, triples)
 
         self._journal: list[tuple[str, Item | None, tuple[int, Item] | None]] = []
@@ -147,7 +159,63 @@ class VerificationBatch(Batch):
         # oldest first, so that of two that wait the earlier becomes the original
         for name in sorted(self._waiting.get(data.listing, ()), key=lambda name: (self._items[name].received_at, name)):
             outgoing.extend(self._judge(incoming.partition, self._items[name], data, incoming.id))
+        outgoing += [self._recurs(incoming, data, *copy) for copy in self._news(incoming.id, data.listing)]
         return outgoing
+
+    # ---- row 20
+
+    def _recurring(self, incoming: Sequence[Incoming], triples: set[Triple]) -> dict[str, list[Copy]]:
+        """By record, the upheld items that a listing is a near copy of; what may speak against it is added to ``triples``."""
+        told: list[tuple[str, Listing, recurrence.Traits]] = []
+        for record in incoming:
+            data = record.data
+            if isinstance(data, Listing) and data.state == "visible" and (data.title or data.image_hash):
+                look = recurrence.traits(data)
+                if look is not None:
+                    told.append((record.id, data, look))
+        if not told:
+            return {}
+        upheld = store.upheld_of(
+            self._tx.connection, {owner for _, data, _ in told for owner in recurrence.owners(data)}
+        )
+        found: dict[str, list[Copy]] = {}
+        for id_, data, look in told if upheld else ():
+            theirs = {old.item: old for owner in recurrence.owners(data) for old in upheld.get(owner, ())}
+            copies = recurrence.copies(data.listing, look, theirs.values(), self._tx.now)
+            if copies:
+                found[id_] = [(data.listing, *copy) for copy in copies]
+                triples.update((data.listing, old.right, old.reason) for old, _ in copies)
+        return found
+
+    def _news(self, record: str, listing: str) -> Iterator[tuple[recurrence.Upheld, recurrence.Likeness]]:
+        """Near copies that nobody has claimed, and that were not found before."""
+        for _, old, likeness in self._copies.get(record, ()):
+            pair = (listing, old.right)
+            if pair in self._pairs or pair in self._found or (listing, old.right, old.reason) in self._blocking:
+                continue
+            if any((i.listing, i.right) == pair and i.state in store.JUDGED for _, i in self._changed.values()):
+                continue
+            yield old, likeness
+
+    def _recurs(
+        self, incoming: Incoming, data: Listing, old: recurrence.Upheld, likeness: recurrence.Likeness
+    ) -> Outgoing:
+        self._found[data.listing, old.right] = old.item
+        rules = recurrence.rules_of(old.profile)
+        assert rules is not None
+        alike = likeness.title is not None and likeness.title >= rules.title
+        looks = likeness.distance is not None and likeness.distance <= rules.picture
+        self._tx.count(RECURRENCES, "both" if alike and looks else "title" if alike else "picture")
+        found = RecurrenceFound(
+            listing=data.listing, seller=data.seller, item=old.item, claim=old.claim, before=old.listing, right=old.right,
+            reason=old.reason, profile=old.profile, title=likeness.title, distance=likeness.distance,
+        )  # fmt: skip
+        return Outgoing(
+            incoming.partition, topics.VERIFICATION, data.listing, "goodfaith.recurrence.found.v1", found, data.listing,
+            self._tx.now, old.claim, incoming.id,
+        )  # fmt: skip
+
+    # ---- what is known
 
     def _learn(self, listings: set[str], triples: set[Triple]) -> None:
         """Load what is not known yet of listings, and of what blocks triples."""
@@ -155,7 +223,12 @@ class VerificationBatch(Batch):
         triples -= self._known_triples
         self._known_listings |= listings
         self._known_triples |= triples
-        self._listings.update(store.listings(self._tx.connection, listings))
+        learnt = store.listings(self._tx.connection, listings)
+        self._listings.update(learnt)
+        owners = {
+            owner for listing in learnt.values() for owner in recurrence.owners(listing)
+        } - self._violations.keys()
+        self._violations.update(store.violations(self._tx.connection, owners))
         for listing, *decided in store.past(self._tx.connection, listings):
             self._past.setdefault(listing, []).append(tuple(decided))
         for triple, original in store.blocking(self._tx.connection, triples):
@@ -181,8 +254,12 @@ class VerificationBatch(Batch):
             original=None if held_by == item else held_by,
             failed_before=failed,
             upheld_here=upheld,
+            seller_violations=None if known is None else self._against(known),
             ours=ours,
         )
+
+    def _against(self, listing: Listing) -> int:
+        return max((self._violations.get(owner, 0) for owner in recurrence.owners(listing)), default=0)
 
     # ---- timers
 
@@ -313,6 +390,9 @@ class VerificationBatch(Batch):
     def save(self) -> None:
         """Write what has changed."""
         store.save(self._tx.connection, list(self._changed.values()))
+        changed = [item for _, item in self._changed.values()]
+        store.save_upheld(self._tx.connection, changed, self._listings)
+        store.save_recurrences(self._tx.connection, self._found, changed)
         store.save_listings(self._tx.connection, self._new_listings)
 
     def marks(self) -> dict[int, dt.datetime]:
@@ -321,6 +401,10 @@ class VerificationBatch(Batch):
 
 
 """States whose exits look at the listing and at other items."""
+
+
+def _flat(copies: dict[str, list[Copy]]) -> Iterator[Copy]:
+    return (copy for some in copies.values() for copy in some)
 
 
 def _unknown(command: Command) -> CommandRefused:

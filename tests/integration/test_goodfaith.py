@@ -486,6 +486,28 @@ def test_each_account_is_judged_by_one_of_many_workers(parts: Parts, at: Clock, 
     quiet.judge()
 
 
+def test_finding_who_is_due_scans_nothing(parts: Parts, quiet: Intake) -> None:
+    """A year of many accounts' days that nobody touches is not read: indexes lead to what is."""
+    day = dt.date(2030, 6, 1)
+    admin = db.administer(parts.admin_url)
+    with admin.connect() as connection:
+        connection.exec_driver_sql("set search_path = intake, platform")
+        connection.exec_driver_sql(
+            """insert into good_faith_days (account, day, reason, partition, settled, upheld, taken_down, restored, touched)
+            select 'a-old-' || mod(n, 2000), date '2001-01-01' + mod(n, 365), 'counterfeit', 0, 1, 1, 1, 0, false
+            from generate_series(1, 200000) as n on conflict do nothing"""
+        )
+        connection.exec_driver_sql("analyze good_faith_days")
+        rows = connection.exec_driver_sql(
+            "explain " + goodfaith_store.FIND_DUE, (day, day - 93 * DAY, day - 92 * DAY, day)
+        )
+        plan = "\n".join(rows.scalars())
+        connection.rollback()
+    admin.dispose()
+    assert "Seq Scan on good_faith_days" not in plan, plan
+    assert "good_faith_days_touched" in plan, plan
+
+
 # ---- joining and leaving
 
 

@@ -517,19 +517,19 @@ def test_an_account_is_told_once_of_each_notice(world: World) -> None:
             world.notify(
                 "a-1", "right_expiring", notice="n-1", about="r-9", figures={"expires_at": "2026-12-24T12:00:00Z"}
             )
-        world.notify("a-2", "good_faith_warned", notice="n-2", figures={"takedown_rate": 0.88})
+        world.notify("a-2", "of_no_known_kind", notice="n-2", figures={"takedown_rate": 0.88})
         world.notify("erased-3", "seller_notice", notice="n-3")
         world.claim(1)
         wait(lambda: len(world.messages()) == 5 and world.idle())
 
     assert world.messages("kind, party, claim, channel, result", "kind like 'account.%%'") == [
-        ("account.good_faith_warned", "a-2", "n-2", "email", "sent"),
+        ("account.of_no_known_kind", "a-2", "n-2", "email", "sent"),
         ("account.right_expiring", "a-1", "n-1", "email", "sent"),
         ("account.seller_notice", "erased-3", "n-3", "inbox", "no_contact"),
     ]
     (mail,) = world.post.to("a-1@x.example")
     assert "r-9" in mail.get_content()
-    assert "good faith warned" in world.post.to("a-2@x.example")[0]["Subject"]
+    assert "of no known kind" in world.post.to("a-2@x.example")[0]["Subject"]
     told = {data.notice: (place, key, data) for place, key, data in world.published() if isinstance(data, AccountTold)}
     assert sorted(told) == ["n-1", "n-2", "n-3"]
     for place, key, data in told.values():

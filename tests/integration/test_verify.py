@@ -47,6 +47,12 @@ def body(item: str, change: str) -> str:
     return f"update verification.items set body = ({change})::text where item = {item}"
 
 
+# a near copy that verification is said to have found
+FOUND = """insert into verification.event_log (partition, seq, topic, key, target, type, claim, payload, hash)
+    select partition, seq + 9000 + n, topic, key, target, 'goodfaith.recurrence.found.v1', claim,
+        '{"data":{"listing":"l-x","right":"r-x","item":"i-x"}}', hash
+    from (select * from verification.event_log limit 1) as one"""
+
 # kind -> category, SQL on the database
 TAMPERED: dict[str, tuple[str, str]] = {
     # the door
@@ -107,6 +113,18 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "command-status": ("problem", f"update intake.commands set status = 'accepted' where id = {COMMAND}"),
     "command-unknown": ("problem", f"delete from intake.commands where id = {COMMAND}"),
+    "recurrence-twice": ("doubled", f"{FOUND} cross join generate_series(0, 1) as n"),
+    "recurrence-untold": ("problem", f"{FOUND} cross join generate_series(0, 0) as n"),
+    "recurrence-unfounded": ("problem", f"update intake.claims set channel = 'recurrence' where id = {CLAIM}"),
+    "recurrence-unlinked": (
+        "problem",
+        "update verification.event_log set payload = replace(payload, '\"data\":{', '\"data\":{\"recurs\":\"i-old\",')"
+        f" where (partition, seq) = {CHANGE}",
+    ),
+    "recurrence-known": (
+        "problem",
+        "insert into verification.upheld values ('i-x', 'seller:s', 'c', 'l', 'r', 'x', 'ipp', now(), 'title', null)",
+    ),
     # logs and inboxes
     "log-gap": ("lost", f"delete from verification.event_log where (partition, seq) = {CHANGE}"),
     "log-chain": (
@@ -212,6 +230,27 @@ TAMPERED: dict[str, tuple[str, str]] = {
         "problem",
         "insert into intake.good_faith_standings (account, since, barred_until) values ('h-owl', now()::date, now()::date)"
         " on conflict (account) do update set since = now()::date, barred_until = now()::date",
+    ),
+    # the review queue
+    "case-missing": ("lost", body(ITEM, """jsonb_set(body::jsonb, '{state}', '"UNDER_REVIEW"')""")),
+    "case-differs": (
+        "problem",
+        "insert into intake.cases (item, claim, listing, complainant, principal, right_type, reason, severity, profile, policy,"
+        " lane, state, revision, entered, rank, due, since) select id, claim, listing, 'a', 'a', 't', 'r', 'general', 'ipp', 'p',"
+        f" 'bulk', 'COUNTERED', revision, 1, 1, now(), now() from intake.items where id = {ITEM}",
+    ),
+    "decision-forgotten": ("lost", "delete from intake.review_decisions"),
+    "decision-differs": ("problem", "update intake.review_decisions set outcome = 'refused'"),
+    "decided-twice": (
+        "doubled",
+        "update intake.review_decisions set entered = 1; insert into intake.review_decisions (item, claim, entered, state, reviewer,"
+        " role, decision, kind, command, outcome, decided_at) select item, claim, entered, state, 'r-else', role, decision, kind,"
+        " 'k-else', outcome, decided_at from intake.review_decisions",
+    ),
+    "decided-by-one": (
+        "problem",
+        "insert into intake.review_decisions (item, claim, entered, state, reviewer, role, decision, kind, decided_at)"
+        " select item, claim, entered, state, reviewer, role, decision, 'proposal', decided_at from intake.review_decisions",
     ),
     # holds, listings, penalties
     "hold-missing": ("lost", f"delete from enforcement.holds where item = {HELD}"),

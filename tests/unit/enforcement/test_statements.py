@@ -146,12 +146,12 @@ def test_a_policy_with_statements_needs_a_ground_for_each_right() -> None:
 @pytest.mark.parametrize(
     ("broken", "key"),
     [
-        (("enabled = true", 'enabled = "yes"'), "statements.enabled"),
+        (("[statements]\nenabled = true", '[statements]\nenabled = "yes"'), "statements.enabled"),
         (('"DE", "FR", "NL"', '"DE", "US"'), "statements.territorial_scope"),
         (('["DE", "FR", "NL"]', "[]"), "statements.territorial_scope"),
         (('facts = "A', f'facts = "{"x" * 2001}'), "statements.facts"),
-        (("enabled = true", 'enabled = true\nsource_type = "SOURCE_VOLUNTARY"'), "statements.source_type"),
-        (("enabled = true", "enabled = true\nfoo = 1"), "foo"),
+        (("[statements]\nenabled = true", '[statements]\nenabled = true\nsource_type = "SOURCE_VOLUNTARY"'), "statements.source_type"),
+        (("[statements]\nenabled = true", "[statements]\nenabled = true\nfoo = 1"), "foo"),
     ],
 )  # fmt: skip
 def test_a_wrong_table_is_named(broken: tuple[str, str], key: str) -> None:

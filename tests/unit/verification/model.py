@@ -119,9 +119,14 @@ class Model:
                 self.waiting = {"info_request"}
             return None
         self.go("UNDER_REVIEW")
-        if self.policy.rules.review == "prima_facie" and not self.given_up:
+        if self.policy.rules.review == "prima_facie" and not self.given_up and not self.by_hand():
             self.notified()
         return None
+
+    def by_hand(self) -> bool:
+        """Row 20."""
+        rules = self.policy.recurrence
+        return bool(self.proof["recurs"]) and (rules is None or rules.review != "as_usual")
 
     def notified(self) -> None:
         """Row 7."""
@@ -424,7 +429,7 @@ class Model:
 
     def by_rule(self) -> None:
         """Row 7."""
-        if self.policy.rules.review == "prima_facie" and not self.given_up and self.seller_known:
+        if self.policy.rules.review == "prima_facie" and not self.given_up and self.seller_known and not self.by_hand():
             self.notified()
 
     def on_right(self, when: dt.datetime, status: str) -> bool:

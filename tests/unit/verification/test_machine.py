@@ -73,15 +73,18 @@ class LifeCycle(RuleBasedStateMachine):
         listing=st.sampled_from([VISIBLE, VISIBLE, VISIBLE, None, GONE]),
         original=st.integers(0, 9).map(lambda n: n == 9),
         complete=st.integers(0, 3).map(bool),
+        recurs=st.integers(0, 5).map(lambda n: n == 5),
     )
-    def submit(self, rules: Policy, listing: Listing | None, original: bool, complete: bool) -> None:
+    def submit(self, rules: Policy, listing: Listing | None, original: bool, complete: bool, recurs: bool) -> None:
         self.world = World(rules, listing=listing)
         self.model = Model(rules)
         self.model.now = T
         self.know(listing, original)
         materials: tuple[str, ...] = ("ownership",) if complete else ()
-        self.world.submit(materials=materials)
-        self.model.submit(identity=True, authority="authorised", right="active", materials=set(materials))
+        self.world.submit(materials=materials, recurs="old" if recurs else None)
+        self.model.submit(
+            identity=True, authority="authorised", right="active", materials=set(materials), recurs=recurs
+        )
 
     def know(self, listing: Listing | None, original: bool) -> None:
         self.world.listing, self.world.original = listing, "o" if original else None

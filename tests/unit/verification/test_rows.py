@@ -771,6 +771,16 @@ class TestRow19:
         assert refused is not None
         assert refused.code == "complaints_used"
 
+    def test_19_not_by_who_looked_before(self) -> None:
+        """Under four eyes the first has had its say, though the second gave the command."""
+        world = World(MANUAL).to(S.UNDER_REVIEW)
+        world.decide("refuse", "not_infringing", looked=("other",))
+        world.complain("agent")
+        refused = world.decide_complaint("confirm", "other").refused
+        assert refused is not None
+        assert refused.code == "decided_before"
+        assert world.decide_complaint("confirm", "third").refused is None
+
     def test_19_not_by_who_decided_before(self) -> None:
         world = self.appealed(S.REJECTED)
         before = world.item
@@ -810,6 +820,56 @@ class TestRow19:
         world.complain(right_status="lost")
         world.decide_complaint("reverse")
         assert (world.state, world.got.code) == (S.SUSPENDED, "right_lost")
+
+
+assert IPP.recurrence is not None
+AS_USUAL = msgspec.structs.replace(IPP, recurrence=msgspec.structs.replace(IPP.recurrence, review="as_usual"))
+
+
+class TestRow20:
+    """A near copy of an upheld item's listing -> a new item."""
+
+    def test_20_a_person_decides(self) -> None:
+        world = World()
+        (change,) = world.submit(recurs="old").changes
+        assert world.state is S.UNDER_REVIEW
+        assert (change.data.recurs, change.data.rule) == ("old", "5-complete")
+        assert not world.got.held
+        world.decide("uphold")
+        assert world.state is S.NOTIFIED
+        assert world.changes[-1].data.recurs == "old"
+
+    def test_20_nobody_decides_in_time(self) -> None:
+        world = World()
+        world.submit(recurs="old")
+        world.pass_time(25 * HOUR)
+        assert (world.state, world.got.sla) == (S.UNDER_REVIEW, "missed")
+
+    def test_20_as_usual(self) -> None:
+        world = World(AS_USUAL)
+        (change,) = world.submit(recurs="old").changes
+        assert (world.state, change.data.rule) == (S.NOTIFIED, "7-upheld-prima-facie")
+        assert World(AS_USUAL).submit().changes[0].data.recurs is None
+
+    def test_20_a_policy_that_says_nothing_of_it(self) -> None:
+        world = World(msgspec.structs.replace(IPP, recurrence=None))
+        world.submit(recurs="old")
+        assert world.state is S.UNDER_REVIEW
+
+    def test_20_linked_while_it_waits_for_the_listing(self) -> None:
+        world = World(listing=None)
+        (change,) = world.submit(recurs="old").changes
+        assert (world.state, change.data.rule, change.data.recurs) == (S.RECEIVED, "20-recurrence", "old")
+        world.listed()
+        assert (world.state, world.changes[-1].data.recurs) == (S.UNDER_REVIEW, "old")
+
+    def test_20_reversed_after_a_complaint_it_is_a_persons_still(self) -> None:
+        world = World()
+        world.submit(recurs="old")
+        world.decide("refuse", "not_infringing")
+        world.complain()
+        world.decide_complaint("reverse")
+        assert world.state is S.UNDER_REVIEW
 
 
 class TestRow21:

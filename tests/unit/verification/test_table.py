@@ -13,8 +13,7 @@ from services.verification.lifecycle import AGAIN, AUTO, BACK, INDEX, SIDES, STA
 from shared.events import COMMANDS, TYPES, State
 
 S = State
-ROWS = set(range(1, 20)) | {21, 22}
-"""20 (recurrence) comes later."""
+ROWS = set(range(1, 23))
 
 DOMAIN: dict[int, tuple[set[State], set[State | str]]] = {
     # row: from, to, as in domain.md's table
@@ -39,6 +38,7 @@ DOMAIN: dict[int, tuple[set[State], set[State | str]]] = {
         {S.REJECTED, S.DUPLICATE, S.LINK_INVALID, S.LAPSED, S.RESTORED, S.APPEALED} | UPHELD,
         {S.APPEALED, BACK, S.UNDER_REVIEW, S.RESTORED, S.UPHELD_AFTER_COUNTER},
     ),
+    20: (set(), {S.RECEIVED}),  # the state that it comes from is another item's
     21: ({S.LITIGATION}, {S.UPHELD_AFTER_COUNTER, S.RESTORED, BACK}),
     22: (set(OPEN), {S.SUSPENDED, S.WITHDRAWN, BACK}),
 }

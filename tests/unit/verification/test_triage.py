@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.verification.item import Facts, Item
-from services.verification.triage import SIGNALS, plain, triage
+from services.verification.triage import SIGNALS, triage
 from shared import policy
 from shared.events import Listing, Record, State
 from tests.unit.verification.world import IPP, World
@@ -135,9 +135,3 @@ def test_the_score_is_the_base_and_the_weights(
     assert (result.band == "uphold") == (result.score >= RULES.uphold_at)
     assert (result.band == "refuse") == (result.score <= RULES.refuse_at)
     assert result.rules == {name: RULES.rules[name].weight for name in result.rules}
-
-
-@given(st.text())
-def test_plain_is_plain(text: str) -> None:
-    assert plain(plain(text)) == plain(text)
-    assert plain(text) == plain(text.upper()) or text.upper().casefold() != text.casefold()

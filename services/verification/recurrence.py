@@ -1,0 +1,136 @@
+"""Row 20: whether a listing is a near copy of one that was upheld against the same seller or business. Pure.
+
+Compared are titles as they read and pictures as they look; the thresholds are the policy's (``[recurrence]``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import unicodedata
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
+
+from msgspec import Struct
+from rapidfuzz import fuzz
+
+from services.verification.item import Item
+from shared import policy
+from shared.events import Listing
+from shared.policy import PolicyError, Recurrence
+
+MOST: Final = 200
+"""Upheld items of one owner that a listing is compared with, the latest."""
+FLAT: Final = 4
+"""Bits, of 64, that must be set and be unset in a picture's hash: one of a plain surface is like every other."""
+LOOKALIKES: Final = str.maketrans("авекмнорстухіѕјһӏԁԛԝαβεζηικμνορτυχɑɡı", "abekmhopctyxisjhldqwabezhikmnoptyxagi")
+"""Letters of other scripts that pass for Latin ones, after case folding (the usual ones of Unicode's UTS 39)."""
+
+
+class Traits(Struct, frozen=True):
+    """What a listing is compared by."""
+
+    title: str = ""
+    """As ``plain`` makes it."""
+    picture: str | None = None
+    """Hash of the first picture, 16 hex digits."""
+
+
+class Upheld(Struct, frozen=True):
+    """An upheld item, as far as recurrence is concerned."""
+
+    item: str
+    claim: str
+    listing: str
+    right: str
+    reason: str
+    profile: str
+    upheld_at: dt.datetime
+    traits: Traits
+
+
+class Likeness(Struct, frozen=True, order=True):
+    """How near two listings are: per cent of the titles, differing bits of the pictures; None: not compared."""
+
+    title: int | None
+    distance: int | None
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Greater is nearer."""
+        return (self.title or 0) + (100 if self.distance is not None else 0) - (self.distance or 0), self.title or 0
+
+
+@lru_cache(maxsize=20_000)
+def plain(text: str) -> str:
+    """A text as it reads: compatibility forms, case, accents, lookalikes, punctuation and what is invisible evened out."""
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()).translate(LOOKALIKES)
+    kept = []
+    for char in folded:
+        if char.isalnum():
+            kept.append(char)
+        elif unicodedata.category(char) not in ("Mn", "Cf"):
+            kept.append(" ")
+    return " ".join(unicodedata.normalize("NFC", "".join(kept)).split())
+
+
+def traits(listing: Listing) -> Traits | None:
+    """What the listing is compared by; None: nothing."""
+    title = plain(listing.title) if listing.title else ""
+    picture = listing.image_hash
+    if picture is not None and not FLAT <= int(picture, 16).bit_count() <= 64 - FLAT:
+        picture = None
+    return Traits(title, picture) if title or picture is not None else None
+
+
+def near(old: Traits, new: Traits, rules: Recurrence) -> Likeness | None:
+    """How near two listings are, if near enough; the order of the two makes no difference."""
+    title = distance = None
+    if old.picture is not None and new.picture is not None:
+        distance = (int(old.picture, 16) ^ int(new.picture, 16)).bit_count()
+    joined, other = old.title.replace(" ", ""), new.title.replace(" ", "")
+    if min(len(joined), len(other)) >= rules.title_length:
+        # words in another order; and words put together, or taken apart
+        title = int(max(fuzz.token_sort_ratio(old.title, new.title), fuzz.ratio(joined, other)))
+    alike = title is not None and title >= rules.title
+    looks = distance is not None and distance <= rules.picture
+    enough = alike and looks if rules.needs == "both" else alike or looks
+    return Likeness(title, distance) if enough else None
+
+
+def rules_of(profile: str) -> Recurrence | None:
+    """The rules in force of a profile: what recurs is filed under its newest policy. None: it looks for nothing."""
+    try:
+        rules = policy.current(profile).recurrence
+    except PolicyError:
+        return None
+    return rules if rules is not None and rules.enabled else None
+
+
+def copies(listing: str, new: Traits, upheld: Iterable[Upheld], now: dt.datetime) -> list[tuple[Upheld, Likeness]]:
+    """The upheld items that the listing is a near copy of: the nearest one of each right, of equals the latest."""
+    found: dict[str, tuple[Upheld, Likeness]] = {}
+    for old in upheld:
+        rules = rules_of(old.profile)
+        if old.listing == listing or rules is None or old.upheld_at + rules.within.exact < now:
+            continue
+        likeness = near(old.traits, new, rules)
+        if likeness is None:
+            continue
+        best = found.get(old.right)
+        if best is None or (likeness.rank, old.upheld_at, old.item) > (best[1].rank, best[0].upheld_at, best[0].item):
+            found[old.right] = (old, likeness)
+    return [found[right] for right in sorted(found)]
+
+
+def owners(listing: Listing) -> tuple[str, ...]:
+    """Keys of whom the listing belongs to: its seller, and the business behind it."""
+    keys = (("seller", listing.seller), ("entity", listing.entity))
+    return tuple([f"{kind}:{name}" for kind, name in keys if name is not None])
+
+
+def owners_of(item: Item, listing: Listing) -> tuple[str, ...]:
+    """The same for an item: whom it is about does not change when the listing is sold on."""
+    if listing.seller == item.seller:
+        return owners(listing)
+    return () if item.seller is None else (f"seller:{item.seller}",)
