@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from services.verification.backtest import Input, Replay, Tally, Timeline
+from services.verification.backtest import Input, Replay, Tally, Timeline, violations
 from shared import clock, policy
 from shared.events import (
     Command,
@@ -27,6 +27,7 @@ from shared.events import (
     Listing,
     NoticeSent,
     State,
+    Triage,
     decode_data,
     decode_envelope,
 )
@@ -66,6 +67,7 @@ class _Told(Struct):
     item: str
     revision: int = 0
     previous: State | None = None
+    triage: Triage | None = None
 
 
 class _Effect(Struct):
@@ -109,6 +111,8 @@ class Record(Struct):
     """Business time of transactions that judged something here, by wall time."""
     stored: dict[str, ItemChanged]
     """Last change of each item."""
+    weighed: dict[str, Triage]
+    """What triage made of each item that it first weighed."""
 
 
 class Recorded:
@@ -159,6 +163,7 @@ class Recorded:
             return None  # a listing that nobody complained of
         caused: dict[str, tuple[int, dt.datetime]] = {}
         nows: dict[dt.datetime, dt.datetime] = {}
+        weighed: dict[str, Triage] = {}
         last: dict[str, tuple[int, msgspec.Raw]] = {}
         changes: list[tuple[_Row, msgspec.Raw]] = []
         for row in effects:
@@ -170,6 +175,8 @@ class Recorded:
             # what nothing caused, a timer did, and has that timer's time; but for duplicates that it set free
             if effect.causationid is not None or told.previous is State.DUPLICATE:
                 nows[row.wall] = max(nows.get(row.wall, effect.time), effect.time)
+            if told.triage is not None:
+                weighed.setdefault(told.item, told.triage)
             if told.revision:
                 last[told.item] = max(last.get(told.item, (0, effect.data)), (told.revision, effect.data), key=_first)
                 changes.append((row, effect.data))
@@ -180,7 +187,7 @@ class Recorded:
         placed.sort(key=_first)
         partition = next(row.partition for row in given if row.writer == "intake")
         stored = {item: _change.decode(data) for item, (_, data) in last.items()}
-        return Record(listing, partition, [found for _, found in placed if found is not None], nows, stored)
+        return Record(listing, partition, [found for _, found in placed if found is not None], nows, stored, weighed)
 
     def _inferred(
         self,
@@ -239,6 +246,20 @@ def _placed(
     return found
 
 
+def _against(filed: Iterable[ItemSubmitted], weighed: Mapping[str, Triage], old: Policy) -> dict[str, int]:
+    """Claims upheld against the seller of each item, as far as what triage made of it tells."""
+    found: dict[str, int] = {}
+    for item in filed:
+        told = weighed.get(item.item)
+        if told is None:
+            continue
+        rules = old.triage if item.policy == old.version else policy.load(item.policy).triage
+        number = None if rules is None else violations(told.rules, rules)
+        if number is not None:
+            found[item.item] = number
+    return found
+
+
 def compare(
     recorded: Recorded, old: Policy, new: Policy, *, everything: bool = False, limit: int | None = None,
     since: dt.datetime | None = None, top: int = 100,
@@ -271,8 +292,9 @@ def compare(
         if not chosen:
             continue
         timeline = recorded.timelines.get(record.partition) or Timeline()
-        before = Replay(record.inputs, timeline, under(old), nows=record.nows)
-        after = Replay(record.inputs, timeline, under(new), before, record.nows)
+        against = _against(filed, record.weighed, old)
+        before = Replay(record.inputs, timeline, under(old), None, record.nows, against)
+        after = Replay(record.inputs, timeline, under(new), before, record.nows, against)
         tally.replays(before, after)
         for item in chosen:
             name = item.item

@@ -9,6 +9,7 @@ a hold that was not set. A reviewer's decision counts only in the state that it 
 from __future__ import annotations
 
 import datetime as dt
+import math
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +32,7 @@ from shared.events import (
     State,
 )
 from shared.policy import Policy
+from shared.policy import Triage as TriageRules
 
 FIRST: Final = frozenset(
     {State.DUPLICATE, State.LINK_INVALID, State.LAPSED, State.REJECTED, State.NOTIFIED, State.WITHDRAWN}
@@ -137,6 +139,7 @@ class Replay:
         inputs: in the order in which they were judged.
         lead: the same inputs under the policies that they were recorded under.
         nows: exact business time of transactions, by wall time, where it is known better than by the timeline.
+        violations: by item, claims upheld against its seller when it was weighed, as far as known (``violations``).
 
     Attributes:
         applied, refused: commands that changed an item; refused ones by code.
@@ -145,12 +148,13 @@ class Replay:
 
     def __init__(
         self, inputs: Sequence[Input], timeline: Timeline, policies: Policies, lead: Replay | None = None,
-        nows: Mapping[dt.datetime, dt.datetime] | None = None,
+        nows: Mapping[dt.datetime, dt.datetime] | None = None, violations: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
         self._timeline = timeline
         self._policies = policies
         self._lead = lead
         self._nows = nows or {}
+        self._violations = violations or {}
         self.items: dict[str, Item] = {}
         self.tracks: dict[str, Track] = {}
         self.applied = 0
@@ -274,6 +278,7 @@ class Replay:
             original=None if original == item else original,
             failed_before=failed,
             upheld_here=upheld,
+            seller_violations=self._violations.get(item),
             ours=ours,
         )
 
@@ -390,6 +395,27 @@ class Replay:
             self._begin(wall)
             outcome = lifecycle.fire(before, self._facts(before.item, before.right, before.reason), track.policy, upto)
             self._take(track, before, outcome, now)
+
+
+def violations(fired: Iterable[str], rules: TriageRules) -> int | None:
+    """A number of claims upheld against the seller at which, of the rules about it, just those fire that did; None: none.
+
+    The number itself is about other listings, and not recorded.
+    """
+    there = set(fired)
+    about = {
+        name: (
+            -math.inf if rule.at_least is None else rule.at_least,
+            math.inf if rule.at_most is None else rule.at_most,
+        )
+        for name, rule in rules.rules.items()
+        if rule.signal == "seller_violations" and not rule.needs_settled
+    }
+    edges = [edge for low, high in about.values() for edge in (low, high + 1) if math.isfinite(edge)]
+    for number in sorted({0, *(max(0, math.ceil(edge)) for edge in edges)}) if about else ():
+        if all((low <= number <= high) == (name in there) for name, (low, high) in about.items()):
+            return number
+    return None
 
 
 def _waits(item: Item) -> bool:
