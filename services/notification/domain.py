@@ -135,6 +135,7 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     original: Id | None = None
     due: dt.datetime | None = None
     counter_round: int = 0
+    recurs: Id | None = None
 
 
 def facts_of(change: ItemChanged) -> Facts:
@@ -155,6 +156,7 @@ def facts_of(change: ItemChanged) -> Facts:
         original=change.original,
         due=change.due,
         counter_round=change.counter_round,
+        recurs=change.recurs,
     )
 
 

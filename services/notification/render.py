@@ -24,7 +24,7 @@ from shared.marketplace import listing_url
 
 LANGUAGE: Final = "en"
 VERSIONS: Final = {
-    "claim_receipt": 1,
+    "claim_receipt": 2,
     "info_request": 1,
     "seller_notice": 2,
     "counter_forwarded": 2,
@@ -228,6 +228,7 @@ def render(
                 "cure": cure(item.facts),
                 "missing": [words(code) for code in item.facts.missing],
                 "original": item.facts.original,
+                "recurs": item.facts.recurs,
                 "due": None if item.facts.due is None else moment(item.facts.due),
             }
             for item in items

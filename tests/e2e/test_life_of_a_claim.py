@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.world import COMPLETE, DAY, HOUR, SITE, World
+from tests.e2e.world import COMPLETE, DAY, HOUR, SITE, Claim, World
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
@@ -385,6 +385,65 @@ def test_a_listing_that_nobody_answers_for(world: World, owl: str, mark: str) ->
         world.reach(upheld, "UPHELD")
     world.do(seller, claim.items[0], "accept")
     world.reach(claim.items[0], "UPHELD")
+
+
+def test_a_near_copy_returns(world: World, owl: str, mark: str) -> None:
+    """Row 20: the seller lists again under another id: one new item, linked to the old, for a person; nobody else is troubled."""
+    title = "Runner Pro 2 men's running shoes, white, all sizes"
+    seller, other = world.account("s-kim", "seller"), world.account("s-lea", "seller")
+
+    def recurring(listing: str) -> list[str]:
+        rows = world.rows(
+            "select i.id from intake.items i join intake.claims c on c.id = i.claim"
+            " where i.listing = %s and c.channel = 'recurrence'",
+            listing,
+        )
+        return [str(row[0]) for row in rows]
+
+    claim = world.file(owl, mark, world.offer(seller, "kim-1", title=title), reason="improper_use")
+    (old,) = claim.items
+    world.notified(old)
+    world.do(seller, old, "accept")
+    world.reach(old, "UPHELD")
+    world.settle()
+    world.offer(other, "lea-1", title=title)
+    world.offer(seller, "kim-2", title="Leather handbag for women with two pockets")
+    world.offer(seller, "kim-3", title="RUNNER-PRO 2: men's white running shoes (all sizes)")
+    (item,) = world.until(lambda: recurring("kim-3"))
+    shown = world.reach(item, "UNDER_REVIEW", recurs=old)
+    assert (shown["complainant"], shown["right"], shown["reason"], shown["lane"]) == (
+        owl,
+        mark,
+        "improper_use",
+        "standard",
+    )
+    assert (world.page("kim-3"), shown["held"]) == (200, False)  # a person decides
+    again = Claim(shown["claim"], [item], ["kim-3"], "standard")
+    assert world.call(owl, "GET", f"/v1/claims/{again.id}")["size"] == 1
+    (receipt,) = world.until(lambda: world.mails(owl, again, "received"))
+    assert "filed claim" in receipt
+    assert old in receipt
+    assert world.mails(seller, again) == []
+    world.do("r-rita", item, "decision", {"decision": "uphold"})
+    assert world.notified(item)["recurs"] == old
+    assert world.page("kim-3") == 410
+    world.do(seller, item, "accept")
+    world.reach(item, "UPHELD")
+    world.settle()
+    # the copy's copy is one more, and told once; what is known is told of in vain
+    world.offer(seller, "kim-4", title=title.upper())
+    (third,) = world.until(lambda: recurring("kim-4"))
+    world.reach(third, "UNDER_REVIEW", recurs=...)
+    world.offer(seller, "kim-4", title=title)
+    world.offer(seller, "kim-2", title="Leather handbag for women with two pockets, brown")
+    world.do(owl, third, "withdraw", {"ground": "licensed"})
+    world.reach(third, "WITHDRAWN")
+    world.offer(seller, "kim-4", title=title)
+    world.settle()
+    found = [len(recurring(name)) for name in ("kim-1", "kim-2", "kim-3", "kim-4", "lea-1")]
+    assert found == [0, 0, 1, 1, 0]
+    # who sells against a right again: two claims upheld, two entries
+    assert len(world.ledger(seller)) == 2
 
 
 def test_in_court(world: World, owl: str, mark: str) -> None:

@@ -139,10 +139,10 @@ class World:
         assert answer.status_code in (200, 201), answer.text
         return str(answer.json()["id"])
 
-    def offer(self, seller: str, *names: str) -> list[str]:
-        """Listings of a seller on the site, with their pages."""
+    def offer(self, seller: str, *names: str, **more: Any) -> list[str]:
+        """Listings of a seller on the site, with their pages; their title is their name unless ``more`` says so."""
         headers = {"Authorization": f"Bearer {self.stack.secret('internal_token')}"}
-        body = [{"listing": name, "seller": seller, "title": name} for name in names]
+        body = [{"listing": name, "seller": seller, "title": name, **more} for name in names]
         assert self.site.post("/seed", json=body, headers=headers).status_code == 202
         self.until(lambda: self.page(names[-1]) == 200)
         return [SITE + name for name in names]

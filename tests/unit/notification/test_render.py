@@ -98,6 +98,14 @@ def test_receipt_says_what_became_of_each_item() -> None:
         assert needed in body, needed
 
 
+def test_receipt_of_what_recurs_says_that_nobody_asked_for_it() -> None:
+    assert "we have received your claim claim-1." in made("claim_receipt", party=HOLDER).body
+    body = made("claim_receipt", party=HOLDER, recurs="claim-0.7", state=State.UNDER_REVIEW).body
+    assert "we have filed claim claim-1 for you" in body
+    assert "claim-0.7" in body
+    assert "received" not in body
+
+
 def test_a_longer_window_that_runs_already_is_said_for_a_defect() -> None:
     later = dt.datetime(2026, 12, 9, 8, 30, tzinfo=dt.UTC)
 
