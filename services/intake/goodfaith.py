@@ -18,6 +18,8 @@ from services.intake.domain import Refused
 from shared.events import ItemChanged, State
 from shared.policy import GoodFaith
 
+STANDS: Final = "9-stands"
+"""Rule by which a takedown comes to stand where the seller's silence means nothing: settled, in NOTIFIED."""
 UPHELD: Final = frozenset({State.UPHELD, State.UPHELD_BY_DEFAULT, State.UPHELD_AFTER_COUNTER})
 EXCLUDED: Final = frozenset({State.DUPLICATE, State.LINK_INVALID})
 """Settled, and left out of both rates."""
@@ -106,7 +108,14 @@ def turn_of(change: ItemChanged, at: dt.datetime, partition: int) -> Turn | None
         return None  # row 20: the complainant did not ask for it, and is not judged by it
     # a state that is gone through in one instant was never left; but a withdrawal may be told anew, on another ground: one that
     # was accepted in time takes the place of the end that a timer brought
-    if (state is previous and state is not State.WITHDRAWN) or not (state in SETTLED or previous in SETTLED):
+    again = state is previous and state is not State.WITHDRAWN
+    stands = state is State.NOTIFIED and change.settled  # where no window runs
+    if stands:
+        turns = not again or change.rule == STANDS
+    else:
+        stood = previous is State.NOTIFIED and change.upheld
+        turns = not again and (state in SETTLED or previous in SETTLED or stood)
+    if not turns:
         return None
     return Turn(
         change.item,
@@ -115,8 +124,8 @@ def turn_of(change: ItemChanged, at: dt.datetime, partition: int) -> Turn | None
         partition,
         change.revision,
         at.astimezone(dt.UTC).date(),
-        outcome_of(state, change.code, True),
-        outcome_of(state, change.code, False),
+        "upheld" if stands else outcome_of(state, change.code, True),
+        "upheld" if stands else outcome_of(state, change.code, False),
     )
 
 

@@ -502,10 +502,12 @@ def read_model(e: Evidence) -> list[Finding]:
 _RECOUNT: Final = """
     with steps as (
         select item, revision, complainant, reason, state, code, settled, recurs, (at at time zone 'UTC')::date as day,
-            bool_or(held) over w as down, lag(state) over w is distinct from state or state = 'WITHDRAWN' as entered from v_change
+            bool_or(held) over w as down, lag(place) over w is distinct from place or state = 'WITHDRAWN' as entered
+        -- what is settled in NOTIFIED stands, where no window runs
+        from (select *, case when state = 'NOTIFIED' and settled then 'STANDS' else state end as place from v_change) c
         window w as (partition by item order by revision)
     ), lasts as (select distinct on (item) * from steps where entered order by item, revision desc)
-    select item, complainant as account, reason, day, case when starts_with(state, 'UPHELD') then 'upheld'
+    select item, complainant as account, reason, day, case when starts_with(state, 'UPHELD') or state = 'NOTIFIED' then 'upheld'
         when not down then 'declined' when state = 'RESTORED' or (state = 'WITHDRAWN' and code = 'error') then 'countered'
         when state = 'WITHDRAWN' and code = 'settled' then 'upheld' else 'lifted' end as outcome
     from lasts where settled and state not in ('DUPLICATE', 'LINK_INVALID') and recurs is null"""

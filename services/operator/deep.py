@@ -89,7 +89,7 @@ def walk(dice: random.Random, number: int, account: str, reason: str) -> History
     state = State.RECEIVED
     previous: State | None = None
     now = BEGINS + dt.timedelta(hours=dice.randrange(24 * 250))
-    held = ever = False
+    held = ever = stands = False
     code: str | None = None
     made: History = []
     for revision in range(1, dice.choice((2, 3, 4, 6, 9, 14)) + 1):
@@ -104,6 +104,11 @@ def walk(dice: random.Random, number: int, account: str, reason: str) -> History
         elif state is State.NOTIFIED:
             held = dice.random() < 0.8 or (held and ever)
         ever = ever or held
+        stood = stands
+        if state in SETTLED:
+            stands = False
+        elif state is previous is State.NOTIFIED and held and dice.random() < 0.5:
+            stands = True
         if state is not previous or state is State.WITHDRAWN:
             code = dice.choice((*GROUNDS, "right_ended")) if state is State.WITHDRAWN else None
         made.append(
@@ -112,7 +117,9 @@ def walk(dice: random.Random, number: int, account: str, reason: str) -> History
                 ItemChanged(
                     item=f"i-{number}", claim="c", claim_size=1, listing="l", complainant=account, principal="p", right="r",
                     right_type="trademark", reason=reason, profile="ipp", policy="p", revision=revision, state=state,
-                    previous=previous, rule="r", code=code, held=held, settled=state in SETTLED, received_at=BEGINS,
+                    previous=previous, rule="9-stands" if stands and not stood else "r", code=code, held=held,
+                    upheld=state in UPHELD or stands,
+                    settled=state in SETTLED or (stands and state is State.NOTIFIED), received_at=BEGINS,
                 ),
             )
         )  # fmt: skip
@@ -130,12 +137,13 @@ def _policies() -> tuple[policy.Policy, ...]:
         replace(
             ipp,
             rules=replace(
-                ipp.rules, removal=removal, review=review, counter_check=check, holder_silent=silent, overdue_decision=overdue
+                ipp.rules, removal=removal, review=review, counter_check=check, holder_silent=silent, overdue_decision=overdue,
+                seller_silent=seller,
             ),
         )
-        for removal, review, check, silent, overdue in product(
+        for removal, review, check, silent, overdue, seller in product(
             ("on_notice", "after_window"), ("prima_facie", "manual"), ("rule", "manual"),
-            ("platform_review", "restore"), ("restore", "uphold"),
+            ("platform_review", "restore"), ("restore", "uphold"), ("uphold", "nothing"),
         )
     )  # fmt: skip
 
@@ -164,7 +172,7 @@ class Engine:
         original = "i-other" if dice.random() < 0.05 else None
 
         def facts() -> lifecycle.Facts:
-            return lifecycle.Facts(listing, original, False)
+            return lifecycle.Facts(listing, original)
 
         def take(outcome: lifecycle.Outcome) -> Item | None:
             made.extend((change.at, change.data) for change in outcome.changes)

@@ -25,13 +25,20 @@ def item(history: Sequence[tuple[dt.datetime, ItemChanged]]) -> tuple[str, str, 
     if last.state in ("DUPLICATE", "LINK_INVALID") or last.recurs is not None:
         return None
     since = len(history) - 1
-    while last.state != "WITHDRAWN" and since > 0 and history[since - 1][1].state == last.state:
+    while last.state != "WITHDRAWN" and since > 0 and _same(history[since - 1][1], last):
         since -= 1
     down = any(change.held for _, change in history[: since + 1])
-    still_down = str(last.state).startswith("UPHELD") or (last.state == "WITHDRAWN" and last.code == "settled" and down)
+    # what is settled in NOTIFIED stands, where no window runs
+    still_down = str(last.state).startswith(("UPHELD", "NOTIFIED")) or (
+        last.state == "WITHDRAWN" and last.code == "settled" and down
+    )
     came_back = down and (last.state == "RESTORED" or (last.state == "WITHDRAWN" and last.code == "error"))
     numbers = {"settled": 1, "upheld": int(still_down), "taken_down": int(down), "restored": int(came_back)}
     return last.complainant, last.reason, history[since][0].astimezone(dt.UTC).date(), numbers
+
+
+def _same(before: ItemChanged, last: ItemChanged) -> bool:
+    return before.state == last.state and before.settled
 
 
 def in_window(day: dt.date, end: dt.date, months: int) -> bool:

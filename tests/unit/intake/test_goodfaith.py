@@ -39,6 +39,7 @@ from shared import declarations, policy
 from shared.events import State
 from shared.policy import GoodFaith, PolicyError, Rate
 from tests.unit.test_policy import TEXT
+from tests.unit.verification import world as lives
 
 S = State
 TERMS = GoodFaith(min_items=10)
@@ -397,3 +398,21 @@ def test_a_broken_count_is_noticed(broken: str, monkeypatch: pytest.MonkeyPatch)
             goodfaith, "settle", lambda turns, counted, down: settle(turns, counted, dict.fromkeys(down, False))
         )
     assert deep.run_block(seed=1, first=0, count=1500, engine_every=3)["differences"] > 0
+
+
+def test_a_takedown_that_stands_without_a_window_counts_until_it_is_left() -> None:
+    """By the life cycle itself, under a policy by which the seller's silence means nothing."""
+    world = lives.World(policy.current("dmca"))
+    rules = world.policy
+    kinds = tuple(kind for kind in rules.claim.required if kind not in ("identity", "authority", "right"))
+    world.submit(profile="dmca", reason="copied_image_or_text", right_type="copyright", materials=kinds)
+    world.sent("seller_notice")
+    world.receipt()
+    world.counter(())  # sent back in the same instant
+    world.counter(rules.counter.required)
+    world.action(by="owner")
+    world.result("ended")
+    world.pass_time(60 * lives.DAY)
+    turns = [turn for change in world.changes if (turn := goodfaith.turn_of(change.data, change.at, 0)) is not None]
+    assert [turn.down for turn in turns] == ["upheld", None, "countered"]
+    assert turns[0].revision == 2
