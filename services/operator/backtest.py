@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from services.verification.backtest import Input, Replay, Tally, Timeline
+from services.verification.backtest import Input, Replay, Tally, Timeline, violations
 from shared import clock, policy
 from shared.events import (
     Command,
@@ -27,6 +27,7 @@ from shared.events import (
     Listing,
     NoticeSent,
     State,
+    Triage,
     decode_data,
     decode_envelope,
 )
@@ -48,10 +49,9 @@ _EFFECTS: Final = """
 _LISTINGS: Final = "select listing, 'listings', 0, 0, null, null, body from verification.listings"
 # the envelope is ours and compact, and its fields come before the data. What nothing caused, a timer did, but for duplicates set free
 _STEPS: Final = """
-    select partition, recorded_wall, max(at) filter (where timer), max(at) filter (where not timer) from (
-        select partition, recorded_wall, split_part(split_part(payload, '"time":"', 2), '"', 1)::timestamptz as at,
-            strpos(payload, '"causationid":"') = 0 and strpos(payload, '"previous":"DUPLICATE"') = 0 as timer
-        from verification.event_log where type like 'goodfaith.item.%%' or type = 'goodfaith.command.refused.v1') t
+    select partition, recorded_wall, max(split_part(split_part(payload, '"time":"', 2), '"', 1)::timestamptz)
+    from verification.event_log where type like 'goodfaith.item.%%'
+        and strpos(payload, '"causationid":"') = 0 and strpos(payload, '"previous":"DUPLICATE"') = 0
     group by partition, recorded_wall order by partition, recorded_wall"""
 _MARKS: Final = "select partition, watermark from verification.partitions"
 _SETTINGS: Final = (
@@ -66,9 +66,12 @@ class _Told(Struct):
 
     item: str
     revision: int = 0
+    previous: State | None = None
+    triage: Triage | None = None
 
 
 class _Effect(Struct):
+    time: dt.datetime
     data: msgspec.Raw
     causationid: str | None = None
 
@@ -104,8 +107,12 @@ class Record(Struct):
     listing: str
     partition: int
     inputs: list[Input]
+    nows: dict[dt.datetime, dt.datetime]
+    """Business time of transactions that judged something here, by wall time."""
     stored: dict[str, ItemChanged]
     """Last change of each item."""
+    weighed: dict[str, Triage]
+    """What triage made of each item that it first weighed."""
 
 
 class Recorded:
@@ -124,28 +131,15 @@ class Recorded:
         )
         self._writers = [name for name in _WRITERS if name in there and (marketplace or name != "marketplace")]
         self._history = clock.History.load(connection)
-        self._nows: dict[dt.datetime, dt.datetime] = {}
         self.timelines = self._steps()
 
     def _steps(self) -> dict[int, Timeline]:
-        steps: dict[int, list[tuple[dt.datetime, dt.datetime]]] = {}
-        for partition, wall, fired, now in self._rows(_STEPS):
-            if fired is not None:
-                steps.setdefault(partition, []).append((wall, fired))
-            if now is not None and (wall not in self._nows or now > self._nows[wall]):
-                self._nows[wall] = now
         ends = dict(map(tuple, self._connection.exec_driver_sql(_MARKS)))
-        return {
-            partition: Timeline(
-                [(wall, mark, self._now(wall, mark)) for wall, mark in steps.get(partition, ())], ends.get(partition)
-            )
-            for partition in {*steps, *ends}
+        found = {
+            partition: Timeline(((wall, mark, self._history.at(wall)) for _, wall, mark in steps), ends.get(partition))
+            for partition, steps in itertools.groupby(self._rows(_STEPS), _first)
         }
-
-    def _now(self, wall: dt.datetime, at: dt.datetime) -> dt.datetime:
-        """Business time of verification's transaction at ``wall``, in which something of time ``at`` was judged."""
-        known = self._nows.get(wall)
-        return max(self._history.at(wall), at) if known is None else known
+        return found | {partition: Timeline((), end) for partition, end in ends.items() if partition not in found}
 
     def _rows(self, sql: str) -> Iterator[Any]:
         """Rows of a server-side cursor."""
@@ -168,6 +162,8 @@ class Recorded:
         if not any(row.writer == "intake" for row in given):
             return None  # a listing that nobody complained of
         caused: dict[str, tuple[int, dt.datetime]] = {}
+        nows: dict[dt.datetime, dt.datetime] = {}
+        weighed: dict[str, Triage] = {}
         last: dict[str, tuple[int, msgspec.Raw]] = {}
         changes: list[tuple[_Row, msgspec.Raw]] = []
         for row in effects:
@@ -176,20 +172,29 @@ class Recorded:
             if effect.causationid is not None:
                 caused.setdefault(effect.causationid, (row.seq, row.wall))
             told = _told.decode(effect.data)
+            # what nothing caused, a timer did, and has that timer's time; but for duplicates that it set free
+            if effect.causationid is not None or told.previous is State.DUPLICATE:
+                nows[row.wall] = max(nows.get(row.wall, effect.time), effect.time)
+            if told.triage is not None:
+                weighed.setdefault(told.item, told.triage)
             if told.revision:
                 last[told.item] = max(last.get(told.item, (0, effect.data)), (told.revision, effect.data), key=_first)
                 changes.append((row, effect.data))
-        placed = [(place, self._input(row, place.wall)) for place, row in _placed(given, caused, self._writers)]
+        placed = [(place, self._input(row, place.wall, nows)) for place, row in _placed(given, caused, self._writers)]
         if not any(row.writer == "marketplace" for row in given):
             latest = next((row.payload for row in rows if row.writer == "listings"), None)
-            placed += self._inferred(listing, changes, None if latest is None else _listing.decode(latest))
+            placed += self._inferred(listing, changes, None if latest is None else _listing.decode(latest), nows)
         placed.sort(key=_first)
         partition = next(row.partition for row in given if row.writer == "intake")
         stored = {item: _change.decode(data) for item, (_, data) in last.items()}
-        return Record(listing, partition, [found for _, found in placed if found is not None], stored)
+        return Record(listing, partition, [found for _, found in placed if found is not None], nows, stored, weighed)
 
     def _inferred(
-        self, listing: str, changes: Iterable[tuple[_Row, msgspec.Raw]], latest: Listing | None
+        self,
+        listing: str,
+        changes: Iterable[tuple[_Row, msgspec.Raw]],
+        latest: Listing | None,
+        nows: Mapping[dt.datetime, dt.datetime],
     ) -> list[tuple[_Place, Input | None]]:
         """What the marketplace must have said for the items to be judged as they were."""
         found: list[tuple[_Place, Input | None]] = []
@@ -209,20 +214,18 @@ class Recorded:
                 continue
             if word != said:
                 assert row.wall is not None
-                envelope = decode_envelope(row.payload)
-                assert envelope.time is not None
-                place = _Place(row.wall, row.seq, -1, 0)
-                found.append((place, Input(row.wall, self._now(row.wall, envelope.time), word)))
+                now = nows.get(row.wall) or self._history.at(row.wall)
+                found.append((_Place(row.wall, row.seq, -1, 0), Input(row.wall, now, word)))
                 said = word
         return found
 
-    def _input(self, row: _Row, wall: dt.datetime) -> Input | None:
+    def _input(self, row: _Row, wall: dt.datetime, nows: Mapping[dt.datetime, dt.datetime]) -> Input | None:
         envelope = decode_envelope(row.payload)
         data = decode_data(envelope)
         if not isinstance(data, ItemSubmitted | Command | NoticeSent | HoldChanged | Listing):
             return None
         assert envelope.time is not None
-        return Input(wall, self._now(wall, envelope.time), data)
+        return Input(wall, nows.get(wall) or max(self._history.at(wall), envelope.time), data)
 
 
 _first: Final = itemgetter(0)
@@ -240,6 +243,20 @@ def _placed(
         effect, wall = caused.get(row.id, (0, row.wall))
         effect = behind[row.writer, wall] = effect or behind.get((row.writer, wall), 0)
         found.append((_Place(wall, effect, writers.index(row.writer), row.seq), row))
+    return found
+
+
+def _against(filed: Iterable[ItemSubmitted], weighed: Mapping[str, Triage], old: Policy) -> dict[str, int]:
+    """Claims upheld against the seller of each item, as far as what triage made of it tells."""
+    found: dict[str, int] = {}
+    for item in filed:
+        told = weighed.get(item.item)
+        if told is None:
+            continue
+        rules = old.triage if item.policy == old.version else policy.load(item.policy).triage
+        number = None if rules is None else violations(told.rules, rules)
+        if number is not None:
+            found[item.item] = number
     return found
 
 
@@ -275,8 +292,9 @@ def compare(
         if not chosen:
             continue
         timeline = recorded.timelines.get(record.partition) or Timeline()
-        before = Replay(record.inputs, timeline, under(old))
-        after = Replay(record.inputs, timeline, under(new), before)
+        against = _against(filed, record.weighed, old)
+        before = Replay(record.inputs, timeline, under(old), None, record.nows, against)
+        after = Replay(record.inputs, timeline, under(new), before, record.nows, against)
         tally.replays(before, after)
         for item in chosen:
             name = item.item

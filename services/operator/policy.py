@@ -178,6 +178,8 @@ def backtest(
         before, after = read(old), read(new)
     except PolicyError as error:
         raise StackError(str(error)) from None
+    if since is not None and since.tzinfo is None:
+        since = since.replace(tzinfo=dt.UTC)
     begun = time.monotonic()
     engine = db.administer(running(stack, whole=False).admin_url, pooled=False)
     try:
@@ -188,8 +190,10 @@ def backtest(
         ):
             tally = ledger.compare(
                 ledger.Recorded(connection), before, after, everything=everything, limit=limit,
-                since=None if since is None else since.replace(tzinfo=since.tzinfo or dt.UTC),
+                since=since,
             )  # fmt: skip
+    except PolicyError as error:
+        raise StackError(f"an item's own policy: {error}") from None
     finally:
         engine.dispose()
     seconds = time.monotonic() - begun

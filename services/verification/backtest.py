@@ -9,16 +9,17 @@ a hold that was not set. A reviewer's decision counts only in the state that it 
 from __future__ import annotations
 
 import datetime as dt
+import math
 from bisect import bisect_left, bisect_right
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from services.verification import lifecycle
-from services.verification.item import Facts, Item, Notice, Outcome, Reopened
+from services.verification.item import UPHELD, Facts, Item, Notice, Outcome, Reopened
 from shared.events import (
     ChangeRight,
     Command,
@@ -31,11 +32,13 @@ from shared.events import (
     State,
 )
 from shared.policy import Policy
+from shared.policy import Triage as TriageRules
 
 FIRST: Final = frozenset(
     {State.DUPLICATE, State.LINK_INVALID, State.LAPSED, State.REJECTED, State.NOTIFIED, State.WITHDRAWN}
 )
 """First decisions about an item: the seller is notified, or it ends."""
+FAILED: Final = frozenset({State.REJECTED, State.RESTORED})
 UNREACHED: Final = "state_not_reached"
 """Why a recorded decision is not given to an item: it was made in a state in which the item is not."""
 MADE_UP: Final = "backtest"
@@ -57,7 +60,7 @@ class Timeline:
     """Up to when a partition's timers had fired, by wall time.
 
     Args:
-        steps: (wall, latest deadline that had fired by then, business time then), both rising.
+        steps: (wall, latest deadline that had fired by then, business time then), all rising.
         end: the watermark up to which everything has fired in the end; None: nothing more fires.
     """
 
@@ -79,12 +82,12 @@ class Timeline:
         place = bisect_left(self._walls, wall)
         return self._marks[place - 1] if place else None
 
-    def now(self, due: dt.datetime) -> dt.datetime:
-        """Business time when a deadline fired."""
+    def fired(self, due: dt.datetime) -> tuple[dt.datetime | None, dt.datetime]:
+        """Wall (None: in the end) and business time of the transaction in which a deadline fired."""
         place = bisect_left(self._marks, due)
         if place < len(self._nows):
-            return max(self._nows[place], due)
-        return due if self.end is None else max(self.end, due)
+            return self._walls[place], max(self._nows[place], due)
+        return None, due if self.end is None else max(self.end, due)
 
 
 class Spell:
@@ -135,6 +138,8 @@ class Replay:
     Args:
         inputs: in the order in which they were judged.
         lead: the same inputs under the policies that they were recorded under.
+        nows: exact business time of transactions, by wall time, where it is known better than by the timeline.
+        violations: by item, claims upheld against its seller when it was weighed, as far as known (``violations``).
 
     Attributes:
         applied, refused: commands that changed an item; refused ones by code.
@@ -142,20 +147,26 @@ class Replay:
     """
 
     def __init__(
-        self, inputs: Sequence[Input], timeline: Timeline, policies: Policies, lead: Replay | None = None
-    ) -> None:
+        self, inputs: Sequence[Input], timeline: Timeline, policies: Policies, lead: Replay | None = None,
+        nows: Mapping[dt.datetime, dt.datetime] | None = None, violations: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
         self._timeline = timeline
         self._policies = policies
         self._lead = lead
+        self._nows = nows or {}
+        self._violations = violations or {}
         self.items: dict[str, Item] = {}
         self.tracks: dict[str, Track] = {}
         self.applied = 0
-        self.refused: Counter[str] = Counter()
-        self.made_up: Counter[str] = Counter()
+        self.refused: defaultdict[str, int] = defaultdict(int)
+        self.made_up: defaultdict[str, int] = defaultdict(int)
         self.seen: dict[int, Any] = {}
         """By turn: of a notice, which spell it was for; of a decision, the states it was made in and whether stale."""
         self._listing: Listing | None = None
         self._blocking: dict[tuple[str, str], list[str]] = {}
+        self._past: list[tuple[str, str, str, bool]] = []
+        """What had been decided about the listing when the transaction began: right, reason, item, whether upheld."""
+        self._wall: dt.datetime | None = None
         self._turn = 0
         """Of the first input that is still to come."""
         for turn, given in enumerate(inputs):
@@ -163,6 +174,7 @@ class Replay:
             if upto is not None:
                 self._fire(upto)
             self._turn = turn + 1
+            self._begin(given.wall)
             self._apply(turn, given)
         self._turn = len(inputs)
         if timeline.end is not None:
@@ -176,6 +188,16 @@ class Replay:
         return Result(track.first, found.state, found.upheld, found.held, track.taken_down, found.sla)
 
     # ---- inputs
+
+    def _begin(self, wall: dt.datetime | None) -> None:
+        """Another transaction: the worker reads what was decided once in each."""
+        if wall is None or wall != self._wall:
+            self._wall = wall
+            self._past = [
+                (item.right, item.reason, item.item, item.state in UPHELD)
+                for item in self.items.values()
+                if item.state in UPHELD or item.state in FAILED
+            ]
 
     def _apply(self, turn: int, given: Input) -> None:
         data = given.data
@@ -228,9 +250,9 @@ class Replay:
         item = self.items[data.item]
         here = {item.state} if item.lapse is None else {item.state, item.lapse.frame.state}
         if self._lead is None:
-            before = self.refused["stale"]
+            before = self.refused.get("stale", 0)
             self._judge(data.item, data, now)
-            self.seen[turn] = here, self.refused["stale"] > before
+            self.seen[turn] = here, self.refused.get("stale", 0) > before
             return
         there, stale = self._lead.seen[turn]
         if not here & there:
@@ -246,7 +268,19 @@ class Replay:
         original = blocking[0] if blocking else None
         listing = self._listing
         ours = listing is not None and listing.state in ("suspended", "removed")
-        return Facts(listing=listing, original=None if original == item else original, ours=ours)
+        failed = upheld = 0
+        for other_right, other_reason, other, is_upheld in self._past:
+            if other != item:
+                upheld += is_upheld
+                failed += not is_upheld and (other_right, other_reason) == (right, reason)
+        return Facts(
+            listing=listing,
+            original=None if original == item else original,
+            failed_before=failed,
+            upheld_here=upheld,
+            seller_violations=self._violations.get(item),
+            ours=ours,
+        )
 
     def _judge(self, name: str, event: lifecycle.Event, now: dt.datetime) -> None:
         track, before = self.tracks[name], self.items.get(name)
@@ -355,9 +389,33 @@ class Replay:
                 return
             before = min(due, key=_next)
             track = self.tracks[before.item]
-            now = self._timeline.now(before.timers[0].due)
+            wall, now = self._timeline.fired(before.timers[0].due)
+            if wall is not None:
+                now = self._nows.get(wall, now)
+            self._begin(wall)
             outcome = lifecycle.fire(before, self._facts(before.item, before.right, before.reason), track.policy, upto)
             self._take(track, before, outcome, now)
+
+
+def violations(fired: Iterable[str], rules: TriageRules) -> int | None:
+    """A number of claims upheld against the seller at which, of the rules about it, just those fire that did; None: none.
+
+    The number itself is about other listings, and not recorded.
+    """
+    there = set(fired)
+    about = {
+        name: (
+            -math.inf if rule.at_least is None else rule.at_least,
+            math.inf if rule.at_most is None else rule.at_most,
+        )
+        for name, rule in rules.rules.items()
+        if rule.signal == "seller_violations" and not rule.needs_settled
+    }
+    edges = [edge for low, high in about.values() for edge in (low, high + 1) if math.isfinite(edge)]
+    for number in sorted({0, *(max(0, math.ceil(edge)) for edge in edges)}) if about else ():
+        if all((low <= number <= high) == (name in there) for name, (low, high) in about.items()):
+            return number
+    return None
 
 
 def _waits(item: Item) -> bool:
@@ -400,8 +458,9 @@ class Tally:
     def replays(self, old: Replay, new: Replay) -> None:
         """Count what a listing's replays did with commands, and what was made up."""
         for name, replay in (("old", old), ("new", new)):
-            self.commands[name] += Counter({"applied": replay.applied}) + replay.refused
-        self.made_up += new.made_up
+            self.commands[name]["applied"] += replay.applied
+            self.commands[name].update(replay.refused)
+        self.made_up.update(new.made_up)
 
     def outcome(self, filed: ItemSubmitted, old: Result, new: Result, *, settled: bool) -> None:
         """Compare what came of an item under the two. ``settled``: the new one's is its last."""

@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.verification.backtest import UNREACHED, Input, Replay, Tally, Timeline, difference
+from services.verification.backtest import UNREACHED, Input, Replay, Tally, Timeline, difference, violations
 from shared.events import (
     Accept,
     Command,
@@ -24,7 +24,7 @@ from shared.events import (
     State,
     Withdraw,
 )
-from shared.policy import Policy, Span
+from shared.policy import Policy, Span, TriageRule
 from tests.unit.verification.world import DAY, HOUR, IPP, MANUAL, policy
 
 T = dt.datetime(2026, 3, 2, 10, tzinfo=dt.UTC)
@@ -242,6 +242,44 @@ def test_the_oldest_duplicate_goes_on_when_its_original_ends() -> None:
     assert [old.items[f"i-{n}"].state for n in (1, 2, 3)] == [State.WITHDRAWN, State.NOTIFIED, State.DUPLICATE]
     assert old.items["i-3"].original == "i-2"
     assert new.items == old.items
+
+
+def test_triage_weighs_what_was_decided_before_the_transaction() -> None:
+    """A claim that failed before comes to a person; the worker reads that once a transaction."""
+    for hours, state in ((1, State.UNDER_REVIEW), (0, State.NOTIFIED)):
+        log = Log()
+        log.notified()
+        log.command(T + HOUR, Counter, "seller", "seller", materials=("identity", "statement"))
+        log.command(T + 2 * HOUR, Respond, "h-1", "holder", accept=True)
+        log.file(T + (2 + hours) * HOUR, "i-2")
+        replays = log.both(policy(review="triage"), policy(review="prima_facie"), T + 3 * HOUR)
+        assert replays[0].items["i-1"].state is State.RESTORED
+        assert replays[0].items["i-2"].state is state
+        found = tally(log, replays)
+        assert found["transitions"] == ({"UNDER_REVIEW -> NOTIFIED": 1} if hours else {})
+        assert replays[1].made_up == ({"notices": 1, "receipts": 1} if hours else {})
+
+
+def test_violations_of_the_seller_are_told_by_the_rules_that_fired() -> None:
+    def rule(low: float | None, high: float | None = None) -> TriageRule:
+        return TriageRule(signal="seller_violations", at_least=low, at_most=high, weight=1)
+
+    assert IPP.triage is not None
+    rules = msgspec.structs.replace(
+        IPP.triage, rules={**IPP.triage.rules, "few": rule(None, 1), "some": rule(2, 4), "many": rule(5)}
+    )
+    theirs = {"seller_offends_repeatedly"}
+    assert violations({"few", "well_evidenced"}, rules) == 0
+    assert violations({"some", *theirs}, rules) == 2
+    assert violations({"many", *theirs}, rules) == 5
+    assert violations({"many", "few"}, rules) is None
+    assert violations((), msgspec.structs.replace(rules, rules={})) is None
+    assert violations((), IPP.triage) == 0
+    log = Log()
+    log.file()
+    replay = Replay(log.inputs, Timeline(), lambda _: policy(review="triage"), violations={"i-1": 2})
+    assert replay.items["i-1"].triage is not None
+    assert theirs <= set(replay.items["i-1"].triage.rules)
 
 
 def test_items_of_another_profile_keep_theirs() -> None:
