@@ -165,6 +165,8 @@ class Claim(Part, frozen=True, kw_only=True):
 
     max_items: Annotated[int, Meta(ge=1)]
     max_items_unregistered: Annotated[int, Meta(ge=1)]
+    good_faith_only: bool = False
+    """Only accounts in the good-faith mechanism claim under this profile."""
     required: Elements
 
 

@@ -311,6 +311,11 @@ def check_claim(claim: requests.SubmitClaim, account: Account) -> policy.Policy:
             422, "unknown_reason", "There is no such reason.", field="reason",
             cure=f"Use one of: {', '.join(sorted(rules.reasons))}.",
         )  # fmt: skip
+    if rules.claim.good_faith_only and not account.good_faith:
+        raise Refused(
+            422, "good_faith_only", "This profile is open to accounts in the good-faith mechanism only.", field="profile",
+            cure="Join the good-faith mechanism, or use another profile.",
+        )  # fmt: skip
     if rules.reasons[claim.reason].good_faith_only and not account.good_faith:
         open_to_all = sorted(code for code, reason in rules.reasons.items() if not reason.good_faith_only)
         raise Refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import re
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -225,7 +226,14 @@ def test_the_proof_of_ownership_is_on_file_with_the_right() -> None:
 def test_every_policy_can_be_claimed_under() -> None:
     for profile in policy.profiles():
         reason = next(iter(policy.current(profile).reasons))
-        assert domain.check_claim(claim(profile=profile, reason=reason), HOLDER).profile == profile
+        trusted = replace(HOLDER, good_faith=True)
+        assert domain.check_claim(claim(profile=profile, reason=reason), trusted).profile == profile
+
+
+def test_a_profile_may_be_for_accounts_in_good_faith_only() -> None:
+    with pytest.raises(Refused) as refused:
+        domain.check_claim(claim(profile="project-zero"), HOLDER)
+    assert (refused.value.reason, refused.value.field) == ("good_faith_only", "profile")
 
 
 # ---- commands
