@@ -88,12 +88,21 @@ def near(old: Traits, new: Traits, rules: Recurrence) -> Likeness | None:
     title = distance = None
     if old.picture is not None and new.picture is not None:
         distance = (int(old.picture, 16) ^ int(new.picture, 16)).bit_count()
+    looks = distance is not None and distance <= rules.picture
+    if not looks and rules.needs == "both":
+        return None
     joined, other = old.title.replace(" ", ""), new.title.replace(" ", "")
     if min(len(joined), len(other)) >= rules.title_length:
+        # most are far apart, which is cheaper to see than how far; who looks alike is measured all the same
+        least = 0 if looks else rules.title
         # words in another order; and words put together, or taken apart
-        title = int(max(fuzz.token_sort_ratio(old.title, new.title), fuzz.ratio(joined, other)))
+        title = int(
+            max(
+                fuzz.token_sort_ratio(old.title, new.title, score_cutoff=least),
+                fuzz.ratio(joined, other, score_cutoff=least),
+            )
+        )
     alike = title is not None and title >= rules.title
-    looks = distance is not None and distance <= rules.picture
     enough = alike and looks if rules.needs == "both" else alike or looks
     return Likeness(title, distance) if enough else None
 
@@ -110,8 +119,11 @@ def rules_of(profile: str) -> Recurrence | None:
 def copies(listing: str, new: Traits, upheld: Iterable[Upheld], now: dt.datetime) -> list[tuple[Upheld, Likeness]]:
     """The upheld items that the listing is a near copy of: the nearest one of each right, of equals the latest."""
     found: dict[str, tuple[Upheld, Likeness]] = {}
+    known: dict[str, Recurrence | None] = {}
     for old in upheld:
-        rules = rules_of(old.profile)
+        if old.profile not in known:
+            known[old.profile] = rules_of(old.profile)
+        rules = known[old.profile]
         if old.listing == listing or rules is None or old.upheld_at + rules.within.exact < now:
             continue
         likeness = near(old.traits, new, rules)
