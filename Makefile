@@ -16,7 +16,7 @@ UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --uni
 CODE := $(wildcard services shared deploy tests benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test lint messages format bench faults deep lock clean
+.PHONY: help setup demo tour up down status test lint messages format bench faults deep lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ setup: $(VENV) ## virtual environment with pinned dependencies, Java and Maven, 
 
 demo: setup ## real notices through four services, with a table at the end
 	$(GOODFAITH) demo $(ARGS)
+
+tour: setup ## a story: a holder joins, claims, is countered, and reaches good faith (docs/tour.md)
+	$(GOODFAITH) tour $(ARGS)
 
 up: setup ## start everything, leave it running, print the addresses
 	$(GOODFAITH) up $(ARGS)

@@ -22,6 +22,7 @@ from deploy.local.children import StackError
 COMMANDS = (
     "up",
     "demo",
+    "tour",
     "replay",
     "claim",
     "verify",
