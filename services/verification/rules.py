@@ -399,7 +399,7 @@ def plainly_unfounded(d: Draft) -> bool:
     """Row 6, by triage; never once a person has decided, for then a complaint was lodged and reversed a refusal."""
     if d.policy.rules.review != "triage" or d.flagged or d.seller is None:
         return False
-    return _triaged(d).band == "refuse" and not d.deciders
+    return _triaged(d).band == "refuse" and not d.deciders and not by_hand(d)
 
 
 def _triaged(d: Draft) -> Triage:

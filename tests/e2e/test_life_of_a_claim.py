@@ -390,7 +390,7 @@ def test_a_listing_that_nobody_answers_for(world: World, owl: str, mark: str) ->
 def test_a_near_copy_returns(world: World, owl: str, mark: str) -> None:
     """Row 20: the seller lists again under another id: one new item, linked to the old, for a person; nobody else is troubled."""
     title = "Runner Pro 2 men's running shoes, white, all sizes"
-    seller, other = world.account("s-kim", "seller"), world.account("s-lea", "seller")
+    seller, other = world.account("s-kora", "seller"), world.account("s-lotte", "seller")
 
     def recurring(listing: str) -> list[str]:
         rows = world.rows(
@@ -400,16 +400,16 @@ def test_a_near_copy_returns(world: World, owl: str, mark: str) -> None:
         )
         return [str(row[0]) for row in rows]
 
-    claim = world.file(owl, mark, world.offer(seller, "kim-1", title=title), reason="improper_use")
+    claim = world.file(owl, mark, world.offer(seller, "kora-1", title=title), reason="improper_use")
     (old,) = claim.items
     world.notified(old)
     world.do(seller, old, "accept")
     world.reach(old, "UPHELD")
     world.settle()
-    world.offer(other, "lea-1", title=title)
-    world.offer(seller, "kim-2", title="Leather handbag for women with two pockets")
-    world.offer(seller, "kim-3", title="RUNNER-PRO 2: men's white running shoes (all sizes)")
-    (item,) = world.until(lambda: recurring("kim-3"))
+    world.offer(other, "lotte-1", title=title)
+    world.offer(seller, "kora-2", title="Leather handbag for women with two pockets")
+    world.offer(seller, "kora-3", title="RUNNER-PRO 2: men's white running shoes (all sizes)")
+    (item,) = world.until(lambda: recurring("kora-3"))
     shown = world.reach(item, "UNDER_REVIEW", recurs=old)
     assert (shown["complainant"], shown["right"], shown["reason"], shown["lane"]) == (
         owl,
@@ -417,8 +417,8 @@ def test_a_near_copy_returns(world: World, owl: str, mark: str) -> None:
         "improper_use",
         "standard",
     )
-    assert (world.page("kim-3"), shown["held"]) == (200, False)  # a person decides
-    again = Claim(shown["claim"], [item], ["kim-3"], "standard")
+    assert (world.page("kora-3"), shown["held"]) == (200, False)  # a person decides
+    again = Claim(shown["claim"], [item], ["kora-3"], "standard")
     assert world.call(owl, "GET", f"/v1/claims/{again.id}")["size"] == 1
     (receipt,) = world.until(lambda: world.mails(owl, again, "received"))
     assert "filed claim" in receipt
@@ -426,21 +426,21 @@ def test_a_near_copy_returns(world: World, owl: str, mark: str) -> None:
     assert world.mails(seller, again) == []
     world.do("r-rita", item, "decision", {"decision": "uphold"})
     assert world.notified(item)["recurs"] == old
-    assert world.page("kim-3") == 410
+    assert world.page("kora-3") == 410
     world.do(seller, item, "accept")
     world.reach(item, "UPHELD")
     world.settle()
     # the copy's copy is one more, and told once; what is known is told of in vain
-    world.offer(seller, "kim-4", title=title.upper())
-    (third,) = world.until(lambda: recurring("kim-4"))
+    world.offer(seller, "kora-4", title=title.upper())
+    (third,) = world.until(lambda: recurring("kora-4"))
     world.reach(third, "UNDER_REVIEW", recurs=...)
-    world.offer(seller, "kim-4", title=title)
-    world.offer(seller, "kim-2", title="Leather handbag for women with two pockets, brown")
+    world.offer(seller, "kora-4", title=title)
+    world.offer(seller, "kora-2", title="Leather handbag for women with two pockets, brown")
     world.do(owl, third, "withdraw", {"ground": "licensed"})
     world.reach(third, "WITHDRAWN")
-    world.offer(seller, "kim-4", title=title)
+    world.offer(seller, "kora-4", title=title)
     world.settle()
-    found = [len(recurring(name)) for name in ("kim-1", "kim-2", "kim-3", "kim-4", "lea-1")]
+    found = [len(recurring(name)) for name in ("kora-1", "kora-2", "kora-3", "kora-4", "lotte-1")]
     assert found == [0, 0, 1, 1, 0]
     # who sells against a right again: two claims upheld, two entries
     assert len(world.ledger(seller)) == 2

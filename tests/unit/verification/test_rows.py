@@ -856,6 +856,20 @@ class TestRow20:
         world.submit(recurs="old")
         assert world.state is S.UNDER_REVIEW
 
+    def test_20_triage_weighs_and_refuses_nothing_by_itself(self) -> None:
+        assert IPP.triage is not None
+        harsh = msgspec.structs.replace(
+            policy(review="triage"), triage=msgspec.structs.replace(IPP.triage, refuse_at=10_000, uphold_at=10_001)
+        )
+        world = World(harsh)
+        world.submit()
+        assert world.state is S.REJECTED
+        world = World(harsh)
+        world.submit(recurs="old")
+        assert world.state is S.UNDER_REVIEW
+        assert world.got.triage is not None
+        assert world.got.triage.band == "refuse"
+
     def test_20_linked_while_it_waits_for_the_listing(self) -> None:
         world = World(listing=None)
         (change,) = world.submit(recurs="old").changes
