@@ -241,7 +241,9 @@ def test_any_histories_are_counted_as_a_recount_says(parts: Parts, quiet: Intake
     assert {key: counts for key, counts in sums.items() if counts != Counts()} == dict(naive)
     assert len(naive) > 100
     # what the migration makes of the read model alone
-    items = "select item, account, reason, day, outcome from good_faith_items where outcome is not null order by item"
+    # takedowns that stand without a window are younger than the migration
+    items = """select g.item, g.account, g.reason, g.day, g.outcome from good_faith_items g join items i on i.id = g.item
+        where g.outcome is not null and i.state <> 'NOTIFIED' order by g.item"""
     before = parts.query(items)
     admin = db.administer(parts.admin_url)
     with admin.connect() as connection:
