@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client import Counter
 
 from services.verification import lifecycle, recurrence, store
-from services.verification.item import Facts, Item, Outcome, Reopened
+from services.verification.item import INTERNAL, Facts, Item, Outcome, Reopened
 from services.verification.store import Triple
 from shared import policy, topics
 from shared.events import (
@@ -44,6 +44,7 @@ for _tier in TIERS:
         SLA.labels(_outcome, _tier)
 
 
+NO_FACTS = Facts()
 Copy = tuple[str, recurrence.Upheld, recurrence.Likeness]
 """A listing, an upheld item that it is a near copy of, and how near."""
 
@@ -61,6 +62,7 @@ class VerificationBatch(Batch):
         asked: set[str] = set()
         told: set[str] = set()
         triples: set[Triple] = set()
+        judged: set[str] = set()
         for record in incoming:
             data = record.data
             if isinstance(data, ItemSubmitted):
@@ -68,7 +70,10 @@ class VerificationBatch(Batch):
                 named.add(data.item)
                 asked.add(data.listing)
                 triples.add((data.listing, data.right, data.reason))
-            elif isinstance(data, Command | NoticeSent | HoldChanged):
+            elif isinstance(data, Command):
+                named.add(data.item)
+                judged.add(data.item)
+            elif isinstance(data, NoticeSent | HoldChanged):
                 named.add(data.item)
             elif isinstance(data, Listing):
                 told.add(data.listing)
@@ -77,11 +82,13 @@ class VerificationBatch(Batch):
             self._items[item.item] = item
         for item in store.waiting(connection, told):
             self._items[item.item] = item
+            judged.add(item.item)
         self._waiting: dict[str, set[str]] = {}
         for item in self._items.values():
             self._index(item)
-            asked.add(item.listing)
-            triples.add((item.listing, item.right, item.reason))
+            if item.item in judged:
+                asked.add(item.listing)
+                triples.add((item.listing, item.right, item.reason))
         self._listings: dict[str, Listing] = {}
         self._violations: dict[str, int] = {}
         self._past: dict[str, list[tuple[Any, ...]]] = {}
@@ -144,10 +151,11 @@ class VerificationBatch(Batch):
     def _judge(self, partition: int, item: Item | None, event: lifecycle.Event, cause: str | None) -> list[Outgoing]:
         subject = event if item is None else item
         assert isinstance(subject, Item | ItemSubmitted)
-        outcome = lifecycle.decide(
-            item, event, self._facts(subject.listing, subject.right, subject.reason, subject.item),
-            policy.load(subject.policy), self._tx.now,
-        )  # fmt: skip
+        if isinstance(event, NoticeSent | HoldChanged):
+            facts = NO_FACTS  # they move windows and receipts, and nothing is judged
+        else:
+            facts = self._facts(subject.listing, subject.right, subject.reason, subject.item)
+        outcome = lifecycle.decide(item, event, facts, policy.load(subject.policy), self._tx.now)
         return self._take(partition, item, outcome, cause)
 
     def _listed(self, incoming: Incoming, data: Listing) -> list[Outgoing]:
@@ -278,7 +286,8 @@ class VerificationBatch(Batch):
                 found.append(Due(partition, item.listing, item.item, item.next_due))
         found.sort(key=lambda timer: timer.at)
         items = [self._items[timer.subject] for timer in found]
-        self._learn({item.listing for item in items}, {(item.listing, item.right, item.reason) for item in items})
+        asking = [item for item in items if item.timers[0].kind in INTERNAL]
+        self._learn({item.listing for item in asking}, {(item.listing, item.right, item.reason) for item in asking})
         return found
 
     def fire(self, due: Due) -> Iterable[Outgoing]:
@@ -297,7 +306,9 @@ class VerificationBatch(Batch):
             item = self._items[due.subject]
             if item.next_due is None or item.next_due > upto:
                 break
-            facts = self._facts(item.listing, item.right, item.reason, item.item)
+            # only what waits for its listing is judged by a timer; all others end what is known
+            asks = item.timers[0].kind in INTERNAL
+            facts = self._facts(item.listing, item.right, item.reason, item.item) if asks else NO_FACTS
             outcome = lifecycle.fire(item, facts, policy.load(item.policy), upto)
             if outcome.item is item:
                 break
