@@ -54,6 +54,15 @@ class State(StrEnum):
     APPEALED = "APPEALED"
 
 
+UPHELD: Final = frozenset({State.UPHELD, State.UPHELD_BY_DEFAULT, State.UPHELD_AFTER_COUNTER})
+ENDED: Final = frozenset(
+    {State.DUPLICATE, State.LINK_INVALID, State.LAPSED, State.REJECTED, State.RESTORED, State.WITHDRAWN}
+)
+"""States without a takedown that no deadline leaves: only the exits that the table names."""
+SETTLED: Final = UPHELD | ENDED
+"""domain.md, "Settled": states in which no timer runs (the 24 hours are the item's, not the state's)."""
+
+
 DECISIONS: Final[dict[State, tuple[str, ...]]] = {
     State.UNDER_REVIEW: ("uphold", "refuse"),
     State.COUNTERED: ("complete", "incomplete"),

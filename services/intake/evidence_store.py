@@ -22,7 +22,7 @@ from services.intake.blobs import Blobs
 from services.intake.domain import Account, Refused
 from services.intake.evidence import Document, Ties
 from shared import clock
-from shared.events import State
+from shared.events import SETTLED
 
 Row = dict[str, Any]
 
@@ -31,10 +31,7 @@ UPLOAD_MAX: Final = dt.timedelta(hours=1)
 LOOK_AGAIN: Final = dt.timedelta(days=1)
 BATCH: Final = 200
 """Documents of one turn."""
-CLOSED: Final = (
-    State.DUPLICATE, State.LINK_INVALID, State.LAPSED, State.REJECTED, State.UPHELD, State.UPHELD_BY_DEFAULT, State.UPHELD_AFTER_COUNTER,
-    State.RESTORED, State.WITHDRAWN,
-)  # fmt: skip
+CLOSED: Final = tuple(sorted(SETTLED))
 """States in which nothing is under way: what was named there is kept for a time and then goes. In any other it stays."""
 _ROW: Final = "d.id, d.account as owner, d.kinds, d.digest, d.size, d.media, d.name, d.uploaded_at"
 _ITEMS: Final = "i.id between 'i-' || substr(c.id, 3, 23) || '000' and 'i-' || substr(c.id, 3, 23) || 'ZZZ'"

@@ -15,15 +15,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from services.intake.domain import Refused
-from shared.events import ItemChanged, State
+from shared.events import SETTLED, UPHELD, ItemChanged, State
 from shared.policy import GoodFaith
 
 STANDS: Final = "9-stands"
 """Rule by which a takedown comes to stand where the seller's silence means nothing: settled, in NOTIFIED."""
-UPHELD: Final = frozenset({State.UPHELD, State.UPHELD_BY_DEFAULT, State.UPHELD_AFTER_COUNTER})
 EXCLUDED: Final = frozenset({State.DUPLICATE, State.LINK_INVALID})
 """Settled, and left out of both rates."""
-SETTLED: Final = UPHELD | EXCLUDED | {State.LAPSED, State.REJECTED, State.RESTORED, State.WITHDRAWN}
 
 Outcome = Literal["upheld", "countered", "lifted", "declined"]
 """What a settled item counts as: upheld; taken down and restored, or withdrawn as an error; taken down and withdrawn for

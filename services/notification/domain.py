@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from shared import calendars, policy
 from shared.calendars import CalendarError
-from shared.events import AccountNotice, AccountTold, Id, ItemChanged, MessageSent, NoticeSent, State
+from shared.events import SETTLED, UPHELD, AccountNotice, AccountTold, Id, ItemChanged, MessageSent, NoticeSent, State
 from shared.policy import PolicyError
 
 Kind = Literal[
@@ -36,20 +36,7 @@ WINDOW_KINDS: Final = frozenset({"seller_notice", "counter_forwarded", "counter_
 ACCOUNT: Final = "account."
 """What the kind of a message begins with that tells an account of itself; the notice's own kind follows."""
 
-_ENDS: Final = frozenset(
-    {
-        State.REJECTED,
-        State.LAPSED,
-        State.DUPLICATE,
-        State.LINK_INVALID,
-        State.UPHELD,
-        State.UPHELD_BY_DEFAULT,
-        State.UPHELD_AFTER_COUNTER,
-        State.RESTORED,
-        State.WITHDRAWN,
-    }
-)
-_COUNTERABLE: Final = frozenset({State.NOTIFIED, State.UPHELD, State.UPHELD_BY_DEFAULT, State.UPHELD_AFTER_COUNTER})
+_COUNTERABLE: Final = UPHELD | {State.NOTIFIED}
 _SELLER_KNOWS: Final = frozenset(
     {
         State.NOTIFIED,
@@ -84,7 +71,7 @@ def messages_for(event_type: str, change: ItemChanged) -> list[tuple[Kind, Id]]:
         if seller is not None:
             told.append(("counter_defect", seller))
         return told
-    if state in _ENDS:
+    if state in SETTLED:
         if first or state is previous:
             return told
         told.append(("outcome", change.complainant))

@@ -10,6 +10,9 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from shared.events import ENDED as ENDED
+from shared.events import SETTLED as SETTLED
+from shared.events import UPHELD as UPHELD
 from shared.events import CommandRefused, Id, ItemChanged, Lane, Listing, Record, RightType, Role, State, Triage
 
 TimerKind = Literal[
@@ -32,14 +35,7 @@ Notice = Literal["seller_notice", "counter_forwarded", "counter_defect", "info_r
 INTERNAL: Final = frozenset({"lookup", "lookup_give_up"})
 """Timers that are no deadline of anybody: not published as ``due``."""
 
-UPHELD: Final = frozenset({State.UPHELD, State.UPHELD_BY_DEFAULT, State.UPHELD_AFTER_COUNTER})
-ENDED: Final = frozenset(
-    {State.DUPLICATE, State.LINK_INVALID, State.LAPSED, State.REJECTED, State.RESTORED, State.WITHDRAWN}
-)
-"""States without a takedown that no deadline leaves: only the exits that the table names."""
-OPEN: Final = frozenset(State) - UPHELD - ENDED
-SETTLED: Final = UPHELD | ENDED
-"""domain.md, "Settled": states in which no timer runs (the 24 hours are the item's, not the state's)."""
+OPEN: Final = frozenset(State) - SETTLED
 
 
 class Timer(Struct, frozen=True, array_like=True):
