@@ -41,17 +41,6 @@ def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     parts.close()
 
 
-@pytest.fixture(scope="module")
-def client(parts: Parts) -> Iterator[httpx.Client]:
-    with parts.api(GOODFAITH_KAFKA="127.0.0.1:1") as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def people(parts: Parts, client: httpx.Client) -> People:
-    return People(client, parts.operator)
-
-
 @pytest.fixture
 def holder(people: People) -> Someone:
     return people.open()

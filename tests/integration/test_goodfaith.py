@@ -78,11 +78,6 @@ def client(parts: Parts) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def people(parts: Parts, client: httpx.Client) -> People:
-    return People(client, parts.operator)
-
-
-@pytest.fixture(scope="module")
 def at(parts: Parts) -> Iterator[Clock]:
     made = Clock(parts)
     yield made

@@ -37,18 +37,6 @@ def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
 
 
 @pytest.fixture(scope="module")
-def client(parts: Parts) -> Iterator[httpx.Client]:
-    # no broker is needed to accept a claim: this one is nowhere
-    with parts.api(GOODFAITH_KAFKA="127.0.0.1:1") as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def people(parts: Parts, client: httpx.Client) -> People:
-    return People(client, parts.operator)
-
-
-@pytest.fixture(scope="module")
 def holder(people: People) -> tuple[str, dict[str, str], str]:
     """(account, headers, right)."""
     account, headers = people.open()

@@ -44,17 +44,6 @@ def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     parts.close()
 
 
-@pytest.fixture(scope="module")
-def client(parts: Parts) -> Iterator[httpx.Client]:
-    with parts.api(GOODFAITH_KAFKA="127.0.0.1:1") as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def people(parts: Parts, client: httpx.Client) -> People:
-    return People(client, parts.operator)
-
-
 class Judge:
     """Verification and intake's worker, in one thread: what the door accepted is judged and folded."""
 
