@@ -56,7 +56,7 @@ _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
 _commands: Final = {
     name: msgspec.json.Decoder(kind)
     for name, kind in events.TYPES.items()
-    if issubclass(kind, events.Command | events.AccountNotice)
+    if issubclass(kind, events.Command | events.AccountNotice | events.AccountChannels)
 }
 
 
@@ -330,7 +330,7 @@ class Fold:
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Publish a row of the door, or note what an event says."""
         data = incoming.data
-        if isinstance(data, events.AccountNotice):
+        if isinstance(data, events.AccountNotice | events.AccountChannels):
             return (
                 Outgoing(
                     incoming.partition, ACCOUNTS, data.account, incoming.type, data, data.account, data.at, None, None
