@@ -7,7 +7,6 @@ an address that was looked at: what dials must ask ``allowed`` again for the ver
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import re
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ import dns.exception
 import dns.resolver
 import idna
 
+from shared.languages import mark
 from shared.settings import Settings
 
 Address = IPv4Address | IPv6Address
@@ -34,12 +34,15 @@ _NEVER: Final = tuple(
     map(
         ipaddress.ip_network,
         (
-            "192.88.99.0/24",  # 6to4 relays (RFC 7526)
+            # IANA's special-purpose registries; Python's ``is_global`` knows them too, but not in all versions alike
+            "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+            "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+            "100::/64", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10",
+            "192.88.99.0/24", "2002::/16",  # 6to4 (RFC 7526)
             "168.63.129.16/32",  # Azure's metadata and DNS: public by its number only
-            "224.0.0.0/4", "240.0.0.0/4",  # multicast, reserved, broadcast
+            "224.0.0.0/4", "240.0.0.0/4", "ff00::/8",  # multicast, reserved, broadcast
             "::/96", "::ffff:0:0/96",  # IPv4-compatible; mapped ones are looked into before
-            "64:ff9b:1::/48", "2001::/23", "2002::/16",  # local NAT64, Teredo and other tunnels, 6to4
-            "fec0::/10", "ff00::/8",  # site-local of old, multicast
+            "64:ff9b:1::/48", "fec0::/10",  # local NAT64, site-local of old
         ),
     )
 )  # fmt: skip
@@ -101,9 +104,7 @@ def allowed(address: Address, rules: Rules) -> bool:
             return allowed(inner, rules)
     if any(address in network for network in rules.networks if network.version == address.version):
         return True
-    return address.is_global and not any(
-        address in network for network in _NEVER if network.version == address.version
-    )
+    return address.is_global and not any(address in network for network in _NEVER if network.version == address.version)
 
 
 def _literal(host: str) -> Address | None:
@@ -126,7 +127,7 @@ def _literal(host: str) -> Address | None:
 
 
 def _refuse_host() -> Address:
-    raise Unfit("url_host", "The host is neither a name of the Internet nor an address in its usual form.")
+    raise Unfit("url_host", mark("The host is neither a name of the Internet nor an address in its usual form."))
 
 
 def target_of(url: str, rules: Rules) -> Target:
@@ -136,20 +137,20 @@ def target_of(url: str, rules: Rules) -> Target:
         Unfit: it may not be called, whatever its name leads to.
     """
     if not 1 <= len(url) <= URL_MOST or any(char <= " " or char in '\\\x7f"<>^`{|}' for char in url):
-        raise Unfit("url_malformed", f"This is no URL of at most {URL_MOST} characters.")
+        raise Unfit("url_malformed", mark("This is no URL of at most 500 characters."))
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise Unfit("url_malformed", "This is no URL.") from None
+        raise Unfit("url_malformed", mark("This is no URL.")) from None
     if parts.scheme not in ("https", "http") or (parts.scheme == "http" and not rules.http):
-        raise Unfit("url_scheme", "Only https is called.")
+        raise Unfit("url_scheme", mark("Only https is called."))
     if "@" in parts.netloc:
-        raise Unfit("url_user", "The URL must not name a user.")
+        raise Unfit("url_user", mark("The URL must not name a user."))
     if parts.fragment or "#" in url:
-        raise Unfit("url_malformed", "The URL must not have a fragment.")
+        raise Unfit("url_malformed", mark("The URL must not have a fragment."))
     if not (parts.path + parts.query).isascii():
-        raise Unfit("url_malformed", "What follows the host must be percent-encoded.")
+        raise Unfit("url_malformed", mark("What follows the host must be percent-encoded."))
     host = parts.netloc.rpartition(":")[0] if port is not None else parts.netloc.removesuffix(":")
     host = host.lower()
     if not host.isascii():
@@ -159,16 +160,16 @@ def target_of(url: str, rules: Rules) -> Target:
             _refuse_host()
     port = port if port is not None else (443 if parts.scheme == "https" else 80)
     if rules.ports and port not in rules.ports:
-        raise Unfit("url_port", f"The port must be one of {', '.join(map(str, sorted(rules.ports)))}.")
+        raise Unfit("url_port", mark("Webhooks have another port (443 or 8443, if nothing else is set)."))
     if port == 0:
-        raise Unfit("url_port", "There is no port 0.")
+        raise Unfit("url_port", mark("There is no port 0."))
     literal = _literal(host)
     if literal is None:
         labels = host.split(".")
         if len(labels) < 2 or len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
             _refuse_host()
     elif not allowed(literal, rules):
-        raise Unfit("url_private", "The address is not a public one.")
+        raise Unfit("url_private", mark("The address is not a public one."))
     query = f"?{parts.query}" if parts.query else ""
     shown = "" if port == (443 if parts.scheme == "https" else 80) else f":{port}"
     return Target(f"{parts.scheme}://{host}{shown}{parts.path or '/'}{query}", host.strip("[]"), port, literal)
@@ -224,10 +225,10 @@ async def public(target: Target, rules: Rules, names: Names) -> list[Address]:
     else:
         try:
             found = [ipaddress.ip_address(text) for text in await names.addresses(target.host)]
-        except (OSError, asyncio.TimeoutError):
+        except (TimeoutError, OSError):
             found = []
     if not found:
-        raise Unfit("url_unresolved", "The host's name leads to no address.")
+        raise Unfit("url_unresolved", mark("The host's name leads to no address."))
     if not all(allowed(address, rules) for address in found):
-        raise Unfit("url_private", "The host's name leads to an address that is not a public one.")
+        raise Unfit("url_private", mark("The host's name leads to an address that is not a public one."))
     return found
