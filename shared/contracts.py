@@ -39,6 +39,7 @@ CARRIES: Final[dict[str, tuple[str, ...]]] = {
         "goodfaith.notice.sent.v1",
         "goodfaith.message.sent.v1",
         "goodfaith.account.told.v1",
+        "goodfaith.delivery.changed.v1",
     ),
     topics.MARKETPLACE_COMMANDS.name: ("goodfaith.marketplace.command.v1",),
     topics.MARKETPLACE_RECEIPTS.name: ("goodfaith.marketplace.receipt.v1",),

@@ -414,6 +414,23 @@ class AccountTold(Data, frozen=True, kw_only=True):
     sent_at: dt.datetime
 
 
+class DeliveryChanged(Data, frozen=True, kw_only=True):
+    """What became of a message after it was announced (keyed as that was). No address, and no text of a server's."""
+
+    message: Id
+    claim: Id | None = None
+    party: Id
+    kind: Id
+    channel: Id
+    state: Literal["sent", "delivered", "bounced", "refused", "gave_up"]
+    """``sent``: by a further channel, the one before having failed."""
+    reason: Id | None = None
+    """Enhanced mail status (``5.1.1``), HTTP status, or a word of ours."""
+    digest: str | None = None
+    """Of ``sent``: SHA-256 of the message as sent, hex."""
+    at: dt.datetime
+
+
 # ----------------------------------------------------------------------------------------- enforcement.events, by listing
 
 
@@ -533,6 +550,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.notice.sent.v1": NoticeSent,
     "goodfaith.message.sent.v1": MessageSent,
     "goodfaith.account.told.v1": AccountTold,
+    "goodfaith.delivery.changed.v1": DeliveryChanged,
     "goodfaith.hold.changed.v1": HoldChanged,
     "goodfaith.violation.changed.v1": ViolationChanged,
     "goodfaith.penalty.entered.v1": PenaltyEntered,
