@@ -44,6 +44,7 @@ CARRIES: Final[dict[str, tuple[str, ...]]] = {
     topics.MARKETPLACE_COMMANDS.name: ("goodfaith.marketplace.command.v1",),
     topics.MARKETPLACE_RECEIPTS.name: ("goodfaith.marketplace.receipt.v1",),
     topics.MARKETPLACE_LISTINGS.name: ("goodfaith.marketplace.listing.v1",),
+    topics.MARKETPLACE_SELLERS.name: ("goodfaith.marketplace.seller.v1",),
     topics.DEAD_LETTERS.name: ("goodfaith.dead_letter.v1",),
     topics.REFUSALS.name: (REFUSED,),
     INBOUND.name: tuple(BY_TOPIC),

@@ -525,6 +525,21 @@ class Listing(Data, frozen=True, kw_only=True):
     """Perceptual hash of the first picture: 64 bits of ``imagehash.phash``, hex."""
 
 
+class SellerKey(Struct, frozen=True, order=True):
+    """Something that several accounts of one business share, hashed by the marketplace: never the thing itself."""
+
+    kind: Literal["registration", "payment", "device"]
+    digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+    """256 bits, hex: ``shared.marketplace.seller_key``."""
+
+
+class MarketplaceSeller(Data, frozen=True, kw_only=True):
+    """Inward, compacted, keyed by seller: all keys of an account as they are now. Accounts that share one are linked."""
+
+    seller: Id
+    keys: Annotated[tuple[SellerKey, ...], Meta(max_length=50)] = ()
+
+
 TYPES: dict[str, type[Data]] = {
     "goodfaith.item.submitted.v1": ItemSubmitted,
     "goodfaith.command.add_information.v1": AddInformation,
@@ -558,6 +573,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.marketplace.command.v1": MarketplaceCommand,
     "goodfaith.marketplace.receipt.v1": Receipt,
     "goodfaith.marketplace.listing.v1": Listing,
+    "goodfaith.marketplace.seller.v1": MarketplaceSeller,
 }
 """CloudEvents type -> data type. A type not in here is foreign; see ``version_of`` for one that is merely newer."""
 

@@ -338,6 +338,17 @@ class SeriousPenalties(Part, frozen=True, kw_only=True):
     thresholds: Annotated[tuple[Threshold, ...], Meta(min_length=1)]
 
 
+class Entity(Part, frozen=True, kw_only=True):
+    """Which accounts are taken for one business, by keys that they share (``shared.events.SellerKey``)."""
+
+    links: dict[Literal["registration", "payment", "device"], Annotated[int, Meta(ge=2, le=10_000)]] = msgspec.field(
+        default_factory=dict
+    )
+    """Kinds of key that link, strongest first: most accounts that a key of the kind may link. More share it by chance."""
+    largest: Annotated[int, Meta(ge=2, le=10_000)] = 100
+    """Most accounts of one entity. Where links make more, the weakest kind of key is left out, and then the next."""
+
+
 class RepeatOffender(Part, frozen=True, kw_only=True):
     """Who counts as a repeat offender."""
 
@@ -351,6 +362,7 @@ class Penalties(Part, frozen=True, kw_only=True):
     general: GeneralPenalties
     serious: SeriousPenalties
     repeat_offender: RepeatOffender
+    entity: Entity = Entity()
 
 
 class Ground(Part, frozen=True, kw_only=True):

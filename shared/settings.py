@@ -93,10 +93,17 @@ class Settings(BaseSettings):
         None, description="Bearer token of the first operator account, opened by the API at its start if given."
     )
     internal_token: SecretStr | None = Field(
-        None, description="Secret of the services' internal calls (notification asks intake for contacts)."
+        None,
+        description="Secret of the services' internal calls (notification asks intake for contacts, intake asks enforcement about sellers).",
     )
     intake_url: str = Field(
         "http://127.0.0.1:8080", description="Base URL of intake's HTTP API, for the services' internal calls."
+    )
+    enforcement_url: str = Field(
+        "http://127.0.0.1:8081", description="Base URL of enforcement's internal API, which intake asks about sellers."
+    )
+    internal_timeout_s: float = Field(
+        5.0, gt=0, le=60, description="Seconds in which another service's internal API must have answered."
     )
     contact_key: SecretStr | None = Field(
         None,

@@ -219,7 +219,7 @@ def on_topics(e: Evidence) -> list[Finding]:
         for r in e.readers
     )
     ours = _list(e.name(topic) for topic in e.topics())
-    listings = e.name(topics.MARKETPLACE_LISTINGS)
+    compacted = _list(e.name(topic) for topic in topics.TOPICS if topic.compacted)
     there = "from v_log l join v_rec r on r.id = l.id and r.topic = l.topic and r.partition = l.target"
     return [
         *e.find(
@@ -228,10 +228,10 @@ def on_topics(e: Evidence) -> list[Finding]:
             f" and r.partition = l.target join ({upto}) p on p.writer = l.writer and p.partition = l.partition"
             f" where r.id is null and l.topic in ({ours}) and l.seq <= p.published_upto),"
             f" firsts as (select l.writer, l.partition, l.topic, l.target, min(l.seq) as seq {there} group by 1, 2, 3, 4),"
-            f" lasts as (select l.partition, l.key, max(l.seq) as seq {there} where l.topic = '{listings}' group by 1, 2)"
+            f" lasts as (select l.topic, l.partition, l.key, max(l.seq) as seq {there} where l.topic in ({compacted}) group by 1, 2, 3)"
             " select m.id from missing m left join v_ends n on n.topic = m.topic and n.partition = m.target"
             " left join firsts f on f.writer = m.writer and f.partition = m.partition and f.topic = m.topic and f.target = m.target"
-            f" left join lasts z on z.partition = m.partition and z.key = m.key and m.topic = '{listings}'"
+            f" left join lasts z on z.partition = m.partition and z.key = m.key and z.topic = m.topic"
             # retention has passed it: gone with all that came before the first of its writer that is still there
             " where not (coalesce(n.first, 0) > 0 and m.seq < coalesce(f.seq, m.seq + 1))"
             # compaction: a later one of the key is there
@@ -343,7 +343,7 @@ def causes(e: Evidence) -> list[Finding]:
         " or (l.writer = 'enforcement' and starts_with(l.cause, 'receipt.')) or l.writer in ('notification', 'intake-inbound')"
     )
     if not e.has("marketplace"):
-        outside = _list([e.name(topics.MARKETPLACE_LISTINGS), e.name(topics.MARKETPLACE_RECEIPTS)])
+        outside = _list(e.name(topic) for topic in topics.TOPICS if topic.writer == "marketplace")
         queued += f" or exists (select from ({reads}) n where n.writer = l.writer and n.topic in ({outside}))"
     timers = _list({row.rule for row in TABLE if isinstance(row.on, str) or row.on is Reopened})
     found = [
