@@ -40,6 +40,7 @@ CARRIES: Final[dict[str, tuple[str, ...]]] = {
         "goodfaith.message.sent.v1",
         "goodfaith.account.told.v1",
         "goodfaith.webhook.disabled.v1",
+        "goodfaith.delivery.changed.v1",
     ),
     topics.MARKETPLACE_COMMANDS.name: ("goodfaith.marketplace.command.v1",),
     topics.MARKETPLACE_RECEIPTS.name: ("goodfaith.marketplace.receipt.v1",),

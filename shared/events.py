@@ -447,6 +447,23 @@ class WebhookDisabled(Data, frozen=True, kw_only=True):
     at: dt.datetime
 
 
+class DeliveryChanged(Data, frozen=True, kw_only=True):
+    """What became of a message after it was announced (keyed as that was). No address, and no text of a server's."""
+
+    message: Id
+    claim: Id | None = None
+    party: Id
+    kind: Id
+    channel: Id
+    state: Literal["sent", "delivered", "bounced", "refused", "gave_up"]
+    """``sent``: by a further channel, the one before having failed."""
+    reason: Id | None = None
+    """Enhanced mail status (``5.1.1``), HTTP status, or a word of ours."""
+    digest: str | None = None
+    """Of ``sent``: SHA-256 of the message as sent, hex."""
+    at: dt.datetime
+
+
 # ----------------------------------------------------------------------------------------- enforcement.events, by listing
 
 
@@ -583,6 +600,8 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.message.sent.v1": MessageSent,
     "goodfaith.account.told.v1": AccountTold,
     "goodfaith.webhook.disabled.v1": WebhookDisabled,
+=======
+    "goodfaith.delivery.changed.v1": DeliveryChanged,
     "goodfaith.hold.changed.v1": HoldChanged,
     "goodfaith.violation.changed.v1": ViolationChanged,
     "goodfaith.penalty.entered.v1": PenaltyEntered,
