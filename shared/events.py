@@ -600,7 +600,6 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.message.sent.v1": MessageSent,
     "goodfaith.account.told.v1": AccountTold,
     "goodfaith.webhook.disabled.v1": WebhookDisabled,
-=======
     "goodfaith.delivery.changed.v1": DeliveryChanged,
     "goodfaith.hold.changed.v1": HoldChanged,
     "goodfaith.violation.changed.v1": ViolationChanged,
