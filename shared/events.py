@@ -414,6 +414,23 @@ class AccountTold(Data, frozen=True, kw_only=True):
     sent_at: dt.datetime
 
 
+class DeliveryChanged(Data, frozen=True, kw_only=True):
+    """What became of a message after it was announced (keyed as that was). No address, and no text of a server's."""
+
+    message: Id
+    claim: Id | None = None
+    party: Id
+    kind: Id
+    channel: Id
+    state: Literal["sent", "delivered", "bounced", "refused", "gave_up"]
+    """``sent``: by a further channel, the one before having failed."""
+    reason: Id | None = None
+    """Enhanced mail status (``5.1.1``), HTTP status, or a word of ours."""
+    digest: str | None = None
+    """Of ``sent``: SHA-256 of the message as sent, hex."""
+    at: dt.datetime
+
+
 # ----------------------------------------------------------------------------------------- enforcement.events, by listing
 
 
@@ -584,6 +601,21 @@ class SellerReceipt(Data, frozen=True, kw_only=True):
     result: Literal["done", "unknown_seller"] = "done"
 
 
+class SellerKey(Struct, frozen=True, order=True):
+    """Something that several accounts of one business share, hashed by the marketplace: never the thing itself."""
+
+    kind: Literal["registration", "payment", "device"]
+    digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+    """256 bits, hex: ``shared.marketplace.seller_key``."""
+
+
+class MarketplaceSeller(Data, frozen=True, kw_only=True):
+    """Inward, compacted, keyed by seller: all keys of an account as they are now. Accounts that share one are linked."""
+
+    seller: Id
+    keys: Annotated[tuple[SellerKey, ...], Meta(max_length=50)] = ()
+
+
 TYPES: dict[str, type[Data]] = {
     "goodfaith.item.submitted.v1": ItemSubmitted,
     "goodfaith.command.add_information.v1": AddInformation,
@@ -609,6 +641,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.notice.sent.v1": NoticeSent,
     "goodfaith.message.sent.v1": MessageSent,
     "goodfaith.account.told.v1": AccountTold,
+    "goodfaith.delivery.changed.v1": DeliveryChanged,
     "goodfaith.hold.changed.v1": HoldChanged,
     "goodfaith.violation.changed.v1": ViolationChanged,
     "goodfaith.penalty.entered.v1": PenaltyEntered,
@@ -620,6 +653,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.marketplace.listing.v1": Listing,
     "goodfaith.marketplace.seller_command.v1": SellerCommand,
     "goodfaith.marketplace.seller_receipt.v1": SellerReceipt,
+    "goodfaith.marketplace.seller.v1": MarketplaceSeller,
 }
 """CloudEvents type -> data type. A type not in here is foreign; see ``version_of`` for one that is merely newer."""
 

@@ -21,6 +21,12 @@ showing: a measure ends by the next command. What was on the site before a freez
 **Sellers' receipts** (inward, keyed by seller): one for each such command: ``done``, or ``unknown_seller``. Sent again like a
 listing's.
 
+**Sellers** (inward, compacted, keyed by seller): all keys of an account as they are now: ``registration`` (of the business),
+``payment`` (account that is paid out to), ``device``. Each is hashed by the marketplace, under a secret of its own
+(``seller_key``): a registration number that is only hashed is found by trying them all. Accounts that share a key are linked to
+one business, as far as the policy lets keys of that kind link. Published when an account's keys change, with all of them: one
+that is no longer named is cut. They come by topic under either adapter.
+
 Two adapters carry commands and receipts (``GOODFAITH_MARKETPLACE``):
 
 ``kafka``: topics ``marketplace.commands``, ``marketplace.receipts``, ``marketplace.listings``, ``marketplace.seller_commands``,
@@ -38,10 +44,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import quote
 
-from shared.events import Listing, MarketplaceCommand, Receipt, SellerCommand, SellerReceipt
+from shared.events import (
+    Listing,
+    MarketplaceCommand,
+    MarketplaceSeller,
+    Receipt,
+    SellerCommand,
+    SellerKey,
+    SellerReceipt,
+)
 
 __all__ = [
     "COMMANDS_PATH",
@@ -53,11 +67,14 @@ __all__ = [
     "BadSignature",
     "Listing",
     "MarketplaceCommand",
+    "MarketplaceSeller",
     "Receipt",
     "SellerCommand",
+    "SellerKey",
     "SellerReceipt",
     "check",
     "listing_url",
+    "seller_key",
     "sign",
     "signed_headers",
 ]
@@ -78,6 +95,11 @@ class BadSignature(ValueError):
 def listing_url(base: str, listing: str) -> str:
     """The listing's public page."""
     return f"{base.rstrip('/')}/items/{quote(listing, safe=':')}"
+
+
+def seller_key(secret: str, kind: Literal["registration", "payment", "device"], value: str) -> SellerKey:
+    """A key as the marketplace tells of it: hex HMAC-SHA256 of ``<kind>:<value>`` under a secret that it shares with nobody."""
+    return SellerKey(kind, hmac.new(secret.encode(), f"{kind}:{value}".encode(), hashlib.sha256).hexdigest())
 
 
 def sign(secret: str, timestamp: int, body: bytes) -> str:

@@ -338,6 +338,17 @@ class SeriousPenalties(Part, frozen=True, kw_only=True):
     thresholds: Annotated[tuple[Threshold, ...], Meta(min_length=1)]
 
 
+class Entity(Part, frozen=True, kw_only=True):
+    """Which accounts are taken for one business, by keys that they share (``shared.events.SellerKey``)."""
+
+    links: dict[Literal["registration", "payment", "device"], Annotated[int, Meta(ge=2, le=10_000)]] = msgspec.field(
+        default_factory=dict
+    )
+    """Kinds of key that link, strongest first: most accounts that a key of the kind may link. More share it by chance."""
+    largest: Annotated[int, Meta(ge=2, le=10_000)] = 100
+    """Most accounts of one entity. Where links make more, the weakest kind of key is left out, and then the next."""
+
+
 class RepeatOffender(Part, frozen=True, kw_only=True):
     """Who counts as a repeat offender."""
 
@@ -355,6 +366,7 @@ class Penalties(Part, frozen=True, kw_only=True):
     """Nobody is frozen or closed who was not warned before the violation: a warning comes first (DSA, article 23)."""
     warned_within: Span = Span("365 d")
     """For how long a warning counts as given before."""
+    entity: Entity = Entity()
 
 
 class Ground(Part, frozen=True, kw_only=True):

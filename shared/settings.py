@@ -93,10 +93,17 @@ class Settings(BaseSettings):
         None, description="Bearer token of the first operator account, opened by the API at its start if given."
     )
     internal_token: SecretStr | None = Field(
-        None, description="Secret of the services' internal calls (notification asks intake for contacts)."
+        None,
+        description="Secret of the services' internal calls (notification asks intake for contacts, intake asks enforcement about sellers).",
     )
     intake_url: str = Field(
         "http://127.0.0.1:8080", description="Base URL of intake's HTTP API, for the services' internal calls."
+    )
+    enforcement_url: str = Field(
+        "http://127.0.0.1:8081", description="Base URL of enforcement's internal API, which intake asks about sellers."
+    )
+    internal_timeout_s: float = Field(
+        5.0, gt=0, le=60, description="Seconds in which another service's internal API must have answered."
     )
     contact_key: SecretStr | None = Field(
         None,
@@ -180,6 +187,14 @@ class Settings(BaseSettings):
     smtp_host: str = Field("127.0.0.1", description="SMTP server for outgoing mail.")
     smtp_port: int = Field(8025, ge=1, le=65535, description="Port of the SMTP server.")
     smtp_from: str = Field("ip-protection@market.example", description="Sender of outgoing mail.")
+    mail_key: SecretStr | None = Field(
+        None,
+        description="Secret, 32 characters or more, by which return paths of mail are signed and addresses that bounced are recognised again. Without it bounces are not told apart.",
+        min_length=32,
+    )
+    bounce_days: float = Field(
+        30.0, gt=0, description="Days for which no mail goes to an address that bounced, unless it is changed."
+    )
     collect_s: float = Field(
         2.0,
         ge=0,

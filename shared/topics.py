@@ -51,6 +51,7 @@ MARKETPLACE_RECEIPTS: Final = Topic("marketplace.receipts", "marketplace", "list
 MARKETPLACE_LISTINGS: Final = Topic("marketplace.listings", "marketplace", "listing", -1, compacted=True)
 SELLER_COMMANDS: Final = Topic("marketplace.seller_commands", "enforcement", "seller")
 SELLER_RECEIPTS: Final = Topic("marketplace.seller_receipts", "marketplace", "seller")
+MARKETPLACE_SELLERS: Final = Topic("marketplace.sellers", "marketplace", "seller", -1, compacted=True)
 DEAD_LETTERS: Final = Topic("dead-letters", "every service", "the record's own key", 14 * DAY_MS)
 
 TOPICS: Final = (
@@ -67,6 +68,7 @@ TOPICS: Final = (
     MARKETPLACE_LISTINGS,
     SELLER_COMMANDS,
     SELLER_RECEIPTS,
+    MARKETPLACE_SELLERS,
     DEAD_LETTERS,
 )
 
