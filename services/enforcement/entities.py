@@ -10,10 +10,14 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
+
+import msgspec
 from msgspec import Struct
 
-from services.enforcement import penalties
-from services.enforcement.penalties import Penalty, Severity
+from services.enforcement import penalties, sanctions
+from services.enforcement.penalties import Entry, Severity
+from services.enforcement.sanctions import Ground
 from shared.events import SellerKey
 from shared.policy import Entity, Penalties
 
@@ -147,11 +151,11 @@ def _course(violations: Collection[Own], rules: Penalties, now: dt.datetime) -> 
 def united(courses: Iterable[Iterable[Ground]]) -> tuple[Ground, ...]:
     """The times at which any of the courses had reached a threshold; of those that overlap the first names the entry."""
     found: list[Ground] = []
-    for ground in sorted(chain.from_iterable(courses), key=lambda ground: (ground.ledger, ground.level, ground.crossed_at)):
-        last = found[-1] if found else None
-        if last is None or (last.ledger, last.level) != (ground.ledger, ground.level):
-            found.append(ground)
-        elif last.fell_at is not None and last.fell_at <= ground.crossed_at:
+    for ground in sorted(
+        chain.from_iterable(courses), key=lambda ground: (ground.ledger, ground.level, ground.crossed_at)
+    ):
+        last = found[-1] if found and (found[-1].ledger, found[-1].level) == (ground.ledger, ground.level) else None
+        if last is None or (last.fell_at is not None and last.fell_at <= ground.crossed_at):
             found.append(ground)
         elif last.fell_at is not None and (ground.fell_at is None or ground.fell_at > last.fell_at):
             found[-1] = msgspec.structs.replace(last, fell_at=ground.fell_at)

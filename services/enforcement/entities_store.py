@@ -48,8 +48,10 @@ _ENTITIES = """
     select entity, general_points, serious_strikes, violations, next_change, grounds, last, warned
     from entities where entity = any(%s)"""
 _HISTORIES = """
-    select seller, claim, severity, at, entry, ledger, points, effective_at, expires_at from violations
+    select seller, claim, severity, at, entry from violations
     where seller = any(%s) and in_force"""
+_WARNINGS = """
+    select seller, began from sanctions where seller = any(%s) and measures = '' and state <> 'lifted'"""
 _ENTRIES = "select seller, entries from standings where seller = any(%s)"
 _SAVE = """
     insert into entities (entity, general_points, serious_strikes, violations, next_change, grounds, last, warned, counted_at)
@@ -220,7 +222,7 @@ def become_rare(connection: sa.Connection, keys: Collection[SellerKey]) -> None:
 
 def fellows(connection: sa.Connection, sellers: Collection[str]) -> dict[str, str]:
     """All accounts (-> entity) of the entities that these were counted in last."""
-    return {seller: entity for seller, entity in connection.exec_driver_sql(_FELLOWS, (sorted(sellers),))}
+    return dict(connection.exec_driver_sql(_FELLOWS, (sorted(sellers),)).tuples().all())
 
 
 def members(connection: sa.Connection, entities: Collection[str]) -> set[str]:
@@ -237,17 +239,26 @@ def stored(connection: sa.Connection, entities: Collection[str]) -> dict[str, Co
 
 
 def histories(connection: sa.Connection, sellers: Collection[str]) -> list[tuple[Any, ...]]:
-    """Violations in force: (seller, claim, severity, at, entry, ledger, points, effective_at, expires_at)."""
+    """Violations in force: (seller, claim, severity, at, entry)."""
     if not sellers:
         return []
     return [tuple(row) for row in connection.exec_driver_sql(_HISTORIES, (sorted(sellers),))]
+
+
+def warnings(connection: sa.Connection, sellers: Collection[str]) -> dict[str, list[dt.datetime]]:
+    """When accounts were warned, as far as that was not taken back."""
+    found: dict[str, list[dt.datetime]] = {}
+    if sellers:
+        for seller, began in connection.exec_driver_sql(_WARNINGS, (sorted(sellers),)):
+            found.setdefault(seller, []).append(began)
+    return found
 
 
 def entries(connection: sa.Connection, sellers: Collection[str]) -> dict[str, int]:
     """How many entries accounts have in their ledgers."""
     if not sellers:
         return {}
-    return {seller: count for seller, count in connection.exec_driver_sql(_ENTRIES, (sorted(sellers),))}
+    return dict(connection.exec_driver_sql(_ENTRIES, (sorted(sellers),)).tuples().all())
 
 
 def save(connection: sa.Connection, counted: Mapping[str, Counted], now: dt.datetime) -> None:

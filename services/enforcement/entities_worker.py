@@ -33,9 +33,13 @@ from shared.settings import Settings
 from shared.topics import partition_of
 
 log = structlog.get_logger(__name__)
-COUNTED = Counter("goodfaith_entities_counted_total", "Entities counted, by what it was for.", ["cause"])
-RELINKED = Counter("goodfaith_sellers_relinked_total", "Accounts whose entity has changed: its accounts or where it stands.")
-COMMON = Counter("goodfaith_keys_common_total", "Keys that came to be shared by more accounts than the policy lets link.")
+COUNTED = Counter("goodfaith_entities_counted_total", "Entities counted.")
+RELINKED = Counter(
+    "goodfaith_sellers_relinked_total", "Accounts whose entity has changed: its accounts or where it stands."
+)
+COMMON = Counter(
+    "goodfaith_keys_common_total", "Keys that came to be shared by more accounts than the policy lets link."
+)
 LARGEST = Gauge("goodfaith_entity_walked", "Accounts looked at for one batch of marks, at the last that had any.")
 
 _IDLE_S: Final = 0.25
@@ -61,17 +65,19 @@ class Counting:
         with self._engine.begin() as connection:
             if not entities_store.lock(connection):
                 return 0
-            followed = self._followed or entities_store.follow(connection, self._version)
+            followed = not self._followed and entities_store.follow(connection, self._version)
             now, _ = clock.read(connection)
             marks = entities_store.work(connection, self._batch)
             due = entities_store.due(connection, now, self._batch)
-            told = self._count(connection, marks, due, now) if marks or due else 0
+            counted, told = self._count(connection, marks, due, now) if marks or due else (0, 0)
             entities_store.done(connection, marks)
         self._followed = True
+        COUNTED.inc(counted)
         RELINKED.inc(told)
-        return len(marks) + len(due) + (followed and not self._followed)
+        return len(marks) + len(due) + followed
 
-    def _count(self, connection: sa.Connection, marks: list[Mark], due: list[str], now: dt.datetime) -> int:
+    def _count(self, connection: sa.Connection, marks: list[Mark], due: list[str], now: dt.datetime) -> tuple[int, int]:
+        """Returns how many entities were counted, and how many accounts are told."""
         touched = {mark.seller for mark in marks} | entities_store.members(connection, due)
         touched |= self._rekeyed(connection, {mark.key for mark in marks if mark.key is not None})
         keys, before = self._walk(connection, touched)
@@ -88,9 +94,6 @@ class Counting:
             tell |= set(members) - was.get(entity, set())
             if stored.get(entity) != counted[entity]:
                 tell.update(members)
-                COUNTED.labels("new" if entity not in stored else "changed").inc()
-            else:
-                COUNTED.labels("same").inc()
         together = {seller for members in linked for seller in members}
         tell |= before.keys() - together
         entities_store.save(connection, counted, now)
@@ -100,8 +103,10 @@ class Counting:
             [(seller, entity, versions.get(seller, 0)) for entity, members in found.items() for seller in members],
         )
         entities_store.leave(connection, before.keys() - together, was.keys() - found.keys())
-        entities_store.changed(connection, [(partition_of(seller, self._partitions), seller) for seller in sorted(tell)])
-        return len(tell)
+        entities_store.changed(
+            connection, [(partition_of(seller, self._partitions), seller) for seller in sorted(tell)]
+        )
+        return len(found), len(tell)
 
     def _rekeyed(self, connection: sa.Connection, keys: Collection[SellerKey]) -> set[str]:
         """Accounts that are linked by keys which an account got or lost, or were until now."""
@@ -138,11 +143,13 @@ class Counting:
             } - looked
             looked |= keys
             holders, common = entities_store.holders(connection, keys, rules)
-            for key, sellers in holders.items():
-                if key not in common and entities.links(key, len(sellers), rules):
-                    linking[key] = sellers
-            reached = set(fellows).union(*(linking[key] for key in keys if key in linking))
-            frontier = reached - known
+            found = {
+                key: sellers
+                for key, sellers in holders.items()
+                if key not in common and entities.links(key, len(sellers), rules)
+            }
+            linking |= found
+            frontier = set(fellows).union(*found.values()) - known
         return linking, before
 
     def _counted(

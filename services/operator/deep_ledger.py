@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+from collections.abc import Iterable
 from typing import Final
 
-from services.enforcement import entities, penalties
+from services.enforcement import entities, penalties, sanctions
 from services.enforcement.entities import Own
 from services.enforcement.penalties import Seller, Violation, Written
+from services.enforcement.sanctions import Ground
 from services.operator import recount_ledger
 from shared import policy
 from shared.events import SellerKey, ViolationChanged
@@ -72,7 +74,9 @@ class Book:
     def own(self) -> list[Own]:
         """Violations in force."""
         name = self.seller.seller
-        return [Own(name, v.claim, v.severity, v.at) for v in self.stored.values() if v.in_force]
+        return [
+            Own(name, v.claim, v.severity, v.at, v.entry.entry) for v in self.stored.values() if v.entry is not None
+        ]
 
     def wrong(self, said: list[ViolationChanged], now: dt.datetime) -> int:
         """In how much the stored sums, the ledger's rows and what is unreversed differ from the recount."""
@@ -82,6 +86,7 @@ class Book:
         points, strikes, count = recount_ledger.sums(violations, self.rules, now)
         undone = {row.reverses for row in self.rows}
         standing = [row for row in self.rows if row.kind == "violation" and row.entry not in undone]
+        grounds = sanctions.grounds((v.entry for v in self.stored.values() if v.entry is not None), self.rules, now)
         by_rows = {"general": 0, "serious": 0}
         for row in self.rows:
             if row.penalty.expires_at > now:
@@ -90,6 +95,7 @@ class Book:
             (seller.general_points != points)
             + (seller.serious_strikes != strikes)
             + (seller.violations != count)
+            + (_times(grounds) != recount_ledger.times(violations, self.rules, now))
             + (by_rows != {"general": points, "serious": strikes})
             + (
                 sorted((r.penalty.claim, r.penalty.ledger, r.penalty.points, r.penalty.effective_at, r.penalty.expires_at)
@@ -98,6 +104,13 @@ class Book:
             )
             + (len({row.entry for row in self.rows}) != len(self.rows) or len(self.rows) != seller.entries)
         )  # fmt: skip
+
+
+def _times(grounds: Iterable[Ground]) -> recount_ledger.Times:
+    found: recount_ledger.Times = {}
+    for ground in grounds:
+        found.setdefault((ground.ledger, ground.level), set()).add((ground.crossed_at, ground.fell_at))
+    return found
 
 
 def _rules(dice: random.Random, rules: Penalties) -> Penalties:
@@ -138,17 +151,19 @@ class World:
         dice = self.dice
         wrong = 0
         for _ in range(steps):
-            self.now += dice.choice(AHEAD)
+            ahead = dice.choice(AHEAD)
+            self.now += ahead
             word = self._word()
             self.said.append(word)
             # what is due is counted after a batch's records, as by the worker, or when no record comes
-            if dice.random() < 0.3:
+            if ahead and dice.random() < 0.3:
                 self._tick()
             self.books[word.seller].apply(word, self.now, forget=dice.random() < 0.7)
-            self._tick()
+            if ahead:
+                self._tick()
             if dice.random() < 0.15:
                 self._link()
-            if dice.random() < 0.1:
+            if dice.random() < 0.04:
                 wrong += self.wrong()
         return wrong + self.wrong()
 
@@ -192,7 +207,8 @@ class World:
             members for members in recount_ledger.together(self.keys, LINKS) if len(members) > 1
         }
         for members in linked:
-            sums = entities.standing([own for name in members for own in self.books[name].own()], rules, now)
+            sums, grounds = entities.count([own for name in members for own in self.books[name].own()], rules, now)
+            wrong += _times(grounds) != recount_ledger.entity_times(self.said, members, rules, now)
             counted = recount_ledger.entity(self.said, members, rules, now)
             wrong += (sums.general_points, sums.serious_strikes, sums.violations) != counted
             for name in members:

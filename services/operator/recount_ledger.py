@@ -61,8 +61,8 @@ def costs(violations: list[Live], rules: Any) -> list[Cost]:
             found.append(Cost(one.claim, "serious", 1 if counts else 0, one.at, one.at + serious.expires.exact))
             continue
         again = any(not other.serious and one.at - other.at < general.expires.exact for other in before)
-        day = one.at.strftime("%Y-%m-%d")
-        today = sum(cost.points for cost in found if cost.ledger == "general" and cost.at.strftime("%Y-%m-%d") == day)
+        midnight = one.at.replace(hour=0, minute=0, second=0, microsecond=0)
+        today = sum(cost.points for cost in found if cost.ledger == "general" and cost.at >= midnight)
         points = general.repeat if again else general.first
         if today + points > general.daily_cap:
             points = general.daily_cap - today if general.daily_cap > today else 0
@@ -79,6 +79,63 @@ def sums(violations: list[Live], rules: Any, now: dt.datetime) -> tuple[int, int
         sum(cost.points for cost in spent if cost.ledger == "serious"),
         len([one for one in violations if now < one.at + within]),
     )
+
+
+Times = dict[tuple[str, int], set[tuple[dt.datetime, dt.datetime | None]]]
+"""(ledger, number of the threshold) -> times from crossing it to falling below; None: not yet."""
+
+
+def times(violations: list[Live], rules: Any, now: dt.datetime) -> Times:
+    """When thresholds were reached, and for how long: the sum is formed anew at every moment at which it may change."""
+    found: Times = {}
+    for ledger in ("general", "serious"):
+        steps = getattr(rules, ledger).thresholds
+        all_ = [cost for cost in costs(violations, rules) if cost.ledger == ledger]
+        open_: dict[int, dt.datetime] = {}
+        for moment in sorted({cost.at for cost in all_} | {cost.until for cost in all_ if cost.until <= now}):
+            for there in (
+                [cost for cost in all_ if cost.at < moment < cost.until],
+                [cost for cost in all_ if cost.at <= moment < cost.until],
+            ):
+                points = sum(cost.points for cost in there)
+                for number, step in enumerate(steps, 1):
+                    mere = number == 1 and ledger == "general" and step.consequence == "warning" and there
+                    if points >= step.points or mere:
+                        open_.setdefault(number, moment)
+                    elif number in open_:
+                        found.setdefault((ledger, number), set()).add((open_.pop(number), moment))
+        for number, since in open_.items():
+            found.setdefault((ledger, number), set()).add((since, None))
+    return found
+
+
+def joined(some: Iterable[Times]) -> Times:
+    """Times of several, those that overlap taken as one."""
+    found: Times = {}
+    for one in some:
+        for place, spans in one.items():
+            into = found.setdefault(place, set())
+            for span in spans:
+                new = span
+                while True:
+                    near = next((old for old in into if _overlap(old, new)), None)
+                    if near is None:
+                        break
+                    into.remove(near)
+                    until = None if near[1] is None or new[1] is None else max(near[1], new[1])
+                    new = (min(near[0], new[0]), until)
+                into.add(new)
+    return found
+
+
+def _overlap(one: tuple[dt.datetime, dt.datetime | None], other: tuple[dt.datetime, dt.datetime | None]) -> bool:
+    return (other[1] is None or one[0] < other[1]) and (one[1] is None or other[0] < one[1])
+
+
+def entity_times(said: Collection[ViolationChanged], members: Collection[str], rules: Any, now: dt.datetime) -> Times:
+    """When accounts had reached thresholds, together or any of them alone."""
+    courses = [live(said, members), *(live(said, [seller]) for seller in members)]
+    return joined(times(course, rules, now) for course in courses)
 
 
 def entity(

@@ -1,14 +1,14 @@
 """Accounts' keys, the entities that they make, and where those stand.
 
-Revision ID: 0003
+Revision ID: 0004
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
@@ -75,9 +75,14 @@ create table entity_rules (
 );
 comment on table entity_rules is 'The rules that entities were counted by: when others are in force, all are counted anew.';
 
+create view ledger_queue as select from relinked union all select from seller_receipts;
+comment on view ledger_queue is 'Whether the ledger''s worker has anything to take in.';
+
 alter table standings add column entity text collate "C", add column entity_points int not null default 0,
-    add column entity_strikes int not null default 0, add column entity_violations int not null default 0;
+    add column entity_strikes int not null default 0, add column entity_violations int not null default 0,
+    add column entity_grounds text;
 comment on column standings.entity is 'the business that the account is one of, as far as the ledger''s worker has taken it in; with what it stands at';
+comment on column standings.entity_grounds is 'JSON: sanctions.Entity, as far as the ledger''s worker has taken it in';
 comment on column standings.repeat_offender is 'the account or its entity has as many violations as the policy says';
 """
 
