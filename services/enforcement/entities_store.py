@@ -10,13 +10,18 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
+from services.enforcement import sanctions
 from services.enforcement.entities import Sums
+from services.enforcement.penalties import NEVER
 from services.enforcement.sanctions import Ground
-from shared.events import SellerKey
+from shared.events import SellerKey, StandingChanged
 from shared.policy import Entity
 
 LOCK: Final = 0x600DE771
 """Advisory lock under which entities are counted, one transaction at a time."""
+
+LINKED_COLUMNS: Final = "entity, entity_points, entity_strikes, entity_violations, entity_grounds"
+"""Of standings, in the order that ``linked`` takes and ``linked_row`` gives."""
 
 _KEYS = "select seller, kind, digest from seller_keys where seller = any(%s)"
 _CUT = """
@@ -72,7 +77,7 @@ _TAKE = """
         select id from relinked where partition = any(%s) and seller <> all(%s::text[]) order by id limit %s for update skip locked)
     returning id, partition, seller"""
 _OF = """
-    select m.seller, m.entries, e.entity, e.general_points, e.serious_strikes, e.violations, e.next_change, e.grounds, e.last, e.warned
+    select m.seller, m.entries, e.entity, e.general_points, e.serious_strikes, e.violations, e.grounds, e.last, e.warned
     from entity_members m join entities e using (entity) where m.seller = any(%s)"""
 _RULES = """
     insert into entity_rules (rules) values (%s) on conflict (one) do update set rules = excluded.rules
@@ -80,6 +85,7 @@ _RULES = """
 _MARK_ALL = "insert into entity_work (seller) select distinct seller from seller_keys"
 
 _grounds = msgspec.json.Decoder(tuple[Ground, ...])
+_entity = msgspec.json.Decoder(sanctions.Entity)
 
 
 class Mark(Struct, frozen=True):
@@ -97,6 +103,40 @@ class Counted(Struct, frozen=True):
     grounds: tuple[Ground, ...]
     last: dt.datetime | None
     warned: tuple[dt.datetime, ...]
+
+
+class Linked(Struct, frozen=True):
+    """The entity of an account, as the ledger's worker has taken it in; ``sums`` without their end."""
+
+    entity: sanctions.Entity
+    sums: Sums
+
+    def standing(self, own: StandingChanged) -> StandingChanged:
+        """An account's standing with that of its entity."""
+        return msgspec.structs.replace(
+            own,
+            entity=self.entity.entity,
+            entity_points=self.sums.general_points,
+            entity_strikes=self.sums.serious_strikes,
+            entity_violations=self.sums.violations,
+        )
+
+
+def linked(row: Sequence[Any]) -> Linked:
+    """From a row of ``LINKED_COLUMNS``."""
+    _, points, strikes, violations, entity = row
+    return Linked(_entity.decode(entity), Sums(points, strikes, violations))
+
+
+def linked_row(linked: Linked | None) -> tuple[Any, ...]:
+    """As a row of ``LINKED_COLUMNS``."""
+    if linked is None:
+        return (None, 0, 0, 0, None)
+    sums = linked.sums
+    return (
+        linked.entity.entity, sums.general_points, sums.serious_strikes, sums.violations,
+        msgspec.json.encode(linked.entity).decode(),
+    )  # fmt: skip
 
 
 def _counted(row: Sequence[Any]) -> Counted:
@@ -140,10 +180,20 @@ def take(
     return sorted((id_, partition, seller) for id_, partition, seller in rows)
 
 
-def of(connection: sa.Connection, sellers: Collection[str]) -> dict[str, tuple[str, int, Counted]]:
-    """By account that is one of a business: (entity, entries of the account when that was counted, where it stands)."""
-    rows = connection.exec_driver_sql(_OF, (sorted(sellers),))
-    return {seller: (entity, entries, _counted(row)) for seller, entries, entity, *row in rows}
+def of(connection: sa.Connection, sellers: Collection[str]) -> dict[str, tuple[int, Linked]]:
+    """By account that is one of a business: entries of the account when that was counted, and where it stands."""
+    return {
+        seller: (
+            entries,
+            Linked(
+                sanctions.Entity(entity, _grounds.decode(grounds), last or NEVER, tuple(warned)),
+                Sums(points, strikes, violations),
+            ),
+        )
+        for seller, entries, entity, points, strikes, violations, grounds, last, warned in connection.exec_driver_sql(
+            _OF, (sorted(sellers),)
+        )
+    }
 
 
 # -------------------------------------------------------------------------------------------------------- by entities
@@ -222,7 +272,7 @@ def become_rare(connection: sa.Connection, keys: Collection[SellerKey]) -> None:
 
 def fellows(connection: sa.Connection, sellers: Collection[str]) -> dict[str, str]:
     """All accounts (-> entity) of the entities that these were counted in last."""
-    return dict(connection.exec_driver_sql(_FELLOWS, (sorted(sellers),)).tuples().all())
+    return {row[0]: row[1] for row in connection.exec_driver_sql(_FELLOWS, (sorted(sellers),))}
 
 
 def members(connection: sa.Connection, entities: Collection[str]) -> set[str]:
@@ -258,7 +308,7 @@ def entries(connection: sa.Connection, sellers: Collection[str]) -> dict[str, in
     """How many entries accounts have in their ledgers."""
     if not sellers:
         return {}
-    return dict(connection.exec_driver_sql(_ENTRIES, (sorted(sellers),)).tuples().all())
+    return {row[0]: row[1] for row in connection.exec_driver_sql(_ENTRIES, (sorted(sellers),))}
 
 
 def save(connection: sa.Connection, counted: Mapping[str, Counted], now: dt.datetime) -> None:
