@@ -30,7 +30,11 @@ INBOUND: Final = topics.inbound("{upstream}")
 
 CARRIES: Final[dict[str, tuple[str, ...]]] = {
     topics.INTAKE.name: ("goodfaith.item.submitted.v1", *_COMMAND, "goodfaith.watermark.v1"),
-    topics.ACCOUNTS.name: ("goodfaith.account.notice.v1", "goodfaith.sanction.lift.v1"),
+    topics.ACCOUNTS.name: (
+        "goodfaith.account.notice.v1",
+        "goodfaith.account.channels.v1",
+        "goodfaith.sanction.lift.v1",
+    ),
     topics.VERIFICATION.name: (*_ITEM, "goodfaith.recurrence.found.v1", "goodfaith.command.refused.v1"),
     topics.ENFORCEMENT.name: ("goodfaith.hold.changed.v1",),
     topics.VIOLATIONS.name: ("goodfaith.violation.changed.v1",),
@@ -43,6 +47,7 @@ CARRIES: Final[dict[str, tuple[str, ...]]] = {
         "goodfaith.notice.sent.v1",
         "goodfaith.message.sent.v1",
         "goodfaith.account.told.v1",
+        "goodfaith.webhook.disabled.v1",
         "goodfaith.delivery.changed.v1",
     ),
     topics.MARKETPLACE_COMMANDS.name: ("goodfaith.marketplace.command.v1",),

@@ -263,6 +263,27 @@ class AccountNotice(Data, frozen=True, kw_only=True):
     at: dt.datetime
 
 
+class WebhookKnown(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A webhook that an account has in use: neither its address nor its secret."""
+
+    webhook: Id
+    generation: int
+    """Rises each time that it is put in use again."""
+    kinds: tuple[Id, ...] = ()
+    """Kinds of message that it is sent; none: all. Messages that begin a window are always sent."""
+
+
+class AccountChannels(Data, frozen=True, kw_only=True):
+    """How an account wants to be told, as it is now. Fold by the highest ``revision``."""
+
+    account: Id
+    revision: int
+    order: tuple[Literal["email", "webhook", "inbox"], ...] = ()
+    """Preferred channels, the first one first; none: the account has not said."""
+    webhooks: tuple[WebhookKnown, ...] = ()
+    at: dt.datetime
+
+
 class Watermark(Data, frozen=True, kw_only=True):
     """All commands accepted up to ``upto`` have been published on this partition before this record."""
 
@@ -412,6 +433,18 @@ class AccountTold(Data, frozen=True, kw_only=True):
     digest: str
     """SHA-256 of the message as sent, hex; a secret in it (a code) is left out before."""
     sent_at: dt.datetime
+
+
+class WebhookDisabled(Data, frozen=True, kw_only=True):
+    """A webhook is not called any more (keyed by account). Its owner may put it in use again."""
+
+    webhook: Id
+    account: Id
+    generation: int
+    """Of the webhook that was disabled; one that is in use again has a higher one."""
+    reason: Literal["gone", "failing"]
+    """``gone``: it answered 410. ``failing``: nothing but failures for days."""
+    at: dt.datetime
 
 
 class DeliveryChanged(Data, frozen=True, kw_only=True):
@@ -629,6 +662,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.command.decide.v1": Decide,
     "goodfaith.command.change_right.v1": ChangeRight,
     "goodfaith.account.notice.v1": AccountNotice,
+    "goodfaith.account.channels.v1": AccountChannels,
     "goodfaith.watermark.v1": Watermark,
     **{f"goodfaith.item.{state.lower()}.v1": ItemChanged for state in State},
     "goodfaith.item.handled.v1": ItemChanged,
@@ -641,6 +675,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.notice.sent.v1": NoticeSent,
     "goodfaith.message.sent.v1": MessageSent,
     "goodfaith.account.told.v1": AccountTold,
+    "goodfaith.webhook.disabled.v1": WebhookDisabled,
     "goodfaith.delivery.changed.v1": DeliveryChanged,
     "goodfaith.hold.changed.v1": HoldChanged,
     "goodfaith.violation.changed.v1": ViolationChanged,
