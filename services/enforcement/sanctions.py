@@ -328,7 +328,7 @@ def decide(account: Account, facts: Facts, rules: Penalties, now: dt.datetime) -
     for ground in facts.entity.grounds if facts.entity is not None else ():
         found.setdefault((ground.ledger, ground.level), []).append(("entity", ground))
     out = [
-        _over(sanction, "ended", "timer", now)
+        _over(sanction, "ended", "timer", sanction.ends)
         for sanction in account.sanctions
         if sanction.in_force and sanction.ends is not None and sanction.ends <= now
     ]
@@ -370,7 +370,8 @@ def _review(sanction: Sanction, found: Sequence[Ground], facts: Facts, now: dt.d
     # it fell; if it is there once more, that wants an answer of its own
     sanction.stands = False
     if sanction.in_force and sanction.ends is None and not closed:
-        return [_over(sanction, "ended", "expiry", now)]
+        fell = max(ground.fell_at for ground in answered if ground.fell_at is not None)
+        return [_over(sanction, "ended", "expiry", fell)]
     return []
 
 

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from services.enforcement import penalties
+from services.enforcement import penalties, sanctions, sanctions_store
 from services.intake.evidence_store import CLOSED
 from services.notification.domain import WINDOW_KINDS
 from services.operator.evidence import SUBMITTED, Category, Evidence, Finding, Tally
@@ -837,7 +837,8 @@ def _standing(name: str, rows: list[tuple[Any, ...]], rules: policy.Penalties, t
         seller.history[claim] = penalties.Violation(claim, True, severity, at, penalties.Entry(entry or "", penalty))
     # the standing is exact as of when it was last counted; next_change says when it will have to be counted again
     penalties.recount(seller, rules, changed_at)
-    general, serious = seller.levels(rules)
+    entries = [violation.entry for violation in seller.history.values() if violation.entry is not None]
+    general, serious = sanctions.levels(sanctions.front(sanctions.grounds(entries, rules, changed_at), (), "", changed_at))
     expected = (
         seller.general_points, seller.serious_strikes, seller.violations,
         seller.violations >= rules.repeat_offender.violations, general, serious,
