@@ -139,7 +139,8 @@ def linked_row(linked: Linked | None) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _counted(row: Sequence[Any]) -> Counted:
+def counted(row: Sequence[Any]) -> Counted:
+    """From general_points, serious_strikes, violations, next_change, grounds, last, warned."""
     points, strikes, violations, next_change, grounds, last, warned = row
     return Counted(Sums(points, strikes, violations, next_change), _grounds.decode(grounds), last, tuple(warned))
 
@@ -285,7 +286,7 @@ def stored(connection: sa.Connection, entities: Collection[str]) -> dict[str, Co
     if not entities:
         return {}
     rows = connection.exec_driver_sql(_ENTITIES, (sorted(entities),))
-    return {entity: _counted(row) for entity, *row in rows}
+    return {entity: counted(row) for entity, *row in rows}
 
 
 def histories(connection: sa.Connection, sellers: Collection[str]) -> list[tuple[Any, ...]]:
