@@ -289,8 +289,10 @@ class Ledgers:
                 # it was counted without what has happened since, of which there is no mark: nobody knew of the link
                 self._marks.add(name)
         self._changed[name] = seller
+        self._changed_at[name] = self._tx.now
+        out = self._recounted(seller) or [seller.standing(self._tx.now)]
         # as what a timer brings about: its cause is no event
-        return self._outgoing(incoming.partition, name, [seller.standing(self._tx.now), *self._judged(seller)], None)
+        return self._outgoing(incoming.partition, name, [*out, *self._judged(seller)], None)
 
     def _violation(self, incoming: Incoming, event: ViolationChanged) -> list[Outgoing]:
         now = self._tx.now
@@ -320,6 +322,17 @@ class Ledgers:
             account = self._accounts[seller.seller]
             points = seller.general_points if entry.penalty.ledger == "general" else seller.serious_strikes
             account.front = sanctions.advance(account.front, entry, points, self._rules, self._tx.now)
+
+    def _recounted(self, seller: Seller) -> list[Data]:
+        """Count a standing with complete history as of now; by the rules in force, when the ledger was kept by others."""
+        if self._accounts[seller.seller].front.rules == self._service.policy.version:
+            changed = penalties.recount(seller, self._rules, self._tx.now)
+            return [seller.standing(self._tx.now)] if changed else []
+        out, written = penalties.reassess(seller, self._rules, self._tx.now)
+        self._written += written
+        if written and seller.seller in self._linked:
+            self._marks.add(seller.seller)
+        return out
 
     def _judged(self, seller: Seller) -> list[Data]:
         """What the seller's standing brings upon it now, and the command that tells the marketplace."""
@@ -437,8 +450,7 @@ class Ledgers:
         out: list[Data] = []
         if seller.complete:
             self._changed_at[due.key] = tx.now
-            if penalties.recount(seller, self._rules, tx.now):
-                out.append(seller.standing(tx.now))
+            out = self._recounted(seller)
         return self._outgoing(due.partition, due.key, [*out, *self._judged(seller)], None)
 
     def save(self) -> None:

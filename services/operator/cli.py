@@ -29,6 +29,7 @@ COMMANDS = (
     "dlq",
     "statements",
     "policy",
+    "recompute",
     "clock",
     "bench",
     "faults",

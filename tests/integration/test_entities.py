@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
@@ -16,7 +17,7 @@ from deploy.local.stack import Stack
 from services.enforcement import entities_store, entities_worker
 from services.enforcement.entities_worker import Counting
 from services.enforcement.ledger import EnforcementLedger
-from services.operator import recount_ledger
+from services.operator import recompute, recount_ledger
 from shared import db, events, marketplace, migrate, topics
 from shared.events import Data, MarketplaceSeller, SanctionChanged, SellerKey, StandingChanged, ViolationChanged
 from shared.runtime import Incoming, Outgoing, Tx
@@ -327,3 +328,41 @@ def test_in_any_order_all_is_as_a_recount_has_it(desk: Desk, seed: int) -> None:
             desk.right()
     desk.settle()
     desk.right()
+
+
+def test_other_penalties_are_seen_and_applied_by_the_owners(desk: Desk) -> None:
+    desk.turn(desk.linked("a", key("x")), desk.linked("b", key("x")))
+    for number, seller in enumerate("aabc"):
+        desk.now += DAY
+        desk.turn(desk.violated(seller, f"c-{number}"))
+    desk.turn(desk.violated("d", "c-9", in_force=False))
+    desk.settle()
+
+    def build(count: int = 1) -> recompute.Found:
+        found = recompute.Found()
+        for place in range(count):
+            with desk.admin.connect() as connection:
+                found.add(recompute.build(connection, desk.ledger.policy, place, count))
+        return found
+
+    assert build(3).as_json() == {
+        "sellers": 4, "violations": 4, "entities": 1, "ledger_differences": 0, "standing_differences": 0,
+        "entity_differences": 0, "examples": [],
+    }  # fmt: skip
+    # a first violation costs something from now on
+    general = msgspec.structs.replace(desk.rules.general, first=2)
+    desk.rules = msgspec.structs.replace(desk.rules, general=general)
+    desk.ledger.policy = msgspec.structs.replace(desk.ledger.policy, version="ipp-2027-01", penalties=desk.rules)
+    desk.counting._rules = desk.rules
+    found = build()
+    assert (found.differing, len(found.businesses)) == (["a", "b", "c"], 1)
+    with desk.admin.begin() as connection:
+        recompute.apply(connection, found.differing, found.businesses)
+    desk.settle()
+    desk.right()
+    assert desk.stands("c") == (2, 0, 1, False)
+    assert desk.stands("a") == (2 + 6 + 6, 0, 3, True)
+    assert build(2).as_json()["examples"] == []
+    assert desk.sql("select kind, points from ledger_entries where seller = 'c' order by recorded_wall, entry") == [
+        ("violation", 0), ("reversal", 0), ("violation", 2),
+    ]  # fmt: skip
