@@ -30,7 +30,7 @@ INBOUND: Final = topics.inbound("{upstream}")
 
 CARRIES: Final[dict[str, tuple[str, ...]]] = {
     topics.INTAKE.name: ("goodfaith.item.submitted.v1", *_COMMAND, "goodfaith.watermark.v1"),
-    topics.ACCOUNTS.name: ("goodfaith.account.notice.v1",),
+    topics.ACCOUNTS.name: ("goodfaith.account.notice.v1", "goodfaith.message.read.v1"),
     topics.VERIFICATION.name: (*_ITEM, "goodfaith.recurrence.found.v1", "goodfaith.command.refused.v1"),
     topics.ENFORCEMENT.name: ("goodfaith.hold.changed.v1",),
     topics.VIOLATIONS.name: ("goodfaith.violation.changed.v1",),

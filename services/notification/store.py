@@ -16,6 +16,10 @@
   it is sent again and counted in ``repeats``. ``attempts`` counts sendings begun, ``tries`` refusals for now (4xx).
 - ``announcements``: written with ``sent``, in one transaction; the owner of the partition deletes them in the transaction
   that appends the events to its log.
+- A window's beginning: ``begins`` (what the policy lets it run from) and ``deemed_at`` are written with ``sent``;
+  ``delivered_at`` and ``read_at`` by whoever learns of it (``begin_windows``), ``begun_by`` and ``begun_at`` by whoever
+  finds first that the windows begin, with their announcements, under the message's row lock: once. None of them is ever
+  changed again.
 """
 
 from __future__ import annotations
@@ -23,15 +27,26 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import sqlalchemy as sa
 
-from services.notification.domain import ACCOUNT, Collected, Facts, Pending, announcement_of, announcements
-from shared.events import AccountNotice, MessageSent, NoticeSent
+from services.notification.domain import (
+    ACCOUNT,
+    Begun,
+    Collected,
+    Facts,
+    Pending,
+    announcement_of,
+    beginning,
+    begins,
+    notices_of,
+)
+from shared.events import AccountNotice, MessageSent
 
 SCHEMA: Final = "notification"
+_NOTICE: Final = "goodfaith.notice.sent.v1"
 COLLECT: Final = 0x600DC011
 
 _INSERT = """
@@ -67,9 +82,29 @@ _SENDING = """
     where id = any(%s) and holder = %s and due_wall > clock_timestamp() and state in ('queued', 'sending') returning id"""
 _SENT = """
     update messages as t set state = 'sent', holder = null, channel = n.channel, result = n.result, template = n.template,
-        version = n.version, digest = n.digest, sent_at = %s, sent_wall = %s
-    from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[]) as n(id, channel, result, template, version, digest)
-    where t.id = n.id and t.holder = %s and t.state in ('queued', 'sending') returning t.id"""
+        version = n.version, digest = n.digest, sent_at = %s, sent_wall = %s,
+        begins = n.begins, deemed_at = case when before.begun_at is null then n.deemed_at else before.deemed_at end,
+        begun_at = coalesce(before.begun_at, n.begun_at), begun_by = case when before.begun_at is null then n.begun_by else before.begun_by end
+    from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::timestamptz[],
+            %s::timestamptz[], %s::text[])
+        as n(id, channel, result, template, version, digest, begins, deemed_at, begun_at, begun_by) join messages before using (id)
+    where t.id = n.id and t.holder = %s and t.state in ('queued', 'sending')
+    returning t.id, before.begun_at is null, t.delivered_at is not null or t.read_at is not null"""
+_HOLD = "select id, party from messages where id = any(%s) order by id for update"
+_LEARN = """
+    update messages as t set
+        delivered_at = case when %s = 'delivered' then coalesce(t.delivered_at, n.at) else t.delivered_at end,
+        read_at = case when %s = 'read' then coalesce(t.read_at, n.at) else t.read_at end
+    from unnest(%s::text[], %s::timestamptz[]) as n(id, at) where t.id = n.id"""
+_OPEN = """
+    select id, claim, kind, party, items, revisions, begins, sent_at, delivered_at, read_at, deemed_at from messages
+    where id = any(%s) and begins is not null and begun_at is null order by id for update"""
+_DEEMED = """
+    select id from messages where begun_at is null and deemed_at <= %s and state not in ('queued', 'sending', 'failed')
+    order by deemed_at limit %s for update skip locked"""
+_BEGUN = """
+    update messages as t set begun_at = n.at, begun_by = n.by
+    from unnest(%s::text[], %s::timestamptz[], %s::text[]) as n(id, at, by) where t.id = n.id"""
 _PUT_OFF = """
     update messages as t set state = n.state, holder = null, tries = t.tries + n.tries, result = n.result,
         due_wall = clock_timestamp() + n.pause * interval '1 second'
@@ -269,6 +304,9 @@ def finish(
     """
     if not sent:
         return []
+    plans = [
+        begins(one.message.kind, one.message.items[0].facts.policy, now) if one.message.items else None for one in sent
+    ]
     columns = (
         [one.message.id for one in sent],
         [one.channel for one in sent],
@@ -276,8 +314,19 @@ def finish(
         [one.template for one in sent],
         [one.version for one in sent],
         [one.digest for one in sent],
+        [None if plan is None else plan.by for plan in plans],
+        [None if plan is None else plan.deemed_at for plan in plans],
+        [now if plan is not None and plan.by == "sent" else None for plan in plans],
+        ["sent" if plan is not None and plan.by == "sent" else None for plan in plans],
     )
-    ours = {row[0] for row in connection.exec_driver_sql(_SENT, (now, wall, *columns, holder))}
+    rows = connection.exec_driver_sql(_SENT, (now, wall, *columns, holder)).all()
+    ours = {row[0] for row in rows}
+    fresh = {row[0] for row in rows if row[1]}
+    by_sending = {
+        one.message.id
+        for one, plan in zip(sent, plans, strict=True)
+        if plan is not None and plan.by == "sent" and one.message.id in fresh
+    }
     done = [one for one in sent if one.message.id in ours]
     out: list[tuple[int, str, str, str, str]] = []
     for one in done:
@@ -300,13 +349,104 @@ def finish(
             out.append((message.partition, message.party, message.id, "goodfaith.account.told.v1", payload))
             continue
         partitions = {item.facts.listing: item.partition for item in message.items}
-        told = [(item.item, item.revision, item.facts.listing) for item in message.items]
-        for type_, data in announcements(event, told):
-            listing = data.listing if isinstance(data, NoticeSent) else message.items[0].facts.listing
-            out.append((partitions[listing], listing, message.id, type_, _encode(data).decode()))
+        if message.id in by_sending:
+            told = [(item.item, item.revision, item.facts.listing) for item in message.items]
+            begun = Begun("sent", now)
+            out += [
+                (partitions[notice.listing], notice.listing, message.id, _NOTICE, _encode(notice).decode())
+                for notice in notices_of(message.id, message.claim, message.kind, now, begun, told)
+            ]
+        listing = message.items[0].facts.listing
+        out.append((partitions[listing], listing, message.id, "goodfaith.message.sent.v1", _encode(event).decode()))
     if out:
         connection.exec_driver_sql(_ANNOUNCE, _columns(out))
+    # what came of it may have been known before this: a quick answer, or the answer to a sending whose outcome was not known
+    _begin(connection, [row[0] for row in rows if row[1] and row[2]], now)
     return done
+
+
+# --------------------------------------------------------------------------------------------- when a window begins
+
+
+def begin_windows(
+    connection: sa.Connection,
+    ids: Sequence[str],
+    moment: Literal["delivered", "read"],
+    at: dt.datetime | Sequence[dt.datetime],
+    *,
+    parties: Sequence[str] | None = None,
+    now: dt.datetime,
+) -> list[str]:
+    """Note that messages were delivered or read, and begin the windows that the policy lets run from that.
+
+    To be called by whoever learns of it, in its own transaction, for messages of any kind and state: what is told twice,
+    later than something else, or before the sending is written down is all right. A window begins once, whoever says so
+    first and in whatever order.
+
+    Args:
+        at: business time of it, one for all or one for each.
+        parties: whose message each has to be; others' are passed over.
+        now: business time.
+
+    Returns:
+        The messages whose windows began by this.
+    """
+    if not ids:
+        return []
+    times = [at] * len(ids) if isinstance(at, dt.datetime) else list(at)
+    whose: dict[str, str] = {row[0]: row[1] for row in connection.exec_driver_sql(_HOLD, (sorted(set(ids)),))}
+    first: dict[str, dt.datetime] = {}
+    for id_, time, party in zip(ids, times, parties or map(whose.get, ids), strict=True):
+        if id_ in whose and whose[id_] == party and (id_ not in first or time < first[id_]):
+            first[id_] = time
+    if first:
+        connection.exec_driver_sql(_LEARN, (moment, moment, list(first), list(first.values())))
+    return _begin(connection, list(first), now)
+
+
+def deem(connection: sa.Connection, now: dt.datetime, limit: int = 200) -> int:
+    """Begin windows of messages that count as received by now (business time), oldest first; returns how many were."""
+    ids = list(connection.exec_driver_sql(_DEEMED, (now, limit)).scalars())
+    return len(_begin(connection, ids, now))
+
+
+def _begin(connection: sa.Connection, ids: Sequence[str], now: dt.datetime) -> list[str]:
+    """Begin and announce the windows of messages for which it is time; those that have begun are left."""
+    if not ids:
+        return []
+    begun: dict[str, tuple[Begun, Any]] = {}
+    keys: list[tuple[str, int, str, str]] = []
+    for row in connection.exec_driver_sql(_OPEN, (list(ids),)).mappings():
+        found = beginning(
+            row["begins"],
+            sent_at=row["sent_at"],
+            delivered_at=row["delivered_at"],
+            read_at=row["read_at"],
+            deemed_at=row["deemed_at"],
+            now=now,
+        )
+        if found is not None:
+            begun[row["id"]] = (found, row)
+            pairs = zip(row["items"], row["revisions"], strict=True)
+            keys += [(item, revision, row["kind"], row["party"]) for item, revision in pairs]
+    if not begun:
+        return []
+    connection.exec_driver_sql(
+        _BEGUN, (list(begun), [found.at for found, _ in begun.values()], [found.by for found, _ in begun.values()])
+    )
+    places: dict[tuple[str, str, int], tuple[int, str]] = {}
+    for id_, item, revision, partition, _, facts in connection.exec_driver_sql(_FACTS, _columns(keys)):
+        places[id_, item, revision] = (partition, _facts.decode(facts).listing)
+    out: list[tuple[int, str, str, str, str]] = []
+    for id_, (found, row) in begun.items():
+        pairs = zip(row["items"], row["revisions"], strict=True)
+        told = [(item, revision, places[id_, item, revision][1]) for item, revision in pairs]
+        notices = notices_of(id_, row["claim"], row["kind"], row["sent_at"], found, told)
+        for notice in notices:
+            partition, listing = places[id_, notice.item, notice.revision]
+            out.append((partition, listing, id_, _NOTICE, _encode(notice).decode()))
+    connection.exec_driver_sql(_ANNOUNCE, _columns(out))
+    return list(begun)
 
 
 def put_off(connection: sa.Connection, holder: str, messages: Sequence[PutOff]) -> None:
