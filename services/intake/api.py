@@ -30,6 +30,7 @@ from services.intake import (
     api_inbox,
     api_review,
     api_rights,
+    api_webhooks,
     domain,
     forms,
     metrics,
@@ -301,7 +302,7 @@ ROUTES: Final = [
     submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command,
     *api_inbox.ROUTES,
     *api_evidence.ROUTES, *api_goodfaith.ROUTES, *api_review.ROUTES,
-     *COMMAND_ROUTES, internal_claims, healthz, *api_forms.ROUTES,
+    *api_webhooks.ROUTES, *COMMAND_ROUTES, internal_claims, healthz, *api_forms.ROUTES,
 ]  # fmt: skip
 
 

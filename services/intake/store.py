@@ -607,28 +607,31 @@ def put_commands(
 
 def tell_accounts(connection: sa.Connection, notices: Sequence[events.AccountNotice], partitions: int) -> None:
     """Put notices to accounts into the door: the worker publishes each on ``intake.accounts``, once and in order."""
-    tell(
-        connection,
-        [("goodfaith.account.notice.v1", notice.account, notice, notice.at) for notice in notices],
-        partitions,
-    )
+    publish_accounts(connection, notices, "goodfaith.account.notice.v1", partitions)
 
 
-def tell(connection: sa.Connection, told: Sequence[tuple[str, str, events.Data, dt.datetime]], partitions: int) -> None:
-    """Put events about accounts into the door: (type, account, data, time), for ``intake.accounts``, once and in order."""
-    if not told:
+def publish_accounts(
+    connection: sa.Connection,
+    notices: Sequence[events.AccountNotice | events.AccountChannels | events.MessageRead],
+    type_: str,
+    partitions: int,
+) -> None:
+    """Put events about accounts, all of one type, into the door for ``intake.accounts``."""
+    if not notices:
         return
-    none = [""] * len(told)
+    none = [""] * len(notices)
     db.copy(
         connection,
         "door",
         {
-            "kind": ["command"] * len(told), "lane": ["standard"] * len(told), "complainant": none, "claim": none,
-            "item": none, "listing": [account for _, account, _, _ in told],
-            "partition": [partition_of(account, partitions) for _, account, _, _ in told],
-            "type": [type_ for type_, _, _, _ in told],
-            "payload": [msgspec.json.encode(data).decode() for _, _, data, _ in told],
-            "accepted_at": [at for _, _, _, at in told],
+            "kind": ["command"] * len(notices), "lane": ["standard"] * len(notices), "complainant": none, "claim": none,
+            "item": none, "listing": [notice.account for notice in notices],
+            "partition": [partition_of(notice.account, partitions) for notice in notices],
+            "type": [type_] * len(notices),
+            "payload": [msgspec.json.encode(notice).decode() for notice in notices],
+            "accepted_at": [
+                notice.read_at if isinstance(notice, events.MessageRead) else notice.at for notice in notices
+            ],
         },
     )  # fmt: skip
 
@@ -881,7 +884,7 @@ def read_message(connection: sa.Connection, me: Account, id: str, partitions: in
         return row[0]  # type: ignore[no-any-return]
     connection.exec_driver_sql("update messages set read_at = %s where id = %s", (now, id))
     read = events.MessageRead(message=id, account=me.id, read_at=now)
-    tell(connection, [("goodfaith.message.read.v1", me.id, read, now)], partitions)
+    publish_accounts(connection, [read], "goodfaith.message.read.v1", partitions)
     return now
 
 

@@ -1,12 +1,12 @@
 """When the windows begin that a message begins: with the sending, the delivery, the reading, or when it is deemed received.
 
-Revision ID: 0002
+Revision ID: 0003
 """
 
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade() -> None:
@@ -15,14 +15,13 @@ def upgrade() -> None:
         alter table messages
             add column begins text check (begins in ('sent', 'delivered', 'read')),
             add column deemed_at timestamptz,
-            add column delivered_at timestamptz,
             add column read_at timestamptz,
             add column begun_at timestamptz,
             add column begun_by text check (begun_by in ('sent', 'delivered', 'read', 'deemed'))
     """)
     op.execute("""
         update messages set begins = 'sent', begun_at = sent_at, begun_by = 'sent'
-        where state = 'sent' and kind in ('seller_notice', 'counter_forwarded', 'counter_defect', 'info_request')
+        where sent_at is not null and kind in ('seller_notice', 'counter_forwarded', 'counter_defect', 'info_request')
     """)
     # small: what has not begun and is to be deemed
     op.execute("create index messages_deemed on messages (deemed_at) where begun_at is null and deemed_at is not null")
