@@ -341,6 +341,17 @@ class SeriousPenalties(Part, frozen=True, kw_only=True):
     thresholds: Annotated[tuple[Threshold, ...], Meta(min_length=1)]
 
 
+class Entity(Part, frozen=True, kw_only=True):
+    """Which accounts are taken for one business, by keys that they share (``shared.events.SellerKey``)."""
+
+    links: dict[Literal["registration", "payment", "device"], Annotated[int, Meta(ge=2, le=10_000)]] = msgspec.field(
+        default_factory=dict
+    )
+    """Kinds of key that link, strongest first: most accounts that a key of the kind may link. More share it by chance."""
+    largest: Annotated[int, Meta(ge=2, le=10_000)] = 100
+    """Most accounts of one entity. Where links make more, the weakest kind of key is left out, and then the next."""
+
+
 class RepeatOffender(Part, frozen=True, kw_only=True):
     """Who counts as a repeat offender."""
 
@@ -354,6 +365,11 @@ class Penalties(Part, frozen=True, kw_only=True):
     general: GeneralPenalties
     serious: SeriousPenalties
     repeat_offender: RepeatOffender
+    prior_warning: bool = False
+    """Nobody is frozen or closed who was not warned before the violation: a warning comes first (DSA, article 23)."""
+    warned_within: Span = Span("365 d")
+    """For how long a warning counts as given before."""
+    entity: Entity = Entity()
 
 
 class Ground(Part, frozen=True, kw_only=True):
@@ -633,6 +649,8 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
             ("statements.grounds", f"{kind!r} is missing: a reason fits such rights")
             for kind in sorted(kinds - set(policy.statements.grounds))
         ]
+    if policy.penalties.warned_within.working_days:
+        found.append(("penalties.warned_within", "expected days"))
     for span in ("general.expires", "serious.grouping", "serious.expires", "repeat_offender.within"):
         part, name = span.split(".")
         if getattr(getattr(policy.penalties, part), name).working_days:

@@ -66,10 +66,14 @@ FLEET = (
         "enforcement-statements", ("services.enforcement", "statements"), "enforcement", "enforcement",
         secrets=("statements_token",), needs="GOODFAITH_STATEMENTS_URL",
     ),
+    Spec(
+        "enforcement-api", ("services.enforcement", "api"), "enforcement", "enforcement",
+        port="enforcement", secrets=("internal_token",), scales=False,
+    ),
     Spec("notification-worker", ("services.notification", "worker"), "notification", "notification"),
     Spec(
         "notification-sender", ("services.notification", "sender"), "notification", "notification",
-        secrets=("internal_token",),
+        secrets=("internal_token", "mail_key"),
     ),
 )  # fmt: skip
 
@@ -100,6 +104,7 @@ def shared_environment(stack: Stack) -> dict[str, str]:
     return {
         "GOODFAITH_KAFKA": stack.kafka,
         "GOODFAITH_INTAKE_URL": f"http://127.0.0.1:{stack.port('intake')}",
+        "GOODFAITH_ENFORCEMENT_URL": f"http://127.0.0.1:{stack.port('enforcement')}",
         "GOODFAITH_MARKETPLACE_URL": f"http://127.0.0.1:{stack.port('marketplace')}",
         "GOODFAITH_SMTP_HOST": "127.0.0.1",
         "GOODFAITH_SMTP_PORT": str(stack.port("smtp")),

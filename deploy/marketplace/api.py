@@ -19,13 +19,14 @@ from msgspec import Meta
 from deploy.marketplace import store
 from deploy.marketplace.worker import CHUNK, Seed
 from shared import db, marketplace
-from shared.events import MarketplaceCommand
+from shared.events import MarketplaceCommand, MarketplaceSeller
 from shared.settings import Settings
 from shared.topics import partition_of
 
 WAIT_S: Final = 2.0
 """Seconds for which ``POST /commands`` waits until the command is carried out."""
 _seeds = msgspec.json.Decoder(Annotated[list[Seed], Meta(max_length=10_000)])
+_sellers = msgspec.json.Decoder(Annotated[list[MarketplaceSeller], Meta(max_length=10_000)])
 _command = msgspec.json.Decoder(MarketplaceCommand)
 
 
@@ -69,6 +70,19 @@ class Shop:
         ]
         with self.engine.begin() as connection:
             store.queue(connection, "seed", rows)
+
+    def link(self, sellers: list[MarketplaceSeller]) -> None:
+        """Have sellers' keys published: all of them, so that one left out is cut."""
+        by_partition: dict[int, list[MarketplaceSeller]] = {}
+        for told in sellers:
+            by_partition.setdefault(partition_of(told.seller, self.settings.partitions), []).append(told)
+        rows = [
+            (partition, msgspec.json.encode(some[start : start + CHUNK]).decode())
+            for partition, some in by_partition.items()
+            for start in range(0, len(some), CHUNK)
+        ]
+        with self.engine.begin() as connection:
+            store.queue(connection, "sellers", rows)
 
     def pending(self) -> int:
         """Seed chunks that are not on the site yet."""
@@ -121,6 +135,17 @@ def app(settings: Settings) -> Litestar:
             return _problem(401, "Unauthorized", "Seeding needs the internal token.")
         return Response({"pending": await asyncio.to_thread(shop.pending)})
 
+    @post("/sellers")
+    async def sellers(request: Request[Any, Any, Any]) -> Response[Any]:
+        if not may_seed(request):
+            return _problem(401, "Unauthorized", "Telling of sellers needs the internal token.")
+        try:
+            told = _sellers.decode(await request.body())
+        except msgspec.DecodeError as error:
+            return _problem(422, "Unprocessable", str(error))
+        await asyncio.to_thread(shop.link, told)
+        return Response({"accepted": len(told)}, status_code=202)
+
     @post(marketplace.COMMANDS_PATH)
     async def commands(request: Request[Any, Any, Any]) -> Response[Any]:
         body = await request.body()
@@ -157,7 +182,7 @@ def app(settings: Settings) -> Litestar:
 
     handlers: Any = {sa.exc.OperationalError: _away, sa.exc.TimeoutError: _away}
     return Litestar(
-        [item, seed, seeding, commands],
+        [item, seed, seeding, sellers, commands],
         openapi_config=None,
         logging_config=None,  # shared.logs has configured it
         exception_handlers=handlers,

@@ -23,7 +23,7 @@ _PULL = """
         select id from queue where partition = any(%s) order by id limit %s for update skip locked)
     returning id, partition, kind, body"""
 _QUEUE = "insert into queue (partition, kind, body) select * from unnest(%s::int[], %s::text[], %s::text[])"
-_PENDING = "select count(*) from queue where kind = 'seed'"
+_PENDING = "select count(*) from queue where kind in ('seed', 'sellers')"
 _ASK = """
     insert into answers (command, listing, seq) values (%s, %s, %s) on conflict (command) do nothing returning command"""
 _ANSWER = "select listing, seq, result from answers where command = %s"

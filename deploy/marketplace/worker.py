@@ -12,9 +12,15 @@ from msgspec import Meta, Struct
 from deploy.marketplace import domain, store
 from deploy.marketplace.domain import Page
 from shared import events
-from shared.events import Data, Id, MarketplaceCommand, Receipt
+from shared.events import Data, Id, MarketplaceCommand, MarketplaceSeller, Receipt
 from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
-from shared.topics import MARKETPLACE_COMMANDS, MARKETPLACE_LISTINGS, MARKETPLACE_RECEIPTS, Topic
+from shared.topics import (
+    MARKETPLACE_COMMANDS,
+    MARKETPLACE_LISTINGS,
+    MARKETPLACE_RECEIPTS,
+    MARKETPLACE_SELLERS,
+    Topic,
+)
 
 CHUNK: Final = 500
 """Most listings in one queue row."""
@@ -22,6 +28,7 @@ _CHUNKS_A_BATCH: Final = 4
 _COMMAND: Final = "goodfaith.marketplace.command.v1"
 _RECEIPT: Final = "goodfaith.marketplace.receipt.v1"
 _LISTING: Final = "goodfaith.marketplace.listing.v1"
+_SELLER: Final = "goodfaith.marketplace.seller.v1"
 
 
 class Seed(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -43,6 +50,13 @@ class Seeds(Data, frozen=True, kw_only=True):
     listings: tuple[Seed, ...]
 
 
+class Linked(Data, frozen=True, kw_only=True):
+    """Sellers of one partition, with their keys."""
+
+    sellers: tuple[MarketplaceSeller, ...]
+
+
+_sellers = msgspec.json.Decoder(tuple[MarketplaceSeller, ...])
 _seeds = msgspec.json.Decoder(tuple[Seed, ...])
 _command = msgspec.json.Decoder(MarketplaceCommand)
 
@@ -54,7 +68,7 @@ class Marketplace:
     schema = "marketplace"
     prefix = ""
     reads: Sequence[Topic] = (MARKETPLACE_COMMANDS,)
-    keyed_like = frozenset({MARKETPLACE_RECEIPTS.name, MARKETPLACE_LISTINGS.name})
+    keyed_like = frozenset({MARKETPLACE_RECEIPTS.name, MARKETPLACE_LISTINGS.name, MARKETPLACE_SELLERS.name})
     queue = "queue"
     raw = False
     keeps_time = False
@@ -66,6 +80,9 @@ class Marketplace:
             data: Data
             if kind == "seed":
                 data, key, name, type_ = Seeds(listings=_seeds.decode(body)), f"seed.{id_}", f"seed.{id_}", "seed"
+                raw = b""
+            elif kind == "sellers":
+                data, key, name, type_ = Linked(sellers=_sellers.decode(body)), f"seed.{id_}", f"seed.{id_}", "sellers"
                 raw = b""
             else:
                 data = _command.decode(body)
@@ -101,6 +118,8 @@ class Pages:
             return self._command(incoming, data)
         if isinstance(data, Seeds):
             return [self._seed(incoming, seed) for seed in data.listings]
+        if isinstance(data, Linked):
+            return [self._seller(incoming, seller) for seller in data.sellers]
         return ()
 
     def _command(self, incoming: Incoming, command: MarketplaceCommand) -> list[Outgoing]:
@@ -138,6 +157,19 @@ class Pages:
         page.entity, page.ended, page.image_hash = seed.entity, seed.ended, seed.image_hash
         self._changed[seed.listing] = page
         return self._listing(incoming, seed.listing)
+
+    def _seller(self, incoming: Incoming, told: MarketplaceSeller) -> Outgoing:
+        return Outgoing(
+            incoming.partition,
+            MARKETPLACE_SELLERS,
+            told.seller,
+            _SELLER,
+            told,
+            told.seller,
+            self._tx.now,
+            None,
+            incoming.id,
+        )
 
     def _listing(self, incoming: Incoming, listing: str) -> Outgoing:
         told = domain.published(listing, self._pages.get(listing))

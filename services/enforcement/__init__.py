@@ -4,5 +4,6 @@
           (suspend, restore) and enforcement.violations (re-keyed by seller).
 `ledger`  reads enforcement.violations; writes enforcement.ledger (entries and standings).
 `delivery` with the HTTP adapter only: takes commands to the marketplace and brings receipts back.
+`api`     answers intake what the tables say of sellers: standings, entries, sanctions (internal; by bearer token).
 `statements` takes statements of reasons to the EU's transparency database, where a policy asks for them.
 """

@@ -1,4 +1,4 @@
-"""``python -m services.enforcement [worker|ledger|delivery|statements]``."""
+"""``python -m services.enforcement [worker|ledger|delivery|statements|api]``."""
 
 from __future__ import annotations
 
@@ -29,8 +29,12 @@ def main(arguments: list[str]) -> int:
         from services.enforcement import transparency
 
         transparency.run(settings)
+    elif part == "api":
+        from services.enforcement import api
+
+        api.run(settings)
     else:
-        sys.stderr.write(f"{part!r} is none of worker, ledger, delivery, statements\n")
+        sys.stderr.write(f"{part!r} is none of worker, ledger, delivery, statements, api\n")
         return 2
     return 0
 

@@ -16,6 +16,7 @@ import msgspec
 from services.intake import requests, territory
 from shared import events, policy
 from shared.events import Lane, Role, State
+from shared.refusals import Refused as Refused
 
 if TYPE_CHECKING:
     from services.intake.review import Decided
@@ -28,24 +29,6 @@ _PAIRS: Final = [a + b for a in CROCKFORD for b in CROCKFORD]
 _NUMBERS: Final = [a + b for a in CROCKFORD[:16] for b in _PAIRS]
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,119}")
 _CONTROL: Final = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]")
-
-
-class Refused(Exception):
-    """A request that cannot be accepted: what is wrong, where, and how to cure it (RFC 9457 by ``api``).
-
-    Args:
-        status: HTTP status.
-        reason: stable code, e.g. ``right_not_owned``.
-        field: name of the field that is wrong, if one is.
-    """
-
-    def __init__(self, status: int, reason: str, detail: str, *, field: str | None = None, cure: str = "") -> None:
-        super().__init__(detail)
-        self.status = status
-        self.reason = reason
-        self.detail = detail
-        self.field = field
-        self.cure = cure
 
 
 def not_found() -> Refused:

@@ -7,7 +7,6 @@ caller may see is decided by the part's ``store``.
 from __future__ import annotations
 
 import asyncio
-import base64
 import datetime as dt
 import hmac
 import time
@@ -15,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Final, TypeVar
 
-import msgspec
 import structlog
 from cryptography.exceptions import InvalidTag
 from litestar import Request, Response
@@ -34,9 +32,12 @@ from services.intake.domain import Account, Refused
 from services.intake.door import Door, busy
 from services.intake.store import Filing
 from services.intake.uploads import Desk
-from shared import db, languages
+from shared import db, languages, outbound
 from shared.events import State
 from shared.languages import mark
+from shared.paging import bad_cursor as bad_cursor
+from shared.paging import cursor_of as cursor_of
+from shared.paging import key_of as key_of
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -94,6 +95,8 @@ class Front:
         secret = settings.evidence_key
         self.links = evidence.Links(None if secret is None else secret.get_secret_value())
         self.blobs = Blobs.of(settings)
+        self.outbound = outbound.Rules.of(settings)
+        self.names: outbound.Names = outbound.Dns(5.0)
         self.desk = Desk()
         self._known: dict[bytes, tuple[Account, float]] = {}
 
@@ -335,35 +338,6 @@ def known_id(text: str) -> str:
     if len(text) > 120 or not text.isascii() or not text.isprintable():
         raise domain.not_found()
     return text
-
-
-def cursor_of(*key: object) -> str:
-    """An opaque cursor."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode().rstrip("=")
-
-
-def key_of(cursor: str | None, kind: type[_T]) -> _T | None:
-    """The key in a cursor.
-
-    Raises:
-        Refused: 400.
-    """
-    if cursor is None:
-        return None
-    try:
-        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        key = msgspec.json.decode(raw, type=kind)
-    except (ValueError, msgspec.DecodeError):
-        raise bad_cursor() from None
-    if "\0" in raw.decode(errors="replace") or b"\\u0000" in raw:
-        raise bad_cursor()
-    return key
-
-
-def bad_cursor() -> Refused:
-    return Refused(
-        400, "bad_cursor", "The cursor is not one of ours.", field="cursor", cure="Use `next` of the previous page."
-    )
 
 
 def page_of(rows: list[_T], limit: int, key: Callable[[_T], tuple[object, ...]]) -> answers.Page[_T]:

@@ -219,7 +219,7 @@ def on_topics(e: Evidence) -> list[Finding]:
         for r in e.readers
     )
     ours = _list(e.name(topic) for topic in e.topics())
-    listings = e.name(topics.MARKETPLACE_LISTINGS)
+    compacted = _list(e.name(topic) for topic in topics.TOPICS if topic.compacted)
     there = "from v_log l join v_rec r on r.id = l.id and r.topic = l.topic and r.partition = l.target"
     return [
         *e.find(
@@ -228,10 +228,10 @@ def on_topics(e: Evidence) -> list[Finding]:
             f" and r.partition = l.target join ({upto}) p on p.writer = l.writer and p.partition = l.partition"
             f" where r.id is null and l.topic in ({ours}) and l.seq <= p.published_upto),"
             f" firsts as (select l.writer, l.partition, l.topic, l.target, min(l.seq) as seq {there} group by 1, 2, 3, 4),"
-            f" lasts as (select l.partition, l.key, max(l.seq) as seq {there} where l.topic = '{listings}' group by 1, 2)"
+            f" lasts as (select l.topic, l.partition, l.key, max(l.seq) as seq {there} where l.topic in ({compacted}) group by 1, 2, 3)"
             " select m.id from missing m left join v_ends n on n.topic = m.topic and n.partition = m.target"
             " left join firsts f on f.writer = m.writer and f.partition = m.partition and f.topic = m.topic and f.target = m.target"
-            f" left join lasts z on z.partition = m.partition and z.key = m.key and m.topic = '{listings}'"
+            f" left join lasts z on z.partition = m.partition and z.key = m.key and z.topic = m.topic"
             # retention has passed it: gone with all that came before the first of its writer that is still there
             " where not (coalesce(n.first, 0) > 0 and m.seq < coalesce(f.seq, m.seq + 1))"
             # compaction: a later one of the key is there
@@ -343,7 +343,7 @@ def causes(e: Evidence) -> list[Finding]:
         " or (l.writer = 'enforcement' and starts_with(l.cause, 'receipt.')) or l.writer in ('notification', 'intake-inbound')"
     )
     if not e.has("marketplace"):
-        outside = _list([e.name(topics.MARKETPLACE_LISTINGS), e.name(topics.MARKETPLACE_RECEIPTS)])
+        outside = _list(e.name(topic) for topic in topics.TOPICS if topic.writer == "marketplace")
         queued += f" or exists (select from ({reads}) n where n.writer = l.writer and n.topic in ({outside}))"
     timers = _list({row.rule for row in TABLE if isinstance(row.on, str) or row.on is Reopened})
     found = [
@@ -376,7 +376,7 @@ def causes(e: Evidence) -> list[Finding]:
             "problem",
             "cause-unknown",
             "select l.id || ' by ' || l.cause from v_log l left join notification.messages m on m.id = l.cause"
-            " where l.writer = 'notification' and l.cause is not null and (m.id is null or m.state <> 'sent')",
+            " where l.writer = 'notification' and l.cause is not null and (m.id is null or m.sent_at is null)",
         )
     return merged(found)
 
@@ -899,17 +899,17 @@ def messages_sent(e: Evidence) -> list[Finding]:
     noticed = "(select message, item, revision, count(*) as n, min(sent_at) as sent_at from v_notice group by message, item, revision)"
     due = (
         "(select m.id, m.sent_at, u.item, u.revision from notification.messages m, unnest(m.items, m.revisions) as u(item, revision)"
-        f" where m.state = 'sent' and m.kind in ({windows}))"
+        f" where m.sent_at is not null and m.kind in ({windows}))"
     )
     return [
         *e.find(
             "problem", "message-unsent",
-            "select id || ' ' || kind || ' ' || state || coalesce(': ' || result, '') from notification.messages where state <> 'sent'",
+            "select id || ' ' || kind || ' ' || state || coalesce(': ' || result, '') from notification.messages where state not in ('sent', 'delivered')",
         ),
         *e.find(
             "lost", "message-unannounced",
             f"select m.id from notification.messages m left join {announced} s on s.message = m.id"
-            " where m.state = 'sent' and s.message is null"
+            " where m.sent_at is not null and s.message is null"
             " and not exists (select from notification.announcements a where a.message = m.id)",
         ),
         *e.find(
@@ -919,7 +919,7 @@ def messages_sent(e: Evidence) -> list[Finding]:
         *e.find(
             "problem", "announced-unsent",
             f"select s.message from {announced} s left join notification.messages m on m.id = s.message"
-            " where m.id is null or m.state <> 'sent' or m.sent_at <> s.sent_at",
+            " where m.id is null or m.sent_at is null or m.sent_at <> s.sent_at",
         ),
         *e.find(
             "lost", "notice-unannounced",

@@ -142,13 +142,25 @@ def test_what_does_not_count_and_what_is_taken_back(parts: Parts, people: People
     figures = people.client.get("/v1/misuse", headers=headers).json()["figures"]
     assert (figures["settled"], figures["unfounded"], figures["weight"]) == (52, 12, 24)
     # complained of: open again, and nothing is held against it; confirmed: as before, though its code is another
-    batch = [change(item, account, 3, S.APPEALED, previous=S.REJECTED, rule="19-appealed") for item in items]
+    batch = [
+        change(item, account, 3, S.APPEALED, previous=S.REJECTED, rule="19-appealed", severity="serious")
+        for item in items
+    ]
     fold(quiet, parts, [(0, at.now, data) for data in batch])
     assert people.client.get("/v1/misuse", headers=headers).json()["figures"]["unfounded"] == 0
     judged(quiet, at)
     assert of(people, account)["state"] == "clear"
     batch = [
-        change(item, account, 4, S.REJECTED, previous=S.APPEALED, rule="19-confirmed", code="decision_stands")
+        change(
+            item,
+            account,
+            4,
+            S.REJECTED,
+            previous=S.APPEALED,
+            rule="19-confirmed",
+            code="decision_stands",
+            severity="serious",
+        )
         for item in items
     ]
     for _ in range(2):  # what is read again changes nothing

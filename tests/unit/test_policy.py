@@ -99,6 +99,8 @@ def test_four_eyes_by_reason_severity_and_decision() -> None:
         ('calendar = "cn"', 'calendar = "mars"', "calendar: calendars.toml: no calendar 'mars'"),
         ('profile = "ipp"', 'profile = "dmca"', "version: "),
         ('version = "ipp-2026-11"', 'version = "ipp-2026-12"', "version: 'ipp-2026-12' is not the file's name"),
+        ("device = 5", "device = 1", "penalties.entity.links[...]: Expected `int` >= 2"),
+        ("device = 5", "shoe = 5", "penalties.entity.links"),
         ("points = 6\n", "points = 2\n", "penalties.general.thresholds: points must rise"),
         ('grouping = "3 d"', 'grouping = "3 wd"', "penalties.serious.grouping: expected days"),
         ("unknown_reason = ", "another_reason = ", "refusals: 'unknown_reason' is missing"),

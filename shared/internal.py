@@ -1,0 +1,322 @@
+"""HTTP between the services: what one of them answers to another, and how it is asked.
+
+A service gives its routes to ``run``; who calls proves itself by the bearer ``internal_token``, and nobody else gets an
+answer. Failures are problems (RFC 9457). Ids are sent as query parameters or in the body, never in a path. The port is no
+public one: what a *person* may see is decided by the door that asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Final, Generic, TypeVar
+
+import httpx
+import msgspec
+import structlog
+import uvicorn
+from litestar import Litestar, Request, Response
+from litestar.connection import ASGIConnection
+from litestar.exceptions import HTTPException
+from litestar.handlers.base import BaseRouteHandler
+from litestar.params import QueryParameter
+from msgspec import Struct
+
+from shared import db
+from shared.paging import cursor_of
+from shared.refusals import Refused
+from shared.runtime.health import Health
+from shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+PROBLEM: Final = "application/problem+json"
+ANSWER_MAX: Final = 8_000_000
+"""Bytes of an answer that is read at most."""
+_T = TypeVar("_T")
+
+Cursor = Annotated[str | None, QueryParameter(max_length=400)]
+Limit = Annotated[int, QueryParameter(ge=1, le=200)]
+GivenId = Annotated[str, QueryParameter(min_length=1, max_length=120, pattern=r"^[\x21-\x7e]+$")]
+
+
+class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why there is no answer (RFC 9457)."""
+
+    type: str
+    status: int
+    title: str = "Refused"
+    detail: str = ""
+    field: str | None = None
+    cure: str | None = None
+
+
+class Page(Struct, Generic[_T], frozen=True, kw_only=True):
+    """A page of a listing; ``next`` is the cursor of the page after it."""
+
+    items: list[_T]
+    next: str | None = None
+
+
+class Given(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of what a body may be: unknown fields are refused."""
+
+
+def page_of(rows: Sequence[_T], limit: int, key: Callable[[_T], tuple[object, ...]]) -> Page[_T]:
+    """A page out of ``limit + 1`` rows."""
+    more = len(rows) > limit
+    return Page(items=list(rows[:limit]), next=cursor_of(*key(rows[limit - 1])) if more else None)
+
+
+# ------------------------------------------------------------------------------------------------------------- answering
+
+
+class Parts:
+    """What routes work with: the settings, the service's tables, and threads to read them on."""
+
+    def __init__(self, settings: Settings, *, schema: str, name: str) -> None:
+        if settings.internal_token is None:
+            raise ValueError("GOODFAITH_INTERNAL_TOKEN is needed")
+        self.settings = settings
+        self.token = settings.internal_token.get_secret_value().encode()
+        self.engine = db.connect(
+            settings.database.get_secret_value(), schema=schema, name=f"{name}-{settings.instance}", pool_size=4
+        )
+        self.threads = ThreadPoolExecutor(4, thread_name_prefix="read")
+
+    async def run(self, work: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
+        """Do blocking work ``work(connection, ...)`` in a transaction, on a thread.
+
+        Raises:
+            Refused: 503, the database cannot be reached.
+        """
+
+        def transact() -> _T:
+            with self.engine.begin() as connection:
+                return work(connection, *arguments, **options)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.threads, transact)
+        except Exception as error:
+            if db.is_transient(error):
+                log.warning("database", error=type(error).__name__)
+                raise Refused(503, "busy", "The database cannot be reached.", cure="Try again later.") from error
+            raise
+
+    def close(self) -> None:
+        """Let go of threads and connections."""
+        self.threads.shutdown()
+        self.engine.dispose()
+
+
+def parts_of(request: Request[Any, Any, Any]) -> Parts:
+    """The parts of the application that answers."""
+    return request.app.state.parts  # type: ignore[no-any-return]
+
+
+async def body_of(request: Request[Any, Any, Any], kind: type[_T]) -> _T:
+    """The request's body, strictly as ``kind``.
+
+    Raises:
+        Refused: 422.
+    """
+    try:
+        return msgspec.json.decode(await request.body(), type=kind)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise Refused(422, "invalid", str(error)[:300]) from None
+
+
+async def _authenticate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    given = (connection.headers.get("authorization") or "").removeprefix("Bearer ")
+    if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), connection.app.state.parts.token):
+        raise Refused(401, "not_internal", "There is no valid bearer token.")
+
+
+def _problem(status: int, reason: str, detail: str, field: str | None = None, cure: str = "") -> Response[Problem]:
+    problem = Problem(
+        type=f"urn:goodfaith:problem:{reason}", status=status, detail=detail, field=field, cure=cure or None
+    )
+    return Response(problem, status_code=status, media_type=PROBLEM)
+
+
+def _on_refused(_: Request[Any, Any, Any], error: Refused) -> Response[Problem]:
+    return _problem(error.status, error.reason, error.detail, error.field, error.cure)
+
+
+def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
+    if error.status_code >= 500:
+        return _on_error(request, error)
+    first = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
+    field = str(first.get("key") or "") or None
+    return _problem(
+        error.status_code, f"http-{error.status_code}", str(first.get("message") or error.detail)[:300], field
+    )
+
+
+def _on_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    log.error("internal error", route=request.scope.get("path_template"), exc_info=error)
+    return _problem(500, "internal", "Something went wrong here.")
+
+
+def create(
+    routes: Sequence[Any],
+    parts: Callable[[], Parts],
+    *,
+    on_start: Callable[[], None] | None = None,
+    on_ready: Callable[[], None] | None = None,
+) -> Litestar:
+    """The application.
+
+    Args:
+        parts: makes the parts when the event loop runs; a service may give a subclass.
+        on_start: called when the event loop runs.
+        on_ready: called once the database has answered.
+    """
+
+    @asynccontextmanager
+    async def life(app: Litestar) -> AsyncIterator[None]:
+        made = app.state.parts = parts()
+        if on_start is not None:
+            on_start()
+        beginning = asyncio.create_task(_begin(made, on_ready))
+        yield
+        beginning.cancel()
+        made.close()
+
+    return Litestar(
+        route_handlers=list(routes),
+        guards=[_authenticate],
+        lifespan=[life],
+        exception_handlers={Refused: _on_refused, HTTPException: _on_http_error, Exception: _on_error},
+        request_max_body_size=1_000_000,
+        logging_config=None,
+        openapi_config=None,
+    )
+
+
+async def _begin(parts: Parts, on_ready: Callable[[], None] | None) -> None:
+    while True:
+        try:
+            await parts.run(lambda connection: connection.exec_driver_sql("select 1").scalar_one())
+        except Refused:
+            await asyncio.sleep(0.5)
+        else:
+            break
+    if on_ready is not None:
+        on_ready()
+
+
+def run(settings: Settings, name: str, routes: Sequence[Any], parts: Callable[[], Parts]) -> None:
+    """Serve as this process (``http_host``, ``http_port``) until SIGTERM; requests in hand are answered first.
+
+    Args:
+        name: of the process, e.g. ``enforcement-api``.
+
+    Raises:
+        ValueError: ``internal_token`` is not set.
+    """
+    if settings.internal_token is None:
+        raise ValueError("GOODFAITH_INTERNAL_TOKEN is needed")
+    health = Health(name)
+
+    async def beat() -> None:
+        # the event loop comes round: that is this process's progress
+        while True:
+            health.progress()
+            await asyncio.sleep(1)
+
+    beats: list[asyncio.Task[None]] = []
+
+    def start() -> None:
+        beats.append(asyncio.get_running_loop().create_task(beat()))
+
+    server = health.serve(settings)
+    log.info("started", worker=name, health_port=server.server_address[1], http_port=settings.http_port)
+    uvicorn.run(
+        create(routes, parts, on_start=start, on_ready=health.ready),
+        host=settings.http_host,
+        port=settings.http_port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+    )
+    server.shutdown()
+
+
+# ---------------------------------------------------------------------------------------------------------------- asking
+
+
+class Away(Exception):
+    """The other service gave no usable answer: it is away, does not know our token, or failed."""
+
+
+class Client:
+    """Asks another service's internal API from an event loop. Connections are made when they are needed."""
+
+    def __init__(
+        self, url: str, token: str | None, *, timeout_s: float = 5.0, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._token = token
+        self._client = httpx.AsyncClient(
+            base_url=url,
+            headers={"authorization": f"Bearer {token}"} if token else None,
+            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 2.0)),
+            limits=httpx.Limits(max_connections=32, max_keepalive_connections=8),
+            trust_env=False,
+            transport=transport,
+            # the services speak plain HTTP to each other, or through a proxy of their own: no file of authorities is read
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if url.startswith("http://") else True,
+        )
+
+    async def get(self, path: str, kind: type[_T], params: Mapping[str, Any] | None = None) -> _T:
+        """The answer to a question; parameters that are None are left out.
+
+        Raises:
+            Refused: what the other service refuses (400, 404, 409, 422), in its words.
+            Away: there is no usable answer.
+        """
+        given = {name: value for name, value in (params or {}).items() if value is not None}
+        return await self._ask(self._client.build_request("GET", path, params=given), kind)
+
+    async def post(self, path: str, kind: type[_T], body: Any) -> _T:
+        """The answer to a body of ours. Raises like ``get``; after ``Away`` it may have been taken or not."""
+        content = msgspec.json.encode(body)
+        headers = {"content-type": "application/json"}
+        return await self._ask(self._client.build_request("POST", path, content=content, headers=headers), kind)
+
+    async def _ask(self, request: httpx.Request, kind: type[_T]) -> _T:
+        if self._token is None:
+            raise Away("internal_token is not set")
+        raw = bytearray()
+        try:
+            response = await self._client.send(request, stream=True)
+            try:
+                async for part in response.aiter_bytes():
+                    raw += part
+                    if len(raw) > ANSWER_MAX:
+                        raise Away("the answer is too long")
+            finally:
+                await response.aclose()
+            if response.is_success:
+                return msgspec.json.decode(raw or b"null", type=kind)
+            if response.status_code in (400, 404, 409, 422):
+                problem = msgspec.json.decode(raw, type=Problem)
+                reason = problem.type.removeprefix("urn:goodfaith:problem:")
+                raise Refused(problem.status, reason, problem.detail, field=problem.field, cure=problem.cure or "")
+        except (httpx.HTTPError, msgspec.DecodeError, ValueError) as error:
+            raise Away(f"{request.url.path}: {type(error).__name__}") from error
+        raise Away(f"{request.url.path}: HTTP {response.status_code}")
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._client.aclose()

@@ -1,0 +1,21 @@
+"""What a door does not accept: one exception for all of them."""
+
+from __future__ import annotations
+
+
+class Refused(Exception):
+    """A request that cannot be accepted: what is wrong, where, and how to cure it (RFC 9457 by whoever answers).
+
+    Args:
+        status: HTTP status.
+        reason: stable code, e.g. ``right_not_owned``.
+        field: name of the field that is wrong, if one is.
+    """
+
+    def __init__(self, status: int, reason: str, detail: str, *, field: str | None = None, cure: str = "") -> None:
+        super().__init__(detail)
+        self.status = status
+        self.reason = reason
+        self.detail = detail
+        self.field = field
+        self.cure = cure
