@@ -388,7 +388,14 @@ class Fold:
             if last is None:
                 self._tally.add("problem", "item-untold", f"{name} has no event")
                 continue
-            told = item.change(previous=last.previous, via=last.via, rule=last.rule, command=last.command, by=last.by)
+            told = item.change(
+                previous=last.previous,
+                via=last.via,
+                rule=last.rule,
+                command=last.command,
+                by=last.by,
+                begun_by=last.begun_by,
+            )
             if told != last:
                 wrong = [f for f in ItemChanged.__struct_fields__ if getattr(told, f) != getattr(last, f)]
                 self._tally.add("problem", "state-differs", f"{name}: {', '.join(wrong)}")
