@@ -16,6 +16,7 @@ from services.intake.evidence_store import CLOSED
 from services.notification.domain import WINDOW_KINDS
 from services.operator.entity_checks import entity_members, entity_standings
 from services.operator.evidence import SUBMITTED, Category, Evidence, Finding, Tally
+from services.operator.sanction_checks import sanctioned, sellers_told
 from services.verification.item import ENDED, UPHELD
 from services.verification.lifecycle import TABLE, Reopened
 from shared import policy, topics
@@ -341,7 +342,7 @@ def causes(e: Evidence) -> list[Finding]:
     # what comes by a service's own queue: seeds and HTTP requests at the marketplace, receipts that came by HTTP
     queued = (
         "(l.writer = 'marketplace' and (starts_with(l.cause, 'seed.') or starts_with(l.cause, 'http.')))"
-        " or (l.writer = 'enforcement' and starts_with(l.cause, 'receipt.')) or l.writer in ('notification', 'intake-inbound')"
+        " or (l.writer in ('enforcement', 'enforcement-ledger') and starts_with(l.cause, 'receipt.')) or l.writer in ('notification', 'intake-inbound')"
     )
     if not e.has("marketplace"):
         outside = _list(e.name(topic) for topic in topics.TOPICS if topic.writer == "marketplace")
@@ -360,7 +361,9 @@ def causes(e: Evidence) -> list[Finding]:
             "writer in ('intake', 'intake-inbound')"
             " or (writer = 'verification' and starts_with(type, 'goodfaith.item.'))"
             " or (writer in ('verification', 'enforcement') and type = 'goodfaith.marketplace.command.v1')"
-            " or (writer = 'enforcement-ledger' and type = 'goodfaith.standing.changed.v1'))",
+            " or (writer = 'enforcement-ledger' and type in ('goodfaith.standing.changed.v1', 'goodfaith.sanction.changed.v1',"
+            " 'goodfaith.penalty.entered.v1',"
+            " 'goodfaith.marketplace.seller_command.v1')))",
         ),
         *e.find(
             "problem", "uncaused",
@@ -980,7 +983,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     submissions, claim_items, items_published, commands_published, items_judged, commands_ended,
     event_logs, on_topics, topic_order, applied, upstreams, parked, causes,
     folds, deadlines, sla, duplicates, recurrences, read_model, good_faith, review_queue,
-    holds, visibility, statements, violations, ledger_entries, standings, entity_members, entity_standings,
+    holds, visibility, statements, violations, ledger_entries, standings, entity_members, entity_standings, sanctioned, sellers_told,
     told, messages_sent, noticed, documents,
 )  # fmt: skip
 
