@@ -122,10 +122,15 @@ class Linked(Struct, frozen=True):
         )
 
 
+def entity(text: str) -> sanctions.Entity:
+    """From ``standings.entity_grounds``."""
+    return _entity.decode(text)
+
+
 def linked(row: Sequence[Any]) -> Linked:
     """From a row of ``LINKED_COLUMNS``."""
-    _, points, strikes, violations, entity = row
-    return Linked(_entity.decode(entity), Sums(points, strikes, violations))
+    _, points, strikes, violations, text = row
+    return Linked(entity(text), Sums(points, strikes, violations))
 
 
 def linked_row(linked: Linked | None) -> tuple[Any, ...]:
@@ -187,11 +192,11 @@ def of(connection: sa.Connection, sellers: Collection[str]) -> dict[str, tuple[i
         seller: (
             entries,
             Linked(
-                sanctions.Entity(entity, _grounds.decode(grounds), last or NEVER, tuple(warned)),
+                sanctions.Entity(name, _grounds.decode(grounds), last or NEVER, tuple(warned)),
                 Sums(points, strikes, violations),
             ),
         )
-        for seller, entries, entity, points, strikes, violations, grounds, last, warned in connection.exec_driver_sql(
+        for seller, entries, name, points, strikes, violations, grounds, last, warned in connection.exec_driver_sql(
             _OF, (sorted(sellers),)
         )
     }

@@ -73,6 +73,16 @@ def entity_standings(e: Evidence) -> list[Finding]:
         sums, grounds = entities.count(violations, rules, history[0][1])
         if (stored.sums, stored.grounds) != (sums, grounds):
             tally.add("problem", "entity-wrong", f"{entity}: {stored.sums}, not {sums}")
+    for sanction, ledger, level, began, linked in e.rows(
+        "select x.sanction, x.ledger, x.level, x.began, s.entity_grounds from enforcement.sanctions x"
+        " join enforcement.standings s on s.seller = x.seller where x.scope = 'entity' and x.state = 'in_force'"
+        f" and x.seller {_NOT_PARKED} and x.seller not in (select seller from enforcement.relinked)"
+    ):
+        reached = [] if linked is None else entities_store.entity(linked).grounds
+        if not any(
+            (g.ledger, g.level) == (ledger, level) and (g.fell_at is None or g.fell_at > began) for g in reached
+        ):
+            tally.add("problem", "entity-sanction-unfounded", sanction)
     now = f"'{e.now.isoformat()}'::timestamptz"
     return [
         *tally.findings(),

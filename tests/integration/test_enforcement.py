@@ -494,10 +494,12 @@ def test_killed_processes_lose_nothing_and_do_nothing_twice(world: World) -> Non
             assert commands.setdefault((command.seller, command.seq), command) == command
         assert commands
         last = {seller: (seq, ",".join(commands[(seller, seq)].measures)) for seller, seq in sorted(commands)}
-        assert {seller: told for seller, *told in world.sql("select seller, seq, measures from marketplace.sellers")} == {
-            seller: list(told) for seller, told in last.items()
-        }
-        assert [seq for _, seq in sorted(commands)] == [n + 1 for seller in sorted(last) for n in range(last[seller][0])]
+        assert {
+            seller: told for seller, *told in world.sql("select seller, seq, measures from marketplace.sellers")
+        } == {seller: list(told) for seller, told in last.items()}
+        assert [seq for _, seq in sorted(commands)] == [
+            n + 1 for seller in sorted(last) for n in range(last[seller][0])
+        ]
         assert world.sql(
             "select count(*) from enforcement.parked union all select count(*) from marketplace.parked"
         ) == [

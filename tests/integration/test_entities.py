@@ -59,6 +59,14 @@ class Desk:
         self.engine.dispose()
         self.admin.dispose()
 
+    def empty(self) -> None:
+        """Empty enforcement's tables."""
+        tables = self.sql("select tablename from pg_tables where schemaname = 'enforcement'")
+        names = ", ".join(name for (name,) in tables if name != "alembic_version")
+        self.sql("alter table ledger_entries disable trigger user")
+        self.sql(f"truncate {names}")
+        self.sql("alter table ledger_entries enable trigger user")
+
     def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         with self.admin.begin() as connection:
             rows = connection.exec_driver_sql(f"set local search_path = enforcement; {query}", values or None)
@@ -155,14 +163,9 @@ class Desk:
 def desk(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     migrate.migrate(stack.admin_url, stack.role_passwords("enforcement"))
     desk = Desk(stack, monkeypatch)
-    names = ", ".join(
-        name for (name,) in desk.sql("select tablename from pg_tables where schemaname = 'enforcement'")
-        if name != "alembic_version"
-    )  # fmt: skip
-    desk.sql("alter table ledger_entries disable trigger user")
-    desk.sql(f"truncate {names}")
-    desk.sql("alter table ledger_entries enable trigger user")
+    desk.empty()
     yield desk
+    desk.empty()  # its times are no other test's
     desk.close()
 
 
