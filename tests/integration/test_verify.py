@@ -68,7 +68,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
     "sanction-wrong": ("problem", f"update enforcement.sanctions set measures = 'may_not_list' where sanction = {SANCTION}"),
     "measures-untold": (
         "problem",
-        f"update enforcement.sanctions set state = 'ended', over_at = began where sanction = {SANCTION}",
+        f"update enforcement.sanctions set state = 'ended', over_at = began where seller = {SANCTIONED} and state = 'in_force'",
     ),
     "sanction-overdue": (
         "problem",
@@ -334,7 +334,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "entry-untold": (
         "lost",
-        "delete from enforcement.ledger_event_log where type = 'goodfaith.penalty.entered.v1' and seq = 1",
+        f"delete from enforcement.ledger_event_log where payload::jsonb -> 'data' ->> 'entry' = {ENTRY}",
     ),
     "entry-told-twice": (
         "doubled",
