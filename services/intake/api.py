@@ -29,6 +29,7 @@ from services.intake import (
     api_goodfaith,
     api_review,
     api_rights,
+    api_standing,
     domain,
     forms,
     metrics,
@@ -343,7 +344,7 @@ async def healthz() -> answers.Alive:
 ROUTES: Final = [
     *api_accounts.ROUTES, *api_rights.ROUTES,
     submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, inbox,
-    *api_evidence.ROUTES, *api_goodfaith.ROUTES, *api_review.ROUTES,
+    *api_evidence.ROUTES, *api_goodfaith.ROUTES, *api_review.ROUTES, *api_standing.ROUTES,
      *COMMAND_ROUTES, internal_claims, healthz, *api_forms.ROUTES,
 ]  # fmt: skip
 
@@ -428,6 +429,7 @@ def create(
         yield
         beginning.cancel()
         await front.door.close()
+        await front.enforcement.close()
         front.threads.shutdown()
         front.engine.dispose()
 
