@@ -30,6 +30,7 @@ from services.intake import (
     api_review,
     api_rights,
     api_standing,
+    api_webhooks,
     domain,
     forms,
     metrics,
@@ -345,7 +346,7 @@ ROUTES: Final = [
     *api_accounts.ROUTES, *api_rights.ROUTES,
     submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, inbox,
     *api_evidence.ROUTES, *api_goodfaith.ROUTES, *api_review.ROUTES, *api_standing.ROUTES,
-     *COMMAND_ROUTES, internal_claims, healthz, *api_forms.ROUTES,
+    *api_webhooks.ROUTES, *COMMAND_ROUTES, internal_claims, healthz, *api_forms.ROUTES,
 ]  # fmt: skip
 
 
