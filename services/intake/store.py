@@ -58,13 +58,14 @@ def wall_ms(wall: dt.datetime) -> int:
 
 # ------------------------------------------------------------------------------------------------------------ accounts
 
-_ACCOUNT = "a.id, a.role, a.identity_verified, a.good_faith, a.registered, a.status, a.record"
+_ACCOUNT = """a.id, a.role, a.identity_verified, a.good_faith, a.registered, a.status, a.record, a.misuse, a.misuse_items,
+    a.misuse_until"""
 _RECORD: Final = msgspec.json.Decoder(events.Record)
 
 
 def _account(row: Sequence[Any]) -> Account:
     record = None if row[6] is None else _RECORD.decode(row[6])
-    return Account(row[0], row[1], row[2], row[3], row[4], row[5], record)
+    return Account(row[0], row[1], row[2], row[3], row[4], row[5], record, row[7], row[8], row[9])
 
 
 def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account, dt.datetime] | None:
@@ -74,7 +75,7 @@ def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account,
         where t.digest = %s and t.expires_wall > now()""",
         (digest,),
     ).one_or_none()
-    return None if row is None else (_account(row), row[7])
+    return None if row is None else (_account(row), row[10])
 
 
 def accounts(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Account]:
@@ -607,6 +608,16 @@ def put_commands(
 
 def tell_accounts(connection: sa.Connection, notices: Sequence[events.AccountNotice], partitions: int) -> None:
     """Put notices to accounts into the door: the worker publishes each on ``intake.accounts``, once and in order."""
+    publish_accounts(connection, notices, "goodfaith.account.notice.v1", partitions)
+
+
+def publish_accounts(
+    connection: sa.Connection,
+    notices: Sequence[events.AccountNotice | events.AccountChannels],
+    type_: str,
+    partitions: int,
+) -> None:
+    """Put events about accounts, all of one type, into the door for ``intake.accounts``."""
     if not notices:
         return
     none = [""] * len(notices)
@@ -617,7 +628,7 @@ def tell_accounts(connection: sa.Connection, notices: Sequence[events.AccountNot
             "kind": ["command"] * len(notices), "lane": ["standard"] * len(notices), "complainant": none, "claim": none,
             "item": none, "listing": [notice.account for notice in notices],
             "partition": [partition_of(notice.account, partitions) for notice in notices],
-            "type": ["goodfaith.account.notice.v1"] * len(notices),
+            "type": [type_] * len(notices),
             "payload": [msgspec.json.encode(notice).decode() for notice in notices],
             "accepted_at": [notice.at for notice in notices],
         },

@@ -33,6 +33,7 @@ from services.intake import (
     review,
     review_store,
     store,
+    webhooks_store,
 )
 from services.intake.blobs import Blobs
 from services.intake.domain import Refused
@@ -56,7 +57,7 @@ _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
 _commands: Final = {
     name: msgspec.json.Decoder(kind)
     for name, kind in events.TYPES.items()
-    if issubclass(kind, events.Command | events.AccountNotice)
+    if issubclass(kind, events.Command | events.AccountNotice | events.AccountChannels)
 }
 
 
@@ -219,18 +220,23 @@ class Intake:
         self._judged = (today, time.monotonic())
 
     def judge(self) -> None:
-        """At the change of the business day: judge good faith, some accounts a transaction."""
+        """At the change of the business day: judge good faith and misuse, some accounts a transaction."""
+        rules = policy.current(self.settings.misuse_profile)
         with self._engine.begin() as connection:
-            goodfaith_store.find_due(connection)
+            goodfaith_store.find_due(connection, rules.misuse)
         judged = changed = 0
         while True:
             with self._engine.begin() as connection:
-                accounts, changes = goodfaith_store.judge_due(connection, self.settings.partitions)
+                accounts, changes, measures = goodfaith_store.judge_due(
+                    connection, self.settings.partitions, rules=rules
+                )
             if not accounts:
                 break
-            judged, changed = judged + accounts, changed + len(changes)
+            judged, changed = judged + accounts, changed + len(changes) + len(measures)
             for kind in changes:
                 metrics.GOOD_FAITH_CHANGES.labels(kind).inc()
+            for measure in measures:
+                metrics.MISUSE_CHANGES.labels(measure.kind).inc()
         if judged:
             log.info("good faith judged", worker=self.name, accounts=judged, changes=changed)
 
@@ -326,11 +332,12 @@ class Fold:
         self._decided: list[str] = []
         self._turns: dict[str, goodfaith.Turn] = {}
         self._recurring: list[events.RecurrenceFound] = []
+        self._disabled: list[events.WebhookDisabled] = []
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Publish a row of the door, or note what an event says."""
         data = incoming.data
-        if isinstance(data, events.AccountNotice):
+        if isinstance(data, events.AccountNotice | events.AccountChannels):
             return (
                 Outgoing(
                     incoming.partition, ACCOUNTS, data.account, incoming.type, data, data.account, data.at, None, None
@@ -349,6 +356,8 @@ class Fold:
             self._commands.append((data.command, "refused", data.code, data.detail))
         elif isinstance(data, events.RecurrenceFound):
             self._recurring.append(data)
+        elif isinstance(data, events.WebhookDisabled):
+            self._disabled.append(data)
         elif isinstance(data, events.MessageSent):
             self._messages.append(
                 (
@@ -380,7 +389,7 @@ class Fold:
                 known[8] if data.triage is None and known else _encoded(data.triage),
             )  # fmt: skip
             if turn is not None:
-                self._turns[data.item] = turn
+                self._turns[data.item] = goodfaith.follow(self._turns.get(data.item), turn)
         self._timeline.append((data.item, data.revision, incoming.type, data.state.value, data.by, data.code, at))
         if data.command is not None:
             self._commands.append((data.command, "applied", data.code, None))
@@ -420,6 +429,8 @@ class Fold:
             review_store.refused(connection, refused)
         for message in self._messages:
             connection.exec_driver_sql(_INSERT_MESSAGES, message)
+        if self._disabled:
+            webhooks_store.disabled(connection, self._disabled, self._service.settings.partitions)
 
     def _recur(self) -> None:
         """File what recurs (row 20), before this transaction holds any row that who closes the door might wait for."""
