@@ -30,6 +30,7 @@ COMMANDS = (
     "verify",
     "dlq",
     "statements",
+    "standing",
     "policy",
     "clock",
     "bench",
