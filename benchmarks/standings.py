@@ -121,7 +121,7 @@ def main() -> None:
     stack = Stack.start(Path(".local"), "bench-standings")
     try:
         migrate.migrate(stack.admin_url, stack.role_passwords("enforcement"))
-        settings = Settings(database=stack.role_url("enforcement"))  # type: ignore[arg-type]
+        settings = Settings(database=stack.role_url("enforcement"))
         engine = db.connect(stack.role_url("enforcement"), schema="enforcement", name="bench")
         for first in range(0, sellers, 20_000):
             with engine.begin() as connection:
