@@ -428,7 +428,8 @@ def test_killed_processes_lose_nothing_and_do_nothing_twice(world: World) -> Non
                     return False
 
             wait(answers, timeout_s=90)
-            seed(shop, *listings)
+            for listing in listings:
+                seed(shop, listing, seller=f"seller-{listing[-1]}")
         # a hold on a listing that the marketplace does not know yet would be receipted as such
         wait(lambda: world.sql("select count(*) from marketplace.listings") == [(len(listings),)])
         state: dict[str, tuple[int, bool, bool]] = {}
@@ -494,10 +495,12 @@ def test_killed_processes_lose_nothing_and_do_nothing_twice(world: World) -> Non
             assert commands.setdefault((command.seller, command.seq), command) == command
         assert commands
         last = {seller: (seq, ",".join(commands[(seller, seq)].measures)) for seller, seq in sorted(commands)}
-        assert {seller: told for seller, *told in world.sql("select seller, seq, measures from marketplace.sellers")} == {
-            seller: list(told) for seller, told in last.items()
-        }
-        assert [seq for _, seq in sorted(commands)] == [n + 1 for seller in sorted(last) for n in range(last[seller][0])]
+        assert {
+            seller: told for seller, *told in world.sql("select seller, seq, measures from marketplace.sellers")
+        } == {seller: list(told) for seller, told in last.items()}
+        assert [seq for _, seq in sorted(commands)] == [
+            n + 1 for seller in sorted(last) for n in range(last[seller][0])
+        ]
         assert world.sql(
             "select count(*) from enforcement.parked union all select count(*) from marketplace.parked"
         ) == [
