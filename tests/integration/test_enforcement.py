@@ -428,7 +428,8 @@ def test_killed_processes_lose_nothing_and_do_nothing_twice(world: World) -> Non
                     return False
 
             wait(answers, timeout_s=90)
-            seed(shop, *listings)
+            for listing in listings:
+                seed(shop, listing, seller=f"seller-{listing[-1]}")
         # a hold on a listing that the marketplace does not know yet would be receipted as such
         wait(lambda: world.sql("select count(*) from marketplace.listings") == [(len(listings),)])
         state: dict[str, tuple[int, bool, bool]] = {}
