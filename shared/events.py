@@ -395,6 +395,11 @@ class MessageSent(Data, frozen=True, kw_only=True):
     digest: str
     """SHA-256 of the message as sent, hex."""
     sent_at: dt.datetime
+    locale: Id = "en"
+    edition: str = ""
+    """Hash of template and translations; empty before there were languages."""
+    rendered_at: dt.datetime | None = None
+    """As of when the text was made: the date that is in it. None in what was kept before this was."""
 
 
 class AccountTold(Data, frozen=True, kw_only=True):
@@ -412,6 +417,9 @@ class AccountTold(Data, frozen=True, kw_only=True):
     digest: str
     """SHA-256 of the message as sent, hex; a secret in it (a code) is left out before."""
     sent_at: dt.datetime
+    locale: Id = "en"
+    edition: str = ""
+    rendered_at: dt.datetime | None = None
 
 
 # ----------------------------------------------------------------------------------------- enforcement.events, by listing

@@ -138,6 +138,8 @@ class Parcel:
     to: str | None
     raw: bytes
     why: str = ""
+    at: datetime | None = None
+    """As of when it was rendered."""
     kept: bytes | None = None
     """What the digest is made of where that is not ``raw``: the message without the code in it."""
 
@@ -306,12 +308,12 @@ class Sender:
                 )
                 text = f"{rendered.subject}\n{rendered.body}".encode()
                 if to is None or not to.email:
-                    parcels.append(Parcel(message, rendered, None, text, "no_contact"))
+                    parcels.append(Parcel(message, rendered, None, text, "no_contact", now))
                 elif message.tries >= GIVE_UP:
-                    parcels.append(Parcel(message, rendered, None, text, "gave_up"))
+                    parcels.append(Parcel(message, rendered, None, text, "gave_up", now))
                 else:
                     raw = mail(rendered, id=message.id, sender=self.settings.smtp_from, to=to, at=now)
-                    parcels.append(Parcel(message, rendered, to.email, raw))
+                    parcels.append(Parcel(message, rendered, to.email, raw, at=now))
             except Exception as error:
                 # a bug of ours; the traceback would show contact data
                 log.error("not rendered", message=message.id, kind=message.kind, error=type(error).__name__)
@@ -334,13 +336,13 @@ class Sender:
         elif message.tries >= GIVE_UP:
             why = "gave_up"
         if why or to is None:
-            return Parcel(message, shown, None, text, why)
+            return Parcel(message, shown, None, text, why, now)
         kept = mail(shown, id=message.id, sender=self.settings.smtp_from, to=to, at=now)
         if not needs:
-            return Parcel(message, shown, to.email, kept)
+            return Parcel(message, shown, to.email, kept, at=now)
         whole = render_notice(id=message.id, notice=notice, party=to, secret=code, now=now)
         raw = mail(whole, id=message.id, sender=self.settings.smtp_from, to=to, at=now)
-        return Parcel(message, shown, to.email, raw, kept=kept)
+        return Parcel(message, shown, to.email, raw, at=now, kept=kept)
 
     def _fly(self, flight: Sequence[Parcel], done: list[Sent | PutOff], started: float) -> Down | None:
         """Send a flight, each party's messages in order; what became of each is appended to ``done``."""
@@ -385,7 +387,7 @@ class Sender:
             elif answer == "refused":
                 log.info("refused", message=message.id, kind=message.kind, code=code)
                 text = f"{parcel.rendered.subject}\n{parcel.rendered.body}".encode()
-                done.append(_sent(Parcel(message, parcel.rendered, None, text), "inbox", "refused"))
+                done.append(_sent(Parcel(message, parcel.rendered, None, text, at=parcel.at), "inbox", "refused"))
             else:
                 done.append(PutOff(message, "queued", "later", _pause_s(message.tries), tried=True))
         return done, None
@@ -462,7 +464,10 @@ def _pause_s(tries: int) -> float:
 
 def _sent(parcel: Parcel, channel: str, result: str) -> Sent:
     rendered = parcel.rendered
-    return Sent(parcel.message, channel, result, rendered.template, rendered.version, digest(parcel.kept or parcel.raw))
+    return Sent(
+        parcel.message, channel, result, rendered.template, rendered.version, digest(parcel.kept or parcel.raw),
+        rendered.locale, rendered.edition, parcel.at,
+    )  # fmt: skip
 
 
 def run(settings: Settings) -> None:

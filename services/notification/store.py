@@ -67,8 +67,10 @@ _SENDING = """
     where id = any(%s) and holder = %s and due_wall > clock_timestamp() and state in ('queued', 'sending') returning id"""
 _SENT = """
     update messages as t set state = 'sent', holder = null, channel = n.channel, result = n.result, template = n.template,
-        version = n.version, digest = n.digest, sent_at = %s, sent_wall = %s
-    from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[]) as n(id, channel, result, template, version, digest)
+        version = n.version, digest = n.digest, locale = n.locale, edition = n.edition, rendered_at = n.rendered_at,
+        sent_at = %s, sent_wall = %s
+    from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::timestamptz[])
+        as n(id, channel, result, template, version, digest, locale, edition, rendered_at)
     where t.id = n.id and t.holder = %s and t.state in ('queued', 'sending') returning t.id"""
 _PUT_OFF = """
     update messages as t set state = n.state, holder = null, tries = t.tries + n.tries, result = n.result,
@@ -172,6 +174,9 @@ class Sent:
     template: str
     version: int
     digest: str
+    locale: str = "en"
+    edition: str = ""
+    rendered_at: dt.datetime | None = None
 
 
 @dataclass(slots=True)
@@ -276,6 +281,9 @@ def finish(
         [one.template for one in sent],
         [one.version for one in sent],
         [one.digest for one in sent],
+        [one.locale for one in sent],
+        [one.edition for one in sent],
+        [one.rendered_at for one in sent],
     )
     ours = {row[0] for row in connection.exec_driver_sql(_SENT, (now, wall, *columns, holder))}
     done = [one for one in sent if one.message.id in ours]
@@ -293,6 +301,9 @@ def finish(
             version=one.version,
             digest=one.digest,
             sent_at=now,
+            locale=one.locale,
+            edition=one.edition,
+            rendered_at=one.rendered_at,
         )
         if message.notice is not None:
             account_told = announcement_of(event, message.notice)
