@@ -30,19 +30,31 @@ INBOUND: Final = topics.inbound("{upstream}")
 
 CARRIES: Final[dict[str, tuple[str, ...]]] = {
     topics.INTAKE.name: ("goodfaith.item.submitted.v1", *_COMMAND, "goodfaith.watermark.v1"),
-    topics.ACCOUNTS.name: ("goodfaith.account.notice.v1",),
+    topics.ACCOUNTS.name: (
+        "goodfaith.account.notice.v1",
+        "goodfaith.account.channels.v1",
+        "goodfaith.sanction.lift.v1",
+    ),
     topics.VERIFICATION.name: (*_ITEM, "goodfaith.recurrence.found.v1", "goodfaith.command.refused.v1"),
     topics.ENFORCEMENT.name: ("goodfaith.hold.changed.v1",),
     topics.VIOLATIONS.name: ("goodfaith.violation.changed.v1",),
-    topics.LEDGER.name: ("goodfaith.penalty.entered.v1", "goodfaith.standing.changed.v1"),
+    topics.LEDGER.name: (
+        "goodfaith.penalty.entered.v1",
+        "goodfaith.standing.changed.v1",
+        "goodfaith.sanction.changed.v1",
+    ),
     topics.NOTIFICATION.name: (
         "goodfaith.notice.sent.v1",
         "goodfaith.message.sent.v1",
         "goodfaith.account.told.v1",
+        "goodfaith.webhook.disabled.v1",
+        "goodfaith.delivery.changed.v1",
     ),
     topics.MARKETPLACE_COMMANDS.name: ("goodfaith.marketplace.command.v1",),
     topics.MARKETPLACE_RECEIPTS.name: ("goodfaith.marketplace.receipt.v1",),
     topics.MARKETPLACE_LISTINGS.name: ("goodfaith.marketplace.listing.v1",),
+    topics.SELLER_COMMANDS.name: ("goodfaith.marketplace.seller_command.v1",),
+    topics.SELLER_RECEIPTS.name: ("goodfaith.marketplace.seller_receipt.v1",),
     topics.MARKETPLACE_SELLERS.name: ("goodfaith.marketplace.seller.v1",),
     topics.DEAD_LETTERS.name: ("goodfaith.dead_letter.v1",),
     topics.REFUSALS.name: (REFUSED,),

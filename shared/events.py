@@ -263,6 +263,27 @@ class AccountNotice(Data, frozen=True, kw_only=True):
     at: dt.datetime
 
 
+class WebhookKnown(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A webhook that an account has in use: neither its address nor its secret."""
+
+    webhook: Id
+    generation: int
+    """Rises each time that it is put in use again."""
+    kinds: tuple[Id, ...] = ()
+    """Kinds of message that it is sent; none: all. Messages that begin a window are always sent."""
+
+
+class AccountChannels(Data, frozen=True, kw_only=True):
+    """How an account wants to be told, as it is now. Fold by the highest ``revision``."""
+
+    account: Id
+    revision: int
+    order: tuple[Literal["email", "webhook", "inbox"], ...] = ()
+    """Preferred channels, the first one first; none: the account has not said."""
+    webhooks: tuple[WebhookKnown, ...] = ()
+    at: dt.datetime
+
+
 class Watermark(Data, frozen=True, kw_only=True):
     """All commands accepted up to ``upto`` have been published on this partition before this record."""
 
@@ -422,6 +443,35 @@ class AccountTold(Data, frozen=True, kw_only=True):
     rendered_at: dt.datetime | None = None
 
 
+class WebhookDisabled(Data, frozen=True, kw_only=True):
+    """A webhook is not called any more (keyed by account). Its owner may put it in use again."""
+
+    webhook: Id
+    account: Id
+    generation: int
+    """Of the webhook that was disabled; one that is in use again has a higher one."""
+    reason: Literal["gone", "failing"]
+    """``gone``: it answered 410. ``failing``: nothing but failures for days."""
+    at: dt.datetime
+
+
+class DeliveryChanged(Data, frozen=True, kw_only=True):
+    """What became of a message after it was announced (keyed as that was). No address, and no text of a server's."""
+
+    message: Id
+    claim: Id | None = None
+    party: Id
+    kind: Id
+    channel: Id
+    state: Literal["sent", "delivered", "bounced", "refused", "gave_up"]
+    """``sent``: by a further channel, the one before having failed."""
+    reason: Id | None = None
+    """Enhanced mail status (``5.1.1``), HTTP status, or a word of ours."""
+    digest: str | None = None
+    """Of ``sent``: SHA-256 of the message as sent, hex."""
+    at: dt.datetime
+
+
 # ----------------------------------------------------------------------------------------- enforcement.events, by listing
 
 
@@ -479,6 +529,55 @@ class StandingChanged(Data, frozen=True, kw_only=True):
     at: dt.datetime
 
 
+Measure = Literal["listing_restricted", "frozen", "may_not_list", "closed"]
+"""What a seller's account may be put under; a warning is no measure."""
+
+
+class SanctionChanged(Data, frozen=True, kw_only=True):
+    """A sanction began or ended: what a threshold of the penalty ledgers brings upon a seller (docs/domain.md, "Penalties")."""
+
+    seller: Id
+    sanction: Id
+    change: Literal["imposed", "lifted", "ended"]
+    """``lifted``: taken back, by a reversal, a link that was cut or an operator; ``ended``: it has run its course."""
+    cause: Literal["threshold", "replaced", "timer", "expiry", "reversal", "unlinked", "operator"]
+    """Why: ``threshold`` was crossed; ``replaced`` by another sanction of the same threshold; its days are over (``timer``); the
+    standing fell below by ``expiry`` or ``reversal`` of entries; ``unlinked`` from the entity; by an ``operator``."""
+    measures: tuple[Measure, ...] = ()
+    """What it puts the account under; none: a warning."""
+    scope: Literal["own", "entity"] = "own"
+    """Whose standing reached the threshold: the seller's or its entity's."""
+    ledger: Literal["general", "serious"]
+    level: Annotated[int, Meta(ge=1)]
+    """Number of the threshold in the policy, from 1."""
+    prior: bool = False
+    """A warning in the place of the threshold's measures: the seller had not been warned before (DSA, article 23)."""
+    begins: dt.datetime
+    ends: dt.datetime | None = None
+    """When its days are over; None: until the standing falls below the threshold or it is lifted."""
+    entry: Id
+    """Ledger entry that crossed the threshold; of scope ``entity`` perhaps another account's."""
+    claim: Id
+    """That entry's claim."""
+    reason: Id | None = None
+    """The operator's reason code."""
+    at: dt.datetime
+
+
+class LiftSanction(Data, frozen=True, kw_only=True):
+    """An operator lifts a sanction that is in force. From intake, on intake.accounts, keyed by the seller's account."""
+
+    command: Id
+    account: Id
+    """The seller."""
+    sanction: Id
+    by: Id
+    """The operator's account."""
+    reason: Id
+    """Code; what the operator wrote stays with intake."""
+    at: dt.datetime
+
+
 # ------------------------------------------------------------------------------------ marketplace.*, by listing (the port)
 
 
@@ -516,6 +615,33 @@ class Listing(Data, frozen=True, kw_only=True):
     """Perceptual hash of the first picture: 64 bits of ``imagehash.phash``, hex."""
 
 
+# ----------------------------------------------------------------------------- marketplace.seller_*, by seller (the port)
+
+
+class SellerCommand(Data, frozen=True, kw_only=True):
+    """Outward: all measures that a seller is under from now on; none: free.
+
+    Idempotent by ``command``; a lower ``seq`` of the same seller is ignored as done.
+    """
+
+    command: Id
+    seller: Id
+    seq: Annotated[int, Meta(ge=1)]
+    measures: tuple[Measure, ...] = ()
+    """Sorted, each once."""
+    until: dt.datetime | None = None
+    """When they are planned to become fewer, to be shown: nothing ends without a further command. None: not known."""
+
+
+class SellerReceipt(Data, frozen=True, kw_only=True):
+    """Inward: the marketplace has carried a command on a seller out."""
+
+    command: Id
+    seller: Id
+    seq: Annotated[int, Meta(ge=1)]
+    result: Literal["done", "unknown_seller"] = "done"
+
+
 class SellerKey(Struct, frozen=True, order=True):
     """Something that several accounts of one business share, hashed by the marketplace: never the thing itself."""
 
@@ -544,6 +670,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.command.decide.v1": Decide,
     "goodfaith.command.change_right.v1": ChangeRight,
     "goodfaith.account.notice.v1": AccountNotice,
+    "goodfaith.account.channels.v1": AccountChannels,
     "goodfaith.watermark.v1": Watermark,
     **{f"goodfaith.item.{state.lower()}.v1": ItemChanged for state in State},
     "goodfaith.item.handled.v1": ItemChanged,
@@ -556,13 +683,19 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.notice.sent.v1": NoticeSent,
     "goodfaith.message.sent.v1": MessageSent,
     "goodfaith.account.told.v1": AccountTold,
+    "goodfaith.webhook.disabled.v1": WebhookDisabled,
+    "goodfaith.delivery.changed.v1": DeliveryChanged,
     "goodfaith.hold.changed.v1": HoldChanged,
     "goodfaith.violation.changed.v1": ViolationChanged,
     "goodfaith.penalty.entered.v1": PenaltyEntered,
     "goodfaith.standing.changed.v1": StandingChanged,
+    "goodfaith.sanction.changed.v1": SanctionChanged,
+    "goodfaith.sanction.lift.v1": LiftSanction,
     "goodfaith.marketplace.command.v1": MarketplaceCommand,
     "goodfaith.marketplace.receipt.v1": Receipt,
     "goodfaith.marketplace.listing.v1": Listing,
+    "goodfaith.marketplace.seller_command.v1": SellerCommand,
+    "goodfaith.marketplace.seller_receipt.v1": SellerReceipt,
     "goodfaith.marketplace.seller.v1": MarketplaceSeller,
 }
 """CloudEvents type -> data type. A type not in here is foreign; see ``version_of`` for one that is merely newer."""

@@ -12,6 +12,15 @@ a receipt is sent again with the same id, for ever, with growing pauses.
 away; ``unknown``: there is none. Published at the marketplace's own changes and at each ``lookup``, before its receipt.
 A measure of ours is not a change of the marketplace's own. Listings come by topic under either adapter.
 
+**Sellers' commands** (outward, keyed by seller): the whole set of measures that a seller's account is under from now on, none
+to set it free. ``listing_restricted``: its offers are shown less, how is the marketplace's affair; ``frozen``: none of its
+listings shows, and it may sell nothing; ``may_not_list``: it may offer nothing new; ``closed``: as both, for good. Idempotent by
+id; one whose ``seq`` is not above the highest that was carried out is answered ``done`` and has no effect. ``until`` is for
+showing: a measure ends by the next command. What was on the site before a freeze shows again after it.
+
+**Sellers' receipts** (inward, keyed by seller): one for each such command: ``done``, or ``unknown_seller``. Sent again like a
+listing's.
+
 **Sellers** (inward, compacted, keyed by seller): all keys of an account as they are now: ``registration`` (of the business),
 ``payment`` (account that is paid out to), ``device``. Each is hashed by the marketplace, under a secret of its own
 (``seller_key``): a registration number that is only hashed is found by trying them all. Accounts that share a key are linked to
@@ -20,10 +29,11 @@ that is no longer named is cut. They come by topic under either adapter.
 
 Two adapters carry commands and receipts (``GOODFAITH_MARKETPLACE``):
 
-``kafka``: topics ``marketplace.commands``, ``marketplace.receipts``, ``marketplace.listings``; CloudEvents, the default
-partitioner (murmur2 over the key).
+``kafka``: topics ``marketplace.commands``, ``marketplace.receipts``, ``marketplace.listings``, ``marketplace.seller_commands``,
+``marketplace.seller_receipts``; CloudEvents, the default partitioner (murmur2 over the key).
 
-``http``: ``POST /commands`` for ``suspend``, ``remove`` and ``restore`` (a ``lookup`` stays on its topic). The body is the
+``http``: ``POST /commands`` for ``suspend``, ``remove`` and ``restore`` (a ``lookup`` stays on its topic), and
+``POST /seller-commands`` for sellers' commands. The body is the
 command as JSON. Headers: ``Idempotency-Key`` (the command's id), ``Goodfaith-Timestamp`` (Unix seconds) and
 ``Goodfaith-Signature`` (``v1=`` + hex HMAC-SHA256 of ``<timestamp>.<body>`` under the shared secret). Answers: 200 with the
 receipt; 202: taken, ask again with the same key; 401: not signed, signed wrongly or out of tolerance; 422: not a command.
@@ -37,11 +47,20 @@ import hmac
 from typing import Final, Literal
 from urllib.parse import quote
 
-from shared.events import Listing, MarketplaceCommand, MarketplaceSeller, Receipt, SellerKey
+from shared.events import (
+    Listing,
+    MarketplaceCommand,
+    MarketplaceSeller,
+    Receipt,
+    SellerCommand,
+    SellerKey,
+    SellerReceipt,
+)
 
 __all__ = [
     "COMMANDS_PATH",
     "IDEMPOTENCY_KEY",
+    "SELLER_COMMANDS_PATH",
     "SIGNATURE",
     "TIMESTAMP",
     "TOLERANCE_S",
@@ -50,7 +69,9 @@ __all__ = [
     "MarketplaceCommand",
     "MarketplaceSeller",
     "Receipt",
+    "SellerCommand",
     "SellerKey",
+    "SellerReceipt",
     "check",
     "listing_url",
     "seller_key",
@@ -59,6 +80,7 @@ __all__ = [
 ]
 
 COMMANDS_PATH: Final = "/commands"
+SELLER_COMMANDS_PATH: Final = "/seller-commands"
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 TIMESTAMP: Final = "Goodfaith-Timestamp"
 SIGNATURE: Final = "Goodfaith-Signature"

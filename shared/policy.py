@@ -362,6 +362,10 @@ class Penalties(Part, frozen=True, kw_only=True):
     general: GeneralPenalties
     serious: SeriousPenalties
     repeat_offender: RepeatOffender
+    prior_warning: bool = False
+    """Nobody is frozen or closed who was not warned before the violation: a warning comes first (DSA, article 23)."""
+    warned_within: Span = Span("365 d")
+    """For how long a warning counts as given before."""
     entity: Entity = Entity()
 
 
@@ -570,6 +574,8 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
             ("statements.grounds", f"{kind!r} is missing: a reason fits such rights")
             for kind in sorted(kinds - set(policy.statements.grounds))
         ]
+    if policy.penalties.warned_within.working_days:
+        found.append(("penalties.warned_within", "expected days"))
     for span in ("general.expires", "serious.grouping", "serious.expires", "repeat_offender.within"):
         part, name = span.split(".")
         if getattr(getattr(policy.penalties, part), name).working_days:

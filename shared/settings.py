@@ -187,6 +187,14 @@ class Settings(BaseSettings):
     smtp_host: str = Field("127.0.0.1", description="SMTP server for outgoing mail.")
     smtp_port: int = Field(8025, ge=1, le=65535, description="Port of the SMTP server.")
     smtp_from: str = Field("ip-protection@market.example", description="Sender of outgoing mail.")
+    mail_key: SecretStr | None = Field(
+        None,
+        description="Secret, 32 characters or more, by which return paths of mail are signed and addresses that bounced are recognised again. Without it bounces are not told apart.",
+        min_length=32,
+    )
+    bounce_days: float = Field(
+        30.0, gt=0, description="Days for which no mail goes to an address that bounced, unless it is changed."
+    )
     collect_s: float = Field(
         2.0,
         ge=0,
@@ -194,6 +202,54 @@ class Settings(BaseSettings):
     )
     send_lease_s: float = Field(
         60.0, gt=0, description="Wall seconds a sender holds a message before another may take it over."
+    )
+
+    # webhooks
+    webhook_ports: tuple[int, ...] = Field(
+        (443, 8443), description="Ports that webhooks may have. Empty: any (for tests)."
+    )
+    webhook_networks: tuple[str, ...] = Field(
+        (),
+        description='Networks that webhooks may be in beside public addresses, such as ["127.0.0.0/8"]: for tests, or a receiver in the house.',
+    )
+    webhook_http: bool = Field(False, description="Whether webhooks may be unencrypted: for tests only.")
+    webhook_ca: Path | None = Field(
+        None,
+        description="File with the certificates of authorities that vouch for webhooks' servers (default: the system's).",
+    )
+    webhook_most: int = Field(5, ge=1, le=100, description="Most webhooks of an account.")
+    webhook_rotation_s: float = Field(
+        86_400.0,
+        ge=0,
+        le=2_592_000,
+        description="Wall seconds for which a webhook's former secret goes on signing beside the new one.",
+    )
+    webhook_timeout_s: float = Field(
+        15.0, gt=0, le=120, description="Seconds that a webhook may take to answer; a third of them to connect."
+    )
+    webhook_in_flight: int = Field(
+        800,
+        ge=2,
+        le=10_000,
+        description="Most requests to webhooks under way in a process; half of them to such as did not answer last time.",
+    )
+    webhook_retry_s: float = Field(
+        259_200.0,
+        gt=0,
+        le=2_592_000,
+        description="Wall seconds for which a message is tried again at a webhook (3 days).",
+    )
+    webhook_fallback_s: float = Field(
+        3_600.0,
+        gt=0,
+        le=259_200,
+        description="Wall seconds after which a message that begins a window goes by another channel when no webhook has taken it (?).",
+    )
+    webhook_disable_s: float = Field(
+        432_000.0,
+        gt=0,
+        le=31_536_000,
+        description="Wall seconds of failures without a success after which a webhook is disabled (5 days) (?).",
     )
 
     # statements of reasons

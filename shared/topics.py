@@ -49,6 +49,8 @@ NOTIFICATION: Final = Topic("notification.events", "notification", "listing; of 
 MARKETPLACE_COMMANDS: Final = Topic("marketplace.commands", "enforcement, verification", "listing")
 MARKETPLACE_RECEIPTS: Final = Topic("marketplace.receipts", "marketplace", "listing")
 MARKETPLACE_LISTINGS: Final = Topic("marketplace.listings", "marketplace", "listing", -1, compacted=True)
+SELLER_COMMANDS: Final = Topic("marketplace.seller_commands", "enforcement", "seller")
+SELLER_RECEIPTS: Final = Topic("marketplace.seller_receipts", "marketplace", "seller")
 MARKETPLACE_SELLERS: Final = Topic("marketplace.sellers", "marketplace", "seller", -1, compacted=True)
 DEAD_LETTERS: Final = Topic("dead-letters", "every service", "the record's own key", 14 * DAY_MS)
 
@@ -64,6 +66,8 @@ TOPICS: Final = (
     MARKETPLACE_COMMANDS,
     MARKETPLACE_RECEIPTS,
     MARKETPLACE_LISTINGS,
+    SELLER_COMMANDS,
+    SELLER_RECEIPTS,
     MARKETPLACE_SELLERS,
     DEAD_LETTERS,
 )

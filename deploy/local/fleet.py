@@ -73,7 +73,7 @@ FLEET = (
     Spec("notification-worker", ("services.notification", "worker"), "notification", "notification"),
     Spec(
         "notification-sender", ("services.notification", "sender"), "notification", "notification",
-        secrets=("internal_token",),
+        secrets=("internal_token", "mail_key"),
     ),
 )  # fmt: skip
 

@@ -316,6 +316,59 @@ class ContactsFor(Struct, kw_only=True):
     contacts: dict[str, ContactFor]
 
 
+class ChannelsOut(Struct, kw_only=True):
+    """In which order the caller's channels are tried."""
+
+    order: list[str]
+
+
+class WebhookOut(Struct, kw_only=True):
+    """A webhook of the caller's."""
+
+    id: str
+    url: str
+    kinds: list[str]
+    status: Literal["enabled", "disabled"]
+    reason: str | None
+    """Why it is disabled: `owner`, `gone` (it answered 410), `failing`."""
+    secrets: int
+    """Secrets that sign at present."""
+    made_at: dt.datetime
+    changed_at: dt.datetime
+
+
+class WebhookSecret(Struct, kw_only=True):
+    """A webhook's new secret. Shown this once."""
+
+    id: str
+    secret: str
+    """For the verification of signatures, as the Standard Webhooks specification has it."""
+    former_until: dt.datetime | None = None
+    """Until when the former secret signs as well (wall time)."""
+
+
+class WebhookFor(Struct, kw_only=True):
+    """Internal: where a webhook is, and what signs for it now."""
+
+    id: str
+    url: str
+    secrets: list[str]
+    kinds: list[str]
+    generation: int
+
+
+class WebhooksOf(Struct, kw_only=True):
+    """Internal: the webhooks that an account has in use."""
+
+    webhooks: list[WebhookFor]
+
+
+class WebhooksFor(Struct, kw_only=True):
+    """Internal: webhooks by account; an account without any is missing."""
+
+    webhooks: dict[str, WebhooksOf]
+
+
 class ClaimFacts(Struct, kw_only=True):
     """Internal: what a message says of a claim."""
 

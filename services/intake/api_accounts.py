@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from litestar import Request, delete, get, post, put
 from litestar.params import QueryParameter
 
-from services.intake import accounts_store, answers, domain, goodfaith_store, requests, security, store
+from services.intake import accounts_store, answers, domain, goodfaith_store, requests, security, store, webhooks_store
 from services.intake.domain import Account, Refused
 from services.intake.web import (
     EVERYONE,
@@ -163,10 +163,12 @@ async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor
 
 @delete("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
 async def erase_contact(request: Request[Account, Any, Any]) -> None:
-    """Erase the caller's contact by destroying its key."""
+    """Erase the caller's contact, and its webhooks, by destroying its key."""
+    partitions = front_of(request).settings.partitions
 
     def work(connection: sa.Connection) -> None:
         store.erase_contact(connection, request.user.id)
+        webhooks_store.forget(connection, request.user.id, partitions)
         accounts_store.unconfirm(connection, request.user.id)
 
     await front_of(request).run(work)

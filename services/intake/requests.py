@@ -322,6 +322,27 @@ class ExecuteDeclaration(In, frozen=True, kw_only=True):
     """By what capacity, e.g. managing director. Kept encrypted."""
 
 
+class ChooseChannels(In, frozen=True, kw_only=True):
+    """How the caller wants to be told, the most wanted channel first."""
+
+    order: Annotated[list[Literal["email", "webhook", "inbox"]], Meta(min_length=1, max_length=3)]
+    """What is not named follows, for a message that no other channel takes."""
+
+
+class AddWebhook(In, frozen=True, kw_only=True):
+    """A webhook of the caller's."""
+
+    url: Annotated[str, Meta(min_length=1, max_length=500)]
+    kinds: Annotated[list[Id], Meta(max_length=50)] = []
+    """Kinds of message that it is sent, such as `outcome`; none: all. Messages that begin a window are always sent."""
+
+
+class ChangeWebhook(In, frozen=True, kw_only=True):
+    """Whether a webhook is in use."""
+
+    status: Literal["enabled", "disabled"]
+
+
 class ContactIds(In, frozen=True, kw_only=True):
     """Accounts whose contacts a service of ours needs."""
 

@@ -607,6 +607,16 @@ def put_commands(
 
 def tell_accounts(connection: sa.Connection, notices: Sequence[events.AccountNotice], partitions: int) -> None:
     """Put notices to accounts into the door: the worker publishes each on ``intake.accounts``, once and in order."""
+    publish_accounts(connection, notices, "goodfaith.account.notice.v1", partitions)
+
+
+def publish_accounts(
+    connection: sa.Connection,
+    notices: Sequence[events.AccountNotice | events.AccountChannels],
+    type_: str,
+    partitions: int,
+) -> None:
+    """Put events about accounts, all of one type, into the door for ``intake.accounts``."""
     if not notices:
         return
     none = [""] * len(notices)
@@ -617,7 +627,7 @@ def tell_accounts(connection: sa.Connection, notices: Sequence[events.AccountNot
             "kind": ["command"] * len(notices), "lane": ["standard"] * len(notices), "complainant": none, "claim": none,
             "item": none, "listing": [notice.account for notice in notices],
             "partition": [partition_of(notice.account, partitions) for notice in notices],
-            "type": ["goodfaith.account.notice.v1"] * len(notices),
+            "type": [type_] * len(notices),
             "payload": [msgspec.json.encode(notice).decode() for notice in notices],
             "accepted_at": [notice.at for notice in notices],
         },

@@ -32,7 +32,7 @@ from services.intake.domain import Account, Refused
 from services.intake.door import Door, busy
 from services.intake.store import Filing
 from services.intake.uploads import Desk
-from shared import db, languages
+from shared import db, languages, outbound
 from shared.events import State
 from shared.languages import mark
 from shared.paging import bad_cursor as bad_cursor
@@ -95,6 +95,8 @@ class Front:
         secret = settings.evidence_key
         self.links = evidence.Links(None if secret is None else secret.get_secret_value())
         self.blobs = Blobs.of(settings)
+        self.outbound = outbound.Rules.of(settings)
+        self.names: outbound.Names = outbound.Dns(5.0)
         self.desk = Desk()
         self._known: dict[bytes, tuple[Account, float]] = {}
 

@@ -33,6 +33,7 @@ from services.intake import (
     review,
     review_store,
     store,
+    webhooks_store,
 )
 from services.intake.blobs import Blobs
 from services.intake.domain import Refused
@@ -56,7 +57,7 @@ _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
 _commands: Final = {
     name: msgspec.json.Decoder(kind)
     for name, kind in events.TYPES.items()
-    if issubclass(kind, events.Command | events.AccountNotice)
+    if issubclass(kind, events.Command | events.AccountNotice | events.AccountChannels)
 }
 
 
@@ -326,11 +327,12 @@ class Fold:
         self._decided: list[str] = []
         self._turns: dict[str, goodfaith.Turn] = {}
         self._recurring: list[events.RecurrenceFound] = []
+        self._disabled: list[events.WebhookDisabled] = []
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Publish a row of the door, or note what an event says."""
         data = incoming.data
-        if isinstance(data, events.AccountNotice):
+        if isinstance(data, events.AccountNotice | events.AccountChannels):
             return (
                 Outgoing(
                     incoming.partition, ACCOUNTS, data.account, incoming.type, data, data.account, data.at, None, None
@@ -349,6 +351,8 @@ class Fold:
             self._commands.append((data.command, "refused", data.code, data.detail))
         elif isinstance(data, events.RecurrenceFound):
             self._recurring.append(data)
+        elif isinstance(data, events.WebhookDisabled):
+            self._disabled.append(data)
         elif isinstance(data, events.MessageSent):
             self._messages.append(
                 (
@@ -420,6 +424,8 @@ class Fold:
             review_store.refused(connection, refused)
         for message in self._messages:
             connection.exec_driver_sql(_INSERT_MESSAGES, message)
+        if self._disabled:
+            webhooks_store.disabled(connection, self._disabled, self._service.settings.partitions)
 
     def _recur(self) -> None:
         """File what recurs (row 20), before this transaction holds any row that who closes the door might wait for."""

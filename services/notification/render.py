@@ -185,6 +185,8 @@ class Rendered:
     """Empty: the template is older than HTML."""
     edition: str = ""
     """Hash of template and translations, to tell afterwards whether they are still what they were."""
+    at: dt.datetime | None = None
+    """As of when it was made."""
 
 
 def words(code: str) -> str:
@@ -244,11 +246,11 @@ def edition(kind: str, version: int, locale: str) -> str:
     return made.hexdigest()[:16]
 
 
-def _rendered(kind: str, version: int, locale: str, model: Mapping[str, Any]) -> Rendered:
+def _rendered(kind: str, version: int, locale: str, at: dt.datetime, model: Mapping[str, Any]) -> Rendered:
     text = _template(kind, version, locale, False).render(m=model).lstrip("\n")
     subject, _, body = text.partition("\n")
     if legacy(kind, version):
-        return Rendered(line(subject.removeprefix("Subject:")), body, f"{_LEGACY}.{kind}", version)
+        return Rendered(line(subject.removeprefix("Subject:")), body, f"{_LEGACY}.{kind}", version, at=at)
     subject = " ".join(subject.split())[:400]
     page = _template(kind, version, locale, True).render(m=model)
     html = _html(locale).page(subject, _GAPS.sub("\n\n", page.strip("\n") + "\n"))
@@ -260,6 +262,7 @@ def _rendered(kind: str, version: int, locale: str, model: Mapping[str, Any]) ->
         locale,
         html,
         edition(kind, version, locale),
+        at,
     )
 
 
@@ -381,7 +384,7 @@ def render(
         "unlisted": len(items) - len(listed),
         **_law(rules, kind, first.right_type, locale),
     }  # fmt: skip
-    return _rendered(kind, version, locale, model)
+    return _rendered(kind, version, locale, now, model)
 
 
 def render_notice(
@@ -425,7 +428,7 @@ def render_notice(
         "of": figures,
         "secret": secret,
     }
-    return _rendered(kind, version, locale, model)
+    return _rendered(kind, version, locale, now, model)
 
 
 def _in_use(kind: str) -> tuple[str, int]:

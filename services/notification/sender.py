@@ -27,10 +27,11 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from services.notification import store
+from services.notification.channels import address_key
 from services.notification.domain import ACCOUNT, gather
 from services.notification.mail import Down, Mailer, Unknown
 from services.notification.render import MASK, Contact, Rendered, Told, digest, mail, render, render_notice
-from services.notification.store import Message, PutOff, Sent
+from services.notification.store import Failure, Message, PutOff, Sent
 from shared import clock, db, metrics
 from shared.events import AccountNotice
 from shared.runtime.health import Health
@@ -57,7 +58,7 @@ _SECRET: Final = frozenset({ACCOUNT + "email_code"})
 DELIVERIES = Counter(
     "goodfaith_deliveries_total",
     "Messages by channel and what became of them: sent; repeated (sent again, the first outcome being unknown; counted "
-    "besides its own result); later (refused for now); refused, gave_up, no_contact, outdated (left in the inbox instead); failed.",
+    "besides its own result); later (refused for now); refused, gave_up, bounced, bouncing, no_contact, outdated (left in the inbox instead); failed.",
     ["channel", "result"],
 )
 OLDEST = Gauge(
@@ -138,10 +139,12 @@ class Parcel:
     to: str | None
     raw: bytes
     why: str = ""
-    at: datetime | None = None
-    """As of when it was rendered."""
     kept: bytes | None = None
     """What the digest is made of where that is not ``raw``: the message without the code in it."""
+    address: str | None = None
+    """Keyed hash of ``to``."""
+    failure: Failure | None = None
+    """A channel that was given up for this one."""
 
 
 class Sender:
@@ -287,12 +290,19 @@ class Sender:
         codes = self._intake.codes(secrets) if secrets else {}
         with self._engine.connect() as connection:
             now, _ = clock.read(connection)
+            marked = store.bouncing(connection, (message.party for message in messages), self.settings.bounce_days)
         parcels = []
         for message in messages:
             to = contacts.get(message.party)
             try:
+                address = None if to is None or not to.email else self._known(to.email)
+                why, failure = self._unreachable(
+                    message, to, address is not None and marked.get(message.party) == address
+                )
                 if message.notice is not None:
-                    parcels.append(self._notice(message, message.notice, to, codes, now))
+                    parcel = self._notice(message, message.notice, to, codes, now, why)
+                    parcel.address, parcel.failure = address, failure
+                    parcels.append(parcel)
                     continue
                 rendered = render(
                     id=message.id,
@@ -307,42 +317,59 @@ class Sender:
                     now=now,
                 )
                 text = f"{rendered.subject}\n{rendered.body}".encode()
-                if to is None or not to.email:
-                    parcels.append(Parcel(message, rendered, None, text, "no_contact", now))
-                elif message.tries >= GIVE_UP:
-                    parcels.append(Parcel(message, rendered, None, text, "gave_up", now))
+                if why or to is None:
+                    parcels.append(Parcel(message, rendered, None, text, why, failure=failure))
                 else:
                     raw = mail(rendered, id=message.id, sender=self.settings.smtp_from, to=to, at=now)
-                    parcels.append(Parcel(message, rendered, to.email, raw, at=now))
+                    parcels.append(Parcel(message, rendered, to.email, raw, address=address))
             except Exception as error:
                 # a bug of ours; the traceback would show contact data
                 log.error("not rendered", message=message.id, kind=message.kind, error=type(error).__name__)
                 done.append(PutOff(message, "failed", "failed"))
         return parcels
 
+    def _unreachable(self, message: Message, to: Contact | None, bounces: bool) -> tuple[str, Failure | None]:
+        """Why this message cannot go by e-mail, if so, and what is to be noted of that."""
+        if to is None or not to.email:
+            return "no_contact", None
+        if "email" in message.tried:
+            return "bounced", None
+        if bounces and message.kind not in _SECRET:
+            # who asks for a code wants it at that address, whatever came back from there before
+            return "bouncing", None
+        if message.tries >= GIVE_UP:
+            return "gave_up", Failure("email", "gave_up")
+        return "", None
+
+    def _known(self, address: str) -> str | None:
+        """The keyed hash by which an address is remembered, if anything is."""
+        key = self.settings.mail_key
+        return None if key is None else address_key(key.get_secret_value(), address)
+
     def _notice(
-        self, message: Message, notice: AccountNotice, to: Contact | None, codes: dict[str, str | None], now: datetime
+        self,
+        message: Message,
+        notice: AccountNotice,
+        to: Contact | None,
+        codes: dict[str, str | None],
+        now: datetime,
+        why: str,
     ) -> Parcel:
         """A message that tells an account of itself. The code in it is in nothing that is kept."""
         needs = message.kind in _SECRET
         code = codes.get(notice.notice) if needs else None
         shown = render_notice(id=message.id, notice=notice, party=to, secret=MASK if needs else None, now=now)
         text = f"{shown.subject}\n{shown.body}".encode()
-        why = ""
-        if to is None or not to.email:
-            why = "no_contact"
-        elif needs and code is None:
+        if why in ("", "gave_up") and needs and code is None:
             why = "outdated"
-        elif message.tries >= GIVE_UP:
-            why = "gave_up"
         if why or to is None:
-            return Parcel(message, shown, None, text, why, now)
+            return Parcel(message, shown, None, text, why)
         kept = mail(shown, id=message.id, sender=self.settings.smtp_from, to=to, at=now)
         if not needs:
-            return Parcel(message, shown, to.email, kept, at=now)
+            return Parcel(message, shown, to.email, kept)
         whole = render_notice(id=message.id, notice=notice, party=to, secret=code, now=now)
         raw = mail(whole, id=message.id, sender=self.settings.smtp_from, to=to, at=now)
-        return Parcel(message, shown, to.email, raw, at=now, kept=kept)
+        return Parcel(message, shown, to.email, raw, kept=kept)
 
     def _fly(self, flight: Sequence[Parcel], done: list[Sent | PutOff], started: float) -> Down | None:
         """Send a flight, each party's messages in order; what became of each is appended to ``done``."""
@@ -387,7 +414,8 @@ class Sender:
             elif answer == "refused":
                 log.info("refused", message=message.id, kind=message.kind, code=code)
                 text = f"{parcel.rendered.subject}\n{parcel.rendered.body}".encode()
-                done.append(_sent(Parcel(message, parcel.rendered, None, text, at=parcel.at), "inbox", "refused"))
+                failure = Failure("email", "refused", str(code))
+                done.append(_sent(Parcel(message, parcel.rendered, None, text, failure=failure), "inbox", "refused"))
             else:
                 done.append(PutOff(message, "queued", "later", _pause_s(message.tries), tried=True))
         return done, None
@@ -405,7 +433,7 @@ class Sender:
                 with self._engine.begin() as connection:
                     now, wall = clock.read(connection)
                     noted = store.finish(connection, self._holder, sent, now, wall)
-                    store.put_off(connection, self._holder, back)
+                    store.put_off(connection, self._holder, back, now, wall)
                     ours = store.sending(connection, self._holder, flight)
                 break
             except Exception as error:
@@ -465,9 +493,18 @@ def _pause_s(tries: int) -> float:
 def _sent(parcel: Parcel, channel: str, result: str) -> Sent:
     rendered = parcel.rendered
     return Sent(
-        parcel.message, channel, result, rendered.template, rendered.version, digest(parcel.kept or parcel.raw),
-        rendered.locale, rendered.edition, parcel.at,
-    )  # fmt: skip
+        parcel.message,
+        channel,
+        result,
+        rendered.template,
+        rendered.version,
+        digest(parcel.kept or parcel.raw),
+        locale=rendered.locale,
+        edition=rendered.edition,
+        rendered_at=rendered.at,
+        address=parcel.address if channel == "email" else None,
+        failure=parcel.failure,
+    )
 
 
 def run(settings: Settings) -> None:

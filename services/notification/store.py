@@ -10,10 +10,16 @@
   with ``items`` and ``revisions``. So workers of different partitions never wait for each other, an item is in exactly
   one message (it is stamped once, under the lock), and none is lost: what was not yet committed stays null, and is
   found by the next round. Each statement after the lock sees what the previous holder committed (READ COMMITTED).
-- ``messages.state``: ``queued`` -> ``sending`` (committed before the first byte goes out) -> ``sent``, or ``failed`` (a
-  bug in rendering; set it to ``queued`` again once it is mended). ``due_wall`` is when a sender may take it: at once,
-  after a pause, or when another sender's lease has run out. A message taken in state ``sending`` has an unknown outcome:
-  it is sent again and counted in ``repeats``. ``attempts`` counts sendings begun, ``tries`` refusals for now (4xx).
+- ``messages.state``: ``queued`` -> ``sending`` (committed before the first byte goes out) -> ``sent`` -> ``delivered``
+  (somebody says that it arrived), or ``failed`` (a bug in rendering; set it to ``queued`` again once it is mended).
+  ``due_wall`` is when a sender may take it: at once, after a pause, or when another sender's lease has run out. A message
+  taken in state ``sending`` has an unknown outcome: it is sent again and counted in ``repeats``. ``attempts`` counts
+  sendings begun, ``tries`` refusals for now (4xx).
+- ``messages.route``: whose process takes it. A channel that failed for good is added to ``tried``, and the message is
+  ``queued`` again (a bounce comes after ``sent``): ``channels.choose`` finds the next one, at last the inbox. ``sent_at``
+  is the first sending; it is announced then, once, and windows begin by it. ``channel``, ``result``, ``digest`` are the last's.
+- ``deliveries``: the history of a message by channel, only ever added to, in the transaction that changes the message.
+- ``bouncing``: the address, as a keyed hash, that a party's mail bounced from. It counts while the party still has it.
 - ``announcements``: written with ``sent``, in one transaction; the owner of the partition deletes them in the transaction
   that appends the events to its log.
 """
@@ -21,15 +27,16 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import sqlalchemy as sa
 
+from services.notification.channels import bad_address
 from services.notification.domain import ACCOUNT, Collected, Facts, Pending, announcement_of, announcements
-from shared.events import AccountNotice, MessageSent, NoticeSent
+from shared.events import AccountNotice, DeliveryChanged, MessageSent, NoticeSent
 
 SCHEMA: Final = "notification"
 COLLECT: Final = 0x600DC011
@@ -54,10 +61,12 @@ _CLOSE = (
 )
 _TAKE = """
     update messages as t set due_wall = clock_timestamp() + %s * interval '1 second', holder = %s
-    from (select id, state from messages where state in ('queued', 'sending') and due_wall <= clock_timestamp()
+    from (select id, state from messages
+          where state in ('queued', 'sending') and route = %s and due_wall <= clock_timestamp()
           order by due_wall limit %s for update skip locked) as n
     where t.id = n.id
-    returning t.id, t.claim, t.party, t.kind, t.items, t.revisions, n.state, t.tries, t.opened_wall"""
+    returning t.id, t.claim, t.party, t.kind, t.items, t.revisions, n.state, t.tries, t.opened_wall, t.tried,
+        t.sent_at is null, t.result"""
 _FACTS = """
     select i.message, i.item, i.revision, i.partition, i.claim_size, i.facts
     from unnest(%s::text[], %s::int[], %s::text[], %s::text[]) as n(item, revision, kind, party)
@@ -66,17 +75,46 @@ _SENDING = """
     update messages set state = 'sending', attempts = attempts + 1, repeats = repeats + (state = 'sending')::int
     where id = any(%s) and holder = %s and due_wall > clock_timestamp() and state in ('queued', 'sending') returning id"""
 _SENT = """
-    update messages as t set state = 'sent', holder = null, channel = n.channel, result = n.result, template = n.template,
-        version = n.version, digest = n.digest, locale = n.locale, edition = n.edition, rendered_at = n.rendered_at,
-        sent_at = %s, sent_wall = %s
-    from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::timestamptz[])
-        as n(id, channel, result, template, version, digest, locale, edition, rendered_at)
+    update messages as t set state = case when n.delivered then 'delivered' else 'sent' end, holder = null, channel = n.channel, result = n.result, template = n.template,
+        version = n.version, digest = n.digest, locale = n.locale, edition = n.edition, rendered_at = n.rendered_at, address = n.address, tried = t.tried || n.failed,
+        delivered_at = case when n.delivered then %s end,
+        sent_at = coalesce(t.sent_at, %s), sent_wall = coalesce(t.sent_wall, %s)
+    from (select id, channel, result, template, version, digest, locale, edition, rendered_at, address, delivered,
+              case when failed is null then '{}'::text[] else array[failed] end as failed
+          from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[],
+              %s::timestamptz[], %s::text[], %s::bool[], %s::text[])
+              as u(id, channel, result, template, version, digest, locale, edition, rendered_at, address, delivered, failed)) as n
     where t.id = n.id and t.holder = %s and t.state in ('queued', 'sending') returning t.id"""
 _PUT_OFF = """
-    update messages as t set state = n.state, holder = null, tries = t.tries + n.tries, result = n.result,
+    update messages as t set state = n.state, holder = null, result = n.result,
+        route = coalesce(n.route, t.route),
+        tries = case when n.route is null then t.tries + n.tries else 0 end,
+        tried = case when n.failed is null then t.tried else t.tried || n.failed end,
         due_wall = clock_timestamp() + n.pause * interval '1 second'
-    from unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::float8[]) as n(id, state, tries, result, pause)
-    where t.id = n.id and t.holder = %s and t.state in ('queued', 'sending')"""
+    from unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::float8[], %s::text[], %s::text[])
+        as n(id, state, tries, result, pause, route, failed)
+    where t.id = n.id and t.holder = %s and t.state in ('queued', 'sending') returning t.id"""
+_NOTE = """
+    insert into deliveries (message, party, channel, state, reason, at)
+    select n.*, %s from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) as n"""
+_REPORTED = """
+    select m.claim, m.party, m.kind, m.state, m.channel, m.address, m.sent_at is not null, i.partition, i.listing, i.facts,
+        (select count(*) from deliveries d where d.message = m.id)
+    from messages m join message_items i on i.item = m.items[1] and i.revision = m.revisions[1] and i.kind = m.kind
+        and i.party = m.party
+    where m.id = %s for update of m"""
+_DELIVERED = "update messages set state = 'delivered', delivered_at = %s where id = %s"
+_BOUNCED = """
+    update messages set state = 'queued', route = 'email', tried = tried || 'email'::text, tries = 0, result = 'bounced',
+        due_wall = clock_timestamp() where id = %s"""
+_MARK = """
+    insert into bouncing (party, address, reason, since, since_wall)
+    select n.*, %s, %s from unnest(%s::text[], %s::text[], %s::text[]) as n
+    on conflict (party) do update set address = excluded.address, reason = excluded.reason, since = excluded.since,
+        since_wall = excluded.since_wall"""
+_MARKED = """
+    select party, address from bouncing
+    where party = any(%s) and since_wall > clock_timestamp() - %s * interval '1 day'"""
 _ANNOUNCE = """
     insert into announcements (partition, listing, message, type, payload)
     select * from unnest(%s::int[], %s::text[], %s::text[], %s::text[], %s::text[])"""
@@ -162,11 +200,39 @@ class Message:
     """What an account is told of itself; ``items`` is empty then."""
     partition: int = 0
     """The notice's."""
+    tried: Sequence[str] = ()
+    """Channels that failed for good."""
+    first: bool = True
+    """Whether it was never sent by any channel; what was is announced already."""
+    result: str | None = None
+    """Of the try before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A channel that failed for good for a message, which goes by another now.
+
+    Args:
+        outcome: of ``channels.Outcome``: ``refused``, ``gave_up``.
+        reason: enhanced mail status, HTTP status or a word of ours; never a server's text.
+        address: keyed hash of an address that takes no mail at all, to be remembered.
+    """
+
+    channel: str
+    outcome: Literal["refused", "gave_up"]
+    reason: str | None = None
+    address: str | None = None
 
 
 @dataclass(slots=True)
 class Sent:
-    """A delivered message, for ``finish``."""
+    """A message that a channel has taken, for ``finish``.
+
+    Args:
+        address: keyed hash of the address that it went to.
+        delivered: whether the channel's answer says that it arrived (a webhook's 2xx).
+        failure: the channel that was tried just before, and failed.
+    """
 
     message: Message
     channel: str
@@ -177,17 +243,27 @@ class Sent:
     locale: str = "en"
     edition: str = ""
     rendered_at: dt.datetime | None = None
+    address: str | None = None
+    delivered: bool = False
+    failure: Failure | None = None
 
 
 @dataclass(slots=True)
 class PutOff:
-    """A message given back: taken again after ``pause_s``. ``state`` ``sending`` keeps an unknown outcome in mind."""
+    """A message given back: taken again after ``pause_s``. ``state`` ``sending`` keeps an unknown outcome in mind.
+
+    Args:
+        route: the other channel by which it goes from now on.
+        failure: why this one is given up.
+    """
 
     message: Message
     state: str
     result: str
     pause_s: float = 0.0
     tried: bool = False
+    route: str | None = None
+    failure: Failure | None = None
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
@@ -232,15 +308,28 @@ def close(connection: sa.Connection, messages: Sequence[Collected]) -> None:
     connection.exec_driver_sql(_CLOSE, inserts)
 
 
-def take(connection: sa.Connection, holder: str, lease_s: float, limit: int) -> list[Message]:
-    """Lease due messages, oldest first, with the items that they tell of."""
+def take(connection: sa.Connection, holder: str, lease_s: float, limit: int, route: str = "email") -> list[Message]:
+    """Lease due messages of a route, oldest first, with the items that they tell of."""
     messages: dict[str, Message] = {}
     keys: list[tuple[str, int, str, str]] = []
     order: dict[tuple[str, str, int], int] = {}
-    for id_, claim, party, kind, items, revisions, state, tries, opened in connection.exec_driver_sql(
-        _TAKE, (lease_s, holder, limit)
-    ):
-        messages[id_] = Message(id_, claim, party, kind, state == "sending", tries, opened)
+    for (
+        id_,
+        claim,
+        party,
+        kind,
+        items,
+        revisions,
+        state,
+        tries,
+        opened,
+        tried,
+        first,
+        result,
+    ) in connection.exec_driver_sql(_TAKE, (lease_s, holder, route, limit)):
+        messages[id_] = Message(
+            id_, claim, party, kind, state == "sending", tries, opened, tried=tried, first=first, result=result
+        )
         for index, (item, revision) in enumerate(zip(items, revisions, strict=True)):
             keys.append((item, revision, kind, party))
             order[id_, item, revision] = index
@@ -284,10 +373,14 @@ def finish(
         [one.locale for one in sent],
         [one.edition for one in sent],
         [one.rendered_at for one in sent],
+        [one.address for one in sent],
+        [one.delivered for one in sent],
+        [None if one.failure is None else one.failure.channel for one in sent],
     )
-    ours = {row[0] for row in connection.exec_driver_sql(_SENT, (now, wall, *columns, holder))}
+    ours = {row[0] for row in connection.exec_driver_sql(_SENT, (now, now, wall, *columns, holder))}
     done = [one for one in sent if one.message.id in ours]
     out: list[tuple[int, str, str, str, str]] = []
+    notes: list[_Note] = []
     for one in done:
         message = one.message
         event = MessageSent(
@@ -317,23 +410,204 @@ def finish(
             out.append((partitions[listing], listing, message.id, type_, _encode(data).decode()))
     if out:
         connection.exec_driver_sql(_ANNOUNCE, _columns(out))
+        key = _key(message)
+        if one.failure is not None:
+            notes.append(_failed(message, one.failure))
+            out.append(_changed(message, key, one.failure.channel, one.failure.outcome, one.failure.reason, now))
+        reason = one.result if one.result != "sent" else None
+        notes.append((message.id, message.party, one.channel, "sent", reason))
+        if message.first:
+            out += _announced(one, now)
+        else:
+            out.append(_changed(message, key, one.channel, "sent", reason, now, digest=one.digest))
+        if one.delivered:
+            notes.append((message.id, message.party, one.channel, "delivered", None))
+            out.append(_changed(message, key, one.channel, "delivered", None, now))
+    _write(connection, notes, out, now)
+    _mark(connection, [one for one in done if one.failure], now, wall)
     return done
 
 
-def put_off(connection: sa.Connection, holder: str, messages: Sequence[PutOff]) -> None:
-    """Give messages back."""
-    if messages:
-        connection.exec_driver_sql(
-            _PUT_OFF,
-            (
-                [one.message.id for one in messages],
-                [one.state for one in messages],
-                [int(one.tried) for one in messages],
-                [one.result for one in messages],
-                [one.pause_s for one in messages],
-                holder,
-            ),
-        )
+def _announced(one: Sent, now: dt.datetime) -> Iterator[tuple[int, str, str, str, str]]:
+    """Announcements of a message that was sent for the first time."""
+    message = one.message
+    event = MessageSent(
+        message=message.id,
+        claim=message.claim,
+        party=message.party,
+        kind=message.kind,
+        items=tuple(item.item for item in message.items),
+        channel=one.channel,
+        template=one.template,
+        version=one.version,
+        digest=one.digest,
+        sent_at=now,
+    )
+    if message.notice is not None:
+        account_told = announcement_of(event, message.notice)
+        payload = _encode(account_told).decode()
+        yield message.partition, message.party, message.id, "goodfaith.account.told.v1", payload
+        return
+    partitions = {item.facts.listing: item.partition for item in message.items}
+    told = [(item.item, item.revision, item.facts.listing) for item in message.items]
+    for type_, data in announcements(event, told):
+        listing = data.listing if isinstance(data, NoticeSent) else message.items[0].facts.listing
+        yield partitions[listing], listing, message.id, type_, _encode(data).decode()
+
+
+_Note = tuple[str, str, str, str, str | None]
+"""A row of ``deliveries``: message, party, channel, state, reason."""
+
+
+def _failed(message: Message, failure: Failure) -> _Note:
+    return message.id, message.party, failure.channel, failure.outcome, failure.reason
+
+
+def _key(message: Message) -> tuple[int, str]:
+    """Partition and key of what is published about a message."""
+    if message.notice is not None:
+        return message.partition, message.party
+    first = message.items[0]
+    return first.partition, first.facts.listing
+
+
+def _changed(
+    message: Message,
+    key: tuple[int, str],
+    channel: str,
+    state: Literal["sent", "delivered", "bounced", "refused", "gave_up"],
+    reason: str | None,
+    now: dt.datetime,
+    *,
+    digest: str | None = None,
+) -> tuple[int, str, str, str, str]:
+    event = DeliveryChanged(
+        message=message.id,
+        claim=None if message.kind.startswith(ACCOUNT) else message.claim,
+        party=message.party,
+        kind=message.kind,
+        channel=channel,
+        state=state,
+        reason=reason,
+        digest=digest,
+        at=now,
+    )
+    return *key, message.id, "goodfaith.delivery.changed.v1", _encode(event).decode()
+
+
+def _write(
+    connection: sa.Connection,
+    notes: Sequence[_Note],
+    out: Sequence[tuple[int, str, str, str, str]],
+    now: dt.datetime,
+) -> None:
+    if notes:
+        connection.exec_driver_sql(_NOTE, (now, *_columns(notes)))
+    if out:
+        connection.exec_driver_sql(_ANNOUNCE, _columns(out))
+
+
+def _mark(connection: sa.Connection, done: Sequence[Sent | PutOff], now: dt.datetime, wall: dt.datetime) -> None:
+    """Remember addresses that take no mail."""
+    marks = {
+        one.message.party: (one.message.party, one.failure.address, one.failure.reason or "")
+        for one in done
+        if one.failure is not None and one.failure.address is not None
+    }
+    if marks:
+        connection.exec_driver_sql(_MARK, (now, wall, *_columns(sorted(marks.values()))))
+
+
+def put_off(
+    connection: sa.Connection, holder: str, messages: Sequence[PutOff], now: dt.datetime, wall: dt.datetime
+) -> None:
+    """Give messages back. A channel that is given up is noted, and published when the message was announced by it."""
+    if not messages:
+        return
+    rows = connection.exec_driver_sql(
+        _PUT_OFF,
+        (
+            [one.message.id for one in messages],
+            [one.state for one in messages],
+            [int(one.tried) for one in messages],
+            [one.result for one in messages],
+            [one.pause_s for one in messages],
+            [one.route for one in messages],
+            [None if one.failure is None else one.failure.channel for one in messages],
+            holder,
+        ),
+    )
+    ours = {row[0] for row in rows}
+    done = [one for one in messages if one.message.id in ours]
+    notes: list[_Note] = []
+    out = []
+    for one in done:
+        if one.failure is not None:
+            notes.append(_failed(one.message, one.failure))
+            out.append(
+                _changed(
+                    one.message, _key(one.message), one.failure.channel, one.failure.outcome, one.failure.reason, now
+                )
+            )
+        if one.state == "failed":
+            notes.append((one.message.id, one.message.party, "email", "failed", one.result))
+    _write(connection, notes, out, now)
+    _mark(connection, done, now, wall)
+
+
+# --------------------------------------------------------------------------------------------- what comes back later
+
+REPORTS: Final = 50
+"""Rows of history a message may have; reports beyond them that change nothing are not noted."""
+
+
+def report(
+    connection: sa.Connection,
+    id: str,
+    outcome: Literal["delivered", "bounced", "delayed", "relayed"],
+    reason: str,
+    now: dt.datetime,
+    wall: dt.datetime,
+) -> Literal["noted", "unknown", "busy", "late"]:
+    """Note what a report says of an e-mail of ours.
+
+    A bounce gives the message back to the senders, who find another channel; an address that takes no mail at all is
+    remembered.
+
+    Returns:
+        ``unknown``: there is no such message. ``busy``: it is being sent at this moment; the report must come again.
+        ``late``: the message went another way already, or the report says what is known.
+    """
+    row = connection.exec_driver_sql(_REPORTED, (id,)).one_or_none()
+    if row is None:
+        return "unknown"
+    claim, party, kind, state, channel, address, announced, partition, listing, facts, notes = row
+    if state in ("queued", "sending"):
+        # announced already: it is on its way to another channel
+        return "late" if announced and channel != "email" else "busy"
+    if channel != "email" or state == "failed" or (outcome == "delivered" and state == "delivered"):
+        return "late"
+    if outcome in ("delayed", "relayed") and (notes >= REPORTS or state == "delivered"):
+        return "late"
+    message = Message(id, claim, party, kind, False, 0, wall)
+    if kind.startswith(ACCOUNT):
+        message.notice = _notice.decode(facts)
+    out = []
+    if outcome == "delivered":
+        connection.exec_driver_sql(_DELIVERED, (now, id))
+    elif outcome == "bounced":
+        connection.exec_driver_sql(_BOUNCED, (id,))
+        if address is not None and bad_address(reason):
+            connection.exec_driver_sql(_MARK, (now, wall, [party], [address], [reason]))
+    if outcome in ("delivered", "bounced"):
+        out.append(_changed(message, (partition, listing), "email", outcome, reason, now))
+    _write(connection, [(id, party, "email", outcome, reason)], out, now)
+    return "noted"
+
+
+def bouncing(connection: sa.Connection, parties: Iterable[str], days: float) -> dict[str, str]:
+    """Keyed hash of the address that bounced, by party, of those that bounced within so many days."""
+    return {row[0]: row[1] for row in connection.exec_driver_sql(_MARKED, (sorted(set(parties)), days))}
 
 
 def oldest(connection: sa.Connection) -> dt.datetime | None:

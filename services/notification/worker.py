@@ -10,7 +10,7 @@ import msgspec
 
 from services.notification import store
 from services.notification.domain import ACCOUNT, Facts, facts_of, messages_for
-from shared.events import TYPES, AccountNotice, AccountTold, ItemChanged, MessageSent, NoticeSent
+from shared.events import TYPES, AccountNotice, AccountTold, DeliveryChanged, ItemChanged, MessageSent, NoticeSent
 from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
 from shared.topics import ACCOUNTS, NOTIFICATION, VERIFICATION, Topic
 
@@ -18,7 +18,12 @@ QUEUE: Final = "@queue"
 _encode = msgspec.json.Encoder().encode
 _decoders: Final = {
     name: msgspec.json.Decoder(TYPES[name])
-    for name in ("goodfaith.notice.sent.v1", "goodfaith.message.sent.v1", "goodfaith.account.told.v1")
+    for name in (
+        "goodfaith.notice.sent.v1",
+        "goodfaith.message.sent.v1",
+        "goodfaith.account.told.v1",
+        "goodfaith.delivery.changed.v1",
+    )
 }
 
 
@@ -42,6 +47,13 @@ class Collecting:
                 Outgoing(
                     incoming.partition, NOTIFICATION, incoming.key, incoming.type, data, data.message, data.sent_at,
                     None, data.message,
+                ),
+            )  # fmt: skip
+        if isinstance(data, DeliveryChanged):
+            return (
+                Outgoing(
+                    incoming.partition, NOTIFICATION, incoming.key, incoming.type, data, data.message, data.at,
+                    data.claim, data.message,
                 ),
             )  # fmt: skip
         if isinstance(data, NoticeSent | MessageSent):

@@ -376,7 +376,7 @@ def causes(e: Evidence) -> list[Finding]:
             "problem",
             "cause-unknown",
             "select l.id || ' by ' || l.cause from v_log l left join notification.messages m on m.id = l.cause"
-            " where l.writer = 'notification' and l.cause is not null and (m.id is null or m.state <> 'sent')",
+            " where l.writer = 'notification' and l.cause is not null and (m.id is null or m.sent_at is null)",
         )
     return merged(found)
 
@@ -899,17 +899,17 @@ def messages_sent(e: Evidence) -> list[Finding]:
     noticed = "(select message, item, revision, count(*) as n, min(sent_at) as sent_at from v_notice group by message, item, revision)"
     due = (
         "(select m.id, m.sent_at, u.item, u.revision from notification.messages m, unnest(m.items, m.revisions) as u(item, revision)"
-        f" where m.state = 'sent' and m.kind in ({windows}))"
+        f" where m.sent_at is not null and m.kind in ({windows}))"
     )
     return [
         *e.find(
             "problem", "message-unsent",
-            "select id || ' ' || kind || ' ' || state || coalesce(': ' || result, '') from notification.messages where state <> 'sent'",
+            "select id || ' ' || kind || ' ' || state || coalesce(': ' || result, '') from notification.messages where state not in ('sent', 'delivered')",
         ),
         *e.find(
             "lost", "message-unannounced",
             f"select m.id from notification.messages m left join {announced} s on s.message = m.id"
-            " where m.state = 'sent' and s.message is null"
+            " where m.sent_at is not null and s.message is null"
             " and not exists (select from notification.announcements a where a.message = m.id)",
         ),
         *e.find(
@@ -919,7 +919,7 @@ def messages_sent(e: Evidence) -> list[Finding]:
         *e.find(
             "problem", "announced-unsent",
             f"select s.message from {announced} s left join notification.messages m on m.id = s.message"
-            " where m.id is null or m.state <> 'sent' or m.sent_at <> s.sent_at",
+            " where m.id is null or m.sent_at is null or m.sent_at <> s.sent_at",
         ),
         *e.find(
             "lost", "notice-unannounced",

@@ -77,7 +77,7 @@ def of_code() -> Texts:
         found.setdefault(text, set()).add("services/verification/lifecycle.py")
     # what the upstreams' door says goes to a topic, in English
     files = sorted(set((ROOT / "services" / "intake").glob("*.py")) - {ROOT / "services" / "intake" / "inbound.py"})
-    files.append(ROOT / "shared" / "paging.py")
+    files += [ROOT / "shared" / "outbound.py", ROOT / "shared" / "paging.py"]
     trees = {file.relative_to(ROOT).as_posix(): ast.parse(file.read_text(encoding="utf-8")) for file in files}
     constants = {name: _constants(tree) for name, tree in trees.items()}
     # functions that make a refusal out of what they are given: their callers' texts are looked for as well

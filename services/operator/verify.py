@@ -145,7 +145,7 @@ def totals(evidence: Any) -> dict[str, Any]:
         "resent_records": number("select count(*) - count(distinct (topic, id)) from v_rec"),
     }
     if evidence.has("notification"):
-        result["messages"] = number("select count(*) from notification.messages where state = 'sent'")
+        result["messages"] = number("select count(*) from notification.messages where sent_at is not null")
         # an unknown outcome is sent again: the one case in which a party may be told twice
         result["message_repeats"] = number("select sum(repeats) from notification.messages")
     if evidence.has("enforcement"):

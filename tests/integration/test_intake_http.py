@@ -422,6 +422,7 @@ PARTY_READS = _row(OK, HIDDEN, OK, HIDDEN, OK, OK, HIDDEN)
 HOLDER_ACTS = _row(OK, HIDDEN, NO, NO, NO, NO, NO)
 SELLER_ACTS = _row(NO, NO, OK, HIDDEN, NO, NO, NO)
 EITHER_ACTS = _row(OK, HIDDEN, OK, HIDDEN, NO, NO, NO)
+OWNER_ACTS = _row(OK, HIDDEN, HIDDEN, HIDDEN, HIDDEN, HIDDEN, HIDDEN)
 STAFF_ACTS = _row(NO, NO, NO, NO, OK, OK, NO)
 LEASE_ACTS = _row(NO, NO, NO, NO, NO_LEASE, NO_LEASE, NO)
 _TEXT = declarations.load(policy.current("ipp").good_faith.declaration)
@@ -505,8 +506,17 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("DELETE", "/v1/evidence/{document_id}"): (None, _row(409, HIDDEN, HIDDEN, HIDDEN, NO, HIDDEN, NO)),
     ("POST", "/v1/evidence/{document_id}/link"): (None, PARTY_READS),
     ("POST", "/v1/me/evidence"): (None, _row(422, 422, 422, 422, NO, 422, NO)),
+    ("PUT", "/v1/channels"): ({"order": ["webhook", "email"]}, ALL),
+    ("GET", "/v1/channels"): (None, ALL),
+    ("POST", "/v1/webhooks"): ({"url": "https://192.0.2.1/hook"}, _row(422, 422, 422, 422, 422, 422, 422)),
+    ("GET", "/v1/webhooks"): (None, ALL),
+    ("GET", "/v1/webhooks/{webhook_id}"): (None, OWNER_ACTS),
+    ("DELETE", "/v1/webhooks/{webhook_id}"): (None, OWNER_ACTS),
+    ("POST", "/v1/webhooks/{webhook_id}/secret"): (None, OWNER_ACTS),
+    ("PUT", "/v1/webhooks/{webhook_id}/status"): ({"status": "disabled"}, OWNER_ACTS),
     ("POST", "/internal/contacts"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
     ("POST", "/internal/codes"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
+    ("POST", "/internal/webhooks"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
     ("POST", "/internal/claims"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
 }  # fmt: skip
 
@@ -541,6 +551,7 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
         "id"
     ]
     document = people.client.post("/v1/evidence?kind=ownership", content=b"proof", headers=owners).json()["id"]
+    hook = people.client.post("/v1/webhooks", json={"url": "https://1.1.1.1/hook"}, headers=owners).json()["id"]
     made = people.claim(owners, right, "listing", evidence=[document])
     item = made["items"][0]["item"]
     sell(parts.engine, item, seller)
@@ -553,6 +564,7 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
         item_id=item,
         command_id=command,
         document_id=document,
+        webhook_id=hook,
     )
     if (method, path) == ("POST", "/v1/evidence"):
         url += "?kind=statement"
@@ -581,7 +593,7 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
             # what is another's answers exactly as what does not exist
             nowhere = people.client.request(
                 method,
-                re.sub(r"/(claims|items|commands|rights|authorisations|evidence)/[^/]+", r"/\1/x-none", url),
+                re.sub(r"/(claims|items|commands|rights|authorisations|evidence|webhooks)/[^/]+", r"/\1/x-none", url),
                 json=content,
                 headers=accounts[who][1],
             )

@@ -1,12 +1,12 @@
 """What is needed to make a message again: its language, the edition of its template, and as of when it was made.
 
-Revision ID: 0002
+Revision ID: 0003
 """
 
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade() -> None:

@@ -1,0 +1,525 @@
+"""Sanctions: what a standing brings upon a seller, and when that ends (domain.md, "Penalties"; docs/decisions/0023).
+
+A *ground* is a time during which a ledger's running sum was at or above a threshold. ``grounds`` finds all of them in the
+unreversed entries, expired ones included, so that after a reversal it is as if the entry had never been. A *sanction* answers
+a ground, once. ``decide`` compares the two. What the marketplace is told is the union of the measures of all sanctions in
+force: so none is lifted by one cause while another holds.
+
+The functions change the states that they are given, and only after everything that they return has been built.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from services.enforcement.domain import RESEND_AFTER, RESEND_MOST
+from services.enforcement.penalties import NEVER, Entry, Ledger, level
+from shared.events import LiftSanction, Measure, SanctionChanged, SellerCommand, SellerReceipt
+from shared.policy import Penalties, Threshold
+
+Scope = Literal["own", "entity"]
+Change = Literal["imposed", "lifted", "ended"]
+Cause = Literal["threshold", "replaced", "timer", "expiry", "reversal", "unlinked", "operator"]
+LEDGERS: Final[tuple[Ledger, ...]] = ("general", "serious")
+SUSPENDS: Final[frozenset[Measure]] = frozenset({"frozen", "closed"})
+"""Measures that want a prior warning where the policy says so."""
+
+
+# ------------------------------------------------------------------------------------------------------------- grounds
+
+
+class Ground(Struct, frozen=True, omit_defaults=True):
+    """A time for which a threshold was reached.
+
+    Attributes:
+        level: the threshold's number, from 1.
+        crossed_at: when the entry that reached it took effect.
+        fell_at: when entries expired and the sum fell below; None: it has not.
+    """
+
+    ledger: Ledger
+    level: int
+    crossed_at: dt.datetime
+    entry: str
+    claim: str
+    fell_at: dt.datetime | None = None
+
+
+class Front(Struct, frozen=True, omit_defaults=True):
+    """What judging one more entry after all others depends on.
+
+    Attributes:
+        open: grounds that have not fallen, by ledger and level.
+        expired: when the last entry expired.
+        rules: version of the policy that they were found by.
+    """
+
+    open: tuple[Ground, ...] = ()
+    expired: dt.datetime = NEVER
+    rules: str = ""
+
+
+BEGIN: Final = Front()
+
+
+def thresholds(rules: Penalties, ledger: Ledger) -> tuple[Threshold, ...]:
+    """A ledger's."""
+    return rules.general.thresholds if ledger == "general" else rules.serious.thresholds
+
+
+def reached(points: int, live: int, rules: Penalties, ledger: Ledger) -> int:
+    """How many thresholds are reached by the sum of ``live`` unexpired entries.
+
+    A general entry reaches a first threshold that warns, whatever its points: the first violation costs none.
+    """
+    steps = thresholds(rules, ledger)
+    warned = live > 0 and ledger == "general" and steps[0].consequence == "warning"
+    return max(level(points, steps), int(warned))
+
+
+def grounds(entries: Iterable[Entry], rules: Penalties, now: dt.datetime) -> tuple[Ground, ...]:
+    """All grounds in a seller's unreversed entries, by ledger, level and time.
+
+    Entries of one moment are taken in order of their claims, after those that expire at that moment.
+    """
+    found: list[Ground] = []
+    by_ledger: dict[Ledger, list[Entry]] = {ledger: [] for ledger in LEDGERS}
+    for entry in entries:
+        by_ledger[entry.penalty.ledger].append(entry)
+    for ledger, some in by_ledger.items():
+        found += _course(some, rules, ledger, now)
+    return tuple(sorted(found, key=lambda ground: (ground.ledger, ground.level, ground.crossed_at)))
+
+
+def _course(entries: Sequence[Entry], rules: Penalties, ledger: Ledger, now: dt.datetime) -> list[Ground]:
+    """A ledger's grounds: the running sum, step by step."""
+    steps = [(entry.penalty.effective_at, 1, entry.penalty.claim, entry) for entry in entries]
+    steps += [
+        (entry.penalty.expires_at, -1, entry.penalty.claim, entry)
+        for entry in entries
+        if entry.penalty.expires_at <= now
+    ]
+    steps.sort(key=lambda step: step[:3])
+    found: list[Ground] = []
+    open_: list[Ground] = []  # thresholds rise: whoever reaches one has reached those before it
+    points = live = 0
+    for at, sign, claim, entry in steps:
+        points += sign * entry.penalty.points
+        live += sign
+        levels = reached(points, live, rules, ledger)
+        while len(open_) < levels:
+            open_.append(Ground(ledger, len(open_) + 1, at, entry.entry, claim))
+        while len(open_) > levels:
+            found.append(msgspec.structs.replace(open_.pop(), fell_at=at))
+    return found + open_
+
+
+def front(found: Iterable[Ground], entries: Iterable[Entry], rules: str, now: dt.datetime) -> Front:
+    """What all grounds and entries leave for the next violation; ``rules``: the policy's version."""
+    expired = max((e.penalty.expires_at for e in entries if e.penalty.expires_at <= now), default=NEVER)
+    return Front(tuple(ground for ground in found if ground.fell_at is None), expired, rules)
+
+
+def advance(before: Front, entry: Entry, points: int, rules: Penalties, now: dt.datetime) -> Front:
+    """The front after one more entry that comes after all others.
+
+    Nothing has expired since ``before`` and the entry took effect after all that had: ``needs_history`` says so.
+
+    Args:
+        points: the ledger's unexpired sum with the entry.
+    """
+    penalty = entry.penalty
+    if penalty.expires_at <= now:
+        return Front(before.open, max(before.expired, penalty.expires_at), before.rules)
+    known = sum(ground.ledger == penalty.ledger for ground in before.open)
+    levels = reached(points, 1, rules, penalty.ledger)
+    if levels <= known:
+        return before
+    more = [
+        Ground(penalty.ledger, number, penalty.effective_at, entry.entry, penalty.claim)
+        for number in range(known + 1, levels + 1)
+    ]
+    open_ = sorted((*before.open, *more), key=lambda ground: (ground.ledger, ground.level))
+    return Front(tuple(open_), before.expired, before.rules)
+
+
+def needs_history(known: Front, rules: str, at: dt.datetime) -> bool:
+    """Whether a violation at ``at`` cannot be judged by the front alone: it lies before an expiry, or rules have changed.
+
+    Beside ``penalties.needs_history``, which says the same of the penalty.
+    """
+    return at < known.expired or known.rules != rules
+
+
+# ----------------------------------------------------------------------------------------------------------- sanctions
+
+
+@dataclass(slots=True)
+class Sanction:
+    """An answer to a ground.
+
+    Attributes:
+        number: numbers the seller's sanctions.
+        measures: none for a warning.
+        withheld: measures that a prior warning stands in the place of.
+        ends: when its days are over; None: until the standing falls below, or it is lifted.
+        cause: of the last change.
+        stands: the ground that it answers is there, so that no other answer is due, whether it is in force or not.
+    """
+
+    seller: str
+    number: int
+    scope: Scope
+    ledger: Ledger
+    level: int
+    measures: tuple[Measure, ...]
+    withheld: tuple[Measure, ...]
+    entry: str
+    claim: str
+    began: dt.datetime
+    ends: dt.datetime | None
+    state: Literal["in_force", "lifted", "ended"] = "in_force"
+    cause: Cause = "threshold"
+    over_at: dt.datetime | None = None
+    stands: bool = True
+
+    @property
+    def sanction(self) -> str:
+        """Its id."""
+        return f"{hashlib.sha256(self.seller.encode()).hexdigest()[:24]}.s{self.number}"
+
+    @property
+    def in_force(self) -> bool:
+        """Whether it has begun and not ended."""
+        return self.state == "in_force"
+
+    @property
+    def asked(self) -> tuple[Measure, ...]:
+        """What the threshold asked for."""
+        return self.withheld or self.measures
+
+    @property
+    def matters(self) -> bool:
+        """Whether a later decision depends on it."""
+        return self.in_force or self.stands or (not self.measures and self.state != "lifted")
+
+    def event(self, change: Change, now: dt.datetime, reason: str | None = None) -> SanctionChanged:
+        """A change of it."""
+        return SanctionChanged(
+            seller=self.seller,
+            sanction=self.sanction,
+            change=change,
+            cause=self.cause,
+            measures=self.measures,
+            scope=self.scope,
+            ledger=self.ledger,
+            level=self.level,
+            prior=bool(self.withheld),
+            begins=self.began,
+            ends=self.ends,
+            entry=self.entry,
+            claim=self.claim,
+            reason=reason,
+            at=now,
+        )
+
+
+class Entity(Struct, frozen=True, omit_defaults=True):
+    """The business behind a seller, where it has more accounts than this one.
+
+    Attributes:
+        entity: its id.
+        grounds: of the merged history of all accounts, fallen ones included.
+        last: when the last violation of any account was.
+        warned: when any of its accounts was warned, as far as that is not taken back.
+    """
+
+    entity: str
+    grounds: tuple[Ground, ...] = ()
+    last: dt.datetime = NEVER
+    warned: tuple[dt.datetime, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a decision is about.
+
+    Attributes:
+        own: the seller's own grounds.
+        whole: they are all there, with those that fell; else since the last decision nothing fell and nothing was reversed.
+        last: when its own last violation in force was; ``NEVER``: there is none.
+        counts: one of its own violations counts still.
+    """
+
+    own: Sequence[Ground]
+    whole: bool
+    last: dt.datetime
+    counts: bool
+    entity: Entity | None = None
+
+
+@dataclass(slots=True)
+class Account:
+    """A seller's sanctions, as far as they matter, and what the marketplace was told last.
+
+    Attributes:
+        made: sanctions ever made; numbers the next one.
+        seq, measures, until: of the latest command; ``seq`` 0 before the first.
+        confirmed: highest ``seq`` with a receipt; below ``seq`` a command is under way.
+        result: of the confirmed command.
+        resend_at: wall time at which the command under way is sent again.
+        tries: times that the command under way was sent again.
+    """
+
+    seller: str
+    front: Front = BEGIN
+    made: int = 0
+    seq: int = 0
+    measures: tuple[Measure, ...] = ()
+    until: dt.datetime | None = None
+    confirmed: int = 0
+    result: Literal["done", "unknown_seller"] = "done"
+    resend_at: dt.datetime | None = None
+    tries: int = 0
+    sanctions: list[Sanction] = field(default_factory=list)
+
+    @property
+    def next_end(self) -> dt.datetime | None:
+        """When the days of a sanction are over next."""
+        return min((s.ends for s in self.sanctions if s.in_force and s.ends is not None), default=None)
+
+
+def measures(threshold: Threshold) -> tuple[Measure, ...]:
+    """What a threshold puts an account under that has reached it."""
+    own: set[Measure] = set() if threshold.consequence == "warning" else {threshold.consequence}
+    return tuple(sorted(own.union(entity_measures(threshold))))
+
+
+def entity_measures(threshold: Threshold) -> tuple[Measure, ...]:
+    """The part of it that reaches every account of the business."""
+    parts: set[Measure] = set()
+    if threshold.entity_may_not_list:
+        parts.add("may_not_list")
+    if threshold.entity_closed:
+        parts.add("closed")
+    return tuple(sorted(parts))
+
+
+def decide(account: Account, facts: Facts, rules: Penalties, now: dt.datetime) -> list[SanctionChanged]:
+    """End, lift and impose sanctions so that each ground in force is answered once, and nothing else is."""
+    found: dict[tuple[Ledger, int], list[tuple[Scope, Ground]]] = {}
+    for ground in facts.own:
+        found.setdefault((ground.ledger, ground.level), []).append(("own", ground))
+    for ground in facts.entity.grounds if facts.entity is not None else ():
+        found.setdefault((ground.ledger, ground.level), []).append(("entity", ground))
+    out = [
+        _over(sanction, "ended", "timer", now)
+        for sanction in account.sanctions
+        if sanction.in_force and sanction.ends is not None and sanction.ends <= now
+    ]
+    if facts.whole:
+        for sanction in account.sanctions:
+            if sanction.in_force or sanction.stands:
+                out += _review(sanction, [g for _, g in found.get((sanction.ledger, sanction.level), ())], facts, now)
+    for key in sorted(found):
+        open_ = {scope: ground for scope, ground in found[key] if ground.fell_at is None}
+        if open_:
+            out += _answer(account, open_, thresholds(rules, key[0])[key[1] - 1], facts, rules, now)
+    return out
+
+
+def _over(
+    sanction: Sanction, change: Literal["lifted", "ended"], cause: Cause, now: dt.datetime, reason: str | None = None
+) -> SanctionChanged:
+    sanction.state, sanction.cause, sanction.over_at = change, cause, now
+    return sanction.event(change, now, reason)
+
+
+def _review(sanction: Sanction, found: Sequence[Ground], facts: Facts, now: dt.datetime) -> list[SanctionChanged]:
+    """Whether the ground of a sanction is there, has fallen, or was never there."""
+    # it answered what had not fallen when it began; a reversal may have moved the crossing since
+    answered = [ground for ground in found if ground.fell_at is None or ground.fell_at > sanction.began]
+    if not answered:
+        sanction.stands = False
+        if not sanction.in_force:
+            return []
+        unlinked = sanction.scope == "entity" and facts.entity is None
+        return [_over(sanction, "lifted", "unlinked" if unlinked else "reversal", now)]
+    since = min((ground.crossed_at for ground in answered if ground.fell_at is None), default=None)
+    closed = "closed" in sanction.measures and sanction.in_force
+    if since is not None and (
+        closed or not any(ground.fell_at is not None and ground.fell_at <= since for ground in answered)
+    ):
+        sanction.stands = True
+        return []
+    # it fell; if it is there once more, that wants an answer of its own
+    sanction.stands = False
+    if sanction.in_force and sanction.ends is None and not closed:
+        return [_over(sanction, "ended", "expiry", now)]
+    return []
+
+
+def _answer(
+    account: Account,
+    open_: dict[Scope, Ground],
+    threshold: Threshold,
+    facts: Facts,
+    rules: Penalties,
+    now: dt.datetime,
+) -> list[SanctionChanged]:
+    """Answer a threshold that is reached by the seller itself, its entity or both."""
+    scope: Scope = "own" if "own" in open_ else "entity"
+    ground = open_[scope]
+    parts = entity_measures(threshold)
+    # an account without a violation answers only for what reaches the whole business
+    full = scope == "own" or facts.counts
+    wanted = measures(threshold) if full else parts
+    last = max(facts.last, facts.entity.last) if facts.entity is not None else facts.last
+    given = next(
+        (s for s in reversed(account.sanctions) if s.stands and (s.ledger, s.level) == (ground.ledger, ground.level)),
+        None,
+    )
+    out = []
+    at = ground.crossed_at
+    if given is not None:
+        given.scope = scope
+        if full or (parts and given.asked == parts):
+            more = set(wanted) - set(given.asked)
+            again = bool(given.withheld) and given.in_force and last > given.began
+            if not more and not again:
+                return []
+            at = max(at, last)
+            if given.in_force:
+                out.append(_over(given, "ended", "replaced", now))
+        elif facts.last == NEVER:
+            # its own violations were reversed: it was answerable only as a part of the business
+            if given.in_force:
+                out.append(_over(given, "lifted", "reversal", now))
+        elif given.in_force and (given.ends is not None or "closed" in given.measures):
+            return []
+        elif given.in_force:
+            out.append(_over(given, "ended", "expiry", now))
+        given.stands = False
+    if full or parts:
+        out.append(_impose(account, scope, ground, wanted, threshold, facts, rules, at, now))
+    return out
+
+
+def _impose(
+    account: Account,
+    scope: Scope,
+    ground: Ground,
+    wanted: tuple[Measure, ...],
+    threshold: Threshold,
+    facts: Facts,
+    rules: Penalties,
+    at: dt.datetime,
+    now: dt.datetime,
+) -> SanctionChanged:
+    """``at``: when the violation was that it is for."""
+    withheld: tuple[Measure, ...] = ()
+    if rules.prior_warning and not SUSPENDS.isdisjoint(wanted) and not _warned(account, facts, rules, at):
+        wanted, withheld = (), wanted
+    ends = now + dt.timedelta(days=threshold.days) if threshold.days and wanted else None
+    account.made += 1
+    sanction = Sanction(
+        account.seller, account.made, scope, ground.ledger, ground.level, wanted, withheld, ground.entry, ground.claim, now, ends
+    )  # fmt: skip
+    account.sanctions.append(sanction)
+    return sanction.event("imposed", now)
+
+
+def _warned(account: Account, facts: Facts, rules: Penalties, at: dt.datetime) -> bool:
+    """Whether there was a warning before a violation at ``at``, and not too long ago."""
+    times = [s.began for s in account.sanctions if not s.measures and s.state != "lifted"]
+    if facts.entity is not None:
+        times += facts.entity.warned
+    return any(at - rules.warned_within.exact <= time < at for time in times)
+
+
+def lift(account: Account, asked: LiftSanction, now: dt.datetime) -> list[SanctionChanged] | None:
+    """Lift a sanction at an operator's word; None when there is none of that id in force.
+
+    It is not imposed again by what it was imposed for.
+    """
+    for sanction in account.sanctions:
+        if sanction.in_force and sanction.sanction == asked.sanction:
+            return [_over(sanction, "lifted", "operator", now, asked.reason)]
+    return None
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+
+
+def in_force(sanctions: Iterable[Sanction]) -> tuple[tuple[Measure, ...], dt.datetime | None]:
+    """All measures in force, and when they become fewer by themselves (None: not known)."""
+    ends: dict[Measure, dt.datetime | None] = {}
+    for sanction in sanctions:
+        if sanction.in_force:
+            for measure in sanction.measures:
+                known = ends.get(measure, sanction.ends)
+                ends[measure] = None if known is None or sanction.ends is None else max(known, sanction.ends)
+    return tuple(sorted(ends)), min((end for end in ends.values() if end is not None), default=None)
+
+
+def command_id(seller: str, seq: int) -> str:
+    """Id of a seller's command: the same for the same command whenever it is sent, and no listing's."""
+    return f"seller-{hashlib.sha256(seller.encode()).hexdigest()[:32]}.{seq}"
+
+
+def latest(account: Account) -> SellerCommand:
+    """The latest command on a seller that has one."""
+    return SellerCommand(
+        command=command_id(account.seller, account.seq),
+        seller=account.seller,
+        seq=account.seq,
+        measures=account.measures,
+        until=account.until,
+    )
+
+
+def command(account: Account, wall: dt.datetime, resend: dt.timedelta = RESEND_AFTER) -> SellerCommand | None:
+    """Tell the marketplace what is in force; None when that is what it was told last.
+
+    Args:
+        wall: wall time, from which the receipt is awaited.
+    """
+    wanted, until = in_force(account.sanctions)
+    if (wanted, until) == (account.measures, account.until):
+        return None
+    account.seq += 1
+    account.measures, account.until = wanted, until
+    account.tries = 0
+    account.resend_at = wall + resend
+    return latest(account)
+
+
+def receive(account: Account | None, receipt: SellerReceipt) -> bool:
+    """Take a receipt in; False when it confirms nothing: not of the command under way, or known already."""
+    if (
+        account is None
+        or account.confirmed == account.seq
+        or receipt.command != command_id(account.seller, account.seq)
+    ):
+        return False
+    account.confirmed = account.seq
+    account.result = receipt.result
+    account.resend_at = None
+    return True
+
+
+def again(account: Account, wall: dt.datetime, resend: dt.timedelta = RESEND_AFTER) -> SellerCommand | None:
+    """Send the command under way again; None when there is none."""
+    if account.confirmed == account.seq:
+        account.resend_at = None
+        return None
+    account.tries += 1
+    account.resend_at = wall + min(resend * 2 ** min(account.tries, 10), max(resend, RESEND_MOST))
+    return latest(account)

@@ -1,0 +1,218 @@
+"""Routes of channels and webhooks: preferences, registering, rotating secrets, enabling, forgetting."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any, Final
+
+import sqlalchemy as sa
+from litestar import Request, delete, get, post, put
+
+from services.intake import answers, domain, requests, store, webhooks, webhooks_store
+from services.intake.domain import Account, Refused
+from services.intake.web import EVERYONE, INTERNAL, MAY_FAIL, Body, Front, front_of, known_id
+from shared import clock, outbound
+
+
+@put(
+    "/v1/channels",
+    opt={"roles": EVERYONE},
+    dto=Body[requests.ChooseChannels],
+    return_dto=None,
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["webhooks"],
+)
+async def put_channels(request: Request[Account, Any, Any], data: requests.ChooseChannels) -> answers.ChannelsOut:
+    """In which order the caller's channels are tried. A message that begins a window never stays in the inbox alone while another takes it."""
+    if len(set(data.order)) != len(data.order):
+        raise Refused(422, "channel_twice", "A channel is named twice.", field="order", cure="Name each once.")
+    front = front_of(request)
+    await front.run(webhooks_store.prefer, request.user.id, data.order, front.settings.partitions)
+    return answers.ChannelsOut(order=list(data.order))
+
+
+@get("/v1/channels", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
+async def get_channels(request: Request[Account, Any, Any]) -> answers.ChannelsOut:
+    """In which order the caller's channels are tried; empty: as the programme has it."""
+    return answers.ChannelsOut(order=await front_of(request).run(webhooks_store.preferred, request.user.id))
+
+
+@post(
+    "/v1/webhooks",
+    opt={"roles": EVERYONE},
+    dto=Body[requests.AddWebhook],
+    return_dto=None,
+    responses=MAY_FAIL,
+    tags=["webhooks"],
+)
+async def add_webhook(request: Request[Account, Any, Any], data: requests.AddWebhook) -> answers.WebhookSecret:
+    """Register a webhook; the answer has its secret, this once. It must be at a public address, by https."""
+    front, account = front_of(request), request.user.id
+    url = await _checked(front, data.url)
+    secret = webhooks.new_secret()
+
+    def work(connection: sa.Connection) -> str:
+        webhooks_store.room(webhooks_store.of_account(connection, account, lock=True), front.settings.webhook_most)
+        _, wall = clock.read(connection)
+        id = domain.new_id("w", store.wall_ms(wall))
+        wrapped = store.subject_key(connection, account, lambda: front.contacts.new_key(account))
+        sealed = webhooks.Sealed(url, (webhooks.Secret(secret),))
+        webhooks_store.add(
+            connection, account, id, webhooks_store.seal(front.contacts, account, wrapped, id, sealed), data.kinds,
+            front.settings.partitions,
+        )  # fmt: skip
+        return id
+
+    return answers.WebhookSecret(id=await front.run(work), secret=secret)
+
+
+async def _checked(front: Front, url: str) -> str:
+    """The URL as it is kept, its name looked up.
+
+    Raises:
+        Refused: it may not be called.
+    """
+    try:
+        target = outbound.target_of(url, front.outbound)
+        await outbound.public(target, front.outbound, front.names)
+    except outbound.Unfit as unfit:
+        raise Refused(
+            422, unfit.reason, unfit.detail, field="url", cure="Give an https URL of a server on the public Internet."
+        ) from None
+    return target.url
+
+
+@get("/v1/webhooks", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
+async def list_webhooks(request: Request[Account, Any, Any]) -> answers.Page[answers.WebhookOut]:
+    """The caller's webhooks."""
+    front = front_of(request)
+
+    def work(connection: sa.Connection) -> list[answers.WebhookOut]:
+        _, wall = clock.read(connection)
+        rows = webhooks_store.of_account(connection, request.user.id)
+        return [shown for row in rows if (shown := _shown(front, row, wall)) is not None]
+
+    return answers.Page(items=await front.run(work), next=None)
+
+
+@get("/v1/webhooks/{webhook_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
+async def get_webhook(request: Request[Account, Any, Any], webhook_id: str) -> answers.WebhookOut:
+    """A webhook of the caller's."""
+    return await _one(request, webhook_id)
+
+
+async def _one(request: Request[Account, Any, Any], id: str) -> answers.WebhookOut:
+    front = front_of(request)
+
+    def work(connection: sa.Connection) -> answers.WebhookOut:
+        _, wall = clock.read(connection)
+        shown = _shown(front, webhooks_store.one(connection, request.user.id, known_id(id)), wall)
+        if shown is None:
+            raise domain.not_found()
+        return shown
+
+    return await front.run(work)
+
+
+def _shown(front: Front, row: store.Row, wall: dt.datetime) -> answers.WebhookOut | None:
+    sealed = webhooks_store.opened(front.contacts, row)
+    if sealed is None:
+        return None
+    return answers.WebhookOut(
+        id=row["id"], url=sealed.url, kinds=row["kinds"], status=row["status"], reason=row["reason"],
+        secrets=len(webhooks.signing(sealed, wall)), made_at=row["made_at"], changed_at=row["changed_at"],
+    )  # fmt: skip
+
+
+@delete("/v1/webhooks/{webhook_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
+async def delete_webhook(request: Request[Account, Any, Any], webhook_id: str) -> None:
+    """Forget a webhook. What was under way to it goes by another channel."""
+    front = front_of(request)
+    await front.run(webhooks_store.remove, request.user.id, known_id(webhook_id), front.settings.partitions)
+
+
+@post(
+    "/v1/webhooks/{webhook_id:str}/secret",
+    opt={"roles": EVERYONE},
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["webhooks"],
+)
+async def rotate_secret(request: Request[Account, Any, Any], webhook_id: str) -> answers.WebhookSecret:
+    """A new secret, shown this once. The former one signs beside it for a while."""
+    front, account, id = front_of(request), request.user.id, known_id(webhook_id)
+    secret = webhooks.new_secret()
+    beside = dt.timedelta(seconds=front.settings.webhook_rotation_s)
+
+    def work(connection: sa.Connection) -> dt.datetime:
+        _, wall = clock.read(connection)
+        row = webhooks_store.one(connection, account, id, lock=True)
+        sealed = webhooks_store.opened(front.contacts, row)
+        if sealed is None:
+            raise domain.not_found()
+        changed = webhooks.rotated(sealed, secret, wall, beside)
+        webhooks_store.reseal(
+            connection, id, webhooks_store.seal(front.contacts, account, bytes(row["wrapped"]), id, changed)
+        )
+        return wall + beside
+
+    return answers.WebhookSecret(id=id, secret=secret, former_until=await front.run(work))
+
+
+@put(
+    "/v1/webhooks/{webhook_id:str}/status",
+    opt={"roles": EVERYONE},
+    dto=Body[requests.ChangeWebhook],
+    return_dto=None,
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["webhooks"],
+)
+async def change_webhook(
+    request: Request[Account, Any, Any], webhook_id: str, data: requests.ChangeWebhook
+) -> answers.WebhookOut:
+    """Put a webhook in use again, or out of use. Its address is looked at anew."""
+    front, account, id = front_of(request), request.user.id, known_id(webhook_id)
+    if data.status == "enabled":
+        await _checked(front, (await _one(request, id)).url)
+
+    def work(connection: sa.Connection) -> None:
+        row = webhooks_store.one(connection, account, id, lock=True)
+        if row["status"] != data.status:
+            change = webhooks_store.enable if data.status == "enabled" else webhooks_store.disable
+            change(connection, account, id, front.settings.partitions)
+
+    await front.run(work)
+    return await _one(request, id)
+
+
+@post(
+    "/internal/webhooks",
+    opt={"roles": INTERNAL},
+    dto=Body[requests.ContactIds],
+    return_dto=None,
+    status_code=200,
+    include_in_schema=False,
+)
+async def internal_webhooks(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.WebhooksFor:
+    """Webhooks in use, with addresses and secrets, for the sending of messages, many accounts in one call."""
+    front = front_of(request)
+    rows, wall = await front.run(webhooks_store.of_accounts, data.ids)
+    found: dict[str, answers.WebhooksOf] = {}
+    for row in rows:
+        sealed = webhooks_store.opened(front.contacts, row)
+        if sealed is not None:
+            found.setdefault(row["account"], answers.WebhooksOf(webhooks=[])).webhooks.append(
+                answers.WebhookFor(
+                    id=row["id"], url=sealed.url, secrets=list(webhooks.signing(sealed, wall)), kinds=row["kinds"],
+                    generation=row["generation"],
+                )
+            )  # fmt: skip
+    return answers.WebhooksFor(webhooks=found)
+
+
+ROUTES: Final = [
+    put_channels, get_channels, add_webhook, list_webhooks, get_webhook, delete_webhook, rotate_secret, change_webhook,
+    internal_webhooks,
+]  # fmt: skip

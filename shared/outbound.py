@@ -1,0 +1,234 @@
+"""Addresses that others gave us to call: which may be called at all, and where they really lead.
+
+A request that a party makes us send must not reach what only we can reach (server-side request forgery). So a URL is
+taken apart strictly, a name is looked up by us, every address that it has must be public, and the connection goes to
+an address that was looked at: what dials must ask ``allowed`` again for the very address it is about to connect to.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+import dns.asyncresolver
+import dns.exception
+import dns.resolver
+import idna
+
+from shared.languages import mark
+from shared.settings import Settings
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+URL_MOST: Final = 500
+_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_NEVER: Final = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            # IANA's special-purpose registries; Python's ``is_global`` knows them too, but not in all versions alike
+            "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+            "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+            "100::/64", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10",
+            "192.88.99.0/24", "2002::/16",  # 6to4 (RFC 7526)
+            "168.63.129.16/32",  # Azure's metadata and DNS: public by its number only
+            "224.0.0.0/4", "240.0.0.0/4", "ff00::/8",  # multicast, reserved, broadcast
+            "::/96", "::ffff:0:0/96",  # IPv4-compatible; mapped ones are looked into before
+            "64:ff9b:1::/48", "fec0::/10",  # local NAT64, site-local of old
+        ),
+    )
+)  # fmt: skip
+
+
+class Unfit(Exception):
+    """The URL may not be called.
+
+    Attributes:
+        reason: ``url_malformed``, ``url_scheme``, ``url_user``, ``url_port``, ``url_host``, ``url_private`` or ``url_unresolved``.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What may be called.
+
+    Attributes:
+        networks: allowed beside public addresses: for tests, or a receiver in the house.
+        ports: allowed ports; empty: any.
+        http: whether unencrypted calls are allowed.
+    """
+
+    networks: tuple[Network, ...] = ()
+    ports: frozenset[int] = frozenset({443, 8443})
+    http: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Rules:
+        """As set."""
+        networks = tuple(ipaddress.ip_network(text) for text in settings.webhook_networks)
+        return cls(networks, frozenset(settings.webhook_ports), settings.webhook_http)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A URL taken apart. ``url`` is written anew from the parts; ``literal`` is the host when it is an address."""
+
+    url: str
+    host: str
+    port: int
+    literal: Address | None
+
+
+def allowed(address: Address, rules: Rules) -> bool:
+    """Whether an address may be connected to."""
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            return False
+        inner = address.ipv4_mapped
+        if inner is None and address in _NAT64:
+            inner = IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return allowed(inner, rules)
+    if any(address in network for network in rules.networks if network.version == address.version):
+        return True
+    return address.is_global and not any(address in network for network in _NEVER if network.version == address.version)
+
+
+def _literal(host: str) -> Address | None:
+    """The address that a host is, in the one spelling that everybody reads alike.
+
+    Raises:
+        Unfit: a spelling that some read as an address: ``2130706433``, ``0x7f.1``, ``127.1``, ``0177.0.0.1``, a zone.
+    """
+    if host.startswith("["):
+        try:
+            return IPv6Address(host[1:-1]) if "%" not in host else _refuse_host()
+        except ValueError:
+            return _refuse_host()
+    if _NUMBER.fullmatch(host.rpartition(".")[2]):
+        try:
+            return IPv4Address(host)
+        except ValueError:
+            return _refuse_host()
+    return None
+
+
+def _refuse_host() -> Address:
+    raise Unfit("url_host", mark("The host is neither a name of the Internet nor an address in its usual form."))
+
+
+def target_of(url: str, rules: Rules) -> Target:
+    """Take a URL apart. Names are not looked up here.
+
+    Raises:
+        Unfit: it may not be called, whatever its name leads to.
+    """
+    if not 1 <= len(url) <= URL_MOST or any(char <= " " or char in '\\\x7f"<>^`{|}' for char in url):
+        raise Unfit("url_malformed", mark("This is no URL of at most 500 characters."))
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise Unfit("url_malformed", mark("This is no URL.")) from None
+    if parts.scheme not in ("https", "http") or (parts.scheme == "http" and not rules.http):
+        raise Unfit("url_scheme", mark("Only https is called."))
+    if "@" in parts.netloc:
+        raise Unfit("url_user", mark("The URL must not name a user."))
+    if parts.fragment or "#" in url:
+        raise Unfit("url_malformed", mark("The URL must not have a fragment."))
+    if not (parts.path + parts.query).isascii():
+        raise Unfit("url_malformed", mark("What follows the host must be percent-encoded."))
+    host = parts.netloc.rpartition(":")[0] if port is not None else parts.netloc.removesuffix(":")
+    host = host.lower()
+    if not host.isascii():
+        try:
+            host = idna.encode(host, uts46=True, transitional=False).decode()
+        except (idna.IDNAError, UnicodeError):
+            _refuse_host()
+    port = port if port is not None else (443 if parts.scheme == "https" else 80)
+    if rules.ports and port not in rules.ports:
+        raise Unfit("url_port", mark("Webhooks have another port (443 or 8443, if nothing else is set)."))
+    if port == 0:
+        raise Unfit("url_port", mark("There is no port 0."))
+    literal = _literal(host)
+    if literal is None:
+        labels = host.split(".")
+        if len(labels) < 2 or len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+            _refuse_host()
+    elif not allowed(literal, rules):
+        raise Unfit("url_private", mark("The address is not a public one."))
+    query = f"?{parts.query}" if parts.query else ""
+    shown = "" if port == (443 if parts.scheme == "https" else 80) else f":{port}"
+    return Target(f"{parts.scheme}://{host}{shown}{parts.path or '/'}{query}", host.strip("[]"), port, literal)
+
+
+class Names(Protocol):
+    """Looks names up."""
+
+    async def addresses(self, host: str) -> Sequence[str]:
+        """All addresses of a name.
+
+        Raises:
+            OSError: it has none, or could not be asked.
+        """
+        ...
+
+
+class Dns:
+    """Looks names up by DNS, without threads, so that names whose servers are silent hold up nothing else.
+
+    Args:
+        timeout_s: longest look-up, in seconds.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._resolver: dns.asyncresolver.Resolver | None = None
+
+    async def addresses(self, host: str) -> Sequence[str]:
+        """IPv4 and IPv6 addresses of a name, without search domains; remembered as long as DNS allows.
+
+        Raises:
+            OSError: as ``Names`` says.
+        """
+        try:
+            if self._resolver is None:
+                self._resolver = dns.asyncresolver.Resolver()
+                self._resolver.cache = dns.resolver.LRUCache(10_000)
+            answers = await self._resolver.resolve_name(f"{host}.", lifetime=self._timeout_s)
+            return list(answers.addresses())
+        except (dns.exception.DNSException, ValueError) as error:
+            raise OSError(f"{host}: {type(error).__name__}") from None
+
+
+async def public(target: Target, rules: Rules, names: Names) -> list[Address]:
+    """The addresses that a target may be connected to: all that it has. One that is not public spoils them all.
+
+    Raises:
+        Unfit: ``url_private``, or ``url_unresolved``.
+    """
+    if target.literal is not None:
+        found: list[Address] = [target.literal]
+    else:
+        try:
+            found = [ipaddress.ip_address(text) for text in await names.addresses(target.host)]
+        except (TimeoutError, OSError):
+            found = []
+    if not found:
+        raise Unfit("url_unresolved", mark("The host's name leads to no address."))
+    if not all(allowed(address, rules) for address in found):
+        raise Unfit("url_private", mark("The host's name leads to an address that is not a public one."))
+    return found

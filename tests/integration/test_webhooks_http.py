@@ -1,0 +1,162 @@
+"""Channels and webhooks by HTTP: who registers what, what is kept of it, and what notification hears."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from deploy.local.stack import Stack
+from services.intake import webhooks_store
+from shared.events import AccountChannels, WebhookDisabled, WebhookKnown
+from tests.integration.intake_parts import CONTACT, Parts, People
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture(scope="module")
+def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+    parts = Parts(stack, Path(tmp_path_factory.mktemp("webhooks")), webhook_most=2)
+    yield parts
+    parts.close()
+
+
+URL = "https://1.1.1.1/hook?token=deep-secret"
+
+
+def add(people: People, headers: dict[str, str], url: str = URL, **more: Any) -> dict[str, Any]:
+    made = people.client.post("/v1/webhooks", json={"url": url, **more}, headers=headers)
+    assert made.status_code == 201, made.text
+    return dict(made.json())
+
+
+def said(parts: Parts, account: str) -> list[AccountChannels]:
+    """What was put into the door for notification."""
+    rows = parts.query(
+        "select payload from door where listing = %s and type = 'goodfaith.account.channels.v1' order by id", account
+    )
+    return [msgspec.json.decode(row[0], type=AccountChannels) for row in rows]
+
+
+def inner(parts: Parts, client: httpx.Client, *accounts: str) -> dict[str, Any]:
+    """As notification asks."""
+    answer = client.post(
+        "/internal/webhooks", json={"ids": accounts}, headers={"Authorization": f"Bearer {parts.internal}"}
+    )
+    assert answer.status_code == 200
+    return dict(answer.json()["webhooks"])
+
+
+def test_a_webhook_is_registered_and_its_secret_shown_once(parts: Parts, people: People) -> None:
+    account, headers = people.open()
+    made = add(people, headers, kinds=["outcome"])
+    assert made["secret"].startswith("whsec_")
+    (shown,) = people.client.get("/v1/webhooks", headers=headers).json()["items"]
+    assert (shown["id"], shown["url"], shown["status"], shown["secrets"]) == (made["id"], URL, "enabled", 1)
+    assert "secret" not in shown
+    (known,) = inner(parts, people.client, account)[account]["webhooks"]
+    assert known == {
+        "id": made["id"], "url": URL, "secrets": [made["secret"]], "kinds": ["outcome"], "generation": 1,
+    }  # fmt: skip
+    (event,) = said(parts, account)
+    assert (event.revision, event.order) == (1, ())
+    assert event.webhooks == (WebhookKnown(webhook=made["id"], generation=1, kinds=("outcome",)),)
+
+
+def test_neither_address_nor_secret_is_kept_in_clear_or_told(parts: Parts, people: People) -> None:
+    account, headers = people.open()
+    secret = add(people, headers)["secret"]
+    for (table,) in parts.query("select tablename from pg_tables where schemaname = 'intake'"):
+        for needle in ("deep-secret", secret, secret.removeprefix("whsec_")):
+            assert not parts.query(f"select 1 from intake.{table} t where t::text like '%%' || %s || '%%'", needle)
+    assert "deep-secret" not in parts.log("api")
+    assert secret not in parts.log("api")
+    assert said(parts, account)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://1.1.1.1/", "url_scheme"), ("https://127.0.0.1/", "url_private"), ("https://[::1]/", "url_private"),
+        ("https://169.254.169.254/latest/meta-data/", "url_private"), ("https://2130706433/", "url_host"),
+        ("https://a@1.1.1.1/", "url_user"), ("https://1.1.1.1:25/", "url_port"), ("https://x.invalid/", "url_unresolved"),
+    ],
+)  # fmt: skip
+def test_inner_addresses_are_refused(people: People, url: str, reason: str) -> None:
+    _, headers = people.open()
+    answer = people.client.post("/v1/webhooks", json={"url": url}, headers=headers)
+    assert answer.status_code == 422
+    assert answer.json()["type"] == f"urn:goodfaith:problem:{reason}"
+    assert answer.json()["field"] == "url"
+    assert people.client.get("/v1/webhooks", headers=headers).json()["items"] == []
+
+
+def test_rotated_both_secrets_sign_for_a_time(parts: Parts, people: People) -> None:
+    account, headers = people.open()
+    made = add(people, headers)
+    rotated = people.client.post(f"/v1/webhooks/{made['id']}/secret", headers=headers).json()
+    assert rotated["secret"] != made["secret"]
+    until = dt.datetime.fromisoformat(rotated["former_until"])
+    assert dt.timedelta(hours=23) < until - dt.datetime.now(dt.UTC) < dt.timedelta(hours=25)
+    (known,) = inner(parts, people.client, account)[account]["webhooks"]
+    assert known["secrets"] == [rotated["secret"], made["secret"]]
+
+
+def test_an_account_has_so_many_and_no_more(people: People) -> None:
+    _, headers = people.open()
+    first = add(people, headers)
+    add(people, headers)
+    answer = people.client.post("/v1/webhooks", json={"url": URL}, headers=headers)
+    assert answer.json()["type"].endswith("too_many_webhooks")
+    people.client.delete(f"/v1/webhooks/{first['id']}", headers=headers)
+    add(people, headers)
+
+
+def test_channels_are_kept_and_told(parts: Parts, people: People) -> None:
+    account, headers = people.open()
+    assert people.client.get("/v1/channels", headers=headers).json() == {"order": []}
+    order = {"order": ["webhook", "email"]}
+    assert people.client.put("/v1/channels", json=order, headers=headers).json() == order
+    assert people.client.get("/v1/channels", headers=headers).json() == order
+    for wrong in (["fax"], [], ["email", "email"], ["email", "webhook", "inbox", "email"]):
+        assert people.client.put("/v1/channels", json={"order": wrong}, headers=headers).status_code == 422
+    assert [(event.revision, event.order) for event in said(parts, account)] == [(1, ("webhook", "email"))]
+
+
+def test_disabled_by_notification_and_enabled_again(parts: Parts, people: People) -> None:
+    """The owner is told once; what is said of an earlier generation changes nothing."""
+    account, headers = people.open()
+    hook = add(people, headers)["id"]
+    gone = WebhookDisabled(
+        webhook=hook, account=account, generation=1, reason="gone", at=dt.datetime(2026, 11, 25, tzinfo=dt.UTC)
+    )
+    with parts.engine.begin() as connection:
+        webhooks_store.disabled(connection, [gone, gone], 4)
+    shown = people.client.get(f"/v1/webhooks/{hook}", headers=headers).json()
+    assert (shown["status"], shown["reason"]) == ("disabled", "gone")
+    assert inner(parts, people.client, account) == {}
+    assert said(parts, account)[-1].webhooks == ()
+    notices = "select count(*) from door where listing = %s and type = 'goodfaith.account.notice.v1'"
+    assert parts.query(notices, account) == [(1,)]
+
+    again = people.client.put(f"/v1/webhooks/{hook}/status", json={"status": "enabled"}, headers=headers).json()
+    assert (again["status"], again["reason"]) == ("enabled", None)
+    with parts.engine.begin() as connection:
+        webhooks_store.disabled(connection, [gone], 4)
+    assert inner(parts, people.client, account)[account]["webhooks"][0]["generation"] == 2
+    assert said(parts, account)[-1].webhooks[0].generation == 2
+
+
+def test_erasing_the_key_forgets_webhooks(parts: Parts, people: People) -> None:
+    account, headers = people.open()
+    people.client.put("/v1/contact", json=CONTACT, headers=headers)
+    add(people, headers)
+    assert people.client.delete("/v1/contact", headers=headers).status_code == 204
+    assert people.client.get("/v1/webhooks", headers=headers).json()["items"] == []
+    assert parts.query("select 1 from webhooks where account = %s", account) == []
+    assert said(parts, account)[-1].webhooks == ()

@@ -1,0 +1,366 @@
+"""Sanctions: grounds against a brute-force count, decisions against a life told day by day."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.enforcement import penalties, sanctions
+from services.enforcement.penalties import NEVER, Entry
+from services.enforcement.sanctions import Account, Entity, Facts, Front
+from shared import policy
+
+RULES = policy.current("ipp").penalties
+DSA = policy.current("dsa").penalties
+NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
+DAY = dt.timedelta(days=1)
+YEAR = 365 * DAY
+Violations = list[tuple[dt.datetime, str, Any]]
+
+
+def entries(violations: Violations, rules: policy.Penalties = RULES) -> list[Entry]:
+    """Unreversed entries of violations in force."""
+    return [Entry(f"e.{penalty.claim}", penalty) for penalty in penalties.assess(violations, rules)[0]]
+
+
+def naive(found: list[Entry], now: dt.datetime) -> set[tuple[str, int, dt.datetime, str, dt.datetime | None]]:
+    """Grounds by summing everything anew at every moment, in other words than the code's."""
+    result = set()
+    for ledger, steps in (("general", RULES.general.thresholds), ("serious", RULES.serious.thresholds)):
+        mine = sorted((e for e in found if e.penalty.ledger == ledger), key=lambda e: (e.penalty.effective_at, e.entry))
+        for number, threshold in enumerate(steps, 1):
+            since: tuple[dt.datetime, str] | None = None
+            moments: list[tuple[dt.datetime, int, Entry]] = []
+            for entry in mine:
+                moments.append((entry.penalty.effective_at, 1, entry))
+                if entry.penalty.expires_at <= now:
+                    moments.append((entry.penalty.expires_at, 0, entry))
+            begun: list[Entry] = []
+            for at, begins, entry in sorted(moments, key=lambda m: (m[0], m[1], m[2].entry)):
+                if begins:
+                    begun.append(entry)
+                live = [e for e in begun if e.penalty.expires_at > at]
+                there = sum(e.penalty.points for e in live) >= threshold.points
+                there = there or (bool(live) and threshold.consequence == "warning" and ledger == "general")
+                if there and since is None:
+                    since = (at, entry.entry)
+                elif since is not None and not there:
+                    result.add((ledger, number, *since, at))
+                    since = None
+            if since is not None:
+                result.add((ledger, number, *since, None))
+    return result
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> Violations:
+    """Violations of three years, at moments that often fall together or on one another's expiry."""
+    days = st.integers(0, 1100) | st.sampled_from([0, 1, 2, 365, 366, 730])
+    count = draw(st.integers(0, 14))
+    return [
+        (
+            NOW - 1100 * DAY + draw(days) * DAY + draw(st.sampled_from([0, 0, 5])) * dt.timedelta(hours=1),
+            f"c{number:02}",
+            draw(st.sampled_from(["general", "general", "serious"])),
+        )
+        for number in range(count)
+    ]
+
+
+@given(histories(), st.integers(0, 1600))
+def test_grounds_are_those_of_a_naive_count(violations: Violations, days: int) -> None:
+    now = NOW - 1100 * DAY + days * DAY
+    known = entries([v for v in violations if v[0] <= now])
+    found = sanctions.grounds(known, RULES, now)
+    assert {(g.ledger, g.level, g.crossed_at, g.entry, g.fell_at) for g in found} == naive(known, now)
+    assert list(found) == sorted(found, key=lambda g: (g.ledger, g.level, g.crossed_at))
+
+
+@given(histories(), st.lists(st.integers(0, 40), max_size=14))
+def test_the_front_is_what_all_entries_would_say(violations: Violations, lags: list[int]) -> None:
+    """Whatever ``needs_history`` lets pass is judged from the sums as it would be from all entries."""
+    seen: Violations = []
+    known = Front(rules="v")
+    now = NOW - 1100 * DAY
+    order = sorted(violations, key=lambda v: v[0])
+    for number, violation in enumerate(order):
+        before = now
+        now = max(now, violation[0] + (lags[number] if number < len(lags) else 0) * DAY)
+        expiring = any(before < e.penalty.expires_at <= now for e in entries(seen))
+        first_of_all = all((v[0], v[1]) < violation[:2] for v in seen)
+        seen.append(violation)
+        found = entries(seen)
+        whole = sanctions.front(sanctions.grounds(found, RULES, now), found, "v", now)
+        if expiring or not first_of_all or sanctions.needs_history(known, "v", violation[0]):
+            known = whole
+        else:
+            (entry,) = [e for e in found if e.penalty.claim == violation[1]]
+            ledger = entry.penalty.ledger
+            points = sum(e.penalty.points for e in found if e.penalty.ledger == ledger and e.penalty.expires_at > now)
+            known = sanctions.advance(known, entry, points, RULES, now)
+        assert known == whole
+
+
+def test_other_rules_want_the_history() -> None:
+    assert sanctions.needs_history(Front(rules="ipp-2026-11"), "ipp-2027-01", NOW)
+    assert not sanctions.needs_history(Front(rules="ipp-2026-11"), "ipp-2026-11", NOW)
+
+
+class Life:
+    """A seller, day by day; each violation is decided when it happens."""
+
+    def __init__(self, rules: policy.Penalties = RULES) -> None:
+        self.rules = rules
+        self.account = Account("seller")
+        self.violations: dict[str, tuple[dt.datetime, str, Any]] = {}
+        self.entity: Entity | None = None
+        self.now = NOW
+        self.log: list[tuple[int, str, str, int, tuple[str, ...]]] = []
+
+    def at(self, day: float) -> Life:
+        """Go on to a day, stopping wherever something ends."""
+        until = NOW + day * DAY
+        while True:
+            ends = [self.account.next_end, *(e.penalty.expires_at for e in entries(list(self.violations.values())))]
+            due = min((end for end in ends if end is not None and self.now < end <= until), default=None)
+            if due is None:
+                break
+            self.now = due
+            self.decide()
+        self.now = until
+        return self
+
+    def violates(self, claim: str, severity: Any = "general") -> Life:
+        self.violations[claim] = (self.now, claim, severity)
+        return self.decide()
+
+    def reverse(self, claim: str) -> Life:
+        del self.violations[claim]
+        return self.decide()
+
+    def joins(self, *others: tuple[float, str, Any], warned: tuple[dt.datetime, ...] = ()) -> Life:
+        """The entity's other accounts have these violations (day, claim, severity); none: not linked any more."""
+        merged = [*self.violations.values(), *((NOW + day * DAY, claim, severity) for day, claim, severity in others)]
+        found = sanctions.grounds(entries(merged, self.rules), self.rules, self.now)
+        last = max((at for at, _, _ in merged), default=NEVER)
+        self.entity = Entity("entity", found, last, warned) if others else None
+        return self.decide()
+
+    def decide(self) -> Life:
+        found = entries(list(self.violations.values()), self.rules)
+        last = max((at for at, _, _ in self.violations.values()), default=NEVER)
+        counts = any(at + YEAR > self.now for at, _, _ in self.violations.values())
+        facts = Facts(sanctions.grounds(found, self.rules, self.now), True, last, counts, self.entity)
+        day = (self.now - NOW).days
+        for event in sanctions.decide(self.account, facts, self.rules, self.now):
+            self.log.append((day, event.change, event.cause, event.level, event.measures))
+        sanctions.command(self.account, self.now)
+        assert not sanctions.decide(
+            self.account, facts, self.rules, self.now
+        )  # once decided there is nothing to decide
+        return self
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        assert self.account.measures == sanctions.in_force(self.account.sanctions)[0]
+        return self.account.measures
+
+    def news(self) -> list[tuple[int, str, str, int, tuple[str, ...]]]:
+        """What has happened since it was asked last."""
+        log, self.log = self.log, []
+        return log
+
+
+def test_from_a_warning_to_closure() -> None:
+    life = Life().violates("c0")
+    assert life.news() == [(0, "imposed", "threshold", 1, ())]
+    assert (life.measures, life.account.seq) == ((), 0)  # a warning is no command
+    life.at(10).violates("c1")
+    assert life.news() == [(10, "imposed", "threshold", 2, ("listing_restricted",))]
+    assert (life.account.seq, life.account.until) == (1, NOW + 13 * DAY)
+    assert life.at(12.9).measures == ("listing_restricted",)
+    assert life.at(14).measures == ()
+    assert life.news() == [(13, "ended", "timer", 2, ("listing_restricted",))]
+    life.at(20).violates("c2").at(21).violates("c3")
+    assert life.news() == [(20, "imposed", "threshold", 3, ("frozen",))]
+    life.at(22).violates("c4")
+    assert life.news() == [(22, "imposed", "threshold", 4, ("frozen", "may_not_list"))]
+    assert life.account.until == NOW + 36 * DAY  # beside the seven days that are running
+    assert life.at(29).measures == ("frozen", "may_not_list")
+    assert life.at(36).measures == ()
+    for day in (40, 41, 42):
+        life.at(day).violates(f"c{day}")
+    assert life.measures == ("frozen", "may_not_list")
+    life.at(43).violates("c43")
+    assert life.measures == ("closed", "frozen", "may_not_list")
+    life.at(360)
+    assert life.measures == ("closed",)
+    assert life.at(1000).measures == ("closed",)  # expiry does not open it again
+
+
+def test_a_reversal_lifts_at_once_and_what_is_left_is_not_punished_twice() -> None:
+    life = Life().violates("c0").at(10).violates("c1").at(20).violates("c2").at(25).violates("c3").at(26)
+    assert life.measures == ("frozen",)
+    life.news()
+    life.reverse("c0")
+    # 12 points now, first reached by c3: the seven days that began with c2 go on, and no new ones begin
+    assert life.news() == []
+    assert life.at(30).measures == ()
+    life.news()
+    life.reverse("c1")
+    life.at(40).violates("c4")
+    assert life.news() == [
+        (40, "imposed", "threshold", 3, ("frozen",))
+    ]  # it fell below twelve meanwhile: another occasion
+    life.reverse("c4")
+    assert life.news() == [(40, "lifted", "reversal", 3, ("frozen",))]
+    assert life.measures == ()
+
+
+def test_serious_until_the_standing_falls() -> None:
+    life = Life().violates("c0", "serious")
+    assert life.news() == [(0, "imposed", "threshold", 1, ("frozen",))]
+    assert life.account.until is None
+    assert life.at(364).measures == ("frozen",)
+    assert life.at(366).measures == ()
+    assert life.news() == [(365, "ended", "expiry", 1, ("frozen",))]
+
+
+def test_no_cause_lifts_what_another_holds() -> None:
+    life = Life().violates("c0", "serious").violates("g0").at(1).violates("g1").at(2).violates("g2")
+    assert life.measures == ("frozen", "listing_restricted")
+    life.reverse("c0")
+    assert life.measures == ("frozen", "listing_restricted")  # by twelve points
+    assert life.account.until == NOW + 4 * DAY
+    life.at(5).violates("c1", "serious")
+    assert life.at(9).measures == ("frozen",)
+    life.reverse("c1")
+    assert life.measures == ()
+
+
+def test_closed_is_undone_by_a_reversal_even_after_the_entries_expired() -> None:
+    life = Life()
+    for number, day in enumerate((0, 10, 20)):
+        life.at(day).violates(f"c{number}", "serious")
+    assert life.measures == ("closed", "frozen", "may_not_list")
+    life.at(500)
+    assert life.measures == ("closed",)
+    life.reverse("c0")
+    assert life.measures == ()
+    assert life.news()[-1] == (500, "lifted", "reversal", 3, ("closed",))
+
+
+def test_an_expiry_and_a_new_violation_make_a_new_occasion() -> None:
+    life = Life().violates("c0").at(1).violates("c1")
+    life.at(366)
+    assert life.account.measures == ()
+    life.news()
+    # both happen before anybody looks
+    life.violations["c2"] = (NOW + 400 * DAY, "c2", "general")
+    life.violations["c3"] = (NOW + 401 * DAY, "c3", "general")
+    life.now = NOW + 402 * DAY
+    life.decide()
+    assert life.news() == [
+        (402, "imposed", "threshold", 1, ()),
+        (402, "imposed", "threshold", 2, ("listing_restricted",)),
+    ]
+
+
+def test_an_operator_lifts_once_for_all() -> None:
+    life = Life().violates("c0", "serious")
+    asked = sanctions.LiftSanction(
+        command="k", account="seller", sanction=life.account.sanctions[0].sanction, by="op", reason="goodwill", at=NOW
+    )
+    assert sanctions.lift(life.account, asked, life.now)
+    assert sanctions.lift(life.account, asked, life.now) is None
+    life.at(1).decide()
+    assert life.measures == ()
+    life.at(10).violates("c1", "serious")
+    assert life.measures == ("frozen", "may_not_list")
+
+
+def test_nobody_is_suspended_without_a_warning_before() -> None:
+    life = Life(DSA).violates("c0", "serious")
+    assert life.news() == [(0, "imposed", "threshold", 1, ())]
+    life.at(10).violates("c1", "serious")
+    assert life.measures == ("frozen", "may_not_list")
+    late = Life(DSA).violates("c0", "serious")
+    late.violations["c1"] = (NOW - 10 * DAY, "c1", "serious")  # found later, but done before the warning
+    late.at(1).decide()
+    assert (late.measures, late.account.sanctions[-1].withheld) == ((), ("frozen", "may_not_list"))
+    late.at(30).violates("c2", "serious")  # warned now: this closes, and what was withheld comes with it
+    assert late.measures == ("closed", "frozen", "may_not_list")
+
+
+def test_what_a_prior_warning_withheld_comes_with_the_next_violation() -> None:
+    life = Life(DSA)
+    life.violations = {f"c{n}": (NOW + n * 4 * DAY, f"c{n}", "serious") for n in range(4)}
+    life.at(20).decide()  # all at once: nobody had warned
+    assert life.measures == ()
+    assert [s.withheld for s in life.account.sanctions] == [(), ("frozen", "may_not_list"), ("closed",)]
+    life.at(30).violates("c9")
+    assert life.measures == ("closed", "frozen", "may_not_list")
+    assert [change[1:3] for change in life.news()].count(("ended", "replaced")) == 2
+
+
+def test_an_account_without_violations_answers_for_the_business_only() -> None:
+    life = Life()
+    others = [(day, f"x{day}", "general") for day in range(-10, -5)]  # 24 points: frozen 14 + entity may not list
+    life.joins(*others)
+    assert life.measures == ("may_not_list",)
+    life.violates("c0").joins(*others)
+    assert life.measures == ("frozen", "listing_restricted", "may_not_list")
+    life.reverse("c0").joins(*others)
+    assert life.measures == ("may_not_list",)
+    life.joins()
+    assert life.measures == ()
+    assert life.news()[-1][1:3] == ("lifted", "unlinked")
+
+
+def test_who_is_cut_off_stands_by_itself() -> None:
+    life = Life().violates("c0", "serious").joins((-10, "x0", "serious"), (-20, "x1", "serious"))
+    assert life.measures == ("closed", "frozen", "may_not_list")
+    life.joins()
+    assert life.measures == ("frozen",)
+    assert [s.sanction for s in life.account.sanctions if s.in_force] == [life.account.sanctions[0].sanction]
+
+
+def test_a_warned_entity_is_warned() -> None:
+    others = [(-30, "x0", "serious"), (-20, "x1", "serious"), (-10, "x2", "serious")]
+    life = Life(DSA).joins(*others)
+    assert life.measures == ("may_not_list",)  # which suspends nothing
+    life = Life(DSA).joins(*others, warned=(NOW - 25 * DAY,))
+    assert life.measures == ("closed", "may_not_list")
+
+
+def test_until_is_when_the_measures_become_fewer() -> None:
+    life = Life().violates("c0").at(1).violates("c1").at(2).violates("c2")
+    assert sanctions.in_force(life.account.sanctions) == (("frozen", "listing_restricted"), NOW + 4 * DAY)
+    life.at(5)
+    assert sanctions.in_force(life.account.sanctions) == (("frozen",), NOW + 9 * DAY)
+
+
+def test_receipts_of_no_command_change_nothing() -> None:
+    account = Life().violates("c0", "serious").account
+    receipt = sanctions.SellerReceipt(command=sanctions.command_id("seller", 1), seller="seller", seq=1)
+    before = sanctions.SellerReceipt(command=sanctions.command_id("seller", 2), seller="seller", seq=2)
+    assert not sanctions.receive(None, receipt)
+    assert not sanctions.receive(account, before)
+    assert sanctions.receive(account, receipt)
+    assert not sanctions.receive(account, receipt)
+    assert sanctions.again(account, NOW) is None
+
+
+def test_a_command_without_a_receipt_is_sent_again_with_growing_pauses() -> None:
+    account = Life().violates("c0", "serious").account
+    pauses = []
+    for _ in range(8):
+        command = sanctions.again(account, NOW)
+        assert command is not None
+        assert command.command == sanctions.command_id("seller", 1)
+        assert account.resend_at is not None
+        pauses.append((account.resend_at - NOW).total_seconds())
+    assert pauses == [60, 120, 240, 480, 600, 600, 600, 600]
