@@ -383,33 +383,6 @@ def finish(
     notes: list[_Note] = []
     for one in done:
         message = one.message
-        event = MessageSent(
-            message=message.id,
-            claim=message.claim,
-            party=message.party,
-            kind=message.kind,
-            items=tuple(item.item for item in message.items),
-            channel=one.channel,
-            template=one.template,
-            version=one.version,
-            digest=one.digest,
-            sent_at=now,
-            locale=one.locale,
-            edition=one.edition,
-            rendered_at=one.rendered_at,
-        )
-        if message.notice is not None:
-            account_told = announcement_of(event, message.notice)
-            payload = _encode(account_told).decode()
-            out.append((message.partition, message.party, message.id, "goodfaith.account.told.v1", payload))
-            continue
-        partitions = {item.facts.listing: item.partition for item in message.items}
-        told = [(item.item, item.revision, item.facts.listing) for item in message.items]
-        for type_, data in announcements(event, told):
-            listing = data.listing if isinstance(data, NoticeSent) else message.items[0].facts.listing
-            out.append((partitions[listing], listing, message.id, type_, _encode(data).decode()))
-    if out:
-        connection.exec_driver_sql(_ANNOUNCE, _columns(out))
         key = _key(message)
         if one.failure is not None:
             notes.append(_failed(message, one.failure))
@@ -442,6 +415,9 @@ def _announced(one: Sent, now: dt.datetime) -> Iterator[tuple[int, str, str, str
         version=one.version,
         digest=one.digest,
         sent_at=now,
+        locale=one.locale,
+        edition=one.edition,
+        rendered_at=one.rendered_at,
     )
     if message.notice is not None:
         account_told = announcement_of(event, message.notice)
