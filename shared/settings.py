@@ -41,6 +41,11 @@ class Settings(BaseSettings):
         pattern=r"^[a-z0-9-]{1,60}$",
         description="Profile whose penalties sellers' ledgers follow: one for all, whatever profiles their items are handled under.",
     )
+    misuse_profile: str = Field(
+        "ipp",
+        pattern=r"^[a-z0-9-]{1,60}$",
+        description="Profile by whose rules misuse by complainants is judged: one for all, whatever profiles their claims are under.",
+    )
     replication: int = Field(1, ge=1, le=7, description="Replication factor of the topics at creation.")
     upstreams: dict[str, str] = Field(
         default_factory=dict,

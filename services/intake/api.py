@@ -27,6 +27,7 @@ from services.intake import (
     api_evidence,
     api_forms,
     api_goodfaith,
+    api_misuse,
     api_review,
     api_rights,
     api_webhooks,
@@ -344,7 +345,7 @@ async def healthz() -> answers.Alive:
 ROUTES: Final = [
     *api_accounts.ROUTES, *api_rights.ROUTES,
     submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, inbox,
-    *api_evidence.ROUTES, *api_goodfaith.ROUTES, *api_review.ROUTES,
+    *api_evidence.ROUTES, *api_goodfaith.ROUTES, *api_misuse.ROUTES, *api_review.ROUTES,
     *api_webhooks.ROUTES, *COMMAND_ROUTES, internal_claims, healthz, *api_forms.ROUTES,
 ]  # fmt: skip
 

@@ -178,6 +178,16 @@ class Account:
     status: Literal["open", "suspended", "closed"] = "open"
     record: events.Record | None = None
     """What became of its items, as last judged (good faith)."""
+    misuse: Literal["clear", "warning", "quota", "suspension"] = "clear"
+    """The most severe measure against misuse that runs, as last judged."""
+    misuse_items: int | None = None
+    """Under a quota: items a business day (UTC)."""
+    misuse_until: dt.date | None = None
+    """First day on which the measure runs no more; None: until the record is good again."""
+
+    def under(self, measure: Literal["quota", "suspension"], day: dt.date) -> bool:
+        """Whether that measure is in force on a day."""
+        return self.misuse == measure and (self.misuse_until is None or day < self.misuse_until)
 
     @property
     def sees_all(self) -> bool:

@@ -58,13 +58,14 @@ def wall_ms(wall: dt.datetime) -> int:
 
 # ------------------------------------------------------------------------------------------------------------ accounts
 
-_ACCOUNT = "a.id, a.role, a.identity_verified, a.good_faith, a.registered, a.status, a.record"
+_ACCOUNT = """a.id, a.role, a.identity_verified, a.good_faith, a.registered, a.status, a.record, a.misuse, a.misuse_items,
+    a.misuse_until"""
 _RECORD: Final = msgspec.json.Decoder(events.Record)
 
 
 def _account(row: Sequence[Any]) -> Account:
     record = None if row[6] is None else _RECORD.decode(row[6])
-    return Account(row[0], row[1], row[2], row[3], row[4], row[5], record)
+    return Account(row[0], row[1], row[2], row[3], row[4], row[5], record, row[7], row[8], row[9])
 
 
 def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account, dt.datetime] | None:
@@ -74,7 +75,7 @@ def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account,
         where t.digest = %s and t.expires_wall > now()""",
         (digest,),
     ).one_or_none()
-    return None if row is None else (_account(row), row[7])
+    return None if row is None else (_account(row), row[10])
 
 
 def accounts(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Account]:

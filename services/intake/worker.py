@@ -220,18 +220,23 @@ class Intake:
         self._judged = (today, time.monotonic())
 
     def judge(self) -> None:
-        """At the change of the business day: judge good faith, some accounts a transaction."""
+        """At the change of the business day: judge good faith and misuse, some accounts a transaction."""
+        rules = policy.current(self.settings.misuse_profile)
         with self._engine.begin() as connection:
-            goodfaith_store.find_due(connection)
+            goodfaith_store.find_due(connection, rules.misuse)
         judged = changed = 0
         while True:
             with self._engine.begin() as connection:
-                accounts, changes = goodfaith_store.judge_due(connection, self.settings.partitions)
+                accounts, changes, measures = goodfaith_store.judge_due(
+                    connection, self.settings.partitions, rules=rules
+                )
             if not accounts:
                 break
-            judged, changed = judged + accounts, changed + len(changes)
+            judged, changed = judged + accounts, changed + len(changes) + len(measures)
             for kind in changes:
                 metrics.GOOD_FAITH_CHANGES.labels(kind).inc()
+            for measure in measures:
+                metrics.MISUSE_CHANGES.labels(measure.kind).inc()
         if judged:
             log.info("good faith judged", worker=self.name, accounts=judged, changes=changed)
 
@@ -384,7 +389,7 @@ class Fold:
                 known[8] if data.triage is None and known else _encoded(data.triage),
             )  # fmt: skip
             if turn is not None:
-                self._turns[data.item] = turn
+                self._turns[data.item] = goodfaith.follow(self._turns.get(data.item), turn)
         self._timeline.append((data.item, data.revision, incoming.type, data.state.value, data.by, data.code, at))
         if data.command is not None:
             self._commands.append((data.command, "applied", data.code, None))
