@@ -392,6 +392,15 @@ class Statements(Part, frozen=True, kw_only=True):
     grounds: dict[RightType, Ground]
 
 
+class Notice(Part, frozen=True, kw_only=True):
+    """The moment from which the window runs that a message begins."""
+
+    begins: Literal["sent", "delivered", "read"] = "sent"
+    """``delivered``: with what says that it came to the party, which its reading does too."""
+    deemed: Span | None = None
+    """From the sending: then it counts as delivered and read, whatever is known. Not for ``sent``."""
+
+
 class GoodFaith(Part, frozen=True, kw_only=True):
     """The good-faith takedown mechanism (domain.md, "Good faith"). An account is judged by the newest ``ipp``."""
 
@@ -504,6 +513,7 @@ class Policy(Part, frozen=True, kw_only=True):
     """Kind of a message -> paragraphs that the profile's law wants said in it."""
     accounts: Accounts = Accounts()
     registry: Registry = Registry()
+    notice: Notice = Notice()
     good_faith: GoodFaith = GoodFaith()
     misuse: Misuse = Misuse()
 
@@ -657,6 +667,8 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
         part, name = span.split(".")
         if getattr(getattr(policy.penalties, part), name).working_days:
             found.append((f"penalties.{span}", "expected days"))
+    if (policy.notice.deemed is None) != (policy.notice.begins == "sent"):
+        found.append(("notice.deemed", 'needed, and of use, where notice.begins is not "sent"'))
     found += _misuse_problems(policy)
     warning = policy.good_faith.warning
     if warning.working_days or warning.exact % UNITS["d"]:

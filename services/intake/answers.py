@@ -296,7 +296,22 @@ class MessageOut(Struct, kw_only=True):
     version: int
     digest: str
     sent_at: dt.datetime
+    read_at: dt.datetime | None
+    """When the party said that it had read it."""
     contacts: list[ContactOut]
+
+
+class Inbox(Page[MessageOut], kw_only=True):
+    """A page of messages; ``unread``: how many of the inbox are not read, counted up to 1,000."""
+
+    unread: int
+
+
+class MessageRead(Struct, kw_only=True):
+    """The receipt of a message; ``read_at`` is that of the first time."""
+
+    message: str
+    read_at: dt.datetime
 
 
 class ContactFor(Struct, kw_only=True):

@@ -551,6 +551,12 @@ _NOT_TOLD: Final = frozenset(
 _COUNTERED: Final = frozenset({State.HOLDER_RESPONSE, State.PLATFORM_REVIEW})
 
 
+TOLD_SELLER: Final = 1
+"""The seller was to be notified: it is shown the holder's contact data."""
+TOLD_HOLDER: Final = 2
+"""A counter was to be forwarded: the holder is shown the seller's contact data."""
+
+
 def told(change: events.ItemChanged) -> int:
     """How far an item has come for the release of contact data: 1 NOTIFIED, 2 HOLDER_RESPONSE (rows 7 and 12).
 
@@ -558,7 +564,7 @@ def told(change: events.ItemChanged) -> int:
     """
     states = (change.state, *change.via)
     if any(state in _COUNTERED for state in states):
-        return 2
+        return TOLD_HOLDER
     return int(change.noticed_at is not None or any(state not in _NOT_TOLD for state in states))
 
 

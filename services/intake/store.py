@@ -613,7 +613,7 @@ def tell_accounts(connection: sa.Connection, notices: Sequence[events.AccountNot
 
 def publish_accounts(
     connection: sa.Connection,
-    notices: Sequence[events.AccountNotice | events.AccountChannels],
+    notices: Sequence[events.AccountNotice | events.AccountChannels | events.MessageRead],
     type_: str,
     partitions: int,
 ) -> None:
@@ -630,7 +630,9 @@ def publish_accounts(
             "partition": [partition_of(notice.account, partitions) for notice in notices],
             "type": [type_] * len(notices),
             "payload": [msgspec.json.encode(notice).decode() for notice in notices],
-            "accepted_at": [notice.at for notice in notices],
+            "accepted_at": [
+                notice.read_at if isinstance(notice, events.MessageRead) else notice.at for notice in notices
+            ],
         },
     )  # fmt: skip
 
@@ -818,24 +820,73 @@ def get_command(connection: sa.Connection, me: Account, id: str) -> Row:
     return row
 
 
+_MESSAGE = """m.id, m.party, m.claim, m.about, m.kind, m.items, m.channel, m.template, m.version, m.digest, m.sent_at, m.read_at,
+    c.complainant, c.principal, t.told, t.sellers
+    from messages m left join claims c on c.id = m.claim
+    cross join lateral (
+        select coalesce(max(i.told) filter (where i.seller = m.party), 0) as told,
+            array_agg(distinct i.seller) filter (where i.told >= 2 and i.seller is not null) as sellers
+        from items i where i.id = any(m.items)) as t"""
+UNREAD_MOST: Final = 1000
+
+
 def list_messages(
-    connection: sa.Connection, me: Account, *, before: tuple[dt.datetime, str] | None, limit: int
+    connection: sa.Connection, me: Account, *, before: tuple[dt.datetime, str] | None, unread: bool = False, limit: int
 ) -> list[Row]:
     """The account's inbox, latest first, with what is needed to release the counterpart's contact data.
 
-    ``told`` is the furthest that any of the message's items has come; ``seller`` the one that they share.
+    ``told`` is the furthest that any of the message's items of this very seller has come; ``sellers`` are those whose own
+    items have come to the holder's answer: a message to a holder may be about items of several sellers.
     """
     where = "" if before is None else "and (m.sent_at, m.id) < (%s, %s)"
+    if unread:
+        where += " and m.read_at is null"
     rows = connection.exec_driver_sql(
-        f"""select m.id, m.claim, m.about, m.kind, m.items, m.channel, m.template, m.version, m.digest, m.sent_at,
-            c.complainant, c.principal, t.told, t.seller
-        from messages m left join claims c on c.id = m.claim
-        cross join lateral (select coalesce(max(i.told), 0) as told, max(i.seller) as seller
-            from items i where i.id = any(m.items)) as t
-        where m.party = %s {where} order by m.sent_at desc, m.id desc limit %s""",
+        f"select {_MESSAGE} where m.party = %s {where} order by m.sent_at desc, m.id desc limit %s",
         (me.id, *(before or ()), limit),
     )
     return _all(rows)
+
+
+def unread(connection: sa.Connection, me: Account) -> int:
+    """Messages of the account that it has not read; counted up to ``UNREAD_MOST``."""
+    found: int = connection.exec_driver_sql(
+        "select count(*) from (select from messages where party = %s and read_at is null limit %s) as t",
+        (me.id, UNREAD_MOST),
+    ).scalar_one()
+    return found
+
+
+def get_message(connection: sa.Connection, me: Account, id: str) -> Row:
+    """One message of the account's own, as ``list_messages`` has it.
+
+    Raises:
+        Refused: 404.
+    """
+    row = _one(connection.exec_driver_sql(f"select {_MESSAGE} where m.party = %s and m.id = %s", (me.id, id)))
+    if row is None:
+        raise domain.not_found()
+    return row
+
+
+def read_message(connection: sa.Connection, me: Account, id: str, partitions: int) -> dt.datetime:
+    """The account has read a message of its own; returns when, the first time. The event goes by the door, once.
+
+    Raises:
+        Refused: 404; also to staff, for whom it was not.
+    """
+    now, _ = enter_door(connection)
+    row = connection.exec_driver_sql(
+        "select read_at, sent_at from messages where id = %s and party = %s for update", (id, me.id)
+    ).one_or_none()
+    if row is None:
+        raise domain.not_found()
+    if row[0] is not None:
+        return row[0]  # type: ignore[no-any-return]
+    connection.exec_driver_sql("update messages set read_at = %s where id = %s", (now, id))
+    read = events.MessageRead(message=id, account=me.id, read_at=now)
+    publish_accounts(connection, [read], "goodfaith.message.read.v1", partitions)
+    return now
 
 
 def claim_facts(connection: sa.Connection, ids: Iterable[str]) -> list[Row]:

@@ -57,7 +57,7 @@ _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
 _commands: Final = {
     name: msgspec.json.Decoder(kind)
     for name, kind in events.TYPES.items()
-    if issubclass(kind, events.Command | events.AccountNotice | events.AccountChannels)
+    if issubclass(kind, events.Command | events.AccountNotice | events.AccountChannels | events.MessageRead)
 }
 
 
@@ -337,12 +337,11 @@ class Fold:
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Publish a row of the door, or note what an event says."""
         data = incoming.data
-        if isinstance(data, events.AccountNotice | events.AccountChannels):
+        if isinstance(data, events.AccountNotice | events.AccountChannels | events.MessageRead):
+            at = data.read_at if isinstance(data, events.MessageRead) else data.at
             return (
-                Outgoing(
-                    incoming.partition, ACCOUNTS, data.account, incoming.type, data, data.account, data.at, None, None
-                ),
-            )  # fmt: skip
+                Outgoing(incoming.partition, ACCOUNTS, data.account, incoming.type, data, data.account, at, None, None),
+            )
         if incoming.topic == "@queue":
             assert isinstance(data, events.ItemSubmitted | events.Command)
             return (
@@ -390,7 +389,8 @@ class Fold:
             )  # fmt: skip
             if turn is not None:
                 self._turns[data.item] = goodfaith.follow(self._turns.get(data.item), turn)
-        self._timeline.append((data.item, data.revision, incoming.type, data.state.value, data.by, data.code, at))
+        code = data.begun_by or data.code
+        self._timeline.append((data.item, data.revision, incoming.type, data.state.value, data.by, code, at))
         if data.command is not None:
             self._commands.append((data.command, "applied", data.code, None))
         if review.concerns(data):

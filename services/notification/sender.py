@@ -49,6 +49,8 @@ LANES: Final = 4
 """Connections to the mail server: most of a message's time is waiting for answers. A party has its lane, and its order."""
 WINDOW: Final = 2000
 """Rows looked at when closing messages; grows while none of them can be closed."""
+DEEM_S: Final = 0.5
+"""Between looks for messages that count as received (wall time)."""
 GIVE_UP: Final = 30
 """Refusals for now (4xx), some 6 hours, after which a message is left in the inbox."""
 LONGEST_PAUSE_S: Final = 900.0
@@ -182,6 +184,7 @@ class Sender:
         self._failures = 0
         self._stop = False
         self._gauge_at = 0.0
+        self._deem_at = 0.0
 
     def stop(self) -> None:
         """Finish the flight in hand and give the rest back. Safe from a signal handler."""
@@ -221,8 +224,19 @@ class Sender:
                 messages += self._take(TAKE - len(messages))
         if messages:
             self._deliver(messages, started)
+        deemed = self._deem()
         self._observe()
-        return bool(messages or closed)
+        return bool(messages or closed or deemed)
+
+    def _deem(self) -> int:
+        """Begin the windows of what counts as received by now."""
+        if time.monotonic() < self._deem_at:
+            return 0
+        with self._engine.begin() as connection:
+            now, _ = clock.read(connection)
+            deemed = store.deem(connection, now)
+        self._deem_at = 0.0 if deemed else time.monotonic() + DEEM_S
+        return deemed
 
     def _take(self, limit: int) -> list[Message]:
         with self._engine.begin() as connection:

@@ -10,7 +10,16 @@ import msgspec
 
 from services.notification import store
 from services.notification.domain import ACCOUNT, Facts, facts_of, messages_for
-from shared.events import TYPES, AccountNotice, AccountTold, DeliveryChanged, ItemChanged, MessageSent, NoticeSent
+from shared.events import (
+    TYPES,
+    AccountNotice,
+    AccountTold,
+    DeliveryChanged,
+    ItemChanged,
+    MessageRead,
+    MessageSent,
+    NoticeSent,
+)
 from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
 from shared.topics import ACCOUNTS, NOTIFICATION, VERIFICATION, Topic
 
@@ -33,6 +42,7 @@ class Collecting:
     def __init__(self, tx: Tx) -> None:
         self._tx = tx
         self._rows = store.Rows()
+        self._read: list[MessageRead] = []
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         data = incoming.data
@@ -41,6 +51,9 @@ class Collecting:
             return ()
         if isinstance(data, AccountNotice):
             self._tell(incoming, data)
+            return ()
+        if isinstance(data, MessageRead):
+            self._read.append(data)
             return ()
         if isinstance(data, AccountTold):
             return (
@@ -58,11 +71,10 @@ class Collecting:
             )  # fmt: skip
         if isinstance(data, NoticeSent | MessageSent):
             # from the service's own queue, or a parked row of it
-            subject = data.item if isinstance(data, NoticeSent) else data.message
+            subject, at = (data.item, data.begins) if isinstance(data, NoticeSent) else (data.message, data.sent_at)
             return (
                 Outgoing(
-                    incoming.partition, NOTIFICATION, incoming.key, incoming.type, data, subject, data.sent_at,
-                    data.claim, data.message,
+                    incoming.partition, NOTIFICATION, incoming.key, incoming.type, data, subject, at, data.claim, data.message
                 ),
             )  # fmt: skip
         return ()  # a refused command is told by the command resource
@@ -105,6 +117,15 @@ class Collecting:
 
     def save(self) -> None:
         store.insert(self._tx.connection, self._rows, self._tx.wall)
+        if self._read:
+            store.begin_windows(
+                self._tx.connection,
+                [read.message for read in self._read],
+                "read",
+                [read.read_at for read in self._read],
+                parties=[read.account for read in self._read],
+                now=self._tx.now,
+            )
 
     def marks(self) -> dict[int, dt.datetime]:
         return {}

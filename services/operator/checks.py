@@ -896,10 +896,13 @@ def messages_sent(e: Evidence) -> list[Finding]:
         return []
     windows = _list(WINDOW_KINDS)
     announced = "(select message, count(*) as n, min(sent_at) as sent_at from v_sent group by message)"
-    noticed = "(select message, item, revision, count(*) as n, min(sent_at) as sent_at from v_notice group by message, item, revision)"
+    noticed = (
+        "(select message, item, revision, count(*) as n, min(begins) as begins, min(begun_by) as begun_by"
+        " from v_notice group by message, item, revision)"
+    )
     due = (
-        "(select m.id, m.sent_at, u.item, u.revision from notification.messages m, unnest(m.items, m.revisions) as u(item, revision)"
-        f" where m.sent_at is not null and m.kind in ({windows}))"
+        "(select m.id, m.begun_at, m.begun_by, u.item, u.revision from notification.messages m,"
+        f" unnest(m.items, m.revisions) as u(item, revision) where m.begun_at is not null and m.kind in ({windows}))"
     )
     return [
         *e.find(
@@ -931,7 +934,18 @@ def messages_sent(e: Evidence) -> list[Finding]:
         *e.find(
             "problem", "notice-unfounded",
             f"select n.message || ': ' || n.item from {noticed} n left join {due} d on d.id = n.message and d.item = n.item"
-            " and d.revision = n.revision where d.id is null or d.sent_at <> n.sent_at",
+            " and d.revision = n.revision where d.id is null or d.begun_at <> n.begins or d.begun_by <> n.begun_by",
+        ),
+        *e.find(
+            "problem", "beginning-missing",
+            f"select id from notification.messages where kind in ({windows}) and state in ('sent', 'delivered') and begun_at is null and (begins is null"
+            " or begins = 'sent' or read_at is not null or (begins = 'delivered' and delivered_at is not null))",
+        ),
+        *e.find(
+            "problem", "beginning-wrong",
+            "select id || ' ' || begun_by from notification.messages where begun_at is not null and not case begun_by"
+            " when 'sent' then begins = 'sent' when 'delivered' then begins = 'delivered' and begun_at >= delivered_at"
+            " when 'read' then begins <> 'sent' and begun_at >= read_at else begins <> 'sent' and begun_at >= deemed_at end",
         ),
         *e.find(
             "problem", "inbox-message",
@@ -949,7 +963,7 @@ def noticed(e: Evidence) -> list[Finding]:
         *e.find(
             "problem", "noticed-at-wrong",
             "select v.item from v_item v left join v_notice n on n.item = v.item and n.kind = 'seller_notice'"
-            " and n.sent_at = v.noticed_at where v.noticed_at is not null and n.item is null",
+            " and n.begins = v.noticed_at where v.noticed_at is not null and n.item is null",
         ),
         *e.find(
             "problem", "noticed-at-missing",

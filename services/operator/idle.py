@@ -125,6 +125,11 @@ class Watch:
                 f"select coalesce(sum(seq - published_upto), 0) from {reader.schema}.{reader.prefix}partitions",
             )
         yield "watermarks", "select count(*) from verification.partitions where watermark is null or watermark < :upto"
+        yield (
+            "beginnings",
+            "select count(*) from (select from notification.messages where begun_at is null and deemed_at <= :upto"
+            " and state not in ('queued', 'sending', 'failed') limit 1000) t",
+        )
         # at the change of the business day intake judges good faith, and tells accounts
         yield (
             "good faith",

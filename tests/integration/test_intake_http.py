@@ -353,7 +353,7 @@ def test_the_inbox_shows_contacts_as_the_life_cycle_releases_them(parts: Parts, 
     assert (names(sellers), names(agents)) == ([("complainant", "Agent"), ("principal", "Owner")], [])
     sell(parts.engine, item, seller, state="HOLDER_RESPONSE", told=2)
     assert names(agents) == [("seller", "Seller")]
-    assert people.client.get("/v1/inbox", headers=owners).json() == {"items": [], "next": None}
+    assert people.client.get("/v1/inbox", headers=owners).json() == {"items": [], "next": None, "unread": 0}
 
 
 # ---- accounts and tokens
@@ -419,6 +419,7 @@ def _row(a: int, b: int, seller: int, other: int, reviewer: int, operator: int, 
 
 ALL = _row(OK, OK, OK, OK, OK, OK, OK)
 PARTY_READS = _row(OK, HIDDEN, OK, HIDDEN, OK, OK, HIDDEN)
+ITS_OWN = _row(OK, *[HIDDEN] * 6)
 HOLDER_ACTS = _row(OK, HIDDEN, NO, NO, NO, NO, NO)
 SELLER_ACTS = _row(NO, NO, OK, HIDDEN, NO, NO, NO)
 EITHER_ACTS = _row(OK, HIDDEN, OK, HIDDEN, NO, NO, NO)
@@ -461,6 +462,8 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/items/{item_id}"): (None, PARTY_READS),
     ("GET", "/v1/commands/{command_id}"): (None, PARTY_READS),
     ("GET", "/v1/inbox"): (None, ALL),
+    ("GET", "/v1/inbox/{message_id}"): (None, ITS_OWN),
+    ("POST", "/v1/inbox/{message_id}/read"): (None, ITS_OWN),
     ("GET", "/v1/good-faith"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
     ("GET", "/v1/good-faith/history"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
     ("GET", "/v1/good-faith/declaration"): (None, ALL),
@@ -568,8 +571,14 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
         item_id=item,
         command_id=command,
         document_id=document,
+        message_id=f"m-{item}",
         webhook_id=hook,
     )
+    parts.query(
+        """insert into messages (id, party, claim, kind, items, channel, template, version, digest, sent_at)
+        values (%s, %s, %s, 'claim_receipt', %s, 'email', 't', 1, 'd', now())""",
+        f"m-{item}", account, made["claim"], [item],
+    )  # fmt: skip
     if (method, path) == ("POST", "/v1/evidence"):
         url += "?kind=statement"
     if path in ("/v1/me/evidence", "/v1/rights/{right_id}/evidence"):
@@ -597,7 +606,9 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
             # what is another's answers exactly as what does not exist
             nowhere = people.client.request(
                 method,
-                re.sub(r"/(claims|items|commands|rights|authorisations|evidence|webhooks)/[^/]+", r"/\1/x-none", url),
+                re.sub(
+                    r"/(claims|items|commands|rights|authorisations|evidence|inbox|webhooks)/[^/]+", r"/\1/x-none", url
+                ),
                 json=content,
                 headers=accounts[who][1],
             )

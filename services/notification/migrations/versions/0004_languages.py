@@ -1,12 +1,12 @@
 """What is needed to make a message again: its language, the edition of its template, and as of when it was made.
 
-Revision ID: 0003
+Revision ID: 0004
 """
 
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade() -> None:
