@@ -357,6 +357,8 @@ class RepeatOffender(Part, frozen=True, kw_only=True):
 
     violations: Annotated[int, Meta(ge=1)]
     within: Span
+    tiers: Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1, max_length=10)] = (2, 3, 6)
+    """Fewest violations of each tier, for figures and lists."""
 
 
 class Penalties(Part, frozen=True, kw_only=True):
@@ -650,6 +652,9 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
         points = [step.points for step in getattr(policy.penalties, ledger).thresholds]
         if points != sorted(set(points)):
             found.append((f"penalties.{ledger}.thresholds", "points must rise"))
+    tiers = policy.penalties.repeat_offender.tiers
+    if list(tiers) != sorted(set(tiers)) or tiers[0] != policy.penalties.repeat_offender.violations:
+        found.append(("penalties.repeat_offender.tiers", "must rise, and begin with `violations`"))
     found += [
         (f"evidence.{name}", "expected days: what is kept is kept in elapsed time")
         for name in ("kept", "unused")

@@ -34,6 +34,7 @@ from services.intake.store import Filing
 from services.intake.uploads import Desk
 from shared import db, languages, outbound
 from shared.events import State
+from shared.internal import Client
 from shared.languages import mark
 from shared.paging import bad_cursor as bad_cursor
 from shared.paging import cursor_of as cursor_of
@@ -92,6 +93,11 @@ class Front:
         key = settings.contact_key
         self.contacts = security.Contacts(None if key is None else key.get_secret_value())
         self.internal = None if settings.internal_token is None else settings.internal_token.get_secret_value().encode()
+        self.enforcement = Client(
+            settings.enforcement_url,
+            None if self.internal is None else self.internal.decode(),
+            timeout_s=settings.internal_timeout_s,
+        )
         secret = settings.evidence_key
         self.links = evidence.Links(None if secret is None else secret.get_secret_value())
         self.blobs = Blobs.of(settings)

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import datetime as dt
-import email.policy
-import email.utils
 import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from email.headerregistry import Address
-from email.message import EmailMessage
 from functools import cache
 from typing import Any, Final
 
@@ -32,6 +26,8 @@ from services.notification.domain import (
     stands,
 )
 from services.notification.layout import Html, Text, parts
+from services.notification.mime import address as mail_address
+from services.notification.mime import compose
 from services.notification.strings import FOLDER
 from services.notification.wording import ELEMENTS, NAMES, RIGHTS
 from shared import policy
@@ -39,7 +35,6 @@ from shared.events import AccountNotice, State
 from shared.languages import LANGUAGES, SOURCE, translate
 from shared.marketplace import listing_url
 
-_LINE_MOST: Final = 990
 VERSIONS: Final = {
     "claim_receipt": 3,
     "info_request": 2,
@@ -124,9 +119,6 @@ STATES: Final = {
     State.APPEALED: "complained of; a person decides anew",
 }
 
-_POLICY: Final = email.policy.SMTP.clone(cte_type="7bit")
-_POLICY_UTF8: Final = email.policy.SMTPUTF8.clone(cte_type="8bit")
-_ADDRESS: Final = re.compile(r"[^\s@<>(),;:\"\\\[\]]{1,64}@[^\s@<>(),;:\"\\\[\]]{1,255}")
 _GAPS: Final = re.compile(r"\n{3,}")
 _LEGACY: Final = "en"
 """Folder of the templates that were in use before there were languages: English plain text only."""
@@ -163,11 +155,9 @@ class Contact:
             return None
         address = raw.get("address")
         parts = address[:_ADDRESS_MOST].splitlines() if isinstance(address, str) else []
-        mail = raw.get("email")
-        mail = mail if isinstance(mail, str) and mail.isprintable() and _ADDRESS.fullmatch(mail) else ""
         language = raw.get("language")
         return cls(
-            line(raw.get("name")), tuple(filter(None, map(line, parts[:8]))), mail,
+            line(raw.get("name")), tuple(filter(None, map(line, parts[:8]))), mail_address(raw.get("email")),
             language if language in LANGUAGES else SOURCE,
         )  # fmt: skip
 
@@ -461,77 +451,15 @@ def _figure(value: int | float | str) -> str:
 
 
 def mail(rendered: Rendered, *, id: str, sender: str, to: Contact, at: dt.datetime) -> bytes:
-    """The e-mail, ready for the wire: text, and the same as HTML beside it. The same input gives the same bytes.
-
-    ``Message-ID`` is the message's id: a repeat can be recognised.
+    """The e-mail, ready to be signed and sent. ``Message-ID`` is the message's id: a repeat can be recognised.
 
     Raises:
-        ValueError: an address or header that cannot be written.
+        ValueError: an address that is none.
     """
-    if not rendered.html:
-        return _text_mail(rendered, id=id, sender=sender, to=to, at=at)
-    headers = _POLICY if to.email.isascii() else _POLICY_UTF8
-    user, _, domain = to.email.rpartition("@")
-    text, html = rendered.body.encode(), rendered.html.encode()
-    # nobody can write a text that has its own hash in it
-    boundary = f"=_{hashlib.sha256(text + html).hexdigest()[:32]}"
-    head = "".join(
-        (
-            _header(headers, "From", sender),
-            _header(headers, "To", Address(to.name, user, domain)),
-            _header(headers, "Subject", rendered.subject),
-            f"Date: {email.utils.format_datetime(at)}\r\n",
-            f"Message-ID: <{id}@{sender.rpartition('@')[2]}>\r\n",
-            "Auto-Submitted: auto-generated\r\n",
-            f"Content-Language: {rendered.locale}\r\n",
-            f'MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="{boundary}"\r\n\r\n',
-        )
-    )
-    rule = b"--" + boundary.encode()
-    return b"".join(
-        (
-            head.encode(),
-            rule, b"\r\n", _part("plain", text), b"\r\n",
-            rule, b"\r\n", _part("html", html), b"\r\n",
-            rule, b"--\r\n",
-        )
+    return compose(
+        id=id, sender=sender, to=to.email, name=to.name, subject=rendered.subject, at=at, text=rendered.body,
+        html=rendered.html or None, language=rendered.locale,
     )  # fmt: skip
-
-
-def _header(form: email.policy.EmailPolicy[Any], name: str, value: object) -> str:
-    """A header, folded and encoded."""
-    if isinstance(value, str) and len(value) < 60 and value.isascii() and value.isprintable():
-        return f"{name}: {value}\r\n"
-    message = EmailMessage(policy=form)
-    message[name] = value
-    ((found, said),) = message.items()
-    return str(form.fold(found, said))
-
-
-def _part(subtype: str, text: bytes) -> bytes:
-    """A body part: 7 bit where that holds it, quoted-printable for mostly Latin text, base64 else."""
-    kind = f"Content-Type: text/{subtype}; charset=utf-8\r\n".encode()
-    if text.isascii() and max(map(len, text.split(b"\n")), default=0) <= _LINE_MOST:
-        return kind + b"Content-Transfer-Encoding: 7bit\r\n\r\n" + text.replace(b"\n", b"\r\n")
-    if len(text.decode(errors="replace")) * 1.2 > len(text):
-        coded = binascii.b2a_qp(text, istext=True)
-        return kind + b"Content-Transfer-Encoding: quoted-printable\r\n\r\n" + coded.replace(b"\n", b"\r\n")
-    coded = base64.encodebytes(text).replace(b"\n", b"\r\n")
-    return kind + b"Content-Transfer-Encoding: base64\r\n\r\n" + coded
-
-
-def _text_mail(rendered: Rendered, *, id: str, sender: str, to: Contact, at: dt.datetime) -> bytes:
-    """The e-mail of a template in plain text, as it was when those were in use."""
-    message = EmailMessage(policy=_POLICY if to.email.isascii() else _POLICY_UTF8)
-    user, _, domain = to.email.rpartition("@")
-    message["From"] = sender
-    message["To"] = Address(to.name, user, domain)
-    message["Subject"] = rendered.subject
-    message["Date"] = at
-    message["Message-ID"] = f"<{id}@{sender.rpartition('@')[2]}>"
-    message["Auto-Submitted"] = "auto-generated"
-    message.set_content(rendered.body)
-    return message.as_bytes()
 
 
 def digest(raw: bytes) -> str:

@@ -19,6 +19,7 @@ import msgspec
 import pytest
 from litestar.handlers import HTTPRouteHandler
 
+from deploy.local.children import free_port
 from deploy.local.stack import Stack
 from services.intake.accounts import code_digest
 from services.intake.api import INTERNAL, PUBLIC, ROUTES
@@ -31,7 +32,9 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture(scope="module")
 def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    parts = Parts(stack, tmp_path_factory.mktemp("intake"), max_body_bytes=100_000)
+    url = f"http://127.0.0.1:{free_port()}"
+    parts = Parts(stack, tmp_path_factory.mktemp("intake"), max_body_bytes=100_000, enforcement_url=url)
+    parts.enforcement(stack)
     yield parts
     parts.close()
 
@@ -504,6 +507,14 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/review/conflicts"): (None, STAFF_ACTS),
     ("PUT", "/v1/review/conflicts"): ({"accounts": []}, STAFF_ACTS),
     ("GET", "/v1/review/figures"): (None, STAFF_ACTS),
+    ("GET", "/v1/sellers"): (None, STAFF_ACTS),
+    ("GET", "/v1/sellers/{seller_id}/standing"): (None, STAFF_ACTS),
+    ("GET", "/v1/sellers/{seller_id}/ledger"): (None, STAFF_ACTS),
+    ("GET", "/v1/sellers/{seller_id}/violations"): (None, STAFF_ACTS),
+    ("GET", "/v1/sellers/{seller_id}/why"): (None, STAFF_ACTS),
+    ("GET", "/v1/offenders/figures"): (None, STAFF_ACTS),
+    ("GET", "/v1/standing"): (None, _row(NO, NO, OK, OK, NO, NO, NO)),
+    ("GET", "/v1/standing/ledger"): (None, _row(NO, NO, OK, OK, NO, NO, NO)),
     ("POST", "/v1/items/{item_id}/complaint"): ({}, EITHER_ACTS),
     ("POST", "/v1/claims/{claim_id}/complaint"): ({}, EITHER_ACTS),
     ("POST", "/v1/evidence"): ({}, _row(OK, OK, OK, OK, NO, OK, NO)),
@@ -573,6 +584,7 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
         document_id=document,
         message_id=f"m-{item}",
         webhook_id=hook,
+        seller_id=seller,
     )
     parts.query(
         """insert into messages (id, party, claim, kind, items, channel, template, version, digest, sent_at)
