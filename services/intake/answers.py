@@ -170,6 +170,8 @@ class ClaimAccepted(Struct, kw_only=True):
     accepted_at: dt.datetime
     lane: Lane
     items: list[ItemAccepted]
+    held_until: dt.date | None = None
+    """Only while the processing of the account's claims is suspended: the day (UTC) on which that of this one begins."""
 
 
 class CommandAccepted(Struct, kw_only=True):

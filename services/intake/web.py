@@ -56,11 +56,11 @@ _NOBODY: Final = Account("", "system")
 _TITLES: Final = {
     400: mark("Bad request"), 401: mark("Not authenticated"), 403: mark("Forbidden"), 404: mark("Not found"),
     405: mark("Method not allowed"), 408: mark("Timeout"), 409: mark("Conflict"), 413: mark("Too large"), 415: mark("Unsupported media type"),
-    422: mark("Not acceptable content"), 500: mark("Internal error"), 503: mark("Unavailable"),
+    422: mark("Not acceptable content"), 429: mark("Too many requests"), 500: mark("Internal error"), 503: mark("Unavailable"),
 }  # fmt: skip
 MAY_FAIL: Final = {
     status: ResponseSpec(answers.Problem, description=_TITLES[status], media_type=PROBLEM, generate_examples=False)
-    for status in (400, 401, 403, 404, 409, 413, 415, 422, 500, 503)
+    for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503)
 }
 _T = TypeVar("_T")
 _IN = TypeVar("_IN", bound=requests.In)
@@ -275,7 +275,8 @@ def on_refused(request: Request[Any, Any, Any], error: Refused) -> Response[Any]
         field=error.field,
         cure=error.cure or None,
     )
-    return problem_response(request, problem)
+    later = None if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return problem_response(request, problem, later)
 
 
 def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:

@@ -81,11 +81,11 @@ def claim_items(e: Evidence) -> list[Finding]:
 
 
 def items_published(e: Evidence) -> list[Finding]:
-    """Every item was published exactly once, or waits in the door."""
+    """Every item was published exactly once, or waits in the door, or for the end of a suspension."""
     counted = (
         "select i.id from intake.items i left join (select item, count(*) as n from"
         f" (select item from v_filed where type = '{SUBMITTED}' union all"
-        " select item from intake.door where kind = 'submit') t group by item) p on p.item = i.id"
+        " select item from intake.door where kind = 'submit' union all select item from intake.door_held) t group by item) p on p.item = i.id"
     )
     return [
         *e.find("lost", "item-unpublished", f"{counted} where n is null and 'door:' || i.listing {_DOOR}"),
@@ -554,6 +554,26 @@ def good_faith(e: Evidence) -> list[Finding]:
     ]  # fmt: skip
 
 
+def misuse(e: Evidence) -> list[Finding]:
+    """The door knows which measure against misuse runs; and none stands without what it followed."""
+    most = (
+        "select distinct on (m.account) m.account, m.kind, m.items, m.until from intake.misuse_measures m where m.state = 'on'"
+        " order by m.account, array_position(array['suspension', 'quota', 'warning'], m.kind), m.until desc nulls first, m.day desc, m.id desc"
+    )
+    return [
+        *e.find(
+            "problem", "misuse-standing",
+            f"select a.id from intake.accounts a left join ({most}) m on m.account = a.id"
+            " where (a.misuse, a.misuse_items, a.misuse_until) is distinct from (coalesce(m.kind, 'clear'), m.items, m.until)",
+        ),
+        *e.find(
+            "problem", "misuse-unwarned",
+            "select m.id from intake.misuse_measures m where m.kind <> 'warning' and m.finding is null and m.state <> 'fallen'"
+            " and not exists (select from intake.misuse_measures p where p.id = m.prior and p.account = m.account and p.at < m.at)",
+        ),
+    ]  # fmt: skip
+
+
 def review_queue(e: Evidence) -> list[Finding]:
     """The review queue has the items that wait for a person, and no decision was carried out twice or by who may not."""
     reviewable = _list(state.value for state in DECISIONS)
@@ -995,7 +1015,7 @@ def documents(e: Evidence) -> list[Finding]:
 CHECKS: Final[tuple[Check, ...]] = (
     submissions, claim_items, items_published, commands_published, items_judged, commands_ended,
     event_logs, on_topics, topic_order, applied, upstreams, parked, causes,
-    folds, deadlines, sla, duplicates, recurrences, read_model, good_faith, review_queue,
+    folds, deadlines, sla, duplicates, recurrences, read_model, good_faith, misuse, review_queue,
     holds, visibility, statements, violations, ledger_entries, standings,
     told, messages_sent, noticed, documents,
 )  # fmt: skip
