@@ -1,7 +1,7 @@
 """Standings: one more violation of a seller with 10,000 entries, and 100,000 sellers anew: ``python -m benchmarks.standings``.
 
 On a database of its own. The sellers' rows are written as the ledger's worker would have left them; what is timed is that worker's
-own batch (load, decide, save; not the log and the commit, which all workers share), and ``goodfaith recompute``'s own functions.
+own batch (load, decide, save; not the log and the commit, which all workers share), and ``goodfaith standing recompute``'s own functions.
 """
 
 from __future__ import annotations

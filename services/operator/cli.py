@@ -32,7 +32,6 @@ COMMANDS = (
     "statements",
     "standing",
     "policy",
-    "recompute",
     "clock",
     "bench",
     "faults",

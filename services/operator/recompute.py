@@ -1,4 +1,4 @@
-"""`goodfaith recompute`: every ledger, standing and entity built anew from the violations in force, beside what is stored.
+"""`goodfaith standing recompute`: every ledger, standing and entity built anew from the violations in force, beside what is stored.
 
 For after a change of the policy, and whenever one doubts the sums. It writes nothing; with `--apply` it has the owners of what
 differs assess it anew: they reverse and enter, judge and tell, as after any event. Sums are compared as of when they were
@@ -205,8 +205,3 @@ def recompute(
             console.print(f"{name.replace('_', ' ')}: {value}", highlight=False)
     if found.differing or found.businesses:
         raise typer.Exit(EXIT_FOUND)
-
-
-def register(app: typer.Typer) -> None:
-    """Add this module's command."""
-    app.command()(recompute)
