@@ -660,7 +660,7 @@ def tell_accounts(connection: sa.Connection, notices: Sequence[events.AccountNot
 
 def publish_accounts(
     connection: sa.Connection,
-    notices: Sequence[events.AccountNotice | events.AccountChannels | events.MessageRead],
+    notices: Sequence[events.AccountNotice | events.AccountChannels | events.MessageRead | events.LiftSanction],
     type_: str,
     partitions: int,
 ) -> None:

@@ -423,7 +423,9 @@ def notice_of(change: SanctionChanged) -> AccountNotice | None:
     changes nothing.
     """
     if change.change == "imposed":
-        kind = "sanction_prior_warning" if change.prior else "sanction_imposed" if change.measures else "sanction_warning"
+        kind = (
+            "sanction_prior_warning" if change.prior else "sanction_imposed" if change.measures else "sanction_warning"
+        )
     elif change.cause == "replaced" or (change.change == "ended" and not change.measures):
         return None
     else:
