@@ -137,7 +137,7 @@ _REPORTED = """
     from messages m join message_items i on i.item = m.items[1] and i.revision = m.revisions[1] and i.kind = m.kind
         and i.party = m.party
     where m.id = %s for update of m"""
-_DELIVERED = "update messages set state = 'delivered', delivered_at = %s where id = %s"
+_DELIVERED = "update messages set state = 'delivered' where id = %s"
 _BOUNCED = """
     update messages set state = 'queued', route = 'email', tried = tried || 'email'::text, tries = 0, result = 'bounced',
         due_wall = clock_timestamp() where id = %s"""
@@ -694,7 +694,8 @@ def report(
         message.notice = _notice.decode(facts)
     out = []
     if outcome == "delivered":
-        connection.exec_driver_sql(_DELIVERED, (now, id))
+        connection.exec_driver_sql(_DELIVERED, (id,))
+        begin_windows(connection, [id], "delivered", now, now=now)
         _begin(connection, [id], now)
     elif outcome == "bounced":
         connection.exec_driver_sql(_BOUNCED, (id,))
