@@ -66,6 +66,10 @@ class Keeper:
         self._report(envelope, raw)
         return "250 OK"
 
+    def close(self) -> None:
+        """Close the file of lines."""
+        self._lines.close()
+
     def _report(self, envelope: Envelope, raw: bytes) -> None:
         back, recipients, notify = envelope_of(envelope)
         for recipient in recipients if back and self._reports_to else ():
@@ -103,6 +107,7 @@ async def serve(folder: Path, settings: Settings) -> None:
     start_http_server(settings.metrics_port, settings.metrics_host)
     await stop.wait()
     server.close()
+    keeper.close()
 
 
 if __name__ == "__main__":

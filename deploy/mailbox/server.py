@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import email
-import email.policy
 import re
 import smtplib
-from email.message import EmailMessage
 from typing import Any, Final
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -46,13 +43,10 @@ def report(
     *, to: str, about: str, outcome: str, reason: str, original: bytes = b"", reporter: str = "mailbox"
 ) -> bytes:
     """A delivery report (RFC 3464) as a mail server writes it."""
-    message = EmailMessage(policy=email.policy.SMTP)
-    message["From"] = f"MAILER-DAEMON@{reporter}.example"
-    message["To"] = to
-    message["Subject"] = "Delivery report"
-    message["Auto-Submitted"] = "auto-replied"
-    message["MIME-Version"] = "1.0"
-    message["Content-Type"] = 'multipart/report; report-type=delivery-status; boundary="=_report"'
+    head = (
+        f"From: MAILER-DAEMON@{reporter}.example\r\nTo: {to}\r\nSubject: Delivery report\r\nAuto-Submitted: auto-replied\r\n"
+        'MIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status; boundary="=_report"'
+    )
     headers = original.partition(b"\r\n\r\n")[0]
     fields = (
         f"Reporting-MTA: dns; {reporter}.example\r\n\r\n"
@@ -61,7 +55,7 @@ def report(
     rule = b"--=_report"
     return b"\r\n".join(
         (
-            message.as_bytes().rstrip(b"\r\n"), b"", rule, b"Content-Type: text/plain", b"", b"This is a report.", rule,
+            head.encode(), b"", rule, b"Content-Type: text/plain", b"", b"This is a report.", rule,
             b"Content-Type: message/delivery-status", b"", fields.encode(), rule, b"Content-Type: text/rfc822-headers", b"",
             headers, b"", rule + b"--", b"",
         )

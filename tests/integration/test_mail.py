@@ -270,7 +270,7 @@ def hand_over(port: int, to: str, raw: bytes) -> int:
             smtp.sendmail("", [to], raw)
         except smtplib.SMTPRecipientsRefused as refused:
             return next(code for code, _ in refused.recipients.values())
-        except smtplib.SMTPDataError as refused:
+        except smtplib.SMTPResponseException as refused:
             return refused.smtp_code
     return 250
 
@@ -300,7 +300,7 @@ def test_a_bounce_sends_the_notice_the_other_way_and_the_next_one_at_once(world:
         assert hand_over(port, back(notice), of(notice, "bounced", "5.1.1")) == 250
         assert counted("late") == before + 1
         world.say(State.NOTIFIED, item="d.1", claim="d", listing="d-1", seller="seller-0", revision=1)
-        wait(lambda: len(world.messages()) == 3 and world.idle())
+        wait(lambda: len(world.messages()) == 4 and world.idle())
 
     assert world.messages("claim, channel, result, tried, state", "kind = 'seller_notice'") == [
         ("c", "inbox", "bounced", ["email"], "sent"),
@@ -450,4 +450,5 @@ def test_the_mailbox_reports_what_it_is_asked_for(world: World, tmp_path: Path) 
         ):
             world.claim(1)
             wait(lambda: world.messages("id", "state = 'delivered'")[1:], timeout_s=30)
+        keeper.close()
     assert set(world.messages("state, channel")) == {("delivered", "email")}
