@@ -265,6 +265,19 @@ class AccountNotice(Data, frozen=True, kw_only=True):
     at: dt.datetime
 
 
+class AccountErased(Data, frozen=True, kw_only=True):
+    """A subject was erased: its keys are destroyed, its account is closed. From intake, keyed by account; ids only."""
+
+    account: Id
+    by: Id
+    """Operator's account, or ``operator`` at the command line."""
+    forced: bool = False
+    """Although it was party to something that is not over."""
+    reason: Id | None = None
+    open_items: int = 0
+    at: dt.datetime
+
+
 class MessageRead(Data, frozen=True, kw_only=True):
     """An account says that it has read a message in its inbox: once a message. From intake, keyed by account."""
 
@@ -437,6 +450,11 @@ class MessageSent(Data, frozen=True, kw_only=True):
     digest: str
     """SHA-256 of the message as sent, hex."""
     sent_at: dt.datetime
+    locale: Id = "en"
+    edition: str = ""
+    """Hash of template and translations; empty before there were languages."""
+    rendered_at: dt.datetime | None = None
+    """As of when the text was made: the date that is in it. None in what was kept before this was."""
 
 
 class AccountTold(Data, frozen=True, kw_only=True):
@@ -454,6 +472,9 @@ class AccountTold(Data, frozen=True, kw_only=True):
     digest: str
     """SHA-256 of the message as sent, hex; a secret in it (a code) is left out before."""
     sent_at: dt.datetime
+    locale: Id = "en"
+    edition: str = ""
+    rendered_at: dt.datetime | None = None
 
 
 class WebhookDisabled(Data, frozen=True, kw_only=True):
@@ -684,6 +705,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.command.change_right.v1": ChangeRight,
     "goodfaith.account.notice.v1": AccountNotice,
     "goodfaith.message.read.v1": MessageRead,
+    "goodfaith.account.erased.v1": AccountErased,
     "goodfaith.account.channels.v1": AccountChannels,
     "goodfaith.watermark.v1": Watermark,
     **{f"goodfaith.item.{state.lower()}.v1": ItemChanged for state in State},

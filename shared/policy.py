@@ -357,6 +357,8 @@ class RepeatOffender(Part, frozen=True, kw_only=True):
 
     violations: Annotated[int, Meta(ge=1)]
     within: Span
+    tiers: Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1, max_length=10)] = (2, 3, 6)
+    """Fewest violations of each tier, for figures and lists."""
 
 
 class Penalties(Part, frozen=True, kw_only=True):
@@ -390,6 +392,15 @@ class Statements(Part, frozen=True, kw_only=True):
     facts: Annotated[str, Meta(min_length=1, max_length=2000)]
     """Begins every ``decision_facts``; reason, dates and who decided are added."""
     grounds: dict[RightType, Ground]
+
+
+class Erasure(Part, frozen=True, kw_only=True):
+    """When a subject's data are not erased on request. Programme-wide: that of the newest ``ipp``."""
+
+    while_open: Literal["refuse", "warn"] = "refuse"
+    """It is party to items that are not settled, or waits for a decision on a complaint (GDPR 17(3)(b), (e))."""
+    while_appealable: Literal["refuse", "warn"] = "warn"
+    """Settled items may still be complained about."""
 
 
 class Notice(Part, frozen=True, kw_only=True):
@@ -509,9 +520,12 @@ class Policy(Part, frozen=True, kw_only=True):
     statements: Statements | None = None
     review: Review = Review()
     recurrence: Recurrence | None = None
+    texts: dict[Id, tuple[Annotated[str, Meta(min_length=1, max_length=1500)], ...]] = {}
+    """Kind of a message -> paragraphs that the profile's law wants said in it."""
     accounts: Accounts = Accounts()
     registry: Registry = Registry()
     notice: Notice = Notice()
+    erasure: Erasure = Erasure()
     good_faith: GoodFaith = GoodFaith()
     misuse: Misuse = Misuse()
 
@@ -648,6 +662,9 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
         points = [step.points for step in getattr(policy.penalties, ledger).thresholds]
         if points != sorted(set(points)):
             found.append((f"penalties.{ledger}.thresholds", "points must rise"))
+    tiers = policy.penalties.repeat_offender.tiers
+    if list(tiers) != sorted(set(tiers)) or tiers[0] != policy.penalties.repeat_offender.violations:
+        found.append(("penalties.repeat_offender.tiers", "must rise, and begin with `violations`"))
     found += [
         (f"evidence.{name}", "expected days: what is kept is kept in elapsed time")
         for name in ("kept", "unused")

@@ -301,6 +301,14 @@ class Settings(BaseSettings):
         20.0, gt=0, le=300, description="Seconds to wait for the answer to a batch of statements."
     )
 
+    # sellers
+    figures_s: float = Field(
+        300.0,
+        ge=0,
+        le=86_400,
+        description="Seconds between counts of the repeat offenders' figures for the gauges; 0: none.",
+    )
+
     # observation
     metrics_host: str = Field("127.0.0.1", description="Address of /live, /ready and /metrics (never the public one).")
     metrics_port: int = Field(0, ge=0, le=65535, description="Port of /live, /ready and /metrics (0: any free one).")

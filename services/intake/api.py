@@ -31,6 +31,7 @@ from services.intake import (
     api_misuse,
     api_review,
     api_rights,
+    api_standing,
     api_webhooks,
     domain,
     forms,
@@ -299,7 +300,7 @@ async def healthz() -> answers.Alive:
 # ------------------------------------------------------------------------------------------------------------------- app
 
 ROUTES: Final = [
-    *api_accounts.ROUTES, *api_rights.ROUTES,
+    *api_accounts.ROUTES, *api_rights.ROUTES, *api_standing.ROUTES,
     submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, *api_inbox.ROUTES,
     *api_evidence.ROUTES, *api_goodfaith.ROUTES, *api_misuse.ROUTES, *api_review.ROUTES,
     *api_webhooks.ROUTES, *COMMAND_ROUTES, internal_claims, healthz, *api_forms.ROUTES,
@@ -386,6 +387,7 @@ def create(
         yield
         beginning.cancel()
         await front.door.close()
+        await front.enforcement.close()
         front.threads.shutdown()
         front.engine.dispose()
 

@@ -9,7 +9,18 @@ import sqlalchemy as sa
 from litestar import Request, delete, get, post, put
 from litestar.params import QueryParameter
 
-from services.intake import accounts_store, answers, domain, goodfaith_store, requests, security, store, webhooks_store
+from services.intake import (
+    accounts_store,
+    answers,
+    domain,
+    erasure,
+    erasure_store,
+    goodfaith_store,
+    requests,
+    security,
+    store,
+    webhooks_store,
+)
 from services.intake.domain import Account, Refused
 from services.intake.web import (
     EVERYONE,
@@ -24,10 +35,11 @@ from services.intake.web import (
     front_of,
     key_of,
     known_id,
+    language_of,
     out,
     page_of,
 )
-from shared import clock, policy
+from shared import clock, languages, policy
 
 AccountState = Annotated[
     Literal["applied", "email_confirmed", "verified", "suspended", "closed"] | None,
@@ -128,6 +140,8 @@ def rules() -> policy.Policy:
 async def put_contact(request: Request[Account, Any, Any], data: requests.Contact) -> None:
     """How to reach the caller. Kept encrypted; released to a counterpart only as the life cycle says."""
     front = front_of(request)
+    if data.language is None:
+        data = msgspec.structs.replace(data, language=language_of(request))
 
     def work(connection: sa.Connection) -> None:
         account = request.user.id
@@ -149,7 +163,13 @@ async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor
     found = front.opened(await front.run(store.sealed_contacts, [request.user.id])).get(request.user.id)
     if found is None:
         raise domain.not_found()
-    return answers.ContactFor(account=request.user.id, name=found.name, address=found.address, email=found.email)
+    return answers.ContactFor(
+        account=request.user.id,
+        name=found.name,
+        address=found.address,
+        email=found.email,
+        language=found.language or languages.SOURCE,
+    )
 
 
 @delete("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
@@ -163,6 +183,30 @@ async def erase_contact(request: Request[Account, Any, Any]) -> None:
         accounts_store.unconfirm(connection, request.user.id)
 
     await front_of(request).run(work)
+
+
+@post(
+    "/v1/accounts/{account_id:str}/erasure",
+    opt={"roles": OPERATOR},
+    dto=Body[requests.Erase],
+    return_dto=None,
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["accounts"],
+)
+async def erase_account(
+    request: Request[Account, Any, Any], account_id: str, data: requests.Erase
+) -> answers.AccountErased:
+    """Erase a subject: its key is destroyed, its tokens are revoked, its account is closed for good. Once, and not to be undone."""
+    front, account = front_of(request), known_id(account_id)
+    done = await front.run(
+        erasure_store.erase, account, by=request.user.id, partitions=front.settings.partitions, force=data.force,
+        reason=data.reason,
+    )  # fmt: skip
+    front.forget(account=account)
+    language = language_of(request)
+    stays = {name: languages.translate(text, language) for name, text in erasure.STAYS.items()}
+    return out(answers.AccountErased, {**msgspec.structs.asdict(done), "stays": stays})
 
 
 @post("/v1/contact/code", opt={"roles": EVERYONE}, status_code=202, responses=MAY_FAIL, tags=["accounts"])
@@ -290,7 +334,11 @@ async def internal_contacts(request: Request[Any, Any, Any], data: requests.Cont
     return answers.ContactsFor(
         contacts={
             account: answers.ContactFor(
-                account=account, name=contact.name, address=contact.address, email=contact.email
+                account=account,
+                name=contact.name,
+                address=contact.address,
+                email=contact.email,
+                language=contact.language or languages.SOURCE,
             )
             for account, contact in found.items()
         }
@@ -312,6 +360,6 @@ async def internal_codes(request: Request[Any, Any, Any], data: requests.Contact
 
 
 ROUTES: Final = [
-    open_account, issue_token, drop_token, me, put_contact, get_contact, erase_contact, request_code, confirm_contact,
+    open_account, issue_token, drop_token, me, put_contact, get_contact, erase_contact, erase_account, request_code, confirm_contact,
     list_accounts, get_account, verify_account, change_status, internal_contacts, internal_codes,
 ]  # fmt: skip

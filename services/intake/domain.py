@@ -337,6 +337,8 @@ class Rows:
     decisions: list[Decided] = field(default_factory=list)
     documents: Sequence[Any] = ()
     """Evidence that the request names; ``store`` ties it to the claim."""
+    held: bool = False
+    """The items wait for the end of a suspension before they enter the door."""
 
 
 def claim_rows(

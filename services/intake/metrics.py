@@ -44,6 +44,9 @@ GOOD_FAITH_CHANGES = Counter(
 MISUSE_CHANGES = Counter(
     "goodfaith_misuse_changes_total", "Measures against misuse by complainants, by what happened to them.", ["kind"]
 )
+RELEASED = Counter(
+    "goodfaith_misuse_released_total", "Items that had waited for the end of a suspension and entered the door."
+)
 
 DECIDED = Counter("goodfaith_review_decisions_total", "Decisions of people accepted at the door, by kind.", ["kind"])
 LEASES = Counter("goodfaith_review_leases_total", "Requests for a lease, by what came of them.", ["result"])

@@ -14,9 +14,9 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
-from services.intake import domain, misuse, store
+from services.intake import domain, misuse, registry_store, store
 from services.intake.misuse import Change, Facts, Measure
-from shared import policy
+from shared import clock, policy
 from shared.events import AccountNotice
 
 SYSTEM: Final = "a-system"
@@ -310,3 +310,33 @@ def history(connection: sa.Connection, account: str, before: int | None, limit: 
         (account, before, before, limit),
     )
     return [dict(row) for row in found.mappings()]
+
+
+# --------------------------------------------------------------------------------------------------------- what is held
+
+RELEASE: Final = 500
+"""Items released in one transaction: the door is closed meanwhile."""
+_RELEASABLE: Final = """
+    select h.item from door_held h join accounts a on a.id = h.complainant
+    where a.misuse <> 'suspension' or a.misuse_until <= %s order by h.id limit %s"""
+_MOVE: Final = """
+    with gone as (delete from door_held where item = any(%s) returning *)
+    insert into door (kind, lane, complainant, partition, claim, item, listing, on_site, accepted_at)
+    select 'submit', lane, complainant, partition, claim, item, listing, on_site, %s from gone order by id returning item"""
+_RIGHT_CHANGED: Final = """i.id = any(%s) and (c.complainant <> c.principal or exists (
+    select from rights r where r.id = c.right_id and (r.status <> 'active' or r.owner <> c.principal)))"""
+
+
+def release(connection: sa.Connection, partitions: int, limit: int = RELEASE) -> int:
+    """Put items whose account is not suspended any more into the door, in the order in which they were filed. Returns how many.
+
+    Their time of right is now. What became of their rights meanwhile they are told after that.
+    """
+    ready = connection.exec_driver_sql(_RELEASABLE, (clock.read(connection)[0].date(), 1)).rowcount
+    if not ready:
+        return 0
+    now, wall = store.close_door(connection)
+    items = list(connection.exec_driver_sql(_RELEASABLE, (now.date(), limit)).scalars())
+    moved = list(connection.exec_driver_sql(_MOVE, (items, now)).scalars())
+    registry_store.tell_items(connection, _RIGHT_CHANGED, (moved,), now, wall, partitions)
+    return len(moved)

@@ -72,12 +72,21 @@ class OpenAccount(In, frozen=True, kw_only=True):
     """Operators only."""
 
 
+class Erase(In, frozen=True, kw_only=True):
+    """Erase an account. ``force``: although it is party to what is not over; ``reason``: code of why."""
+
+    force: bool = False
+    reason: Id | None = None
+
+
 class Contact(In, frozen=True, kw_only=True):
     """How to reach an account's owner. Kept encrypted."""
 
     name: Line
     address: Address
     email: Email
+    language: Literal["en", "zh", "de"] | None = None
+    """Of messages (``shared.languages.LANGUAGES``). None: what ``Accept-Language`` names, else English."""
 
 
 class RegisterRight(Ends, frozen=True, kw_only=True):

@@ -10,16 +10,19 @@ import datetime as dt
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
+from operator import not_
 from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 
-from services.intake import domain, evidence, evidence_store, requests, review, review_store
+from services.intake import domain, evidence, evidence_store, limits, requests, review, review_store
 from services.intake.accounts import state_of
 from services.intake.domain import Account, Authorisation, ItemRef, ListingRef, Refused, Right, Rows
 from services.intake.evidence import Document
 from shared import clock, db, events, policy
+from shared.events import State
 from shared.topics import partition_of
 
 DOOR_LOCK: Final = 0x600DD002
@@ -166,12 +169,17 @@ def subject_key(connection: sa.Connection, account: str, make: Callable[[], byte
     """The account's wrapped key, made when there is none."""
     found = connection.exec_driver_sql("select wrapped from subject_keys where account = %s", (account,)).scalar()
     if found is None:
+        # of a subject that was erased meanwhile nothing is kept any more, whoever still trusts its token
         connection.exec_driver_sql(
-            "insert into subject_keys (account, wrapped) values (%s, %s) on conflict do nothing", (account, make())
+            """insert into subject_keys (account, wrapped) select id, %s from accounts where id = %s and erased_at is null for share
+            on conflict do nothing""",
+            (make(), account),
         )
-        found = connection.exec_driver_sql(
-            "select wrapped from subject_keys where account = %s", (account,)
-        ).scalar_one()
+        found = connection.exec_driver_sql("select wrapped from subject_keys where account = %s", (account,)).scalar()
+        if found is None:
+            raise Refused(
+                401, "account_closed", "The account is closed.", cure="Write to the operator of the programme."
+            )
     return bytes(found)
 
 
@@ -285,11 +293,19 @@ _CLAIM_ITEM_REFS = """
 
 
 def file(
-    connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime, wall: dt.datetime, partitions: int
+    connection: sa.Connection,
+    filings: Sequence[Filing],
+    now: dt.datetime,
+    wall: dt.datetime,
+    partitions: int,
+    held_max: int = policy.Misuse().held_max,
 ) -> list[Filed | Refused]:
     """Accept or refuse requests, in order, and write what was accepted: all in the caller's transaction.
 
     ``enter_door`` comes first (or, for upstreams, their progress takes its place).
+
+    Args:
+        held_max: items of an account that may wait for the end of a suspension.
     """
     results: list[Filed | Refused | None] = [None] * len(filings)
     _replay(connection, filings, range(len(filings)), results)
@@ -311,8 +327,11 @@ def file(
             except Refused as refused:
                 results[place] = refused
 
+    limited: limits.Limits | None = None
     if claims:
-        decide(claims, _claim_maker(connection, [filings[place] for place in claims], now, ms))
+        asked = [filings[place] for place in claims]
+        limited = limits.load(connection, [filing.account for filing in asked if filing.recurs is None], now, held_max)
+        decide(claims, _claim_maker(connection, asked, now, ms, limited))
     if others:
         decide(others, _command_maker(connection, [filings[place] for place in others], now, ms))
     made.sort(key=lambda pair: pair[0])
@@ -325,6 +344,13 @@ def file(
     if lost:
         _replay(connection, filings, lost, results)
     _insert(connection, [(filings[place], rows) for place, rows in fresh], partitions)
+    if limited is not None:
+        counted: dict[str, int] = {}
+        for place, rows in fresh:
+            account = filings[place].account
+            if rows.claim is not None and filings[place].recurs is None and account.under("quota", limited.day):
+                counted[account.id] = counted.get(account.id, 0) + len(rows.items)
+        limits.write(connection, limited.day, counted)
     # a decision may have been refused because this very request, sent twice, has decided
     refused = [place for place in others if filings[place].kind == "decide" and isinstance(results[place], Refused)]
     if refused:
@@ -384,7 +410,7 @@ def _replay(
 
 
 def _claim_maker(
-    connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime, ms: int
+    connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime, ms: int, limited: limits.Limits | None
 ) -> Callable[[Filing], Rows]:
     bodies = [filing.body for filing in filings]
     known = rights(connection, [body.right for body in bodies if isinstance(body, requests.SubmitClaim)])
@@ -401,19 +427,28 @@ def _claim_maker(
         body = filing.body
         assert isinstance(body, requests.SubmitClaim)
         assert filing.rules is not None
-        return domain.claim_rows(
+        place: limits.Place = "usual"
+        if limited is not None and filing.recurs is None:
+            place = limited.place(filing.account, len(filing.listings), filing.channel)
+        rows = domain.claim_rows(
             body,
             filing.listings,
             rules=filing.rules,
             complainant=filing.account,
             right=known.get(body.right),
             granted=granted.get((filing.account.id, body.principal or filing.account.id), ()),
-            over_quota=filing.over_quota,
+            over_quota=filing.over_quota or place != "usual",
             channel=filing.channel,
             recurs=filing.recurs,
             now=filing.accepted_at or now,
             wall_ms=ms,
         )
+        if limited is not None:
+            limited.took(filing.account, len(rows.items), place)
+            if place == "held":
+                rows.held = True
+                rows.answer["held_until"] = filing.account.misuse_until
+        return rows
 
     return make
 
@@ -443,7 +478,23 @@ def _command_maker(
         about = [ref.item for filing in deciding for ref in refs.get(filing.item or filing.claim or "", ())]
         desk = review_store.desk(connection, about, [filing.account.id for filing in deciding])
 
+    # what is held is still as it was filed: only then is it looked for
+    fresh = [ref.item for found in refs.values() for ref in found if ref.state == State.RECEIVED]
+    held: frozenset[str] = frozenset()
+    if fresh:
+        rows = connection.exec_driver_sql("select item from door_held where item = any(%s)", (fresh,))
+        held = frozenset(rows.scalars())
+
     def make(filing: Filing) -> Rows:
+        rows = decide(filing)
+        if held and any(command.item in held for command in rows.commands):
+            raise Refused(
+                409, "held", "The claim waits for the end of a suspension: it is not under way yet.",
+                cure="Come again when its processing has begun; GET /v1/misuse says from when on.",
+            )  # fmt: skip
+        return rows
+
+    def decide(filing: Filing) -> Rows:
         if isinstance(filing.body, requests.Decide):
             return review.decide_rows(
                 filing.body,
@@ -548,14 +599,15 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
         common = {"claim": claim_ids, "listing": listings, "on_site": on_site}
         db.copy(connection, "items", {"id": ids, **common, "link": links, "changed_at": times})
         places = [partition_of(listing, partitions) for listing in listings]
-        db.copy(
-            connection,
-            "door",
-            {
-                "kind": ["submit"] * len(ids), "lane": lanes, "complainant": complainants, "partition": places, "item": ids,
-                **common, "accepted_at": times,
-            },
-        )  # fmt: skip
+        submitted: dict[str, list[Any]] = {
+            "lane": lanes, "complainant": complainants, "partition": places, "item": ids, **common, "accepted_at": times,
+        }  # fmt: skip
+        if any(rows.held for _, rows in accepted):
+            waits = [rows.held for _, rows in accepted for _ in rows.items]
+            db.copy(connection, "door_held", {n: list(compress(column, waits)) for n, column in submitted.items()})
+            submitted = {n: list(compress(column, map(not_, waits))) for n, column in submitted.items()}
+        if submitted["item"]:
+            db.copy(connection, "door", {"kind": ["submit"] * len(submitted["item"]), **submitted})
     commands = [(rows.kinds, "standard", "", command) for _, rows in accepted for command in rows.commands]
     if commands:
         _insert_commands(connection, commands, partitions)
@@ -613,7 +665,7 @@ def tell_accounts(connection: sa.Connection, notices: Sequence[events.AccountNot
 
 def publish_accounts(
     connection: sa.Connection,
-    notices: Sequence[events.AccountNotice | events.AccountChannels | events.MessageRead],
+    notices: Sequence[events.AccountNotice | events.AccountChannels | events.AccountErased | events.MessageRead],
     type_: str,
     partitions: int,
 ) -> None:

@@ -28,6 +28,7 @@ from services.intake import (
     goodfaith,
     goodfaith_store,
     metrics,
+    misuse_store,
     recurrence,
     registry_store,
     review,
@@ -57,7 +58,9 @@ _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
 _commands: Final = {
     name: msgspec.json.Decoder(kind)
     for name, kind in events.TYPES.items()
-    if issubclass(kind, events.Command | events.AccountNotice | events.AccountChannels | events.MessageRead)
+    if issubclass(
+        kind, events.Command | events.AccountNotice | events.AccountChannels | events.AccountErased | events.MessageRead
+    )
 }
 
 
@@ -128,6 +131,7 @@ class Intake:
                 Background("marks", settings.watermark_ms / 1000, self.close_for_a_moment),
                 Background("pressure", OBSERVE_S, self.observe),
                 Background("expiry", EXPIRE_S, self.expire),
+                Background("held", EXPIRE_S, self.release),
                 Background("review", QUEUE_S, self.look_at_the_queue),
                 Background("evidence", EVIDENCE_S, self.sweep),
                 Background("good-faith", NOTICE_DAY_S, self.watch_day),
@@ -197,6 +201,16 @@ class Intake:
         if count:
             log.info("expired", worker=self.name, count=count)
 
+    def release(self) -> None:
+        """What waited for the end of a suspension enters the door."""
+        while True:
+            with self._engine.begin() as connection:
+                count = misuse_store.release(connection, self.settings.partitions)
+            if not count:
+                return
+            metrics.RELEASED.inc(count)
+            log.info("released", worker=self.name, items=count)
+
     def look_at_the_queue(self) -> None:
         """How many cases wait for people, and since when."""
         with self._engine.begin() as connection:
@@ -256,8 +270,13 @@ class Intake:
         for row in taken.rows:
             data: events.Data
             if row.kind == "submit":
+                # the time of right is the row's: of what was held it is when that ended, so that its 24 hours begin then
                 data = msgspec.structs.replace(
-                    terms[row.claim], item=row.item, listing=row.listing, on_site=row.on_site
+                    terms[row.claim],
+                    item=row.item,
+                    listing=row.listing,
+                    on_site=row.on_site,
+                    accepted_at=row.accepted_at,
                 )
                 kind = _SUBMITTED
                 counts[row.lane] = counts.get(row.lane, 0) + 1
@@ -337,7 +356,7 @@ class Fold:
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Publish a row of the door, or note what an event says."""
         data = incoming.data
-        if isinstance(data, events.AccountNotice | events.AccountChannels | events.MessageRead):
+        if isinstance(data, events.AccountNotice | events.AccountChannels | events.AccountErased | events.MessageRead):
             at = data.read_at if isinstance(data, events.MessageRead) else data.at
             return (
                 Outgoing(incoming.partition, ACCOUNTS, data.account, incoming.type, data, data.account, at, None, None),

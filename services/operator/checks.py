@@ -11,10 +11,11 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from services.enforcement import penalties
+from services.enforcement import penalties, sanctions
 from services.intake.evidence_store import CLOSED
 from services.notification.domain import WINDOW_KINDS
 from services.operator.evidence import SUBMITTED, Category, Evidence, Finding, Tally
+from services.operator.sanction_checks import sanctioned, sellers_told
 from services.verification.item import ENDED, UPHELD
 from services.verification.lifecycle import TABLE, Reopened
 from shared import policy, topics
@@ -81,11 +82,11 @@ def claim_items(e: Evidence) -> list[Finding]:
 
 
 def items_published(e: Evidence) -> list[Finding]:
-    """Every item was published exactly once, or waits in the door."""
+    """Every item was published exactly once, or waits in the door, or for the end of a suspension."""
     counted = (
         "select i.id from intake.items i left join (select item, count(*) as n from"
         f" (select item from v_filed where type = '{SUBMITTED}' union all"
-        " select item from intake.door where kind = 'submit') t group by item) p on p.item = i.id"
+        " select item from intake.door where kind = 'submit' union all select item from intake.door_held) t group by item) p on p.item = i.id"
     )
     return [
         *e.find("lost", "item-unpublished", f"{counted} where n is null and 'door:' || i.listing {_DOOR}"),
@@ -340,7 +341,7 @@ def causes(e: Evidence) -> list[Finding]:
     # what comes by a service's own queue: seeds and HTTP requests at the marketplace, receipts that came by HTTP
     queued = (
         "(l.writer = 'marketplace' and (starts_with(l.cause, 'seed.') or starts_with(l.cause, 'http.')))"
-        " or (l.writer = 'enforcement' and starts_with(l.cause, 'receipt.')) or l.writer in ('notification', 'intake-inbound')"
+        " or (l.writer in ('enforcement', 'enforcement-ledger') and starts_with(l.cause, 'receipt.')) or l.writer in ('notification', 'intake-inbound')"
     )
     if not e.has("marketplace"):
         outside = _list(e.name(topic) for topic in topics.TOPICS if topic.writer == "marketplace")
@@ -359,7 +360,8 @@ def causes(e: Evidence) -> list[Finding]:
             "writer in ('intake', 'intake-inbound')"
             " or (writer = 'verification' and starts_with(type, 'goodfaith.item.'))"
             " or (writer in ('verification', 'enforcement') and type = 'goodfaith.marketplace.command.v1')"
-            " or (writer = 'enforcement-ledger' and type = 'goodfaith.standing.changed.v1'))",
+            " or (writer = 'enforcement-ledger' and type in ('goodfaith.standing.changed.v1', 'goodfaith.sanction.changed.v1',"
+            " 'goodfaith.marketplace.seller_command.v1')))",
         ),
         *e.find(
             "problem", "uncaused",
@@ -550,6 +552,26 @@ def good_faith(e: Evidence) -> list[Finding]:
             # members from before there was a history have none
             " where (h.account is not null or s.since is not null)"
             " and (s.state is distinct from h.state or s.barred_until is distinct from h.barred_until)",
+        ),
+    ]  # fmt: skip
+
+
+def misuse(e: Evidence) -> list[Finding]:
+    """The door knows which measure against misuse runs; and none stands without what it followed."""
+    most = (
+        "select distinct on (m.account) m.account, m.kind, m.items, m.until from intake.misuse_measures m where m.state = 'on'"
+        " order by m.account, array_position(array['suspension', 'quota', 'warning'], m.kind), m.until desc nulls first, m.day desc, m.id desc"
+    )
+    return [
+        *e.find(
+            "problem", "misuse-standing",
+            f"select a.id from intake.accounts a left join ({most}) m on m.account = a.id"
+            " where (a.misuse, a.misuse_items, a.misuse_until) is distinct from (coalesce(m.kind, 'clear'), m.items, m.until)",
+        ),
+        *e.find(
+            "problem", "misuse-unwarned",
+            "select m.id from intake.misuse_measures m where m.kind <> 'warning' and m.finding is null and m.state <> 'fallen'"
+            " and not exists (select from intake.misuse_measures p where p.id = m.prior and p.account = m.account and p.at < m.at)",
         ),
     ]  # fmt: skip
 
@@ -837,7 +859,10 @@ def _standing(name: str, rows: list[tuple[Any, ...]], rules: policy.Penalties, t
         seller.history[claim] = penalties.Violation(claim, True, severity, at, penalties.Entry(entry or "", penalty))
     # the standing is exact as of when it was last counted; next_change says when it will have to be counted again
     penalties.recount(seller, rules, changed_at)
-    general, serious = seller.levels(rules)
+    entries = [violation.entry for violation in seller.history.values() if violation.entry is not None]
+    general, serious = sanctions.levels(
+        sanctions.front(sanctions.grounds(entries, rules, changed_at), (), "", changed_at)
+    )
     expected = (
         seller.general_points, seller.serious_strikes, seller.violations,
         seller.violations >= rules.repeat_offender.violations, general, serious,
@@ -992,12 +1017,29 @@ def documents(e: Evidence) -> list[Finding]:
     ]  # fmt: skip
 
 
+def erased(e: Evidence) -> list[Finding]:
+    """Of a subject that was erased nothing is left that its key opened, nor a way in, and the log says that it was."""
+    left = " union all ".join(
+        f"select account || ' {name}' from intake.{name} where account in (select id from intake.accounts where erased_at is not null)"
+        for name in ("subject_keys", "contacts", "tokens", "webhooks", "email_codes")
+    )
+    return [
+        *e.find("problem", "erased-kept", left),
+        *e.find(
+            "lost", "erasure-untold",
+            "select a.id from intake.accounts a where a.erased_at is not null"
+            " and not exists (select from intake.event_log l where l.type = 'goodfaith.account.erased.v1' and l.key = a.id)"
+            " and not exists (select from intake.door d where d.type = 'goodfaith.account.erased.v1' and d.listing = a.id)",
+        ),
+    ]  # fmt: skip
+
+
 CHECKS: Final[tuple[Check, ...]] = (
     submissions, claim_items, items_published, commands_published, items_judged, commands_ended,
     event_logs, on_topics, topic_order, applied, upstreams, parked, causes,
-    folds, deadlines, sla, duplicates, recurrences, read_model, good_faith, review_queue,
-    holds, visibility, statements, violations, ledger_entries, standings,
-    told, messages_sent, noticed, documents,
+    folds, deadlines, sla, duplicates, recurrences, read_model, good_faith, misuse, review_queue,
+    holds, visibility, statements, violations, ledger_entries, standings, sanctioned, sellers_told,
+    told, messages_sent, noticed, documents, erased,
 )  # fmt: skip
 
 

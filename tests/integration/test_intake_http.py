@@ -19,6 +19,7 @@ import msgspec
 import pytest
 from litestar.handlers import HTTPRouteHandler
 
+from deploy.local.children import free_port
 from deploy.local.stack import Stack
 from services.intake.accounts import code_digest
 from services.intake.api import INTERNAL, PUBLIC, ROUTES
@@ -31,7 +32,9 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture(scope="module")
 def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    parts = Parts(stack, tmp_path_factory.mktemp("intake"), max_body_bytes=100_000)
+    url = f"http://127.0.0.1:{free_port()}"
+    parts = Parts(stack, tmp_path_factory.mktemp("intake"), max_body_bytes=100_000, enforcement_url=url)
+    parts.enforcement(stack)
     yield parts
     parts.close()
 
@@ -312,12 +315,14 @@ def test_contacts_are_kept_encrypted_and_can_be_erased(parts: Parts, people: Peo
     account, headers = people.open()
     contact = {**CONTACT, "name": "Secretly Named"}
     assert people.client.put("/v1/contact", json=contact, headers=headers).status_code == 204
-    assert people.client.get("/v1/contact", headers=headers).json() == {"account": account, **contact}
+    assert people.client.get("/v1/contact", headers=headers).json() == {
+        "account": account, **contact, "language": "en",
+    }  # fmt: skip
     ((sealed,),) = parts.query("select sealed from contacts where account = %s", account)
     assert b"Secretly" not in bytes(sealed)
     internal = {"Authorization": f"Bearer {parts.internal}"}
     asked = people.client.post("/internal/contacts", json={"ids": [account, "a-none"]}, headers=internal)
-    assert asked.json() == {"contacts": {account: {"account": account, **contact}}}
+    assert asked.json() == {"contacts": {account: {"account": account, **contact, "language": "en"}}}
     assert people.client.delete("/v1/contact", headers=headers).status_code == 204
     assert people.client.post("/internal/contacts", json={"ids": [account]}, headers=internal).json() == {
         "contacts": {}
@@ -440,6 +445,7 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/accounts/{account_id}"): (None, STAFF_ACTS),
     ("POST", "/v1/accounts/{account_id}/verify"): ({}, STAFF_ACTS),
     ("POST", "/v1/accounts/{account_id}/status"): ({"status": "suspended"}, _row(NO, NO, NO, NO, NO, OK, NO)),
+    ("POST", "/v1/accounts/{account_id}/erasure"): ({"force": True, "reason": "test"}, _row(NO, NO, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights"): ({"right_type": "copyright"}, _row(OK, OK, NO, NO, NO, OK, NO)),
     ("GET", "/v1/rights"): (None, ALL),
     ("GET", "/v1/rights/{right_id}"): (None, _row(OK, HIDDEN, HIDDEN, HIDDEN, OK, OK, HIDDEN)),
@@ -502,6 +508,14 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/review/conflicts"): (None, STAFF_ACTS),
     ("PUT", "/v1/review/conflicts"): ({"accounts": []}, STAFF_ACTS),
     ("GET", "/v1/review/figures"): (None, STAFF_ACTS),
+    ("GET", "/v1/sellers"): (None, STAFF_ACTS),
+    ("GET", "/v1/sellers/{seller_id}/standing"): (None, STAFF_ACTS),
+    ("GET", "/v1/sellers/{seller_id}/ledger"): (None, STAFF_ACTS),
+    ("GET", "/v1/sellers/{seller_id}/violations"): (None, STAFF_ACTS),
+    ("GET", "/v1/sellers/{seller_id}/why"): (None, STAFF_ACTS),
+    ("GET", "/v1/offenders/figures"): (None, STAFF_ACTS),
+    ("GET", "/v1/standing"): (None, _row(NO, NO, OK, OK, NO, NO, NO)),
+    ("GET", "/v1/standing/ledger"): (None, _row(NO, NO, OK, OK, NO, NO, NO)),
     ("POST", "/v1/items/{item_id}/complaint"): ({}, EITHER_ACTS),
     ("POST", "/v1/claims/{claim_id}/complaint"): ({}, EITHER_ACTS),
     ("POST", "/v1/evidence"): ({}, _row(OK, OK, OK, OK, NO, OK, NO)),
@@ -571,6 +585,7 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
         document_id=document,
         message_id=f"m-{item}",
         webhook_id=hook,
+        seller_id=seller,
     )
     parts.query(
         """insert into messages (id, party, claim, kind, items, channel, template, version, digest, sent_at)
