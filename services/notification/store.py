@@ -728,6 +728,16 @@ def bouncing(connection: sa.Connection, parties: Iterable[str], days: float) -> 
     return {row[0]: row[1] for row in connection.exec_driver_sql(_MARKED, (sorted(set(parties)), days))}
 
 
+def processes(connection: sa.Connection, name: str) -> int:
+    """How many processes of a kind are connected now, this one included: limits are shared between so many."""
+    found: int = connection.exec_driver_sql(
+        "select count(distinct application_name) from pg_stat_activity"
+        " where usename = current_user and starts_with(application_name, %s)",
+        (f"{name}-",),
+    ).scalar_one()
+    return max(1, found)
+
+
 def oldest(connection: sa.Connection) -> dt.datetime | None:
     """When the oldest thing that is still to be told came up (wall time)."""
     value: dt.datetime | None = connection.exec_driver_sql(_OLDEST).scalar_one()

@@ -27,13 +27,16 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from litestar.testing import TestClient
 from prometheus_client import REGISTRY
 
 from deploy.local.children import free_port
 from deploy.mailbox.server import Server, ehlo, envelope_of, report
+from services.notification import api
 from services.notification.bounces import Door, serve
 from services.notification.mail import Answer, Down, Letter, Mailer, Relay
 from services.notification.reports import message_of, return_path
+from shared import internal
 from shared.events import DeliveryChanged, MessageSent, NoticeSent, State
 from tests.integration.test_notification import World, wait, world
 
@@ -452,3 +455,44 @@ def test_the_mailbox_reports_what_it_is_asked_for(world: World, tmp_path: Path) 
             wait(lambda: world.messages("id", "state = 'delivered'")[1:], timeout_s=30)
         keeper.close()
     assert set(world.messages("state, channel")) == {("delivered", "email")}
+
+
+def test_a_domain_that_refuses_for_now_delays_no_other(world: World) -> None:
+    """Its own messages wait for its rest to pass; a limit books a moment for each."""
+    front = world.post.answers
+    front["seller-0@x.example"] = ["451 4.7.1 too fast"]
+    with world.running(mail_key=KEY, mail_limits={"x.example": (60_000.0, 1)}):
+        world.claim(3, sellers=1)
+        wait(lambda: world.messages(where="kind = 'seller_notice' and result in ('later', 'held')"))
+        wait(world.idle)
+    assert world.messages("state, channel, tries", "kind = 'seller_notice'") == [("sent", "email", 1)]
+
+
+def test_what_became_of_messages_is_told_to_the_front(world: World) -> None:
+    with world.running(mail_key=KEY), door(world) as port:
+        world.claim(1)
+        wait(world.idle)
+        world.say(State.UPHELD, item="c.1", previous=State.NOTIFIED, seller="seller-0", claim="c", revision=2)
+        wait(lambda: len(world.messages()) == 4 and world.idle())
+        ((notice,),) = world.messages("id", "kind = 'seller_notice'")
+        assert hand_over(port, back(notice), of(notice, "bounced", "5.1.1")) == 250
+        wait(lambda: world.messages(where="kind = 'seller_notice' and channel = 'inbox'"))
+    settings = world.settings()
+    app = internal.create(api.ROUTES, lambda: internal.Parts(settings, schema="notification", name="test"))
+    headers = {"Authorization": "Bearer inner"}
+    with TestClient(app) as client:
+        assert client.get("/internal/deliveries", params={"party": "seller-0"}).status_code == 401
+        first = client.get("/internal/deliveries", params={"party": "seller-0", "limit": 1}, headers=headers).json()
+        after = {"party": "seller-0", "cursor": first["next"]}
+        rest = client.get("/internal/deliveries", params=after, headers=headers).json()
+        assert client.get("/internal/deliveries", params={"party": "nobody"}, headers=headers).json()["items"] == []
+        bad = {"party": "seller-0", "cursor": "x"}
+        assert client.get("/internal/deliveries", params=bad, headers=headers).status_code == 400
+    outcome, told = first["items"][0], rest["items"][0]
+    assert rest["next"] is None
+    assert (outcome["kind"], outcome["state"], outcome["channel"]) == ("outcome", "sent", "email")
+    assert (told["kind"], told["channel"], told["failed_channels"]) == ("seller_notice", "inbox", ["email"])
+    assert [(step["channel"], step["state"], step.get("reason")) for step in told["steps"]] == [
+        ("email", "sent", None), ("email", "bounced", "5.1.1"), ("inbox", "sent", "bounced"),
+    ]  # fmt: skip
+    assert "x.example" not in str(first) + str(rest)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from collections import defaultdict
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.notification.domain import WINDOW_KINDS
 from services.notification.pacing import (
     ANY,
     BURST_S,
@@ -21,6 +23,11 @@ from services.notification.pacing import (
     of_domain,
     quiet_until,
 )
+from services.notification.sender import quiet_end
+from services.notification.store import Item, Message
+from shared import policy
+from shared.events import AccountNotice
+from tests.unit.notification.making import facts
 
 
 @given(
@@ -148,3 +155,39 @@ def test_quiet_hours_end(begins: dt.time, ends: dt.time, zone: str, now: dt.date
     until = quiet_until(quiet, zone, now)
     if until is not None:
         assert now < until <= now + dt.timedelta(hours=25, minutes=30)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["claim_receipt", "counter_received", "outcome", "complaint_received", *sorted(WINDOW_KINDS), "account.email_code"],
+)
+def test_nothing_that_begins_a_window_waits_for_the_morning(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = policy.load("ipp-2026-11")
+    hours = policy.QuietHours(begins="22:00", ends="07:00", zone="Europe/Berlin")
+    night, day = at("2026-11-25T23:00:00Z"), at("2026-11-25T12:00:00Z")
+    message = Message("m-1", "c", "p", kind, False, 0, night, items=[Item("c.1", 1, 0, facts())])
+    if kind.startswith("account."):
+        message.notice = AccountNotice(notice="n", account="p", kind="email_code", at=night)
+    assert quiet_end(message, night) is None
+    monkeypatch.setattr(policy, "load", lambda _version: msgspec.structs.replace(rules, quiet=hours))
+    waits = kind not in WINDOW_KINDS and not kind.startswith("account.")
+    assert quiet_end(message, night) == (at("2026-11-26T06:00:00Z") if waits else None)
+    assert quiet_end(message, day) is None
+
+
+def test_no_profile_that_we_ship_has_quiet_hours() -> None:
+    assert all(policy.load(version).quiet is None for version in policy.versions())
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('begins = "22:00"\nends = "22:00"\nzone = "UTC"', "quiet.ends"),
+        ('begins = "22:00"\nends = "07:00"\nzone = "Mars/Base"', "quiet.zone"),
+        ('begins = "25:00"\nends = "07:00"\nzone = "UTC"', "quiet.begins"),
+    ],
+)
+def test_a_policys_quiet_hours_are_looked_at(text: str, key: str) -> None:
+    file = policy.FOLDER / "ipp-2026-11.toml"
+    with pytest.raises(policy.PolicyError, match=key):
+        policy.parse(file.read_text() + f"\n[quiet]\n{text}\n", file.name)
