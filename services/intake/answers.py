@@ -605,6 +605,40 @@ class MisuseOut(Struct, kw_only=True):
     measures: list[MeasureOut]
 
 
+class FindingOut(Struct, kw_only=True):
+    """A reviewer's finding, and what rests on the document: ``rights`` that are not lost, ``claims`` with items that have not ended
+    (up to 200 each). Have the rights refused or lost (``/v1/rights/{right_id}``), and decide the claims anew.
+
+    ``state``: ``proposed`` waits for a second reviewer; ``measure``: that which began with it at once.
+    """
+
+    id: str
+    account: str
+    kind: Literal["forged_document", "knowingly_false", "none"]
+    state: Literal["proposed", "in_force", "refused", "reversed"]
+    document: str | None
+    claim: str | None
+    code: str
+    by: str
+    second: str | None
+    day: dt.date
+    at: dt.datetime
+    measure: str | None
+    rights: list[str]
+    claims: list[str]
+
+
+class MeasureComplaint(Struct, kw_only=True):
+    """An open complaint against a measure; ``statement`` is null if there is none, or the account's key was erased."""
+
+    measure: str
+    account: str
+    kind: Literal["warning", "quota", "suspension"]
+    finding: str | None
+    at: dt.datetime
+    statement: str | None
+
+
 class MisuseChange(Struct, kw_only=True):
     """What happened to a measure, and the numbers that it stood on."""
 

@@ -58,6 +58,7 @@ SAYS: Final = {
     "good_faith_removed": "Your account takes part in the good-faith takedown mechanism no longer.",
     "good_faith_warning_lifted": "Your record is good enough for the good-faith takedown mechanism again: the warning is lifted.",
     "misuse_warned": "Many of your notices were manifestly unfounded: the numbers are below. This is a warning. If more such notices are filed, a daily quota follows, and then a suspension of processing. You may complain of the warning in your account.",
+    "misuse_found": "A reviewer has made a finding about what you filed; what it rests on is named below. It counts with your notices' record, and you may complain of any measure that stands on it.",
     "misuse_limited": "After a warning more of your notices were manifestly unfounded: the numbers are below. Your account has a daily quota of items now. You may complain of it in your account.",
     "misuse_suspended": "The processing of your new claims is suspended: why and until when is below. What you file waits and is processed afterwards; open claims go on. You may complain of it in your account.",
     "misuse_over": "The time of the measure named below is over.",
