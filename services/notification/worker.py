@@ -12,6 +12,7 @@ from services.notification import store
 from services.notification.domain import ACCOUNT, Facts, facts_of, messages_for
 from shared.events import (
     TYPES,
+    AccountErased,
     AccountNotice,
     AccountTold,
     DeliveryChanged,
@@ -43,6 +44,7 @@ class Collecting:
         self._tx = tx
         self._rows = store.Rows()
         self._read: list[MessageRead] = []
+        self._erased: list[str] = []
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         data = incoming.data
@@ -51,6 +53,9 @@ class Collecting:
             return ()
         if isinstance(data, AccountNotice):
             self._tell(incoming, data)
+            return ()
+        if isinstance(data, AccountErased):
+            self._erased.append(data.account)
             return ()
         if isinstance(data, MessageRead):
             self._read.append(data)
@@ -117,6 +122,8 @@ class Collecting:
 
     def save(self) -> None:
         store.insert(self._tx.connection, self._rows, self._tx.wall)
+        if self._erased:
+            store.forget(self._tx.connection, self._erased)
         if self._read:
             store.begin_windows(
                 self._tx.connection,
