@@ -549,7 +549,7 @@ class DeclarationExecuted(Struct, kw_only=True):
 class MisuseFigures(Struct, kw_only=True):
     """What an account's notices are weighed by, over a window, both days included.
 
-    ``number``: unfounded items, and findings; ``share``: unfounded items of settled ones, rounded for reading; ``weight``: gravity and
+    ``notices``: claims with an unfounded item, and findings; ``number``: unfounded items, and findings; ``share``: unfounded items of settled ones, rounded for reading; ``weight``: gravity and
     intent together; ``knowingly``: a finding says that it was done knowingly; ``again``: items filed, and findings, since the last step
     began or ended; ``grounds``: why, and how many.
     """
@@ -558,6 +558,7 @@ class MisuseFigures(Struct, kw_only=True):
     window_to: dt.date
     settled: int
     unfounded: int
+    notices: int
     number: int
     share: float | None
     weight: int
@@ -568,9 +569,11 @@ class MisuseFigures(Struct, kw_only=True):
 
 
 class MisuseRule(Struct, kw_only=True):
-    """From when on a measure follows: all of ``number``, ``share`` and ``weight``; ``again`` and ``after`` since the last step."""
+    """From when on a measure follows: all of ``notices``, ``number``, ``share`` and ``weight``; ``again`` and ``after`` since the
+    last step."""
 
     measure: Literal["warning", "quota", "suspension"]
+    notices: int
     number: int
     share: str
     weight: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from litestar import Request, get, post
 
-from services.intake import answers, domain, misuse_store, requests, store
+from services.intake import answers, domain, metrics, misuse_store, requests, store
 from services.intake.domain import Account
+from services.intake.misuse import Change
 from services.intake.misuse_store import Basis
 from services.intake.web import (
     HOLDER,
@@ -79,11 +80,12 @@ async def find_misuse(
     """A finding about an account's intent: a forged document, a claim known to be untrue, or that there was none."""
     front, account = front_of(request), known_id(account_id)
 
-    def work(connection: sa.Connection) -> answers.FindingOut:
-        id = misuse_store.find(connection, account, data, request.user, rules(front), front.settings.partitions)
-        return answers.FindingOut(**misuse_store.finding(connection, id))
+    def work(connection: sa.Connection) -> tuple[answers.FindingOut, list[Change]]:
+        id, made = misuse_store.find(connection, account, data, request.user, rules(front), front.settings.partitions)
+        return answers.FindingOut(**misuse_store.finding(connection, id)), made
 
-    answer = await front.run(work)
+    answer, made = await front.run(work)
+    _count(made)
     front.forget(account=account)
     return answer
 
@@ -118,11 +120,12 @@ async def second_finding(
     """A second reviewer's word on a finding that needs four eyes."""
     front, id = front_of(request), known_id(finding_id)
 
-    def work(connection: sa.Connection) -> answers.FindingOut:
-        misuse_store.second(connection, id, data.agree, request.user, rules(front), front.settings.partitions)
-        return answers.FindingOut(**misuse_store.finding(connection, id))
+    def work(connection: sa.Connection) -> tuple[answers.FindingOut, list[Change]]:
+        made = misuse_store.second(connection, id, data.agree, request.user, rules(front), front.settings.partitions)
+        return answers.FindingOut(**misuse_store.finding(connection, id)), made
 
-    answer = await front.run(work)
+    answer, made = await front.run(work)
+    _count(made)
     front.forget(account=answer.account)
     return answer
 
@@ -194,11 +197,12 @@ async def decide_measure(
     """Decide on a complaint: the measure stands, or it and what followed on it count as never taken."""
     front, id = front_of(request), known_id(measure_id)
 
-    def work(connection: sa.Connection) -> tuple[str, answers.MeasureOut]:
-        account = misuse_store.decide(connection, id, data, request.user, rules(front), front.settings.partitions)
-        return account, measure_out(misuse_store.row(connection, id))
+    def work(connection: sa.Connection) -> tuple[str, answers.MeasureOut, list[Change]]:
+        account, made = misuse_store.decide(connection, id, data, request.user, rules(front), front.settings.partitions)
+        return account, measure_out(misuse_store.row(connection, id)), made
 
-    account, answer = await front.run(work)
+    account, answer, made = await front.run(work)
+    _count(made)
     front.forget(account=account)
     return answer
 
@@ -215,6 +219,12 @@ ROUTES: Final = [
 def rules(front: Front) -> policy.Policy:
     """By which misuse is judged now."""
     return policy.current(front.settings.misuse_profile)
+
+
+def _count(made: Iterable[Change]) -> None:
+    """What followed on a person's word, once it is committed."""
+    for change in made:
+        metrics.MISUSE_CHANGES.labels(change.kind).inc()
 
 
 def _moment(cursor: str | None) -> tuple[dt.datetime, str] | None:
@@ -255,7 +265,7 @@ async def _standing(request: Request[Account, Any, Any], account: str) -> answer
             figures=figures_out(misuse_store.basis_now(connection, account, day, given)),
             rules=[
                 answers.MisuseRule(
-                    measure=step.measure, number=step.number, share=step.share.text, weight=step.weight, again=step.again,
+                    measure=step.measure, notices=step.notices, number=step.number, share=step.share.text, weight=step.weight, again=step.again,
                     after=step.after.text, lasts=None if step.lasts is None else step.lasts.text, items=step.items,
                 )
                 for step in given.misuse.steps
@@ -299,6 +309,7 @@ def figures_out(basis: Basis) -> answers.MisuseFigures:
         window_to=basis.window_to,
         settled=facts.settled,
         unfounded=facts.items,
+        notices=facts.notices,
         number=facts.number,
         share=round(facts.items / facts.settled, 6) if facts.settled else None,
         weight=facts.weight,

@@ -169,10 +169,12 @@ def name_in(
 
 
 def kinds_named(connection: sa.Connection, claims: Sequence[str]) -> dict[tuple[str, str], set[str]]:
-    """By (claim, owner), the kinds of proof that documents named earlier stand for."""
+    """By (claim, owner), the kinds of proof that documents named earlier stand for, but for those that were found to be forged."""
     found: dict[tuple[str, str], set[str]] = {}
     for about, owner, kinds in connection.exec_driver_sql(
-        "select about, owner, kinds from evidence_links where about = any(%s) and about_kind = 'claim'", (list(claims),)
+        """select l.about, l.owner, l.kinds from evidence_links l join evidence d on d.id = l.document and d.forged is null
+        where l.about = any(%s) and l.about_kind = 'claim'""",
+        (list(claims),),
     ):
         found.setdefault((about, owner), set()).update(kinds)
     return found

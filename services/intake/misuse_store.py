@@ -32,7 +32,6 @@ from shared.events import ENDED, AccountNotice
 
 SYSTEM: Final = "a-system"
 GROUNDS_TOLD: Final = 10
-USAGE_KEPT: Final = dt.timedelta(days=30)
 _DAY: Final = dt.timedelta(days=1)
 
 
@@ -57,6 +56,11 @@ _GROUNDS: Final = """
     where g.ground is not null and g.outcome is not null and g.day > n.after and g.day <= %s group by 1, 2, 3"""
 _SETTLED: Final = """
     select account, sum(settled)::bigint from good_faith_days where account = any(%s) and day > %s and day <= %s group by 1"""
+# the ids of a claim's items are its own with another last part (domain.new_claim_ids)
+_CLAIMS: Final = """
+    select g.account, count(distinct substr(g.item, 3, 23)) from good_faith_items g
+    join unnest(%s::text[], %s::date[]) as n(account, after) on n.account = g.account
+    where g.ground = any(%s) and g.outcome is not null and g.day > n.after and g.day <= %s group by 1"""
 _AGAIN: Final = """
     select g.account, g.ground, g.serious, count(*) from good_faith_items g
     join unnest(%s::text[], %s::date[], %s::timestamptz[]) as n(account, after, since) on n.account = g.account
@@ -100,6 +104,11 @@ def facts(
         return dict.fromkeys(accounts, Facts())
     sums = connection.exec_driver_sql(_SETTLED, (concerned, out, upto))
     settled: dict[str, int] = {row[0]: row[1] for row in sums}
+    filed = [account for account in concerned if account in grounds]
+    found_claims = connection.exec_driver_sql(
+        _CLAIMS, (filed, [after[account] for account in filed], misuse.counted(terms), upto)
+    )
+    claims: dict[str, int] = {row[0]: row[1] for row in found_claims}
     asked = [account for account in concerned if account in since]
     again: dict[str, int] = {}
     if asked:
@@ -115,6 +124,7 @@ def facts(
             findings.get(account, {}),
             terms,
             again.get(account, 0) + fresh.get(account, 0),
+            claims.get(account, 0),
         )
         for account in accounts
     }
@@ -224,10 +234,12 @@ def note(
 
 def _notice(one: _Made, now: dt.datetime, wall: dt.datetime) -> AccountNotice:
     measure, given = one.change.measure, one.basis
+    terms = policy.load(given.policy).misuse
     told: dict[str, int | float | str] = {
         "window_from": given.window_from.isoformat(),
         "window_to": given.window_to.isoformat(),
         "unfounded": given.facts.items,
+        "claims": given.facts.notices,
         "settled": given.facts.settled,
         "weight": given.facts.weight,
         "policy": given.policy,
@@ -240,9 +252,12 @@ def _notice(one: _Made, now: dt.datetime, wall: dt.datetime) -> AccountNotice:
     if one.change.kind in ("warned", "limited", "suspended"):
         if measure.items is not None:
             told["items_a_day"] = measure.items
+        step = next((step for step in terms.steps if step.measure == measure.kind), None)
+        if measure.finding is None and step is not None:
+            told["rule"] = f"{step.notices} claims, {step.number} items, {step.share.text}, weight {step.weight}"
         if measure.until is not None:
             told["until"] = measure.until.isoformat()
-        last = measure.at + policy.load(given.policy).misuse.complaint.exact
+        last = measure.at + terms.complaint.exact
         told["complain_until"] = last.date().isoformat()
     return AccountNotice(
         notice=domain.new_id("n", store.wall_ms(wall)), account=one.account, kind=f"misuse_{one.change.kind}",
@@ -304,8 +319,8 @@ def find(
     me: Account,
     rules: policy.Policy,
     partitions: int,
-) -> str:
-    """Enter a reviewer's finding; it counts at once, or waits for a second reviewer's agreement. Returns its id.
+) -> tuple[str, list[Change]]:
+    """Enter a reviewer's finding; it counts at once, or waits for a second reviewer's agreement. Returns its id, and what followed.
 
     Raises:
         Refused: 404; what it rests on is missing or not the account's; it is known; a conflict of interest.
@@ -325,13 +340,14 @@ def find(
             cure="Name the document, or for other findings than a forged document the claim.",
         )  # fmt: skip
     if body.document is not None:
-        owner = connection.exec_driver_sql(
-            "select account from evidence where id = %s and state = 'kept' for update", (body.document,)
-        ).scalar()
-        if owner != account:
+        row = connection.exec_driver_sql(
+            "select account, kinds from evidence where id = %s and state = 'kept' for update", (body.document,)
+        ).one_or_none()
+        if row is None or row[0] != account:
             raise Refused(
                 422, "unknown_document", "The account has no such document.", field="document", cure="Check the id."
             )
+        kinds = tuple(row[1])
     if body.claim is not None:
         by = connection.exec_driver_sql("select complainant from claims where id = %s", (body.claim,)).scalar()
         if by != account:
@@ -355,14 +371,17 @@ def find(
     )
     if body.document is not None:
         # kept for whoever decides on a complaint, as long as there is the account
-        evidence_store.tie(connection, [(Document(body.document, account, ()), account, "account")], now)
+        evidence_store.tie(connection, [(Document(body.document, account, kinds), account, "account")], now)
+    made: list[Change] = []
     if state == "in_force":
-        _in_force(connection, id, now, wall, rules, me.id, partitions)
-    return id
+        made = _in_force(connection, id, now, wall, rules, me.id, partitions)
+    return id, made
 
 
-def second(connection: sa.Connection, id: str, agree: bool, me: Account, rules: policy.Policy, partitions: int) -> str:
-    """A second reviewer agrees with a finding, which counts from now on, or does not: it never did. Returns the account.
+def second(
+    connection: sa.Connection, id: str, agree: bool, me: Account, rules: policy.Policy, partitions: int
+) -> list[Change]:
+    """A second reviewer agrees with a finding, which counts from now on, or does not: it never did. Returns what followed.
 
     Raises:
         Refused: 404; it does not wait for that; its own; a conflict of interest.
@@ -383,9 +402,7 @@ def second(connection: sa.Connection, id: str, agree: bool, me: Account, rules: 
         "update misuse_findings set state = %s, second = %s, day = %s, at = %s where id = %s",
         ("in_force" if agree else "refused", me.id, now.date(), now, id),
     )
-    if agree:
-        _in_force(connection, id, now, wall, rules, me.id, partitions)
-    return str(account)
+    return _in_force(connection, id, now, wall, rules, me.id, partitions) if agree else []
 
 
 def _in_force(
@@ -396,26 +413,27 @@ def _in_force(
     rules: policy.Policy,
     by: str,
     partitions: int,
-) -> None:
+) -> list[Change]:
     """What follows on a finding at once: a forged document is marked, and the measure that the policy says begins."""
     account, kind, document, claim, code = connection.exec_driver_sql(
         "select account, kind, document, claim, code from misuse_findings where id = %s", (id,)
     ).one()
     if kind == "none":
-        return
+        return []
     about = {name: value for name, value in (("document", document), ("claim", claim)) if value is not None}
     told = registry_store.notice(account, "misuse_found", id, now, wall, finding=kind, code=code, **about)
     store.tell_accounts(connection, [told], partitions)
     if kind != "forged_document":
-        return
+        return []
     connection.exec_driver_sql("update evidence set forged = %s where id = %s", (id, document))
     change = misuse.at_once(id, now, domain.new_id("m", store.wall_ms(wall)), rules.misuse)
     if change is None:
-        return
+        return []
     known = measures(connection, [account])
     upto = now.date()
     sums = facts(connection, {account: known.get(account, ())}, upto, rules.misuse)[account]
     _write(connection, now, wall, [_Made(account, change, basis(sums, upto, rules, id))], known, by, partitions)
+    return [change]
 
 
 def _unbiased(connection: sa.Connection, me: Account, account: str) -> None:
@@ -516,8 +534,8 @@ def complain(
 
 def decide(
     connection: sa.Connection, id: str, body: requests.DecideMeasure, me: Account, rules: policy.Policy, partitions: int
-) -> str:
-    """A reviewer decides on a complaint; returns the account. Reversed, a measure and what followed on it have never been.
+) -> tuple[str, list[Change]]:
+    """A reviewer decides on a complaint; returns the account, and what followed. Reversed, a measure and what followed on it have never been.
 
     Raises:
         Refused: 404; nobody complains; made or seconded the finding; a conflict of interest; no such code.
@@ -556,7 +574,7 @@ def decide(
         note(connection, account, id, "confirmed", me.id, now, text)
         told = registry_store.notice(account, "misuse_confirmed", id, now, wall, code=body.code)
         store.tell_accounts(connection, [told], partitions)
-        return str(account)
+        return str(account), []
     if measure.finding is not None:
         connection.exec_driver_sql("update misuse_findings set state = 'reversed' where id = %s", (measure.finding,))
         connection.exec_driver_sql("update evidence set forged = null where forged = %s", (measure.finding,))
@@ -568,7 +586,7 @@ def decide(
         _Made(account, change, kept[change.measure.id]) for change in misuse.reverse(known[account], id, now.date())
     ]
     _write(connection, now, wall, made, known, me.id, partitions)
-    return str(account)
+    return str(account), [one.change for one in made]
 
 
 def complaints(connection: sa.Connection, after: tuple[dt.datetime, str] | None, limit: int) -> list[store.Row]:

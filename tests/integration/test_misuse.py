@@ -21,7 +21,7 @@ from shared import clock, policy, topics
 from shared.events import State
 from shared.runtime import Tx
 from tests.integration.intake_parts import PARTITIONS, Parts, People
-from tests.integration.test_goodfaith import DAY, Clock, change, fold, insert_items
+from tests.integration.test_goodfaith import DAY, SIGNED, Clock, change, fold, insert_items
 
 pytestmark = pytest.mark.stack
 S = State
@@ -547,3 +547,29 @@ def test_without_agreement_a_finding_never_was(parts: Parts, people: People, at:
     page = people.client.get(f"/v1/accounts/{account}/misuse/findings?limit=1", headers=first).json()
     rest = people.client.get(f"/v1/accounts/{account}/misuse/findings?cursor={page['next']}", headers=first).json()
     assert [len(page["items"]), len(rest["items"])] == [1, 1]
+
+
+def test_one_claim_of_many_listings_is_no_frequent_misuse(
+    parts: Parts, people: People, at: Clock, quiet: Intake
+) -> None:
+    account, headers = people.open()
+    right = people.right(headers)
+    for number in range(3):
+        made = people.claim(headers, right, *[f"{account}-{number}-{n}" for n in range(20)])
+        batch = [
+            change(one["item"], account, 2, S.REJECTED, previous=S.UNDER_REVIEW, rule="6-refused", code="not_infringing", severity="serious",
+                   listing=one["listing"], claim=made["claim"])
+            for one in made["items"]
+        ]  # fmt: skip
+        fold(quiet, parts, [(topics.partition_of(data.listing, PARTITIONS), at.now, data) for data in batch])
+        judged(quiet, at)
+        shown = of(people, account)
+        assert (shown["figures"]["notices"], shown["figures"]["unfounded"]) == (number + 1, 20 * (number + 1))
+        assert shown["state"] == ("warning" if number == 2 else "clear")
+    assert told(parts, account)[0]["figures"]["rule"] == "3 claims, 10 items, 20 %, weight 15"
+
+
+def test_under_a_measure_that_bars_nobody_joins(parts: Parts, people: People, at: Clock) -> None:
+    _, headers = put_under(parts, people, at, "quota", 5)
+    refused = people.client.post("/v1/good-faith/declaration", json=SIGNED, headers=headers)
+    assert reason(refused) == (409, "under_measure")
