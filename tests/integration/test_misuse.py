@@ -17,7 +17,7 @@ from services.intake import misuse_store, requests, store
 from services.intake.domain import ListingRef
 from services.intake.misuse import Change, Facts, Measure
 from services.intake.worker import Intake
-from shared import clock, policy, topics
+from shared import clock, db, policy, topics
 from shared.events import State
 from shared.runtime import Tx
 from tests.integration.intake_parts import PARTITIONS, Parts, People
@@ -573,3 +573,26 @@ def test_under_a_measure_that_bars_nobody_joins(parts: Parts, people: People, at
     _, headers = put_under(parts, people, at, "quota", 5)
     refused = people.client.post("/v1/good-faith/declaration", json=SIGNED, headers=headers)
     assert reason(refused) == (409, "under_measure")
+
+
+def test_looking_for_what_was_unfounded_reads_nothing_else(parts: Parts) -> None:
+    """However much an account has settled: an index leads to what was unfounded, of the window."""
+    admin = db.administer(parts.admin_url)
+    day = dt.date(2030, 6, 1)
+    with admin.connect() as connection:
+        connection.exec_driver_sql("set search_path = intake, platform")
+        connection.exec_driver_sql(
+            """insert into good_faith_items (item, account, reason, day, outcome, revision, ground)
+            select 'i-old-' || n, 'a-large', 'counterfeit', date '2029-01-01' + mod(n, 500), 'upheld', 1,
+                case when mod(n, 500) = 7 then 'reversed' end from generate_series(1, 60000) as n"""
+        )
+        connection.exec_driver_sql("analyze good_faith_items")
+        for query, values in (
+            (misuse_store._GROUNDS, (["a-large"], [day - 180 * DAY], day)),
+            (misuse_store._CLAIMS, (["a-large"], [day - 180 * DAY], ["reversed"], day)),
+        ):
+            plan = "\n".join(connection.exec_driver_sql("explain " + query, values).scalars())
+            assert "good_faith_items_ground" in plan, plan
+            assert "Seq Scan on good_faith_items" not in plan, plan
+        connection.rollback()
+    admin.dispose()
