@@ -394,7 +394,7 @@ def test_killed_between_the_bounce_and_the_other_way_nothing_is_lost(world: Worl
     with world.process("bounces", mail_key=KEY, bounce_port=port) as second:
         # its server hands on what it has no answer for, and perhaps what it had one for
         wait(lambda: taken(notices[1]))
-        assert hand_over(port, back(notices[0]), of(notices[0], "bounced", "5.1.1")) == 451
+        assert taken(notices[0])
         second.send_signal(signal.SIGTERM)
         assert second.wait(30) == 0
     with world.process("sender", mail_key=KEY, crash="notification-sender:before_commit:1") as sender:
