@@ -47,11 +47,6 @@ class Report:
     reason: str
 
 
-def is_ours(id: str) -> bool:
-    """Whether a return path can be made of an id: that of a message."""
-    return _ID.fullmatch(id) is not None
-
-
 def return_path(key: str, id: str, domain: str) -> str:
     """The address to which reports about a message go; at most 61 octets before the ``@``.
 

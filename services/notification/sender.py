@@ -33,7 +33,7 @@ from services.notification.domain import ACCOUNT, WINDOW_KINDS, gather
 from services.notification.mail import Answer, Down, Letter, Mailer, Relay
 from services.notification.pacing import Limit, Pacer, Quiet, of_domain, quiet_until
 from services.notification.render import MASK, Contact, Rendered, Told, digest, mail, render, render_notice
-from services.notification.reports import is_ours, return_path
+from services.notification.reports import return_path
 from services.notification.signing import Dkim, Signer
 from services.notification.store import Failure, Message, PutOff, Sent
 from shared import clock, db, metrics, policy
@@ -188,7 +188,7 @@ class Sender:
         self._pool = ThreadPoolExecutor(LANES, thread_name_prefix="lane")
         self._collect = timedelta(seconds=settings.collect_s)
         self._window = WINDOW
-        self._pacer = Pacer({name.lower(): Limit(*limit) for name, limit in settings.mail_limits.items()})
+        self._pacer = Pacer({name: Limit(*limit) for name, limit in settings.mail_limits.items()})
         self._heard: list[tuple[str, Answer]] = []
         self._failures = 0
         self._stop = False
@@ -461,7 +461,7 @@ class Sender:
     def _letter(self, parcel: Parcel) -> Letter:
         key = self.settings.mail_key
         back = self.settings.smtp_from
-        if key is not None and is_ours(parcel.message.id):
+        if key is not None:
             back = return_path(key.get_secret_value(), parcel.message.id, self._bounce_domain)
         raw = parcel.raw if self._signer is None else self._signer.sign(parcel.raw, int(time.time()))
         return Letter(parcel.message.id, parcel.to or "", back, raw)
