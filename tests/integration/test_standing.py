@@ -334,6 +334,25 @@ def test_a_long_ledger_is_explained_soon(ledgers: Ledgers, now: dt.datetime) -> 
     assert found.left_out == 1000
 
 
+def test_a_freeze_under_the_dsa_has_its_statement(ledgers: Ledgers, now: dt.datetime) -> None:
+    """In the transaction that imposes it, once; a warning, the first and the prior one, has none."""
+    under = Ledgers(ledgers.settings.model_copy(update={"penalties_profile": "dsa"}))
+    at = now - 700 * DAY
+    for day in range(6):
+        under.batch(at + day * DAY, under.say("s-dsa", f"dsa-{day}", at + day * DAY))
+    under.close()
+    with ledgers.engine.connect() as connection:
+        rows = connection.exec_driver_sql(
+            "select s.body, x.level, x.measures from statements s join sanctions x on x.sanction = s.item order by x.number"
+        ).all()
+        prior = connection.exec_driver_sql(
+            "select level, withheld from sanctions where seller = 's-dsa' and measures = ''"
+        )
+        assert [tuple(row) for row in prior] == [(1, "")]
+    assert [(level, measures) for _, level, measures in rows] == [(3, "frozen"), (4, "frozen,may_not_list")]
+    assert [msgspec.json.decode(body)["decision_account"] for body, *_ in rows] == ["DECISION_ACCOUNT_SUSPENDED"] * 2
+
+
 def test_nobody_is_answered_while_enforcement_is_away(parts: Parts, client: httpx.Client, people: People) -> None:
     """Last, as it ends enforcement's process."""
     (process,) = [one for one in parts._processes if "services.enforcement" in str(one.args)]
