@@ -137,6 +137,7 @@ async def sellers(
     repeat_offender: bool | None = None,
     consequence: Consequence | None = None,
     measure: Measure | None = None,
+    entity: Annotated[str | None, QueryParameter(max_length=120)] = None,
     since: Time = None,
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -151,7 +152,8 @@ async def sellers(
         )
     rows = await parts.run(
         reading.sellers, parts.rules.repeat_offender, sort=sort, limit=limit + 1, after=after, tier=tier,
-        repeat_offender=repeat_offender, consequence=consequence, measure=measure, since=_time(since, "since"),
+        repeat_offender=repeat_offender, consequence=consequence, measure=measure,
+        entity=entity, since=_time(since, "since"),
     )  # fmt: skip
     return page_of(rows, limit, lambda row: (sort, reading.sort_value(row, sort), row.seller))
 
