@@ -70,8 +70,8 @@ _FIGURES = """
     from gap"""
 
 
-def _bounded(connection: sa.Connection) -> None:
-    connection.exec_driver_sql(f"set local statement_timeout = {TIMEOUT_MS}")
+def _bounded(connection: sa.Connection, ms: int = TIMEOUT_MS) -> None:
+    connection.exec_driver_sql(f"set local statement_timeout = {ms}")
 
 
 def _standing(row: Any, rules: RepeatOffender) -> Standing:
@@ -250,7 +250,7 @@ def why(
 
 def figures(connection: sa.Connection, rules: RepeatOffender, now: dt.datetime) -> Figures:
     """All figures, as of ``now``: what ``offenders.figures`` makes of the violations in force one by one."""
-    _bounded(connection)
+    _bounded(connection, 12 * TIMEOUT_MS)
     begin, middle = offenders.cohorts(now, rules)
     edges = [dt.timedelta(days=days) for days in offenders.SPANS]
     whole, again, young, young_again, count, median, p90, spans = connection.exec_driver_sql(
