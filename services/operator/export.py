@@ -200,6 +200,10 @@ PARTS: Final = (
         from enforcement.sanctions where seller = %(s)s order by number""",
     ),
     Part(
+        "sanctions_lifted", "intake.lifts",
+        "select sanction, by, reason, at from intake.lifts where seller = %(s)s order by at, command", ("by",),
+    ),
+    Part(
         "business", "enforcement.entity_members",
         "select entity from enforcement.entity_members where seller = %(s)s",
     ),
