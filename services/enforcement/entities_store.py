@@ -111,6 +111,10 @@ class Linked(Struct, frozen=True):
     entity: sanctions.Entity
     sums: Sums
 
+    def same(self, other: Linked) -> bool:
+        """Whether it stands where ``other`` does, whenever it came to."""
+        return (self.entity.entity, self.sums) == (other.entity.entity, other.sums)
+
     def standing(self, own: StandingChanged) -> StandingChanged:
         """An account's standing with that of its entity."""
         return msgspec.structs.replace(

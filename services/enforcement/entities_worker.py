@@ -40,7 +40,7 @@ RELINKED = Counter(
 COMMON = Counter(
     "goodfaith_keys_common_total", "Keys that came to be shared by more accounts than the policy lets link."
 )
-LARGEST = Gauge("goodfaith_entity_walked", "Accounts looked at for one batch of marks, at the last that had any.")
+WALKED = Gauge("goodfaith_entity_walked", "Accounts looked at for one batch of marks, at the last that had any.")
 
 _IDLE_S: Final = 0.25
 _BATCH: Final = 500
@@ -81,7 +81,7 @@ class Counting:
         touched = {mark.seller for mark in marks} | entities_store.members(connection, due)
         touched |= self._rekeyed(connection, {mark.key for mark in marks if mark.key is not None})
         keys, before = self._walk(connection, touched)
-        LARGEST.set(len(before.keys() | {seller for sellers in keys.values() for seller in sellers}))
+        WALKED.set(len(before.keys() | {seller for sellers in keys.values() for seller in sellers}))
         linked = entities.components(keys, self._rules.entity)
         found = {entities.entity_id(members): members for members in linked}
         counted = self._counted(connection, found, now)

@@ -276,7 +276,8 @@ class Ledgers:
     def _look(self, incoming: Incoming, name: str) -> list[Outgoing]:
         """Take in which entity the seller is one of, and where that stands."""
         entries, linked = self._relinked.get(name, (0, None))
-        if linked == self._linked.get(name):
+        before = self._linked.get(name)
+        if linked == before:
             return []
         seller = self._known(name, incoming.partition)
         if not seller.complete:
@@ -290,7 +291,9 @@ class Ledgers:
                 self._marks.add(name)
         self._changed[name] = seller
         self._changed_at[name] = self._tx.now
-        out = self._recounted(seller) or [seller.standing(self._tx.now)]
+        out = self._recounted(seller)
+        if not out and (linked is None or before is None or not linked.same(before)):
+            out = [seller.standing(self._tx.now)]
         # as what a timer brings about: its cause is no event
         return self._outgoing(incoming.partition, name, [*out, *self._judged(seller)], None)
 

@@ -71,7 +71,8 @@ QUEUES: Final = {
     "announcements": "select count(*) from (select from notification.announcements limit 1000) t",
     "commands": "select count(*) from (select from enforcement.listings where resend_at is not null limit 1000) t",
     "links": "select (select count(*) from (select from enforcement.entity_work limit 1000) t)"
-    " + (select count(*) from (select from enforcement.relinked limit 1000) t)",
+    " + (select count(*) from (select from enforcement.relinked where seller not in"
+    " (select key from enforcement.ledger_parked where state <> 'done') limit 1000) t)",
     "seller commands": "select count(*) from (select from enforcement.standings where resend_at is not null limit 1000) t",
     "statements": "select count(*) from (select from enforcement.statements where state = 'waiting' limit 1000) t",
     "marketplace queue": "select count(*) from (select from marketplace.queue limit 1000) t",
