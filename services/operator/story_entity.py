@@ -11,13 +11,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.local.children import StackError
-from services.operator.tour import Tour
+from services.operator.tour import SITE, Tour
 
 NORTH, SOUTH = "s-north", "s-south"
 DAY = dt.timedelta(days=1)
 COUNTER = {"materials": ["identity", "statement"]}
 REGISTRATION = {"kind": "registration", "digest": hashlib.sha256(b"HRB 12345 Example Town").hexdigest()}
 """What the marketplace knows both accounts by, hashed by it."""
+GOODS = (
+    ("story-1", SOUTH, "Handbag in the style of Owl and Moon"),
+    ("story-2", NORTH, "Scarf in the style of Owl and Moon"),
+    ("story-3", SOUTH, "Owl and Moon handbag, original"),
+    ("story-4", NORTH, "Owl and Moon scarf, original"),
+    ("story-5", SOUTH, "Owl and Moon umbrella, original"),
+)
+"""What is claimed, one claim each, in this order: listing, who offers it, title."""
 
 
 @dataclass
@@ -28,7 +36,6 @@ class Cast:
     right: str = ""
     claims: list[str] = field(default_factory=list)
     """In the order in which they were filed; the story calls them by their place."""
-    listings: dict[str, list[str]] = field(default_factory=lambda: {NORTH: [], SOUTH: []})
 
 
 def tell(tour: Tour) -> None:
@@ -41,6 +48,7 @@ def tell(tour: Tour) -> None:
     third_strike(tour, cast)
     explained(tour, cast)
     countered(tour, cast)
+    forgotten(tour, cast)
 
 
 def _must(truth: bool, what: str) -> None:
@@ -51,13 +59,10 @@ def _must(truth: bool, what: str) -> None:
 # ------------------------------------------------------------------------------------------------------------- doing
 
 
-def _upheld(tour: Tour, cast: Cast, seller: str, title: str, reason: str) -> None:
-    """A claim against a new listing of a seller, about which the seller says nothing: upheld by default."""
-    number = len(cast.claims) + 1
-    listing = f"story-{number}"
-    links = tour.offer(seller, {listing: title})
-    cast.listings[seller].append(listing)
-    claim = tour.file(cast.owl, cast.right, links, reason=reason)["claim"]
+def _upheld(tour: Tour, cast: Cast, reason: str) -> None:
+    """The next claim, about the next of the goods; its seller says nothing, and it is upheld by default."""
+    listing = GOODS[len(cast.claims)][0]
+    claim = tour.file(cast.owl, cast.right, [SITE + listing], reason=reason)["claim"]
     cast.claims.append(claim)
     tour.reach(claim, NOTIFIED=1)
     (item,) = tour.until(lambda: [i for i in tour.items(claim) if i["due"] and i["handled_at"]])
@@ -105,13 +110,14 @@ def warned(tour: Tour, cast: Cast) -> None:
     tour.account(cast.owl, "holder")
     for seller in (NORTH, SOUTH):
         tour.account(seller, "seller")
-        tour.offer(seller, {f"open-{seller}": f"Garden chair of {seller}"})
+        goods = {listing: title for listing, whose, title in GOODS if whose == seller}
+        tour.offer(seller, {**goods, f"open-{seller}": "Garden chair"})
     right = {
         "right_type": "trademark", "register": "us", "number": "5,123,456", "mark": "Owl and Moon", "classes": ["18"],
         "proof": "certificate-1",
     }  # fmt: skip
     cast.right = tour.call(cast.owl, "POST", "/v1/rights", right)["id"]
-    _upheld(tour, cast, SOUTH, "Handbag in the style of Owl and Moon", "improper_use")
+    _upheld(tour, cast, "improper_use")
     _mail(tour, SOUTH, "A warning to your account")
     _must(tour.seller(SOUTH)["measures"] == [], "a warning is no measure")
     standing = tour.until(lambda: (s := _standing(tour, SOUTH))["violations"] == 1 and s)
@@ -130,7 +136,7 @@ def changes_accounts(tour: Tour, cast: Cast) -> None:
         "South's owner goes on selling as North. The marketplace reports that both have one registration number, as a hash: they are one"
         f" business, `{standing['entity']}`."
     )
-    _upheld(tour, cast, NORTH, "Scarf in the style of Owl and Moon", "improper_use")
+    _upheld(tour, cast, "improper_use")
     for seller in (NORTH, SOUTH):
         _under(tour, seller, "listing_restricted")
     standing = _business(tour, NORTH, violations=2, points=6)
@@ -151,7 +157,7 @@ def changes_accounts(tour: Tour, cast: Cast) -> None:
 def first_strike(tour: Tour, cast: Cast) -> None:
     """A serious violation."""
     tour.chapter("Frozen")
-    _upheld(tour, cast, SOUTH, "Owl and Moon handbag, original", "counterfeit")
+    _upheld(tour, cast, "counterfeit")
     for seller in (NORTH, SOUTH):
         _under(tour, seller, "frozen")
         tour.until(lambda seller=seller: not tour.shows(f"open-{seller}"))  # type: ignore[misc]
@@ -166,14 +172,14 @@ def second_strike(tour: Tour, cast: Cast) -> None:
     """What reaches the whole business."""
     tour.chapter("May not list")
     tour.to(tour.day + DAY)
-    _upheld(tour, cast, NORTH, "Owl and Moon scarf, original", "counterfeit")
+    _upheld(tour, cast, "counterfeit")
     for seller in (NORTH, SOUTH):
         _under(tour, seller, "frozen", "may_not_list")
     standing = _business(tour, NORTH, strikes=2)
     refused = tour.refused(SOUTH, {"late-1": "Owl and Moon umbrella"})
     tour.say(
-        f"A counterfeit of North's, offered before, is upheld: strike {standing['entity_strikes']}. None of the business's accounts may offer anything new: the"
-        f" marketplace answers South {refused}."
+        f"A counterfeit of North's is upheld: strike {standing['entity_strikes']}. None of the business's accounts may offer anything new: the"
+        f" marketplace answers South {refused}"
     )
 
 
@@ -181,7 +187,7 @@ def third_strike(tour: Tour, cast: Cast) -> None:
     """The end."""
     tour.chapter("Closed")
     tour.to(tour.day + DAY)
-    _upheld(tour, cast, SOUTH, "Owl and Moon umbrella, original", "counterfeit")
+    _upheld(tour, cast, "counterfeit")
     for seller in (NORTH, SOUTH):
         _under(tour, seller, "closed", "frozen", "may_not_list")
     standing = _business(tour, SOUTH, strikes=3)
@@ -196,15 +202,26 @@ def explained(tour: Tour, cast: Cast) -> None:
     """Every step from the ledger."""
     tour.chapter("Why")
     for seller in (SOUTH, NORTH):
-        found = tour.explain(seller)
-        _must(found.agrees, "; ".join(found.differences))
-        rows = "\n".join(
-            f"| {step.at:%d %B} | {cast.claims.index(step.claim) + 1} | {says} | {step.points:+d} | {step.general_points} | {step.serious_strikes} |"
-            for step, says in found.steps
-        )
-        tour.say(f"`goodfaith standing explain {seller}` replays it from the ledger:")
-        tour.say(f"| on | claim | | change | points | strikes |\n|---|---|---|---|---|---|\n{rows}")
-    tour.say("What it replays and what is stored agree.")
+        _explain(tour, cast, seller)
+    tour.say(
+        "What it replays and what is stored agree, for each account's own ledger; the business is their histories in one."
+    )
+
+
+def _explain(tour: Tour, cast: Cast, seller: str) -> None:
+    found = tour.explain(seller)
+    _must(found.agrees, "; ".join(found.differences))
+    rows = "\n".join(
+        f"| {step.at:%-d %B} | {cast.claims.index(step.claim) + 1} | {_plain(step, says)} | {step.points:+d} | {step.general_points} | {step.serious_strikes} |"
+        for step, says in found.steps
+    )
+    tour.say(f"`goodfaith standing explain {seller}` replays it from the ledger:")
+    tour.say(f"| on | claim | why | change | points | strikes |\n|---|---|---|---|---|---|\n{rows}")
+
+
+def _plain(step: Any, says: str) -> str:
+    """Without the entry's id."""
+    return f"reversed: {says.partition(': ')[2]}" if step.what == "reversed" else says
 
 
 def countered(tour: Tour, cast: Cast) -> None:
@@ -227,12 +244,25 @@ def countered(tour: Tour, cast: Cast) -> None:
     _under(tour, SOUTH, "frozen", "may_not_list")
     standing = _business(tour, NORTH, strikes=2, points=0, violations=3)
     _must(_standing(tour, NORTH)["violations"] == 0, "North has a violation yet")
-    for listing in (f"open-{NORTH}", *cast.listings[NORTH]):
+    for listing in (f"open-{NORTH}", *(name for name, seller, _ in GOODS if seller == NORTH)):
         tour.until(lambda listing=listing: tour.shows(listing))  # type: ignore[misc]
     _must(not tour.shows(f"open-{SOUTH}"), "South's pages show")
     _mail(tour, NORTH, "is lifted")
     tour.say(
-        f"The business stands at {standing['entity_strikes']} strikes and {standing['entity_points']} points: what was the second violation was South's own first, and the third strike is the second."
+        f"The business stands at {standing['entity_strikes']} strikes and {standing['entity_points']} points: the scarf was its second violation, and its 6 points are gone with it; of three strikes two are left."
         " Nothing is closed any more. North, with nothing against itself, shows all its pages again, the two that were taken down among them; South stays frozen. Neither may offer"
         " anything new, for that is what two strikes mean for every account of a business."
+    )
+    _explain(tour, cast, NORTH)
+
+
+def forgotten(tour: Tour, cast: Cast) -> None:
+    """Erased, and still proven."""
+    tour.chapter("North is forgotten")
+    asked = tour.call("operator", "POST", f"/v1/accounts/{NORTH}/erasure", {})
+    _must(asked["contact"] and not asked["forced"], "there was nothing to erase")
+    tour.call(NORTH, "GET", "/v1/me", expect=401)
+    tour.say(
+        "North gives up, and asks to be forgotten. Nothing of it is open, so its key is destroyed: who North was, nobody can tell any more. Claims, ledgers and logs"
+        " stay as they were, by ids."
     )
