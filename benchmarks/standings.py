@@ -21,7 +21,7 @@ from services.enforcement import penalties, sanctions
 from services.enforcement.ledger import EnforcementLedger
 from services.enforcement.penalties import Entry, Seller, Violation
 from services.operator import recompute
-from shared import db, events, migrate, policy
+from shared import db, migrate, policy
 from shared.events import ViolationChanged
 from shared.runtime import Incoming, Tx
 from shared.settings import Settings
@@ -84,10 +84,7 @@ def one_more(engine: sa.Engine, settings: Settings) -> dict[str, float]:
             seller="many-0", claim=f"d-{number:06}", item=f"i-{number}", listing="l", severity="general", in_force=True,
             revision=1, at=at,
         )  # fmt: skip
-        raw = events.encode(data, id=f"x.{number}", source="/bench", type="", subject=None, time=at, key="many-0")
-        return Incoming(
-            "enforcement.violations", 0, number, "many-0", f"x.{number}", "", data, events.decode_envelope(raw)
-        )
+        return Incoming("enforcement.violations", 0, number, "many-0", f"x.{number}", "", data)
 
     def batch(connection: sa.Connection, records: list[Incoming]) -> tuple[float, float]:
         now = NOW + dt.timedelta(seconds=1000)
