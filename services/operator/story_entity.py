@@ -146,7 +146,7 @@ def changes_accounts(tour: Tour, cast: Cast) -> None:
         f"Then a scarf of North's is upheld. For North itself it is the first violation, {standing['general_points']} points; for the business it is the second:"
         f" {standing['entity_points']} points. Who changes accounts sheds nothing: listing is restricted for three days, for both. Their pages show still."
     )
-    _must(tour.shows(f"open-{NORTH}") and tour.shows(f"open-{SOUTH}"), "a page of a restricted seller is gone")
+    _must(tour.visible(f"open-{NORTH}") and tour.visible(f"open-{SOUTH}"), "a page of a restricted seller is gone")
     tour.to(tour.day + 3 * DAY)
     for seller in (NORTH, SOUTH):
         _under(tour, seller)
@@ -160,7 +160,7 @@ def first_strike(tour: Tour, cast: Cast) -> None:
     _upheld(tour, cast, "counterfeit")
     for seller in (NORTH, SOUTH):
         _under(tour, seller, "frozen")
-        tour.until(lambda seller=seller: not tour.shows(f"open-{seller}"))  # type: ignore[misc]
+        tour.until(lambda seller=seller: not tour.visible(f"open-{seller}"))  # type: ignore[misc]
     standing = _business(tour, SOUTH, strikes=1)
     tour.say(
         f"A counterfeit of South's is upheld: a serious violation, and strike {standing['entity_strikes']}. South is frozen, and North with it, which has a violation of"
@@ -245,8 +245,8 @@ def countered(tour: Tour, cast: Cast) -> None:
     standing = _business(tour, NORTH, strikes=2, points=0, violations=3)
     _must(_standing(tour, NORTH)["violations"] == 0, "North has a violation yet")
     for listing in (f"open-{NORTH}", *(name for name, seller, _ in GOODS if seller == NORTH)):
-        tour.until(lambda listing=listing: tour.shows(listing))  # type: ignore[misc]
-    _must(not tour.shows(f"open-{SOUTH}"), "South's pages show")
+        tour.until(lambda listing=listing: tour.visible(listing))  # type: ignore[misc]
+    _must(not tour.visible(f"open-{SOUTH}"), "South's pages show")
     _mail(tour, NORTH, "is lifted")
     tour.say(
         f"The business stands at {standing['entity_strikes']} strikes and {standing['entity_points']} points: the scarf was its second violation, and its 6 points are gone with it; of three strikes two are left."

@@ -189,6 +189,10 @@ class Tour:
         answer = self._site.get(f"/items/{listing}")
         return answer.status_code == 200 or (answer.status_code == 404 and "the account is " in answer.text)
 
+    def visible(self, listing: str) -> bool:
+        """Whether a listing's page shows."""
+        return self._site.get(f"/items/{listing}").status_code == 200
+
     def under(self, seller: str) -> list[str]:
         """What a seller's account is under, as the marketplace says in public."""
         return list(self._site.get(f"/sellers/{seller}").json()["measures"])
