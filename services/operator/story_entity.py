@@ -73,8 +73,8 @@ def _upheld(tour: Tour, cast: Cast, reason: str) -> None:
 def _under(tour: Tour, seller: str, *measures: str) -> None:
     """Wait until the marketplace has a seller under exactly these."""
     tour.until(
-        lambda: set(tour.seller(seller)["measures"]) == set(measures),
-        what=lambda: f"{seller} is under {tour.seller(seller)['measures']}, not {list(measures)}",
+        lambda: set(tour.under(seller)) == set(measures),
+        what=lambda: f"{seller} is under {tour.under(seller)}, not {list(measures)}",
     )
 
 
@@ -119,7 +119,7 @@ def warned(tour: Tour, cast: Cast) -> None:
     cast.right = tour.call(cast.owl, "POST", "/v1/rights", right)["id"]
     _upheld(tour, cast, "improper_use")
     _mail(tour, SOUTH, "A warning to your account")
-    _must(tour.seller(SOUTH)["measures"] == [], "a warning is no measure")
+    _must(tour.under(SOUTH) == [], "a warning is no measure")
     standing = tour.until(lambda: (s := _standing(tour, SOUTH))["violations"] == 1 and s)
     tour.say(
         f"Owl claims a handbag of South, whose title uses its mark (`improper_use`). South says nothing; when its window is over the claim"

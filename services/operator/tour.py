@@ -164,14 +164,6 @@ class Tour:
         if answer.status_code != 202:
             raise StackError(f"the demo marketplace answers {answer.status_code}")
 
-    def seller(self, seller: str) -> dict[str, Any]:
-        """What the demo marketplace says of a seller on its public page."""
-        answer = self._site.get(f"/sellers/{seller}")
-        if answer.status_code != 200:
-            raise StackError(f"the demo marketplace answers {answer.status_code}")
-        found: dict[str, Any] = answer.json()
-        return found
-
     def explain(self, seller: str) -> Explained:
         """What `goodfaith standing explain` says of a seller."""
         from services.enforcement import explain, reading
