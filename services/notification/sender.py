@@ -27,11 +27,14 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from services.notification import store
-from services.notification.channels import address_key
-from services.notification.domain import ACCOUNT, gather
+from services.notification.channels import Channel, address_key
+from services.notification.closing import Closer
+from services.notification.domain import ACCOUNT
 from services.notification.mail import Down, Mailer, Unknown
 from services.notification.render import MASK, Contact, Rendered, Told, digest, mail, render, render_notice
+from services.notification.routing import channel
 from services.notification.store import Failure, Message, PutOff, Sent
+from services.notification.webhook_store import Preference, preferences
 from shared import clock, db, metrics
 from shared.events import AccountNotice
 from shared.runtime.health import Health
@@ -47,8 +50,6 @@ FLIGHT: Final = 50
 """Messages sent between two commits: as many may be repeated after a kill."""
 LANES: Final = 4
 """Connections to the mail server: most of a message's time is waiting for answers. A party has its lane, and its order."""
-WINDOW: Final = 2000
-"""Rows looked at when closing messages; grows while none of them can be closed."""
 GIVE_UP: Final = 30
 """Refusals for now (4xx), some 6 hours, after which a message is left in the inbox."""
 LONGEST_PAUSE_S: Final = 900.0
@@ -145,6 +146,8 @@ class Parcel:
     """Keyed hash of ``to``."""
     failure: Failure | None = None
     """A channel that was given up for this one."""
+    other: Channel = "inbox"
+    """The channel to try when e-mail fails."""
 
 
 class Sender:
@@ -177,8 +180,7 @@ class Sender:
             for _ in range(LANES)
         ]
         self._pool = ThreadPoolExecutor(LANES, thread_name_prefix="lane")
-        self._collect = timedelta(seconds=settings.collect_s)
-        self._window = WINDOW
+        self._closer = Closer(self._engine, timedelta(seconds=settings.collect_s))
         self._failures = 0
         self._stop = False
         self._gauge_at = 0.0
@@ -229,19 +231,8 @@ class Sender:
             return store.take(connection, self._holder, self.settings.send_lease_s, limit)
 
     def collect(self) -> int:
-        """Close the messages that can be closed, unless another sender is at it; returns how many were."""
-        with self._engine.begin() as connection:
-            if not store.lock_collect(connection):
-                return 0
-            rows = store.pending(connection, self._window)
-            if not rows:
-                return 0
-            full = len(rows) == self._window
-            _, wall = clock.read(connection)
-            closed = gather(rows, wall, self._collect, full=full)
-            store.close(connection, closed)
-        self._window = min(self._window * 2, 100 * WINDOW) if full and not closed else WINDOW
-        return len(closed)
+        """Close the messages that can be closed, unless another process is at it; returns how many were."""
+        return self._closer.close()
 
     # ------------------------------------------------------------------------------------------------------ a round
 
@@ -291,6 +282,7 @@ class Sender:
         with self._engine.connect() as connection:
             now, _ = clock.read(connection)
             marked = store.bouncing(connection, (message.party for message in messages), self.settings.bounce_days)
+            known = preferences(connection, (message.party for message in messages))
         parcels = []
         for message in messages:
             to = contacts.get(message.party)
@@ -299,9 +291,18 @@ class Sender:
                 why, failure = self._unreachable(
                     message, to, address is not None and marked.get(message.party) == address
                 )
+                wish = known.get(message.party, Preference())
+                other = channel(message.kind, wish.order, wish.webhooks, message.tried, mail=False)
+                first = channel(message.kind, wish.order, wish.webhooks, message.tried)
+                if (why and other == "webhook") or first == "webhook":
+                    state = _before(message)
+                    done.append(PutOff(message, state, why or "preferred", route="webhook", failure=failure))
+                    continue
+                if not why and first == "inbox":
+                    why = "preferred"
                 if message.notice is not None:
                     parcel = self._notice(message, message.notice, to, codes, now, why)
-                    parcel.address, parcel.failure = address, failure
+                    parcel.address, parcel.failure, parcel.other = address, failure, other
                     parcels.append(parcel)
                     continue
                 rendered = render(
@@ -321,7 +322,7 @@ class Sender:
                     parcels.append(Parcel(message, rendered, None, text, why, failure=failure))
                 else:
                     raw = mail(rendered, id=message.id, sender=self.settings.smtp_from, to=to, at=now)
-                    parcels.append(Parcel(message, rendered, to.email, raw, address=address))
+                    parcels.append(Parcel(message, rendered, to.email, raw, address=address, other=other))
             except Exception as error:
                 # a bug of ours; the traceback would show contact data
                 log.error("not rendered", message=message.id, kind=message.kind, error=type(error).__name__)
@@ -415,6 +416,9 @@ class Sender:
                 log.info("refused", message=message.id, kind=message.kind, code=code)
                 text = f"{parcel.rendered.subject}\n{parcel.rendered.body}".encode()
                 failure = Failure("email", "refused", str(code))
+                if parcel.other == "webhook":
+                    done.append(PutOff(message, "queued", "refused", route="webhook", failure=failure))
+                    continue
                 done.append(_sent(Parcel(message, parcel.rendered, None, text, failure=failure), "inbox", "refused"))
             else:
                 done.append(PutOff(message, "queued", "later", _pause_s(message.tries), tried=True))
@@ -443,7 +447,7 @@ class Sender:
         for one in noted:
             DELIVERIES.labels(one.channel, one.result).inc()
         for put_off in back:
-            if put_off.result in ("later", "failed"):
+            if put_off.result in ("later", "failed", "refused"):
                 DELIVERIES.labels("email", put_off.result).inc()
         repeated = sum(message.unknown for message in ours)
         if repeated:

@@ -8,9 +8,19 @@ from typing import Final
 
 import msgspec
 
-from services.notification import store
+from services.notification import store, webhook_store
 from services.notification.domain import ACCOUNT, Facts, facts_of, messages_for
-from shared.events import TYPES, AccountNotice, AccountTold, DeliveryChanged, ItemChanged, MessageSent, NoticeSent
+from shared.events import (
+    TYPES,
+    AccountChannels,
+    AccountNotice,
+    AccountTold,
+    DeliveryChanged,
+    ItemChanged,
+    MessageSent,
+    NoticeSent,
+    WebhookDisabled,
+)
 from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
 from shared.topics import ACCOUNTS, NOTIFICATION, VERIFICATION, Topic
 
@@ -23,6 +33,7 @@ _decoders: Final = {
         "goodfaith.message.sent.v1",
         "goodfaith.account.told.v1",
         "goodfaith.delivery.changed.v1",
+        "goodfaith.webhook.disabled.v1",
     )
 }
 
@@ -33,6 +44,7 @@ class Collecting:
     def __init__(self, tx: Tx) -> None:
         self._tx = tx
         self._rows = store.Rows()
+        self._channels: list[AccountChannels] = []
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         data = incoming.data
@@ -47,6 +59,15 @@ class Collecting:
                 Outgoing(
                     incoming.partition, NOTIFICATION, incoming.key, incoming.type, data, data.message, data.sent_at,
                     None, data.message,
+                ),
+            )  # fmt: skip
+        if isinstance(data, AccountChannels):
+            self._channels.append(data)
+            return ()
+        if isinstance(data, WebhookDisabled):
+            return (
+                Outgoing(
+                    incoming.partition, NOTIFICATION, incoming.key, incoming.type, data, data.webhook, data.at, None, None
                 ),
             )  # fmt: skip
         if isinstance(data, DeliveryChanged):
@@ -105,6 +126,8 @@ class Collecting:
 
     def save(self) -> None:
         store.insert(self._tx.connection, self._rows, self._tx.wall)
+        if self._channels:
+            webhook_store.fold(self._tx.connection, self._channels)
 
     def marks(self) -> dict[int, dt.datetime]:
         return {}
