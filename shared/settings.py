@@ -231,7 +231,7 @@ class Settings(BaseSettings):
         800,
         ge=2,
         le=10_000,
-        description="Most requests to webhooks under way in a process; half of them to such as did not answer last time.",
+        description="Most webhooks that a process calls at one time; half of them such as did not take the last call.",
     )
     webhook_retry_s: float = Field(
         259_200.0,

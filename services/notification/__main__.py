@@ -1,24 +1,26 @@
-"""``python -m services.notification worker|sender``."""
+"""``python -m services.notification worker|sender|webhooks``."""
 
 from __future__ import annotations
 
 import sys
 
-from services.notification import sender, worker
+from services.notification import sender, webhooks, worker
 from shared import logs
 from shared.runtime import run
 from shared.settings import Settings
 
 
 def main() -> None:
-    """Run one of the two processes until SIGTERM."""
+    """Run one of the processes until SIGTERM."""
     role = sys.argv[1] if len(sys.argv) == 2 else ""
-    if role not in ("worker", "sender"):
-        sys.exit("usage: python -m services.notification worker|sender")
+    if role not in ("worker", "sender", "webhooks"):
+        sys.exit("usage: python -m services.notification worker|sender|webhooks")
     settings = Settings()
     logs.configure(settings, f"notification-{role}")
     if role == "worker":
         run(worker.Notification(), settings)
+    elif role == "webhooks":
+        webhooks.run(settings)
     else:
         sender.run(settings)
 

@@ -17,10 +17,16 @@ WINDOW: Final = 2000
 
 
 class Closer:
-    """Closes what can be closed, unless another process is at it."""
+    """Closes what can be closed, unless another process is at it.
 
-    def __init__(self, engine: sa.Engine, collect: timedelta) -> None:
+    Args:
+        collect: how long a message waits for further items of its claim.
+        webhooks: close messages of parties with webhooks only: these do not wait for a mail server that is away.
+    """
+
+    def __init__(self, engine: sa.Engine, collect: timedelta, *, webhooks: bool = False) -> None:
         self._engine = engine
+        self._webhooks = webhooks
         self._collect = collect
         self._window = WINDOW
 
@@ -29,7 +35,7 @@ class Closer:
         with self._engine.begin() as connection:
             if not store.lock_collect(connection):
                 return 0
-            rows = store.pending(connection, self._window)
+            rows = store.pending(connection, self._window, webhooks=self._webhooks)
             if not rows:
                 return 0
             full = len(rows) == self._window

@@ -23,6 +23,7 @@ from typing import Any, Final
 from zlib import crc32
 
 import httpx
+import msgspec
 import structlog
 from prometheus_client import Counter, Gauge
 
@@ -73,6 +74,14 @@ class IntakeDown(Exception):
     """Intake gave no usable answer."""
 
 
+class Hook(msgspec.Struct, frozen=True):
+    """A webhook as intake gives it for sending. Its address and secrets are written nowhere."""
+
+    id: str
+    url: str
+    secrets: tuple[str, ...]
+
+
 class Intake:
     """Intake's internal calls: contacts and claims by id. What they answer is kept for one round only."""
 
@@ -99,6 +108,19 @@ class Intake:
         """
         found = self._ask("claims", ids)
         return {id_: None if raw is None else raw.get("right_number") for id_, raw in found.items()}
+
+    def webhooks(self, ids: Iterable[str]) -> dict[str, dict[str, Hook]]:
+        """Webhooks in use by account, each by id.
+
+        Raises:
+            IntakeDown: no usable answer.
+        """
+        found = self._ask("webhooks", ids)
+        try:
+            known = {id_: msgspec.convert(raw["webhooks"], list[Hook]) for id_, raw in found.items() if raw is not None}
+        except (msgspec.ValidationError, KeyError) as error:
+            raise IntakeDown("webhooks: not understood") from error
+        return {id_: {hook.id: hook for hook in hooks} for id_, hooks in known.items()}
 
     def codes(self, ids: Iterable[str]) -> dict[str, str | None]:
         """Code to be sent, by notice; None where there is nothing to confirm any more. Each answer voids the one before.

@@ -52,6 +52,10 @@ _PULL = """
 _PENDING = """
     select claim, kind, party, item, revision, claim_size, partition, listing, opened_wall from message_items
     where message is null order by opened_wall limit %s"""
+_PENDING_OF_WEBHOOKS = """
+    select claim, kind, party, item, revision, claim_size, partition, listing, opened_wall from message_items i
+    where message is null and exists (select from channels c where c.party = i.party and c.webhooks <> '[]')
+    order by opened_wall limit %s"""
 _STAMP = """
     update message_items as t set message = n.message
     from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[]) as n(item, revision, kind, party, message)
@@ -276,9 +280,10 @@ def lock_collect(connection: sa.Connection) -> bool:
     return bool(connection.exec_driver_sql("select pg_try_advisory_xact_lock(%s)", (COLLECT,)).scalar_one())
 
 
-def pending(connection: sa.Connection, limit: int) -> list[Pending]:
-    """The oldest rows that are in no message yet."""
-    return [Pending(*row) for row in connection.exec_driver_sql(_PENDING, (limit,))]
+def pending(connection: sa.Connection, limit: int, *, webhooks: bool = False) -> list[Pending]:
+    """The oldest rows that are in no message yet; with ``webhooks`` those of parties that have some."""
+    query = _PENDING_OF_WEBHOOKS if webhooks else _PENDING
+    return [Pending(*row) for row in connection.exec_driver_sql(query, (limit,))]
 
 
 def close(connection: sa.Connection, messages: Sequence[Collected], routes: Mapping[str, str]) -> None:

@@ -13,7 +13,8 @@
   by another channel if no webhook has taken it. The first 2xx makes it sent; when all its deliveries have ended otherwise it
   goes by another channel at once.
 
-Rows are locked in the order endpoints, messages, deliveries, each by id.
+Who gives endpoints back locks them first, then messages, then deliveries, each by id; who gives messages to endpoints takes
+messages that nobody holds. A deadlock that is left is ended by the database, and the work done again.
 """
 
 from __future__ import annotations
@@ -336,12 +337,17 @@ class Released:
     pause: dt.datetime | None = None
 
 
+def lock(connection: sa.Connection, holder: str, endpoints: Sequence[str]) -> None:
+    """Lock endpoints that are to be given back, before what is due to them is looked at."""
+    if endpoints:
+        connection.exec_driver_sql(_LOCK, (list(endpoints), holder)).all()
+
+
 def release(connection: sa.Connection, holder: str, released: Sequence[Released]) -> None:
-    """Give endpoints back, as they fare now."""
+    """Give endpoints back, as they fare now; they must be locked."""
     if not released:
         return
     ids = [one.endpoint for one in released]
-    connection.exec_driver_sql(_LOCK, (ids, holder)).all()
     rows = [
         (
             one.endpoint, one.generation, one.circuit.failures, one.circuit.since, one.circuit.until, one.circuit.proven,
