@@ -28,6 +28,8 @@ RightType = Literal["trademark", "copyright", "design", "utility_model", "invent
 Role = Literal["holder", "seller", "reviewer", "operator", "upstream", "system"]
 Lane = Literal["express", "standard", "bulk"]
 """Priority at the door and tier in metrics: good faith, everyone else, over quota or unregistered."""
+Moment = Literal["sent", "delivered", "read", "deemed"]
+"""What a window runs from: the message's sending, its delivery, its reading, or the receipt that the policy deems."""
 
 
 class State(StrEnum):
@@ -263,6 +265,14 @@ class AccountNotice(Data, frozen=True, kw_only=True):
     at: dt.datetime
 
 
+class MessageRead(Data, frozen=True, kw_only=True):
+    """An account says that it has read a message in its inbox: once a message. From intake, keyed by account."""
+
+    message: Id
+    account: Id
+    read_at: dt.datetime
+
+
 class WebhookKnown(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A webhook that an account has in use: neither its address nor its secret."""
 
@@ -345,6 +355,8 @@ class ItemChanged(Data, frozen=True, kw_only=True):
     counter_round: int = 0
     triage: Triage | None = None
     """With the change by which the item came to review, and was decided there if a rule did."""
+    begun_by: Moment | None = None
+    """With the change by which a window began: what it runs from, if that is not the notice's sending."""
     recurs: Id | None = None
     """The upheld item that this one recurs from (row 20)."""
 
@@ -390,7 +402,7 @@ class CommandRefused(Data, frozen=True, kw_only=True):
 
 
 class NoticeSent(Data, frozen=True, kw_only=True):
-    """A message that starts a window was handed to the party's channel: the window of this item begins at ``sent_at``."""
+    """A message that starts a window: the window of this item begins, at ``begins``."""
 
     item: Id
     claim: Id
@@ -400,6 +412,15 @@ class NoticeSent(Data, frozen=True, kw_only=True):
     revision: int
     """Revision of the item that the message told of; a window belongs to that revision's state."""
     sent_at: dt.datetime
+    """When the message was handed to the party's channel."""
+    begins_at: dt.datetime | None = None
+    """When the window begins, if the policy does not let it begin with the sending."""
+    begun_by: Moment = "sent"
+
+    @property
+    def begins(self) -> dt.datetime:
+        """When the window begins."""
+        return self.sent_at if self.begins_at is None else self.begins_at
 
 
 class MessageSent(Data, frozen=True, kw_only=True):
@@ -662,6 +683,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.command.decide.v1": Decide,
     "goodfaith.command.change_right.v1": ChangeRight,
     "goodfaith.account.notice.v1": AccountNotice,
+    "goodfaith.message.read.v1": MessageRead,
     "goodfaith.account.channels.v1": AccountChannels,
     "goodfaith.watermark.v1": Watermark,
     **{f"goodfaith.item.{state.lower()}.v1": ItemChanged for state in State},

@@ -26,6 +26,7 @@ INSERT_ONLY: Final = {
         "evidence_reads",
         "good_faith_history",
         "good_faith_declarations",
+        "misuse_history",
     )
 }
 """Tables beside the event logs that a service may add to and never change: what it has answered for."""

@@ -24,6 +24,9 @@ UNITS: Final = {"d": dt.timedelta(days=1), "h": dt.timedelta(hours=1), "min": dt
 RULE_CODES: Final = ("unknown_reason", "reason_not_for_right")
 """Refusals that the rule of row 6 gives by itself."""
 
+MEASURES: Final = ("warning", "quota", "suspension")
+"""Measures against misuse by complainants, from the mildest."""
+
 Count = Annotated[int, Meta(ge=0)]
 Elements = tuple[Id, ...]
 Eea = Literal[
@@ -354,6 +357,8 @@ class RepeatOffender(Part, frozen=True, kw_only=True):
 
     violations: Annotated[int, Meta(ge=1)]
     within: Span
+    tiers: Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1, max_length=10)] = (2, 3, 6)
+    """Fewest violations of each tier, for figures and lists."""
 
 
 class Penalties(Part, frozen=True, kw_only=True):
@@ -389,6 +394,15 @@ class Statements(Part, frozen=True, kw_only=True):
     grounds: dict[RightType, Ground]
 
 
+class Notice(Part, frozen=True, kw_only=True):
+    """The moment from which the window runs that a message begins."""
+
+    begins: Literal["sent", "delivered", "read"] = "sent"
+    """``delivered``: with what says that it came to the party, which its reading does too."""
+    deemed: Span | None = None
+    """From the sending: then it counts as delivered and read, whatever is known. Not for ``sent``."""
+
+
 class GoodFaith(Part, frozen=True, kw_only=True):
     """The good-faith takedown mechanism (domain.md, "Good faith"). An account is judged by the newest ``ipp``."""
 
@@ -400,6 +414,79 @@ class GoodFaith(Part, frozen=True, kw_only=True):
     warning: Span = Span("14 d")
     bar_months: Annotated[int, Meta(ge=1, le=24)] = 3
     declaration: Id = "good-faith-2026-11"
+
+
+MisuseGround = Literal[
+    "rejected",  # row 6, by a person; `codes` says which refusals
+    "rejected_by_rule",  # row 6, by rule; ditto
+    "counter_accepted",  # row 13: the holder itself gives way
+    "restored_by_person",  # row 17
+    "reversed",  # row 19: a person reverses the takedown on complaint
+    "restored_by_court",  # row 21
+    "withdrawn_error",  # row 18 as an error, after a takedown
+    "withdrawn_early",  # ditto, before any
+]
+"""How an item ends as unfounded."""
+
+
+class UnfoundedEnd(Part, frozen=True, kw_only=True):
+    """How heavily an item weighs that ended so: its gravity."""
+
+    weight: Annotated[int, Meta(ge=1, le=1000)]
+    serious: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    """Where the reason that was alleged is a serious one; none given: the same."""
+    codes: tuple[Id, ...] = ()
+    """Of ``rejected`` and ``rejected_by_rule``: refusals that say that the notice was manifestly unfounded."""
+
+
+class MisuseStep(Part, frozen=True, kw_only=True):
+    """A measure, and from when on it follows: ``number``, ``share`` and ``weight`` must all be reached."""
+
+    measure: Literal["warning", "quota", "suspension"]
+    number: Annotated[int, Meta(ge=1)]
+    """Unfounded items and findings in the window."""
+    share: Rate
+    """Unfounded items of settled ones; not asked for where a finding says that it was done knowingly."""
+    weight: Count
+    again: Count = 0
+    """Unfounded items that were filed, and findings, since the last step began or ended."""
+    after: Span = Span("1 d")
+    """From that moment on, at the earliest."""
+    lasts: Span | None = None
+    """None: until the record is good again, by the first step."""
+    items: Annotated[int, Meta(ge=1)] | None = None
+    """Of a quota: items a business day (UTC)."""
+
+
+class Forged(Part, frozen=True, kw_only=True):
+    """What follows at once on the finding that a document was forged, without a prior warning."""
+
+    measure: Literal["none", "warning", "quota", "suspension"] = "suspension"
+    lasts: Span | None = Span("90 d")
+    items: Annotated[int, Meta(ge=1)] | None = None
+
+
+class Misuse(Part, frozen=True, kw_only=True):
+    """Misuse by complainants (DSA art. 23(2)). An account is judged by the newest policy of one profile, whatever its claims'."""
+
+    window: Span = Span("180 d")
+    ends: dict[MisuseGround, UnfoundedEnd] = msgspec.field(default_factory=dict)
+    """What counts as manifestly unfounded; what is not named does not count."""
+    steps: tuple[MisuseStep, ...] = ()
+    """In order; none: nothing follows."""
+    knowingly: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    """Weight of a finding that an account filed what it knew to be untrue."""
+    forged_weight: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    """Weight of a finding that a document was forged."""
+    forged: Forged = Forged()
+    four_eyes: tuple[Literal["forged_document", "knowingly_false"], ...] = ()
+    """Findings that two people must agree on."""
+    held_max: Annotated[int, Meta(ge=0)] = 1000
+    """Items that may wait for the end of a suspension; beyond, claims are refused."""
+    complaint: Span = Span("184 d")
+    """From a measure's beginning: how long it may be complained of."""
+    bars: tuple[Literal["warning", "quota", "suspension"], ...] = ("quota", "suspension")
+    """Measures under which an account takes no part in the good-faith mechanism."""
 
 
 class Policy(Part, frozen=True, kw_only=True):
@@ -426,7 +513,9 @@ class Policy(Part, frozen=True, kw_only=True):
     recurrence: Recurrence | None = None
     accounts: Accounts = Accounts()
     registry: Registry = Registry()
+    notice: Notice = Notice()
     good_faith: GoodFaith = GoodFaith()
+    misuse: Misuse = Misuse()
 
 
 # msgspec works out a struct's fields when it first meets it; two threads that do so at once crash the process
@@ -561,6 +650,9 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
         points = [step.points for step in getattr(policy.penalties, ledger).thresholds]
         if points != sorted(set(points)):
             found.append((f"penalties.{ledger}.thresholds", "points must rise"))
+    tiers = policy.penalties.repeat_offender.tiers
+    if list(tiers) != sorted(set(tiers)) or tiers[0] != policy.penalties.repeat_offender.violations:
+        found.append(("penalties.repeat_offender.tiers", "must rise, and begin with `violations`"))
     found += [
         (f"evidence.{name}", "expected days: what is kept is kept in elapsed time")
         for name in ("kept", "unused")
@@ -578,9 +670,46 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
         part, name = span.split(".")
         if getattr(getattr(policy.penalties, part), name).working_days:
             found.append((f"penalties.{span}", "expected days"))
+    if (policy.notice.deemed is None) != (policy.notice.begins == "sent"):
+        found.append(("notice.deemed", 'needed, and of use, where notice.begins is not "sent"'))
+    found += _misuse_problems(policy)
     warning = policy.good_faith.warning
     if warning.working_days or warning.exact % UNITS["d"]:
         found.append(("good_faith.warning", "expected days"))
+    return found
+
+
+def _misuse_problems(policy: Policy) -> list[tuple[str, str]]:
+    misuse = policy.misuse
+    found = [
+        (f"misuse.{name}", "expected days")
+        for name, span in (
+            ("window", misuse.window), ("complaint", misuse.complaint), ("forged.lasts", misuse.forged.lasts),
+            *((f"steps.{step.measure}.after", step.after) for step in misuse.steps),
+            *((f"steps.{step.measure}.lasts", step.lasts) for step in misuse.steps),
+        )
+        if span is not None and (span.working_days or span.exact % UNITS["d"])
+    ]  # fmt: skip
+    order = [MEASURES.index(step.measure) for step in misuse.steps]
+    if order and (order[0] != 0 or order != sorted(set(order))):
+        # art. 23(2): "after having issued a prior warning"
+        found.append(("misuse.steps", "must begin with a warning and grow more severe"))
+    measures: tuple[MisuseStep | Forged, ...] = (*misuse.steps, misuse.forged)
+    for step in measures:
+        if (step.measure == "quota") != (step.items is not None):
+            found.append((f"misuse.{step.measure}.items", "a quota has items, and nothing else does"))
+        if step.measure == "suspension" and step.lasts is None:
+            found.append((f"misuse.{step.measure}.lasts", 'is missing: art. 23(2), "for a reasonable period of time"'))
+        if step.measure == "warning" and step.lasts is not None and isinstance(step, MisuseStep):
+            found.append(("misuse.warning.lasts", "a warning holds until the record is good again"))
+    for name, end in misuse.ends.items():
+        if end.codes and not name.startswith("rejected"):
+            found.append((f"misuse.ends.{name}.codes", "only refusals have codes"))
+        found += [
+            (f"misuse.ends.{name}.codes", f"there is no refusal {code!r}")
+            for code in end.codes
+            if code not in policy.refusals
+        ]
     return found
 
 

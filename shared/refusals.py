@@ -10,10 +10,21 @@ class Refused(Exception):
         status: HTTP status.
         reason: stable code, e.g. ``right_not_owned``.
         field: name of the field that is wrong, if one is.
+        retry_after: seconds of business time after which the same request may be accepted (429).
     """
 
-    def __init__(self, status: int, reason: str, detail: str, *, field: str | None = None, cure: str = "") -> None:
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        detail: str,
+        *,
+        field: str | None = None,
+        cure: str = "",
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(detail)
+        self.retry_after = retry_after
         self.status = status
         self.reason = reason
         self.detail = detail

@@ -41,6 +41,11 @@ class Settings(BaseSettings):
         pattern=r"^[a-z0-9-]{1,60}$",
         description="Profile whose penalties sellers' ledgers follow: one for all, whatever profiles their items are handled under.",
     )
+    misuse_profile: str = Field(
+        "ipp",
+        pattern=r"^[a-z0-9-]{1,60}$",
+        description="Profile by whose rules misuse by complainants is judged: one for all, whatever profiles their claims are under.",
+    )
     replication: int = Field(1, ge=1, le=7, description="Replication factor of the topics at creation.")
     upstreams: dict[str, str] = Field(
         default_factory=dict,
@@ -186,7 +191,40 @@ class Settings(BaseSettings):
     # notification
     smtp_host: str = Field("127.0.0.1", description="SMTP server for outgoing mail.")
     smtp_port: int = Field(8025, ge=1, le=65535, description="Port of the SMTP server.")
-    smtp_from: str = Field("ip-protection@market.example", description="Sender of outgoing mail.")
+    smtp_from: str = Field(
+        "ip-protection@market.example",
+        pattern=r"^[A-Za-z0-9.+_-]{1,64}@[A-Za-z0-9.-]{1,200}$",
+        description="Sender of outgoing mail: an address.",
+    )
+    smtp_tls: Literal["off", "opportunistic", "required", "implicit"] = Field(
+        "off",
+        description="TLS to the mail server: required (STARTTLS) and implicit verify its certificate; opportunistic encrypts where it can and verifies nothing.",
+    )
+    smtp_ca_file: str = Field("", description="PEM file of certificates that are trusted instead of the system's.")
+    smtp_user: str = Field(
+        "", description="User name at the mail server; empty: no login. Needs TLS, or a server on loopback."
+    )
+    smtp_password: SecretStr | None = Field(None, description="Password at the mail server.")
+    smtp_reports: Literal["off", "failures", "all"] = Field(
+        "failures",
+        description="Delivery reports that are asked of the mail server: of failures and delays, or of deliveries as well (one more mail each).",
+    )
+    dkim_selector: str = Field(
+        "goodfaith",
+        pattern=r"^[a-z0-9.-]{1,63}$",
+        description="Selector of the DKIM key: <selector>._domainkey.<domain>.",
+    )
+    dkim_domain: str = Field("", description="Domain whose DKIM key signs mail (default: that of smtp_from).")
+    dkim_key: SecretStr | None = Field(
+        None,
+        description="DKIM private key, RSA of 2048 bits or more or Ed25519, as PEM. Without it and dkim_key_file mail is not signed here.",
+    )
+    dkim_key_file: str = Field("", description="File of the DKIM private key, where dkim_key is not given.")
+    bounce_domain: str = Field("", description="Domain of return paths (default: that of smtp_from).")
+    bounce_host: str = Field("127.0.0.1", description="Address on which delivery reports are taken by SMTP.")
+    bounce_port: int = Field(
+        8026, ge=0, le=65535, description="Port on which delivery reports are taken (0: any free one)."
+    )
     mail_key: SecretStr | None = Field(
         None,
         description="Secret, 32 characters or more, by which return paths of mail are signed and addresses that bounced are recognised again. Without it bounces are not told apart.",
@@ -261,6 +299,14 @@ class Settings(BaseSettings):
     statements_batch: int = Field(100, ge=1, le=100, description="Most statements of reasons in one request.")
     statements_timeout_s: float = Field(
         20.0, gt=0, le=300, description="Seconds to wait for the answer to a batch of statements."
+    )
+
+    # sellers
+    figures_s: float = Field(
+        300.0,
+        ge=0,
+        le=86_400,
+        description="Seconds between counts of the repeat offenders' figures for the gauges; 0: none.",
     )
 
     # observation

@@ -2,30 +2,223 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, Final
+import asyncio
+import datetime as dt
+import time
+from typing import Annotated, Any, Final
 
+import sqlalchemy as sa
+import structlog
 from litestar import Request, get
+from litestar.params import QueryParameter
+from prometheus_client import Gauge
 
-from services.enforcement import reading
-from shared import clock, internal
-from shared.internal import GivenId, Parts, parts_of
+from services.enforcement import offenders, reading
+from shared import clock, internal, policy
+from shared.internal import Cursor, GivenId, Limit, Page, Parts, page_of
+from shared.paging import bad_cursor, key_of
+from shared.refusals import Refused
 from shared.settings import Settings
+from shared.standing import Consequence, Entry, Explanation, Figures, Sort, Standing, Violation
+
+log = structlog.get_logger(__name__)
 
 NAME: Final = "enforcement-api"
+FRESH_S: Final = 2.0
+"""Wall seconds for which figures that were counted are shown again: nobody makes the database count without end."""
+
+SELLERS = Gauge("goodfaith_sellers", "Sellers with violations in force of the last 365 days, by tier.", ["tier"])
+RECIDIVISM = Gauge(
+    "goodfaith_recidivism_ratio",
+    "Share of the sellers whose first violation lies one to two years back that had a further one within 365 days; NaN: none.",
+)
+BETWEEN = Gauge(
+    "goodfaith_offence_interval_seconds",
+    "Time from a seller's violation to its next, of those in the last 365 days; NaN: none.",
+    ["quantile"],
+)
+Tier = Annotated[str | None, QueryParameter(max_length=20)]
+Time = Annotated[str | None, QueryParameter(max_length=40)]
+
+
+class Offenders(Parts):
+    """The parts, the penalties that sellers stand under, and the figures as counted last."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, schema="enforcement", name=NAME)
+        rules = policy.current(settings.penalties_profile)
+        self.policy = rules.version
+        self.rules = rules.penalties
+        self._figures: tuple[float, Figures] | None = None
+        self._counting = asyncio.Lock()
+        self._watching: asyncio.Task[None] | None = None
+        if settings.figures_s:
+            self._watching = asyncio.get_running_loop().create_task(self._watch(settings.figures_s))
+
+    async def figures(self) -> Figures:
+        """All figures, at most ``FRESH_S`` old."""
+        async with self._counting:
+            known = self._figures
+            if known is None or known[0] < time.monotonic() - FRESH_S:
+
+                def count(connection: sa.Connection) -> Figures:
+                    return reading.figures(connection, self.rules.repeat_offender, clock.read(connection)[0])
+
+                known = self._figures = (time.monotonic(), await self.run(count))
+                show(known[1])
+        return known[1]
+
+    async def _watch(self, every_s: float) -> None:
+        while True:
+            try:
+                await self.figures()
+            except Refused:
+                log.warning("figures could not be counted")
+            except Exception as error:
+                log.error("figures could not be counted", error=type(error).__name__)
+            await asyncio.sleep(every_s)
+
+    def close(self) -> None:
+        """Stop counting too."""
+        if self._watching is not None:
+            self._watching.cancel()
+        super().close()
+
+
+def show(figures: Figures) -> None:
+    """Set the gauges."""
+    for tier in figures.tiers:
+        SELLERS.labels(tier.tier).set(tier.sellers)
+    rate = figures.recidivism.rate
+    RECIDIVISM.set(float("nan") if rate is None else rate)
+    for quantile, days in (("0.5", figures.between.median_days), ("0.9", figures.between.p90_days)):
+        BETWEEN.labels(quantile).set(float("nan") if days is None else days * 86_400)
+
+
+def _parts(request: Request[Any, Any, Any]) -> Offenders:
+    return request.app.state.parts  # type: ignore[no-any-return]
+
+
+def _time(text: str | None, field: str) -> dt.datetime | None:
+    """A time with its zone.
+
+    Raises:
+        Refused: 422.
+    """
+    if text is None:
+        return None
+    try:
+        at = dt.datetime.fromisoformat(text).astimezone(dt.UTC) if len(text) > 10 else None
+    except (ValueError, OverflowError):
+        at = None
+    if at is None or not 1900 <= at.year <= 2300:
+        raise Refused(
+            422, "bad_time", "A time with date and zone is needed.", field=field, cure="Say it as 2026-11-24T12:00:00Z."
+        )
+    return at
 
 
 @get("/internal/standing")
-async def standing(request: Request[Any, Any, Any], seller: GivenId) -> reading.Standing:
+async def standing(request: Request[Any, Any, Any], seller: GivenId) -> Standing:
     """A seller's standing; one that never had a violation stands at nothing."""
-    return await parts_of(request).run(
-        lambda connection: reading.standing(connection, seller, clock.read(connection)[0])
-    )
+    parts = _parts(request)
+    return await parts.run(reading.standing, seller, parts.rules.repeat_offender)
 
 
-ROUTES: Final = [standing]
+@get("/internal/sellers")
+async def sellers(
+    request: Request[Any, Any, Any],
+    sort: Sort = "violations",
+    tier: Tier = None,
+    repeat_offender: bool | None = None,
+    consequence: Consequence | None = None,
+    since: Time = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[Standing]:
+    """Sellers that have a standing, sorted."""
+    parts = _parts(request)
+    after = _after(cursor, sort)
+    names = [name for name, _, _ in offenders.bounds(parts.rules.repeat_offender)]
+    if tier is not None and tier not in names:
+        raise Refused(
+            422, "no_such_tier", "There is no such tier.", field="tier", cure=f"There are: {', '.join(names)}."
+        )
+    rows = await parts.run(
+        reading.sellers, parts.rules.repeat_offender, sort=sort, limit=limit + 1, after=after, tier=tier,
+        repeat_offender=repeat_offender, consequence=consequence, since=_time(since, "since"),
+    )  # fmt: skip
+    return page_of(rows, limit, lambda row: (sort, reading.sort_value(row, sort), row.seller))
+
+
+def _after(cursor: str | None, sort: Sort) -> tuple[Any, str] | None:
+    """Where a page begins; a cursor belongs to its sort."""
+    if cursor is None:
+        return None
+    kinds: dict[Sort, Any] = {"changed": tuple[str, dt.datetime, str], "seller": tuple[str, str, str]}
+    key: Any = key_of(cursor, kinds.get(sort, tuple[str, int, str]))
+    if key is None or key[0] != sort or (sort == "changed" and key[1].tzinfo is None):
+        raise bad_cursor()
+    if isinstance(key[1], int) and abs(key[1]) >= 2**31:
+        raise bad_cursor()
+    return key[1], key[2]
+
+
+@get("/internal/ledger")
+async def ledger(
+    request: Request[Any, Any, Any], seller: GivenId, cursor: Cursor = None, limit: Limit = 50
+) -> Page[Entry]:
+    """A seller's entries, the latest first."""
+    (before,) = key_of(cursor, tuple[str]) or (None,)
+
+    def work(connection: sa.Connection) -> list[Entry]:
+        return reading.entries(connection, seller, clock.read(connection)[0], before=before, limit=limit + 1)
+
+    return page_of(await _parts(request).run(work), limit, lambda entry: (entry.entry,))
+
+
+@get("/internal/violations")
+async def violations(
+    request: Request[Any, Any, Any],
+    seller: GivenId,
+    in_force: bool | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[Violation]:
+    """A seller's violations, the latest first; those that no longer stand too."""
+    before = key_of(cursor, tuple[dt.datetime, str])
+    if before is not None and before[0].tzinfo is None:
+        raise bad_cursor()
+    rows = await _parts(request).run(reading.violations, seller, in_force=in_force, before=before, limit=limit + 1)
+    return page_of(rows, limit, lambda violation: (violation.at, violation.claim))
+
+
+@get("/internal/why")
+async def why(
+    request: Request[Any, Any, Any],
+    seller: GivenId,
+    at: Time = None,
+    steps: Annotated[int, QueryParameter(ge=1, le=1000)] = 200,
+) -> Explanation:
+    """How the seller came to stand where it stands, or stood at a time: replayed from its ledger."""
+    parts = _parts(request)
+
+    def work(connection: sa.Connection) -> Explanation:
+        now, _ = clock.read(connection)
+        return reading.why(connection, seller, parts.rules, parts.policy, now, at=_time(at, "at"), most=steps)
+
+    return await parts.run(work)
+
+
+@get("/internal/offenders")
+async def figures(request: Request[Any, Any, Any]) -> Figures:
+    """Tiers, recidivism, time between offences."""
+    return await _parts(request).figures()
+
+
+ROUTES: Final = [standing, sellers, ledger, violations, why, figures]
 
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM."""
-    internal.run(settings, NAME, ROUTES, partial(Parts, settings, schema="enforcement", name=NAME))
+    internal.run(settings, NAME, ROUTES, lambda: Offenders(settings))

@@ -1,33 +1,218 @@
-"""What the tables say of sellers, for the internal API: shapes and queries. Nothing here writes."""
+"""What the tables say of sellers: queries for the internal API and the command line. Nothing here writes."""
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
+from typing import Any, Final
 
 import sqlalchemy as sa
-from msgspec import Struct
 
-_STANDING = """
-    select seller, general_points, serious_strikes, violations, repeat_offender, general_consequence, serious_consequence,
-        next_change, changed_at
-    from standings where seller = %s"""
+from services.enforcement import explain, offenders
+from shared import clock
+from shared.policy import Penalties, RepeatOffender
+from shared.standing import Entry, Explanation, Figures, Record, Sort, Standing, Violation
+
+TIMEOUT_MS: Final = 10_000
+"""Of one query; what takes longer is refused for now."""
+_COLUMNS: Final = """s.seller, s.general_points, s.serious_strikes, s.violations, s.repeat_offender, s.general_consequence,
+    s.serious_consequence, s.next_change, s.changed_at"""
+_SORTS: Final[dict[Sort, str]] = {
+    "violations": "s.violations", "points": "s.general_points", "strikes": "s.serious_strikes", "changed": "s.changed_at",
+}  # fmt: skip
+_ENTRIES = """
+    select e.entry, e.claim, e.ledger, e.kind, e.points, e.effective_at, e.expires_at, e.reverses, r.entry as reversed_by,
+        e.kind = 'violation' and r.entry is null and e.expires_at > %(now)s as counts
+    from ledger_entries e left join ledger_entries r on r.reverses = e.entry
+    where e.seller = %(seller)s
+        and (%(number)s::bigint is null or split_part(e.entry, '.', 2)::bigint < %(number)s)
+    order by split_part(e.entry, '.', 2)::bigint desc limit %(limit)s"""
+_VIOLATIONS = """
+    select v.claim, v.in_force, v.severity, v.at, v.entry, v.points, v.expires_at,
+        (select count(distinct i.listing) from violation_items i where i.seller = v.seller and i.claim = v.claim) as listings
+    from violations v
+    where v.seller = %(seller)s and (%(in_force)s::bool is null or v.in_force = %(in_force)s)
+        and (%(at)s::timestamptz is null or (v.at, v.claim) < (%(at)s, %(claim)s))
+    order by v.at desc, v.claim desc limit %(limit)s"""
+# the log knows the business time of an entry; the claim's index finds it
+_RECORDS = """
+    select e.entry, e.claim, e.ledger, e.kind, e.points, e.effective_at, e.expires_at, e.reverses, e.recorded_wall,
+        (select min((l.payload::json ->> 'time')::timestamptz) from ledger_event_log l
+            where l.claim = e.claim and l.key = e.seller and l.type = 'goodfaith.penalty.entered.v1'
+                and l.payload::json ->> 'subject' = e.entry)
+    from ledger_entries e where e.seller = %s"""
+_IN_FORCE = "select at, claim, severity from violations where seller = %s and in_force"
+_TIERS = "select violations, count(*) from standings where violations > 0 group by violations"
+_FIGURES = """
+    with one as materialized (
+        select at, lag(at) over w as before, row_number() over w as n
+        from violations where in_force and at <= %(now)s
+        window w as (partition by seller order by at, claim)),
+    gap as (select at - before as gap from one where n > 1 and at + %(within)s > %(now)s)
+    select
+        (select count(*) from one where n = 1 and at > %(begin)s and at <= %(middle)s),
+        (select count(*) from one where n = 2 and before > %(begin)s and before <= %(middle)s and at - before < %(within)s),
+        (select count(*) from one where n = 1 and at > %(middle)s),
+        (select count(*) from one where n = 2 and before > %(middle)s and at - before < %(within)s),
+        count(*), percentile_disc(0.5) within group (order by gap), percentile_disc(0.9) within group (order by gap),
+        array(select count(g.gap) from unnest(%(low)s::interval[], %(high)s::interval[]) with ordinality as b(low, high, n)
+            left join gap g on (b.low is null or g.gap > b.low) and (b.high is null or g.gap <= b.high) group by b.n order by b.n)
+    from gap"""
 
 
-class Standing(Struct, frozen=True, kw_only=True):
-    """A seller's standing as it was counted at ``changed_at``; it is counted anew at ``next_change``."""
-
-    seller: str
-    general_points: int = 0
-    serious_strikes: int = 0
-    violations: int = 0
-    repeat_offender: bool = False
-    general_consequence: str | None = None
-    serious_consequence: str | None = None
-    next_change: dt.datetime | None = None
-    changed_at: dt.datetime | None = None
+def _bounded(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(f"set local statement_timeout = {TIMEOUT_MS}")
 
 
-def standing(connection: sa.Connection, seller: str, now: dt.datetime) -> Standing:
-    """Of one seller."""
-    row = connection.exec_driver_sql(_STANDING, (seller,)).mappings().one_or_none()
-    return Standing(seller=seller) if row is None else Standing(**row)
+def _standing(row: Any, rules: RepeatOffender) -> Standing:
+    return Standing(**row, tier=offenders.tier_of(row["violations"], rules))
+
+
+def standing(connection: sa.Connection, seller: str, rules: RepeatOffender) -> Standing:
+    """Of one seller; nothing, for one that never had a violation."""
+    query = f"select {_COLUMNS} from standings s where seller = %s"
+    row = connection.exec_driver_sql(query, (seller,)).mappings().one_or_none()
+    return Standing(seller=seller) if row is None else _standing(row, rules)
+
+
+def sellers(
+    connection: sa.Connection,
+    rules: RepeatOffender,
+    *,
+    sort: Sort = "violations",
+    limit: int,
+    after: tuple[Any, str] | None = None,
+    tier: str | None = None,
+    repeat_offender: bool | None = None,
+    consequence: str | None = None,
+    since: dt.datetime | None = None,
+) -> list[Standing]:
+    """Sellers with a standing: highest first by ``sort`` (``seller``: by id), and by id among equals.
+
+    Args:
+        after: (value of ``sort``, seller) of the last one shown.
+        tier: name of a tier of the policy.
+        consequence: that either ledger's level has.
+        since: with a violation in force since then.
+
+    Raises:
+        ValueError: there is no such tier.
+    """
+    where: list[str] = []
+    values: list[Any] = []
+
+    def only(condition: str, *given: Any) -> None:
+        where.append(condition)
+        values.extend(given)
+
+    if tier is not None:
+        found = [bound for bound in offenders.bounds(rules) if bound[0] == tier]
+        if not found:
+            raise ValueError(f"no tier {tier!r}")
+        only("s.violations >= %s", found[0][1])
+        if found[0][2] is not None:
+            only("s.violations <= %s", found[0][2])
+    if repeat_offender is not None:
+        only("s.repeat_offender = %s", repeat_offender)
+    if consequence is not None:
+        only("(s.general_consequence = %s or s.serious_consequence = %s)", consequence, consequence)
+    if since is not None:
+        only("exists (select from violations v where v.seller = s.seller and v.in_force and v.at >= %s)", since)
+    by = _SORTS.get(sort)
+    if after is not None:
+        if by is None:
+            only("s.seller > %s", after[1])
+        else:
+            only(f"({by} < %s or ({by} = %s and s.seller > %s))", after[0], after[0], after[1])
+    query = f"""select {_COLUMNS} from standings s {"where " if where else ""}{" and ".join(where)}
+        order by {"" if by is None else f"{by} desc, "}s.seller limit %s"""
+    _bounded(connection)
+    rows = connection.exec_driver_sql(query, (*values, limit)).mappings()
+    return [_standing(row, rules) for row in rows]
+
+
+def sort_value(row: Standing, sort: Sort) -> Any:
+    """What a seller is sorted by."""
+    return {
+        "violations": row.violations, "points": row.general_points, "strikes": row.serious_strikes,
+        "changed": row.changed_at, "seller": row.seller,
+    }[sort]  # fmt: skip
+
+
+def entries(connection: sa.Connection, seller: str, now: dt.datetime, *, before: str | None, limit: int) -> list[Entry]:
+    """A seller's ledger, latest entry first, from the one written before ``before`` on."""
+    number = None if before is None else explain.number_of(before)
+    rows = connection.exec_driver_sql(
+        _ENTRIES, {"seller": seller, "now": now, "number": number, "limit": limit}
+    ).mappings()
+    return [Entry(**row) for row in rows]
+
+
+def violations(
+    connection: sa.Connection,
+    seller: str,
+    *,
+    in_force: bool | None = None,
+    before: tuple[dt.datetime, str] | None = None,
+    limit: int,
+) -> list[Violation]:
+    """A seller's violations, latest first; those that no longer stand as well, unless ``in_force`` says which."""
+    at, claim = before or (None, None)
+    given = {"seller": seller, "in_force": in_force, "at": at, "claim": claim, "limit": limit}
+    return [Violation(**row) for row in connection.exec_driver_sql(_VIOLATIONS, given).mappings()]
+
+
+def records(connection: sa.Connection, seller: str) -> list[Record]:
+    """All entries of a seller with the business time at which they were entered."""
+    anchors = clock.History.load(connection)
+    return [
+        Record(
+            entry=entry, claim=claim, ledger=ledger, kind=kind, points=points, effective_at=effective, expires_at=expires,
+            reverses=reverses, recorded_at=anchors.at(wall) if at is None else at,
+        )
+        for entry, claim, ledger, kind, points, effective, expires, reverses, wall, at in connection.exec_driver_sql(
+            _RECORDS, (seller,)
+        )
+    ]  # fmt: skip
+
+
+def why(
+    connection: sa.Connection,
+    seller: str,
+    rules: Penalties,
+    policy: str,
+    now: dt.datetime,
+    *,
+    at: dt.datetime | None = None,
+    most: int | None = explain.STEPS_MOST,
+) -> Explanation:
+    """How a seller came to stand where it stands, replayed from its ledger (``explain.explain``)."""
+    _bounded(connection)
+    found = records(connection, seller)
+    in_force: Sequence[Any] = [tuple(row) for row in connection.exec_driver_sql(_IN_FORCE, (seller,))]
+    stored = standing(connection, seller, rules.repeat_offender)
+    return explain.explain(seller, found, in_force, stored, rules, policy, now, at=at, most=most)
+
+
+def figures(connection: sa.Connection, rules: RepeatOffender, now: dt.datetime) -> Figures:
+    """All figures, as of ``now``: what ``offenders.figures`` makes of the violations in force one by one."""
+    _bounded(connection)
+    begin, middle = offenders.cohorts(now, rules)
+    edges = [dt.timedelta(days=days) for days in offenders.SPANS]
+    whole, again, young, young_again, count, median, p90, spans = connection.exec_driver_sql(
+        _FIGURES,
+        {
+            "now": now, "within": rules.within.exact, "begin": begin, "middle": middle, "low": [None, *edges],
+            "high": [*edges, None],
+        },
+    ).one()  # fmt: skip
+    counted = dict(map(tuple, connection.exec_driver_sql(_TIERS)))
+    return Figures(
+        at=now,
+        sellers=sum(counted.values()),
+        repeat_offenders=sum(sellers for many, sellers in counted.items() if many >= rules.violations),
+        tiers=offenders.tiers(counted, rules),
+        recidivism=offenders.recidivism(begin, middle, whole, again),
+        recidivism_young=offenders.recidivism(middle, now, young, young_again),
+        between=offenders.between(count, median, p90, spans),
+    )

@@ -170,6 +170,8 @@ class ClaimAccepted(Struct, kw_only=True):
     accepted_at: dt.datetime
     lane: Lane
     items: list[ItemAccepted]
+    held_until: dt.date | None = None
+    """Only while the processing of the account's claims is suspended: the day (UTC) on which that of this one begins."""
 
 
 class CommandAccepted(Struct, kw_only=True):
@@ -296,7 +298,22 @@ class MessageOut(Struct, kw_only=True):
     version: int
     digest: str
     sent_at: dt.datetime
+    read_at: dt.datetime | None
+    """When the party said that it had read it."""
     contacts: list[ContactOut]
+
+
+class Inbox(Page[MessageOut], kw_only=True):
+    """A page of messages; ``unread``: how many of the inbox are not read, counted up to 1,000."""
+
+    unread: int
+
+
+class MessageRead(Struct, kw_only=True):
+    """The receipt of a message; ``read_at`` is that of the first time."""
+
+    message: str
+    read_at: dt.datetime
 
 
 class ContactFor(Struct, kw_only=True):
@@ -510,6 +527,94 @@ class DeclarationExecuted(Struct, kw_only=True):
     executed_at: dt.datetime
     name: str | None
     capacity: str | None
+
+
+class MisuseFigures(Struct, kw_only=True):
+    """What an account's notices are weighed by, over a window, both days included.
+
+    ``number``: unfounded items, and findings; ``share``: unfounded items of settled ones, rounded for reading; ``weight``: gravity and
+    intent together; ``knowingly``: a finding says that it was done knowingly; ``again``: items filed, and findings, since the last step
+    began or ended; ``grounds``: why, and how many.
+    """
+
+    window_from: dt.date
+    window_to: dt.date
+    settled: int
+    unfounded: int
+    number: int
+    share: float | None
+    weight: int
+    knowingly: bool
+    again: int
+    grounds: dict[str, int]
+    policy: str
+
+
+class MisuseRule(Struct, kw_only=True):
+    """From when on a measure follows: all of ``number``, ``share`` and ``weight``; ``again`` and ``after`` since the last step."""
+
+    measure: Literal["warning", "quota", "suspension"]
+    number: int
+    share: str
+    weight: int
+    again: int
+    after: str
+    lasts: str | None
+    items: int | None
+
+
+class MeasureOut(Struct, kw_only=True):
+    """A measure against misuse, and the numbers that it stands on.
+
+    ``until``: first day (UTC) on which it runs no more, null: until the record is good again; ``items``: of a quota, items a day;
+    ``complain_until``: when it may be complained of at the latest (``POST /v1/misuse/{measure}/complaint``).
+    """
+
+    id: str
+    kind: Literal["warning", "quota", "suspension"]
+    state: Literal["on", "over", "lifted", "reversed", "fallen"]
+    day: dt.date
+    at: dt.datetime
+    until: dt.date | None
+    items: int | None
+    prior: str | None
+    finding: str | None
+    ended: dt.date | None
+    complain_until: dt.datetime
+    complaint: Literal["open", "confirmed", "reversed"] | None
+    complained_at: dt.datetime | None
+    complaint_code: str | None
+    decided_at: dt.datetime | None
+    figures: MisuseFigures
+
+
+class MisuseOut(Struct, kw_only=True):
+    """Where an account stands, by which rules, and its measures, latest first (the last 50; all: ``history``).
+
+    ``used``: items filed today, while there is a quota; ``held``: items that wait for the end of a suspension.
+    """
+
+    account: str
+    state: Literal["clear", "warning", "quota", "suspension"]
+    until: dt.date | None
+    items: int | None
+    used: int | None
+    held: int
+    figures: MisuseFigures
+    rules: list[MisuseRule]
+    measures: list[MeasureOut]
+
+
+class MisuseChange(Struct, kw_only=True):
+    """What happened to a measure, and the numbers that it stood on."""
+
+    id: int
+    measure: str
+    day: dt.date
+    at: dt.datetime
+    kind: str
+    by: str
+    figures: MisuseFigures
 
 
 class Alive(Struct, kw_only=True):

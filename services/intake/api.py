@@ -7,7 +7,7 @@ import datetime as dt
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -27,8 +27,11 @@ from services.intake import (
     api_evidence,
     api_forms,
     api_goodfaith,
+    api_inbox,
+    api_misuse,
     api_review,
     api_rights,
+    api_standing,
     api_webhooks,
     domain,
     forms,
@@ -55,7 +58,6 @@ from services.intake.web import (
     ItemState,
     Limit,
     authenticate,
-    bad_cursor,
     command,
     filed,
     front_of,
@@ -162,50 +164,6 @@ async def get_command(request: Request[Account, Any, Any], command_id: str) -> a
     found = out(answers.CommandOut, await front_of(request).run(store.get_command, request.user, known_id(command_id)))
     found.detail = found.detail and languages.translate(found.detail, language_of(request))
     return found
-
-
-@get("/v1/inbox", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["messages"])
-async def inbox(
-    request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[answers.MessageOut]:
-    """Messages that were sent to the caller, latest first, with the counterpart's contact where it is released."""
-    front, caller = front_of(request), request.user
-    before = key_of(cursor, tuple[dt.datetime, str])
-    if before is not None and before[0].tzinfo is None:
-        raise bad_cursor()
-
-    def work(connection: sa.Connection) -> tuple[list[store.Row], list[tuple[str, bytes, bytes]]]:
-        rows = store.list_messages(connection, caller, before=before, limit=limit + 1)
-        wanted = {account for row in rows for account, _ in released(caller.id, row)}
-        return rows, store.sealed_contacts(connection, wanted) if wanted else []
-
-    rows, sealed = await front.run(work)
-    contacts = front.opened(sealed)
-    messages = [
-        answers.MessageOut(
-            **{name: row[name] for name in answers.MessageOut.__struct_fields__ if name in row},
-            contacts=[
-                answers.ContactOut(account=account, part=part, name=c.name, address=c.address, email=c.email)
-                for account, part in released(caller.id, row)
-                if (c := contacts.get(account)) is not None
-            ],
-        )
-        for row in rows
-    ]
-    return page_of(messages, limit, lambda message: (message.sent_at, message.id))
-
-
-def released(account: str, row: Mapping[str, Any]) -> list[tuple[str, Literal["complainant", "principal", "seller"]]]:
-    """Whose contact data the account may see beside a message: the seller the holder's from NOTIFIED on, the holder the
-    seller's from HOLDER_RESPONSE on (rows 7 and 12)."""
-    if account in (row["complainant"], row["principal"]):
-        return [(row["seller"], "seller")] if row["told"] >= 2 and row["seller"] else []
-    if account == row["seller"] and row["told"] >= 1:
-        both: list[tuple[str, Literal["complainant", "principal", "seller"]]] = [(row["complainant"], "complainant")]
-        if row["principal"] != row["complainant"]:
-            both.append((row["principal"], "principal"))
-        return both
-    return []
 
 
 def claim_out(row: Mapping[str, Any]) -> answers.ClaimOut:
@@ -342,9 +300,9 @@ async def healthz() -> answers.Alive:
 # ------------------------------------------------------------------------------------------------------------------- app
 
 ROUTES: Final = [
-    *api_accounts.ROUTES, *api_rights.ROUTES,
-    submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, inbox,
-    *api_evidence.ROUTES, *api_goodfaith.ROUTES, *api_review.ROUTES,
+    *api_accounts.ROUTES, *api_rights.ROUTES, *api_standing.ROUTES,
+    submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, *api_inbox.ROUTES,
+    *api_evidence.ROUTES, *api_goodfaith.ROUTES, *api_misuse.ROUTES, *api_review.ROUTES,
     *api_webhooks.ROUTES, *COMMAND_ROUTES, internal_claims, healthz, *api_forms.ROUTES,
 ]  # fmt: skip
 
@@ -429,6 +387,7 @@ def create(
         yield
         beginning.cancel()
         await front.door.close()
+        await front.enforcement.close()
         front.threads.shutdown()
         front.engine.dispose()
 

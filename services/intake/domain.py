@@ -178,6 +178,16 @@ class Account:
     status: Literal["open", "suspended", "closed"] = "open"
     record: events.Record | None = None
     """What became of its items, as last judged (good faith)."""
+    misuse: Literal["clear", "warning", "quota", "suspension"] = "clear"
+    """The most severe measure against misuse that runs, as last judged."""
+    misuse_items: int | None = None
+    """Under a quota: items a business day (UTC)."""
+    misuse_until: dt.date | None = None
+    """First day on which the measure runs no more; None: until the record is good again."""
+
+    def under(self, measure: Literal["quota", "suspension"], day: dt.date) -> bool:
+        """Whether that measure is in force on a day."""
+        return self.misuse == measure and (self.misuse_until is None or day < self.misuse_until)
 
     @property
     def sees_all(self) -> bool:
@@ -327,6 +337,8 @@ class Rows:
     decisions: list[Decided] = field(default_factory=list)
     documents: Sequence[Any] = ()
     """Evidence that the request names; ``store`` ties it to the claim."""
+    held: bool = False
+    """The items wait for the end of a suspension before they enter the door."""
 
 
 def claim_rows(
@@ -541,6 +553,12 @@ _NOT_TOLD: Final = frozenset(
 _COUNTERED: Final = frozenset({State.HOLDER_RESPONSE, State.PLATFORM_REVIEW})
 
 
+TOLD_SELLER: Final = 1
+"""The seller was to be notified: it is shown the holder's contact data."""
+TOLD_HOLDER: Final = 2
+"""A counter was to be forwarded: the holder is shown the seller's contact data."""
+
+
 def told(change: events.ItemChanged) -> int:
     """How far an item has come for the release of contact data: 1 NOTIFIED, 2 HOLDER_RESPONSE (rows 7 and 12).
 
@@ -548,7 +566,7 @@ def told(change: events.ItemChanged) -> int:
     """
     states = (change.state, *change.via)
     if any(state in _COUNTERED for state in states):
-        return 2
+        return TOLD_HOLDER
     return int(change.noticed_at is not None or any(state not in _NOT_TOLD for state in states))
 
 

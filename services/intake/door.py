@@ -19,7 +19,7 @@ import structlog
 from services.intake import domain, metrics, store
 from services.intake.domain import Refused
 from services.intake.store import Filed, Filing
-from shared import clock, db
+from shared import clock, db, policy
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -72,6 +72,7 @@ class Door:
     def __init__(self, engine: sa.Engine, settings: Settings) -> None:
         self._engine = engine
         self._settings = settings
+        self._held_max = policy.current(settings.misuse_profile).misuse.held_max
         self._waiting: list[tuple[Filing, asyncio.Future[Filed]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._running = 0
@@ -143,7 +144,7 @@ class Door:
         try:
             with self._engine.begin() as connection:
                 now, wall = store.enter_door(connection)
-                results = list(store.file(connection, filings, now, wall, self._settings.partitions))
+                results = list(store.file(connection, filings, now, wall, self._settings.partitions, self._held_max))
         except Exception as error:
             if db.is_transient(error):
                 log.warning("door cannot commit", requests=len(filings), error=f"{type(error).__name__}: {error}")

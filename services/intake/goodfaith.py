@@ -14,6 +14,7 @@ from typing import Final, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from services.intake import misuse
 from services.intake.domain import Refused
 from shared.events import SETTLED, UPHELD, ItemChanged, State
 from shared.policy import GoodFaith
@@ -87,6 +88,8 @@ class Turn(Struct, frozen=True):
 
     Attributes:
         down: what it counts as if it was taken down at some time; ``never``: if it was not. None: nothing.
+        grounds: why it was unfounded (``misuse``), in the same two cases.
+        serious: the reason that was alleged is.
     """
 
     item: str
@@ -97,6 +100,8 @@ class Turn(Struct, frozen=True):
     day: dt.date
     down: Outcome | None
     never: Outcome | None
+    grounds: tuple[str | None, str | None] = (None, None)
+    serious: bool = False
 
 
 def turn_of(change: ItemChanged, at: dt.datetime, partition: int) -> Turn | None:
@@ -124,11 +129,20 @@ def turn_of(change: ItemChanged, at: dt.datetime, partition: int) -> Turn | None
         at.astimezone(dt.UTC).date(),
         "upheld" if stands else outcome_of(state, change.code, True),
         "upheld" if stands else outcome_of(state, change.code, False),
+        misuse.grounds_of(change),
+        change.severity == "serious",
     )
 
 
+def follow(before: Turn | None, turn: Turn) -> Turn:
+    """The last turn of an item in a batch: what it keeps of why it was unfounded it has from the one before."""
+    if before is None or turn.grounds != (misuse.KEPT, misuse.KEPT):
+        return turn
+    return replace(turn, grounds=before.grounds)
+
+
 class Counted(Struct, frozen=True):
-    """What an item is counted as; ``outcome`` None: as nothing, any more."""
+    """What an item is counted as; ``outcome`` None: as nothing, any more. ``ground``: why it was unfounded, if it was."""
 
     item: str
     account: str
@@ -136,6 +150,8 @@ class Counted(Struct, frozen=True):
     day: dt.date
     outcome: Outcome | None
     revision: int
+    ground: str | None = None
+    serious: bool = False
 
 
 Bucket = tuple[str, dt.date, str, int]
@@ -163,9 +179,14 @@ def settle(
         if down is None or (old is not None and old.revision >= turn.revision):
             continue
         outcome = turn.down if down else turn.never
-        if old is None and outcome is None:
+        ground = turn.grounds[0 if down else 1]
+        if ground == misuse.KEPT:
+            ground = None if old is None else old.ground
+        if old is None and outcome is None and ground is None:
             continue
-        rows.append(Counted(turn.item, turn.account, turn.reason, turn.day, outcome, turn.revision))
+        rows.append(
+            Counted(turn.item, turn.account, turn.reason, turn.day, outcome, turn.revision, ground, turn.serious)
+        )
         if old is not None and old.outcome is not None:
             _add(sums, (old.account, old.day, old.reason, turn.partition), -WORTH[old.outcome])
         if outcome is not None:

@@ -14,7 +14,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
-from services.intake import domain, goodfaith, store
+from services.intake import domain, goodfaith, misuse, misuse_store, store
 from services.intake.goodfaith import Change, Counted, Counts, Figures, Standing, Turn, Verdict
 from shared import clock, declarations, policy
 from shared.events import AccountNotice, Record
@@ -32,22 +32,28 @@ def terms() -> policy.GoodFaith:
     return policy.current(PROFILE).good_faith
 
 
-def fit(account: domain.Account) -> bool:
-    """Whether the account may take part at all: verified, neither suspended nor closed."""
-    return account.identity_verified and account.status == "open"
+def fit(account: domain.Account, rules: policy.Policy | None = None) -> bool:
+    """Whether the account may take part at all: verified, neither suspended nor closed, under no measure that bars it.
+
+    Args:
+        rules: policy by which misuse is judged.
+    """
+    barred = account.misuse in (rules or policy.current(PROFILE)).misuse.bars
+    return account.identity_verified and account.status == "open" and not barred
 
 
 # ------------------------------------------------------------------------------------------------------------ the fold
 
 _COUNTED: Final = """
-    select i.id, i.taken_down, g.account, g.reason, g.day, g.outcome, g.revision
+    select i.id, i.taken_down, g.account, g.reason, g.day, g.outcome, g.revision, g.ground
     from items i left join good_faith_items g on g.item = i.id where i.id = any(%s)"""
 _WRITE_ITEMS: Final = """
-    insert into good_faith_items (item, account, reason, day, outcome, revision)
-    select item, account, reason, day::date, outcome, revision
-    from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[]) as n(item, account, reason, day, outcome, revision)
+    insert into good_faith_items (item, account, reason, day, outcome, revision, ground, serious)
+    select item, account, reason, day::date, outcome, revision, ground, serious
+    from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::bool[])
+        as n(item, account, reason, day, outcome, revision, ground, serious)
     on conflict (item) do update set account = excluded.account, reason = excluded.reason, day = excluded.day,
-        outcome = excluded.outcome, revision = excluded.revision"""
+        outcome = excluded.outcome, revision = excluded.revision, ground = excluded.ground, serious = excluded.serious"""
 # commutative, in the order of the key, and each partition's rows by its owner only
 _ADD_DAYS: Final = """
     insert into good_faith_days as d (account, day, reason, partition, settled, upheld, taken_down, restored)
@@ -63,12 +69,12 @@ def settle(connection: sa.Connection, turns: Sequence[Turn]) -> None:
     """Count items that came into a settled state or left one; after the read model's items are written."""
     known: dict[str, Counted] = {}
     taken_down: dict[str, bool] = {}
-    for item, down, account, reason, day, outcome, revision in connection.exec_driver_sql(
+    for item, down, account, reason, day, outcome, revision, ground in connection.exec_driver_sql(
         _COUNTED, ([turn.item for turn in turns],)
     ):
         taken_down[item] = down
         if revision is not None:
-            known[item] = Counted(item, account, reason, day, outcome, revision)
+            known[item] = Counted(item, account, reason, day, outcome, revision, ground)
     rows, sums = goodfaith.settle(turns, known, taken_down)
     if rows:
         connection.exec_driver_sql(
@@ -76,6 +82,7 @@ def settle(connection: sa.Connection, turns: Sequence[Turn]) -> None:
             (
                 [row.item for row in rows], [row.account for row in rows], [row.reason for row in rows],
                 [row.day.isoformat() for row in rows], [row.outcome for row in rows], [row.revision for row in rows],
+                [row.ground for row in rows], [row.serious for row in rows],
             ),
         )  # fmt: skip
     if sums:
@@ -247,14 +254,16 @@ FIND_DUE: Final = """
     union select account from good_faith_days where day > %s and day <= %s
     union select account from good_faith_standings where state <> 'out'
     union select account from good_faith_standings where barred_until <= %s
+    union select account from good_faith_days where day > %s and day <= %s
+    union select account from misuse_measures where state = 'on'
     order by 1 on conflict do nothing"""
 
 
-def find_due(connection: sa.Connection) -> bool:
+def find_due(connection: sa.Connection, rules: policy.Misuse | None = None) -> bool:
     """Once a business day (UTC), by one of the workers: find the accounts to be judged. Returns whether it did.
 
-    They are those whose sums changed since they were last judged, or lose a day as the window moves on, those that take part,
-    and those whose bar ends: never all there are.
+    They are those whose sums changed since they were last judged, or lose a day as a window moves on (of this mechanism, or of
+    ``rules``), those that take part, those whose bar ends, and those under a measure: never all there are.
     """
     run = connection.exec_driver_sql("select day from good_faith_run for update skip locked").one_or_none()
     if run is None:
@@ -266,19 +275,24 @@ def find_due(connection: sa.Connection) -> bool:
     months = terms().window_months
     gone = goodfaith.left_after(upto, months)
     seen = gone if run[0] is None else goodfaith.left_after(run[0] - dt.timedelta(days=1), months)
-    connection.exec_driver_sql(
-        FIND_DUE,
-        (upto, seen, gone, today),
-    )
+    window = (rules or policy.current(PROFILE).misuse).window.exact
+    left = upto - window
+    left_before = left if run[0] is None else run[0] - dt.timedelta(days=1) - window
+    connection.exec_driver_sql(FIND_DUE, (upto, seen, gone, today, left_before, left))
     connection.exec_driver_sql("update good_faith_run set day = %s", (today,))
     return True
 
 
-def judge_due(connection: sa.Connection, partitions: int, limit: int = CHUNK) -> tuple[int, list[Change]]:
+def judge_due(
+    connection: sa.Connection, partitions: int, limit: int = CHUNK, rules: policy.Policy | None = None
+) -> tuple[int, list[Change], list[misuse.Change]]:
     """Judge some of the accounts that are due, by their figures up to yesterday; other workers take others.
 
+    Args:
+        rules: policy by which misuse is judged.
+
     Returns:
-        how many were judged, and the changes that were made.
+        how many were judged, and the changes that were made: of this mechanism, and of measures against misuse.
     """
     now, wall = clock.read(connection)
     upto = now.date() - dt.timedelta(days=1)
@@ -290,7 +304,7 @@ def judge_due(connection: sa.Connection, partitions: int, limit: int = CHUNK) ->
         ).scalars()
     )
     if not due:
-        return 0, []
+        return 0, [], []
     due.sort()
     # locked in the order in which the fold locks them; the sums are read after that, so that nothing slips in between
     connection.exec_driver_sql(
@@ -320,13 +334,15 @@ def judge_due(connection: sa.Connection, partitions: int, limit: int = CHUNK) ->
     for account, before in _standings(connection, matter).items():
         figures_, first = sums[account]
         # one after the other, so that each entry of the history shows the standing that it made
-        after, kinds = goodfaith.review(before, fit(known[account]), verdicts[account], now.date(), given)
+        after, kinds = goodfaith.review(before, fit(known[account], rules), verdicts[account], now.date(), given)
         for place, kind in enumerate(kinds):
             last = place == len(kinds) - 1
             shown = after if last else msgspec.structs.replace(before, barred_until=None)
             made.append(_Made(account, kind, shown, basis(figures_, first, upto, verdicts[account])))
     _write(connection, now, wall, made, SYSTEM, partitions)
-    return len(due), [change.kind for change in made]
+    # after the standings: whoever changes those locks them before the account
+    measures = misuse_store.judge(connection, due, now, wall, rules or policy.current(PROFILE), partitions)
+    return len(due), [change.kind for change in made], measures
 
 
 def record(sums: Figures) -> Record:
@@ -357,20 +373,27 @@ def execute(
     seal: Callable[[bytes], bytes],
     new_key: Callable[[], bytes],
     partitions: int,
+    rules: policy.Policy | None = None,
 ) -> dt.datetime:
     """Keep an executed declaration and let the account in; returns when.
 
     Args:
         seal: encrypts who signed under the account's (wrapped) key.
+        rules: policy by which misuse is judged.
 
     Raises:
-        Refused: suspended, not verified, barred, or the same version is in force already.
+        Refused: suspended, under a measure that bars it, not verified, barred, or the same version is in force already.
     """
     now, wall = clock.read(connection)
     before = _standings(connection, [account])[account]
     who = store.accounts(connection, [account])[account]
     domain.check_open(who)
-    after, kind = goodfaith.join(before, fit(who), now.date())
+    if who.identity_verified and not fit(who, rules):
+        raise domain.Refused(
+            409, "under_measure", "While a measure against misuse is in force the account may not join the mechanism.",
+            cure="GET /v1/misuse says which, until when, and how to complain of it.",
+        )  # fmt: skip
+    after, kind = goodfaith.join(before, fit(who, rules), now.date())
     known = connection.exec_driver_sql(
         "select from good_faith_declarations where account = %s and version = %s", (account, declaration.version)
     ).rowcount

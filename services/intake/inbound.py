@@ -25,7 +25,7 @@ from services.intake import domain, door, requests, store
 from services.intake.domain import Account, Refused
 from services.intake.store import Filed, Filing
 from services.intake.worker import OBSERVE_S, Background
-from shared import clock, db
+from shared import clock, db, policy
 from shared.events import Data, decode_envelope
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
@@ -184,7 +184,14 @@ class Inbound:
         # claims first: a command in this very batch may be about one of them
         for part in (claims, self._targets(tx.connection, others, results)):
             filings = list(part)
-            filed = store.file(tx.connection, [filing for _, filing in filings], now, wall, self.settings.partitions)
+            filed = store.file(
+                tx.connection,
+                [filing for _, filing in filings],
+                now,
+                wall,
+                self.settings.partitions,
+                policy.current(self.settings.misuse_profile).misuse.held_max,
+            )
             for (place, filing), result in zip(filings, filed, strict=True):
                 results[place] = result
                 door.observe(filing, result)

@@ -41,6 +41,12 @@ EVIDENCE_DELETED = Counter("goodfaith_evidence_deleted_total", "Evidence files d
 GOOD_FAITH_CHANGES = Counter(
     "goodfaith_good_faith_changes_total", "Changes of standing by the daily judgement, by what happened.", ["kind"]
 )
+MISUSE_CHANGES = Counter(
+    "goodfaith_misuse_changes_total", "Measures against misuse by complainants, by what happened to them.", ["kind"]
+)
+RELEASED = Counter(
+    "goodfaith_misuse_released_total", "Items that had waited for the end of a suspension and entered the door."
+)
 
 DECIDED = Counter("goodfaith_review_decisions_total", "Decisions of people accepted at the door, by kind.", ["kind"])
 LEASES = Counter("goodfaith_review_leases_total", "Requests for a lease, by what came of them.", ["result"])
@@ -56,6 +62,10 @@ for _kind in ("proposal", "decision", "break_glass"):
     DECIDED.labels(_kind)
 for _result in ("taken", "empty", "refused"):
     LEASES.labels(_result)
+
+
+for _kind in ("warned", "limited", "suspended", "over", "lifted", "reversed", "fallen"):
+    MISUSE_CHANGES.labels(_kind)
 
 
 def show_queue(depth: Iterable[Mapping[str, Any]]) -> None:

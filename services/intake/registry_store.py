@@ -440,12 +440,14 @@ def tell_items(
 ) -> int:
     """A ``ChangeRight`` for every item whose claim fits, with what holds now; the door must be closed. Returns how many.
 
+    Items that wait for the end of a suspension are told then (``misuse_store.release``).
     Whether it means anything to an item is for the item's owner to say: the read model may be behind.
     """
     rows = connection.exec_driver_sql(
         f"""select i.id, i.claim, i.listing, c.lane, c.complainant, c.principal, c.right_id
         from claims c join items i on i.id between 'i-' || substr(c.id, 3, 23) || '000' and 'i-' || substr(c.id, 3, 23) || 'ZZZ'
-        where {where} and i.state not in ('WITHDRAWN', 'LINK_INVALID')""",
+        where {where} and i.state not in ('WITHDRAWN', 'LINK_INVALID')
+            and not exists (select from door_held h where h.item = i.id)""",
         values,
     ).all()
     known = store.rights(connection, {row[6] for row in rows})

@@ -10,16 +10,19 @@ import datetime as dt
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
+from operator import not_
 from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 
-from services.intake import domain, evidence, evidence_store, requests, review, review_store
+from services.intake import domain, evidence, evidence_store, limits, requests, review, review_store
 from services.intake.accounts import state_of
 from services.intake.domain import Account, Authorisation, ItemRef, ListingRef, Refused, Right, Rows
 from services.intake.evidence import Document
 from shared import clock, db, events, policy
+from shared.events import State
 from shared.topics import partition_of
 
 DOOR_LOCK: Final = 0x600DD002
@@ -58,13 +61,14 @@ def wall_ms(wall: dt.datetime) -> int:
 
 # ------------------------------------------------------------------------------------------------------------ accounts
 
-_ACCOUNT = "a.id, a.role, a.identity_verified, a.good_faith, a.registered, a.status, a.record"
+_ACCOUNT = """a.id, a.role, a.identity_verified, a.good_faith, a.registered, a.status, a.record, a.misuse, a.misuse_items,
+    a.misuse_until"""
 _RECORD: Final = msgspec.json.Decoder(events.Record)
 
 
 def _account(row: Sequence[Any]) -> Account:
     record = None if row[6] is None else _RECORD.decode(row[6])
-    return Account(row[0], row[1], row[2], row[3], row[4], row[5], record)
+    return Account(row[0], row[1], row[2], row[3], row[4], row[5], record, row[7], row[8], row[9])
 
 
 def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account, dt.datetime] | None:
@@ -74,7 +78,7 @@ def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account,
         where t.digest = %s and t.expires_wall > now()""",
         (digest,),
     ).one_or_none()
-    return None if row is None else (_account(row), row[7])
+    return None if row is None else (_account(row), row[10])
 
 
 def accounts(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Account]:
@@ -284,11 +288,19 @@ _CLAIM_ITEM_REFS = """
 
 
 def file(
-    connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime, wall: dt.datetime, partitions: int
+    connection: sa.Connection,
+    filings: Sequence[Filing],
+    now: dt.datetime,
+    wall: dt.datetime,
+    partitions: int,
+    held_max: int = policy.Misuse().held_max,
 ) -> list[Filed | Refused]:
     """Accept or refuse requests, in order, and write what was accepted: all in the caller's transaction.
 
     ``enter_door`` comes first (or, for upstreams, their progress takes its place).
+
+    Args:
+        held_max: items of an account that may wait for the end of a suspension.
     """
     results: list[Filed | Refused | None] = [None] * len(filings)
     _replay(connection, filings, range(len(filings)), results)
@@ -310,8 +322,11 @@ def file(
             except Refused as refused:
                 results[place] = refused
 
+    limited: limits.Limits | None = None
     if claims:
-        decide(claims, _claim_maker(connection, [filings[place] for place in claims], now, ms))
+        asked = [filings[place] for place in claims]
+        limited = limits.load(connection, [filing.account for filing in asked if filing.recurs is None], now, held_max)
+        decide(claims, _claim_maker(connection, asked, now, ms, limited))
     if others:
         decide(others, _command_maker(connection, [filings[place] for place in others], now, ms))
     made.sort(key=lambda pair: pair[0])
@@ -324,6 +339,13 @@ def file(
     if lost:
         _replay(connection, filings, lost, results)
     _insert(connection, [(filings[place], rows) for place, rows in fresh], partitions)
+    if limited is not None:
+        counted: dict[str, int] = {}
+        for place, rows in fresh:
+            account = filings[place].account
+            if rows.claim is not None and filings[place].recurs is None and account.under("quota", limited.day):
+                counted[account.id] = counted.get(account.id, 0) + len(rows.items)
+        limits.write(connection, limited.day, counted)
     # a decision may have been refused because this very request, sent twice, has decided
     refused = [place for place in others if filings[place].kind == "decide" and isinstance(results[place], Refused)]
     if refused:
@@ -383,7 +405,7 @@ def _replay(
 
 
 def _claim_maker(
-    connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime, ms: int
+    connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime, ms: int, limited: limits.Limits | None
 ) -> Callable[[Filing], Rows]:
     bodies = [filing.body for filing in filings]
     known = rights(connection, [body.right for body in bodies if isinstance(body, requests.SubmitClaim)])
@@ -400,19 +422,28 @@ def _claim_maker(
         body = filing.body
         assert isinstance(body, requests.SubmitClaim)
         assert filing.rules is not None
-        return domain.claim_rows(
+        place: limits.Place = "usual"
+        if limited is not None and filing.recurs is None:
+            place = limited.place(filing.account, len(filing.listings), filing.channel)
+        rows = domain.claim_rows(
             body,
             filing.listings,
             rules=filing.rules,
             complainant=filing.account,
             right=known.get(body.right),
             granted=granted.get((filing.account.id, body.principal or filing.account.id), ()),
-            over_quota=filing.over_quota,
+            over_quota=filing.over_quota or place != "usual",
             channel=filing.channel,
             recurs=filing.recurs,
             now=filing.accepted_at or now,
             wall_ms=ms,
         )
+        if limited is not None:
+            limited.took(filing.account, len(rows.items), place)
+            if place == "held":
+                rows.held = True
+                rows.answer["held_until"] = filing.account.misuse_until
+        return rows
 
     return make
 
@@ -442,7 +473,23 @@ def _command_maker(
         about = [ref.item for filing in deciding for ref in refs.get(filing.item or filing.claim or "", ())]
         desk = review_store.desk(connection, about, [filing.account.id for filing in deciding])
 
+    # what is held is still as it was filed: only then is it looked for
+    fresh = [ref.item for found in refs.values() for ref in found if ref.state == State.RECEIVED]
+    held: frozenset[str] = frozenset()
+    if fresh:
+        rows = connection.exec_driver_sql("select item from door_held where item = any(%s)", (fresh,))
+        held = frozenset(rows.scalars())
+
     def make(filing: Filing) -> Rows:
+        rows = decide(filing)
+        if held and any(command.item in held for command in rows.commands):
+            raise Refused(
+                409, "held", "The claim waits for the end of a suspension: it is not under way yet.",
+                cure="Come again when its processing has begun; GET /v1/misuse says from when on.",
+            )  # fmt: skip
+        return rows
+
+    def decide(filing: Filing) -> Rows:
         if isinstance(filing.body, requests.Decide):
             return review.decide_rows(
                 filing.body,
@@ -547,14 +594,15 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
         common = {"claim": claim_ids, "listing": listings, "on_site": on_site}
         db.copy(connection, "items", {"id": ids, **common, "link": links, "changed_at": times})
         places = [partition_of(listing, partitions) for listing in listings]
-        db.copy(
-            connection,
-            "door",
-            {
-                "kind": ["submit"] * len(ids), "lane": lanes, "complainant": complainants, "partition": places, "item": ids,
-                **common, "accepted_at": times,
-            },
-        )  # fmt: skip
+        submitted: dict[str, list[Any]] = {
+            "lane": lanes, "complainant": complainants, "partition": places, "item": ids, **common, "accepted_at": times,
+        }  # fmt: skip
+        if any(rows.held for _, rows in accepted):
+            waits = [rows.held for _, rows in accepted for _ in rows.items]
+            db.copy(connection, "door_held", {n: list(compress(column, waits)) for n, column in submitted.items()})
+            submitted = {n: list(compress(column, map(not_, waits))) for n, column in submitted.items()}
+        if submitted["item"]:
+            db.copy(connection, "door", {"kind": ["submit"] * len(submitted["item"]), **submitted})
     commands = [(rows.kinds, "standard", "", command) for _, rows in accepted for command in rows.commands]
     if commands:
         _insert_commands(connection, commands, partitions)
@@ -612,7 +660,7 @@ def tell_accounts(connection: sa.Connection, notices: Sequence[events.AccountNot
 
 def publish_accounts(
     connection: sa.Connection,
-    notices: Sequence[events.AccountNotice | events.AccountChannels],
+    notices: Sequence[events.AccountNotice | events.AccountChannels | events.MessageRead],
     type_: str,
     partitions: int,
 ) -> None:
@@ -629,7 +677,9 @@ def publish_accounts(
             "partition": [partition_of(notice.account, partitions) for notice in notices],
             "type": [type_] * len(notices),
             "payload": [msgspec.json.encode(notice).decode() for notice in notices],
-            "accepted_at": [notice.at for notice in notices],
+            "accepted_at": [
+                notice.read_at if isinstance(notice, events.MessageRead) else notice.at for notice in notices
+            ],
         },
     )  # fmt: skip
 
@@ -817,24 +867,73 @@ def get_command(connection: sa.Connection, me: Account, id: str) -> Row:
     return row
 
 
+_MESSAGE = """m.id, m.party, m.claim, m.about, m.kind, m.items, m.channel, m.template, m.version, m.digest, m.sent_at, m.read_at,
+    c.complainant, c.principal, t.told, t.sellers
+    from messages m left join claims c on c.id = m.claim
+    cross join lateral (
+        select coalesce(max(i.told) filter (where i.seller = m.party), 0) as told,
+            array_agg(distinct i.seller) filter (where i.told >= 2 and i.seller is not null) as sellers
+        from items i where i.id = any(m.items)) as t"""
+UNREAD_MOST: Final = 1000
+
+
 def list_messages(
-    connection: sa.Connection, me: Account, *, before: tuple[dt.datetime, str] | None, limit: int
+    connection: sa.Connection, me: Account, *, before: tuple[dt.datetime, str] | None, unread: bool = False, limit: int
 ) -> list[Row]:
     """The account's inbox, latest first, with what is needed to release the counterpart's contact data.
 
-    ``told`` is the furthest that any of the message's items has come; ``seller`` the one that they share.
+    ``told`` is the furthest that any of the message's items of this very seller has come; ``sellers`` are those whose own
+    items have come to the holder's answer: a message to a holder may be about items of several sellers.
     """
     where = "" if before is None else "and (m.sent_at, m.id) < (%s, %s)"
+    if unread:
+        where += " and m.read_at is null"
     rows = connection.exec_driver_sql(
-        f"""select m.id, m.claim, m.about, m.kind, m.items, m.channel, m.template, m.version, m.digest, m.sent_at,
-            c.complainant, c.principal, t.told, t.seller
-        from messages m left join claims c on c.id = m.claim
-        cross join lateral (select coalesce(max(i.told), 0) as told, max(i.seller) as seller
-            from items i where i.id = any(m.items)) as t
-        where m.party = %s {where} order by m.sent_at desc, m.id desc limit %s""",
+        f"select {_MESSAGE} where m.party = %s {where} order by m.sent_at desc, m.id desc limit %s",
         (me.id, *(before or ()), limit),
     )
     return _all(rows)
+
+
+def unread(connection: sa.Connection, me: Account) -> int:
+    """Messages of the account that it has not read; counted up to ``UNREAD_MOST``."""
+    found: int = connection.exec_driver_sql(
+        "select count(*) from (select from messages where party = %s and read_at is null limit %s) as t",
+        (me.id, UNREAD_MOST),
+    ).scalar_one()
+    return found
+
+
+def get_message(connection: sa.Connection, me: Account, id: str) -> Row:
+    """One message of the account's own, as ``list_messages`` has it.
+
+    Raises:
+        Refused: 404.
+    """
+    row = _one(connection.exec_driver_sql(f"select {_MESSAGE} where m.party = %s and m.id = %s", (me.id, id)))
+    if row is None:
+        raise domain.not_found()
+    return row
+
+
+def read_message(connection: sa.Connection, me: Account, id: str, partitions: int) -> dt.datetime:
+    """The account has read a message of its own; returns when, the first time. The event goes by the door, once.
+
+    Raises:
+        Refused: 404; also to staff, for whom it was not.
+    """
+    now, _ = enter_door(connection)
+    row = connection.exec_driver_sql(
+        "select read_at, sent_at from messages where id = %s and party = %s for update", (id, me.id)
+    ).one_or_none()
+    if row is None:
+        raise domain.not_found()
+    if row[0] is not None:
+        return row[0]  # type: ignore[no-any-return]
+    connection.exec_driver_sql("update messages set read_at = %s where id = %s", (now, id))
+    read = events.MessageRead(message=id, account=me.id, read_at=now)
+    publish_accounts(connection, [read], "goodfaith.message.read.v1", partitions)
+    return now
 
 
 def claim_facts(connection: sa.Connection, ids: Iterable[str]) -> list[Row]:

@@ -34,6 +34,7 @@ from services.intake.store import Filing
 from services.intake.uploads import Desk
 from shared import db, languages, outbound
 from shared.events import State
+from shared.internal import Client
 from shared.languages import mark
 from shared.paging import bad_cursor as bad_cursor
 from shared.paging import cursor_of as cursor_of
@@ -55,11 +56,11 @@ _NOBODY: Final = Account("", "system")
 _TITLES: Final = {
     400: mark("Bad request"), 401: mark("Not authenticated"), 403: mark("Forbidden"), 404: mark("Not found"),
     405: mark("Method not allowed"), 408: mark("Timeout"), 409: mark("Conflict"), 413: mark("Too large"), 415: mark("Unsupported media type"),
-    422: mark("Not acceptable content"), 500: mark("Internal error"), 503: mark("Unavailable"),
+    422: mark("Not acceptable content"), 429: mark("Too many requests"), 500: mark("Internal error"), 503: mark("Unavailable"),
 }  # fmt: skip
 MAY_FAIL: Final = {
     status: ResponseSpec(answers.Problem, description=_TITLES[status], media_type=PROBLEM, generate_examples=False)
-    for status in (400, 401, 403, 404, 409, 413, 415, 422, 500, 503)
+    for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503)
 }
 _T = TypeVar("_T")
 _IN = TypeVar("_IN", bound=requests.In)
@@ -92,6 +93,11 @@ class Front:
         key = settings.contact_key
         self.contacts = security.Contacts(None if key is None else key.get_secret_value())
         self.internal = None if settings.internal_token is None else settings.internal_token.get_secret_value().encode()
+        self.enforcement = Client(
+            settings.enforcement_url,
+            None if self.internal is None else self.internal.decode(),
+            timeout_s=settings.internal_timeout_s,
+        )
         secret = settings.evidence_key
         self.links = evidence.Links(None if secret is None else secret.get_secret_value())
         self.blobs = Blobs.of(settings)
@@ -269,7 +275,8 @@ def on_refused(request: Request[Any, Any, Any], error: Refused) -> Response[Any]
         field=error.field,
         cure=error.cure or None,
     )
-    return problem_response(request, problem)
+    later = None if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return problem_response(request, problem, later)
 
 
 def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:

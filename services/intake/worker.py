@@ -28,6 +28,7 @@ from services.intake import (
     goodfaith,
     goodfaith_store,
     metrics,
+    misuse_store,
     recurrence,
     registry_store,
     review,
@@ -57,7 +58,7 @@ _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
 _commands: Final = {
     name: msgspec.json.Decoder(kind)
     for name, kind in events.TYPES.items()
-    if issubclass(kind, events.Command | events.AccountNotice | events.AccountChannels)
+    if issubclass(kind, events.Command | events.AccountNotice | events.AccountChannels | events.MessageRead)
 }
 
 
@@ -128,6 +129,7 @@ class Intake:
                 Background("marks", settings.watermark_ms / 1000, self.close_for_a_moment),
                 Background("pressure", OBSERVE_S, self.observe),
                 Background("expiry", EXPIRE_S, self.expire),
+                Background("held", EXPIRE_S, self.release),
                 Background("review", QUEUE_S, self.look_at_the_queue),
                 Background("evidence", EVIDENCE_S, self.sweep),
                 Background("good-faith", NOTICE_DAY_S, self.watch_day),
@@ -197,6 +199,16 @@ class Intake:
         if count:
             log.info("expired", worker=self.name, count=count)
 
+    def release(self) -> None:
+        """What waited for the end of a suspension enters the door."""
+        while True:
+            with self._engine.begin() as connection:
+                count = misuse_store.release(connection, self.settings.partitions)
+            if not count:
+                return
+            metrics.RELEASED.inc(count)
+            log.info("released", worker=self.name, items=count)
+
     def look_at_the_queue(self) -> None:
         """How many cases wait for people, and since when."""
         with self._engine.begin() as connection:
@@ -220,18 +232,23 @@ class Intake:
         self._judged = (today, time.monotonic())
 
     def judge(self) -> None:
-        """At the change of the business day: judge good faith, some accounts a transaction."""
+        """At the change of the business day: judge good faith and misuse, some accounts a transaction."""
+        rules = policy.current(self.settings.misuse_profile)
         with self._engine.begin() as connection:
-            goodfaith_store.find_due(connection)
+            goodfaith_store.find_due(connection, rules.misuse)
         judged = changed = 0
         while True:
             with self._engine.begin() as connection:
-                accounts, changes = goodfaith_store.judge_due(connection, self.settings.partitions)
+                accounts, changes, measures = goodfaith_store.judge_due(
+                    connection, self.settings.partitions, rules=rules
+                )
             if not accounts:
                 break
-            judged, changed = judged + accounts, changed + len(changes)
+            judged, changed = judged + accounts, changed + len(changes) + len(measures)
             for kind in changes:
                 metrics.GOOD_FAITH_CHANGES.labels(kind).inc()
+            for measure in measures:
+                metrics.MISUSE_CHANGES.labels(measure.kind).inc()
         if judged:
             log.info("good faith judged", worker=self.name, accounts=judged, changes=changed)
 
@@ -251,8 +268,13 @@ class Intake:
         for row in taken.rows:
             data: events.Data
             if row.kind == "submit":
+                # the time of right is the row's: of what was held it is when that ended, so that its 24 hours begin then
                 data = msgspec.structs.replace(
-                    terms[row.claim], item=row.item, listing=row.listing, on_site=row.on_site
+                    terms[row.claim],
+                    item=row.item,
+                    listing=row.listing,
+                    on_site=row.on_site,
+                    accepted_at=row.accepted_at,
                 )
                 kind = _SUBMITTED
                 counts[row.lane] = counts.get(row.lane, 0) + 1
@@ -332,12 +354,11 @@ class Fold:
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Publish a row of the door, or note what an event says."""
         data = incoming.data
-        if isinstance(data, events.AccountNotice | events.AccountChannels):
+        if isinstance(data, events.AccountNotice | events.AccountChannels | events.MessageRead):
+            at = data.read_at if isinstance(data, events.MessageRead) else data.at
             return (
-                Outgoing(
-                    incoming.partition, ACCOUNTS, data.account, incoming.type, data, data.account, data.at, None, None
-                ),
-            )  # fmt: skip
+                Outgoing(incoming.partition, ACCOUNTS, data.account, incoming.type, data, data.account, at, None, None),
+            )
         if incoming.topic == "@queue":
             assert isinstance(data, events.ItemSubmitted | events.Command)
             return (
@@ -384,8 +405,9 @@ class Fold:
                 known[8] if data.triage is None and known else _encoded(data.triage),
             )  # fmt: skip
             if turn is not None:
-                self._turns[data.item] = turn
-        self._timeline.append((data.item, data.revision, incoming.type, data.state.value, data.by, data.code, at))
+                self._turns[data.item] = goodfaith.follow(self._turns.get(data.item), turn)
+        code = data.begun_by or data.code
+        self._timeline.append((data.item, data.revision, incoming.type, data.state.value, data.by, code, at))
         if data.command is not None:
             self._commands.append((data.command, "applied", data.code, None))
         if review.concerns(data):

@@ -8,14 +8,25 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from shared import calendars, policy
 from shared.calendars import CalendarError
-from shared.events import SETTLED, UPHELD, AccountNotice, AccountTold, Id, ItemChanged, MessageSent, NoticeSent, State
+from shared.events import (
+    SETTLED,
+    UPHELD,
+    AccountNotice,
+    AccountTold,
+    Id,
+    ItemChanged,
+    MessageSent,
+    Moment,
+    NoticeSent,
+    State,
+)
 from shared.policy import PolicyError
 
 Kind = Literal[
@@ -31,7 +42,10 @@ Kind = Literal[
 ]
 
 WINDOW_KINDS: Final = frozenset({"seller_notice", "counter_forwarded", "counter_defect", "info_request"})
-"""A window of the party begins when a message of these kinds was sent: each of its items gets a ``NoticeSent``."""
+"""Messages that begin a window of the party (``begins``: when): each of their items gets a ``NoticeSent``."""
+_WindowKind = Literal["seller_notice", "counter_forwarded", "counter_defect", "info_request"]
+Told = tuple[Id, int, Id]
+"""An item that a message tells of: (item, revision, listing)."""
 
 ACCOUNT: Final = "account."
 """What the kind of a message begins with that tells an account of itself; the notice's own kind follows."""
@@ -310,29 +324,89 @@ def announcement_of(sent: MessageSent, notice: AccountNotice) -> AccountTold:
     )
 
 
-def announcements(
-    sent: MessageSent, told: Sequence[tuple[Id, int, Id]]
-) -> list[tuple[Literal["goodfaith.notice.sent.v1", "goodfaith.message.sent.v1"], NoticeSent | MessageSent]]:
-    """(type, event) of everything that a sent message is announced by; ``told`` is (item, revision, listing)."""
-    events: list[tuple[Literal["goodfaith.notice.sent.v1", "goodfaith.message.sent.v1"], NoticeSent | MessageSent]] = []
-    if sent.kind in WINDOW_KINDS:
-        kind = msgspec.convert(
-            sent.kind, Literal["seller_notice", "counter_forwarded", "counter_defect", "info_request"]
+def notices_of(
+    message: Id, claim: Id, kind: str, sent_at: dt.datetime, begun: Begun, told: Sequence[Told]
+) -> list[NoticeSent]:
+    """The windows that a message begins: one for each item that it tells of; none for other kinds."""
+    if kind not in WINDOW_KINDS:
+        return []
+    return [
+        NoticeSent(
+            item=item,
+            claim=claim,
+            listing=listing,
+            message=message,
+            kind=msgspec.convert(kind, _WindowKind),
+            revision=revision,
+            sent_at=sent_at,
+            begins_at=None if begun.by == "sent" else begun.at,
+            begun_by=begun.by,
         )
-        events += [
-            (
-                "goodfaith.notice.sent.v1",
-                NoticeSent(
-                    item=item,
-                    claim=sent.claim,
-                    listing=listing,
-                    message=sent.message,
-                    kind=kind,
-                    revision=revision,
-                    sent_at=sent.sent_at,
-                ),
-            )
-            for item, revision, listing in told
-        ]
-    events.append(("goodfaith.message.sent.v1", sent))
-    return events
+        for item, revision, listing in told
+    ]
+
+
+# --------------------------------------------------------------------------------------- the moment of a window's beginning
+
+
+class Begun(NamedTuple):
+    """From when a window runs, and by what."""
+
+    by: Moment
+    at: dt.datetime
+
+
+class Begins(NamedTuple):
+    """What the policy says of a message that begins a window: from what on, and when that is deemed at the latest."""
+
+    by: Literal["sent", "delivered", "read"]
+    deemed_at: dt.datetime | None
+
+
+def begins(kind: str, rules: str, sent_at: dt.datetime) -> Begins | None:
+    """From what the windows run that a message begins which was sent then; None when it begins none.
+
+    ``rules`` is the version of the policy that its items are handled under. One that cannot be read here lets them
+    begin with the sending: verification, which cannot read it either, parks them.
+    """
+    if kind not in WINDOW_KINDS:
+        return None
+    try:
+        found = policy.load(rules)
+        notice = found.notice
+        if notice.begins == "sent" or notice.deemed is None:
+            return Begins("sent", None)
+        return Begins(notice.begins, notice.deemed.after(sent_at, calendars.calendar(found.calendar)))
+    except (PolicyError, CalendarError):
+        return Begins("sent", None)
+
+
+def beginning(
+    by: Literal["sent", "delivered", "read"],
+    *,
+    sent_at: dt.datetime | None,
+    delivered_at: dt.datetime | None,
+    read_at: dt.datetime | None,
+    deemed_at: dt.datetime | None,
+    now: dt.datetime,
+) -> Begun | None:
+    """From when a message's windows run, by what is known of it ``now``; None: not yet. All business time.
+
+    Nothing begins before the message was sent, whatever a clock of somebody else's says. What is read was delivered. Of
+    several moments the earliest counts; the deemed one once it has come.
+    """
+    if sent_at is None:
+        return None
+    known: list[tuple[dt.datetime, int, Moment]] = []
+    if by == "sent":
+        known.append((sent_at, 0, "sent"))
+    if by == "delivered" and delivered_at is not None:
+        known.append((delivered_at, 1, "delivered"))
+    if by != "sent" and read_at is not None:
+        known.append((read_at, 2, "read"))
+    if by != "sent" and deemed_at is not None and deemed_at <= now:
+        known.append((deemed_at, 3, "deemed"))
+    if not known:
+        return None
+    at, _, moment = min(known)
+    return Begun(moment, max(at, sent_at))

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-import email.policy
 import hashlib
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from email.headerregistry import Address
-from email.message import EmailMessage
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +15,8 @@ from jinja2 import FileSystemLoader, StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from services.notification.domain import ACCOUNT, Facts, counter_elements, cure, deadline, returns, stands
+from services.notification.mime import address as mail_address
+from services.notification.mime import compose
 from shared.events import AccountNotice, State
 from shared.marketplace import listing_url
 
@@ -59,6 +57,14 @@ SAYS: Final = {
     "good_faith_left": "Your account has left the good-faith takedown mechanism, as you asked. It may join again on the day named below.",
     "good_faith_removed": "Your account takes part in the good-faith takedown mechanism no longer.",
     "good_faith_warning_lifted": "Your record is good enough for the good-faith takedown mechanism again: the warning is lifted.",
+    "misuse_warned": "Many of your notices were manifestly unfounded: the numbers are below. This is a warning. If more such notices are filed, a daily quota follows, and then a suspension of processing. You may complain of the warning in your account.",
+    "misuse_limited": "After a warning more of your notices were manifestly unfounded: the numbers are below. Your account has a daily quota of items now. You may complain of it in your account.",
+    "misuse_suspended": "The processing of your new claims is suspended: why and until when is below. What you file waits and is processed afterwards; open claims go on. You may complain of it in your account.",
+    "misuse_over": "The time of the measure named below is over.",
+    "misuse_lifted": "Your record is good again: the measure named below is lifted.",
+    "misuse_reversed": "The measure named below was reversed on your complaint. It counts as never taken.",
+    "misuse_fallen": "The measure named below stood on another that was reversed, and falls with it. It counts as never taken.",
+    "misuse_confirmed": "Your complaint was looked at by a person: the measure named below stands.",
     "right_accepted": "The right that you registered was accepted: you may file claims under it.",
     "right_assigned": "The right was assigned to another account. Your open claims under it are on hold and will end.",
     "right_expired": "The right has expired. Open claims under it are on hold until it is renewed.",
@@ -95,10 +101,6 @@ STATES: Final = {
     State.APPEALED: "complained of; a person decides anew",
 }
 
-_POLICY: Final = email.policy.SMTP.clone(cte_type="7bit")
-_POLICY_UTF8: Final = email.policy.SMTPUTF8.clone(cte_type="8bit")
-_ADDRESS: Final = re.compile(r"[^\s@<>(),;:\"\\\[\]]{1,64}@[^\s@<>(),;:\"\\\[\]]{1,255}")
-
 
 def line(text: object, limit: int = 200) -> str:
     """``text`` as one harmless line: no control, format (bidirectional too) or line separator characters."""
@@ -125,9 +127,7 @@ class Contact:
             return None
         address = raw.get("address")
         parts = address.splitlines() if isinstance(address, str) else []
-        mail = raw.get("email")
-        mail = mail if isinstance(mail, str) and mail.isprintable() and _ADDRESS.fullmatch(mail) else ""
-        return cls(line(raw.get("name")), tuple(filter(None, map(line, parts[:8]))), mail)
+        return cls(line(raw.get("name")), tuple(filter(None, map(line, parts[:8]))), mail_address(raw.get("email")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,21 +286,12 @@ def _figure(value: int | float | str) -> str:
 
 
 def mail(rendered: Rendered, *, id: str, sender: str, to: Contact, at: dt.datetime) -> bytes:
-    """The e-mail, ready for the wire. ``Message-ID`` is the message's id: a repeat can be recognised.
+    """The e-mail, ready to be signed and sent. ``Message-ID`` is the message's id: a repeat can be recognised.
 
     Raises:
-        ValueError: an address or header that cannot be written.
+        ValueError: an address that is none.
     """
-    message = EmailMessage(policy=_POLICY if to.email.isascii() else _POLICY_UTF8)
-    user, _, domain = to.email.rpartition("@")
-    message["From"] = sender
-    message["To"] = Address(to.name, user, domain)
-    message["Subject"] = rendered.subject
-    message["Date"] = at
-    message["Message-ID"] = f"<{id}@{sender.rpartition('@')[2]}>"
-    message["Auto-Submitted"] = "auto-generated"
-    message.set_content(rendered.body)
-    return message.as_bytes()
+    return compose(id=id, sender=sender, to=to.email, name=to.name, subject=rendered.subject, at=at, text=rendered.body)
 
 
 def digest(raw: bytes) -> str:

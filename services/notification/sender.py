@@ -15,10 +15,11 @@ import random
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
@@ -28,12 +29,14 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from services.notification import store
-from services.notification.channels import Channel, address_key
+from services.notification.channels import Channel, address_key, bad_address, status
 from services.notification.closing import Closer
 from services.notification.domain import ACCOUNT
-from services.notification.mail import Down, Mailer, Unknown
+from services.notification.mail import Answer, Down, Letter, Mailer, Relay
 from services.notification.render import MASK, Contact, Rendered, Told, digest, mail, render, render_notice
+from services.notification.reports import return_path
 from services.notification.routing import channel
+from services.notification.signing import Dkim, Signer
 from services.notification.store import Failure, Message, PutOff, Sent
 from services.notification.webhook_store import Preference, preferences
 from shared import clock, db, metrics
@@ -51,6 +54,8 @@ FLIGHT: Final = 50
 """Messages sent between two commits: as many may be repeated after a kill."""
 LANES: Final = 4
 """Connections to the mail server: most of a message's time is waiting for answers. A party has its lane, and its order."""
+DEEM_S: Final = 0.5
+"""Between looks for messages that count as received (wall time)."""
 GIVE_UP: Final = 30
 """Refusals for now (4xx), some 6 hours, after which a message is left in the inbox."""
 LONGEST_PAUSE_S: Final = 900.0
@@ -195,17 +200,19 @@ class Sender:
         )
         self._intake = Intake(settings.intake_url, settings.internal_token.get_secret_value())
         lease = settings.send_lease_s
-        # begun within a third of the lease, and four answers of an eighth and a last one of an eighth later it is over
+        # begun within a third of the lease; whatever the server does, three quarters of it end every wait
         self._begin_within_s = lease * 0.3
-        self._mailers = [
-            Mailer(settings.smtp_host, settings.smtp_port, settings.smtp_from, timeout_s=lease / 8, final_s=lease / 8)
-            for _ in range(LANES)
-        ]
+        self._end_within_s = lease * 0.75
+        relay = relay_of(settings)
+        self._mailers = [Mailer(relay) for _ in range(LANES)]
+        self._signer = signer_of(settings)
+        self._bounce_domain = settings.bounce_domain or settings.smtp_from.rpartition("@")[2]
         self._pool = ThreadPoolExecutor(LANES, thread_name_prefix="lane")
         self._closer = Closer(self._engine, timedelta(seconds=settings.collect_s))
         self._failures = 0
         self._stop = False
         self._gauge_at = 0.0
+        self._deem_at = 0.0
 
     def stop(self) -> None:
         """Finish the flight in hand and give the rest back. Safe from a signal handler."""
@@ -245,8 +252,19 @@ class Sender:
                 messages += self._take(TAKE - len(messages))
         if messages:
             self._deliver(messages, started)
+        deemed = self._deem()
         self._observe()
-        return bool(messages or closed)
+        return bool(messages or closed or deemed)
+
+    def _deem(self) -> int:
+        """Begin the windows of what counts as received by now."""
+        if time.monotonic() < self._deem_at:
+            return 0
+        with self._engine.begin() as connection:
+            now, _ = clock.read(connection)
+            deemed = store.deem(connection, now)
+        self._deem_at = 0.0 if deemed else time.monotonic() + DEEM_S
+        return deemed
 
     def _take(self, limit: int) -> list[Message]:
         with self._engine.begin() as connection:
@@ -416,35 +434,34 @@ class Sender:
     ) -> tuple[list[Sent | PutOff], Down | None]:
         """Send one after the other over one connection; (what became of each, why the rest was not tried)."""
         done: list[Sent | PutOff] = []
-        for index, parcel in enumerate(parcels):
-            message = parcel.message
-            self._progress()
-            late = time.monotonic() - started > self._begin_within_s
-            try:
-                if late:
-                    raise Down("no time left of the lease")
-                answer, code = mailer.send(parcel.to or "", parcel.raw)
-            except Down as down:
-                # nothing of these went out: an earlier unknown outcome has been counted by now
-                done += [PutOff(rest.message, "queued", "given_back") for rest in parcels[index:]]
-                return done, None if late else down
-            except Unknown:
-                done.append(PutOff(message, "sending", "unknown", _pause_s(message.tries), tried=True))
-                continue
-            self._crash("after_send")
-            if answer == "sent":
-                done.append(_sent(parcel, "email", "sent"))
-            elif answer == "refused":
-                log.info("refused", message=message.id, kind=message.kind, code=code)
-                text = f"{parcel.rendered.subject}\n{parcel.rendered.body}".encode()
-                failure = Failure("email", "refused", str(code))
-                if parcel.other == "webhook":
-                    done.append(PutOff(message, "queued", "refused", route="webhook", failure=failure))
-                    continue
-                done.append(_sent(Parcel(message, parcel.rendered, None, text, failure=failure), "inbox", "refused"))
-            else:
-                done.append(PutOff(message, "queued", "later", _pause_s(message.tries), tried=True))
-        return done, None
+        late = False
+
+        def letters() -> Iterator[Letter]:
+            nonlocal late
+            for parcel in parcels:
+                if late := time.monotonic() - started > self._begin_within_s:
+                    return
+                yield self._letter(parcel)
+
+        down: Down | None = None
+        try:
+            for answer in mailer.send(letters(), started + self._end_within_s):
+                self._progress()
+                self._crash("after_send")
+                done.append(_outcome(parcels[len(done)], answer))
+        except Down as error:
+            down = error
+        # nothing of these went out: an earlier unknown outcome has been counted by now
+        done += [PutOff(rest.message, "queued", "given_back") for rest in parcels[len(done) :]]
+        return done, None if late else down
+
+    def _letter(self, parcel: Parcel) -> Letter:
+        key = self.settings.mail_key
+        back = self.settings.smtp_from
+        if key is not None:
+            back = return_path(key.get_secret_value(), parcel.message.id, self._bounce_domain)
+        raw = parcel.raw if self._signer is None else self._signer.sign(parcel.raw, int(time.time()))
+        return Letter(parcel.message.id, parcel.to or "", back, raw)
 
     def _persist(self, done: Sequence[Sent | PutOff], flight: Sequence[Message]) -> list[Message]:
         """Write down what became of messages, and that sending of ``flight`` begins; returns those that may be sent.
@@ -516,6 +533,26 @@ def _pause_s(tries: int) -> float:
     return random.uniform(ceiling / 2, ceiling)
 
 
+def _outcome(parcel: Parcel, answer: Answer) -> Sent | PutOff:
+    """What is to be noted of a message after the server's answer."""
+    message = parcel.message
+    if answer.result == "sent":
+        return _sent(parcel, "email", "sent")
+    if answer.result == "unknown":
+        return PutOff(message, "sending", "unknown", _pause_s(message.tries), tried=True)
+    if answer.result == "later":
+        return PutOff(message, "queued", "later", _pause_s(message.tries), tried=True)
+    log.info("refused", message=message.id, kind=message.kind, reason=answer.reason)
+    # a code alone says no more than "for good"; what was said to the text is about this message
+    code = status(answer.reason) or "5.0.0"
+    bad = parcel.address if not answer.text and bad_address(code) else None
+    failure = Failure("email", "refused", answer.reason, bad)
+    if parcel.other == "webhook":
+        return PutOff(message, "queued", "refused", route="webhook", failure=failure)
+    text = f"{parcel.rendered.subject}\n{parcel.rendered.body}".encode()
+    return _sent(Parcel(message, parcel.rendered, None, text, failure=failure), "inbox", "refused")
+
+
 def _sent(parcel: Parcel, channel: str, result: str) -> Sent:
     rendered = parcel.rendered
     return Sent(
@@ -528,6 +565,43 @@ def _sent(parcel: Parcel, channel: str, result: str) -> Sent:
         address=parcel.address if channel == "email" else None,
         failure=parcel.failure,
     )
+
+
+def relay_of(settings: Settings) -> Relay:
+    """The mail server that settings name.
+
+    Raises:
+        ValueError: a login that would go unencrypted.
+    """
+    password = settings.smtp_password
+    wait = settings.send_lease_s / 8
+    return Relay(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        tls=settings.smtp_tls,
+        ca_file=settings.smtp_ca_file,
+        user=settings.smtp_user,
+        password="" if password is None else password.get_secret_value(),
+        reports=settings.smtp_reports,
+        timeout_s=wait,
+        final_s=wait,
+    )
+
+
+def signer_of(settings: Settings) -> Signer | None:
+    """The DKIM key that settings name, if they do.
+
+    Raises:
+        ValueError: no such key, or a weak one.
+        OSError: its file cannot be read.
+    """
+    if settings.dkim_key is not None:
+        key = settings.dkim_key.get_secret_value().replace("\\n", "\n").encode()
+    elif settings.dkim_key_file:
+        key = Path(settings.dkim_key_file).read_bytes()
+    else:
+        return None
+    return Dkim(settings.dkim_domain or settings.smtp_from.rpartition("@")[2], settings.dkim_selector, key)
 
 
 def run(settings: Settings) -> None:

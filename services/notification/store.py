@@ -17,11 +17,15 @@
   sendings begun, ``tries`` refusals for now (4xx).
 - ``messages.route``: whose process takes it. A channel that failed for good is added to ``tried``, and the message is
   ``queued`` again (a bounce comes after ``sent``): ``channels.choose`` finds the next one, at last the inbox. ``sent_at``
-  is the first sending; it is announced then, once, and windows begin by it. ``channel``, ``result``, ``digest`` are the last's.
+  is the first sending; it is announced then, once. ``channel``, ``result``, ``digest`` are the last's.
 - ``deliveries``: the history of a message by channel, only ever added to, in the transaction that changes the message.
 - ``bouncing``: the address, as a keyed hash, that a party's mail bounced from. It counts while the party still has it.
 - ``announcements``: written with ``sent``, in one transaction; the owner of the partition deletes them in the transaction
   that appends the events to its log.
+- A window's beginning: ``begins`` (what the policy lets it run from) and ``deemed_at`` are written with ``sent``;
+  ``delivered_at`` and ``read_at`` by whoever learns of it (``begin_windows``), ``begun_by`` and ``begun_at`` by whoever
+  finds first that the windows begin, with their announcements, under the message's row lock: once. None of them is ever
+  changed again.
 """
 
 from __future__ import annotations
@@ -35,10 +39,22 @@ import msgspec
 import sqlalchemy as sa
 
 from services.notification.channels import bad_address
-from services.notification.domain import ACCOUNT, Collected, Facts, Pending, announcement_of, announcements
-from shared.events import AccountNotice, DeliveryChanged, MessageSent, NoticeSent
+from services.notification.domain import (
+    ACCOUNT,
+    Begins,
+    Begun,
+    Collected,
+    Facts,
+    Pending,
+    announcement_of,
+    beginning,
+    begins,
+    notices_of,
+)
+from shared.events import AccountNotice, DeliveryChanged, MessageSent
 
 SCHEMA: Final = "notification"
+_NOTICE: Final = "goodfaith.notice.sent.v1"
 COLLECT: Final = 0x600DC011
 
 _INSERT = """
@@ -85,13 +101,32 @@ _SENDING = """
 _SENT = """
     update messages as t set state = case when n.delivered then 'delivered' else 'sent' end, holder = null, channel = n.channel, result = n.result, template = n.template,
         version = n.version, digest = n.digest, address = n.address, tried = t.tried || n.failed,
-        delivered_at = case when n.delivered then %s end,
-        sent_at = coalesce(t.sent_at, %s), sent_wall = coalesce(t.sent_wall, %s)
+        delivered_at = case when n.delivered then %s when t.sent_at is null then t.delivered_at end,
+        sent_at = coalesce(t.sent_at, %s), sent_wall = coalesce(t.sent_wall, %s),
+        begins = coalesce(t.begins, n.begins), deemed_at = case when t.begun_at is null then n.deemed_at else t.deemed_at end,
+        begun_at = coalesce(t.begun_at, n.begun_at), begun_by = coalesce(t.begun_by, case when n.begun_at is not null then 'sent' end)
     from (select id, channel, result, template, version, digest, address, delivered,
-              case when failed is null then '{}'::text[] else array[failed] end as failed
-          from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::bool[], %s::text[])
-              as u(id, channel, result, template, version, digest, address, delivered, failed)) as n
-    where t.id = n.id and t.holder = %s and t.state in ('queued', 'sending') returning t.id"""
+              case when failed is null then '{}'::text[] else array[failed] end as failed, begins, deemed_at, begun_at
+          from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::bool[], %s::text[],
+                  %s::text[], %s::timestamptz[], %s::timestamptz[])
+              as u(id, channel, result, template, version, digest, address, delivered, failed, begins, deemed_at, begun_at)) as n
+    where t.id = n.id and t.holder = %s and t.state in ('queued', 'sending')
+    returning t.id, t.begins is not null and t.begun_at is null and (t.delivered_at is not null or t.read_at is not null)"""
+_HOLD = "select id, party from messages where id = any(%s) order by id for update"
+_LEARN = """
+    update messages as t set
+        delivered_at = case when %s = 'delivered' then coalesce(t.delivered_at, n.at) else t.delivered_at end,
+        read_at = case when %s = 'read' then coalesce(t.read_at, n.at) else t.read_at end
+    from unnest(%s::text[], %s::timestamptz[]) as n(id, at) where t.id = n.id"""
+_OPEN = """
+    select id, claim, kind, party, items, revisions, begins, sent_at, delivered_at, read_at, deemed_at from messages
+    where id = any(%s) and begins is not null and begun_at is null order by id for update"""
+_DEEMED = """
+    select id from messages where begun_at is null and deemed_at <= %s and state not in ('queued', 'sending', 'failed')
+    order by deemed_at limit %s for update skip locked"""
+_BEGUN = """
+    update messages as t set begun_at = n.at, begun_by = n.by
+    from unnest(%s::text[], %s::timestamptz[], %s::text[]) as n(id, at, by) where t.id = n.id"""
 _PUT_OFF = """
     update messages as t set state = n.state, holder = null, result = n.result,
         route = coalesce(n.route, t.route),
@@ -367,6 +402,8 @@ def finish(
     """
     if not sent:
         return []
+    plans = [_plan(one.message, now) for one in sent]
+    pairs = list(zip(sent, plans, strict=True))
     columns = (
         [one.message.id for one in sent],
         [one.channel for one in sent],
@@ -377,8 +414,12 @@ def finish(
         [one.address for one in sent],
         [one.delivered for one in sent],
         [None if one.failure is None else one.failure.channel for one in sent],
+        [None if plan is None else plan.by for plan in plans],
+        [None if plan is None else plan.deemed_at for plan in plans],
+        [now if plan is not None and plan.by == "sent" and one.message.first else None for one, plan in pairs],
     )
-    ours = {row[0] for row in connection.exec_driver_sql(_SENT, (now, now, wall, *columns, holder))}
+    rows = connection.exec_driver_sql(_SENT, (now, now, wall, *columns, holder)).all()
+    ours = {row[0] for row in rows}
     done = [one for one in sent if one.message.id in ours]
     out: list[tuple[int, str, str, str, str]] = []
     notes: list[_Note] = []
@@ -399,7 +440,13 @@ def finish(
             out.append(_changed(message, key, one.channel, "delivered", None, now))
     _write(connection, notes, out, now)
     _mark(connection, [one for one in done if one.failure], now, wall)
+    # what came of it is known: by the channel's answer, or by news that came before this was written down
+    _begin(connection, [row[0] for row in rows if row[1]], now)
     return done
+
+
+def _plan(message: Message, now: dt.datetime) -> Begins | None:
+    return begins(message.kind, message.items[0].facts.policy, now) if message.items else None
 
 
 def _announced(one: Sent, now: dt.datetime) -> Iterator[tuple[int, str, str, str, str]]:
@@ -423,10 +470,13 @@ def _announced(one: Sent, now: dt.datetime) -> Iterator[tuple[int, str, str, str
         yield message.partition, message.party, message.id, "goodfaith.account.told.v1", payload
         return
     partitions = {item.facts.listing: item.partition for item in message.items}
-    told = [(item.item, item.revision, item.facts.listing) for item in message.items]
-    for type_, data in announcements(event, told):
-        listing = data.listing if isinstance(data, NoticeSent) else message.items[0].facts.listing
-        yield partitions[listing], listing, message.id, type_, _encode(data).decode()
+    plan = _plan(message, now)
+    if plan is not None and plan.by == "sent":
+        told = [(item.item, item.revision, item.facts.listing) for item in message.items]
+        begun = Begun("sent", now)
+        for notice in notices_of(message.id, message.claim, message.kind, now, begun, told):
+            yield partitions[notice.listing], notice.listing, message.id, _NOTICE, _encode(notice).decode()
+    yield *_key(message), message.id, "goodfaith.message.sent.v1", _encode(event).decode()
 
 
 _Note = tuple[str, str, str, str, str | None]
@@ -534,6 +584,90 @@ def put_off(
     _mark(connection, done, now, wall)
 
 
+# --------------------------------------------------------------------------------------------- when a window begins
+
+
+def begin_windows(
+    connection: sa.Connection,
+    ids: Sequence[str],
+    moment: Literal["delivered", "read"],
+    at: dt.datetime | Sequence[dt.datetime],
+    *,
+    parties: Sequence[str] | None = None,
+    now: dt.datetime,
+) -> list[str]:
+    """Note that messages were delivered or read, and begin the windows that the policy lets run from that.
+
+    To be called by whoever learns of it, in its own transaction, for messages of any kind and state: what is told twice,
+    later than something else, or before the sending is written down is all right. A window begins once, whoever says so
+    first and in whatever order.
+
+    Args:
+        at: business time of it, one for all or one for each.
+        parties: whose message each has to be; others' are passed over.
+        now: business time.
+
+    Returns:
+        The messages whose windows began by this.
+    """
+    if not ids:
+        return []
+    times = [at] * len(ids) if isinstance(at, dt.datetime) else list(at)
+    whose: dict[str, str] = {row[0]: row[1] for row in connection.exec_driver_sql(_HOLD, (sorted(set(ids)),))}
+    first: dict[str, dt.datetime] = {}
+    for id_, time, party in zip(ids, times, parties or map(whose.get, ids), strict=True):
+        if id_ in whose and whose[id_] == party and (id_ not in first or time < first[id_]):
+            first[id_] = time
+    if first:
+        connection.exec_driver_sql(_LEARN, (moment, moment, list(first), list(first.values())))
+    return _begin(connection, list(first), now)
+
+
+def deem(connection: sa.Connection, now: dt.datetime, limit: int = 200) -> int:
+    """Begin windows of messages that count as received by now (business time), oldest first; returns how many were."""
+    ids = list(connection.exec_driver_sql(_DEEMED, (now, limit)).scalars())
+    return len(_begin(connection, ids, now))
+
+
+def _begin(connection: sa.Connection, ids: Sequence[str], now: dt.datetime) -> list[str]:
+    """Begin and announce the windows of messages for which it is time; those that have begun are left."""
+    if not ids:
+        return []
+    begun: dict[str, tuple[Begun, Any]] = {}
+    keys: list[tuple[str, int, str, str]] = []
+    for row in connection.exec_driver_sql(_OPEN, (list(ids),)).mappings():
+        found = beginning(
+            row["begins"],
+            sent_at=row["sent_at"],
+            delivered_at=row["delivered_at"],
+            read_at=row["read_at"],
+            deemed_at=row["deemed_at"],
+            now=now,
+        )
+        if found is not None:
+            begun[row["id"]] = (found, row)
+            pairs = zip(row["items"], row["revisions"], strict=True)
+            keys += [(item, revision, row["kind"], row["party"]) for item, revision in pairs]
+    if not begun:
+        return []
+    connection.exec_driver_sql(
+        _BEGUN, (list(begun), [found.at for found, _ in begun.values()], [found.by for found, _ in begun.values()])
+    )
+    places: dict[tuple[str, str, int], tuple[int, str]] = {}
+    for id_, item, revision, partition, _, facts in connection.exec_driver_sql(_FACTS, _columns(keys)):
+        places[id_, item, revision] = (partition, _facts.decode(facts).listing)
+    out: list[tuple[int, str, str, str, str]] = []
+    for id_, (found, row) in begun.items():
+        pairs = zip(row["items"], row["revisions"], strict=True)
+        told = [(item, revision, places[id_, item, revision][1]) for item, revision in pairs]
+        notices = notices_of(id_, row["claim"], row["kind"], row["sent_at"], found, told)
+        for notice in notices:
+            partition, listing = places[id_, notice.item, notice.revision]
+            out.append((partition, listing, id_, _NOTICE, _encode(notice).decode()))
+    connection.exec_driver_sql(_ANNOUNCE, _columns(out))
+    return list(begun)
+
+
 # --------------------------------------------------------------------------------------------- what comes back later
 
 REPORTS: Final = 50
@@ -574,6 +708,7 @@ def report(
     out = []
     if outcome == "delivered":
         connection.exec_driver_sql(_DELIVERED, (now, id))
+        _begin(connection, [id], now)
     elif outcome == "bounced":
         connection.exec_driver_sql(_BOUNCED, (id,))
         if address is not None and bad_address(reason):

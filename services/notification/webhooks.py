@@ -324,7 +324,11 @@ class Webhooks:
             }
             reasons |= {one.endpoint: "gone" for one in over if one.gone}
             webhook_store.lock(connection, self._holder, [one.endpoint for one in over])
-            noted = store.finish(connection, webhook_store.HOLDER, _sent(landed), now, wall)
+            taken = _sent(landed)
+            noted = store.finish(connection, webhook_store.HOLDER, taken, now, wall)
+            # by another channel before, or by another webhook: that it arrived may begin a window all the same
+            before = {one.message.id for one in taken} - {one.message.id for one in noted}
+            store.begin_windows(connection, sorted(before), "delivered", now, now=now)
             webhook_store.end(connection, [self._ended(one, wall) for one in landed] + _untried(over))
             webhook_store.release(
                 connection,

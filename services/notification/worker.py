@@ -17,6 +17,7 @@ from shared.events import (
     AccountTold,
     DeliveryChanged,
     ItemChanged,
+    MessageRead,
     MessageSent,
     NoticeSent,
     WebhookDisabled,
@@ -45,6 +46,7 @@ class Collecting:
         self._tx = tx
         self._rows = store.Rows()
         self._channels: list[AccountChannels] = []
+        self._read: list[MessageRead] = []
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         data = incoming.data
@@ -53,6 +55,9 @@ class Collecting:
             return ()
         if isinstance(data, AccountNotice):
             self._tell(incoming, data)
+            return ()
+        if isinstance(data, MessageRead):
+            self._read.append(data)
             return ()
         if isinstance(data, AccountTold):
             return (
@@ -79,11 +84,10 @@ class Collecting:
             )  # fmt: skip
         if isinstance(data, NoticeSent | MessageSent):
             # from the service's own queue, or a parked row of it
-            subject = data.item if isinstance(data, NoticeSent) else data.message
+            subject, at = (data.item, data.begins) if isinstance(data, NoticeSent) else (data.message, data.sent_at)
             return (
                 Outgoing(
-                    incoming.partition, NOTIFICATION, incoming.key, incoming.type, data, subject, data.sent_at,
-                    data.claim, data.message,
+                    incoming.partition, NOTIFICATION, incoming.key, incoming.type, data, subject, at, data.claim, data.message
                 ),
             )  # fmt: skip
         return ()  # a refused command is told by the command resource
@@ -128,6 +132,15 @@ class Collecting:
         store.insert(self._tx.connection, self._rows, self._tx.wall)
         if self._channels:
             webhook_store.fold(self._tx.connection, self._channels)
+        if self._read:
+            store.begin_windows(
+                self._tx.connection,
+                [read.message for read in self._read],
+                "read",
+                [read.read_at for read in self._read],
+                parties=[read.account for read in self._read],
+                now=self._tx.now,
+            )
 
     def marks(self) -> dict[int, dt.datetime]:
         return {}

@@ -81,11 +81,11 @@ def claim_items(e: Evidence) -> list[Finding]:
 
 
 def items_published(e: Evidence) -> list[Finding]:
-    """Every item was published exactly once, or waits in the door."""
+    """Every item was published exactly once, or waits in the door, or for the end of a suspension."""
     counted = (
         "select i.id from intake.items i left join (select item, count(*) as n from"
         f" (select item from v_filed where type = '{SUBMITTED}' union all"
-        " select item from intake.door where kind = 'submit') t group by item) p on p.item = i.id"
+        " select item from intake.door where kind = 'submit' union all select item from intake.door_held) t group by item) p on p.item = i.id"
     )
     return [
         *e.find("lost", "item-unpublished", f"{counted} where n is null and 'door:' || i.listing {_DOOR}"),
@@ -555,6 +555,26 @@ def good_faith(e: Evidence) -> list[Finding]:
     ]  # fmt: skip
 
 
+def misuse(e: Evidence) -> list[Finding]:
+    """The door knows which measure against misuse runs; and none stands without what it followed."""
+    most = (
+        "select distinct on (m.account) m.account, m.kind, m.items, m.until from intake.misuse_measures m where m.state = 'on'"
+        " order by m.account, array_position(array['suspension', 'quota', 'warning'], m.kind), m.until desc nulls first, m.day desc, m.id desc"
+    )
+    return [
+        *e.find(
+            "problem", "misuse-standing",
+            f"select a.id from intake.accounts a left join ({most}) m on m.account = a.id"
+            " where (a.misuse, a.misuse_items, a.misuse_until) is distinct from (coalesce(m.kind, 'clear'), m.items, m.until)",
+        ),
+        *e.find(
+            "problem", "misuse-unwarned",
+            "select m.id from intake.misuse_measures m where m.kind <> 'warning' and m.finding is null and m.state <> 'fallen'"
+            " and not exists (select from intake.misuse_measures p where p.id = m.prior and p.account = m.account and p.at < m.at)",
+        ),
+    ]  # fmt: skip
+
+
 def review_queue(e: Evidence) -> list[Finding]:
     """The review queue has the items that wait for a person, and no decision was carried out twice or by who may not."""
     reviewable = _list(state.value for state in DECISIONS)
@@ -897,10 +917,13 @@ def messages_sent(e: Evidence) -> list[Finding]:
         return []
     windows = _list(WINDOW_KINDS)
     announced = "(select message, count(*) as n, min(sent_at) as sent_at from v_sent group by message)"
-    noticed = "(select message, item, revision, count(*) as n, min(sent_at) as sent_at from v_notice group by message, item, revision)"
+    noticed = (
+        "(select message, item, revision, count(*) as n, min(begins) as begins, min(begun_by) as begun_by"
+        " from v_notice group by message, item, revision)"
+    )
     due = (
-        "(select m.id, m.sent_at, u.item, u.revision from notification.messages m, unnest(m.items, m.revisions) as u(item, revision)"
-        f" where m.sent_at is not null and m.kind in ({windows}))"
+        "(select m.id, m.begun_at, m.begun_by, u.item, u.revision from notification.messages m,"
+        f" unnest(m.items, m.revisions) as u(item, revision) where m.begun_at is not null and m.kind in ({windows}))"
     )
     return [
         *e.find(
@@ -932,7 +955,18 @@ def messages_sent(e: Evidence) -> list[Finding]:
         *e.find(
             "problem", "notice-unfounded",
             f"select n.message || ': ' || n.item from {noticed} n left join {due} d on d.id = n.message and d.item = n.item"
-            " and d.revision = n.revision where d.id is null or d.sent_at <> n.sent_at",
+            " and d.revision = n.revision where d.id is null or d.begun_at <> n.begins or d.begun_by <> n.begun_by",
+        ),
+        *e.find(
+            "problem", "beginning-missing",
+            f"select id from notification.messages where kind in ({windows}) and state in ('sent', 'delivered') and begun_at is null and (begins is null"
+            " or begins = 'sent' or read_at is not null or (begins = 'delivered' and delivered_at is not null))",
+        ),
+        *e.find(
+            "problem", "beginning-wrong",
+            "select id || ' ' || begun_by from notification.messages where begun_at is not null and not case begun_by"
+            " when 'sent' then begins = 'sent' when 'delivered' then begins = 'delivered' and begun_at >= delivered_at"
+            " when 'read' then begins <> 'sent' and begun_at >= read_at else begins <> 'sent' and begun_at >= deemed_at end",
         ),
         *e.find(
             "problem", "inbox-message",
@@ -950,7 +984,7 @@ def noticed(e: Evidence) -> list[Finding]:
         *e.find(
             "problem", "noticed-at-wrong",
             "select v.item from v_item v left join v_notice n on n.item = v.item and n.kind = 'seller_notice'"
-            " and n.sent_at = v.noticed_at where v.noticed_at is not null and n.item is null",
+            " and n.begins = v.noticed_at where v.noticed_at is not null and n.item is null",
         ),
         *e.find(
             "problem", "noticed-at-missing",
@@ -982,7 +1016,7 @@ def documents(e: Evidence) -> list[Finding]:
 CHECKS: Final[tuple[Check, ...]] = (
     submissions, claim_items, items_published, commands_published, items_judged, commands_ended,
     event_logs, on_topics, topic_order, applied, upstreams, parked, causes,
-    folds, deadlines, sla, duplicates, recurrences, read_model, good_faith, review_queue,
+    folds, deadlines, sla, duplicates, recurrences, read_model, good_faith, misuse, review_queue,
     holds, visibility, statements, violations, ledger_entries, standings,
     told, messages_sent, noticed, documents,
 )  # fmt: skip

@@ -28,6 +28,7 @@ COMMANDS = (
     "verify",
     "dlq",
     "statements",
+    "standing",
     "policy",
     "clock",
     "bench",

@@ -263,7 +263,7 @@ class Book:
             self.taken_down[change.item] = self.taken_down.get(change.item, False) or change.held
             turn = goodfaith.turn_of(change, at, partition)
             if turn is not None:
-                turns[change.item] = turn
+                turns[change.item] = goodfaith.follow(turns.get(change.item), turn)
         rows, sums = goodfaith.settle(turns.values(), self.counted, self.taken_down)
         self.counted.update({row.item: row for row in rows})
         for key, counts in sums.items():

@@ -88,7 +88,8 @@ create temp table v_item (item text collate "C", claim text, listing text collat
     held boolean, upheld boolean, severity text, awaits boolean, noticed_at timestamptz, handled_at timestamptz, sla text) on commit drop;
 create temp table v_refused (seq bigint, command text collate "C") on commit drop;
 create temp table v_told (item text collate "C", revision int, kind text, party text) on commit drop;
-create temp table v_notice (message text collate "C", item text collate "C", revision int, kind text, sent_at timestamptz) on commit drop;
+create temp table v_notice (message text collate "C", item text collate "C", revision int, kind text, sent_at timestamptz,
+    begins timestamptz, begun_by text) on commit drop;
 create temp table v_sent (message text collate "C", sent_at timestamptz) on commit drop;
 create temp table v_recurrence (partition int, seq bigint, listing text collate "C", right_id text collate "C", item text collate "C")
     on commit drop;
@@ -103,9 +104,10 @@ _FILED: Final = """
     insert into v_filed select partition, seq, type, split_part(split_part(payload, '"item":"', 2), '"', 1),
         nullif(split_part(split_part(payload, '"command":"', 2), '"', 1), '')
     from intake.event_log where type not in (
-        'goodfaith.dead_letter.v1', 'goodfaith.account.notice.v1', 'goodfaith.account.channels.v1')"""
+        'goodfaith.dead_letter.v1', 'goodfaith.account.notice.v1', 'goodfaith.account.channels.v1', 'goodfaith.message.read.v1')"""
 _NOTICE: Final = """
-    insert into v_notice select d ->> 'message', d ->> 'item', (d ->> 'revision')::int, d ->> 'kind', (d ->> 'sent_at')::timestamptz
+    insert into v_notice select d ->> 'message', d ->> 'item', (d ->> 'revision')::int, d ->> 'kind', (d ->> 'sent_at')::timestamptz,
+        coalesce(d ->> 'begins_at', d ->> 'sent_at')::timestamptz, coalesce(d ->> 'begun_by', 'sent')
     from (select payload::jsonb -> 'data' as d from notification.event_log where type = 'goodfaith.notice.sent.v1') t"""
 _SENT: Final = """
     insert into v_sent select d ->> 'message', (d ->> 'sent_at')::timestamptz
@@ -386,7 +388,14 @@ class Fold:
             if last is None:
                 self._tally.add("problem", "item-untold", f"{name} has no event")
                 continue
-            told = item.change(previous=last.previous, via=last.via, rule=last.rule, command=last.command, by=last.by)
+            told = item.change(
+                previous=last.previous,
+                via=last.via,
+                rule=last.rule,
+                command=last.command,
+                by=last.by,
+                begun_by=last.begun_by,
+            )
             if told != last:
                 wrong = [f for f in ItemChanged.__struct_fields__ if getattr(told, f) != getattr(last, f)]
                 self._tally.add("problem", "state-differs", f"{name}: {', '.join(wrong)}")

@@ -65,6 +65,7 @@ class Pending:
 # name -> SQL that counts what is under way in the services' own queues
 QUEUES: Final = {
     "door": "select count(*) from (select from intake.door limit 1000) t",
+    "held": "select count(*) from intake.door_held h join intake.accounts a on a.id = h.complainant where a.misuse <> 'suspension'",
     "messages": "select count(*) from (select from notification.messages where state in ('queued', 'sending') limit 1000) t",
     "untold items": "select count(*) from (select from notification.message_items where message is null limit 1000) t",
     "announcements": "select count(*) from (select from notification.announcements limit 1000) t",
@@ -125,6 +126,11 @@ class Watch:
                 f"select coalesce(sum(seq - published_upto), 0) from {reader.schema}.{reader.prefix}partitions",
             )
         yield "watermarks", "select count(*) from verification.partitions where watermark is null or watermark < :upto"
+        yield (
+            "beginnings",
+            "select count(*) from (select from notification.messages where begun_at is null and deemed_at <= :upto"
+            " and state not in ('queued', 'sending', 'failed') limit 1000) t",
+        )
         # at the change of the business day intake judges good faith, and tells accounts
         yield (
             "good faith",

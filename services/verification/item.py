@@ -13,7 +13,19 @@ from msgspec import Struct
 from shared.events import ENDED as ENDED
 from shared.events import SETTLED as SETTLED
 from shared.events import UPHELD as UPHELD
-from shared.events import CommandRefused, Id, ItemChanged, Lane, Listing, Record, RightType, Role, State, Triage
+from shared.events import (
+    CommandRefused,
+    Id,
+    ItemChanged,
+    Lane,
+    Listing,
+    Moment,
+    Record,
+    RightType,
+    Role,
+    State,
+    Triage,
+)
 
 TimerKind = Literal[
     "sla",  # row 5: the 24 hours
@@ -196,6 +208,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
         rule: str,
         command: Id | None = None,
         by: Role = "system",
+        begun_by: Moment | None = None,
     ) -> ItemChanged:
         """The published form of this state, after a change."""
         return ItemChanged(
@@ -234,6 +247,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
             sla=self.sla,
             counter_round=self.counter_round,
             triage=self.triage if State.UNDER_REVIEW in (self.state, *via) else None,
+            begun_by=begun_by,
             recurs=self.recurs,
         )
 

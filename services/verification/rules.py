@@ -567,10 +567,10 @@ def _window(d: Draft, kind: Notice) -> tuple[TimerKind, Span]:
 
 
 def open_window(d: Draft) -> None:
-    """The window of the present state begins at ``sent_at``."""
+    """The window of the present state begins when its notice says."""
     event: NoticeSent = d.event
     timer, span = _window(d, event.kind)
-    due = d.after(span, event.sent_at)
+    due = d.after(span, event.begins)
     d.awaits = tuple([kind for kind in d.awaits if kind != event.kind])
     if timer == "window" and never_late(d):
         note(d)
@@ -608,7 +608,7 @@ def open_window_before(d: Draft) -> None:
     for frame in d.stack:
         if _awaits(frame, event):
             timer, span = _window(d, event.kind)
-            due = d.after(span, event.sent_at)
+            due = d.after(span, event.begins)
             awaits = tuple([kind for kind in frame.awaits if kind != event.kind])
             counter_due = frame.counter_due
             timers = frame.timers
@@ -628,14 +628,14 @@ def open_window_before(d: Draft) -> None:
 def note(d: Draft) -> None:
     """When the seller was notified."""
     if d.event.kind == "seller_notice" and d.item.noticed_at is None:
-        d.notice_seen = d.event.sent_at
+        d.notice_seen = d.event.begins
 
 
 def note_late(d: Draft) -> None:
     """When the seller was notified, and until when a counter is in time."""
     note(d)
     if d.counter_due is None and not never_late(d):
-        d.counter_due = d.after(d.policy.timers.window, d.event.sent_at)
+        d.counter_due = d.after(d.policy.timers.window, d.event.begins)
 
 
 # ------------------------------------------------------------------------------------------------------- rows 8-15, 17

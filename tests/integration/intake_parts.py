@@ -71,6 +71,24 @@ class Parts:
         self.folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
 
+    def enforcement(self, stack: Stack) -> Settings:
+        """Enforcement's tables in the same database, and its internal API where ``enforcement_url`` says; its settings."""
+        migrate.migrate(self.admin_url, stack.role_passwords("enforcement"))
+        url = _with_database(stack.role_url("enforcement"), self.name)
+        settings = self.settings.model_copy(update={"database": SecretStr(url)})
+        port = urlsplit(settings.enforcement_url).port
+        self.start("api", service="enforcement", GOODFAITH_DATABASE=url, GOODFAITH_HTTP_PORT=str(port))
+        health = f"{settings.enforcement_url}/internal/offenders"
+
+        def up() -> bool:
+            with contextlib.suppress(httpx.TransportError):
+                answer = httpx.get(health, headers={"Authorization": f"Bearer {self.internal}"}, trust_env=False)
+                return answer.status_code == 200
+            return False
+
+        wait(up)
+        return settings
+
     def environment(self, **values: str) -> dict[str, str]:
         """Environment of a process of intake."""
         env = {key: value for key, value in os.environ.items() if not key.startswith("GOODFAITH_")}
@@ -81,11 +99,12 @@ class Parts:
             env[f"GOODFAITH_{name.upper()}"] = str(text)
         return env | values
 
-    def start(self, process: str, **values: str) -> subprocess.Popen[bytes]:
+    def start(self, process: str, *, service: str = "intake", **values: str) -> subprocess.Popen[bytes]:
         """Start ``python -m services.intake <process>``; its output goes to ``<folder>/<process>.log``."""
-        with (self.folder / f"{process}.log").open("ab") as log:
+        name = process if service == "intake" else f"{service}-{process}"
+        with (self.folder / f"{name}.log").open("ab") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", "services.intake", process],
+                [sys.executable, "-m", f"services.{service}", process],
                 env=self.environment(**values),
                 stdout=log,
                 stderr=log,

@@ -496,7 +496,8 @@ def test_finding_who_is_due_scans_nothing(parts: Parts, quiet: Intake) -> None:
         )
         connection.exec_driver_sql("analyze good_faith_days")
         rows = connection.exec_driver_sql(
-            "explain " + goodfaith_store.FIND_DUE, (day, day - 93 * DAY, day - 92 * DAY, day)
+            "explain " + goodfaith_store.FIND_DUE,
+            (day, day - 93 * DAY, day - 92 * DAY, day, day - 181 * DAY, day - 180 * DAY),
         )
         plan = "\n".join(rows.scalars())
         connection.rollback()

@@ -19,6 +19,7 @@ import msgspec
 import pytest
 from litestar.handlers import HTTPRouteHandler
 
+from deploy.local.children import free_port
 from deploy.local.stack import Stack
 from services.intake.accounts import code_digest
 from services.intake.api import INTERNAL, PUBLIC, ROUTES
@@ -31,7 +32,9 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture(scope="module")
 def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    parts = Parts(stack, tmp_path_factory.mktemp("intake"), max_body_bytes=100_000)
+    url = f"http://127.0.0.1:{free_port()}"
+    parts = Parts(stack, tmp_path_factory.mktemp("intake"), max_body_bytes=100_000, enforcement_url=url)
+    parts.enforcement(stack)
     yield parts
     parts.close()
 
@@ -351,7 +354,7 @@ def test_the_inbox_shows_contacts_as_the_life_cycle_releases_them(parts: Parts, 
     assert (names(sellers), names(agents)) == ([("complainant", "Agent"), ("principal", "Owner")], [])
     sell(parts.engine, item, seller, state="HOLDER_RESPONSE", told=2)
     assert names(agents) == [("seller", "Seller")]
-    assert people.client.get("/v1/inbox", headers=owners).json() == {"items": [], "next": None}
+    assert people.client.get("/v1/inbox", headers=owners).json() == {"items": [], "next": None, "unread": 0}
 
 
 # ---- accounts and tokens
@@ -417,6 +420,7 @@ def _row(a: int, b: int, seller: int, other: int, reviewer: int, operator: int, 
 
 ALL = _row(OK, OK, OK, OK, OK, OK, OK)
 PARTY_READS = _row(OK, HIDDEN, OK, HIDDEN, OK, OK, HIDDEN)
+ITS_OWN = _row(OK, *[HIDDEN] * 6)
 HOLDER_ACTS = _row(OK, HIDDEN, NO, NO, NO, NO, NO)
 SELLER_ACTS = _row(NO, NO, OK, HIDDEN, NO, NO, NO)
 EITHER_ACTS = _row(OK, HIDDEN, OK, HIDDEN, NO, NO, NO)
@@ -459,11 +463,17 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/items/{item_id}"): (None, PARTY_READS),
     ("GET", "/v1/commands/{command_id}"): (None, PARTY_READS),
     ("GET", "/v1/inbox"): (None, ALL),
+    ("GET", "/v1/inbox/{message_id}"): (None, ITS_OWN),
+    ("POST", "/v1/inbox/{message_id}/read"): (None, ITS_OWN),
     ("GET", "/v1/good-faith"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
     ("GET", "/v1/good-faith/history"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
     ("GET", "/v1/good-faith/declaration"): (None, ALL),
     ("POST", "/v1/good-faith/declaration"): (DECLARATION, _row(OK, OK, NO, NO, NO, NO, NO)),
     ("DELETE", "/v1/good-faith"): (None, _row(OK, 409, NO, NO, NO, NO, NO)),
+    ("GET", "/v1/misuse"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
+    ("GET", "/v1/misuse/history"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
+    ("GET", "/v1/accounts/{account_id}/misuse"): (None, STAFF_ACTS),
+    ("GET", "/v1/accounts/{account_id}/misuse/history"): (None, STAFF_ACTS),
     ("GET", "/v1/accounts/{account_id}/good-faith"): (None, STAFF_ACTS),
     ("GET", "/v1/accounts/{account_id}/good-faith/history"): (None, STAFF_ACTS),
     ("GET", "/v1/accounts/{account_id}/good-faith/declarations"): (None, STAFF_ACTS),
@@ -495,6 +505,14 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/review/conflicts"): (None, STAFF_ACTS),
     ("PUT", "/v1/review/conflicts"): ({"accounts": []}, STAFF_ACTS),
     ("GET", "/v1/review/figures"): (None, STAFF_ACTS),
+    ("GET", "/v1/sellers"): (None, STAFF_ACTS),
+    ("GET", "/v1/sellers/{seller_id}/standing"): (None, STAFF_ACTS),
+    ("GET", "/v1/sellers/{seller_id}/ledger"): (None, STAFF_ACTS),
+    ("GET", "/v1/sellers/{seller_id}/violations"): (None, STAFF_ACTS),
+    ("GET", "/v1/sellers/{seller_id}/why"): (None, STAFF_ACTS),
+    ("GET", "/v1/offenders/figures"): (None, STAFF_ACTS),
+    ("GET", "/v1/standing"): (None, _row(NO, NO, OK, OK, NO, NO, NO)),
+    ("GET", "/v1/standing/ledger"): (None, _row(NO, NO, OK, OK, NO, NO, NO)),
     ("POST", "/v1/items/{item_id}/complaint"): ({}, EITHER_ACTS),
     ("POST", "/v1/claims/{claim_id}/complaint"): ({}, EITHER_ACTS),
     ("POST", "/v1/evidence"): ({}, _row(OK, OK, OK, OK, NO, OK, NO)),
@@ -562,8 +580,15 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
         item_id=item,
         command_id=command,
         document_id=document,
+        message_id=f"m-{item}",
         webhook_id=hook,
+        seller_id=seller,
     )
+    parts.query(
+        """insert into messages (id, party, claim, kind, items, channel, template, version, digest, sent_at)
+        values (%s, %s, %s, 'claim_receipt', %s, 'email', 't', 1, 'd', now())""",
+        f"m-{item}", account, made["claim"], [item],
+    )  # fmt: skip
     if (method, path) == ("POST", "/v1/evidence"):
         url += "?kind=statement"
     if path in ("/v1/me/evidence", "/v1/rights/{right_id}/evidence"):
@@ -591,7 +616,9 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
             # what is another's answers exactly as what does not exist
             nowhere = people.client.request(
                 method,
-                re.sub(r"/(claims|items|commands|rights|authorisations|evidence|webhooks)/[^/]+", r"/\1/x-none", url),
+                re.sub(
+                    r"/(claims|items|commands|rights|authorisations|evidence|inbox|webhooks)/[^/]+", r"/\1/x-none", url
+                ),
                 json=content,
                 headers=accounts[who][1],
             )

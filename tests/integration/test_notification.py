@@ -211,21 +211,23 @@ class World:
             and exists (select from notification.messages)""")[0][0]  # type: ignore[no-any-return]
 
     def published(self) -> list[tuple[int, str, Any]]:
-        """(partition, key, data) of everything on notification.events."""
+        """(partition, key, data) of everything on notification.events, each event once: a rebalance publishes some again."""
         consumer = KafkaConsumer(bootstrap_servers=self.stack.kafka)
         topic = self.prefix + "notification.events"
         places = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
         consumer.assign(places)
         consumer.seek_to_beginning()
         left = sum(consumer.end_offsets(places).values())
-        found = []
-        while len(found) < left:
+        found = {}
+        seen = 0
+        while seen < left:
             for place, records in consumer.poll(timeout_ms=500).items():
                 for record in records:
-                    data = events.decode_data(events.decode_envelope(record.value))
-                    found.append((place.partition, record.key.decode(), data))
+                    seen += 1
+                    envelope = events.decode_envelope(record.value)
+                    found[envelope.id] = (place.partition, record.key.decode(), events.decode_data(envelope))
         consumer.close()
-        return found
+        return list(found.values())
 
     @contextmanager
     def running(self, *, workers: int = 1, senders: int = 1, **more: Any) -> Iterator[None]:

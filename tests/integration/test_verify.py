@@ -337,7 +337,9 @@ TAMPERED: dict[str, tuple[str, str]] = {
         " select partition, seq + 1000, topic, key, target, type, claim, payload, hash from notification.event_log"
         " where type = 'goodfaith.notice.sent.v1'",
     ),
-    "notice-unfounded": ("problem", f"update notification.messages set sent_at = sent_at + interval '1 s' where id = {MESSAGE}"),
+    "notice-unfounded": ("problem", f"update notification.messages set begun_at = begun_at + interval '1 s' where id = {MESSAGE}"),
+    "beginning-missing": ("problem", f"update notification.messages set begun_at = null, begun_by = null where id = {MESSAGE}"),
+    "beginning-wrong": ("problem", f"update notification.messages set begun_by = 'read' where id = {MESSAGE}"),
     "inbox-message": ("problem", f"delete from intake.messages where id = {MESSAGE}"),
     "document-gone": (
         "problem",

@@ -179,5 +179,5 @@ def test_any_name_can_be_written_to(name: str) -> None:
     assert [address.addr_spec for address in parsed["To"].addresses] == ["ann@holder.example"]
     assert set(parsed.keys()) == {
         "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "Content-Type", "Content-Transfer-Encoding",
-        "MIME-Version",
+        "MIME-Version", "Content-Language",
     }  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from services.verification.item import ENDED, OPEN, UPHELD
 from services.verification.lifecycle import Facts, decide
 from shared.calendars import calendar
-from shared.events import Listing, State
+from shared.events import Listing, NoticeSent, State
 from tests.unit.verification.world import DAY, HOUR, IPP, MANUAL, VISIBLE, T, World, policy
 
 S = State
@@ -327,6 +327,23 @@ class TestRow7:
         assert world.changes[-1].data.noticed_at == world.now - HOUR
         assert world.got.due == IPP.timers.window.after(world.now - HOUR, CN)
         assert world.sent("seller_notice").ignored  # once
+
+    def test_7_window_begins_when_the_policy_says(self) -> None:
+        """Not with the sending but when the message was read: days later, and said so with the change."""
+        world = World()
+        world.submit()
+        world.receipt()
+        sent, read = world.now, world.now + 2 * DAY
+        notice = NoticeSent(
+            item=world.got.item, claim="c", listing="l", message="m", kind="seller_notice", revision=world.got.revision, sent_at=sent,
+            begins_at=read, begun_by="read",
+        )  # fmt: skip
+        assert world.pass_time(2 * DAY) == []
+        world.do(notice)
+        change = world.changes[-1].data
+        assert (change.noticed_at, change.due, change.begun_by) == (read, IPP.timers.window.after(read, CN), "read")
+        world.counter()
+        assert world.changes[-1].data.begun_by is None, "of that change alone"
 
     def test_7_a_notice_of_another_visit_is_stale(self) -> None:
         world = World(MANUAL).to(S.UNDER_REVIEW)

@@ -126,7 +126,12 @@ class World:
             if outcome.changes:
                 fold = max((change.data for change in self.changes), key=lambda data: data.revision)
                 again = after.change(
-                    previous=fold.previous, via=fold.via, rule=fold.rule, command=fold.command, by=fold.by
+                    previous=fold.previous,
+                    via=fold.via,
+                    rule=fold.rule,
+                    command=fold.command,
+                    by=fold.by,
+                    begun_by=fold.begun_by,
                 )
                 assert again == fold
             elif self.item is not None and self.changes:

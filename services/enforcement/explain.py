@@ -1,0 +1,327 @@
+"""How a standing came about: every entry, the rule that made it, and the sums, replayed from the ledger alone. Pure.
+
+Nothing that is stored is trusted: the ledger is walked in the order in which it was written, each entry is assessed anew by
+``penalties`` on what stood before it, and what does not agree is said.
+"""
+
+from __future__ import annotations
+
+import bisect
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from msgspec.structs import replace
+
+from services.enforcement import offenders, penalties
+from services.enforcement.penalties import BEGIN, NEVER, Penalty, Seller, Tail
+from shared.policy import Penalties
+from shared.standing import Explanation, Record, Rule, Standing, Step
+
+STEPS_MOST: Final = 1000
+"""Steps that an explanation shows at most, unless told otherwise: the latest."""
+InForce = tuple[dt.datetime, str, penalties.Severity]
+"""(at, claim, severity) of a violation in force."""
+
+
+def number_of(entry: str) -> int:
+    """Place of an entry among its seller's, in the order in which they were written."""
+    tail = entry.rpartition(".")[2]
+    return int(tail) if tail.isdecimal() else 0
+
+
+@dataclass(slots=True)
+class _Stood:
+    """What stands of the ledger while it is walked: unreversed entries in order of effect, with the tails between them."""
+
+    rules: Penalties
+    keys: list[tuple[dt.datetime, str]] = field(default_factory=list)
+    entries: list[Record] = field(default_factory=list)
+    tails: list[Tail] = field(default_factory=list)
+    """``tails[n]``: after the first n + 1 entries; shorter than ``keys`` where entries came or went in between."""
+
+    def place(self, key: tuple[dt.datetime, str]) -> int:
+        return bisect.bisect_left(self.keys, key)
+
+    def before(self, place: int) -> Tail:
+        """What assessing at ``place`` depends on."""
+        while len(self.tails) < place:
+            record = self.entries[len(self.tails)]
+            last = self.tails[-1] if self.tails else BEGIN
+            self.tails.append(penalties.step(last, record.effective_at, record.claim, record.ledger, self.rules)[1])
+        return self.tails[place - 1] if place else BEGIN
+
+    def add(self, record: Record) -> tuple[Tail, Penalty]:
+        """Put an entry in its place; (what was before it, what it ought to cost)."""
+        key = (record.effective_at, record.claim)
+        place = self.place(key)
+        before = self.before(place)
+        penalty, _ = penalties.step(before, record.effective_at, record.claim, record.ledger, self.rules)
+        self.keys.insert(place, key)
+        self.entries.insert(place, record)
+        del self.tails[place:]
+        return before, penalty
+
+    def remove(self, record: Record) -> bool:
+        key = (record.effective_at, record.claim)
+        place = self.place(key)
+        if place == len(self.keys) or self.entries[place].entry != record.entry:
+            return False
+        del self.keys[place], self.entries[place], self.tails[place:]
+        return True
+
+
+def rule_of(tail: Tail, penalty: Penalty, rules: Penalties) -> Rule:
+    """Which rule made the points that an entry after ``tail`` ought to have."""
+    if penalty.ledger == "serious":
+        return "strike" if penalty.points else "grouped"
+    expires = rules.general.expires.exact
+    repeated = tail.general != NEVER and penalty.effective_at - tail.general < expires
+    full = rules.general.repeat if repeated else rules.general.first
+    if penalty.points < full:
+        return "capped"
+    return "repeat" if repeated else "first"
+
+
+class _Walk:
+    """One walk through a ledger."""
+
+    def __init__(self, seller: str, rules: Penalties) -> None:
+        self.rules = rules
+        self.stood = _Stood(rules)
+        self.seller = Seller(seller, 0)
+        self.steps: list[Step] = []
+        self.differences: list[str] = []
+        self.levels = (0, 0)
+        self.known: dict[str, Record] = {}
+        self.pointed: set[str] = set()
+        """Entries whose points count."""
+        self.remembered: set[str] = set()
+        """Entries whose violation counts."""
+
+    def sums(self) -> tuple[int, int, int]:
+        return self.seller.general_points, self.seller.serious_strikes, self.seller.violations
+
+    def add(self, record: Record, sign: int) -> None:
+        if record.ledger == "general":
+            self.seller.general_points += sign * record.points
+        else:
+            self.seller.serious_strikes += sign * record.points
+
+    def note(self, at: dt.datetime, what: str, record: Record, points: int, **more: object) -> None:
+        general, serious, violations = self.sums()
+        step = Step(
+            at=at, what=what, entry=record.entry, claim=record.claim, ledger=record.ledger, points=points,  # type: ignore[arg-type]
+            effective_at=record.effective_at, expires_at=record.expires_at, general_points=general,
+            serious_strikes=serious, violations=violations, **more,  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.steps.append(step)
+
+    def settle(self) -> None:
+        """A moment is over: say which thresholds it crossed; what was reversed and entered anew in it crossed none."""
+        levels = self.seller.levels(self.rules)
+        for ledger, old, new, part in (
+            ("general", self.levels[0], levels[0], self.rules.general),
+            ("serious", self.levels[1], levels[1], self.rules.serious),
+        ):
+            if old != new:
+                sign, passed = ("+", range(old + 1, new + 1)) if new > old else ("-", range(old, new, -1))
+                words = tuple(f"{sign}{ledger} {n} {part.thresholds[n - 1].consequence}" for n in passed)
+                place = self._last_of(ledger)
+                self.steps[place] = replace(self.steps[place], crossed=(*self.steps[place].crossed, *words))
+        self.levels = levels
+
+    def _last_of(self, ledger: str) -> int:
+        """The moment's last step that changed the ledger's sum; its last step, where none did."""
+        end = len(self.steps) - 1
+        place = end
+        while place >= 0 and self.steps[place].at == self.steps[end].at:
+            if self.steps[place].ledger == ledger and self.steps[place].points:
+                return place
+            place -= 1
+        return end
+
+    def enter(self, record: Record) -> None:
+        self.known[record.entry] = record
+        before, penalty = self.stood.add(record)
+        ought = (penalty.ledger, penalty.points, penalty.effective_at, penalty.expires_at)
+        is_ = (record.ledger, record.points, record.effective_at, record.expires_at)
+        wrong = None
+        if ought != is_:
+            wrong = f"{penalty.points} points until {penalty.expires_at:%Y-%m-%d %H:%M}"
+            self.differences.append(f"{record.entry}: {record.points} {record.ledger}, the rules make {wrong}")
+        rule = rule_of(before, penalty, self.rules)
+        grouped = None
+        if rule == "grouped":
+            strikes = [e for e in self.stood.entries if e.ledger == "serious" and e.effective_at == before.strike]
+            grouped = strikes[0].claim if strikes else None
+        day = before.points if before.general.date() == record.effective_at.date() else 0
+        points = 0
+        if record.expires_at > record.recorded_at:
+            self.pointed.add(record.entry)
+            self.add(record, 1)
+            points = record.points
+        if record.effective_at + self.rules.repeat_offender.within.exact > record.recorded_at:
+            self.remembered.add(record.entry)
+            self.seller.violations += 1
+        self.note(
+            record.recorded_at, "entered", record, points, rule=rule, wrong=wrong, grouped_with=grouped,
+            day_before=day if rule in ("repeat", "capped") else 0,
+        )  # fmt: skip
+
+    def reverse(self, record: Record, *, reassessed: bool) -> None:
+        taken = self.known.get(record.reverses or "")
+        if taken is None or not self.stood.remove(taken):
+            self.differences.append(f"{record.entry}: reverses {record.reverses}, which does not stand")
+            return
+        if (record.points, record.claim, record.ledger) != (-taken.points, taken.claim, taken.ledger):
+            self.differences.append(f"{record.entry}: is not the reverse of {taken.entry}")
+        points = 0
+        if taken.entry in self.pointed:
+            self.pointed.discard(taken.entry)
+            self.add(taken, -1)
+            points = -taken.points
+        if taken.entry in self.remembered:
+            self.remembered.discard(taken.entry)
+            self.seller.violations -= 1
+        self.note(record.recorded_at, "reversed", record, points, reverses=taken.entry, reassessed=reassessed)
+
+    def expire(self, at: dt.datetime, record: Record) -> None:
+        """The end of an entry, of its points or of its violation, or of both in one."""
+        points = 0
+        ended = False
+        if record.entry in self.pointed and record.expires_at <= at:
+            self.pointed.discard(record.entry)
+            self.add(record, -1)
+            points, ended = -record.points, True
+        forgotten = (
+            record.entry in self.remembered and record.effective_at + self.rules.repeat_offender.within.exact <= at
+        )
+        if forgotten:
+            self.remembered.discard(record.entry)
+            self.seller.violations -= 1
+        if ended or forgotten:
+            self.note(at, "expired" if ended else "forgotten", record, points)
+
+
+def explain(
+    seller: str,
+    records: Sequence[Record],
+    in_force: Iterable[InForce],
+    stored: Standing,
+    rules: Penalties,
+    policy: str,
+    now: dt.datetime,
+    *,
+    at: dt.datetime | None = None,
+    most: int | None = STEPS_MOST,
+) -> Explanation:
+    """How the seller came to stand where it stands ``at`` a time, with what had been entered by then.
+
+    Whether it agrees is about all that is stored, whatever ``at`` is.
+
+    Args:
+        records: all entries ever written for the seller.
+        in_force: its violations in force, as they are stored.
+        stored: its standing, as it is stored.
+        at: business time; None: now.
+        most: steps to show.
+    """
+    upto = now if at is None else min(at, now)
+    walk = walked(seller, records, rules, upto)
+    whole = walk if upto == now else walked(seller, records, rules, now)
+    differences = [*whole.differences, *_against(whole, in_force)]
+    if stored.changed_at is None:
+        if records:
+            differences.append("there are entries, and no standing")
+    else:
+        # the standing is exact as of when it was last counted
+        then = whole if stored.changed_at >= now else walked(seller, records, rules, stored.changed_at)
+        counted = (*then.sums(), then.seller.violations >= rules.repeat_offender.violations)
+        kept = (stored.general_points, stored.serious_strikes, stored.violations, stored.repeat_offender)
+        if counted != kept:
+            differences.append(
+                f"the standing of {stored.changed_at:%Y-%m-%d %H:%M} is {kept}, the ledger makes {counted}"
+            )
+        if stored.next_change is not None and stored.next_change <= now:
+            differences.append(f"the standing was to be counted anew at {stored.next_change:%Y-%m-%d %H:%M}")
+    general, serious, violations = walk.sums()
+    steps = walk.steps if most is None else walk.steps[-most:]
+    return Explanation(
+        seller=seller, at=upto, policy=policy, steps=steps, left_out=len(walk.steps) - len(steps), general_points=general,
+        serious_strikes=serious, violations=violations, repeat_offender=violations >= rules.repeat_offender.violations,
+        tier=offenders.tier_of(violations, rules.repeat_offender), general_level=walk.levels[0], serious_level=walk.levels[1],
+        stored=stored, agrees=not differences, differences=differences[:100],
+    )  # fmt: skip
+
+
+def walked(seller: str, records: Sequence[Record], rules: Penalties, upto: dt.datetime) -> _Walk:
+    """Walk through what had been entered up to a time, and what expired up to it."""
+    written = sorted((r for r in records if r.recorded_at <= upto), key=lambda r: number_of(r.entry))
+    again = {(r.claim, r.recorded_at) for r in written if r.kind == "violation"}
+    within = rules.repeat_offender.within.exact
+    # an end at the very moment of an entry comes first: what expires then does not count any more
+    happens: list[tuple[dt.datetime, int, int, Record]] = []
+    for place, record in enumerate(written):
+        happens.append((record.recorded_at, 1, place, record))
+        if record.kind == "violation":
+            ends = {record.expires_at, record.effective_at + within}
+            happens += [(end, 0, place, record) for end in ends if record.recorded_at < end <= upto]
+    happens.sort(key=lambda entry: entry[:3])
+    walk = _Walk(seller, rules)
+    last = None
+    for at, order, _, record in happens:
+        if at != last:
+            walk.settle()
+            last = at
+        if not order:
+            walk.expire(at, record)
+        elif record.kind == "violation":
+            walk.enter(record)
+        else:
+            walk.reverse(record, reassessed=(record.claim, record.recorded_at) in again)
+    walk.settle()
+    return walk
+
+
+def _against(walk: _Walk, in_force: Iterable[InForce]) -> list[str]:
+    """What stands of the ledger against what the violations in force ought to cost together."""
+    found = []
+    wanted, _ = penalties.assess(in_force, walk.rules)
+    stands = {record.claim: record for record in walk.stood.entries}
+    if len(stands) != len(walk.stood.entries):
+        found.append("a claim has two entries that stand")
+    for penalty in wanted:
+        record = stands.pop(penalty.claim, None)
+        if record is None:
+            found.append(f"{penalty.claim}: a violation is in force, and no entry stands")
+        elif (record.ledger, record.points, record.effective_at, record.expires_at) != (
+            penalty.ledger, penalty.points, penalty.effective_at, penalty.expires_at,
+        ):  # fmt: skip
+            found.append(
+                f"{penalty.claim}: {record.points} {record.ledger} stand, it ought to be {penalty.points} {penalty.ledger}"
+            )
+    found += [f"{claim}: an entry stands, and no violation is in force" for claim in stands]
+    return found
+
+
+def says(step: Step, rules: Penalties) -> str:
+    """A step in words, for people (English)."""
+    if step.what == "expired":
+        return f"expired: {step.points:+d}" if step.points else "expired; it cost nothing"
+    if step.what == "forgotten":
+        return "no longer one of the violations that are counted"
+    if step.what == "reversed":
+        why = "assessed anew, as an earlier violation came or went" if step.reassessed else "the claim does not stand"
+        return f"reverses {step.reverses}: {why}"
+    general, serious = rules.general, rules.serious
+    if step.rule == "first":
+        return f"first violation: {general.first} points, and a warning"
+    if step.rule == "repeat":
+        return f"repeat within {general.expires.text}: {general.repeat} points"
+    if step.rule == "capped":
+        return f"at most {general.daily_cap} points a day, {step.day_before} of that day's were taken"
+    if step.rule == "grouped":
+        return f"within {serious.grouping.text} of the strike of {step.grouped_with}: counts with it"
+    return "serious: a strike"

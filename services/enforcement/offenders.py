@@ -1,0 +1,130 @@
+"""Repeat offenders: tiers, recidivism and time between offences (domain.md, "Penalties"). Pure; the tables are counted by ``reading``.
+
+All of it is about violations in force: what was reversed has never been. A year is the policy's ``repeat_offender.within``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from shared.policy import RepeatOffender
+from shared.standing import Between, Figures, Recidivism, Span, Tier
+
+SPANS: Final = (1, 7, 30, 90, 180, 365)
+"""Upper bounds, in days, by which times between offences are counted."""
+_DAY: Final = dt.timedelta(days=1)
+
+
+def bounds(rules: RepeatOffender) -> list[tuple[str, int, int | None]]:
+    """(name, fewest, most violations) of each tier, lowest first; the last has no most."""
+    starts = rules.tiers
+    found: list[tuple[str, int, int | None]] = []
+    for start, following in zip(starts, (*starts[1:], None), strict=True):
+        if following is None:
+            found.append((f"{start}+", start, None))
+        else:
+            found.append((f"{start}" if following == start + 1 else f"{start}-{following - 1}", start, following - 1))
+    return found
+
+
+def tier_of(violations: int, rules: RepeatOffender) -> str | None:
+    """Name of the tier of a seller with so many violations; None below the first."""
+    found = None
+    for name, least, _ in bounds(rules):
+        if violations >= least:
+            found = name
+    return found
+
+
+def tiers(sellers: Mapping[int, int], rules: RepeatOffender) -> list[Tier]:
+    """Sellers by tier, those below the first tier as one.
+
+    Args:
+        sellers: how many sellers have so many violations.
+    """
+    named = bounds(rules)
+    below = named[0][1] - 1
+    if below:
+        named = [("1" if below == 1 else f"1-{below}", 1, below), *named]
+    total = sum(count for violations, count in sellers.items() if violations)
+    found = []
+    for name, least, most in named:
+        inside = {n: count for n, count in sellers.items() if n >= least and (most is None or n <= most)}
+        count = sum(inside.values())
+        found.append(
+            Tier(
+                tier=name,
+                sellers=count,
+                violations=sum(n * many for n, many in inside.items()),
+                share=count / total if total else None,
+            )
+        )
+    return found
+
+
+def recidivism(after: dt.datetime, upto: dt.datetime, sellers: int, again: int) -> Recidivism:
+    """The share of a cohort."""
+    return Recidivism(after=after, upto=upto, sellers=sellers, again=again, rate=again / sellers if sellers else None)
+
+
+def between(count: int, median: dt.timedelta | None, p90: dt.timedelta | None, spans: Iterable[int]) -> Between:
+    """Times between offences; ``spans``: how many by ``SPANS``, and longer."""
+    return Between(
+        count=count,
+        median_days=None if median is None else round(median / _DAY, 3),
+        p90_days=None if p90 is None else round(p90 / _DAY, 3),
+        spans=[Span(days=days, count=many) for days, many in zip((*SPANS, None), spans, strict=True)],
+    )
+
+
+def cohorts(now: dt.datetime, rules: RepeatOffender) -> tuple[dt.datetime, dt.datetime]:
+    """(a, b): the cohort of first violations in a < t <= b is looked at whole, that of b < t <= now is under way."""
+    within = rules.within.exact
+    return now - 2 * within, now - within
+
+
+def figures(violations: Iterable[tuple[str, dt.datetime]], rules: RepeatOffender, now: dt.datetime) -> Figures:
+    """All figures from the (seller, at) of every violation in force, one by one: what ``reading.figures`` must agree with."""
+    by_seller: dict[str, list[dt.datetime]] = {}
+    for seller, at in violations:
+        if at <= now:
+            by_seller.setdefault(seller, []).append(at)
+    within = rules.within.exact
+    begin, middle = cohorts(now, rules)
+    counted: dict[int, int] = {}
+    whole = [0, 0]
+    young = [0, 0]
+    gaps: list[dt.timedelta] = []
+    for times in by_seller.values():
+        times.sort()
+        recent = sum(at + within > now for at in times)
+        if recent:
+            counted[recent] = counted.get(recent, 0) + 1
+        again = len(times) > 1 and times[1] - times[0] < within
+        cohort = young if times[0] > middle else whole if times[0] > begin else None
+        if cohort is not None:
+            cohort[0] += 1
+            cohort[1] += again
+        gaps += [later - earlier for earlier, later in itertools.pairwise(times) if later + within > now]
+    gaps.sort()
+    edges = [dt.timedelta(days=days) for days in SPANS]
+    spans = [0] * (len(SPANS) + 1)
+    for gap in gaps:
+        spans[sum(gap > edge for edge in edges)] += 1
+    return Figures(
+        at=now,
+        sellers=sum(counted.values()),
+        repeat_offenders=sum(count for many, count in counted.items() if many >= rules.violations),
+        tiers=tiers(counted, rules),
+        recidivism=recidivism(begin, middle, *whole),
+        recidivism_young=recidivism(middle, now, *young),
+        between=between(len(gaps), _percentile(gaps, 50), _percentile(gaps, 90), spans),
+    )
+
+
+def _percentile(values: list[dt.timedelta], per_cent: int) -> dt.timedelta | None:
+    """The least value that so many per cent are not above; ``values`` are sorted."""
+    return values[-(-len(values) * per_cent // 100) - 1] if values else None

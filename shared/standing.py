@@ -1,0 +1,190 @@
+"""What enforcement's internal API says of sellers: the shapes that it answers with and that intake's front shows.
+
+No names and no addresses: ids, codes, figures and times. Times are business time.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Literal
+
+from msgspec import Struct
+
+Ledger = Literal["general", "serious"]
+Consequence = Literal["warning", "listing_restricted", "frozen", "closed"]
+Sort = Literal["violations", "points", "strikes", "changed", "seller"]
+Rule = Literal["first", "repeat", "capped", "strike", "grouped"]
+"""What made an entry's points: a general violation that has none before it in the ledger's time, one that has, one whose points
+the day's cap cut; a serious violation, one that counts with an earlier strike."""
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """A seller's standing as it was counted at ``changed_at`` (null: it never had a violation); counted anew at ``next_change``."""
+
+    seller: str
+    general_points: int = 0
+    serious_strikes: int = 0
+    violations: int = 0
+    """In force, of the last 365 days."""
+    repeat_offender: bool = False
+    tier: str | None = None
+    """Of repeat offenders, by the policy: ``2``, ``3-5``, ``6+``."""
+    general_consequence: str | None = None
+    serious_consequence: str | None = None
+    next_change: dt.datetime | None = None
+    changed_at: dt.datetime | None = None
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """An entry of a penalty ledger. ``reversed_by``: the entry that takes it back; then neither counts."""
+
+    entry: str
+    claim: str
+    ledger: Ledger
+    kind: Literal["violation", "reversal"]
+    points: int
+    effective_at: dt.datetime
+    expires_at: dt.datetime
+    reverses: str | None = None
+    reversed_by: str | None = None
+    counts: bool
+    """It is part of the sum now: not expired, not reversed, no reversal."""
+
+
+class Violation(Struct, frozen=True, kw_only=True):
+    """A violation: the seller and one claim, in force while one of the claim's items is upheld against it."""
+
+    claim: str
+    in_force: bool
+    severity: Ledger
+    at: dt.datetime
+    listings: int
+    """Of the claim, that were upheld against the seller; those restored since included."""
+    entry: str | None = None
+    points: int | None = None
+    expires_at: dt.datetime | None = None
+
+
+# ---------------------------------------------------------------------------------------------------------- explanation
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """An entry as it is kept, with when it was entered; what an explanation is made of."""
+
+    entry: str
+    claim: str
+    ledger: Ledger
+    kind: Literal["violation", "reversal"]
+    points: int
+    effective_at: dt.datetime
+    expires_at: dt.datetime
+    recorded_at: dt.datetime
+    reverses: str | None = None
+
+
+class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something that changed a seller's standing, and the sums after it."""
+
+    at: dt.datetime
+    what: Literal["entered", "reversed", "expired", "forgotten"]
+    """``expired``: its points no longer count; ``forgotten``: it is no more one of the violations that make a repeat offender."""
+    entry: str
+    claim: str
+    ledger: Ledger
+    points: int = 0
+    """What the sum changed by."""
+    rule: Rule | None = None
+    effective_at: dt.datetime | None = None
+    expires_at: dt.datetime | None = None
+    reverses: str | None = None
+    reassessed: bool = False
+    """A reversal whose claim is entered anew at once, because an earlier violation came or went."""
+    grouped_with: str | None = None
+    """Claim of the strike that it counts with."""
+    day_before: int = 0
+    """Points of its day before it."""
+    wrong: str | None = None
+    """What the rules make of it, where that is something else than what is entered."""
+    general_points: int
+    serious_strikes: int
+    violations: int
+    crossed: tuple[str, ...] = ()
+    """Thresholds reached by it, or left again: ``+general 2 listing_restricted``, ``-serious 1 frozen``."""
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """How a standing came about as of ``at``, from the ledger alone, and whether it is what is stored."""
+
+    seller: str
+    at: dt.datetime
+    policy: str
+    steps: list[Step]
+    left_out: int = 0
+    """Earlier steps that are not shown."""
+    general_points: int
+    serious_strikes: int
+    violations: int
+    repeat_offender: bool
+    tier: str | None
+    general_level: int
+    serious_level: int
+    stored: Standing
+    agrees: bool
+    differences: list[str]
+    """What does not agree: of the ledger with the rules, with the violations in force, with the standing as stored."""
+
+
+# -------------------------------------------------------------------------------------------------------------- figures
+
+
+class Tier(Struct, frozen=True, kw_only=True):
+    """Sellers by how many violations in force they have of the last 365 days."""
+
+    tier: str
+    """``1``, then the policy's: ``2``, ``3-5``, ``6+``."""
+    sellers: int
+    violations: int
+    share: float | None
+    """Of all sellers with a violation; null when there is none."""
+
+
+class Recidivism(Struct, frozen=True, kw_only=True):
+    """Of the sellers whose first violation lies in ``after < t <= upto``, those with a further one less than 365 days after it."""
+
+    after: dt.datetime
+    upto: dt.datetime
+    sellers: int
+    again: int
+    rate: float | None
+    """``again / sellers``; null when there are none."""
+
+
+class Span(Struct, frozen=True, kw_only=True):
+    """Times between offences up to so many days, and not within the span before; null: longer."""
+
+    days: int | None
+    count: int
+
+
+class Between(Struct, frozen=True, kw_only=True):
+    """Time from a seller's violation to its next, for those whose later one is of the last 365 days."""
+
+    count: int
+    median_days: float | None
+    p90_days: float | None
+    spans: list[Span]
+
+
+class Figures(Struct, frozen=True, kw_only=True):
+    """What operators watch of repeat offenders (docs/domain.md, "Penalties")."""
+
+    at: dt.datetime
+    sellers: int
+    """With a violation in force of the last 365 days."""
+    repeat_offenders: int
+    tiers: list[Tier]
+    recidivism: Recidivism
+    """Of those whose 365 days are over: the rate."""
+    recidivism_young: Recidivism
+    """Of those whose 365 days still run: it can only rise."""
+    between: Between

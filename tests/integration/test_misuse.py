@@ -1,0 +1,340 @@
+"""Misuse by complainants on the real database: counted by the fold, judged daily under a stepped clock, told, explained."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from deploy.local.stack import Stack
+from services.intake import misuse_store, requests, store
+from services.intake.domain import ListingRef
+from services.intake.misuse import Change, Facts, Measure
+from services.intake.worker import Intake
+from shared import clock, policy, topics
+from shared.events import State
+from shared.runtime import Tx
+from tests.integration.intake_parts import PARTITIONS, Parts, People
+from tests.integration.test_goodfaith import DAY, Clock, change, fold, insert_items
+
+pytestmark = pytest.mark.stack
+S = State
+TERMS = policy.current("ipp").misuse
+WARNING, QUOTA, SUSPENSION = TERMS.steps
+
+
+@pytest.fixture(scope="module")
+def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+    parts = Parts(stack, tmp_path_factory.mktemp("intake"))
+    yield parts
+    parts.close()
+
+
+@pytest.fixture(scope="module")
+def at(parts: Parts) -> Iterator[Clock]:
+    made = Clock(parts)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def quiet(parts: Parts) -> Iterator[Intake]:
+    """The worker's service without its threads."""
+    service = Intake(parts.settings, background=False)
+    yield service
+    service.close()
+
+
+def ends(
+    service: Intake, parts: Parts, account: str, at: Clock, count: int, rule: str = "6-refused", **values: Any
+) -> list[str]:
+    """Items that the account files and that end now: refused as plainly unfounded, unless said otherwise."""
+    values = {"state": S.REJECTED, "code": "plainly_unfounded", "severity": "serious", **values}
+    at.to(at.now + dt.timedelta(minutes=1))
+    items = [f"i-{uuid.uuid4().hex}" for _ in range(count)]
+    firsts = [change(item, account, 1, S.UNDER_REVIEW, received_at=at.now) for item in items]
+    insert_items(parts, firsts)
+    parts.query(
+        "update claims set accepted_at = %s where id = any(%s)", at.now, [data.claim for data in firsts]
+    )  # fmt: skip
+    changes = [change(item, account, 2, previous=S.UNDER_REVIEW, rule=rule, **values) for item in items]
+    fold(service, parts, [(topics.partition_of(data.listing, PARTITIONS), at.now, data) for data in changes])
+    return items
+
+
+def judged(service: Intake, at: Clock, days: int = 1) -> None:
+    at.to(at.now + days * DAY)
+    service.judge()
+
+
+def of(people: People, account: str) -> dict[str, Any]:
+    answer = people.client.get(f"/v1/accounts/{account}/misuse", headers=people.operator)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def told(parts: Parts, account: str) -> list[dict[str, Any]]:
+    rows = parts.query(
+        """select payload::json from door where type = 'goodfaith.account.notice.v1' and listing = %s
+        and payload::json ->> 'kind' like 'misuse_%%' order by id""",
+        account,
+    )
+    return [row[0] for row in rows]
+
+
+def test_warned_limited_suspended_and_good_again(parts: Parts, people: People, at: Clock, quiet: Intake) -> None:
+    account, headers = people.open(good_faith=True)
+    quiet.judge()
+    ends(quiet, parts, account, at, WARNING.number)
+    quiet.judge()
+    assert of(people, account)["state"] == "clear"  # today is not over
+    judged(quiet, at)
+    quiet.judge()
+    shown = of(people, account)
+    assert (shown["state"], shown["until"]) == ("warning", None)
+    (warning,) = shown["measures"]
+    assert (warning["kind"], warning["state"], warning["complaint"]) == ("warning", "on", None)
+    figures = warning["figures"]
+    assert (figures["unfounded"], figures["settled"], figures["share"], figures["weight"]) == (10, 10, 1.0, 20)
+    assert figures["grounds"] == {"rejected:plainly_unfounded": 10}
+    assert figures["window_to"] == (at.now - DAY).date().isoformat()
+    assert [rule["measure"] for rule in shown["rules"]] == ["warning", "quota", "suspension"]
+
+    # nothing filed after the warning, nothing more
+    judged(quiet, at, 8)
+    assert of(people, account)["state"] == "warning"
+    ends(quiet, parts, account, at, QUOTA.again)
+    judged(quiet, at)
+    shown = of(people, account)
+    assert QUOTA.lasts is not None
+    assert (shown["state"], shown["items"], shown["used"]) == ("quota", QUOTA.items, 0)
+    assert shown["until"] == (at.now.date() + QUOTA.lasts.exact).isoformat()
+    # and out of the mechanism, though it was let in by a person
+    assert people.client.get("/v1/good-faith", headers=headers).json()["member"] is False
+    ends(quiet, parts, account, at, SUSPENSION.number - 15)
+    judged(quiet, at, 7)
+    shown = of(people, account)
+    assert [m["kind"] for m in shown["measures"]] == ["suspension", "quota", "warning"]
+    assert [m["prior"] for m in shown["measures"]] == [*[m["id"] for m in shown["measures"]][1:], None]
+    assert shown["state"] == "suspension"
+
+    # the suspension is over, then the warning stands; and when the window has moved on the record is good again
+    judged(quiet, at, 30)
+    assert of(people, account)["state"] == "warning"
+    judged(quiet, at, 180)
+    assert (of(people, account)["state"], of(people, account)["figures"]["number"]) == ("clear", 0)
+    kinds = ["warned", "limited", "suspended", "over", "over", "lifted"]
+    page = people.client.get("/v1/misuse/history", headers=headers).json()
+    assert [entry["kind"] for entry in page["items"]] == kinds[::-1]
+    notices = told(parts, account)
+    assert [notice["kind"] for notice in notices] == [f"misuse_{kind}" for kind in kinds]
+    assert notices[1]["figures"]["items_a_day"] == 100
+    assert notices[1]["figures"]["because"] == "rejected:plainly_unfounded 15"
+    assert notices[1]["about"] == shown["measures"][1]["id"]
+    assert people.client.get("/v1/good-faith", headers=headers).json()["state"] == "out"
+
+
+def test_what_does_not_count_and_what_is_taken_back(parts: Parts, people: People, at: Clock, quiet: Intake) -> None:
+    account, headers = people.open()
+    ends(quiet, parts, account, at, 20, code="right_out_of_scope")
+    ends(quiet, parts, account, at, 20, rule="3-link-invalid", state=S.LINK_INVALID, code=None)
+    ends(quiet, parts, account, at, 20, rule="15-holder-silent", state=S.RESTORED, code=None)
+    items = ends(quiet, parts, account, at, 12)
+    figures = people.client.get("/v1/misuse", headers=headers).json()["figures"]
+    assert (figures["settled"], figures["unfounded"], figures["weight"]) == (52, 12, 24)
+    # complained of: open again, and nothing is held against it; confirmed: as before, though its code is another
+    batch = [
+        change(item, account, 3, S.APPEALED, previous=S.REJECTED, rule="19-appealed", severity="serious")
+        for item in items
+    ]
+    fold(quiet, parts, [(0, at.now, data) for data in batch])
+    assert people.client.get("/v1/misuse", headers=headers).json()["figures"]["unfounded"] == 0
+    judged(quiet, at)
+    assert of(people, account)["state"] == "clear"
+    batch = [
+        change(
+            item,
+            account,
+            4,
+            S.REJECTED,
+            previous=S.APPEALED,
+            rule="19-confirmed",
+            code="decision_stands",
+            severity="serious",
+        )
+        for item in items
+    ]
+    for _ in range(2):  # what is read again changes nothing
+        fold(quiet, parts, [(0, at.now, data) for data in batch])
+    judged(quiet, at)
+    assert of(people, account)["state"] == "warning"
+
+
+def test_each_is_shown_its_own(people: People) -> None:
+    account, headers = people.open()
+    shown = people.client.get("/v1/misuse", headers=headers).json()
+    assert shown == of(people, account)
+    assert (shown["state"], shown["measures"], shown["held"], shown["used"]) == ("clear", [], 0, None)
+    missing = people.client.get("/v1/accounts/a-none/misuse", headers=people.operator)
+    assert missing.status_code == 404
+
+
+# ---- the door
+
+
+def put_under(parts: Parts, people: People, at: Clock, kind: str, items: int | None = None, days: int = 10) -> Any:
+    """An account under a measure, as the judgement would leave it."""
+    account, headers = people.open()
+    with parts.engine.begin() as connection:
+        now, wall = clock.read(connection)
+        measure = Measure(
+            f"m-{uuid.uuid4().hex}", kind, now.date(), now, now.date() + days * DAY, items  # type: ignore[arg-type]
+        )  # fmt: skip
+        made = misuse_store._Made(
+            account, Change(measure, "limited"), misuse_store.basis(Facts(), now.date(), policy.current("ipp"))
+        )
+        misuse_store._write(connection, now, wall, [made], {}, "a-system", PARTITIONS)
+    return account, headers
+
+
+def post(people: People, headers: dict[str, str], right: str, *listings: str, key: str | None = None) -> httpx.Response:
+    body = {
+        "right": right,
+        "reason": "counterfeit",
+        "listings": [f"https://market.example/items/{n}" for n in listings],
+    }
+    extra = {} if key is None else {"Idempotency-Key": key}
+    return people.client.post("/v1/claims", json=body, headers=headers | extra)
+
+
+def test_a_quota_is_exact_and_drops_nothing(parts: Parts, people: People, at: Clock, quiet: Intake) -> None:
+    account, headers = put_under(parts, people, at, "quota", 5)
+    right = people.right(headers)
+    assert post(people, headers, right, "a1", "a2", "a3", key="k1").json()["lane"] == "standard"
+    # sent again it is the same claim; one that is refused uses up nothing
+    assert post(people, headers, right, "a1", "a2", "a3", key="k1").headers["Idempotency-Replayed"] == "true"
+    assert post(people, headers, "r-none", "a1").status_code == 422
+    # begun within it, accepted whole: the part beyond waits in bulk with the rest of its claim
+    over = post(people, headers, right, "b1", "b2", "b3", "b4")
+    assert (over.status_code, over.json()["lane"], len(over.json()["items"])) == (202, "bulk", 4)
+    assert people.client.get("/v1/misuse", headers=headers).json()["used"] == 7
+    before = parts.query("select count(*) from claims where complainant = %s", account)
+    refused = post(people, headers | {"Accept-Language": "de"}, right, "c1", key="k2")
+    assert (refused.status_code, refused.json()["type"]) == (429, "urn:goodfaith:problem:quota_used")
+    midnight = (at.now + DAY).replace(hour=0, minute=0, second=0, microsecond=0)
+    assert int(refused.headers["Retry-After"]) == math.ceil((midnight - at.now).total_seconds())
+    assert "ein Kontingent von 5 Positionen am Tag (UTC); 7 wurden" in refused.json()["detail"]
+    assert midnight.date().isoformat() in refused.json()["cure"]
+    assert parts.query("select count(*) from claims where complainant = %s", account) == before
+    # the next day it is accepted, under the very key
+    at.to(midnight)
+    assert post(people, headers, right, "c1", key="k2").status_code == 202
+    assert people.client.get("/v1/misuse", headers=headers).json()["used"] == 1
+    # and everything is in the door
+    assert parts.query("select count(*) from door where complainant = %s and kind = 'submit'", account) == [(8,)]
+
+
+def test_many_at_once_are_counted_one_after_the_other(parts: Parts, people: People, at: Clock) -> None:
+    _, headers = put_under(parts, people, at, "quota", 7)
+    right = people.right(headers)
+    with ThreadPoolExecutor(16) as pool:
+        codes = list(pool.map(lambda n: post(people, headers, right, f"x{n}").status_code, range(32)))
+    assert sorted(codes) == [202] * 7 + [429] * 25
+
+
+def test_what_comes_by_a_topic_waits_in_bulk(parts: Parts, people: People, at: Clock) -> None:
+    account, headers = put_under(parts, people, at, "quota", 1)
+    right = people.right(headers)
+    assert post(people, headers, right, "a").status_code == 202
+    results = filed(parts, account, right, "kafka", "b", "c")
+    assert [result.rows.answer["lane"] for result in results] == ["bulk", "bulk"]
+    # and what the system files for it by itself is none of its notices
+    (result,) = filed(parts, account, right, "recurrence", "d", recurs="i-before")
+    assert result.rows.answer["lane"] == "standard"
+    assert people.client.get("/v1/misuse", headers=headers).json()["used"] == 3
+
+
+def filed(parts: Parts, account: str, right: str, channel: str, *listings: str, recurs: str | None = None) -> list[Any]:
+    """Claims of one listing each, by another channel than HTTP."""
+    with parts.engine.begin() as connection:
+        now, wall = store.enter_door(connection)
+        who = store.accounts(connection, [account])[account]
+        return store.file(
+            connection,
+            [
+                store.Filing(
+                    who, None, account, b"", "submit_claim", requests.SubmitClaim(right=right, reason="counterfeit", listings=["x"]),
+                    channel, listings=[ListingRef(name, True, "x")], rules=policy.current("ipp"), recurs=recurs,
+                )
+                for name in listings
+            ],
+            now,
+            wall,
+            PARTITIONS,
+        )  # fmt: skip
+
+
+def test_a_suspension_makes_claims_wait_and_its_end_processes_them(
+    parts: Parts, people: People, at: Clock, quiet: Intake
+) -> None:
+    account, headers = put_under(parts, people, at, "suspension")
+    right, other = people.right(headers), people.right(headers, number="7654321")
+    accepted = post(people, headers, right, "w1", "w2")
+    until = (at.now.date() + 10 * DAY).isoformat()
+    assert (accepted.status_code, accepted.json()["held_until"]) == (202, until)
+    later = post(people, headers, other, "w3").json()
+    assert [result.rows.held for result in filed(parts, account, right, "kafka", "w4")] == [True]
+    claim = accepted.json()["claim"]
+    assert people.client.get(f"/v1/claims/{claim}", headers=headers).json()["size"] == 2
+    assert people.client.get("/v1/misuse", headers=headers).json()["held"] == 4
+    assert parts.query("select count(*) from door where complainant = %s", account) == [(0,)]
+    # it is not under way: nothing can be done about it, and another's is another's
+    item = accepted.json()["items"][0]["item"]
+    for path in (f"/v1/items/{item}/withdraw", f"/v1/claims/{claim}/withdraw"):
+        refused = people.client.post(path, json={"ground": "error"}, headers=headers)
+        assert (refused.status_code, refused.json()["type"]) == (409, "urn:goodfaith:problem:held")
+    assert (
+        people.client.post(f"/v1/items/{item}/withdraw", json={"ground": "error"}, headers=people.open()[1]).status_code
+        == 404
+    )
+    # a right is lost meanwhile: nobody is told of an item that is not there yet
+    assert people.client.patch(f"/v1/rights/{other}", json={"status": "lost"}, headers=headers).status_code == 200
+    assert parts.query("select count(*) from door where item = %s", later["items"][0]["item"]) == [(0,)]
+
+    quiet.release()
+    assert people.client.get("/v1/misuse", headers=headers).json()["held"] == 4
+    at.to(dt.datetime.combine(at.now.date() + 10 * DAY, dt.time(), dt.UTC))
+    quiet.release()
+    assert people.client.get("/v1/misuse", headers=headers).json()["held"] == 0
+    rows = parts.query("select kind, listing, lane, accepted_at from door where complainant = %s order by id", account)
+    assert rows == [
+        *[("submit", name, "bulk", at.now) for name in ("w1", "w2", "w3", "w4")], ("command", "w3", "bulk", at.now),
+    ]  # fmt: skip
+    # their time of right is that of the release
+    with parts.engine.begin() as connection:
+        now, wall = clock.read(connection)
+        taken = quiet.pull(Tx(connection, now, wall, list(range(PARTITIONS)), {}, frozenset()), 10_000)
+        connection.rollback()
+    assert {one.data.accepted_at for one in taken if getattr(one.data, "complainant", "") == account} == {at.now}
+    # by now the door takes claims as usual, before anybody was judged
+    assert "held_until" not in post(people, headers, right, "w5").json()
+    quiet.judge()
+    assert of(people, account)["state"] == "clear"
+
+
+def test_not_without_end_do_claims_wait(parts: Parts, people: People, at: Clock) -> None:
+    _, headers = put_under(parts, people, at, "suspension")
+    right = people.right(headers)
+    for _ in range(3):
+        assert post(people, headers, right, *[uuid.uuid4().hex for _ in range(300)]).status_code == 202
+    refused = post(people, headers, right, *[uuid.uuid4().hex for _ in range(101)])
+    assert (refused.status_code, refused.json()["type"]) == (429, "urn:goodfaith:problem:too_many_held")
+    assert "900 items wait" in refused.json()["detail"]
+    assert 9 * 86_400 < int(refused.headers["Retry-After"]) <= 10 * 86_400
+    assert post(people, headers, right, *[uuid.uuid4().hex for _ in range(100)]).status_code == 202
