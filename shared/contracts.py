@@ -34,6 +34,7 @@ CARRIES: Final[dict[str, tuple[str, ...]]] = {
         "goodfaith.account.notice.v1",
         "goodfaith.account.channels.v1",
         "goodfaith.message.read.v1",
+        "goodfaith.account.erased.v1",
         "goodfaith.sanction.lift.v1",
     ),
     topics.VERIFICATION.name: (*_ITEM, "goodfaith.recurrence.found.v1", "goodfaith.command.refused.v1"),

@@ -265,6 +265,19 @@ class AccountNotice(Data, frozen=True, kw_only=True):
     at: dt.datetime
 
 
+class AccountErased(Data, frozen=True, kw_only=True):
+    """A subject was erased: its keys are destroyed, its account is closed. From intake, keyed by account; ids only."""
+
+    account: Id
+    by: Id
+    """Operator's account, or ``operator`` at the command line."""
+    forced: bool = False
+    """Although it was party to something that is not over."""
+    reason: Id | None = None
+    open_items: int = 0
+    at: dt.datetime
+
+
 class MessageRead(Data, frozen=True, kw_only=True):
     """An account says that it has read a message in its inbox: once a message. From intake, keyed by account."""
 
@@ -684,6 +697,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.command.change_right.v1": ChangeRight,
     "goodfaith.account.notice.v1": AccountNotice,
     "goodfaith.message.read.v1": MessageRead,
+    "goodfaith.account.erased.v1": AccountErased,
     "goodfaith.account.channels.v1": AccountChannels,
     "goodfaith.watermark.v1": Watermark,
     **{f"goodfaith.item.{state.lower()}.v1": ItemChanged for state in State},

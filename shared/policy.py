@@ -394,6 +394,15 @@ class Statements(Part, frozen=True, kw_only=True):
     grounds: dict[RightType, Ground]
 
 
+class Erasure(Part, frozen=True, kw_only=True):
+    """When a subject's data are not erased on request. Programme-wide: that of the newest ``ipp``."""
+
+    while_open: Literal["refuse", "warn"] = "refuse"
+    """It is party to items that are not settled, or waits for a decision on a complaint (GDPR 17(3)(b), (e))."""
+    while_appealable: Literal["refuse", "warn"] = "warn"
+    """Settled items may still be complained about."""
+
+
 class Notice(Part, frozen=True, kw_only=True):
     """The moment from which the window runs that a message begins."""
 
@@ -514,6 +523,7 @@ class Policy(Part, frozen=True, kw_only=True):
     accounts: Accounts = Accounts()
     registry: Registry = Registry()
     notice: Notice = Notice()
+    erasure: Erasure = Erasure()
     good_faith: GoodFaith = GoodFaith()
     misuse: Misuse = Misuse()
 

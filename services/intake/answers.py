@@ -64,6 +64,23 @@ class AccountOut(Struct, kw_only=True):
     state: Literal["applied", "email_confirmed", "verified", "suspended", "closed"]
 
 
+class AccountErased(Struct, kw_only=True):
+    """What an erasure did. ``stays``: what it left, and why; ``documents_kept`` of them go by themselves later."""
+
+    account: str
+    already: bool
+    """It had been erased before."""
+    forced: bool
+    matters: dict[str, int]
+    """What it was party to that is not over."""
+    contact: bool
+    tokens: int
+    webhooks: int
+    documents_going: int
+    documents_kept: int
+    stays: dict[str, str]
+
+
 class AccountChange(Struct, kw_only=True):
     """Something that happened to an account."""
 

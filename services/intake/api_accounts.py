@@ -9,7 +9,18 @@ import sqlalchemy as sa
 from litestar import Request, delete, get, post, put
 from litestar.params import QueryParameter
 
-from services.intake import accounts_store, answers, domain, goodfaith_store, requests, security, store, webhooks_store
+from services.intake import (
+    accounts_store,
+    answers,
+    domain,
+    erasure,
+    erasure_store,
+    goodfaith_store,
+    requests,
+    security,
+    store,
+    webhooks_store,
+)
 from services.intake.domain import Account, Refused
 from services.intake.web import (
     EVERYONE,
@@ -24,10 +35,11 @@ from services.intake.web import (
     front_of,
     key_of,
     known_id,
+    language_of,
     out,
     page_of,
 )
-from shared import clock, policy
+from shared import clock, languages, policy
 
 AccountState = Annotated[
     Literal["applied", "email_confirmed", "verified", "suspended", "closed"] | None,
@@ -163,6 +175,30 @@ async def erase_contact(request: Request[Account, Any, Any]) -> None:
         accounts_store.unconfirm(connection, request.user.id)
 
     await front_of(request).run(work)
+
+
+@post(
+    "/v1/accounts/{account_id:str}/erasure",
+    opt={"roles": OPERATOR},
+    dto=Body[requests.Erase],
+    return_dto=None,
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["accounts"],
+)
+async def erase_account(
+    request: Request[Account, Any, Any], account_id: str, data: requests.Erase
+) -> answers.AccountErased:
+    """Erase a subject: its key is destroyed, its tokens are revoked, its account is closed for good. Once, and not to be undone."""
+    front, account = front_of(request), known_id(account_id)
+    done = await front.run(
+        erasure_store.erase, account, by=request.user.id, partitions=front.settings.partitions, force=data.force,
+        reason=data.reason,
+    )  # fmt: skip
+    front.forget(account=account)
+    language = language_of(request)
+    stays = {name: languages.translate(text, language) for name, text in erasure.STAYS.items()}
+    return out(answers.AccountErased, {**msgspec.structs.asdict(done), "stays": stays})
 
 
 @post("/v1/contact/code", opt={"roles": EVERYONE}, status_code=202, responses=MAY_FAIL, tags=["accounts"])
@@ -312,6 +348,6 @@ async def internal_codes(request: Request[Any, Any, Any], data: requests.Contact
 
 
 ROUTES: Final = [
-    open_account, issue_token, drop_token, me, put_contact, get_contact, erase_contact, request_code, confirm_contact,
+    open_account, issue_token, drop_token, me, put_contact, get_contact, erase_contact, erase_account, request_code, confirm_contact,
     list_accounts, get_account, verify_account, change_status, internal_contacts, internal_codes,
 ]  # fmt: skip

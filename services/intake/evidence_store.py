@@ -321,6 +321,28 @@ def delete(connection: sa.Connection, me: Account, id: str, now: dt.datetime, ke
     connection.exec_driver_sql("update evidence set state = 'going', changed_wall = now() where id = %s", (id,))
 
 
+def let_go(
+    connection: sa.Connection, account: str, now: dt.datetime, kept: Mapping[str, dt.timedelta]
+) -> tuple[int, int]:
+    """The account is erased: have all of its documents go that nothing needs, proofs of who it is among them.
+
+    Returns how many go, and how many stay until nothing needs them any more: these without their names.
+    """
+    ids = list(
+        connection.exec_driver_sql(
+            "select id from evidence where account = %s and state in ('arriving', 'kept') order by id for update",
+            (account,),
+        ).scalars()
+    )
+    connection.exec_driver_sql("delete from evidence_links where about = %s and owner = about", (account,))
+    needed = _needed(connection, ids, now, kept) if ids else set()
+    connection.exec_driver_sql("update evidence set name = null where id = any(%s)", (sorted(needed),))
+    connection.exec_driver_sql(
+        "update evidence set state = 'going', changed_wall = now() where id = any(%s)", (sorted(set(ids) - needed),)
+    )
+    return len(ids) - len(needed), len(needed)
+
+
 def retire(connection: sa.Connection, now: dt.datetime, kept: Mapping[str, dt.timedelta], limit: int = BATCH) -> int:
     """Have uploads that died, and documents that nothing needs any more, go. Returns how many."""
     count = connection.exec_driver_sql(

@@ -72,6 +72,13 @@ class OpenAccount(In, frozen=True, kw_only=True):
     """Operators only."""
 
 
+class Erase(In, frozen=True, kw_only=True):
+    """Erase an account. ``force``: although it is party to what is not over; ``reason``: code of why."""
+
+    force: bool = False
+    reason: Id | None = None
+
+
 class Contact(In, frozen=True, kw_only=True):
     """How to reach an account's owner. Kept encrypted."""
 

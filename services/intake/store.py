@@ -169,12 +169,17 @@ def subject_key(connection: sa.Connection, account: str, make: Callable[[], byte
     """The account's wrapped key, made when there is none."""
     found = connection.exec_driver_sql("select wrapped from subject_keys where account = %s", (account,)).scalar()
     if found is None:
+        # of a subject that was erased meanwhile nothing is kept any more, whoever still trusts its token
         connection.exec_driver_sql(
-            "insert into subject_keys (account, wrapped) values (%s, %s) on conflict do nothing", (account, make())
+            """insert into subject_keys (account, wrapped) select id, %s from accounts where id = %s and erased_at is null for share
+            on conflict do nothing""",
+            (make(), account),
         )
-        found = connection.exec_driver_sql(
-            "select wrapped from subject_keys where account = %s", (account,)
-        ).scalar_one()
+        found = connection.exec_driver_sql("select wrapped from subject_keys where account = %s", (account,)).scalar()
+        if found is None:
+            raise Refused(
+                401, "account_closed", "The account is closed.", cure="Write to the operator of the programme."
+            )
     return bytes(found)
 
 
@@ -660,7 +665,7 @@ def tell_accounts(connection: sa.Connection, notices: Sequence[events.AccountNot
 
 def publish_accounts(
     connection: sa.Connection,
-    notices: Sequence[events.AccountNotice | events.AccountChannels | events.MessageRead],
+    notices: Sequence[events.AccountNotice | events.AccountChannels | events.AccountErased | events.MessageRead],
     type_: str,
     partitions: int,
 ) -> None:

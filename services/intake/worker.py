@@ -58,7 +58,9 @@ _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
 _commands: Final = {
     name: msgspec.json.Decoder(kind)
     for name, kind in events.TYPES.items()
-    if issubclass(kind, events.Command | events.AccountNotice | events.AccountChannels | events.MessageRead)
+    if issubclass(
+        kind, events.Command | events.AccountNotice | events.AccountChannels | events.AccountErased | events.MessageRead
+    )
 }
 
 
@@ -354,7 +356,7 @@ class Fold:
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Publish a row of the door, or note what an event says."""
         data = incoming.data
-        if isinstance(data, events.AccountNotice | events.AccountChannels | events.MessageRead):
+        if isinstance(data, events.AccountNotice | events.AccountChannels | events.AccountErased | events.MessageRead):
             at = data.read_at if isinstance(data, events.MessageRead) else data.at
             return (
                 Outgoing(incoming.partition, ACCOUNTS, data.account, incoming.type, data, data.account, at, None, None),

@@ -719,6 +719,11 @@ def report(
     return "noted"
 
 
+def forget(connection: sa.Connection, parties: Sequence[str]) -> None:
+    """Parties were erased: forget the addresses that took no mail, of which there is no more than a keyed hash."""
+    connection.exec_driver_sql("delete from bouncing where party = any(%s)", (sorted(set(parties)),))
+
+
 def bouncing(connection: sa.Connection, parties: Iterable[str], days: float) -> dict[str, str]:
     """Keyed hash of the address that bounced, by party, of those that bounced within so many days."""
     return {row[0]: row[1] for row in connection.exec_driver_sql(_MARKED, (sorted(set(parties)), days))}

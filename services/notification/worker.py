@@ -13,6 +13,7 @@ from services.notification.domain import ACCOUNT, Facts, facts_of, messages_for
 from shared.events import (
     TYPES,
     AccountChannels,
+    AccountErased,
     AccountNotice,
     AccountTold,
     DeliveryChanged,
@@ -47,6 +48,7 @@ class Collecting:
         self._rows = store.Rows()
         self._channels: list[AccountChannels] = []
         self._read: list[MessageRead] = []
+        self._erased: list[str] = []
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         data = incoming.data
@@ -55,6 +57,9 @@ class Collecting:
             return ()
         if isinstance(data, AccountNotice):
             self._tell(incoming, data)
+            return ()
+        if isinstance(data, AccountErased):
+            self._erased.append(data.account)
             return ()
         if isinstance(data, MessageRead):
             self._read.append(data)
@@ -132,6 +137,8 @@ class Collecting:
         store.insert(self._tx.connection, self._rows, self._tx.wall)
         if self._channels:
             webhook_store.fold(self._tx.connection, self._channels)
+        if self._erased:
+            store.forget(self._tx.connection, self._erased)
         if self._read:
             store.begin_windows(
                 self._tx.connection,

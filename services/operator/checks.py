@@ -1013,12 +1013,29 @@ def documents(e: Evidence) -> list[Finding]:
     ]  # fmt: skip
 
 
+def erased(e: Evidence) -> list[Finding]:
+    """Of a subject that was erased nothing is left that its key opened, nor a way in, and the log says that it was."""
+    left = " union all ".join(
+        f"select account || ' {name}' from intake.{name} where account in (select id from intake.accounts where erased_at is not null)"
+        for name in ("subject_keys", "contacts", "tokens", "webhooks", "email_codes")
+    )
+    return [
+        *e.find("problem", "erased-kept", left),
+        *e.find(
+            "lost", "erasure-untold",
+            "select a.id from intake.accounts a where a.erased_at is not null"
+            " and not exists (select from intake.event_log l where l.type = 'goodfaith.account.erased.v1' and l.key = a.id)"
+            " and not exists (select from intake.door d where d.type = 'goodfaith.account.erased.v1' and d.listing = a.id)",
+        ),
+    ]  # fmt: skip
+
+
 CHECKS: Final[tuple[Check, ...]] = (
     submissions, claim_items, items_published, commands_published, items_judged, commands_ended,
     event_logs, on_topics, topic_order, applied, upstreams, parked, causes,
     folds, deadlines, sla, duplicates, recurrences, read_model, good_faith, misuse, review_queue,
     holds, visibility, statements, violations, ledger_entries, standings,
-    told, messages_sent, noticed, documents,
+    told, messages_sent, noticed, documents, erased,
 )  # fmt: skip
 
 

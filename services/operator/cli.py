@@ -25,6 +25,8 @@ COMMANDS = (
     "tour",
     "replay",
     "claim",
+    "erase",
+    "export",
     "verify",
     "dlq",
     "statements",

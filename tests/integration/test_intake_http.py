@@ -443,6 +443,7 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/accounts/{account_id}"): (None, STAFF_ACTS),
     ("POST", "/v1/accounts/{account_id}/verify"): ({}, STAFF_ACTS),
     ("POST", "/v1/accounts/{account_id}/status"): ({"status": "suspended"}, _row(NO, NO, NO, NO, NO, OK, NO)),
+    ("POST", "/v1/accounts/{account_id}/erasure"): ({"force": True, "reason": "test"}, _row(NO, NO, NO, NO, NO, OK, NO)),
     ("POST", "/v1/rights"): ({"right_type": "copyright"}, _row(OK, OK, NO, NO, NO, OK, NO)),
     ("GET", "/v1/rights"): (None, ALL),
     ("GET", "/v1/rights/{right_id}"): (None, _row(OK, HIDDEN, HIDDEN, HIDDEN, OK, OK, HIDDEN)),

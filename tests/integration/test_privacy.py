@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from deploy.local.stack import Stack
 from tests.integration.intake_parts import CONTACT, Parts, People, sell
@@ -160,3 +161,141 @@ def test_what_was_erased_is_found_by_nobody(parts: Parts, people: People, case: 
     assert case.sees(people.client, "agent") == {"anna", "ben"}
     assert people.client.delete("/v1/contact", headers=case.sides["anna"][1]).status_code == 204
     assert case.sees(people.client, "agent") == {"ben"}
+
+
+# -------------------------------------------------------------------------------------------------------------- erasure
+
+
+def erase(people: People, account: str, **body: Any) -> httpx.Response:
+    return people.client.post(f"/v1/accounts/{account}/erasure", json=body, headers=people.operator)
+
+
+SEALED = {"name": "Ada Sealed", "capacity": "director"}
+
+
+@pytest.fixture
+def subject(people: People) -> tuple[str, Headers]:
+    """A holder with everything that is sealed or kept of one."""
+    account, headers = people.open()
+    assert people.client.put("/v1/contact", json=CONTACT, headers=headers).status_code == 204
+    text = people.client.get("/v1/good-faith/declaration", headers=headers).json()
+    signed = {"version": text["version"], "sha256": text["sha256"], **SEALED}
+    assert people.client.post("/v1/good-faith/declaration", json=signed, headers=headers).status_code < 300
+    for kind, content in (("identity", b"passport"), ("ownership", b"certificate"), ("other", b"named in nothing")):
+        made = people.client.post(
+            f"/v1/evidence?kind={kind}",
+            content=content,
+            headers={**headers, "Content-Disposition": f'attachment; filename="{kind}-of-ada.txt"'},
+        )
+        assert made.status_code == 201, made.text
+        if kind == "identity":
+            people.client.post("/v1/me/evidence", json={"evidence": [made.json()["id"]]}, headers=headers)
+        if kind == "ownership":
+            right = people.right(headers)
+            named = {"evidence": [made.json()["id"]]}
+            answer = people.client.post(f"/v1/rights/{right}/evidence", json=named, headers=headers)
+            assert answer.status_code < 300, answer.text
+    return account, headers
+
+
+def test_erasing_destroys_the_key_and_closes_the_door(
+    parts: Parts, people: People, subject: tuple[str, Headers]
+) -> None:
+    account, headers = subject
+    done = erase(people, account).json()
+    assert (done["already"], done["contact"], done["tokens"]) == (False, True, 1)
+    assert (done["documents_going"], done["documents_kept"]) == (2, 1), "the right is in force: its certificate stays"
+    assert set(done["stays"]) == {"items", "ledgers", "rights", "documents", "logs"}
+    for table in ("subject_keys", "contacts", "tokens", "webhooks", "email_codes"):
+        assert parts.query(f"select count(*) from {table} where account = %s", account) == [(0,)]
+    assert parts.query("select array_agg(name) from evidence where account = %s and state = 'kept'", account) == [
+        ([None],)
+    ]
+    assert parts.query("select count(*) from evidence_links where about = %s", account) == [(0,)]
+    assert people.client.get("/v1/me", headers=headers).status_code == 401
+    declarations = people.client.get(f"/v1/accounts/{account}/good-faith/declarations", headers=people.operator)
+    assert (declarations.json()["items"][0]["name"], "Sealed" in declarations.text) == (None, False)
+    seen = people.client.get(f"/v1/accounts/{account}", headers=people.operator).json()
+    assert (seen["state"], seen["has_contact"], seen["history"][0]["kind"]) == ("closed", False, "erased")
+    ((event,),) = parts.query(
+        "select payload::json from door where type = 'goodfaith.account.erased.v1' and listing = %s", account
+    )
+    assert set(event) <= {"account", "by", "at"}, "ids and times only"
+
+    again = erase(people, account).json()
+    assert (again["already"], again["tokens"], again["documents_kept"]) == (True, 0, 1)
+    count = "select count(*) from door where type = 'goodfaith.account.erased.v1' and listing = %s"
+    assert parts.query(count, account) == [(1,)]
+
+
+def test_who_is_erased_leaves_nothing_behind_by_an_old_token(people: People, parts: Parts) -> None:
+    """A process that still trusts a token for a moment cannot bring back what was erased."""
+    account, headers = people.open()
+    parts.query("update accounts set erased_at = now() where id = %s", account)
+    assert people.client.put("/v1/contact", json=CONTACT, headers=headers).status_code == 401
+    assert parts.query("select count(*) from subject_keys where account = %s", account) == [(0,)]
+
+
+def test_erasing_waits_for_what_is_not_over(parts: Parts, people: People) -> None:
+    owner, owners = people.open()
+    seller, _ = people.open("seller", id=f"s-{uuid.uuid4().hex[:10]}")
+    made = people.claim(owners, people.right(owners), "listing")
+    item = made["items"][0]["item"]
+    sell(parts.engine, item, seller)
+    for account in (owner, seller):
+        refused = erase(people, account)
+        assert (refused.status_code, refused.json()["type"]) == (409, "urn:goodfaith:problem:matters_open")
+        assert erase(people, account, force=True).json()["field"] == "reason"
+        assert parts.query("select status from accounts where id = %s", account) == [("open",)]
+    done = erase(people, seller, force=True, reason="court_order").json()
+    assert (done["forced"], done["matters"]) == (True, {"open_items": 1})
+    ((event,),) = parts.query(
+        "select payload::json from door where type = 'goodfaith.account.erased.v1' and listing = %s", seller
+    )
+    assert (event["forced"], event["reason"], event["open_items"]) == (True, "court_order", 1)
+    sell(parts.engine, item, seller, state="UPHELD_BY_DEFAULT")
+    late = erase(people, owner).json()
+    assert (late["forced"], late["matters"]) == (False, {"appealable_items": 1}), "that alone is no obstacle"
+    assert erase(people, "a-none").status_code == 404
+    assert erase(people, "a-operator").status_code == 422, "not oneself"
+
+
+def test_an_erasure_that_breaks_off_is_done_again(parts: Parts, people: People, subject: tuple[str, Headers]) -> None:
+    """Whatever statement it dies at, nothing of it is done, or all."""
+    from services.intake import erasure_store
+
+    account, _ = subject
+    tables = ("subject_keys", "contacts", "tokens", "email_codes", "evidence_links")
+
+    def there() -> list[Any]:
+        return [
+            parts.query(
+                f"select count(*) from {table} where %s in ({'account' if table != 'evidence_links' else 'about'})",
+                account,
+            )
+            for table in tables
+        ]
+
+    before = there()
+    for fatal in range(1, 40):
+        calls = 0
+
+        def dying(*_: Any, fatal: int = fatal) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == fatal:
+                raise KeyboardInterrupt
+
+        with parts.engine.connect() as connection:
+            sa.event.listen(connection, "before_cursor_execute", dying)
+            try:
+                with connection.begin():
+                    erasure_store.erase(connection, account, by="operator", partitions=4)
+            except KeyboardInterrupt:
+                assert there() == before
+                continue
+        break
+    else:
+        raise AssertionError("it never came to its end")
+    assert fatal > 10
+    assert there() == [[(0,)]] * len(tables)

@@ -352,6 +352,12 @@ TAMPERED: dict[str, tuple[str, str]] = {
         f"{DOCUMENT} values ('d-1', 'h', '{{other}}', '', 1, 'text/plain', 'going', now());"
         " update intake.evidence set changed_wall = now() - interval '25 hours'",
     ),
+    "erased-kept": (
+        "problem",
+        "insert into intake.subject_keys select id, '' from intake.accounts limit 1 on conflict do nothing;"
+        " update intake.accounts set erased_at = now() where id in (select account from intake.subject_keys)",
+    ),
+    "erasure-untold": ("lost", "update intake.accounts set erased_at = now() where id = (select min(id) from intake.accounts)"),
     "noticed-at-wrong": (
         "problem",
         f"delete from notification.event_log where payload::jsonb -> 'data' ->> 'item' = {ITEM}",
