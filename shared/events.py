@@ -450,6 +450,11 @@ class MessageSent(Data, frozen=True, kw_only=True):
     digest: str
     """SHA-256 of the message as sent, hex."""
     sent_at: dt.datetime
+    locale: Id = "en"
+    edition: str = ""
+    """Hash of template and translations; empty before there were languages."""
+    rendered_at: dt.datetime | None = None
+    """As of when the text was made: the date that is in it. None in what was kept before this was."""
 
 
 class AccountTold(Data, frozen=True, kw_only=True):
@@ -467,6 +472,9 @@ class AccountTold(Data, frozen=True, kw_only=True):
     digest: str
     """SHA-256 of the message as sent, hex; a secret in it (a code) is left out before."""
     sent_at: dt.datetime
+    locale: Id = "en"
+    edition: str = ""
+    rendered_at: dt.datetime | None = None
 
 
 class WebhookDisabled(Data, frozen=True, kw_only=True):

@@ -31,9 +31,9 @@ def mark(text: str) -> str:
     return text
 
 
-def file(language: str) -> Path:
+def file(language: str, domain: str = DOMAIN) -> Path:
     """The catalogue of a language other than English."""
-    return FOLDER / language / "LC_MESSAGES" / f"{DOMAIN}.po"
+    return FOLDER / language / "LC_MESSAGES" / f"{domain}.po"
 
 
 def choose(accepted: str | None) -> str:

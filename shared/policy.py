@@ -520,6 +520,8 @@ class Policy(Part, frozen=True, kw_only=True):
     statements: Statements | None = None
     review: Review = Review()
     recurrence: Recurrence | None = None
+    texts: dict[Id, tuple[Annotated[str, Meta(min_length=1, max_length=1500)], ...]] = {}
+    """Kind of a message -> paragraphs that the profile's law wants said in it."""
     accounts: Accounts = Accounts()
     registry: Registry = Registry()
     notice: Notice = Notice()

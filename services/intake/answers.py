@@ -340,6 +340,8 @@ class ContactFor(Struct, kw_only=True):
     name: str
     address: str
     email: str
+    language: str = "en"
+    """Of messages to it."""
 
 
 class ContactsFor(Struct, kw_only=True):

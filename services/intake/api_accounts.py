@@ -140,6 +140,8 @@ def rules() -> policy.Policy:
 async def put_contact(request: Request[Account, Any, Any], data: requests.Contact) -> None:
     """How to reach the caller. Kept encrypted; released to a counterpart only as the life cycle says."""
     front = front_of(request)
+    if data.language is None:
+        data = msgspec.structs.replace(data, language=language_of(request))
 
     def work(connection: sa.Connection) -> None:
         account = request.user.id
@@ -161,7 +163,13 @@ async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor
     found = front.opened(await front.run(store.sealed_contacts, [request.user.id])).get(request.user.id)
     if found is None:
         raise domain.not_found()
-    return answers.ContactFor(account=request.user.id, name=found.name, address=found.address, email=found.email)
+    return answers.ContactFor(
+        account=request.user.id,
+        name=found.name,
+        address=found.address,
+        email=found.email,
+        language=found.language or languages.SOURCE,
+    )
 
 
 @delete("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
@@ -326,7 +334,11 @@ async def internal_contacts(request: Request[Any, Any, Any], data: requests.Cont
     return answers.ContactsFor(
         contacts={
             account: answers.ContactFor(
-                account=account, name=contact.name, address=contact.address, email=contact.email
+                account=account,
+                name=contact.name,
+                address=contact.address,
+                email=contact.email,
+                language=contact.language or languages.SOURCE,
             )
             for account, contact in found.items()
         }

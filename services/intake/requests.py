@@ -85,6 +85,8 @@ class Contact(In, frozen=True, kw_only=True):
     name: Line
     address: Address
     email: Email
+    language: Literal["en", "zh", "de"] | None = None
+    """Of messages (``shared.languages.LANGUAGES``). None: what ``Accept-Language`` names, else English."""
 
 
 class RegisterRight(Ends, frozen=True, kw_only=True):

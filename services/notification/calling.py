@@ -28,6 +28,7 @@ from yarl import URL
 
 from services.notification import circuit, payload, retrying
 from services.notification.circuit import Circuit
+from services.notification.render import Rendered
 from services.notification.retrying import Answer
 from services.notification.store import Message
 from services.notification.webhook_store import Due
@@ -102,8 +103,8 @@ class Parcel:
     message: Message
     raw: bytes
     digest: str
-    template: str
-    version: int
+    shown: Rendered
+    """By which template it was made; without the text."""
 
 
 @dataclass(slots=True)

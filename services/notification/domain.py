@@ -25,6 +25,7 @@ from shared.events import (
     MessageSent,
     Moment,
     NoticeSent,
+    Role,
     State,
 )
 from shared.policy import PolicyError
@@ -137,6 +138,8 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     due: dt.datetime | None = None
     counter_round: int = 0
     recurs: Id | None = None
+    by: Role | None = None
+    """Who brought it into its state; None in what was kept before this was."""
 
 
 def facts_of(change: ItemChanged) -> Facts:
@@ -158,6 +161,7 @@ def facts_of(change: ItemChanged) -> Facts:
         due=change.due,
         counter_round=change.counter_round,
         recurs=change.recurs,
+        by=change.by,
     )
 
 
@@ -321,6 +325,9 @@ def announcement_of(sent: MessageSent, notice: AccountNotice) -> AccountTold:
         version=sent.version,
         digest=sent.digest,
         sent_at=sent.sent_at,
+        locale=sent.locale,
+        edition=sent.edition,
+        rendered_at=sent.rendered_at,
     )
 
 

@@ -53,6 +53,7 @@ class Data(Struct, frozen=True, kw_only=True, omit_defaults=True):
     figures: dict[str, int | float | str] = {}
     subject: str
     text: str
+    locale: str
     template: str
     version: int
 
@@ -97,7 +98,7 @@ def body(
         message=message.id, party=message.party, claim=message.claim, right=facts.right, right_type=facts.right_type,
         reason=facts.reason, policy=facts.policy, deadline=deadline(message.kind, [one.facts for one in told], now),
         items=tuple(_item(one.id, one.facts, site) for one in told), subject=shown.subject, text=shown.body,
-        template=shown.template, version=shown.version,
+        locale=shown.locale, template=shown.template, version=shown.version,
     )  # fmt: skip
     return _encode(Body(type=message.kind, timestamp=now, data=data)), shown
 
@@ -113,7 +114,7 @@ def _notice(message: Message, notice: AccountNotice, to: Contact | None, now: dt
     shown = render_notice(id=message.id, notice=notice, party=to, secret=None, now=now)
     data = Data(
         message=message.id, party=message.party, about=notice.about, figures=notice.figures, subject=shown.subject,
-        text=shown.body, template=shown.template, version=shown.version,
+        text=shown.body, locale=shown.locale, template=shown.template, version=shown.version,
     )  # fmt: skip
     return _encode(Body(type=ACCOUNT + notice.kind, timestamp=now, data=data)), shown
 

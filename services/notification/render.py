@@ -4,42 +4,56 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import FileSystemLoader, StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from services.notification.domain import ACCOUNT, Facts, counter_elements, cure, deadline, returns, stands
+from services.notification import strings
+from services.notification.domain import (
+    ACCOUNT,
+    WINDOW_KINDS,
+    Facts,
+    counter_elements,
+    cure,
+    deadline,
+    returns,
+    stands,
+)
+from services.notification.layout import Html, Text, parts
 from services.notification.mime import address as mail_address
 from services.notification.mime import compose
+from services.notification.strings import FOLDER
+from services.notification.wording import ELEMENTS, NAMES, RIGHTS
+from shared import policy
 from shared.events import AccountNotice, State
+from shared.languages import LANGUAGES, SOURCE, translate
 from shared.marketplace import listing_url
 
-LANGUAGE: Final = "en"
 VERSIONS: Final = {
-    "claim_receipt": 2,
-    "info_request": 1,
-    "seller_notice": 2,
-    "counter_forwarded": 2,
-    "counter_received": 1,
-    "counter_defect": 1,
-    "complaint_received": 1,
-    "complaint_reversed": 1,
-    "outcome": 1,
+    "claim_receipt": 3,
+    "info_request": 2,
+    "seller_notice": 3,
+    "counter_forwarded": 3,
+    "counter_received": 2,
+    "counter_defect": 2,
+    "complaint_received": 2,
+    "complaint_reversed": 2,
+    "outcome": 2,
 }
-"""Template in use by kind. A template that messages were sent by is never edited: it gets a successor."""
+"""Template in use by kind. A template that messages were sent by is never edited: it gets a successor (CONTRIBUTING.md)."""
 NOTICES: Final = {
-    "account.notice": 1,
-    "account.email_code": 1,
-    "account.right_expiring": 1,
-    "account.good_faith_upgraded": 1,
-    "account.good_faith_warned": 1,
-    "account.good_faith_demoted": 1,
+    "account.notice": 2,
+    "account.email_code": 2,
+    "account.right_expiring": 2,
+    "account.good_faith_upgraded": 2,
+    "account.good_faith_warned": 2,
+    "account.good_faith_demoted": 2,
 }
 """The same for notices to accounts; a kind that has none is told by ``account.notice``, which states kind and figures."""
 SAYS: Final = {
@@ -78,6 +92,10 @@ MASK: Final = "..."
 """Stands for a code in what the digest of a message is made of."""
 FIGURES: Final = 20
 """Figures of a notice that a message states at most."""
+LISTED: Final = 100
+"""Listings that a message names at most; of more it says how many, and where they are."""
+LISTED_IN_NOTICES: Final = 1000
+"""The same where a party's window begins: what it is to answer is named whole (a claim has some hundred listings at most)."""
 
 STATES: Final = {
     State.RECEIVED: "received",
@@ -101,6 +119,13 @@ STATES: Final = {
     State.APPEALED: "complained of; a person decides anew",
 }
 
+_GAPS: Final = re.compile(r"\n{3,}")
+_LEGACY: Final = "en"
+"""Folder of the templates that were in use before there were languages: English plain text only."""
+_ADDRESS_MOST: Final = 4000
+_REFUSED: Final = frozenset({State.REJECTED, State.DUPLICATE, State.LINK_INVALID, State.LAPSED})
+_PEOPLE: Final = frozenset({"reviewer", "operator"})
+
 
 def line(text: object, limit: int = 200) -> str:
     """``text`` as one harmless line: no control, format (bidirectional too) or line separator characters."""
@@ -108,6 +133,8 @@ def line(text: object, limit: int = 200) -> str:
         return ""
     if text.isascii() and text.isprintable():
         return text.strip()[:limit]
+    # what is cut off anyway is not looked at
+    text = text.lstrip()[: 8 * limit]
     kept = (" " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char for char in text)
     return " ".join("".join(char for char in kept if unicodedata.category(char) not in ("Cf", "Cs")).split())[:limit]
 
@@ -119,6 +146,7 @@ class Contact:
     name: str = ""
     lines: tuple[str, ...] = ()
     email: str = ""
+    language: str = SOURCE
 
     @classmethod
     def of(cls, raw: Mapping[str, Any] | None) -> Contact | None:
@@ -126,8 +154,12 @@ class Contact:
         if raw is None:
             return None
         address = raw.get("address")
-        parts = address.splitlines() if isinstance(address, str) else []
-        return cls(line(raw.get("name")), tuple(filter(None, map(line, parts[:8]))), mail_address(raw.get("email")))
+        parts = address[:_ADDRESS_MOST].splitlines() if isinstance(address, str) else []
+        language = raw.get("language")
+        return cls(
+            line(raw.get("name")), tuple(filter(None, map(line, parts[:8]))), mail_address(raw.get("email")),
+            language if language in LANGUAGES else SOURCE,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +178,13 @@ class Rendered:
     body: str
     template: str
     version: int
+    locale: str = SOURCE
+    html: str = ""
+    """Empty: the template is older than HTML."""
+    edition: str = ""
+    """Hash of template and translations, to tell afterwards whether they are still what they were."""
+    at: dt.datetime | None = None
+    """As of when it was made."""
 
 
 def words(code: str) -> str:
@@ -158,21 +197,119 @@ def moment(at: dt.datetime) -> str:
     return f"{at.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
 
 
-@cache
-def _template(kind: str, version: int) -> Template:
-    return _environment().get_template(f"{LANGUAGE}/{kind}.v{version}.txt.jinja")
+# ---------------------------------------------------------------------------------------------------------- templates
 
 
 @cache
-def _environment() -> ImmutableSandboxedEnvironment:
-    return ImmutableSandboxedEnvironment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=False,  # plain text: there is nothing to escape for
+def _html(locale: str) -> Html:
+    return Html(locale)
+
+
+@cache
+def _environment(locale: str, html: bool) -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=html,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        cache_size=-1,
     )
+    ui = _html(locale) if html else Text(locale)
+    environment.globals |= {"ui": ui, "_": ui.say}
+    return environment
+
+
+@cache
+def legacy(kind: str, version: int) -> bool:
+    """Whether that template is one of those in English plain text."""
+    return not (FOLDER / f"{kind}.v{version}.jinja").exists()
+
+
+@cache
+def _template(kind: str, version: int, locale: str, html: bool) -> Template:
+    name = f"{_LEGACY}/{kind}.v{version}.txt.jinja" if legacy(kind, version) else f"{kind}.v{version}.jinja"
+    return _environment(locale, html).get_template(name)
+
+
+@cache
+def edition(kind: str, version: int, locale: str) -> str:
+    """Hash of what the message is made of besides its facts: templates, and the translations of all that they say."""
+    made = hashlib.sha256()
+    for source, said in strings.sources(kind, version):
+        made.update(source.encode())
+        for context, text in said:
+            made.update("\0".join(parts(locale, text, context)).encode())
+    return made.hexdigest()[:16]
+
+
+def _rendered(kind: str, version: int, locale: str, at: dt.datetime, model: Mapping[str, Any]) -> Rendered:
+    text = _template(kind, version, locale, False).render(m=model).lstrip("\n")
+    subject, _, body = text.partition("\n")
+    if legacy(kind, version):
+        return Rendered(line(subject.removeprefix("Subject:")), body, f"{_LEGACY}.{kind}", version, at=at)
+    subject = " ".join(subject.split())[:400]
+    page = _template(kind, version, locale, True).render(m=model)
+    html = _html(locale).page(subject, _GAPS.sub("\n\n", page.strip("\n") + "\n"))
+    return Rendered(
+        subject,
+        _GAPS.sub("\n\n", body.strip("\n") + "\n"),
+        kind,
+        version,
+        locale,
+        html,
+        edition(kind, version, locale),
+        at,
+    )
+
+
+def _rules(version: str) -> policy.Policy | None:
+    try:
+        return policy.load(version)
+    except policy.PolicyError:
+        return None
+
+
+def _says(locale: str, texts: Mapping[Any, str], code: str) -> str:
+    """What a code is called; one that has no name is shown as it is."""
+    known = texts.get(code)
+    return words(code) if known is None else "".join(parts(locale, known))
+
+
+def _law(rules: policy.Policy | None, kind: str, right_type: str, locale: str) -> dict[str, Any]:
+    """What the policy wants said beside the facts."""
+    if rules is None:
+        return {"texts": (), "law": None, "law_means": None, "territory": (), "appeal_days": None}
+    wanted = rules.statements
+    stated = wanted is not None and wanted.enabled
+    ground = wanted.grounds.get(right_type) if wanted is not None and stated else None  # type: ignore[call-overload]
+    return {
+        "texts": tuple(translate(text, locale) for text in rules.texts.get(kind, ())),
+        "law": None if ground is None else translate(ground.legal_ground, locale),
+        "law_means": None if ground is None else translate(ground.explanation, locale),
+        "territory": wanted.territorial_scope if wanted is not None and stated else (),
+        "appeal_days": rules.appeals.within.exact.days,
+    }
+
+
+def _item(item: Told, site: str, locale: str) -> dict[str, Any]:
+    facts = item.facts
+    cured = cure(facts)
+    return {
+        "id": item.id,
+        "link": listing_url(site, facts.listing),
+        "state": STATES[facts.state],
+        "becomes": _says(locale, STATES, facts.state),
+        "code": facts.code and words(facts.code),
+        "cure": cured,
+        "cure_said": cured and translate(cured, locale),
+        "missing": [words(code) for code in facts.missing],
+        "lacks": [_says(locale, ELEMENTS, code) for code in facts.missing],
+        "original": facts.original,
+        "recurs": facts.recurs,
+        "due": None if facts.due is None else moment(facts.due),
+    }
 
 
 def render(
@@ -187,24 +324,36 @@ def render(
     right_number: str | None,
     site: str,
     now: dt.datetime,
+    locale: str | None = None,
+    version: int | None = None,
 ) -> Rendered:
     """The text of a message as of ``now`` (business time).
 
     Args:
         contacts: by account id; a message discloses only those that its kind is meant to.
         site: base of the listings' public links.
+        locale: a language of ours; None: the party's.
+        version: of the template; None: the one in use.
 
     Raises:
         jinja2.TemplateError: a template is wrong or missing.
     """
     first = items[0].facts
     ends = deadline(kind, [item.facts for item in items], now)
-    version = VERSIONS[kind]
+    version = version or VERSIONS[kind]
+    to = contacts.get(party)
+    old = legacy(kind, version)
+    locale = SOURCE if old else locale or (SOURCE if to is None else to.language)
+    most = len(items) if old else LISTED_IN_NOTICES if kind in WINDOW_KINDS else LISTED
+    listed = [_item(item, site, locale) for item in items[:most]]
+    rules = _rules(first.policy)
+    reason = None if rules is None else rules.reasons.get(first.reason)
+    needs = counter_elements(first)
     model = {
         "id": id,
         "claim": claim,
         "now": moment(now),
-        "party": contacts.get(party),
+        "party": to,
         "to_seller": party == first.seller and party != first.complainant,
         "complainant": contacts.get(first.complainant),
         "principal": contacts.get(first.principal),
@@ -212,47 +361,54 @@ def render(
         "agent_files": first.complainant != first.principal,
         "right": first.right,
         "right_type": words(first.right_type),
+        "right_label": _says(locale, RIGHTS, first.right_type),
         "right_number": line(right_number) or None,
         "reason": words(first.reason),
+        "reason_title": translate(reason.title, locale) if reason and reason.title else words(first.reason),
+        "reason_means": translate(reason.explanation, locale) if reason and reason.explanation else None,
+        "recurs": first.recurs,
+        "automated": None if first.by is None else True if first.by == "system" else False if first.by in _PEOPLE else None,
+        "at_once": rules is not None and rules.rules.removal == "on_notice",
+        "refused": any(item.facts.state in _REFUSED for item in items),
         "claim_size": claim_size,
         "stands": stands(first),
         "returns": returns(first),
         "deadline": None if ends is None else moment(ends),
-        "counter_elements": [words(code) for code in counter_elements(first)],
-        "told": [
-            {
-                "id": item.id,
-                "link": listing_url(site, item.facts.listing),
-                "state": STATES[item.facts.state],
-                "code": item.facts.code and words(item.facts.code),
-                "cure": cure(item.facts),
-                "missing": [words(code) for code in item.facts.missing],
-                "original": item.facts.original,
-                "recurs": item.facts.recurs,
-                "due": None if item.facts.due is None else moment(item.facts.due),
-            }
-            for item in items
-        ],
-    }
-    subject, _, body = _template(kind, version).render(m=model).partition("\n")
-    return Rendered(line(subject.removeprefix("Subject:")), body, f"{LANGUAGE}.{kind}", version)
+        "counter_elements": [words(code) for code in needs],
+        "counter_needs": [_says(locale, ELEMENTS, code) for code in needs],
+        "told": listed,
+        "number": len(items),
+        "listed": listed,
+        "unlisted": len(items) - len(listed),
+        **_law(rules, kind, first.right_type, locale),
+    }  # fmt: skip
+    return _rendered(kind, version, locale, now, model)
 
 
 def render_notice(
-    *, id: str, notice: AccountNotice, party: Contact | None, secret: str | None, now: dt.datetime
+    *,
+    id: str,
+    notice: AccountNotice,
+    party: Contact | None,
+    secret: str | None,
+    now: dt.datetime,
+    locale: str | None = None,
+    template: tuple[str, int] | None = None,
 ) -> Rendered:
     """The text of a message that tells an account of itself.
 
     Args:
         secret: a code that intake gave for this sending.
+        locale: a language of ours; None: the party's.
+        template: kind and version; None: the one in use.
 
     Raises:
         jinja2.TemplateError: a template is wrong or missing.
     """
-    kind = ACCOUNT + notice.kind
-    if kind not in NOTICES:
-        kind = ACCOUNT + "notice"
+    kind, version = template or _in_use(notice.kind)
+    locale = SOURCE if legacy(kind, version) else locale or (SOURCE if party is None else party.language)
     figures = {line(name): _figure(value) for name, value in sorted(notice.figures.items())[:FIGURES]}
+    says = SAYS.get(notice.kind)
     model = {
         "id": id,
         "claim": notice.about or notice.notice,
@@ -260,16 +416,25 @@ def render_notice(
         "party": party,
         "account": notice.account,
         "kind": words(notice.kind),
+        "kind_here": "".join(parts(locale, words(notice.kind))),
         "about": notice.about,
-        "says": SAYS.get(notice.kind),
+        "says": says,
+        "says_here": says and "".join(parts(locale, says)),
         "at": moment(notice.at),
+        "figures_here": [(_says(locale, NAMES, name), value) for name, value in figures.items()],
         "figures": [(words(name), value) for name, value in figures.items()],
         "of": figures,
         "secret": secret,
     }
-    version = NOTICES[kind]
-    subject, _, body = _template(kind, version).render(m=model).partition("\n")
-    return Rendered(line(subject.removeprefix("Subject:")), body, f"{LANGUAGE}.{kind}", version)
+    return _rendered(kind, version, locale, now, model)
+
+
+def _in_use(kind: str) -> tuple[str, int]:
+    """Template of a notice."""
+    name = ACCOUNT + kind
+    if name not in NOTICES:
+        name = ACCOUNT + "notice"
+    return name, NOTICES[name]
 
 
 def _figure(value: int | float | str) -> str:
@@ -291,7 +456,10 @@ def mail(rendered: Rendered, *, id: str, sender: str, to: Contact, at: dt.dateti
     Raises:
         ValueError: an address that is none.
     """
-    return compose(id=id, sender=sender, to=to.email, name=to.name, subject=rendered.subject, at=at, text=rendered.body)
+    return compose(
+        id=id, sender=sender, to=to.email, name=to.name, subject=rendered.subject, at=at, text=rendered.body,
+        html=rendered.html or None, language=rendered.locale,
+    )  # fmt: skip
 
 
 def digest(raw: bytes) -> str:

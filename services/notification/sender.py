@@ -562,6 +562,9 @@ def _sent(parcel: Parcel, channel: str, result: str) -> Sent:
         rendered.template,
         rendered.version,
         digest(parcel.kept or parcel.raw),
+        locale=rendered.locale,
+        edition=rendered.edition,
+        rendered_at=rendered.at,
         address=parcel.address if channel == "email" else None,
         failure=parcel.failure,
     )

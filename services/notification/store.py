@@ -100,16 +100,18 @@ _SENDING = """
     where id = any(%s) and holder = %s and due_wall > clock_timestamp() and state in ('queued', 'sending') returning id"""
 _SENT = """
     update messages as t set state = case when n.delivered then 'delivered' else 'sent' end, holder = null, channel = n.channel, result = n.result, template = n.template,
-        version = n.version, digest = n.digest, address = n.address, tried = t.tried || n.failed,
+        version = n.version, digest = n.digest, locale = n.locale, edition = n.edition, rendered_at = n.rendered_at,
+        address = n.address, tried = t.tried || n.failed,
         delivered_at = case when n.delivered then %s when t.sent_at is null then t.delivered_at end,
         sent_at = coalesce(t.sent_at, %s), sent_wall = coalesce(t.sent_wall, %s),
         begins = coalesce(t.begins, n.begins), deemed_at = case when t.begun_at is null then n.deemed_at else t.deemed_at end,
         begun_at = coalesce(t.begun_at, n.begun_at), begun_by = coalesce(t.begun_by, case when n.begun_at is not null then 'sent' end)
-    from (select id, channel, result, template, version, digest, address, delivered,
+    from (select id, channel, result, template, version, digest, locale, edition, rendered_at, address, delivered,
               case when failed is null then '{}'::text[] else array[failed] end as failed, begins, deemed_at, begun_at
-          from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::bool[], %s::text[],
+          from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[],
+                  %s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::bool[], %s::text[],
                   %s::text[], %s::timestamptz[], %s::timestamptz[])
-              as u(id, channel, result, template, version, digest, address, delivered, failed, begins, deemed_at, begun_at)) as n
+              as u(id, channel, result, template, version, digest, locale, edition, rendered_at, address, delivered, failed, begins, deemed_at, begun_at)) as n
     where t.id = n.id and t.holder = %s and t.state in ('queued', 'sending')
     returning t.id, t.begins is not null and t.begun_at is null and (t.delivered_at is not null or t.read_at is not null)"""
 _HOLD = "select id, party from messages where id = any(%s) order by id for update"
@@ -282,6 +284,9 @@ class Sent:
     template: str
     version: int
     digest: str
+    locale: str = "en"
+    edition: str = ""
+    rendered_at: dt.datetime | None = None
     address: str | None = None
     delivered: bool = False
     failure: Failure | None = None
@@ -411,6 +416,9 @@ def finish(
         [one.template for one in sent],
         [one.version for one in sent],
         [one.digest for one in sent],
+        [one.locale for one in sent],
+        [one.edition for one in sent],
+        [one.rendered_at for one in sent],
         [one.address for one in sent],
         [one.delivered for one in sent],
         [None if one.failure is None else one.failure.channel for one in sent],
@@ -463,6 +471,9 @@ def _announced(one: Sent, now: dt.datetime) -> Iterator[tuple[int, str, str, str
         version=one.version,
         digest=one.digest,
         sent_at=now,
+        locale=one.locale,
+        edition=one.edition,
+        rendered_at=one.rendered_at,
     )
     if message.notice is not None:
         account_told = announcement_of(event, message.notice)

@@ -18,6 +18,7 @@ import signal
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import prometheus_client
@@ -283,7 +284,7 @@ class Webhooks:
                 if parcel is None:
                     ended.append(Ended(endpoint.id, one.message, "failed", "not_rendered", tried=False))
                     continue
-                flight.parcels.append(Parcel(one, message, parcel.raw, parcel.digest, parcel.template, parcel.version))
+                flight.parcels.append(Parcel(one, message, parcel.raw, parcel.digest, parcel.shown))
             if flight.parcels:
                 flights.append(flight)
         return flights, ended
@@ -305,7 +306,7 @@ class Webhooks:
             log.error("not rendered", message=message.id, kind=message.kind, error=type(error).__name__)
             DELIVERIES.labels("webhook", "failed").inc()
             return None
-        return Parcel(due, message, raw, digest(raw), shown.template, shown.version)
+        return Parcel(due, message, raw, digest(raw), replace(shown, body="", html=""))
 
     def _note(self) -> int:
         """Write down what has come back, in one transaction; returns how much."""
@@ -427,9 +428,11 @@ def _sent(landed: Sequence[Landed]) -> list[Sent]:
     for one in landed:
         parcel = one.parcel
         if one.answer.outcome == "delivered" and parcel.message.id not in found:
+            shown = parcel.shown
             found[parcel.message.id] = Sent(
-                parcel.message, "webhook", "sent", parcel.template, parcel.version, parcel.digest, delivered=True
-            )
+                parcel.message, "webhook", "sent", shown.template, shown.version, parcel.digest, locale=shown.locale,
+                edition=shown.edition, rendered_at=shown.at, delivered=True,
+            )  # fmt: skip
     return list(found.values())
 
 

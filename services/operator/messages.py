@@ -2,7 +2,7 @@
 
 Texts are those of the policies (titles and explanations of reasons, cures of refusals), those that code marks
 (`shared.languages.mark`), what a refusal of intake's door says (`Refused`), what numbers of rights look like, and the refusals
-of commands. New ones come with an empty translation, those that are gone go; translations are kept. With `--check` nothing is
+of commands. What messages say (templates and tables of services/notification) has catalogues of its own. New ones come with an empty translation, those that are gone go; translations are kept. With `--check` nothing is
 written; exit 1 when a text has no translation.
 """
 
@@ -20,6 +20,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po, write_po
 
 from services.intake import forms, registers, sniff
+from services.notification import layout, render, strings, wording
 from services.verification import refusals
 from services.verification.lifecycle import PARTIES
 from shared import languages, policy
@@ -42,8 +43,16 @@ def of_policies() -> Texts:
             for text in (reason.title or forms.plain(code), reason.explanation):
                 if text:
                     found.setdefault(text, set()).add(f"shared/policies/{version}.toml")
-        for cure in rules.refusals.values():
-            found.setdefault(cure, set()).add(f"shared/policies/{version}.toml")
+        said = [*rules.refusals.values(), *rules.appeals.reasons.values()]
+        said += [text for paragraphs in rules.texts.values() for text in paragraphs]
+        if rules.statements is not None:
+            said += [
+                text
+                for ground in rules.statements.grounds.values()
+                for text in (ground.legal_ground, ground.explanation)
+            ]
+        for text in said:
+            found.setdefault(text, set()).add(f"shared/policies/{version}.toml")
     return found
 
 
@@ -90,6 +99,27 @@ def texts() -> Texts:
     for group in (of_policies(), of_forms(), of_code()):
         for text, places in group.items():
             found.setdefault(text, set()).update(places)
+    return found
+
+
+def of_messages() -> dict[strings.Said, set[str]]:
+    """Texts of messages, by (context, text): a catalogue of their own."""
+    found: dict[strings.Said, set[str]] = {}
+    for name in strings.templates():
+        for said in strings.in_template(name):
+            found.setdefault(said, set()).add(f"services/notification/templates/{name}")
+    for said in strings.in_layout():
+        found.setdefault(said, set()).add("services/notification/layout.py")
+    for place, table in (
+        ("render.py", render.SAYS),
+        ("render.py", render.STATES),
+        ("wording.py", wording.RIGHTS),
+        ("wording.py", wording.ELEMENTS),
+        ("wording.py", wording.NAMES),
+        ("render.py", {kind: render.words(kind) for kind in render.SAYS}),
+    ):
+        for text in table.values():
+            found.setdefault(("", text), set()).add(f"services/notification/{place}")
     return found
 
 
@@ -204,6 +234,21 @@ def catalogue(language: str, wanted: Texts) -> Catalog:
     return made
 
 
+def message_catalogue(language: str, wanted: Mapping[strings.Said, set[str]]) -> Catalog:
+    """The catalogue of messages as it should be: the wanted texts, with the translations that there are."""
+    known: dict[strings.Said, str] = {}
+    if (path := languages.file(language, layout.DOMAIN)).exists():
+        with path.open("rb") as stream:
+            messages = [message for message in read_po(stream, locale=language) if message.id]
+        known = {(message.context or "", str(message.id)): str(message.string) for message in messages}
+    made = Catalog(locale=language, domain=layout.DOMAIN, fuzzy=False)
+    for context, text in sorted(wanted, key=lambda said: (said[1], said[0])):
+        flags = ["python-brace-format"] if "{" in text else []
+        places = [(place, 1) for place in sorted(wanted[context, text])]
+        made.add(text, known.get((context, text), ""), locations=places, flags=flags, context=context or None)
+    return made
+
+
 def written(made: Catalog, language: str) -> bytes:
     """The file: without dates, so that it changes only when a text does."""
     stream = io.BytesIO()
@@ -221,19 +266,32 @@ def missing(language: str, wanted: Iterable[str]) -> list[str]:
     return sorted(text for text in wanted if text not in there)
 
 
+def missing_in_messages(language: str, wanted: Iterable[strings.Said]) -> list[str]:
+    """The same of messages."""
+    there = layout.catalogue(language)
+    return sorted(text for context, text in wanted if (context, text) not in there)
+
+
 def main(arguments: list[str]) -> int:
     """Write the catalogues, or check them."""
-    wanted, untranslated = texts(), 0
+    wanted, said, untranslated = texts(), of_messages(), 0
     for language in languages.LANGUAGES[1:]:
         if arguments != ["--check"]:
             path = languages.file(language)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(written(catalogue(language, wanted), language))
+            path = languages.file(language, layout.DOMAIN)
+            path.write_bytes(written(message_catalogue(language, said), language))
             languages.catalogue.cache_clear()
-        for text in missing(language, wanted):
-            untranslated += 1
-            sys.stdout.write(f"{languages.file(language).relative_to(ROOT)}: not translated: {text}\n")
-    sys.stdout.write(f"{len(wanted)} texts, {untranslated} translations missing\n")
+            layout.catalogue.cache_clear()
+        for domain, absent in (
+            (languages.DOMAIN, missing(language, wanted)),
+            (layout.DOMAIN, missing_in_messages(language, said)),
+        ):
+            for text in absent:
+                untranslated += 1
+                sys.stdout.write(f"{languages.file(language, domain).relative_to(ROOT)}: not translated: {text}\n")
+    sys.stdout.write(f"{len(wanted) + len(said)} texts, {untranslated} translations missing\n")
     return 1 if untranslated else 0
 
 

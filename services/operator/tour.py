@@ -196,7 +196,9 @@ class Tour:
                 )
                 assert isinstance(message, EmailMessage)
                 if words in str(message["Subject"]):
-                    found.append(str(message.get_content()))
+                    text = message.get_body(("plain",))
+                    assert isinstance(text, EmailMessage)
+                    found.append(str(text.get_content()))
         return found
 
     def until(self, look: Callable[[], T | None], what: Callable[[], str] | None = None) -> T:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.e2e.world import SITE, World
+from tests.e2e.world import SITE, World, plain
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 DAY = dt.timedelta(days=1)
@@ -16,7 +16,7 @@ DAY = dt.timedelta(days=1)
 def told(world: World, account: str, words: str) -> list[str]:
     """Texts of the mails to an account whose subject has these words."""
     return [
-        message.get_content()
+        plain(message)
         for receiver, message in world.mail()
         if receiver == f"{account}@private.example" and words in str(message["Subject"])
     ]

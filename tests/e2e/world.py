@@ -67,6 +67,13 @@ class Secrets:
         return value
 
 
+def plain(message: EmailMessage) -> str:
+    """The text of a mail that has it as HTML too."""
+    text = message.get_body(("plain",))
+    assert isinstance(text, EmailMessage)
+    return str(text.get_content())
+
+
 class World:
     """The installation, seen from outside: HTTP, the upstream's topic, the mailbox, the listing pages."""
 
@@ -250,7 +257,7 @@ class World:
     def mails(self, account: str, claim: Claim, subject: str = "") -> list[str]:
         """Texts of the mails to an account about a claim."""
         return [
-            message.get_content()
+            plain(message)
             for receiver, message in self.mail()
             if receiver == f"{account}@private.example"
             and claim.id in str(message["Subject"])

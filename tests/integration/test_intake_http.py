@@ -315,12 +315,14 @@ def test_contacts_are_kept_encrypted_and_can_be_erased(parts: Parts, people: Peo
     account, headers = people.open()
     contact = {**CONTACT, "name": "Secretly Named"}
     assert people.client.put("/v1/contact", json=contact, headers=headers).status_code == 204
-    assert people.client.get("/v1/contact", headers=headers).json() == {"account": account, **contact}
+    assert people.client.get("/v1/contact", headers=headers).json() == {
+        "account": account, **contact, "language": "en",
+    }  # fmt: skip
     ((sealed,),) = parts.query("select sealed from contacts where account = %s", account)
     assert b"Secretly" not in bytes(sealed)
     internal = {"Authorization": f"Bearer {parts.internal}"}
     asked = people.client.post("/internal/contacts", json={"ids": [account, "a-none"]}, headers=internal)
-    assert asked.json() == {"contacts": {account: {"account": account, **contact}}}
+    assert asked.json() == {"contacts": {account: {"account": account, **contact, "language": "en"}}}
     assert people.client.delete("/v1/contact", headers=headers).status_code == 204
     assert people.client.post("/internal/contacts", json={"ids": [account]}, headers=internal).json() == {
         "contacts": {}

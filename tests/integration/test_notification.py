@@ -296,10 +296,10 @@ def test_one_message_for_a_claim_and_a_party(world: World) -> None:
     assert world.messages() == [("claim_receipt", HOLDER, 5), ("seller_notice", "seller-0", 5)]
     (notice,) = world.post.to("seller-0@x.example")
     (receipt,) = world.post.to(f"{HOLDER}@x.example")
-    body = notice.get_content()
+    body = notice.get_body(("plain",)).get_content()
     for needed in (
-        f"Name of {HOLDER}", f"1 Road of {HOLDER}", f"{HOLDER}@x.example", f"Name of {OWNER}", "7654321", "trademark",
-        "counterfeit", "counter", *(f"https://market.example/items/c-listing-{n}" for n in range(1, 6)),
+        f"Name of {HOLDER}", f"1 Road of {HOLDER}", f"{HOLDER}@x.example", f"Name of {OWNER}", "7654321", "trade mark",
+        "Counterfeit", "counter", *(f"https://market.example/items/c-listing-{n}" for n in range(1, 6)),
     ):  # fmt: skip
         assert needed in body, needed
     assert "Claim c: received" in receipt["Subject"]
@@ -530,14 +530,14 @@ def test_an_account_is_told_once_of_each_notice(world: World) -> None:
         ("account.seller_notice", "erased-3", "n-3", "inbox", "no_contact"),
     ]
     (mail,) = world.post.to("a-1@x.example")
-    assert "r-9" in mail.get_content()
+    assert "r-9" in mail.get_body(("plain",)).get_content()
     assert "of no known kind" in world.post.to("a-2@x.example")[0]["Subject"]
     told = {data.notice: (place, key, data) for place, key, data in world.published() if isinstance(data, AccountTold)}
     assert sorted(told) == ["n-1", "n-2", "n-3"]
     for place, key, data in told.values():
         assert (key, place) == (data.account, topics.partition_of(data.account, PARTITIONS))
     assert (told["n-1"][2].kind, told["n-1"][2].about) == ("right_expiring", "r-9")
-    assert told["n-2"][2].template == "en.account.notice"
+    assert told["n-2"][2].template == "account.notice"
     assert len([data for _, _, data in world.published() if isinstance(data, NoticeSent)]) == 1
 
 
@@ -548,7 +548,7 @@ def test_a_code_is_in_the_mail_and_nowhere_else(world: World) -> None:
         wait(lambda: len(world.messages()) == 2 and world.idle())
 
     (mail,) = world.post.mails
-    assert "CODE-n-1" in mail.get_content()
+    assert "CODE-n-1" in mail.get_body(("plain",)).get_content()
     assert world.messages("party, channel, result") == [("a-1", "email", "sent"), ("a-2", "inbox", "outdated")]
     tables = world.sql("select tablename from pg_tables where schemaname = 'notification'")
     for (table,) in tables:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from services.intake import domain, evidence, registers
 from services.intake.domain import Refused
+from services.notification import layout
 from services.operator import messages
 from services.verification import refusals
 from shared import languages, policy
@@ -43,6 +44,22 @@ def test_texts_of_policies_and_forms_are_translated(language: str) -> None:
     wanted = {**messages.of_policies(), **messages.of_forms()}
     missing = messages.missing(language, wanted)
     assert not missing, f"run `make messages`, then translate in {languages.file(language)}"
+
+
+@each_language
+def test_messages_are_translated(language: str) -> None:
+    wanted = messages.of_messages()
+    missing = messages.missing_in_messages(language, wanted)
+    assert not missing, f"run `make messages`, then translate in {languages.file(language, 'messages')}"
+    stale = [text for context, text in layout.catalogue(language) if (context, text) not in wanted]
+    assert not stale, "run `make messages`"
+
+
+@each_language
+def test_translations_of_messages_have_the_places_of_their_texts(language: str) -> None:
+    for (_, english), translated in layout.catalogue(language).items():
+        assert sorted(re.findall(r"\{\w+\}", english)) == sorted(re.findall(r"\{\w+\}", translated)), english
+        assert "<" not in translated, english
 
 
 @each_language

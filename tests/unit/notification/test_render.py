@@ -29,11 +29,16 @@ def made(kind: str, *, party: str = SELLER, listings: int = 1, contacts: Any = N
     )  # fmt: skip
 
 
+def flat(text: str) -> str:
+    """As if no line had been broken."""
+    return " ".join(text.split())
+
+
 def test_notice_to_the_seller_has_all_it_must_have() -> None:
-    body = made("seller_notice", listings=3).body
+    body = flat(made("seller_notice", listings=3).body)
 
     for needed in (
-        "Ann Holder", "1 Right Street", "10115 Berlin", "ann@holder.example", "trademark", "1234567", "counterfeit",
+        "Ann Holder", "1 Right Street", "10115 Berlin", "ann@holder.example", "trade mark", "1234567", "Counterfeit goods",
         *(f"https://market.example/items/listing-{n}" for n in (1, 2, 3)), 'choose "counter"', "statement",
         "2026-11-27 12:00 UTC", "Settle with the right holder directly",
     ):  # fmt: skip
@@ -50,8 +55,8 @@ def test_notice_names_principal_and_agent() -> None:
 
 
 def test_contact_data_are_exchanged_when_a_counter_is_forwarded() -> None:
-    to_holder = made("counter_forwarded", party=HOLDER).body
-    to_seller = made("counter_received").body
+    to_holder = flat(made("counter_forwarded", party=HOLDER).body)
+    to_seller = flat(made("counter_received").body)
 
     for needed in (
         "Sam Seller",
@@ -86,24 +91,25 @@ def test_receipt_says_what_became_of_each_item() -> None:
         Told("claim-1.3", facts("c", state=State.DUPLICATE, original="claim-0.1")),
         Told("claim-1.4", facts("d", state=State.NEEDS_INFO, missing=("ownership",))),
     ]
-    body = render(
+    made = render(
         id="m-1", claim="claim-1", party=HOLDER, kind="claim_receipt", items=told, claim_size=5, contacts=CONTACTS,
         right_number="1", site="https://market.example", now=NOW,
-    ).body  # fmt: skip
+    )  # fmt: skip
+    body = flat(made.body)
 
     for needed in (
         "claim-1", "the seller is notified", "refused", "File the claim again with one of the reasons", "claim-0.1",
-        "missing: ownership", "4 of its 5 listings",
+        "missing: proof of ownership", "4 of its 5 listings",
     ):  # fmt: skip
         assert needed in body, needed
 
 
 def test_receipt_of_what_recurs_says_that_nobody_asked_for_it() -> None:
     assert "we have received your claim claim-1." in made("claim_receipt", party=HOLDER).body
-    body = made("claim_receipt", party=HOLDER, recurs="claim-0.7", state=State.UNDER_REVIEW).body
+    body = flat(made("claim_receipt", party=HOLDER, recurs="claim-0.7", state=State.UNDER_REVIEW).body)
     assert "we have filed claim claim-1 for you" in body
     assert "claim-0.7" in body
-    assert "received" not in body
+    assert "we have received" not in body
 
 
 def test_a_longer_window_that_runs_already_is_said_for_a_defect() -> None:
@@ -118,7 +124,7 @@ def test_missing_data_do_not_stop_a_message(kind: str) -> None:
     rendered = made(kind, contacts={}, number=None, policy="gone-2020-01")
 
     assert rendered.subject
-    assert rendered.template == f"en.{kind}"
+    assert rendered.template == kind
     assert "None" not in rendered.body
     assert "right-1" in rendered.body
 
@@ -178,6 +184,6 @@ def test_any_name_can_be_written_to(name: str) -> None:
     assert cleaned == line(cleaned)
     assert [address.addr_spec for address in parsed["To"].addresses] == ["ann@holder.example"]
     assert set(parsed.keys()) == {
-        "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "Content-Type", "Content-Transfer-Encoding",
-        "MIME-Version", "Content-Language",
+        "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "Content-Type", "Content-Language",
+        "MIME-Version",
     }  # fmt: skip
