@@ -107,6 +107,10 @@ class Settings(BaseSettings):
     enforcement_url: str = Field(
         "http://127.0.0.1:8081", description="Base URL of enforcement's internal API, which intake asks about sellers."
     )
+    notification_url: str = Field(
+        "http://127.0.0.1:8082",
+        description="Base URL of notification's internal API, which intake asks about webhooks.",
+    )
     internal_timeout_s: float = Field(
         5.0, gt=0, le=60, description="Seconds in which another service's internal API must have answered."
     )

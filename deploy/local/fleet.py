@@ -72,6 +72,10 @@ FLEET = (
     ),
     Spec("notification-worker", ("services.notification", "worker"), "notification", "notification"),
     Spec(
+        "notification-api", ("services.notification", "api"), "notification", "notification",
+        port="notification", secrets=("internal_token",), scales=False,
+    ),
+    Spec(
         "notification-webhooks", ("services.notification", "webhooks"), "notification", "notification",
         secrets=("internal_token",),
     ),
@@ -109,6 +113,7 @@ def shared_environment(stack: Stack) -> dict[str, str]:
         "GOODFAITH_KAFKA": stack.kafka,
         "GOODFAITH_INTAKE_URL": f"http://127.0.0.1:{stack.port('intake')}",
         "GOODFAITH_ENFORCEMENT_URL": f"http://127.0.0.1:{stack.port('enforcement')}",
+        "GOODFAITH_NOTIFICATION_URL": f"http://127.0.0.1:{stack.port('notification')}",
         "GOODFAITH_MARKETPLACE_URL": f"http://127.0.0.1:{stack.port('marketplace')}",
         "GOODFAITH_SMTP_HOST": "127.0.0.1",
         "GOODFAITH_SMTP_PORT": str(stack.port("smtp")),

@@ -388,6 +388,7 @@ def create(
         beginning.cancel()
         await front.door.close()
         await front.enforcement.close()
+        await front.notification.close()
         front.threads.shutdown()
         front.engine.dispose()
 

@@ -26,12 +26,12 @@ from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
-from msgspec import Struct
 
 from services.notification import routing, store
-from services.notification.circuit import Circuit
+from services.notification.circuit import OPENS_AT, Circuit
 from services.notification.domain import WINDOW_KINDS
 from services.notification.store import Failure, Message, PutOff
+from shared.deliveries import Delivery, Health, Replayed, Try
 from shared.events import AccountChannels, WebhookDisabled, WebhookKnown
 from shared.topics import partition_of
 
@@ -286,16 +286,6 @@ def begin(connection: sa.Connection, due: Sequence[tuple[str, Due]]) -> set[tupl
     return {(endpoint, message) for endpoint, message in connection.exec_driver_sql(_BEGIN, columns(rows))}
 
 
-class Entry(Struct, frozen=True, omit_defaults=True):
-    """A try, as it is kept."""
-
-    at: dt.datetime
-    result: str
-    """HTTP status, or a word of ours."""
-    ms: int
-    replay: bool = False
-
-
 @dataclass(slots=True)
 class Ended:
     """What became of a delivery. ``due``: when it is tried again; None: never, or as it was due."""
@@ -306,7 +296,7 @@ class Ended:
     result: str
     tried: bool = True
     due: dt.datetime | None = None
-    entry: Entry | None = None
+    entry: Try | None = None
 
 
 def end(connection: sa.Connection, ended: Sequence[Ended]) -> None:
@@ -396,31 +386,15 @@ def sent_at(connection: sa.Connection, messages: Collection[str]) -> dict[str, d
     return {row[0]: row[1] for row in connection.exec_driver_sql(_SENT_AT, (sorted(messages),))}
 
 
-def states(connection: sa.Connection, opens_at: int) -> dict[str, int]:
+def states(connection: sa.Connection) -> dict[str, int]:
     """How many webhooks are in which state of their circuit."""
-    return {row[0]: row[1] for row in connection.exec_driver_sql(_STATES, (opens_at,))}
+    return {row[0]: row[1] for row in connection.exec_driver_sql(_STATES, (OPENS_AT,))}
 
 
 # ------------------------------------------------------------------------------------------------------- the API's
 
 
-class Delivery(Struct, kw_only=True):
-    """A message for a webhook, and how that went."""
-
-    message: str
-    kind: str
-    state: str
-    result: str | None
-    attempts: int
-    repeats: int
-    replays: int
-    made_at: dt.datetime
-    next_at: dt.datetime | None
-    ended_at: dt.datetime | None
-    tries: list[Entry]
-
-
-_entry = msgspec.json.Decoder(Entry)
+_try = msgspec.json.Decoder(Try)
 
 
 def deliveries(
@@ -437,16 +411,35 @@ def deliveries(
         Delivery(
             message=message, kind=kind, state=state, result=result, attempts=attempts, repeats=repeats, replays=replays,
             made_at=made, next_at=due if state in ("queued", "sending") else None, ended_at=ended,
-            tries=[_entry.decode(text) for text in log],
+            tries=[_try.decode(text) for text in log],
         )
         for message, kind, state, result, attempts, repeats, replays, made, due, ended, log in rows
     ]  # fmt: skip
 
 
+_HEALTH = """
+    select case when state = 'disabled' then 'disabled' when until_wall > clock_timestamp() then 'open'
+            when failures >= %s then 'half_open' else 'closed' end, failures, since_wall,
+        case when until_wall > clock_timestamp() then until_wall end,
+        (select count(*) from (select from webhook_deliveries d where d.endpoint = e.id and d.state in ('queued', 'sending')
+            limit 10000) t)
+    from endpoints e where id = %s and party = %s"""
+
+
+def health(connection: sa.Connection, endpoint: str, party: str) -> Health:
+    """How a webhook of the party fares; ``unknown``: nothing was said of it yet."""
+    row = connection.exec_driver_sql(_HEALTH, (OPENS_AT, endpoint, party)).one_or_none()
+    if row is None:
+        return Health(circuit="unknown")
+    return Health(circuit=row[0], failures=row[1], failing_since=row[2], next_at=row[3], waiting=row[4])
+
+
+_REPLAYED = """
+    select m.id, m.party, m.kind, m.sent_wall from messages m
+    where m.party = %s and m.sent_at is not null and m.kind <> all(%s) and {which} order by m.sent_wall, m.id limit %s"""
 _REPLAY = """
     insert into webhook_deliveries (endpoint, message, party, kind, replays)
-    select e.id, m.id, m.party, m.kind, 1 from endpoints e join messages m on m.party = e.party
-    where e.id = %s and e.party = %s and m.sent_at is not null and m.kind <> all(%s) and {which} order by m.sent_wall, m.id limit %s
+    select %s, n.*, 1 from unnest(%s::text[], %s::text[], %s::text[]) as n(message, party, kind)
     on conflict (message, endpoint) do update set state = 'queued', replays = webhook_deliveries.replays + 1, tries = 0,
         began_wall = clock_timestamp(), due_wall = clock_timestamp(), ended_wall = null, result = null
     where webhook_deliveries.state not in ('queued', 'sending')"""
@@ -459,12 +452,12 @@ def replay(
     *,
     message: str | None = None,
     since: dt.datetime | None = None,
-) -> int | None:
+) -> Replayed | None:
     """Have messages that were sent go to a webhook again, under their ids: one, or those since a time (wall time), the oldest
-    ``REPLAY_MOST`` of them. What is under way is not doubled.
+    ``REPLAY_MOST`` of them. What is under way is not doubled; what the webhook has taken is sent all the same.
 
     Returns:
-        how many will go; None: there is no such webhook in use.
+        None: there is no such webhook in use.
     """
     state = connection.exec_driver_sql(
         "select state from endpoints where id = %s and party = %s", (endpoint, party)
@@ -473,8 +466,12 @@ def replay(
         return None
     never = sorted(routing.BY_MAIL_ONLY)
     which, value = ("m.id = %s", message) if message is not None else ("m.sent_wall >= %s", since)
-    values: tuple[Any, ...] = (endpoint, party, never, value, REPLAY_MOST)
-    count: int = connection.exec_driver_sql(_REPLAY.format(which=which), values).rowcount
-    if count:
-        connection.exec_driver_sql(_WAKE, ([endpoint],))
-    return count
+    values: tuple[Any, ...] = (party, never, value, REPLAY_MOST + 1)
+    rows = connection.exec_driver_sql(_REPLAYED.format(which=which), values).all()
+    more, rows = len(rows) > REPLAY_MOST, rows[:REPLAY_MOST]
+    if not rows:
+        return Replayed(messages=0)
+    ids, parties, kinds, times = columns([tuple(row) for row in rows])
+    count: int = connection.exec_driver_sql(_REPLAY, (endpoint, ids, parties, kinds)).rowcount
+    connection.exec_driver_sql(_WAKE, ([endpoint],))
+    return Replayed(messages=count, more=more, upto=times[-1])

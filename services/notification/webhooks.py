@@ -26,13 +26,14 @@ import structlog
 
 from services.notification import circuit, payload, retrying, store, webhook_store
 from services.notification.calling import Caller, Flight, Landed, Over, Parcel
-from services.notification.circuit import OPENS_AT, Circuit
+from services.notification.circuit import Circuit
 from services.notification.closing import Closer
 from services.notification.render import Contact, digest
 from services.notification.sender import DELIVERIES, OLDEST, Intake, IntakeDown
 from services.notification.store import Message, Sent
-from services.notification.webhook_store import Due, Ended, Endpoint, Entry, Released
+from services.notification.webhook_store import Due, Ended, Endpoint, Released
 from shared import clock, db, metrics
+from shared.deliveries import Try
 from shared.outbound import Names
 from shared.runtime.health import Health
 from shared.runtime.worker import crash_from
@@ -352,7 +353,7 @@ class Webhooks:
     def _ended(self, one: Landed, wall: dt.datetime) -> Ended:
         """What follows for a delivery from the answer to its call."""
         answer, due = one.answer, one.parcel.due
-        entry = Entry(one.at, answer.reason, answer.ms, due.replay)
+        entry = Try(at=one.at, result=answer.reason, ms=answer.ms, replay=due.replay)
         if answer.outcome == "delivered":
             return Ended(one.flight.endpoint, due.message, "delivered", answer.reason, entry=entry)
         again = retrying.next_try(due.tries + 1, due.began, wall, self._lasts, random.random(), answer.wait)
@@ -397,7 +398,7 @@ class Webhooks:
         self._sweep_at = time.monotonic() + SWEEP_S
         with self._engine.connect() as connection:
             oldest = store.oldest(connection)
-            states = webhook_store.states(connection, OPENS_AT)
+            states = webhook_store.states(connection)
         OLDEST.labels("webhook").set(0.0 if oldest is None else oldest.timestamp())
         for name in ("closed", "open", "half_open", "disabled"):
             ENDPOINTS.labels(name).set(states.get(name, 0))
