@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from services.notification import store, webhook_store
-from services.notification.domain import ACCOUNT, Facts, facts_of, messages_for
+from services.notification.domain import ACCOUNT, Facts, facts_of, messages_for, notice_of
 from shared.events import (
     TYPES,
     AccountChannels,
@@ -21,10 +21,11 @@ from shared.events import (
     MessageRead,
     MessageSent,
     NoticeSent,
+    SanctionChanged,
     WebhookDisabled,
 )
 from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
-from shared.topics import ACCOUNTS, NOTIFICATION, VERIFICATION, Topic
+from shared.topics import ACCOUNTS, LEDGER, NOTIFICATION, VERIFICATION, Topic
 
 QUEUE: Final = "@queue"
 _encode = msgspec.json.Encoder().encode
@@ -57,6 +58,11 @@ class Collecting:
             return ()
         if isinstance(data, AccountNotice):
             self._tell(incoming, data)
+            return ()
+        if isinstance(data, SanctionChanged):
+            notice = notice_of(data)
+            if notice is not None:
+                self._tell(incoming, notice)
             return ()
         if isinstance(data, AccountErased):
             self._erased.append(data.account)
@@ -159,7 +165,7 @@ class Notification:
     name = "notification"
     schema = store.SCHEMA
     prefix = ""
-    reads: Sequence[Topic] = (VERIFICATION, ACCOUNTS)
+    reads: Sequence[Topic] = (VERIFICATION, ACCOUNTS, LEDGER)
     keyed_like = frozenset({NOTIFICATION.name})
     queue = "announcements"
     raw = False
