@@ -1,62 +1,45 @@
-"""How messages went to a webhook, as notification tells intake's front: neither addresses nor texts."""
+"""What notification tells the door of messages and what became of them: structures only."""
 
 from __future__ import annotations
 
 import datetime as dt
-from typing import Literal
 
 from msgspec import Struct
 
-State = Literal["queued", "sending", "delivered", "failed", "dropped"]
 
+class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a channel did with a message.
 
-class Try(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A call to a webhook."""
+    ``state`` is one of sent, relayed, delayed, delivered, bounced, refused, gave_up, failed.
+    """
 
+    channel: str
+    state: str
+    reason: str | None = None
+    """Enhanced mail status (``5.1.1``), HTTP status, or a word."""
     at: dt.datetime
-    result: str
-    """HTTP status, or a word: `timeout`, `unreachable`, `tls`, `broken`, `url_private`, `url_unresolved`."""
-    ms: int
-    replay: bool = False
 
 
-class Delivery(Struct, frozen=True, kw_only=True):
-    """A message for a webhook. Times are wall times."""
+class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A message to one party, and its way. Times are business time, but ``queued_at``, which is the wall's."""
 
     message: str
     kind: str
-    state: State
-    """`sending`: being sent, or an earlier call got no answer."""
-    result: str | None
-    attempts: int
-    repeats: int
-    """Calls that were made again because nobody knew whether the one before was taken."""
-    replays: int
-    made_at: dt.datetime
-    next_at: dt.datetime | None
-    ended_at: dt.datetime | None
-    tries: list[Try]
-    """The latest, oldest first."""
-
-
-class Health(Struct, frozen=True, kw_only=True):
-    """How a webhook fares."""
-
-    circuit: Literal["closed", "open", "half_open", "disabled", "unknown"]
-    failures: int = 0
-    """In a row, up to now."""
-    failing_since: dt.datetime | None = None
-    next_at: dt.datetime | None = None
-    """It is not called before."""
-    waiting: int = 0
-    """Messages that wait for it."""
-
-
-class Replayed(Struct, frozen=True, kw_only=True):
-    """Messages that will be sent again."""
-
-    messages: int
-    more: bool = False
-    """Whether there are more than one request replays: ask again with a later `since`."""
-    upto: dt.datetime | None = None
-    """When the last of them had been sent."""
+    claim: str | None = None
+    state: str
+    """queued, sending, sent, delivered, failed."""
+    channel: str | None = None
+    """The last by which it was sent."""
+    failed_channels: tuple[str, ...] = ()
+    queued_at: dt.datetime
+    sent_at: dt.datetime | None = None
+    delivered_at: dt.datetime | None = None
+    read_at: dt.datetime | None = None
+    window_began_at: dt.datetime | None = None
+    window_begun_by: str | None = None
+    attempts: int = 0
+    repeats: int = 0
+    """Sent again because nobody knew whether the mail server had accepted it."""
+    digest: str | None = None
+    """SHA-256 of the message as sent last (of mail: before it was signed), hex."""
+    steps: tuple[Step, ...] = ()

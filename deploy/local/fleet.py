@@ -72,16 +72,20 @@ FLEET = (
     ),
     Spec("notification-worker", ("services.notification", "worker"), "notification", "notification"),
     Spec(
-        "notification-api", ("services.notification", "api"), "notification", "notification",
-        port="notification", secrets=("internal_token",), scales=False,
-    ),
-    Spec(
         "notification-webhooks", ("services.notification", "webhooks"), "notification", "notification",
         secrets=("internal_token",),
     ),
     Spec(
         "notification-sender", ("services.notification", "sender"), "notification", "notification",
         secrets=("internal_token", "mail_key"),
+    ),
+    Spec(
+        "notification-api", ("services.notification", "api"), "notification", "notification",
+        port="notification", secrets=("internal_token",), scales=False,
+    ),
+    Spec(
+        "notification-bounces", ("services.notification", "bounces"), "notification", "notification",
+        secrets=("mail_key",), scales=False,
     ),
 )  # fmt: skip
 
@@ -117,6 +121,7 @@ def shared_environment(stack: Stack) -> dict[str, str]:
         "GOODFAITH_MARKETPLACE_URL": f"http://127.0.0.1:{stack.port('marketplace')}",
         "GOODFAITH_SMTP_HOST": "127.0.0.1",
         "GOODFAITH_SMTP_PORT": str(stack.port("smtp")),
+        "GOODFAITH_BOUNCE_PORT": str(stack.port("bounces")),
         "GOODFAITH_STATE_DIR": str(stack.dir),
     }
 

@@ -15,8 +15,8 @@ from services.intake.domain import Account, Refused
 from services.intake.door import busy
 from services.intake.web import EVERYONE, INTERNAL, MAY_FAIL, Body, Cursor, Front, Limit, front_of, known_id
 from shared import clock, internal, outbound
-from shared.deliveries import Delivery, Health, Replayed
 from shared.internal import Away
+from shared.webhooks import Replayed, WebhookDelivery, WebhookHealth
 
 log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -221,20 +221,20 @@ async def _ask(request: Request[Account, Any, Any], id: str, asked: Coroutine[An
 @get("/v1/webhooks/{webhook_id:str}/deliveries", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
 async def webhook_deliveries(
     request: Request[Account, Any, Any], webhook_id: str, cursor: Cursor = None, limit: Limit = 50
-) -> answers.Page[Delivery]:
+) -> answers.Page[WebhookDelivery]:
     """What went or goes to a webhook of the caller's, latest first, with the latest tries of each. Wall times."""
     given = {"webhook": webhook_id, "account": request.user.id, "cursor": cursor, "limit": limit}
-    asked = front_of(request).notification.get("/internal/webhook/deliveries", internal.Page[Delivery], given)
+    asked = front_of(request).notification.get("/internal/webhook/deliveries", internal.Page[WebhookDelivery], given)
     found = await _ask(request, webhook_id, asked)
     return answers.Page(items=found.items, next=found.next)
 
 
 @get("/v1/webhooks/{webhook_id:str}/health", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
-async def webhook_health(request: Request[Account, Any, Any], webhook_id: str) -> Health:
+async def webhook_health(request: Request[Account, Any, Any], webhook_id: str) -> WebhookHealth:
     """How a webhook of the caller's fares: its circuit, failures in a row, and what waits for it."""
     given = {"webhook": webhook_id, "account": request.user.id}
     return await _ask(
-        request, webhook_id, front_of(request).notification.get("/internal/webhook/health", Health, given)
+        request, webhook_id, front_of(request).notification.get("/internal/webhook/health", WebhookHealth, given)
     )
 
 

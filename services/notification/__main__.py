@@ -1,30 +1,31 @@
-"""``python -m services.notification worker|sender|webhooks|api``."""
+"""``python -m services.notification worker|sender|webhooks|bounces|api``."""
 
 from __future__ import annotations
 
 import sys
 
-from services.notification import api, sender, webhooks, worker
+from services.notification import api, bounces, sender, webhooks, worker
 from shared import logs
 from shared.runtime import run
 from shared.settings import Settings
+
+ROLES = {
+    "worker": lambda settings: run(worker.Notification(), settings),
+    "sender": sender.run,
+    "webhooks": webhooks.run,
+    "bounces": bounces.run,
+    "api": api.run,
+}
 
 
 def main() -> None:
     """Run one of the processes until SIGTERM."""
     role = sys.argv[1] if len(sys.argv) == 2 else ""
-    if role not in ("worker", "sender", "webhooks", "api"):
-        sys.exit("usage: python -m services.notification worker|sender|webhooks|api")
+    if role not in ROLES:
+        sys.exit(f"usage: python -m services.notification {'|'.join(ROLES)}")
     settings = Settings()
     logs.configure(settings, f"notification-{role}")
-    if role == "worker":
-        run(worker.Notification(), settings)
-    elif role == "webhooks":
-        webhooks.run(settings)
-    elif role == "api":
-        api.run(settings)
-    else:
-        sender.run(settings)
+    ROLES[role](settings)
 
 
 main()

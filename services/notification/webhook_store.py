@@ -31,9 +31,9 @@ from services.notification import routing, store
 from services.notification.circuit import OPENS_AT, Circuit
 from services.notification.domain import WINDOW_KINDS
 from services.notification.store import Failure, Message, PutOff
-from shared.deliveries import Delivery, Health, Replayed, Try
 from shared.events import AccountChannels, WebhookDisabled, WebhookKnown
 from shared.topics import partition_of
+from shared.webhooks import Replayed, WebhookDelivery, WebhookHealth, WebhookTry
 
 HOLDER: Final = "webhooks"
 """Holds messages of the route ``webhook``, whichever process works on their deliveries."""
@@ -296,7 +296,7 @@ class Ended:
     result: str
     tried: bool = True
     due: dt.datetime | None = None
-    entry: Try | None = None
+    entry: WebhookTry | None = None
 
 
 def end(connection: sa.Connection, ended: Sequence[Ended]) -> None:
@@ -394,12 +394,12 @@ def states(connection: sa.Connection) -> dict[str, int]:
 # ------------------------------------------------------------------------------------------------------- the API's
 
 
-_try = msgspec.json.Decoder(Try)
+_try = msgspec.json.Decoder(WebhookTry)
 
 
 def deliveries(
     connection: sa.Connection, endpoint: str, party: str, before: tuple[dt.datetime, str] | None, limit: int
-) -> list[Delivery]:
+) -> list[WebhookDelivery]:
     """What went or goes to a webhook of the party, latest first. Times are wall times."""
     where = "" if before is None else "and (made_wall, message) < (%s, %s)"
     rows = connection.exec_driver_sql(
@@ -408,7 +408,7 @@ def deliveries(
         (endpoint, party, *(before or ()), limit),
     )
     return [
-        Delivery(
+        WebhookDelivery(
             message=message, kind=kind, state=state, result=result, attempts=attempts, repeats=repeats, replays=replays,
             made_at=made, next_at=due if state in ("queued", "sending") else None, ended_at=ended,
             tries=[_try.decode(text) for text in log],
@@ -426,12 +426,12 @@ _HEALTH = """
     from endpoints e where id = %s and party = %s"""
 
 
-def health(connection: sa.Connection, endpoint: str, party: str) -> Health:
+def health(connection: sa.Connection, endpoint: str, party: str) -> WebhookHealth:
     """How a webhook of the party fares; ``unknown``: nothing was said of it yet."""
     row = connection.exec_driver_sql(_HEALTH, (OPENS_AT, endpoint, party)).one_or_none()
     if row is None:
-        return Health(circuit="unknown")
-    return Health(circuit=row[0], failures=row[1], failing_since=row[2], next_at=row[3], waiting=row[4])
+        return WebhookHealth(circuit="unknown")
+    return WebhookHealth(circuit=row[0], failures=row[1], failing_since=row[2], next_at=row[3], waiting=row[4])
 
 
 _REPLAYED = """

@@ -33,11 +33,11 @@ from services.notification.sender import DELIVERIES, OLDEST, Intake, IntakeDown
 from services.notification.store import Message, Sent
 from services.notification.webhook_store import Due, Ended, Endpoint, Released
 from shared import clock, db, metrics
-from shared.deliveries import Try
 from shared.outbound import Names
 from shared.runtime.health import Health
 from shared.runtime.worker import crash_from
 from shared.settings import Settings
+from shared.webhooks import WebhookTry
 
 log = structlog.get_logger(__name__)
 
@@ -353,7 +353,7 @@ class Webhooks:
     def _ended(self, one: Landed, wall: dt.datetime) -> Ended:
         """What follows for a delivery from the answer to its call."""
         answer, due = one.answer, one.parcel.due
-        entry = Try(at=one.at, result=answer.reason, ms=answer.ms, replay=due.replay)
+        entry = WebhookTry(at=one.at, result=answer.reason, ms=answer.ms, replay=due.replay)
         if answer.outcome == "delivered":
             return Ended(one.flight.endpoint, due.message, "delivered", answer.reason, entry=entry)
         again = retrying.next_try(due.tries + 1, due.began, wall, self._lasts, random.random(), answer.wait)
