@@ -124,7 +124,7 @@ _LEFT = """
 _STATES = """
     select case when state = 'disabled' then 'disabled' when until_wall > clock_timestamp() then 'open'
         when failures >= %s then 'half_open' else 'closed' end, count(*) from endpoints group by 1"""
-_SENT_AT = "select id, sent_at from messages where id = any(%s)"
+_SENT_AT = "select id, coalesce(rendered_at, sent_at) from messages where id = any(%s)"
 _known = msgspec.json.Decoder(list[WebhookKnown])
 _encode = msgspec.json.Encoder().encode
 
@@ -382,7 +382,7 @@ def disable(
 
 
 def sent_at(connection: sa.Connection, messages: Collection[str]) -> dict[str, dt.datetime | None]:
-    """When messages were sent (business time): what is sent again says what it said then."""
+    """As of when sent messages were rendered (business time): what is sent again says what it said then."""
     return {row[0]: row[1] for row in connection.exec_driver_sql(_SENT_AT, (sorted(messages),))}
 
 
