@@ -91,7 +91,7 @@ def body(
     told = [Told(item.item, item.facts) for item in message.items]
     shown = render(
         id=message.id, claim=message.claim, party=message.party, kind=message.kind, items=told,
-        claim_size=message.claim_size, contacts=contacts, right_number=right_number, site=site, now=now,
+        claim_size=message.claim_size, contacts=contacts, right_number=right_number, site=site, now=now, pages=False,
     )  # fmt: skip
     facts = message.items[0].facts
     data = Data(
@@ -111,7 +111,7 @@ def _item(id: str, facts: Facts, site: str) -> ItemTold:
 
 
 def _notice(message: Message, notice: AccountNotice, to: Contact | None, now: dt.datetime) -> tuple[bytes, Rendered]:
-    shown = render_notice(id=message.id, notice=notice, party=to, secret=None, now=now)
+    shown = render_notice(id=message.id, notice=notice, party=to, secret=None, now=now, pages=False)
     data = Data(
         message=message.id, party=message.party, about=notice.about, figures=notice.figures, subject=shown.subject,
         text=shown.body, locale=shown.locale, template=shown.template, version=shown.version,
