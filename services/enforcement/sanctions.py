@@ -497,11 +497,14 @@ def latest(account: Account) -> SellerCommand:
 def command(account: Account, wall: dt.datetime, resend: dt.timedelta = RESEND_AFTER) -> SellerCommand | None:
     """Tell the marketplace what is in force; None when that is what it was told last.
 
+    One that did not know the seller then is told once more: it may have appeared since.
+
     Args:
         wall: wall time, from which the receipt is awaited.
     """
     wanted, until = in_force(account.sanctions)
-    if (wanted, until) == (account.measures, account.until):
+    unknown = bool(wanted) and account.confirmed == account.seq and account.result == "unknown_seller"
+    if (wanted, until) == (account.measures, account.until) and not unknown:
         return None
     account.seq += 1
     account.measures, account.until = wanted, until
