@@ -421,7 +421,7 @@ class Ledgers:
                     s.violations >= rules.repeat_offender.violations,
                     general, penalties.consequence(general, rules.general.thresholds),
                     serious, penalties.consequence(serious, rules.serious.thresholds),
-                    s.next_change, self._changed_at[s.seller], s.entries, msgspec.json.encode(s.tail).decode(), due_at,
+                    s.next_change, self._changed_at.get(s.seller, self._tx.now), s.entries, msgspec.json.encode(s.tail).decode(), due_at,
                     *sanctions_store.account_row(account),
                 )
             )  # fmt: skip

@@ -251,6 +251,7 @@ def test_from_a_warning_to_closure_and_half_of_it_undone(world: World) -> None:
 def test_receipts_lost_foreign_and_twice(world: World) -> None:
     ledger = EnforcementLedger(world.settings("enforcement"))
     with world.running((ledger, "enforcement")):
+        world.violation("never", in_force=False)  # the end of what never began
         world.violation("c0", severity="serious")
         first = wait(lambda: world.told(SellerCommand))[0]
         assert (first.seq, first.measures, first.until) == (1, ("frozen",), None)
