@@ -269,6 +269,9 @@ def test_receipts_lost_foreign_and_twice(world: World) -> None:
             world.send(topics.SELLER_RECEIPTS, receipt)
         wait(world.at_rest)
         assert world.standing("result, resend_at") == [("unknown_seller", None)]
+        world.send(topics.MARKETPLACE_SELLERS, events.MarketplaceSeller(seller=world.ann))  # it has appeared since
+        wait(lambda: world.told(SellerCommand)[-1].seq == 2)
+        assert world.told(SellerCommand)[-1].measures == ("frozen",)
         assert world.sql("select count(*) from enforcement.ledger_parked") == [(0,)]
 
 
