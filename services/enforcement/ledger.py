@@ -200,7 +200,7 @@ class Ledgers:
             self._held = {seller: frozenset(keys) for seller, keys in self._keys.items()}
         if relinked:
             self._relinked = entities_store.of(connection, relinked)
-        names |= relinked
+        names |= relinked | told
         if not names:
             return
         self._take(connection.exec_driver_sql(_SELLERS, (sorted(names),)).all())
@@ -263,9 +263,18 @@ class Ledgers:
             return self._lift(incoming, data)
         elif isinstance(data, MarketplaceSeller):
             self._keys[data.seller] = set(data.keys)
+            return self._appeared(incoming, data.seller)
         elif isinstance(data, StandingChanged):
             return self._look(incoming, data.seller)
         return ()
+
+    def _appeared(self, incoming: Incoming, name: str) -> list[Outgoing]:
+        """Tell the marketplace once more of a seller whom it did not know when it was told."""
+        account = self._accounts.get(name)
+        if account is None or account.result != "unknown_seller":
+            return []
+        self._changed[name] = self._sellers[name]
+        return self._outgoing(incoming.partition, name, self._ordered(account), incoming.id)
 
     def _known(self, name: str, partition: int) -> Seller:
         seller = self._sellers.get(name)

@@ -361,6 +361,7 @@ def causes(e: Evidence) -> list[Finding]:
             "writer in ('intake', 'intake-inbound')"
             " or (writer = 'verification' and starts_with(type, 'goodfaith.item.'))"
             " or (writer in ('verification', 'enforcement') and type = 'goodfaith.marketplace.command.v1')"
+            " or (writer = 'notification' and type = 'goodfaith.webhook.disabled.v1')"
             " or (writer = 'enforcement-ledger' and type in ('goodfaith.standing.changed.v1', 'goodfaith.sanction.changed.v1',"
             " 'goodfaith.penalty.entered.v1',"
             " 'goodfaith.marketplace.seller_command.v1')))",
