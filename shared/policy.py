@@ -393,6 +393,8 @@ class Statements(Part, frozen=True, kw_only=True):
     facts: Annotated[str, Meta(min_length=1, max_length=2000)]
     """Begins every ``decision_facts``; reason, dates and who decided are added."""
     grounds: dict[RightType, Ground]
+    accounts: Ground | None = None
+    """What a freeze or a closure of an account stands on; without it these have no statement."""
 
 
 class QuietHours(Part, frozen=True, kw_only=True):
@@ -470,9 +472,11 @@ class UnfoundedEnd(Part, frozen=True, kw_only=True):
 
 
 class MisuseStep(Part, frozen=True, kw_only=True):
-    """A measure, and from when on it follows: ``number``, ``share`` and ``weight`` must all be reached."""
+    """A measure, and from when on it follows: ``notices``, ``number``, ``share`` and ``weight`` must all be reached."""
 
     measure: Literal["warning", "quota", "suspension"]
+    notices: Annotated[int, Meta(ge=1)] = 1
+    """Claims with an unfounded item, and findings: one claim of many items is no frequent misuse."""
     number: Annotated[int, Meta(ge=1)]
     """Unfounded items and findings in the window."""
     share: Rate

@@ -54,6 +54,9 @@ NOTICES: Final = {
     "account.good_faith_upgraded": 2,
     "account.good_faith_warned": 2,
     "account.good_faith_demoted": 2,
+    "account.misuse_warned": 1,
+    "account.misuse_limited": 1,
+    "account.misuse_suspended": 1,
     "account.sanction_warning": 1,
     "account.sanction_prior_warning": 1,
     "account.sanction_imposed": 1,
@@ -76,9 +79,7 @@ SAYS: Final = {
     "good_faith_left": "Your account has left the good-faith takedown mechanism, as you asked. It may join again on the day named below.",
     "good_faith_removed": "Your account takes part in the good-faith takedown mechanism no longer.",
     "good_faith_warning_lifted": "Your record is good enough for the good-faith takedown mechanism again: the warning is lifted.",
-    "misuse_warned": "Many of your notices were manifestly unfounded: the numbers are below. This is a warning. If more such notices are filed, a daily quota follows, and then a suspension of processing. You may complain of the warning in your account.",
-    "misuse_limited": "After a warning more of your notices were manifestly unfounded: the numbers are below. Your account has a daily quota of items now. You may complain of it in your account.",
-    "misuse_suspended": "The processing of your new claims is suspended: why and until when is below. What you file waits and is processed afterwards; open claims go on. You may complain of it in your account.",
+    "misuse_found": "A reviewer has made a finding about what you filed; what it rests on is named below. It counts with your notices' record, and you may complain of any measure that stands on it.",
     "misuse_over": "The time of the measure named below is over.",
     "misuse_lifted": "Your record is good again: the measure named below is lifted.",
     "misuse_reversed": "The measure named below was reversed on your complaint. It counts as never taken.",
@@ -249,14 +250,18 @@ def edition(kind: str, version: int, locale: str) -> str:
     return made.hexdigest()[:16]
 
 
-def _rendered(kind: str, version: int, locale: str, at: dt.datetime, model: Mapping[str, Any]) -> Rendered:
+def _rendered(
+    kind: str, version: int, locale: str, at: dt.datetime, model: Mapping[str, Any], pages: bool = True
+) -> Rendered:
     text = _template(kind, version, locale, False).render(m=model).lstrip("\n")
     subject, _, body = text.partition("\n")
     if legacy(kind, version):
         return Rendered(line(subject.removeprefix("Subject:")), body, f"{_LEGACY}.{kind}", version, at=at)
     subject = " ".join(subject.split())[:400]
-    page = _template(kind, version, locale, True).render(m=model)
-    html = _html(locale).page(subject, _GAPS.sub("\n\n", page.strip("\n") + "\n"))
+    html = ""
+    if pages:
+        page = _template(kind, version, locale, True).render(m=model)
+        html = _html(locale).page(subject, _GAPS.sub("\n\n", page.strip("\n") + "\n"))
     return Rendered(
         subject,
         _GAPS.sub("\n\n", body.strip("\n") + "\n"),
@@ -331,6 +336,7 @@ def render(
     now: dt.datetime,
     locale: str | None = None,
     version: int | None = None,
+    pages: bool = True,
 ) -> Rendered:
     """The text of a message as of ``now`` (business time).
 
@@ -339,6 +345,7 @@ def render(
         site: base of the listings' public links.
         locale: a language of ours; None: the party's.
         version: of the template; None: the one in use.
+        pages: whether HTML is wanted too.
 
     Raises:
         jinja2.TemplateError: a template is wrong or missing.
@@ -387,7 +394,7 @@ def render(
         "unlisted": len(items) - len(listed),
         **_law(rules, kind, first.right_type, locale),
     }  # fmt: skip
-    return _rendered(kind, version, locale, now, model)
+    return _rendered(kind, version, locale, now, model, pages)
 
 
 def render_notice(
@@ -399,6 +406,7 @@ def render_notice(
     now: dt.datetime,
     locale: str | None = None,
     template: tuple[str, int] | None = None,
+    pages: bool = True,
 ) -> Rendered:
     """The text of a message that tells an account of itself.
 
@@ -406,6 +414,7 @@ def render_notice(
         secret: a code that intake gave for this sending.
         locale: a language of ours; None: the party's.
         template: kind and version; None: the one in use.
+        pages: whether HTML is wanted too.
 
     Raises:
         jinja2.TemplateError: a template is wrong or missing.
@@ -431,7 +440,7 @@ def render_notice(
         "of": figures,
         "secret": secret,
     }
-    return _rendered(kind, version, locale, now, model)
+    return _rendered(kind, version, locale, now, model, pages)
 
 
 def _in_use(kind: str) -> tuple[str, int]:

@@ -59,6 +59,7 @@ FOUND = """insert into verification.event_log (partition, seq, topic, key, targe
 TAMPERED: dict[str, tuple[str, str]] = {
     # sanctions
     "sanction-missing": ("lost", f"delete from enforcement.sanctions where sanction = {SANCTION}"),
+    "sanction-undecided": ("problem", f"delete from enforcement.sanctions where sanction = {SANCTION}"),
     "sanctioned-twice": (
         "doubled",
         "insert into enforcement.sanctions select seller, number + 9000, sanction || 'x', scope, ledger, level, measures, withheld,"
@@ -278,6 +279,11 @@ TAMPERED: dict[str, tuple[str, str]] = {
         "problem",
         "insert into intake.good_faith_standings (account, since, barred_until) values ('h-owl', now()::date, now()::date)"
         " on conflict (account) do update set since = now()::date, barred_until = now()::date",
+    ),
+    "misuse-standing": ("problem", "update intake.accounts set misuse = 'quota', misuse_items = 5 where id = 'h-owl'"),
+    "misuse-unwarned": (
+        "problem",
+        "insert into intake.misuse_measures (id, account, kind, day, at, basis) values ('m-1', 'h-owl', 'quota', now()::date, now(), '')",
     ),
     # the review queue
     "case-missing": ("lost", body(ITEM, """jsonb_set(body::jsonb, '{state}', '"UNDER_REVIEW"')""")),
