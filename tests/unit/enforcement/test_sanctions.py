@@ -422,6 +422,16 @@ def test_who_is_cut_off_stands_by_itself() -> None:
     assert [s.sanction for s in life.account.sanctions if s.in_force] == [life.account.sanctions[0].sanction]
 
 
+def test_what_an_account_has_served_is_not_asked_of_it_as_a_part_of_the_business() -> None:
+    others = [(day, f"x{day}", "general") for day in range(200, 204)]
+    life = Life().violates("c0").at(204).joins(*others)
+    assert life.measures == ("frozen", "listing_restricted", "may_not_list")
+    assert life.at(220).measures == ()
+    life.news()
+    life.at(366).joins(*others)  # its own violation counts no more, the others' do
+    assert (life.news(), life.measures) == ([(365, "ended", "expiry", 1, ())], ())
+
+
 def test_a_warned_entity_is_warned() -> None:
     others = [(-30, "x0", "serious"), (-20, "x1", "serious"), (-10, "x2", "serious")]
     life = Life(DSA).joins(*others)
