@@ -10,10 +10,11 @@ import msgspec
 import sqlalchemy as sa
 from prometheus_client import Counter
 
-from services.enforcement import entities_store, penalties, sanctions, sanctions_store
+from services.enforcement import entities_store, penalties, sanctions, sanctions_store, statements, store
 from services.enforcement.entities_store import Linked
 from services.enforcement.penalties import Entry, Item, Penalty, Seller, Tail, Violation, Written
 from services.enforcement.sanctions import Account, Facts
+from services.enforcement.statements import Made
 from shared import events, policy
 from shared.events import (
     Data,
@@ -184,6 +185,7 @@ class Ledgers:
         self._before: dict[tuple[str, str], tuple[object, ...]] = {}
         self._sanctions: dict[tuple[str, int], tuple[object, ...]] = {}
         self._deliveries: list[tuple[int, SellerCommand]] = []
+        self._statements: list[Made] = []
 
     def load(self, records: Sequence[Data]) -> None:
         """Load what the records touch."""
@@ -385,6 +387,9 @@ class Ledgers:
                 made.append(Outgoing(partition, LEDGER, seller, _ENTERED, data, data.entry, tx.now, data.claim, cause))
             elif isinstance(data, SanctionChanged):
                 tx.count(SANCTIONS, data.change, data.cause)
+                statement = statements.made_account(data, self._service.policy)
+                if statement is not None:
+                    self._statements.append(statement)
                 made.append(
                     Outgoing(partition, LEDGER, seller, _SANCTION, data, data.sanction, tx.now, data.claim, cause)
                 )
@@ -533,6 +538,7 @@ class Ledgers:
         _unnest(connection, _SAVE_SELLERS, rows)
         sanctions_store.save(connection, answers)
         sanctions_store.deliver(connection, self._deliveries)
+        store.keep_statements(connection, self._statements)
 
     def marks(self) -> dict[int, dt.datetime]:
         """None: watermarks are intake's."""
