@@ -558,7 +558,10 @@ def quiet_end(message: Message, now: datetime) -> datetime | None:
     """
     if message.kind in WINDOW_KINDS or message.notice is not None or not message.items:
         return None
-    quiet = policy.load(message.items[0].facts.policy).quiet
+    try:
+        quiet = policy.load(message.items[0].facts.policy).quiet
+    except policy.PolicyError:
+        return None
     if quiet is None:
         return None
     return quiet_until(Quiet(quiet.begin, quiet.end, quiet.zone), None, now)

@@ -148,7 +148,7 @@ _NOTE = """
     insert into deliveries (message, party, channel, state, reason, at)
     select n.*, %s from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) as n"""
 _REPORTED = """
-    select m.claim, m.party, m.kind, m.state, m.channel, m.address, m.sent_at is not null, i.partition, i.listing, i.facts,
+    select m.claim, m.party, m.kind, m.state, m.channel, m.address, 'email' = any(m.tried), i.partition, i.listing, i.facts,
         (select count(*) from deliveries d where d.message = m.id)
     from messages m join message_items i on i.item = m.items[1] and i.revision = m.revisions[1] and i.kind = m.kind
         and i.party = m.party
@@ -726,10 +726,11 @@ def report(
     row = connection.exec_driver_sql(_REPORTED, (id,)).one_or_none()
     if row is None:
         return "unknown"
-    claim, party, kind, state, channel, address, announced, partition, listing, facts, notes = row
+    claim, party, kind, state, channel, address, given_up, partition, listing, facts, notes = row
+    if given_up:
+        return "late"  # it is on its way by another channel
     if state in ("queued", "sending"):
-        # announced already: it is on its way to another channel
-        return "late" if announced and channel != "email" else "busy"
+        return "busy"
     if channel != "email" or state == "failed" or (outcome == "delivered" and state == "delivered"):
         return "late"
     if outcome in ("delayed", "relayed") and (notes >= REPORTS or state == "delivered"):
