@@ -76,10 +76,14 @@ _STAMP = """
     update message_items as t set message = n.message
     from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[]) as n(item, revision, kind, party, message)
     where t.item = n.item and t.revision = n.revision and t.kind = n.kind and t.party = n.party and t.message is null"""
-_CLOSE = (
-    "insert into messages (id, claim, party, kind, items, revisions, opened_wall, route)"
-    " values (%s, %s, %s, %s, %s, %s, %s, %s)"
-)
+_CLOSE = """
+    insert into messages (id, claim, party, kind, items, revisions, opened_wall, route)
+    select n.id, n.claim, n.party, n.kind, u.items, u.revisions, n.opened, n.route
+    from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[])
+        as n(id, claim, party, kind, opened, route)
+    join (select message, array_agg(item order by place) as items, array_agg(revision order by place) as revisions
+        from unnest(%s::text[], %s::int[], %s::text[]) with ordinality as t(item, revision, message, place)
+        group by message) as u on u.message = n.id"""
 _TAKE = """
     update messages as t set due_wall = clock_timestamp() + %s * interval '1 second', holder = %s
     from (select id, state from messages
@@ -350,16 +354,12 @@ def close(connection: sa.Connection, messages: Sequence[Collected], routes: Mapp
         stamps += [(row.item, row.revision, row.kind, row.party, id_) for row in message.rows]
         first = message.rows[0]
         opened = min(row.opened_wall for row in message.rows)
-        inserts.append(
-            (
-                id_, first.claim, first.party, first.kind, [row.item for row in message.rows],
-                [row.revision for row in message.rows], opened, routes.get(id_, "email"),
-            )
-        )  # fmt: skip
+        inserts.append((id_, first.claim, first.party, first.kind, opened, routes.get(id_, "email")))
     stamped = connection.exec_driver_sql(_STAMP, _columns(stamps)).rowcount
     if stamped != len(stamps):
         raise RuntimeError(f"{len(stamps)} rows to stamp, {stamped} were free")
-    connection.exec_driver_sql(_CLOSE, inserts)
+    items, revisions, _, _, ids = _columns(stamps)
+    connection.exec_driver_sql(_CLOSE, (*_columns(inserts), items, revisions, ids))
 
 
 def take(connection: sa.Connection, holder: str, lease_s: float, limit: int, route: str = "email") -> list[Message]:
