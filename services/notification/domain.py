@@ -51,6 +51,9 @@ Told = tuple[Id, int, Id]
 ACCOUNT: Final = "account."
 """What the kind of a message begins with that tells an account of itself; the notice's own kind follows."""
 
+SECRET: Final = frozenset({ACCOUNT + "email_code"})
+"""Messages with a code that intake makes at sending time: it is on no topic, in no table and no log."""
+
 _COUNTERABLE: Final = UPHELD | {State.NOTIFIED}
 _SELLER_KNOWS: Final = frozenset(
     {

@@ -31,9 +31,11 @@ from prometheus_client import REGISTRY
 
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
-from services.notification.render import digest
+from services.notification.render import Contact, digest
+from services.notification.reproduce import again
 from services.notification.sender import FLIGHT, Sender
 from services.notification.worker import Notification
+from services.operator.message import kept_of
 from shared import db, events, migrate, topics
 from shared.events import AccountNotice, AccountTold, MessageSent, NoticeSent, State
 from shared.runtime import Tx, Worker
@@ -92,6 +94,16 @@ class Post:
         return [mail for mail in self.mails if address in mail["To"]]
 
 
+def contact_of(account: str) -> dict[str, str] | None:
+    """As intake answers."""
+    if account.startswith("erased"):
+        return None
+    return {
+        "name": f"Name of {account}", "address": f"1 Road of {account}\nTown", "email": f"{account}@x.example",
+        "language": "de" if account.startswith("de-") else "en",
+    }  # fmt: skip
+
+
 class Front(BaseHTTPRequestHandler):
     """Intake's internal calls. Accounts that begin with "erased" have no contact any more."""
 
@@ -105,13 +117,7 @@ class Front(BaseHTTPRequestHandler):
         Front.calls[self.path] += 1
         answer: dict[str, Any] = {"claims": {id_: {"right_number": "7654321"} for id_ in ids}}
         if self.path.endswith("contacts"):
-            known = [id_ for id_ in ids if not id_.startswith("erased")]
-            answer = {
-                "contacts": {
-                    id_: {"name": f"Name of {id_}", "address": f"1 Road of {id_}\nTown", "email": f"{id_}@x.example"}
-                    for id_ in known
-                }
-            }
+            answer = {"contacts": {id_: contact for id_ in ids if (contact := contact_of(id_)) is not None}}
         if self.path.endswith("codes"):
             answer = {"codes": {id_: {"code": f"CODE-{id_}"} for id_ in ids if not id_.startswith("old")}}
         raw = json.dumps(answer).encode()
@@ -322,6 +328,35 @@ def test_one_message_for_a_claim_and_a_party(world: World) -> None:
     logged = " ".join(row[0] for row in world.sql("select payload from notification.event_log"))
     assert "x.example" not in logged
     assert "Name of" not in logged
+
+
+def test_what_was_sent_can_be_made_again(world: World) -> None:
+    """By mail and to the inbox, about claims and accounts, in the party's language; a code is left out."""
+    with world.running():
+        world.claim(3, principal=OWNER)
+        world.notify("de-1", "right_expiring", notice="n-1", about="r-9")
+        world.notify("a-1", "email_code", notice="n-2", figures={"minutes": 60})
+        world.notify("erased-1", "account_closed", notice="n-3")
+        wait(lambda: len(world.messages()) == 5 and world.idle())
+
+    (mail,) = world.post.to("de-1@x.example")
+    assert mail["Content-Language"] == "de"
+    assert "Schutzrecht" in mail.get_body(("html",)).get_content()
+    engine = db.administer(world.stack.admin_url, pooled=False)
+    with engine.connect() as connection:
+        for (id_,) in world.messages("id"):
+            found = kept_of(connection, id_)
+            assert found is not None
+            kept, logged = found
+            contacts = {account: Contact.of(contact_of(account)) for account in kept.parties}
+            _, raw = again(kept, contacts, "7654321", site="https://market.example", sender=world.settings().smtp_from)
+            assert digest(raw) == kept.digest, kept.kind
+            assert logged == {kept.digest}
+        assert kept_of(connection, "m-none") is None
+    engine.dispose()
+    sent = [data for _, _, data in world.published() if isinstance(data, MessageSent | AccountTold)]
+    assert {data.locale for data in sent} == {"en", "de"}
+    assert all(data.edition and data.rendered_at for data in sent)
 
 
 def test_300_items_of_40_sellers(world: World) -> None:
