@@ -1,4 +1,4 @@
-"""Listing pages, the HTTP adapter's door and bulk seeding."""
+"""Listing pages, sellers' public state, the HTTP adapter's door and bulk seeding."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hmac
 import html
 import threading
 import time
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -17,9 +18,10 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from deploy.marketplace import store
+from deploy.marketplace.domain import Seller
 from deploy.marketplace.worker import CHUNK, Seed
 from shared import db, marketplace
-from shared.events import MarketplaceCommand, MarketplaceSeller
+from shared.events import MarketplaceCommand, MarketplaceSeller, SellerCommand
 from shared.settings import Settings
 from shared.topics import partition_of
 
@@ -28,6 +30,7 @@ WAIT_S: Final = 2.0
 _seeds = msgspec.json.Decoder(Annotated[list[Seed], Meta(max_length=10_000)])
 _sellers = msgspec.json.Decoder(Annotated[list[MarketplaceSeller], Meta(max_length=10_000)])
 _command = msgspec.json.Decoder(MarketplaceCommand)
+_seller_command = msgspec.json.Decoder(SellerCommand)
 
 
 def _problem(status: int, title: str, detail: str) -> Response[bytes]:
@@ -35,8 +38,9 @@ def _problem(status: int, title: str, detail: str) -> Response[bytes]:
     return Response(body, status_code=status, media_type="application/problem+json")
 
 
-def _page(title: str, text: str) -> str:
-    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><h1>{html.escape(title)}</h1><p>{html.escape(text)}</p></html>'
+def _page(title: str, text: str, *, listed: bool = True) -> str:
+    robots = "" if listed else '<meta name="robots" content="noindex">'
+    return f'<!doctype html><html lang="en"><meta charset="utf-8">{robots}<title>{html.escape(title)}</title><h1>{html.escape(title)}</h1><p>{html.escape(text)}</p></html>'
 
 
 class Shop:
@@ -52,16 +56,43 @@ class Shop:
         """(status, HTML) of a listing's page: 200, 410 when it is down, 404 when there is none."""
         with self.engine.connect() as connection:
             found = store.pages(connection, [listing]).get(listing) if "\0" not in listing else None
+            seller = store.sellers(connection, [found.seller]).get(found.seller) if found is not None else None
         if found is None:
             return 404, _page("Not found", "There is no such listing.")
-        if not found.visible:
+        if not found.visible or (seller is not None and seller.hidden):
             return 410, _page("Gone", "This listing is not available.")
-        return 200, _page(found.title or found.listing, f"Sold by {found.seller}.")
+        listed = seller is None or "listing_restricted" not in seller.measures
+        return 200, _page(found.title or found.listing, f"Sold by {found.seller}.", listed=listed)
 
-    def seed(self, seeds: list[Seed]) -> None:
-        """Queue listings for the worker, in chunks by partition."""
+    def seller(self, seller: str) -> Seller | None:
+        """What a seller is under; None: there is no such seller."""
+        if "\0" in seller:
+            return None
+        with self.engine.connect() as connection:
+            found = store.sellers(connection, [seller]).get(seller)
+            known = found is not None or seller in store.offering(connection, [seller])
+        return found or (Seller(seller, 0) if known else None)
+
+    def seed(self, seeds: list[Seed]) -> list[dict[str, str]]:
+        """Queue listings for the worker, in chunks by partition; returns those that their sellers may not offer, and why."""
+        with self.engine.connect() as connection:
+            barred = {
+                name: seller.barred
+                for name, seller in store.sellers(connection, {seed.seller for seed in seeds}).items()
+                if seller.barred is not None
+            }
+            suspects = [seed.listing for seed in seeds if seed.seller in barred]
+            there = {(page.listing, page.seller) for page in store.pages(connection, suspects).values()}
+        refused = [
+            {"listing": seed.listing, "seller": seed.seller, "reason": barred[seed.seller]}
+            for seed in seeds
+            if seed.seller in barred and (seed.listing, seed.seller) not in there
+        ]
+        not_offered = {(some["listing"], some["seller"]) for some in refused}
         by_partition: dict[int, list[Seed]] = {}
         for seed in seeds:
+            if (seed.listing, seed.seller) in not_offered:
+                continue
             by_partition.setdefault(partition_of(seed.listing, self.settings.partitions), []).append(seed)
         rows = [
             (partition, msgspec.json.encode(some[start : start + CHUNK]).decode())
@@ -70,6 +101,7 @@ class Shop:
         ]
         with self.engine.begin() as connection:
             store.queue(connection, "seed", rows)
+        return refused
 
     def link(self, sellers: list[MarketplaceSeller]) -> None:
         """Have sellers' keys published: all of them, so that one left out is cut."""
@@ -101,6 +133,18 @@ class Shop:
         with self.engine.connect() as connection:
             return store.answer(connection, command)
 
+    def take_seller(self, command: SellerCommand) -> None:
+        """Queue a command on a seller, once by its id."""
+        partition = partition_of(command.seller, self.settings.partitions)
+        with self.engine.begin() as connection:
+            if store.ask_seller(connection, command):
+                store.queue(connection, "seller_command", [(partition, msgspec.json.encode(command).decode())])
+
+    def answer_seller(self, command: str) -> marketplace.SellerReceipt | None:
+        """The command's receipt, once it was carried out."""
+        with self.engine.connect() as connection:
+            return store.answer_seller(connection, command)
+
 
 def app(settings: Settings) -> Litestar:
     """The HTTP application."""
@@ -126,8 +170,11 @@ def app(settings: Settings) -> Litestar:
             seeds = _seeds.decode(await request.body())
         except msgspec.DecodeError as error:
             return _problem(422, "Unprocessable", str(error))
-        await asyncio.to_thread(shop.seed, seeds)
-        return Response({"accepted": len(seeds)}, status_code=202)
+        refused = await asyncio.to_thread(shop.seed, seeds)
+        if refused and len(refused) == len(seeds):
+            return _problem(403, "Forbidden", refused[0]["reason"])
+        told = {"refused": refused} if refused else {}
+        return Response({"accepted": len(seeds) - len(refused), **told}, status_code=202)
 
     @get("/seed")
     async def seeding(request: Request[Any, Any, Any]) -> Response[Any]:
@@ -146,10 +193,16 @@ def app(settings: Settings) -> Litestar:
         await asyncio.to_thread(shop.link, told)
         return Response({"accepted": len(told)}, status_code=202)
 
-    @post(marketplace.COMMANDS_PATH)
-    async def commands(request: Request[Any, Any, Any]) -> Response[Any]:
-        body = await request.body()
-        headers = request.headers
+    @get("/sellers/{seller:str}")
+    async def seller(seller: FromPath[str]) -> Response[Any]:
+        found = await asyncio.to_thread(shop.seller, seller)
+        if found is None:
+            return _problem(404, "Not Found", "There is no such seller.")
+        body = {"seller": found.seller, "measures": found.measures, "until": found.until}
+        return Response(msgspec.json.encode(body), media_type=MediaType.JSON)
+
+    def unsigned(headers: Any, body: bytes) -> Response[Any] | None:
+        """Why a request is not taken from whoever shares the secret; None: it is."""
         try:
             if secret is None:
                 raise marketplace.BadSignature("this marketplace has no secret to check signatures with")
@@ -162,27 +215,54 @@ def app(settings: Settings) -> Litestar:
             )
         except marketplace.BadSignature as error:
             return _problem(401, "Unauthorized", str(error))
+        return None
+
+    async def answered(command: str, answer: Callable[[str], Any]) -> Response[Any]:
+        """The receipt of a command, as soon as there is one; 202 while there is none."""
+        until = time.monotonic() + WAIT_S
+        while (receipt := await asyncio.to_thread(answer, command)) is None:
+            if time.monotonic() > until:
+                return Response({"command": command}, status_code=202, headers={"Retry-After": "1"})
+            await asyncio.sleep(0.02)
+        return Response(msgspec.json.encode(receipt), status_code=200, media_type=MediaType.JSON)
+
+    @post(marketplace.COMMANDS_PATH)
+    async def commands(request: Request[Any, Any, Any]) -> Response[Any]:
+        body = await request.body()
+        if (refused := unsigned(request.headers, body)) is not None:
+            return refused
         try:
             command = _command.decode(body)
         except msgspec.DecodeError as error:
             return _problem(422, "Unprocessable", str(error))
-        if headers.get(marketplace.IDEMPOTENCY_KEY) != command.command:
+        if request.headers.get(marketplace.IDEMPOTENCY_KEY) != command.command:
             return _problem(422, "Unprocessable", f"{marketplace.IDEMPOTENCY_KEY} is not the command's id")
         if command.action == "lookup":
             return _problem(422, "Unprocessable", "A lookup goes by topic.")
         if not 0 < command.seq < 2**31:
             return _problem(422, "Unprocessable", "seq: expected 1 to 2147483647")
         await asyncio.to_thread(shop.take, command)
-        until = time.monotonic() + WAIT_S
-        while (receipt := await asyncio.to_thread(shop.answer, command.command)) is None:
-            if time.monotonic() > until:
-                return Response({"command": command.command}, status_code=202, headers={"Retry-After": "1"})
-            await asyncio.sleep(0.02)
-        return Response(msgspec.json.encode(receipt), status_code=200, media_type=MediaType.JSON)
+        return await answered(command.command, shop.answer)
+
+    @post(marketplace.SELLER_COMMANDS_PATH)
+    async def seller_commands(request: Request[Any, Any, Any]) -> Response[Any]:
+        body = await request.body()
+        if (refused := unsigned(request.headers, body)) is not None:
+            return refused
+        try:
+            command = _seller_command.decode(body)
+        except msgspec.DecodeError as error:
+            return _problem(422, "Unprocessable", str(error))
+        if request.headers.get(marketplace.IDEMPOTENCY_KEY) != command.command:
+            return _problem(422, "Unprocessable", f"{marketplace.IDEMPOTENCY_KEY} is not the command's id")
+        if command.seq >= 2**31:
+            return _problem(422, "Unprocessable", "seq: expected 1 to 2147483647")
+        await asyncio.to_thread(shop.take_seller, command)
+        return await answered(command.command, shop.answer_seller)
 
     handlers: Any = {sa.exc.OperationalError: _away, sa.exc.TimeoutError: _away}
     return Litestar(
-        [item, seed, seeding, sellers, commands],
+        [item, seed, seeding, sellers, seller, commands, seller_commands],
         openapi_config=None,
         logging_config=None,  # shared.logs has configured it
         exception_handlers=handlers,

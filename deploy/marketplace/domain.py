@@ -1,12 +1,14 @@
-"""What a command does to a listing."""
+"""What a command does to a listing or to a seller."""
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
-from shared.events import Listing, MarketplaceCommand, Receipt
+from shared import events
+from shared.events import Listing, MarketplaceCommand, Receipt, SellerCommand, SellerReceipt
 
 Measure = Literal["none", "suspended", "removed"]
 MEASURES: dict[str, Measure] = {"suspend": "suspended", "remove": "removed", "restore": "none"}
@@ -63,3 +65,41 @@ def carry_out(page: Page | None, command: MarketplaceCommand) -> Receipt:
         page.seq = command.seq
         page.measure = MEASURES[command.action]
     return Receipt(command=command.command, listing=command.listing, seq=command.seq)
+
+
+@dataclass(slots=True)
+class Seller:
+    """A seller as the marketplace keeps it.
+
+    Attributes:
+        measures: what Goodfaith has put it under.
+        until: when they are planned to become fewer.
+        seq: highest command carried out.
+    """
+
+    seller: str
+    partition: int
+    measures: tuple[events.Measure, ...] = ()
+    until: dt.datetime | None = None
+    seq: int = 0
+
+    @property
+    def hidden(self) -> bool:
+        """Whether none of its listings shows."""
+        return "frozen" in self.measures or "closed" in self.measures
+
+    @property
+    def barred(self) -> str | None:
+        """Why it may offer nothing new; None: it may."""
+        if "closed" in self.measures:
+            return "The account is closed."
+        return "The account may offer nothing new." if "may_not_list" in self.measures else None
+
+
+def sanction(seller: Seller | None, command: SellerCommand) -> SellerReceipt:
+    """Carry a command on a seller out; one that is not above the last is done already."""
+    if seller is None:
+        return SellerReceipt(command=command.command, seller=command.seller, seq=command.seq, result="unknown_seller")
+    if command.seq > seller.seq:
+        seller.measures, seller.until, seller.seq = command.measures, command.until, command.seq
+    return SellerReceipt(command=command.command, seller=command.seller, seq=command.seq)

@@ -1,4 +1,4 @@
-"""The marketplace's tables (columns: migration 0001)."""
+"""The marketplace's tables (columns: migrations 0001 and 0004)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from deploy.marketplace.domain import Page
-from shared.events import MarketplaceCommand, Receipt
+from deploy.marketplace.domain import Page, Seller
+from shared.events import MarketplaceCommand, Receipt, SellerCommand, SellerReceipt
 
 _PAGES = """
     select listing, partition, seller, title, locale, entity, ended, measure, seq, image_hash from listings where listing = any(%s)"""
@@ -29,6 +29,19 @@ _ASK = """
 _ANSWER = "select listing, seq, result from answers where command = %s"
 _ANSWERED = """
     update answers a set result = n.result from unnest(%s::text[], %s::text[]) as n(command, result)
+    where a.command = n.command"""
+
+_SELLERS = "select seller, partition, measures, until, seq from sellers where seller = any(%s)"
+_OFFERING = "select distinct seller from listings where seller = any(%s)"
+_SAVE_SELLERS = """
+    insert into sellers (seller, partition, measures, until, seq)
+    select * from unnest(%s::text[], %s::int[], %s::text[], %s::timestamptz[], %s::int[])
+    on conflict (seller) do update set measures = excluded.measures, until = excluded.until, seq = excluded.seq"""
+_ASK_SELLER = """
+    insert into seller_answers (command, seller, seq) values (%s, %s, %s) on conflict (command) do nothing returning command"""
+_ANSWER_SELLER = "select seller, seq, result from seller_answers where command = %s"
+_ANSWERED_SELLERS = """
+    update seller_answers a set result = n.result from unnest(%s::text[], %s::text[]) as n(command, result)
     where a.command = n.command"""
 
 
@@ -87,3 +100,48 @@ def answered(connection: sa.Connection, receipts: Collection[Receipt]) -> None:
     """Note the results of commands that came by HTTP."""
     if receipts:
         connection.exec_driver_sql(_ANSWERED, ([r.command for r in receipts], [r.result for r in receipts]))
+
+
+# ------------------------------------------------------------------------------------------------------------- sellers
+
+
+def sellers(connection: sa.Connection, ids: Collection[str]) -> dict[str, Seller]:
+    """Sellers on whom a command was carried out."""
+    if not ids:
+        return {}
+    return {
+        seller: Seller(seller, partition, tuple(measures.split(",")) if measures else (), until, seq)
+        for seller, partition, measures, until, seq in connection.exec_driver_sql(_SELLERS, (list(ids),))
+    }
+
+
+def offering(connection: sa.Connection, ids: Collection[str]) -> set[str]:
+    """Those of the sellers who have or had a listing here."""
+    return set(connection.exec_driver_sql(_OFFERING, (list(ids),)).scalars()) if ids else set()
+
+
+def save_sellers(connection: sa.Connection, sellers: Collection[Seller]) -> None:
+    """Write changed sellers."""
+    if sellers:
+        columns = zip(*[(s.seller, s.partition, ",".join(s.measures), s.until, s.seq) for s in sellers], strict=True)
+        connection.exec_driver_sql(_SAVE_SELLERS, tuple(map(list, columns)))
+
+
+def ask_seller(connection: sa.Connection, command: SellerCommand) -> bool:
+    """Enter a command on a seller by its id; False when it is known."""
+    row = connection.exec_driver_sql(_ASK_SELLER, (command.command, command.seller, command.seq)).first()
+    return row is not None
+
+
+def answer_seller(connection: sa.Connection, command: str) -> SellerReceipt | None:
+    """The receipt of a command on a seller that came by HTTP, once it was carried out."""
+    row = connection.exec_driver_sql(_ANSWER_SELLER, (command,)).first()
+    if row is None or row[2] is None:
+        return None
+    return SellerReceipt(command=command, seller=row[0], seq=row[1], result=row[2])
+
+
+def answered_sellers(connection: sa.Connection, receipts: Collection[SellerReceipt]) -> None:
+    """Note the results of commands on sellers that came by HTTP."""
+    if receipts:
+        connection.exec_driver_sql(_ANSWERED_SELLERS, ([r.command for r in receipts], [r.result for r in receipts]))

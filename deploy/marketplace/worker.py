@@ -1,4 +1,4 @@
-"""The single writer of listings: commands by topic and queue, seeds by queue."""
+"""The single writer of listings and of what sellers are under: commands by topic and queue, seeds by queue."""
 
 from __future__ import annotations
 
@@ -7,20 +7,33 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Final
 
 import msgspec
+import structlog
 from msgspec import Meta, Struct
 
 from deploy.marketplace import domain, store
-from deploy.marketplace.domain import Page
+from deploy.marketplace.domain import Page, Seller
 from shared import events
-from shared.events import Data, Id, MarketplaceCommand, MarketplaceSeller, Receipt
+from shared.events import (
+    Data,
+    Id,
+    MarketplaceCommand,
+    MarketplaceSeller,
+    Receipt,
+    SellerCommand,
+    SellerReceipt,
+)
 from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
 from shared.topics import (
     MARKETPLACE_COMMANDS,
     MARKETPLACE_LISTINGS,
     MARKETPLACE_RECEIPTS,
     MARKETPLACE_SELLERS,
+    SELLER_COMMANDS,
+    SELLER_RECEIPTS,
     Topic,
 )
+
+log = structlog.get_logger(__name__)
 
 CHUNK: Final = 500
 """Most listings in one queue row."""
@@ -29,6 +42,8 @@ _COMMAND: Final = "goodfaith.marketplace.command.v1"
 _RECEIPT: Final = "goodfaith.marketplace.receipt.v1"
 _LISTING: Final = "goodfaith.marketplace.listing.v1"
 _SELLER: Final = "goodfaith.marketplace.seller.v1"
+_SELLER_COMMAND: Final = "goodfaith.marketplace.seller_command.v1"
+_SELLER_RECEIPT: Final = "goodfaith.marketplace.seller_receipt.v1"
 
 
 class Seed(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -59,6 +74,7 @@ class Linked(Data, frozen=True, kw_only=True):
 _sellers = msgspec.json.Decoder(tuple[MarketplaceSeller, ...])
 _seeds = msgspec.json.Decoder(tuple[Seed, ...])
 _command = msgspec.json.Decoder(MarketplaceCommand)
+_seller_command = msgspec.json.Decoder(SellerCommand)
 
 
 class Marketplace:
@@ -67,8 +83,10 @@ class Marketplace:
     name = "marketplace"
     schema = "marketplace"
     prefix = ""
-    reads: Sequence[Topic] = (MARKETPLACE_COMMANDS,)
-    keyed_like = frozenset({MARKETPLACE_RECEIPTS.name, MARKETPLACE_LISTINGS.name, MARKETPLACE_SELLERS.name})
+    reads: Sequence[Topic] = (MARKETPLACE_COMMANDS, SELLER_COMMANDS)
+    keyed_like = frozenset(
+        {MARKETPLACE_RECEIPTS.name, MARKETPLACE_LISTINGS.name, MARKETPLACE_SELLERS.name, SELLER_RECEIPTS.name}
+    )
     queue = "queue"
     raw = False
     keeps_time = False
@@ -84,6 +102,10 @@ class Marketplace:
             elif kind == "sellers":
                 data, key, name, type_ = Linked(sellers=_sellers.decode(body)), f"seed.{id_}", f"seed.{id_}", "sellers"
                 raw = b""
+            elif kind == "seller_command":
+                data = _seller_command.decode(body)
+                key, name, type_ = data.seller, f"http.{data.command}", _SELLER_COMMAND
+                raw = events.encode(data, id=name, source="/http", type=type_, subject=key, time=tx.now, key=key)
             else:
                 data = _command.decode(body)
                 key, name, type_ = data.listing, f"http.{data.command}", _COMMAND
@@ -92,22 +114,33 @@ class Marketplace:
         return found
 
     def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Batch:
-        """Load the listings of all commands and seeds."""
+        """Load the listings of all commands and seeds, and the sellers of both."""
         ids: set[str] = set()
+        commanded: set[str] = set()
+        offering: set[str] = set()
         for record in incoming:
             if isinstance(record.data, MarketplaceCommand):
                 ids.add(record.data.listing)
             elif isinstance(record.data, Seeds):
                 ids.update(seed.listing for seed in record.data.listings)
-        return Pages(tx, store.pages(tx.connection, ids))
+                offering.update(seed.seller for seed in record.data.listings)
+            elif isinstance(record.data, SellerCommand):
+                commanded.add(record.data.seller)
+        pages = store.pages(tx.connection, ids)
+        sellers = store.sellers(tx.connection, commanded | offering)
+        return Pages(tx, pages, sellers, store.offering(tx.connection, commanded - set(sellers)))
 
 
 class Pages:
     """One batch."""
 
-    def __init__(self, tx: Tx, pages: dict[str, Page]) -> None:
+    def __init__(self, tx: Tx, pages: dict[str, Page], sellers: dict[str, Seller], offering: set[str]) -> None:
         self._tx = tx
         self._pages = pages
+        self._sellers = sellers
+        self._offering = offering
+        self._sanctioned: dict[str, Seller] = {}
+        self._told: list[SellerReceipt] = []
         self._changed: dict[str, Page] = {}
         self._answers: list[Receipt] = []
 
@@ -117,7 +150,9 @@ class Pages:
         if isinstance(data, MarketplaceCommand):
             return self._command(incoming, data)
         if isinstance(data, Seeds):
-            return [self._seed(incoming, seed) for seed in data.listings]
+            return [told for seed in data.listings if (told := self._seed(incoming, seed)) is not None]
+        if isinstance(data, SellerCommand):
+            return self._sanction(incoming, data)
         if isinstance(data, Linked):
             return [self._seller(incoming, seller) for seller in data.sellers]
         return ()
@@ -149,8 +184,37 @@ class Pages:
         )
         return out
 
-    def _seed(self, incoming: Incoming, seed: Seed) -> Outgoing:
+    def _sanction(self, incoming: Incoming, command: SellerCommand) -> list[Outgoing]:
+        seller = self._sellers.get(command.seller)
+        if seller is None and command.seller in self._offering:
+            seller = self._sellers[command.seller] = Seller(command.seller, incoming.partition)
+        receipt = domain.sanction(seller, command)
+        if seller is not None:
+            self._sanctioned[seller.seller] = seller
+        if incoming.topic == "@queue":
+            self._told.append(receipt)
+            return []
+        return [
+            Outgoing(
+                incoming.partition,
+                SELLER_RECEIPTS,
+                command.seller,
+                _SELLER_RECEIPT,
+                receipt,
+                command.seller,
+                self._tx.now,
+                None,
+                incoming.id,
+            )
+        ]
+
+    def _seed(self, incoming: Incoming, seed: Seed) -> Outgoing | None:
         page = self._pages.get(seed.listing)
+        seller = self._sellers.get(seed.seller)
+        if (page is None or page.seller != seed.seller) and seller is not None and seller.barred is not None:
+            # the door has looked already: the seller was barred between
+            log.warning("not listed", listing=seed.listing, seller=seed.seller, reason=seller.barred)
+            return None
         if page is None:
             page = self._pages[seed.listing] = Page(seed.listing, incoming.partition, seed.seller)
         page.seller, page.title, page.locale = seed.seller, seed.title, seed.locale
@@ -189,6 +253,8 @@ class Pages:
         """Write what changed."""
         store.save(self._tx.connection, self._changed.values())
         store.answered(self._tx.connection, self._answers)
+        store.save_sellers(self._tx.connection, self._sanctioned.values())
+        store.answered_sellers(self._tx.connection, self._told)
 
     def marks(self) -> dict[int, dt.datetime]:
         """None: watermarks are intake's."""

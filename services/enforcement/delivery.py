@@ -17,9 +17,9 @@ import msgspec
 import structlog
 from prometheus_client import Counter
 
-from services.enforcement import store
+from services.enforcement import sanctions_store, store
 from shared import db, marketplace
-from shared.events import MarketplaceCommand, Receipt
+from shared.events import MarketplaceCommand, Receipt, SellerCommand, SellerReceipt
 from shared.runtime.health import Health
 from shared.settings import Settings
 
@@ -30,6 +30,8 @@ _AT_ONCE = 8
 _LEASE_S = 2.0
 _TIMEOUT_S = 10.0
 _IDLE_S = 0.1
+_receipt: msgspec.json.Decoder[Receipt | SellerReceipt] = msgspec.json.Decoder(Receipt)
+_seller_receipt: msgspec.json.Decoder[Receipt | SellerReceipt] = msgspec.json.Decoder(SellerReceipt)
 
 
 class Delivery:
@@ -44,7 +46,7 @@ class Delivery:
                 "marketplace_secret: the HTTP adapter signs its requests; set GOODFAITH_MARKETPLACE_SECRET"
             )
         self._secret = settings.marketplace_secret.get_secret_value()
-        self._url = settings.marketplace_url.rstrip("/") + marketplace.COMMANDS_PATH
+        self._url = settings.marketplace_url.rstrip("/")
         self._client = client or httpx.Client(timeout=_TIMEOUT_S)
         self._engine = db.connect(
             settings.database.get_secret_value(), schema="enforcement", name="enforcement-delivery"
@@ -54,29 +56,37 @@ class Delivery:
     def once(self) -> int:
         """Deliver what is due; returns how many commands were tried."""
         with self._engine.begin() as connection:
-            commands = store.take(connection, _AT_ONCE * 4, _LEASE_S)
+            # sellers first: they are few, and a freeze is worth many listings
+            sellers = sanctions_store.take(connection, _AT_ONCE, _LEASE_S)
+            listings = store.take(connection, _AT_ONCE * 4 - len(sellers), _LEASE_S)
+        commands: list[MarketplaceCommand | SellerCommand] = [*sellers, *listings]
         if not commands:
             return 0
         results: dict[str, str] = {}
         errors: dict[str, str] = {}
         for command, outcome in zip(commands, self._pool.map(self._post, commands), strict=True):
-            if isinstance(outcome, Receipt):
+            if isinstance(outcome, Receipt | SellerReceipt):
                 results[command.command] = outcome.result
             else:
                 errors[command.command] = outcome
         with self._engine.begin() as connection:
-            store.answered(connection, results)
-            store.failed(connection, errors)
+            ids = {command.command for command in sellers}
+            store.answered(connection, {id_: result for id_, result in results.items() if id_ not in ids})
+            store.failed(connection, {id_: error for id_, error in errors.items() if id_ not in ids})
+            sanctions_store.answered(connection, {id_: result for id_, result in results.items() if id_ in ids})
+            sanctions_store.failed(connection, {id_: error for id_, error in errors.items() if id_ in ids})
         if errors:
             log.warning("not answered", count=len(errors), first=next(iter(errors.values())))
         return len(commands)
 
-    def _post(self, command: MarketplaceCommand) -> Receipt | str:
+    def _post(self, command: MarketplaceCommand | SellerCommand) -> Receipt | SellerReceipt | str:
         """The receipt, or why there is none."""
+        of_seller = isinstance(command, SellerCommand)
+        path = marketplace.SELLER_COMMANDS_PATH if of_seller else marketplace.COMMANDS_PATH
         body = msgspec.json.encode(command)
         headers = marketplace.signed_headers(self._secret, int(time.time()), command.command, body)
         try:
-            response = self._client.post(self._url, content=body, headers=headers)
+            response = self._client.post(self._url + path, content=body, headers=headers)
         except httpx.HTTPError as error:
             POSTS.labels("unreachable").inc()
             return f"{type(error).__name__}: {error}"[:500]
@@ -84,7 +94,7 @@ class Delivery:
         if response.status_code != 200:
             return f"HTTP {response.status_code}: {response.text[:300]}".replace("\0", "\ufffd")
         try:
-            receipt = msgspec.json.decode(response.content, type=Receipt)
+            receipt = (_seller_receipt if of_seller else _receipt).decode(response.content)
         except msgspec.DecodeError as error:
             return f"not a receipt: {error}"[:500]
         if receipt.command != command.command:

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from services.enforcement import offenders, penalties
+from services.enforcement import offenders, penalties, sanctions
 from services.enforcement.penalties import BEGIN, NEVER, Penalty, Seller, Tail
 from shared.policy import Penalties
 from shared.standing import Explanation, Record, Rule, Standing, Step
@@ -97,6 +97,8 @@ class _Walk:
         self.known: dict[str, Record] = {}
         self.pointed: set[str] = set()
         """Entries whose points count."""
+        self.live = 0
+        """General ones of them: the first violation warns, though it costs nothing."""
         self.remembered: set[str] = set()
         """Entries whose violation counts."""
 
@@ -106,6 +108,7 @@ class _Walk:
     def add(self, record: Record, sign: int) -> None:
         if record.ledger == "general":
             self.seller.general_points += sign * record.points
+            self.live += sign
         else:
             self.seller.serious_strikes += sign * record.points
 
@@ -120,7 +123,11 @@ class _Walk:
 
     def settle(self) -> None:
         """A moment is over: say which thresholds it crossed; what was reversed and entered anew in it crossed none."""
-        levels = self.seller.levels(self.rules)
+        general, serious, _ = self.sums()
+        levels = (
+            sanctions.reached(general, self.live, self.rules, "general"),
+            sanctions.reached(serious, 0, self.rules, "serious"),
+        )
         for ledger, old, new, part in (
             ("general", self.levels[0], levels[0], self.rules.general),
             ("serious", self.levels[1], levels[1], self.rules.serious),

@@ -1,4 +1,4 @@
-"""The worker by seller: violations in; penalty entries and standings out."""
+"""The worker by seller: violations and receipts in; penalty entries, standings, sanctions and commands on sellers out."""
 
 from __future__ import annotations
 
@@ -10,26 +10,50 @@ import msgspec
 import sqlalchemy as sa
 from prometheus_client import Counter
 
-from services.enforcement import penalties
+from services.enforcement import penalties, sanctions, sanctions_store
 from services.enforcement.penalties import Entry, Item, Penalty, Seller, Tail, Violation, Written
-from shared import policy
-from shared.events import Data, PenaltyEntered, ViolationChanged
-from shared.policy import Penalties
+from services.enforcement.sanctions import Account, Entity, Facts
+from shared import events, policy
+from shared.events import (
+    Data,
+    LiftSanction,
+    PenaltyEntered,
+    SanctionChanged,
+    SellerCommand,
+    SellerReceipt,
+    StandingChanged,
+    ViolationChanged,
+)
+from shared.policy import Policy
 from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
-from shared.topics import LEDGER, VIOLATIONS, Topic
+from shared.topics import ACCOUNTS, LEDGER, SELLER_COMMANDS, SELLER_RECEIPTS, VIOLATIONS, Topic
 
 ENTRIES = Counter("goodfaith_penalty_entries_total", "Entries of the penalty ledgers.", ["ledger", "kind"])
+SANCTIONS = Counter("goodfaith_sanctions_total", "Sanctions that began or ended, and why.", ["change", "cause"])
+COMMANDS = Counter("goodfaith_seller_commands_total", "Commands on sellers given to the marketplace.")
+RESENT = Counter("goodfaith_seller_commands_resent_total", "Commands on sellers sent again for want of a receipt.")
+IGNORED = Counter(
+    "goodfaith_ledger_ignored_total",
+    "Receipts and operators' lifts that changed nothing: foreign, repeated, of no sanction in force.",
+    ["kind"],
+)
 
 _ENTERED: Final = "goodfaith.penalty.entered.v1"
 _STANDING: Final = "goodfaith.standing.changed.v1"
+_SANCTION: Final = "goodfaith.sanction.changed.v1"
+_COMMAND: Final = "goodfaith.marketplace.seller_command.v1"
+_RECEIPT: Final = "goodfaith.marketplace.seller_receipt.v1"
+_RESEND: Final = "@"
+"""Begins the subject of a timer that sends a command again: no seller's id does."""
+_LOOK_FOR_RESENDS: Final = dt.timedelta(seconds=0.5)
 
-_SELLERS = """
-    select seller, partition, general_points, serious_strikes, violations, next_change, entries, tail from standings
-    where seller = any(%s)"""
-_DUE = """
-    select seller, partition, general_points, serious_strikes, violations, next_change, entries, tail from standings
-    where partition = any(%s) and next_change <= %s and seller <> all(%s::text[]) order by next_change limit %s"""
+_COLUMNS: Final = f"""seller, partition, general_points, serious_strikes, violations, next_change, entries, tail, changed_at,
+        {sanctions_store.ACCOUNT_COLUMNS}"""
+_SELLERS = f"select {_COLUMNS} from standings where seller = any(%s)"
+_DUE = f"""
+    select {_COLUMNS} from standings
+    where partition = any(%s) and due_at <= %s and seller <> all(%s::text[]) order by due_at limit %s"""
 _CLAIMS = """
     select v.seller, v.claim, v.in_force, v.severity, v.at, v.entry, v.ledger, v.points, v.effective_at, v.expires_at
     from violations v join unnest(%s::text[], %s::text[]) as n(seller, claim) using (seller, claim)"""
@@ -39,16 +63,21 @@ _HISTORY = """
 _ITEMS = """
     select i.seller, i.claim, i.item, i.listing, i.revision, i.in_force, i.severity, i.at
     from violation_items i join unnest(%s::text[], %s::text[]) as n(seller, claim) using (seller, claim)"""
-_SAVE_SELLERS = """
+_SAVE_SELLERS = f"""
     insert into standings (seller, partition, general_points, serious_strikes, violations, repeat_offender, general_level,
-        general_consequence, serious_level, serious_consequence, next_change, changed_at, entries, tail)
+        general_consequence, serious_level, serious_consequence, next_change, changed_at, entries, tail, due_at,
+        {sanctions_store.ACCOUNT_COLUMNS})
     select * from unnest(%s::text[], %s::int[], %s::int[], %s::int[], %s::int[], %s::bool[], %s::int[],
-        %s::text[], %s::int[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::int[], %s::text[])
+        %s::text[], %s::int[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::int[], %s::text[], %s::timestamptz[],
+        %s::text[], %s::int[], %s::int[], %s::text[], %s::timestamptz[], %s::int[], %s::text[], %s::timestamptz[], %s::int[])
     on conflict (seller) do update set general_points = excluded.general_points, serious_strikes = excluded.serious_strikes,
         violations = excluded.violations, repeat_offender = excluded.repeat_offender, general_level = excluded.general_level,
         general_consequence = excluded.general_consequence, serious_level = excluded.serious_level,
         serious_consequence = excluded.serious_consequence, next_change = excluded.next_change,
-        changed_at = excluded.changed_at, entries = excluded.entries, tail = excluded.tail"""
+        changed_at = excluded.changed_at, entries = excluded.entries, tail = excluded.tail, due_at = excluded.due_at,
+        front = excluded.front, sanctions = excluded.sanctions, seq = excluded.seq, measures = excluded.measures,
+        until = excluded.until, confirmed = excluded.confirmed, result = excluded.result, resend_at = excluded.resend_at,
+        tries = excluded.tries"""
 _SAVE_VIOLATIONS = """
     insert into violations (seller, claim, in_force, severity, at, entry, ledger, points, effective_at, expires_at)
     select * from unnest(%s::text[], %s::text[], %s::bool[], %s::text[], %s::timestamptz[], %s::text[], %s::text[], %s::int[],
@@ -75,24 +104,36 @@ class EnforcementLedger:
     name = "enforcement-ledger"
     schema = "enforcement"
     prefix = "ledger_"
-    reads: Sequence[Topic] = (VIOLATIONS,)
-    keyed_like = frozenset({LEDGER.name})
-    queue = ""
+    reads: Sequence[Topic] = (VIOLATIONS, SELLER_RECEIPTS, ACCOUNTS)
+    keyed_like = frozenset({LEDGER.name, SELLER_COMMANDS.name})
     raw = False
     keeps_time = False
 
     def __init__(self, settings: Settings) -> None:
         # one profile's penalties for all: a ledger is the seller's, not one item's
-        self.rules: Penalties = policy.current(settings.penalties_profile).penalties
+        self.policy: Policy = policy.current(settings.penalties_profile)
+        self.http = settings.marketplace == "http"
+        self.queue = "seller_receipts" if self.http else ""
+        self.resend = dt.timedelta(seconds=settings.resend_s)
+        self.look_at = dt.datetime.min.replace(tzinfo=dt.UTC)
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
-        """No queue."""
-        return ()
+        """Receipts that came by HTTP."""
+        found = []
+        for id_, partition, command, seller, seq, result in sanctions_store.pull(tx.connection, tx.partitions, room):
+            receipt = SellerReceipt(command=command, seller=seller, seq=seq, result=result)
+            name = f"receipt.{command}.{id_}"
+            # as it would have come by topic, so that it can be parked and run again like any record
+            raw = events.encode(
+                receipt, id=name, source="/marketplace", type=_RECEIPT, subject=seller, time=tx.now, key=seller
+            )
+            found.append(Incoming("@queue", partition, id_, seller, name, _RECEIPT, receipt, raw=raw))
+        return found
 
     def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Batch:
         """Load sellers, the batch's claims with their items, and the whole history where it is needed."""
-        ledger = Ledgers(self.rules, tx)
-        ledger.load([record.data for record in incoming if isinstance(record.data, ViolationChanged)])
+        ledger = Ledgers(self, tx)
+        ledger.load([record.data for record in incoming])
         return ledger
 
 
@@ -111,23 +152,31 @@ def _violation(row: Sequence[Any]) -> Violation:
 class Ledgers:
     """One batch."""
 
-    def __init__(self, rules: Penalties, tx: Tx) -> None:
-        self._rules = rules
+    def __init__(self, service: EnforcementLedger, tx: Tx) -> None:
+        self._service = service
+        self._rules = service.policy.penalties
         self._tx = tx
         self._sellers: dict[str, Seller] = {}
+        self._accounts: dict[str, Account] = {}
+        self._entities: dict[str, Entity] = {}
+        self._changed_at: dict[str, dt.datetime] = {}
         self._changed: dict[str, Seller] = {}
         self._items: dict[tuple[str, str, str], Item] = {}
         self._written: list[Written] = []
         self._before: dict[tuple[str, str], tuple[object, ...]] = {}
+        self._sanctions: dict[tuple[str, int], tuple[object, ...]] = {}
+        self._deliveries: list[tuple[int, SellerCommand]] = []
 
-    def load(self, events: Sequence[ViolationChanged]) -> None:
-        """Load what the events touch."""
-        if not events:
+    def load(self, records: Sequence[Data]) -> None:
+        """Load what the records touch."""
+        changes = [data for data in records if isinstance(data, ViolationChanged)]
+        names = {data.seller for data in records if isinstance(data, ViolationChanged | SellerReceipt)}
+        names |= {data.account for data in records if isinstance(data, LiftSanction)}
+        if not names:
             return
         connection = self._tx.connection
-        for row in connection.exec_driver_sql(_SELLERS, (sorted({event.seller for event in events}),)):
-            self._sellers[row[0]] = _seller(row)
-        pairs = sorted({(event.seller, event.claim) for event in events if event.seller in self._sellers})
+        self._take(connection.exec_driver_sql(_SELLERS, (sorted(names),)).all())
+        pairs = sorted({(event.seller, event.claim) for event in changes if event.seller in self._sellers})
         if pairs:
             columns = ([seller for seller, _ in pairs], [claim for _, claim in pairs])
             for row in connection.exec_driver_sql(_CLAIMS, columns):
@@ -135,13 +184,26 @@ class Ledgers:
             for seller, claim, *item in connection.exec_driver_sql(_ITEMS, columns):
                 self._sellers[seller].history[claim].items[item[0]] = Item(*item)
         # a guess, as earlier events of the batch move the end: whoever turns out to need it is loaded when it is needed
-        now = self._tx.now
-        self._complete(
-            {
-                event.seller
-                for event in events
-                if event.seller in self._sellers and penalties.needs_history(self._sellers[event.seller], event, now)
-            }
+        self._complete({event.seller for event in changes if event.seller in self._sellers and self._needs(event)})
+
+    def _take(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Take sellers in with their sanctions, unless the batch knows them."""
+        found = [row for row in rows if row[0] not in self._sellers]
+        for row in found:
+            self._sellers[row[0]] = _seller(row)
+            self._changed_at[row[0]] = row[8]
+            self._accounts[row[0]] = sanctions_store.account(row[0], row[9:])
+        for sanction in sanctions_store.sanctions(self._tx.connection, {row[0] for row in found}):
+            self._accounts[sanction.seller].sanctions.append(sanction)
+            self._sanctions[(sanction.seller, sanction.number)] = sanctions_store.sanction_row(sanction)
+
+    def _needs(self, event: ViolationChanged) -> bool:
+        """Whether the event cannot be judged without the seller's whole history."""
+        seller, front = self._sellers[event.seller], self._accounts[event.seller].front
+        return penalties.needs_history(seller, event, self._tx.now) or (
+            not seller.complete
+            and event.in_force
+            and sanctions.needs_history(front, self._service.policy.version, event.at)
         )
 
     def _know(self, seller: str, violation: Violation) -> None:
@@ -158,59 +220,162 @@ class Ledgers:
                 self._sellers[seller].complete = True
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
-        """Fold an item's violation in."""
-        event = incoming.data
-        if not isinstance(event, ViolationChanged):
-            return ()
+        """Fold an item's violation or a receipt in, or lift a sanction."""
+        data = incoming.data
+        if isinstance(data, ViolationChanged):
+            return self._violation(incoming, data)
+        if isinstance(data, SellerReceipt):
+            if sanctions.receive(self._accounts.get(data.seller), data):
+                self._changed[data.seller] = self._sellers[data.seller]
+            else:
+                self._tx.count(IGNORED, "receipt")
+        elif isinstance(data, LiftSanction):
+            return self._lift(incoming, data)
+        return ()
+
+    def _violation(self, incoming: Incoming, event: ViolationChanged) -> list[Outgoing]:
         now = self._tx.now
         seller = self._sellers.get(event.seller)
         if seller is None:
             seller = self._sellers[event.seller] = Seller(event.seller, incoming.partition)
-        if penalties.needs_history(seller, event, now):
+            front = sanctions.Front(rules=self._service.policy.version)
+            self._accounts[event.seller] = Account(event.seller, front)
+        if self._needs(event):
             self._complete({event.seller})
         changed = penalties.change(seller, event, self._rules, now)
         if changed is None:
-            return ()
+            return []
         out, written = changed
         self._changed[event.seller] = seller
         self._items[(event.seller, event.claim, event.item)] = seller.history[event.claim].items[event.item]
         self._written += written
+        if written:
+            self._changed_at[event.seller] = now
+            if not seller.complete:
+                self._advance(seller, event.claim)
+            out = [*out, *self._judged(seller)]
         return self._outgoing(incoming.partition, event.seller, out, incoming.id)
 
+    def _advance(self, seller: Seller, claim: str) -> None:
+        """Move the front on by the entry of a violation after all others."""
+        entry = seller.history[claim].entry
+        if entry is not None:
+            account = self._accounts[seller.seller]
+            points = seller.general_points if entry.penalty.ledger == "general" else seller.serious_strikes
+            account.front = sanctions.advance(account.front, entry, points, self._rules, self._tx.now)
+
+    def _judged(self, seller: Seller) -> list[Data]:
+        """What the seller's standing brings upon it now, and the command that tells the marketplace."""
+        tx, account = self._tx, self._accounts[seller.seller]
+        own: Sequence[sanctions.Ground] = account.front.open
+        if seller.complete:
+            entries = [violation.entry for violation in seller.history.values() if violation.entry is not None]
+            own = sanctions.grounds(entries, self._rules, tx.now)
+            account.front = sanctions.front(own, entries, self._service.policy.version, tx.now)
+        entity = self._entities.get(seller.seller)
+        facts = Facts(own, seller.complete, seller.tail.last[0], seller.violations > 0, entity)
+        out: list[Data] = [*sanctions.decide(account, facts, self._rules, tx.now)]
+        return [*out, *self._ordered(account)]
+
+    def _ordered(self, account: Account) -> list[Data]:
+        command = sanctions.command(account, self._tx.wall, self._service.resend)
+        return [] if command is None else [command]
+
+    def _lift(self, incoming: Incoming, asked: LiftSanction) -> list[Outgoing]:
+        account = self._accounts.get(asked.account)
+        out = None if account is None else sanctions.lift(account, asked, self._tx.now)
+        if account is None or out is None:
+            self._tx.count(IGNORED, "lift")
+            return []
+        self._changed[asked.account] = self._sellers[asked.account]
+        return self._outgoing(incoming.partition, asked.account, [*out, *self._ordered(account)], incoming.id)
+
     def _outgoing(self, partition: int, seller: str, out: Iterable[Data], cause: str | None) -> list[Outgoing]:
-        now = self._tx.now
+        tx = self._tx
         made = []
         for data in out:
             if isinstance(data, PenaltyEntered):
-                self._tx.count(ENTRIES, data.ledger, data.kind)
-                made.append(Outgoing(partition, LEDGER, seller, _ENTERED, data, data.entry, now, data.claim, cause))
-            else:
-                made.append(Outgoing(partition, LEDGER, seller, _STANDING, data, seller, now, None, cause))
+                tx.count(ENTRIES, data.ledger, data.kind)
+                made.append(Outgoing(partition, LEDGER, seller, _ENTERED, data, data.entry, tx.now, data.claim, cause))
+            elif isinstance(data, SanctionChanged):
+                tx.count(SANCTIONS, data.change, data.cause)
+                made.append(
+                    Outgoing(partition, LEDGER, seller, _SANCTION, data, data.sanction, tx.now, data.claim, cause)
+                )
+            elif isinstance(data, StandingChanged):
+                made.append(Outgoing(partition, LEDGER, seller, _STANDING, data, seller, tx.now, None, cause))
+            elif isinstance(data, SellerCommand):
+                tx.count(COMMANDS)
+                if self._service.http:
+                    self._deliveries.append((partition, data))
+                else:
+                    made.append(
+                        Outgoing(partition, SELLER_COMMANDS, seller, _COMMAND, data, seller, tx.now, None, cause)
+                    )
         return made
 
     def due(self, limit: int) -> Sequence[Due]:
-        """Standings of which an entry or a violation has come to an end."""
+        """Sellers of whom an entry, a violation or a sanction has come to an end; commands without a receipt."""
         tx = self._tx
         found = []
+        rows = tx.connection.exec_driver_sql(_DUE, (list(tx.partitions), tx.now, list(tx.parked), limit)).all()
+        self._take(rows)
         expired = set()
-        rows = tx.connection.exec_driver_sql(_DUE, (list(tx.partitions), tx.now, list(tx.parked), limit))
-        for row in rows.all():
-            seller = self._sellers.setdefault(row[0], _seller(row))
-            # the batch may have counted it anew already
-            if seller.next_change is not None and seller.next_change <= tx.now:
-                found.append(Due(seller.partition, seller.seller, seller.seller, seller.next_change))
-                if not seller.complete:
-                    expired.add(seller.seller)
+        for name, *_ in rows:
+            seller, account = self._sellers[name], self._accounts[name]
+            # the batch may have judged it anew already
+            due_at = self._due_at(seller)
+            if due_at is not None and due_at <= tx.now:
+                found.append(Due(seller.partition, name, name, due_at))
+                if not seller.complete and (
+                    self._expired(seller) or account.front.rules != self._service.policy.version
+                ):
+                    expired.add(name)
         self._complete(expired)
-        return found
+        return [*found, *self._unanswered(limit)]
+
+    def _expired(self, seller: Seller) -> bool:
+        return seller.next_change is not None and seller.next_change <= self._tx.now
+
+    def _due_at(self, seller: Seller) -> dt.datetime | None:
+        account = self._accounts[seller.seller]
+        if account.front.rules != self._service.policy.version:
+            return penalties.NEVER
+        return min((at for at in (seller.next_change, account.next_end) if at is not None), default=None)
+
+    def _unanswered(self, limit: int) -> list[Due]:
+        """Commands without a receipt; looked for now and then, as nothing hangs on the second."""
+        tx, service = self._tx, self._service
+        if tx.wall < service.look_at:
+            return []
+        service.look_at = tx.wall + _LOOK_FOR_RESENDS
+        names = sanctions_store.due(tx.connection, tx.partitions, tx.wall, tx.parked, limit)
+        unknown = [name for name in names if name not in self._sellers]
+        if unknown:
+            self._take(tx.connection.exec_driver_sql(_SELLERS, (unknown,)).all())
+        return [
+            Due(self._sellers[name].partition, name, _RESEND + name, tx.now)
+            for name in names
+            # the batch may have brought the receipt, or a newer command
+            if (at := self._accounts[name].resend_at) is not None and at <= tx.wall
+        ]
 
     def fire(self, due: Due) -> Iterable[Outgoing]:
-        """Count a standing anew."""
-        seller = self._sellers[due.subject]
-        self._changed[seller.seller] = seller
-        if penalties.recount(seller, self._rules, self._tx.now):
-            return self._outgoing(due.partition, seller.seller, [seller.standing(self._tx.now)], None)
-        return ()
+        """Count a standing and judge it anew, or send a command again."""
+        tx, seller = self._tx, self._sellers[due.key]
+        self._changed[due.key] = seller
+        if due.subject.startswith(_RESEND):
+            command = sanctions.again(self._accounts[due.key], tx.wall, self._service.resend)
+            if command is None:
+                return ()
+            tx.count(RESENT)
+            return self._outgoing(due.partition, due.key, [command], None)
+        out: list[Data] = []
+        if seller.complete:
+            self._changed_at[due.key] = tx.now
+            if penalties.recount(seller, self._rules, tx.now):
+                out.append(seller.standing(tx.now))
+        return self._outgoing(due.partition, due.key, [*out, *self._judged(seller)], None)
 
     def save(self) -> None:
         """Write what changed; the ledger only grows."""
@@ -244,20 +409,30 @@ class Ledgers:
         )  # fmt: skip
 
     def _save_sellers(self, connection: sa.Connection) -> None:
-        rules, now = self._rules, self._tx.now
-        rows = []
+        rules = self._rules
+        rows, answers = [], []
         for s in self._changed.values():
-            general, serious = s.levels(rules)
+            account = self._accounts[s.seller]
+            general, serious = sanctions.levels(account.front)
+            due_at = self._due_at(s)
             rows.append(
                 (
                     s.seller, s.partition, s.general_points, s.serious_strikes, s.violations,
                     s.violations >= rules.repeat_offender.violations,
                     general, penalties.consequence(general, rules.general.thresholds),
                     serious, penalties.consequence(serious, rules.serious.thresholds),
-                    s.next_change, now, s.entries, msgspec.json.encode(s.tail).decode(),
+                    s.next_change, self._changed_at[s.seller], s.entries, msgspec.json.encode(s.tail).decode(), due_at,
+                    *sanctions_store.account_row(account),
                 )
             )  # fmt: skip
+            answers += [
+                row
+                for sanction in account.sanctions
+                if self._sanctions.get((s.seller, sanction.number)) != (row := sanctions_store.sanction_row(sanction))
+            ]
         _unnest(connection, _SAVE_SELLERS, rows)
+        sanctions_store.save(connection, answers)
+        sanctions_store.deliver(connection, self._deliveries)
 
     def marks(self) -> dict[int, dt.datetime]:
         """None: watermarks are intake's."""

@@ -151,13 +151,6 @@ class Seller:
             at=now,
         )
 
-    def levels(self, rules: Penalties) -> tuple[int, int]:
-        """(general, serious) thresholds reached; the first violation carries the warning though it costs no points."""
-        general = level(self.general_points, rules.general.thresholds)
-        if not general and self.violations and rules.general.thresholds[0].consequence == "warning":
-            general = 1
-        return general, level(self.serious_strikes, rules.serious.thresholds)
-
 
 @dataclass(frozen=True, slots=True)
 class Written:

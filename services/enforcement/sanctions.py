@@ -150,6 +150,12 @@ def advance(before: Front, entry: Entry, points: int, rules: Penalties, now: dt.
     return Front(tuple(open_), before.expired, before.rules)
 
 
+def levels(known: Front) -> tuple[int, int]:
+    """(general, serious) thresholds reached."""
+    general = sum(ground.ledger == "general" for ground in known.open)
+    return general, len(known.open) - general
+
+
 def needs_history(known: Front, rules: str, at: dt.datetime) -> bool:
     """Whether a violation at ``at`` cannot be judged by the front alone: it lies before an expiry, or rules have changed.
 
@@ -172,6 +178,7 @@ class Sanction:
         ends: when its days are over; None: until the standing falls below, or it is lifted.
         cause: of the last change.
         stands: the ground that it answers is there, so that no other answer is due, whether it is in force or not.
+        reason: code that an operator gave for lifting it.
     """
 
     seller: str
@@ -189,6 +196,7 @@ class Sanction:
     cause: Cause = "threshold"
     over_at: dt.datetime | None = None
     stands: bool = True
+    reason: str | None = None
 
     @property
     def sanction(self) -> str:
@@ -210,7 +218,7 @@ class Sanction:
         """Whether a later decision depends on it."""
         return self.in_force or self.stands or (not self.measures and self.state != "lifted")
 
-    def event(self, change: Change, now: dt.datetime, reason: str | None = None) -> SanctionChanged:
+    def event(self, change: Change, now: dt.datetime) -> SanctionChanged:
         """A change of it."""
         return SanctionChanged(
             seller=self.seller,
@@ -226,7 +234,7 @@ class Sanction:
             ends=self.ends,
             entry=self.entry,
             claim=self.claim,
-            reason=reason,
+            reason=self.reason,
             at=now,
         )
 
@@ -320,7 +328,7 @@ def decide(account: Account, facts: Facts, rules: Penalties, now: dt.datetime) -
     for ground in facts.entity.grounds if facts.entity is not None else ():
         found.setdefault((ground.ledger, ground.level), []).append(("entity", ground))
     out = [
-        _over(sanction, "ended", "timer", now)
+        _over(sanction, "ended", "timer", sanction.ends)
         for sanction in account.sanctions
         if sanction.in_force and sanction.ends is not None and sanction.ends <= now
     ]
@@ -338,8 +346,8 @@ def decide(account: Account, facts: Facts, rules: Penalties, now: dt.datetime) -
 def _over(
     sanction: Sanction, change: Literal["lifted", "ended"], cause: Cause, now: dt.datetime, reason: str | None = None
 ) -> SanctionChanged:
-    sanction.state, sanction.cause, sanction.over_at = change, cause, now
-    return sanction.event(change, now, reason)
+    sanction.state, sanction.cause, sanction.over_at, sanction.reason = change, cause, now, reason
+    return sanction.event(change, now)
 
 
 def _review(sanction: Sanction, found: Sequence[Ground], facts: Facts, now: dt.datetime) -> list[SanctionChanged]:
@@ -362,7 +370,8 @@ def _review(sanction: Sanction, found: Sequence[Ground], facts: Facts, now: dt.d
     # it fell; if it is there once more, that wants an answer of its own
     sanction.stands = False
     if sanction.in_force and sanction.ends is None and not closed:
-        return [_over(sanction, "ended", "expiry", now)]
+        fell = max(ground.fell_at for ground in answered if ground.fell_at is not None)
+        return [_over(sanction, "ended", "expiry", fell)]
     return []
 
 

@@ -11,10 +11,11 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from services.enforcement import penalties
+from services.enforcement import penalties, sanctions
 from services.intake.evidence_store import CLOSED
 from services.notification.domain import WINDOW_KINDS
 from services.operator.evidence import SUBMITTED, Category, Evidence, Finding, Tally
+from services.operator.sanction_checks import sanctioned, sellers_told
 from services.verification.item import ENDED, UPHELD
 from services.verification.lifecycle import TABLE, Reopened
 from shared import policy, topics
@@ -340,7 +341,7 @@ def causes(e: Evidence) -> list[Finding]:
     # what comes by a service's own queue: seeds and HTTP requests at the marketplace, receipts that came by HTTP
     queued = (
         "(l.writer = 'marketplace' and (starts_with(l.cause, 'seed.') or starts_with(l.cause, 'http.')))"
-        " or (l.writer = 'enforcement' and starts_with(l.cause, 'receipt.')) or l.writer in ('notification', 'intake-inbound')"
+        " or (l.writer in ('enforcement', 'enforcement-ledger') and starts_with(l.cause, 'receipt.')) or l.writer in ('notification', 'intake-inbound')"
     )
     if not e.has("marketplace"):
         outside = _list(e.name(topic) for topic in topics.TOPICS if topic.writer == "marketplace")
@@ -359,7 +360,8 @@ def causes(e: Evidence) -> list[Finding]:
             "writer in ('intake', 'intake-inbound')"
             " or (writer = 'verification' and starts_with(type, 'goodfaith.item.'))"
             " or (writer in ('verification', 'enforcement') and type = 'goodfaith.marketplace.command.v1')"
-            " or (writer = 'enforcement-ledger' and type = 'goodfaith.standing.changed.v1'))",
+            " or (writer = 'enforcement-ledger' and type in ('goodfaith.standing.changed.v1', 'goodfaith.sanction.changed.v1',"
+            " 'goodfaith.marketplace.seller_command.v1')))",
         ),
         *e.find(
             "problem", "uncaused",
@@ -857,7 +859,10 @@ def _standing(name: str, rows: list[tuple[Any, ...]], rules: policy.Penalties, t
         seller.history[claim] = penalties.Violation(claim, True, severity, at, penalties.Entry(entry or "", penalty))
     # the standing is exact as of when it was last counted; next_change says when it will have to be counted again
     penalties.recount(seller, rules, changed_at)
-    general, serious = seller.levels(rules)
+    entries = [violation.entry for violation in seller.history.values() if violation.entry is not None]
+    general, serious = sanctions.levels(
+        sanctions.front(sanctions.grounds(entries, rules, changed_at), (), "", changed_at)
+    )
     expected = (
         seller.general_points, seller.serious_strikes, seller.violations,
         seller.violations >= rules.repeat_offender.violations, general, serious,
@@ -1033,7 +1038,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     submissions, claim_items, items_published, commands_published, items_judged, commands_ended,
     event_logs, on_topics, topic_order, applied, upstreams, parked, causes,
     folds, deadlines, sla, duplicates, recurrences, read_model, good_faith, misuse, review_queue,
-    holds, visibility, statements, violations, ledger_entries, standings,
+    holds, visibility, statements, violations, ledger_entries, standings, sanctioned, sellers_told,
     told, messages_sent, noticed, documents, erased,
 )  # fmt: skip
 

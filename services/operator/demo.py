@@ -46,6 +46,9 @@ _TOP = """
 _OFFENDERS = """
     select seller, violations, general_points, serious_strikes from enforcement.standings
     where repeat_offender order by violations desc, general_points desc, seller limit 5"""
+_SANCTIONS = """
+    select case when measures = '' then 'warning' else measures end, count(*), count(*) filter (where state = 'in_force')
+    from enforcement.sanctions group by 1 order by 2 desc"""
 _ONE = """
     select claim from intake.items where id in (
         select item from verification.items where (body::jsonb -> 'counter_round')::int > 0 limit 1)"""
@@ -107,6 +110,7 @@ def _facts(stack: Stack) -> dict[str, Any]:
                 ("ends", _ENDS),
                 ("top", _TOP),
                 ("offenders", _OFFENDERS),
+                ("sanctions", _SANCTIONS),
                 ("one", _ONE),
             )
         }
@@ -138,6 +142,11 @@ def _show(report: Report, facts: dict[str, Any], proof: verify.Report) -> None:
     table.add_row("commands refused", ", ".join(f"{code} {count}" for code, count in report.refused.items()) or "none")
     table.add_row("messages", f"{totals['messages']:,}")
     table.add_row("repeat offenders", f"{totals['repeat_offenders']:,}")
+    table.add_row(
+        "sanctions", f"{totals['sanctions']:,}, {totals['sellers_restricted']:,} sellers are under one at the end"
+    )
+    for measures, count, in_force in facts["sanctions"]:
+        table.add_row(f"  {measures.replace(',', ' + ')}", f"{count:,}, {in_force:,} in force")
     console.print(table)
     offenders = Table("seller", "violations", "points", "strikes", title="Repeat offenders with most violations")
     for row in facts["offenders"]:

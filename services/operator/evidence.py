@@ -104,7 +104,8 @@ _FILED: Final = """
     insert into v_filed select partition, seq, type, split_part(split_part(payload, '"item":"', 2), '"', 1),
         nullif(split_part(split_part(payload, '"command":"', 2), '"', 1), '')
     from intake.event_log where type not in (
-        'goodfaith.dead_letter.v1', 'goodfaith.account.notice.v1', 'goodfaith.account.channels.v1', 'goodfaith.message.read.v1', 'goodfaith.account.erased.v1')"""
+        'goodfaith.dead_letter.v1', 'goodfaith.account.notice.v1', 'goodfaith.account.channels.v1', 'goodfaith.message.read.v1',
+        'goodfaith.account.erased.v1', 'goodfaith.sanction.lift.v1')"""
 _NOTICE: Final = """
     insert into v_notice select d ->> 'message', d ->> 'item', (d ->> 'revision')::int, d ->> 'kind', (d ->> 'sent_at')::timestamptz,
         coalesce(d ->> 'begins_at', d ->> 'sent_at')::timestamptz, coalesce(d ->> 'begun_by', 'sent')

@@ -70,6 +70,7 @@ QUEUES: Final = {
     "untold items": "select count(*) from (select from notification.message_items where message is null limit 1000) t",
     "announcements": "select count(*) from (select from notification.announcements limit 1000) t",
     "commands": "select count(*) from (select from enforcement.listings where resend_at is not null limit 1000) t",
+    "seller commands": "select count(*) from (select from enforcement.standings where resend_at is not null limit 1000) t",
     "statements": "select count(*) from (select from enforcement.statements where state = 'waiting' limit 1000) t",
     "marketplace queue": "select count(*) from (select from marketplace.queue limit 1000) t",
 }
@@ -80,7 +81,8 @@ class Watch:
 
     Args:
         engine: as an administrator.
-        ignore: names of ``QUEUES`` that are not waited for (``messages``, ``untold items`` where nobody sends).
+        ignore: names of ``QUEUES`` that are not waited for (``messages``, ``untold items`` where nobody sends), or
+            ``sanctions``: ends of sanctions and entries, which the ledger's worker looks for once a second.
     """
 
     def __init__(self, engine: sa.Engine, settings: Settings, *, ignore: frozenset[str] = frozenset()) -> None:
@@ -142,6 +144,12 @@ class Watch:
             "select count(*) from (select from verification.items where next_due <= :upto and listing not in"
             " (select key from verification.parked where state <> 'done') limit 1000) t",
         )
+        if "sanctions" not in self._ignore:
+            yield (
+                "sanctions",
+                "select count(*) from (select from enforcement.standings where due_at <= :upto and seller not in"
+                " (select key from enforcement.ledger_parked where state <> 'done') limit 1000) t",
+            )
 
     def now(self) -> dt.datetime:
         """Business time."""

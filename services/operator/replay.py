@@ -112,7 +112,8 @@ class Replay:
         self._rules = policy.current(profile)
         self._dice = Dice(model.seed)
         self._tell = tell
-        self._watch = Watch(self._engine, self.settings)
+        # the end of a sanction takes effect as of its own time: no stop waits for it
+        self._watch = Watch(self._engine, self.settings, ignore=frozenset({"sanctions"}))
         self._follower = Follower(self.settings)
         self._agenda: list[tuple[dt.datetime, int, Act, bool]] = []
         self._filed: set[str] = set()

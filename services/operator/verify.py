@@ -150,6 +150,8 @@ def totals(evidence: Any) -> dict[str, Any]:
         result["message_repeats"] = number("select sum(repeats) from notification.messages")
     if evidence.has("enforcement"):
         result["repeat_offenders"] = number("select count(*) from enforcement.standings where repeat_offender")
+        result["sanctions"] = number("select count(*) from enforcement.sanctions")
+        result["sellers_restricted"] = number("select count(*) from enforcement.standings where measures <> ''")
     return result
 
 

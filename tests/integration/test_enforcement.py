@@ -428,7 +428,8 @@ def test_killed_processes_lose_nothing_and_do_nothing_twice(world: World) -> Non
                     return False
 
             wait(answers, timeout_s=90)
-            seed(shop, *listings)
+            for listing in listings:
+                seed(shop, listing, seller=f"seller-{listing[-1]}")
         # a hold on a listing that the marketplace does not know yet would be receipted as such
         wait(lambda: world.sql("select count(*) from marketplace.listings") == [(len(listings),)])
         state: dict[str, tuple[int, bool, bool]] = {}
@@ -447,7 +448,8 @@ def test_killed_processes_lose_nothing_and_do_nothing_twice(world: World) -> Non
                 name = chance.choice(list(COMMANDS))
                 herd.kill(name)
                 herd.start(name)
-        world.sql("update enforcement.listings set resend_at = now() where resend_at is not null")
+        for table in ("listings", "standings"):
+            world.sql(f"update enforcement.{table} set resend_at = now() where resend_at is not null")
 
         def settled() -> bool:
             (row,) = world.sql(
@@ -455,10 +457,12 @@ def test_killed_processes_lose_nothing_and_do_nothing_twice(world: World) -> Non
                 " (select count(*) from enforcement.listings where confirmed < seq),"
                 " (select sum(seq - published_upto) from enforcement.partitions),"
                 " (select count(*) from enforcement.event_log where type = 'goodfaith.violation.changed.v1')"
-                " - (select count(*) from enforcement.ledger_inbox)"
+                " - (select count(*) from enforcement.ledger_inbox where starts_with(event_id, 'enforcement.')),"
+                " (select count(*) from enforcement.standings where confirmed < seq),"
+                " (select sum(seq - published_upto) from enforcement.ledger_partitions)"
             )
             # a first revision with a hold is never left out, so every item's last revision is in
-            return row == (sum(revision for revision, _, _ in state.values()), 0, 0, 0)
+            return row == (sum(revision for revision, _, _ in state.values()), 0, 0, 0, 0, 0)
 
         wait(settled, timeout_s=90)
         assert world.sql("select listing from enforcement.listings where result <> 'done'") == []
@@ -485,6 +489,18 @@ def test_killed_processes_lose_nothing_and_do_nothing_twice(world: World) -> Non
             " where s.general_points <> coalesce(e.g, 0)"
         )
         assert wrong == []
+        # each command on a seller once, however often it was sent, and the marketplace where the last one says
+        commands: dict[tuple[str, int], Any] = {}
+        for command in world.told("goodfaith.marketplace.seller_command.v1", "ledger_"):
+            assert commands.setdefault((command.seller, command.seq), command) == command
+        assert commands
+        last = {seller: (seq, ",".join(commands[(seller, seq)].measures)) for seller, seq in sorted(commands)}
+        assert {
+            seller: told for seller, *told in world.sql("select seller, seq, measures from marketplace.sellers")
+        } == {seller: list(told) for seller, told in last.items()}
+        assert [seq for _, seq in sorted(commands)] == [
+            n + 1 for seller in sorted(last) for n in range(last[seller][0])
+        ]
         assert world.sql(
             "select count(*) from enforcement.parked union all select count(*) from marketplace.parked"
         ) == [

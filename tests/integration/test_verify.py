@@ -33,6 +33,8 @@ HELD = "(select min(item) from enforcement.holds where held)"
 MESSAGE = "(select min(id) from notification.messages where kind = 'seller_notice')"
 ENTRY = "(select min(entry) from enforcement.ledger_entries where kind = 'violation')"
 REVERSAL = "(select min(entry) from enforcement.ledger_entries where kind = 'reversal')"
+SANCTION = "(select min(sanction) from enforcement.sanctions where state = 'in_force' and measures <> '')"
+SANCTIONED = f"(select seller from enforcement.sanctions where sanction = {SANCTION})"
 COMMAND = "(select min(id) from intake.commands where status = 'applied')"
 CLAIM = "(select min(id) from intake.claims)"
 DOCUMENT = "insert into intake.evidence (id, account, kinds, digest, size, media, state, uploaded_at)"
@@ -55,6 +57,52 @@ FOUND = """insert into verification.event_log (partition, seq, topic, key, targe
 
 # kind -> category, SQL on the database
 TAMPERED: dict[str, tuple[str, str]] = {
+    # sanctions
+    "sanction-missing": ("lost", f"delete from enforcement.sanctions where sanction = {SANCTION}"),
+    "sanctioned-twice": (
+        "doubled",
+        "insert into enforcement.sanctions select seller, number + 9000, sanction || 'x', scope, ledger, level, measures, withheld,"
+        f" entry, claim, began, ends, state, cause, over_at, stands, reason from enforcement.sanctions where sanction = {SANCTION}",
+    ),
+    "sanction-unfounded": ("problem", f"update enforcement.sanctions set level = level + 1 where sanction = {SANCTION}"),
+    "sanction-wrong": ("problem", f"update enforcement.sanctions set measures = 'may_not_list' where sanction = {SANCTION}"),
+    "measures-untold": (
+        "problem",
+        f"update enforcement.sanctions set state = 'ended', over_at = began where sanction = {SANCTION}",
+    ),
+    "sanction-overdue": (
+        "problem",
+        f"update enforcement.standings set due_at = '2001-01-01' where seller = {SANCTIONED}",
+    ),
+    "sanction-without-standing": ("problem", f"delete from enforcement.standings where seller = {SANCTIONED}"),
+    "sanction-untold": (
+        "lost",
+        "delete from enforcement.ledger_event_log where type = 'goodfaith.sanction.changed.v1'"
+        f" and payload::jsonb -> 'data' ->> 'sanction' = {SANCTION}",
+    ),
+    "sanction-told-twice": (
+        "doubled",
+        "insert into enforcement.ledger_event_log (partition, seq, topic, key, target, type, claim, payload, hash)"
+        " select partition, seq + 1000, topic, key, target, type, claim, payload, hash from enforcement.ledger_event_log"
+        f" where type = 'goodfaith.sanction.changed.v1' and payload::jsonb -> 'data' ->> 'sanction' = {SANCTION}",
+    ),
+    "sanction-unwritten": ("problem", f"delete from enforcement.sanctions where sanction = {SANCTION}"),
+    "seller-command-twice": (
+        "doubled",
+        "insert into enforcement.ledger_event_log (partition, seq, topic, key, target, type, claim, payload, hash)"
+        " select partition, seq + 1000, topic, key, target, type, claim, replace(payload, 'frozen', 'closed'), hash"
+        " from enforcement.ledger_event_log where type = 'goodfaith.marketplace.seller_command.v1'",
+    ),
+    "seller-command-unconfirmed": (
+        "problem",
+        f"update enforcement.standings set confirmed = 0 where seller = {SANCTIONED}",
+    ),
+    "seller-command-missing": (
+        "lost",
+        "delete from enforcement.ledger_event_log where type = 'goodfaith.marketplace.seller_command.v1'"
+        f" and key = {SANCTIONED}",
+    ),
+    "seller-differs": ("problem", f"update marketplace.sellers set measures = '' where seller = {SANCTIONED}"),
     # the door
     "claim-missing": ("lost", f"delete from intake.claims where id = {CLAIM}"),
     "command-missing": ("lost", f"delete from intake.commands where id = {COMMAND}"),
@@ -499,7 +547,7 @@ def test_every_kind_of_finding_is_shown() -> None:
     from pathlib import Path
 
     said = set()
-    for name in ("checks.py", "evidence.py"):
+    for name in ("checks.py", "evidence.py", "sanction_checks.py"):
         text = Path("services/operator", name).read_text()
         said |= set(re.findall(r'"(?:lost|doubled|problem)",\s*"([a-z-]+)"', text))
     # by a name of their own: `<field>-twice`, gap and fork

@@ -172,14 +172,6 @@ def test_first_costs_nothing_and_repeats_six_but_six_a_day_at_most() -> None:
         book.apply(event(f"c{number}", f"i{number}", 1, NOW - 10 * DAY + dt.timedelta(hours=hours)))
     assert points(book) == [("c0", 0), ("c1", 6), ("c2", 0), ("c3", 6), ("c4", 0)]
     assert book.completions == 0  # in order of time nothing but the end is looked at
-    assert book.seller.levels(RULES) == (3, 0)
-
-
-def test_the_first_violation_carries_a_warning() -> None:
-    book = Book()
-    book.apply(event("c", "i", 1, NOW))
-    assert book.seller.general_points == 0
-    assert penalties.consequence(book.seller.levels(RULES)[0], RULES.general.thresholds) == "warning"
 
 
 def test_a_violation_is_one_however_many_listings() -> None:

@@ -1,0 +1,158 @@
+"""Tables of sanctions and of commands on sellers (columns: migration 0003)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from services.enforcement.sanctions import Account, Front, Sanction
+from shared.events import SellerCommand
+
+ACCOUNT_COLUMNS = "front, sanctions, seq, measures, until, confirmed, result, resend_at, tries"
+"""Of standings, in the order that ``account`` takes and ``account_row`` gives."""
+
+_OPEN = """
+    select seller, number, scope, ledger, level, measures, withheld, entry, claim, began, ends, state, cause, over_at, stands, reason
+    from sanctions where seller = any(%s) and (state = 'in_force' or stands or (measures = '' and state <> 'lifted'))
+    order by seller, number"""
+_SAVE = """
+    insert into sanctions (seller, number, sanction, scope, ledger, level, measures, withheld, entry, claim, began, ends, state,
+        cause, over_at, stands, reason)
+    select * from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[],
+        %s::text[], %s::timestamptz[], %s::timestamptz[], %s::text[], %s::text[], %s::timestamptz[], %s::bool[], %s::text[])
+    on conflict (seller, number) do update set scope = excluded.scope, state = excluded.state, cause = excluded.cause,
+        over_at = excluded.over_at, stands = excluded.stands, reason = excluded.reason"""
+_DELIVER = """
+    insert into seller_deliveries (command, seller, partition, seq, body)
+    select * from unnest(%s::text[], %s::text[], %s::int[], %s::int[], %s::text[]) on conflict (command) do nothing"""
+# an older command of the seller need not travel any more: it would have no effect
+_SUPERSEDE = """
+    delete from seller_deliveries d using unnest(%s::text[], %s::int[]) as n(seller, seq)
+    where d.seller = n.seller and d.seq < n.seq"""
+_PULL = """
+    delete from seller_receipts where id in (
+        select id from seller_receipts where partition = any(%s) order by id limit %s for update skip locked)
+    returning id, partition, command, seller, seq, result"""
+_TAKE = """
+    update seller_deliveries set tries = tries + 1, next_wall = now() + least(%s * 2 ^ least(tries, 10), 300) * interval '1 second'
+    where command in (
+        select command from seller_deliveries where next_wall <= now() order by next_wall limit %s for update skip locked)
+    returning body"""
+_ANSWERED = """
+    with gone as (delete from seller_deliveries where command = any(%s::text[]) returning command, partition, seller, seq)
+    insert into seller_receipts (partition, command, seller, seq, result)
+    select g.partition, g.command, g.seller, g.seq, n.result
+    from gone g join unnest(%s::text[], %s::text[]) as n(command, result) using (command)"""
+_FAILED = """
+    update seller_deliveries d set error = n.error from unnest(%s::text[], %s::text[]) as n(command, error)
+    where d.command = n.command"""
+
+_RESEND = """
+    select seller from standings where partition = any(%s) and resend_at <= %s and seller <> all(%s::text[])
+    order by resend_at limit %s"""
+
+_front = msgspec.json.Decoder(Front)
+_command = msgspec.json.Decoder(SellerCommand)
+
+
+def account(seller: str, row: Sequence[Any]) -> Account:
+    """From a row of ``ACCOUNT_COLUMNS``, without sanctions."""
+    front, made, seq, measures, until, confirmed, result, resend_at, tries = row
+    return Account(
+        seller, _front.decode(front), made, seq, _split(measures), until, confirmed, result, resend_at, tries
+    )
+
+
+def account_row(account: Account) -> tuple[Any, ...]:
+    """As a row of ``ACCOUNT_COLUMNS``."""
+    return (
+        msgspec.json.encode(account.front).decode(), account.made, account.seq, ",".join(account.measures), account.until,
+        account.confirmed, account.result, account.resend_at, account.tries,
+    )  # fmt: skip
+
+
+def _split(measures: str) -> tuple[Any, ...]:
+    return tuple(measures.split(",")) if measures else ()
+
+
+def sanction(row: Sequence[Any]) -> Sanction:
+    """From a row of the table: its columns but ``sanction``, in order."""
+    seller, number, scope, ledger, level, measures, withheld, *rest = row
+    return Sanction(seller, number, scope, ledger, level, _split(measures), _split(withheld), *rest)
+
+
+def sanction_row(sanction: Sanction) -> tuple[Any, ...]:
+    """As a row of the table."""
+    s = sanction
+    return (
+        s.seller, s.number, s.sanction, s.scope, s.ledger, s.level, ",".join(s.measures), ",".join(s.withheld), s.entry, s.claim,
+        s.began, s.ends, s.state, s.cause, s.over_at, s.stands, s.reason,
+    )  # fmt: skip
+
+
+def sanctions(connection: sa.Connection, sellers: Collection[str]) -> list[Sanction]:
+    """Those that a later decision depends on (``Sanction.matters``), by seller and number."""
+    if not sellers:
+        return []
+    return [sanction(row) for row in connection.exec_driver_sql(_OPEN, (sorted(sellers),))]
+
+
+def save(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Write changed sanctions (``sanction_row``)."""
+    if rows:
+        connection.exec_driver_sql(_SAVE, tuple(map(list, zip(*rows, strict=True))))
+
+
+# ------------------------------------------------------------------------------------------------------ HTTP adapter
+
+
+def deliver(connection: sa.Connection, commands: Sequence[tuple[int, SellerCommand]]) -> None:
+    """Queue commands, with their seller's partition, for ``delivery``; one that is queued already stays as it is."""
+    if commands:
+        newest = {command.seller: command.seq for _, command in commands}
+        connection.exec_driver_sql(
+            _DELIVER,
+            (
+                [command.command for _, command in commands],
+                [command.seller for _, command in commands],
+                [partition for partition, _ in commands],
+                [command.seq for _, command in commands],
+                [msgspec.json.encode(command).decode() for _, command in commands],
+            ),
+        )
+        connection.exec_driver_sql(_SUPERSEDE, (list(newest), list(newest.values())))
+
+
+def pull(connection: sa.Connection, partitions: Sequence[int], room: int) -> Sequence[tuple[Any, ...]]:
+    """Take receipts out of the queue, oldest first: (id, partition, command, seller, seq, result)."""
+    return sorted(tuple(row) for row in connection.exec_driver_sql(_PULL, (list(partitions), room)))
+
+
+def take(connection: sa.Connection, limit: int, lease_s: float) -> list[SellerCommand]:
+    """Take commands that are due; each comes up again after ``lease_s`` wall seconds, doubled with each try."""
+    return [_command.decode(body) for (body,) in connection.exec_driver_sql(_TAKE, (lease_s, limit))]
+
+
+def answered(connection: sa.Connection, results: dict[str, str]) -> None:
+    """Turn answered commands (id -> result) into receipts for the worker; those answered already are left out."""
+    if results:
+        commands = sorted(results)
+        connection.exec_driver_sql(_ANSWERED, (commands, commands, [results[command] for command in commands]))
+
+
+def failed(connection: sa.Connection, errors: dict[str, str]) -> None:
+    """Note why commands (id -> reason) were not answered."""
+    if errors:
+        connection.exec_driver_sql(_FAILED, (list(errors), list(errors.values())))
+
+
+def due(
+    connection: sa.Connection, partitions: Sequence[int], wall: dt.datetime, but: Collection[str], limit: int
+) -> list[str]:
+    """Sellers whose command under way is to be sent again."""
+    rows = connection.exec_driver_sql(_RESEND, (list(partitions), wall, list(but), limit))
+    return [seller for (seller,) in rows]
