@@ -284,6 +284,10 @@ class Layout:
         )
 
 
+BLOCKS: Final = frozenset(name for name in vars(Layout) if not name.startswith("_"))
+"""What a template may call."""
+
+
 class Text(Layout):
     """Plain text. A block ends in an empty line."""
 

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import MethodType
 from typing import Any, Final
 
 from jinja2 import FileSystemLoader, StrictUndefined, Template
@@ -25,7 +26,7 @@ from services.notification.domain import (
     returns,
     stands,
 )
-from services.notification.layout import Html, Text, parts
+from services.notification.layout import BLOCKS, Html, Layout, Text, parts
 from services.notification.mime import address as mail_address
 from services.notification.mime import compose
 from services.notification.strings import FOLDER
@@ -205,9 +206,31 @@ def _html(locale: str) -> Html:
     return Html(locale)
 
 
+class _Environment(ImmutableSandboxedEnvironment):
+    """A sandbox with a short way for what templates do all the time: read a value of the model, call the layout."""
+
+    def __init__(self, ui: Layout, **options: Any) -> None:
+        super().__init__(**options)
+        self._ui = ui
+        self.globals |= {"ui": ui, "_": ui.say}
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if type(obj) is dict and attribute in obj:
+            return obj[attribute]
+        if obj is self._ui and attribute in BLOCKS:
+            return getattr(obj, attribute)
+        return super().getattr(obj, attribute)
+
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+        if type(__obj) is MethodType and __obj.__self__ is __self._ui and __obj.__name__ in BLOCKS:
+            return __obj(*args, **kwargs)
+        return super().call(__context, __obj, *args, **kwargs)
+
+
 @cache
 def _environment(locale: str, html: bool) -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+    return _Environment(
+        _html(locale) if html else Text(locale),
         loader=FileSystemLoader(FOLDER),
         autoescape=html,
         undefined=StrictUndefined,
@@ -216,9 +239,6 @@ def _environment(locale: str, html: bool) -> ImmutableSandboxedEnvironment:
         auto_reload=False,
         cache_size=-1,
     )
-    ui = _html(locale) if html else Text(locale)
-    environment.globals |= {"ui": ui, "_": ui.say}
-    return environment
 
 
 @cache
