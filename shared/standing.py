@@ -10,6 +10,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from shared.events import Measure
+
 Ledger = Literal["general", "serious"]
 Consequence = Literal["warning", "listing_restricted", "frozen", "closed"]
 Sort = Literal["violations", "points", "strikes", "changed", "seller"]
@@ -33,6 +35,39 @@ class Standing(Struct, frozen=True, kw_only=True):
     serious_consequence: str | None = None
     next_change: dt.datetime | None = None
     changed_at: dt.datetime | None = None
+    measures: tuple[Measure, ...] = ()
+    """In force: what the marketplace was told to put the account under. None of them: perhaps a warning."""
+    until: dt.datetime | None = None
+    """When these become fewer by themselves; null: not known, or there are none."""
+
+
+class Sanction(Struct, frozen=True, kw_only=True):
+    """What a threshold of a ledger brought upon a seller (docs/domain.md, "Penalties")."""
+
+    sanction: str
+    ledger: Ledger
+    level: int
+    """Number of the threshold in the policy, from 1."""
+    consequence: Consequence | None
+    """Its name there; null: the policy has no such threshold any more."""
+    measures: tuple[Measure, ...]
+    """None: a warning."""
+    withheld: tuple[Measure, ...] = ()
+    """Measures that a prior warning stands in the place of (Digital Services Act, article 23)."""
+    scope: Literal["own", "entity"]
+    """Whose standing reached the threshold."""
+    state: Literal["in_force", "lifted", "ended"]
+    cause: str
+    """Of the last change, as in `SanctionChanged`: `threshold`, `timer`, `expiry`, `reversal`, `operator`, ..."""
+    claim: str
+    """Claim of the entry that crossed the threshold."""
+    entry: str
+    begins: dt.datetime
+    ends: dt.datetime | None = None
+    """When its days are over; null: until the standing falls below the threshold, or it is lifted."""
+    over_at: dt.datetime | None = None
+    reason: str | None = None
+    """An operator's code for lifting it."""
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -119,6 +154,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     at: dt.datetime
     policy: str
     steps: list[Step]
+    sanctions: list[Sanction] = []
+    """As they stood then, the latest first."""
     left_out: int = 0
     """Earlier steps that are not shown."""
     general_points: int
@@ -188,3 +225,5 @@ class Figures(Struct, frozen=True, kw_only=True):
     recidivism_young: Recidivism
     """Of those whose 365 days still run: it can only rise."""
     between: Between
+    measures: dict[str, int] = {}
+    """How many sellers are under each measure now."""

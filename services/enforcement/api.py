@@ -15,11 +15,12 @@ from prometheus_client import Gauge
 
 from services.enforcement import offenders, reading
 from shared import clock, internal, policy
+from shared.events import Measure
 from shared.internal import Cursor, GivenId, Limit, Page, Parts, page_of
 from shared.paging import bad_cursor, key_of
 from shared.refusals import Refused
 from shared.settings import Settings
-from shared.standing import Consequence, Entry, Explanation, Figures, Sort, Standing, Violation
+from shared.standing import Consequence, Entry, Explanation, Figures, Sanction, Sort, Standing, Violation
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,7 @@ BETWEEN = Gauge(
     "Time from a seller's violation to its next, of those in the last 365 days; NaN: none.",
     ["quantile"],
 )
+UNDER = Gauge("goodfaith_sellers_under", "Sellers that are under a measure.", ["measure"])
 Tier = Annotated[str | None, QueryParameter(max_length=20)]
 Time = Annotated[str | None, QueryParameter(max_length=40)]
 
@@ -89,6 +91,8 @@ def show(figures: Figures) -> None:
     """Set the gauges."""
     for tier in figures.tiers:
         SELLERS.labels(tier.tier).set(tier.sellers)
+    for measure, sellers in figures.measures.items():
+        UNDER.labels(measure).set(sellers)
     rate = figures.recidivism.rate
     RECIDIVISM.set(float("nan") if rate is None else rate)
     for quantile, days in (("0.5", figures.between.median_days), ("0.9", figures.between.p90_days)):
@@ -132,6 +136,7 @@ async def sellers(
     tier: Tier = None,
     repeat_offender: bool | None = None,
     consequence: Consequence | None = None,
+    measure: Measure | None = None,
     since: Time = None,
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -146,7 +151,7 @@ async def sellers(
         )
     rows = await parts.run(
         reading.sellers, parts.rules.repeat_offender, sort=sort, limit=limit + 1, after=after, tier=tier,
-        repeat_offender=repeat_offender, consequence=consequence, since=_time(since, "since"),
+        repeat_offender=repeat_offender, consequence=consequence, measure=measure, since=_time(since, "since"),
     )  # fmt: skip
     return page_of(rows, limit, lambda row: (sort, reading.sort_value(row, sort), row.seller))
 
@@ -193,6 +198,36 @@ async def violations(
     return page_of(rows, limit, lambda violation: (violation.at, violation.claim))
 
 
+@get("/internal/sanctions")
+async def sanctions(
+    request: Request[Any, Any, Any],
+    seller: GivenId,
+    in_force: bool | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[Sanction]:
+    """A seller's sanctions, the latest first."""
+    parts = _parts(request)
+    (before,) = key_of(cursor, tuple[str]) or (None,)
+    rows = await parts.run(
+        reading.sanctioned, seller, parts.rules, in_force=in_force, limit=limit + 1,
+        before=None if before is None else reading.number_of(before),
+    )  # fmt: skip
+    return page_of(rows, limit, lambda sanction: (sanction.sanction,))
+
+
+@get("/internal/sanction")
+async def sanction(request: Request[Any, Any, Any], seller: GivenId, sanction: GivenId) -> Sanction:
+    """One sanction of a seller's."""
+    parts = _parts(request)
+    rows = await parts.run(reading.sanctioned, seller, parts.rules, sanction=sanction, limit=1)
+    if not rows:
+        raise Refused(
+            404, "not_found", "There is no such resource.", cure="Check the id; you see only what you are party to."
+        )
+    return rows[0]
+
+
 @get("/internal/why")
 async def why(
     request: Request[Any, Any, Any],
@@ -216,7 +251,7 @@ async def figures(request: Request[Any, Any, Any]) -> Figures:
     return await _parts(request).figures()
 
 
-ROUTES: Final = [standing, sellers, ledger, violations, why, figures]
+ROUTES: Final = [standing, sellers, ledger, violations, sanctions, sanction, why, figures]
 
 
 def run(settings: Settings) -> None:

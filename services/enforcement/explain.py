@@ -15,9 +15,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from services.enforcement import offenders, penalties, sanctions
-from services.enforcement.penalties import BEGIN, NEVER, Penalty, Seller, Tail
+from services.enforcement.penalties import BEGIN, NEVER, Entry, Penalty, Seller, Tail
 from shared.policy import Penalties
-from shared.standing import Explanation, Record, Rule, Standing, Step
+from shared.standing import Explanation, Record, Rule, Sanction, Standing, Step
 
 STEPS_MOST: Final = 1000
 """Steps that an explanation shows at most, unless told otherwise: the latest."""
@@ -221,6 +221,7 @@ def explain(
     policy: str,
     now: dt.datetime,
     *,
+    account: sanctions.Account | None = None,
     at: dt.datetime | None = None,
     most: int | None = STEPS_MOST,
 ) -> Explanation:
@@ -232,6 +233,7 @@ def explain(
         records: all entries ever written for the seller.
         in_force: its violations in force, as they are stored.
         stored: its standing, as it is stored.
+        account: its sanctions, all of them, and what the marketplace was told, as they are stored.
         at: business time; None: now.
         most: steps to show.
     """
@@ -253,13 +255,15 @@ def explain(
             )
         if stored.next_change is not None and stored.next_change <= now:
             differences.append(f"the standing was to be counted anew at {stored.next_change:%Y-%m-%d %H:%M}")
+        if account is not None:
+            differences += unanswered(account, then.stood.entries, rules, policy, stored.changed_at)
     general, serious, violations = walk.sums()
     steps = walk.steps if most is None else walk.steps[-most:]
     return Explanation(
         seller=seller, at=upto, policy=policy, steps=steps, left_out=len(walk.steps) - len(steps), general_points=general,
         serious_strikes=serious, violations=violations, repeat_offender=violations >= rules.repeat_offender.violations,
         tier=offenders.tier_of(violations, rules.repeat_offender), general_level=walk.levels[0], serious_level=walk.levels[1],
-        stored=stored, agrees=not differences, differences=differences[:100],
+        stored=stored, sanctions=shown(account.sanctions, rules, upto) if account is not None else [], agrees=not differences, differences=differences[:100],
     )  # fmt: skip
 
 
@@ -311,6 +315,58 @@ def _against(walk: _Walk, in_force: Iterable[InForce]) -> list[str]:
             )
     found += [f"{claim}: an entry stands, and no violation is in force" for claim in stands]
     return found
+
+
+def unanswered(
+    account: sanctions.Account, entries: Iterable[Record], rules: Penalties, policy: str, at: dt.datetime
+) -> list[str]:
+    """What of a seller's own thresholds and sanctions does not agree; what its entity asks for is not looked at.
+
+    Args:
+        entries: those that stand.
+        at: when the seller was judged last.
+    """
+    found = []
+    if account.front.rules == policy:  # else it is still to be judged by these rules
+        stands = [Entry(r.entry, Penalty(r.claim, r.ledger, r.points, r.effective_at, r.expires_at)) for r in entries]
+        grounds = sanctions.grounds(stands, rules, at)
+        answers = [(s.ledger, s.level) for s in account.sanctions if s.stands]
+        for ledger, level in sorted({(g.ledger, g.level) for g in grounds if g.fell_at is None}):
+            if (ledger, level) not in answers:
+                found.append(f"threshold {ledger} {level} is reached, and no sanction answers it")
+        for s in account.sanctions:
+            reached = any(
+                (g.ledger, g.level) == (s.ledger, s.level) and (g.fell_at is None or g.fell_at > s.began)
+                for g in grounds
+            )
+            if s.scope == "own" and (s.in_force or s.stands) and not reached:
+                found.append(f"sanction {s.sanction} stands, and threshold {s.ledger} {s.level} was not reached")
+    wanted, until = sanctions.in_force(account.sanctions)
+    if (wanted, until) != (account.measures, account.until):
+        found.append(
+            f"in force: {', '.join(wanted) or 'nothing'}; the marketplace was told {', '.join(account.measures) or 'nothing'}"
+        )
+    return found
+
+
+def shown(found: Iterable[sanctions.Sanction], rules: Penalties, upto: dt.datetime | None = None) -> list[Sanction]:
+    """Sanctions as they are shown, the latest first; ``upto``: those that had begun, as they stood then."""
+    out = []
+    for s in sorted(found, key=lambda one: one.number, reverse=True):
+        if upto is not None and s.began > upto:
+            continue
+        over = s.over_at is not None and (upto is None or s.over_at <= upto)
+        steps = sanctions.thresholds(rules, s.ledger)
+        out.append(
+            Sanction(
+                sanction=s.sanction, ledger=s.ledger, level=s.level, measures=s.measures, withheld=s.withheld, scope=s.scope,
+                consequence=steps[s.level - 1].consequence if s.level <= len(steps) else None,
+                state=s.state if over else "in_force", cause=s.cause if over or s.in_force else "threshold",
+                claim=s.claim, entry=s.entry, begins=s.began, ends=s.ends, over_at=s.over_at if over else None,
+                reason=s.reason if over else None,
+            )
+        )  # fmt: skip
+    return out
 
 
 def says(step: Step, rules: Penalties) -> str:

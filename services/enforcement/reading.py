@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import sqlalchemy as sa
 
-from services.enforcement import explain, offenders
+from services.enforcement import explain, offenders, sanctions, sanctions_store
 from shared import clock
+from shared.events import Measure
 from shared.policy import Penalties, RepeatOffender
-from shared.standing import Entry, Explanation, Figures, Record, Sort, Standing, Violation
+from shared.standing import Entry, Explanation, Figures, Record, Sanction, Sort, Standing, Violation
 
 TIMEOUT_MS: Final = 10_000
 """Of one query; what takes longer is refused for now."""
 _COLUMNS: Final = """s.seller, s.general_points, s.serious_strikes, s.violations, s.repeat_offender, s.general_consequence,
-    s.serious_consequence, s.next_change, s.changed_at"""
+    s.serious_consequence, s.next_change, s.changed_at, s.measures, s.until"""
 _SORTS: Final[dict[Sort, str]] = {
     "violations": "s.violations", "points": "s.general_points", "strikes": "s.serious_strikes", "changed": "s.changed_at",
 }  # fmt: skip
@@ -42,6 +43,13 @@ _RECORDS = """
                 and l.payload::json ->> 'subject' = e.entry)
     from ledger_entries e where e.seller = %s"""
 _IN_FORCE = "select at, claim, severity from violations where seller = %s and in_force"
+_SANCTIONS = """
+    select seller, number, scope, ledger, level, measures, withheld, entry, claim, began, ends, state, cause, over_at, stands, reason
+    from sanctions where seller = %(seller)s and (%(in_force)s::bool is null or (state = 'in_force') = %(in_force)s)
+        and (%(number)s::int is null or number < %(number)s) and (%(sanction)s::text is null or sanction = %(sanction)s)
+    order by number desc limit %(limit)s"""
+_ACCOUNT = f"select {sanctions_store.ACCOUNT_COLUMNS} from standings where seller = %s"
+_UNDER = "select measures, count(*) from standings where measures <> '' group by measures"
 _TIERS = "select violations, count(*) from standings where violations > 0 group by violations"
 _FIGURES = """
     with one as materialized (
@@ -65,7 +73,8 @@ def _bounded(connection: sa.Connection) -> None:
 
 
 def _standing(row: Any, rules: RepeatOffender) -> Standing:
-    return Standing(**row, tier=offenders.tier_of(row["violations"], rules))
+    measures = tuple(row["measures"].split(",")) if row["measures"] else ()
+    return Standing(**{**row, "measures": measures}, tier=offenders.tier_of(row["violations"], rules))
 
 
 def standing(connection: sa.Connection, seller: str, rules: RepeatOffender) -> Standing:
@@ -85,6 +94,7 @@ def sellers(
     tier: str | None = None,
     repeat_offender: bool | None = None,
     consequence: str | None = None,
+    measure: str | None = None,
     since: dt.datetime | None = None,
 ) -> list[Standing]:
     """Sellers with a standing: highest first by ``sort`` (``seller``: by id), and by id among equals.
@@ -93,6 +103,7 @@ def sellers(
         after: (value of ``sort``, seller) of the last one shown.
         tier: name of a tier of the policy.
         consequence: that either ledger's level has.
+        measure: that it is under now.
         since: with a violation in force since then.
 
     Raises:
@@ -116,6 +127,8 @@ def sellers(
         only("s.repeat_offender = %s", repeat_offender)
     if consequence is not None:
         only("(s.general_consequence = %s or s.serious_consequence = %s)", consequence, consequence)
+    if measure is not None:
+        only("%s = any(string_to_array(s.measures, ','))", measure)
     if since is not None:
         only("exists (select from violations v where v.seller = s.seller and v.in_force and v.at >= %s)", since)
     by = _SORTS.get(sort)
@@ -162,6 +175,40 @@ def violations(
     return [Violation(**row) for row in connection.exec_driver_sql(_VIOLATIONS, given).mappings()]
 
 
+def sanctioned(
+    connection: sa.Connection,
+    seller: str,
+    rules: Penalties,
+    *,
+    in_force: bool | None = None,
+    before: int | None = None,
+    sanction: str | None = None,
+    limit: int | None,
+) -> list[Sanction]:
+    """A seller's sanctions, the latest first, from the one before number ``before`` on; ``sanction``: that one alone."""
+    given = {"seller": seller, "in_force": in_force, "number": before, "sanction": sanction, "limit": limit}
+    rows = connection.exec_driver_sql(_SANCTIONS, given)
+    return explain.shown([sanctions_store.sanction(row) for row in rows], rules)
+
+
+def number_of(sanction: str) -> int:
+    """Place of a sanction among its seller's."""
+    tail = sanction.rpartition(".s")[2]
+    return int(tail) if tail.isdecimal() and len(tail) < 10 else 0
+
+
+def _account(connection: sa.Connection, seller: str) -> sanctions.Account | None:
+    """What is stored of a seller's sanctions, all of them."""
+    row = connection.exec_driver_sql(_ACCOUNT, (seller,)).one_or_none()
+    if row is None:
+        return None
+    account = sanctions_store.account(seller, row)
+    given = {"seller": seller, "in_force": None, "number": None, "sanction": None, "limit": None}
+    found = [sanctions_store.sanction(one) for one in connection.exec_driver_sql(_SANCTIONS, given)]
+    account.sanctions = sorted(found, key=lambda one: one.number)
+    return account
+
+
 def records(connection: sa.Connection, seller: str) -> list[Record]:
     """All entries of a seller with the business time at which they were entered."""
     anchors = clock.History.load(connection)
@@ -191,7 +238,8 @@ def why(
     found = records(connection, seller)
     in_force: Sequence[Any] = [tuple(row) for row in connection.exec_driver_sql(_IN_FORCE, (seller,))]
     stored = standing(connection, seller, rules.repeat_offender)
-    return explain.explain(seller, found, in_force, stored, rules, policy, now, at=at, most=most)
+    account = _account(connection, seller)
+    return explain.explain(seller, found, in_force, stored, rules, policy, now, account=account, at=at, most=most)
 
 
 def figures(connection: sa.Connection, rules: RepeatOffender, now: dt.datetime) -> Figures:
@@ -206,6 +254,10 @@ def figures(connection: sa.Connection, rules: RepeatOffender, now: dt.datetime) 
             "high": [*edges, None],
         },
     ).one()  # fmt: skip
+    under: dict[str, int] = {}
+    for measures, sellers in connection.exec_driver_sql(_UNDER):
+        for measure in measures.split(","):
+            under[measure] = under.get(measure, 0) + sellers
     counted = dict(map(tuple, connection.exec_driver_sql(_TIERS)))
     return Figures(
         at=now,
@@ -215,4 +267,5 @@ def figures(connection: sa.Connection, rules: RepeatOffender, now: dt.datetime) 
         recidivism=offenders.recidivism(begin, middle, whole, again),
         recidivism_young=offenders.recidivism(middle, now, young, young_again),
         between=offenders.between(count, median, p90, spans),
+        measures={measure: under.get(measure, 0) for measure in sorted(get_args(Measure))},
     )

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from services.intake.requests import Register
 from shared.events import Lane, RightType, Triage
+from shared.standing import Sanction
 
 T = TypeVar("T")
 
@@ -702,6 +703,40 @@ class ConflictsOut(Struct, kw_only=True):
     reviewer: str
     declared: list[str]
     set_by_operator: list[str]
+
+
+class Lifted(Struct, kw_only=True):
+    """That an operator asked for a sanction to be lifted."""
+
+    by: str
+    reason: str
+    note: str | None
+    at: dt.datetime
+
+
+class SellerSanction(Struct, kw_only=True):
+    """A sanction as staff sees it."""
+
+    sanction: Sanction
+    lift: Lifted | None = None
+
+
+class LiftAccepted(Struct, kw_only=True):
+    """It is durable, and lifted as soon as enforcement has it; the sanction's `state` then says so."""
+
+    command: str
+    sanction: str
+    accepted_at: dt.datetime
+
+
+class OwnSanction(Struct, kw_only=True):
+    """A sanction as the seller sees it."""
+
+    sanction: Sanction
+    why: str
+    """In the reader's language."""
+    undone: list[str]
+    """How it ends or is undone, in the reader's language."""
 
 
 class QueueDepth(Struct, kw_only=True):

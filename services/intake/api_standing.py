@@ -7,18 +7,32 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, TypeVar
 
+import sqlalchemy as sa
 import structlog
-from litestar import Request, get
+from litestar import Request, get, post
 from litestar.params import QueryParameter
 
-from services.intake import answers
+from services.intake import answers, requests, standing_store
 from services.intake.domain import Account, Refused
 from services.intake.door import busy
-from services.intake.web import MAY_FAIL, SELLER, STAFF, Cursor, Limit, front_of, known_id
+from services.intake.web import (
+    MAY_FAIL,
+    OPERATOR,
+    SELLER,
+    STAFF,
+    Body,
+    Cursor,
+    Limit,
+    front_of,
+    known_id,
+    language_of,
+    out,
+)
+from shared.events import Measure
 from shared.internal import Away
 from shared.internal import Page as Given
-from shared.languages import mark
-from shared.standing import Consequence, Entry, Explanation, Figures, Sort, Standing, Violation
+from shared.languages import mark, translate
+from shared.standing import Consequence, Entry, Explanation, Figures, Sanction, Sort, Standing, Violation
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +77,7 @@ async def list_sellers(
     tier: Tier = None,
     repeat_offender: bool | None = None,
     consequence: Consequence | None = None,
+    measure: Measure | None = None,
     since: Time = None,
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -70,7 +85,7 @@ async def list_sellers(
     """Sellers that ever had a violation, the highest first by `sort`; `since`: with a violation in force since then."""
     return await page(
         request, "sellers", Standing, sort=sort, tier=tier, repeat_offender=repeat_offender, consequence=consequence,
-        since=since, cursor=cursor, limit=limit,
+        measure=measure, since=since, cursor=cursor, limit=limit,
     )  # fmt: skip
 
 
@@ -100,6 +115,57 @@ async def get_violations(
     return await page(
         request, "violations", Violation, seller=known_id(seller_id), in_force=in_force, cursor=cursor, limit=limit
     )
+
+
+@get("/v1/sellers/{seller_id:str}/sanctions", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["sellers"])
+async def get_sanctions(
+    request: Request[Account, Any, Any],
+    seller_id: str,
+    in_force: bool | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> answers.Page[answers.SellerSanction]:
+    """A seller's sanctions, the latest first, with what an operator wrote who lifted one."""
+    found = await page(
+        request, "sanctions", Sanction, seller=known_id(seller_id), in_force=in_force, cursor=cursor, limit=limit
+    )
+    lifts = await front_of(request).run(standing_store.lifts, [one.sanction for one in found.items])
+    shown = [answers.SellerSanction(sanction=one, lift=_lifted(lifts.get(one.sanction))) for one in found.items]
+    return answers.Page(items=shown, next=found.next)
+
+
+def _lifted(row: dict[str, Any] | None) -> answers.Lifted | None:
+    return None if row is None else out(answers.Lifted, row)
+
+
+@post(
+    "/v1/sellers/{seller_id:str}/sanctions/{sanction_id:str}/lift",
+    opt={"roles": OPERATOR},
+    dto=Body[requests.LiftSanction],
+    return_dto=None,
+    status_code=202,
+    responses=MAY_FAIL,
+    tags=["sellers"],
+)
+async def lift_sanction(
+    request: Request[Account, Any, Any], seller_id: str, sanction_id: str, data: requests.LiftSanction
+) -> answers.LiftAccepted:
+    """Lift a sanction that is in force; what it was imposed for does not impose it again."""
+    seller, id = known_id(seller_id), known_id(sanction_id)
+    found = await ask(request, "sanction", Sanction, seller=seller, sanction=id)
+    if found.state != "in_force":
+        raise Refused(
+            409, "not_in_force", "The sanction is not in force.", cure="Read GET /v1/sellers/{seller_id}/sanctions."
+        )
+    front = front_of(request)
+
+    def work(connection: sa.Connection) -> answers.LiftAccepted:
+        command, at = standing_store.lift(
+            connection, seller, found.sanction, request.user.id, data.reason, data.note, front.settings.partitions
+        )
+        return answers.LiftAccepted(command=command, sanction=found.sanction, accepted_at=at)
+
+    return await front.run(work)
 
 
 @get("/v1/sellers/{seller_id:str}/why", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["sellers"])
@@ -133,6 +199,65 @@ async def my_ledger(
     return await page(request, "ledger", Entry, seller=request.user.id, cursor=cursor, limit=limit)
 
 
+@get("/v1/standing/violations", opt={"roles": SELLER}, responses=MAY_FAIL, tags=["sellers"])
+async def my_violations(
+    request: Request[Account, Any, Any], in_force: bool | None = None, cursor: Cursor = None, limit: Limit = 50
+) -> answers.Page[Violation]:
+    """The caller's violations, the latest first: one for each claim, however many listings."""
+    return await page(
+        request, "violations", Violation, seller=request.user.id, in_force=in_force, cursor=cursor, limit=limit
+    )
+
+
+@get("/v1/standing/sanctions", opt={"roles": SELLER}, responses=MAY_FAIL, tags=["sellers"])
+async def my_sanctions(
+    request: Request[Account, Any, Any], in_force: bool | None = None, cursor: Cursor = None, limit: Limit = 50
+) -> answers.Page[answers.OwnSanction]:
+    """What the caller's account was put under, the latest first: why, until when, and how it is undone."""
+    found = await page(
+        request, "sanctions", Sanction, seller=request.user.id, in_force=in_force, cursor=cursor, limit=limit
+    )
+    language = language_of(request)
+    shown = [
+        answers.OwnSanction(
+            sanction=one,
+            why=translate(_why(one), language),
+            undone=[translate(text, language) for text in _undone(one)],
+        )
+        for one in found.items
+    ]
+    return answers.Page(items=shown, next=found.next)
+
+
+_OWN: Final = mark("The account's own violations reached a threshold of its penalty ledgers.")
+_ENTITY: Final = mark(
+    "The violations of the business that the account belongs to reached a threshold of its penalty ledgers."
+)
+_PRIOR: Final = mark(
+    "A threshold was reached that suspends accounts. As the account had not been warned, this is a warning instead."
+)
+_CLAIM: Final = mark(
+    "Claims against you can be countered or complained of: a violation that does not stand is taken back, and with it what followed from it."
+)
+_DAYS: Final = mark("It ends by itself when its days are over.")
+_FALLS: Final = mark("It ends by itself when so many violations have expired that the threshold is no longer reached.")
+_STAYS: Final = mark("It does not end by itself.")
+_WRITE: Final = mark("Write to the operator of the programme, who can lift it.")
+_OVER: Final = mark("It is over.")
+
+
+def _why(one: Sanction) -> str:
+    return _PRIOR if one.withheld else _OWN if one.scope == "own" else _ENTITY
+
+
+def _undone(one: Sanction) -> list[str]:
+    if one.state != "in_force":
+        return [_OVER]
+    end = _DAYS if one.ends is not None else _STAYS if "closed" in one.measures else _FALLS
+    return [end, _CLAIM, _WRITE]
+
+
 ROUTES: Final = [
-    list_sellers, get_standing, get_ledger, get_violations, get_why, get_offender_figures, my_standing, my_ledger,
+    list_sellers, get_standing, get_ledger, get_violations, get_sanctions, lift_sanction, get_why, get_offender_figures,
+    my_standing, my_ledger, my_violations, my_sanctions,
 ]  # fmt: skip

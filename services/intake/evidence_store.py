@@ -326,7 +326,7 @@ def let_go(
 ) -> tuple[int, int]:
     """The account is erased: have all of its documents go that nothing needs, proofs of who it is among them.
 
-    Returns how many go, and how many stay until nothing needs them any more: these without their names.
+    Returns how many go, and how many stay until nothing needs them any more; their names go at once.
     """
     ids = list(
         connection.exec_driver_sql(
@@ -336,7 +336,7 @@ def let_go(
     )
     connection.exec_driver_sql("delete from evidence_links where about = %s and owner = about", (account,))
     needed = _needed(connection, ids, now, kept) if ids else set()
-    connection.exec_driver_sql("update evidence set name = null where id = any(%s)", (sorted(needed),))
+    connection.exec_driver_sql("update evidence set name = null where id = any(%s)", (ids,))
     connection.exec_driver_sql(
         "update evidence set state = 'going', changed_wall = now() where id = any(%s)", (sorted(set(ids) - needed),)
     )

@@ -180,6 +180,15 @@ class ChangeStatus(In, frozen=True, kw_only=True):
     """Why."""
 
 
+class LiftSanction(In, frozen=True, kw_only=True):
+    """An operator lifts a seller's sanction."""
+
+    reason: Id
+    """Code: why."""
+    note: Text | None = None
+    """For staff, kept in clear: no personal data."""
+
+
 class Confirm(In, frozen=True, kw_only=True):
     """The code that came by e-mail."""
 

@@ -665,7 +665,9 @@ def tell_accounts(connection: sa.Connection, notices: Sequence[events.AccountNot
 
 def publish_accounts(
     connection: sa.Connection,
-    notices: Sequence[events.AccountNotice | events.AccountChannels | events.AccountErased | events.MessageRead],
+    notices: Sequence[
+        events.AccountNotice | events.AccountChannels | events.AccountErased | events.MessageRead | events.LiftSanction
+    ],
     type_: str,
     partitions: int,
 ) -> None:

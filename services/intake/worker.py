@@ -59,7 +59,13 @@ _commands: Final = {
     name: msgspec.json.Decoder(kind)
     for name, kind in events.TYPES.items()
     if issubclass(
-        kind, events.Command | events.AccountNotice | events.AccountChannels | events.AccountErased | events.MessageRead
+        kind,
+        events.Command
+        | events.AccountNotice
+        | events.AccountChannels
+        | events.AccountErased
+        | events.MessageRead
+        | events.LiftSanction,
     )
 }
 
@@ -356,7 +362,14 @@ class Fold:
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Publish a row of the door, or note what an event says."""
         data = incoming.data
-        if isinstance(data, events.AccountNotice | events.AccountChannels | events.AccountErased | events.MessageRead):
+        if isinstance(
+            data,
+            events.AccountNotice
+            | events.AccountChannels
+            | events.AccountErased
+            | events.MessageRead
+            | events.LiftSanction,
+        ):
             at = data.read_at if isinstance(data, events.MessageRead) else data.at
             return (
                 Outgoing(incoming.partition, ACCOUNTS, data.account, incoming.type, data, data.account, at, None, None),

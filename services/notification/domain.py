@@ -26,6 +26,7 @@ from shared.events import (
     Moment,
     NoticeSent,
     Role,
+    SanctionChanged,
     State,
 )
 from shared.policy import PolicyError
@@ -420,3 +421,44 @@ def beginning(
         return None
     at, _, moment = min(known)
     return Begun(moment, max(at, sent_at))
+
+
+# ------------------------------------------------------------------------------------------------------- sanctions
+
+
+def notice_of(change: SanctionChanged) -> AccountNotice | None:
+    """What a seller is told of a sanction; None where another message says it, or there is nothing to say.
+
+    One that makes room for another of the same threshold goes with that one's message, and a warning that has run its course
+    changes nothing.
+    """
+    if change.change == "imposed":
+        kind = (
+            "sanction_prior_warning" if change.prior else "sanction_imposed" if change.measures else "sanction_warning"
+        )
+    elif change.cause == "replaced" or (change.change == "ended" and not change.measures):
+        return None
+    else:
+        kind = f"sanction_{change.change}"
+    figures: dict[str, int | float | str] = {
+        "ledger": change.ledger,
+        "level": change.level,
+        "scope": change.scope,
+        "cause": change.cause,
+        "claim": change.claim,
+        "begins": change.begins.isoformat(),
+    }
+    if change.measures:
+        figures["measures"] = ",".join(change.measures)
+    if change.ends is not None:
+        figures["ends"] = change.ends.isoformat()
+    if change.reason is not None:
+        figures["reason"] = change.reason
+    return AccountNotice(
+        notice=f"{change.sanction}.{change.change}",
+        account=change.seller,
+        kind=kind,
+        about=change.sanction,
+        figures=figures,
+        at=change.at,
+    )

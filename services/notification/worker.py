@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from services.notification import store
-from services.notification.domain import ACCOUNT, Facts, facts_of, messages_for
+from services.notification.domain import ACCOUNT, Facts, facts_of, messages_for, notice_of
 from shared.events import (
     TYPES,
     AccountErased,
@@ -20,9 +20,10 @@ from shared.events import (
     MessageRead,
     MessageSent,
     NoticeSent,
+    SanctionChanged,
 )
 from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
-from shared.topics import ACCOUNTS, NOTIFICATION, VERIFICATION, Topic
+from shared.topics import ACCOUNTS, LEDGER, NOTIFICATION, VERIFICATION, Topic
 
 QUEUE: Final = "@queue"
 _encode = msgspec.json.Encoder().encode
@@ -53,6 +54,11 @@ class Collecting:
             return ()
         if isinstance(data, AccountNotice):
             self._tell(incoming, data)
+            return ()
+        if isinstance(data, SanctionChanged):
+            notice = notice_of(data)
+            if notice is not None:
+                self._tell(incoming, notice)
             return ()
         if isinstance(data, AccountErased):
             self._erased.append(data.account)
@@ -144,7 +150,7 @@ class Notification:
     name = "notification"
     schema = store.SCHEMA
     prefix = ""
-    reads: Sequence[Topic] = (VERIFICATION, ACCOUNTS)
+    reads: Sequence[Topic] = (VERIFICATION, ACCOUNTS, LEDGER)
     keyed_like = frozenset({NOTIFICATION.name})
     queue = "announcements"
     raw = False

@@ -29,13 +29,13 @@ import sqlalchemy as sa
 from kafka import KafkaConsumer, TopicPartition
 from msgspec import Struct
 
-from services.notification.domain import ACCOUNT, messages_for
+from services.notification.domain import ACCOUNT, messages_for, notice_of
 from services.operator.idle import Reader, readers
 from services.verification.item import SETTLED, Item
 from services.verification.lifecycle import TABLE
 from services.verification.store import waits
 from shared import clock, topics
-from shared.events import CommandRefused, ItemChanged, State
+from shared.events import CommandRefused, ItemChanged, SanctionChanged, State, decode_data, decode_envelope
 from shared.settings import Settings
 
 Category = Literal["lost", "doubled", "problem"]
@@ -216,6 +216,7 @@ class Evidence:
                 self._execute(_NOTED)
             if self.has("enforcement"):
                 self._execute(_HOLD)
+                self._sanctions()
             self._fold()
             self.records = reading.into(self)
         finally:
@@ -247,6 +248,19 @@ class Evidence:
     def _copy_lines(self, table: str, lines: list[str]) -> None:
         if lines:
             self.copy(table, io.StringIO("\n".join(lines) + "\n"))
+
+    def _sanctions(self) -> None:
+        """What sellers are to be told of sanctions."""
+        told = []
+        for (payload,) in self.rows(
+            "select payload from enforcement.ledger_event_log where type = 'goodfaith.sanction.changed.v1'"
+        ):
+            change = decode_data(decode_envelope(payload))
+            notice = notice_of(change) if isinstance(change, SanctionChanged) else None
+            if notice is not None:
+                told.append(f"{notice.notice}\t1\t{ACCOUNT}{notice.kind}\t{notice.account}")
+        if self.has("notification"):
+            self._copy_lines("v_told", told)
 
     def _fold(self) -> None:
         """Fold verification's log, a partition at a time, and compare what comes out with the stored items."""

@@ -115,6 +115,19 @@ def _show(found: Explanation, rules: Policy) -> None:
         )  # fmt: skip
     if found.steps:
         console.print(grid)
+    if found.sanctions:
+        table = Table("sanction", "threshold", "measures", "claim", "from", "until", "state")
+        for one in found.sanctions:
+            measures = ", ".join(one.measures) or ("prior warning" if one.withheld else "warning")
+            until = "-" if one.ends is None else _moment(one.ends)
+            state = (
+                one.state if one.over_at is None else f"{one.state} {_moment(one.over_at)}: {one.reason or one.cause}"
+            )
+            table.add_row(
+                f".{one.sanction.rpartition('.')[2]}", f"{one.ledger} {one.level}{'' if one.scope == 'own' else ' (entity)'}",
+                measures, escape(one.claim), _moment(one.begins), until, escape(state),
+            )  # fmt: skip
+        console.print(table)
     penalties = rules.penalties
     for ledger, level, part, sum_ in (
         ("general", found.general_level, penalties.general, f"{found.general_points} points"),
@@ -129,7 +142,7 @@ def _show(found: Explanation, rules: Policy) -> None:
     for difference in found.differences:
         console.print(f"does not agree: {escape(difference)}", style="red", highlight=False)
     if found.agrees:
-        console.print("the ledger, the violations in force and the standing agree", style="green")
+        console.print("the ledger, the violations in force, the standing and the sanctions agree", style="green")
 
 
 def _why(step: Step, rules: Policy) -> str:
@@ -148,6 +161,7 @@ def list_(
     sort: Annotated[Sorting, typer.Option()] = Sorting.violations,
     tier: Annotated[str | None, typer.Option(help="Only this tier of repeat offenders: 2, 3-5, 6+.")] = None,
     consequence: Annotated[str | None, typer.Option(help="Only with this consequence by either ledger.")] = None,
+    measure: Annotated[str | None, typer.Option(help="Only under this measure now.")] = None,
     since: Annotated[str | None, typer.Option(help="Only with a violation in force since then.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
     stack: StackOption = "default",
@@ -165,16 +179,16 @@ def list_(
         try:
             rows: list[Standing] = reading.sellers(
                 tables.connection, tables.policy.penalties.repeat_offender, sort=sort.value, limit=limit, tier=tier,
-                consequence=consequence, since=when(since),
+                consequence=consequence, measure=measure, since=when(since),
             )  # fmt: skip
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
-    grid = Table("seller", "violations", "tier", "points", "strikes", "consequence", "changed")
+    grid = Table("seller", "violations", "tier", "points", "strikes", "consequence", "under", "changed")
     for row in rows:
         consequences = ", ".join(dict.fromkeys(filter(None, (row.general_consequence, row.serious_consequence))))
         grid.add_row(
             escape(row.seller), str(row.violations), row.tier or "-", str(row.general_points), str(row.serious_strikes),
-            consequences or "-", "-" if row.changed_at is None else _moment(row.changed_at),
+            consequences or "-", ", ".join(row.measures) or "-", "-" if row.changed_at is None else _moment(row.changed_at),
         )  # fmt: skip
     console.print(grid)
     if json:
@@ -215,6 +229,8 @@ def _show_figures(found: Figures) -> None:
             f" {_moment(cohort.after)} to {_moment(cohort.upto)})",
             highlight=False,
         )
+    under = ", ".join(f"{measure.replace('_', ' ')} {sellers:,}" for measure, sellers in found.measures.items())
+    console.print(f"sellers under a measure: {under}", highlight=False)
     between = found.between
     if between.count:
         spans = ", ".join(

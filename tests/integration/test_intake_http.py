@@ -512,10 +512,14 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/sellers/{seller_id}/standing"): (None, STAFF_ACTS),
     ("GET", "/v1/sellers/{seller_id}/ledger"): (None, STAFF_ACTS),
     ("GET", "/v1/sellers/{seller_id}/violations"): (None, STAFF_ACTS),
+    ("GET", "/v1/sellers/{seller_id}/sanctions"): (None, STAFF_ACTS),
+    ("POST", "/v1/sellers/{seller_id}/sanctions/{sanction_id}/lift"): ({"reason": "mistake"}, _row(NO, NO, NO, NO, NO, HIDDEN, NO)),
     ("GET", "/v1/sellers/{seller_id}/why"): (None, STAFF_ACTS),
     ("GET", "/v1/offenders/figures"): (None, STAFF_ACTS),
     ("GET", "/v1/standing"): (None, _row(NO, NO, OK, OK, NO, NO, NO)),
     ("GET", "/v1/standing/ledger"): (None, _row(NO, NO, OK, OK, NO, NO, NO)),
+    ("GET", "/v1/standing/violations"): (None, _row(NO, NO, OK, OK, NO, NO, NO)),
+    ("GET", "/v1/standing/sanctions"): (None, _row(NO, NO, OK, OK, NO, NO, NO)),
     ("POST", "/v1/items/{item_id}/complaint"): ({}, EITHER_ACTS),
     ("POST", "/v1/claims/{claim_id}/complaint"): ({}, EITHER_ACTS),
     ("POST", "/v1/evidence"): ({}, _row(OK, OK, OK, OK, NO, OK, NO)),
@@ -586,6 +590,7 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
         message_id=f"m-{item}",
         webhook_id=hook,
         seller_id=seller,
+        sanction_id="none.s1",
     )
     parts.query(
         """insert into messages (id, party, claim, kind, items, channel, template, version, digest, sent_at)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import re
 import uuid
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import sqlalchemy as sa
 
+from deploy.local.children import StackError
 from deploy.local.stack import Stack
+from services.intake.blobs import Blobs
+from services.intake.security import Contacts
+from services.operator import erase as command_line
+from services.operator import export
+from shared import db, migrate
 from tests.integration.intake_parts import CONTACT, Parts, People, sell
 
 pytestmark = pytest.mark.stack
@@ -299,3 +309,129 @@ def test_an_erasure_that_breaks_off_is_done_again(parts: Parts, people: People, 
         raise AssertionError("it never came to its end")
     assert fatal > 10
     assert there() == [[(0,)]] * len(tables)
+
+
+# --------------------------------------------------------------------------------------------------------------- access
+
+
+HELD_ELSEWHERE = {
+    # derived from what is exported, or only on its way through
+    "intake": {
+        "evidence_links", "good_faith_days", "good_faith_due", "good_faith_run", "cases", "review_skips", "door", "door_held",
+        "inbound_progress", "misuse_usage", "misuse_due", "misuse_run", "subject_keys",
+        # among the staff
+        "review_notes",
+    },
+    "notification": {"message_items", "announcements", "attempts", "channels", "circuits", "webhook_deliveries", "hooks"},
+    # of listings and items, by ids; the item itself is exported as intake reads it
+    "verification": {"items", "listings", "upheld", "recurrences"},
+    "enforcement": {
+        "listings", "holds", "deliveries", "receipts", "violation_items", "statements", "seller_deliveries", "seller_receipts",
+        "entity_work", "common_keys", "entities", "relinked",
+    },
+}  # fmt: skip
+RUNTIME = re.compile(r"(^|_)(event_log|inbox|cursors|partitions|parked|refused|alembic_version)$")
+
+
+@pytest.fixture(scope="module")
+def whole(parts: Parts, stack: Stack) -> Iterator[sa.Engine]:
+    """The database with all services' tables, as an administrator."""
+    migrate.migrate(parts.admin_url, stack.role_passwords())
+    engine = db.administer(parts.admin_url, pooled=False)
+    yield engine
+    engine.dispose()
+
+
+def test_every_table_is_exported_or_known_to_hold_nothing_of_a_subject(whole: sa.Engine) -> None:
+    exported = {part.table for part in export.PARTS}
+    with whole.connect() as connection:
+        tables = connection.exec_driver_sql(
+            "select schemaname, tablename from pg_tables where schemaname = any(%s)", (list(HELD_ELSEWHERE),)
+        ).all()
+    missing = [
+        f"{schema}.{table}"
+        for schema, table in tables
+        if f"{schema}.{table}" not in exported and table not in HELD_ELSEWHERE[schema] and not RUNTIME.search(table)
+    ]
+    assert not missing, "say in services/operator/export.py what a subject is shown of it, or here why nothing"
+
+
+def exported(
+    engine: sa.Engine, parts: Parts, subject: str, path: Path, *, files: bool = False
+) -> tuple[dict[str, int], dict[str, Any], str]:
+    key = parts.settings.contact_key
+    assert key is not None
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection, connection.begin():
+        contacts = Contacts(key.get_secret_value())
+        blobs = Blobs.of(parts.settings) if files else None
+        counts = export.collect(connection, contacts, subject, path, blobs=blobs)
+    text = path.read_text() if not files else zipfile.ZipFile(path).read("export.json").decode()
+    return counts, json.loads(text)["held"], text
+
+
+def test_an_export_has_all_of_ones_own_and_nothing_of_others(
+    parts: Parts, people: People, whole: sa.Engine, subject: tuple[str, Headers], tmp_path: Path
+) -> None:
+    account, headers = subject
+    seller, sellers = people.open("seller", id=f"s-{uuid.uuid4().hex[:10]}")
+    people.client.put("/v1/contact", json={**CONTACT, "name": "Private Counterpart"}, headers=sellers)
+    reviewer, _ = people.open("reviewer", id=f"r-secret-{uuid.uuid4().hex[:6]}")
+    right = people.right(headers)
+    document = people.client.get("/v1/evidence", headers=headers).json()["items"][0]["id"]
+    made = people.claim(headers, right, "of-the-seller", evidence=[document])
+    item = made["items"][0]["item"]
+    sell(parts.engine, item, seller, state="HOLDER_RESPONSE", told=2)
+    tell(parts, account, made["claim"], "counter_forwarded", item)
+    parts.query("insert into timeline values (%s, 1, 't', 'NOTIFIED', 'system', null, now())", item)
+    parts.query(
+        "insert into account_changes (account, kind, by, at) values (%s, 'verified', %s, now())", account, reviewer
+    )
+    parts.query("insert into evidence_reads (document, reader, what) values (%s, %s, 'file')", document, reviewer)
+    parts.query("insert into evidence_reads (document, reader, what) values (%s, %s, 'file')", document, seller)
+
+    counts, held, text = exported(whole, parts, account, tmp_path / "it.json")
+    assert held["contact"][0]["contact"]["name"] == CONTACT["name"]
+    assert held["declarations"][0]["signed_by"]["name"] == SEALED["name"]
+    assert {one["name"] for one in held["documents"]} >= {"identity-of-ada.txt", "ownership-of-ada.txt"}
+    assert [one["id"] for one in held["items"]] == [item]
+    assert (held["claims"][0]["id"], held["inbox"][0]["claim"]) == (made["claim"], made["claim"])
+    assert [one["by"] for one in held["account_history"]] == ["staff"]
+    assert {one["reader"] for one in held["documents_read_by"]} == {"staff", seller}
+    assert len(held["tokens"]) == 1
+    assert set(held["tokens"][0]) == {"created_wall", "expires_wall"}
+    for never in ("Private Counterpart", reviewer, "gf_", headers["Authorization"].removeprefix("Bearer ")):
+        assert never not in text
+    assert counts["items"] == 1
+    assert (tmp_path / "it.json").stat().st_mode & 0o777 == 0o600
+
+    # the other side sees the item, and nothing of who is behind the claim
+    _, theirs, text = exported(whole, parts, seller, tmp_path / "theirs.json")
+    assert ([one["id"] for one in theirs["items"]], theirs["claims"], theirs["documents"]) == ([item], [], [])
+    assert [one["document"] for one in theirs["documents_read"]] == [document]
+    assert not {"Ada Sealed", "identity-of-ada.txt"} & set(re.findall(r"Ada Sealed|identity-of-ada\.txt", text))
+    assert theirs["contact"][0]["contact"]["name"] == "Private Counterpart"
+
+    counts, _, _ = exported(whole, parts, account, tmp_path / "it.zip", files=True)
+    with zipfile.ZipFile(tmp_path / "it.zip") as archive:
+        bytes_of = {archive.read(name) for name in archive.namelist() if name.startswith("files/")}
+    assert bytes_of == {b"passport", b"certificate", b"named in nothing"}
+    assert counts["files"] == 3
+    with pytest.raises(FileExistsError):
+        exported(whole, parts, account, tmp_path / "it.zip", files=True)
+
+
+def test_what_is_left_after_an_erasure_names_nobody(
+    parts: Parts, people: People, whole: sa.Engine, subject: tuple[str, Headers], tmp_path: Path
+) -> None:
+    account, _ = subject
+    # by the command line's own way, which is an administrator's
+    done = command_line.erased(whole, account, partitions=4, force=False, reason=None, dry_run=True)
+    assert (done.done, done.already) == (False, False)
+    done = command_line.erased(whole, account, partitions=4, force=False, reason=None, dry_run=False)
+    assert done.contact
+    with pytest.raises(StackError, match="no such"):
+        command_line.erased(whole, "a-none", partitions=4, force=False, reason=None, dry_run=False)
+    _, held, text = exported(whole, parts, account, tmp_path / "left.json")
+    assert not re.search(r"Ada|ada@|Road 1|of-ada", text)
+    assert (held["contact"], held["tokens"], held["declarations"][0].get("signed_by")) == ([], [], None)
+    assert held["account"][0]["erased_at"]

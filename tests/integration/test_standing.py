@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,8 @@ from deploy.local.children import free_port
 from deploy.local.stack import Stack
 from services.enforcement import offenders, reading
 from services.operator.cli import build
-from shared import clock, policy
+from shared import clock, policy, topics
+from shared.events import LiftSanction
 from tests.integration.intake_parts import Parts, People, wait
 from tests.integration.sellers import Ledgers, many
 
@@ -97,6 +99,9 @@ def test_sellers_are_listed_sorted_and_filtered(client: httpx.Client, staff: dic
     assert ids(repeat_offender="false") == ["s-1"]
     assert ids(consequence="closed") == ["s-9"]
     assert ids(consequence="warning") == ["s-1"]
+    assert ids(measure="closed") == ["s-9"]
+    assert "s-3" in ids(measure="frozen")
+    assert ids(measure="may_not_list", tier="3-5") == ["s-5"]
     assert ids(since=(now - dt.timedelta(hours=3)).isoformat()) == ["s-9"]
     row = every(client, "/v1/sellers", staff, tier="2")[0]
     assert (row["violations"], row["general_points"], row["repeat_offender"], row["tier"]) == (2, 6, True, "2")
@@ -172,6 +177,69 @@ def test_a_seller_reads_its_own(client: httpx.Client, people: People, sellers: l
     assert client.get("/v1/standing", headers=headers).json()["violations"] == 0
 
 
+def test_sanctions_are_read_and_lifted(
+    parts: Parts, client: httpx.Client, people: People, staff: dict[str, str], ledgers: Ledgers, now: dt.datetime
+) -> None:
+    shown = every(client, "/v1/sellers/s-2/sanctions", staff)
+    assert [(one["sanction"]["consequence"], one["sanction"]["state"]) for one in shown] == [
+        ("listing_restricted", "in_force"), ("warning", "in_force"),
+    ]  # fmt: skip
+    first = shown[0]["sanction"]
+    assert (first["claim"], first["measures"], first["ledger"], first["level"]) == (
+        "c-2-1",
+        ["listing_restricted"],
+        "general",
+        2,
+    )
+    assert first["ends"] is not None
+    lift = f"/v1/sellers/s-2/sanctions/{first['sanction']}/lift"
+    body = {"reason": "operators_mistake", "note": "The wrong seller."}
+    assert client.post(lift, json=body, headers=staff).status_code == 403
+    assert client.post(lift, json={}, headers=people.operator).status_code == 422
+    assert client.post(lift.replace("s-2/", "s-3/"), json=body, headers=people.operator).status_code == 404
+    made = client.post(lift, json=body, headers=people.operator)
+    assert made.status_code == 202, made.text
+    # as intake's worker publishes it, and the ledger's takes it
+    ((payload,),) = parts.query("select payload from intake.door where type = 'goodfaith.sanction.lift.v1'")
+    asked = msgspec.json.decode(payload, type=LiftSanction)
+    assert (asked.account, asked.command, asked.by) == ("s-2", made.json()["command"], "a-operator")
+    assert "wrong seller" not in payload
+    told = ledgers.batch(now, asked, topic=topics.ACCOUNTS.name, kind="goodfaith.sanction.lift.v1")
+    assert [(type(event).__name__, getattr(event, "cause", None)) for event in told][:2] == [
+        ("SanctionChanged", "operator"), ("SellerCommand", None),
+    ]  # fmt: skip
+    after = every(client, "/v1/sellers/s-2/sanctions", staff)[0]
+    assert (after["sanction"]["state"], after["sanction"]["reason"]) == ("lifted", "operators_mistake")
+    assert (after["lift"]["note"], after["lift"]["by"]) == ("The wrong seller.", "a-operator")
+    assert [one["sanction"]["level"] for one in every(client, "/v1/sellers/s-2/sanctions", staff, in_force="true")] == [
+        1
+    ]
+    assert client.get("/v1/sellers/s-2/standing", headers=staff).json()["measures"] == []
+    again = client.post(lift, json=body, headers=people.operator)
+    assert (again.status_code, again.json()["type"]) == (409, "urn:goodfaith:problem:not_in_force")
+    why = client.get("/v1/sellers/s-2/why", headers=staff).json()
+    assert why["agrees"], why["differences"]
+    assert [one["state"] for one in why["sanctions"]] == ["lifted", "in_force"]
+    # before it was lifted it stood, and before it began it did not
+    then = client.get("/v1/sellers/s-2/why", params={"at": (now - dt.timedelta(hours=1)).isoformat()}, headers=staff)
+    assert [one["state"] for one in then.json()["sanctions"]] == ["in_force", "in_force"]
+    then = client.get(
+        "/v1/sellers/s-2/why", params={"at": (now - 30 * dt.timedelta(hours=1)).isoformat()}, headers=staff
+    )
+    assert [one["level"] for one in then.json()["sanctions"]] == [1]
+
+
+def test_a_seller_is_told_how_a_sanction_is_undone(client: httpx.Client, people: People, sellers: list[str]) -> None:
+    _, headers = people.open("seller", id="s-5")
+    found = every(client, "/v1/standing/sanctions", headers, in_force="true")
+    assert found[0]["sanction"]["measures"] == ["frozen", "may_not_list"]
+    assert found[0]["why"] == "The account's own violations reached a threshold of its penalty ledgers."
+    assert found[0]["undone"][0] == "It ends by itself when its days are over."
+    german = every(client, "/v1/standing/sanctions", {**headers, "Accept-Language": "de"}, in_force="true")
+    assert german[0]["why"] != found[0]["why"]
+    assert len(every(client, "/v1/standing/violations", headers)) == 5
+
+
 def test_figures_by_the_api_and_the_gauges(client: httpx.Client, staff: dict[str, str]) -> None:
 
     def counted() -> dict[str, Any] | None:
@@ -182,6 +250,7 @@ def test_figures_by_the_api_and_the_gauges(client: httpx.Client, staff: dict[str
     assert {tier["tier"]: tier["sellers"] for tier in figures["tiers"]} == {"1": 1, "2": 1, "3-5": 3, "6+": 4}
     assert figures["repeat_offenders"] == 8
     assert figures["recidivism"]["rate"] is None
+    assert figures["measures"]["closed"] == 1
     assert (figures["recidivism_young"]["again"], figures["recidivism_young"]["sellers"]) == (8, 9)
 
 
@@ -251,7 +320,7 @@ def test_figures_are_what_a_recount_finds(ledgers: Ledgers, rows: list[tuple[int
             )
         found = reading.figures(connection, repeat, now)
         transaction.rollback()
-    assert found == offenders.figures(in_force, repeat, now)
+    assert msgspec.structs.replace(found, measures={}) == offenders.figures(in_force, repeat, now)
 
 
 def test_a_long_ledger_is_explained_soon(ledgers: Ledgers, now: dt.datetime) -> None:

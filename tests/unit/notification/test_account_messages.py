@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.notification.domain import ACCOUNT, notice_of
 from services.notification.render import FIGURES, NOTICES, Contact, render_notice
-from shared.events import AccountNotice
+from shared.events import AccountNotice, SanctionChanged
 from tests.unit.notification.making import NOW
 
 ANN = Contact.of({"name": "Ann Holder", "address": "1 Right Street", "email": "ann@holder.example"})
@@ -75,3 +79,111 @@ def test_any_figures_are_stated_harmlessly(kind: str, figures: dict[str, Any]) -
     assert "\n" not in made.subject
     assert len(made.body) < 2_000 + FIGURES * 450
     assert "\x00" not in made.body
+
+
+# ---- sanctions
+
+
+def sanction(**more: Any) -> SanctionChanged:
+    fields: dict[str, Any] = {
+        "seller": "s-1", "sanction": "abc.s2", "change": "imposed", "cause": "threshold", "measures": ("frozen", "may_not_list"),
+        "ledger": "general", "level": 4, "begins": NOW, "ends": NOW + dt.timedelta(days=14), "entry": "e.5", "claim": "c-9",
+        "at": NOW,
+    }  # fmt: skip
+    return SanctionChanged(**{**fields, **more})
+
+
+def told(change: SanctionChanged, language: str = "en") -> tuple[str, str]:
+    """(subject, text) of what the seller is told."""
+    said = notice_of(change)
+    assert said is not None
+    assert ACCOUNT + said.kind in NOTICES
+    party = Contact.of(
+        {"name": "Sam Seller", "address": "2 Shop Street", "email": "sam@shop.example", "language": language}
+    )
+    made = render_notice(id="m-1", notice=said, party=party, secret=None, now=NOW)
+    return made.subject, " ".join(made.body.split())
+
+
+def test_a_measure_is_told_with_why_until_when_and_how_to_be_heard() -> None:
+    subject, text = told(sanction())
+    assert "measure against your account s-1" in subject
+    for needed in (
+        "from 2026-11-24 12:00 UTC on", "its listings are not shown", "may not offer new listings", "on 2026-12-08 12:00 UTC",
+        "violations, counted in points", "c-9", "by rule, without a decision of a person", "GET /v1/standing/ledger",
+        "counter claims against you, or complain", "free of charge", "a person looks at it", "out-of-court dispute settlement",
+        "courts", "GET /v1/standing/sanctions",
+    ):  # fmt: skip
+        assert needed in text, needed
+    for absent in ("is closed", "Listing is restricted", "None", "does not end"):
+        assert absent not in text, absent
+    _, text = told(sanction(measures=("closed",), ends=None, ledger="serious", level=3, scope="entity"))
+    for needed in (
+        "The account is closed",
+        "does not end by itself",
+        "counted in strikes",
+        "the business that this account belongs to",
+    ):
+        assert needed in text, needed
+    _, text = told(sanction(measures=("frozen",), ends=None))
+    assert "when so many violations have expired" in text
+
+
+def test_a_warning_restricts_nothing_and_a_prior_one_says_what_it_comes_before() -> None:
+    subject, text = told(sanction(measures=(), ends=None, level=1))
+    assert "warning" in subject
+    for needed in ("under no restriction", "c-9", "How to be heard"):
+        assert needed in text, needed
+    subject, text = told(sanction(measures=(), ends=None, prior=True))
+    assert "before suspension" in subject
+    for needed in (
+        "not suspended now",
+        "Digital Services Act, Article 23",
+        "frozen or closed",
+        "Number, gravity and share",
+        "How to be heard",
+    ):
+        assert needed in text, needed
+
+
+@pytest.mark.parametrize(
+    ("cause", "needed"),
+    [("reversal", "does not stand"), ("operator", "The operator of the programme"), ("unlinked", "no longer belongs")],
+)
+def test_what_is_lifted_is_told_with_its_cause(cause: Any, needed: str) -> None:
+    subject, text = told(sanction(change="lifted", cause=cause, reason="mistake" if cause == "operator" else None))
+    assert subject.endswith("is lifted")
+    assert needed in text
+    subject, text = told(sanction(change="lifted", cause=cause, measures=()))
+    assert subject.endswith("is taken back")
+    assert needed in text
+
+
+def test_an_end_is_told_and_what_another_message_says_is_not() -> None:
+    subject, text = told(sanction(change="ended", cause="timer"))
+    assert subject.endswith("has ended")
+    assert "may bring the next measure" in text
+    assert notice_of(sanction(change="ended", cause="replaced")) is None
+    assert notice_of(sanction(change="ended", cause="expiry", measures=())) is None
+    both = [notice_of(sanction()), notice_of(sanction(change="lifted", cause="operator"))]
+    assert len({said.notice for said in both if said}) == 2
+
+
+@pytest.mark.parametrize("language", ["de", "zh"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"measures": (), "ends": None},
+        {"measures": (), "prior": True},
+        {"change": "lifted", "cause": "reversal"},
+        {"change": "ended", "cause": "timer"},
+    ],
+)
+def test_sellers_are_told_in_their_language(language: str, more: dict[str, Any]) -> None:
+    english, text = told(sanction(**more))
+    subject, here = told(sanction(**more), language)
+    assert subject != english
+    assert here != text
+    # no sentence was left in English
+    assert not re.search(r"\b(the|account is|they)\b", here)
