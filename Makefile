@@ -66,7 +66,7 @@ bench: setup ## throughput and latency beside a reference run on the same machin
 faults: setup ## a load while services, broker and database are killed with -9
 	$(GOODFAITH) faults $(ARGS)
 
-deep: $(VENV) ## a million random histories of items, counted for good faith as intake does and anew
+deep: $(VENV) ## a million random histories of items and of penalties, counted as the services do and anew
 	$(GOODFAITH) deep $(ARGS)
 
 lock: ## compile the pins anew (needs uv)

@@ -561,6 +561,12 @@ class StandingChanged(Data, frozen=True, kw_only=True):
     violations: int
     """Violations in the last 365 days; two or more make a repeat offender."""
     at: dt.datetime
+    entity: Id | None = None
+    """The business that the seller is one account of, if there are others; a digest."""
+    entity_points: int = 0
+    """Where that stands: as if its accounts were one seller, and in nothing better than one of them."""
+    entity_strikes: int = 0
+    entity_violations: int = 0
 
 
 Measure = Literal["listing_restricted", "frozen", "may_not_list", "closed"]

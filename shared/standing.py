@@ -29,12 +29,18 @@ class Standing(Struct, frozen=True, kw_only=True):
     violations: int = 0
     """In force, of the last 365 days."""
     repeat_offender: bool = False
+    """The seller or its entity."""
     tier: str | None = None
     """Of repeat offenders, by the policy: ``2``, ``3-5``, ``6+``."""
     general_consequence: str | None = None
     serious_consequence: str | None = None
     next_change: dt.datetime | None = None
     changed_at: dt.datetime | None = None
+    entity: str | None = None
+    """The business that it is one account of, if there are others (a digest), and where that stands."""
+    entity_points: int = 0
+    entity_strikes: int = 0
+    entity_violations: int = 0
     measures: tuple[Measure, ...] = ()
     """In force: what the marketplace was told to put the account under. None of them: perhaps a warning."""
     until: dt.datetime | None = None

@@ -58,6 +58,7 @@ FLEET = (
         secrets=("marketplace_secret",),
     ),
     Spec("enforcement-ledger", ("services.enforcement", "ledger"), "enforcement", "enforcement"),
+    Spec("enforcement-entities", ("services.enforcement", "entities"), "enforcement", "enforcement", scales=False),
     Spec(
         "enforcement-delivery", ("services.enforcement", "delivery"), "enforcement", "enforcement",
         secrets=("marketplace_secret",), needs="GOODFAITH_MARKETPLACE",

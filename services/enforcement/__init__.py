@@ -2,7 +2,8 @@
 
 `worker`  reads verification.events and marketplace.receipts; writes enforcement.events (a hold took effect), marketplace.commands
           (suspend, restore) and enforcement.violations (re-keyed by seller).
-`ledger`  reads enforcement.violations; writes enforcement.ledger (entries and standings).
+`ledger`  reads enforcement.violations; writes enforcement.ledger (entries and standings). Reads marketplace.sellers too: accounts' keys.
+`entities` counts where accounts stand together that are one business, and tells `ledger` by a table.
 `delivery` with the HTTP adapter only: takes commands to the marketplace and brings receipts back.
 `api`     answers intake what the tables say of sellers: standings, entries, sanctions (internal; by bearer token).
 `statements` takes statements of reasons to the EU's transparency database, where a policy asks for them.

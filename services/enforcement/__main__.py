@@ -1,4 +1,4 @@
-"""``python -m services.enforcement [worker|ledger|delivery|statements|api]``."""
+"""``python -m services.enforcement [worker|ledger|entities|delivery|statements|api]``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ def main(arguments: list[str]) -> int:
         from services.enforcement.ledger import EnforcementLedger
 
         runtime.run(EnforcementLedger(settings), settings)
+    elif part == "entities":
+        from services.enforcement import entities_worker
+
+        entities_worker.run(settings)
     elif part == "delivery":
         from services.enforcement import delivery
 
@@ -34,7 +38,7 @@ def main(arguments: list[str]) -> int:
 
         api.run(settings)
     else:
-        sys.stderr.write(f"{part!r} is none of worker, ledger, delivery, statements, api\n")
+        sys.stderr.write(f"{part!r} is none of worker, ledger, entities, delivery, statements, api\n")
         return 2
     return 0
 

@@ -10,23 +10,26 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Final
+from itertools import chain
 
+import msgspec
 from msgspec import Struct
 
-from services.enforcement import penalties
-from services.enforcement.penalties import Penalty, Severity
+from services.enforcement import penalties, sanctions
+from services.enforcement.penalties import Entry, Severity
+from services.enforcement.sanctions import Ground
 from shared.events import SellerKey
 from shared.policy import Entity, Penalties
 
 
 class Own(Struct, frozen=True):
-    """A violation in force of one account."""
+    """A violation in force of one account, and its entry in the account's ledger."""
 
     seller: str
     claim: str
     severity: Severity
     at: dt.datetime
+    entry: str = ""
 
 
 class Sums(Struct, frozen=True):
@@ -36,9 +39,6 @@ class Sums(Struct, frozen=True):
     serious_strikes: int = 0
     violations: int = 0
     next_change: dt.datetime | None = None
-
-
-NOTHING: Final = Sums()
 
 
 def entity_id(members: Collection[str]) -> str:
@@ -102,40 +102,18 @@ def _union(groups: Iterable[Collection[str]]) -> list[tuple[str, ...]]:
     return [tuple(sorted(members)) for members in found.values() if len(members) > 1]
 
 
-def merged(violations: Iterable[Own]) -> list[tuple[dt.datetime, str, Severity]]:
+def merged(violations: Iterable[Own]) -> list[Own]:
     """The violations of an entity: one x one claim, as of one seller; the earliest, and serious when one of them is."""
-    found: dict[str, tuple[dt.datetime, str, Severity]] = {}
-    for own in violations:
-        known = found.get(own.claim)
-        if known is None:
-            found[own.claim] = (own.at, own.claim, own.severity)
-        else:
-            serious = "serious" in (own.severity, known[2])
-            found[own.claim] = (min(own.at, known[0]), own.claim, "serious" if serious else "general")
-    return sorted(found.values())
+    found: dict[str, Own] = {}
+    for own in sorted(violations, key=lambda own: (own.at, own.claim, own.seller)):
+        known = found.setdefault(own.claim, own)
+        if own.severity == "serious" != known.severity:
+            found[own.claim] = msgspec.structs.replace(known, severity="serious")
+    return list(found.values())
 
 
-def count(costs: Iterable[Penalty], violations: Iterable[dt.datetime], rules: Penalties, now: dt.datetime) -> Sums:
-    """Sums of what has not expired."""
-    sums = {"general": 0, "serious": 0}
-    ends = []
-    for penalty in costs:
-        if penalty.expires_at > now:
-            sums[penalty.ledger] += penalty.points
-            ends.append(penalty.expires_at)
-    within = rules.repeat_offender.within.exact
-    recent = [at + within for at in violations if at + within > now]
-    return Sums(sums["general"], sums["serious"], len(recent), min(ends + recent, default=None))
-
-
-def assess(violations: Sequence[tuple[dt.datetime, str, Severity]], rules: Penalties, now: dt.datetime) -> Sums:
-    """Where one seller with these violations in force stands."""
-    costs, _ = penalties.assess(violations, rules)
-    return count(costs, (at for at, _, _ in violations), rules, now)
-
-
-def standing(violations: Collection[Own], rules: Penalties, now: dt.datetime) -> Sums:
-    """Where an entity stands: as one seller would, but in nothing better than one of its accounts does.
+def count(violations: Collection[Own], rules: Penalties, now: dt.datetime) -> tuple[Sums, tuple[Ground, ...]]:
+    """Where an entity stands, and when it reached thresholds: as one seller would, and no better than one of its accounts does.
 
     Joining histories can move a cap's or a group's points to an earlier violation, which then expires earlier: without the
     second rule an account could gain some hours or days by being linked.
@@ -143,10 +121,42 @@ def standing(violations: Collection[Own], rules: Penalties, now: dt.datetime) ->
     alone: dict[str, list[Own]] = {}
     for own in violations:
         alone.setdefault(own.seller, []).append(own)
-    every = [assess(merged(violations), rules, now), *(assess(merged(some), rules, now) for some in alone.values())]
-    return Sums(
-        max(sums.general_points for sums in every),
-        max(sums.serious_strikes for sums in every),
-        max(sums.violations for sums in every),
-        min((sums.next_change for sums in every if sums.next_change is not None), default=None),
+    courses = [merged(violations), *alone.values()] if len(alone) > 1 else list(alone.values())
+    every = [_course(course, rules, now) for course in courses]
+    sums = Sums(
+        max((sums.general_points for sums, _ in every), default=0),
+        max((sums.serious_strikes for sums, _ in every), default=0),
+        max((sums.violations for sums, _ in every), default=0),
+        min((sums.next_change for sums, _ in every if sums.next_change is not None), default=None),
     )
+    return sums, united(found for _, found in every)
+
+
+def _course(violations: Collection[Own], rules: Penalties, now: dt.datetime) -> tuple[Sums, tuple[Ground, ...]]:
+    """Where one seller with these violations stands."""
+    costs, _ = penalties.assess(((own.at, own.claim, own.severity) for own in violations), rules)
+    sums = {"general": 0, "serious": 0}
+    ends = []
+    for penalty in costs:
+        if penalty.expires_at > now:
+            sums[penalty.ledger] += penalty.points
+            ends.append(penalty.expires_at)
+    within = rules.repeat_offender.within.exact
+    recent = [own.at + within for own in violations if own.at + within > now]
+    entries = {own.claim: own.entry for own in violations}
+    found = sanctions.grounds((Entry(entries[penalty.claim], penalty) for penalty in costs), rules, now)
+    return Sums(sums["general"], sums["serious"], len(recent), min(ends + recent, default=None)), found
+
+
+def united(courses: Iterable[Iterable[Ground]]) -> tuple[Ground, ...]:
+    """The times at which any of the courses had reached a threshold; of those that overlap the first names the entry."""
+    found: list[Ground] = []
+    for ground in sorted(
+        chain.from_iterable(courses), key=lambda ground: (ground.ledger, ground.level, ground.crossed_at)
+    ):
+        last = found[-1] if found and (found[-1].ledger, found[-1].level) == (ground.ledger, ground.level) else None
+        if last is None or (last.fell_at is not None and last.fell_at <= ground.crossed_at):
+            found.append(ground)
+        elif last.fell_at is not None and (ground.fell_at is None or ground.fell_at > last.fell_at):
+            found[-1] = msgspec.structs.replace(last, fell_at=ground.fell_at)
+    return tuple(found)

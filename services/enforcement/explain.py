@@ -247,7 +247,8 @@ def explain(
     else:
         # the standing is exact as of when it was last counted
         then = whole if stored.changed_at >= now else walked(seller, records, rules, stored.changed_at)
-        counted = (*then.sums(), then.seller.violations >= rules.repeat_offender.violations)
+        offences = max(then.seller.violations, stored.entity_violations)
+        counted = (*then.sums(), offences >= rules.repeat_offender.violations)
         kept = (stored.general_points, stored.serious_strikes, stored.violations, stored.repeat_offender)
         if counted != kept:
             differences.append(

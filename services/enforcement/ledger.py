@@ -1,4 +1,4 @@
-"""The worker by seller: violations and receipts in; penalty entries, standings, sanctions and commands on sellers out."""
+"""The worker by seller: violations, receipts and keys in; penalty entries, standings, sanctions and commands on sellers out."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ import msgspec
 import sqlalchemy as sa
 from prometheus_client import Counter
 
-from services.enforcement import penalties, sanctions, sanctions_store
+from services.enforcement import entities_store, penalties, sanctions, sanctions_store
+from services.enforcement.entities_store import Linked
 from services.enforcement.penalties import Entry, Item, Penalty, Seller, Tail, Violation, Written
-from services.enforcement.sanctions import Account, Entity, Facts
+from services.enforcement.sanctions import Account, Facts
 from shared import events, policy
 from shared.events import (
     Data,
     LiftSanction,
+    MarketplaceSeller,
     PenaltyEntered,
     SanctionChanged,
     SellerCommand,
+    SellerKey,
     SellerReceipt,
     StandingChanged,
     ViolationChanged,
@@ -27,7 +30,7 @@ from shared.events import (
 from shared.policy import Policy
 from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
-from shared.topics import ACCOUNTS, LEDGER, SELLER_COMMANDS, SELLER_RECEIPTS, VIOLATIONS, Topic
+from shared.topics import ACCOUNTS, LEDGER, MARKETPLACE_SELLERS, SELLER_COMMANDS, SELLER_RECEIPTS, VIOLATIONS, Topic
 
 ENTRIES = Counter("goodfaith_penalty_entries_total", "Entries of the penalty ledgers.", ["ledger", "kind"])
 SANCTIONS = Counter("goodfaith_sanctions_total", "Sanctions that began or ended, and why.", ["change", "cause"])
@@ -49,7 +52,7 @@ _RESEND: Final = "@"
 _LOOK_FOR_RESENDS: Final = dt.timedelta(seconds=0.5)
 
 _COLUMNS: Final = f"""seller, partition, general_points, serious_strikes, violations, next_change, entries, tail, changed_at,
-        {sanctions_store.ACCOUNT_COLUMNS}"""
+        {sanctions_store.ACCOUNT_COLUMNS}, {entities_store.LINKED_COLUMNS}"""
 _SELLERS = f"select {_COLUMNS} from standings where seller = any(%s)"
 _DUE = f"""
     select {_COLUMNS} from standings
@@ -66,10 +69,11 @@ _ITEMS = """
 _SAVE_SELLERS = f"""
     insert into standings (seller, partition, general_points, serious_strikes, violations, repeat_offender, general_level,
         general_consequence, serious_level, serious_consequence, next_change, changed_at, entries, tail, due_at,
-        {sanctions_store.ACCOUNT_COLUMNS})
+        {sanctions_store.ACCOUNT_COLUMNS}, {entities_store.LINKED_COLUMNS})
     select * from unnest(%s::text[], %s::int[], %s::int[], %s::int[], %s::int[], %s::bool[], %s::int[],
         %s::text[], %s::int[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::int[], %s::text[], %s::timestamptz[],
-        %s::text[], %s::int[], %s::int[], %s::text[], %s::timestamptz[], %s::int[], %s::text[], %s::timestamptz[], %s::int[])
+        %s::text[], %s::int[], %s::int[], %s::text[], %s::timestamptz[], %s::int[], %s::text[], %s::timestamptz[], %s::int[],
+        %s::text[], %s::int[], %s::int[], %s::int[], %s::text[])
     on conflict (seller) do update set general_points = excluded.general_points, serious_strikes = excluded.serious_strikes,
         violations = excluded.violations, repeat_offender = excluded.repeat_offender, general_level = excluded.general_level,
         general_consequence = excluded.general_consequence, serious_level = excluded.serious_level,
@@ -77,7 +81,9 @@ _SAVE_SELLERS = f"""
         changed_at = excluded.changed_at, entries = excluded.entries, tail = excluded.tail, due_at = excluded.due_at,
         front = excluded.front, sanctions = excluded.sanctions, seq = excluded.seq, measures = excluded.measures,
         until = excluded.until, confirmed = excluded.confirmed, result = excluded.result, resend_at = excluded.resend_at,
-        tries = excluded.tries"""
+        tries = excluded.tries, entity = excluded.entity, entity_points = excluded.entity_points,
+        entity_strikes = excluded.entity_strikes, entity_violations = excluded.entity_violations,
+        entity_grounds = excluded.entity_grounds"""
 _SAVE_VIOLATIONS = """
     insert into violations (seller, claim, in_force, severity, at, entry, ledger, points, effective_at, expires_at)
     select * from unnest(%s::text[], %s::text[], %s::bool[], %s::text[], %s::timestamptz[], %s::text[], %s::text[], %s::int[],
@@ -104,7 +110,7 @@ class EnforcementLedger:
     name = "enforcement-ledger"
     schema = "enforcement"
     prefix = "ledger_"
-    reads: Sequence[Topic] = (VIOLATIONS, SELLER_RECEIPTS, ACCOUNTS)
+    reads: Sequence[Topic] = (VIOLATIONS, SELLER_RECEIPTS, ACCOUNTS, MARKETPLACE_SELLERS)
     keyed_like = frozenset({LEDGER.name, SELLER_COMMANDS.name})
     raw = False
     keeps_time = False
@@ -113,12 +119,12 @@ class EnforcementLedger:
         # one profile's penalties for all: a ledger is the seller's, not one item's
         self.policy: Policy = policy.current(settings.penalties_profile)
         self.http = settings.marketplace == "http"
-        self.queue = "seller_receipts" if self.http else ""
+        self.queue = "ledger_queue" if self.http else "relinked"
         self.resend = dt.timedelta(seconds=settings.resend_s)
         self.look_at = dt.datetime.min.replace(tzinfo=dt.UTC)
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
-        """Receipts that came by HTTP."""
+        """Receipts that came by HTTP, and accounts whose entity has changed."""
         found = []
         for id_, partition, command, seller, seq, result in sanctions_store.pull(tx.connection, tx.partitions, room):
             receipt = SellerReceipt(command=command, seller=seller, seq=seq, result=result)
@@ -128,6 +134,14 @@ class EnforcementLedger:
                 receipt, id=name, source="/marketplace", type=_RECEIPT, subject=seller, time=tx.now, key=seller
             )
             found.append(Incoming("@queue", partition, id_, seller, name, _RECEIPT, receipt, raw=raw))
+        for id_, partition, seller in entities_store.take(tx.connection, tx.partitions, tx.parked, room - len(found)):
+            # only the word that the standing is to be looked at anew: what there is to see is loaded
+            look = StandingChanged(seller=seller, general_points=0, serious_strikes=0, violations=0, at=tx.now)
+            name = f"relinked.{id_}"
+            raw = events.encode(
+                look, id=name, source="/enforcement-entities", type=_STANDING, subject=seller, time=tx.now, key=seller
+            )
+            found.append(Incoming("@queue", partition, id_, seller, name, _STANDING, look, raw=raw))
         return found
 
     def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Batch:
@@ -158,7 +172,11 @@ class Ledgers:
         self._tx = tx
         self._sellers: dict[str, Seller] = {}
         self._accounts: dict[str, Account] = {}
-        self._entities: dict[str, Entity] = {}
+        self._linked: dict[str, Linked] = {}
+        self._relinked: dict[str, tuple[int, Linked]] = {}
+        self._keys: dict[str, set[SellerKey]] = {}
+        self._held: dict[str, frozenset[SellerKey]] = {}
+        self._marks: set[str] = set()
         self._changed_at: dict[str, dt.datetime] = {}
         self._changed: dict[str, Seller] = {}
         self._items: dict[tuple[str, str, str], Item] = {}
@@ -172,9 +190,17 @@ class Ledgers:
         changes = [data for data in records if isinstance(data, ViolationChanged)]
         names = {data.seller for data in records if isinstance(data, ViolationChanged | SellerReceipt)}
         names |= {data.account for data in records if isinstance(data, LiftSanction)}
+        told = {data.seller for data in records if isinstance(data, MarketplaceSeller)}
+        relinked = {data.seller for data in records if isinstance(data, StandingChanged)}
+        connection = self._tx.connection
+        if told:
+            self._keys = entities_store.keys(connection, told)
+            self._held = {seller: frozenset(keys) for seller, keys in self._keys.items()}
+        if relinked:
+            self._relinked = entities_store.of(connection, relinked)
+        names |= relinked
         if not names:
             return
-        connection = self._tx.connection
         self._take(connection.exec_driver_sql(_SELLERS, (sorted(names),)).all())
         pairs = sorted({(event.seller, event.claim) for event in changes if event.seller in self._sellers})
         if pairs:
@@ -192,7 +218,9 @@ class Ledgers:
         for row in found:
             self._sellers[row[0]] = _seller(row)
             self._changed_at[row[0]] = row[8]
-            self._accounts[row[0]] = sanctions_store.account(row[0], row[9:])
+            self._accounts[row[0]] = sanctions_store.account(row[0], row[9:18])
+            if row[18] is not None:
+                self._linked[row[0]] = entities_store.linked(row[18:])
         for sanction in sanctions_store.sanctions(self._tx.connection, {row[0] for row in found}):
             self._accounts[sanction.seller].sanctions.append(sanction)
             self._sanctions[(sanction.seller, sanction.number)] = sanctions_store.sanction_row(sanction)
@@ -231,15 +259,47 @@ class Ledgers:
                 self._tx.count(IGNORED, "receipt")
         elif isinstance(data, LiftSanction):
             return self._lift(incoming, data)
+        elif isinstance(data, MarketplaceSeller):
+            self._keys[data.seller] = set(data.keys)
+        elif isinstance(data, StandingChanged):
+            return self._look(incoming, data.seller)
         return ()
+
+    def _known(self, name: str, partition: int) -> Seller:
+        seller = self._sellers.get(name)
+        if seller is None:
+            seller = self._sellers[name] = Seller(name, partition)
+            self._accounts[name] = Account(name, sanctions.Front(rules=self._service.policy.version))
+            self._changed_at[name] = self._tx.now
+        return seller
+
+    def _look(self, incoming: Incoming, name: str) -> list[Outgoing]:
+        """Take in which entity the seller is one of, and where that stands."""
+        entries, linked = self._relinked.get(name, (0, None))
+        before = self._linked.get(name)
+        if linked == before:
+            return []
+        seller = self._known(name, incoming.partition)
+        if not seller.complete:
+            self._complete({name})
+        if linked is None:
+            del self._linked[name]
+        else:
+            self._linked[name] = linked
+            if entries != seller.entries:
+                # it was counted without what has happened since, of which there is no mark: nobody knew of the link
+                self._marks.add(name)
+        self._changed[name] = seller
+        self._changed_at[name] = self._tx.now
+        out = self._recounted(seller)
+        if not out and (linked is None or before is None or not linked.same(before)):
+            out = [seller.standing(self._tx.now)]
+        # as what a timer brings about: its cause is no event
+        return self._outgoing(incoming.partition, name, [*out, *self._judged(seller)], None)
 
     def _violation(self, incoming: Incoming, event: ViolationChanged) -> list[Outgoing]:
         now = self._tx.now
-        seller = self._sellers.get(event.seller)
-        if seller is None:
-            seller = self._sellers[event.seller] = Seller(event.seller, incoming.partition)
-            front = sanctions.Front(rules=self._service.policy.version)
-            self._accounts[event.seller] = Account(event.seller, front)
+        seller = self._known(event.seller, incoming.partition)
         if self._needs(event):
             self._complete({event.seller})
         changed = penalties.change(seller, event, self._rules, now)
@@ -251,6 +311,8 @@ class Ledgers:
         self._written += written
         if written:
             self._changed_at[event.seller] = now
+            if event.seller in self._linked:
+                self._marks.add(event.seller)
             if not seller.complete:
                 self._advance(seller, event.claim)
             out = [*out, *self._judged(seller)]
@@ -264,6 +326,17 @@ class Ledgers:
             points = seller.general_points if entry.penalty.ledger == "general" else seller.serious_strikes
             account.front = sanctions.advance(account.front, entry, points, self._rules, self._tx.now)
 
+    def _recounted(self, seller: Seller) -> list[Data]:
+        """Count a standing with complete history as of now; by the rules in force, when the ledger was kept by others."""
+        if self._accounts[seller.seller].front.rules == self._service.policy.version:
+            changed = penalties.recount(seller, self._rules, self._tx.now)
+            return [seller.standing(self._tx.now)] if changed else []
+        out, written = penalties.reassess(seller, self._rules, self._tx.now)
+        self._written += written
+        if written and seller.seller in self._linked:
+            self._marks.add(seller.seller)
+        return out
+
     def _judged(self, seller: Seller) -> list[Data]:
         """What the seller's standing brings upon it now, and the command that tells the marketplace."""
         tx, account = self._tx, self._accounts[seller.seller]
@@ -272,9 +345,13 @@ class Ledgers:
             entries = [violation.entry for violation in seller.history.values() if violation.entry is not None]
             own = sanctions.grounds(entries, self._rules, tx.now)
             account.front = sanctions.front(own, entries, self._service.policy.version, tx.now)
-        entity = self._entities.get(seller.seller)
+        linked = self._linked.get(seller.seller)
+        entity = linked.entity if linked is not None else None
         facts = Facts(own, seller.complete, seller.tail.last[0], seller.violations > 0, entity)
-        out: list[Data] = [*sanctions.decide(account, facts, self._rules, tx.now)]
+        decided = sanctions.decide(account, facts, self._rules, tx.now)
+        if entity is not None and any(not change.measures for change in decided):
+            self._marks.add(seller.seller)  # a warning counts for every account of the business
+        out: list[Data] = [*decided]
         return [*out, *self._ordered(account)]
 
     def _ordered(self, account: Account) -> list[Data]:
@@ -303,6 +380,9 @@ class Ledgers:
                     Outgoing(partition, LEDGER, seller, _SANCTION, data, data.sanction, tx.now, data.claim, cause)
                 )
             elif isinstance(data, StandingChanged):
+                linked = self._linked.get(seller)
+                if linked is not None:
+                    data = linked.standing(data)
                 made.append(Outgoing(partition, LEDGER, seller, _STANDING, data, seller, tx.now, None, cause))
             elif isinstance(data, SellerCommand):
                 tx.count(COMMANDS)
@@ -373,14 +453,14 @@ class Ledgers:
         out: list[Data] = []
         if seller.complete:
             self._changed_at[due.key] = tx.now
-            if penalties.recount(seller, self._rules, tx.now):
-                out.append(seller.standing(tx.now))
+            out = self._recounted(seller)
         return self._outgoing(due.partition, due.key, [*out, *self._judged(seller)], None)
 
     def save(self) -> None:
         """Write what changed; the ledger only grows."""
         connection = self._tx.connection
         self._save_sellers(connection)
+        self._save_keys(connection)
         violations = [
             (name, *_stored(violation))
             for name, seller in self._changed.items()
@@ -408,21 +488,32 @@ class Ledgers:
             ],
         )  # fmt: skip
 
+    def _save_keys(self, connection: sa.Connection) -> None:
+        cut, got = [], []
+        for name, keys in self._keys.items():
+            held = self._held.get(name, frozenset())
+            cut += [(name, key) for key in held - keys]
+            got += [(name, key) for key in keys - held]
+        entities_store.tell(connection, cut, got)
+        entities_store.mark(connection, [*cut, *got, *((name, None) for name in sorted(self._marks))])
+
     def _save_sellers(self, connection: sa.Connection) -> None:
         rules = self._rules
         rows, answers = [], []
         for s in self._changed.values():
             account = self._accounts[s.seller]
+            linked = self._linked.get(s.seller)
+            most = max(s.violations, linked.sums.violations if linked is not None else 0)
             general, serious = sanctions.levels(account.front)
             due_at = self._due_at(s)
             rows.append(
                 (
                     s.seller, s.partition, s.general_points, s.serious_strikes, s.violations,
-                    s.violations >= rules.repeat_offender.violations,
+                    most >= rules.repeat_offender.violations,
                     general, penalties.consequence(general, rules.general.thresholds),
                     serious, penalties.consequence(serious, rules.serious.thresholds),
                     s.next_change, self._changed_at[s.seller], s.entries, msgspec.json.encode(s.tail).decode(), due_at,
-                    *sanctions_store.account_row(account),
+                    *sanctions_store.account_row(account), *entities_store.linked_row(linked),
                 )
             )  # fmt: skip
             answers += [

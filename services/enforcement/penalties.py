@@ -241,6 +241,18 @@ def change(
     return out, written
 
 
+def reassess(seller: Seller, rules: Penalties, now: dt.datetime) -> tuple[list[Data], list[Written]]:
+    """Bring a ledger with complete history in line with these rules: for when others were in force."""
+    before = (seller.general_points, seller.serious_strikes, seller.violations)
+    written: list[Written] = []
+    _reassess(seller, rules, written)
+    recount(seller, rules, now)
+    out: list[Data] = [_entered(row) for row in written]
+    if (seller.general_points, seller.serious_strikes, seller.violations) != before:
+        out.append(seller.standing(now))
+    return out, written
+
+
 def _reassess(seller: Seller, rules: Penalties, written: list[Written]) -> None:
     """Write the difference between what is entered and what ought to be: reversals first."""
     wanted, seller.tail = assess([(v.at, v.claim, v.severity) for v in seller.history.values() if v.in_force], rules)

@@ -17,7 +17,8 @@ from shared.standing import Entry, Explanation, Figures, Record, Sanction, Sort,
 TIMEOUT_MS: Final = 10_000
 """Of one query; what takes longer is refused for now."""
 _COLUMNS: Final = """s.seller, s.general_points, s.serious_strikes, s.violations, s.repeat_offender, s.general_consequence,
-    s.serious_consequence, s.next_change, s.changed_at, s.measures, s.until"""
+    s.serious_consequence, s.next_change, s.changed_at, s.measures, s.until, s.entity, s.entity_points, s.entity_strikes,
+    s.entity_violations"""
 _SORTS: Final[dict[Sort, str]] = {
     "violations": "s.violations", "points": "s.general_points", "strikes": "s.serious_strikes", "changed": "s.changed_at",
 }  # fmt: skip

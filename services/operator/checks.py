@@ -14,6 +14,7 @@ from typing import Any, Final
 from services.enforcement import penalties, sanctions
 from services.intake.evidence_store import CLOSED
 from services.notification.domain import WINDOW_KINDS
+from services.operator.entity_checks import entity_members, entity_standings
 from services.operator.evidence import SUBMITTED, Category, Evidence, Finding, Tally
 from services.operator.sanction_checks import sanctioned, sellers_told
 from services.verification.item import ENDED, UPHELD
@@ -361,6 +362,7 @@ def causes(e: Evidence) -> list[Finding]:
             " or (writer = 'verification' and starts_with(type, 'goodfaith.item.'))"
             " or (writer in ('verification', 'enforcement') and type = 'goodfaith.marketplace.command.v1')"
             " or (writer = 'enforcement-ledger' and type in ('goodfaith.standing.changed.v1', 'goodfaith.sanction.changed.v1',"
+            " 'goodfaith.penalty.entered.v1',"
             " 'goodfaith.marketplace.seller_command.v1')))",
         ),
         *e.find(
@@ -809,7 +811,7 @@ def standings(e: Evidence) -> list[Finding]:
     tally = Tally()
     rows = e.rows(
         "select s.seller, s.changed_at, s.general_points, s.serious_strikes, s.violations, s.repeat_offender,"
-        " s.general_level, s.serious_level, s.general_consequence, s.serious_consequence, s.next_change,"
+        " s.general_level, s.serious_level, s.general_consequence, s.serious_consequence, s.next_change, s.entity_violations,"
         " v.claim, v.severity, v.at, v.entry, v.ledger, v.points, v.effective_at, v.expires_at"
         " from enforcement.standings s left join enforcement.violations v on v.seller = s.seller and v.in_force order by s.seller"
     )
@@ -823,30 +825,10 @@ def _standing(name: str, rows: list[tuple[Any, ...]], rules: policy.Penalties, t
     stored = rows[0]
     changed_at: dt.datetime = stored[1]
     seller = penalties.Seller(name, 0)
-    in_force = [row for row in rows if row[11] is not None]
-    wanted, _ = penalties.assess([(row[13], row[11], row[12]) for row in in_force], rules)
+    in_force = [row for row in rows if row[12] is not None]
+    wanted, _ = penalties.assess([(row[14], row[12], row[13]) for row in in_force], rules)
     assessed = {penalty.claim: penalty for penalty in wanted}
-    for (
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        claim,
-        severity,
-        at,
-        entry,
-        ledger,
-        points,
-        effective_at,
-        expires_at,
-    ) in in_force:
+    for *_, claim, severity, at, entry, ledger, points, effective_at, expires_at in in_force:
         penalty = assessed[claim]
         if (ledger, points, effective_at, expires_at) != (
             penalty.ledger, penalty.points, penalty.effective_at, penalty.expires_at
@@ -865,7 +847,7 @@ def _standing(name: str, rows: list[tuple[Any, ...]], rules: policy.Penalties, t
     )
     expected = (
         seller.general_points, seller.serious_strikes, seller.violations,
-        seller.violations >= rules.repeat_offender.violations, general, serious,
+        max(seller.violations, stored[11]) >= rules.repeat_offender.violations, general, serious,
         penalties.consequence(general, rules.general.thresholds), penalties.consequence(serious, rules.serious.thresholds),
         seller.next_change,
     )  # fmt: skip
@@ -1038,7 +1020,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     submissions, claim_items, items_published, commands_published, items_judged, commands_ended,
     event_logs, on_topics, topic_order, applied, upstreams, parked, causes,
     folds, deadlines, sla, duplicates, recurrences, read_model, good_faith, misuse, review_queue,
-    holds, visibility, statements, violations, ledger_entries, standings, sanctioned, sellers_told,
+    holds, visibility, statements, violations, ledger_entries, standings, entity_members, entity_standings, sanctioned, sellers_told,
     told, messages_sent, noticed, documents, erased,
 )  # fmt: skip
 

@@ -1,9 +1,9 @@
-"""`goodfaith deep`: the good-faith statistic against a naive recount, over very many random histories.
+"""`goodfaith deep`: the good-faith statistic and the penalty ledgers against naive recounts, over very many random histories.
 
 Nothing is connected to: the code that is exercised is intake's own (``services.intake.goodfaith``: what a change means, taking back and
 entering anew in batches, window sums, verdicts) around a dictionary in the database's place; the recount is ``recount.py``.
 Most histories are random walks over the transitions of the life cycle's table, which is cheap; every ``--engine-every``-th goes
-through the real engine (``decide`` and ``fire``) with parties who do anything at any time.
+through the real engine (``decide`` and ``fire``) with parties who do anything at any time. The ledgers: ``deep_ledger.py``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import typer
 
 from services.intake import goodfaith
 from services.intake.goodfaith import Counted, Counts
-from services.operator import recount
+from services.operator import deep_ledger, recount
 from services.verification import lifecycle
 from services.verification.item import ENDED, SETTLED, UPHELD, Item
 from shared import policy
@@ -375,28 +375,40 @@ def deep(
     engine_every: Annotated[
         int, typer.Option(min=0, help="Every how many-th history goes through the real life cycle; 0: none.")
     ] = 5,
+    entries: Annotated[int, typer.Option(min=0, help="Entries of penalty ledgers, at least; 0: none.")] = 1_000_000,
     json: Annotated[bool, typer.Option("--json", help="Taken for granted: the last line is one JSON object.")] = True,
 ) -> None:
-    """Count random histories of items for good faith, incrementally and anew; exit 1 when the two differ anywhere."""
+    """Count random histories for good faith, penalty ledgers and entities, incrementally and anew; exit 1 when the two differ anywhere."""
     from services.operator.cli import errors, print_json
 
     begun = time.monotonic()
     workers = processes or os.cpu_count() or 1
     size = GROUP * BLOCK
     blocks = [(first, min(size, histories - first)) for first in range(0, histories, size)]
-    total = {"histories": 0, "differences": 0, "by_engine": 0, "changes": 0}
+    parts = [min(deep_ledger.BLOCK, entries - first) for first in range(0, entries, deep_ledger.BLOCK)]
+    total = {
+        "histories": 0,
+        "differences": 0,
+        "by_engine": 0,
+        "changes": 0,
+        "penalty_entries": 0,
+        "penalty_differences": 0,
+    }
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(run_block, seed, first, count, engine_every) for first, count in blocks]
+        futures += [pool.submit(deep_ledger.run_block, seed, number, least) for number, least in enumerate(parts)]
         for place, future in enumerate(futures, 1):
             for name, value in future.result().items():
                 total[name] += value
             if place % max(len(futures) // 20, 1) == 0:
                 errors.print(
-                    f"{total['histories']:,} histories, {total['differences']} differences, {time.monotonic() - begun:.0f} s",
+                    f"{total['histories']:,} histories, {total['differences']} differences,"
+                    f" {total['penalty_entries']:,} penalty entries, {total['penalty_differences']} differences,"
+                    f" {time.monotonic() - begun:.0f} s",
                     style="dim", highlight=False,
                 )  # fmt: skip
     print_json({**total, "seed": seed, "seconds": round(time.monotonic() - begun, 1)})
-    if total["differences"]:
+    if total["differences"] or total["penalty_differences"]:
         raise typer.Exit(1)
 
 

@@ -70,6 +70,9 @@ QUEUES: Final = {
     "untold items": "select count(*) from (select from notification.message_items where message is null limit 1000) t",
     "announcements": "select count(*) from (select from notification.announcements limit 1000) t",
     "commands": "select count(*) from (select from enforcement.listings where resend_at is not null limit 1000) t",
+    "links": "select (select count(*) from (select from enforcement.entity_work limit 1000) t)"
+    " + (select count(*) from (select from enforcement.relinked where seller not in"
+    " (select key from enforcement.ledger_parked where state <> 'done') limit 1000) t)",
     "seller commands": "select count(*) from (select from enforcement.standings where resend_at is not null limit 1000) t",
     "statements": "select count(*) from (select from enforcement.statements where state = 'waiting' limit 1000) t",
     "marketplace queue": "select count(*) from (select from marketplace.queue limit 1000) t",
@@ -143,6 +146,10 @@ class Watch:
             "deadlines",
             "select count(*) from (select from verification.items where next_due <= :upto and listing not in"
             " (select key from verification.parked where state <> 'done') limit 1000) t",
+        )
+        yield (
+            "entities",
+            "select count(*) from (select from enforcement.entities where next_change <= :upto limit 1000) t",
         )
         if "sanctions" not in self._ignore:
             yield (

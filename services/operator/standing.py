@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from services.operator.recompute import recompute
 from services.operator.up import JsonOption, StackOption
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from shared.standing import Explanation, Figures, Standing, Step
 
 app = typer.Typer(no_args_is_help=True, help="Where sellers stand, why, and repeat offenders in figures.")
+app.command()(recompute)
 EXIT_FOUND: Final = 1
 
 

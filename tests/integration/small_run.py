@@ -83,6 +83,13 @@ class SmallRun:
         body = [{"listing": listing, "seller": seller, "title": listing} for listing, seller in listings.items()]
         assert httpx.post(url, json=body, headers=headers, timeout=30).status_code == 202
 
+    def link(self, *sellers: str) -> None:
+        """Have the marketplace say that accounts are of one business."""
+        url = f"http://127.0.0.1:{self.stack.port('marketplace')}/sellers"
+        headers = {"Authorization": f"Bearer {self.stack.secret('internal_token')}"}
+        body = [{"seller": seller, "keys": [{"kind": "registration", "digest": "ab" * 32}]} for seller in sellers]
+        assert httpx.post(url, json=body, headers=headers, timeout=30).status_code == 202
+
     def claim(self, name: str, who: str, right: str, reason: str, links: list[str]) -> None:
         """File a claim."""
         body = {"right": right, "reason": reason, "listings": links, "profile": self.profile}
@@ -134,6 +141,7 @@ class SmallRun:
         self.account("u-desk", "upstream")
         listings = {f"li-{number}": SELLERS[number % len(SELLERS)] for number in range(24)}
         self.seed(listings)
+        self.link(*SELLERS[:2])
         mark = self.right("h-owl", "trademark", "1234567")
         picture = self.right("h-owl", "copyright", "VA0001234567")
         other = self.right("h-fox", "trademark", "7654321")

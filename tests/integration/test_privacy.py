@@ -327,7 +327,7 @@ HELD_ELSEWHERE = {
     "verification": {"items", "listings", "upheld", "recurrences"},
     "enforcement": {
         "listings", "holds", "deliveries", "receipts", "violation_items", "statements", "seller_deliveries", "seller_receipts",
-        "entity_work", "common_keys", "entities", "relinked",
+        "entity_work", "common_keys", "entities", "entity_rules", "relinked",
     },
 }  # fmt: skip
 RUNTIME = re.compile(r"(^|_)(event_log|inbox|cursors|partitions|parked|refused|alembic_version)$")

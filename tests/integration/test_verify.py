@@ -68,7 +68,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
     "sanction-wrong": ("problem", f"update enforcement.sanctions set measures = 'may_not_list' where sanction = {SANCTION}"),
     "measures-untold": (
         "problem",
-        f"update enforcement.sanctions set state = 'ended', over_at = began where sanction = {SANCTION}",
+        f"update enforcement.sanctions set state = 'ended', over_at = began where seller = {SANCTIONED} and state = 'in_force'",
     ),
     "sanction-overdue": (
         "problem",
@@ -334,7 +334,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "entry-untold": (
         "lost",
-        "delete from enforcement.ledger_event_log where type = 'goodfaith.penalty.entered.v1' and seq = 1",
+        f"delete from enforcement.ledger_event_log where payload::jsonb -> 'data' ->> 'entry' = {ENTRY}",
     ),
     "entry-told-twice": (
         "doubled",
@@ -343,6 +343,28 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "entry-unwritten": ("problem", f"delete from enforcement.ledger_entries where entry = {REVERSAL}"),
     "standing-missing": ("problem", "delete from enforcement.standings where seller = 's-anna'"),
+    "entity-unfounded": ("problem", "delete from enforcement.seller_keys where seller = 's-anna'"),
+    "entity-misnamed": (
+        "problem",
+        "update enforcement.entity_members set entity = 'e-x'; update enforcement.entities set entity = 'e-x'",
+    ),
+    "entity-missing": ("lost", "delete from enforcement.entity_members"),
+    "key-untold": ("lost", "delete from enforcement.seller_keys"),
+    "entity-uncounted": ("problem", "insert into enforcement.entity_work (seller) values ('s-anna')"),
+    "entity-not-taken-in": ("problem", "insert into enforcement.relinked (partition, seller) values (0, 's-anna')"),
+    "entity-wrong": ("problem", "update enforcement.entities set serious_strikes = serious_strikes + 1"),
+    "entity-empty": (
+        "problem",
+        "insert into enforcement.entities values ('e-x', 0, 0, 0, null, '[]', null, '{}', now())",
+    ),
+    "entity-untold": ("lost", "update enforcement.standings set entity_points = entity_points + 1 where entity is not null"),
+    "entity-above": ("problem", "update enforcement.standings set violations = 99 where entity is not null"),
+    "entity-overdue": ("problem", "update enforcement.entities set next_change = '2000-01-01Z'"),
+    "entity-sanction-unfounded": (
+        "problem",
+        "update enforcement.sanctions set scope = 'entity', state = 'in_force', over_at = null, began = '2100-01-01Z'"
+        " where seller = 's-cleo'",
+    ),
     "standing-wrong": ("problem", "update enforcement.standings set serious_strikes = serious_strikes + 1"),
     "penalty-wrong": ("problem", "update enforcement.violations set points = points + 1 where in_force"),
     # messages

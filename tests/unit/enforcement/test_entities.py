@@ -14,7 +14,7 @@ from services.enforcement import entities, penalties
 from services.enforcement.entities import Own, Sums
 from shared import marketplace, policy
 from shared.events import SellerKey
-from shared.policy import Entity
+from shared.policy import Entity, Penalties
 
 RULES = policy.current("ipp").penalties
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
@@ -122,6 +122,10 @@ def as_one(violations: list[Own], now: dt.datetime) -> tuple[int, int, int]:
     return seller.general_points, seller.serious_strikes, seller.violations
 
 
+def standing(violations: list[Own], rules: Penalties, now: dt.datetime) -> Sums:
+    return entities.count(violations, rules, now)[0]
+
+
 def numbers(sums: Sums) -> tuple[int, int, int]:
     return sums.general_points, sums.serious_strikes, sums.violations
 
@@ -132,7 +136,7 @@ def test_an_entity_stands_as_one_seller_and_no_better_than_any(
 ) -> None:
     dice.shuffle(violations)
     now = NOW + days * DAY
-    sums = entities.standing(violations, RULES, now)
+    sums = standing(violations, RULES, now)
     one = as_one(violations, now)
     own = [as_one([v for v in violations if v.seller == seller], now) for seller in {v.seller for v in violations}]
     assert numbers(sums) == tuple(max(column) for column in zip(one, *own, strict=True))
@@ -140,25 +144,53 @@ def test_an_entity_stands_as_one_seller_and_no_better_than_any(
         assert sums.next_change > now
         # nothing happens before it
         just = sums.next_change - dt.timedelta(microseconds=1)
-        assert numbers(entities.standing(violations, RULES, just)) == numbers(sums)
+        assert numbers(standing(violations, RULES, just)) == numbers(sums)
     else:
         assert numbers(sums) == (0, 0, 0)
 
 
 def test_the_first_is_free_once_for_all_accounts() -> None:
     first, second = Own("a", "c1", "general", NOW - 5 * DAY), Own("b", "c2", "general", NOW - 2 * DAY)
-    assert numbers(entities.standing([first], RULES, NOW)) == (0, 0, 1)
-    assert numbers(entities.standing([first, second], RULES, NOW)) == (6, 0, 2)
+    assert numbers(standing([first], RULES, NOW)) == (0, 0, 1)
+    assert numbers(standing([first, second], RULES, NOW)) == (6, 0, 2)
     # a claim against two accounts of a business is one violation of it
     both = [first, Own("b", "c1", "general", NOW - 4 * DAY)]
-    assert numbers(entities.standing(both, RULES, NOW)) == (0, 0, 1)
+    assert numbers(standing(both, RULES, NOW)) == (0, 0, 1)
 
 
 def test_being_linked_gains_no_account_a_day() -> None:
     old, new = Own("a", "c1", "serious", NOW - 366 * DAY), Own("b", "c2", "serious", NOW - 364 * DAY)
     # as one seller both are one group, whose strike has expired with the first
-    assert penalties.assess(entities.merged([old, new]), RULES)[0][1].points == 0
-    assert numbers(entities.standing([old, new], RULES, NOW)) == (0, 1, 1)
+    as_one = [(own.at, own.claim, own.severity) for own in entities.merged([old, new])]
+    assert penalties.assess(as_one, RULES)[0][1].points == 0
+    assert numbers(standing([old, new], RULES, NOW)) == (0, 1, 1)
+
+
+def test_thresholds_are_reached_together_or_alone_and_every_ground_names_an_entry() -> None:
+    serious = [
+        Own("a", "c1", "serious", NOW - 366 * DAY, "a.1"),
+        Own("b", "c2", "serious", NOW - 364 * DAY, "b.1"),
+        Own("a", "c3", "serious", NOW - 20 * DAY, "a.2"),
+        Own("b", "c4", "serious", NOW - 10 * DAY, "b.2"),
+    ]
+    _, grounds = entities.count(serious, RULES, NOW)
+    found = [(g.level, g.entry, (NOW - g.crossed_at).days, g.fell_at and (NOW - g.fell_at).days) for g in grounds]
+    # b's first is in a's group, and keeps the first threshold reached when that has expired; the second never falls
+    assert found == [(1, "a.1", 366, None), (2, "a.2", 20, None), (3, "b.2", 10, 1)]
+
+
+@given(histories(), st.integers(0, 400))
+def test_an_entity_has_reached_what_one_of_its_accounts_has(violations: list[Own], days: int) -> None:
+    now = NOW + days * DAY
+    _, grounds = entities.count(violations, RULES, now)
+    for seller in {own.seller for own in violations}:
+        for ground in entities.count([own for own in violations if own.seller == seller], RULES, now)[1]:
+            assert any(
+                (whole.ledger, whole.level) == (ground.ledger, ground.level)
+                and whole.crossed_at <= ground.crossed_at
+                and (whole.fell_at is None or (ground.fell_at is not None and ground.fell_at <= whole.fell_at))
+                for whole in grounds
+            )
 
 
 def test_an_id_stays_while_later_accounts_come_and_go() -> None:

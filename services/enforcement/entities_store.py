@@ -1,0 +1,365 @@
+"""The tables of keys and entities (columns: the migration)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import Struct
+
+from services.enforcement import sanctions
+from services.enforcement.entities import Sums
+from services.enforcement.penalties import NEVER
+from services.enforcement.sanctions import Ground
+from shared.events import SellerKey, StandingChanged
+from shared.policy import Entity
+
+LOCK: Final = 0x600DE771
+"""Advisory lock under which entities are counted, one transaction at a time."""
+
+LINKED_COLUMNS: Final = "entity, entity_points, entity_strikes, entity_violations, entity_grounds"
+"""Of standings, in the order that ``linked`` takes and ``linked_row`` gives."""
+
+_KEYS = "select seller, kind, digest from seller_keys where seller = any(%s)"
+_CUT = """
+    delete from seller_keys k using unnest(%s::text[], %s::text[], %s::text[]) as n(seller, kind, digest)
+    where k.kind = n.kind and k.digest = n.digest and k.seller = n.seller"""
+_LINK = """
+    insert into seller_keys (seller, kind, digest) select * from unnest(%s::text[], %s::text[], %s::text[])
+    on conflict do nothing"""
+_MARK = "insert into entity_work (seller, kind, digest) select * from unnest(%s::text[], %s::text[], %s::text[])"
+_WORK = "select id, seller, kind, digest from entity_work order by id limit %s"
+_DONE = "delete from entity_work where id = any(%s)"
+_DUE = "select entity from entities where next_change <= %s order by next_change limit %s"
+_HOLDERS = """
+    select n.kind, n.digest, h.seller, c.kind is not null
+    from unnest(%s::text[], %s::text[], %s::int[]) as n(kind, digest, most)
+    left join common_keys c on c.kind = n.kind and c.digest = n.digest
+    left join lateral (select seller from seller_keys k where k.kind = n.kind and k.digest = n.digest limit n.most) h on true"""
+_LINKED_BY = """
+    select m.seller from unnest(%s::text[], %s::text[]) as n(kind, digest)
+    join seller_keys k on k.kind = n.kind and k.digest = n.digest join entity_members m on m.seller = k.seller"""
+_COMMON = "insert into common_keys (kind, digest) select * from unnest(%s::text[], %s::text[]) on conflict do nothing"
+_UNCOMMON = """
+    delete from common_keys c using unnest(%s::text[], %s::text[]) as n(kind, digest)
+    where c.kind = n.kind and c.digest = n.digest"""
+_FELLOWS = """
+    select f.seller, f.entity from entity_members f where f.entity in (select entity from entity_members where seller = any(%s))"""
+_MEMBERS = "select seller from entity_members where entity = any(%s)"
+_ENTITIES = """
+    select entity, general_points, serious_strikes, violations, next_change, grounds, last, warned
+    from entities where entity = any(%s)"""
+_HISTORIES = """
+    select seller, claim, severity, at, entry from violations
+    where seller = any(%s) and in_force"""
+_WARNINGS = """
+    select seller, began from sanctions where seller = any(%s) and measures = '' and state <> 'lifted'"""
+_ENTRIES = "select seller, entries from standings where seller = any(%s)"
+_SAVE = """
+    insert into entities (entity, general_points, serious_strikes, violations, next_change, grounds, last, warned, counted_at)
+    select n.entity, n.points, n.strikes, n.violations, n.next, n.grounds, n.last, n.warned::timestamptz[], n.at
+    from unnest(%s::text[], %s::int[], %s::int[], %s::int[], %s::timestamptz[], %s::text[], %s::timestamptz[], %s::text[],
+        %s::timestamptz[]) as n(entity, points, strikes, violations, next, grounds, last, warned, at)
+    on conflict (entity) do update set general_points = excluded.general_points, serious_strikes = excluded.serious_strikes,
+        violations = excluded.violations, next_change = excluded.next_change, grounds = excluded.grounds, last = excluded.last,
+        warned = excluded.warned, counted_at = excluded.counted_at"""
+_JOIN = """
+    insert into entity_members (seller, entity, entries) select * from unnest(%s::text[], %s::text[], %s::int[])
+    on conflict (seller) do update set entity = excluded.entity, entries = excluded.entries"""
+_LEAVE = "delete from entity_members where seller = any(%s)"
+_END = "delete from entities where entity = any(%s)"
+_TELL = "insert into relinked (partition, seller) select * from unnest(%s::int[], %s::text[])"
+_TAKE = """
+    delete from relinked where id in (
+        select id from relinked where partition = any(%s) and seller <> all(%s::text[]) order by id limit %s for update skip locked)
+    returning id, partition, seller"""
+_OF = """
+    select m.seller, m.entries, e.entity, e.general_points, e.serious_strikes, e.violations, e.grounds, e.last, e.warned
+    from entity_members m join entities e using (entity) where m.seller = any(%s)"""
+_RULES = """
+    insert into entity_rules (rules) values (%s) on conflict (one) do update set rules = excluded.rules
+    where entity_rules.rules <> excluded.rules returning 1"""
+_MARK_ALL = "insert into entity_work (seller) select distinct seller from seller_keys"
+
+_grounds = msgspec.json.Decoder(tuple[Ground, ...])
+_entity = msgspec.json.Decoder(sanctions.Entity)
+
+
+class Mark(Struct, frozen=True):
+    """An account whose history has changed, or whose hold of ``key`` has."""
+
+    id: int
+    seller: str
+    key: SellerKey | None
+
+
+class Counted(Struct, frozen=True):
+    """Where an entity stands."""
+
+    sums: Sums
+    grounds: tuple[Ground, ...]
+    last: dt.datetime | None
+    warned: tuple[dt.datetime, ...]
+
+
+class Linked(Struct, frozen=True):
+    """The entity of an account, as the ledger's worker has taken it in; ``sums`` without their end."""
+
+    entity: sanctions.Entity
+    sums: Sums
+
+    def same(self, other: Linked) -> bool:
+        """Whether it stands where ``other`` does, whenever it came to."""
+        return (self.entity.entity, self.sums) == (other.entity.entity, other.sums)
+
+    def standing(self, own: StandingChanged) -> StandingChanged:
+        """An account's standing with that of its entity."""
+        return msgspec.structs.replace(
+            own,
+            entity=self.entity.entity,
+            entity_points=self.sums.general_points,
+            entity_strikes=self.sums.serious_strikes,
+            entity_violations=self.sums.violations,
+        )
+
+
+def entity(text: str) -> sanctions.Entity:
+    """From ``standings.entity_grounds``."""
+    return _entity.decode(text)
+
+
+def linked(row: Sequence[Any]) -> Linked:
+    """From a row of ``LINKED_COLUMNS``."""
+    _, points, strikes, violations, text = row
+    return Linked(entity(text), Sums(points, strikes, violations))
+
+
+def linked_row(linked: Linked | None) -> tuple[Any, ...]:
+    """As a row of ``LINKED_COLUMNS``."""
+    if linked is None:
+        return (None, 0, 0, 0, None)
+    sums = linked.sums
+    return (
+        linked.entity.entity, sums.general_points, sums.serious_strikes, sums.violations,
+        msgspec.json.encode(linked.entity).decode(),
+    )  # fmt: skip
+
+
+def counted(row: Sequence[Any]) -> Counted:
+    """From general_points, serious_strikes, violations, next_change, grounds, last, warned."""
+    points, strikes, violations, next_change, grounds, last, warned = row
+    return Counted(Sums(points, strikes, violations, next_change), _grounds.decode(grounds), last, tuple(warned))
+
+
+# ------------------------------------------------------------------------------------------------------- by the ledger
+
+
+def keys(connection: sa.Connection, sellers: Collection[str]) -> dict[str, set[SellerKey]]:
+    """Keys of accounts, as told last."""
+    found: dict[str, set[SellerKey]] = {seller: set() for seller in sellers}
+    for seller, kind, digest in connection.exec_driver_sql(_KEYS, (sorted(sellers),)):
+        found[seller].add(SellerKey(kind, digest))
+    return found
+
+
+def tell(
+    connection: sa.Connection, cut: Iterable[tuple[str, SellerKey]], linked: Iterable[tuple[str, SellerKey]]
+) -> None:
+    """Write down keys that accounts lost and got."""
+    for statement, pairs in ((_CUT, cut), (_LINK, linked)):
+        _unnest(connection, statement, [(seller, key.kind, key.digest) for seller, key in sorted(pairs)])
+
+
+def mark(connection: sa.Connection, marks: Iterable[tuple[str, SellerKey | None]]) -> None:
+    """Have entities counted anew, for an account's history or a key of it."""
+    _unnest(
+        connection,
+        _MARK,
+        [(seller, None if key is None else key.kind, None if key is None else key.digest) for seller, key in marks],
+    )
+
+
+def take(
+    connection: sa.Connection, partitions: Sequence[int], parked: Collection[str], room: int
+) -> list[tuple[int, int, str]]:
+    """Take accounts out of the queue whose entity has changed, oldest first: (id, partition, seller)."""
+    rows = connection.exec_driver_sql(_TAKE, (list(partitions), list(parked), room))
+    return sorted((id_, partition, seller) for id_, partition, seller in rows)
+
+
+def of(connection: sa.Connection, sellers: Collection[str]) -> dict[str, tuple[int, Linked]]:
+    """By account that is one of a business: entries of the account when that was counted, and where it stands."""
+    return {
+        seller: (
+            entries,
+            Linked(
+                sanctions.Entity(name, _grounds.decode(grounds), last or NEVER, tuple(warned)),
+                Sums(points, strikes, violations),
+            ),
+        )
+        for seller, entries, name, points, strikes, violations, grounds, last, warned in connection.exec_driver_sql(
+            _OF, (sorted(sellers),)
+        )
+    }
+
+
+# -------------------------------------------------------------------------------------------------------- by entities
+
+
+def lock(connection: sa.Connection) -> bool:
+    """Be the only one until the transaction's end; False when another is."""
+    return bool(connection.exec_driver_sql("select pg_try_advisory_xact_lock(%s)", (LOCK,)).scalar())
+
+
+def follow(connection: sa.Connection, rules: str) -> bool:
+    """Mark every account that has a key when other rules are in force than last; whether they are."""
+    if connection.exec_driver_sql(_RULES, (rules,)).first() is None:
+        return False
+    connection.exec_driver_sql("delete from common_keys")
+    connection.exec_driver_sql(_MARK_ALL)
+    return True
+
+
+def work(connection: sa.Connection, limit: int) -> list[Mark]:
+    """Marks, oldest first."""
+    return [
+        Mark(id_, seller, None if kind is None else SellerKey(kind, digest))
+        for id_, seller, kind, digest in connection.exec_driver_sql(_WORK, (limit,))
+    ]
+
+
+def done(connection: sa.Connection, marks: Iterable[Mark]) -> None:
+    """Delete marks."""
+    ids = [mark.id for mark in marks]
+    if ids:
+        connection.exec_driver_sql(_DONE, (ids,))
+
+
+def due(connection: sa.Connection, now: dt.datetime, limit: int) -> list[str]:
+    """Entities of which an entry or a violation has come to an end."""
+    return list(connection.exec_driver_sql(_DUE, (now, limit)).scalars())
+
+
+def holders(
+    connection: sa.Connection, wanted: Collection[SellerKey], rules: Entity
+) -> tuple[dict[SellerKey, set[str]], set[SellerKey]]:
+    """Accounts of each key, at most one more than the policy lets it link, and which keys are known to be common."""
+    found: dict[SellerKey, set[str]] = {key: set() for key in wanted}
+    common = set()
+    some = sorted(wanted)
+    if some:
+        columns = (
+            [key.kind for key in some],
+            [key.digest for key in some],
+            [rules.links.get(key.kind, 0) + 1 for key in some],
+        )
+        for kind, digest, seller, is_common in connection.exec_driver_sql(_HOLDERS, columns):
+            key = SellerKey(kind, digest)
+            if is_common:
+                common.add(key)
+            if seller is not None:
+                found[key].add(seller)
+    return found, common
+
+
+def become_common(connection: sa.Connection, keys: Collection[SellerKey]) -> set[str]:
+    """Note keys that link no longer; returns the accounts with one of them that are in an entity."""
+    if not keys:
+        return set()
+    columns = _pairs(keys)
+    connection.exec_driver_sql(_COMMON, columns)
+    return set(connection.exec_driver_sql(_LINKED_BY, columns).scalars())
+
+
+def become_rare(connection: sa.Connection, keys: Collection[SellerKey]) -> None:
+    """Note keys that may link again."""
+    if keys:
+        connection.exec_driver_sql(_UNCOMMON, _pairs(keys))
+
+
+def fellows(connection: sa.Connection, sellers: Collection[str]) -> dict[str, str]:
+    """All accounts (-> entity) of the entities that these were counted in last."""
+    return {row[0]: row[1] for row in connection.exec_driver_sql(_FELLOWS, (sorted(sellers),))}
+
+
+def members(connection: sa.Connection, entities: Collection[str]) -> set[str]:
+    """Accounts of entities."""
+    return set(connection.exec_driver_sql(_MEMBERS, (sorted(entities),)).scalars()) if entities else set()
+
+
+def stored(connection: sa.Connection, entities: Collection[str]) -> dict[str, Counted]:
+    """Where entities stood when they were counted last."""
+    if not entities:
+        return {}
+    rows = connection.exec_driver_sql(_ENTITIES, (sorted(entities),))
+    return {entity: counted(row) for entity, *row in rows}
+
+
+def histories(connection: sa.Connection, sellers: Collection[str]) -> list[tuple[Any, ...]]:
+    """Violations in force: (seller, claim, severity, at, entry)."""
+    if not sellers:
+        return []
+    return [tuple(row) for row in connection.exec_driver_sql(_HISTORIES, (sorted(sellers),))]
+
+
+def warnings(connection: sa.Connection, sellers: Collection[str]) -> dict[str, list[dt.datetime]]:
+    """When accounts were warned, as far as that was not taken back."""
+    found: dict[str, list[dt.datetime]] = {}
+    if sellers:
+        for seller, began in connection.exec_driver_sql(_WARNINGS, (sorted(sellers),)):
+            found.setdefault(seller, []).append(began)
+    return found
+
+
+def entries(connection: sa.Connection, sellers: Collection[str]) -> dict[str, int]:
+    """How many entries accounts have in their ledgers."""
+    if not sellers:
+        return {}
+    return {row[0]: row[1] for row in connection.exec_driver_sql(_ENTRIES, (sorted(sellers),))}
+
+
+def save(connection: sa.Connection, counted: Mapping[str, Counted], now: dt.datetime) -> None:
+    """Write entities."""
+    _unnest(
+        connection,
+        _SAVE,
+        [
+            (
+                entity, one.sums.general_points, one.sums.serious_strikes, one.sums.violations, one.sums.next_change,
+                msgspec.json.encode(one.grounds).decode(), one.last, "{" + ",".join(f'"{at.isoformat()}"' for at in one.warned) + "}",
+                now,
+            )
+            for entity, one in counted.items()
+        ],
+    )  # fmt: skip
+
+
+def join(connection: sa.Connection, rows: Sequence[tuple[str, str, int]]) -> None:
+    """Put accounts into entities: (seller, entity, entries)."""
+    _unnest(connection, _JOIN, rows)
+
+
+def leave(connection: sa.Connection, sellers: Collection[str], ended: Collection[str]) -> None:
+    """Take accounts out of entities, and entities away that are no more."""
+    if sellers:
+        connection.exec_driver_sql(_LEAVE, (sorted(sellers),))
+    if ended:
+        connection.exec_driver_sql(_END, (sorted(ended),))
+
+
+def changed(connection: sa.Connection, rows: Sequence[tuple[int, str]]) -> None:
+    """Tell the owners of (partition, seller) that the account's entity has changed."""
+    _unnest(connection, _TELL, rows)
+
+
+def _pairs(keys: Collection[SellerKey]) -> tuple[list[str], list[str]]:
+    some = sorted(keys)
+    return [key.kind for key in some], [key.digest for key in some]
+
+
+def _unnest(connection: sa.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    if rows:
+        connection.exec_driver_sql(statement, tuple(map(list, zip(*rows, strict=True))))

@@ -1,0 +1,206 @@
+"""Counts entities: ``python -m services.enforcement entities``.
+
+Accounts of one business lie on different partitions, and a worker of the ledger writes only what it owns. So it marks what has
+changed, in the transaction of the change. This process takes marks, counts the entities that they touch, in one snapshot,
+and puts every account whose entity has changed into a queue of the worker that owns it. One transaction does all of it
+and deletes the marks: a killed process loses nothing. Only one counts at a time, by an advisory lock; others wait.
+
+What an account's worker changed meanwhile has left a mark, or, where it did not know yet that the account is linked, is found
+by the number of its entries when it takes the account out of the queue: it then marks it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import signal
+import threading
+from collections.abc import Collection, Iterable
+from typing import Final
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+from prometheus_client import Counter, Gauge
+
+from services.enforcement import entities, entities_store
+from services.enforcement.entities import Own
+from services.enforcement.entities_store import Counted, Mark
+from shared import clock, db, policy
+from shared.events import SellerKey
+from shared.runtime.health import Health
+from shared.settings import Settings
+from shared.topics import partition_of
+
+log = structlog.get_logger(__name__)
+COUNTED = Counter("goodfaith_entities_counted_total", "Entities counted.")
+RELINKED = Counter(
+    "goodfaith_sellers_relinked_total", "Accounts whose entity has changed: its accounts or where it stands."
+)
+COMMON = Counter(
+    "goodfaith_keys_common_total", "Keys that came to be shared by more accounts than the policy lets link."
+)
+WALKED = Gauge("goodfaith_entity_walked", "Accounts looked at for one batch of marks, at the last that had any.")
+
+_IDLE_S: Final = 0.25
+_BATCH: Final = 500
+
+
+class Counting:
+    """Takes marks, counts, tells; ``once`` is one round of it, in one transaction."""
+
+    def __init__(self, settings: Settings, *, batch: int = _BATCH) -> None:
+        current = policy.current(settings.penalties_profile)
+        self._rules = current.penalties
+        self._version = f"{current.version} {msgspec.json.encode(self._rules.entity).decode()}"
+        self._partitions = settings.partitions
+        self._batch = batch
+        self._engine = db.connect(
+            settings.database.get_secret_value(), schema="enforcement", name="enforcement-entities"
+        ).execution_options(isolation_level="REPEATABLE READ")
+        self._followed = False
+
+    def once(self) -> int:
+        """Count what is marked or due; returns how many marks and entities that was."""
+        with self._engine.begin() as connection:
+            if not entities_store.lock(connection):
+                return 0
+            followed = not self._followed and entities_store.follow(connection, self._version)
+            now, _ = clock.read(connection)
+            marks = entities_store.work(connection, self._batch)
+            due = entities_store.due(connection, now, self._batch)
+            counted, told = self._count(connection, marks, due, now) if marks or due else (0, 0)
+            entities_store.done(connection, marks)
+        self._followed = True
+        COUNTED.inc(counted)
+        RELINKED.inc(told)
+        return len(marks) + len(due) + followed
+
+    def _count(self, connection: sa.Connection, marks: list[Mark], due: list[str], now: dt.datetime) -> tuple[int, int]:
+        """Returns how many entities were counted, and how many accounts are told."""
+        touched = {mark.seller for mark in marks} | entities_store.members(connection, due)
+        touched |= self._rekeyed(connection, {mark.key for mark in marks if mark.key is not None})
+        keys, before = self._walk(connection, touched)
+        WALKED.set(len(before.keys() | {seller for sellers in keys.values() for seller in sellers}))
+        linked = entities.components(keys, self._rules.entity)
+        found = {entities.entity_id(members): members for members in linked}
+        counted = self._counted(connection, found, now)
+        stored = entities_store.stored(connection, {*before.values(), *found})
+        was: dict[str, set[str]] = {}
+        for seller, entity in before.items():
+            was.setdefault(entity, set()).add(seller)
+        tell: set[str] = set()
+        for entity, members in found.items():
+            tell |= set(members) - was.get(entity, set())
+            if stored.get(entity) != counted[entity]:
+                tell.update(members)
+        together = {seller for members in linked for seller in members}
+        tell |= before.keys() - together
+        entities_store.save(connection, counted, now)
+        versions = entities_store.entries(connection, together)
+        entities_store.join(
+            connection,
+            [(seller, entity, versions.get(seller, 0)) for entity, members in found.items() for seller in members],
+        )
+        entities_store.leave(connection, before.keys() - together, was.keys() - found.keys())
+        entities_store.changed(
+            connection, [(partition_of(seller, self._partitions), seller) for seller in sorted(tell)]
+        )
+        return len(found), len(tell)
+
+    def _rekeyed(self, connection: sa.Connection, keys: Collection[SellerKey]) -> set[str]:
+        """Accounts that are linked by keys which an account got or lost, or were until now."""
+        rules = self._rules.entity
+        holders, common = entities_store.holders(connection, [key for key in keys if key.kind in rules.links], rules)
+        many = {key for key, sellers in holders.items() if len(sellers) > rules.links[key.kind]}
+        COMMON.inc(len(many - common))
+        entities_store.become_rare(connection, common - many)
+        cut = entities_store.become_common(connection, many - common)
+        return cut.union(*(sellers for key, sellers in holders.items() if key not in many))
+
+    def _walk(
+        self, connection: sa.Connection, touched: Collection[str]
+    ) -> tuple[dict[SellerKey, set[str]], dict[str, str]]:
+        """All that hangs together with these accounts, now or when it was counted last.
+
+        Returns: accounts of each key that links, and the entity of each account as counted last.
+        """
+        rules = self._rules.entity
+        linking: dict[SellerKey, set[str]] = {}
+        looked: set[SellerKey] = set()
+        before: dict[str, str] = {}
+        known: set[str] = set()
+        frontier = set(touched)
+        while frontier:
+            known |= frontier
+            fellows = entities_store.fellows(connection, frontier)
+            before.update(fellows)
+            keys = {
+                key
+                for held in entities_store.keys(connection, frontier).values()
+                for key in held
+                if key.kind in rules.links
+            } - looked
+            looked |= keys
+            holders, common = entities_store.holders(connection, keys, rules)
+            found = {
+                key: sellers
+                for key, sellers in holders.items()
+                if key not in common and entities.links(key, len(sellers), rules)
+            }
+            linking |= found
+            frontier = set(fellows).union(*found.values()) - known
+        return linking, before
+
+    def _counted(
+        self, connection: sa.Connection, found: dict[str, tuple[str, ...]], now: dt.datetime
+    ) -> dict[str, Counted]:
+        sellers = [seller for members in found.values() for seller in members]
+        own: dict[str, list[Own]] = {}
+        for seller, claim, severity, at, entry in entities_store.histories(connection, sellers):
+            own.setdefault(seller, []).append(Own(seller, claim, severity, at, entry))
+        warned = entities_store.warnings(connection, sellers)
+        return {
+            entity: counted([v for seller in members for v in own.get(seller, ())], self._rules, now, [
+                at for seller in members for at in warned.get(seller, ())
+            ])
+            for entity, members in found.items()
+        }  # fmt: skip
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._engine.dispose()
+
+
+def counted(
+    violations: Collection[Own], rules: policy.Penalties, now: dt.datetime, warned: Iterable[dt.datetime]
+) -> Counted:
+    """Where an entity stands, as it is kept."""
+    sums, grounds = entities.count(violations, rules, now)
+    return Counted(sums, grounds, max((own.at for own in violations), default=None), tuple(sorted(set(warned))))
+
+
+def run(settings: Settings) -> None:
+    """Count until SIGTERM or SIGINT; a database that is away is waited for."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    health = Health("enforcement-entities")
+    server = health.serve(settings)
+    counting = Counting(settings)
+    failures = 0
+    while not stop.is_set():
+        try:
+            pause = 0.0 if counting.once() else _IDLE_S
+            failures = 0
+            health.ready()
+        except Exception as error:
+            if not db.is_transient(error):
+                raise
+            failures += 1
+            pause = random.uniform(0.5, 1.0) * min(settings.retry_max_s, 0.1 * 2 ** min(failures, 10))
+            log.warning("paused", pause_s=round(pause, 3), error=str(error))
+        health.progress()
+        stop.wait(pause)
+    counting.close()
+    server.shutdown()
