@@ -11,6 +11,7 @@ import tomllib
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from zoneinfo import available_timezones
 
 import msgspec
 from msgspec import Meta, Struct
@@ -394,6 +395,26 @@ class Statements(Part, frozen=True, kw_only=True):
     grounds: dict[RightType, Ground]
 
 
+class QuietHours(Part, frozen=True, kw_only=True):
+    """Hours in which messages that begin no window wait; local time, every day."""
+
+    begins: Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+    ends: Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+    """Before ``begins``, it is the next day's."""
+    zone: Annotated[str, Meta(min_length=1, max_length=60)]
+    """IANA name of a time zone."""
+
+    @property
+    def begin(self) -> dt.time:
+        """``begins`` as a time of day."""
+        return dt.time.fromisoformat(self.begins)
+
+    @property
+    def end(self) -> dt.time:
+        """``ends`` as a time of day."""
+        return dt.time.fromisoformat(self.ends)
+
+
 class Erasure(Part, frozen=True, kw_only=True):
     """When a subject's data are not erased on request. Programme-wide: that of the newest ``ipp``."""
 
@@ -525,6 +546,7 @@ class Policy(Part, frozen=True, kw_only=True):
     accounts: Accounts = Accounts()
     registry: Registry = Registry()
     notice: Notice = Notice()
+    quiet: QuietHours | None = None
     erasure: Erasure = Erasure()
     good_faith: GoodFaith = GoodFaith()
     misuse: Misuse = Misuse()
@@ -682,6 +704,11 @@ def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
         part, name = span.split(".")
         if getattr(getattr(policy.penalties, part), name).working_days:
             found.append((f"penalties.{span}", "expected days"))
+    if policy.quiet is not None:
+        if policy.quiet.zone not in available_timezones():
+            found.append(("quiet.zone", f"no time zone: {policy.quiet.zone!r}"))
+        if policy.quiet.begins == policy.quiet.ends:
+            found.append(("quiet.ends", "the same as quiet.begins"))
     if (policy.notice.deemed is None) != (policy.notice.begins == "sent"):
         found.append(("notice.deemed", 'needed, and of use, where notice.begins is not "sent"'))
     found += _misuse_problems(policy)

@@ -107,6 +107,10 @@ class Settings(BaseSettings):
     enforcement_url: str = Field(
         "http://127.0.0.1:8081", description="Base URL of enforcement's internal API, which intake asks about sellers."
     )
+    notification_url: str = Field(
+        "http://127.0.0.1:8082",
+        description="Base URL of notification's internal API, which intake asks about deliveries.",
+    )
     internal_timeout_s: float = Field(
         5.0, gt=0, le=60, description="Seconds in which another service's internal API must have answered."
     )
@@ -224,6 +228,10 @@ class Settings(BaseSettings):
     bounce_host: str = Field("127.0.0.1", description="Address on which delivery reports are taken by SMTP.")
     bounce_port: int = Field(
         8026, ge=0, le=65535, description="Port on which delivery reports are taken (0: any free one)."
+    )
+    mail_limits: dict[str, tuple[float, int]] = Field(
+        default_factory=dict,
+        description='JSON object: recipient\'s domain, or "*" for every other -> [messages a minute, connections at once] of all senders together; 0: no limit.',
     )
     mail_key: SecretStr | None = Field(
         None,

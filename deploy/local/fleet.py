@@ -75,6 +75,14 @@ FLEET = (
         "notification-sender", ("services.notification", "sender"), "notification", "notification",
         secrets=("internal_token", "mail_key"),
     ),
+    Spec(
+        "notification-api", ("services.notification", "api"), "notification", "notification",
+        port="notification", secrets=("internal_token",), scales=False,
+    ),
+    Spec(
+        "notification-bounces", ("services.notification", "bounces"), "notification", "notification",
+        secrets=("mail_key",), scales=False,
+    ),
 )  # fmt: skip
 
 BY_NAME = {spec.name: spec for spec in FLEET}
@@ -105,9 +113,11 @@ def shared_environment(stack: Stack) -> dict[str, str]:
         "GOODFAITH_KAFKA": stack.kafka,
         "GOODFAITH_INTAKE_URL": f"http://127.0.0.1:{stack.port('intake')}",
         "GOODFAITH_ENFORCEMENT_URL": f"http://127.0.0.1:{stack.port('enforcement')}",
+        "GOODFAITH_NOTIFICATION_URL": f"http://127.0.0.1:{stack.port('notification')}",
         "GOODFAITH_MARKETPLACE_URL": f"http://127.0.0.1:{stack.port('marketplace')}",
         "GOODFAITH_SMTP_HOST": "127.0.0.1",
         "GOODFAITH_SMTP_PORT": str(stack.port("smtp")),
+        "GOODFAITH_BOUNCE_PORT": str(stack.port("bounces")),
         "GOODFAITH_STATE_DIR": str(stack.dir),
     }
 

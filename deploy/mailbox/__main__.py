@@ -1,6 +1,8 @@
 """`python -m deploy.mailbox FOLDER`: SMTP on `GOODFAITH_SMTP_PORT` until SIGTERM.
 
 A message is answered with 250 once its line is written to the operating system: it survives a kill of this process.
+Where a sender asks for delivery reports (DSN), mail to `bounces.example` is reported as undeliverable, and any other as
+delivered if that is asked for; reports go to `GOODFAITH_BOUNCE_HOST`:`GOODFAITH_BOUNCE_PORT`.
 Every path on `GOODFAITH_METRICS_PORT` answers 200 while mail is accepted; `/metrics` counts.
 """
 
@@ -21,6 +23,7 @@ from pathlib import Path
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from prometheus_client import Counter, start_http_server
 
+from deploy.mailbox.server import Server, deliver, ehlo, envelope_of, outcome_of, report
 from shared.settings import Settings
 
 ACCEPTED = Counter("goodfaith_mailbox_messages_total", "Messages accepted by the demo's mailbox since it started.")
@@ -30,13 +33,16 @@ MAX_BYTES = 10_000_000
 class Keeper:
     """aiosmtpd's handler: writes each message down, then accepts it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, reports_to: tuple[str, int] | None = None) -> None:
         self._mail = folder / "mail"
         self._mail.mkdir(parents=True, exist_ok=True)
         # Unbuffered and in append mode: one write a line, whole even if a mailbox that was stopped still ends its own.
         self._lines = (folder / "mailbox.jsonl").open("ab", buffering=0)
         self._parser = email.parser.BytesHeaderParser(policy=email.policy.default)
         self._number = 0
+        self._reports_to = reports_to
+        self._reports: set[asyncio.Task[bool]] = set()
+        self.handle_EHLO = ehlo
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 (aiosmtpd's)
         """Keep one message; 250 once it is written."""
@@ -57,7 +63,22 @@ class Keeper:
         }
         self._lines.write(json.dumps(line).encode() + b"\n")
         ACCEPTED.inc()
+        self._report(envelope, raw)
         return "250 OK"
+
+    def close(self) -> None:
+        """Close the file of lines."""
+        self._lines.close()
+
+    def _report(self, envelope: Envelope, raw: bytes) -> None:
+        back, recipients, notify = envelope_of(envelope)
+        for recipient in recipients if back and self._reports_to else ():
+            if found := outcome_of(recipient, notify):
+                assert self._reports_to is not None
+                text = report(to=back, about=recipient, outcome=found[0], reason=found[1], original=raw)
+                task = asyncio.create_task(deliver(*self._reports_to, back, text))
+                self._reports.add(task)
+                task.add_done_callback(self._reports.discard)
 
     def _header(self, raw: bytes, name: str) -> str | None:
         try:
@@ -73,19 +94,20 @@ async def serve(folder: Path, settings: Settings) -> None:
     Raises:
         OSError: a port is taken.
     """
-    keeper = Keeper(folder)
+    keeper = Keeper(folder, (settings.bounce_host, settings.bounce_port))
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     server = await loop.create_server(
-        lambda: SMTP(keeper, hostname="mailbox.localhost", data_size_limit=MAX_BYTES, enable_SMTPUTF8=True),
+        lambda: Server(keeper, hostname="mailbox.localhost", data_size_limit=MAX_BYTES, enable_SMTPUTF8=True),
         settings.smtp_host,
         settings.smtp_port,
     )
     start_http_server(settings.metrics_port, settings.metrics_host)
     await stop.wait()
     server.close()
+    keeper.close()
 
 
 if __name__ == "__main__":

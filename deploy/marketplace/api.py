@@ -53,14 +53,18 @@ class Shop:
         )
 
     def page(self, listing: str) -> tuple[int, str]:
-        """(status, HTML) of a listing's page: 200, 410 when it is down, 404 when there is none."""
+        """(status, HTML) of a listing's page: 200, 410 when it is down, 404 when there is none or its seller is frozen."""
         with self.engine.connect() as connection:
             found = store.pages(connection, [listing]).get(listing) if "\0" not in listing else None
             seller = store.sellers(connection, [found.seller]).get(found.seller) if found is not None else None
         if found is None:
             return 404, _page("Not found", "There is no such listing.")
-        if not found.visible or (seller is not None and seller.hidden):
+        if not found.visible:
             return 410, _page("Gone", "This listing is not available.")
+        if seller is not None and seller.hidden:
+            # another status than a listing's own: it may show again, and nothing was decided about it
+            state = "closed" if "closed" in seller.measures else "frozen"
+            return 404, _page("Not available", f"The seller of this listing is not here: the account is {state}.")
         listed = seller is None or "listing_restricted" not in seller.measures
         return 200, _page(found.title or found.listing, f"Sold by {found.seller}.", listed=listed)
 

@@ -128,7 +128,8 @@ class Marketplace:
                 commanded.add(record.data.seller)
         pages = store.pages(tx.connection, ids)
         sellers = store.sellers(tx.connection, commanded | offering)
-        return Pages(tx, pages, sellers, store.offering(tx.connection, commanded - set(sellers)))
+        known = store.offering(tx.connection, commanded - set(sellers)) | (commanded & offering)
+        return Pages(tx, pages, sellers, known)
 
 
 class Pages:

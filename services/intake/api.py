@@ -24,6 +24,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from services.intake import (
     answers,
     api_accounts,
+    api_deliveries,
     api_evidence,
     api_forms,
     api_goodfaith,
@@ -301,7 +302,7 @@ async def healthz() -> answers.Alive:
 
 ROUTES: Final = [
     *api_accounts.ROUTES, *api_rights.ROUTES, *api_standing.ROUTES,
-    submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, *api_inbox.ROUTES,
+    submit_claim, list_claims, get_claim, list_items, timeline, get_item, get_command, *api_deliveries.ROUTES, *api_inbox.ROUTES,
     *api_evidence.ROUTES, *api_goodfaith.ROUTES, *api_misuse.ROUTES, *api_review.ROUTES,
     *api_webhooks.ROUTES, *COMMAND_ROUTES, internal_claims, healthz, *api_forms.ROUTES,
 ]  # fmt: skip
@@ -388,6 +389,7 @@ def create(
         beginning.cancel()
         await front.door.close()
         await front.enforcement.close()
+        await front.notification.close()
         front.threads.shutdown()
         front.engine.dispose()
 

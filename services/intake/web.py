@@ -98,6 +98,11 @@ class Front:
             None if self.internal is None else self.internal.decode(),
             timeout_s=settings.internal_timeout_s,
         )
+        self.notification = Client(
+            settings.notification_url,
+            None if self.internal is None else self.internal.decode(),
+            timeout_s=settings.internal_timeout_s,
+        )
         secret = settings.evidence_key
         self.links = evidence.Links(None if secret is None else secret.get_secret_value())
         self.blobs = Blobs.of(settings)

@@ -4,5 +4,6 @@ Reads ``verification.events``, ``intake.accounts`` and of ``enforcement.ledger``
 in a message that starts a window, ``MessageSent`` for each message about a claim, both keyed by listing, and ``AccountTold``
 for each message to an account about itself, keyed by account. Asks intake for contacts and codes, at sending time.
 
-Two processes: ``worker`` collects what is to be told and publishes what was sent; ``sender`` closes, renders and sends.
+Its processes: ``worker`` collects what is to be told and publishes what was sent; ``sender`` closes, renders and mails;
+``bounces`` takes the mail servers' reports of what became of it; ``api`` tells intake's front.
 """

@@ -1,26 +1,30 @@
-"""``python -m services.notification worker|sender``."""
+"""``python -m services.notification worker|sender|bounces|api``."""
 
 from __future__ import annotations
 
 import sys
 
-from services.notification import sender, worker
+from services.notification import api, bounces, sender, worker
 from shared import logs
 from shared.runtime import run
 from shared.settings import Settings
 
+ROLES = {
+    "worker": lambda settings: run(worker.Notification(), settings),
+    "sender": sender.run,
+    "bounces": bounces.run,
+    "api": api.run,
+}
+
 
 def main() -> None:
-    """Run one of the two processes until SIGTERM."""
+    """Run one of the processes until SIGTERM."""
     role = sys.argv[1] if len(sys.argv) == 2 else ""
-    if role not in ("worker", "sender"):
-        sys.exit("usage: python -m services.notification worker|sender")
+    if role not in ROLES:
+        sys.exit(f"usage: python -m services.notification {'|'.join(ROLES)}")
     settings = Settings()
     logs.configure(settings, f"notification-{role}")
-    if role == "worker":
-        run(worker.Notification(), settings)
-    else:
-        sender.run(settings)
+    ROLES[role](settings)
 
 
 main()

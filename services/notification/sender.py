@@ -29,13 +29,14 @@ from prometheus_client import Counter, Gauge
 
 from services.notification import digests, store
 from services.notification.channels import address_key, bad_address, status
-from services.notification.domain import SECRET, gather
+from services.notification.domain import SECRET, WINDOW_KINDS, gather
 from services.notification.mail import Answer, Down, Letter, Mailer, Relay
+from services.notification.pacing import Limit, Pacer, Quiet, of_domain, quiet_until
 from services.notification.render import MASK, Contact, Rendered, Told, digest, mail, render, render_notice
 from services.notification.reports import return_path
 from services.notification.signing import Dkim, Signer
 from services.notification.store import Failure, Message, PutOff, Sent
-from shared import clock, db, metrics
+from shared import clock, db, metrics, policy
 from shared.events import AccountNotice
 from shared.runtime.health import Health
 from shared.runtime.worker import crash_from
@@ -54,13 +55,15 @@ WINDOW: Final = 2000
 """Rows looked at when closing messages; grows while none of them can be closed."""
 DEEM_S: Final = 0.5
 """Between looks for messages that count as received (wall time)."""
+QUIET_LOOK_S: Final = 900.0
+"""Longest pause (wall time) of a message that waits for the end of quiet hours (business time)."""
 GIVE_UP: Final = 30
 """Refusals for now (4xx), some 6 hours, after which a message is left in the inbox."""
 LONGEST_PAUSE_S: Final = 900.0
 DELIVERIES = Counter(
     "goodfaith_deliveries_total",
     "Messages by channel and what became of them: sent; repeated (sent again, the first outcome being unknown; counted "
-    "besides its own result); later (refused for now); refused, gave_up, bounced, bouncing, no_contact, outdated (left in the inbox instead); failed.",
+    "besides its own result); later (refused for now); held (its domain's pace), quiet (quiet hours); refused, gave_up, bounced, bouncing, no_contact, outdated (left in the inbox instead); failed.",
     ["channel", "result"],
 )
 OLDEST = Gauge(
@@ -182,6 +185,8 @@ class Sender:
         self._pool = ThreadPoolExecutor(LANES, thread_name_prefix="lane")
         self._collect = timedelta(seconds=settings.collect_s)
         self._window = WINDOW
+        self._pacer = Pacer({name: Limit(*limit) for name, limit in settings.mail_limits.items()})
+        self._heard: list[tuple[str, Answer]] = []
         self._failures = 0
         self._stop = False
         self._gauge_at = 0.0
@@ -273,6 +278,8 @@ class Sender:
         for parcel in parcels:
             if parcel.to is None:
                 done.append(_sent(parcel, "inbox", parcel.why))
+            elif (rests := self._rests(parcel)) is not None:
+                done.append(rests)
             else:
                 mails.append(parcel)
         down: Down | None = None
@@ -292,6 +299,16 @@ class Sender:
             self._pause("smtp", str(down))
         else:
             self._failures = 0
+
+    def _rests(self, parcel: Parcel) -> PutOff | None:
+        """Put a message off: to the end of quiet hours, or to the moment that its domain has room for it."""
+        message, at = parcel.message, parcel.rendered.at
+        if at is not None and (until := quiet_end(message, at)) is not None:
+            # looked at again before, for business time may run otherwise than the wall's
+            left = min((until - at).total_seconds(), QUIET_LOOK_S)
+            return PutOff(message, _before(message), "quiet", left)
+        wait = self._pacer.wait(_domain(parcel), time.monotonic(), booked=message.result == "held")
+        return PutOff(message, _before(message), "held", wait) if wait > 0.0 else None
 
     def _prepare(self, messages: Sequence[Message], done: list[Sent | PutOff]) -> list[Parcel]:
         parties = {message.party for message in messages}
@@ -391,7 +408,8 @@ class Sender:
         """Send a flight, each party's messages in order; what became of each is appended to ``done``."""
         lanes: list[list[Parcel]] = [[] for _ in self._mailers]
         for parcel in flight:
-            lanes[crc32(parcel.message.party.encode()) % LANES].append(parcel)
+            party = crc32(parcel.message.party.encode())
+            lanes[self._pacer.lane(_domain(parcel), party, LANES)].append(parcel)
         futures = [
             self._pool.submit(self._send, mailer, lane, started)
             for mailer, lane in zip(self._mailers, lanes, strict=True)
@@ -402,6 +420,13 @@ class Sender:
             results, failed = future.result()
             done += results
             down = down or failed
+        heard, self._heard = self._heard, []
+        now = time.monotonic()
+        for domain, answer in heard:
+            if answer.result == "sent":
+                self._pacer.eased(domain)
+            elif answer.result == "later" and of_domain(answer.reason):
+                self._pacer.slowed(domain, now)
         return down
 
     def _send(
@@ -423,6 +448,7 @@ class Sender:
             for answer in mailer.send(letters(), started + self._end_within_s):
                 self._progress()
                 self._crash("after_send")
+                self._heard.append((_domain(parcels[len(done)]), answer))
                 done.append(_outcome(parcels[len(done)], answer))
         except Down as error:
             down = error
@@ -461,7 +487,7 @@ class Sender:
         for one in noted:
             DELIVERIES.labels(one.channel, one.result).inc()
         for put_off in back:
-            if put_off.result in ("later", "failed"):
+            if put_off.result in ("later", "failed", "held", "quiet"):
                 DELIVERIES.labels("email", put_off.result).inc()
         repeated = sum(message.unknown for message in ours)
         if repeated:
@@ -477,6 +503,7 @@ class Sender:
         self._gauge_at = time.monotonic() + 5.0
         with self._engine.connect() as connection:
             oldest = store.oldest(connection)
+            self._pacer.share = store.processes(connection, NAME)
         OLDEST.labels("email").set(0.0 if oldest is None else oldest.timestamp())
 
     def _progress(self) -> None:
@@ -497,6 +524,23 @@ class Sender:
         while (even_stopping or not self._stop) and (left := until - time.monotonic()) > 0:
             self._progress()
             time.sleep(min(0.1, left))
+
+
+def quiet_end(message: Message, now: datetime) -> datetime | None:
+    """When the quiet hours end in which a message would go out; None when it need not wait.
+
+    Never for what begins a window, nor for what an account is told of itself: some of that is asked for, some urgent.
+    """
+    if message.kind in WINDOW_KINDS or message.notice is not None or not message.items:
+        return None
+    quiet = policy.load(message.items[0].facts.policy).quiet
+    if quiet is None:
+        return None
+    return quiet_until(Quiet(quiet.begin, quiet.end, quiet.zone), None, now)
+
+
+def _domain(parcel: Parcel) -> str:
+    return (parcel.to or "").rpartition("@")[2]
 
 
 def _before(message: Message) -> str:

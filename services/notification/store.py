@@ -145,7 +145,7 @@ _REPORTED = """
     from messages m join message_items i on i.item = m.items[1] and i.revision = m.revisions[1] and i.party = m.party
         and (i.kind = m.kind or (m.kind = 'digest' and i.message = m.id))
     where m.id = %s for update of m"""
-_DELIVERED = "update messages set state = 'delivered', delivered_at = %s where id = %s"
+_DELIVERED = "update messages set state = 'delivered' where id = %s"
 _BOUNCED = """
     update messages set state = 'queued', route = 'email', tried = tried || 'email'::text, tries = 0, result = 'bounced',
         due_wall = clock_timestamp() where id = %s"""
@@ -712,7 +712,8 @@ def report(
         message.notice = _notice.decode(facts)
     out = []
     if outcome == "delivered":
-        connection.exec_driver_sql(_DELIVERED, (now, id))
+        connection.exec_driver_sql(_DELIVERED, (id,))
+        begin_windows(connection, [id], "delivered", now, now=now)
         _begin(connection, [id], now)
     elif outcome == "bounced":
         connection.exec_driver_sql(_BOUNCED, (id,))
@@ -732,6 +733,16 @@ def forget(connection: sa.Connection, parties: Sequence[str]) -> None:
 def bouncing(connection: sa.Connection, parties: Iterable[str], days: float) -> dict[str, str]:
     """Keyed hash of the address that bounced, by party, of those that bounced within so many days."""
     return {row[0]: row[1] for row in connection.exec_driver_sql(_MARKED, (sorted(set(parties)), days))}
+
+
+def processes(connection: sa.Connection, name: str) -> int:
+    """How many processes of a kind are connected now, this one included: limits are shared between so many."""
+    found: int = connection.exec_driver_sql(
+        "select count(distinct application_name) from pg_stat_activity"
+        " where usename = current_user and starts_with(application_name, %s)",
+        (f"{name}-",),
+    ).scalar_one()
+    return max(1, found)
 
 
 def oldest(connection: sa.Connection) -> dt.datetime | None:

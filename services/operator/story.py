@@ -210,6 +210,11 @@ def silence(tour: Tour, cast: Cast) -> None:
     tour.say(
         "Ben accepts 6. The others say nothing: three working days after the notice was sent, 105 are upheld by default."
     )
+    tour.until(lambda: all(tour.under(seller) == ["frozen"] for seller in cast.sellers))
+    tour.say(
+        "One claim is one violation, however many listings: each of the three sellers has one strike. The marketplace has frozen"
+        " their shops, until the strike expires or is reversed."
+    )
 
 
 def appeal(tour: Tour, cast: Cast) -> None:
@@ -228,7 +233,9 @@ def appeal(tour: Tour, cast: Cast) -> None:
     tour.until(lambda: tour.shows(item["listing"]))
     told = tour.until(lambda: [text for text in tour.mails(cleo, "outcome") if "new evidence" in text])
     _must(len(told) == 1, "told once")
-    tour.say("Rose reverses it: the listing is back, its part in the penalty is taken back, both sides are told why.")
+    tour.say(
+        "Rose reverses it: the listing is no longer held, both sides are told why. The strike stays, for the other listings of the claim."
+    )
 
 
 def returns(tour: Tour, cast: Cast) -> None:

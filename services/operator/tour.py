@@ -119,8 +119,13 @@ class Tour:
         return [SITE + name for name in titles]
 
     def shows(self, listing: str) -> bool:
-        """Whether a listing's page is there."""
-        return self._site.get(f"/items/{listing}").status_code == 200
+        """Whether a listing is up, though its page may be hidden with all others of a frozen seller."""
+        answer = self._site.get(f"/items/{listing}")
+        return answer.status_code == 200 or (answer.status_code == 404 and "the account is " in answer.text)
+
+    def under(self, seller: str) -> list[str]:
+        """What a seller's account is under, as the marketplace says in public."""
+        return list(self._site.get(f"/sellers/{seller}").json()["measures"])
 
     def file(self, who: str, right: str, links: list[str], **more: Any) -> dict[str, Any]:
         """File a claim."""

@@ -155,8 +155,13 @@ class World:
         return [SITE + name for name in names]
 
     def page(self, listing: str) -> int:
-        """Status of a listing's page."""
-        return self.site.get(f"/items/{listing.removeprefix(SITE)}").status_code
+        """Status of a listing's page, as far as it is the listing's own: who is frozen hides all that it sells."""
+        answer = self.site.get(f"/items/{listing.removeprefix(SITE)}")
+        return 200 if answer.status_code == 404 and "the account is " in answer.text else answer.status_code
+
+    def under(self, seller: str) -> list[str]:
+        """What a seller's account is under, as the marketplace says in public."""
+        return list(self.site.get(f"/sellers/{seller}").json()["measures"])
 
     # ---- claims
 

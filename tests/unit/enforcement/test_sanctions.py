@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from typing import Any
 
 from hypothesis import given
@@ -172,6 +173,99 @@ class Life:
         """What has happened since it was asked last."""
         log, self.log = self.log, []
         return log
+
+
+class Plain:
+    """The same in other words: every sum anew at every moment, one answer a threshold, no grounds."""
+
+    def __init__(self) -> None:
+        self.given: dict[tuple[str, int], list[dict[str, Any]]] = {}
+
+    @staticmethod
+    def reached(found: list[Entry], ledger: str, number: int, at: dt.datetime, *, before: bool = False) -> bool:
+        """By what had taken effect at a moment; ``before`` the entries of that very moment, after its expiries."""
+        live = [
+            e.penalty
+            for e in found
+            if e.penalty.ledger == ledger and (e.penalty.effective_at < at or (not before and e.penalty.effective_at == at))
+            and e.penalty.expires_at > at
+        ]  # fmt: skip
+        step = (RULES.general if ledger == "general" else RULES.serious).thresholds[number - 1]
+        warns = ledger == "general" and number == 1
+        return sum(p.points for p in live) >= step.points or (warns and bool(live))
+
+    def observe(self, found: list[Entry], now: dt.datetime) -> set[tuple[str, int]]:
+        """Thresholds whose sanctions are in force."""
+        result = set()
+        for ledger, part in (("general", RULES.general), ("serious", RULES.serious)):
+            moments = {e.penalty.effective_at for e in found} | {e.penalty.expires_at for e in found}
+            for number, step in enumerate(part.thresholds, 1):
+                given = self.given.setdefault((ledger, number), [])
+                for one in given:
+                    begun = one["began"]
+                    times = sorted({m for m in moments if begun < m <= now} | {begun, now})
+                    course = [self.reached(found, ledger, number, begun)]
+                    for at in times[1:]:
+                        course += [self.reached(found, ledger, number, at, before=True)]
+                        course += [self.reached(found, ledger, number, at)]
+                    fell = any(a and not b for a, b in itertools.pairwise(course))
+                    closed = step.consequence == "closed" and one["on"]
+                    if one["on"] and step.days and begun + step.days * DAY <= now:
+                        one["on"] = False
+                    if not any(course):
+                        one["on"] = one["answers"] = False
+                    elif one["answers"] and fell and not (closed and course[-1]):
+                        one["answers"] = False
+                        one["on"] = one["on"] and bool(step.days or closed)
+                    elif closed and course[-1]:
+                        one["answers"] = True
+                if self.reached(found, ledger, number, now) and not any(one["answers"] for one in given):
+                    given.append({"began": now, "on": True, "answers": True})
+                if any(one["on"] for one in given):
+                    result.add((ledger, number))
+        return result
+
+
+Acts = list[tuple[str, int, int, Any]]
+
+
+def acts() -> st.SearchStrategy[Acts]:
+    """(what, days to go before it, which violation or how many days late, severity)."""
+    what = st.sampled_from(["violates", "violates", "violates", "late", "reverses", "nothing"])
+    days = st.sampled_from([0, 0, 1, 1, 2, 3, 7, 14, 30, 90, 180, 364, 365, 366])
+    severity = st.sampled_from(["general", "general", "general", "serious"])
+    return st.lists(st.tuples(what, days, st.integers(0, 30), severity), max_size=22)
+
+
+@given(acts(), st.booleans())
+def test_a_life_is_as_a_plain_count_tells_it(stream: Acts, watched: bool) -> None:
+    """Violations in and out of order, reversals and expiries; seen at every end, or only now and then."""
+    life, plain = Life(), Plain()
+    decided = life.decide
+
+    def decide() -> Life:
+        decided()
+        found = entries(list(life.violations.values()))
+        there = {(s.ledger, s.level) for s in life.account.sanctions if s.in_force}
+        assert there == plain.observe(found, life.now)
+        union = {m for s in life.account.sanctions if s.in_force for m in s.measures}
+        assert set(life.measures) == union
+        return life
+
+    life.decide = decide  # type: ignore[method-assign]
+    for number, (what, days, which, severity) in enumerate(stream):
+        if watched:
+            life.at((life.now - NOW).days + days)
+        else:
+            life.now += days * DAY
+        claim = f"c{number:02}"
+        if what == "violates":
+            life.violates(claim, severity)
+        elif what == "late":
+            life.violations[claim] = (life.now - which * DAY, claim, severity)
+        elif what == "reverses" and life.violations:
+            del life.violations[sorted(life.violations)[which % len(life.violations)]]
+        life.decide()
 
 
 def test_from_a_warning_to_closure() -> None:

@@ -58,7 +58,9 @@ def test_nothing_that_a_party_wrote_makes_a_header(name: str, subject: str, text
     message = read(raw)
     assert set(message.keys()) - {"Content-Transfer-Encoding"} == HEADERS
     assert [address.addr_spec for address in message["To"].addresses] == ["ann@holder.example"]
-    assert plain(message["To"].addresses[0].display_name) == plain(mime._harmless(name))
+    # the parser puts a space between two encoded words of a name, where RFC 2047 has none
+    shown = message["To"].addresses[0].display_name
+    assert "".join(shown.split()) == "".join(mime._harmless(name).split())
     assert plain(message["Subject"]) == plain(mime._harmless(subject))
     want = [text] if html is None else [text, html]
     found = [message] if html is None else list(message.iter_parts())

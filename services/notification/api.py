@@ -1,0 +1,82 @@
+"""The internal API: what became of messages. Intake's front asks it, and decides what a person may see."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any, Final
+
+import sqlalchemy as sa
+from litestar import Request, get
+
+from services.notification import store
+from services.notification.domain import ACCOUNT
+from shared import internal
+from shared.deliveries import Delivery, Step
+from shared.internal import Cursor, GivenId, Limit, Page, Parts, page_of, parts_of
+from shared.paging import bad_cursor, key_of
+from shared.settings import Settings
+
+NAME: Final = "notification-api"
+
+_MESSAGES: Final = """
+    select id, kind, claim, state, channel, tried, opened_wall, sent_at, delivered_at, read_at, begun_at, begun_by, attempts,
+        repeats, digest
+    from messages where party = %s and (%s::timestamptz is null or (opened_wall, id) < (%s, %s))
+    order by opened_wall desc, id desc limit %s"""
+_STEPS: Final = "select message, channel, state, reason, at from deliveries where message = any(%s) order by id"
+
+
+def of_party(
+    connection: sa.Connection, party: str, *, before: tuple[dt.datetime, str] | None, limit: int
+) -> list[Delivery]:
+    """Messages to a party, the latest first, each with its steps in their order."""
+    at, id_ = before or (None, None)
+    rows = connection.exec_driver_sql(_MESSAGES, (party, at, at, id_, limit)).all()
+    steps: dict[str, list[Step]] = {}
+    for message, channel, state, reason, when in connection.exec_driver_sql(_STEPS, ([row[0] for row in rows],)):
+        steps.setdefault(message, []).append(Step(channel=channel, state=state, reason=reason, at=when))
+    return [
+        Delivery(
+            message=row[0],
+            kind=row[1],
+            claim=None if row[1].startswith(ACCOUNT) else row[2],
+            state=row[3],
+            channel=row[4],
+            failed_channels=tuple(row[5]),
+            queued_at=row[6],
+            sent_at=row[7],
+            delivered_at=row[8],
+            read_at=row[9],
+            window_began_at=row[10],
+            window_begun_by=row[11],
+            attempts=row[12],
+            repeats=row[13],
+            digest=row[14],
+            steps=tuple(steps.get(row[0], ())),
+        )
+        for row in rows
+    ]
+
+
+@get("/internal/deliveries")
+async def deliveries(
+    request: Request[Any, Any, Any], party: GivenId, cursor: Cursor = None, limit: Limit = 50
+) -> Page[Delivery]:
+    """Messages to a party, the latest first."""
+    before = key_of(cursor, tuple[dt.datetime, str])
+    if before is not None and before[0].tzinfo is None:
+        raise bad_cursor()
+    rows = await parts_of(request).run(of_party, party, before=before, limit=limit + 1)
+    return page_of(rows, limit, lambda one: (one.queued_at, one.message))
+
+
+ROUTES: Final[list[Any]] = [deliveries]
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM.
+
+    Raises:
+        ValueError: a setting is missing.
+    """
+    internal.run(settings, NAME, ROUTES, lambda: Parts(settings, schema=store.SCHEMA, name=NAME))

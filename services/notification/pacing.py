@@ -1,0 +1,178 @@
+"""How fast mail goes to one domain, and when it rests. Pure: time is given, nothing is asked.
+
+A domain's pace is a bucket kept as the time at which it will be empty (the generic cell rate algorithm): a message that
+finds no room books the next free moment and comes back then, so a backlog is put off once and keeps its order, and other
+domains never wait for it. Several senders take an equal share each of every limit.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+BURST_S: Final = 5.0
+"""Seconds' worth of messages that may go at once after a pause."""
+FIRST_REST_S: Final = 5.0
+LONGEST_REST_S: Final = 900.0
+DOMAINS: Final = 10_000
+"""Domains whose pace is remembered; those that rest least recently are forgotten first."""
+ANY: Final = "*"
+"""The limit of domains that have none of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a domain may get, of all senders together. 0: no limit.
+
+    Raises:
+        ValueError: negative.
+    """
+
+    per_minute: float = 0.0
+    concurrent: int = 0
+
+    def __post_init__(self) -> None:
+        if self.per_minute < 0 or self.concurrent < 0:
+            raise ValueError("a limit below 0")
+
+
+@dataclass(slots=True)
+class _Pace:
+    full_at: float = 0.0
+    """When all that was booked has gone."""
+    rests_until: float = 0.0
+    rests: int = 0
+
+
+@dataclass(slots=True)
+class Pacer:
+    """The paces of all domains, as one sender sees them.
+
+    Args:
+        limits: by domain; ``ANY`` for the others.
+        share: number of senders that send at the same time.
+    """
+
+    limits: Mapping[str, Limit]
+    share: int = 1
+    _paces: OrderedDict[str, _Pace] = field(default_factory=OrderedDict)
+
+    def limit(self, domain: str) -> Limit:
+        """That of a domain."""
+        return self.limits.get(domain) or self.limits.get(ANY) or Limit()
+
+    def wait(self, domain: str, now: float, *, booked: bool = False) -> float:
+        """Seconds until a message may go to a domain; 0: now. The moment is taken by asking.
+
+        Args:
+            booked: it comes back at the moment that it booked.
+        """
+        pace = self._paces.get(domain)
+        if pace is not None and pace.rests_until > now:
+            # further ones the later, so that not all come back in one instant
+            booked = False
+        elif booked:
+            return 0.0
+        limit = self.limit(domain)
+        if limit.per_minute == 0.0 and (pace is None or pace.rests_until <= now):
+            return 0.0
+        pace = self._of(domain)
+        begin = max(now, pace.rests_until)
+        if limit.per_minute == 0.0:
+            return begin - now
+        each = 60.0 / limit.per_minute * self.share
+        at = max(begin, pace.full_at - max(0.0, BURST_S - each))
+        pace.full_at = max(begin, pace.full_at) + each
+        return at - now
+
+    def lane(self, domain: str, party: int, lanes: int) -> int:
+        """Which of a sender's connections a party's messages go by: no more of them than the domain may get."""
+        most = self.limit(domain).concurrent
+        if most == 0:
+            return party % lanes
+        ours = min(lanes, max(1, most // self.share))
+        first = sum(domain.encode()) % lanes
+        return (first + party % ours) % lanes
+
+    def slowed(self, domain: str, now: float) -> float:
+        """A domain refused for now, and not because of one recipient: it rests, longer each time. Returns the seconds."""
+        pace = self._of(domain)
+        if pace.rests_until <= now:
+            rest = min(LONGEST_REST_S, FIRST_REST_S * 2.0 ** min(pace.rests, 12))
+            pace.rests += 1
+            pace.rests_until = now + rest
+        return pace.rests_until - now
+
+    def eased(self, domain: str) -> None:
+        """A domain took a message: its next rest is a short one again."""
+        pace = self._paces.get(domain)
+        if pace is not None:
+            pace.rests = 0
+            pace.rests_until = 0.0
+
+    def _of(self, domain: str) -> _Pace:
+        pace = self._paces.setdefault(domain, _Pace())
+        self._paces.move_to_end(domain)
+        if len(self._paces) > DOMAINS:
+            self._paces.popitem(last=False)
+        return pace
+
+
+def of_domain(reason: str) -> bool:
+    """Whether a refusal for now (4xx) speaks of the recipient's domain, and not of this mailbox or message.
+
+    RFC 3463: 4.1.x and 4.2.x are about an address, 4.6.x about contents; all else, and a code alone, about the system.
+    """
+    return not reason.startswith(("4.1.", "4.2.", "4.6."))
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """Hours in which nothing goes out that can wait.
+
+    Args:
+        begins: local time of day.
+        ends: likewise; before ``begins``, it is the next day's.
+        zone: IANA name, for a party whose own is not known.
+    """
+
+    begins: dt.time
+    ends: dt.time
+    zone: str
+
+
+def quiet_until(quiet: Quiet, zone: str | None, now: dt.datetime) -> dt.datetime | None:
+    """When the quiet hours end in which ``now`` lies; None when it lies in none.
+
+    Args:
+        zone: the party's, where known; the policy's counts where there is none, or no such one.
+    """
+    for name in (zone, quiet.zone):
+        try:
+            place = ZoneInfo(name) if name else None
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            continue
+        if place is not None:
+            break
+    else:
+        return None
+    local = now.astimezone(place)
+    time = local.time()
+    if quiet.begins == quiet.ends:
+        return None
+    if quiet.begins < quiet.ends:
+        if not quiet.begins <= time < quiet.ends:
+            return None
+        day = local.date()
+    elif time >= quiet.begins:
+        day = local.date() + dt.timedelta(days=1)
+    elif time < quiet.ends:
+        day = local.date()
+    else:
+        return None
+    # the wall clock's end: on a night on which the clock is put back, its second one, so that it is quiet until then
+    return dt.datetime.combine(day, quiet.ends, place).replace(fold=1).astimezone(dt.UTC)
