@@ -141,6 +141,10 @@ PARTS: Final = (
         "deliveries", "notification.deliveries",
         "select message, channel, state, reason, at from notification.deliveries where party = %(s)s order by id",
     ),
+    Part(
+        "daily_message", "notification.digests",
+        "select hour, zone, next_at from notification.digests where account = %(s)s and hour is not null",
+    ),
     Part("bounces", "notification.bouncing", "select reason, since from notification.bouncing where party = %(s)s"),
     Part(
         "good_faith", "intake.good_faith_standings",
