@@ -63,6 +63,7 @@ _STATES: Final[dict[str, tuple[dict[str, Any], ...]]] = {
         {"state": State.REJECTED, "by": "reviewer", "code": "not_infringing"},
     ),
 }
+_STATES["digest"] = (*_STATES["claim_receipt"], *_STATES["outcome"])
 _TO_SELLER: Final = frozenset({"seller_notice", "counter_received", "counter_defect"})
 
 

@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -46,6 +47,7 @@ VERSIONS: Final = {
     "complaint_received": 2,
     "complaint_reversed": 2,
     "outcome": 2,
+    "digest": 1,
 }
 """Template in use by kind. A template that messages were sent by is never edited: it gets a successor (CONTRIBUTING.md)."""
 NOTICES: Final = {
@@ -374,9 +376,12 @@ def render(
     rules = _rules(first.policy)
     reason = None if rules is None else rules.reasons.get(first.reason)
     needs = counter_elements(first)
+    counted = Counter(_says(locale, STATES, item.facts.state) for item in items)
     model = {
         "id": id,
+        "kind": kind,
         "claim": claim,
+        "counts": [(state, f"{number}") for state, number in counted.most_common()],
         "now": moment(now),
         "party": to,
         "to_seller": party == first.seller and party != first.complainant,

@@ -27,7 +27,7 @@ import httpx
 import structlog
 from prometheus_client import Counter, Gauge
 
-from services.notification import store
+from services.notification import digests, store
 from services.notification.channels import address_key, bad_address, status
 from services.notification.domain import SECRET, WINDOW_KINDS, gather
 from services.notification.mail import Answer, Down, Letter, Mailer, Relay
@@ -253,15 +253,16 @@ class Sender:
         with self._engine.begin() as connection:
             if not store.lock_collect(connection):
                 return 0
+            now, wall = clock.read(connection)
+            together = digests.close(connection, now)
             rows = store.pending(connection, self._window)
             if not rows:
-                return 0
+                return together
             full = len(rows) == self._window
-            _, wall = clock.read(connection)
             closed = gather(rows, wall, self._collect, full=full)
             store.close(connection, closed)
         self._window = min(self._window * 2, 100 * WINDOW) if full and not closed else WINDOW
-        return len(closed)
+        return len(closed) + together
 
     # ------------------------------------------------------------------------------------------------------ a round
 

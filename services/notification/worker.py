@@ -8,10 +8,11 @@ from typing import Final
 
 import msgspec
 
-from services.notification import store
+from services.notification import digests, store
 from services.notification.domain import ACCOUNT, Facts, facts_of, messages_for, notice_of
 from shared.events import (
     TYPES,
+    AccountChannels,
     AccountErased,
     AccountNotice,
     AccountTold,
@@ -44,6 +45,7 @@ class Collecting:
     def __init__(self, tx: Tx) -> None:
         self._tx = tx
         self._rows = store.Rows()
+        self._wishes: list[AccountChannels] = []
         self._read: list[MessageRead] = []
         self._erased: list[str] = []
 
@@ -65,6 +67,9 @@ class Collecting:
             return ()
         if isinstance(data, MessageRead):
             self._read.append(data)
+            return ()
+        if isinstance(data, AccountChannels):
+            self._wishes.append(data)
             return ()
         if isinstance(data, AccountTold):
             return (
@@ -128,6 +133,7 @@ class Collecting:
 
     def save(self) -> None:
         store.insert(self._tx.connection, self._rows, self._tx.wall)
+        digests.fold(self._tx.connection, self._wishes, self._tx.now)
         if self._erased:
             store.forget(self._tx.connection, self._erased)
         if self._read:

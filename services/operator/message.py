@@ -60,7 +60,8 @@ _ROW: Final = """
     from notification.messages where id = %s and digest is not null"""
 _ITEMS: Final = """
     select i.item, i.facts, i.claim_size from unnest(%s::text[], %s::int[]) with ordinality as n(item, revision, place)
-    join notification.message_items i on i.item = n.item and i.revision = n.revision and i.kind = %s and i.party = %s
+    join notification.message_items i on i.item = n.item and i.revision = n.revision and i.party = %s
+        and (i.kind = %s or i.message = %s)
     order by n.place"""
 _LOGGED: Final = """
     select payload::jsonb -> 'data' ->> 'digest' from notification.event_log
@@ -96,7 +97,7 @@ def kept_of(connection: Any, id: str) -> tuple[Kept, set[str]] | None:
         sent_wall,
         digest,
     ) = row
-    rows = connection.exec_driver_sql(_ITEMS, (items, revisions, kind, party)).all()
+    rows = connection.exec_driver_sql(_ITEMS, (items, revisions, party, kind, id)).all()
     notice, told = None, []
     if kind.startswith(ACCOUNT):
         notice = msgspec.json.decode(rows[0][1], type=AccountNotice)

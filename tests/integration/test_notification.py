@@ -37,7 +37,7 @@ from services.notification.sender import FLIGHT, Sender
 from services.notification.worker import Notification
 from services.operator.message import kept_of
 from shared import db, events, migrate, topics
-from shared.events import AccountNotice, AccountTold, MessageSent, NoticeSent, State
+from shared.events import AccountChannels, AccountNotice, AccountTold, DigestWanted, MessageSent, NoticeSent, State
 from shared.runtime import Tx, Worker
 from shared.settings import Settings
 from tests.unit.notification.making import HOLDER, NOW, OWNER, changed, entered
@@ -188,6 +188,18 @@ class World:
         raw = events.encode(
             data, id=id_ or uuid.uuid4().hex, source="/goodfaith/intake", type="goodfaith.account.notice.v1",
             subject=account, time=NOW, key=account,
+        )  # fmt: skip
+        partition = topics.partition_of(account, PARTITIONS)
+        self.producer.send(self.prefix + "intake.accounts", value=raw, key=account.encode(), partition=partition).get(
+            10
+        )
+
+    def wants_digest(self, account: str, digest: DigestWanted | None, revision: int) -> None:
+        """How an account wants to be told."""
+        data = AccountChannels(account=account, revision=revision, order=("email",), digest=digest, at=NOW)
+        raw = events.encode(
+            data, id=uuid.uuid4().hex, source="/goodfaith/intake", type="goodfaith.account.channels.v1", subject=account,
+            time=NOW, key=account,
         )  # fmt: skip
         partition = topics.partition_of(account, PARTITIONS)
         self.producer.send(self.prefix + "intake.accounts", value=raw, key=account.encode(), partition=partition).get(
@@ -357,6 +369,47 @@ def test_what_was_sent_can_be_made_again(world: World) -> None:
     sent = [data for _, _, data in world.published() if isinstance(data, MessageSent | AccountTold)]
     assert {data.locale for data in sent} == {"en", "de"}
     assert all(data.edition and data.rendered_at for data in sent)
+
+
+def test_a_days_receipts_and_outcomes_come_together(world: World) -> None:
+    """Of several claims in one message; what sets a time goes at once; and once nobody wants it any more, as usual."""
+    with world.running(collect_s=0):
+        world.wants_digest(HOLDER, DigestWanted(hour=8, zone="Europe/Berlin"), 1)
+        wait(lambda: world.sql("select 1 from notification.digests where next_at > now()"))
+        world.claim(2, claim="c")
+        world.claim(1, claim="d")
+        world.say(State.NEEDS_INFO, item="e.1", claim="e", listing="e-1", revision=2, previous=State.RECEIVED)
+        world.say(State.RESTORED, item="c.1", claim="c", listing="c-listing-1", revision=2, previous=State.NOTIFIED)
+        wait(lambda: len(world.messages()) == 4 and world.sql("select count(*) from notification.message_items where held") == [(4,)])  # fmt: skip
+        wait(lambda: len(world.post.mails) == 4)
+        assert world.messages("kind, party", f"party = '{HOLDER}'") == [("info_request", HOLDER)]
+        world.sql("update notification.digests set next_at = now() - interval '1 hour'")
+        wait(lambda: world.messages(where="kind = 'digest' and state = 'sent'"))
+        # the next day's
+        world.claim(1, claim="f")
+        wait(lambda: world.sql("select count(*) from notification.message_items where held and message is null") == [(1,)])  # fmt: skip
+        world.wants_digest(HOLDER, None, 2)
+        wait(lambda: world.messages(where=f"kind = 'claim_receipt' and party = '{HOLDER}'"))
+        wait(world.idle)
+
+    assert world.messages("party, items", "kind = 'digest'") == [
+        (HOLDER, ["c.1", "c.2", "d.1", "c.1"])
+    ] or world.messages("party, cardinality(items)", "kind = 'digest'") == [(HOLDER, 4)]
+    (mail,) = [mail for mail in world.post.to(f"{HOLDER}@x.example") if "4 items" in mail["Subject"]]
+    text = mail.get_body(("plain",)).get_content()
+    assert "restored" in text
+    assert "d-listing-1" in text
+    (sent,) = [data for _, _, data in world.published() if isinstance(data, MessageSent) and data.kind == "digest"]
+    assert sorted(sent.items) == ["c.1", "c.1", "c.2", "d.1"]
+    engine = db.administer(world.stack.admin_url, pooled=False)
+    with engine.connect() as connection:
+        found = kept_of(connection, sent.message)
+        assert found is not None
+        contacts = {account: Contact.of(contact_of(account)) for account in found[0].parties}
+        sender = world.settings().smtp_from
+        _, raw = again(found[0], contacts, "7654321", site="https://market.example", sender=sender)
+        assert digest(raw) == sent.digest
+    engine.dispose()
 
 
 def test_300_items_of_40_sellers(world: World) -> None:
