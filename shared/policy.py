@@ -470,9 +470,11 @@ class UnfoundedEnd(Part, frozen=True, kw_only=True):
 
 
 class MisuseStep(Part, frozen=True, kw_only=True):
-    """A measure, and from when on it follows: ``number``, ``share`` and ``weight`` must all be reached."""
+    """A measure, and from when on it follows: ``notices``, ``number``, ``share`` and ``weight`` must all be reached."""
 
     measure: Literal["warning", "quota", "suspension"]
+    notices: Annotated[int, Meta(ge=1)] = 1
+    """Claims with an unfounded item, and findings: one claim of many items is no frequent misuse."""
     number: Annotated[int, Meta(ge=1)]
     """Unfounded items and findings in the window."""
     share: Rate

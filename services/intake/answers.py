@@ -560,7 +560,7 @@ class DeclarationExecuted(Struct, kw_only=True):
 class MisuseFigures(Struct, kw_only=True):
     """What an account's notices are weighed by, over a window, both days included.
 
-    ``number``: unfounded items, and findings; ``share``: unfounded items of settled ones, rounded for reading; ``weight``: gravity and
+    ``notices``: claims with an unfounded item, and findings; ``number``: unfounded items, and findings; ``share``: unfounded items of settled ones, rounded for reading; ``weight``: gravity and
     intent together; ``knowingly``: a finding says that it was done knowingly; ``again``: items filed, and findings, since the last step
     began or ended; ``grounds``: why, and how many.
     """
@@ -569,6 +569,7 @@ class MisuseFigures(Struct, kw_only=True):
     window_to: dt.date
     settled: int
     unfounded: int
+    notices: int
     number: int
     share: float | None
     weight: int
@@ -579,9 +580,11 @@ class MisuseFigures(Struct, kw_only=True):
 
 
 class MisuseRule(Struct, kw_only=True):
-    """From when on a measure follows: all of ``number``, ``share`` and ``weight``; ``again`` and ``after`` since the last step."""
+    """From when on a measure follows: all of ``notices``, ``number``, ``share`` and ``weight``; ``again`` and ``after`` since the
+    last step."""
 
     measure: Literal["warning", "quota", "suspension"]
+    notices: int
     number: int
     share: str
     weight: int
@@ -631,6 +634,40 @@ class MisuseOut(Struct, kw_only=True):
     figures: MisuseFigures
     rules: list[MisuseRule]
     measures: list[MeasureOut]
+
+
+class FindingOut(Struct, kw_only=True):
+    """A reviewer's finding, and what rests on the document: ``rights`` that are not lost, ``claims`` with items that have not ended
+    (up to 200 each). Have the rights refused or lost (``/v1/rights/{right_id}``), and decide the claims anew.
+
+    ``state``: ``proposed`` waits for a second reviewer; ``measure``: that which began with it at once.
+    """
+
+    id: str
+    account: str
+    kind: Literal["forged_document", "knowingly_false", "none"]
+    state: Literal["proposed", "in_force", "refused", "reversed"]
+    document: str | None
+    claim: str | None
+    code: str
+    by: str
+    second: str | None
+    day: dt.date
+    at: dt.datetime
+    measure: str | None
+    rights: list[str]
+    claims: list[str]
+
+
+class MeasureComplaint(Struct, kw_only=True):
+    """An open complaint against a measure; ``statement`` is null if there is none, or the account's key was erased."""
+
+    measure: str
+    account: str
+    kind: Literal["warning", "quota", "suspension"]
+    finding: str | None
+    at: dt.datetime
+    statement: str | None
 
 
 class MisuseChange(Struct, kw_only=True):

@@ -26,7 +26,7 @@ from services.intake.web import (
     known_id,
     page_of,
 )
-from shared import clock, declarations
+from shared import clock, declarations, policy
 
 _PURPOSE: Final = "declaration"
 _basis: Final = msgspec.json.Decoder(Basis)
@@ -90,6 +90,7 @@ async def execute_declaration(
             lambda wrapped: front.contacts.seal_text(caller, wrapped, signatory, _PURPOSE),
             lambda: front.contacts.new_key(caller),
             front.settings.partitions,
+            policy.current(front.settings.misuse_profile),
         )
         return _standing(connection, caller)
 

@@ -230,19 +230,26 @@ class Document:
     id: str
     account: str
     kinds: tuple[str, ...]
+    forged: bool = False
+    """A reviewer has found that it is (``misuse_store``)."""
 
 
 def named(ids: Iterable[str], account: str, known: Mapping[str, Document]) -> list[Document]:
     """The documents that a request of the account names, each once, in order.
 
     Raises:
-        Refused: naming the place of the first that is not its own.
+        Refused: naming the place of the first that is not its own, or was found to be forged.
     """
     found: dict[str, Document] = {}
     for place, id in enumerate(ids):
         document = known.get(id)
         if document is None or document.account != account:
             raise unknown_document(place)
+        if document.forged:
+            raise Refused(
+                422, "forged_document", "A reviewer has found that this document is forged.", field=f"evidence[{place}]",
+                cure="Name another one, or complain of the finding: GET /v1/misuse.",
+            )  # fmt: skip
         found.setdefault(id, document)
     return list(found.values())
 

@@ -133,10 +133,11 @@ def leave(connection: sa.Connection, document: str) -> None:
 def lock(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Document]:
     """Documents by id that are kept; they stay so until the transaction ends."""
     rows = connection.exec_driver_sql(
-        "select id, account, kinds from evidence where id = any(%s) and state = 'kept' order by id for share",
+        """select id, account, kinds, forged is not null from evidence where id = any(%s) and state = 'kept'
+        order by id for share""",
         (sorted(set(ids)),),
     )
-    return {row[0]: Document(row[0], row[1], tuple(row[2])) for row in rows}
+    return {row[0]: Document(row[0], row[1], tuple(row[2]), row[3]) for row in rows}
 
 
 def tie(connection: sa.Connection, links: Sequence[tuple[Document, str, str]], now: dt.datetime) -> None:
@@ -168,20 +169,23 @@ def name_in(
 
 
 def kinds_named(connection: sa.Connection, claims: Sequence[str]) -> dict[tuple[str, str], set[str]]:
-    """By (claim, owner), the kinds of proof that documents named earlier stand for."""
+    """By (claim, owner), the kinds of proof that documents named earlier stand for, but for those that were found to be forged."""
     found: dict[tuple[str, str], set[str]] = {}
     for about, owner, kinds in connection.exec_driver_sql(
-        "select about, owner, kinds from evidence_links where about = any(%s) and about_kind = 'claim'", (list(claims),)
+        """select l.about, l.owner, l.kinds from evidence_links l join evidence d on d.id = l.document and d.forged is null
+        where l.about = any(%s) and l.about_kind = 'claim'""",
+        (list(claims),),
     ):
         found.setdefault((about, owner), set()).update(kinds)
     return found
 
 
 def documents_named(connection: sa.Connection, claims: Sequence[str]) -> dict[tuple[str, str], list[str]]:
-    """By (claim, owner), the documents named in claims that are still kept."""
+    """By (claim, owner), the documents named in claims that are still kept and were not found to be forged."""
     found: dict[tuple[str, str], list[str]] = {}
     for about, owner, document in connection.exec_driver_sql(
         """select l.about, l.owner, l.document from evidence_links l join evidence d on d.id = l.document and d.state = 'kept'
+            and d.forged is null
         where l.about = any(%s) and l.about_kind = 'claim'""",
         (list(claims),),
     ):

@@ -65,6 +65,15 @@ def weight_of(ground: str, serious: bool, terms: Misuse) -> int:
     return end.serious if serious and end.serious is not None else end.weight
 
 
+def counted(terms: Misuse) -> list[str]:
+    """Grounds that count, as they are written down."""
+    return sorted(
+        ground
+        for name, end in terms.ends.items()
+        for ground in ([f"{name}:{code}" for code in end.codes] if name.startswith("rejected") else [name])
+    )
+
+
 # --------------------------------------------------------------------------------------------------------------- facts
 
 
@@ -73,6 +82,7 @@ class Facts(Struct, frozen=True):
 
     Attributes:
         settled: items, of any outcome.
+        notices: claims with an unfounded item, and findings.
         number: unfounded items, and findings.
         items: the unfounded items alone, of which the share is taken.
         knowingly: a finding says that it was done knowingly.
@@ -87,6 +97,7 @@ class Facts(Struct, frozen=True):
     knowingly: bool = False
     again: int = 0
     grounds: dict[str, int] = {}
+    notices: int = 0
 
 
 def facts_of(
@@ -95,11 +106,13 @@ def facts_of(
     findings: Mapping[str, int],
     terms: Misuse,
     again: int = 0,
+    claims: int = 0,
 ) -> Facts:
     """Weigh an account's window.
 
     Args:
         grounds: (ground, alleged a serious reason, items).
+        claims: that the items which count are of.
         findings: in force, by kind.
     """
     found: dict[str, int] = {}
@@ -125,13 +138,15 @@ def facts_of(
         findings.get("knowingly_false", 0) > 0,
         again,
         {name: found[name] for name in sorted(found)},
+        claims + number - items,
     )
 
 
 def reaches(facts: Facts, step: MisuseStep) -> bool:
-    """Whether number, share and weight are all those of a step."""
+    """Whether notices, number, share and weight are all those of a step."""
     return (
-        facts.number >= step.number
+        facts.notices >= step.notices
+        and facts.number >= step.number
         and facts.weight >= step.weight
         and (facts.knowingly or step.share.reached(facts.items, facts.settled))
     )

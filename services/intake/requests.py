@@ -320,6 +320,39 @@ class DeclareConflicts(In, frozen=True, kw_only=True):
     """Operators only: whose conflicts. What an operator has set, the reviewer cannot take back."""
 
 
+class FindMisuse(In, frozen=True, kw_only=True):
+    """A reviewer's finding about an account's intent; it rests on a document of the account's, or on a claim that it filed."""
+
+    kind: Literal["forged_document", "knowingly_false", "none"]
+    code: Id
+    """Why, in short: a code, not a text."""
+    document: Id | None = None
+    claim: Id | None = None
+
+
+class SecondFinding(In, frozen=True, kw_only=True):
+    """Whether a second reviewer agrees with a finding."""
+
+    agree: bool
+
+
+class ComplainOfMeasure(In, frozen=True, kw_only=True):
+    """A complaint against a measure."""
+
+    statement: Text | None = None
+    """Why it is wrong. Kept encrypted."""
+    evidence: Documents = []
+    """The caller's documents that show it."""
+
+
+class DecideMeasure(In, frozen=True, kw_only=True):
+    """A reviewer's decision on a complaint against a measure."""
+
+    decision: Literal["confirm", "reverse"]
+    code: Id
+    """Reason code (policy: ``appeals.reasons``)."""
+
+
 class NameDocuments(In, frozen=True, kw_only=True):
     """Documents of the caller, to be named in a right or its account."""
 

@@ -55,5 +55,16 @@ NAMES: Final = {
     "reason": "reason",
     "right": "right",
     "document": "document",
+    "claim": "claim",
+    "claims": "claims",
+    "code": "reason code",
+    "finding": "finding",
+    "policy": "policy",
+    "settled": "settled items",
+    "unfounded": "unfounded items",
+    "weight": "weight",
+    "because": "because",
+    "window_from": "from",
+    "window_to": "to",
 }
 """Names of a notice's figures; another one is shown by its code."""

@@ -507,6 +507,14 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/misuse/history"): (None, _row(OK, OK, NO, NO, NO, NO, NO)),
     ("GET", "/v1/accounts/{account_id}/misuse"): (None, STAFF_ACTS),
     ("GET", "/v1/accounts/{account_id}/misuse/history"): (None, STAFF_ACTS),
+    ("GET", "/v1/accounts/{account_id}/misuse/findings"): (None, STAFF_ACTS),
+    ("POST", "/v1/accounts/{account_id}/misuse/findings"): ({"kind": "none", "code": "seen"}, STAFF_ACTS),
+    ("POST", "/v1/misuse/findings/{finding_id}/second"): ({"agree": False}, _row(NO, NO, NO, NO, OK, NO, NO)),
+    ("GET", "/v1/misuse/complaints"): (None, STAFF_ACTS),
+    ("POST", "/v1/misuse/{measure_id}/complaint"): ({}, _row(OK, HIDDEN, NO, NO, NO, NO, NO)),
+    ("POST", "/v1/misuse/{measure_id}/decision"): (
+        {"decision": "confirm", "code": "decision_stands"}, _row(NO, NO, NO, NO, OK, NO, NO),
+    ),
     ("GET", "/v1/accounts/{account_id}/good-faith"): (None, STAFF_ACTS),
     ("GET", "/v1/accounts/{account_id}/good-faith/history"): (None, STAFF_ACTS),
     ("GET", "/v1/accounts/{account_id}/good-faith/declarations"): (None, STAFF_ACTS),
@@ -612,7 +620,24 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
     item = made["items"][0]["item"]
     sell(parts.engine, item, seller)
     command = people.client.post(f"/v1/items/{item}/action", json={}, headers=owners).json()["commands"][0]["command"]
+    finding = measure = ""
+    if path.startswith("/v1/misuse/"):
+        # made by the operator, who may neither second it nor decide on a complaint against what stands on it
+        body = {"kind": "forged_document", "document": document, "code": "altered"}
+        found = people.client.post(
+            f"/v1/accounts/{account}/misuse/findings", json=body, headers=accounts["operator"][1]
+        )
+        finding = found.json()["id"]
+        if not path.endswith("/second"):
+            agreed = people.client.post(
+                f"/v1/misuse/findings/{finding}/second", json={"agree": True}, headers=people.open("reviewer")[1]
+            )
+            measure = agreed.json()["measure"]
+        if path.endswith("/decision"):
+            assert people.client.post(f"/v1/misuse/{measure}/complaint", json={}, headers=owners).status_code == 201
     url = path.format(
+        finding_id=finding,
+        measure_id=measure,
         account_id=account,
         right_id=right,
         authorisation_id=grant,
@@ -634,6 +659,8 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
         url += "?kind=statement"
     if path in ("/v1/me/evidence", "/v1/rights/{right_id}/evidence"):
         content = {"evidence": ["d-none"]}
+    if path.endswith("/misuse/findings") and content is not None:
+        content = {**content, "claim": made["claim"]}
     if path == "/v1/claims" and content is not None:
         content = {**content, "right": right}
     if (path, method) in (("/v1/contact", "GET"), ("/v1/contact/code", "POST"), ("/v1/contact/confirmation", "POST")):
@@ -670,6 +697,8 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
         if expected[who] == OK:
             if who == "operator" and path.endswith("/assignment"):
                 content = {"to": account}  # back
+            if who == "operator" and path.endswith("/misuse/findings") and content is not None:
+                content = {**content, "document": document}
             if who == "operator" and path.endswith("/renewal"):
                 content = {"expires_at": "2031-01-01T00:00:00Z"}
             answer = people.client.request(method, url, json=content, headers=accounts[who][1])

@@ -17,11 +17,11 @@ from services.intake import misuse_store, requests, store
 from services.intake.domain import ListingRef
 from services.intake.misuse import Change, Facts, Measure
 from services.intake.worker import Intake
-from shared import clock, policy, topics
+from shared import clock, db, policy, topics
 from shared.events import State
 from shared.runtime import Tx
 from tests.integration.intake_parts import PARTITIONS, Parts, People
-from tests.integration.test_goodfaith import DAY, Clock, change, fold, insert_items
+from tests.integration.test_goodfaith import DAY, SIGNED, Clock, change, fold, insert_items
 
 pytestmark = pytest.mark.stack
 S = State
@@ -338,3 +338,261 @@ def test_not_without_end_do_claims_wait(parts: Parts, people: People, at: Clock)
     assert "900 items wait" in refused.json()["detail"]
     assert 9 * 86_400 < int(refused.headers["Retry-After"]) <= 10 * 86_400
     assert post(people, headers, right, *[uuid.uuid4().hex for _ in range(100)]).status_code == 202
+
+
+# ---- findings and complaints
+
+
+def find(people: People, who: dict[str, str], account: str, kind: str, **values: str) -> httpx.Response:
+    body = {"kind": kind, "code": "altered", **values}
+    return people.client.post(f"/v1/accounts/{account}/misuse/findings", json=body, headers=who)
+
+
+def upload(people: People, headers: dict[str, str], content: bytes) -> str:
+    made = people.client.post("/v1/evidence?kind=ownership", content=content, headers=headers)
+    assert made.status_code == 201, made.text
+    return str(made.json()["id"])
+
+
+def reason(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["type"].removeprefix("urn:goodfaith:problem:")
+
+
+def complain(people: People, headers: dict[str, str], measure: str, **values: Any) -> httpx.Response:
+    return people.client.post(f"/v1/misuse/{measure}/complaint", json=values, headers=headers)
+
+
+def decide(people: People, who: dict[str, str], measure: str, decision: str) -> httpx.Response:
+    body = {"decision": decision, "code": "facts_misjudged"}
+    return people.client.post(f"/v1/misuse/{measure}/decision", json=body, headers=who)
+
+
+def test_a_forged_document_from_the_finding_to_its_reversal(
+    parts: Parts, people: People, at: Clock, quiet: Intake
+) -> None:
+    account, headers = people.open(good_faith=True)
+    document, other = upload(people, headers, b"certificate"), upload(people, headers, b"another")
+    right = people.right(headers, proof=None, evidence=[document])
+    unproven = people.right(headers, number="7654321")
+    open_, over = (people.claim(headers, right, name, evidence=[document])["claim"] for name in ("open", "over"))
+    parts.query("update items set state = 'WITHDRAWN' where claim = %s", over)
+    (_, first), (_, second), (biased, third), (_, fourth) = (people.open("reviewer") for _ in range(4))
+    people.client.put("/v1/review/conflicts", json={"accounts": [account], "reviewer": biased}, headers=people.operator)
+
+    # what it rests on must be there, and the account's
+    strangers = people.open()[1]
+    assert reason(find(people, first, account, "forged_document")) == (422, "no_reference")
+    assert reason(find(people, first, account, "knowingly_false")) == (422, "no_reference")
+    assert reason(find(people, first, account, "forged_document", document="d-none")) == (422, "unknown_document")
+    foreign = upload(people, strangers, b"foreign")
+    assert reason(find(people, first, account, "forged_document", document=foreign)) == (422, "unknown_document")
+    assert reason(find(people, first, account, "knowingly_false", claim="c-none")) == (422, "unknown_claim")
+    assert reason(find(people, first, "a-none", "none", claim="c-none")) == (404, "not_found")
+    assert reason(find(people, third, account, "forged_document", document=document)) == (403, "conflict_of_interest")
+
+    # one pair of eyes alone brings nothing about
+    found = find(people, first, account, "forged_document", document=document)
+    assert found.status_code == 201, found.text
+    finding = found.json()["id"]
+    assert (found.json()["state"], found.json()["measure"]) == ("proposed", None)
+    assert (found.json()["rights"], found.json()["claims"]) == ([right], [open_])
+    assert reason(find(people, second, account, "forged_document", document=document)) == (409, "finding_known")
+    seconding = f"/v1/misuse/findings/{finding}/second"
+    assert reason(people.client.post(seconding, json={"agree": True}, headers=first)) == (403, "own_finding")
+    assert reason(people.client.post(seconding, json={"agree": True}, headers=third)) == (403, "conflict_of_interest")
+    assert (of(people, account)["state"], told(parts, account)) == ("clear", [])
+    assert (
+        people.client.post("/v1/claims", json=claim_of(unproven, "n1", [document]), headers=headers).status_code == 202
+    )
+
+    agreed = people.client.post(seconding, json={"agree": True}, headers=second)
+    assert (agreed.status_code, agreed.json()["state"]) == (200, "in_force")
+    assert reason(people.client.post(seconding, json={"agree": True}, headers=fourth)) == (409, "not_proposed")
+    (measure,) = of(people, account)["measures"]
+    assert (measure["kind"], measure["finding"], measure["id"]) == ("suspension", finding, agreed.json()["measure"])
+    assert [notice["kind"] for notice in told(parts, account)] == ["misuse_found", "misuse_suspended"]
+    assert told(parts, account)[0]["figures"] == {"finding": "forged_document", "code": "altered", "document": document}
+    quiet.judge()
+    assert people.client.get("/v1/good-faith", headers=headers).json()["member"] is False
+    # the document can be named in nothing any more, and stays for who decides on a complaint
+    refused = people.client.post("/v1/claims", json=claim_of(unproven, "n2", [document]), headers=headers)
+    assert reason(refused) == (422, "forged_document")
+    assert reason(people.client.request("DELETE", f"/v1/evidence/{document}", headers=headers)) == (409, "in_use")
+    waits = people.client.post("/v1/claims", json=claim_of(unproven, "n3", [other]), headers=headers).json()
+    assert waits["held_until"] == measure["until"]
+
+    # the complaint
+    assert complain(people, strangers, measure["id"]).status_code == 404
+    answer = complain(people, headers, measure["id"], statement="It is a true copy: ask the office.", evidence=[other])
+    assert (answer.status_code, answer.json()["complaint"]) == (201, "open")
+    assert reason(complain(people, headers, measure["id"])) == (409, "complaint_known")
+    ((sealed,),) = parts.query("select sealed from misuse_complaints where measure = %s", measure["id"])
+    assert b"true copy" not in bytes(sealed)
+    (shown,) = [
+        one
+        for one in people.client.get("/v1/misuse/complaints", headers=fourth).json()["items"]
+        if one["account"] == account
+    ]
+    assert (shown["statement"], shown["finding"]) == ("It is a true copy: ask the office.", finding)
+    for who in (first, second):
+        assert reason(decide(people, who, measure["id"], "reverse")) == (403, "own_finding")
+    assert reason(decide(people, third, measure["id"], "reverse")) == (403, "conflict_of_interest")
+    wrong = people.client.post(
+        f"/v1/misuse/{measure['id']}/decision", json={"decision": "confirm", "code": "because"}, headers=fourth
+    )
+    assert reason(wrong) == (422, "unknown_code")
+    assert decide(people, fourth, measure["id"], "reverse").json()["state"] == "reversed"
+    assert reason(decide(people, fourth, measure["id"], "confirm")) == (409, "no_complaint")
+    assert of(people, account)["state"] == "clear"
+    (entry,) = people.client.get(f"/v1/accounts/{account}/misuse/findings", headers=fourth).json()["items"]
+    assert entry["state"] == "reversed"
+    assert told(parts, account)[-1]["kind"] == "misuse_reversed"
+    quiet.release()
+    assert of(people, account)["held"] == 0
+    assert (
+        people.client.post("/v1/claims", json=claim_of(unproven, "n4", [document]), headers=headers).status_code == 202
+    )
+    # which reviewer it was is not for the account
+    history_ = people.client.get("/v1/misuse/history", headers=headers).json()["items"]
+    assert [(entry["kind"], entry["by"]) for entry in history_] == [
+        ("reversed", "reviewer"), ("complained", account), ("suspended", "reviewer"),
+    ]  # fmt: skip
+
+
+def claim_of(right: str, listing: str, evidence: list[str]) -> dict[str, Any]:
+    links = [f"https://market.example/items/{listing}"]
+    return {"right": right, "reason": "counterfeit", "listings": links, "evidence": evidence}
+
+
+def test_a_reversed_warning_takes_all_that_followed_with_it_for_good(
+    parts: Parts, people: People, at: Clock, quiet: Intake
+) -> None:
+    account, headers = people.open()
+    reviewer = people.open("reviewer")[1]
+    ends(quiet, parts, account, at, 12)
+    judged(quiet, at)
+    ends(quiet, parts, account, at, 8)
+    judged(quiet, at, 8)
+    quota, warning = of(people, account)["measures"]
+    assert (quota["kind"], warning["kind"]) == ("quota", "warning")
+    assert complain(people, headers, warning["id"]).status_code == 201
+    assert decide(people, reviewer, warning["id"], "reverse").status_code == 200
+    assert [(m["kind"], m["state"]) for m in of(people, account)["measures"]] == [
+        ("quota", "fallen"),
+        ("warning", "reversed"),
+    ]
+    assert of(people, account)["state"] == "clear"
+    assert [notice["kind"] for notice in told(parts, account)][-2:] == ["misuse_reversed", "misuse_fallen"]
+    # what it stood on does not bring it back; the eight that came after it are too few by themselves
+    judged(quiet, at)
+    shown = of(people, account)
+    assert (shown["state"], shown["figures"]["unfounded"]) == ("clear", 8)
+    ends(quiet, parts, account, at, 2)
+    judged(quiet, at)
+    assert of(people, account)["state"] == "warning"
+    # what was reversed is not complained of, nor what fell with it
+    assert reason(complain(people, headers, quota["id"])) == (409, "measure_reversed")
+
+
+def test_a_confirmed_measure_stands_and_the_time_to_complain_ends(
+    parts: Parts, people: People, at: Clock, quiet: Intake
+) -> None:
+    account, headers = people.open()
+    reviewer = people.open("reviewer")[1]
+    ends(quiet, parts, account, at, 10)
+    judged(quiet, at)
+    (warning,) = of(people, account)["measures"]
+    assert reason(decide(people, reviewer, warning["id"], "confirm")) == (409, "no_complaint")
+    complain(people, headers, warning["id"])
+    stands = decide(people, reviewer, warning["id"], "confirm").json()
+    assert (stands["state"], stands["complaint"], stands["complaint_code"]) == ("on", "confirmed", "facts_misjudged")
+    assert told(parts, account)[-1]["kind"] == "misuse_confirmed"
+    late, lates = people.open()
+    ends(quiet, parts, late, at, 10)
+    judged(quiet, at)
+    (warning,) = of(people, late)["measures"]
+    at.to(dt.datetime.fromisoformat(warning["complain_until"]) + dt.timedelta(seconds=1))
+    assert reason(complain(people, lates, warning["id"])) == (409, "complaint_too_late")
+
+
+def test_who_does_it_knowingly_does_not_hide_behind_a_large_number(
+    parts: Parts, people: People, at: Clock, quiet: Intake
+) -> None:
+    account, _ = people.open()
+    reviewer = people.open("reviewer")[1]
+    items = ends(quiet, parts, account, at, 9)
+    ends(quiet, parts, account, at, 200, rule="15-holder-silent", state=S.RESTORED, code=None)
+    judged(quiet, at)
+    assert of(people, account)["state"] == "clear"
+    assert find(people, reviewer, account, "none", claim=f"c-{items[0]}").json()["state"] == "in_force"
+    found = find(people, reviewer, account, "knowingly_false", claim=f"c-{items[0]}")
+    assert (found.status_code, found.json()["state"]) == (201, "in_force")
+    quiet.judge()
+    (warning,) = of(people, account)["measures"]
+    assert (warning["kind"], warning["figures"]["knowingly"], warning["figures"]["number"]) == ("warning", True, 10)
+    assert warning["figures"]["grounds"] == {"knowingly_false": 1, "rejected:plainly_unfounded": 9}
+
+
+def test_without_agreement_a_finding_never_was(parts: Parts, people: People, at: Clock, quiet: Intake) -> None:
+    account, headers = people.open()
+    document = upload(people, headers, b"doubtful")
+    first, second = people.open("reviewer")[1], people.open("reviewer")[1]
+    finding = find(people, first, account, "forged_document", document=document).json()["id"]
+    refused = people.client.post(f"/v1/misuse/findings/{finding}/second", json={"agree": False}, headers=second)
+    assert refused.json()["state"] == "refused"
+    quiet.judge()
+    assert (of(people, account)["state"], told(parts, account)) == ("clear", [])
+    # and may be made again
+    assert find(people, second, account, "forged_document", document=document).status_code == 201
+    page = people.client.get(f"/v1/accounts/{account}/misuse/findings?limit=1", headers=first).json()
+    rest = people.client.get(f"/v1/accounts/{account}/misuse/findings?cursor={page['next']}", headers=first).json()
+    assert [len(page["items"]), len(rest["items"])] == [1, 1]
+
+
+def test_one_claim_of_many_listings_is_no_frequent_misuse(
+    parts: Parts, people: People, at: Clock, quiet: Intake
+) -> None:
+    account, headers = people.open()
+    right = people.right(headers)
+    for number in range(3):
+        made = people.claim(headers, right, *[f"{account}-{number}-{n}" for n in range(20)])
+        batch = [
+            change(one["item"], account, 2, S.REJECTED, previous=S.UNDER_REVIEW, rule="6-refused", code="not_infringing", severity="serious",
+                   listing=one["listing"], claim=made["claim"])
+            for one in made["items"]
+        ]  # fmt: skip
+        fold(quiet, parts, [(topics.partition_of(data.listing, PARTITIONS), at.now, data) for data in batch])
+        judged(quiet, at)
+        shown = of(people, account)
+        assert (shown["figures"]["notices"], shown["figures"]["unfounded"]) == (number + 1, 20 * (number + 1))
+        assert shown["state"] == ("warning" if number == 2 else "clear")
+    assert told(parts, account)[0]["figures"]["rule"] == "3 claims, 10 items, 20 %, weight 15"
+
+
+def test_under_a_measure_that_bars_nobody_joins(parts: Parts, people: People, at: Clock) -> None:
+    _, headers = put_under(parts, people, at, "quota", 5)
+    refused = people.client.post("/v1/good-faith/declaration", json=SIGNED, headers=headers)
+    assert reason(refused) == (409, "under_measure")
+
+
+def test_looking_for_what_was_unfounded_reads_nothing_else(parts: Parts) -> None:
+    """However much an account has settled: an index leads to what was unfounded, of the window."""
+    admin = db.administer(parts.admin_url)
+    day = dt.date(2030, 6, 1)
+    with admin.connect() as connection:
+        connection.exec_driver_sql("set search_path = intake, platform")
+        connection.exec_driver_sql(
+            """insert into good_faith_items (item, account, reason, day, outcome, revision, ground)
+            select 'i-old-' || n, 'a-large', 'counterfeit', date '2029-01-01' + mod(n, 500), 'upheld', 1,
+                case when mod(n, 500) = 7 then 'reversed' end from generate_series(1, 60000) as n"""
+        )
+        connection.exec_driver_sql("analyze good_faith_items")
+        for query, values in (
+            (misuse_store._GROUNDS, (["a-large"], [day - 180 * DAY], day)),
+            (misuse_store._CLAIMS, (["a-large"], [day - 180 * DAY], ["reversed"], day)),
+        ):
+            plan = "\n".join(connection.exec_driver_sql("explain " + query, values).scalars())
+            assert "good_faith_items_ground" in plan, plan
+            assert "Seq Scan on good_faith_items" not in plan, plan
+        connection.rollback()
+    admin.dispose()

@@ -279,6 +279,11 @@ TAMPERED: dict[str, tuple[str, str]] = {
         "insert into intake.good_faith_standings (account, since, barred_until) values ('h-owl', now()::date, now()::date)"
         " on conflict (account) do update set since = now()::date, barred_until = now()::date",
     ),
+    "misuse-standing": ("problem", "update intake.accounts set misuse = 'quota', misuse_items = 5 where id = 'h-owl'"),
+    "misuse-unwarned": (
+        "problem",
+        "insert into intake.misuse_measures (id, account, kind, day, at, basis) values ('m-1', 'h-owl', 'quota', now()::date, now(), '')",
+    ),
     # the review queue
     "case-missing": ("lost", body(ITEM, """jsonb_set(body::jsonb, '{state}', '"UNDER_REVIEW"')""")),
     "case-differs": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 from services.intake import goodfaith, misuse
 from services.intake.domain import Refused
 from services.intake.misuse import KEPT, Facts, Measure
+from services.operator import deep
 from services.verification.lifecycle import TABLE
 from shared import policy
 from shared.events import ItemChanged, State
@@ -37,7 +39,7 @@ TERMS = Misuse(
     knowingly=30,
     forged_weight=5,
 )  # fmt: skip
-BAD = Facts(settled=10, number=10, items=10, weight=100, again=10)
+BAD = Facts(settled=10, number=10, items=10, weight=100, again=10, notices=10)
 GOOD = Facts(settled=100)
 
 
@@ -111,6 +113,34 @@ def test_what_a_confirmed_refusal_was_for_is_kept_however_it_is_batched(split: i
     assert known["i-1"].outcome == "declined"
 
 
+def test_any_history_in_any_batches_has_the_ground_of_its_last_settling() -> None:
+    dice = random.Random(5)
+    rules = [*misuse.RESTORED_BY, misuse.PERSON, misuse.CONFIRMED, "6-plainly-unfounded", "15-holder-silent"]
+    seen = set()
+    for number in range(400):
+        line = [
+            (at, replace(one, rule=dice.choice(rules), code=dice.choice((None, "error", "plainly_unfounded"))))
+            for at, one in deep.walk(dice, number, "a-1", "design")
+        ]
+        naive = None
+        for place, (_, one) in enumerate(line):
+            down = any(before.held for _, before in line[: place + 1])
+            if place and one.state is one.previous and one.state is not S.WITHDRAWN:
+                continue
+            turn = goodfaith.turn_of(one, NOW, 0)
+            if turn is not None and turn.grounds != (KEPT, KEPT):
+                naive = turn.grounds[0 if down else 1]
+        book = deep.Book()
+        while line:
+            size = dice.randrange(1, 5)
+            book.batch([(0, at, one) for at, one in line[:size]])
+            line = line[size:]
+        found = book.counted.get(f"i-{number}")
+        assert (None if found is None else found.ground) == naive
+        seen.add(naive)
+    assert len(seen) > 6
+
+
 def test_weights() -> None:
     weights = [
         ("rejected:plainly_unfounded", False, 1), ("rejected:plainly_unfounded", True, 2), ("rejected:not_infringing", True, 0),
@@ -121,29 +151,38 @@ def test_weights() -> None:
         assert misuse.weight_of(ground, serious, TERMS) == weight
 
 
+def test_grounds_that_count_are_those_that_weigh() -> None:
+    for profile in policy.profiles():
+        terms = policy.current(profile).misuse
+        refused = [name for name in terms.ends if name.startswith("rejected")]
+        names = [*terms.ends, *(f"{name}:{code}" for name in refused for code in policy.current(profile).refusals)]
+        assert misuse.counted(terms) == sorted(name for name in names if misuse.weight_of(name, False, terms))
+
+
 def test_facts_add_up_and_leave_out_what_does_not_count() -> None:
     grounds = [("rejected:plainly_unfounded", True, 3), ("restored_by_person", False, 2), ("reversed", True, 9)]
-    facts = misuse.facts_of(40, grounds, {"knowingly_false": 1, "forged_document": 2, "none": 5}, TERMS, 4)
+    facts = misuse.facts_of(40, grounds, {"knowingly_false": 1, "forged_document": 2, "none": 5}, TERMS, 4, 4)
     assert facts == Facts(
         40, 8, 5, 3 * 2 + 2 * 3 + 30 + 2 * 5, True, 4,
-        {"forged_document": 2, "knowingly_false": 1, "rejected:plainly_unfounded": 3, "restored_by_person": 2},
+        {"forged_document": 2, "knowingly_false": 1, "rejected:plainly_unfounded": 3, "restored_by_person": 2}, 7,
     )  # fmt: skip
 
 
 def test_number_share_and_weight_must_all_be_reached() -> None:
     step = TERMS.steps[0]
-    assert misuse.reaches(Facts(15, 3, 3, 3), step)
-    assert not misuse.reaches(Facts(16, 3, 3, 3), step)  # 18.75 %
-    assert not misuse.reaches(Facts(15, 2, 2, 3), step)
-    assert not misuse.reaches(Facts(15, 3, 3, 2), step)
+    assert misuse.reaches(Facts(15, 3, 3, 3, notices=9), step)
+    assert not misuse.reaches(Facts(16, 3, 3, 3, notices=9), step)  # 18.75 %
+    assert not misuse.reaches(Facts(15, 2, 2, 3, notices=9), step)
+    assert not misuse.reaches(Facts(15, 3, 3, 2, notices=9), step)
+    assert not misuse.reaches(Facts(15, 3, 3, 3, notices=1), replace(step, notices=2))  # one claim is not frequently
     # whoever does it knowingly does not hide behind a large number
-    assert misuse.reaches(Facts(1000, 3, 2, 33, knowingly=True), step)
+    assert misuse.reaches(Facts(1000, 3, 2, 33, knowingly=True, notices=2), step)
 
 
 counts = st.integers(0, 40)
 facts_ = st.builds(
     lambda settled, items, findings, weight, knowingly, again: Facts(
-        settled + items, items + findings, items, weight, knowingly, again
+        settled + items, items + findings, items, weight, knowingly, again, notices=items + findings
     ),
     counts, counts, st.integers(0, 3), st.integers(0, 60), st.booleans(), st.integers(0, 5),
 )  # fmt: skip
@@ -155,7 +194,7 @@ def test_more_misuse_never_reaches_less(
 ) -> None:
     # further unfounded items are settled items too
     worse = replace(
-        facts, settled=facts.settled + items, items=facts.items + items, number=facts.number + items,
+        facts, settled=facts.settled + items, items=facts.items + items, number=facts.number + items, notices=facts.notices + (items > 0),
         weight=facts.weight + weight, knowingly=facts.knowingly or knowingly, again=facts.again + again,
     )  # fmt: skip
     assert misuse.reaches(worse, step) or not misuse.reaches(facts, step)

@@ -63,6 +63,29 @@ def test_a_warning_says_by_what_numbers_and_until_when() -> None:
     assert "first in the queue" in " ".join(body(notice("good_faith_upgraded", figures=figures)).split())
 
 
+def test_a_measure_against_misuse_says_why_by_which_rule_until_when_and_how_to_complain() -> None:
+    figures = {
+        "window_from": "2026-05-29", "window_to": "2026-11-24", "settled": 40, "unfounded": 20, "claims": 6, "weight": 31,
+        "because": "rejected:plainly_unfounded 20", "rule": "5 claims, 15 items, 20 %, weight 25", "policy": "ipp-2026-11",
+        "complain_until": "2027-05-28",
+    }  # fmt: skip
+    for kind, more, words in (
+        ("misuse_warned", {}, "This is a warning"),
+        ("misuse_limited", {"items_a_day": 100, "until": "2026-12-25"}, "100 items a day"),
+        ("misuse_suspended", {"until": "2026-12-25"}, "in spite of a warning and a quota"),
+    ):
+        text = body(notice(kind, about="m-7", figures={**figures, **more}))
+        for needed in (
+            words, "2026-05-29 to 2026-11-24", "20 of 40", "rejected:plainly_unfounded 20", "5 claims, 15 items, 20 %, weight 25",
+            "ipp-2026-11", "until 2027-05-28", "POST /v1/misuse/m-7/complaint", *(["2026-12-25"] if "until" in more else []),
+        ):  # fmt: skip
+            assert needed in text, (kind, needed)
+    forged = {"until": "2027-02-22", "finding": "f-3", "complain_until": "2027-05-28"}
+    text = body(notice("misuse_suspended", about="m-8", figures=forged))
+    for needed in ("a forged document", "f-3", "2027-02-22", "/v1/misuse/m-8/complaint"):
+        assert needed in text, needed
+
+
 def test_a_code_is_where_it_is_meant_to_be_only() -> None:
     said = notice("email_code", figures={"minutes": 60})
     assert "ABCD-EFGH-JKMN" in body(said, "ABCD-EFGH-JKMN")
