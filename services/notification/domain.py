@@ -416,9 +416,10 @@ def beginning(
     if by == "sent":
         known.append((sent_at, 0, "sent"))
     if by == "delivered" and delivered_at is not None:
-        known.append((delivered_at, 1, "delivered"))
+        known.append((delivered_at, 2, "delivered"))
     if by != "sent" and read_at is not None:
-        known.append((read_at, 2, "read"))
+        # what was read has come by that: of the two, the reading is what is known
+        known.append((read_at, 1, "read"))
     if by != "sent" and deemed_at is not None and deemed_at <= now:
         known.append((deemed_at, 3, "deemed"))
     if not known:

@@ -31,7 +31,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -118,6 +118,12 @@ _LEARN = """
         delivered_at = case when %s = 'delivered' then coalesce(t.delivered_at, n.at) else t.delivered_at end,
         read_at = case when %s = 'read' then coalesce(t.read_at, n.at) else t.read_at end
     from unnest(%s::text[], %s::timestamptz[]) as n(id, at) where t.id = n.id"""
+_CAME = """
+    update messages as m set state = 'delivered', delivered_at = coalesce(m.delivered_at, n.at)
+    from unnest(%s::text[], %s::timestamptz[]) as n(id, at), message_items i
+    where m.id = n.id and m.state = 'sent' and i.item = m.items[1] and i.revision = m.revisions[1] and i.kind = m.kind
+        and i.party = m.party
+    returning m.id, m.claim, m.party, m.kind, i.partition, i.listing, n.at, m.opened_wall"""
 _OPEN = """
     select id, claim, kind, party, items, revisions, begins, sent_at, delivered_at, read_at, deemed_at from messages
     where id = any(%s) and begins is not null and begun_at is null order by id for update"""
@@ -625,7 +631,22 @@ def begin_windows(
             first[id_] = time
     if first:
         connection.exec_driver_sql(_LEARN, (moment, moment, list(first), list(first.values())))
+    if first and moment == "read":
+        _came(connection, first, now)
     return _begin(connection, list(first), now)
+
+
+def _came(connection: sa.Connection, read: Mapping[str, dt.datetime], now: dt.datetime) -> None:
+    """What was read has come, by whatever channel: note it for messages of which nobody has said so."""
+    notes: list[_Note] = []
+    out = []
+    for id_, claim, party, kind, partition, listing, at, opened in connection.exec_driver_sql(
+        _CAME, (list(read), list(read.values()))
+    ):
+        message = Message(id_, claim, party, kind, False, 0, opened)
+        notes.append((id_, party, "inbox", "delivered", "read"))
+        out.append(_changed(message, (partition, listing), "inbox", "delivered", "read", at))
+    _write(connection, notes, out, now)
 
 
 def deem(connection: sa.Connection, now: dt.datetime, limit: int = 200) -> int:

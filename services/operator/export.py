@@ -145,6 +145,15 @@ PARTS: Final = (
         "daily_message", "notification.digests",
         "select hour, zone, next_at from notification.digests where account = %(s)s and hour is not null",
     ),
+    Part(
+        "webhook_calls", "notification.webhook_deliveries",
+        """select endpoint as webhook, message, kind, state, result, tries, attempts, replays, made_wall, ended_wall
+        from notification.webhook_deliveries where party = %(s)s order by made_wall, message""",
+    ),
+    Part(
+        "webhook_states", "notification.endpoints",
+        "select id as webhook, state, failures, proven, since_wall from notification.endpoints where party = %(s)s order by id",
+    ),
     Part("bounces", "notification.bouncing", "select reason, since from notification.bouncing where party = %(s)s"),
     Part(
         "good_faith", "intake.good_faith_standings",
@@ -204,6 +213,10 @@ PARTS: Final = (
         from enforcement.sanctions where seller = %(s)s order by number""",
     ),
     Part(
+        "sanctions_lifted", "intake.lifts",
+        "select sanction, by, reason, at from intake.lifts where seller = %(s)s order by at, command", ("by",),
+    ),
+    Part(
         "business", "enforcement.entity_members",
         "select entity from enforcement.entity_members where seller = %(s)s",
     ),
@@ -238,10 +251,6 @@ class Access:
         self._there = set(connection.exec_driver_sql("select schemaname || '.' || tablename from pg_tables").scalars())
         staff = connection.exec_driver_sql("select id from intake.accounts where role in ('reviewer', 'operator')")
         self._staff = frozenset(staff.scalars())
-
-    def known(self, subject: str) -> bool:
-        """Whether anything at all is held on the subject."""
-        return any(True for _, rows in self.parts(subject) for _ in rows)
 
     def parts(self, subject: str) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
         """(name, rows) of each part, in order; each part's rows are to be taken before the next part is."""

@@ -12,10 +12,11 @@ import email.policy
 import json as jsonlib
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.message import EmailMessage
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import httpx
 import typer
@@ -27,7 +28,7 @@ from deploy.local.stack import Stack
 from services.operator import verify
 from services.operator.cli import console, errors, print_json
 from services.operator.up import JsonOption, bring_up, root
-from shared import clock, db
+from shared import clock, db, policy
 
 T = TypeVar("T")
 BEGINS = dt.datetime(2026, 3, 2, 2, 0, tzinfo=dt.UTC)
@@ -35,20 +36,44 @@ BEGINS = dt.datetime(2026, 3, 2, 2, 0, tzinfo=dt.UTC)
 SITE = "https://market.example/items/"
 SETTINGS = {"GOODFAITH_COLLECT_S": "1", "GOODFAITH_WATERMARK_MS": "50", "GOODFAITH_POLL_MS": "50"}
 WAIT_S = 120.0
-HEAD = """# A tour
+
+
+class Which(StrEnum):
+    """A story that there is."""
+
+    holder = "holder"
+    entity = "entity"
+
+
+HEADS = {
+    Which.holder: """# A tour
 
 Told by `make tour`, which does all of this on a real broker and a real database, over HTTP, in a minute or two; a test
 holds this page against it. The clock is stepped. Not written by hand: `goodfaith tour --write docs/tour.md`.
-"""
+""",
+    Which.entity: """# A business of two accounts
+
+Told by `make tour ARGS="--story entity"`, which does all of this on a real broker and a real database, over HTTP; a test
+holds this page against it. The clock is stepped. Not written by hand: `goodfaith tour --story entity --write docs/story-entity.md`.
+""",
+}
+
+
+class Explained(NamedTuple):
+    """A standing, step by step, each with its words."""
+
+    agrees: bool
+    differences: Sequence[str]
+    steps: Sequence[tuple[Any, str]]
 
 
 class Tour:
     """The installation as the story's people see it, and the page that is told."""
 
-    def __init__(self, stack: Stack, tell: Callable[[str], None]) -> None:
+    def __init__(self, stack: Stack, tell: Callable[[str], None], head: str) -> None:
         self.stack = stack
         self.settings = fleet.settings_of(stack, secret=True)
-        self.page = HEAD
+        self.page = head
         self.day = BEGINS
         self._tell = tell
         self._engine = db.administer(stack.admin_url)
@@ -118,10 +143,47 @@ class Tour:
         self.until(lambda: self.shows(next(reversed(titles))))
         return [SITE + name for name in titles]
 
+    def refused(self, seller: str, titles: dict[str, str]) -> str:
+        """Why the marketplace lets a seller offer nothing.
+
+        Raises:
+            StackError: it does.
+        """
+        headers = {"authorization": f"Bearer {self.stack.secret('internal_token')}"}
+        body = [{"listing": name, "seller": seller, "title": title} for name, title in titles.items()]
+        answer = self._site.post("/seed", json=body, headers=headers)
+        if answer.status_code != 403:
+            raise StackError(f"the demo marketplace answers {answer.status_code}")
+        return f"{answer.status_code}: {answer.json()['detail']}"
+
+    def link(self, sellers: dict[str, list[dict[str, str]]]) -> None:
+        """Have the demo marketplace report sellers' keys."""
+        headers = {"authorization": f"Bearer {self.stack.secret('internal_token')}"}
+        body = [{"seller": seller, "keys": keys} for seller, keys in sellers.items()]
+        answer = self._site.post("/sellers", json=body, headers=headers)
+        if answer.status_code != 202:
+            raise StackError(f"the demo marketplace answers {answer.status_code}")
+
+    def explain(self, seller: str) -> Explained:
+        """What `goodfaith standing explain` says of a seller."""
+        from services.enforcement import explain, reading
+
+        rules = policy.current(self.settings.penalties_profile)
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("set search_path = enforcement, platform")
+            now, _ = clock.read(connection)
+            found = reading.why(connection, seller, rules.penalties, rules.version, now)
+        steps = [(step, explain.says(step, rules.penalties)) for step in found.steps]
+        return Explained(found.agrees, found.differences, steps)
+
     def shows(self, listing: str) -> bool:
         """Whether a listing is up, though its page may be hidden with all others of a frozen seller."""
         answer = self._site.get(f"/items/{listing}")
         return answer.status_code == 200 or (answer.status_code == 404 and "the account is " in answer.text)
+
+    def visible(self, listing: str) -> bool:
+        """Whether a listing's page shows."""
+        return self._site.get(f"/items/{listing}").status_code == 200
 
     def under(self, seller: str) -> list[str]:
         """What a seller's account is under, as the marketplace says in public."""
@@ -235,13 +297,17 @@ def tour(
     stack: Annotated[
         str, typer.Option("--stack", help="Name of the tour's own stack; an old one is replaced.")
     ] = "tour",
+    story: Annotated[
+        Which, typer.Option(help="holder: from joining to good faith; entity: two accounts of one business.")
+    ] = Which.holder,
     write: Annotated[Path | None, typer.Option(help="Write the page that is told to this file.")] = None,
     check: Annotated[Path | None, typer.Option(help="Fail unless the page that is told is this file.")] = None,
     keep: Annotated[bool, typer.Option(help="Leave the stack running, to look around.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Tell the story of a right holder, from joining to good faith, on the real parts."""
-    from services.operator import story
+    """Tell a story on the real parts: of a right holder, from joining to good faith, or of a business, from a warning to closure."""
+    from services.operator import story as holder
+    from services.operator import story_entity as entity
 
     old = Stack(root(), stack)
     Fleet.end(old.dir)
@@ -251,10 +317,12 @@ def tour(
         running, _ = bring_up(stack, env=SETTINGS, begins=BEGINS)
     try:
         told = Tour(
-            running, (lambda _text: None) if json else lambda text: console.print(text, markup=False, highlight=False)
+            running,
+            (lambda _text: None) if json else lambda text: console.print(text, markup=False, highlight=False),
+            HEADS[story],
         )
         try:
-            story.tell(told)
+            {Which.holder: holder, Which.entity: entity}[story].tell(told)
         finally:
             told.close()
         proof = verify.verify_stack(fleet.settings_of(running), wait_s=120)

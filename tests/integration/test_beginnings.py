@@ -18,7 +18,7 @@ from deploy.local.stack import Stack
 from services.notification import store
 from services.notification.store import Item, Message, Sent
 from shared import clock, db, events, migrate, policy, topics
-from shared.events import MessageRead, NoticeSent, State
+from shared.events import DeliveryChanged, MessageRead, NoticeSent, State
 from tests.integration.test_notification import PARTITIONS, World, wait
 from tests.integration.test_notification import world as world
 from tests.unit.notification.making import NOW, facts
@@ -244,6 +244,9 @@ def test_read_in_the_inbox_by_the_party_alone(world: World, monkeypatch: pytest.
     notices = [data for _, _, data in world.published() if isinstance(data, NoticeSent)]
     assert {(one.item, one.begins, one.begun_by) for one in notices} == {("c.1", at, "read"), ("c.2", at, "read")}
     assert len(notices) == 2
+    assert world.messages("state, delivered_at", "kind = 'seller_notice'") == [("delivered", at)]
+    (came,) = [data for _, _, data in world.published() if isinstance(data, DeliveryChanged)]
+    assert (came.message, came.channel, came.state, came.reason, came.at) == (message, "inbox", "delivered", "read", at)
 
 
 def test_a_sender_deems_in_business_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -318,11 +318,11 @@ HELD_ELSEWHERE = {
     # derived from what is exported, or only on its way through
     "intake": {
         "evidence_links", "good_faith_days", "good_faith_due", "good_faith_run", "cases", "review_skips", "door", "door_held",
-        "inbound_progress", "misuse_usage", "misuse_due", "misuse_run", "subject_keys",
+        "inbound_progress", "misuse_usage", "subject_keys",
         # among the staff
         "review_notes",
     },
-    "notification": {"message_items", "announcements", "attempts", "channels", "circuits", "webhook_deliveries", "hooks"},
+    "notification": {"message_items", "announcements", "channels", "digests"},
     # of listings and items, by ids; the item itself is exported as intake reads it
     "verification": {"items", "listings", "upheld", "recurrences"},
     "enforcement": {

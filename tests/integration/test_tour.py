@@ -1,4 +1,4 @@
-"""The story of `make tour`, run as it is told: docs/tour.md says what happens, word for word."""
+"""The stories of `make tour`, run as they are told: their pages say what happens, word for word."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.stack
 @pytest.mark.timeout(600)
-def test_the_tour_is_as_written(tmp_path: Path) -> None:
-    told = tmp_path / "tour.md"
+@pytest.mark.parametrize(("story", "page"), [("holder", "tour.md"), ("entity", "story-entity.md")])
+def test_the_tour_is_as_written(tmp_path: Path, story: str, page: str) -> None:
+    told = tmp_path / page
     env = {key: value for key, value in os.environ.items() if not key.startswith("GOODFAITH_")}
     done = subprocess.run(
         [
-            sys.executable, "-m", "services.operator.cli", "tour", "--stack", f"test-{os.getpid()}-tour", "--json", "--write", str(told),
-            "--check", str(ROOT / "docs" / "tour.md"),
+            sys.executable, "-m", "services.operator.cli", "tour", "--story", story, "--stack", f"test-{os.getpid()}-{story}",
+            "--json", "--write", str(told), "--check", str(ROOT / "docs" / page),
         ],
         cwd=ROOT, env=env, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert told.exists(), done.stderr[-3000:]
-    assert told.read_text(encoding="utf-8") == (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
+    assert told.read_text(encoding="utf-8") == (ROOT / "docs" / page).read_text(encoding="utf-8")
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1])["clean"]
