@@ -10,10 +10,11 @@ import msgspec
 import sqlalchemy as sa
 from prometheus_client import Counter
 
-from services.enforcement import entities_store, penalties, sanctions, sanctions_store
+from services.enforcement import entities_store, penalties, sanctions, sanctions_store, statements, store
 from services.enforcement.entities_store import Linked
 from services.enforcement.penalties import Entry, Item, Penalty, Seller, Tail, Violation, Written
 from services.enforcement.sanctions import Account, Facts
+from services.enforcement.statements import Made
 from shared import events, policy
 from shared.events import (
     Data,
@@ -184,6 +185,7 @@ class Ledgers:
         self._before: dict[tuple[str, str], tuple[object, ...]] = {}
         self._sanctions: dict[tuple[str, int], tuple[object, ...]] = {}
         self._deliveries: list[tuple[int, SellerCommand]] = []
+        self._statements: list[Made] = []
 
     def load(self, records: Sequence[Data]) -> None:
         """Load what the records touch."""
@@ -198,7 +200,7 @@ class Ledgers:
             self._held = {seller: frozenset(keys) for seller, keys in self._keys.items()}
         if relinked:
             self._relinked = entities_store.of(connection, relinked)
-        names |= relinked
+        names |= relinked | told
         if not names:
             return
         self._take(connection.exec_driver_sql(_SELLERS, (sorted(names),)).all())
@@ -261,9 +263,18 @@ class Ledgers:
             return self._lift(incoming, data)
         elif isinstance(data, MarketplaceSeller):
             self._keys[data.seller] = set(data.keys)
+            return self._appeared(incoming, data.seller)
         elif isinstance(data, StandingChanged):
             return self._look(incoming, data.seller)
         return ()
+
+    def _appeared(self, incoming: Incoming, name: str) -> list[Outgoing]:
+        """Tell the marketplace once more of a seller whom it did not know when it was told."""
+        account = self._accounts.get(name)
+        if account is None or account.result != "unknown_seller":
+            return []
+        self._changed[name] = self._sellers[name]
+        return self._outgoing(incoming.partition, name, self._ordered(account), incoming.id)
 
     def _known(self, name: str, partition: int) -> Seller:
         seller = self._sellers.get(name)
@@ -376,6 +387,9 @@ class Ledgers:
                 made.append(Outgoing(partition, LEDGER, seller, _ENTERED, data, data.entry, tx.now, data.claim, cause))
             elif isinstance(data, SanctionChanged):
                 tx.count(SANCTIONS, data.change, data.cause)
+                statement = statements.made_account(data, self._service.policy)
+                if statement is not None:
+                    self._statements.append(statement)
                 made.append(
                     Outgoing(partition, LEDGER, seller, _SANCTION, data, data.sanction, tx.now, data.claim, cause)
                 )
@@ -524,6 +538,7 @@ class Ledgers:
         _unnest(connection, _SAVE_SELLERS, rows)
         sanctions_store.save(connection, answers)
         sanctions_store.deliver(connection, self._deliveries)
+        store.keep_statements(connection, self._statements)
 
     def marks(self) -> dict[int, dt.datetime]:
         """None: watermarks are intake's."""

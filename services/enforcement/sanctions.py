@@ -109,14 +109,16 @@ def _course(entries: Sequence[Entry], rules: Penalties, ledger: Ledger, now: dt.
     steps.sort(key=lambda step: step[:3])
     found: list[Ground] = []
     open_: list[Ground] = []  # thresholds rise: whoever reaches one has reached those before it
+    needed = [threshold.points for threshold in thresholds(rules, ledger)]
+    warns = reached(0, 1, rules, ledger) > 0
     points = live = 0
     for at, sign, claim, entry in steps:
         points += sign * entry.penalty.points
         live += sign
-        levels = reached(points, live, rules, ledger)
-        while len(open_) < levels:
+        least = 1 if warns and live else 0
+        while len(open_) < len(needed) and (len(open_) < least or points >= needed[len(open_)]):
             open_.append(Ground(ledger, len(open_) + 1, at, entry.entry, claim))
-        while len(open_) > levels:
+        while len(open_) > least and points < needed[len(open_) - 1]:
             found.append(msgspec.structs.replace(open_.pop(), fell_at=at))
     return found + open_
 
@@ -497,11 +499,14 @@ def latest(account: Account) -> SellerCommand:
 def command(account: Account, wall: dt.datetime, resend: dt.timedelta = RESEND_AFTER) -> SellerCommand | None:
     """Tell the marketplace what is in force; None when that is what it was told last.
 
+    One that did not know the seller then is told once more: it may have appeared since.
+
     Args:
         wall: wall time, from which the receipt is awaited.
     """
     wanted, until = in_force(account.sanctions)
-    if (wanted, until) == (account.measures, account.until):
+    unknown = bool(wanted) and account.confirmed == account.seq and account.result == "unknown_seller"
+    if (wanted, until) == (account.measures, account.until) and not unknown:
         return None
     account.seq += 1
     account.measures, account.until = wanted, until

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from zoneinfo import available_timezones
 
 import sqlalchemy as sa
+import structlog
 from litestar import Request, delete, get, post, put
 
 from services.intake import answers, domain, requests, store, webhooks, webhooks_store
 from services.intake.domain import Account, Refused
-from services.intake.web import EVERYONE, INTERNAL, MAY_FAIL, Body, Front, front_of, known_id
-from shared import clock, outbound
+from services.intake.door import busy
+from services.intake.web import EVERYONE, INTERNAL, MAY_FAIL, Body, Cursor, Front, Limit, front_of, known_id
+from shared import clock, internal, outbound
+from shared.internal import Away
+from shared.webhooks import Replayed, WebhookDelivery, WebhookHealth
+
+log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
 
 
 @put(
@@ -209,6 +216,73 @@ async def change_webhook(
     return await _one(request, id)
 
 
+async def _ask(request: Request[Account, Any, Any], id: str, asked: Coroutine[Any, Any, _T]) -> _T:
+    """Notification's answer about a webhook of the caller's.
+
+    Raises:
+        Refused: 404; what notification refuses; 503 while it is away.
+    """
+    try:
+        await front_of(request).run(webhooks_store.one, request.user.id, known_id(id))
+        return await asked
+    except Away as away:
+        log.warning("notification", error=str(away))
+        raise busy("Deliveries cannot be read at present.") from away
+    except Refused as refused:
+        if refused.reason == "webhook_not_in_use":
+            raise Refused(
+                409, "webhook_not_in_use", "The webhook is not in use.",
+                cure="Put it in use again: PUT /v1/webhooks/{webhook_id}/status.",
+            ) from None  # fmt: skip
+        raise
+    finally:
+        asked.close()
+
+
+@get("/v1/webhooks/{webhook_id:str}/deliveries", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
+async def webhook_deliveries(
+    request: Request[Account, Any, Any], webhook_id: str, cursor: Cursor = None, limit: Limit = 50
+) -> answers.Page[WebhookDelivery]:
+    """What went or goes to a webhook of the caller's, latest first, with the latest tries of each. Wall times."""
+    given = {"webhook": webhook_id, "account": request.user.id, "cursor": cursor, "limit": limit}
+    asked = front_of(request).notification.get("/internal/webhook/deliveries", internal.Page[WebhookDelivery], given)
+    found = await _ask(request, webhook_id, asked)
+    return answers.Page(items=found.items, next=found.next)
+
+
+@get("/v1/webhooks/{webhook_id:str}/health", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
+async def webhook_health(request: Request[Account, Any, Any], webhook_id: str) -> WebhookHealth:
+    """How a webhook of the caller's fares: its circuit, failures in a row, and what waits for it."""
+    given = {"webhook": webhook_id, "account": request.user.id}
+    return await _ask(
+        request, webhook_id, front_of(request).notification.get("/internal/webhook/health", WebhookHealth, given)
+    )
+
+
+@post(
+    "/v1/webhooks/{webhook_id:str}/replay",
+    opt={"roles": EVERYONE},
+    dto=Body[requests.ReplayWebhook],
+    return_dto=None,
+    status_code=202,
+    responses=MAY_FAIL,
+    tags=["webhooks"],
+)
+async def replay_webhook(
+    request: Request[Account, Any, Any], webhook_id: str, data: requests.ReplayWebhook
+) -> Replayed:
+    """Send messages of the caller's to a webhook again, under their ids: one, or the oldest 1,000 since a time."""
+    if (data.message is None) == (data.since is None):
+        raise Refused(
+            422, "replay_of_what", "A replay names one message, or a time since which.",
+            field="message", cure="Give a message, or a time since which.",
+        )  # fmt: skip
+    body = {"webhook": webhook_id, "account": request.user.id, "message": data.message, "since": data.since}
+    return await _ask(
+        request, webhook_id, front_of(request).notification.post("/internal/webhook/replay", Replayed, body)
+    )
+
+
 @post(
     "/internal/webhooks",
     opt={"roles": INTERNAL},
@@ -236,5 +310,5 @@ async def internal_webhooks(request: Request[Any, Any, Any], data: requests.Cont
 
 ROUTES: Final = [
     put_channels, get_channels, add_webhook, list_webhooks, get_webhook, delete_webhook, rotate_secret, change_webhook,
-    internal_webhooks,
+    webhook_deliveries, webhook_health, replay_webhook, internal_webhooks,
 ]  # fmt: skip

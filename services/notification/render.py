@@ -272,14 +272,18 @@ def edition(kind: str, version: int, locale: str) -> str:
     return made.hexdigest()[:16]
 
 
-def _rendered(kind: str, version: int, locale: str, at: dt.datetime, model: Mapping[str, Any]) -> Rendered:
+def _rendered(
+    kind: str, version: int, locale: str, at: dt.datetime, model: Mapping[str, Any], pages: bool = True
+) -> Rendered:
     text = _template(kind, version, locale, False).render(m=model).lstrip("\n")
     subject, _, body = text.partition("\n")
     if legacy(kind, version):
         return Rendered(line(subject.removeprefix("Subject:")), body, f"{_LEGACY}.{kind}", version, at=at)
     subject = " ".join(subject.split())[:400]
-    page = _template(kind, version, locale, True).render(m=model)
-    html = _html(locale).page(subject, _GAPS.sub("\n\n", page.strip("\n") + "\n"))
+    html = ""
+    if pages:
+        page = _template(kind, version, locale, True).render(m=model)
+        html = _html(locale).page(subject, _GAPS.sub("\n\n", page.strip("\n") + "\n"))
     return Rendered(
         subject,
         _GAPS.sub("\n\n", body.strip("\n") + "\n"),
@@ -354,6 +358,7 @@ def render(
     now: dt.datetime,
     locale: str | None = None,
     version: int | None = None,
+    pages: bool = True,
 ) -> Rendered:
     """The text of a message as of ``now`` (business time).
 
@@ -362,6 +367,7 @@ def render(
         site: base of the listings' public links.
         locale: a language of ours; None: the party's.
         version: of the template; None: the one in use.
+        pages: whether HTML is wanted too.
 
     Raises:
         jinja2.TemplateError: a template is wrong or missing.
@@ -413,7 +419,7 @@ def render(
         "unlisted": len(items) - len(listed),
         **_law(rules, kind, first.right_type, locale),
     }  # fmt: skip
-    return _rendered(kind, version, locale, now, model)
+    return _rendered(kind, version, locale, now, model, pages)
 
 
 def render_notice(
@@ -425,6 +431,7 @@ def render_notice(
     now: dt.datetime,
     locale: str | None = None,
     template: tuple[str, int] | None = None,
+    pages: bool = True,
 ) -> Rendered:
     """The text of a message that tells an account of itself.
 
@@ -432,6 +439,7 @@ def render_notice(
         secret: a code that intake gave for this sending.
         locale: a language of ours; None: the party's.
         template: kind and version; None: the one in use.
+        pages: whether HTML is wanted too.
 
     Raises:
         jinja2.TemplateError: a template is wrong or missing.
@@ -457,7 +465,7 @@ def render_notice(
         "of": figures,
         "secret": secret,
     }
-    return _rendered(kind, version, locale, now, model)
+    return _rendered(kind, version, locale, now, model, pages)
 
 
 def _in_use(kind: str) -> tuple[str, int]:

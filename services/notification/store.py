@@ -73,12 +73,17 @@ _PULL = """
 _PENDING = """
     select claim, kind, party, item, revision, claim_size, partition, listing, opened_wall from message_items
     where message is null and not held order by opened_wall limit %s"""
+_PENDING_OF_WEBHOOKS = """
+    select claim, kind, party, item, revision, claim_size, partition, listing, opened_wall from message_items i
+    where message is null and not held and exists (select from channels c where c.party = i.party and c.webhooks <> '[]')
+    order by opened_wall limit %s"""
 _STAMP = """
     update message_items as t set message = n.message
     from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[]) as n(item, revision, kind, party, message)
     where t.item = n.item and t.revision = n.revision and t.kind = n.kind and t.party = n.party and t.message is null"""
 _CLOSE = (
-    "insert into messages (id, claim, party, kind, items, revisions, opened_wall) values (%s, %s, %s, %s, %s, %s, %s)"
+    "insert into messages (id, claim, party, kind, items, revisions, opened_wall, route)"
+    " values (%s, %s, %s, %s, %s, %s, %s, %s)"
 )
 _TAKE = """
     update messages as t set due_wall = clock_timestamp() + %s * interval '1 second', holder = %s
@@ -88,6 +93,9 @@ _TAKE = """
     where t.id = n.id
     returning t.id, t.claim, t.party, t.kind, t.items, t.revisions, n.state, t.tries, t.opened_wall, t.tried,
         t.sent_at is null, t.result"""
+_READ = """
+    select t.id, t.claim, t.party, t.kind, t.items, t.revisions, t.state, t.tries, t.opened_wall, t.tried,
+        t.sent_at is null, t.result from messages t where t.id = any(%s)"""
 _FACTS = """
     select i.message, i.item, i.revision, i.partition, i.claim_size, i.facts
     from unnest(%s::text[], %s::int[], %s::text[], %s::text[]) as n(item, revision, kind, party)
@@ -146,7 +154,7 @@ _NOTE = """
     insert into deliveries (message, party, channel, state, reason, at)
     select n.*, %s from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) as n"""
 _REPORTED = """
-    select m.claim, m.party, m.kind, m.state, m.channel, m.address, m.sent_at is not null, i.partition, i.listing, i.facts,
+    select m.claim, m.party, m.kind, m.state, m.channel, m.address, 'email' = any(m.tried), i.partition, i.listing, i.facts,
         (select count(*) from deliveries d where d.message = m.id)
     from messages m join message_items i on i.item = m.items[1] and i.revision = m.revisions[1] and i.party = m.party
         and (i.kind = m.kind or (m.kind = 'digest' and i.message = m.id))
@@ -324,13 +332,17 @@ def lock_collect(connection: sa.Connection) -> bool:
     return bool(connection.exec_driver_sql("select pg_try_advisory_xact_lock(%s)", (COLLECT,)).scalar_one())
 
 
-def pending(connection: sa.Connection, limit: int) -> list[Pending]:
-    """The oldest rows that are in no message yet."""
-    return [Pending(*row) for row in connection.exec_driver_sql(_PENDING, (limit,))]
+def pending(connection: sa.Connection, limit: int, *, webhooks: bool = False) -> list[Pending]:
+    """The oldest rows that are in no message yet; with ``webhooks`` those of parties that have some."""
+    query = _PENDING_OF_WEBHOOKS if webhooks else _PENDING
+    return [Pending(*row) for row in connection.exec_driver_sql(query, (limit,))]
 
 
-def close(connection: sa.Connection, messages: Sequence[Collected]) -> None:
+def close(connection: sa.Connection, messages: Sequence[Collected], routes: Mapping[str, str]) -> None:
     """Close messages; the advisory lock must be held.
+
+    Args:
+        routes: by which channel they go first, by id; those that are missing go by e-mail.
 
     Raises:
         RuntimeError: a row was in a message already (the lock was not held).
@@ -347,7 +359,7 @@ def close(connection: sa.Connection, messages: Sequence[Collected]) -> None:
         inserts.append(
             (
                 id_, first.claim, first.party, first.kind, [row.item for row in message.rows],
-                [row.revision for row in message.rows], opened,
+                [row.revision for row in message.rows], opened, routes.get(id_, "email"),
             )
         )  # fmt: skip
     stamped = connection.exec_driver_sql(_STAMP, _columns(stamps)).rowcount
@@ -358,23 +370,19 @@ def close(connection: sa.Connection, messages: Sequence[Collected]) -> None:
 
 def take(connection: sa.Connection, holder: str, lease_s: float, limit: int, route: str = "email") -> list[Message]:
     """Lease due messages of a route, oldest first, with the items that they tell of."""
+    return _filled(connection, connection.exec_driver_sql(_TAKE, (lease_s, holder, route, limit)))
+
+
+def read(connection: sa.Connection, ids: Sequence[str]) -> list[Message]:
+    """Messages by id, as ``take`` gives them, without leasing them: who asks holds them in another way."""
+    return _filled(connection, connection.exec_driver_sql(_READ, (list(ids),)))
+
+
+def _filled(connection: sa.Connection, rows: Iterable[Any]) -> list[Message]:
     messages: dict[str, Message] = {}
     keys: list[tuple[str, int, str, str]] = []
     order: dict[tuple[str, str, int], int] = {}
-    for (
-        id_,
-        claim,
-        party,
-        kind,
-        items,
-        revisions,
-        state,
-        tries,
-        opened,
-        tried,
-        first,
-        result,
-    ) in connection.exec_driver_sql(_TAKE, (lease_s, holder, route, limit)):
+    for id_, claim, party, kind, items, revisions, state, tries, opened, tried, first, result in rows:
         messages[id_] = Message(
             id_, claim, party, kind, state == "sending", tries, opened, tried=tried, first=first, result=result
         )
@@ -535,6 +543,12 @@ def _changed(
     return *key, message.id, "goodfaith.delivery.changed.v1", _encode(event).decode()
 
 
+def announce(connection: sa.Connection, out: Sequence[tuple[int, str, str, str, str]]) -> None:
+    """Have events published: (partition, key, what it is about, type, payload)."""
+    if out:
+        connection.exec_driver_sql(_ANNOUNCE, _columns(out))
+
+
 def _write(
     connection: sa.Connection,
     notes: Sequence[_Note],
@@ -543,8 +557,7 @@ def _write(
 ) -> None:
     if notes:
         connection.exec_driver_sql(_NOTE, (now, *_columns(notes)))
-    if out:
-        connection.exec_driver_sql(_ANNOUNCE, _columns(out))
+    announce(connection, out)
 
 
 def _mark(connection: sa.Connection, done: Sequence[Sent | PutOff], now: dt.datetime, wall: dt.datetime) -> None:
@@ -720,10 +733,11 @@ def report(
     row = connection.exec_driver_sql(_REPORTED, (id,)).one_or_none()
     if row is None:
         return "unknown"
-    claim, party, kind, state, channel, address, announced, partition, listing, facts, notes = row
+    claim, party, kind, state, channel, address, given_up, partition, listing, facts, notes = row
+    if given_up:
+        return "late"  # it is on its way by another channel
     if state in ("queued", "sending"):
-        # announced already: it is on its way to another channel
-        return "late" if announced and channel != "email" else "busy"
+        return "busy"
     if channel != "email" or state == "failed" or (outcome == "delivered" and state == "delivered"):
         return "late"
     if outcome in ("delayed", "relayed") and (notes >= REPORTS or state == "delivered"):

@@ -120,6 +120,7 @@ def _detail(kind: str, data: dict[str, Any]) -> str | None:
         "hold.changed": ("held", "result"),
         "violation.changed": ("seller", "in_force", "severity"),
         "penalty.entered": ("seller", "kind", "ledger", "points"),
+        "sanction.changed": ("seller", "change", "cause", "ledger", "level", "measures", "ends"),
         "marketplace.command": ("action", "seq"),
         "recurrence.found": ("item", "before", "title", "distance"),
         "command.refused": ("code", "detail"),

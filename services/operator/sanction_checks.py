@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Final
 
-from services.enforcement import sanctions, sanctions_store
-from services.enforcement.penalties import Entry, Penalty
+from services.enforcement import entities_store, sanctions, sanctions_store
+from services.enforcement.penalties import NEVER, Entry, Penalty
 from services.enforcement.sanctions import Account, Ground, Sanction
 from services.operator.evidence import Evidence, Finding, Tally
 from shared import policy
@@ -27,21 +27,31 @@ def sanctioned(e: Evidence) -> list[Finding]:
     answers: dict[str, list[Sanction]] = {}
     for row in rows:
         answers.setdefault(row[0], []).append(sanctions_store.sanction(row))
+    columns = [*sanctions_store.ACCOUNT_COLUMNS.split(", "), "violations", "entity_grounds"]
     found = e.rows(
-        f"select s.seller, s.changed_at, {', '.join('s.' + name for name in sanctions_store.ACCOUNT_COLUMNS.split(', '))},"
+        f"select s.seller, s.changed_at, {', '.join('s.' + name for name in columns)},"
         " v.entry, v.claim, v.ledger, v.points, v.effective_at, v.expires_at from enforcement.standings s"
         " left join enforcement.violations v on v.seller = s.seller and v.entry is not null"
         f" where s.seller {_NOT_PARKED} order by s.seller"
     )
     for seller, group in itertools.groupby(found, key=lambda row: row[0]):
         history = list(group)
-        account = sanctions_store.account(seller, history[0][2:11])
+        _, at, *stored = history[0][:11]
+        account = sanctions_store.account(seller, stored)
         account.sanctions = answers.get(seller, [])
-        entries = [Entry(entry, Penalty(*penalty)) for entry, *penalty in (row[11:] for row in history) if entry]
-        own = sanctions.grounds(entries, newest.penalties, history[0][1])
+        violations, entity = history[0][11:13]
+        entries = [Entry(entry, Penalty(*penalty)) for entry, *penalty in (row[13:] for row in history) if entry]
+        own = sanctions.grounds(entries, newest.penalties, at)
+        _told(account, tally)
         if account.front.rules == newest.version:
             _agrees(account, own, newest.penalties, tally)
-        _told(account, tally)
+            last = max((entry.penalty.effective_at for entry in entries), default=NEVER)
+            linked = None if entity is None else entities_store.entity(entity)
+            # once decided there is nothing to decide
+            facts = sanctions.Facts(own, True, last, violations > 0, linked)
+            for change in sanctions.decide(account, facts, newest.penalties, at):
+                name = f"{seller}: {change.ledger} {change.level} would be {change.change} ({change.cause})"
+                tally.add("problem", "sanction-undecided", name)
     return [
         *tally.findings(),
         *e.find(
@@ -56,7 +66,7 @@ def sanctioned(e: Evidence) -> list[Finding]:
 
 
 def _agrees(account: Account, own: tuple[Ground, ...], rules: policy.Penalties, tally: Tally) -> None:
-    """The seller's own grounds and its sanctions; what its entity asks for is another check's."""
+    """The seller's own grounds and its sanctions, in other words than ``decide``'s."""
     open_ = {(ground.ledger, ground.level) for ground in own if ground.fell_at is None}
     standing = [(s.ledger, s.level) for s in account.sanctions if s.stands]
     for ledger, level in sorted(open_ - set(standing)):

@@ -33,9 +33,13 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture(scope="module")
 def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    url = f"http://127.0.0.1:{free_port()}"
-    parts = Parts(stack, tmp_path_factory.mktemp("intake"), max_body_bytes=100_000, enforcement_url=url)
+    taken: set[int] = set()
+    first, second = (f"http://127.0.0.1:{free_port(taken)}" for _ in range(2))
+    parts = Parts(
+        stack, tmp_path_factory.mktemp("intake"), max_body_bytes=100_000, enforcement_url=first, notification_url=second
+    )
     parts.enforcement(stack)
+    parts.notification(stack)
     yield parts
     parts.close()
 
@@ -577,6 +581,9 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/webhooks/{webhook_id}"): (None, OWNER_ACTS),
     ("DELETE", "/v1/webhooks/{webhook_id}"): (None, OWNER_ACTS),
     ("POST", "/v1/webhooks/{webhook_id}/secret"): (None, OWNER_ACTS),
+    ("GET", "/v1/webhooks/{webhook_id}/deliveries"): (None, OWNER_ACTS),
+    ("GET", "/v1/webhooks/{webhook_id}/health"): (None, OWNER_ACTS),
+    ("POST", "/v1/webhooks/{webhook_id}/replay"): ({"message": "m-1"}, {**OWNER_ACTS, "holder a": 409}),
     ("PUT", "/v1/webhooks/{webhook_id}/status"): ({"status": "disabled"}, OWNER_ACTS),
     ("POST", "/internal/contacts"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
     ("POST", "/internal/codes"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),

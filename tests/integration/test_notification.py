@@ -600,6 +600,44 @@ def test_an_announcement_that_was_parked_can_be_run_again(world: World) -> None:
     assert (envelope.id, envelope.type) == (row.id, row.type)
 
 
+def test_a_seller_is_told_of_sanctions(world: World) -> None:
+    imposed = events.SanctionChanged(
+        seller="s-1", sanction="abc.s1", change="imposed", cause="threshold", measures=("frozen",), ledger="general", level=3,
+        begins=NOW, ends=NOW + dt.timedelta(days=7), entry="e.3", claim="c-1", at=NOW,
+    )  # fmt: skip
+    lifted = msgspec.structs.replace(imposed, change="lifted", cause="reversal")
+    replaced = msgspec.structs.replace(imposed, sanction="abc.s2", change="ended", cause="replaced")
+    standing = events.StandingChanged(seller="s-1", general_points=12, serious_strikes=0, violations=3, at=NOW)
+    with world.running():
+        for type_, data in (
+            ("goodfaith.standing.changed.v1", standing), *(("goodfaith.sanction.changed.v1", x) for x in (imposed, replaced, lifted)),
+        ):  # fmt: skip
+            raw = events.encode(
+                data,
+                id=uuid.uuid4().hex,
+                source="/goodfaith/enforcement-ledger",
+                type=type_,
+                subject="s-1",
+                time=NOW,
+                key="s-1",
+            )
+            partition = topics.partition_of("s-1", PARTITIONS)
+            world.producer.send(world.prefix + "enforcement.ledger", value=raw, key=b"s-1", partition=partition).get(10)
+        wait(lambda: len(world.messages()) == 2 and world.idle())
+    assert world.messages("kind, party, claim, channel, result", "kind like 'account.%%'") == [
+        ("account.sanction_imposed", "s-1", "abc.s1.imposed", "email", "sent"),
+        ("account.sanction_lifted", "s-1", "abc.s1.lifted", "email", "sent"),
+    ]
+    mails = {mail["Subject"]: mail for mail in world.post.to("s-1@x.example")}
+    assert sorted(mails) == ["A measure against your account s-1", "A measure against your account s-1 is lifted"]
+    first = mails["A measure against your account s-1"]
+    assert "2026-12-01 12:00 UTC" in first.get_body(("plain",)).get_content()  # type: ignore[union-attr]
+    told = [data for _, _, data in world.published() if isinstance(data, AccountTold)]
+    assert {(data.account, data.kind, data.about) for data in told} == {
+        ("s-1", "sanction_imposed", "abc.s1"), ("s-1", "sanction_lifted", "abc.s1"),
+    }  # fmt: skip
+
+
 def test_an_account_is_told_once_of_each_notice(world: World) -> None:
     """Known kinds and unknown ones, beside a claim; a notice that comes again is the same message."""
     with world.running(workers=2, senders=2):

@@ -251,6 +251,7 @@ def test_from_a_warning_to_closure_and_half_of_it_undone(world: World) -> None:
 def test_receipts_lost_foreign_and_twice(world: World) -> None:
     ledger = EnforcementLedger(world.settings("enforcement"))
     with world.running((ledger, "enforcement")):
+        world.violation("never", in_force=False)  # the end of what never began
         world.violation("c0", severity="serious")
         first = wait(lambda: world.told(SellerCommand))[0]
         assert (first.seq, first.measures, first.until) == (1, ("frozen",), None)
@@ -268,6 +269,9 @@ def test_receipts_lost_foreign_and_twice(world: World) -> None:
             world.send(topics.SELLER_RECEIPTS, receipt)
         wait(world.at_rest)
         assert world.standing("result, resend_at") == [("unknown_seller", None)]
+        world.send(topics.MARKETPLACE_SELLERS, events.MarketplaceSeller(seller=world.ann))  # it has appeared since
+        wait(lambda: world.told(SellerCommand)[-1].seq == 2)
+        assert world.told(SellerCommand)[-1].measures == ("frozen",)
         assert world.sql("select count(*) from enforcement.ledger_parked") == [(0,)]
 
 

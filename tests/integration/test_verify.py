@@ -59,6 +59,7 @@ FOUND = """insert into verification.event_log (partition, seq, topic, key, targe
 TAMPERED: dict[str, tuple[str, str]] = {
     # sanctions
     "sanction-missing": ("lost", f"delete from enforcement.sanctions where sanction = {SANCTION}"),
+    "sanction-undecided": ("problem", f"delete from enforcement.sanctions where sanction = {SANCTION}"),
     "sanctioned-twice": (
         "doubled",
         "insert into enforcement.sanctions select seller, number + 9000, sanction || 'x', scope, ledger, level, measures, withheld,"

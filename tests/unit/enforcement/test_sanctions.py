@@ -448,6 +448,18 @@ def test_receipts_of_no_command_change_nothing() -> None:
     assert sanctions.again(account, NOW) is None
 
 
+def test_who_was_unknown_is_told_of_once_more() -> None:
+    account = Life().violates("c0", "serious").account
+    receipt = sanctions.SellerReceipt(
+        command=sanctions.command_id("seller", 1), seller="seller", seq=1, result="unknown_seller"
+    )
+    assert sanctions.command(account, NOW) is None  # it is under way
+    assert sanctions.receive(account, receipt)
+    again = sanctions.command(account, NOW)
+    assert again is not None
+    assert (again.seq, again.measures) == (2, ("frozen",))
+
+
 def test_a_command_without_a_receipt_is_sent_again_with_growing_pauses() -> None:
     account = Life().violates("c0", "serious").account
     pauses = []
