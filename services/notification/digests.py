@@ -8,7 +8,7 @@ the senders', under the lock of all closing (store.py). A digest is a message of
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -42,7 +42,8 @@ _STAMP: Final = """
     update message_items as t set message = %s from unnest(%s::text[], %s::int[], %s::text[]) as n(item, revision, kind)
     where t.item = n.item and t.revision = n.revision and t.kind = n.kind and t.party = %s and t.message is null"""
 _CLOSE: Final = (
-    "insert into messages (id, claim, party, kind, items, revisions, opened_wall) values (%s, %s, %s, %s, %s, %s, %s)"
+    "insert into messages (id, claim, party, kind, items, revisions, opened_wall, route)"
+    " values (%s, %s, %s, %s, %s, %s, %s, %s)"
 )
 _NEXT: Final = "update digests set next_at = %s where account = %s"
 
@@ -78,8 +79,12 @@ def fold(connection: sa.Connection, changes: Iterable[AccountChannels], now: dt.
         connection.exec_driver_sql(_RELEASE, (off,))
 
 
-def close(connection: sa.Connection, now: dt.datetime) -> int:
-    """Close the digests that are due at ``now`` (business time); the lock of closing must be held. Returns how many."""
+def close(connection: sa.Connection, now: dt.datetime, route: Callable[[str], str]) -> int:
+    """Close the digests that are due at ``now`` (business time); the lock of closing must be held. Returns how many.
+
+    Args:
+        route: the channel by which an account is told first.
+    """
     closed = 0
     for account, hour, zone in connection.exec_driver_sql(_DUE, (now, AT_ONCE)).all():
         rows = [Pending(*row) for row in connection.exec_driver_sql(_ROWS, (account, MOST))]
@@ -101,7 +106,7 @@ def close(connection: sa.Connection, now: dt.datetime) -> int:
                 _CLOSE,
                 (
                     one.id, rows[0].claim, account, DIGEST, [row.item for row in rows], [row.revision for row in rows],
-                    rows[0].opened_wall,
+                    rows[0].opened_wall, route(account),
                 ),
             )  # fmt: skip
             closed += 1

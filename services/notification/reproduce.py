@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from services.notification import payload
 from services.notification.domain import SECRET
 from services.notification.render import MASK, Contact, Rendered, Told, edition, legacy, mail, render, render_notice
+from services.notification.store import Item, Message
 from shared.events import AccountNotice
 
 
@@ -46,9 +48,11 @@ def again(
     """The message as of when it was made, and the bytes that its digest was made of.
 
     Raises:
-        ValueError: by e-mail, and there is no address any more.
+        ValueError: by e-mail, and there is no address any more; to a webhook, and the template is no longer in use.
         jinja2.TemplateError: the template is gone.
     """
+    if kept.channel == "webhook":
+        return _called(kept, contacts, right_number, site)
     if kept.notice is not None:
         name = kept.template.removeprefix("en.")
         shown = render_notice(
@@ -67,6 +71,21 @@ def again(
     if to is None or not to.email:
         raise ValueError("no address any more")
     return shown, mail(shown, id=kept.id, sender=sender, to=to, at=kept.rendered_at)
+
+
+def _called(
+    kept: Kept, contacts: Mapping[str, Contact | None], right_number: str | None, site: str
+) -> tuple[Rendered, bytes]:
+    """What a webhook was sent."""
+    message = Message(
+        kept.id, kept.claim, kept.party, kept.kind, unknown=False, tries=0, opened_wall=kept.sent_wall,
+        claim_size=kept.claim_size, items=[Item(told.id, 0, 0, told.facts) for told in kept.items], notice=kept.notice,
+    )  # fmt: skip
+    then = {a: None if contact is None else replace(contact, language=kept.locale) for a, contact in contacts.items()}
+    raw, shown = payload.body(message, then, right_number, site=site, now=kept.rendered_at)
+    if (shown.template, shown.version) != (kept.template, kept.version):
+        raise ValueError("another template is in use by now, and what a webhook was sent is not made of an older one")
+    return shown, raw
 
 
 def differences(kept: Kept, contacts: Mapping[str, Contact | None], changed: Mapping[str, dt.datetime]) -> list[str]:

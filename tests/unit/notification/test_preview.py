@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from services.notification import payload
 from services.notification.layout import Html, Text, catalogue
 from services.notification.preview import AGENT, CONTACTS, HOLDER, NOW, SELLER, SITE, frozen, kinds, preview
 from services.notification.render import (
@@ -24,6 +25,7 @@ from services.notification.render import (
     render_notice,
 )
 from services.notification.reproduce import Kept, again, differences
+from services.notification.store import Item, Message
 from services.notification.strings import FOLDER, in_layout, in_template, templates
 from shared.events import AccountNotice
 from shared.languages import LANGUAGES
@@ -109,7 +111,13 @@ def sent(kind: str, locale: str, channel: str = "email") -> tuple[Kept, dict[str
     to = contacts[party]
     assert to is not None
     raw = mail(shown, id="m-1", sender=SENDER, to=to, at=NOW)
-    if channel != "email":
+    if channel == "webhook":
+        message = Message(
+            "m-1", "c-1", party, kind, False, 0, NOW, claim_size=3, items=[Item(one.id, 1, 0, one.facts) for one in told],
+            notice=notice,
+        )  # fmt: skip
+        raw, shown = payload.body(message, contacts, "1", site=SITE, now=NOW)
+    elif channel != "email":
         raw = f"{shown.subject}\n{shown.body}".encode()
     kept = Kept(
         "m-1", "c-1", party, kind, channel, shown.template, shown.version, shown.locale, shown.edition, NOW, NOW, digest(raw),
@@ -119,7 +127,7 @@ def sent(kind: str, locale: str, channel: str = "email") -> tuple[Kept, dict[str
 
 
 @pytest.mark.parametrize("locale", LANGUAGES)
-@pytest.mark.parametrize("channel", ["email", "inbox"])
+@pytest.mark.parametrize("channel", ["email", "inbox", "webhook"])
 @pytest.mark.parametrize(
     "kind", ["seller_notice", "outcome", "account.right_expiring", "account.email_code", "account.unknown"]
 )
