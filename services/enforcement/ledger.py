@@ -291,7 +291,14 @@ class Ledgers:
         if linked == before:
             return []
         seller = self._known(name, incoming.partition)
-        if not seller.complete:
+        # a history is long: it is read where a threshold was reached or left, and not for every violation of another account
+        if (
+            linked is None
+            or before is None
+            or linked.entity.grounds != before.entity.grounds
+            or self._expired(seller)
+            or self._accounts[name].front.rules != self._service.policy.version
+        ) and not seller.complete:
             self._complete({name})
         if linked is None:
             del self._linked[name]
@@ -301,8 +308,10 @@ class Ledgers:
                 # it was counted without what has happened since, of which there is no mark: nobody knew of the link
                 self._marks.add(name)
         self._changed[name] = seller
-        self._changed_at[name] = self._tx.now
-        out = self._recounted(seller)
+        out: list[Data] = []
+        if seller.complete:
+            self._changed_at[name] = self._tx.now
+            out = self._recounted(seller)
         if not out and (linked is None or before is None or not linked.same(before)):
             out = [seller.standing(self._tx.now)]
         # as what a timer brings about: its cause is no event

@@ -289,6 +289,10 @@ class Caller:
             return Answer(error="timeout", sent=bool(sent), ms=took())
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Answer(error=_word(error), sent=bool(sent), ms=took())
+        except Exception as error:
+            # a bug of ours, or of the library's: it counts as a failure, so that it is not tried again and again at once
+            log.error("not called", webhook=flight.endpoint, error=type(error).__name__)
+            return Answer(error="failed", sent=bool(sent), ms=took())
         return Answer(status, wait=retrying.wait_of(wait, dt.datetime.now(dt.UTC)), ms=took())
 
     def _keeps(self, host: str) -> bool:

@@ -55,7 +55,8 @@ _UPSERT = """
     where endpoints.generation < excluded.generation"""
 _GONE = """
     update endpoints set state = 'disabled', due_wall = 'infinity'
-    where party = %s and id <> all(%s) and state = 'enabled' returning id"""
+    where party = %s and id <> all(%s) returning id"""
+_WORKING = "select id from endpoints where id = any(%s) and state = 'enabled'"
 _TAKE_MESSAGES = """
     select id from messages where state in ('queued', 'sending') and route = 'webhook' and due_wall <= clock_timestamp()
     order by due_wall limit %s for update skip locked"""
@@ -205,12 +206,15 @@ def assign(
         row[0]
         for row in connection.exec_driver_sql("select message from webhook_deliveries where message = any(%s)", (ids,))
     }
+    # what was disabled here a moment ago may still be in what intake has said
+    hooks = sorted({one.webhook for preference in known.values() for one in preference.webhooks})
+    working = {row[0] for row in connection.exec_driver_sql(_WORKING, (hooks,))} if hooks else set()
     added: list[tuple[str, str, str, str]] = []
     held: list[tuple[str, float]] = []
     away: list[tuple[Message, bool]] = []
     for message in messages:
         preference = known.get(message.party, Preference())
-        webhooks = routing.endpoints(message.kind, preference.webhooks)
+        webhooks = [one for one in routing.endpoints(message.kind, preference.webhooks) if one.webhook in working]
         if message.id in begun or not webhooks:
             away.append((message, message.id in begun))
             continue

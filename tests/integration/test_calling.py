@@ -132,6 +132,12 @@ def test_an_answer_of_a_gigabyte_is_not_read(hooks: Hooks) -> None:
     assert hooks.written < 16 << 20  # what kernels buffer
 
 
+def test_what_cannot_even_be_signed_is_a_failure_and_no_end(hooks: Hooks) -> None:
+    (answer,) = call(flight(hooks.url("/ok/unsigned"), secrets=["whsec_"]))
+    assert (answer.outcome, answer.reason) == ("failed", "failed")
+    assert not hooks.at("/ok/unsigned")
+
+
 def test_after_a_failure_the_rest_waits(hooks: Hooks) -> None:
     made = flight(hooks.url("/fail/rest"), "m-1", "m-2", "m-3")
     assert [answer.outcome for answer in call(made)] == ["failed"]

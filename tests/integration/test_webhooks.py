@@ -260,6 +260,9 @@ def test_gone_disables_and_the_message_goes_the_other_way_at_once(world: Wide) -
         world.told("seller-1")
         world.notice("c", "seller-1")
         wait(lambda: world.messages(where="party = 'seller-1' and channel = 'email'"))
+        # intake has not yet heard of it, and still says that there is a webhook
+        world.notice("d", "seller-1")
+        wait(lambda: len(world.messages(where="party = 'seller-1' and channel = 'email'")) == 2)
         wait(world.idle)
     assert len(world.hooks.received) == 1
     assert world.sql("select state from notification.endpoints") == [("disabled",)]
