@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from functools import cache
 from typing import Any, Final, TypeVar
+from zoneinfo import available_timezones
 
 import sqlalchemy as sa
 import structlog
@@ -32,18 +34,37 @@ _T = TypeVar("_T")
     tags=["webhooks"],
 )
 async def put_channels(request: Request[Account, Any, Any], data: requests.ChooseChannels) -> answers.ChannelsOut:
-    """In which order the caller's channels are tried. A message that begins a window never stays in the inbox alone while another takes it."""
+    """In which order the caller's channels are tried, and whether receipts and outcomes come once a day. A message that begins a window never stays in the inbox alone while another takes it."""
     if len(set(data.order)) != len(data.order):
         raise Refused(422, "channel_twice", "A channel is named twice.", field="order", cure="Name each once.")
-    front = front_of(request)
-    await front.run(webhooks_store.prefer, request.user.id, data.order, front.settings.partitions)
-    return answers.ChannelsOut(order=list(data.order))
+    if data.digest is not None and data.digest.zone not in zones():
+        raise Refused(
+            422, "unknown_zone", "There is no such time zone.", field="digest.zone",
+            cure="Give its IANA name, such as Europe/Berlin.",
+        )  # fmt: skip
+    front, digest = front_of(request), None if data.digest is None else (data.digest.hour, data.digest.zone)
+    await front.run(webhooks_store.prefer, request.user.id, data.order, digest, front.settings.partitions)
+    return _channels(data.order, digest)
+
+
+def _channels(order: Sequence[str], digest: tuple[int, str] | None) -> answers.ChannelsOut:
+    return answers.ChannelsOut(
+        order=list(order), digest=None if digest is None else answers.DigestOut(hour=digest[0], zone=digest[1])
+    )
+
+
+@cache
+def zones() -> frozenset[str]:
+    """Time zones that there are."""
+    return frozenset(available_timezones())
 
 
 @get("/v1/channels", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
 async def get_channels(request: Request[Account, Any, Any]) -> answers.ChannelsOut:
     """In which order the caller's channels are tried; empty: as the programme has it."""
-    return answers.ChannelsOut(order=await front_of(request).run(webhooks_store.preferred, request.user.id))
+    front = front_of(request)
+    order = await front.run(webhooks_store.preferred, request.user.id)
+    return _channels(order, await front.run(webhooks_store.digest, request.user.id))
 
 
 @post(

@@ -380,11 +380,21 @@ class ExecuteDeclaration(In, frozen=True, kw_only=True):
     """By what capacity, e.g. managing director. Kept encrypted."""
 
 
+class Digest(In, frozen=True, kw_only=True):
+    """An hour of the caller's day."""
+
+    hour: Annotated[int, Meta(ge=0, le=23)]
+    zone: Annotated[str, Meta(min_length=1, max_length=40)]
+    """IANA name of the time zone, such as `Europe/Berlin`."""
+
+
 class ChooseChannels(In, frozen=True, kw_only=True):
     """How the caller wants to be told, the most wanted channel first."""
 
     order: Annotated[list[Literal["email", "webhook", "inbox"]], Meta(min_length=1, max_length=3)]
     """What is not named follows, for a message that no other channel takes."""
+    digest: Digest | None = None
+    """Receipts and outcomes of a day in one message at that hour; none: each for itself. What sets a time is never held back."""
 
 
 class AddWebhook(In, frozen=True, kw_only=True):

@@ -7,13 +7,20 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from services.notification import routing, store, webhook_store
-from services.notification.domain import gather
+from services.notification import digests, routing, store, webhook_store
+from services.notification.domain import DIGEST, gather
 from services.notification.webhook_store import Preference
 from shared import clock
 
 WINDOW: Final = 2000
 """Rows looked at when closing messages; grows while none of them can be closed."""
+
+
+def _route(connection: sa.Connection, account: str) -> str:
+    """The channel by which an account gets its digest first."""
+    preference = webhook_store.preferences(connection, (account,)).get(account, Preference())
+    chosen = routing.channel(DIGEST, preference.order, preference.webhooks)
+    return "webhook" if chosen == "webhook" else "email"
 
 
 class Closer:
@@ -35,11 +42,12 @@ class Closer:
         with self._engine.begin() as connection:
             if not store.lock_collect(connection):
                 return 0
+            now, wall = clock.read(connection)
+            together = digests.close(connection, now, lambda account: _route(connection, account))
             rows = store.pending(connection, self._window, webhooks=self._webhooks)
             if not rows:
-                return 0
+                return together
             full = len(rows) == self._window
-            _, wall = clock.read(connection)
             closed = gather(rows, wall, self._collect, full=full)
             known = webhook_store.preferences(connection, (one.rows[0].party for one in closed)) if closed else {}
             routes = {}
@@ -49,4 +57,4 @@ class Closer:
                     routes[one.id] = "webhook"
             store.close(connection, closed, routes)
         self._window = min(self._window * 2, 100 * WINDOW) if full and not closed else WINDOW
-        return len(closed)
+        return len(closed) + together

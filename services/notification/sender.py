@@ -31,7 +31,7 @@ from prometheus_client import Counter, Gauge
 from services.notification import store
 from services.notification.channels import Channel, address_key, bad_address, status
 from services.notification.closing import Closer
-from services.notification.domain import ACCOUNT, WINDOW_KINDS
+from services.notification.domain import SECRET, WINDOW_KINDS
 from services.notification.mail import Answer, Down, Letter, Mailer, Relay
 from services.notification.pacing import Limit, Pacer, Quiet, of_domain, quiet_until
 from services.notification.render import MASK, Contact, Rendered, Told, digest, mail, render, render_notice
@@ -62,9 +62,6 @@ QUIET_LOOK_S: Final = 900.0
 GIVE_UP: Final = 30
 """Refusals for now (4xx), some 6 hours, after which a message is left in the inbox."""
 LONGEST_PAUSE_S: Final = 900.0
-_SECRET: Final = frozenset({ACCOUNT + "email_code"})
-"""Messages with a code that intake makes at sending time: it is on no topic, in no table and no log."""
-
 DELIVERIES = Counter(
     "goodfaith_deliveries_total",
     "Messages by channel and what became of them: sent; repeated (sent again, the first outcome being unknown; counted "
@@ -334,7 +331,7 @@ class Sender:
         contacts = self._intake.contacts(parties)
         claims = [message.claim for message in messages if message.notice is None]
         numbers = self._intake.right_numbers(claims) if claims else {}
-        secrets = [message.notice.notice for message in messages if message.notice and message.kind in _SECRET]
+        secrets = [message.notice.notice for message in messages if message.notice and message.kind in SECRET]
         codes = self._intake.codes(secrets) if secrets else {}
         with self._engine.connect() as connection:
             now, _ = clock.read(connection)
@@ -392,7 +389,7 @@ class Sender:
             return "no_contact", None
         if "email" in message.tried:
             return "bounced", None
-        if bounces and message.kind not in _SECRET:
+        if bounces and message.kind not in SECRET:
             # who asks for a code wants it at that address, whatever came back from there before
             return "bouncing", None
         if message.tries >= GIVE_UP:
@@ -414,7 +411,7 @@ class Sender:
         why: str,
     ) -> Parcel:
         """A message that tells an account of itself. The code in it is in nothing that is kept."""
-        needs = message.kind in _SECRET
+        needs = message.kind in SECRET
         code = codes.get(notice.notice) if needs else None
         shown = render_notice(id=message.id, notice=notice, party=to, secret=MASK if needs else None, now=now)
         text = f"{shown.subject}\n{shown.body}".encode()

@@ -41,6 +41,8 @@ import sqlalchemy as sa
 from services.notification.channels import bad_address
 from services.notification.domain import (
     ACCOUNT,
+    DIGEST,
+    HELD,
     Begins,
     Begun,
     Collected,
@@ -58,8 +60,11 @@ _NOTICE: Final = "goodfaith.notice.sent.v1"
 COLLECT: Final = 0x600DC011
 
 _INSERT = """
-    insert into message_items (item, revision, kind, party, claim, claim_size, partition, listing, facts, opened_wall)
-    select n.*, %s from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::int[], %s::int[], %s::text[], %s::text[]) as n
+    insert into message_items (item, revision, kind, party, claim, claim_size, partition, listing, facts, opened_wall,
+        held)
+    select n.*, %s, n.kind = any(%s) and exists (select from digests d where d.account = n.party and d.hour is not null)
+    from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::int[], %s::int[], %s::text[], %s::text[])
+        as n(item, revision, kind, party, claim, claim_size, partition, listing, facts)
     on conflict do nothing"""
 _PULL = """
     delete from announcements where id = any(array(
@@ -67,10 +72,10 @@ _PULL = """
     returning id, partition, listing, message, type, payload"""
 _PENDING = """
     select claim, kind, party, item, revision, claim_size, partition, listing, opened_wall from message_items
-    where message is null order by opened_wall limit %s"""
+    where message is null and not held order by opened_wall limit %s"""
 _PENDING_OF_WEBHOOKS = """
     select claim, kind, party, item, revision, claim_size, partition, listing, opened_wall from message_items i
-    where message is null and exists (select from channels c where c.party = i.party and c.webhooks <> '[]')
+    where message is null and not held and exists (select from channels c where c.party = i.party and c.webhooks <> '[]')
     order by opened_wall limit %s"""
 _STAMP = """
     update message_items as t set message = n.message
@@ -98,7 +103,8 @@ _READ = """
 _FACTS = """
     select i.message, i.item, i.revision, i.partition, i.claim_size, i.facts
     from unnest(%s::text[], %s::int[], %s::text[], %s::text[]) as n(item, revision, kind, party)
-    join message_items i on i.item = n.item and i.revision = n.revision and i.kind = n.kind and i.party = n.party"""
+    join message_items i on i.item = n.item and i.revision = n.revision and i.party = n.party
+        and (i.kind = n.kind or i.message = n.kind)"""
 _SENDING = """
     update messages set state = 'sending', attempts = attempts + 1, repeats = repeats + (state = 'sending')::int
     where id = any(%s) and holder = %s and due_wall > clock_timestamp() and state in ('queued', 'sending') returning id"""
@@ -154,8 +160,8 @@ _NOTE = """
 _REPORTED = """
     select m.claim, m.party, m.kind, m.state, m.channel, m.address, 'email' = any(m.tried), i.partition, i.listing, i.facts,
         (select count(*) from deliveries d where d.message = m.id)
-    from messages m join message_items i on i.item = m.items[1] and i.revision = m.revisions[1] and i.kind = m.kind
-        and i.party = m.party
+    from messages m join message_items i on i.item = m.items[1] and i.revision = m.revisions[1] and i.party = m.party
+        and (i.kind = m.kind or (m.kind = 'digest' and i.message = m.id))
     where m.id = %s for update of m"""
 _DELIVERED = "update messages set state = 'delivered' where id = %s"
 _BOUNCED = """
@@ -173,7 +179,7 @@ _ANNOUNCE = """
     insert into announcements (partition, listing, message, type, payload)
     select * from unnest(%s::int[], %s::text[], %s::text[], %s::text[], %s::text[])"""
 _OLDEST = """
-    select least((select min(opened_wall) from message_items where message is null),
+    select least((select min(opened_wall) from message_items where message is null and not held),
                  (select min(opened_wall) from messages where state in ('queued', 'sending')))"""
 
 _facts = msgspec.json.Decoder(Facts)
@@ -205,7 +211,7 @@ def insert(connection: sa.Connection, rows: Rows, wall: dt.datetime) -> None:
         connection.exec_driver_sql(
             _INSERT,
             (
-                wall, rows.items, rows.revisions, rows.kinds, rows.parties, rows.claims, rows.sizes, rows.partitions,
+                wall, list(HELD), rows.items, rows.revisions, rows.kinds, rows.parties, rows.claims, rows.sizes, rows.partitions,
                 rows.listings, rows.facts,
             ),
         )  # fmt: skip
@@ -381,7 +387,8 @@ def _filled(connection: sa.Connection, rows: Iterable[Any]) -> list[Message]:
             id_, claim, party, kind, state == "sending", tries, opened, tried=tried, first=first, result=result
         )
         for index, (item, revision) in enumerate(zip(items, revisions, strict=True)):
-            keys.append((item, revision, kind, party))
+            # rows of a digest have kinds of their own, and are found by the message that they are in
+            keys.append((item, revision, id_ if kind == DIGEST else kind, party))
             order[id_, item, revision] = index
     if messages:
         for id_, item, revision, partition, size, facts in connection.exec_driver_sql(_FACTS, _columns(keys)):

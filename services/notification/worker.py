@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from services.notification import store, webhook_store
+from services.notification import digests, store, webhook_store
 from services.notification.domain import ACCOUNT, Facts, facts_of, messages_for, notice_of
 from shared.events import (
     TYPES,
@@ -141,6 +141,7 @@ class Collecting:
 
     def save(self) -> None:
         store.insert(self._tx.connection, self._rows, self._tx.wall)
+        digests.fold(self._tx.connection, self._channels, self._tx.now)
         if self._channels:
             webhook_store.fold(self._tx.connection, self._channels)
         if self._erased:

@@ -881,8 +881,11 @@ def told(e: Evidence) -> list[Finding]:
     key = "m.item = t.item and m.revision = t.revision and m.kind = t.kind and m.party = t.party"
     name = "t.kind || ' to ' || t.party || ' of ' || t.item || '/' || t.revision"
     stamped = (
+        # rows of a digest keep their own kinds
         "(select m.id, m.kind, m.party, m.claim, u.item, u.revision from notification.messages m,"
-        " unnest(m.items, m.revisions) as u(item, revision))"
+        " unnest(m.items, m.revisions) as u(item, revision) where m.kind <> 'digest' union all"
+        " select i.message, i.kind, i.party, m.claim, i.item, i.revision from notification.message_items i"
+        " join notification.messages m on m.id = i.message and m.kind = 'digest')"
     )
     return [
         *e.find(
@@ -895,7 +898,7 @@ def told(e: Evidence) -> list[Finding]:
             "problem", "told-unfounded",
             f"select {name.replace('t.', 'm.')} from notification.message_items m left join v_told t on {key} where t.item is null",
         ),
-        *e.find("problem", "untold-yet", f"select {name} from notification.message_items t where t.message is null"),
+        *e.find("problem", "untold-yet", f"select {name} from notification.message_items t where t.message is null and not t.held"),
         *e.find(
             "lost", "message-missing",
             f"select {name} from notification.message_items t left join {stamped} m on {key} and m.id = t.message"

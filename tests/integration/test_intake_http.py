@@ -21,6 +21,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
+from services.intake import security
 from services.intake.accounts import code_digest
 from services.intake.api import INTERNAL, PUBLIC, ROUTES
 from shared import declarations, policy
@@ -332,6 +333,35 @@ def test_contacts_are_kept_encrypted_and_can_be_erased(parts: Parts, people: Peo
         "contacts": {}
     }
     assert parts.query("select count(*) from subject_keys where account = %s", account) == [(0,)]
+
+
+def test_messages_are_wanted_in_a_language(parts: Parts, people: People) -> None:
+    account, headers = people.open()
+    internal = {"Authorization": f"Bearer {parts.internal}"}
+    for accepted, named, language in (
+        ("de-AT", None, "de"),
+        ("de", "zh", "zh"),
+        ("fr", None, "en"),
+        ("zh", "en", "en"),
+    ):
+        contact = CONTACT if named is None else {**CONTACT, "language": named}
+        put = people.client.put("/v1/contact", json=contact, headers={**headers, "Accept-Language": accepted})
+        assert put.status_code == 204
+        assert people.client.get("/v1/contact", headers=headers).json()["language"] == language
+        asked = people.client.post("/internal/contacts", json={"ids": [account]}, headers=internal).json()
+        assert asked["contacts"][account]["language"] == language
+    assert people.client.put("/v1/contact", json={**CONTACT, "language": "fr"}, headers=headers).status_code in (
+        400,
+        422,
+    )
+    # what was sealed before there were languages is read as English
+    old = parts.settings.contact_key
+    assert old is not None
+    sealing = security.Contacts(old.get_secret_value())
+    ((wrapped,),) = parts.query("select wrapped from subject_keys where account = %s", account)
+    sealed = sealing.seal_text(account, bytes(wrapped), msgspec.json.encode(CONTACT), "contact")
+    parts.query("update contacts set sealed = %s where account = %s", sealed, account)
+    assert people.client.get("/v1/contact", headers=headers).json()["language"] == "en"
 
 
 def test_the_inbox_shows_contacts_as_the_life_cycle_releases_them(parts: Parts, people: People) -> None:
@@ -721,7 +751,7 @@ def test_internal_routes_are_no_part_of_the_document(client: httpx.Client) -> No
     document = client.get("/openapi.json").json()
     assert not [path for path in document["paths"] if path.startswith("/internal")]
     internal = {path for handler in ROUTES for path in handler.paths if handler.opt["roles"] is INTERNAL}
-    assert internal == {"/internal/contacts", "/internal/claims", "/internal/codes"}
+    assert internal == {"/internal/contacts", "/internal/claims", "/internal/codes", "/internal/webhooks"}
 
 
 # ---- languages

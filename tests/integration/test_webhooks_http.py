@@ -124,13 +124,33 @@ def test_an_account_has_so_many_and_no_more(people: People) -> None:
 
 def test_channels_are_kept_and_told(parts: Parts, people: People) -> None:
     account, headers = people.open()
-    assert people.client.get("/v1/channels", headers=headers).json() == {"order": []}
+    assert people.client.get("/v1/channels", headers=headers).json() == {"order": [], "digest": None}
     order = {"order": ["webhook", "email"]}
-    assert people.client.put("/v1/channels", json=order, headers=headers).json() == order
-    assert people.client.get("/v1/channels", headers=headers).json() == order
+    told = {**order, "digest": None}
+    assert people.client.put("/v1/channels", json=order, headers=headers).json() == told
+    daily = {**order, "digest": {"hour": 8, "zone": "Europe/Berlin"}}
+    assert people.client.put("/v1/channels", json=daily, headers=headers).json() == daily
+    assert people.client.get("/v1/channels", headers=headers).json() == daily
+    for digest in (
+        {"hour": 24, "zone": "UTC"},
+        {"hour": 8, "zone": "Mars/Olympus"},
+        {"hour": 8},
+        {"hour": 8, "zone": "../etc"},
+    ):
+        refused = people.client.put("/v1/channels", json={**order, "digest": digest}, headers=headers)
+        assert refused.status_code in (400, 422), digest
+    assert people.client.put("/v1/channels", json=order, headers=headers).json() == told
+    assert people.client.get("/v1/channels", headers=headers).json() == told
     for wrong in (["fax"], [], ["email", "email"], ["email", "webhook", "inbox", "email"]):
         assert people.client.put("/v1/channels", json={"order": wrong}, headers=headers).status_code == 422
-    assert [(event.revision, event.order) for event in said(parts, account)] == [(1, ("webhook", "email"))]
+    assert [
+        (event.revision, event.order, event.digest and (event.digest.hour, event.digest.zone))
+        for event in said(parts, account)
+    ] == [
+        (1, ("webhook", "email"), None),
+        (2, ("webhook", "email"), (8, "Europe/Berlin")),
+        (3, ("webhook", "email"), None),
+    ]
 
 
 def test_disabled_by_notification_and_enabled_again(parts: Parts, people: People) -> None:
