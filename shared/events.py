@@ -296,6 +296,13 @@ class WebhookKnown(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Kinds of message that it is sent; none: all. Messages that begin a window are always sent."""
 
 
+class DigestWanted(Struct, frozen=True, kw_only=True):
+    """An hour of the day in a time zone (IANA) at which receipts and outcomes are wanted together."""
+
+    hour: Annotated[int, Meta(ge=0, le=23)]
+    zone: Annotated[str, Meta(max_length=40)]
+
+
 class AccountChannels(Data, frozen=True, kw_only=True):
     """How an account wants to be told, as it is now. Fold by the highest ``revision``."""
 
@@ -304,6 +311,8 @@ class AccountChannels(Data, frozen=True, kw_only=True):
     order: tuple[Literal["email", "webhook", "inbox"], ...] = ()
     """Preferred channels, the first one first; none: the account has not said."""
     webhooks: tuple[WebhookKnown, ...] = ()
+    digest: DigestWanted | None = None
+    """None: each message is sent for itself."""
     at: dt.datetime
 
 

@@ -23,6 +23,7 @@ INSERT_ONLY: Final = {
         "submissions",
         "right_changes",
         "account_changes",
+        "lifts",
         "evidence_reads",
         "good_faith_history",
         "good_faith_declarations",

@@ -393,6 +393,8 @@ class Statements(Part, frozen=True, kw_only=True):
     facts: Annotated[str, Meta(min_length=1, max_length=2000)]
     """Begins every ``decision_facts``; reason, dates and who decided are added."""
     grounds: dict[RightType, Ground]
+    accounts: Ground | None = None
+    """What a freeze or a closure of an account stands on; without it these have no statement."""
 
 
 class QuietHours(Part, frozen=True, kw_only=True):

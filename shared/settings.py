@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     )
     notification_url: str = Field(
         "http://127.0.0.1:8082",
-        description="Base URL of notification's internal API, which intake asks about deliveries.",
+        description="Base URL of notification's internal API, which intake asks about deliveries and webhooks.",
     )
     internal_timeout_s: float = Field(
         5.0, gt=0, le=60, description="Seconds in which another service's internal API must have answered."
@@ -277,7 +277,7 @@ class Settings(BaseSettings):
         800,
         ge=2,
         le=10_000,
-        description="Most requests to webhooks under way in a process; half of them to such as did not answer last time.",
+        description="Most webhooks that a process calls at one time; half of them such as did not take the last call.",
     )
     webhook_retry_s: float = Field(
         259_200.0,

@@ -223,13 +223,18 @@ class Figures(Struct, frozen=True, kw_only=True):
 
     at: dt.datetime
     sellers: int
-    """With a violation in force of the last 365 days."""
+    """Accounts with a violation of their own in force of the last 365 days."""
     repeat_offenders: int
+    """Of them, those with two of their own or more."""
     tiers: list[Tier]
     recidivism: Recidivism
     """Of those whose 365 days are over: the rate."""
     recidivism_young: Recidivism
     """Of those whose 365 days still run: it can only rise."""
     between: Between
+    entities: int = 0
+    """Businesses of two accounts and more with a violation in force of the last 365 days of any of these."""
+    repeat_entities: int = 0
+    """Of them, repeat offenders: two claims or more against all their accounts together."""
     measures: dict[str, int] = {}
     """How many sellers are under each measure now."""

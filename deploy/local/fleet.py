@@ -73,6 +73,10 @@ FLEET = (
     ),
     Spec("notification-worker", ("services.notification", "worker"), "notification", "notification"),
     Spec(
+        "notification-webhooks", ("services.notification", "webhooks"), "notification", "notification",
+        secrets=("internal_token",),
+    ),
+    Spec(
         "notification-sender", ("services.notification", "sender"), "notification", "notification",
         secrets=("internal_token", "mail_key"),
     ),

@@ -118,6 +118,7 @@ class Marketplace:
         ids: set[str] = set()
         commanded: set[str] = set()
         offering: set[str] = set()
+        linked: set[str] = set()
         for record in incoming:
             if isinstance(record.data, MarketplaceCommand):
                 ids.add(record.data.listing)
@@ -126,8 +127,10 @@ class Marketplace:
                 offering.update(seed.seller for seed in record.data.listings)
             elif isinstance(record.data, SellerCommand):
                 commanded.add(record.data.seller)
+            elif isinstance(record.data, Linked):
+                linked.update(told.seller for told in record.data.sellers)
         pages = store.pages(tx.connection, ids)
-        sellers = store.sellers(tx.connection, commanded | offering)
+        sellers = store.sellers(tx.connection, commanded | offering | linked)
         known = store.offering(tx.connection, commanded - set(sellers)) | (commanded & offering)
         return Pages(tx, pages, sellers, known)
 
@@ -224,6 +227,9 @@ class Pages:
         return self._listing(incoming, seed.listing)
 
     def _seller(self, incoming: Incoming, told: MarketplaceSeller) -> Outgoing:
+        if told.seller not in self._sellers:
+            # known from now on, listings or none: what its business is under reaches it before it offers anything
+            self._sanctioned[told.seller] = self._sellers[told.seller] = Seller(told.seller, incoming.partition)
         return Outgoing(
             incoming.partition,
             MARKETPLACE_SELLERS,

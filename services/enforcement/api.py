@@ -26,7 +26,9 @@ log = structlog.get_logger(__name__)
 
 NAME: Final = "enforcement-api"
 FRESH_S: Final = 2.0
-"""Wall seconds for which figures that were counted are shown again: nobody makes the database count without end."""
+"""Wall seconds for which figures that were counted are shown again, at least: nobody makes the database count without end."""
+FRESH_TIMES: Final = 20
+"""The same, as a multiple of the time that counting them took."""
 
 SELLERS = Gauge("goodfaith_sellers", "Sellers with violations in force of the last 365 days, by tier.", ["tier"])
 RECIDIVISM = Gauge(
@@ -52,21 +54,27 @@ class Offenders(Parts):
         self.policy = rules.version
         self.rules = rules.penalties
         self._figures: tuple[float, Figures] | None = None
+        """Until when they are shown (monotonic), and they."""
         self._counting = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
         if settings.figures_s:
             self._watching = asyncio.get_running_loop().create_task(self._watch(settings.figures_s))
 
     async def figures(self) -> Figures:
-        """All figures, at most ``FRESH_S`` old."""
+        """All figures, as fresh as their cost allows; while they are being counted, those counted before."""
+        if self._figures is not None and self._counting.locked():
+            return self._figures[1]
         async with self._counting:
             known = self._figures
-            if known is None or known[0] < time.monotonic() - FRESH_S:
+            begun = time.monotonic()
+            if known is None or known[0] < begun:
 
                 def count(connection: sa.Connection) -> Figures:
                     return reading.figures(connection, self.rules.repeat_offender, clock.read(connection)[0])
 
-                known = self._figures = (time.monotonic(), await self.run(count))
+                counted = await self.run(count)
+                ended = time.monotonic()
+                known = self._figures = (ended + max(FRESH_S, FRESH_TIMES * (ended - begun)), counted)
                 show(known[1])
         return known[1]
 
@@ -137,6 +145,7 @@ async def sellers(
     repeat_offender: bool | None = None,
     consequence: Consequence | None = None,
     measure: Measure | None = None,
+    entity: Annotated[str | None, QueryParameter(max_length=120)] = None,
     since: Time = None,
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -151,7 +160,8 @@ async def sellers(
         )
     rows = await parts.run(
         reading.sellers, parts.rules.repeat_offender, sort=sort, limit=limit + 1, after=after, tier=tier,
-        repeat_offender=repeat_offender, consequence=consequence, measure=measure, since=_time(since, "since"),
+        repeat_offender=repeat_offender, consequence=consequence, measure=measure,
+        entity=entity, since=_time(since, "since"),
     )  # fmt: skip
     return page_of(rows, limit, lambda row: (sort, reading.sort_value(row, sort), row.seller))
 

@@ -104,6 +104,11 @@ class Counted(Struct, frozen=True):
     last: dt.datetime | None
     warned: tuple[dt.datetime, ...]
 
+    def same(self, other: Counted) -> bool:
+        """Whether its accounts need not be told: only the end of the sums has moved."""
+        sums = msgspec.structs.replace(self.sums, next_change=other.sums.next_change)
+        return msgspec.structs.replace(self, sums=sums) == other
+
 
 class Linked(Struct, frozen=True):
     """The entity of an account, as the ledger's worker has taken it in; ``sums`` without their end."""

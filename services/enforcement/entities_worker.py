@@ -92,7 +92,8 @@ class Counting:
         tell: set[str] = set()
         for entity, members in found.items():
             tell |= set(members) - was.get(entity, set())
-            if stored.get(entity) != counted[entity]:
+            known = stored.get(entity)
+            if known is None or not counted[entity].same(known):
                 tell.update(members)
         together = {seller for members in linked for seller in members}
         tell |= before.keys() - together

@@ -10,10 +10,11 @@ import msgspec
 import sqlalchemy as sa
 from prometheus_client import Counter
 
-from services.enforcement import entities_store, penalties, sanctions, sanctions_store
+from services.enforcement import entities_store, penalties, sanctions, sanctions_store, statements, store
 from services.enforcement.entities_store import Linked
 from services.enforcement.penalties import Entry, Item, Penalty, Seller, Tail, Violation, Written
 from services.enforcement.sanctions import Account, Facts
+from services.enforcement.statements import Made
 from shared import events, policy
 from shared.events import (
     Data,
@@ -184,6 +185,7 @@ class Ledgers:
         self._before: dict[tuple[str, str], tuple[object, ...]] = {}
         self._sanctions: dict[tuple[str, int], tuple[object, ...]] = {}
         self._deliveries: list[tuple[int, SellerCommand]] = []
+        self._statements: list[Made] = []
 
     def load(self, records: Sequence[Data]) -> None:
         """Load what the records touch."""
@@ -289,7 +291,14 @@ class Ledgers:
         if linked == before:
             return []
         seller = self._known(name, incoming.partition)
-        if not seller.complete:
+        # a history is long: it is read where a threshold was reached or left, and not for every violation of another account
+        if (
+            linked is None
+            or before is None
+            or linked.entity.grounds != before.entity.grounds
+            or self._expired(seller)
+            or self._accounts[name].front.rules != self._service.policy.version
+        ) and not seller.complete:
             self._complete({name})
         if linked is None:
             del self._linked[name]
@@ -299,8 +308,10 @@ class Ledgers:
                 # it was counted without what has happened since, of which there is no mark: nobody knew of the link
                 self._marks.add(name)
         self._changed[name] = seller
-        self._changed_at[name] = self._tx.now
-        out = self._recounted(seller)
+        out: list[Data] = []
+        if seller.complete:
+            self._changed_at[name] = self._tx.now
+            out = self._recounted(seller)
         if not out and (linked is None or before is None or not linked.same(before)):
             out = [seller.standing(self._tx.now)]
         # as what a timer brings about: its cause is no event
@@ -385,6 +396,9 @@ class Ledgers:
                 made.append(Outgoing(partition, LEDGER, seller, _ENTERED, data, data.entry, tx.now, data.claim, cause))
             elif isinstance(data, SanctionChanged):
                 tx.count(SANCTIONS, data.change, data.cause)
+                statement = statements.made_account(data, self._service.policy)
+                if statement is not None:
+                    self._statements.append(statement)
                 made.append(
                     Outgoing(partition, LEDGER, seller, _SANCTION, data, data.sanction, tx.now, data.claim, cause)
                 )
@@ -533,6 +547,7 @@ class Ledgers:
         _unnest(connection, _SAVE_SELLERS, rows)
         sanctions_store.save(connection, answers)
         sanctions_store.deliver(connection, self._deliveries)
+        store.keep_statements(connection, self._statements)
 
     def marks(self) -> dict[int, dt.datetime]:
         """None: watermarks are intake's."""

@@ -51,6 +51,7 @@ _SANCTIONS = """
     order by number desc limit %(limit)s"""
 _ACCOUNT = f"select {sanctions_store.ACCOUNT_COLUMNS} from standings where seller = %s"
 _UNDER = "select measures, count(*) from standings where measures <> '' group by measures"
+_ENTITIES = "select count(*), count(*) filter (where violations >= %s) from entities where violations > 0"
 _TIERS = "select violations, count(*) from standings where violations > 0 group by violations"
 _FIGURES = """
     with one as materialized (
@@ -69,8 +70,8 @@ _FIGURES = """
     from gap"""
 
 
-def _bounded(connection: sa.Connection) -> None:
-    connection.exec_driver_sql(f"set local statement_timeout = {TIMEOUT_MS}")
+def _bounded(connection: sa.Connection, ms: int = TIMEOUT_MS) -> None:
+    connection.exec_driver_sql(f"set local statement_timeout = {ms}")
 
 
 def _standing(row: Any, rules: RepeatOffender) -> Standing:
@@ -96,6 +97,7 @@ def sellers(
     repeat_offender: bool | None = None,
     consequence: str | None = None,
     measure: str | None = None,
+    entity: str | None = None,
     since: dt.datetime | None = None,
 ) -> list[Standing]:
     """Sellers with a standing: highest first by ``sort`` (``seller``: by id), and by id among equals.
@@ -105,6 +107,7 @@ def sellers(
         tier: name of a tier of the policy.
         consequence: that either ledger's level has.
         measure: that it is under now.
+        entity: of which it is an account.
         since: with a violation in force since then.
 
     Raises:
@@ -130,6 +133,8 @@ def sellers(
         only("(s.general_consequence = %s or s.serious_consequence = %s)", consequence, consequence)
     if measure is not None:
         only("%s = any(string_to_array(s.measures, ','))", measure)
+    if entity is not None:
+        only("s.seller in (select m.seller from entity_members m where m.entity = %s)", entity)
     if since is not None:
         only("exists (select from violations v where v.seller = s.seller and v.in_force and v.at >= %s)", since)
     by = _SORTS.get(sort)
@@ -245,7 +250,7 @@ def why(
 
 def figures(connection: sa.Connection, rules: RepeatOffender, now: dt.datetime) -> Figures:
     """All figures, as of ``now``: what ``offenders.figures`` makes of the violations in force one by one."""
-    _bounded(connection)
+    _bounded(connection, 12 * TIMEOUT_MS)
     begin, middle = offenders.cohorts(now, rules)
     edges = [dt.timedelta(days=days) for days in offenders.SPANS]
     whole, again, young, young_again, count, median, p90, spans = connection.exec_driver_sql(
@@ -259,6 +264,7 @@ def figures(connection: sa.Connection, rules: RepeatOffender, now: dt.datetime) 
     for measures, sellers in connection.exec_driver_sql(_UNDER):
         for measure in measures.split(","):
             under[measure] = under.get(measure, 0) + sellers
+    entities, repeating = connection.exec_driver_sql(_ENTITIES, (rules.violations,)).one()
     counted = dict(map(tuple, connection.exec_driver_sql(_TIERS)))
     return Figures(
         at=now,
@@ -268,5 +274,7 @@ def figures(connection: sa.Connection, rules: RepeatOffender, now: dt.datetime) 
         recidivism=offenders.recidivism(begin, middle, whole, again),
         recidivism_young=offenders.recidivism(middle, now, young, young_again),
         between=offenders.between(count, median, p90, spans),
+        entities=entities,
+        repeat_entities=repeating,
         measures={measure: under.get(measure, 0) for measure in sorted(get_args(Measure))},
     )

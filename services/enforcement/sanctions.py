@@ -409,13 +409,15 @@ def _answer(
             at = max(at, last)
             if given.in_force:
                 out.append(_over(given, "ended", "replaced", now))
+        elif not given.in_force:
+            if set(parts) <= set(given.asked):
+                return []
         elif facts.last == NEVER:
             # its own violations were reversed: it was answerable only as a part of the business
-            if given.in_force:
-                out.append(_over(given, "lifted", "reversal", now))
-        elif given.in_force and (given.ends is not None or "closed" in given.measures):
+            out.append(_over(given, "lifted", "reversal", now))
+        elif given.ends is not None or "closed" in given.measures:
             return []
-        elif given.in_force:
+        else:
             out.append(_over(given, "ended", "expiry", now))
         given.stands = False
     if full or parts:

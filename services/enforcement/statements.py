@@ -1,7 +1,7 @@
 """Statements of reasons (Digital Services Act, Articles 17 and 24(5)) for the EU's transparency database. Pure.
 
-A restriction is one item's hold, from the revision that takes it to the one that lifts it; each has exactly one statement,
-if the item's policy asks for statements. Several items that hold one listing are several restrictions: each stands on a
+A restriction is one item's hold, from the revision that takes it to the one that lifts it, or a sanction that freezes or
+closes an account; each has exactly one statement, if the item's policy, or that of the penalties, asks for statements. Several items that hold one listing are several restrictions: each stands on a
 claim, a right and a decision of its own, and outlives the others. Nothing in a statement names a party.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Collection
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -16,7 +17,7 @@ from msgspec import Meta, Struct
 
 from services.enforcement.domain import Down
 from shared import policy
-from shared.events import ItemChanged, RightType
+from shared.events import ItemChanged, Measure, RightType, SanctionChanged
 from shared.policy import ContentType, Eea, Policy
 
 Visibility = Literal["DECISION_VISIBILITY_CONTENT_REMOVED", "DECISION_VISIBILITY_CONTENT_DISABLED"]
@@ -28,6 +29,7 @@ Keyword = Literal[
     "KEYWORD_TRADE_SECRET_INFRINGEMENT",
     "KEYWORD_TRADEMARK_INFRINGEMENT",
 ]
+AccountDecision = Literal["DECISION_ACCOUNT_SUSPENDED", "DECISION_ACCOUNT_TERMINATED"]
 Puid = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[a-zA-Z0-9_-]+$(?!\n)")]
 
 VISIBILITY: Final[dict[Down, Visibility]] = {
@@ -51,13 +53,14 @@ class Statement(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A statement as the database takes it, schema v2 (docs/domain.md): the fields that an IP programme has."""
 
     puid: Puid
-    decision_visibility: Annotated[tuple[Visibility, ...], Meta(min_length=1, max_length=1)]
+    decision_visibility: Annotated[tuple[Visibility, ...], Meta(max_length=1)] = ()
+    decision_account: AccountDecision | None = None
     decision_ground: Literal["DECISION_GROUND_ILLEGAL_CONTENT"]
     illegal_content_legal_ground: Annotated[str, Meta(min_length=1, max_length=500)]
     illegal_content_explanation: Annotated[str, Meta(min_length=1, max_length=2000)]
     content_type: Annotated[tuple[ContentType, ...], Meta(min_length=1, max_length=7)]
     category: Literal["STATEMENT_CATEGORY_INTELLECTUAL_PROPERTY_INFRINGEMENTS"]
-    category_specification: Annotated[tuple[Keyword, ...], Meta(min_length=1, max_length=1)]
+    category_specification: Annotated[tuple[Keyword, ...], Meta(max_length=1)] = ()
     territorial_scope: Annotated[tuple[Eea, ...], Meta(min_length=1, max_length=30)]
     content_date: dt.date | None = None
     application_date: dt.date
@@ -76,6 +79,7 @@ class Made(Struct, frozen=True):
 
     puid: str
     item: str
+    """The item whose hold it is, or the sanction."""
     revision: int
     policy: str
     body: str
@@ -159,3 +163,64 @@ def made(event: ItemChanged, down: Down, at: dt.datetime) -> Made | None:
     body = msgspec.json.encode(build(event, rules, down, at))
     _decoder.decode(body)  # structs are checked when they are read, not when they are made
     return Made(puid(event.item, event.revision), event.item, event.revision, event.policy, body.decode())
+
+
+# ------------------------------------------------------------------------------------------------------------- accounts
+
+
+def account_decision(measures: Collection[Measure]) -> AccountDecision | None:
+    """What the database calls measures against an account; None: they restrict it in part only, or not at all."""
+    if "closed" in measures:
+        return "DECISION_ACCOUNT_TERMINATED"
+    return "DECISION_ACCOUNT_SUSPENDED" if "frozen" in measures else None
+
+
+def build_account(change: SanctionChanged, rules: Policy, decision: AccountDecision) -> Statement:
+    """The statement of a sanction that began, under the penalties of ``rules``, which ask for statements on accounts.
+
+    ``content_date`` is the day of the decision: what it is about is no single content.
+    """
+    wanted = rules.statements
+    assert wanted is not None
+    assert wanted.accounts is not None
+    date = change.begins.astimezone(dt.UTC).date()
+    whose = "of the accounts of one business" if change.scope == "entity" else "of the account"
+    if decision == "DECISION_ACCOUNT_TERMINATED":
+        until = "The account is closed."
+    elif change.ends is not None:
+        until = f"The account is suspended until {change.ends.astimezone(dt.UTC).date()}."
+    else:
+        until = (
+            "The account is suspended until so many violations have expired that the threshold is no longer reached."
+        )
+    return Statement(
+        puid=puid(change.sanction, 1),
+        decision_account=decision,
+        decision_ground="DECISION_GROUND_ILLEGAL_CONTENT",
+        illegal_content_legal_ground=wanted.accounts.legal_ground,
+        illegal_content_explanation=wanted.accounts.explanation,
+        content_type=wanted.content_type,
+        category="STATEMENT_CATEGORY_INTELLECTUAL_PROPERTY_INFRINGEMENTS",
+        territorial_scope=wanted.territorial_scope,
+        content_date=date,
+        application_date=date,
+        decision_facts=(
+            f"Violations of intellectual property rights {whose}, each a claim that was settled as upheld, reached threshold"
+            f" {change.level} of the ledger of {change.ledger} violations. {until} Decided on {date} by rule, without a person"
+            f" (policy {rules.version})."
+        ),
+        source_type=wanted.source_type,
+        automated_detection="No",
+        automated_decision="AUTOMATED_DECISION_FULLY",
+    )
+
+
+def made_account(change: SanctionChanged, rules: Policy) -> Made | None:
+    """The statement of a sanction that began just now; None when it needs none, or the policy asks for none."""
+    wanted = rules.statements
+    decision = account_decision(change.measures) if change.change == "imposed" else None
+    if decision is None or wanted is None or not wanted.enabled or wanted.accounts is None:
+        return None
+    body = msgspec.json.encode(build_account(change, rules, decision))
+    _decoder.decode(body)
+    return Made(puid(change.sanction, 1), change.sanction, 1, rules.version, body.decode())

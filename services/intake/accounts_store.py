@@ -27,6 +27,8 @@ def change_status(
         Refused: 404, or not to be done.
     """
     now, wall = clock.read(connection)
+    # before the row is locked: a judgement that has the account in hand is waited for, not crossed
+    goodfaith_store.judge_soon(connection, id)
     row = connection.exec_driver_sql("select status from accounts where id = %s for update", (id,)).one_or_none()
     if row is None:
         raise domain.not_found()
@@ -35,7 +37,6 @@ def change_status(
         return
     connection.exec_driver_sql("update accounts set status = %s where id = %s", (status, id))
     note(connection, id, status, me.id, now, code)
-    goodfaith_store.judge_soon(connection, id)
     told = {"open": "account_resumed"}.get(status, f"account_{status}")
     figures = {} if code is None else {"code": code}
     store.tell_accounts(connection, [registry_store.notice(id, told, None, now, wall, **figures)], partitions)

@@ -351,10 +351,18 @@ class ContactsFor(Struct, kw_only=True):
     contacts: dict[str, ContactFor]
 
 
+class DigestOut(Struct, kw_only=True):
+    """The hour at which receipts and outcomes come together."""
+
+    hour: int
+    zone: str
+
+
 class ChannelsOut(Struct, kw_only=True):
-    """In which order the caller's channels are tried."""
+    """In which order the caller's channels are tried, and whether it is told once a day."""
 
     order: list[str]
+    digest: DigestOut | None = None
 
 
 class WebhookOut(Struct, kw_only=True):

@@ -40,6 +40,15 @@ _T = TypeVar("_T")
 Tier = Annotated[
     str | None, QueryParameter(min_length=1, max_length=20, pattern=r"^[0-9+-]+$", description="`2`, `3-5`, `6+`.")
 ]
+Entity = Annotated[
+    str | None,
+    QueryParameter(
+        min_length=1,
+        max_length=120,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$",
+        description="A business: `entity` of a standing.",
+    ),
+]
 Time = Annotated[str | None, QueryParameter(max_length=40, description="A time with its zone: `2026-11-24T12:00:00Z`.")]
 Steps = Annotated[int, QueryParameter(ge=1, le=1000, description="Most steps to show: the latest.")]
 
@@ -78,6 +87,7 @@ async def list_sellers(
     repeat_offender: bool | None = None,
     consequence: Consequence | None = None,
     measure: Measure | None = None,
+    entity: Entity = None,
     since: Time = None,
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -85,7 +95,7 @@ async def list_sellers(
     """Sellers that ever had a violation, the highest first by `sort`; `since`: with a violation in force since then."""
     return await page(
         request, "sellers", Standing, sort=sort, tier=tier, repeat_offender=repeat_offender, consequence=consequence,
-        measure=measure, since=since, cursor=cursor, limit=limit,
+        measure=measure, entity=entity, since=since, cursor=cursor, limit=limit,
     )  # fmt: skip
 
 

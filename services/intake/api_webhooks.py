@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, Final
+from collections.abc import Coroutine, Sequence
+from functools import cache
+from typing import Any, Final, TypeVar
+from zoneinfo import available_timezones
 
 import sqlalchemy as sa
+import structlog
 from litestar import Request, delete, get, post, put
 
 from services.intake import answers, domain, requests, store, webhooks, webhooks_store
 from services.intake.domain import Account, Refused
-from services.intake.web import EVERYONE, INTERNAL, MAY_FAIL, Body, Front, front_of, known_id
-from shared import clock, outbound
+from services.intake.door import busy
+from services.intake.web import EVERYONE, INTERNAL, MAY_FAIL, Body, Cursor, Front, Limit, front_of, known_id
+from shared import clock, internal, outbound
+from shared.internal import Away
+from shared.webhooks import Replayed, WebhookDelivery, WebhookHealth
+
+log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
 
 
 @put(
@@ -24,18 +34,37 @@ from shared import clock, outbound
     tags=["webhooks"],
 )
 async def put_channels(request: Request[Account, Any, Any], data: requests.ChooseChannels) -> answers.ChannelsOut:
-    """In which order the caller's channels are tried. A message that begins a window never stays in the inbox alone while another takes it."""
+    """In which order the caller's channels are tried, and whether receipts and outcomes come once a day. A message that begins a window never stays in the inbox alone while another takes it."""
     if len(set(data.order)) != len(data.order):
         raise Refused(422, "channel_twice", "A channel is named twice.", field="order", cure="Name each once.")
-    front = front_of(request)
-    await front.run(webhooks_store.prefer, request.user.id, data.order, front.settings.partitions)
-    return answers.ChannelsOut(order=list(data.order))
+    if data.digest is not None and data.digest.zone not in zones():
+        raise Refused(
+            422, "unknown_zone", "There is no such time zone.", field="digest.zone",
+            cure="Give its IANA name, such as Europe/Berlin.",
+        )  # fmt: skip
+    front, digest = front_of(request), None if data.digest is None else (data.digest.hour, data.digest.zone)
+    await front.run(webhooks_store.prefer, request.user.id, data.order, digest, front.settings.partitions)
+    return _channels(data.order, digest)
+
+
+def _channels(order: Sequence[str], digest: tuple[int, str] | None) -> answers.ChannelsOut:
+    return answers.ChannelsOut(
+        order=list(order), digest=None if digest is None else answers.DigestOut(hour=digest[0], zone=digest[1])
+    )
+
+
+@cache
+def zones() -> frozenset[str]:
+    """Time zones that there are."""
+    return frozenset(available_timezones())
 
 
 @get("/v1/channels", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
 async def get_channels(request: Request[Account, Any, Any]) -> answers.ChannelsOut:
     """In which order the caller's channels are tried; empty: as the programme has it."""
-    return answers.ChannelsOut(order=await front_of(request).run(webhooks_store.preferred, request.user.id))
+    front = front_of(request)
+    order = await front.run(webhooks_store.preferred, request.user.id)
+    return _channels(order, await front.run(webhooks_store.digest, request.user.id))
 
 
 @post(
@@ -187,6 +216,73 @@ async def change_webhook(
     return await _one(request, id)
 
 
+async def _ask(request: Request[Account, Any, Any], id: str, asked: Coroutine[Any, Any, _T]) -> _T:
+    """Notification's answer about a webhook of the caller's.
+
+    Raises:
+        Refused: 404; what notification refuses; 503 while it is away.
+    """
+    try:
+        await front_of(request).run(webhooks_store.one, request.user.id, known_id(id))
+        return await asked
+    except Away as away:
+        log.warning("notification", error=str(away))
+        raise busy("Deliveries cannot be read at present.") from away
+    except Refused as refused:
+        if refused.reason == "webhook_not_in_use":
+            raise Refused(
+                409, "webhook_not_in_use", "The webhook is not in use.",
+                cure="Put it in use again: PUT /v1/webhooks/{webhook_id}/status.",
+            ) from None  # fmt: skip
+        raise
+    finally:
+        asked.close()
+
+
+@get("/v1/webhooks/{webhook_id:str}/deliveries", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
+async def webhook_deliveries(
+    request: Request[Account, Any, Any], webhook_id: str, cursor: Cursor = None, limit: Limit = 50
+) -> answers.Page[WebhookDelivery]:
+    """What went or goes to a webhook of the caller's, latest first, with the latest tries of each. Wall times."""
+    given = {"webhook": webhook_id, "account": request.user.id, "cursor": cursor, "limit": limit}
+    asked = front_of(request).notification.get("/internal/webhook/deliveries", internal.Page[WebhookDelivery], given)
+    found = await _ask(request, webhook_id, asked)
+    return answers.Page(items=found.items, next=found.next)
+
+
+@get("/v1/webhooks/{webhook_id:str}/health", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
+async def webhook_health(request: Request[Account, Any, Any], webhook_id: str) -> WebhookHealth:
+    """How a webhook of the caller's fares: its circuit, failures in a row, and what waits for it."""
+    given = {"webhook": webhook_id, "account": request.user.id}
+    return await _ask(
+        request, webhook_id, front_of(request).notification.get("/internal/webhook/health", WebhookHealth, given)
+    )
+
+
+@post(
+    "/v1/webhooks/{webhook_id:str}/replay",
+    opt={"roles": EVERYONE},
+    dto=Body[requests.ReplayWebhook],
+    return_dto=None,
+    status_code=202,
+    responses=MAY_FAIL,
+    tags=["webhooks"],
+)
+async def replay_webhook(
+    request: Request[Account, Any, Any], webhook_id: str, data: requests.ReplayWebhook
+) -> Replayed:
+    """Send messages of the caller's to a webhook again, under their ids: one, or the oldest 1,000 since a time."""
+    if (data.message is None) == (data.since is None):
+        raise Refused(
+            422, "replay_of_what", "A replay names one message, or a time since which.",
+            field="message", cure="Give a message, or a time since which.",
+        )  # fmt: skip
+    body = {"webhook": webhook_id, "account": request.user.id, "message": data.message, "since": data.since}
+    return await _ask(
+        request, webhook_id, front_of(request).notification.post("/internal/webhook/replay", Replayed, body)
+    )
+
+
 @post(
     "/internal/webhooks",
     opt={"roles": INTERNAL},
@@ -214,5 +310,5 @@ async def internal_webhooks(request: Request[Any, Any, Any], data: requests.Cont
 
 ROUTES: Final = [
     put_channels, get_channels, add_webhook, list_webhooks, get_webhook, delete_webhook, rotate_secret, change_webhook,
-    internal_webhooks,
+    webhook_deliveries, webhook_health, replay_webhook, internal_webhooks,
 ]  # fmt: skip

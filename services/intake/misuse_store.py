@@ -170,7 +170,7 @@ def measures(connection: sa.Connection, accounts: Sequence[str]) -> dict[str, li
 
 def _lock(connection: sa.Connection, accounts: Iterable[str]) -> None:
     connection.exec_driver_sql(
-        "select from accounts where id = any(%s) order by id for update", (sorted(set(accounts)),)
+        "select from accounts where id = any(%s) order by id for no key update", (sorted(set(accounts)),)
     )
 
 
@@ -356,7 +356,7 @@ def find(
             )
     known = connection.exec_driver_sql(
         """select id from misuse_findings where account = %s and kind = %s and state in ('proposed', 'in_force')
-        and document is not distinct from %s and claim is not distinct from %s""",
+        and document is not distinct from %s and (kind = 'forged_document' or claim is not distinct from %s)""",
         (account, body.kind, body.document, body.claim),
     ).scalar()
     if known is not None:

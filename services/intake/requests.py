@@ -47,16 +47,25 @@ class Ends(In, frozen=True, kw_only=True):
     expires_at: Time | UnsetType | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.expires_at, dt.datetime):
-            return
-        try:
-            utc = self.expires_at.astimezone(dt.UTC)
-        except OverflowError:
-            utc = None
-        # the database knows neither year 0 nor offsets beyond 16 hours
-        if utc is None or not 1900 <= utc.year <= 2300:
-            raise ValueError("Expected a time between the years 1900 and 2300 - at `$.expires_at`")
-        msgspec.structs.force_setattr(self, "expires_at", utc)
+        _utc(self, "expires_at")
+
+
+def _utc(given: In, name: str) -> None:
+    """Bring a time to UTC, if there is one.
+
+    Raises:
+        ValueError: one that the database does not know: it has neither year 0 nor offsets beyond 16 hours.
+    """
+    time = getattr(given, name)
+    if not isinstance(time, dt.datetime):
+        return
+    try:
+        utc = time.astimezone(dt.UTC)
+    except OverflowError:
+        utc = None
+    if utc is None or not 1900 <= utc.year <= 2300:
+        raise ValueError(f"Expected a time between the years 1900 and 2300 - at `$.{name}`")
+    msgspec.structs.force_setattr(given, name, utc)
 
 
 class OpenAccount(In, frozen=True, kw_only=True):
@@ -371,11 +380,21 @@ class ExecuteDeclaration(In, frozen=True, kw_only=True):
     """By what capacity, e.g. managing director. Kept encrypted."""
 
 
+class Digest(In, frozen=True, kw_only=True):
+    """An hour of the caller's day."""
+
+    hour: Annotated[int, Meta(ge=0, le=23)]
+    zone: Annotated[str, Meta(min_length=1, max_length=40)]
+    """IANA name of the time zone, such as `Europe/Berlin`."""
+
+
 class ChooseChannels(In, frozen=True, kw_only=True):
     """How the caller wants to be told, the most wanted channel first."""
 
     order: Annotated[list[Literal["email", "webhook", "inbox"]], Meta(min_length=1, max_length=3)]
     """What is not named follows, for a message that no other channel takes."""
+    digest: Digest | None = None
+    """Receipts and outcomes of a day in one message at that hour; none: each for itself. What sets a time is never held back."""
 
 
 class AddWebhook(In, frozen=True, kw_only=True):
@@ -390,6 +409,16 @@ class ChangeWebhook(In, frozen=True, kw_only=True):
     """Whether a webhook is in use."""
 
     status: Literal["enabled", "disabled"]
+
+
+class ReplayWebhook(In, frozen=True, kw_only=True):
+    """What a webhook is sent again: one message, or those that were sent since a time."""
+
+    message: Id | None = None
+    since: Time | None = None
+
+    def __post_init__(self) -> None:
+        _utc(self, "since")
 
 
 class ContactIds(In, frozen=True, kw_only=True):

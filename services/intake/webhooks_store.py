@@ -50,18 +50,29 @@ def opened(contacts: security.Contacts, row: store.Row) -> Sealed | None:
 # ------------------------------------------------------------------------------------------------------------- channels
 
 
+def digest(connection: sa.Connection, account: str) -> tuple[int, str] | None:
+    """Hour and zone at which the account wants one message a day."""
+    row = connection.exec_driver_sql(
+        "select digest_hour, digest_zone from channels where account = %s", (account,)
+    ).first()
+    return None if row is None or row[0] is None else (row[0], row[1])
+
+
 def preferred(connection: sa.Connection, account: str) -> list[str]:
     """The account's order of channels; empty: it has not said."""
     found = connection.exec_driver_sql("select preferred from channels where account = %s", (account,)).scalar()
     return list(found or [])
 
 
-def prefer(connection: sa.Connection, account: str, order: Sequence[str], partitions: int) -> None:
-    """Note the account's order of channels."""
+def prefer(
+    connection: sa.Connection, account: str, order: Sequence[str], digest: tuple[int, str] | None, partitions: int
+) -> None:
+    """Note the account's order of channels, and the hour (with its zone) at which it wants one message a day."""
     connection.exec_driver_sql(
-        """insert into channels (account, preferred) values (%s, %s)
-        on conflict (account) do update set preferred = excluded.preferred""",
-        (account, list(order)),
+        """insert into channels (account, preferred, digest_hour, digest_zone) values (%s, %s, %s, %s)
+        on conflict (account) do update set preferred = excluded.preferred, digest_hour = excluded.digest_hour,
+            digest_zone = excluded.digest_zone""",
+        (account, list(order), *(digest or (None, None))),
     )
     publish(connection, account, partitions)
 
@@ -69,9 +80,10 @@ def prefer(connection: sa.Connection, account: str, order: Sequence[str], partit
 def publish(connection: sa.Connection, account: str, partitions: int) -> None:
     """Say how the account wants to be told from now on."""
     now, _ = clock.read(connection)
-    revision, order = connection.exec_driver_sql(
+    revision, order, hour, zone = connection.exec_driver_sql(
         """insert into channels (account, revision) values (%s, 1)
-        on conflict (account) do update set revision = channels.revision + 1 returning revision, preferred""",
+        on conflict (account) do update set revision = channels.revision + 1
+        returning revision, preferred, digest_hour, digest_zone""",
         (account,),
     ).one()
     known = connection.exec_driver_sql(
@@ -81,6 +93,7 @@ def publish(connection: sa.Connection, account: str, partitions: int) -> None:
         account=account,
         revision=revision,
         order=tuple(order),
+        digest=None if hour is None else events.DigestWanted(hour=hour, zone=zone),
         webhooks=tuple(
             events.WebhookKnown(webhook=id, generation=generation, kinds=tuple(kinds))
             for id, generation, kinds in known

@@ -5,5 +5,6 @@ in a message that starts a window, ``MessageSent`` for each message about a clai
 for each message to an account about itself, keyed by account. Asks intake for contacts and codes, at sending time.
 
 Its processes: ``worker`` collects what is to be told and publishes what was sent; ``sender`` closes, renders and mails;
+``webhooks`` calls parties' webhooks;
 ``bounces`` takes the mail servers' reports of what became of it; ``api`` tells intake's front.
 """

@@ -1,10 +1,10 @@
-"""``python -m services.notification worker|sender|bounces|api``."""
+"""``python -m services.notification worker|sender|webhooks|bounces|api``."""
 
 from __future__ import annotations
 
 import sys
 
-from services.notification import api, bounces, sender, worker
+from services.notification import api, bounces, sender, webhooks, worker
 from shared import logs
 from shared.runtime import run
 from shared.settings import Settings
@@ -12,6 +12,7 @@ from shared.settings import Settings
 ROLES = {
     "worker": lambda settings: run(worker.Notification(), settings),
     "sender": sender.run,
+    "webhooks": webhooks.run,
     "bounces": bounces.run,
     "api": api.run,
 }

@@ -52,6 +52,13 @@ Told = tuple[Id, int, Id]
 ACCOUNT: Final = "account."
 """What the kind of a message begins with that tells an account of itself; the notice's own kind follows."""
 
+DIGEST: Final = "digest"
+"""A message that tells a party of a day's receipts and outcomes, of whatever claims. Its rows keep their own kinds."""
+HELD: Final = ("claim_receipt", "outcome")
+"""Kinds that wait for the digest of a party that asked for one."""
+SECRET: Final = frozenset({ACCOUNT + "email_code"})
+"""Messages with a code that intake makes at sending time: it is on no topic, in no table and no log."""
+
 _COUNTERABLE: Final = UPHELD | {State.NOTIFIED}
 _SELLER_KNOWS: Final = frozenset(
     {

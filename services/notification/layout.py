@@ -236,11 +236,18 @@ class Layout:
             if "due" in show and told["due"]:
                 lines.append(_("next date: {date}", date=told["due"]))
             entries.append((told["link"], lines))
-        more = (
-            self.p(_("And {number} more, which your account and the API show: claim {claim}.", number=f"{m['unlisted']}", claim=m["claim"]))
-            if m["unlisted"]
-            else ""
-        )  # fmt: skip
+        more: Any = ""
+        if m["unlisted"]:
+            number = f"{m['unlisted']}"
+            more = self.p(
+                _("And {number} more, which your account and the API show (GET /v1/items).", number=number)
+                if m["kind"] == "digest"
+                else _(
+                    "And {number} more, which your account and the API show: claim {claim}.",
+                    number=number,
+                    claim=m["claim"],
+                )
+            )
         return self._together(self._entries(entries), more)
 
     def texts(self, m: Mapping[str, Any]) -> Any:
@@ -282,6 +289,10 @@ class Layout:
                 _("Message {id}, {date}", id=m["id"], date=m["now"]),
             ]
         )
+
+
+BLOCKS: Final = frozenset(name for name in vars(Layout) if not name.startswith("_"))
+"""What a template may call."""
 
 
 class Text(Layout):

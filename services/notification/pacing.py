@@ -61,6 +61,10 @@ class Pacer:
     share: int = 1
     _paces: OrderedDict[str, _Pace] = field(default_factory=OrderedDict)
 
+    def __post_init__(self) -> None:
+        """Domains are compared in lower case."""
+        self.limits = {name.lower(): limit for name, limit in self.limits.items()}
+
     def limit(self, domain: str) -> Limit:
         """That of a domain."""
         return self.limits.get(domain) or self.limits.get(ANY) or Limit()

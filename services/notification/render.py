@@ -6,9 +6,11 @@ import datetime as dt
 import hashlib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import MethodType
 from typing import Any, Final
 
 from jinja2 import FileSystemLoader, StrictUndefined, Template
@@ -25,7 +27,7 @@ from services.notification.domain import (
     returns,
     stands,
 )
-from services.notification.layout import Html, Text, parts
+from services.notification.layout import BLOCKS, Html, Layout, Text, parts
 from services.notification.mime import address as mail_address
 from services.notification.mime import compose
 from services.notification.strings import FOLDER
@@ -45,6 +47,7 @@ VERSIONS: Final = {
     "complaint_received": 2,
     "complaint_reversed": 2,
     "outcome": 2,
+    "digest": 1,
 }
 """Template in use by kind. A template that messages were sent by is never edited: it gets a successor (CONTRIBUTING.md)."""
 NOTICES: Final = {
@@ -211,9 +214,31 @@ def _html(locale: str) -> Html:
     return Html(locale)
 
 
+class _Environment(ImmutableSandboxedEnvironment):
+    """A sandbox with a short way for what templates do all the time: read a value of the model, call the layout."""
+
+    def __init__(self, ui: Layout, **options: Any) -> None:
+        super().__init__(**options)
+        self._ui = ui
+        self.globals |= {"ui": ui, "_": ui.say}
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if type(obj) is dict and attribute in obj:
+            return obj[attribute]
+        if obj is self._ui and attribute in BLOCKS:
+            return getattr(obj, attribute)
+        return super().getattr(obj, attribute)
+
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+        if type(__obj) is MethodType and __obj.__self__ is __self._ui and __obj.__name__ in BLOCKS:
+            return __obj(*args, **kwargs)
+        return super().call(__context, __obj, *args, **kwargs)
+
+
 @cache
 def _environment(locale: str, html: bool) -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+    return _Environment(
+        _html(locale) if html else Text(locale),
         loader=FileSystemLoader(FOLDER),
         autoescape=html,
         undefined=StrictUndefined,
@@ -222,9 +247,6 @@ def _environment(locale: str, html: bool) -> ImmutableSandboxedEnvironment:
         auto_reload=False,
         cache_size=-1,
     )
-    ui = _html(locale) if html else Text(locale)
-    environment.globals |= {"ui": ui, "_": ui.say}
-    return environment
 
 
 @cache
@@ -250,14 +272,18 @@ def edition(kind: str, version: int, locale: str) -> str:
     return made.hexdigest()[:16]
 
 
-def _rendered(kind: str, version: int, locale: str, at: dt.datetime, model: Mapping[str, Any]) -> Rendered:
+def _rendered(
+    kind: str, version: int, locale: str, at: dt.datetime, model: Mapping[str, Any], pages: bool = True
+) -> Rendered:
     text = _template(kind, version, locale, False).render(m=model).lstrip("\n")
     subject, _, body = text.partition("\n")
     if legacy(kind, version):
         return Rendered(line(subject.removeprefix("Subject:")), body, f"{_LEGACY}.{kind}", version, at=at)
     subject = " ".join(subject.split())[:400]
-    page = _template(kind, version, locale, True).render(m=model)
-    html = _html(locale).page(subject, _GAPS.sub("\n\n", page.strip("\n") + "\n"))
+    html = ""
+    if pages:
+        page = _template(kind, version, locale, True).render(m=model)
+        html = _html(locale).page(subject, _GAPS.sub("\n\n", page.strip("\n") + "\n"))
     return Rendered(
         subject,
         _GAPS.sub("\n\n", body.strip("\n") + "\n"),
@@ -332,6 +358,7 @@ def render(
     now: dt.datetime,
     locale: str | None = None,
     version: int | None = None,
+    pages: bool = True,
 ) -> Rendered:
     """The text of a message as of ``now`` (business time).
 
@@ -340,6 +367,7 @@ def render(
         site: base of the listings' public links.
         locale: a language of ours; None: the party's.
         version: of the template; None: the one in use.
+        pages: whether HTML is wanted too.
 
     Raises:
         jinja2.TemplateError: a template is wrong or missing.
@@ -355,9 +383,12 @@ def render(
     rules = _rules(first.policy)
     reason = None if rules is None else rules.reasons.get(first.reason)
     needs = counter_elements(first)
+    counted = Counter(_says(locale, STATES, item.facts.state) for item in items)
     model = {
         "id": id,
+        "kind": kind,
         "claim": claim,
+        "counts": [(state, f"{number}") for state, number in counted.most_common()],
         "now": moment(now),
         "party": to,
         "to_seller": party == first.seller and party != first.complainant,
@@ -388,7 +419,7 @@ def render(
         "unlisted": len(items) - len(listed),
         **_law(rules, kind, first.right_type, locale),
     }  # fmt: skip
-    return _rendered(kind, version, locale, now, model)
+    return _rendered(kind, version, locale, now, model, pages)
 
 
 def render_notice(
@@ -400,6 +431,7 @@ def render_notice(
     now: dt.datetime,
     locale: str | None = None,
     template: tuple[str, int] | None = None,
+    pages: bool = True,
 ) -> Rendered:
     """The text of a message that tells an account of itself.
 
@@ -407,6 +439,7 @@ def render_notice(
         secret: a code that intake gave for this sending.
         locale: a language of ours; None: the party's.
         template: kind and version; None: the one in use.
+        pages: whether HTML is wanted too.
 
     Raises:
         jinja2.TemplateError: a template is wrong or missing.
@@ -432,7 +465,7 @@ def render_notice(
         "of": figures,
         "secret": secret,
     }
-    return _rendered(kind, version, locale, now, model)
+    return _rendered(kind, version, locale, now, model, pages)
 
 
 def _in_use(kind: str) -> tuple[str, int]:

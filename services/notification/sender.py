@@ -24,18 +24,22 @@ from typing import Any, Final
 from zlib import crc32
 
 import httpx
+import msgspec
 import structlog
 from prometheus_client import Counter, Gauge
 
 from services.notification import store
-from services.notification.channels import address_key, bad_address, status
-from services.notification.domain import ACCOUNT, WINDOW_KINDS, gather
+from services.notification.channels import Channel, address_key, bad_address, status
+from services.notification.closing import Closer
+from services.notification.domain import SECRET, WINDOW_KINDS
 from services.notification.mail import Answer, Down, Letter, Mailer, Relay
 from services.notification.pacing import Limit, Pacer, Quiet, of_domain, quiet_until
 from services.notification.render import MASK, Contact, Rendered, Told, digest, mail, render, render_notice
 from services.notification.reports import return_path
+from services.notification.routing import channel
 from services.notification.signing import Dkim, Signer
 from services.notification.store import Failure, Message, PutOff, Sent
+from services.notification.webhook_store import Preference, preferences
 from shared import clock, db, metrics, policy
 from shared.events import AccountNotice
 from shared.runtime.health import Health
@@ -51,8 +55,6 @@ FLIGHT: Final = 50
 """Messages sent between two commits: as many may be repeated after a kill."""
 LANES: Final = 4
 """Connections to the mail server: most of a message's time is waiting for answers. A party has its lane, and its order."""
-WINDOW: Final = 2000
-"""Rows looked at when closing messages; grows while none of them can be closed."""
 DEEM_S: Final = 0.5
 """Between looks for messages that count as received (wall time)."""
 QUIET_LOOK_S: Final = 900.0
@@ -60,9 +62,6 @@ QUIET_LOOK_S: Final = 900.0
 GIVE_UP: Final = 30
 """Refusals for now (4xx), some 6 hours, after which a message is left in the inbox."""
 LONGEST_PAUSE_S: Final = 900.0
-_SECRET: Final = frozenset({ACCOUNT + "email_code"})
-"""Messages with a code that intake makes at sending time: it is on no topic, in no table and no log."""
-
 DELIVERIES = Counter(
     "goodfaith_deliveries_total",
     "Messages by channel and what became of them: sent; repeated (sent again, the first outcome being unknown; counted "
@@ -78,6 +77,14 @@ OLDEST = Gauge(
 
 class IntakeDown(Exception):
     """Intake gave no usable answer."""
+
+
+class Hook(msgspec.Struct, frozen=True):
+    """A webhook as intake gives it for sending. Its address and secrets are written nowhere."""
+
+    id: str
+    url: str
+    secrets: tuple[str, ...]
 
 
 class Intake:
@@ -106,6 +113,19 @@ class Intake:
         """
         found = self._ask("claims", ids)
         return {id_: None if raw is None else raw.get("right_number") for id_, raw in found.items()}
+
+    def webhooks(self, ids: Iterable[str]) -> dict[str, dict[str, Hook]]:
+        """Webhooks in use by account, each by id.
+
+        Raises:
+            IntakeDown: no usable answer.
+        """
+        found = self._ask("webhooks", ids)
+        try:
+            known = {id_: msgspec.convert(raw["webhooks"], list[Hook]) for id_, raw in found.items() if raw is not None}
+        except (msgspec.ValidationError, KeyError) as error:
+            raise IntakeDown("webhooks: not understood") from error
+        return {id_: {hook.id: hook for hook in hooks} for id_, hooks in known.items()}
 
     def codes(self, ids: Iterable[str]) -> dict[str, str | None]:
         """Code to be sent, by notice; None where there is nothing to confirm any more. Each answer voids the one before.
@@ -153,6 +173,8 @@ class Parcel:
     """Keyed hash of ``to``."""
     failure: Failure | None = None
     """A channel that was given up for this one."""
+    other: Channel = "inbox"
+    """The channel to try when e-mail fails."""
 
 
 class Sender:
@@ -186,8 +208,7 @@ class Sender:
         self._signer = signer_of(settings)
         self._bounce_domain = settings.bounce_domain or settings.smtp_from.rpartition("@")[2]
         self._pool = ThreadPoolExecutor(LANES, thread_name_prefix="lane")
-        self._collect = timedelta(seconds=settings.collect_s)
-        self._window = WINDOW
+        self._closer = Closer(self._engine, timedelta(seconds=settings.collect_s))
         self._pacer = Pacer({name: Limit(*limit) for name, limit in settings.mail_limits.items()})
         self._heard: list[tuple[str, Answer]] = []
         self._failures = 0
@@ -252,19 +273,8 @@ class Sender:
             return store.take(connection, self._holder, self.settings.send_lease_s, limit)
 
     def collect(self) -> int:
-        """Close the messages that can be closed, unless another sender is at it; returns how many were."""
-        with self._engine.begin() as connection:
-            if not store.lock_collect(connection):
-                return 0
-            rows = store.pending(connection, self._window)
-            if not rows:
-                return 0
-            full = len(rows) == self._window
-            _, wall = clock.read(connection)
-            closed = gather(rows, wall, self._collect, full=full)
-            store.close(connection, closed)
-        self._window = min(self._window * 2, 100 * WINDOW) if full and not closed else WINDOW
-        return len(closed)
+        """Close the messages that can be closed, unless another process is at it; returns how many were."""
+        return self._closer.close()
 
     # ------------------------------------------------------------------------------------------------------ a round
 
@@ -321,11 +331,12 @@ class Sender:
         contacts = self._intake.contacts(parties)
         claims = [message.claim for message in messages if message.notice is None]
         numbers = self._intake.right_numbers(claims) if claims else {}
-        secrets = [message.notice.notice for message in messages if message.notice and message.kind in _SECRET]
+        secrets = [message.notice.notice for message in messages if message.notice and message.kind in SECRET]
         codes = self._intake.codes(secrets) if secrets else {}
         with self._engine.connect() as connection:
             now, _ = clock.read(connection)
             marked = store.bouncing(connection, (message.party for message in messages), self.settings.bounce_days)
+            known = preferences(connection, (message.party for message in messages))
         parcels = []
         for message in messages:
             to = contacts.get(message.party)
@@ -334,9 +345,18 @@ class Sender:
                 why, failure = self._unreachable(
                     message, to, address is not None and marked.get(message.party) == address
                 )
+                wish = known.get(message.party, Preference())
+                other = channel(message.kind, wish.order, wish.webhooks, message.tried, mail=False)
+                first = channel(message.kind, wish.order, wish.webhooks, message.tried)
+                if (why and other == "webhook") or first == "webhook":
+                    state = _before(message)
+                    done.append(PutOff(message, state, why or "preferred", route="webhook", failure=failure))
+                    continue
+                if not why and first == "inbox":
+                    why = "preferred"
                 if message.notice is not None:
                     parcel = self._notice(message, message.notice, to, codes, now, why)
-                    parcel.address, parcel.failure = address, failure
+                    parcel.address, parcel.failure, parcel.other = address, failure, other
                     parcels.append(parcel)
                     continue
                 rendered = render(
@@ -356,7 +376,7 @@ class Sender:
                     parcels.append(Parcel(message, rendered, None, text, why, failure=failure))
                 else:
                     raw = mail(rendered, id=message.id, sender=self.settings.smtp_from, to=to, at=now)
-                    parcels.append(Parcel(message, rendered, to.email, raw, address=address))
+                    parcels.append(Parcel(message, rendered, to.email, raw, address=address, other=other))
             except Exception as error:
                 # a bug of ours; the traceback would show contact data
                 log.error("not rendered", message=message.id, kind=message.kind, error=type(error).__name__)
@@ -369,7 +389,7 @@ class Sender:
             return "no_contact", None
         if "email" in message.tried:
             return "bounced", None
-        if bounces and message.kind not in _SECRET:
+        if bounces and message.kind not in SECRET:
             # who asks for a code wants it at that address, whatever came back from there before
             return "bouncing", None
         if message.tries >= GIVE_UP:
@@ -391,7 +411,7 @@ class Sender:
         why: str,
     ) -> Parcel:
         """A message that tells an account of itself. The code in it is in nothing that is kept."""
-        needs = message.kind in _SECRET
+        needs = message.kind in SECRET
         code = codes.get(notice.notice) if needs else None
         shown = render_notice(id=message.id, notice=notice, party=to, secret=MASK if needs else None, now=now)
         text = f"{shown.subject}\n{shown.body}".encode()
@@ -489,7 +509,7 @@ class Sender:
         for one in noted:
             DELIVERIES.labels(one.channel, one.result).inc()
         for put_off in back:
-            if put_off.result in ("later", "failed", "held", "quiet"):
+            if put_off.result in ("later", "failed", "refused", "held", "quiet"):
                 DELIVERIES.labels("email", put_off.result).inc()
         repeated = sum(message.unknown for message in ours)
         if repeated:
@@ -535,7 +555,10 @@ def quiet_end(message: Message, now: datetime) -> datetime | None:
     """
     if message.kind in WINDOW_KINDS or message.notice is not None or not message.items:
         return None
-    quiet = policy.load(message.items[0].facts.policy).quiet
+    try:
+        quiet = policy.load(message.items[0].facts.policy).quiet
+    except policy.PolicyError:
+        return None
     if quiet is None:
         return None
     return quiet_until(Quiet(quiet.begin, quiet.end, quiet.zone), None, now)
@@ -568,6 +591,8 @@ def _outcome(parcel: Parcel, answer: Answer) -> Sent | PutOff:
     code = status(answer.reason) or "5.0.0"
     bad = parcel.address if not answer.text and bad_address(code) else None
     failure = Failure("email", "refused", answer.reason, bad)
+    if parcel.other == "webhook":
+        return PutOff(message, "queued", "refused", route="webhook", failure=failure)
     text = f"{parcel.rendered.subject}\n{parcel.rendered.body}".encode()
     return _sent(Parcel(message, parcel.rendered, None, text, failure=failure), "inbox", "refused")
 

@@ -41,6 +41,8 @@ import sqlalchemy as sa
 from services.notification.channels import bad_address
 from services.notification.domain import (
     ACCOUNT,
+    DIGEST,
+    HELD,
     Begins,
     Begun,
     Collected,
@@ -58,8 +60,11 @@ _NOTICE: Final = "goodfaith.notice.sent.v1"
 COLLECT: Final = 0x600DC011
 
 _INSERT = """
-    insert into message_items (item, revision, kind, party, claim, claim_size, partition, listing, facts, opened_wall)
-    select n.*, %s from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::int[], %s::int[], %s::text[], %s::text[]) as n
+    insert into message_items (item, revision, kind, party, claim, claim_size, partition, listing, facts, opened_wall,
+        held)
+    select n.*, %s, n.kind = any(%s) and exists (select from digests d where d.account = n.party and d.hour is not null)
+    from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::int[], %s::int[], %s::text[], %s::text[])
+        as n(item, revision, kind, party, claim, claim_size, partition, listing, facts)
     on conflict do nothing"""
 _PULL = """
     delete from announcements where id = any(array(
@@ -67,13 +72,18 @@ _PULL = """
     returning id, partition, listing, message, type, payload"""
 _PENDING = """
     select claim, kind, party, item, revision, claim_size, partition, listing, opened_wall from message_items
-    where message is null order by opened_wall limit %s"""
+    where message is null and not held order by opened_wall limit %s"""
+_PENDING_OF_WEBHOOKS = """
+    select claim, kind, party, item, revision, claim_size, partition, listing, opened_wall from message_items i
+    where message is null and not held and exists (select from channels c where c.party = i.party and c.webhooks <> '[]')
+    order by opened_wall limit %s"""
 _STAMP = """
     update message_items as t set message = n.message
     from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[]) as n(item, revision, kind, party, message)
     where t.item = n.item and t.revision = n.revision and t.kind = n.kind and t.party = n.party and t.message is null"""
 _CLOSE = (
-    "insert into messages (id, claim, party, kind, items, revisions, opened_wall) values (%s, %s, %s, %s, %s, %s, %s)"
+    "insert into messages (id, claim, party, kind, items, revisions, opened_wall, route)"
+    " values (%s, %s, %s, %s, %s, %s, %s, %s)"
 )
 _TAKE = """
     update messages as t set due_wall = clock_timestamp() + %s * interval '1 second', holder = %s
@@ -83,10 +93,14 @@ _TAKE = """
     where t.id = n.id
     returning t.id, t.claim, t.party, t.kind, t.items, t.revisions, n.state, t.tries, t.opened_wall, t.tried,
         t.sent_at is null, t.result"""
+_READ = """
+    select t.id, t.claim, t.party, t.kind, t.items, t.revisions, t.state, t.tries, t.opened_wall, t.tried,
+        t.sent_at is null, t.result from messages t where t.id = any(%s)"""
 _FACTS = """
     select i.message, i.item, i.revision, i.partition, i.claim_size, i.facts
     from unnest(%s::text[], %s::int[], %s::text[], %s::text[]) as n(item, revision, kind, party)
-    join message_items i on i.item = n.item and i.revision = n.revision and i.kind = n.kind and i.party = n.party"""
+    join message_items i on i.item = n.item and i.revision = n.revision and i.party = n.party
+        and (i.kind = n.kind or i.message = n.kind)"""
 _SENDING = """
     update messages set state = 'sending', attempts = attempts + 1, repeats = repeats + (state = 'sending')::int
     where id = any(%s) and holder = %s and due_wall > clock_timestamp() and state in ('queued', 'sending') returning id"""
@@ -140,10 +154,10 @@ _NOTE = """
     insert into deliveries (message, party, channel, state, reason, at)
     select n.*, %s from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) as n"""
 _REPORTED = """
-    select m.claim, m.party, m.kind, m.state, m.channel, m.address, m.sent_at is not null, i.partition, i.listing, i.facts,
+    select m.claim, m.party, m.kind, m.state, m.channel, m.address, 'email' = any(m.tried), i.partition, i.listing, i.facts,
         (select count(*) from deliveries d where d.message = m.id)
-    from messages m join message_items i on i.item = m.items[1] and i.revision = m.revisions[1] and i.kind = m.kind
-        and i.party = m.party
+    from messages m join message_items i on i.item = m.items[1] and i.revision = m.revisions[1] and i.party = m.party
+        and (i.kind = m.kind or (m.kind = 'digest' and i.message = m.id))
     where m.id = %s for update of m"""
 _DELIVERED = "update messages set state = 'delivered' where id = %s"
 _BOUNCED = """
@@ -161,7 +175,7 @@ _ANNOUNCE = """
     insert into announcements (partition, listing, message, type, payload)
     select * from unnest(%s::int[], %s::text[], %s::text[], %s::text[], %s::text[])"""
 _OLDEST = """
-    select least((select min(opened_wall) from message_items where message is null),
+    select least((select min(opened_wall) from message_items where message is null and not held),
                  (select min(opened_wall) from messages where state in ('queued', 'sending')))"""
 
 _facts = msgspec.json.Decoder(Facts)
@@ -193,7 +207,7 @@ def insert(connection: sa.Connection, rows: Rows, wall: dt.datetime) -> None:
         connection.exec_driver_sql(
             _INSERT,
             (
-                wall, rows.items, rows.revisions, rows.kinds, rows.parties, rows.claims, rows.sizes, rows.partitions,
+                wall, list(HELD), rows.items, rows.revisions, rows.kinds, rows.parties, rows.claims, rows.sizes, rows.partitions,
                 rows.listings, rows.facts,
             ),
         )  # fmt: skip
@@ -318,13 +332,17 @@ def lock_collect(connection: sa.Connection) -> bool:
     return bool(connection.exec_driver_sql("select pg_try_advisory_xact_lock(%s)", (COLLECT,)).scalar_one())
 
 
-def pending(connection: sa.Connection, limit: int) -> list[Pending]:
-    """The oldest rows that are in no message yet."""
-    return [Pending(*row) for row in connection.exec_driver_sql(_PENDING, (limit,))]
+def pending(connection: sa.Connection, limit: int, *, webhooks: bool = False) -> list[Pending]:
+    """The oldest rows that are in no message yet; with ``webhooks`` those of parties that have some."""
+    query = _PENDING_OF_WEBHOOKS if webhooks else _PENDING
+    return [Pending(*row) for row in connection.exec_driver_sql(query, (limit,))]
 
 
-def close(connection: sa.Connection, messages: Sequence[Collected]) -> None:
+def close(connection: sa.Connection, messages: Sequence[Collected], routes: Mapping[str, str]) -> None:
     """Close messages; the advisory lock must be held.
+
+    Args:
+        routes: by which channel they go first, by id; those that are missing go by e-mail.
 
     Raises:
         RuntimeError: a row was in a message already (the lock was not held).
@@ -341,7 +359,7 @@ def close(connection: sa.Connection, messages: Sequence[Collected]) -> None:
         inserts.append(
             (
                 id_, first.claim, first.party, first.kind, [row.item for row in message.rows],
-                [row.revision for row in message.rows], opened,
+                [row.revision for row in message.rows], opened, routes.get(id_, "email"),
             )
         )  # fmt: skip
     stamped = connection.exec_driver_sql(_STAMP, _columns(stamps)).rowcount
@@ -352,28 +370,25 @@ def close(connection: sa.Connection, messages: Sequence[Collected]) -> None:
 
 def take(connection: sa.Connection, holder: str, lease_s: float, limit: int, route: str = "email") -> list[Message]:
     """Lease due messages of a route, oldest first, with the items that they tell of."""
+    return _filled(connection, connection.exec_driver_sql(_TAKE, (lease_s, holder, route, limit)))
+
+
+def read(connection: sa.Connection, ids: Sequence[str]) -> list[Message]:
+    """Messages by id, as ``take`` gives them, without leasing them: who asks holds them in another way."""
+    return _filled(connection, connection.exec_driver_sql(_READ, (list(ids),)))
+
+
+def _filled(connection: sa.Connection, rows: Iterable[Any]) -> list[Message]:
     messages: dict[str, Message] = {}
     keys: list[tuple[str, int, str, str]] = []
     order: dict[tuple[str, str, int], int] = {}
-    for (
-        id_,
-        claim,
-        party,
-        kind,
-        items,
-        revisions,
-        state,
-        tries,
-        opened,
-        tried,
-        first,
-        result,
-    ) in connection.exec_driver_sql(_TAKE, (lease_s, holder, route, limit)):
+    for id_, claim, party, kind, items, revisions, state, tries, opened, tried, first, result in rows:
         messages[id_] = Message(
             id_, claim, party, kind, state == "sending", tries, opened, tried=tried, first=first, result=result
         )
         for index, (item, revision) in enumerate(zip(items, revisions, strict=True)):
-            keys.append((item, revision, kind, party))
+            # rows of a digest have kinds of their own, and are found by the message that they are in
+            keys.append((item, revision, id_ if kind == DIGEST else kind, party))
             order[id_, item, revision] = index
     if messages:
         for id_, item, revision, partition, size, facts in connection.exec_driver_sql(_FACTS, _columns(keys)):
@@ -528,6 +543,12 @@ def _changed(
     return *key, message.id, "goodfaith.delivery.changed.v1", _encode(event).decode()
 
 
+def announce(connection: sa.Connection, out: Sequence[tuple[int, str, str, str, str]]) -> None:
+    """Have events published: (partition, key, what it is about, type, payload)."""
+    if out:
+        connection.exec_driver_sql(_ANNOUNCE, _columns(out))
+
+
 def _write(
     connection: sa.Connection,
     notes: Sequence[_Note],
@@ -536,8 +557,7 @@ def _write(
 ) -> None:
     if notes:
         connection.exec_driver_sql(_NOTE, (now, *_columns(notes)))
-    if out:
-        connection.exec_driver_sql(_ANNOUNCE, _columns(out))
+    announce(connection, out)
 
 
 def _mark(connection: sa.Connection, done: Sequence[Sent | PutOff], now: dt.datetime, wall: dt.datetime) -> None:
@@ -713,10 +733,11 @@ def report(
     row = connection.exec_driver_sql(_REPORTED, (id,)).one_or_none()
     if row is None:
         return "unknown"
-    claim, party, kind, state, channel, address, announced, partition, listing, facts, notes = row
+    claim, party, kind, state, channel, address, given_up, partition, listing, facts, notes = row
+    if given_up:
+        return "late"  # it is on its way by another channel
     if state in ("queued", "sending"):
-        # announced already: it is on its way to another channel
-        return "late" if announced and channel != "email" else "busy"
+        return "busy"
     if channel != "email" or state == "failed" or (outcome == "delivered" and state == "delivered"):
         return "late"
     if outcome in ("delayed", "relayed") and (notes >= REPORTS or state == "delivered"):

@@ -8,10 +8,11 @@ from typing import Final
 
 import msgspec
 
-from services.notification import store
+from services.notification import digests, store, webhook_store
 from services.notification.domain import ACCOUNT, Facts, facts_of, messages_for, notice_of
 from shared.events import (
     TYPES,
+    AccountChannels,
     AccountErased,
     AccountNotice,
     AccountTold,
@@ -21,6 +22,7 @@ from shared.events import (
     MessageSent,
     NoticeSent,
     SanctionChanged,
+    WebhookDisabled,
 )
 from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
 from shared.topics import ACCOUNTS, LEDGER, NOTIFICATION, VERIFICATION, Topic
@@ -34,6 +36,7 @@ _decoders: Final = {
         "goodfaith.message.sent.v1",
         "goodfaith.account.told.v1",
         "goodfaith.delivery.changed.v1",
+        "goodfaith.webhook.disabled.v1",
     )
 }
 
@@ -44,6 +47,7 @@ class Collecting:
     def __init__(self, tx: Tx) -> None:
         self._tx = tx
         self._rows = store.Rows()
+        self._channels: list[AccountChannels] = []
         self._read: list[MessageRead] = []
         self._erased: list[str] = []
 
@@ -71,6 +75,15 @@ class Collecting:
                 Outgoing(
                     incoming.partition, NOTIFICATION, incoming.key, incoming.type, data, data.message, data.sent_at,
                     None, data.message,
+                ),
+            )  # fmt: skip
+        if isinstance(data, AccountChannels):
+            self._channels.append(data)
+            return ()
+        if isinstance(data, WebhookDisabled):
+            return (
+                Outgoing(
+                    incoming.partition, NOTIFICATION, incoming.key, incoming.type, data, data.webhook, data.at, None, None
                 ),
             )  # fmt: skip
         if isinstance(data, DeliveryChanged):
@@ -128,6 +141,9 @@ class Collecting:
 
     def save(self) -> None:
         store.insert(self._tx.connection, self._rows, self._tx.wall)
+        digests.fold(self._tx.connection, self._channels, self._tx.now)
+        if self._channels:
+            webhook_store.fold(self._tx.connection, self._channels)
         if self._erased:
             store.forget(self._tx.connection, self._erased)
         if self._read:

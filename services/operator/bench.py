@@ -27,7 +27,7 @@ SETTINGS = {
 }
 COUNTS = {
     "intake": 1, "verification": 1, "enforcement-worker": 1, "enforcement-ledger": 1, "notification-worker": 1,
-    "notification-sender": 0, "marketplace": 0, "mailbox": 0,
+    "notification-sender": 0, "notification-webhooks": 0, "marketplace": 0, "mailbox": 0,
 }  # fmt: skip
 
 

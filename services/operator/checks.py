@@ -361,6 +361,7 @@ def causes(e: Evidence) -> list[Finding]:
             "writer in ('intake', 'intake-inbound')"
             " or (writer = 'verification' and starts_with(type, 'goodfaith.item.'))"
             " or (writer in ('verification', 'enforcement') and type = 'goodfaith.marketplace.command.v1')"
+            " or (writer = 'notification' and type = 'goodfaith.webhook.disabled.v1')"
             " or (writer = 'enforcement-ledger' and type in ('goodfaith.standing.changed.v1', 'goodfaith.sanction.changed.v1',"
             " 'goodfaith.penalty.entered.v1',"
             " 'goodfaith.marketplace.seller_command.v1')))",
@@ -685,6 +686,12 @@ def visibility(e: Evidence) -> list[Finding]:
     ]  # fmt: skip
 
 
+SUSPENDING: Final = (
+    "(select * from enforcement.sanctions where string_to_array(measures, ',') && array['frozen', 'closed'])"
+)
+"""Sanctions that have a statement of reasons, where the policy of the penalties asks for them."""
+
+
 def statements(e: Evidence) -> list[Finding]:
     """Every hold that was taken under a policy with statements of reasons has its one statement, and that was sent."""
     asking = [version for version in policy.versions() if (rules := policy.load(version).statements) and rules.enabled]
@@ -700,6 +707,7 @@ def statements(e: Evidence) -> list[Finding]:
         else f"(select * from {taken} t where false)"
     )
     same = "s.item = d.item and s.revision = d.revision and s.policy = d.policy"
+    on_accounts = policy.current(e.settings.penalties_profile).statements
     found = [
         *e.find(
             "lost", "statement-missing",
@@ -708,13 +716,21 @@ def statements(e: Evidence) -> list[Finding]:
         ),
         *e.find(
             "problem", "statement-unfounded",
-            f"select s.puid from enforcement.statements s left join {due} d on {same} where d.item is null",
+            f"select s.puid from enforcement.statements s left join {due} d on {same} left join {SUSPENDING} x on x.sanction = s.item"
+            " where d.item is null and (x.sanction is null or s.revision <> 1)",
         ),
         *e.find(
             "problem", "statement-refused",
             "select puid || ': ' || left(coalesce(error, ''), 120) from enforcement.statements where state = 'refused'",
         ),
     ]  # fmt: skip
+    if on_accounts is not None and on_accounts.enabled and on_accounts.accounts is not None:
+        # the policy may have begun to ask for them at some time: since then, each has one
+        found += e.find(
+            "lost", "statement-missing",
+            f"select x.sanction from {SUSPENDING} x left join enforcement.statements s on s.item = x.sanction where s.puid is null"
+            f" and x.began > (select min(y.began) from {SUSPENDING} y join enforcement.statements t on t.item = y.sanction)",
+        )  # fmt: skip
     if e.settings.statements_url:
         found += e.find(
             "problem", "statement-unsent", "select puid from enforcement.statements where state = 'waiting'"
@@ -865,8 +881,11 @@ def told(e: Evidence) -> list[Finding]:
     key = "m.item = t.item and m.revision = t.revision and m.kind = t.kind and m.party = t.party"
     name = "t.kind || ' to ' || t.party || ' of ' || t.item || '/' || t.revision"
     stamped = (
+        # rows of a digest keep their own kinds
         "(select m.id, m.kind, m.party, m.claim, u.item, u.revision from notification.messages m,"
-        " unnest(m.items, m.revisions) as u(item, revision))"
+        " unnest(m.items, m.revisions) as u(item, revision) where m.kind <> 'digest' union all"
+        " select i.message, i.kind, i.party, m.claim, i.item, i.revision from notification.message_items i"
+        " join notification.messages m on m.id = i.message and m.kind = 'digest')"
     )
     return [
         *e.find(
@@ -879,7 +898,7 @@ def told(e: Evidence) -> list[Finding]:
             "problem", "told-unfounded",
             f"select {name.replace('t.', 'm.')} from notification.message_items m left join v_told t on {key} where t.item is null",
         ),
-        *e.find("problem", "untold-yet", f"select {name} from notification.message_items t where t.message is null"),
+        *e.find("problem", "untold-yet", f"select {name} from notification.message_items t where t.message is null and not t.held"),
         *e.find(
             "lost", "message-missing",
             f"select {name} from notification.message_items t left join {stamped} m on {key} and m.id = t.message"

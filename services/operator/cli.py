@@ -25,6 +25,7 @@ COMMANDS = (
     "tour",
     "replay",
     "claim",
+    "message",
     "erase",
     "export",
     "verify",

@@ -163,7 +163,7 @@ class World:
                 self._tick()
             if dice.random() < 0.15:
                 self._link()
-            if dice.random() < 0.04:
+            if dice.random() < 0.02:
                 wrong += self.wrong()
         return wrong + self.wrong()
 
@@ -226,6 +226,6 @@ def run_block(seed: int, number: int, entries: int) -> dict[str, int]:
     found = {"penalty_entries": 0, "penalty_differences": 0}
     while found["penalty_entries"] < entries:
         world = World(dice, rules)
-        found["penalty_differences"] += world.play(dice.choice((5, 20, 40, 60)))
+        found["penalty_differences"] += world.play(dice.choice((5, 20, 30, 40)))
         found["penalty_entries"] += sum(len(book.rows) for book in world.books.values())
     return found

@@ -64,7 +64,7 @@ PARTS: Final = (
         "select expires_at, tries, requested_at, requests, since from intake.email_codes where account = %(s)s",
     ),
     Part("tokens", "intake.tokens", "select created_wall, expires_wall from intake.tokens where account = %(s)s order by 1"),
-    Part("channels", "intake.channels", "select preferred from intake.channels where account = %(s)s"),
+    Part("channels", "intake.channels", "select preferred, digest_hour, digest_zone from intake.channels where account = %(s)s"),
     Part(
         "webhooks", "intake.webhooks",
         """select id, kinds, status, reason, made_at, changed_at, sealed from intake.webhooks where account = %(s)s order by id""",
@@ -140,6 +140,10 @@ PARTS: Final = (
     Part(
         "deliveries", "notification.deliveries",
         "select message, channel, state, reason, at from notification.deliveries where party = %(s)s order by id",
+    ),
+    Part(
+        "daily_message", "notification.digests",
+        "select hour, zone, next_at from notification.digests where account = %(s)s and hour is not null",
     ),
     Part(
         "webhook_calls", "notification.webhook_deliveries",

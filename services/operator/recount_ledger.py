@@ -88,9 +88,10 @@ Times = dict[tuple[str, int], set[tuple[dt.datetime, dt.datetime | None]]]
 def times(violations: list[Live], rules: Any, now: dt.datetime) -> Times:
     """When thresholds were reached, and for how long: the sum is formed anew at every moment at which it may change."""
     found: Times = {}
+    made = costs(violations, rules)
     for ledger in ("general", "serious"):
         steps = getattr(rules, ledger).thresholds
-        all_ = [cost for cost in costs(violations, rules) if cost.ledger == ledger]
+        all_ = [cost for cost in made if cost.ledger == ledger]
         open_: dict[int, dt.datetime] = {}
         for moment in sorted({cost.at for cost in all_} | {cost.until for cost in all_ if cost.until <= now}):
             for there in (

@@ -148,7 +148,7 @@ def sellers_told(e: Evidence) -> list[Finding]:
             "seller-differs",
             "select coalesce(s.seller, m.seller) || ': ' || coalesce(m.measures, '') || ' ' || coalesce(m.seq, 0) || ', told '"
             " || coalesce(s.measures, '') || ' ' || coalesce(s.seq, 0) from (select * from enforcement.standings where seq > 0"
-            " and result = 'done' and confirmed = seq) s full join marketplace.sellers m on m.seller = s.seller"
+            " and result = 'done' and confirmed = seq) s full join (select * from marketplace.sellers where seq > 0) m on m.seller = s.seller"
             " where (s.measures, s.until, s.seq) is distinct from (m.measures, m.until, m.seq)"
             " and coalesce(s.seller, m.seller) not in (select seller from enforcement.standings where confirmed <> seq or result <> 'done')",
         )

@@ -141,6 +141,13 @@ def _show(found: Explanation, rules: Policy) -> None:
     repeat = f"repeat offender, tier {found.tier}" if found.repeat_offender else "no repeat offender"
     within = penalties.repeat_offender.within.text
     console.print(f"violations within {within}: {found.violations}: {repeat}", highlight=False)
+    stored = found.stored
+    if stored.entity is not None:
+        console.print(
+            f"business {stored.entity}: {stored.entity_points} points, {stored.entity_strikes} strikes, {stored.entity_violations}"
+            f" violations; its accounts: goodfaith standing list --entity {stored.entity}",
+            highlight=False,
+        )
     for difference in found.differences:
         console.print(f"does not agree: {escape(difference)}", style="red", highlight=False)
     if found.agrees:
@@ -164,6 +171,7 @@ def list_(
     tier: Annotated[str | None, typer.Option(help="Only this tier of repeat offenders: 2, 3-5, 6+.")] = None,
     consequence: Annotated[str | None, typer.Option(help="Only with this consequence by either ledger.")] = None,
     measure: Annotated[str | None, typer.Option(help="Only under this measure now.")] = None,
+    entity: Annotated[str | None, typer.Option(help="Only the accounts of this business.")] = None,
     since: Annotated[str | None, typer.Option(help="Only with a violation in force since then.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
     stack: StackOption = "default",
@@ -181,7 +189,7 @@ def list_(
         try:
             rows: list[Standing] = reading.sellers(
                 tables.connection, tables.policy.penalties.repeat_offender, sort=sort.value, limit=limit, tier=tier,
-                consequence=consequence, measure=measure, since=when(since),
+                consequence=consequence, measure=measure, entity=entity, since=when(since),
             )  # fmt: skip
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
@@ -231,6 +239,10 @@ def _show_figures(found: Figures) -> None:
             f" {_moment(cohort.after)} to {_moment(cohort.upto)})",
             highlight=False,
         )
+    console.print(
+        f"businesses with violations: {found.entities:,}, {found.repeat_entities:,} of them repeat offenders",
+        highlight=False,
+    )
     under = ", ".join(f"{measure.replace('_', ' ')} {sellers:,}" for measure, sellers in found.measures.items())
     console.print(f"sellers under a measure: {under}", highlight=False)
     between = found.between

@@ -252,7 +252,7 @@ class Tour:
         return found
 
     def mails(self, name: str, words: str) -> list[str]:
-        """Texts of the mails to somebody whose subject has these words."""
+        """Texts of the mails to somebody whose subject has these words, as if no line were broken."""
         book = self.stack.dir / "mailbox.jsonl"
         found = []
         for line in book.read_text().splitlines() if book.exists() else []:
@@ -265,7 +265,7 @@ class Tour:
                 if words in str(message["Subject"]):
                     text = message.get_body(("plain",))
                     assert isinstance(text, EmailMessage)
-                    found.append(str(text.get_content()))
+                    found.append(" ".join(str(text.get_content()).split()))
         return found
 
     def until(self, look: Callable[[], T | None], what: Callable[[], str] | None = None) -> T:

@@ -55,7 +55,7 @@ def test_the_seller_accepts(world: World, owl: str, mark: str) -> None:
         "7 h-owl Secret Lane",
         "h-owl@private.example",
         "/items/anna-1",
-        "counterfeit",
+        "Counterfeit goods",
     ):
         assert part in notice
     assert "agent" not in notice

@@ -68,10 +68,10 @@ class Secrets:
 
 
 def plain(message: EmailMessage) -> str:
-    """The text of a mail that has it as HTML too."""
+    """The text of a mail, as if no line were broken."""
     text = message.get_body(("plain",))
     assert isinstance(text, EmailMessage)
-    return str(text.get_content())
+    return " ".join(str(text.get_content()).split())
 
 
 class World:

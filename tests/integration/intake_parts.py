@@ -73,16 +73,22 @@ class Parts:
 
     def enforcement(self, stack: Stack) -> Settings:
         """Enforcement's tables in the same database, and its internal API where ``enforcement_url`` says; its settings."""
-        migrate.migrate(self.admin_url, stack.role_passwords("enforcement"))
-        url = _with_database(stack.role_url("enforcement"), self.name)
+        return self._inner(stack, "enforcement", self.settings.enforcement_url, "/internal/offenders")
+
+    def notification(self, stack: Stack) -> Settings:
+        """The same of notification, where ``notification_url`` says."""
+        path = "/internal/webhook/health?webhook=w&account=a"
+        return self._inner(stack, "notification", self.settings.notification_url, path)
+
+    def _inner(self, stack: Stack, service: str, base: str, path: str) -> Settings:
+        migrate.migrate(self.admin_url, stack.role_passwords(service))
+        url = _with_database(stack.role_url(service), self.name)
         settings = self.settings.model_copy(update={"database": SecretStr(url)})
-        port = urlsplit(settings.enforcement_url).port
-        self.start("api", service="enforcement", GOODFAITH_DATABASE=url, GOODFAITH_HTTP_PORT=str(port))
-        health = f"{settings.enforcement_url}/internal/offenders"
+        self.start("api", service=service, GOODFAITH_DATABASE=url, GOODFAITH_HTTP_PORT=str(urlsplit(base).port))
 
         def up() -> bool:
             with contextlib.suppress(httpx.TransportError):
-                answer = httpx.get(health, headers={"Authorization": f"Bearer {self.internal}"}, trust_env=False)
+                answer = httpx.get(base + path, headers={"Authorization": f"Bearer {self.internal}"}, trust_env=False)
                 return answer.status_code == 200
             return False
 

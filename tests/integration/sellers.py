@@ -15,6 +15,7 @@ from shared.runtime.store import Head, Store
 from shared.settings import Settings
 
 _CHANGED: Final = "goodfaith.violation.changed.v1"
+_HEADS: Final = "select partition, seq, hash from ledger_partitions"
 _HEAD: Final = """
     insert into ledger_partitions (partition, seq, hash) values (%s, %s, %s)
     on conflict (partition) do update set seq = excluded.seq, hash = excluded.hash"""
@@ -57,9 +58,9 @@ class Ledgers:
         """One batch at a business time, timers included; what it made of it."""
         out: list[Any] = []
         partitions = range(self.settings.partitions)
-        for partition in partitions:
-            self._heads.setdefault(partition, Head(0, "", 0, None))
         with self.engine.begin() as connection:
+            heads = {row[0]: Head(row[1], row[2], 0, None) for row in connection.exec_driver_sql(_HEADS)}
+            self._heads = {partition: heads.get(partition, Head(0, "", 0, None)) for partition in partitions}
             tx = Tx(connection, now, now, partitions, {}, frozenset())
             incoming = [self._incoming(event, topic, kind) for event in events]
             work = self.service.open(tx, incoming)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import random
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,8 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
+from litestar.testing import TestClient
 
 from deploy.local.stack import Stack
+from deploy.marketplace import api
+from deploy.marketplace.worker import Marketplace
 from services.enforcement import entities_store, entities_worker
 from services.enforcement.entities_worker import Counting
 from services.enforcement.ledger import EnforcementLedger
@@ -194,6 +198,39 @@ def test_who_changes_accounts_sheds_nothing(desk: Desk) -> None:
     assert desk.measures("b") == ""
     assert [one.cause for one in desk.told if isinstance(one, SanctionChanged) and one.seller == "b"][-1] == "unlinked"
     desk.right()
+
+
+def test_the_marketplace_tells_of_keys_and_knows_whom_it_told_of(desk: Desk, stack: Stack) -> None:
+    migrate.migrate(stack.admin_url, stack.role_passwords("marketplace"))
+    settings = Settings(database=stack.role_url("marketplace"), partitions=PARTITIONS, internal_token="inner")
+    name = f"s-{uuid.uuid4().hex}"
+    digest = key("HRB 9").digest
+    with TestClient(api.app(settings)) as client:
+
+        def post(body: Any, bearer: str = "inner") -> int:
+            return client.post("/sellers", json=body, headers={"Authorization": f"Bearer {bearer}"}).status_code
+
+        assert post([], "guess") == 401
+        for bad in ("HRB 9", digest.upper(), digest[1:], digest + "\n"):
+            assert post([{"seller": name, "keys": [{"kind": "registration", "digest": bad}]}]) == 422
+        assert post([{"seller": name, "keys": [{"kind": "passport", "digest": digest}]}]) == 422
+        assert post([{"seller": name, "keys": [{"kind": "device", "digest": digest}] * 51}]) == 422
+        assert post([{"seller": name, "keys": [{"kind": "device", "digest": digest}]}]) == 202
+        assert post([{"seller": name}]) == 202
+        assert client.get(f"/sellers/{name}").status_code == 404
+        engine = db.connect(stack.role_url("marketplace"), schema="marketplace", name="test")
+        shop = Marketplace()
+        with engine.begin() as connection:
+            tx = Tx(connection, desk.now, desk.now, list(range(PARTITIONS)), {}, frozenset())
+            records = shop.pull(tx, 100)
+            batch = shop.open(tx, records)
+            told = [one.data for record in records for one in batch.apply(record)]
+            batch.save()
+        engine.dispose()
+        assert [one for one in told if isinstance(one, MarketplaceSeller) and one.seller == name] == [
+            MarketplaceSeller(seller=name, keys=(SellerKey("device", digest),)), MarketplaceSeller(seller=name),
+        ]  # fmt: skip
+        assert client.get(f"/sellers/{name}").status_code == 200
 
 
 def test_what_reaches_the_business_reaches_every_account_until_it_is_undone(desk: Desk) -> None:

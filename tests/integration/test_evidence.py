@@ -318,7 +318,7 @@ def test_every_request_that_names_documents_is_understood() -> None:
     }  # fmt: skip
     assert named == {
         requests.SubmitClaim, requests.AddInformation, requests.Counter, requests.Complain, requests.ReportAction, requests.ReportResult,
-        requests.RegisterRight, requests.NameDocuments,
+        requests.RegisterRight, requests.NameDocuments, requests.ComplainOfMeasure,
     }  # fmt: skip
 
 

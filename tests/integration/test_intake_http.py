@@ -21,6 +21,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
+from services.intake import security
 from services.intake.accounts import code_digest
 from services.intake.api import INTERNAL, PUBLIC, ROUTES
 from shared import declarations, policy
@@ -32,9 +33,13 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture(scope="module")
 def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    url = f"http://127.0.0.1:{free_port()}"
-    parts = Parts(stack, tmp_path_factory.mktemp("intake"), max_body_bytes=100_000, enforcement_url=url)
+    taken: set[int] = set()
+    first, second = (f"http://127.0.0.1:{free_port(taken)}" for _ in range(2))
+    parts = Parts(
+        stack, tmp_path_factory.mktemp("intake"), max_body_bytes=100_000, enforcement_url=first, notification_url=second
+    )
     parts.enforcement(stack)
+    parts.notification(stack)
     yield parts
     parts.close()
 
@@ -330,6 +335,35 @@ def test_contacts_are_kept_encrypted_and_can_be_erased(parts: Parts, people: Peo
     assert parts.query("select count(*) from subject_keys where account = %s", account) == [(0,)]
 
 
+def test_messages_are_wanted_in_a_language(parts: Parts, people: People) -> None:
+    account, headers = people.open()
+    internal = {"Authorization": f"Bearer {parts.internal}"}
+    for accepted, named, language in (
+        ("de-AT", None, "de"),
+        ("de", "zh", "zh"),
+        ("fr", None, "en"),
+        ("zh", "en", "en"),
+    ):
+        contact = CONTACT if named is None else {**CONTACT, "language": named}
+        put = people.client.put("/v1/contact", json=contact, headers={**headers, "Accept-Language": accepted})
+        assert put.status_code == 204
+        assert people.client.get("/v1/contact", headers=headers).json()["language"] == language
+        asked = people.client.post("/internal/contacts", json={"ids": [account]}, headers=internal).json()
+        assert asked["contacts"][account]["language"] == language
+    assert people.client.put("/v1/contact", json={**CONTACT, "language": "fr"}, headers=headers).status_code in (
+        400,
+        422,
+    )
+    # what was sealed before there were languages is read as English
+    old = parts.settings.contact_key
+    assert old is not None
+    sealing = security.Contacts(old.get_secret_value())
+    ((wrapped,),) = parts.query("select wrapped from subject_keys where account = %s", account)
+    sealed = sealing.seal_text(account, bytes(wrapped), msgspec.json.encode(CONTACT), "contact")
+    parts.query("update contacts set sealed = %s where account = %s", sealed, account)
+    assert people.client.get("/v1/contact", headers=headers).json()["language"] == "en"
+
+
 def test_the_inbox_shows_contacts_as_the_life_cycle_releases_them(parts: Parts, people: People) -> None:
     owner, owners = people.open()
     agent, agents = people.open()
@@ -547,6 +581,9 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/webhooks/{webhook_id}"): (None, OWNER_ACTS),
     ("DELETE", "/v1/webhooks/{webhook_id}"): (None, OWNER_ACTS),
     ("POST", "/v1/webhooks/{webhook_id}/secret"): (None, OWNER_ACTS),
+    ("GET", "/v1/webhooks/{webhook_id}/deliveries"): (None, OWNER_ACTS),
+    ("GET", "/v1/webhooks/{webhook_id}/health"): (None, OWNER_ACTS),
+    ("POST", "/v1/webhooks/{webhook_id}/replay"): ({"message": "m-1"}, {**OWNER_ACTS, "holder a": 409}),
     ("PUT", "/v1/webhooks/{webhook_id}/status"): ({"status": "disabled"}, OWNER_ACTS),
     ("POST", "/internal/contacts"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
     ("POST", "/internal/codes"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),

@@ -397,6 +397,8 @@ def test_a_forged_document_from_the_finding_to_its_reversal(
     assert (found.json()["state"], found.json()["measure"]) == ("proposed", None)
     assert (found.json()["rights"], found.json()["claims"]) == ([right], [open_])
     assert reason(find(people, second, account, "forged_document", document=document)) == (409, "finding_known")
+    same = find(people, second, account, "forged_document", document=document, claim=open_)
+    assert reason(same) == (409, "finding_known")
     seconding = f"/v1/misuse/findings/{finding}/second"
     assert reason(people.client.post(seconding, json={"agree": True}, headers=first)) == (403, "own_finding")
     assert reason(people.client.post(seconding, json={"agree": True}, headers=third)) == (403, "conflict_of_interest")

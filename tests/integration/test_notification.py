@@ -31,11 +31,13 @@ from prometheus_client import REGISTRY
 
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
-from services.notification.render import digest
+from services.notification.render import Contact, digest
+from services.notification.reproduce import again
 from services.notification.sender import FLIGHT, Sender
 from services.notification.worker import Notification
+from services.operator.message import kept_of
 from shared import db, events, migrate, topics
-from shared.events import AccountNotice, AccountTold, MessageSent, NoticeSent, State
+from shared.events import AccountChannels, AccountNotice, AccountTold, DigestWanted, MessageSent, NoticeSent, State
 from shared.runtime import Tx, Worker
 from shared.settings import Settings
 from tests.unit.notification.making import HOLDER, NOW, OWNER, changed, entered
@@ -92,6 +94,16 @@ class Post:
         return [mail for mail in self.mails if address in mail["To"]]
 
 
+def contact_of(account: str) -> dict[str, str] | None:
+    """As intake answers."""
+    if account.startswith("erased"):
+        return None
+    return {
+        "name": f"Name of {account}", "address": f"1 Road of {account}\nTown", "email": f"{account}@x.example",
+        "language": "de" if account.startswith("de-") else "en",
+    }  # fmt: skip
+
+
 class Front(BaseHTTPRequestHandler):
     """Intake's internal calls. Accounts that begin with "erased" have no contact any more."""
 
@@ -105,13 +117,7 @@ class Front(BaseHTTPRequestHandler):
         Front.calls[self.path] += 1
         answer: dict[str, Any] = {"claims": {id_: {"right_number": "7654321"} for id_ in ids}}
         if self.path.endswith("contacts"):
-            known = [id_ for id_ in ids if not id_.startswith("erased")]
-            answer = {
-                "contacts": {
-                    id_: {"name": f"Name of {id_}", "address": f"1 Road of {id_}\nTown", "email": f"{id_}@x.example"}
-                    for id_ in known
-                }
-            }
+            answer = {"contacts": {id_: contact for id_ in ids if (contact := contact_of(id_)) is not None}}
         if self.path.endswith("codes"):
             answer = {"codes": {id_: {"code": f"CODE-{id_}"} for id_ in ids if not id_.startswith("old")}}
         raw = json.dumps(answer).encode()
@@ -182,6 +188,18 @@ class World:
         raw = events.encode(
             data, id=id_ or uuid.uuid4().hex, source="/goodfaith/intake", type="goodfaith.account.notice.v1",
             subject=account, time=NOW, key=account,
+        )  # fmt: skip
+        partition = topics.partition_of(account, PARTITIONS)
+        self.producer.send(self.prefix + "intake.accounts", value=raw, key=account.encode(), partition=partition).get(
+            10
+        )
+
+    def wants_digest(self, account: str, digest: DigestWanted | None, revision: int) -> None:
+        """How an account wants to be told."""
+        data = AccountChannels(account=account, revision=revision, order=("email",), digest=digest, at=NOW)
+        raw = events.encode(
+            data, id=uuid.uuid4().hex, source="/goodfaith/intake", type="goodfaith.account.channels.v1", subject=account,
+            time=NOW, key=account,
         )  # fmt: skip
         partition = topics.partition_of(account, PARTITIONS)
         self.producer.send(self.prefix + "intake.accounts", value=raw, key=account.encode(), partition=partition).get(
@@ -322,6 +340,76 @@ def test_one_message_for_a_claim_and_a_party(world: World) -> None:
     logged = " ".join(row[0] for row in world.sql("select payload from notification.event_log"))
     assert "x.example" not in logged
     assert "Name of" not in logged
+
+
+def test_what_was_sent_can_be_made_again(world: World) -> None:
+    """By mail and to the inbox, about claims and accounts, in the party's language; a code is left out."""
+    with world.running():
+        world.claim(3, principal=OWNER)
+        world.notify("de-1", "right_expiring", notice="n-1", about="r-9")
+        world.notify("a-1", "email_code", notice="n-2", figures={"minutes": 60})
+        world.notify("erased-1", "account_closed", notice="n-3")
+        wait(lambda: len(world.messages()) == 5 and world.idle())
+
+    (mail,) = world.post.to("de-1@x.example")
+    assert mail["Content-Language"] == "de"
+    assert "Schutzrecht" in mail.get_body(("html",)).get_content()
+    engine = db.administer(world.stack.admin_url, pooled=False)
+    with engine.connect() as connection:
+        for (id_,) in world.messages("id"):
+            found = kept_of(connection, id_)
+            assert found is not None
+            kept, logged = found
+            contacts = {account: Contact.of(contact_of(account)) for account in kept.parties}
+            _, raw = again(kept, contacts, "7654321", site="https://market.example", sender=world.settings().smtp_from)
+            assert digest(raw) == kept.digest, kept.kind
+            assert logged == {kept.digest}
+        assert kept_of(connection, "m-none") is None
+    engine.dispose()
+    sent = [data for _, _, data in world.published() if isinstance(data, MessageSent | AccountTold)]
+    assert {data.locale for data in sent} == {"en", "de"}
+    assert all(data.edition and data.rendered_at for data in sent)
+
+
+def test_a_days_receipts_and_outcomes_come_together(world: World) -> None:
+    """Of several claims in one message; what sets a time goes at once; and once nobody wants it any more, as usual."""
+    with world.running(collect_s=0):
+        world.wants_digest(HOLDER, DigestWanted(hour=8, zone="Europe/Berlin"), 1)
+        wait(lambda: world.sql("select 1 from notification.digests where next_at > now()"))
+        world.claim(2, claim="c")
+        world.claim(1, claim="d")
+        world.say(State.NEEDS_INFO, item="e.1", claim="e", listing="e-1", revision=2, previous=State.RECEIVED)
+        world.say(State.RESTORED, item="c.1", claim="c", listing="c-listing-1", revision=2, previous=State.NOTIFIED)
+        wait(lambda: len(world.messages()) == 4 and world.sql("select count(*) from notification.message_items where held") == [(4,)])  # fmt: skip
+        wait(lambda: len(world.post.mails) == 4)
+        assert world.messages("kind, party", f"party = '{HOLDER}'") == [("info_request", HOLDER)]
+        world.sql("update notification.digests set next_at = now() - interval '1 hour'")
+        wait(lambda: world.messages(where="kind = 'digest' and state = 'sent'"))
+        # the next day's
+        world.claim(1, claim="f")
+        wait(lambda: world.sql("select count(*) from notification.message_items where held and message is null") == [(1,)])  # fmt: skip
+        world.wants_digest(HOLDER, None, 2)
+        wait(lambda: world.messages(where=f"kind = 'claim_receipt' and party = '{HOLDER}'"))
+        wait(world.idle)
+
+    assert world.messages("party, items", "kind = 'digest'") == [
+        (HOLDER, ["c.1", "c.2", "d.1", "c.1"])
+    ] or world.messages("party, cardinality(items)", "kind = 'digest'") == [(HOLDER, 4)]
+    (mail,) = [mail for mail in world.post.to(f"{HOLDER}@x.example") if "4 items" in mail["Subject"]]
+    text = mail.get_body(("plain",)).get_content()
+    assert "restored" in text
+    assert "d-listing-1" in text
+    (sent,) = [data for _, _, data in world.published() if isinstance(data, MessageSent) and data.kind == "digest"]
+    assert sorted(sent.items) == ["c.1", "c.1", "c.2", "d.1"]
+    engine = db.administer(world.stack.admin_url, pooled=False)
+    with engine.connect() as connection:
+        found = kept_of(connection, sent.message)
+        assert found is not None
+        contacts = {account: Contact.of(contact_of(account)) for account in found[0].parties}
+        sender = world.settings().smtp_from
+        _, raw = again(found[0], contacts, "7654321", site="https://market.example", sender=sender)
+        assert digest(raw) == sent.digest
+    engine.dispose()
 
 
 def test_300_items_of_40_sellers(world: World) -> None:
@@ -510,6 +598,44 @@ def test_an_announcement_that_was_parked_can_be_run_again(world: World) -> None:
     envelope = events.decode_envelope(row.raw)
     assert events.decode_data(envelope) == row.data
     assert (envelope.id, envelope.type) == (row.id, row.type)
+
+
+def test_a_seller_is_told_of_sanctions(world: World) -> None:
+    imposed = events.SanctionChanged(
+        seller="s-1", sanction="abc.s1", change="imposed", cause="threshold", measures=("frozen",), ledger="general", level=3,
+        begins=NOW, ends=NOW + dt.timedelta(days=7), entry="e.3", claim="c-1", at=NOW,
+    )  # fmt: skip
+    lifted = msgspec.structs.replace(imposed, change="lifted", cause="reversal")
+    replaced = msgspec.structs.replace(imposed, sanction="abc.s2", change="ended", cause="replaced")
+    standing = events.StandingChanged(seller="s-1", general_points=12, serious_strikes=0, violations=3, at=NOW)
+    with world.running():
+        for type_, data in (
+            ("goodfaith.standing.changed.v1", standing), *(("goodfaith.sanction.changed.v1", x) for x in (imposed, replaced, lifted)),
+        ):  # fmt: skip
+            raw = events.encode(
+                data,
+                id=uuid.uuid4().hex,
+                source="/goodfaith/enforcement-ledger",
+                type=type_,
+                subject="s-1",
+                time=NOW,
+                key="s-1",
+            )
+            partition = topics.partition_of("s-1", PARTITIONS)
+            world.producer.send(world.prefix + "enforcement.ledger", value=raw, key=b"s-1", partition=partition).get(10)
+        wait(lambda: len(world.messages()) == 2 and world.idle())
+    assert world.messages("kind, party, claim, channel, result", "kind like 'account.%%'") == [
+        ("account.sanction_imposed", "s-1", "abc.s1.imposed", "email", "sent"),
+        ("account.sanction_lifted", "s-1", "abc.s1.lifted", "email", "sent"),
+    ]
+    mails = {mail["Subject"]: mail for mail in world.post.to("s-1@x.example")}
+    assert sorted(mails) == ["A measure against your account s-1", "A measure against your account s-1 is lifted"]
+    first = mails["A measure against your account s-1"]
+    assert "2026-12-01 12:00 UTC" in first.get_body(("plain",)).get_content()  # type: ignore[union-attr]
+    told = [data for _, _, data in world.published() if isinstance(data, AccountTold)]
+    assert {(data.account, data.kind, data.about) for data in told} == {
+        ("s-1", "sanction_imposed", "abc.s1"), ("s-1", "sanction_lifted", "abc.s1"),
+    }  # fmt: skip
 
 
 def test_an_account_is_told_once_of_each_notice(world: World) -> None:

@@ -320,7 +320,9 @@ def test_figures_are_what_a_recount_finds(ledgers: Ledgers, rows: list[tuple[int
             )
         found = reading.figures(connection, repeat, now)
         transaction.rollback()
-    assert msgspec.structs.replace(found, measures={}) == offenders.figures(in_force, repeat, now)
+    assert msgspec.structs.replace(found, measures={}, entities=0, repeat_entities=0) == offenders.figures(
+        in_force, repeat, now
+    )
 
 
 def test_a_long_ledger_is_explained_soon(ledgers: Ledgers, now: dt.datetime) -> None:
@@ -332,6 +334,45 @@ def test_a_long_ledger_is_explained_soon(ledgers: Ledgers, now: dt.datetime) -> 
         found = reading.why(connection, "s-long", RULES, "ipp", now)
     assert found.agrees, found.differences
     assert found.left_out == 1000
+
+
+def test_the_accounts_of_a_business(
+    client: httpx.Client, staff: dict[str, str], ledgers: Ledgers, now: dt.datetime
+) -> None:
+    """As the process that counts entities leaves them."""
+    with ledgers.engine.begin() as connection:
+        connection.exec_driver_sql(
+            """insert into entities (entity, general_points, serious_strikes, violations, next_change, grounds, last, warned, counted_at)
+            values ('e-1', 18, 0, 4, null, '[]', null, '{}', %s), ('e-2', 0, 0, 1, null, '[]', null, '{}', %s)""",
+            (now, now),
+        )
+        connection.exec_driver_sql(
+            "insert into entity_members (seller, entity, entries) values ('s-1', 'e-1', 1), ('s-3', 'e-1', 3), ('s-2', 'e-2', 2)"
+        )
+        found = reading.figures(connection, RULES.repeat_offender, now)
+    assert (found.entities, found.repeat_entities) == (2, 1)
+    rows = every(client, "/v1/sellers", staff, entity="e-1")
+    assert [row["seller"] for row in rows] == ["s-3", "s-1"]
+    assert every(client, "/v1/sellers", staff, entity="e-none") == []
+
+
+def test_a_freeze_under_the_dsa_has_its_statement(ledgers: Ledgers, now: dt.datetime) -> None:
+    """In the transaction that imposes it, once; a warning, the first and the prior one, has none."""
+    under = Ledgers(ledgers.settings.model_copy(update={"penalties_profile": "dsa"}))
+    at = now - 700 * DAY
+    for day in range(6):
+        under.batch(at + day * DAY, under.say("s-dsa", f"dsa-{day}", at + day * DAY))
+    under.close()
+    with ledgers.engine.connect() as connection:
+        rows = connection.exec_driver_sql(
+            "select s.body, x.level, x.measures from statements s join sanctions x on x.sanction = s.item order by x.number"
+        ).all()
+        prior = connection.exec_driver_sql(
+            "select level, withheld from sanctions where seller = 's-dsa' and measures = ''"
+        )
+        assert [tuple(row) for row in prior] == [(1, "")]
+    assert [(level, measures) for _, level, measures in rows] == [(3, "frozen"), (4, "frozen,may_not_list")]
+    assert [msgspec.json.decode(body)["decision_account"] for body, *_ in rows] == ["DECISION_ACCOUNT_SUSPENDED"] * 2
 
 
 def test_nobody_is_answered_while_enforcement_is_away(parts: Parts, client: httpx.Client, people: People) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 
+import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
-from services.enforcement import offenders
+from services.enforcement import api, offenders
 from shared import policy
 from shared.policy import RepeatOffender, Span
 
@@ -63,3 +65,22 @@ def test_nobody_is_no_rate() -> None:
     assert found.recidivism.rate is None
     assert (found.between.count, found.between.median_days) == (0, None)
     assert [tier.share for tier in found.tiers] == [None] * 4
+
+
+def test_gauges_show_what_was_counted() -> None:
+    ago = {"once": (10,), "again": (500, 200), "twice": (30, 10)}
+    found = offenders.figures(
+        [(seller, NOW - days * DAY) for seller, times in ago.items() for days in times], RULES, NOW
+    )
+    api.show(msgspec.structs.replace(found, measures={"frozen": 3}))
+
+    def value(name: str, **labels: str) -> float | None:
+        return REGISTRY.get_sample_value(name, labels)
+
+    assert value("goodfaith_sellers", tier="1") == 2
+    assert value("goodfaith_sellers", tier="2") == 1
+    assert value("goodfaith_sellers_under", measure="frozen") == 3
+    assert value("goodfaith_recidivism_ratio") == 1
+    assert value("goodfaith_offence_interval_seconds", quantile="0.5") == 20 * 86_400
+    api.show(offenders.figures([], RULES, NOW))
+    assert value("goodfaith_recidivism_ratio") != value("goodfaith_recidivism_ratio"), "no rate is no number"

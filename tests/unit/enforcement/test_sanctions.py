@@ -150,11 +150,14 @@ class Life:
         self.entity = Entity("entity", found, last, warned) if others else None
         return self.decide()
 
+    @property
+    def counts(self) -> bool:
+        return any(at + YEAR > self.now for at, _, _ in self.violations.values())
+
     def decide(self) -> Life:
         found = entries(list(self.violations.values()), self.rules)
         last = max((at for at, _, _ in self.violations.values()), default=NEVER)
-        counts = any(at + YEAR > self.now for at, _, _ in self.violations.values())
-        facts = Facts(sanctions.grounds(found, self.rules, self.now), True, last, counts, self.entity)
+        facts = Facts(sanctions.grounds(found, self.rules, self.now), True, last, self.counts, self.entity)
         day = (self.now - NOW).days
         for event in sanctions.decide(self.account, facts, self.rules, self.now):
             self.log.append((day, event.change, event.cause, event.level, event.measures))
@@ -420,6 +423,53 @@ def test_who_is_cut_off_stands_by_itself() -> None:
     life.joins()
     assert life.measures == ("frozen",)
     assert [s.sanction for s in life.account.sanctions if s.in_force] == [life.account.sanctions[0].sanction]
+
+
+def test_what_an_account_has_served_is_not_asked_of_it_as_a_part_of_the_business() -> None:
+    others = [(day, f"x{day}", "general") for day in range(200, 204)]
+    life = Life().violates("c0").at(204).joins(*others)
+    assert life.measures == ("frozen", "listing_restricted", "may_not_list")
+    assert life.at(220).measures == ()
+    life.news()
+    life.at(366).joins(*others)  # its own violation counts no more, the others' do
+    assert (life.news(), life.measures) == ([(365, "ended", "expiry", 1, ())], ())
+
+
+@given(acts(), st.booleans())
+def test_whatever_happens_in_a_business_is_answered_once(stream: Acts, dsa: bool) -> None:
+    """Others' violations and reversals, links and cuts beside the account's own; under either policy."""
+    life = Life(DSA if dsa else RULES)
+    others: dict[str, tuple[float, str, Any]] = {}
+    for number, (what, days, which, severity) in enumerate(stream):
+        life.at((life.now - NOW).days + days)
+        today = (life.now - NOW).days
+        if what == "violates" and which % 2:
+            life.violations[f"c{number:02}"] = (life.now, f"c{number:02}", severity)
+        elif what in ("violates", "late"):
+            others[f"x{number:02}"] = (today - which * (what == "late"), f"x{number:02}", severity)
+        elif what == "reverses":
+            mine = life.violations if which % 2 else others
+            if mine:
+                del mine[sorted(mine)[which % len(mine)]]  # type: ignore[attr-defined]
+        life.joins(*(() if what == "nothing" else others.values()))
+        own = sanctions.grounds(entries(list(life.violations.values()), life.rules), life.rules, life.now)
+        shared = life.entity.grounds if life.entity is not None else ()
+        open_ = {(g.ledger, g.level) for g in own if g.fell_at is None}
+        entitys = {(g.ledger, g.level) for g in shared if g.fell_at is None}
+        standing = [(s.ledger, s.level) for s in life.account.sanctions if s.stands]
+        assert len(standing) == len(set(standing))
+        assert open_ <= set(standing)
+        assert set(standing) <= {(g.ledger, g.level) for g in (*own, *shared)}
+        for key in entitys:
+            step = sanctions.thresholds(life.rules, key[0])[key[1] - 1]
+            assert key in standing or not (sanctions.entity_measures(step) or life.counts)
+        if not life.violations:
+            parts = {
+                sanctions.entity_measures(t) for t in life.rules.general.thresholds + life.rules.serious.thresholds
+            }
+            assert {s.asked for s in life.account.sanctions if s.in_force} <= parts
+        if life.entity is None:
+            assert all(s.scope == "own" for s in life.account.sanctions if s.in_force and "closed" not in s.measures)
 
 
 def test_a_warned_entity_is_warned() -> None:

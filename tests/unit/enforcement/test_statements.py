@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -16,7 +16,7 @@ from services.enforcement import statements
 from services.enforcement.statements import KEYWORDS, Statement, build, made, puid
 from services.enforcement.transparency import Transparency, read_answer
 from shared import policy
-from shared.events import Id, ItemChanged, RightType, Role, State
+from shared.events import Id, ItemChanged, RightType, Role, SanctionChanged, State
 from shared.policy import Policy, PolicyError
 from shared.settings import Settings
 from tests import statements_policy
@@ -188,3 +188,72 @@ def test_the_token_goes_nowhere_unencrypted(url: str) -> None:
 def test_there_must_be_a_token() -> None:
     with pytest.raises(ValueError, match="statements_token"):
         Transparency(Settings(statements_url="https://transparency.example/api"))
+
+
+# ---- accounts
+
+DSA = policy.current("dsa")
+
+
+def sanction(**more: Any) -> SanctionChanged:
+    fields: dict[str, Any] = {
+        "seller": "s-secret", "sanction": "0f0f.s3", "change": "imposed", "cause": "threshold", "measures": ("frozen", "may_not_list"),
+        "ledger": "general", "level": 4, "begins": NOW, "ends": NOW + dt.timedelta(days=14), "entry": "e.5", "claim": "c-9", "at": NOW,
+    }  # fmt: skip
+    return SanctionChanged(**{**fields, **more})
+
+
+@pytest.mark.parametrize(
+    ("more", "decision", "said"),
+    [
+        ({}, "DECISION_ACCOUNT_SUSPENDED", "suspended until 2026-12-08"),
+        ({"measures": ("frozen",), "ends": None}, "DECISION_ACCOUNT_SUSPENDED", "so many violations have expired"),
+        (
+            {"measures": ("closed",), "ends": None, "ledger": "serious"},
+            "DECISION_ACCOUNT_TERMINATED",
+            "The account is closed",
+        ),
+        (
+            {"measures": ("closed",), "scope": "entity"},
+            "DECISION_ACCOUNT_TERMINATED",
+            "of the accounts of one business",
+        ),
+    ],
+)
+def test_a_freeze_and_a_closure_have_a_statement_that_the_database_takes(
+    more: dict[str, Any], decision: str, said: str
+) -> None:
+    found = statements.made_account(sanction(**more), DSA)
+    assert found is not None
+    assert (found.item, found.revision, found.policy) == ("0f0f.s3", 1, DSA.version)
+    body = json.loads(found.body)
+    assert problems(body) == {}
+    assert body["decision_account"] == decision
+    assert "decision_visibility" not in body
+    assert said in body["decision_facts"]
+    assert body["automated_decision"] == "AUTOMATED_DECISION_FULLY"
+    assert "s-secret" not in found.body
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"measures": ()},
+        {"measures": ("listing_restricted",)},
+        {"measures": ("may_not_list",)},
+        {"change": "lifted", "cause": "timer"},
+    ],
+)
+def test_what_suspends_nobody_has_none(more: dict[str, Any]) -> None:
+    assert statements.made_account(sanction(**more), DSA) is None
+
+
+def test_only_penalties_that_ask_for_statements_on_accounts_have_them() -> None:
+    assert statements.made_account(sanction(), policy.current("ipp")) is None
+    assert DSA.statements is not None
+    for wanted in (
+        None,
+        msgspec.structs.replace(DSA.statements, accounts=None),
+        msgspec.structs.replace(DSA.statements, enabled=False),
+    ):
+        assert statements.made_account(sanction(), msgspec.structs.replace(DSA, statements=wanted)) is None

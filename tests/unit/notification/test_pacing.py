@@ -169,6 +169,8 @@ def test_nothing_that_begins_a_window_waits_for_the_morning(kind: str, monkeypat
     if kind.startswith("account."):
         message.notice = AccountNotice(notice="n", account="p", kind="email_code", at=night)
     assert quiet_end(message, night) is None
+    gone = Message("m-1", "c", "p", kind, False, 0, night, items=[Item("c.1", 1, 0, facts(policy="ipp-1999-01"))])
+    assert quiet_end(gone, night) is None
     monkeypatch.setattr(policy, "load", lambda _version: msgspec.structs.replace(rules, quiet=hours))
     waits = kind not in WINDOW_KINDS and not kind.startswith("account.")
     assert quiet_end(message, night) == (at("2026-11-26T06:00:00Z") if waits else None)

@@ -1,0 +1,346 @@
+"""Calls webhooks: an event loop on a thread of its own, many calls at a time, each bounded in time and size.
+
+Where a call may go is ``shared.outbound``'s to say. It is asked for the URL, for every address that its name has, and once
+more for the very address that a socket is made for: there is no other way out of this module. Redirects are answers like any other that is
+no 2xx, proxies of the environment are not looked at, and of an answer's body no more is read than lets a connection be kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiohttp
+import structlog
+import uvloop
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.tracing import TraceConfig
+from yarl import URL
+
+from services.notification import circuit, payload, retrying
+from services.notification.circuit import Circuit
+from services.notification.render import Rendered
+from services.notification.retrying import Answer
+from services.notification.store import Message
+from services.notification.webhook_store import Due
+from shared import outbound
+from shared.outbound import Names, Rules, Unfit
+from shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+READ_MOST: Final = 4096
+"""Bytes of an answer's body that are read; a longer one costs its connection."""
+READ_S: Final = 1.0
+"""Seconds that the body may take after the status is known."""
+KEPT: Final = 2000
+"""Hosts with which a connection is kept open."""
+_KEEP_S: Final = 15.0
+
+
+class Private(OSError):
+    """A socket would have gone to an address that may not be called."""
+
+
+class Guard(AbstractResolver):
+    """Gives aiohttp addresses that may be called, or none. It connects to these and looks nothing up itself."""
+
+    def __init__(self, rules: Rules, names: Names) -> None:
+        self._rules = rules
+        self._names = names
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Addresses of a name.
+
+        Raises:
+            OSError: it has none, or one that may not be called.
+        """
+        target = outbound.Target("", host, port, None)
+        try:
+            found = await outbound.public(target, self._rules, self._names)
+        except Unfit as unfit:
+            raise Private(unfit.reason) if unfit.reason == "url_private" else OSError(unfit.reason) from None
+        return [
+            ResolveResult(
+                hostname=host, host=str(one), port=port, family=socket.AF_INET if one.version == 4 else socket.AF_INET6,
+                proto=socket.IPPROTO_TCP, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for one in found
+        ]  # fmt: skip
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+def opener(rules: Rules) -> Callable[[Any], socket.socket]:
+    """Makes sockets, for addresses that may be called only."""
+
+    def make(info: Any) -> socket.socket:
+        family, kind, proto, _, address = info
+        if not outbound.allowed(ipaddress.ip_address(address[0]), rules):
+            raise Private("url_private")
+        return socket.socket(family, kind, proto)
+
+    return make
+
+
+@dataclass(slots=True)
+class Parcel:
+    """A delivery ready to go. What signs it is added at the moment of the call, for a call says when it is made."""
+
+    due: Due
+    message: Message
+    raw: bytes
+    digest: str
+    shown: Rendered
+    """By which template it was made; without the text."""
+
+
+@dataclass(slots=True)
+class Flight:
+    """What one endpoint is called with, one after the other, ``room`` at a time. After the first failure the rest stays."""
+
+    endpoint: str
+    party: str
+    generation: int
+    circuit: Circuit
+    url: str
+    secrets: Sequence[str]
+    parcels: deque[Parcel] = field(default_factory=deque)
+    until: float = 0.0
+    """Monotonic time after which no call begins, for the lease would not last."""
+    gone: bool = False
+    """It answered 410."""
+
+
+@dataclass(slots=True)
+class Landed:
+    """What came of a call."""
+
+    flight: Flight
+    parcel: Parcel
+    answer: Answer
+    at: dt.datetime
+    """Wall time of this process, for the log of tries only."""
+
+
+@dataclass(slots=True)
+class Over:
+    """A flight has ended: its endpoint is to be given back, with parcels that were not tried."""
+
+    flight: Flight
+
+
+class Caller:
+    """The thread with the loop. What it gives back is taken by ``drain``.
+
+    Args:
+        names: looks names up; tests give a zone of their own.
+        landed: called on the loop's thread after each call; tests kill the process there.
+    """
+
+    def __init__(
+        self, settings: Settings, *, names: Names | None = None, landed: Callable[[], None] | None = None
+    ) -> None:
+        self._settings = settings
+        self._rules = Rules.of(settings)
+        self._names = names or outbound.Dns(settings.webhook_timeout_s / 3)
+        self._landed = landed or (lambda: None)
+        self._out: deque[Landed | Over] = deque()
+        self.news = threading.Event()
+        """Something may be drained."""
+        self._hosts: OrderedDict[str, float] = OrderedDict()
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flights: dict[str, Flight] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._began = threading.Event()
+        self._thread.start()
+        self._began.wait()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._begin())
+        self._began.set()
+        self._loop.run_forever()
+        self._loop.close()
+
+    async def _begin(self) -> None:
+        total = self._settings.webhook_timeout_s
+        context = ssl.create_default_context(cafile=self._settings.webhook_ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        trace = TraceConfig()
+        trace.on_request_headers_sent.append(_note_sent)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                # how many calls there are at a time is bounded by who makes flights
+                limit=0, resolver=Guard(self._rules, self._names), socket_factory=opener(self._rules), ssl=context,
+                keepalive_timeout=_KEEP_S, ttl_dns_cache=10,
+            ),
+            timeout=aiohttp.ClientTimeout(total=total, connect=total / 3, sock_connect=total / 3),
+            trust_env=False, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=2 * READ_MOST,
+            max_line_size=4096, max_field_size=4096, trace_configs=[trace],
+        )  # fmt: skip
+
+    def fly(self, flights: Sequence[Flight]) -> None:
+        """Begin flights. Safe from any thread."""
+        self._loop.call_soon_threadsafe(self._start, list(flights))
+
+    def drain(self) -> list[Landed | Over]:
+        """What has come back since the last time."""
+        self.news.clear()
+        found = []
+        while self._out:
+            found.append(self._out.popleft())
+        return found
+
+    def close(self, timeout_s: float) -> None:
+        """Wait for calls under way, at most so long; then break them off."""
+        until = time.monotonic() + timeout_s
+        while self._tasks and time.monotonic() < until:
+            time.sleep(0.01)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    async def _end(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+            # connections are closed in the loop's next rounds
+            await asyncio.sleep(0.05)
+
+    def stop_flights(self) -> None:
+        """Begin no further call of any flight. Safe from any thread."""
+        self._loop.call_soon_threadsafe(self._clear)
+
+    def _clear(self) -> None:
+        for flight in self._flights.values():
+            flight.until = 0.0
+
+    def _start(self, flights: Sequence[Flight]) -> None:
+        for flight in flights:
+            self._flights[flight.endpoint] = flight
+            task = self._loop.create_task(self._go(flight))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _go(self, flight: Flight) -> None:
+        now = dt.datetime.now(dt.UTC)
+        lanes = max(1, min(circuit.room(flight.circuit, now), len(flight.parcels)))
+        try:
+            await asyncio.gather(*(self._lane(flight) for _ in range(lanes)))
+        finally:
+            self._flights.pop(flight.endpoint, None)
+            self._out.append(Over(flight))
+            self.news.set()
+
+    async def _lane(self, flight: Flight) -> None:
+        while flight.parcels and time.monotonic() < flight.until:
+            parcel = flight.parcels.popleft()
+            answer = await self._call(flight, parcel)
+            self._landed()
+            flight.gone = flight.gone or answer.outcome == "gone"
+            self._out.append(Landed(flight, parcel, answer, dt.datetime.now(dt.UTC)))
+            self.news.set()
+            if answer.outcome != "delivered":
+                flight.until = 0.0
+
+    async def _call(self, flight: Flight, parcel: Parcel) -> Answer:
+        assert self._session is not None
+        began = time.monotonic()
+        sent: dict[str, bool] = {}
+
+        def took() -> int:
+            return int((time.monotonic() - began) * 1000)
+
+        try:
+            target = outbound.target_of(flight.url, self._rules)
+            head = payload.headers(parcel.due.message, parcel.raw, flight.secrets, dt.datetime.now(dt.UTC))
+            head["accept-encoding"] = "identity"
+            if not self._keeps(f"{target.host}:{target.port}"):
+                head["connection"] = "close"
+            async with self._session.post(
+                URL(target.url, encoded=True),
+                data=parcel.raw,
+                headers=head,
+                allow_redirects=False,
+                trace_request_ctx=sent,
+            ) as response:
+                status, wait = response.status, response.headers.get("retry-after")
+                await _rest(response)
+        except Unfit as unfit:
+            return Answer(error=unfit.reason, sent=False, ms=took())
+        except TimeoutError:
+            return Answer(error="timeout", sent=bool(sent), ms=took())
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return Answer(error=_word(error), sent=bool(sent), ms=took())
+        except Exception as error:
+            # a bug of ours, or of the library's: it counts as a failure, so that it is not tried again and again at once
+            log.error("not called", webhook=flight.endpoint, error=type(error).__name__)
+            return Answer(error="failed", sent=bool(sent), ms=took())
+        return Answer(status, wait=retrying.wait_of(wait, dt.datetime.now(dt.UTC)), ms=took())
+
+    def _keeps(self, host: str) -> bool:
+        """Whether a connection to the host is kept open: not to more than so many at a time."""
+        now = time.monotonic()
+        while self._hosts and next(iter(self._hosts.values())) < now - _KEEP_S:
+            self._hosts.popitem(last=False)
+        if host not in self._hosts and len(self._hosts) >= KEPT:
+            return False
+        self._hosts[host] = now
+        self._hosts.move_to_end(host)
+        return True
+
+
+async def _note_sent(_session: Any, context: Any, _params: Any) -> None:
+    if context.trace_request_ctx is not None:
+        context.trace_request_ctx["sent"] = True
+
+
+async def _rest(response: aiohttp.ClientResponse) -> None:
+    """Read a short body, so that its connection can be kept; let go of the connection of any other."""
+    length = response.content_length
+    if length is None or length <= READ_MOST:
+        try:
+            async with asyncio.timeout(READ_S):
+                got = 0
+                while part := await response.content.read(READ_MOST):
+                    got += len(part)
+                    if got > READ_MOST:
+                        break
+                else:
+                    return
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
+            pass  # the status is known, and that is all that counts
+    response.close()
+
+
+def _word(error: BaseException) -> str:
+    """What went wrong, without a word of the other side's."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, Private):
+            return "url_private"
+        cause = getattr(cause, "os_error", None) or cause.__cause__
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError | ssl.SSLError):
+        return "tls"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "url_unresolved"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "unreachable"
+    return "broken"

@@ -1,0 +1,135 @@
+"""What a webhook is sent: body and headers, as the Standard Webhooks specification has them. Pure.
+
+The body says what the e-mail would say: its text, and the same as fields. It holds contact data where the text does, is
+rendered anew for each try, and is kept nowhere; what is kept is its digest.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+from standardwebhooks import Webhook
+
+from services.notification.domain import ACCOUNT, Facts, deadline
+from services.notification.render import Contact, Rendered, Told, render, render_notice
+from services.notification.store import Message
+from shared.events import AccountNotice
+from shared.marketplace import listing_url
+
+AGENT: Final = "goodfaith-webhooks/1"
+
+
+class ItemTold(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An item that a message tells of."""
+
+    item: str
+    listing: str
+    link: str
+    state: str
+    code: str | None = None
+    missing: tuple[str, ...] = ()
+    original: str | None = None
+    due: dt.datetime | None = None
+
+
+class Data(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The message."""
+
+    message: str
+    party: str
+    claim: str | None = None
+    about: str | None = None
+    right: str | None = None
+    right_type: str | None = None
+    reason: str | None = None
+    policy: str | None = None
+    deadline: dt.datetime | None = None
+    """Until when the party may act; of a message that begins a window."""
+    items: tuple[ItemTold, ...] = ()
+    figures: dict[str, int | float | str] = {}
+    subject: str
+    text: str
+    locale: str
+    template: str
+    version: int
+
+
+class Body(Struct, frozen=True, kw_only=True):
+    """What is sent. ``type`` is the message's kind, ``timestamp`` business time."""
+
+    type: str
+    timestamp: dt.datetime
+    data: Data
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def body(
+    message: Message,
+    contacts: Mapping[str, Contact | None],
+    right_number: str | None,
+    *,
+    site: str,
+    now: dt.datetime,
+) -> tuple[bytes, Rendered]:
+    """The body of a message as of ``now`` (business time), and the text in it.
+
+    Args:
+        contacts: of the party, and of those whom the message discloses.
+        site: base of the listings' public links.
+
+    Raises:
+        jinja2.TemplateError: a template is wrong or missing.
+    """
+    if message.notice is not None:
+        return _notice(message, message.notice, contacts.get(message.party), now)
+    told = [Told(item.item, item.facts) for item in message.items]
+    shown = render(
+        id=message.id, claim=message.claim, party=message.party, kind=message.kind, items=told,
+        claim_size=message.claim_size, contacts=contacts, right_number=right_number, site=site, now=now, pages=False,
+    )  # fmt: skip
+    facts = message.items[0].facts
+    data = Data(
+        message=message.id, party=message.party, claim=message.claim, right=facts.right, right_type=facts.right_type,
+        reason=facts.reason, policy=facts.policy, deadline=deadline(message.kind, [one.facts for one in told], now),
+        items=tuple(_item(one.id, one.facts, site) for one in told), subject=shown.subject, text=shown.body,
+        locale=shown.locale, template=shown.template, version=shown.version,
+    )  # fmt: skip
+    return _encode(Body(type=message.kind, timestamp=now, data=data)), shown
+
+
+def _item(id: str, facts: Facts, site: str) -> ItemTold:
+    return ItemTold(
+        item=id, listing=facts.listing, link=listing_url(site, facts.listing), state=facts.state.value, code=facts.code,
+        missing=facts.missing, original=facts.original, due=facts.due,
+    )  # fmt: skip
+
+
+def _notice(message: Message, notice: AccountNotice, to: Contact | None, now: dt.datetime) -> tuple[bytes, Rendered]:
+    shown = render_notice(id=message.id, notice=notice, party=to, secret=None, now=now, pages=False)
+    data = Data(
+        message=message.id, party=message.party, about=notice.about, figures=notice.figures, subject=shown.subject,
+        text=shown.body, locale=shown.locale, template=shown.template, version=shown.version,
+    )  # fmt: skip
+    return _encode(Body(type=ACCOUNT + notice.kind, timestamp=now, data=data)), shown
+
+
+def headers(id: str, raw: bytes, secrets: Sequence[str], at: dt.datetime) -> dict[str, str]:
+    """Headers of a call at a moment (wall time, UTC), signed by each secret.
+
+    Raises:
+        ValueError: a secret is none.
+    """
+    text = raw.decode()
+    return {
+        "content-type": "application/json; charset=utf-8",
+        "user-agent": AGENT,
+        "webhook-id": id,
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": " ".join(Webhook(secret).sign(id, at, text) for secret in secrets),
+    }

@@ -1,0 +1,129 @@
+"""Messages with made-up facts, to be looked at before anybody is sent one. Pure.
+
+``python -m services.notification.preview`` prints what holds templates to what they are (``frozen``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import sys
+from dataclasses import replace
+from typing import Any, Final
+
+from services.notification.domain import ACCOUNT, Facts
+from services.notification.render import (
+    NOTICES,
+    SAYS,
+    VERSIONS,
+    Contact,
+    Rendered,
+    Told,
+    legacy,
+    render,
+    render_notice,
+)
+from shared import policy
+from shared.events import AccountNotice, State
+from shared.languages import LANGUAGES, SOURCE
+
+NOW: Final = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
+SITE: Final = "https://market.example"
+HOLDER, SELLER, AGENT = "a-holder", "a-seller", "a-agent"
+CONTACTS: Final = {
+    HOLDER: Contact("Owl & Moon Ltd", ("3 Owner Road", "Oslo"), "legal@owl.example"),
+    SELLER: Contact("Sam Seller", ("2 Shop Lane", "75001 Paris"), "sam@shop.example"),
+    AGENT: Contact("Ann Agent", ("1 Right Street", "10115 Berlin"), "ann@agent.example"),
+}
+CODE: Final = "ABCD-EFGH-JKMN"
+FIGURES: Final[dict[str, int | float | str]] = {
+    "minutes": 60, "expires_at": "2026-12-24T12:00:00Z", "window_from": "2026-08-25", "window_to": "2026-11-24", "settled": 31,
+    "upheld": 27, "taken_down": 28, "restored": 1, "takedown_rate": "90 %", "counter_rate": "5 %",
+    "misses": "overall takedown 27/31", "demote_on": "2026-12-08", "barred_until": "2027-02-24",
+}  # fmt: skip
+"""Of every kind of notice that there is."""
+_STATES: Final[dict[str, tuple[dict[str, Any], ...]]] = {
+    "claim_receipt": (
+        {"state": State.NOTIFIED, "by": "system"},
+        {"state": State.REJECTED, "by": "system", "code": "unknown_reason"},
+        {"state": State.DUPLICATE, "by": "system", "original": "i-older.1"},
+        {"state": State.NEEDS_INFO, "by": "system", "missing": ("ownership",)},
+    ),
+    "info_request": ({"state": State.NEEDS_INFO, "missing": ("identity", "ownership")},),
+    "seller_notice": ({"state": State.NOTIFIED, "by": "system"},),
+    "counter_forwarded": ({"state": State.HOLDER_RESPONSE, "by": "seller"},),
+    "counter_received": ({"state": State.HOLDER_RESPONSE, "by": "seller"},),
+    "counter_defect": ({"state": State.NOTIFIED, "missing": ("statement",)},),
+    "complaint_received": ({"state": State.APPEALED},),
+    "complaint_reversed": ({"state": State.UNDER_REVIEW},),
+    "outcome": (
+        {"state": State.UPHELD_AFTER_COUNTER, "by": "reviewer"},
+        {"state": State.RESTORED, "by": "reviewer"},
+        {"state": State.REJECTED, "by": "reviewer", "code": "not_infringing"},
+    ),
+}
+_STATES["digest"] = (*_STATES["claim_receipt"], *_STATES["outcome"])
+_TO_SELLER: Final = frozenset({"seller_notice", "counter_received", "counter_defect"})
+
+
+def kinds() -> list[str]:
+    """Kinds of messages that can be looked at."""
+    return [*VERSIONS, *NOTICES, *sorted(ACCOUNT + kind for kind in SAYS if ACCOUNT + kind not in NOTICES)]
+
+
+def preview(
+    kind: str,
+    *,
+    locale: str = SOURCE,
+    profile: str = "ipp",
+    items: int = 4,
+    to_seller: bool = False,
+    version: int | None = None,
+    now: dt.datetime = NOW,
+) -> Rendered:
+    """A message of that kind as of ``now``; ``to_seller``: of two that both sides are told, the seller's.
+
+    Raises:
+        KeyError: no such kind.
+        shared.policy.PolicyError: no such profile.
+    """
+    contacts = {account: replace(contact, language=locale) for account, contact in CONTACTS.items()}
+    if kind.startswith(ACCOUNT):
+        said = kind.removeprefix(ACCOUNT)
+        if kind not in kinds():
+            raise KeyError(kind)
+        notice = AccountNotice(notice="n-1", account=SELLER, kind=said, about="r-9", figures=FIGURES, at=now)
+        return render_notice(
+            id="m-preview", notice=notice, party=contacts[SELLER], secret=CODE, now=now,
+            template=None if version is None else (kind, version),
+        )  # fmt: skip
+    rules = policy.current(profile)
+    code, reason = next(iter(rules.reasons.items()))
+    shapes = _STATES[kind]
+    told = []
+    for number in range(max(1, items)):
+        facts = Facts(
+            listing=f"listing-{number + 1}", seller=SELLER, complainant=AGENT, principal=HOLDER, right="r-9",
+            right_type=reason.rights[0], reason=code, policy=rules.version, **shapes[number % len(shapes)],
+        )  # fmt: skip
+        told.append(Told(f"i-preview.{number + 1}", facts))
+    return render(
+        id="m-preview", claim="c-preview", party=SELLER if kind in _TO_SELLER or to_seller else AGENT, kind=kind, items=told,
+        claim_size=len(told), contacts=contacts, right_number="1234567", site=SITE, now=now, version=version,
+    )  # fmt: skip
+
+
+def frozen() -> dict[str, str]:
+    """Template in use and language -> hash of what it makes of the same facts: a template that was sent by never changes."""
+    found = {}
+    for kind, version in {**VERSIONS, **NOTICES}.items():
+        for locale in (SOURCE,) if legacy(kind, version) else LANGUAGES:
+            made = preview(kind, locale=locale)
+            text = "\0".join((made.subject, made.body, made.html))
+            found[f"{kind}.v{version} {locale}"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return found
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(frozen(), indent=1, sort_keys=True) + "\n")

@@ -1,0 +1,107 @@
+"""A message that was sent, made again: from template and version, language, facts, contacts as on file now. Pure."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from services.notification import payload
+from services.notification.domain import SECRET
+from services.notification.render import MASK, Contact, Rendered, Told, edition, legacy, mail, render, render_notice
+from services.notification.store import Item, Message
+from shared.events import AccountNotice
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of a message. ``sent_wall`` is wall time, the others business time."""
+
+    id: str
+    claim: str
+    party: str
+    kind: str
+    channel: str
+    template: str
+    version: int
+    locale: str
+    edition: str
+    rendered_at: dt.datetime
+    sent_wall: dt.datetime
+    digest: str
+    claim_size: int = 1
+    items: Sequence[Told] = ()
+    notice: AccountNotice | None = None
+
+    @property
+    def parties(self) -> list[str]:
+        """Accounts whose contacts may be in it."""
+        found = {self.party}
+        for item in self.items[:1]:
+            found.update(filter(None, (item.facts.complainant, item.facts.principal, item.facts.seller)))
+        return sorted(found)
+
+
+def again(
+    kept: Kept, contacts: Mapping[str, Contact | None], right_number: str | None, *, site: str, sender: str
+) -> tuple[Rendered, bytes]:
+    """The message as of when it was made, and the bytes that its digest was made of.
+
+    Raises:
+        ValueError: by e-mail, and there is no address any more; to a webhook, and the template is no longer in use.
+        jinja2.TemplateError: the template is gone.
+    """
+    if kept.channel == "webhook":
+        return _called(kept, contacts, right_number, site)
+    if kept.notice is not None:
+        name = kept.template.removeprefix("en.")
+        shown = render_notice(
+            id=kept.id, notice=kept.notice, party=contacts.get(kept.party), now=kept.rendered_at, locale=kept.locale,
+            secret=MASK if kept.kind in SECRET else None, template=(name, kept.version),
+        )  # fmt: skip
+    else:
+        shown = render(
+            id=kept.id, claim=kept.claim, party=kept.party, kind=kept.kind, items=kept.items, claim_size=kept.claim_size,
+            contacts=contacts, right_number=right_number, site=site, now=kept.rendered_at, locale=kept.locale,
+            version=kept.version,
+        )  # fmt: skip
+    if kept.channel != "email":
+        return shown, f"{shown.subject}\n{shown.body}".encode()
+    to = contacts.get(kept.party)
+    if to is None or not to.email:
+        raise ValueError("no address any more")
+    return shown, mail(shown, id=kept.id, sender=sender, to=to, at=kept.rendered_at)
+
+
+def _called(
+    kept: Kept, contacts: Mapping[str, Contact | None], right_number: str | None, site: str
+) -> tuple[Rendered, bytes]:
+    """What a webhook was sent."""
+    message = Message(
+        kept.id, kept.claim, kept.party, kept.kind, unknown=False, tries=0, opened_wall=kept.sent_wall,
+        claim_size=kept.claim_size, items=[Item(told.id, 0, 0, told.facts) for told in kept.items], notice=kept.notice,
+    )  # fmt: skip
+    then = {a: None if contact is None else replace(contact, language=kept.locale) for a, contact in contacts.items()}
+    raw, shown = payload.body(message, then, right_number, site=site, now=kept.rendered_at)
+    if (shown.template, shown.version) != (kept.template, kept.version):
+        raise ValueError("another template is in use by now, and what a webhook was sent is not made of an older one")
+    return shown, raw
+
+
+def differences(kept: Kept, contacts: Mapping[str, Contact | None], changed: Mapping[str, dt.datetime]) -> list[str]:
+    """Why a message might not come out as it was sent, as far as can be told.
+
+    Args:
+        changed: wall time of the last change of an account's contact.
+    """
+    found = []
+    for account in kept.parties:
+        at = changed.get(account)
+        if contacts.get(account) is None:
+            found.append(f"the contact of {account} is not on file any more (erased), or never was")
+        elif at is not None and at > kept.sent_wall:
+            found.append(f"the contact of {account} was changed on {at:%Y-%m-%d %H:%M} UTC, after the sending")
+    name = kept.template.removeprefix("en.")
+    if kept.edition and (legacy(name, kept.version) or edition(name, kept.version, kept.locale) != kept.edition):
+        found.append(f"template {kept.template}, version {kept.version}, or its translation was edited since")
+    return found
