@@ -751,7 +751,7 @@ def test_internal_routes_are_no_part_of_the_document(client: httpx.Client) -> No
     document = client.get("/openapi.json").json()
     assert not [path for path in document["paths"] if path.startswith("/internal")]
     internal = {path for handler in ROUTES for path in handler.paths if handler.opt["roles"] is INTERNAL}
-    assert internal == {"/internal/contacts", "/internal/claims", "/internal/codes"}
+    assert internal == {"/internal/contacts", "/internal/claims", "/internal/codes", "/internal/webhooks"}
 
 
 # ---- languages
