@@ -140,11 +140,19 @@ def verify_account(connection: sa.Connection, account: str, *, identity_verified
 
 
 def add_token(connection: sa.Connection, account: str, digest: bytes, days: int) -> dt.datetime:
-    """Keep a token's digest; returns when it expires (wall time)."""
-    return connection.exec_driver_sql(  # type: ignore[no-any-return]
-        "insert into tokens (digest, account, expires_wall) values (%s, %s, now() + %s * interval '1 day') returning expires_wall",
-        (digest, account, days),
-    ).scalar_one()
+    """Keep a token's digest; returns when it expires (wall time).
+
+    Raises:
+        Refused: 401, the account was erased.
+    """
+    expires: dt.datetime | None = connection.exec_driver_sql(
+        """insert into tokens (digest, account, expires_wall) select %s, id, now() + %s * interval '1 day' from accounts
+        where id = %s and erased_at is null for key share returning expires_wall""",
+        (digest, days, account),
+    ).scalar()
+    if expires is None:
+        raise _closed()
+    return expires
 
 
 def drop_token(connection: sa.Connection, digest: bytes) -> None:
@@ -166,21 +174,26 @@ def ensure_operator(connection: sa.Connection, token_digest: bytes, days: int) -
 
 
 def subject_key(connection: sa.Connection, account: str, make: Callable[[], bytes]) -> bytes:
-    """The account's wrapped key, made when there is none."""
+    """The account's wrapped key, made when there is none; the account is not erased until the transaction ends.
+
+    Raises:
+        Refused: 401, it was erased: nothing of it is kept any more, whoever still trusts its token.
+    """
+    erased = connection.exec_driver_sql(
+        "select erased_at is not null from accounts where id = %s for no key update", (account,)
+    ).scalar_one()
+    if erased:
+        raise _closed()
     found = connection.exec_driver_sql("select wrapped from subject_keys where account = %s", (account,)).scalar()
     if found is None:
-        # of a subject that was erased meanwhile nothing is kept any more, whoever still trusts its token
-        connection.exec_driver_sql(
-            """insert into subject_keys (account, wrapped) select id, %s from accounts where id = %s and erased_at is null for share
-            on conflict do nothing""",
-            (make(), account),
-        )
-        found = connection.exec_driver_sql("select wrapped from subject_keys where account = %s", (account,)).scalar()
-        if found is None:
-            raise Refused(
-                401, "account_closed", "The account is closed.", cure="Write to the operator of the programme."
-            )
+        found = connection.exec_driver_sql(
+            "insert into subject_keys (account, wrapped) values (%s, %s) returning wrapped", (account, make())
+        ).scalar_one()
     return bytes(found)
+
+
+def _closed() -> Refused:
+    return Refused(401, "account_closed", "The account is closed.", cure="Write to the operator of the programme.")
 
 
 def put_contact(connection: sa.Connection, account: str, sealed: bytes) -> None:

@@ -373,7 +373,7 @@ def test_what_was_sent_can_be_made_again(world: World) -> None:
 
 def test_a_days_receipts_and_outcomes_come_together(world: World) -> None:
     """Of several claims in one message; what sets a time goes at once; and once nobody wants it any more, as usual."""
-    with world.running(collect_s=0):
+    with world.running(collect_s=60):
         world.wants_digest(HOLDER, DigestWanted(hour=8, zone="Europe/Berlin"), 1)
         wait(lambda: world.sql("select 1 from notification.digests where next_at > now()"))
         world.claim(2, claim="c")
@@ -392,9 +392,7 @@ def test_a_days_receipts_and_outcomes_come_together(world: World) -> None:
         wait(lambda: world.messages(where=f"kind = 'claim_receipt' and party = '{HOLDER}'"))
         wait(world.idle)
 
-    assert world.messages("party, items", "kind = 'digest'") == [
-        (HOLDER, ["c.1", "c.2", "d.1", "c.1"])
-    ] or world.messages("party, cardinality(items)", "kind = 'digest'") == [(HOLDER, 4)]
+    assert world.messages("party, cardinality(items)", "kind = 'digest'") == [(HOLDER, 4)]
     (mail,) = [mail for mail in world.post.to(f"{HOLDER}@x.example") if "4 items" in mail["Subject"]]
     text = mail.get_body(("plain",)).get_content()
     assert "restored" in text

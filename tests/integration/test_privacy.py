@@ -243,6 +243,8 @@ def test_who_is_erased_leaves_nothing_behind_by_an_old_token(people: People, par
     account, headers = people.open()
     parts.query("update accounts set erased_at = now() where id = %s", account)
     assert people.client.put("/v1/contact", json=CONTACT, headers=headers).status_code == 401
+    assert people.client.post("/v1/tokens", headers=headers).status_code == 401
+    assert parts.query("select count(*) from tokens where account = %s", account) == [(1,)]
     assert parts.query("select count(*) from subject_keys where account = %s", account) == [(0,)]
 
 
