@@ -242,9 +242,11 @@ class Replay:
                 recorded = self._lead.tracks[data.item].spells[data.kind][which - 1].revision
                 if spells[which - 1].revision != recorded:
                     data = msgspec.structs.replace(data, revision=spells[which - 1].revision)
-        if which:
-            spells[which - 1].done = True
+        before = self.items.get(data.item)
         self._judge(data.item, data, now)
+        # one that opened nothing (of a revision that there is not) leaves the wait to the notice that does
+        if which and self.items.get(data.item) is not before:
+            spells[which - 1].done = True
 
     def _decision(self, turn: int, data: Decide, now: dt.datetime) -> None:
         item = self.items[data.item]

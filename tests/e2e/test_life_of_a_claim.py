@@ -113,7 +113,7 @@ def test_counters_and_how_they_end(world: World, owl: str, mark: str) -> None:
     world.reach(restored, "RESTORED")
     world.until(lambda: world.page(names[3]) == 200)
     assert world.page(names[2]) == 410
-    assert world.ledger(seller) == [("general", "violation", 0)]  # a first violation costs nothing
+    world.until(lambda: world.ledger(seller) == [("general", "violation", 0)])  # a first violation costs nothing
 
     # the seller's silence, and the holder's: each as of its own deadline
     due = world.item(silent)["due"]
@@ -544,8 +544,8 @@ def test_three_hundred_listings(world: World, owl: str, mark: str) -> None:
     # the receipt, and one message for all that was found to lead nowhere once the marketplace had been asked
     assert [len(world.mails(owl, claim, subject)) for subject in ("", "received", "outcome")] == [2, 1, 1]
     (notice,) = world.mails(sellers[2], claim)
-    assert all(f"/items/{name}\r\n" in notice for name in names[196:])
-    assert f"/items/{names[195]}\r\n" not in notice
+    assert all(f"/items/{name} " in notice for name in names[196:])
+    assert f"/items/{names[195]} " not in notice
 
     for item in claim.items[10:20]:
         world.do(sellers[0], item, "accept")

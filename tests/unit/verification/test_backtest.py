@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.verification.backtest import UNREACHED, Input, Replay, Tally, Timeline, difference, violations
@@ -332,6 +332,7 @@ STEPS = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 60), st.integers(1,
 
 
 @settings(max_examples=150, deadline=None)
+@example(steps=[(2, 1, 1, 1), (0, 1, 2, 1), (3, 1, 2, 7), (3, 1, 2, 1)], rules=IPP)
 @given(steps=STEPS, rules=st.sampled_from((IPP, MANUAL, policy(seller_silent="nothing", holder_silent="restore"))))
 def test_the_same_policy_changes_nothing(steps: list[tuple[int, int, int, int]], rules: Policy) -> None:
     """Whatever is recorded, in whatever order: what leads a replay by the same policy leads it to the same end."""
