@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
 from services.enforcement import offenders, reading
-from services.operator.cli import build
+from services.operator import cli
 from shared import clock, policy, topics
 from shared.events import LiftSanction
 from tests.integration.intake_parts import Parts, People, wait
@@ -259,8 +259,8 @@ def test_the_command_line(
 ) -> None:
     monkeypatch.setenv("GOODFAITH_KAFKA", stack.kafka)
     monkeypatch.setenv("GOODFAITH_DATABASE", parts.admin_url)
-    monkeypatch.setenv("COLUMNS", "200")
-    app = build()
+    monkeypatch.setattr(cli.console, "width", 200)
+    app = cli.build()
 
     def run(*arguments: str, code: int = 0) -> tuple[str, Any]:
         answer = CliRunner().invoke(app, ["standing", *arguments, "--json"])

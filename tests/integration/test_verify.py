@@ -402,7 +402,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
         " select partition, seq + 1000, topic, key, target, type, claim, payload, hash from notification.event_log"
         " where type = 'goodfaith.message.sent.v1'",
     ),
-    "announced-unsent": ("problem", f"update notification.messages set state = 'queued' where id = {MESSAGE}"),
+    "announced-unsent": ("problem", f"update notification.messages set sent_at = sent_at + interval '1 s' where id = {MESSAGE}"),
     "notice-unannounced": (
         "lost",
         f"delete from notification.event_log where payload::jsonb -> 'data' ->> 'item' = {ITEM}",
