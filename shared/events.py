@@ -591,7 +591,8 @@ class SanctionChanged(Data, frozen=True, kw_only=True):
     """``lifted``: taken back, by a reversal, a link that was cut or an operator; ``ended``: it has run its course."""
     cause: Literal["threshold", "replaced", "timer", "expiry", "reversal", "unlinked", "operator"]
     """Why: ``threshold`` was crossed; ``replaced`` by another sanction of the same threshold; its days are over (``timer``); the
-    standing fell below by ``expiry`` or ``reversal`` of entries; ``unlinked`` from the entity; by an ``operator``."""
+    standing fell below by ``expiry`` or ``reversal`` of entries (an entity's also when an account with a violation was unlinked from
+    it); ``unlinked`` from the entity; by an ``operator``."""
     measures: tuple[Measure, ...] = ()
     """What it puts the account under; none: a warning."""
     scope: Literal["own", "entity"] = "own"

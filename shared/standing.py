@@ -139,7 +139,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires_at: dt.datetime | None = None
     reverses: str | None = None
     reassessed: bool = False
-    """A reversal whose claim is entered anew at once, because an earlier violation came or went."""
+    """A reversal whose claim is entered anew at once, because an earlier violation came or went, or the rules changed."""
     grouped_with: str | None = None
     """Claim of the strike that it counts with."""
     day_before: int = 0

@@ -13,7 +13,7 @@ from litestar import Request, get
 from litestar.params import QueryParameter
 from prometheus_client import Gauge
 
-from services.enforcement import offenders, reading
+from services.enforcement import explain, offenders, reading
 from shared import clock, internal, policy
 from shared.events import Measure
 from shared.internal import Cursor, GivenId, Limit, Page, Parts, page_of
@@ -185,6 +185,8 @@ async def ledger(
 ) -> Page[Entry]:
     """A seller's entries, the latest first."""
     (before,) = key_of(cursor, tuple[str]) or (None,)
+    if before is not None and not explain.number_of(before):
+        raise bad_cursor()
 
     def work(connection: sa.Connection) -> list[Entry]:
         return reading.entries(connection, seller, clock.read(connection)[0], before=before, limit=limit + 1)
@@ -219,6 +221,8 @@ async def sanctions(
     """A seller's sanctions, the latest first."""
     parts = _parts(request)
     (before,) = key_of(cursor, tuple[str]) or (None,)
+    if before is not None and not reading.number_of(before):
+        raise bad_cursor()
     rows = await parts.run(
         reading.sanctioned, seller, parts.rules, in_force=in_force, limit=limit + 1,
         before=None if before is None else reading.number_of(before),

@@ -74,7 +74,7 @@ _END = "delete from entities where entity = any(%s)"
 _TELL = "insert into relinked (partition, seller) select * from unnest(%s::int[], %s::text[])"
 _TAKE = """
     delete from relinked where id in (
-        select id from relinked where partition = any(%s) and seller <> all(%s::text[]) order by id limit %s for update skip locked)
+        select id from relinked where partition = any(%s) order by id limit %s for update skip locked)
     returning id, partition, seller"""
 _OF = """
     select m.seller, m.entries, e.entity, e.general_points, e.serious_strikes, e.violations, e.grounds, e.last, e.warned
@@ -187,11 +187,12 @@ def mark(connection: sa.Connection, marks: Iterable[tuple[str, SellerKey | None]
     )
 
 
-def take(
-    connection: sa.Connection, partitions: Sequence[int], parked: Collection[str], room: int
-) -> list[tuple[int, int, str]]:
-    """Take accounts out of the queue whose entity has changed, oldest first: (id, partition, seller)."""
-    rows = connection.exec_driver_sql(_TAKE, (list(partitions), list(parked), room))
+def take(connection: sa.Connection, partitions: Sequence[int], room: int) -> list[tuple[int, int, str]]:
+    """Take accounts out of the queue whose entity has changed, oldest first: (id, partition, seller).
+
+    Those of parked sellers too, for the worker to park: whatever lies in the queue keeps it awake.
+    """
+    rows = connection.exec_driver_sql(_TAKE, (list(partitions), room))
     return sorted((id_, partition, seller) for id_, partition, seller in rows)
 
 

@@ -1,7 +1,8 @@
 """How a standing came about: every entry, the rule that made it, and the sums, replayed from the ledger alone. Pure.
 
-Nothing that is stored is trusted: the ledger is walked in the order in which it was written, each entry is assessed anew by
-``penalties`` on what stood before it, and what does not agree is said.
+No sum that is stored is trusted: the ledger is walked in the order in which it was written, each entry is assessed anew by
+``penalties`` on what stood before it, and what does not agree is said. An entry counts as wrong only while it stands: one that was
+reversed may have been right by the rules of its time. Sanctions are shown as they are stored; ``goodfaith verify`` decides them anew.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ InForce = tuple[dt.datetime, str, penalties.Severity]
 
 
 def number_of(entry: str) -> int:
-    """Place of an entry among its seller's, in the order in which they were written."""
+    """Place of an entry among its seller's, in the order in which they were written; 0: that is no entry's id."""
     tail = entry.rpartition(".")[2]
-    return int(tail) if tail.isdecimal() else 0
+    return int(tail) if tail.isdecimal() and len(tail) < 10 else 0
 
 
 @dataclass(slots=True)
@@ -93,6 +94,8 @@ class _Walk:
         self.seller = Seller(seller, 0)
         self.steps: list[Step] = []
         self.differences: list[str] = []
+        self.wrong: dict[str, str] = {}
+        """What is wrong with entries that stand."""
         self.levels = (0, 0)
         self.known: dict[str, Record] = {}
         self.pointed: set[str] = set()
@@ -157,7 +160,7 @@ class _Walk:
         wrong = None
         if ought != is_:
             wrong = f"{penalty.points} points until {penalty.expires_at:%Y-%m-%d %H:%M}"
-            self.differences.append(f"{record.entry}: {record.points} {record.ledger}, the rules make {wrong}")
+            self.wrong[record.entry] = f"{record.entry}: {record.points} {record.ledger}, the rules make {wrong}"
         rule = rule_of(before, penalty, self.rules)
         grouped = None
         if rule == "grouped":
@@ -182,7 +185,9 @@ class _Walk:
         if taken is None or not self.stood.remove(taken):
             self.differences.append(f"{record.entry}: reverses {record.reverses}, which does not stand")
             return
-        if (record.points, record.claim, record.ledger) != (-taken.points, taken.claim, taken.ledger):
+        self.wrong.pop(taken.entry, None)
+        is_ = (record.points, record.claim, record.ledger, record.effective_at, record.expires_at)
+        if is_ != (-taken.points, taken.claim, taken.ledger, taken.effective_at, taken.expires_at):
             self.differences.append(f"{record.entry}: is not the reverse of {taken.entry}")
         points = 0
         if taken.entry in self.pointed:
@@ -240,7 +245,7 @@ def explain(
     upto = now if at is None else min(at, now)
     walk = walked(seller, records, rules, upto)
     whole = walk if upto == now else walked(seller, records, rules, now)
-    differences = [*whole.differences, *_against(whole, in_force)]
+    differences = [*whole.differences, *whole.wrong.values(), *_against(whole, in_force)]
     if stored.changed_at is None:
         if records:
             differences.append("there are entries, and no standing")
@@ -377,7 +382,8 @@ def says(step: Step, rules: Penalties) -> str:
     if step.what == "forgotten":
         return "no longer one of the violations that are counted"
     if step.what == "reversed":
-        why = "assessed anew, as an earlier violation came or went" if step.reassessed else "the claim does not stand"
+        anew = "assessed anew, as an earlier violation came or went, or the rules changed"
+        why = anew if step.reassessed else "the claim does not stand"
         return f"reverses {step.reverses}: {why}"
     general, serious = rules.general, rules.serious
     if step.rule == "first":

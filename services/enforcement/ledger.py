@@ -135,7 +135,7 @@ class EnforcementLedger:
                 receipt, id=name, source="/marketplace", type=_RECEIPT, subject=seller, time=tx.now, key=seller
             )
             found.append(Incoming("@queue", partition, id_, seller, name, _RECEIPT, receipt, raw=raw))
-        for id_, partition, seller in entities_store.take(tx.connection, tx.partitions, tx.parked, room - len(found)):
+        for id_, partition, seller in entities_store.take(tx.connection, tx.partitions, room - len(found)):
             # only the word that the standing is to be looked at anew: what there is to see is loaded
             look = StandingChanged(seller=seller, general_points=0, serious_strikes=0, violations=0, at=tx.now)
             name = f"relinked.{id_}"
@@ -296,6 +296,7 @@ class Ledgers:
             linked is None
             or before is None
             or linked.entity.grounds != before.entity.grounds
+            or linked.entity.last < before.entity.last  # reversed: a measure may have come with it
             or self._expired(seller)
             or self._accounts[name].front.rules != self._service.policy.version
         ) and not seller.complete:
@@ -385,6 +386,8 @@ class Ledgers:
             self._tx.count(IGNORED, "lift")
             return []
         self._changed[asked.account] = self._sellers[asked.account]
+        if asked.account in self._linked and any(not change.measures for change in out):
+            self._marks.add(asked.account)  # a warning that was lifted counts for no account of the business any more
         return self._outgoing(incoming.partition, asked.account, [*out, *self._ordered(account)], incoming.id)
 
     def _outgoing(self, partition: int, seller: str, out: Iterable[Data], cause: str | None) -> list[Outgoing]:

@@ -92,8 +92,8 @@ def level(points: int, thresholds: tuple[Threshold, ...]) -> int:
 
 
 def consequence(reached: int, thresholds: tuple[Threshold, ...]) -> str | None:
-    """Name of the consequence of a level."""
-    return thresholds[reached - 1].consequence if reached else None
+    """Name of the consequence of a level; of the highest, where a level of older rules is above all thresholds."""
+    return thresholds[min(reached, len(thresholds)) - 1].consequence if reached and thresholds else None
 
 
 @dataclass(slots=True)

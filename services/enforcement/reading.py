@@ -45,7 +45,8 @@ _RECORDS = """
     from ledger_entries e where e.seller = %s"""
 _IN_FORCE = "select at, claim, severity from violations where seller = %s and in_force"
 _SANCTIONS = """
-    select seller, number, scope, ledger, level, measures, withheld, entry, claim, began, ends, state, cause, over_at, stands, reason
+    select seller, number, scope, ledger, level, measures, withheld, entry, claim, began, ends, state, cause, over_at, stands, reason,
+        after
     from sanctions where seller = %(seller)s and (%(in_force)s::bool is null or (state = 'in_force') = %(in_force)s)
         and (%(number)s::int is null or number < %(number)s) and (%(sanction)s::text is null or sanction = %(sanction)s)
     order by number desc limit %(limit)s"""

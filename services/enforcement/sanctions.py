@@ -181,6 +181,7 @@ class Sanction:
         cause: of the last change.
         stands: the ground that it answers is there, so that no other answer is due, whether it is in force or not.
         reason: code that an operator gave for lifting it.
+        after: when the warning was given that a violation since turned into this; None: it was imposed for the threshold.
     """
 
     seller: str
@@ -199,6 +200,7 @@ class Sanction:
     over_at: dt.datetime | None = None
     stands: bool = True
     reason: str | None = None
+    after: dt.datetime | None = None
 
     @property
     def sanction(self) -> str:
@@ -218,7 +220,12 @@ class Sanction:
     @property
     def matters(self) -> bool:
         """Whether a later decision depends on it."""
-        return self.in_force or self.stands or (not self.measures and self.state != "lifted")
+        return self.in_force or self.stands or self.served or (not self.measures and self.state != "lifted")
+
+    @property
+    def served(self) -> bool:
+        """Whether it was the business's and is over for good: should the link be cut and come back, it answers once more."""
+        return self.scope == "entity" and self.cause in ("timer", "operator")
 
     def event(self, change: Change, now: dt.datetime) -> SanctionChanged:
         """A change of it."""
@@ -273,6 +280,11 @@ class Facts:
     last: dt.datetime
     counts: bool
     entity: Entity | None = None
+
+    @property
+    def latest(self) -> dt.datetime:
+        """When the last violation in force of the seller or of any other account of its business was."""
+        return self.last if self.entity is None else max(self.last, self.entity.last)
 
 
 @dataclass(slots=True)
@@ -339,9 +351,12 @@ def decide(account: Account, facts: Facts, rules: Penalties, now: dt.datetime) -
             if sanction.in_force or sanction.stands:
                 out += _review(sanction, [g for _, g in found.get((sanction.ledger, sanction.level), ())], facts, now)
     for key in sorted(found):
+        steps = thresholds(rules, key[0])
+        if key[1] > len(steps):
+            continue  # an entity was counted, or the seller judged, by older rules that had more thresholds: it will be anew
         open_ = {scope: ground for scope, ground in found[key] if ground.fell_at is None}
         if open_:
-            out += _answer(account, open_, thresholds(rules, key[0])[key[1] - 1], facts, rules, now)
+            out += _answer(account, open_, steps[key[1] - 1], facts, rules, now)
     return out
 
 
@@ -354,6 +369,10 @@ def _over(
 
 def _review(sanction: Sanction, found: Sequence[Ground], facts: Facts, now: dt.datetime) -> list[SanctionChanged]:
     """Whether the ground of a sanction is there, has fallen, or was never there."""
+    if sanction.in_force and sanction.after is not None and facts.latest <= sanction.after:
+        # no violation since the warning stands any more: it is the warning again that answers
+        sanction.stands = False
+        return [_over(sanction, "lifted", "reversal", now)]
     # it answered what had not fallen when it began; a reversal may have moved the crossing since
     answered = [ground for ground in found if ground.fell_at is None or ground.fell_at > sanction.began]
     if not answered:
@@ -392,11 +411,24 @@ def _answer(
     # an account without a violation answers only for what reaches the whole business
     full = scope == "own" or facts.counts
     wanted = measures(threshold) if full else parts
-    last = max(facts.last, facts.entity.last) if facts.entity is not None else facts.last
+    last = facts.latest
+    after = None
     given = next(
         (s for s in reversed(account.sanctions) if s.stands and (s.ledger, s.level) == (ground.ledger, ground.level)),
         None,
     )
+    if given is None and scope == "entity":
+        # the link was cut meanwhile and is back: the same occasion
+        given = next(
+            (
+                s
+                for s in reversed(account.sanctions)
+                if s.served and (s.ledger, s.level) == (ground.ledger, ground.level) and s.began >= ground.crossed_at
+            ),
+            None,
+        )
+        if given is not None:
+            given.stands = True
     out = []
     at = ground.crossed_at
     if given is not None:
@@ -407,6 +439,7 @@ def _answer(
             if not more and not again:
                 return []
             at = max(at, last)
+            after = given.began if again else given.after
             if given.in_force:
                 out.append(_over(given, "ended", "replaced", now))
         elif not given.in_force:
@@ -421,7 +454,7 @@ def _answer(
             out.append(_over(given, "ended", "expiry", now))
         given.stands = False
     if full or parts:
-        out.append(_impose(account, scope, ground, wanted, threshold, facts, rules, at, now))
+        out.append(_impose(account, scope, ground, wanted, threshold, facts, rules, at, after, now))
     return out
 
 
@@ -434,16 +467,18 @@ def _impose(
     facts: Facts,
     rules: Penalties,
     at: dt.datetime,
+    after: dt.datetime | None,
     now: dt.datetime,
 ) -> SanctionChanged:
-    """``at``: when the violation was that it is for."""
+    """``at``: when the violation was that it is for; ``after``: when the warning was that it comes in the place of."""
     withheld: tuple[Measure, ...] = ()
     if rules.prior_warning and not SUSPENDS.isdisjoint(wanted) and not _warned(account, facts, rules, at):
         wanted, withheld = (), wanted
     ends = now + dt.timedelta(days=threshold.days) if threshold.days and wanted else None
     account.made += 1
     sanction = Sanction(
-        account.seller, account.made, scope, ground.ledger, ground.level, wanted, withheld, ground.entry, ground.claim, now, ends
+        account.seller, account.made, scope, ground.ledger, ground.level, wanted, withheld, ground.entry, ground.claim, now, ends,
+        after=None if withheld else after,
     )  # fmt: skip
     account.sanctions.append(sanction)
     return sanction.event("imposed", now)

@@ -16,14 +16,17 @@ ACCOUNT_COLUMNS = "front, sanctions, seq, measures, until, confirmed, result, re
 """Of standings, in the order that ``account`` takes and ``account_row`` gives."""
 
 _OPEN = """
-    select seller, number, scope, ledger, level, measures, withheld, entry, claim, began, ends, state, cause, over_at, stands, reason
-    from sanctions where seller = any(%s) and (state = 'in_force' or stands or (measures = '' and state <> 'lifted'))
+    select seller, number, scope, ledger, level, measures, withheld, entry, claim, began, ends, state, cause, over_at, stands, reason,
+        after
+    from sanctions where seller = any(%s) and (state = 'in_force' or stands or (measures = '' and state <> 'lifted')
+        or (scope = 'entity' and cause in ('timer', 'operator')))
     order by seller, number"""
 _SAVE = """
     insert into sanctions (seller, number, sanction, scope, ledger, level, measures, withheld, entry, claim, began, ends, state,
-        cause, over_at, stands, reason)
+        cause, over_at, stands, reason, after)
     select * from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[],
-        %s::text[], %s::timestamptz[], %s::timestamptz[], %s::text[], %s::text[], %s::timestamptz[], %s::bool[], %s::text[])
+        %s::text[], %s::timestamptz[], %s::timestamptz[], %s::text[], %s::text[], %s::timestamptz[], %s::bool[], %s::text[],
+        %s::timestamptz[])
     on conflict (seller, number) do update set scope = excluded.scope, state = excluded.state, cause = excluded.cause,
         over_at = excluded.over_at, stands = excluded.stands, reason = excluded.reason"""
 _DELIVER = """
@@ -90,7 +93,7 @@ def sanction_row(sanction: Sanction) -> tuple[Any, ...]:
     s = sanction
     return (
         s.seller, s.number, s.sanction, s.scope, s.ledger, s.level, ",".join(s.measures), ",".join(s.withheld), s.entry, s.claim,
-        s.began, s.ends, s.state, s.cause, s.over_at, s.stands, s.reason,
+        s.began, s.ends, s.state, s.cause, s.over_at, s.stands, s.reason, s.after,
     )  # fmt: skip
 
 

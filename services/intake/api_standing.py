@@ -140,7 +140,14 @@ async def get_sanctions(
         request, "sanctions", Sanction, seller=known_id(seller_id), in_force=in_force, cursor=cursor, limit=limit
     )
     lifts = await front_of(request).run(standing_store.lifts, [one.sanction for one in found.items])
-    shown = [answers.SellerSanction(sanction=one, lift=_lifted(lifts.get(one.sanction))) for one in found.items]
+    shown = [
+        answers.SellerSanction(
+            sanction=one,
+            # what was asked too late has lifted nothing
+            lift=_lifted(lifts.get(one.sanction)) if one.state == "in_force" or one.cause == "operator" else None,
+        )
+        for one in found.items
+    ]
     return answers.Page(items=shown, next=found.next)
 
 

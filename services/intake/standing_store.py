@@ -13,7 +13,7 @@ from shared.events import LiftSanction
 
 _KEEP = "insert into lifts (command, seller, sanction, by, reason, note, at) values (%s, %s, %s, %s, %s, %s, %s)"
 _LIFTS = """
-    select distinct on (sanction) sanction, by, reason, note, at from lifts where sanction = any(%s) order by sanction, at desc, command desc"""
+    select distinct on (sanction) sanction, by, reason, note, at from lifts where sanction = any(%s) order by sanction, at, command"""
 
 
 def lift(
@@ -29,7 +29,7 @@ def lift(
 
 
 def lifts(connection: sa.Connection, sanctions: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The last that was asked for each sanction."""
+    """The first that was asked for each sanction: it is the one that is done."""
     if not sanctions:
         return {}
     rows = connection.exec_driver_sql(_LIFTS, (list(sanctions),)).mappings()

@@ -63,7 +63,7 @@ NOTICES: Final = {
     "account.sanction_warning": 1,
     "account.sanction_prior_warning": 1,
     "account.sanction_imposed": 1,
-    "account.sanction_lifted": 1,
+    "account.sanction_lifted": 2,
     "account.sanction_ended": 1,
 }
 """The same for notices to accounts; a kind that has none is told by ``account.notice``, which states kind and figures."""

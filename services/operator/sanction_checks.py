@@ -22,7 +22,7 @@ def sanctioned(e: Evidence) -> list[Finding]:
     tally = Tally()
     rows = e.connection.exec_driver_sql(
         "select seller, number, scope, ledger, level, measures, withheld, entry, claim, began, ends, state, cause, over_at,"
-        " stands, reason from enforcement.sanctions order by seller, number"
+        " stands, reason, after from enforcement.sanctions order by seller, number"
     )
     answers: dict[str, list[Sanction]] = {}
     for row in rows:

@@ -23,7 +23,15 @@ from services.enforcement.entities_worker import Counting
 from services.enforcement.ledger import EnforcementLedger
 from services.operator import recompute, recount_ledger
 from shared import db, events, marketplace, migrate, topics
-from shared.events import Data, MarketplaceSeller, SanctionChanged, SellerKey, StandingChanged, ViolationChanged
+from shared.events import (
+    Data,
+    LiftSanction,
+    MarketplaceSeller,
+    SanctionChanged,
+    SellerKey,
+    StandingChanged,
+    ViolationChanged,
+)
 from shared.runtime import Incoming, Outgoing, Tx
 from shared.settings import Settings
 
@@ -34,6 +42,7 @@ DAY = dt.timedelta(days=1)
 TYPES: dict[type[Data], tuple[str, str]] = {
     MarketplaceSeller: ("marketplace.sellers", "goodfaith.marketplace.seller.v1"),
     ViolationChanged: ("enforcement.violations", "goodfaith.violation.changed.v1"),
+    LiftSanction: (topics.ACCOUNTS.name, "goodfaith.sanction.lift.v1"),
 }
 
 
@@ -79,11 +88,10 @@ class Desk:
     def incoming(self, data: Any) -> Incoming:
         topic, kind = TYPES[type(data)]
         id_ = f"test.{next(self.ids)}"
-        raw = events.encode(
-            data, id=id_, source="/test", type=kind, subject=data.seller, time=self.now, key=data.seller
-        )
-        place = topics.partition_of(data.seller, PARTITIONS)
-        return Incoming(topic, place, 0, data.seller, id_, kind, data, events.decode_envelope(raw))
+        name = data.account if isinstance(data, LiftSanction) else data.seller
+        raw = events.encode(data, id=id_, source="/test", type=kind, subject=name, time=self.now, key=name)
+        place = topics.partition_of(name, PARTITIONS)
+        return Incoming(topic, place, 0, name, id_, kind, data, events.decode_envelope(raw))
 
     @contextmanager
     def open(self, *told: Data, partitions: range = range(PARTITIONS)) -> Iterator[sa.Connection]:
@@ -253,6 +261,71 @@ def test_what_reaches_the_business_reaches_every_account_until_it_is_undone(desk
     desk.settle()
     assert (desk.stands("c"), desk.measures("c")) == ((0, 0, 0, True), "")
     desk.right()
+
+
+def test_what_was_served_is_not_asked_for_anew_when_a_cut_link_is_back(desk: Desk) -> None:
+    desk.turn(*(desk.linked(seller, key("HRB 3")) for seller in "ab"))
+    desk.turn(desk.violated("a", "c-1"))
+    desk.settle()
+    desk.now += DAY
+    desk.turn(desk.violated("b", "c-2"))
+    desk.settle()
+    assert desk.measures("b") == "listing_restricted"
+    desk.now += 5 * DAY
+    desk.settle()
+    assert desk.measures("b") == ""
+    for keys in ((), (key("HRB 3"),)):
+        desk.now += DAY
+        desk.turn(desk.linked("b", *keys))
+        desk.settle()
+        assert desk.measures("b") == ""
+    assert desk.sql("select state, cause, stands from sanctions where seller = 'b' and measures <> ''") == [
+        ("ended", "timer", True)
+    ]
+
+
+def test_a_warning_that_an_operator_lifted_is_no_warning_of_the_business(desk: Desk) -> None:
+    desk.turn(*(desk.linked(seller, key("HRB 4")) for seller in "ab"), desk.violated("a", "c-1"))
+    desk.settle()
+    assert desk.sql("select cardinality(warned) from entities") == [(1,)]
+    ((sanction,),) = desk.sql("select sanction from sanctions where seller = 'a'")
+    desk.now += DAY
+    desk.turn(LiftSanction(command="k-1", account="a", sanction=sanction, by="op", reason="goodwill", at=desk.now))
+    desk.settle()
+    held = desk.sql("select cardinality(warned) from entities")
+    assert held == desk.sql("select count(*)::int from sanctions where measures = '' and state <> 'lifted'")
+    assert held == [(0,)]
+
+
+def test_a_measure_goes_with_the_violation_of_another_account_that_it_came_with(desk: Desk) -> None:
+    rules = msgspec.structs.replace(desk.rules, prior_warning=True)
+    desk.ledger.policy = msgspec.structs.replace(desk.ledger.policy, version="warns", penalties=rules)
+    desk.turn(*(desk.linked(seller, key("HRB 6")) for seller in "ab"))
+    desk.turn(desk.violated("a", "c-1", "serious"))
+    desk.settle()
+    assert desk.measures("a") == ""
+    desk.now += DAY
+    desk.turn(desk.violated("b", "c-2", "serious"))  # counts with the other strike: no threshold is reached by it
+    desk.settle()
+    assert desk.measures("a") == "frozen"
+    desk.now += DAY
+    desk.turn(desk.violated("b", "c-2", "serious", in_force=False))
+    desk.settle()
+    assert desk.measures("a") == ""
+    assert desk.sql("select withheld, after from sanctions where seller = 'a' order by number desc limit 2") == [
+        ("frozen", None), ("", BEGIN),
+    ]  # fmt: skip
+
+
+def test_a_parked_seller_of_a_business_keeps_nobody_awake(desk: Desk) -> None:
+    desk.turn(*(desk.linked(seller, key("HRB 5")) for seller in "ab"))
+    assert desk.counting.once()
+    with desk.engine.begin() as connection:
+        tx = Tx(connection, desk.now, desk.now, list(range(PARTITIONS)), {}, frozenset("a"))
+        records = desk.ledger.pull(tx, 10)
+    assert {record.key for record in records} == {"a", "b"}
+    assert all(record.raw for record in records)  # so that it can be parked
+    assert desk.sql("select count(*) from ledger_queue") == [(0,)]
 
 
 def test_a_link_and_a_violation_that_cross_are_both_counted(desk: Desk) -> None:

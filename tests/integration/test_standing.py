@@ -20,6 +20,7 @@ from services.enforcement import offenders, reading
 from services.operator import cli
 from shared import clock, policy, topics
 from shared.events import LiftSanction
+from shared.paging import cursor_of
 from tests.integration.intake_parts import Parts, People, wait
 from tests.integration.sellers import Ledgers, many
 
@@ -120,6 +121,9 @@ def test_sellers_are_listed_sorted_and_filtered(client: httpx.Client, staff: dic
         ("/v1/sellers/s-1/why", {"at": "now"}, 422, "at"),
         ("/v1/sellers/s-1/why", {"steps": 1001}, 400, "steps"),
         ("/v1/sellers/s-1/ledger", {"cursor": "x"}, 400, "cursor"),
+        ("/v1/sellers/s-1/ledger", {"cursor": cursor_of("x.99999999999999999999")}, 400, "cursor"),
+        ("/v1/sellers/s-1/ledger", {"cursor": cursor_of("x")}, 400, "cursor"),
+        ("/v1/sellers/s-1/sanctions", {"cursor": cursor_of("x.s99999999999999999999")}, 400, "cursor"),
         ("/v1/sellers/%00/ledger", {}, 404, None),
     ],
 )
@@ -199,8 +203,11 @@ def test_sanctions_are_read_and_lifted(
     assert client.post(lift.replace("s-2/", "s-3/"), json=body, headers=people.operator).status_code == 404
     made = client.post(lift, json=body, headers=people.operator)
     assert made.status_code == 202, made.text
+    # another operator asks too, before the first word is done: that one has no effect
+    late = client.post(lift, json={"reason": "goodwill"}, headers=people.operator)
+    assert late.status_code == 202
     # as intake's worker publishes it, and the ledger's takes it
-    ((payload,),) = parts.query("select payload from intake.door where type = 'goodfaith.sanction.lift.v1'")
+    (payload,), _ = parts.query("select payload from intake.door where type = 'goodfaith.sanction.lift.v1' order by id")
     asked = msgspec.json.decode(payload, type=LiftSanction)
     assert (asked.account, asked.command, asked.by) == ("s-2", made.json()["command"], "a-operator")
     assert "wrong seller" not in payload

@@ -6,6 +6,7 @@ import datetime as dt
 import itertools
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from shared import policy
 
 RULES = policy.current("ipp").penalties
 DSA = policy.current("dsa").penalties
+WARNS = msgspec.structs.replace(RULES, prior_warning=True)
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
 YEAR = 365 * DAY
@@ -401,6 +403,93 @@ def test_what_a_prior_warning_withheld_comes_with_the_next_violation() -> None:
     life.at(30).violates("c9")
     assert life.measures == ("closed", "frozen", "may_not_list")
     assert [change[1:3] for change in life.news()].count(("ended", "replaced")) == 2
+
+
+def test_a_measure_goes_with_the_violation_that_it_came_with() -> None:
+    life = Life(WARNS).violates("A", "serious").at(10).violates("C")
+    assert life.measures == ("frozen",)
+    life.at(20).news()
+    life.reverse("C")
+    assert life.news() == [
+        (20, "lifted", "reversal", 1, ()), (20, "lifted", "reversal", 1, ("frozen",)), (20, "imposed", "threshold", 1, ()),
+    ]  # fmt: skip
+    assert (life.measures, life.account.sanctions[-1].withheld) == ((), ("frozen",))
+    life.at(30).violates("D")  # the next one brings it again
+    assert life.measures == ("frozen",)
+    # another violation since the warning holds it
+    life.at(31).violates("E").reverse("D")
+    assert life.measures == ("frozen",)
+    life.reverse("E")
+    assert life.measures == ()
+
+
+def test_a_measure_after_a_warning_that_was_served_is_not_asked_for_again() -> None:
+    life = Life(DSA)
+    life.violations = {f"c{n}": (NOW + n * DAY / 4, f"c{n}", "general") for n in (0, 5, 10)}  # 12 points: frozen 7 days
+    life.at(20).decide()
+    assert life.account.sanctions[-1].withheld == ("frozen",)
+    life.at(30).violates("c99", "serious")
+    assert "frozen" in life.measures
+    life.at(60).reverse("c99")
+    assert (life.measures, [s.withheld for s in life.account.sanctions if s.in_force]) == ((), [()])
+
+
+@given(acts(), st.sampled_from(["general", "serious"]), st.booleans())
+def test_no_reversal_of_a_trigger_leaves_more_than_there_was(stream: Acts, severity: Any, dsa: bool) -> None:
+    """A violation after any life, reversed on the same day: what suspends is what suspended before."""
+    life = Life(DSA if dsa else WARNS)
+    for number, (what, days, which, gravity) in enumerate(stream):
+        life.at((life.now - NOW).days + days)
+        if what == "violates":
+            life.violates(f"c{number:02}", gravity)
+        elif what == "reverses" and life.violations:
+            life.reverse(sorted(life.violations)[which % len(life.violations)])
+    life.at((life.now - NOW).days + 1)
+    before = sanctions.SUSPENDS.intersection(life.measures)
+    life.violates("trigger", severity).reverse("trigger")
+    assert sanctions.SUSPENDS.intersection(life.measures) <= before
+
+
+def test_what_was_served_is_not_imposed_anew_by_a_link_that_was_cut_and_is_back() -> None:
+    others = [(day, f"x{day}", "general") for day in range(3)]  # 12 points: frozen 7 days
+    life = Life().violates("c0").at(5).joins(*others)
+    assert life.measures == ("frozen", "listing_restricted")
+    life.at(12)
+    assert life.measures == ()
+    life.at(20).joins()
+    life.news()
+    life.at(21).joins(*others)
+    assert (life.measures, life.news()) == ((), [])
+    # what an operator lifted neither, and a new occasion is one
+    others.append((22, "x22", "general"))
+    life.at(22).joins(*others)
+    (found,) = [s for s in life.account.sanctions if s.in_force and s.measures]
+    asked = sanctions.LiftSanction(
+        command="k", account="seller", sanction=found.sanction, by="op", reason="goodwill", at=NOW
+    )
+    assert sanctions.lift(life.account, asked, life.now)
+    life.at(23).joins().at(24).joins(*others)
+    assert life.measures == ()
+    life.account.sanctions = [s for s in life.account.sanctions if s.matters]  # as the store loads them
+    life.at(25).joins().at(26).joins(*others)
+    assert life.measures == ()
+
+
+def test_levels_of_older_rules_above_all_thresholds_are_passed_over() -> None:
+    life = Life()
+    for day in range(4):
+        life.at(day).violates(f"c{day}")
+    few = msgspec.structs.replace(
+        RULES, general=msgspec.structs.replace(RULES.general, thresholds=RULES.general.thresholds[:2])
+    )
+    held = sanctions.grounds(entries(list(life.violations.values())), RULES, life.now)
+    assert max(ground.level for ground in held) > 2
+    facts = Facts(sanctions.grounds(entries(list(life.violations.values())), few, life.now), True, life.now, True,
+                  Entity("entity", held, life.now))  # fmt: skip
+    assert not sanctions.decide(Account("other"), Facts((), True, NEVER, False, Entity("entity", held)), few, life.now)
+    assert {change.level for change in sanctions.decide(Account("seller"), facts, few, life.now)} == {1, 2}
+    assert penalties.consequence(4, few.general.thresholds) == "listing_restricted"
+    assert penalties.consequence(0, few.general.thresholds) is None
 
 
 def test_an_account_without_violations_answers_for_the_business_only() -> None:

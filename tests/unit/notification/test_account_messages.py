@@ -182,6 +182,12 @@ def test_what_is_lifted_is_told_with_its_cause(cause: Any, needed: str) -> None:
     assert needed in text
 
 
+def test_what_is_lifted_of_a_business_names_both_reasons_that_there_may_be() -> None:
+    _, text = told(sanction(change="lifted", cause="reversal", scope="entity"))
+    assert "one does not stand, or an account no longer belongs to the business" in text
+    assert "A violation that it rested on" not in text
+
+
 def test_an_end_is_told_and_what_another_message_says_is_not() -> None:
     subject, text = told(sanction(change="ended", cause="timer"))
     assert subject.endswith("has ended")
