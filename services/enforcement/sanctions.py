@@ -369,18 +369,18 @@ def _over(
 
 def _review(sanction: Sanction, found: Sequence[Ground], facts: Facts, now: dt.datetime) -> list[SanctionChanged]:
     """Whether the ground of a sanction is there, has fallen, or was never there."""
+    gone: Cause = "unlinked" if sanction.scope == "entity" and facts.entity is None else "reversal"
     if sanction.in_force and sanction.after is not None and facts.latest <= sanction.after:
         # no violation since the warning stands any more: it is the warning again that answers
         sanction.stands = False
-        return [_over(sanction, "lifted", "reversal", now)]
+        return [_over(sanction, "lifted", gone, now)]
     # it answered what had not fallen when it began; a reversal may have moved the crossing since
     answered = [ground for ground in found if ground.fell_at is None or ground.fell_at > sanction.began]
     if not answered:
         sanction.stands = False
         if not sanction.in_force:
             return []
-        unlinked = sanction.scope == "entity" and facts.entity is None
-        return [_over(sanction, "lifted", "unlinked" if unlinked else "reversal", now)]
+        return [_over(sanction, "lifted", gone, now)]
     since = min((ground.crossed_at for ground in answered if ground.fell_at is None), default=None)
     closed = "closed" in sanction.measures and sanction.in_force
     if since is not None and (
