@@ -381,6 +381,8 @@ class ItemChanged(Data, frozen=True, kw_only=True):
     """With the change by which a window began: what it runs from, if that is not the notice's sending."""
     recurs: Id | None = None
     """The upheld item that this one recurs from (row 20)."""
+    abroad: bool = False
+    """As filed (``ItemSubmitted``): the holder's time to answer a counter may be longer."""
 
 
 class RecurrenceFound(Data, frozen=True, kw_only=True):
