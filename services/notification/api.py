@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from litestar import Request, get, post
 
 from services.notification import store, webhook_store
-from services.notification.domain import ACCOUNT
+from services.notification.domain import ACCOUNT, DIGEST
 from shared import internal
 from shared.deliveries import Delivery, Step
 from shared.internal import Cursor, Given, GivenId, Limit, Page, Parts, body_of, page_of, parts_of
@@ -41,7 +41,7 @@ def of_party(
         Delivery(
             message=row[0],
             kind=row[1],
-            claim=None if row[1].startswith(ACCOUNT) else row[2],
+            claim=None if row[1].startswith(ACCOUNT) or row[1] == DIGEST else row[2],
             state=row[3],
             channel=row[4],
             failed_channels=tuple(row[5]),

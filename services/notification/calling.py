@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import functools
 import ipaddress
 import socket
 import ssl
@@ -23,6 +24,7 @@ import aiohttp
 import structlog
 import uvloop
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.tracing import TraceConfig
 from yarl import URL
 
@@ -42,6 +44,8 @@ READ_MOST: Final = 4096
 """Bytes of an answer's body that are read; a longer one costs its connection."""
 READ_S: Final = 1.0
 """Seconds that the body may take after the status is known."""
+HEAD_MOST: Final = 65_536
+"""Bytes that may come before the head of the answer is whole: of interim answers (1xx) there may be any number."""
 KEPT: Final = 2000
 """Hosts with which a connection is kept open."""
 _KEEP_S: Final = 15.0
@@ -93,6 +97,37 @@ def opener(rules: Rules) -> Callable[[Any], socket.socket]:
         return socket.socket(family, kind, proto)
 
     return make
+
+
+class _Bounded(ResponseHandler):
+    """Breaks a connection off on which more than ``HEAD_MOST`` bytes come without an answer. aiohttp itself reads interim
+    answers for as long as they come, on the one loop."""
+
+    _came = 0
+    _answered = False
+    _broken = False
+
+    def set_response_params(self, **values: Any) -> None:
+        """A request begins."""
+        self._came, self._answered = 0, False
+        super().set_response_params(**values)
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """A head is whole."""
+        self._answered = self._answered or data[0].code >= 200
+        super().feed_data(data, size)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        if self._broken:
+            return
+        self._came += len(data)
+        super().data_received(data)
+        if not self._answered and self._came > HEAD_MOST:
+            self._broken = True
+            self.set_exception(aiohttp.ServerDisconnectedError())
+            if self.transport is not None:
+                self.transport.abort()
 
 
 @dataclass(slots=True)
@@ -183,12 +218,14 @@ class Caller:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         trace = TraceConfig()
         trace.on_request_headers_sent.append(_note_sent)
+        connector = aiohttp.TCPConnector(
+            # how many calls there are at a time is bounded by who makes flights
+            limit=0, resolver=Guard(self._rules, self._names), socket_factory=opener(self._rules), ssl=context,
+            keepalive_timeout=_KEEP_S, ttl_dns_cache=10,
+        )  # fmt: skip
+        connector._factory = functools.partial(_Bounded, loop=self._loop)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                # how many calls there are at a time is bounded by who makes flights
-                limit=0, resolver=Guard(self._rules, self._names), socket_factory=opener(self._rules), ssl=context,
-                keepalive_timeout=_KEEP_S, ttl_dns_cache=10,
-            ),
+            connector=connector,
             timeout=aiohttp.ClientTimeout(total=total, connect=total / 3, sock_connect=total / 3),
             trust_env=False, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=2 * READ_MOST,
             max_line_size=4096, max_field_size=4096, trace_configs=[trace],

@@ -74,9 +74,10 @@ def failed(circuit: Circuit, now: dt.datetime, chance: float) -> Circuit:
 
 
 def throttled(circuit: Circuit, now: dt.datetime, until: dt.datetime) -> Circuit:
-    """After an answer that asks to wait (``Retry-After``): it is no failure, but no call comes before ``until``."""
+    """After an answer that asks to wait (``Retry-After``): it is no failure, but no call comes before ``until``, and then one
+    at a time, until it takes one."""
     later = until if circuit.until is None else max(until, circuit.until)
-    return Circuit(circuit.failures, circuit.since or now, later, circuit.proven)
+    return Circuit(circuit.failures, circuit.since or now, later, proven=False)
 
 
 def hopeless(circuit: Circuit, now: dt.datetime, lasts: dt.timedelta) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Final
 
@@ -14,6 +15,8 @@ from shared import clock
 
 WINDOW: Final = 2000
 """Rows looked at when closing messages; grows while none of them can be closed."""
+RELEASE_S: Final = 5.0
+"""Between looks for what waits for a digest that nobody wants any more (wall time)."""
 
 
 def _route(connection: sa.Connection, account: str) -> str:
@@ -36,6 +39,7 @@ class Closer:
         self._webhooks = webhooks
         self._collect = collect
         self._window = WINDOW
+        self._release_at = 0.0
 
     def close(self) -> int:
         """Close messages; returns how many."""
@@ -43,6 +47,9 @@ class Closer:
             if not store.lock_collect(connection):
                 return 0
             now, wall = clock.read(connection)
+            if time.monotonic() >= self._release_at:
+                digests.release(connection)
+                self._release_at = time.monotonic() + RELEASE_S
             together = digests.close(connection, now, lambda account: _route(connection, account))
             rows = store.pending(connection, self._window, webhooks=self._webhooks)
             if not rows:

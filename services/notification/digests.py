@@ -32,6 +32,14 @@ _FOLD: Final = """
 _RELEASE: Final = """
     update message_items i set held = false from digests d
     where d.account = any(%s) and d.hour is null and i.party = d.account and i.held and i.message is null"""
+_STRAYS: Final = """
+    with recursive parties(party) as (
+        (select party from message_items where message is null and held order by party limit 1)
+        union all
+        select (select i.party from message_items i where i.message is null and i.held and i.party > p.party
+            order by i.party limit 1) from parties p where p.party is not null)
+    update message_items i set held = false from parties p join digests d on d.account = p.party and d.hour is null
+    where i.party = p.party and i.held and i.message is null"""
 _DUE: Final = (
     "select account, hour, zone from digests where next_at <= %s order by next_at limit %s for update skip locked"
 )
@@ -77,6 +85,13 @@ def fold(connection: sa.Connection, changes: Iterable[AccountChannels], now: dt.
     off = [account for account, one in newest.items() if one.digest is None]
     if off:
         connection.exec_driver_sql(_RELEASE, (off,))
+
+
+def release(connection: sa.Connection) -> int:
+    """Have told as usual what was marked to wait while its party, in another transaction, ceased to want that; the lock of
+    closing must be held. Looks at each party that something waits for, not at each row. Returns how many rows."""
+    count: int = connection.exec_driver_sql(_STRAYS).rowcount
+    return count
 
 
 def close(connection: sa.Connection, now: dt.datetime, route: Callable[[str], str]) -> int:

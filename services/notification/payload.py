@@ -14,9 +14,9 @@ import msgspec
 from msgspec import Struct
 from standardwebhooks import Webhook
 
-from services.notification.domain import ACCOUNT, Facts, deadline
+from services.notification.domain import ACCOUNT, DIGEST, deadline
 from services.notification.render import Contact, Rendered, Told, render, render_notice
-from services.notification.store import Message
+from services.notification.store import Item, Message
 from shared.events import AccountNotice
 from shared.marketplace import listing_url
 
@@ -34,10 +34,16 @@ class ItemTold(Struct, frozen=True, kw_only=True, omit_defaults=True):
     missing: tuple[str, ...] = ()
     original: str | None = None
     due: dt.datetime | None = None
+    claim: str | None = None
+    """This and what follows: in a digest only, whose items are of several claims."""
+    right: str | None = None
+    right_type: str | None = None
+    reason: str | None = None
+    policy: str | None = None
 
 
 class Data(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The message."""
+    """The message. Claim, right, reason and policy are those of all items; a digest has them with each."""
 
     message: str
     party: str
@@ -94,20 +100,29 @@ def body(
         claim_size=message.claim_size, contacts=contacts, right_number=right_number, site=site, now=now, pages=False,
     )  # fmt: skip
     facts = message.items[0].facts
+    several = message.kind == DIGEST
     data = Data(
-        message=message.id, party=message.party, claim=message.claim, right=facts.right, right_type=facts.right_type,
-        reason=facts.reason, policy=facts.policy, deadline=deadline(message.kind, [one.facts for one in told], now),
-        items=tuple(_item(one.id, one.facts, site) for one in told), subject=shown.subject, text=shown.body,
+        message=message.id, party=message.party, claim=None if several else message.claim,
+        right=None if several else facts.right, right_type=None if several else facts.right_type,
+        reason=None if several else facts.reason, policy=None if several else facts.policy,
+        deadline=deadline(message.kind, [one.facts for one in told], now),
+        items=tuple(_item(one, site, several=several) for one in message.items), subject=shown.subject, text=shown.body,
         locale=shown.locale, template=shown.template, version=shown.version,
     )  # fmt: skip
     return _encode(Body(type=message.kind, timestamp=now, data=data)), shown
 
 
-def _item(id: str, facts: Facts, site: str) -> ItemTold:
-    return ItemTold(
-        item=id, listing=facts.listing, link=listing_url(site, facts.listing), state=facts.state.value, code=facts.code,
-        missing=facts.missing, original=facts.original, due=facts.due,
+def _item(one: Item, site: str, *, several: bool) -> ItemTold:
+    facts = one.facts
+    told = ItemTold(
+        item=one.item, listing=facts.listing, link=listing_url(site, facts.listing), state=facts.state.value,
+        code=facts.code, missing=facts.missing, original=facts.original, due=facts.due,
     )  # fmt: skip
+    if not several:
+        return told
+    return msgspec.structs.replace(
+        told, claim=one.claim, right=facts.right, right_type=facts.right_type, reason=facts.reason, policy=facts.policy
+    )
 
 
 def _notice(message: Message, notice: AccountNotice, to: Contact | None, now: dt.datetime) -> tuple[bytes, Rendered]:

@@ -177,6 +177,7 @@ class Told:
 
     id: str
     facts: Facts
+    claim: str = ""
 
 
 @dataclass(frozen=True, slots=True)

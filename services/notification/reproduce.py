@@ -79,7 +79,7 @@ def _called(
     """What a webhook was sent."""
     message = Message(
         kept.id, kept.claim, kept.party, kept.kind, unknown=False, tries=0, opened_wall=kept.sent_wall,
-        claim_size=kept.claim_size, items=[Item(told.id, 0, 0, told.facts) for told in kept.items], notice=kept.notice,
+        claim_size=kept.claim_size, items=[Item(told.id, 0, 0, told.facts, told.claim) for told in kept.items], notice=kept.notice,
     )  # fmt: skip
     then = {a: None if contact is None else replace(contact, language=kept.locale) for a, contact in contacts.items()}
     raw, shown = payload.body(message, then, right_number, site=site, now=kept.rendered_at)

@@ -39,7 +39,7 @@ from services.notification.reports import return_path
 from services.notification.routing import channel
 from services.notification.signing import Dkim, Signer
 from services.notification.store import Failure, Message, PutOff, Sent
-from services.notification.webhook_store import Preference, preferences
+from services.notification.webhook_store import Preference, preferences, sent_at
 from shared import clock, db, metrics, policy
 from shared.events import AccountNotice
 from shared.runtime.health import Health
@@ -337,9 +337,13 @@ class Sender:
             now, _ = clock.read(connection)
             marked = store.bouncing(connection, (message.party for message in messages), self.settings.bounce_days)
             known = preferences(connection, (message.party for message in messages))
+            before = [message.id for message in messages if not message.first]
+            sent = sent_at(connection, before) if before else {}
         parcels = []
         for message in messages:
             to = contacts.get(message.party)
+            # what came back says what it said: the windows run from the first sending
+            at = sent.get(message.id, now)
             try:
                 address = None if to is None or not to.email else self._known(to.email)
                 why, failure = self._unreachable(
@@ -355,7 +359,7 @@ class Sender:
                 if not why and first == "inbox":
                     why = "preferred"
                 if message.notice is not None:
-                    parcel = self._notice(message, message.notice, to, codes, now, why)
+                    parcel = self._notice(message, message.notice, to, codes, at, why)
                     parcel.address, parcel.failure, parcel.other = address, failure, other
                     parcels.append(parcel)
                     continue
@@ -369,13 +373,13 @@ class Sender:
                     contacts=contacts,
                     right_number=numbers.get(message.claim),
                     site=self.settings.marketplace_url,
-                    now=now,
+                    now=at,
                 )
                 text = f"{rendered.subject}\n{rendered.body}".encode()
                 if why or to is None:
                     parcels.append(Parcel(message, rendered, None, text, why, failure=failure))
                 else:
-                    raw = mail(rendered, id=message.id, sender=self.settings.smtp_from, to=to, at=now)
+                    raw = mail(rendered, id=message.id, sender=self.settings.smtp_from, to=to, at=at)
                     parcels.append(Parcel(message, rendered, to.email, raw, address=address, other=other))
             except Exception as error:
                 # a bug of ours; the traceback would show contact data

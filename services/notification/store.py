@@ -25,7 +25,7 @@
 - A window's beginning: ``begins`` (what the policy lets it run from) and ``deemed_at`` are written with ``sent``;
   ``delivered_at`` and ``read_at`` by whoever learns of it (``begin_windows``), ``begun_by`` and ``begun_at`` by whoever
   finds first that the windows begin, with their announcements, under the message's row lock: once. None of them is ever
-  changed again.
+  changed again, but ``deemed_at``: while no window has begun, it counts from the latest sending.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ _READ = """
     select t.id, t.claim, t.party, t.kind, t.items, t.revisions, t.state, t.tries, t.opened_wall, t.tried,
         t.sent_at is null, t.result from messages t where t.id = any(%s)"""
 _FACTS = """
-    select i.message, i.item, i.revision, i.partition, i.claim_size, i.facts
+    select i.message, i.item, i.revision, i.partition, i.claim_size, i.facts, i.claim
     from unnest(%s::text[], %s::int[], %s::text[], %s::text[]) as n(item, revision, kind, party)
     join message_items i on i.item = n.item and i.revision = n.revision and i.party = n.party
         and (i.kind = n.kind or i.message = n.kind)"""
@@ -112,7 +112,7 @@ _SENT = """
     update messages as t set state = case when n.delivered then 'delivered' else 'sent' end, holder = null, channel = n.channel, result = n.result, template = n.template,
         version = n.version, digest = n.digest, locale = n.locale, edition = n.edition, rendered_at = n.rendered_at,
         address = n.address, tried = t.tried || n.failed,
-        delivered_at = case when n.delivered then %s when t.sent_at is null then t.delivered_at end,
+        delivered_at = coalesce(t.delivered_at, case when n.delivered then %s end),
         sent_at = coalesce(t.sent_at, %s), sent_wall = coalesce(t.sent_wall, %s),
         begins = coalesce(t.begins, n.begins), deemed_at = case when t.begun_at is null then n.deemed_at else t.deemed_at end,
         begun_at = coalesce(t.begun_at, n.begun_at), begun_by = coalesce(t.begun_by, case when n.begun_at is not null then 'sent' end)
@@ -133,8 +133,8 @@ _LEARN = """
 _CAME = """
     update messages as m set state = 'delivered', delivered_at = coalesce(m.delivered_at, n.at)
     from unnest(%s::text[], %s::timestamptz[]) as n(id, at), message_items i
-    where m.id = n.id and m.state = 'sent' and i.item = m.items[1] and i.revision = m.revisions[1] and i.kind = m.kind
-        and i.party = m.party
+    where m.id = n.id and m.state = 'sent' and i.item = m.items[1] and i.revision = m.revisions[1] and i.party = m.party
+        and (i.kind = m.kind or (m.kind = 'digest' and i.message = m.id))
     returning m.id, m.claim, m.party, m.kind, i.partition, i.listing, n.at, m.opened_wall"""
 _OPEN = """
     select id, claim, kind, party, items, revisions, begins, sent_at, delivered_at, read_at, deemed_at from messages
@@ -241,6 +241,7 @@ class Item:
     revision: int
     partition: int
     facts: Facts
+    claim: str = ""
 
 
 @dataclass(slots=True)
@@ -391,12 +392,12 @@ def _filled(connection: sa.Connection, rows: Iterable[Any]) -> list[Message]:
             keys.append((item, revision, id_ if kind == DIGEST else kind, party))
             order[id_, item, revision] = index
     if messages:
-        for id_, item, revision, partition, size, facts in connection.exec_driver_sql(_FACTS, _columns(keys)):
+        for id_, item, revision, partition, size, facts, claim in connection.exec_driver_sql(_FACTS, _columns(keys)):
             messages[id_].claim_size = size
             if messages[id_].kind.startswith(ACCOUNT):
                 messages[id_].notice, messages[id_].partition = _notice.decode(facts), partition
                 continue
-            messages[id_].items.append(Item(item, revision, partition, _facts.decode(facts)))
+            messages[id_].items.append(Item(item, revision, partition, _facts.decode(facts), claim))
     for message in messages.values():
         message.items.sort(key=lambda item: order[message.id, item.item, item.revision])
     return sorted(messages.values(), key=lambda message: message.opened_wall)
@@ -693,7 +694,7 @@ def _begin(connection: sa.Connection, ids: Sequence[str], now: dt.datetime) -> l
         _BEGUN, (list(begun), [found.at for found, _ in begun.values()], [found.by for found, _ in begun.values()])
     )
     places: dict[tuple[str, str, int], tuple[int, str]] = {}
-    for id_, item, revision, partition, _, facts in connection.exec_driver_sql(_FACTS, _columns(keys)):
+    for id_, item, revision, partition, _, facts, _ in connection.exec_driver_sql(_FACTS, _columns(keys)):
         places[id_, item, revision] = (partition, _facts.decode(facts).listing)
     out: list[tuple[int, str, str, str, str]] = []
     for id_, (found, row) in begun.items():

@@ -11,7 +11,7 @@
   has an unknown outcome: it is sent again under the same ``webhook-id``, and counted in ``repeats``. ``log`` has the last tries.
 - ``messages`` of route ``webhook``: a process of webhooks sets ``holder`` to ``HOLDER`` and ``due_wall`` to when the message goes
   by another channel if no webhook has taken it. The first 2xx makes it sent; when all its deliveries have ended otherwise it
-  goes by another channel at once.
+  goes by another channel at once. Of one that was replayed before, the deliveries that have ended begin anew.
 
 Who gives endpoints back locks them first, then messages, then deliveries, each by id; who gives messages to endpoints takes
 messages that nobody holds. A deadlock that is left is ended by the database, and the work done again.
@@ -58,14 +58,17 @@ _GONE = """
     where party = %s and id <> all(%s) returning id"""
 _WORKING = "select id from endpoints where id = any(%s) and state = 'enabled'"
 _TAKE_MESSAGES = """
-    select id from messages where state in ('queued', 'sending') and route = 'webhook' and due_wall <= clock_timestamp()
+    select id, holder from messages where state in ('queued', 'sending') and route = 'webhook' and due_wall <= clock_timestamp()
     order by due_wall limit %s for update skip locked"""
 _HOLD = """
     update messages as t set holder = %s, due_wall = clock_timestamp() + n.pause * interval '1 second'
     from unnest(%s::text[], %s::float8[]) as n(id, pause) where t.id = n.id"""
 _ADD = """
     insert into webhook_deliveries (endpoint, message, party, kind)
-    select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[]) on conflict do nothing"""
+    select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[])
+    on conflict (message, endpoint) do update set state = 'queued', tries = 0, result = null, ended_wall = null,
+        began_wall = clock_timestamp(), due_wall = clock_timestamp()
+    where webhook_deliveries.state not in ('queued', 'sending')"""
 _WAKE = """
     update endpoints as t set due_wall = least(t.due_wall, greatest(clock_timestamp(), t.until_wall))
     from (select id from endpoints where id = any(%s) order by id for update) as n where t.id = n.id"""
@@ -113,8 +116,9 @@ _RELEASE = """
     where t.id = n.id and t.holder = %s and t.generation = n.generation and t.state = 'enabled'"""
 _LET_GO = "update endpoints set holder = null, lease_wall = '-infinity' where id = any(%s) and holder = %s"
 _DISABLE = """
-    update endpoints set state = 'disabled', due_wall = 'infinity', holder = null, lease_wall = '-infinity'
-    where id = any(%s) and state = 'enabled' returning id"""
+    update endpoints as t set state = 'disabled', due_wall = 'infinity', holder = null, lease_wall = '-infinity'
+    from unnest(%s::text[], %s::int[]) as n(id, generation)
+    where t.id = n.id and t.generation = n.generation and t.state = 'enabled' returning t.id"""
 _DROP = """
     update webhook_deliveries set state = 'dropped', result = 'disabled', ended_wall = clock_timestamp()
     where endpoint = any(%s) and state in ('queued', 'sending') returning message"""
@@ -125,7 +129,9 @@ _LEFT = """
 _STATES = """
     select case when state = 'disabled' then 'disabled' when until_wall > clock_timestamp() then 'open'
         when failures >= %s then 'half_open' else 'closed' end, count(*) from endpoints group by 1"""
-_SENT_AT = "select id, coalesce(rendered_at, sent_at) from messages where id = any(%s)"
+_SENT_AT = """
+    select id, coalesce(rendered_at, sent_at) from messages where id = any(%s) and sent_at is not null
+    and (id = any(%s) or begins is null or begun_at is not null)"""
 _known = msgspec.json.Decoder(list[WebhookKnown])
 _encode = msgspec.json.Encoder().encode
 
@@ -197,15 +203,14 @@ def assign(
     Returns:
         how many went to webhooks, and how many by another channel.
     """
-    ids = [row[0] for row in connection.exec_driver_sql(_TAKE_MESSAGES, (limit,))]
-    if not ids:
+    holders = {row[0]: row[1] for row in connection.exec_driver_sql(_TAKE_MESSAGES, (limit,))}
+    if not holders:
         return 0, 0
+    ids = list(holders)
     messages = store.read(connection, ids)
     known = preferences(connection, (message.party for message in messages))
-    begun = {
-        row[0]
-        for row in connection.exec_driver_sql("select message from webhook_deliveries where message = any(%s)", (ids,))
-    }
+    # given to webhooks before. A delivery alone says nothing: a replay makes one of what went another way
+    begun = {id_ for id_, holder in holders.items() if holder == HOLDER}
     # what was disabled here a moment ago may still be in what intake has said
     hooks = sorted({one.webhook for preference in known.values() for one in preference.webhooks})
     working = {row[0] for row in connection.exec_driver_sql(_WORKING, (hooks,))} if hooks else set()
@@ -361,10 +366,12 @@ def disable(
     now: dt.datetime,
     partitions: int,
 ) -> list[str]:
-    """Call endpoints no more, and have intake told: it tells their owners. Returns those that were in use until now."""
+    """Call endpoints no more, and have intake told: it tells their owners. Returns those that were in use until now; one that
+    was put in use anew meanwhile stays so."""
     if not endpoints:
         return []
-    done = {row[0] for row in connection.exec_driver_sql(_DISABLE, (sorted(one.id for one in endpoints),))}
+    rows = sorted((one.id, one.generation) for one in endpoints)
+    done = {row[0] for row in connection.exec_driver_sql(_DISABLE, columns(rows))}
     out = []
     for one in endpoints:
         if one.id in done:
@@ -385,9 +392,16 @@ def disable(
     return sorted(done)
 
 
-def sent_at(connection: sa.Connection, messages: Collection[str]) -> dict[str, dt.datetime | None]:
-    """As of when sent messages were rendered (business time): what is sent again says what it said then."""
-    return {row[0]: row[1] for row in connection.exec_driver_sql(_SENT_AT, (sorted(messages),))}
+def sent_at(
+    connection: sa.Connection, messages: Collection[str], replayed: Collection[str] = ()
+) -> dict[str, dt.datetime]:
+    """As of when sent messages were rendered (business time): what is sent again says what it said then.
+
+    Those are missing that were never sent, and those whose windows have not begun: these will run from a later moment. What
+    is asked for again (``replayed``) is as it was in any case.
+    """
+    rows = connection.exec_driver_sql(_SENT_AT, (sorted(messages), sorted(replayed)))
+    return {row[0]: row[1] for row in rows}
 
 
 def states(connection: sa.Connection) -> dict[str, int]:

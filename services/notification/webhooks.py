@@ -206,7 +206,7 @@ class Webhooks:
             ids = sorted({one.message for endpoint in endpoints for one in endpoint.due})
             messages = {message.id: message for message in store.read(connection, ids)} if ids else {}
             replayed = {one.message for endpoint in endpoints for one in endpoint.due if one.replay}
-            sent = webhook_store.sent_at(connection, replayed) if replayed else {}
+            sent = webhook_store.sent_at(connection, ids, replayed) if ids else {}
             now, wall = clock.read(connection)
         if not endpoints:
             return 0
@@ -245,7 +245,7 @@ class Webhooks:
         self,
         endpoints: Sequence[Endpoint],
         messages: dict[str, Message],
-        sent: dict[str, dt.datetime | None],
+        sent: dict[str, dt.datetime],
         now: dt.datetime,
     ) -> tuple[list[Flight], list[Ended]]:
         """Flights, and what of the deliveries ends without a call.
@@ -279,8 +279,7 @@ class Webhooks:
                     continue
                 key = (message.id, one.replay)
                 if key not in made:
-                    at = (sent.get(message.id) if one.replay else None) or now
-                    made[key] = self._render(message, one, contacts, numbers, at)
+                    made[key] = self._render(message, one, contacts, numbers, sent.get(message.id, now))
                 parcel = made[key]
                 if parcel is None:
                     ended.append(Ended(endpoint.id, one.message, "failed", "not_rendered", tried=False))

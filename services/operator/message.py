@@ -59,7 +59,7 @@ _ROW: Final = """
         coalesce(rendered_at, sent_at), sent_wall, digest
     from notification.messages where id = %s and digest is not null"""
 _ITEMS: Final = """
-    select i.item, i.facts, i.claim_size from unnest(%s::text[], %s::int[]) with ordinality as n(item, revision, place)
+    select i.item, i.facts, i.claim_size, i.claim from unnest(%s::text[], %s::int[]) with ordinality as n(item, revision, place)
     join notification.message_items i on i.item = n.item and i.revision = n.revision and i.party = %s
         and (i.kind = %s or i.message = %s)
     order by n.place"""
@@ -102,7 +102,7 @@ def kept_of(connection: Any, id: str) -> tuple[Kept, set[str]] | None:
     if kind.startswith(ACCOUNT):
         notice = msgspec.json.decode(rows[0][1], type=AccountNotice)
     else:
-        told = [Told(item, msgspec.json.decode(facts, type=Facts)) for item, facts, _ in rows]
+        told = [Told(item, msgspec.json.decode(facts, type=Facts), claim) for item, facts, _, claim in rows]
     logged = set(connection.exec_driver_sql(_LOGGED, (claim, party, id, id)).scalars())
     kept = Kept(
         id, claim, party, kind, channel, template, version, locale, edition, rendered_at, sent_wall, digest,

@@ -41,6 +41,8 @@ class Hooks:
         self.most_open: dict[str, int] = defaultdict(int)
         self.written = 0
         """Bytes that ``/big`` could get rid of."""
+        self.flooded = 0
+        """Bytes that ``/continue`` could get rid of."""
         self.answers: dict[str, list[int]] = {}
         """Statuses to be given first, by path."""
         self.check: Callable[[Received], int] | None = None
@@ -115,10 +117,21 @@ class Hooks:
             return web.Response(status=410)
         elif path.startswith("/big"):
             return await self._big(request)
+        elif path.startswith("/continue"):
+            await self._continue(request)
         elif path.startswith("/lost"):
             assert request.transport is not None
             request.transport.abort()
         return web.Response(status=self.check(one) if self.check is not None else 204)
+
+    async def _continue(self, request: web.Request) -> None:
+        """Interim answers without end."""
+        out: Any = request.transport
+        while out is not None and not out.is_closing() and self.flooded < 1 << 30:
+            if out.get_write_buffer_size() < 1 << 20:
+                out.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 4000)
+                self.flooded += 25 * 4000
+            await asyncio.sleep(0)
 
     async def _big(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()

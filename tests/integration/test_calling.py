@@ -132,6 +132,12 @@ def test_an_answer_of_a_gigabyte_is_not_read(hooks: Hooks) -> None:
     assert hooks.written < 16 << 20  # what kernels buffer
 
 
+def test_interim_answers_without_end_are_broken_off(hooks: Hooks) -> None:
+    (answer,) = call(flight(hooks.url("/continue/flood")))
+    assert (answer.outcome, answer.reason) == ("unknown", "broken")
+    assert hooks.flooded < 16 << 20  # what kernels buffer
+
+
 def test_what_cannot_even_be_signed_is_a_failure_and_no_end(hooks: Hooks) -> None:
     (answer,) = call(flight(hooks.url("/ok/unsigned"), secrets=["whsec_"]))
     assert (answer.outcome, answer.reason) == ("failed", "failed")

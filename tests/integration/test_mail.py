@@ -370,6 +370,14 @@ def test_a_report_about_a_message_that_is_being_sent_comes_again(world: World) -
         world.sql("update notification.messages set state = 'sent' where id = %s", notice)
         assert hand_over(port, back(notice), of(notice, "bounced", "5.1.1")) == 250
     assert world.messages("state, tried", "kind = 'seller_notice'") == [("queued", ["email"])]
+    # the other way it says what it said: the window runs from the first sending
+    ((made,),) = world.sql(
+        "update notification.messages set rendered_at = rendered_at - interval '70 hours' where id = %s returning rendered_at",
+        notice,
+    )
+    with world.running(mail_key=KEY):
+        wait(world.idle)
+    assert world.messages("channel, rendered_at", "kind = 'seller_notice'") == [("inbox", made)]
 
 
 def test_killed_between_the_bounce_and_the_other_way_nothing_is_lost(world: World) -> None:

@@ -24,12 +24,13 @@ from deploy.local.children import free_port
 from deploy.local.stack import Stack
 from services.intake.webhooks import new_secret
 from services.notification import webhook_store
+from services.notification.domain import deadline
 from services.notification.webhooks import Webhooks
 from shared import db, events, migrate, topics
 from shared.events import AccountChannels, NoticeSent, State, WebhookDisabled, WebhookKnown
 from tests.integration.hooks import Hooks
 from tests.integration.test_notification import PARTITIONS, Front, Post, World, wait
-from tests.unit.notification.making import NOW
+from tests.unit.notification.making import NOW, facts
 
 pytestmark = [
     pytest.mark.stack,
@@ -252,6 +253,28 @@ def test_what_no_webhook_takes_goes_by_mail_and_begins_its_window_once(world: Wi
     assert sorted(data.item for _, _, data in world.published() if isinstance(data, NoticeSent)) == [
         f"c{n}.1" for n in range(len(paths))
     ]
+
+
+def test_what_was_mailed_before_comes_with_the_date_of_the_mail(world: Wide) -> None:
+    """The window runs from the mail; a webhook that works again days later is told no later date."""
+    world.hooks.answers["/ok/a"] = [500]
+    with world.calling(webhook_fallback_s=0.5):
+        world.wants("seller-1", "/ok/a")
+        world.told("seller-1")
+        world.notice("c", "seller-1")
+        wait(lambda: world.messages(where="party = 'seller-1' and channel = 'email'"))
+        wait(lambda: world.deliveries(where="tries = 1 and state = 'queued'"))
+        ((made,),) = world.sql(
+            "update notification.messages set rendered_at = rendered_at - interval '70 hours', sent_at = sent_at - interval '70 hours'"
+            " where party = 'seller-1' returning rendered_at"
+        )
+        world.hurry()
+        wait(lambda: world.deliveries(where="state = 'delivered'"))
+        wait(world.idle)
+    told = json.loads(world.hooks.received[-1].body)
+    assert dt.datetime.fromisoformat(told["timestamp"]) == made
+    assert dt.datetime.fromisoformat(told["data"]["deadline"]) == deadline("seller_notice", [facts()], made)
+    assert world.messages("rendered_at, channel", "party = 'seller-1'") == [(made, "email")]
 
 
 def test_gone_disables_and_the_message_goes_the_other_way_at_once(world: Wide) -> None:

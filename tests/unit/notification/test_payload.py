@@ -81,6 +81,18 @@ def test_a_notice_to_an_account_has_its_figures() -> None:
     assert "claim" not in data
 
 
+def test_a_digest_says_with_each_item_of_which_claim_it_is() -> None:
+    made = message("digest", HOLDER)
+    made.items = [Item("c-1.1", 2, 0, facts("l-1"), "c-1"), Item("c-2.1", 2, 0, facts("l-2", reason="parallel"), "c-2")]
+    data = json.loads(body(made, CONTACTS, None, site="x", now=NOW)[0])["data"]
+    assert not {"claim", "right", "right_type", "reason", "policy"} & set(data)
+    assert [(item["claim"], item["reason"]) for item in data["items"]] == [("c-1", facts().reason), ("c-2", "parallel")]
+    assert all(item["right"] and item["right_type"] and item["policy"] for item in data["items"])
+    # of one claim: once, for all
+    data = json.loads(body(message("outcome", HOLDER), CONTACTS, None, site="x", now=NOW)[0])["data"]
+    assert (data["claim"], "claim" in data["items"][0]) == ("claim-1", False)
+
+
 def test_the_same_is_rendered_the_same() -> None:
     one, two = (body(message("outcome", HOLDER), CONTACTS, None, site="x", now=NOW)[0] for _ in range(2))
     assert one == two
