@@ -381,6 +381,8 @@ class ItemChanged(Data, frozen=True, kw_only=True):
     """With the change by which a window began: what it runs from, if that is not the notice's sending."""
     recurs: Id | None = None
     """The upheld item that this one recurs from (row 20)."""
+    abroad: bool = False
+    """The holder has no residence in the country of the profile's law: its time to answer may be longer."""
 
 
 class RecurrenceFound(Data, frozen=True, kw_only=True):

@@ -148,6 +148,8 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     recurs: Id | None = None
     by: Role | None = None
     """Who brought it into its state; None in what was kept before this was."""
+    abroad: bool = False
+    """The holder's time to answer may be longer."""
 
 
 def facts_of(change: ItemChanged) -> Facts:
@@ -170,6 +172,7 @@ def facts_of(change: ItemChanged) -> Facts:
         counter_round=change.counter_round,
         recurs=change.recurs,
         by=change.by,
+        abroad=change.abroad,
     )
 
 
@@ -274,7 +277,10 @@ def deadline(kind: str, items: Sequence[Facts], now: dt.datetime) -> dt.datetime
             rules = policy.load(facts.policy)
             if stands(facts) and kind in ("seller_notice", "counter_defect"):
                 continue
-            end = getattr(rules.timers, timer).after(now, calendars.calendar(rules.calendar))
+            span = getattr(rules.timers, timer)
+            if facts.abroad and timer == "holder_response":
+                span = rules.timers.holder_response_abroad or span
+            end = span.after(now, calendars.calendar(rules.calendar))
         except (PolicyError, CalendarError):
             continue
         ends.append(max(end, facts.due) if kind == "counter_defect" and facts.due is not None else end)

@@ -249,6 +249,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
             triage=self.triage if State.UNDER_REVIEW in (self.state, *via) else None,
             begun_by=begun_by,
             recurs=self.recurs,
+            abroad=self.abroad,
         )
 
 

@@ -11,12 +11,13 @@ from html.parser import HTMLParser
 
 import pytest
 
-from services.notification.domain import Facts, deadline
+from services.notification.domain import Facts, deadline, facts_of
 from services.notification.preview import AGENT, CONTACTS, HOLDER, NOW, SELLER, SITE, preview
 from services.notification.render import Rendered, moment
-from shared import policy
+from shared import calendars, policy
 from shared.events import State
 from shared.languages import LANGUAGES, translate
+from tests.unit.notification.making import changed
 
 PROFILES = ("ipp", "dmca", "cn-ecl", "bpp", "project-zero", "dsa")
 SILENT = ("dmca", "cn-ecl")
@@ -255,6 +256,27 @@ def test_forwarded_counter_has_the_sellers_contact_and_the_holders_time(profile:
     says(received, CONTACTS[HOLDER].name, CONTACTS[HOLDER].email)
     for text in both(received):
         assert CONTACTS[SELLER].email not in text
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_holder_abroad_is_told_its_own_date(profile: str, locale: str) -> None:
+    """docs/domain.md, Profiles: `cn-ecl`, up to 20 working days for holders abroad; verification runs them instead of the 15 days."""
+    rules = rules_of(profile)
+    calendar = calendars.calendar(rules.calendar)
+    home, abroad = (
+        facts_of(changed(State.HOLDER_RESPONSE, policy=rules.version, abroad=away)) for away in (False, True)
+    )
+    longer = rules.timers.holder_response_abroad or rules.timers.holder_response
+    assert (longer != rules.timers.holder_response) is (profile == "cn-ecl")
+    assert deadline("counter_forwarded", [home], NOW) == rules.timers.holder_response.after(NOW, calendar)
+    assert deadline("counter_forwarded", [abroad], NOW) == longer.after(NOW, calendar)
+    # that of the other messages is the same for all
+    assert deadline("info_request", [abroad], NOW) == deadline("info_request", [home], NOW)
+    if profile == "cn-ecl":
+        words = {"en": "has 20 working days instead", "de": "hat stattdessen 20 Arbeitstage", "zh": "则为 20 个工作日"}[
+            locale
+        ]
+        says(preview("seller_notice", profile=profile, locale=locale), words)
 
 
 @pytest.mark.parametrize("profile", PROFILES)

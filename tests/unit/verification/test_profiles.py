@@ -206,6 +206,8 @@ def test_ecl_15_holders_abroad_have_longer() -> None:
     made = countered(ECL, abroad=True)
     made.pass_time(CN.add_working_days(T, 20) - MICRO)
     assert made.state is S.HOLDER_RESPONSE
+    # those who tell of it know as well
+    assert all(change.data.abroad for change in made.changes)
     made.pass_time(CN.add_working_days(T, 20))
     assert made.state is S.RESTORED
 
