@@ -382,7 +382,7 @@ class ItemChanged(Data, frozen=True, kw_only=True):
     recurs: Id | None = None
     """The upheld item that this one recurs from (row 20)."""
     abroad: bool = False
-    """The holder has no residence in the country of the profile's law: its time to answer may be longer."""
+    """As filed (``ItemSubmitted``): the holder's time to answer a counter may be longer."""
 
 
 class RecurrenceFound(Data, frozen=True, kw_only=True):

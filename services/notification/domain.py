@@ -149,7 +149,7 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     by: Role | None = None
     """Who brought it into its state; None in what was kept before this was."""
     abroad: bool = False
-    """The holder's time to answer may be longer."""
+    """The holder may have longer to answer a counter."""
 
 
 def facts_of(change: ItemChanged) -> Facts:
@@ -262,6 +262,14 @@ _TIMERS: Final = {
 }
 
 
+def _window(timers: policy.Timers, timer: str, abroad: bool) -> policy.Span:
+    """The same that verification lets run (``services.verification.rules.open_window``)."""
+    if timer == "holder_response" and abroad and timers.holder_response_abroad is not None:
+        return timers.holder_response_abroad
+    span: policy.Span = getattr(timers, timer)
+    return span
+
+
 def deadline(kind: str, items: Sequence[Facts], now: dt.datetime) -> dt.datetime | None:
     """Until when the party may act if the message is sent ``now`` (business time); None when no window begins.
 
@@ -277,10 +285,7 @@ def deadline(kind: str, items: Sequence[Facts], now: dt.datetime) -> dt.datetime
             rules = policy.load(facts.policy)
             if stands(facts) and kind in ("seller_notice", "counter_defect"):
                 continue
-            span = getattr(rules.timers, timer)
-            if facts.abroad and timer == "holder_response":
-                span = rules.timers.holder_response_abroad or span
-            end = span.after(now, calendars.calendar(rules.calendar))
+            end = _window(rules.timers, timer, facts.abroad).after(now, calendars.calendar(rules.calendar))
         except (PolicyError, CalendarError):
             continue
         ends.append(max(end, facts.due) if kind == "counter_defect" and facts.due is not None else end)

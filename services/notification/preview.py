@@ -79,10 +79,12 @@ def preview(
     profile: str = "ipp",
     items: int = 4,
     to_seller: bool = False,
+    abroad: bool = False,
     version: int | None = None,
     now: dt.datetime = NOW,
 ) -> Rendered:
-    """A message of that kind as of ``now``; ``to_seller``: of two that both sides are told, the seller's.
+    """A message of that kind as of ``now``; ``to_seller``: of two that both sides are told, the seller's;
+    ``abroad``: of a holder abroad.
 
     Raises:
         KeyError: no such kind.
@@ -105,7 +107,7 @@ def preview(
     for number in range(max(1, items)):
         facts = Facts(
             listing=f"listing-{number + 1}", seller=SELLER, complainant=AGENT, principal=HOLDER, right="r-9",
-            right_type=reason.rights[0], reason=code, policy=rules.version, **shapes[number % len(shapes)],
+            right_type=reason.rights[0], reason=code, policy=rules.version, abroad=abroad, **shapes[number % len(shapes)],
         )  # fmt: skip
         told.append(Told(f"i-preview.{number + 1}", facts))
     return render(

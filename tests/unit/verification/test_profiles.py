@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from services.notification.domain import deadline, facts_of
 from shared.calendars import calendar
 from shared.events import State
 from shared.policy import Policy, current, load, profiles
@@ -206,10 +207,19 @@ def test_ecl_15_holders_abroad_have_longer() -> None:
     made = countered(ECL, abroad=True)
     made.pass_time(CN.add_working_days(T, 20) - MICRO)
     assert made.state is S.HOLDER_RESPONSE
-    # those who tell of it know as well
-    assert all(change.data.abroad for change in made.changes)
     made.pass_time(CN.add_working_days(T, 20))
     assert made.state is S.RESTORED
+
+
+@pytest.mark.parametrize("abroad", [False, True])
+@pytest.mark.parametrize("rules", [DMCA, ECL, BPP], ids=lambda rules: rules.profile)
+def test_12_the_holder_is_told_the_time_that_runs(rules: Policy, abroad: bool) -> None:
+    made = notified(rules, abroad=abroad)
+    assert made.counter(rules.counter.required).refused is None
+    assert made.state is S.HOLDER_RESPONSE
+    told = deadline("counter_forwarded", [facts_of(made.changes[-1].data)], made.now)
+    made.sent("counter_forwarded")
+    assert [timer.due for timer in made.got.timers if timer.kind == "holder_response"] == [told]
 
 
 @pytest.mark.parametrize("rules", [DMCA, ECL, BPP], ids=lambda rules: rules.profile)
