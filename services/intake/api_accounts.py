@@ -174,10 +174,11 @@ async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor
 
 @delete("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
 async def erase_contact(request: Request[Account, Any, Any]) -> None:
-    """Erase the caller's contact, and its webhooks, by destroying its key."""
+    """Erase the caller's contact, and its webhooks, by destroying its key; not while what it is party to is open."""
     partitions = front_of(request).settings.partitions
 
     def work(connection: sa.Connection) -> None:
+        erasure_store.check_own(connection, request.user.id)
         store.erase_contact(connection, request.user.id)
         webhooks_store.forget(connection, request.user.id, partitions)
         accounts_store.unconfirm(connection, request.user.id)

@@ -71,3 +71,16 @@ def check(matters: Mapping[Matter, int], rules: policy.Erasure, *, force: bool, 
             cure="Wait until it is over, or force it and say why: deadlines run on, and messages go to nobody.",
         )  # fmt: skip
     return bool(against)
+
+
+def check_own(matters: Mapping[Matter, int], rules: policy.Erasure) -> None:
+    """Whether a subject may have its own contact data go.
+
+    Raises:
+        Refused: something stands against it.
+    """
+    if against := standing_against(matters, rules):
+        raise Refused(
+            409, "matters_open", f"The subject is party to what is not over yet: {', '.join(against)}.",
+            cure="Wait until it is over: until then you have to be told of it. PUT /v1/contact changes where.",
+        )  # fmt: skip

@@ -39,6 +39,18 @@ def matters(connection: sa.Connection, account: str, now: dt.datetime, rules: po
     return {"open_items": open_items, "open_complaints": complaints, "appealable_items": appealable}
 
 
+def check_own(connection: sa.Connection, account: str) -> None:
+    """Whether an account may have its own key destroyed: under the same policy as an erasure, and nothing forces it. Locks the account.
+
+    Raises:
+        Refused: 409, something stands against it.
+    """
+    rules = policy.current("ipp")
+    now, _ = store.enter_door(connection)
+    connection.exec_driver_sql("select from accounts where id = %s for update", (account,))
+    erasure.check_own(matters(connection, account, now, rules), rules.erasure)
+
+
 def erase(
     connection: sa.Connection,
     account: str,

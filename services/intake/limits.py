@@ -2,8 +2,11 @@
 
 A claim that begins within the quota is accepted whole; what reaches beyond waits in the bulk lane, and so does the whole of that claim. Once
 the quota is used up a request by HTTP is told when to come again (429), and nothing of it is accepted; a record of an upstream's topic, which
-nobody can tell so, is accepted into the bulk lane. Under a suspension claims are accepted, durable, and enter the door when it ends. What the
-system files by itself (row 20) is no notice of the account's, and is not limited.
+nobody can tell so, is accepted into the bulk lane. Under a suspension claims are accepted, durable, and enter the door when it ends; once
+``held_max`` items wait a request by HTTP is told to come again, while a record of a topic waits with the others: its offset moves on, so that
+refusing it would lose it. What the system files by itself (row 20) is no notice of the account's, and is not limited.
+
+``held_max`` is no exact bound: what waits is counted without a lock, so that processes which accept at the same time may each go up to it.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ class Limits:
         """
         if account.under("suspension", self.day):
             held = self.held.get(account.id, 0)
-            if held + items > self._held_max:
+            if channel in ASKS_LATER and held + items > self._held_max:
                 until, most = account.misuse_until, self._held_max
                 free = None if until is None else dt.datetime.combine(until, dt.time(), dt.UTC)
                 raise Refused(

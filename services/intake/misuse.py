@@ -196,13 +196,16 @@ def warned(measures: Iterable[Measure], day: dt.date) -> bool:
 
 
 def last_step(measures: Iterable[Measure]) -> dt.datetime | None:
-    """When the last step began or ended: what was filed before cannot have heeded it. Reversed ones have never been."""
+    """When the last step began or ended: what was filed before cannot have heeded it. Reversed ones have never been.
+
+    The end of a quota is no such moment: what was filed under it was filed in spite of it, whenever that comes out.
+    """
     moments = []
     for measure in measures:
         if measure.state in ("reversed", "fallen"):
             continue
         moments.append(measure.at)
-        if measure.ended is not None:
+        if measure.ended is not None and measure.kind != "quota":
             moments.append(dt.datetime.combine(measure.ended, dt.time(), dt.UTC))
     return max(moments, default=None)
 
@@ -221,15 +224,40 @@ BEGUN: Final[dict[str, Literal["warned", "limited", "suspended"]]] = {
 }
 
 
-def next_step(measures: Sequence[Measure], day: dt.date, terms: Misuse) -> MisuseStep | None:
-    """The step that would follow: a warning, as long as none stands."""
-    if not terms.steps:
+def place(measures: Sequence[Measure], day: dt.date) -> Measure | None:
+    """How far the account has come under the warning that stands: its most severe step, though its time be over, or what runs.
+
+    What stood on a finding is no step, and counts as long as it runs. None: no warning stands.
+    """
+    since = min((m.at for m in measures if m.kind == "warning" and m.runs(day)), default=None)
+    if since is None:
         return None
+    steps = [m for m in measures if m.state not in ("reversed", "fallen") and m.finding is None and m.at >= since]
     now = current(measures, day)
-    if now is None or not warned(measures, day):
-        return terms.steps[0]
-    place = MEASURES.index(now.kind)
-    return next((step for step in terms.steps if MEASURES.index(step.measure) > place), None)
+    return max(
+        steps if now is None else [*steps, now], key=lambda m: (MEASURES.index(m.kind), m.finding is None, m.at, m.id)
+    )  # fmt: skip
+
+
+def next_step(measures: Sequence[Measure], day: dt.date, terms: Misuse) -> tuple[MisuseStep | None, str | None]:
+    """The step that would follow, and the measure that it would follow on: a warning, as long as none stands.
+
+    The last step is repeated when its time is over.
+    """
+    if not terms.steps:
+        return None, None
+    now = current(measures, day)
+    reached = place(measures, day)
+    if now is None or reached is None:
+        return terms.steps[0], None if now is None else now.id
+    step = next((s for s in terms.steps if MEASURES.index(s.measure) > MEASURES.index(reached.kind)), None)
+    if step is not None:
+        return step, reached.id
+    last = terms.steps[-1]
+    if MEASURES.index(now.kind) >= MEASURES.index(last.measure):
+        return None, None
+    # it stands on what the first one stood on, and not on that one
+    return last, reached.prior
 
 
 def review(
@@ -253,14 +281,13 @@ def review(
             measure = replace(measure, state="lifted", ended=day)
             made.append(Change(measure, "lifted"))
         kept.append(measure)
-    step = next_step(kept, day, terms)
+    step, prior = next_step(kept, day, terms)
     if good or step is None or not reaches(facts, step):
         return tuple(made)
     if step.measure != "warning":
         since = last_step(kept)
         if facts.again < step.again or (since is not None and now < since + step.after.exact):
             return tuple(made)
-    prior = current(kept, day)
     begun = Measure(
         new_id,
         step.measure,
@@ -268,7 +295,7 @@ def review(
         now,
         None if step.lasts is None else day + step.lasts.exact,
         step.items,
-        None if prior is None else prior.id,
+        prior,
     )
     return (*made, Change(begun, BEGUN[step.measure]))
 
@@ -313,13 +340,22 @@ def check_complaint(measure: Measure, complained: bool, now: dt.datetime, terms:
     """
     if complained:
         raise Refused(409, "complaint_known", "The measure was complained of before.", cure="Nothing is left to do.")
-    if measure.state in ("reversed", "fallen"):
-        raise Refused(409, "measure_reversed", "The measure was reversed.", cure="Nothing is left to do.")
+    check_standing(measure)
     if now > measure.at + terms.complaint.exact:
         raise Refused(
             409, "complaint_too_late", "The time in which the measure could be complained of has passed.",
             cure="Write to the operator of the programme.",
         )  # fmt: skip
+
+
+def check_standing(measure: Measure) -> None:
+    """Whether there is a measure to complain of, or to decide about: one that was reversed has never been.
+
+    Raises:
+        Refused: 409.
+    """
+    if measure.state in ("reversed", "fallen"):
+        raise Refused(409, "measure_reversed", "The measure was reversed.", cure="Nothing is left to do.")
 
 
 def check_decider(by: str, found_by: Iterable[str | None]) -> None:

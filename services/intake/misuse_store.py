@@ -254,6 +254,9 @@ def _notice(one: _Made, now: dt.datetime, wall: dt.datetime) -> AccountNotice:
             told["items_a_day"] = measure.items
         step = next((step for step in terms.steps if step.measure == measure.kind), None)
         if measure.finding is None and step is not None:
+            after = [one.measure for one in terms.steps[terms.steps.index(step) + 1 :]]
+            if after:
+                told["next"] = ", ".join(after)
             told["rule"] = f"{step.notices} claims, {step.number} items, {step.share.text}, weight {step.weight}"
         if measure.until is not None:
             told["until"] = measure.until.isoformat()
@@ -538,7 +541,7 @@ def decide(
     """A reviewer decides on a complaint; returns the account, and what followed. Reversed, a measure and what followed on it have never been.
 
     Raises:
-        Refused: 404; nobody complains; made or seconded the finding; a conflict of interest; no such code.
+        Refused: 404; nobody complains; it is reversed; made or seconded a finding that counted; a conflict of interest; no such code.
     """
     account = connection.exec_driver_sql("select account from misuse_measures where id = %s", (id,)).scalar()
     if account is None:
@@ -559,11 +562,9 @@ def decide(
     _unbiased(connection, me, account)
     known = measures(connection, [account])
     measure = next(m for m in known[account] if m.id == id)
-    if measure.finding is not None:
-        made_by = connection.exec_driver_sql(
-            "select by, second from misuse_findings where id = %s", (measure.finding,)
-        ).one()
-        misuse.check_decider(me.id, made_by)
+    misuse.check_standing(measure)
+    for pair in _found_by(connection, account, measure):
+        misuse.check_decider(me.id, pair)
     state = "confirmed" if body.decision == "confirm" else "reversed"
     connection.exec_driver_sql(
         "update misuse_complaints set state = %s, by = %s, code = %s, decided_at = %s where measure = %s",
@@ -585,8 +586,26 @@ def decide(
     made = [
         _Made(account, change, kept[change.measure.id]) for change in misuse.reverse(known[account], id, now.date())
     ]
+    # complained of as well, what fell with it needs no decision of its own
+    connection.exec_driver_sql(
+        """update misuse_complaints set state = 'reversed', by = %s, code = %s, decided_at = %s
+        where state = 'open' and measure = any(%s)""",
+        (me.id, body.code, now, [one.change.measure.id for one in made]),
+    )
     _write(connection, now, wall, made, known, me.id, partitions)
     return str(account), [one.change for one in made]
+
+
+def _found_by(connection: sa.Connection, account: str, measure: Measure) -> list[tuple[str, str | None]]:
+    """Who made and who seconded the findings that a measure stands on: its own, or those that were in its figures."""
+    rows = connection.exec_driver_sql(
+        """select f.by, f.second from misuse_measures m join misuse_findings f on f.account = m.account
+        where m.id = %s and f.account = %s and f.kind <> 'none' and f.state in ('in_force', 'reversed')
+        and case when m.finding is null then f.at <= m.at and f.day >= (m.basis::json ->> 'window_from')::date
+            else f.id = m.finding end""",
+        (measure.id, account),
+    )
+    return [(row[0], row[1]) for row in rows]
 
 
 def complaints(connection: sa.Connection, after: tuple[dt.datetime, str] | None, limit: int) -> list[store.Row]:

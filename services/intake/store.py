@@ -364,8 +364,12 @@ def file(
             if rows.claim is not None and filings[place].recurs is None and account.under("quota", limited.day):
                 counted[account.id] = counted.get(account.id, 0) + len(rows.items)
         limits.write(connection, limited.day, counted)
-    # a decision may have been refused because this very request, sent twice, has decided
-    refused = [place for place in others if filings[place].kind == "decide" and isinstance(results[place], Refused)]
+    # refused, perhaps, only because this very request, sent twice, was accepted: it has decided, or has used up the quota
+    refused = [
+        place
+        for place in (*claims, *others)
+        if isinstance(result := results[place], Refused) and (filings[place].kind == "decide" or result.status == 429)
+    ]
     if refused:
         _replay(connection, filings, refused, results)
     evidence_store.tie(

@@ -472,7 +472,7 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/me"): (None, ALL),
     ("PUT", "/v1/contact"): (CONTACT, ALL),
     ("GET", "/v1/contact"): (None, ALL),
-    ("DELETE", "/v1/contact"): (None, ALL),
+    ("DELETE", "/v1/contact"): (None, _row(409, OK, 409, OK, OK, OK, OK)),
     ("POST", "/v1/contact/code"): (None, ALL),
     ("POST", "/v1/contact/confirmation"): ({"code": "ABCD-EFGH-JKMN"}, ALL),
     ("GET", "/v1/accounts"): (None, STAFF_ACTS),

@@ -134,6 +134,7 @@ def test_warned_limited_suspended_and_good_again(parts: Parts, people: People, a
     assert [entry["kind"] for entry in page["items"]] == kinds[::-1]
     notices = told(parts, account)
     assert [notice["kind"] for notice in notices] == [f"misuse_{kind}" for kind in kinds]
+    assert [notice["figures"].get("next") for notice in notices[:3]] == ["quota, suspension", "suspension", None]
     assert notices[1]["figures"]["items_a_day"] == 100
     assert notices[1]["figures"]["because"] == "rejected:plainly_unfounded 15"
     assert notices[1]["about"] == shown["measures"][1]["id"]
@@ -260,8 +261,17 @@ def test_what_comes_by_a_topic_waits_in_bulk(parts: Parts, people: People, at: C
     assert people.client.get("/v1/misuse", headers=headers).json()["used"] == 3
 
 
-def filed(parts: Parts, account: str, right: str, channel: str, *listings: str, recurs: str | None = None) -> list[Any]:
-    """Claims of one listing each, by another channel than HTTP."""
+def filed(
+    parts: Parts,
+    account: str,
+    right: str,
+    channel: str,
+    *listings: str,
+    recurs: str | None = None,
+    key: str | None = None,
+    held_max: int = TERMS.held_max,
+) -> list[Any]:
+    """Claims of one listing each, in one commit."""
     with parts.engine.begin() as connection:
         now, wall = store.enter_door(connection)
         who = store.accounts(connection, [account])[account]
@@ -269,7 +279,7 @@ def filed(parts: Parts, account: str, right: str, channel: str, *listings: str, 
             connection,
             [
                 store.Filing(
-                    who, None, account, b"", "submit_claim", requests.SubmitClaim(right=right, reason="counterfeit", listings=["x"]),
+                    who, key, account, b"", "submit_claim", requests.SubmitClaim(right=right, reason="counterfeit", listings=["x"]),
                     channel, listings=[ListingRef(name, True, "x")], rules=policy.current("ipp"), recurs=recurs,
                 )
                 for name in listings
@@ -277,7 +287,31 @@ def filed(parts: Parts, account: str, right: str, channel: str, *listings: str, 
             now,
             wall,
             PARTITIONS,
+            held_max,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "items"), [("quota", 1), ("suspension", None)])
+def test_a_claim_sent_again_is_not_refused_for_what_it_used_up_itself(
+    parts: Parts, people: People, at: Clock, kind: str, items: int | None
+) -> None:
+    account, headers = put_under(parts, people, at, kind, items)
+    right = people.right(headers)
+    first, again = filed(parts, account, right, "http", "a", "a", key="k", held_max=1)
+    assert (first.replayed, again.replayed, again.answer) == (False, True, first.answer)
+    (other,) = filed(parts, account, right, "http", "b", key="another", held_max=1)
+    assert (other.status, other.reason) == (429, "quota_used" if kind == "quota" else "too_many_held")
+    shown = people.client.get("/v1/misuse", headers=headers).json()
+    assert (shown["used"], shown["held"]) == ((1, 0) if kind == "quota" else (None, 1))
+
+
+def test_what_comes_by_a_topic_waits_however_much_waits(parts: Parts, people: People, at: Clock) -> None:
+    """A record that is refused is lost: its offset moves on."""
+    account, headers = put_under(parts, people, at, "suspension")
+    right = people.right(headers)
+    results = filed(parts, account, right, "kafka", "a", "b", "c", held_max=1)
+    assert [result.rows.held for result in results] == [True] * 3
+    assert people.client.get("/v1/misuse", headers=headers).json()["held"] == 3
 
 
 def test_a_suspension_makes_claims_wait_and_its_end_processes_them(
@@ -477,12 +511,18 @@ def test_a_reversed_warning_takes_all_that_followed_with_it_for_good(
     judged(quiet, at, 8)
     quota, warning = of(people, account)["measures"]
     assert (quota["kind"], warning["kind"]) == ("quota", "warning")
-    assert complain(people, headers, warning["id"]).status_code == 201
+    for measure in (quota, warning):
+        assert complain(people, headers, measure["id"]).status_code == 201
     assert decide(people, reviewer, warning["id"], "reverse").status_code == 200
-    assert [(m["kind"], m["state"]) for m in of(people, account)["measures"]] == [
-        ("quota", "fallen"),
-        ("warning", "reversed"),
+    assert [(m["kind"], m["state"], m["complaint"]) for m in of(people, account)["measures"]] == [
+        ("quota", "fallen", "reversed"),
+        ("warning", "reversed", "reversed"),
     ]
+    # nobody confirms what has never been
+    assert reason(decide(people, reviewer, quota["id"], "confirm")) == (409, "no_complaint")
+    parts.query("update misuse_complaints set state = 'open' where measure = %s", quota["id"])
+    assert reason(decide(people, reviewer, quota["id"], "confirm")) == (409, "measure_reversed")
+    parts.query("delete from misuse_complaints where measure = %s", quota["id"])
     assert of(people, account)["state"] == "clear"
     assert [notice["kind"] for notice in told(parts, account)][-2:] == ["misuse_reversed", "misuse_fallen"]
     # what it stood on does not bring it back; the eight that came after it are too few by themselves
@@ -520,7 +560,7 @@ def test_a_confirmed_measure_stands_and_the_time_to_complain_ends(
 def test_who_does_it_knowingly_does_not_hide_behind_a_large_number(
     parts: Parts, people: People, at: Clock, quiet: Intake
 ) -> None:
-    account, _ = people.open()
+    account, headers = people.open()
     reviewer = people.open("reviewer")[1]
     items = ends(quiet, parts, account, at, 9)
     ends(quiet, parts, account, at, 200, rule="15-holder-silent", state=S.RESTORED, code=None)
@@ -533,6 +573,10 @@ def test_who_does_it_knowingly_does_not_hide_behind_a_large_number(
     (warning,) = of(people, account)["measures"]
     assert (warning["kind"], warning["figures"]["knowingly"], warning["figures"]["number"]) == ("warning", True, 10)
     assert warning["figures"]["grounds"] == {"knowingly_false": 1, "rejected:plainly_unfounded": 9}
+    # whose finding brought the step about does not decide whether it was right
+    complain(people, headers, warning["id"])
+    assert reason(decide(people, reviewer, warning["id"], "confirm")) == (403, "own_finding")
+    assert decide(people, people.open("reviewer")[1], warning["id"], "confirm").status_code == 200
 
 
 def test_without_agreement_a_finding_never_was(parts: Parts, people: People, at: Clock, quiet: Intake) -> None:

@@ -169,7 +169,7 @@ def test_what_was_erased_is_found_by_nobody(parts: Parts, people: People, case: 
     for name in case.items:
         sell(parts.engine, case.items[name], case.sides[name][0], state="HOLDER_RESPONSE", told=2)
     assert case.sees(people.client, "agent") == {"anna", "ben"}
-    assert people.client.delete("/v1/contact", headers=case.sides["anna"][1]).status_code == 204
+    assert erase(people, case.sides["anna"][0], force=True, reason="court_order").status_code == 200
     assert case.sees(people.client, "agent") == {"ben"}
 
 
@@ -250,10 +250,16 @@ def test_who_is_erased_leaves_nothing_behind_by_an_old_token(people: People, par
 
 def test_erasing_waits_for_what_is_not_over(parts: Parts, people: People) -> None:
     owner, owners = people.open()
-    seller, _ = people.open("seller", id=f"s-{uuid.uuid4().hex[:10]}")
+    seller, sellers = people.open("seller", id=f"s-{uuid.uuid4().hex[:10]}")
     made = people.claim(owners, people.right(owners), "listing")
     item = made["items"][0]["item"]
     sell(parts.engine, item, seller)
+    for headers in (owners, sellers):
+        # nor does the account itself destroy the contact that the others and the law need
+        people.client.put("/v1/contact", json=CONTACT, headers=headers)
+        refused = people.client.delete("/v1/contact", headers=headers)
+        assert (refused.status_code, refused.json()["type"]) == (409, "urn:goodfaith:problem:matters_open")
+        assert people.client.get("/v1/contact", headers=headers).status_code == 200
     for account in (owner, seller):
         refused = erase(people, account)
         assert (refused.status_code, refused.json()["type"]) == (409, "urn:goodfaith:problem:matters_open")
@@ -266,6 +272,7 @@ def test_erasing_waits_for_what_is_not_over(parts: Parts, people: People) -> Non
     )
     assert (event["forced"], event["reason"], event["open_items"]) == (True, "court_order", 1)
     sell(parts.engine, item, seller, state="UPHELD_BY_DEFAULT")
+    assert people.client.delete("/v1/contact", headers=owners).status_code == 204
     late = erase(people, owner).json()
     assert (late["forced"], late["matters"]) == (False, {"appealable_items": 1}), "that alone is no obstacle"
     assert erase(people, "a-none").status_code == 404

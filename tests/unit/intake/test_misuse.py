@@ -258,6 +258,29 @@ def test_a_measure_with_a_time_runs_its_time_on_a_good_record() -> None:
     assert misuse.current(measures, now.date()).kind == "quota"  # type: ignore[union-attr]
 
 
+def test_what_is_over_is_followed_by_the_next_step_and_the_last_step_is_repeated() -> None:
+    measures, now = lived([(0, BAD), (3, BAD), (12, replace(BAD, again=1))])
+    assert [(m.kind, m.state) for m in measures] == [("warning", "on"), ("quota", "over")]
+    # filed under the quota it counts, though it came out after its end
+    assert misuse.last_step(measures) == measures[1].at
+    measures, _ = lived([(0, BAD), (3, BAD), (12, BAD)])
+    assert (measures[2].kind, measures[2].prior) == ("suspension", "m-001")
+    # the end of a suspension is a beginning; who goes on is suspended again
+    history: list[tuple[int, Facts | str]] = [(0, BAD), (3, BAD), (3, BAD), (22, BAD)]
+    measures, now = lived(history)
+    assert [m.state for m in measures] == ["on", "over", "over"]
+    measures, now = lived([*history, (1, BAD)])
+    assert [(m.kind, m.state, m.prior) for m in measures[2:]] == [
+        ("suspension", "over", "m-001"), ("suspension", "on", "m-001"),
+    ]  # fmt: skip
+    assert misuse.review(measures, BAD, now + 5 * DAY, "m-x", TERMS) == ()
+    # a new warning begins anew
+    measures, _ = lived([(0, BAD), (3, BAD), (12, GOOD), (1, BAD), (3, BAD)])
+    assert [(m.kind, m.state) for m in measures] == [
+        ("warning", "lifted"), ("quota", "over"), ("warning", "on"), ("quota", "on"),
+    ]  # fmt: skip
+
+
 @given(facts_, st.integers(0, 30))
 def test_judged_twice_nothing_changes(facts: Facts, days: int) -> None:
     measures, now = lived([(0, BAD), (days, facts)])
@@ -347,6 +370,9 @@ def test_complaints() -> None:
     ):  # fmt: skip
         with pytest.raises(Refused):
             misuse.check_complaint(what, complained, now, TERMS)
+    for state in ("reversed", "fallen"):
+        with pytest.raises(Refused):
+            misuse.check_standing(replace(measure, state=state))
     # what is over may still be wrong
     misuse.check_complaint(replace(measure, state="over"), False, NOW, TERMS)
     misuse.check_decider("a-3", ("a-1", None))

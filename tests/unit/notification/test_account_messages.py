@@ -72,7 +72,7 @@ def test_a_measure_against_misuse_says_why_by_which_rule_until_when_and_how_to_c
     for kind, more, words in (
         ("misuse_warned", {}, "This is a warning"),
         ("misuse_limited", {"items_a_day": 100, "until": "2026-12-25"}, "100 items a day"),
-        ("misuse_suspended", {"until": "2026-12-25"}, "in spite of a warning and a quota"),
+        ("misuse_suspended", {"until": "2026-12-25"}, "in spite of a warning"),
     ):
         text = body(notice(kind, about="m-7", figures={**figures, **more}))
         for needed in (
@@ -80,6 +80,20 @@ def test_a_measure_against_misuse_says_why_by_which_rule_until_when_and_how_to_c
             "ipp-2026-11", "until 2027-05-28", "POST /v1/misuse/m-7/complaint", *(["2026-12-25"] if "until" in more else []),
         ):  # fmt: skip
             assert needed in text, (kind, needed)
+    # what follows is what the policy has, and nothing else
+    follows = {
+        "quota, suspension": "a daily quota of items follows, and then a suspension", "quota": "a daily quota of items follows.",
+        "suspension": "a suspension of the processing of your notices follows.",
+    }  # fmt: skip
+    for after, words in follows.items():
+        assert words in body(notice("misuse_warned", about="m-7", figures={**figures, "next": after}))
+    assert "follows" not in body(notice("misuse_warned", about="m-7", figures=figures)).replace("step follows", "")
+    assert "quota" not in body(notice("misuse_suspended", about="m-7", figures=figures))
+    for kind in ("misuse_warned", "misuse_limited", "misuse_suspended"):
+        text = body(notice(kind, about="m-8", figures={"finding": "f-3", "items_a_day": 5}))
+        assert "relied on a forged document" in text, kind
+        for wrong in ("since the warning", "in spite of", "many of", "follows,"):
+            assert wrong not in text, (kind, wrong)
     forged = {"until": "2027-02-22", "finding": "f-3", "complain_until": "2027-05-28"}
     text = body(notice("misuse_suspended", about="m-8", figures=forged))
     for needed in ("a forged document", "f-3", "2027-02-22", "/v1/misuse/m-8/complaint"):
