@@ -223,7 +223,7 @@ class Caller:
             limit=0, resolver=Guard(self._rules, self._names), socket_factory=opener(self._rules), ssl=context,
             keepalive_timeout=_KEEP_S, ttl_dns_cache=10,
         )  # fmt: skip
-        connector._factory = functools.partial(_Bounded, loop=self._loop)
+        connector._factory = functools.partial(_Bounded, loop=self._loop)  # type: ignore[assignment] # partial is invariant
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=total, connect=total / 3, sock_connect=total / 3),
