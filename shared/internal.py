@@ -18,7 +18,6 @@ from typing import Annotated, Any, Final, Generic, TypeVar
 import httpx
 import msgspec
 import structlog
-import uvicorn
 from litestar import Litestar, Request, Response
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException
@@ -29,7 +28,7 @@ from msgspec import Struct
 from shared import db
 from shared.paging import cursor_of
 from shared.refusals import Refused
-from shared.runtime.health import Health
+from shared.serving import serve
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -221,36 +220,7 @@ def run(settings: Settings, name: str, routes: Sequence[Any], parts: Callable[[]
     """
     if settings.internal_token is None:
         raise ValueError("GOODFAITH_INTERNAL_TOKEN is needed")
-    health = Health(name)
-
-    async def beat() -> None:
-        # the event loop comes round: that is this process's progress
-        while True:
-            health.progress()
-            await asyncio.sleep(1)
-
-    beats: list[asyncio.Task[None]] = []
-
-    def start() -> None:
-        beats.append(asyncio.get_running_loop().create_task(beat()))
-
-    server = health.serve(settings)
-    log.info("started", worker=name, health_port=server.server_address[1], http_port=settings.http_port)
-    uvicorn.run(
-        create(routes, parts, on_start=start, on_ready=health.ready),
-        host=settings.http_host,
-        port=settings.http_port,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=10,
-    )
-    server.shutdown()
+    serve(settings, name, lambda start, ready: create(routes, parts, on_start=start, on_ready=ready))
 
 
 # ---------------------------------------------------------------------------------------------------------------- asking

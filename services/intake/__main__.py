@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
-import structlog
-import uvicorn
-
 from shared import logs
-from shared.runtime.health import Health
 from shared.runtime.worker import run
+from shared.serving import Hook, serve
 from shared.settings import Settings
-
-log = structlog.get_logger(__name__)
 
 USAGE = """usage: python -m services.intake PROCESS
 
@@ -28,37 +22,10 @@ def api(settings: Settings) -> None:
     """Serve HTTP until SIGTERM; requests in hand are answered first."""
     from services.intake.api import Timed, create
 
-    health = Health("intake-api")
+    def make(start: Hook, ready: Hook) -> Timed:
+        return Timed(create(settings, on_start=start, on_ready=lambda _: ready()))
 
-    async def beat() -> None:
-        # the event loop comes round: that is this process's progress
-        while True:
-            health.progress()
-            await asyncio.sleep(1)
-
-    beats: list[asyncio.Task[None]] = []
-
-    def start() -> None:
-        beats.append(asyncio.get_running_loop().create_task(beat()))
-
-    server = health.serve(settings)
-    log.info("started", worker="intake-api", health_port=server.server_address[1], http_port=settings.http_port)
-    uvicorn.run(
-        Timed(create(settings, on_start=start, on_ready=lambda _: health.ready())),
-        host=settings.http_host,
-        port=settings.http_port,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        date_header=False,
-        backlog=4096,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=10,
-    )
-    server.shutdown()
+    serve(settings, "intake-api", make, backlog=4096)
 
 
 def worker(settings: Settings) -> None:

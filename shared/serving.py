@@ -1,0 +1,57 @@
+"""A process that answers HTTP: health beside it, and an end that lets requests in hand be answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+import uvicorn
+
+from shared.runtime.health import Health
+from shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+Hook = Callable[[], None]
+
+
+def serve(settings: Settings, name: str, make: Callable[[Hook, Hook], Any], *, backlog: int = 2048) -> None:
+    """Serve an application as this process (``http_host``, ``http_port``) until SIGTERM; requests in hand are answered first.
+
+    Args:
+        name: of the process, e.g. ``enforcement-api``.
+        make: makes the application out of what it calls when its event loop runs, and once it is ready.
+        backlog: connections that wait to be taken.
+    """
+    health = Health(name)
+
+    async def beat() -> None:
+        # the event loop comes round: that is this process's progress
+        while True:
+            health.progress()
+            await asyncio.sleep(1)
+
+    beats: list[asyncio.Task[None]] = []
+
+    def start() -> None:
+        beats.append(asyncio.get_running_loop().create_task(beat()))
+
+    server = health.serve(settings)
+    log.info("started", worker=name, health_port=server.server_address[1], http_port=settings.http_port)
+    uvicorn.run(
+        make(start, health.ready),
+        host=settings.http_host,
+        port=settings.http_port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        backlog=backlog,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+    )
+    server.shutdown()
