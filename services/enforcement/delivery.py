@@ -6,9 +6,6 @@ repeated one by its idempotency key.
 
 from __future__ import annotations
 
-import random
-import signal
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,9 +15,9 @@ import structlog
 from prometheus_client import Counter
 
 from services.enforcement import sanctions_store, store
+from services.enforcement.rounds import keep_on
 from shared import db, marketplace
 from shared.events import MarketplaceCommand, Receipt, SellerCommand, SellerReceipt
-from shared.runtime.health import Health
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -110,26 +107,4 @@ class Delivery:
 
 def run(settings: Settings) -> None:
     """Deliver until SIGTERM or SIGINT; a database that is away is waited for."""
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
-    health = Health("enforcement-delivery")
-    server = health.serve(settings)
-    delivery = Delivery(settings)
-    failures = 0
-    while not stop.is_set():
-        try:
-            busy = delivery.once()
-            failures = 0
-            health.ready()
-            pause = 0.0 if busy else _IDLE_S
-        except Exception as error:
-            if not db.is_transient(error):
-                raise
-            failures += 1
-            pause = random.uniform(0.5, 1.0) * min(settings.retry_max_s, 0.1 * 2 ** min(failures, 10))
-            log.warning("paused", pause_s=round(pause, 3), error=str(error))
-        health.progress()
-        stop.wait(pause)
-    delivery.close()
-    server.shutdown()
+    keep_on(settings, "enforcement-delivery", lambda: Delivery(settings), _IDLE_S)

@@ -12,9 +12,6 @@ by the number of its entries when it takes the account out of the queue: it then
 from __future__ import annotations
 
 import datetime as dt
-import random
-import signal
-import threading
 from collections.abc import Collection, Iterable
 from typing import Final
 
@@ -26,9 +23,9 @@ from prometheus_client import Counter, Gauge
 from services.enforcement import entities, entities_store
 from services.enforcement.entities import Own
 from services.enforcement.entities_store import Counted, Mark
+from services.enforcement.rounds import keep_on
 from shared import clock, db, policy
 from shared.events import SellerKey
-from shared.runtime.health import Health
 from shared.settings import Settings
 from shared.topics import partition_of
 
@@ -183,25 +180,4 @@ def counted(
 
 def run(settings: Settings) -> None:
     """Count until SIGTERM or SIGINT; a database that is away is waited for."""
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
-    health = Health("enforcement-entities")
-    server = health.serve(settings)
-    counting = Counting(settings)
-    failures = 0
-    while not stop.is_set():
-        try:
-            pause = 0.0 if counting.once() else _IDLE_S
-            failures = 0
-            health.ready()
-        except Exception as error:
-            if not db.is_transient(error):
-                raise
-            failures += 1
-            pause = random.uniform(0.5, 1.0) * min(settings.retry_max_s, 0.1 * 2 ** min(failures, 10))
-            log.warning("paused", pause_s=round(pause, 3), error=str(error))
-        health.progress()
-        stop.wait(pause)
-    counting.close()
-    server.shutdown()
+    keep_on(settings, "enforcement-entities", lambda: Counting(settings), _IDLE_S)

@@ -7,9 +7,6 @@ statements that the answer names, or in halves when it names none: one bad state
 
 from __future__ import annotations
 
-import random
-import signal
-import threading
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -21,8 +18,8 @@ from msgspec import Struct
 from prometheus_client import Counter, Gauge
 
 from services.enforcement import store
+from services.enforcement.rounds import Troubled, keep_on
 from shared import db
-from shared.runtime.health import Health
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -202,34 +199,26 @@ class Transparency:
         self._engine.dispose()
 
 
+class _Watched:
+    """Sends, sets the gauges now and then, and waits longer while the transparency database is away."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._sender = Transparency(settings)
+        self._rounds = 0
+
+    def once(self) -> int:
+        tried = self._sender.once()
+        if self._rounds % _LOOK_EVERY == 0:
+            self._sender.look()
+        self._rounds += 1
+        if self._sender.troubled:
+            raise Troubled
+        return tried
+
+    def close(self) -> None:
+        self._sender.close()
+
+
 def run(settings: Settings) -> None:
     """Send until SIGTERM or SIGINT; a database that is away, ours or theirs, is waited for."""
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
-    health = Health("enforcement-statements")
-    server = health.serve(settings)
-    sender = Transparency(settings)
-    failures = rounds = 0
-    while not stop.is_set():
-        pause = 0.0
-        try:
-            busy = sender.once()
-            health.ready()
-            failures = failures + 1 if sender.troubled else 0
-            if sender.troubled or not busy:
-                pause = _IDLE_S
-            if rounds % _LOOK_EVERY == 0:
-                sender.look()
-            rounds += 1
-        except Exception as error:
-            if not db.is_transient(error):
-                raise
-            failures += 1
-            log.warning("paused", error=str(error))
-        if failures:
-            pause = random.uniform(0.5, 1.0) * min(settings.retry_max_s, 0.1 * 2 ** min(failures, 10))
-        health.progress()
-        stop.wait(pause)
-    sender.close()
-    server.shutdown()
+    keep_on(settings, "enforcement-statements", lambda: _Watched(settings), _IDLE_S)

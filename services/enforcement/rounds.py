@@ -1,0 +1,66 @@
+"""The loop of processes that look into their tables for work, round after round."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from shared import db
+from shared.runtime.health import Health
+from shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+class Troubled(Exception):
+    """Somebody else's system is away, and that has been said: the next round waits longer."""
+
+
+class Work(Protocol):
+    """What goes round."""
+
+    def once(self) -> int:
+        """One round; how much was done. May raise ``Troubled``."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+def keep_on(settings: Settings, name: str, begin: Callable[[], Work], idle_s: float) -> None:
+    """Go round until SIGTERM or SIGINT; a database that is away is waited for.
+
+    Args:
+        name: of the process.
+        begin: called once the process's health can be asked for.
+        idle_s: wall seconds between rounds that find nothing to do.
+    """
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    health = Health(name)
+    server = health.serve(settings)
+    work = begin()
+    failures = 0
+    while not stop.is_set():
+        try:
+            pause = 0.0 if work.once() else idle_s
+            failures = 0
+            health.ready()
+        except Exception as error:
+            if isinstance(error, Troubled):
+                health.ready()
+            elif not db.is_transient(error):
+                raise
+            failures += 1
+            pause = random.uniform(0.5, 1.0) * min(settings.retry_max_s, 0.1 * 2 ** min(failures, 10))
+            if not isinstance(error, Troubled):
+                log.warning("paused", pause_s=round(pause, 3), error=str(error))
+        health.progress()
+        stop.wait(pause)
+    work.close()
+    server.shutdown()
