@@ -538,7 +538,9 @@ def test_a_declaration_is_executed_and_sealed(parts: Parts, people: People, at: 
     (read,) = people.client.get(path, headers=people.operator).json()["items"]
     assert (read["name"], read["capacity"], read["sha256"]) == (SIGNED["name"], SIGNED["capacity"], TEXT.sha256)
     # erased with the account's key once nothing of its claims is open, and unreadable under a new one
-    parts.query("update items set state = 'WITHDRAWN' where complainant = %s", account)
+    parts.query(
+        "update items set state = 'WITHDRAWN' where claim in (select id from claims where complainant = %s)", account
+    )
     for act in ("DELETE", "PUT"):
         body = {"name": "n", "address": "a", "email": "e@example.org"} if act == "PUT" else None
         assert people.client.request(act, "/v1/contact", json=body, headers=headers).status_code == 204
