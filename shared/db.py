@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg2
@@ -152,6 +152,17 @@ class _Array:
 
 
 register_adapter(list, _Array)
+
+
+def columns(rows: Iterable[tuple[Any, ...]]) -> tuple[list[Any], ...]:
+    """Rows as arrays for ``unnest``, one for each column; nothing for no rows."""
+    return tuple(map(list, zip(*rows, strict=True)))
+
+
+def unnest(connection: sa.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Run a statement that takes a row's columns as arrays; nothing is done for no rows."""
+    if rows:
+        connection.exec_driver_sql(statement, columns(rows))
 
 
 def is_transient(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ from services.enforcement import sanctions
 from services.enforcement.entities import Sums
 from services.enforcement.penalties import NEVER
 from services.enforcement.sanctions import Ground
+from shared.db import unnest
 from shared.events import SellerKey, StandingChanged
 from shared.policy import Entity
 
@@ -175,12 +176,12 @@ def tell(
 ) -> None:
     """Write down keys that accounts lost and got."""
     for statement, pairs in ((_CUT, cut), (_LINK, linked)):
-        _unnest(connection, statement, [(seller, key.kind, key.digest) for seller, key in sorted(pairs)])
+        unnest(connection, statement, [(seller, key.kind, key.digest) for seller, key in sorted(pairs)])
 
 
 def mark(connection: sa.Connection, marks: Iterable[tuple[str, SellerKey | None]]) -> None:
     """Have entities counted anew, for an account's history or a key of it."""
-    _unnest(
+    unnest(
         connection,
         _MARK,
         [(seller, None if key is None else key.kind, None if key is None else key.digest) for seller, key in marks],
@@ -329,7 +330,7 @@ def entries(connection: sa.Connection, sellers: Collection[str]) -> dict[str, in
 
 def save(connection: sa.Connection, counted: Mapping[str, Counted], now: dt.datetime) -> None:
     """Write entities."""
-    _unnest(
+    unnest(
         connection,
         _SAVE,
         [
@@ -345,7 +346,7 @@ def save(connection: sa.Connection, counted: Mapping[str, Counted], now: dt.date
 
 def join(connection: sa.Connection, rows: Sequence[tuple[str, str, int]]) -> None:
     """Put accounts into entities: (seller, entity, entries)."""
-    _unnest(connection, _JOIN, rows)
+    unnest(connection, _JOIN, rows)
 
 
 def leave(connection: sa.Connection, sellers: Collection[str], ended: Collection[str]) -> None:
@@ -358,14 +359,9 @@ def leave(connection: sa.Connection, sellers: Collection[str], ended: Collection
 
 def changed(connection: sa.Connection, rows: Sequence[tuple[int, str]]) -> None:
     """Tell the owners of (partition, seller) that the account's entity has changed."""
-    _unnest(connection, _TELL, rows)
+    unnest(connection, _TELL, rows)
 
 
 def _pairs(keys: Collection[SellerKey]) -> tuple[list[str], list[str]]:
     some = sorted(keys)
     return [key.kind for key in some], [key.digest for key in some]
-
-
-def _unnest(connection: sa.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-    if rows:
-        connection.exec_driver_sql(statement, tuple(map(list, zip(*rows, strict=True))))

@@ -16,6 +16,7 @@ from services.enforcement.penalties import Entry, Item, Penalty, Seller, Tail, V
 from services.enforcement.sanctions import Account, Facts
 from services.enforcement.statements import Made
 from shared import events, policy
+from shared.db import unnest
 from shared.events import (
     Data,
     LiftSanction,
@@ -493,8 +494,8 @@ class Ledgers:
             for violation in seller.history.values()
             if self._before.get((name, violation.claim)) != _stored(violation)
         ]
-        _unnest(connection, _SAVE_VIOLATIONS, violations)
-        _unnest(
+        unnest(connection, _SAVE_VIOLATIONS, violations)
+        unnest(
             connection,
             _SAVE_ITEMS,
             [
@@ -502,7 +503,7 @@ class Ledgers:
                 for (seller, claim, _), i in self._items.items()
             ],
         )
-        _unnest(
+        unnest(
             connection,
             _WRITE,
             [
@@ -547,7 +548,7 @@ class Ledgers:
                 for sanction in account.sanctions
                 if self._sanctions.get((s.seller, sanction.number)) != (row := sanctions_store.sanction_row(sanction))
             ]
-        _unnest(connection, _SAVE_SELLERS, rows)
+        unnest(connection, _SAVE_SELLERS, rows)
         sanctions_store.save(connection, answers)
         sanctions_store.deliver(connection, self._deliveries)
         store.keep_statements(connection, self._statements)
@@ -571,8 +572,3 @@ def _stored(violation: Violation) -> tuple[object, ...]:
         entry.entry if entry else None,
         *penalty,
     )
-
-
-def _unnest(connection: sa.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-    if rows:
-        connection.exec_driver_sql(statement, tuple(map(list, zip(*rows, strict=True))))

@@ -10,6 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from services.enforcement.sanctions import Account, Front, Sanction
+from shared.db import unnest
 from shared.events import SellerCommand
 
 ACCOUNT_COLUMNS = "front, sanctions, seq, measures, until, confirmed, result, resend_at, tries"
@@ -106,8 +107,7 @@ def sanctions(connection: sa.Connection, sellers: Collection[str]) -> list[Sanct
 
 def save(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """Write changed sanctions (``sanction_row``)."""
-    if rows:
-        connection.exec_driver_sql(_SAVE, tuple(map(list, zip(*rows, strict=True))))
+    unnest(connection, _SAVE, rows)
 
 
 # ------------------------------------------------------------------------------------------------------ HTTP adapter

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from services.enforcement.domain import Hold, Listing
 from services.enforcement.statements import Made
+from shared.db import columns
 from shared.events import MarketplaceCommand
 
 _LISTINGS = """
@@ -179,7 +180,7 @@ def keep_statements(connection: sa.Connection, statements: Sequence[Made]) -> No
     """Keep statements to be sent; one that is kept already stays as it is."""
     if statements:
         rows = sorted((made.puid, made.item, made.revision, made.policy, made.body) for made in statements)
-        connection.exec_driver_sql(_KEEP_STATEMENTS, tuple(map(list, zip(*rows, strict=True))))
+        connection.exec_driver_sql(_KEEP_STATEMENTS, columns(rows))
 
 
 def take_statements(connection: sa.Connection, limit: int, lease_s: float) -> list[tuple[str, str]]:
@@ -190,7 +191,7 @@ def take_statements(connection: sa.Connection, limit: int, lease_s: float) -> li
 def end_statements(connection: sa.Connection, ends: Sequence[tuple[str, str, str | None]]) -> None:
     """Write down how statements ended: (puid, ``sent`` or ``refused``, why); those that ended already are left out."""
     if ends:
-        connection.exec_driver_sql(_END_STATEMENTS, tuple(map(list, zip(*sorted(ends), strict=True))))
+        connection.exec_driver_sql(_END_STATEMENTS, columns(sorted(ends)))
 
 
 def postpone_statements(connection: sa.Connection, puids: Sequence[str], error: str) -> None:

@@ -446,13 +446,13 @@ class Fold:
         if self._recurring:
             self._recur()
         if self._items:
-            connection.exec_driver_sql(_UPDATE_ITEMS, _columns(sorted(self._items.values())))
+            connection.exec_driver_sql(_UPDATE_ITEMS, db.columns(sorted(self._items.values())))
         if self._turns:
             goodfaith_store.settle(connection, list(self._turns.values()))
         if self._timeline:
-            connection.exec_driver_sql(_INSERT_TIMELINE, _columns(sorted(self._timeline, key=lambda row: row[:2])))
+            connection.exec_driver_sql(_INSERT_TIMELINE, db.columns(sorted(self._timeline, key=lambda row: row[:2])))
         if self._commands:
-            connection.exec_driver_sql(_UPDATE_COMMANDS, _columns(sorted(self._commands, key=lambda row: row[0])))
+            connection.exec_driver_sql(_UPDATE_COMMANDS, db.columns(sorted(self._commands, key=lambda row: row[0])))
         if self._moves:
             review_store.fold(connection, self._moves.values())
         if self._decided:
@@ -484,7 +484,3 @@ class Fold:
 
 def _encoded(triage: events.Triage | None) -> str | None:
     return None if triage is None else msgspec.json.encode(triage).decode()
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
-    return tuple(list(column) for column in zip(*rows, strict=True))

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from services.notification.domain import DIGEST, Collected, Pending
+from shared.db import columns
 from shared.events import AccountChannels
 
 MOST: Final = 1000
@@ -81,7 +82,7 @@ def fold(connection: sa.Connection, changes: Iterable[AccountChannels], now: dt.
         else (account, one.revision, one.digest.hour, one.digest.zone, next_at(now, one.digest.hour, one.digest.zone))
         for account, one in sorted(newest.items())
     ]
-    connection.exec_driver_sql(_FOLD, tuple(map(list, zip(*rows, strict=True))))
+    connection.exec_driver_sql(_FOLD, columns(rows))
     off = [account for account, one in newest.items() if one.digest is None]
     if off:
         connection.exec_driver_sql(_RELEASE, (off,))

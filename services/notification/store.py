@@ -53,6 +53,7 @@ from services.notification.domain import (
     begins,
     notices_of,
 )
+from shared.db import columns
 from shared.events import AccountNotice, DeliveryChanged, MessageSent
 
 SCHEMA: Final = "notification"
@@ -327,11 +328,6 @@ class PutOff:
     failure: Failure | None = None
 
 
-def _columns(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
-    """Rows as arrays for ``unnest``."""
-    return tuple(map(list, zip(*rows, strict=True)))
-
-
 def lock_collect(connection: sa.Connection) -> bool:
     """Try to be the one who closes messages, until the transaction's end."""
     return bool(connection.exec_driver_sql("select pg_try_advisory_xact_lock(%s)", (COLLECT,)).scalar_one())
@@ -362,11 +358,11 @@ def close(connection: sa.Connection, messages: Sequence[Collected], routes: Mapp
         first = message.rows[0]
         opened = min(row.opened_wall for row in message.rows)
         inserts.append((id_, first.claim, first.party, first.kind, opened, routes.get(id_, "email")))
-    stamped = connection.exec_driver_sql(_STAMP, _columns(stamps)).rowcount
+    stamped = connection.exec_driver_sql(_STAMP, columns(stamps)).rowcount
     if stamped != len(stamps):
         raise RuntimeError(f"{len(stamps)} rows to stamp, {stamped} were free")
-    items, revisions, _, _, ids = _columns(stamps)
-    connection.exec_driver_sql(_CLOSE, (*_columns(inserts), items, revisions, ids))
+    items, revisions, _, _, ids = columns(stamps)
+    connection.exec_driver_sql(_CLOSE, (*columns(inserts), items, revisions, ids))
 
 
 def take(connection: sa.Connection, holder: str, lease_s: float, limit: int, route: str = "email") -> list[Message]:
@@ -392,7 +388,7 @@ def _filled(connection: sa.Connection, rows: Iterable[Any]) -> list[Message]:
             keys.append((item, revision, id_ if kind == DIGEST else kind, party))
             order[id_, item, revision] = index
     if messages:
-        for id_, item, revision, partition, size, facts, claim in connection.exec_driver_sql(_FACTS, _columns(keys)):
+        for id_, item, revision, partition, size, facts, claim in connection.exec_driver_sql(_FACTS, columns(keys)):
             messages[id_].claim_size = size
             if messages[id_].kind.startswith(ACCOUNT):
                 messages[id_].notice, messages[id_].partition = _notice.decode(facts), partition
@@ -547,7 +543,7 @@ def _changed(
 def announce(connection: sa.Connection, out: Sequence[tuple[int, str, str, str, str]]) -> None:
     """Have events published: (partition, key, what it is about, type, payload)."""
     if out:
-        connection.exec_driver_sql(_ANNOUNCE, _columns(out))
+        connection.exec_driver_sql(_ANNOUNCE, columns(out))
 
 
 def _write(
@@ -557,7 +553,7 @@ def _write(
     now: dt.datetime,
 ) -> None:
     if notes:
-        connection.exec_driver_sql(_NOTE, (now, *_columns(notes)))
+        connection.exec_driver_sql(_NOTE, (now, *columns(notes)))
     announce(connection, out)
 
 
@@ -569,7 +565,7 @@ def _mark(connection: sa.Connection, done: Sequence[Sent | PutOff], now: dt.date
         if one.failure is not None and one.failure.address is not None
     }
     if marks:
-        connection.exec_driver_sql(_MARK, (now, wall, *_columns(sorted(marks.values()))))
+        connection.exec_driver_sql(_MARK, (now, wall, *columns(sorted(marks.values()))))
 
 
 def put_off(
@@ -694,7 +690,7 @@ def _begin(connection: sa.Connection, ids: Sequence[str], now: dt.datetime) -> l
         _BEGUN, (list(begun), [found.at for found, _ in begun.values()], [found.by for found, _ in begun.values()])
     )
     places: dict[tuple[str, str, int], tuple[int, str]] = {}
-    for id_, item, revision, partition, _, facts, _ in connection.exec_driver_sql(_FACTS, _columns(keys)):
+    for id_, item, revision, partition, _, facts, _ in connection.exec_driver_sql(_FACTS, columns(keys)):
         places[id_, item, revision] = (partition, _facts.decode(facts).listing)
     out: list[tuple[int, str, str, str, str]] = []
     for id_, (found, row) in begun.items():
@@ -704,7 +700,7 @@ def _begin(connection: sa.Connection, ids: Sequence[str], now: dt.datetime) -> l
         for notice in notices:
             partition, listing = places[id_, notice.item, notice.revision]
             out.append((partition, listing, id_, _NOTICE, _encode(notice).decode()))
-    connection.exec_driver_sql(_ANNOUNCE, _columns(out))
+    connection.exec_driver_sql(_ANNOUNCE, columns(out))
     return list(begun)
 
 

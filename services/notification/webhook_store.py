@@ -31,6 +31,7 @@ from services.notification import routing, store
 from services.notification.circuit import OPENS_AT, Circuit
 from services.notification.domain import WINDOW_KINDS
 from services.notification.store import Failure, Message, PutOff
+from shared.db import columns
 from shared.events import AccountChannels, WebhookDisabled, WebhookKnown
 from shared.topics import partition_of
 from shared.webhooks import Replayed, WebhookDelivery, WebhookHealth, WebhookTry
@@ -134,11 +135,6 @@ _SENT_AT = """
     and (id = any(%s) or begins is null or begun_at is not null)"""
 _known = msgspec.json.Decoder(list[WebhookKnown])
 _encode = msgspec.json.Encoder().encode
-
-
-def columns(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
-    """Rows as arrays for ``unnest``."""
-    return tuple(map(list, zip(*rows, strict=True)))
 
 
 # --------------------------------------------------------------------------------------------------- the worker's
