@@ -54,6 +54,7 @@ PROGRESS = Gauge("goodfaith_worker_progress_timestamp_seconds", "When the worker
 WATERMARK = Gauge(
     "goodfaith_watermark_timestamp_seconds", "Least watermark over the owned partitions, business time.", ["worker"]
 )
+SPANS = Counter("goodfaith_spans_total", "Spans by what became of them: exported, failed.", ["result"])
 
 STAGES = ("poll", "inbox", "load", "decide", "timers", "save", "log", "publish")
 
