@@ -155,6 +155,8 @@ class ItemSubmitted(Data, frozen=True, kw_only=True):
     """The complainant's, if it has one yet."""
     recurs: Id | None = None
     """The upheld item whose listing has returned as a near copy: filed by the system, not by a party (row 20)."""
+    canary: bool = False
+    """Filed by a canary: it goes the way of all items, and no figure counts it (docs/operating.md, "Canary")."""
     accepted_at: dt.datetime
 
 
@@ -383,6 +385,8 @@ class ItemChanged(Data, frozen=True, kw_only=True):
     """The upheld item that this one recurs from (row 20)."""
     abroad: bool = False
     """As filed (``ItemSubmitted``): the holder's time to answer a counter may be longer."""
+    canary: bool = False
+    """As filed (``ItemSubmitted``): no figure counts the item."""
 
 
 class RecurrenceFound(Data, frozen=True, kw_only=True):

@@ -122,7 +122,7 @@ def change(
     if event.revision <= hold.revision:
         return None
     out: list[Data] = []
-    violated = event.upheld and event.seller is not None
+    violated = event.upheld and event.seller is not None and not event.canary
     seller = event.seller if violated else hold.seller
     if violated != hold.violation and seller is not None:
         out.append(

@@ -152,11 +152,13 @@ def _facts(event: ItemChanged, rules: Policy, filed: dt.date, date: dt.date, by_
 
 
 def made(event: ItemChanged, down: Down, at: dt.datetime) -> Made | None:
-    """The statement of a hold that was taken just now; None when the item's policy asks for none.
+    """The statement of a hold that was taken just now; None when the item's policy asks for none, and of a canary's.
 
     Raises:
         PolicyError: there is no such policy here.
     """
+    if event.canary:
+        return None
     rules = policy.load(event.policy)
     if rules.statements is None or not rules.statements.enabled:
         return None

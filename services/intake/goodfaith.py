@@ -107,8 +107,8 @@ class Turn(Struct, frozen=True):
 def turn_of(change: ItemChanged, at: dt.datetime, partition: int) -> Turn | None:
     """What a change means to the statistic; None, for most, when nothing. ``at``: when it took effect."""
     state, previous = change.state, change.previous
-    if change.recurs is not None:
-        return None  # row 20: the complainant did not ask for it, and is not judged by it
+    if change.recurs is not None or change.canary:
+        return None  # row 20: the complainant did not ask for it, and is not judged by it; nobody is judged by a canary
     # a state that is gone through in one instant was never left; but a withdrawal may be told anew, on another ground: one that
     # was accepted in time takes the place of the end that a timer brought
     again = state is previous and state is not State.WITHDRAWN

@@ -118,6 +118,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     record: Record | None = None
     recurs: Id | None = None
     """The upheld item whose listing has returned (row 20)."""
+    canary: bool = False
+    """Filed by a canary: no figure counts it, and nothing recurs from it."""
 
     state: State = State.RECEIVED
     revision: int = 0
@@ -250,6 +252,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
             begun_by=begun_by,
             recurs=self.recurs,
             abroad=self.abroad,
+            canary=self.canary,
         )
 
 

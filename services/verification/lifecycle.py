@@ -361,6 +361,7 @@ def _filed(event: ItemSubmitted, policy: Policy) -> Item:
         policy=event.policy,
         lane=event.lane,
         abroad=event.abroad,
+        canary=event.canary,
         mark=event.mark,
         record=event.record,
         recurs=event.recurs,

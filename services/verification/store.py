@@ -185,8 +185,8 @@ def save_upheld(connection: sa.Connection, changed: Sequence[Item], listings: Ma
     rows: list[tuple[object, ...]] = []
     gone: list[str] = []
     for item in changed:
-        if item.decided_at is None:
-            continue  # never was
+        if item.decided_at is None or item.canary:
+            continue  # never was, or counts for nothing
         if item.state not in UPHELD:
             gone.append(item.item)
             continue
@@ -209,7 +209,7 @@ def save_upheld(connection: sa.Connection, changed: Sequence[Item], listings: Ma
 def save_recurrences(connection: sa.Connection, found: Mapping[Pair, str], changed: Sequence[Item]) -> None:
     """Write down near copies (and whose they are), and listings of items that have ended."""
     rows: list[tuple[str, str, str | None]] = [(*pair, item) for pair, item in found.items()]
-    rows += [(item.listing, item.right, None) for item in changed if item.state in JUDGED]
+    rows += [(item.listing, item.right, None) for item in changed if item.state in JUDGED and not item.canary]
     if rows:
         connection.exec_driver_sql(_SAVE_RECURRENCES, tuple(list(column) for column in zip(*rows, strict=True)))
 

@@ -364,7 +364,8 @@ class VerificationBatch(Batch):
             self._known_triples.discard(triple)  # a second one may stand behind it
         for change in outcome.changes:
             data = change.data
-            self._tx.count(CHANGES, change.kind, data.lane)
+            if not data.canary:
+                self._tx.count(CHANGES, change.kind, data.lane)
             outgoing.append(
                 Outgoing(
                     partition,
@@ -419,6 +420,8 @@ class VerificationBatch(Batch):
             self._waiting.get(item.listing, set()).discard(item.item)
 
     def _count(self, before: Item | None, after: Item) -> None:
+        if after.canary:
+            return
         if after.sla is not None and (before is None or before.sla is None):
             self._tx.count(SLA, after.sla, after.lane)
         if after.held and not (before is not None and before.held):
