@@ -312,8 +312,6 @@ def configure(settings: Settings, process: str) -> None:
     """Turn tracing of the whole process on, if ``traces_url`` says so. To be called before its parts are made."""
     global _tracing
     if settings.traces_url and _tracing is None:
-        for result in ("exported", "failed"):
-            metrics.SPANS.labels(result)
         _tracing = Tracing(settings, process)
 
 

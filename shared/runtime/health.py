@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from prometheus_client.exposition import choose_encoder
 
-from shared import tracing
+from shared import metrics, tracing
 from shared.settings import Settings
 
 
@@ -60,6 +60,7 @@ class Health:
     def serve(self, settings: Settings) -> ThreadingHTTPServer:
         """Serve in a background thread; the port that was given is in ``server_address``."""
         health = self
+        metrics.begin_process(self.process)
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:

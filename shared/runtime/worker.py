@@ -42,7 +42,7 @@ from shared.runtime.store import Fenced, Head, Store
 from shared.runtime.traced import Traced
 from shared.runtime.types import Batch, DeadLetter, Due, Incoming, Outgoing, Sent, Service, Tx
 from shared.settings import Settings
-from shared.topics import DEAD_LETTERS, INTAKE, Topic, partition_of
+from shared.topics import DEAD_LETTERS, INTAKE, TOPICS, Topic, partition_of
 
 log = structlog.get_logger(__name__)
 
@@ -118,7 +118,11 @@ class Worker:
         self.health = health or Health(service.name)
         self._crash = crash or (lambda _step: None)
         self._tracing = tracing.current()
-        metrics.begin(service.name, (topic.name for topic in service.reads))
+        metrics.begin(
+            service.name,
+            (topic.name for topic in service.reads),
+            (topic.name for topic in TOPICS if service.schema in topic.writer.split(", ") or topic is DEAD_LETTERS),
+        )
         self._store = Store(
             service.name, service.prefix, settings.partitions, settings.topic_prefix, service.keyed_like
         )
