@@ -1,0 +1,112 @@
+"""Generations of the tables: each has a changelog and a consumer group of its own; the highest that exists is worked on."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from kafka.admin import KafkaAdminClient, NewTopic
+from kafka.errors import TopicAlreadyExistsError
+
+from services.streams.app import TABLE, changelog_topic, refill_topic
+from services.streams.registry import VIEWS
+from shared.settings import Settings
+
+_CLIENT: Final = "goodfaith-streams"
+
+
+class NotReady(Exception):
+    """Topics are missing, or have another number of partitions: ``goodfaith migrate`` has not run."""
+
+
+def _admin(settings: Settings) -> KafkaAdminClient:
+    return KafkaAdminClient(bootstrap_servers=settings.kafka, client_id=_CLIENT)
+
+
+def of_topics(settings: Settings, names: set[str]) -> list[int]:
+    """The generations that have a changelog among these topics, in order."""
+    pattern = re.compile(re.escape(settings.topic_prefix) + r"streams-(\d{1,9})-" + TABLE + "-changelog")
+    return sorted(int(found[1]) for name in names if (found := pattern.fullmatch(name)))
+
+
+def newest(settings: Settings) -> int:
+    """The highest generation; 0: there is none.
+
+    Raises:
+        kafka.errors.KafkaError: the broker cannot be reached.
+    """
+    admin = _admin(settings)
+    try:
+        return max(of_topics(settings, set(admin.list_topics())), default=0)
+    finally:
+        admin.close()
+
+
+def current(settings: Settings) -> int:
+    """The generation to work on; the first one is created.
+
+    Raises:
+        NotReady: a topic is missing, or has another number of partitions.
+        kafka.errors.KafkaError: the broker cannot be reached.
+    """
+    admin = _admin(settings)
+    try:
+        names = set(admin.list_topics())
+        wanted = {settings.topic_prefix + topic.name for view in VIEWS for topic in view.reads}
+        if missing := sorted(wanted - names):
+            raise NotReady(f"no topic {missing[0]}: run goodfaith migrate")
+        for found in admin.describe_topics(sorted(wanted)):
+            if len(found["partitions"]) != settings.partitions:
+                raise NotReady(f"{found['topic']} has {len(found['partitions'])} partitions, not {settings.partitions}")
+        number = max(of_topics(settings, names), default=0)
+        if not number:
+            number = 1
+            create(settings, number)
+        return number
+    finally:
+        admin.close()
+
+
+def has_refill(settings: Settings, number: int) -> bool:
+    """Whether a generation is filled from the event logs.
+
+    Raises:
+        kafka.errors.KafkaError: the broker cannot be reached.
+    """
+    admin = _admin(settings)
+    try:
+        return refill_topic(settings, number) in set(admin.list_topics())
+    finally:
+        admin.close()
+
+
+def create(settings: Settings, number: int) -> None:
+    """Create a generation's changelog; workers go over to it.
+
+    Raises:
+        kafka.errors.KafkaError: the broker cannot be reached, or refuses.
+    """
+    _create(
+        settings, changelog_topic(settings, number), {"cleanup.policy": "compact", "max.compaction.lag.ms": "86400000"}
+    )
+
+
+def create_refill(settings: Settings, number: int) -> str:
+    """Create the topic by which a generation is filled; its name."""
+    name = refill_topic(settings, number)
+    _create(settings, name, {"retention.ms": "-1"})
+    return name
+
+
+def _create(settings: Settings, name: str, configs: dict[str, str]) -> None:
+    if settings.replication >= 3:
+        configs["min.insync.replicas"] = "2"
+    admin = _admin(settings)
+    try:
+        admin.create_topics(
+            [NewTopic(name, settings.partitions, settings.replication, topic_configs=configs)], timeout_ms=30_000
+        )
+    except TopicAlreadyExistsError:
+        pass
+    finally:
+        admin.close()
