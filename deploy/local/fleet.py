@@ -88,6 +88,7 @@ FLEET = (
         "notification-bounces", ("services.notification", "bounces"), "notification", "notification",
         secrets=("mail_key",), scales=False,
     ),
+    Spec("streams", ("services.streams",), "streams", "streams", port="streams", secrets=("internal_token",)),
 )  # fmt: skip
 
 BY_NAME = {spec.name: spec for spec in FLEET}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from shared import logs
+from shared import logs, tracing
 from shared.settings import Settings
 
 
@@ -15,6 +15,7 @@ def main(arguments: list[str]) -> int:
         return 2
     settings = Settings()
     logs.configure(settings, "streams")
+    tracing.configure(settings, "streams")
     from services.streams import worker
 
     worker.run(settings)

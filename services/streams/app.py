@@ -13,6 +13,8 @@ from faust.types import TP
 from shared.settings import Settings
 
 TABLE: Final = "views"
+REFILL: Final = "refill"
+"""Name under which the topic of ``refill_topic`` is read."""
 Positions = Callable[[], Mapping[TP, int]]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from kafka.admin import KafkaAdminClient, NewTopic
+from kafka import TopicPartition
+from kafka.admin import KafkaAdminClient, NewTopic, OffsetSpec
 from kafka.errors import TopicAlreadyExistsError
 
-from services.streams.app import TABLE, changelog_topic, refill_topic
+from services.streams.app import REFILL, TABLE, app_id, changelog_topic, refill_topic
 from services.streams.registry import VIEWS
 from shared.settings import Settings
 
@@ -63,6 +64,32 @@ def current(settings: Settings) -> int:
             number = 1
             create(settings, number)
         return number
+    finally:
+        admin.close()
+
+
+def progress(settings: Settings, number: int) -> dict[tuple[str, int], tuple[int, int]]:
+    """By topic (its declared name, or ``refill``) and partition: the offset that a generation reads next, and the topic's end.
+
+    Raises:
+        kafka.errors.KafkaError: the broker cannot be reached.
+    """
+    admin = _admin(settings)
+    try:
+        names = {settings.topic_prefix + topic.name: topic.name for view in VIEWS for topic in view.reads}
+        if (refill := refill_topic(settings, number)) in set(admin.list_topics()):
+            names[refill] = REFILL
+        places = [TopicPartition(full, partition) for full in names for partition in range(settings.partitions)]
+        ends = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=10_000)
+        group = app_id(settings, number)
+        read = admin.list_group_offsets({group: places})[group]
+        return {
+            (names[place.topic], place.partition): (
+                max(position.offset if (position := read.get(place)) is not None else 0, 0),
+                int(ends[place].offset),
+            )
+            for place in places
+        }
     finally:
         admin.close()
 

@@ -30,22 +30,25 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import rocksdict
+import sqlalchemy as sa
 import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError as AioKafkaError
 from faust.types import TP
-from prometheus_client import Counter as Count
-from prometheus_client import Gauge
+from prometheus_client import REGISTRY
 
 from services.streams import app as faust_app
 from services.streams import fold, generations, tables
+from services.streams.app import REFILL
 from services.streams.changelog import Changelog, Foreign, GivenUp
+from services.streams.collector import Views
+from services.streams.figures import FAILED, FOLDED, FOREIGN, MISSED, NAME, POSITION, RECOVERING, RESULTS, STARTS
 from services.streams.registry import VIEWS
 from services.streams.views import Meta, Totals, View
-from shared import metrics
+from shared import clock, db, metrics
 from shared.events import decode_data, decode_envelope
 from shared.runtime.health import Health
 from shared.runtime.worker import crash_from
@@ -53,32 +56,19 @@ from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-NAME: Final = "streams"
-REFILL: Final = "refill"
 BATCH_S: Final = 0.05
 """Wall seconds for which a batch is gathered at most."""
 LOOK_S: Final = 1.0
 """Seconds between looks at the ends of the topics, and between commits."""
 STALLED_S: Final = 5.0
 """Seconds without progress on a topic that has more to read, after which it is sought anew."""
+CLOCK_S: Final = 1.0
+"""Seconds between looks at the clock."""
+_CLOCK: Final = sa.text("select wall, business, rate, clock_timestamp() from platform.clock order by id desc limit 1")
 DEAD_S: Final = 60.0
 """Seconds of that after which the process starts itself anew."""
 LAST_S: Final = 8.0
 """Seconds for which a rebalance waits for steps in hand, below its timeout."""
-
-FOLDED = Count("goodfaith_streams_events_folded_total", "Events by what became of them.", ["topic", "result"])
-POSITION = Gauge(
-    "goodfaith_streams_position_timestamp_seconds",
-    "Wall time up to which a partition's events are folded: of the last one, or of the look that found no more.",
-    ["topic", "partition"],
-)
-FAILED = Gauge("goodfaith_streams_failed_events", "Events that could not be folded, and are kept.", ["partition"])
-RECOVERING = Gauge("goodfaith_streams_recovering", "1 while a partition's table is being recovered.", ["partition"])
-MISSED = Gauge(
-    "goodfaith_streams_missed_records", "Records that retention had deleted before they were read.", ["partition"]
-)
-FOREIGN = Count("goodfaith_streams_foreign_writes_total", "Times that another worker had written to our changelog.")
-_T = TypeVar("_T")
 
 
 class Part:
@@ -133,9 +123,10 @@ class Worker:
         self._changelog: Any = None
         self._outside: Any = None
         self._committed: dict[TP, int] = {}
+        self._time: tuple[clock.Anchor | None, dt.timedelta] = (None, dt.timedelta())
         self._loop: asyncio.AbstractEventLoop | None = None
         for topic in self._topics:
-            for result in ("folded", "duplicate", "skipped", "failed"):
+            for result in RESULTS:
                 FOLDED.labels(topic, result)
 
     # ------------------------------------------------------------------------------------------------- for the views
@@ -157,19 +148,11 @@ class Worker:
         """The partitions that are recovered and ours."""
         return {number: self._parts[number].fold for number in sorted(self._open) if number in self._parts}
 
-    def call(self, work: Callable[[], _T], timeout_s: float = 5.0) -> _T:
-        """Do something in the loop's thread, where nothing is being folded meanwhile; for other threads, such as that of ``/metrics``.
-
-        Raises:
-            TimeoutError: the loop does not come round.
-        """
-        if self._loop is None or not self._loop.is_running():
-            raise TimeoutError
-
-        async def doing() -> _T:
-            return work()
-
-        return asyncio.run_coroutine_threadsafe(doing(), self._loop).result(timeout_s)
+    def now(self) -> dt.datetime:
+        """Business time, by the anchor read last; from any thread."""
+        anchor, skew = self._time
+        wall = dt.datetime.now(dt.UTC) + skew
+        return wall if anchor is None else anchor.at(wall)
 
     # ------------------------------------------------------------------------------------------------------------ life
 
@@ -196,7 +179,7 @@ class Worker:
             refill = await asyncio.to_thread(generations.has_refill, self.settings, self.generation)
             lock = self._folder()
             await self._begin(refill)
-            tasks += [self._loop.create_task(look()) for look in (self._watch, self._follow)]
+            tasks += [self._loop.create_task(look()) for look in (self._watch, self._follow, self._tell_time)]
             starting = self._loop.create_task(self._app.start())
             tasks.append(starting)
             starting.add_done_callback(self._started)
@@ -559,6 +542,7 @@ class Worker:
 
     async def _seek(self, part: Part, name: str, offset: int) -> None:
         full = next(full for full, short in self._names.items() if short == name)
+        STARTS.labels("sought").inc()
         log.info("sought", worker=NAME, topic=name, partition=part.number, offset=offset)
         part.sought[name] = offset
         await self._app.consumer.seek(TP(full, part.number), offset)
@@ -681,6 +665,24 @@ class Worker:
         if wanted and await self._app.consumer._commit(wanted):
             self._committed.update(wanted)
 
+    async def _tell_time(self) -> None:
+        """Read the clock now and then; while the database is away, go on by the anchor that was read last."""
+        engine = db.connect(
+            self.settings.database.get_secret_value(),
+            schema="platform",
+            name=f"{NAME}-{self.settings.instance}",
+            pool_size=1,
+        )
+        try:
+            while True:
+                try:
+                    self._time = await asyncio.to_thread(_anchor, engine)
+                except Exception as error:
+                    log.warning("clock", worker=NAME, error=type(error).__name__)
+                await asyncio.sleep(CLOCK_S)
+        finally:
+            engine.dispose()
+
     async def _follow(self) -> None:
         """Go over to a new generation as soon as there is one."""
         while True:
@@ -693,6 +695,13 @@ class Worker:
             if newest > self.generation:
                 log.info("new generation", worker=NAME, generation=newest)
                 self._end("failed")
+
+
+def _anchor(engine: sa.Engine) -> tuple[clock.Anchor, dt.timedelta]:
+    """The clock's anchor, and how far the database's clock is ahead of ours."""
+    with engine.begin() as connection:
+        wall, business, rate, now = connection.execute(_CLOCK).one()
+    return clock.Anchor(wall, business, rate), now - dt.datetime.now(dt.UTC)
 
 
 def _record(topic: str, offset: int, wall: float, raw: bytes) -> fold.Record:
@@ -724,6 +733,8 @@ def run(settings: Settings) -> None:
     server = health.serve(settings)
     log.info("started", worker=NAME, health_port=server.server_address[1])
     worker = Worker(settings, health=health, crash=crash_from(os.environ.get("GOODFAITH_CRASH_AT"), NAME))
+
+    REGISTRY.register(Views(lambda: worker.partitions().values(), worker.now))
 
     async def work() -> bool:
         loop = asyncio.get_running_loop()

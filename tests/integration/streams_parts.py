@@ -20,11 +20,11 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
 from services.streams import generations, tables
-from services.streams.app import app_id, changelog_topic
-from services.streams.fold import POSITIONS, Partition, Record
+from services.streams.app import changelog_topic
+from services.streams.fold import POSITIONS
 from services.streams.registry import VIEWS
 from services.streams.views import Meta
-from shared import topics
+from shared import clock, db, topics
 from shared.events import ENDED, ItemChanged, ItemSubmitted, State, decode_data, decode_envelope, encode
 from shared.settings import Settings
 from shared.topics import INTAKE, VERIFICATION, Topic, partition_of
@@ -47,7 +47,7 @@ class Rig:
             "GOODFAITH_DATABASE": stack.admin_url,
             "GOODFAITH_TOPIC_PREFIX": self.prefix,
             "GOODFAITH_PARTITIONS": str(partitions),
-            "GOODFAITH_SESSION_TIMEOUT_MS": "6000",
+            "GOODFAITH_SESSION_TIMEOUT_MS": "3000",
             "GOODFAITH_RETRY_MAX_S": "0.5",
             "GOODFAITH_STATE_DIR": str(folder),
             "GOODFAITH_INTERNAL_TOKEN": "t" * 32,
@@ -57,6 +57,10 @@ class Rig:
             kafka=stack.kafka, database=stack.admin_url, topic_prefix=self.prefix, partitions=partitions
         )  # type: ignore[call-arg, arg-type, unused-ignore]
         topics.create(self.settings)
+        engine = db.administer(stack.admin_url, autocommit=True, pooled=False)
+        with engine.connect() as connection:
+            connection.exec_driver_sql(clock.DDL)
+        engine.dispose()
         self.producer: Any = KafkaProducer(bootstrap_servers=stack.kafka, acks="all", linger_ms=2)
         self.processes: dict[str, tuple[subprocess.Popen[bytes], int]] = {}
         self._sequences: dict[str, int] = {}
@@ -86,7 +90,7 @@ class Rig:
         except OSError:
             return ""
 
-    def wait_ready(self, *names: str, timeout_s: float = 40) -> None:
+    def wait_ready(self, *names: str, timeout_s: float = 120) -> None:
         """Wait until workers are ready."""
         for name in names:
             wait(lambda name=name: self.get(name, "/ready"), timeout_s, lambda name=name: self.log(name))  # type: ignore[misc]
@@ -162,7 +166,8 @@ class Rig:
             for record in self.read(self.settings.topic_prefix + name):
                 envelope = decode_envelope(record.value)
                 data = decode_data(envelope)
-                assert data is not None and envelope.time is not None
+                assert data is not None
+                assert envelope.time is not None
                 meta = Meta(envelope.id, envelope.time, BEGIN)
                 for view in VIEWS:
                     if any(topic.name == name for topic in view.reads) and (key := view.key(data)) is not None:
@@ -188,16 +193,10 @@ class Rig:
                 db.close()
         return found
 
-    def group(self) -> str:
-        """The consumer group."""
-        return app_id(self.settings, generations.newest(self.settings))
-
-    def caught_up(self, *names: str) -> bool:
-        """Whether the workers between them are at the end of all topics."""
-        ends: dict[tuple[str, int], int] = {}
-        for name in dict.fromkeys(topic.name for view in VIEWS for topic in view.reads):
-            pass
-        return bool(ends)
+    def caught_up(self) -> bool:
+        """Whether all that there is was read."""
+        number = generations.newest(self.settings)
+        return all(read == end for read, end in generations.progress(self.settings, number).values())
 
 
 def _states(rows: Any) -> States:
