@@ -36,6 +36,7 @@ COMMANDS = (
     "clock",
     "bench",
     "faults",
+    "canary",
     "deep",
 )
 

@@ -24,6 +24,8 @@ from shared.settings import Settings
 
 LOCAL_PARTITIONS = "6"
 """Fewer than an installation's 24: on two cores each partition more only makes batches smaller."""
+CANARY_LISTING = "canary"
+"""Listing of a local stack's canary."""
 LOCAL_SKEW_MS = "20"
 """Broker and database on this machine have one clock."""
 
@@ -55,6 +57,7 @@ def bring_up(
     env: Mapping[str, str] | None = None,
     ports: Mapping[str, int] | None = None,
     begins: dt.datetime | None = None,
+    canary: bool = False,
 ) -> tuple[Stack, Fleet]:
     """Everything up and ready: broker and database, roles and schemas, topics, processes. Idempotent.
 
@@ -65,6 +68,7 @@ def bring_up(
         ports: Wished ports by name: `kafka`, `postgres`, `intake`, `marketplace`, `smtp`; 0 or none: any, chosen once.
         begins: Business time at which a new installation's clock stands until it is stepped; one that has run before
             keeps its clock.
+        canary: Whether a canary runs (docs/operating.md, "Canary"), with a listing of its own in the demo marketplace.
 
     Raises:
         StackError: a part does not start.
@@ -73,10 +77,44 @@ def bring_up(
     stack = Stack.start(root(), name, kafka_port=wished.pop("kafka", 0), postgres_port=wished.pop("postgres", 0))
     for part, port in wished.items():
         stack.port(part, port)
-    prepare(stack, env)
+    prepare(stack, {**(env or {}), **(canary_settings(stack) if canary else {})})
     if begins is not None:
         _begin(stack, begins)
-    return stack, Fleet.start(stack, counts).wait_ready()
+    processes = Fleet.start(stack, counts).wait_ready()
+    if canary and "marketplace.0" in processes.processes:
+        offer_canary_listing(stack)
+    return stack, processes
+
+
+def canary_settings(stack: Stack) -> dict[str, str]:
+    """Settings by which a canary runs on a local stack."""
+    return {
+        "GOODFAITH_CANARY_LISTING": CANARY_LISTING,
+        "GOODFAITH_CANARY_MAIL": "canary@canary.example",
+        "GOODFAITH_CANARY_PAGE": f"http://127.0.0.1:{stack.port('marketplace')}/items/{CANARY_LISTING}",
+    }
+
+
+def offer_canary_listing(stack: Stack) -> None:
+    """Have the demo marketplace show the canary's listing. May be repeated.
+
+    Raises:
+        StackError: it does not take it.
+    """
+    import httpx
+
+    seller = Settings.model_fields["canary_seller"].default
+    try:
+        answer = httpx.post(
+            f"http://127.0.0.1:{stack.port('marketplace')}/seed",
+            json=[{"listing": CANARY_LISTING, "seller": seller, "title": "Canary: not for sale"}],
+            headers={"authorization": f"Bearer {stack.secret('internal_token')}"},
+            timeout=30,
+            trust_env=False,
+        )
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        raise StackError(f"the demo marketplace does not take the canary's listing: {error}") from None
 
 
 def prepare(stack: Stack, env: Mapping[str, str] | None = None) -> None:
@@ -159,6 +197,10 @@ def up(
         dt.datetime | None,
         typer.Option(formats=["%Y-%m-%d"], help="A new installation's clock stands at this date (UTC), for a replay."),
     ] = None,
+    canary: Annotated[
+        bool | None,
+        typer.Option("--canary/--no-canary", help="A marked claim each minute; default: yes, but with --begins."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Start broker, database and all processes, wait until they are ready, and print the addresses."""
@@ -166,7 +208,11 @@ def up(
     ports = {"kafka": kafka_port, "postgres": postgres_port, "intake": intake_port, "marketplace": marketplace_port}
     with errors.status("starting broker, database and processes"):
         running_stack, processes = bring_up(
-            stack, _counts(count or []), ports=ports, begins=begins and begins.replace(tzinfo=dt.UTC)
+            stack,
+            _counts(count or []),
+            ports=ports,
+            begins=begins and begins.replace(tzinfo=dt.UTC),
+            canary=begins is None if canary is None else canary,
         )
     facts = describe(running_stack, processes)
     facts["seconds"] = round(time.monotonic() - begun, 2)
