@@ -15,13 +15,17 @@ from typing import Any, Self
 
 from deploy.local import fleet
 from deploy.local.children import StackError, alive, end, find, free_port, send, spawn, tail
+from deploy.local.prometheus import write_targets
 from deploy.local.stack import Stack
 
 READY_S = 60.0
 
 
 class Book:
-    """`processes.json`: what runs for a stack, by process name; shared by invocations under a file lock."""
+    """`processes.json`: what runs for a stack, by process name; shared by invocations under a file lock.
+
+    Beside it `targets.json`, the same for Prometheus: what was killed stays in it, and is seen to be down.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "processes.json"
@@ -39,6 +43,8 @@ class Book:
                 fresh = self._path.with_suffix(".new")
                 fresh.write_text(json.dumps(entries, indent=2))
                 fresh.rename(self._path)
+                ports = {name: entry["metrics_port"] for name, entry in entries.items()}
+                write_targets(self._path.with_name("targets.json"), ports)
 
 
 class Process:
@@ -109,6 +115,13 @@ class Process:
         """SIGTERM and wait until it has finished what it has in hand; after `wait_s` seconds SIGKILL."""
         end(self.pid, self.marker, wait_s=wait_s)
         self._forget()
+
+    def restart(self, wait_s: float = 20.0) -> Self:
+        """`terminate` and `start`; it keeps its place meanwhile, also when it hangs or is frozen (SIGSTOP)."""
+        if send(self.pid, self.marker, signal.SIGTERM):
+            # a stopped process would keep its SIGTERM for later
+            end(self.pid, self.marker, signal_=signal.SIGCONT, wait_s=wait_s)
+        return self.start()
 
     def kill9(self) -> None:
         """SIGKILL. It keeps its place: `start` brings it back."""

@@ -3,16 +3,22 @@
 #   setup.sh venv    .venv with the pinned dependencies, by uv where it is installed, else by venv and pip
 #   setup.sh kafka   Java and Maven for the local broker, and Kafka's jars
 #   setup.sh s3      the same for the S3 server that tests start, and its jars
+#   setup.sh prometheus   Prometheus and Alertmanager, which observe a local stack; left out where they cannot be installed
 # On Debian and Ubuntu, as root or with sudo that asks nothing, missing packages are installed; elsewhere one line says how.
 set -eu
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
+may_install() { # sets how to become root; false where nobody may without being asked
+    if ! command -v apt-get >/dev/null; then return 1; fi
+    if [ "$(id -u)" = 0 ]; then as=""; elif sudo -n true 2>/dev/null; then as="sudo -n"; else return 1; fi
+}
+
 packages() { # packages PACKAGE...: install them or stop
     line="apt-get install -y --no-install-recommends $*"
     if command -v apt-get >/dev/null; then
-        if [ "$(id -u)" = 0 ]; then as=""; elif sudo -n true 2>/dev/null; then as="sudo -n"; else fail "missing; run: sudo $line"; fi
+        may_install || fail "missing; run: sudo $line"
         say "installing $* (with apt-get)"
         $as apt-get update -q >&2
         $as env DEBIAN_FRONTEND=noninteractive $line >&2
@@ -71,6 +77,26 @@ s3() {
     if ! command -v mvn >/dev/null; then packages maven; fi
     say "fetching the jars of an S3 server for the tests (once, 19 MB)"
     .venv/bin/python -c 'from deploy.local.s3server import JARS; JARS.fetched()'
+}
+
+prometheus() {
+    if command -v prometheus >/dev/null && command -v promtool >/dev/null && command -v amtool >/dev/null \
+        && { command -v prometheus-alertmanager >/dev/null || command -v alertmanager >/dev/null; }; then return; fi
+    if ! may_install; then
+        say "Prometheus and Alertmanager are missing (on Debian or Ubuntu: packages prometheus, prometheus-alertmanager):" \
+            "local stacks are not observed, and tests of rules are left out"
+        return
+    fi
+    # the packages start services at once, on ports that may be somebody's: not wanted, only the programs are
+    policy=/usr/sbin/policy-rc.d
+    if ! [ -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | $as tee "$policy" >/dev/null
+        $as chmod 755 "$policy"
+        trap '$as rm -f "$policy"' EXIT
+        trap 'exit 1' INT TERM
+    fi
+    packages prometheus prometheus-alertmanager
+    if [ -d /run/systemd/system ]; then $as systemctl disable --quiet prometheus prometheus-alertmanager || true; fi
 }
 
 cd "$(dirname "$0")/../.."

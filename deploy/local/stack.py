@@ -24,11 +24,14 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import psycopg2
 from psycopg2 import sql
 
-from deploy.local import kafka, postgres
+from deploy.local import kafka, postgres, prometheus
 from deploy.local.children import StackError, free_port, is_free
 
-PartName = Literal["kafka", "postgres"]
+PartName = Literal["kafka", "postgres", "prometheus", "alertmanager"]
 ENVIRONMENT: dict[PartName, str] = {"kafka": "GOODFAITH_KAFKA", "postgres": "GOODFAITH_DATABASE"}
+OBSERVERS: tuple[PartName, ...] = ("alertmanager", "prometheus")
+"""Parts that a stack may run without."""
+PARTS: tuple[PartName, ...] = (*ENVIRONMENT, *OBSERVERS)
 
 
 class Part(Protocol):
@@ -105,8 +108,43 @@ class Stack:
             stack._describe(state)
         return stack
 
+    def observe(self, plan: prometheus.Plan | None = None) -> None:
+        """Start Prometheus and Alertmanager on all processes of the stack, or let those that run read `plan` anew.
+
+        Raises:
+            StackError: one is not installed, does not start, or refuses its configuration.
+        """
+        if missing := prometheus.missing():
+            raise StackError(f"{' and '.join(missing)} not installed; {prometheus.INSTALL}")
+        with self._state() as state:
+            for part in OBSERVERS:
+                self._choose_port(state, part, 0)
+            ports: dict[str, int] = {part: state[part]["port"] for part in OBSERVERS}
+            plan = plan or prometheus.Plan()
+            prometheus.configure(self.dir, self.dir / "targets.json", ports, plan)
+            if state["prometheus"].get("speed", 1) != plan.speed:  # part of it is on its command line
+                self._part(state, "prometheus").stop()
+                state["prometheus"]["speed"] = plan.speed
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(lambda part: self._bring_up(state, part), OBSERVERS))
+            for part in OBSERVERS:
+                server = self._part(state, part)
+                assert isinstance(server, prometheus.Server)
+                server.reload()
+
+    def observers(self) -> dict[str, str]:
+        """URLs of Prometheus and Alertmanager, by name; none when they do not run."""
+        with self._state() as state:
+            return {
+                part: f"http://127.0.0.1:{state[part]['port']}"
+                for part in reversed(OBSERVERS)
+                if part in state and self._part(state, part).running
+            }
+
     def stop(self) -> None:
-        """Stop broker and database in an orderly way; their data stay. What the environment names is left alone."""
+        """Stop broker and database, and what observes them, in an orderly way; their data stay. What the environment
+        names is left alone.
+        """
         self._end(lambda part: part.stop())
 
     def destroy(self) -> None:
@@ -140,7 +178,7 @@ class Stack:
     def running(self) -> dict[str, bool]:
         """Whether each part that is ours runs."""
         with self._state() as state:
-            return {part: self._part(state, part).running for part in ENVIRONMENT if part in state}
+            return {part: self._part(state, part).running for part in PARTS if part in state}
 
     def role_url(self, role: str) -> str:
         """URL of the login `goodfaith_<role>`, which is created when missing, with a generated password and no grants.
@@ -229,6 +267,9 @@ class Stack:
 
     def _part(self, state: dict[str, Any], name: PartName) -> Part:
         kept = state[name]
+        if name in OBSERVERS:
+            log = self.dir / "log" / f"{name}.log"
+            return prometheus.Server(name, self.dir / name, log, kept["port"], kept.get("handle"), kept.get("speed", 1))
         if os.environ.get("GOODFAITH_STACK") == "docker":
             from deploy.local import containers
 
@@ -292,7 +333,7 @@ class Stack:
             return kept[name]
 
     def _ours(self, state: dict[str, Any], name: PartName) -> Part:
-        if os.environ.get(ENVIRONMENT[name]) or name not in state:
+        if (name in ENVIRONMENT and os.environ.get(ENVIRONMENT[name])) or name not in state:
             raise StackError(f"{name} was not started by stack {self.name!r}")
         return self._part(state, name)
 
@@ -306,13 +347,11 @@ class Stack:
             self._bring_up(state, name)
 
     def _end(self, how: Callable[[Part], None]) -> None:
-        with self._state() as state, ThreadPoolExecutor(2) as pool:
-            list(pool.map(how, [self._part(state, name) for name in ENVIRONMENT if name in state]))
+        with self._state() as state, ThreadPoolExecutor(len(PARTS)) as pool:
+            list(pool.map(how, [self._part(state, name) for name in PARTS if name in state]))
 
 
 def _ports(state: dict[str, Any]) -> set[int]:
     """Every port that the stack has already given away."""
-    kept = [
-        value for name in ("kafka", "postgres") for key, value in state.get(name, {}).items() if key.endswith("port")
-    ]
+    kept = [value for name in PARTS for key, value in state.get(name, {}).items() if key.endswith("port")]
     return {*kept, *state.get("ports", {}).values()}

@@ -21,8 +21,8 @@ from typing import Any, Final, Literal
 
 import httpx
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
 
+from shared import metrics
 from shared.events import ENDED, State
 from shared.runtime.health import Health
 from shared.settings import Settings
@@ -43,21 +43,26 @@ POLL_S: Final = 0.25
 ON_ITS_WAY: Final = frozenset({State.RECEIVED, State.NOTIFIED})
 """Where an item may be on its way."""
 
-COMPLETED = Gauge(
+COMPLETED = metrics.gauge(
     "goodfaith_canary_last_completed_timestamp_seconds",
-    "When the canary's last round that went through ended (wall time); 0: none since the process began.",
+    "When the last round that went through ended (wall time); 0: none since the process began.",
+    of="canary",
+    do="`time() - x` above five minutes: [the canary](operating.md#the-canary)",
 )
-DURATION = Histogram(
+DURATION = metrics.histogram(
     "goodfaith_canary_duration_seconds",
     "Wall time of the rounds that went through.",
     buckets=(1, 2, 3, 5, 8, 10, 15, 20, 30, 45, 60, 90, 120, 300),
+    of="canary",
+    do="grows: every stage's own metrics say which",
 )
-STEPS_TOTAL = Counter(
-    "goodfaith_canary_steps_total", "Steps of the canary's rounds that came to an end, by how.", ["step", "result"]
+STEPS_TOTAL = metrics.counter(
+    "goodfaith_canary_steps_total",
+    "Steps of rounds that came to an end, by how.",
+    {"step": STEPS, "result": RESULTS},
+    of="canary",
+    do="the step whose `late` grows says which service to look at: [the canary](operating.md#the-canary)",
 )
-for _step in STEPS:
-    for _result in RESULTS:
-        STEPS_TOTAL.labels(_step, _result)
 
 
 class Failed(Exception):

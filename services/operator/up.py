@@ -1,4 +1,4 @@
-"""`goodfaith up | down | status | migrate | settings`: the local stack and Goodfaith's processes on it."""
+"""`goodfaith up | down | status | restart | migrate | settings`: the local stack and Goodfaith's processes on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from rich.markup import escape
 from rich.table import Column, Table
 
-from deploy.local import fleet
+from deploy.local import fleet, prometheus
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
@@ -57,6 +57,7 @@ def bring_up(
     env: Mapping[str, str] | None = None,
     ports: Mapping[str, int] | None = None,
     begins: dt.datetime | None = None,
+    observe: prometheus.Plan | None = None,
     canary: bool = False,
 ) -> tuple[Stack, Fleet]:
     """Everything up and ready: broker and database, roles and schemas, topics, processes. Idempotent.
@@ -68,6 +69,7 @@ def bring_up(
         ports: Wished ports by name: `kafka`, `postgres`, `intake`, `marketplace`, `smtp`; 0 or none: any, chosen once.
         begins: Business time at which a new installation's clock stands until it is stepped; one that has run before
             keeps its clock.
+        observe: How Prometheus and Alertmanager observe it; none: they are not started, and left alone if they run.
         canary: Whether a canary runs (docs/operating.md, "Canary"), with a listing of its own in the demo marketplace.
 
     Raises:
@@ -80,7 +82,10 @@ def bring_up(
     prepare(stack, {**(env or {}), **(canary_settings(stack) if canary else {})})
     if begins is not None:
         _begin(stack, begins)
-    processes = Fleet.start(stack, counts).wait_ready()
+    processes = Fleet.start(stack, counts)
+    if observe is not None:
+        stack.observe(observe)
+    processes.wait_ready()
     if canary and "marketplace.0" in processes.processes:
         offer_canary_listing(stack)
     return stack, processes
@@ -154,6 +159,7 @@ def describe(stack: Stack, processes: Fleet) -> dict[str, Any]:
         "intake": f"http://127.0.0.1:{stack.port('intake')}",
         "marketplace": f"http://127.0.0.1:{stack.port('marketplace')}",
         "smtp": f"127.0.0.1:{stack.port('smtp')}",
+        **stack.observers(),
         "state": str(stack.dir / "stack.json"),
         "logs": str(stack.dir / "log"),
         "metrics": {process.name: f"http://127.0.0.1:{process.metrics_port}/metrics" for process in processes},
@@ -197,6 +203,9 @@ def up(
         dt.datetime | None,
         typer.Option(formats=["%Y-%m-%d"], help="A new installation's clock stands at this date (UTC), for a replay."),
     ] = None,
+    observe: Annotated[
+        bool, typer.Option(envvar="GOODFAITH_OBSERVE", help="Start Prometheus and Alertmanager too, when installed.")
+    ] = True,
     canary: Annotated[
         bool | None,
         typer.Option("--canary/--no-canary", help="A marked claim each minute; default: yes, but with --begins."),
@@ -206,6 +215,8 @@ def up(
     """Start broker, database and all processes, wait until they are ready, and print the addresses."""
     begun = time.monotonic()
     ports = {"kafka": kafka_port, "postgres": postgres_port, "intake": intake_port, "marketplace": marketplace_port}
+    missing = prometheus.missing() if observe else []
+    plan = prometheus.Plan() if observe and not missing else None
     with errors.status("starting broker, database and processes"):
         running_stack, processes = bring_up(
             stack,
@@ -213,10 +224,13 @@ def up(
             ports=ports,
             begins=begins and begins.replace(tzinfo=dt.UTC),
             canary=begins is None if canary is None else canary,
+            observe=plan,
         )
     facts = describe(running_stack, processes)
     facts["seconds"] = round(time.monotonic() - begun, 2)
     _show(facts)
+    if missing:
+        errors.print(f"not observed: {' and '.join(missing)} not installed; {prometheus.INSTALL}", markup=False)
     if json:
         print_json(facts)
 
@@ -269,6 +283,28 @@ def status(stack: StackOption = "default", json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
+def restart(
+    process: Annotated[
+        list[str], typer.Argument(help="Processes, or kinds of them: enforcement-worker.0, verification.")
+    ],
+    stack: StackOption = "default",
+) -> None:
+    """Stop processes of the stack in an orderly way, start them again, and wait until they are ready.
+
+    One that hangs is killed after 20 s; one that died is started.
+    """
+    processes = Fleet.load(running(stack, whole=False))
+    chosen = [one for one in processes if {one.name, one.name.rpartition(".")[0]} & set(process)]
+    known = {name for one in chosen for name in (one.name, one.name.rpartition(".")[0])}
+    if unknown := sorted(set(process) - known):
+        raise StackError(f"not among the stack's processes: {', '.join(unknown)}; `goodfaith status` lists them")
+    for one in chosen:
+        one.restart()
+    for one in chosen:
+        one.wait_ready()
+    console.print(f"restarted: {', '.join(one.name for one in chosen)}")
+
+
 def migrate(stack: StackOption = "default") -> None:
     """Bring roles, schemas and topics up to date: of the local stack, or of what the environment names.
 
@@ -310,5 +346,5 @@ def _text(value: object) -> str:
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    for command in (up, down, status, migrate, settings):
+    for command in (up, down, status, restart, migrate, settings):
         app.command()(command)

@@ -15,15 +15,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil  # type: ignore[import-untyped]
 import psycopg2
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
+from deploy.local import prometheus
 from deploy.local.children import StackError, free_port
 from deploy.local.processes import Fleet
 from deploy.local.stack import ENVIRONMENT, Stack
+from services.operator.pager import Pager
 from tests.conftest import ROOT
 
 pytestmark = [
@@ -292,3 +295,42 @@ def test_a_process_that_ends_at_once_is_reported_with_its_log(own: Stack) -> Non
         own.environment(GOODFAITH_LOG_LEVEL="info")
     with pytest.raises(StackError, match="neither a service nor a process: mailman"):
         Fleet.start(own, {"mailman": 1})
+
+
+@pytest.mark.skipif(bool(prometheus.missing()) and not os.environ.get("CI"), reason="Prometheus is not installed")
+def test_a_stack_is_observed(own: Stack) -> None:
+    mailbox = Fleet.start(own, {"mailbox": 1}).wait_ready()["mailbox.0"]
+
+    def up() -> list[str]:
+        answer = httpx.get(
+            own.observers()["prometheus"] + "/api/v1/query", params={"query": "up{job='mailbox'}"}, trust_env=False
+        )
+        return [row["value"][1] for row in answer.json()["data"]["result"]]
+
+    def wait_for(wanted: list[str]) -> None:
+        until = time.monotonic() + 15
+        while up() != wanted:
+            assert time.monotonic() < until, (up(), wanted)
+            time.sleep(0.1)
+
+    try:
+        with Pager() as pager:
+            own.observe(prometheus.Plan(scrape_s=0.2, speed=60, sink=pager.url))
+            wait_for(["1"])
+            mailbox.kill9()  # it is to run: so it is seen to be down
+            wait_for(["0"])
+            mailbox.terminate()  # it is not to run any more
+            wait_for([])
+            watchdog = pager.wait(lambda note: note.alert == "Watchdog", since=0, timeout_s=15)
+            assert watchdog is not None
+            assert watchdog.firing
+        before = own.observers()
+        own.observe(prometheus.Plan(scrape_s=0.2, speed=60))  # again: the same processes, with the new configuration
+        assert own.observers() == before
+        for part in prometheus.BINARIES:
+            for connection in psutil.Process(state(own)[part]["handle"]).net_connections():
+                assert connection.status != psutil.CONN_LISTEN or connection.laddr.ip == "127.0.0.1"
+    finally:
+        Fleet.end(own.dir)
+        own.stop()
+    assert own.observers() == {}

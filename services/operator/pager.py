@@ -1,0 +1,121 @@
+"""A stand-in for the on-call engineer's pager: takes what Alertmanager sends, and remembers when."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final, Self
+
+import msgspec
+
+MAX_BODY: Final = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One alert of one notification.
+
+    Attributes:
+        at: When it came, by `time.monotonic()`.
+        receiver: Whose pager rang, as Alertmanager's configuration names it.
+        alert: Name of the alert.
+        firing: Whether it fires, or has been resolved.
+        labels: Its labels.
+        annotations: Its annotations.
+    """
+
+    at: float
+    receiver: str
+    alert: str
+    firing: bool
+    labels: dict[str, str]
+    annotations: dict[str, str]
+
+
+class _Alert(msgspec.Struct):
+    status: str
+    labels: dict[str, str]
+    annotations: dict[str, str] = {}
+
+
+class _Notification(msgspec.Struct):
+    receiver: str
+    alerts: list[_Alert]
+
+
+class Pager:
+    """An HTTP server on loopback, on a free port, in a thread of its own.
+
+    Attributes:
+        url: What Alertmanager is to call, without the receiver's name.
+    """
+
+    def __init__(self) -> None:
+        pager = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                size = int(self.headers.get("content-length", "0"))
+                if not 0 < size <= MAX_BODY:
+                    return self.send_error(413)
+                try:
+                    pager._take(self.rfile.read(size))
+                except msgspec.DecodeError:
+                    return self.send_error(400)
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                return self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._changed = threading.Condition()
+        self._notes: list[Note] = []
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="pager", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take nothing more."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _take(self, body: bytes) -> None:
+        now = time.monotonic()
+        told = msgspec.json.decode(body, type=_Notification)
+        with self._changed:
+            self._notes += [
+                Note(now, told.receiver, one.labels.get("alertname", ""), one.status == "firing", one.labels, one.annotations)
+                for one in told.alerts
+            ]  # fmt: skip
+            self._changed.notify_all()
+
+    def notes(self, since: float = 0.0) -> list[Note]:
+        """What came after `since` (`time.monotonic()`), oldest first."""
+        with self._changed:
+            return [note for note in self._notes if note.at >= since]
+
+    def wait(self, wanted: Callable[[Note], bool], *, since: float, timeout_s: float) -> Note | None:
+        """The first note after `since` that is `wanted`; None when none has come within `timeout_s` seconds."""
+        until = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                for note in self._notes:
+                    if note.at >= since and wanted(note):
+                        return note
+                left = until - time.monotonic()
+                if left <= 0:
+                    return None
+                self._changed.wait(left)
