@@ -200,7 +200,7 @@ FLOW: Final = Board(
                     "Age of the last marked claim that went through everything. Above a few minutes: something stands, whatever "
                     "else looks well. Its steps say where.",
                     one("time() - max(goodfaith_canary_last_completed_timestamp_seconds > 0)"), "seconds", "number",
-                    Limits(180, 300), runbooks=("CanaryStale",), width=6, may_be_empty=True,
+                    Limits(180, 300), runbooks=("CanaryStale",), width=6,
                 ),
                 Panel(
                     "received", "Items received",
@@ -330,7 +330,7 @@ FLOW: Final = Board(
                 Panel(
                     "canary_steps", "Canary's steps",
                     "Which step of the marked claim failed or timed out in the last hour.",
-                    one("sum by (step, result) (increase(goodfaith_canary_steps_total[1h]))", "{{step}}: {{result}}"), "count",
+                    one("round(sum by (step, result) (increase(goodfaith_canary_steps_total[1h])))", "{{step}}: {{result}}"), "count",
                     "bars", runbooks=("CanaryStale",), may_be_empty=True,
                 ),
                 Panel(
@@ -389,13 +389,13 @@ OFFENDERS: Final = Board(
                 Panel(
                     "sanctions", "Sanctions in the last day",
                     "Begun and ended, by cause. Many lifted by reversal: decisions are overturned.",
-                    one("sum by (change, cause) (increase(goodfaith_sanctions_total[1d]))", "{{change}} ({{cause}})"), "count",
+                    one("round(sum by (change, cause) (increase(goodfaith_sanctions_total[1d])))", "{{change}} ({{cause}})"), "count",
                     "bars", may_be_empty=True,
                 ),
                 Panel(
                     "entries", "Penalty entries in the last day",
                     "By ledger and kind; many reversals mean that decisions are overturned.",
-                    one("sum by (ledger, kind) (increase(goodfaith_penalty_entries_total[1d]))", "{{ledger}}: {{kind}}"),
+                    one("round(sum by (ledger, kind) (increase(goodfaith_penalty_entries_total[1d])))", "{{ledger}}: {{kind}}"),
                     "count", "bars", may_be_empty=True,
                 ),
             ),
@@ -428,7 +428,7 @@ OFFENDERS: Final = Board(
                 Panel(
                     "misuse", "Measures against misuse, last day",
                     "By what changed. Many reversed: findings or the policy are too strict.",
-                    one("sum by (change) (increase(goodfaith_misuse_changes_total[1d]))", "{{change}}"), "count", "bars",
+                    one("round(sum by (change) (increase(goodfaith_misuse_changes_total[1d])))", "{{change}}"), "count", "bars",
                     may_be_empty=True,
                 ),
             ),
@@ -504,8 +504,13 @@ INFRASTRUCTURE: Final = Board(
             (
                 Panel(
                     "up", "Processes that answer",
-                    "By job. A process that is down is restarted by its supervisor; look at its log.",
-                    one("sum by (job) (up)", "{{job}}"), "count", "bars", Limits(1, 1, below=True), runbooks=("ProcessDown",),
+                    "All that are scraped, and answer.", one("sum(up)"), "count", "number", width=4,
+                ),
+                Panel(
+                    "down", "Processes that do not answer",
+                    "By job. The supervisor restarts them; look at their logs. While one is down its figures are not known.",
+                    one("count by (job) (up == 0)", "{{job}}"), "count", "number", Limits(1, 1), runbooks=("ProcessDown",),
+                    width=8, may_be_empty=True,
                 ),
                 Panel(
                     "progress", "Loops that do not come round",
@@ -525,30 +530,30 @@ INFRASTRUCTURE: Final = Board(
                 ),
                 Panel(
                     "memory", "Memory",
-                    "Resident memory, the largest process of each job.",
-                    one("max by (job) (process_resident_memory_bytes)", "{{job}}"), "bytes",
+                    "Resident memory of the largest process of each job, the eight largest. Growth without end is a leak.",
+                    one("topk(8, max by (job) (process_resident_memory_bytes))", "{{job}}"), "bytes",
                 ),
                 Panel(
                     "cpu", "Processor",
-                    "Cores used by each job. A job at one core a process is bound by it: start another worker.",
-                    one("sum by (job) (rate(process_cpu_seconds_total[5m]))", "{{job}}"), "count",
+                    "Cores used by each job, the eight busiest. A job at one core a process is bound by it: start another worker.",
+                    one("topk(8, sum by (job) (rate(process_cpu_seconds_total[5m])))", "{{job}}"), "count",
                 ),
                 Panel(
                     "rebalances", "Rebalances in the last hour",
                     "Assignments taken over. Steady growth: workers come and go; look at logs and the session timeout.",
-                    one("sum by (worker) (increase(goodfaith_consumer_rebalances_total[1h]))", "{{worker}}"), "count", "bars",
+                    one("round(sum by (worker) (increase(goodfaith_consumer_rebalances_total[1h])))", "{{worker}}"), "count", "bars",
                     Limits(50, 500),
                 ),
                 Panel(
                     "transient", "Batches put off",
                     "By what failed and passed: broker, database. A bug shows as part bug, and needs a person.",
-                    one("sum by (worker, part) (increase(goodfaith_transient_failures_total[1h]) > 0)", "{{worker}}: {{part}}"),
+                    one("round(sum by (worker, part) (increase(goodfaith_transient_failures_total[1h]))) > 0", "{{worker}}: {{part}}"),
                     "count", "bars", may_be_empty=True,
                 ),
                 Panel(
                     "fenced", "Fenced writes in the last hour",
                     "A few around rebalances are right. A steady stream: two installations share a database.",
-                    one("sum by (worker) (increase(goodfaith_fenced_total[1h]) > 0)", "{{worker}}"), "count", "bars",
+                    one("round(sum by (worker) (increase(goodfaith_fenced_total[1h]))) > 0", "{{worker}}"), "count", "bars",
                     may_be_empty=True,
                 ),
             ),
@@ -577,8 +582,8 @@ INFRASTRUCTURE: Final = Board(
                     "resent", "Commands sent again to the marketplace",
                     "For want of a receipt, in the last hour. Grows: the marketplace does not answer, and items are not handled.",
                     (
-                        Query("sum(increase(goodfaith_marketplace_commands_resent_total[1h]))", "listings"),
-                        Query("sum(increase(goodfaith_seller_commands_resent_total[1h]))", "sellers"),
+                        Query("round(sum(increase(goodfaith_marketplace_commands_resent_total[1h])))", "listings"),
+                        Query("round(sum(increase(goodfaith_seller_commands_resent_total[1h])))", "sellers"),
                     ),
                     "count", "number", Limits(1, 100), runbooks=("MarketplaceSilent",),
                 ),
@@ -586,12 +591,12 @@ INFRASTRUCTURE: Final = Board(
                     "statements", "Statements of reasons refused",
                     "They wait for a person: goodfaith statements list.",
                     one("max(goodfaith_statements_refused)"), "count", "number", Limits(1, 10),
-                    runbooks=("StatementsRefused",), may_be_empty=True,
+                    runbooks=("StatementsRefused",), optional=True,
                 ),
                 Panel(
                     "statements_waiting", "Statements of reasons waiting",
                     "To be sent to the EU's database. Grow while a sender runs: it is away.",
-                    one("max(goodfaith_statements_waiting)"), "count", "number", Limits(1000, 10_000), may_be_empty=True,
+                    one("max(goodfaith_statements_waiting)"), "count", "number", Limits(1000, 10_000), optional=True,
                 ),
             ),
         ),
