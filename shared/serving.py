@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 import uvicorn
 
+from shared import metrics
 from shared.runtime.health import Health
 from shared.settings import Settings
 
@@ -30,6 +31,7 @@ def serve(settings: Settings, name: str, make: Callable[[Hook, Hook], Any], *, b
         # the event loop comes round: that is this process's progress
         while True:
             health.progress()
+            metrics.PROGRESS.labels(name).set_to_current_time()
             await asyncio.sleep(1)
 
     beats: list[asyncio.Task[None]] = []

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from shared import metrics
 from shared.settings import Settings
 
 
@@ -55,6 +56,7 @@ class Health:
     def serve(self, settings: Settings) -> ThreadingHTTPServer:
         """Serve in a background thread; the port that was given is in ``server_address``."""
         health = self
+        metrics.begin_process(self.process)
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:

@@ -41,7 +41,7 @@ from shared.runtime.health import Health
 from shared.runtime.store import Fenced, Head, Store
 from shared.runtime.types import Batch, DeadLetter, Due, Incoming, Outgoing, Sent, Service, Tx
 from shared.settings import Settings
-from shared.topics import DEAD_LETTERS, INTAKE, Topic, partition_of
+from shared.topics import DEAD_LETTERS, INTAKE, TOPICS, Topic, partition_of
 
 log = structlog.get_logger(__name__)
 
@@ -116,7 +116,11 @@ class Worker:
         self.settings = settings
         self.health = health or Health(service.name)
         self._crash = crash or (lambda _step: None)
-        metrics.begin(service.name, (topic.name for topic in service.reads))
+        metrics.begin(
+            service.name,
+            (topic.name for topic in service.reads),
+            (topic.name for topic in TOPICS if service.schema in topic.writer.split(", ") or topic is DEAD_LETTERS),
+        )
         self._store = Store(
             service.name, service.prefix, settings.partitions, settings.topic_prefix, service.keyed_like
         )

@@ -50,7 +50,7 @@ def plain(value: Any) -> Any:
     """Figures without zeros, so that what was never there and what came and went are the same."""
     if hasattr(value, "__slots__"):
         names = value.__slots__
-        return {name: plain(getattr(value, name)) for name in names if name != "edges"}
+        return {name: plain(getattr(value, name)) for name in names if name != "_edges"}
     if isinstance(value, dict):
         found = {key: plain(one) for key, one in value.items()}
         return {key: one for key, one in found.items() if one not in (0, {"buckets": [0] * 10, "total": 0})}
