@@ -12,9 +12,9 @@ from grafana_foundation_sdk.models import dashboard as d
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from deploy.grafana.model import Board, Limits, Panel, Query, Unit
+from deploy.prometheus.model import RUNBOOKS
 
 TAG: Final = "goodfaith"
-RUNBOOKS: Final = "${runbooks}"
 SOURCE: Final = d.DataSourceRef(type_val="prometheus", uid="${datasource}")
 UNITS: Final[dict[Unit, str]] = {
     "ratio": "percentunit",
@@ -49,7 +49,7 @@ def build(board: Board) -> d.Dashboard:
         .tooltip(d.DashboardCursorSync.CROSSHAIR)
         .with_variable(dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
         # where the runbooks are to be read: a constant of the installation
-        .with_variable(dashboard.ConstantVariable("runbooks").value("docs/runbooks").label("Address of the runbooks"))
+        .with_variable(dashboard.ConstantVariable("runbooks").value(RUNBOOKS).label("Address of the runbooks"))
         .link(
             dashboard.DashboardLink("Goodfaith")
             .type(d.DashboardLinkType.DASHBOARDS)
@@ -122,7 +122,7 @@ def _panel(panel: Panel) -> Visual:
             [
                 dashboard.DashboardLink(f"Runbook: {name}")
                 .type(d.DashboardLinkType.LINK)
-                .url(f"{RUNBOOKS}/{name}.md")
+                .url(f"${{runbooks}}/{name}.md")
                 .target_blank(True)
                 for name in panel.runbooks
             ]
