@@ -376,6 +376,13 @@ WATERMARK = gauge(
     of="verification",
     do="falls behind the clock: deadlines stand still. Look at intake's worker and, with upstreams, at inbound",
 )
+SPANS = counter(
+    "goodfaith_spans_total",
+    "Spans of traces that were sent, by what became of them.",
+    {"result": ("exported", "failed")},
+    of=(*WORKERS, "intake-api", "enforcement-api", "notification-api", "notification-sender"),
+    do="`failed` grows: the collector is away. Nothing else suffers",
+)
 
 
 def begin(worker: str, topics: Iterable[str], writes: Iterable[str] = ()) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 import uvicorn
 
-from shared import metrics
+from shared import metrics, tracing
 from shared.runtime.health import Health
 from shared.settings import Settings
 
@@ -41,8 +41,11 @@ def serve(settings: Settings, name: str, make: Callable[[Hook, Hook], Any], *, b
 
     server = health.serve(settings)
     log.info("started", worker=name, health_port=server.server_address[1], http_port=settings.http_port)
+    app = make(start, health.ready)
+    if (traced := tracing.current()) is not None:
+        app = tracing.Requests(app, traced)
     uvicorn.run(
-        make(start, health.ready),
+        app,
         host=settings.http_host,
         port=settings.http_port,
         loop="uvloop",

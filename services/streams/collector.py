@@ -13,7 +13,7 @@ from typing import Any, Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from services.streams import items
+from services.streams import items, sellers
 from services.streams.fold import Partition
 from services.streams.views import SECOND, Histogram
 from shared import policy
@@ -65,6 +65,7 @@ class Views(Collector):
             number = str(partition.number)
             figures = partition.figures(now)
             self._items(families, number, figures["items"])
+            self._sellers(families, number, figures["violations"])
         numbers = {partition.number for partition in owned}
         for (view, number_), (difference, wall) in list(self._reconciled.items()):
             if number_ in numbers:
@@ -102,6 +103,14 @@ class Views(Collector):
                     families["takedowns"].add_metric(
                         (number, outcome, right, reason), takedowns.get((outcome, right, reason), 0)
                     )
+
+    def _sellers(self, families: Mapping[str, Any], number: str, told: sellers.Offenders) -> None:
+        for tier, count in told.tiers.items():
+            families["offenders"].add_metric((number, tier), count)
+        for cohort, count in told.first.items():
+            families["first"].add_metric((number, cohort), count)
+            families["again"].add_metric((number, cohort), told.again[cohort])
+        _histogram(families["intervals"], (number,), told.intervals, sellers.INTERVALS)
 
     def _by_reason(self, counts: Mapping[tuple[str, str, str], int]) -> dict[tuple[str, str, str], int]:
         found: dict[tuple[str, str, str], int] = {}
@@ -165,6 +174,24 @@ FAMILIES: Final[dict[str, tuple[Any, str, str, tuple[str, ...]]]] = {
     "takedowns": (
         CounterMetricFamily, "takedowns", "Handled items, duplicates and dead links left out: ever taken down, or not.",
         (_P, "outcome", "right_type", "reason"),
+    ),
+    "offenders": (
+        GaugeMetricFamily, "repeat_offenders", "Sellers with two violations in force or more of the last 365 days, by tier.",
+        (_P, "tier"),
+    ),
+    "first": (
+        GaugeMetricFamily, "recidivism_sellers",
+        "Sellers whose first violation in force is one to two years old (whole: what the rate is of) or younger (young).",
+        (_P, "cohort"),
+    ),
+    "again": (
+        GaugeMetricFamily, "recidivism_sellers_again", "Of them, those with a further one less than 365 days after the first.",
+        (_P, "cohort"),
+    ),
+    "intervals": (
+        HistogramMetricFamily, "offence_interval_seconds",
+        "From a violation in force to the seller's next, where the later one is of the last 365 days: as it is now, it may shrink.",
+        (_P,),
     ),
     "difference": (
         GaugeMetricFamily, "reconciliation_difference",
