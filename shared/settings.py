@@ -352,6 +352,11 @@ class Settings(BaseSettings):
     # observation
     metrics_host: str = Field("127.0.0.1", description="Address of /live, /ready and /metrics (never the public one).")
     metrics_port: int = Field(0, ge=0, le=65535, description="Port of /live, /ready and /metrics (0: any free one).")
+    prometheus_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s]{1,500})?$",
+        description="Base URL of the Prometheus that `goodfaith top` and the status page ask. Empty: the local stack's.",
+    )
     traces_url: str = Field(
         "",
         pattern=r"^(https?://[^\s@]+)?$",

@@ -29,6 +29,7 @@ COMMANDS = (
     "erase",
     "export",
     "verify",
+    "top",
     "dlq",
     "statements",
     "standing",
