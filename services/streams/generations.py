@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
 
-from kafka import TopicPartition
+from kafka import KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic, OffsetSpec
 from kafka.errors import TopicAlreadyExistsError
 
@@ -14,6 +16,16 @@ from services.streams.registry import VIEWS
 from shared.settings import Settings
 
 _CLIENT: Final = "goodfaith-streams"
+
+
+class LogRow(NamedTuple):
+    """A row of a service's event log."""
+
+    topic: str
+    key: str
+    target: int
+    payload: str
+    recorded_wall: dt.datetime
 
 
 class NotReady(Exception):
@@ -123,6 +135,62 @@ def create_refill(settings: Settings, number: int) -> str:
     name = refill_topic(settings, number)
     _create(settings, name, {"retention.ms": "-1"})
     return name
+
+
+def tidy(settings: Settings, number: int) -> list[str]:
+    """Delete the topics and the consumer groups of all generations but one; the topics' names.
+
+    Raises:
+        kafka.errors.KafkaError: the broker cannot be reached, or a worker still works on one of them.
+    """
+    admin = _admin(settings)
+    try:
+        pattern = re.compile(re.escape(settings.topic_prefix) + rf"streams-(\d{{1,9}})-({TABLE}-changelog|{REFILL})")
+        found = {name: int(match[1]) for name in admin.list_topics() if (match := pattern.fullmatch(name))}
+        old = sorted(name for name, of in found.items() if of != number)
+        if old:
+            admin.delete_topics(old, timeout_ms=30_000)
+            admin.delete_groups(sorted({app_id(settings, found[name]) for name in old}))
+        return old
+    finally:
+        admin.close()
+
+
+def fill(settings: Settings, number: int, rows: Iterable[LogRow]) -> int:
+    """Write rows of event logs to a generation's refill topic; how many.
+
+    Raises:
+        kafka.errors.KafkaError: the broker does not take them.
+    """
+    topic = create_refill(settings, number)
+    producer: Any = KafkaProducer(
+        bootstrap_servers=settings.kafka, acks="all", enable_idempotence=True, linger_ms=5, batch_size=262_144
+    )
+    count = 0
+    try:
+        pending: list[Any] = []
+        for row in rows:
+            name = row.topic.removeprefix(settings.topic_prefix)
+            pending.append(
+                producer.send(
+                    topic,
+                    row.payload.encode(),
+                    row.key.encode(),
+                    headers=[("topic", name.encode())],
+                    partition=row.target,
+                    timestamp_ms=int(row.recorded_wall.timestamp() * 1000),
+                )
+            )
+            count += 1
+            if len(pending) >= 10_000:
+                for future in pending:
+                    future.get(60)
+                pending.clear()
+        for future in pending:
+            future.get(60)
+    finally:
+        producer.close()
+    return count
 
 
 def _create(settings: Settings, name: str, configs: dict[str, str]) -> None:
