@@ -62,6 +62,8 @@ LOOK_S: Final = 1.0
 """Seconds between looks at the ends of the topics, and between commits."""
 STALLED_S: Final = 5.0
 """Seconds without progress on a topic that has more to read, after which it is sought anew."""
+FOLLOW_S: Final = 2.0
+"""Seconds between looks for a new generation."""
 CLOCK_S: Final = 1.0
 """Seconds between looks at the clock."""
 _CLOCK: Final = sa.text("select wall, business, rate, clock_timestamp() from platform.clock order by id desc limit 1")
@@ -534,8 +536,7 @@ class Worker:
         place = message.tp
         first = (await self._outside.beginning_offsets([place]))[place]
         if first >= message.offset:
-            read.missed += message.offset - wanted
-            log.error("records missed", worker=NAME, topic=name, partition=part.number, records=message.offset - wanted)
+            self._miss(read, name, part.number, message.offset)
             return True
         await self._seek(part, name, max(first, wanted))
         return False
@@ -644,7 +645,24 @@ class Worker:
             elif now - since > DEAD_S:
                 self.fail(TimeoutError(f"{name} {place.partition} stands at {stands} of {end}"))
             elif now - since > STALLED_S and part.sought.get(name) is None:
-                await self._seek(part, name, stands)
+                await self._go_back(part, name, place)
+
+    async def _go_back(self, part: Part, name: str, place: TP) -> None:
+        """Read on from the position; where nothing is left there, from the first record that is."""
+        first = (await asyncio.wait_for(self._outside.beginning_offsets([place]), 10))[place]
+        async with part.fold.lock:
+            stands = part.read.next.get(name, 0)
+            if first > stands:
+                self._miss(part.read, name, part.number, first)
+            await self._seek(part, name, max(first, stands))
+
+    def _miss(self, read: tables.Read, name: str, number: int, first: int) -> None:
+        """The broker has deleted what comes before ``first``; a generation that is filled from the logs has it from there."""
+        records = first - read.next.get(name, 0)
+        read.next[name] = first
+        if REFILL not in self._names.values():
+            read.missed += records
+            log.error("records missed", worker=NAME, topic=name, partition=number, records=records)
 
     async def _begun_anew(self, part: Part, name: str) -> None:
         """A topic ends before what was read of it: it was deleted and created again. Its events are folded from its beginning."""
@@ -686,12 +704,13 @@ class Worker:
     async def _follow(self) -> None:
         """Go over to a new generation as soon as there is one."""
         while True:
-            await asyncio.sleep(3)
+            await asyncio.sleep(FOLLOW_S)
             try:
-                newest = await asyncio.to_thread(generations.newest, self.settings)
+                names = await self._outside.topics()
             except Exception as error:
                 log.warning("generations", worker=NAME, error=type(error).__name__)
                 continue
+            newest = max(generations.of_topics(self.settings, names), default=0)
             if newest > self.generation:
                 log.info("new generation", worker=NAME, generation=newest)
                 self._end("failed")
