@@ -192,7 +192,8 @@ def _write(path: Path, content: Any) -> None:
 def write_rules(folder: Path, speed: int) -> None:
     """The rules, on a clock that goes `speed` times as fast."""
     first = {"alert": "Watchdog", "expr": "vector(1)", "labels": {"severity": "none"}}
-    _write(folder / "first.yaml", {"groups": [{"name": "first", "rules": [first]}]})
+    down = {"alert": "ProcessDown", "expr": "count by (job) (up == 0) > 0", "for": "2s", "labels": {"severity": "page"}}
+    _write(folder / "first.yaml", {"groups": [{"name": "first", "rules": [first, down]}]})
 
 
 def alertmanager(plan: Plan) -> dict[str, Any]:

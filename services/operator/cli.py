@@ -37,6 +37,7 @@ COMMANDS = (
     "bench",
     "faults",
     "deep",
+    "drills",
 )
 
 console = Console()
