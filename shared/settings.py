@@ -320,6 +320,23 @@ class Settings(BaseSettings):
     # observation
     metrics_host: str = Field("127.0.0.1", description="Address of /live, /ready and /metrics (never the public one).")
     metrics_port: int = Field(0, ge=0, le=65535, description="Port of /live, /ready and /metrics (0: any free one).")
+    traces_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s@]+)?$",
+        description="Where spans go: OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces. Empty: nothing is traced.",
+    )
+    traces_ratio: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of requests, upstreams' records and timers that are traced where no caller has decided it.",
+    )
+    traces_asked_per_s: float = Field(
+        10.0,
+        ge=0,
+        le=10_000,
+        description="Requests and upstreams' records a second and process that are traced because their caller's traceparent says so (?).",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["json", "console"] = Field("json", description="JSON lines, or coloured text for people.")
     instance: str = Field(

@@ -11,10 +11,9 @@ import sqlalchemy as sa
 import structlog
 from litestar import Request, get
 from litestar.params import QueryParameter
-from prometheus_client import Gauge
 
 from services.enforcement import explain, offenders, reading
-from shared import clock, internal, policy
+from shared import clock, internal, metrics, policy
 from shared.events import Measure
 from shared.internal import Cursor, GivenId, Limit, Page, Parts, page_of
 from shared.paging import bad_cursor, key_of
@@ -30,17 +29,32 @@ FRESH_S: Final = 2.0
 FRESH_TIMES: Final = 20
 """The same, as a multiple of the time that counting them took."""
 
-SELLERS = Gauge("goodfaith_sellers", "Sellers with violations in force of the last 365 days, by tier.", ["tier"])
-RECIDIVISM = Gauge(
+SELLERS = metrics.gauge(
+    "goodfaith_sellers",
+    "Sellers with violations in force of the last 365 days, by tier; counted every `GOODFAITH_FIGURES_S`.",
+    {"tier": metrics.Values("the policy's tiers: `1`, `2`, `3-5`, `6+`", r"\d+(-\d+|\+)?")},
+    of=NAME,
+    do="`6+` grows: sanctions do not stop them; look at `goodfaith standing list --tier 6+`",
+)
+RECIDIVISM = metrics.gauge(
     "goodfaith_recidivism_ratio",
     "Share of the sellers whose first violation lies one to two years back that had a further one within 365 days; NaN: none.",
+    of=NAME,
+    do="rises: warnings do not reach sellers, or do not matter to them",
 )
-BETWEEN = Gauge(
+BETWEEN = metrics.gauge(
     "goodfaith_offence_interval_seconds",
     "Time from a seller's violation to its next, of those in the last 365 days; NaN: none.",
-    ["quantile"],
+    {"quantile": ("0.5", "0.9")},
+    of=NAME,
 )
-UNDER = Gauge("goodfaith_sellers_under", "Sellers that are under a measure.", ["measure"])
+UNDER = metrics.gauge(
+    "goodfaith_sellers_under",
+    "Sellers that are under a measure.",
+    {"measure": ("listing_restricted", "frozen", "may_not_list", "closed")},
+    of=NAME,
+    do="a jump: did the policy change, or reviewers? `goodfaith standing list --measure closed`",
+)
 Tier = Annotated[str | None, QueryParameter(max_length=20)]
 Time = Annotated[str | None, QueryParameter(max_length=40)]
 

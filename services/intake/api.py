@@ -75,6 +75,7 @@ from services.intake.web import (
 from shared import languages, policy
 from shared.events import ItemChanged, State, Triage
 from shared.settings import Settings
+from shared.tracing import TRACE
 
 log = structlog.get_logger(__name__)
 
@@ -339,7 +340,8 @@ class Timed:
             bound = self._bound.get(key)
             if bound is None:
                 bound = self._bound[key] = metrics.HTTP_SECONDS.labels(*key)
-            bound.observe(time.perf_counter() - started)
+            trace: Any = scope.get(TRACE)
+            bound.observe(time.perf_counter() - started, None if trace is None else {"trace_id": trace})
 
 
 async def begin(front: Front, on_ready: Callable[[Front], None] | None) -> None:

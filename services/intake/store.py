@@ -268,6 +268,7 @@ class Filing:
         over_quota: the account has filed more than its quota in 24 hours.
         accepted_at: time of right where it is not the door's own clock (an upstream's record).
         recurs: upheld item of which the claim's listing is a near copy (row 20).
+        trace: context that the request belongs to, when it is traced.
     """
 
     account: Account
@@ -285,6 +286,7 @@ class Filing:
     over_quota: bool = False
     accepted_at: dt.datetime | None = None
     recurs: str | None = None
+    trace: str | None = None
 
 
 @dataclass(slots=True)
@@ -619,6 +621,8 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
         submitted: dict[str, list[Any]] = {
             "lane": lanes, "complainant": complainants, "partition": places, "item": ids, **common, "accepted_at": times,
         }  # fmt: skip
+        if any(filing.trace for filing, _ in accepted):
+            submitted["traceparent"] = [filing.trace for filing, rows in accepted for _ in rows.items]
         if any(rows.held for _, rows in accepted):
             waits = [rows.held for _, rows in accepted for _ in rows.items]
             db.copy(connection, "door_held", {n: list(compress(column, waits)) for n, column in submitted.items()})
@@ -627,28 +631,32 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
             db.copy(connection, "door", {"kind": ["submit"] * len(submitted["item"]), **submitted})
     commands = [(rows.kinds, "standard", "", command) for _, rows in accepted for command in rows.commands]
     if commands:
-        _insert_commands(connection, commands, partitions)
+        traces = [filing.trace for filing, rows in accepted for _ in rows.commands]
+        _insert_commands(connection, commands, partitions, traces)
     decisions = [decided for _, rows in accepted for decided in rows.decisions]
     if decisions:
         review_store.keep(connection, decisions)
 
 
 def _insert_commands(
-    connection: sa.Connection, commands: Sequence[tuple[str, str, str, events.Command]], partitions: int
+    connection: sa.Connection,
+    commands: Sequence[tuple[str, str, str, events.Command]],
+    partitions: int,
+    traces: Sequence[str | None] | None = None,
 ) -> None:
-    """Commands with their place in the door: (kind, lane, complainant, command)."""
+    """Commands with their place in the door: (kind, lane, complainant, command), and the contexts of those that are traced."""
     made = [command for _, _, _, command in commands]
     connection.exec_driver_sql(
         """with new as (
             select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[],
-                %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[])
-                as n(id, claim, item, kind, by, role, at, lane, complainant, partition, listing, type, payload)
+                %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[])
+                as n(id, claim, item, kind, by, role, at, lane, complainant, partition, listing, type, payload, traceparent)
         ), commands as (
             insert into commands (id, claim, item, kind, by, role, accepted_at)
             select id, claim, item, kind, by, role, at from new
         )
-        insert into door (kind, lane, complainant, partition, claim, item, listing, type, payload, accepted_at)
-        select 'command', lane, complainant, partition, claim, item, listing, type, payload, at from new""",
+        insert into door (kind, lane, complainant, partition, claim, item, listing, type, payload, accepted_at, traceparent)
+        select 'command', lane, complainant, partition, claim, item, listing, type, payload, at, traceparent from new""",
         (
             [command.command for command in made],
             [command.claim for command in made],
@@ -663,6 +671,7 @@ def _insert_commands(
             [command.listing for command in made],
             [_TYPES[type(command)] for command in made],
             [msgspec.json.encode(command).decode() for command in made],
+            list(traces or [None] * len(made)),
         ),
     )
 

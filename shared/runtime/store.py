@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shared import db
+from shared import db, tracing
 from shared.events import encode
 from shared.runtime.types import Outgoing, Sent
 from shared.topics import partition_of
@@ -155,6 +155,7 @@ class Store:
                 key=event.key,
                 correlation=event.correlation,
                 causation=event.causation,
+                trace=event.trace,
             )
             payload = raw.decode()
             head.hash = chain(head.hash, payload)
@@ -170,7 +171,7 @@ class Store:
             claims.append(event.correlation)
             payloads.append(payload)
             hashes.append(head.hash)
-            sent.rows.append((topic, event.key, raw, target))
+            sent.rows.append((topic, event.key, raw, target, event.trace))
             sent.upto[event.partition] = head.seq
         if seqs:
             db.copy(
@@ -209,7 +210,7 @@ class Store:
         for partition, seq, topic, key, target, payload in connection.exec_driver_sql(
             self._sql_unpublished, (list(partitions),)
         ):
-            sent.rows.append((topic, key, payload.encode(), target))
+            sent.rows.append((topic, key, payload.encode(), target, tracing.of_payload(payload)))
             sent.upto[partition] = seq
         return sent
 

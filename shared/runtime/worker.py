@@ -35,13 +35,14 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import IllegalStateError, KafkaError
 from kafka.structs import OffsetAndMetadata
 
-from shared import clock, db, metrics
+from shared import clock, db, metrics, tracing
 from shared.events import Data, Watermark, decode_data, decode_envelope, encode
 from shared.runtime.health import Health
 from shared.runtime.store import Fenced, Head, Store
+from shared.runtime.traced import Traced
 from shared.runtime.types import Batch, DeadLetter, Due, Incoming, Outgoing, Sent, Service, Tx
 from shared.settings import Settings
-from shared.topics import DEAD_LETTERS, INTAKE, Topic, partition_of
+from shared.topics import DEAD_LETTERS, INTAKE, TOPICS, Topic, partition_of
 
 log = structlog.get_logger(__name__)
 
@@ -116,7 +117,12 @@ class Worker:
         self.settings = settings
         self.health = health or Health(service.name)
         self._crash = crash or (lambda _step: None)
-        metrics.begin(service.name, (topic.name for topic in service.reads))
+        self._tracing = tracing.current()
+        metrics.begin(
+            service.name,
+            (topic.name for topic in service.reads),
+            (topic.name for topic in TOPICS if service.schema in topic.writer.split(", ") or topic is DEAD_LETTERS),
+        )
         self._store = Store(
             service.name, service.prefix, settings.partitions, settings.topic_prefix, service.keyed_like
         )
@@ -383,11 +389,12 @@ class Worker:
         if self.service.raw:
             place = f"{topic.name}.{record.partition}.{record.offset}"
             wall = dt.datetime.fromtimestamp(record.timestamp / 1000, dt.UTC)
-            result.records.append(
-                Incoming(
-                    topic.name, record.partition, record.offset, f"@{place}", place, "", Data(), None, wall, raw or b""
-                )
+            incoming = Incoming(
+                topic.name, record.partition, record.offset, f"@{place}", place, "", Data(), None, wall, raw or b""
             )
+            if self._tracing is not None:
+                incoming.traced, incoming.parent = self._tracing.of_record(record.headers or (), outside=True)
+            result.records.append(incoming)
             return
         if raw is None:
             metrics.EVENTS_CONSUMED.labels(self.service.name, topic.name, "skipped").inc()
@@ -427,11 +434,12 @@ class Worker:
                 result.marks[record.partition] = data.upto
             return
         wall = dt.datetime.fromtimestamp(record.timestamp / 1000, dt.UTC)
-        result.records.append(
-            Incoming(
-                topic.name, record.partition, record.offset, key, envelope.id, envelope.type, data, envelope, wall, raw
-            )
+        incoming = Incoming(
+            topic.name, record.partition, record.offset, key, envelope.id, envelope.type, data, envelope, wall, raw
         )
+        if self._tracing is not None and record.headers:
+            incoming.traced, incoming.parent = self._tracing.of_record(record.headers, outside=False)
+        result.records.append(incoming)
 
     # --------------------------------------------------------------------------------------------------- one batch
 
@@ -514,6 +522,7 @@ class Worker:
             )
             if room:
                 fresh.extend(service.pull(tx, room))
+            traced = None if self._tracing is None else Traced(self._tracing, service.name, service.queue, fresh)
             batch = service.open(tx, fresh)
             stage = self._stage("load", stage)
             for incoming in fresh:
@@ -521,11 +530,14 @@ class Worker:
                     self._park(connection, incoming, None, outgoing, business, parked)
                     continue
                 try:
-                    outgoing.extend(batch.apply(incoming))
+                    if traced is not None and incoming.traced:
+                        outgoing.extend(traced.apply(batch.apply, incoming))
+                    else:
+                        outgoing.extend(batch.apply(incoming))
                 except Exception as error:
                     self._park(connection, incoming, error, outgoing, business, parked)
             stage = self._stage("decide", stage)
-            fired, more = self._fire(connection, batch, outgoing, business, parked)
+            fired, more = self._fire(connection, batch, outgoing, business, parked, traced)
             stage = self._stage("timers", stage)
             batch.save()
             stage = self._stage("save", stage)
@@ -543,13 +555,16 @@ class Worker:
         self._took_s = stage - started
         self._crash("after_commit")
         tx.counted()
+        if traced is not None:
+            traced.committed(len(fresh), fired)
         self._parked = frozenset(parked)
         metrics.DEAD_LETTERS_DEPTH.labels(service.name).set(len(parked))
         for partition, upto in settled.items():
             if self._settled.get(partition) == upto:
                 del self._settled[partition]
         self._again = more or len(fresh) - len(polled.records) >= room > 0
-        self._observe(polled, fresh, fired, heads, wall, started)
+        trace = None if traced is None else traced.trace_id
+        self._observe(polled, fresh, fired, heads, wall, started, None if trace is None else {"trace_id": trace})
         offsets = {
             TopicPartition(self.settings.topic_prefix + topic, partition): OffsetAndMetadata(offset, "", -1)
             for (topic, partition), offset in polled.cursors.items()
@@ -558,7 +573,13 @@ class Worker:
         self._stage("publish", stage)
 
     def _fire(
-        self, connection: sa.Connection, batch: Batch, outgoing: list[Outgoing], business: dt.datetime, parked: set[str]
+        self,
+        connection: sa.Connection,
+        batch: Batch,
+        outgoing: list[Outgoing],
+        business: dt.datetime,
+        parked: set[str],
+        traced: Traced | None,
     ) -> tuple[int, bool]:
         limit = self.settings.timers_per_batch
         due = batch.due(limit)
@@ -566,7 +587,10 @@ class Worker:
             if timer.key in parked:
                 continue
             try:
-                outgoing.extend(batch.fire(timer))
+                if traced is not None and self._tracing is not None and self._tracing.drawn():
+                    outgoing.extend(traced.fire(batch.fire, timer))
+                else:
+                    outgoing.extend(batch.fire(timer))
             except Exception as error:
                 self._park_timer(connection, timer, error, outgoing, business, parked)
         if due:
@@ -581,6 +605,7 @@ class Worker:
         heads: dict[int, Head],
         wall: dt.datetime,
         started: float,
+        exemplar: dict[str, str] | None = None,
     ) -> None:
         name = self.service.name
         counts: dict[str, int] = {}
@@ -596,7 +621,7 @@ class Worker:
             metrics.LAG_SECONDS.labels(name, topic).set(max((wall - when).total_seconds(), 0.0))
         if fresh or fired:
             metrics.BATCH_RECORDS.labels(name).observe(len(fresh))
-            metrics.BATCH_SECONDS.labels(name).observe(time.monotonic() - started)
+            metrics.BATCH_SECONDS.labels(name).observe(time.monotonic() - started, exemplar)
         marks = [head.watermark for head in heads.values() if head.watermark is not None]
         if marks and len(marks) == len(heads):
             metrics.WATERMARK.labels(name).set(min(marks).timestamp())
@@ -618,7 +643,7 @@ class Worker:
         metrics.DEAD_LETTERS.labels(self.service.name, incoming.topic, reason).inc()
         log.error(
             "parked", worker=self.service.name, topic=incoming.topic, event_id=incoming.id, key=incoming.key, reason=reason, error=text,
-            exc_info=error,
+            exc_info=error, **({} if incoming.trace is None else {"trace_id": tracing.trace_id(incoming.trace)}),
         )  # fmt: skip
         self._store.park(
             connection,
@@ -752,6 +777,7 @@ class Worker:
             heads = store.lock(connection, {partition: self._epochs[partition]})
             business, wall = clock.read(connection)
             outgoing: list[Outgoing] = []
+            traced: Traced | None = None
             marks = {p: head.watermark for p, head in heads.items() if head.watermark is not None}
             tx = Tx(connection, business, wall, [partition], marks, self._parked)
             if topic != "@timer":
@@ -767,14 +793,19 @@ class Worker:
                     incoming = Incoming(
                         topic, partition, offset, key, event_id, envelope.type, data, envelope, None, value
                     )
+                    if self._tracing is not None and (parent := tracing.of_payload(value)) is not None:
+                        incoming.traced, incoming.parent = True, parent
+                        traced = Traced(self._tracing, service.name, service.queue, [incoming])
                     batch = service.open(tx, [incoming])
-                    outgoing.extend(batch.apply(incoming))
+                    outgoing.extend(batch.apply(incoming) if traced is None else traced.apply(batch.apply, incoming))
                     batch.save()
             store.replayed(connection, row_id)
             released = not store.key_open(connection, partition, key)
             sent = store.append(connection, heads, outgoing)
             store.save_heads(connection, heads)
         tx.counted()
+        if traced is not None:
+            traced.committed(1, 0)
         if released:
             self._parked = self._parked - {key}
             metrics.DEAD_LETTERS_DEPTH.labels(service.name).set(len(self._parked))
@@ -792,8 +823,9 @@ class Worker:
         topics: dict[str, int] = {}
         futures = []
         send = self._producer.send
-        for topic, key, raw, target in sent.rows:
-            futures.append(send(topic, value=raw, key=key.encode(), partition=target, headers=HEADERS))
+        for topic, key, raw, target, trace in sent.rows:
+            headers = HEADERS if trace is None else [*HEADERS, (tracing.HEADER, trace.encode())]
+            futures.append(send(topic, value=raw, key=key.encode(), partition=target, headers=headers))
             topics[topic] = topics.get(topic, 0) + 1
         metrics.OUTBOX_PENDING.labels(self.service.name).set(len(futures))
         self._publishing.append(Publishing(futures, sent.upto, marks, offsets, topics))

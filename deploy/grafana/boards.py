@@ -1,0 +1,602 @@
+"""The four boards. Names of series: docs/metrics.md and the recording rules in deploy/prometheus.
+
+Series of the stream views carry a partition, which moves between workers: the greatest for each partition is taken first, then
+the sum. What is said in business time is subtracted from `goodfaith_clock_timestamp_seconds`, what is in wall time from `time()`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from deploy.grafana.model import Board, Limits, Panel, Query, Row
+
+HOUR: Final = 3600.0
+DAY: Final = 86_400.0
+LATE_STAGE: Final = "0.99"
+_CLOCK: Final = "scalar(max(goodfaith_clock_timestamp_seconds))"
+
+
+def view(series: str, *by: str) -> str:
+    """A figure of the stream views, summed over the partitions."""
+    inner = f"max by ({', '.join(('partition', *by))}) ({series})"
+    return f"sum by ({', '.join(by)}) ({inner})" if by else f"sum({inner})"
+
+
+def view_quantile(quantile: float, series: str, *by: str, window: str | None = None) -> str:
+    """A quantile of a histogram of the stream views: of all that they know, or of a window."""
+    inner = view(series, "le", *by)
+    if window is not None:
+        inner = f"clamp_min({inner} - ({inner.replace(series, f'{series} offset {window}')} or {inner} * 0), 0)"
+    return f"histogram_quantile({quantile}, {inner})"
+
+
+def wall_age(series: str, *by: str) -> str:
+    """Seconds since the earliest of wall timestamps; nothing where they are all 0."""
+    return f"time() - min by ({', '.join(by)}) ({series} > 0)" if by else f"time() - min({series} > 0)"
+
+
+def business_age(series: str, *by: str) -> str:
+    """Seconds of business time since the earliest of timestamps; nothing where they are all 0."""
+    inner = f"min by ({', '.join(by)}) ({series} > 0)" if by else f"min({series} > 0)"
+    return f"{_CLOCK} - {inner}"
+
+
+def rate(series: str, *by: str) -> str:
+    """What a counter grows by in a second, over five minutes."""
+    return f"sum by ({', '.join(by)}) (rate({series}[5m]))" if by else f"sum(rate({series}[5m]))"
+
+
+def one(expr: str, legend: str = "") -> tuple[Query, ...]:
+    """A panel's only query."""
+    return (Query(expr, legend),)
+
+
+# ------------------------------------------------------------------------------------------------------------ the promise
+
+PROMISE: Final = Board(
+    key="promise",
+    title="The promise",
+    help="Are claims handled within 24 hours, and will they be? For whoever carries the pager, and whoever made the promise.",
+    rows=(
+        Row(
+            "Handled within 24 hours",
+            (
+                Panel(
+                    "handled_1d", "Handled in time, last day",
+                    "Of the items whose 24 hours ended in the last day, the share that was handled by then; pauses for the "
+                    "complainant do not count. Below the target: look at the oldest items first, and at what they wait for.",
+                    one("goodfaith:handled_in_time:ratio_1d"), "ratio", "number", Limits(0.99, 0.97, below=True),
+                    runbooks=("HandledInTimeBurnFast", "HandledInTimeBurnSlow"), width=6,
+                ),
+                Panel(
+                    "handled_30d", "Handled in time, 30 days",
+                    "The same over 30 days: what the promise is held against. It is a day late by its nature; act on what is "
+                    "open, not on this.",
+                    one("goodfaith:handled_in_time:ratio_30d"), "ratio", "number", Limits(0.99, 0.97, below=True), width=6,
+                ),
+                Panel(
+                    "handled_1h", "Handled in time, last hour",
+                    "The same over an hour. Few items end in a quiet hour: one that is missed then is a large share.",
+                    one("goodfaith:handled_in_time:ratio_1h"), "ratio", "number", Limits(0.99, 0.9, below=True), width=6,
+                    may_be_empty=True,
+                ),
+                Panel(
+                    "outcomes_1d", "Items whose 24 hours ended, last day",
+                    "How many were handled in time, and how many were missed. An item that never ends is counted as missed "
+                    "at its deadline.",
+                    one(
+                        "goodfaith:sla_outcomes:total - (goodfaith:sla_outcomes:total offset 1d"
+                        " or goodfaith:sla_outcomes:total * 0)",
+                        "{{outcome}}",
+                    ),
+                    "count", "number", width=6,
+                ),
+            ),
+        ),
+        Row(
+            "Open now",
+            (
+                Panel(
+                    "open", "Open items",
+                    "Items received and not handled yet. Read it beside the forecast: many open items are no harm while they "
+                    "are worked off in time.",
+                    one("goodfaith:items_open:sum"), "count", "number", width=4,
+                ),
+                Panel(
+                    "oldest", "Oldest open item",
+                    "Age in business time. At 18 hours somebody is paged, with 6 hours left to act.",
+                    one("goodfaith:oldest_open_age_seconds"), "seconds", "number", Limits(12 * HOUR, 18 * HOUR),
+                    runbooks=("OldestOpen",), width=5,
+                ),
+                Panel(
+                    "forecast", "Worked off in",
+                    "Open items over the pace of the last half hour. More than the time that is left: items will be missed "
+                    "unless more is worked off, whatever the oldest says now.",
+                    one("goodfaith:drain_seconds:forecast"), "seconds", "number", Limits(6 * HOUR, 18 * HOUR),
+                    runbooks=("DrainForecast",), width=5, may_be_empty=True,
+                ),
+                Panel(
+                    "due_soon", "Due soon",
+                    "Open items whose deadline is within one, three and six hours. Anything due within an hour needs a look "
+                    "at what it waits for.",
+                    one(view("goodfaith_claim_items_due_soon", "within_seconds"), "within {{within_seconds}} s"),
+                    "count", "number", Limits(1, 100), runbooks=("DueSoon",), width=6,
+                ),
+                Panel(
+                    "paused", "Clock paused",
+                    "Items whose 24 hours stand still while the complainant is asked. Shown so that pauses cannot hide misses.",
+                    one(view("goodfaith_claim_clock_paused", "reason"), "{{reason}}"), "count", "number", width=4,
+                ),
+            ),
+        ),
+        Row(
+            "Over time",
+            (
+                Panel(
+                    "open_by_stage", "Open items by stage",
+                    "Where items are: intake, verification, review (people), complainant (paused), enforcement. The stage that "
+                    "grows is the one to look at.",
+                    one(view("goodfaith_claim_items_open", "stage"), "{{stage}}"), width=12,
+                ),
+                Panel(
+                    "oldest_by_stage", "Oldest open item by stage",
+                    "Age of the oldest in each stage. A line that rises by an hour an hour is an item that nobody moves.",
+                    one(
+                        business_age("goodfaith_claim_oldest_open_received_timestamp_seconds", "stage"), "{{stage}}"
+                    ),
+                    "seconds", limits=Limits(12 * HOUR, 18 * HOUR), runbooks=("OldestOpen", "Stalled"), width=12,
+                    may_be_empty=True,
+                ),
+                Panel(
+                    "handling", "Time to handle",
+                    "Half of the items, and 99 of a hundred, were handled within these times (last day).",
+                    tuple(
+                        Query(
+                            view_quantile(q, "goodfaith_claim_handling_duration_seconds_bucket", window="1d"), f"p{q * 100:g}"
+                        )
+                        for q in (0.5, 0.99)
+                    ),
+                    "seconds", limits=Limits(18 * HOUR, DAY), width=12, may_be_empty=True,
+                ),
+                Panel(
+                    "takedown", "Takedown rate",
+                    "Share of the handled items that were taken down, over a day and 30 days. A jump: did a policy or a rule of "
+                    "triage change, or one complainant's filings?",
+                    (
+                        Query("goodfaith:takedown:ratio_1d", "last day"),
+                        Query("goodfaith:takedown:ratio_30d", "30 days"),
+                    ),
+                    "ratio", "lines", width=12,
+                ),
+                Panel(
+                    "takedowns_by_right", "Outcomes by kind of right",
+                    "Items that were taken down or declined, by the right they stood on; all that the views know.",
+                    one(view("goodfaith_takedowns_total", "right_type", "outcome"), "{{right_type}}: {{outcome}}"),
+                    "count", "bars", width=12, may_be_empty=True,
+                ),
+                Panel(
+                    "alerts", "Alerts that fire",
+                    "What needs a person now. Each name has a page under docs/runbooks.",
+                    one('ALERTS{alertstate="firing", severity=~"page|ticket"}', "{{severity}}: {{alertname}}"),
+                    "count", "table", width=12, may_be_empty=True,
+                ),
+            ),
+        ),
+    ),
+)  # fmt: skip
+
+# ------------------------------------------------------------------------------------------------------------------ flow
+
+FLOW: Final = Board(
+    key="flow",
+    title="Flow",
+    help="Do claims move through the services? Where do they wait? For whoever was paged, and for planning.",
+    rows=(
+        Row(
+            "At a glance",
+            (
+                Panel(
+                    "canary_age", "Canary, last completed",
+                    "Age of the last marked claim that went through everything. Above a few minutes: something stands, whatever "
+                    "else looks well. Its steps say where.",
+                    one("time() - max(goodfaith_canary_last_completed_timestamp_seconds > 0)"), "seconds", "number",
+                    Limits(180, 300), runbooks=("CanaryStale",), width=6, may_be_empty=True,
+                ),
+                Panel(
+                    "received", "Items received",
+                    "Items accepted at the door in a second.",
+                    one(rate("goodfaith_items_received_total")), "per_second", "number", width=6,
+                ),
+                Panel(
+                    "completed", "Items handled or past their deadline",
+                    "Items whose 24 hours ended in a second. Zero for long while items are open: stalled.",
+                    one("rate(goodfaith:sla_outcomes:total[5m])", "{{outcome}}"), "per_second", "number",
+                    runbooks=("Stalled",), width=6,
+                ),
+                Panel(
+                    "dead_letters", "Keys behind a dead letter",
+                    "Above 0 a person is needed: these items stand still until the record is mended and run again "
+                    "(goodfaith dlq list).",
+                    one("sum(goodfaith_dead_letters_depth)"), "count", "number", Limits(1, 1), runbooks=("DeadLetters",),
+                    width=6,
+                ),
+            ),
+        ),
+        Row(
+            "Stages",
+            (
+                Panel(
+                    "stage_in_budget", "In budget, last hour",
+                    "Share of the items that passed each stage within its budget: recorded 60 s, notification 5 min, "
+                    "enforcement 1 h.",
+                    one(
+                        " / ".join(
+                            f"sum by (stage) ({now} - ({now.replace('_total' + tail, '_total' + tail + ' offset 1h')} or {now} * 0))"
+                            for tail, now in (
+                                (tail, f"max by (partition, stage, result) (goodfaith_claim_stage_completed_total{tail})")
+                                for tail in ('{result="in_budget"}', '')
+                            )
+                        ),
+                        "{{stage}}",
+                    ),
+                    "ratio", "number", Limits(0.999, 0.99, below=True),
+                    runbooks=("StageRecordedBurn", "StageNotificationBurn", "StageEnforcementBurn"), width=12, may_be_empty=True,
+                ),
+                Panel(
+                    "stage_duration", "Time in stages, 95 of a hundred",
+                    "How long items took from received to recorded, notified and enforced (last hour).",
+                    one(
+                        view_quantile(0.95, "goodfaith_claim_stage_duration_seconds_bucket", "stage", window="1h"), "{{stage}}"
+                    ),
+                    "seconds", width=12, may_be_empty=True,
+                ),
+            ),
+        ),
+        Row(
+            "Lag",
+            (
+                Panel(
+                    "lag_outside", "Lag seen from outside",
+                    "Age of the oldest record that a group has not consumed, measured by watch at the broker: true though a "
+                    "worker is dead or stuck. Above a minute: look at that group's processes.",
+                    one("max by (group) (goodfaith_consumer_lag_seconds)", "{{group}}"), "seconds",
+                    limits=Limits(60, 300), runbooks=("ConsumerLag",), width=12,
+                ),
+                Panel(
+                    "lag_inside", "Lag as workers see it",
+                    "Age of the youngest record of the last batch when it was committed.",
+                    one("max by (worker) (time() - goodfaith_consumer_position_timestamp_seconds)", "{{worker}}"), "seconds",
+                    limits=Limits(60, 300), width=12, may_be_empty=True,
+                ),
+                Panel(
+                    "lag_streams", "Lag of the stream views",
+                    "How far the figures on these boards are behind the topics. Above a minute they are of the past.",
+                    one("time() - min by (topic) (goodfaith_streams_position_timestamp_seconds)", "{{topic}}"), "seconds",
+                    limits=Limits(60, 300), runbooks=("StreamsLag",), width=12,
+                ),
+                Panel(
+                    "watermark", "Watermarks behind the clock",
+                    "Deadlines fire up to the watermark only. Far behind: nothing defaults, and nobody is late by it; look at "
+                    "intake's worker and inbound.",
+                    one(f"{_CLOCK} - min by (worker) (goodfaith_watermark_timestamp_seconds > 0)", "{{worker}}"), "seconds",
+                    limits=Limits(60, 300), runbooks=("WatermarkBehind",), width=12, may_be_empty=True,
+                ),
+            ),
+        ),
+        Row(
+            "Door and queues",
+            (
+                Panel(
+                    "lanes", "Admitted by lane",
+                    "Standard or bulk flat while claims come is back-pressure: verification cannot follow.",
+                    one(rate("goodfaith_admitted_total", "lane"), "{{lane}}"), "per_second",
+                ),
+                Panel(
+                    "under_way", "Under way between door and verification",
+                    "Above the windows (4,000 standard, 1,000 bulk) for long: add verification workers.",
+                    one("max(goodfaith_admission_under_way)"), "count", limits=Limits(1000, 4000),
+                ),
+                Panel(
+                    "refused", "Refused at the door",
+                    "By reason. A jump of one: a client changed, or does not read answers.",
+                    one(f"topk(5, {rate('goodfaith_requests_refused_total', 'reason')} > 0)", "{{reason}}"), "per_second",
+                    may_be_empty=True,
+                ),
+                Panel(
+                    "outbox_oldest", "Oldest unpublished event",
+                    "Events wait in the log while the broker is away; they are sent, in order, when it is back.",
+                    one(wall_age("goodfaith_outbox_oldest_timestamp_seconds", "worker"), "{{worker}}"), "seconds",
+                    limits=Limits(60, 300), runbooks=("OutboxOld",), may_be_empty=True,
+                ),
+                Panel(
+                    "dead_letters_oldest", "Oldest dead letter",
+                    "Since when something waits for a person.",
+                    one(wall_age("goodfaith_dead_letters_oldest_timestamp_seconds", "worker"), "{{worker}}"), "seconds",
+                    limits=Limits(1, HOUR), runbooks=("DeadLetters",), may_be_empty=True,
+                ),
+                Panel(
+                    "review", "Cases for people",
+                    "Cases in the review queue by state. Free ones grow: too few reviewers, or a conflict of interest bars them.",
+                    one("max by (state, status) (sum by (state, status, instance) (goodfaith_review_cases))",
+                        "{{state}} {{status}}"),
+                    "count", "bars", may_be_empty=True,
+                ),
+                Panel(
+                    "review_oldest", "Oldest case for people",
+                    "In business time. Near 24 hours under review the promise is at risk.",
+                    one(business_age("goodfaith_review_oldest_timestamp_seconds", "state"), "{{state}}"), "seconds",
+                    limits=Limits(12 * HOUR, 18 * HOUR), runbooks=("ReviewOldest",), may_be_empty=True,
+                ),
+                Panel(
+                    "canary_steps", "Canary's steps",
+                    "Which step of the marked claim failed or timed out in the last hour.",
+                    one("sum by (step, result) (increase(goodfaith_canary_steps_total[1h]))", "{{step}}: {{result}}"), "count",
+                    "bars", runbooks=("CanaryStale",), may_be_empty=True,
+                ),
+                Panel(
+                    "streams_failed", "Events that the views could not fold",
+                    "Kept, and tried again at start and by goodfaith streams retry. Above 0 the figures lack them.",
+                    one(view("goodfaith_streams_failed_events")), "count", "number", Limits(1, 1),
+                    runbooks=("StreamsFailedEvents",),
+                ),
+            ),
+        ),
+    ),
+)  # fmt: skip
+
+# ------------------------------------------------------------------------------------------------------ repeat offenders
+
+OFFENDERS: Final = Board(
+    key="offenders",
+    title="Repeat offenders",
+    help="Do sanctions keep sellers from offending again, and who files? For the programme's owners. Counts only: "
+    "who they are is told by goodfaith standing list and the API.",
+    rows=(
+        Row(
+            "Sellers",
+            (
+                Panel(
+                    "tiers", "Sellers by violations in 365 days",
+                    "One, two, three to five, six and more. The last grows: sanctions do not stop them "
+                    "(goodfaith standing list --tier 6+).",
+                    one(view("goodfaith_repeat_offenders", "tier"), "{{tier}}"), "count", "number", width=12,
+                ),
+                Panel(
+                    "recidivism", "Recidivism",
+                    "Share of the sellers with a first violation one to two years back that had a further one within 365 days. "
+                    "Rises: warnings do not reach sellers, or do not matter to them.",
+                    one("goodfaith_recidivism_ratio"), "ratio", "number", width=6, may_be_empty=True,
+                ),
+                Panel(
+                    "interval", "Time between offences",
+                    "Half of the repeated offences came within this time of the one before, nine of ten within the other.",
+                    tuple(
+                        Query(view_quantile(q, "goodfaith_offence_interval_seconds_bucket"), f"p{q * 100:g}")
+                        for q in (0.5, 0.9)
+                    ),
+                    "seconds", "number", width=6, may_be_empty=True,
+                ),
+            ),
+        ),
+        Row(
+            "Sanctions",
+            (
+                Panel(
+                    "under", "Sellers under a measure",
+                    "A jump: did the policy change, or reviewers? goodfaith standing list --measure closed names them.",
+                    one("max by (measure) (goodfaith_sellers_under)", "{{measure}}"), "count", "bars",
+                ),
+                Panel(
+                    "sanctions", "Sanctions in the last day",
+                    "Begun and ended, by cause. Many lifted by reversal: decisions are overturned.",
+                    one("sum by (change, cause) (increase(goodfaith_sanctions_total[1d]))", "{{change}} ({{cause}})"), "count",
+                    "bars", may_be_empty=True,
+                ),
+                Panel(
+                    "entries", "Penalty entries in the last day",
+                    "By ledger and kind; many reversals mean that decisions are overturned.",
+                    one("sum by (ledger, kind) (increase(goodfaith_penalty_entries_total[1d]))", "{{ledger}}: {{kind}}"),
+                    "count", "bars", may_be_empty=True,
+                ),
+            ),
+        ),
+        Row(
+            "Complainants",
+            (
+                Panel(
+                    "good_faith", "Good-faith complainants",
+                    "Accounts by their standing in the good-faith mechanism.",
+                    one(view("goodfaith_good_faith_complainants", "state"), "{{state}}"), "count", "bars", may_be_empty=True,
+                ),
+                Panel(
+                    "concentration", "Largest complainant's share of filings",
+                    "One complainant sends 64 % of the world's largest claim stream. It waits in its own queue at the door.",
+                    one(
+                        f"max(goodfaith_complainant_filings_largest) / ({view('goodfaith_complainant_filings')} > 0)",
+                    ),
+                    "ratio", "number", width=4, may_be_empty=True,
+                ),
+                Panel(
+                    "hhi", "Concentration of filings",
+                    "Herfindahl's index: the sum of squared shares. 1: all from one complainant; 0.01: as if a hundred filed "
+                    "equally.",
+                    one(
+                        f"{view('goodfaith_complainant_filings_squared')} / ({view('goodfaith_complainant_filings')} > 0) ^ 2"
+                    ),
+                    "count", "number", width=4, may_be_empty=True,
+                ),
+                Panel(
+                    "misuse", "Measures against misuse, last day",
+                    "By what changed. Many reversed: findings or the policy are too strict.",
+                    one("sum by (change) (increase(goodfaith_misuse_changes_total[1d]))", "{{change}}"), "count", "bars",
+                    may_be_empty=True,
+                ),
+            ),
+        ),
+    ),
+)  # fmt: skip
+
+# -------------------------------------------------------------------------------------------------------- infrastructure
+
+INFRASTRUCTURE: Final = Board(
+    key="infrastructure",
+    title="Infrastructure",
+    help="Do broker, database and processes work, and does what leaves the house arrive?",
+    rows=(
+        Row(
+            "Broker and database",
+            (
+                Panel(
+                    "broker", "Broker",
+                    "Seen by watch from outside. Down: the door accepts on, nothing defaults, workers wait.",
+                    one("min(goodfaith_broker_up)"), "up", "number", Limits(1, 1, below=True), runbooks=("BrokerDown",),
+                    width=4,
+                ),
+                Panel(
+                    "broker_partitions", "Partitions at risk",
+                    "Under-replicated: a node is away or behind. Offline: these records can be neither read nor written.",
+                    (
+                        Query("max(goodfaith_broker_under_replicated_partitions)", "under-replicated"),
+                        Query("max(goodfaith_broker_offline_partitions)", "offline"),
+                    ),
+                    "count", "number", Limits(1, 1), runbooks=("BrokerUnderReplicated", "BrokerOfflinePartitions"), width=8,
+                ),
+                Panel(
+                    "database", "Database",
+                    "Seen by watch from outside. Down: the door answers 503, workers wait and read on from their cursors.",
+                    one("min(goodfaith_database_up)"), "up", "number", Limits(1, 1, below=True), runbooks=("DatabaseDown",),
+                    width=4,
+                ),
+                Panel(
+                    "connections", "Connections in use",
+                    "Share of the database's connections. Near 100 %: fewer workers, or a pooler before it.",
+                    one("sum(goodfaith_database_connections) / max(goodfaith_database_connections_max)"), "ratio", "number",
+                    Limits(0.7, 0.9), runbooks=("DatabaseConnections",), width=4,
+                ),
+                Panel(
+                    "transaction", "Oldest transaction",
+                    "A transaction that stays open holds locks and keeps old rows from being removed.",
+                    one(wall_age("goodfaith_database_oldest_transaction_timestamp_seconds")), "seconds", "number",
+                    Limits(60, 600), runbooks=("DatabaseOldTransaction",), width=4, may_be_empty=True,
+                ),
+                Panel(
+                    "database_size", "Size of the database",
+                    "Nothing is pruned yet: it grows with the load (docs/operating.md, Retention).",
+                    one("max(goodfaith_database_size_bytes)"), "bytes", width=8,
+                ),
+                Panel(
+                    "reconciliation", "Views against the database",
+                    "Differences between the stream views and PostgreSQL, counted at one position: 0, always. Anything else: "
+                    "the figures on these boards are wrong; goodfaith streams rebuild makes them anew.",
+                    one("max by (view) (goodfaith_reconciliation_difference)", "{{view}}"), "count", "number", Limits(1, 1),
+                    runbooks=("ReconciliationDifference",), width=8, may_be_empty=True,
+                ),
+                Panel(
+                    "reconciliation_age", "Last compared",
+                    "When each view was last held against the database.",
+                    one(wall_age("goodfaith_reconciliation_last_timestamp_seconds", "view"), "{{view}}"), "seconds", "number",
+                    Limits(600, 1800), runbooks=("ReconciliationOld",), width=8, may_be_empty=True,
+                ),
+            ),
+        ),
+        Row(
+            "Processes",
+            (
+                Panel(
+                    "up", "Processes that answer",
+                    "By job. A process that is down is restarted by its supervisor; look at its log.",
+                    one("sum by (job) (up)", "{{job}}"), "count", "bars", Limits(1, 1, below=True), runbooks=("ProcessDown",),
+                ),
+                Panel(
+                    "progress", "Loops that do not come round",
+                    "Seconds since a worker's loop last came round. Above a minute it is stuck though its port answers.",
+                    one("max by (worker) (time() - goodfaith_worker_progress_timestamp_seconds)", "{{worker}}"), "seconds",
+                    limits=Limits(30, 60), runbooks=("WorkerStuck",),
+                ),
+                Panel(
+                    "batch", "Time of a batch, 99 of a hundred",
+                    "One transaction of each kind of worker. Grows: the database.",
+                    one(
+                        "histogram_quantile(0.99, sum by (worker, le) "
+                        "(rate(goodfaith_event_processing_duration_seconds_bucket[5m])))",
+                        "{{worker}}",
+                    ),
+                    "seconds", limits=Limits(1, 5), may_be_empty=True,
+                ),
+                Panel(
+                    "memory", "Memory",
+                    "Resident memory, the largest process of each job.",
+                    one("max by (job) (process_resident_memory_bytes)", "{{job}}"), "bytes",
+                ),
+                Panel(
+                    "cpu", "Processor",
+                    "Cores used by each job. A job at one core a process is bound by it: start another worker.",
+                    one("sum by (job) (rate(process_cpu_seconds_total[5m]))", "{{job}}"), "count",
+                ),
+                Panel(
+                    "rebalances", "Rebalances in the last hour",
+                    "Assignments taken over. Steady growth: workers come and go; look at logs and the session timeout.",
+                    one("sum by (worker) (increase(goodfaith_consumer_rebalances_total[1h]))", "{{worker}}"), "count", "bars",
+                    Limits(50, 500),
+                ),
+                Panel(
+                    "transient", "Batches put off",
+                    "By what failed and passed: broker, database. A bug shows as part bug, and needs a person.",
+                    one("sum by (worker, part) (increase(goodfaith_transient_failures_total[1h]) > 0)", "{{worker}}: {{part}}"),
+                    "count", "bars", may_be_empty=True,
+                ),
+                Panel(
+                    "fenced", "Fenced writes in the last hour",
+                    "A few around rebalances are right. A steady stream: two installations share a database.",
+                    one("sum by (worker) (increase(goodfaith_fenced_total[1h]) > 0)", "{{worker}}"), "count", "bars",
+                    may_be_empty=True,
+                ),
+            ),
+        ),
+        Row(
+            "What leaves the house",
+            (
+                Panel(
+                    "deliveries", "Messages",
+                    "By channel and result. Failed: a template. Later: the mail server refuses for now.",
+                    one(f"{rate('goodfaith_deliveries_total', 'channel', 'result')} > 0", "{{channel}}: {{result}}"),
+                    "per_second", may_be_empty=True,
+                ),
+                Panel(
+                    "delivery_oldest", "Oldest message still to be told",
+                    "No window begins before its notice was sent. Old: the mail server, a webhook, or intake's internal call.",
+                    one(wall_age("goodfaith_delivery_oldest_pending_timestamp_seconds")), "seconds",
+                    limits=Limits(300, 900), runbooks=("DeliveriesOld",), may_be_empty=True,
+                ),
+                Panel(
+                    "webhooks", "Webhooks by circuit",
+                    "Many open at once: our own way out.",
+                    one("max by (state) (goodfaith_webhook_endpoints)", "{{state}}"), "count", "bars", may_be_empty=True,
+                ),
+                Panel(
+                    "resent", "Commands sent again to the marketplace",
+                    "For want of a receipt, in the last hour. Grows: the marketplace does not answer, and items are not handled.",
+                    (
+                        Query("sum(increase(goodfaith_marketplace_commands_resent_total[1h]))", "listings"),
+                        Query("sum(increase(goodfaith_seller_commands_resent_total[1h]))", "sellers"),
+                    ),
+                    "count", "number", Limits(1, 100), runbooks=("MarketplaceSilent",),
+                ),
+                Panel(
+                    "statements", "Statements of reasons refused",
+                    "They wait for a person: goodfaith statements list.",
+                    one("max(goodfaith_statements_refused)"), "count", "number", Limits(1, 10),
+                    runbooks=("StatementsRefused",), may_be_empty=True,
+                ),
+                Panel(
+                    "statements_waiting", "Statements of reasons waiting",
+                    "To be sent to the EU's database. Grow while a sender runs: it is away.",
+                    one("max(goodfaith_statements_waiting)"), "count", "number", Limits(1000, 10_000), may_be_empty=True,
+                ),
+            ),
+        ),
+    ),
+)  # fmt: skip
+
+BOARDS: Final = (PROMISE, FLOW, OFFENDERS, INFRASTRUCTURE)
+PANELS: Final = {panel.key: panel for board in BOARDS for panel in board.panels()}

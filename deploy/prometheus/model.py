@@ -1,0 +1,178 @@
+"""What rules are made of, the time that they are made for, and how they are written: no rule is here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+RUNBOOKS: Final = "https://goodfaith.example/docs/runbooks"
+"""Where runbooks are read; `python -m deploy.prometheus --runbooks URL` names another place."""
+
+Severity = Literal["page", "ticket", "none"]
+Layer = Literal["platform", "process", "flow", "promise", "meta"]
+Team = Literal["sre", "review", "compliance"]
+
+_UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast wall time is taken to go: at 60 a rule that waits 15 minutes waits 15 seconds. For drills.
+
+    Business time has a clock of its own, so thresholds in it (24 hours, 18 hours) stay as they are.
+    """
+
+    speed: float = 1.0
+    runbooks: str = RUNBOOKS
+
+    def __call__(self, duration: str) -> str:
+        """A duration of Prometheus, such as `15m`, at this pace; a millisecond at least."""
+        found = re.fullmatch(r"(\d+)(ms|s|m|h|d)", duration)
+        if found is None:
+            raise ValueError(f"no duration: {duration!r}")
+        left = max(1, round(int(found[1]) * _UNITS[found[2]] / self.speed))
+        if self.speed == 1:
+            return duration
+        parts = []
+        for unit, size in reversed(_UNITS.items()):
+            count, left = divmod(left, size)
+            parts += [f"{count}{unit}"] if count else []
+        return "".join(parts)
+
+    def seconds(self, duration: str) -> str:
+        """The same as a number of seconds, for comparisons with wall time."""
+        found = re.fullmatch(r"(\d+)(ms|s|m|h|d)", duration)
+        if found is None:
+            raise ValueError(f"no duration: {duration!r}")
+        return f"{int(found[1]) * _UNITS[found[2]] / 1000 / self.speed:g}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A recording rule: `level:metric:operation`."""
+
+    name: str
+    expr: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An alert.
+
+    Attributes:
+        name: Its name, and that of its runbook.
+        expr: When it holds, in PromQL.
+        severity: `page` wakes somebody, `ticket` waits for the morning, `none` is for machines.
+        summary: One line, without numbers.
+        description: What was measured, with the value.
+        hold: For how long it must hold before it fires (`for`); empty: at once.
+        keep: For how long it goes on firing after it ceased to hold.
+        layer: What inhibition goes by: a dead `platform` is the cause of much in `process`, `flow` and `promise`.
+        labels: Further labels.
+    """
+
+    name: str
+    expr: str
+    severity: Severity
+    summary: str
+    description: str
+    hold: str = ""
+    keep: str = ""
+    layer: Layer = "flow"
+    team: Team = "sre"
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def all_labels(self) -> dict[str, str]:
+        """Labels that the rule adds to those of its expression."""
+        return {"severity": self.severity, "team": self.team, "layer": self.layer, **self.labels}
+
+    def annotations(self, pace: Pace) -> dict[str, str]:
+        """Annotations, still with templates."""
+        return {
+            "summary": self.summary,
+            "description": self.description,
+            "runbook_url": f"{pace.runbooks}/{self.name}.md",
+        }
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rules that are evaluated one after the other, at one interval."""
+
+    name: str
+    interval: str
+    rules: tuple[Record | Alert, ...]
+
+    def plain(self, pace: Pace) -> dict[str, Any]:
+        """The group as Prometheus reads it."""
+        return {
+            "name": self.name,
+            "interval": pace(self.interval),
+            "rules": [_plain(rule, pace) for rule in self.rules],
+        }
+
+
+def _plain(rule: Record | Alert, pace: Pace) -> dict[str, Any]:
+    if isinstance(rule, Record):
+        return {"record": rule.name, "expr": rule.expr} | ({"labels": dict(rule.labels)} if rule.labels else {})
+    plain: dict[str, Any] = {"alert": rule.name, "expr": rule.expr}
+    if rule.hold:
+        plain["for"] = pace(rule.hold)
+    if rule.keep:
+        plain["keep_firing_for"] = pace(rule.keep)
+    return plain | {"labels": rule.all_labels(), "annotations": rule.annotations(pace)}
+
+
+def dump(value: Any, comment: str = "") -> str:
+    """YAML of dicts, lists, strings, numbers and None: strings quoted, those of several lines as blocks."""
+    head = "".join(f"# {line}\n" for line in comment.splitlines())
+    return head + "\n".join(_lines(value)) + "\n"
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, str):
+        if re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*|\d+(ms|s|m|h|d)", value) and not _odd(value):
+            return value
+        if '"' in value and "'" not in value and "\n" not in value:
+            return f"'{value}'"
+        return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value)
+
+
+def _odd(word: str) -> bool:
+    """Whether YAML would read this word as something else than a string."""
+    return word.lower() in {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
+
+
+def _lines(value: Any) -> Iterable[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _under(f"{_scalar(key)}:", inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            if isinstance(inner, dict | list | tuple) and inner:
+                first, *rest = _lines(inner)
+                yield f"- {first}"
+                yield from (f"  {line}" for line in rest)
+            else:
+                yield f"- {_scalar(inner)}"
+    else:
+        yield _scalar(value)
+
+
+def _under(key: str, value: Any) -> Iterable[str]:
+    if isinstance(value, str) and "\n" in value:
+        yield f"{key} |-"
+        yield from (f"  {line}" for line in value.split("\n"))
+    elif isinstance(value, dict | list | tuple):
+        if not value:
+            yield f"{key} {'{}' if isinstance(value, dict) else '[]'}"
+            return
+        yield key
+        yield from (f"  {line}" for line in _lines(value))
+    else:
+        yield f"{key} {_scalar(value)}"

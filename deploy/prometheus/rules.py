@@ -1,0 +1,529 @@
+"""The rules: what is recorded, what is alerted on. Runbooks have the words for people; `docs/metrics.md` the series."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from deploy.prometheus.model import Alert, Group, Pace, Record
+
+HERE: Final = Path(__file__).parent
+WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d", "30d")
+FIGURES: Final = ("1h", "1d", "30d")
+HOUR: Final = 3600
+"""Seconds, in business time."""
+DAY: Final = 24 * HOUR
+
+SLI: Final = (
+    "goodfaith_clock_timestamp_seconds",
+    "goodfaith_claim_sla_outcomes_total",
+    "goodfaith_claim_items_open",
+    "goodfaith_claim_oldest_open_received_timestamp_seconds",
+    "goodfaith_claim_items_due_soon",
+    "goodfaith_claim_handling_duration_seconds_count",
+    "goodfaith_claim_stage_completed_total",
+    "goodfaith_takedowns_total",
+    "goodfaith_streams_position_timestamp_seconds",
+    "goodfaith_reconciliation_difference",
+    "goodfaith_reconciliation_last_timestamp_seconds",
+    "goodfaith_canary_last_completed_timestamp_seconds",
+    "goodfaith_consumer_position_timestamp_seconds",
+    "goodfaith_consumer_lag_seconds",
+    "goodfaith_consumer_assigned_partitions",
+    "goodfaith_worker_progress_timestamp_seconds",
+    "goodfaith_watermark_timestamp_seconds",
+    "goodfaith_outbox_oldest_timestamp_seconds",
+    "goodfaith_dead_letters_depth",
+    "goodfaith_delivery_oldest_pending_timestamp_seconds",
+    "goodfaith_review_oldest_timestamp_seconds",
+    "goodfaith_http_request_duration_seconds_count",
+    "goodfaith_broker_up",
+    "goodfaith_database_up",
+    "goodfaith_watch_last_success_timestamp_seconds",
+)
+"""Series without which alerts would be silent for the wrong reason: each is missed when it is not there."""
+
+REQUIRED: Final = (
+    "intake-api",
+    "intake-worker",
+    "verification",
+    "enforcement-worker",
+    "enforcement-ledger",
+    "enforcement-entities",
+    "enforcement-api",
+    "notification-worker",
+    "notification-sender",
+    "notification-webhooks",
+    "notification-api",
+    "notification-bounces",
+    "streams",
+    "watch",
+    "canary",
+)
+"""Processes (label `job`) that every installation runs; the others depend on settings or belong to the demo."""
+
+
+def groups(pace: Pace) -> dict[str, tuple[Group, ...]]:
+    """All groups, by the name of the file they are written to."""
+    spec = tomllib.loads((HERE / "slo.toml").read_text(encoding="utf-8"))
+    return {
+        "recording": (
+            Group("goodfaith-figures", "15s", tuple(figures(pace))),
+            Group("goodfaith-windows", "30s", tuple(window_figures(pace))),
+        ),
+        "slo": (Group("goodfaith-slo", "30s", (*objectives(spec, pace), *burn_alerts(spec, pace))),),
+        "alerts": (
+            Group("goodfaith-meta", "15s", tuple(meta_alerts(pace))),
+            Group("goodfaith-promise", "15s", tuple(promise_alerts(pace))),
+            Group("goodfaith-flow", "15s", tuple(flow_alerts(pace))),
+            Group("goodfaith-delivery", "15s", tuple(delivery_alerts(pace))),
+            Group("goodfaith-platform", "15s", tuple(platform_alerts(pace))),
+        ),
+    }
+
+
+def alerts(pace: Pace | None = None) -> tuple[Alert, ...]:
+    """All alerts; one name may have several rules that differ by their labels."""
+    return tuple(
+        rule
+        for files in groups(pace or Pace()).values()
+        for group in files
+        for rule in group.rules
+        if isinstance(rule, Alert)
+    )
+
+
+def records(pace: Pace | None = None) -> tuple[Record, ...]:
+    """All recording rules."""
+    return tuple(
+        rule
+        for files in groups(pace or Pace()).values()
+        for group in files
+        for rule in group.rules
+        if isinstance(rule, Record)
+    )
+
+
+def _total(series: str, keep: str, pace: Pace) -> str:
+    """Sum of a figure of the streams. It never falls, and a partition that is between two workers keeps its last value."""
+    by = "" if not keep else f"by ({keep}) "
+    labels = ", ".join(("partition", *LABELS[series]))
+    return f"sum {by}(max by ({labels}) (max_over_time({series}[{pace('5m')}])))"
+
+
+def _sum(series: str, keep: str) -> str:
+    """Sum of a gauge of the streams, where a partition that moves is exported by two workers for a moment."""
+    by = "" if not keep else f"by ({keep}) "
+    return f"sum {by}(max by ({', '.join(('partition', *LABELS[series]))}) ({series}))"
+
+
+LABELS: Final = {
+    "goodfaith_claim_sla_outcomes_total": ("outcome", "tier"),
+    "goodfaith_takedowns_total": ("outcome", "right_type", "reason"),
+    "goodfaith_claim_handling_duration_seconds_count": ("outcome", "tier"),
+    "goodfaith_claim_stage_completed_total": ("stage", "result"),
+    "goodfaith_claim_items_open": ("stage", "tier"),
+    "goodfaith_claim_items_due_soon": ("within_seconds",),
+}
+"""Labels beside `partition` of the figures that are summed."""
+
+
+def figures(pace: Pace) -> Iterable[Record]:
+    """The promise in numbers, as of now."""
+    yield Record("goodfaith:sla_outcomes:total", _total("goodfaith_claim_sla_outcomes_total", "outcome", pace))
+    yield Record("goodfaith:takedowns:total", _total("goodfaith_takedowns_total", "outcome", pace))
+    yield Record("goodfaith:handled:total", _total("goodfaith_claim_handling_duration_seconds_count", "", pace))
+    yield Record(
+        "goodfaith:stage_completed:total", _total("goodfaith_claim_stage_completed_total", "stage, result", pace)
+    )
+    yield Record("goodfaith:items_open:sum", _sum("goodfaith_claim_items_open", "stage"))
+    yield Record("goodfaith:items_waiting_for_us:sum", 'sum(goodfaith:items_open:sum{stage!="complainant"})')
+    # items that only machines have to move: neither a complainant nor a reviewer is waited for
+    yield Record(
+        "goodfaith:items_moving:sum", 'sum(goodfaith:items_open:sum{stage=~"intake|verification|enforcement"})'
+    )
+    yield Record("goodfaith:items_due_soon:sum", _sum("goodfaith_claim_items_due_soon", "within_seconds"))
+    oldest = "goodfaith_claim_oldest_open_received_timestamp_seconds"
+    yield Record(
+        "goodfaith:oldest_open_age_seconds",
+        f"scalar(max(goodfaith_clock_timestamp_seconds)) - min by (stage) ({oldest} > 0)\nor\n0 * max by (stage) ({oldest})",
+    )
+    rate = f"((goodfaith:handled:total - goodfaith:handled:total offset {pace('30m')}) / {pace.seconds('30m')})"
+    # +Inf: something is open and nothing was handled
+    yield Record(
+        "goodfaith:drain_seconds:forecast",
+        f"(goodfaith:items_waiting_for_us:sum > 0) / {rate}\nor\ngoodfaith:items_waiting_for_us:sum == 0",
+    )
+    yield Record("goodfaith:sli_partitions:count", "count(count by (partition) (goodfaith_claim_items_open))")
+    yield Record("goodfaith:assigned_partitions:sum", "sum by (job) (goodfaith_consumer_assigned_partitions)")
+
+
+def _increase(total: str, window: str, pace: Pace) -> str:
+    """What a recorded sum rose by in a window, exactly: not extrapolated, as `increase` would.
+
+    Before the window's beginning the last value counts, up to 6 hours older: so a gap in Prometheus' own data does no
+    harm unless it is longer. Where there is none the sum had not begun.
+    """
+    before = f"last_over_time({total}[{pace('6h')}] offset {pace(window)})"
+    return f"clamp_min({total} - ({before} or {total} * 0), 0)"
+
+
+def window_figures(pace: Pace) -> Iterable[Record]:
+    """The two headline figures over their windows. NaN: nothing in the window."""
+    for name, total, good in (
+        ("handled_in_time", "goodfaith:sla_outcomes", "met"),
+        ("takedown", "goodfaith:takedowns", "taken_down"),
+    ):
+        for window in FIGURES:
+            increase = f"{total}:increase_{window}"
+            yield Record(increase, _increase(f"{total}:total", window, pace))
+            yield Record(f"goodfaith:{name}:ratio_{window}", f'sum({increase}{{outcome="{good}"}}) / sum({increase})')
+
+
+def objectives(spec: dict[str, Any], pace: Pace) -> Iterable[Record]:
+    """Service level indicators over all windows, in sloth's manner."""
+    for name, slo in spec["slo"].items():
+        label = {"slo": name}
+        yield Record("goodfaith:slo_objective:ratio", f"vector({slo['objective'] / 100:g})", label)
+        yield Record("goodfaith:slo_minimum_events:count", f"vector({slo['minimum_events']})", label)
+        for result in ("good", "bad"):
+            yield Record("goodfaith:slo_events:total", slo[result], {**label, "result": result})
+    for window in WINDOWS:
+        events = f"goodfaith:slo_events:increase_{window}"
+        yield Record(events, _increase("goodfaith:slo_events:total", window, pace))
+        yield Record(
+            f"goodfaith:slo_errors:ratio_{window}", f'sum by (slo) ({events}{{result="bad"}}) / sum by (slo) ({events})'
+        )
+        # 1: the budget lasts exactly as long as it has to
+        yield Record(
+            f"goodfaith:slo_burn:rate_{window}",
+            f"goodfaith:slo_errors:ratio_{window} / on (slo) (1 - goodfaith:slo_objective:ratio)",
+        )
+    budget = f"{spec['budget_days']}d"
+    yield Record(f"goodfaith:slo_budget_left:ratio_{budget}", f"1 - goodfaith:slo_burn:rate_{budget}")
+
+
+def burn_alerts(spec: dict[str, Any], pace: Pace) -> Iterable[Alert]:
+    """Burn rates over two windows each; the long one must have seen enough events to tell anything."""
+
+    def holds(severity: str, slo: str) -> str:
+        terms = []
+        for burn in spec["burn"]:
+            if burn["severity"] == severity:
+                long, short, factor = burn["long"], burn["short"], burn["factor"]
+                terms.append(
+                    f"goodfaith:slo_burn:rate_{long}{{{slo}}} > {factor}\n"
+                    f"  and on (slo) goodfaith:slo_burn:rate_{short}{{{slo}}} > {factor}\n"
+                    f"  and on (slo) sum by (slo) (goodfaith:slo_events:increase_{long}) >= on (slo) goodfaith:slo_minimum_events:count"
+                )
+        return "\nor\n".join(terms)
+
+    handled, stages = 'slo="handled"', 'slo!="handled"'
+    value = "{{ $value | humanize }} times faster than its budget allows"
+    yield Alert(
+        "HandledBurnFast", holds("page", handled), "page", "Items miss the 24 hours, fast",
+        f"Misses of the 24 hours come {value}.", layer="promise",
+    )  # fmt: skip
+    yield Alert(
+        "HandledBurnSlow", holds("ticket", handled), "ticket", "Items miss the 24 hours, slowly",
+        f"Misses of the 24 hours come {value}.", layer="promise",
+    )  # fmt: skip
+    yield Alert(
+        "StageBurnFast", holds("page", stages), "page", "A stage exceeds its time, fast",
+        f"Late items of stage {{{{ $labels.slo }}}} come {value}.", layer="promise",
+    )  # fmt: skip
+    yield Alert(
+        "StageBurnSlow", holds("ticket", stages), "ticket", "A stage exceeds its time, slowly",
+        f"Late items of stage {{{{ $labels.slo }}}} come {value}.", layer="promise",
+    )  # fmt: skip
+
+
+def meta_alerts(pace: Pace) -> Iterable[Alert]:
+    """Alerts about the alerting: what would make the others silent."""
+    yield Alert(
+        "Watchdog", "vector(1)", "none", "Alerting works",
+        "Fires always. Whoever does not get it any more is to raise the alarm.", layer="meta",
+    )  # fmt: skip
+    for series in SLI:
+        yield Alert(
+            "SeriesAbsent", f"absent({series})", "page", "A series that alerts stand on is missing",
+            f"Nothing exports {series}.", hold="5m", layer="meta", labels={"series": series},
+        )  # fmt: skip
+    yield Alert(
+        "ProcessAbsent", "\nor\n".join(f'absent(up{{job="{job}"}})' for job in REQUIRED), "page",
+        "A process is not scraped at all", "Prometheus has no target of {{ $labels.job }}.", hold="5m", layer="meta",
+    )  # fmt: skip
+    yield Alert(
+        "FiguresIncomplete",
+        f"goodfaith:sli_partitions:count < max_over_time(goodfaith:sli_partitions:count[{pace('1h')}])",
+        "page", "Figures leave partitions out", "Only {{ $value }} partitions are in the figures.", hold="5m", layer="flow",
+    )  # fmt: skip
+    yield Alert(
+        "RulesFail", f"sum by (rule_group) (increase(prometheus_rule_evaluation_failures_total[{pace('5m')}])) > 0", "page",
+        "Prometheus cannot evaluate rules", "Evaluations of {{ $labels.rule_group }} fail.", hold="5m", layer="meta",
+    )  # fmt: skip
+    yield Alert(
+        "WatchOld",
+        f"time() - max by (part) (goodfaith_watch_last_success_timestamp_seconds) > {pace.seconds('2m')}",
+        "page", "Broker or database is not seen", "The {{ $labels.part }} was last seen {{ $value | humanizeDuration }} ago.",
+        hold="2m", layer="process",
+    )  # fmt: skip
+    yield Alert(
+        "ReconciliationDifference",
+        "sum by (view) (max by (partition, view) (goodfaith_reconciliation_difference)) > 0",
+        "ticket", "Figures differ from the database", "View {{ $labels.view }} differs by {{ $value }}.", hold="10m",
+    )  # fmt: skip
+    last = "max by (partition, view) (goodfaith_reconciliation_last_timestamp_seconds)"
+    yield Alert(
+        "ReconciliationOld", f"time() - min by (view) ({last}) > {pace.seconds('30m')}", "ticket",
+        "Figures are not held against the database", "View {{ $labels.view }} was compared {{ $value | humanizeDuration }} ago.",
+        hold="5m",
+    )  # fmt: skip
+
+
+def promise_alerts(pace: Pace) -> Iterable[Alert]:
+    """What leads the 24 hours, earliest first."""
+    window = pace("15m")
+    yield Alert(
+        "ClaimsStalled",
+        f"min_over_time(goodfaith:items_moving:sum[{window}]) > 0\n"
+        f"and\n(goodfaith:handled:total - goodfaith:handled:total offset {window}) == 0",
+        "page", "Items are open and none is handled",
+        "{{ $value }} items or more wait for our processes, and none was handled in 15 minutes.", hold="1m", layer="promise",
+    )  # fmt: skip
+
+    def stalled(stage: str, completed: str) -> str:
+        sums = f'sum(goodfaith:stage_completed:total{{stage="{completed}"}})'
+        return (
+            f'min_over_time(goodfaith:items_open:sum{{stage="{stage}"}}[{window}]) > 0\n'
+            f"and on ()\n({sums} - {sums.replace('}', '} offset ' + window)}) == 0"
+        )
+
+    yield Alert(
+        "StageStalled", f"{stalled('intake', 'recorded')}\nor\n{stalled('enforcement', 'enforcement')}", "page",
+        "Items wait before a stage and none passes it",
+        "{{ $value }} items or more wait in stage {{ $labels.stage }}, and none passed it in 15 minutes.",
+        hold="1m", layer="promise",
+    )  # fmt: skip
+    yield Alert(
+        "CanaryOld",
+        f"time() - max(goodfaith_canary_last_completed_timestamp_seconds) > {pace.seconds('5m')}",
+        "page", "No canary claim came through", "The last canary came through {{ $value | humanizeDuration }} ago.",
+        hold="2m", layer="promise",
+    )  # fmt: skip
+    yield Alert(
+        "DrainTooSlow",
+        "goodfaith:drain_seconds:forecast > "
+        f'clamp_min({DAY} - max(goodfaith:oldest_open_age_seconds{{stage!="complainant"}}), {HOUR})\n'
+        "and goodfaith:drain_seconds:forecast < +Inf\n"
+        "and goodfaith:items_waiting_for_us:sum >= 50",
+        "page", "What is open will not be handled in time",
+        "At the present pace what is open is handled in {{ $value | humanizeDuration }}, and the oldest item has less.",
+        hold="15m", layer="promise",
+    )  # fmt: skip
+    yield Alert(
+        "OldestItemOld", f'goodfaith:oldest_open_age_seconds{{stage!="complainant"}} > {18 * HOUR}', "page",
+        "An item is open for 18 hours", "The oldest item in stage {{ $labels.stage }} is {{ $value | humanizeDuration }} old.",
+        hold="5m", layer="promise",
+    )  # fmt: skip
+    yield Alert(
+        "ItemsDueSoon", f'goodfaith:items_due_soon:sum{{within_seconds="{HOUR}"}} > 0', "page",
+        "Items are due within an hour", "{{ $value }} items are due within an hour.", hold="5m", layer="promise",
+    )  # fmt: skip
+    yield Alert(
+        "ReviewQueueOld",
+        "scalar(max(goodfaith_clock_timestamp_seconds)) - "
+        f'min by (tier) (goodfaith_review_oldest_timestamp_seconds{{state="UNDER_REVIEW"}} > 0) > {12 * HOUR}',
+        "ticket", "A case waits for a reviewer for 12 hours",
+        "The oldest undecided case in {{ $labels.tier }} waits for {{ $value | humanizeDuration }}.",
+        hold="5m", layer="promise", team="review",
+    )  # fmt: skip
+    http = "goodfaith_http_request_duration_seconds_count"
+    five = pace("5m")
+    yield Alert(
+        "IntakeErrors",
+        f'sum(rate({http}{{job="intake-api",status="5xx"}}[{five}])) / sum(rate({http}{{job="intake-api"}}[{five}])) > 0.05\n'
+        f'and sum(increase({http}{{job="intake-api"}}[{five}])) > 20',
+        "page", "The door answers with errors", "{{ $value | humanizePercentage }} of the requests are answered 5xx.",
+        hold="2m", layer="promise",
+    )  # fmt: skip
+
+
+def flow_alerts(pace: Pace) -> Iterable[Alert]:
+    """Topics, workers and what they keep."""
+    lag = "goodfaith_consumer_lag_seconds"
+    limit = pace.seconds("5m")
+    yield Alert(
+        "ConsumerLag", f"quantile by (group, topic) (0.5, max by (group, topic, partition) ({lag})) > {limit}", "page",
+        "A group is behind on a topic",
+        "Half of the partitions of {{ $labels.topic }} wait for {{ $labels.group }} for {{ $value | humanizeDuration }} or longer.",
+        hold="2m",
+    )  # fmt: skip
+    yield Alert(
+        "PartitionStuck",
+        f"max by (group, topic, partition) ({lag}) > {limit}\n"
+        f"unless on (group, topic) quantile by (group, topic) (0.5, max by (group, topic, partition) ({lag})) > {limit}",
+        "page", "One partition stands while others move",
+        "Partition {{ $labels.partition }} of {{ $labels.topic }} waits for {{ $labels.group }} for {{ $value | humanizeDuration }}.",
+        hold="2m",
+    )  # fmt: skip
+    yield Alert(
+        "WorkerBehind",
+        f"time() - min by (job, instance, worker, topic) (goodfaith_consumer_position_timestamp_seconds > 0) > {limit}",
+        "page", "A worker is behind by its own account",
+        "{{ $labels.instance }} is behind on {{ $labels.topic }} by {{ $value | humanizeDuration }}.", hold="2m",
+    )  # fmt: skip
+    yield Alert(
+        "WorkerStuck",
+        f"time() - max by (job, instance, worker) (goodfaith_worker_progress_timestamp_seconds > 0) > {pace.seconds('1m')}",
+        "page", "A worker stands though its port answers",
+        "The loop of {{ $labels.instance }} last came round {{ $value | humanizeDuration }} ago.", hold="1m",
+    )  # fmt: skip
+    yield Alert(
+        "PartitionsUnowned",
+        f"goodfaith:assigned_partitions:sum < max_over_time(goodfaith:assigned_partitions:sum[{pace('1h')}])",
+        "page", "Partitions without a worker", "The workers of {{ $labels.job }} own {{ $value }} partitions only.", hold="3m",
+    )  # fmt: skip
+    yield Alert(
+        "StreamsBehind",
+        f"time() - max by (topic, partition) (goodfaith_streams_position_timestamp_seconds) > {limit}",
+        "page", "Figures are old",
+        "Partition {{ $labels.partition }} of {{ $labels.topic }} is folded up to {{ $value | humanizeDuration }} ago.", hold="2m",
+    )  # fmt: skip
+    yield Alert(
+        "StreamsRecovering", "sum(max by (partition) (goodfaith_streams_recovering)) > 0", "page",
+        "Figures are being recovered for long", "{{ $value }} partitions of the streams are recovering.", hold="15m",
+    )  # fmt: skip
+    yield Alert(
+        "StreamsFailedEvents", "sum(max by (partition) (goodfaith_streams_failed_events)) > 0", "ticket",
+        "Events are missing from the figures", "{{ $value }} events could not be folded, and are kept.", hold="1m",
+    )  # fmt: skip
+    yield Alert(
+        "DeadLetters", "sum by (job, worker) (goodfaith_dead_letters_depth) > 0", "ticket",
+        "Records are parked", "{{ $value }} keys of {{ $labels.worker }} wait behind a record that it cannot process.", hold="1m",
+    )  # fmt: skip
+    yield Alert(
+        "DeadLettersOld",
+        f"time() - min by (job, worker) (goodfaith_dead_letters_oldest_timestamp_seconds > 0) > {pace.seconds('4h')}",
+        "page", "Parked records are old", "The oldest parked record of {{ $labels.worker }} waits for {{ $value | humanizeDuration }}.",
+        hold="1m",
+    )  # fmt: skip
+    yield Alert(
+        "OutboxOld",
+        f"time() - min by (job, instance, worker) (goodfaith_outbox_oldest_timestamp_seconds > 0) > {pace.seconds('2m')}",
+        "page", "Events are committed and not published",
+        "The oldest event in the outbox of {{ $labels.instance }} waits for {{ $value | humanizeDuration }}.", hold="1m",
+    )  # fmt: skip
+    yield Alert(
+        "WatermarkBehind",
+        f"scalar(max(goodfaith_clock_timestamp_seconds)) - min by (job) (goodfaith_watermark_timestamp_seconds > 0) > {HOUR // 12}",
+        "page", "Deadlines stand still", "Deadlines of {{ $labels.job }} fire only up to {{ $value | humanizeDuration }} ago.",
+        hold="5m",
+    )  # fmt: skip
+    yield Alert(
+        "WorkersFenced", f"sum by (job) (increase(goodfaith_fenced_total[{pace('30m')}])) > 20", "ticket",
+        "Workers write to partitions of others", "{{ $value | humanize }} transactions of {{ $labels.job }} were refused in 30 minutes.",
+        hold="15m",
+    )  # fmt: skip
+    yield Alert(
+        "WorkerBug", f'sum by (job) (increase(goodfaith_transient_failures_total{{part="bug"}}[{pace("15m")}])) > 0', "ticket",
+        "A worker meets an error of its own", "{{ $labels.job }} put batches off for an error in its code.", hold="5m",
+    )  # fmt: skip
+
+
+def delivery_alerts(pace: Pace) -> Iterable[Alert]:
+    """What goes out of the house: mail, webhooks, the marketplace, statements of reasons."""
+    window = pace("15m")
+    yield Alert(
+        "DeliveryLate",
+        f"time() - min by (channel) (goodfaith_delivery_oldest_pending_timestamp_seconds > 0) > {pace.seconds('15m')}",
+        "page", "Parties are not told", "The oldest message to go by {{ $labels.channel }} waits for {{ $value | humanizeDuration }}.",
+        hold="2m",
+    )  # fmt: skip
+    yield Alert(
+        "MessagesFailed", f'sum by (channel) (increase(goodfaith_deliveries_total{{result="failed"}}[{pace("1h")}])) > 0', "ticket",
+        "Messages cannot be made", "Messages to go by {{ $labels.channel }} failed for an error in a template.",
+    )  # fmt: skip
+    attempts = "goodfaith_webhook_attempts_total"
+    yield Alert(
+        "WebhooksFailing",
+        f'sum(increase({attempts}{{outcome=~"failed|unknown"}}[{window}])) / sum(increase({attempts}[{window}])) > 0.5\n'
+        f"and sum(increase({attempts}[{window}])) > 20",
+        "ticket", "Most calls to webhooks fail", "{{ $value | humanizePercentage }} of the calls to webhooks fail.", hold="5m",
+    )  # fmt: skip
+    opened = 'sum(max by (state) (goodfaith_webhook_endpoints{state="open"}))'
+    called = 'sum(max by (state) (goodfaith_webhook_endpoints{state!="disabled"}))'
+    yield Alert(
+        "WebhookCircuitsOpen", f"{opened} / {called} > 0.5\nand {opened} >= 3",
+        "page", "Most webhooks are given up for now", "{{ $value | humanizePercentage }} of the webhooks are not called.", hold="5m",
+    )  # fmt: skip
+    yield Alert(
+        "MarketplaceSilent",
+        f"sum(increase(goodfaith_marketplace_commands_resent_total[{window}])) > 0", "ticket",
+        "The marketplace does not answer commands", "{{ $value | humanize }} commands on listings were sent again in 15 minutes.",
+        hold="10m",
+    )  # fmt: skip
+    yield Alert(
+        "SellerCommandsUnanswered",
+        f"sum(increase(goodfaith_seller_commands_resent_total[{window}])) > 0", "ticket",
+        "The marketplace does not answer commands on sellers",
+        "{{ $value | humanize }} commands on sellers were sent again in 15 minutes.", hold="10m",
+    )  # fmt: skip
+    yield Alert(
+        "StatementsRefused", "max(goodfaith_statements_refused) > 0", "ticket",
+        "Statements of reasons were refused", "{{ $value }} statements of reasons were refused.", hold="5m", team="compliance",
+    )  # fmt: skip
+    yield Alert(
+        "StatementsOld",
+        f"time() - min(goodfaith_statements_oldest_timestamp_seconds > 0) > {pace.seconds('6h')}", "ticket",
+        "Statements of reasons are not sent", "The oldest statement of reasons waits for {{ $value | humanizeDuration }}.",
+        hold="5m", team="compliance",
+    )  # fmt: skip
+
+
+def platform_alerts(pace: Pace) -> Iterable[Alert]:
+    """Broker, database, processes."""
+    yield Alert(
+        "BrokerDown", "max(goodfaith_broker_up) == 0", "page", "The broker cannot be reached",
+        "No node of the broker answers.", hold="1m", keep="5m", layer="platform",
+    )  # fmt: skip
+    yield Alert(
+        "BrokerOfflinePartitions", "max(goodfaith_broker_offline_partitions) > 0", "page",
+        "Partitions without a leader", "{{ $value }} partitions have no leader.", hold="1m", layer="process",
+    )  # fmt: skip
+    yield Alert(
+        "BrokerUnderReplicated", "max(goodfaith_broker_under_replicated_partitions) > 0", "ticket",
+        "Partitions lack replicas", "{{ $value }} partitions have fewer replicas in sync than they should.", hold="5m", layer="process",
+    )  # fmt: skip
+    yield Alert(
+        "DatabaseDown", "max(goodfaith_database_up) == 0", "page", "The database cannot be reached",
+        "The database does not answer.", hold="1m", keep="5m", layer="platform",
+    )  # fmt: skip
+    yield Alert(
+        "DatabaseConnectionsHigh",
+        "sum(max by (state) (goodfaith_database_connections)) / max(goodfaith_database_connections_max) > 0.8",
+        "ticket", "Connections to the database run out", "{{ $value | humanizePercentage }} of the connections are taken.",
+        hold="5m", layer="process",
+    )  # fmt: skip
+    yield Alert(
+        "DatabaseOldTransaction",
+        f"time() - max(goodfaith_database_oldest_transaction_timestamp_seconds > 0) > {pace.seconds('5m')}",
+        "ticket", "A transaction is open for long", "The oldest transaction is open for {{ $value | humanizeDuration }}.",
+        hold="2m", layer="process",
+    )  # fmt: skip
+    yield Alert(
+        "ProcessDown", "count by (job) (up == 0) == count by (job) (up)", "page",
+        "No instance of a process runs", "None of {{ $value }} instances of {{ $labels.job }} can be scraped.",
+        hold="1m", layer="process",
+    )  # fmt: skip
+    yield Alert(
+        "InstanceDown", "up == 0", "ticket", "An instance of a process does not run",
+        "{{ $labels.instance }} of {{ $labels.job }} cannot be scraped.", hold="5m", layer="process",
+    )  # fmt: skip
+    yield Alert(
+        "ProcessFlapping", f"changes(process_start_time_seconds[{pace('15m')}]) > 2", "ticket",
+        "A process starts again and again", "{{ $labels.instance }} of {{ $labels.job }} started {{ $value }} times in 15 minutes.",
+        hold="1m", layer="process",
+    )  # fmt: skip

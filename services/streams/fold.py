@@ -1,0 +1,215 @@
+"""One partition of every view: folds batches of events, keeps the totals, and counts at an exact position. Pure but for a lock.
+
+The runtime gives a batch and a way to look a state up; it gets back one change for each state that the batch changed, and
+writes these. When writing fails the partition is thrown away, and loaded anew from the tables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from services.streams.views import Meta, State, Totals, View, position_of
+from shared.events import Data
+
+POSITIONS: Final = "positions"
+"""Table of how far each source is folded, written with every batch."""
+
+
+class Position(State, frozen=True, array_like=True, omit_defaults=True):
+    """How far a source is folded: the highest sequence number of a log, or the highest offset of a topic."""
+
+    upto: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event as read from a topic (name without prefix)."""
+
+    topic: str
+    offset: int
+    data: Data
+    meta: Meta
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A state to write: table, key, state."""
+
+    table: str
+    key: str
+    state: Any
+
+
+class Passed(Exception):
+    """The position that was asked for lies behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    source: str
+    upto: int
+    view: str
+    now: dt.datetime
+    told: asyncio.Future[dict[str, int]]
+
+
+def log_source(worker: str, partition: int) -> str:
+    """A worker's event log as a source; its positions are sequence numbers."""
+    return f"{worker}.{partition}"
+
+
+def topic_source(topic: str) -> str:
+    """A topic as a source; its positions are offsets."""
+    return f"@{topic}"
+
+
+class Partition:
+    """One partition. ``lock`` is held while a batch is folded and written, or by whoever wants it to stand still."""
+
+    def __init__(self, number: int, views: Sequence[View]) -> None:
+        self.number = number
+        self.lock = asyncio.Lock()
+        self.totals: dict[str, Totals] = {view.name: view.totals() for view in views}
+        self.positions: dict[str, int] = {}
+        self._by_topic: dict[str, list[View]] = {}
+        for view in views:
+            for topic in view.reads:
+                self._by_topic.setdefault(topic.name, []).append(view)
+        self._stops: list[_Stop] = []
+        self._guard = threading.Lock()
+        """Scrapes come from another thread."""
+
+    def load(self, table: str, states: Iterable[tuple[str, Any]]) -> None:
+        """Take in what a table has of this partition, all of it, before the first batch. ``POSITIONS`` is such a table."""
+        if table == POSITIONS:
+            self.positions.update({key.partition("/")[2]: state.upto for key, state in states})
+            return
+        move = self.totals[table].move
+        with self._guard:
+            for key, state in states:
+                move(key, None, state)
+
+    def figures(self, now: dt.datetime) -> dict[str, Any]:
+        """By view, its figures as of ``now``. From any thread."""
+        with self._guard:
+            return {name: totals.figures(now) for name, totals in self.totals.items()}
+
+    def fold(self, records: Sequence[Record], get: Callable[[str, str], Any]) -> list[Change]:
+        """Fold a batch in its order; what is to be written, each state once.
+
+        Args:
+            get: the stored state of (table, key), None when there is none.
+
+        Raises:
+            Exception: whatever a fold raises; nothing of the batch is then in the totals or positions, unless a count was
+                taken in the middle: throw the partition away and load it anew.
+        """
+        batch = _Batch(self, get)
+        begin = 0
+        if self._stops:
+            for place, record in enumerate(records):
+                sources = _sources(record)
+                due = [stop for stop in self._stops if sources.get(stop.source, -1) > stop.upto]
+                if due:
+                    batch.fold(records[begin:place])
+                    begin = place
+                    for stop in due:
+                        self._count(stop)
+        batch.fold(records[begin:])
+        for stop in [stop for stop in self._stops if self.positions.get(stop.source, -1) == stop.upto]:
+            self._count(stop)
+        return batch.changes()
+
+    def counts_at(self, view: str, source: str, upto: int, now: dt.datetime) -> asyncio.Future[dict[str, int]]:
+        """The view's counts when exactly what a source has up to ``upto`` is folded; to be called with the lock held.
+
+        The future fails with ``Passed`` when that lies behind, and is cancelled when the partition is closed.
+        """
+        told: asyncio.Future[dict[str, int]] = asyncio.get_running_loop().create_future()
+        stop = _Stop(source, upto, view, now, told)
+        self._stops.append(stop)
+        at = self.positions.get(source, -1)
+        if at >= upto:
+            self._count(stop)
+        return told
+
+    def close(self) -> None:
+        """Give it up: nobody is told anything any more."""
+        for stop in self._stops:
+            stop.told.cancel()
+        self._stops.clear()
+
+    def _count(self, stop: _Stop) -> None:
+        self._stops.remove(stop)
+        if stop.told.done():
+            return
+        if self.positions.get(stop.source, -1) > stop.upto:
+            stop.told.set_exception(Passed(f"{stop.source} {stop.upto}"))
+        else:
+            with self._guard:
+                counts = self.totals[stop.view].counts(stop.now)
+            stop.told.set_result(counts)
+
+    def views_of(self, topic: str) -> Sequence[View]:
+        """Views that read a topic."""
+        return self._by_topic.get(topic, ())
+
+
+class _Batch:
+    def __init__(self, partition: Partition, get: Callable[[str, str], Any]) -> None:
+        self._partition = partition
+        self._get = get
+        self._states: dict[tuple[str, str], Any] = {}
+        """As they are now."""
+        self._changed: dict[tuple[str, str], Any] = {}
+        self._positions: dict[str, int] = {}
+
+    def fold(self, records: Sequence[Record]) -> None:
+        """Fold some, then move totals and positions."""
+        before: dict[tuple[str, str], Any] = {}
+        states, get = self._states, self._get
+        positions: dict[str, int] = {}
+        for record in records:
+            for view in self._partition.views_of(record.topic):
+                key = view.key(record.data)
+                if key is None:
+                    continue
+                place = (view.name, key)
+                if place in states:
+                    old = states[place]
+                else:
+                    old = states[place] = get(*place)
+                new = view.fold(old, record.data, record.meta)
+                if new is not old:
+                    before.setdefault(place, old)
+                    states[place] = new
+            for source, upto in _sources(record).items():
+                if upto > positions.get(source, -1):
+                    positions[source] = upto
+        with self._partition._guard:
+            for place, old in before.items():
+                self._partition.totals[place[0]].move(place[1], old, states[place])
+        self._changed.update({place: states[place] for place in before})
+        known = self._partition.positions
+        for source, upto in positions.items():
+            if upto > known.get(source, -1):
+                known[source] = self._positions[source] = upto
+
+    def changes(self) -> list[Change]:
+        """All that is to be written."""
+        found = [Change(table, key, state) for (table, key), state in self._changed.items()]
+        number = self._partition.number
+        return found + [Change(POSITIONS, f"{number}/{s}", Position(upto)) for s, upto in self._positions.items()]
+
+
+def _sources(record: Record) -> dict[str, int]:
+    sources = {topic_source(record.topic): record.offset}
+    logged = position_of(record.meta.id)
+    if logged is not None:
+        sources[log_source(logged[0], logged[1])] = logged[2]
+    return sources

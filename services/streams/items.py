@@ -1,0 +1,359 @@
+"""The view ``items``: one state an item. Who was in time, what came of it, where it is now, and how long each stage took."""
+
+from __future__ import annotations
+
+import datetime as dt
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from msgspec.structs import replace
+
+from services.streams import views
+from services.streams.views import SECOND, Histogram, Meta, us
+from shared import policy, topics
+from shared.events import DECISIONS, ENDED, Data, HoldChanged, ItemChanged, ItemSubmitted, NoticeSent
+from shared.events import State as LifeState
+
+Where = Literal["intake", "verification", "review", "complainant", "enforcement"]
+"""Who an open item waits for: verification to take it, its rules (or the listing's look-up), a person, the complainant (its
+clock stands still), the marketplace's receipt."""
+WHERE: Final[tuple[Where, ...]] = ("intake", "verification", "review", "complainant", "enforcement")
+Stage = Literal["recorded", "notification", "enforcement"]
+BUDGETS: Final[dict[Stage, int]] = {"recorded": 60, "notification": 300, "enforcement": 3600}
+"""Seconds in which a stage is to be done: acceptance to verification's first event, takedown to the seller's notice, takedown
+to the marketplace's receipt."""
+WITHIN: Final = (3600, 10800, 21600)
+"""Seconds ahead for which items that come due are counted."""
+HANDLING: Final = (60, 300, 900, 3600, 14_400, 43_200, 64_800, 86_400, 172_800)
+"""Edges of the histogram of handling, in seconds."""
+STAGES: Final = (1, 5, 15, 60, 300, 900, 3600, 14_400)
+"""Edges of the histogram of stages, in seconds."""
+PAUSING: Final = frozenset({LifeState.NEEDS_INFO, LifeState.SUSPENDED})
+LEFT_OUT: Final = frozenset({LifeState.DUPLICATE, LifeState.LINK_INVALID})
+"""Handled, and left out of the takedown rate (domain.md, "Takedown rate")."""
+_MINUTE: Final = 60 * SECOND
+
+
+class Item(views.State, frozen=True, array_like=True, omit_defaults=True):
+    """An item. Times: ``views.us``.
+
+    Attributes:
+        revision: highest that was seen; 0: submitted, not recorded yet.
+        received: 0: only its notice or its receipt was seen so far.
+        pauses: how far its 24 hours were prolonged.
+        taken: least revision with a hold; 0: never taken down.
+        notified: least revision at which it was in NOTIFIED.
+        noticed_at: when its seller's notice was first sent.
+        receipted_at: when the marketplace first carried a hold out.
+    """
+
+    revision: int = 0
+    claim_size: int = 0
+    received: int = 0
+    tier: str = "standard"
+    right: str = ""
+    reason: str = ""
+    state: str = ""
+    due: int = 0
+    pauses: int = 0
+    handled: int = 0
+    sla: str = ""
+    held: bool = False
+    upheld: bool = False
+    settled: bool = False
+    recorded_at: int = 0
+    taken: int = 0
+    taken_at: int = 0
+    notified: int = 0
+    notified_at: int = 0
+    noticed_at: int = 0
+    receipted_at: int = 0
+
+
+EMPTY: Final = Item()
+
+
+def key(data: Data) -> str | None:
+    """An item's id; a canary's counts in no figure. (Of its notice and receipt a state is kept that counts as nothing.)"""
+    if isinstance(data, ItemChanged | ItemSubmitted):
+        return None if data.canary else data.item
+    if isinstance(data, HoldChanged):
+        return data.item
+    if isinstance(data, NoticeSent) and data.kind == "seller_notice":
+        return data.item
+    return None
+
+
+def fold(state: Item | None, data: Data, meta: Meta) -> Item | None:
+    """The item after an event."""
+    item = state or EMPTY
+    if isinstance(data, ItemChanged):
+        return _changed(item, data, us(meta.at))
+    if isinstance(data, ItemSubmitted):
+        if item.received:
+            return item
+        return replace(
+            item, claim_size=data.claim_size, received=us(data.accepted_at), tier=data.lane, right=data.right_type,
+            reason=data.reason, due=us(data.accepted_at) + _promised(data.policy),
+        )  # fmt: skip
+    if isinstance(data, NoticeSent) and data.kind == "seller_notice":
+        at = us(data.sent_at)
+        return item if item.noticed_at and item.noticed_at <= at else replace(item, noticed_at=at)
+    if isinstance(data, HoldChanged) and data.held:
+        at = us(data.at)
+        return item if item.receipted_at and item.receipted_at <= at else replace(item, receipted_at=at)
+    return state
+
+
+def _changed(item: Item, data: ItemChanged, at: int) -> Item:
+    revision = data.revision
+    first: dict[str, int] = {}
+    if revision == 1 and not item.recorded_at:
+        first["recorded_at"] = at
+    if data.held and (not item.taken or revision < item.taken):
+        first["taken"], first["taken_at"] = revision, at
+    if LifeState.NOTIFIED in (data.state, *data.via) and (not item.notified or revision < item.notified):
+        first["notified"], first["notified_at"] = revision, at
+    if revision <= item.revision:
+        return replace(item, **first) if first else item
+    received = us(data.received_at)
+    due = us(data.sla_due) or item.due
+    return replace(
+        item, revision=revision, claim_size=data.claim_size, received=received, tier=data.lane, right=data.right_type,
+        reason=data.reason, state=data.state.value, due=due, pauses=max(due - received - _promised(data.policy), 0),
+        handled=us(data.handled_at), sla=data.sla or "", held=data.held, upheld=data.upheld, settled=data.settled,
+        **first,
+    )  # fmt: skip
+
+
+def _promised(version: str) -> int:
+    """Microseconds in which an item is to be handled."""
+    found = _PROMISED.get(version)
+    if found is None:
+        found = _PROMISED[version] = policy.load(version).timers.review_sla.exact // dt.timedelta(microseconds=1)
+    return found
+
+
+_PROMISED: Final[dict[str, int]] = {}
+
+
+# --------------------------------------------------------------------------------------------------------- what it is
+
+
+def is_open(item: Item) -> bool:
+    """Neither handled nor over before it was."""
+    return bool(item.received) and not item.handled and item.state not in ENDED
+
+
+def where(item: Item) -> Where:
+    """Who an open item waits for."""
+    if not item.revision:
+        return "intake"
+    if item.state in PAUSING:
+        return "complainant"
+    if item.held:
+        return "enforcement"
+    return "review" if item.state in _DECIDED_BY_PEOPLE else "verification"
+
+
+_DECIDED_BY_PEOPLE: Final = frozenset(DECISIONS)
+
+
+def paused(item: Item) -> bool:
+    """Its 24 hours stand still."""
+    return is_open(item) and not item.sla and item.state in PAUSING
+
+
+def takedown(item: Item) -> Literal["taken_down", "declined"] | None:
+    """What came of a handled item; None: it is not handled, a duplicate or a dead link."""
+    if not item.handled or item.state in LEFT_OUT:
+        return None
+    return "taken_down" if item.taken else "declined"
+
+
+def handling(item: Item) -> int:
+    """Microseconds that the promise counts: from receipt to handled, less pauses."""
+    return max(item.handled - item.received - item.pauses, 0)
+
+
+def stages(item: Item) -> Iterable[tuple[Stage, int, int]]:
+    """(stage, begun, done) of the stages that it has come to; done 0: it is still under way.
+
+    A stage that the item left before it was done (it was withdrawn, say) is none.
+    """
+    if not item.received:
+        return
+    if item.recorded_at or not item.revision:
+        yield "recorded", item.received, item.recorded_at
+    if item.notified and (item.noticed_at or item.state == LifeState.NOTIFIED):
+        yield "notification", item.notified_at, item.noticed_at
+    if item.taken and (item.receipted_at or item.held):
+        yield "enforcement", item.taken_at, item.receipted_at
+
+
+# ------------------------------------------------------------------------------------------------------------- totals
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the collector shows. Keys are label values in the order of ``collector``."""
+
+    outcomes: Mapping[tuple[str, str], int]
+    """(met or missed, tier)"""
+    open: Mapping[tuple[str, str], int]
+    """(where, tier)"""
+    oldest: Mapping[str, int]
+    """where -> received; absent: none"""
+    due_soon: Mapping[int, int]
+    """Seconds ahead -> items that come due until then, or are due and not handled. To the minute, upwards."""
+    paused: Mapping[str, int]
+    takedowns: Mapping[tuple[str, str, str], int]
+    """(outcome, kind of right, reason)"""
+    completed: Mapping[tuple[str, str], int]
+    """(stage, in_budget or late); what is under way beyond its budget is late already"""
+    handling: Mapping[str, Histogram]
+    """By tier."""
+    durations: Mapping[Stage, Histogram]
+
+
+class Totals:
+    """Sums of items."""
+
+    def __init__(self) -> None:
+        self._states: Counter[str] = Counter()
+        self._outcomes: Counter[tuple[str, str]] = Counter()
+        self._open: Counter[tuple[str, str]] = Counter()
+        self._paused: Counter[str] = Counter()
+        self._takedowns: Counter[tuple[str, str, str]] = Counter()
+        self._completed: Counter[tuple[str, str]] = Counter()
+        self._handling: dict[str, Histogram] = {}
+        self._durations: dict[Stage, Histogram] = {stage: Histogram(STAGES) for stage in BUDGETS}
+        self._due: Counter[int] = Counter()
+        """Open items whose clock runs and that have not missed, by the minute in which they come due."""
+        self._waiting: dict[str, tuple[str, int]] = {}
+        """Open items: where, and when received."""
+        self._by_age: dict[str, list[tuple[int, str]]] = {place: [] for place in WHERE}
+        """Heaps of (received, key); an entry counts while ``_waiting`` says the same."""
+        self._running: dict[tuple[str, str], int] = {}
+        """Stages under way: (stage, key) -> when its budget is over."""
+        self._over: list[tuple[int, str, str]] = []
+        self._late: dict[tuple[str, str], int] = {}
+        """Of ``_running``, those counted as late already."""
+
+    def move(self, key: str, old: Item | None, new: Item | None) -> None:
+        """As ``views.Totals``."""
+        if old is not None:
+            self._add(key, old, -1)
+        if new is not None:
+            self._add(key, new, 1)
+
+    def _add(self, key: str, item: Item, sign: int) -> None:
+        if not item.received:
+            return
+        tier = item.tier
+        if item.revision:
+            self._states[item.state] += sign
+        if item.sla:
+            self._outcomes[item.sla, tier] += sign
+        outcome = takedown(item)
+        if outcome is not None:
+            self._takedowns[outcome, item.right, item.reason] += sign
+        if item.handled:
+            histogram = self._handling.get(tier)
+            if histogram is None:
+                histogram = self._handling[tier] = Histogram(HANDLING)
+            histogram.add(handling(item), sign)
+        elif is_open(item):
+            self._wait(key, item, sign)
+        for stage, begun, done in stages(item):
+            self._stage(key, stage, begun, done, sign)
+
+    def _wait(self, key: str, item: Item, sign: int) -> None:
+        place = where(item)
+        self._open[place, item.tier] += sign
+        if paused(item):
+            self._paused[item.state] += sign
+        elif not item.sla:
+            self._due[item.due // _MINUTE] += sign
+            if not self._due[item.due // _MINUTE]:
+                del self._due[item.due // _MINUTE]
+        if sign < 0:
+            del self._waiting[key]
+        else:
+            self._waiting[key] = (place, item.received)
+            heapq.heappush(self._by_age[place], (item.received, key))
+
+    def _stage(self, key: str, stage: Stage, begun: int, done: int, sign: int) -> None:
+        budget = BUDGETS[stage] * SECOND
+        if done:
+            took = max(done - begun, 0)
+            self._durations[stage].add(took, sign)
+            self._completed[stage, "in_budget" if took <= budget else "late"] += sign
+        elif sign > 0:
+            self._running[stage, key] = begun + budget
+            heapq.heappush(self._over, (begun + budget, stage, key))
+        else:
+            del self._running[stage, key]
+            if self._late.pop((stage, key), None) is not None:
+                self._completed[stage, "late"] -= 1
+
+    def figures(self, now: dt.datetime) -> Figures:
+        """As ``views.Totals``; ``now`` does not go back."""
+        micros = us(now)
+        while self._over and self._over[0][0] < micros:
+            until, stage, key = heapq.heappop(self._over)
+            if self._running.get((stage, key)) == until and (stage, key) not in self._late:
+                self._late[stage, key] = until
+                self._completed[stage, "late"] += 1
+        oldest = {}
+        self._tidy()
+        for place, heap in self._by_age.items():
+            while heap and self._waiting.get(heap[0][1]) != (place, heap[0][0]):
+                heapq.heappop(heap)
+            if heap:
+                oldest[place] = heap[0][0]
+        ahead = {seconds: (micros + seconds * SECOND) // _MINUTE for seconds in WITHIN}
+        due_soon = dict.fromkeys(WITHIN, 0)
+        for minute, count in self._due.items():
+            for seconds, upto in ahead.items():
+                if minute <= upto:
+                    due_soon[seconds] += count
+        return Figures(
+            outcomes=dict(self._outcomes), open=dict(self._open), oldest=oldest, due_soon=due_soon,
+            paused=dict(self._paused), takedowns=dict(self._takedowns), completed=dict(self._completed),
+            handling={tier: histogram.copy() for tier, histogram in self._handling.items()},
+            durations={stage: histogram.copy() for stage, histogram in self._durations.items()},
+        )  # fmt: skip
+
+    def _tidy(self) -> None:
+        """Make heaps anew that consist mostly of entries that count no more."""
+        for place, heap in self._by_age.items():
+            if len(heap) > 2 * len(self._waiting) + 1000:
+                entries = [(received, key) for key, (at, received) in self._waiting.items() if at == place]
+                heapq.heapify(entries)
+                self._by_age[place] = entries
+        if len(self._over) > 2 * len(self._running) + 1000:
+            self._over = [(until, *which) for which, until in self._running.items()]
+            heapq.heapify(self._over)
+
+    def counts(self, now: dt.datetime) -> dict[str, int]:
+        """What follows from verification's events alone: states, outcomes, takedowns, and open items that are recorded."""
+        found = {f"state/{state}": count for state, count in self._states.items()}
+        found |= {f"sla/{'/'.join(outcome)}": count for outcome, count in self._outcomes.items()}
+        found |= {f"takedown/{'/'.join(outcome)}": count for outcome, count in self._takedowns.items()}
+        found |= {f"open/{place}/{tier}": n for (place, tier), n in self._open.items() if place != "intake"}
+        found |= {f"paused/{reason}": count for reason, count in self._paused.items()}
+        return {name: count for name, count in found.items() if count}
+
+
+VIEW: Final = views.View(
+    name="items",
+    reads=(topics.INTAKE, topics.VERIFICATION, topics.NOTIFICATION, topics.ENFORCEMENT),
+    state=Item,
+    key=key,
+    fold=fold,
+    totals=Totals,
+)

@@ -1,0 +1,11 @@
+"""Every view, once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from services.streams import items, sellers
+from services.streams.views import View
+
+VIEWS: Final[tuple[View, ...]] = (items.VIEW, sellers.VIOLATIONS, sellers.STANDINGS)
+BY_NAME: Final = {view.name: view for view in VIEWS}

@@ -1,0 +1,1 @@
+"""Unit tests of deploy/: no processes but promtool, no network."""
