@@ -48,7 +48,7 @@ CODE: Final = Values("code", r"[a-z][a-z0-9_]{0,39}")
 ROUTE: Final = Values("route template", r"/[A-Za-z0-9_/{}:.-]*|unmatched")
 HTTP_STATUS: Final = Values("HTTP status or `unreachable`", r"[1-5]\d\d|unreachable")
 TIERS: Final = ("express", "standard", "bulk")
-CHANNELS: Final = ("http", "kafka", "recurrence")
+CHANNELS: Final = ("http", "kafka", "recurrence", "canary")
 RIGHT_TYPES: Final = ("trademark", "copyright", "design", "utility_model", "invention", "geographical_indication")
 
 WORKERS: Final = (
@@ -75,6 +75,8 @@ DECLARING: Final = (
     "services.notification.sender",
     "services.notification.webhooks",
     "services.notification.bounces",
+    "services.streams.collector",
+    "services.operator.canary_rounds",
     "deploy.mailbox.__main__",
 )
 """Modules that declare metrics: whoever wants to know all of them imports these."""

@@ -27,6 +27,7 @@ ORDER = (
     "test_registry",
     "test_good_faith",
     "test_observed",
+    "test_canary",
     "test_no_secrets",
     "test_hostile_records",
 )
