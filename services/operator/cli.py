@@ -40,6 +40,7 @@ COMMANDS = (
     "canary",
     "deep",
     "streams",
+    "drills",
 )
 
 console = Console()
