@@ -117,6 +117,8 @@ class Worker:
         self._open: frozenset[int] = frozenset()
         """Partitions that are recovered and may be folded."""
         self._beat = time.monotonic()
+        self._discard = False
+        """The tables are to be deleted before the next start."""
         self._suspect = False
         """The process stood still for so long that others may have its partitions."""
         self._ended: asyncio.Future[str] | None = None
@@ -187,6 +189,8 @@ class Worker:
             starting.add_done_callback(self._started)
             how = await self._ended
             await self._leave(quick=how != "stopped")
+            if self._discard:
+                shutil.rmtree(self._root)
             os.close(lock)
             return how == "stopped"
         except (AioKafkaError, OSError, generations.NotReady) as error:
@@ -305,6 +309,10 @@ class Worker:
                 end = int(recovery.active_highwaters[place] or -1) if place in recovery.active_highwaters else -1
                 known = self._parts.get(number)
                 persisted = self._table.data.persisted_offset(place)
+                if persisted is not None and persisted > end:
+                    # the topic was lost: what only the table has would be lost with the disk, or when the partition moves
+                    self._discard = True
+                    raise RuntimeError(f"the table of {number} is at {persisted}, its changelog ends at {end}")
                 if known is not None and not known.torn and known.last == persisted:
                     parts[number] = known
                     known.sought.clear()
