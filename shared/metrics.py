@@ -75,6 +75,7 @@ DECLARING: Final = (
     "services.notification.sender",
     "services.notification.webhooks",
     "services.notification.bounces",
+    "services.operator.status_page",
     "deploy.mailbox.__main__",
 )
 """Modules that declare metrics: whoever wants to know all of them imports these."""

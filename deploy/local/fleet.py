@@ -88,6 +88,10 @@ FLEET = (
         "notification-bounces", ("services.notification", "bounces"), "notification", "notification",
         secrets=("mail_key",), scales=False,
     ),
+    Spec(
+        "status", ("services.operator", "status"), "operator",
+        port="status", secrets=("status_token",), scales=False, needs="GOODFAITH_PROMETHEUS_URL",
+    ),
 )  # fmt: skip
 
 BY_NAME = {spec.name: spec for spec in FLEET}
