@@ -1,4 +1,4 @@
-"""``python -m services.operator status``: processes of the operator's."""
+"""``python -m services.operator canary|status``: processes that look at an installation from outside."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from shared.settings import Settings
 
 
 def main(arguments: list[str]) -> int:
-    """Run one of the operator's processes until SIGTERM."""
+    """Run one of them until SIGTERM."""
     part = arguments[0] if arguments else ""
     settings = Settings()
     logs.configure(settings, part)
-    if part == "status":
+    if part == "canary":
+        from services.operator import canary_rounds
+
+        canary_rounds.run(settings)
+    elif part == "status":
         from services.operator import status_page
 
         status_page.run(settings)
     else:
-        sys.stderr.write(f"{part!r} is none of status\n")
+        sys.stderr.write(f"{part!r} is none of canary, status\n")
         return 2
     return 0
 

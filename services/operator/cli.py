@@ -37,6 +37,7 @@ COMMANDS = (
     "clock",
     "bench",
     "faults",
+    "canary",
     "deep",
 )
 
