@@ -76,6 +76,7 @@ DECLARING: Final = (
     "services.notification.webhooks",
     "services.notification.bounces",
     "services.streams.figures",
+    "services.operator.status_page",
     "services.streams.collector",
     "services.operator.canary_rounds",
     "deploy.mailbox.__main__",
