@@ -21,6 +21,7 @@ ORDER = (
     "test_fairness",
     "test_registry",
     "test_good_faith",
+    "test_traces",
     "test_no_secrets",
     "test_hostile_records",
 )
