@@ -16,7 +16,6 @@ REACHED = {
     ("intake-worker", "process door"),
     ("verification", "process intake.events"),
     ("marketplace", "process marketplace.commands"),
-    ("verification", "process marketplace.listings"),
     ("enforcement-worker", "process verification.events"),
     ("enforcement-worker", "process marketplace.receipts"),
     ("verification", "process enforcement.events"),
