@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 
+import httpx
 import pytest
 
 from tests.collector import Seen
@@ -28,6 +29,16 @@ REACHED = {
 }
 
 
+def failed(world: World) -> list[str]:
+    """Processes that could not send spans."""
+    return [
+        process.name
+        for process in world.fleet
+        if 'goodfaith_spans_total{result="failed"} 0.0'
+        not in httpx.get(f"http://127.0.0.1:{process.metrics_port}/metrics").text
+    ]
+
+
 def test_a_claim_is_one_trace(world: World) -> None:
     holder, seller = world.account("h-trace"), world.account("s-trace", "seller")
     right, links = world.right(holder), world.offer(seller, "trace-1", "trace-2")
@@ -42,10 +53,10 @@ def test_a_claim_is_one_trace(world: World) -> None:
         return found if {(span.process, span.name) for span in found} >= REACHED else []
 
     try:
-        spans = world.until(all_there, 30)
+        spans = world.until(all_there)
     except AssertionError:
         missing = REACHED - {(span.process, span.name) for span in world.collector.spans(trace)}
-        raise AssertionError(f"never seen: {sorted(missing)}") from None
+        raise AssertionError(f"never seen: {sorted(missing)}; failed: {failed(world)}") from None
     # connected: each span's parent is another's id, but for the request's, whose parent is the caller's
     ids = {span.id for span in spans}
     orphans = {(span.process, span.name) for span in spans if span.parent not in ids | {caller}}
