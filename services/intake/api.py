@@ -34,6 +34,7 @@ from services.intake import (
     api_rights,
     api_standing,
     api_webhooks,
+    canary,
     domain,
     forms,
     metrics,
@@ -99,11 +100,12 @@ async def submit_claim(
     front, caller = front_of(request), request.user
     rules = domain.check_claim(data, caller)
     listings = domain.listings_of(data.listings, front.settings.site_hosts)
+    domain.check_canary(caller, listings, front.settings.canary_listing)
     return await filed(
         request,
         Filing(
             caller, idempotency_key, caller.id, store.digest("submit_claim", "", await request.body()), "submit_claim", data,
-            "http", listings=listings, rules=rules, over_quota=front.door.quota.over(caller.id),
+            caller.channel, listings=listings, rules=rules, over_quota=front.door.quota.over(caller.id),
         ),
     )  # fmt: skip
 
@@ -345,12 +347,13 @@ class Timed:
 
 
 async def begin(front: Front, on_ready: Callable[[Front], None] | None) -> None:
-    """Once the database answers: the first operator, and ready. Until then requests are answered 503."""
+    """Once the database answers: the first operator, the canary, and ready. Until then requests are answered 503."""
 
     def first_operator(connection: sa.Connection) -> None:
         token = front.settings.operator_token
         if token is not None:
             store.ensure_operator(connection, security.digest(token.get_secret_value()), front.settings.token_ttl_days)
+        canary.ensure(connection, front.settings, front.contacts)
 
     while True:
         try:

@@ -158,7 +158,7 @@ class Door:
         metrics.DOOR_COMMIT_SECONDS.observe(time.monotonic() - started)
         for filing, result in zip(filings, results, strict=True):
             observe(filing, result)
-            if isinstance(result, Filed) and result.rows is not None and result.rows.items:
+            if isinstance(result, Filed) and result.rows and result.rows.items and not filing.account.canary:
                 self.quota.add(filing.account.id, len(result.rows.items))
         try:
             self.quota.flush(self._engine)

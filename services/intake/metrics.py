@@ -14,7 +14,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _API: Final = "intake-api"
 _WORKER: Final = "intake-worker"
 _DOORS: Final = ("intake-api", "intake-inbound")
-_FILED: Final = ("http", "kafka")
+_FILED: Final = ("http", "kafka", "canary")
 _STATES: Final = tuple(state.value for state in DECISIONS)
 _STATUS: Final = ("free", "leased", "decided")
 

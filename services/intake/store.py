@@ -62,13 +62,13 @@ def wall_ms(wall: dt.datetime) -> int:
 # ------------------------------------------------------------------------------------------------------------ accounts
 
 _ACCOUNT = """a.id, a.role, a.identity_verified, a.good_faith, a.registered, a.status, a.record, a.misuse, a.misuse_items,
-    a.misuse_until"""
+    a.misuse_until, a.canary"""
 _RECORD: Final = msgspec.json.Decoder(events.Record)
 
 
 def _account(row: Sequence[Any]) -> Account:
     record = None if row[6] is None else _RECORD.decode(row[6])
-    return Account(row[0], row[1], row[2], row[3], row[4], row[5], record, row[7], row[8], row[9])
+    return Account(row[0], row[1], row[2], row[3], row[4], row[5], record, row[7], row[8], row[9], row[10])
 
 
 def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account, dt.datetime] | None:
@@ -78,7 +78,7 @@ def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account,
         where t.digest = %s and t.expires_wall > now()""",
         (digest,),
     ).one_or_none()
-    return None if row is None else (_account(row), row[10])
+    return None if row is None else (_account(row), row[11])
 
 
 def accounts(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Account]:
@@ -102,15 +102,18 @@ def open_account(connection: sa.Connection, account: Account, kind: str, *, by: 
     now, _ = clock.read(connection)
     return bool(
         connection.exec_driver_sql(
-            """insert into accounts (id, role, kind, identity_verified, good_faith, registered, opened_at, opened_by)
-            values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing""",
-            (account.id, account.role, kind, account.identity_verified, account.good_faith, account.registered, now, by),
+            """insert into accounts (id, role, kind, identity_verified, good_faith, registered, opened_at, opened_by, canary)
+            values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing""",
+            (
+                account.id, account.role, kind, account.identity_verified, account.good_faith, account.registered, now, by,
+                account.canary,
+            ),
         ).rowcount
     )  # fmt: skip
 
 
 ACCOUNT_ROW: Final = """
-    select a.id, a.role, a.kind, a.identity_verified, a.good_faith, a.registered, a.opened_at, a.status,
+    select a.id, a.role, a.kind, a.identity_verified, a.good_faith, a.registered, a.opened_at, a.status, a.canary,
         a.email_confirmed_at is not null as email_confirmed,
         exists (select from contacts c where c.account = a.id) as has_contact
     from accounts a"""

@@ -29,6 +29,7 @@ COMMANDS = (
     "erase",
     "export",
     "verify",
+    "top",
     "dlq",
     "statements",
     "standing",
@@ -36,7 +37,9 @@ COMMANDS = (
     "clock",
     "bench",
     "faults",
+    "canary",
     "deep",
+    "drills",
 )
 
 console = Console()

@@ -19,7 +19,7 @@ import httpx
 from kafka import KafkaProducer
 
 from deploy.local.children import StackError
-from deploy.local.fleet import settings_of
+from deploy.local.fleet import SERVICES, settings_of
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from services.operator.idle import Watch
@@ -45,7 +45,11 @@ ENV = {
     "GOODFAITH_UPSTREAMS": '{"desk": "u-desk"}',
     "GOODFAITH_TRACES_RATIO": "0",
     "GOODFAITH_TRACES_ASKED_PER_S": "1000",
+    "GOODFAITH_CANARY_LISTING": "canary",
+    "GOODFAITH_CANARY_MAIL": "canary@private.example",
 }
+FLEET = {**dict.fromkeys(SERVICES, 1), "canary": 0}
+"""The canary's rounds are the tests' own."""
 
 
 @dataclass(slots=True)
@@ -84,7 +88,7 @@ class World:
         self.collector = Collector()
         env = {**ENV, "GOODFAITH_TRACES_URL": self.collector.url}
         try:
-            _, self.fleet = bring_up(stack.name, env=env, begins=BEGINS)
+            _, self.fleet = bring_up(stack.name, FLEET, env=env, begins=BEGINS)
         except StackError:
             # others work on this machine: what was started may only need longer
             self.fleet = Fleet.load(stack).wait_ready(240)

@@ -48,7 +48,7 @@ def test_every_series_is_there_from_the_start_and_few() -> None:
     assert {value for name, value in samples if not name.startswith("goodfaith_clock")} == {0}
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(histories())
 def test_what_happens_makes_no_series(events: list[Record]) -> None:
     partition = run([events])
