@@ -31,6 +31,19 @@ INSERT_ONLY: Final = {
     )
 }
 """Tables beside the event logs that a service may add to and never change: what it has answered for."""
+READS: Final = {
+    "streams": {
+        "verification.items": ("partition", "state", "reason", "body"),
+        "verification.event_log": ("partition", "seq", "topic"),
+        "enforcement.violations": ("seller", "in_force", "severity", "at"),
+        "enforcement.violation_items": ("seller", "in_force"),
+        "enforcement.standings": ("seller", "partition", "violations", "general_points", "serious_strikes"),
+        "enforcement.sanctions": ("seller", "scope", "ledger", "level", "state"),
+        "enforcement.ledger_event_log": ("partition", "seq", "topic"),
+        "enforcement.ledger_cursors": ("partition", "topic", "next_offset"),
+    }
+}
+"""Roles without a schema, and the columns that each may read and nothing else: what views are reconciled with."""
 _LOCK: Final = 0x600DFA17
 
 
@@ -53,12 +66,14 @@ def migrate(admin_url: str, passwords: Mapping[str, str]) -> None:
         for service in (*SERVICES, *DEMO):
             if _folder(service).is_dir():
                 _migrate_one(connection, service, passwords.get(service))
+        for reader, columns in READS.items():
+            _let_read(connection, reader, columns, passwords.get(reader))
         connection.execute(sa.text("select pg_advisory_unlock(:key)"), {"key": _LOCK})
     engine.dispose()
 
 
-def _migrate_one(connection: sa.Connection, service: str, password: str | None) -> None:
-    role = f"goodfaith_{service}"
+def _login(connection: sa.Connection, role: str, password: str | None) -> None:
+    """A role that may log in; without a password it keeps the one that it has."""
     exists = connection.execute(
         sa.text("select exists (select from pg_roles where rolname = :r)"), {"r": role}
     ).scalar()
@@ -71,6 +86,23 @@ def _migrate_one(connection: sa.Connection, service: str, password: str | None) 
             {"r": role, "p": password},
         ).scalar_one()
         connection.exec_driver_sql(statement.replace("%", "%%"))
+
+
+def _let_read(
+    connection: sa.Connection, reader: str, columns: Mapping[str, tuple[str, ...]], password: str | None
+) -> None:
+    role = f"goodfaith_{reader}"
+    _login(connection, role, password)
+    for schema in sorted({table.partition(".")[0] for table in columns} | {"platform"}):
+        connection.exec_driver_sql(f"grant usage on schema {schema} to {role}")
+    connection.exec_driver_sql(f"grant select on platform.clock to {role}")
+    for table, names in columns.items():
+        connection.exec_driver_sql(f"grant select ({', '.join(names)}) on {table} to {role}")
+
+
+def _migrate_one(connection: sa.Connection, service: str, password: str | None) -> None:
+    role = f"goodfaith_{service}"
+    _login(connection, role, password)
     connection.exec_driver_sql(f"create schema if not exists {service}")
     connection.exec_driver_sql(f"set search_path = {service}, platform")
     config = Config()
