@@ -38,7 +38,7 @@ READS: Final = {
         "enforcement.violations": ("seller", "in_force", "severity", "at"),
         "enforcement.violation_items": ("seller", "in_force"),
         "enforcement.standings": ("seller", "partition", "violations", "general_points", "serious_strikes"),
-        "enforcement.sanctions": ("seller", "scope", "ledger", "level", "state"),
+        "enforcement.sanctions": ("seller", "ledger", "level", "state"),
         "enforcement.ledger_event_log": ("partition", "seq", "topic"),
         "enforcement.ledger_cursors": ("partition", "topic", "next_offset"),
     }

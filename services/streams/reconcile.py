@@ -14,7 +14,8 @@ import asyncio
 import datetime as dt
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -55,8 +56,8 @@ _STANDINGS: Final = """
     select violations, count(*), sum(general_points), sum(serious_strikes) from enforcement.standings
     where partition = %s group by violations"""
 _SANCTIONS: Final = """
-    select a.scope, a.ledger, a.level, count(*) from enforcement.sanctions a join enforcement.standings s using (seller)
-    where s.partition = %s and a.state = 'in_force' group by 1, 2, 3"""
+    select a.ledger, a.level, count(*) from enforcement.sanctions a join enforcement.standings s using (seller)
+    where s.partition = %s and a.state = 'in_force' group by 1, 2"""
 
 
 def items(connection: sa.Connection, partition: int, _: dt.datetime) -> dict[str, int]:
@@ -109,8 +110,8 @@ def standings(connection: sa.Connection, partition: int, _: dt.datetime) -> dict
         found["serious_strikes"] += int(strikes)
         if many:
             found[f"sellers/{many}"] += count
-    for scope, ledger, level, count in connection.exec_driver_sql(_SANCTIONS, (partition,)):
-        found[f"sanctions/{scope}/{ledger}/{level}"] += count
+    for ledger, level, count in connection.exec_driver_sql(_SANCTIONS, (partition,)):
+        found[f"sanctions/{ledger}/{level}"] += count
     return dict(found)
 
 
@@ -191,9 +192,19 @@ class Database:
             settings.database.get_secret_value(), schema="platform", name=f"streams-{settings.instance}", pool_size=2
         )
 
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A transaction that sees one moment."""
+        with (
+            self.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection,
+            connection.begin(),
+        ):
+            connection.exec_driver_sql(f"set local statement_timeout = {TIMEOUT_MS}")
+            yield connection
+
     def position(self, view: str, partition: int) -> int:
         """How far the database is; -1: at the beginning."""
-        with self.engine.begin() as connection:
+        with self.reading() as connection:
             return self._position(connection, view, partition)
 
     def _position(self, connection: sa.Connection, view: str, partition: int) -> int:
@@ -204,18 +215,14 @@ class Database:
 
     def snapshot(self, view: str, partition: int) -> Snapshot:
         """Position and counts of one moment."""
-        with (
-            self.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection,
-            connection.begin(),
-        ):
-            connection.exec_driver_sql(f"set local statement_timeout = {TIMEOUT_MS}")
+        with self.reading() as connection:
             upto = self._position(connection, view, partition)
             now, _ = clock.read(connection)
             return Snapshot(upto, now, TRUTHS[view].counts(connection, partition, now))
 
     def clock(self) -> tuple[clock.Anchor, dt.datetime]:
         """The anchor of business time in force, and the database's wall time now."""
-        with self.engine.begin() as connection:
+        with self.reading() as connection:
             return clock.anchor(connection)
 
     def close(self) -> None:
