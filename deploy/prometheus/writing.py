@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deploy.prometheus.cases import tests
 from deploy.prometheus.model import Pace, dump
 from deploy.prometheus.rules import groups
 
@@ -9,8 +10,9 @@ _COMMENT = "Written by `python -m deploy.prometheus` from deploy/prometheus/rule
 
 
 def files(pace: Pace) -> dict[str, str]:
-    """Text by file name, relative to the folder: `rules/*.yaml`."""
-    return {
+    """Text by file name, relative to the folder: `rules/*.yaml`, and `tests/*.yaml` (ordinary pace only)."""
+    written = {
         f"rules/{name}.yaml": dump({"groups": [group.plain(pace) for group in those]}, _COMMENT)
         for name, those in groups(pace).items()
     }
+    return written | (tests(pace) if pace.speed == 1 else {})
