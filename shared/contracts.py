@@ -64,6 +64,13 @@ CARRIES: Final[dict[str, tuple[str, ...]]] = {
 }
 """Topic -> types of event that it carries."""
 
+TRACED: Final = {
+    "headers": {
+        "type": "object",
+        "properties": {"traceparent": {"type": "string", "description": "W3C Trace Context; only of what is traced."}},
+    }
+}
+
 
 def all_types() -> dict[str, type[msgspec.Struct]]:
     """CloudEvents type -> data type, the runtime's own and the upstreams' door's included."""
@@ -95,6 +102,7 @@ def asyncapi() -> dict[str, Any]:
             "title": types[name].__name__,
             "summary": _summary(types[name]),
             "contentType": "application/cloudevents+json; charset=UTF-8",
+            "traits": [{"$ref": "#/components/messageTraits/traced"}],
             "payload": {
                 "type": "object",
                 # what we write has all of it; of an upstream no more is asked than CloudEvents does
@@ -117,6 +125,11 @@ def asyncapi() -> dict[str, Any]:
                     "partitionkey": {"type": "string"},
                     "correlationid": {"type": "string", "description": "The claim."},
                     "causationid": {"type": "string", "description": "Id of the event that caused this one."},
+                    **(
+                        {}
+                        if name in BY_TOPIC
+                        else {"traceparent": {"type": "string", "description": "As in the header, for the record."}}
+                    ),
                     "data": {"$ref": f"#/components/schemas/{types[name].__name__}"},
                 },
             },
@@ -154,7 +167,7 @@ def asyncapi() -> dict[str, Any]:
         "defaultContentType": "application/cloudevents+json",
         "channels": channels,
         "operations": operations,
-        "components": {"messages": messages, "schemas": schemas()},
+        "components": {"messages": messages, "messageTraits": {"traced": TRACED}, "schemas": schemas()},
     }
 
 

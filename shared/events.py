@@ -818,6 +818,7 @@ def encode(
     key: str | None,
     correlation: str | None = None,
     causation: str | None = None,
+    trace: str | None = None,
 ) -> bytes:
     """Encode an event as a CloudEvents structured-mode JSON document."""
     # a dict, not Envelope: specversion and datacontenttype are required on the wire though they never vary
@@ -837,5 +838,7 @@ def encode(
         document["correlationid"] = correlation
     if causation is not None:
         document["causationid"] = causation
+    if trace is not None:
+        document["traceparent"] = trace
     document["data"] = data
     return _encoder.encode(document)

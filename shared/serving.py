@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 import uvicorn
 
+from shared import metrics, tracing
 from shared.runtime.health import Health
 from shared.settings import Settings
 
@@ -30,6 +31,7 @@ def serve(settings: Settings, name: str, make: Callable[[Hook, Hook], Any], *, b
         # the event loop comes round: that is this process's progress
         while True:
             health.progress()
+            metrics.PROGRESS.labels(name).set_to_current_time()
             await asyncio.sleep(1)
 
     beats: list[asyncio.Task[None]] = []
@@ -39,8 +41,11 @@ def serve(settings: Settings, name: str, make: Callable[[Hook, Hook], Any], *, b
 
     server = health.serve(settings)
     log.info("started", worker=name, health_port=server.server_address[1], http_port=settings.http_port)
+    app = make(start, health.ready)
+    if (traced := tracing.current()) is not None:
+        app = tracing.Requests(app, traced)
     uvicorn.run(
-        make(start, health.ready),
+        app,
         host=settings.http_host,
         port=settings.http_port,
         loop="uvloop",

@@ -317,9 +317,63 @@ class Settings(BaseSettings):
         description="Seconds between counts of the repeat offenders' figures for the gauges; 0: none.",
     )
 
+    # the canary
+    canary_listing: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._:-]{0,119})?$",
+        description="Listing made for the canary's claims, the only one that it may name. Empty: there is no canary.",
+    )
+    canary_token: SecretStr | None = Field(
+        None,
+        description="Bearer token of the canary's account; intake's API opens account and right at its start if this and canary_listing are given.",
+    )
+    canary_seller: str = Field(
+        "a-canary-seller",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,119}$",
+        description="Account of the canary listing's seller at the marketplace; opened by intake's API if there is none.",
+    )
+    canary_mail: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9.+_-]{1,64}@[A-Za-z0-9.-]{1,200})?$",
+        description="Address to which the canary's messages go, to both its sides. Empty: they stay in inboxes, and no mail server is tried.",
+    )
+    canary_page: str = Field(
+        "",
+        pattern=r"^(https?://\S{1,500})?$",
+        description="Public page of the canary listing: 200 while it shows. Empty: whether it went down and came back is not looked at.",
+    )
+    canary_every_s: float = Field(
+        60.0, ge=1, le=86_400, description="Wall seconds from the beginning of a canary's round to the next."
+    )
+    canary_timeout_s: float = Field(
+        120.0, ge=1, le=3_600, description="Wall seconds after which a round that is not through has failed."
+    )
+
     # observation
     metrics_host: str = Field("127.0.0.1", description="Address of /live, /ready and /metrics (never the public one).")
     metrics_port: int = Field(0, ge=0, le=65535, description="Port of /live, /ready and /metrics (0: any free one).")
+    prometheus_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s]{1,500})?$",
+        description="Base URL of the Prometheus that `goodfaith top` and the status page ask. Empty: the local stack's.",
+    )
+    traces_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s@]+)?$",
+        description="Where spans go: OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces. Empty: nothing is traced.",
+    )
+    traces_ratio: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of requests, upstreams' records and timers that are traced where no caller has decided it.",
+    )
+    traces_asked_per_s: float = Field(
+        10.0,
+        ge=0,
+        le=10_000,
+        description="Requests and upstreams' records a second and process that are traced because their caller's traceparent says so (?).",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["json", "console"] = Field("json", description="JSON lines, or coloured text for people.")
     instance: str = Field(

@@ -6,11 +6,12 @@ No names and no addresses: ids, codes, figures and times. Times are business tim
 from __future__ import annotations
 
 import datetime as dt
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
 from shared.events import Measure
+from shared.policy import RepeatOffender
 
 Ledger = Literal["general", "serious"]
 Consequence = Literal["warning", "listing_restricted", "frozen", "closed"]
@@ -178,6 +179,21 @@ class Explanation(Struct, frozen=True, kw_only=True):
 
 
 # -------------------------------------------------------------------------------------------------------------- figures
+
+SPANS: Final = (1, 7, 30, 90, 180, 365)
+"""Upper bounds, in days, by which times between offences are counted."""
+
+
+def bounds(rules: RepeatOffender) -> list[tuple[str, int, int | None]]:
+    """(name, fewest, most violations) of each tier, lowest first; the last has no most."""
+    starts = rules.tiers
+    found: list[tuple[str, int, int | None]] = []
+    for start, following in zip(starts, (*starts[1:], None), strict=True):
+        if following is None:
+            found.append((f"{start}+", start, None))
+        else:
+            found.append((f"{start}" if following == start + 1 else f"{start}-{following - 1}", start, following - 1))
+    return found
 
 
 class Tier(Struct, frozen=True, kw_only=True):

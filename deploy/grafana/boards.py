@@ -66,7 +66,7 @@ PROMISE: Final = Board(
                     "Of the items whose 24 hours ended in the last day, the share that was handled by then; pauses for the "
                     "complainant do not count. Below the target: look at the oldest items first, and at what they wait for.",
                     one("goodfaith:handled_in_time:ratio_1d"), "ratio", "number", Limits(0.99, 0.97, below=True),
-                    runbooks=("HandledInTimeBurnFast", "HandledInTimeBurnSlow"), width=6,
+                    runbooks=("HandledBurnFast", "HandledBurnSlow"), width=6,
                 ),
                 Panel(
                     "handled_30d", "Handled in time, 30 days",
@@ -84,11 +84,7 @@ PROMISE: Final = Board(
                     "outcomes_1d", "Items whose 24 hours ended, last day",
                     "How many were handled in time, and how many were missed. An item that never ends is counted as missed "
                     "at its deadline.",
-                    one(
-                        "goodfaith:sla_outcomes:total - (goodfaith:sla_outcomes:total offset 1d"
-                        " or goodfaith:sla_outcomes:total * 0)",
-                        "{{outcome}}",
-                    ),
+                    one("goodfaith:sla_outcomes:increase_1d", "{{outcome}}"),
                     "count", "number", width=6,
                 ),
             ),
@@ -100,27 +96,27 @@ PROMISE: Final = Board(
                     "open", "Open items",
                     "Items received and not handled yet. Read it beside the forecast: many open items are no harm while they "
                     "are worked off in time.",
-                    one("goodfaith:items_open:sum"), "count", "number", width=4,
+                    one("sum(goodfaith:items_open:sum)"), "count", "number", width=4,
                 ),
                 Panel(
                     "oldest", "Oldest open item",
                     "Age in business time. At 18 hours somebody is paged, with 6 hours left to act.",
-                    one("goodfaith:oldest_open_age_seconds"), "seconds", "number", Limits(12 * HOUR, 18 * HOUR),
-                    runbooks=("OldestOpen",), width=5,
+                    one("max(goodfaith:oldest_open_age_seconds)"), "seconds", "number", Limits(12 * HOUR, 18 * HOUR),
+                    runbooks=("OldestItemOld",), width=5,
                 ),
                 Panel(
                     "forecast", "Worked off in",
                     "Open items over the pace of the last half hour. More than the time that is left: items will be missed "
                     "unless more is worked off, whatever the oldest says now.",
                     one("goodfaith:drain_seconds:forecast"), "seconds", "number", Limits(6 * HOUR, 18 * HOUR),
-                    runbooks=("DrainForecast",), width=5, may_be_empty=True,
+                    runbooks=("DrainTooSlow",), width=5, may_be_empty=True,
                 ),
                 Panel(
                     "due_soon", "Due soon",
                     "Open items whose deadline is within one, three and six hours. Anything due within an hour needs a look "
                     "at what it waits for.",
-                    one(view("goodfaith_claim_items_due_soon", "within_seconds"), "within {{within_seconds}} s"),
-                    "count", "number", Limits(1, 100), runbooks=("DueSoon",), width=6,
+                    one("goodfaith:items_due_soon:sum", "within {{within_seconds}} s"),
+                    "count", "number", Limits(1, 100), runbooks=("ItemsDueSoon",), width=6,
                 ),
                 Panel(
                     "paused", "Clock paused",
@@ -136,16 +132,27 @@ PROMISE: Final = Board(
                     "open_by_stage", "Open items by stage",
                     "Where items are: intake, verification, review (people), complainant (paused), enforcement. The stage that "
                     "grows is the one to look at.",
-                    one(view("goodfaith_claim_items_open", "stage"), "{{stage}}"), width=12,
+                    one("goodfaith:items_open:sum", "{{stage}}"), width=12,
                 ),
                 Panel(
                     "oldest_by_stage", "Oldest open item by stage",
                     "Age of the oldest in each stage. A line that rises by an hour an hour is an item that nobody moves.",
-                    one(
-                        business_age("goodfaith_claim_oldest_open_received_timestamp_seconds", "stage"), "{{stage}}"
-                    ),
-                    "seconds", limits=Limits(12 * HOUR, 18 * HOUR), runbooks=("OldestOpen", "Stalled"), width=12,
+                    one("goodfaith:oldest_open_age_seconds", "{{stage}}"),
+                    "seconds", limits=Limits(12 * HOUR, 18 * HOUR), runbooks=("OldestItemOld", "ClaimsStalled"), width=12,
                     may_be_empty=True,
+                ),
+                Panel(
+                    "burn", "Budget burnt, times too fast",
+                    "How fast missed items use up what the objective allows in 30 days, over the last hour: 1 uses it up exactly. "
+                    "At 14.4 somebody is paged.",
+                    one("goodfaith:slo_burn:rate_1h", "{{slo}}"), "count", limits=Limits(1, 14.4),
+                    runbooks=("HandledBurnFast", "StageBurnFast"), width=8, may_be_empty=True,
+                ),
+                Panel(
+                    "budget", "Budget left of 30 days",
+                    "What is left of the share that may be missed. Below 0 the objective is missed, until the window has moved on.",
+                    one("goodfaith:slo_budget_left:ratio_30d", "{{slo}}"), "ratio", limits=Limits(0.25, 0, below=True),
+                    runbooks=("HandledBurnSlow", "StageBurnSlow"), width=8, may_be_empty=True,
                 ),
                 Panel(
                     "handling", "Time to handle",
@@ -156,7 +163,7 @@ PROMISE: Final = Board(
                         )
                         for q in (0.5, 0.99)
                     ),
-                    "seconds", limits=Limits(18 * HOUR, DAY), width=12, may_be_empty=True,
+                    "seconds", limits=Limits(18 * HOUR, DAY), width=8, may_be_empty=True,
                 ),
                 Panel(
                     "takedown", "Takedown rate",
@@ -200,7 +207,7 @@ FLOW: Final = Board(
                     "Age of the last marked claim that went through everything. Above a few minutes: something stands, whatever "
                     "else looks well. Its steps say where.",
                     one("time() - max(goodfaith_canary_last_completed_timestamp_seconds > 0)"), "seconds", "number",
-                    Limits(180, 300), runbooks=("CanaryStale",), width=6, may_be_empty=True,
+                    Limits(180, 300), runbooks=("CanaryOld",), width=6,
                 ),
                 Panel(
                     "received", "Items received",
@@ -211,7 +218,7 @@ FLOW: Final = Board(
                     "completed", "Items handled or past their deadline",
                     "Items whose 24 hours ended in a second. Zero for long while items are open: stalled.",
                     one("rate(goodfaith:sla_outcomes:total[5m])", "{{outcome}}"), "per_second", "number",
-                    runbooks=("Stalled",), width=6,
+                    runbooks=("ClaimsStalled",), width=6,
                 ),
                 Panel(
                     "dead_letters", "Keys behind a dead letter",
@@ -229,18 +236,9 @@ FLOW: Final = Board(
                     "stage_in_budget", "In budget, last hour",
                     "Share of the items that passed each stage within its budget: recorded 60 s, notification 5 min, "
                     "enforcement 1 h.",
-                    one(
-                        " / ".join(
-                            f"sum by (stage) ({now} - ({now.replace('_total' + tail, '_total' + tail + ' offset 1h')} or {now} * 0))"
-                            for tail, now in (
-                                (tail, f"max by (partition, stage, result) (goodfaith_claim_stage_completed_total{tail})")
-                                for tail in ('{result="in_budget"}', '')
-                            )
-                        ),
-                        "{{stage}}",
-                    ),
+                    one('1 - goodfaith:slo_errors:ratio_1h{slo!="handled"}', "{{slo}}"),
                     "ratio", "number", Limits(0.999, 0.99, below=True),
-                    runbooks=("StageRecordedBurn", "StageNotificationBurn", "StageEnforcementBurn"), width=12, may_be_empty=True,
+                    runbooks=("StageBurnFast", "StageBurnSlow", "StageStalled"), width=12, may_be_empty=True,
                 ),
                 Panel(
                     "stage_duration", "Time in stages, 95 of a hundred",
@@ -260,7 +258,7 @@ FLOW: Final = Board(
                     "Age of the oldest record that a group has not consumed, measured by watch at the broker: true though a "
                     "worker is dead or stuck. Above a minute: look at that group's processes.",
                     one("max by (group) (goodfaith_consumer_lag_seconds)", "{{group}}"), "seconds",
-                    limits=Limits(60, 300), runbooks=("ConsumerLag",), width=12,
+                    limits=Limits(60, 300), runbooks=("ConsumerLag", "PartitionStuck"), width=12,
                 ),
                 Panel(
                     "lag_inside", "Lag as workers see it",
@@ -272,7 +270,7 @@ FLOW: Final = Board(
                     "lag_streams", "Lag of the stream views",
                     "How far the figures on these boards are behind the topics. Above a minute they are of the past.",
                     one("time() - min by (topic) (goodfaith_streams_position_timestamp_seconds)", "{{topic}}"), "seconds",
-                    limits=Limits(60, 300), runbooks=("StreamsLag",), width=12,
+                    limits=Limits(60, 300), runbooks=("StreamsBehind",), width=12,
                 ),
                 Panel(
                     "watermark", "Watermarks behind the clock",
@@ -312,7 +310,7 @@ FLOW: Final = Board(
                     "dead_letters_oldest", "Oldest dead letter",
                     "Since when something waits for a person.",
                     one(wall_age("goodfaith_dead_letters_oldest_timestamp_seconds", "worker"), "{{worker}}"), "seconds",
-                    limits=Limits(1, HOUR), runbooks=("DeadLetters",), may_be_empty=True,
+                    limits=Limits(1, HOUR), runbooks=("DeadLettersOld",), may_be_empty=True,
                 ),
                 Panel(
                     "review", "Cases for people",
@@ -325,13 +323,13 @@ FLOW: Final = Board(
                     "review_oldest", "Oldest case for people",
                     "In business time. Near 24 hours under review the promise is at risk.",
                     one(business_age("goodfaith_review_oldest_timestamp_seconds", "state"), "{{state}}"), "seconds",
-                    limits=Limits(12 * HOUR, 18 * HOUR), runbooks=("ReviewOldest",), may_be_empty=True,
+                    limits=Limits(12 * HOUR, 18 * HOUR), runbooks=("ReviewQueueOld",), may_be_empty=True,
                 ),
                 Panel(
                     "canary_steps", "Canary's steps",
                     "Which step of the marked claim failed or timed out in the last hour.",
-                    one("sum by (step, result) (increase(goodfaith_canary_steps_total[1h]))", "{{step}}: {{result}}"), "count",
-                    "bars", runbooks=("CanaryStale",), may_be_empty=True,
+                    one("round(sum by (step, result) (increase(goodfaith_canary_steps_total[1h])))", "{{step}}: {{result}}"), "count",
+                    "bars", runbooks=("CanaryOld",), may_be_empty=True,
                 ),
                 Panel(
                     "streams_failed", "Events that the views could not fold",
@@ -365,7 +363,11 @@ OFFENDERS: Final = Board(
                     "recidivism", "Recidivism",
                     "Share of the sellers with a first violation one to two years back that had a further one within 365 days. "
                     "Rises: warnings do not reach sellers, or do not matter to them.",
-                    one("goodfaith_recidivism_ratio"), "ratio", "number", width=6, may_be_empty=True,
+                    one(
+                        'sum(max by (partition) (goodfaith_recidivism_sellers_again{cohort="whole"}))'
+                        ' / (sum(max by (partition) (goodfaith_recidivism_sellers{cohort="whole"})) > 0)'
+                    ),
+                    "ratio", "number", width=6, may_be_empty=True,
                 ),
                 Panel(
                     "interval", "Time between offences",
@@ -389,13 +391,13 @@ OFFENDERS: Final = Board(
                 Panel(
                     "sanctions", "Sanctions in the last day",
                     "Begun and ended, by cause. Many lifted by reversal: decisions are overturned.",
-                    one("sum by (change, cause) (increase(goodfaith_sanctions_total[1d]))", "{{change}} ({{cause}})"), "count",
+                    one("round(sum by (change, cause) (increase(goodfaith_sanctions_total[1d])))", "{{change}} ({{cause}})"), "count",
                     "bars", may_be_empty=True,
                 ),
                 Panel(
                     "entries", "Penalty entries in the last day",
                     "By ledger and kind; many reversals mean that decisions are overturned.",
-                    one("sum by (ledger, kind) (increase(goodfaith_penalty_entries_total[1d]))", "{{ledger}}: {{kind}}"),
+                    one("round(sum by (ledger, kind) (increase(goodfaith_penalty_entries_total[1d])))", "{{ledger}}: {{kind}}"),
                     "count", "bars", may_be_empty=True,
                 ),
             ),
@@ -428,7 +430,7 @@ OFFENDERS: Final = Board(
                 Panel(
                     "misuse", "Measures against misuse, last day",
                     "By what changed. Many reversed: findings or the policy are too strict.",
-                    one("sum by (change) (increase(goodfaith_misuse_changes_total[1d]))", "{{change}}"), "count", "bars",
+                    one("round(sum by (change) (increase(goodfaith_misuse_changes_total[1d])))", "{{change}}"), "count", "bars",
                     may_be_empty=True,
                 ),
             ),
@@ -471,7 +473,7 @@ INFRASTRUCTURE: Final = Board(
                     "connections", "Connections in use",
                     "Share of the database's connections. Near 100 %: fewer workers, or a pooler before it.",
                     one("sum(goodfaith_database_connections) / max(goodfaith_database_connections_max)"), "ratio", "number",
-                    Limits(0.7, 0.9), runbooks=("DatabaseConnections",), width=4,
+                    Limits(0.7, 0.9), runbooks=("DatabaseConnectionsHigh",), width=4,
                 ),
                 Panel(
                     "transaction", "Oldest transaction",
@@ -504,8 +506,13 @@ INFRASTRUCTURE: Final = Board(
             (
                 Panel(
                     "up", "Processes that answer",
-                    "By job. A process that is down is restarted by its supervisor; look at its log.",
-                    one("sum by (job) (up)", "{{job}}"), "count", "bars", Limits(1, 1, below=True), runbooks=("ProcessDown",),
+                    "All that are scraped, and answer.", one("sum(up)"), "count", "number", width=4,
+                ),
+                Panel(
+                    "down", "Processes that do not answer",
+                    "By job. The supervisor restarts them; look at their logs. While one is down its figures are not known.",
+                    one("count by (job) (up == 0)", "{{job}}"), "count", "number", Limits(1, 1), runbooks=("ProcessDown", "InstanceDown"),
+                    width=8, may_be_empty=True,
                 ),
                 Panel(
                     "progress", "Loops that do not come round",
@@ -525,30 +532,30 @@ INFRASTRUCTURE: Final = Board(
                 ),
                 Panel(
                     "memory", "Memory",
-                    "Resident memory, the largest process of each job.",
-                    one("max by (job) (process_resident_memory_bytes)", "{{job}}"), "bytes",
+                    "Resident memory of the largest process of each job, the eight largest. Growth without end is a leak.",
+                    one("topk(8, max by (job) (process_resident_memory_bytes))", "{{job}}"), "bytes",
                 ),
                 Panel(
                     "cpu", "Processor",
-                    "Cores used by each job. A job at one core a process is bound by it: start another worker.",
-                    one("sum by (job) (rate(process_cpu_seconds_total[5m]))", "{{job}}"), "count",
+                    "Cores used by each job, the eight busiest. A job at one core a process is bound by it: start another worker.",
+                    one("topk(8, sum by (job) (rate(process_cpu_seconds_total[5m])))", "{{job}}"), "count",
                 ),
                 Panel(
                     "rebalances", "Rebalances in the last hour",
                     "Assignments taken over. Steady growth: workers come and go; look at logs and the session timeout.",
-                    one("sum by (worker) (increase(goodfaith_consumer_rebalances_total[1h]))", "{{worker}}"), "count", "bars",
+                    one("round(sum by (worker) (increase(goodfaith_consumer_rebalances_total[1h])))", "{{worker}}"), "count", "bars",
                     Limits(50, 500),
                 ),
                 Panel(
                     "transient", "Batches put off",
                     "By what failed and passed: broker, database. A bug shows as part bug, and needs a person.",
-                    one("sum by (worker, part) (increase(goodfaith_transient_failures_total[1h]) > 0)", "{{worker}}: {{part}}"),
+                    one("round(sum by (worker, part) (increase(goodfaith_transient_failures_total[1h]))) > 0", "{{worker}}: {{part}}"),
                     "count", "bars", may_be_empty=True,
                 ),
                 Panel(
                     "fenced", "Fenced writes in the last hour",
                     "A few around rebalances are right. A steady stream: two installations share a database.",
-                    one("sum by (worker) (increase(goodfaith_fenced_total[1h]) > 0)", "{{worker}}"), "count", "bars",
+                    one("round(sum by (worker) (increase(goodfaith_fenced_total[1h]))) > 0", "{{worker}}"), "count", "bars",
                     may_be_empty=True,
                 ),
             ),
@@ -566,7 +573,7 @@ INFRASTRUCTURE: Final = Board(
                     "delivery_oldest", "Oldest message still to be told",
                     "No window begins before its notice was sent. Old: the mail server, a webhook, or intake's internal call.",
                     one(wall_age("goodfaith_delivery_oldest_pending_timestamp_seconds")), "seconds",
-                    limits=Limits(300, 900), runbooks=("DeliveriesOld",), may_be_empty=True,
+                    limits=Limits(300, 900), runbooks=("DeliveryLate", "MessagesFailed"), may_be_empty=True,
                 ),
                 Panel(
                     "webhooks", "Webhooks by circuit",
@@ -577,21 +584,21 @@ INFRASTRUCTURE: Final = Board(
                     "resent", "Commands sent again to the marketplace",
                     "For want of a receipt, in the last hour. Grows: the marketplace does not answer, and items are not handled.",
                     (
-                        Query("sum(increase(goodfaith_marketplace_commands_resent_total[1h]))", "listings"),
-                        Query("sum(increase(goodfaith_seller_commands_resent_total[1h]))", "sellers"),
+                        Query("round(sum(increase(goodfaith_marketplace_commands_resent_total[1h])))", "listings"),
+                        Query("round(sum(increase(goodfaith_seller_commands_resent_total[1h])))", "sellers"),
                     ),
-                    "count", "number", Limits(1, 100), runbooks=("MarketplaceSilent",),
+                    "count", "number", Limits(1, 100), runbooks=("MarketplaceSilent", "SellerCommandsUnanswered"),
                 ),
                 Panel(
                     "statements", "Statements of reasons refused",
                     "They wait for a person: goodfaith statements list.",
                     one("max(goodfaith_statements_refused)"), "count", "number", Limits(1, 10),
-                    runbooks=("StatementsRefused",), may_be_empty=True,
+                    runbooks=("StatementsRefused",), optional=True,
                 ),
                 Panel(
                     "statements_waiting", "Statements of reasons waiting",
                     "To be sent to the EU's database. Grow while a sender runs: it is away.",
-                    one("max(goodfaith_statements_waiting)"), "count", "number", Limits(1000, 10_000), may_be_empty=True,
+                    one("max(goodfaith_statements_waiting)"), "count", "number", Limits(1000, 10_000), optional=True,
                 ),
             ),
         ),

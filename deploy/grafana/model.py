@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -12,6 +12,7 @@ Level = Literal["good", "warn", "bad"]
 Kind = Literal["number", "bars", "lines", "table"]
 """One large number for each series; a bar for each; lines over time; a row for each series (alerts)."""
 
+_NAMES: Final = re.compile(r"\b(?:goodfaith(?:_|:)[a-z0-9_:]+|process_[a-z_]+|ALERTS|up)\b")
 _LEGEND: Final = re.compile(r"\{\{\s*([a-z_]+)\s*\}\}")
 
 
@@ -27,7 +28,11 @@ class Query:
     expr: str
     legend: str = ""
 
-    def name(self, labels: dict[str, str]) -> str:
+    def series(self) -> frozenset[str]:
+        """Names of the series that are asked for."""
+        return frozenset(_NAMES.findall(re.sub(r'"[^"]*"', "", self.expr)))
+
+    def name(self, labels: Mapping[str, str]) -> str:
         """The legend of a series with these labels."""
         return _LEGEND.sub(lambda found: labels.get(found[1], ""), self.legend).strip()
 
@@ -62,7 +67,8 @@ class Panel:
         limits: Where it begins to be worth a look.
         runbooks: Names of the alerts (`docs/runbooks/<name>.md`) that go with it.
         width: Of Grafana's 24 columns.
-        may_be_empty: No series is a normal answer (nothing fires, nothing happened yet).
+        may_be_empty: No series is a normal answer (nothing fires, nothing waits), as long as what is asked for exists.
+        optional: What is asked for exists only where a part that not every installation has runs.
     """
 
     key: str
@@ -75,6 +81,7 @@ class Panel:
     runbooks: tuple[str, ...] = ()
     width: int = 8
     may_be_empty: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from grafana_foundation_sdk.models import dashboard as d
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from deploy.grafana.model import Board, Limits, Panel, Query, Unit
+from deploy.prometheus.model import RUNBOOKS
 
 TAG: Final = "goodfaith"
-RUNBOOKS: Final = "${runbooks}"
 SOURCE: Final = d.DataSourceRef(type_val="prometheus", uid="${datasource}")
 UNITS: Final[dict[Unit, str]] = {
     "ratio": "percentunit",
@@ -25,6 +25,7 @@ UNITS: Final[dict[Unit, str]] = {
     "up": "short",
 }
 HEIGHTS: Final = {"number": 4, "bars": 8, "lines": 8, "table": 8}
+COLUMNS: Final = 24
 GOOD, WARN, BAD = "green", "orange", "red"
 Visual = stat.Panel | bargauge.Panel | timeseries.Panel | table.Panel
 
@@ -48,7 +49,7 @@ def build(board: Board) -> d.Dashboard:
         .tooltip(d.DashboardCursorSync.CROSSHAIR)
         .with_variable(dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
         # where the runbooks are to be read: a constant of the installation
-        .with_variable(dashboard.ConstantVariable("runbooks").value("docs/runbooks").label("Address of the runbooks"))
+        .with_variable(dashboard.ConstantVariable("runbooks").value(RUNBOOKS).label("Address of the runbooks"))
         .link(
             dashboard.DashboardLink("Goodfaith")
             .type(d.DashboardLinkType.DASHBOARDS)
@@ -58,13 +59,20 @@ def build(board: Board) -> d.Dashboard:
             .keep_time(True)
         )
     )
-    number = 0
+    number, top = 0, 0
     for row in board.rows:
         number += 1
-        made = made.with_row(dashboard.Row(row.title).id(number))
+        made = made.with_row(dashboard.Row(row.title).id(number).grid_pos(d.GridPos(h=1, w=COLUMNS, x=0, y=top)))
+        top += 1
+        left, high = 0, 0
         for panel in row.panels:
             number += 1
-            made = made.with_panel(_panel(panel).id(number))
+            if left + panel.width > COLUMNS:
+                left, top, high = 0, top + high, 0
+            place = d.GridPos(h=HEIGHTS[panel.kind], w=panel.width, x=left, y=top)
+            made = made.with_panel(_panel(panel).id(number).grid_pos(place))
+            left, high = left + panel.width, max(high, place.h)
+        top += high
     return made.build()
 
 
@@ -96,7 +104,9 @@ def _panel(panel: Panel) -> Visual:
         .unit(UNITS[panel.unit])
         .height(HEIGHTS[panel.kind])
         .span(panel.width)
-        .no_value("none" if panel.may_be_empty else "not known")
+        .no_value(
+            "none" if panel.may_be_empty else "no series: not in use, or not known" if panel.optional else "not known"
+        )
     )
     if panel.kind != "table":
         visual = visual.thresholds(_thresholds(panel.limits))
@@ -112,7 +122,7 @@ def _panel(panel: Panel) -> Visual:
             [
                 dashboard.DashboardLink(f"Runbook: {name}")
                 .type(d.DashboardLinkType.LINK)
-                .url(f"{RUNBOOKS}/{name}.md")
+                .url(f"${{runbooks}}/{name}.md")
                 .target_blank(True)
                 for name in panel.runbooks
             ]

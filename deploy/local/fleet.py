@@ -45,7 +45,7 @@ FLEET = (
     ),
     Spec(
         "intake-api", ("services.intake", "api"), "intake", "intake",
-        port="intake", secrets=("internal_token", "contact_key", "operator_token", "evidence_key"), scales=False,
+        port="intake", secrets=("internal_token", "contact_key", "operator_token", "evidence_key", "canary_token"), scales=False,
     ),
     Spec("intake-worker", ("services.intake", "worker"), "intake", "intake", secrets=("contact_key",)),
     Spec(
@@ -87,6 +87,10 @@ FLEET = (
     Spec(
         "notification-bounces", ("services.notification", "bounces"), "notification", "notification",
         secrets=("mail_key",), scales=False,
+    ),
+    Spec(
+        "canary", ("services.operator", "canary"), "canary",
+        secrets=("canary_token",), scales=False, needs="GOODFAITH_CANARY_LISTING",
     ),
 )  # fmt: skip
 

@@ -21,12 +21,15 @@ from email.errors import MessageError
 from pathlib import Path
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from prometheus_client import Counter, start_http_server
+from prometheus_client import start_http_server
 
 from deploy.mailbox.server import Server, deliver, ehlo, envelope_of, outcome_of, report
+from shared import metrics
 from shared.settings import Settings
 
-ACCEPTED = Counter("goodfaith_mailbox_messages_total", "Messages accepted by the demo's mailbox since it started.")
+ACCEPTED = metrics.counter(
+    "goodfaith_mailbox_messages_total", "Messages accepted by the demo's mail server since it started.", of="mailbox"
+)
 MAX_BYTES = 10_000_000
 
 
@@ -104,6 +107,7 @@ async def serve(folder: Path, settings: Settings) -> None:
         settings.smtp_host,
         settings.smtp_port,
     )
+    metrics.begin_process("mailbox")
     start_http_server(settings.metrics_port, settings.metrics_host)
     await stop.wait()
     server.close()

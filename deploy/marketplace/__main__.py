@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploy.marketplace import api
 from deploy.marketplace.worker import Marketplace
-from shared import logs, runtime
+from shared import logs, runtime, tracing
 from shared.settings import Settings
 
 
@@ -12,6 +12,7 @@ def main() -> None:
     """Run until SIGTERM."""
     settings = Settings()
     logs.configure(settings, "marketplace")
+    tracing.configure(settings, "marketplace")
     server = api.serve(settings)
     runtime.run(Marketplace(), settings)
     server.should_exit = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from shared import logs, runtime
+from shared import logs, runtime, tracing
 from shared.settings import Settings
 
 
@@ -13,6 +13,7 @@ def main(arguments: list[str]) -> int:
     part = arguments[0] if arguments else "worker"
     settings = Settings()
     logs.configure(settings, f"enforcement-{part}")
+    tracing.configure(settings, f"enforcement-{part}")
     if part == "worker":
         from services.enforcement.worker import Enforcement
 

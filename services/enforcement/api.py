@@ -11,10 +11,9 @@ import sqlalchemy as sa
 import structlog
 from litestar import Request, get
 from litestar.params import QueryParameter
-from prometheus_client import Gauge
 
 from services.enforcement import explain, offenders, reading
-from shared import clock, internal, policy
+from shared import clock, internal, metrics, policy
 from shared.events import Measure
 from shared.internal import Cursor, GivenId, Limit, Page, Parts, page_of
 from shared.paging import bad_cursor, key_of
@@ -30,17 +29,20 @@ FRESH_S: Final = 2.0
 FRESH_TIMES: Final = 20
 """The same, as a multiple of the time that counting them took."""
 
-SELLERS = Gauge("goodfaith_sellers", "Sellers with violations in force of the last 365 days, by tier.", ["tier"])
-RECIDIVISM = Gauge(
-    "goodfaith_recidivism_ratio",
-    "Share of the sellers whose first violation lies one to two years back that had a further one within 365 days; NaN: none.",
+SELLERS = metrics.gauge(
+    "goodfaith_sellers",
+    "Sellers with violations in force of the last 365 days, by tier; counted every `GOODFAITH_FIGURES_S`.",
+    {"tier": metrics.Values("the policy's tiers: `1`, `2`, `3-5`, `6+`", r"\d+(-\d+|\+)?")},
+    of=NAME,
+    do="`6+` grows: sanctions do not stop them; look at `goodfaith standing list --tier 6+`",
 )
-BETWEEN = Gauge(
-    "goodfaith_offence_interval_seconds",
-    "Time from a seller's violation to its next, of those in the last 365 days; NaN: none.",
-    ["quantile"],
+UNDER = metrics.gauge(
+    "goodfaith_sellers_under",
+    "Sellers that are under a measure.",
+    {"measure": ("listing_restricted", "frozen", "may_not_list", "closed")},
+    of=NAME,
+    do="a jump: did the policy change, or reviewers? `goodfaith standing list --measure closed`",
 )
-UNDER = Gauge("goodfaith_sellers_under", "Sellers that are under a measure.", ["measure"])
 Tier = Annotated[str | None, QueryParameter(max_length=20)]
 Time = Annotated[str | None, QueryParameter(max_length=40)]
 
@@ -101,10 +103,6 @@ def show(figures: Figures) -> None:
         SELLERS.labels(tier.tier).set(tier.sellers)
     for measure, sellers in figures.measures.items():
         UNDER.labels(measure).set(sellers)
-    rate = figures.recidivism.rate
-    RECIDIVISM.set(float("nan") if rate is None else rate)
-    for quantile, days in (("0.5", figures.between.median_days), ("0.9", figures.between.p90_days)):
-        BETWEEN.labels(quantile).set(float("nan") if days is None else days * 86_400)
 
 
 def _parts(request: Request[Any, Any, Any]) -> Offenders:

@@ -12,16 +12,22 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import msgspec
 import structlog
-from prometheus_client import Counter
 
 from services.enforcement import sanctions_store, store
 from services.enforcement.rounds import keep_on
-from shared import db, marketplace
+from shared import db, marketplace, metrics
 from shared.events import MarketplaceCommand, Receipt, SellerCommand, SellerReceipt
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
-POSTS = Counter("goodfaith_marketplace_posts_total", "Requests of the HTTP adapter, by outcome.", ["outcome"])
+POSTS = metrics.counter(
+    "goodfaith_marketplace_posts_total",
+    "Requests of the HTTP adapter, by outcome.",
+    {"outcome": metrics.HTTP_STATUS},
+    of="enforcement-delivery",
+    do="`401`: secret or clock; `unreachable`",
+    series=(("200",), ("unreachable",)),
+)
 
 _AT_ONCE = 8
 _LEASE_S = 2.0

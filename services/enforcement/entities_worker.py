@@ -18,26 +18,37 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 import structlog
-from prometheus_client import Counter, Gauge
 
 from services.enforcement import entities, entities_store
 from services.enforcement.entities import Own
 from services.enforcement.entities_store import Counted, Mark
 from services.enforcement.rounds import keep_on
-from shared import clock, db, policy
+from shared import clock, db, metrics, policy
 from shared.events import SellerKey
 from shared.settings import Settings
 from shared.topics import partition_of
 
 log = structlog.get_logger(__name__)
-COUNTED = Counter("goodfaith_entities_counted_total", "Entities counted.")
-RELINKED = Counter(
-    "goodfaith_sellers_relinked_total", "Accounts whose entity has changed: its accounts or where it stands."
+NAME: Final = "enforcement-entities"
+COUNTED = metrics.counter("goodfaith_entities_counted_total", "Entities counted anew.", of=NAME)
+RELINKED = metrics.counter(
+    "goodfaith_sellers_relinked_total",
+    "Accounts that were told of a change of their entity: of its accounts or of where it stands.",
+    of=NAME,
+    do="many at once: did keys come to be shared, or the policy change?",
 )
-COMMON = Counter(
-    "goodfaith_keys_common_total", "Keys that came to be shared by more accounts than the policy lets link."
+COMMON = metrics.counter(
+    "goodfaith_keys_common_total",
+    "Keys that came to be shared by more accounts than the policy lets link, so that they link nobody.",
+    of=NAME,
+    do="grows: look whether `[penalties.entity.links]` is too low, or the marketplace reports keys of its own",
 )
-WALKED = Gauge("goodfaith_entity_walked", "Accounts looked at for one batch of marks, at the last that had any.")
+WALKED = metrics.gauge(
+    "goodfaith_entity_walked",
+    "Accounts that hung together in the last batch of marks that had any.",
+    of=NAME,
+    do="thousands: keys chain what does not belong together",
+)
 
 _IDLE_S: Final = 0.25
 _BATCH: Final = 500
@@ -53,7 +64,7 @@ class Counting:
         self._partitions = settings.partitions
         self._batch = batch
         self._engine = db.connect(
-            settings.database.get_secret_value(), schema="enforcement", name="enforcement-entities"
+            settings.database.get_secret_value(), schema="enforcement", name=NAME
         ).execution_options(isolation_level="REPEATABLE READ")
         self._followed = False
 
@@ -180,4 +191,4 @@ def counted(
 
 def run(settings: Settings) -> None:
     """Count until SIGTERM or SIGINT; a database that is away is waited for."""
-    keep_on(settings, "enforcement-entities", lambda: Counting(settings), _IDLE_S)
+    keep_on(settings, NAME, lambda: Counting(settings), _IDLE_S)

@@ -8,14 +8,13 @@ from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
-from prometheus_client import Counter
 
 from services.enforcement import entities_store, penalties, sanctions, sanctions_store, statements, store
 from services.enforcement.entities_store import Linked
 from services.enforcement.penalties import Entry, Item, Penalty, Seller, Tail, Violation, Written
 from services.enforcement.sanctions import Account, Facts
 from services.enforcement.statements import Made
-from shared import events, policy
+from shared import events, metrics, policy
 from shared.db import unnest
 from shared.events import (
     Data,
@@ -34,14 +33,37 @@ from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
 from shared.topics import ACCOUNTS, LEDGER, MARKETPLACE_SELLERS, SELLER_COMMANDS, SELLER_RECEIPTS, VIOLATIONS, Topic
 
-ENTRIES = Counter("goodfaith_penalty_entries_total", "Entries of the penalty ledgers.", ["ledger", "kind"])
-SANCTIONS = Counter("goodfaith_sanctions_total", "Sanctions that began or ended, and why.", ["change", "cause"])
-COMMANDS = Counter("goodfaith_seller_commands_total", "Commands on sellers given to the marketplace.")
-RESENT = Counter("goodfaith_seller_commands_resent_total", "Commands on sellers sent again for want of a receipt.")
-IGNORED = Counter(
+NAME: Final = "enforcement-ledger"
+ENTRIES = metrics.counter(
+    "goodfaith_penalty_entries_total",
+    "Entries of the penalty ledgers.",
+    {"ledger": ("general", "serious"), "kind": ("violation", "reversal")},
+    of=NAME,
+    do="many reversals: decisions are overturned",
+)
+SANCTIONS = metrics.counter(
+    "goodfaith_sanctions_total",
+    "Sanctions that began or ended, and why.",
+    {
+        "change": ("imposed", "lifted", "ended"),
+        "cause": ("threshold", "replaced", "timer", "expiry", "reversal", "unlinked", "operator"),
+    },
+    of=NAME,
+    do="many `imposed` at once: did the policy change? many `lifted` by `reversal`: decisions are overturned",
+)
+COMMANDS = metrics.counter("goodfaith_seller_commands_total", "Commands on sellers given to the marketplace.", of=NAME)
+RESENT = metrics.counter(
+    "goodfaith_seller_commands_resent_total",
+    "Commands on sellers sent again for want of a receipt.",
+    of=NAME,
+    do="grows: the marketplace does not answer; sellers go on selling, or are kept from it, meanwhile",
+)
+IGNORED = metrics.counter(
     "goodfaith_ledger_ignored_total",
     "Receipts and operators' lifts that changed nothing: foreign, repeated, of no sanction in force.",
-    ["kind"],
+    {"kind": ("receipt", "lift")},
+    of=NAME,
+    do="a steady stream of `receipt`: the marketplace answers what was not asked",
 )
 
 _ENTERED: Final = "goodfaith.penalty.entered.v1"
@@ -109,7 +131,7 @@ _tail = msgspec.json.Decoder(Tail)
 class EnforcementLedger:
     """Service ``enforcement-ledger``."""
 
-    name = "enforcement-ledger"
+    name = NAME
     schema = "enforcement"
     prefix = "ledger_"
     reads: Sequence[Topic] = (VIOLATIONS, SELLER_RECEIPTS, ACCOUNTS, MARKETPLACE_SELLERS)

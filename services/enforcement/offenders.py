@@ -11,23 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from shared.policy import RepeatOffender
+from shared.standing import SPANS as SPANS
 from shared.standing import Between, Figures, Recidivism, Span, Tier
+from shared.standing import bounds as bounds
 
-SPANS: Final = (1, 7, 30, 90, 180, 365)
-"""Upper bounds, in days, by which times between offences are counted."""
 _DAY: Final = dt.timedelta(days=1)
-
-
-def bounds(rules: RepeatOffender) -> list[tuple[str, int, int | None]]:
-    """(name, fewest, most violations) of each tier, lowest first; the last has no most."""
-    starts = rules.tiers
-    found: list[tuple[str, int, int | None]] = []
-    for start, following in zip(starts, (*starts[1:], None), strict=True):
-        if following is None:
-            found.append((f"{start}+", start, None))
-        else:
-            found.append((f"{start}" if following == start + 1 else f"{start}-{following - 1}", start, following - 1))
-    return found
 
 
 def tier_of(violations: int, rules: RepeatOffender) -> str | None:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import structlog
 
-from shared import db
+from shared import db, metrics
 from shared.runtime.health import Health
 from shared.settings import Settings
 
@@ -61,6 +61,7 @@ def keep_on(settings: Settings, name: str, begin: Callable[[], Work], idle_s: fl
             if not isinstance(error, Troubled):
                 log.warning("paused", pause_s=round(pause, 3), error=str(error))
         health.progress()
+        metrics.PROGRESS.labels(name).set_to_current_time()
         stop.wait(pause)
     work.close()
     server.shutdown()

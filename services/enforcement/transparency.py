@@ -15,26 +15,40 @@ import httpx
 import msgspec
 import structlog
 from msgspec import Struct
-from prometheus_client import Counter, Gauge
 
 from services.enforcement import store
 from services.enforcement.rounds import Troubled, keep_on
-from shared import db
+from shared import db, metrics
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
-POSTS = Counter(
-    "goodfaith_statement_posts_total", "Batches posted to the transparency database, by outcome.", ["outcome"]
+NAME: Final = "enforcement-statements"
+POSTS = metrics.counter(
+    "goodfaith_statement_posts_total",
+    "Batches posted to the transparency database, by outcome.",
+    {"outcome": metrics.HTTP_STATUS},
+    of=NAME,
+    do="`401`: the token; `404`: the address; `unreachable`",
 )
-ENDED = Counter(
+ENDED = metrics.counter(
     "goodfaith_statements_total",
-    "Statements of reasons that ended: sent, known (an earlier answer was lost), refused.",
-    ["outcome"],
+    "Statements of reasons that ended; `known`: an earlier answer was lost.",
+    {"outcome": ("sent", "known", "refused")},
+    of=NAME,
+    do="`refused`: [statements of reasons](operating.md#statements-of-reasons)",
 )
-WAITING = Gauge("goodfaith_statements_waiting", "Statements of reasons that wait to be sent.")
-REFUSED = Gauge("goodfaith_statements_refused", "Statements of reasons that were refused and wait for a person.")
-OLDEST = Gauge(
-    "goodfaith_statements_oldest_timestamp_seconds", "When the oldest statement still to be sent was made; 0: none."
+WAITING = metrics.gauge("goodfaith_statements_waiting", "Statements of reasons that wait to be sent.", of=NAME)
+REFUSED = metrics.gauge(
+    "goodfaith_statements_refused",
+    "Statements of reasons that were refused and wait for a person.",
+    of=NAME,
+    do="above 0: `goodfaith statements list`",
+)
+OLDEST = metrics.gauge(
+    "goodfaith_statements_oldest_timestamp_seconds",
+    "When the oldest statement still to be sent was made; 0: none.",
+    of=NAME,
+    do="old: the database is away, or no sender runs",
 )
 
 _IDLE_S: Final = 0.5
@@ -105,9 +119,7 @@ class Transparency:
         # longer than any answer is waited for; what takes longer is sent by another as well, which does no harm
         self._lease_s = 3 * settings.statements_timeout_s
         self._client = client or httpx.Client(timeout=settings.statements_timeout_s)
-        self._engine = db.connect(
-            settings.database.get_secret_value(), schema="enforcement", name="enforcement-statements"
-        )
+        self._engine = db.connect(settings.database.get_secret_value(), schema="enforcement", name=NAME)
         self.troubled = False
         """The last round met a failure that passes: wait before the next."""
 
@@ -221,4 +233,4 @@ class _Watched:
 
 def run(settings: Settings) -> None:
     """Send until SIGTERM or SIGINT; a database that is away, ours or theirs, is waited for."""
-    keep_on(settings, "enforcement-statements", lambda: _Watched(settings), _IDLE_S)
+    keep_on(settings, NAME, lambda: _Watched(settings), _IDLE_S)

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 import sqlalchemy as sa
-from prometheus_client import Counter
 
 from services.enforcement import domain, statements, store
 from services.enforcement.domain import Hold, Listing
-from shared import events
+from shared import events, metrics
 from shared.events import Data, HoldChanged, ItemChanged, MarketplaceCommand, Receipt, ViolationChanged
 from shared.runtime import Batch, Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
@@ -25,14 +24,31 @@ from shared.topics import (
     Topic,
 )
 
-IGNORED = Counter(
+_PROCESS: Final = "enforcement-worker"
+IGNORED = metrics.counter(
     "goodfaith_enforcement_ignored_total",
     "Items and receipts that changed nothing: stale, foreign or repeated.",
-    ["kind"],
+    {"kind": ("item", "receipt")},
+    of=_PROCESS,
 )
-COMMANDS = Counter("goodfaith_marketplace_commands_total", "Commands given to the marketplace, by action.", ["action"])
-REAPPEARED = Counter("goodfaith_marketplace_reappeared_total", "Listings that showed although held: taken down anew.")
-RESENT = Counter("goodfaith_marketplace_commands_resent_total", "Commands sent again for want of a receipt.")
+COMMANDS = metrics.counter(
+    "goodfaith_marketplace_commands_total",
+    "Commands given to the marketplace, by action.",
+    {"action": ("suspend", "restore", "remove", "lookup")},
+    of=_PROCESS,
+)
+REAPPEARED = metrics.counter(
+    "goodfaith_marketplace_reappeared_total",
+    "Listings that showed although held: taken down anew.",
+    of=_PROCESS,
+    do="grows: somebody at the marketplace puts listings back",
+)
+RESENT = metrics.counter(
+    "goodfaith_marketplace_commands_resent_total",
+    "Commands sent again for want of a receipt.",
+    of=_PROCESS,
+    do="grows: the marketplace does not answer; items are not handled meanwhile",
+)
 
 _HOLD: Final = "goodfaith.hold.changed.v1"
 _VIOLATION: Final = "goodfaith.violation.changed.v1"

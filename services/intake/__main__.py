@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from shared import logs
+from shared import logs, tracing
 from shared.runtime.worker import run
 from shared.serving import Hook, serve
 from shared.settings import Settings
@@ -61,6 +61,7 @@ def main() -> None:
         raise SystemExit(2)
     settings = Settings()
     logs.configure(settings, f"intake-{sys.argv[1]}")
+    tracing.configure(settings, f"intake-{sys.argv[1]}")
     processes[sys.argv[1]](settings)
 
 

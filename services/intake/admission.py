@@ -26,7 +26,7 @@ TRICKLE_S: Final = 1.0
 TRICKLE_ROWS: Final = 10
 """Rows that it then gets, each second."""
 
-_COLUMNS: Final = "d.id, d.kind, d.lane, d.complainant, d.partition, d.claim, d.item, d.listing, d.on_site, d.type, d.payload, d.accepted_at"
+_COLUMNS: Final = "d.id, d.kind, d.lane, d.complainant, d.partition, d.claim, d.item, d.listing, d.on_site, d.type, d.payload, d.accepted_at, d.traceparent"
 _ALL: Final = f"select {_COLUMNS} from door d order by d.id limit %s"
 _DELETE: Final = "delete from door where id = any(%s)"
 _COMMANDS: Final = f"""
@@ -73,6 +73,7 @@ class Row:
     type: str | None
     payload: str | None
     accepted_at: dt.datetime
+    traceparent: str | None = None
 
 
 @dataclass(slots=True)

@@ -63,6 +63,8 @@ class AccountOut(Struct, kw_only=True):
     has_contact: bool
     email_confirmed: bool
     state: Literal["applied", "email_confirmed", "verified", "suspended", "closed"]
+    canary: bool = False
+    """What it files is left out of every figure."""
 
 
 class AccountErased(Struct, kw_only=True):

@@ -34,6 +34,7 @@ from services.intake import (
     api_rights,
     api_standing,
     api_webhooks,
+    canary,
     domain,
     forms,
     metrics,
@@ -75,6 +76,7 @@ from services.intake.web import (
 from shared import languages, policy
 from shared.events import ItemChanged, State, Triage
 from shared.settings import Settings
+from shared.tracing import TRACE
 
 log = structlog.get_logger(__name__)
 
@@ -98,11 +100,12 @@ async def submit_claim(
     front, caller = front_of(request), request.user
     rules = domain.check_claim(data, caller)
     listings = domain.listings_of(data.listings, front.settings.site_hosts)
+    domain.check_canary(caller, listings, front.settings.canary_listing)
     return await filed(
         request,
         Filing(
             caller, idempotency_key, caller.id, store.digest("submit_claim", "", await request.body()), "submit_claim", data,
-            "http", listings=listings, rules=rules, over_quota=front.door.quota.over(caller.id),
+            caller.channel, listings=listings, rules=rules, over_quota=front.door.quota.over(caller.id),
         ),
     )  # fmt: skip
 
@@ -339,16 +342,18 @@ class Timed:
             bound = self._bound.get(key)
             if bound is None:
                 bound = self._bound[key] = metrics.HTTP_SECONDS.labels(*key)
-            bound.observe(time.perf_counter() - started)
+            trace: Any = scope.get(TRACE)
+            bound.observe(time.perf_counter() - started, None if trace is None else {"trace_id": trace})
 
 
 async def begin(front: Front, on_ready: Callable[[Front], None] | None) -> None:
-    """Once the database answers: the first operator, and ready. Until then requests are answered 503."""
+    """Once the database answers: the first operator, the canary, and ready. Until then requests are answered 503."""
 
     def first_operator(connection: sa.Connection) -> None:
         token = front.settings.operator_token
         if token is not None:
             store.ensure_operator(connection, security.digest(token.get_secret_value()), front.settings.token_ttl_days)
+        canary.ensure(connection, front.settings, front.contacts)
 
     while True:
         try:

@@ -21,6 +21,8 @@ from shared.refusals import Refused as Refused
 if TYPE_CHECKING:
     from services.intake.review import Decided
 
+CANARY: Final = "canary"
+"""Channel of what a canary files."""
 QUOTA_ITEMS: Final = 50_000
 """Items of one account in 24 hours beyond which its further ones go to the bulk lane."""
 LANES: Final[tuple[Lane, ...]] = ("express", "standard", "bulk")
@@ -184,6 +186,13 @@ class Account:
     """Under a quota: items a business day (UTC)."""
     misuse_until: dt.date | None = None
     """First day on which the measure runs no more; None: until the record is good again."""
+    canary: bool = False
+    """What it files is left out of every figure."""
+
+    @property
+    def channel(self) -> str:
+        """By which way its requests are counted as having come."""
+        return CANARY if self.canary else "http"
 
     def under(self, measure: Literal["quota", "suspension"], day: dt.date) -> bool:
         """Whether that measure is in force on a day."""
@@ -288,6 +297,19 @@ def profile(name: str) -> policy.Policy:
             422, "unknown_profile", "There is no such policy profile.", field="profile",
             cure=f"Use one of: {', '.join(policy.profiles())}.",
         ) from None  # fmt: skip
+
+
+def check_canary(account: Account, listings: Sequence[ListingRef], own: str) -> None:
+    """Whether a canary keeps to the listing that was made for it, so that its token is good for nothing else.
+
+    Raises:
+        Refused: it names another one.
+    """
+    if account.canary and [ref.listing for ref in listings] != [own]:
+        raise Refused(
+            403, "canary_listing_only", "A canary claims its own listing only.", field="listings",
+            cure="Name the listing of GOODFAITH_CANARY_LISTING.",
+        )  # fmt: skip
 
 
 def check_claim(claim: requests.SubmitClaim, account: Account) -> policy.Policy:
@@ -401,6 +423,7 @@ def claim_rows(
         lane=lane,
         good_faith=complainant.good_faith,
         abroad=claim.abroad,
+        canary=complainant.canary,
         record=complainant.record,
         identity_verified=complainant.identity_verified,
         authority=authority,

@@ -19,7 +19,7 @@ import structlog
 from services.intake import domain, metrics, store
 from services.intake.domain import Refused
 from services.intake.store import Filed, Filing
-from shared import clock, db, policy
+from shared import clock, db, policy, tracing
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -88,6 +88,7 @@ class Door:
         """
         if len(self._waiting) >= WAITING_MAX:
             raise busy("Too many requests are waiting.")
+        filing.trace = tracing.here.get()
         future: asyncio.Future[Filed] = asyncio.get_running_loop().create_future()
         self._waiting.append((filing, future))
         if self._running < COMMITS:
@@ -157,7 +158,7 @@ class Door:
         metrics.DOOR_COMMIT_SECONDS.observe(time.monotonic() - started)
         for filing, result in zip(filings, results, strict=True):
             observe(filing, result)
-            if isinstance(result, Filed) and result.rows is not None and result.rows.items:
+            if isinstance(result, Filed) and result.rows and result.rows.items and not filing.account.canary:
                 self.quota.add(filing.account.id, len(result.rows.items))
         try:
             self.quota.flush(self._engine)

@@ -322,6 +322,7 @@ class Inbound:
             read.body,
             "kafka",
             accepted_at=accepted_at,
+            trace=record.trace,
         )
         if isinstance(read.body, requests.SubmitClaim):
             if account.role != "holder":

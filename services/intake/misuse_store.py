@@ -671,8 +671,8 @@ _RELEASABLE: Final = """
     where a.misuse <> 'suspension' or a.misuse_until <= %s order by h.id limit %s"""
 _MOVE: Final = """
     with gone as (delete from door_held where item = any(%s) returning *)
-    insert into door (kind, lane, complainant, partition, claim, item, listing, on_site, accepted_at)
-    select 'submit', lane, complainant, partition, claim, item, listing, on_site, %s from gone order by id returning item"""
+    insert into door (kind, lane, complainant, partition, claim, item, listing, on_site, accepted_at, traceparent)
+    select 'submit', lane, complainant, partition, claim, item, listing, on_site, %s, traceparent from gone order by id returning item"""
 _RIGHT_CHANGED: Final = """i.id = any(%s) and (c.complainant <> c.principal or exists (
     select from rights r where r.id = c.right_id and (r.status <> 'active' or r.owner <> c.principal)))"""
 

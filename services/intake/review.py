@@ -72,7 +72,7 @@ class Move:
 
 def concerns(change: ItemChanged) -> bool:
     """Whether the queue has to do with a change at all: asked of every change there is."""
-    return change.state in REVIEWABLE or change.previous in REVIEWABLE
+    return (change.state in REVIEWABLE or change.previous in REVIEWABLE) and not change.canary
 
 
 def follow(before: Move | None, change: ItemChanged, *, overdue: bool, at: dt.datetime) -> Move:

@@ -62,13 +62,13 @@ def wall_ms(wall: dt.datetime) -> int:
 # ------------------------------------------------------------------------------------------------------------ accounts
 
 _ACCOUNT = """a.id, a.role, a.identity_verified, a.good_faith, a.registered, a.status, a.record, a.misuse, a.misuse_items,
-    a.misuse_until"""
+    a.misuse_until, a.canary"""
 _RECORD: Final = msgspec.json.Decoder(events.Record)
 
 
 def _account(row: Sequence[Any]) -> Account:
     record = None if row[6] is None else _RECORD.decode(row[6])
-    return Account(row[0], row[1], row[2], row[3], row[4], row[5], record, row[7], row[8], row[9])
+    return Account(row[0], row[1], row[2], row[3], row[4], row[5], record, row[7], row[8], row[9], row[10])
 
 
 def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account, dt.datetime] | None:
@@ -78,7 +78,7 @@ def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account,
         where t.digest = %s and t.expires_wall > now()""",
         (digest,),
     ).one_or_none()
-    return None if row is None else (_account(row), row[10])
+    return None if row is None else (_account(row), row[11])
 
 
 def accounts(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Account]:
@@ -102,15 +102,18 @@ def open_account(connection: sa.Connection, account: Account, kind: str, *, by: 
     now, _ = clock.read(connection)
     return bool(
         connection.exec_driver_sql(
-            """insert into accounts (id, role, kind, identity_verified, good_faith, registered, opened_at, opened_by)
-            values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing""",
-            (account.id, account.role, kind, account.identity_verified, account.good_faith, account.registered, now, by),
+            """insert into accounts (id, role, kind, identity_verified, good_faith, registered, opened_at, opened_by, canary)
+            values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing""",
+            (
+                account.id, account.role, kind, account.identity_verified, account.good_faith, account.registered, now, by,
+                account.canary,
+            ),
         ).rowcount
     )  # fmt: skip
 
 
 ACCOUNT_ROW: Final = """
-    select a.id, a.role, a.kind, a.identity_verified, a.good_faith, a.registered, a.opened_at, a.status,
+    select a.id, a.role, a.kind, a.identity_verified, a.good_faith, a.registered, a.opened_at, a.status, a.canary,
         a.email_confirmed_at is not null as email_confirmed,
         exists (select from contacts c where c.account = a.id) as has_contact
     from accounts a"""
@@ -268,6 +271,7 @@ class Filing:
         over_quota: the account has filed more than its quota in 24 hours.
         accepted_at: time of right where it is not the door's own clock (an upstream's record).
         recurs: upheld item of which the claim's listing is a near copy (row 20).
+        trace: context that the request belongs to, when it is traced.
     """
 
     account: Account
@@ -285,6 +289,7 @@ class Filing:
     over_quota: bool = False
     accepted_at: dt.datetime | None = None
     recurs: str | None = None
+    trace: str | None = None
 
 
 @dataclass(slots=True)
@@ -619,6 +624,8 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
         submitted: dict[str, list[Any]] = {
             "lane": lanes, "complainant": complainants, "partition": places, "item": ids, **common, "accepted_at": times,
         }  # fmt: skip
+        if any(filing.trace for filing, _ in accepted):
+            submitted["traceparent"] = [filing.trace for filing, rows in accepted for _ in rows.items]
         if any(rows.held for _, rows in accepted):
             waits = [rows.held for _, rows in accepted for _ in rows.items]
             db.copy(connection, "door_held", {n: list(compress(column, waits)) for n, column in submitted.items()})
@@ -627,28 +634,32 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
             db.copy(connection, "door", {"kind": ["submit"] * len(submitted["item"]), **submitted})
     commands = [(rows.kinds, "standard", "", command) for _, rows in accepted for command in rows.commands]
     if commands:
-        _insert_commands(connection, commands, partitions)
+        traces = [filing.trace for filing, rows in accepted for _ in rows.commands]
+        _insert_commands(connection, commands, partitions, traces)
     decisions = [decided for _, rows in accepted for decided in rows.decisions]
     if decisions:
         review_store.keep(connection, decisions)
 
 
 def _insert_commands(
-    connection: sa.Connection, commands: Sequence[tuple[str, str, str, events.Command]], partitions: int
+    connection: sa.Connection,
+    commands: Sequence[tuple[str, str, str, events.Command]],
+    partitions: int,
+    traces: Sequence[str | None] | None = None,
 ) -> None:
-    """Commands with their place in the door: (kind, lane, complainant, command)."""
+    """Commands with their place in the door: (kind, lane, complainant, command), and the contexts of those that are traced."""
     made = [command for _, _, _, command in commands]
     connection.exec_driver_sql(
         """with new as (
             select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[],
-                %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[])
-                as n(id, claim, item, kind, by, role, at, lane, complainant, partition, listing, type, payload)
+                %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[])
+                as n(id, claim, item, kind, by, role, at, lane, complainant, partition, listing, type, payload, traceparent)
         ), commands as (
             insert into commands (id, claim, item, kind, by, role, accepted_at)
             select id, claim, item, kind, by, role, at from new
         )
-        insert into door (kind, lane, complainant, partition, claim, item, listing, type, payload, accepted_at)
-        select 'command', lane, complainant, partition, claim, item, listing, type, payload, at from new""",
+        insert into door (kind, lane, complainant, partition, claim, item, listing, type, payload, accepted_at, traceparent)
+        select 'command', lane, complainant, partition, claim, item, listing, type, payload, at, traceparent from new""",
         (
             [command.command for command in made],
             [command.claim for command in made],
@@ -663,6 +674,7 @@ def _insert_commands(
             [command.listing for command in made],
             [_TYPES[type(command)] for command in made],
             [msgspec.json.encode(command).decode() for command in made],
+            list(traces or [None] * len(made)),
         ),
     )
 

@@ -383,7 +383,7 @@ async def command(
     return await filed(
         request,
         Filing(
-            request.user, key, request.user.id, store.digest(kind, target, await request.body()), kind, body, "http",
-            item=item, claim=claim,
+            request.user, key, request.user.id, store.digest(kind, target, await request.body()), kind, body,
+            request.user.channel, item=item, claim=claim,
         ),
     )  # fmt: skip

@@ -293,7 +293,10 @@ class Intake:
                 kind = row.type
                 counts["command"] = counts.get("command", 0) + 1
             # a key of its own: what the read model cannot digest must not stop the door
-            incoming.append(Incoming("@queue", row.partition, row.id, f"door:{row.listing}", str(row.id), kind, data))
+            entry = Incoming("@queue", row.partition, row.id, f"door:{row.listing}", str(row.id), kind, data)
+            if row.traceparent is not None:
+                entry.traced, entry.parent = True, row.traceparent
+            incoming.append(entry)
         for lane, count in counts.items():
             metrics.ADMITTED.labels(lane).inc(count)
         return incoming

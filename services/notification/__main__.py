@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from services.notification import api, bounces, sender, webhooks, worker
-from shared import logs
+from shared import logs, tracing
 from shared.runtime import run
 from shared.settings import Settings
 
@@ -25,6 +25,7 @@ def main() -> None:
         sys.exit(f"usage: python -m services.notification {'|'.join(ROLES)}")
     settings = Settings()
     logs.configure(settings, f"notification-{role}")
+    tracing.configure(settings, f"notification-{role}")
     ROLES[role](settings)
 
 

@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import structlog
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from prometheus_client import Counter
 
 from services.notification import store
 from services.notification.reports import MAX_BYTES, message_of, parse
@@ -35,13 +34,20 @@ TIMEOUT_S: Final = 60.0
 THREADS: Final = 4
 """Reports that are noted at once."""
 
-REPORTS = Counter(
+REPORTS = metrics.counter(
     "goodfaith_bounces_total",
-    "Mail that came to return paths, by what became of it: bounced, delivered, delayed, relayed (noted); late (says what is "
-    "known, or the message went another way); unknown (no such message); busy (asked to come again); ignored (no report); "
-    "refused (no return path of ours).",
-    ["result"],
-)
+    "Mail that came to return paths, by what became of it: `bounced`, `delivered`, `delayed`, `relayed` (noted); `late` (says what is "
+    "known, or the message went another way); `unknown` (no such message); `busy` (asked to come again); `ignored` (automatic "
+    "answers, junk); `refused` (no return path of ours).",
+    {
+        "result": (
+            "bounced", "delivered", "delayed", "relayed", "late", "unknown", "busy", "ignored", "refused",
+        )
+    },
+    of=NAME,
+    do="many `bounced`: look at the sender's reputation, and at `reason` in `notification.deliveries`. `busy` that does not end: a "
+    "sender died, its leases run out by themselves",
+)  # fmt: skip
 
 
 class Door:
@@ -176,6 +182,7 @@ def run(settings: Settings) -> None:
         log.info("started", worker=NAME, domain=door.domain)
         while not stop.is_set():
             health.progress()
+            metrics.PROGRESS.labels(NAME).set_to_current_time()
             try:
                 await asyncio.wait_for(stop.wait(), 5.0)
             except TimeoutError:

@@ -26,7 +26,6 @@ from zlib import crc32
 import httpx
 import msgspec
 import structlog
-from prometheus_client import Counter, Gauge
 
 from services.notification import store
 from services.notification.channels import Channel, address_key, bad_address, status
@@ -62,16 +61,27 @@ QUIET_LOOK_S: Final = 900.0
 GIVE_UP: Final = 30
 """Refusals for now (4xx), some 6 hours, after which a message is left in the inbox."""
 LONGEST_PAUSE_S: Final = 900.0
-DELIVERIES = Counter(
+_RESULTS: Final = (
+    "sent", "repeated", "later", "held", "quiet", "refused", "gave_up", "bounced", "bouncing", "no_contact", "outdated", "failed",
+)  # fmt: skip
+DELIVERIES = metrics.counter(
     "goodfaith_deliveries_total",
-    "Messages by channel and what became of them: sent; repeated (sent again, the first outcome being unknown; counted "
-    "besides its own result); later (refused for now); held (its domain's pace), quiet (quiet hours); refused, gave_up, bounced, bouncing, no_contact, outdated (left in the inbox instead); failed.",
-    ["channel", "result"],
+    "Messages by channel and what became of them: `sent`; `repeated` (sent again, the first outcome being unknown; counted "
+    "besides its own result); `later` (refused for now); `held` (its domain's pace); `quiet` (quiet hours); `refused`, `gave_up`, "
+    "`bounced`, `bouncing`, `no_contact` (by another channel, or left in the inbox); `outdated` (a code that nothing waits for any "
+    "more); `failed`.",
+    {"channel": ("email", "webhook", "inbox"), "result": _RESULTS},
+    of=(NAME, "notification-webhooks"),
+    do="`failed`: a bug in a template; such messages stay in state `failed` until they are set to `queued` again. `repeated`: a "
+    "party may have been told twice",
 )
-OLDEST = Gauge(
+OLDEST = metrics.gauge(
     "goodfaith_delivery_oldest_pending_timestamp_seconds",
-    "When the oldest thing still to be told came up; 0 when there is none.",
-    ["channel"],
+    "When the oldest thing still to be told came up; 0: none.",
+    {"channel": ("email", "webhook")},
+    of=(NAME, "notification-webhooks"),
+    do="old: mail server, a party's webhooks (until another channel takes over), or intake's internal call. No window begins meanwhile",
+    series=(),
 )
 
 
@@ -666,6 +676,8 @@ def run(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sender.stop())
     signal.signal(signal.SIGINT, lambda *_: sender.stop())
     server = health.serve(settings)
+    metrics.begin_sender(NAME)
+    OLDEST.labels("email")
     log.info("started", worker=NAME, health_port=server.server_address[1])
     sender.run()
     log.info("stopped", worker=NAME)

@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-import prometheus_client
 import structlog
 
 from services.notification import circuit, payload, retrying, store, webhook_store
@@ -52,26 +51,43 @@ ASSIGN: Final = 500
 """Messages given to endpoints at once."""
 SWEEP_S: Final = 5.0
 
-ATTEMPTS = prometheus_client.Counter(
+ATTEMPTS = metrics.counter(
     "goodfaith_webhook_attempts_total",
-    "Calls to webhooks, by what came of them: delivered, failed, unknown (perhaps taken), wait (asked to come later), gone (410).",
-    ["outcome"],
+    "Calls to webhooks, by what came of them: `delivered`, `failed`, `unknown` (perhaps taken), `wait` (429 or `Retry-After`), `gone` (410).",
+    {"outcome": ("delivered", "failed", "unknown", "wait", "gone")},
+    of=NAME,
+    do="mostly `failed` or `unknown`: is it one receiver, or our own way out?",
 )
-REPLAYS = prometheus_client.Counter(
+REPLAYS = metrics.counter(
     "goodfaith_webhook_replays_total",
     "Calls to webhooks that were asked for by a replay; counted among the others too.",
+    of=NAME,
 )
-SECONDS = prometheus_client.Histogram(
+SECONDS = metrics.histogram(
     "goodfaith_webhook_seconds",
-    "Seconds that a webhook took to answer, of calls that it took.",
+    "How long webhooks took to answer, of calls that were taken.",
     buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0),
+    of=NAME,
 )
-IN_FLIGHT = prometheus_client.Gauge("goodfaith_webhook_in_flight", "Webhooks that this process calls at the moment.")
-ENDPOINTS = prometheus_client.Gauge(
-    "goodfaith_webhook_endpoints", "Webhooks by state of their circuit: closed, open, half_open, disabled.", ["state"]
+IN_FLIGHT = metrics.gauge(
+    "goodfaith_webhook_in_flight",
+    "Webhooks that this process calls at the moment.",
+    of=NAME,
+    do="at `GOODFAITH_WEBHOOK_IN_FLIGHT` for long: more processes",
 )
-DISABLED = prometheus_client.Counter(
-    "goodfaith_webhooks_disabled_total", "Webhooks that are called no more, by reason: gone, failing.", ["reason"]
+ENDPOINTS = metrics.gauge(
+    "goodfaith_webhook_endpoints",
+    "Webhooks by state of their circuit.",
+    {"state": ("closed", "open", "half_open", "disabled")},
+    of=NAME,
+    do="many `open` at once: our own way out",
+)
+DISABLED = metrics.counter(
+    "goodfaith_webhooks_disabled_total",
+    "Webhooks that are called no more: they are gone (410), or have been failing for days.",
+    {"reason": ("gone", "failing")},
+    of=NAME,
+    do="their owners are told",
 )
 
 
@@ -484,6 +500,8 @@ def run(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     server = health.serve(settings)
+    metrics.begin_sender(NAME)
+    OLDEST.labels("webhook")
     log.info("started", worker=NAME, health_port=server.server_address[1])
     webhooks.run()
     log.info("stopped", worker=NAME)

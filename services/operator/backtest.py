@@ -287,7 +287,9 @@ def compare(
         chosen = [
             item
             for item in filed
-            if (everything or item.profile == old.profile) and (since is None or item.accepted_at >= since)
+            if not item.canary
+            and (everything or item.profile == old.profile)
+            and (since is None or item.accepted_at >= since)
         ]
         if not chosen:
             continue

@@ -506,7 +506,7 @@ def read_model(e: Evidence) -> list[Finding]:
 
 _RECOUNT: Final = """
     with steps as (
-        select item, revision, complainant, reason, state, code, settled, recurs, (at at time zone 'UTC')::date as day,
+        select item, revision, complainant, reason, state, code, settled, recurs, canary, (at at time zone 'UTC')::date as day,
             bool_or(held) over w as down, lag(place) over w is distinct from place or state = 'WITHDRAWN' as entered
         -- what is settled in NOTIFIED stands, where no window runs
         from (select *, case when state = 'NOTIFIED' and settled then 'STANDS' else state end as place from v_change) c
@@ -515,7 +515,7 @@ _RECOUNT: Final = """
     select item, complainant as account, reason, day, case when starts_with(state, 'UPHELD') or state = 'NOTIFIED' then 'upheld'
         when not down then 'declined' when state = 'RESTORED' or (state = 'WITHDRAWN' and code = 'error') then 'countered'
         when state = 'WITHDRAWN' and code = 'settled' then 'upheld' else 'lifted' end as outcome
-    from lasts where settled and state not in ('DUPLICATE', 'LINK_INVALID') and recurs is null"""
+    from lasts where settled and state not in ('DUPLICATE', 'LINK_INVALID') and recurs is null and not canary"""
 
 
 def good_faith(e: Evidence) -> list[Finding]:
@@ -587,7 +587,7 @@ def review_queue(e: Evidence) -> list[Finding]:
         *e.find(
             "lost", "case-missing",
             "select v.item || ': ' || v.state from v_item v left join intake.cases c on c.item = v.item"
-            f" where v.state in ({reviewable}) and c.item is null and v.listing {_DOOR}",
+            f" where v.state in ({reviewable}) and c.item is null and not v.canary and v.listing {_DOOR}",
         ),
         *e.find(
             "problem", "case-differs",
@@ -699,7 +699,7 @@ def statements(e: Evidence) -> list[Finding]:
     taken = (
         "(select c.item, c.revision, c.listing, split_part(split_part(i.body, '\"policy\":\"', 2), '\"', 1) as policy"
         " from (select item, revision, listing, held, lag(held, 1, false) over (partition by item order by revision) as before"
-        " from v_change) c join verification.items i on i.item = c.item where c.held and not c.before)"
+        " from v_change where not canary) c join verification.items i on i.item = c.item where c.held and not c.before)"
     )
     due = (
         f"(select * from {taken} t where policy in ({_list(asking)}))"
@@ -740,7 +740,9 @@ def statements(e: Evidence) -> list[Finding]:
 
 def violations(e: Evidence) -> list[Finding]:
     """Violations in force are the upheld items, by seller and claim."""
-    upheld = "(select item, claim, listing, seller, severity from v_item where upheld and seller is not null)"
+    upheld = (
+        "(select item, claim, listing, seller, severity from v_item where upheld and seller is not null and not canary)"
+    )
     return [
         *e.find(
             "lost", "violation-missing",

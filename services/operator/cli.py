@@ -29,6 +29,7 @@ COMMANDS = (
     "erase",
     "export",
     "verify",
+    "top",
     "dlq",
     "statements",
     "standing",
@@ -36,6 +37,7 @@ COMMANDS = (
     "clock",
     "bench",
     "faults",
+    "canary",
     "deep",
 )
 

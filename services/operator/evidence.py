@@ -83,9 +83,10 @@ create temp table v_filed (partition int, seq bigint, type text, item text colla
 create temp table v_change (partition int, seq bigint, item text collate "C", revision int, type text, state text, rule text,
     command text collate "C", held boolean, upheld boolean, handled boolean, claim text, listing text collate "C",
     seller text collate "C", severity text, at timestamptz, caused boolean, complainant text collate "C", reason text collate "C",
-    code text, settled boolean, recurs text collate "C") on commit drop;
+    code text, settled boolean, recurs text collate "C", canary boolean) on commit drop;
 create temp table v_item (item text collate "C", claim text, listing text collate "C", state text, revision int, seller text collate "C",
-    held boolean, upheld boolean, severity text, awaits boolean, noticed_at timestamptz, handled_at timestamptz, sla text) on commit drop;
+    held boolean, upheld boolean, severity text, awaits boolean, noticed_at timestamptz, handled_at timestamptz, sla text,
+    canary boolean) on commit drop;
 create temp table v_refused (seq bigint, command text collate "C") on commit drop;
 create temp table v_told (item text collate "C", revision int, kind text, party text) on commit drop;
 create temp table v_notice (message text collate "C", item text collate "C", revision int, kind text, sent_at timestamptz,
@@ -306,7 +307,7 @@ FINAL: Final = frozenset(State) - {
 """States that no row of the table leaves."""
 _CONSTANT: Final = (
     "claim", "claim_size", "listing", "complainant", "principal", "right", "right_type", "reason", "severity",
-    "profile", "policy", "lane", "received_at", "recurs",
+    "profile", "policy", "lane", "received_at", "recurs", "canary",
 )  # fmt: skip
 _ONCE: Final = ("seller", "noticed_at", "handled_at", "sla")
 """Never changed once they are set."""
@@ -351,7 +352,7 @@ class Fold:
                 partition, seq, change.item, change.revision, type_, change.state.value, change.rule, change.command,
                 change.held, change.upheld, change.handled_at is not None, change.claim, change.listing, change.seller,
                 change.severity, event.time.isoformat(), event.causationid is not None, change.complainant, change.reason,
-                change.code, change.settled, change.recurs,
+                change.code, change.settled, change.recurs, change.canary,
             )  # fmt: skip
             changes.append("\t".join(map(_text, values)))
             told += [
@@ -397,7 +398,7 @@ class Fold:
             item = _item.decode(body)
             values = (
                 item.item, item.claim, item.listing, item.state.value, item.revision, item.seller, item.held, item.upheld,
-                item.severity, bool(item.awaits), item.noticed_at, item.handled_at, item.sla,
+                item.severity, bool(item.awaits), item.noticed_at, item.handled_at, item.sla, item.canary,
             )  # fmt: skip
             lines.append("\t".join(map(_text, values)))
             if last is None:

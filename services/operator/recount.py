@@ -22,7 +22,7 @@ def item(history: Sequence[tuple[dt.datetime, ItemChanged]]) -> tuple[str, str, 
     if not history or not history[-1][1].settled:
         return None
     last = history[-1][1]
-    if last.state in ("DUPLICATE", "LINK_INVALID") or last.recurs is not None:
+    if last.state in ("DUPLICATE", "LINK_INVALID") or last.recurs is not None or last.canary:
         return None
     since = len(history) - 1
     while last.state != "WITHDRAWN" and since > 0 and _same(history[since - 1][1], last):

@@ -24,6 +24,8 @@ from shared.settings import Settings
 
 LOCAL_PARTITIONS = "6"
 """Fewer than an installation's 24: on two cores each partition more only makes batches smaller."""
+CANARY_LISTING = "canary"
+"""Listing of a local stack's canary."""
 LOCAL_SKEW_MS = "20"
 """Broker and database on this machine have one clock."""
 
@@ -56,6 +58,7 @@ def bring_up(
     ports: Mapping[str, int] | None = None,
     begins: dt.datetime | None = None,
     observe: prometheus.Plan | None = None,
+    canary: bool = False,
 ) -> tuple[Stack, Fleet]:
     """Everything up and ready: broker and database, roles and schemas, topics, processes. Idempotent.
 
@@ -67,6 +70,7 @@ def bring_up(
         begins: Business time at which a new installation's clock stands until it is stepped; one that has run before
             keeps its clock.
         observe: How Prometheus and Alertmanager observe it; none: they are not started, and left alone if they run.
+        canary: Whether a canary runs (docs/operating.md, "Canary"), with a listing of its own in the demo marketplace.
 
     Raises:
         StackError: a part does not start.
@@ -75,13 +79,47 @@ def bring_up(
     stack = Stack.start(root(), name, kafka_port=wished.pop("kafka", 0), postgres_port=wished.pop("postgres", 0))
     for part, port in wished.items():
         stack.port(part, port)
-    prepare(stack, env)
+    prepare(stack, {**(env or {}), **(canary_settings(stack) if canary else {})})
     if begins is not None:
         _begin(stack, begins)
     processes = Fleet.start(stack, counts)
     if observe is not None:
         stack.observe(observe)
-    return stack, processes.wait_ready()
+    processes.wait_ready()
+    if canary and "marketplace.0" in processes.processes:
+        offer_canary_listing(stack)
+    return stack, processes
+
+
+def canary_settings(stack: Stack) -> dict[str, str]:
+    """Settings by which a canary runs on a local stack."""
+    return {
+        "GOODFAITH_CANARY_LISTING": CANARY_LISTING,
+        "GOODFAITH_CANARY_MAIL": "canary@canary.example",
+        "GOODFAITH_CANARY_PAGE": f"http://127.0.0.1:{stack.port('marketplace')}/items/{CANARY_LISTING}",
+    }
+
+
+def offer_canary_listing(stack: Stack) -> None:
+    """Have the demo marketplace show the canary's listing. May be repeated.
+
+    Raises:
+        StackError: it does not take it.
+    """
+    import httpx
+
+    seller = Settings.model_fields["canary_seller"].default
+    try:
+        answer = httpx.post(
+            f"http://127.0.0.1:{stack.port('marketplace')}/seed",
+            json=[{"listing": CANARY_LISTING, "seller": seller, "title": "Canary: not for sale"}],
+            headers={"authorization": f"Bearer {stack.secret('internal_token')}"},
+            timeout=30,
+            trust_env=False,
+        )
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        raise StackError(f"the demo marketplace does not take the canary's listing: {error}") from None
 
 
 def prepare(stack: Stack, env: Mapping[str, str] | None = None) -> None:
@@ -168,6 +206,10 @@ def up(
     observe: Annotated[
         bool, typer.Option(envvar="GOODFAITH_OBSERVE", help="Start Prometheus and Alertmanager too, when installed.")
     ] = True,
+    canary: Annotated[
+        bool | None,
+        typer.Option("--canary/--no-canary", help="A marked claim each minute; default: yes, but with --begins."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Start broker, database and all processes, wait until they are ready, and print the addresses."""
@@ -177,7 +219,12 @@ def up(
     plan = prometheus.Plan() if observe and not missing else None
     with errors.status("starting broker, database and processes"):
         running_stack, processes = bring_up(
-            stack, _counts(count or []), ports=ports, begins=begins and begins.replace(tzinfo=dt.UTC), observe=plan
+            stack,
+            _counts(count or []),
+            ports=ports,
+            begins=begins and begins.replace(tzinfo=dt.UTC),
+            canary=begins is None if canary is None else canary,
+            observe=plan,
         )
     facts = describe(running_stack, processes)
     facts["seconds"] = round(time.monotonic() - begun, 2)

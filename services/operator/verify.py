@@ -127,7 +127,9 @@ def examine(connection: Any, settings: Any, *, unrest: str = "") -> Report:
 def totals(evidence: Any) -> dict[str, Any]:
     """What the operator reads off: outcomes, takedown rates, the 24 hours, messages (domain.md, exact meanings)."""
     connection, number = evidence.connection, evidence.number
-    rows = connection.exec_driver_sql("select state, count(*) from v_item group by state order by state")
+    rows = connection.exec_driver_sql(
+        "select state, count(*) from v_item where not canary group by state order by state"
+    )
     outcomes = dict(map(tuple, rows))
     upheld, settled, handled, taken, met, missed = connection.exec_driver_sql(
         """select count(*) filter (where stands),
@@ -135,7 +137,7 @@ def totals(evidence: Any) -> dict[str, Any]:
             count(*) filter (where handled_at is not null and state not in ('DUPLICATE', 'LINK_INVALID')),
             count(*) filter (where handled_at is not null and state not in ('DUPLICATE', 'LINK_INVALID') and t.item is not null),
             count(*) filter (where sla = 'met'), count(*) filter (where sla = 'missed')
-        from (select *, starts_with(state, 'UPHELD') or (state = 'NOTIFIED' and upheld) as stands from v_item) i left join (select distinct item from v_change where held) t using (item)"""
+        from (select *, starts_with(state, 'UPHELD') or (state = 'NOTIFIED' and upheld) as stands from v_item where not canary) i left join (select distinct item from v_change where held) t using (item)"""
     ).one()
     result: dict[str, Any] = {
         "outcomes": outcomes,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -80,6 +81,8 @@ class Partition:
             for topic in view.reads:
                 self._by_topic.setdefault(topic.name, []).append(view)
         self._stops: list[_Stop] = []
+        self._guard = threading.Lock()
+        """Scrapes come from another thread."""
 
     def load(self, table: str, states: Iterable[tuple[str, Any]]) -> None:
         """Take in what a table has of this partition, all of it, before the first batch. ``POSITIONS`` is such a table."""
@@ -87,8 +90,14 @@ class Partition:
             self.positions.update({key.partition("/")[2]: state.upto for key, state in states})
             return
         move = self.totals[table].move
-        for key, state in states:
-            move(key, None, state)
+        with self._guard:
+            for key, state in states:
+                move(key, None, state)
+
+    def figures(self, now: dt.datetime) -> dict[str, Any]:
+        """By view, its figures as of ``now``. From any thread."""
+        with self._guard:
+            return {name: totals.figures(now) for name, totals in self.totals.items()}
 
     def fold(self, records: Sequence[Record], get: Callable[[str, str], Any]) -> list[Change]:
         """Fold a batch in its order; what is to be written, each state once.
@@ -142,7 +151,9 @@ class Partition:
         if self.positions.get(stop.source, -1) > stop.upto:
             stop.told.set_exception(Passed(f"{stop.source} {stop.upto}"))
         else:
-            stop.told.set_result(self.totals[stop.view].counts(stop.now))
+            with self._guard:
+                counts = self.totals[stop.view].counts(stop.now)
+            stop.told.set_result(counts)
 
     def views_of(self, topic: str) -> Sequence[View]:
         """Views that read a topic."""
@@ -180,9 +191,10 @@ class _Batch:
             for source, upto in _sources(record).items():
                 if upto > positions.get(source, -1):
                     positions[source] = upto
-        for place, old in before.items():
-            self._partition.totals[place[0]].move(place[1], old, states[place])
-            self._changed[place] = states[place]
+        with self._partition._guard:
+            for place, old in before.items():
+                self._partition.totals[place[0]].move(place[1], old, states[place])
+        self._changed.update({place: states[place] for place in before})
         known = self._partition.positions
         for source, upto in positions.items():
             if upto > known.get(source, -1):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import heapq
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Final, Literal
 from msgspec.structs import replace
 
 from services.streams import views
-from services.streams.views import SECOND, Meta, us
+from services.streams.views import SECOND, Histogram, Meta, us
 from shared import policy, topics
 from shared.events import DECISIONS, ENDED, Data, HoldChanged, ItemChanged, ItemSubmitted, NoticeSent
 from shared.events import State as LifeState
@@ -78,8 +77,10 @@ EMPTY: Final = Item()
 
 
 def key(data: Data) -> str | None:
-    """An item's id."""
-    if isinstance(data, ItemChanged | ItemSubmitted | HoldChanged):
+    """An item's id; a canary's counts in no figure. (Of its notice and receipt a state is kept that counts as nothing.)"""
+    if isinstance(data, ItemChanged | ItemSubmitted):
+        return None if data.canary else data.item
+    if isinstance(data, HoldChanged):
         return data.item
     if isinstance(data, NoticeSent) and data.kind == "seller_notice":
         return data.item
@@ -194,22 +195,6 @@ def stages(item: Item) -> Iterable[tuple[Stage, int, int]]:
 
 
 # ------------------------------------------------------------------------------------------------------------- totals
-
-
-class Histogram:
-    """Counts by upper edge (seconds, inclusive) and the exact sum, of durations in microseconds."""
-
-    __slots__ = ("buckets", "edges", "total")
-
-    def __init__(self, edges: tuple[int, ...]) -> None:
-        self.edges = [edge * SECOND for edge in edges]
-        self.buckets = [0] * (len(edges) + 1)
-        self.total = 0
-
-    def add(self, micros: int, sign: int) -> None:
-        """Put a duration in (1) or take it out (-1)."""
-        self.buckets[bisect_left(self.edges, micros)] += sign
-        self.total += sign * micros
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,8 +322,10 @@ class Totals:
                 if minute <= upto:
                     due_soon[seconds] += count
         return Figures(
-            outcomes=self._outcomes, open=self._open, oldest=oldest, due_soon=due_soon, paused=self._paused,
-            takedowns=self._takedowns, completed=self._completed, handling=self._handling, durations=self._durations,
+            outcomes=dict(self._outcomes), open=dict(self._open), oldest=oldest, due_soon=due_soon,
+            paused=dict(self._paused), takedowns=dict(self._takedowns), completed=dict(self._completed),
+            handling={tier: histogram.copy() for tier, histogram in self._handling.items()},
+            durations={stage: histogram.copy() for stage, histogram in self._durations.items()},
         )  # fmt: skip
 
     def _tidy(self) -> None:

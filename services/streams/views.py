@@ -11,6 +11,7 @@ totals. Nothing here knows of Faust, Kafka or a clock.
 from __future__ import annotations
 
 import datetime as dt
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -55,6 +56,30 @@ class Meta:
     wall: dt.datetime
 
 
+class Histogram:
+    """Counts by upper edge (seconds, inclusive) and the exact sum, of durations in microseconds."""
+
+    __slots__ = ("_edges", "buckets", "total")
+
+    def __init__(self, edges: tuple[int, ...]) -> None:
+        self._edges = [edge * SECOND for edge in edges]
+        self.buckets = [0] * (len(edges) + 1)
+        """One for each edge, and one for what is above the last."""
+        self.total = 0
+        """Microseconds."""
+
+    def add(self, micros: int, sign: int) -> None:
+        """Put a duration in (1) or take it out (-1)."""
+        self.buckets[bisect_left(self._edges, micros)] += sign
+        self.total += sign * micros
+
+    def copy(self) -> Histogram:
+        """One that stays as this is now."""
+        made = Histogram(())
+        made._edges, made.buckets, made.total = self._edges, list(self.buckets), self.total
+        return made
+
+
 class Totals(Protocol):
     """Sums over the states of one view on one partition. Made empty, filled with ``move(key, None, state)``."""
 
@@ -62,7 +87,7 @@ class Totals(Protocol):
         """Take the old state's part out and put the new one's in; None: there is (was) no state. Cheap: no scan."""
 
     def figures(self, now: dt.datetime) -> Any:
-        """Sums as of business time ``now``, for the collector. Milliseconds, whatever the number of states."""
+        """Sums as of business time ``now``, for the collector: copies. Milliseconds, whatever the number of states."""
 
     def counts(self, now: dt.datetime) -> dict[str, int]:
         """Sums under the names of the view's query in ``reconcile``, to be compared with the database; zeros left out."""

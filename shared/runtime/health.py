@@ -7,8 +7,10 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client.exposition import choose_encoder
 
+from shared import metrics, tracing
 from shared.settings import Settings
 
 
@@ -38,8 +40,11 @@ class Health:
         """Seconds since the last progress."""
         return time.monotonic() - self._progress
 
-    def answer(self, path: str) -> tuple[int, bytes, str]:
-        """(status, body, content type) of a path."""
+    def answer(self, path: str, accept: str = "") -> tuple[int, bytes, str]:
+        """(status, body, content type) of a path; metrics as OpenMetrics, with exemplars, when that is accepted and there are any."""
+        if path == "/metrics" and tracing.current() is not None:
+            encode, kind = choose_encoder(accept)
+            return 200, encode(REGISTRY), kind
         if path == "/metrics":
             return 200, generate_latest(), CONTENT_TYPE_LATEST
         if path in ("/live", "/ready"):
@@ -55,10 +60,11 @@ class Health:
     def serve(self, settings: Settings) -> ThreadingHTTPServer:
         """Serve in a background thread; the port that was given is in ``server_address``."""
         health = self
+        metrics.begin_process(self.process)
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                status, body, kind = health.answer(self.path.partition("?")[0])
+                status, body, kind = health.answer(self.path.partition("?")[0], self.headers.get("accept", ""))
                 self.send_response(status)
                 self.send_header("content-type", kind)
                 self.send_header("content-length", str(len(body)))

@@ -24,6 +24,9 @@ class Incoming:
         key: partition key; order holds, and a poison record parks its successors, by key.
         id: event id: applied at most once.
         wall: when the record was written (the broker's or producer's clock), for lag; None for queue rows.
+        traced: whether it is traced; ``parent``: the context that it came with, None where its trace begins here.
+        trace: of a traced one, the context that what it causes carries: the runtime sets it before ``Service.open``, and on
+            ``Outgoing`` by itself; a service keeps it in its own tables where its work goes on elsewhere.
     """
 
     topic: str
@@ -36,6 +39,9 @@ class Incoming:
     envelope: Envelope | None = None
     wall: dt.datetime | None = None
     raw: bytes = b""
+    traced: bool = False
+    parent: str | None = None
+    trace: str | None = None
 
 
 @dataclass(slots=True)
@@ -57,6 +63,7 @@ class Outgoing:
     time: dt.datetime
     correlation: str | None = None
     causation: str | None = None
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +195,10 @@ class Service(Protocol):
 
 @dataclass(slots=True)
 class Sent:
-    """Rows of the event log as they go to the producer, by partition the last sequence number."""
+    """Rows of the event log as they go to the producer (topic, key, value, partition, context of the trace if there is one),
+    and by partition the last sequence number."""
 
-    rows: list[tuple[str, str, bytes, int]] = field(default_factory=list)
+    rows: list[tuple[str, str, bytes, int, str | None]] = field(default_factory=list)
     upto: dict[int, int] = field(default_factory=dict)
+    since: float = 0.0
+    """Wall time at which the oldest of them was logged; 0: just now."""

@@ -21,6 +21,7 @@ ORDER = (
     "test_fairness",
     "test_registry",
     "test_good_faith",
+    "test_canary",
     "test_no_secrets",
     "test_hostile_records",
 )

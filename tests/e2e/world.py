@@ -19,7 +19,7 @@ import httpx
 from kafka import KafkaProducer
 
 from deploy.local.children import StackError
-from deploy.local.fleet import settings_of
+from deploy.local.fleet import SERVICES, settings_of
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from services.operator.idle import Watch
@@ -42,7 +42,11 @@ ENV = {
     "GOODFAITH_SESSION_TIMEOUT_MS": "6000",
     "GOODFAITH_RETRY_MAX_S": "1",
     "GOODFAITH_UPSTREAMS": '{"desk": "u-desk"}',
+    "GOODFAITH_CANARY_LISTING": "canary",
+    "GOODFAITH_CANARY_MAIL": "canary@private.example",
 }
+FLEET = {**dict.fromkeys(SERVICES, 1), "canary": 0}
+"""The canary's rounds are the tests' own."""
 
 
 @dataclass(slots=True)
@@ -79,7 +83,7 @@ class World:
 
     def __init__(self, stack: Stack) -> None:
         try:
-            _, self.fleet = bring_up(stack.name, env=ENV, begins=BEGINS)
+            _, self.fleet = bring_up(stack.name, FLEET, env=ENV, begins=BEGINS)
         except StackError:
             # others work on this machine: what was started may only need longer
             self.fleet = Fleet.load(stack).wait_ready(240)

@@ -108,6 +108,16 @@ def test_promtool_reads_every_query(tmp_path: Path) -> None:
     assert f"{len(rules)} rules found" in done.stdout
 
 
+def _rules(kind: str) -> set[str]:
+    files = (ROOT / "deploy/prometheus/rules").glob("*.yaml")
+    groups = [group for path in files for group in yaml.safe_load(path.read_text())["groups"]]
+    return {rule[kind] for group in groups for rule in group["rules"] if kind in rule}
+
+
+def test_runbooks_are_those_of_alerts_that_there_are() -> None:
+    assert {name for panel in PANELS.values() for name in panel.runbooks} <= _rules("alert")
+
+
 def test_provisioning_names_what_there_is() -> None:
     folder = ROOT / "deploy/grafana/provisioning"
     (source,) = yaml.safe_load((folder / "datasources/prometheus.yaml").read_text())["datasources"]

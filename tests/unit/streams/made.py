@@ -9,8 +9,18 @@ from hypothesis import strategies as st
 
 from services.streams.fold import Record
 from services.streams.views import Meta
-from shared.events import ENDED, HoldChanged, ItemChanged, ItemSubmitted, NoticeSent, State
-from shared.topics import ENFORCEMENT, INTAKE, NOTIFICATION, VERIFICATION, Topic
+from shared.events import (
+    ENDED,
+    HoldChanged,
+    ItemChanged,
+    ItemSubmitted,
+    NoticeSent,
+    SanctionChanged,
+    StandingChanged,
+    State,
+    ViolationChanged,
+)
+from shared.topics import ENFORCEMENT, INTAKE, LEDGER, NOTIFICATION, VERIFICATION, VIOLATIONS, Topic
 
 BEGIN = dt.datetime(2026, 11, 2, 8, tzinfo=dt.UTC)
 RIGHTS = (("trademark", "counterfeit"), ("copyright", "copied_image_or_text"), ("design", "design"))
@@ -25,8 +35,8 @@ def submitted(number: int, at: dt.datetime = BEGIN, **changes: Any) -> ItemSubmi
     """As from intake."""
     right, reason = RIGHTS[number % 3]
     values: dict[str, Any] = {
-        "item": f"i-{number}", "claim": f"c-{number // 3}", "claim_size": 3, "listing": f"l-{number}", "complainant": "a-h", "principal": "a-h",
-        "right": "r-1", "right_type": right, "reason": reason, "profile": "ipp", "policy": "ipp-2026-11", "accepted_at": at,
+        "item": f"i-{number}", "claim": f"c-{number // 3}", "claim_size": 3, "listing": f"l-{number}",
+        "complainant": "a-h", "principal": "a-h", "right": "r-1", "right_type": right, "reason": reason, "profile": "ipp", "policy": "ipp-2026-11", "accepted_at": at,
         "lane": ("express", "standard", "bulk")[number % 3],
     }  # fmt: skip
     return ItemSubmitted(**(values | changes))
@@ -42,6 +52,14 @@ def changed(number: int, revision: int, state: State, received: dt.datetime = BE
         "sla_due": received + dt.timedelta(days=1),
     }  # fmt: skip
     return ItemChanged(**(values | changes))
+
+
+def violation(seller: str, claim: int, item: int, revision: int, in_force: bool, at: dt.datetime) -> ViolationChanged:
+    """As from enforcement."""
+    return ViolationChanged(
+        seller=seller, claim=f"c-{claim}", item=f"i-{item}", listing=f"l-{item}", severity=("general", "serious")[item % 2],
+        in_force=in_force, revision=revision, at=at,
+    )  # fmt: skip
 
 
 @st.composite
@@ -90,6 +108,32 @@ def histories(draw: st.DrawFn) -> list[Record]:
                     at=taken,
                 )
                 found.append((taken, ENFORCEMENT, hold))
+    for number in range(draw(st.integers(0, 8))):
+        at = BEGIN + dt.timedelta(days=draw(st.integers(0, 800)))
+        seller = f"s-{draw(st.integers(0, 2))}"
+        for revision in range(1, draw(st.integers(1, 3)) + 1):
+            found.append((at, VIOLATIONS, violation(seller, number // 2, number, revision, draw(st.booleans()), at)))
+            standing = StandingChanged(
+                seller=seller,
+                general_points=draw(st.integers(0, 12)),
+                serious_strikes=0,
+                violations=draw(st.integers(0, 3)),
+                at=at,
+            )
+            found.append((at, LEDGER, standing))
+            sanction = SanctionChanged(
+                seller=seller,
+                sanction=f"{seller}.s{number}",
+                change=draw(st.sampled_from(("imposed", "lifted", "ended"))),
+                cause="threshold",
+                ledger="general",
+                level=draw(st.integers(1, 3)),
+                begins=at,
+                entry="e-1",
+                claim="c-1",
+                at=at,
+            )
+            found.append((at, LEDGER, sanction))
     found.sort(key=lambda event: event[0])
     made = []
     for place, (at, topic, data) in enumerate(found):

@@ -1,0 +1,52 @@
+"""The canary's accounts: one that files, with a right, and the seller of its listing. Made at the API's start, once.
+
+Whoever holds the token can have one listing taken down, the canary's own (``domain.check_canary``). The account has one
+token: a new one in the settings ends the one before.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+
+from services.intake import registry_store, requests, security, store
+from services.intake.domain import Account
+from shared.settings import Settings
+
+ACCOUNT: Final = "a-canary"
+RIGHT: Final = "r-canary"
+
+
+def ensure(connection: sa.Connection, settings: Settings, contacts: security.Contacts) -> bool:
+    """Open what the canary needs and is not there; False when there is to be none. May be repeated, by several processes."""
+    if not settings.canary_listing or settings.canary_token is None:
+        return False
+    # two processes that start at once must not both register the right
+    connection.exec_driver_sql("select pg_advisory_xact_lock(hashtextextended('intake canary', 0))")
+    store.open_account(connection, Account(ACCOUNT, "holder", True, False, True, canary=True), "company", by=None)
+    store.open_account(
+        connection, Account(settings.canary_seller, "seller", False, False, True, canary=True), "company", by=None
+    )
+    if store.accounts(connection, [ACCOUNT])[ACCOUNT].status == "closed":
+        return False  # erased, or closed by an operator: for good
+    digest = security.digest(settings.canary_token.get_secret_value())
+    if store.account_of_token(connection, digest) is None:
+        connection.exec_driver_sql("delete from tokens where account = %s", (ACCOUNT,))
+        store.add_token(connection, ACCOUNT, digest, settings.token_ttl_days)
+    if RIGHT not in store.rights(connection, [RIGHT]):
+        right = requests.RegisterRight(right_type="copyright", proof="canary")
+        registry_store.add_right(connection, RIGHT, ACCOUNT, right, ACCOUNT, settings.partitions)
+    if settings.canary_mail and settings.contact_key is not None:
+        for account in (ACCOUNT, settings.canary_seller):
+            _reach(connection, account, settings.canary_mail, contacts)
+    return True
+
+
+def _reach(connection: sa.Connection, account: str, mail: str, contacts: security.Contacts) -> None:
+    for _, wrapped, sealed in store.sealed_contacts(connection, [account]):
+        if contacts.open(account, wrapped, sealed).email == mail:
+            return
+    wrapped = store.subject_key(connection, account, lambda: contacts.new_key(account))
+    contact = requests.Contact(name="Canary", address="-", email=mail, language="en")
+    store.put_contact(connection, account, contacts.seal(account, wrapped, contact))

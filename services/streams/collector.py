@@ -1,0 +1,237 @@
+"""The metrics of the views. Every value is made of the states in the tables: a restart or a rebalance loses and doubles nothing.
+
+Every series has the label ``partition``. While a partition moves two workers may export it: rules take ``max by (partition,
+...)`` first and sum then. Names and label values are declared here; all of them are there at 0 from the start.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from services.streams import items, sellers
+from services.streams.fold import Partition
+from services.streams.registry import VIEWS as VIEWS_
+from services.streams.views import SECOND, Histogram
+from shared import metrics, policy
+from shared.standing import bounds
+
+OTHER: Final = "other"
+"""Reasons that no policy has, or not for that kind of right."""
+
+
+def reasons() -> dict[str, tuple[str, ...]]:
+    """By kind of right, the reasons that any policy has for it, and ``other``."""
+    found: dict[str, set[str]] = {}
+    for version in policy.versions():
+        for code, reason in policy.load(version).reasons.items():
+            for right in reason.rights:
+                found.setdefault(right, set()).add(code)
+    return {right: (*sorted(codes), OTHER) for right, codes in sorted(found.items())}
+
+
+class Views(Collector):
+    """Exports the figures of the partitions that this process owns.
+
+    Args:
+        partitions: those that are recovered and owned, now; may be called from any thread.
+        now: business time.
+    """
+
+    def __init__(self, partitions: Callable[[], Iterable[Partition]], now: Callable[[], dt.datetime]) -> None:
+        self._partitions = partitions
+        self._now = now
+        self._reasons = reasons()
+        self._reconciled: dict[tuple[str, int], tuple[int, float]] = {}
+
+    def reconciled(self, view: str, partition: int, difference: int, wall: float) -> None:
+        """Show what a reconciliation found. ``wall``: when, seconds since 1970."""
+        self._reconciled[view, partition] = (difference, wall)
+
+    def describe(self) -> Iterable[Metric]:
+        """The families without a sample, so that registering asks for no figures."""
+        return list(self._families().values())
+
+    def collect(self) -> Iterable[Metric]:
+        """All series of all partitions owned."""
+        now = self._now()
+        families = self._families()
+        families["clock"].add_metric((), now.timestamp())
+        owned = list(self._partitions())
+        for partition in owned:
+            number = str(partition.number)
+            figures = partition.figures(now)
+            self._items(families, number, figures["items"])
+            self._sellers(families, number, figures["violations"])
+            for view in VIEWS:
+                difference, wall = self._reconciled.get((view, partition.number), (0, 0.0))
+                families["difference"].add_metric((number, view), difference)
+                families["reconciled"].add_metric((number, view), wall)
+        return list(families.values())
+
+    def _families(self) -> dict[str, Any]:
+        return {
+            place: _KINDS[one.kind](one.name.removesuffix("_total"), one.means, labels=tuple(one.labels))
+            for place, one in FAMILIES.items()
+        }
+
+    def _items(self, families: Mapping[str, Any], number: str, told: items.Figures) -> None:
+        for tier in metrics.TIERS:
+            for outcome in ("met", "missed"):
+                families["outcomes"].add_metric((number, outcome, tier), told.outcomes.get((outcome, tier), 0))
+            for place in items.WHERE:
+                families["open"].add_metric((number, place, tier), told.open.get((place, tier), 0))
+            _histogram(families["handling"], (number, tier), told.handling.get(tier), items.HANDLING)
+        for place in items.WHERE:
+            families["oldest"].add_metric((number, place), told.oldest.get(place, 0) / SECOND)
+        for seconds in items.WITHIN:
+            families["due_soon"].add_metric((number, str(seconds)), told.due_soon[seconds])
+        for state in sorted(items.PAUSING):
+            families["paused"].add_metric((number, state.lower()), told.paused.get(state, 0))
+        for stage in items.BUDGETS:
+            _histogram(families["durations"], (number, stage), told.durations[stage], items.STAGES)
+            for result in ("in_budget", "late"):
+                families["completed"].add_metric((number, stage, result), told.completed.get((stage, result), 0))
+        takedowns = self._by_reason(told.takedowns)
+        for right, codes in self._reasons.items():
+            for reason in codes:
+                for outcome in ("taken_down", "declined"):
+                    families["takedowns"].add_metric(
+                        (number, outcome, right, reason), takedowns.get((outcome, right, reason), 0)
+                    )
+
+    def _sellers(self, families: Mapping[str, Any], number: str, told: sellers.Offenders) -> None:
+        for tier, count in told.tiers.items():
+            families["offenders"].add_metric((number, tier), count)
+        for cohort, count in told.first.items():
+            families["first"].add_metric((number, cohort), count)
+            families["again"].add_metric((number, cohort), told.again[cohort])
+        _histogram(families["intervals"], (number,), told.intervals, sellers.INTERVALS)
+
+    def _by_reason(self, counts: Mapping[tuple[str, str, str], int]) -> dict[tuple[str, str, str], int]:
+        found: dict[tuple[str, str, str], int] = {}
+        for (outcome, right, reason), count in counts.items():
+            place = (outcome, right, reason if reason in self._reasons.get(right, ()) else OTHER)
+            found[place] = found.get(place, 0) + count
+        return found
+
+
+def _histogram(family: Any, labels: Sequence[str], histogram: Histogram | None, edges: tuple[int, ...]) -> None:
+    counts = [0] * (len(edges) + 1) if histogram is None else histogram.buckets
+    family.add_metric(
+        labels, list(_cumulative(edges, counts)), sum_value=0 if histogram is None else histogram.total / SECOND
+    )
+
+
+def _cumulative(edges: tuple[int, ...], counts: Sequence[int]) -> Iterator[tuple[str, int]]:
+    total = 0
+    for edge, count in zip((*(f"{edge:.1f}" for edge in edges), "+Inf"), counts, strict=True):
+        total += count
+        yield edge, total
+
+
+def _declare(kind: metrics.Kind, name: str, means: str, do: str = "-", **labels: tuple[str, ...]) -> metrics.Declared:
+    given: metrics.Labels = {}
+    if name != "clock_timestamp_seconds":
+        given = {"partition": metrics.PARTITION, **labels}
+    return metrics.collected(kind, f"goodfaith_{name}", means, given, of="streams", do=do)
+
+
+VIEWS: Final = tuple(view.name for view in VIEWS_)
+FAMILIES: Final = {
+    "clock": _declare(
+        "gauge", "clock_timestamp_seconds", "Business time now: what business timestamps are subtracted from.",
+        "stands still outside of replays: somebody stopped the clock",
+    ),
+    "outcomes": _declare(
+        "counter", "claim_sla_outcomes_total",
+        "Items handled in time or not, each once, at the earlier of handled and deadline.",
+        "`missed` grows: oldest items first; what waits (look-ups, receipts, reviewers)?",
+        outcome=("met", "missed"), tier=metrics.TIERS,
+    ),
+    "open": _declare(
+        "gauge", "claim_items_open",
+        "Items neither handled nor over, by who they wait for: verification to take them (`intake`), its rules or a look-up "
+        "(`verification`), a person (`review`), the complainant, whose clock stands still, the marketplace (`enforcement`).",
+        "grows: the stage says whose part is slow",
+        stage=items.WHERE, tier=metrics.TIERS,
+    ),
+    "oldest": _declare(
+        "gauge", "claim_oldest_open_received_timestamp_seconds",
+        "When the stage's oldest open item was received, in **business time**; 0: none.",
+        "18 h before the clock: six hours are left to act",
+        stage=items.WHERE,
+    ),
+    "due_soon": _declare(
+        "gauge", "claim_items_due_soon",
+        "Open items whose clock runs and that come due within so many seconds, or are due and not missed yet; to the minute.",
+        within_seconds=tuple(map(str, items.WITHIN)),
+    ),
+    "handling": _declare(
+        "histogram", "claim_handling_duration_seconds",
+        "From receipt to handled, less pauses, in business time: what the promise counts. Up to 86400: met, where that is 24 h.",
+        tier=metrics.TIERS,
+    ),
+    "durations": _declare(
+        "histogram", "claim_stage_duration_seconds",
+        "Business time of a stage: `recorded` (receipt to verification's first event), `notification` (takedown to the seller's "
+        "notice), `enforcement` (hold to the marketplace's receipt). An edge lies at each budget.",
+        stage=tuple(items.BUDGETS),
+    ),
+    "completed": _declare(
+        "counter", "claim_stage_completed_total",
+        "Stages done within their budget (60, 300, 3600 s) or late; one under way beyond its budget is late already. One that "
+        "the item left before it was done (withdrawn) does not count.",
+        "`late` grows: the stage's workers; lag in seconds of what they read",
+        stage=tuple(items.BUDGETS), result=("in_budget", "late"),
+    ),
+    "paused": _declare(
+        "gauge", "claim_clock_paused", "Open items whose 24 hours stand still, by why.",
+        "grows: do pauses hide what would be missed?",
+        reason=tuple(state.lower() for state in sorted(items.PAUSING)),
+    ),
+    "takedowns": _declare(
+        "counter", "takedowns_total",
+        "Handled items, duplicates and dead links left out, by whether they were ever taken down: the takedown rate is of these.",
+        outcome=("taken_down", "declined"), right_type=metrics.RIGHT_TYPES,
+        reason=tuple(sorted({code for codes in reasons().values() for code in codes})),
+    ),
+    "offenders": _declare(
+        "gauge", "repeat_offenders", "Sellers with two violations in force or more of the last 365 days, by tier.",
+        "rises: sanctions do not deter, or a business opens new accounts",
+        tier=tuple(name for name, _, _ in bounds(sellers.rules())),
+    ),
+    "first": _declare(
+        "gauge", "recidivism_sellers",
+        "Sellers whose first violation in force is one to two years old (`whole`: what the rate is of) or younger (`young`).",
+        cohort=("whole", "young"),
+    ),
+    "again": _declare(
+        "gauge", "recidivism_sellers_again",
+        "Of them, those with a further one less than 365 days after the first: divided by `goodfaith_recidivism_sellers`, the rate.",
+        "rises: warnings do not reach sellers, or do not matter to them",
+        cohort=("whole", "young"),
+    ),
+    "intervals": _declare(
+        "histogram", "offence_interval_seconds",
+        "From a violation in force to the seller's next, where the later one is of the last 365 days. As it is now: it may shrink.",
+    ),
+    "difference": _declare(
+        "gauge", "reconciliation_difference",
+        "Sum of the differences between a view's counts and the database's at a common position; 0 is right.",
+        "above 0: the view is wrong (rebuild it) or the database was changed by hand; the log names the counts",
+        view=VIEWS,
+    ),
+    "reconciled": _declare(
+        "gauge", "reconciliation_last_timestamp_seconds", "Wall time at which a view was last compared with the database; 0: not yet.",
+        "an hour back: the database cannot be read, or the view stands still",
+        view=VIEWS,
+    ),
+}  # fmt: skip
+_KINDS: Final[dict[str, Any]] = {
+    "counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily,
+}  # fmt: skip

@@ -1,0 +1,356 @@
+"""The views ``violations`` (one state a seller and claim) and ``standings`` (one a seller): repeat offenders.
+
+Definitions are those of docs/domain.md, "Words with an exact meaning"; a year is the policy's ``repeat_offender.within``.
+Violations leave the figures by time: by business time, when ``figures`` is asked, not by an event.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import heapq
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from msgspec.structs import replace
+
+from services.streams import views
+from services.streams.views import Histogram, Meta, position_of, us
+from shared import policy, topics
+from shared.events import Data, SanctionChanged, StandingChanged, ViolationChanged
+from shared.policy import RepeatOffender
+from shared.settings import Settings
+from shared.standing import SPANS, bounds
+
+INTERVALS: Final = tuple(days * 86_400 for days in SPANS)
+"""Edges of the histogram of times between offences, in seconds."""
+
+
+@cache
+def rules() -> RepeatOffender:
+    """Those by which ledgers are kept (``penalties_profile``)."""
+    return policy.current(Settings().penalties_profile).penalties.repeat_offender
+
+
+# --------------------------------------------------------------------------------------------------------- violations
+
+
+class Part(views.State, frozen=True, array_like=True, omit_defaults=True, order=True):
+    """An item of a violation, at its highest revision."""
+
+    item: str
+    revision: int
+    in_force: bool
+    serious: bool
+    at: int
+
+
+class Violation(views.State, frozen=True, array_like=True, omit_defaults=True):
+    """A seller's violation of one claim; in force while one of its items is."""
+
+    parts: tuple[Part, ...] = ()
+    """By item."""
+
+    @property
+    def at(self) -> int:
+        """When the earliest of its items in force came into force; 0: none is in force."""
+        return min((part.at for part in self.parts if part.in_force), default=0)
+
+    @property
+    def serious(self) -> bool:
+        """One of its items in force is."""
+        return any(part.serious for part in self.parts if part.in_force)
+
+
+def violation_key(data: Data) -> str | None:
+    """``<seller>/<claim>``: a seller with many violations has many small states."""
+    return f"{data.seller}/{data.claim}" if isinstance(data, ViolationChanged) else None
+
+
+def fold_violation(state: Violation | None, data: Data, meta: Meta) -> Violation | None:
+    """The violation after an item of it came into force or was undone."""
+    if not isinstance(data, ViolationChanged):
+        return state
+    known = state or Violation()
+    part = Part(data.item, data.revision, data.in_force, data.severity == "serious", us(data.at))
+    place = bisect_left(known.parts, data.item, key=lambda one: one.item)
+    found = place < len(known.parts) and known.parts[place].item == data.item
+    if found and known.parts[place].revision >= data.revision:
+        return known
+    return Violation((*known.parts[:place], part, *known.parts[place + found :]))
+
+
+@dataclass(frozen=True, slots=True)
+class Offenders:
+    """Figures of sellers with violations in force (``shared.standing.Figures`` in parts that can be added)."""
+
+    sellers: Mapping[int, int]
+    """How many sellers have so many violations of the last year."""
+    tiers: Mapping[str, int]
+    """Sellers by tier of the policy."""
+    first: Mapping[str, int]
+    """Sellers whose first violation is older than a year and not than two (``whole``), or younger (``young``)."""
+    again: Mapping[str, int]
+    """Of them, those with a further one less than a year after it."""
+    intervals: Histogram
+    """From a violation to the seller's next, where the later one is of the last year."""
+
+
+class _Seller:
+    __slots__ = ("again", "cohort", "lo", "recent", "times", "wake")
+
+    def __init__(self) -> None:
+        self.times: list[int] = []
+        """Of its violations in force, sorted."""
+        self.lo = 0
+        """The first that is of the last year."""
+        self.recent = 0
+        self.cohort = ""
+        self.again = False
+        self.wake = 0
+
+
+class Violations:
+    """Totals of violations."""
+
+    def __init__(self) -> None:
+        self._rules = rules()
+        self._year = self._rules.within.exact // dt.timedelta(microseconds=1)
+        self._now = 0
+        self._sellers: dict[str, _Seller] = {}
+        self._recent: Counter[int] = Counter()
+        self._first: Counter[str] = Counter()
+        self._again: Counter[str] = Counter()
+        self._serious = 0
+        self._parts = 0
+        self._intervals = Histogram(INTERVALS)
+        self._wakes: list[tuple[int, str]] = []
+        """Heap of when a seller's part changes by time; an entry counts while the seller says the same."""
+
+    def move(self, key: str, old: Violation | None, new: Violation | None) -> None:
+        """As ``views.Totals``."""
+        was, now = (0 if one is None else one.at for one in (old, new))
+        for violation, sign in ((old, -1), (new, 1)):
+            if violation is not None:
+                self._serious += sign * violation.serious
+                self._parts += sign * sum(part.in_force for part in violation.parts)
+        if was == now:
+            return
+        name = key.partition("/")[0]
+        seller = self._sellers.get(name)
+        if seller is None:
+            seller = self._sellers[name] = _Seller()
+        if was:
+            self._remove(seller, was)
+        if now:
+            self._insert(seller, now)
+        self._settle(name, seller)
+
+    def _insert(self, seller: _Seller, at: int) -> None:
+        times = seller.times
+        place = bisect_right(times, at)
+        self._gap(seller, place, -1)
+        insort(times, at)
+        if at + self._year <= self._now:
+            seller.lo += 1
+        self._gap(seller, place, 1)
+        self._gap(seller, place + 1, 1)
+
+    def _remove(self, seller: _Seller, at: int) -> None:
+        times = seller.times
+        place = bisect_left(times, at)
+        self._gap(seller, place, -1)
+        self._gap(seller, place + 1, -1)
+        del times[place]
+        if place < seller.lo:
+            seller.lo -= 1
+        self._gap(seller, place, 1)
+
+    def _gap(self, seller: _Seller, place: int, sign: int) -> None:
+        """Count the time from the violation before ``place`` to it, if it is of the last year."""
+        if 1 <= place < len(seller.times) and place >= seller.lo:
+            self._intervals.add(seller.times[place] - seller.times[place - 1], sign)
+
+    def _settle(self, name: str, seller: _Seller) -> None:
+        """Bring the seller's part up to the present."""
+        times, year, now = seller.times, self._year, self._now
+        while seller.lo < len(times) and times[seller.lo] + year <= now:
+            self._gap(seller, seller.lo, -1)
+            seller.lo += 1
+        recent = len(times) - seller.lo
+        cohort = ""
+        if times and times[0] + 2 * year > now:
+            cohort = "young" if times[0] + year > now else "whole"
+        again = len(times) > 1 and times[1] - times[0] < year
+        if (recent, cohort, again) != (seller.recent, seller.cohort, seller.again):
+            self._recent[seller.recent] -= 1
+            self._recent[recent] += 1
+            self._first[seller.cohort] -= 1
+            self._first[cohort] += 1
+            self._again[seller.cohort] -= seller.again
+            self._again[cohort] += again
+            seller.recent, seller.cohort, seller.again = recent, cohort, again
+        if not times:
+            del self._sellers[name]
+            return
+        ends = [times[0] + year, times[0] + 2 * year]
+        if recent:
+            ends.append(times[seller.lo] + year)
+        wake = min((end for end in ends if end > now), default=0)
+        if wake and wake != seller.wake:
+            heapq.heappush(self._wakes, (wake, name))
+        seller.wake = wake
+
+    def figures(self, now: dt.datetime) -> Offenders:
+        """As ``views.Totals``; ``now`` does not go back."""
+        self._now = max(us(now), self._now)
+        while self._wakes and self._wakes[0][0] <= self._now:
+            wake, name = heapq.heappop(self._wakes)
+            seller = self._sellers.get(name)
+            if seller is not None and seller.wake == wake:
+                self._settle(name, seller)
+        if len(self._wakes) > 2 * len(self._sellers) + 1000:
+            self._wakes = [(seller.wake, name) for name, seller in self._sellers.items() if seller.wake]
+            heapq.heapify(self._wakes)
+        return Offenders(
+            sellers={many: sellers for many, sellers in self._recent.items() if many and sellers},
+            tiers=_tiers(self._recent, self._rules),
+            first={cohort: self._first[cohort] for cohort in ("whole", "young")},
+            again={cohort: self._again[cohort] for cohort in ("whole", "young")},
+            intervals=self._intervals.copy(),
+        )
+
+    def counts(self, now: dt.datetime) -> dict[str, int]:
+        """Violations in force and their items, and how many sellers have so many of the last year."""
+        since = us(now) - self._year
+        found = {"in_force": 0, "serious": self._serious, "items": self._parts}
+        for seller in self._sellers.values():
+            found["in_force"] += len(seller.times)
+            recent = len(seller.times) - bisect_right(seller.times, since)
+            if recent:
+                name = f"sellers/{recent}"
+                found[name] = found.get(name, 0) + 1
+        return {name: count for name, count in found.items() if count}
+
+
+def _tiers(sellers: Mapping[int, int], rules: RepeatOffender) -> dict[str, int]:
+    return {
+        name: sum(count for many, count in sellers.items() if many >= least and (most is None or many <= most))
+        for name, least, most in bounds(rules)
+    }
+
+
+VIOLATIONS: Final = views.View(
+    name="violations",
+    reads=(topics.VIOLATIONS,),
+    state=Violation,
+    key=violation_key,
+    fold=fold_violation,
+    totals=Violations,
+)
+
+
+# ---------------------------------------------------------------------------------------------------------- standings
+
+
+class Sanction(views.State, frozen=True, array_like=True, omit_defaults=True, order=True):
+    """A sanction, as last told. ``sequence``: of that event in the ledger's log."""
+
+    sanction: str
+    sequence: int
+    in_force: bool
+    ledger: str
+    level: int
+    scope: str
+    measures: tuple[str, ...] = ()
+    begins: int = 0
+    ends: int = 0
+
+
+class Standing(views.State, frozen=True, array_like=True, omit_defaults=True):
+    """A seller's standing, as enforcement's ledger last told it. ``sequence``: of that event in the ledger's log; -1: none yet."""
+
+    sequence: int = -1
+    general_points: int = 0
+    serious_strikes: int = 0
+    violations: int = 0
+    at: int = 0
+    entity: str = ""
+    entity_points: int = 0
+    entity_strikes: int = 0
+    entity_violations: int = 0
+    sanctions: tuple[Sanction, ...] = ()
+    """All that it ever had, by id."""
+
+
+def standing_key(data: Data) -> str | None:
+    """The seller."""
+    return data.seller if isinstance(data, StandingChanged | SanctionChanged) else None
+
+
+def fold_standing(state: Standing | None, data: Data, meta: Meta) -> Standing | None:
+    """The standing after an event of the ledger; later is what is later in its log."""
+    known = state or Standing()
+    place = position_of(meta.id)
+    if place is None:
+        raise ValueError(f"{meta.id}: not an event of a log")
+    if isinstance(data, StandingChanged):
+        if place[2] <= known.sequence:
+            return known
+        return replace(
+            known, sequence=place[2], general_points=data.general_points, serious_strikes=data.serious_strikes,
+            violations=data.violations, at=us(data.at), entity=data.entity or "", entity_points=data.entity_points,
+            entity_strikes=data.entity_strikes, entity_violations=data.entity_violations,
+        )  # fmt: skip
+    if isinstance(data, SanctionChanged):
+        told = Sanction(
+            data.sanction, place[2], data.change == "imposed", data.ledger, data.level, data.scope, data.measures,
+            us(data.begins), us(data.ends),
+        )  # fmt: skip
+        spot = bisect_left(known.sanctions, data.sanction, key=lambda one: one.sanction)
+        found = spot < len(known.sanctions) and known.sanctions[spot].sanction == data.sanction
+        if found and known.sanctions[spot].sequence >= place[2]:
+            return known
+        return replace(known, sanctions=(*known.sanctions[:spot], told, *known.sanctions[spot + found :]))
+    return state
+
+
+class Standings:
+    """Totals of standings: what is compared with the database. Metrics of sellers under measures are enforcement's own."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def move(self, key: str, old: Standing | None, new: Standing | None) -> None:
+        """As ``views.Totals``."""
+        for standing, sign in ((old, -1), (new, 1)):
+            if standing is None:
+                continue
+            self._counts["general_points"] += sign * standing.general_points
+            self._counts["serious_strikes"] += sign * standing.serious_strikes
+            if standing.violations:
+                self._counts[f"sellers/{standing.violations}"] += sign
+            for sanction in standing.sanctions:
+                if sanction.in_force:
+                    self._counts[f"sanctions/{sanction.scope}/{sanction.ledger}/{sanction.level}"] += sign
+
+    def figures(self, now: dt.datetime) -> dict[str, int]:
+        """As ``counts``."""
+        return self.counts(now)
+
+    def counts(self, now: dt.datetime) -> dict[str, int]:
+        """Sums of points and strikes, sellers by violations as the ledger counts them, sanctions in force by threshold."""
+        return {name: count for name, count in self._counts.items() if count}
+
+
+STANDINGS: Final = views.View(
+    name="standings",
+    reads=(topics.LEDGER,),
+    state=Standing,
+    key=standing_key,
+    fold=fold_standing,
+    totals=Standings,
+)

@@ -1,0 +1,117 @@
+"""One batch's spans: one for each traced record and timer, and one for the batch that links to them.
+
+They end after the commit: a transaction that is rolled back leaves no spans, as it leaves no events. Its records begin and
+end with the batch, for that is how long they took.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from shared import tracing
+from shared.runtime.types import Due, Incoming, Outgoing
+from shared.tracing import Tracing
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+
+class Traced:
+    """The spans of one transaction.
+
+    Args:
+        worker: its name, which is its consumer group's.
+        queue: the service's own.
+        records: what is to be applied; of those that are traced ``trace`` is set.
+    """
+
+    def __init__(self, tracing_: Tracing, worker: str, queue: str, records: Sequence[Incoming]) -> None:
+        self._tracing = tracing_
+        self._worker = worker
+        self._queue = queue or "queue"
+        self._began = time.time_ns()
+        self._batch: Span | None = None
+        self._spans: list[Span] = []
+        self._of: dict[str, Span] = {}
+        for incoming in records:
+            if incoming.traced:
+                span = self._of[incoming.id] = self._event(incoming)
+                incoming.trace = tracing.context_of(span)
+
+    def _event(self, incoming: Incoming) -> Span:
+        envelope = incoming.envelope
+        queue = incoming.topic == "@queue"
+        place = self._queue if queue else incoming.topic
+        attributes: dict[str, Any] = {
+            "messaging.system": "postgresql" if queue else "kafka",
+            "messaging.operation.type": "process",
+            "messaging.operation.name": "process",
+            "messaging.destination.name": place,
+            "messaging.destination.partition.id": str(incoming.partition),
+            "messaging.consumer.group.name": self._worker,
+        }
+        if not queue:
+            attributes["messaging.kafka.offset"] = incoming.offset
+        if incoming.wall is not None:
+            attributes["goodfaith.waited_s"] = round(self._began / 1e9 - incoming.wall.timestamp(), 3)
+        # of a record that nobody has read yet (``Service.raw``) nothing is known but its place
+        if incoming.type:
+            attributes["cloudevents.event_type"] = incoming.type
+        claim = envelope.correlationid if envelope is not None else getattr(incoming.data, "claim", None)
+        if claim:
+            attributes["goodfaith.claim"] = claim
+        return self._begin(f"process {place}", "CONSUMER", incoming.parent, attributes)
+
+    def _begin(self, name: str, kind: str, parent: str | None, attributes: dict[str, Any]) -> Span:
+        if self._batch is None:
+            self._batch = self._tracing.span(
+                f"process {self._worker}", "INTERNAL", None, {"messaging.consumer.group.name": self._worker}, start_ns=self._began
+            )  # fmt: skip
+        links = [tracing.context_of(self._batch)]
+        span = self._tracing.span(name, kind, parent, attributes, start_ns=self._began, links=links)
+        if len(self._spans) < tracing.LINKS:
+            self._batch.add_link(span.get_span_context())
+        self._spans.append(span)
+        return span
+
+    @property
+    def trace_id(self) -> str | None:
+        """A trace that this batch belongs to, for exemplars."""
+        return None if not self._spans else tracing.trace_id(tracing.context_of(self._spans[0]))
+
+    def apply(self, apply: Callable[[Incoming], Iterable[Outgoing]], incoming: Incoming) -> list[Outgoing]:
+        """Apply a traced record; what comes of it carries its context, and what is logged meanwhile its trace's id."""
+        assert incoming.trace is not None
+        return self._follow(apply, incoming, self._of[incoming.id], incoming.trace)
+
+    def fire(self, fire: Callable[[Due], Iterable[Outgoing]], timer: Due) -> list[Outgoing]:
+        """Fire a timer with which a trace begins."""
+        span = self._begin(f"fire {self._worker}", "INTERNAL", None, {"goodfaith.due_at": timer.at.isoformat()})
+        return self._follow(fire, timer, span, tracing.context_of(span))
+
+    def _follow(self, work: Callable[[Any], Iterable[Outgoing]], on: Any, span: Span, context: str) -> list[Outgoing]:
+        with structlog.contextvars.bound_contextvars(trace_id=tracing.trace_id(context)):
+            try:
+                made = list(work(on))
+            except Exception as error:
+                self._tracing.failed(span, error)
+                raise
+        for outgoing in made:
+            if outgoing.trace is None:
+                outgoing.trace = context
+        return made
+
+    def committed(self, records: int, timers: int) -> None:
+        """The transaction is committed: the spans have ended."""
+        if self._batch is None:
+            return
+        end = time.time_ns()
+        for span in self._spans:
+            span.end(end)
+        self._batch.set_attribute("messaging.batch.message_count", records)
+        self._batch.set_attribute("goodfaith.timers", timers)
+        self._batch.end(end)

@@ -1,0 +1,110 @@
+"""The exposition of the views."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shutil
+import subprocess
+
+import pytest
+from hypothesis import given, settings
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from services.streams import collector, registry
+from services.streams.fold import Partition, Record
+from shared.events import State
+from shared.topics import INTAKE, VERIFICATION
+from tests.unit.streams.made import BEGIN, changed, histories, record, submitted
+from tests.unit.streams.test_fold import run
+
+DAY = dt.timedelta(days=1)
+
+
+def exposed(*partitions: Partition, now: dt.datetime = BEGIN + DAY) -> dict[str, float]:
+    """Samples, by name and labels as they are spelled."""
+    return dict(_samples(_text(*partitions, now=now)))
+
+
+def _text(*partitions: Partition, now: dt.datetime) -> str:
+    known = CollectorRegistry()
+    known.register(collector.Views(lambda: partitions, lambda: now))
+    return generate_latest(known).decode()
+
+
+def _samples(text: str) -> list[tuple[str, float]]:
+    found = []
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()) if key != "partition")
+            found.append((f"{sample.name}{{{labels}}}", sample.value))
+    return found
+
+
+def test_every_series_is_there_from_the_start_and_few() -> None:
+    partitions = [Partition(number, registry.VIEWS) for number in range(24)]
+    samples = _samples(_text(*partitions, now=BEGIN))
+    assert len(samples) < 5000
+    assert {value for name, value in samples if not name.startswith("goodfaith_clock")} == {0}
+
+
+@settings(max_examples=10)
+@given(histories())
+def test_what_happens_makes_no_series(events: list[Record]) -> None:
+    partition = run([events])
+    assert exposed(partition).keys() == exposed(Partition(0, registry.VIEWS)).keys()
+
+
+def test_figures_of_some_items() -> None:
+    received = BEGIN
+    events = [
+        record(INTAKE, 0, submitted(1), "intake.0.1", received),
+        record(VERIFICATION, 0, changed(0, 1, State.NOTIFIED, held=True), "verification.0.1", received),
+        record(
+            VERIFICATION, 1,
+            changed(0, 2, State.NOTIFIED, held=True, handled_at=received + dt.timedelta(hours=24), sla="met"),
+            "verification.0.2", received + dt.timedelta(hours=24),
+        ),
+        record(
+            VERIFICATION, 2,
+            changed(2, 1, State.REJECTED, handled_at=received + dt.timedelta(minutes=1), sla="met"), "verification.0.3",
+            received + dt.timedelta(seconds=61),
+        ),
+        record(VERIFICATION, 3, changed(4, 1, State.NEEDS_INFO), "verification.0.4", received),
+        record(VERIFICATION, 4, changed(7, 1, State.RECEIVED, canary=True), "verification.0.5", received),
+        record(
+            VERIFICATION, 5, changed(8, 1, State.DUPLICATE, handled_at=received, sla="met"), "verification.0.6", received
+        ),
+    ]  # fmt: skip
+    told = exposed(run([events]), now=received + dt.timedelta(hours=19))
+    some = {
+        name: value
+        for name, value in told.items()
+        if value and "duration" not in name and "clock_timestamp" not in name
+    }
+    assert some == {
+        "goodfaith_claim_sla_outcomes_total{outcome=met,tier=express}": 1,
+        "goodfaith_claim_sla_outcomes_total{outcome=met,tier=bulk}": 2,
+        "goodfaith_claim_items_open{stage=intake,tier=standard}": 1,
+        "goodfaith_claim_items_open{stage=complainant,tier=standard}": 1,
+        "goodfaith_claim_oldest_open_received_timestamp_seconds{stage=intake}": received.timestamp(),
+        "goodfaith_claim_oldest_open_received_timestamp_seconds{stage=complainant}": received.timestamp(),
+        "goodfaith_claim_items_due_soon{within_seconds=21600}": 1,
+        "goodfaith_claim_clock_paused{reason=needs_info}": 1,
+        "goodfaith_takedowns_total{outcome=taken_down,reason=counterfeit,right_type=trademark}": 1,
+        "goodfaith_takedowns_total{outcome=declined,reason=design,right_type=design}": 1,
+        "goodfaith_claim_stage_completed_total{result=in_budget,stage=recorded}": 3,
+        "goodfaith_claim_stage_completed_total{result=late,stage=recorded}": 2,
+        "goodfaith_claim_stage_completed_total{result=late,stage=notification}": 1,
+        "goodfaith_claim_stage_completed_total{result=late,stage=enforcement}": 1,
+    }
+    handling = "goodfaith_claim_handling_duration_seconds"
+    assert told[f"{handling}_bucket{{le=86400.0,tier=express}}"] == 1
+    assert told[f"{handling}_bucket{{le=64800.0,tier=express}}"] == 0
+    assert told[f"{handling}_sum{{tier=express}}"] == 86400
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here")
+def test_promtool_finds_nothing_to_say() -> None:
+    text = _text(Partition(0, registry.VIEWS), now=BEGIN)
+    subprocess.run(["promtool", "check", "metrics"], input=text, text=True, check=True, capture_output=True)
