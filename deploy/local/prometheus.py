@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local.children import StackError, alive, end, find, spawn, tail
+from deploy.prometheus import routing, writing
+from deploy.prometheus.model import Pace
 
 START_S = 60.0
 INSTALL = "`sh deploy/local/setup.sh prometheus` installs them on Debian and Ubuntu"
@@ -191,20 +193,13 @@ def _write(path: Path, content: Any) -> None:
 
 def write_rules(folder: Path, speed: int) -> None:
     """The rules, on a clock that goes `speed` times as fast."""
-    first = {"alert": "Watchdog", "expr": "vector(1)", "labels": {"severity": "none"}}
-    _write(folder / "first.yaml", {"groups": [{"name": "first", "rules": [first]}]})
+    for name, text in writing.rule_files(Pace(speed)).items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def alertmanager(plan: Plan) -> dict[str, Any]:
     """Alertmanager's configuration on this machine: routes as in an installation, all receivers are the plan's sink."""
-    route = {"receiver": "sink", "group_by": ["alertname"], "group_wait": "1s", "group_interval": "1s"}
-    return {"route": route, "receivers": [_receiver("sink", plan)]}
-
-
-def _receiver(name: str, plan: Plan) -> dict[str, Any]:
-    if not plan.sink:
-        return {"name": name}
-    return {"name": name, "webhook_configs": [{"url": f"{plan.sink}/{name}", "send_resolved": True}]}
+    return routing.configuration(Pace(plan.speed), plan.sink)
 
 
 def write_targets(path: Path, ports: Mapping[str, int]) -> None:

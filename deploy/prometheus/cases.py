@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from deploy.prometheus.model import Alert, Pace, dump
+from deploy.prometheus.model import Alert, Pace
 from deploy.prometheus.rules import REQUIRED, SLI, alerts, groups
 
 Series = Mapping[str, str]
@@ -73,11 +73,11 @@ def _open(values: str, stage: str = "verification") -> dict[str, str]:
 
 
 def _handled(values: str) -> dict[str, str]:
-    return _figure("goodfaith_claim_handling_duration_seconds_count", values, outcome="met", tier="standard")
+    return _figure("goodfaith_claim_handling_duration_seconds_count", values, tier="standard")
 
 
 def _passed(stage: str, values: str) -> dict[str, str]:
-    return _figure("goodfaith_claim_stage_duration_seconds_count", values, stage=stage, result="in_budget")
+    return _figure("goodfaith_claim_stage_duration_seconds_count", values, stage=stage)
 
 
 def _clock(values: str) -> dict[str, str]:
@@ -420,8 +420,8 @@ def _metric(selector: str) -> str:
     return selector.partition("{")[0]
 
 
-def tests(pace: Pace) -> dict[str, str]:
-    """promtool's files by name: `tests/<rule file>_<step>.yaml`."""
+def tests(pace: Pace) -> dict[str, dict[str, Any]]:
+    """What promtool reads, by file name: `<rule file>_<step>.yaml`."""
     rules: dict[str, list[Alert]] = {}
     for alert in alerts(pace):
         rules.setdefault(alert.name, []).append(alert)
@@ -441,15 +441,12 @@ def tests(pace: Pace) -> dict[str, str]:
     worlds += _absent(rules, pace)
     order = {name: [group.name for group in those] for name, those in groups(pace).items()}
     return {
-        f"tests/{file}_{step}.yaml": dump(
-            {
-                "rule_files": ["../rules/recording.yaml", f"../rules/{file}.yaml"],
-                "evaluation_interval": step,
-                "group_eval_order": [*order["recording"], *order[file]],
-                "tests": [world.plain() for world in worlds if (world.file, world.step) == (file, step)],
-            },
-            "Written by `python -m deploy.prometheus` from deploy/prometheus/cases.py: change that.",
-        )
+        f"{file}_{step}.yaml": {
+            "rule_files": ["../rules/recording.yaml", f"../rules/{file}.yaml"],
+            "evaluation_interval": step,
+            "group_eval_order": [*order["recording"], *order[file]],
+            "tests": [world.plain() for world in worlds if (world.file, world.step) == (file, step)],
+        }
         for file, step in sorted({(world.file, world.step) for world in worlds})
     }
 

@@ -122,9 +122,9 @@ def _sum(series: str, keep: str) -> str:
 LABELS: Final = {
     "goodfaith_claim_sla_outcomes_total": ("outcome", "tier"),
     "goodfaith_takedowns_total": ("outcome", "right_type", "reason"),
-    "goodfaith_claim_handling_duration_seconds_count": ("outcome", "tier"),
+    "goodfaith_claim_handling_duration_seconds_count": ("tier",),
     "goodfaith_claim_stage_completed_total": ("stage", "result"),
-    "goodfaith_claim_stage_duration_seconds_count": ("stage", "result"),
+    "goodfaith_claim_stage_duration_seconds_count": ("stage",),
     "goodfaith_claim_items_open": ("stage", "tier"),
     "goodfaith_claim_items_due_soon": ("within_seconds",),
 }
@@ -252,7 +252,7 @@ def meta_alerts(pace: Pace) -> Iterable[Alert]:
     for series in SLI:
         yield Alert(
             "SeriesAbsent", f"absent({series})", "page", "A series that alerts stand on is missing",
-            f"Nothing exports {series}.", hold="5m", layer="meta", labels={"series": series},
+            f"Nothing exports {series}.", hold="5m", labels={"series": series},
         )  # fmt: skip
     yield Alert(
         "ProcessAbsent", "\nor\n".join(f'absent(up{{job="{job}"}})' for job in REQUIRED), "page",
