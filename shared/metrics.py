@@ -75,6 +75,7 @@ DECLARING: Final = (
     "services.notification.sender",
     "services.notification.webhooks",
     "services.notification.bounces",
+    "services.operator.status_page",
     "services.streams.collector",
     "services.operator.canary_rounds",
     "deploy.mailbox.__main__",

@@ -89,6 +89,10 @@ FLEET = (
         secrets=("mail_key",), scales=False,
     ),
     Spec(
+        "status", ("services.operator", "status"), "operator",
+        port="status", secrets=("status_token",), scales=False, needs="GOODFAITH_PROMETHEUS_URL",
+    ),
+    Spec(
         "canary", ("services.operator", "canary"), "canary",
         secrets=("canary_token",), scales=False, needs="GOODFAITH_CANARY_LISTING",
     ),
