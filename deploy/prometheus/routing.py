@@ -78,14 +78,10 @@ def configuration(pace: Pace, sink: str | None = None) -> dict[str, Any]:
     """
     receivers = RECEIVERS
     if sink is not None:
-        hook = {"webhook_configs": [{"url": f"{sink}/{{name}}", "send_resolved": True}]} if sink else {}
-        receivers = {
-            name: {
-                kind: [{**one, "url": one["url"].replace("{name}", name)} for one in those]
-                for kind, those in hook.items()
-            }
-            for name in RECEIVERS
-        }
+        receivers = {name: {} for name in RECEIVERS}
+        if sink:
+            for name, those in receivers.items():
+                those["webhook_configs"] = [{"url": f"{sink}/{name}", "send_resolved": True}]
     return {
         "global": {"resolve_timeout": pace("5m")},
         "route": {
