@@ -43,7 +43,7 @@ READS: Final = {
         "enforcement.ledger_cursors": ("partition", "topic", "next_offset"),
     }
 }
-"""Roles without a schema, and the columns that each may read and nothing else: what views are reconciled with."""
+"""Services without tables, and the columns that each may read beside the clock: what views are reconciled with."""
 _LOCK: Final = 0x600DFA17
 
 
@@ -72,8 +72,9 @@ def migrate(admin_url: str, passwords: Mapping[str, str]) -> None:
     engine.dispose()
 
 
-def _login(connection: sa.Connection, role: str, password: str | None) -> None:
-    """A role that may log in; without a password it keeps the one that it has."""
+def _role(connection: sa.Connection, service: str, password: str | None) -> str:
+    """Create a service's role if it is missing, and give it its password; the role."""
+    role = f"goodfaith_{service}"
     exists = connection.execute(
         sa.text("select exists (select from pg_roles where rolname = :r)"), {"r": role}
     ).scalar()
@@ -86,13 +87,13 @@ def _login(connection: sa.Connection, role: str, password: str | None) -> None:
             {"r": role, "p": password},
         ).scalar_one()
         connection.exec_driver_sql(statement.replace("%", "%%"))
+    return role
 
 
 def _let_read(
     connection: sa.Connection, reader: str, columns: Mapping[str, tuple[str, ...]], password: str | None
 ) -> None:
-    role = f"goodfaith_{reader}"
-    _login(connection, role, password)
+    role = _role(connection, reader, password)
     for schema in sorted({table.partition(".")[0] for table in columns} | {"platform"}):
         connection.exec_driver_sql(f"grant usage on schema {schema} to {role}")
     connection.exec_driver_sql(f"grant select on platform.clock to {role}")
@@ -101,8 +102,7 @@ def _let_read(
 
 
 def _migrate_one(connection: sa.Connection, service: str, password: str | None) -> None:
-    role = f"goodfaith_{service}"
-    _login(connection, role, password)
+    role = _role(connection, service, password)
     connection.exec_driver_sql(f"create schema if not exists {service}")
     connection.exec_driver_sql(f"set search_path = {service}, platform")
     config = Config()

@@ -39,6 +39,7 @@ COMMANDS = (
     "faults",
     "canary",
     "deep",
+    "streams",
     "drills",
 )
 
