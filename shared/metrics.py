@@ -75,6 +75,7 @@ DECLARING: Final = (
     "services.notification.sender",
     "services.notification.webhooks",
     "services.notification.bounces",
+    "services.streams.collector",
     "services.operator.canary_rounds",
     "deploy.mailbox.__main__",
 )
@@ -228,9 +229,11 @@ def begin_process(process: str) -> None:
     another process, whose module happens to be imported, would be taken for it.
 
     Args:
-        process: its name in the fleet, or its worker's.
+        process: its name in the fleet, or its worker's. One that no declaration names (a test's) shows everything.
     """
     job = _JOBS.get(process, process)
+    if not any(job in one.processes for one in _declared.values()):
+        return
     for one in _declared.values():
         if one.metric is None:
             continue
@@ -306,12 +309,20 @@ BATCH_RECORDS = histogram(
     of=WORKERS,
     do="small batches under load: more workers than the load needs, or the broker is slow",
 )
-LAG_SECONDS = gauge(
+LAG_SECONDS = histogram(
     "goodfaith_event_end_to_end_lag_seconds",
-    "Age of the youngest record of the last batch when it was committed.",
+    "Age of a batch's oldest record, from its writing on, when the batch was committed.",
+    {"worker": WORKER, "topic": TOPIC},
+    buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 21600),
+    of=WORKERS,
+    do="above a minute: too few workers, or a slow database. It says nothing while the worker stands still: look at its position",
+)
+POSITION = gauge(
+    "goodfaith_consumer_position_timestamp_seconds",
+    "Wall time up to which a topic is consumed: of the last record, or now at its end; least over the owned partitions. 0: owns none.",
     {"worker": WORKER, "topic": TOPIC},
     of=WORKERS,
-    do="above a minute: too few workers, or a slow database. It stands still when the worker does: look at progress as well",
+    do="`time() - x` is the lag as the worker sees it",
 )
 OUTBOX_PENDING = gauge(
     "goodfaith_outbox_pending",
@@ -319,6 +330,13 @@ OUTBOX_PENDING = gauge(
     {"worker": WORKER},
     of=WORKERS,
     do="stays above 0: the broker",
+)
+OUTBOX_OLDEST = gauge(
+    "goodfaith_outbox_oldest_timestamp_seconds",
+    "When the oldest event log row was committed that is not yet acknowledged; 0: none.",
+    {"worker": WORKER},
+    of=WORKERS,
+    do="older than a minute: the broker; see this worker's log",
 )
 DEAD_LETTERS = counter(
     "goodfaith_dead_letters_total",
@@ -333,6 +351,13 @@ DEAD_LETTERS_DEPTH = gauge(
     {"worker": WORKER},
     of=WORKERS,
     do="above 0: a person is needed; these items stand still",
+)
+DEAD_LETTERS_OLDEST = gauge(
+    "goodfaith_dead_letters_oldest_timestamp_seconds",
+    "When the oldest record was parked that still waits; 0: none.",
+    {"worker": WORKER},
+    of=WORKERS,
+    do="[dead letters](operating.md#dead-letters)",
 )
 REBALANCES = counter(
     "goodfaith_consumer_rebalances_total",
@@ -395,6 +420,7 @@ def begin(worker: str, topics: Iterable[str], writes: Iterable[str] = ()) -> Non
             DEAD_LETTERS.labels(worker, topic, reason)
         EVENTS_DUPLICATE.labels(worker, topic)
         LAG_SECONDS.labels(worker, topic)
+        POSITION.labels(worker, topic)
     DEAD_LETTERS.labels(worker, "@timer", "poison")
     for topic in writes:
         EVENTS_PRODUCED.labels(worker, topic)
@@ -403,7 +429,7 @@ def begin(worker: str, topics: Iterable[str], writes: Iterable[str] = ()) -> Non
     for part in ("broker", "database", "bug"):
         RETRIES.labels(worker, part)
     for one in (
-        REBALANCES, FENCED, TIMERS_FIRED, OUTBOX_PENDING, DEAD_LETTERS_DEPTH, ASSIGNED, BATCH_SECONDS, BATCH_RECORDS,
+        OUTBOX_OLDEST, DEAD_LETTERS_OLDEST, REBALANCES, FENCED, TIMERS_FIRED, OUTBOX_PENDING, DEAD_LETTERS_DEPTH, ASSIGNED, BATCH_SECONDS, BATCH_RECORDS,
     ):  # fmt: skip
         one.labels(worker)
 

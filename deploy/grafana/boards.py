@@ -363,7 +363,11 @@ OFFENDERS: Final = Board(
                     "recidivism", "Recidivism",
                     "Share of the sellers with a first violation one to two years back that had a further one within 365 days. "
                     "Rises: warnings do not reach sellers, or do not matter to them.",
-                    one("goodfaith_recidivism_ratio"), "ratio", "number", width=6, may_be_empty=True,
+                    one(
+                        'sum(max by (partition) (goodfaith_recidivism_sellers_again{cohort="whole"}))'
+                        ' / (sum(max by (partition) (goodfaith_recidivism_sellers{cohort="whole"})) > 0)'
+                    ),
+                    "ratio", "number", width=6, may_be_empty=True,
                 ),
                 Panel(
                     "interval", "Time between offences",

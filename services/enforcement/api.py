@@ -36,18 +36,6 @@ SELLERS = metrics.gauge(
     of=NAME,
     do="`6+` grows: sanctions do not stop them; look at `goodfaith standing list --tier 6+`",
 )
-RECIDIVISM = metrics.gauge(
-    "goodfaith_recidivism_ratio",
-    "Share of the sellers whose first violation lies one to two years back that had a further one within 365 days; NaN: none.",
-    of=NAME,
-    do="rises: warnings do not reach sellers, or do not matter to them",
-)
-BETWEEN = metrics.gauge(
-    "goodfaith_offence_interval_seconds",
-    "Time from a seller's violation to its next, of those in the last 365 days; NaN: none.",
-    {"quantile": ("0.5", "0.9")},
-    of=NAME,
-)
 UNDER = metrics.gauge(
     "goodfaith_sellers_under",
     "Sellers that are under a measure.",
@@ -115,10 +103,6 @@ def show(figures: Figures) -> None:
         SELLERS.labels(tier.tier).set(tier.sellers)
     for measure, sellers in figures.measures.items():
         UNDER.labels(measure).set(sellers)
-    rate = figures.recidivism.rate
-    RECIDIVISM.set(float("nan") if rate is None else rate)
-    for quantile, days in (("0.5", figures.between.median_days), ("0.9", figures.between.p90_days)):
-        BETWEEN.labels(quantile).set(float("nan") if days is None else days * 86_400)
 
 
 def _parts(request: Request[Any, Any, Any]) -> Offenders:

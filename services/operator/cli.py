@@ -40,6 +40,7 @@ COMMANDS = (
     "canary",
     "restore",
     "deep",
+    "drills",
 )
 
 console = Console()

@@ -107,6 +107,27 @@ class Pager:
         with self._changed:
             return [note for note in self._notes if note.at >= since]
 
+    def open(self, alert: str, since: float) -> tuple[int, float]:
+        """(How many alerts of this name that have fired after `since` are not resolved yet, when the last word on them came)."""
+        last: dict[tuple[tuple[str, str], ...], Note] = {}
+        for note in self.notes(since):
+            key = tuple(sorted(note.labels.items()))
+            if note.alert == alert and (note.firing or key in last):
+                last[key] = note
+        return sum(note.firing for note in last.values()), max((note.at for note in last.values()), default=0.0)
+
+    def wait_resolved(self, alert: str, *, since: float, timeout_s: float) -> float | None:
+        """When all alerts of this name that have fired after `since` were resolved; None: not within `timeout_s` seconds."""
+        until = time.monotonic() + timeout_s
+        while True:
+            left, at = self.open(alert, since)
+            if not left:
+                return at
+            if time.monotonic() > until:
+                return None
+            with self._changed:
+                self._changed.wait(0.2)
+
     def wait(self, wanted: Callable[[Note], bool], *, since: float, timeout_s: float) -> Note | None:
         """The first note after `since` that is `wanted`; None when none has come within `timeout_s` seconds."""
         until = time.monotonic() + timeout_s

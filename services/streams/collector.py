@@ -15,10 +15,11 @@ from prometheus_client.registry import Collector
 
 from services.streams import items, sellers
 from services.streams.fold import Partition
+from services.streams.registry import VIEWS as VIEWS_
 from services.streams.views import SECOND, Histogram
-from shared import policy
+from shared import metrics, policy
+from shared.standing import bounds
 
-TIERS: Final = ("express", "standard", "bulk")
 OTHER: Final = "other"
 """Reasons that no policy has, or not for that kind of right."""
 
@@ -66,21 +67,20 @@ class Views(Collector):
             figures = partition.figures(now)
             self._items(families, number, figures["items"])
             self._sellers(families, number, figures["violations"])
-        numbers = {partition.number for partition in owned}
-        for (view, number_), (difference, wall) in list(self._reconciled.items()):
-            if number_ in numbers:
-                families["difference"].add_metric((str(number_), view), difference)
-                families["reconciled"].add_metric((str(number_), view), wall)
+            for view in VIEWS:
+                difference, wall = self._reconciled.get((view, partition.number), (0, 0.0))
+                families["difference"].add_metric((number, view), difference)
+                families["reconciled"].add_metric((number, view), wall)
         return list(families.values())
 
     def _families(self) -> dict[str, Any]:
         return {
-            name: kind(f"goodfaith_{full}", text, labels=labels)
-            for name, (kind, full, text, labels) in FAMILIES.items()
+            place: _KINDS[one.kind](one.name.removesuffix("_total"), one.means, labels=tuple(one.labels))
+            for place, one in FAMILIES.items()
         }
 
     def _items(self, families: Mapping[str, Any], number: str, told: items.Figures) -> None:
-        for tier in TIERS:
+        for tier in metrics.TIERS:
             for outcome in ("met", "missed"):
                 families["outcomes"].add_metric((number, outcome, tier), told.outcomes.get((outcome, tier), 0))
             for place in items.WHERE:
@@ -134,71 +134,104 @@ def _cumulative(edges: tuple[int, ...], counts: Sequence[int]) -> Iterator[tuple
         yield edge, total
 
 
-_P: Final = "partition"
-FAMILIES: Final[dict[str, tuple[Any, str, str, tuple[str, ...]]]] = {
-    "clock": (GaugeMetricFamily, "clock_timestamp_seconds", "Business time now: what business timestamps are subtracted from.", ()),
-    "outcomes": (
-        CounterMetricFamily, "claim_sla_outcomes", "Items handled in time or not, each once, at the earlier of handled and deadline.",
-        (_P, "outcome", "tier"),
+def _declare(kind: metrics.Kind, name: str, means: str, do: str = "-", **labels: tuple[str, ...]) -> metrics.Declared:
+    given: metrics.Labels = {}
+    if name != "clock_timestamp_seconds":
+        given = {"partition": metrics.PARTITION, **labels}
+    return metrics.collected(kind, f"goodfaith_{name}", means, given, of="streams", do=do)
+
+
+VIEWS: Final = tuple(view.name for view in VIEWS_)
+FAMILIES: Final = {
+    "clock": _declare(
+        "gauge", "clock_timestamp_seconds", "Business time now: what business timestamps are subtracted from.",
+        "stands still outside of replays: somebody stopped the clock",
     ),
-    "open": (
-        GaugeMetricFamily, "claim_items_open",
-        "Items not handled and not over: by who they wait for (intake: submitted, not recorded; complainant: the clock stands still).",
-        (_P, "stage", "tier"),
+    "outcomes": _declare(
+        "counter", "claim_sla_outcomes_total",
+        "Items handled in time or not, each once, at the earlier of handled and deadline.",
+        "`missed` grows: oldest items first; what waits (look-ups, receipts, reviewers)?",
+        outcome=("met", "missed"), tier=metrics.TIERS,
     ),
-    "oldest": (
-        GaugeMetricFamily, "claim_oldest_open_received_timestamp_seconds",
-        "When the oldest open item of the stage was received, business time; 0: none.", (_P, "stage"),
+    "open": _declare(
+        "gauge", "claim_items_open",
+        "Items neither handled nor over, by who they wait for: verification to take them (`intake`), its rules or a look-up "
+        "(`verification`), a person (`review`), the complainant, whose clock stands still, the marketplace (`enforcement`).",
+        "grows: the stage says whose part is slow",
+        stage=items.WHERE, tier=metrics.TIERS,
     ),
-    "due_soon": (
-        GaugeMetricFamily, "claim_items_due_soon",
-        "Open items whose clock runs and that come due within so many seconds, or are due; to the minute.", (_P, "within_seconds"),
+    "oldest": _declare(
+        "gauge", "claim_oldest_open_received_timestamp_seconds",
+        "When the stage's oldest open item was received, in **business time**; 0: none.",
+        "18 h before the clock: six hours are left to act",
+        stage=items.WHERE,
     ),
-    "handling": (
-        HistogramMetricFamily, "claim_handling_duration_seconds",
-        "From receipt to handled, less pauses, business time: what the promise counts. At most 86400: met.", (_P, "tier"),
+    "due_soon": _declare(
+        "gauge", "claim_items_due_soon",
+        "Open items whose clock runs and that come due within so many seconds, or are due and not missed yet; to the minute.",
+        within_seconds=tuple(map(str, items.WITHIN)),
     ),
-    "durations": (
-        HistogramMetricFamily, "claim_stage_duration_seconds",
-        "Business time of a stage: recorded (receipt to verification's first event), notification (decision to the seller's notice), "
-        "enforcement (hold to the marketplace's receipt). An edge lies at each budget.", (_P, "stage"),
+    "handling": _declare(
+        "histogram", "claim_handling_duration_seconds",
+        "From receipt to handled, less pauses, in business time: what the promise counts. Up to 86400: met, where that is 24 h.",
+        tier=metrics.TIERS,
     ),
-    "completed": (
-        CounterMetricFamily, "claim_stage_completed",
-        "Stages done in their budget (60, 300, 3600 s) or late; one that is under way beyond its budget is late already.",
-        (_P, "stage", "result"),
+    "durations": _declare(
+        "histogram", "claim_stage_duration_seconds",
+        "Business time of a stage: `recorded` (receipt to verification's first event), `notification` (takedown to the seller's "
+        "notice), `enforcement` (hold to the marketplace's receipt). An edge lies at each budget.",
+        stage=tuple(items.BUDGETS),
     ),
-    "paused": (
-        GaugeMetricFamily, "claim_clock_paused", "Open items whose 24 hours stand still, by why.", (_P, "reason"),
+    "completed": _declare(
+        "counter", "claim_stage_completed_total",
+        "Stages done within their budget (60, 300, 3600 s) or late; one under way beyond its budget is late already. One that "
+        "the item left before it was done (withdrawn) does not count.",
+        "`late` grows: the stage's workers; lag in seconds of what they read",
+        stage=tuple(items.BUDGETS), result=("in_budget", "late"),
     ),
-    "takedowns": (
-        CounterMetricFamily, "takedowns", "Handled items, duplicates and dead links left out: ever taken down, or not.",
-        (_P, "outcome", "right_type", "reason"),
+    "paused": _declare(
+        "gauge", "claim_clock_paused", "Open items whose 24 hours stand still, by why.",
+        "grows: do pauses hide what would be missed?",
+        reason=tuple(state.lower() for state in sorted(items.PAUSING)),
     ),
-    "offenders": (
-        GaugeMetricFamily, "repeat_offenders", "Sellers with two violations in force or more of the last 365 days, by tier.",
-        (_P, "tier"),
+    "takedowns": _declare(
+        "counter", "takedowns_total",
+        "Handled items, duplicates and dead links left out, by whether they were ever taken down: the takedown rate is of these.",
+        outcome=("taken_down", "declined"), right_type=metrics.RIGHT_TYPES,
+        reason=tuple(sorted({code for codes in reasons().values() for code in codes})),
     ),
-    "first": (
-        GaugeMetricFamily, "recidivism_sellers",
-        "Sellers whose first violation in force is one to two years old (whole: what the rate is of) or younger (young).",
-        (_P, "cohort"),
+    "offenders": _declare(
+        "gauge", "repeat_offenders", "Sellers with two violations in force or more of the last 365 days, by tier.",
+        "rises: sanctions do not deter, or a business opens new accounts",
+        tier=tuple(name for name, _, _ in bounds(sellers.rules())),
     ),
-    "again": (
-        GaugeMetricFamily, "recidivism_sellers_again", "Of them, those with a further one less than 365 days after the first.",
-        (_P, "cohort"),
+    "first": _declare(
+        "gauge", "recidivism_sellers",
+        "Sellers whose first violation in force is one to two years old (`whole`: what the rate is of) or younger (`young`).",
+        cohort=("whole", "young"),
     ),
-    "intervals": (
-        HistogramMetricFamily, "offence_interval_seconds",
-        "From a violation in force to the seller's next, where the later one is of the last 365 days: as it is now, it may shrink.",
-        (_P,),
+    "again": _declare(
+        "gauge", "recidivism_sellers_again",
+        "Of them, those with a further one less than 365 days after the first: divided by `goodfaith_recidivism_sellers`, the rate.",
+        "rises: warnings do not reach sellers, or do not matter to them",
+        cohort=("whole", "young"),
     ),
-    "difference": (
-        GaugeMetricFamily, "reconciliation_difference",
-        "Sum of the differences between a view's counts and the database's at a common position; 0 is right.", (_P, "view"),
+    "intervals": _declare(
+        "histogram", "offence_interval_seconds",
+        "From a violation in force to the seller's next, where the later one is of the last 365 days. As it is now: it may shrink.",
     ),
-    "reconciled": (
-        GaugeMetricFamily, "reconciliation_last_timestamp_seconds", "Wall time at which that was last counted.", (_P, "view"),
+    "difference": _declare(
+        "gauge", "reconciliation_difference",
+        "Sum of the differences between a view's counts and the database's at a common position; 0 is right.",
+        "above 0: the view is wrong (rebuild it) or the database was changed by hand; the log names the counts",
+        view=VIEWS,
+    ),
+    "reconciled": _declare(
+        "gauge", "reconciliation_last_timestamp_seconds", "Wall time at which a view was last compared with the database; 0: not yet.",
+        "an hour back: the database cannot be read, or the view stands still",
+        view=VIEWS,
     ),
 }  # fmt: skip
-"""Family, name without prefix (and ``_total``), help, labels."""
+_KINDS: Final[dict[str, Any]] = {
+    "counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily,
+}  # fmt: skip

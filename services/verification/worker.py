@@ -35,19 +35,6 @@ CHANGES = metrics.counter(
     {"change": _CHANGES, "tier": metrics.TIERS},
     of=_PROCESS,
 )
-SLA = metrics.counter(
-    "goodfaith_claim_sla_outcomes_total",
-    "The 24 hours: handled in time or not, once for each item.",
-    {"outcome": ("met", "missed"), "tier": metrics.TIERS},
-    of=_PROCESS,
-    do="`missed` grows: oldest items first; what waits (look-ups, receipts, reviewers)?",
-)
-TAKEDOWNS = metrics.counter(
-    "goodfaith_takedowns_total",
-    "Items that came to be held.",
-    {"outcome": ("taken_down",), "right_type": metrics.RIGHT_TYPES},
-    of=_PROCESS,
-)
 REFUSED = metrics.counter(
     "goodfaith_commands_refused_total",
     "Commands that the owner of the item refused, by code.",
@@ -379,7 +366,6 @@ class VerificationBatch(Batch):
                     cause,
                 )
             )
-        self._count(before, after)
         if outcome.lookup:
             outgoing.append(self._lookup(partition, after, cause))
         if outcome.released:
@@ -418,14 +404,6 @@ class VerificationBatch(Batch):
             self._waiting.setdefault(item.listing, set()).add(item.item)
         else:
             self._waiting.get(item.listing, set()).discard(item.item)
-
-    def _count(self, before: Item | None, after: Item) -> None:
-        if after.canary:
-            return
-        if after.sla is not None and (before is None or before.sla is None):
-            self._tx.count(SLA, after.sla, after.lane)
-        if after.held and not (before is not None and before.held):
-            self._tx.count(TAKEDOWNS, "taken_down", after.right_type)
 
     def save(self) -> None:
         """Write what has changed."""

@@ -67,10 +67,13 @@ class Store:
             insert into {p}inbox (event_id) select unnest(%s::text[]) on conflict do nothing returning event_id"""
         self._event_log = f"{p}event_log"
         self._sql_unpublished = f"""
-            select l.partition, l.seq, l.topic, l.key, l.target, l.payload
+            select l.partition, l.seq, l.topic, l.key, l.target, l.payload, extract(epoch from l.recorded_wall)::float
             from {p}event_log l join {p}partitions p on p.partition = l.partition and l.seq > p.published_upto
             where l.partition = any(%s) order by l.partition, l.seq"""
         self._sql_parked_keys = f"select distinct key from {p}parked where state <> 'done' and partition = any(%s)"
+        self._sql_parked_since = f"""
+            select coalesce(extract(epoch from min(parked_wall)), 0)::float from {p}parked
+            where state <> 'done' and partition = any(%s)"""
         self._sql_park = f"""
             insert into {p}parked (partition, key, topic, "offset", event_id, type, headers, value, error, state)
             values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
@@ -207,9 +210,10 @@ class Store:
     def unpublished(self, connection: sa.Connection, partitions: Sequence[int]) -> Sent:
         """Log rows beyond ``published_upto``: to be sent again with the same ids."""
         sent = Sent()
-        for partition, seq, topic, key, target, payload in connection.exec_driver_sql(
+        for partition, seq, topic, key, target, payload, recorded in connection.exec_driver_sql(
             self._sql_unpublished, (list(partitions),)
         ):
+            sent.since = min(sent.since or recorded, recorded)
             sent.rows.append((topic, key, payload.encode(), target, tracing.of_payload(payload)))
             sent.upto[partition] = seq
         return sent
@@ -219,6 +223,10 @@ class Store:
     def parked_keys(self, connection: sa.Connection, partitions: Sequence[int]) -> set[str]:
         """Keys that wait behind a poison record."""
         return {row[0] for row in connection.exec_driver_sql(self._sql_parked_keys, (list(partitions),))}
+
+    def parked_since(self, connection: sa.Connection, partitions: Sequence[int]) -> float:
+        """Wall time at which the oldest record that still waits was parked; 0: none does."""
+        return float(connection.exec_driver_sql(self._sql_parked_since, (list(partitions),)).scalar() or 0)
 
     def park(
         self,

@@ -200,3 +200,5 @@ class Sent:
 
     rows: list[tuple[str, str, bytes, int, str | None]] = field(default_factory=list)
     upto: dict[int, int] = field(default_factory=dict)
+    since: float = 0.0
+    """Wall time at which the oldest of them was logged; 0: just now."""

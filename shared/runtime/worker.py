@@ -18,13 +18,14 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import gc
+import math
 import os
 import random
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -38,6 +39,7 @@ from kafka.structs import OffsetAndMetadata
 from shared import clock, db, metrics, tracing
 from shared.events import Data, Watermark, decode_data, decode_envelope, encode
 from shared.runtime.health import Health
+from shared.runtime.positions import Positions
 from shared.runtime.store import Fenced, Head, Store
 from shared.runtime.traced import Traced
 from shared.runtime.types import Batch, DeadLetter, Due, Incoming, Outgoing, Sent, Service, Tx
@@ -74,6 +76,9 @@ class Round:
     marks: dict[int, dt.datetime] = field(default_factory=dict)
     cursors: dict[tuple[str, int], int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    # wall times at which records were written: by place the last one's, by topic the oldest one's
+    stamps: dict[tuple[str, int], float] = field(default_factory=dict)
+    oldest: dict[str, float] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.cursors)
@@ -96,6 +101,8 @@ class Publishing:
     marks: dict[int, dt.datetime]
     offsets: dict[Any, Any]
     topics: dict[str, int]
+    since: float
+    """Wall time since when the oldest of them waits."""
 
 
 class Worker:
@@ -145,6 +152,10 @@ class Worker:
         self._given = Given(0, frozenset())
         self._claimed = 0
         self._parked: frozenset[str] = frozenset()
+        self._parked_since = 0.0
+        self._positions = Positions()
+        self._look_at = 0.0
+        self._heartbeat: Any = None
         self._publishing: deque[Publishing] = deque()
         self._settled: dict[int, int] = {}
         self._failures = 0
@@ -203,6 +214,7 @@ class Worker:
         self._publishing.clear()
         self._epochs.clear()
         self._settled.clear()
+        self._heartbeat = None
         self._given = Given(self._given.generation + 1, frozenset())
         self._claimed = self._given.generation
         # batches never expire: the producer keeps order and retries, the loop decides when to give up
@@ -311,6 +323,9 @@ class Worker:
         if now >= self._replay_at:
             self._replay_at = now + 0.5
             self._replay()
+        if now >= self._look_at:
+            self._look_at = now + 1.0
+            self._show_positions()
         self._failures = 0
 
     def _queued(self) -> bool:
@@ -377,6 +392,9 @@ class Worker:
                 count += len(records)
                 result.sizes[topic.name] = result.sizes.get(topic.name, 0) + len(records)
                 result.cursors[(topic.name, place.partition)] = records[-1].offset + 1
+                result.stamps[(topic.name, place.partition)] = records[-1].timestamp / 1000
+                first = records[0].timestamp / 1000
+                result.oldest[topic.name] = min(first, result.oldest.get(topic.name, first))
                 for record in records:
                     self._read(topic, record, result)
         return result
@@ -476,7 +494,7 @@ class Worker:
                 if db.is_transient(cause):
                     raise
                 self._transact(single, room=0, poison=cause)
-        self._transact(Round(bad=polled.bad, marks=polled.marks, cursors=polled.cursors, sizes=polled.sizes), room=0)
+        self._transact(replace(polled, records=[]), room=0)
 
     def _transact(self, polled: Round, *, room: int, poison: BaseException | None = None) -> None:
         service, store = self.service, self._store
@@ -557,8 +575,11 @@ class Worker:
         tx.counted()
         if traced is not None:
             traced.committed(len(fresh), fired)
+        if len(parked) != len(self._parked):
+            self._parked_since = self._parked_since or wall.timestamp()
         self._parked = frozenset(parked)
-        metrics.DEAD_LETTERS_DEPTH.labels(service.name).set(len(parked))
+        self._show_parked()
+        self._positions.consumed(polled.cursors, polled.stamps)
         for partition, upto in settled.items():
             if self._settled.get(partition) == upto:
                 del self._settled[partition]
@@ -613,18 +634,48 @@ class Worker:
             counts[incoming.topic] = counts.get(incoming.topic, 0) + 1
         for topic, count in counts.items():
             metrics.EVENTS_CONSUMED.labels(name, topic, "applied").inc(count)
-        youngest: dict[str, dt.datetime] = {}
-        for incoming in polled.records:
-            if incoming.wall is not None:
-                youngest[incoming.topic] = incoming.wall
-        for topic, when in youngest.items():
-            metrics.LAG_SECONDS.labels(name, topic).set(max((wall - when).total_seconds(), 0.0))
+        for topic, when in polled.oldest.items() if polled.records else ():
+            metrics.LAG_SECONDS.labels(name, topic).observe(max(wall.timestamp() - when, 0.0))
         if fresh or fired:
             metrics.BATCH_RECORDS.labels(name).observe(len(fresh))
             metrics.BATCH_SECONDS.labels(name).observe(time.monotonic() - started, exemplar)
         marks = [head.watermark for head in heads.values() if head.watermark is not None]
         if marks and len(marks) == len(heads):
             metrics.WATERMARK.labels(name).set(min(marks).timestamp())
+
+    def _show_positions(self) -> None:
+        """Set how far the worker has come. That a partition's end was reached is as sure as the broker's last answer."""
+        prefix = self.settings.topic_prefix
+        try:
+            ends = [(at, self._consumer.highwater(TopicPartition(prefix + at[0], at[1]))) for at in self._positions]
+        except IllegalStateError:
+            return  # taken away meanwhile
+        self._positions.ends(((place, end) for place, end in ends if end is not None), self._heard())
+        for topic, when in self._positions.least().items():
+            metrics.POSITION.labels(self.service.name, topic).set(when)
+
+    def _heard(self) -> float:
+        """Wall time of the last heartbeat to the group's coordinator, which are sent only while it answers; 0: none.
+
+        The client does not say when its last fetch was answered: an end that it knows may be that of an hour ago.
+        """
+        if self._heartbeat is None:
+            found = (self._consumer.metrics(raw=True) or {}).items()
+            self._heartbeat = next((one for key, one in found if key.name == "last-heartbeat-seconds-ago"), None)
+        ago = math.inf if self._heartbeat is None else float(self._heartbeat.value())
+        return time.time() - ago if math.isfinite(ago) else 0.0
+
+    def _show_parked(self) -> None:
+        if not self._parked:
+            self._parked_since = 0.0
+        metrics.DEAD_LETTERS_DEPTH.labels(self.service.name).set(len(self._parked))
+        metrics.DEAD_LETTERS_OLDEST.labels(self.service.name).set(self._parked_since)
+
+    def _show_outbox(self) -> None:
+        pending = sum(len(one.futures) for one in self._publishing)
+        oldest = next((one.since for one in self._publishing if one.futures), 0.0)
+        metrics.OUTBOX_PENDING.labels(self.service.name).set(pending)
+        metrics.OUTBOX_OLDEST.labels(self.service.name).set(oldest)
 
     # ------------------------------------------------------------------------------------------------------ poison
 
@@ -801,6 +852,7 @@ class Worker:
                     batch.save()
             store.replayed(connection, row_id)
             released = not store.key_open(connection, partition, key)
+            since = store.parked_since(connection, sorted(self._epochs))
             sent = store.append(connection, heads, outgoing)
             store.save_heads(connection, heads)
         tx.counted()
@@ -808,7 +860,8 @@ class Worker:
             traced.committed(1, 0)
         if released:
             self._parked = self._parked - {key}
-            metrics.DEAD_LETTERS_DEPTH.labels(service.name).set(len(self._parked))
+        self._parked_since = since
+        self._show_parked()
         log.info("replayed", worker=service.name, topic=topic, key=key, event_id=event_id, released=released)
         self._publish(sent, {}, {})
 
@@ -827,8 +880,8 @@ class Worker:
             headers = HEADERS if trace is None else [*HEADERS, (tracing.HEADER, trace.encode())]
             futures.append(send(topic, value=raw, key=key.encode(), partition=target, headers=headers))
             topics[topic] = topics.get(topic, 0) + 1
-        metrics.OUTBOX_PENDING.labels(self.service.name).set(len(futures))
-        self._publishing.append(Publishing(futures, sent.upto, marks, offsets, topics))
+        self._publishing.append(Publishing(futures, sent.upto, marks, offsets, topics, sent.since or time.time()))
+        self._show_outbox()
         self._crash("after_produce")
         if not futures:
             self._settle_futures(wait=False)
@@ -858,7 +911,7 @@ class Worker:
                 metrics.EVENTS_PRODUCED.labels(self.service.name, topic.removeprefix(self.settings.topic_prefix)).inc(
                     count
                 )
-            metrics.OUTBOX_PENDING.labels(self.service.name).set(sum(len(rest.futures) for rest in self._publishing))
+            self._show_outbox()
             self._send_marks(head.marks)
             self._crash("before_offsets")
             if head.offsets:
@@ -915,13 +968,16 @@ class Worker:
             self._epochs = store.claim(connection, wanted, self._owner) if wanted else {}
             cursors = store.cursors(connection, wanted)
             self._parked = frozenset(store.parked_keys(connection, wanted))
+            self._parked_since = store.parked_since(connection, wanted)
             unpublished = store.unpublished(connection, wanted)
         new = [place for place in places if (place.topic.removeprefix(prefix), place.partition) not in cursors]
         begins = self._consumer.beginning_offsets(new) if new else {}
+        offsets: dict[tuple[str, int], int] = {}
         try:
             for place in places:
-                known = cursors.get((place.topic.removeprefix(prefix), place.partition))
-                self._consumer.seek(place, begins[place] if known is None else known)
+                mine = (place.topic.removeprefix(prefix), place.partition)
+                offsets[mine] = cursors[mine] if mine in cursors else begins[place]
+                self._consumer.seek(place, offsets[mine])
             self._consumer.resume(*places)
         except (ValueError, KeyError, IllegalStateError):
             if self._given is given:
@@ -929,10 +985,14 @@ class Worker:
             return  # taken away again meanwhile: the next turn claims what is ours then
         self._claimed = given.generation
         self._again = True
+        self._positions.begin(offsets, time.time())
+        self._show_outbox()
         self._publish(unpublished, {}, {})
         metrics.REBALANCES.labels(self.service.name).inc()
         metrics.ASSIGNED.labels(self.service.name).set(len(wanted))
-        metrics.DEAD_LETTERS_DEPTH.labels(self.service.name).set(len(self._parked))
+        self._show_parked()
+        for topic in () if wanted else self._topics.values():
+            metrics.POSITION.labels(self.service.name, topic.name).set(0)
         self.health.details["partitions"] = len(wanted)
         self.health.ready()
         log.info("claimed", worker=self.service.name, partitions=wanted, republished=len(unpublished.rows))

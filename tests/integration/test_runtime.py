@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -14,8 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local.stack import Stack
 from shared import clock, db, events, topics
@@ -83,6 +86,19 @@ class Rig:
     def logs(self) -> str:
         """What the workers wrote."""
         return "\n".join(path.read_text() for path in sorted(self.folder.glob(f"{self.name}-*.log")))
+
+    def shown(self, number: int = -1) -> dict[tuple[str, str], float]:
+        """What a worker exports, by metric and topic."""
+        process = range(len(self.processes))[number]
+        log = (self.folder / f"{self.name}-{process}.log").read_text()
+        if (port := re.search(r'"health_port": ?(\d+)', log)) is None:
+            return {}
+        text = httpx.get(f"http://127.0.0.1:{port[1]}/metrics", timeout=30, trust_env=False).text
+        return {
+            (sample.name.removeprefix("goodfaith_"), sample.labels.get("topic", "")): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
 
     # ---- records
 
@@ -292,6 +308,11 @@ def test_poison_parks_its_key_and_its_timers_and_runs_again_in_order(rig: Rig) -
     letters = rig.published(topics.DEAD_LETTERS)
     assert [letter["data"]["error"] for _, letter in letters] == ["RuntimeError: poison"]
 
+    shown = rig.shown()
+    assert shown["dead_letters_depth", ""] == 1
+    assert time.time() - 120 < shown["dead_letters_oldest_timestamp_seconds", ""] < time.time()
+    assert shown["outbox_oldest_timestamp_seconds", ""] == 0
+
     # run again while it is still poison: it stays, counted
     rig.sql("update parked set state = 'replay'")
     rig.until(lambda: rig.sql("select 1 from parked where count = 2 and state = 'parked'"))
@@ -301,6 +322,9 @@ def test_poison_parks_its_key_and_its_timers_and_runs_again_in_order(rig: Rig) -
     rig.start()
     rig.send(5, key="sick")
     rig.until(lambda: rig.count("parked") >= 4)
+    # it is as old as it was
+    since = shown["dead_letters_oldest_timestamp_seconds", ""]
+    assert rig.shown()["dead_letters_oldest_timestamp_seconds", ""] == pytest.approx(since, abs=1)
     # cured: all of the key, in order, and the timer fires
     rig.sql("delete from echo_poison; update parked set state = 'replay'")
     rig.until(lambda: rig.count() >= 6)
@@ -312,6 +336,11 @@ def test_poison_parks_its_key_and_its_timers_and_runs_again_in_order(rig: Rig) -
         "i4",
         "i5",
     ]
+    rig.until(lambda: rig.shown()["dead_letters_depth", ""] == 0)
+    assert rig.shown()["dead_letters_oldest_timestamp_seconds", ""] == 0
+    # all is read, and a worker at the end says so of now
+    began = time.time()
+    rig.until(lambda: rig.shown()["consumer_position_timestamp_seconds", topics.INTAKE.name] > began)
     # twice changes nothing: what is done stays done
     rig.sql("update parked set state = 'replay' where state = 'parked'")
     time.sleep(1.5)
