@@ -47,6 +47,7 @@ status: $(VENV) ## what runs, and whether it is ready
 test: setup ## all tests, on a real broker and a real database
 	@sh deploy/local/setup.sh s3
 	@sh deploy/local/setup.sh prometheus
+	@sh deploy/local/setup.sh chromium
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: $(VENV) ## ruff and mypy --strict

@@ -40,6 +40,7 @@ COMMANDS = (
     "canary",
     "restore",
     "deep",
+    "streams",
     "drills",
 )
 
