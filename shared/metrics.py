@@ -75,6 +75,7 @@ DECLARING: Final = (
     "services.notification.sender",
     "services.notification.webhooks",
     "services.notification.bounces",
+    "services.operator.watch",
     "services.streams.collector",
     "services.operator.canary_rounds",
     "deploy.mailbox.__main__",
@@ -264,6 +265,7 @@ _OTHERS = (
     "enforcement-statements",
     "enforcement-api",
     "intake-api",
+    "watch",
 )
 
 EVENTS_CONSUMED = counter(
