@@ -16,7 +16,7 @@ UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --uni
 CODE := $(wildcard services shared deploy tests benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tour up down status test lint messages format bench faults deep lock clean
+.PHONY: help setup demo tour up down status test lint messages format bench faults drills deep lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,7 @@ status: $(VENV) ## what runs, and whether it is ready
 test: setup ## all tests, on a real broker and a real database
 	@sh deploy/local/setup.sh s3
 	@sh deploy/local/setup.sh prometheus
+	@sh deploy/local/setup.sh chromium
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: $(VENV) ## ruff and mypy --strict
@@ -66,6 +67,10 @@ bench: setup ## throughput and latency beside a reference run on the same machin
 
 faults: setup ## a load while services, broker and database are killed with -9
 	$(GOODFAITH) faults $(ARGS)
+
+drills: setup ## faults on purpose, the alerts they raise, and the runbooks that end them (docs/reliability.md)
+	@sh deploy/local/setup.sh prometheus
+	$(GOODFAITH) drills --json $(ARGS)
 
 deep: $(VENV) ## a million random histories of items and of penalties, counted as the services do and anew
 	$(GOODFAITH) deep $(ARGS)

@@ -18,7 +18,7 @@ from shared import clock, db
 
 SERVICES: Final = ("intake", "verification", "enforcement", "notification")
 DEMO: Final = ("marketplace",)
-READERS: Final = ("watch",)
+READERS: Final = ("streams", "watch")
 """Services without tables: their roles read the clock, and what they are granted beside it."""
 INSERT_ONLY: Final = {
     "intake": (

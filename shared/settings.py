@@ -363,6 +363,15 @@ class Settings(BaseSettings):
         pattern=r"^(https?://[^\s]{1,500})?$",
         description="Base URL of the Prometheus that `goodfaith top` and the status page ask. Empty: the local stack's.",
     )
+    status_token: SecretStr | None = Field(
+        None, description="Secret that opens the status page with items' ids (/operator). Without it nothing does."
+    )
+    status_cache_s: float = Field(
+        5.0,
+        ge=0,
+        le=300,
+        description="Seconds for which the status page shows what it has asked again, to all readers.",
+    )
     traces_url: str = Field(
         "",
         pattern=r"^(https?://[^\s@]+)?$",

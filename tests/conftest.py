@@ -44,6 +44,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: FIRST.index(item.path.relative_to(TESTS).parts[0]))
 
 
+SHARED = ("tests/faults", "tests/e2e", "tests/integration/after_a_run")
+"""Folders whose tests share a fleet."""
+
+
 class ByFleet(LoadScopeScheduling):
     """When tests are run by several processes, one of them runs a folder that shares a fleet whole, else a module.
 
@@ -52,8 +56,8 @@ class ByFleet(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        folder = path.split("/")[1]
-        return folder if folder in ("faults", "e2e") else path
+        folder = path.rpartition("/")[0]
+        return folder if folder in SHARED else path
 
 
 @pytest.hookimpl(optionalhook=True)

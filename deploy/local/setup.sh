@@ -4,6 +4,7 @@
 #   setup.sh kafka   Java and Maven for the local broker, and Kafka's jars
 #   setup.sh s3      the same for the S3 server that tests start, and its jars
 #   setup.sh prometheus   Prometheus and Alertmanager, which observe a local stack; left out where they cannot be installed
+#   setup.sh chromium     a headless browser, in which the status page is tested; left out where it cannot be installed
 # On Debian and Ubuntu, as root or with sudo that asks nothing, missing packages are installed; elsewhere one line says how.
 set -eu
 
@@ -97,6 +98,23 @@ prometheus() {
     fi
     packages prometheus prometheus-alertmanager
     if [ -d /run/systemd/system ]; then $as systemctl disable --quiet prometheus prometheus-alertmanager || true; fi
+}
+
+chromium() {
+    for browser in chromium-headless-shell chromium chromium-browser google-chrome; do
+        if command -v "$browser" >/dev/null; then return; fi
+    done
+    if ! may_install; then
+        say "Chromium is missing (on Debian: package chromium-headless-shell): the test of the status page is left out"
+        return
+    fi
+    $as apt-get update -q >&2
+    # half the size of the whole browser; where it is not packaged (Ubuntu has none) nothing is installed instead
+    if [ -z "$(apt-cache madison chromium-headless-shell 2>/dev/null)" ]; then
+        say "there is no package chromium-headless-shell here: the test of the status page is left out"
+        return
+    fi
+    packages chromium-headless-shell
 }
 
 cd "$(dirname "$0")/../.."

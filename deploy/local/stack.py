@@ -132,6 +132,12 @@ class Stack:
                 assert isinstance(server, prometheus.Server)
                 server.reload()
 
+    def prometheus_url(self) -> str:
+        """Where Prometheus of this stack answers, or will once it is started: its port is chosen once, as `observe` does."""
+        with self._state() as state:
+            self._choose_port(state, "prometheus", 0)
+            return f"http://127.0.0.1:{state['prometheus']['port']}"
+
     def observers(self) -> dict[str, str]:
         """URLs of Prometheus and Alertmanager, by name; none when they do not run."""
         with self._state() as state:

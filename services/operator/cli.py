@@ -39,6 +39,8 @@ COMMANDS = (
     "faults",
     "canary",
     "deep",
+    "streams",
+    "drills",
 )
 
 console = Console()

@@ -179,13 +179,18 @@ class Plan:
 
 
 class Submitter:
-    """Files the plan at a steady pace; asks again, with the same key, until it is answered."""
+    """Files the plan at a steady pace; asks again, with the same key, until it is answered.
+
+    Attributes:
+        rate: Items filed a second; may be changed while it runs, 0 for a pause.
+        busy: Whether something was asked and not answered, or is to be asked.
+    """
 
     def __init__(
         self, plan: Plan, settings: Any, tokens: dict[str, str], *, rate: float, step: Callable[[], None]
     ) -> None:
         self._plan = plan
-        self._rate = rate
+        self.rate = rate
         self._tokens = tokens
         self._step = step
         self._dice = random.Random(len(tokens))
@@ -217,7 +222,7 @@ class Submitter:
         while claim is not None or self._agenda or self._tasks:
             now = time.monotonic()
             # what the door could not take is made up for slowly, not in one burst
-            allowance = min(allowance + (now - begun) * self._rate, self._rate)
+            allowance = min(allowance + (now - begun) * self.rate, self.rate)
             begun = now
             while claim is not None and allowance > 0 and len(self._tasks) < IN_FLIGHT:
                 allowance -= len(claim.listings)
@@ -233,6 +238,10 @@ class Submitter:
             await asyncio.sleep(0.02)
         await self._http.aclose()
         await asyncio.to_thread(self._producer.close, 5)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._agenda or self._tasks)
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -46,7 +46,69 @@ class _Notification(msgspec.Struct):
     alerts: list[_Alert]
 
 
-class Pager:
+class Notes:
+    """What came, in order; any thread may add to it and wait on it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._notes: list[Note] = []
+
+    def take(self, body: bytes, now: float | None = None) -> None:
+        """A notification as Alertmanager sends it.
+
+        Raises:
+            msgspec.DecodeError: it is none.
+        """
+        at = time.monotonic() if now is None else now
+        told = msgspec.json.decode(body, type=_Notification)
+        with self._changed:
+            self._notes += [
+                Note(at, told.receiver, one.labels.get("alertname", ""), one.status == "firing", one.labels, one.annotations)
+                for one in told.alerts
+            ]  # fmt: skip
+            self._changed.notify_all()
+
+    def notes(self, since: float = 0.0) -> list[Note]:
+        """What came after `since` (`time.monotonic()`), oldest first."""
+        with self._changed:
+            return [note for note in self._notes if note.at >= since]
+
+    def open(self, alert: str, since: float) -> tuple[int, float]:
+        """(How many alerts of this name that have fired after `since` are not resolved yet, when the last word on them came)."""
+        last: dict[tuple[tuple[str, str], ...], Note] = {}
+        for note in self.notes(since):
+            key = tuple(sorted(note.labels.items()))
+            if note.alert == alert and (note.firing or key in last):
+                last[key] = note
+        return sum(note.firing for note in last.values()), max((note.at for note in last.values()), default=0.0)
+
+    def wait_resolved(self, alert: str, *, since: float, timeout_s: float) -> float | None:
+        """When all alerts of this name that have fired after `since` were resolved; None: not within `timeout_s` seconds."""
+        until = time.monotonic() + timeout_s
+        while True:
+            left, at = self.open(alert, since)
+            if not left:
+                return at
+            if time.monotonic() > until:
+                return None
+            with self._changed:
+                self._changed.wait(0.2)
+
+    def wait(self, wanted: Callable[[Note], bool], *, since: float, timeout_s: float) -> Note | None:
+        """The first note after `since` that is `wanted`; None when none has come within `timeout_s` seconds."""
+        until = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                for note in self._notes:
+                    if note.at >= since and wanted(note):
+                        return note
+                left = until - time.monotonic()
+                if left <= 0:
+                    return None
+                self._changed.wait(left)
+
+
+class Pager(Notes):
     """An HTTP server on loopback, on a free port, in a thread of its own.
 
     Attributes:
@@ -54,6 +116,7 @@ class Pager:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         pager = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -62,7 +125,7 @@ class Pager:
                 if not 0 < size <= MAX_BODY:
                     return self.send_error(413)
                 try:
-                    pager._take(self.rfile.read(size))
+                    pager.take(self.rfile.read(size))
                 except msgspec.DecodeError:
                     return self.send_error(400)
                 self.send_response(200)
@@ -74,8 +137,6 @@ class Pager:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self._changed = threading.Condition()
-        self._notes: list[Note] = []
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="pager", daemon=True)
         self._thread.start()
@@ -91,31 +152,3 @@ class Pager:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-
-    def _take(self, body: bytes) -> None:
-        now = time.monotonic()
-        told = msgspec.json.decode(body, type=_Notification)
-        with self._changed:
-            self._notes += [
-                Note(now, told.receiver, one.labels.get("alertname", ""), one.status == "firing", one.labels, one.annotations)
-                for one in told.alerts
-            ]  # fmt: skip
-            self._changed.notify_all()
-
-    def notes(self, since: float = 0.0) -> list[Note]:
-        """What came after `since` (`time.monotonic()`), oldest first."""
-        with self._changed:
-            return [note for note in self._notes if note.at >= since]
-
-    def wait(self, wanted: Callable[[Note], bool], *, since: float, timeout_s: float) -> Note | None:
-        """The first note after `since` that is `wanted`; None when none has come within `timeout_s` seconds."""
-        until = time.monotonic() + timeout_s
-        with self._changed:
-            while True:
-                for note in self._notes:
-                    if note.at >= since and wanted(note):
-                        return note
-                left = until - time.monotonic()
-                if left <= 0:
-                    return None
-                self._changed.wait(left)

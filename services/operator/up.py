@@ -82,6 +82,8 @@ def bring_up(
     prepare(stack, {**(env or {}), **(canary_settings(stack) if canary else {})})
     if begins is not None:
         _begin(stack, begins)
+    if observe is not None:
+        stack.environment(GOODFAITH_PROMETHEUS_URL=stack.prometheus_url())
     processes = Fleet.start(stack, counts)
     if observe is not None:
         stack.observe(observe)
@@ -160,6 +162,7 @@ def describe(stack: Stack, processes: Fleet) -> dict[str, Any]:
         "marketplace": f"http://127.0.0.1:{stack.port('marketplace')}",
         "smtp": f"127.0.0.1:{stack.port('smtp')}",
         **stack.observers(),
+        **({"status": f"http://127.0.0.1:{stack.port('status')}"} if "status.0" in processes.processes else {}),
         "state": str(stack.dir / "stack.json"),
         "logs": str(stack.dir / "log"),
         "metrics": {process.name: f"http://127.0.0.1:{process.metrics_port}/metrics" for process in processes},

@@ -13,7 +13,12 @@ from deploy.local.stack import Stack
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
+    from services.operator.drills import Observer
+    from services.operator.pager import Pager
     from tests.e2e.world import World
+
+SPEED = 60
+"""How much faster the rules' clock goes: what waits 15 minutes waits 15 seconds."""
 
 ORDER = (
     "test_life_of_a_claim",
@@ -21,6 +26,8 @@ ORDER = (
     "test_fairness",
     "test_registry",
     "test_good_faith",
+    "test_traces",
+    "test_observed",
     "test_canary",
     "test_no_secrets",
     "test_hostile_records",
@@ -52,3 +59,26 @@ def world() -> Iterator[World]:
     finally:
         Fleet.end(stack.dir)
         stack.destroy()
+
+
+@pytest.fixture(scope="package")
+def pager() -> Iterator[Pager]:
+    """Where Alertmanager's notifications go."""
+    from services.operator.pager import Pager
+
+    with Pager() as pager:
+        yield pager
+
+
+@pytest.fixture(scope="package")
+def observer(world: World, pager: Pager) -> Iterator[Observer]:
+    """The real Prometheus, which looks at the whole fleet with our rules; CI must have it."""
+    from deploy.local import prometheus
+    from services.operator.drills import Observer
+
+    if prometheus.missing() and not os.environ.get("CI"):
+        pytest.skip("Prometheus is not installed")
+    world.stack.observe(prometheus.Plan(scrape_s=1.0, speed=SPEED, sink=pager.url))
+    observer = Observer(world.stack.observers()["prometheus"])
+    yield observer
+    observer.close()

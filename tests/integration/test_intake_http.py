@@ -863,7 +863,7 @@ def test_the_api_keeps_to_its_own_document(parts: Parts, people: People, role: s
     run = subprocess.run(
         [
             str(Path(sys.executable).with_name("schemathesis")), "run", f"{people.client.base_url}/openapi.json", "--no-color",
-            "-H", f"Authorization: {headers['Authorization']}", "--max-time", "20", "-n", "10", "--seed", "1",
+            "-H", f"Authorization: {headers['Authorization']}", "--max-time", "12", "-n", "10", "--seed", "1",
             "--exclude-path", "/v1/tokens/current", "--exclude-checks", "positive_data_acceptance", "--generation-database", "none",
             "--continue-on-failure",
         ],

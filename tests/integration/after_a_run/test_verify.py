@@ -6,8 +6,6 @@ What is tampered with is rolled back; the topics are read once and tampered with
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -15,14 +13,12 @@ import pytest
 import sqlalchemy as sa
 from kafka import KafkaProducer
 
-from deploy.local.stack import Stack
 from services.operator import checks
 from services.operator.evidence import Evidence, Reading, read
 from services.operator.verify import Report, examine, verify_stack
 from shared import policy, topics
 from shared.settings import Settings
 from tests import statements_policy
-from tests.conftest import ROOT
 from tests.integration.small_run import SmallRun
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
@@ -532,19 +528,8 @@ class Rig:
 
 
 @pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    # a stack of its own: the services' topics and schemas are other tests' as well
-    stack = Stack.start(ROOT, f"test-{os.getpid()}-verify")
-    run = SmallRun(stack)
-    try:
-        run.play()
-        report = verify_stack(run.settings, wait_s=60)
-        assert report.clean, report.kinds
-        run.fleet.stop()
-        yield Rig(run)
-    finally:
-        run.close()
-        stack.destroy()
+def rig(run: SmallRun) -> Rig:
+    return Rig(run)
 
 
 def test_a_run_is_clean(rig: Rig) -> None:

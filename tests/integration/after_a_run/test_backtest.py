@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +10,12 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from deploy.local.stack import Stack
 from services.operator import up
 from services.operator.backtest import Recorded, compare
 from services.operator.cli import build
 from services.operator.policy import read
 from services.verification.backtest import Tally
 from shared import policy
-from tests.conftest import ROOT
 from tests.integration.small_run import SmallRun
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
@@ -30,19 +26,6 @@ COMMANDS = """
     select case when d ? 'code' and type = 'goodfaith.command.refused.v1' then d ->> 'code' else 'applied' end, count(*)
     from (select type, payload::jsonb -> 'data' as d from verification.event_log) t where d ? 'command' and not d ? 'action' group by 1"""
 TEXT = (policy.FOLDER / f"{VERSION}.toml").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def run() -> Iterator[SmallRun]:
-    stack = Stack.start(ROOT, f"test-{os.getpid()}-backtest")
-    run = SmallRun(stack)
-    try:
-        run.play()
-        run.fleet.stop()
-        yield run
-    finally:
-        run.close()
-        stack.destroy()
 
 
 def edited(folder: Path, *changes: tuple[str, str], version: str = "ipp-2026-12") -> Path:

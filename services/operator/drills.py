@@ -1,0 +1,623 @@
+"""``goodfaith drills``: faults on purpose, on a stack that is watched as an installation is, met by its own runbooks.
+
+Real notices flow in. A fault is made; its alert must reach the pager in time, and no alert that is only a consequence of
+it; the commands of the alert's runbook are run as they stand there; the alert must be resolved. Then nothing may be lost or
+done twice, and the stream views must agree with the database. Rules run on a clock that is ``SPEED`` times as fast.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import itertools
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+import httpx
+import psycopg2
+import sqlalchemy as sa
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+import deploy
+from deploy.local import fleet, prometheus
+from deploy.local.children import StackError
+from deploy.local.processes import Fleet
+from deploy.local.stack import Stack
+from services.operator import faults
+from services.operator.cli import console, errors, print_json
+from services.operator.demo import SAMPLE
+from services.operator.doors import Ask
+from services.operator.faults import Claim, Faults, Plan, Submitter
+from services.operator.notices import Notice, read
+from services.operator.pager import Note, Pager
+from services.operator.up import JsonOption, bring_up, root
+from services.operator.verify import verify_stack
+
+REPOSITORY: Final = Path(deploy.__file__).resolve().parents[1]
+RUNBOOKS: Final = REPOSITORY / "docs" / "runbooks"
+SPEED: Final = 30
+"""A rule that waits 15 minutes waits 30 seconds; one that waits a minute still sees two looks at each process."""
+SCRAPE_S: Final = 1.0
+RATE: Final = 8.0
+"""Items filed a second, from real notices."""
+NOTICES: Final = 60
+ITEMS: Final = 8_000
+"""More than can be filed in the time that all drills take."""
+COMMAND_S: Final = 90.0
+QUIET_S: Final = 90.0
+HOUR: Final = dt.timedelta(hours=1)
+ENVIRONMENT: Final = {
+    **faults.ENVIRONMENT,
+    "GOODFAITH_UPSTREAMS": faults.ENVIRONMENT["GOODFAITH_UPSTREAMS"],
+}
+COUNTS: Final = {**dict.fromkeys(fleet.SERVICES, 1), "verification": 2}
+"""Two workers share verification's partitions, so that one of them can be stuck and the other not."""
+
+
+# ------------------------------------------------------------------------------------------------------------ the load
+
+
+class Notices(Plan):
+    """Real notices, again and again: each time their listings bear other ids."""
+
+    def __init__(self, notices: Sequence[Notice], namespace: str, *, items: int = ITEMS) -> None:
+        super().__init__(items, 1, namespace)
+        self._notices = [one for one in notices if one.kind == "takedown" and 1 <= len(one.listings) <= 20]
+        named = sum(len(one.listings) for one in self._notices)
+        self._rounds = math.ceil(items / named)
+        self.holders = sorted({self._holder(one) for one in self._notices})
+        self._sellers = {
+            self._listing(number, named.url): f"s-{namespace}-{named.seller}"
+            for number in range(self._rounds)
+            for one in self._notices
+            for named in one.listings
+        }
+        self.sellers = sorted(set(self._sellers.values()))
+
+    def _holder(self, notice: Notice) -> str:
+        return f"h-{self.ns}-{notice.complainant}"
+
+    def _listing(self, number: int, url: str) -> str:
+        return f"{self.ns}-{number}x{url.rpartition('/')[2]}"
+
+    def seller(self, listing: str) -> str:
+        """Whose listing it is."""
+        return self._sellers[listing]
+
+    def listings(self) -> Iterator[str]:
+        """All listings that are on the site."""
+        return iter(self._sellers)
+
+    def claims(self) -> Iterator[Claim]:
+        """Claims, one a notice."""
+        for number, notice in itertools.product(range(self._rounds), self._notices):
+            listings = dict.fromkeys(self._listing(number, one.url) for one in notice.listings)
+            body = {
+                "right": self.rights[self._holder(notice)],
+                "reason": faults.REASONS[number % len(faults.REASONS)],
+                "listings": [f"https://market.example/items/{listing}" for listing in listings],
+            }
+            key = f"{self.ns}.{number}.{notice.notice}"
+            yield Claim(Ask("submit_claim", self._holder(notice), key, body), tuple(listings))
+
+    def about(self, claim: Claim, item: str, listing: str) -> list[tuple[float, Ask]]:
+        """As ever, but sooner: each drill ends with everything at rest."""
+        return [(delay * 0.1, ask) for delay, ask in super().about(claim, item, listing)]
+
+
+class Load:
+    """Notices that flow while drills go on, and can be halted; the record of what was acknowledged is kept outside."""
+
+    def __init__(self, run: Faults, rate: float = RATE) -> None:
+        self.run = run
+        self._rate = rate
+        self._stop = threading.Event()
+        claims = run.plan.claims()
+        run.plan.claims = lambda: itertools.takewhile(lambda _: not self._stop.is_set(), claims)  # type: ignore[method-assign]
+        self.submitter = Submitter(run.plan, run.settings, run.tokens, rate=0, step=lambda: None)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self.submitter.run(lambda _: None)), name="load")
+        self._thread.start()
+
+    def flow(self) -> None:
+        """Let notices flow."""
+        self.submitter.rate = self._rate
+
+    def halt(self, timeout_s: float = 90.0) -> None:
+        """File nothing new; returns when all that was filed is answered and nothing is under way.
+
+        Raises:
+            TimeoutError: something is not, after `timeout_s` seconds.
+            StackError: the notices are at their end, or filing has failed.
+        """
+        self.submitter.rate = 0
+        until = time.monotonic() + timeout_s
+        while self.submitter.busy:
+            if not self._thread.is_alive():
+                raise StackError(f"the load has ended: {self.submitter.record.contradictions}")
+            if time.monotonic() > until:
+                raise TimeoutError("requests stay unanswered")
+            time.sleep(0.1)
+        self.run.settle(max(1.0, until - time.monotonic()))
+
+    def close(self) -> None:
+        """End."""
+        self._stop.set()
+        self.submitter.rate = self._rate
+        self._thread.join(60)
+        self.run.close()
+
+
+# ------------------------------------------------------------------------------------------------------- the runbooks
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A command of a runbook, and what came of it."""
+
+    command: str
+    status: int
+    output: str
+    seconds: float
+
+    @property
+    def broken(self) -> str:
+        """Why the command itself is at fault, as it stands in the runbook; empty when it is not.
+
+        That a command finds something (`verify`, `status`: exit 1) is what it is for.
+        """
+        if self.status in (2, 126, 127) or self.status < 0:
+            return f"exit {self.status}"
+        return "traceback" if "Traceback (most recent call last)" in self.output else ""
+
+
+def blocks(text: str, heading: str) -> list[str]:
+    """The `sh` blocks below the second-level heading of a runbook, in order; none when it is not there."""
+    found = re.search(rf"^## {re.escape(heading)}\s*$(.*?)(?=^## |\Z)", text, flags=re.M | re.S)
+    return re.findall(r"^ *```sh\n(.*?)^ *```", found[1], flags=re.M | re.S) if found else []
+
+
+class Engineer:
+    """Who is on call: has the runbooks, a shell, and nothing else."""
+
+    def __init__(self, stack: Stack, folder: Path) -> None:
+        self._folder = folder
+        program = folder / "goodfaith"
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m services.operator.cli "$@"\n')
+        program.chmod(0o755)
+        self.env = {
+            **os.environ,
+            "PATH": f"{folder}:{os.environ.get('PATH', '')}",
+            "PYTHONPATH": str(REPOSITORY),
+            "GOODFAITH_STACK_NAME": stack.name,
+            "GOODFAITH_STATE_DIR": str(stack.dir.parent),
+            # `goodfaith up` is to leave the fast clock of the rules alone
+            "GOODFAITH_OBSERVE": "false",
+            **{f"GOODFAITH_{part.upper()}_URL": url for part, url in stack.observers().items()},
+        }
+
+    def run(self, command: str) -> Ran:
+        """Run some lines of shell; what takes too long is ended with status -1."""
+        begun = time.monotonic()
+        shell = subprocess.Popen(
+            ["sh", "-c", command], cwd=REPOSITORY, env=self.env, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+        try:
+            output, _ = shell.communicate(timeout=COMMAND_S)
+            status = shell.returncode
+        except subprocess.TimeoutExpired:
+            os.killpg(shell.pid, 9)
+            output, _ = shell.communicate()
+            status = -1
+        return Ran(command.strip(), status, output[-4000:], time.monotonic() - begun)
+
+    def follow(self, alert: str, heading: str, *, at_once: bool = False) -> list[Ran]:
+        """Run what stands under a heading of the alert's runbook; `at_once`: side by side, where order means nothing."""
+        book = RUNBOOKS / f"{alert}.md"
+        if not book.exists():
+            return [self.run("goodfaith up")] if heading == "Do this" else []
+        text = book.read_text(encoding="utf-8")
+        with ThreadPoolExecutor(2 if at_once else 1) as pool:
+            return list(pool.map(self.run, blocks(text, heading)))
+
+
+class Observer:
+    """Asks Prometheus."""
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx.Client(base_url=url, timeout=20, trust_env=False)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def ask(self, query: str) -> list[tuple[dict[str, str], float]]:
+        """Labels and value of each series.
+
+        Raises:
+            StackError: the query is refused.
+        """
+        answer = self._http.get("/api/v1/query", params={"query": query}).json()
+        if answer["status"] != "success":
+            raise StackError(f"{query}: {answer.get('error')}")
+        return [(row["metric"], float(row["value"][1])) for row in answer["data"]["result"]]
+
+    def rules(self) -> list[dict[str, Any]]:
+        """All rules, recorded ones and alerts, with their health, as Prometheus tells."""
+        groups = self._http.get("/api/v1/rules").json()["data"]["groups"]
+        return [rule for group in groups for rule in group["rules"]]
+
+    def firing(self) -> list[str]:
+        """Alerts that fire, but the one that always does."""
+        rows = self.ask('ALERTS{alertname!="Watchdog",alertstate="firing"}')
+        return sorted({labels["alertname"] for labels, _ in rows})
+
+
+# ---------------------------------------------------------------------------------------------------------- the drills
+
+
+class Ground:
+    """What drills take place on."""
+
+    def __init__(self, stack: Stack, processes: Fleet, pager: Pager, run: Faults, folder: Path) -> None:
+        self.stack = stack
+        self.fleet = processes
+        self.pager = pager
+        self.run = run
+        self.load = Load(run)
+        self.engineer = Engineer(stack, folder)
+        self.prometheus = Observer(stack.observers()["prometheus"])
+        self.kept: list[Any] = []
+        """What a fault holds on to until it is mended."""
+        self.standing: set[str] = set()
+        """Alerts that fire without any fault."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.prometheus.close()
+        self.load.close()
+
+    def sql(self, *statements: str) -> None:
+        """As an administrator."""
+        with self.run.engine.begin() as connection:
+            for statement in statements:
+                connection.execute(sa.text(statement))
+
+
+@dataclass(frozen=True)
+class Drill:
+    """A fault and the alert that must tell of it.
+
+    Attributes:
+        fault: What is done, in words.
+        alert: The alert that must fire, and whose runbook is followed.
+        inject: Makes the fault.
+        within_s: Seconds on the fast clock within which the pager must ring.
+        mend: Takes the cause away where that is no command of a runbook: a new version, another firm's server.
+        pages: The alerts that may page meanwhile; none: any. Consequences must be inhibited.
+    """
+
+    fault: str
+    alert: str
+    inject: Callable[[Ground], None]
+    within_s: float
+    mend: Callable[[Ground], None] = lambda _: None
+    pages: frozenset[str] | None = None
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of a drill. Seconds are wall time; alerting ones on the rules' fast clock."""
+
+    drill: Drill
+    alert_s: float | None = None
+    recovery_s: float | None = None
+    lost: int = 0
+    doubled: int = 0
+    problems: int = 0
+    reconciliation: float | None = None
+    paged: list[str] = field(default_factory=list)
+    commands: list[Ran] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    steps: dict[str, float] = field(default_factory=dict)
+
+    def json(self) -> dict[str, Any]:
+        """As printed."""
+        return {
+            "fault": self.drill.fault, "alert": self.drill.alert, "alert_s": _round(self.alert_s),
+            "recovery_s": _round(self.recovery_s), "lost": self.lost, "doubled": self.doubled, "problems": self.problems,
+            "reconciliation": self.reconciliation, "paged": self.paged, "commands": len(self.commands),
+            "steps": self.steps, "failures": self.failures,
+        }  # fmt: skip
+
+
+def _round(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
+
+def exercise(ground: Ground, drill: Drill, tell: Callable[[str], None] = lambda _: None) -> Result:
+    """One drill, from quiet to quiet."""
+    result = Result(drill)
+    step = _Steps(result, tell)
+    step("quiet")
+    ground.load.flow()
+    if noisy := sorted(set(_until_quiet(ground)) - ground.standing):
+        result.failures.append(f"before the fault: {', '.join(noisy)}")
+        return result
+    step("fault")
+    begun = time.monotonic()
+    drill.inject(ground)
+
+    def fires(note: Note) -> bool:
+        return note.alert == drill.alert and note.firing
+
+    note = ground.pager.wait(fires, since=begun, timeout_s=drill.within_s)
+    if note is None:
+        result.failures.append(
+            f"{drill.alert} has not fired within {drill.within_s:.0f} s: {ground.prometheus.firing()}"
+        )
+    else:
+        result.alert_s = note.at - begun
+    step("runbook")
+    answered = time.monotonic()
+    result.commands += ground.engineer.follow(drill.alert, "Look here", at_once=True)
+    drill.mend(ground)
+    result.commands += ground.engineer.follow(drill.alert, "Do this")
+    result.failures += [
+        f"runbook: {ran.broken}: {ran.command}\n{ran.output[-600:]}" for ran in result.commands if ran.broken
+    ]
+    if note is not None:
+        step("resolved")
+        over = ground.pager.wait_resolved(drill.alert, since=begun, timeout_s=QUIET_S)
+        if over is None:
+            result.failures.append(f"{drill.alert} is not resolved {QUIET_S:.0f} s after the runbook's steps")
+        else:
+            result.recovery_s = over - answered
+    pages = {n.alert for n in ground.pager.notes(begun) if n.firing and n.labels.get("severity") == "page"}
+    result.paged = sorted(pages)
+    if drill.pages is not None and (more := sorted(pages - drill.pages)):
+        result.failures.append(f"paged as well: {', '.join(more)}")
+    step("proof")
+    _prove(ground, result)
+    step("")
+    return result
+
+
+class _Steps:
+    """Says what is going on, and notes how long each step took."""
+
+    def __init__(self, result: Result, tell: Callable[[str], None]) -> None:
+        self._result = result
+        self._tell = tell
+        self._name, self._since = "", 0.0
+
+    def __call__(self, name: str) -> None:
+        now = time.monotonic()
+        if self._name:
+            self._result.steps[self._name] = round(now - self._since, 1)
+        self._name, self._since = name, now
+        if name:
+            self._tell(name)
+
+
+def _until_quiet(ground: Ground) -> list[str]:
+    until = time.monotonic() + QUIET_S
+    while (noisy := ground.prometheus.firing()) and set(noisy) - ground.standing:
+        if time.monotonic() > until:
+            return noisy
+        time.sleep(0.5)
+    return []
+
+
+def _prove(ground: Ground, result: Result) -> None:
+    """At rest: nothing lost, nothing doubled, and the views agree with the database."""
+    try:
+        ground.fleet.wait_ready(60)
+        ground.load.halt()
+    except (StackError, TimeoutError) as error:
+        result.failures.append(f"does not come to rest: {str(error).splitlines()[0]}")
+        return
+    rested = time.time()
+    report = verify_stack(fleet.settings_of(ground.stack))
+    lost, doubled = ground.run.compare(ground.load.submitter.record)
+    result.lost = report.counts["lost"] + len(lost)
+    result.doubled = report.counts["doubled"] + len(doubled)
+    result.problems = report.counts["problems"] + len(ground.load.submitter.record.contradictions)
+    result.failures += [f"{kind['kind']}: {kind['examples'][:3]}" for kind in report.kinds]
+    result.failures += [*lost[:3], *doubled[:3], *ground.load.submitter.record.contradictions[:3]]
+    result.reconciliation = _reconciled(ground, rested)
+    if result.reconciliation:
+        result.failures.append(f"views and database differ by {result.reconciliation:.0f}")
+
+
+def _reconciled(ground: Ground, since: float) -> float | None:
+    """The difference of all views as counted after `since`; None when there are no views on this stack."""
+    if not any(process.name.startswith("streams.") for process in ground.fleet):
+        return None
+    until = time.monotonic() + 60
+    while True:
+        last = ground.prometheus.ask("min(goodfaith_reconciliation_last_timestamp_seconds)")
+        if last and last[0][1] >= since:
+            return sum(abs(value) for _, value in ground.prometheus.ask("goodfaith_reconciliation_difference"))
+        if time.monotonic() > until:
+            return math.inf
+        time.sleep(0.5)
+
+
+# ---- faults
+
+
+def _kill(name: str) -> Callable[[Ground], None]:
+    def inject(ground: Ground) -> None:
+        ground.fleet[name].kill9()
+
+    return inject
+
+
+POISONED: Final = "poisoned"
+
+
+def _poison(ground: Ground) -> None:
+    """Verification cannot save what becomes of one seller's items: as with a bug that only certain data meet."""
+    listings = ground.run.plan.listings()
+    chosen = itertools.islice(listings, ground.load.submitter.filed + 20, ground.load.submitter.filed + 60)
+    names = ", ".join(f"'{name}'" for name in chosen)
+    ground.sql(
+        f"""create function verification.{POISONED}() returns trigger language plpgsql as $$ begin
+            raise exception 'poison'; end $$""",
+        f"""create trigger {POISONED} before insert or update on verification.items for each row
+            when (new.listing in ({names})) execute function verification.{POISONED}()""",
+    )
+
+
+def _cure(ground: Ground) -> None:
+    """The version without the bug."""
+    ground.sql(f"drop function verification.{POISONED}() cascade")
+
+
+def _hold(ground: Ground) -> None:
+    """A forgotten transaction holds one partition of verification."""
+    session = psycopg2.connect(ground.stack.admin_url, application_name="psql")
+    session.cursor().execute("select from verification.partitions where partition = 0 for update")
+    ground.kept.append(session)
+
+
+def _let_go(ground: Ground) -> None:
+    while ground.kept:
+        with contextlib.suppress(psycopg2.Error):
+            ground.kept.pop().close()
+
+
+def _hang(ground: Ground) -> None:
+    """The stream views' worker hangs amid a step: it folds nothing, and its port goes on answering."""
+    process = ground.fleet["streams.0"]
+    process.env["GOODFAITH_CRASH_AT"] = "streams:folded:3:hang"
+    process.restart().wait_ready()
+    del process.env["GOODFAITH_CRASH_AT"]
+
+
+def _late(ground: Ground) -> None:
+    """The marketplace carries nothing out, and 19 of the 24 hours pass."""
+    ground.fleet["marketplace.0"].kill9()
+    time.sleep(3)
+    ground.run.step(19 * HOUR)
+
+
+DRILLS: Final = (
+    Drill("enforcement stopped", "ClaimsStalled", _kill("enforcement-worker.0"), 90),
+    Drill("broker gone", "BrokerDown", lambda g: g.stack.kill_kafka(), 60, pages=frozenset({"BrokerDown"})),
+    Drill("database gone", "DatabaseDown", lambda g: g.stack.kill_postgres(), 60, pages=frozenset({"DatabaseDown"})),
+    Drill("a poison record", "DeadLetters", _poison, 60, mend=_cure),
+    Drill("one partition stuck", "PartitionStuck", _hold, 90, mend=_let_go),
+    Drill("a stream worker dead but exporting", "StreamsBehind", _hang, 90),
+    Drill("promise about to be missed", "OldestItemOld", _late, 90),
+    Drill("mail server gone", "DeliveryLate", _kill("mailbox.0"), 120),
+)
+
+
+# ----------------------------------------------------------------------------------------------------------- the whole
+
+
+def drills(
+    only: Annotated[list[str] | None, typer.Argument(help="Alerts whose drills to run; none: all.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running, to look at.")] = False,
+    stack: Annotated[str, typer.Option(help="Name of the stack; one of that name is destroyed first.")] = "drills",
+    json: JsonOption = False,
+) -> None:
+    """Make faults, wait for their alerts, follow the runbooks, and prove that nothing came to harm; exit 1 if anything did."""
+    if missing := prometheus.missing():
+        raise StackError(f"{' and '.join(missing)} not installed; {prometheus.INSTALL}")
+    chosen = [drill for drill in DRILLS if not only or drill.alert in only]
+    if unknown := sorted(set(only or ()) - {drill.alert for drill in DRILLS}):
+        raise StackError(f"no drill for {', '.join(unknown)}; there are: {', '.join(d.alert for d in DRILLS)}")
+    begun = time.monotonic()
+    _destroy(stack)
+    results: list[Result] = []
+    standing: set[str] = set()
+    try:
+        with errors.status("starting") as status, Pager() as pager, tempfile.TemporaryDirectory() as folder:
+            plan = prometheus.Plan(SCRAPE_S, SPEED, pager.url)
+            local, processes = bring_up(stack, COUNTS, env=ENVIRONMENT, observe=plan)
+            status.update("accounts and listings")
+            run = Faults(local, processes, Notices(list(read(SAMPLE, NOTICES)), "d"))
+            run.prepare()
+            with Ground(local, processes, pager, run, Path(folder)) as ground:
+                status.update("quiet")
+                ground.load.flow()
+                standing = ground.standing = set(_until_quiet(ground))
+                for drill in chosen:
+                    results.append(exercise(ground, drill, lambda step, d=drill: status.update(f"{d.fault}: {step}")))  # type: ignore[misc]
+                    _line(results[-1])
+    finally:
+        if not keep:
+            _destroy(stack)
+    if standing:
+        console.print(f"fire without any fault: {', '.join(sorted(standing))}", style="red")
+    failed = _show(results)
+    if json:
+        totals = {name: sum(getattr(one, name) for one in results) for name in ("lost", "doubled", "problems")}
+        seconds = round(time.monotonic() - begun, 1)
+        details = [one.json() for one in results]
+        print_json(
+            {
+                "drills": len(results),
+                "failed": failed,
+                **totals,
+                "standing": sorted(standing),
+                "seconds": seconds,
+                "results": details,
+            }
+        )
+    if failed or standing or len(results) < len(chosen):
+        raise typer.Exit(1)
+
+
+def _line(result: Result) -> None:
+    verdict = "failed" if result.failures else "done"
+    errors.print(f"{result.drill.fault}: {verdict}", highlight=False)
+    for failure in result.failures:
+        errors.print(f"  {escape(failure)}", style="red", highlight=False)
+
+
+def _show(results: Sequence[Result]) -> int:
+    table = Table("fault", "alert", "to alert", "to recovery", "lost", "doubled", "reconciliation", "")
+    for one in results:
+        table.add_row(
+            one.drill.fault, one.drill.alert, _seconds(one.alert_s), _seconds(one.recovery_s), str(one.lost),
+            str(one.doubled), "-" if one.reconciliation is None else f"{one.reconciliation:.0f}",
+            "failed" if one.failures else "",
+        )  # fmt: skip
+    console.print(table)
+    return sum(bool(one.failures) for one in results)
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} s"
+
+
+def _destroy(name: str) -> None:
+    local = Stack(root(), name)
+    if local.dir.exists():
+        Fleet.end(local.dir)
+        local.destroy()
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command()(drills)

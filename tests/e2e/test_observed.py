@@ -1,0 +1,53 @@
+"""The fleet under a real Prometheus and Alertmanager: all is scraped, the rules hold, and a fault comes to the pager."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy.prometheus.rules import records
+from services.operator.drills import Engineer, Observer
+from services.operator.pager import Pager
+from tests.e2e.world import World
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+
+
+def test_every_process_is_scraped(world: World, observer: Observer) -> None:
+    expected = {process.name for process in world.fleet} | {"prometheus", "alertmanager"}
+    world.until(lambda: expected == {labels["instance"] for labels, value in observer.ask("up") if value == 1}, 60)
+    jobs = {labels["instance"]: labels["job"] for labels, _ in observer.ask("up")}
+    assert all(jobs[process.name] == process.name.rpartition(".")[0] for process in world.fleet)
+
+
+def test_every_rule_evaluates(world: World, observer: Observer) -> None:
+    def rules() -> dict[str, str]:
+        return {rule["name"]: f"{rule['health']} {rule.get('lastError', '')}".strip() for rule in observer.rules()}
+
+    world.until(lambda: "unknown" not in rules().values(), 60)
+    found = rules()
+    assert {name: health for name, health in found.items() if health != "ok"} == {}
+    assert {rule.name for rule in records()} <= set(found)
+
+
+def test_enforcement_stops_and_the_runbook_helps(
+    world: World, observer: Observer, pager: Pager, tmp_path: Path
+) -> None:
+    """Fault, pager, runbook, quiet: on a clock that goes 60 times as fast."""
+    alert = "ClaimsStalled" if "streams.0" in world.fleet.processes else "ProcessDown"
+    holder, seller = world.account("h-observed"), world.account("s-observed", "seller")
+    right, links = world.right(holder), world.offer(seller, "observed-1")
+    begun = time.monotonic()
+    world.kill("enforcement-worker")
+    claim = world.file(holder, right, links)
+    fired = pager.wait(lambda note: note.alert == alert and note.firing, since=begun, timeout_s=60)
+    assert fired is not None, observer.firing()
+
+    engineer = Engineer(world.stack, tmp_path)
+    ran = engineer.follow(alert, "Do this")
+    assert ran
+    assert [one for one in ran if one.broken] == []
+    world.notified(claim.items[0])
+    assert pager.wait_resolved(alert, since=begun, timeout_s=60) is not None, observer.firing()
