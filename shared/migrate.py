@@ -18,8 +18,6 @@ from shared import clock, db
 
 SERVICES: Final = ("intake", "verification", "enforcement", "notification")
 DEMO: Final = ("marketplace",)
-READERS: Final = ("streams", "watch")
-"""Services without tables: their roles read the clock, and what they are granted beside it."""
 INSERT_ONLY: Final = {
     "intake": (
         "submissions",
@@ -33,6 +31,34 @@ INSERT_ONLY: Final = {
     )
 }
 """Tables beside the event logs that a service may add to and never change: what it has answered for."""
+READS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "streams": {
+        "verification.items": ("partition", "state", "reason", "body"),
+        "verification.event_log": ("partition", "seq", "topic"),
+        "enforcement.violations": ("seller", "in_force", "severity", "at"),
+        "enforcement.violation_items": ("seller", "in_force"),
+        "enforcement.standings": ("seller", "partition", "violations", "general_points", "serious_strikes"),
+        "enforcement.sanctions": ("seller", "ledger", "level", "state"),
+        "enforcement.ledger_event_log": ("partition", "seq", "topic"),
+        "enforcement.ledger_cursors": ("partition", "topic", "next_offset"),
+    },
+    # how far each worker has read
+    "watch": dict.fromkeys(
+        (
+            "intake.cursors",
+            "intake.inbound_cursors",
+            "verification.cursors",
+            "enforcement.cursors",
+            "enforcement.ledger_cursors",
+            "notification.cursors",
+            "marketplace.cursors",
+        ),
+        ("topic", "partition", "next_offset"),
+    ),
+}
+"""Services without tables, and the columns that each may read beside the clock: what views are reconciled with."""
+MEMBERS: Final = {"watch": "pg_monitor"}
+"""PostgreSQL's own roles that one of them is a member of: sessions of others, and sizes."""
 _LOCK: Final = 0x600DFA17
 
 
@@ -52,28 +78,13 @@ def migrate(admin_url: str, passwords: Mapping[str, str]) -> None:
     with engine.connect() as connection:
         connection.execute(sa.text("select pg_advisory_lock(:key)"), {"key": _LOCK})
         connection.exec_driver_sql(clock.DDL)
-        for service in READERS:
-            _role(connection, service, passwords.get(service))
-            connection.exec_driver_sql(f"grant usage on schema platform to goodfaith_{service}")
-            connection.exec_driver_sql(f"grant select on platform.clock to goodfaith_{service}")
         for service in (*SERVICES, *DEMO):
             if _folder(service).is_dir():
                 _migrate_one(connection, service, passwords.get(service))
-        _let_watch(connection)
+        for reader, columns in READS.items():
+            _let_read(connection, reader, columns, passwords.get(reader))
         connection.execute(sa.text("select pg_advisory_unlock(:key)"), {"key": _LOCK})
     engine.dispose()
-
-
-def _let_watch(connection: sa.Connection) -> None:
-    """Let ``watch`` see the server's sessions and sizes, and how far each worker has read; nothing else."""
-    connection.exec_driver_sql("grant pg_monitor to goodfaith_watch")
-    found = connection.execute(
-        sa.text("select schemaname, tablename from pg_tables where schemaname = any(:s) and tablename like '%cursors'"),
-        {"s": [*SERVICES, *DEMO]},
-    )
-    for schema, table in found.all():
-        connection.exec_driver_sql(f"grant usage on schema {schema} to goodfaith_watch")
-        connection.exec_driver_sql(f"grant select on {schema}.{table} to goodfaith_watch")
 
 
 def _role(connection: sa.Connection, service: str, password: str | None) -> str:
@@ -92,6 +103,19 @@ def _role(connection: sa.Connection, service: str, password: str | None) -> str:
         ).scalar_one()
         connection.exec_driver_sql(statement.replace("%", "%%"))
     return role
+
+
+def _let_read(
+    connection: sa.Connection, reader: str, columns: Mapping[str, tuple[str, ...]], password: str | None
+) -> None:
+    role = _role(connection, reader, password)
+    for schema in sorted({table.partition(".")[0] for table in columns} | {"platform"}):
+        connection.exec_driver_sql(f"grant usage on schema {schema} to {role}")
+    connection.exec_driver_sql(f"grant select on platform.clock to {role}")
+    for table, names in columns.items():
+        connection.exec_driver_sql(f"grant select ({', '.join(names)}) on {table} to {role}")
+    if reader in MEMBERS:
+        connection.exec_driver_sql(f"grant {MEMBERS[reader]} to {role}")
 
 
 def _migrate_one(connection: sa.Connection, service: str, password: str | None) -> None:

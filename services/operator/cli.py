@@ -38,6 +38,7 @@ COMMANDS = (
     "bench",
     "faults",
     "canary",
+    "restore",
     "deep",
     "streams",
     "drills",

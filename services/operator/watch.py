@@ -344,7 +344,7 @@ class Database:
         readable = set(
             connection.exec_driver_sql(
                 "select schemaname || '.' || tablename from pg_tables where tablename like '%%cursors'"
-                " and has_table_privilege(quote_ident(schemaname) || '.' || quote_ident(tablename), 'select')"
+                " and has_any_column_privilege(quote_ident(schemaname) || '.' || quote_ident(tablename), 'select')"
             ).scalars()
         )
         parts = [

@@ -83,7 +83,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 @each_document
 def test_metrics_exist(document: Path) -> None:
-    roles = {f"goodfaith_{service}" for service in (*migrate.SERVICES, *migrate.DEMO, *migrate.READERS)}
+    roles = {f"goodfaith_{service}" for service in (*migrate.SERVICES, *migrate.DEMO, *migrate.READS)}
     for name in re.findall(r"\bgoodfaith_[a-z][a-z_]*[a-z]", text_of(document)):
         assert re.sub(r"_(bucket|sum|count)$", "", name) in metrics() or name in metrics() | roles, name
 
@@ -95,9 +95,9 @@ def test_the_document_of_metrics_is_fresh() -> None:
 
 @each_document
 def test_make_targets_exist(document: Path) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
     for code in code_of(document):
-        for name in re.findall(r"(?:^|[;&] *)make ([a-z]+)", code):
+        for name in re.findall(r"(?:^|[;&] *)make ([a-z]+(?:-[a-z]+)*)", code):
             assert name in targets, code
 
 
