@@ -40,24 +40,12 @@ FOREIGN = {
     "process_start_time_seconds": {"job", "instance"},
     "prometheus_rule_evaluation_failures_total": {"rule_group"},
 }
-# declared by parts that are still under way
-PENDING: dict[str, set[str]] = {
-    "goodfaith_broker_up": set(),
-    "goodfaith_broker_offline_partitions": set(),
-    "goodfaith_broker_under_replicated_partitions": set(),
-    "goodfaith_database_up": set(),
-    "goodfaith_database_connections": {"state"},
-    "goodfaith_database_connections_max": set(),
-    "goodfaith_database_oldest_transaction_timestamp_seconds": set(),
-    "goodfaith_consumer_lag_seconds": {"group", "topic", "partition"},
-    "goodfaith_watch_last_success_timestamp_seconds": {"part"},
-}
 
 
 @cache
 def series() -> dict[str, set[str]]:
     """Labels by series: of the code's catalogue, of recording rules, of Prometheus."""
-    known = {name: set(labels) for name, labels in FOREIGN.items()} | PENDING
+    known = {name: set(labels) for name, labels in FOREIGN.items()}
     for name, (kind, labels) in metrics.catalogue().items():
         for suffix in ("_bucket", "_sum", "_count") if kind == "histogram" else ("",):
             known[name + suffix] = set(labels) | ({"le"} if suffix == "_bucket" else set())
@@ -123,8 +111,7 @@ def test_figures_are_summed_over_all_their_labels(name: str) -> None:
 
 
 def test_required_processes_are_in_the_fleet() -> None:
-    fleet = {spec.name for spec in FLEET} | {"streams", "watch"}
-    assert set(rules.REQUIRED) <= fleet
+    assert set(rules.REQUIRED) <= {spec.name for spec in FLEET}
     always = {spec.name for spec in FLEET if spec.needs is None and spec.service not in ("mailbox", "marketplace")}
     assert always <= set(rules.REQUIRED) | {"status"}
 
