@@ -18,6 +18,8 @@ from shared import clock, db
 
 SERVICES: Final = ("intake", "verification", "enforcement", "notification")
 DEMO: Final = ("marketplace",)
+READERS: Final = ("streams",)
+"""Services without tables: their roles read the clock, and what migrations grant them."""
 INSERT_ONLY: Final = {
     "intake": (
         "submissions",
@@ -50,6 +52,10 @@ def migrate(admin_url: str, passwords: Mapping[str, str]) -> None:
     with engine.connect() as connection:
         connection.execute(sa.text("select pg_advisory_lock(:key)"), {"key": _LOCK})
         connection.exec_driver_sql(clock.DDL)
+        for service in READERS:
+            _role(connection, service, passwords.get(service))
+            connection.exec_driver_sql(f"grant usage on schema platform to goodfaith_{service}")
+            connection.exec_driver_sql(f"grant select on platform.clock to goodfaith_{service}")
         for service in (*SERVICES, *DEMO):
             if _folder(service).is_dir():
                 _migrate_one(connection, service, passwords.get(service))
@@ -57,7 +63,8 @@ def migrate(admin_url: str, passwords: Mapping[str, str]) -> None:
     engine.dispose()
 
 
-def _migrate_one(connection: sa.Connection, service: str, password: str | None) -> None:
+def _role(connection: sa.Connection, service: str, password: str | None) -> str:
+    """Create a service's role if it is missing, and give it its password; the role."""
     role = f"goodfaith_{service}"
     exists = connection.execute(
         sa.text("select exists (select from pg_roles where rolname = :r)"), {"r": role}
@@ -71,6 +78,11 @@ def _migrate_one(connection: sa.Connection, service: str, password: str | None) 
             {"r": role, "p": password},
         ).scalar_one()
         connection.exec_driver_sql(statement.replace("%", "%%"))
+    return role
+
+
+def _migrate_one(connection: sa.Connection, service: str, password: str | None) -> None:
+    role = _role(connection, service, password)
     connection.exec_driver_sql(f"create schema if not exists {service}")
     connection.exec_driver_sql(f"set search_path = {service}, platform")
     config = Config()

@@ -504,6 +504,14 @@ def _let_go(ground: Ground) -> None:
             ground.kept.pop().close()
 
 
+def _hang(ground: Ground) -> None:
+    """The stream views' worker hangs amid a step: it folds nothing, and its port goes on answering."""
+    process = ground.fleet["streams.0"]
+    process.env["GOODFAITH_CRASH_AT"] = "streams:folded:3:hang"
+    process.restart().wait_ready()
+    del process.env["GOODFAITH_CRASH_AT"]
+
+
 def _late(ground: Ground) -> None:
     """The marketplace carries nothing out, and 19 of the 24 hours pass."""
     ground.fleet["marketplace.0"].kill9()
@@ -517,6 +525,7 @@ DRILLS: Final = (
     Drill("database gone", "DatabaseDown", lambda g: g.stack.kill_postgres(), 60, pages=frozenset({"DatabaseDown"})),
     Drill("a poison record", "DeadLetters", _poison, 60, mend=_cure),
     Drill("one partition stuck", "PartitionStuck", _hold, 90, mend=_let_go),
+    Drill("a stream worker dead but exporting", "StreamsBehind", _hang, 90),
     Drill("promise about to be missed", "OldestItemOld", _late, 90),
     Drill("mail server gone", "DeliveryLate", _kill("mailbox.0"), 120),
 )

@@ -46,58 +46,24 @@ class _Notification(msgspec.Struct):
     alerts: list[_Alert]
 
 
-class Pager:
-    """An HTTP server on loopback, on a free port, in a thread of its own.
-
-    Attributes:
-        url: What Alertmanager is to call, without the receiver's name.
-    """
+class Notes:
+    """What came, in order; any thread may add to it and wait on it."""
 
     def __init__(self) -> None:
-        pager = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                size = int(self.headers.get("content-length", "0"))
-                if not 0 < size <= MAX_BODY:
-                    return self.send_error(413)
-                try:
-                    pager._take(self.rfile.read(size))
-                except msgspec.DecodeError:
-                    return self.send_error(400)
-                self.send_response(200)
-                self.send_header("content-length", "0")
-                return self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
         self._changed = threading.Condition()
         self._notes: list[Note] = []
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="pager", daemon=True)
-        self._thread.start()
 
-    def __enter__(self) -> Self:
-        return self
+    def take(self, body: bytes, now: float | None = None) -> None:
+        """A notification as Alertmanager sends it.
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Take nothing more."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def _take(self, body: bytes) -> None:
-        now = time.monotonic()
+        Raises:
+            msgspec.DecodeError: it is none.
+        """
+        at = time.monotonic() if now is None else now
         told = msgspec.json.decode(body, type=_Notification)
         with self._changed:
             self._notes += [
-                Note(now, told.receiver, one.labels.get("alertname", ""), one.status == "firing", one.labels, one.annotations)
+                Note(at, told.receiver, one.labels.get("alertname", ""), one.status == "firing", one.labels, one.annotations)
                 for one in told.alerts
             ]  # fmt: skip
             self._changed.notify_all()
@@ -140,3 +106,49 @@ class Pager:
                 if left <= 0:
                     return None
                 self._changed.wait(left)
+
+
+class Pager(Notes):
+    """An HTTP server on loopback, on a free port, in a thread of its own.
+
+    Attributes:
+        url: What Alertmanager is to call, without the receiver's name.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        pager = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                size = int(self.headers.get("content-length", "0"))
+                if not 0 < size <= MAX_BODY:
+                    return self.send_error(413)
+                try:
+                    pager.take(self.rfile.read(size))
+                except msgspec.DecodeError:
+                    return self.send_error(400)
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                return self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="pager", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take nothing more."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1029,10 +1029,12 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 def crash_from(text: str | None, name: str) -> Callable[[str], None] | None:
-    """A crash point for fault tests: ``verification:after_commit:17`` kills that worker at the 17th time."""
+    """A crash point for fault tests: ``verification:after_commit:17`` kills that worker at the 17th time;
+    ``verification:after_commit:17:hang`` has it hang there for good, while its port goes on answering.
+    """
     if not text:
         return None
-    worker, step, count = text.split(":")
+    worker, step, count, *how = text.split(":")
     if worker != name:
         return None
     left = int(count)
@@ -1041,6 +1043,9 @@ def crash_from(text: str | None, name: str) -> Callable[[str], None] | None:
         nonlocal left
         if reached == step:
             left -= 1
+            if left == 0 and how == ["hang"]:
+                while True:
+                    time.sleep(3600)
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
