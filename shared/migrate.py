@@ -18,8 +18,6 @@ from shared import clock, db
 
 SERVICES: Final = ("intake", "verification", "enforcement", "notification")
 DEMO: Final = ("marketplace",)
-READERS: Final = ("streams",)
-"""Services without tables: their roles read the clock, and what migrations grant them."""
 INSERT_ONLY: Final = {
     "intake": (
         "submissions",
@@ -33,6 +31,19 @@ INSERT_ONLY: Final = {
     )
 }
 """Tables beside the event logs that a service may add to and never change: what it has answered for."""
+READS: Final = {
+    "streams": {
+        "verification.items": ("partition", "state", "reason", "body"),
+        "verification.event_log": ("partition", "seq", "topic"),
+        "enforcement.violations": ("seller", "in_force", "severity", "at"),
+        "enforcement.violation_items": ("seller", "in_force"),
+        "enforcement.standings": ("seller", "partition", "violations", "general_points", "serious_strikes"),
+        "enforcement.sanctions": ("seller", "ledger", "level", "state"),
+        "enforcement.ledger_event_log": ("partition", "seq", "topic"),
+        "enforcement.ledger_cursors": ("partition", "topic", "next_offset"),
+    }
+}
+"""Services without tables, and the columns that each may read beside the clock: what views are reconciled with."""
 _LOCK: Final = 0x600DFA17
 
 
@@ -52,13 +63,11 @@ def migrate(admin_url: str, passwords: Mapping[str, str]) -> None:
     with engine.connect() as connection:
         connection.execute(sa.text("select pg_advisory_lock(:key)"), {"key": _LOCK})
         connection.exec_driver_sql(clock.DDL)
-        for service in READERS:
-            _role(connection, service, passwords.get(service))
-            connection.exec_driver_sql(f"grant usage on schema platform to goodfaith_{service}")
-            connection.exec_driver_sql(f"grant select on platform.clock to goodfaith_{service}")
         for service in (*SERVICES, *DEMO):
             if _folder(service).is_dir():
                 _migrate_one(connection, service, passwords.get(service))
+        for reader, columns in READS.items():
+            _let_read(connection, reader, columns, passwords.get(reader))
         connection.execute(sa.text("select pg_advisory_unlock(:key)"), {"key": _LOCK})
     engine.dispose()
 
@@ -79,6 +88,17 @@ def _role(connection: sa.Connection, service: str, password: str | None) -> str:
         ).scalar_one()
         connection.exec_driver_sql(statement.replace("%", "%%"))
     return role
+
+
+def _let_read(
+    connection: sa.Connection, reader: str, columns: Mapping[str, tuple[str, ...]], password: str | None
+) -> None:
+    role = _role(connection, reader, password)
+    for schema in sorted({table.partition(".")[0] for table in columns} | {"platform"}):
+        connection.exec_driver_sql(f"grant usage on schema {schema} to {role}")
+    connection.exec_driver_sql(f"grant select on platform.clock to {role}")
+    for table, names in columns.items():
+        connection.exec_driver_sql(f"grant select ({', '.join(names)}) on {table} to {role}")
 
 
 def _migrate_one(connection: sa.Connection, service: str, password: str | None) -> None:
