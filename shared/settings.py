@@ -351,6 +351,12 @@ class Settings(BaseSettings):
 
     # observation
     metrics_host: str = Field("127.0.0.1", description="Address of /live, /ready and /metrics (never the public one).")
+    watch_s: float = Field(
+        10.0,
+        gt=0,
+        le=300,
+        description="Seconds between two looks of `watch` at broker and database; a lag below it is told as 0.",
+    )
     metrics_port: int = Field(0, ge=0, le=65535, description="Port of /live, /ready and /metrics (0: any free one).")
     prometheus_url: str = Field(
         "",
