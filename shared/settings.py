@@ -118,6 +118,10 @@ class Settings(BaseSettings):
         None,
         description="Base64 of the 32-byte key that wraps each subject's own key; contacts are encrypted under the subject's key.",
     )
+    contact_key_other: SecretStr | None = Field(
+        None,
+        description="A further such key, which opens and never wraps: the next one or the one before, while contact_key is changed (goodfaith rewrap).",
+    )
 
     # the review queue
     review_lease_s: float = Field(
