@@ -97,6 +97,7 @@ FLEET = (
         "canary", ("services.operator", "canary"), "canary",
         secrets=("canary_token",), scales=False, needs="GOODFAITH_CANARY_LISTING",
     ),
+    Spec("watch", ("services.operator", "watch"), "watch", "watch", scales=False),
 )  # fmt: skip
 
 BY_NAME = {spec.name: spec for spec in FLEET}
