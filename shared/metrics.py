@@ -407,7 +407,7 @@ SPANS = counter(
     "goodfaith_spans_total",
     "Spans of traces that were sent, by what became of them.",
     {"result": ("exported", "failed")},
-    of=(*WORKERS, "intake-api", "enforcement-api", "notification-api", "notification-sender"),
+    of=(*WORKERS, "intake-api", "enforcement-api", "notification-api", *_SENDERS),
     do="`failed` grows: the collector is away. Nothing else suffers",
 )
 

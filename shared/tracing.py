@@ -12,6 +12,8 @@ In spans there is no header, no body, no path but its template, no text of an ex
 
 from __future__ import annotations
 
+import atexit
+import logging
 import random
 import re
 import threading
@@ -160,6 +162,8 @@ class Tracing:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
+        # that the collector is away is counted, and not said again and again
+        logging.getLogger("opentelemetry").setLevel(logging.ERROR)
         self._api = trace
         self.ratio = settings.traces_ratio
         self._asked = Allowance(settings.traces_asked_per_s, time.monotonic())
@@ -168,7 +172,7 @@ class Tracing:
         if settings.instance:
             resource["service.instance.id"] = settings.instance
         # what is not sampled never comes as far as the SDK
-        self._provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource.create(resource))
+        self._provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource.create(resource), shutdown_on_exit=False)
         self._processor = BatchSpanProcessor(
             cast("SpanExporter", _Counting(exporter or _exporter(settings))),
             max_queue_size=QUEUE,
@@ -253,9 +257,11 @@ class Tracing:
         span.set_attribute("error.type", type(error).__name__)
         span.set_status(self._api.StatusCode.ERROR)
 
-    def close(self) -> None:
-        """Send what waits (for seconds, if the collector is away), and end."""
-        self._provider.shutdown()
+    def close(self, within_s: float = 3.0) -> None:
+        """Send what waits, and end; what cannot be sent within so many seconds is lost."""
+        ending = threading.Thread(target=self._provider.shutdown, name="traces end", daemon=True)
+        ending.start()
+        ending.join(within_s)
 
     def answered(self, span: Span, status: int) -> None:
         """Note the status of an HTTP answer that a server gave."""
@@ -302,7 +308,7 @@ def _exporter(settings: Settings) -> SpanExporter:
 
     session = requests.Session()
     session.trust_env = False  # as everywhere here: no proxy of the environment's
-    return OTLPSpanExporter(endpoint=settings.traces_url, timeout=5, session=session)
+    return OTLPSpanExporter(endpoint=settings.traces_url, timeout=10, session=session)
 
 
 _tracing: Tracing | None = None
@@ -313,6 +319,7 @@ def configure(settings: Settings, process: str) -> None:
     global _tracing
     if settings.traces_url and _tracing is None:
         _tracing = Tracing(settings, process)
+        atexit.register(_tracing.close)
 
 
 def current() -> Tracing | None:

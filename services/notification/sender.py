@@ -39,7 +39,7 @@ from services.notification.routing import channel
 from services.notification.signing import Dkim, Signer
 from services.notification.store import Failure, Message, PutOff, Sent
 from services.notification.webhook_store import Preference, preferences, sent_at
-from shared import clock, db, metrics, policy
+from shared import clock, db, metrics, policy, tracing
 from shared.events import AccountNotice
 from shared.runtime.health import Health
 from shared.runtime.worker import crash_from
@@ -220,6 +220,8 @@ class Sender:
         self._pool = ThreadPoolExecutor(LANES, thread_name_prefix="lane")
         self._closer = Closer(self._engine, timedelta(seconds=settings.collect_s))
         self._pacer = Pacer({name: Limit(*limit) for name, limit in settings.mail_limits.items()})
+        self._tracing = tracing.current()
+        self._spans: dict[str, Any] = {}
         self._heard: list[tuple[str, Answer]] = []
         self._failures = 0
         self._stop = False
@@ -290,6 +292,7 @@ class Sender:
 
     def _deliver(self, messages: list[Message], started: float) -> None:
         done: list[Sent | PutOff] = []
+        self._spans = {} if self._tracing is None else begin_spans(self._tracing, messages)
         try:
             parcels = self._prepare(messages, done)
         except IntakeDown as away:
@@ -507,6 +510,9 @@ class Sender:
         """
         sent = [one for one in done if isinstance(one, Sent)]
         back = [one for one in done if isinstance(one, PutOff)]
+        for one in sent:
+            span = self._spans.get(one.message.id)
+            one.trace = next(iter(one.message.traces), None) if span is None else tracing.context_of(span)
         until = time.monotonic() + self.settings.send_lease_s / 2
         while True:
             try:
@@ -522,7 +528,9 @@ class Sender:
                 self._pause("database", type(error).__name__, even_stopping=True)
         for one in noted:
             DELIVERIES.labels(one.channel, one.result).inc()
+            end_span(self._spans, one.message, one.channel, one.result)
         for put_off in back:
+            end_span(self._spans, put_off.message, "email", put_off.result)
             if put_off.result in ("later", "failed", "refused", "held", "quiet"):
                 DELIVERIES.labels("email", put_off.result).inc()
         repeated = sum(message.unknown for message in ours)
@@ -560,6 +568,31 @@ class Sender:
         while (even_stopping or not self._stop) and (left := until - time.monotonic()) > 0:
             self._progress()
             time.sleep(min(0.1, left))
+
+
+def begin_spans(tracing_: tracing.Tracing, messages: Iterable[Message]) -> dict[str, Any]:
+    """A span for each message that tells of something traced: one try to send it, from its being taken on."""
+    spans = {}
+    for message in messages:
+        if message.traces:
+            first, *others = message.traces
+            attributes: dict[str, Any] = {
+                "goodfaith.message.kind": message.kind,
+                "goodfaith.message.items": len(message.items),
+            }
+            if message.items:
+                attributes["goodfaith.claim"] = message.claim
+            spans[message.id] = tracing_.span("send message", "CLIENT", first, attributes, links=others)
+    return spans
+
+
+def end_span(spans: dict[str, Any], message: Message, channel: str, result: str) -> None:
+    """What became of the try is written down."""
+    span = spans.pop(message.id, None)
+    if span is not None:
+        span.set_attribute("goodfaith.message.channel", channel)
+        span.set_attribute("goodfaith.message.result", result)
+        span.end()
 
 
 def quiet_end(message: Message, now: datetime) -> datetime | None:

@@ -61,16 +61,16 @@ _NOTICE: Final = "goodfaith.notice.sent.v1"
 COLLECT: Final = 0x600DC011
 
 _INSERT = """
-    insert into message_items (item, revision, kind, party, claim, claim_size, partition, listing, facts, opened_wall,
-        held)
+    insert into message_items (item, revision, kind, party, claim, claim_size, partition, listing, facts,
+        traceparent, opened_wall, held)
     select n.*, %s, n.kind = any(%s) and exists (select from digests d where d.account = n.party and d.hour is not null)
-    from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::int[], %s::int[], %s::text[], %s::text[])
-        as n(item, revision, kind, party, claim, claim_size, partition, listing, facts)
+    from unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::int[], %s::int[], %s::text[], %s::text[],
+        %s::text[]) as n(item, revision, kind, party, claim, claim_size, partition, listing, facts, traceparent)
     on conflict do nothing"""
 _PULL = """
     delete from announcements where id = any(array(
         select id from announcements where partition = any(%s) and listing <> all(%s) order by id limit %s))
-    returning id, partition, listing, message, type, payload"""
+    returning id, partition, listing, message, type, payload, traceparent"""
 _PENDING = """
     select claim, kind, party, item, revision, claim_size, partition, listing, opened_wall from message_items
     where message is null and not held order by opened_wall limit %s"""
@@ -102,7 +102,7 @@ _READ = """
     select t.id, t.claim, t.party, t.kind, t.items, t.revisions, t.state, t.tries, t.opened_wall, t.tried,
         t.sent_at is null, t.result from messages t where t.id = any(%s)"""
 _FACTS = """
-    select i.message, i.item, i.revision, i.partition, i.claim_size, i.facts, i.claim
+    select i.message, i.item, i.revision, i.partition, i.claim_size, i.facts, i.claim, i.traceparent
     from unnest(%s::text[], %s::int[], %s::text[], %s::text[]) as n(item, revision, kind, party)
     join message_items i on i.item = n.item and i.revision = n.revision and i.party = n.party
         and (i.kind = n.kind or i.message = n.kind)"""
@@ -177,12 +177,13 @@ _MARKED = """
     select party, address from bouncing
     where party = any(%s) and since_wall > clock_timestamp() - %s * interval '1 day'"""
 _ANNOUNCE = """
-    insert into announcements (partition, listing, message, type, payload)
-    select * from unnest(%s::int[], %s::text[], %s::text[], %s::text[], %s::text[])"""
+    insert into announcements (partition, listing, message, type, payload, traceparent)
+    select * from unnest(%s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])"""
 _OLDEST = """
     select least((select min(opened_wall) from message_items where message is null and not held),
                  (select min(opened_wall) from messages where state in ('queued', 'sending')))"""
 
+_UNTRACED: Final[Mapping[str, str]] = {}
 _facts = msgspec.json.Decoder(Facts)
 _notice = msgspec.json.Decoder(AccountNotice)
 _encode = msgspec.json.Encoder().encode
@@ -204,6 +205,7 @@ class Rows:
     partitions: list[int] = field(default_factory=list)
     listings: list[str] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
+    traces: list[str | None] = field(default_factory=list)
 
 
 def insert(connection: sa.Connection, rows: Rows, wall: dt.datetime) -> None:
@@ -213,22 +215,20 @@ def insert(connection: sa.Connection, rows: Rows, wall: dt.datetime) -> None:
             _INSERT,
             (
                 wall, list(HELD), rows.items, rows.revisions, rows.kinds, rows.parties, rows.claims, rows.sizes, rows.partitions,
-                rows.listings, rows.facts,
+                rows.listings, rows.facts, rows.traces,
             ),
         )  # fmt: skip
 
 
 def pull(
     connection: sa.Connection, partitions: Sequence[int], parked: Iterable[str], room: int
-) -> list[tuple[int, int, str, str, str, str]]:
-    """Take announcements away: (id, partition, listing, message, type, payload), oldest first.
+) -> list[tuple[int, int, str, str, str, str, str | None]]:
+    """Take announcements away: (id, partition, listing, message, type, payload, context if traced), oldest first.
 
     Those of parked keys stay, so that a key's events keep their order.
     """
     rows = connection.exec_driver_sql(_PULL, (list(partitions), list(parked), room))
-    return sorted(
-        (id_, partition, listing, message, type_, payload) for id_, partition, listing, message, type_, payload in rows
-    )
+    return sorted((tuple(row) for row in rows), key=lambda row: row[0])
 
 
 # --------------------------------------------------------------------------------------------------- the sender's
@@ -268,6 +268,8 @@ class Message:
     """Whether it was never sent by any channel; what was is announced already."""
     result: str | None = None
     """Of the try before."""
+    traces: list[str] = field(default_factory=list)
+    """Contexts of what it tells of, of those that are traced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +296,7 @@ class Sent:
         address: keyed hash of the address that it went to.
         delivered: whether the channel's answer says that it arrived (a webhook's 2xx).
         failure: the channel that was tried just before, and failed.
+        trace: context of its sending, when that is traced.
     """
 
     message: Message
@@ -308,6 +311,7 @@ class Sent:
     address: str | None = None
     delivered: bool = False
     failure: Failure | None = None
+    trace: str | None = None
 
 
 @dataclass(slots=True)
@@ -388,8 +392,12 @@ def _filled(connection: sa.Connection, rows: Iterable[Any]) -> list[Message]:
             keys.append((item, revision, id_ if kind == DIGEST else kind, party))
             order[id_, item, revision] = index
     if messages:
-        for id_, item, revision, partition, size, facts, claim in connection.exec_driver_sql(_FACTS, columns(keys)):
+        for id_, item, revision, partition, size, facts, claim, trace in connection.exec_driver_sql(
+            _FACTS, columns(keys)
+        ):
             messages[id_].claim_size = size
+            if trace is not None:
+                messages[id_].traces.append(trace)
             if messages[id_].kind.startswith(ACCOUNT):
                 messages[id_].notice, messages[id_].partition = _notice.decode(facts), partition
                 continue
@@ -456,10 +464,11 @@ def finish(
         if one.delivered:
             notes.append((message.id, message.party, one.channel, "delivered", None))
             out.append(_changed(message, key, one.channel, "delivered", None, now))
-    _write(connection, notes, out, now)
+    traces = {one.message.id: one.trace for one in done if one.trace is not None}
+    _write(connection, notes, out, now, traces)
     _mark(connection, [one for one in done if one.failure], now, wall)
     # what came of it is known: by the channel's answer, or by news that came before this was written down
-    _begin(connection, [row[0] for row in rows if row[1]], now)
+    _begin(connection, [row[0] for row in rows if row[1]], now, traces)
     return done
 
 
@@ -540,10 +549,16 @@ def _changed(
     return *key, message.id, "goodfaith.delivery.changed.v1", _encode(event).decode()
 
 
-def announce(connection: sa.Connection, out: Sequence[tuple[int, str, str, str, str]]) -> None:
-    """Have events published: (partition, key, what it is about, type, payload)."""
+def announce(
+    connection: sa.Connection, out: Sequence[tuple[int, str, str, str, str]], traces: Mapping[str, str] = _UNTRACED
+) -> None:
+    """Have events published: (partition, key, what it is about, type, payload).
+
+    Args:
+        traces: by what it is about, the contexts of what is traced.
+    """
     if out:
-        connection.exec_driver_sql(_ANNOUNCE, columns(out))
+        connection.exec_driver_sql(_ANNOUNCE, (*columns(out), [traces.get(row[2]) for row in out]))
 
 
 def _write(
@@ -551,10 +566,11 @@ def _write(
     notes: Sequence[_Note],
     out: Sequence[tuple[int, str, str, str, str]],
     now: dt.datetime,
+    traces: Mapping[str, str] = _UNTRACED,
 ) -> None:
     if notes:
         connection.exec_driver_sql(_NOTE, (now, *columns(notes)))
-    announce(connection, out)
+    announce(connection, out, traces)
 
 
 def _mark(connection: sa.Connection, done: Sequence[Sent | PutOff], now: dt.datetime, wall: dt.datetime) -> None:
@@ -665,7 +681,9 @@ def deem(connection: sa.Connection, now: dt.datetime, limit: int = 200) -> int:
     return len(_begin(connection, ids, now))
 
 
-def _begin(connection: sa.Connection, ids: Sequence[str], now: dt.datetime) -> list[str]:
+def _begin(
+    connection: sa.Connection, ids: Sequence[str], now: dt.datetime, traces: Mapping[str, str] = _UNTRACED
+) -> list[str]:
     """Begin and announce the windows of messages for which it is time; those that have begun are left."""
     if not ids:
         return []
@@ -690,7 +708,7 @@ def _begin(connection: sa.Connection, ids: Sequence[str], now: dt.datetime) -> l
         _BEGUN, (list(begun), [found.at for found, _ in begun.values()], [found.by for found, _ in begun.values()])
     )
     places: dict[tuple[str, str, int], tuple[int, str]] = {}
-    for id_, item, revision, partition, _, facts, _ in connection.exec_driver_sql(_FACTS, columns(keys)):
+    for id_, item, revision, partition, _, facts, _, _ in connection.exec_driver_sql(_FACTS, columns(keys)):
         places[id_, item, revision] = (partition, _facts.decode(facts).listing)
     out: list[tuple[int, str, str, str, str]] = []
     for id_, (found, row) in begun.items():
@@ -700,7 +718,7 @@ def _begin(connection: sa.Connection, ids: Sequence[str], now: dt.datetime) -> l
         for notice in notices:
             partition, listing = places[id_, notice.item, notice.revision]
             out.append((partition, listing, id_, _NOTICE, _encode(notice).decode()))
-    connection.exec_driver_sql(_ANNOUNCE, columns(out))
+    announce(connection, out, traces)
     return list(begun)
 
 

@@ -31,7 +31,7 @@ from services.notification.render import Contact, digest
 from services.notification.sender import DELIVERIES, OLDEST, Intake, IntakeDown
 from services.notification.store import Message, Sent
 from services.notification.webhook_store import Due, Ended, Endpoint, Released
-from shared import clock, db, metrics
+from shared import clock, db, metrics, tracing
 from shared.outbound import Names
 from shared.runtime.health import Health
 from shared.runtime.worker import crash_from
@@ -131,6 +131,7 @@ class Webhooks:
         """Endpoints that calls are made to: whether each took the last one before, and bytes of what it is sent."""
         self._failures = 0
         self._stop = False
+        self._tracing = tracing.current()
         self._sweep_at = 0.0
         self._back: list[Landed | Over] = []
 
@@ -330,6 +331,7 @@ class Webhooks:
         if not self._back:
             return 0
         landed = [one for one in self._back if isinstance(one, Landed)]
+        spans = {} if self._tracing is None else call_spans(self._tracing, landed)
         over = [one.flight for one in self._back if isinstance(one, Over)]
         with self._engine.begin() as connection:
             now, wall = clock.read(connection)
@@ -342,6 +344,9 @@ class Webhooks:
             reasons |= {one.endpoint: "gone" for one in over if one.gone}
             webhook_store.lock(connection, self._holder, [one.endpoint for one in over])
             taken = _sent(landed)
+            for sent in taken:
+                found = spans.get(sent.message.id)
+                sent.trace = next(iter(sent.message.traces), None) if found is None else tracing.context_of(found[0])
             noted = store.finish(connection, webhook_store.HOLDER, taken, now, wall)
             # by another channel before, or by another webhook: that it arrived may begin a window all the same
             before = {one.message.id for one in taken} - {one.message.id for one in noted}
@@ -359,6 +364,8 @@ class Webhooks:
             ]
             disabled = webhook_store.disable(connection, hopeless, reasons, now, self.settings.partitions)
         self._crash("after_commit")
+        for span, ended in spans.values():
+            span.end(ended)
         for one in landed:
             one.flight.circuit = circuits[one.flight.endpoint]
         self._count(landed, over, noted, {id_: reasons[id_] for id_ in disabled})
@@ -436,6 +443,29 @@ class Webhooks:
         while not self._stop and (left := until - time.monotonic()) > 0:
             self._progress()
             time.sleep(min(0.1, left))
+
+
+def call_spans(tracing_: tracing.Tracing, landed: Sequence[Landed]) -> dict[str, tuple[Any, int]]:
+    """Spans of calls about something traced, by message: of the first that took it, else the last; and when they ended. No address is in them."""
+    spans: dict[str, tuple[Any, int]] = {}
+    taken: set[str] = set()
+    for one in landed:
+        message, answer = one.parcel.message, one.answer
+        if not message.traces or message.id in taken:
+            continue
+        attributes: dict[str, Any] = {"http.request.method": "POST", "goodfaith.message.result": answer.outcome}
+        if answer.status is not None:
+            attributes["http.response.status_code"] = answer.status
+        if message.items:
+            attributes["goodfaith.claim"] = message.claim
+        ended = int(one.at.timestamp() * 1e9)
+        begun = ended - answer.ms * 1_000_000
+        spans[message.id] = (
+            tracing_.span("POST", "CLIENT", message.traces[0], attributes, start_ns=begun), ended,
+        )  # fmt: skip
+        if answer.outcome == "delivered":
+            taken.add(message.id)
+    return spans
 
 
 def _sent(landed: Sequence[Landed]) -> list[Sent]:

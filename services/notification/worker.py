@@ -120,6 +120,7 @@ class Collecting:
             rows.partitions.append(incoming.partition)
             rows.listings.append(change.listing)
             rows.facts.append(text)
+            rows.traces.append(incoming.trace)
 
     def _tell(self, incoming: Incoming, notice: AccountNotice) -> None:
         rows = self._rows
@@ -132,6 +133,7 @@ class Collecting:
         rows.partitions.append(incoming.partition)
         rows.listings.append(notice.account)
         rows.facts.append(_encode(notice).decode())
+        rows.traces.append(incoming.trace)
 
     def due(self, limit: int) -> Sequence[Due]:
         return ()
@@ -175,7 +177,7 @@ class Notification:
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
         """Announcements of the owned partitions, deleted in this very transaction."""
         pulled = []
-        for id_, partition, listing, message, type_, payload in store.pull(
+        for id_, partition, listing, message, type_, payload, trace in store.pull(
             tx.connection, tx.partitions, tx.parked, room
         ):
             raw = payload.encode()
@@ -186,7 +188,10 @@ class Notification:
                 raw,
             )
             data = _decoders[type_].decode(raw)
-            pulled.append(Incoming(QUEUE, partition, id_, listing, f"{message}.{id_}", type_, data, raw=envelope))
+            entry = Incoming(QUEUE, partition, id_, listing, f"{message}.{id_}", type_, data, raw=envelope)
+            if trace is not None:
+                entry.traced, entry.parent = True, trace
+            pulled.append(entry)
         return pulled
 
     def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Batch:

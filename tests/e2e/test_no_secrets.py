@@ -14,12 +14,20 @@ from shared import metrics, topics
 from tests import exposition
 from tests.e2e.world import World
 
+TRACE = "5ec2e75ec2e75ec2e75ec2e75ec2e75e"
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
 def told(world: World) -> World:
-    """One claim with all its messages, and requests that carry secrets where they do not belong."""
+    """One claim with all its messages, all traced, and requests that carry secrets where they do not belong."""
+    with world.traced(f"00-{TRACE}-{TRACE[:16]}-01"):
+        _tell(world)
+    world.settle()
+    return world
+
+
+def _tell(world: World) -> None:
     holder, seller = world.account("h-secret"), world.account("s-secret", "seller")
     named = world.secrets.add("name of a file", "Privatum Passport 1999")
     text = world.secrets.add("words of a document", "what only reviewers read")
@@ -43,8 +51,6 @@ def told(world: World) -> World:
         assert world.http.request(method, path, json=body, headers=bearer).status_code >= 400
     assert world.http.get("/v1/me", headers={"Authorization": f"Bearer {token}x"}).status_code == 401
     world.relay("secret-event", "counter", seller, item=claim.items[0], materials=[mail], **{mail: token})
-    world.settle()
-    return world
 
 
 def secrets_of(world: World) -> dict[str, bytes]:
@@ -85,6 +91,9 @@ def test_no_secret_is_written_down(told: World) -> None:
         sources[f"table {table}"] = b"\n".join(
             payload.encode() for (payload,) in told.rows(f"select payload from {table}")
         )
+    # spans come a second later
+    told.until(lambda: any(span.name == "process notification.events" for span in told.collector.spans(TRACE)))
+    sources["spans"] = b"\n".join(told.collector.bodies)
     # the search finds what is there
     assert b"h-secret" in sources["topic intake.events"]
     assert b"secret-event" in sources["topic inbound.refusals"]

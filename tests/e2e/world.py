@@ -26,6 +26,7 @@ from services.operator.idle import Watch
 from services.operator.up import bring_up
 from services.operator.verify import Report, verify_stack
 from shared import clock, db
+from tests.collector import Collector
 
 T = TypeVar("T")
 SITE = "https://market.example/items/"
@@ -42,6 +43,8 @@ ENV = {
     "GOODFAITH_SESSION_TIMEOUT_MS": "6000",
     "GOODFAITH_RETRY_MAX_S": "1",
     "GOODFAITH_UPSTREAMS": '{"desk": "u-desk"}',
+    "GOODFAITH_TRACES_RATIO": "0",
+    "GOODFAITH_TRACES_ASKED_PER_S": "1000",
     "GOODFAITH_CANARY_LISTING": "canary",
     "GOODFAITH_CANARY_MAIL": "canary@private.example",
 }
@@ -82,8 +85,10 @@ class World:
     """The installation, seen from outside: HTTP, the upstream's topic, the mailbox, the listing pages."""
 
     def __init__(self, stack: Stack) -> None:
+        self.collector = Collector()
+        env = {**ENV, "GOODFAITH_TRACES_URL": self.collector.url}
         try:
-            _, self.fleet = bring_up(stack.name, FLEET, env=ENV, begins=BEGINS)
+            _, self.fleet = bring_up(stack.name, FLEET, env=env, begins=BEGINS)
         except StackError:
             # others work on this machine: what was started may only need longer
             self.fleet = Fleet.load(stack).wait_ready(240)
@@ -110,8 +115,18 @@ class World:
         self.http.close()
         self.site.close()
         self.engine.dispose()
+        self.collector.close()
 
     # ---- people
+
+    @contextlib.contextmanager
+    def traced(self, traceparent: str) -> Iterator[None]:
+        """Meanwhile requests carry a ``traceparent``; nothing else is traced in this world."""
+        self.http.headers["traceparent"] = traceparent
+        try:
+            yield
+        finally:
+            del self.http.headers["traceparent"]
 
     def call(self, who: str, method: str, path: str, body: Any = None, *, expect: int | None = None) -> Any:
         """One request and its answer; ``expect``: the status that must come, else any success."""

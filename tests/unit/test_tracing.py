@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -265,6 +266,16 @@ def test_a_request_is_named_by_its_template_and_nothing_else_of_it_is_kept(
     for hidden in ("jane", "gf_secret", "203.0.113.7"):
         assert hidden not in span.to_json()
     assert tracing.here.get() is None
+
+
+def test_a_collector_that_is_away_keeps_nothing_waiting() -> None:
+    made = Tracing(_settings(), "x")
+    began = time.monotonic()
+    for _ in range(100):
+        made.span("GET", "SERVER", None, {}).end()
+    assert time.monotonic() - began < 0.5
+    made.close(0.1)
+    assert time.monotonic() - began < 1.0
 
 
 def test_off_is_off() -> None:
