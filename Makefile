@@ -16,7 +16,7 @@ UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --uni
 CODE := $(wildcard services shared deploy tests benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tour up down status test lint messages format bench faults drills deep lock clean
+.PHONY: help setup demo tour up down status test lint messages format bench faults drills restore-drill deep lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ faults: setup ## a load while services, broker and database are killed with -9
 drills: setup ## faults on purpose, the alerts they raise, and the runbooks that end them (docs/reliability.md)
 	@sh deploy/local/setup.sh prometheus
 	$(GOODFAITH) drills --json $(ARGS)
+
+restore-drill: setup ## the database is lost under load and restored, with all of its log and without the last of it
+	$(GOODFAITH) restore drill $(ARGS)
 
 deep: $(VENV) ## a million random histories of items and of penalties, counted as the services do and anew
 	$(GOODFAITH) deep $(ARGS)

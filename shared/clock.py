@@ -68,6 +68,12 @@ def read(connection: sa.Connection) -> tuple[dt.datetime, dt.datetime]:
     return Anchor(wall, business, rate).at(now), now
 
 
+def anchor(connection: sa.Connection) -> tuple[Anchor, dt.datetime]:
+    """The anchor in force, and wall time now, by the database's clock."""
+    wall, business, rate, now = connection.execute(_READ).one()
+    return Anchor(wall, business, rate), now
+
+
 def set_anchor(connection: sa.Connection, *, business: dt.datetime | None, rate: float) -> Anchor:
     """Set the clock ahead to ``business`` (None: as it stands) and let it run at ``rate``; it never goes back."""
     return Anchor(*connection.execute(_SET, {"business": business, "rate": rate}).one())

@@ -75,6 +75,7 @@ DECLARING: Final = (
     "services.notification.sender",
     "services.notification.webhooks",
     "services.notification.bounces",
+    "services.streams.figures",
     "services.operator.status_page",
     "services.streams.collector",
     "services.operator.canary_rounds",
@@ -364,14 +365,14 @@ REBALANCES = counter(
     "goodfaith_consumer_rebalances_total",
     "Assignments taken over.",
     {"worker": WORKER},
-    of=WORKERS,
+    of=(*WORKERS, "streams"),
     do="grows steadily: workers come and go; see logs and the session timeout",
 )
 ASSIGNED = gauge(
     "goodfaith_consumer_assigned_partitions",
     "Partitions owned.",
     {"worker": WORKER},
-    of=WORKERS,
+    of=(*WORKERS, "streams"),
     do="the sum over the workers of a kind must be the partition count",
 )
 FENCED = counter(
@@ -393,7 +394,7 @@ PROGRESS = gauge(
     "goodfaith_worker_progress_timestamp_seconds",
     "When the loop last came round.",
     {"worker": WORKER},
-    of=(*WORKERS, *_OTHERS),
+    of=(*WORKERS, *_OTHERS, "streams"),
     do="`time() - x` above a minute: stuck, though its port answers",
 )
 WATERMARK = gauge(

@@ -31,6 +31,19 @@ INSERT_ONLY: Final = {
     )
 }
 """Tables beside the event logs that a service may add to and never change: what it has answered for."""
+READS: Final = {
+    "streams": {
+        "verification.items": ("partition", "state", "reason", "body"),
+        "verification.event_log": ("partition", "seq", "topic"),
+        "enforcement.violations": ("seller", "in_force", "severity", "at"),
+        "enforcement.violation_items": ("seller", "in_force"),
+        "enforcement.standings": ("seller", "partition", "violations", "general_points", "serious_strikes"),
+        "enforcement.sanctions": ("seller", "ledger", "level", "state"),
+        "enforcement.ledger_event_log": ("partition", "seq", "topic"),
+        "enforcement.ledger_cursors": ("partition", "topic", "next_offset"),
+    }
+}
+"""Services without tables, and the columns that each may read beside the clock: what views are reconciled with."""
 _LOCK: Final = 0x600DFA17
 
 
@@ -53,11 +66,14 @@ def migrate(admin_url: str, passwords: Mapping[str, str]) -> None:
         for service in (*SERVICES, *DEMO):
             if _folder(service).is_dir():
                 _migrate_one(connection, service, passwords.get(service))
+        for reader, columns in READS.items():
+            _let_read(connection, reader, columns, passwords.get(reader))
         connection.execute(sa.text("select pg_advisory_unlock(:key)"), {"key": _LOCK})
     engine.dispose()
 
 
-def _migrate_one(connection: sa.Connection, service: str, password: str | None) -> None:
+def _role(connection: sa.Connection, service: str, password: str | None) -> str:
+    """Create a service's role if it is missing, and give it its password; the role."""
     role = f"goodfaith_{service}"
     exists = connection.execute(
         sa.text("select exists (select from pg_roles where rolname = :r)"), {"r": role}
@@ -71,6 +87,22 @@ def _migrate_one(connection: sa.Connection, service: str, password: str | None) 
             {"r": role, "p": password},
         ).scalar_one()
         connection.exec_driver_sql(statement.replace("%", "%%"))
+    return role
+
+
+def _let_read(
+    connection: sa.Connection, reader: str, columns: Mapping[str, tuple[str, ...]], password: str | None
+) -> None:
+    role = _role(connection, reader, password)
+    for schema in sorted({table.partition(".")[0] for table in columns} | {"platform"}):
+        connection.exec_driver_sql(f"grant usage on schema {schema} to {role}")
+    connection.exec_driver_sql(f"grant select on platform.clock to {role}")
+    for table, names in columns.items():
+        connection.exec_driver_sql(f"grant select ({', '.join(names)}) on {table} to {role}")
+
+
+def _migrate_one(connection: sa.Connection, service: str, password: str | None) -> None:
+    role = _role(connection, service, password)
     connection.exec_driver_sql(f"create schema if not exists {service}")
     connection.exec_driver_sql(f"set search_path = {service}, platform")
     config = Config()

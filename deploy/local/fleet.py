@@ -88,6 +88,7 @@ FLEET = (
         "notification-bounces", ("services.notification", "bounces"), "notification", "notification",
         secrets=("mail_key",), scales=False,
     ),
+    Spec("streams", ("services.streams",), "streams", "streams", port="streams", secrets=("internal_token",)),
     Spec(
         "status", ("services.operator", "status"), "operator",
         port="status", secrets=("status_token",), scales=False, needs="GOODFAITH_PROMETHEUS_URL",

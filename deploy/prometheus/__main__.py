@@ -1,4 +1,4 @@
-"""`python -m deploy.prometheus [--speed N] [OUT]`: write rule files and their tests; without OUT the committed ones."""
+"""`python -m deploy.prometheus [--speed N] [OUT]`: write rules, their tests and routes; without OUT the committed ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main() -> None:
         "--speed", type=float, default=1.0, help="divide every wait, range and threshold in wall time by this"
     )
     parser.add_argument("--runbooks", default=RUNBOOKS, help="where runbooks are read (URL of the folder)")
-    parser.add_argument("out", nargs="?", type=Path, default=HERE, help="folder to write to")
+    parser.add_argument("out", nargs="?", type=Path, default=HERE.parent, help="folder to write to")
     given = parser.parse_args()
     for name, text in files(Pace(given.speed, given.runbooks)).items():
         path = given.out / name

@@ -42,6 +42,10 @@ class Pace:
             parts += [f"{count}{unit}"] if count else []
         return "".join(parts)
 
+    def interval(self, duration: str) -> str:
+        """How often rules are evaluated: a second at least."""
+        return duration if self.speed == 1 else f"{max(1, round(float(Pace(self.speed).seconds(duration))))}s"
+
     def seconds(self, duration: str) -> str:
         """The same as a number of seconds, for comparisons with wall time."""
         found = re.fullmatch(r"(\d+)(ms|s|m|h|d)", duration)
@@ -111,7 +115,7 @@ class Group:
         """The group as Prometheus reads it."""
         return {
             "name": self.name,
-            "interval": pace(self.interval),
+            "interval": pace.interval(self.interval),
             "rules": [_plain(rule, pace) for rule in self.rules],
         }
 

@@ -107,10 +107,10 @@ def records(pace: Pace | None = None) -> tuple[Record, ...]:
 
 
 def _total(series: str, keep: str, pace: Pace) -> str:
-    """Sum of a figure of the streams. It never falls, and a partition that is between two workers keeps its last value."""
+    """Sum of a figure of the streams; a partition that is between two workers keeps its last value."""
     by = "" if not keep else f"by ({keep}) "
     labels = ", ".join(("partition", *LABELS[series]))
-    return f"sum {by}(max by ({labels}) (max_over_time({series}[{pace('5m')}])))"
+    return f"sum {by}(max by ({labels}) (last_over_time({series}[{pace('5m')}])))"
 
 
 def _sum(series: str, keep: str) -> str:
@@ -122,8 +122,9 @@ def _sum(series: str, keep: str) -> str:
 LABELS: Final = {
     "goodfaith_claim_sla_outcomes_total": ("outcome", "tier"),
     "goodfaith_takedowns_total": ("outcome", "right_type", "reason"),
-    "goodfaith_claim_handling_duration_seconds_count": ("outcome", "tier"),
+    "goodfaith_claim_handling_duration_seconds_count": ("tier",),
     "goodfaith_claim_stage_completed_total": ("stage", "result"),
+    "goodfaith_claim_stage_duration_seconds_count": ("stage",),
     "goodfaith_claim_items_open": ("stage", "tier"),
     "goodfaith_claim_items_due_soon": ("within_seconds",),
 }
@@ -138,6 +139,8 @@ def figures(pace: Pace) -> Iterable[Record]:
     yield Record(
         "goodfaith:stage_completed:total", _total("goodfaith_claim_stage_completed_total", "stage, result", pace)
     )
+    # passed, in time or not; what is late and has not passed counts in stage_completed only
+    yield Record("goodfaith:stage_passed:total", _total("goodfaith_claim_stage_duration_seconds_count", "stage", pace))
     yield Record("goodfaith:items_open:sum", _sum("goodfaith_claim_items_open", "stage"))
     yield Record("goodfaith:items_waiting_for_us:sum", 'sum(goodfaith:items_open:sum{stage!="complainant"})')
     # items that only machines have to move: neither a complainant nor a reviewer is waited for
@@ -249,7 +252,7 @@ def meta_alerts(pace: Pace) -> Iterable[Alert]:
     for series in SLI:
         yield Alert(
             "SeriesAbsent", f"absent({series})", "page", "A series that alerts stand on is missing",
-            f"Nothing exports {series}.", hold="5m", layer="meta", labels={"series": series},
+            f"Nothing exports {series}.", hold="5m", labels={"series": series},
         )  # fmt: skip
     yield Alert(
         "ProcessAbsent", "\nor\n".join(f'absent(up{{job="{job}"}})' for job in REQUIRED), "page",
@@ -295,10 +298,10 @@ def promise_alerts(pace: Pace) -> Iterable[Alert]:
     )  # fmt: skip
 
     def stalled(stage: str, completed: str) -> str:
-        sums = f'sum(goodfaith:stage_completed:total{{stage="{completed}"}})'
+        passed = f'goodfaith:stage_passed:total{{stage="{completed}"}}'
         return (
             f'min_over_time(goodfaith:items_open:sum{{stage="{stage}"}}[{window}]) > 0\n'
-            f"and on ()\n({sums} - {sums.replace('}', '} offset ' + window)}) == 0"
+            f"and on ()\n({passed} - {passed} offset {window}) == 0"
         )
 
     yield Alert(

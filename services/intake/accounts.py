@@ -16,7 +16,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from services.intake.domain import CROCKFORD, Refused
+from services.intake.domain import Refused
+from shared.ids import CROCKFORD
 
 State = Literal["applied", "email_confirmed", "verified", "suspended", "closed"]
 Status = Literal["open", "suspended", "closed"]

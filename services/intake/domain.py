@@ -16,6 +16,7 @@ import msgspec
 from services.intake import requests, territory
 from shared import events, policy
 from shared.events import Lane, Role, State
+from shared.ids import NUMBERS, PAIRS
 from shared.refusals import Refused as Refused
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ CANARY: Final = "canary"
 QUOTA_ITEMS: Final = 50_000
 """Items of one account in 24 hours beyond which its further ones go to the bulk lane."""
 LANES: Final[tuple[Lane, ...]] = ("express", "standard", "bulk")
-CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_PAIRS: Final = [a + b for a in CROCKFORD for b in CROCKFORD]
-_NUMBERS: Final = [a + b for a in CROCKFORD[:16] for b in _PAIRS]
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,119}")
 _CONTROL: Final = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]")
 
@@ -78,7 +76,7 @@ def new_id(prefix: str, wall_ms: int, random: Callable[[int], int] = secrets.ran
 def new_claim_ids(wall_ms: int, size: int, random: Callable[[int], int] = secrets.randbits) -> tuple[str, list[str]]:
     """(claim, items): the items' ids are the claim's with another last part, so that they are one range of a key."""
     base = _base32(wall_ms, 48) + _base32(random(65), 65)
-    return f"c-{base}000", [f"i-{base}{_NUMBERS[number]}" for number in range(1, size + 1)]
+    return f"c-{base}000", [f"i-{base}{NUMBERS[number]}" for number in range(1, size + 1)]
 
 
 def item_range(claim: str) -> tuple[str, str]:
@@ -89,7 +87,7 @@ def item_range(claim: str) -> tuple[str, str]:
 
 def _base32(value: int, bits: int) -> str:
     characters = (bits + 4) // 5
-    text = "".join(_PAIRS[value >> shift & 1023] for shift in range((characters - 1) // 2 * 10, -1, -10))
+    text = "".join(PAIRS[value >> shift & 1023] for shift in range((characters - 1) // 2 * 10, -1, -10))
     return text[-characters:]
 
 

@@ -42,7 +42,7 @@ class Contacts:
     """Encrypts contacts: AES-256-GCM under a key for each subject, which the installation's key wraps.
 
     Erasing a subject's key erases the contact wherever copies of it lie without the key: topics and logs never have either;
-    a backup of the whole database has both (docs/operating.md, "Backup").
+    a backup of the whole database has both (docs/operating.md, "Backup and restore").
     """
 
     def __init__(self, key: str | None) -> None:

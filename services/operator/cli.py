@@ -38,7 +38,9 @@ COMMANDS = (
     "bench",
     "faults",
     "canary",
+    "restore",
     "deep",
+    "streams",
     "drills",
 )
 

@@ -28,11 +28,11 @@ class Position(State, frozen=True, array_like=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An event as read from a topic (name without prefix)."""
+    """An event as read from a topic (name without prefix); ``data`` None: of a type that is not known, only its position counts."""
 
     topic: str
     offset: int
-    data: Data
+    data: Data | None
     meta: Meta
 
 
@@ -43,6 +43,15 @@ class Change:
     table: str
     key: str
     state: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An event that a view could not fold."""
+
+    record: Record
+    view: str
+    error: Exception
 
 
 class Passed(Exception):
@@ -99,17 +108,18 @@ class Partition:
         with self._guard:
             return {name: totals.figures(now) for name, totals in self.totals.items()}
 
-    def fold(self, records: Sequence[Record], get: Callable[[str, str], Any]) -> list[Change]:
-        """Fold a batch in its order; what is to be written, each state once.
+    def fold(
+        self, records: Sequence[Record], get: Callable[[str, str], Any], only: str | None = None
+    ) -> tuple[list[Change], list[Failure]]:
+        """Fold a batch in its order: what is to be written, each state once, and what could not be folded.
+
+        An event at which a view's fold raises leaves that view as it was; the batch goes on.
 
         Args:
             get: the stored state of (table, key), None when there is none.
-
-        Raises:
-            Exception: whatever a fold raises; nothing of the batch is then in the totals or positions, unless a count was
-                taken in the middle: throw the partition away and load it anew.
+            only: name of the one view to fold.
         """
-        batch = _Batch(self, get)
+        batch = _Batch(self, get, only)
         begin = 0
         if self._stops:
             for place, record in enumerate(records):
@@ -123,7 +133,7 @@ class Partition:
         batch.fold(records[begin:])
         for stop in [stop for stop in self._stops if self.positions.get(stop.source, -1) == stop.upto]:
             self._count(stop)
-        return batch.changes()
+        return batch.changes(), batch.failures
 
     def counts_at(self, view: str, source: str, upto: int, now: dt.datetime) -> asyncio.Future[dict[str, int]]:
         """The view's counts when exactly what a source has up to ``upto`` is folded; to be called with the lock held.
@@ -161,9 +171,11 @@ class Partition:
 
 
 class _Batch:
-    def __init__(self, partition: Partition, get: Callable[[str, str], Any]) -> None:
+    def __init__(self, partition: Partition, get: Callable[[str, str], Any], only: str | None) -> None:
         self._partition = partition
         self._get = get
+        self._only = only
+        self.failures: list[Failure] = []
         self._states: dict[tuple[str, str], Any] = {}
         """As they are now."""
         self._changed: dict[tuple[str, str], Any] = {}
@@ -175,8 +187,13 @@ class _Batch:
         states, get = self._states, self._get
         positions: dict[str, int] = {}
         for record in records:
+            data = record.data
             for view in self._partition.views_of(record.topic):
-                key = view.key(record.data)
+                if data is None:
+                    break
+                if self._only is not None and view.name != self._only:
+                    continue
+                key = view.key(data)
                 if key is None:
                     continue
                 place = (view.name, key)
@@ -184,7 +201,11 @@ class _Batch:
                     old = states[place]
                 else:
                     old = states[place] = get(*place)
-                new = view.fold(old, record.data, record.meta)
+                try:
+                    new = view.fold(old, data, record.meta)
+                except Exception as error:
+                    self.failures.append(Failure(record, view.name, error))
+                    continue
                 if new is not old:
                     before.setdefault(place, old)
                     states[place] = new

@@ -204,6 +204,11 @@ class Violations:
             heapq.heappush(self._wakes, (wake, name))
         seller.wake = wake
 
+    def times(self, seller: str) -> list[int]:
+        """When the seller's violations in force came into force, sorted."""
+        found = self._sellers.get(seller)
+        return list(found.times) if found is not None else []
+
     def figures(self, now: dt.datetime) -> Offenders:
         """As ``views.Totals``; ``now`` does not go back."""
         self._now = max(us(now), self._now)
@@ -335,7 +340,7 @@ class Standings:
                 self._counts[f"sellers/{standing.violations}"] += sign
             for sanction in standing.sanctions:
                 if sanction.in_force:
-                    self._counts[f"sanctions/{sanction.scope}/{sanction.ledger}/{sanction.level}"] += sign
+                    self._counts[f"sanctions/{sanction.ledger}/{sanction.level}"] += sign
 
     def figures(self, now: dt.datetime) -> dict[str, int]:
         """As ``counts``."""

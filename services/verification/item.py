@@ -140,6 +140,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     original: Id | None = None
     held: bool = False
     upheld: bool = False
+    taken_down: bool = False
+    """Its listing was down by it at some time."""
     noticed_at: dt.datetime | None = None
     notice_seen: dt.datetime | None = None
     """A seller's notice that is not published yet as ``noticed_at``; the next change does."""

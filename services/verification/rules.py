@@ -256,6 +256,7 @@ class Draft:
             original=self.original,
             held=self.held,
             upheld=self.upheld,
+            taken_down=item.taken_down or self.held,
             noticed_at=noticed_at,
             notice_seen=self.notice_seen,
             counter_round=self.counter_round,

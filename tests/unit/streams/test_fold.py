@@ -36,7 +36,7 @@ def run(batches: list[list[Record]], store: Store | None = None, partition: Part
     store = store or Store()
     partition = partition or Partition(0, registry.VIEWS)
     for batch in batches:
-        for change in partition.fold(batch, store.get):
+        for change in partition.fold(batch, store.get)[0]:
             store.states[change.table, change.key] = change.state
     return partition
 
@@ -108,4 +108,4 @@ def test_states_survive_their_encoding(events: list[Record]) -> None:
 def test_a_repeat_writes_nothing(events: list[Record]) -> None:
     store = Store()
     partition = run([events], store)
-    assert partition.fold(events, store.get) == []
+    assert partition.fold(events, store.get) == ([], [])

@@ -1,0 +1,470 @@
+"""For each alert what makes it fire, and what looks alike and must not: `promtool test rules` runs them.
+
+Time begins at 0 (1970), one sample a minute unless a case says otherwise. A value is promtool's notation: `0x20`, `60+1x20`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from deploy.prometheus.model import Alert, Pace
+from deploy.prometheus.rules import REQUIRED, SLI, alerts, groups
+
+Series = Mapping[str, str]
+"""Values by series."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One alert's two tests.
+
+    Attributes:
+        alert: Its name.
+        fires: Series by which it fires.
+        says: Its description then: every template filled in.
+        quiet: Series by which it does not, though they are close.
+        at: When it is looked at.
+        labels: Labels that its expression brings along.
+        step: Between samples and evaluations.
+    """
+
+    alert: str
+    fires: Series
+    says: str
+    quiet: Series
+    at: str = "20m"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    step: str = "1m"
+
+
+def _up(*instances: str, values: str = "1x20") -> dict[str, str]:
+    return {f'up{{job="{name.partition(".")[0]}",instance="{name}"}}': values for name in instances}
+
+
+def _figure(name: str, values: str, **labels: str) -> dict[str, str]:
+    """A figure of the streams, half of it by each of two workers that held the partition one after the other."""
+    told = ",".join(f'{key}="{value}"' for key, value in labels.items())
+    comma = "," if told else ""
+    return {
+        f'{name}{{job="streams",instance="streams.{worker}",partition="0"{comma}{told}}}': values for worker in (0, 1)
+    }
+
+
+def _stages(stage: str, in_budget: str, late: str) -> dict[str, str]:
+    name = "goodfaith_claim_stage_completed_total"
+    return {
+        **_figure(name, in_budget, stage=stage, result="in_budget"),
+        **_figure(name, late, stage=stage, result="late"),
+    }
+
+
+def _outcomes(met: str, missed: str) -> dict[str, str]:
+    name = "goodfaith_claim_sla_outcomes_total"
+    return {
+        **_figure(name, met, outcome="met", tier="standard"),
+        **_figure(name, missed, outcome="missed", tier="standard"),
+    }
+
+
+def _open(values: str, stage: str = "verification") -> dict[str, str]:
+    return _figure("goodfaith_claim_items_open", values, stage=stage, tier="standard")
+
+
+def _handled(values: str) -> dict[str, str]:
+    return _figure("goodfaith_claim_handling_duration_seconds_count", values, tier="standard")
+
+
+def _passed(stage: str, values: str) -> dict[str, str]:
+    return _figure("goodfaith_claim_stage_duration_seconds_count", values, stage=stage)
+
+
+def _clock(values: str) -> dict[str, str]:
+    return {'goodfaith_clock_timestamp_seconds{job="streams",instance="streams.0"}': values}
+
+
+def _oldest(values: str, stage: str = "review") -> dict[str, str]:
+    return _figure("goodfaith_claim_oldest_open_received_timestamp_seconds", values, stage=stage)
+
+
+def _webhooks(opened: str, closed: str, disabled: str) -> dict[str, str]:
+    states = {"open": opened, "closed": closed, "half_open": "0x20", "disabled": disabled}
+    return {f'goodfaith_webhook_endpoints{{instance="a",state="{state}"}}': values for state, values in states.items()}
+
+
+def _connections(active: str, idle: str) -> dict[str, str]:
+    name = "goodfaith_database_connections"
+    return {f'{name}{{state="active"}}': active, f'{name}{{state="idle"}}': idle, f"{name}_max": "100x20"}
+
+
+def _requests(good: str, bad: str) -> dict[str, str]:
+    name = "goodfaith_http_request_duration_seconds_count"
+    return {
+        f'{name}{{job="intake-api",method="POST",route="/v1/claims",status="2xx"}}': good,
+        f'{name}{{job="intake-api",method="POST",route="/v1/claims",status="5xx"}}': bad,
+    }
+
+
+def _lag(*values: str) -> dict[str, str]:
+    return {
+        f'goodfaith_consumer_lag_seconds{{job="watch",group="verification",topic="intake.events",partition="{n}"}}': given
+        for n, given in enumerate(values)
+    }
+
+
+def _attempts(delivered: str, failed: str) -> dict[str, str]:
+    name = "goodfaith_webhook_attempts_total"
+    return {f'{name}{{outcome="delivered"}}': delivered, f'{name}{{outcome="failed"}}': failed}
+
+
+_WORKER: Final = 'job="verification",instance="verification.0",worker="verification"'
+_LABELS: Final = {"job": "verification", "instance": "verification.0", "worker": "verification"}
+
+CASES: Final = (
+    Case(
+        "HandledBurnFast", _outcomes("100+8x120", "0+2x120"), "Misses of the 24 hours come 20 times faster than its budget allows.",
+        # twenty in a hundred are missed, but only now: not over an hour
+        _outcomes("0+100x12 1280+80x9", "0x12 20+20x9"), at="70m", labels={"slo": "handled"}, step="5m",
+    ),
+    Case(
+        "HandledBurnFast", _outcomes("100+93x40", "0+7x40"), "Misses of the 24 hours come 7 times faster than its budget allows.",
+        # a third is missed, of fifteen in six hours: too few to tell
+        _outcomes("100x2 101+1x30", "0x2 1+1x4 5x30"), at="390m", labels={"slo": "handled"}, step="30m",
+    ),
+    Case(
+        "HandledBurnSlow", _outcomes("100+96x200", "0+4x200"), "Misses of the 24 hours come 4 times faster than its budget allows.",
+        _outcomes("100+996x200", "0+4x200"), at="3000m", labels={"slo": "handled"}, step="60m",
+    ),
+    Case(
+        "StageBurnFast", _stages("notification", "100+95x120", "0+5x120"),
+        "Late items of stage notification come 50 times faster than its budget allows.",
+        _stages("notification", "100+1000x120", "0+1x120"), at="70m", labels={"slo": "notification"}, step="5m",
+    ),
+    Case(
+        "StageBurnFast", _stages("enforcement", "100+80x120", "0+20x120"),
+        "Late items of stage enforcement come 20 times faster than its budget allows.",
+        _stages("enforcement", "100+96x120", "0+4x120"), at="70m", labels={"slo": "enforcement"}, step="5m",
+    ),
+    Case(
+        "StageBurnSlow", _stages("recorded", "100+998x200", "0+2x200"),
+        "Late items of stage recorded come 2 times faster than its budget allows.",
+        _stages("recorded", "100+9999x200", "0+1x200"), at="4440m", labels={"slo": "recorded"}, step="60m",
+    ),
+    Case("Watchdog", {}, "Fires always. Whoever does not get it any more is to raise the alarm.", {}),
+    Case(
+        "FiguresIncomplete",
+        {'goodfaith_claim_items_open{partition="0"}': "0x40", 'goodfaith_claim_items_open{partition="1"}': "0x10 stale"},
+        "Only 1 partitions are in the figures.",
+        {'goodfaith_claim_items_open{partition="0"}': "0x40", 'goodfaith_claim_items_open{partition="1"}': "0x10 _x2 0x40"},
+    ),
+    Case(
+        "RulesFail", {'prometheus_rule_evaluation_failures_total{rule_group="figures"}': "0+1x20"},
+        "Evaluations of figures fail.", {'prometheus_rule_evaluation_failures_total{rule_group="figures"}': "0+1x3 4x20"},
+        labels={"rule_group": "figures"},
+    ),
+    Case(
+        "WatchOld", {'goodfaith_watch_last_success_timestamp_seconds{part="broker"}': "60x20"},
+        "The broker was last seen 19m 0s ago.", {'goodfaith_watch_last_success_timestamp_seconds{part="broker"}': "0+60x20"},
+        labels={"part": "broker"},
+    ),
+    Case(
+        "ReconciliationDifference", _figure("goodfaith_reconciliation_difference", "3x20", view="items"),
+        "View items differs by 3.", _figure("goodfaith_reconciliation_difference", "0x8 3x4 0x8", view="items"),
+        labels={"view": "items"},
+    ),
+    Case(
+        "ReconciliationOld", _figure("goodfaith_reconciliation_last_timestamp_seconds", "60x60", view="items"),
+        "View items was compared 49m 0s ago.", _figure("goodfaith_reconciliation_last_timestamp_seconds", "0+40x60", view="items"),
+        at="50m", labels={"view": "items"},
+    ),
+    Case(
+        "ClaimsStalled", {**_open("5x40"), **_handled("7x40")},
+        "5 items or more wait for our processes, and none was handled in 15 minutes.",
+        # every item waits, but one is handled now and then; and one item that came just now is no stall
+        {**_open("5x40"), **_handled("7x10 8x30")},
+    ),
+    Case(
+        "StageStalled", {**_open("5x40", "enforcement"), **_passed("enforcement", "7x40"), **_handled("0+1x40")},
+        "5 items or more wait in stage enforcement, and none passed it in 15 minutes.",
+        {**_open("5x10 0x2 5x30", "enforcement"), **_passed("enforcement", "7x40")}, labels={"stage": "enforcement"},
+    ),
+    Case(
+        "StageStalled", {**_open("5x40", "intake"), **_passed("recorded", "7x40")},
+        "5 items or more wait in stage intake, and none passed it in 15 minutes.",
+        {**_open("5x40", "intake"), **_passed("recorded", "7+1x40")}, labels={"stage": "intake"},
+    ),
+    Case(
+        "CanaryOld", {"goodfaith_canary_last_completed_timestamp_seconds": "600x20"}, "The last canary came through 10m 0s ago.",
+        {"goodfaith_canary_last_completed_timestamp_seconds": "0+50x20"},
+    ),
+    Case(
+        "DrainTooSlow",
+        {**_open("90000x60"), **_handled("0+60x60"), **_clock("100000+60x60"), **_oldest("100000x60", "verification")},
+        "At the present pace what is open is handled in 1d 1h 0m 0s, and the oldest item has less.",
+        {**_open("60000x60"), **_handled("0+60x60"), **_clock("100000+60x60"), **_oldest("100000x60", "verification")},
+        at="50m",
+    ),
+    Case(
+        "OldestItemOld", {**_clock("100000+60x20"), **_oldest("30000x20")}, "The oldest item in stage review is 19h 46m 40s old.",
+        # waits for its complainant: its clock stands
+        {**_clock("100000+60x20"), **_oldest("30000x20", "complainant"), **_oldest("40000x20"), **_oldest("0x20", "intake")},
+        labels={"stage": "review"},
+    ),
+    Case(
+        "ItemsDueSoon", _figure("goodfaith_claim_items_due_soon", "2x20", within_seconds="3600"), "2 items are due within an hour.",
+        {
+            **_figure("goodfaith_claim_items_due_soon", "0x20", within_seconds="3600"),
+            **_figure("goodfaith_claim_items_due_soon", "9x20", within_seconds="10800"),
+        },
+        labels={"within_seconds": "3600"},
+    ),
+    Case(
+        "ReviewQueueOld",
+        {**_clock("100000+60x20"), 'goodfaith_review_oldest_timestamp_seconds{state="UNDER_REVIEW",tier="express"}': "50000x20"},
+        "The oldest undecided case in express waits for 14h 13m 20s.",
+        {
+            **_clock("100000+60x20"),
+            'goodfaith_review_oldest_timestamp_seconds{state="UNDER_REVIEW",tier="express"}': "60000x20",
+            'goodfaith_review_oldest_timestamp_seconds{state="UNDER_REVIEW",tier="bulk"}': "0x20",
+            'goodfaith_review_oldest_timestamp_seconds{state="PLATFORM_REVIEW",tier="express"}': "50000x20",
+        },
+        labels={"tier": "express"},
+    ),
+    Case(
+        "IntakeErrors", _requests("0+90x20", "0+10x20"), "10% of the requests are answered 5xx.",
+        # a tenth of very few
+        _requests("0+1x20", "0+0.1x20"),
+    ),
+    Case(
+        "ConsumerLag", _lag("400x20", "900x20", "400x20"),
+        "Half of the partitions of intake.events wait for verification for 6m 40s or longer.", _lag("0x20", "900x20", "20x20"),
+        labels={"group": "verification", "topic": "intake.events"},
+    ),
+    Case(
+        "PartitionStuck", _lag("0x20", "900x20", "20x20"), "Partition 1 of intake.events waits for verification for 15m 0s.",
+        _lag("400x20", "900x20", "400x20"), labels={"group": "verification", "topic": "intake.events", "partition": "1"},
+    ),
+    Case(
+        "WorkerBehind", {f'goodfaith_consumer_position_timestamp_seconds{{{_WORKER},topic="intake.events"}}': "600x20"},
+        "verification.0 is behind on intake.events by 10m 0s.",
+        {
+            f'goodfaith_consumer_position_timestamp_seconds{{{_WORKER},topic="intake.events"}}': "60+50x20",
+            f'goodfaith_consumer_position_timestamp_seconds{{{_WORKER},topic="notification.events"}}': "0x20",
+        },
+        labels={**_LABELS, "topic": "intake.events"},
+    ),
+    Case(
+        "WorkerStuck", {f"goodfaith_worker_progress_timestamp_seconds{{{_WORKER}}}": "900x20"},
+        "The loop of verification.0 last came round 5m 0s ago.", {f"goodfaith_worker_progress_timestamp_seconds{{{_WORKER}}}": "0+59x20"},
+        labels=_LABELS,
+    ),
+    Case(
+        "PartitionsUnowned",
+        {
+            'goodfaith_consumer_assigned_partitions{job="verification",instance="verification.0"}': "3x40",
+            'goodfaith_consumer_assigned_partitions{job="verification",instance="verification.1"}': "3x10 stale",
+        },
+        "The workers of verification own 3 partitions only.",
+        {
+            'goodfaith_consumer_assigned_partitions{job="verification",instance="verification.0"}': "3x10 6x40",
+            'goodfaith_consumer_assigned_partitions{job="verification",instance="verification.1"}': "3x10 stale",
+        },
+        labels={"job": "verification"},
+    ),
+    Case(
+        "StreamsBehind", {'goodfaith_streams_position_timestamp_seconds{instance="a",topic="verification.events",partition="3"}': "600x20"},
+        "Partition 3 of verification.events is folded up to 10m 0s ago.",
+        {
+            'goodfaith_streams_position_timestamp_seconds{instance="a",topic="verification.events",partition="3"}': "600x20",
+            'goodfaith_streams_position_timestamp_seconds{instance="b",topic="verification.events",partition="3"}': "0+60x20",
+        },
+        labels={"topic": "verification.events", "partition": "3"},
+    ),
+    Case(
+        "StreamsRecovering", {'goodfaith_streams_recovering{partition="3"}': "1x20"}, "1 partitions of the streams are recovering.",
+        {'goodfaith_streams_recovering{partition="3"}': "1x12 0x8"},
+    ),
+    Case(
+        "StreamsFailedEvents", {'goodfaith_streams_failed_events{partition="3"}': "2x20"}, "2 events could not be folded, and are kept.",
+        {'goodfaith_streams_failed_events{partition="3"}': "2x10 0x10"},
+    ),
+    Case(
+        "DeadLetters", {f"goodfaith_dead_letters_depth{{{_WORKER}}}": "1x20"},
+        "1 keys of verification wait behind a record that it cannot process.", {f"goodfaith_dead_letters_depth{{{_WORKER}}}": "1x10 0x10"},
+        labels={"job": "verification", "worker": "verification"},
+    ),
+    Case(
+        "DeadLettersOld", {f"goodfaith_dead_letters_oldest_timestamp_seconds{{{_WORKER}}}": "60x300"},
+        "The oldest parked record of verification waits for 4h 59m 0s.", {f"goodfaith_dead_letters_oldest_timestamp_seconds{{{_WORKER}}}": "0x300"},
+        at="300m", labels={"job": "verification", "worker": "verification"}, step="30m",
+    ),
+    Case(
+        "OutboxOld", {f"goodfaith_outbox_oldest_timestamp_seconds{{{_WORKER}}}": "900x20"},
+        "The oldest event in the outbox of verification.0 waits for 5m 0s.",
+        {f"goodfaith_outbox_oldest_timestamp_seconds{{{_WORKER}}}": "0+59x20"}, labels=_LABELS,
+    ),
+    Case(
+        "WatermarkBehind", {**_clock("100000+60x20"), f"goodfaith_watermark_timestamp_seconds{{{_WORKER}}}": "100000x20"},
+        "Deadlines of verification fire only up to 20m 0s ago.",
+        {**_clock("100000+60x20"), f"goodfaith_watermark_timestamp_seconds{{{_WORKER}}}": "99800+60x20"}, labels={"job": "verification"},
+    ),
+    Case(
+        "WorkersFenced", {f"goodfaith_fenced_total{{{_WORKER}}}": "0+2x60"}, "60 transactions of verification were refused in 30 minutes.",
+        {f"goodfaith_fenced_total{{{_WORKER}}}": "0x20 10x40"}, at="50m", labels={"job": "verification"},
+    ),
+    Case(
+        "WorkerBug", {f'goodfaith_transient_failures_total{{{_WORKER},part="bug"}}': "0x10 1x30"},
+        "verification put batches off for an error in its code.",
+        {f'goodfaith_transient_failures_total{{{_WORKER},part="broker"}}': "0+1x40"}, labels={"job": "verification"},
+    ),
+    Case(
+        "DeliveryLate", {'goodfaith_delivery_oldest_pending_timestamp_seconds{instance="a",channel="email"}': "60x30"},
+        "The oldest message to go by email waits for 24m 0s.",
+        {
+            'goodfaith_delivery_oldest_pending_timestamp_seconds{instance="a",channel="email"}': "0+50x30",
+            'goodfaith_delivery_oldest_pending_timestamp_seconds{instance="a",channel="webhook"}': "0x30",
+        },
+        at="25m", labels={"channel": "email"},
+    ),
+    Case(
+        "MessagesFailed", {'goodfaith_deliveries_total{channel="email",result="failed"}': "0x5 1x20"},
+        "Messages to go by email failed for an error in a template.", {'goodfaith_deliveries_total{channel="email",result="later"}': "0+1x20"},
+        labels={"channel": "email"},
+    ),
+    Case("WebhooksFailing", _attempts("0+2x20", "0+6x20"), "75% of the calls to webhooks fail.", _attempts("0+6x20", "0+2x20")),
+    Case(
+        "WebhookCircuitsOpen", _webhooks("6x20", "2x20", "9x20"), "75% of the webhooks are not called.", _webhooks("2x20", "0x20", "9x20")
+    ),
+    Case(
+        "MarketplaceSilent", {'goodfaith_marketplace_commands_resent_total{job="enforcement-worker"}': "0+1x40"},
+        "15 commands on listings were sent again in 15 minutes.",
+        {'goodfaith_marketplace_commands_resent_total{job="enforcement-worker"}': "0x10 1x40"}, at="30m",
+    ),
+    Case(
+        "SellerCommandsUnanswered", {'goodfaith_seller_commands_resent_total{job="enforcement-ledger"}': "0+1x40"},
+        "15 commands on sellers were sent again in 15 minutes.",
+        {'goodfaith_seller_commands_resent_total{job="enforcement-ledger"}': "0x10 1x40"}, at="30m",
+    ),
+    Case(
+        "StatementsRefused", {'goodfaith_statements_refused{job="enforcement-statements"}': "4x20"}, "4 statements of reasons were refused.",
+        {'goodfaith_statements_refused{job="enforcement-statements"}': "0x20"},
+    ),
+    Case(
+        "StatementsOld", {"goodfaith_statements_oldest_timestamp_seconds": "60x500"}, "The oldest statement of reasons waits for 6h 59m 0s.",
+        {"goodfaith_statements_oldest_timestamp_seconds": "0x500"}, at="420m", step="30m",
+    ),
+    Case("BrokerDown", {"goodfaith_broker_up": "1x10 0x10"}, "No node of the broker answers.", {"goodfaith_broker_up": "1x19 0x1"}),
+    Case(
+        "BrokerOfflinePartitions", {"goodfaith_broker_offline_partitions": "2x20"}, "2 partitions have no leader.",
+        {"goodfaith_broker_offline_partitions": "2x10 0x10"},
+    ),
+    Case(
+        "BrokerUnderReplicated", {"goodfaith_broker_under_replicated_partitions": "2x20"},
+        "2 partitions have fewer replicas in sync than they should.", {"goodfaith_broker_under_replicated_partitions": "0x16 2x4"},
+    ),
+    Case("DatabaseDown", {"goodfaith_database_up": "1x10 0x10"}, "The database does not answer.", {"goodfaith_database_up": "1x19 0x1"}),
+    Case("DatabaseConnectionsHigh", _connections("20x20", "65x20"), "85% of the connections are taken.", _connections("20x20", "55x20")),
+    Case(
+        "DatabaseOldTransaction", {"goodfaith_database_oldest_transaction_timestamp_seconds": "60x20"},
+        "The oldest transaction is open for 19m 0s.", {"goodfaith_database_oldest_transaction_timestamp_seconds": "0x20"},
+    ),
+    Case(
+        "ProcessDown", _up("verification.0", "verification.1", values="1x10 0x20"), "None of 2 instances of verification can be scraped.",
+        {**_up("verification.0", values="1x10 0x20"), **_up("verification.1")}, labels={"job": "verification"},
+    ),
+    Case(
+        "InstanceDown", {**_up("verification.0", values="1x10 0x20"), **_up("verification.1")},
+        "verification.0 of verification cannot be scraped.", _up("verification.0", values="1x10 0x3 1x20"),
+        labels={"job": "verification", "instance": "verification.0"},
+    ),
+    Case(
+        "ProcessFlapping", {'process_start_time_seconds{job="verification",instance="verification.0"}': "10x5 20x2 30x2 40x2 50x9"},
+        "verification.0 of verification started 4 times in 15 minutes.",
+        {'process_start_time_seconds{job="verification",instance="verification.0"}': "10x5 20x15"},
+        at="19m", labels={"job": "verification", "instance": "verification.0"},
+    ),
+)  # fmt: skip
+"""All but `SeriesAbsent` and `ProcessAbsent`, which are made of lists."""
+
+
+@dataclass
+class _World:
+    """Cases that have no series in common, looked at together: promtool's time goes by worlds."""
+
+    file: str
+    step: str
+    series: dict[str, str] = field(default_factory=dict)
+    looks: list[dict[str, Any]] = field(default_factory=list)
+
+    def takes(self, file: str, step: str, series: Series, alert: str) -> bool:
+        names = {_metric(selector) for selector in self.series}
+        return (
+            (file, step) == (self.file, self.step)
+            and names.isdisjoint(map(_metric, series))
+            and all(look["alertname"] != alert for look in self.looks)
+        )
+
+    def plain(self) -> dict[str, Any]:
+        return {
+            "name": ", ".join(
+                f"{look['alertname']} {'fires' if look['exp_alerts'] else 'is quiet'}" for look in self.looks
+            ),
+            "interval": self.step,
+            "input_series": [{"series": selector, "values": values} for selector, values in self.series.items()],
+            "alert_rule_test": self.looks,
+        }
+
+
+def _metric(selector: str) -> str:
+    return selector.partition("{")[0]
+
+
+def tests(pace: Pace) -> dict[str, dict[str, Any]]:
+    """What promtool reads, by file name: `<rule file>_<step>.yaml`."""
+    rules: dict[str, list[Alert]] = {}
+    for alert in alerts(pace):
+        rules.setdefault(alert.name, []).append(alert)
+    worlds: list[_World] = []
+    for case in sorted(CASES, key=lambda case: int(case.at[:-1])):
+        (rule,) = rules[case.alert]
+        file = "slo" if "Burn" in case.alert else "alerts"
+        fires = [_expected(rule, case.labels, case.says, pace)]
+        quiet = fires if case.alert == "Watchdog" else []
+        for series, expected in ((case.fires, fires), (case.quiet, quiet)):
+            world = next((one for one in worlds if one.takes(file, case.step, series, case.alert)), None)
+            if world is None:
+                world = _World(file, case.step)
+                worlds.append(world)
+            world.series |= series
+            world.looks.append({"eval_time": case.at, "alertname": case.alert, "exp_alerts": expected})
+    worlds += _absent(rules, pace)
+    order = {name: [group.name for group in those] for name, those in groups(pace).items()}
+    return {
+        f"{file}_{step}.yaml": {
+            "rule_files": ["../rules/recording.yaml", f"../rules/{file}.yaml"],
+            "evaluation_interval": step,
+            "group_eval_order": [*order["recording"], *order[file]],
+            "tests": [world.plain() for world in worlds if (world.file, world.step) == (file, step)],
+        }
+        for file, step in sorted({(world.file, world.step) for world in worlds})
+    }
+
+
+def _expected(rule: Alert, labels: Mapping[str, str], says: str, pace: Pace) -> dict[str, Any]:
+    return {
+        "exp_labels": {**rule.all_labels(), **labels},
+        "exp_annotations": {**rule.annotations(pace), "description": says},
+    }
+
+
+def _absent(rules: Mapping[str, list[Alert]], pace: Pace) -> Iterable[_World]:
+    present = {"SeriesAbsent": dict.fromkeys(SLI, "1x20"), "ProcessAbsent": _up(*(f"{job}.0" for job in REQUIRED))}
+    for name, series in present.items():
+        expected = [
+            _expected(rule, labels, rule.description.replace("{{ $labels.job }}", labels.get("job", "")), pace)
+            for rule in rules[name]
+            for labels in ([{"job": job} for job in REQUIRED] if name == "ProcessAbsent" else [{}])
+        ]
+        for given, those in ((series, []), ({}, expected)):
+            yield _World("alerts", "1m", dict(given), [{"eval_time": "20m", "alertname": name, "exp_alerts": those}])

@@ -1,0 +1,385 @@
+"""The query API: a seller's and a claim's view. Internal (bearer ``internal_token``), on loopback; no personal data.
+
+What it says is a view: it may be some moments behind the services' tables, which are the truth. A state lies with the worker
+that owns its partition; any worker may be asked, and asks the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import structlog
+from litestar import Litestar, Request, get
+from msgspec import Struct
+
+from services.streams import items, sellers
+from services.streams.fold import Partition
+from services.streams.reconcile import Reconciler
+from services.streams.views import at_of
+from shared import internal
+from shared.ids import items_of
+from shared.internal import Away, Client, GivenId
+from shared.refusals import Refused
+from shared.settings import Settings
+from shared.standing import bounds
+from shared.topics import partition_of
+
+log = structlog.get_logger(__name__)
+
+ITEMS_MOST: Final = 300
+"""Items of a claim (domain.md, "claim")."""
+TOGETHER: Final = 25
+"""Ids looked up without letting other work in between."""
+_US: Final = 1_000_000
+
+
+class Source(Protocol):
+    """What the runtime lets the API see."""
+
+    def get(self, view: str, key: str) -> Any:
+        """The state of a key in whatever partition this process owns; None: it has none."""
+
+    def partitions(self) -> Mapping[int, Partition]:
+        """Partitions that are recovered and owned."""
+
+    def peers(self) -> Mapping[int, str]:
+        """By partition of another worker's, where its query API is."""
+
+
+class Stage(Struct, frozen=True, kw_only=True):
+    """A stage of an item's handling; ``seconds`` null: it is under way."""
+
+    stage: items.Stage
+    begun: dt.datetime
+    seconds: float | None
+    late: bool
+
+
+class ItemView(Struct, frozen=True, kw_only=True):
+    """An item as the view has it. ``waits_for``: of one that is open, whom; times are business time."""
+
+    item: str
+    state: str
+    revision: int
+    tier: str
+    right_type: str
+    reason: str
+    received: dt.datetime
+    due: dt.datetime | None
+    handled: dt.datetime | None
+    sla: str | None
+    paused: bool
+    taken_down: bool
+    held: bool
+    settled: bool
+    waits_for: items.Where | None
+    stages: list[Stage]
+
+
+class ClaimView(Struct, frozen=True, kw_only=True):
+    """A claim's items that are in the view. ``missing``: how many of its items are not (yet)."""
+
+    claim: str
+    size: int
+    open: int
+    missing: int
+    items: list[ItemView]
+
+
+class SanctionView(Struct, frozen=True, kw_only=True):
+    """A sanction in force."""
+
+    sanction: str
+    ledger: str
+    level: int
+    measures: tuple[str, ...]
+    begins: dt.datetime | None
+    ends: dt.datetime | None
+
+
+class SellerView(Struct, frozen=True, kw_only=True):
+    """A seller as the views have it.
+
+    Attributes:
+        violations: in force, of the last 365 days.
+        violations_ever: in force.
+        tier: of repeat offenders, by the policy; null: none.
+        mean_interval_days: between violations in force, over all of them; null: fewer than two.
+        recidivist: its second violation came less than 365 days after its first.
+        general_points, serious_strikes, entity*: as the ledger last told them, at ``standing_at``.
+    """
+
+    seller: str
+    violations: int
+    violations_ever: int
+    tier: str | None
+    first: dt.datetime | None
+    last: dt.datetime | None
+    mean_interval_days: float | None
+    recidivist: bool
+    general_points: int
+    serious_strikes: int
+    standing_at: dt.datetime | None
+    entity: str | None
+    entity_points: int
+    entity_strikes: int
+    entity_violations: int
+    sanctions: list[SanctionView]
+
+
+class Compared(Struct, frozen=True, kw_only=True):
+    """What the last comparison of a view on a partition with the database found; ``upto``: the common position."""
+
+    view: str
+    partition: int
+    difference: int
+    upto: int
+    wall: dt.datetime
+    differing: dict[str, tuple[int, int]]
+
+
+class PartitionView(Struct, frozen=True, kw_only=True):
+    """A partition that this worker owns, and how far each source is folded."""
+
+    partition: int
+    positions: dict[str, int]
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """This worker's partitions and comparisons."""
+
+    partitions: list[PartitionView]
+    compared: list[Compared]
+
+
+class Parts:
+    """What the routes work with.
+
+    Args:
+        source: the runtime.
+        now: business time.
+    """
+
+    def __init__(
+        self, settings: Settings, source: Source, now: Callable[[], dt.datetime], reconciler: Reconciler | None = None
+    ) -> None:
+        if settings.internal_token is None:
+            raise ValueError("GOODFAITH_INTERNAL_TOKEN is needed")
+        self.settings = settings
+        self.source = source
+        self.now = now
+        self.reconciler = reconciler
+        self._given = settings.internal_token.get_secret_value()
+        self.token = self._given.encode()
+        self._clients: dict[str, Client] = {}
+
+    def client(self, url: str) -> Client:
+        """The query API of another worker."""
+        if url not in self._clients:
+            if len(self._clients) > 1000:
+                self._clients.clear()  # workers that came and went
+            self._clients[url] = Client(url, self._given, timeout_s=self.settings.internal_timeout_s)
+        return self._clients[url]
+
+    async def run(self, work: Callable[..., Any]) -> Any:
+        """There is no database to wait for."""
+        return None
+
+    def close(self) -> None:
+        """Nothing is kept but connections, which end with the process."""
+
+
+def _parts(request: Request[Any, Any, Any]) -> Parts:
+    return request.app.state.parts  # type: ignore[no-any-return]
+
+
+def _nobody() -> Refused:
+    return Refused(
+        503, "no_owner", "Nobody has the partition at the moment: it is being taken over.", cure="Try again later."
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- claim
+
+
+@get("/internal/streams/claim")
+async def claim(request: Request[Any, Any, Any], claim: GivenId, local: bool = False) -> ClaimView:
+    """A claim's items. Its items lie on several partitions: the other owners are asked too, unless ``local``."""
+    parts = _parts(request)
+    found, size = await _local(parts, claim)
+    if not local:
+        answers = await asyncio.gather(
+            *(_ask(parts, url, "/internal/streams/claim", ClaimView, claim=claim) for url in _others(parts))
+        )
+        for answer in answers:
+            if answer is not None:
+                found.update({item.item: item for item in answer.items})
+                size = max(size, answer.size)
+    elif not found:
+        return ClaimView(claim=claim, size=0, open=0, missing=0, items=[])
+    if not found:
+        raise Refused(404, "not_found", "No view has this claim.", cure="Check the id; a new claim takes some seconds.")
+    told = [found[item] for item in sorted(found)]
+    return ClaimView(
+        claim=claim,
+        size=size,
+        open=sum(item.waits_for is not None for item in told),
+        missing=size - len(told),
+        items=told,
+    )
+
+
+async def _local(parts: Parts, claim: str) -> tuple[dict[str, ItemView], int]:
+    found: dict[str, ItemView] = {}
+    size = 0
+    for number, item in enumerate(items_of(claim, ITEMS_MOST)):
+        if number % TOGETHER == 0:
+            await asyncio.sleep(0)
+        state = parts.source.get("items", item)
+        if isinstance(state, items.Item) and state.received:
+            size = state.claim_size
+            found[item] = item_view(item, state, parts.now())
+        if size and number + 1 >= size:
+            break
+    return found, size
+
+
+def item_view(item: str, state: items.Item, now: dt.datetime) -> ItemView:
+    """An item's state, in words."""
+    received = at_of(state.received)
+    assert received is not None
+    return ItemView(
+        item=item,
+        state=state.state or "RECEIVED",
+        revision=state.revision,
+        tier=state.tier,
+        right_type=state.right,
+        reason=state.reason,
+        received=received,
+        due=at_of(state.due),
+        handled=at_of(state.handled),
+        sla=state.sla or None,
+        paused=items.paused(state),
+        taken_down=bool(state.taken),
+        held=state.held,
+        settled=state.settled,
+        waits_for=items.where(state) if items.is_open(state) else None,
+        stages=[_stage(stage, begun, done, now) for stage, begun, done in items.stages(state)],
+    )
+
+
+def _stage(stage: items.Stage, begun: int, done: int, now: dt.datetime) -> Stage:
+    at = at_of(begun)
+    assert at is not None
+    took = max(done - begun, 0) / _US if done else None
+    passed = (now - at).total_seconds() if took is None else took
+    return Stage(stage=stage, begun=at, seconds=took, late=passed > items.BUDGETS[stage])
+
+
+def _others(parts: Parts) -> Sequence[str]:
+    owned = parts.source.partitions()
+    return sorted({url for number, url in parts.source.peers().items() if number not in owned})
+
+
+async def _ask(parts: Parts, url: str, path: str, kind: type[Any], **given: str) -> Any:
+    """Another worker's answer; None: it is away, or has nothing."""
+    try:
+        return await parts.client(url).get(path, kind, {**given, "local": "true"})
+    except (Away, Refused) as error:
+        log.warning("a worker that was asked gave no answer", error=str(error)[:200])
+        return None
+
+
+# ------------------------------------------------------------------------------------------------------------- seller
+
+
+@get("/internal/streams/seller")
+async def seller(request: Request[Any, Any, Any], seller: GivenId, local: bool = False) -> SellerView:
+    """A seller: violations and standing. One that no view knows stands at nothing."""
+    parts = _parts(request)
+    number = partition_of(seller, parts.settings.partitions)
+    partition = parts.source.partitions().get(number)
+    if partition is not None:
+        state = parts.source.get("standings", seller)
+        told = partition.totals["violations"]
+        assert isinstance(told, sellers.Violations)
+        return seller_view(seller, told.times(seller), state, parts.now())
+    url = parts.source.peers().get(number)
+    if local or url is None:
+        raise _nobody()
+    answer = await _ask(parts, url, "/internal/streams/seller", SellerView, seller=seller)
+    if answer is None:
+        raise _nobody()
+    return answer  # type: ignore[no-any-return]
+
+
+def seller_view(seller: str, times: Sequence[int], standing: sellers.Standing | None, now: dt.datetime) -> SellerView:
+    """What the views have of a seller. ``times``: of its violations in force, sorted, in microseconds."""
+    rules = sellers.rules()
+    year = rules.within.exact
+    recent = sum(at is not None and at + year > now for at in map(at_of, times))
+    known = standing or sellers.Standing()
+    tier = None
+    for name, least, _ in bounds(rules):
+        if recent >= least:
+            tier = name
+    return SellerView(
+        seller=seller,
+        violations=recent,
+        violations_ever=len(times),
+        tier=tier,
+        first=at_of(times[0]) if times else None,
+        last=at_of(times[-1]) if times else None,
+        mean_interval_days=round((times[-1] - times[0]) / (len(times) - 1) / _US / 86_400, 3) if len(times) > 1 else None,
+        recidivist=len(times) > 1 and times[1] - times[0] < year // dt.timedelta(microseconds=1),
+        general_points=known.general_points,
+        serious_strikes=known.serious_strikes,
+        standing_at=at_of(known.at),
+        entity=known.entity or None,
+        entity_points=known.entity_points,
+        entity_strikes=known.entity_strikes,
+        entity_violations=known.entity_violations,
+        sanctions=[
+            SanctionView(
+                sanction=one.sanction, ledger=one.ledger, level=one.level, measures=one.measures, begins=at_of(one.begins),
+                ends=at_of(one.ends),
+            )
+            for one in known.sanctions
+            if one.in_force
+        ],
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------- status
+
+
+@get("/internal/streams/status")
+async def status(request: Request[Any, Any, Any]) -> Status:
+    """This worker: how far its partitions are folded, and what was found when they were last compared."""
+    parts = _parts(request)
+    owned = parts.source.partitions()
+    found = {} if parts.reconciler is None else parts.reconciler.found
+    return Status(
+        partitions=[
+            PartitionView(partition=number, positions=dict(partition.positions)) for number, partition in owned.items()
+        ],
+        compared=[
+            Compared(
+                view=view, partition=number, difference=one.difference, upto=one.upto,
+                wall=dt.datetime.fromtimestamp(wall, dt.UTC), differing=one.differing,
+            )
+            for (view, number), (one, wall) in sorted(found.items())
+            if number in owned
+        ],
+    )  # fmt: skip
+
+
+ROUTES: Final = [claim, seller, status]
+
+
+def create(parts: Parts) -> Litestar:
+    """The application."""
+    return internal.create(ROUTES, lambda: parts)  # type: ignore[arg-type, return-value]

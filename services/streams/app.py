@@ -1,0 +1,114 @@
+"""The Faust application: its settings, and its consumer, which goes on from the tables' positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import faust
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from shared.settings import Settings
+
+TABLE: Final = "views"
+REFILL: Final = "refill"
+"""Name under which the topic of ``refill_topic`` is read."""
+Positions = Callable[[], Mapping[TP, int]]
+
+
+def app_id(settings: Settings, generation: int) -> str:
+    """Name of the application: its consumer group, and the prefix of its topics."""
+    return f"{settings.topic_prefix}streams-{generation}"
+
+
+def changelog_topic(settings: Settings, generation: int) -> str:
+    """Name of a generation's changelog."""
+    return f"{app_id(settings, generation)}-{TABLE}-changelog"
+
+
+def refill_topic(settings: Settings, generation: int) -> str:
+    """Name of the topic by which a generation is filled from the event logs."""
+    return f"{app_id(settings, generation)}-refill"
+
+
+class Consumer(driver.Consumer):
+    """Goes on from the positions in the tables; the group's committed offsets only show lag to others."""
+
+    positions: Positions
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek to the positions, wherever the group's offsets are."""
+        wanted = {place: offset for place, offset in self.positions().items() if place in self.assignment()}
+        if wanted:
+            await self.seek_wait(wanted)
+        return wanted
+
+
+def create(settings: Settings, generation: int, folder: Path, positions: Positions) -> Any:
+    """An application without agents.
+
+    Args:
+        folder: where the tables lie; a worker's own.
+        positions: where to read on from, by topic and partition of those that are recovered.
+    """
+    session_s = settings.session_timeout_ms / 1000
+    app = faust.App(
+        app_id(settings, generation),
+        broker=[f"kafka://{server}" for server in settings.kafka.split(",")],
+        broker_client_id=f"streams-{settings.instance}" if settings.instance else "streams",
+        # the first of several workers to answer for a stalled one, and how long a restart waits (stack.md)
+        broker_session_timeout=session_s,
+        broker_heartbeat_interval=max(0.3, session_s / 5),
+        broker_rebalance_timeout=10,
+        broker_request_timeout=max(30.0, session_s + 1),
+        # nothing is acknowledged by Faust: the worker commits the tables' positions
+        broker_commit_livelock_soft_timeout=31_536_000,
+        stream_processing_timeout=31_536_000,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=1_048_576,
+        consumer_metadata_max_age_ms=30_000,
+        store="rocksdb://?driver=rocksdict",
+        datadir=str(folder),
+        tabledir=str(folder / "tables"),
+        topic_partitions=settings.partitions,
+        topic_replication_factor=settings.replication,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        # a second copy of each table costs a second reading of each changelog; recovery takes seconds
+        table_standby_replicas=0,
+        stream_buffer_maxsize=4096,
+        stream_wait_empty=False,
+        web_enabled=False,
+        autodiscover=False,
+    )
+
+    class Own(Consumer):
+        pass
+
+    class Transport(driver.Transport):
+        Consumer = Own
+
+    Own.positions = staticmethod(positions)
+    app.transport = Transport(app.conf.broker_consumer, app)
+    return app
+
+
+def table(app: Any, partitions: int) -> Any:
+    """The one table, in RocksDB, with its changelog."""
+    return app.Table(
+        TABLE,
+        partitions=partitions,
+        key_type=bytes,
+        value_type=bytes,
+        recovery_buffer_size=5000,
+        # a database for each partition: small buffers each
+        options={
+            "write_buffer_size": 8 * 1024 * 1024,
+            "max_write_buffer_number": 2,
+            "target_file_size_base": 16 * 1024 * 1024,
+            "block_cache_size": 8 * 1024 * 1024,
+            "max_open_files": 64,
+        },
+    )

@@ -1,0 +1,315 @@
+"""A view against the database, at a common position.
+
+The fold of a partition stands at some position of the log (or topic) that the owner of the truth writes (or reads) in the same
+transaction as its tables. While the fold stands still for a moment, a snapshot of the database (REPEATABLE READ) is taken: how
+far that log is in it, and the counts by SQL. Then the fold goes on, and is counted when it has come to exactly there. So the
+two must be equal at any moment, under any load; a difference is an error in one of them, and no lag.
+
+This is the one place where a service reads another's tables: by a role of its own that may only read these columns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sqlalchemy as sa
+import structlog
+
+from services.streams import sellers
+from services.streams.fold import Partition, Passed, log_source, topic_source
+from shared import clock, db, topics
+from shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+TIMEOUT_MS: Final = 10_000
+"""Of one query."""
+PATIENCE_S: Final = 5.0
+"""Seconds for which a fold stands still at most, for a database that is behind it."""
+CATCH_UP_S: Final = 60.0
+"""Seconds in which a fold must have come to where the database is."""
+SHOWN: Final = 10
+
+_LOG: Final = "select seq from {log} where partition = %s and topic = %s order by seq desc limit 1"
+_CURSOR: Final = "select next_offset - 1 from enforcement.ledger_cursors where partition = %s and topic = %s"
+_ITEMS: Final = """
+    with i as materialized (
+        select state, reason, body::jsonb as b from verification.items where partition = %s)
+    select state, reason, b ->> 'right_type', coalesce(b ->> 'lane', 'standard'), coalesce(b ->> 'sla', ''),
+        b ? 'handled_at', coalesce((b ->> 'held')::bool, false), coalesce((b ->> 'taken_down')::bool, false), count(*)
+    from i where not coalesce((b ->> 'canary')::bool, false) group by 1, 2, 3, 4, 5, 6, 7, 8"""
+_VIOLATIONS: Final = """
+    select v.seller, count(*), count(*) filter (where v.severity = 'serious'), count(*) filter (where v.at + %(within)s > %(now)s)
+    from enforcement.violations v join enforcement.standings s using (seller)
+    where s.partition = %(partition)s and v.in_force group by v.seller"""
+_VIOLATION_ITEMS: Final = """
+    select count(*) from enforcement.violation_items i join enforcement.standings s using (seller)
+    where s.partition = %s and i.in_force"""
+_STANDINGS: Final = """
+    select violations, count(*), sum(general_points), sum(serious_strikes) from enforcement.standings
+    where partition = %s group by violations"""
+_SANCTIONS: Final = """
+    select a.ledger, a.level, count(*) from enforcement.sanctions a join enforcement.standings s using (seller)
+    where s.partition = %s and a.state = 'in_force' group by 1, 2"""
+
+
+def items(connection: sa.Connection, partition: int, _: dt.datetime) -> dict[str, int]:
+    """Counts of view ``items`` by verification's table."""
+    found: Counter[str] = Counter()
+    for state, reason, right, tier, sla, handled, held, taken, count in connection.exec_driver_sql(
+        _ITEMS, (partition,)
+    ):
+        found[f"state/{state}"] += count
+        if sla:
+            found[f"sla/{sla}/{tier}"] += count
+        if handled:
+            if state not in ("DUPLICATE", "LINK_INVALID"):
+                found[f"takedown/{'taken_down' if taken else 'declined'}/{right}/{reason}"] += count
+            continue
+        if state in ("LAPSED", "REJECTED", "RESTORED", "WITHDRAWN"):
+            continue  # over before it was handled
+        stands_still = state in ("NEEDS_INFO", "SUSPENDED")
+        if stands_still:
+            place = "complainant"
+        elif held:
+            place = "enforcement"
+        else:
+            people = ("UNDER_REVIEW", "COUNTERED", "PLATFORM_REVIEW", "APPEALED")
+            place = "review" if state in people else "verification"
+        found[f"open/{place}/{tier}"] += count
+        if stands_still and not sla:
+            found[f"paused/{state}"] += count
+    return dict(found)
+
+
+def violations(connection: sa.Connection, partition: int, now: dt.datetime) -> dict[str, int]:
+    """Counts of view ``violations`` by the ledger's tables."""
+    found: Counter[str] = Counter()
+    given = {"partition": partition, "now": now, "within": sellers.rules().within.exact}
+    for _, in_force, serious, recent in connection.exec_driver_sql(_VIOLATIONS, given):
+        found["in_force"] += in_force
+        found["serious"] += serious
+        if recent:
+            found[f"sellers/{recent}"] += 1
+    found["items"] = connection.exec_driver_sql(_VIOLATION_ITEMS, (partition,)).scalar_one()
+    return dict(found)
+
+
+def standings(connection: sa.Connection, partition: int, _: dt.datetime) -> dict[str, int]:
+    """Counts of view ``standings`` by the ledger's tables."""
+    found: Counter[str] = Counter()
+    for many, count, points, strikes in connection.exec_driver_sql(_STANDINGS, (partition,)):
+        found["general_points"] += int(points)
+        found["serious_strikes"] += int(strikes)
+        if many:
+            found[f"sellers/{many}"] += count
+    for ledger, level, count in connection.exec_driver_sql(_SANCTIONS, (partition,)):
+        found[f"sanctions/{ledger}/{level}"] += count
+    return dict(found)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a view is held against.
+
+    Attributes:
+        source: of a partition, what its position is counted by.
+        position: SQL of how far the database is, by partition and topic.
+        topic: that the view reads.
+        counts: in a snapshot, by partition, as of business time.
+    """
+
+    source: Callable[[int], str]
+    position: str
+    topic: topics.Topic
+    counts: Callable[[sa.Connection, int, dt.datetime], dict[str, int]]
+    prefixed: bool = True
+
+
+TRUTHS: Final[Mapping[str, Truth]] = {
+    "items": Truth(
+        lambda partition: log_source("verification", partition),
+        _LOG.format(log="verification.event_log"),
+        topics.VERIFICATION,
+        items,
+    ),
+    "violations": Truth(
+        lambda _: topic_source(topics.VIOLATIONS.name), _CURSOR, topics.VIOLATIONS, violations, prefixed=False
+    ),
+    "standings": Truth(
+        lambda partition: log_source("enforcement-ledger", partition),
+        _LOG.format(log="enforcement.ledger_event_log"),
+        topics.LEDGER,
+        standings,
+    ),
+}
+"""By view. Violations are compared where the ledger's worker stands in the topic that both read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the database says: counts as of a position and a business time."""
+
+    upto: int
+    now: dt.datetime
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a comparison found. ``differing``: by count, what the view says and what the database says."""
+
+    view: str
+    partition: int
+    upto: int
+    difference: int
+    differing: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def compare(view: str, partition: int, folded: Mapping[str, int], truth: Snapshot) -> Found:
+    """Hold counts against counts; what one side has not is 0."""
+    differing = {
+        name: (folded.get(name, 0), truth.counts.get(name, 0))
+        for name in sorted({*folded, *truth.counts})
+        if folded.get(name, 0) != truth.counts.get(name, 0)
+    }
+    return Found(view, partition, truth.upto, sum(abs(ours - theirs) for ours, theirs in differing.values()), differing)
+
+
+class Database:
+    """Reads what views are held against. Blocking."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._prefix = settings.topic_prefix
+        self.engine = db.connect(
+            settings.database.get_secret_value(), schema="platform", name=f"streams-{settings.instance}", pool_size=2
+        )
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A transaction that sees one moment."""
+        with (
+            self.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection,
+            connection.begin(),
+        ):
+            connection.exec_driver_sql(f"set local statement_timeout = {TIMEOUT_MS}")
+            yield connection
+
+    def position(self, view: str, partition: int) -> int:
+        """How far the database is; -1: at the beginning."""
+        with self.reading() as connection:
+            return self._position(connection, view, partition)
+
+    def _position(self, connection: sa.Connection, view: str, partition: int) -> int:
+        truth = TRUTHS[view]
+        topic = self._prefix * truth.prefixed + truth.topic.name
+        found = connection.exec_driver_sql(truth.position, (partition, topic)).scalar()
+        return -1 if found is None else int(found)
+
+    def snapshot(self, view: str, partition: int) -> Snapshot:
+        """Position and counts of one moment."""
+        with self.reading() as connection:
+            upto = self._position(connection, view, partition)
+            now, _ = clock.read(connection)
+            return Snapshot(upto, now, TRUTHS[view].counts(connection, partition, now))
+
+    def clock(self) -> tuple[clock.Anchor, dt.datetime]:
+        """The anchor of business time in force, and the database's wall time now."""
+        with self.reading() as connection:
+            return clock.anchor(connection)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self.engine.dispose()
+
+
+async def reconcile(view: str, partition: Partition, database: Any) -> Found | None:
+    """Compare a view on one partition; None: the database was too far behind, or the fold did not come up to it.
+
+    Args:
+        database: a ``Database``.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the database cannot be read.
+        asyncio.CancelledError: the partition was given up meanwhile, or this task was cancelled.
+    """
+    source = TRUTHS[view].source(partition.number)
+    until = time.monotonic() + PATIENCE_S
+    async with partition.lock:
+        at = partition.positions.get(source, -1)
+        while await asyncio.to_thread(database.position, view, partition.number) < at:
+            if time.monotonic() > until:
+                return None
+            await asyncio.sleep(0.1)
+        truth: Snapshot = await asyncio.to_thread(database.snapshot, view, partition.number)
+        told = partition.counts_at(view, source, truth.upto, truth.now)
+    try:
+        folded = await asyncio.wait_for(told, CATCH_UP_S)
+    except (Passed, TimeoutError):
+        return None
+    return compare(view, partition.number, folded, truth)
+
+
+class Reconciler:
+    """Compares every view on every partition of this process, round and round.
+
+    Args:
+        partitions: those that are recovered and owned.
+        show: is told (view, partition, difference, wall time).
+    """
+
+    def __init__(
+        self,
+        partitions: Callable[[], Mapping[int, Partition]],
+        database: Any,
+        show: Callable[[str, int, int, float], None],
+    ) -> None:
+        self._partitions = partitions
+        self._database = database
+        self._show = show
+        self.found: dict[tuple[str, int], tuple[Found, float]] = {}
+        """By view and partition, what was found last, and the wall time."""
+
+    async def round(self) -> None:
+        """Compare everything once."""
+        for number in list(self._partitions()):
+            for view in TRUTHS:
+                partition = self._partitions().get(number)
+                if partition is not None:
+                    await self._one(view, partition)
+
+    async def _one(self, view: str, partition: Partition) -> None:
+        try:
+            found = await reconcile(view, partition, self._database)
+        except sa.exc.SQLAlchemyError as error:
+            log.warning("not reconciled", view=view, partition=partition.number, error=type(error).__name__)
+            return
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return  # the partition went to another worker
+        if found is None:
+            log.warning("not reconciled", view=view, partition=partition.number, error="no common position")
+            return
+        wall = time.time()
+        self.found[view, partition.number] = (found, wall)
+        self._show(view, partition.number, found.difference, wall)
+        if found.difference:
+            log.error(
+                "view and database differ", view=view, partition=partition.number, upto=found.upto,
+                difference=found.difference, differing=dict(list(found.differing.items())[:SHOWN]),
+            )  # fmt: skip
+
+    async def run(self, every_s: float) -> None:
+        """Go round until cancelled; ``every_s`` seconds from the end of a round to the next."""
+        while True:
+            await self.round()
+            await asyncio.sleep(every_s)

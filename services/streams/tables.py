@@ -1,0 +1,119 @@
+"""What lies in a partition's table.
+
+A partition has one table (RocksDB) and one changelog for all views, so that one atomic batch of the changelog holds everything that
+came of a batch of events:
+
+- ``<view> 0x00 <key>``: a state; ``positions 0x00 <source>``: how far a source is folded (``fold.POSITIONS``);
+- ``0x00 read``: which record of each topic comes next;
+- ``0x00 failed 0x00 <topic> <offset> <view>``: an event that could not be folded, with what is needed to try again.
+
+So it never says that an event was read whose states are not there, wherever writing was cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from services.streams.fold import POSITIONS, Change, Position
+from services.streams.views import View
+
+READ: Final = b"\0read"
+FAILED: Final = b"\0failed\0"
+OFFSET: Final = b"__faust\0offset__"
+"""Under which Faust keeps the changelog's offset in a table."""
+ERROR_MAX: Final = 300
+RAW_MAX: Final = 400_000
+"""Bytes of an event that are kept with its failure; a longer one (none of ours is) has to be read from its topic again."""
+Row = tuple[bytes, bytes | None]
+"""Key and value; None deletes."""
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class Read(Struct, array_like=True, omit_defaults=True):
+    """How far a partition's topics are read.
+
+    Attributes:
+        next: by topic, the offset that comes next.
+        wall: by topic, timestamp of the last record read, in seconds.
+        missed: records that the broker had deleted before they were read.
+    """
+
+    next: dict[str, int] = {}
+    wall: dict[str, float] = {}
+    missed: int = 0
+
+    def copy(self) -> Read:
+        """Another one, that may be changed."""
+        return Read(dict(self.next), dict(self.wall), self.missed)
+
+
+class Failed(Struct, array_like=True, omit_defaults=True):
+    """An event that a view could not fold, or (``view`` empty) that could not be read."""
+
+    topic: str
+    offset: int
+    wall: float
+    view: str
+    error: str
+    raw: bytes
+
+    @property
+    def key(self) -> bytes:
+        """Its key in the table."""
+        return FAILED + f"{self.topic}\0{self.offset:020d}\0{self.view}".encode()
+
+
+def failed(topic: str, offset: int, wall: float, view: str, error: BaseException, raw: bytes) -> Failed:
+    """What is kept of a failure."""
+    text = f"{type(error).__name__}: {error}"[:ERROR_MAX]
+    return Failed(topic, offset, wall, view, text, raw if len(raw) <= RAW_MAX else b"")
+
+
+class Codec:
+    """States to bytes and back."""
+
+    def __init__(self, views: Iterable[View]) -> None:
+        self._decoders: Mapping[str, Callable[[bytes], Any]] = {
+            POSITIONS: msgspec.msgpack.Decoder(Position).decode,
+            **{view.name: msgspec.msgpack.Decoder(view.state).decode for view in views},
+        }
+        self._prefixes: Mapping[str, bytes] = {name: name.encode() + b"\0" for name in self._decoders}
+
+    def key(self, table: str, key: str) -> bytes:
+        """Key of a state in the table."""
+        return self._prefixes[table] + key.encode()
+
+    def state(self, table: str, raw: bytes) -> Any:
+        """A state out of its bytes."""
+        return self._decoders[table](raw)
+
+    def rows(self, changes: Sequence[Change], read: Read, kept: Iterable[Failed], mended: Iterable[bytes]) -> list[Row]:
+        """All that a batch brings about, what was read last."""
+        rows: list[Row] = [(self.key(change.table, change.key), _encode(change.state)) for change in changes]
+        rows += [(failure.key, _encode(failure)) for failure in kept]
+        rows += [(key, None) for key in mended]
+        rows.append((READ, _encode(read)))
+        return rows
+
+    def load(self, rows: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[str, str, Any]]:
+        """(table, key, state) of all rows that are states of a table that is known."""
+        decoders = self._decoders
+        for key, raw in rows:
+            table, _, rest = key.partition(b"\0")
+            decode = decoders.get(table.decode())
+            if decode is not None:
+                yield table.decode(), rest.decode(), decode(raw)
+
+
+def read_of(raw: bytes | None) -> Read:
+    """What was read; nothing, when there is no such row."""
+    return Read() if raw is None else msgspec.msgpack.decode(raw, type=Read)
+
+
+def failed_of(raw: bytes) -> Failed:
+    """A failure out of its row."""
+    return msgspec.msgpack.decode(raw, type=Failed)

@@ -1,0 +1,783 @@
+"""The process: Faust brings records and tables to partitions; a step folds a batch, has it acknowledged, and writes it.
+
+One step of one partition, under its lock:
+
+1. Records below what was read are dropped; where some are missing, reading goes back to the first that is.
+2. Fold (``fold.py``). What a view cannot fold is kept in the table and tried again at the next take-over; nothing is skipped.
+3. One atomic batch to the changelog, acknowledged by all replicas.
+4. The same, with the changelog's offset, into RocksDB in one write.
+
+What was read is part of that batch. So a crash at any point, or a partition that moves, ends in a state that some prefix of the steps
+had reached, and reading goes on from there; the group's committed offsets only show lag to others.
+
+Faust is not trusted beyond that: when it crashes, or partitions stand still while there is something to read, the process starts
+itself anew (``again``). Its flaws that this is built against are in docs/decisions (streams on Faust).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import fcntl
+import logging
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import rocksdict
+import sqlalchemy as sa
+import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError as AioKafkaError
+from faust.types import TP
+from prometheus_client import REGISTRY
+
+from services.streams import app as faust_app
+from services.streams import fold, generations, tables
+from services.streams.app import REFILL
+from services.streams.changelog import Changelog, Foreign, GivenUp
+from services.streams.collector import Views
+from services.streams.figures import FAILED, FOLDED, FOREIGN, MISSED, NAME, POSITION, RECOVERING, RESULTS, STARTS
+from services.streams.registry import VIEWS
+from services.streams.views import Meta, Totals, View
+from shared import clock, db, metrics
+from shared.events import decode_data, decode_envelope
+from shared.runtime.health import Health
+from shared.runtime.worker import crash_from
+from shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+BATCH_S: Final = 0.05
+"""Wall seconds for which a batch is gathered at most."""
+LOOK_S: Final = 1.0
+"""Seconds between looks at the ends of the topics, and between commits."""
+STALLED_S: Final = 5.0
+"""Seconds without progress on a topic that has more to read, after which it is sought anew."""
+FOLLOW_S: Final = 2.0
+"""Seconds between looks for a new generation."""
+CLOCK_S: Final = 1.0
+"""Seconds between looks at the clock."""
+_CLOCK: Final = sa.text("select wall, business, rate, clock_timestamp() from platform.clock order by id desc limit 1")
+DEAD_S: Final = 60.0
+"""Seconds of that after which the process starts itself anew."""
+LAST_S: Final = 8.0
+"""Seconds for which a rebalance waits for steps in hand, below its timeout."""
+
+
+class Part:
+    """A partition that is or was ours, as of the changelog's offset ``last``."""
+
+    def __init__(self, number: int, views: Sequence[View]) -> None:
+        self.number = number
+        self.fold = fold.Partition(number, views)
+        self.read = tables.Read()
+        self.failed: dict[bytes, tables.Failed] = {}
+        self.last: int | None = None
+        self.torn = False
+        """Folded, and not written: totals are ahead of the table."""
+        self.sought: dict[str, int] = {}
+        """By topic, the offset that reading went back to and that has not come yet."""
+        self.at: dict[str, tuple[int, float]] = {}
+        """By topic, where reading stood, and since when (monotonic)."""
+        self.begun = time.time()
+
+
+class Worker:
+    """One worker of the group.
+
+    Args:
+        crash: called with the name of each step; tests pass one that kills the process.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        views: Sequence[View] = VIEWS,
+        *,
+        health: Health | None = None,
+        crash: Callable[[str], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.views = views
+        self.health = health or Health(NAME)
+        self._crash = crash or (lambda _step: None)
+        self._codec = tables.Codec(views)
+        self._topics = {topic.name: topic for view in views for topic in view.reads}
+        self.generation = 0
+        self._parts: dict[int, Part] = {}
+        self._open: frozenset[int] = frozenset()
+        """Partitions that are recovered and may be folded."""
+        self._beat = time.monotonic()
+        self._discard = False
+        """The tables are to be deleted before the next start."""
+        self._suspect = False
+        """The process stood still for so long that others may have its partitions."""
+        self._ended: asyncio.Future[str] | None = None
+        self._app: Any = None
+        self._table: Any = None
+        self._changelog: Any = None
+        self._outside: Any = None
+        self._committed: dict[TP, int] = {}
+        self._time: tuple[clock.Anchor | None, dt.timedelta] = (None, dt.timedelta())
+        self._loop: asyncio.AbstractEventLoop | None = None
+        for topic in self._topics:
+            for result in RESULTS:
+                FOLDED.labels(topic, result)
+
+    # ------------------------------------------------------------------------------------------------- for the views
+
+    def get(self, view: str, key: str) -> Any:
+        """The state of a key in whatever partition we own (``views.Tables``); None: we have none."""
+        raw_key = self._codec.key(view, key)
+        for number in self._open:
+            raw = self._db(number).get(raw_key)
+            if raw is not None:
+                return self._codec.state(view, raw)
+        return None
+
+    def owned(self) -> Mapping[int, Mapping[str, Totals]]:
+        """Totals by partition that is recovered and ours (``views.Tables``)."""
+        return {number: part.totals for number, part in self.partitions().items()}
+
+    def partitions(self) -> Mapping[int, fold.Partition]:
+        """The partitions that are recovered and ours."""
+        return {number: self._parts[number].fold for number in sorted(self._open) if number in self._parts}
+
+    def now(self) -> dt.datetime:
+        """Business time, by the anchor read last; from any thread."""
+        anchor, skew = self._time
+        wall = dt.datetime.now(dt.UTC) + skew
+        return wall if anchor is None else anchor.at(wall)
+
+    # ------------------------------------------------------------------------------------------------------------ life
+
+    def stop(self) -> None:
+        """Finish the steps in hand and leave the group. To be called in the loop."""
+        self._end("stopped")
+
+    def _end(self, how: str) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(how)
+
+    def fail(self, error: BaseException) -> None:
+        """Something went wrong that only a fresh start mends."""
+        log.error("failed", worker=NAME, error=f"{type(error).__name__}: {error}", exc_info=error)
+        self._end("failed")
+
+    async def run(self) -> bool:
+        """Work until ``stop``; False: start the process anew."""
+        self._loop = asyncio.get_running_loop()
+        self._ended = self._loop.create_future()
+        tasks: list[asyncio.Task[None]] = [self._loop.create_task(self._heart())]
+        try:
+            self.generation = await asyncio.to_thread(generations.current, self.settings)
+            refill = await asyncio.to_thread(generations.has_refill, self.settings, self.generation)
+            lock = self._folder()
+            await self._begin(refill)
+            tasks += [self._loop.create_task(look()) for look in (self._watch, self._follow, self._tell_time)]
+            starting = self._loop.create_task(self._app.start())
+            tasks.append(starting)
+            starting.add_done_callback(self._started)
+            how = await self._ended
+            await self._leave(quick=how != "stopped")
+            if self._discard:
+                shutil.rmtree(self._root)
+            os.close(lock)
+            return how == "stopped"
+        except (AioKafkaError, OSError, generations.NotReady) as error:
+            log.warning("paused", worker=NAME, error=f"{type(error).__name__}: {error}")
+            return self._ended.done() and self._ended.result() == "stopped"
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _started(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
+    def _folder(self) -> int:
+        """The folder of this worker's tables, locked; those of other generations are deleted."""
+        root = Path(self.settings.state_dir) / "streams" / (self.settings.instance or NAME)
+        root.mkdir(parents=True, exist_ok=True)
+        lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mine = str(self.generation)
+        for other in root.iterdir():
+            if other.is_dir() and other.name != mine:
+                shutil.rmtree(other)
+        self._root = root / mine
+        self._root.mkdir(exist_ok=True)
+        return lock
+
+    async def _begin(self, refill: bool) -> None:
+        settings = self.settings
+        names = {settings.topic_prefix + name: name for name in self._topics}
+        if refill:
+            names[faust_app.refill_topic(settings, self.generation)] = REFILL
+        self._names = names
+        self._changelog = Changelog(
+            faust_app.changelog_topic(settings, self.generation), settings.kafka, NAME, settings.retry_max_s
+        )
+        await self._changelog.start()
+        self._outside = AIOKafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
+        await self._outside.start()
+        app = self._app = faust_app.create(settings, self.generation, self._root, self._positions)
+        self._table = faust_app.table(app, settings.partitions)
+        self._table.on_recover(self._recovered)
+        app.on_partitions_revoked.connect(self._revoked, weak=False)
+
+        topic = app.topic(
+            *names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", acks=False
+        )
+
+        @app.agent(topic, name="fold")  # type: ignore[untyped-decorator]
+        async def folding(stream: Any) -> None:
+            async for events in stream.noack_take(settings.batch_max_records, within=BATCH_S):
+                try:
+                    await self._take(events)
+                except Exception as error:
+                    self.fail(error)
+                    await asyncio.sleep(3600)
+
+    async def _leave(self, *, quick: bool) -> None:
+        self.health.ready(False)
+        await self._close()
+        if not quick:
+            with contextlib.suppress(Exception):
+                await self._commit()
+        for part, most_s in ((self._app, 10.0), (self._changelog, 5.0), (self._outside, 5.0)):
+            if part is None or (quick and part is self._app):
+                continue
+            try:
+                await asyncio.wait_for(part.stop(), most_s)
+            except Exception as error:
+                log.warning("leaving", part=type(part).__name__, error=type(error).__name__)
+
+    # -------------------------------------------------------------------------------------------------------- ownership
+
+    def _db(self, number: int) -> Any:
+        return self._table.data._db_for_partition(number)
+
+    def _changelog_place(self, number: int) -> TP:
+        return TP(self._changelog.topic, number)
+
+    def _positions(self) -> dict[TP, int]:
+        """Where to read on, by topic and partition."""
+        return {
+            TP(full, number): part.read.next.get(name, 0)
+            for number, part in self._parts.items()
+            for full, name in self._names.items()
+        }
+
+    async def _close(self) -> None:
+        """Fold no more; wait for steps in hand."""
+        closing, self._open = self._open, frozenset()
+        waiting = [part.fold.lock.acquire() for number in closing if (part := self._parts.get(number))]
+        if waiting:
+            done = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), LAST_S)
+            del done
+            for number in closing:
+                self._parts[number].fold.lock.release()
+
+    async def _revoked(self, _app: Any, revoked: Iterable[TP], **_: Any) -> None:
+        """The group takes all partitions back; what is given again may be kept if nobody wrote to it."""
+        log.info("revoked", worker=NAME, partitions=len(self._open))
+        for number in self._open:
+            RECOVERING.labels(str(number)).set(1)
+        try:
+            await self._close()
+            await self._commit()
+        except Exception as error:
+            log.warning("revoking", worker=NAME, error=f"{type(error).__name__}: {error}")
+
+    async def _recovered(self) -> None:
+        """Faust has brought the tables up to their changelogs."""
+        try:
+            recovery = self._app.tables.recovery
+            ours = {place.partition: place for place in recovery.active_tps}
+            parts: dict[int, Part] = {}
+            for number, place in sorted(ours.items()):
+                end = int(recovery.active_highwaters[place] or -1) if place in recovery.active_highwaters else -1
+                known = self._parts.get(number)
+                persisted = self._table.data.persisted_offset(place)
+                if persisted is not None and persisted > end:
+                    # the topic was lost: what only the table has would be lost with the disk, or when the partition moves
+                    self._discard = True
+                    raise RuntimeError(f"the table of {number} is at {persisted}, its changelog ends at {end}")
+                if known is not None and not known.torn and known.last == persisted:
+                    parts[number] = known
+                    known.sought.clear()
+                    known.at.clear()
+                else:
+                    parts[number] = await self._load(number, persisted)
+                self._changelog.ends[number] = end + 1
+            for number in self._parts.keys() - parts.keys():
+                self._forget(number)
+            self._parts = parts
+            self._committed.clear()
+            self._suspect = False
+            self._beat = time.monotonic()
+            self._open = frozenset(parts)
+            for number, part in parts.items():
+                self._show(part)
+                RECOVERING.labels(str(number)).set(0)
+            metrics.REBALANCES.labels(NAME).inc()
+            metrics.ASSIGNED.labels(NAME).set(len(parts))
+            self.health.details["partitions"] = len(parts)
+            self.health.details["generation"] = self.generation
+            self.health.ready()
+            log.info("recovered", worker=NAME, partitions=sorted(parts))
+            for part in list(parts.values()):
+                if part.failed:
+                    await self._retry(part)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            # Faust would lose it
+            self.fail(error)
+
+    async def _load(self, number: int, persisted: int | None) -> Part:
+        """A partition out of its table: totals are sums over all states."""
+        begun = time.monotonic()
+        part = Part(number, self.views)
+        db = self._db(number)
+        part.read = tables.read_of(db.get(tables.READ))
+        part.last = persisted
+        rows = 0
+        batch: dict[str, list[tuple[str, Any]]] = {}
+        items = db.items()
+        while True:
+            # the heart and the group go on beating while a large table is read
+            chunk = [row for row, _ in zip(items, range(2000), strict=False)]
+            if not chunk:
+                break
+            rows += len(chunk)
+            for key, raw in chunk:
+                if key.startswith(tables.FAILED):
+                    failure = tables.failed_of(raw)
+                    part.failed[failure.key] = failure
+            for table, key, state in self._codec.load(chunk):
+                batch.setdefault(table, []).append((key, state))
+            for table, states in batch.items():
+                part.fold.load(table, states)
+            batch.clear()
+            await asyncio.sleep(0)
+        log.info("loaded", worker=NAME, partition=number, rows=rows, seconds=round(time.monotonic() - begun, 3))
+        return part
+
+    def _forget(self, number: int) -> None:
+        self._parts[number].fold.close()
+        for gauge in (FAILED, RECOVERING, MISSED):
+            with contextlib.suppress(KeyError):
+                gauge.remove(str(number))
+        for name in self._names.values():
+            with contextlib.suppress(KeyError):
+                POSITION.remove(name, str(number))
+
+    def _show(self, part: Part) -> None:
+        FAILED.labels(str(part.number)).set(len(part.failed))
+        MISSED.labels(str(part.number)).set(part.read.missed)
+
+    def _going_on(self, part: Part) -> bool:
+        """Whether a step may still write: the partition is ours, and the process did not sleep through its session."""
+        if time.monotonic() - self._beat > self.settings.session_timeout_ms / 1000 * 0.6:
+            self._suspect = True
+        # a step in hand when the group takes partitions back is finished: the group waits for it
+        return not self._suspect and self._parts.get(part.number) is part
+
+    # ------------------------------------------------------------------------------------------------------------ steps
+
+    async def _take(self, events: Sequence[Any]) -> None:
+        by_partition: dict[int, list[Any]] = {}
+        generation = self._app.consumer_generation_id
+        for event in events:
+            message = event.message
+            if message.generation_id == generation and message.partition in self._open:
+                by_partition.setdefault(message.partition, []).append(message)
+        if by_partition:
+            await asyncio.gather(*(self._step(number, records) for number, records in by_partition.items()))
+
+    async def _step(self, number: int, messages: Sequence[Any]) -> None:
+        part = self._parts[number]
+        async with part.fold.lock:
+            if number not in self._open or not self._going_on(part) or part.torn:
+                return
+            read = part.read.copy()
+            failures: list[tables.Failed] = []
+            records: list[fold.Record] = []
+            raws: dict[tuple[str, int], tuple[float, bytes]] = {}
+            counts: Counter[tuple[str, str]] = Counter()
+            for message in messages:
+                name = self._names[message.topic]
+                offset = message.offset
+                wanted = read.next.get(name, 0)
+                if offset < wanted:
+                    counts[name, "duplicate"] += 1
+                    continue
+                if offset > wanted and not await self._follows(part, read, name, message):
+                    continue
+                part.sought.pop(name, None)
+                read.next[name] = offset + 1
+                read.wall[name] = message.timestamp
+                origin = name if name != REFILL else _origin(message.headers)
+                try:
+                    record = _record(origin, offset, message.timestamp, message.value)
+                except Exception as error:
+                    failures.append(tables.failed(origin, offset, message.timestamp, "", error, message.value or b""))
+                    counts[name, "failed"] += 1
+                    continue
+                counts[name, "folded" if record.data is not None else "skipped"] += 1
+                raws[origin, offset] = (message.timestamp, message.value)
+                records.append(record)
+            self._crash("read")
+            changes, kept = part.fold.fold(records, self._getter(number))
+            for kind in kept:
+                topic, offset = kind.record.topic, kind.record.offset
+                failures.append(
+                    tables.failed(topic, offset, raws[topic, offset][0], kind.view, kind.error, raws[topic, offset][1])
+                )
+                counts[topic, "failed"] += 1
+            self._crash("folded")
+            if await self._write(part, changes, read, failures, ()):
+                for (name, result), count in counts.items():
+                    if count > 0:
+                        FOLDED.labels(name, result).inc(count)
+        for failure in failures:
+            log.error(
+                "not folded", partition=number, topic=failure.topic, offset=failure.offset, view=failure.view,
+                error=failure.error,
+            )  # fmt: skip
+
+    def _getter(self, number: int) -> Callable[[str, str], Any]:
+        get, key_of, state_of = self._db(number).get, self._codec.key, self._codec.state
+
+        def look(table: str, key: str) -> Any:
+            raw = get(key_of(table, key))
+            return None if raw is None else state_of(table, raw)
+
+        return look
+
+    async def _write(
+        self,
+        part: Part,
+        changes: Sequence[fold.Change],
+        read: tables.Read,
+        failures: Sequence[tables.Failed],
+        mended: Sequence[bytes],
+    ) -> bool:
+        """Changelog, then table. False: given up, the partition is somebody else's or will be loaded anew."""
+        number = part.number
+        rows = self._codec.rows(changes, read, failures, mended)
+        part.torn = True
+        try:
+            last = await self._acknowledged(part, rows)
+        except GivenUp:
+            log.warning("given up", worker=NAME, partition=number)
+            return False
+        self._crash("acknowledged")
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for key, value in rows:
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        batch.put(tables.OFFSET, str(last).encode())
+        self._db(number).write(batch)
+        part.torn = False
+        part.last = last
+        part.read = read
+        for failure in failures:
+            part.failed[failure.key] = failure
+        for key in mended:
+            part.failed.pop(key, None)
+        if failures or mended:
+            self._show(part)
+        self._crash("written")
+        return True
+
+    async def _acknowledged(self, part: Part, rows: Sequence[tables.Row]) -> int:
+        """Write to the changelog; when another worker had written there, write what stands again."""
+        first: int | None = None
+        wanted = dict(rows)
+        pending = rows
+        while True:
+            try:
+                return int(await self._changelog.write(part.number, pending, lambda: self._going_on(part)))
+            except Foreign as foreign:
+                FOREIGN.inc()
+                log.warning("foreign write", worker=NAME, partition=part.number, offsets=str(foreign))
+                first = foreign.first if first is None else first
+                if not await self._confirmed():
+                    self._suspect = True
+                    raise GivenUp from None
+                db = self._db(part.number)
+                again: dict[bytes, bytes | None] = {}
+                for key, value in await self._changelog.read(part.number, first, foreign.last):
+                    stands = wanted[key] if key in wanted else db.get(key)
+                    if stands is not None and stands != value:
+                        again[key] = stands
+                again[tables.READ] = wanted[tables.READ]
+                pending = list(again.items())
+
+    async def _confirmed(self) -> bool:
+        """Whether the group takes a commit of ours: a worker that lost its partitions is refused."""
+        offsets = {place: offset for place, offset in self._positions().items() if place.partition in self._parts}
+        return bool(await self._app.consumer._commit(offsets))
+
+    async def _follows(self, part: Part, read: tables.Read, name: str, message: Any) -> bool:
+        """Whether a record that is not the next one follows nevertheless: the broker has deleted those between.
+
+        Else reading goes back to the next one; also where the two came in one batch (then it comes again).
+        """
+        wanted = read.next.get(name, 0)
+        if part.sought.get(name) == wanted:
+            return False
+        place = message.tp
+        first = (await self._outside.beginning_offsets([place]))[place]
+        if first >= message.offset:
+            self._miss(read, name, part.number, message.offset)
+            return True
+        await self._seek(part, name, max(first, wanted))
+        return False
+
+    async def _seek(self, part: Part, name: str, offset: int) -> None:
+        full = next(full for full, short in self._names.items() if short == name)
+        STARTS.labels("sought").inc()
+        log.info("sought", worker=NAME, topic=name, partition=part.number, offset=offset)
+        part.sought[name] = offset
+        await self._app.consumer.seek(TP(full, part.number), offset)
+
+    async def _retry(self, part: Part) -> None:
+        """Fold again what failed before."""
+        async with part.fold.lock:
+            changes: list[fold.Change] = []
+            mended: list[bytes] = []
+            failures: list[tables.Failed] = []
+            overlay: dict[tuple[str, str], Any] = {}
+            stored = self._getter(part.number)
+
+            def look(table: str, key: str) -> Any:
+                place = (table, key)
+                return overlay[place] if place in overlay else stored(table, key)
+
+            for failure in list(part.failed.values()):
+                try:
+                    record = _record(failure.topic, failure.offset, failure.wall, failure.raw)
+                except Exception as error:
+                    log.error("not folded", partition=part.number, topic=failure.topic, error=type(error).__name__)
+                    continue
+                done, kept = part.fold.fold([record], look, failure.view or None)
+                changes += done
+                overlay.update({(change.table, change.key): change.state for change in done})
+                failures += [
+                    tables.failed(failure.topic, failure.offset, failure.wall, still.view, still.error, failure.raw)
+                    for still in kept
+                ]
+                if failure.key not in {still.key for still in failures}:
+                    mended.append(failure.key)
+            if mended:
+                latest = {(change.table, change.key): change for change in changes}
+                await self._write(part, list(latest.values()), part.read.copy(), failures, mended)
+                log.info("mended", worker=NAME, partition=part.number, events=len(mended))
+
+    # ---------------------------------------------------------------------------------------------------- looking after
+
+    async def _heart(self) -> None:
+        """Notice that the process stood still, and whether the group still counts on it then."""
+        while True:
+            now = time.monotonic()
+            if now - self._beat > self.settings.session_timeout_ms / 1000 * 0.6 and self._open:
+                self._suspect = True
+            self._beat = now
+            self.health.progress()
+            metrics.PROGRESS.labels(NAME).set_to_current_time()
+            if self._suspect and self._open:
+                await self._clear_up()
+            await asyncio.sleep(0.2)
+
+    async def _clear_up(self) -> None:
+        try:
+            confirmed = await asyncio.wait_for(self._confirmed(), 5)
+        except Exception as error:
+            log.warning("unconfirmed", worker=NAME, error=type(error).__name__)
+            return
+        if confirmed:
+            log.info("still ours", worker=NAME)
+            self._suspect = False
+
+    async def _watch(self) -> None:
+        """Positions against the topics' ends; commits; partitions that stand still."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                await self._look()
+                await self._commit()
+            except (AioKafkaError, TimeoutError, OSError) as error:
+                log.warning("look", worker=NAME, error=type(error).__name__)
+            except Exception as error:
+                self.fail(error)
+            if self._app is not None and self._app.crash_reason is not None:
+                self.fail(self._app.crash_reason)
+
+    async def _look(self) -> None:
+        places = [TP(full, number) for number in self._open for full in self._names]
+        if not places:
+            return
+        wall, now = time.time(), time.monotonic()
+        ends = await asyncio.wait_for(self._outside.end_offsets(places), 10)
+        for place in places:
+            part = self._parts.get(place.partition)
+            if part is None or place.partition not in self._open:
+                continue
+            name, end = self._names[place.topic], ends[place]
+            stands = part.read.next.get(name, 0)
+            if stands >= end:
+                POSITION.labels(name, str(place.partition)).set(wall)
+                part.at.pop(name, None)
+                if stands > end:
+                    await self._begun_anew(part, name)
+                continue
+            POSITION.labels(name, str(place.partition)).set(part.read.wall.get(name, part.begun))
+            at, since = part.at.setdefault(name, (stands, now))
+            if at != stands:
+                part.at[name] = (stands, now)
+            elif now - since > DEAD_S:
+                self.fail(TimeoutError(f"{name} {place.partition} stands at {stands} of {end}"))
+            elif now - since > STALLED_S and part.sought.get(name) is None:
+                await self._go_back(part, name, place)
+
+    async def _go_back(self, part: Part, name: str, place: TP) -> None:
+        """Read on from the position; where nothing is left there, from the first record that is."""
+        first = (await asyncio.wait_for(self._outside.beginning_offsets([place]), 10))[place]
+        async with part.fold.lock:
+            stands = part.read.next.get(name, 0)
+            if first > stands:
+                self._miss(part.read, name, part.number, first)
+            await self._seek(part, name, max(first, stands))
+
+    def _miss(self, read: tables.Read, name: str, number: int, first: int) -> None:
+        """The broker has deleted what comes before ``first``; a generation that is filled from the logs has it from there."""
+        records = first - read.next.get(name, 0)
+        read.next[name] = first
+        if REFILL not in self._names.values():
+            read.missed += records
+            log.error("records missed", worker=NAME, topic=name, partition=number, records=records)
+
+    async def _begun_anew(self, part: Part, name: str) -> None:
+        """A topic ends before what was read of it: it was deleted and created again. Its events are folded from its beginning."""
+        log.error("topic begun anew", worker=NAME, topic=name, partition=part.number)
+        async with part.fold.lock:
+            part.read.next[name] = 0
+            await self._seek(part, name, 0)
+
+    async def _commit(self) -> None:
+        """Tell the group how far the tables are, for others to see."""
+        if self._suspect:
+            return
+        wanted = {
+            place: offset
+            for place, offset in self._positions().items()
+            if offset and self._committed.get(place) != offset
+        }
+        if wanted and await self._app.consumer._commit(wanted):
+            self._committed.update(wanted)
+
+    async def _tell_time(self) -> None:
+        """Read the clock now and then; while the database is away, go on by the anchor that was read last."""
+        engine = db.connect(
+            self.settings.database.get_secret_value(),
+            schema="platform",
+            name=f"{NAME}-{self.settings.instance}",
+            pool_size=1,
+        )
+        try:
+            while True:
+                try:
+                    self._time = await asyncio.to_thread(_anchor, engine)
+                except Exception as error:
+                    log.warning("clock", worker=NAME, error=type(error).__name__)
+                await asyncio.sleep(CLOCK_S)
+        finally:
+            engine.dispose()
+
+    async def _follow(self) -> None:
+        """Go over to a new generation as soon as there is one."""
+        while True:
+            await asyncio.sleep(FOLLOW_S)
+            try:
+                names = await self._outside.topics()
+            except Exception as error:
+                log.warning("generations", worker=NAME, error=type(error).__name__)
+                continue
+            newest = max(generations.of_topics(self.settings, names), default=0)
+            if newest > self.generation:
+                log.info("new generation", worker=NAME, generation=newest)
+                self._end("failed")
+
+
+def _anchor(engine: sa.Engine) -> tuple[clock.Anchor, dt.timedelta]:
+    """The clock's anchor, and how far the database's clock is ahead of ours."""
+    with engine.begin() as connection:
+        wall, business, rate, now = connection.execute(_CLOCK).one()
+    return clock.Anchor(wall, business, rate), now - dt.datetime.now(dt.UTC)
+
+
+def _record(topic: str, offset: int, wall: float, raw: bytes) -> fold.Record:
+    """A record out of its bytes.
+
+    Raises:
+        Exception: it cannot be read.
+    """
+    envelope = decode_envelope(raw)
+    if envelope.time is None:
+        raise ValueError("an event without a time")
+    meta = Meta(envelope.id, envelope.time, dt.datetime.fromtimestamp(wall, dt.UTC))
+    return fold.Record(topic, offset, decode_data(envelope), meta)
+
+
+def _origin(headers: Any) -> str:
+    """The topic that a record of the refill topic stands for."""
+    for key, value in headers.items() if isinstance(headers, Mapping) else headers or ():
+        if key == "topic":
+            return bytes(value).decode()
+    return ""
+
+
+def run(settings: Settings) -> None:
+    """Run as this process, with health server and signals, until SIGTERM or SIGINT."""
+    for loud in ("faust", "mode", "aiokafka"):
+        logging.getLogger(loud).setLevel(max(logging.getLogger().level, logging.WARNING))
+    health = Health(NAME)
+    server = health.serve(settings)
+    log.info("started", worker=NAME, health_port=server.server_address[1])
+    worker = Worker(settings, health=health, crash=crash_from(os.environ.get("GOODFAITH_CRASH_AT"), NAME))
+
+    REGISTRY.register(Views(lambda: worker.partitions().values(), worker.now))
+
+    async def work() -> bool:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, worker.stop)
+        return await worker.run()
+
+    stopped = asyncio.run(work())
+    server.shutdown()
+    if not stopped:
+        pause = random.uniform(0.2, min(2.0, settings.retry_max_s))
+        log.info("again", worker=NAME, pause_s=round(pause, 3))
+        time.sleep(pause)
+        sys.stderr.flush()
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this very process again
+    log.info("stopped", worker=NAME)
+    sys.stderr.flush()
+    # threads of Faust's that do not end by themselves must not keep the process
+    os._exit(0)

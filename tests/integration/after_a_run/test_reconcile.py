@@ -1,0 +1,138 @@
+"""The streams' views, folded from a run's topics, against its database: equal; and a wrong number in either is found."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from services.streams import sellers
+from services.streams.items import Item
+from services.streams.reconcile import TRUTHS, Database, Reconciler
+from shared import migrate
+from shared.settings import Settings
+from tests.integration.folded import Folded
+from tests.integration.small_run import SmallRun
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+
+AT = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
+ITEM = "(select min(item) from verification.items where state = 'UPHELD_BY_DEFAULT')"
+SANCTION = "(select min(sanction) from enforcement.sanctions where state = 'in_force' and measures <> '')"
+SANCTIONED = f"(select seller from enforcement.sanctions where sanction = {SANCTION})"
+
+
+def body(item: str, change: str) -> str:
+    """SQL that changes an item's stored state."""
+    return f"update verification.items set body = ({change})::text where item = {item}"
+
+
+# what is wrong -> the view that finds it, SQL on the truth
+WRONG: dict[str, tuple[str, str]] = {
+    "an item in another state": ("items", f"update verification.items set state = 'LITIGATION' where item = {ITEM}"),
+    "an item that is gone": ("items", f"delete from verification.items where item = {ITEM}"),
+    "an outcome that is another": ("items", body(ITEM, "jsonb_set(body::jsonb, '{sla}', '\"missed\"')")),
+    "an item that is taken up again": ("items", body(ITEM, "body::jsonb - 'handled_at'")),
+    "an item that was never down": ("items", body(ITEM, "body::jsonb - 'taken_down'")),
+    "a violation that is gone": (
+        "violations",
+        "delete from enforcement.violations where (seller, claim) in (select seller, claim from enforcement.violations"
+        " where in_force limit 1)",
+    ),
+    "points too many": (
+        "standings",
+        f"update enforcement.standings set general_points = general_points + 5 where seller = {SANCTIONED}",
+    ),
+    "a sanction that has ended": (
+        "standings",
+        f"update enforcement.sanctions set state = 'ended', over_at = began where sanction = {SANCTION}",
+    ),
+}
+
+
+class Reconciling:
+    """The run's topics folded in plain Python, and the database by the streams' own login."""
+
+    def __init__(self, run: SmallRun) -> None:
+        stack = run.stack
+        migrate.migrate(stack.admin_url, stack.role_passwords("streams"))
+        self.folded = Folded(run.settings)
+        self.settings = run.settings.model_copy(update={"database": SecretStr(stack.role_url("streams"))})
+
+    def differences(self, tamper: str = "") -> dict[str, int]:
+        """By view, over all partitions; what is tampered with is rolled back."""
+        database = Tampered(self.folded.settings, tamper) if tamper else Database(self.settings)
+        rounds = Reconciler(lambda: self.folded.partitions, database, lambda *_: None)
+        asyncio.run(rounds.round())
+        database.close()
+        assert len(rounds.found) == len(TRUTHS) * len(self.folded.partitions)
+        found = dict.fromkeys(TRUTHS, 0)
+        for (view, _), (one, _) in rounds.found.items():
+            found[view] += one.difference
+        return found
+
+
+class Tampered(Database):
+    """Sees tampered data alone, which is rolled back."""
+
+    def __init__(self, settings: Settings, statement: str) -> None:
+        super().__init__(settings)
+        self._statement = statement
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        with self.engine.connect() as connection:
+            connection.exec_driver_sql("set session_replication_role = replica")
+            connection.exec_driver_sql(self._statement)
+            yield connection
+            connection.rollback()
+
+
+@pytest.fixture(scope="module")
+def reconciling(run: SmallRun) -> Reconciling:
+    return Reconciling(run)
+
+
+def test_views_agree_with_the_database(reconciling: Reconciling) -> None:
+    assert reconciling.differences() == dict.fromkeys(TRUTHS, 0)
+    counts = [partition.totals["items"].counts(AT) for partition in reconciling.folded.partitions.values()]
+    assert sum(count for one in counts for name, count in one.items() if name.startswith("state/")) > 20
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_number_in_the_database_is_found(reconciling: Reconciling, what: str) -> None:
+    view, statement = WRONG[what]
+    assert [name for name, difference in reconciling.differences(statement).items() if difference] == [view]
+
+
+def test_a_wrong_number_in_a_view_is_found(reconciling: Reconciling) -> None:
+    for view, state in (
+        ("items", Item(revision=3, received=1, state="UPHELD", right="design", reason="design", handled=2, sla="met")),
+        ("violations", sellers.Violation((sellers.Part("i-x", 1, True, False, 1),))),
+        ("standings", sellers.Standing(5, general_points=6, violations=2)),
+    ):
+        totals = reconciling.folded.partitions[1].totals[view]
+        totals.move("s-x/c-x", None, state)
+        assert [name for name, difference in reconciling.differences().items() if difference] == [view]
+        totals.move("s-x/c-x", state, None)
+
+
+def test_the_streams_login_may_read_that_and_nothing_else(reconciling: Reconciling, run: SmallRun) -> None:
+    with run.engine.connect() as connection:
+        tables = connection.exec_driver_sql(
+            """select table_schema || '.' || table_name, array_agg(column_name::text order by column_name) from information_schema.column_privileges
+            where grantee = 'goodfaith_streams' and privilege_type = 'SELECT' and table_schema <> 'platform' group by 1"""
+        )
+        assert {name: sorted(columns) for name, columns in tables} == {
+            name: sorted(columns) for name, columns in migrate.READS["streams"].items()
+        }
+        others = connection.exec_driver_sql(
+            "select count(*) from information_schema.column_privileges where grantee = 'goodfaith_streams' and privilege_type <> 'SELECT'"
+        ).scalar_one()
+        connection.rollback()
+    assert others == 0

@@ -1,0 +1,264 @@
+"""Rules, alerts, routes and runbooks: what is committed is what the code makes, and names only what there is."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.local.fleet import FLEET
+from deploy.prometheus import cases, rules
+from deploy.prometheus.model import Pace, dump
+from deploy.prometheus.writing import files
+from shared import metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+ALERTS = rules.alerts()
+RECORDS = rules.records()
+EVERY = {alert.name: alert for alert in ALERTS}
+each_alert = pytest.mark.parametrize("alert", EVERY.values(), ids=EVERY)
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed: sh deploy/local/setup.sh prometheus"
+)
+needs_amtool = pytest.mark.skipif(
+    shutil.which("amtool") is None, reason="amtool is not installed: sh deploy/local/setup.sh prometheus"
+)
+
+# of Prometheus itself and of its client
+FOREIGN = {
+    "up": {"job", "instance"},
+    "process_start_time_seconds": {"job", "instance"},
+    "prometheus_rule_evaluation_failures_total": {"rule_group"},
+}
+# declared by parts that are still under way
+PENDING: dict[str, set[str]] = {
+    "goodfaith_broker_up": set(),
+    "goodfaith_broker_offline_partitions": set(),
+    "goodfaith_broker_under_replicated_partitions": set(),
+    "goodfaith_database_up": set(),
+    "goodfaith_database_connections": {"state"},
+    "goodfaith_database_connections_max": set(),
+    "goodfaith_database_oldest_transaction_timestamp_seconds": set(),
+    "goodfaith_consumer_lag_seconds": {"group", "topic", "partition"},
+    "goodfaith_watch_last_success_timestamp_seconds": {"part"},
+    "goodfaith_streams_failed_events": {"partition"},
+    "goodfaith_streams_position_timestamp_seconds": {"topic", "partition"},
+    "goodfaith_streams_recovering": {"partition"},
+}
+
+
+@cache
+def series() -> dict[str, set[str]]:
+    """Labels by series: of the code's catalogue, of recording rules, of Prometheus."""
+    known = {name: set(labels) for name, labels in FOREIGN.items()} | PENDING
+    for name, (kind, labels) in metrics.catalogue().items():
+        for suffix in ("_bucket", "_sum", "_count") if kind == "histogram" else ("",):
+            known[name + suffix] = set(labels) | ({"le"} if suffix == "_bucket" else set())
+    for rule in RECORDS:
+        known.setdefault(rule.name, set()).update(rule.labels)
+    return known
+
+
+def run(*command: str | Path) -> str:
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", files(Pace()))
+def test_rules_are_those_of_the_code(name: str) -> None:
+    """When this fails: python -m deploy.prometheus"""
+    assert (DEPLOY / name).read_text(encoding="utf-8") == files(Pace())[name]
+
+
+def test_no_rule_file_is_left_over() -> None:
+    there = {f"prometheus/{path.parent.name}/{path.name}" for path in DEPLOY.glob("prometheus/[rt][ue][ls]*s/*.yaml")}
+    assert there == {name for name in files(Pace()) if name.startswith("prometheus/")}
+
+
+@pytest.mark.parametrize("speed", [1, 2.5, 60, 1000])
+def test_what_is_written_is_yaml_of_the_same_meaning(speed: float) -> None:
+    pace = Pace(speed)
+    for name, those in rules.groups(pace).items():
+        plain = {"groups": [group.plain(pace) for group in those]}
+        assert yaml.safe_load(dump(plain)) == plain, name
+
+
+def test_a_fast_clock_divides_wall_time_and_leaves_business_time() -> None:
+    fast = {alert.name: alert for alert in rules.alerts(Pace(60))}
+    assert "[15s]" in fast["ClaimsStalled"].expr
+    assert fast["CanaryOld"].expr.endswith("> 5")
+    assert fast["OldestItemOld"].expr.endswith("> 64800")
+    assert Pace(60)("15m") == "15s"
+    assert Pace(7)("1h") == "8m34s286ms"
+    assert Pace(60).interval("15s") == "1s"
+    with pytest.raises(ValueError, match="no duration"):
+        Pace()("15 min")
+
+
+@pytest.mark.parametrize("rule", [*RECORDS, *ALERTS], ids=lambda rule: rule.name)
+def test_rules_name_series_and_labels_that_there_are(rule: Any) -> None:
+    for name, selector in re.findall(r"\b(goodfaith[_:][a-z0-9_:]+)(?:\{([^}]*)\})?", rule.expr):
+        assert name in series(), name
+        if name.startswith("goodfaith_"):
+            for label in re.findall(r"([a-z_]+)\s*[=!]~?", selector):
+                assert label in series()[name] | {"job", "instance"}, (name, label)
+    labels = {label for those in series().values() for label in those} | {"job", "instance"}
+    for grouping in re.findall(r"\b(?:by|on) \(([^)]*)\)", rule.expr):
+        for label in filter(None, re.split(r",\s*", grouping)):
+            assert label in labels, label
+
+
+@pytest.mark.parametrize("name", rules.LABELS)
+def test_figures_are_summed_over_all_their_labels(name: str) -> None:
+    """Else `max` would take one of two series for both."""
+    assert series()[name] == {"partition", *rules.LABELS[name]}
+
+
+def test_required_processes_are_in_the_fleet() -> None:
+    fleet = {spec.name for spec in FLEET} | {"streams", "watch"}
+    assert set(rules.REQUIRED) <= fleet
+    always = {spec.name for spec in FLEET if spec.needs is None and spec.service not in ("mailbox", "marketplace")}
+    assert always <= set(rules.REQUIRED) | {"status"}
+
+
+@each_alert
+def test_an_alert_says_what_it_must(alert: rules.Alert) -> None:
+    assert re.fullmatch(r"([A-Z][a-z]+)+", alert.name)
+    assert alert.summary
+    assert "{{" not in alert.summary
+    assert alert.description.endswith(".")
+    used = set(re.findall(r"\$labels\.(\w+)", alert.description))
+    assert used <= {label for labels in series().values() for label in labels} | {"job", "instance"}
+    if alert.severity == "page":
+        assert alert.hold or "_over_time" in alert.expr or "Burn" in alert.name, "one bad scrape must not wake anybody"
+
+
+@each_alert
+def test_an_alert_is_tested_both_ways(alert: rules.Alert) -> None:
+    worlds = [world for content in cases.tests(Pace()).values() for world in content["tests"]]
+    looks = [
+        look["exp_alerts"] for world in worlds for look in world["alert_rule_test"] if look["alertname"] == alert.name
+    ]
+    assert any(looks), "a case in which it fires"
+    assert alert.name == "Watchdog" or not all(looks), "a case in which it does not"
+
+
+@needs_promtool
+@pytest.mark.parametrize("speed", [1, 60])
+def test_prometheus_takes_the_rules(speed: float, tmp_path: Path) -> None:
+    for name, text in files(Pace(speed)).items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    run("promtool", "check", "rules", *sorted((tmp_path / "prometheus" / "rules").glob("*.yaml")))
+
+
+@needs_promtool
+def test_prometheus_takes_the_configuration() -> None:
+    run("promtool", "check", "config", DEPLOY / "prometheus" / "prometheus.yml")
+
+
+@needs_promtool
+@pytest.mark.parametrize("name", [name for name in files(Pace()) if "/tests/" in name])
+def test_alerts_fire_when_they_should_and_only_then(name: str) -> None:
+    run("promtool", "test", "rules", DEPLOY / name)
+
+
+@needs_amtool
+def test_alertmanager_takes_the_configuration(tmp_path: Path) -> None:
+    for speed in (1, 60):
+        path = tmp_path / "alertmanager.yml"
+        path.write_text(files(Pace(speed))["alertmanager/alertmanager.yml"], encoding="utf-8")
+        run("amtool", "check-config", path)
+
+
+@needs_amtool
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        (EVERY["Watchdog"], "deadman"),
+        (EVERY["ClaimsStalled"], "pager"),
+        (EVERY["DeadLetters"], "tickets"),
+        (EVERY["ReviewQueueOld"], "review"),
+        (EVERY["StatementsOld"], "compliance"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_alerts_reach_whom_they_concern(labels: rules.Alert, receiver: str) -> None:
+    told = [f"{key}={value}" for key, value in {"alertname": labels.name, **labels.all_labels()}.items()]
+    path = DEPLOY / "alertmanager" / "alertmanager.yml"
+    run("amtool", "config", "routes", "test", f"--config.file={path}", f"--verify.receivers={receiver}", *told)
+
+
+def inhibited_by(source: dict[str, str], target: dict[str, str]) -> bool:
+    """Whether one alert silences another, by Alertmanager's rule: matchers of both, equal labels, not itself."""
+
+    def matches(labels: dict[str, str], matchers: list[str]) -> bool:
+        for matcher in matchers:
+            found = re.fullmatch(r'(\w+)(=~|=)"(.*)"', matcher)
+            assert found, matcher
+            value = labels.get(found[1], "")
+            if not (re.fullmatch(found[3], value) if found[2] == "=~" else value == found[3]):
+                return False
+        return True
+
+    configuration = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text(encoding="utf-8"))
+    return any(
+        matches(source, rule["source_matchers"])
+        and matches(target, rule["target_matchers"])
+        and not (matches(source, rule["target_matchers"]) and matches(target, rule["source_matchers"]))
+        and all(source.get(label, "") == target.get(label, "") for label in rule.get("equal", ()))
+        for rule in configuration["inhibit_rules"]
+    )
+
+
+def labels_of(name: str, **more: str) -> dict[str, str]:
+    return {"alertname": name, **EVERY[name].all_labels(), **more}
+
+
+@pytest.mark.parametrize("dead", ["BrokerDown", "DatabaseDown"])
+def test_a_dead_broker_or_database_pages_once(dead: str) -> None:
+    other = {"BrokerDown", "DatabaseDown", "Watchdog", "ProcessAbsent", "RulesFail"}
+    for name in set(EVERY) - other:
+        assert inhibited_by(labels_of(dead), labels_of(name)), name
+    for name in other:
+        assert not inhibited_by(labels_of(dead), labels_of(name)), name
+
+
+def test_a_dead_process_silences_its_own_flow_only() -> None:
+    dead = labels_of("ProcessDown", job="verification")
+    assert inhibited_by(dead, labels_of("OutboxOld", job="verification"))
+    assert not inhibited_by(dead, labels_of("OutboxOld", job="intake-worker"))
+    assert not inhibited_by(dead, labels_of("ClaimsStalled"))
+    assert not inhibited_by(dead, labels_of("ConsumerLag", group="verification", topic="intake.events"))
+
+
+def test_a_burn_that_pages_silences_the_ticket_of_the_same_objective() -> None:
+    assert inhibited_by(labels_of("StageBurnFast", slo="recorded"), labels_of("StageBurnSlow", slo="recorded"))
+    assert not inhibited_by(labels_of("StageBurnFast", slo="recorded"), labels_of("StageBurnSlow", slo="enforcement"))
+    assert not inhibited_by(labels_of("HandledBurnSlow"), labels_of("HandledBurnFast"))
+
+
+def test_no_secret_stands_in_the_configuration() -> None:
+    text = (DEPLOY / "alertmanager" / "alertmanager.yml").read_text(encoding="utf-8")
+    assert not re.findall(
+        r"(?m)^\s*(?:- )?\w*(?:key|password|secret|token|credentials|api_url)\w*:(?!.*/secrets/)",
+        text.replace("credentials_file", "file_"),
+    )
+
+
+def test_every_inhibition_names_alerts_that_there_are() -> None:
+    configuration = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text(encoding="utf-8"))
+    for rule in configuration["inhibit_rules"]:
+        for matcher in (*rule["source_matchers"], *rule["target_matchers"]):
+            found = re.fullmatch(r'alertname=~?"(.*)"', matcher)
+            for name in found[1].split("|") if found else ():
+                assert any(re.fullmatch(name, known) for known in EVERY), name
