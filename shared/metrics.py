@@ -75,6 +75,7 @@ DECLARING: Final = (
     "services.notification.sender",
     "services.notification.webhooks",
     "services.notification.bounces",
+    "services.operator.watch",
     "services.streams.figures",
     "services.operator.status_page",
     "services.streams.collector",
@@ -266,6 +267,7 @@ _OTHERS = (
     "enforcement-statements",
     "enforcement-api",
     "intake-api",
+    "watch",
 )
 
 EVENTS_CONSUMED = counter(

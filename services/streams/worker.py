@@ -45,7 +45,7 @@ from services.streams import fold, generations, tables
 from services.streams.app import REFILL
 from services.streams.changelog import Changelog, Foreign, GivenUp
 from services.streams.collector import Views
-from services.streams.figures import FAILED, FOLDED, FOREIGN, MISSED, NAME, POSITION, RECOVERING, RESULTS, STARTS
+from services.streams.figures import FAILED, FOLDED, FOREIGN, MISSED, NAME, POSITION, RECOVERING, RESULTS, SOUGHT
 from services.streams.registry import VIEWS
 from services.streams.views import Meta, Totals, View
 from shared import clock, db, metrics
@@ -188,7 +188,7 @@ class Worker:
             tasks.append(starting)
             starting.add_done_callback(self._started)
             how = await self._ended
-            await self._leave(quick=how != "stopped")
+            await self._leave(how)
             if self._discard:
                 shutil.rmtree(self._root)
             os.close(lock)
@@ -248,14 +248,15 @@ class Worker:
                     self.fail(error)
                     await asyncio.sleep(3600)
 
-    async def _leave(self, *, quick: bool) -> None:
+    async def _leave(self, how: str) -> None:
         self.health.ready(False)
-        await self._close()
-        if not quick:
-            with contextlib.suppress(Exception):
-                await self._commit()
-        for part, most_s in ((self._app, 10.0), (self._changelog, 5.0), (self._outside, 5.0)):
-            if part is None or (quick and part is self._app):
+        with contextlib.suppress(Exception):
+            await self._close()
+            await asyncio.wait_for(self._commit(), 3)
+        # a group that nobody works in any more needs no farewell
+        parts = () if how == "moved" else ((self._app, 10.0), (self._changelog, 5.0), (self._outside, 5.0))
+        for part, most_s in parts:
+            if part is None:
                 continue
             try:
                 await asyncio.wait_for(part.stop(), most_s)
@@ -551,7 +552,7 @@ class Worker:
 
     async def _seek(self, part: Part, name: str, offset: int) -> None:
         full = next(full for full, short in self._names.items() if short == name)
-        STARTS.labels("sought").inc()
+        SOUGHT.inc()
         log.info("sought", worker=NAME, topic=name, partition=part.number, offset=offset)
         part.sought[name] = offset
         await self._app.consumer.seek(TP(full, part.number), offset)
@@ -721,7 +722,7 @@ class Worker:
             newest = max(generations.of_topics(self.settings, names), default=0)
             if newest > self.generation:
                 log.info("new generation", worker=NAME, generation=newest)
-                self._end("failed")
+                self._end("moved")
 
 
 def _anchor(engine: sa.Engine) -> tuple[clock.Anchor, dt.timedelta]:
@@ -763,21 +764,19 @@ def run(settings: Settings) -> None:
 
     REGISTRY.register(Views(lambda: worker.partitions().values(), worker.now))
 
-    async def work() -> bool:
+    async def work() -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
-        return await worker.run()
-
-    stopped = asyncio.run(work())
-    server.shutdown()
-    if not stopped:
+        if await worker.run():
+            log.info("stopped", worker=NAME)
+            sys.stderr.flush()
+            # no farewell to tasks and threads of Faust's: some of them do not end
+            os._exit(0)
         pause = random.uniform(0.2, min(2.0, settings.retry_max_s))
         log.info("again", worker=NAME, pause_s=round(pause, 3))
-        time.sleep(pause)
+        await asyncio.sleep(pause)
         sys.stderr.flush()
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this very process again
-    log.info("stopped", worker=NAME)
-    sys.stderr.flush()
-    # threads of Faust's that do not end by themselves must not keep the process
-    os._exit(0)
+
+    asyncio.run(work())
