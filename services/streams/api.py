@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import structlog
 from litestar import Litestar, Request, get
+from litestar.params import QueryParameter
 from msgspec import Struct
 
 from services.streams import items, sellers
@@ -29,6 +30,8 @@ from shared.topics import partition_of
 
 log = structlog.get_logger(__name__)
 
+Local = Annotated[bool, QueryParameter()]
+"""Of this worker alone."""
 ITEMS_MOST: Final = 300
 """Items of a claim (domain.md, "claim")."""
 TOGETHER: Final = 25
@@ -206,7 +209,7 @@ def _nobody() -> Refused:
 
 
 @get("/internal/streams/claim")
-async def claim(request: Request[Any, Any, Any], claim: GivenId, local: bool = False) -> ClaimView:
+async def claim(request: Request[Any, Any, Any], claim: GivenId, local: Local = False) -> ClaimView:
     """A claim's items. Its items lie on several partitions: the other owners are asked too, unless ``local``."""
     parts = _parts(request)
     found, size = await _local(parts, claim)
@@ -297,7 +300,7 @@ async def _ask(parts: Parts, url: str, path: str, kind: type[Any], **given: str)
 
 
 @get("/internal/streams/seller")
-async def seller(request: Request[Any, Any, Any], seller: GivenId, local: bool = False) -> SellerView:
+async def seller(request: Request[Any, Any, Any], seller: GivenId, local: Local = False) -> SellerView:
     """A seller: violations and standing. One that no view knows stands at nothing."""
     parts = _parts(request)
     number = partition_of(seller, parts.settings.partitions)
