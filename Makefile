@@ -16,7 +16,7 @@ UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --uni
 CODE := $(wildcard services shared deploy tests benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tour up down status test lint messages format bench faults drills restore-drill deep lock clean
+.PHONY: help setup demo tour up down status test lint messages format bench faults streams drills restore-drill deep lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench: setup ## throughput and latency beside a reference run on the same machin
 
 faults: setup ## a load while services, broker and database are killed with -9
 	$(GOODFAITH) faults $(ARGS)
+
+streams: setup ## workers of the stream views are killed, frozen and woken; nothing may be lost or doubled
+	STREAMS_FAULTS=1 $(BIN)/python -m pytest tests/integration/test_streams_faults.py $(ARGS)
 
 drills: setup ## faults on purpose, the alerts they raise, and the runbooks that end them (docs/reliability.md)
 	@sh deploy/local/setup.sh prometheus

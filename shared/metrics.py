@@ -75,6 +75,7 @@ DECLARING: Final = (
     "services.notification.sender",
     "services.notification.webhooks",
     "services.notification.bounces",
+    "services.operator.watch",
     "services.streams.figures",
     "services.operator.status_page",
     "services.streams.collector",
@@ -266,6 +267,7 @@ _OTHERS = (
     "enforcement-statements",
     "enforcement-api",
     "intake-api",
+    "watch",
 )
 
 EVENTS_CONSUMED = counter(
@@ -408,7 +410,7 @@ SPANS = counter(
     "goodfaith_spans_total",
     "Spans of traces that were sent, by what became of them.",
     {"result": ("exported", "failed")},
-    of=(*WORKERS, "intake-api", "enforcement-api", "notification-api", *_SENDERS),
+    of=(*WORKERS, "intake-api", "enforcement-api", "notification-api", *_SENDERS, "streams"),
     do="`failed` grows: the collector is away. Nothing else suffers",
 )
 

@@ -31,7 +31,7 @@ INSERT_ONLY: Final = {
     )
 }
 """Tables beside the event logs that a service may add to and never change: what it has answered for."""
-READS: Final = {
+READS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "streams": {
         "verification.items": ("partition", "state", "reason", "body"),
         "verification.event_log": ("partition", "seq", "topic"),
@@ -41,9 +41,24 @@ READS: Final = {
         "enforcement.sanctions": ("seller", "ledger", "level", "state"),
         "enforcement.ledger_event_log": ("partition", "seq", "topic"),
         "enforcement.ledger_cursors": ("partition", "topic", "next_offset"),
-    }
+    },
+    # how far each worker has read
+    "watch": dict.fromkeys(
+        (
+            "intake.cursors",
+            "intake.inbound_cursors",
+            "verification.cursors",
+            "enforcement.cursors",
+            "enforcement.ledger_cursors",
+            "notification.cursors",
+            "marketplace.cursors",
+        ),
+        ("topic", "partition", "next_offset"),
+    ),
 }
 """Services without tables, and the columns that each may read beside the clock: what views are reconciled with."""
+MEMBERS: Final = {"watch": "pg_monitor"}
+"""PostgreSQL's own roles that one of them is a member of: sessions of others, and sizes."""
 _LOCK: Final = 0x600DFA17
 
 
@@ -99,6 +114,8 @@ def _let_read(
     connection.exec_driver_sql(f"grant select on platform.clock to {role}")
     for table, names in columns.items():
         connection.exec_driver_sql(f"grant select ({', '.join(names)}) on {table} to {role}")
+    if reader in MEMBERS:
+        connection.exec_driver_sql(f"grant {MEMBERS[reader]} to {role}")
 
 
 def _migrate_one(connection: sa.Connection, service: str, password: str | None) -> None:

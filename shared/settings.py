@@ -118,6 +118,10 @@ class Settings(BaseSettings):
         None,
         description="Base64 of the 32-byte key that wraps each subject's own key; contacts are encrypted under the subject's key.",
     )
+    contact_key_other: SecretStr | None = Field(
+        None,
+        description="A further such key, which opens and never wraps: the next one or the one before, while contact_key is changed (goodfaith rewrap).",
+    )
 
     # the review queue
     review_lease_s: float = Field(
@@ -359,11 +363,22 @@ class Settings(BaseSettings):
 
     # observation
     metrics_host: str = Field("127.0.0.1", description="Address of /live, /ready and /metrics (never the public one).")
+    watch_s: float = Field(
+        10.0,
+        gt=0,
+        le=300,
+        description="Seconds between two looks of `watch` at broker and database; a lag below it is told as 0.",
+    )
     metrics_port: int = Field(0, ge=0, le=65535, description="Port of /live, /ready and /metrics (0: any free one).")
     prometheus_url: str = Field(
         "",
         pattern=r"^(https?://[^\s]{1,500})?$",
         description="Base URL of the Prometheus that `goodfaith top` and the status page ask. Empty: the local stack's.",
+    )
+    streams_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s]{1,500})?$",
+        description="Base URL of the query API of any worker of the stream views; the status page asks it for the oldest items.",
     )
     status_token: SecretStr | None = Field(
         None, description="Secret that opens the status page with items' ids (/operator). Without it nothing does."

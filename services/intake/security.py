@@ -7,13 +7,14 @@ import binascii
 import hashlib
 import re
 import secrets
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.intake.requests import Contact
+from shared.settings import Settings
 
 _TOKEN: Final = re.compile(r"gf_[A-Za-z0-9]{8}_[A-Za-z0-9_-]{43}")
 _NONCE: Final = 12
@@ -45,23 +46,31 @@ class Contacts:
     a backup of the whole database has both (docs/operating.md, "Backup and restore").
     """
 
-    def __init__(self, key: str | None) -> None:
+    def __init__(self, key: str | None, other: str | None = None) -> None:
         """
         Args:
             key: base64 of 32 bytes.
+            other: a further key that opens and never wraps, while the key is changed.
 
         Raises:
             ValueError: not base64, or not 32 bytes.
         """
-        self._master: AESGCM | None = None
-        if key is not None:
-            try:
-                raw = base64.b64decode(key, validate=True)
-            except binascii.Error:
-                raise ValueError("contact_key: not base64") from None
-            if len(raw) != 32:
-                raise ValueError(f"contact_key: {len(raw)} bytes, not 32")
-            self._master = AESGCM(raw)
+        self._master = _cipher("contact_key", key)
+        self._other = _cipher("contact_key_other", other)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """With an installation's keys.
+
+        Raises:
+            ValueError: as above.
+        """
+        return cls(
+            *(
+                None if key is None else key.get_secret_value()
+                for key in (settings.contact_key, settings.contact_key_other)
+            )
+        )
 
     @property
     def master(self) -> AESGCM:
@@ -98,8 +107,40 @@ class Contacts:
         """
         return _open(self._subject(account, wrapped), sealed, f"{purpose}:{account}")
 
+    def rewrap(self, account: str, wrapped: bytes) -> bytes | None:
+        """A subject's key, wrapped under the installation's key; None: it is already.
+
+        Raises:
+            cryptography.exceptions.InvalidTag: neither key opens it.
+        """
+        try:
+            _open(self.master, wrapped, f"key:{account}")
+        except InvalidTag:
+            return _seal(self.master, self._unwrap(account, wrapped), f"key:{account}")
+        return None
+
     def _subject(self, account: str, wrapped: bytes) -> AESGCM:
-        return AESGCM(_open(self.master, wrapped, f"key:{account}"))
+        return AESGCM(self._unwrap(account, wrapped))
+
+    def _unwrap(self, account: str, wrapped: bytes) -> bytes:
+        try:
+            return _open(self.master, wrapped, f"key:{account}")
+        except InvalidTag:
+            if self._other is None:
+                raise
+            return _open(self._other, wrapped, f"key:{account}")
+
+
+def _cipher(name: str, key: str | None) -> AESGCM | None:
+    if key is None:
+        return None
+    try:
+        raw = base64.b64decode(key, validate=True)
+    except binascii.Error:
+        raise ValueError(f"{name}: not base64") from None
+    if len(raw) != 32:
+        raise ValueError(f"{name}: {len(raw)} bytes, not 32")
+    return AESGCM(raw)
 
 
 def _seal(key: AESGCM, text: bytes, bound_to: str) -> bytes:

@@ -90,8 +90,7 @@ class Front:
         )
         self.threads = ThreadPoolExecutor(6, thread_name_prefix="read")
         self.door = Door(self.engine, settings)
-        key = settings.contact_key
-        self.contacts = security.Contacts(None if key is None else key.get_secret_value())
+        self.contacts = security.Contacts.of(settings)
         self.internal = None if settings.internal_token is None else settings.internal_token.get_secret_value().encode()
         self.enforcement = Client(
             settings.enforcement_url,

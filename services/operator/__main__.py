@@ -1,4 +1,4 @@
-"""``python -m services.operator canary|status``: processes that look at an installation from outside."""
+"""``python -m services.operator canary|status|watch``: processes that look at an installation from outside."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ def main(arguments: list[str]) -> int:
         from services.operator import status_page
 
         status_page.run(settings)
+    elif part == "watch":
+        from services.operator import watch
+
+        watch.run(settings)
     else:
-        sys.stderr.write(f"{part!r} is none of canary, status\n")
+        sys.stderr.write(f"{part!r} is none of canary, status, watch\n")
         return 2
     return 0
 

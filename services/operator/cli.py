@@ -39,6 +39,7 @@ COMMANDS = (
     "faults",
     "canary",
     "restore",
+    "rewrap",
     "deep",
     "streams",
     "drills",

@@ -409,7 +409,6 @@ def export(
 
     local = running(stack, whole=False)
     settings = fleet.settings_of(local, secret=True)
-    key = settings.contact_key
     engine = db.administer(local.admin_url, pooled=False)
     try:
         with (
@@ -417,7 +416,7 @@ def export(
             connection.begin(),
         ):
             now, _ = clock.read(connection)
-            contacts = Contacts(None if key is None else key.get_secret_value())
+            contacts = Contacts.of(settings)
             blobs = Blobs.of(settings) if files else None
             counts = collect(connection, contacts, subject, out, blobs=blobs, made_at=now)
     except FileExistsError:

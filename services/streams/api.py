@@ -92,6 +92,23 @@ class ClaimView(Struct, frozen=True, kw_only=True):
     items: list[ItemView]
 
 
+class OldItem(Struct, frozen=True, kw_only=True):
+    """An open item, whom it waits for, and when it was received (business time)."""
+
+    item: str
+    waits_for: items.Where
+    received: dt.datetime
+
+
+class OldestView(Struct, frozen=True, kw_only=True):
+    """The items that are open for the longest, the oldest first; ``partitions`` less than ``of``: some could not be asked."""
+
+    now: dt.datetime
+    partitions: int
+    of: int
+    items: list[OldItem]
+
+
 class SanctionView(Struct, frozen=True, kw_only=True):
     """A sanction in force."""
 
@@ -296,6 +313,38 @@ async def _ask(parts: Parts, url: str, path: str, kind: type[Any], **given: str)
         return None
 
 
+# ------------------------------------------------------------------------------------------------------------- oldest
+
+
+@get("/internal/streams/oldest")
+async def oldest(
+    request: Request[Any, Any, Any], limit: Annotated[int, QueryParameter(ge=1, le=100)] = 10, local: Local = False
+) -> OldestView:
+    """The items that are open for the longest, over all workers unless ``local``."""
+    parts = _parts(request)
+    owned = parts.source.partitions()
+    found: list[OldItem] = []
+    for partition in owned.values():
+        await asyncio.sleep(0)
+        told = partition.totals["items"]
+        assert isinstance(told, items.Totals)
+        for received, place, item in told.oldest(limit):
+            at = at_of(received)
+            assert at is not None
+            found.append(OldItem(item=item, waits_for=place, received=at))
+    told_of = len(owned)
+    if not local:
+        answers = await asyncio.gather(
+            *(_ask(parts, url, "/internal/streams/oldest", OldestView, limit=str(limit)) for url in _others(parts))
+        )
+        for answer in answers:
+            if answer is not None:
+                found += answer.items
+                told_of += answer.partitions
+    found.sort(key=lambda one: (one.received, one.item))
+    return OldestView(now=parts.now(), partitions=told_of, of=parts.settings.partitions, items=found[:limit])
+
+
 # ------------------------------------------------------------------------------------------------------------- seller
 
 
@@ -380,7 +429,7 @@ async def status(request: Request[Any, Any, Any]) -> Status:
     )  # fmt: skip
 
 
-ROUTES: Final = [claim, seller, status]
+ROUTES: Final = [claim, seller, oldest, status]
 
 
 def create(parts: Parts) -> Litestar:

@@ -50,10 +50,9 @@ FOREIGN = counter(
     of=NAME,
     do="a few after a frozen worker woke; a steady stream: two installations share a topic prefix",
 )
-STARTS = counter(
-    "goodfaith_streams_stalls_total",
-    "Times that reading stood still and was begun again, by how: `sought` anew, or the whole process (`again`).",
-    {"how": ("sought", "again")},
+SOUGHT = counter(
+    "goodfaith_streams_sought_total",
+    "Times that reading of a partition of a topic went back to the table's position.",
     of=NAME,
-    do="a steady stream: look at the broker and the log",
+    do="a few around rebalances; a steady stream: look at the broker and the log",
 )

@@ -233,7 +233,7 @@ class Totals:
         self._durations: dict[Stage, Histogram] = {stage: Histogram(STAGES) for stage in BUDGETS}
         self._due: Counter[int] = Counter()
         """Open items whose clock runs and that have not missed, by the minute in which they come due."""
-        self._waiting: dict[str, tuple[str, int]] = {}
+        self._waiting: dict[str, tuple[Where, int]] = {}
         """Open items: where, and when received."""
         self._by_age: dict[str, list[tuple[int, str]]] = {place: [] for place in WHERE}
         """Heaps of (received, key); an entry counts while ``_waiting`` says the same."""
@@ -327,6 +327,11 @@ class Totals:
             handling={tier: histogram.copy() for tier, histogram in self._handling.items()},
             durations={stage: histogram.copy() for stage, histogram in self._durations.items()},
         )  # fmt: skip
+
+    def oldest(self, most: int) -> list[tuple[int, Where, str]]:
+        """The items that are open for the longest: (received, where, key), the oldest first. Looks at every open item."""
+        waiting = ((received, place, key) for key, (place, received) in self._waiting.items())
+        return heapq.nsmallest(most, waiting)
 
     def _tidy(self) -> None:
         """Make heaps anew that consist mostly of entries that count no more."""

@@ -30,7 +30,7 @@ RAW_MAX: Final = 400_000
 """Bytes of an event that are kept with its failure; a longer one (none of ours is) has to be read from its topic again."""
 Row = tuple[bytes, bytes | None]
 """Key and value; None deletes."""
-_encode: Final = msgspec.msgpack.Encoder().encode
+encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class Read(Struct, array_like=True, omit_defaults=True):
@@ -93,10 +93,10 @@ class Codec:
 
     def rows(self, changes: Sequence[Change], read: Read, kept: Iterable[Failed], mended: Iterable[bytes]) -> list[Row]:
         """All that a batch brings about, what was read last."""
-        rows: list[Row] = [(self.key(change.table, change.key), _encode(change.state)) for change in changes]
-        rows += [(failure.key, _encode(failure)) for failure in kept]
+        rows: list[Row] = [(self.key(change.table, change.key), encode(change.state)) for change in changes]
+        rows += [(failure.key, encode(failure)) for failure in kept]
         rows += [(key, None) for key in mended]
-        rows.append((READ, _encode(read)))
+        rows.append((READ, encode(read)))
         return rows
 
     def load(self, rows: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[str, str, Any]]:

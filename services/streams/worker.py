@@ -45,12 +45,13 @@ from services.streams import fold, generations, tables
 from services.streams.app import REFILL
 from services.streams.changelog import Changelog, Foreign, GivenUp
 from services.streams.collector import Views
-from services.streams.figures import FAILED, FOLDED, FOREIGN, MISSED, NAME, POSITION, RECOVERING, RESULTS, STARTS
+from services.streams.figures import FAILED, FOLDED, FOREIGN, MISSED, NAME, POSITION, RECOVERING, RESULTS, SOUGHT
 from services.streams.registry import VIEWS
 from services.streams.views import Meta, Totals, View
-from shared import clock, db, metrics
+from shared import clock, db, metrics, tracing
 from shared.events import decode_data, decode_envelope
 from shared.runtime.health import Health
+from shared.runtime.traced import Traced
 from shared.runtime.worker import crash_from
 from shared.settings import Settings
 
@@ -69,6 +70,8 @@ CLOCK_S: Final = 1.0
 _CLOCK: Final = sa.text("select wall, business, rate, clock_timestamp() from platform.clock order by id desc limit 1")
 DEAD_S: Final = 60.0
 """Seconds of that after which the process starts itself anew."""
+TRACED_S: Final = 600.0
+"""Wall seconds for which a record is part of its trace: what is folded anew, perhaps weeks later, is not (?)."""
 LAST_S: Final = 8.0
 """Seconds for which a rebalance waits for steps in hand, below its timeout."""
 
@@ -110,6 +113,7 @@ class Worker:
         self.views = views
         self.health = health or Health(NAME)
         self._crash = crash or (lambda _step: None)
+        self._tracing = tracing.current()
         self._codec = tables.Codec(views)
         self._topics = {topic.name: topic for view in views for topic in view.reads}
         self.generation = 0
@@ -201,7 +205,7 @@ class Worker:
             tasks.append(starting)
             starting.add_done_callback(self._started)
             how = await self._ended
-            await self._leave(quick=how != "stopped")
+            await self._leave(how)
             if self._discard:
                 shutil.rmtree(self._root)
             os.close(lock)
@@ -261,14 +265,15 @@ class Worker:
                     self.fail(error)
                     await asyncio.sleep(3600)
 
-    async def _leave(self, *, quick: bool) -> None:
+    async def _leave(self, how: str) -> None:
         self.health.ready(False)
-        await self._close()
-        if not quick:
-            with contextlib.suppress(Exception):
-                await self._commit()
-        for part, most_s in ((self._app, 10.0), (self._changelog, 5.0), (self._outside, 5.0)):
-            if part is None or (quick and part is self._app):
+        with contextlib.suppress(Exception):
+            await self._close()
+            await asyncio.wait_for(self._commit(), 3)
+        # a group that nobody works in any more needs no farewell
+        parts = () if how == "moved" else ((self._app, 10.0), (self._changelog, 5.0), (self._outside, 5.0))
+        for part, most_s in parts:
+            if part is None:
                 continue
             try:
                 await asyncio.wait_for(part.stop(), most_s)
@@ -429,6 +434,7 @@ class Worker:
             records: list[fold.Record] = []
             raws: dict[tuple[str, int], tuple[float, bytes]] = {}
             counts: Counter[tuple[str, str]] = Counter()
+            traced = None if self._tracing is None else Traced(self._tracing, NAME, "", ())
             for message in messages:
                 name = self._names[message.topic]
                 offset = message.offset
@@ -451,6 +457,9 @@ class Worker:
                 counts[name, "folded" if record.data is not None else "skipped"] += 1
                 raws[origin, offset] = (message.timestamp, message.value)
                 records.append(record)
+                if traced is not None and (parent := _context(message)) is not None:
+                    claim = getattr(record.data, "claim", None)
+                    traced.record(name, number, offset, message.timestamp, "", claim, parent)
             self._crash("read")
             changes, kept = part.fold.fold(records, self._getter(number))
             for kind in kept:
@@ -464,6 +473,8 @@ class Worker:
                 for (name, result), count in counts.items():
                     if count > 0:
                         FOLDED.labels(name, result).inc(count)
+                if traced is not None:
+                    traced.committed(len(records), 0)
         for failure in failures:
             log.error(
                 "not folded", partition=number, topic=failure.topic, offset=failure.offset, view=failure.view,
@@ -564,7 +575,7 @@ class Worker:
 
     async def _seek(self, part: Part, name: str, offset: int) -> None:
         full = next(full for full, short in self._names.items() if short == name)
-        STARTS.labels("sought").inc()
+        SOUGHT.inc()
         log.info("sought", worker=NAME, topic=name, partition=part.number, offset=offset)
         part.sought[name] = offset
         await self._app.consumer.seek(TP(full, part.number), offset)
@@ -734,7 +745,7 @@ class Worker:
             newest = max(generations.of_topics(self.settings, names), default=0)
             if newest > self.generation:
                 log.info("new generation", worker=NAME, generation=newest)
-                self._end("failed")
+                self._end("moved")
 
 
 def _anchor(engine: sa.Engine) -> tuple[clock.Anchor, dt.timedelta]:
@@ -755,6 +766,15 @@ def _record(topic: str, offset: int, wall: float, raw: bytes, *, counts: bool) -
         raise ValueError("an event without a time")
     meta = Meta(envelope.id, envelope.time, dt.datetime.fromtimestamp(wall, dt.UTC))
     return fold.Record(topic, offset, decode_data(envelope), meta, counts)
+
+
+def _context(message: Any) -> str | None:
+    """The context of a record that is traced, and new enough to be part of its trace."""
+    headers = message.headers
+    if not headers or time.time() - message.timestamp > TRACED_S:
+        return None
+    parent = tracing.only(headers.items() if isinstance(headers, Mapping) else headers)
+    return str(parent) if parent is not None and parent.sampled else None
 
 
 def _origin(headers: Any) -> str:
@@ -782,22 +802,21 @@ def run(settings: Settings) -> None:
     listening = beside.listen(settings)
     worker.url = beside.url_of(listening)
 
-    async def work() -> bool:
+    async def work() -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
         async with beside.beside(settings, worker, views, listening):
-            return await worker.run()
-
-    stopped = asyncio.run(work())
-    server.shutdown()
-    if not stopped:
+            stopped = await worker.run()
+        if stopped:
+            log.info("stopped", worker=NAME)
+            sys.stderr.flush()
+            # no farewell to tasks and threads of Faust's: some of them do not end
+            os._exit(0)
         pause = random.uniform(0.2, min(2.0, settings.retry_max_s))
         log.info("again", worker=NAME, pause_s=round(pause, 3))
-        time.sleep(pause)
+        await asyncio.sleep(pause)
         sys.stderr.flush()
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this very process again
-    log.info("stopped", worker=NAME)
-    sys.stderr.flush()
-    # threads of Faust's that do not end by themselves must not keep the process
-    os._exit(0)
+
+    asyncio.run(work())

@@ -184,6 +184,8 @@ class Rig:
         found: States = {}
         for name in dict.fromkeys(topic.name for view in VIEWS for topic in view.reads):
             for record in self.read(self.settings.topic_prefix + name):
+                if record.value == b"{":
+                    continue
                 envelope = decode_envelope(record.value)
                 data = decode_data(envelope)
                 assert data is not None

@@ -22,7 +22,7 @@ class Logins:
     """A session of each role, and of the administrator."""
 
     def __init__(self, stack: Stack) -> None:
-        self.sessions = {role: psycopg2.connect(stack.role_url(role)) for role in ROLES}
+        self.sessions = {role: psycopg2.connect(stack.role_url(role)) for role in (*ROLES, "watch")}
         self.sessions["admin"] = psycopg2.connect(stack.admin_url)
         for session in self.sessions.values():
             session.autocommit = True
@@ -121,3 +121,22 @@ def test_the_clock_and_the_migrations_are_read_only(logins: Logins, role: str) -
     for table, column in (("platform.clock", "rate"), (f"{role}.alembic_version", "version_num")):
         for statement in (insert, *CHANGES):
             assert logins.denied(role, statement.format(table, column)), (table, statement)
+
+
+def test_who_watches_sees_sessions_and_cursors_alone(logins: Logins) -> None:
+    assert not logins.denied("watch", "select business from platform.clock")
+    # another session's transaction is seen
+    with logins.sessions["intake"].cursor() as cursor:
+        cursor.execute("begin; select 1")
+        seen = logins.run(
+            "watch",
+            "select count(*) from pg_stat_activity where usename = 'goodfaith_intake' and xact_start is not null",
+        )
+        cursor.execute("rollback")
+    assert seen != [(0,)]
+    for schema in ROLES:
+        for table, column in logins.tables(schema).items():
+            place = f"{schema}.{table}"
+            assert logins.denied("watch", f"select from {place}") != table.endswith("cursors"), place
+            for statement in ("insert into {0} default values", *CHANGES):
+                assert logins.denied("watch", statement.format(place, column)), (place, statement)

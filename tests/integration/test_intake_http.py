@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import concurrent.futures
 import datetime as dt
 import json
@@ -17,6 +18,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from cryptography.exceptions import InvalidTag
 from litestar.handlers import HTTPRouteHandler
 
 from deploy.local.children import free_port
@@ -24,7 +26,8 @@ from deploy.local.stack import Stack
 from services.intake import security
 from services.intake.accounts import code_digest
 from services.intake.api import INTERNAL, PUBLIC, ROUTES
-from shared import declarations, policy
+from services.operator import rewrap
+from shared import db, declarations, policy
 from shared.events import ItemChanged, State
 from tests.integration.intake_parts import CONTACT, Parts, People, sell
 
@@ -362,6 +365,33 @@ def test_messages_are_wanted_in_a_language(parts: Parts, people: People) -> None
     sealed = sealing.seal_text(account, bytes(wrapped), msgspec.json.encode(CONTACT), "contact")
     parts.query("update contacts set sealed = %s where account = %s", sealed, account)
     assert people.client.get("/v1/contact", headers=headers).json()["language"] == "en"
+
+
+def test_the_contact_key_is_changed_under_all_that_is_sealed(parts: Parts, people: People) -> None:
+    account, headers = people.open()
+    people.client.put("/v1/contact", json=CONTACT, headers=headers)
+    assert parts.settings.contact_key is not None
+    old = parts.settings.contact_key.get_secret_value()
+    new = base64.b64encode(b"n" * 32).decode()
+    ((count,),) = parts.query("select count(*) from subject_keys")
+
+    def read(contacts: security.Contacts) -> str:
+        rows = parts.query(
+            "select wrapped, sealed from contacts join subject_keys using (account) where account = %s", account
+        )
+        ((wrapped, sealed),) = rows
+        return contacts.open(account, bytes(wrapped), bytes(sealed)).email
+
+    engine = db.administer(parts.admin_url, pooled=False)
+    assert rewrap.rewrap_all(engine, security.Contacts(new)) == {"rewrapped": 0, "kept": 0, "unreadable": count}
+    assert rewrap.rewrap_all(engine, security.Contacts(new, old)) == {"rewrapped": count, "kept": 0, "unreadable": 0}
+    assert rewrap.rewrap_all(engine, security.Contacts(new, old)) == {"rewrapped": 0, "kept": count, "unreadable": 0}
+    assert read(security.Contacts(new)) == CONTACT["email"]
+    with pytest.raises(InvalidTag):
+        read(security.Contacts(old))
+    assert rewrap.rewrap_all(engine, security.Contacts(old, new))["rewrapped"] == count
+    engine.dispose()
+    assert people.client.get("/v1/contact", headers=headers).json()["email"] == CONTACT["email"]
 
 
 def test_the_inbox_shows_contacts_as_the_life_cycle_releases_them(parts: Parts, people: People) -> None:

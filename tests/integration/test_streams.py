@@ -10,7 +10,7 @@ import pytest
 
 from deploy.local.stack import Stack
 from services.operator.streams import Source, rebuild_from
-from services.streams import generations
+from services.streams import generations, items, tables
 from services.streams.app import changelog_topic
 from tests.integration.streams_parts import Rig, claim_of, wait
 
@@ -51,6 +51,20 @@ def test_workers_that_die_lose_nothing_and_double_nothing(rig: Rig) -> None:
     wait(rig.caught_up, 120, lambda: rig.log("a"))
     assert rig.changelogged() == expected
     assert generations.tidy(rig.settings, 2) == [changelog_topic(rig.settings, 1)]
+
+    # somebody else writes to the changelog, as a worker that woke too late would: what stands is written again
+    row = next(row for row in rig.read(changelog_topic(rig.settings, 2)) if row.key.startswith(b"items\0"))
+    for key, value in ((row.key, tables.encode(items.Item(received=1))), (tables.READ, tables.encode(tables.Read()))):
+        rig.producer.send(row.topic, value, key, partition=row.partition)
+    rig.producer.flush()
+    # and an event that nobody can read: it is kept
+    rig.producer.send(rig.prefix + "verification.events", b"{", b"l-1", partition=row.partition)
+    rig.items(range(200, 260), seed=3)
+    wait(rig.caught_up, 120, lambda: rig.log("a"))
+    expected = rig.expected()
+    assert rig.changelogged() == expected
+    assert "goodfaith_streams_foreign_writes_total 1.0" in rig.get("a", "/metrics")
+    assert f'goodfaith_streams_failed_events{{partition="{row.partition}"}} 1.0' in rig.get("a", "/metrics")
     rig.processes["a"][0].terminate()
     assert rig.processes["a"][0].wait(30) == 0, rig.log("a")
     assert rig.on_disk("a") == expected

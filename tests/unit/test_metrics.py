@@ -13,7 +13,7 @@ from deploy.local import fleet
 from shared import metrics
 
 ROOT = Path(__file__).resolve().parents[2]
-COMING = {"streams", "watch", "canary"}
+COMING = {"streams", "canary"}
 
 
 @pytest.fixture
