@@ -367,6 +367,11 @@ class Settings(BaseSettings):
         pattern=r"^(https?://[^\s]{1,500})?$",
         description="Base URL of the Prometheus that `goodfaith top` and the status page ask. Empty: the local stack's.",
     )
+    streams_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s]{1,500})?$",
+        description="Base URL of the query API of any worker of the stream views; the status page asks it for the oldest items.",
+    )
     status_token: SecretStr | None = Field(
         None, description="Secret that opens the status page with items' ids (/operator). Without it nothing does."
     )

@@ -287,7 +287,7 @@ FLOW: Final = Board(
                 Panel(
                     "lanes", "Admitted by lane",
                     "Standard or bulk flat while claims come is back-pressure: verification cannot follow.",
-                    one(rate("goodfaith_admitted_total", "lane"), "{{lane}}"), "per_second",
+                    one(rate("goodfaith_admitted_total", "tier"), "{{tier}}"), "per_second",
                 ),
                 Panel(
                     "under_way", "Under way between door and verification",
@@ -430,7 +430,7 @@ OFFENDERS: Final = Board(
                 Panel(
                     "misuse", "Measures against misuse, last day",
                     "By what changed. Many reversed: findings or the policy are too strict.",
-                    one("round(sum by (change) (increase(goodfaith_misuse_changes_total[1d])))", "{{change}}"), "count", "bars",
+                    one("round(sum by (kind) (increase(goodfaith_misuse_changes_total[1d])))", "{{kind}}"), "count", "bars",
                     may_be_empty=True,
                 ),
             ),

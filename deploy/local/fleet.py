@@ -91,7 +91,7 @@ FLEET = (
     Spec("streams", ("services.streams",), "streams", "streams", port="streams", secrets=("internal_token",)),
     Spec(
         "status", ("services.operator", "status"), "operator",
-        port="status", secrets=("status_token",), scales=False, needs="GOODFAITH_PROMETHEUS_URL",
+        port="status", secrets=("status_token", "internal_token"), scales=False, needs="GOODFAITH_PROMETHEUS_URL",
     ),
     Spec(
         "canary", ("services.operator", "canary"), "canary",
@@ -129,6 +129,7 @@ def shared_environment(stack: Stack) -> dict[str, str]:
         "GOODFAITH_INTAKE_URL": f"http://127.0.0.1:{stack.port('intake')}",
         "GOODFAITH_ENFORCEMENT_URL": f"http://127.0.0.1:{stack.port('enforcement')}",
         "GOODFAITH_NOTIFICATION_URL": f"http://127.0.0.1:{stack.port('notification')}",
+        "GOODFAITH_STREAMS_URL": f"http://127.0.0.1:{stack.port('streams')}",
         "GOODFAITH_MARKETPLACE_URL": f"http://127.0.0.1:{stack.port('marketplace')}",
         "GOODFAITH_SMTP_HOST": "127.0.0.1",
         "GOODFAITH_SMTP_PORT": str(stack.port("smtp")),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import datetime as dt
 import hashlib
 import hmac
 import time
@@ -23,10 +24,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import Litestar, MediaType, Request, Response, get
 from litestar.params import QueryParameter
 from markupsafe import Markup
+from msgspec import Struct
 
 from services.operator.observing import Observer, Snapshot
 from services.operator.status_view import SHOWN, Old, page
 from shared import metrics
+from shared.internal import Away, Client
+from shared.refusals import Refused
 from shared.serving import serve
 from shared.settings import Settings
 
@@ -35,6 +39,8 @@ log = structlog.get_logger(__name__)
 NAME: Final = "status"
 ASK_S: Final = 3.0
 """Seconds that Prometheus may take for one answer; three times as many for all."""
+OLDEST: Final = 10
+"""Items that are named as the oldest."""
 FOLDER: Final = Path(__file__).parent / "templates"
 CSS: Final = (FOLDER / "status.css.jinja").read_text(encoding="utf-8")
 _CSP: Final = "; ".join(
@@ -208,9 +214,34 @@ def create(
     )
 
 
-async def unknown() -> Oldest:
-    """The oldest items, where nobody can be asked."""
-    return "GOODFAITH_STREAMS_URL is not set"
+class _Item(Struct, frozen=True):
+    """Of ``services.streams.api.OldItem``: Faust is not imported for it."""
+
+    item: str
+    waits_for: str
+    received: dt.datetime
+
+
+class _View(Struct, frozen=True):
+    """Of ``services.streams.api.OldestView``."""
+
+    now: dt.datetime
+    partitions: int
+    of: int
+    items: list[_Item]
+
+
+async def oldest_of(client: Client | None) -> Oldest:
+    """The oldest open items, as the stream views have them, or why they are not known."""
+    if client is None:
+        return "GOODFAITH_STREAMS_URL is not set"
+    try:
+        view = await client.get("/internal/streams/oldest", _View, {"limit": OLDEST})
+    except (Away, Refused) as error:
+        return f"the stream views do not answer ({str(error)[:200]})"
+    if view.partitions < view.of:
+        return f"the stream views tell of {view.partitions} of {view.of} partitions"
+    return [Old(one.item, one.waits_for, max((view.now - one.received).total_seconds(), 0)) for one in view.items]
 
 
 def run(settings: Settings) -> None:
@@ -221,16 +252,21 @@ def run(settings: Settings) -> None:
     """
     if not settings.prometheus_url:
         raise ValueError("GOODFAITH_PROMETHEUS_URL is needed")
-    made: list[Observer] = []
+    made: list[tuple[Observer, Client | None]] = []
+    internal = settings.internal_token.get_secret_value() if settings.internal_token else None
 
     async def look() -> tuple[Snapshot, Oldest]:
         if not made:  # in the event loop that uses it
-            made.append(Observer(settings.prometheus_url, timeout_s=ASK_S))
-        return await asyncio.gather(made[0].look(SHOWN), unknown())
+            views = Client(settings.streams_url, internal, timeout_s=ASK_S) if settings.streams_url else None
+            made.append((Observer(settings.prometheus_url, timeout_s=ASK_S), views))
+        observer, views = made[0]
+        return await asyncio.gather(observer.look(SHOWN), oldest_of(views))
 
     async def close() -> None:
-        for observer in made:
+        for observer, views in made:
             await observer.close()
+            if views is not None:
+                await views.close()
 
     token = None if settings.status_token is None else settings.status_token.get_secret_value()
     serve(

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import structlog
 from litestar import Litestar, Request, get
+from litestar.params import QueryParameter
 from msgspec import Struct
 
 from services.streams import items, sellers
@@ -29,6 +30,8 @@ from shared.topics import partition_of
 
 log = structlog.get_logger(__name__)
 
+Local = Annotated[bool, QueryParameter()]
+"""Of this worker alone."""
 ITEMS_MOST: Final = 300
 """Items of a claim (domain.md, "claim")."""
 TOGETHER: Final = 25
@@ -87,6 +90,23 @@ class ClaimView(Struct, frozen=True, kw_only=True):
     open: int
     missing: int
     items: list[ItemView]
+
+
+class OldItem(Struct, frozen=True, kw_only=True):
+    """An open item, whom it waits for, and when it was received (business time)."""
+
+    item: str
+    waits_for: items.Where
+    received: dt.datetime
+
+
+class OldestView(Struct, frozen=True, kw_only=True):
+    """The items that are open for the longest, the oldest first; ``partitions`` less than ``of``: some could not be asked."""
+
+    now: dt.datetime
+    partitions: int
+    of: int
+    items: list[OldItem]
 
 
 class SanctionView(Struct, frozen=True, kw_only=True):
@@ -206,7 +226,7 @@ def _nobody() -> Refused:
 
 
 @get("/internal/streams/claim")
-async def claim(request: Request[Any, Any, Any], claim: GivenId, local: bool = False) -> ClaimView:
+async def claim(request: Request[Any, Any, Any], claim: GivenId, local: Local = False) -> ClaimView:
     """A claim's items. Its items lie on several partitions: the other owners are asked too, unless ``local``."""
     parts = _parts(request)
     found, size = await _local(parts, claim)
@@ -293,11 +313,43 @@ async def _ask(parts: Parts, url: str, path: str, kind: type[Any], **given: str)
         return None
 
 
+# ------------------------------------------------------------------------------------------------------------- oldest
+
+
+@get("/internal/streams/oldest")
+async def oldest(
+    request: Request[Any, Any, Any], limit: Annotated[int, QueryParameter(ge=1, le=100)] = 10, local: Local = False
+) -> OldestView:
+    """The items that are open for the longest, over all workers unless ``local``."""
+    parts = _parts(request)
+    owned = parts.source.partitions()
+    found: list[OldItem] = []
+    for partition in owned.values():
+        await asyncio.sleep(0)
+        told = partition.totals["items"]
+        assert isinstance(told, items.Totals)
+        for received, place, item in told.oldest(limit):
+            at = at_of(received)
+            assert at is not None
+            found.append(OldItem(item=item, waits_for=place, received=at))
+    told_of = len(owned)
+    if not local:
+        answers = await asyncio.gather(
+            *(_ask(parts, url, "/internal/streams/oldest", OldestView, limit=str(limit)) for url in _others(parts))
+        )
+        for answer in answers:
+            if answer is not None:
+                found += answer.items
+                told_of += answer.partitions
+    found.sort(key=lambda one: (one.received, one.item))
+    return OldestView(now=parts.now(), partitions=told_of, of=parts.settings.partitions, items=found[:limit])
+
+
 # ------------------------------------------------------------------------------------------------------------- seller
 
 
 @get("/internal/streams/seller")
-async def seller(request: Request[Any, Any, Any], seller: GivenId, local: bool = False) -> SellerView:
+async def seller(request: Request[Any, Any, Any], seller: GivenId, local: Local = False) -> SellerView:
     """A seller: violations and standing. One that no view knows stands at nothing."""
     parts = _parts(request)
     number = partition_of(seller, parts.settings.partitions)
@@ -377,7 +429,7 @@ async def status(request: Request[Any, Any, Any]) -> Status:
     )  # fmt: skip
 
 
-ROUTES: Final = [claim, seller, status]
+ROUTES: Final = [claim, seller, oldest, status]
 
 
 def create(parts: Parts) -> Litestar:

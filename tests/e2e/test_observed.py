@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
 import pytest
 
+from deploy.grafana import PANELS
 from deploy.prometheus.rules import records
 from services.operator.drills import Engineer, Observer
+from services.operator.observing import look_once
 from services.operator.pager import Pager
+from shared import metrics
 from tests.e2e.world import World
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
@@ -32,6 +36,35 @@ def test_every_rule_evaluates(world: World, observer: Observer) -> None:
     assert {rule.name for rule in records()} <= set(found)
 
 
+def test_every_figure_of_the_boards_has_an_answer(world: World, observer: Observer) -> None:
+    """Of every query that asks for something that a process of this fleet exports."""
+    running = {process.name.rpartition(".")[0] for process in world.fleet}
+    declared = metrics.load()
+
+    def asked_for(name: str) -> bool:
+        if name.startswith("goodfaith:"):
+            return "streams" in running
+        one = declared.get(re.sub("_(bucket|count|sum)$", "", name)) or declared.get(name)
+        return not name.startswith("goodfaith_") if one is None else bool(running & set(one.processes))
+
+    panels = [
+        panel for panel in PANELS.values()
+        if not panel.optional and all(asked_for(name) for query in panel.queries for name in query.series())
+    ]  # fmt: skip
+    url = world.stack.observers()["prometheus"]
+
+    def missing() -> dict[str, str]:
+        snapshot = look_once(url, panels, timeout_s=10)
+        assert snapshot.trouble == ""
+        return {panel.key: error for panel in panels if (error := snapshot.answer(panel).error)}
+
+    assert len(panels) > 25
+    until = time.monotonic() + 30
+    while (lacking := missing()) and time.monotonic() < until:
+        time.sleep(0.5)
+    assert lacking == {}
+
+
 def test_enforcement_stops_and_the_runbook_helps(
     world: World, observer: Observer, pager: Pager, tmp_path: Path
 ) -> None:
@@ -46,8 +79,8 @@ def test_enforcement_stops_and_the_runbook_helps(
     assert fired is not None, observer.firing()
 
     engineer = Engineer(world.stack, tmp_path)
-    ran = engineer.follow(alert, "Do this")
-    assert ran
-    assert [one for one in ran if one.broken] == []
+    first, *_ = engineer.steps(alert, "Do this")
+    ran = engineer.run(first)
+    assert not ran.broken, ran
     world.notified(claim.items[0])
     assert pager.wait_resolved(alert, since=begun, timeout_s=60) is not None, observer.firing()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from deploy.grafana import BOARDS, PANELS, Board, Panel, queries
 from deploy.grafana.__main__ import FOLDER, path_of
 from deploy.grafana.model import Limits, duration, show
 from deploy.grafana.render import as_json
+from shared import metrics
 
 ROOT = Path(__file__).resolve().parents[3]
 SCHEMAS: dict[str, Any] = json.loads((Path(__file__).parent / "grafana-10.1.schemas.json").read_bytes())
@@ -108,14 +111,61 @@ def test_promtool_reads_every_query(tmp_path: Path) -> None:
     assert f"{len(rules)} rules found" in done.stdout
 
 
-def _rules(kind: str) -> set[str]:
+@cache
+def _rules(kind: str) -> frozenset[str]:
     files = (ROOT / "deploy/prometheus/rules").glob("*.yaml")
     groups = [group for path in files for group in yaml.safe_load(path.read_text())["groups"]]
-    return {rule[kind] for group in groups for rule in group["rules"] if kind in rule}
+    return frozenset(rule[kind] for group in groups for rule in group["rules"] if kind in rule)
 
 
 def test_runbooks_are_those_of_alerts_that_there_are() -> None:
     assert {name for panel in PANELS.values() for name in panel.runbooks} <= _rules("alert")
+
+
+COMING = {
+    "goodfaith_streams_position_timestamp_seconds",
+    "goodfaith_streams_failed_events",
+    "goodfaith_consumer_lag_seconds", "goodfaith_broker_up", "goodfaith_broker_under_replicated_partitions",
+    "goodfaith_broker_offline_partitions", "goodfaith_database_up", "goodfaith_database_connections",
+    "goodfaith_database_connections_max", "goodfaith_database_oldest_transaction_timestamp_seconds",
+    "goodfaith_database_size_bytes", "goodfaith_reconciliation_difference", "goodfaith_reconciliation_last_timestamp_seconds",
+    "goodfaith_good_faith_complainants", "goodfaith_complainant_filings", "goodfaith_complainant_filings_largest",
+    "goodfaith_complainant_filings_squared",
+}  # fmt: skip
+OURS = {"job", "instance", "le", "__name__"}
+"""Labels that Prometheus and its client give."""
+
+
+def _labels(series: str, known: dict[str, Any]) -> set[str] | None:
+    """The labels of a series; None: it is of no metric of ours."""
+    for name in (series, re.sub("_(bucket|count|sum)$", "", series)):
+        if name in known:
+            return {*known[name][1], *OURS}
+    return None
+
+
+@each_panel
+def test_a_query_asks_for_what_there_is(panel: Panel) -> None:
+    known = metrics.catalogue()
+    for query in panel.queries:
+        labels: set[str] = set()
+        for series in query.series():
+            found = _labels(series, known)
+            if found is not None:
+                labels |= found
+            elif series in _rules("record") or series in ("up", "ALERTS") or series.startswith("process_"):
+                labels |= OURS | set(re.findall(r"{{(\w+)}}", query.legend))  # the rules' own tests know their labels
+            else:
+                assert series in COMING, series
+                labels |= {*re.findall(r"\w+", query.expr), *OURS}
+        used = {
+            *re.findall(r"{{(\w+)}}", query.legend),
+            *re.findall(r"(\w+)=~?\"", query.expr),
+            *re.findall(r"(\w+)!=\"", query.expr),
+        }
+        for group in re.findall(r"by \(([\w, ]+)\)", query.expr):
+            used |= set(group.split(", "))
+        assert used - labels - {"slo", "stage", "alertstate", "severity"} == set()
 
 
 def test_provisioning_names_what_there_is() -> None:

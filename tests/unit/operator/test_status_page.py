@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import datetime as dt
 import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 
+import httpx
+import msgspec
 import pytest
 from litestar.testing import TestClient
 
@@ -16,6 +20,8 @@ from services.operator import status_page
 from services.operator.observing import Snapshot
 from services.operator.status_page import Looker, Oldest, create, render
 from services.operator.status_view import Old
+from services.streams.api import OldestView, OldItem
+from shared.internal import Client
 from tests.unit.operator.observed import ALERT, AWAY, calm
 
 OLD = [Old("i-00001", "review", 11_530)]
@@ -144,6 +150,31 @@ def test_many_readers_ask_once() -> None:
     asked, seen = asyncio.run(read())
     assert asked == 3
     assert len({id(one) for one in seen}) == 1
+
+
+def _oldest(answer: Any) -> Oldest:
+    handler = httpx.MockTransport(
+        lambda request: httpx.Response(answer if isinstance(answer, int) else 200, json=answer)
+    )
+
+    async def ask() -> Oldest:
+        client = Client("http://127.0.0.1:1", "token", transport=handler)
+        try:
+            return await status_page.oldest_of(client)
+        finally:
+            await client.close()
+
+    return asyncio.run(ask())
+
+
+def test_the_oldest_items_are_the_stream_views() -> None:
+    now = dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC)
+    item = OldItem(item="i-1", waits_for="review", received=now - dt.timedelta(hours=3))
+    view = msgspec.to_builtins(OldestView(now=now, partitions=6, of=6, items=[item]))
+    assert _oldest(view) == [Old("i-1", "review", 10_800.0)]
+    assert _oldest(view | {"partitions": 5}) == "the stream views tell of 5 of 6 partitions"
+    assert str(_oldest(500)).startswith("the stream views do not answer")
+    assert asyncio.run(status_page.oldest_of(None)) == "GOODFAITH_STREAMS_URL is not set"
 
 
 def test_the_process_needs_a_prometheus() -> None:

@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.streams import registry
+from services.streams import items, registry
 from services.streams.fold import POSITIONS, Partition, Record
 from tests.unit.streams.made import BEGIN, histories
 
@@ -91,6 +91,20 @@ def test_totals_with_time_are_those_from_scratch(events: list[Record], data: st.
         run([[event]], store, partition)
         now = max(now, event.meta.at + dt.timedelta(seconds=data.draw(st.integers(0, 10_000))))
         assert told(partition, now) == told(reloaded(store), now)
+
+
+@settings(max_examples=20)
+@given(histories(), st.integers(0, 4))
+def test_the_oldest_are_the_oldest(events: list[Record], most: int) -> None:
+    store = Store()
+    totals = run([events], store).totals["items"]
+    assert isinstance(totals, items.Totals)
+    waiting = [
+        (items.since(state), items.where(state), key)
+        for (name, key), state in store.views().items()
+        if name == "items" and not state.handled and items.is_open(state)
+    ]
+    assert totals.oldest(most) == sorted(waiting)[:most]
 
 
 @settings(max_examples=20)
