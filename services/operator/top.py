@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import io
 import math
+import re
 import select
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Column, Table
@@ -153,6 +156,15 @@ def _elsewhere(snapshot: Snapshot, board: Board) -> RenderableType:
     return Group(Rule("Worth a look on the other boards", align="left", style="dim"), table)
 
 
+def as_svg(board: RenderableType, title: str, *, width: int = 112) -> str:
+    """A board as a picture, as a terminal of so many columns shows it; it needs nothing from elsewhere."""
+    paper = Console(record=True, width=width, file=io.StringIO(), color_system="truecolor", force_terminal=True)
+    paper.print(board)
+    # rich names web fonts of a delivery network; any monospaced font of the reader's does
+    text = re.sub(r"@font-face \{.*?\}", "", paper.export_svg(title=title, unique_id="top"), flags=re.S)
+    return text.replace("Fira Code", "ui-monospace")
+
+
 def as_json(snapshot: Snapshot, url: str, boards: Sequence[Board]) -> dict[str, Any]:
     """A snapshot as one JSON object; what is not known is null, and `unknown` or `error` says so."""
     return {
@@ -243,6 +255,7 @@ def top(
     once: Annotated[
         bool, typer.Option("--once", help="Print the board once and end; exit 1 when nothing is known.")
     ] = False,
+    svg: Annotated[Path | None, typer.Option(help="Write the board to this file as a picture, once.")] = None,
     json: JsonOption = False,
 ) -> None:
     """The boards on this terminal: the promise, flow, repeat offenders, infrastructure; all figures as of now.
@@ -259,10 +272,12 @@ def top(
         raise StackError(f"no board {board!r}; there are {', '.join(one.key for one in BOARDS)}")
     url = prometheus_url(stack)
     panels = [panel for one in BOARDS for panel in one.panels() if panel.kind != "table"]
-    if once or json:
+    if once or json or svg:
         snapshot = look_once(url, panels)
         if once:
             console.print(render(snapshot, shown))
+        if svg:
+            svg.write_text(as_svg(render(snapshot, shown), f"goodfaith top --board {shown.key}"), encoding="utf-8")
         if json:
             print_json(as_json(snapshot, url, BOARDS))
         if snapshot.trouble:
