@@ -113,7 +113,7 @@ def _row(snapshot: Snapshot, title: str, panels: Sequence[Panel]) -> RenderableT
 
 def _sign(panel: Panel, answer: Answer) -> Text:
     name = level(panel, answer)
-    if name == "good" and (panel.limits is None or not answer.series):
+    if name == "good" and (panel.limits is None or all(math.isnan(one.value) for one in answer.series)):
         return Text("")
     word, style = SIGNS[name]
     return Text(word, style=style)
@@ -134,7 +134,9 @@ def _values(panel: Panel, answer: Answer) -> Text:
         if place:
             text.append("  ·  ", style="dim")
         if one.name:
-            text.append(f"{one.name}{_HARD}".replace(" ", _HARD), style="dim")
+            # "within 3600 s": within 1 h
+            name = re.sub(r"\b(\d+) s\b", lambda found: duration(float(found[1])), one.name)
+            text.append(f"{name}{_HARD}".replace(" ", _HARD), style="dim")
         bad = panel.limits.level(one.value) if panel.limits else "good"
         text.append(show(one.value, panel.unit).replace(" ", _HARD), style="" if bad == "good" else SIGNS[bad][1])
     if len(series) > WIDE:
