@@ -27,7 +27,7 @@ from rich.text import Text
 
 from deploy.grafana import BOARDS, Board, Panel
 from deploy.grafana.model import duration, show
-from services.operator.observing import Alert, Answer, PanelLevel, Series, Snapshot, level, look_once
+from services.operator.observing import Answer, PanelLevel, Series, Snapshot, grouped, level, look_once
 from services.operator.up import JsonOption, StackOption
 
 SIGNS: Final[dict[PanelLevel, tuple[str, str]]] = {
@@ -83,17 +83,18 @@ def _alerts(snapshot: Snapshot) -> RenderableType:
     if not snapshot.alerts:
         return Text("no alert fires", style="green")
     table = Table.grid(padding=(0, 2))
-    for alert in snapshot.alerts[:WIDE]:
+    groups = grouped(snapshot.alerts)
+    for alert in groups[:WIDE]:
         style = "bold red" if alert.severity == "page" else "yellow"
         since = duration((snapshot.at - alert.since).total_seconds())
-        table.add_row(Text(alert.severity, style=style), Text(alert.name, style=style), f"for {since}", _summary(alert))
-    if more := len(snapshot.alerts) - WIDE:
-        table.add_row("", f"and {more} more" if more > 0 else "")
+        said = f"{alert.summary}: {alert.which}" if alert.which else alert.summary
+        table.add_row(
+            Text(alert.severity, style=style), Text(alert.name, style=style), f"for {since}",
+            Text(said, overflow="ellipsis", no_wrap=True),
+        )  # fmt: skip
+    if len(groups) > WIDE:
+        table.add_row("", f"and {len(groups) - WIDE} more")
     return table
-
-
-def _summary(alert: Alert) -> Text:
-    return Text(alert.summary, overflow="ellipsis", no_wrap=True)
 
 
 def _row(snapshot: Snapshot, title: str, panels: Sequence[Panel]) -> RenderableType:
