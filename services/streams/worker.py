@@ -48,9 +48,10 @@ from services.streams.collector import Views
 from services.streams.figures import FAILED, FOLDED, FOREIGN, MISSED, NAME, POSITION, RECOVERING, RESULTS, SOUGHT
 from services.streams.registry import VIEWS
 from services.streams.views import Meta, Totals, View
-from shared import clock, db, metrics
+from shared import clock, db, metrics, tracing
 from shared.events import decode_data, decode_envelope
 from shared.runtime.health import Health
+from shared.runtime.traced import Traced
 from shared.runtime.worker import crash_from
 from shared.settings import Settings
 
@@ -69,6 +70,8 @@ CLOCK_S: Final = 1.0
 _CLOCK: Final = sa.text("select wall, business, rate, clock_timestamp() from platform.clock order by id desc limit 1")
 DEAD_S: Final = 60.0
 """Seconds of that after which the process starts itself anew."""
+TRACED_S: Final = 600.0
+"""Wall seconds for which a record is part of its trace: what is folded anew, perhaps weeks later, is not (?)."""
 LAST_S: Final = 8.0
 """Seconds for which a rebalance waits for steps in hand, below its timeout."""
 
@@ -110,6 +113,7 @@ class Worker:
         self.views = views
         self.health = health or Health(NAME)
         self._crash = crash or (lambda _step: None)
+        self._tracing = tracing.current()
         self._codec = tables.Codec(views)
         self._topics = {topic.name: topic for view in views for topic in view.reads}
         self.generation = 0
@@ -417,6 +421,7 @@ class Worker:
             records: list[fold.Record] = []
             raws: dict[tuple[str, int], tuple[float, bytes]] = {}
             counts: Counter[tuple[str, str]] = Counter()
+            traced = None if self._tracing is None else Traced(self._tracing, NAME, "", ())
             for message in messages:
                 name = self._names[message.topic]
                 offset = message.offset
@@ -439,6 +444,9 @@ class Worker:
                 counts[name, "folded" if record.data is not None else "skipped"] += 1
                 raws[origin, offset] = (message.timestamp, message.value)
                 records.append(record)
+                if traced is not None and (parent := _context(message)) is not None:
+                    claim = getattr(record.data, "claim", None)
+                    traced.record(name, number, offset, message.timestamp, "", claim, parent)
             self._crash("read")
             changes, kept = part.fold.fold(records, self._getter(number))
             for kind in kept:
@@ -452,6 +460,8 @@ class Worker:
                 for (name, result), count in counts.items():
                     if count > 0:
                         FOLDED.labels(name, result).inc(count)
+                if traced is not None:
+                    traced.committed(len(records), 0)
         for failure in failures:
             log.error(
                 "not folded", partition=number, topic=failure.topic, offset=failure.offset, view=failure.view,
@@ -743,6 +753,15 @@ def _record(topic: str, offset: int, wall: float, raw: bytes) -> fold.Record:
         raise ValueError("an event without a time")
     meta = Meta(envelope.id, envelope.time, dt.datetime.fromtimestamp(wall, dt.UTC))
     return fold.Record(topic, offset, decode_data(envelope), meta)
+
+
+def _context(message: Any) -> str | None:
+    """The context of a record that is traced, and new enough to be part of its trace."""
+    headers = message.headers
+    if not headers or time.time() - message.timestamp > TRACED_S:
+        return None
+    parent = tracing.only(headers.items() if isinstance(headers, Mapping) else headers)
+    return str(parent) if parent is not None and parent.sampled else None
 
 
 def _origin(headers: Any) -> str:
