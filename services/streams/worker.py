@@ -117,6 +117,8 @@ class Worker:
         self._codec = tables.Codec(views)
         self._topics = {topic.name: topic for view in views for topic in view.reads}
         self.generation = 0
+        self.url = ""
+        """Where the others find this worker's query API; to be set before ``run``."""
         self._parts: dict[int, Part] = {}
         self._open: frozenset[int] = frozenset()
         """Partitions that are recovered and may be folded."""
@@ -155,6 +157,17 @@ class Worker:
     def partitions(self) -> Mapping[int, fold.Partition]:
         """The partitions that are recovered and ours."""
         return {number: self._parts[number].fold for number in sorted(self._open) if number in self._parts}
+
+    def peers(self) -> dict[int, str]:
+        """By partition of another worker's, the URL of its query API, as of the last assignment."""
+        found: dict[int, str] = {}
+        if self._app is not None and self.url:
+            for url, places in self._app.assignor.tables_metadata().items():
+                if str(url).rstrip("/") != self.url:
+                    for topic, numbers in places.items():
+                        if topic == self._changelog.topic:
+                            found.update(dict.fromkeys(numbers, str(url)))
+        return found
 
     def now(self) -> dt.datetime:
         """Business time, by the anchor read last; from any thread."""
@@ -234,7 +247,7 @@ class Worker:
         await self._changelog.start()
         self._outside = AIOKafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
         await self._outside.start()
-        app = self._app = faust_app.create(settings, self.generation, self._root, self._positions)
+        app = self._app = faust_app.create(settings, self.generation, self._root, self._positions, self.url)
         self._table = faust_app.table(app, settings.partitions)
         self._table.on_recover(self._recovered)
         app.on_partitions_revoked.connect(self._revoked, weak=False)
@@ -436,7 +449,7 @@ class Worker:
                 read.wall[name] = message.timestamp
                 origin = name if name != REFILL else _origin(message.headers)
                 try:
-                    record = _record(origin, offset, message.timestamp, message.value)
+                    record = _record(origin, offset, message.timestamp, message.value, counts=name != REFILL)
                 except Exception as error:
                     failures.append(tables.failed(origin, offset, message.timestamp, "", error, message.value or b""))
                     counts[name, "failed"] += 1
@@ -582,7 +595,7 @@ class Worker:
 
             for failure in list(part.failed.values()):
                 try:
-                    record = _record(failure.topic, failure.offset, failure.wall, failure.raw)
+                    record = _record(failure.topic, failure.offset, failure.wall, failure.raw, counts=False)
                 except Exception as error:
                     log.error("not folded", partition=part.number, topic=failure.topic, error=type(error).__name__)
                     continue
@@ -742,8 +755,8 @@ def _anchor(engine: sa.Engine) -> tuple[clock.Anchor, dt.timedelta]:
     return clock.Anchor(wall, business, rate), now - dt.datetime.now(dt.UTC)
 
 
-def _record(topic: str, offset: int, wall: float, raw: bytes) -> fold.Record:
-    """A record out of its bytes.
+def _record(topic: str, offset: int, wall: float, raw: bytes, *, counts: bool) -> fold.Record:
+    """A record out of its bytes. ``counts``: its offset is one of the topic's.
 
     Raises:
         Exception: it cannot be read.
@@ -752,7 +765,7 @@ def _record(topic: str, offset: int, wall: float, raw: bytes) -> fold.Record:
     if envelope.time is None:
         raise ValueError("an event without a time")
     meta = Meta(envelope.id, envelope.time, dt.datetime.fromtimestamp(wall, dt.UTC))
-    return fold.Record(topic, offset, decode_data(envelope), meta)
+    return fold.Record(topic, offset, decode_data(envelope), meta, counts)
 
 
 def _context(message: Any) -> str | None:
@@ -781,13 +794,21 @@ def run(settings: Settings) -> None:
     log.info("started", worker=NAME, health_port=server.server_address[1])
     worker = Worker(settings, health=health, crash=crash_from(os.environ.get("GOODFAITH_CRASH_AT"), NAME))
 
-    REGISTRY.register(Views(lambda: worker.partitions().values(), worker.now))
+    views = Views(lambda: worker.partitions().values(), worker.now)
+    REGISTRY.register(views)
+    # it knows of the worker
+    from services.streams import beside
+
+    listening = beside.listen(settings)
+    worker.url = beside.url_of(listening)
 
     async def work() -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
-        if await worker.run():
+        async with beside.beside(settings, worker, views, listening):
+            stopped = await worker.run()
+        if stopped:
             log.info("stopped", worker=NAME)
             sys.stderr.flush()
             # no farewell to tasks and threads of Faust's: some of them do not end
