@@ -48,6 +48,8 @@ GIVE_UP_S: Final = 300.0
 THREADS: Final = 4
 READY_S: Final = 240.0
 RECONCILED_S: Final = 180.0
+SILENT_S: Final = 30.0
+"""Whoever has not said anything by then does not compare."""
 
 
 @dataclass(slots=True)
@@ -242,8 +244,10 @@ class Drill:
             said = bool(last) and min(last) >= since
             if said and not difference:
                 return 0
+            if not any(last) and time.time() > since + SILENT_S:
+                return None
             if time.monotonic() > until:
-                return int(difference) if said else -1 if any(last) else None
+                return int(difference) if said else -1
             time.sleep(1.0)
 
     def _report(self, kind: str, **facts: Any) -> dict[str, Any]:
