@@ -191,6 +191,11 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
             table = f"{log.schema}.{log.prefix}"
             connection.exec_driver_sql(f"delete from {table}cursors where topic = any(%s)", (names,))
             connection.exec_driver_sql(f"update {table}partitions set published_upto = seq")
+        # accepted before, published after: they are in the door, and will be published again
+        known = connection.exec_driver_sql(
+            "select id from intake.claims where id = any(%s)", (sorted(made.ghosts.claims),)
+        )
+        made.ghosts.claims.difference_update(known.scalars())
         made.unknown_sellers = _ask_anew(connection, made.ghosts, settings.partitions)
     tell("beginning topics anew")
     _recreate(settings, made.topics)
