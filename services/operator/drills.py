@@ -14,6 +14,7 @@ import itertools
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -50,8 +51,12 @@ from services.operator.verify import verify_stack
 REPOSITORY: Final = Path(deploy.__file__).resolve().parents[1]
 RUNBOOKS: Final = REPOSITORY / "docs" / "runbooks"
 SPEED: Final = 30
-"""A rule that waits 15 minutes waits 30 seconds; one that waits a minute still sees two looks at each process."""
-SCRAPE_S: Final = 1.0
+"""A rule that waits 15 minutes waits 30 seconds; one that waits a minute still sees two looks at each process. On a busy
+machine a look may take longer than the second that there is for it: go slower there (`--speed`)."""
+LOOKS_S: Final = 30.0
+"""Seconds, on the rules' clock, between two looks at each process."""
+GRACE_S: Final = 60.0
+"""Wall seconds that an alert may take beyond what its rule waits for: scraping, evaluating, telling."""
 RATE: Final = 8.0
 """Items filed a second, from real notices."""
 NOTICES: Final = 60
@@ -59,10 +64,14 @@ ITEMS: Final = 8_000
 """More than can be filed in the time that all drills take."""
 COMMAND_S: Final = 90.0
 QUIET_S: Final = 90.0
+STEP_S: Final = 15.0
+"""Seconds for which a runbook's step is given time to help before the next is tried."""
 HOUR: Final = dt.timedelta(hours=1)
 ENVIRONMENT: Final = {
     **faults.ENVIRONMENT,
-    "GOODFAITH_UPSTREAMS": faults.ENVIRONMENT["GOODFAITH_UPSTREAMS"],
+    # what is looked at every so often keeps pace with the rules
+    "GOODFAITH_WATCH_S": "1",
+    "GOODFAITH_CANARY_EVERY_S": "2",
 }
 COUNTS: Final = {**dict.fromkeys(fleet.SERVICES, 1), "verification": 2}
 """Two workers share verification's partitions, so that one of them can be stuck and the other not."""
@@ -225,14 +234,21 @@ class Engineer:
             status = -1
         return Ran(command.strip(), status, output[-4000:], time.monotonic() - begun)
 
-    def follow(self, alert: str, heading: str, *, at_once: bool = False) -> list[Ran]:
-        """Run what stands under a heading of the alert's runbook; `at_once`: side by side, where order means nothing."""
+    def steps(self, alert: str, heading: str) -> list[str]:
+        """What stands to be run under a heading of the alert's runbook, in order.
+
+        Raises:
+            StackError: the alert has no runbook.
+        """
         book = RUNBOOKS / f"{alert}.md"
         if not book.exists():
-            return [self.run("goodfaith up")] if heading == "Do this" else []
-        text = book.read_text(encoding="utf-8")
-        with ThreadPoolExecutor(2 if at_once else 1) as pool:
-            return list(pool.map(self.run, blocks(text, heading)))
+            raise StackError(f"{alert} has no runbook")
+        return blocks(book.read_text(encoding="utf-8"), heading)
+
+    def run_all(self, commands: Sequence[str]) -> list[Ran]:
+        """Run what only looks, two at a time: order means nothing."""
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(self.run, commands))
 
 
 class Observer:
@@ -273,8 +289,9 @@ class Observer:
 class Ground:
     """What drills take place on."""
 
-    def __init__(self, stack: Stack, processes: Fleet, pager: Pager, run: Faults, folder: Path) -> None:
+    def __init__(self, stack: Stack, processes: Fleet, pager: Pager, run: Faults, folder: Path, speed: int) -> None:
         self.stack = stack
+        self.speed = speed
         self.fleet = processes
         self.pager = pager
         self.run = run
@@ -308,7 +325,7 @@ class Drill:
         fault: What is done, in words.
         alert: The alert that must fire, and whose runbook is followed.
         inject: Makes the fault.
-        within_s: Seconds on the fast clock within which the pager must ring.
+        after_s: Seconds that its rule waits for in an installation: window and `for`.
         mend: Takes the cause away where that is no command of a runbook: a new version, another firm's server.
         pages: The alerts that may page meanwhile; none: any. Consequences must be inhibited.
     """
@@ -316,7 +333,7 @@ class Drill:
     fault: str
     alert: str
     inject: Callable[[Ground], None]
-    within_s: float
+    after_s: float
     mend: Callable[[Ground], None] = lambda _: None
     pages: frozenset[str] | None = None
 
@@ -367,24 +384,21 @@ def exercise(ground: Ground, drill: Drill, tell: Callable[[str], None] = lambda 
     def fires(note: Note) -> bool:
         return note.alert == drill.alert and note.firing
 
-    note = ground.pager.wait(fires, since=begun, timeout_s=drill.within_s)
+    within_s = drill.after_s / ground.speed + GRACE_S
+    note = ground.pager.wait(fires, since=begun, timeout_s=within_s)
     if note is None:
-        result.failures.append(
-            f"{drill.alert} has not fired within {drill.within_s:.0f} s: {ground.prometheus.firing()}"
-        )
+        result.failures.append(f"{drill.alert} has not fired within {within_s:.0f} s: {ground.prometheus.firing()}")
     else:
         result.alert_s = note.at - begun
     step("runbook")
     answered = time.monotonic()
-    result.commands += ground.engineer.follow(drill.alert, "Look here", at_once=True)
-    drill.mend(ground)
-    result.commands += ground.engineer.follow(drill.alert, "Do this")
+    over = _follow(ground, result, begun)
     result.failures += [
         f"runbook: {ran.broken}: {ran.command}\n{ran.output[-600:]}" for ran in result.commands if ran.broken
     ]
     if note is not None:
         step("resolved")
-        over = ground.pager.wait_resolved(drill.alert, since=begun, timeout_s=QUIET_S)
+        over = over or ground.pager.wait_resolved(drill.alert, since=begun, timeout_s=QUIET_S)
         if over is None:
             result.failures.append(f"{drill.alert} is not resolved {QUIET_S:.0f} s after the runbook's steps")
         else:
@@ -397,6 +411,22 @@ def exercise(ground: Ground, drill: Drill, tell: Callable[[str], None] = lambda 
     _prove(ground, result)
     step("")
     return result
+
+
+def _follow(ground: Ground, result: Result, since: float) -> float | None:
+    """Look, mend, and do one step after the other, as long as the alert fires; the rest of the steps for their commands' sake.
+
+    Returns when the alert was resolved, None if it is not yet.
+    """
+    drill, engineer = result.drill, ground.engineer
+    result.commands += engineer.run_all(engineer.steps(drill.alert, "Look here"))
+    drill.mend(ground)
+    over = None
+    for command in engineer.steps(drill.alert, "Do this"):
+        result.commands.append(engineer.run(command))
+        if over is None:
+            over = ground.pager.wait_resolved(drill.alert, since=since, timeout_s=STEP_S)
+    return over
 
 
 class _Steps:
@@ -427,12 +457,21 @@ def _until_quiet(ground: Ground) -> list[str]:
 
 def _prove(ground: Ground, result: Result) -> None:
     """At rest: nothing lost, nothing doubled, and the views agree with the database."""
+    canary = ground.fleet.processes.get("canary.0")
     try:
         ground.fleet.wait_ready(60)
+        if canary is not None:
+            canary.signal(signal.SIGSTOP)
         ground.load.halt()
+        _compare(ground, result)
     except (StackError, TimeoutError) as error:
         result.failures.append(f"does not come to rest: {str(error).splitlines()[0]}")
-        return
+    finally:
+        if canary is not None:
+            canary.signal(signal.SIGCONT)
+
+
+def _compare(ground: Ground, result: Result) -> None:
     rested = time.time()
     report = verify_stack(fleet.settings_of(ground.stack))
     lost, doubled = ground.run.compare(ground.load.submitter.record)
@@ -442,21 +481,21 @@ def _prove(ground: Ground, result: Result) -> None:
     result.failures += [f"{kind['kind']}: {kind['examples'][:3]}" for kind in report.kinds]
     result.failures += [*lost[:3], *doubled[:3], *ground.load.submitter.record.contradictions[:3]]
     result.reconciliation = _reconciled(ground, rested)
-    if result.reconciliation:
+    if result.reconciliation is None:
+        result.failures.append("views were not held against the database")
+    elif result.reconciliation:
         result.failures.append(f"views and database differ by {result.reconciliation:.0f}")
 
 
 def _reconciled(ground: Ground, since: float) -> float | None:
-    """The difference of all views as counted after `since`; None when there are no views on this stack."""
-    if not any(process.name.startswith("streams.") for process in ground.fleet):
-        return None
+    """The difference of all views as counted after `since`; None when they were not counted."""
     until = time.monotonic() + 60
     while True:
         last = ground.prometheus.ask("min(goodfaith_reconciliation_last_timestamp_seconds)")
         if last and last[0][1] >= since:
             return sum(abs(value) for _, value in ground.prometheus.ask("goodfaith_reconciliation_difference"))
         if time.monotonic() > until:
-            return math.inf
+            return None
         time.sleep(0.5)
 
 
@@ -499,6 +538,8 @@ def _hold(ground: Ground) -> None:
 
 
 def _let_go(ground: Ground) -> None:
+    """As the runbook of an old transaction has it: whoever forgot it was asked."""
+    ground.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'psql'")
     while ground.kept:
         with contextlib.suppress(psycopg2.Error):
             ground.kept.pop().close()
@@ -519,15 +560,20 @@ def _late(ground: Ground) -> None:
     ground.run.step(19 * HOUR)
 
 
+def _deliver(ground: Ground) -> None:
+    """The marketplace's people have mended it."""
+    ground.fleet["marketplace.0"].start().wait_ready()
+
+
 DRILLS: Final = (
-    Drill("enforcement stopped", "ClaimsStalled", _kill("enforcement-worker.0"), 90),
+    Drill("enforcement stopped", "ClaimsStalled", _kill("enforcement-worker.0"), 960),
     Drill("broker gone", "BrokerDown", lambda g: g.stack.kill_kafka(), 60, pages=frozenset({"BrokerDown"})),
     Drill("database gone", "DatabaseDown", lambda g: g.stack.kill_postgres(), 60, pages=frozenset({"DatabaseDown"})),
     Drill("a poison record", "DeadLetters", _poison, 60, mend=_cure),
-    Drill("one partition stuck", "PartitionStuck", _hold, 90, mend=_let_go),
-    Drill("a stream worker dead but exporting", "StreamsBehind", _hang, 90),
-    Drill("promise about to be missed", "OldestItemOld", _late, 90),
-    Drill("mail server gone", "DeliveryLate", _kill("mailbox.0"), 120),
+    Drill("one partition stuck", "PartitionStuck", _hold, 420, mend=_let_go),
+    Drill("a stream worker dead but exporting", "StreamsBehind", _hang, 420),
+    Drill("promise about to be missed", "OldestItemOld", _late, 300, mend=_deliver),
+    Drill("mail server gone", "DeliveryLate", _kill("mailbox.0"), 1020),
 )
 
 
@@ -536,6 +582,7 @@ DRILLS: Final = (
 
 def drills(
     only: Annotated[list[str] | None, typer.Argument(help="Alerts whose drills to run; none: all.")] = None,
+    speed: Annotated[int, typer.Option(min=1, max=60, help="How many times faster the rules' clock goes.")] = SPEED,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running, to look at.")] = False,
     stack: Annotated[str, typer.Option(help="Name of the stack; one of that name is destroyed first.")] = "drills",
     json: JsonOption = False,
@@ -552,12 +599,12 @@ def drills(
     standing: set[str] = set()
     try:
         with errors.status("starting") as status, Pager() as pager, tempfile.TemporaryDirectory() as folder:
-            plan = prometheus.Plan(SCRAPE_S, SPEED, pager.url)
-            local, processes = bring_up(stack, COUNTS, env=ENVIRONMENT, observe=plan)
+            plan = prometheus.Plan(LOOKS_S / speed, speed, pager.url)
+            local, processes = bring_up(stack, COUNTS, env=ENVIRONMENT, observe=plan, canary=True)
             status.update("accounts and listings")
             run = Faults(local, processes, Notices(list(read(SAMPLE, NOTICES)), "d"))
             run.prepare()
-            with Ground(local, processes, pager, run, Path(folder)) as ground:
+            with Ground(local, processes, pager, run, Path(folder), speed) as ground:
                 status.update("quiet")
                 ground.load.flow()
                 standing = ground.standing = set(_until_quiet(ground))

@@ -162,7 +162,7 @@ FAMILIES: Final = {
     ),
     "oldest": _declare(
         "gauge", "claim_oldest_open_received_timestamp_seconds",
-        "When the stage's oldest open item was received, in **business time**; 0: none.",
+        "When the stage's oldest open item was received, moved on by the pauses of its clock, in **business time**; 0: none.",
         "18 h before the clock: six hours are left to act",
         stage=items.WHERE,
     ),

@@ -167,6 +167,11 @@ def paused(item: Item) -> bool:
     return is_open(item) and not item.sla and item.state in PAUSING
 
 
+def since(item: Item) -> int:
+    """When it was received, moved on by the time that its clock stood still: 24 hours later it is due."""
+    return item.received + item.pauses
+
+
 def takedown(item: Item) -> Literal["taken_down", "declined"] | None:
     """What came of a handled item; None: it is not handled, a duplicate or a dead link."""
     if not item.handled or item.state in LEFT_OUT:
@@ -206,7 +211,7 @@ class Figures:
     open: Mapping[tuple[str, str], int]
     """(where, tier)"""
     oldest: Mapping[str, int]
-    """where -> received; absent: none"""
+    """where -> since; absent: none"""
     due_soon: Mapping[int, int]
     """Seconds ahead -> items that come due until then, or are due and not handled. To the minute, upwards."""
     paused: Mapping[str, int]
@@ -234,9 +239,9 @@ class Totals:
         self._due: Counter[int] = Counter()
         """Open items whose clock runs and that have not missed, by the minute in which they come due."""
         self._waiting: dict[str, tuple[Where, int]] = {}
-        """Open items: where, and when received."""
+        """Open items: where, and since when."""
         self._by_age: dict[str, list[tuple[int, str]]] = {place: [] for place in WHERE}
-        """Heaps of (received, key); an entry counts while ``_waiting`` says the same."""
+        """Heaps of (since, key); an entry counts while ``_waiting`` says the same."""
         self._running: dict[tuple[str, str], int] = {}
         """Stages under way: (stage, key) -> when its budget is over."""
         self._over: list[tuple[int, str, str]] = []
@@ -283,8 +288,9 @@ class Totals:
         if sign < 0:
             del self._waiting[key]
         else:
-            self._waiting[key] = (place, item.received)
-            heapq.heappush(self._by_age[place], (item.received, key))
+            begun = since(item)
+            self._waiting[key] = (place, begun)
+            heapq.heappush(self._by_age[place], (begun, key))
 
     def _stage(self, key: str, stage: Stage, begun: int, done: int, sign: int) -> None:
         budget = BUDGETS[stage] * SECOND
@@ -329,7 +335,7 @@ class Totals:
         )  # fmt: skip
 
     def oldest(self, most: int) -> list[tuple[int, Where, str]]:
-        """The items that are open for the longest: (received, where, key), the oldest first. Looks at every open item."""
+        """The items that are open for the longest: (since, where, key), the oldest first. Looks at every open item."""
         waiting = ((received, place, key) for key, (place, received) in self._waiting.items())
         return heapq.nsmallest(most, waiting)
 

@@ -48,9 +48,10 @@ from services.streams.collector import Views
 from services.streams.figures import FAILED, FOLDED, FOREIGN, MISSED, NAME, POSITION, RECOVERING, RESULTS, SOUGHT
 from services.streams.registry import VIEWS
 from services.streams.views import Meta, Totals, View
-from shared import clock, db, metrics
+from shared import clock, db, metrics, tracing
 from shared.events import decode_data, decode_envelope
 from shared.runtime.health import Health
+from shared.runtime.traced import Traced
 from shared.runtime.worker import crash_from
 from shared.settings import Settings
 
@@ -69,6 +70,8 @@ CLOCK_S: Final = 1.0
 _CLOCK: Final = sa.text("select wall, business, rate, clock_timestamp() from platform.clock order by id desc limit 1")
 DEAD_S: Final = 60.0
 """Seconds of that after which the process starts itself anew."""
+TRACED_S: Final = 600.0
+"""Wall seconds for which a record is part of its trace: what is folded anew, perhaps weeks later, is not (?)."""
 LAST_S: Final = 8.0
 """Seconds for which a rebalance waits for steps in hand, below its timeout."""
 
@@ -110,9 +113,12 @@ class Worker:
         self.views = views
         self.health = health or Health(NAME)
         self._crash = crash or (lambda _step: None)
+        self._tracing = tracing.current()
         self._codec = tables.Codec(views)
         self._topics = {topic.name: topic for view in views for topic in view.reads}
         self.generation = 0
+        self.url = ""
+        """Where the others find this worker's query API; to be set before ``run``."""
         self._parts: dict[int, Part] = {}
         self._open: frozenset[int] = frozenset()
         """Partitions that are recovered and may be folded."""
@@ -151,6 +157,17 @@ class Worker:
     def partitions(self) -> Mapping[int, fold.Partition]:
         """The partitions that are recovered and ours."""
         return {number: self._parts[number].fold for number in sorted(self._open) if number in self._parts}
+
+    def peers(self) -> dict[int, str]:
+        """By partition of another worker's, the URL of its query API, as of the last assignment."""
+        found: dict[int, str] = {}
+        if self._app is not None and self.url:
+            for url, places in self._app.assignor.tables_metadata().items():
+                if str(url).rstrip("/") != self.url:
+                    for topic, numbers in places.items():
+                        if topic == self._changelog.topic:
+                            found.update(dict.fromkeys(numbers, str(url)))
+        return found
 
     def now(self) -> dt.datetime:
         """Business time, by the anchor read last; from any thread."""
@@ -230,7 +247,7 @@ class Worker:
         await self._changelog.start()
         self._outside = AIOKafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
         await self._outside.start()
-        app = self._app = faust_app.create(settings, self.generation, self._root, self._positions)
+        app = self._app = faust_app.create(settings, self.generation, self._root, self._positions, self.url)
         self._table = faust_app.table(app, settings.partitions)
         self._table.on_recover(self._recovered)
         app.on_partitions_revoked.connect(self._revoked, weak=False)
@@ -417,6 +434,7 @@ class Worker:
             records: list[fold.Record] = []
             raws: dict[tuple[str, int], tuple[float, bytes]] = {}
             counts: Counter[tuple[str, str]] = Counter()
+            traced = None if self._tracing is None else Traced(self._tracing, NAME, "", ())
             for message in messages:
                 name = self._names[message.topic]
                 offset = message.offset
@@ -431,7 +449,7 @@ class Worker:
                 read.wall[name] = message.timestamp
                 origin = name if name != REFILL else _origin(message.headers)
                 try:
-                    record = _record(origin, offset, message.timestamp, message.value)
+                    record = _record(origin, offset, message.timestamp, message.value, counts=name != REFILL)
                 except Exception as error:
                     failures.append(tables.failed(origin, offset, message.timestamp, "", error, message.value or b""))
                     counts[name, "failed"] += 1
@@ -439,6 +457,9 @@ class Worker:
                 counts[name, "folded" if record.data is not None else "skipped"] += 1
                 raws[origin, offset] = (message.timestamp, message.value)
                 records.append(record)
+                if traced is not None and (parent := _context(message)) is not None:
+                    claim = getattr(record.data, "claim", None)
+                    traced.record(name, number, offset, message.timestamp, "", claim, parent)
             self._crash("read")
             changes, kept = part.fold.fold(records, self._getter(number))
             for kind in kept:
@@ -452,6 +473,8 @@ class Worker:
                 for (name, result), count in counts.items():
                     if count > 0:
                         FOLDED.labels(name, result).inc(count)
+                if traced is not None:
+                    traced.committed(len(records), 0)
         for failure in failures:
             log.error(
                 "not folded", partition=number, topic=failure.topic, offset=failure.offset, view=failure.view,
@@ -572,7 +595,7 @@ class Worker:
 
             for failure in list(part.failed.values()):
                 try:
-                    record = _record(failure.topic, failure.offset, failure.wall, failure.raw)
+                    record = _record(failure.topic, failure.offset, failure.wall, failure.raw, counts=False)
                 except Exception as error:
                     log.error("not folded", partition=part.number, topic=failure.topic, error=type(error).__name__)
                     continue
@@ -732,8 +755,8 @@ def _anchor(engine: sa.Engine) -> tuple[clock.Anchor, dt.timedelta]:
     return clock.Anchor(wall, business, rate), now - dt.datetime.now(dt.UTC)
 
 
-def _record(topic: str, offset: int, wall: float, raw: bytes) -> fold.Record:
-    """A record out of its bytes.
+def _record(topic: str, offset: int, wall: float, raw: bytes, *, counts: bool) -> fold.Record:
+    """A record out of its bytes. ``counts``: its offset is one of the topic's.
 
     Raises:
         Exception: it cannot be read.
@@ -742,7 +765,16 @@ def _record(topic: str, offset: int, wall: float, raw: bytes) -> fold.Record:
     if envelope.time is None:
         raise ValueError("an event without a time")
     meta = Meta(envelope.id, envelope.time, dt.datetime.fromtimestamp(wall, dt.UTC))
-    return fold.Record(topic, offset, decode_data(envelope), meta)
+    return fold.Record(topic, offset, decode_data(envelope), meta, counts)
+
+
+def _context(message: Any) -> str | None:
+    """The context of a record that is traced, and new enough to be part of its trace."""
+    headers = message.headers
+    if not headers or time.time() - message.timestamp > TRACED_S:
+        return None
+    parent = tracing.only(headers.items() if isinstance(headers, Mapping) else headers)
+    return str(parent) if parent is not None and parent.sampled else None
 
 
 def _origin(headers: Any) -> str:
@@ -762,13 +794,21 @@ def run(settings: Settings) -> None:
     log.info("started", worker=NAME, health_port=server.server_address[1])
     worker = Worker(settings, health=health, crash=crash_from(os.environ.get("GOODFAITH_CRASH_AT"), NAME))
 
-    REGISTRY.register(Views(lambda: worker.partitions().values(), worker.now))
+    views = Views(lambda: worker.partitions().values(), worker.now)
+    REGISTRY.register(views)
+    # it knows of the worker
+    from services.streams import beside
+
+    listening = beside.listen(settings)
+    worker.url = beside.url_of(listening)
 
     async def work() -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
-        if await worker.run():
+        async with beside.beside(settings, worker, views, listening):
+            stopped = await worker.run()
+        if stopped:
             log.info("stopped", worker=NAME)
             sys.stderr.flush()
             # no farewell to tasks and threads of Faust's: some of them do not end

@@ -44,27 +44,49 @@ class Traced:
 
     def _event(self, incoming: Incoming) -> Span:
         envelope = incoming.envelope
-        queue = incoming.topic == "@queue"
-        place = self._queue if queue else incoming.topic
+        claim = envelope.correlationid if envelope is not None else getattr(incoming.data, "claim", None)
+        wall = None if incoming.wall is None else incoming.wall.timestamp()
+        if incoming.topic == "@queue":
+            return self.record(self._queue, incoming.partition, None, wall, incoming.type, claim, incoming.parent)
+        # of a record that nobody has read yet (``Service.raw``) nothing is known but its place
+        return self.record(
+            incoming.topic, incoming.partition, incoming.offset, wall, incoming.type, claim, incoming.parent
+        )
+
+    def record(
+        self,
+        place: str,
+        partition: int,
+        offset: int | None,
+        wall: float | None,
+        type: str,
+        claim: str | None,
+        parent: str | None,
+    ) -> Span:
+        """A span of a traced record.
+
+        Args:
+            place: topic without prefix, or the service's own queue, where there is no ``offset``.
+            wall: when it was written, seconds.
+            parent: context that it came with.
+        """
         attributes: dict[str, Any] = {
-            "messaging.system": "postgresql" if queue else "kafka",
+            "messaging.system": "postgresql" if offset is None else "kafka",
             "messaging.operation.type": "process",
             "messaging.operation.name": "process",
             "messaging.destination.name": place,
-            "messaging.destination.partition.id": str(incoming.partition),
+            "messaging.destination.partition.id": str(partition),
             "messaging.consumer.group.name": self._worker,
         }
-        if not queue:
-            attributes["messaging.kafka.offset"] = incoming.offset
-        if incoming.wall is not None:
-            attributes["goodfaith.waited_s"] = round(self._began / 1e9 - incoming.wall.timestamp(), 3)
-        # of a record that nobody has read yet (``Service.raw``) nothing is known but its place
-        if incoming.type:
-            attributes["cloudevents.event_type"] = incoming.type
-        claim = envelope.correlationid if envelope is not None else getattr(incoming.data, "claim", None)
+        if offset is not None:
+            attributes["messaging.kafka.offset"] = offset
+        if wall is not None:
+            attributes["goodfaith.waited_s"] = round(self._began / 1e9 - wall, 3)
+        if type:
+            attributes["cloudevents.event_type"] = type
         if claim:
             attributes["goodfaith.claim"] = claim
-        return self._begin(f"process {place}", "CONSUMER", incoming.parent, attributes)
+        return self._begin(f"process {place}", "CONSUMER", parent, attributes)
 
     def _begin(self, name: str, kind: str, parent: str | None, attributes: dict[str, Any]) -> Span:
         if self._batch is None:

@@ -79,8 +79,8 @@ def test_enforcement_stops_and_the_runbook_helps(
     assert fired is not None, observer.firing()
 
     engineer = Engineer(world.stack, tmp_path)
-    ran = engineer.follow(alert, "Do this")
-    assert ran
-    assert [one for one in ran if one.broken] == []
+    first, *_ = engineer.steps(alert, "Do this")
+    ran = engineer.run(first)
+    assert not ran.broken, ran
     world.notified(claim.items[0])
     assert pager.wait_resolved(alert, since=begun, timeout_s=60) is not None, observer.firing()

@@ -26,6 +26,8 @@ REACHED = {
     ("verification", "process notification.events"),
     ("intake-worker", "process verification.events"),
     ("intake-worker", "process notification.events"),
+    ("streams", "process intake.events"),
+    ("streams", "process verification.events"),
 }
 
 

@@ -319,8 +319,10 @@ def test_a_stack_is_observed(own: Stack) -> None:
             wait_for(["1"])
             mailbox.kill9()  # it is to run: so it is seen to be down
             wait_for(["0"])
+            targets = own.dir / "targets.json"
+            assert [one["labels"]["instance"] for one in json.loads(targets.read_bytes())] == ["mailbox.0"]
             mailbox.terminate()  # it is not to run any more
-            wait_for([])
+            assert json.loads(targets.read_bytes()) == []
             watchdog = pager.wait(lambda note: note.alert == "Watchdog", since=0, timeout_s=15)
             assert watchdog is not None
             assert watchdog.firing

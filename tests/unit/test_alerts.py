@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 from functools import cache
@@ -11,11 +12,13 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 
 from deploy.local.fleet import FLEET
 from deploy.prometheus import cases, rules
 from deploy.prometheus.model import Pace, dump
 from deploy.prometheus.writing import files
+from services.operator.cli import build
 from shared import metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,27 +40,12 @@ FOREIGN = {
     "process_start_time_seconds": {"job", "instance"},
     "prometheus_rule_evaluation_failures_total": {"rule_group"},
 }
-# declared by parts that are still under way
-PENDING: dict[str, set[str]] = {
-    "goodfaith_broker_up": set(),
-    "goodfaith_broker_offline_partitions": set(),
-    "goodfaith_broker_under_replicated_partitions": set(),
-    "goodfaith_database_up": set(),
-    "goodfaith_database_connections": {"state"},
-    "goodfaith_database_connections_max": set(),
-    "goodfaith_database_oldest_transaction_timestamp_seconds": set(),
-    "goodfaith_consumer_lag_seconds": {"group", "topic", "partition"},
-    "goodfaith_watch_last_success_timestamp_seconds": {"part"},
-    "goodfaith_streams_failed_events": {"partition"},
-    "goodfaith_streams_position_timestamp_seconds": {"topic", "partition"},
-    "goodfaith_streams_recovering": {"partition"},
-}
 
 
 @cache
 def series() -> dict[str, set[str]]:
     """Labels by series: of the code's catalogue, of recording rules, of Prometheus."""
-    known = {name: set(labels) for name, labels in FOREIGN.items()} | PENDING
+    known = {name: set(labels) for name, labels in FOREIGN.items()}
     for name, (kind, labels) in metrics.catalogue().items():
         for suffix in ("_bucket", "_sum", "_count") if kind == "histogram" else ("",):
             known[name + suffix] = set(labels) | ({"le"} if suffix == "_bucket" else set())
@@ -123,8 +111,7 @@ def test_figures_are_summed_over_all_their_labels(name: str) -> None:
 
 
 def test_required_processes_are_in_the_fleet() -> None:
-    fleet = {spec.name for spec in FLEET} | {"streams", "watch"}
-    assert set(rules.REQUIRED) <= fleet
+    assert set(rules.REQUIRED) <= {spec.name for spec in FLEET}
     always = {spec.name for spec in FLEET if spec.needs is None and spec.service not in ("mailbox", "marketplace")}
     assert always <= set(rules.REQUIRED) | {"status"}
 
@@ -262,3 +249,95 @@ def test_every_inhibition_names_alerts_that_there_are() -> None:
             found = re.fullmatch(r'alertname=~?"(.*)"', matcher)
             for name in found[1].split("|") if found else ():
                 assert any(re.fullmatch(name, known) for known in EVERY), name
+
+
+# ------------------------------------------------------------------------------------------------------------ runbooks
+
+RUNBOOKS = ROOT / "docs" / "runbooks"
+HEADINGS = ["What it means", "What users feel", "Look here", "Do this", "Done when"]
+READ_ONLY = {
+    "status",
+    "top",
+    "verify",
+    "dlq list",
+    "canary status",
+    "statements list",
+    "streams status",
+    "message preview",
+}
+QUERY = re.compile(r"promtool query instant \"\$GOODFAITH_PROMETHEUS_URL\" '([^']+)'")
+
+
+def section(text: str, heading: str) -> str:
+    return text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def commands_of(text: str) -> list[str]:
+    return [
+        line.strip()
+        for block in re.findall(r"^ *```sh\n(.*?)^ *```", text, flags=re.M | re.S)
+        for line in block.splitlines()
+    ]
+
+
+@each_alert
+def test_an_alert_has_its_runbook(alert: rules.Alert) -> None:
+    text = (RUNBOOKS / f"{alert.name}.md").read_text(encoding="utf-8")
+    assert text.startswith(f"# {alert.name}\n\n{alert.summary}. Severity *{alert.severity}*, team *{alert.team}*.\n")
+    assert re.findall(r"^## (.*)$", text, flags=re.M) == HEADINGS
+    assert commands_of(section(text, "Look here"))
+    row = f"| [{alert.name}]({alert.name}.md) | {alert.severity} | {alert.team} | {alert.summary} |"
+    assert row in (RUNBOOKS / "README.md").read_text(encoding="utf-8").splitlines()
+
+
+def test_no_runbook_is_left_over() -> None:
+    assert {path.stem for path in RUNBOOKS.glob("*.md")} == {*EVERY, "README"}
+    listed = re.findall(r"^\| \[(\w+)\]", (RUNBOOKS / "README.md").read_text(encoding="utf-8"), flags=re.M)
+    assert listed == list(EVERY)
+
+
+@each_alert
+def test_commands_of_a_runbook_can_be_run(alert: rules.Alert) -> None:
+    text = (RUNBOOKS / f"{alert.name}.md").read_text(encoding="utf-8")
+    looking = commands_of(section(text, "Look here"))
+    for command in commands_of(text):
+        words = shlex.split(command)
+        assert words[0] in ("goodfaith", "promtool"), command
+        if words[0] == "goodfaith":
+            name = parsed(words[1:])
+            assert command not in looking or name in READ_ONLY, f"{command} is not for looking"
+    for query in QUERY.findall(text):
+        for name, selector in re.findall(r"\b(goodfaith[_:][a-z0-9_:]+)(?:\{([^}]*)\})?", query):
+            assert name in series(), name
+            for label in re.findall(r"([a-z_]+)\s*[=!]~?", selector) if name.startswith("goodfaith_") else ():
+                assert label in series()[name] | {"job", "instance"}, (name, label)
+
+
+@cache
+def command_line() -> Any:
+    return get_command(build())
+
+
+def parsed(words: list[str]) -> str:
+    """The name of a command of ours; its options and arguments are taken as the command line takes them."""
+    command = command_line()
+    name: list[str] = []
+    while commands := getattr(command, "commands", None):
+        assert words[0] in commands, words
+        name.append(words[0])
+        command, words = commands[words[0]], words[1:]
+    command.make_context(name[-1], list(words))
+    return " ".join(name)
+
+
+@needs_promtool
+def test_queries_of_runbooks_are_queries(tmp_path: Path) -> None:
+    queries = [
+        query for path in sorted(RUNBOOKS.glob("*.md")) for query in QUERY.findall(path.read_text(encoding="utf-8"))
+    ]
+    group = {
+        "name": "runbooks",
+        "rules": [{"record": f"runbook:{n}", "expr": query} for n, query in enumerate(queries)],
+    }
+    (tmp_path / "queries.yaml").write_text(dump({"groups": [group]}), encoding="utf-8")
+    run("promtool", "check", "rules", tmp_path / "queries.yaml")

@@ -104,6 +104,20 @@ def test_figures_of_some_items() -> None:
     assert told[f"{handling}_sum{{tier=express}}"] == 86400
 
 
+def test_an_item_that_was_paused_is_no_older_than_its_clock_says() -> None:
+    received, paused = BEGIN, dt.timedelta(days=3)
+    events = [
+        record(VERIFICATION, 0, changed(0, 1, State.NEEDS_INFO), "verification.0.1", received),
+        record(
+            VERIFICATION, 1, changed(0, 2, State.UNDER_REVIEW, sla_due=received + paused + dt.timedelta(days=1)),
+            "verification.0.2", received + paused,
+        ),
+    ]  # fmt: skip
+    told = exposed(run([events]), now=received + paused)
+    since = told["goodfaith_claim_oldest_open_received_timestamp_seconds{stage=review}"]
+    assert since == (received + paused).timestamp()
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here")
 def test_promtool_finds_nothing_to_say() -> None:
     text = _text(Partition(0, registry.VIEWS), now=BEGIN)

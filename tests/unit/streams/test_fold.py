@@ -100,7 +100,7 @@ def test_the_oldest_are_the_oldest(events: list[Record], most: int) -> None:
     totals = run([events], store).totals["items"]
     assert isinstance(totals, items.Totals)
     waiting = [
-        (state.received, items.where(state), key)
+        (items.since(state), items.where(state), key)
         for (name, key), state in store.views().items()
         if name == "items" and not state.handled and items.is_open(state)
     ]
