@@ -281,8 +281,8 @@ def meta_alerts(pace: Pace) -> Iterable[Alert]:
     last = "max by (partition, view) (goodfaith_reconciliation_last_timestamp_seconds)"
     yield Alert(
         "ReconciliationOld", f"time() - min by (view) ({last}) > {pace.seconds('30m')}", "ticket",
-        "Figures are not held against the database", "View {{ $labels.view }} was compared {{ $value | humanizeDuration }} ago.",
-        hold="5m",
+        "Figures are not held against the database", "View {{ $labels.view }} was last compared {{ $value | humanizeDuration }} ago (decades: never).",
+        hold="15m",
     )  # fmt: skip
 
 
