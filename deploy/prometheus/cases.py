@@ -323,7 +323,7 @@ CASES: Final = (
         "The oldest message to go by email waits for 24m 0s.",
         {
             'goodfaith_delivery_oldest_pending_timestamp_seconds{instance="a",channel="email"}': "0+50x30",
-            'goodfaith_delivery_oldest_pending_timestamp_seconds{instance="a",channel="webhook"}': "0x30",
+            'goodfaith_delivery_oldest_pending_timestamp_seconds{instance="a",channel="webhook"}': "60x30",
         },
         at="25m", labels={"channel": "email"},
     ),
