@@ -353,6 +353,14 @@ class Settings(BaseSettings):
         120.0, ge=1, le=3_600, description="Wall seconds after which a round that is not through has failed."
     )
 
+    # streams
+    reconcile_s: float = Field(
+        300.0,
+        ge=0,
+        le=86_400,
+        description="Seconds between comparisons of the stream views with the database; 0: none.",
+    )
+
     # observation
     metrics_host: str = Field("127.0.0.1", description="Address of /live, /ready and /metrics (never the public one).")
     watch_s: float = Field(

@@ -46,17 +46,19 @@ class Consumer(driver.Consumer):
         return wanted
 
 
-def create(settings: Settings, generation: int, folder: Path, positions: Positions) -> Any:
+def create(settings: Settings, generation: int, folder: Path, positions: Positions, url: str = "") -> Any:
     """An application without agents.
 
     Args:
         folder: where the tables lie; a worker's own.
         positions: where to read on from, by topic and partition of those that are recovered.
+        url: of this worker, told to the others of the group.
     """
     session_s = settings.session_timeout_ms / 1000
     app = faust.App(
         app_id(settings, generation),
         broker=[f"kafka://{server}" for server in settings.kafka.split(",")],
+        canonical_url=url or None,
         broker_client_id=f"streams-{settings.instance}" if settings.instance else "streams",
         # the first of several workers to answer for a stalled one, and how long a restart waits (stack.md)
         broker_session_timeout=session_s,

@@ -34,6 +34,8 @@ class Record:
     offset: int
     data: Data | None
     meta: Meta
+    counts: bool = True
+    """``offset`` is one of the topic's; False: it came another way, and says nothing of how far the topic is folded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,7 @@ class _Batch:
 
 
 def _sources(record: Record) -> dict[str, int]:
-    sources = {topic_source(record.topic): record.offset}
+    sources = {topic_source(record.topic): record.offset} if record.counts else {}
     logged = position_of(record.meta.id)
     if logged is not None:
         sources[log_source(logged[0], logged[1])] = logged[2]

@@ -278,27 +278,27 @@ class Reconciler:
         """By view and partition, what was found last, and the wall time."""
 
     async def round(self) -> None:
-        """Compare everything once."""
+        """Compare everything once; no further when the database cannot be read."""
         for number in list(self._partitions()):
             for view in TRUTHS:
                 partition = self._partitions().get(number)
-                if partition is not None:
-                    await self._one(view, partition)
+                if partition is not None and not await self._one(view, partition):
+                    return
 
-    async def _one(self, view: str, partition: Partition) -> None:
+    async def _one(self, view: str, partition: Partition) -> bool:
         try:
             found = await reconcile(view, partition, self._database)
         except sa.exc.SQLAlchemyError as error:
             log.warning("not reconciled", view=view, partition=partition.number, error=type(error).__name__)
-            return
+            return False
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            return  # the partition went to another worker
+            return True  # the partition went to another worker
         if found is None:
             log.warning("not reconciled", view=view, partition=partition.number, error="no common position")
-            return
+            return True
         wall = time.time()
         self.found[view, partition.number] = (found, wall)
         self._show(view, partition.number, found.difference, wall)
@@ -307,6 +307,7 @@ class Reconciler:
                 "view and database differ", view=view, partition=partition.number, upto=found.upto,
                 difference=found.difference, differing=dict(list(found.differing.items())[:SHOWN]),
             )  # fmt: skip
+        return True
 
     async def run(self, every_s: float) -> None:
         """Go round until cancelled; ``every_s`` seconds from the end of a round to the next."""

@@ -62,14 +62,18 @@ BATCH_S: Final = 0.05
 LOOK_S: Final = 1.0
 """Seconds between looks at the ends of the topics, and between commits."""
 STALLED_S: Final = 5.0
-"""Seconds without progress on a topic that has more to read, after which it is sought anew."""
+"""Seconds in which nothing at all was folded, after which a topic that has more to read is sought anew."""
 FOLLOW_S: Final = 2.0
 """Seconds between looks for a new generation."""
 CLOCK_S: Final = 1.0
 """Seconds between looks at the clock."""
 _CLOCK: Final = sa.text("select wall, business, rate, clock_timestamp() from platform.clock order by id desc limit 1")
+SEEK_S: Final = 3.0
+"""Seconds after which a seek that brought nothing is tried again."""
 DEAD_S: Final = 60.0
 """Seconds of that after which the process starts itself anew."""
+STARVED_S: Final = 300.0
+"""The same, for one partition that stands still while others do not."""
 TRACED_S: Final = 600.0
 """Wall seconds for which a record is part of its trace: what is folded anew, perhaps weeks later, is not (?)."""
 LAST_S: Final = 8.0
@@ -87,8 +91,8 @@ class Part:
         self.last: int | None = None
         self.torn = False
         """Folded, and not written: totals are ahead of the table."""
-        self.sought: dict[str, int] = {}
-        """By topic, the offset that reading went back to and that has not come yet."""
+        self.sought: dict[str, tuple[int, float]] = {}
+        """By topic, the offset that reading went back to and that has not come yet, and since when (monotonic)."""
         self.at: dict[str, tuple[int, float]] = {}
         """By topic, where reading stood, and since when (monotonic)."""
         self.begun = time.time()
@@ -117,6 +121,8 @@ class Worker:
         self._codec = tables.Codec(views)
         self._topics = {topic.name: topic for view in views for topic in view.reads}
         self.generation = 0
+        self.url = ""
+        """Where the others find this worker's query API; to be set before ``run``."""
         self._parts: dict[int, Part] = {}
         self._open: frozenset[int] = frozenset()
         """Partitions that are recovered and may be folded."""
@@ -131,6 +137,8 @@ class Worker:
         self._changelog: Any = None
         self._outside: Any = None
         self._committed: dict[TP, int] = {}
+        self._folded_at = time.monotonic()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._time: tuple[clock.Anchor | None, dt.timedelta] = (None, dt.timedelta())
         self._loop: asyncio.AbstractEventLoop | None = None
         for topic in self._topics:
@@ -155,6 +163,17 @@ class Worker:
     def partitions(self) -> Mapping[int, fold.Partition]:
         """The partitions that are recovered and ours."""
         return {number: self._parts[number].fold for number in sorted(self._open) if number in self._parts}
+
+    def peers(self) -> dict[int, str]:
+        """By partition of another worker's, the URL of its query API, as of the last assignment."""
+        found: dict[int, str] = {}
+        if self._app is not None and self.url:
+            for url, places in self._app.assignor.tables_metadata().items():
+                if str(url).rstrip("/") != self.url:
+                    for topic, numbers in places.items():
+                        if topic == self._changelog.topic:
+                            found.update(dict.fromkeys(numbers, str(url)))
+        return found
 
     def now(self) -> dt.datetime:
         """Business time, by the anchor read last; from any thread."""
@@ -234,7 +253,7 @@ class Worker:
         await self._changelog.start()
         self._outside = AIOKafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
         await self._outside.start()
-        app = self._app = faust_app.create(settings, self.generation, self._root, self._positions)
+        app = self._app = faust_app.create(settings, self.generation, self._root, self._positions, self.url)
         self._table = faust_app.table(app, settings.partitions)
         self._table.on_recover(self._recovered)
         app.on_partitions_revoked.connect(self._revoked, weak=False)
@@ -436,7 +455,7 @@ class Worker:
                 read.wall[name] = message.timestamp
                 origin = name if name != REFILL else _origin(message.headers)
                 try:
-                    record = _record(origin, offset, message.timestamp, message.value)
+                    record = _record(origin, offset, message.timestamp, message.value, counts=name != REFILL)
                 except Exception as error:
                     failures.append(tables.failed(origin, offset, message.timestamp, "", error, message.value or b""))
                     counts[name, "failed"] += 1
@@ -505,6 +524,7 @@ class Worker:
         self._db(number).write(batch)
         part.torn = False
         part.last = last
+        self._folded_at = time.monotonic()
         part.read = read
         for failure in failures:
             part.failed[failure.key] = failure
@@ -550,22 +570,36 @@ class Worker:
         Else reading goes back to the next one; also where the two came in one batch (then it comes again).
         """
         wanted = read.next.get(name, 0)
-        if part.sought.get(name) == wanted:
+        if self._seeking(part, name, wanted):
             return False
         place = message.tp
         first = (await self._outside.beginning_offsets([place]))[place]
         if first >= message.offset:
             self._miss(read, name, part.number, message.offset)
             return True
-        await self._seek(part, name, max(first, wanted))
+        self._seek(part, name, max(first, wanted))
         return False
 
-    async def _seek(self, part: Part, name: str, offset: int) -> None:
+    def _seeking(self, part: Part, name: str, offset: int) -> bool:
+        """Whether reading went back to an offset a moment ago: until it comes, what else comes is dropped."""
+        sought, since = part.sought.get(name, (-1, 0.0))
+        return sought == offset and time.monotonic() - since < SEEK_S
+
+    def _seek(self, part: Part, name: str, offset: int) -> None:
+        """Read a topic on from an offset. Faust drops records when it is interrupted; and a seek may get lost in a rebalance."""
         full = next(full for full, short in self._names.items() if short == name)
         SOUGHT.inc()
         log.info("sought", worker=NAME, topic=name, partition=part.number, offset=offset)
-        part.sought[name] = offset
-        await self._app.consumer.seek(TP(full, part.number), offset)
+        part.sought[name] = (offset, time.monotonic())
+        # in the consumer's own thread: its client is not safe to be called from another
+        seeking = asyncio.create_task(self._app.consumer.seek_wait({TP(full, part.number): offset}))
+        self._tasks.add(seeking)
+        seeking.add_done_callback(self._sought)
+
+    def _sought(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("not sought", worker=NAME, error=f"{type(error).__name__}: {error}")
 
     async def _retry(self, part: Part) -> None:
         """Fold again what failed before."""
@@ -582,7 +616,7 @@ class Worker:
 
             for failure in list(part.failed.values()):
                 try:
-                    record = _record(failure.topic, failure.offset, failure.wall, failure.raw)
+                    record = _record(failure.topic, failure.offset, failure.wall, failure.raw, counts=False)
                 except Exception as error:
                     log.error("not folded", partition=part.number, topic=failure.topic, error=type(error).__name__)
                     continue
@@ -644,6 +678,7 @@ class Worker:
         if not places:
             return
         wall, now = time.time(), time.monotonic()
+        before = self._positions()
         ends = await asyncio.wait_for(self._outside.end_offsets(places), 10)
         for place in places:
             part = self._parts.get(place.partition)
@@ -654,16 +689,20 @@ class Worker:
             if stands >= end:
                 POSITION.labels(name, str(place.partition)).set(wall)
                 part.at.pop(name, None)
-                if stands > end:
+                # what was read while the answer was on its way is no sign
+                if before.get(place, 0) > end:
                     await self._begun_anew(part, name)
                 continue
             POSITION.labels(name, str(place.partition)).set(part.read.wall.get(name, part.begun))
             at, since = part.at.setdefault(name, (stands, now))
             if at != stands:
                 part.at[name] = (stands, now)
-            elif now - since > DEAD_S:
+                continue
+            # a partition may wait its turn while others have much to read; where nothing at all comes, nothing is coming
+            idle = now - max(since, self._folded_at)
+            if idle > DEAD_S or now - since > STARVED_S:
                 self.fail(TimeoutError(f"{name} {place.partition} stands at {stands} of {end}"))
-            elif now - since > STALLED_S and part.sought.get(name) is None:
+            elif idle > STALLED_S and not self._seeking(part, name, stands):
                 await self._go_back(part, name, place)
 
     async def _go_back(self, part: Part, name: str, place: TP) -> None:
@@ -673,7 +712,7 @@ class Worker:
             stands = part.read.next.get(name, 0)
             if first > stands:
                 self._miss(part.read, name, part.number, first)
-            await self._seek(part, name, max(first, stands))
+            self._seek(part, name, max(first, stands))
 
     def _miss(self, read: tables.Read, name: str, number: int, first: int) -> None:
         """The broker has deleted what comes before ``first``; a generation that is filled from the logs has it from there."""
@@ -688,7 +727,7 @@ class Worker:
         log.error("topic begun anew", worker=NAME, topic=name, partition=part.number)
         async with part.fold.lock:
             part.read.next[name] = 0
-            await self._seek(part, name, 0)
+            self._seek(part, name, 0)
 
     async def _commit(self) -> None:
         """Tell the group how far the tables are, for others to see."""
@@ -742,8 +781,8 @@ def _anchor(engine: sa.Engine) -> tuple[clock.Anchor, dt.timedelta]:
     return clock.Anchor(wall, business, rate), now - dt.datetime.now(dt.UTC)
 
 
-def _record(topic: str, offset: int, wall: float, raw: bytes) -> fold.Record:
-    """A record out of its bytes.
+def _record(topic: str, offset: int, wall: float, raw: bytes, *, counts: bool) -> fold.Record:
+    """A record out of its bytes. ``counts``: its offset is one of the topic's.
 
     Raises:
         Exception: it cannot be read.
@@ -752,7 +791,7 @@ def _record(topic: str, offset: int, wall: float, raw: bytes) -> fold.Record:
     if envelope.time is None:
         raise ValueError("an event without a time")
     meta = Meta(envelope.id, envelope.time, dt.datetime.fromtimestamp(wall, dt.UTC))
-    return fold.Record(topic, offset, decode_data(envelope), meta)
+    return fold.Record(topic, offset, decode_data(envelope), meta, counts)
 
 
 def _context(message: Any) -> str | None:
@@ -781,13 +820,21 @@ def run(settings: Settings) -> None:
     log.info("started", worker=NAME, health_port=server.server_address[1])
     worker = Worker(settings, health=health, crash=crash_from(os.environ.get("GOODFAITH_CRASH_AT"), NAME))
 
-    REGISTRY.register(Views(lambda: worker.partitions().values(), worker.now))
+    views = Views(lambda: worker.partitions().values(), worker.now)
+    REGISTRY.register(views)
+    # it knows of the worker
+    from services.streams import beside
+
+    listening = beside.listen(settings)
+    worker.url = beside.url_of(listening)
 
     async def work() -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
-        if await worker.run():
+        async with beside.beside(settings, worker, views, listening):
+            stopped = await worker.run()
+        if stopped:
             log.info("stopped", worker=NAME)
             sys.stderr.flush()
             # no farewell to tasks and threads of Faust's: some of them do not end

@@ -26,6 +26,7 @@ class SmallRun:
     Attributes:
         claims: ids of the claims by a name of ours.
         items: by the same name, (item, listing) pairs.
+        views: what the streams said at the end, if somebody asked.
     """
 
     def __init__(self, stack: Stack, env: dict[str, str] | None = None, profile: str = "ipp") -> None:
@@ -47,6 +48,7 @@ class SmallRun:
         self.tokens = {"operator": stack.secret("operator_token")}
         self.claims: dict[str, str] = {}
         self.items: dict[str, list[tuple[str, str]]] = {}
+        self.views: Any = None
         self.step(dt.timedelta())  # the clock stands still but for our steps
 
     def close(self) -> None:

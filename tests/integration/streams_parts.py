@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import random
+import re
 import secrets
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import rocksdict
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
@@ -26,6 +28,7 @@ from services.streams.registry import VIEWS
 from services.streams.views import Meta
 from shared import clock, db, topics
 from shared.events import ENDED, ItemChanged, ItemSubmitted, State, decode_data, decode_envelope, encode
+from shared.ids import items_of
 from shared.settings import Settings
 from shared.topics import INTAKE, VERIFICATION, Topic, partition_of
 
@@ -33,6 +36,11 @@ PARTITIONS = 4
 BEGIN = dt.datetime(2026, 11, 2, 8, tzinfo=dt.UTC)
 CODEC = tables.Codec(VIEWS)
 States = dict[tuple[str, str], Any]
+
+
+def claim_of(number: int) -> str:
+    """The claim of an item: three have one, on as many listings."""
+    return f"c-{number // 3:023}000"
 
 
 class Rig:
@@ -47,7 +55,7 @@ class Rig:
             "GOODFAITH_DATABASE": stack.admin_url,
             "GOODFAITH_TOPIC_PREFIX": self.prefix,
             "GOODFAITH_PARTITIONS": str(partitions),
-            "GOODFAITH_SESSION_TIMEOUT_MS": "3000",
+            "GOODFAITH_SESSION_TIMEOUT_MS": "6000",
             "GOODFAITH_RETRY_MAX_S": "0.5",
             "GOODFAITH_STATE_DIR": str(folder),
             "GOODFAITH_INTERNAL_TOKEN": "t" * 32,
@@ -90,6 +98,17 @@ class Rig:
         except OSError:
             return ""
 
+    def ask(self, name: str, path: str) -> Any:
+        """What a worker's query API answers; None when it does not, or not with 200."""
+        urls = re.findall(r"http://127\.0\.0\.1:\d+", (self.folder / f"{name}.log").read_text())
+        if not urls:
+            return None
+        try:
+            answer = httpx.get(urls[-1] + path, headers={"authorization": f"Bearer {'t' * 32}"}, timeout=10)
+        except httpx.HTTPError:
+            return None
+        return answer.json() if answer.is_success else None
+
     def wait_ready(self, *names: str, timeout_s: float = 120) -> None:
         """Wait until workers are ready."""
         for name in names:
@@ -123,7 +142,8 @@ class Rig:
         for number in numbers:
             at = BEGIN + dt.timedelta(seconds=number)
             common: dict[str, Any] = {
-                "item": f"i-{number}", "claim": f"c-{number // 3}", "claim_size": 3, "listing": f"l-{number}",
+                "item": list(items_of(claim_of(number), 3))[number % 3], "claim": claim_of(number), "claim_size": 3,
+                "listing": f"l-{number}",
                 "complainant": "a-h", "principal": "a-h", "right": "r-1", "right_type": "trademark", "reason": "counterfeit",
                 "profile": "ipp", "policy": "ipp-2026-11", "lane": ("express", "standard", "bulk")[number % 3],
             }  # fmt: skip

@@ -12,7 +12,7 @@ from deploy.local.stack import Stack
 from services.operator.streams import Source, rebuild_from
 from services.streams import generations, items, tables
 from services.streams.app import changelog_topic
-from tests.integration.streams_parts import Rig, wait
+from tests.integration.streams_parts import Rig, claim_of, wait
 
 pytestmark = pytest.mark.stack
 
@@ -25,6 +25,11 @@ def rig(stack: Stack, tmp_path: Path) -> Iterator[Rig]:
     made.close()
 
 
+def _revisions(rig: Rig, name: str, claim: str) -> list[int]:
+    told = rig.ask(name, f"/internal/streams/claim?claim={claim}")
+    return [item["revision"] for item in told["items"]] if told else []
+
+
 def test_workers_that_die_lose_nothing_and_double_nothing(rig: Rig) -> None:
     """Killed between changelog and table, killed while another takes over, built anew, and stopped: the states are those of a plain fold."""
     rig.items(range(150))
@@ -35,6 +40,8 @@ def test_workers_that_die_lose_nothing_and_double_nothing(rig: Rig) -> None:
     rig.items(range(150, 250), seed=1)
     rig.wait_ready("a", "b")
     rig.items(range(100, 200), seed=2)
+    for name in ("a", "b"):  # whichever is asked, it tells what all have
+        wait(lambda name=name: _revisions(rig, name, claim_of(120)) == [3, 3, 3], 60, lambda: rig.log("a"))  # type: ignore[misc]
     rig.processes["b"][0].kill()
     wait(rig.caught_up, 120, lambda: rig.log("a"))
     expected = rig.expected()

@@ -21,13 +21,15 @@ def run() -> Iterator[SmallRun]:
     # not above: a conftest is loaded before warnings of libraries are put aside
     from services.operator.verify import verify_stack
     from tests.integration.small_run import SmallRun
+    from tests.integration.views_of import watched
 
     stack = Stack.start(ROOT, f"test-{os.getpid()}-run")
-    run = SmallRun(stack)
+    run = SmallRun(stack, {"GOODFAITH_RECONCILE_S": "1"})
     try:
         run.play()
         report = verify_stack(run.settings, wait_s=60)
         assert report.clean, report.kinds
+        run.views = watched(run)
         run.fleet.stop()
         yield run
     finally:

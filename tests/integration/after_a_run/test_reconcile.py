@@ -104,6 +104,43 @@ def test_views_agree_with_the_database(reconciling: Reconciling) -> None:
     assert sum(count for one in counts for name, count in one.items() if name.startswith("state/")) > 20
 
 
+def test_the_workers_found_the_same(run: SmallRun) -> None:
+    """The streams of the fleet itself, by their own login and at their own pace."""
+    compared = run.views.status["compared"]
+    assert {(one["view"], one["partition"]) for one in compared} == {
+        (view, partition) for view in TRUTHS for partition in range(run.settings.partitions)
+    }
+    assert [one for one in compared if one["difference"]] == []
+
+
+def test_views_of_claims_and_sellers(run: SmallRun) -> None:
+    for name, claim in run.views.claims.items():
+        assert [item["item"] for item in claim["items"]] == sorted(item for item, _ in run.items[name])
+        assert (claim["missing"], claim["open"]) == (0, 0)
+    with run.engine.connect() as connection:
+        rows = connection.exec_driver_sql("select item, state, revision, body::jsonb ->> 'sla' from verification.items")
+        known = {item: (state, revision, sla) for item, state, revision, sla in rows}
+        found = {
+            item["item"]: (item["state"], item["revision"], item["sla"])
+            for claim in run.views.claims.values()
+            for item in claim["items"]
+        }
+        assert found == {item: known[item] for item in found}
+        rows = connection.exec_driver_sql(
+            "select seller, violations, general_points, serious_strikes, measures from enforcement.standings"
+        )
+        for seller, violations, points, strikes, measures in rows:
+            told = run.views.sellers[seller]
+            assert (told["violations"], told["general_points"], told["serious_strikes"]) == (
+                violations,
+                points,
+                strikes,
+            )
+            assert {one for sanction in told["sanctions"] for one in sanction["measures"]} == set(
+                filter(None, measures.split(","))
+            )
+
+
 @pytest.mark.parametrize("what", WRONG)
 def test_a_wrong_number_in_the_database_is_found(reconciling: Reconciling, what: str) -> None:
     view, statement = WRONG[what]

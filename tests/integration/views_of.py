@@ -1,0 +1,46 @@
+"""What the streams of a run say of it, asked by their own port."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from services.streams.reconcile import TRUTHS
+from tests.integration.small_run import SELLERS, SmallRun
+
+
+@dataclass
+class Told:
+    """Answers of the query API: status, views of claims and sellers by name."""
+
+    status: Any
+    claims: dict[str, Any]
+    sellers: dict[str, Any]
+
+
+def watched(run: SmallRun, timeout_s: float = 60.0) -> Told:
+    """Wait until every view was compared on every partition, all at rest, and ask for everything."""
+    begun = dt.datetime.now(dt.UTC)
+    headers = {"authorization": f"Bearer {run.stack.secret('internal_token')}"}
+    base = f"http://127.0.0.1:{run.stack.port('streams')}/internal/streams"
+    with httpx.Client(headers=headers, timeout=30) as client:
+
+        def ask(path: str, **params: str) -> Any:
+            answer = client.get(f"{base}/{path}", params=params)
+            answer.raise_for_status()
+            return answer.json()
+
+        until = time.monotonic() + timeout_s
+        while True:
+            status = ask("status")
+            later = [one for one in status["compared"] if dt.datetime.fromisoformat(one["wall"]) > begun]
+            if len(later) == len(TRUTHS) * run.settings.partitions:
+                break
+            assert time.monotonic() < until, status
+            time.sleep(0.1)
+        claims = {name: ask("claim", claim=claim) for name, claim in run.claims.items()}
+        return Told(status, claims, {seller: ask("seller", seller=seller) for seller in SELLERS})
