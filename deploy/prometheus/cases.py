@@ -175,8 +175,8 @@ CASES: Final = (
     ),
     Case(
         "ReconciliationOld", _figure("goodfaith_reconciliation_last_timestamp_seconds", "60x60", view="items"),
-        "View items was last compared 49m 0s ago (decades: never).", _figure("goodfaith_reconciliation_last_timestamp_seconds", "0+40x60", view="items"),
-        at="50m", labels={"view": "items"},
+        "View items was last compared 49m 0s ago (decades: never).", _figure("goodfaith_reconciliation_last_timestamp_seconds", "0+200x30", view="items"),
+        at="50m", labels={"view": "items"}, step="5m",
     ),
     Case(
         "ClaimsStalled", {**_open("5x40"), **_handled("7x40")},
@@ -200,10 +200,10 @@ CASES: Final = (
     ),
     Case(
         "DrainTooSlow",
-        {**_open("90000x60"), **_handled("0+60x60"), **_clock("100000+60x60"), **_oldest("100000x60", "verification")},
+        {**_open("90000x30"), **_handled("0+300x30"), **_clock("100000+300x30"), **_oldest("100000x30", "verification")},
         "At the present pace what is open is handled in 1d 1h 0m 0s, and the oldest item has less.",
-        {**_open("60000x60"), **_handled("0+60x60"), **_clock("100000+60x60"), **_oldest("100000x60", "verification")},
-        at="50m",
+        {**_open("60000x30"), **_handled("0+300x30"), **_clock("100000+300x30"), **_oldest("100000x30", "verification")},
+        at="50m", step="5m",
     ),
     Case(
         "OldestItemOld", {**_clock("100000+60x20"), **_oldest("30000x20")}, "The oldest item in stage review is 19h 46m 40s old.",
@@ -310,8 +310,8 @@ CASES: Final = (
         {**_clock("100000+60x20"), f"goodfaith_watermark_timestamp_seconds{{{_WORKER}}}": "99800+60x20"}, labels={"job": "verification"},
     ),
     Case(
-        "WorkersFenced", {f"goodfaith_fenced_total{{{_WORKER}}}": "0+2x60"}, "60 transactions of verification were refused in 30 minutes.",
-        {f"goodfaith_fenced_total{{{_WORKER}}}": "0x20 10x40"}, at="50m", labels={"job": "verification"},
+        "WorkersFenced", {f"goodfaith_fenced_total{{{_WORKER}}}": "0+10x30"}, "60 transactions of verification were refused in 30 minutes.",
+        {f"goodfaith_fenced_total{{{_WORKER}}}": "0x4 10x20"}, at="50m", labels={"job": "verification"}, step="5m",
     ),
     Case(
         "WorkerBug", {f'goodfaith_transient_failures_total{{{_WORKER},part="bug"}}': "0x10 1x30"},
