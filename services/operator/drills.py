@@ -60,7 +60,7 @@ GRACE_S: Final = 60.0
 RATE: Final = 8.0
 """Items filed a second, from real notices."""
 NOTICES: Final = 60
-ITEMS: Final = 8_000
+ITEMS: Final = 3_600
 """More than can be filed in the time that all drills take."""
 COMMAND_S: Final = 90.0
 QUIET_S: Final = 150.0
@@ -72,6 +72,7 @@ ENVIRONMENT: Final = {
     # what is looked at every so often keeps pace with the rules
     "GOODFAITH_WATCH_S": "1",
     "GOODFAITH_CANARY_EVERY_S": "2",
+    "GOODFAITH_RECONCILE_S": "2",
 }
 COUNTS: Final = {**dict.fromkeys(fleet.SERVICES, 1), "verification": 3}
 """Three workers share verification's partitions, so that one of them can be stuck and most partitions go on."""
@@ -457,18 +458,23 @@ def _until_quiet(ground: Ground) -> list[str]:
 
 def _prove(ground: Ground, result: Result) -> None:
     """At rest: nothing lost, nothing doubled, and the views agree with the database."""
-    canary = ground.fleet.processes.get("canary.0")
     try:
         ground.fleet.wait_ready(60)
-        if canary is not None:
-            canary.signal(signal.SIGSTOP)
-        ground.load.halt()
-        _compare(ground, result)
+        with _without_canary(ground.fleet):
+            ground.load.halt()
+            _compare(ground, result)
     except (StackError, TimeoutError) as error:
         result.failures.append(f"does not come to rest: {str(error).splitlines()[0]}")
+
+
+@contextlib.contextmanager
+def _without_canary(processes: Fleet) -> Iterator[None]:
+    """Meanwhile the canary stands still: while it goes round nothing is at rest."""
+    processes["canary.0"].signal(signal.SIGSTOP)
+    try:
+        yield
     finally:
-        if canary is not None:
-            canary.signal(signal.SIGCONT)
+        processes["canary.0"].signal(signal.SIGCONT)
 
 
 def _compare(ground: Ground, result: Result) -> None:
@@ -603,7 +609,8 @@ def drills(
             local, processes = bring_up(stack, COUNTS, env=ENVIRONMENT, observe=plan, canary=True)
             status.update("accounts and listings")
             run = Faults(local, processes, Notices(list(read(SAMPLE, NOTICES)), "d"))
-            run.prepare()
+            with _without_canary(processes):
+                run.prepare()
             with Ground(local, processes, pager, run, Path(folder), speed) as ground:
                 status.update("quiet")
                 ground.load.flow()
