@@ -57,10 +57,10 @@ LOOKS_S: Final = 30.0
 """Seconds, on the rules' clock, between two looks at each process."""
 GRACE_S: Final = 60.0
 """Wall seconds that an alert may take beyond what its rule waits for: scraping, evaluating, telling."""
-RATE: Final = 8.0
+RATE: Final = 4.0
 """Items filed a second, from real notices."""
 NOTICES: Final = 60
-ITEMS: Final = 3_600
+ITEMS: Final = 2_400
 """More than can be filed in the time that all drills take."""
 COMMAND_S: Final = 90.0
 QUIET_S: Final = 150.0
