@@ -521,7 +521,7 @@ POISONED: Final = "poisoned"
 def _poison(ground: Ground) -> None:
     """Verification cannot save what becomes of one seller's items: as with a bug that only certain data meet."""
     listings = ground.run.plan.listings()
-    chosen = itertools.islice(listings, ground.load.submitter.filed + 20, ground.load.submitter.filed + 60)
+    chosen = itertools.islice(listings, ground.load.submitter.filed + 8, ground.load.submitter.filed + 48)
     names = ", ".join(f"'{name}'" for name in chosen)
     ground.sql(
         f"""create function verification.{POISONED}() returns trigger language plpgsql as $$ begin
