@@ -410,7 +410,7 @@ SPANS = counter(
     "goodfaith_spans_total",
     "Spans of traces that were sent, by what became of them.",
     {"result": ("exported", "failed")},
-    of=(*WORKERS, "intake-api", "enforcement-api", "notification-api", *_SENDERS, "streams"),
+    of=(*WORKERS, "intake-api", "enforcement-api", "notification-api", *_SENDERS, "enforcement-delivery", "streams"),
     do="`failed` grows: the collector is away. Nothing else suffers",
 )
 

@@ -15,7 +15,7 @@ import structlog
 
 from services.enforcement import sanctions_store, store
 from services.enforcement.rounds import keep_on
-from shared import db, marketplace, metrics
+from shared import db, marketplace, metrics, tracing
 from shared.events import MarketplaceCommand, Receipt, SellerCommand, SellerReceipt
 from shared.settings import Settings
 
@@ -54,6 +54,7 @@ class Delivery:
         self._engine = db.connect(
             settings.database.get_secret_value(), schema="enforcement", name="enforcement-delivery"
         )
+        self._tracing = tracing.current()
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="post")
 
     def once(self) -> int:
@@ -62,12 +63,17 @@ class Delivery:
             # sellers first: they are few, and a freeze is worth many listings
             sellers = sanctions_store.take(connection, _AT_ONCE, _LEASE_S)
             listings = store.take(connection, _AT_ONCE * 4 - len(sellers), _LEASE_S)
-        commands: list[MarketplaceCommand | SellerCommand] = [*sellers, *listings]
+        traces = {command.command: trace for command, trace in listings if trace is not None}
+        commands: list[MarketplaceCommand | SellerCommand] = [*sellers, *(command for command, _ in listings)]
         if not commands:
             return 0
         results: dict[str, str] = {}
         errors: dict[str, str] = {}
-        for command, outcome in zip(commands, self._pool.map(self._post, commands), strict=True):
+        for command, outcome in zip(
+            commands,
+            self._pool.map(lambda command: self._follow(command, traces.get(command.command)), commands),
+            strict=True,
+        ):
             if isinstance(outcome, Receipt | SellerReceipt):
                 results[command.command] = outcome.result
             else:
@@ -82,12 +88,26 @@ class Delivery:
             log.warning("not answered", count=len(errors), first=next(iter(errors.values())))
         return len(commands)
 
-    def _post(self, command: MarketplaceCommand | SellerCommand) -> Receipt | SellerReceipt | str:
+    def _follow(self, command: MarketplaceCommand | SellerCommand, trace: str | None) -> Receipt | SellerReceipt | str:
+        """``_post``, as part of its trace."""
+        if trace is None or self._tracing is None:
+            return self._post(command, trace)
+        span = self._tracing.span(f"POST {marketplace.COMMANDS_PATH}", "CLIENT", trace, {"http.request.method": "POST"})
+        outcome = self._post(command, tracing.context_of(span))
+        span.set_attribute("goodfaith.marketplace.result", "none" if isinstance(outcome, str) else outcome.result)
+        span.end()
+        return outcome
+
+    def _post(
+        self, command: MarketplaceCommand | SellerCommand, trace: str | None = None
+    ) -> Receipt | SellerReceipt | str:
         """The receipt, or why there is none."""
         of_seller = isinstance(command, SellerCommand)
         path = marketplace.SELLER_COMMANDS_PATH if of_seller else marketplace.COMMANDS_PATH
         body = msgspec.json.encode(command)
         headers = marketplace.signed_headers(self._secret, int(time.time()), command.command, body)
+        if trace is not None:
+            headers[tracing.HEADER] = trace
         try:
             response = self._client.post(self._url + path, content=body, headers=headers)
         except httpx.HTTPError as error:

@@ -36,8 +36,8 @@ _SAVE_HOLDS = """
     on conflict (item) do update set revision = excluded.revision, held = excluded.held, waits = excluded.waits,
         seller = excluded.seller, violation = excluded.violation"""
 _DELIVER = """
-    insert into deliveries (command, listing, partition, seq, action)
-    select * from unnest(%s::text[], %s::text[], %s::int[], %s::int[], %s::text[])
+    insert into deliveries (command, listing, partition, seq, action, traceparent)
+    select * from unnest(%s::text[], %s::text[], %s::int[], %s::int[], %s::text[], %s::text[])
     on conflict (command) do nothing"""
 # an older command of the listing need not travel any more: it would have no effect
 _SUPERSEDE = """
@@ -46,15 +46,16 @@ _SUPERSEDE = """
 _PULL = """
     delete from receipts where id in (
         select id from receipts where partition = any(%s) order by id limit %s for update skip locked)
-    returning id, partition, command, listing, seq, result"""
+    returning id, partition, command, listing, seq, result, traceparent"""
 _TAKE = """
     update deliveries set tries = tries + 1, next_wall = now() + least(%s * 2 ^ least(tries, 10), 300) * interval '1 second'
     where command in (select command from deliveries where next_wall <= now() order by next_wall limit %s for update skip locked)
-    returning command, listing, partition, seq, action"""
+    returning command, listing, partition, seq, action, traceparent"""
 _ANSWERED = """
-    with gone as (delete from deliveries where command = any(%s::text[]) returning command, partition, listing, seq)
-    insert into receipts (partition, command, listing, seq, result)
-    select g.partition, g.command, g.listing, g.seq, n.result
+    with gone as (
+        delete from deliveries where command = any(%s::text[]) returning command, partition, listing, seq, traceparent)
+    insert into receipts (partition, command, listing, seq, result, traceparent)
+    select g.partition, g.command, g.listing, g.seq, n.result, g.traceparent
     from gone g join unnest(%s::text[], %s::text[]) as n(command, result) using (command)"""
 _FAILED = """
     update deliveries d set error = n.error from unnest(%s::text[], %s::text[]) as n(command, error)
@@ -129,34 +130,40 @@ def save(connection: sa.Connection, listings: Collection[Listing], holds: Collec
 # ------------------------------------------------------------------------------------------------------ HTTP adapter
 
 
-def deliver(connection: sa.Connection, commands: Sequence[tuple[int, MarketplaceCommand]]) -> None:
-    """Queue commands, with their listing's partition, for ``delivery``; one that is queued already stays as it is."""
+def deliver(connection: sa.Connection, commands: Sequence[tuple[int, MarketplaceCommand, str | None]]) -> None:
+    """Queue commands, with their listing's partition and the context of those that are traced, for ``delivery``.
+
+    One that is queued already stays as it is.
+    """
     if commands:
-        newest = {command.listing: command.seq for _, command in commands}
+        newest = {command.listing: command.seq for _, command, _ in commands}
         connection.exec_driver_sql(
             _DELIVER,
             (
-                [command.command for _, command in commands],
-                [command.listing for _, command in commands],
-                [partition for partition, _ in commands],
-                [command.seq for _, command in commands],
-                [command.action for _, command in commands],
+                [command.command for _, command, _ in commands],
+                [command.listing for _, command, _ in commands],
+                [partition for partition, _, _ in commands],
+                [command.seq for _, command, _ in commands],
+                [command.action for _, command, _ in commands],
+                [trace for _, _, trace in commands],
             ),
         )
         connection.exec_driver_sql(_SUPERSEDE, (list(newest), list(newest.values())))
 
 
 def pull(connection: sa.Connection, partitions: Sequence[int], room: int) -> Sequence[tuple[Any, ...]]:
-    """Take receipts out of the queue, oldest first: (id, partition, command, listing, seq, result)."""
-    return sorted(tuple(row) for row in connection.exec_driver_sql(_PULL, (list(partitions), room)))
+    """Take receipts out of the queue, oldest first: (id, partition, command, listing, seq, result, context if traced)."""
+    return sorted(
+        (tuple(row) for row in connection.exec_driver_sql(_PULL, (list(partitions), room))), key=lambda row: row[0]
+    )
 
 
-def take(connection: sa.Connection, limit: int, lease_s: float) -> list[MarketplaceCommand]:
-    """Take commands that are due; each comes up again after ``lease_s`` wall seconds, doubled with each try."""
+def take(connection: sa.Connection, limit: int, lease_s: float) -> list[tuple[MarketplaceCommand, str | None]]:
+    """Take commands that are due, with the context of those that are traced; each comes up again after ``lease_s`` wall seconds, doubled with each try."""
     rows = connection.exec_driver_sql(_TAKE, (lease_s, limit))
     return [
-        MarketplaceCommand(command=command, listing=listing, action=action, seq=seq)
-        for command, listing, _, seq, action in rows
+        (MarketplaceCommand(command=command, listing=listing, action=action, seq=seq), trace)
+        for command, listing, _, seq, action, trace in rows
     ]
 
 

@@ -79,14 +79,17 @@ class Enforcement:
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
         """Receipts that came by HTTP."""
         found = []
-        for id_, partition, command, listing, seq, result in store.pull(tx.connection, tx.partitions, room):
+        for id_, partition, command, listing, seq, result, trace in store.pull(tx.connection, tx.partitions, room):
             receipt = Receipt(command=command, listing=listing, seq=seq, result=result)
             name = f"receipt.{command}.{id_}"
             # as it would have come by topic, so that it can be parked and run again like any record
             raw = events.encode(
                 receipt, id=name, source="/marketplace", type=_RECEIPT, subject=listing, time=tx.now, key=listing
             )
-            found.append(Incoming("@queue", partition, id_, listing, name, _RECEIPT, receipt, raw=raw))
+            entry = Incoming("@queue", partition, id_, listing, name, _RECEIPT, receipt, raw=raw)
+            if trace is not None:
+                entry.traced, entry.parent = True, trace
+            found.append(entry)
         return found
 
     def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Batch:
@@ -119,7 +122,7 @@ class Holds:
             self._of.setdefault(hold.listing, []).append(hold)
         self._changed_listings: dict[str, Listing] = {}
         self._changed_holds: dict[str, Hold] = {}
-        self._deliveries: list[tuple[int, MarketplaceCommand]] = []
+        self._deliveries: list[tuple[int, MarketplaceCommand, str | None]] = []
         self._statements: list[statements.Made] = []
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
@@ -157,7 +160,7 @@ class Holds:
             statement = statements.made(event, self._service.down, at)
             if statement is not None:
                 self._statements.append(statement)
-        return self._outgoing(incoming.partition, out, incoming.id, event.claim)
+        return self._outgoing(incoming.partition, out, incoming.id, event.claim, incoming.trace)
 
     def _receipt(self, incoming: Incoming, receipt: Receipt) -> list[Outgoing]:
         if not receipt.seq:
@@ -168,7 +171,7 @@ class Holds:
             self._tx.count(IGNORED, "receipt")
             return []
         self._changed_listings[receipt.listing] = listing
-        return self._outgoing(incoming.partition, told, incoming.id, None)
+        return self._outgoing(incoming.partition, told, incoming.id, None, incoming.trace)
 
     def _seen(self, incoming: Incoming, told: events.Listing) -> list[Outgoing]:
         listing = self._listings.get(told.listing)
@@ -177,9 +180,11 @@ class Holds:
             return []
         self._changed_listings[told.listing] = listing
         self._tx.count(REAPPEARED)
-        return self._outgoing(incoming.partition, [command], incoming.id, None)
+        return self._outgoing(incoming.partition, [command], incoming.id, None, incoming.trace)
 
-    def _outgoing(self, partition: int, out: Iterable[Data], cause: str | None, claim: str | None) -> list[Outgoing]:
+    def _outgoing(
+        self, partition: int, out: Iterable[Data], cause: str | None, claim: str | None, trace: str | None = None
+    ) -> list[Outgoing]:
         now = self._tx.now
         made = []
         for data in out:
@@ -196,7 +201,7 @@ class Holds:
             elif isinstance(data, MarketplaceCommand):
                 self._tx.count(COMMANDS, data.action)
                 if self._service.http:
-                    self._deliveries.append((partition, data))
+                    self._deliveries.append((partition, data, trace))
                 else:
                     made.append(
                         Outgoing(

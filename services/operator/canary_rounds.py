@@ -10,6 +10,7 @@ clock; where business time stands still, as in a replay, a round goes through al
 
 from __future__ import annotations
 
+import secrets
 import signal
 import threading
 import time
@@ -143,6 +144,7 @@ class Canary:
         self._sleep = sleep
         self._clock = clock
         self._clean = False
+        self.trace = ""
 
     def close(self) -> None:
         """Close connections."""
@@ -155,6 +157,7 @@ class Canary:
         Raises:
             Failed: it did not go through.
         """
+        self.trace = secrets.token_hex(16)
         begun = self._clock()
         until = begun + self._settings.canary_timeout_s
         clean, self._clean = self._clean, False
@@ -225,6 +228,8 @@ class Canary:
     def _post(self, step: Step, path: str, body: Mapping[str, Any], until: float) -> Any:
         # under one key, so that what was accepted although its answer was lost is accepted once
         key = {"idempotency-key": f"canary-{uuid.uuid4().hex}"}
+        # a whole round is one trace, where traces are on
+        key["traceparent"] = f"00-{self.trace}-{secrets.token_hex(8)}-01"
         return self._ask(step, lambda: self._door.post(path, json=body, headers=key), until)
 
     def _ask(self, step: Step, call: Callable[[], httpx.Response], until: float) -> Any:
@@ -283,7 +288,13 @@ def run(settings: Settings) -> None:
         except Failed as failed:
             if not stop.is_set():
                 if failed.step != said:
-                    log.warning("canary failed", step=failed.step, result=failed.result, error=str(failed))
+                    log.warning(
+                        "canary failed",
+                        step=failed.step,
+                        result=failed.result,
+                        error=str(failed),
+                        trace_id=canary.trace,
+                    )
                 said = failed.step
         stop.wait(max(begun + settings.canary_every_s - time.monotonic(), POLL_S))
     canary.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import random
 import signal
@@ -21,6 +22,7 @@ import msgspec
 import psycopg2
 import pytest
 from kafka import KafkaProducer
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
@@ -30,7 +32,7 @@ from services.enforcement import domain
 from services.enforcement.delivery import Delivery
 from services.enforcement.ledger import EnforcementLedger
 from services.enforcement.worker import Enforcement
-from shared import events, marketplace, migrate, topics
+from shared import events, marketplace, migrate, topics, tracing
 from shared.events import ItemChanged, State
 from shared.runtime import Service, Worker
 from shared.settings import Settings
@@ -76,6 +78,7 @@ class World:
         """An event of verification."""
         type_ = more.pop("type", "goodfaith.item.notified.v1")
         at = more.pop("at", NOW)
+        headers = more.pop("headers", None)
         data = ItemChanged(
             item=item,
             claim=more.pop("claim", f"claim-of-{item}"),
@@ -100,12 +103,11 @@ class World:
         raw = events.encode(
             data, id=uuid.uuid4().hex, source="/goodfaith/verification", type=type_, subject=item, time=at, key=listing
         )
-        self.send("verification.events", listing, raw)
+        self.send("verification.events", listing, raw, headers)
 
-    def send(self, topic: str, key: str, raw: bytes) -> None:
-        self.producer.send(self.prefix + topic, value=raw, key=key.encode(), partition=topics.partition_of(key, 4)).get(
-            10
-        )
+    def send(self, topic: str, key: str, raw: bytes, headers: list[tuple[str, bytes]] | None = None) -> None:
+        place = topics.partition_of(key, 4)
+        self.producer.send(self.prefix + topic, value=raw, key=key.encode(), partition=place, headers=headers).get(10)
 
     def told(self, type_: str = "goodfaith.hold.changed.v1", prefix: str = "") -> list[Any]:
         """Data of the events of a type in enforcement's log, in order."""
@@ -303,6 +305,42 @@ def test_the_http_adapter_delivers_until_it_is_answered(world: World, shop: http
         ) == [(0,)]
     finally:
         delivery.close()
+
+
+def test_a_trace_goes_with_a_command_to_the_marketplace_and_comes_back_with_its_receipt(
+    world: World, shop: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = world.settings("enforcement", marketplace="http", traces_url="http://127.0.0.1:9/", traces_ratio=0)
+    spans = InMemorySpanExporter()
+    made = tracing.Tracing(settings, "enforcement", spans)
+    monkeypatch.setattr(tracing, "_tracing", made)
+    sent: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers.get("traceparent"))
+        command = msgspec.json.decode(request.content, type=marketplace.MarketplaceCommand)
+        receipt = marketplace.Receipt(command=command.command, listing=command.listing, seq=command.seq, result="done")
+        return httpx.Response(200, content=msgspec.json.encode(receipt))
+
+    delivery = Delivery(settings, httpx.Client(transport=httpx.MockTransport(answer)))
+    context = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    try:
+        with world.running((Enforcement(settings), settings)):
+            world.say("a", 1, listing="shoe", held=True, headers=[("traceparent", context.encode())])
+            wait(delivery.once)
+            wait(world.told)
+    finally:
+        delivery.close()
+        made.close()
+    by_name = {span.name: span for span in spans.get_finished_spans()}
+    first, call, last = (by_name[n] for n in ("process verification.events", "POST /commands", "process receipts"))
+    assert first.parent is not None
+    assert f"{first.parent.span_id:016x}" == "cd" * 8
+    assert sent == [tracing.context_of(call)]
+    assert {span.context.trace_id for span in (first, call, last)} == {int("ab" * 16, 16)}
+    assert {span.parent.span_id for span in (call, last) if span.parent} == {first.context.span_id}
+    ((payload,),) = world.sql("select payload from enforcement.event_log where type = 'goodfaith.hold.changed.v1'")
+    assert json.loads(payload)["traceparent"] == tracing.context_of(last)
 
 
 def test_the_door_refuses_what_is_not_signed_and_does_a_command_once(world: World, shop: httpx.Client) -> None:

@@ -9,13 +9,16 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import example, given
 from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from shared import events, topics, tracing
+from shared import events, metrics, topics, tracing
+from shared.runtime.health import Health
 from shared.runtime.traced import Traced
 from shared.runtime.types import Due, Incoming, Outgoing
 from shared.settings import Settings
@@ -140,6 +143,7 @@ def _record(number: int = 1, **given_: Any) -> Incoming:
 
 
 def _caused(incoming: Incoming) -> list[Outgoing]:
+    assert len(structlog.contextvars.get_contextvars()["trace_id"]) == 32
     return [Outgoing(3, topics.VERIFICATION, "li-1", incoming.type, incoming.data, "i", NOW)]
 
 
@@ -276,6 +280,24 @@ def test_a_collector_that_is_away_keeps_nothing_waiting() -> None:
     assert time.monotonic() - began < 0.5
     made.close(0.1)
     assert time.monotonic() - began < 1.0
+
+
+def test_exemplars_are_in_the_metrics_of_whoever_takes_them(tracing_: Tracing, monkeypatch: pytest.MonkeyPatch) -> None:
+    health = Health("here")
+    metrics.BATCH_SECONDS.labels("exemplary").observe(0.01, {"trace_id": TRACE})
+    wanted = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+    assert TRACE.encode() not in health.answer("/metrics", wanted)[1]  # off: as ever
+    monkeypatch.setattr(tracing, "_tracing", tracing_)
+    status, body, kind = health.answer("/metrics", wanted)
+    assert (status, kind.partition(";")[0]) == (200, "application/openmetrics-text")
+    found = [
+        sample.exemplar.labels
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+        if sample.exemplar and sample.labels.get("worker") == "exemplary"
+    ]
+    assert found == [{"trace_id": TRACE}]
+    assert TRACE.encode() not in health.answer("/metrics", "*/*")[1]
 
 
 def test_off_is_off() -> None:
