@@ -178,7 +178,7 @@ PROMISE: Final = Board(
                 Panel(
                     "takedowns_by_right", "Outcomes by kind of right",
                     "Items that were taken down or declined, by the right they stood on; all that the views know.",
-                    one(view("goodfaith_takedowns_total", "right_type", "outcome"), "{{right_type}}: {{outcome}}"),
+                    one(f"{view('goodfaith_takedowns_total', 'right_type', 'outcome')} > 0", "{{right_type}}: {{outcome}}"),
                     "count", "bars", width=12, may_be_empty=True,
                 ),
                 Panel(
@@ -315,7 +315,7 @@ FLOW: Final = Board(
                 Panel(
                     "review", "Cases for people",
                     "Cases in the review queue by state. Free ones grow: too few reviewers, or a conflict of interest bars them.",
-                    one("max by (state, status) (sum by (state, status, instance) (goodfaith_review_cases))",
+                    one("max by (state, status) (sum by (state, status, instance) (goodfaith_review_cases)) > 0",
                         "{{state}} {{status}}"),
                     "count", "bars", may_be_empty=True,
                 ),
@@ -328,7 +328,7 @@ FLOW: Final = Board(
                 Panel(
                     "canary_steps", "Canary's steps",
                     "Which step of the marked claim failed or timed out in the last hour.",
-                    one("round(sum by (step, result) (increase(goodfaith_canary_steps_total[1h])))", "{{step}}: {{result}}"), "count",
+                    one("round(sum by (step, result) (increase(goodfaith_canary_steps_total[1h]))) > 0", "{{step}}: {{result}}"), "count",
                     "bars", runbooks=("CanaryOld",), may_be_empty=True,
                 ),
                 Panel(
@@ -391,13 +391,13 @@ OFFENDERS: Final = Board(
                 Panel(
                     "sanctions", "Sanctions in the last day",
                     "Begun and ended, by cause. Many lifted by reversal: decisions are overturned.",
-                    one("round(sum by (change, cause) (increase(goodfaith_sanctions_total[1d])))", "{{change}} ({{cause}})"), "count",
+                    one("round(sum by (change, cause) (increase(goodfaith_sanctions_total[1d]))) > 0", "{{change}} ({{cause}})"), "count",
                     "bars", may_be_empty=True,
                 ),
                 Panel(
                     "entries", "Penalty entries in the last day",
                     "By ledger and kind; many reversals mean that decisions are overturned.",
-                    one("round(sum by (ledger, kind) (increase(goodfaith_penalty_entries_total[1d])))", "{{ledger}}: {{kind}}"),
+                    one("round(sum by (ledger, kind) (increase(goodfaith_penalty_entries_total[1d]))) > 0", "{{ledger}}: {{kind}}"),
                     "count", "bars", may_be_empty=True,
                 ),
             ),
@@ -430,7 +430,7 @@ OFFENDERS: Final = Board(
                 Panel(
                     "misuse", "Measures against misuse, last day",
                     "By what changed. Many reversed: findings or the policy are too strict.",
-                    one("round(sum by (kind) (increase(goodfaith_misuse_changes_total[1d])))", "{{kind}}"), "count", "bars",
+                    one("round(sum by (kind) (increase(goodfaith_misuse_changes_total[1d]))) > 0", "{{kind}}"), "count", "bars",
                     may_be_empty=True,
                 ),
             ),

@@ -108,6 +108,43 @@ def level(panel: Panel, answer: Answer) -> PanelLevel:
     return next((name for name in ("bad", "warn") if name in found), "good")
 
 
+@dataclass(frozen=True)
+class Group:
+    """Alerts of one name, as people are told of them: what sets them apart, and since when the first fires."""
+
+    name: str
+    severity: str
+    summary: str
+    which: str
+    since: dt.datetime
+    runbook: str
+
+
+def grouped(alerts: Iterable[Alert]) -> list[Group]:
+    """Alerts by name, in the order in which each comes first."""
+    found: dict[str, list[Alert]] = {}
+    for alert in alerts:
+        found.setdefault(alert.name, []).append(alert)
+    return [
+        Group(
+            name=name,
+            severity=same[0].severity,
+            summary=same[0].summary,
+            which=", ".join(dict.fromkeys(filter(None, map(_which, same)))),
+            since=min(alert.since for alert in same),
+            runbook=same[0].runbook,
+        )
+        for name, same in found.items()
+    ]
+
+
+def _which(alert: Alert) -> str:
+    """What the alert is about: its labels, but those that say who is told."""
+    return " ".join(
+        value for label, value in sorted(alert.labels.items()) if label not in ("team", "layer", "severity")
+    )
+
+
 def value_of(snapshot: Snapshot, panel: Panel, name: str | None = None) -> float | None:
     """A panel's only value, or that of the series of a name; None: not known, or there is none."""
     for series in snapshot.answer(panel).series:

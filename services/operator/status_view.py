@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from deploy.grafana import PANELS, Panel
 from deploy.grafana.model import duration, show
-from services.operator.observing import PanelLevel, Snapshot, level, value_of
+from services.operator.observing import PanelLevel, Snapshot, grouped, level, value_of
 
 WORDS: Final[dict[PanelLevel, str]] = {"good": "ok", "warn": "worth a look", "bad": "bad", "unknown": "not known"}
 """Said beside every colour."""
@@ -104,6 +104,7 @@ class Firing:
     name: str
     severity: str
     summary: str
+    which: str
     since: str
     runbook: str
 
@@ -231,10 +232,11 @@ def _firing(snapshot: Snapshot) -> list[Firing]:
             name=alert.name,
             severity=alert.severity,
             summary=alert.summary,
+            which=alert.which,
             since=duration((snapshot.at - alert.since).total_seconds()),
             runbook=alert.runbook if alert.runbook.startswith(("https://", "http://")) else "",
         )
-        for alert in snapshot.alerts or ()
+        for alert in grouped(snapshot.alerts or ())
     ]
 
 

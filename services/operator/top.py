@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import io
 import math
+import re
 import select
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Column, Table
@@ -24,7 +27,7 @@ from rich.text import Text
 
 from deploy.grafana import BOARDS, Board, Panel
 from deploy.grafana.model import duration, show
-from services.operator.observing import Alert, Answer, PanelLevel, Series, Snapshot, level, look_once
+from services.operator.observing import Answer, PanelLevel, Series, Snapshot, grouped, level, look_once
 from services.operator.up import JsonOption, StackOption
 
 SIGNS: Final[dict[PanelLevel, tuple[str, str]]] = {
@@ -80,17 +83,18 @@ def _alerts(snapshot: Snapshot) -> RenderableType:
     if not snapshot.alerts:
         return Text("no alert fires", style="green")
     table = Table.grid(padding=(0, 2))
-    for alert in snapshot.alerts[:WIDE]:
+    groups = grouped(snapshot.alerts)
+    for alert in groups[:WIDE]:
         style = "bold red" if alert.severity == "page" else "yellow"
         since = duration((snapshot.at - alert.since).total_seconds())
-        table.add_row(Text(alert.severity, style=style), Text(alert.name, style=style), f"for {since}", _summary(alert))
-    if more := len(snapshot.alerts) - WIDE:
-        table.add_row("", f"and {more} more" if more > 0 else "")
+        said = f"{alert.summary}: {alert.which}" if alert.which else alert.summary
+        table.add_row(
+            Text(alert.severity, style=style), Text(alert.name, style=style), f"for {since}",
+            Text(said, overflow="ellipsis", no_wrap=True),
+        )  # fmt: skip
+    if len(groups) > WIDE:
+        table.add_row("", f"and {len(groups) - WIDE} more")
     return table
-
-
-def _summary(alert: Alert) -> Text:
-    return Text(alert.summary, overflow="ellipsis", no_wrap=True)
 
 
 def _row(snapshot: Snapshot, title: str, panels: Sequence[Panel]) -> RenderableType:
@@ -110,7 +114,7 @@ def _row(snapshot: Snapshot, title: str, panels: Sequence[Panel]) -> RenderableT
 
 def _sign(panel: Panel, answer: Answer) -> Text:
     name = level(panel, answer)
-    if name == "good" and (panel.limits is None or not answer.series):
+    if name == "good" and (panel.limits is None or all(math.isnan(one.value) for one in answer.series)):
         return Text("")
     word, style = SIGNS[name]
     return Text(word, style=style)
@@ -131,7 +135,9 @@ def _values(panel: Panel, answer: Answer) -> Text:
         if place:
             text.append("  ·  ", style="dim")
         if one.name:
-            text.append(f"{one.name}{_HARD}".replace(" ", _HARD), style="dim")
+            # "within 3600 s": within 1 h
+            name = re.sub(r"\b(\d+) s\b", lambda found: duration(float(found[1])), one.name)
+            text.append(f"{name}{_HARD}".replace(" ", _HARD), style="dim")
         bad = panel.limits.level(one.value) if panel.limits else "good"
         text.append(show(one.value, panel.unit).replace(" ", _HARD), style="" if bad == "good" else SIGNS[bad][1])
     if len(series) > WIDE:
@@ -151,6 +157,15 @@ def _elsewhere(snapshot: Snapshot, board: Board) -> RenderableType:
     if not found:
         return Padding(Text("nothing worth a look on the other boards", style="dim"), (1, 0, 0, 0))
     return Group(Rule("Worth a look on the other boards", align="left", style="dim"), table)
+
+
+def as_svg(board: RenderableType, title: str, *, width: int = 112) -> str:
+    """A board as a picture, as a terminal of so many columns shows it; it needs nothing from elsewhere."""
+    paper = Console(record=True, width=width, file=io.StringIO(), color_system="truecolor", force_terminal=True)
+    paper.print(board)
+    # rich names web fonts of a delivery network; any monospaced font of the reader's does
+    text = re.sub(r"@font-face \{.*?\}", "", paper.export_svg(title=title, unique_id="top"), flags=re.S)
+    return text.replace("Fira Code", "ui-monospace")
 
 
 def as_json(snapshot: Snapshot, url: str, boards: Sequence[Board]) -> dict[str, Any]:
@@ -243,6 +258,7 @@ def top(
     once: Annotated[
         bool, typer.Option("--once", help="Print the board once and end; exit 1 when nothing is known.")
     ] = False,
+    svg: Annotated[Path | None, typer.Option(help="Write the board to this file as a picture, once.")] = None,
     json: JsonOption = False,
 ) -> None:
     """The boards on this terminal: the promise, flow, repeat offenders, infrastructure; all figures as of now.
@@ -259,10 +275,12 @@ def top(
         raise StackError(f"no board {board!r}; there are {', '.join(one.key for one in BOARDS)}")
     url = prometheus_url(stack)
     panels = [panel for one in BOARDS for panel in one.panels() if panel.kind != "table"]
-    if once or json:
+    if once or json or svg:
         snapshot = look_once(url, panels)
         if once:
             console.print(render(snapshot, shown))
+        if svg:
+            svg.write_text(as_svg(render(snapshot, shown), f"goodfaith top --board {shown.key}"), encoding="utf-8")
         if json:
             print_json(as_json(snapshot, url, BOARDS))
         if snapshot.trouble:

@@ -62,14 +62,18 @@ BATCH_S: Final = 0.05
 LOOK_S: Final = 1.0
 """Seconds between looks at the ends of the topics, and between commits."""
 STALLED_S: Final = 5.0
-"""Seconds without progress on a topic that has more to read, after which it is sought anew."""
+"""Seconds in which nothing at all was folded, after which a topic that has more to read is sought anew."""
 FOLLOW_S: Final = 2.0
 """Seconds between looks for a new generation."""
 CLOCK_S: Final = 1.0
 """Seconds between looks at the clock."""
 _CLOCK: Final = sa.text("select wall, business, rate, clock_timestamp() from platform.clock order by id desc limit 1")
+SEEK_S: Final = 3.0
+"""Seconds after which a seek that brought nothing is tried again."""
 DEAD_S: Final = 60.0
 """Seconds of that after which the process starts itself anew."""
+STARVED_S: Final = 300.0
+"""The same, for one partition that stands still while others do not."""
 TRACED_S: Final = 600.0
 """Wall seconds for which a record is part of its trace: what is folded anew, perhaps weeks later, is not (?)."""
 LAST_S: Final = 8.0
@@ -87,8 +91,8 @@ class Part:
         self.last: int | None = None
         self.torn = False
         """Folded, and not written: totals are ahead of the table."""
-        self.sought: dict[str, int] = {}
-        """By topic, the offset that reading went back to and that has not come yet."""
+        self.sought: dict[str, tuple[int, float]] = {}
+        """By topic, the offset that reading went back to and that has not come yet, and since when (monotonic)."""
         self.at: dict[str, tuple[int, float]] = {}
         """By topic, where reading stood, and since when (monotonic)."""
         self.begun = time.time()
@@ -133,6 +137,8 @@ class Worker:
         self._changelog: Any = None
         self._outside: Any = None
         self._committed: dict[TP, int] = {}
+        self._folded_at = time.monotonic()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._time: tuple[clock.Anchor | None, dt.timedelta] = (None, dt.timedelta())
         self._loop: asyncio.AbstractEventLoop | None = None
         for topic in self._topics:
@@ -518,6 +524,7 @@ class Worker:
         self._db(number).write(batch)
         part.torn = False
         part.last = last
+        self._folded_at = time.monotonic()
         part.read = read
         for failure in failures:
             part.failed[failure.key] = failure
@@ -563,22 +570,36 @@ class Worker:
         Else reading goes back to the next one; also where the two came in one batch (then it comes again).
         """
         wanted = read.next.get(name, 0)
-        if part.sought.get(name) == wanted:
+        if self._seeking(part, name, wanted):
             return False
         place = message.tp
         first = (await self._outside.beginning_offsets([place]))[place]
         if first >= message.offset:
             self._miss(read, name, part.number, message.offset)
             return True
-        await self._seek(part, name, max(first, wanted))
+        self._seek(part, name, max(first, wanted))
         return False
 
-    async def _seek(self, part: Part, name: str, offset: int) -> None:
+    def _seeking(self, part: Part, name: str, offset: int) -> bool:
+        """Whether reading went back to an offset a moment ago: until it comes, what else comes is dropped."""
+        sought, since = part.sought.get(name, (-1, 0.0))
+        return sought == offset and time.monotonic() - since < SEEK_S
+
+    def _seek(self, part: Part, name: str, offset: int) -> None:
+        """Read a topic on from an offset. Faust drops records when it is interrupted; and a seek may get lost in a rebalance."""
         full = next(full for full, short in self._names.items() if short == name)
         SOUGHT.inc()
         log.info("sought", worker=NAME, topic=name, partition=part.number, offset=offset)
-        part.sought[name] = offset
-        await self._app.consumer.seek(TP(full, part.number), offset)
+        part.sought[name] = (offset, time.monotonic())
+        # in the consumer's own thread: its client is not safe to be called from another
+        seeking = asyncio.create_task(self._app.consumer.seek_wait({TP(full, part.number): offset}))
+        self._tasks.add(seeking)
+        seeking.add_done_callback(self._sought)
+
+    def _sought(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("not sought", worker=NAME, error=f"{type(error).__name__}: {error}")
 
     async def _retry(self, part: Part) -> None:
         """Fold again what failed before."""
@@ -657,6 +678,7 @@ class Worker:
         if not places:
             return
         wall, now = time.time(), time.monotonic()
+        before = self._positions()
         ends = await asyncio.wait_for(self._outside.end_offsets(places), 10)
         for place in places:
             part = self._parts.get(place.partition)
@@ -667,16 +689,20 @@ class Worker:
             if stands >= end:
                 POSITION.labels(name, str(place.partition)).set(wall)
                 part.at.pop(name, None)
-                if stands > end:
+                # what was read while the answer was on its way is no sign
+                if before.get(place, 0) > end:
                     await self._begun_anew(part, name)
                 continue
             POSITION.labels(name, str(place.partition)).set(part.read.wall.get(name, part.begun))
             at, since = part.at.setdefault(name, (stands, now))
             if at != stands:
                 part.at[name] = (stands, now)
-            elif now - since > DEAD_S:
+                continue
+            # a partition may wait its turn while others have much to read; where nothing at all comes, nothing is coming
+            idle = now - max(since, self._folded_at)
+            if idle > DEAD_S or now - since > STARVED_S:
                 self.fail(TimeoutError(f"{name} {place.partition} stands at {stands} of {end}"))
-            elif now - since > STALLED_S and part.sought.get(name) is None:
+            elif idle > STALLED_S and not self._seeking(part, name, stands):
                 await self._go_back(part, name, place)
 
     async def _go_back(self, part: Part, name: str, place: TP) -> None:
@@ -686,7 +712,7 @@ class Worker:
             stands = part.read.next.get(name, 0)
             if first > stands:
                 self._miss(part.read, name, part.number, first)
-            await self._seek(part, name, max(first, stands))
+            self._seek(part, name, max(first, stands))
 
     def _miss(self, read: tables.Read, name: str, number: int, first: int) -> None:
         """The broker has deleted what comes before ``first``; a generation that is filled from the logs has it from there."""
@@ -701,7 +727,7 @@ class Worker:
         log.error("topic begun anew", worker=NAME, topic=name, partition=part.number)
         async with part.fold.lock:
             part.read.next[name] = 0
-            await self._seek(part, name, 0)
+            self._seek(part, name, 0)
 
     async def _commit(self) -> None:
         """Tell the group how far the tables are, for others to see."""

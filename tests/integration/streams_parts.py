@@ -55,7 +55,7 @@ class Rig:
             "GOODFAITH_DATABASE": stack.admin_url,
             "GOODFAITH_TOPIC_PREFIX": self.prefix,
             "GOODFAITH_PARTITIONS": str(partitions),
-            "GOODFAITH_SESSION_TIMEOUT_MS": "3000",
+            "GOODFAITH_SESSION_TIMEOUT_MS": "6000",
             "GOODFAITH_RETRY_MAX_S": "0.5",
             "GOODFAITH_STATE_DIR": str(folder),
             "GOODFAITH_INTERNAL_TOKEN": "t" * 32,

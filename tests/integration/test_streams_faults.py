@@ -26,7 +26,7 @@ STEPS = ("read", "folded", "acknowledged", "written")
 @pytest.fixture
 def rig(stack: Stack, tmp_path: Path) -> Iterator[Rig]:
     """An installation of streams."""
-    made = Rig(stack, tmp_path)
+    made = Rig(stack, tmp_path, GOODFAITH_SESSION_TIMEOUT_MS="10000")
     yield made
     made.close()
 

@@ -16,7 +16,7 @@ from deploy.grafana import PANELS
 from deploy.grafana.model import Limits, Panel, Query
 from services.operator import observing
 from services.operator.observing import Answer, Observer, Series, Snapshot, Unusable, level
-from tests.unit.operator.observed import AT, calm, transport
+from tests.unit.operator.observed import ALERT, AT, calm, transport
 
 OPEN = PANELS["open"]
 OLDEST = PANELS["outbox_oldest"]
@@ -110,6 +110,14 @@ def test_figures_that_nobody_scrapes_any_more_are_not_of_now() -> None:
     assert old.answer(OPEN).error == old.trouble
     assert observing.value_of(old, OPEN) is None
     assert replace(old, scraped=None).trouble == "Prometheus scrapes no process"
+
+
+def test_alerts_of_one_name_are_told_together() -> None:
+    later = replace(ALERT, since=AT, labels={"stage": "intake", "team": "sre", "layer": "flow"})
+    other = replace(ALERT, name="BrokerDown", labels={})
+    first, second = observing.grouped([later, ALERT, other, later])
+    assert (first.name, first.which, first.since) == (ALERT.name, "intake, review", ALERT.since)
+    assert (second.name, second.which) == ("BrokerDown", "")
 
 
 def test_an_answer_that_is_none_says_so() -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
 from deploy.grafana import BOARDS, Board
 from services.operator.observing import Answer, Series, Snapshot
-from services.operator.top import as_json, render
+from services.operator.top import as_json, as_svg, render
 from tests.unit.operator.observed import ALERT, AWAY, calm
 
 PROMISE = BOARDS[0]
@@ -74,6 +76,18 @@ def test_no_figure_is_shown_when_prometheus_is_away(snapshot: Snapshot) -> None:
     assert all(
         panel["series"] == [] and panel["error"] for board in answer["boards"].values() for panel in board.values()
     )
+
+
+def test_a_picture_needs_nothing_from_elsewhere() -> None:
+    picture = as_svg(render(calm(), PROMISE), "goodfaith top")
+    root = ElementTree.fromstring(picture)  # noqa: S314 (made by us)
+    assert root.tag.endswith("svg")
+    assert "@font-face" not in picture
+    assert set(re.findall(r"https?://[^\s\"<)]+", picture)) <= {
+        "http://www.w3.org/2000/svg",
+        "https://www.textualize.io",
+    }
+    assert "99.93" in picture
 
 
 def test_json_has_every_figure_and_is_strict() -> None:
