@@ -554,7 +554,7 @@ def _let_go(ground: Ground) -> None:
 def _hang(ground: Ground) -> None:
     """The stream views' worker hangs amid a step: it folds nothing, and its port goes on answering."""
     process = ground.fleet["streams.0"]
-    process.env["GOODFAITH_CRASH_AT"] = "streams:folded:3:hang"
+    process.env["GOODFAITH_CRASH_AT"] = "streams:folded:100:hang"
     process.restart().wait_ready()
     del process.env["GOODFAITH_CRASH_AT"]
 
