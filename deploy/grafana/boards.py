@@ -411,23 +411,6 @@ OFFENDERS: Final = Board(
                     one(view("goodfaith_good_faith_complainants", "state"), "{{state}}"), "count", "bars", may_be_empty=True,
                 ),
                 Panel(
-                    "concentration", "Largest complainant's share of filings",
-                    "One complainant sends 64 % of the world's largest claim stream. It waits in its own queue at the door.",
-                    one(
-                        f"max(goodfaith_complainant_filings_largest) / ({view('goodfaith_complainant_filings')} > 0)",
-                    ),
-                    "ratio", "number", width=4, may_be_empty=True,
-                ),
-                Panel(
-                    "hhi", "Concentration of filings",
-                    "Herfindahl's index: the sum of squared shares. 1: all from one complainant; 0.01: as if a hundred filed "
-                    "equally.",
-                    one(
-                        f"{view('goodfaith_complainant_filings_squared')} / ({view('goodfaith_complainant_filings')} > 0) ^ 2"
-                    ),
-                    "count", "number", width=4, may_be_empty=True,
-                ),
-                Panel(
                     "misuse", "Measures against misuse, last day",
                     "By what changed. Many reversed: findings or the policy are too strict.",
                     one("round(sum by (kind) (increase(goodfaith_misuse_changes_total[1d]))) > 0", "{{kind}}"), "count", "bars",
