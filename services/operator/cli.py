@@ -29,6 +29,7 @@ COMMANDS = (
     "erase",
     "export",
     "verify",
+    "promise",
     "top",
     "dlq",
     "statements",

@@ -63,7 +63,7 @@ NOTICES: Final = 60
 ITEMS: Final = 8_000
 """More than can be filed in the time that all drills take."""
 COMMAND_S: Final = 90.0
-QUIET_S: Final = 90.0
+QUIET_S: Final = 150.0
 STEP_S: Final = 15.0
 """Seconds for which a runbook's step is given time to help before the next is tried."""
 HOUR: Final = dt.timedelta(hours=1)
@@ -73,8 +73,8 @@ ENVIRONMENT: Final = {
     "GOODFAITH_WATCH_S": "1",
     "GOODFAITH_CANARY_EVERY_S": "2",
 }
-COUNTS: Final = {**dict.fromkeys(fleet.SERVICES, 1), "verification": 2}
-"""Two workers share verification's partitions, so that one of them can be stuck and the other not."""
+COUNTS: Final = {**dict.fromkeys(fleet.SERVICES, 1), "verification": 3}
+"""Three workers share verification's partitions, so that one of them can be stuck and most partitions go on."""
 
 
 # ------------------------------------------------------------------------------------------------------------ the load

@@ -102,12 +102,14 @@ class Anew:
 
     Attributes:
         refilled: records written, from the logs.
+        generation: of the stream views, which are folded anew; 0: there were none.
         unknown_sellers: sellers under measures that the database knows nothing of: to be freed at the marketplace by hand.
     """
 
     topics: list[str]
     ghosts: Ghosts
     refilled: int = 0
+    generation: int = 0
     unknown_sellers: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -116,7 +118,7 @@ class Anew:
         return {
             "topics": len(self.topics), "ghosts": sum(self.ghosts.events.values()), "lost_claims": len(self.ghosts.claims),
             "listings_asked_anew": len(self.ghosts.listings.keys() | self.ghosts.items), "sellers_asked_anew": len(self.ghosts.sellers),
-            "unknown_sellers": self.unknown_sellers, "refilled": self.refilled, "seconds": round(self.seconds, 1),
+            "unknown_sellers": self.unknown_sellers, "refilled": self.refilled, "generation": self.generation, "seconds": round(self.seconds, 1),
         }  # fmt: skip
 
 
@@ -189,13 +191,31 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
             table = f"{log.schema}.{log.prefix}"
             connection.exec_driver_sql(f"delete from {table}cursors where topic = any(%s)", (names,))
             connection.exec_driver_sql(f"update {table}partitions set published_upto = seq")
+        # accepted before, published after: they are in the door, and will be published again
+        known = connection.exec_driver_sql(
+            "select id from intake.claims where id = any(%s)", (sorted(made.ghosts.claims),)
+        )
+        made.ghosts.claims.difference_update(known.scalars())
         made.unknown_sellers = _ask_anew(connection, made.ghosts, settings.partitions)
     tell("beginning topics anew")
     _recreate(settings, made.topics)
     tell("filling topics from the logs")
     made.refilled = sum(_refill(settings, engine, f"{log.schema}.{log.prefix}event_log", made.topics) for log in logs)
+    made.generation = _fold_anew(settings)
     made.seconds = time.monotonic() - begun
     return made
+
+
+def _fold_anew(settings: Settings) -> int:
+    """Begin a generation of the stream views, whose positions are those of topics that are no more."""
+    from services.streams import generations
+
+    last = generations.newest(settings)
+    if not last:
+        return 0
+    generations.create(settings, last + 1)
+    generations.tidy(settings, last + 1)
+    return last + 1
 
 
 def _ask_anew(connection: sa.Connection, ghosts: Ghosts, partitions: int) -> list[str]:
@@ -245,6 +265,7 @@ def _unread(
 
 def _recreate(settings: Settings, names: Iterable[str]) -> None:
     from kafka.admin import KafkaAdminClient
+    from kafka.errors import KafkaError
 
     from deploy.local.children import StackError
 
@@ -259,7 +280,15 @@ def _recreate(settings: Settings, names: Iterable[str]) -> None:
             time.sleep(0.2)
     finally:
         admin.close()
-    topics.create(settings)
+    while True:
+        try:
+            topics.create(settings)
+            return
+        except KafkaError:
+            # a broker that has just come back, or that has a lot to do, takes none for a moment
+            if time.monotonic() > until:
+                raise
+            time.sleep(1.0)
 
 
 def _refill(settings: Settings, engine: sa.Engine, table: str, names: Iterable[str]) -> int:
@@ -278,14 +307,16 @@ def _refill(settings: Settings, engine: sa.Engine, table: str, names: Iterable[s
     try:
         with engine.connect() as connection:
             rows = connection.execution_options(stream_results=True, yield_per=CHUNK).exec_driver_sql(
-                f"select topic, key, target, payload from {table} where topic = any(%s) order by partition, seq",
+                f"select topic, key, target, payload, recorded_wall from {table} where topic = any(%s) order by partition, seq",
                 (list(names),),
             )
-            for topic, key, target, payload in rows:
+            for topic, key, target, payload, wall in rows:
                 trace = tracing.of_payload(payload)
                 headers = HEADERS if trace is None else [*HEADERS, (tracing.HEADER, trace.encode())]
+                # as old as it is: retention counts from then, and so do views
+                at = int(wall.timestamp() * 1000)
                 waiting.append(
-                    producer.send(topic, value=payload.encode(), key=key.encode(), partition=target, headers=headers)
+                    producer.send(topic, payload.encode(), key.encode(), headers, partition=target, timestamp_ms=at)
                 )
                 count += 1
                 if len(waiting) >= CHUNK:

@@ -35,17 +35,21 @@ from services.operator.up import bring_up, root
 from services.operator.verify import verify_stack
 from shared import db
 
-WITHOUT: Final = frozenset({"canary", "streams", "watch"})
-"""What looks at the system is no part of the drill; views are rebuilt after a restore (docs/operating.md)."""
+WITHOUT: Final = frozenset({"canary"})
+"""Its rounds would be no figure of the drill, and are lost with the rest."""
 ENVIRONMENT: Final = {
     "GOODFAITH_COLLECT_S": "0.5",
     "GOODFAITH_PARTITIONS": "4",
     "GOODFAITH_SESSION_TIMEOUT_MS": "6000",
     "GOODFAITH_RETRY_MAX_S": "1",
+    "GOODFAITH_RECONCILE_S": "2",
 }
 GIVE_UP_S: Final = 300.0
 THREADS: Final = 4
 READY_S: Final = 240.0
+RECONCILED_S: Final = 180.0
+SILENT_S: Final = 30.0
+"""Whoever has not said anything by then does not compare."""
 
 
 @dataclass(slots=True)
@@ -123,6 +127,19 @@ def post(http: httpx.Client, tokens: dict[str, str], ask: Ask, kept: Kept, lock:
         kept.longest_s = max(kept.longest_s, time.monotonic() - begun)
 
 
+def _samples(port: int) -> Iterator[tuple[str, float]]:
+    """Names and values of what a process exports; nothing while it does not answer."""
+    from prometheus_client.parser import text_string_to_metric_families as parse
+
+    try:
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10, trust_env=False).text
+    except httpx.HTTPError:
+        return
+    for family in parse(text):
+        for sample in family.samples:
+            yield sample.name, sample.value
+
+
 class Drill:
     """Both disasters on one stack that is up."""
 
@@ -187,17 +204,51 @@ class Drill:
         shutil.rmtree(self.stack.dir / "postgres")
         return at
 
-    def _verify(self, kind: str) -> tuple[dict[str, int], list[Any]]:
-        """(lost, doubled, problems; findings) at rest; -1 each when it does not come to rest."""
+    def _verify(self, kind: str) -> tuple[dict[str, int | None], list[Any]]:
+        """(lost, doubled, problems, reconciliation; findings) at rest; -1 each when it does not come to rest."""
         self.tell(f"{kind}: coming to rest, verifying")
         names = ("lost", "doubled", "problems")
         try:
             self.faults.settle(300)
         except TimeoutError as error:
             self.kept.troubles.append(str(error))
-            return dict.fromkeys(names, -1), []
+            return dict.fromkeys((*names, "reconciliation"), -1), []
         report = verify_stack(fleet.settings_of(self.stack))
-        return {name: report.counts[name] for name in names}, report.kinds
+        found = {name: report.counts[name] for name in names}
+        return {**found, "reconciliation": self._reconciled()}, report.kinds
+
+    def _reconciled(self) -> int | None:
+        """The difference of the stream views and the database, all views together, as found from now on.
+
+        None: nobody compares them. -1: the views do not catch up, or do not say in time.
+        """
+        from services.operator.streams import behind
+        from services.streams import generations
+
+        settings = fleet.settings_of(self.stack)
+        until = time.monotonic() + RECONCILED_S
+        while behind(settings, generations.newest(settings)):
+            if time.monotonic() > until:
+                return -1
+            time.sleep(0.5)
+        since = time.time()
+        while True:
+            samples = [
+                sample
+                for process in self.fleet
+                if process.name.startswith("streams.")
+                for sample in _samples(process.metrics_port)
+            ]
+            last = [value for name, value in samples if name == "goodfaith_reconciliation_last_timestamp_seconds"]
+            difference = sum(abs(value) for name, value in samples if name == "goodfaith_reconciliation_difference")
+            said = bool(last) and min(last) >= since
+            if said and not difference:
+                return 0
+            if not any(last) and time.time() > since + SILENT_S:
+                return None
+            if time.monotonic() > until:
+                return int(difference) if said else -1
+            time.sleep(1.0)
 
     def _report(self, kind: str, **facts: Any) -> dict[str, Any]:
         found, kinds = self._verify(kind)
@@ -207,7 +258,16 @@ class Drill:
             "longest_answer_s": round(self.kept.longest_s, 1), "troubles": self.kept.troubles[:5],
             "kinds": [*facts.get("kinds", ()), *kinds],
         }  # fmt: skip
-        names = ("lost", "doubled", "problems", "before_refiling", "not_stored", "stored_twice", "troubles")
+        names = (
+            "lost",
+            "doubled",
+            "problems",
+            "reconciliation",
+            "before_refiling",
+            "not_stored",
+            "stored_twice",
+            "troubles",
+        )
         bad = any(facts.get(name) for name in names)
         return {"drill": kind, "ok": not bad, **facts}
 
@@ -232,8 +292,10 @@ class Drill:
                 time.sleep(0.1)
             serves_s = time.monotonic() - lost_at
             time.sleep(min(self.seconds, 5.0))
+        missing = self.missing()
+        first_lost = min((self.kept.at[key] for key in missing), default=lost_at)
         return self._report(
-            "whole", rpo_s=0.0, lost_requests=len(self.missing()), database_answers_s=round(answers_s, 1),
+            "whole", rpo_s=round(lost_at - first_lost, 1), lost_requests=len(missing), database_answers_s=round(answers_s, 1),
             rto_s=round(serves_s, 1), backup_s=round(backup_s, 1),
         )  # fmt: skip
 
@@ -281,7 +343,7 @@ class Drill:
         return self._report(
             "cut", rpo_s=round((now - at).total_seconds(), 1), lost_requests=len(missing),
             database_answers_s=round(answers_s, 1), rto_s=round(serves_s, 1), backup_s=round(backup_s, 1),
-            topics_s=facts.pop("seconds"), before_refiling=sum(map(abs, before.values())), kinds=kinds, **{f"anew_{name}": value for name, value in facts.items()},
+            topics_s=facts.pop("seconds"), before_refiling=sum(abs(number or 0) for number in before.values()), kinds=kinds, **{f"anew_{name}": value for name, value in facts.items()},
         )  # fmt: skip
 
     def close(self) -> None:

@@ -77,3 +77,27 @@ def test_a_name_is_declared_once_and_fits_its_kind() -> None:
 def test_no_label_is_an_id(everything: dict[str, metrics.Declared]) -> None:
     forbidden = {"claim", "item", "seller", "holder", "account", "complainant", "listing", "right", "entity", "message"}
     assert not [one.name for one in everything.values() if forbidden & set(one.labels)]
+
+
+ASKED = sorted(
+    path.relative_to(ROOT)
+    for pattern in ("deploy/prometheus/rules/*.yaml", "deploy/grafana/dashboards/*.json", "services/operator/*.py")
+    for path in ROOT.glob(pattern)
+    if re.search(r"goodfaith_[a-z0-9_]+\{", path.read_text(encoding="utf-8"))
+)
+
+
+@pytest.mark.parametrize("path", ASKED, ids=str)
+def test_who_asks_names_values_that_there_are(path: Path, everything: dict[str, metrics.Declared]) -> None:
+    """A selector with a value that no series has is empty for ever, and nobody notices."""
+    text = (ROOT / path).read_text(encoding="utf-8").replace(r"\"", '"')
+    for name, inside in re.findall(r"\b(goodfaith_[a-z0-9_]+)\{([^}]*)\}", text):
+        declared = everything.get(name) or everything.get(re.sub(r"_(bucket|sum|count)$", "", name))
+        assert declared is not None, name
+        for label, values in re.findall(r"([a-z_]+)\s*(?:=~|!~|!=|=)\s*\"([^\"]*)\"", inside):
+            if label in ("job", "instance", "le"):
+                continue
+            known = declared.labels[label]
+            for value in values.split("|"):
+                if re.fullmatch(r"[\w@-]+", value):
+                    assert known.matches(value) if isinstance(known, metrics.Values) else value in known, (name, value)
