@@ -347,7 +347,7 @@ FLOW: Final = Board(
 OFFENDERS: Final = Board(
     key="offenders",
     title="Repeat offenders",
-    help="Do sanctions keep sellers from offending again, and who files? For the programme's owners. Counts only: "
+    help="Do sanctions keep sellers from offending again, and how do complainants stand? For the programme's owners. Counts only: "
     "who they are is told by goodfaith standing list and the API.",
     rows=(
         Row(
