@@ -59,6 +59,8 @@ log = structlog.get_logger(__name__)
 
 BATCH_S: Final = 0.05
 """Wall seconds for which a batch is gathered at most."""
+SHARES: Final = 4
+"""A batch is shared out over the partitions, so it is so many times as large as that of a worker of one transaction."""
 LOOK_S: Final = 1.0
 """Seconds between looks at the ends of the topics, and between commits."""
 STALLED_S: Final = 15.0
@@ -264,7 +266,7 @@ class Worker:
 
         @app.agent(topic, name="fold")  # type: ignore[untyped-decorator]
         async def folding(stream: Any) -> None:
-            async for events in stream.noack_take(settings.batch_max_records, within=BATCH_S):
+            async for events in stream.noack_take(SHARES * settings.batch_max_records, within=BATCH_S):
                 try:
                     await self._take(events)
                 except Exception as error:
