@@ -175,8 +175,8 @@ CASES: Final = (
     ),
     Case(
         "ReconciliationOld", _figure("goodfaith_reconciliation_last_timestamp_seconds", "60x60", view="items"),
-        "View items was compared 49m 0s ago.", _figure("goodfaith_reconciliation_last_timestamp_seconds", "0+40x60", view="items"),
-        at="50m", labels={"view": "items"},
+        "View items was last compared 49m 0s ago (decades: never).", _figure("goodfaith_reconciliation_last_timestamp_seconds", "0+200x30", view="items"),
+        at="50m", labels={"view": "items"}, step="5m",
     ),
     Case(
         "ClaimsStalled", {**_open("5x40"), **_handled("7x40")},
@@ -200,10 +200,10 @@ CASES: Final = (
     ),
     Case(
         "DrainTooSlow",
-        {**_open("90000x60"), **_handled("0+60x60"), **_clock("100000+60x60"), **_oldest("100000x60", "verification")},
+        {**_open("90000x30"), **_handled("0+300x30"), **_clock("100000+300x30"), **_oldest("100000x30", "verification")},
         "At the present pace what is open is handled in 1d 1h 0m 0s, and the oldest item has less.",
-        {**_open("60000x60"), **_handled("0+60x60"), **_clock("100000+60x60"), **_oldest("100000x60", "verification")},
-        at="50m",
+        {**_open("60000x30"), **_handled("0+300x30"), **_clock("100000+300x30"), **_oldest("100000x30", "verification")},
+        at="50m", step="5m",
     ),
     Case(
         "OldestItemOld", {**_clock("100000+60x20"), **_oldest("30000x20")}, "The oldest item in stage review is 19h 46m 40s old.",
@@ -310,8 +310,8 @@ CASES: Final = (
         {**_clock("100000+60x20"), f"goodfaith_watermark_timestamp_seconds{{{_WORKER}}}": "99800+60x20"}, labels={"job": "verification"},
     ),
     Case(
-        "WorkersFenced", {f"goodfaith_fenced_total{{{_WORKER}}}": "0+2x60"}, "60 transactions of verification were refused in 30 minutes.",
-        {f"goodfaith_fenced_total{{{_WORKER}}}": "0x20 10x40"}, at="50m", labels={"job": "verification"},
+        "WorkersFenced", {f"goodfaith_fenced_total{{{_WORKER}}}": "0+10x30"}, "60 transactions of verification were refused in 30 minutes.",
+        {f"goodfaith_fenced_total{{{_WORKER}}}": "0x4 10x20"}, at="50m", labels={"job": "verification"}, step="5m",
     ),
     Case(
         "WorkerBug", {f'goodfaith_transient_failures_total{{{_WORKER},part="bug"}}': "0x10 1x30"},
@@ -323,7 +323,7 @@ CASES: Final = (
         "The oldest message to go by email waits for 24m 0s.",
         {
             'goodfaith_delivery_oldest_pending_timestamp_seconds{instance="a",channel="email"}': "0+50x30",
-            'goodfaith_delivery_oldest_pending_timestamp_seconds{instance="a",channel="webhook"}': "0x30",
+            'goodfaith_delivery_oldest_pending_timestamp_seconds{instance="a",channel="webhook"}': "60x30",
         },
         at="25m", labels={"channel": "email"},
     ),
@@ -388,6 +388,87 @@ CASES: Final = (
 """All but `SeriesAbsent` and `ProcessAbsent`, which are made of lists."""
 
 
+@dataclass(frozen=True)
+class Figure:
+    """What recorded figures are, by series; five minutes between samples.
+
+    Attributes:
+        name: What it shows.
+        series: What there is.
+        at: When it is looked at.
+        is_: Value by expression; None: no answer.
+    """
+
+    name: str
+    series: Series
+    at: str
+    is_: Mapping[str, str | None]
+
+
+def _moved(name: str, **labels: str) -> dict[str, str]:
+    """Ten more each five minutes on each of two partitions; the first is nobody's for a moment after an hour."""
+    told = ",".join(f'{key}="{value}"' for key, value in labels.items())
+    return {
+        f'{name}{{instance="streams.0",partition="0",{told}}}': "0+10x12 stale",
+        f'{name}{{instance="streams.1",partition="0",{told}}}': "_x14 140+10x20",
+        f'{name}{{instance="streams.1",partition="1",{told}}}': "0+10x40",
+    }
+
+
+_MET: Final = 'goodfaith:sla_outcomes:total{outcome="met"}'
+
+FIGURES: Final = (
+    Figure(
+        "a window is exact, also while a partition moves",
+        {
+            **_moved("goodfaith_claim_sla_outcomes_total", outcome="met", tier="standard"),
+            'goodfaith_claim_sla_outcomes_total{instance="streams.1",partition="1",outcome="missed",tier="standard"}': "0x10 5x30",
+        },
+        "100m",
+        {
+            'goodfaith:sla_outcomes:total{outcome="met"}': "400",
+            'goodfaith:sla_outcomes:increase_1h{outcome="met"}': "240",
+            'goodfaith:sla_outcomes:increase_1d{outcome="met"}': "400",
+            "goodfaith:handled_in_time:ratio_1h": "0.9795918367346939",
+            "goodfaith:handled_in_time:ratio_30d": "0.9876543209876543",
+            # while nobody has the partition its last value counts
+f"min_over_time(({_MET} - {_MET} offset 5m)[80m:5m])": "10",
+        },
+    ),
+    Figure(
+        "an item that was declined and is taken down after all changes sides",
+        {
+            **_figure("goodfaith_takedowns_total", "10x10 9x20", outcome="declined", right_type="trademark", reason="other"),
+            **_figure("goodfaith_takedowns_total", "10x10 11x20", outcome="taken_down", right_type="trademark", reason="other"),
+        },
+        "100m",
+        {"goodfaith:takedown:ratio_30d": "0.55", "goodfaith:takedown:ratio_1h": "1"},
+    ),
+    Figure(
+        "what is open drains at the pace of the last half hour",
+        {**_open("80x30"), **_open("20x30", "review"), **_open("50x30", "complainant"), **_handled("0+10x30")},
+        "100m",
+        {
+            "goodfaith:items_waiting_for_us:sum": "100",
+            "goodfaith:items_moving:sum": "80",
+            "goodfaith:drain_seconds:forecast": "3000",
+        },
+    ),
+    Figure(
+        "nothing drains when nothing is handled",
+        {**_open("80x30"), **_handled("7x30")},
+        "100m",
+        {"goodfaith:drain_seconds:forecast": "+Inf", "goodfaith:oldest_open_age_seconds": None},
+    ),
+    Figure(
+        "nothing is open",
+        {**_open("0x30"), **_handled("7x30"), **_clock("0+300x30"), **_oldest("0x30")},
+        "100m",
+        {"goodfaith:drain_seconds:forecast": "0", 'goodfaith:oldest_open_age_seconds{stage="review"}': "0"},
+    ),
+)  # fmt: skip
+
+
 @dataclass
 class _World:
     """Cases that have no series in common, looked at together: promtool's time goes by worlds."""
@@ -396,6 +477,7 @@ class _World:
     step: str
     series: dict[str, str] = field(default_factory=dict)
     looks: list[dict[str, Any]] = field(default_factory=list)
+    figure: Figure | None = None
 
     def takes(self, file: str, step: str, series: Series, alert: str) -> bool:
         names = {_metric(selector) for selector in self.series}
@@ -406,14 +488,23 @@ class _World:
         )
 
     def plain(self) -> dict[str, Any]:
-        return {
-            "name": ", ".join(
-                f"{look['alertname']} {'fires' if look['exp_alerts'] else 'is quiet'}" for look in self.looks
-            ),
+        told = ", ".join(f"{look['alertname']} {'fires' if look['exp_alerts'] else 'is quiet'}" for look in self.looks)
+        plain: dict[str, Any] = {
+            "name": told if self.figure is None else self.figure.name,
             "interval": self.step,
             "input_series": [{"series": selector, "values": values} for selector, values in self.series.items()],
             "alert_rule_test": self.looks,
         }
+        if self.figure is not None:
+            plain["promql_expr_test"] = [
+                {
+                    "expr": f"sum({expression})",
+                    "eval_time": self.figure.at,
+                    "exp_samples": [] if value is None else [{"labels": "{}", "value": float(value)}],
+                }
+                for expression, value in self.figure.is_.items()
+            ]
+        return plain
 
 
 def _metric(selector: str) -> str:
@@ -439,12 +530,13 @@ def tests(pace: Pace) -> dict[str, dict[str, Any]]:
             world.series |= series
             world.looks.append({"eval_time": case.at, "alertname": case.alert, "exp_alerts": expected})
     worlds += _absent(rules, pace)
+    worlds += [_World("figures", "5m", dict(one.series), figure=one) for one in FIGURES]
     order = {name: [group.name for group in those] for name, those in groups(pace).items()}
     return {
         f"{file}_{step}.yaml": {
-            "rule_files": ["../rules/recording.yaml", f"../rules/{file}.yaml"],
+            "rule_files": [f"../rules/{name}.yaml" for name in dict.fromkeys(("recording", file)) if name in order],
             "evaluation_interval": step,
-            "group_eval_order": [*order["recording"], *order[file]],
+            "group_eval_order": [*order["recording"], *order.get(file, ())],
             "tests": [world.plain() for world in worlds if (world.file, world.step) == (file, step)],
         }
         for file, step in sorted({(world.file, world.step) for world in worlds})

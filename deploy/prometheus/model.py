@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -144,7 +145,7 @@ def _scalar(value: Any) -> str:
         if '"' in value and "'" not in value and "\n" not in value:
             return f"'{value}'"
         return json.dumps(value, ensure_ascii=False)
-    return json.dumps(value)
+    return ".inf" if value == math.inf else json.dumps(value)
 
 
 def _odd(word: str) -> bool:

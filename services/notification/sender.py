@@ -77,7 +77,7 @@ DELIVERIES = metrics.counter(
 )
 OLDEST = metrics.gauge(
     "goodfaith_delivery_oldest_pending_timestamp_seconds",
-    "When the oldest thing still to be told came up; 0: none.",
+    "When the oldest thing still to be told by a channel came up, quiet hours left out; 0: none.",
     {"channel": ("email", "webhook")},
     of=(NAME, "notification-webhooks"),
     do="old: mail server, a party's webhooks (until another channel takes over), or intake's internal call. No window begins meanwhile",
@@ -546,7 +546,7 @@ class Sender:
             return
         self._gauge_at = time.monotonic() + 5.0
         with self._engine.connect() as connection:
-            oldest = store.oldest(connection)
+            oldest = store.oldest(connection, "email")
             self._pacer.share = store.processes(connection, NAME)
         OLDEST.labels("email").set(0.0 if oldest is None else oldest.timestamp())
 

@@ -181,7 +181,8 @@ _ANNOUNCE = """
     select * from unnest(%s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])"""
 _OLDEST = """
     select least((select min(opened_wall) from message_items where message is null and not held),
-                 (select min(opened_wall) from messages where state in ('queued', 'sending')))"""
+                 (select min(opened_wall) from messages
+                  where state in ('queued', 'sending') and route = %s and result is distinct from 'quiet'))"""
 
 _UNTRACED: Final[Mapping[str, str]] = {}
 _facts = msgspec.json.Decoder(Facts)
@@ -795,7 +796,10 @@ def processes(connection: sa.Connection, name: str) -> int:
     return max(1, found)
 
 
-def oldest(connection: sa.Connection) -> dt.datetime | None:
-    """When the oldest thing that is still to be told came up (wall time)."""
-    value: dt.datetime | None = connection.exec_driver_sql(_OLDEST).scalar_one()
+def oldest(connection: sa.Connection, route: str) -> dt.datetime | None:
+    """When the oldest thing that is still to be told by this channel, or by none yet, came up (wall time).
+
+    What waits for the end of quiet hours does not count: nobody is late with it.
+    """
+    value: dt.datetime | None = connection.exec_driver_sql(_OLDEST, (route,)).scalar_one()
     return value

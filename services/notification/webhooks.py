@@ -419,7 +419,7 @@ class Webhooks:
             return
         self._sweep_at = time.monotonic() + SWEEP_S
         with self._engine.connect() as connection:
-            oldest = store.oldest(connection)
+            oldest = store.oldest(connection, "webhook")
             states = webhook_store.states(connection)
         OLDEST.labels("webhook").set(0.0 if oldest is None else oldest.timestamp())
         for name in ("closed", "open", "half_open", "disabled"):

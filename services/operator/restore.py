@@ -265,6 +265,7 @@ def _unread(
 
 def _recreate(settings: Settings, names: Iterable[str]) -> None:
     from kafka.admin import KafkaAdminClient
+    from kafka.errors import KafkaError
 
     from deploy.local.children import StackError
 
@@ -279,7 +280,15 @@ def _recreate(settings: Settings, names: Iterable[str]) -> None:
             time.sleep(0.2)
     finally:
         admin.close()
-    topics.create(settings)
+    while True:
+        try:
+            topics.create(settings)
+            return
+        except KafkaError:
+            # a broker that has just come back, or that has a lot to do, takes none for a moment
+            if time.monotonic() > until:
+                raise
+            time.sleep(1.0)
 
 
 def _refill(settings: Settings, engine: sa.Engine, table: str, names: Iterable[str]) -> int:

@@ -100,6 +100,23 @@ def test_what_meets_the_end_of_a_digest_is_told_all_the_same(engine: sa.Engine) 
     assert rows(engine, "select held from message_items where party = %s", other) == [(True,)]
 
 
+def test_the_oldest_that_waits_is_told_by_channel_and_without_quiet_hours(engine: sa.Engine) -> None:
+    def oldest(route: Any) -> dt.datetime | None:
+        with engine.begin() as connection:
+            return store.oldest(connection, route)
+
+    assert oldest("email") is None
+    hour = dt.timedelta(hours=1)
+    message(engine, party(), state="queued", opened_wall=NOW - 9 * hour, result="quiet")
+    assert oldest("email") is None
+    message(engine, party(), state="queued", opened_wall=NOW - 2 * hour, result="later")
+    message(engine, party(), state="sending", opened_wall=NOW - 5 * hour, route="webhook")
+    assert (oldest("email"), oldest("webhook")) == (NOW - 2 * hour, NOW - 5 * hour)
+    with engine.begin() as connection:
+        store.insert(connection, receipt(party()), NOW - 7 * hour)
+    assert (oldest("email"), oldest("webhook")) == (NOW - 7 * hour, NOW - 7 * hour)
+
+
 def test_one_in_use_anew_is_not_disabled_by_what_came_before(engine: sa.Engine) -> None:
     account = party()
     webhook = hook(engine, account, 2)

@@ -145,6 +145,15 @@ def test_settings_exist(document: Path) -> None:
         assert name in variables(), name
 
 
+def test_every_secret_says_how_it_is_changed() -> None:
+    """Each has a row in docs/operating.md, "Rotating secrets"."""
+    text = text_of(Path("docs/operating.md"))
+    section = text.split("\n## Rotating secrets\n", 1)[1].split("\n## ", 1)[0]
+    secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+    assert {"contact_key", "database"} <= secret
+    assert not {name for name in secret if f"`GOODFAITH_{name.upper()}`" not in section}
+
+
 @cache
 def known_tests() -> frozenset[str]:
     files = sorted((ROOT / "tests").rglob("test_*.py"))
