@@ -25,7 +25,7 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.params import QueryParameter
 from msgspec import Struct
 
-from shared import db
+from shared import db, tracing
 from shared.paging import cursor_of
 from shared.refusals import Refused
 from shared.serving import serve
@@ -267,6 +267,8 @@ class Client:
     async def _ask(self, request: httpx.Request, kind: type[_T]) -> _T:
         if self._token is None:
             raise Away("internal_token is not set")
+        if (context := tracing.here.get()) is not None:
+            request.headers[tracing.HEADER] = context
         raw = bytearray()
         try:
             response = await self._client.send(request, stream=True)

@@ -41,6 +41,9 @@ READS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "enforcement.sanctions": ("seller", "ledger", "level", "state"),
         "enforcement.ledger_event_log": ("partition", "seq", "topic"),
         "enforcement.ledger_cursors": ("partition", "topic", "next_offset"),
+        "intake.good_faith_standings": ("account", "state", "barred_until"),
+        "intake.event_log": ("partition", "seq", "topic"),
+        "intake.door": ("partition", "type"),
     },
     # how far each worker has read
     "watch": dict.fromkeys(

@@ -13,7 +13,7 @@ from typing import Any, Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from services.streams import items, sellers
+from services.streams import accounts, items, sellers
 from services.streams.fold import Partition
 from services.streams.registry import VIEWS as VIEWS_
 from services.streams.views import SECOND, Histogram
@@ -67,6 +67,8 @@ class Views(Collector):
             figures = partition.figures(now)
             self._items(families, number, figures["items"])
             self._sellers(families, number, figures["violations"])
+            for state in accounts.STATES:
+                families["good_faith"].add_metric((number, state), figures["accounts"].get(state, 0))
             for view in VIEWS:
                 difference, wall = self._reconciled.get((view, partition.number), (0, 0.0))
                 families["difference"].add_metric((number, view), difference)
@@ -219,6 +221,13 @@ FAMILIES: Final = {
     "intervals": _declare(
         "histogram", "offence_interval_seconds",
         "From a violation in force to the seller's next, where the later one is of the last 365 days. As it is now: it may shrink.",
+    ),
+    "good_faith": _declare(
+        "gauge", "good_faith_complainants",
+        "Accounts in the good-faith mechanism (`in`; `warned`: demoted soon, if their figures stay as they are), and those that left "
+        "it and may not come back yet (`barred`).",
+        "many `warned` at once: did the policy change, or reviewers?",
+        state=accounts.STATES,
     ),
     "difference": _declare(
         "gauge", "reconciliation_difference",

@@ -69,9 +69,9 @@ class _Stop:
     told: asyncio.Future[dict[str, int]]
 
 
-def log_source(worker: str, partition: int) -> str:
-    """A worker's event log as a source; its positions are sequence numbers."""
-    return f"{worker}.{partition}"
+def log_source(worker: str, partition: int, topic: str) -> str:
+    """What a worker's event log has for a topic, as a source; its positions are sequence numbers."""
+    return f"{worker}.{partition}@{topic}"
 
 
 def topic_source(topic: str) -> str:
@@ -234,5 +234,5 @@ def _sources(record: Record) -> dict[str, int]:
     sources = {topic_source(record.topic): record.offset} if record.counts else {}
     logged = position_of(record.meta.id)
     if logged is not None:
-        sources[log_source(logged[0], logged[1])] = logged[2]
+        sources[log_source(logged[0], logged[1], record.topic)] = logged[2]
     return sources

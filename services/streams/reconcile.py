@@ -29,16 +29,26 @@ from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-TIMEOUT_MS: Final = 10_000
+TIMEOUT_MS: Final = 4_000
 """Of one query."""
-PATIENCE_S: Final = 5.0
-"""Seconds for which a fold stands still at most, for a database that is behind it."""
+PATIENCE_S: Final = 2.0
+"""Seconds for which a fold waits for a database that is behind it."""
+HOLD_S: Final = 5.0
+"""Seconds for which a fold stands still at most: a rebalance waits for it (``worker.LAST_S``)."""
 CATCH_UP_S: Final = 60.0
 """Seconds in which a fold must have come to where the database is."""
 SHOWN: Final = 10
 
-_LOG: Final = "select seq from {log} where partition = %s and topic = %s order by seq desc limit 1"
-_CURSOR: Final = "select next_offset - 1 from enforcement.ledger_cursors where partition = %s and topic = %s"
+_LOG: Final = "select seq from {log} where partition = %(partition)s and topic = %(topic)s order by seq desc limit 1"
+_CURSOR: Final = """
+    select next_offset - 1 from enforcement.ledger_cursors where partition = %(partition)s and topic = %(topic)s"""
+# a change of standing is in the log as soon as the worker has taken its notice from the door: until then there is no position
+_DOOR: Final = f"""
+    select case when exists (select from intake.door where partition = %(partition)s and type = 'goodfaith.account.notice.v1')
+        then -2 else ({_LOG.format(log="intake.event_log")}) end"""
+_ACCOUNTS: Final = """
+    select account, case when state = 'out' then 'barred' else state end from intake.good_faith_standings
+    where state <> 'out' or barred_until is not null"""
 _ITEMS: Final = """
     with i as materialized (
         select state, reason, body::jsonb as b from verification.items where partition = %s)
@@ -60,7 +70,7 @@ _SANCTIONS: Final = """
     where s.partition = %s and a.state = 'in_force' group by 1, 2"""
 
 
-def items(connection: sa.Connection, partition: int, _: dt.datetime) -> dict[str, int]:
+def items(connection: sa.Connection, partition: int, _: dt.datetime, __: int) -> dict[str, int]:
     """Counts of view ``items`` by verification's table."""
     found: Counter[str] = Counter()
     for state, reason, right, tier, sla, handled, held, taken, count in connection.exec_driver_sql(
@@ -89,7 +99,7 @@ def items(connection: sa.Connection, partition: int, _: dt.datetime) -> dict[str
     return dict(found)
 
 
-def violations(connection: sa.Connection, partition: int, now: dt.datetime) -> dict[str, int]:
+def violations(connection: sa.Connection, partition: int, now: dt.datetime, _: int) -> dict[str, int]:
     """Counts of view ``violations`` by the ledger's tables."""
     found: Counter[str] = Counter()
     given = {"partition": partition, "now": now, "within": sellers.rules().within.exact}
@@ -102,7 +112,7 @@ def violations(connection: sa.Connection, partition: int, now: dt.datetime) -> d
     return dict(found)
 
 
-def standings(connection: sa.Connection, partition: int, _: dt.datetime) -> dict[str, int]:
+def standings(connection: sa.Connection, partition: int, _: dt.datetime, __: int) -> dict[str, int]:
     """Counts of view ``standings`` by the ledger's tables."""
     found: Counter[str] = Counter()
     for many, count, points, strikes in connection.exec_driver_sql(_STANDINGS, (partition,)):
@@ -115,27 +125,34 @@ def standings(connection: sa.Connection, partition: int, _: dt.datetime) -> dict
     return dict(found)
 
 
+def accounts(connection: sa.Connection, partition: int, _: dt.datetime, partitions: int) -> dict[str, int]:
+    """Counts of view ``accounts`` by intake's standings, which do not know of partitions."""
+    rows = connection.exec_driver_sql(_ACCOUNTS)
+    return dict(Counter(state for account, state in rows if topics.partition_of(account, partitions) == partition))
+
+
 @dataclass(frozen=True)
 class Truth:
     """What a view is held against.
 
     Attributes:
         source: of a partition, what its position is counted by.
-        position: SQL of how far the database is, by partition and topic.
+        position: SQL of how far the database is, by partition and topic; below -1: nowhere that can be compared.
         topic: that the view reads.
-        counts: in a snapshot, by partition, as of business time.
+        counts: in a snapshot, by partition, as of business time, of so many partitions.
+        prefixed: the topic is called there by its full name.
     """
 
     source: Callable[[int], str]
     position: str
     topic: topics.Topic
-    counts: Callable[[sa.Connection, int, dt.datetime], dict[str, int]]
+    counts: Callable[[sa.Connection, int, dt.datetime, int], dict[str, int]]
     prefixed: bool = True
 
 
 TRUTHS: Final[Mapping[str, Truth]] = {
     "items": Truth(
-        lambda partition: log_source("verification", partition),
+        lambda partition: log_source("verification", partition, topics.VERIFICATION.name),
         _LOG.format(log="verification.event_log"),
         topics.VERIFICATION,
         items,
@@ -144,10 +161,13 @@ TRUTHS: Final[Mapping[str, Truth]] = {
         lambda _: topic_source(topics.VIOLATIONS.name), _CURSOR, topics.VIOLATIONS, violations, prefixed=False
     ),
     "standings": Truth(
-        lambda partition: log_source("enforcement-ledger", partition),
+        lambda partition: log_source("enforcement-ledger", partition, topics.LEDGER.name),
         _LOG.format(log="enforcement.ledger_event_log"),
         topics.LEDGER,
         standings,
+    ),
+    "accounts": Truth(
+        lambda partition: log_source("intake", partition, topics.ACCOUNTS.name), _DOOR, topics.ACCOUNTS, accounts
     ),
 }
 """By view. Violations are compared where the ledger's worker stands in the topic that both read."""
@@ -188,6 +208,7 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.topic_prefix
+        self._partitions = settings.partitions
         self.engine = db.connect(
             settings.database.get_secret_value(), schema="platform", name=f"streams-{settings.instance}", pool_size=2
         )
@@ -210,7 +231,7 @@ class Database:
     def _position(self, connection: sa.Connection, view: str, partition: int) -> int:
         truth = TRUTHS[view]
         topic = self._prefix * truth.prefixed + truth.topic.name
-        found = connection.exec_driver_sql(truth.position, (partition, topic)).scalar()
+        found = connection.exec_driver_sql(truth.position, {"partition": partition, "topic": topic}).scalar()
         return -1 if found is None else int(found)
 
     def snapshot(self, view: str, partition: int) -> Snapshot:
@@ -218,7 +239,7 @@ class Database:
         with self.reading() as connection:
             upto = self._position(connection, view, partition)
             now, _ = clock.read(connection)
-            return Snapshot(upto, now, TRUTHS[view].counts(connection, partition, now))
+            return Snapshot(upto, now, TRUTHS[view].counts(connection, partition, now, self._partitions))
 
     def clock(self) -> tuple[clock.Anchor, dt.datetime]:
         """The anchor of business time in force, and the database's wall time now."""
@@ -242,14 +263,17 @@ async def reconcile(view: str, partition: Partition, database: Any) -> Found | N
     """
     source = TRUTHS[view].source(partition.number)
     until = time.monotonic() + PATIENCE_S
-    async with partition.lock:
-        at = partition.positions.get(source, -1)
-        while await asyncio.to_thread(database.position, view, partition.number) < at:
-            if time.monotonic() > until:
-                return None
-            await asyncio.sleep(0.1)
-        truth: Snapshot = await asyncio.to_thread(database.snapshot, view, partition.number)
-        told = partition.counts_at(view, source, truth.upto, truth.now)
+    try:
+        async with partition.lock, asyncio.timeout(HOLD_S):
+            at = partition.positions.get(source, -1)
+            while await asyncio.to_thread(database.position, view, partition.number) < at:
+                if time.monotonic() > until:
+                    return None
+                await asyncio.sleep(0.1)
+            truth: Snapshot = await asyncio.to_thread(database.snapshot, view, partition.number)
+            told = partition.counts_at(view, source, truth.upto, truth.now)
+    except TimeoutError:
+        return None
     try:
         folded = await asyncio.wait_for(told, CATCH_UP_S)
     except (Passed, TimeoutError):

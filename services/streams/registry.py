@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.streams import items, sellers
+from services.streams import accounts, items, sellers
 from services.streams.views import View
 
-VIEWS: Final[tuple[View, ...]] = (items.VIEW, sellers.VIOLATIONS, sellers.STANDINGS)
+VIEWS: Final[tuple[View, ...]] = (items.VIEW, sellers.VIOLATIONS, sellers.STANDINGS, accounts.VIEW)
 BY_NAME: Final = {view.name: view for view in VIEWS}

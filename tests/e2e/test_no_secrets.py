@@ -84,7 +84,7 @@ def test_no_secret_is_written_down(told: World) -> None:
     sources: dict[str, bytes] = {
         f"log {path.name}": path.read_bytes() for path in (told.stack.dir / "log").rglob("*") if path.is_file()
     }
-    assert len(sources) > len(fleet.FLEET) - 2
+    assert {f"log {process.name}.log" for process in told.fleet} <= set(sources)
     for topic in topics.TOPICS:
         sources[f"topic {topic.name}"] = b"\n".join(records(told, topic.name))
     logs = told.rows("select schemaname || '.' || tablename from pg_tables where tablename like '%%event_log'")

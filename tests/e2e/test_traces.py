@@ -7,6 +7,7 @@ import secrets
 
 import httpx
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.collector import Seen
 from tests.e2e.world import World
@@ -73,6 +74,24 @@ def test_a_claim_is_one_trace(world: World) -> None:
     shown = json.dumps([span.attributes for span in spans])
     for party in (holder, seller, right):
         assert party not in shown
+
+
+def test_what_takes_exemplars_is_given_them(world: World) -> None:
+    """As Prometheus asks: OpenMetrics, which its parser takes strictly; of every process."""
+    accept = {"accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"}
+    shown = set()
+    for process in world.fleet:
+        answer = httpx.get(f"http://127.0.0.1:{process.metrics_port}/metrics", headers=accept, trust_env=False)
+        if not answer.headers["content-type"].startswith("application/openmetrics-text"):
+            continue  # the mailbox has a server of its own
+        families = list(text_string_to_metric_families(answer.text))
+        assert families
+        names = {family.name for family in families for sample in family.samples if sample.exemplar}
+        shown |= {(process.name, name) for name in names}
+    assert shown >= {
+        ("intake-api.0", "goodfaith_http_request_duration_seconds"),
+        ("verification.0", "goodfaith_event_processing_duration_seconds"),
+    }
 
 
 def test_a_trace_is_in_the_log_and_on_the_topic_and_nothing_is_where_none_was_asked(world: World) -> None:

@@ -13,7 +13,7 @@ import pytest
 from litestar import Request, get, post
 from litestar.params import QueryParameter
 
-from shared import internal
+from shared import internal, tracing
 from shared.internal import Away, Client, Cursor, Given, GivenId, Limit, Page, page_of
 from shared.paging import key_of
 from shared.refusals import Refused
@@ -50,6 +50,11 @@ async def long(size: Annotated[int, QueryParameter(ge=0)]) -> list[str]:
     return ["x" * size]
 
 
+@get("/internal/traced")
+async def traced(request: Request[Any, Any, Any]) -> list[str]:
+    return request.headers.getall("traceparent", [])
+
+
 def ask(work: Callable[[Client], Awaitable[Any]], *, token: str | None = TOKEN) -> Any:
     """Run ``work`` with a client of an application without a database."""
     parts: Any = SimpleNamespace(token=TOKEN.encode(), close=lambda: None)
@@ -58,7 +63,7 @@ def ask(work: Callable[[Client], Awaitable[Any]], *, token: str | None = TOKEN) 
         return 1
 
     parts.run = ran
-    app = internal.create([numbers, one, asked, long], lambda: parts)
+    app = internal.create([numbers, one, asked, long, traced], lambda: parts)
 
     async def run() -> Any:
         async with app.lifespan():
@@ -81,6 +86,20 @@ def test_an_answer_is_read_as_its_kind() -> None:
     assert ask(lambda client: client.post("/internal/asked", int, Asked(count=3))) == 3
     with pytest.raises(Away):
         ask(lambda client: client.get("/internal/one", int, {"id": "a"}))
+
+
+def test_a_call_carries_on_the_trace_of_the_request_that_it_is_made_for() -> None:
+    context = f"00-{'ab' * 16}-{'cd' * 8}-01"
+
+    async def within(client: Client) -> list[list[str]]:
+        before = await client.get("/internal/traced", list[str])
+        token = tracing.here.set(context)
+        try:
+            return [before, await client.get("/internal/traced", list[str])]
+        finally:
+            tracing.here.reset(token)
+
+    assert ask(within) == [[], [context]]
 
 
 def test_pages_follow_each_other_to_the_end() -> None:

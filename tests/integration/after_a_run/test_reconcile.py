@@ -48,6 +48,11 @@ WRONG: dict[str, tuple[str, str]] = {
         "standings",
         f"update enforcement.standings set general_points = general_points + 5 where seller = {SANCTIONED}",
     ),
+    "an account that nobody let in": (
+        "accounts",
+        "insert into intake.good_faith_standings (account, state, how) values ('h-owl', 'in', 'staff')"
+        " on conflict (account) do update set state = 'in'",
+    ),
     "a sanction that has ended": (
         "standings",
         f"update enforcement.sanctions set state = 'ended', over_at = began where sanction = {SANCTION}",

@@ -11,6 +11,7 @@ from services.streams.fold import Record
 from services.streams.views import Meta
 from shared.events import (
     ENDED,
+    AccountNotice,
     HoldChanged,
     ItemChanged,
     ItemSubmitted,
@@ -20,9 +21,10 @@ from shared.events import (
     State,
     ViolationChanged,
 )
-from shared.topics import ENFORCEMENT, INTAKE, LEDGER, NOTIFICATION, VERIFICATION, VIOLATIONS, Topic
+from shared.topics import ACCOUNTS, ENFORCEMENT, INTAKE, LEDGER, NOTIFICATION, VERIFICATION, VIOLATIONS, Topic
 
 BEGIN = dt.datetime(2026, 11, 2, 8, tzinfo=dt.UTC)
+KINDS = ("upgraded", "warned", "warning_lifted", "left", "removed", "bar_ended", "declared")
 RIGHTS = (("trademark", "counterfeit"), ("copyright", "copied_image_or_text"), ("design", "design"))
 
 
@@ -134,6 +136,20 @@ def histories(draw: st.DrawFn) -> list[Record]:
                 at=at,
             )
             found.append((at, LEDGER, sanction))
+    for number in range(draw(st.integers(0, 4))):
+        kind = draw(st.sampled_from(KINDS))
+        figures = (
+            {"demote_on": "2027-01-01"}
+            if kind == "warned"
+            else {"barred_until": "2027-02-01"}
+            if kind == "left"
+            else {}
+        )
+        at = BEGIN + dt.timedelta(days=number)
+        notice_ = AccountNotice(
+            notice=f"n-{number}", account=f"a-{number % 2}", kind=f"good_faith_{kind}", figures=figures, at=at
+        )
+        found.append((at, ACCOUNTS, notice_))
     found.sort(key=lambda event: event[0])
     made = []
     for place, (at, topic, data) in enumerate(found):

@@ -160,5 +160,5 @@ def test_nobody_answers_without_the_token_or_an_owner(two: Two) -> None:
 def test_status_tells_positions(two: Two) -> None:
     told = two.ask("http://two", "/internal/streams/status")[1]
     assert [one["partition"] for one in told["partitions"]] == [2, 3]
-    assert told["partitions"][0]["positions"] == {"@verification.events": 1, "verification.2": 1}
+    assert told["partitions"][0]["positions"] == {"@verification.events": 1, "verification.2@verification.events": 1}
     assert told["compared"] == []

@@ -74,15 +74,15 @@ def test_counts_are_taken_exactly_there(events: list[Record], data: st.DataObjec
 def test_a_database_that_stays_behind_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconcile, "PATIENCE_S", 0.0)
     partition = Partition(0, registry.VIEWS)
-    partition.positions["verification.0"] = 7
+    partition.positions["verification.0@verification.events"] = 7
     assert asyncio.run(reconcile.reconcile("items", partition, Database(6, {}))) is None
 
 
 def test_a_position_that_lies_behind_is_told() -> None:
     async def ask() -> Any:
         partition = Partition(0, registry.VIEWS)
-        partition.positions["verification.0"] = 7
-        return await partition.counts_at("items", "verification.0", 6, LATER)
+        partition.positions["verification.0@verification.events"] = 7
+        return await partition.counts_at("items", "verification.0@verification.events", 6, LATER)
 
     with pytest.raises(Passed):
         asyncio.run(ask())
@@ -95,7 +95,7 @@ def test_a_partition_that_is_given_up_ends_the_comparison_alone() -> None:
         partition = Partition(0, registry.VIEWS)
         rounds = reconcile.Reconciler(lambda: {0: partition}, Database(5, {}), lambda *found: shown.append(found))
         going = asyncio.create_task(rounds.round())
-        for _ in range(3):
+        for _ in reconcile.TRUTHS:
             while not partition._stops:
                 await asyncio.sleep(0)
             partition.close()
