@@ -347,7 +347,7 @@ FLOW: Final = Board(
 OFFENDERS: Final = Board(
     key="offenders",
     title="Repeat offenders",
-    help="Do sanctions keep sellers from offending again, and who files? For the programme's owners. Counts only: "
+    help="Do sanctions keep sellers from offending again, and how do complainants stand? For the programme's owners. Counts only: "
     "who they are is told by goodfaith standing list and the API.",
     rows=(
         Row(
@@ -409,23 +409,6 @@ OFFENDERS: Final = Board(
                     "good_faith", "Good-faith complainants",
                     "Accounts by their standing in the good-faith mechanism.",
                     one(view("goodfaith_good_faith_complainants", "state"), "{{state}}"), "count", "bars", may_be_empty=True,
-                ),
-                Panel(
-                    "concentration", "Largest complainant's share of filings",
-                    "One complainant sends 64 % of the world's largest claim stream. It waits in its own queue at the door.",
-                    one(
-                        f"max(goodfaith_complainant_filings_largest) / ({view('goodfaith_complainant_filings')} > 0)",
-                    ),
-                    "ratio", "number", width=4, may_be_empty=True,
-                ),
-                Panel(
-                    "hhi", "Concentration of filings",
-                    "Herfindahl's index: the sum of squared shares. 1: all from one complainant; 0.01: as if a hundred filed "
-                    "equally.",
-                    one(
-                        f"{view('goodfaith_complainant_filings_squared')} / ({view('goodfaith_complainant_filings')} > 0) ^ 2"
-                    ),
-                    "count", "number", width=4, may_be_empty=True,
                 ),
                 Panel(
                     "misuse", "Measures against misuse, last day",

@@ -236,7 +236,8 @@ def judged(panel: Panel, answer: Answer, existing: Container[str]) -> Answer:
     asked = {name for query in panel.queries for name in query.series()} - {"ALERTS", "up"}
     gone = sorted(name for name in asked if name not in existing)
     if gone and not panel.optional:
-        return Answer(error=f"nobody exports {gone[0]}")
+        # a recording rule may give nothing although what it is made of is there: too young, say
+        return Answer(error=f"the rules have no value of {gone[0]}" if ":" in gone[0] else f"nobody exports {gone[0]}")
     if not panel.may_be_empty and not panel.optional:
         return Answer(error="there is no value")
     return answer

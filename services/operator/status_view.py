@@ -54,8 +54,8 @@ class Figure:
 
     @property
     def word(self) -> str:
-        """The level in words; nothing where all is well."""
-        return "" if self.level == "good" else WORDS[self.level]
+        """The level in words; nothing where all is well, or where the value says it already."""
+        return "" if self.level in ("good", "unknown") else WORDS[self.level]
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,9 @@ def _verdict(
     if alerts:
         names = ", ".join(alert.name for alert in alerts)
         return "warn", "Claims flow; something waits for a person", f"{_number(len(alerts), 'ticket')}: {names}."
-    if blind := [title for title, how in stands.items() if how == "unknown"]:
+    # the forecast needs half an hour of history: that it has none yet is no cause for alarm
+    forecast = PANELS["forecast"].title
+    if blind := [title for title, how in stands.items() if how == "unknown" and title != forecast]:
         return "unknown", "Not all is known", f"Not known: {'; '.join(blind)}."
     if warn := [title for title, how in stands.items() if how == "warn"]:
         return "warn", "Claims are handled in time", f"Worth a look: {'; '.join(warn)}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,9 +33,19 @@ def refill_topic(settings: Settings, generation: int) -> str:
     return f"{app_id(settings, generation)}-refill"
 
 
+class Listener(driver.ConsumerRebalanceListener):
+    """Keeps a member in its group while it takes partitions over."""
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        """Begin to send heartbeats at once: the client does so after this only, and opening many tables may take longer than a session."""
+        self._thread._ensure_consumer()._coordinator._start_heartbeat_task()
+        await super().on_partitions_assigned(assigned)
+
+
 class Consumer(driver.Consumer):
     """Goes on from the positions in the tables; the group's committed offsets only show lag to others."""
 
+    RebalanceListener = Listener
     positions: Positions
 
     async def seek_to_committed(self) -> Mapping[TP, int]:

@@ -61,7 +61,7 @@ BATCH_S: Final = 0.05
 """Wall seconds for which a batch is gathered at most."""
 LOOK_S: Final = 1.0
 """Seconds between looks at the ends of the topics, and between commits."""
-STALLED_S: Final = 5.0
+STALLED_S: Final = 15.0
 """Seconds in which nothing at all was folded, after which a topic that has more to read is sought anew."""
 FOLLOW_S: Final = 2.0
 """Seconds between looks for a new generation."""
@@ -305,12 +305,18 @@ class Worker:
     async def _close(self) -> None:
         """Fold no more; wait for steps in hand."""
         closing, self._open = self._open, frozenset()
-        waiting = [part.fold.lock.acquire() for number in closing if (part := self._parts.get(number))]
+
+        async def settled(part: Part) -> None:
+            async with part.fold.lock:
+                pass
+
+        waiting = [asyncio.create_task(settled(part)) for number in closing if (part := self._parts.get(number))]
         if waiting:
-            done = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), LAST_S)
-            del done
-            for number in closing:
-                self._parts[number].fold.lock.release()
+            _, late = await asyncio.wait(waiting, timeout=LAST_S)
+            for task in late:
+                task.cancel()
+            if late:
+                log.warning("steps not finished", worker=NAME, partitions=len(late))
 
     async def _revoked(self, _app: Any, revoked: Iterable[TP], **_: Any) -> None:
         """The group takes all partitions back; what is given again may be kept if nobody wrote to it."""
@@ -514,6 +520,9 @@ class Worker:
             log.warning("given up", worker=NAME, partition=number)
             return False
         self._crash("acknowledged")
+        if self._parts.get(number) is not part:
+            # loaded anew meanwhile, from a table without this: the same events will be folded again
+            return False
         batch = rocksdict.WriteBatch(raw_mode=True)
         for key, value in rows:
             if value is None:

@@ -67,7 +67,7 @@ def test_a_snapshot_is_of_one_moment() -> None:
 
 def test_nothing_is_known_of_what_nobody_exports() -> None:
     snapshot = _look(transport(lambda expr: _values(expr) if "timestamp" in expr else []), OPEN, OLDEST)
-    assert snapshot.answer(OPEN).error == "nobody exports goodfaith:items_open:sum"
+    assert snapshot.answer(OPEN).error == "the rules have no value of goodfaith:items_open:sum"
     assert "outbox_oldest" in snapshot.answer(OLDEST).error
     assert level(OPEN, snapshot.answer(OPEN)) == "unknown"
 

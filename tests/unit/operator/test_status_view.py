@@ -50,6 +50,7 @@ def test_the_page_knows_all_stages_and_the_target() -> None:
         (calm(oldest=one(70_000)), "bad", "The promise is at risk", "Oldest open item."),
         (replace(calm(), alerts=(TICKET,)), "warn", "Claims flow; something waits for a person", "1 ticket: WebhookCircuitsOpen."),
         (calm(broker=Answer(error="nobody exports it")), "unknown", "Not all is known", "Not known: Broker."),
+        (calm(forecast=Answer(error="too young")), "good", "Claims are handled in time", "No alert fires. A part is not known, see below."),
         (calm(handled_1d=one(0.98)), "warn", "Claims are handled in time", "Worth a look: Handled in time, last day."),
         (AWAY, "unknown", "Nothing is known", "Prometheus does not answer (ConnectError). Claims may well be in order."),
         (replace(calm(), alerts=None), "unknown", "Nothing is known", "alerts are not known. Claims may well be in order."),
