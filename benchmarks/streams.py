@@ -306,7 +306,7 @@ def main() -> None:
     root = Path(".local")
     root.mkdir(exist_ok=True)
     stack = Stack.start(root, f"bench-streams-{os.getpid()}")
-    if folder := tempfile.mkdtemp(dir=root):
+    with tempfile.TemporaryDirectory(dir=root) as folder:
         try:
             figures = run(stack, Path(folder).resolve(), given.events, given.partitions)
         finally:

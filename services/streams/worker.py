@@ -61,7 +61,7 @@ BATCH_S: Final = 0.05
 """Wall seconds for which a batch is gathered at most."""
 LOOK_S: Final = 1.0
 """Seconds between looks at the ends of the topics, and between commits."""
-STALLED_S: Final = 5.0
+STALLED_S: Final = 15.0
 """Seconds in which nothing at all was folded, after which a topic that has more to read is sought anew."""
 FOLLOW_S: Final = 2.0
 """Seconds between looks for a new generation."""

@@ -165,7 +165,7 @@ def test_an_event_that_cannot_be_folded_leaves_its_view_as_it_was_and_others_go_
     folded = {(change.table, change.key) for change in changes if change.table != "positions"}
     assert folded == {("items", "i-1"), ("items", "i-3"), ("items", "i-5"), ("picky", "i-1"), ("picky", "i-5")}
     assert [(failure.view, failure.record.offset) for failure in failures] == [("picky", 3)]
-    assert partition.positions["intake.0"] == 6, (
+    assert partition.positions["intake.0@intake.events"] == 6, (
         "also past what failed and what is not known: both are kept or mean nothing"
     )
 
