@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import psycopg2
 import psycopg2.errors
@@ -19,6 +19,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 # Classes of SQLSTATE: connection, resources, operator intervention, transaction rollback; plus lock_not_available.
 _TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
 _TRANSIENT_STATES = ("55P03", "25P03")
+# a server whose machine is gone is found out within seconds, not when the kernel gives up
+_REACH: Final = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 
 
 def connect(url: str, *, schema: str, name: str, pool_size: int = 2) -> sa.Engine:
@@ -34,14 +36,7 @@ def connect(url: str, *, schema: str, name: str, pool_size: int = 2) -> sa.Engin
         pool_size=pool_size,
         max_overflow=4,
         pool_timeout=10,
-        connect_args={
-            "options": options,
-            "application_name": name,
-            "connect_timeout": 5,
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
-        },
+        connect_args={"options": options, "application_name": name, **_REACH},
     )
 
     @event.listens_for(engine, "handle_error")
@@ -59,7 +54,7 @@ def administer(url: str, *, autocommit: bool = False, pooled: bool = True) -> sa
         sa.make_url(url).set(drivername="postgresql+psycopg2"),
         isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
         poolclass=None if pooled else sa.NullPool,
-        connect_args={"options": "-c timezone=UTC", "connect_timeout": 5},
+        connect_args={"options": "-c timezone=UTC", **_REACH, "tcp_user_timeout": 30_000},
     )
 
 

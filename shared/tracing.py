@@ -200,15 +200,18 @@ class Tracing:
             heeded = self._asked.take(time.monotonic())
         return heeded, str(parent) if heeded else None
 
-    def of_record(self, headers: Iterable[tuple[str, bytes | None]], *, outside: bool) -> tuple[bool, str | None]:
+    def of_record(
+        self, headers: Iterable[tuple[str, bytes | None]], *, outside: bool, answer: bool = False
+    ) -> tuple[bool, str | None]:
         """Whether a record is traced, and as part of what.
 
         Args:
             outside: an upstream wrote it: something begins here. Else only what was traced before goes on.
+            answer: written outside, but about something of ours: what it says goes on, within bounds, and nothing begins.
         """
         parent = only(headers)
         if outside:
-            return self.begins(parent)
+            return (False, None) if parent is None and answer else self.begins(parent)
         return (True, str(parent)) if parent is not None and parent.sampled else (False, None)
 
     # ---- spans

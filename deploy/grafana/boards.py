@@ -211,8 +211,8 @@ FLOW: Final = Board(
                 ),
                 Panel(
                     "received", "Items received",
-                    "Items accepted at the door in a second.",
-                    one(rate("goodfaith_items_received_total")), "per_second", "number", width=6,
+                    "Items accepted at the door in a second, without the canary's.",
+                    one(rate('goodfaith_items_received_total{channel!="canary"}')), "per_second", "number", width=6,
                 ),
                 Panel(
                     "completed", "Items handled or past their deadline",

@@ -59,6 +59,11 @@ INHIBITIONS: Final = (
     _inhibits(['alertname="ProcessDown"', 'job="watch"'], ['alertname=~"SeriesAbsent|WatchOld"']),
     _inhibits(['alertname="ProcessDown"', 'job="canary"'], ['alertname=~"SeriesAbsent|CanaryOld"']),
     _inhibits(['alertname="StreamsRecovering"'], ['alertname=~"StreamsBehind|FiguresIncomplete"']),
+    # the streams say themselves that they stand; that their group is behind is the same
+    _inhibits(['alertname="StreamsBehind"'], ['alertname=~"ConsumerLag|PartitionStuck"', 'group="streams"'], "topic"),
+    _inhibits(
+        ['alertname="WorkerStuck"', 'job="streams"'], ['alertname=~"ConsumerLag|PartitionStuck"', 'group="streams"']
+    ),
     # the same thing, less sharply
     _inhibits(['alertname="HandledBurnFast"'], ['alertname="HandledBurnSlow"']),
     _inhibits(['alertname="StageBurnFast"'], ['alertname="StageBurnSlow"'], "slo"),

@@ -23,7 +23,10 @@ RIGHT: Final = "r-canary"
 
 
 def ensure(connection: sa.Connection, settings: Settings, contacts: security.Contacts) -> bool:
-    """Open what the canary needs and is not there; False when there is to be none. May be repeated, by several processes."""
+    """Open what the canary needs and is not there; False when there is to be none. May be repeated, by several processes.
+
+    An account that somebody else opened under one of these names is never made the canary's, and its contact is left alone.
+    """
     if not settings.canary_listing or settings.canary_token is None:
         return False
     # two processes that start at once must not both register the right
@@ -32,8 +35,14 @@ def ensure(connection: sa.Connection, settings: Settings, contacts: security.Con
     store.open_account(
         connection, Account(settings.canary_seller, "seller", False, False, True, canary=True), "company", by=None
     )
-    if store.accounts(connection, [ACCOUNT])[ACCOUNT].status == "closed":
-        return False  # erased, or closed by an operator: for good
+    people = store.accounts(connection, [ACCOUNT, settings.canary_seller])
+    if not people[ACCOUNT].canary:
+        log.error("no canary: its account is somebody else's", account=ACCOUNT)
+        return False
+    if people[ACCOUNT].status == "closed":
+        # erased, or closed by an operator: for good
+        log.error("no canary: its account is closed", account=ACCOUNT)
+        return False
     digest = security.digest(settings.canary_token.get_secret_value())
     if store.account_of_token(connection, digest) is None:
         connection.exec_driver_sql("delete from tokens where account = %s", (ACCOUNT,))
@@ -42,8 +51,10 @@ def ensure(connection: sa.Connection, settings: Settings, contacts: security.Con
         right = requests.RegisterRight(right_type="copyright", proof="canary")
         registry_store.add_right(connection, RIGHT, ACCOUNT, right, ACCOUNT, settings.partitions)
     if settings.canary_mail and settings.contact_key is not None:
-        for account in (ACCOUNT, settings.canary_seller):
-            _reach(connection, account, settings.canary_mail, contacts)
+        for account, person in people.items():
+            # a real seller keeps the contact that it gave, and of one that was erased nothing is kept
+            if person.canary and person.status != "closed":
+                _reach(connection, account, settings.canary_mail, contacts)
     return True
 
 

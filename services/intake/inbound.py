@@ -312,6 +312,12 @@ class Inbound:
             raise Refused(
                 403, "account_closed", "The account is closed.", cure="Write to the operator of the programme."
             )
+        if account.canary:
+            # its items would come in under the upstream's channel, for any listing
+            raise Refused(
+                403, "canary_listing_only", "A canary files at the public door only.", field="on_behalf_of",
+                cure="Name somebody else.",
+            )  # fmt: skip
         kind = read.type.split(".")[2]
         filing = Filing(
             account,

@@ -77,6 +77,18 @@ def is_ghost(id_: str, heads: Mapping[str, Mapping[int, int]]) -> bool:
     return int(number) > heads[writer].get(int(partition), 0)
 
 
+def lost(raw: bytes, heads: Mapping[str, Mapping[int, int]], ghosts: Ghosts) -> bool:
+    """Whether a record is a ghost, whose word is taken then. What cannot be read is none: no log of ours wrote it."""
+    try:
+        document = _document.decode(raw)
+        if not is_ghost(document.id, heads):
+            return False
+        take(ghosts, document.type, msgspec.json.decode(document.data))
+    except (msgspec.DecodeError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return False
+    return True
+
+
 def take(ghosts: Ghosts, type_: str, data: Mapping[str, Any]) -> None:
     """Note what a ghost said."""
     ghosts.events[type_] += 1
@@ -90,6 +102,9 @@ def take(ghosts: Ghosts, type_: str, data: Mapping[str, Any]) -> None:
         _most(ghosts.listings, data["listing"], int(data["action"].rpartition(".")[2]))
     elif type_ == "goodfaith.marketplace.seller_command.v1":
         _most(ghosts.sellers, data["seller"], int(data["seq"]))
+    elif type_ == "goodfaith.sanction.changed.v1" and data.get("measures"):
+        # with the HTTP adapter these tell who was acted on, and no number
+        _most(ghosts.sellers, data["seller"], 0)
 
 
 def _most(found: dict[str, int], name: str, number: int) -> None:
@@ -125,8 +140,8 @@ class Anew:
 _CONNECTED: Final = """
     select distinct application_name from pg_stat_activity where usename like 'goodfaith\\_%%' and backend_type = 'client backend'
     order by 1 limit 10"""
-_BUMP_LISTINGS: Final = """
-    update enforcement.listings l set seq = greatest(l.seq + 1, n.seq), tries = 0, resend_at = now(),
+_BUMP_LISTINGS: Final = f"""
+    update enforcement.listings l set seq = greatest(l.seq, n.seq) + {MARGIN}, tries = 0, resend_at = now(),
         action = case when l.action = '' then 'restore' else l.action end
     from unnest(%s::text[], %s::int[]) as n(listing, seq) where l.listing = n.listing"""
 # nothing that the database knows of holds it: it shows again
@@ -135,9 +150,16 @@ _FREE_LISTINGS: Final = """
     select n.listing, n.partition, 0, n.seq, 'restore', 0, 'done', now()
     from unnest(%s::text[], %s::int[], %s::int[]) as n(listing, partition, seq)
     on conflict (listing) do nothing"""
-_BUMP_SELLERS: Final = """
-    update enforcement.standings s set seq = greatest(s.seq + 1, n.seq), tries = 0, resend_at = now()
+_BUMP_SELLERS: Final = f"""
+    update enforcement.standings s set seq = greatest(s.seq, n.seq) + {MARGIN}, tries = 0, resend_at = now()
     from unnest(%s::text[], %s::int[]) as n(seller, seq) where s.seller = n.seller returning s.seller"""
+# records keep the time at which they were made: the broker may delete what is beyond its topic's retention while more is
+# written after it, and a reader that begins there finds its place gone; a day is left for the reading
+_ROWS: Final = """
+    select l.topic, l.key, l.target, l.payload, l.recorded_wall
+    from {table} l join unnest(%s::text[], %s::bigint[]) as n(topic, keep_ms) on n.topic = l.topic
+    where n.keep_ms < 0 or l.recorded_wall > now() - n.keep_ms * interval '1 millisecond' + interval '1 day'
+    order by l.partition, l.seq"""
 
 
 def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable[[str], None] = lambda _: None) -> Anew:
@@ -181,9 +203,7 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
     made = Anew([settings.topic_prefix + topic.name for topic in ours], Ghosts())
     with keep.open("ab") as file:
         for raw in _unread(settings, ours, read_upto):
-            document = _document.decode(raw)
-            if is_ghost(document.id, heads):
-                take(made.ghosts, document.type, msgspec.json.decode(document.data))
+            if lost(raw, heads, made.ghosts):
                 file.write(raw + b"\n")
     with engine.begin() as connection:
         names = [topic.name for topic in ours]
@@ -200,19 +220,28 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
     tell("beginning topics anew")
     _recreate(settings, made.topics)
     tell("filling topics from the logs")
-    made.refilled = sum(_refill(settings, engine, f"{log.schema}.{log.prefix}event_log", made.topics) for log in logs)
-    made.generation = _fold_anew(settings)
+    keep_ms = {settings.topic_prefix + topic.name: topic.retention_ms for topic in ours}
+    made.refilled = sum(_refill(settings, engine, f"{log.schema}.{log.prefix}event_log", keep_ms) for log in logs)
+    tell("filling the stream views from the logs")
+    made.generation = _fold_anew(settings, engine)
     made.seconds = time.monotonic() - begun
     return made
 
 
-def _fold_anew(settings: Settings) -> int:
-    """Begin a generation of the stream views, whose positions are those of topics that are no more."""
+def _fold_anew(settings: Settings, engine: sa.Engine) -> int:
+    """Begin a generation of the stream views, whose positions are those of topics that are no more, from the logs.
+
+    The topics have only what their retention leaves; the views know more.
+    """
+    from services.operator.streams import log_rows
     from services.streams import generations
 
     last = generations.newest(settings)
     if not last:
         return 0
+    with engine.connect() as connection:
+        connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        generations.fill(settings, last + 1, log_rows(connection, settings))
     generations.create(settings, last + 1)
     generations.tidy(settings, last + 1)
     return last + 1
@@ -222,11 +251,11 @@ def _ask_anew(connection: sa.Connection, ghosts: Ghosts, partitions: int) -> lis
     """Have the marketplace told what is so, under numbers above those that it has seen; returns sellers that are not known."""
     numbers = {**dict.fromkeys(sorted(ghosts.items), 0), **ghosts.listings}
     above = [number + MARGIN for number in numbers.values()]
-    connection.exec_driver_sql(_BUMP_LISTINGS, (list(numbers), above))
+    connection.exec_driver_sql(_BUMP_LISTINGS, (list(numbers), list(numbers.values())))
     places = [topics.partition_of(listing, partitions) for listing in numbers]
     connection.exec_driver_sql(_FREE_LISTINGS, (list(numbers), places, above))
-    above = [number + MARGIN for number in ghosts.sellers.values()]
-    known = set(connection.exec_driver_sql(_BUMP_SELLERS, (list(ghosts.sellers), above)).scalars())
+    told = (list(ghosts.sellers), list(ghosts.sellers.values()))
+    known = set(connection.exec_driver_sql(_BUMP_SELLERS, told).scalars())
     return sorted(set(ghosts.sellers) - known)
 
 
@@ -291,8 +320,12 @@ def _recreate(settings: Settings, names: Iterable[str]) -> None:
             time.sleep(1.0)
 
 
-def _refill(settings: Settings, engine: sa.Engine, table: str, names: Iterable[str]) -> int:
-    """Write a log's rows to their topics, in its order; returns how many."""
+def _refill(settings: Settings, engine: sa.Engine, table: str, keep_ms: Mapping[str, int]) -> int:
+    """Write a log's rows to their topics, in its order, without those that the broker would delete; returns how many.
+
+    Args:
+        keep_ms: by topic its retention; -1: for ever.
+    """
     from kafka import KafkaProducer
 
     from shared import tracing
@@ -307,8 +340,7 @@ def _refill(settings: Settings, engine: sa.Engine, table: str, names: Iterable[s
     try:
         with engine.connect() as connection:
             rows = connection.execution_options(stream_results=True, yield_per=CHUNK).exec_driver_sql(
-                f"select topic, key, target, payload, recorded_wall from {table} where topic = any(%s) order by partition, seq",
-                (list(names),),
+                _ROWS.format(table=table), (list(keep_ms), list(keep_ms.values()))
             )
             for topic, key, target, payload, wall in rows:
                 trace = tracing.of_payload(payload)

@@ -218,7 +218,10 @@ def _parts(request: Request[Any, Any, Any]) -> Parts:
 
 def _nobody() -> Refused:
     return Refused(
-        503, "no_owner", "Nobody has the partition at the moment: it is being taken over.", cure="Try again later."
+        503,
+        "no_owner",
+        "Nobody answers for a partition at the moment: it is being taken over.",
+        cure="Try again later.",
     )
 
 
@@ -230,16 +233,22 @@ async def claim(request: Request[Any, Any, Any], claim: GivenId, local: Local = 
     """A claim's items. Its items lie on several partitions: the other owners are asked too, unless ``local``."""
     parts = _parts(request)
     found, size = await _local(parts, claim)
+    asked_all = True
     if not local:
+        asked_all = len({*parts.source.partitions(), *parts.source.peers()}) >= parts.settings.partitions
         answers = await asyncio.gather(
             *(_ask(parts, url, "/internal/streams/claim", ClaimView, claim=claim) for url in _others(parts))
         )
         for answer in answers:
-            if answer is not None:
+            if answer is None:
+                asked_all = False
+            else:
                 found.update({item.item: item for item in answer.items})
                 size = max(size, answer.size)
     elif not found:
         return ClaimView(claim=claim, size=0, open=0, missing=0, items=[])
+    if not found and not asked_all:
+        raise _nobody()
     if not found:
         raise Refused(404, "not_found", "No view has this claim.", cure="Check the id; a new claim takes some seconds.")
     told = [found[item] for item in sorted(found)]

@@ -59,7 +59,7 @@ async def beside(
     server: _Server | None = None
     if settings.reconcile_s:
         database = Database(settings)
-        reconciler = Reconciler(worker.partitions, database, views.reconciled)
+        reconciler = Reconciler(worker.filled, database, views.reconciled)
         tasks.append(asyncio.create_task(reconciler.run(settings.reconcile_s)))
     if settings.internal_token is not None:
         application = api.create(api.Parts(settings, worker, worker.now, reconciler))

@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from services.streams.views import Meta, State, Totals, View, position_of
 from shared.events import Data
 
 POSITIONS: Final = "positions"
 """Table of how far each source is folded, written with every batch."""
+_encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class Position(State, frozen=True, array_like=True, omit_defaults=True):
@@ -195,8 +198,13 @@ class _Batch:
                     break
                 if self._only is not None and view.name != self._only:
                     continue
-                key = view.key(data)
-                if key is None:
+                try:
+                    key = view.key(data)
+                    if key is None:
+                        continue
+                    key.encode()
+                except Exception as error:
+                    self.failures.append(Failure(record, view.name, error))
                     continue
                 place = (view.name, key)
                 if place in states:
@@ -205,6 +213,8 @@ class _Batch:
                     old = states[place] = get(*place)
                 try:
                     new = view.fold(old, data, record.meta)
+                    if new is not old:
+                        _encode(new)  # what cannot be written is this event's failure, not the batch's
                 except Exception as error:
                     self.failures.append(Failure(record, view.name, error))
                     continue

@@ -290,7 +290,10 @@ class Totals:
         else:
             begun = since(item)
             self._waiting[key] = (place, begun)
-            heapq.heappush(self._by_age[place], (begun, key))
+            heap = self._by_age[place]
+            heapq.heappush(heap, (begun, key))
+            if len(heap) > 2 * len(self._waiting) + 1000:
+                self._tidy()
 
     def _stage(self, key: str, stage: Stage, begun: int, done: int, sign: int) -> None:
         budget = BUDGETS[stage] * SECOND
@@ -301,6 +304,8 @@ class Totals:
         elif sign > 0:
             self._running[stage, key] = begun + budget
             heapq.heappush(self._over, (begun + budget, stage, key))
+            if len(self._over) > 2 * len(self._running) + 1000:
+                self._tidy()
         else:
             del self._running[stage, key]
             if self._late.pop((stage, key), None) is not None:

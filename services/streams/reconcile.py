@@ -285,7 +285,7 @@ class Reconciler:
     """Compares every view on every partition of this process, round and round.
 
     Args:
-        partitions: those that are recovered and owned.
+        partitions: those that are recovered, owned and complete.
         show: is told (view, partition, difference, wall time).
     """
 

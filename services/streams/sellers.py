@@ -203,6 +203,9 @@ class Violations:
         if wake and wake != seller.wake:
             heapq.heappush(self._wakes, (wake, name))
         seller.wake = wake
+        if len(self._wakes) > 2 * len(self._sellers) + 1000:
+            self._wakes = [(one.wake, name) for name, one in self._sellers.items() if one.wake]
+            heapq.heapify(self._wakes)
 
     def times(self, seller: str) -> list[int]:
         """When the seller's violations in force came into force, sorted."""
@@ -217,9 +220,6 @@ class Violations:
             seller = self._sellers.get(name)
             if seller is not None and seller.wake == wake:
                 self._settle(name, seller)
-        if len(self._wakes) > 2 * len(self._sellers) + 1000:
-            self._wakes = [(seller.wake, name) for name, seller in self._sellers.items() if seller.wake]
-            heapq.heapify(self._wakes)
         return Offenders(
             sellers={many: sellers for many, sellers in self._recent.items() if many and sellers},
             tiers=_tiers(self._recent, self._rules),

@@ -129,6 +129,7 @@ def position_of(id: str) -> tuple[str, int, int] | None:
     """(worker, partition of its log, sequence) of an event's id; None for an event that is not out of a log of ours."""
     worker, _, rest = id.partition(".")
     partition, _, sequence = rest.partition(".")
-    if worker and partition.isdecimal() and sequence.isdecimal():
+    # a longer one is no number of 64 bits, as logs have and tables take
+    if worker and partition.isdecimal() and len(partition) < 10 and sequence.isdecimal() and len(sequence) < 19:
         return worker, int(partition), int(sequence)
     return None

@@ -38,6 +38,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError as AioKafkaError
 from faust.types import TP
+from kafka.errors import KafkaError
 from prometheus_client import REGISTRY
 
 from services.streams import app as faust_app
@@ -93,6 +94,10 @@ class Part:
         self.last: int | None = None
         self.torn = False
         """Folded, and not written: totals are ahead of the table."""
+        self.generation = -1
+        """Of the group, in which the partition was given to us last."""
+        self.filled = True
+        """What fills the generation from the logs is folded."""
         self.sought: dict[str, tuple[int, float]] = {}
         """By topic, the offset that reading went back to and that has not come yet, and since when (monotonic)."""
         self.at: dict[str, tuple[int, float]] = {}
@@ -166,6 +171,10 @@ class Worker:
         """The partitions that are recovered and ours."""
         return {number: self._parts[number].fold for number in sorted(self._open) if number in self._parts}
 
+    def filled(self) -> Mapping[int, fold.Partition]:
+        """Of ``partitions``, those that are complete: what fills the generation from the logs is folded."""
+        return {number: part for number, part in self.partitions().items() if self._parts[number].filled}
+
     def peers(self) -> dict[int, str]:
         """By partition of another worker's, the URL of its query API, as of the last assignment."""
         found: dict[int, str] = {}
@@ -218,7 +227,7 @@ class Worker:
                 shutil.rmtree(self._root)
             os.close(lock)
             return how == "stopped"
-        except (AioKafkaError, OSError, generations.NotReady) as error:
+        except (AioKafkaError, KafkaError, OSError, generations.NotReady) as error:
             log.warning("paused", worker=NAME, error=f"{type(error).__name__}: {error}")
             return self._ended.done() and self._ended.result() == "stopped"
         finally:
@@ -334,26 +343,45 @@ class Worker:
     async def _recovered(self) -> None:
         """Faust has brought the tables up to their changelogs."""
         try:
+            generation = self._app.consumer_generation_id
             recovery = self._app.tables.recovery
             ours = {place.partition: place for place in recovery.active_tps}
+            highwaters = dict(recovery.active_highwaters)
+            if recovery._generation_id != generation or recovery.signal_recovery_start.is_set():
+                return self._overtaken({})
             parts: dict[int, Part] = {}
+            ends: dict[int, int] = {}
             for number, place in sorted(ours.items()):
-                end = int(recovery.active_highwaters[place] or -1) if place in recovery.active_highwaters else -1
+                highwater = highwaters.get(place)
+                end = -1 if highwater is None else int(highwater)
                 known = self._parts.get(number)
                 persisted = self._table.data.persisted_offset(place)
                 if persisted is not None and persisted > end:
-                    # the topic was lost: what only the table has would be lost with the disk, or when the partition moves
-                    self._discard = True
-                    raise RuntimeError(f"the table of {number} is at {persisted}, its changelog ends at {end}")
+                    beyond = (await asyncio.wait_for(self._outside.end_offsets([place]), 10))[place]
+                    if self._app.consumer_generation_id != generation:
+                        return self._overtaken(parts)
+                    if persisted >= beyond:
+                        # the topic was lost: what only the table has would be lost with the disk, or when the partition moves
+                        self._discard = True
+                        raise RuntimeError(
+                            f"the table of {number} is at {persisted}, its changelog ends before {beyond}"
+                        )
                 if known is not None and not known.torn and known.last == persisted:
                     parts[number] = known
-                    known.sought.clear()
-                    known.at.clear()
                 else:
                     parts[number] = await self._load(number, persisted)
-                self._changelog.ends[number] = end + 1
+                    if self._app.consumer_generation_id != generation:
+                        return self._overtaken(parts)
+                ends[number] = max(end, -1 if persisted is None else persisted) + 1
+            if self._app.consumer_generation_id != generation:
+                return self._overtaken(parts)
             for number in self._parts.keys() - parts.keys():
                 self._forget(number)
+            for part in parts.values():
+                part.generation = generation
+                part.sought.clear()
+                part.at.clear()
+            self._changelog.ends.update(ends)
             self._parts = parts
             self._committed.clear()
             self._suspect = False
@@ -376,6 +404,13 @@ class Worker:
         except Exception as error:
             # Faust would lose it
             self.fail(error)
+
+    def _overtaken(self, loaded: Mapping[int, Part]) -> None:
+        """The group gave partitions out anew meanwhile; Faust lets this run go on, and another will follow."""
+        log.info("overtaken", worker=NAME)
+        for number, part in loaded.items():
+            if self._parts.get(number) is not part:
+                part.fold.close()
 
     async def _load(self, number: int, persisted: int | None) -> Part:
         """A partition out of its table: totals are sums over all states."""
@@ -403,6 +438,11 @@ class Worker:
                 part.fold.load(table, states)
             batch.clear()
             await asyncio.sleep(0)
+        part.filled = REFILL not in self._names.values()
+        for name, upcoming in part.read.next.items():
+            if name != REFILL:
+                # also past records that the broker had deleted, and back when the topic has begun anew
+                part.fold.positions[fold.topic_source(name)] = upcoming - 1
         log.info("loaded", worker=NAME, partition=number, rows=rows, seconds=round(time.monotonic() - begun, 3))
         return part
 
@@ -424,7 +464,11 @@ class Worker:
         if time.monotonic() - self._beat > self.settings.session_timeout_ms / 1000 * 0.6:
             self._suspect = True
         # a step in hand when the group takes partitions back is finished: the group waits for it
-        return not self._suspect and self._parts.get(part.number) is part
+        return not self._suspect and self._is_ours(part)
+
+    def _is_ours(self, part: Part) -> bool:
+        """Whether it is what we have of the partition, and the group has not given partitions out anew since."""
+        return self._parts.get(part.number) is part and part.generation == self._app.consumer_generation_id
 
     # ------------------------------------------------------------------------------------------------------------ steps
 
@@ -483,7 +527,8 @@ class Worker:
                 )
                 counts[topic, "failed"] += 1
             self._crash("folded")
-            if await self._write(part, changes, read, failures, ()):
+            nothing = not changes and not failures and read.next == part.read.next
+            if nothing or await self._write(part, changes, read, failures, ()):
                 for (name, result), count in counts.items():
                     if count > 0:
                         FOLDED.labels(name, result).inc(count)
@@ -522,8 +567,8 @@ class Worker:
             log.warning("given up", worker=NAME, partition=number)
             return False
         self._crash("acknowledged")
-        if self._parts.get(number) is not part:
-            # loaded anew meanwhile, from a table without this: the same events will be folded again
+        if not self._is_ours(part):
+            # loaded anew, from a table without this, by us or another: the same events will be folded again
             return False
         batch = rocksdict.WriteBatch(raw_mode=True)
         for key, value in rows:
@@ -558,7 +603,7 @@ class Worker:
                 FOREIGN.inc()
                 log.warning("foreign write", worker=NAME, partition=part.number, offsets=str(foreign))
                 first = foreign.first if first is None else first
-                if not await self._confirmed():
+                if not await self._confirmed(part.number):
                     self._suspect = True
                     raise GivenUp from None
                 db = self._db(part.number)
@@ -570,10 +615,19 @@ class Worker:
                 again[tables.READ] = wanted[tables.READ]
                 pending = list(again.items())
 
-    async def _confirmed(self) -> bool:
-        """Whether the group takes a commit of ours: a worker that lost its partitions is refused."""
-        offsets = {place: offset for place, offset in self._positions().items() if place.partition in self._parts}
-        return bool(await self._app.consumer._commit(offsets))
+    async def _confirmed(self, number: int | None = None) -> bool:
+        """Whether the group takes a commit of ours (of one partition, and that is ours): a worker that lost its partitions is
+        refused.
+        """
+        assigned = self._app.consumer.assignment()
+        offsets = {
+            place: offset
+            for place, offset in self._positions().items()
+            if place in assigned and (number is None or place.partition == number)
+        }
+        if not offsets or not await self._app.consumer._commit(offsets):
+            return False
+        return number is None or self._changelog_place(number) in self._app.consumer.assignment()
 
     async def _follows(self, part: Part, read: tables.Read, name: str, message: Any) -> bool:
         """Whether a record that is not the next one follows nevertheless: the broker has deleted those between.
@@ -584,9 +638,14 @@ class Worker:
         if self._seeking(part, name, wanted):
             return False
         place = message.tp
-        first = (await self._outside.beginning_offsets([place]))[place]
+        try:
+            first = (await asyncio.wait_for(self._outside.beginning_offsets([place]), 10))[place]
+        except (AioKafkaError, TimeoutError, OSError) as error:
+            log.warning("follows", worker=NAME, error=type(error).__name__)
+            self._seek(part, name, wanted)
+            return False
         if first >= message.offset:
-            self._miss(read, name, part.number, message.offset)
+            self._miss(part, read, name, message.offset)
             return True
         self._seek(part, name, max(first, wanted))
         return False
@@ -658,6 +717,7 @@ class Worker:
             metrics.PROGRESS.labels(NAME).set_to_current_time()
             if self._suspect and self._open:
                 await self._clear_up()
+            self._mend()
             await asyncio.sleep(0.2)
 
     async def _clear_up(self) -> None:
@@ -669,6 +729,18 @@ class Worker:
         if confirmed:
             log.info("still ours", worker=NAME)
             self._suspect = False
+            # the question may have taken long
+            self._beat = time.monotonic()
+
+    def _mend(self) -> None:
+        """A step that was given up in a partition that stays ours left it torn, and it would stand still: load it anew."""
+        if self._suspect or self._ended is None or self._ended.done():
+            return
+        for number in self._open:
+            part = self._parts.get(number)
+            if part is not None and part.torn and not part.fold.lock.locked() and self._is_ours(part):
+                self.fail(RuntimeError(f"partition {number} was given up and is still ours"))
+                return
 
     async def _watch(self) -> None:
         """Positions against the topics' ends; commits; partitions that stand still."""
@@ -691,6 +763,7 @@ class Worker:
         wall, now = time.time(), time.monotonic()
         before = self._positions()
         ends = await asyncio.wait_for(self._outside.end_offsets(places), 10)
+        late: list[tuple[Part, str, TP, bool]] = []
         for place in places:
             part = self._parts.get(place.partition)
             if part is None or place.partition not in self._open:
@@ -700,6 +773,7 @@ class Worker:
             if stands >= end:
                 POSITION.labels(name, str(place.partition)).set(wall)
                 part.at.pop(name, None)
+                part.filled |= name == REFILL
                 # what was read while the answer was on its way is no sign
                 if before.get(place, 0) > end:
                     await self._begun_anew(part, name)
@@ -713,31 +787,44 @@ class Worker:
             idle = now - max(since, self._folded_at)
             if idle > DEAD_S or now - since > STARVED_S:
                 self.fail(TimeoutError(f"{name} {place.partition} stands at {stands} of {end}"))
-            elif idle > STALLED_S and not self._seeking(part, name, stands):
-                await self._go_back(part, name, place)
+            elif now - since > STALLED_S and not self._seeking(part, name, stands):
+                late.append((part, name, place, idle > STALLED_S))
+        if late:
+            firsts = await asyncio.wait_for(self._outside.beginning_offsets([place for _, _, place, _ in late]), 10)
+            for part, name, place, nothing in late:
+                # what was deleted never comes, however much comes of others
+                if nothing or firsts[place] > part.read.next.get(name, 0):
+                    await self._go_back(part, name, firsts[place])
 
-    async def _go_back(self, part: Part, name: str, place: TP) -> None:
-        """Read on from the position; where nothing is left there, from the first record that is."""
-        first = (await asyncio.wait_for(self._outside.beginning_offsets([place]), 10))[place]
+    async def _go_back(self, part: Part, name: str, first: int) -> None:
+        """Read on from the position; where nothing is left there, from ``first``, the first record that is."""
         async with part.fold.lock:
             stands = part.read.next.get(name, 0)
             if first > stands:
-                self._miss(part.read, name, part.number, first)
+                self._miss(part, part.read, name, first)
+                self._show(part)
             self._seek(part, name, max(first, stands))
 
-    def _miss(self, read: tables.Read, name: str, number: int, first: int) -> None:
-        """The broker has deleted what comes before ``first``; a generation that is filled from the logs has it from there."""
+    def _miss(self, part: Part, read: tables.Read, name: str, first: int) -> None:
+        """The broker has deleted what comes before ``first``; a generation that is filled from the logs has from there what was
+        deleted before it began to read.
+        """
         records = first - read.next.get(name, 0)
+        covered = REFILL in self._names.values() and name not in read.next
         read.next[name] = first
-        if REFILL not in self._names.values():
+        if name != REFILL:
+            source = fold.topic_source(name)
+            part.fold.positions[source] = max(part.fold.positions.get(source, -1), first - 1)
+        if not covered:
             read.missed += records
-            log.error("records missed", worker=NAME, topic=name, partition=number, records=records)
+            log.error("records missed", worker=NAME, topic=name, partition=part.number, records=records)
 
     async def _begun_anew(self, part: Part, name: str) -> None:
         """A topic ends before what was read of it: it was deleted and created again. Its events are folded from its beginning."""
         log.error("topic begun anew", worker=NAME, topic=name, partition=part.number)
         async with part.fold.lock:
             part.read.next[name] = 0
+            part.fold.positions.pop(fold.topic_source(name), None)
             self._seek(part, name, 0)
 
     async def _commit(self) -> None:

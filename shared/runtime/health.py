@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -63,6 +64,11 @@ class Health:
         metrics.begin_process(self.process)
 
         class Handler(BaseHTTPRequestHandler):
+            def handle(self) -> None:
+                # whoever asked may wait no longer
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    super().handle()
+
             def do_GET(self) -> None:
                 status, body, kind = health.answer(self.path.partition("?")[0], self.headers.get("accept", ""))
                 self.send_response(status)

@@ -6,9 +6,10 @@ end with the batch, for that is how long they took.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -18,6 +19,9 @@ from shared.tracing import Tracing
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
+
+# from outside anything may stand there
+_CLAIM: Final = re.compile(r"c-[0-9A-Z]{26}")
 
 
 class Traced:
@@ -84,7 +88,7 @@ class Traced:
             attributes["goodfaith.waited_s"] = round(self._began / 1e9 - wall, 3)
         if type:
             attributes["cloudevents.event_type"] = type
-        if claim:
+        if claim and _CLAIM.fullmatch(claim):
             attributes["goodfaith.claim"] = claim
         return self._begin(f"process {place}", "CONSUMER", parent, attributes)
 

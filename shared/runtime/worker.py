@@ -50,6 +50,7 @@ log = structlog.get_logger(__name__)
 
 HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 GATHER_MAX_S = 0.1
+ASK_S = 15.0
 _OUTSIDE = ("marketplace", "upstream")
 
 
@@ -155,6 +156,9 @@ class Worker:
         self._parked_since = 0.0
         self._positions = Positions()
         self._look_at = 0.0
+        # ends of partitions that the client was told nothing of, as asked for
+        self._asked_ends: dict[tuple[str, int], int] = {}
+        self._ask_at = 0.0
         self._heartbeat: Any = None
         self._publishing: deque[Publishing] = deque()
         self._settled: dict[int, int] = {}
@@ -456,7 +460,7 @@ class Worker:
             topic.name, record.partition, record.offset, key, envelope.id, envelope.type, data, envelope, wall, raw
         )
         if self._tracing is not None and record.headers:
-            incoming.traced, incoming.parent = self._tracing.of_record(record.headers, outside=False)
+            incoming.traced, incoming.parent = self._tracing.of_record(record.headers, outside=outside, answer=True)
         result.records.append(incoming)
 
     # --------------------------------------------------------------------------------------------------- one batch
@@ -650,9 +654,30 @@ class Worker:
             ends = [(at, self._consumer.highwater(TopicPartition(prefix + at[0], at[1]))) for at in self._positions]
         except IllegalStateError:
             return  # taken away meanwhile
-        self._positions.ends(((place, end) for place, end in ends if end is not None), self._heard())
+        if unknown := [at for at, end in ends if end is None and at not in self._asked_ends]:
+            self._ask_ends(unknown)
+        known = ((at, self._asked_ends.get(at) if end is None else end) for at, end in ends)
+        self._positions.ends(((at, end) for at, end in known if end is not None), self._heard())
         for topic, when in self._positions.least().items():
             metrics.POSITION.labels(self.service.name, topic).set(when)
+
+    def _ask_ends(self, unknown: Sequence[tuple[str, int]]) -> None:
+        """Ask for ends that no fetch has told: within a fetch session a broker tells an end once, and not again while it stays.
+
+        When it told it to nobody (the partition was taken up anew meanwhile), an idle partition would never be known to be read.
+        An end that was asked for is as good as a fetched one: the next record comes by a fetch, which tells it.
+        """
+        now = time.monotonic()
+        if now < self._ask_at:
+            return
+        self._ask_at = now + ASK_S
+        prefix = self.settings.topic_prefix
+        places = {TopicPartition(prefix + at[0], at[1]): at for at in unknown}
+        try:
+            found = self._consumer.end_offsets(list(places), timeout_ms=1_000)
+        except KafkaError:
+            return
+        self._asked_ends.update((places[place], end) for place, end in found.items())
 
     def _heard(self) -> float:
         """Wall time of the last heartbeat to the group's coordinator, which are sent only while it answers; 0: none.
@@ -986,6 +1011,8 @@ class Worker:
         self._claimed = given.generation
         self._again = True
         self._positions.begin(offsets, time.time())
+        self._asked_ends.clear()
+        self._ask_at = time.monotonic() + 2.0  # by then most ends are known by themselves
         self._show_outbox()
         self._publish(unpublished, {}, {})
         metrics.REBALANCES.labels(self.service.name).inc()

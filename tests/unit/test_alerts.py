@@ -228,6 +228,21 @@ def test_a_dead_process_silences_its_own_flow_only() -> None:
     assert not inhibited_by(dead, labels_of("ConsumerLag", group="verification", topic="intake.events"))
 
 
+def test_streams_that_stand_silence_that_their_own_group_is_behind() -> None:
+    behind = labels_of("StreamsBehind", topic="intake.events", partition="3")
+    stuck = labels_of("WorkerStuck", job="streams", instance="streams.0")
+    for name in ("ConsumerLag", "PartitionStuck"):
+        theirs = labels_of(name, group="streams", topic="intake.events")
+        assert inhibited_by(behind, theirs)
+        assert inhibited_by(stuck, theirs)
+        assert not inhibited_by(behind, labels_of(name, group="streams", topic="verification.events"))
+        assert not inhibited_by(behind, labels_of(name, group="verification", topic="intake.events"))
+        assert not inhibited_by(stuck, labels_of(name, group="verification", topic="intake.events"))
+        assert not inhibited_by({**stuck, "job": "verification"}, theirs)
+    assert not inhibited_by(behind, labels_of("ClaimsStalled"))
+    assert not inhibited_by(stuck, labels_of("ClaimsStalled"))
+
+
 def test_a_burn_that_pages_silences_the_ticket_of_the_same_objective() -> None:
     assert inhibited_by(labels_of("StageBurnFast", slo="recorded"), labels_of("StageBurnSlow", slo="recorded"))
     assert not inhibited_by(labels_of("StageBurnFast", slo="recorded"), labels_of("StageBurnSlow", slo="enforcement"))

@@ -27,6 +27,7 @@ from shared.tracing import Allowance, Tracing, of_payload, only, parse, trace_id
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
 SAMPLED = f"00-{TRACE}-{SPAN}-01"
+CLAIM = "c-01K9ABCDEFGHJKMNPQRSTVW000"
 NOW = dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC)
 _hex = st.text("0123456789abcdef", max_size=34)
 _shaped = st.builds(
@@ -134,9 +135,9 @@ def _shown(tracing_: Tracing, spans: InMemorySpanExporter) -> dict[str, Any]:
 
 def _record(number: int = 1, **given_: Any) -> Incoming:
     data = events.Accept(
-        command="k", item="i", claim="c-1", listing="li-1", by="s-jane", role="seller", accepted_at=NOW
+        command="k", item="i", claim=CLAIM, listing="li-1", by="s-jane", role="seller", accepted_at=NOW
     )
-    envelope = events.Envelope(id=f"e.{number}", source="/x", type="goodfaith.command.accept.v1", correlationid="c-1")
+    envelope = events.Envelope(id=f"e.{number}", source="/x", type="goodfaith.command.accept.v1", correlationid=CLAIM)
     return Incoming(
         "intake.events", 3, number, "li-1", envelope.id, envelope.type, data, envelope, NOW, b"raw", **given_
     )
@@ -165,6 +166,9 @@ def test_what_begins_outside_is_traced_as_its_caller_says_within_bounds(spans: I
     assert always.of_record(header, outside=False) == (True, SAMPLED)
     assert always.of_record([], outside=False) == (False, None)
     assert always.of_record([], outside=True) == (True, None)
+    # what answers us from outside begins nothing, and is heeded within bounds
+    assert always.of_record([("x", b"y")], outside=True, answer=True) == (False, None)
+    assert always.of_record(header, outside=True, answer=True) == (False, None)
     always.close()
 
 
@@ -193,8 +197,14 @@ def test_a_batch_has_a_span_for_each_traced_record_and_what_they_cause_carries_i
     assert {link.context.span_id for link in whole.links} == {span.context.span_id for span in ours if span.context}
     for span in ours:
         assert span.attributes is not None
-        assert span.attributes["goodfaith.claim"] == "c-1"
+        assert span.attributes["goodfaith.claim"] == CLAIM
         assert span.attributes["messaging.kafka.offset"] in (2, 3)
+
+
+@pytest.mark.parametrize("claim", ["jane@mail.example", "c-1", CLAIM + "0", CLAIM.lower(), f"{CLAIM}\n", ""])
+def test_what_is_no_claims_id_is_in_no_span(tracing_: Tracing, spans: InMemorySpanExporter, claim: str) -> None:
+    Traced(tracing_, "verification", "", []).record("x", 0, 1, None, "", claim, SAMPLED).end()
+    assert "goodfaith.claim" not in _shown(tracing_, spans)["process x"].attributes
 
 
 def test_a_batch_without_traced_records_has_no_spans(tracing_: Tracing, spans: InMemorySpanExporter) -> None:

@@ -112,6 +112,15 @@ def test_what_the_other_has_is_left_out_while_it_is_away(two: Two) -> None:
     assert two.ask("http://one", "/internal/streams/claim", claim=CLAIM)[1]["missing"] == 2
 
 
+def test_a_claim_that_may_be_with_who_is_away_is_not_denied(two: Two) -> None:
+    unknown = "c-" + "1" * 23 + "000"
+    two.workers["http://one"].other = "http://gone"
+    two.apps["http://gone"] = two.apps["http://one"].__class__([])
+    assert two.ask("http://one", "/internal/streams/claim", claim=unknown)[0] == 503
+    two.workers["http://one"].other = ""
+    assert two.ask("http://one", "/internal/streams/claim", claim=unknown)[0] == 503
+
+
 def test_a_claim_that_nobody_has(two: Two) -> None:
     for claim in ("c-" + "1" * 23 + "000", "c-1", "nonsense"):
         assert two.ask("http://one", "/internal/streams/claim", claim=claim)[0] == 404

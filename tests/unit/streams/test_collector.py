@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.streams import collector, registry
+from services.streams import collector, items, registry, sellers
 from services.streams.fold import Partition, Record
 from shared.events import State
 from shared.topics import INTAKE, VERIFICATION
@@ -122,3 +122,18 @@ def test_an_item_that_was_paused_is_no_older_than_its_clock_says() -> None:
 def test_promtool_finds_nothing_to_say() -> None:
     text = _text(Partition(0, registry.VIEWS), now=BEGIN)
     subprocess.run(["promtool", "check", "metrics"], input=text, text=True, check=True, capture_output=True)
+
+
+def test_heaps_stay_small_while_nobody_looks() -> None:
+    totals, offenders = items.Totals(), sellers.Violations()
+    state = violated = None
+    for number in range(6000):
+        new = items.Item(received=number + 1, due=1)
+        totals.move("i-1", state, new)
+        at = sellers.Violation((sellers.Part("i-1", number, True, False, number + 1),))
+        offenders.move("s-1/c-1", violated, at)
+        state, violated = new, at
+    assert max(len(heap) for heap in totals._by_age.values()) < 1100
+    assert len(totals._over) < 1100
+    assert len(offenders._wakes) < 1100
+    assert totals.figures(BEGIN).oldest == {"intake": 6000}

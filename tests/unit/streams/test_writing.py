@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from services.streams import items, tables
 from services.streams.changelog import BATCH_MAX, Changelog, Foreign, GivenUp
 from services.streams.fold import Change, Partition, Position, Record
-from services.streams.views import Meta, View
+from services.streams.views import Meta, View, position_of
 from shared.topics import INTAKE
 from tests.unit.streams.made import submitted
 
@@ -175,3 +175,31 @@ def test_an_event_that_cannot_be_folded_leaves_its_view_as_it_was_and_others_go_
     assert [change.key for change in changes if change.table == "picky"] == ["i-3"]
     assert not failures
     assert not [change for change in changes if change.table == "items"]
+
+
+def _keyless(data: Any) -> str | None:
+    if data.item == "i-3":
+        raise ValueError("no")
+    return "\ud800" if data.item == "i-5" else items.key(data)
+
+
+def _too_large(state: Any, data: Any, meta: Meta) -> Any:
+    return items.Item(received=2**70 if data.item == "i-7" else 1)
+
+
+def test_a_key_or_a_state_that_cannot_be_written_is_that_events_failure() -> None:
+    view = View("odd", (INTAKE,), items.Item, _keyless, _too_large, items.Totals)
+    partition = Partition(0, [view])
+    records = [
+        Record(INTAKE.name, number, submitted(number), Meta(f"intake.0.{number}", AT, AT)) for number in (1, 3, 5, 7, 9)
+    ]
+    changes, failures = partition.fold(records, lambda _table, _key: None)
+    assert [failure.record.offset for failure in failures] == [3, 5, 7]
+    assert [change.key for change in changes if change.table == "odd"] == ["i-1", "i-9"]
+    tables.Codec([view]).rows(changes, tables.Read(), [], [])
+
+
+def test_an_id_beyond_64_bits_is_no_position() -> None:
+    assert position_of("intake.0." + "9" * 18) == ("intake", 0, 10**18 - 1)
+    assert position_of("intake.0." + "9" * 19) is None
+    assert position_of("intake.0." + "9" * 5000) is None

@@ -1,0 +1,265 @@
+"""The worker where the group, the broker or a retention comes between: partitions taken away amid a step, records deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+from faust.types import TP
+from kafka.errors import InvalidReplicationFactorError
+
+from services.streams import generations, tables
+from services.streams.app import REFILL
+from services.streams.changelog import GivenUp
+from services.streams.fold import topic_source
+from services.streams.worker import STALLED_S, Part, Worker
+from shared.settings import Settings
+from shared.topics import INTAKE, VIOLATIONS
+
+PLACE = TP("log", 0)
+
+
+class Db(dict[bytes, bytes]):
+    """A table in memory."""
+
+    writes = 0
+
+    def items(self) -> Any:
+        """An iterator, as RocksDB's."""
+        return iter(list(super().items()))
+
+    def write(self, _batch: Any) -> None:
+        """Only counted."""
+        self.writes += 1
+
+
+class Made(Worker):
+    """A worker on a group, a broker and a table that are made up: one partition, given in generation 5."""
+
+    def __init__(self, persisted: int | None = None, highwater: int | None = None, refill: bool = False) -> None:
+        super().__init__(Settings(partitions=1))  # type: ignore[call-arg, unused-ignore]
+        self.db = Db()
+        self.firsts, self.ends_at = 0, 0
+        self.loading: Callable[[], None] = lambda: None
+        self.away = False
+        self.assigned: set[TP] = {PLACE}
+        self.written: list[Any] = []
+        self.sought_at: list[tuple[str, int]] = []
+        recovery = SimpleNamespace(
+            active_tps={PLACE}, active_highwaters={PLACE: highwater}, _generation_id=5, signal_recovery_start=asyncio.Event()
+        )  # fmt: skip
+        consumer = SimpleNamespace(assignment=lambda: self.assigned, _commit=self._take_commit)
+        self._app = SimpleNamespace(
+            consumer_generation_id=5, tables=SimpleNamespace(recovery=recovery), consumer=consumer, crash_reason=None
+        )
+        data = SimpleNamespace(persisted_offset=lambda _place: persisted, _db_for_partition=lambda _number: self.db)
+        self._table = SimpleNamespace(data=data)
+        self._changelog = SimpleNamespace(topic="log", ends={}, write=self._append)
+        self._outside = SimpleNamespace(beginning_offsets=self._firsts, end_offsets=self._ends)
+        self._names = {name: name for name in self._topics} | ({"refill": REFILL} if refill else {})
+
+    async def _take_commit(self, offsets: Any) -> bool:
+        return bool(offsets)
+
+    async def _append(self, _number: int, rows: Any, going_on: Callable[[], bool]) -> int:
+        if not going_on():
+            raise GivenUp
+        self.written.append(rows)
+        self.loading()
+        return 7
+
+    async def _firsts(self, places: Any) -> dict[Any, int]:
+        if self.away:
+            raise KafkaConnectionError
+        return dict.fromkeys(places, self.firsts)
+
+    async def _ends(self, places: Any) -> dict[Any, int]:
+        self.loading()
+        return dict.fromkeys(places, self.ends_at)
+
+    async def _load(self, number: int, persisted: int | None) -> Part:
+        part = await super()._load(number, persisted)
+        self.loading()
+        return part
+
+    def _seek(self, part: Part, name: str, offset: int) -> None:
+        self.sought_at.append((name, offset))
+
+    def rebalance(self) -> None:
+        """The group gives partitions out anew."""
+        self._app.consumer_generation_id = 6
+
+    def own(self) -> Part:
+        """The partition, recovered."""
+        part = Part(0, self.views)
+        part.generation, part.filled = 5, REFILL not in self._names.values()
+        self._parts, self._open = {0: part}, frozenset({0})
+        return part
+
+
+def run(made: Made, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """In a loop; what ended the worker, if anything did, is in ``made._ended``."""
+
+    async def go() -> Any:
+        made._ended = asyncio.get_running_loop().create_future()
+        return await work()
+
+    return asyncio.run(go())
+
+
+def failed(made: Made) -> bool:
+    """Whether it is to start anew."""
+    assert made._ended is not None
+    return made._ended.done()
+
+
+def test_a_changelog_of_one_record_is_not_an_empty_one() -> None:
+    made = Made(persisted=0, highwater=0)
+    run(made, made._recovered)
+    assert not failed(made)
+    assert made._changelog.ends == {0: 1}
+    assert made._parts[0].generation == 5
+
+
+@pytest.mark.parametrize("beyond", [8, 9])
+def test_a_table_is_discarded_only_when_it_is_ahead_of_the_broker(beyond: int) -> None:
+    """What was known of the changelog's end may be old."""
+    made = Made(persisted=8, highwater=3)
+    made.ends_at = beyond
+    run(made, made._recovered)
+    assert made._discard is (beyond == 8)
+    assert made._changelog.ends == ({} if beyond == 8 else {0: 9})
+
+
+@pytest.mark.parametrize("persisted", [None, 8])
+def test_a_take_over_that_is_overtaken_opens_and_discards_nothing(persisted: int | None) -> None:
+    made = Made(persisted=persisted, highwater=3)
+    made.loading = made.rebalance
+    run(made, made._recovered)
+    assert (made._open, made._parts, made._discard, failed(made)) == (frozenset(), {}, False, False)
+
+
+def test_a_take_over_that_begins_after_the_next_rebalance_does_nothing() -> None:
+    made = Made()
+    made.rebalance()
+    run(made, made._recovered)
+    assert made._open == frozenset()
+
+
+def test_a_step_that_outlives_its_partition_writes_no_table() -> None:
+    made = Made()
+    part = made.own()
+    made.loading = made.rebalance
+    assert not run(made, lambda: made._write(part, [], part.read, [], ()))
+    assert made.written, "the changelog took it"
+    assert made.db.writes == 0
+    assert part.torn, "so it is loaded anew"
+    assert not run(made, lambda: made._write(part, [], part.read, [], ()))
+    assert len(made.written) == 1, "and nothing more is written"
+
+
+def test_only_who_has_the_partition_is_confirmed() -> None:
+    made = Made()
+    made.own()
+    made.assigned = {PLACE, TP(INTAKE.name, 0)}
+    assert run(made, lambda: made._confirmed(0))
+    made.assigned = {TP(INTAKE.name, 0)}
+    assert not run(made, lambda: made._confirmed(0))
+    made.assigned = set()
+    assert not run(made, lambda: made._confirmed(0))
+
+
+def test_a_step_without_anything_new_writes_nothing() -> None:
+    made = Made()
+    made.own().read.next[INTAKE.name] = 4
+    repeated = SimpleNamespace(topic=INTAKE.name, offset=3)
+    run(made, lambda: made._step(0, [repeated]))
+    assert not made.written
+
+
+def test_a_torn_partition_that_stays_ours_is_loaded_anew() -> None:
+    made = Made()
+    part = made.own()
+    made.assigned = {PLACE, TP(INTAKE.name, 0)}
+    part.torn = made._suspect = True
+    run(made, made._clear_up)
+
+    async def mend() -> None:
+        async with part.fold.lock:
+            made._mend()
+            assert not failed(made), "a step has it in hand"
+        made._mend()
+
+    run(made, mend)
+    assert failed(made)
+
+
+@pytest.mark.parametrize("nothing", [False, True])
+def test_what_was_deleted_is_not_waited_for(nothing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much comes of other partitions."""
+    made = Made()
+    part = made.own()
+    made.ends_at = made.firsts = 0 if nothing else 9
+    now = 1000.0
+    monkeypatch.setattr("services.streams.worker.time.monotonic", lambda: now)
+    run(made, made._look)
+    now += STALLED_S + 1
+    made._folded_at = now
+    run(made, made._look)
+    assert made.sought_at == ([] if nothing else [(name, 9) for name in made._names])
+    assert part.fold.positions.get(topic_source(VIOLATIONS.name), -1) == (-1 if nothing else 8)
+    assert part.read.missed == (0 if nothing else 9 * len(made._names))
+
+
+def test_what_a_refill_brings_is_not_missed_and_what_it_does_not_is() -> None:
+    made = Made(refill=True)
+    part = made.own()
+    made._miss(part, part.read, INTAKE.name, 9)
+    assert part.read.missed == 0
+    made._miss(part, part.read, INTAKE.name, 12)
+    assert part.read.missed == 3
+
+
+def test_a_partition_is_compared_when_its_refill_is_folded() -> None:
+    made = Made(refill=True)
+    part = made.own()
+    made.ends_at = 5
+    run(made, made._look)
+    assert not made.filled()
+    part.read.next[REFILL] = 5
+    run(made, made._look)
+    assert list(made.filled()) == [0]
+
+
+def test_a_topic_that_begins_anew_is_counted_anew() -> None:
+    made = Made()
+    part = made.own()
+    part.read.next[VIOLATIONS.name] = 9
+    part.fold.positions[topic_source(VIOLATIONS.name)] = 8
+    run(made, lambda: made._begun_anew(part, VIOLATIONS.name))
+    assert topic_source(VIOLATIONS.name) not in part.fold.positions
+    made.db[tables.READ] = tables.encode(tables.Read({VIOLATIONS.name: 3}))
+    made.db[b"positions\x000/" + topic_source(VIOLATIONS.name).encode()] = tables.encode([8])
+    loaded = run(made, lambda: made._load(0, None))
+    assert loaded.fold.positions[topic_source(VIOLATIONS.name)] == 2
+
+
+def test_a_broker_that_is_away_makes_no_record_follow() -> None:
+    made = Made()
+    part = made.own()
+    made.away = True
+    message = SimpleNamespace(tp=TP(INTAKE.name, 0), offset=4)
+    assert not run(made, lambda: made._follows(part, part.read.copy(), INTAKE.name, message))
+    assert made.sought_at == [(INTAKE.name, 0)]
+
+
+def test_a_broker_that_is_away_at_the_start_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_settings: Settings) -> int:
+        raise InvalidReplicationFactorError
+
+    monkeypatch.setattr(generations, "current", refuse)
+    assert asyncio.run(Made().run()) is False
