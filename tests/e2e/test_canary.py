@@ -69,9 +69,9 @@ def test_a_canary_goes_through_everything_and_moves_no_figure(world: World, sett
         "verification.recurrences": "listing = 'canary'",
     }.items():
         assert world.rows(counts.format(table, where)) == [(0,)], table
-    assert world.rows("select channel, lane from intake.claims where complainant = 'a-canary'") == [
+    assert set(world.rows("select channel, lane from intake.claims where complainant = 'a-canary'")) == {
         ("canary", "standard")
-    ]
+    }
     # both sides were told, by mail, at the canary's own address
     kinds = world.rows("select distinct party, kind from intake.messages where party in ('a-canary', %s)", SELLER)
     assert {("a-canary", "claim_receipt"), (SELLER, "seller_notice")} <= set(kinds)
