@@ -451,6 +451,7 @@ class Herd:
             process.wait(30)
 
 
+@pytest.mark.thorough
 @pytest.mark.faults
 def test_killed_processes_lose_nothing_and_do_nothing_twice(world: World) -> None:
     chance = random.Random(os.environ.get("GOODFAITH_SEED", "7"))

@@ -183,6 +183,7 @@ def test_lanes_pause_when_verification_lags(parts: Parts, quiet: Intake) -> None
     assert complainants(pull(parts, quiet, 1000)) == {"a-standard": 200, "a-bulk": 100}
 
 
+@pytest.mark.thorough
 def test_a_backlog_of_a_million_is_cheap(parts: Parts, quiet: Intake) -> None:
     backlog(parts, "bulk", "a-million", 1_000_000)
     backlog(parts, "standard", "a-other", 1000)

@@ -168,6 +168,7 @@ def pages(node: dict[str, Any]) -> int:
     return int(node["Shared Hit Blocks"] + node["Shared Read Blocks"])
 
 
+@pytest.mark.thorough
 def test_a_million_timers(rig: Rig) -> None:
     with rig.engine.connect() as connection:
         clock.start_at(connection, business=BEGINS, rate=0)

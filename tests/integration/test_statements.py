@@ -281,6 +281,7 @@ raise SystemExit(main(sys.argv[2:]))
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.faults
 def test_killed_processes_lose_no_statement_and_make_none_twice(desk: Desk, eu: Database, sor: Path) -> None:
     chance = random.Random(os.environ.get("GOODFAITH_SEED", "11"))
@@ -343,6 +344,7 @@ def test_killed_processes_lose_no_statement_and_make_none_twice(desk: Desk, eu: 
             process.wait(30)
 
 
+@pytest.mark.thorough
 def test_a_whole_run_under_the_dsa_has_its_statements(eu: Database) -> None:
     """Every process of the fleet, from the claim to the EU's database; `goodfaith verify` finds nothing amiss."""
     # a stack of its own: the whole fleet works on it
