@@ -16,20 +16,13 @@ from services.streams.items import Item
 from services.streams.reconcile import TRUTHS, Database, Reconciler
 from shared import migrate
 from shared.settings import Settings
+from tests.integration.after_a_run.tampering import ITEM, SANCTION, SANCTIONED, body
 from tests.integration.folded import Folded
 from tests.integration.small_run import SmallRun
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 AT = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
-ITEM = "(select min(item) from verification.items where state = 'UPHELD_BY_DEFAULT')"
-SANCTION = "(select min(sanction) from enforcement.sanctions where state = 'in_force' and measures <> '')"
-SANCTIONED = f"(select seller from enforcement.sanctions where sanction = {SANCTION})"
-
-
-def body(item: str, change: str) -> str:
-    """SQL that changes an item's stored state."""
-    return f"update verification.items set body = ({change})::text where item = {item}"
 
 
 # what is wrong -> the view that finds it, SQL on the truth

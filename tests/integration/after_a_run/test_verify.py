@@ -19,18 +19,16 @@ from services.operator.verify import Report, examine, verify_stack
 from shared import policy, topics
 from shared.settings import Settings
 from tests import statements_policy
+from tests.integration.after_a_run.tampering import ITEM, SANCTION, SANCTIONED, body
 from tests.integration.small_run import SmallRun
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
-ITEM = "(select min(item) from verification.items where state = 'UPHELD_BY_DEFAULT')"
 LISTING = f"(select listing from verification.items where item = {ITEM})"
 HELD = "(select min(item) from enforcement.holds where held)"
 MESSAGE = "(select min(id) from notification.messages where kind = 'seller_notice')"
 ENTRY = "(select min(entry) from enforcement.ledger_entries where kind = 'violation')"
 REVERSAL = "(select min(entry) from enforcement.ledger_entries where kind = 'reversal')"
-SANCTION = "(select min(sanction) from enforcement.sanctions where state = 'in_force' and measures <> '')"
-SANCTIONED = f"(select seller from enforcement.sanctions where sanction = {SANCTION})"
 COMMAND = "(select min(id) from intake.commands where status = 'applied')"
 CLAIM = "(select min(id) from intake.claims)"
 DOCUMENT = "insert into intake.evidence (id, account, kinds, digest, size, media, state, uploaded_at)"
@@ -38,11 +36,6 @@ DOCUMENT = "insert into intake.evidence (id, account, kinds, digest, size, media
 CHANGE = f"""(select partition, seq from verification.event_log where type = 'goodfaith.item.handled.v1'
     and payload::jsonb -> 'data' ->> 'item' = {ITEM} limit 1)"""
 RECORD = "(select id from v_rec where topic like '%%verification.events' order by id limit 1)"
-
-
-def body(item: str, change: str) -> str:
-    """SQL that changes an item's stored state."""
-    return f"update verification.items set body = ({change})::text where item = {item}"
 
 
 # a near copy that verification is said to have found
