@@ -5,6 +5,7 @@ A topic is written by exactly one service. Names get the installation's prefix (
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -102,17 +103,24 @@ def create(settings: Settings) -> list[str]:
                 "cleanup.policy": "compact" if topic.compacted else "delete",
                 "message.timestamp.type": "LogAppendTime" if topic.broker_time else "CreateTime",
             }
-            if settings.replication >= 3:
-                configs["min.insync.replicas"] = "2"
             name = settings.topic_prefix + topic.name
-            try:
-                admin.create_topics(
-                    [NewTopic(name, settings.partitions, settings.replication, topic_configs=configs)],
-                    timeout_ms=30_000,
-                )
-            except TopicAlreadyExistsError:
-                continue
-            created.append(name)
+            if create_one(admin, settings, name, configs):
+                created.append(name)
         return created
     finally:
         admin.close()
+
+
+def create_one(admin: KafkaAdminClient, settings: Settings, name: str, configs: Mapping[str, str]) -> bool:
+    """Create a topic by its full name, with an installation's partitions and replicas; False when there is one already.
+
+    Raises:
+        kafka.errors.KafkaError: the broker is not reachable or refuses.
+    """
+    safe = {"min.insync.replicas": "2"} if settings.replication >= 3 else {}
+    topic = NewTopic(name, settings.partitions, settings.replication, topic_configs={**configs, **safe})
+    try:
+        admin.create_topics([topic], timeout_ms=30_000)
+    except TopicAlreadyExistsError:
+        return False
+    return True

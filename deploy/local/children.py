@@ -152,3 +152,27 @@ def tail(log: Path, lines: int = 15) -> str:
     except FileNotFoundError:
         text = []
     return f"\n--- {log} ---\n" + ("\n".join(text) or "(empty)")
+
+
+class Child:
+    """A server of a stack by its process: `handle`, the pid, is kept by the caller, `marker` tells that it is ours."""
+
+    handle: int | None
+    marker: str
+
+    @property
+    def running(self) -> bool:
+        """Whether its process runs; it may not be ready yet."""
+        return alive(self.handle, self.marker)
+
+    def adopt(self) -> None:
+        """Take over a process of ours whose pid was never recorded: the invocation that started it died."""
+        self.handle = next(iter(find(self.marker)), None)
+
+    def stop(self) -> None:
+        """Stop it in an orderly way (SIGTERM, after 20 s SIGKILL)."""
+        end(self.handle, self.marker)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        end(self.handle, self.marker, signal_=signal.SIGKILL)

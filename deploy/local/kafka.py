@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
 import subprocess
 import time
 import uuid
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
-from deploy.local.children import StackError, alive, end, find, spawn, tail
+from deploy.local.children import Child, StackError, end, find, spawn, tail
 from deploy.local.jars import Jars
 
 VERSION = "4.3.1"
@@ -107,7 +106,7 @@ def jars() -> Path:
     return JARS.fetched()
 
 
-class Kafka:
+class Kafka(Child):
     """One node whose state is `folder`; the caller keeps its `handle` (the pid) and holds the stack's lock.
 
     Stopped and killed nodes keep their data; `launch` continues with it on the same port.
@@ -121,15 +120,6 @@ class Kafka:
         self.properties = self.folder / "server.properties"
         self.marker = str(self.properties)
         self._text = PROPERTIES.format(port=port, controller_port=controller_port, data=self.folder / "data")
-
-    @property
-    def running(self) -> bool:
-        """Whether the node's process runs; it may not be ready yet."""
-        return alive(self.handle, self.marker)
-
-    def adopt(self) -> None:
-        """Take over a process of ours whose pid was never recorded: the invocation that started it died."""
-        self.handle = next(iter(find(self.marker)), None)
 
     def launch(self) -> None:
         """Format the storage if need be and start the node, without waiting for it.
@@ -176,11 +166,3 @@ class Kafka:
             if time.monotonic() > until:
                 raise StackError(f"Kafka was not ready within {START_S:.0f} s{tail(self.log)}")
             time.sleep(0.05)
-
-    def stop(self) -> None:
-        """Stop the node in an orderly way (SIGTERM, after 20 s SIGKILL)."""
-        end(self.handle, self.marker)
-
-    def kill(self) -> None:
-        """SIGKILL, as a crash would."""
-        end(self.handle, self.marker, signal_=signal.SIGKILL)

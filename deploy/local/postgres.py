@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import psycopg2
 
-from deploy.local.children import StackError, alive, end, find, kill_all, spawn, tail
+from deploy.local.children import Child, StackError, end, find, kill_all, spawn, tail
 
 SUPERUSER = "postgres"
 DATABASE = "goodfaith"
@@ -101,7 +101,7 @@ def as_user(folder: Path) -> tuple[pwd.struct_passwd | None, list[str]]:
     return user, [*prefix, "--"]
 
 
-class Postgres:
+class Postgres(Child):
     """One server whose state is `folder`; the caller keeps its `handle` (the pid) and holds the stack's lock.
 
     Stopped and killed servers keep their data; `launch` continues with it on the same port.
@@ -119,15 +119,6 @@ class Postgres:
     def url(self) -> str:
         """URL of the superuser's login to the database `goodfaith`."""
         return f"postgresql://{SUPERUSER}:{self.password}@127.0.0.1:{self.port}/{DATABASE}"
-
-    @property
-    def running(self) -> bool:
-        """Whether the server's process runs; it may not be ready yet."""
-        return alive(self.handle, self.marker)
-
-    def adopt(self) -> None:
-        """Take over a process of ours whose pid was never recorded: the invocation that started it died."""
-        self.handle = next(iter(find(self.marker)), None)
 
     def launch(self) -> None:
         """Create the cluster if need be and start the server, without waiting for it.

@@ -11,14 +11,13 @@ import contextlib
 import http.client
 import json
 import shutil
-import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.local.children import StackError, alive, end, find, spawn, tail
+from deploy.local.children import Child, StackError, end, find, spawn, tail
 from deploy.prometheus import routing, writing
 from deploy.prometheus.model import Pace
 
@@ -55,7 +54,7 @@ def _binary(part: str) -> str | None:
     return next((path for name in BINARIES[part] if (path := shutil.which(name))), None)
 
 
-class Server:
+class Server(Child):
     """One of the two, with its state in `folder`; the caller keeps its `handle` (the pid) and holds the stack's lock.
 
     A stopped or killed one keeps its data; `launch` goes on with them on the same port.
@@ -72,15 +71,6 @@ class Server:
         self.speed = speed
         self.config = self.folder / f"{part}.yml"
         self.marker = f"--config.file={self.config}"
-
-    @property
-    def running(self) -> bool:
-        """Whether its process runs; it may not be ready yet."""
-        return alive(self.handle, self.marker)
-
-    def adopt(self) -> None:
-        """Take over a process of ours whose pid was never recorded: the invocation that started it died."""
-        self.handle = next(iter(find(self.marker)), None)
 
     def launch(self) -> None:
         """Start it on its configuration, which must be there, without waiting for it.
@@ -141,14 +131,6 @@ class Server:
             return 0, str(error)
         finally:
             connection.close()
-
-    def stop(self) -> None:
-        """Stop it in an orderly way (SIGTERM, after 20 s SIGKILL)."""
-        end(self.handle, self.marker)
-
-    def kill(self) -> None:
-        """SIGKILL, as a crash would."""
-        end(self.handle, self.marker, signal_=signal.SIGKILL)
 
 
 def configure(folder: Path, targets: Path, ports: Mapping[str, int], plan: Plan) -> None:

@@ -11,9 +11,8 @@ from rich.table import Table
 
 from deploy.local import fleet
 from deploy.local.processes import Fleet
-from deploy.local.stack import Stack
 from services.operator.cli import console, errors, print_json
-from services.operator.up import JsonOption, bring_up, root
+from services.operator.up import JsonOption, bring_up, destroy
 from shared import metrics
 
 SETTINGS = {
@@ -44,9 +43,7 @@ def bench(
     from benchmarks import http_load, reference
     from benchmarks.throughput import Bench
 
-    old = Stack(root(), stack)
-    Fleet.end(old.dir)
-    old.destroy()
+    destroy(stack)
     tell: Callable[[str], None] = lambda text: errors.print(text, style="dim", highlight=False)  # noqa: E731
     running, _ = bring_up(stack, COUNTS, env=SETTINGS)
     measured: Bench | None = None
@@ -80,8 +77,7 @@ def bench(
         if measured is not None:
             measured.close()
         if not keep:
-            Fleet.end(running.dir)
-            running.destroy()
+            destroy(stack)
     ref = (before + after) / 2
     result: dict[str, Any] = {
         "items_per_s": round(main.items_per_s),

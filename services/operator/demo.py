@@ -12,13 +12,12 @@ from rich.table import Table
 
 import deploy.demo
 from deploy.local import fleet
-from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from services.operator import verify
 from services.operator.cli import console, errors, print_json
 from services.operator.notices import read
 from services.operator.replay import Report, execute
-from services.operator.up import JsonOption, bring_up, root
+from services.operator.up import JsonOption, bring_up, destroy
 from shared import db
 
 SAMPLE = Path(deploy.demo.__file__).with_name("notices-2025.jsonl.gz")
@@ -66,9 +65,7 @@ def demo(
     """Start everything, replay real notices, sum up, and prove that nothing is lost or done twice."""
     begun = time.monotonic()
     notices = list(read(file, limit))
-    old = Stack(root(), stack)
-    Fleet.end(old.dir)
-    old.destroy()
+    destroy(stack)
     first = dt.datetime.combine(notices[0].date, dt.time(), dt.UTC)
     with errors.status("starting broker, database and services"):
         running, _ = bring_up(stack, env=SETTINGS, begins=first)
@@ -95,8 +92,7 @@ def demo(
             console.print(f"start {seconds['start']} s, replay {seconds['replay']} s, verify {seconds['verify']} s")
     finally:
         if not keep:
-            Fleet.end(running.dir)
-            running.destroy()
+            destroy(stack)
     raise typer.Exit(0 if proof.clean else 1)
 
 

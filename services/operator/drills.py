@@ -45,7 +45,7 @@ from services.operator.doors import Ask
 from services.operator.faults import Claim, Faults, Plan, Submitter
 from services.operator.notices import Notice, read
 from services.operator.pager import Note, Pager
-from services.operator.up import JsonOption, bring_up, root
+from services.operator.up import JsonOption, bring_up, destroy
 from services.operator.verify import verify_stack
 
 REPOSITORY: Final = Path(deploy.__file__).resolve().parents[1]
@@ -600,7 +600,7 @@ def drills(
     if unknown := sorted(set(only or ()) - {drill.alert for drill in DRILLS}):
         raise StackError(f"no drill for {', '.join(unknown)}; there are: {', '.join(d.alert for d in DRILLS)}")
     begun = time.monotonic()
-    _destroy(stack)
+    destroy(stack)
     results: list[Result] = []
     standing: set[str] = set()
     try:
@@ -620,7 +620,7 @@ def drills(
                     _line(results[-1])
     finally:
         if not keep:
-            _destroy(stack)
+            destroy(stack)
     if standing:
         console.print(f"fire without any fault: {', '.join(sorted(standing))}", style="red")
     failed = _show(results)
@@ -663,13 +663,6 @@ def _show(results: Sequence[Result]) -> int:
 
 def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f} s"
-
-
-def _destroy(name: str) -> None:
-    local = Stack(root(), name)
-    if local.dir.exists():
-        Fleet.end(local.dir)
-        local.destroy()
 
 
 def register(app: typer.Typer) -> None:

@@ -35,7 +35,7 @@ from deploy.local.stack import Stack
 from services.operator.cli import console, errors, print_json
 from services.operator.doors import PATHS, Ask, Http
 from services.operator.idle import Watch
-from services.operator.up import JsonOption, bring_up, root
+from services.operator.up import JsonOption, bring_up, destroy
 from services.operator.verify import Report, show, verify_stack
 from shared import clock, db, policy, topics
 
@@ -651,7 +651,7 @@ def faults(
     json: JsonOption = False,
 ) -> None:
     """File a steady load while services, broker and database are killed with -9; exit 1 if anything is lost or double."""
-    _destroy(stack)
+    destroy(stack)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     outcome = None
     try:
@@ -671,7 +671,7 @@ def faults(
             run.close()
     finally:
         if not keep:
-            _destroy(stack)
+            destroy(stack)
     _show(outcome)
     if json:
         print_json(outcome.json())
@@ -688,13 +688,6 @@ def _show(outcome: Outcome) -> None:
         console.print(f"{name.replace('_', ' ')}: {value}", markup=False, highlight=False)
     for example in examples:
         console.print(escape(example), style="red")
-
-
-def _destroy(name: str) -> None:
-    local = Stack(root(), name)
-    if local.dir.exists():
-        Fleet.end(local.dir)
-        local.destroy()
 
 
 def register(app: typer.Typer) -> None:

@@ -223,28 +223,24 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
     keep_ms = {settings.topic_prefix + topic.name: topic.retention_ms for topic in ours}
     made.refilled = sum(_refill(settings, engine, f"{log.schema}.{log.prefix}event_log", keep_ms) for log in logs)
     tell("filling the stream views from the logs")
-    made.generation = _fold_anew(settings, engine)
+    made.generation = _fold_anew(settings)
     made.seconds = time.monotonic() - begun
     return made
 
 
-def _fold_anew(settings: Settings, engine: sa.Engine) -> int:
+def _fold_anew(settings: Settings) -> int:
     """Begin a generation of the stream views, whose positions are those of topics that are no more, from the logs.
 
     The topics have only what their retention leaves; the views know more.
     """
-    from services.operator.streams import log_rows
+    from services.operator.streams import Source, rebuild_from
     from services.streams import generations
 
-    last = generations.newest(settings)
-    if not last:
+    if not generations.newest(settings):
         return 0
-    with engine.connect() as connection:
-        connection = connection.execution_options(isolation_level="REPEATABLE READ")
-        generations.fill(settings, last + 1, log_rows(connection, settings))
-    generations.create(settings, last + 1)
-    generations.tidy(settings, last + 1)
-    return last + 1
+    number, _ = rebuild_from(settings, Source.LOGS)
+    generations.tidy(settings, number)
+    return number
 
 
 def _ask_anew(connection: sa.Connection, ghosts: Ghosts, partitions: int) -> list[str]:

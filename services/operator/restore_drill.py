@@ -31,7 +31,7 @@ from services.operator.cli import console, errors
 from services.operator.doors import PATHS, Ask
 from services.operator.faults import Claim, Faults, Plan
 from services.operator.restore import begin_anew
-from services.operator.up import bring_up, root
+from services.operator.up import bring_up, destroy
 from services.operator.verify import verify_stack
 from shared import db
 
@@ -358,7 +358,7 @@ def counts() -> dict[str, int]:
 
 def run(name: str, *, rate: float, seconds: float, keep: bool) -> dict[str, Any]:
     """Both disasters on a fresh stack; what came of them, for `--json`."""
-    _destroy(name)
+    destroy(name)
     begun = time.monotonic()
     results: list[dict[str, Any]] = []
     try:
@@ -373,7 +373,7 @@ def run(name: str, *, rate: float, seconds: float, keep: bool) -> dict[str, Any]
             drill.close()
     finally:
         if not keep:
-            _destroy(name)
+            destroy(name)
     failed = [result["drill"] for result in results if not result["ok"]]
     return {
         "drills": len(results),
@@ -395,10 +395,3 @@ def show(outcome: dict[str, Any]) -> None:
     for result in results:
         for kind in result["kinds"]:
             console.print(f"{result['drill']}: {kind}", markup=False, highlight=False)
-
-
-def _destroy(name: str) -> None:
-    local = Stack(root(), name)
-    if local.dir.exists():
-        Fleet.end(local.dir)
-        local.destroy()

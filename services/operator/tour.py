@@ -23,11 +23,10 @@ import typer
 
 from deploy.local import fleet
 from deploy.local.children import StackError
-from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from services.operator import verify
 from services.operator.cli import console, errors, print_json
-from services.operator.up import JsonOption, bring_up, root
+from services.operator.up import JsonOption, bring_up, destroy
 from shared import clock, db, policy
 
 T = TypeVar("T")
@@ -309,9 +308,7 @@ def tour(
     from services.operator import story as holder
     from services.operator import story_entity as entity
 
-    old = Stack(root(), stack)
-    Fleet.end(old.dir)
-    old.destroy()
+    destroy(stack)
     begun = time.monotonic()
     with errors.status("starting broker, database and services"):
         running, _ = bring_up(stack, env=SETTINGS, begins=BEGINS)
@@ -332,8 +329,7 @@ def tour(
         )
     finally:
         if not keep:
-            Fleet.end(running.dir)
-            running.destroy()
+            destroy(stack)
     if write is not None:
         write.write_text(told.page, encoding="utf-8")
     same = check is None or check.read_text(encoding="utf-8") == told.page

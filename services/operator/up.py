@@ -238,6 +238,14 @@ def up(
         print_json(facts)
 
 
+def destroy(name: str) -> None:
+    """End everything of a stack and delete its data; one that is not there is no error."""
+    local = Stack(root(), name)
+    if local.dir.exists():
+        Fleet.end(local.dir)
+        local.destroy()
+
+
 def down(
     stack: StackOption = "default",
     destroy: Annotated[bool, typer.Option("--destroy", help="Delete the stack's data as well.")] = False,

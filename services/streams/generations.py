@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from kafka import KafkaProducer, TopicPartition
-from kafka.admin import KafkaAdminClient, NewTopic, OffsetSpec
-from kafka.errors import TopicAlreadyExistsError
+from kafka.admin import KafkaAdminClient, OffsetSpec
 
 from services.streams.app import REFILL, TABLE, app_id, changelog_topic, refill_topic
 from services.streams.registry import VIEWS
+from shared import topics
 from shared.settings import Settings
 
 _CLIENT: Final = "goodfaith-streams"
@@ -194,14 +194,8 @@ def fill(settings: Settings, number: int, rows: Iterable[LogRow]) -> int:
 
 
 def _create(settings: Settings, name: str, configs: dict[str, str]) -> None:
-    if settings.replication >= 3:
-        configs["min.insync.replicas"] = "2"
     admin = _admin(settings)
     try:
-        admin.create_topics(
-            [NewTopic(name, settings.partitions, settings.replication, topic_configs=configs)], timeout_ms=30_000
-        )
-    except TopicAlreadyExistsError:
-        pass
+        topics.create_one(admin, settings, name, configs)
     finally:
         admin.close()
