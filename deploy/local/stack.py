@@ -24,15 +24,18 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import psycopg2
 from psycopg2 import sql
 
-from deploy.local import cluster, kafka, postgres, prometheus
+from deploy.local import cluster, kafka, postgres, prometheus, replica
 from deploy.local.children import StackError, free_port, is_free
 from deploy.local.cluster import NODES, NodeName
 
-PartName = Literal["kafka", "kafka-2", "kafka-3", "postgres", "prometheus", "alertmanager"]
+PartName = Literal["kafka", "kafka-2", "kafka-3", "postgres", "standby", "prometheus", "alertmanager"]
+DatabaseName = Literal["postgres", "standby"]
 ENVIRONMENT: dict[PartName, str] = {"kafka": "GOODFAITH_KAFKA", "postgres": "GOODFAITH_DATABASE"}
 OBSERVERS: tuple[PartName, ...] = ("alertmanager", "prometheus")
 """Parts that a stack may run without."""
-PARTS: tuple[PartName, ...] = (*NODES, "postgres", *OBSERVERS)
+DATABASES: tuple[PartName, ...] = ("postgres", "standby")
+"""Either may be the one that is written to; `replica` says how they change places."""
+PARTS: tuple[PartName, ...] = (*NODES, *DATABASES, *OBSERVERS)
 
 
 class Part(Protocol):
@@ -83,6 +86,7 @@ class Stack:
         postgres_port: int = 0,
         brokers: int = 0,
         proxied: bool = False,
+        standby: bool = False,
     ) -> Self:
         """Start the stack, or join it where it runs already; what a crash left half-started is cleaned up.
 
@@ -91,6 +95,7 @@ class Stack:
         Args:
             brokers: One, or three that replicate each other; 0: as many as it has, else one.
             proxied: Whether clients are to reach a new stack's brokers through ports of which something else takes care.
+            standby: Whether there is a second database, which follows the first (`replica`); clients are told of both.
 
         Raises:
             StackError: a part does not start, runs already on another port than the one asked for, or there is another
@@ -108,8 +113,9 @@ class Stack:
                 raise StackError("GOODFAITH_KAFKA names a broker, of which no further ones are started here")
             for part in ours:
                 stack._choose_port(state, part, ports.get(part, 0))
-
             stack._bring_all_up(state, ours)
+            if standby and "postgres" in ours:
+                stack._begin_standby(state)
             stack._describe(state)
         return stack
 
@@ -121,7 +127,7 @@ class Stack:
         if not (stack.dir / "stack.json").exists() and not all(named):
             return None
         with stack._state() as state:
-            kinds: tuple[tuple[PartName, ...], ...] = (NODES, ("postgres",))
+            kinds: tuple[tuple[PartName, ...], ...] = (NODES, DATABASES)
             started = [any(part in state and stack._part(state, part).running for part in parts) for parts in kinds]
             runs = [name or start for name, start in zip(named, started, strict=True)]
             if not (all if whole else any)(runs):
@@ -210,22 +216,35 @@ class Stack:
             raise StackError("the broker of this stack is none of ours, or a container")
         return nodes
 
-    def kill_postgres(self) -> None:
-        """SIGKILL the database server and all its sessions."""
-        self._kill("postgres")
+    def kill_postgres(self, part: DatabaseName = "postgres") -> None:
+        """SIGKILL the database server, or its standby, and all its sessions."""
+        self._kill(part)
 
-    def start_postgres(self) -> None:
+    def start_postgres(self, part: DatabaseName = "postgres") -> None:
         """Start the database again: same port, same data; returns after crash recovery."""
-        self._restart("postgres")
+        self._restart(part)
 
-    def database(self) -> postgres.Postgres:
-        """The database server of ours, as a process.
+    def _begin_standby(self, state: dict[str, Any]) -> None:
+        primary = self._part(state, "postgres")
+        if not isinstance(primary, postgres.Postgres):
+            raise StackError("containers have no standby")
+        new = "standby" not in state
+        state.setdefault("standby", {"password": state["postgres"]["password"]})
+        self._choose_port(state, "standby", 0)
+        if new:
+            follower = self._part(state, "standby")
+            assert isinstance(follower, postgres.Postgres)
+            replica.copy(follower, primary, "standby")
+        self._bring_up(state, "standby")
+
+    def database(self, part: DatabaseName = "postgres") -> postgres.Postgres:
+        """The database server of ours, or its standby, as a process.
 
         Raises:
-            StackError: the environment names another, or it is a container.
+            StackError: the environment names another, it is a container, or there is no standby.
         """
         with self._state() as state:
-            server = self._ours(state, "postgres")
+            server = self._ours(state, part)
         if not isinstance(server, postgres.Postgres):
             raise StackError("the database of this stack is a container")
         return server
@@ -385,8 +404,14 @@ class Stack:
             self.brokers = len(list(cluster.names(state)))
         self.admin_url = os.environ.get("GOODFAITH_DATABASE", "")
         if not self.admin_url and "postgres" in state:
-            port, password = state["postgres"]["port"], state["postgres"]["password"]
-            self.admin_url = f"postgresql://{postgres.SUPERUSER}:{password}@127.0.0.1:{port}/{postgres.DATABASE}"
+            servers = [state[part] for part in DATABASES if part in state]
+            login = f"postgresql://{postgres.SUPERUSER}:{servers[0]['password']}@"
+            if len(servers) == 1:
+                self.admin_url = f"{login}127.0.0.1:{servers[0]['port']}/{postgres.DATABASE}"
+            else:
+                hosts, ports = ",".join(["127.0.0.1"] * len(servers)), ",".join(str(one["port"]) for one in servers)
+                where = f"host={hosts}&port={ports}&target_session_attrs=read-write"
+                self.admin_url = f"{login}/{postgres.DATABASE}?{where}"
 
     def _keep(self, kind: str, name: str, make: Callable[[], str]) -> str:
         with self._state() as state:
