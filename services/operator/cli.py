@@ -37,7 +37,7 @@ COMMANDS = (
     "policy",
     "clock",
     "bench",
-    "faults",
+    "fault_runs",
     "canary",
     "restore",
     "rewrap",
