@@ -70,7 +70,7 @@ format: $(VENV) ## let ruff put the code in order
 bench: setup ## throughput and latency beside a reference run on the same machine
 	$(GOODFAITH) bench $(ARGS)
 
-faults: setup ## a load while services, broker and database are killed with -9
+faults: setup ## processes, brokers and databases broken under load, with a table (ARGS="--only leaders")
 	$(GOODFAITH) faults $(ARGS)
 
 streams: setup ## workers of the stream views are killed, frozen and woken; nothing may be lost or doubled

@@ -107,7 +107,8 @@ def coordinator_partition(group: str, partitions: int) -> int:
     value = 0
     for unit in memoryview(group.encode("utf-16-le")).cast("H"):
         value = (value * 31 + unit) & 0xFFFFFFFF
-    return (value & 0x7FFFFFFF) % partitions
+    signed = value - (1 << 32) if value >> 31 else value
+    return (abs(signed) if signed > -(1 << 31) else 0) % partitions
 
 
 def _coordinator(ground: Ground) -> None:

@@ -51,6 +51,7 @@ log = structlog.get_logger(__name__)
 HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 GATHER_MAX_S = 0.1
 ASK_S = 15.0
+METADATA_MS = 30_000
 _OUTSIDE = ("marketplace", "upstream")
 
 
@@ -254,6 +255,8 @@ class Worker:
                 fetch_min_bytes=settings.fetch_min_bytes,
                 fetch_max_wait_ms=settings.fetch_max_wait_ms,
                 max_poll_records=settings.batch_max_records,
+                # a topic that was begun anew is known by its metadata
+                metadata_max_age_ms=METADATA_MS,
                 reconnect_backoff_max_ms=1_000,
                 allow_auto_create_topics=False,
                 bootstrap_timeout_ms=5_000,
