@@ -208,6 +208,7 @@ def _migrate_one(connection: sa.Connection, service: str, password: str | None, 
     ).scalars()
     for table in (*logs, *INSERT_ONLY.get(service, ())):
         connection.exec_driver_sql(f"revoke update, delete, truncate on {service}.{table} from {role}")
+    return target, revisions[0][0]
 
 
 def _upgrade(connection: sa.Connection, config: Config, target: str) -> None:
