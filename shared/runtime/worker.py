@@ -420,10 +420,8 @@ class Worker:
 
     def _current_ids(self) -> dict[str, str]:
         """By topic its id, as the client's last metadata have it; those that it does not know are left out."""
-        # public nowhere in kafka-python 3.0.12
-        cluster = self._consumer._cluster
-        found = {topic.name: cluster.topic_id(name) for name, topic in self._topics.items()}
-        return {topic: str(id_) for topic, id_ in found.items() if id_ is not None}
+        found = kafka_links.topic_ids(self._consumer, self._topics)
+        return {self._topics[name].name: id_ for name, id_ in found.items()}
 
     def _begun_anew(self) -> bool:
         """Whether a topic was deleted and created again since its partitions were claimed."""
