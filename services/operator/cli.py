@@ -41,6 +41,7 @@ COMMANDS = (
     "fault_runs",
     "canary",
     "restore",
+    "topics",
     "rewrap",
     "deep",
     "streams",
