@@ -55,7 +55,7 @@ def _environment(process: Process) -> list[Document]:
         {"name": "GOODFAITH_METRICS_HOST", "value": "0.0.0.0"},  # noqa: S104
         {"name": "GOODFAITH_METRICS_PORT", "value": str(METRICS_PORT)},
         *(listens if process.spec.port else ()),
-        *([{"name": "GOODFAITH_KAFKA_USER", "value": f"goodfaith-{_principal(process)}"}] if process.shape.kafka else ()),
+        *([{"name": "GOODFAITH_KAFKA_USER", "value": f"goodfaith-{_principal(process)}"}] if process.kafka else ()),
         *([{"name": "GOODFAITH_BOUNCE_HOST", "value": "0.0.0.0"}] if process.name == "notification-bounces" else ()),  # noqa: S104
     ]  # fmt: skip
 
@@ -83,7 +83,7 @@ def _sources(process: Process) -> Iterator[Document]:
         wanted = {name: name for name, required in process.secrets if required is must}
         if wanted:
             yield _secret("goodfaith", wanted, optional=not must)
-    if process.shape.kafka:
+    if process.kafka:
         yield kafka_login(_principal(process))
 
 

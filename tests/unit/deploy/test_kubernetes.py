@@ -21,6 +21,8 @@ from deploy.kubernetes.manifests import SECRETS
 from deploy.kubernetes.model import METRICS_PORT, OPTIONAL, PROCESSES, STAND_INS
 from deploy.kubernetes.writing import files
 from deploy.local.fleet import FLEET
+from deploy.marketplace.worker import Marketplace
+from services.operator import idle
 from shared import metrics
 from shared.settings import Settings
 from tests.unit.deploy.cluster import (
@@ -294,12 +296,12 @@ def test_all_boards_are_shown() -> None:
     assert shown == {path.name for path in BOARDS.glob("*.json")}
 
 
-def _cases(name: str, query: str) -> list[dict[str, Any]]:
+def _cases(name: str, group: str | None, query: str) -> list[dict[str, Any]]:
     """A lag that counts, one that does not because its workers wait, none, and nothing known."""
-    lag = f'goodfaith_consumer_lag_seconds{{group="{name}",topic="a",partition="%d",instance="watch-0"}}'
+    lag = f'goodfaith_consumer_lag_seconds{{group="{group}",topic="a",partition="%d",instance="watch-0"}}'
     cpu = f'process_cpu_seconds_total{{job="{name}",instance="%d"}}'
     sent = f'goodfaith_delivery_oldest_pending_timestamp_seconds{{job="{name}",channel="email"}}'
-    mail = name == "notification-sender"
+    mail = group is None
 
     def case(lags: list[int], busy: float | None, value: float | None) -> dict[str, Any]:
         series = [{"series": lag % n, "values": f"{value}x120"} for n, value in enumerate(lags)]
@@ -328,7 +330,9 @@ def _cases(name: str, query: str) -> list[dict[str, Any]]:
     shutil.which("promtool") is None, reason="promtool is not installed (deploy/local/setup.sh prometheus)"
 )
 def test_lag_counts_while_workers_are_busy(tmp_path: Path) -> None:
-    tests = [case for process in scaling.by_lag() for case in _cases(process.name, scaling.lag(process))]
+    tests = [
+        case for process in scaling.by_lag() for case in _cases(process.name, process.shape.group, scaling.lag(process))
+    ]
     path = tmp_path / "tests.yaml"
     path.write_text(yaml.safe_dump({"rule_files": [], "evaluation_interval": "15s", "tests": tests}))
     done = subprocess.run(
@@ -342,7 +346,13 @@ def test_lag_is_of_series_that_there_are() -> None:
     for process in scaling.by_lag():
         for series in re.findall(r"goodfaith_\w+", scaling.lag(process)):
             assert f"| `{series}` | gauge |" in known, series
-        assert process.name in metrics.WORKERS or process.name == "notification-sender"
+
+
+def test_groups_are_those_that_are_watched() -> None:
+    readers = idle.readers(Settings(upstreams={"crm": "a-crm"}))
+    groups = {reader.name for reader in readers} - {Marketplace.name}
+    assert {process.shape.group for process in PROCESSES} - {None} == groups
+    assert {process.name for process in PROCESSES if process.shape.group} == set(metrics.WORKERS) - {"marketplace"}
 
 
 def test_settings_of_overlays_say_each_thing_once() -> None:
