@@ -17,6 +17,9 @@ NAMESPACE: Final = "goodfaith"
 PREFIX: Final = "goodfaith.example"
 """Prefix of labels of our own."""
 IMAGE: Final = "goodfaith"
+SETTINGS: Final = "goodfaith-settings"
+KAFKA: Final = "goodfaith-kafka"
+"""Settings of those that speak to the broker: who has no login there may not be told to use one."""
 SECRETS: Final = "/run/secrets/goodfaith"
 AUTHORITIES: Final = "/etc/goodfaith/authorities"
 STATE: Final = "/var/lib/goodfaith"
@@ -42,6 +45,11 @@ def _principal(process: Process) -> str:
 
 
 # one process
+
+
+def settings_of(name: str) -> Document:
+    """Variables out of a ConfigMap; kustomize adds a digest to its name, so that a change starts processes anew."""
+    return {"configMapRef": {"name": name}}
 
 
 def _environment(process: Process) -> list[Document]:
@@ -123,7 +131,7 @@ def _container(process: Process) -> Document:
         "name": process.name,
         "image": IMAGE,
         "args": list(process.spec.command),
-        "envFrom": [{"configMapRef": {"name": "goodfaith-settings"}}],
+        "envFrom": [settings_of(name) for name in (SETTINGS, *((KAFKA,) if process.kafka else ()))],
         "env": _environment(process),
         "ports": ports,
         # the first start may have to take over every partition
@@ -284,31 +292,36 @@ def migration() -> Document:
         {"name": "authorities", "configMap": {"name": "goodfaith-authorities", "optional": True}},
         secrets_volume([_secret("goodfaith-database-admin", {"url": "database"}), kafka_login("operator")]),
     ]
-    container = {
-        "name": "migrate",
-        "image": IMAGE,
-        "args": ["services.operator", "migrate"],
-        "envFrom": [{"configMapRef": {"name": "goodfaith-settings"}}],
-        "env": [
-            {"name": "GOODFAITH_SECRETS_DIR", "value": SECRETS},
-            {"name": "GOODFAITH_STATE_DIR", "value": "/tmp"},  # noqa: S108
-            {"name": "GOODFAITH_KAFKA_USER", "value": "goodfaith-operator"},
-        ],
-        "resources": {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "384Mi"}},
-        "securityContext": SAFE,
-        "volumeMounts": [
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
-            {"name": "authorities", "mountPath": AUTHORITIES, "readOnly": True},
-            {"name": "secrets", "mountPath": SECRETS, "readOnly": True},
-        ],
-    }
+
+    def container(name: str, *args: str) -> Document:
+        return {
+            "name": name,
+            "image": IMAGE,
+            "args": ["services.operator", *args],
+            "envFrom": [settings_of(SETTINGS), settings_of(KAFKA)],
+            "env": [
+                {"name": "GOODFAITH_SECRETS_DIR", "value": SECRETS},
+                {"name": "GOODFAITH_STATE_DIR", "value": "/tmp"},  # noqa: S108
+                {"name": "GOODFAITH_KAFKA_USER", "value": "goodfaith-operator"},
+            ],
+            "resources": {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "384Mi"}},
+            "securityContext": SAFE,
+            "volumeMounts": [
+                {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+                {"name": "authorities", "mountPath": AUTHORITIES, "readOnly": True},
+                {"name": "secrets", "mountPath": SECRETS, "readOnly": True},
+            ],
+        }
+
     pod = {
         "serviceAccountName": "goodfaith-migrate",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Never",
         "securityContext": SAFE_POD,
-        "containers": [container],
+        "initContainers": [container("migrate", "migrate")],
+        # settings of topics that are there already, and who may do what at the broker
+        "containers": [container("topics", "topics", "apply")],
         "volumes": volumes,
     }
     meta = _meta("migrate", "migrate", **{f"{PREFIX}/first": "yes"})
@@ -351,6 +364,11 @@ def addresses() -> dict[str, str]:
             "streams": "streams",
         }.items()
     }
+
+
+def links() -> dict[str, str]:
+    """How the broker is reached, where an overlay does not say otherwise."""
+    return {"GOODFAITH_KAFKA_SECURITY": "sasl_tls", "GOODFAITH_KAFKA_CA": f"{AUTHORITIES}/kafka.crt"}
 
 
 assert {process.name for process in BASE} >= {"intake-api", "enforcement-api", "notification-api", "streams"}

@@ -11,7 +11,7 @@ import argparse
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -55,17 +55,19 @@ def documents(database: str, database_namespace: str | None) -> Iterator[Documen
             yield _secret(f"goodfaith-database-{name}", database_namespace, values, "kubernetes.io/basic-auth")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Write them; 1 when there is such a file."""
     parser = argparse.ArgumentParser(prog="python -m deploy.kubernetes.secrets", description=__doc__.split("\n", 1)[0])
     parser.add_argument("out", type=Path, help="file to write; it must not be there")
     parser.add_argument("--database", default="goodfaith-rw.postgres.svc/goodfaith", help="host[:port]/name")
-    parser.add_argument("--database-namespace", help="write the roles' passwords for this namespace too (CloudNativePG)")
-    given = parser.parse_args()
+    parser.add_argument(
+        "--database-namespace", help="write the roles' passwords for this namespace too (CloudNativePG)"
+    )
+    given = parser.parse_args(arguments)
     try:
         handle = os.open(given.out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        print(f"{given.out} is there already: keep it, or name another file", file=sys.stderr)
+        sys.stderr.write(f"{given.out} is there already: keep it, or name another file\n")
         return 1
     with os.fdopen(handle, "w", encoding="utf-8") as out:
         out.write("---\n".join(dump(one) for one in documents(given.database, given.database_namespace)))

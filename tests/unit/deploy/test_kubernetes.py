@@ -15,15 +15,16 @@ import pytest
 import yaml
 
 from deploy.grafana.__main__ import FOLDER as BOARDS
-from deploy.kubernetes import network, scaling
+from deploy.kubernetes import network, scaling, secrets
 from deploy.kubernetes.__main__ import HERE, stale
 from deploy.kubernetes.manifests import SECRETS
 from deploy.kubernetes.model import METRICS_PORT, OPTIONAL, PROCESSES, STAND_INS
 from deploy.kubernetes.writing import files
 from deploy.local.fleet import FLEET
 from deploy.marketplace.worker import Marketplace
+from services.intake.api import ROUTES
 from services.operator import idle
-from shared import metrics
+from shared import access, metrics, migrate, secret_files
 from shared.settings import Settings
 from tests.unit.deploy.cluster import (
     KUBERNETES,
@@ -63,8 +64,7 @@ def test_no_file_of_a_process_that_is_no_more() -> None:
 def test_an_api_server_takes_it(name: str) -> None:
     for document in yaml.safe_load_all(GENERATED[name]):
         if document["kind"] not in ("Kustomization", "Component"):
-            for version in (OLDEST, NEWEST):
-                assert not errors(document, version), f"{document['metadata']['name']} {version}"
+            assert not errors(document, OLDEST), document["metadata"]["name"]
 
 
 def test_the_schemas_find_what_is_wrong() -> None:
@@ -137,7 +137,7 @@ def test_everything_that_is_named_is_there(overlay: str) -> None:
     for name, workload in of_kind(documents, *WORKLOADS).items():
         spec = pod_of(workload)["spec"]
         assert ("ServiceAccount", spec["serviceAccountName"]) in there
-        (container,) = spec["containers"]
+        container = spec["containers"][0]
         assert not container["image"].endswith(":unset")
         volumes = {volume["name"]: volume for volume in spec["volumes"]}
         claims = {one["metadata"]["name"] for one in workload["spec"].get("volumeClaimTemplates", ())}
@@ -145,7 +145,7 @@ def test_everything_that_is_named_is_there(overlay: str) -> None:
         for source in container["envFrom"]:
             if "configMapRef" in source:
                 assert ("ConfigMap", source["configMapRef"]["name"]) in there
-                assert re.fullmatch(r"goodfaith-settings-\w+", source["configMapRef"]["name"]), "changes would start nothing anew"  # fmt: skip
+                assert re.fullmatch(r"goodfaith-(settings|kafka)-\w+", source["configMapRef"]["name"]), "changes would start nothing anew"  # fmt: skip
         assert not [one for one in container["env"] if "secretKeyRef" in one.get("valueFrom", {})], "secrets are files"
     scaled = [one for one in documents if one["kind"] in ("ScaledObject", "HorizontalPodAutoscaler")]
     for one in scaled:
@@ -182,17 +182,39 @@ def environment_of(container: Document, documents: tuple[Document, ...]) -> dict
     return found
 
 
+def secrets_in(spec: Document) -> set[str]:
+    """Files in a pod's folder of secrets."""
+    sources = [
+        source["secret"] for volume in spec["volumes"] for source in volume.get("projected", {}).get("sources", ())
+    ]
+    return {item["path"] for source in sources for item in source["items"]}
+
+
 @each_overlay
 def test_every_process_could_read_its_settings(overlay: str, tmp_path: Path) -> None:
     documents = overlay_of(overlay)
-    known = {f"GOODFAITH_{name.upper()}" for name in Settings.model_fields}
-    known |= {"GOODFAITH_SECRETS_DIR", "GOODFAITH_KAFKA_USER"}
+    known = {f"GOODFAITH_{name.upper()}" for name in Settings.model_fields} | {secret_files.DIRECTORY}
     for name, workload in of_kind(documents, *WORKLOADS).items():
-        (container,) = pod_of(workload)["spec"]["containers"]
+        spec = pod_of(workload)["spec"]
+        (container,) = spec["containers"]
         given = environment_of(container, documents)
         assert {key for key in given if not key.startswith("AWS_")} <= known, name
-        with mock.patch.dict(os.environ, given | {"GOODFAITH_SECRETS_DIR": str(tmp_path)}, clear=True):
+        mounted = tmp_path / name
+        mounted.mkdir()
+        for path in secrets_in(spec):
+            (mounted / path).write_text("postgresql://role@db/goodfaith" if path == "database" else "x" * 40)
+        with mock.patch.dict(os.environ, given | {secret_files.DIRECTORY: str(mounted)}, clear=True):
             settings = Settings()
+        held = {field for field in Settings.model_fields if field in secrets_in(spec)}
+        assert all(getattr(settings, field).get_secret_value() for field in held), "what is mounted is read"
+        if name not in ("status", "canary"):
+            assert "database" in held
+        processes = {process.name: process for process in PROCESSES}
+        if name == "migrate" or processes[name].kafka:
+            principal = "operator" if name == "migrate" else processes[name].spec.service
+            assert principal in {one.name for one in access.principals(settings)}
+            assert settings.kafka_user == access.login(settings, principal)
+            assert settings.kafka_security == "sasl_tls"
         if name != "migrate":
             assert settings.metrics_port == METRICS_PORT
             assert settings.metrics_host == "0.0.0.0"  # noqa: S104
@@ -219,6 +241,86 @@ def test_a_pod_has_its_own_secrets_only(overlay: str) -> None:
         mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
         if sources:
             assert mounts["secrets"]["mountPath"] == SECRETS
+
+
+# examples
+
+EXAMPLES = ("kafka", "postgres", "ingress")
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_api_server_takes_an_example(example: str) -> None:
+    for document in rendered(KUBERNETES / "examples" / example):
+        for version in (OLDEST, NEWEST):
+            assert not errors(document, version), f"{document['kind']} {document['metadata']['name']} {version}"
+
+
+def test_users_of_the_broker_are_those_that_pods_log_in_as() -> None:
+    users = of_kind(rendered(KUBERNETES / "examples/kafka"), "KafkaUser")
+    documents = overlay_of("small")
+    given = [
+        environment_of(pod_of(one)["spec"]["containers"][0], documents)
+        for one in of_kind(documents, *WORKLOADS).values()
+    ]
+    assert {one["GOODFAITH_KAFKA_USER"] for one in given if "GOODFAITH_KAFKA_USER" in one} == set(users) - {
+        "goodfaith-marketplace"
+    }
+    verification = users["goodfaith-verification"]["spec"]["authorization"]["acls"]
+    allowed = {(one["resource"].get("name"), operation) for one in verification for operation in one["operations"]}
+    assert ("verification.events", "Write") in allowed
+    assert ("intake.events", "Read") in allowed
+    assert ("intake.events", "Write") not in allowed
+
+
+def test_roles_of_the_database_are_those_that_pods_log_in_as() -> None:
+    (cluster,) = of_kind(rendered(KUBERNETES / "examples/postgres"), "Cluster").values()
+    roles = {role["name"]: role["passwordSecret"]["name"] for role in cluster["spec"]["managed"]["roles"]}
+    wanted = {process.spec.role for process in PROCESSES} - {None}
+    assert roles == {f"goodfaith_{role}": f"goodfaith-database-{role}" for role in wanted}
+    assert {role["name"]: role.get("inRoles") for role in cluster["spec"]["managed"]["roles"] if "inRoles" in role} == {
+        f"goodfaith_{role}": [group] for role, group in migrate.MEMBERS.items()
+    }
+
+
+def test_the_public_sees_the_doors_public_paths_only() -> None:
+    (ingress,) = of_kind(rendered(KUBERNETES / "examples/ingress"), "Ingress").values()
+    (rule,) = ingress["spec"]["rules"]
+    shown = [(path["path"], path["pathType"]) for path in rule["http"]["paths"]]
+
+    def public(path: str) -> bool:
+        return any(path == one or (kind == "Prefix" and path.startswith(f"{one}/")) for one, kind in shown)
+
+    for handler in ROUTES:
+        for path in handler.paths:
+            assert public(path) is not path.startswith("/internal"), path
+
+
+def test_secrets_are_made_once(tmp_path: Path) -> None:
+    out = tmp_path / "secrets.yaml"
+    given = [str(out), "--database-namespace", "postgres"]
+    assert secrets.main(given) == 0
+    assert out.stat().st_mode & 0o777 == 0o600
+    made = list(yaml.safe_load_all(out.read_text()))
+    for document in made:
+        assert not errors(document, OLDEST)
+    ours = {one["metadata"]["name"]: one["stringData"] for one in made if one["metadata"]["namespace"] == "goodfaith"}
+    wanted = {
+        source["secret"]["name"]
+        for workload in of_kind(overlay_of("production"), *WORKLOADS).values()
+        for volume in pod_of(workload)["spec"]["volumes"]
+        for source in volume.get("projected", {}).get("sources", ())
+        if not source["secret"].get("optional")
+    }
+    assert wanted == set(ours)
+    needed = {name for process in PROCESSES for name, must in process.secrets if must and process.name not in OPTIONAL}
+    assert needed <= set(ours["goodfaith"])
+    for one in made:
+        if one["metadata"]["namespace"] == "postgres":
+            assert f":{one['stringData']['password']}@" in ours[one["metadata"]["name"]]["url"]
+    values = [value for one in made for value in one["stringData"].values() if not value.startswith("goodfaith")]
+    assert len(set(values)) == len(values)
+    assert secrets.main(given) == 1
+    assert list(yaml.safe_load_all(out.read_text())) == made
 
 
 # who may speak to whom
@@ -357,7 +459,8 @@ def test_groups_are_those_that_are_watched() -> None:
 
 def test_settings_of_overlays_say_each_thing_once() -> None:
     for overlay in OVERLAYS:
-        lines = (KUBERNETES / "overlays" / overlay / "settings.env").read_text(encoding="utf-8").splitlines()
+        folder = KUBERNETES / "overlays" / overlay
+        lines = [line for path in folder.glob("*.env") for line in path.read_text(encoding="utf-8").splitlines()]
         names = [line.partition("=")[0] for line in lines if line and not line.startswith("#")]
         assert len(set(names)) == len(names)
         assert not [line for line in lines if line.startswith("GOODFAITH") and line.endswith("=")]
