@@ -140,8 +140,9 @@ def _container(process: Process) -> Document:
         "readinessProbe": _probe("/ready", periodSeconds=5, failureThreshold=3),
         "resources": {
             # no limit on processor time: a worker that is held up in a transaction holds up whoever waits for its rows
-            "requests": {"cpu": f"{shape.cpu}m", "memory": f"{shape.memory}Mi"},
-            "limits": {"memory": f"{2 * shape.memory}Mi"},
+            "requests": {"cpu": f"{shape.cpu}m", "memory": f"{shape.memory}Mi", "ephemeral-storage": "64Mi"},
+            # of the disk: /tmp, and logs until the node has taken them away
+            "limits": {"memory": f"{2 * shape.memory}Mi", "ephemeral-storage": f"{shape.scratch + 256}Mi"},
         },
         "securityContext": SAFE,
         "volumeMounts": mounts,
@@ -273,7 +274,7 @@ def namespace() -> Document:
 
 def accounts() -> list[Document]:
     """A service account for each service, without a token: nothing of ours speaks to the cluster."""
-    names = [*dict.fromkeys(process.spec.service for process in PROCESSES), "migrate"]
+    names = dict.fromkeys((*(process.spec.service for process in PROCESSES), "operator"))
     return [
         {
             "apiVersion": "v1",
@@ -285,26 +286,24 @@ def accounts() -> list[Document]:
     ]
 
 
-def migration() -> Document:
-    """Roles, schemas and topics up to date. To be done before anything else of a version is started."""
-    volumes = [
-        {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
-        {"name": "authorities", "configMap": {"name": "goodfaith-authorities", "optional": True}},
-        secrets_volume([_secret("goodfaith-database-admin", {"url": "database"}), kafka_login("operator")]),
-    ]
+def _operating(*commands: tuple[str, ...]) -> Document:
+    """A pod that runs commands of the command line, one after the other, as the operator."""
 
-    def container(name: str, *args: str) -> Document:
+    def container(words: tuple[str, ...]) -> Document:
         return {
-            "name": name,
+            "name": "-".join(word for word in words if word.isalpha()),
             "image": IMAGE,
-            "args": ["services.operator", *args],
+            "args": ["services.operator", *words],
             "envFrom": [settings_of(SETTINGS), settings_of(KAFKA)],
             "env": [
                 {"name": "GOODFAITH_SECRETS_DIR", "value": SECRETS},
                 {"name": "GOODFAITH_STATE_DIR", "value": "/tmp"},  # noqa: S108
                 {"name": "GOODFAITH_KAFKA_USER", "value": "goodfaith-operator"},
             ],
-            "resources": {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "384Mi"}},
+            "resources": {
+                "requests": {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
+                "limits": {"memory": "2Gi", "ephemeral-storage": "256Mi"},
+            },
             "securityContext": SAFE,
             "volumeMounts": [
                 {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
@@ -313,17 +312,25 @@ def migration() -> Document:
             ],
         }
 
-    pod = {
-        "serviceAccountName": "goodfaith-migrate",
+    *first, last = map(container, commands)
+    return {
+        "serviceAccountName": "goodfaith-operator",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Never",
         "securityContext": SAFE_POD,
-        "initContainers": [container("migrate", "migrate")],
-        # settings of topics that are there already, and who may do what at the broker
-        "containers": [container("topics", "topics", "apply")],
-        "volumes": volumes,
+        **({"initContainers": first} if first else {}),
+        "containers": [last],
+        "volumes": [
+            {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+            {"name": "authorities", "configMap": {"name": "goodfaith-authorities", "optional": True}},
+            secrets_volume([_secret("goodfaith-database-admin", {"url": "database"}), kafka_login("operator")]),
+        ],
     }
+
+
+def migration() -> Document:
+    """Roles, schemas and topics up to date. To be done before anything else of a version is started."""
     meta = _meta("migrate", "migrate", **{f"{PREFIX}/first": "yes"})
     # a Job cannot be changed: what applies manifests again has to make it anew
     meta["annotations"] = {
@@ -331,6 +338,8 @@ def migration() -> Document:
         "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation",
         "kustomize.toolkit.fluxcd.io/force": "enabled",
     }
+    # `topics apply` after it: settings of topics that are there already, and who may do what at the broker
+    pod = _operating(("migrate",), ("topics", "apply"))
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -339,6 +348,30 @@ def migration() -> Document:
             "backoffLimit": 5,
             "activeDeadlineSeconds": 3600,
             "template": {"metadata": {"labels": labels("migrate")}, "spec": pod},
+        },
+    }
+
+
+def verification() -> Document:
+    """`goodfaith verify` each night: nothing lost, nothing doubled, nothing at odds. A Job that fails says that something is."""
+    pod = _operating(("verify", "--wait", "--json"))
+    job = {
+        "backoffLimit": 0,
+        "activeDeadlineSeconds": 6 * 3600,
+        "template": {"metadata": {"labels": labels("verify")}, "spec": pod},
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": _meta("verify", "verify"),
+        "spec": {
+            "schedule": "30 3 * * *",
+            "timeZone": "Etc/UTC",
+            "concurrencyPolicy": "Forbid",
+            "startingDeadlineSeconds": 3600,
+            "successfulJobsHistoryLimit": 3,
+            "failedJobsHistoryLimit": 7,
+            "jobTemplate": {"spec": job},
         },
     }
 

@@ -60,6 +60,8 @@ def files(runbooks: str = RUNBOOKS) -> dict[str, str]:
                 [manifests.component([f"{process.name}.yaml"])], "writing.py"
             )
 
+    written["components/verify/verify.yaml"] = _file([manifests.verification()], "manifests.py")
+    written["components/verify/kustomization.yaml"] = _file([manifests.component(["verify.yaml"])], "writing.py")
     written["components/autoscaling/autoscaling.yaml"] = _file(scaling.documents(), "scaling.py")
     written["components/autoscaling/kustomization.yaml"] = _file(
         [manifests.component(["autoscaling.yaml"])], "writing.py"

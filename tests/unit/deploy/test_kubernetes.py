@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 import shutil
@@ -37,10 +38,13 @@ from tests.unit.deploy.cluster import (
     of_kind,
     pod_of,
     rendered,
+    tool,
 )
 from tests.unit.deploy.kubernetes_schemas import NEWEST, OLDEST, errors
 
 GENERATED = files()
+COMMANDS = ("migrate", "verify")
+"""Pods that run commands, and serve nothing."""
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
@@ -210,12 +214,12 @@ def test_every_process_could_read_its_settings(overlay: str, tmp_path: Path) -> 
         if name not in ("status", "canary"):
             assert "database" in held
         processes = {process.name: process for process in PROCESSES}
-        if name == "migrate" or processes[name].kafka:
-            principal = "operator" if name == "migrate" else processes[name].spec.service
+        if name in COMMANDS or processes[name].kafka:
+            principal = "operator" if name in COMMANDS else processes[name].spec.service
             assert principal in {one.name for one in access.principals(settings)}
             assert settings.kafka_user == access.login(settings, principal)
             assert settings.kafka_security == "sasl_tls"
-        if name != "migrate":
+        if name not in COMMANDS:
             assert settings.metrics_port == METRICS_PORT
             assert settings.metrics_host == "0.0.0.0"  # noqa: S104
             assert settings.instance
@@ -323,6 +327,39 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
     assert list(yaml.safe_load_all(out.read_text())) == made
 
 
+# a policy linter
+
+LEFT_TO_ADOPTERS = {
+    # images are named by version or digest, and those do not change
+    "container-image-pull-policy",
+}
+"""Checks of kube-score that do not apply, and why; each is asked for somewhere else or decided otherwise."""
+
+
+@each_overlay
+def test_the_policy_linter_finds_nothing(overlay: str, tmp_path: Path) -> None:
+    linter = tool("kube-score")
+    path = tmp_path / "rendered.yaml"
+    path.write_text(yaml.safe_dump_all(overlay_of(overlay)))
+    ignored = [word for name in sorted(LEFT_TO_ADOPTERS) for word in ("--ignore-test", name)]
+    done = subprocess.run(
+        [
+            linter, "score", "--output-format", "json", "--kubernetes-version", f"v{OLDEST}",
+            # no limit: a worker that is held up in a transaction holds up others
+            "--ignore-container-cpu-limit", *ignored, str(path),
+        ],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    found = [
+        f"{one['object_name']}: {check['check']['id']}: {comment['summary']}"
+        for one in json.loads(done.stdout)
+        for check in one["checks"] or ()
+        if not check["skipped"]
+        for comment in check["comments"] or ()
+    ]
+    assert not found, "\n".join(found)
+
+
 # who may speak to whom
 
 
@@ -348,7 +385,7 @@ def test_places_outside_are_reached_by_those_who_need_them() -> None:
         for name in net.pods:
             needs = (
                 label in ("kafka", "postgres")
-                if name == "migrate"
+                if name in COMMANDS
                 else places.get(label, label) in processes[name].reaches
             )
             assert net.reaches(name, space, port) is needs, f"{name} -> {label}"
