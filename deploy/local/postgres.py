@@ -209,6 +209,57 @@ class Postgres(Child):
                 if cursor.fetchone() is None:
                     cursor.execute(f"CREATE DATABASE {DATABASE}")
 
+    def ask(self, statement: str) -> list[tuple[object, ...]]:
+        """Run a statement as the superuser, outside a transaction; its rows.
+
+        Raises:
+            psycopg2.Error: the server is away, or as it says.
+        """
+        with contextlib.closing(psycopg2.connect(self.url, connect_timeout=5)) as session:
+            session.autocommit = True
+            with session.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+
+    def set(self, name: str, value: str) -> None:
+        """Change a setting of the running server that needs no restart; it stays when the server is started again."""
+        self.ask(f"alter system set {name} = '{value}'")
+        self.ask("select pg_reload_conf()")
+
+    def command(self, tool: str, *arguments: str) -> list[str]:
+        """A client program of PostgreSQL's for this server; with `client_environment` it needs no password."""
+        _, prefix = as_user(self.folder)
+        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", SUPERUSER, "-w"]
+        return [*prefix, str(binaries() / tool), *where, *arguments]
+
+    def client_environment(self) -> dict[str, str]:
+        """Environment of such a program: the password is here, never on a command line."""
+        return {**environment(), "PGPASSWORD": self.password}
+
+    def run(self, tool: str, *arguments: str, timeout_s: float = 120.0) -> None:
+        """Run such a program to its end.
+
+        Raises:
+            StackError: it failed, or took longer than `timeout_s` seconds.
+        """
+        try:
+            done = subprocess.run(
+                self.command(tool, *arguments), env=self.client_environment(), stdin=subprocess.DEVNULL,
+                capture_output=True, text=True, timeout=timeout_s, cwd="/",
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise StackError(f"{tool} took longer than {timeout_s:.0f} s") from None
+        if done.returncode:
+            raise StackError(f"{tool} failed: {done.stderr[-1000:]}")
+
+    def give(self, *paths: Path) -> None:
+        """Let the server's user own these; a folder that is not there is made."""
+        user, _ = as_user(self.folder)
+        for path in paths:
+            if not path.exists():
+                path.mkdir(mode=0o700, parents=True)
+            self._give(path, user)
+
     def stop(self) -> None:
         """Stop the server: sessions are ended, a checkpoint is written (fast shutdown; after 60 s SIGKILL)."""
         end(self.handle, self.marker, signal_=signal.SIGINT, wait_s=60.0)

@@ -38,7 +38,7 @@ COMMANDS = (
     "policy",
     "clock",
     "bench",
-    "faults",
+    "fault_runs",
     "canary",
     "restore",
     "topics",

@@ -17,7 +17,7 @@ from services.operator import verify
 from services.operator.cli import console, errors, print_json
 from services.operator.notices import read
 from services.operator.replay import Report, execute
-from services.operator.up import JsonOption, bring_up, destroy
+from services.operator.up import BrokersOption, JsonOption, bring_up, destroy
 from shared import db
 
 SAMPLE = Path(deploy.demo.__file__).with_name("notices-2025.jsonl.gz")
@@ -60,6 +60,7 @@ def demo(
     file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Notices.")] = SAMPLE,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first notices.")] = None,
     keep: Annotated[bool, typer.Option(help="Leave the stack running, to look around.")] = True,
+    brokers: BrokersOption = 0,
     json: JsonOption = False,
 ) -> None:
     """Start everything, replay real notices, sum up, and prove that nothing is lost or done twice."""
@@ -68,7 +69,7 @@ def demo(
     destroy(stack)
     first = dt.datetime.combine(notices[0].date, dt.time(), dt.UTC)
     with errors.status("starting broker, database and services"):
-        running, _ = bring_up(stack, env=SETTINGS, begins=first)
+        running, _ = bring_up(stack, env=SETTINGS, begins=first, brokers=brokers)
     ready = time.monotonic()
     try:
         report = execute(running, notices, quiet=json)

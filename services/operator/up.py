@@ -30,6 +30,9 @@ LOCAL_SKEW_MS = "20"
 """Broker and database on this machine have one clock."""
 
 StackOption = Annotated[str, typer.Option("--stack", envvar="GOODFAITH_STACK_NAME", help="Name of the local stack.")]
+BrokersOption = Annotated[
+    int, typer.Option(envvar="BROKERS", help="How many brokers: 1 or 3; 0: as many as the stack has, else 1.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Last line of output: one JSON object.")]
 
 
@@ -59,6 +62,7 @@ def bring_up(
     begins: dt.datetime | None = None,
     observe: prometheus.Plan | None = None,
     canary: bool = False,
+    brokers: int = 0,
 ) -> tuple[Stack, Fleet]:
     """Everything up and ready: broker and database, roles and schemas, topics, processes. Idempotent.
 
@@ -71,12 +75,15 @@ def bring_up(
             keeps its clock.
         observe: How Prometheus and Alertmanager observe it; none: they are not started, and left alone if they run.
         canary: Whether a canary runs (docs/operating.md, "Canary"), with a listing of its own in the demo marketplace.
+        brokers: One, or three that replicate each other; 0: as many as the stack has, else one.
 
     Raises:
         StackError: a part does not start.
     """
     wished = dict(ports or {})
-    stack = Stack.start(root(), name, kafka_port=wished.pop("kafka", 0), postgres_port=wished.pop("postgres", 0))
+    stack = Stack.start(
+        root(), name, kafka_port=wished.pop("kafka", 0), postgres_port=wished.pop("postgres", 0), brokers=brokers
+    )
     for part, port in wished.items():
         stack.port(part, port)
     prepare(stack, {**(env or {}), **(canary_settings(stack) if canary else {})})
@@ -137,6 +144,8 @@ def prepare(stack: Stack, env: Mapping[str, str] | None = None) -> None:
     if "GOODFAITH_PARTITIONS" not in kept:
         # fixed at creation, whatever the environment says later
         stack.environment(GOODFAITH_PARTITIONS=os.environ.get("GOODFAITH_PARTITIONS", LOCAL_PARTITIONS))
+    if stack.brokers > 1:
+        stack.environment(GOODFAITH_REPLICATION=str(stack.brokers))
     if not {"GOODFAITH_KAFKA", "GOODFAITH_DATABASE"} & set(os.environ):
         stack.environment(GOODFAITH_BROKER_SKEW_MS=os.environ.get("GOODFAITH_BROKER_SKEW_MS", LOCAL_SKEW_MS))
     migrate.migrate(stack.admin_url, stack.role_passwords(*fleet.ROLES))
@@ -202,6 +211,7 @@ def up(
     marketplace_port: Annotated[
         int, typer.Option(envvar="MARKETPLACE_PORT", help="Port of the demo marketplace; 0: any.")
     ] = 0,
+    brokers: BrokersOption = 0,
     begins: Annotated[
         dt.datetime | None,
         typer.Option(formats=["%Y-%m-%d"], help="A new installation's clock stands at this date (UTC), for a replay."),
@@ -228,6 +238,7 @@ def up(
             begins=begins and begins.replace(tzinfo=dt.UTC),
             canary=begins is None if canary is None else canary,
             observe=plan,
+            brokers=brokers,
         )
     facts = describe(running_stack, processes)
     facts["seconds"] = round(time.monotonic() - begun, 2)
