@@ -2,6 +2,7 @@
 #
 #   STACK=name            another stack beside the first (default: default)
 #   BROKERS=3             three brokers that replicate each other, instead of one (make up, make demo)
+#   SECURE=1              links secured by TLS, logins and permissions; SECURE=certificate: logins by certificate (make up, make demo)
 #   KAFKA_PORT, POSTGRES_PORT, INTAKE_PORT, MARKETPLACE_PORT    fixed ports instead of free ones
 #   ARGS="..."            further arguments of the command (make test ARGS="tests/unit -x")
 #   GOODFAITH_KAFKA, GOODFAITH_DATABASE    a broker and a database of your own; GOODFAITH_STACK=docker: containers
