@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import httpx
 from kafka import TopicPartition
-from kafka.admin import KafkaAdminClient, OffsetSpec
+from kafka.admin import OffsetSpec
 from kafka.errors import KafkaError
 
 from deploy.local import disks
@@ -19,7 +19,7 @@ from deploy.local.cluster import NODES, NodeName
 from services.operator import unread
 from services.operator.breakage import Fault, Ground
 from services.operator.watch import replication
-from shared import db, topics
+from shared import db, kafka_links, topics
 
 IN_SYNC_S: Final = 180.0
 LASTS_S: Final = 20.0
@@ -36,9 +36,7 @@ UNREAD: Final = 60
 @contextlib.contextmanager
 def admin_of(ground: Ground) -> Iterator[Any]:
     """A client for what only the broker knows."""
-    admin: Any = KafkaAdminClient(
-        bootstrap_servers=ground.settings.kafka, client_id="goodfaith-faults", request_timeout_ms=10_000
-    )
+    admin: Any = kafka_links.admin(ground.settings, client_id="goodfaith-faults", request_timeout_ms=10_000)
     try:
         yield admin
     finally:

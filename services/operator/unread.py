@@ -16,7 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from services.operator.idle import Reader, readers
-from shared import topics
+from shared import kafka_links, topics
 from shared.settings import Settings
 
 ALONE_MS: Final = topics.DAY_MS
@@ -103,13 +103,13 @@ def find(settings: Settings, connection: sa.Connection) -> list[Gap]:
     Raises:
         kafka.errors.KafkaError: the broker is away, or partitions have no leader.
     """
-    from kafka import KafkaConsumer, TopicPartition
+    from kafka import TopicPartition
 
     topics.create(settings)
     found: list[Gap] = []
     prefix = settings.topic_prefix
     ids = _topic_ids(settings)
-    consumer: Any = KafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
+    consumer: Any = kafka_links.consumer(settings, enable_auto_commit=False)
     try:
         for reader in _there(settings, connection):
             table = f"{reader.schema}.{reader.prefix}"
@@ -134,10 +134,8 @@ def find(settings: Settings, connection: sa.Connection) -> list[Gap]:
 
 def _topic_ids(settings: Settings) -> dict[str, str]:
     """By topic, without prefix, its id."""
-    from kafka.admin import KafkaAdminClient
-
     prefix = settings.topic_prefix
-    admin: Any = KafkaAdminClient(bootstrap_servers=settings.kafka, client_id="goodfaith-restore")
+    admin: Any = kafka_links.admin(settings, client_id="goodfaith-restore")
     try:
         return {
             topic["name"].removeprefix(prefix): str(topic["topic_id"])
