@@ -19,7 +19,7 @@ How = Literal["password", "certificate"]
 HOW: Final[tuple[How, ...]] = ("password", "certificate")
 BROKER: Final = "broker"
 OPERATOR: Final = "operator"
-HOSTS: Final = ("127.0.0.1", "localhost")
+HOSTS: Final = ("127.0.0.1",)
 
 PROPERTIES: Final = """\
 # ---- secured links: these go before what is said above
@@ -132,6 +132,14 @@ class Secured:
             "GOODFAITH_KAFKA_SECURITY": "sasl_tls",
             **{f"GOODFAITH_KAFKA_{name}_FILE": str(file) for name, file in files.items()},
         }
+
+    def database_login(self, role: str, url: str) -> Path:
+        """The file of the URL by which a role logs in at the database; one that an exchange has left there stays."""
+        file = self.folder / f"{role}.database"
+        # but the server may have moved
+        if not file.exists() or file.read_text().rpartition("@")[2] != url.rpartition("@")[2]:
+            write(file, url)
+        return file
 
 
 def new_password() -> str:

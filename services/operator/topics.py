@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 EXIT_REFUSED: Final = 1
 EXIT_DIFFERENT: Final = 2
 TIMEOUT_MS: Final = 30_000
-ITERATIONS: Final = 8192
-"""Of the hash that the broker keeps; passwords are random, so that more would cost each connection and gain nothing."""
 MOVED_S: Final = 600.0
 """Wall seconds in which new replicas are to be there."""
 
@@ -351,61 +348,6 @@ def apply_(stack: StackOption = "default", allow: AllowOption = None, json: Json
         print_json({**plan.as_json(), "applied": bool(plan.changes) and not plan.refusals})
     if plan.refusals:
         raise typer.Exit(EXIT_REFUSED)
-
-
-@app.command("login")
-def login_(
-    principal: Annotated[str, typer.Argument(help="intake, verification, ..., upstream.NAME; see docs/deploying.md.")],
-    other: Annotated[bool, typer.Option("--other", help="Its second login, for an exchange.")] = False,
-    password_file: Annotated[
-        Path | None, typer.Option(help="File with the new password (never an argument, which others could read).")
-    ] = None,
-    end: Annotated[bool, typer.Option("--end", help="Take the login away; open connections go on.")] = False,
-    stack: StackOption = "default",
-) -> None:
-    """Give a principal's login at the broker a password (SCRAM-SHA-512), or take the login away."""
-    from deploy.local.children import StackError
-    from services.operator.cli import console
-    from shared import access, secret_files
-
-    settings = _settings(stack)
-    known = {one.name for one in access.principals(settings)}
-    if principal not in known:
-        raise StackError(f"no principal {principal!r}; there are {', '.join(sorted(known))}")
-    if end == (password_file is not None):
-        raise StackError("give either --password-file or --end")
-    user = access.login(settings, principal, other=other)
-    set_logins(settings, {user: None if password_file is None else secret_files.read(password_file, "--password-file")})
-    console.print(f"{user}: {'ended' if end else 'has its password'}", markup=False, highlight=False)
-
-
-def set_logins(settings: Settings, passwords: Mapping[str, str | None]) -> None:
-    """Give users of the broker their passwords (SCRAM-SHA-512); None takes one away, and one that is not there is none.
-
-    Raises:
-        kafka.errors.KafkaError: the broker cannot be reached, or refuses.
-    """
-    from kafka.admin import UserScramCredentialDeletion, UserScramCredentialUpsertion
-    from kafka.errors import KafkaError
-
-    from shared import kafka_links
-
-    admin: Any = kafka_links.admin(settings, client_id="goodfaith-logins")
-    try:
-        there = admin.describe_user_scram_credentials()
-        answers = admin.alter_user_scram_credentials(
-            [
-                UserScramCredentialDeletion(user, kafka_links.MECHANISM)
-                if password is None
-                else UserScramCredentialUpsertion(user, kafka_links.MECHANISM, password, iterations=ITERATIONS)
-                for user, password in passwords.items()
-                if password is not None or user in there
-            ]
-        )
-    finally:
-        admin.close()
-    if failed := {user: error for user, error in answers.items() if error}:
-        raise KafkaError(f"logins could not be changed: {failed}")
 
 
 def register(commands: typer.Typer) -> None:

@@ -168,14 +168,15 @@ def prepare(stack: Stack, env: Mapping[str, str] | None = None) -> None:
 
 def _let_in(stack: Stack) -> None:
     """Logins at the broker, topics, and who may do what with them."""
-    from services.operator.topics import apply_to, set_logins
+    from services.operator.login import at_broker
+    from services.operator.topics import apply_to
     from shared import access
 
     settings = fleet.settings_of(stack)
     assert stack.secured is not None
     by_password = [one.name for one in access.principals(settings) if not stack.secured.by_certificate(one.name)]
     passwords = stack.broker_passwords(*by_password)
-    set_logins(settings, {access.login(settings, name): passwords[name] for name in by_password})
+    at_broker(settings, {access.login(settings, name): passwords[name] for name in by_password})
     if refusals := apply_to(settings).refusals:
         raise StackError("\n".join(map(str, refusals)))
 
