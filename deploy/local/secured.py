@@ -12,13 +12,13 @@ from typing import Final, Literal
 
 from deploy.local.authority import Authority, Issued
 from deploy.local.kafka import Node
-from shared import access, kafka_links
-from shared.settings import Settings
 
 How = Literal["password", "certificate"]
 HOW: Final[tuple[How, ...]] = ("password", "certificate")
 BROKER: Final = "broker"
 OPERATOR: Final = "operator"
+MECHANISM: Final = "SCRAM-SHA-512"
+"""Of passwords: what clients ask for (`shared/kafka_links.py`)."""
 HOSTS: Final = ("127.0.0.1",)
 
 PROPERTIES: Final = """\
@@ -89,12 +89,12 @@ class Secured:
             certificates_port=node.certificates_port,
             peer_port=node.peer_port,
             controller_port=node.controllers[node.number],
-            mechanism=kafka_links.MECHANISM,
-            listener_mechanism=kafka_links.MECHANISM.lower(),
+            mechanism=MECHANISM,
+            listener_mechanism=MECHANISM.lower(),
             keystore=self.issued(BROKER, HOSTS).both,
             truststore=self.authority.certificate,
             broker=BROKER,
-            operator=access.login(Settings.model_construct(), OPERATOR),
+            operator=_user(OPERATOR),
         )
 
     def database(self) -> Issued:
@@ -115,7 +115,7 @@ class Secured:
         Args:
             password: of the principal, where it has one.
         """
-        user = access.login(Settings.model_construct(), principal)
+        user = _user(principal)
         found = {"GOODFAITH_KAFKA_CA": str(self.authority.certificate)}
         if self.by_certificate(principal):
             own = self.issued(user)
@@ -140,6 +140,14 @@ class Secured:
         if not file.exists() or file.read_text().rpartition("@")[2] != url.rpartition("@")[2]:
             write(file, url)
         return file
+
+
+def _user(principal: str) -> str:
+    # what it imports is heavy, and stacks are asked of by commands that are to be quick
+    from shared import access
+    from shared.settings import Settings
+
+    return access.login(Settings.model_construct(), principal)
 
 
 def new_password() -> str:
