@@ -149,7 +149,7 @@ def prepare(stack: Stack, env: Mapping[str, str] | None = None) -> None:
         sqlalchemy.exc.DBAPIError: a migration failed.
         kafka.errors.KafkaError: the topics could not be created.
     """
-    from shared import migrate, topics
+    from shared import migrate
 
     kept = stack.environment(**(env or {}))
     if "GOODFAITH_PARTITIONS" not in kept:
@@ -160,20 +160,24 @@ def prepare(stack: Stack, env: Mapping[str, str] | None = None) -> None:
     if not {"GOODFAITH_KAFKA", "GOODFAITH_DATABASE"} & set(os.environ):
         stack.environment(GOODFAITH_BROKER_SKEW_MS=os.environ.get("GOODFAITH_BROKER_SKEW_MS", LOCAL_SKEW_MS))
     migrate.migrate(stack.admin_url, stack.role_passwords(*fleet.ROLES))
-    if stack.secured is None:
-        topics.create(fleet.settings_of(stack))
-    else:
-        _let_in(stack)
+    prepare_broker(stack)
 
 
-def _let_in(stack: Stack) -> None:
-    """Logins at the broker, topics, and who may do what with them."""
+def prepare_broker(stack: Stack) -> None:
+    """Topics; where links are secured, logins and who may do what with the topics as well. Idempotent.
+
+    Raises:
+        StackError: a topic is otherwise than declared and cannot be changed.
+        kafka.errors.KafkaError: the broker cannot be reached, or refuses.
+    """
     from services.operator.login import at_broker
     from services.operator.topics import apply_to
-    from shared import access
+    from shared import access, topics
 
     settings = fleet.settings_of(stack)
-    assert stack.secured is not None
+    if stack.secured is None:
+        topics.create(settings)
+        return
     by_password = [one.name for one in access.principals(settings) if not stack.secured.by_certificate(one.name)]
     passwords = stack.broker_passwords(*by_password)
     at_broker(settings, {access.login(settings, name): passwords[name] for name in by_password})
