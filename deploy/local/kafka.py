@@ -20,7 +20,7 @@ from deploy.local.jars import Jars
 
 VERSION = "4.3.1"
 HERE = Path(__file__).resolve().parent
-START_S = 60.0
+START_S = 180.0
 SESSION_MS = 2_500
 CLUSTER_SESSION_MS = 6_000
 

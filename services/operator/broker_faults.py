@@ -36,7 +36,7 @@ UNREAD: Final = 60
 @contextlib.contextmanager
 def admin_of(ground: Ground) -> Iterator[Any]:
     """A client for what only the broker knows."""
-    admin: Any = kafka_links.admin(ground.settings, client_id="goodfaith-faults", request_timeout_ms=10_000)
+    admin = kafka_links.admin(ground.settings, client_id="goodfaith-faults", request_timeout_ms=10_000)
     try:
         yield admin
     finally:
@@ -105,7 +105,8 @@ def coordinator_partition(group: str, partitions: int) -> int:
     value = 0
     for unit in memoryview(group.encode("utf-16-le")).cast("H"):
         value = (value * 31 + unit) & 0xFFFFFFFF
-    return (value & 0x7FFFFFFF) % partitions
+    signed = value - (1 << 32) if value >> 31 else value
+    return (abs(signed) if signed > -(1 << 31) else 0) % partitions
 
 
 def _coordinator(ground: Ground) -> None:

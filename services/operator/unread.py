@@ -135,15 +135,12 @@ def find(settings: Settings, connection: sa.Connection) -> list[Gap]:
 def _topic_ids(settings: Settings) -> dict[str, str]:
     """By topic, without prefix, its id."""
     prefix = settings.topic_prefix
-    admin: Any = kafka_links.admin(settings, client_id="goodfaith-restore")
+    consumer = kafka_links.consumer(settings, enable_auto_commit=False)
     try:
-        return {
-            topic["name"].removeprefix(prefix): str(topic["topic_id"])
-            for topic in admin.describe_topics()
-            if topic["name"].startswith(prefix)
-        }
+        names = [name for name in consumer.topics() if name.startswith(prefix)]
+        return {name.removeprefix(prefix): id_ for name, id_ in kafka_links.topic_ids(consumer, names).items()}
     finally:
-        admin.close()
+        consumer.close()
 
 
 def _there(settings: Settings, connection: sa.Connection) -> list[Reader]:

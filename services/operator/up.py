@@ -142,8 +142,8 @@ def offer_canary_listing(stack: Stack) -> None:
         raise StackError(f"the demo marketplace does not take the canary's listing: {error}") from None
 
 
-def prepare(stack: Stack, env: Mapping[str, str] | None = None) -> None:
-    """Roles, schemas and topics on a running stack. Idempotent.
+def prepare(stack: Stack, env: Mapping[str, str] | None = None, *, contract: bool = False) -> dict[str, str]:
+    """Roles, schemas and topics on a running stack. Idempotent; returns contractions that are left (`migrate.migrate`).
 
     Raises:
         sqlalchemy.exc.DBAPIError: a migration failed.
@@ -159,8 +159,9 @@ def prepare(stack: Stack, env: Mapping[str, str] | None = None) -> None:
         stack.environment(GOODFAITH_REPLICATION=str(stack.brokers))
     if not {"GOODFAITH_KAFKA", "GOODFAITH_DATABASE"} & set(os.environ):
         stack.environment(GOODFAITH_BROKER_SKEW_MS=os.environ.get("GOODFAITH_BROKER_SKEW_MS", LOCAL_SKEW_MS))
-    migrate.migrate(stack.admin_url, stack.role_passwords(*fleet.ROLES))
+    left = migrate.migrate(stack.admin_url, stack.role_passwords(*fleet.ROLES), contract=contract)
     prepare_broker(stack)
+    return left
 
 
 def prepare_broker(stack: Stack) -> None:
@@ -376,7 +377,13 @@ def restart(
     console.print(f"restarted: {', '.join(one.name for one in chosen)}")
 
 
-def migrate(stack: StackOption = "default") -> None:
+def migrate(
+    stack: StackOption = "default",
+    contract: Annotated[
+        bool,
+        typer.Option("--contract", help="Take away what only the version before needed: none of it runs any more."),
+    ] = False,
+) -> None:
     """Bring roles, schemas and topics up to date: of the local stack, or of what the environment names.
 
     `GOODFAITH_DATABASE` must then be the URL of a role that may create roles and schemas; existing passwords stay.
@@ -386,11 +393,14 @@ def migrate(stack: StackOption = "default") -> None:
 
     if os.environ.get("GOODFAITH_DATABASE"):
         settings = Settings()
-        migrations.migrate(settings.database.get_secret_value(), {})
+        left = migrations.migrate(settings.database.get_secret_value(), {}, contract=contract)
         topics.create(settings)
     else:
-        prepare(running(stack))
+        left = prepare(running(stack), contract=contract)
     console.print("roles, schemas and topics are up to date")
+    if left:
+        what = ", ".join(f"{service} {revision}" for service, revision in left.items())
+        console.print(f"once every process is of this version: goodfaith migrate --contract ({what})", markup=False)
 
 
 def settings(json: JsonOption = False) -> None:

@@ -51,6 +51,7 @@ log = structlog.get_logger(__name__)
 HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 GATHER_MAX_S = 0.1
 ASK_S = 15.0
+METADATA_MS = 30_000
 _OUTSIDE = ("marketplace", "upstream")
 
 
@@ -256,6 +257,8 @@ class Worker:
                 fetch_min_bytes=settings.fetch_min_bytes,
                 fetch_max_wait_ms=settings.fetch_max_wait_ms,
                 max_poll_records=settings.batch_max_records,
+                # a topic that was begun anew is known by its metadata
+                metadata_max_age_ms=METADATA_MS,
                 reconnect_backoff_max_ms=1_000,
                 allow_auto_create_topics=False,
                 bootstrap_timeout_ms=5_000,
@@ -417,10 +420,8 @@ class Worker:
 
     def _current_ids(self) -> dict[str, str]:
         """By topic its id, as the client's last metadata have it; those that it does not know are left out."""
-        # public nowhere in kafka-python 3.0.12
-        cluster = self._consumer._cluster
-        found = {topic.name: cluster.topic_id(name) for name, topic in self._topics.items()}
-        return {topic: str(id_) for topic, id_ in found.items() if id_ is not None}
+        found = kafka_links.topic_ids(self._consumer, self._topics)
+        return {self._topics[name].name: id_ for name, id_ in found.items()}
 
     def _begun_anew(self) -> bool:
         """Whether a topic was deleted and created again since its partitions were claimed."""

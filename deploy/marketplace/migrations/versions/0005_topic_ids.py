@@ -6,6 +6,7 @@ from shared.runtime.ddl import topic_ids
 
 revision = "0005"
 down_revision = "0004"
+phase = "expand"
 
 
 def upgrade() -> None:

@@ -6,6 +6,7 @@ from shared.runtime.ddl import topic_ids
 
 revision = "0007"
 down_revision = "0006"
+phase = "expand"
 
 
 def upgrade() -> None:

@@ -6,6 +6,7 @@ from shared.runtime.ddl import topic_ids
 
 revision = "0017"
 down_revision = "0016"
+phase = "expand"
 
 
 def upgrade() -> None:

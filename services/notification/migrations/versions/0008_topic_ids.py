@@ -6,6 +6,7 @@ from shared.runtime.ddl import topic_ids
 
 revision = "0008"
 down_revision = "0007"
+phase = "expand"
 
 
 def upgrade() -> None:

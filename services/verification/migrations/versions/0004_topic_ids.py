@@ -6,6 +6,7 @@ from shared.runtime.ddl import topic_ids
 
 revision = "0004"
 down_revision = "0003"
+phase = "expand"
 
 
 def upgrade() -> None:
