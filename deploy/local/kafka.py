@@ -86,6 +86,9 @@ appender.out.layout.type = PatternLayout
 appender.out.layout.pattern = %d{ISO8601} %p %m (%c)%n%throwable
 logger.server.name = kafka.server.KafkaRaftServer
 logger.server.level = INFO
+# who was refused what
+logger.authorizer.name = kafka.authorizer.logger
+logger.authorizer.level = INFO
 """
 
 # Logged once the broker is unfenced; behind an open port alone may still be one that refuses to create topics.

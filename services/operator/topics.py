@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 EXIT_REFUSED: Final = 1
 EXIT_DIFFERENT: Final = 2
 TIMEOUT_MS: Final = 30_000
+SHOWN_S: Final = 60.0
 MOVED_S: Final = 600.0
 """Wall seconds in which new replicas are to be there."""
 
@@ -270,19 +271,31 @@ def compare(settings: Settings, allowed: Iterable[str] = ()) -> Plan:
 
 
 def apply_to(settings: Settings, allowed: Iterable[str] = ()) -> Plan:
-    """Bring it about, unless something is refused; what was planned.
+    """Bring it about, unless something is refused, and wait until the broker shows it; what was planned.
 
     Raises:
-        kafka.errors.KafkaError: the broker cannot be reached, or refuses.
+        kafka.errors.KafkaError: the broker cannot be reached, or refuses, or does not show it in time.
     """
-    plan = compare(settings, allowed)
-    if plan.changes and not plan.refusals:
-        broker = Broker(settings)
-        try:
-            broker.carry_out(plan)
-        finally:
-            broker.close()
-    return plan
+    from kafka.errors import KafkaTimeoutError
+
+    from services.operator import topic_plan
+
+    wanted, allowed = topic_plan.declared(settings), frozenset(allowed)
+    broker = Broker(settings)
+    try:
+        plan = topic_plan.plan(wanted, broker.look(wanted), allowed)
+        if not plan.changes or plan.refusals:
+            return plan
+        broker.carry_out(plan)
+        # a broker hears of what its controller has done a moment later
+        until = time.monotonic() + SHOWN_S
+        while left := topic_plan.plan(wanted, broker.look(wanted), allowed).changes:
+            if time.monotonic() > until:
+                raise KafkaTimeoutError(f"the broker does not show, after {SHOWN_S:.0f} s: {left[0]}")
+            time.sleep(0.1)
+        return plan
+    finally:
+        broker.close()
 
 
 def _settings(stack: str) -> Settings:
