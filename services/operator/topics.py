@@ -5,7 +5,6 @@ Nothing is deleted, nothing loses records or their order; what would is refused,
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -15,7 +14,7 @@ import typer
 from services.operator.up import JsonOption, StackOption
 
 if TYPE_CHECKING:
-    from services.operator.topic_plan import Cluster, Declared, Plan
+    from services.operator.topic_plan import Cluster, Create, Declared, Plan
     from shared.access import Acl
     from shared.settings import Settings
 
@@ -155,12 +154,11 @@ class Broker:
         """Do what is planned. What was done before something failed stays; the next plan goes on from there."""
         from services.operator import topic_plan
 
+        self._create([change for change in plan.changes if isinstance(change, topic_plan.Create)])
         adding = [change.acl for change in plan.changes if isinstance(change, topic_plan.Allow)]
         removing = [change.acl for change in plan.changes if isinstance(change, topic_plan.Forbid)]
         for change in plan.changes:
             match change:
-                case topic_plan.Create(name, wanted):
-                    self._create(name, wanted)
                 case topic_plan.Spread(name, replicas):
                     self._spread(name, replicas)
                 case topic_plan.Grow(name, _, count):
@@ -170,14 +168,31 @@ class Broker:
         self._allow(adding)
         self._forbid(removing)
 
-    def _create(self, name: str, wanted: Any) -> None:
+    def _create(self, creations: Sequence[Create]) -> None:
+        """All at once; where the brokers are not all to be seen for a moment, it is tried again."""
         from kafka.admin import NewTopic
-        from kafka.errors import TopicAlreadyExistsError
+        from kafka.errors import InvalidReplicationFactorError, NoError, TopicAlreadyExistsError, for_code
 
-        topic = NewTopic(name, wanted.partitions, wanted.replication, topic_configs=dict(wanted.configs))
-        # somebody else may have applied the same at the same time
-        with contextlib.suppress(TopicAlreadyExistsError):
-            self._admin.create_topics([topic], timeout_ms=TIMEOUT_MS)
+        left = {
+            one.topic: NewTopic(
+                one.topic, one.wanted.partitions, one.wanted.replication, topic_configs=dict(one.wanted.configs)
+            )
+            for one in creations
+        }
+        until = time.monotonic() + SHOWN_S
+        while left:
+            answers = self._admin.create_topics(list(left.values()), timeout_ms=TIMEOUT_MS, raise_errors=False)[
+                "topics"
+            ]
+            for answer in answers:
+                error = for_code(answer["error_code"])
+                # somebody else may have applied the same at the same time
+                if error in (NoError, TopicAlreadyExistsError):
+                    del left[answer["name"]]
+                elif error is not InvalidReplicationFactorError or time.monotonic() > until:
+                    raise error(f"{answer['name']}: {answer['error_message']}")
+            if left:
+                time.sleep(0.5)
 
     def _spread(self, name: str, replicas: Mapping[int, Sequence[int]]) -> None:
         from kafka import TopicPartition
