@@ -18,7 +18,7 @@ UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --uni
 CODE := $(wildcard services shared deploy tests benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup secure demo tour up down status test thorough lint messages format bench faults streams drills restore-drill deep lock sbom audit clean
+.PHONY: help setup secure demo tour up down status test manifests thorough lint messages format bench faults streams drills restore-drill deep lock sbom audit clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ test: setup ## all tests, on a real broker and a real database
 	@sh deploy/local/setup.sh chromium
 	@sh deploy/local/setup.sh postgres
 	$(BIN)/python -m pytest -n 2 -m "not thorough" $(ARGS)
+
+manifests: $(VENV) ## Kubernetes: overlays and examples rendered, held against the API's schemas and a policy linter (needs Go)
+	@sh deploy/local/setup.sh manifests
+	MANIFESTS=1 $(BIN)/python -m pytest tests/unit/deploy/test_kubernetes.py $(ARGS)
 
 thorough: setup ## the tests that `make test` leaves out because they take long
 	@sh deploy/local/setup.sh s3

@@ -39,6 +39,15 @@ DATABASES: tuple[PartName, ...] = ("postgres", "standby")
 PARTS: tuple[PartName, ...] = (*NODES, *DATABASES, *OBSERVERS)
 
 
+def new_secret(name: str) -> str:
+    """A new value for a secret, from 32 random bytes: `..._key` in base64, `..._token` as bearer tokens look (the logs know
+    the shape and redact it).
+    """
+    if name.endswith("_key"):
+        return base64.b64encode(secrets.token_bytes(32)).decode()
+    return f"gf_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
+
+
 class Part(Protocol):
     """A broker or a database that we started: a process (`handle` is its pid) or a container (its id)."""
 
@@ -319,16 +328,8 @@ class Stack:
         return {name: self._keep("broker", name, new_password) for name in principals}
 
     def secret(self, name: str) -> str:
-        """A secret of this stack, generated once from 32 random bytes: `..._key` in base64, `..._token` as bearer tokens
-        look (the logs know the shape and redact it).
-        """
-
-        def make() -> str:
-            if name.endswith("_key"):
-                return base64.b64encode(secrets.token_bytes(32)).decode()
-            return f"gf_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
-
-        return self._keep("secrets", name, make)
+        """A secret of this stack, generated once (`new_secret`)."""
+        return self._keep("secrets", name, lambda: new_secret(name))
 
     def port(self, name: str, wanted: int = 0) -> int:
         """The loopback port of something that runs on this stack, chosen once; `wanted` replaces an earlier choice."""

@@ -47,6 +47,7 @@ COMMANDS = (
     "deep",
     "streams",
     "drills",
+    "size",
 )
 
 console = Console()
