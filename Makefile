@@ -2,6 +2,7 @@
 #
 #   STACK=name            another stack beside the first (default: default)
 #   BROKERS=3             three brokers that replicate each other, instead of one (make up, make demo)
+#   SECURE=1              links secured by TLS, logins and permissions; SECURE=certificate: logins by certificate (make up, make demo)
 #   KAFKA_PORT, POSTGRES_PORT, INTAKE_PORT, MARKETPLACE_PORT    fixed ports instead of free ones
 #   ARGS="..."            further arguments of the command (make test ARGS="tests/unit -x")
 #   GOODFAITH_KAFKA, GOODFAITH_DATABASE    a broker and a database of your own; GOODFAITH_STACK=docker: containers
@@ -17,7 +18,7 @@ UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --uni
 CODE := $(wildcard services shared deploy tests benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tour up down status test manifests thorough lint messages format bench faults streams drills restore-drill deep lock sbom audit clean
+.PHONY: help setup secure demo tour up down status test manifests thorough lint messages format bench faults streams drills restore-drill deep lock sbom audit clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,13 +31,16 @@ $(VENV): requirements-dev.txt pyproject.toml deploy/local/setup.sh
 setup: $(VENV) ## virtual environment with pinned dependencies, Java and Maven, Kafka's jars
 	@sh deploy/local/setup.sh kafka
 
-demo: setup ## real notices through four services, with a table at the end
+demo: setup secure ## real notices through four services, with a table at the end
 	$(GOODFAITH) demo $(ARGS)
 
 tour: setup ## a story: a holder joins, claims, is countered, and reaches good faith (docs/tour.md)
 	$(GOODFAITH) tour $(ARGS)
 
-up: setup ## start everything, leave it running, print the addresses
+secure: # what secured links need beside
+	@if [ -n "$(SECURE)" ]; then sh deploy/local/setup.sh postgres; fi
+
+up: setup secure ## start everything, leave it running, print the addresses
 	$(GOODFAITH) up $(ARGS)
 
 down: $(VENV) ## stop what `make up` started (ARGS=--destroy: delete its data as well)
@@ -49,6 +53,7 @@ test: setup ## all tests, on a real broker and a real database
 	@sh deploy/local/setup.sh s3
 	@sh deploy/local/setup.sh prometheus
 	@sh deploy/local/setup.sh chromium
+	@sh deploy/local/setup.sh postgres
 	$(BIN)/python -m pytest -n 2 -m "not thorough" $(ARGS)
 
 manifests: $(VENV) ## Kubernetes: overlays and examples rendered, held against the API's schemas and a policy linter (needs Go)
@@ -57,6 +62,7 @@ manifests: $(VENV) ## Kubernetes: overlays and examples rendered, held against t
 
 thorough: setup ## the tests that `make test` leaves out because they take long
 	@sh deploy/local/setup.sh s3
+	@sh deploy/local/setup.sh postgres
 	$(BIN)/python -m pytest -m thorough $(ARGS)
 
 lint: $(VENV) ## ruff, mypy --strict, and what migrations do to the version before

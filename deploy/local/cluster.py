@@ -20,13 +20,14 @@ SIZES: Final = (1, 3)
 PORTS: Final = ("port", "peer_port", "controller_port")
 
 
-def begin(state: dict[str, Any], count: int, *, proxied: bool = False) -> tuple[NodeName, ...]:
+def begin(state: dict[str, Any], count: int, *, proxied: bool = False, secured: bool = False) -> tuple[NodeName, ...]:
     """Note in a stack's state which nodes it has; returns their names. How many is settled once.
 
     Args:
         count: how many; 0: as it was, else one.
         proxied: whether clients are told to find each at a port of its own (``advertised_port``), which something that
             stands in between listens on.
+        secured: whether clients can show certificates, on a port of its own (``certificates_port``).
 
     Raises:
         StackError: the stack has another number of them, or no stack has so many.
@@ -39,7 +40,7 @@ def begin(state: dict[str, Any], count: int, *, proxied: bool = False) -> tuple[
     if not there:
         there = NODES[: count or 1]
         for name in there:
-            state[name] = {"advertised_port": None} if proxied else {}
+            state[name] = dict.fromkeys([*["advertised_port"] * proxied, *["certificates_port"] * secured])
     state[NODES[0]].setdefault("cluster", cluster_id())
     return there
 
@@ -51,7 +52,7 @@ def names(state: Mapping[str, Any]) -> Iterator[NodeName]:
 
 def ports_of(kept: Mapping[str, Any]) -> tuple[str, ...]:
     """Which ports a node needs, of what is kept of it."""
-    return (*PORTS, "advertised_port") if "advertised_port" in kept else PORTS
+    return (*PORTS, *(port for port in ("advertised_port", "certificates_port") if port in kept))
 
 
 def node(state: Mapping[str, Any], name: NodeName) -> Node:
@@ -64,9 +65,11 @@ def node(state: Mapping[str, Any], name: NodeName) -> Node:
         {NODES.index(other) + 1: state[other]["controller_port"] for other in names(state)},
         state[NODES[0]]["cluster"],
         kept.get("advertised_port") or 0,
+        kept.get("certificates_port") or 0,
     )
 
 
-def bootstrap(state: Mapping[str, Any]) -> str:
-    """Where clients begin: all nodes."""
-    return ",".join(node(state, name).address for name in names(state))
+def bootstrap(state: Mapping[str, Any], *, certificates: bool = False) -> str:
+    """Where clients begin: all nodes; ``certificates``: clients who show one."""
+    nodes = [node(state, name) for name in names(state)]
+    return ",".join(f"127.0.0.1:{one.certificates_port}" if certificates else one.address for one in nodes)

@@ -86,6 +86,9 @@ appender.out.layout.type = PatternLayout
 appender.out.layout.pattern = %d{ISO8601} %p %m (%c)%n%throwable
 logger.server.name = kafka.server.KafkaRaftServer
 logger.server.level = INFO
+# who was refused what
+logger.authorizer.name = kafka.authorizer.logger
+logger.authorizer.level = INFO
 """
 
 # Logged once the broker is unfenced; behind an open port alone may still be one that refuses to create topics.
@@ -121,6 +124,7 @@ class Node:
         peer_port: the same, for the other nodes.
         controllers: by number, the controllers' ports: of all nodes.
         advertised_port: where clients are told to find it; 0: `port`.
+        certificates_port: that it listens on for clients who show a certificate, where links are secured.
         cluster: the cluster's id, the same for all its nodes.
     """
 
@@ -130,6 +134,7 @@ class Node:
     controllers: Mapping[int, int]
     cluster: str
     advertised_port: int = 0
+    certificates_port: int = 0
 
     @property
     def address(self) -> str:
@@ -164,7 +169,11 @@ class Kafka(Child):
     Stopped and killed nodes keep their data; `launch` continues with it on the same port.
     """
 
-    def __init__(self, folder: Path, log: Path, node: Node, handle: int | None = None) -> None:
+    def __init__(self, folder: Path, log: Path, node: Node, handle: int | None = None, more: str = "") -> None:
+        """
+        Args:
+            more: further properties, which go before the others.
+        """
         self.handle = handle
         self.folder = folder.resolve()
         self.log = log
@@ -173,7 +182,7 @@ class Kafka(Child):
         self.properties = self.folder / "server.properties"
         self.data = self.folder / "data"
         self.marker = str(self.properties)
-        self._text = node.properties(self.data)
+        self._text = node.properties(self.data) + more
 
     def launch(self) -> None:
         """Format the storage if need be and start the node, without waiting for it.

@@ -27,6 +27,7 @@ from psycopg2 import sql
 from deploy.local import cluster, kafka, postgres, prometheus, replica
 from deploy.local.children import StackError, free_port, is_free
 from deploy.local.cluster import NODES, NodeName
+from deploy.local.secured import How, Secured, new_password
 
 PartName = Literal["kafka", "kafka-2", "kafka-3", "postgres", "standby", "prometheus", "alertmanager"]
 DatabaseName = Literal["postgres", "standby"]
@@ -70,6 +71,7 @@ class Stack:
         kafka: Bootstrap addresses, `host:port[,host:port...]`.
         brokers: How many brokers of ours there are; 0: the environment names others.
         admin_url: PostgreSQL URL of the superuser, database `goodfaith`.
+        secured: Its secured links (`deploy/local/secured.py`); None: nothing is encrypted, and the broker asks nobody who he is.
     """
 
     def __init__(self, root: Path, name: str) -> None:
@@ -82,6 +84,7 @@ class Stack:
         self.kafka = ""
         self.brokers = 0
         self.admin_url = ""
+        self.secured: Secured | None = None
         self._lock = root.resolve() / "lock" / name
         self._saving = threading.Lock()
 
@@ -96,6 +99,7 @@ class Stack:
         brokers: int = 0,
         proxied: bool = False,
         standby: bool = False,
+        secure: How | None = None,
     ) -> Self:
         """Start the stack, or join it where it runs already; what a crash left half-started is cleaned up.
 
@@ -105,19 +109,21 @@ class Stack:
             brokers: One, or three that replicate each other; 0: as many as it has, else one.
             proxied: Whether clients are to reach a new stack's brokers through ports of which something else takes care.
             standby: Whether there is a second database, which follows the first (`replica`); clients are told of both.
+            secure: How processes log in at the broker of a new stack whose links are secured; None: as it was, else not at all.
 
         Raises:
-            StackError: a part does not start, runs already on another port than the one asked for, or there is another
-                number of brokers.
+            StackError: a part does not start, runs already on another port than the one asked for, there is another
+                number of brokers, or its links are secured in another way.
         """
         stack = cls(root, name)
         with stack._state() as state:
+            stack._secure(state, secure)
             ports = {"kafka": kafka_port, "postgres": postgres_port}
             ours: list[PartName] = [part for part in ENVIRONMENT if not os.environ.get(ENVIRONMENT[part])]
             if "kafka" in ours:
                 if brokers > 1 and os.environ.get("GOODFAITH_STACK") == "docker":
                     raise StackError("containers are one broker; several run as processes only (no GOODFAITH_STACK)")
-                ours[:1] = cluster.begin(state, brokers, proxied=proxied)
+                ours[:1] = cluster.begin(state, brokers, proxied=proxied, secured="secure" in state)
             elif brokers > 1:
                 raise StackError("GOODFAITH_KAFKA names a broker, of which no further ones are started here")
             for part in ours:
@@ -127,6 +133,18 @@ class Stack:
                 stack._begin_standby(state)
             stack._describe(state)
         return stack
+
+    def _secure(self, state: dict[str, Any], how: How | None) -> None:
+        if how is None or state.get("secure") == how:
+            return
+        if any(os.environ.get(name) for name in ENVIRONMENT.values()) or os.environ.get("GOODFAITH_STACK") == "docker":
+            raise StackError(
+                "secured links are those of a stack of processes: neither the environment's parts nor containers"
+            )
+        if state:
+            raise StackError(f"stack {self.name!r} was begun otherwise; destroy it first, or take another --stack")
+        state["secure"] = how
+        Secured(self.dir, how).begin()
 
     @classmethod
     def join(cls, root: Path = Path(".local"), name: str = "default", *, whole: bool = True) -> Self | None:
@@ -296,6 +314,19 @@ class Stack:
         """The generated password of each role, by the role's short name."""
         return {role: self._keep("roles", role, lambda: secrets.token_hex(24)) for role in roles}
 
+    def broker_login(self, principal: str | None) -> dict[str, str]:
+        """The settings by which a process of this stack finds the broker and logs in there; none: it has no login."""
+        if self.secured is None or principal is None:
+            return {"GOODFAITH_KAFKA": self.kafka}
+        with self._state() as state:
+            address = cluster.bootstrap(state, certificates=self.secured.by_certificate(principal))
+        password = self.broker_passwords(principal)[principal]
+        return {"GOODFAITH_KAFKA": address, **self.secured.login(principal, password)}
+
+    def broker_passwords(self, *principals: str) -> dict[str, str]:
+        """The generated password of each principal at the broker."""
+        return {name: self._keep("broker", name, new_password) for name in principals}
+
     def secret(self, name: str) -> str:
         """A secret of this stack, generated once (`new_secret`)."""
         return self._keep("secrets", name, lambda: new_secret(name))
@@ -346,6 +377,7 @@ class Stack:
 
     def _part(self, state: dict[str, Any], name: PartName) -> Part:
         kept = state[name]
+        secured = Secured(self.dir, state["secure"]) if "secure" in state else None
         if name in OBSERVERS:
             log = self.dir / "log" / f"{name}.log"
             return prometheus.Server(name, self.dir / name, log, kept["port"], kept.get("handle"), kept.get("speed", 1))
@@ -357,8 +389,9 @@ class Stack:
             return containers.Postgres(kept["port"], kept["password"], kept.get("handle"))
         folder, log, port, handle = self.dir / name, self.dir / "log" / f"{name}.log", kept["port"], kept.get("handle")
         if name in NODES:
-            return kafka.Kafka(folder, log, cluster.node(state, name), handle)
-        return postgres.Postgres(folder, log, port, kept["password"], handle)
+            node = cluster.node(state, name)
+            return kafka.Kafka(folder, log, node, handle, secured.properties(node) if secured else "")
+        return postgres.Postgres(folder, log, port, kept["password"], handle, secured)
 
     def _choose_port(self, state: dict[str, Any], name: PartName, wanted: int) -> None:
         if state.get(name, {}).get("port") and self._running(state, name):
@@ -403,6 +436,7 @@ class Stack:
             list(pool.map(lambda part: self._bring_up(state, part), parts))
 
     def _describe(self, state: dict[str, Any]) -> None:
+        self.secured = Secured(self.dir, state["secure"]) if "secure" in state else None
         self.kafka = os.environ.get("GOODFAITH_KAFKA", "")
         if not self.kafka and "kafka" in state:
             self.kafka = cluster.bootstrap(state)
@@ -417,6 +451,8 @@ class Stack:
                 hosts, ports = ",".join(["127.0.0.1"] * len(servers)), ",".join(str(one["port"]) for one in servers)
                 where = f"host={hosts}&port={ports}&target_session_attrs=read-write"
                 self.admin_url = f"{login}/{postgres.DATABASE}?{where}"
+            if self.secured is not None:
+                self.admin_url += ("&" if "?" in self.admin_url else "?") + self.secured.query()
 
     def _keep(self, kind: str, name: str, make: Callable[[], str]) -> str:
         with self._state() as state:

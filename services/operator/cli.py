@@ -42,6 +42,7 @@ COMMANDS = (
     "canary",
     "restore",
     "topics",
+    "login",
     "rewrap",
     "deep",
     "streams",

@@ -36,7 +36,7 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
-from shared import clock, db, kafka_links, metrics, tracing
+from shared import clock, db, kafka_links, logs, metrics, tracing
 from shared.events import Data, Watermark, decode_data, decode_envelope, encode
 from shared.runtime.health import Health
 from shared.runtime.positions import Positions
@@ -204,14 +204,14 @@ class Worker:
         metrics.RETRIES.labels(self.service.name, part).inc()
         ceiling = min(self.settings.retry_max_s, 0.05 * 2 ** min(self._failures, 12))
         pause = random.uniform(ceiling / 2, ceiling)
-        # what is wrong with a link stays so until somebody mends it
-        if not isinstance(error, kafka_links.LinkRefused) or kafka_links.tell(str(error)):
+        refused = str(error) if isinstance(error, kafka_links.LinkRefused) else db.refused(error)
+        if refused is None or logs.seldom(refused):
             log.warning(
                 "paused",
                 worker=self.service.name,
                 part=part,
                 pause_s=round(pause, 3),
-                error=f"{type(error).__name__}: {error}",
+                error=refused or f"{type(error).__name__}: {error}",
             )
         until = time.monotonic() + pause
         while not self._stop and time.monotonic() < until:
