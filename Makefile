@@ -16,7 +16,7 @@ UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --uni
 CODE := $(wildcard services shared deploy tests benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tour up down status test thorough lint messages format bench faults streams drills restore-drill deep lock clean
+.PHONY: help setup demo tour up down status test test-docker image compose thorough lint messages format bench faults streams drills restore-drill deep lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,15 @@ test: setup ## all tests, on a real broker and a real database
 	@sh deploy/local/setup.sh prometheus
 	@sh deploy/local/setup.sh chromium
 	$(BIN)/python -m pytest -n 2 -m "not thorough" $(ARGS)
+
+test-docker: setup ## images and compose file: built, started, real notices through them while containers are killed; tests on containers
+	$(BIN)/python -m deploy.containers trial $(ARGS)
+
+image: $(VENV) ## the project's image, on the public base or on one of Debian's packages
+	$(BIN)/python -m deploy.containers images
+
+compose: $(VENV) ## write deploy/compose.yaml anew from the table of processes (ARGS="--count verification=2 FOLDER")
+	$(BIN)/python -m deploy.compose $(ARGS)
 
 thorough: setup ## the tests that `make test` leaves out because they take long
 	@sh deploy/local/setup.sh s3
@@ -88,6 +97,7 @@ deep: $(VENV) ## a million random histories of items and of penalties, counted a
 lock: ## compile the pins anew (needs uv)
 	$(UV_COMPILE) requirements.in -o requirements.txt
 	$(UV_COMPILE) requirements.in requirements-dev.in -o requirements-dev.txt
+	$(UV_COMPILE) deploy/images/requirements-build.in -o deploy/images/requirements-build.txt
 
 clean: ## stop and delete every local stack, the virtual environment and all caches
 	@if [ -x $(GOODFAITH) ]; then for state in .local/*/stack.json; do \

@@ -4,6 +4,7 @@
 #   setup.sh kafka   Java and Maven for the local broker, and Kafka's jars
 #   setup.sh s3      the same for the S3 server that tests start, and its jars
 #   setup.sh prometheus   Prometheus and Alertmanager, which observe a local stack; left out where they cannot be installed
+#   setup.sh docker       a Docker engine, compose, and what makes base images; only for tests of containers
 #   setup.sh chromium     a headless browser, in which the status page is tested; left out where it cannot be installed
 # On Debian and Ubuntu, as root or with sudo that asks nothing, missing packages are installed; elsewhere one line says how.
 set -eu
@@ -25,6 +26,16 @@ packages() { # packages PACKAGE...: install them or stop
         $as env DEBIAN_FRONTEND=noninteractive $line >&2
     else
         fail "missing: on Debian or Ubuntu \`$line\`, on macOS \`brew install openjdk maven python@3.12\`; then again"
+    fi
+}
+
+without_services() { # packages start services at once, on ports that may be somebody's: not wanted, only the programs are
+    policy=/usr/sbin/policy-rc.d
+    if ! [ -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | $as tee "$policy" >/dev/null
+        $as chmod 755 "$policy"
+        trap '$as rm -f "$policy"' EXIT
+        trap 'exit 1' INT TERM
     fi
 }
 
@@ -88,16 +99,16 @@ prometheus() {
             "local stacks are not observed, and tests of rules are left out"
         return
     fi
-    # the packages start services at once, on ports that may be somebody's: not wanted, only the programs are
-    policy=/usr/sbin/policy-rc.d
-    if ! [ -e "$policy" ]; then
-        printf '#!/bin/sh\nexit 101\n' | $as tee "$policy" >/dev/null
-        $as chmod 755 "$policy"
-        trap '$as rm -f "$policy"' EXIT
-        trap 'exit 1' INT TERM
-    fi
+    without_services
     packages prometheus prometheus-alertmanager
     if [ -d /run/systemd/system ]; then $as systemctl disable --quiet prometheus prometheus-alertmanager || true; fi
+}
+
+docker() {
+    may_install || fail "a Docker engine is installed on Debian and Ubuntu only, as root; elsewhere start one"
+    without_services
+    packages docker.io iptables docker-compose mmdebstrap
+    if [ -d /run/systemd/system ]; then $as systemctl disable --quiet docker || true; fi
 }
 
 chromium() {

@@ -26,6 +26,7 @@ from psycopg2 import sql
 
 from deploy.local import kafka, postgres, prometheus
 from deploy.local.children import StackError, free_port, is_free
+from shared.settings import Settings
 
 PartName = Literal["kafka", "postgres", "prometheus", "alertmanager"]
 ENVIRONMENT: dict[PartName, str] = {"kafka": "GOODFAITH_KAFKA", "postgres": "GOODFAITH_DATABASE"}
@@ -56,6 +57,7 @@ class Stack:
         dir: Folder of its state.
         kafka: Bootstrap address, `host:port`.
         admin_url: PostgreSQL URL of the superuser, database `goodfaith`.
+        ours: Whether there is anything of ours here; else it is an installation that the environment describes.
     """
 
     def __init__(self, root: Path, name: str) -> None:
@@ -67,6 +69,7 @@ class Stack:
         self.dir = root.resolve() / name
         self.kafka = ""
         self.admin_url = ""
+        self.ours = True
         self._lock = root.resolve() / "lock" / name
         self._saving = threading.Lock()
 
@@ -84,7 +87,7 @@ class Stack:
         stack = cls(root, name)
         with stack._state() as state:
             ports = {"kafka": kafka_port, "postgres": postgres_port}
-            ours: list[PartName] = [part for part in ENVIRONMENT if not os.environ.get(ENVIRONMENT[part])]
+            ours: list[PartName] = [part for part in ENVIRONMENT if not named(part)]
             for part in ours:
                 stack._choose_port(state, part, ports[part])
 
@@ -95,14 +98,18 @@ class Stack:
 
     @classmethod
     def join(cls, root: Path = Path(".local"), name: str = "default", *, whole: bool = True) -> Self | None:
-        """The stack if it runs (`whole`: broker and database, else either), or None. Starts nothing."""
+        """The stack if it runs (`whole`: broker and database, else either), or None. Starts nothing.
+
+        Where the environment names both, and no stack of this name was started here, it is an installation elsewhere: not
+        `ours`, and no file is written.
+        """
         stack = cls(root, name)
-        named = [bool(os.environ.get(variable)) for variable in ENVIRONMENT.values()]
-        if not (stack.dir / "stack.json").exists() and not all(named):
-            return None
+        if not (stack.dir / "stack.json").exists():
+            stack.kafka, stack.admin_url, stack.ours = named("kafka"), named("postgres"), False
+            return stack if stack.kafka and stack.admin_url else None
         with stack._state() as state:
             started = [part in state and stack._part(state, part).running for part in ENVIRONMENT]
-            runs = [name or start for name, start in zip(named, started, strict=True)]
+            runs = [bool(named(part)) or start for part, start in zip(ENVIRONMENT, started, strict=True)]
             if not (all if whole else any)(runs):
                 return None
             stack._describe(state)
@@ -228,16 +235,8 @@ class Stack:
         return {role: self._keep("roles", role, lambda: secrets.token_hex(24)) for role in roles}
 
     def secret(self, name: str) -> str:
-        """A secret of this stack, generated once from 32 random bytes: `..._key` in base64, `..._token` as bearer tokens
-        look (the logs know the shape and redact it).
-        """
-
-        def make() -> str:
-            if name.endswith("_key"):
-                return base64.b64encode(secrets.token_bytes(32)).decode()
-            return f"gf_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
-
-        return self._keep("secrets", name, make)
+        """A secret of this stack, generated once (`new_secret`)."""
+        return self._keep("secrets", name, lambda: new_secret(name))
 
     def port(self, name: str, wanted: int = 0) -> int:
         """The loopback port of something that runs on this stack, chosen once; `wanted` replaces an earlier choice."""
@@ -335,10 +334,10 @@ class Stack:
         return part.wait_ready()
 
     def _describe(self, state: dict[str, Any]) -> None:
-        self.kafka = os.environ.get("GOODFAITH_KAFKA", "")
+        self.kafka = named("kafka")
         if not self.kafka and "kafka" in state:
             self.kafka = f"127.0.0.1:{state['kafka']['port']}"
-        self.admin_url = os.environ.get("GOODFAITH_DATABASE", "")
+        self.admin_url = named("postgres")
         if not self.admin_url and "postgres" in state:
             port, password = state["postgres"]["port"], state["postgres"]["password"]
             self.admin_url = f"postgresql://{postgres.SUPERUSER}:{password}@127.0.0.1:{port}/{postgres.DATABASE}"
@@ -351,7 +350,7 @@ class Stack:
             return kept[name]
 
     def _ours(self, state: dict[str, Any], name: PartName) -> Part:
-        if (name in ENVIRONMENT and os.environ.get(ENVIRONMENT[name])) or name not in state:
+        if (name in ENVIRONMENT and named(name)) or name not in state:
             raise StackError(f"{name} was not started by stack {self.name!r}")
         return self._part(state, name)
 
@@ -367,6 +366,25 @@ class Stack:
     def _end(self, how: Callable[[Part], None]) -> None:
         with self._state() as state, ThreadPoolExecutor(len(PARTS)) as pool:
             list(pool.map(how, [self._part(state, name) for name in PARTS if name in state]))
+
+
+def named(part: PartName) -> str:
+    """What the environment names as broker or database, by a variable or by a file of secrets; empty when nothing.
+
+    Raises:
+        pydantic.ValidationError: a setting is wrong.
+    """
+    settings = Settings()
+    given = {"kafka": ("kafka", settings.kafka), "postgres": ("database", settings.database.get_secret_value())}
+    field, value = given[part]
+    return value if field in settings.model_fields_set else ""
+
+
+def new_secret(name: str) -> str:
+    """A secret of 32 random bytes: `..._key` in base64, others as bearer tokens look (the logs know the shape and redact it)."""
+    if name.endswith("_key"):
+        return base64.b64encode(secrets.token_bytes(32)).decode()
+    return f"gf_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
 
 
 def _ports(state: dict[str, Any]) -> set[int]:
