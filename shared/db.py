@@ -16,6 +16,8 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from shared.secret_files import Present
+
 # Classes of SQLSTATE: connection, resources, operator intervention, transaction rollback; plus lock_not_available.
 _TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
 _TRANSIENT_STATES = ("55P03", "25P03")
@@ -23,16 +25,17 @@ _TRANSIENT_STATES = ("55P03", "25P03")
 _REACH: Final = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 
 
-def connect(url: str, *, schema: str, name: str, pool_size: int = 2) -> sa.Engine:
+def connect(url: str | Present, *, schema: str, name: str, pool_size: int = 2) -> sa.Engine:
     """An engine whose connections see ``schema`` first, then ``platform`` (the clock).
 
     Args:
+        url: where it may change (``Settings.present``), user and password are looked up for each new connection.
         name: application name, seen in ``pg_stat_activity``.
     """
     # PostgreSQL ends a transaction whose process was stopped (SIGSTOP) in the middle: its locks go back to the living
     options = f"-c search_path={schema},platform -c timezone=UTC -c idle_in_transaction_session_timeout=10000 -c lock_timeout=20000"
     engine = sa.create_engine(
-        sa.make_url(url).set(drivername="postgresql+psycopg2"),
+        _plain(url),
         pool_size=pool_size,
         max_overflow=4,
         pool_timeout=10,
@@ -45,17 +48,35 @@ def connect(url: str, *, schema: str, name: str, pool_size: int = 2) -> sa.Engin
         if isinstance(context.original_exception, psycopg2.OperationalError) and context.is_disconnect:
             engine.pool.dispose()
 
+    _follow(engine, url)
     return engine
 
 
-def administer(url: str, *, autocommit: bool = False, pooled: bool = True) -> sa.Engine:
+def _plain(url: str | Present) -> sa.URL:
+    return sa.make_url(url if isinstance(url, str) else url.read()).set(drivername="postgresql+psycopg2")
+
+
+def _follow(engine: sa.Engine, url: str | Present) -> None:
+    """New connections are made with user and password as they are then."""
+    if isinstance(url, str):
+        return
+
+    @event.listens_for(engine, "do_connect")
+    def _as_of_now(_dialect: Any, _record: Any, _args: Any, options: dict[str, Any]) -> None:
+        now = _plain(url)
+        options |= {"user": now.username, "password": now.password}
+
+
+def administer(url: str | Present, *, autocommit: bool = False, pooled: bool = True) -> sa.Engine:
     """An engine for the operator's commands, benchmarks and tests, which look across the services' schemas."""
-    return sa.create_engine(
-        sa.make_url(url).set(drivername="postgresql+psycopg2"),
+    engine = sa.create_engine(
+        _plain(url),
         isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
         poolclass=None if pooled else sa.NullPool,
         connect_args={"options": "-c timezone=UTC", **_REACH, "tcp_user_timeout": 30_000},
     )
+    _follow(engine, url)
+    return engine
 
 
 def copy(connection: sa.Connection, table: str, columns: Mapping[str, Sequence[Any]]) -> None:

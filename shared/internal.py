@@ -83,7 +83,7 @@ class Parts:
         self.settings = settings
         self.token = settings.internal_token.get_secret_value().encode()
         self.engine = db.connect(
-            settings.database.get_secret_value(), schema=schema, name=f"{name}-{settings.instance}", pool_size=4
+            settings.present("database"), schema=schema, name=f"{name}-{settings.instance}", pool_size=4
         )
         self.threads = ThreadPoolExecutor(4, thread_name_prefix="read")
 

@@ -57,6 +57,10 @@ def configure(settings: Settings, process: str) -> None:
             foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *tail]
         )
     )
+    if settings.kafka_security != "plaintext":
+        from shared import kafka_links  # what it imports is heavy, and not every process speaks to the broker
+
+        kafka_links.listen(settings, handler)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

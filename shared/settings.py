@@ -1,16 +1,21 @@
 """Typed settings, read from the environment (prefix ``GOODFAITH_``) and validated at start.
 
 One class for all processes: a process reads what it needs. ``goodfaith settings`` lists every field with its
-meaning, default and present value; secrets are shown as ``**********``.
+meaning, default and present value; secrets are shown as ``**********``. Secrets may come from files (``shared/secret_files.py``).
 """
 
 from __future__ import annotations
 
+import contextvars
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, PrivateAttr, SecretStr, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from shared import secret_files
+
+_source: contextvars.ContextVar[secret_files.Source | None] = contextvars.ContextVar("source", default=None)
 
 
 class Settings(BaseSettings):
@@ -20,10 +25,70 @@ class Settings(BaseSettings):
         pydantic.ValidationError: at construction, naming each field that is wrong.
     """
 
-    model_config = SettingsConfigDict(env_prefix="GOODFAITH_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="GOODFAITH_", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    _files: dict[str, Path] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What the caller gives, the environment, and files, in this order."""
+        files = secret_files.Source(settings_cls, init_settings())
+        _source.set(files)
+        return init_settings, env_settings, files
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Keep in mind which values may change."""
+        source = _source.get()
+        _source.set(None)
+        if source is not None:
+            self._files.update({name: file for name, (file, _) in source.files.items()})
+
+    def present(self, name: str) -> secret_files.Present:
+        """A secret (or ``kafka_user``) as it is whenever it is asked for; empty when it is not set."""
+        value = getattr(self, name)
+        if isinstance(value, SecretStr):
+            return secret_files.Present(value.get_secret_value(), self._files.get(name))
+        kind = secret_files.PresentName if name in secret_files.BESIDE_SECRETS else secret_files.Present
+        return kind(value or "", self._files.get(name))
 
     # where the parts are
     kafka: str = Field("127.0.0.1:9092", description="Bootstrap servers of the broker, host:port[,host:port...].")
+    kafka_security: Literal["plaintext", "tls", "sasl_tls"] = Field(
+        "plaintext",
+        description="How the broker is spoken to: not encrypted; by TLS, with a certificate of one's own where one is given; by TLS with a password (SCRAM-SHA-512).",
+    )
+    kafka_ca: Path | None = Field(
+        None,
+        description="PEM file of the authorities that vouch for the brokers, one or several; read anew for each connection (default: the system's).",
+    )
+    kafka_user: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._@-]{0,100}$",
+        description="Login at the broker, for sasl_tls; or GOODFAITH_KAFKA_USER_FILE.",
+    )
+    kafka_password: SecretStr | None = Field(
+        None,
+        description="Its password; from a file (GOODFAITH_KAFKA_PASSWORD_FILE) it is read anew for each connection.",
+    )
+    kafka_certificate: Path | None = Field(
+        None,
+        description="PEM file of this process's own certificate and those between it and its authority; read anew for each connection.",
+    )
+    kafka_key: Path | None = Field(
+        None, description="PEM file of its private key, unencrypted and readable by its owner alone."
+    )
+    kafka_principal: str = Field(
+        "goodfaith-{name}",
+        pattern=r"^[A-Za-z0-9._@=-]{0,60}\{name\}[A-Za-z0-9._@=,-]{0,100}$",
+        description="What the broker calls a login, by the name of its part ({name}: intake, upstream.crm, ...), for the ACLs of `goodfaith topics`.",
+    )
     database: SecretStr = Field(
         SecretStr("postgresql://goodfaith@127.0.0.1:5432/goodfaith"),
         description="PostgreSQL URL of this process's own role (each service has its own role and schema).",
@@ -225,9 +290,8 @@ class Settings(BaseSettings):
     dkim_domain: str = Field("", description="Domain whose DKIM key signs mail (default: that of smtp_from).")
     dkim_key: SecretStr | None = Field(
         None,
-        description="DKIM private key, RSA of 2048 bits or more or Ed25519, as PEM. Without it and dkim_key_file mail is not signed here.",
+        description="DKIM private key, RSA of 2048 bits or more or Ed25519, as PEM. Without it mail is not signed here.",
     )
-    dkim_key_file: str = Field("", description="File of the DKIM private key, where dkim_key is not given.")
     bounce_domain: str = Field("", description="Domain of return paths (default: that of smtp_from).")
     bounce_host: str = Field("127.0.0.1", description="Address on which delivery reports are taken by SMTP.")
     bounce_port: int = Field(
@@ -412,3 +476,18 @@ class Settings(BaseSettings):
         "", pattern=r"^[A-Za-z0-9_.-]{0,40}$", description="Name of this worker in logs (default: the process id)."
     )
     state_dir: Path = Field(Path(".local"), description="Folder of the local stack's state.")
+
+    @model_validator(mode="after")
+    def _links(self) -> Self:
+        """Refuse what does not fit together about the link to the broker."""
+        if self.kafka_security == "sasl_tls" and not (self.kafka_user and self.kafka_password):
+            raise ValueError(
+                "GOODFAITH_KAFKA_SECURITY=sasl_tls needs GOODFAITH_KAFKA_USER and GOODFAITH_KAFKA_PASSWORD (or _FILE)"
+            )
+        if (self.kafka_certificate is None) != (self.kafka_key is None):
+            raise ValueError("GOODFAITH_KAFKA_CERTIFICATE and GOODFAITH_KAFKA_KEY go together: set both or neither")
+        if self.kafka_security == "plaintext" and (self.kafka_ca or self.kafka_certificate or self.kafka_password):
+            raise ValueError(
+                "GOODFAITH_KAFKA_CA, _CERTIFICATE and _PASSWORD are of no use with GOODFAITH_KAFKA_SECURITY=plaintext: set tls or sasl_tls"
+            )
+        return self

@@ -14,6 +14,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import TopicAlreadyExistsError
 from kafka.partitioner.default import murmur2
 
+from shared import kafka_links
 from shared.settings import Settings
 
 DAY_MS: Final = 86_400_000
@@ -92,7 +93,7 @@ def create(settings: Settings) -> list[str]:
         kafka.errors.KafkaError: the broker is not reachable or refuses.
     """
     wanted = [*TOPICS, *(inbound(name) for name in settings.upstreams)]
-    admin = KafkaAdminClient(bootstrap_servers=settings.kafka, client_id="goodfaith-topics")
+    admin = kafka_links.admin(settings, client_id="goodfaith-topics")
     try:
         existing = set(admin.list_topics())
         missing = [topic for topic in wanted if settings.topic_prefix + topic.name not in existing]

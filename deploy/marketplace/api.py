@@ -49,7 +49,7 @@ class Shop:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.engine = db.connect(
-            settings.database.get_secret_value(), schema="marketplace", name="marketplace-http", pool_size=4
+            settings.present("database"), schema="marketplace", name="marketplace-http", pool_size=4
         )
 
     def page(self, listing: str) -> tuple[int, str]:

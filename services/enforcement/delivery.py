@@ -51,9 +51,7 @@ class Delivery:
         self._secret = settings.marketplace_secret.get_secret_value()
         self._url = settings.marketplace_url.rstrip("/")
         self._client = client or httpx.Client(timeout=_TIMEOUT_S)
-        self._engine = db.connect(
-            settings.database.get_secret_value(), schema="enforcement", name="enforcement-delivery"
-        )
+        self._engine = db.connect(settings.present("database"), schema="enforcement", name="enforcement-delivery")
         self._tracing = tracing.current()
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="post")
 

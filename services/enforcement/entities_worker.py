@@ -63,9 +63,9 @@ class Counting:
         self._version = f"{current.version} {msgspec.json.encode(self._rules.entity).decode()}"
         self._partitions = settings.partitions
         self._batch = batch
-        self._engine = db.connect(
-            settings.database.get_secret_value(), schema="enforcement", name=NAME
-        ).execution_options(isolation_level="REPEATABLE READ")
+        self._engine = db.connect(settings.present("database"), schema="enforcement", name=NAME).execution_options(
+            isolation_level="REPEATABLE READ"
+        )
         self._followed = False
 
     def once(self) -> int:

@@ -119,7 +119,7 @@ class Transparency:
         # longer than any answer is waited for; what takes longer is sent by another as well, which does no harm
         self._lease_s = 3 * settings.statements_timeout_s
         self._client = client or httpx.Client(timeout=settings.statements_timeout_s)
-        self._engine = db.connect(settings.database.get_secret_value(), schema="enforcement", name=NAME)
+        self._engine = db.connect(settings.present("database"), schema="enforcement", name=NAME)
         self.troubled = False
         """The last round met a failure that passes: wait before the next."""
 

@@ -19,13 +19,13 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 from kafka import TopicPartition
-from kafka.admin import KafkaAdminClient, OffsetSpec
+from kafka.admin import OffsetSpec
 
 from services.intake import domain, door, requests, store
 from services.intake.domain import Account, Refused
 from services.intake.store import Filed, Filing
 from services.intake.worker import OBSERVE_S, Background
-from shared import clock, db, policy
+from shared import clock, db, kafka_links, policy
 from shared.events import Data, decode_envelope
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
@@ -85,7 +85,7 @@ class Inbound:
         self.upstreams = {inbound(name).name: (name, account) for name, account in settings.upstreams.items()}
         self.reads: Sequence[Topic] = tuple(inbound(name) for name in settings.upstreams)
         self._engine = db.connect(
-            settings.database.get_secret_value(), schema="intake", name=f"intake-ends-{settings.instance}", pool_size=1
+            settings.present("database"), schema="intake", name=f"intake-ends-{settings.instance}", pool_size=1
         )
         self.quota = door.Quota()
         self._skew = dt.timedelta(milliseconds=settings.broker_skew_ms)
@@ -106,7 +106,7 @@ class Inbound:
     def observe(self) -> None:
         """Where the topics end now."""
         if self._admin is None:
-            self._admin = KafkaAdminClient(bootstrap_servers=self.settings.kafka, client_id="intake-ends")
+            self._admin = kafka_links.admin(self.settings, client_id="intake-ends")
         prefix = self.settings.topic_prefix
         places = {
             TopicPartition(prefix + topic.name, partition): (topic.name, partition)

@@ -86,7 +86,7 @@ class Front:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.engine = db.connect(
-            settings.database.get_secret_value(), schema="intake", name=f"intake-api-{settings.instance}", pool_size=8
+            settings.present("database"), schema="intake", name=f"intake-api-{settings.instance}", pool_size=8
         )
         self.threads = ThreadPoolExecutor(6, thread_name_prefix="read")
         self.door = Door(self.engine, settings)

@@ -17,7 +17,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 from kafka import TopicPartition
-from kafka.admin import KafkaAdminClient, OffsetSpec
+from kafka.admin import OffsetSpec
 from kafka.errors import KafkaError
 
 from services.intake import (
@@ -38,7 +38,7 @@ from services.intake import (
 )
 from services.intake.blobs import Blobs
 from services.intake.domain import Refused
-from shared import db, events, policy
+from shared import db, events, kafka_links, policy
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
 from shared.topics import ACCOUNTS, INTAKE, NOTIFICATION, VERIFICATION, Topic, inbound
@@ -121,7 +121,7 @@ class Intake:
         self.pressure = admission.Pressure({"standard": settings.window_standard, "bulk": settings.window_bulk})
         self._admission = admission.Admission(settings.weights, self.pressure)
         self._engine = db.connect(
-            settings.database.get_secret_value(), schema="intake", name=f"intake-marks-{settings.instance}", pool_size=2
+            settings.present("database"), schema="intake", name=f"intake-marks-{settings.instance}", pool_size=2
         )
         self._inbound = tuple(inbound(name).name for name in settings.upstreams)
         self._mark: dt.datetime | None = None
@@ -180,7 +180,7 @@ class Intake:
         """How much verification has not consumed yet."""
         settings = self.settings
         if self._admin is None:
-            self._admin = KafkaAdminClient(bootstrap_servers=settings.kafka, client_id="intake-pressure")
+            self._admin = kafka_links.admin(settings, client_id="intake-pressure")
         topic = settings.topic_prefix + INTAKE.name
         group = settings.topic_prefix + "verification"
         places = [TopicPartition(topic, partition) for partition in range(settings.partitions)]

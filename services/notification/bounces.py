@@ -63,9 +63,7 @@ class Door:
         self._key = settings.mail_key.get_secret_value()
         self.domain = settings.bounce_domain or settings.smtp_from.rpartition("@")[2]
         self._health = health or Health(NAME)
-        self._engine = db.connect(
-            settings.database.get_secret_value(), schema=store.SCHEMA, name=NAME, pool_size=THREADS
-        )
+        self._engine = db.connect(settings.present("database"), schema=store.SCHEMA, name=NAME, pool_size=THREADS)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="report")
 
     async def handle_RCPT(  # noqa: N802 (aiosmtpd's)

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
@@ -204,7 +203,7 @@ class Sender:
         self._crash = crash or (lambda _step: None)
         self._holder = f"{settings.instance or os.getpid()}.{uuid.uuid4().hex[:12]}"
         self._engine = db.connect(
-            settings.database.get_secret_value(),
+            settings.present("database"),
             schema=store.SCHEMA,
             name=f"{NAME}-{settings.instance or os.getpid()}",
         )
@@ -687,14 +686,10 @@ def signer_of(settings: Settings) -> Signer | None:
 
     Raises:
         ValueError: no such key, or a weak one.
-        OSError: its file cannot be read.
     """
-    if settings.dkim_key is not None:
-        key = settings.dkim_key.get_secret_value().replace("\\n", "\n").encode()
-    elif settings.dkim_key_file:
-        key = Path(settings.dkim_key_file).read_bytes()
-    else:
+    if settings.dkim_key is None:
         return None
+    key = settings.dkim_key.get_secret_value().replace("\\n", "\n").encode()
     return Dkim(settings.dkim_domain or settings.smtp_from.rpartition("@")[2], settings.dkim_selector, key)
 
 

@@ -114,7 +114,7 @@ class Webhooks:
         self._crash = crash or (lambda _step: None)
         self._holder = f"{settings.instance or os.getpid()}.{uuid.uuid4().hex[:12]}"
         self._engine = db.connect(
-            settings.database.get_secret_value(),
+            settings.present("database"),
             schema=store.SCHEMA,
             name=f"{NAME}-{settings.instance or os.getpid()}",
         )

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from deploy.local.children import StackError
+from shared.secret_files import Refused
 
 COMMANDS = (
     "up",
@@ -73,7 +74,7 @@ def main() -> None:
     """Run the command line; exit 1 and a sentence for what the user can mend."""
     try:
         build()()
-    except (StackError, ValidationError) as error:
+    except (StackError, Refused, ValidationError) as error:
         if isinstance(error, ValidationError):  # of the settings; the values are left out, they may be secrets
             wrong = [f"GOODFAITH_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
             text = "\n".join(wrong)

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 import httpx
 import msgspec
 import uvloop
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import TopicPartition
 from msgspec import Struct
 
 from deploy.local.children import StackError
-from shared import topics
+from shared import kafka_links, topics
 from shared.settings import Settings
 
 PATHS = {
@@ -162,10 +162,8 @@ class Upstream:
         self._settings = settings
         self._topic = settings.topic_prefix + topics.inbound(name).name
         self._source = f"/upstream/{name}"
-        self._producer: Any = KafkaProducer(
-            bootstrap_servers=settings.kafka, acks="all", linger_ms=5, batch_size=262_144
-        )
-        self._refusals: Any = KafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
+        self._producer: Any = kafka_links.producer(settings, acks="all", linger_ms=5, batch_size=262_144)
+        self._refusals: Any = kafka_links.consumer(settings, enable_auto_commit=False)
         name_ = settings.topic_prefix + topics.REFUSALS.name
         self._places = [TopicPartition(name_, partition) for partition in range(settings.partitions)]
         self._refusals.assign(self._places)

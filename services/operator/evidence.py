@@ -26,7 +26,7 @@ from typing import IO, Any, Final, Literal
 
 import msgspec
 import sqlalchemy as sa
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from msgspec import Struct
 
 from services.notification.domain import ACCOUNT, messages_for, notice_of
@@ -34,7 +34,7 @@ from services.operator.idle import Reader, readers
 from services.verification.item import SETTLED, Item
 from services.verification.lifecycle import TABLE
 from services.verification.store import waits
-from shared import clock, topics
+from shared import clock, kafka_links, topics
 from shared.events import CommandRefused, ItemChanged, SanctionChanged, State, decode_data, decode_envelope
 from shared.settings import Settings
 
@@ -471,10 +471,10 @@ def line(topic: str, partition: int, offset: int, key: bytes | None, value: byte
     return f"{topic}\t{partition}\t{offset}\t{_text(name)}\t{digest}\n"
 
 
-def read(bootstrap: str, places: Sequence[Place]) -> str:
+def read(settings: Settings, places: Sequence[Place]) -> str:
     """All records of some partitions, as lines for ``v_rec``."""
-    consumer: Any = KafkaConsumer(
-        bootstrap_servers=bootstrap,
+    consumer: Any = kafka_links.consumer(
+        settings,
         enable_auto_commit=False,
         check_crcs=False,
         max_poll_records=10_000,
@@ -511,7 +511,7 @@ class Reading:
         Args:
             measured: topics of which only the ends are looked up.
         """
-        consumer: Any = KafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
+        consumer: Any = kafka_links.consumer(settings, enable_auto_commit=False)
         try:
             there = consumer.topics()
             wanted = [name for name in (*names, *measured) if name in there]
@@ -534,7 +534,7 @@ class Reading:
             tasks = _split(full, max(total // (workers * 8), 1_000))
         self._futures: list[Future[str]] = []
         for task in tasks:
-            future = self._executor.submit(read, settings.kafka, task)
+            future = self._executor.submit(read, settings, task)
             future.add_done_callback(self._keep)
             self._futures.append(future)
 

@@ -23,7 +23,6 @@ import httpx
 import msgspec
 import sqlalchemy as sa
 import typer
-from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -37,7 +36,7 @@ from services.operator.doors import PATHS, Ask, Http
 from services.operator.idle import Watch
 from services.operator.up import JsonOption, bring_up, destroy
 from services.operator.verify import Report, show, verify_stack
-from shared import clock, db, policy, topics
+from shared import clock, db, kafka_links, policy, topics
 
 UPSTREAM: Final = "faults"
 ACCOUNT: Final = f"upstream.{UPSTREAM}"
@@ -204,8 +203,8 @@ class Submitter:
             base_url=settings.intake_url, timeout=15, trust_env=False, limits=httpx.Limits(max_connections=32)
         )
         self._topic = settings.topic_prefix + topics.inbound(UPSTREAM).name
-        self._producer: Any = KafkaProducer(
-            bootstrap_servers=settings.kafka, acks="all", enable_idempotence=True, linger_ms=5,
+        self._producer: Any = kafka_links.producer(
+            settings, acks="all", enable_idempotence=True, linger_ms=5,
             delivery_timeout_ms=int(GIVE_UP_S * 1000), reconnect_backoff_max_ms=1_000, max_block_ms=20_000,
         )  # fmt: skip
 

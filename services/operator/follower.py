@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
-from shared import topics
+from shared import kafka_links, topics
 from shared.events import CommandRefused, ItemChanged, State, decode_data, decode_envelope
 from shared.settings import Settings
 
@@ -48,9 +48,7 @@ class Follower:
     _places: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._consumer = KafkaConsumer(
-            bootstrap_servers=self.settings.kafka, enable_auto_commit=False, max_poll_records=5000
-        )
+        self._consumer = kafka_links.consumer(self.settings, enable_auto_commit=False, max_poll_records=5000)
         name = self.settings.topic_prefix + topics.VERIFICATION.name
         self._places = [TopicPartition(name, partition) for partition in range(self.settings.partitions)]
         self._consumer.assign(self._places)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import sqlalchemy as sa
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
 from deploy.marketplace.worker import Marketplace
 from services.enforcement.ledger import EnforcementLedger
@@ -20,7 +20,7 @@ from services.enforcement.worker import Enforcement
 from services.intake.worker import Intake
 from services.notification.worker import Notification
 from services.verification.worker import Verification
-from shared import clock, topics
+from shared import clock, kafka_links, topics
 from shared.settings import Settings
 
 
@@ -93,7 +93,7 @@ class Watch:
         self._settings = settings
         # without an address to send them to, statements wait for good
         self._ignore = ignore if settings.statements_url else ignore | {"statements"}
-        self._consumer: Any = KafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
+        self._consumer: Any = kafka_links.consumer(settings, enable_auto_commit=False)
         self._places: list[Any] | None = None
         self._readers: list[Reader] = []
         self._names: list[str] = []

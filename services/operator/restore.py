@@ -20,7 +20,7 @@ import sqlalchemy as sa
 import typer
 
 from services.operator.up import JsonOption, StackOption, running
-from shared import topics
+from shared import kafka_links, topics
 from shared.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Going on after the database was restored.")
@@ -259,9 +259,9 @@ def _unread(
     settings: Settings, ours: Sequence[topics.Topic], read_upto: Mapping[tuple[str, int], int]
 ) -> Iterator[bytes]:
     """Records of topics that not every reader has read: what all have read, the logs had published by then."""
-    from kafka import KafkaConsumer, TopicPartition
+    from kafka import TopicPartition
 
-    consumer: Any = KafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
+    consumer: Any = kafka_links.consumer(settings, enable_auto_commit=False)
     try:
         there = consumer.topics()
         names = {settings.topic_prefix + topic.name: topic.name for topic in ours}
@@ -289,12 +289,11 @@ def _unread(
 
 
 def _recreate(settings: Settings, names: Iterable[str]) -> None:
-    from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
 
     from deploy.local.children import StackError
 
-    admin: Any = KafkaAdminClient(bootstrap_servers=settings.kafka, client_id="goodfaith-restore")
+    admin: Any = kafka_links.admin(settings, client_id="goodfaith-restore")
     try:
         if doomed := sorted(set(names) & set(admin.list_topics())):
             admin.delete_topics(doomed, timeout_ms=30_000)
@@ -322,13 +321,11 @@ def _refill(settings: Settings, engine: sa.Engine, table: str, keep_ms: Mapping[
     Args:
         keep_ms: by topic its retention; -1: for ever.
     """
-    from kafka import KafkaProducer
-
     from shared import tracing
     from shared.runtime.worker import HEADERS
 
-    producer: Any = KafkaProducer(
-        bootstrap_servers=settings.kafka, acks="all", enable_idempotence=True, batch_size=262_144, linger_ms=5,
+    producer: Any = kafka_links.producer(
+        settings, acks="all", enable_idempotence=True, batch_size=262_144, linger_ms=5,
         delivery_timeout_ms=300_000, max_block_ms=60_000, allow_auto_create_topics=False,
     )  # fmt: skip
     count = 0

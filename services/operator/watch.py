@@ -16,14 +16,14 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 import structlog
-from kafka import KafkaConsumer, TopicPartition
-from kafka.admin import KafkaAdminClient, OffsetSpec
+from kafka import TopicPartition
+from kafka.admin import OffsetSpec
 from kafka.errors import BrokerResponseError, KafkaError
 
 from services.operator import idle
 from services.operator.lag import Extent, Lags, Partition, Place, Record, old, positions
 from services.streams.registry import VIEWS
-from shared import db, metrics
+from shared import db, kafka_links, metrics
 from shared.runtime.health import Health
 from shared.settings import Settings
 
@@ -165,8 +165,8 @@ class Broker:
             kafka.errors.KafkaError: the broker is away or slow; it is connected to anew at the next look.
         """
         if self._admin is None:
-            self._admin = KafkaAdminClient(
-                bootstrap_servers=self._settings.kafka,
+            self._admin = kafka_links.admin(
+                self._settings,
                 client_id="goodfaith-watch",
                 request_timeout_ms=TIMEOUT_MS,
                 bootstrap_timeout_ms=TIMEOUT_MS,
@@ -259,8 +259,8 @@ class Broker:
         until = time.monotonic() + READ_S
         while by_place and time.monotonic() < until:
             if self._consumer is None:
-                self._consumer = KafkaConsumer(
-                    bootstrap_servers=self._settings.kafka,
+                self._consumer = kafka_links.consumer(
+                    self._settings,
                     client_id="goodfaith-watch",
                     enable_auto_commit=False,
                     auto_offset_reset="earliest",
@@ -310,7 +310,7 @@ class Database:
     succeeded = 0.0
 
     def __init__(self, settings: Settings) -> None:
-        self._engine = db.administer(settings.database.get_secret_value(), autocommit=True, pooled=False)
+        self._engine = db.administer(settings.present("database"), autocommit=True, pooled=False)
         self._readers = idle.readers(settings)
         self._cursors: dict[Place, int] = {}
 

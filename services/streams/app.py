@@ -10,6 +10,7 @@ import faust
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from shared import kafka_links
 from shared.settings import Settings
 
 TABLE: Final = "views"
@@ -67,7 +68,7 @@ def create(settings: Settings, generation: int, folder: Path, positions: Positio
     session_s = settings.session_timeout_ms / 1000
     app = faust.App(
         app_id(settings, generation),
-        broker=[f"kafka://{server}" for server in settings.kafka.split(",")],
+        **kafka_links.faust_options(settings),
         canonical_url=url or None,
         broker_client_id=f"streams-{settings.instance}" if settings.instance else "streams",
         # the first of several workers to answer for a stalled one, and how long a restart waits (stack.md)

@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.streams.tables import Row
+from shared import kafka_links
+from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -45,16 +47,15 @@ class Changelog:
 
     Args:
         topic: its name.
-        kafka: bootstrap servers.
-        retry_max_s: longest pause between tries while the broker does not take a batch.
+        settings: where the broker is, and the longest pause between tries while it does not take a batch.
     """
 
-    def __init__(self, topic: str, kafka: str, client: str, retry_max_s: float) -> None:
+    def __init__(self, topic: str, settings: Settings, client: str) -> None:
         self.topic = topic
-        self._kafka = kafka
-        self._retry_max_s = retry_max_s
-        self._producer: Any = AIOKafkaProducer(
-            bootstrap_servers=kafka,
+        self._settings = settings
+        self._retry_max_s = settings.retry_max_s
+        self._producer: Any = kafka_links.aio_producer(
+            settings,
             client_id=client,
             acks="all",
             enable_idempotence=True,
@@ -134,7 +135,7 @@ class Changelog:
         Raises:
             KafkaError: the broker cannot be reached.
         """
-        consumer: Any = AIOKafkaConsumer(bootstrap_servers=self._kafka, enable_auto_commit=False)
+        consumer: Any = kafka_links.aio_consumer(self._settings, enable_auto_commit=False)
         place = TopicPartition(self.topic, partition)
         await consumer.start()
         try:

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from kafka import KafkaProducer, TopicPartition
-from kafka.admin import KafkaAdminClient, OffsetSpec
+from kafka import TopicPartition
+from kafka.admin import OffsetSpec
 
 from services.streams.app import REFILL, TABLE, app_id, changelog_topic, refill_topic
 from services.streams.registry import VIEWS
-from shared import topics
+from shared import kafka_links, topics
 from shared.settings import Settings
 
 _CLIENT: Final = "goodfaith-streams"
@@ -32,8 +32,8 @@ class NotReady(Exception):
     """Topics are missing, or have another number of partitions: ``goodfaith migrate`` has not run."""
 
 
-def _admin(settings: Settings) -> KafkaAdminClient:
-    return KafkaAdminClient(bootstrap_servers=settings.kafka, client_id=_CLIENT)
+def _admin(settings: Settings) -> Any:
+    return kafka_links.admin(settings, client_id=_CLIENT)
 
 
 def of_topics(settings: Settings, names: set[str]) -> list[int]:
@@ -163,9 +163,7 @@ def fill(settings: Settings, number: int, rows: Iterable[LogRow]) -> int:
         kafka.errors.KafkaError: the broker does not take them.
     """
     topic = create_refill(settings, number)
-    producer: Any = KafkaProducer(
-        bootstrap_servers=settings.kafka, acks="all", enable_idempotence=True, linger_ms=5, batch_size=262_144
-    )
+    producer: Any = kafka_links.producer(settings, acks="all", enable_idempotence=True, linger_ms=5, batch_size=262_144)
     count = 0
     try:
         pending: list[Any] = []

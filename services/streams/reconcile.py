@@ -210,7 +210,7 @@ class Database:
         self._prefix = settings.topic_prefix
         self._partitions = settings.partitions
         self.engine = db.connect(
-            settings.database.get_secret_value(), schema="platform", name=f"streams-{settings.instance}", pool_size=2
+            settings.present("database"), schema="platform", name=f"streams-{settings.instance}", pool_size=2
         )
 
     @contextmanager

@@ -35,7 +35,6 @@ from typing import Any, Final
 import rocksdict
 import sqlalchemy as sa
 import structlog
-from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError as AioKafkaError
 from faust.types import TP
 from kafka.errors import KafkaError
@@ -49,7 +48,7 @@ from services.streams.collector import Views
 from services.streams.figures import FAILED, FOLDED, FOREIGN, MISSED, NAME, POSITION, RECOVERING, RESULTS, SOUGHT
 from services.streams.registry import VIEWS
 from services.streams.views import Meta, Totals, View
-from shared import clock, db, metrics, tracing
+from shared import clock, db, kafka_links, metrics, tracing
 from shared.events import decode_data, decode_envelope
 from shared.runtime.health import Health
 from shared.runtime.traced import Traced
@@ -228,11 +227,23 @@ class Worker:
             os.close(lock)
             return how == "stopped"
         except (AioKafkaError, KafkaError, OSError, generations.NotReady) as error:
-            log.warning("paused", worker=NAME, error=f"{type(error).__name__}: {error}")
+            if (reason := await asyncio.to_thread(kafka_links.why, self.settings)) is None:
+                log.warning("paused", worker=NAME, error=f"{type(error).__name__}: {error}")
+            else:
+                await self._until_taken(reason)
             return self._ended.done() and self._ended.result() == "stopped"
         finally:
             for task in tasks:
                 task.cancel()
+
+    async def _until_taken(self, reason: str | None) -> None:
+        """Wait while broker and process do not trust each other: a process that begins anew for it would say so each time."""
+        assert self._ended is not None
+        while reason is not None and not self._ended.done():
+            if kafka_links.tell(reason):
+                log.warning("paused", worker=NAME, error=reason)
+            await asyncio.wait([self._ended], timeout=self.settings.retry_max_s)
+            reason = await asyncio.to_thread(kafka_links.why, self.settings)
 
     def _started(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -258,11 +269,9 @@ class Worker:
         if refill:
             names[faust_app.refill_topic(settings, self.generation)] = REFILL
         self._names = names
-        self._changelog = Changelog(
-            faust_app.changelog_topic(settings, self.generation), settings.kafka, NAME, settings.retry_max_s
-        )
+        self._changelog = Changelog(faust_app.changelog_topic(settings, self.generation), settings, NAME)
         await self._changelog.start()
-        self._outside = AIOKafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
+        self._outside = kafka_links.aio_consumer(settings, enable_auto_commit=False)
         await self._outside.start()
         app = self._app = faust_app.create(settings, self.generation, self._root, self._positions, self.url)
         self._table = faust_app.table(app, settings.partitions)
@@ -842,7 +851,7 @@ class Worker:
     async def _tell_time(self) -> None:
         """Read the clock now and then; while the database is away, go on by the anchor that was read last."""
         engine = db.connect(
-            self.settings.database.get_secret_value(),
+            self.settings.present("database"),
             schema="platform",
             name=f"{NAME}-{self.settings.instance}",
             pool_size=1,

@@ -31,12 +31,12 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 import structlog
-from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import IllegalStateError, KafkaError
 from kafka.structs import OffsetAndMetadata
 
-from shared import clock, db, metrics, tracing
+from shared import clock, db, kafka_links, metrics, tracing
 from shared.events import Data, Watermark, decode_data, decode_envelope, encode
 from shared.runtime.health import Health
 from shared.runtime.positions import Positions
@@ -135,7 +135,7 @@ class Worker:
             service.name, service.prefix, settings.partitions, settings.topic_prefix, service.keyed_like
         )
         self._engine = db.connect(
-            settings.database.get_secret_value(),
+            settings.present("database"),
             schema=service.schema,
             name=f"{service.name}-{settings.instance or os.getpid()}",
         )
@@ -200,13 +200,15 @@ class Worker:
         metrics.RETRIES.labels(self.service.name, part).inc()
         ceiling = min(self.settings.retry_max_s, 0.05 * 2 ** min(self._failures, 12))
         pause = random.uniform(ceiling / 2, ceiling)
-        log.warning(
-            "paused",
-            worker=self.service.name,
-            part=part,
-            pause_s=round(pause, 3),
-            error=f"{type(error).__name__}: {error}",
-        )
+        # what is wrong with a link stays so until somebody mends it
+        if not isinstance(error, kafka_links.LinkRefused) or kafka_links.tell(str(error)):
+            log.warning(
+                "paused",
+                worker=self.service.name,
+                part=part,
+                pause_s=round(pause, 3),
+                error=f"{type(error).__name__}: {error}",
+            )
         until = time.monotonic() + pause
         while not self._stop and time.monotonic() < until:
             self.health.progress()
@@ -222,8 +224,8 @@ class Worker:
         self._given = Given(self._given.generation + 1, frozenset())
         self._claimed = self._given.generation
         # batches never expire: the producer keeps order and retries, the loop decides when to give up
-        self._producer = KafkaProducer(
-            bootstrap_servers=settings.kafka,
+        self._producer = kafka_links.producer(
+            settings,
             client_id=f"{self.service.name}-{self._owner}",
             acks="all",
             enable_idempotence=True,
@@ -236,8 +238,8 @@ class Worker:
             bootstrap_timeout_ms=5_000,
         )
         try:
-            self._consumer = KafkaConsumer(
-                bootstrap_servers=settings.kafka,
+            self._consumer = kafka_links.consumer(
+                settings,
                 client_id=f"{self.service.name}-{self._owner}",
                 group_id=settings.topic_prefix + self.service.name,
                 enable_auto_commit=False,

@@ -1,0 +1,355 @@
+"""Links to the broker: settings turned into clients, in this one place, and what is wrong with a link said in one sentence.
+
+Certificates, authorities and passwords are read again for each connection, so that those that were exchanged are taken up
+without a restart. kafka-python and aiokafka try a link that is refused again and again and say so each time; what they say
+is put into our words here, and said once a minute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import logging
+import re
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography import x509
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError, SaslAuthenticationFailedError
+
+from shared.settings import Settings
+
+MECHANISM: Final = "SCRAM-SHA-512"
+PROTOCOLS: Final = {"plaintext": "PLAINTEXT", "tls": "SSL", "sasl_tls": "SASL_SSL"}
+AGAIN_S: Final = 60.0
+"""Seconds after which the same refusal is logged again."""
+PROBE_S: Final = 5.0
+
+
+class LinkRefused(KafkaError):  # type: ignore[misc]
+    """The broker and this process do not trust each other; the message says which does not trust whom, and the cure."""
+
+
+class Context(ssl.SSLContext):
+    """Of TLS to the broker, made of what the files say when a connection begins.
+
+    Args:
+        settings: whose paths are followed.
+
+    Raises:
+        LinkRefused: at a connection, and at once: a file is missing or not what it should be.
+    """
+
+    def __new__(cls, _settings: Settings) -> Context:
+        return super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._made: tuple[tuple[Any, ...], ssl.SSLContext] | None = None
+        self._now()
+
+    def _now(self) -> ssl.SSLContext:
+        settings = self._settings
+        files = tuple(path for path in (settings.kafka_ca, settings.kafka_certificate, settings.kafka_key) if path)
+        stamp = tuple(_stamp(path) for path in files)
+        if self._made is None or self._made[0] != stamp:
+            self._made = (stamp, _context(settings))
+        return self._made[1]
+
+    def wrap_socket(self, *args: Any, **options: Any) -> Any:
+        """As of now."""
+        return self._now().wrap_socket(*args, **options)
+
+    def wrap_bio(self, *args: Any, **options: Any) -> Any:
+        """As of now."""
+        return self._now().wrap_bio(*args, **options)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _context(settings: Settings) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.kafka_ca is None:
+        context.load_default_certs()
+    else:
+        try:
+            context.load_verify_locations(settings.kafka_ca)
+        except (OSError, ssl.SSLError) as error:
+            raise LinkRefused(
+                f"GOODFAITH_KAFKA_CA names {settings.kafka_ca}, no PEM file of certificates: {_short(error)}"
+            ) from None
+    if settings.kafka_certificate is not None and settings.kafka_key is not None:
+        try:
+            # a callback, so that a key that is encrypted is an error and not a question on the terminal
+            context.load_cert_chain(settings.kafka_certificate, settings.kafka_key, password=lambda: b"")
+        except (OSError, ssl.SSLError) as error:
+            raise LinkRefused(
+                f"GOODFAITH_KAFKA_CERTIFICATE and _KEY ({settings.kafka_certificate}, {settings.kafka_key})"
+                f" are no certificate and its unencrypted key: {_short(error)}"
+            ) from None
+    return context
+
+
+def _short(error: BaseException) -> str:
+    return (error.strerror if isinstance(error, OSError) and error.strerror else str(error))[:120]
+
+
+# ---------------------------------------------------------------------------------------------------------------- clients
+
+
+def arguments(settings: Settings) -> dict[str, Any]:
+    """What every client of kafka-python is given: where the broker is, and how the link is secured.
+
+    Raises:
+        LinkRefused: a file that the settings name is missing or not what it should be.
+    """
+    return {"bootstrap_servers": settings.kafka, **_security(settings)}
+
+
+def _security(settings: Settings) -> dict[str, Any]:
+    if settings.kafka_security == "plaintext":
+        return {}
+    found: dict[str, Any] = {
+        "security_protocol": PROTOCOLS[settings.kafka_security],
+        "ssl_context": Context(settings),
+    }
+    if settings.kafka_security == "sasl_tls":
+        found |= {
+            "sasl_mechanism": MECHANISM,
+            "sasl_plain_username": settings.present("kafka_user"),
+            "sasl_plain_password": settings.present("kafka_password"),
+        }
+    return found
+
+
+def consumer(settings: Settings, **options: Any) -> Any:
+    """A consumer of kafka-python.
+
+    Raises:
+        LinkRefused: broker and process do not trust each other.
+        kafka.errors.KafkaError: the broker cannot be reached.
+    """
+    return _made(settings, lambda: KafkaConsumer(**arguments(settings), **options))
+
+
+def producer(settings: Settings, **options: Any) -> Any:
+    """A producer of kafka-python; raises what ``consumer`` does."""
+    return _made(settings, lambda: KafkaProducer(**arguments(settings), **options))
+
+
+def admin(settings: Settings, **options: Any) -> Any:
+    """An admin client of kafka-python; raises what ``consumer`` does."""
+    return _made(settings, lambda: KafkaAdminClient(**arguments(settings), **options))
+
+
+def aio_consumer(settings: Settings, **options: Any) -> Any:
+    """A consumer of aiokafka, not started. Why its start fails: ``why``."""
+    from aiokafka import AIOKafkaConsumer  # the stream views alone use it
+
+    return AIOKafkaConsumer(bootstrap_servers=settings.kafka, **_security(settings), **options)
+
+
+def aio_producer(settings: Settings, **options: Any) -> Any:
+    """A producer of aiokafka, not started. Why its start fails: ``why``."""
+    from aiokafka import AIOKafkaProducer
+
+    return AIOKafkaProducer(bootstrap_servers=settings.kafka, **_security(settings), **options)
+
+
+def faust_options(settings: Settings) -> dict[str, Any]:
+    """Options of a Faust application: its brokers, and its credentials where there are any."""
+    # Faust is heavy, and the services have no use for it
+    from faust import SASLCredentials, SSLCredentials
+
+    found: dict[str, Any] = {"broker": [f"kafka://{server}" for server in settings.kafka.split(",")]}
+    secured = _security(settings)
+    if settings.kafka_security == "tls":
+        found["broker_credentials"] = SSLCredentials(secured["ssl_context"])
+    elif settings.kafka_security == "sasl_tls":
+        found["broker_credentials"] = SASLCredentials(
+            username=secured["sasl_plain_username"],
+            password=secured["sasl_plain_password"],
+            mechanism=MECHANISM,
+            ssl_context=secured["ssl_context"],
+        )
+    return found
+
+
+def _made(settings: Settings, make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except LinkRefused:
+        raise
+    except KafkaError as error:
+        if reason := _said(settings, error) or why(settings):
+            raise LinkRefused(reason) from error
+        raise
+
+
+# ------------------------------------------------------------------------------------------------------- what is wrong
+
+
+def _said(settings: Settings, error: BaseException | str) -> str | None:
+    """What an error of a client says of the link; None when it is not about trust."""
+    if settings.kafka_security == "plaintext":
+        return None
+    text = str(error)
+    if (
+        isinstance(error, SaslAuthenticationFailedError)
+        or "SaslAuthenticationFailed" in text
+        or "invalid credentials" in text
+    ):
+        user = settings.present("kafka_user")
+        return f"the broker does not take user {user.read()!r} with this password: mend GOODFAITH_KAFKA_USER, GOODFAITH_KAFKA_PASSWORD or the broker's entry"
+    for pattern, sentence in _SENTENCES:
+        if re.search(pattern, text, re.IGNORECASE):
+            return str(sentence(settings, text) if callable(sentence) else sentence)
+    return None
+
+
+def _own(settings: Settings, _text: str) -> str:
+    """Why a broker may not take a certificate of ours: of its own it only says that it does not."""
+    path = settings.kafka_certificate
+    if path is None:
+        return "the broker asks for a certificate, and this process has none: set GOODFAITH_KAFKA_CERTIFICATE and GOODFAITH_KAFKA_KEY"
+    with contextlib.suppress(OSError, ValueError):
+        mine = x509.load_pem_x509_certificate(path.read_bytes())
+        now = dt.datetime.now(dt.UTC)
+        if now > mine.not_valid_after_utc:
+            return f"this process's certificate ({path}) expired at {mine.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: renew it"
+        if now < mine.not_valid_before_utc:
+            return f"this process's certificate ({path}) is not valid before {mine.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+    return f"the broker does not take this process's certificate ({path}): have it signed by an authority that the brokers know"
+
+
+def _name(settings: Settings, text: str) -> str:
+    found = re.search(r"(?:Hostname mismatch|IP address mismatch)[^(]*'([^']{1,200})'", text)
+    which = f" {found[1]!r}" if found else " of GOODFAITH_KAFKA"
+    return f"the broker's certificate is not for the name{which}: name the broker as its certificate does, or have one issued for this name"
+
+
+def _unknown(settings: Settings, _text: str) -> str:
+    place = (
+        f"the authorities in GOODFAITH_KAFKA_CA ({settings.kafka_ca})"
+        if settings.kafka_ca
+        else "the system's authorities (GOODFAITH_KAFKA_CA is not set)"
+    )
+    return f"the broker's certificate is not vouched for by {place}: add the authority that issued it"
+
+
+_SENTENCES: Final[tuple[tuple[str, Any], ...]] = (
+    (r"certificate has expired", "the broker's certificate has expired: renew it at the broker (or mend this machine's clock)"),
+    (r"certificate is not yet valid", "the broker's certificate is not valid yet: mend the clocks"),
+    (r"hostname mismatch|IP address mismatch|doesn't match", _name),
+    (r"CERTIFICATE_VERIFY_FAILED", _unknown),
+    (r"ALERT_(CERTIFICATE|BAD_CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)|alert (bad|certificate|unknown ca)|certificate required", _own),
+    (r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|unknown protocol", "the broker does not speak TLS at this address: name its TLS listener in GOODFAITH_KAFKA"),
+    (
+        r"UnsupportedSaslMechanism|unsupported sasl mechanism|Kafka broker does not support|IllegalSaslState",
+        f"the broker's listener does not take {MECHANISM}: name another in GOODFAITH_KAFKA, or set GOODFAITH_KAFKA_SECURITY=tls",
+    ),
+)  # fmt: skip
+
+
+def why(settings: Settings) -> str | None:
+    """What keeps a process and its broker apart, found by one attempt at each; None: nothing, or the broker is away."""
+    if settings.kafka_security == "plaintext":
+        return None
+    try:
+        context = Context(settings)
+    except LinkRefused as refused:
+        return str(refused)
+    for host, port in _servers(settings):
+        try:
+            _shake_hands(context, host, port)
+        except (OSError, ssl.SSLError) as error:
+            if reason := _said(settings, error):
+                return reason
+    if settings.kafka_security != "sasl_tls":
+        return None
+    try:
+        KafkaAdminClient(**arguments(settings), client_id="goodfaith-why", bootstrap_timeout_ms=PROBE_S * 1000).close()
+    except KafkaError as error:
+        return _said(settings, error)
+    return None
+
+
+def _servers(settings: Settings) -> Iterator[tuple[str, int]]:
+    for server in settings.kafka.split(","):
+        host, _, port = server.strip().rpartition(":")
+        yield host.strip("[]"), int(port)
+
+
+def _shake_hands(context: ssl.SSLContext, host: str, port: int) -> None:
+    """As far as TLS goes. With TLS 1.3 a broker refuses our certificate only after its handshake is over for us.
+
+    Raises:
+        OSError: refused, or not reached; ``ssl.SSLError`` is one.
+    """
+    with (
+        socket.create_connection((host, port), PROBE_S) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secured,
+    ):
+        secured.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            secured.recv(1)
+
+
+# ------------------------------------------------------------------------------------------------------------------ logs
+
+_told: dict[str, float] = {}
+
+
+def tell(text: str) -> bool:
+    """Whether a refusal is to be logged now: it was not within the last minute, by anyone in this process."""
+    now = time.monotonic()
+    if now - _told.get(text, -AGAIN_S) < AGAIN_S:
+        return False
+    _told[text] = now
+    return True
+
+
+class Filter(logging.Filter):
+    """Has the clients' many lines about a link that is refused said once, in our words, without their tracebacks.
+
+    Other lines pass as they are.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._settings = settings
+        self._refused_at = -AGAIN_S
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged."""
+        if not record.name.startswith(("kafka", "aiokafka", "faust", "mode")):
+            return True
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            text += f" {record.exc_info[1]}"
+        reason = _said(self._settings, text)
+        if reason is None:
+            # "closed", "unable to bootstrap", ... : what came of it
+            return time.monotonic() - self._refused_at > 5.0
+        self._refused_at = time.monotonic()
+        record.msg, record.args, record.exc_info, record.exc_text = f"broker refused: {reason}", (), None, None
+        return tell(reason)
+
+
+def listen(settings: Settings, handler: logging.Handler) -> None:
+    """Put the clients' lines about refused links into our words, where links are secured."""
+    if settings.kafka_security != "plaintext":
+        handler.addFilter(Filter(settings))

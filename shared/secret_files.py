@@ -1,0 +1,155 @@
+"""Secrets that come from files, as orchestrators mount them, and that may change while a process runs.
+
+``GOODFAITH_X_FILE`` names the file that holds the setting ``GOODFAITH_X``; ``GOODFAITH_SECRETS_DIR`` a folder of such files, each
+named as the variable or as the setting (``GOODFAITH_KAFKA_PASSWORD`` or ``kafka_password``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+PREFIX: Final = "GOODFAITH_"
+DIRECTORY: Final = "GOODFAITH_SECRETS_DIR"
+MOST_BYTES: Final = 65_536
+"""A private key is 4 KB, so that more is some other file."""
+BESIDE_SECRETS: Final = ("kafka_user",)
+"""What is no secret and changes together with one."""
+
+
+class Refused(ValueError):
+    """A file cannot be taken for a secret; the message names the setting and the cure, never what is in the file."""
+
+
+def read(file: Path, variable: str) -> str:
+    """What a file says, without the line end that editors add.
+
+    Args:
+        variable: named in a refusal.
+
+    Raises:
+        Refused: it cannot be read, is empty, too large or no text.
+    """
+    try:
+        with file.open("rb") as opened:
+            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+                raise Refused(f"{variable} names {file}, which is not a file: name a regular one")
+            raw = opened.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise Refused(f"{variable} names {file}, which cannot be read ({error.strerror}): mend path or mode") from None
+    if len(raw) > MOST_BYTES:
+        raise Refused(
+            f"{variable} names {file}, which has more than {MOST_BYTES} bytes: it holds the secret and nothing else"
+        )
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise Refused(f"{variable} names {file}, which is no UTF-8 text: write the secret as text") from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text:
+        raise Refused(f"{variable} names {file}, which is empty: write the secret into it")
+    return text
+
+
+class Present:
+    """A value as it is now: read again from its file, where it came from one. What it is shows nowhere.
+
+    A file that cannot be read for a moment (it is being replaced) is as if it had not changed.
+    """
+
+    def __init__(self, value: str, file: Path | None = None) -> None:
+        self._value = value
+        self._file = file
+
+    def read(self) -> str:
+        """The value."""
+        if self._file is not None:
+            with contextlib.suppress(Refused):
+                self._value = read(self._file, "")
+        return self._value
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        """As clients of the broker ask of a password, at each connection."""
+        return self.read().encode(encoding, errors)
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __repr__(self) -> str:
+        return "**********"
+
+
+class PresentName(Present):
+    """A user's name, which is no secret, but is in a file beside one."""
+
+    def replace(self, old: str, new: str) -> str:
+        """As clients of the broker ask of a name, at each connection."""
+        return self.read().replace(old, new)
+
+    def __repr__(self) -> str:
+        return self._value
+
+
+def _secret(field: FieldInfo) -> bool:
+    return "SecretStr" in str(field.annotation)
+
+
+class Source(PydanticBaseSettingsSource):
+    """The settings that files hold.
+
+    Args:
+        given: names of fields that the caller gives itself, which go before.
+
+    Raises:
+        Refused: at the call: a file cannot be read, or a setting is given both by itself and as a file.
+    """
+
+    def __init__(self, settings: type[BaseSettings], given: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self._given = given
+        self.files: dict[str, tuple[Path, str]] = {}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """One field; none when no file holds it."""
+        if field_name in self._given or not (_secret(field) or field_name in BESIDE_SECRETS):
+            return None, field_name, False
+        variable = PREFIX + field_name.upper()
+        # an empty variable is how compose files say that there is none
+        name = os.environ.get(f"{variable}_FILE", "")
+        file, said = (Path(name), f"{variable}_FILE") if name else (self._mounted(field_name), DIRECTORY)
+        if file is None:
+            return None, field_name, False
+        if os.environ.get(variable):
+            if said == DIRECTORY:
+                return None, field_name, False
+            raise Refused(f"{variable} and {variable}_FILE are both set: keep one of them")
+        value = read(file, said)
+        self.files[field_name] = (file, value)
+        return value, field_name, False
+
+    @staticmethod
+    def _mounted(name: str) -> Path | None:
+        folder = os.environ.get(DIRECTORY, "")
+        if not folder:
+            return None
+        for spelled in (PREFIX + name.upper(), name):
+            if (file := Path(folder, spelled)).exists():
+                return file
+        return None
+
+    def __call__(self) -> dict[str, Any]:
+        """All of them."""
+        found = {}
+        for name, field in self.settings_cls.model_fields.items():
+            value, key, _ = self.get_field_value(field, name)
+            if value is not None:
+                found[key] = SecretStr(value) if _secret(field) else value
+        return found
