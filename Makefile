@@ -16,7 +16,7 @@ UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --uni
 CODE := $(wildcard services shared deploy tests benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tour up down status test test-docker image compose thorough lint messages format bench faults streams drills restore-drill deep lock clean
+.PHONY: help setup demo tour up down status test test-docker image compose thorough lint messages format bench faults streams drills restore-drill deep lock sbom audit clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,10 +63,11 @@ thorough: setup ## the tests that `make test` leaves out because they take long
 	@sh deploy/local/setup.sh s3
 	$(BIN)/python -m pytest -m thorough $(ARGS)
 
-lint: $(VENV) ## ruff and mypy --strict
+lint: $(VENV) ## ruff, mypy --strict, and what migrations do to the version before
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
+	$(BIN)/python -m deploy.migrations
 
 messages: $(VENV) ## bring the translations up to date with the texts (ARGS=--check: only say what is missing)
 	$(BIN)/python -m services.operator.messages $(ARGS)
@@ -98,6 +99,12 @@ lock: ## compile the pins anew (needs uv)
 	$(UV_COMPILE) requirements.in -o requirements.txt
 	$(UV_COMPILE) requirements.in requirements-dev.in -o requirements-dev.txt
 	$(UV_COMPILE) deploy/images/requirements-build.in -o deploy/images/requirements-build.txt
+
+sbom: $(VENV) ## bill of materials of the run-time packages (CycloneDX), in .local/sbom.json
+	$(BIN)/python -m deploy.supply sbom --output .local/sbom.json
+
+audit: $(VENV) ## known vulnerabilities of the run-time packages; exit status 75 when nobody could be asked
+	@$(BIN)/python -m deploy.supply audit
 
 clean: ## stop and delete every local stack, the virtual environment and all caches
 	@if [ -x $(GOODFAITH) ]; then for state in .local/*/stack.json; do \

@@ -2,19 +2,27 @@
 
 Each service has its own role (``goodfaith_<service>``), owns nothing, and may write only in its own schema; event logs, and
 what ``INSERT_ONLY`` names, are insert-only for it. The clock (schema ``platform``) is read-only for all of them.
+
+Revisions *expand* (what the version before does not mind) or *contract* (take away what it still needed); see
+``docs/decisions/0047-expand-then-contract.md`` and ``deploy/migrations.py``, which looks at their SQL.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import sqlalchemy as sa
+import stamina
 from alembic import command, context
 from alembic.config import Config
+from alembic.script import Script, ScriptDirectory
+from sqlalchemy.exc import OperationalError
 
 from shared import clock, db
+
+Phase = Literal["expand", "contract"]
 
 SERVICES: Final = ("intake", "verification", "enforcement", "notification")
 DEMO: Final = ("marketplace",)
@@ -63,6 +71,13 @@ READS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
 MEMBERS: Final = {"watch": "pg_monitor"}
 """PostgreSQL's own roles that one of them is a member of: sessions of others, and sizes."""
 _LOCK: Final = 0x600DFA17
+LOCK_TIMEOUT_MS: Final = 4_000
+"""So long may a revision wait for a table: whoever wants the table waits behind it meanwhile."""
+LOCK_TRIES: Final = 30
+
+
+class Waiting(Exception):
+    """A revision did not get its locks, however often it tried; the message says which service's. Nothing is half done."""
 
 
 def _folder(service: str) -> Path:
@@ -70,24 +85,71 @@ def _folder(service: str) -> Path:
     return root / ("deploy" if service in DEMO else "services") / service / "migrations"
 
 
-def migrate(admin_url: str, passwords: Mapping[str, str]) -> None:
-    """Bring the database up to date. Idempotent, and safe to run twice at once.
+def script(service: str) -> Config:
+    """Alembic's configuration of one service's revisions."""
+    config = Config()
+    # `%` begins an interpolation there
+    config.set_main_option("script_location", str(_folder(service)).replace("%", "%%"))
+    return config
+
+
+def phase(revision: Script) -> Phase:
+    """What a revision says of itself; those without a word were there before the first release.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    said = getattr(revision.module, "phase", "expand")
+    if said not in ("expand", "contract"):
+        raise ValueError(f"{revision.path}: phase is {said!r}, not 'expand' or 'contract'")
+    return "contract" if said == "contract" else "expand"
+
+
+def newest(phases: Iterable[tuple[str, Phase]], *, contract: bool) -> str:
+    """The revision to go to: the latest, or the latest that expands.
+
+    A contraction with an expansion behind it belongs to an earlier release: nobody runs any more who minds it.
+
+    Args:
+        phases: revisions with their phases, latest first.
+        contract: go through to the latest.
+
+    Raises:
+        StopIteration: none expands.
+    """
+    return next(revision for revision, said in phases if contract or said == "expand")
+
+
+def migrate(admin_url: str, passwords: Mapping[str, str], *, contract: bool = False) -> dict[str, str]:
+    """Bring the database up to date. Idempotent, and safe to run twice at once, and while the version before runs.
 
     Args:
         admin_url: URL of a role that may create roles and schemas.
         passwords: by service, the password of its role; services without one keep the password that they have.
+        contract: take away what only the version before needed. Nothing of it may run any more, or be gone back to. A new
+            installation is always brought to the latest revision.
+
+    Returns:
+        By service, the contraction that is left to be done; services without one are left out.
+
+    Raises:
+        Waiting: a table was in use for minutes on end; what was done until then is kept.
     """
+    left = {}
     engine = db.administer(admin_url, autocommit=True)
     with engine.connect() as connection:
         connection.execute(sa.text("select pg_advisory_lock(:key)"), {"key": _LOCK})
         connection.exec_driver_sql(clock.DDL)
         for service in (*SERVICES, *DEMO):
             if _folder(service).is_dir():
-                _migrate_one(connection, service, passwords.get(service))
+                target, latest = _migrate_one(connection, service, passwords.get(service), contract)
+                if target != latest:
+                    left[service] = latest
         for reader, columns in READS.items():
             _let_read(connection, reader, columns, passwords.get(reader))
         connection.execute(sa.text("select pg_advisory_unlock(:key)"), {"key": _LOCK})
     engine.dispose()
+    return left
 
 
 def _role(connection: sa.Connection, service: str, password: str | None) -> str:
@@ -121,16 +183,18 @@ def _let_read(
         connection.exec_driver_sql(f"grant {MEMBERS[reader]} to {role}")
 
 
-def _migrate_one(connection: sa.Connection, service: str, password: str | None) -> None:
+def _migrate_one(connection: sa.Connection, service: str, password: str | None, contract: bool) -> tuple[str, str]:
+    """Returns the revision that the schema has come to at least, and the latest."""
     role = _role(connection, service, password)
     connection.exec_driver_sql(f"create schema if not exists {service}")
-    connection.exec_driver_sql(f"set search_path = {service}, platform")
-    config = Config()
-    config.set_main_option("script_location", str(_folder(service)))
-    config.attributes["connection"] = connection
+    config = script(service)
+    new = not connection.execute(
+        sa.text("select exists (select from pg_tables where schemaname = :s)"), {"s": service}
+    ).scalar()
+    revisions = [(one.revision, phase(one)) for one in ScriptDirectory.from_config(config).walk_revisions()]
+    target = newest(revisions, contract=contract or new)
     config.attributes["schema"] = service
-    command.upgrade(config, "head")
-    connection.exec_driver_sql("set search_path = default")
+    _upgrade(connection, config, target)
     for statement in (
         f"grant usage on schema {service}, platform to {role}",
         f"grant select, insert, update, delete on all tables in schema {service} to {role}",
@@ -144,15 +208,48 @@ def _migrate_one(connection: sa.Connection, service: str, password: str | None) 
     ).scalars()
     for table in (*logs, *INSERT_ONLY.get(service, ())):
         connection.exec_driver_sql(f"revoke update, delete, truncate on {service}.{table} from {role}")
+    return target, revisions[0][0]
+
+
+def _upgrade(connection: sa.Connection, config: Config, target: str) -> None:
+    """Each revision in a transaction of its own, which is tried again when it does not get its locks in time."""
+    service = config.attributes["schema"]
+    engine = db.administer(connection.engine.url.render_as_string(hide_password=False), pooled=False)
+    try:
+        for attempt in stamina.retry_context(
+            on=_not_locked, attempts=LOCK_TRIES, timeout=None, wait_initial=0.5, wait_max=5.0
+        ):
+            with attempt, engine.connect() as session:
+                session.exec_driver_sql(f"set search_path = {service}, platform")
+                session.exec_driver_sql(f"set lock_timeout = {LOCK_TIMEOUT_MS}")
+                session.commit()
+                config.attributes["connection"] = session
+                command.upgrade(config, target)
+    except OperationalError as error:
+        if _not_locked(error):
+            raise Waiting(
+                f"{service}: a table was in use whenever a revision wanted to change it; look for long transactions"
+                " (pg_stat_activity), then run this again"
+            ) from error
+        raise
+    finally:
+        engine.dispose()
+
+
+def _not_locked(error: Exception) -> bool:
+    return isinstance(error, OperationalError) and getattr(error.orig, "pgcode", None) == "55P03"
 
 
 def run_env() -> None:
-    """Body of each service's ``migrations/env.py``."""
-    connection: sa.Connection = context.config.attributes["connection"]
-    context.configure(
-        connection=connection,
-        version_table_schema=context.config.attributes["schema"],
-        transaction_per_migration=True,
-    )
+    """Body of each service's ``migrations/env.py``; without a connection (``alembic upgrade --sql``) it writes SQL."""
+    connection: sa.Connection | None = context.config.attributes.get("connection")
+    if connection is None:
+        context.configure(dialect_name="postgresql", transaction_per_migration=True)
+    else:
+        context.configure(
+            connection=connection,
+            version_table_schema=context.config.attributes["schema"],
+            transaction_per_migration=True,
+        )
     with context.begin_transaction():
         context.run_migrations()

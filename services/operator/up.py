@@ -127,8 +127,8 @@ def offer_canary_listing(stack: Stack) -> None:
         raise StackError(f"the demo marketplace does not take the canary's listing: {error}") from None
 
 
-def prepare(stack: Stack, env: Mapping[str, str] | None = None) -> None:
-    """Roles, schemas and topics on a running stack. Idempotent.
+def prepare(stack: Stack, env: Mapping[str, str] | None = None, *, contract: bool = False) -> dict[str, str]:
+    """Roles, schemas and topics on a running stack. Idempotent; returns contractions that are left (`migrate.migrate`).
 
     Raises:
         sqlalchemy.exc.DBAPIError: a migration failed.
@@ -142,8 +142,9 @@ def prepare(stack: Stack, env: Mapping[str, str] | None = None) -> None:
         stack.environment(GOODFAITH_PARTITIONS=os.environ.get("GOODFAITH_PARTITIONS", LOCAL_PARTITIONS))
     if not {"GOODFAITH_KAFKA", "GOODFAITH_DATABASE"} & set(os.environ):
         stack.environment(GOODFAITH_BROKER_SKEW_MS=os.environ.get("GOODFAITH_BROKER_SKEW_MS", LOCAL_SKEW_MS))
-    migrate.migrate(stack.admin_url, stack.role_passwords(*fleet.ROLES))
+    left = migrate.migrate(stack.admin_url, stack.role_passwords(*fleet.ROLES), contract=contract)
     topics.create(fleet.settings_of(stack))
+    return left
 
 
 def _begin(stack: Stack, begins: dt.datetime) -> None:
@@ -335,6 +336,10 @@ def migrate(
             help="Folder with a file for each role (goodfaith_intake, ...) that holds the password it is to have.",
         ),
     ] = None,
+    contract: Annotated[
+        bool,
+        typer.Option("--contract", help="Take away what only the version before needed: none of it runs any more."),
+    ] = False,
 ) -> None:
     """Bring roles, schemas and topics up to date: of the local stack, or of what the environment names.
 
@@ -349,14 +354,17 @@ def migrate(
     if named("postgres"):
         settings = Settings()
         given = read_passwords(passwords) if passwords is not None else {}
-        migrations.migrate(settings.database.get_secret_value(), given)
+        left = migrations.migrate(settings.database.get_secret_value(), given, contract=contract)
         # a broker that has just begun to listen refuses for a moment
         for attempt in stamina.retry_context(on=KafkaError, timeout=BROKER_S, attempts=None, wait_max=2.0):
             with attempt:
                 topics.create(settings)
     else:
-        prepare(running(stack))
+        left = prepare(running(stack), contract=contract)
     console.print("roles, schemas and topics are up to date")
+    if left:
+        what = ", ".join(f"{service} {revision}" for service, revision in left.items())
+        console.print(f"once every process is of this version: goodfaith migrate --contract ({what})", markup=False)
 
 
 def read_passwords(folder: Path) -> dict[str, str]:
