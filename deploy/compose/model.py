@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from deploy import images
 from deploy.containers import process
+from deploy.kubernetes.model import SHAPES, Shape
 from deploy.local import fleet, postgres
 from deploy.local.fleet import Spec
 from deploy.prometheus import routing
@@ -37,9 +38,7 @@ PARTITIONS: Final = "6"
 """Fewer than an installation's 24: one host has few cores, and each partition more only makes batches smaller."""
 SKEW_MS: Final = "20"
 """Broker and database of one host have one clock."""
-MEMORY: Final = {"streams": "1g", "intake-api": "768m"}
-"""Of processes that need more than the others; more than twice what each was seen to use under load."""
-SMALL: Final = "384m"
+USUAL: Final = Shape("worker")
 PUBLISHED: Final = {"intake-api": 8080, "status": 8085, "marketplace": 8090}
 """Ports that are opened, on loopback only: a proxy with TLS stands before them."""
 SECRETS_FOLDER: Final = "${GOODFAITH_SECRETS:-./secrets}"
@@ -208,8 +207,8 @@ def _of_ours() -> dict[str, Any]:
     return {
         "image": images.own().substitution,
         "init": True,
-        "tmpfs": [f"/tmp:mode=1777,size={64 * 2**20}"],  # noqa: S108
-        **_closed(SMALL, cpus=1.0),
+        **_sized(USUAL),
+        **_closed(_memory(USUAL), cpus=1.0),
         "stop_grace_period": "30s",
     }
 
@@ -262,9 +261,19 @@ def _service(spec: Spec, number: int) -> dict[str, Any]:
     if number == 0 and (port := PUBLISHED.get(spec.name)):
         variable = f"GOODFAITH_{spec.name.upper().replace('-', '_')}_PORT"
         made["ports"] = [f"127.0.0.1:${{{variable}:-{port}}}:{process.HTTP_PORT}"]
-    if memory := MEMORY.get(spec.name):
-        made["mem_limit"] = memory
+    shape = SHAPES.get(spec.name, USUAL)
+    if _memory(shape) != _memory(USUAL):
+        made |= _sized(shape) | {"mem_limit": _memory(shape)}
     return made
+
+
+def _sized(shape: Shape) -> dict[str, Any]:
+    return {"tmpfs": [f"/tmp:mode=1777,size={shape.scratch}m"]}  # noqa: S108
+
+
+def _memory(shape: Shape) -> str:
+    """The limit: as in a cluster twice what is asked for, and what lies in /tmp, which is memory here."""
+    return f"{2 * shape.memory + shape.scratch}m"
 
 
 def _operator() -> dict[str, Any]:

@@ -24,9 +24,9 @@ from deploy.local import kafka
 from deploy.local.children import StackError
 from deploy.local.postgres import binaries
 
-PULL_S: Final = 60.0
+PULL_S: Final = 600.0
 REACH_S: Final = 20.0
-"""How long the first public image may take until it is found that they cannot be had: a name that does not resolve takes a second."""
+"""How long a registry may take to say what an image is made of, until it is taken for one that cannot be reached."""
 HERE: Final = ROOT / "deploy" / "images"
 WHEELS: Final = ROOT / ".local" / "wheels"
 STANDINS: Final = {"kafka": "goodfaith-kafka", "postgres": "goodfaith-postgres", "python": "goodfaith-debian"}
@@ -38,18 +38,24 @@ def all_of(engine: Engine) -> dict[str, str]:
     Raises:
         StackError: one can neither be had nor made.
     """
-    found = {image.variable: has(engine, image) for image in (images.PYTHON, images.KAFKA, images.POSTGRES)}
-    if not all(found.values()):
-        made = standins(
-            engine, [image for image in (images.PYTHON, images.KAFKA, images.POSTGRES) if not found[image.variable]]
-        )
-        found |= made
+    wanted = (images.POSTGRES, images.KAFKA, images.PYTHON)
+    found: dict[str, str] = {}
+    missing: list[Image] = []
+    for image in wanted:
+        # where one cannot be had, the others cannot either
+        found[image.variable] = has(engine, image, pull_s=0 if missing else REACH_S)
+        if not found[image.variable]:
+            missing.append(image)
+    found |= standins(engine, missing)
     own = os.environ.get("GOODFAITH_IMAGE") or project(engine, found[images.PYTHON.variable])
     return {**found, "GOODFAITH_IMAGE": own}
 
 
-def has(engine: Engine, image: Image) -> str:
-    """The image's name, if it is there or can be pulled; else nothing. One that the environment names must be there.
+def has(engine: Engine, image: Image, *, pull_s: float = PULL_S) -> str:
+    """The image's name, if it is there or can be pulled; else nothing. One that the environment names must be had.
+
+    Args:
+        pull_s: How long it may take until the first of it arrives; 0: it is not pulled.
 
     Raises:
         StackError: the environment names one that cannot be had.
@@ -57,18 +63,24 @@ def has(engine: Engine, image: Image) -> str:
     with contextlib.suppress(StackError):
         engine.run("docker", "image", "inspect", image.reference)
         return image.reference
-    named = image.variable in os.environ
+    if image.variable in os.environ:
+        engine.run("docker", "pull", "-q", image.reference, timeout_s=PULL_S)
+        return image.reference
     try:
-        engine.run("docker", "pull", "-q", image.reference, timeout_s=PULL_S * 10 if named else PULL_S)
+        # what says whether the registry can be reached is small; then the image may take its time
+        if pull_s:
+            engine.run("docker", "manifest", "inspect", image.reference, timeout_s=pull_s)
+            engine.run("docker", "pull", "-q", image.reference, timeout_s=PULL_S)
+            return image.reference
     except StackError:
-        if named:
-            raise
-        return ""
-    return image.reference
+        pass
+    return ""
 
 
 def standins(engine: Engine, wanted: list[Image]) -> dict[str, str]:
     """Images of Debian's packages in the public ones' place."""
+    if not wanted:
+        return {}
     suite = _suite()
     bases = {
         "goodfaith-debian": "ca-certificates,python3,python3-venv",
@@ -109,8 +121,9 @@ def _base(engine: Engine, tag: str, suite: str, packages: str) -> None:
         return
     if shutil.which("mmdebstrap") is None:
         raise StackError("public images cannot be had here, and mmdebstrap, which makes stand-ins, is missing")
-    # what a container needs no manual and no package list for
+    # no manuals, and no waiting for the disk: an archive is made of it, or nothing
     slim = [
+        "--dpkgopt=force-unsafe-io",
         "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*",
