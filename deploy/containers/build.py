@@ -121,12 +121,10 @@ def _base(engine: Engine, tag: str, suite: str, packages: str) -> None:
         return
     if shutil.which("mmdebstrap") is None:
         raise StackError("public images cannot be had here, and mmdebstrap, which makes stand-ins, is missing")
-    # no manuals, and no waiting for the disk: an archive is made of it, or nothing
+    # no waiting for the disk: an archive is made of it, or nothing; manuals go last, Java's packages want their folder
     slim = [
         "--dpkgopt=force-unsafe-io",
-        "--dpkgopt=path-exclude=/usr/share/man/*",
-        "--dpkgopt=path-exclude=/usr/share/doc/*",
-        "--dpkgopt=path-exclude=/usr/share/locale/*",
+        '--customize-hook=rm -rf "$1"/usr/share/man/* "$1"/usr/share/doc/* "$1"/usr/share/locale/*',
     ]
     command = ["mmdebstrap", "--quiet", "--variant=minbase", *slim, f"--include={packages}", suite, "-"]
     archive = FOLDER / f"{tag.replace(':', '-')}.tar"
