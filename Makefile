@@ -16,7 +16,7 @@ UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --uni
 CODE := $(wildcard services shared deploy tests benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tour up down status test test-docker image compose thorough lint messages format bench faults streams drills restore-drill deep lock sbom audit clean
+.PHONY: help setup demo tour up down status test test-docker image compose manifests thorough lint messages format bench faults streams drills restore-drill deep lock sbom audit clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ image: $(VENV) ## the project's image, on the public base or on one of Debian's 
 
 compose: $(VENV) ## write deploy/compose.yaml anew from the table of processes (ARGS="--count verification=2 FOLDER")
 	$(BIN)/python -m deploy.compose $(ARGS)
+
+manifests: $(VENV) ## Kubernetes: overlays and examples rendered, held against the API's schemas and a policy linter (needs Go)
+	@sh deploy/local/setup.sh manifests
+	MANIFESTS=1 $(BIN)/python -m pytest tests/unit/deploy/test_kubernetes.py $(ARGS)
 
 thorough: setup ## the tests that `make test` leaves out because they take long
 	@sh deploy/local/setup.sh s3

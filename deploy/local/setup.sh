@@ -5,6 +5,7 @@
 #   setup.sh s3      the same for the S3 server that tests start, and its jars
 #   setup.sh prometheus   Prometheus and Alertmanager, which observe a local stack; left out where they cannot be installed
 #   setup.sh docker       a Docker engine, compose, and what makes base images; only for tests of containers
+#   setup.sh manifests    kustomize and kube-score, by Go, into .local/tools, for the manifests' tests
 #   setup.sh chromium     a headless browser, in which the status page is tested; left out where it cannot be installed
 # On Debian and Ubuntu, as root or with sudo that asks nothing, missing packages are installed; elsewhere one line says how.
 set -eu
@@ -109,6 +110,24 @@ docker() {
     without_services
     packages docker.io iptables docker-compose mmdebstrap
     if [ -d /run/systemd/system ]; then $as systemctl disable --quiet docker || true; fi
+}
+
+manifests() {
+    for tool in sigs.k8s.io/kustomize/kustomize/v5@v5.8.1 github.com/zegl/kube-score/cmd/kube-score@v1.20.0; do
+        program=${tool%@*}; program=${program%/v5}; program=${program##*/}
+        # the version is in the name, so that a newer one is built
+        built=.local/tools/$program-${tool##*@}
+        if ! [ -x "$built" ]; then
+            command -v go >/dev/null || fail "missing: Go 1.24 or newer, which builds kustomize and kube-score (https://go.dev/doc/install)"
+            say "building $program ${tool##*@} (once)"
+            mkdir -p .local/tools
+            # Go checks what it fetches against the public log of sums
+            GOBIN="$PWD/.local/tools/new" GOFLAGS=-trimpath CGO_ENABLED=0 go install "$tool"
+            mv ".local/tools/new/$program" "$built"
+            rmdir .local/tools/new
+        fi
+        ln -sf "$program-${tool##*@}" ".local/tools/$program"
+    done
 }
 
 chromium() {

@@ -35,6 +35,15 @@ OBSERVERS: tuple[PartName, ...] = ("alertmanager", "prometheus")
 PARTS: tuple[PartName, ...] = (*ENVIRONMENT, *OBSERVERS)
 
 
+def new_secret(name: str) -> str:
+    """A new value for a secret, from 32 random bytes: `..._key` in base64, `..._token` as bearer tokens look (the logs know
+    the shape and redact it).
+    """
+    if name.endswith("_key"):
+        return base64.b64encode(secrets.token_bytes(32)).decode()
+    return f"gf_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
+
+
 class Part(Protocol):
     """A broker or a database that we started: a process (`handle` is its pid) or a container (its id)."""
 

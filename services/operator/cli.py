@@ -46,6 +46,7 @@ COMMANDS = (
     "deep",
     "streams",
     "drills",
+    "size",
 )
 
 console = Console()
