@@ -389,13 +389,6 @@ def named(part: PartName) -> str:
     return value if field in settings.model_fields_set else ""
 
 
-def new_secret(name: str) -> str:
-    """A secret of 32 random bytes: `..._key` in base64, others as bearer tokens look (the logs know the shape and redact it)."""
-    if name.endswith("_key"):
-        return base64.b64encode(secrets.token_bytes(32)).decode()
-    return f"gf_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
-
-
 def _ports(state: dict[str, Any]) -> set[int]:
     """Every port that the stack has already given away."""
     kept = [value for name in PARTS for key, value in state.get(name, {}).items() if key.endswith("port")]
