@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 from deploy.local import kafka, postgres
@@ -19,6 +20,9 @@ SMTP_PORT: Final = 8025
 BOUNCE_PORT: Final = 8026
 KAFKA_PORT: Final = 9092
 CONTROLLER_PORT: Final = 9093
+PEER_PORT: Final = 9094
+CLUSTER: Final = "2jtmyGz4QHqPkxmLKnk0bw"
+"""Id of a cluster of one node; what it is matters only where there are several."""
 POSTGRES_PORT: Final = 5432
 USER: Final = 10001
 """User and group in the image."""
@@ -89,17 +93,15 @@ def kafka_environment(host: str, port: int = KAFKA_PORT) -> dict[str, str]:
 
     Data lie in /var/lib/kafka/data, which the image has for it.
     """
-    properties = _properties(
-        kafka.PROPERTIES.format(port=port, controller_port=CONTROLLER_PORT, data="/var/lib/kafka/data")
-    )
-    properties |= {
-        "controller.quorum.voters": f"1@localhost:{CONTROLLER_PORT}",
-        "listeners": f"CLIENTS://:{KAFKA_PORT},CONTROLLER://localhost:{CONTROLLER_PORT}",
-        "advertised.listeners": f"CLIENTS://{host}:{port}",
-    }
+    node = kafka.Node(1, port, PEER_PORT, {1: CONTROLLER_PORT}, CLUSTER)
+    properties = _properties(node.properties(Path("/var/lib/kafka/data")))
+    # clients come from outside of the container, and none but they
+    listeners = properties["listeners"].replace(f"CLIENTS://127.0.0.1:{port}", f"CLIENTS://:{KAFKA_PORT}")
+    advertised = properties["advertised.listeners"].replace(f"CLIENTS://127.0.0.1:{port}", f"CLIENTS://{host}:{port}")
+    properties |= {"listeners": listeners, "advertised.listeners": advertised}
     # the image takes one for every variable, and has no default for these once there is any
     return {
-        "CLUSTER_ID": "2jtmyGz4QHqPkxmLKnk0bw",
+        "CLUSTER_ID": CLUSTER,
         "KAFKA_HEAP_OPTS": "-Xms256m -Xmx512m",
         **{f"KAFKA_{_variable(key)}": value for key, value in properties.items()},
     }

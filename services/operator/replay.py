@@ -33,8 +33,8 @@ from services.operator.follower import Follower, Seen
 from services.operator.idle import Watch
 from services.operator.model import Dice, Model
 from services.operator.notices import SAMPLE, Named, Notice, NoticeError, parts, read
-from services.operator.up import JsonOption, StackOption, running
-from shared import clock, db, policy, topics
+from services.operator.up import JsonOption, StackOption, prepare_broker, running
+from shared import clock, db, policy
 from shared.events import State
 
 T = TypeVar("T")
@@ -417,7 +417,7 @@ def upstream_ready(stack: Stack, counts: Mapping[str, int] | None = None) -> Non
         http.close()
     upstreams = msgspec.json.encode({**settings.upstreams, UPSTREAM: account}).decode()
     stack.environment(GOODFAITH_UPSTREAMS=upstreams)
-    topics.create(fleet.settings_of(stack))
+    prepare_broker(stack)
     # every process that looks at the upstreams starts anew with them
     processes = Fleet.load(stack)
     for name in ("intake-api.0", "intake-worker.0"):

@@ -17,6 +17,7 @@ from rich.table import Column, Table
 from deploy.local import fleet, prometheus
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet
+from deploy.local.secured import HOW, How
 from deploy.local.stack import Stack, named
 from services.operator.cli import console, errors, print_json
 from shared import clock, db
@@ -33,6 +34,16 @@ BROKER_S = 60.0
 """How long `migrate` waits for a broker that refuses."""
 
 StackOption = Annotated[str, typer.Option("--stack", envvar="GOODFAITH_STACK_NAME", help="Name of the local stack.")]
+BrokersOption = Annotated[
+    int, typer.Option(envvar="BROKERS", help="How many brokers: 1 or 3; 0: as many as the stack has, else 1.")
+]
+SecureOption = Annotated[
+    str,
+    typer.Option(
+        envvar="SECURE",
+        help="A new stack's links are secured, and processes log in at the broker by `password` (or 1) or `certificate`.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Last line of output: one JSON object.")]
 
 
@@ -62,6 +73,8 @@ def bring_up(
     begins: dt.datetime | None = None,
     observe: prometheus.Plan | None = None,
     canary: bool = False,
+    brokers: int = 0,
+    secure: How | None = None,
 ) -> tuple[Stack, Fleet]:
     """Everything up and ready: broker and database, roles and schemas, topics, processes. Idempotent.
 
@@ -74,12 +87,17 @@ def bring_up(
             keeps its clock.
         observe: How Prometheus and Alertmanager observe it; none: they are not started, and left alone if they run.
         canary: Whether a canary runs (docs/operating.md, "Canary"), with a listing of its own in the demo marketplace.
+        brokers: One, or three that replicate each other; 0: as many as the stack has, else one.
+        secure: How processes log in at a new stack's broker, whose links are secured; none: as the stack has it.
 
     Raises:
         StackError: a part does not start.
     """
     wished = dict(ports or {})
-    stack = Stack.start(root(), name, kafka_port=wished.pop("kafka", 0), postgres_port=wished.pop("postgres", 0))
+    stack = Stack.start(
+        root(), name, kafka_port=wished.pop("kafka", 0), postgres_port=wished.pop("postgres", 0), brokers=brokers,
+        secure=secure,
+    )  # fmt: skip
     for part, port in wished.items():
         stack.port(part, port)
     prepare(stack, {**(env or {}), **(canary_settings(stack) if canary else {})})
@@ -134,17 +152,41 @@ def prepare(stack: Stack, env: Mapping[str, str] | None = None, *, contract: boo
         sqlalchemy.exc.DBAPIError: a migration failed.
         kafka.errors.KafkaError: the topics could not be created.
     """
-    from shared import migrate, topics
+    from shared import migrate
 
     kept = stack.environment(**(env or {}))
     if "GOODFAITH_PARTITIONS" not in kept:
         # fixed at creation, whatever the environment says later
         stack.environment(GOODFAITH_PARTITIONS=os.environ.get("GOODFAITH_PARTITIONS", LOCAL_PARTITIONS))
+    if stack.brokers > 1:
+        stack.environment(GOODFAITH_REPLICATION=str(stack.brokers))
     if not {"GOODFAITH_KAFKA", "GOODFAITH_DATABASE"} & set(os.environ):
         stack.environment(GOODFAITH_BROKER_SKEW_MS=os.environ.get("GOODFAITH_BROKER_SKEW_MS", LOCAL_SKEW_MS))
     left = migrate.migrate(stack.admin_url, stack.role_passwords(*fleet.ROLES), contract=contract)
-    topics.create(fleet.settings_of(stack))
+    prepare_broker(stack)
     return left
+
+
+def prepare_broker(stack: Stack) -> None:
+    """Topics; where links are secured, logins and who may do what with the topics as well. Idempotent.
+
+    Raises:
+        StackError: a topic is otherwise than declared and cannot be changed.
+        kafka.errors.KafkaError: the broker cannot be reached, or refuses.
+    """
+    from services.operator.login import at_broker
+    from services.operator.topics import apply_to
+    from shared import access, topics
+
+    settings = fleet.settings_of(stack)
+    if stack.secured is None:
+        topics.create(settings)
+        return
+    by_password = [one.name for one in access.principals(settings) if not stack.secured.by_certificate(one.name)]
+    passwords = stack.broker_passwords(*by_password)
+    at_broker(settings, {access.login(settings, name): passwords[name] for name in by_password})
+    if refusals := apply_to(settings).refusals:
+        raise StackError("\n".join(map(str, refusals)))
 
 
 def _begin(stack: Stack, begins: dt.datetime) -> None:
@@ -154,6 +196,20 @@ def _begin(stack: Stack, begins: dt.datetime) -> None:
         if not connection.exec_driver_sql("select exists (select from verification.partitions)").scalar():
             clock.start_at(connection, business=begins, rate=0)
     engine.dispose()
+
+
+def how_secure(word: str) -> How | None:
+    """How links are to be secured, from the option's word.
+
+    Raises:
+        StackError: a word that is none.
+    """
+    if word in ("", "0"):
+        return None
+    for how in HOW:
+        if word == how or (word == "1" and how == HOW[0]):
+            return how
+    raise StackError(f"--secure takes {' or '.join(HOW)}, not {word!r}")
 
 
 def describe(stack: Stack, processes: Fleet) -> dict[str, Any]:
@@ -211,6 +267,8 @@ def up(
     marketplace_port: Annotated[
         int, typer.Option(envvar="MARKETPLACE_PORT", help="Port of the demo marketplace; 0: any.")
     ] = 0,
+    brokers: BrokersOption = 0,
+    secure: SecureOption = "",
     begins: Annotated[
         dt.datetime | None,
         typer.Option(formats=["%Y-%m-%d"], help="A new installation's clock stands at this date (UTC), for a replay."),
@@ -237,6 +295,8 @@ def up(
             begins=begins and begins.replace(tzinfo=dt.UTC),
             canary=begins is None if canary is None else canary,
             observe=plan,
+            brokers=brokers,
+            secure=how_secure(secure),
         )
     facts = describe(running_stack, processes)
     facts["seconds"] = round(time.monotonic() - begun, 2)
