@@ -42,6 +42,7 @@ COMMANDS = (
     "canary",
     "restore",
     "rewrap",
+    "prune",
     "deep",
     "streams",
     "drills",

@@ -14,11 +14,12 @@ import sqlalchemy as sa
 
 from shared import events, logs, topics
 from shared.runtime import Batch, Due, Incoming, Outgoing, Service, Tx, run
-from shared.runtime.ddl import runtime_v1
+from shared.runtime.ddl import runtime_v1, runtime_v2
 from shared.settings import Settings
 
 DDL = (
     runtime_v1()
+    + runtime_v2()
     + """
 create table echo_items (n bigint generated always as identity, item text not null, listing text not null, event_id text not null);
 create table echo_poison (dummy int);
