@@ -30,7 +30,7 @@ URL_MOST: Final = 500
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-_NEVER: Final = tuple(
+NEVER: Final = tuple(
     map(
         ipaddress.ip_network,
         (
@@ -46,6 +46,7 @@ _NEVER: Final = tuple(
         ),
     )
 )  # fmt: skip
+"""Networks that no name of a public service leads to."""
 
 
 class Unfit(Exception):
@@ -104,7 +105,7 @@ def allowed(address: Address, rules: Rules) -> bool:
             return allowed(inner, rules)
     if any(address in network for network in rules.networks if network.version == address.version):
         return True
-    return address.is_global and not any(address in network for network in _NEVER if network.version == address.version)
+    return address.is_global and not any(address in network for network in NEVER if network.version == address.version)
 
 
 def _literal(host: str) -> Address | None:

@@ -30,6 +30,7 @@ class Topic:
         retention_ms: -1 keeps for ever.
         compacted: keep the last record of each key instead of deleting by age.
         broker_time: the broker stamps records (LogAppendTime): the time of right of an upstream's command.
+        ordered: what belongs together must lie in one partition and stay in order.
     """
 
     name: str
@@ -38,11 +39,33 @@ class Topic:
     retention_ms: int = 30 * DAY_MS
     compacted: bool = False
     broker_time: bool = False
+    ordered: bool = True
 
+    @property
+    def writers(self) -> tuple[str, ...]:
+        """The services that write it, and ``marketplace``."""
+        return SERVICES if self.writer == "every service" else tuple(self.writer.split(", "))
+
+    def configs(self, settings: Settings) -> dict[str, str]:
+        """Its settings at the broker, as far as they are declared here."""
+        found = {
+            "retention.ms": str(self.retention_ms),
+            "cleanup.policy": "compact" if self.compacted else "delete",
+            "message.timestamp.type": "LogAppendTime" if self.broker_time else "CreateTime",
+        }
+        return found | safety(settings)
+
+
+def safety(settings: Settings) -> dict[str, str]:
+    """What every topic of an installation has where it lies on several brokers."""
+    return {"min.insync.replicas": "2"} if settings.replication >= 3 else {}
+
+
+SERVICES: Final = ("intake", "verification", "enforcement", "notification", "marketplace")
 
 INTAKE: Final = Topic("intake.events", "intake", "listing")
 ACCOUNTS: Final = Topic("intake.accounts", "intake", "account")
-REFUSALS: Final = Topic("inbound.refusals", "intake", "upstream's event id", 14 * DAY_MS)
+REFUSALS: Final = Topic("inbound.refusals", "intake", "upstream's event id", 14 * DAY_MS, ordered=False)
 VERIFICATION: Final = Topic("verification.events", "verification", "listing")
 ENFORCEMENT: Final = Topic("enforcement.events", "enforcement", "listing")
 VIOLATIONS: Final = Topic("enforcement.violations", "enforcement", "seller")
@@ -54,7 +77,7 @@ MARKETPLACE_LISTINGS: Final = Topic("marketplace.listings", "marketplace", "list
 SELLER_COMMANDS: Final = Topic("marketplace.seller_commands", "enforcement", "seller")
 SELLER_RECEIPTS: Final = Topic("marketplace.seller_receipts", "marketplace", "seller")
 MARKETPLACE_SELLERS: Final = Topic("marketplace.sellers", "marketplace", "seller", -1, compacted=True)
-DEAD_LETTERS: Final = Topic("dead-letters", "every service", "the record's own key", 14 * DAY_MS)
+DEAD_LETTERS: Final = Topic("dead-letters", "every service", "the record's own key", 14 * DAY_MS, ordered=False)
 
 TOPICS: Final = (
     INTAKE,
@@ -80,6 +103,11 @@ def inbound(upstream: str) -> Topic:
     return Topic(f"inbound.{upstream}", "upstream", "anything", 14 * DAY_MS, broker_time=True)
 
 
+def of(settings: Settings) -> tuple[Topic, ...]:
+    """All topics of an installation."""
+    return (*TOPICS, *(inbound(name) for name in settings.upstreams))
+
+
 @lru_cache(maxsize=20_000)
 def partition_of(key: str, partitions: int) -> int:
     """Partition of a key, as Kafka's default partitioner (murmur2) finds it, so that outside producers agree."""
@@ -92,20 +120,14 @@ def create(settings: Settings) -> list[str]:
     Raises:
         kafka.errors.KafkaError: the broker is not reachable or refuses.
     """
-    wanted = [*TOPICS, *(inbound(name) for name in settings.upstreams)]
     admin = kafka_links.admin(settings, client_id="goodfaith-topics")
     try:
         existing = set(admin.list_topics())
-        missing = [topic for topic in wanted if settings.topic_prefix + topic.name not in existing]
+        missing = [topic for topic in of(settings) if settings.topic_prefix + topic.name not in existing]
         created = []
         for topic in missing:
-            configs = {
-                "retention.ms": str(topic.retention_ms),
-                "cleanup.policy": "compact" if topic.compacted else "delete",
-                "message.timestamp.type": "LogAppendTime" if topic.broker_time else "CreateTime",
-            }
             name = settings.topic_prefix + topic.name
-            if create_one(admin, settings, name, configs):
+            if create_one(admin, settings, name, topic.configs(settings)):
                 created.append(name)
         return created
     finally:
@@ -118,8 +140,7 @@ def create_one(admin: KafkaAdminClient, settings: Settings, name: str, configs: 
     Raises:
         kafka.errors.KafkaError: the broker is not reachable or refuses.
     """
-    safe = {"min.insync.replicas": "2"} if settings.replication >= 3 else {}
-    topic = NewTopic(name, settings.partitions, settings.replication, topic_configs={**configs, **safe})
+    topic = NewTopic(name, settings.partitions, settings.replication, topic_configs={**configs, **safety(settings)})
     try:
         admin.create_topics([topic], timeout_ms=30_000)
     except TopicAlreadyExistsError:

@@ -25,6 +25,7 @@ class Spec:
         secrets: The secrets it is given, as fields of `shared.settings.Settings`; it sees no others.
         scales: Whether several of it share the work; else there is at most one.
         needs: A setting without which it is not started.
+        principal: Who it is at the broker (`shared/access.py`); none for a process that has nothing to do there.
     """
 
     name: str
@@ -35,29 +36,32 @@ class Spec:
     secrets: tuple[str, ...] = ()
     scales: bool = True
     needs: str | None = None
+    principal: str | None = None
 
 
 FLEET = (
     Spec("mailbox", ("deploy.mailbox", "{dir}"), "mailbox", scales=False),
     Spec(
         "marketplace", ("deploy.marketplace",), "marketplace", "marketplace",
-        port="marketplace", secrets=("marketplace_secret", "internal_token"), scales=False,
+        port="marketplace", secrets=("marketplace_secret", "internal_token"), scales=False, principal="marketplace",
     ),
     Spec(
         "intake-api", ("services.intake", "api"), "intake", "intake",
         port="intake", secrets=("internal_token", "contact_key", "operator_token", "evidence_key", "canary_token"), scales=False,
     ),
-    Spec("intake-worker", ("services.intake", "worker"), "intake", "intake", secrets=("contact_key",)),
+    Spec("intake-worker", ("services.intake", "worker"), "intake", "intake", secrets=("contact_key",), principal="intake"),
     Spec(
         "intake-inbound", ("services.intake", "inbound"), "intake", "intake",
-        secrets=("contact_key",), needs="GOODFAITH_UPSTREAMS",
+        secrets=("contact_key",), needs="GOODFAITH_UPSTREAMS", principal="intake",
     ),
-    Spec("verification", ("services.verification",), "verification", "verification"),
+    Spec("verification", ("services.verification",), "verification", "verification", principal="verification"),
     Spec(
         "enforcement-worker", ("services.enforcement", "worker"), "enforcement", "enforcement",
-        secrets=("marketplace_secret",),
+        secrets=("marketplace_secret",), principal="enforcement",
     ),
-    Spec("enforcement-ledger", ("services.enforcement", "ledger"), "enforcement", "enforcement"),
+    Spec(
+        "enforcement-ledger", ("services.enforcement", "ledger"), "enforcement", "enforcement", principal="enforcement",
+    ),
     Spec("enforcement-entities", ("services.enforcement", "entities"), "enforcement", "enforcement", scales=False),
     Spec(
         "enforcement-delivery", ("services.enforcement", "delivery"), "enforcement", "enforcement",
@@ -71,7 +75,9 @@ FLEET = (
         "enforcement-api", ("services.enforcement", "api"), "enforcement", "enforcement",
         port="enforcement", secrets=("internal_token",), scales=False,
     ),
-    Spec("notification-worker", ("services.notification", "worker"), "notification", "notification"),
+    Spec(
+        "notification-worker", ("services.notification", "worker"), "notification", "notification", principal="notification",
+    ),
     Spec(
         "notification-webhooks", ("services.notification", "webhooks"), "notification", "notification",
         secrets=("internal_token",),
@@ -88,7 +94,10 @@ FLEET = (
         "notification-bounces", ("services.notification", "bounces"), "notification", "notification",
         secrets=("mail_key",), scales=False,
     ),
-    Spec("streams", ("services.streams",), "streams", "streams", port="streams", secrets=("internal_token",)),
+    Spec(
+        "streams", ("services.streams",), "streams", "streams",
+        port="streams", secrets=("internal_token",), principal="streams",
+    ),
     Spec(
         "status", ("services.operator", "status"), "operator",
         port="status", secrets=("status_token", "internal_token"), scales=False, needs="GOODFAITH_PROMETHEUS_URL",
@@ -97,7 +106,7 @@ FLEET = (
         "canary", ("services.operator", "canary"), "canary",
         secrets=("canary_token",), scales=False, needs="GOODFAITH_CANARY_LISTING",
     ),
-    Spec("watch", ("services.operator", "watch"), "watch", "watch", scales=False),
+    Spec("watch", ("services.operator", "watch"), "watch", "watch", scales=False, principal="watch"),
 )  # fmt: skip
 
 BY_NAME = {spec.name: spec for spec in FLEET}

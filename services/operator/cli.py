@@ -41,6 +41,7 @@ COMMANDS = (
     "faults",
     "canary",
     "restore",
+    "topics",
     "rewrap",
     "prune",
     "deep",

@@ -129,7 +129,7 @@ class Worker:
         metrics.begin(
             service.name,
             (topic.name for topic in service.reads),
-            (topic.name for topic in TOPICS if service.schema in topic.writer.split(", ") or topic is DEAD_LETTERS),
+            (topic.name for topic in TOPICS if service.schema in topic.writers or topic is DEAD_LETTERS),
         )
         self._store = Store(
             service.name, service.prefix, settings.partitions, settings.topic_prefix, service.keyed_like

@@ -1,0 +1,356 @@
+"""Documents of the base and of its optional parts, as plain values. Pure.
+
+What is the same in every cluster is here; what an installation decides (addresses, numbers of processes, images) is in its
+overlay, which people write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from deploy.kubernetes.model import BASE, HTTP_PORT, METRICS_PORT, PROCESSES, Process
+
+Document = dict[str, Any]
+
+NAMESPACE: Final = "goodfaith"
+PREFIX: Final = "goodfaith.example"
+"""Prefix of labels of our own."""
+IMAGE: Final = "goodfaith"
+SECRETS: Final = "/run/secrets/goodfaith"
+AUTHORITIES: Final = "/etc/goodfaith/authorities"
+STATE: Final = "/var/lib/goodfaith"
+STREAMS_DISK: Final = "10Gi"
+STUCK_S: Final = 120
+"""Seconds after which `/live` tells of a loop that does not come round (`shared.runtime.health`)."""
+END_S: Final = 60
+"""Seconds that a process has to finish what it has in hand: a batch, requests, a flight of messages."""
+
+
+def labels(component: str) -> dict[str, str]:
+    """By which pods are selected: never to change, as Deployments refuse another selector."""
+    return {"app.kubernetes.io/name": "goodfaith", "app.kubernetes.io/component": component}
+
+
+def _meta(name: str, component: str, **more: str) -> Document:
+    return {"name": name, "labels": {**labels(component), **more}}
+
+
+def _principal(process: Process) -> str:
+    """Whose login at the broker a process has."""
+    return process.spec.service
+
+
+# one process
+
+
+def _environment(process: Process) -> list[Document]:
+    field = "status.podIP" if process.shape.kind == "stored" else None
+    http: Document = {"valueFrom": {"fieldRef": {"fieldPath": field}}} if field else {"value": "0.0.0.0"}  # noqa: S104
+    listens = [{"name": "GOODFAITH_HTTP_HOST", **http}, {"name": "GOODFAITH_HTTP_PORT", "value": str(HTTP_PORT)}]
+    return [
+        {"name": "GOODFAITH_INSTANCE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "GOODFAITH_SECRETS_DIR", "value": SECRETS},
+        {"name": "GOODFAITH_STATE_DIR", "value": STATE if process.shape.kind == "stored" else "/tmp"},  # noqa: S108
+        {"name": "GOODFAITH_METRICS_HOST", "value": "0.0.0.0"},  # noqa: S104
+        {"name": "GOODFAITH_METRICS_PORT", "value": str(METRICS_PORT)},
+        *(listens if process.spec.port else ()),
+        *([{"name": "GOODFAITH_KAFKA_USER", "value": f"goodfaith-{_principal(process)}"}] if process.shape.kafka else ()),
+        *([{"name": "GOODFAITH_BOUNCE_HOST", "value": "0.0.0.0"}] if process.name == "notification-bounces" else ()),  # noqa: S104
+    ]  # fmt: skip
+
+
+def _secret(name: str, items: Mapping[str, str], *, optional: bool = False) -> Document:
+    source: Document = {"name": name, "items": [{"key": key, "path": path} for key, path in items.items()]}
+    return {"secret": source | ({"optional": True} if optional else {})}
+
+
+def kafka_login(principal: str) -> Document:
+    """Files of a login at the broker, as Strimzi's user operator writes them; none where the broker asks for none."""
+    keys = {"password": "kafka_password", "user.crt": "kafka.crt", "user.key": "kafka.key"}
+    return _secret(f"goodfaith-{principal}", keys, optional=True)
+
+
+def secrets_volume(sources: Iterable[Document]) -> Document:
+    """The folder of secrets: readable by the process, which runs in the volumes' group, and by nobody else."""
+    return {"name": "secrets", "projected": {"defaultMode": 0o440, "sources": list(sources)}}
+
+
+def _sources(process: Process) -> Iterator[Document]:
+    if process.spec.role:
+        yield _secret(f"goodfaith-database-{process.spec.role}", {"url": "database"})
+    for must in (True, False):
+        wanted = {name: name for name, required in process.secrets if required is must}
+        if wanted:
+            yield _secret("goodfaith", wanted, optional=not must)
+    if process.shape.kafka:
+        yield kafka_login(_principal(process))
+
+
+def _probe(path: str, **more: int) -> Document:
+    return {"httpGet": {"path": path, "port": "metrics"}, "timeoutSeconds": 5, **more}
+
+
+SAFE: Final[Document] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+SAFE_POD: Final[Document] = {
+    "runAsNonRoot": True,
+    "runAsUser": 10001,
+    "runAsGroup": 10001,
+    "fsGroup": 10001,
+    # else each start of a worker with a disk goes through all its files
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+def _container(process: Process) -> Document:
+    shape = process.shape
+    ports = [{"name": "metrics", "containerPort": METRICS_PORT}]
+    if process.spec.port:
+        ports.insert(0, {"name": "http", "containerPort": HTTP_PORT})
+    if process.name == "notification-bounces":
+        ports.insert(0, {"name": "smtp", "containerPort": 8026})
+    mounts = [{"name": "tmp", "mountPath": "/tmp"}, {"name": "authorities", "mountPath": AUTHORITIES, "readOnly": True}]  # noqa: S108
+    if list(_sources(process)):
+        mounts.append({"name": "secrets", "mountPath": SECRETS, "readOnly": True})
+    if shape.kind == "stored":
+        mounts.append({"name": "state", "mountPath": STATE})
+    container: Document = {
+        "name": process.name,
+        "image": IMAGE,
+        "args": list(process.spec.command),
+        "envFrom": [{"configMapRef": {"name": "goodfaith-settings"}}],
+        "env": _environment(process),
+        "ports": ports,
+        # the first start may have to take over every partition
+        "startupProbe": _probe("/live", periodSeconds=2, failureThreshold=60),
+        "livenessProbe": _probe("/live", periodSeconds=20, failureThreshold=3),
+        "readinessProbe": _probe("/ready", periodSeconds=5, failureThreshold=3),
+        "resources": {
+            # no limit on processor time: a worker that is held up in a transaction holds up whoever waits for its rows
+            "requests": {"cpu": f"{shape.cpu}m", "memory": f"{shape.memory}Mi"},
+            "limits": {"memory": f"{2 * shape.memory}Mi"},
+        },
+        "securityContext": SAFE,
+        "volumeMounts": mounts,
+    }
+    if "store" in shape.reaches:
+        # the store's client knows keys from variables only; none where the cluster vouches for the account
+        container["envFrom"].append({"secretRef": {"name": "goodfaith-evidence-store", "optional": True}})
+    if shape.kind == "api":
+        # until every proxy has heard that this one ends
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": 5}}}
+    return container
+
+
+def _pod(process: Process) -> Document:
+    volumes: list[Document] = [
+        {"name": "tmp", "emptyDir": {"sizeLimit": f"{process.shape.scratch}Mi"}},
+        {"name": "authorities", "configMap": {"name": "goodfaith-authorities", "optional": True}},
+    ]
+    sources = list(_sources(process))
+    if sources:
+        volumes.append(secrets_volume(sources))
+    pod: Document = {
+        "serviceAccountName": f"goodfaith-{process.spec.service}",
+        "automountServiceAccountToken": False,
+        # a Service named goodfaith-... would else be taken for settings (GOODFAITH_..._PORT)
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": END_S,
+        "securityContext": SAFE_POD,
+        "containers": [_container(process)],
+        "volumes": volumes,
+    }
+    if process.shape.kind != "single" or process.shape.standby:
+        pod["topologySpreadConstraints"] = [
+            {
+                "maxSkew": 1,
+                "topologyKey": key,
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": labels(process.name)},
+                "matchLabelKeys": ["pod-template-hash"] if process.shape.kind != "stored" else ["controller-revision-hash"],
+            }
+            for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+        ]  # fmt: skip
+    return pod
+
+
+def workload(process: Process) -> Document:
+    """Deployment or StatefulSet. Without a number of replicas, so that overlays and autoscalers do not fight over it."""
+    template = {"metadata": {"labels": labels(process.name)}, "spec": _pod(process)}
+    spec: Document = {"selector": {"matchLabels": labels(process.name)}, "revisionHistoryLimit": 3}
+    shape = process.shape
+    kind = {f"{PREFIX}/kind": shape.kind}
+    if shape.kind == "stored":
+        disk = {
+            "metadata": {"name": "state"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": STREAMS_DISK}}},
+        }
+        spec |= {
+            "serviceName": process.name,
+            # they share partitions, and need not wait for each other
+            "podManagementPolicy": "Parallel",
+            "updateStrategy": {"type": "RollingUpdate"},
+            # what a worker has on disk can be made of the changelog again
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"},
+            "minReadySeconds": 5,
+            "template": template,
+            "volumeClaimTemplates": [disk],
+        }
+        return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": _meta(process.name, process.name, **kind), "spec": spec}  # fmt: skip
+    if shape.overlap:
+        # one more first: its partitions are taken over while the rest work on
+        spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+        spec["minReadySeconds"] = 5
+    else:
+        spec["strategy"] = {"type": "Recreate"}
+    spec["template"] = template
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": _meta(process.name, process.name, **kind), "spec": spec}  # fmt: skip
+
+
+def service(process: Process) -> Document | None:
+    """By which others find it: its HTTP interface, or where it takes mail."""
+    if process.name == "notification-bounces":
+        ports = [{"name": "smtp", "port": 25, "targetPort": "smtp"}]
+    elif process.spec.port:
+        ports = [{"name": "http", "port": HTTP_PORT, "targetPort": "http"}]
+    else:
+        return None
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _meta(process.name, process.name),
+        "spec": {"selector": labels(process.name), "ports": ports},
+    }
+
+
+def disruption_budget(process: Process) -> Document | None:
+    """One at a time, and one that is not ready keeps nobody from emptying a node."""
+    if process.shape.kind == "single" and not process.shape.standby:
+        return None
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": _meta(process.name, process.name),
+        "spec": {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": labels(process.name)},
+        },
+    }
+
+
+def of(process: Process) -> list[Document]:
+    """All documents of one process."""
+    made = (workload(process), service(process), disruption_budget(process))
+    return [document for document in made if document is not None]
+
+
+# what they share
+
+
+def namespace() -> Document:
+    """With the strictest of the pod security standards."""
+    enforced = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": NAMESPACE, "labels": {**enforced, f"{PREFIX}/first": "yes"}},
+    }
+
+
+def accounts() -> list[Document]:
+    """A service account for each service, without a token: nothing of ours speaks to the cluster."""
+    names = [*dict.fromkeys(process.spec.service for process in PROCESSES), "migrate"]
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": _meta(f"goodfaith-{name}", name, **{f"{PREFIX}/first": "yes"}),
+            "automountServiceAccountToken": False,
+        }
+        for name in names
+    ]
+
+
+def migration() -> Document:
+    """Roles, schemas and topics up to date. To be done before anything else of a version is started."""
+    volumes = [
+        {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+        {"name": "authorities", "configMap": {"name": "goodfaith-authorities", "optional": True}},
+        secrets_volume([_secret("goodfaith-database-admin", {"url": "database"}), kafka_login("operator")]),
+    ]
+    container = {
+        "name": "migrate",
+        "image": IMAGE,
+        "args": ["services.operator", "migrate"],
+        "envFrom": [{"configMapRef": {"name": "goodfaith-settings"}}],
+        "env": [
+            {"name": "GOODFAITH_SECRETS_DIR", "value": SECRETS},
+            {"name": "GOODFAITH_STATE_DIR", "value": "/tmp"},  # noqa: S108
+            {"name": "GOODFAITH_KAFKA_USER", "value": "goodfaith-operator"},
+        ],
+        "resources": {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "384Mi"}},
+        "securityContext": SAFE,
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+            {"name": "authorities", "mountPath": AUTHORITIES, "readOnly": True},
+            {"name": "secrets", "mountPath": SECRETS, "readOnly": True},
+        ],
+    }
+    pod = {
+        "serviceAccountName": "goodfaith-migrate",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": "Never",
+        "securityContext": SAFE_POD,
+        "containers": [container],
+        "volumes": volumes,
+    }
+    meta = _meta("migrate", "migrate", **{f"{PREFIX}/first": "yes"})
+    # a Job cannot be changed: what applies manifests again has to make it anew
+    meta["annotations"] = {
+        "argocd.argoproj.io/hook": "PreSync",
+        "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation",
+        "kustomize.toolkit.fluxcd.io/force": "enabled",
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": meta,
+        "spec": {
+            "backoffLimit": 5,
+            "activeDeadlineSeconds": 3600,
+            "template": {"metadata": {"labels": labels("migrate")}, "spec": pod},
+        },
+    }
+
+
+def kustomization(resources: Iterable[str], **more: Any) -> Document:
+    """A kustomization of the base's namespace."""
+    return {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": list(resources), **more}  # fmt: skip
+
+
+def component(resources: Iterable[str], **more: Any) -> Document:
+    """What an overlay may add, or not."""
+    return {"apiVersion": "kustomize.config.k8s.io/v1alpha1", "kind": "Component", "resources": list(resources), **more}
+
+
+def addresses() -> dict[str, str]:
+    """Settings that say where the processes find each other."""
+    return {
+        f"GOODFAITH_{name.upper()}_URL": f"http://{process}:{HTTP_PORT}"
+        for name, process in {
+            "intake": "intake-api",
+            "enforcement": "enforcement-api",
+            "notification": "notification-api",
+            "streams": "streams",
+        }.items()
+    }
+
+
+assert {process.name for process in BASE} >= {"intake-api", "enforcement-api", "notification-api", "streams"}

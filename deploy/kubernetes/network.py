@@ -1,0 +1,120 @@
+"""Network policies: nothing may be reached but what is named here, from where it is named. Pure.
+
+A policy cannot name hosts, so places outside are namespaces with a label (`goodfaith.example/kafka: "yes"`), which whoever
+runs them puts on them. A place outside the cluster is an address, which an overlay adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from deploy.kubernetes.manifests import PREFIX, Document, labels
+from deploy.kubernetes.model import HTTP_PORT, METRICS_PORT, PROCESSES, Place, Process
+from shared.outbound import NEVER
+from shared.settings import Settings
+
+KAFKA_PORTS: Final = (9092, 9093, 9094)
+POSTGRES_PORT: Final = 5432
+TRACES_PORT: Final = 4318
+PROMETHEUS_PORT: Final = 9090
+MAIL_PORTS: Final = (25, 465, 587)
+
+_PORTS: Final[dict[Place, tuple[int, ...]]] = {
+    "kafka": KAFKA_PORTS,
+    "postgres": (POSTGRES_PORT,),
+    "mail": MAIL_PORTS,
+    "internet": tuple(Settings.model_fields["webhook_ports"].default),
+    "marketplace": (443, 8443, HTTP_PORT),
+    "store": (443, 9000),
+    "prometheus": (PROMETHEUS_PORT,),
+    "site": (443,),
+}
+_LABEL: Final[dict[Place, str]] = {
+    "kafka": "kafka", "postgres": "postgres", "mail": "mail", "marketplace": "marketplace", "store": "evidence-store",
+    "prometheus": "monitoring",
+}  # fmt: skip
+"""Labels of namespaces that hold a place; the rest is public."""
+
+NAMESPACE_LABELS: Final = (*dict.fromkeys((*_LABEL.values(), "ingress", "traces")),)
+"""All that an installation may put on namespaces."""
+
+
+def _policy(name: str, selector: Document, **rules: Any) -> Document:
+    kinds = [kind for kind in ("Ingress", "Egress") if kind.lower() in rules]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "goodfaith", f"{PREFIX}/first": "yes"}},
+        "spec": {"podSelector": selector, "policyTypes": kinds, **rules},
+    }
+
+
+def _ports(*numbers: int | str, protocol: str = "TCP") -> list[Document]:
+    return [{"protocol": protocol, "port": number} for number in numbers]
+
+
+def _holding(label: str) -> Document:
+    return {"namespaceSelector": {"matchLabels": {f"{PREFIX}/{label}": "yes"}}}
+
+
+def _pods(*names: str) -> Document:
+    """A selector of pods by process."""
+    return {
+        "matchLabels": {"app.kubernetes.io/name": "goodfaith"},
+        "matchExpressions": [{"key": "app.kubernetes.io/component", "operator": "In", "values": list(names)}],
+    }
+
+
+def public() -> list[Document]:
+    """Whatever is public: all addresses but those that `shared.outbound` never calls either."""
+    never = [str(network) for network in NEVER]
+    return [
+        {"ipBlock": {"cidr": "0.0.0.0/0", "except": [one for one in never if ":" not in one]}},
+        {"ipBlock": {"cidr": "::/0", "except": [one for one in never if ":" in one]}},
+    ]
+
+
+def _reaching(place: Place) -> list[str]:
+    names = [process.name for process in PROCESSES if place in process.reaches]
+    return [*names, "migrate"] if place in ("kafka", "postgres") else names
+
+
+def _asked() -> dict[str, list[Process]]:
+    """By process with an HTTP interface: who asks it."""
+    asked: dict[str, list[Process]] = {process.name: [] for process in PROCESSES if process.spec.port}
+    for process in PROCESSES:
+        for name in process.shape.asks:
+            asked[name].append(process)
+    return asked
+
+
+def policies() -> Iterator[Document]:
+    """All of the namespace."""
+    ours: Document = {"matchLabels": {"app.kubernetes.io/name": "goodfaith"}}
+    yield _policy("default-deny", {}, ingress=[], egress=[])
+
+    dns = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
+    names = [*_ports(53, protocol="UDP"), *_ports(53)]
+    yield _policy("reach-names", ours, egress=[{"to": [dns], "ports": names}])
+
+    for place, ports in _PORTS.items():
+        to = [_holding(_LABEL[place])] if place in _LABEL else public()
+        yield _policy(f"reach-{place}", _pods(*_reaching(place)), egress=[{"to": to, "ports": _ports(*ports)}])
+    yield _policy("reach-traces", ours, egress=[{"to": [_holding("traces")], "ports": _ports(TRACES_PORT)}])
+
+    http = _ports("http")
+    for name, askers in _asked().items():
+        admitted = [{"podSelector": _pods(*(process.name for process in askers))}] if askers else []
+        if name in ("intake-api", "status"):
+            admitted.append(_holding("ingress"))
+        if admitted:
+            yield _policy(f"admit-{name}", _pods(name), ingress=[{"from": admitted, "ports": http}])
+        if askers:
+            to = [{"podSelector": {"matchLabels": labels(name)}}]
+            asking = _pods(*(process.name for process in askers))
+            yield _policy(f"ask-{name}", asking, egress=[{"to": to, "ports": _ports(HTTP_PORT)}])
+
+    yield _policy("admit-scrapes", ours, ingress=[{"from": [_holding("monitoring")], "ports": _ports(METRICS_PORT)}])
+    reports = [{"from": [_holding("mail")], "ports": _ports("smtp")}]
+    yield _policy("admit-reports", _pods("notification-bounces"), ingress=reports)

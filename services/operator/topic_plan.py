@@ -1,0 +1,419 @@
+"""What is to be done so that a broker's topics and ACLs are as declared, and what is not done because it would lose something.
+
+Pure: the command (`topics.py`) fetches what there is, and carries out what is planned here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+from shared import access, topics
+from shared.access import Acl
+from shared.settings import Settings
+
+RETENTION: Final = "retention.ms"
+POLICY: Final = "cleanup.policy"
+IN_SYNC: Final = "min.insync.replicas"
+ALLOWANCES: Final = ("shorter-retention", "fewer-in-sync")
+"""What a person may allow by its name: each loses something that may be meant to be lost."""
+Allowance = Literal["shorter-retention", "fewer-in-sync"]
+FOREVER: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A topic as declared, by its full name elsewhere."""
+
+    partitions: int
+    replication: int
+    configs: Mapping[str, str]
+    ordered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A topic as the broker has it.
+
+    Attributes:
+        replicas: by partition from 0, the brokers that have it, the preferred leader first.
+        configs: in force, of those that are declared.
+        unread_ms: wall age of the oldest record that one of its readers has not read; 0: none.
+    """
+
+    replicas: tuple[tuple[int, ...], ...]
+    configs: Mapping[str, str]
+    unread_ms: int = 0
+
+    @property
+    def replication(self) -> int:
+        """Of the partition that has the fewest."""
+        return min(map(len, self.replicas), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What there is.
+
+    Attributes:
+        brokers: ids of those that are alive.
+        acls: None: the broker asks nobody who he is and lets everybody do everything.
+    """
+
+    brokers: tuple[int, ...]
+    topics: Mapping[str, Found]
+    acls: frozenset[Acl] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What there is to be.
+
+    Attributes:
+        ours: principals whose ACLs are ours to take away; those of upstreams that are gone too.
+    """
+
+    topics: Mapping[str, Wanted]
+    acls: frozenset[Acl]
+    ours: re.Pattern[str]
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """A topic that is missing."""
+
+    topic: str
+    wanted: Wanted
+
+    def __str__(self) -> str:
+        return f"create {self.topic}: {self.wanted.partitions} partitions, {self.wanted.replication} replicas, {_listed(self.wanted.configs)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Grow:
+    """More partitions, where no order hangs on them."""
+
+    topic: str
+    before: int
+    after: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}: partitions {self.before} -> {self.after}"
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """More replicas. `replicas` has the partitions that change."""
+
+    topic: str
+    replicas: Mapping[int, tuple[int, ...]]
+
+    def __str__(self) -> str:
+        count = max(map(len, self.replicas.values()))
+        return f"{self.topic}: {count} replicas of {len(self.replicas)} partitions"
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Settings of a topic that differ."""
+
+    topic: str
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.topic}: " + ", ".join(
+            f"{name} {self.before.get(name, 'unset')} -> {value}" for name, value in sorted(self.after.items())
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """A permission that is missing."""
+
+    acl: Acl
+
+    def __str__(self) -> str:
+        return f"allow {self.acl}"
+
+
+@dataclass(frozen=True, slots=True)
+class Forbid:
+    """A permission of one of our principals that is not declared."""
+
+    acl: Acl
+
+    def __str__(self) -> str:
+        return f"no longer allow {self.acl}"
+
+
+Change = Create | Grow | Spread | Configure | Allow | Forbid
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A difference that is left, because to mend it would lose data, order or safety.
+
+    Attributes:
+        allowance: by which a person has it done nevertheless; none: nothing does.
+    """
+
+    topic: str
+    what: str
+    cure: str
+    allowance: Allowance | None = None
+
+    def __str__(self) -> str:
+        allow = f", or allow it (--allow {self.allowance})" if self.allowance else ""
+        return f"{self.topic}: {self.what}; {self.cure}{allow}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, in this order; what is refused; and what a person should know and nothing is done about."""
+
+    changes: tuple[Change, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """As printed."""
+        return {
+            "changes": [str(change) for change in self.changes],
+            "refusals": [str(refusal) for refusal in self.refusals],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(slots=True)
+class _Making:
+    changes: list[Change] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def declared(settings: Settings) -> Declared:
+    """What an installation's declarations come to."""
+    wanted = {
+        settings.topic_prefix + topic.name: Wanted(
+            settings.partitions, settings.replication, topic.configs(settings), topic.ordered
+        )
+        for topic in topics.of(settings)
+    }
+    return Declared(wanted, access.acls(settings), access.ours(settings), settings.topic_prefix)
+
+
+def plan(wanted: Declared, cluster: Cluster, allowed: frozenset[str] = frozenset()) -> Plan:
+    """Compare.
+
+    Args:
+        allowed: of ``ALLOWANCES``.
+    """
+    making = _Making()
+    for name, topic in sorted(wanted.topics.items()):
+        there = cluster.topics.get(name)
+        if there is None:
+            _create(making, name, topic, cluster)
+        else:
+            # in this order: new partitions get as many replicas as the others have
+            _replicas(making, name, topic, there, cluster)
+            _partitions(making, name, topic, there)
+            _configs(making, name, topic, there, allowed)
+    for name in sorted(cluster.topics.keys() - wanted.topics.keys()):
+        if _ours(wanted, name):
+            making.notes.append(f"{name} is not declared (any more) and is left as it is: whoever is sure deletes it")
+    if cluster.acls is None:
+        making.notes.append("the broker has no authorizer: everybody may do everything, and ACLs are not compared")
+    else:
+        _acls(making, wanted, cluster.acls)
+    return Plan(tuple(making.changes), tuple(making.refusals), tuple(making.notes))
+
+
+def _ours(wanted: Declared, name: str) -> bool:
+    """Whether an undeclared topic looks like one of this installation: under its prefix, or an upstream's."""
+    if not name.startswith(wanted.prefix):
+        return False
+    rest = name.removeprefix(wanted.prefix)
+    return not rest.startswith(access.STREAMS) if wanted.prefix else rest.startswith("inbound.")
+
+
+def _create(making: _Making, name: str, topic: Wanted, cluster: Cluster) -> None:
+    if topic.replication > len(cluster.brokers):
+        making.refusals.append(_too_few(name, topic, cluster))
+    else:
+        making.changes.append(Create(name, topic))
+
+
+def _too_few(name: str, topic: Wanted, cluster: Cluster) -> Refusal:
+    return Refusal(
+        name,
+        f"{topic.replication} replicas are declared, and {len(cluster.brokers)} brokers are alive",
+        "start the others, or set GOODFAITH_REPLICATION",
+    )
+
+
+def _partitions(making: _Making, name: str, topic: Wanted, there: Found) -> None:
+    count = len(there.replicas)
+    if count > topic.partitions:
+        making.refusals.append(
+            Refusal(
+                name,
+                f"has {count} partitions, {topic.partitions} are declared, and none can be taken away without its records",
+                f"set GOODFAITH_PARTITIONS={count}",
+            )
+        )
+    elif count < topic.partitions and topic.ordered:
+        making.refusals.append(
+            Refusal(
+                name,
+                f"has {count} partitions, {topic.partitions} are declared, and more of them would send keys elsewhere than before, out of their order",
+                f"set GOODFAITH_PARTITIONS={count}",
+            )
+        )
+    elif count < topic.partitions:
+        making.changes.append(Grow(name, count, topic.partitions))
+
+
+def _replicas(making: _Making, name: str, topic: Wanted, there: Found, cluster: Cluster) -> None:
+    if there.replication > topic.replication:
+        making.refusals.append(
+            Refusal(
+                name,
+                f"has {there.replication} replicas, {topic.replication} are declared, and fewer are less safe",
+                f"set GOODFAITH_REPLICATION={there.replication}, or move them away with the broker's tools",
+            )
+        )
+    elif there.replication < topic.replication:
+        if topic.replication > len(cluster.brokers):
+            making.refusals.append(_too_few(name, topic, cluster))
+        else:
+            making.changes.append(Spread(name, _spread(topic.replication, there, cluster)))
+
+
+def _spread(count: int, there: Found, cluster: Cluster) -> dict[int, tuple[int, ...]]:
+    """Where each partition is to lie: where it does, and on the brokers that have the fewest."""
+    load = dict.fromkeys(sorted(cluster.brokers), 0)
+    for replicas in there.replicas:
+        for broker in replicas:
+            load[broker] = load.get(broker, 0) + 1
+    found: dict[int, tuple[int, ...]] = {}
+    for number, replicas in enumerate(there.replicas):
+        new = list(replicas)
+        while len(new) < count:
+            broker = min((one for one in cluster.brokers if one not in new), key=lambda one: (load[one], one))
+            load[broker] += 1
+            new.append(broker)
+        if len(new) > len(replicas):
+            found[number] = tuple(new)
+    return found
+
+
+def _configs(making: _Making, name: str, topic: Wanted, there: Found, allowed: frozenset[str]) -> None:
+    different = {
+        config: value for config, value in topic.configs.items() if there.configs.get(config) not in (value, None)
+    } | {config: value for config, value in topic.configs.items() if config not in there.configs}
+    for config in list(different):
+        refusal = _judged(name, config, different[config], there, allowed)
+        if refusal is not None:
+            making.refusals.append(refusal)
+            del different[config]
+    if different:
+        before = {config: there.configs[config] for config in different if config in there.configs}
+        making.changes.append(Configure(name, before, different))
+
+
+def _judged(name: str, config: str, value: str, there: Found, allowed: frozenset[str]) -> Refusal | None:
+    """What speaks against giving a topic this setting."""
+    now = there.configs.get(config)
+    if now is None:
+        return None
+    if config == POLICY:
+        return Refusal(
+            name,
+            f"is kept by {now!r}, {value!r} is declared, and the broker would throw away what the one keeps and the other does not",
+            "a topic that is kept otherwise is a new topic",
+        )
+    if config == RETENTION and _shorter(int(value), int(now)):
+        if int(value) != FOREVER and there.unread_ms >= int(value):
+            return Refusal(
+                name,
+                f"is kept for {_days(now)}, {_days(value)} are declared, and its oldest record that somebody has not read is"
+                f" {_days(there.unread_ms)} old",
+                "have its readers catch up first",
+            )
+        if "shorter-retention" not in allowed:
+            return Refusal(
+                name,
+                f"is kept for {_days(now)}, {_days(value)} are declared, and what is older would be deleted at once",
+                "declare as much as there is",
+                "shorter-retention",
+            )
+    if config == IN_SYNC and int(value) < int(now) and "fewer-in-sync" not in allowed:
+        return Refusal(
+            name,
+            f"acknowledges what {now} brokers have, {value} is declared, and what fewer have is lost with them",
+            "declare as much as there is",
+            "fewer-in-sync",
+        )
+    return None
+
+
+def _shorter(new: int, old: int) -> bool:
+    return new != FOREVER and (old == FOREVER or new < old)
+
+
+def _days(milliseconds: str | int) -> str:
+    days = int(milliseconds) / topics.DAY_MS
+    return "ever" if int(milliseconds) == FOREVER else f"{days:.3g} days"
+
+
+def _acls(making: _Making, wanted: Declared, there: frozenset[Acl]) -> None:
+    # first what is missing, so that nobody is shut out in between
+    making.changes += [Allow(acl) for acl in sorted(wanted.acls - there)]
+    making.changes += [Forbid(acl) for acl in sorted(there - wanted.acls) if wanted.ours.fullmatch(acl.principal)]
+    for acl in sorted(there - wanted.acls):
+        if not wanted.ours.fullmatch(acl.principal) and acl.resource == "topic" and _touches(wanted, acl):
+            making.notes.append(f"somebody else: {acl}; this is left as it is")
+
+
+def _touches(wanted: Declared, acl: Acl) -> bool:
+    if acl.prefixed:
+        return any(name.startswith(acl.name) for name in wanted.topics)
+    return acl.name == "*" or acl.name in wanted.topics
+
+
+def after(cluster: Cluster, made: Plan) -> Cluster:
+    """What there is once a plan has been carried out; as far as planning looks at it."""
+    found = dict(cluster.topics)
+    acls = cluster.acls
+    for change in made.changes:
+        match change:
+            case Create(name, topic):
+                replicas = cluster.brokers[: topic.replication]
+                found[name] = Found((replicas,) * topic.partitions, dict(topic.configs))
+            case Grow(name, _, count):
+                there = found[name]
+                more = (there.replicas[-1],) * (count - len(there.replicas))
+                found[name] = replace(there, replicas=there.replicas + more)
+            case Spread(name, moved):
+                there = found[name]
+                spread = tuple(moved.get(number, before) for number, before in enumerate(there.replicas))
+                found[name] = replace(there, replicas=spread + there.replicas[len(spread) :])
+            case Configure(name, _, values):
+                found[name] = replace(found[name], configs={**found[name].configs, **values})
+            case Allow(acl):
+                acls = (acls or frozenset()) | {acl}
+            case Forbid(acl):
+                acls = (acls or frozenset()) - {acl}
+    return replace(cluster, topics=found, acls=acls)
+
+
+def _listed(values: Mapping[str, str]) -> str:
+    return ", ".join(_items(values))
+
+
+def _items(values: Mapping[str, str]) -> Iterator[str]:
+    return (f"{name}={value}" for name, value in sorted(values.items()))

@@ -1,0 +1,359 @@
+"""Manifests: committed files are those of the code, an API server would take them, and they fit together."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import yaml
+
+from deploy.grafana.__main__ import FOLDER as BOARDS
+from deploy.kubernetes import network, scaling
+from deploy.kubernetes.__main__ import HERE, stale
+from deploy.kubernetes.manifests import SECRETS
+from deploy.kubernetes.model import METRICS_PORT, OPTIONAL, PROCESSES, STAND_INS
+from deploy.kubernetes.writing import files
+from deploy.local.fleet import FLEET
+from shared import metrics
+from shared.settings import Settings
+from tests.unit.deploy.cluster import (
+    KUBERNETES,
+    OVERLAYS,
+    ROOT,
+    WORKLOADS,
+    Document,
+    Network,
+    not_restricted,
+    of_kind,
+    pod_of,
+    rendered,
+)
+from tests.unit.deploy.kubernetes_schemas import NEWEST, OLDEST, errors
+
+GENERATED = files()
+each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
+
+
+def overlay_of(name: str) -> tuple[Document, ...]:
+    return rendered(KUBERNETES / "overlays" / name)
+
+
+# what is generated
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_committed_files_are_fresh(name: str) -> None:
+    assert (HERE / name).read_text(encoding="utf-8") == GENERATED[name], "run: python -m deploy.kubernetes"
+
+
+def test_no_file_of_a_process_that_is_no_more() -> None:
+    assert not stale(GENERATED)
+
+
+@pytest.mark.parametrize("name", [name for name in GENERATED if name.endswith(".yaml")])
+def test_an_api_server_takes_it(name: str) -> None:
+    for document in yaml.safe_load_all(GENERATED[name]):
+        if document["kind"] not in ("Kustomization", "Component"):
+            for version in (OLDEST, NEWEST):
+                assert not errors(document, version), f"{document['metadata']['name']} {version}"
+
+
+def test_the_schemas_find_what_is_wrong() -> None:
+    (deployment, budget) = yaml.safe_load_all(GENERATED["base/verification.yaml"])
+    broken = copy.deepcopy(deployment)
+    container = broken["spec"]["template"]["spec"]["containers"][0]
+    container["readinessprobe"] = container.pop("readinessProbe")
+    container["ports"][0]["containerPort"] = "metrics"
+    del broken["spec"]["selector"]
+    assert len(errors(broken, NEWEST)) == 3
+    assert errors(budget | {"kind": "PodDisruption"}, NEWEST)
+    scaled = next(one for one in yaml.safe_load_all(GENERATED["components/autoscaling/autoscaling.yaml"]) if one["kind"] == "ScaledObject")  # fmt: skip
+    scaled["spec"]["maxReplicas"] = scaled["spec"].pop("maxReplicaCount")
+    assert errors(scaled, NEWEST)
+
+
+def test_every_process_is_run() -> None:
+    assert {process.name for process in PROCESSES} | set(STAND_INS) == {spec.name for spec in FLEET}
+
+
+def test_secrets_are_settings() -> None:
+    secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+    assert {name for process in PROCESSES for name, _ in process.secrets} <= secret
+
+
+# what overlays make of it
+
+
+@each_overlay
+def test_an_api_server_takes_an_overlay(overlay: str) -> None:
+    for document in overlay_of(overlay):
+        for version in (OLDEST, NEWEST):
+            assert not errors(document, version), f"{document['kind']} {document['metadata']['name']} {version}"
+
+
+@each_overlay
+def test_pods_meet_the_restricted_standard(overlay: str) -> None:
+    documents = overlay_of(overlay)
+    (space,) = of_kind(documents, "Namespace").values()
+    assert space["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    for name, workload in of_kind(documents, *WORKLOADS).items():
+        assert not not_restricted(pod_of(workload)), name
+        spec = pod_of(workload)["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_what_is_not_restricted_is_found() -> None:
+    pod = pod_of(of_kind(overlay_of("small"), "Deployment")["verification"])
+    for where, key, value in (
+        ("spec", "hostNetwork", True), ("context", "runAsUser", 0), ("container", "allowPrivilegeEscalation", True),
+        ("container", "capabilities", {"drop": ["NET_RAW"]}), ("context", "seccompProfile", {"type": "Unconfined"}),
+    ):  # fmt: skip
+        broken = copy.deepcopy(pod)
+        places = {
+            "spec": broken["spec"],
+            "context": broken["spec"]["securityContext"],
+            "container": broken["spec"]["containers"][0]["securityContext"],
+        }
+        places[where][key] = value
+        assert len(not_restricted(broken)) == 1, key
+
+
+@each_overlay
+def test_everything_that_is_named_is_there(overlay: str) -> None:
+    documents = overlay_of(overlay)
+    there = {(one["kind"], one["metadata"]["name"]) for one in documents}
+    for document in documents:
+        assert document["kind"] == "Namespace" or document["metadata"]["namespace"] == "goodfaith"
+    for name, workload in of_kind(documents, *WORKLOADS).items():
+        spec = pod_of(workload)["spec"]
+        assert ("ServiceAccount", spec["serviceAccountName"]) in there
+        (container,) = spec["containers"]
+        assert not container["image"].endswith(":unset")
+        volumes = {volume["name"]: volume for volume in spec["volumes"]}
+        claims = {one["metadata"]["name"] for one in workload["spec"].get("volumeClaimTemplates", ())}
+        assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes) | claims, name
+        for source in container["envFrom"]:
+            if "configMapRef" in source:
+                assert ("ConfigMap", source["configMapRef"]["name"]) in there
+                assert re.fullmatch(r"goodfaith-settings-\w+", source["configMapRef"]["name"]), "changes would start nothing anew"  # fmt: skip
+        assert not [one for one in container["env"] if "secretKeyRef" in one.get("valueFrom", {})], "secrets are files"
+    scaled = [one for one in documents if one["kind"] in ("ScaledObject", "HorizontalPodAutoscaler")]
+    for one in scaled:
+        target = of_kind(documents, "Deployment")[one["spec"]["scaleTargetRef"]["name"]]
+        assert "replicas" not in target["spec"], "the overlay and the autoscaler would fight over it"
+    assert bool(scaled) == (overlay == "production")
+    pods = [pod_of(one)["metadata"]["labels"] for one in of_kind(documents, "Deployment", "StatefulSet").values()]
+    for one in documents:
+        if one["kind"] in ("Service", "PodDisruptionBudget"):
+            selector = one["spec"]["selector"]
+            wanted = selector.get("matchLabels", selector).items()
+            assert sum(wanted <= labels.items() for labels in pods) == 1, one["metadata"]["name"]
+
+
+@each_overlay
+def test_selectors_tell_processes_apart(overlay: str) -> None:
+    workloads = of_kind(overlay_of(overlay), "Deployment", "StatefulSet")
+    selectors = [one["spec"]["selector"]["matchLabels"] for one in workloads.values()]
+    for workload in workloads.values():
+        labels = pod_of(workload)["metadata"]["labels"]
+        assert sum(selector.items() <= labels.items() for selector in selectors) == 1
+
+
+def environment_of(container: Document, documents: tuple[Document, ...]) -> dict[str, str]:
+    """The variables that a container is given."""
+    maps = of_kind(documents, "ConfigMap")
+    found: dict[str, str] = {}
+    for source in container["envFrom"]:
+        if "configMapRef" in source:
+            found |= maps[source["configMapRef"]["name"]]["data"]
+    fields = {"metadata.name": f"{container['name']}-7d9c5b6f7d-x2x4z", "status.podIP": "10.0.0.7"}
+    for one in container["env"]:
+        found[one["name"]] = one["value"] if "value" in one else fields[one["valueFrom"]["fieldRef"]["fieldPath"]]
+    return found
+
+
+@each_overlay
+def test_every_process_could_read_its_settings(overlay: str, tmp_path: Path) -> None:
+    documents = overlay_of(overlay)
+    known = {f"GOODFAITH_{name.upper()}" for name in Settings.model_fields}
+    known |= {"GOODFAITH_SECRETS_DIR", "GOODFAITH_KAFKA_USER"}
+    for name, workload in of_kind(documents, *WORKLOADS).items():
+        (container,) = pod_of(workload)["spec"]["containers"]
+        given = environment_of(container, documents)
+        assert {key for key in given if not key.startswith("AWS_")} <= known, name
+        with mock.patch.dict(os.environ, given | {"GOODFAITH_SECRETS_DIR": str(tmp_path)}, clear=True):
+            settings = Settings()
+        if name != "migrate":
+            assert settings.metrics_port == METRICS_PORT
+            assert settings.metrics_host == "0.0.0.0"  # noqa: S104
+            assert settings.instance
+        assert settings.intake_url == "http://intake-api:8080"
+
+
+@each_overlay
+def test_a_pod_has_its_own_secrets_only(overlay: str) -> None:
+    specs = {spec.name: spec for spec in FLEET}
+    for name, workload in of_kind(overlay_of(overlay), "Deployment", "StatefulSet").items():
+        sources = [
+            source["secret"]
+            for volume in pod_of(workload)["spec"]["volumes"]
+            if "projected" in volume
+            for source in volume["projected"]["sources"]
+        ]
+        keys = {item["path"] for source in sources if source["name"] == "goodfaith" for item in source["items"]}
+        assert keys >= set(specs[name].secrets)
+        databases = {source["name"] for source in sources if source["name"].startswith("goodfaith-database-")}
+        assert databases == ({f"goodfaith-database-{specs[name].role}"} if specs[name].role else set())
+        assert all("items" in source for source in sources), "a whole Secret"
+        (container,) = pod_of(workload)["spec"]["containers"]
+        mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+        if sources:
+            assert mounts["secrets"]["mountPath"] == SECRETS
+
+
+# who may speak to whom
+
+
+@each_overlay
+def test_processes_reach_whom_they_ask_and_nobody_else(overlay: str) -> None:
+    net = Network(overlay_of(overlay))
+    shapes = {process.name: process.shape for process in PROCESSES}
+    served = {process.name for process in PROCESSES if process.spec.port}
+    for asker in net.pods:
+        for asked in net.pods:
+            asks = asker in shapes and asked in shapes[asker].asks
+            assert net.connects(asker, asked, 8080) is (asks and asked in served), f"{asker} -> {asked}"
+            assert not net.connects(asker, asked, METRICS_PORT), f"{asker} -> {asked}"
+
+
+def test_places_outside_are_reached_by_those_who_need_them() -> None:
+    net = Network(overlay_of("small"))
+    ports = {"kafka": 9093, "postgres": 5432, "mail": 587, "monitoring": 9090, "evidence-store": 443}
+    places = {"monitoring": "prometheus", "evidence-store": "store"}
+    processes = {process.name: process for process in PROCESSES}
+    for label, port in ports.items():
+        space = {f"goodfaith.example/{label}": "yes"}
+        for name in net.pods:
+            needs = (
+                label in ("kafka", "postgres")
+                if name == "migrate"
+                else places.get(label, label) in processes[name].reaches
+            )
+            assert net.reaches(name, space, port) is needs, f"{name} -> {label}"
+            assert not net.reaches(name, {}, port)
+            assert not net.reaches(name, space, 22)
+
+
+def test_the_public_network_is_what_webhooks_may_be_in() -> None:
+    blocks = [one["ipBlock"] for one in network.public()]
+    assert [one["cidr"] for one in blocks] == ["0.0.0.0/0", "::/0"]
+    left_out = {cidr for one in blocks for cidr in one["except"]}
+    assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7"} <= left_out
+
+
+def test_without_the_denial_everything_would_be_let_through() -> None:
+    documents = overlay_of("small")
+    net = Network(documents)
+    assert not net.connects("verification", "intake-api", 8080)
+    opened = {
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "open"},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [{}], "egress": [{}]},
+    }  # fmt: skip
+    assert Network((*documents, opened)).connects("verification", "intake-api", 8080)
+
+
+# what is measured
+
+
+def test_targets_are_named_as_rules_and_boards_name_them() -> None:
+    (target,) = of_kind(overlay_of("production"), "PodMonitor").values()
+    (endpoint,) = target["spec"]["podMetricsEndpoints"]
+    pods = [pod_of(one) for one in of_kind(overlay_of("production"), "Deployment", "StatefulSet").values()]
+    assert len(pods) == len(PROCESSES) - len(OPTIONAL) + 2
+    for pod in pods:
+        assert target["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+        ports = {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
+        assert endpoint["port"] in ports
+    jobs = {pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in pods}
+    assert jobs <= {spec.name for spec in FLEET}
+    source = endpoint["relabelings"][0]
+    assert source == {"sourceLabels": ["__meta_kubernetes_pod_label_app_kubernetes_io_component"], "targetLabel": "job"}
+
+
+def test_all_boards_are_shown() -> None:
+    maps = of_kind(overlay_of("production"), "ConfigMap")
+    shown = {key for one in maps.values() for key in one["data"] if key.endswith(".json")}
+    assert shown == {path.name for path in BOARDS.glob("*.json")}
+
+
+def _cases(name: str, query: str) -> list[dict[str, Any]]:
+    """A lag that counts, one that does not because its workers wait, none, and nothing known."""
+    lag = f'goodfaith_consumer_lag_seconds{{group="{name}",topic="a",partition="%d",instance="watch-0"}}'
+    cpu = f'process_cpu_seconds_total{{job="{name}",instance="%d"}}'
+    sent = f'goodfaith_delivery_oldest_pending_timestamp_seconds{{job="{name}",channel="email"}}'
+    mail = name == "notification-sender"
+
+    def case(lags: list[int], busy: float | None, value: float | None) -> dict[str, Any]:
+        series = [{"series": lag % n, "values": f"{value}x120"} for n, value in enumerate(lags)]
+        if mail:
+            # 900 s are over when it is looked at
+            series = [{"series": sent, "values": f"{900 - lags[1] if lags[1] else 0}x120"}] if lags else []
+        if busy is not None:
+            series += [{"series": cpu % n, "values": f"0+{busy * 15}x120"} for n in range(2)]
+        found = [] if value is None else [{"labels": "{}", "value": value}]
+        return {
+            "interval": "15s",
+            "input_series": series,
+            "promql_expr_test": [{"expr": query, "eval_time": "15m", "exp_samples": found}],
+        }
+
+    return [
+        case([40, 40, 0] if not mail else [0, 40], 0.9, 40),
+        case([40, 40, 0] if not mail else [0, 40], 0.2, 0),
+        case([0, 0, 0] if not mail else [0, 0], 0.9, 0),
+        case([], 0.9, None),
+        case([40, 40, 0] if not mail else [0, 40], None, None),
+    ]
+
+
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed (deploy/local/setup.sh prometheus)"
+)
+def test_lag_counts_while_workers_are_busy(tmp_path: Path) -> None:
+    tests = [case for process in scaling.by_lag() for case in _cases(process.name, scaling.lag(process))]
+    path = tmp_path / "tests.yaml"
+    path.write_text(yaml.safe_dump({"rule_files": [], "evaluation_interval": "15s", "tests": tests}))
+    done = subprocess.run(
+        ["promtool", "test", "rules", str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_lag_is_of_series_that_there_are() -> None:
+    known = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")  # which is tested to be fresh
+    for process in scaling.by_lag():
+        for series in re.findall(r"goodfaith_\w+", scaling.lag(process)):
+            assert f"| `{series}` | gauge |" in known, series
+        assert process.name in metrics.WORKERS or process.name == "notification-sender"
+
+
+def test_settings_of_overlays_say_each_thing_once() -> None:
+    for overlay in OVERLAYS:
+        lines = (KUBERNETES / "overlays" / overlay / "settings.env").read_text(encoding="utf-8").splitlines()
+        names = [line.partition("=")[0] for line in lines if line and not line.startswith("#")]
+        assert len(set(names)) == len(names)
+        assert not [line for line in lines if line.startswith("GOODFAITH") and line.endswith("=")]
+
+
+def test_nothing_here_names_this_machine() -> None:
+    for path in sorted((ROOT / "deploy/kubernetes").rglob("*")):
+        if path.suffix in (".yaml", ".env", ".md"):
+            assert not re.search(r"/home/|/root/|127\.0\.0\.1(?!/8)", path.read_text(encoding="utf-8")), path
