@@ -47,6 +47,7 @@ COMMANDS = (
     "deep",
     "streams",
     "drills",
+    "upgrade_drill",
 )
 
 console = Console()

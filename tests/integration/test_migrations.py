@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg2
 import pytest
 import sqlalchemy as sa
 
 from deploy.local.stack import Stack
 from shared import db, migrate
+from tests.integration.conftest import execute
 
 pytestmark = pytest.mark.stack
 CONTRACT = '''"""Of no use any more."""
@@ -32,16 +31,12 @@ def upgrade() -> None:
 
 
 @pytest.fixture
-def url(stack: Stack) -> Iterator[str]:
+def url(stack: Stack, migrated: str) -> Iterator[str]:
     """A migrated database of its own."""
     name = f"migrations_{uuid.uuid4().hex[:8]}"
-    with contextlib.closing(psycopg2.connect(stack.admin_url)) as connection:
-        connection.autocommit = True
-        connection.cursor().execute(f"create database {name}")
-        url = stack.admin_url.rpartition("/")[0] + f"/{name}"
-        assert migrate.migrate(url, {}) == {}
-        yield url
-        connection.cursor().execute(f"drop database {name} with (force)")
+    execute(stack, f"create database {name} template {migrated}")
+    yield stack.admin_url.rpartition("/")[0] + f"/{name}"
+    execute(stack, f"drop database {name} with (force)")
 
 
 @pytest.fixture
@@ -76,7 +71,8 @@ def test_a_contraction_waits_until_it_is_asked_for(url: str, revisions: Path) ->
     assert migrate.migrate(url, {}) == {"verification": "9002"}
     assert migrate.migrate(url, {}, contract=True) == {}
     assert version(url) == "9002"
-    assert migrate.migrate(url, {}) == {"verification": "9002"} or version(url) == "9002"
+    migrate.migrate(url, {})
+    assert version(url) == "9002"
     # of an earlier release by now: what the next one adds stands on it
     add(revisions, "9003", "expand", "create table newest (a int primary key)")
     assert migrate.migrate(url, {}) == {}
