@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from deploy.local.stack import Stack
 from shared import db, migrate
-from tests.integration.conftest import execute
+from tests.integration.databases import execute
 
 pytestmark = pytest.mark.stack
 CONTRACT = '''"""Of no use any more."""

@@ -18,7 +18,7 @@ from services.operator.prune import Fold, Pruning
 from shared import db
 from shared.runtime.store import Store
 from shared.settings import Settings
-from tests.integration.conftest import execute
+from tests.integration.databases import execute
 
 pytestmark = pytest.mark.stack
 PREFIX = "here."
