@@ -84,7 +84,7 @@ restore-drill: setup ## the database is lost under load and restored, with all o
 	$(GOODFAITH) restore drill $(ARGS)
 
 upgrade-drill: setup ## the version before and this one side by side under load, forward and back (ARGS="--old v0.1.0")
-	$(GOODFAITH) upgrade-drill $(ARGS)
+	$(GOODFAITH) upgrade drill $(ARGS)
 
 deep: $(VENV) ## a million random histories of items and of penalties, counted as the services do and anew
 	$(GOODFAITH) deep $(ARGS)

@@ -1,4 +1,4 @@
-"""``goodfaith upgrade-drill``: two versions of the software side by side on one broker and one database, under load.
+"""``goodfaith upgrade drill``: two versions of the software side by side on one broker and one database, under load.
 
 The version before is laid out from the repository, makes its own tables and runs. Real notices flow in, as in `drills`. Then this
 version's migrations are run beside it; its processes are exchanged one by one, half of each kind first, so that old and new share
@@ -410,7 +410,16 @@ def drill(
             destroy(name)
 
 
-def upgrade_drill(
+app = typer.Typer(no_args_is_help=True, help="Upgrades, tried before they are made.")
+
+
+@app.callback()
+def _group() -> None:
+    """Upgrades, tried before they are made."""
+
+
+@app.command(name="drill")
+def drill_(
     old: Annotated[
         str | None,
         typer.Option(
@@ -465,6 +474,6 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"  {example}" for example in facts["examples"])
 
 
-def register(app: typer.Typer) -> None:
-    """Add this module's command."""
-    app.command()(upgrade_drill)
+def register(parent: typer.Typer) -> None:
+    """Add this module's commands."""
+    parent.add_typer(app, name="upgrade")

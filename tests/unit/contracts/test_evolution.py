@@ -1,6 +1,6 @@
 """Versions run side by side during an upgrade, and a topic keeps what a version before wrote: either reads the other.
 
-The same with two versions of the whole software on a real broker: ``goodfaith upgrade-drill``.
+The same with two versions of the whole software on a real broker: ``goodfaith upgrade drill``.
 """
 
 from __future__ import annotations
