@@ -17,6 +17,9 @@ NAMESPACE: Final = "goodfaith"
 PREFIX: Final = "goodfaith.example"
 """Prefix of labels of our own."""
 IMAGE: Final = "goodfaith"
+SETTINGS: Final = "goodfaith-settings"
+KAFKA: Final = "goodfaith-kafka"
+"""Settings of those that speak to the broker: who has no login there may not be told to use one."""
 SECRETS: Final = "/run/secrets/goodfaith"
 AUTHORITIES: Final = "/etc/goodfaith/authorities"
 STATE: Final = "/var/lib/goodfaith"
@@ -44,6 +47,11 @@ def _principal(process: Process) -> str:
 # one process
 
 
+def settings_of(name: str) -> Document:
+    """Variables out of a ConfigMap; kustomize adds a digest to its name, so that a change starts processes anew."""
+    return {"configMapRef": {"name": name}}
+
+
 def _environment(process: Process) -> list[Document]:
     field = "status.podIP" if process.shape.kind == "stored" else None
     http: Document = {"valueFrom": {"fieldRef": {"fieldPath": field}}} if field else {"value": "0.0.0.0"}  # noqa: S104
@@ -55,7 +63,7 @@ def _environment(process: Process) -> list[Document]:
         {"name": "GOODFAITH_METRICS_HOST", "value": "0.0.0.0"},  # noqa: S104
         {"name": "GOODFAITH_METRICS_PORT", "value": str(METRICS_PORT)},
         *(listens if process.spec.port else ()),
-        *([{"name": "GOODFAITH_KAFKA_USER", "value": f"goodfaith-{_principal(process)}"}] if process.shape.kafka else ()),
+        *([{"name": "GOODFAITH_KAFKA_USER", "value": f"goodfaith-{_principal(process)}"}] if process.kafka else ()),
         *([{"name": "GOODFAITH_BOUNCE_HOST", "value": "0.0.0.0"}] if process.name == "notification-bounces" else ()),  # noqa: S104
     ]  # fmt: skip
 
@@ -83,7 +91,7 @@ def _sources(process: Process) -> Iterator[Document]:
         wanted = {name: name for name, required in process.secrets if required is must}
         if wanted:
             yield _secret("goodfaith", wanted, optional=not must)
-    if process.shape.kafka:
+    if process.kafka:
         yield kafka_login(_principal(process))
 
 
@@ -123,7 +131,7 @@ def _container(process: Process) -> Document:
         "name": process.name,
         "image": IMAGE,
         "args": list(process.spec.command),
-        "envFrom": [{"configMapRef": {"name": "goodfaith-settings"}}],
+        "envFrom": [settings_of(name) for name in (SETTINGS, *((KAFKA,) if process.kafka else ()))],
         "env": _environment(process),
         "ports": ports,
         # the first start may have to take over every partition
@@ -132,8 +140,9 @@ def _container(process: Process) -> Document:
         "readinessProbe": _probe("/ready", periodSeconds=5, failureThreshold=3),
         "resources": {
             # no limit on processor time: a worker that is held up in a transaction holds up whoever waits for its rows
-            "requests": {"cpu": f"{shape.cpu}m", "memory": f"{shape.memory}Mi"},
-            "limits": {"memory": f"{2 * shape.memory}Mi"},
+            "requests": {"cpu": f"{shape.cpu}m", "memory": f"{shape.memory}Mi", "ephemeral-storage": "64Mi"},
+            # of the disk: /tmp, and logs until the node has taken them away
+            "limits": {"memory": f"{2 * shape.memory}Mi", "ephemeral-storage": f"{shape.scratch + 256}Mi"},
         },
         "securityContext": SAFE,
         "volumeMounts": mounts,
@@ -265,7 +274,7 @@ def namespace() -> Document:
 
 def accounts() -> list[Document]:
     """A service account for each service, without a token: nothing of ours speaks to the cluster."""
-    names = [*dict.fromkeys(process.spec.service for process in PROCESSES), "migrate"]
+    names = dict.fromkeys((*(process.spec.service for process in PROCESSES), "operator"))
     return [
         {
             "apiVersion": "v1",
@@ -277,40 +286,51 @@ def accounts() -> list[Document]:
     ]
 
 
-def migration() -> Document:
-    """Roles, schemas and topics up to date. To be done before anything else of a version is started."""
-    volumes = [
-        {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
-        {"name": "authorities", "configMap": {"name": "goodfaith-authorities", "optional": True}},
-        secrets_volume([_secret("goodfaith-database-admin", {"url": "database"}), kafka_login("operator")]),
-    ]
-    container = {
-        "name": "migrate",
-        "image": IMAGE,
-        "args": ["services.operator", "migrate"],
-        "envFrom": [{"configMapRef": {"name": "goodfaith-settings"}}],
-        "env": [
-            {"name": "GOODFAITH_SECRETS_DIR", "value": SECRETS},
-            {"name": "GOODFAITH_STATE_DIR", "value": "/tmp"},  # noqa: S108
-            {"name": "GOODFAITH_KAFKA_USER", "value": "goodfaith-operator"},
-        ],
-        "resources": {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "384Mi"}},
-        "securityContext": SAFE,
-        "volumeMounts": [
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
-            {"name": "authorities", "mountPath": AUTHORITIES, "readOnly": True},
-            {"name": "secrets", "mountPath": SECRETS, "readOnly": True},
-        ],
-    }
-    pod = {
-        "serviceAccountName": "goodfaith-migrate",
+def _operating(*commands: tuple[str, ...]) -> Document:
+    """A pod that runs commands of the command line, one after the other, as the operator."""
+
+    def container(words: tuple[str, ...]) -> Document:
+        return {
+            "name": "-".join(word for word in words if word.isalpha()),
+            "image": IMAGE,
+            "args": ["services.operator", *words],
+            "envFrom": [settings_of(SETTINGS), settings_of(KAFKA)],
+            "env": [
+                {"name": "GOODFAITH_SECRETS_DIR", "value": SECRETS},
+                {"name": "GOODFAITH_STATE_DIR", "value": "/tmp"},  # noqa: S108
+                {"name": "GOODFAITH_KAFKA_USER", "value": "goodfaith-operator"},
+            ],
+            "resources": {
+                "requests": {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
+                "limits": {"memory": "2Gi", "ephemeral-storage": "256Mi"},
+            },
+            "securityContext": SAFE,
+            "volumeMounts": [
+                {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+                {"name": "authorities", "mountPath": AUTHORITIES, "readOnly": True},
+                {"name": "secrets", "mountPath": SECRETS, "readOnly": True},
+            ],
+        }
+
+    *first, last = map(container, commands)
+    return {
+        "serviceAccountName": "goodfaith-operator",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Never",
         "securityContext": SAFE_POD,
-        "containers": [container],
-        "volumes": volumes,
+        **({"initContainers": first} if first else {}),
+        "containers": [last],
+        "volumes": [
+            {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+            {"name": "authorities", "configMap": {"name": "goodfaith-authorities", "optional": True}},
+            secrets_volume([_secret("goodfaith-database-admin", {"url": "database"}), kafka_login("operator")]),
+        ],
     }
+
+
+def migration() -> Document:
+    """Roles, schemas and topics up to date. To be done before anything else of a version is started."""
     meta = _meta("migrate", "migrate", **{f"{PREFIX}/first": "yes"})
     # a Job cannot be changed: what applies manifests again has to make it anew
     meta["annotations"] = {
@@ -318,6 +338,8 @@ def migration() -> Document:
         "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation",
         "kustomize.toolkit.fluxcd.io/force": "enabled",
     }
+    # `topics apply` after it: settings of topics that are there already, and who may do what at the broker
+    pod = _operating(("migrate",), ("topics", "apply"))
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -326,6 +348,30 @@ def migration() -> Document:
             "backoffLimit": 5,
             "activeDeadlineSeconds": 3600,
             "template": {"metadata": {"labels": labels("migrate")}, "spec": pod},
+        },
+    }
+
+
+def verification() -> Document:
+    """`goodfaith verify` each night: nothing lost, nothing doubled, nothing at odds. A Job that fails says that something is."""
+    pod = _operating(("verify", "--wait", "--json"))
+    job = {
+        "backoffLimit": 0,
+        "activeDeadlineSeconds": 6 * 3600,
+        "template": {"metadata": {"labels": labels("verify")}, "spec": pod},
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": _meta("verify", "verify"),
+        "spec": {
+            "schedule": "30 3 * * *",
+            "timeZone": "Etc/UTC",
+            "concurrencyPolicy": "Forbid",
+            "startingDeadlineSeconds": 3600,
+            "successfulJobsHistoryLimit": 3,
+            "failedJobsHistoryLimit": 7,
+            "jobTemplate": {"spec": job},
         },
     }
 
@@ -351,6 +397,11 @@ def addresses() -> dict[str, str]:
             "streams": "streams",
         }.items()
     }
+
+
+def links() -> dict[str, str]:
+    """How the broker is reached, where an overlay does not say otherwise."""
+    return {"GOODFAITH_KAFKA_SECURITY": "sasl_tls", "GOODFAITH_KAFKA_CA": f"{AUTHORITIES}/kafka.crt"}
 
 
 assert {process.name for process in BASE} >= {"intake-api", "enforcement-api", "notification-api", "streams"}

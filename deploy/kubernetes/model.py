@@ -31,7 +31,8 @@ class Shape:
         kind: How several of it share the work.
         reaches: Places outside that it opens connections to, beside database and broker.
         asks: Processes whose HTTP interface it asks.
-        kafka: Whether it speaks to the broker.
+        group: The consumer group whose lag is its own.
+        kafka: Whether it speaks to the broker without being such a group's worker.
         cpu: Processor time asked for, in thousandths of a core.
         memory: Memory asked for, in MiB; twice that is the limit.
         scratch: Size of its /tmp, in MiB.
@@ -42,6 +43,7 @@ class Shape:
     kind: Kind
     reaches: tuple[Place, ...] = ()
     asks: tuple[str, ...] = ()
+    group: str | None = None
     kafka: bool = False
     cpu: int = 100
     memory: int = 192
@@ -55,16 +57,16 @@ SHAPES: Final[dict[str, Shape]] = {
         # uploads lie in /tmp (16 at a time), and two judges of files beside it take up to 1 GB of addresses each
         "api", ("store",), asks=("enforcement-api", "notification-api"), cpu=250, memory=512, scratch=1024,
     ),
-    "intake-worker": Shape("worker", ("store",), kafka=True),
-    "intake-inbound": Shape("worker", kafka=True),
-    "verification": Shape("worker", kafka=True),
-    "enforcement-worker": Shape("worker", kafka=True),
-    "enforcement-ledger": Shape("worker", kafka=True),
+    "intake-worker": Shape("worker", ("store",), group="intake"),
+    "intake-inbound": Shape("worker", group="intake-inbound"),
+    "verification": Shape("worker", group="verification"),
+    "enforcement-worker": Shape("worker", group="enforcement"),
+    "enforcement-ledger": Shape("worker", group="enforcement-ledger"),
     "enforcement-entities": Shape("single", standby=True),
     "enforcement-delivery": Shape("leased", ("marketplace",)),
     "enforcement-statements": Shape("leased", ("internet",)),
     "enforcement-api": Shape("api"),
-    "notification-worker": Shape("worker", kafka=True),
+    "notification-worker": Shape("worker", group="notification"),
     "notification-webhooks": Shape("leased", ("internet",), asks=("intake-api",), memory=256),
     "notification-sender": Shape("leased", ("mail",), asks=("intake-api",)),
     "notification-api": Shape("api"),
@@ -114,6 +116,11 @@ class Process:
         return self.spec.name
 
     @property
+    def kafka(self) -> bool:
+        """Whether it speaks to the broker."""
+        return self.shape.kafka or self.shape.group is not None
+
+    @property
     def secrets(self) -> tuple[tuple[str, bool], ...]:
         """Its secrets beside the logins at database and broker, each with whether it must be there."""
         must = REQUIRED | REQUIRED_BY.get(self.name, frozenset())
@@ -122,7 +129,7 @@ class Process:
     @property
     def reaches(self) -> tuple[Place, ...]:
         """All places outside that it opens connections to."""
-        own: tuple[Place, ...] = ("kafka",) if self.shape.kafka else ()
+        own: tuple[Place, ...] = ("kafka",) if self.kafka else ()
         return (*own, *(("postgres",) if self.spec.role else ()), *self.shape.reaches)
 
 

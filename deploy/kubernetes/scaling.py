@@ -31,8 +31,8 @@ def busy(process: str) -> str:
 
 def lag(process: Process) -> str:
     """How far a kind of process is behind, in seconds, while it is busy; nothing where it is not known."""
-    if process.shape.kind == "worker":
-        behind = f'max(quantile by (topic) (0.5, goodfaith_consumer_lag_seconds{{group="{process.name}"}}))'
+    if process.shape.group is not None:
+        behind = f'max(quantile by (topic) (0.5, goodfaith_consumer_lag_seconds{{group="{process.shape.group}"}}))'
     else:
         oldest = "goodfaith_delivery_oldest_pending_timestamp_seconds"
         behind = f'max(time() - ({oldest}{{job="{process.name}"}} > 0) or {oldest}{{job="{process.name}"}} == 0)'

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from deploy.kubernetes import manifests, monitoring, network, scaling
+from deploy.kubernetes import manifests, monitoring, network, scaling, users
 from deploy.kubernetes.manifests import IMAGE, NAMESPACE, Document
 from deploy.kubernetes.model import BASE, OPTIONAL, PROCESSES
 from deploy.prometheus.model import RUNBOOKS, Pace, dump
+from shared.settings import Settings
 
 BY: Final = "Written by `python -m deploy.kubernetes`: change deploy/kubernetes/{}, or what an overlay changes."
 GENERATED: Final = ("base", "components")
@@ -32,6 +33,7 @@ def files(runbooks: str = RUNBOOKS) -> dict[str, str]:
         "base/network.yaml": _file(network.policies(), "network.py"),
         "base/migrate.yaml": _file([manifests.migration()], "manifests.py"),
         "base/settings.env": _settings(manifests.addresses(), "manifests.py"),
+        "base/kafka.env": _settings(manifests.links(), "manifests.py"),
         **{f"base/{process.name}.yaml": _file(manifests.of(process), "model.py") for process in BASE},
     }
     resources = [path.removeprefix("base/") for path in written if path.endswith(".yaml")]
@@ -40,10 +42,11 @@ def files(runbooks: str = RUNBOOKS) -> dict[str, str]:
         namespace=NAMESPACE,
         configMapGenerator=[
             {
-                "name": "goodfaith-settings",
-                "envs": ["settings.env"],
+                "name": name,
+                "envs": [file],
                 "options": {"labels": {"app.kubernetes.io/name": "goodfaith", f"{manifests.PREFIX}/first": "yes"}},
             }
+            for name, file in ((manifests.SETTINGS, "settings.env"), (manifests.KAFKA, "kafka.env"))
         ],
         images=[{"name": IMAGE, "newTag": "unset"}],
     )
@@ -57,6 +60,8 @@ def files(runbooks: str = RUNBOOKS) -> dict[str, str]:
                 [manifests.component([f"{process.name}.yaml"])], "writing.py"
             )
 
+    written["components/verify/verify.yaml"] = _file([manifests.verification()], "manifests.py")
+    written["components/verify/kustomization.yaml"] = _file([manifests.component(["verify.yaml"])], "writing.py")
     written["components/autoscaling/autoscaling.yaml"] = _file(scaling.documents(), "scaling.py")
     written["components/autoscaling/kustomization.yaml"] = _file(
         [manifests.component(["autoscaling.yaml"])], "writing.py"
@@ -67,5 +72,9 @@ def files(runbooks: str = RUNBOOKS) -> dict[str, str]:
     )
     written["components/monitoring/kustomization.yaml"] = _file(
         [manifests.component(["targets.yaml", "rules.yaml"])], "writing.py"
+    )
+    written["examples/kafka/users.yaml"] = _file(
+        users.users(Settings.model_construct()),
+        "users.py (and shared/access.py)",
     )
     return written

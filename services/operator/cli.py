@@ -38,16 +38,18 @@ COMMANDS = (
     "policy",
     "clock",
     "bench",
-    "faults",
+    "fault_runs",
     "canary",
     "restore",
     "topics",
+    "login",
     "rewrap",
     "prune",
     "deep",
     "streams",
     "drills",
     "upgrade_drill",
+    "size",
 )
 
 console = Console()

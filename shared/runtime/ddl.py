@@ -85,3 +85,10 @@ create table {prefix}inbox_marks (
 -- ids go from it in runs now: they are cleaned up after before there are many
 alter table {prefix}inbox set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.1);
 """
+
+
+def topic_ids(prefix: str = "") -> str:
+    """SQL that creates ``topic_ids``: which topic of a name the cursors are valid for. One that was deleted and created again
+    has another id, and its offsets mean other records.
+    """
+    return f"create table {prefix}topic_ids (topic text primary key, id text not null)"

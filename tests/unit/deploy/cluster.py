@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import yaml
@@ -16,7 +16,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[3]
 KUBERNETES = ROOT / "deploy/kubernetes"
 OVERLAYS = ("small", "production")
-WORKLOADS = ("Deployment", "StatefulSet", "Job")
+WORKLOADS = ("Deployment", "StatefulSet", "Job", "CronJob")
 Document = dict[str, Any]
 
 
@@ -29,14 +29,27 @@ def renderer() -> list[str] | None:
     return [found, "kustomize"] if (found := shutil.which("kubectl")) else None
 
 
+def missing(what: str) -> NoReturn:
+    """Leave a test out; not in `make manifests`, which has installed what is needed."""
+    stop = pytest.fail if os.environ.get("MANIFESTS") else pytest.skip
+    stop(f"{what} is installed: make manifests")
+    raise AssertionError
+
+
+def tool(name: str) -> str:
+    """A program that `make manifests` has installed."""
+    path = ROOT / ".local/tools" / name
+    if not path.is_file():
+        missing(f"no {name}")
+    return str(path)
+
+
 @functools.cache
 def rendered(folder: Path) -> tuple[Document, ...]:
     """All documents of a kustomization, as `kubectl apply -k` would send them."""
     command = renderer()
     if command is None:
-        # `make manifests` has installed it, so there it is no excuse
-        stop = pytest.fail if os.environ.get("MANIFESTS") else pytest.skip
-        stop("neither kustomize nor kubectl is installed: make manifests")
+        missing("neither kustomize nor kubectl")
     done = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return tuple(yaml.load_all(done.stdout, Loader=yaml.CSafeLoader))
@@ -49,7 +62,8 @@ def of_kind(documents: tuple[Document, ...], *kinds: str) -> dict[str, Document]
 
 def pod_of(workload: Document) -> Document:
     """The pod that a workload makes."""
-    template: Document = workload["spec"]["template"]
+    spec = workload["spec"]
+    template: Document = spec["jobTemplate"]["spec"]["template"] if workload["kind"] == "CronJob" else spec["template"]
     return template
 
 

@@ -27,7 +27,7 @@ OLDEST, NEWEST = "1.30", "1.37"
 KINDS = {
     "v1": ("ConfigMap", "Namespace", "Secret", "Service", "ServiceAccount"),
     "apps/v1": ("Deployment", "StatefulSet"),
-    "batch/v1": ("Job",),
+    "batch/v1": ("CronJob", "Job"),
     "autoscaling/v2": ("HorizontalPodAutoscaler",),
     "policy/v1": ("PodDisruptionBudget",),
     "networking.k8s.io/v1": ("Ingress", "NetworkPolicy"),

@@ -1,14 +1,14 @@
 """What was read is kept as marks where an inbox forgets ids (``goodfaith prune``).
 
-Revision ID: 0007
+Revision ID: 0008
 """
 
 from alembic import op
 
 from shared.runtime.ddl import runtime_v2
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 phase = "expand"
 
 

@@ -1,0 +1,78 @@
+"""`python -m deploy.kubernetes.secrets OUT`: Secrets for a new installation, with values that nobody has seen.
+
+OUT is written once, for its owner alone, and never over: who loses `contact_key` loses all contacts. What others give out
+(passwords at the mail server, tokens of the marketplace and of the transparency database, keys of the evidence store) is
+added by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from deploy.kubernetes.manifests import AUTHORITIES, NAMESPACE, Document
+from deploy.kubernetes.model import PROCESSES
+from deploy.local.stack import new_secret
+from deploy.prometheus.model import dump
+
+OWN = ("contact_key", "internal_token", "operator_token", "evidence_key", "mail_key", "canary_token", "status_token")
+"""Secrets that are ours to make."""
+ADMIN = "goodfaith"
+"""Role that owns the database."""
+
+
+def _secret(name: str, namespace: str, values: dict[str, str], kind: str = "Opaque") -> Document:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app.kubernetes.io/name": "goodfaith"}},
+        "type": kind,
+        "stringData": values,
+    }
+
+
+def documents(database: str, database_namespace: str | None) -> Iterator[Document]:
+    """All Secrets, each time with new values.
+
+    Args:
+        database: where the database is: host, perhaps a port, and its name.
+        database_namespace: where the database's operator looks for the roles' passwords; None: nowhere.
+    """
+    yield _secret("goodfaith", NAMESPACE, {name: new_secret(name) for name in OWN})
+    roles = dict.fromkeys(process.spec.role for process in PROCESSES if process.spec.role)
+    for name, login in {"admin": ADMIN, **{role: f"goodfaith_{role}" for role in roles}}.items():
+        password = secrets.token_urlsafe(32)
+        authority = quote(f"{AUTHORITIES}/postgres.crt", safe="/")
+        url = f"postgresql://{login}:{quote(password, safe='')}@{database}?sslmode=verify-full&sslrootcert={authority}"
+        yield _secret(f"goodfaith-database-{name}", NAMESPACE, {"url": url})
+        if database_namespace:
+            values = {"username": login, "password": password}
+            yield _secret(f"goodfaith-database-{name}", database_namespace, values, "kubernetes.io/basic-auth")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write them; 1 when there is such a file."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.kubernetes.secrets", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("out", type=Path, help="file to write; it must not be there")
+    parser.add_argument("--database", default="goodfaith-rw.postgres.svc/goodfaith", help="host[:port]/name")
+    parser.add_argument(
+        "--database-namespace", help="write the roles' passwords for this namespace too (CloudNativePG)"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        handle = os.open(given.out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        sys.stderr.write(f"{given.out} is there already: keep it, or name another file\n")
+        return 1
+    with os.fdopen(handle, "w", encoding="utf-8") as out:
+        out.write("---\n".join(dump(one) for one in documents(given.database, given.database_namespace)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

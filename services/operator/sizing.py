@@ -1,0 +1,232 @@
+"""How much of what an installation needs, reckoned from what was measured. Pure (`goodfaith size`).
+
+Every figure below is one of this project's own measurements, on two cores; what it is multiplied with is said beside it.
+Beyond two cores nothing was measured: that work divides evenly over workers, and that the database gives as much on more
+cores as on one, are assumptions, and the spare of `Wanted` is there for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+CPU_US: Final[Mapping[str, int]] = {
+    "database": 253,
+    "verification": 104,
+    "intake-worker": 89,
+    "enforcement-worker": 69,
+    "intake-inbound": 66,
+    "broker": 54,
+    "notification-worker": 51,
+    "enforcement-ledger": 15,
+}
+"""Processor time of an item on its way in, with full batches: docs/performance.md."""
+RATE: Final = 2_727
+"""Items a second on two cores, until command and notice are queued."""
+RATE_HANDLED: Final = 1_245
+"""The same until they are handled: with receipts, notices sent, and the stand-in for the marketplace on the same cores."""
+EVENTS: Final = 15.6
+"""Events of an item's whole life, over the real notices."""
+EVENT_BYTES: Final = 690
+MESSAGES: Final = 268_012 / 124_762
+"""Messages an item, over the real notices."""
+ITEMS: Final = 124_762 / 18_151
+"""Items a claim, over the real notices."""
+DOOR_PER_S: Final = 2_968
+"""Claims a second of one `intake api`, with its client on the same cores."""
+SENDER_PER_S: Final = 750
+"""Messages a second of one sender."""
+STREAMS_PER_S: Final = 5_473
+"""Events a second of one worker of the stream views."""
+
+BROKER_MB_S: Final = 60
+"""Megabytes a second that a broker is given to write. Not measured: what a common network disk takes with room to spare."""
+CONNECTIONS: Final = {"worker": 6, "api": 12}
+"""Connections to the database of one process, at most (docs/operating.md, "Capacity"); senders and others count as workers."""
+DAY_S: Final = 86_400
+WORKERS: Final = (
+    "intake-worker",
+    "intake-inbound",
+    "verification",
+    "enforcement-worker",
+    "enforcement-ledger",
+    "notification-worker",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked for.
+
+    Attributes:
+        peak: Items a second that must be kept up with.
+        mean: Items a second over a day and night: what disks fill by.
+        claims_by_http: Share of the claims that come by HTTP, one a request; the rest comes by topic.
+        spare: Share of every core that stays free at the peak.
+        replication: Replicas of each topic.
+        topic_days: Days for which topics keep records.
+
+    Raises:
+        ValueError: a figure is out of its bounds; it names which.
+    """
+
+    peak: float
+    mean: float
+    claims_by_http: float = 1.0
+    spare: float = 0.4
+    replication: int = 3
+    topic_days: int = 30
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "peak": (self.peak, 0.001, 1_000_000),
+            "mean": (self.mean, 0.0, self.peak),
+            "claims_by_http": (self.claims_by_http, 0.0, 1.0),
+            "spare": (self.spare, 0.0, 0.9),
+            "replication": (self.replication, 1, 7),
+            "topic_days": (self.topic_days, 1, 3650),
+        }
+        for name, (value, least, most) in bounds.items():
+            if not least <= value <= most:  # also what is no number
+                raise ValueError(f"{name} is {value:g}: it must be from {least:g} to {most:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One part of an installation.
+
+    Attributes:
+        name: Process, or `database`, `broker`.
+        cores: Processor time at the peak, in cores.
+        count: How many of it.
+        why: The arithmetic, in words.
+    """
+
+    name: str
+    cores: float
+    count: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What an installation needs."""
+
+    wanted: Wanted
+    needs: tuple[Need, ...]
+    partitions: int
+    connections: int
+    log_gb_a_day: float
+    topics_gb: float
+
+    def __getitem__(self, name: str) -> Need:
+        return next(need for need in self.needs if need.name == name)
+
+    @property
+    def cores(self) -> float:
+        """Processor time of all parts at the peak."""
+        return sum(need.cores for need in self.needs)
+
+    def as_json(self) -> dict[str, Any]:
+        """As printed."""
+        return {
+            "peak": self.wanted.peak,
+            "mean": self.wanted.mean,
+            "partitions": self.partitions,
+            "connections": self.connections,
+            "cores": round(self.cores, 1),
+            "log_gb_a_day": round(self.log_gb_a_day, 1),
+            "topics_gb": round(self.topics_gb),
+            "needs": {need.name: {"cores": round(need.cores, 2), "count": need.count} for need in self.needs},
+        }
+
+
+HANDLED: Final = RATE / RATE_HANDLED
+"""How much more an item costs until it is handled than on its way in. The stand-in for the marketplace is in it, so at most."""
+LATER: Final = 1.0
+"""What the rest of an item's life costs (windows that end, counters, outcomes), by what it cost until then. Not measured: about
+as many events again. It comes at the mean rate, weeks later.
+"""
+
+
+def size(wanted: Wanted) -> Size:
+    """What is needed to keep up with the peak, and to keep what comes in meanwhile."""
+    full = 1 - wanted.spare
+    work = (wanted.peak + LATER * wanted.mean) * HANDLED
+    claims = wanted.peak / ITEMS
+    by_http = claims * wanted.claims_by_http
+    needs = []
+
+    def count(cores: float, least: int = 2) -> int:
+        # a worker is one core at most
+        return max(least, math.ceil(cores / full - 1e-9))
+
+    for name in WORKERS:
+        share = 1 - wanted.claims_by_http if name == "intake-inbound" else 1.0
+        cores = work * share * CPU_US[name] / 1e6
+        if share:
+            needs.append(Need(name, cores, count(cores), f"{CPU_US[name]} us, {full:.0%} of a core each"))
+
+    doors = by_http / DOOR_PER_S
+    needs.append(Need("intake-api", doors, count(doors), f"{DOOR_PER_S:,} claims/s each, of {ITEMS:.1f} items"))
+    mails = wanted.peak * MESSAGES / SENDER_PER_S
+    needs.append(
+        Need("notification-sender", mails, count(mails), f"{MESSAGES:.2f} messages an item, {SENDER_PER_S}/s each")
+    )
+    folds = wanted.peak * EVENTS / STREAMS_PER_S
+    needs.append(Need("streams", folds, count(folds), f"{EVENTS} events an item, {STREAMS_PER_S:,}/s each"))
+
+    database = work * CPU_US["database"] / 1e6
+    machine = max(2, math.ceil(database / full))
+    needs.append(Need("database", database, 1, f"one primary of {machine} cores: {CPU_US['database']} us"))
+    broker = work * CPU_US["broker"] / 1e6
+    written = wanted.peak * EVENTS * EVENT_BYTES * wanted.replication / 1e6
+    brokers = max(wanted.replication, math.ceil(written / BROKER_MB_S))
+    needs.append(Need("broker", broker, brokers, f"{written:.0f} MB/s with replicas, {BROKER_MB_S} MB/s each"))
+
+    # twice the workers, as their number is fixed
+    most = max(need.count for need in needs if need.name in (*WORKERS, "streams"))
+    partitions = max(24, 2 ** math.ceil(math.log2(2 * most)))
+    processes = sum(need.count for need in needs if need.name not in ("database", "broker", "intake-api"))
+    connections = processes * CONNECTIONS["worker"] + needs_of(needs, "intake-api").count * CONNECTIONS["api"]
+    a_day = wanted.mean * DAY_S * EVENTS * EVENT_BYTES / 1e9
+    return Size(
+        wanted=wanted,
+        needs=tuple(needs),
+        partitions=partitions,
+        connections=connections,
+        log_gb_a_day=a_day,
+        topics_gb=a_day * wanted.topic_days * wanted.replication,
+    )
+
+
+def needs_of(needs: list[Need], name: str) -> Need:
+    """One of them, by name."""
+    return next(need for need in needs if need.name == name)
+
+
+def table(rates: tuple[tuple[float, float], ...]) -> list[list[str]]:
+    """Rows of text, the first a head: what is needed at several rates (peak, mean), beside each other."""
+    sizes = [size(Wanted(peak, mean)) for peak, mean in rates]
+    rows = [["", *(f"{peak:,.0f} items/s" for peak, _ in rates)]]
+    rows.append(["mean over a day, items/s", *(f"{mean:,.0f}" for _, mean in rates)])
+    rows += [
+        [f"`{name}`", *(str(one[name].count) for one in sizes)]
+        for name in (need.name for need in sizes[0].needs)
+        if name not in ("database", "broker")
+    ]
+    rows += [
+        ["partitions", *(str(one.partitions) for one in sizes)],
+        ["brokers", *(str(one["broker"].count) for one in sizes)],
+        [
+            "cores of the database",
+            *(str(max(2, math.ceil(one["database"].cores / (1 - one.wanted.spare)))) for one in sizes),
+        ],
+        ["connections to it, at most", *(f"{one.connections:,}" for one in sizes)],
+        ["cores of all, at the peak", *(f"{one.cores:,.1f}" for one in sizes)],
+        ["event logs grow by, GB a day", *(f"{one.log_gb_a_day:,.1f}" for one in sizes)],
+        ["topics, 30 days and 3 replicas, GB", *(f"{one.topics_gb:,.0f}" for one in sizes)],
+    ]
+    return rows
