@@ -34,10 +34,9 @@ from deploy.local.children import StackError
 from deploy.local.processes import Fleet, Process, Version
 from deploy.local.stack import Stack
 from services.operator.cli import console, errors, print_json
-from services.operator.demo import SAMPLE
 from services.operator.drills import ENVIRONMENT, REPOSITORY, Load, Notices
 from services.operator.faults import Faults
-from services.operator.notices import read
+from services.operator.notices import SAMPLE, read
 from services.operator.up import JsonOption, begin, destroy, root, settle
 from services.operator.verify import verify_stack
 
