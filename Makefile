@@ -18,7 +18,7 @@ UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --uni
 CODE := $(wildcard services shared deploy tests benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup secure demo tour up down status test manifests thorough lint messages format bench faults streams drills restore-drill deep lock sbom audit clean
+.PHONY: help setup secure demo tour up down status test test-docker image compose manifests thorough lint messages format bench faults streams drills restore-drill deep lock sbom audit clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,15 @@ test: setup ## all tests, on a real broker and a real database
 	@sh deploy/local/setup.sh chromium
 	@sh deploy/local/setup.sh postgres
 	$(BIN)/python -m pytest -n 2 -m "not thorough" $(ARGS)
+
+test-docker: setup ## images and compose file: built, started, real notices through them while containers are killed; tests on containers
+	$(BIN)/python -m deploy.containers trial $(ARGS)
+
+image: $(VENV) ## the project's image, on the public base or on one of Debian's packages
+	$(BIN)/python -m deploy.containers images
+
+compose: $(VENV) ## write deploy/compose.yaml anew from the table of processes (ARGS="--count verification=2 FOLDER")
+	$(BIN)/python -m deploy.compose $(ARGS)
 
 manifests: $(VENV) ## Kubernetes: overlays and examples rendered, held against the API's schemas and a policy linter (needs Go)
 	@sh deploy/local/setup.sh manifests
@@ -100,6 +109,7 @@ deep: $(VENV) ## a million random histories of items and of penalties, counted a
 lock: ## compile the pins anew (needs uv)
 	$(UV_COMPILE) requirements.in -o requirements.txt
 	$(UV_COMPILE) requirements.in requirements-dev.in -o requirements-dev.txt
+	$(UV_COMPILE) deploy/images/requirements-build.in -o deploy/images/requirements-build.txt
 
 sbom: $(VENV) ## bill of materials of the run-time packages (CycloneDX), in .local/sbom.json
 	$(BIN)/python -m deploy.supply sbom --output .local/sbom.json

@@ -29,8 +29,8 @@ from deploy.local import fleet
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
-from services.operator.demo import SAMPLE
 from services.operator.doors import Http
+from services.operator.notices import SAMPLE
 from services.operator.replay import UPSTREAM, upstream_ready
 from shared import db, topics
 from shared.events import Listing, MarketplaceCommand, Receipt, decode_data, decode_envelope, encode

@@ -175,7 +175,16 @@ def settings_of(stack: Stack, role: str | None = None, *, secret: bool = False) 
         stack: A running stack.
         role: Whose database login `database` is; the superuser's when None.
         secret: Whether the stack's secrets are filled in as well.
+
+    Where the stack is not ours, they are what the environment says, secrets included.
+
+    Raises:
+        StackError: a login of a stack that is not ours.
     """
+    if not stack.ours:
+        if role is not None:
+            raise StackError(f"the login of {role} is known on a local stack only")
+        return Settings()
     values = {**shared_environment(stack), **stack.broker_login("operator"), **stack.environment()}
     values["GOODFAITH_DATABASE"] = stack.admin_url if role is None else stack.role_url(role)
     if secret:

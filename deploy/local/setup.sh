@@ -5,6 +5,7 @@
 #   setup.sh s3      the same for the S3 server that tests start, and its jars
 #   setup.sh prometheus   Prometheus and Alertmanager, which observe a local stack; left out where they cannot be installed
 #   setup.sh manifests    kustomize and kube-score, by Go, into .local/tools, for the manifests' tests
+#   setup.sh docker       a Docker engine, compose, and what makes base images; only for tests of containers
 #   setup.sh chromium     a headless browser, in which the status page is tested; left out where it cannot be installed
 # On Debian and Ubuntu, as root or with sudo that asks nothing, missing packages are installed; elsewhere one line says how.
 set -eu
@@ -115,6 +116,12 @@ postgres() {
     fi
     programs postgresql
     if [ -d /run/systemd/system ]; then $as systemctl disable --quiet postgresql || true; fi
+}
+
+docker() {
+    may_install || fail "a Docker engine is installed on Debian and Ubuntu only, as root; elsewhere start one"
+    programs docker.io iptables docker-compose mmdebstrap
+    if [ -d /run/systemd/system ]; then $as systemctl disable --quiet docker || true; fi
 }
 
 manifests() {

@@ -28,6 +28,7 @@ from deploy.local import cluster, kafka, postgres, prometheus, replica
 from deploy.local.children import StackError, free_port, is_free
 from deploy.local.cluster import NODES, NodeName
 from deploy.local.secured import How, Secured, new_password
+from shared.settings import Settings
 
 PartName = Literal["kafka", "kafka-2", "kafka-3", "postgres", "standby", "prometheus", "alertmanager"]
 DatabaseName = Literal["postgres", "standby"]
@@ -37,6 +38,18 @@ OBSERVERS: tuple[PartName, ...] = ("alertmanager", "prometheus")
 DATABASES: tuple[PartName, ...] = ("postgres", "standby")
 """Either may be the one that is written to; `replica` says how they change places."""
 PARTS: tuple[PartName, ...] = (*NODES, *DATABASES, *OBSERVERS)
+
+
+def named(part: PartName) -> str:
+    """What the environment names as broker or database, by a variable or by a file of secrets; empty when nothing.
+
+    Raises:
+        pydantic.ValidationError: a setting is wrong.
+    """
+    settings = Settings()
+    given = {"kafka": ("kafka", settings.kafka), "postgres": ("database", settings.database.get_secret_value())}
+    field, value = given[part]
+    return value if field in settings.model_fields_set else ""
 
 
 def new_secret(name: str) -> str:
@@ -71,6 +84,7 @@ class Stack:
         kafka: Bootstrap addresses, `host:port[,host:port...]`.
         brokers: How many brokers of ours there are; 0: the environment names others.
         admin_url: PostgreSQL URL of the superuser, database `goodfaith`.
+        ours: Whether there is anything of ours here; else it is an installation that the environment describes.
         secured: Its secured links (`deploy/local/secured.py`); None: nothing is encrypted, and the broker asks nobody who he is.
     """
 
@@ -83,6 +97,7 @@ class Stack:
         self.dir = root.resolve() / name
         self.kafka = ""
         self.brokers = 0
+        self.ours = True
         self.admin_url = ""
         self.secured: Secured | None = None
         self._lock = root.resolve() / "lock" / name
@@ -119,7 +134,7 @@ class Stack:
         with stack._state() as state:
             stack._secure(state, secure)
             ports = {"kafka": kafka_port, "postgres": postgres_port}
-            ours: list[PartName] = [part for part in ENVIRONMENT if not os.environ.get(ENVIRONMENT[part])]
+            ours: list[PartName] = [part for part in ENVIRONMENT if not named(part)]
             if "kafka" in ours:
                 if brokers > 1 and os.environ.get("GOODFAITH_STACK") == "docker":
                     raise StackError("containers are one broker; several run as processes only (no GOODFAITH_STACK)")
@@ -137,7 +152,7 @@ class Stack:
     def _secure(self, state: dict[str, Any], how: How | None) -> None:
         if how is None or state.get("secure") == how:
             return
-        if any(os.environ.get(name) for name in ENVIRONMENT.values()) or os.environ.get("GOODFAITH_STACK") == "docker":
+        if any(map(named, ENVIRONMENT)) or os.environ.get("GOODFAITH_STACK") == "docker":
             raise StackError(
                 "secured links are those of a stack of processes: neither the environment's parts nor containers"
             )
@@ -148,15 +163,19 @@ class Stack:
 
     @classmethod
     def join(cls, root: Path = Path(".local"), name: str = "default", *, whole: bool = True) -> Self | None:
-        """The stack if it runs (`whole`: broker and database, else either), or None. Starts nothing."""
+        """The stack if it runs (`whole`: broker and database, else either), or None. Starts nothing.
+
+        Where the environment names both, and no stack of this name was started here, it is an installation elsewhere: not
+        `ours`, and no file is written.
+        """
         stack = cls(root, name)
-        named = [bool(os.environ.get(variable)) for variable in ENVIRONMENT.values()]
-        if not (stack.dir / "stack.json").exists() and not all(named):
-            return None
+        if not (stack.dir / "stack.json").exists():
+            stack.kafka, stack.admin_url, stack.ours = named("kafka"), named("postgres"), False
+            return stack if stack.kafka and stack.admin_url else None
         with stack._state() as state:
             kinds: tuple[tuple[PartName, ...], ...] = (NODES, DATABASES)
             started = [any(part in state and stack._part(state, part).running for part in parts) for parts in kinds]
-            runs = [name or start for name, start in zip(named, started, strict=True)]
+            runs = [bool(named(part)) or start for part, start in zip(ENVIRONMENT, started, strict=True)]
             if not (all if whole else any)(runs):
                 return None
             stack._describe(state)
@@ -437,11 +456,11 @@ class Stack:
 
     def _describe(self, state: dict[str, Any]) -> None:
         self.secured = Secured(self.dir, state["secure"]) if "secure" in state else None
-        self.kafka = os.environ.get("GOODFAITH_KAFKA", "")
+        self.kafka = named("kafka")
         if not self.kafka and "kafka" in state:
             self.kafka = cluster.bootstrap(state)
             self.brokers = len(list(cluster.names(state)))
-        self.admin_url = os.environ.get("GOODFAITH_DATABASE", "")
+        self.admin_url = named("postgres")
         if not self.admin_url and "postgres" in state:
             servers = [state[part] for part in DATABASES if part in state]
             login = f"postgresql://{postgres.SUPERUSER}:{servers[0]['password']}@"
@@ -462,7 +481,7 @@ class Stack:
             return kept[name]
 
     def _ours(self, state: dict[str, Any], name: PartName) -> Part:
-        if (name in ENVIRONMENT and os.environ.get(ENVIRONMENT[name])) or name not in state:
+        if (name in ENVIRONMENT and named(name)) or name not in state:
             raise StackError(f"{name} was not started by stack {self.name!r}")
         return self._part(state, name)
 

@@ -10,17 +10,15 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-import deploy.demo
 from deploy.local import fleet
 from deploy.local.stack import Stack
 from services.operator import verify
 from services.operator.cli import console, errors, print_json
-from services.operator.notices import read
+from services.operator.notices import SAMPLE, read
 from services.operator.replay import Report, execute
 from services.operator.up import BrokersOption, JsonOption, SecureOption, bring_up, destroy, how_secure
 from shared import db
 
-SAMPLE = Path(deploy.demo.__file__).with_name("notices-2025.jsonl.gz")
 SETTINGS = {
     # a stepping clock waits for nothing, so neither do messages and watermarks
     "GOODFAITH_COLLECT_S": "0.02",

@@ -40,10 +40,9 @@ from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from services.operator import faults
 from services.operator.cli import console, errors, print_json
-from services.operator.demo import SAMPLE
 from services.operator.doors import Ask
 from services.operator.faults import Claim, Faults, Plan, Submitter
-from services.operator.notices import Notice, read
+from services.operator.notices import SAMPLE, Notice, read
 from services.operator.pager import Note, Pager
 from services.operator.up import JsonOption, bring_up, destroy
 from services.operator.verify import verify_stack

@@ -18,7 +18,7 @@ from deploy.local import fleet, prometheus
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.secured import HOW, How
-from deploy.local.stack import Stack
+from deploy.local.stack import Stack, named
 from services.operator.cli import console, errors, print_json
 from shared import clock, db
 from shared.settings import Settings
@@ -29,6 +29,9 @@ CANARY_LISTING = "canary"
 """Listing of a local stack's canary."""
 LOCAL_SKEW_MS = "20"
 """Broker and database on this machine have one clock."""
+MOST_PASSWORD = 1000
+BROKER_S = 60.0
+"""How long `migrate` waits for a broker that refuses."""
 
 StackOption = Annotated[str, typer.Option("--stack", envvar="GOODFAITH_STACK_NAME", help="Name of the local stack.")]
 BrokersOption = Annotated[
@@ -236,16 +239,21 @@ def _show(facts: Mapping[str, Any]) -> None:
     console.print(table)
 
 
-def _counts(given: list[str]) -> dict[str, int] | None:
+def counts(given: list[str]) -> dict[str, int] | None:
+    """How many of each, from words such as `verification=2`; None for no words.
+
+    Raises:
+        StackError: a word that is none.
+    """
     if not given:
         return None
-    counts = dict.fromkeys(fleet.SERVICES, 1)
+    found = dict.fromkeys(fleet.SERVICES, 1)
     for word in given:
         name, _, number = word.partition("=")
         if not number.isdigit():
             raise StackError(f"--count takes NAME=NUMBER, not {word!r}")
-        counts[name] = int(number)
-    return counts
+        found[name] = int(number)
+    return found
 
 
 def up(
@@ -282,7 +290,7 @@ def up(
     with errors.status("starting broker, database and processes"):
         running_stack, processes = bring_up(
             stack,
-            _counts(count or []),
+            counts(count or []),
             ports=ports,
             begins=begins and begins.replace(tzinfo=dt.UTC),
             canary=begins is None if canary is None else canary,
@@ -379,6 +387,15 @@ def restart(
 
 def migrate(
     stack: StackOption = "default",
+    passwords: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="GOODFAITH_PASSWORDS_DIR",
+            exists=True,
+            file_okay=False,
+            help="Folder with a file for each role (goodfaith_intake, ...) that holds the password it is to have.",
+        ),
+    ] = None,
     contract: Annotated[
         bool,
         typer.Option("--contract", help="Take away what only the version before needed: none of it runs any more."),
@@ -386,21 +403,52 @@ def migrate(
 ) -> None:
     """Bring roles, schemas and topics up to date: of the local stack, or of what the environment names.
 
-    `GOODFAITH_DATABASE` must then be the URL of a role that may create roles and schemas; existing passwords stay.
+    `GOODFAITH_DATABASE` must then be the URL of a role that may create roles and schemas; passwords that no file gives stay.
     """
+    import stamina
+    from kafka.errors import KafkaError
+
     from shared import migrate as migrations
     from shared import topics
 
-    if os.environ.get("GOODFAITH_DATABASE"):
+    if named("postgres"):
         settings = Settings()
-        left = migrations.migrate(settings.database.get_secret_value(), {}, contract=contract)
-        topics.create(settings)
+        given = read_passwords(passwords) if passwords is not None else {}
+        left = migrations.migrate(settings.database.get_secret_value(), given, contract=contract)
+        # a broker that has just begun to listen refuses for a moment
+        for attempt in stamina.retry_context(on=KafkaError, timeout=BROKER_S, attempts=None, wait_max=2.0):
+            with attempt:
+                topics.create(settings)
     else:
         left = prepare(running(stack), contract=contract)
     console.print("roles, schemas and topics are up to date")
     if left:
         what = ", ".join(f"{service} {revision}" for service, revision in left.items())
         console.print(f"once every process is of this version: goodfaith migrate --contract ({what})", markup=False)
+
+
+def read_passwords(folder: Path) -> dict[str, str]:
+    """The roles' passwords, by the role's short name, out of files `goodfaith_<role>`; a role without a file keeps its own.
+
+    Raises:
+        StackError: none is there, or one cannot be a password; it names the file.
+    """
+    found = {}
+    for role in fleet.ROLES:
+        file = folder / f"goodfaith_{role}"
+        if not file.exists():
+            continue
+        try:
+            password = file.read_bytes()[: MOST_PASSWORD + 2].decode().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError):
+            raise StackError(f"{file} cannot be read as text: write the role's password into it") from None
+        if not 8 <= len(password) <= MOST_PASSWORD or not password.isprintable():
+            raise StackError(f"{file}: a password has 8 to {MOST_PASSWORD} printable characters on one line")
+        found[role] = password
+    if not found:
+        names = ", ".join(f"goodfaith_{role}" for role in fleet.ROLES)
+        raise StackError(f"no role's password is in {folder}: it holds files named {names}")
+    return found
 
 
 def settings(json: JsonOption = False) -> None:
