@@ -19,7 +19,7 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -274,13 +274,12 @@ class Drill:
 
     def __init__(
         self, stack: Stack, old: Version, commit: str, *, instances: int, rate: float, stay: float,
-        tell: Callable[[str], None],
+        without: Collection[str], tell: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._stack = stack
         self._old = old
-        self._counts = {
-            spec.name: 0 if spec.name in SPARED - {"mailbox", "marketplace"} else instances for spec in fleet.FLEET
-        }
+        left_out = (SPARED - {"mailbox", "marketplace"}) | set(without)
+        self._counts = {spec.name: 0 if {spec.name, spec.service} & left_out else instances for spec in fleet.FLEET}
         self._rate = rate
         self._stay = stay
         self._tell = tell
@@ -389,13 +388,19 @@ class Drill:
 
 
 def drill(
-    old: str | None, name: str, *, instances: int, rate: float, stay: float, keep: bool, tell: Callable[[str], None]
-) -> Outcome:
+    old: str | None, name: str, *, instances: int, rate: float, stay: float, without: Collection[str] = (),
+    keep: bool = False, tell: Callable[[str], None],
+) -> Outcome:  # fmt: skip
     """Run it on a fresh stack; the stack is destroyed afterwards unless it is to be kept.
 
+    Args:
+        without: services or processes that take no part.
+
     Raises:
-        StackError: the version before cannot be laid out, or does not start.
+        StackError: the version before cannot be laid out, or does not start; a name that is neither.
     """
+    if unknown := sorted(set(without) - set(fleet.SERVICES) - set(fleet.BY_NAME)):
+        raise StackError(f"neither a service nor a process: {', '.join(unknown)}")
     commit = version_before() if old is None else commit_of(old)
     destroy(name)
     try:
@@ -403,7 +408,9 @@ def drill(
         settle(stack, ENVIRONMENT)
         tell("laying out the version before")
         version = lay_out(commit, stack.dir / "versions" / commit[:12])
-        return Drill(stack, version, commit, instances=instances, rate=rate, stay=stay, tell=tell).run()
+        return Drill(
+            stack, version, commit, instances=instances, rate=rate, stay=stay, without=without, tell=tell
+        ).run()
     finally:
         if not keep:
             destroy(name)
@@ -433,13 +440,18 @@ def drill_(
     lag: Annotated[
         float, typer.Option(min=0, help="Seconds that a reader may be behind while processes are exchanged.")
     ] = LAG_S,
+    without: Annotated[
+        list[str] | None, typer.Option(help="A service or process that takes no part; repeatable.")
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running, to look at.")] = False,
     stack: Annotated[str, typer.Option(help="Name of the stack; one of that name is destroyed first.")] = "upgrade",
     json: JsonOption = False,
 ) -> None:
     """Run the version before and this one side by side under load, forward and back; exit 1 if anything is lost, double or late."""
     with errors.status("starting") as status:
-        outcome = drill(old, stack, instances=instances, rate=rate, stay=stay, keep=keep, tell=status.update)
+        outcome = drill(
+            old, stack, instances=instances, rate=rate, stay=stay, without=without or (), keep=keep, tell=status.update
+        )
     show(outcome)
     if json:
         print_json(outcome.as_json())
