@@ -1,6 +1,8 @@
 # Goodfaith's commands. `make` alone lists them; each sets up what it needs and may be repeated.
 #
 #   STACK=name            another stack beside the first (default: default)
+#   BROKERS=3             three brokers that replicate each other, instead of one (make up, make demo)
+#   SECURE=1              links secured by TLS, logins and permissions; SECURE=certificate: logins by certificate (make up, make demo)
 #   KAFKA_PORT, POSTGRES_PORT, INTAKE_PORT, MARKETPLACE_PORT    fixed ports instead of free ones
 #   ARGS="..."            further arguments of the command (make test ARGS="tests/unit -x")
 #   GOODFAITH_KAFKA, GOODFAITH_DATABASE    a broker and a database of your own; GOODFAITH_STACK=docker: containers
@@ -16,7 +18,7 @@ UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --uni
 CODE := $(wildcard services shared deploy tests benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tour up down status test manifests thorough lint messages format bench faults streams drills restore-drill deep lock sbom audit clean
+.PHONY: help setup secure demo tour up down status test test-docker image compose manifests thorough lint messages format bench faults streams drills restore-drill deep lock sbom audit clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,13 +31,16 @@ $(VENV): requirements-dev.txt pyproject.toml deploy/local/setup.sh
 setup: $(VENV) ## virtual environment with pinned dependencies, Java and Maven, Kafka's jars
 	@sh deploy/local/setup.sh kafka
 
-demo: setup ## real notices through four services, with a table at the end
+demo: setup secure ## real notices through four services, with a table at the end
 	$(GOODFAITH) demo $(ARGS)
 
 tour: setup ## a story: a holder joins, claims, is countered, and reaches good faith (docs/tour.md)
 	$(GOODFAITH) tour $(ARGS)
 
-up: setup ## start everything, leave it running, print the addresses
+secure: # what secured links need beside
+	@if [ -n "$(SECURE)" ]; then sh deploy/local/setup.sh postgres; fi
+
+up: setup secure ## start everything, leave it running, print the addresses
 	$(GOODFAITH) up $(ARGS)
 
 down: $(VENV) ## stop what `make up` started (ARGS=--destroy: delete its data as well)
@@ -48,7 +53,17 @@ test: setup ## all tests, on a real broker and a real database
 	@sh deploy/local/setup.sh s3
 	@sh deploy/local/setup.sh prometheus
 	@sh deploy/local/setup.sh chromium
+	@sh deploy/local/setup.sh postgres
 	$(BIN)/python -m pytest -n 2 -m "not thorough" $(ARGS)
+
+test-docker: setup ## images and compose file: built, started, real notices through them while containers are killed; tests on containers
+	$(BIN)/python -m deploy.containers trial $(ARGS)
+
+image: $(VENV) ## the project's image, on the public base or on one of Debian's packages
+	$(BIN)/python -m deploy.containers images
+
+compose: $(VENV) ## write deploy/compose.yaml anew from the table of processes (ARGS="--count verification=2 FOLDER")
+	$(BIN)/python -m deploy.compose $(ARGS)
 
 manifests: $(VENV) ## Kubernetes: overlays and examples rendered, held against the API's schemas and a policy linter (needs Go)
 	@sh deploy/local/setup.sh manifests
@@ -56,6 +71,7 @@ manifests: $(VENV) ## Kubernetes: overlays and examples rendered, held against t
 
 thorough: setup ## the tests that `make test` leaves out because they take long
 	@sh deploy/local/setup.sh s3
+	@sh deploy/local/setup.sh postgres
 	$(BIN)/python -m pytest -m thorough $(ARGS)
 
 lint: $(VENV) ## ruff, mypy --strict, and what migrations do to the version before
@@ -74,7 +90,7 @@ format: $(VENV) ## let ruff put the code in order
 bench: setup ## throughput and latency beside a reference run on the same machine
 	$(GOODFAITH) bench $(ARGS)
 
-faults: setup ## a load while services, broker and database are killed with -9
+faults: setup ## processes, brokers and databases broken under load, with a table (ARGS="--only leaders")
 	$(GOODFAITH) faults $(ARGS)
 
 streams: setup ## workers of the stream views are killed, frozen and woken; nothing may be lost or doubled
@@ -93,6 +109,7 @@ deep: $(VENV) ## a million random histories of items and of penalties, counted a
 lock: ## compile the pins anew (needs uv)
 	$(UV_COMPILE) requirements.in -o requirements.txt
 	$(UV_COMPILE) requirements.in requirements-dev.in -o requirements-dev.txt
+	$(UV_COMPILE) deploy/images/requirements-build.in -o deploy/images/requirements-build.txt
 
 sbom: $(VENV) ## bill of materials of the run-time packages (CycloneDX), in .local/sbom.json
 	$(BIN)/python -m deploy.supply sbom --output .local/sbom.json

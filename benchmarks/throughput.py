@@ -29,8 +29,8 @@ from deploy.local import fleet
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
-from services.operator.demo import SAMPLE
 from services.operator.doors import Http
+from services.operator.notices import SAMPLE
 from services.operator.replay import UPSTREAM, upstream_ready
 from shared import db, topics
 from shared.events import Listing, MarketplaceCommand, Receipt, decode_data, decode_envelope, encode
@@ -77,15 +77,18 @@ class Run:
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-def _answer(kafka: str, prefix: str, partitions: int, stop: Any) -> None:
-    """A marketplace that does at once what it is told."""
+def _answer(kafka: str, prefix: str, partitions: int, ready: Any, stop: Any) -> None:
+    """A marketplace that does at once what it is told, from when it sets ``ready``."""
     consumer: Any = KafkaConsumer(
         bootstrap_servers=kafka, enable_auto_commit=False, max_poll_records=2000, fetch_max_wait_ms=20
     )
     places = [TopicPartition(prefix + topics.MARKETPLACE_COMMANDS.name, p) for p in range(partitions)]
     consumer.assign(places)
     consumer.seek_to_end(*places)
+    for place in places:
+        consumer.position(place)  # seeking is put off until somebody asks: what is told meanwhile would be missed
     producer: Any = KafkaProducer(bootstrap_servers=kafka, acks="all", batch_size=262_144, linger_ms=5)
+    ready.set()
     while not stop.is_set():
         for records in consumer.poll(timeout_ms=100).values():
             for record in records:
@@ -167,13 +170,15 @@ class Bench:
         self.tell(f"{name}: seeding {items:,} listings")
         self.seed(name, items)
         claims = self._claims(name, items, sizes(real))
-        stop = multiprocessing.get_context("spawn").Event()
-        echo = multiprocessing.get_context("spawn").Process(
-            target=_answer, args=(self.stack.kafka, self.settings.topic_prefix, self.settings.partitions, stop)
+        spawn = multiprocessing.get_context("spawn")
+        ready, stop = spawn.Event(), spawn.Event()
+        echo = spawn.Process(
+            target=_answer, args=(self.stack.kafka, self.settings.topic_prefix, self.settings.partitions, ready, stop)
         )
         if receipts:
             echo.start()
-            time.sleep(1.0)
+            if not ready.wait(60):
+                raise TimeoutError("the marketplace of the benchmark does not start")
         processes = self._processes()
         cpu = {name: _cpu(p) for name, p in processes.items()}
         stages = self._stages()
@@ -219,6 +224,8 @@ class Bench:
                 "select count(*) from verification.items where body like :p and body not like '%handled_at%'",
                 p=f'%"{name}x%',
             ):
+                if time.time() - started > 1800:
+                    raise TimeoutError(f"not all of {items:,} items are handled")
                 time.sleep(0.5)
             result.seconds = time.time() - started
             result.items_per_s = items / result.seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -179,6 +180,41 @@ def unnest(connection: sa.Connection, statement: str, rows: Sequence[tuple[Any, 
     """Run a statement that takes a row's columns as arrays; nothing is done for no rows."""
     if rows:
         connection.exec_driver_sql(statement, columns(rows))
+
+
+_REFUSALS: Final = (
+    (
+        re.compile(r'password authentication failed for user "([^"]{1,100})"|role "([^"]{1,100})" (?:does not exist|is not permitted)'),
+        "the database does not take user {} with this password: mend GOODFAITH_DATABASE or the role",
+    ),
+    (
+        re.compile(r'server certificate for "([^"]{1,200})".*does not match host name'),
+        "the database's certificate is for {} and not for the name in GOODFAITH_DATABASE: name the server as its certificate does",
+    ),
+    (re.compile(r"certificate has expired"), "the database's certificate, or this process's, has expired: renew it"),
+    (
+        re.compile(r"certificate verify failed|root certificate file"),
+        "the database's certificate is not vouched for by the authorities that GOODFAITH_DATABASE names (sslrootcert): add the one that issued it",
+    ),
+    (re.compile(r"server does not support SSL"), "the database does not speak TLS, which GOODFAITH_DATABASE asks for (sslmode)"),
+    (
+        re.compile(r"no pg_hba.conf entry for host .*no encryption"),
+        "the database lets nobody in without TLS: set sslmode=verify-full in GOODFAITH_DATABASE",
+    ),
+)  # fmt: skip
+
+
+def refused(error: BaseException) -> str | None:
+    """Why database and process do not trust each other, in a sentence with its cure; None: it is something else."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    if not isinstance(original, psycopg2.OperationalError):
+        return None
+    text = str(original)
+    for pattern, sentence in _REFUSALS:
+        if found := pattern.search(text):
+            names = [name for name in found.groups() if name]
+            return sentence.format(repr(names[0])) if names else sentence
+    return None
 
 
 def is_transient(error: BaseException) -> bool:

@@ -14,26 +14,33 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient
-from kafka.errors import KafkaError, SaslAuthenticationFailedError
+from kafka.errors import KafkaError, SaslAuthenticationFailedError, for_code
+from kafka.net.sasl.scram import SaslMechanismScram
+from kafka.protocol.metadata import ApiVersionsRequest
+from kafka.protocol.parser import KafkaProtocol
+from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 
+from shared.logs import seldom
 from shared.settings import Settings
 
 MECHANISM: Final = "SCRAM-SHA-512"
 PROTOCOLS: Final = {"plaintext": "PLAINTEXT", "tls": "SSL", "sasl_tls": "SASL_SSL"}
-AGAIN_S: Final = 60.0
-"""Seconds after which the same refusal is logged again."""
 PROBE_S: Final = 5.0
+CAME_OF_IT_S: Final = 5.0
 
 
 class LinkRefused(KafkaError):  # type: ignore[misc]
     """The broker and this process do not trust each other; the message says which does not trust whom, and the cure."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class Context(ssl.SSLContext):
@@ -188,15 +195,17 @@ def faust_options(settings: Settings) -> dict[str, Any]:
     return found
 
 
+def topic_ids(client: Any, names: Iterable[str]) -> dict[str, str]:
+    """By topic its id, as a consumer's last metadata have it; those that it does not know are left out."""
+    # public nowhere in kafka-python 3.0.12
+    found = {name: client._cluster.topic_id(name) for name in names}
+    return {name: str(id_) for name, id_ in found.items() if id_ is not None}
+
+
 def _made(settings: Settings, make: Callable[[], Any]) -> Any:
-    try:
-        return make()
-    except LinkRefused:
-        raise
-    except KafkaError as error:
-        if reason := _said(settings, error) or why(settings):
-            raise LinkRefused(reason) from error
-        raise
+    if reason := why(settings):
+        raise LinkRefused(reason)
+    return make()
 
 
 # ------------------------------------------------------------------------------------------------------- what is wrong
@@ -265,7 +274,11 @@ _SENTENCES: Final[tuple[tuple[str, Any], ...]] = (
 
 
 def why(settings: Settings) -> str | None:
-    """What keeps a process and its broker apart, found by one attempt at each; None: nothing, or the broker is away."""
+    """What keeps a process and its broker apart, found by greeting it once; None: nothing, or the broker is away.
+
+    It has to be asked for: a broker that refuses a login says so and hangs up, and of what comes together with the end of a
+    connection kafka-python 3.0.12 reads nothing; of certificates both clients only say that they could not connect.
+    """
     if settings.kafka_security == "plaintext":
         return None
     try:
@@ -274,16 +287,12 @@ def why(settings: Settings) -> str | None:
         return str(refused)
     for host, port in _servers(settings):
         try:
-            _shake_hands(context, host, port)
-        except (OSError, ssl.SSLError) as error:
+            _greet(settings, context, host, port)
+        except (OSError, ValueError, KafkaError) as error:
             if reason := _said(settings, error):
                 return reason
-    if settings.kafka_security != "sasl_tls":
-        return None
-    try:
-        KafkaAdminClient(**arguments(settings), client_id="goodfaith-why", bootstrap_timeout_ms=PROBE_S * 1000).close()
-    except KafkaError as error:
-        return _said(settings, error)
+        else:
+            return None
     return None
 
 
@@ -293,45 +302,57 @@ def _servers(settings: Settings) -> Iterator[tuple[str, int]]:
         yield host.strip("[]"), int(port)
 
 
-def _shake_hands(context: ssl.SSLContext, host: str, port: int) -> None:
-    """As far as TLS goes. With TLS 1.3 a broker refuses our certificate only after its handshake is over for us.
+def _greet(settings: Settings, context: ssl.SSLContext, host: str, port: int) -> None:
+    """Connect, have a question answered (with TLS 1.3 a certificate is refused only then), and log in.
 
     Raises:
         OSError: refused, or not reached; ``ssl.SSLError`` is one.
+        kafka.errors.KafkaError: the login is refused.
     """
     with (
         socket.create_connection((host, port), PROBE_S) as plain,
-        context.wrap_socket(plain, server_hostname=host) as secured,
+        context.wrap_socket(plain, server_hostname=host) as line,
     ):
-        secured.settimeout(0.5)
-        with contextlib.suppress(TimeoutError):
-            secured.recv(1)
+        protocol = KafkaProtocol(client_id="goodfaith-greeting")
+
+        def ask(request: Any, version: int) -> Any:
+            request.API_VERSION = version
+            protocol.send_request(request)
+            line.sendall(protocol.send_bytes())
+            while True:
+                data = line.recv(65_536)
+                if not data:
+                    raise ConnectionError("the broker hung up")
+                for _, answer in protocol.receive_bytes(data):
+                    return answer
+
+        ask(ApiVersionsRequest(), 0)
+        if settings.kafka_security != "sasl_tls":
+            return
+        shaken = ask(SaslHandshakeRequest(MECHANISM), 1)
+        if shaken.error_code:
+            raise for_code(shaken.error_code)(f"unsupported SASL mechanism {MECHANISM}")
+        scram = SaslMechanismScram(**_security(settings))
+        while not scram.is_done():
+            answer = ask(SaslAuthenticateRequest(scram.auth_bytes()), 1)
+            if answer.error_code:
+                raise for_code(answer.error_code)(answer.error_message)
+            scram.receive(answer.auth_bytes)
 
 
 # ------------------------------------------------------------------------------------------------------------------ logs
-
-_told: dict[str, float] = {}
-
-
-def tell(text: str) -> bool:
-    """Whether a refusal is to be logged now: it was not within the last minute, by anyone in this process."""
-    now = time.monotonic()
-    if now - _told.get(text, -AGAIN_S) < AGAIN_S:
-        return False
-    _told[text] = now
-    return True
 
 
 class Filter(logging.Filter):
     """Has the clients' many lines about a link that is refused said once, in our words, without their tracebacks.
 
-    Other lines pass as they are.
+    Other lines of theirs pass as they are, each once a minute.
     """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self._settings = settings
-        self._refused_at = -AGAIN_S
+        self._refused_at = -CAME_OF_IT_S
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is logged."""
@@ -342,14 +363,14 @@ class Filter(logging.Filter):
             text += f" {record.exc_info[1]}"
         reason = _said(self._settings, text)
         if reason is None:
-            # "closed", "unable to bootstrap", ... : what came of it
-            return time.monotonic() - self._refused_at > 5.0
+            # what came of a refusal, such as "closed" and "unable to bootstrap", and what is said again and again
+            return time.monotonic() - self._refused_at > CAME_OF_IT_S and seldom(f"{record.name} {record.msg}")
         self._refused_at = time.monotonic()
         record.msg, record.args, record.exc_info, record.exc_text = f"broker refused: {reason}", (), None, None
-        return tell(reason)
+        return seldom(reason)
 
 
 def listen(settings: Settings, handler: logging.Handler) -> None:
-    """Put the clients' lines about refused links into our words, where links are secured."""
+    """Put the clients' lines about refused links into our words, where links are secured, and have no line twice a minute."""
     if settings.kafka_security != "plaintext":
         handler.addFilter(Filter(settings))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from typing import Any
+import time
+from typing import Any, Final
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
@@ -15,6 +16,22 @@ from shared.settings import Settings
 # by shape: bearer tokens of ours, and the password of a URL; by name: anything that is called a secret
 _SHAPES = re.compile(r"gf_[A-Za-z0-9]{4,}_[A-Za-z0-9_-]{16,}|(?<=://)([^:/\s]+):([^@/\s]+)(?=@)")
 _NAMES = re.compile(r"token|secret|password|authorization|contact_key|idempotency", re.IGNORECASE)
+
+
+AGAIN_S: Final = 60.0
+"""Seconds after which what is said seldom is said again."""
+_said: dict[str, float] = {}
+
+
+def seldom(text: str) -> bool:
+    """Whether to log something that stays so until somebody mends it: not if this process has within the last minute."""
+    now = time.monotonic()
+    if now - _said.get(text, -AGAIN_S) < AGAIN_S:
+        return False
+    if len(_said) > 1000:  # texts are few; should they not be, the oldest are of no more use
+        _said.clear()
+    _said[text] = now
+    return True
 
 
 def _clean(value: Any) -> Any:

@@ -342,6 +342,13 @@ OUTBOX_OLDEST = gauge(
     of=WORKERS,
     do="older than a minute: the broker; see this worker's log",
 )
+UNREAD_GONE = gauge(
+    "goodfaith_unread_gone_partitions",
+    "Owned partitions of a topic in which records were deleted before they were read: they are not read on, so that nothing is skipped.",
+    {"worker": WORKER, "topic": TOPIC},
+    of=WORKERS,
+    do="above 0: `goodfaith restore unread` (operating.md)",
+)
 DEAD_LETTERS = counter(
     "goodfaith_dead_letters_total",
     "Records parked or refused as poison.",
@@ -425,6 +432,7 @@ def begin(worker: str, topics: Iterable[str], writes: Iterable[str] = ()) -> Non
         EVENTS_DUPLICATE.labels(worker, topic)
         LAG_SECONDS.labels(worker, topic)
         POSITION.labels(worker, topic)
+        UNREAD_GONE.labels(worker, topic)
     DEAD_LETTERS.labels(worker, "@timer", "poison")
     for topic in writes:
         EVENTS_PRODUCED.labels(worker, topic)

@@ -70,6 +70,10 @@ READS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
 """Services without tables, and the columns that each may read beside the clock: what views are reconciled with."""
 MEMBERS: Final = {"watch": "pg_monitor"}
 """PostgreSQL's own roles that one of them is a member of: sessions of others, and sizes."""
+ROLES: Final = (*SERVICES, *DEMO, *READS)
+"""Services that have a role of their own."""
+OTHER: Final = "_other"
+"""Behind a role's name: a second one that is a member of it, by which a password is exchanged while both are good."""
 _LOCK: Final = 0x600DFA17
 LOCK_TIMEOUT_MS: Final = 4_000
 """So long may a revision wait for a table: whoever wants the table waits behind it meanwhile."""
@@ -150,6 +154,31 @@ def migrate(admin_url: str, passwords: Mapping[str, str], *, contract: bool = Fa
         connection.execute(sa.text("select pg_advisory_unlock(:key)"), {"key": _LOCK})
     engine.dispose()
     return left
+
+
+def set_login(admin_url: str, service: str, password: str | None, *, other: bool = False) -> str:
+    """Give a service's role a password, or the second role, which may do the same; returns the role's name.
+
+    Args:
+        service: of ``ROLES``; its own role exists.
+        password: None: the second role is dropped, once nobody is logged in by it.
+
+    Raises:
+        ValueError: the service's own role is to go.
+        sqlalchemy.exc.DBAPIError: the service has no role yet, or the database cannot be reached.
+    """
+    if password is None and not other:
+        raise ValueError("a service's own role stays")
+    role = f"goodfaith_{service}" + (OTHER if other else "")
+    engine = db.administer(admin_url, autocommit=True, pooled=False)
+    with engine.connect() as connection:
+        if password is None:
+            connection.exec_driver_sql(f"drop role if exists {role}")
+        else:
+            _role(connection, role.removeprefix("goodfaith_"), password)
+            if other:
+                connection.exec_driver_sql(f"grant goodfaith_{service} to {role}")
+    return role
 
 
 def _role(connection: sa.Connection, service: str, password: str | None) -> str:

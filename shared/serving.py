@@ -17,15 +17,24 @@ log = structlog.get_logger(__name__)
 Hook = Callable[[], None]
 
 
-def serve(settings: Settings, name: str, make: Callable[[Hook, Hook], Any], *, backlog: int = 2048) -> None:
+def serve(
+    settings: Settings,
+    name: str,
+    make: Callable[[Hook, Hook], Any],
+    *,
+    backlog: int = 2048,
+    details: dict[str, object] | None = None,
+) -> None:
     """Serve an application as this process (``http_host``, ``http_port``) until SIGTERM; requests in hand are answered first.
 
     Args:
         name: of the process, e.g. ``enforcement-api``.
         make: makes the application out of what it calls when its event loop runs, and once it is ready.
         backlog: connections that wait to be taken.
+        details: what its health says beside; the application keeps it up to date.
     """
     health = Health(name)
+    health.details = {} if details is None else details
 
     async def beat() -> None:
         # the event loop comes round: that is this process's progress

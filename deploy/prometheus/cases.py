@@ -300,6 +300,12 @@ CASES: Final = (
         at="300m", labels={"job": "verification", "worker": "verification"}, step="30m",
     ),
     Case(
+        "UnreadGone", {f'goodfaith_unread_gone_partitions{{{_WORKER},topic="intake.events"}}': "2x20"},
+        "verification has not read 2 partitions of intake.events to where they begin now.",
+        {f'goodfaith_unread_gone_partitions{{{_WORKER},topic="intake.events"}}': "1x10 0x10"},
+        labels={"job": "verification", "worker": "verification", "topic": "intake.events"},
+    ),
+    Case(
         "OutboxOld", {f"goodfaith_outbox_oldest_timestamp_seconds{{{_WORKER}}}": "900x20"},
         "The oldest event in the outbox of verification.0 waits for 5m 0s.",
         {f"goodfaith_outbox_oldest_timestamp_seconds{{{_WORKER}}}": "0+59x20"}, labels=_LABELS,

@@ -70,6 +70,7 @@ INHIBITIONS: Final = (
     _inhibits(['alertname="ClaimsStalled"'], ['alertname=~"StageStalled|DrainTooSlow"']),
     _inhibits(['alertname=~"ConsumerLag|PartitionStuck"'], ['alertname="WorkerBehind"'], "topic"),
     _inhibits(['alertname="WorkerStuck"'], ['alertname="WorkerBehind"'], "instance"),
+    _inhibits(['alertname="UnreadGone"'], ['alertname=~"ConsumerLag|PartitionStuck|WorkerBehind"'], "topic"),
     _inhibits(['alertname="DeadLettersOld"'], ['alertname="DeadLetters"'], "worker"),
 )
 

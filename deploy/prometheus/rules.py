@@ -414,6 +414,11 @@ def flow_alerts(pace: Pace) -> Iterable[Alert]:
         hold="1m",
     )  # fmt: skip
     yield Alert(
+        "UnreadGone", "sum by (job, worker, topic) (goodfaith_unread_gone_partitions) > 0", "page",
+        "Records were deleted before they were read",
+        "{{ $labels.worker }} has not read {{ $value }} partitions of {{ $labels.topic }} to where they begin now.", hold="1m",
+    )  # fmt: skip
+    yield Alert(
         "OutboxOld",
         f"time() - min by (job, instance, worker) (goodfaith_outbox_oldest_timestamp_seconds > 0) > {pace.seconds('2m')}",
         "page", "Events are committed and not published",

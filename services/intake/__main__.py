@@ -22,10 +22,12 @@ def api(settings: Settings) -> None:
     """Serve HTTP until SIGTERM; requests in hand are answered first."""
     from services.intake.api import Timed, create
 
-    def make(start: Hook, ready: Hook) -> Timed:
-        return Timed(create(settings, on_start=start, on_ready=lambda _: ready()))
+    details: dict[str, object] = {}
 
-    serve(settings, "intake-api", make, backlog=4096)
+    def make(start: Hook, ready: Hook) -> Timed:
+        return Timed(create(settings, on_start=start, on_ready=lambda _: ready(), details=details))
+
+    serve(settings, "intake-api", make, backlog=4096, details=details)
 
 
 def worker(settings: Settings) -> None:

@@ -685,9 +685,11 @@ class MisuseChange(Struct, kw_only=True):
 
 
 class Alive(Struct, kw_only=True):
-    """The process answers."""
+    """The process answers. ``publishing``: whether what is accepted goes on; ``delayed`` it waits, durably, for so many seconds."""
 
     ok: bool = True
+    publishing: Literal["current", "delayed", "unknown"] = "unknown"
+    delayed_s: float | None = None
 
 
 class CaseOut(Struct, kw_only=True):

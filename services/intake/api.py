@@ -38,6 +38,7 @@ from services.intake import (
     domain,
     forms,
     metrics,
+    publishing,
     requests,
     security,
     store,
@@ -296,9 +297,10 @@ async def internal_claims(request: Request[Any, Any, Any], data: requests.Contac
 
 
 @get("/healthz", opt={"roles": PUBLIC}, security=[{}], tags=["process"])
-async def healthz() -> answers.Alive:
-    """The process answers."""
-    return answers.Alive()
+async def healthz(request: Request[Any, Any, Any]) -> answers.Alive:
+    """The process answers, and whether what it accepts is on its way."""
+    said = front_of(request).publishing
+    return answers.Alive(publishing=said.state, delayed_s=round(said.delay_s, 1) if said.state == "delayed" else None)
 
 
 # ------------------------------------------------------------------------------------------------------------------- app
@@ -366,17 +368,35 @@ async def begin(front: Front, on_ready: Callable[[Front], None] | None) -> None:
         on_ready(front)
 
 
+async def watch_publishing(front: Front, details: dict[str, object]) -> None:
+    """Look again and again whether what was accepted is on its way; for ever."""
+    said = front.publishing
+    while True:
+        try:
+            said.seen(await front.run(publishing.look), time.monotonic())
+        except Refused:
+            said.lost()
+        except Exception:
+            log.exception("publishing is not known")
+            said.lost()
+        details["publishing"] = said.state
+        details["publishing_delay_s"] = round(said.delay_s, 1)
+        await asyncio.sleep(publishing.LOOK_S)
+
+
 def create(
     settings: Settings,
     *,
     on_start: Callable[[], None] | None = None,
     on_ready: Callable[[Front], None] | None = None,
+    details: dict[str, object] | None = None,
 ) -> Litestar:
     """The application.
 
     Args:
         on_start: called when the event loop runs.
         on_ready: called once the database has answered.
+        details: where it notes what its health is to say beside.
     """
 
     @asynccontextmanager
@@ -390,8 +410,10 @@ def create(
         if on_start is not None:
             on_start()
         beginning = asyncio.create_task(begin(front, on_ready))
+        watching = asyncio.create_task(watch_publishing(front, {} if details is None else details))
         yield
         beginning.cancel()
+        watching.cancel()
         await front.door.close()
         await front.enforcement.close()
         await front.notification.close()

@@ -30,6 +30,7 @@ from services.intake import answers, domain, evidence, requests, security, store
 from services.intake.blobs import Blobs
 from services.intake.domain import Account, Refused
 from services.intake.door import Door, busy
+from services.intake.publishing import Publishing
 from services.intake.store import Filing
 from services.intake.uploads import Desk
 from shared import db, languages, outbound
@@ -108,6 +109,7 @@ class Front:
         self.outbound = outbound.Rules.of(settings)
         self.names: outbound.Names = outbound.Dns(5.0)
         self.desk = Desk()
+        self.publishing = Publishing()
         self._known: dict[bytes, tuple[Account, float]] = {}
 
     async def run(self, work: Callable[..., _T], *arguments: Any, **options: Any) -> _T:

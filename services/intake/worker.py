@@ -38,7 +38,7 @@ from services.intake import (
 )
 from services.intake.blobs import Blobs
 from services.intake.domain import Refused
-from shared import db, events, kafka_links, policy
+from shared import db, events, kafka_links, logs, policy
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
 from shared.topics import ACCOUNTS, INTAKE, NOTIFICATION, VERIFICATION, Topic, inbound
@@ -89,8 +89,9 @@ class Background:
                 said = False
             except Exception as error:
                 passing = isinstance(error, KafkaError) or db.is_transient(error)
-                if not said or not passing:
-                    log.warning("background", job=self._name, error=f"{type(error).__name__}: {error}")
+                refused = str(error) if isinstance(error, kafka_links.LinkRefused) else db.refused(error)
+                if (not said or not passing) and (refused is None or logs.seldom(refused)):
+                    log.warning("background", job=self._name, error=refused or f"{type(error).__name__}: {error}")
                 said = True
             self._stop.wait(self._every_s)
 

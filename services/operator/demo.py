@@ -10,17 +10,15 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-import deploy.demo
 from deploy.local import fleet
 from deploy.local.stack import Stack
 from services.operator import verify
 from services.operator.cli import console, errors, print_json
-from services.operator.notices import read
+from services.operator.notices import SAMPLE, read
 from services.operator.replay import Report, execute
-from services.operator.up import JsonOption, bring_up, destroy
+from services.operator.up import BrokersOption, JsonOption, SecureOption, bring_up, destroy, how_secure
 from shared import db
 
-SAMPLE = Path(deploy.demo.__file__).with_name("notices-2025.jsonl.gz")
 SETTINGS = {
     # a stepping clock waits for nothing, so neither do messages and watermarks
     "GOODFAITH_COLLECT_S": "0.02",
@@ -60,6 +58,8 @@ def demo(
     file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Notices.")] = SAMPLE,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first notices.")] = None,
     keep: Annotated[bool, typer.Option(help="Leave the stack running, to look around.")] = True,
+    brokers: BrokersOption = 0,
+    secure: SecureOption = "",
     json: JsonOption = False,
 ) -> None:
     """Start everything, replay real notices, sum up, and prove that nothing is lost or done twice."""
@@ -68,7 +68,7 @@ def demo(
     destroy(stack)
     first = dt.datetime.combine(notices[0].date, dt.time(), dt.UTC)
     with errors.status("starting broker, database and services"):
-        running, _ = bring_up(stack, env=SETTINGS, begins=first)
+        running, _ = bring_up(stack, env=SETTINGS, begins=first, brokers=brokers, secure=how_secure(secure))
     ready = time.monotonic()
     try:
         report = execute(running, notices, quiet=json)

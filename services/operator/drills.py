@@ -40,13 +40,13 @@ from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from services.operator import faults
 from services.operator.cli import console, errors, print_json
-from services.operator.demo import SAMPLE
 from services.operator.doors import Ask
 from services.operator.faults import Claim, Faults, Plan, Submitter
-from services.operator.notices import Notice, read
+from services.operator.notices import SAMPLE, Notice, read
 from services.operator.pager import Note, Pager
 from services.operator.up import JsonOption, bring_up, destroy
 from services.operator.verify import verify_stack
+from shared.settings import Settings
 
 REPOSITORY: Final = Path(deploy.__file__).resolve().parents[1]
 RUNBOOKS: Final = REPOSITORY / "docs" / "runbooks"
@@ -586,6 +586,12 @@ DRILLS: Final = (
 # ----------------------------------------------------------------------------------------------------------- the whole
 
 
+def _environment(speed: int) -> dict[str, str]:
+    # a pause between tries must stay as far below the limit of WorkerStuck as it is on the rules' clock
+    pause_s = float(Settings.model_fields["retry_max_s"].default) / speed
+    return {**ENVIRONMENT, "GOODFAITH_RETRY_MAX_S": str(pause_s)}
+
+
 def drills(
     only: Annotated[list[str] | None, typer.Argument(help="Alerts whose drills to run; none: all.")] = None,
     speed: Annotated[int, typer.Option(min=1, max=60, help="How many times faster the rules' clock goes.")] = SPEED,
@@ -606,7 +612,7 @@ def drills(
     try:
         with errors.status("starting") as status, Pager() as pager, tempfile.TemporaryDirectory() as folder:
             plan = prometheus.Plan(LOOKS_S / speed, speed, pager.url)
-            local, processes = bring_up(stack, COUNTS, env=ENVIRONMENT, observe=plan, canary=True)
+            local, processes = bring_up(stack, COUNTS, env=_environment(speed), observe=plan, canary=True)
             status.update("accounts and listings")
             run = Faults(local, processes, Notices(list(read(SAMPLE, NOTICES)), "d"))
             with _without_canary(processes):

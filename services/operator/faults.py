@@ -1,4 +1,4 @@
-"""``goodfaith faults``: a steady load while processes, broker and database are killed with SIGKILL, at random.
+"""A steady load, the record of what was acknowledged, kept outside, and kills with SIGKILL at random: of `goodfaith faults`.
 
 What was filed and acknowledged is written down here, outside the system. At the end everything runs again and comes to
 rest; then `verify` must find nothing, and what was acknowledged must be stored, once.
@@ -17,25 +17,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import httpx
 import msgspec
 import sqlalchemy as sa
-import typer
 from kafka.errors import KafkaError
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deploy.local import fleet
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
-from services.operator.cli import console, errors, print_json
 from services.operator.doors import PATHS, Ask, Http
 from services.operator.idle import Watch
-from services.operator.up import JsonOption, bring_up, destroy
-from services.operator.verify import Report, show, verify_stack
+from services.operator.verify import Report, verify_stack
 from shared import clock, db, kafka_links, policy, topics
 
 UPSTREAM: Final = "faults"
@@ -101,10 +96,15 @@ class Claim:
 
 
 class Plan:
-    """What is filed, from a seed: mostly small claims, some of listings that were claimed before, a few dead links."""
+    """What is filed, from a seed: mostly small claims, some of listings that were claimed before, a few dead links.
 
-    def __init__(self, items: int, seed: int, namespace: str) -> None:
+    Args:
+        pace: Of what the parties wait before they act; 1: up to half a minute.
+    """
+
+    def __init__(self, items: int, seed: int, namespace: str, *, pace: float = 1.0) -> None:
         self._random = random.Random(seed)
+        self._pace = pace
         self.items = items
         self.ns = namespace
         self.holders = [f"h-{namespace}-{number}" for number in range(HOLDERS)]
@@ -154,7 +154,7 @@ class Plan:
         """What the parties will do about an item: (seconds from now, request)."""
         dice = self._random
         roll = dice.random()
-        soon = dice.uniform(1.0, 15.0)
+        soon = dice.uniform(1.0, 15.0) * self._pace
         if roll < 0.03:
             ground = dice.choice(("error", "settled", "licensed"))
             return [(soon, Ask("withdraw", claim.ask.by, f"w.{item}", {"ground": ground}, item))]
@@ -169,11 +169,11 @@ class Plan:
         acts = [(soon, Ask("counter", seller, f"c.{item}", {"materials": materials}, item))]
         answer = dice.random()
         if answer < 0.7:
-            later = soon + dice.uniform(5.0, 20.0)
+            later = soon + dice.uniform(5.0, 20.0) * self._pace
             acts.append((later, Ask("respond", claim.ask.by, f"r.{item}", {"accept": answer < 0.3}, item)))
             if answer >= 0.3:
                 decision = {"decision": dice.choice(("restore", "uphold"))}
-                acts.append((later + 10.0, Ask("decide", self.reviewer, f"d.{item}", decision, item)))
+                acts.append((later + 10.0 * self._pace, Ask("decide", self.reviewer, f"d.{item}", decision, item)))
         return acts
 
 
@@ -183,6 +183,9 @@ class Submitter:
     Attributes:
         rate: Items filed a second; may be changed while it runs, 0 for a pause.
         busy: Whether something was asked and not answered, or is to be asked.
+        enough: Set it to end the plan early: what was asked is still answered.
+        ended: Whether all is answered, or it has failed.
+        most: Most requests that were outstanding at a time.
     """
 
     def __init__(
@@ -195,6 +198,9 @@ class Submitter:
         self._dice = random.Random(len(tokens))
         self.record = Record()
         self.filed = 0
+        self.enough = False
+        self.ended = False
+        self.most = 0
         self._agenda: list[tuple[float, int, Ask]] = []
         self._unknown: Counter[str] = Counter()
         self._order = itertools.count()
@@ -214,12 +220,22 @@ class Submitter:
         Raises:
             StackError: something was not answered for minutes.
         """
+        try:
+            await self._run(progress)
+        finally:
+            self.ended = True
+            await self._http.aclose()
+            await asyncio.to_thread(self._producer.close, 5)
+
+    async def _run(self, progress: Callable[[int], None]) -> None:
         begun = stepped = time.monotonic()
         allowance = 0.0
         claims = self._plan.claims()
         claim = next(claims, None)
         while claim is not None or self._agenda or self._tasks:
             now = time.monotonic()
+            if self.enough:
+                claim = None
             # what the door could not take is made up for slowly, not in one burst
             allowance = min(allowance + (now - begun) * self.rate, self.rate)
             begun = now
@@ -231,12 +247,16 @@ class Submitter:
                 claim = next(claims, None)
             while self._agenda and self._agenda[0][0] <= now and len(self._tasks) < IN_FLIGHT:
                 self._start(self._ask(heapq.heappop(self._agenda)[2]))
+            self.most = max(self.most, len(self._tasks))
             if now - stepped > STEP_S:
                 stepped = now
                 await asyncio.to_thread(self._step)
             await asyncio.sleep(0.02)
-        await self._http.aclose()
-        await asyncio.to_thread(self._producer.close, 5)
+
+    @property
+    def outstanding(self) -> int:
+        """Requests that were asked and are not answered."""
+        return len(self._tasks)
 
     @property
     def busy(self) -> bool:
@@ -455,6 +475,8 @@ class Outcome:
     problems: list[str]
     load_s: float
     seconds: float
+    in_flight: int = 0
+    """Most requests that were asked and not answered at a time."""
 
     def json(self) -> dict[str, Any]:
         """As printed: `lost`, `doubled`, `problems` of `verify` and of the outside record together."""
@@ -478,9 +500,15 @@ class Outcome:
             "slowest_to_recover": slowest.name if slowest else None,
             "load_s": round(self.load_s, 1),
             "seconds": round(self.seconds, 1),
-            "examples": (self.lost + self.doubled + self.problems)[:20],
+            "examples": self.examples,
             "kinds": self.verified.kinds,
         }
+
+    @property
+    def examples(self) -> list[str]:
+        """Of what was found, in words."""
+        kinds = [f"{kind['kind']}: {', '.join(map(str, kind['examples'][:2]))}" for kind in self.verified.kinds]
+        return (self.lost + self.doubled + self.problems + kinds)[:20]
 
     @property
     def clean(self) -> bool:
@@ -539,7 +567,8 @@ class Faults:
             now, _ = clock.read(connection)
             clock.set_anchor(connection, business=now + ahead, rate=1)
 
-    def _step_if_possible(self) -> None:
+    def step_if_possible(self) -> None:
+        """A day ahead, unless the database is away."""
         # while the database is away time does not jump either
         with contextlib.suppress(sa.exc.OperationalError, sa.exc.InterfaceError):
             self.step(DAY)
@@ -563,7 +592,7 @@ class Faults:
     ) -> Outcome:
         """Load and kills, then rest, then look."""
         begun = time.monotonic()
-        submitter = Submitter(self.plan, self.settings, self.tokens, rate=rate, step=self._step_if_possible)
+        submitter = Submitter(self.plan, self.settings, self.tokens, rate=rate, step=self.step_if_possible)
         killer = Killer(self.stack, self.fleet, every=every, seed=seed)
         killer.start()
         try:
@@ -573,7 +602,20 @@ class Faults:
                 time.sleep(0.1)
         finally:
             killer.stop()
-        problems = killer.troubles + submitter.record.contradictions
+        outcome = self.judge(submitter, killer.troubles, begun, tell)
+        outcome.kills, outcome.load_s = killer.kills, load_s
+        return outcome
+
+    def judge(
+        self, submitter: Submitter, troubles: list[str], begun: float, tell: Callable[[str], None] = lambda _: None
+    ) -> Outcome:
+        """Let everything come to rest, then look: what `verify` finds, and the record kept outside.
+
+        Args:
+            troubles: problems that were met already.
+            begun: when the run began (monotonic).
+        """
+        problems = troubles + submitter.record.contradictions
         tell("coming to rest")
         try:
             self.fleet.wait_ready(120)
@@ -587,9 +629,9 @@ class Faults:
         tell("verifying")
         report = verify_stack(fleet.settings_of(self.stack))
         lost, doubled = self.compare(submitter.record)
-        return Outcome(
-            submitter.filed, killer.kills, submitter.record, report, lost, doubled, problems, load_s, time.monotonic() - begun
-        )  # fmt: skip
+        seconds = time.monotonic() - begun
+        most = submitter.most
+        return Outcome(submitter.filed, [], submitter.record, report, lost, doubled, problems, 0.0, seconds, most)
 
     def compare(self, record: Record) -> tuple[list[str], list[str]]:
         """(lost, doubled): the outside record beside the tables."""
@@ -638,57 +680,3 @@ class Faults:
     def close(self) -> None:
         """Close connections."""
         self.engine.dispose()
-
-
-def faults(
-    items: Annotated[int, typer.Option(min=1, help="Items to file.")] = 100_000,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between kills, on average.")] = 5.0,
-    rate: Annotated[float, typer.Option(min=1, help="Items filed a second.")] = 200.0,
-    seed: Annotated[int, typer.Option(help="Of the load and of the kills.")] = 1,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running, to look at.")] = False,
-    stack: Annotated[str, typer.Option(help="Name of the stack; one of that name is destroyed first.")] = "faults",
-    json: JsonOption = False,
-) -> None:
-    """File a steady load while services, broker and database are killed with -9; exit 1 if anything is lost or double."""
-    destroy(stack)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    outcome = None
-    try:
-        with Progress(*columns, console=errors) as progress:
-            task = progress.add_task("starting", total=items)
-            begins = dt.datetime(2025, 1, 27, 9, tzinfo=dt.UTC)
-            local, processes = bring_up(stack, env=ENVIRONMENT, begins=begins)
-            run = Faults(local, processes, Plan(items, seed, "f"))
-            progress.update(task, description="accounts and listings")
-            run.prepare()
-            progress.update(task, description="filing and killing")
-            outcome = run.run(
-                every=every, rate=rate, seed=seed,
-                progress=lambda count: progress.advance(task, count),
-                tell=lambda text: progress.update(task, description=text),
-            )  # fmt: skip
-            run.close()
-    finally:
-        if not keep:
-            destroy(stack)
-    _show(outcome)
-    if json:
-        print_json(outcome.json())
-    if not outcome.clean:
-        raise typer.Exit(1)
-
-
-def _show(outcome: Outcome) -> None:
-    found = outcome.json()
-    examples = found.pop("examples")
-    found.pop("kinds")
-    show(outcome.verified)
-    for name, value in found.items():
-        console.print(f"{name.replace('_', ' ')}: {value}", markup=False, highlight=False)
-    for example in examples:
-        console.print(escape(example), style="red")
-
-
-def register(app: typer.Typer) -> None:
-    """Add this module's command."""
-    app.command()(faults)

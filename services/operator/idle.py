@@ -190,7 +190,8 @@ class Watch:
             for topic in reader.reads:
                 for partition in range(self._settings.partitions):
                     end = ends[TopicPartition(prefix + topic.name, partition)]
-                    behind += max(end - cursors.get((reader.name, topic.name, partition), 0), 0)
+                    # behind its end: of a topic that was begun anew, nothing of which is read yet
+                    behind += abs(end - cursors.get((reader.name, topic.name, partition), 0))
             found.counts[f"unread by {reader.name}"] = behind
         return found
 

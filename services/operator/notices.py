@@ -11,8 +11,11 @@ from typing import Annotated, BinaryIO, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+import deploy.demo
 from shared.events import Id
 
+SAMPLE = Path(deploy.demo.__file__).with_name("notices-2025.jsonl.gz")
+"""The demo's notices."""
 Link = Annotated[str, Meta(min_length=1, max_length=2000)]
 
 

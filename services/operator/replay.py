@@ -32,9 +32,9 @@ from services.operator.doors import Ask, Door, Http, Upstream
 from services.operator.follower import Follower, Seen
 from services.operator.idle import Watch
 from services.operator.model import Dice, Model
-from services.operator.notices import Named, Notice, NoticeError, parts, read
-from services.operator.up import JsonOption, StackOption, running
-from shared import clock, db, policy, topics
+from services.operator.notices import SAMPLE, Named, Notice, NoticeError, parts, read
+from services.operator.up import JsonOption, StackOption, prepare_broker, running
+from shared import clock, db, policy
 from shared.events import State
 
 T = TypeVar("T")
@@ -407,6 +407,8 @@ def upstream_ready(stack: Stack, counts: Mapping[str, int] | None = None) -> Non
     settings = fleet.settings_of(stack, secret=True)
     if UPSTREAM in settings.upstreams:
         return
+    if not stack.ours:
+        raise StackError(f"an upstream {UPSTREAM!r} is missing in GOODFAITH_UPSTREAMS: it is made on local stacks only")
     http = Http(settings)
     account = f"upstream.{UPSTREAM}"
     try:
@@ -415,7 +417,7 @@ def upstream_ready(stack: Stack, counts: Mapping[str, int] | None = None) -> Non
         http.close()
     upstreams = msgspec.json.encode({**settings.upstreams, UPSTREAM: account}).decode()
     stack.environment(GOODFAITH_UPSTREAMS=upstreams)
-    topics.create(fleet.settings_of(stack))
+    prepare_broker(stack)
     # every process that looks at the upstreams starts anew with them
     processes = Fleet.load(stack)
     for name in ("intake-api.0", "intake-worker.0"):
@@ -468,7 +470,9 @@ def execute(
 
 
 def replay(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Notices: JSON Lines, plain or .gz.")],
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="Notices: JSON Lines, plain or .gz.")
+    ] = SAMPLE,
     stack: StackOption = "default",
     via: Annotated[str, typer.Option(help="Door: http or kafka.")] = "http",
     rate: Annotated[float, typer.Option(min=0, help="Most items a second; 0: as fast as the door takes them.")] = 0.0,

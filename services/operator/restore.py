@@ -1,4 +1,4 @@
-"""`goodfaith restore topics | drill`: going on after the database was restored, and the proof that it can be.
+"""`goodfaith restore topics | unread | drill`: going on after the database was restored, and the proof that it can be.
 
 Restored to the end of its log, the database knows everything that is on the topics, and the workers just go on. Restored to an
 earlier moment, the topics are ahead of it: they hold events that no log knows, under ids that the logs will give to others. So
@@ -8,6 +8,7 @@ the restored cursors. What was asked of the marketplace after that moment is tak
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -172,13 +173,11 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
     Raises:
         StackError: a process is still connected to the database, or the broker does not delete topics.
     """
-    from deploy.local.children import StackError
     from services.operator.idle import readers
 
     begun = time.monotonic()
+    none_connected(engine)
     with engine.begin() as connection:
-        if connected := list(connection.exec_driver_sql(_CONNECTED).scalars()):
-            raise StackError(f"stop all processes first; connected are {', '.join(connected)}")
         there = set(connection.exec_driver_sql("select schemaname || '.' || tablename from pg_tables").scalars())
         ours = [topic for topic in topics.TOPICS if topic.writer != "marketplace" or "marketplace.listings" in there]
         logs = [r for r in readers(settings) if f"{r.schema}.{r.prefix}cursors" in there]
@@ -210,6 +209,7 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
         for log in logs:
             table = f"{log.schema}.{log.prefix}"
             connection.exec_driver_sql(f"delete from {table}cursors where topic = any(%s)", (names,))
+            connection.exec_driver_sql(f"delete from {table}topic_ids where topic = any(%s)", (names,))
             connection.exec_driver_sql(f"update {table}partitions set published_upto = seq")
         # accepted before, published after: they are in the door, and will be published again
         known = connection.exec_driver_sql(
@@ -223,12 +223,25 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
     keep_ms = {settings.topic_prefix + topic.name: topic.retention_ms for topic in ours}
     made.refilled = sum(_refill(settings, engine, f"{log.schema}.{log.prefix}event_log", keep_ms) for log in logs)
     tell("filling the stream views from the logs")
-    made.generation = _fold_anew(settings)
+    made.generation = fold_anew(settings)
     made.seconds = time.monotonic() - begun
     return made
 
 
-def _fold_anew(settings: Settings) -> int:
+def none_connected(engine: sa.Engine) -> None:
+    """Make sure that no process works on the database; one that is to come is not seen.
+
+    Raises:
+        StackError: one does.
+    """
+    from deploy.local.children import StackError
+
+    with engine.connect() as connection:
+        if connected := list(connection.exec_driver_sql(_CONNECTED).scalars()):
+            raise StackError(f"stop all processes first; connected are {', '.join(connected)}")
+
+
+def fold_anew(settings: Settings) -> int:
     """Begin a generation of the stream views, whose positions are those of topics that are no more, from the logs.
 
     The topics have only what their retention leaves; the views know more.
@@ -321,6 +334,25 @@ def _refill(settings: Settings, engine: sa.Engine, table: str, keep_ms: Mapping[
     Args:
         keep_ms: by topic its retention; -1: for ever.
     """
+    count = 0
+    with producing(settings) as send, engine.connect() as connection:
+        rows = connection.execution_options(stream_results=True, yield_per=CHUNK).exec_driver_sql(
+            _ROWS.format(table=table), (list(keep_ms), list(keep_ms.values()))
+        )
+        for topic, key, target, payload, wall in rows:
+            # as old as it is: retention counts from then, and so do views
+            send(topic, key, payload, target, int(wall.timestamp() * 1000))
+            count += 1
+    return count
+
+
+@contextlib.contextmanager
+def producing(settings: Settings) -> Iterator[Callable[[str, str, str, int, int], None]]:
+    """Takes rows of a log for their topics: topic, key, payload, partition, time in ms; all are acknowledged at the end.
+
+    Raises:
+        kafka.errors.KafkaError: the broker did not take one.
+    """
     from shared import tracing
     from shared.runtime.worker import HEADERS
 
@@ -328,28 +360,22 @@ def _refill(settings: Settings, engine: sa.Engine, table: str, keep_ms: Mapping[
         settings, acks="all", enable_idempotence=True, batch_size=262_144, linger_ms=5,
         delivery_timeout_ms=300_000, max_block_ms=60_000, allow_auto_create_topics=False,
     )  # fmt: skip
-    count = 0
     waiting: list[Any] = []
-    try:
-        with engine.connect() as connection:
-            rows = connection.execution_options(stream_results=True, yield_per=CHUNK).exec_driver_sql(
-                _ROWS.format(table=table), (list(keep_ms), list(keep_ms.values()))
-            )
-            for topic, key, target, payload, wall in rows:
-                trace = tracing.of_payload(payload)
-                headers = HEADERS if trace is None else [*HEADERS, (tracing.HEADER, trace.encode())]
-                # as old as it is: retention counts from then, and so do views
-                at = int(wall.timestamp() * 1000)
-                waiting.append(
-                    producer.send(topic, payload.encode(), key.encode(), headers, partition=target, timestamp_ms=at)
-                )
-                count += 1
-                if len(waiting) >= CHUNK:
-                    _acknowledged(waiting)
+
+    def send(topic: str, key: str, payload: str, partition: int, at_ms: int) -> None:
+        trace = tracing.of_payload(payload)
+        headers = HEADERS if trace is None else [*HEADERS, (tracing.HEADER, trace.encode())]
+        waiting.append(
+            producer.send(topic, payload.encode(), key.encode(), headers, partition=partition, timestamp_ms=at_ms)
+        )
+        if len(waiting) >= CHUNK:
             _acknowledged(waiting)
+
+    try:
+        yield send
+        _acknowledged(waiting)
     finally:
         producer.close(timeout=30)
-    return count
 
 
 def _acknowledged(futures: list[Any]) -> None:
@@ -390,6 +416,46 @@ def topics_(
     console.print(f"what the logs do not know: {file}", markup=False, highlight=False)
     if json:
         print_json({**facts, "kept": str(file)})
+
+
+@app.command()
+def unread(
+    stack: StackOption = "default",
+    give_up: Annotated[
+        bool,
+        typer.Option(
+            "--give-up", help="Go on also where records of others (upstreams, a marketplace) are gone for good."
+        ),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Records that were deleted before they were read, or with their topic: bring them back from the event logs, all processes stopped.
+
+    With `GOODFAITH_KAFKA` and `GOODFAITH_DATABASE` (an administrator's) set: of that installation. Exit 1 when records of others
+    are gone and `--give-up` is not given.
+    """
+    from deploy.local import fleet
+    from services.operator import unread as gone
+    from services.operator.cli import console, errors, print_json
+    from shared import db
+
+    local = running(stack)
+    engine = db.administer(local.admin_url)
+    try:
+        with errors.status("looking") as status:
+            made = gone.refill(fleet.settings_of(local), engine, give_up=give_up, tell=status.update)
+    finally:
+        engine.dispose()
+    for gap in made.gaps:
+        console.print(str(gap), markup=False, highlight=False)
+    console.print(f"{len(made.gaps)} gaps, {made.records} records brought back", highlight=False)
+    if made.theirs:
+        text = "left as lost" if give_up else "not ours to bring back: ask who wrote them to send again, then --give-up"
+        console.print(f"{len(made.theirs)} gaps in topics of others: {text}", style="red", highlight=False)
+    if json:
+        print_json(made.as_json())
+    if made.theirs and not give_up:
+        raise typer.Exit(1)
 
 
 @app.command()

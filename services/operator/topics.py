@@ -5,10 +5,8 @@ Nothing is deleted, nothing loses records or their order; what would is refused,
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -16,15 +14,14 @@ import typer
 from services.operator.up import JsonOption, StackOption
 
 if TYPE_CHECKING:
-    from services.operator.topic_plan import Cluster, Declared, Plan
+    from services.operator.topic_plan import Cluster, Create, Declared, Plan
     from shared.access import Acl
     from shared.settings import Settings
 
 EXIT_REFUSED: Final = 1
 EXIT_DIFFERENT: Final = 2
 TIMEOUT_MS: Final = 30_000
-ITERATIONS: Final = 8192
-"""Of the hash that the broker keeps; passwords are random, so that more would cost each connection and gain nothing."""
+SHOWN_S: Final = 60.0
 MOVED_S: Final = 600.0
 """Wall seconds in which new replicas are to be there."""
 
@@ -157,12 +154,11 @@ class Broker:
         """Do what is planned. What was done before something failed stays; the next plan goes on from there."""
         from services.operator import topic_plan
 
+        self._create([change for change in plan.changes if isinstance(change, topic_plan.Create)])
         adding = [change.acl for change in plan.changes if isinstance(change, topic_plan.Allow)]
         removing = [change.acl for change in plan.changes if isinstance(change, topic_plan.Forbid)]
         for change in plan.changes:
             match change:
-                case topic_plan.Create(name, wanted):
-                    self._create(name, wanted)
                 case topic_plan.Spread(name, replicas):
                     self._spread(name, replicas)
                 case topic_plan.Grow(name, _, count):
@@ -172,14 +168,31 @@ class Broker:
         self._allow(adding)
         self._forbid(removing)
 
-    def _create(self, name: str, wanted: Any) -> None:
+    def _create(self, creations: Sequence[Create]) -> None:
+        """All at once; where the brokers are not all to be seen for a moment, it is tried again."""
         from kafka.admin import NewTopic
-        from kafka.errors import TopicAlreadyExistsError
+        from kafka.errors import InvalidReplicationFactorError, NoError, TopicAlreadyExistsError, for_code
 
-        topic = NewTopic(name, wanted.partitions, wanted.replication, topic_configs=dict(wanted.configs))
-        # somebody else may have applied the same at the same time
-        with contextlib.suppress(TopicAlreadyExistsError):
-            self._admin.create_topics([topic], timeout_ms=TIMEOUT_MS)
+        left = {
+            one.topic: NewTopic(
+                one.topic, one.wanted.partitions, one.wanted.replication, topic_configs=dict(one.wanted.configs)
+            )
+            for one in creations
+        }
+        until = time.monotonic() + SHOWN_S
+        while left:
+            answers = self._admin.create_topics(list(left.values()), timeout_ms=TIMEOUT_MS, raise_errors=False)[
+                "topics"
+            ]
+            for answer in answers:
+                error = for_code(answer["error_code"])
+                # somebody else may have applied the same at the same time
+                if error in (NoError, TopicAlreadyExistsError):
+                    del left[answer["name"]]
+                elif error is not InvalidReplicationFactorError or time.monotonic() > until:
+                    raise error(f"{answer['name']}: {answer['error_message']}")
+            if left:
+                time.sleep(0.5)
 
     def _spread(self, name: str, replicas: Mapping[int, Sequence[int]]) -> None:
         from kafka import TopicPartition
@@ -273,19 +286,31 @@ def compare(settings: Settings, allowed: Iterable[str] = ()) -> Plan:
 
 
 def apply_to(settings: Settings, allowed: Iterable[str] = ()) -> Plan:
-    """Bring it about, unless something is refused; what was planned.
+    """Bring it about, unless something is refused, and wait until the broker shows it; what was planned.
 
     Raises:
-        kafka.errors.KafkaError: the broker cannot be reached, or refuses.
+        kafka.errors.KafkaError: the broker cannot be reached, or refuses, or does not show it in time.
     """
-    plan = compare(settings, allowed)
-    if plan.changes and not plan.refusals:
-        broker = Broker(settings)
-        try:
-            broker.carry_out(plan)
-        finally:
-            broker.close()
-    return plan
+    from kafka.errors import KafkaTimeoutError
+
+    from services.operator import topic_plan
+
+    wanted, allowed = topic_plan.declared(settings), frozenset(allowed)
+    broker = Broker(settings)
+    try:
+        plan = topic_plan.plan(wanted, broker.look(wanted), allowed)
+        if not plan.changes or plan.refusals:
+            return plan
+        broker.carry_out(plan)
+        # a broker hears of what its controller has done a moment later
+        until = time.monotonic() + SHOWN_S
+        while left := topic_plan.plan(wanted, broker.look(wanted), allowed).changes:
+            if time.monotonic() > until:
+                raise KafkaTimeoutError(f"the broker does not show, after {SHOWN_S:.0f} s: {left[0]}")
+            time.sleep(0.1)
+        return plan
+    finally:
+        broker.close()
 
 
 def _settings(stack: str) -> Settings:
@@ -351,61 +376,6 @@ def apply_(stack: StackOption = "default", allow: AllowOption = None, json: Json
         print_json({**plan.as_json(), "applied": bool(plan.changes) and not plan.refusals})
     if plan.refusals:
         raise typer.Exit(EXIT_REFUSED)
-
-
-@app.command("login")
-def login_(
-    principal: Annotated[str, typer.Argument(help="intake, verification, ..., upstream.NAME; see docs/deploying.md.")],
-    other: Annotated[bool, typer.Option("--other", help="Its second login, for an exchange.")] = False,
-    password_file: Annotated[
-        Path | None, typer.Option(help="File with the new password (never an argument, which others could read).")
-    ] = None,
-    end: Annotated[bool, typer.Option("--end", help="Take the login away; open connections go on.")] = False,
-    stack: StackOption = "default",
-) -> None:
-    """Give a principal's login at the broker a password (SCRAM-SHA-512), or take the login away."""
-    from deploy.local.children import StackError
-    from services.operator.cli import console
-    from shared import access, secret_files
-
-    settings = _settings(stack)
-    known = {one.name for one in access.principals(settings)}
-    if principal not in known:
-        raise StackError(f"no principal {principal!r}; there are {', '.join(sorted(known))}")
-    if end == (password_file is not None):
-        raise StackError("give either --password-file or --end")
-    user = access.login(settings, principal, other=other)
-    set_logins(settings, {user: None if password_file is None else secret_files.read(password_file, "--password-file")})
-    console.print(f"{user}: {'ended' if end else 'has its password'}", markup=False, highlight=False)
-
-
-def set_logins(settings: Settings, passwords: Mapping[str, str | None]) -> None:
-    """Give users of the broker their passwords (SCRAM-SHA-512); None takes one away, and one that is not there is none.
-
-    Raises:
-        kafka.errors.KafkaError: the broker cannot be reached, or refuses.
-    """
-    from kafka.admin import UserScramCredentialDeletion, UserScramCredentialUpsertion
-    from kafka.errors import KafkaError
-
-    from shared import kafka_links
-
-    admin: Any = kafka_links.admin(settings, client_id="goodfaith-logins")
-    try:
-        there = admin.describe_user_scram_credentials()
-        answers = admin.alter_user_scram_credentials(
-            [
-                UserScramCredentialDeletion(user, kafka_links.MECHANISM)
-                if password is None
-                else UserScramCredentialUpsertion(user, kafka_links.MECHANISM, password, iterations=ITERATIONS)
-                for user, password in passwords.items()
-                if password is not None or user in there
-            ]
-        )
-    finally:
-        admin.close()
-    if failed := {user: error for user, error in answers.items() if error}:
-        raise KafkaError(f"logins could not be changed: {failed}")
 
 
 def register(commands: typer.Typer) -> None:

@@ -17,7 +17,8 @@ from rich.table import Column, Table
 from deploy.local import fleet, prometheus
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet
-from deploy.local.stack import Stack
+from deploy.local.secured import HOW, How
+from deploy.local.stack import Stack, named
 from services.operator.cli import console, errors, print_json
 from shared import clock, db
 from shared.settings import Settings
@@ -28,8 +29,21 @@ CANARY_LISTING = "canary"
 """Listing of a local stack's canary."""
 LOCAL_SKEW_MS = "20"
 """Broker and database on this machine have one clock."""
+MOST_PASSWORD = 1000
+BROKER_S = 60.0
+"""How long `migrate` waits for a broker that refuses."""
 
 StackOption = Annotated[str, typer.Option("--stack", envvar="GOODFAITH_STACK_NAME", help="Name of the local stack.")]
+BrokersOption = Annotated[
+    int, typer.Option(envvar="BROKERS", help="How many brokers: 1 or 3; 0: as many as the stack has, else 1.")
+]
+SecureOption = Annotated[
+    str,
+    typer.Option(
+        envvar="SECURE",
+        help="A new stack's links are secured, and processes log in at the broker by `password` (or 1) or `certificate`.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Last line of output: one JSON object.")]
 
 
@@ -59,6 +73,8 @@ def bring_up(
     begins: dt.datetime | None = None,
     observe: prometheus.Plan | None = None,
     canary: bool = False,
+    brokers: int = 0,
+    secure: How | None = None,
 ) -> tuple[Stack, Fleet]:
     """Everything up and ready: broker and database, roles and schemas, topics, processes. Idempotent.
 
@@ -71,12 +87,17 @@ def bring_up(
             keeps its clock.
         observe: How Prometheus and Alertmanager observe it; none: they are not started, and left alone if they run.
         canary: Whether a canary runs (docs/operating.md, "Canary"), with a listing of its own in the demo marketplace.
+        brokers: One, or three that replicate each other; 0: as many as the stack has, else one.
+        secure: How processes log in at a new stack's broker, whose links are secured; none: as the stack has it.
 
     Raises:
         StackError: a part does not start.
     """
     wished = dict(ports or {})
-    stack = Stack.start(root(), name, kafka_port=wished.pop("kafka", 0), postgres_port=wished.pop("postgres", 0))
+    stack = Stack.start(
+        root(), name, kafka_port=wished.pop("kafka", 0), postgres_port=wished.pop("postgres", 0), brokers=brokers,
+        secure=secure,
+    )  # fmt: skip
     for part, port in wished.items():
         stack.port(part, port)
     prepare(stack, {**(env or {}), **(canary_settings(stack) if canary else {})})
@@ -131,17 +152,41 @@ def prepare(stack: Stack, env: Mapping[str, str] | None = None, *, contract: boo
         sqlalchemy.exc.DBAPIError: a migration failed.
         kafka.errors.KafkaError: the topics could not be created.
     """
-    from shared import migrate, topics
+    from shared import migrate
 
     kept = stack.environment(**(env or {}))
     if "GOODFAITH_PARTITIONS" not in kept:
         # fixed at creation, whatever the environment says later
         stack.environment(GOODFAITH_PARTITIONS=os.environ.get("GOODFAITH_PARTITIONS", LOCAL_PARTITIONS))
+    if stack.brokers > 1:
+        stack.environment(GOODFAITH_REPLICATION=str(stack.brokers))
     if not {"GOODFAITH_KAFKA", "GOODFAITH_DATABASE"} & set(os.environ):
         stack.environment(GOODFAITH_BROKER_SKEW_MS=os.environ.get("GOODFAITH_BROKER_SKEW_MS", LOCAL_SKEW_MS))
     left = migrate.migrate(stack.admin_url, stack.role_passwords(*fleet.ROLES), contract=contract)
-    topics.create(fleet.settings_of(stack))
+    prepare_broker(stack)
     return left
+
+
+def prepare_broker(stack: Stack) -> None:
+    """Topics; where links are secured, logins and who may do what with the topics as well. Idempotent.
+
+    Raises:
+        StackError: a topic is otherwise than declared and cannot be changed.
+        kafka.errors.KafkaError: the broker cannot be reached, or refuses.
+    """
+    from services.operator.login import at_broker
+    from services.operator.topics import apply_to
+    from shared import access, topics
+
+    settings = fleet.settings_of(stack)
+    if stack.secured is None:
+        topics.create(settings)
+        return
+    by_password = [one.name for one in access.principals(settings) if not stack.secured.by_certificate(one.name)]
+    passwords = stack.broker_passwords(*by_password)
+    at_broker(settings, {access.login(settings, name): passwords[name] for name in by_password})
+    if refusals := apply_to(settings).refusals:
+        raise StackError("\n".join(map(str, refusals)))
 
 
 def _begin(stack: Stack, begins: dt.datetime) -> None:
@@ -151,6 +196,20 @@ def _begin(stack: Stack, begins: dt.datetime) -> None:
         if not connection.exec_driver_sql("select exists (select from verification.partitions)").scalar():
             clock.start_at(connection, business=begins, rate=0)
     engine.dispose()
+
+
+def how_secure(word: str) -> How | None:
+    """How links are to be secured, from the option's word.
+
+    Raises:
+        StackError: a word that is none.
+    """
+    if word in ("", "0"):
+        return None
+    for how in HOW:
+        if word == how or (word == "1" and how == HOW[0]):
+            return how
+    raise StackError(f"--secure takes {' or '.join(HOW)}, not {word!r}")
 
 
 def describe(stack: Stack, processes: Fleet) -> dict[str, Any]:
@@ -180,16 +239,21 @@ def _show(facts: Mapping[str, Any]) -> None:
     console.print(table)
 
 
-def _counts(given: list[str]) -> dict[str, int] | None:
+def counts(given: list[str]) -> dict[str, int] | None:
+    """How many of each, from words such as `verification=2`; None for no words.
+
+    Raises:
+        StackError: a word that is none.
+    """
     if not given:
         return None
-    counts = dict.fromkeys(fleet.SERVICES, 1)
+    found = dict.fromkeys(fleet.SERVICES, 1)
     for word in given:
         name, _, number = word.partition("=")
         if not number.isdigit():
             raise StackError(f"--count takes NAME=NUMBER, not {word!r}")
-        counts[name] = int(number)
-    return counts
+        found[name] = int(number)
+    return found
 
 
 def up(
@@ -203,6 +267,8 @@ def up(
     marketplace_port: Annotated[
         int, typer.Option(envvar="MARKETPLACE_PORT", help="Port of the demo marketplace; 0: any.")
     ] = 0,
+    brokers: BrokersOption = 0,
+    secure: SecureOption = "",
     begins: Annotated[
         dt.datetime | None,
         typer.Option(formats=["%Y-%m-%d"], help="A new installation's clock stands at this date (UTC), for a replay."),
@@ -224,11 +290,13 @@ def up(
     with errors.status("starting broker, database and processes"):
         running_stack, processes = bring_up(
             stack,
-            _counts(count or []),
+            counts(count or []),
             ports=ports,
             begins=begins and begins.replace(tzinfo=dt.UTC),
             canary=begins is None if canary is None else canary,
             observe=plan,
+            brokers=brokers,
+            secure=how_secure(secure),
         )
     facts = describe(running_stack, processes)
     facts["seconds"] = round(time.monotonic() - begun, 2)
@@ -319,6 +387,15 @@ def restart(
 
 def migrate(
     stack: StackOption = "default",
+    passwords: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="GOODFAITH_PASSWORDS_DIR",
+            exists=True,
+            file_okay=False,
+            help="Folder with a file for each role (goodfaith_intake, ...) that holds the password it is to have.",
+        ),
+    ] = None,
     contract: Annotated[
         bool,
         typer.Option("--contract", help="Take away what only the version before needed: none of it runs any more."),
@@ -326,21 +403,52 @@ def migrate(
 ) -> None:
     """Bring roles, schemas and topics up to date: of the local stack, or of what the environment names.
 
-    `GOODFAITH_DATABASE` must then be the URL of a role that may create roles and schemas; existing passwords stay.
+    `GOODFAITH_DATABASE` must then be the URL of a role that may create roles and schemas; passwords that no file gives stay.
     """
+    import stamina
+    from kafka.errors import KafkaError
+
     from shared import migrate as migrations
     from shared import topics
 
-    if os.environ.get("GOODFAITH_DATABASE"):
+    if named("postgres"):
         settings = Settings()
-        left = migrations.migrate(settings.database.get_secret_value(), {}, contract=contract)
-        topics.create(settings)
+        given = read_passwords(passwords) if passwords is not None else {}
+        left = migrations.migrate(settings.database.get_secret_value(), given, contract=contract)
+        # a broker that has just begun to listen refuses for a moment
+        for attempt in stamina.retry_context(on=KafkaError, timeout=BROKER_S, attempts=None, wait_max=2.0):
+            with attempt:
+                topics.create(settings)
     else:
         left = prepare(running(stack), contract=contract)
     console.print("roles, schemas and topics are up to date")
     if left:
         what = ", ".join(f"{service} {revision}" for service, revision in left.items())
         console.print(f"once every process is of this version: goodfaith migrate --contract ({what})", markup=False)
+
+
+def read_passwords(folder: Path) -> dict[str, str]:
+    """The roles' passwords, by the role's short name, out of files `goodfaith_<role>`; a role without a file keeps its own.
+
+    Raises:
+        StackError: none is there, or one cannot be a password; it names the file.
+    """
+    found = {}
+    for role in fleet.ROLES:
+        file = folder / f"goodfaith_{role}"
+        if not file.exists():
+            continue
+        try:
+            password = file.read_bytes()[: MOST_PASSWORD + 2].decode().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError):
+            raise StackError(f"{file} cannot be read as text: write the role's password into it") from None
+        if not 8 <= len(password) <= MOST_PASSWORD or not password.isprintable():
+            raise StackError(f"{file}: a password has 8 to {MOST_PASSWORD} printable characters on one line")
+        found[role] = password
+    if not found:
+        names = ", ".join(f"goodfaith_{role}" for role in fleet.ROLES)
+        raise StackError(f"no role's password is in {folder}: it holds files named {names}")
+    return found
 
 
 def settings(json: JsonOption = False) -> None:

@@ -48,7 +48,7 @@ from services.streams.collector import Views
 from services.streams.figures import FAILED, FOLDED, FOREIGN, MISSED, NAME, POSITION, RECOVERING, RESULTS, SOUGHT
 from services.streams.registry import VIEWS
 from services.streams.views import Meta, Totals, View
-from shared import clock, db, kafka_links, metrics, tracing
+from shared import clock, db, kafka_links, logs, metrics, tracing
 from shared.events import decode_data, decode_envelope
 from shared.runtime.health import Health
 from shared.runtime.traced import Traced
@@ -212,6 +212,9 @@ class Worker:
         self._ended = self._loop.create_future()
         tasks: list[asyncio.Task[None]] = [self._loop.create_task(self._heart())]
         try:
+            if reason := await asyncio.to_thread(kafka_links.why, self.settings):
+                await self._until_taken(reason)
+                return self._ended.done()
             self.generation = await asyncio.to_thread(generations.current, self.settings)
             refill = await asyncio.to_thread(generations.has_refill, self.settings, self.generation)
             lock = self._folder()
@@ -240,7 +243,7 @@ class Worker:
         """Wait while broker and process do not trust each other: a process that begins anew for it would say so each time."""
         assert self._ended is not None
         while reason is not None and not self._ended.done():
-            if kafka_links.tell(reason):
+            if logs.seldom(reason):
                 log.warning("paused", worker=NAME, error=reason)
             await asyncio.wait([self._ended], timeout=self.settings.retry_max_s)
             reason = await asyncio.to_thread(kafka_links.why, self.settings)

@@ -65,3 +65,10 @@ create table {prefix}parked (
 );
 create index {prefix}parked_open on {prefix}parked (partition, key, id) where state <> 'done';
 """
+
+
+def topic_ids(prefix: str = "") -> str:
+    """SQL that creates ``topic_ids``: which topic of a name the cursors are valid for. One that was deleted and created again
+    has another id, and its offsets mean other records.
+    """
+    return f"create table {prefix}topic_ids (topic text primary key, id text not null)"

@@ -24,6 +24,12 @@ class Positions:
         self._next = dict(offsets)
         self._time = dict.fromkeys(offsets, now)
 
+    def stop(self, places: Iterable[Place]) -> None:
+        """Nothing more is read of these: whatever their ends are, they age."""
+        for place in places:
+            if place in self._next:
+                self._next[place] = -1
+
     def consumed(self, cursors: Mapping[Place, int], stamps: Mapping[Place, float]) -> None:
         """A batch is committed: next offsets, and times of the last records."""
         for place, offset in cursors.items():

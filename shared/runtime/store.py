@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,9 @@ class Store:
             update {p}partitions as t set published_upto = greatest(t.published_upto, n.upto)
             from unnest(%s::int[], %s::bigint[]) as n(partition, upto) where t.partition = n.partition"""
         self._sql_cursors = f"select topic, partition, next_offset from {p}cursors where partition = any(%s)"
+        self._sql_topic_ids = f"select topic, id from {p}topic_ids"
+        self._sql_know_topics = f"""
+            insert into {p}topic_ids (topic, id) select * from unnest(%s::text[], %s::text[]) on conflict do nothing"""
         self._sql_move = f"""
             insert into {p}cursors (topic, partition, next_offset) select * from unnest(%s::text[], %s::int[], %s::bigint[])
             on conflict (topic, partition) do update set next_offset = excluded.next_offset"""
@@ -117,6 +120,13 @@ class Store:
         """Next offset by (topic, partition)."""
         rows = connection.exec_driver_sql(self._sql_cursors, (list(partitions),))
         return {(topic, partition): offset for topic, partition, offset in rows}
+
+    def topic_ids(self, connection: sa.Connection, now: Mapping[str, str]) -> dict[str, str]:
+        """By topic the id that its cursors are valid for; of topics that were not known it is the one of ``now``, from here on."""
+        known: dict[str, str] = dict(map(tuple, connection.exec_driver_sql(self._sql_topic_ids)))
+        if new := {topic: id_ for topic, id_ in now.items() if topic not in known}:
+            connection.exec_driver_sql(self._sql_know_topics, (list(new), list(new.values())))
+        return {**now, **known}
 
     def move(self, connection: sa.Connection, cursors: dict[tuple[str, int], int]) -> None:
         """Move cursors; the partitions must be locked."""

@@ -33,10 +33,10 @@ import sqlalchemy as sa
 import structlog
 from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.errors import IllegalStateError, KafkaError
+from kafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
-from shared import clock, db, kafka_links, metrics, tracing
+from shared import clock, db, kafka_links, logs, metrics, tracing
 from shared.events import Data, Watermark, decode_data, decode_envelope, encode
 from shared.runtime.health import Health
 from shared.runtime.positions import Positions
@@ -51,6 +51,7 @@ log = structlog.get_logger(__name__)
 HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 GATHER_MAX_S = 0.1
 ASK_S = 15.0
+METADATA_MS = 30_000
 _OUTSIDE = ("marketplace", "upstream")
 
 
@@ -155,6 +156,9 @@ class Worker:
         self._parked: frozenset[str] = frozenset()
         self._parked_since = 0.0
         self._positions = Positions()
+        # ids of the topics that the cursors are valid for, and places of which the records at the cursor are no more
+        self._topic_ids: dict[str, str] = {}
+        self._gone: set[tuple[str, int]] = set()
         self._look_at = 0.0
         # ends of partitions that the client was told nothing of, as asked for
         self._asked_ends: dict[tuple[str, int], int] = {}
@@ -200,14 +204,14 @@ class Worker:
         metrics.RETRIES.labels(self.service.name, part).inc()
         ceiling = min(self.settings.retry_max_s, 0.05 * 2 ** min(self._failures, 12))
         pause = random.uniform(ceiling / 2, ceiling)
-        # what is wrong with a link stays so until somebody mends it
-        if not isinstance(error, kafka_links.LinkRefused) or kafka_links.tell(str(error)):
+        refused = str(error) if isinstance(error, kafka_links.LinkRefused) else db.refused(error)
+        if refused is None or logs.seldom(refused):
             log.warning(
                 "paused",
                 worker=self.service.name,
                 part=part,
                 pause_s=round(pause, 3),
-                error=f"{type(error).__name__}: {error}",
+                error=refused or f"{type(error).__name__}: {error}",
             )
         until = time.monotonic() + pause
         while not self._stop and time.monotonic() < until:
@@ -253,6 +257,8 @@ class Worker:
                 fetch_min_bytes=settings.fetch_min_bytes,
                 fetch_max_wait_ms=settings.fetch_max_wait_ms,
                 max_poll_records=settings.batch_max_records,
+                # a topic that was begun anew is known by its metadata
+                metadata_max_age_ms=METADATA_MS,
                 reconnect_backoff_max_ms=1_000,
                 allow_auto_create_topics=False,
                 bootstrap_timeout_ms=5_000,
@@ -309,6 +315,8 @@ class Worker:
         patience = self._patience(started)
         polled = self._poll(patience)
         self.health.progress()
+        if self._begun_anew():
+            self._claimed = -1  # what was polled may be of the new one, at an old one's offset
         if self._rebalanced:
             self._claim()
             return
@@ -382,7 +390,12 @@ class Worker:
         room = self.settings.batch_max_records
         until = 0.0
         while count < room:
-            fetched = self._consumer.poll(timeout_ms=patience_ms, max_records=room - count)
+            try:
+                fetched = self._consumer.poll(timeout_ms=patience_ms, max_records=room - count)
+            except OffsetOutOfRangeError as error:
+                # what was fetched of others before is in hand, and no more is asked for
+                self._miss({(self._topics[at.topic].name, at.partition) for at in error.args[0]})
+                break
             if self._rebalanced:
                 break
             now = time.monotonic()
@@ -404,6 +417,39 @@ class Worker:
                 for record in records:
                     self._read(topic, record, result)
         return result
+
+    def _current_ids(self) -> dict[str, str]:
+        """By topic its id, as the client's last metadata have it; those that it does not know are left out."""
+        found = kafka_links.topic_ids(self._consumer, self._topics)
+        return {self._topics[name].name: id_ for name, id_ in found.items()}
+
+    def _begun_anew(self) -> bool:
+        """Whether a topic was deleted and created again since its partitions were claimed."""
+        return any(
+            self._topic_ids.get(topic, id_) != id_ and not all((topic, p) in self._gone for p in self._epochs)
+            for topic, id_ in self._current_ids().items()
+        )
+
+    def _miss(self, places: set[tuple[str, int]]) -> None:
+        """Records at these places' cursors are no more: read on there only once an operator has brought them back.
+
+        What others have is read on; deadlines wait, as the partition's watermark does not come.
+        """
+        prefix = self.settings.topic_prefix
+        for topic, partition in sorted(places - self._gone):
+            log.error(
+                "unread records are gone", worker=self.service.name, topic=topic, partition=partition,
+                cure="goodfaith restore unread",
+            )  # fmt: skip
+        self._gone |= places
+        self._consumer.pause(*(TopicPartition(prefix + topic, partition) for topic, partition in places))
+        self._positions.stop(places)
+        self._show_gone()
+
+    def _show_gone(self) -> None:
+        for topic in self._topics.values():
+            count = sum(name == topic.name for name, _ in self._gone)
+            metrics.UNREAD_GONE.labels(self.service.name, topic.name).set(count)
 
     def _read(self, topic: Topic, record: Any, result: Round) -> None:
         outside = topic.writer in _OUTSIDE
@@ -486,6 +532,7 @@ class Worker:
                 worker=self.service.name,
                 records=len(polled.records),
                 error=f"{type(error).__name__}: {error}",
+                exc_info=True,
             )
             self._isolate(polled)
 
@@ -994,18 +1041,22 @@ class Worker:
         with self._engine.begin() as connection:
             self._epochs = store.claim(connection, wanted, self._owner) if wanted else {}
             cursors = store.cursors(connection, wanted)
+            current = self._current_ids()
+            self._topic_ids = store.topic_ids(connection, current) if wanted else {}
             self._parked = frozenset(store.parked_keys(connection, wanted))
             self._parked_since = store.parked_since(connection, wanted)
             unpublished = store.unpublished(connection, wanted)
         new = [place for place in places if (place.topic.removeprefix(prefix), place.partition) not in cursors]
         begins = self._consumer.beginning_offsets(new) if new else {}
         offsets: dict[tuple[str, int], int] = {}
+        recreated = {topic for topic, id_ in current.items() if self._topic_ids.get(topic, id_) != id_}
         try:
             for place in places:
                 mine = (place.topic.removeprefix(prefix), place.partition)
                 offsets[mine] = cursors[mine] if mine in cursors else begins[place]
                 self._consumer.seek(place, offsets[mine])
-            self._consumer.resume(*places)
+            self._consumer.pause(*(place for place in places if place.topic.removeprefix(prefix) in recreated))
+            self._consumer.resume(*(place for place in places if place.topic.removeprefix(prefix) not in recreated))
         except (ValueError, KeyError, IllegalStateError):
             if self._given is given:
                 raise
@@ -1013,6 +1064,8 @@ class Worker:
         self._claimed = given.generation
         self._again = True
         self._positions.begin(offsets, time.time())
+        self._gone.clear()
+        self._miss({mine for mine in offsets if mine[0] in recreated})
         self._asked_ends.clear()
         self._ask_at = time.monotonic() + 2.0  # by then most ends are known by themselves
         self._show_outbox()

@@ -17,12 +17,13 @@ pytestmark = [pytest.mark.faults, pytest.mark.stack, pytest.mark.timeout(900)]
 def test_anything_may_be_killed() -> None:
     # a process of its own, as `make faults` has it: kafka-python forgets sockets when the broker dies, here an error
     command = [sys.executable, "-m", "services.operator.cli", "faults", "--json", "--stack", f"test-{os.getpid()}-kill"]
-    command += ["--items", "1000", "--rate", "60", "--every", "1.2", "--seed", "7"]
+    command += ["--only", "kill", "--items", "1000", "--rate", "60", "--every", "1.2", "--seed", "7"]
     environment = {**os.environ, "GOODFAITH_STATE_DIR": str(ROOT)}
     done = subprocess.run(command, env=environment, cwd=ROOT.parent, capture_output=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
     assert (found["lost"], found["doubled"], found["problems"]) == (0, 0, 0), found
     assert done.returncode == 0, done.stderr
+    found = found["kill"]
     assert found["items"] == 1000
     assert set(found["kills_by_process"]) == {
         "broker", "database", "marketplace.0", "intake-api.0", "intake-worker.0", "intake-inbound.0", "verification.0",

@@ -14,11 +14,13 @@ import sqlalchemy as sa
 
 from shared import events, logs, topics
 from shared.runtime import Batch, Due, Incoming, Outgoing, Service, Tx, run
-from shared.runtime.ddl import runtime_v1
+from shared.runtime.ddl import runtime_v1, topic_ids
 from shared.settings import Settings
 
 DDL = (
     runtime_v1()
+    + topic_ids()
+    + ";"
     + """
 create table echo_items (n bigint generated always as identity, item text not null, listing text not null, event_id text not null);
 create table echo_poison (dummy int);

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import KafkaAdminClient, OffsetSpec
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local.stack import Stack
@@ -469,3 +470,55 @@ def test_a_long_lock_and_a_deadlock_are_waited_out(rig: Rig) -> None:
         rig.send(number)
     rig.until(lambda: rig.count() >= 200)
     rig.check(range(200))
+
+
+def test_what_was_deleted_unread_is_not_skipped_and_holds_nothing_else_up(rig: Rig) -> None:
+    """Retention passes a partition (15): the worker says so, leaves it alone, and reads the others on."""
+    worker = rig.start()
+    for number in range(100):
+        rig.send(number)
+    rig.until(lambda: rig.count() >= 100)
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(timeout=20)
+    for number in range(100, 200):
+        rig.send(number)
+    rig.producer.flush()
+    gone = TopicPartition(rig.settings.topic_prefix + topics.INTAKE.name, topics.partition_of("l0", PARTITIONS))
+    admin: Any = KafkaAdminClient(bootstrap_servers=rig.stack.kafka)
+    ends = admin.list_partition_offsets({gone: OffsetSpec.LATEST})
+    admin.delete_records({gone: ends[gone].offset})
+    admin.close()
+    rig.start()
+    others = {n for n in range(100, 200) if topics.partition_of(f"l{n % 40}", PARTITIONS) != gone.partition}
+    rig.until(lambda: rig.shown().get(("unread_gone_partitions", topics.INTAKE.name)) == 1)
+    rig.until(lambda: rig.count() >= 100 + len(others))
+    for number in range(200, 300):  # also what comes behind the gap
+        rig.send(number)
+    others |= {n for n in range(200, 300) if topics.partition_of(f"l{n % 40}", PARTITIONS) != gone.partition}
+    rig.until(lambda: rig.count() >= 100 + len(others))
+    rig.check([*range(100), *sorted(others)])
+    assert rig.logs().count("unread records are gone") == 1
+
+
+def test_a_topic_that_was_created_anew_is_not_read_at_old_offsets(rig: Rig) -> None:
+    """Deleted and recreated (16), with more in it than the worker had read: nothing tells but the topic's id."""
+    worker = rig.start()
+    for number in range(100):
+        rig.send(number)
+    rig.until(lambda: rig.count() >= 100)
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(timeout=20)
+    rig.producer.close()
+    name = rig.settings.topic_prefix + topics.INTAKE.name
+    admin: Any = KafkaAdminClient(bootstrap_servers=rig.stack.kafka)
+    admin.delete_topics([name])
+    rig.until(lambda: name not in admin.list_topics())
+    admin.close()
+    topics.create(rig.settings)
+    rig.producer = KafkaProducer(bootstrap_servers=rig.stack.kafka, acks="all", linger_ms=2)
+    for number in range(100, 500):
+        rig.send(number)
+    rig.producer.flush()
+    rig.start()
+    rig.until(lambda: rig.shown().get(("unread_gone_partitions", topics.INTAKE.name)) == PARTITIONS)
+    rig.check(range(100))

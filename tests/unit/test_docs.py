@@ -83,7 +83,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 @each_document
 def test_metrics_exist(document: Path) -> None:
-    roles = {f"goodfaith_{service}" for service in (*migrate.SERVICES, *migrate.DEMO, *migrate.READS)}
+    roles = {f"goodfaith_{service}{other}" for service in migrate.ROLES for other in ("", migrate.OTHER)}
     for name in re.findall(r"\bgoodfaith_[a-z][a-z_]*[a-z]", text_of(document)):
         assert re.sub(r"_(bucket|sum|count)$", "", name) in metrics() or name in metrics() | roles, name
 
@@ -134,10 +134,11 @@ def test_every_command_is_explained() -> None:
 
 @cache
 def variables() -> frozenset[str]:
-    """Settings, and what the code reads from the environment beside them."""
+    """Settings, and what the code and the compose file read from the environment beside them."""
     settings = {f"GOODFAITH_{name.upper()}" for name in Settings.model_fields}
     settings |= {f"{name}_FILE" for name in settings}
-    return frozenset(settings | set(re.findall(r"GOODFAITH_[A-Z]+(?:_[A-Z]+)*", sources())))
+    texts = sources() + text_of(Path("deploy/compose.yaml"))
+    return frozenset(settings | set(re.findall(r"GOODFAITH_[A-Z]+(?:_[A-Z]+)*", texts)))
 
 
 @each_document

@@ -14,7 +14,7 @@ from aiokafka.conn import ScramAuthenticator
 from kafka.net.sasl.scram import SaslMechanismScram
 
 from deploy.local.authority import Authority, Issued
-from shared import kafka_links
+from shared import kafka_links, logs
 from shared.kafka_links import Context, Filter, LinkRefused, _said
 from shared.settings import Settings
 
@@ -227,7 +227,7 @@ def test_aiokafka_and_faust_are_given_the_same(tmp_path: Path, trusted: Authorit
 
 
 def test_many_lines_of_the_clients_are_one(trusted: Authority, caplog: pytest.LogCaptureFixture) -> None:
-    kafka_links._told.clear()
+    logs._said.clear()
     caplog.handler.addFilter(only := Filter(tls(trusted)))
     try:
         for _ in range(20):

@@ -77,3 +77,10 @@ def test_it_is_never_ahead_of_the_partition_that_is_furthest_behind(
     for topic, when in positions.least().items():
         mine = [place for place in offsets if place[0] == topic]
         assert when == min(last[place] if place in behind else 2000.0 for place in mine)
+
+
+def test_what_is_read_no_more_ages_at_whatever_end() -> None:
+    positions = made()
+    positions.stop([A0, ("elsewhere", 1)])
+    positions.ends([(A0, 0), (A1, 7), (B0, 0)], asked=300.0)
+    assert positions.least() == {"a": 100.0, "b": 300.0}

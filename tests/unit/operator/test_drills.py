@@ -8,9 +8,8 @@ import json
 import pytest
 
 from deploy.local import prometheus
-from services.operator.demo import SAMPLE
 from services.operator.drills import DRILLS, NOTICES, SPEED, Notices, Ran, blocks
-from services.operator.notices import read
+from services.operator.notices import SAMPLE, read
 from services.operator.pager import Notes
 
 BOOK = """# An alert

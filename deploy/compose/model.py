@@ -1,0 +1,382 @@
+"""`compose.yaml` and what Prometheus and Alertmanager read beside it, made of the fleet's table and the images' names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from pydantic import SecretStr
+
+from deploy import images
+from deploy.containers import process
+from deploy.kubernetes.model import SHAPES, Shape
+from deploy.local import fleet, postgres
+from deploy.local.fleet import Spec
+from deploy.prometheus import routing
+from deploy.prometheus.model import Pace, dump
+from shared.settings import Settings
+
+FOLDER: Final = Path(__file__).resolve().parents[1]
+"""Paths in the files are relative to this one, where `compose.yaml` lies."""
+BY: Final = (
+    "Written by `python -m deploy.compose` from deploy/compose/model.py and deploy/local/fleet.py: change those."
+)
+HEAD: Final = f"""{BY}
+A whole installation on one host, for docker compose and docker-compose 1.29; docs/deploying.md says how it is run.
+  python -m deploy.compose secrets                         once: deploy/secrets/
+  docker compose --profile core up -d                      broker, database, services, stream views
+  docker compose --profile core --profile demo up -d       with a marketplace and a mail server to try it on
+  docker compose --profile observability up -d             Prometheus, Alertmanager, Grafana, the status page
+  docker compose run --rm operator verify --wait           any command of `goodfaith`
+Every setting of docs/interfaces.md may stand in the file .env beside this one, and so may the images' names and the ports."""
+
+CORE, DEMO, OBSERVABILITY, TOOLS = "core", "demo", "observability", "tools"
+STANDINS: Final = ("mailbox", "marketplace")
+"""What the demo has in place of others' systems."""
+PARTITIONS: Final = "6"
+"""Fewer than an installation's 24: one host has few cores, and each partition more only makes batches smaller."""
+SKEW_MS: Final = "20"
+"""Broker and database of one host have one clock."""
+USUAL: Final = Shape("worker")
+PUBLISHED: Final = {"intake-api": 8080, "status": 8085, "marketplace": 8090}
+"""Ports that are opened, on loopback only: a proxy with TLS stands before them."""
+SECRETS_FOLDER: Final = "${GOODFAITH_SECRETS:-./secrets}"
+
+
+ANCHORS: Final = ("settings", "process", "started", "migrated")
+"""What many services have in common; compose knows it as `x-<name>`, and YAML as an anchor."""
+
+
+def compose(counts: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """The compose file as plain values, where `*name` stands for `x-name`.
+
+    Args:
+        counts: How many of each process or service, as `goodfaith up --count`; processes that need a setting have a
+            profile of their own instead.
+
+    Raises:
+        StackError: a name in `counts` that is neither a service nor a process.
+    """
+    services: dict[str, Any] = {"kafka": _kafka(), "postgres": _postgres(), "migrate": _migrate()}
+    for spec, number in _instances(counts):
+        services[_host(spec, number)] = _service(spec, number)
+    services |= {
+        "operator": _operator(),
+        "prometheus": _prometheus(),
+        "alertmanager": _alertmanager(),
+        "grafana": _grafana(),
+    }
+    used = {secret["source"] for service in services.values() for secret in service.get("secrets", ())}
+    mounts = [mount for service in services.values() for mount in service.get("volumes", ())]
+    return {
+        "x-settings": {**dict.fromkeys(_settable()), **_shared()},
+        "x-process": _of_ours(),
+        "x-started": _started(),
+        "x-migrated": _started() | {"migrate": {"condition": "service_completed_successfully"}},
+        "services": services,
+        "volumes": {
+            name: {} for name in sorted({mount.partition(":")[0] for mount in mounts if mount[0] not in "./$"})
+        },
+        "secrets": {name: {"file": f"{SECRETS_FOLDER}/{name}"} for name in sorted(used)},
+    }
+
+
+def written(counts: Mapping[str, int] | None = None) -> dict[str, str]:
+    """All files, by name below `deploy`."""
+    text = dump(compose(counts), HEAD)
+    for name in ANCHORS:
+        text = text.replace(f"\nx-{name}:\n", f"\nx-{name}: &{name}\n")
+        text = text.replace(f'"<<": "*{name}"', f"<<: *{name}").replace(f'"*{name}"', f"*{name}")
+    alerting = f"{BY}\nNobody is told: alerts are looked at in Alertmanager. deploy/alertmanager/alertmanager.yml has receivers as examples."
+    return {
+        "compose.yaml": text,
+        "compose/targets.yaml": dump(_targets(counts), BY),
+        "compose/prometheus.yml": dump(_scraping(), BY),
+        "compose/alertmanager.yml": dump(routing.configuration(Pace(1), ""), alerting),
+    }
+
+
+def _instances(counts: Mapping[str, int] | None) -> list[tuple[Spec, int]]:
+    # what needs a setting stands in the file all the same, in a profile of its own
+    everything = {spec.needs: "yes" for spec in fleet.FLEET if spec.needs}
+    return [(spec, number) for spec, count in fleet.expand(counts, everything) for number in range(count)]
+
+
+def _host(spec: Spec, number: int) -> str:
+    return spec.name if number == 0 else f"{spec.name}-{number}"
+
+
+def _settable() -> list[str]:
+    """The settings that are handed through from .env: all but secrets and what this file decides."""
+    decided = {key for spec in fleet.FLEET for key in _decided(spec, 0)} | set(_shared())
+    names = [
+        f"GOODFAITH_{name.upper()}"
+        for name, field in Settings.model_fields.items()
+        if SecretStr not in (field.annotation, *get_args(field.annotation))
+    ]
+    return [name for name in names if name not in decided]
+
+
+def _shared() -> dict[str, str]:
+    """What all processes are told, and .env may say otherwise."""
+    values = {
+        "GOODFAITH_KAFKA": f"kafka:{process.KAFKA_PORT}",
+        **process.addresses(),
+        "GOODFAITH_PROMETHEUS_URL": "http://prometheus:9090",
+        "GOODFAITH_PARTITIONS": PARTITIONS,
+        "GOODFAITH_BROKER_SKEW_MS": SKEW_MS,
+    }
+    return {key: f"${{{key}:-{value}}}" for key, value in values.items()}
+
+
+def _decided(spec: Spec, number: int) -> dict[str, str]:
+    """What .env may not say otherwise."""
+    return {
+        **process.listening(spec),
+        "GOODFAITH_SECRETS_DIR": process.SECRETS,
+        "GOODFAITH_STATE_DIR": process.STATE,
+        "GOODFAITH_INSTANCE": f"{spec.name}.{number}",
+    }
+
+
+def _closed(memory: str, pids: int = 200, **more: Any) -> dict[str, Any]:
+    """A service that may do little: no capability, nothing gained by setuid, a root that cannot be written, limits."""
+    return {
+        "restart": "unless-stopped",
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "mem_limit": memory,
+        "pids_limit": pids,
+        "logging": {"driver": "json-file", "options": {"max-size": "20m", "max-file": "3"}},
+        **more,
+    }
+
+
+def _healthy(test: list[str], every_s: int = 10, *, timeout_s: int = 5, start_s: int = 60) -> dict[str, Any]:
+    seconds = {"interval": every_s, "timeout": timeout_s, "start_period": start_s}
+    return {"test": test, **{key: f"{value}s" for key, value in seconds.items()}, "retries": 3}
+
+
+def _mounted(secrets: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"source": source, "target": target} for target, source in secrets.items()]
+
+
+def _kafka() -> dict[str, Any]:
+    return {
+        "image": images.KAFKA.substitution,
+        "profiles": [CORE],
+        "environment": process.kafka_environment("kafka"),
+        # a port that answers; who creates topics waits for the rest
+        "healthcheck": _healthy(["CMD", "bash", "-c", f"</dev/tcp/127.0.0.1/{process.KAFKA_PORT}"], 5),
+        "volumes": ["kafka:/var/lib/kafka/data"],
+        # the image's start script writes its configuration below its root
+        **_closed("1g", 400, read_only=False),
+        "stop_grace_period": "60s",
+    }
+
+
+def _postgres() -> dict[str, Any]:
+    options = [word for key, value in process.postgres_options().items() for word in ("-c", f"{key}={value}")]
+    return {
+        "image": images.POSTGRES.substitution,
+        "profiles": [CORE],
+        "user": "postgres",
+        "command": ["postgres", *options],
+        "environment": {
+            "POSTGRES_USER": postgres.SUPERUSER,
+            "POSTGRES_DB": postgres.DATABASE,
+            "POSTGRES_PASSWORD_FILE": f"{process.SECRETS}/postgres_password",
+            "POSTGRES_INITDB_ARGS": "--auth-host=scram-sha-256 --locale-provider=builtin --locale=C.UTF-8 --encoding=UTF8",
+        },
+        "secrets": _mounted({"postgres_password": "postgres_password"}),
+        "healthcheck": _healthy(
+            ["CMD", "pg_isready", "-q", "-U", postgres.SUPERUSER, "-d", postgres.DATABASE, "-h", "127.0.0.1"], 5
+        ),
+        "volumes": ["postgres:/var/lib/postgresql"],
+        "tmpfs": ["/tmp", "/var/run/postgresql"],  # noqa: S108 (in a container)
+        "shm_size": "256m",
+        **_closed("1g", 400),
+        "stop_grace_period": "60s",
+    }
+
+
+def _of_ours() -> dict[str, Any]:
+    """What all containers of the project's image have in common."""
+    return {
+        "image": images.own().substitution,
+        "init": True,
+        **_sized(USUAL),
+        **_closed(_memory(USUAL), cpus=1.0),
+        "stop_grace_period": "30s",
+    }
+
+
+def _started() -> dict[str, Any]:
+    return {name: {"condition": "service_healthy"} for name in ("kafka", "postgres")}
+
+
+def _administers() -> dict[str, str]:
+    return {"<<": "*settings", "GOODFAITH_SECRETS_DIR": process.SECRETS, "GOODFAITH_STATE_DIR": process.STATE}
+
+
+def _migrate() -> dict[str, Any]:
+    """Roles, schemas and topics: runs once at each start, and everything waits for it."""
+    passwords = {f"goodfaith_{role}": f"{role}_password" for role in fleet.ROLES}
+    return {
+        "<<": "*process",
+        "profiles": [CORE],
+        "command": ["services.operator.cli", "migrate", "--passwords", process.SECRETS],
+        "environment": _administers(),
+        "secrets": _mounted({"database": "admin_database", **passwords}),
+        "depends_on": "*started",
+        "healthcheck": {"disable": True},
+        "restart": "no",
+    }
+
+
+def _profile(spec: Spec) -> str:
+    if spec.name in STANDINS:
+        return DEMO
+    if spec.name == "status":
+        return OBSERVABILITY
+    return spec.name if spec.needs is not None else CORE
+
+
+def _service(spec: Spec, number: int) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "<<": "*process",
+        "profiles": [_profile(spec)],
+        "command": process.command(spec),
+        "environment": {"<<": "*settings", **_decided(spec, number)},
+    }
+    if mounted := process.secrets(spec):
+        made["secrets"] = _mounted(mounted)
+    if spec.role is not None:
+        made["depends_on"] = "*migrated"
+    if volume := process.KEEPS.get(spec.name):
+        # each instance of the stream views has tables of its own, in a folder of its name
+        made["volumes"] = [f"{volume}:{process.STATE}"]
+    if number == 0 and (port := PUBLISHED.get(spec.name)):
+        variable = f"GOODFAITH_{spec.name.upper().replace('-', '_')}_PORT"
+        made["ports"] = [f"127.0.0.1:${{{variable}:-{port}}}:{process.HTTP_PORT}"]
+    shape = SHAPES.get(spec.name, USUAL)
+    if _memory(shape) != _memory(USUAL):
+        made |= _sized(shape) | {"mem_limit": _memory(shape)}
+    return made
+
+
+def _sized(shape: Shape) -> dict[str, Any]:
+    return {"tmpfs": [f"/tmp:mode=1777,size={shape.scratch}m"]}  # noqa: S108
+
+
+def _memory(shape: Shape) -> str:
+    """The limit: as in a cluster twice what is asked for, and what lies in /tmp, which is memory here."""
+    return f"{2 * shape.memory + shape.scratch}m"
+
+
+def _operator() -> dict[str, Any]:
+    """The command line on this installation, with everything that an administrator has: `docker compose run --rm operator`."""
+    return {
+        "<<": "*process",
+        "profiles": [TOOLS],
+        "entrypoint": ["/opt/goodfaith/bin/python", "-m", "services.operator.cli"],
+        "command": ["--help"],
+        "environment": _administers(),
+        "secrets": _mounted({"database": "admin_database", **{name: name for name in fleet.SECRETS}}),
+        "healthcheck": {"disable": True},
+        "restart": "no",
+        "mem_limit": "1g",
+    }
+
+
+def _prometheus() -> dict[str, Any]:
+    return {
+        "image": images.PROMETHEUS.substitution,
+        "profiles": [OBSERVABILITY],
+        "command": [
+            "--config.file=/etc/prometheus/prometheus.yml",
+            "--storage.tsdb.path=/prometheus",
+            "--storage.tsdb.retention.time=40d",
+            "--storage.tsdb.retention.size=8GB",
+        ],
+        "volumes": [
+            "./compose/prometheus.yml:/etc/prometheus/prometheus.yml:ro",
+            "./compose/targets.yaml:/etc/prometheus/targets/compose.yaml:ro",
+            "./prometheus/rules:/etc/prometheus/rules:ro",
+            "prometheus:/prometheus",
+        ],
+        "ports": ["127.0.0.1:${GOODFAITH_PROMETHEUS_PORT:-9090}:9090"],
+        "healthcheck": _healthy(["CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1:9090/-/ready"]),
+        **_closed("1g"),
+    }
+
+
+def _alertmanager() -> dict[str, Any]:
+    return {
+        "image": images.ALERTMANAGER.substitution,
+        "profiles": [OBSERVABILITY],
+        "command": [
+            "--config.file=/etc/alertmanager/alertmanager.yml",
+            "--storage.path=/alertmanager",
+            "--cluster.listen-address=",
+        ],
+        "volumes": [
+            "${GOODFAITH_ALERTMANAGER_CONFIG:-./compose/alertmanager.yml}:/etc/alertmanager/alertmanager.yml:ro",
+            "alertmanager:/alertmanager",
+        ],
+        "ports": ["127.0.0.1:${GOODFAITH_ALERTMANAGER_PORT:-9094}:9093"],
+        "healthcheck": _healthy(["CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1:9093/-/ready"]),
+        **_closed("256m"),
+    }
+
+
+def _grafana() -> dict[str, Any]:
+    return {
+        "image": images.GRAFANA.substitution,
+        "profiles": [OBSERVABILITY],
+        "environment": {
+            "PROMETHEUS_URL": "http://prometheus:9090",
+            "GF_SECURITY_ADMIN_PASSWORD__FILE": f"{process.SECRETS}/grafana_password",
+            "GF_ANALYTICS_REPORTING_ENABLED": "false",
+            "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+            "GF_USERS_ALLOW_SIGN_UP": "false",
+        },
+        "secrets": _mounted({"grafana_password": "grafana_password"}),
+        "volumes": [
+            "./grafana/provisioning/datasources:/etc/grafana/provisioning/datasources:ro",
+            "./grafana/provisioning/dashboards:/etc/grafana/provisioning/dashboards:ro",
+            "./grafana/dashboards:/var/lib/grafana/dashboards/goodfaith:ro",
+            "grafana:/var/lib/grafana",
+        ],
+        "ports": ["127.0.0.1:${GOODFAITH_GRAFANA_PORT:-3000}:3000"],
+        "depends_on": {"prometheus": {"condition": "service_started"}},
+        "healthcheck": _healthy(["CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1:3000/api/health"]),
+        **_closed("512m", read_only=False),
+    }
+
+
+def _targets(counts: Mapping[str, int] | None) -> list[dict[str, Any]]:
+    """What is scraped: every process that runs without a setting of its own, by the labels that rules and boards go by."""
+    return [
+        {
+            "targets": [f"{_host(spec, number)}:{process.METRICS_PORT}"],
+            "labels": {"job": spec.name, "instance": f"{spec.name}.{number}"},
+        }
+        for spec, number in _instances(counts)
+        if _profile(spec) in (CORE, OBSERVABILITY)
+    ]
+
+
+def _scraping() -> dict[str, Any]:
+    own = {"prometheus": "prometheus:9090", "alertmanager": "alertmanager:9093"}
+    return {
+        "global": {"scrape_interval": "15s", "scrape_timeout": "10s", "evaluation_interval": "15s"},
+        "rule_files": ["rules/*.yaml"],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [own["alertmanager"]]}]}]},
+        "scrape_configs": [
+            {"job_name": "goodfaith", "file_sd_configs": [{"files": ["targets/*.yaml"]}]},
+            *({"job_name": name, "static_configs": [{"targets": [place]}]} for name, place in own.items()),
+        ],
+    }

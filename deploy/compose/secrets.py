@@ -1,0 +1,67 @@
+"""The secrets of an installation by compose: one file each, made once of random bytes, never overwritten."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from deploy.containers import process
+from deploy.local import fleet, postgres
+from deploy.local.children import StackError
+from deploy.local.stack import new_secret
+
+HOST: Final = "postgres"
+"""Name of the database's container."""
+
+
+def write(folder: Path) -> list[str]:
+    """Make what is missing; returns the names of what was made.
+
+    The folder is its owner's alone (0700). Files in it can be read by anybody who gets at them (0444): a container runs as
+    another user than the one who started it, and its engine binds the file itself into it.
+
+    Raises:
+        StackError: the folder is open to others, or cannot be written.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if stat.S_IMODE(folder.stat().st_mode) & 0o077:
+            raise StackError(f"{folder} is open to others; `chmod 700 {folder}`, or name a folder of its own")
+        return _fill(folder)
+    except OSError as error:
+        raise StackError(f"{folder} cannot be written: {error.strerror}") from None
+
+
+def _fill(folder: Path) -> list[str]:
+    made: list[str] = []
+
+    def keep(name: str, make: Callable[[], str]) -> str:
+        file = folder / name
+        if not file.exists():
+            fresh = folder / f".{name}.new"
+            fresh.unlink(missing_ok=True)
+            # whole or not at all: half a key would be taken for one
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+                opened.write(make())
+                os.fchmod(opened.fileno(), 0o444)
+            fresh.rename(file)
+            made.append(name)
+        return file.read_text(encoding="utf-8").strip()
+
+    for name in fleet.SECRETS:
+        keep(name, lambda name=name: new_secret(name))  # type: ignore[misc]
+    administrator = keep("postgres_password", lambda: secrets.token_hex(24))
+    keep("admin_database", lambda: _url(postgres.SUPERUSER, administrator))
+    for role in fleet.ROLES:
+        password = keep(f"{role}_password", lambda: secrets.token_hex(24))
+        keep(f"{role}_database", lambda role=role, password=password: _url(f"goodfaith_{role}", password))  # type: ignore[misc]
+    keep("grafana_password", lambda: secrets.token_urlsafe(18))
+    return made
+
+
+def _url(login: str, password: str) -> str:
+    return f"postgresql://{login}:{password}@{HOST}:{process.POSTGRES_PORT}/{postgres.DATABASE}"

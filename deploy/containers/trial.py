@@ -1,0 +1,350 @@
+"""The trial of images and compose file: everything up, real notices through it, containers killed meanwhile, nothing lost.
+
+Then a part of the test-suite on broker and database in containers (testcontainers). Each step is timed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from deploy.compose import secrets
+from deploy.containers import build, engine
+from deploy.containers.engine import FOLDER, Engine
+from deploy.images import ROOT
+from deploy.local.children import StackError, free_port
+
+PROJECT: Final = "goodfaith-trial"
+PROFILES: Final = ("core", "demo")
+SETTINGS: Final = {
+    # a stepping clock waits for nothing, so neither do messages and watermarks
+    "GOODFAITH_COLLECT_S": "0.02",
+    "GOODFAITH_WATERMARK_MS": "50",
+    "GOODFAITH_POLL_MS": "50",
+}
+READY_S: Final = 240.0
+SUITE: Final = (
+    "tests/integration/test_containers.py",
+    "tests/integration/test_runtime.py",
+    "tests/integration/test_database_roles.py",
+)
+"""What is run on containers: they themselves, the worker's loop with its crashes, and migrations with their grants."""
+CRASH: Final = "import os, signal\nfor p in os.listdir('/proc'):\n    if p.isdigit() and int(p) not in (1, os.getpid()): os.kill(int(p), signal.SIGKILL)\n"
+"""Run in a container: kills the process of ours, so that the container ends as by a crash and its engine starts it again."""
+
+console = Console()
+
+
+@dataclass
+class Steps:
+    """What was done, how long it took, and what is worth knowing of it."""
+
+    done: list[tuple[str, float, str]] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[Callable[[str], None]]:
+        """Time a step; the caller may say what came of it."""
+        console.print(f"[bold]{name}[/]")
+        said = ""
+
+        def say(text: str) -> None:
+            nonlocal said
+            said = text
+            console.print(f"  {text}", markup=False, highlight=False)
+
+        begun = time.monotonic()
+        try:
+            yield say
+        except BaseException:
+            said = f"FAILED {said}"
+            raise
+        finally:
+            self.done.append((name, time.monotonic() - begun, said))
+
+    def table(self) -> Table:
+        """All of it, for people."""
+        table = Table("step", "seconds", "what came of it", title="make test-docker")
+        for name, seconds, said in self.done:
+            table.add_row(name, f"{seconds:.1f}", said)
+        table.add_row("all", f"{sum(seconds for _, seconds, _ in self.done):.1f}", "", style="bold")
+        return table
+
+
+class Installation:
+    """The compose file as a project of its own on an engine, with secrets, ports and settings of its own."""
+
+    def __init__(self, engine_: Engine, names: Mapping[str, str]) -> None:
+        self._engine = engine_
+        self._secrets = FOLDER / "secrets"
+        settings = FOLDER / "trial.env"
+        ports: dict[str, int] = {}
+        for name in ("GOODFAITH_INTAKE_API_PORT", "GOODFAITH_MARKETPLACE_PORT"):
+            ports[name] = free_port(set(ports.values()))
+        values = {**names, **SETTINGS, **ports, "GOODFAITH_SECRETS": str(self._secrets)}
+        settings.write_text("".join(f"{key}={value}\n" for key, value in values.items()), encoding="utf-8")
+        profiles = [word for profile in PROFILES for word in ("--profile", profile)]
+        self._command = [
+            *engine_.compose(),
+            "-p",
+            PROJECT,
+            "--env-file",
+            str(settings),
+            "-f",
+            str(ROOT / "deploy" / "compose.yaml"),
+            *profiles,
+        ]
+
+    def compose(self, *words: str, timeout_s: float = 600.0) -> str:
+        """Run compose on it.
+
+        Raises:
+            StackError: it failed.
+        """
+        return self._engine.run(*self._command, *words, timeout_s=timeout_s)
+
+    def up(self) -> None:
+        """Make secrets, start everything, and wait until all of it is healthy.
+
+        Raises:
+            StackError: something does not start, or is not healthy in time; with the end of what it said.
+        """
+        shutil.rmtree(self._secrets, ignore_errors=True)
+        secrets.write(self._secrets)
+        self.compose("up", "-d")
+        self.wait_healthy()
+
+    def containers(self) -> dict[str, Any]:
+        """Its containers by service."""
+        found = self._engine.client.containers.list(
+            all=True, filters={"label": f"com.docker.compose.project={PROJECT}"}
+        )
+        return {one.labels["com.docker.compose.service"]: one for one in found}
+
+    def wait_healthy(self, timeout_s: float = READY_S) -> None:
+        """Wait until every container with a health check is healthy.
+
+        Raises:
+            StackError: one is not in time.
+        """
+        until = time.monotonic() + timeout_s
+        while True:
+            states = {name: one.attrs["State"] for name, one in self.containers().items()}
+            waiting = sorted(
+                name for name, state in states.items() if state.get("Health", {}).get("Status", "healthy") != "healthy"
+            )
+            waiting += sorted(
+                name for name, state in states.items() if state["Status"] != "running" and "Health" in state
+            )
+            if not waiting:
+                return
+            if time.monotonic() > until:
+                ends = "".join(
+                    f"\n--- {name} ---\n{self.containers()[name].logs(tail=20).decode(errors='replace')}"
+                    for name in waiting[:3]
+                )
+                raise StackError(f"not healthy after {timeout_s:.0f} s: {', '.join(waiting)}{ends}")
+            time.sleep(0.5)
+
+    def operator(self, *words: str, timeout_s: float = 600.0) -> dict[str, Any]:
+        """Run a command of `goodfaith` on it with `--json`; what it says.
+
+        Raises:
+            StackError: it failed.
+        """
+        said = self.compose("run", "--rm", "-T", "operator", *words, "--json", timeout_s=timeout_s)
+        found: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
+        return found
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """The same, in the background."""
+        command = [*self._command, "run", "--rm", "-T", "operator", *words, "--json"]
+        return subprocess.Popen(
+            command, cwd=ROOT, env=self._engine.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )  # fmt: skip
+
+    def down(self) -> None:
+        """Remove containers, volumes and secrets."""
+        self.compose("--profile", "tools", "down", "-v", "--remove-orphans")
+        shutil.rmtree(self._secrets, ignore_errors=True)
+
+
+def crash(installation: Installation, service: str) -> float:
+    """Kill the process in a container and wait until the engine has brought it back; the seconds that took.
+
+    Raises:
+        StackError: it does not come back.
+    """
+    container = installation.containers()[service]
+    before, restarts = container.attrs["State"]["StartedAt"], container.attrs["RestartCount"]
+    begun = time.monotonic()
+    container.exec_run(["/opt/goodfaith/bin/python", "-c", CRASH])
+    while True:
+        container.reload()
+        state = container.attrs["State"]
+        if state["Running"] and state["StartedAt"] != before and container.attrs["RestartCount"] > restarts:
+            return time.monotonic() - begun
+        if time.monotonic() - begun > 60:
+            raise StackError(f"{service} was killed and is not started again: {state['Status']}")
+        time.sleep(0.1)
+
+
+def kill(installation: Installation, service: str) -> None:
+    """`docker kill` a container, which its engine takes for a wish and leaves so, and start it again."""
+    container = installation.containers()[service]
+    container.kill()
+    container.start()
+
+
+def replay_and_kill(installation: Installation, notices: int) -> tuple[dict[str, Any], str]:
+    """Real notices, and meanwhile a crash and a kill; what the replay says, and what was killed.
+
+    Raises:
+        StackError: the replay failed, or something does not come back.
+    """
+    process = installation.begin("replay", "--limit", str(notices))
+    try:
+        time.sleep(12)
+        back = crash(installation, "verification")
+        time.sleep(3)
+        kill(installation, "enforcement-worker")
+        said, _ = process.communicate(timeout=600)
+    except BaseException:
+        process.kill()
+        raise
+    if process.returncode:
+        raise StackError(f"the replay failed:\n{said[-4000:]}")
+    report: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
+    return (
+        report,
+        f"verification crashed, started again by the engine after {back:.1f} s; enforcement-worker killed, started",
+    )
+
+
+def suite(engine_: Engine, names: Mapping[str, str], arguments: list[str]) -> str:
+    """A part of the tests on broker and database in containers; pytest's last line.
+
+    Raises:
+        StackError: a test failed.
+    """
+    extra = {
+        "GOODFAITH_STACK": "docker",
+        "TESTCONTAINERS_RYUK_DISABLED": "true",
+        "TESTCONTAINERS_HOST_OVERRIDE": "127.0.0.1",
+        **{key: value for key, value in names.items() if key != "GOODFAITH_IMAGE"},
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, *SUITE]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=engine_.environment | extra,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = done.stdout.strip().splitlines()
+    if done.returncode:
+        raise StackError(f"tests on containers failed:\n{done.stdout[-6000:]}")
+    return lines[-1]
+
+
+def run(notices: int = 500) -> None:
+    """All of it, with a closing table.
+
+    Raises:
+        Unavailable: there is no engine, and none may be started.
+        StackError: something is not as it should be.
+    """
+    steps = Steps()
+    try:
+        with contextlib.ExitStack() as stack:
+            with steps.step("engine") as say:
+                one = stack.enter_context(engine.running())
+                say(one.described)
+            with steps.step("images") as say:
+                names = build.all_of(one)
+                size = one.client.images.get(names["GOODFAITH_IMAGE"]).attrs["Size"] / 1e6
+                say(f"{', '.join(names.values())}; the project's has {size:.0f} MB")
+            with steps.step("closed image") as say:
+                say(closed(one, names["GOODFAITH_IMAGE"]))
+            _installation(steps, one, names, notices)
+            with steps.step("tests on containers") as say:
+                say(suite(one, names, []))
+    finally:
+        console.print(steps.table())
+
+
+def closed(engine_: Engine, image: str) -> str:
+    """Look at what an image may do: who it runs as, and that it writes nowhere but where it should.
+
+    Raises:
+        StackError: it runs as root, or with a root file system that it writes to.
+    """
+    probe = (
+        "import os, sys\n"
+        "assert os.getuid() == os.getgid() == 10001, os.getuid()\n"
+        "for place in ('/opt/goodfaith', '/etc', '/'):\n"
+        "    assert not os.access(place, os.W_OK), place\n"
+        "assert os.access(os.environ['GOODFAITH_STATE_DIR'], os.W_OK)\n"
+        "import services.operator.cli as cli; cli.build()\n"
+        "from services.operator.notices import SAMPLE; assert SAMPLE.exists(), SAMPLE\n"
+        "print('user 10001, writes nowhere but in its state')\n"
+    )
+    return engine_.run(
+        "docker",
+        "run",
+        "--rm",
+        "--network=none",
+        "--cap-drop=ALL",
+        "--entrypoint=/opt/goodfaith/bin/python",
+        image,
+        "-c",
+        probe,
+    ).strip()
+
+
+def _installation(steps: Steps, one: Engine, names: Mapping[str, str], notices: int) -> None:
+    with steps.step("compose file") as say:
+        installation = Installation(one, names)
+        installation.compose("config", "-q")
+        say(f"valid for {one.run(*one.compose(), 'version').splitlines()[0]}")
+    try:
+        with steps.step("up, all healthy") as say:
+            installation.up()
+            say(f"{len(installation.containers())} containers")
+        with steps.step(f"replay of {notices} notices, two killed") as say:
+            report, killed = replay_and_kill(installation, notices)
+            say(f"{report['items']} items; {killed}")
+        with steps.step("verify") as say:
+            installation.wait_healthy()
+            proof = installation.operator("verify", "--wait")
+            found = {name: proof[name] for name in ("lost", "doubled", "problems")}
+            say(", ".join(f"{name} {count}" for name, count in found.items()) + f", of {proof['items']} items")
+            if any(found.values()) or proof["items"] < report["items"]:
+                raise StackError(f"not everything is there: {proof}")
+        with steps.step("memory") as say:
+            say(_memory(installation))
+    finally:
+        with steps.step("down") as say:
+            installation.down()
+            say("nothing left")
+
+
+def _memory(installation: Installation) -> str:
+    """What the containers use at the end, largest first."""
+    used = {
+        name: one.stats(stream=False)["memory_stats"].get("usage", 0) / 2**20
+        for name, one in installation.containers().items()
+    }
+    largest = sorted(used.items(), key=lambda pair: -pair[1])
+    return f"{sum(used.values()):.0f} MiB in all; " + ", ".join(f"{name} {size:.0f}" for name, size in largest[:6])

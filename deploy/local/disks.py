@@ -1,0 +1,112 @@
+"""A disk of limited size below a server's data, and filling it: for faults of full disks.
+
+A file system in memory is mounted, which only root may do; elsewhere such a fault cannot be made, and says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from deploy.local.children import StackError
+
+BALLAST = "ballast"
+
+
+def missing() -> str:
+    """Why no such disk can be made here; empty when it can."""
+    if os.geteuid() != 0:
+        return "only root may mount a small disk"
+    if shutil.which("mount") is None:
+        return "there is no `mount`"
+    return ""
+
+
+def move(folder: Path, room: int) -> None:
+    """Move a folder's content, of a server that does not run, onto a disk of its own with so many bytes to spare.
+
+    Raises:
+        StackError: it cannot be mounted here, or is already.
+    """
+    if why := missing():
+        raise StackError(why)
+    if os.path.ismount(folder):
+        raise StackError(f"{folder} is a disk of its own already")
+    aside = folder.with_name(f"{folder.name}.aside")
+    owner = folder.stat()
+    folder.rename(aside)
+    folder.mkdir(mode=0o700)
+    # what lies scattered takes whole blocks
+    size = sum(max(file.stat().st_blocks * 512, 4096) for file in aside.rglob("*")) + room
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if done.returncode:
+        folder.rmdir()
+        aside.rename(folder)
+        raise StackError(f"no small disk can be mounted here: {done.stderr.strip()}")
+    _copy(aside, folder)
+    os.chown(folder, owner.st_uid, owner.st_gid)
+    shutil.rmtree(aside)
+
+
+def move_back(folder: Path) -> None:
+    """Move it back to where it was; the server must not run."""
+    aside = folder.with_name(f"{folder.name}.aside")
+    owner = folder.stat()
+    aside.mkdir(mode=0o700)
+    _copy(folder, aside)
+    os.chown(aside, owner.st_uid, owner.st_gid)
+    unmount(folder)
+    folder.rmdir()
+    aside.rename(folder)
+
+
+def unmount(folder: Path) -> None:
+    """Unmount what `move` has mounted; what is on it is lost. Nothing mounted is no error."""
+    if os.path.ismount(folder):
+        subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
+
+
+def unmount_all(below: Path) -> None:
+    """The same for all that is mounted below a folder."""
+    for partition in psutil.disk_partitions(all=True):
+        place = Path(partition.mountpoint)
+        if partition.fstype == "tmpfs" and below.resolve() in place.parents:
+            unmount(place)
+
+
+def fill(folder: Path) -> Path:
+    """Fill the disk below a folder to the last byte; returns the file to be deleted."""
+    ballast = folder / BALLAST
+    with ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            try:
+                os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), 1 << 20)
+            except OSError:
+                while file.write(b"\0" * 4096):
+                    pass
+    return ballast
+
+
+def _copy(source: Path, target: Path) -> None:
+    # sparse files stay so: Kafka's indexes are mostly nothing
+    done = subprocess.run(
+        ["cp", "-a", "--sparse=always", f"{source}/.", str(target)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise StackError(f"{source} cannot be copied: {done.stderr[-500:]}")
+
+
+@contextlib.contextmanager
+def limited(folder: Path, room: int) -> Iterator[None]:
+    """`move` for as long as the context lasts. The server must run neither at its begin nor at its end."""
+    move(folder, room)
+    yield
+    move_back(folder)

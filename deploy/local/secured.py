@@ -1,0 +1,165 @@
+"""What makes a stack's links secured ones: an authority of its own, certificates, logins, and what broker and database are told of them.
+
+Brokers know each other by certificates. Clients log in with a password (listener CLIENTS: SASL over TLS) or with a certificate
+(listener CERTIFICATES), as the stack was begun; the operator always by certificate, since it is who makes the passwords.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Final, Literal
+
+from deploy.local.authority import Authority, Issued
+from deploy.local.kafka import Node
+
+How = Literal["password", "certificate"]
+HOW: Final[tuple[How, ...]] = ("password", "certificate")
+BROKER: Final = "broker"
+OPERATOR: Final = "operator"
+MECHANISM: Final = "SCRAM-SHA-512"
+"""Of passwords: what clients ask for (`shared/kafka_links.py`)."""
+HOSTS: Final = ("127.0.0.1",)
+
+PROPERTIES: Final = """\
+# ---- secured links: these go before what is said above
+listeners=CLIENTS://127.0.0.1:{port},CERTIFICATES://127.0.0.1:{certificates_port},PEERS://127.0.0.1:{peer_port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=CLIENTS://127.0.0.1:{advertised_port},CERTIFICATES://127.0.0.1:{certificates_port},PEERS://127.0.0.1:{peer_port}
+listener.security.protocol.map=CLIENTS:SASL_SSL,CERTIFICATES:SSL,PEERS:SSL,CONTROLLER:SSL
+sasl.enabled.mechanisms={mechanism}
+listener.name.clients.{listener_mechanism}.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.certificates.ssl.client.auth=required
+listener.name.peers.ssl.client.auth=required
+listener.name.controller.ssl.client.auth=required
+ssl.keystore.type=PEM
+ssl.keystore.location={keystore}
+ssl.truststore.type=PEM
+ssl.truststore.location={truststore}
+ssl.enabled.protocols=TLSv1.3,TLSv1.2
+# a certificate's common name is the login
+ssl.principal.mapping.rules=RULE:^CN=([^,]+).*$/$1/,DEFAULT
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=false
+super.users=User:{broker};User:{operator}
+"""
+
+HBA: Final = """\
+hostssl all all 127.0.0.1/32 scram-sha-256
+# backups (deploy/local/backup.py)
+hostssl replication all 127.0.0.1/32 scram-sha-256
+"""
+
+CONFIGURATION: Final = """\
+ssl = on
+ssl_cert_file = '{certificate}'
+ssl_key_file = '{key}'
+ssl_min_protocol_version = 'TLSv1.2'
+"""
+
+
+class Secured:
+    """The secured links of the stack whose state is in `folder`.
+
+    Attributes:
+        how: how Goodfaith's processes log in at the broker.
+        authority: who vouches for all of them.
+    """
+
+    def __init__(self, folder: Path, how: How) -> None:
+        self.how = how
+        self.folder = folder / "secrets"
+        self.authority = Authority(self.folder)
+
+    def begin(self) -> None:
+        """Make what several parts of a new stack will ask for at once."""
+        self.issued(BROKER, HOSTS)
+        self.database()
+
+    def issued(self, name: str, hosts: tuple[str, ...] = ()) -> Issued:
+        """The certificate of this name; made when there is none."""
+        place = self.folder / name
+        found = Issued(*(place.with_name(f"{name}{ending}") for ending in (".pem", ".key", ".both.pem")))
+        return found if found.both.exists() else self.authority.issue(name, hosts)
+
+    def properties(self, node: Node) -> str:
+        """What is added to a broker's properties."""
+        return PROPERTIES.format(
+            port=node.port,
+            advertised_port=node.advertised_port or node.port,
+            certificates_port=node.certificates_port,
+            peer_port=node.peer_port,
+            controller_port=node.controllers[node.number],
+            mechanism=MECHANISM,
+            listener_mechanism=MECHANISM.lower(),
+            keystore=self.issued(BROKER, HOSTS).both,
+            truststore=self.authority.certificate,
+            broker=BROKER,
+            operator=_user(OPERATOR),
+        )
+
+    def database(self) -> Issued:
+        """The certificate of the database server."""
+        return self.issued("database", HOSTS)
+
+    def query(self) -> str:
+        """What is added to a URL of the database: TLS, the server's certificate and name verified."""
+        return f"sslmode=verify-full&sslrootcert={self.authority.certificate}"
+
+    def by_certificate(self, principal: str) -> bool:
+        """Whether this principal logs in with a certificate."""
+        return principal == OPERATOR or self.how == "certificate"
+
+    def login(self, principal: str, password: str) -> dict[str, str]:
+        """The settings by which a process logs in at the broker; secrets are in files.
+
+        Args:
+            password: of the principal, where it has one.
+        """
+        user = _user(principal)
+        found = {"GOODFAITH_KAFKA_CA": str(self.authority.certificate)}
+        if self.by_certificate(principal):
+            own = self.issued(user)
+            return found | {
+                "GOODFAITH_KAFKA_SECURITY": "tls",
+                "GOODFAITH_KAFKA_CERTIFICATE": str(own.certificate),
+                "GOODFAITH_KAFKA_KEY": str(own.key),
+            }
+        files = {"USER": self.folder / f"{principal}.user", "PASSWORD": self.folder / f"{principal}.password"}
+        for file, value in zip(files.values(), (user, password), strict=True):
+            if not file.exists():  # later ones are an exchange's, and not to be undone
+                write(file, value)
+        return found | {
+            "GOODFAITH_KAFKA_SECURITY": "sasl_tls",
+            **{f"GOODFAITH_KAFKA_{name}_FILE": str(file) for name, file in files.items()},
+        }
+
+    def database_login(self, role: str, url: str) -> Path:
+        """The file of the URL by which a role logs in at the database; one that an exchange has left there stays."""
+        file = self.folder / f"{role}.database"
+        # but the server may have moved
+        if not file.exists() or file.read_text().rpartition("@")[2] != url.rpartition("@")[2]:
+            write(file, url)
+        return file
+
+
+def _user(principal: str) -> str:
+    # what it imports is heavy, and stacks are asked of by commands that are to be quick
+    from shared import access
+    from shared.settings import Settings
+
+    return access.login(Settings.model_construct(), principal)
+
+
+def new_password() -> str:
+    """For a login at the broker."""
+    return secrets.token_urlsafe(24)
+
+
+def write(file: Path, value: str) -> None:
+    """Put a secret into a file that its owner alone can read, in one step, so that nobody reads half of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_name(file.name + ".new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(0o600)
+    fresh.write_text(value)
+    fresh.rename(file)

@@ -1,0 +1,303 @@
+"""Faults of three brokers that replicate each other: what each breaks, and how it heals (``breakage``)."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import httpx
+from kafka import TopicPartition
+from kafka.admin import OffsetSpec
+from kafka.errors import KafkaError
+
+from deploy.local import disks
+from deploy.local.children import StackError, send
+from deploy.local.cluster import NODES, NodeName
+from services.operator import unread
+from services.operator.breakage import Fault, Ground
+from services.operator.watch import replication
+from shared import db, kafka_links, topics
+
+IN_SYNC_S: Final = 180.0
+LASTS_S: Final = 20.0
+"""For so long a node is away, cut off or slow."""
+FREEZE_S: Final = 4.0
+"""Less than the six seconds after which a node is taken for dead."""
+SLOW_S: Final = 0.3
+"""Each way: a round trip of over half a second."""
+ROOM: Final = 64 << 20
+"""Bytes that are left on a small disk before it is filled."""
+UNREAD: Final = 60
+
+
+@contextlib.contextmanager
+def admin_of(ground: Ground) -> Iterator[Any]:
+    """A client for what only the broker knows."""
+    admin = kafka_links.admin(ground.settings, client_id="goodfaith-faults", request_timeout_ms=10_000)
+    try:
+        yield admin
+    finally:
+        admin.close()
+
+
+def in_sync(ground: Ground) -> float:
+    """Wait until every partition has all its replicas again; returns for how long.
+
+    Raises:
+        StackError: it has not in time.
+    """
+
+    def whole() -> bool:
+        try:
+            with admin_of(ground) as admin:
+                return len(admin.describe_cluster()["brokers"]) == len(NODES) and replication(
+                    admin.describe_topics()
+                ) == (0, 0)
+        except KafkaError:
+            return False
+
+    return ground.wait("all replicas are in sync", whole, IN_SYNC_S)
+
+
+def bring_back(ground: Ground, *nodes: NodeName) -> None:
+    """Start nodes again, and wait until they have caught up: only then may the next be taken."""
+    ground.stack.start_kafka(*nodes)
+    in_sync(ground)
+
+
+def _leaders(ground: Ground) -> None:
+    for node in NODES:
+        ground.clock()
+        ground.stack.kill_kafka(node)
+        ground.flows()
+        bring_back(ground, node)
+
+
+def _controller(ground: Ground) -> None:
+    with admin_of(ground) as admin:
+        before = _quorum_leader(admin)
+    ground.clock()
+    ground.stack.kill_kafka(NODES[before - 1])
+    ground.flows()
+    with admin_of(ground) as admin:
+        after = _quorum_leader(admin)
+        # what only a controller does
+        name = f"{ground.settings.topic_prefix}faults-{ground.run.plan.ns}"
+        topics.create_one(admin, ground.settings, name, {})
+        admin.delete_topics([name], timeout_ms=30_000)
+    if after == before:
+        raise StackError(f"node {before} is still said to be the controller")
+    ground.notes.append(f"controller: node {before}, then {after}")
+    bring_back(ground, NODES[before - 1])
+
+
+def _quorum_leader(admin: Any) -> int:
+    (topic,) = admin.describe_metadata_quorum()["topics"]
+    (partition,) = topic["partitions"]
+    return int(partition["leader_id"])
+
+
+def coordinator_partition(group: str, partitions: int) -> int:
+    """The partition of `__consumer_offsets` whose leader coordinates a group, as Kafka finds it (Java's `String.hashCode`)."""
+    value = 0
+    for unit in memoryview(group.encode("utf-16-le")).cast("H"):
+        value = (value * 31 + unit) & 0xFFFFFFFF
+    signed = value - (1 << 32) if value >> 31 else value
+    return (abs(signed) if signed > -(1 << 31) else 0) % partitions
+
+
+def _coordinator(ground: Ground) -> None:
+    group = f"{ground.settings.topic_prefix}verification"
+    with admin_of(ground) as admin:
+        (offsets,) = admin.describe_topics(["__consumer_offsets"])
+        leaders = {one["partition_index"]: one["leader_id"] for one in offsets["partitions"]}
+    node = NODES[leaders[coordinator_partition(group, len(leaders))] - 1]
+    ground.clock()
+    ground.stack.kill_kafka(node)
+    ground.flows()
+    bring_back(ground, node)
+
+
+def _two_down(ground: Ground) -> None:
+    """Nobody acknowledges a write to a topic any more: the door takes claims all the same, and says that they wait."""
+    lost = NODES[1:]
+    for node in lost:
+        ground.stack.kill_kafka(node)
+    begun, before = time.monotonic(), len(ground.record.items)
+    ground.wait("the door says that publishing is delayed", lambda: health(ground)["publishing"] == "delayed", 60)
+    said_after = time.monotonic() - begun
+    time.sleep(max(LASTS_S - said_after, 5.0))
+    if (taken := len(ground.record.items) - before) <= 0:
+        raise StackError("the door takes no claims while two of three brokers are down")
+    ground.notes.append(f"door took {taken} items meanwhile, said so after {said_after:.0f} s")
+    ground.clock()
+    ground.stack.start_kafka(*lost)
+    ground.flows()
+    ground.wait("the door says that publishing is current", lambda: health(ground)["publishing"] == "current", 60)
+    in_sync(ground)
+
+
+def health(ground: Ground) -> dict[str, Any]:
+    """What the door says of itself."""
+    with contextlib.suppress(httpx.HTTPError):
+        answer: dict[str, Any] = httpx.get(f"{ground.settings.intake_url}/healthz", timeout=10, trust_env=False).json()
+        return answer
+    return {"publishing": "no answer"}
+
+
+def _bounce(ground: Ground) -> None:
+    """Each in turn, again and again until all is filed."""
+    bounces = 0
+    while bounces < len(NODES) or not ground.filed_enough:
+        node = NODES[bounces % len(NODES)]
+        ground.clock()
+        ground.stack.kill_kafka(node)
+        time.sleep(1.0)
+        ground.stack.start_kafka(node)
+        ground.flows()
+        in_sync(ground)
+        bounces += 1
+    ground.notes.append(f"{bounces} kills")
+
+
+def _cut(ground: Ground) -> None:
+    """Clients cannot reach one node, which its peers can: it goes on leading."""
+    link = ground.links[1]
+    before = len(ground.record.items)
+    link.cut()
+    time.sleep(LASTS_S)
+    ground.notes.append(f"door took {len(ground.record.items) - before} items meanwhile")
+    ground.clock()
+    link.heal()
+    ground.flows()
+
+
+def _slow(ground: Ground) -> None:
+    """One node hangs for as long as it may, then answers late."""
+    node = ground.stack.nodes()[2]
+    ground.clock()
+    send(node.handle, node.marker, signal.SIGSTOP)
+    time.sleep(FREEZE_S)
+    send(node.handle, node.marker, signal.SIGCONT)
+    ground.flows()
+    link = ground.links[2]
+    link.slow(SLOW_S)
+    try:
+        ground.clock()
+        took = ground.flows()
+        ground.notes.append(f"while it answers {2 * SLOW_S:.1f} s late: {took:.1f} s through")
+        time.sleep(LASTS_S / 2)
+    finally:
+        link.heal()
+    ground.clock()
+    ground.flows()
+    in_sync(ground)
+
+
+def _full(ground: Ground) -> None:
+    """One node has no room for its log: it ends; the others go on."""
+    name = NODES[2]
+    node = ground.stack.nodes()[2]
+    ground.stack.kill_kafka(name)
+    with disks.limited(node.data, ROOM):
+        bring_back(ground, name)
+        ground.clock()
+        ballast = disks.fill(node.data)
+        try:
+            ground.wait("the node with the full disk ends", lambda: not ground.stack.nodes()[2].running, 90)
+            ground.notes.append("the node ended")
+        except StackError:
+            # it had room in files that were there already, or its partitions alone went off-line
+            ground.notes.append("the node went on without its log folder")
+        ground.flows()
+        ground.stack.kill_kafka(name)
+        ballast.unlink()
+        bring_back(ground, name)
+        ground.stack.kill_kafka(name)
+    bring_back(ground, name)
+
+
+def gone(ground: Ground) -> float:
+    """Places that the workers leave alone, since what was unread there is no more: of their own metrics."""
+    from prometheus_client.parser import text_string_to_metric_families as parse
+
+    count = 0.0
+    for process in ground.fleet:
+        with contextlib.suppress(httpx.HTTPError):
+            text = httpx.get(f"http://127.0.0.1:{process.metrics_port}/metrics", timeout=10, trust_env=False).text
+            for family in parse(text):
+                if family.name == "goodfaith_unread_gone_partitions":
+                    count += sum(sample.value for sample in family.samples)
+    return count
+
+
+def bring_back_records(ground: Ground) -> None:
+    """As the runbook UnreadGone has it: all processes stopped, `goodfaith restore unread`, started."""
+    engine = db.administer(ground.stack.admin_url, pooled=False)
+    try:
+        with ground.everybody_stopped():
+            made = unread.refill(ground.settings, engine)
+    finally:
+        engine.dispose()
+    if not made.gaps or not made.records or made.theirs:
+        raise StackError(f"nothing was brought back: {made.as_json()}")
+    ground.notes.append(f"{len(made.gaps)} places, {made.records} records from the event logs")
+
+
+def _passed(ground: Ground) -> None:
+    """A worker is away, and the topic keeps less than it has not read."""
+    worker = ground.fleet["verification.0"]
+    name = ground.settings.topic_prefix + topics.INTAKE.name
+    places = [TopicPartition(name, number) for number in range(ground.settings.partitions)]
+    with admin_of(ground) as admin:
+        worker.kill9()
+
+        def ends() -> dict[Any, int]:
+            found = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=10_000)
+            return {place: one.offset for place, one in found.items()}
+
+        begun = sum(ends().values())
+        ground.wait("records wait for the worker", lambda: sum(ends().values()) - begun > UNREAD, 120)
+        admin.delete_records(ends(), timeout_ms=30_000)
+    ground.clock()
+    worker.start()
+    took = ground.wait("the worker says that unread records are gone", lambda: gone(ground) > 0, 60)
+    ground.notes.append(f"said after {took:.0f} s")
+    bring_back_records(ground)
+    ground.flows()
+    if gone(ground):
+        raise StackError("workers still leave places alone")
+
+
+def _recreated(ground: Ground) -> None:
+    """A topic is deleted and created again while all run: an offset of the old one means another record in the new one."""
+    name = ground.settings.topic_prefix + topics.VERIFICATION.name
+    ground.clock()
+    with admin_of(ground) as admin:
+        admin.delete_topics([name], timeout_ms=30_000)
+        ground.wait("the topic is gone", lambda: name not in admin.list_topics())
+    topics.create(ground.settings)
+    took = ground.wait("the workers say that unread records are gone", lambda: gone(ground) > 0, 90)
+    ground.notes.append(f"said after {took:.0f} s")
+    time.sleep(5.0)  # what goes on is written to the new topic, and read by nobody
+    bring_back_records(ground)
+    ground.flows()
+    if gone(ground):
+        raise StackError("workers still leave places alone")
+
+
+FAULTS: Final = (
+    Fault("leaders", "each broker in turn is killed, and with it the leaders of its partitions", "others lead", _leaders, "brokers"),
+    Fault("controller", "the controller is killed", "another is elected", _controller, "brokers"),
+    Fault("coordinator", "the coordinator of verification's group is killed", "another coordinates it", _coordinator, "brokers"),
+    Fault("two down", "two of three brokers are killed: no write is acknowledged", "they are started", _two_down, "brokers"),
+    Fault("bounce", "each broker in turn is killed and started, for as long as is filed", "it is started", _bounce, "brokers", items=100_000, rate=300.0),
+    Fault("cut", "clients cannot reach one broker, its peers can", "they can again", _cut, "brokers"),
+    Fault("slow", "a broker hangs for 4 s, then answers 0.6 s late", "it answers", _slow, "brokers"),
+    Fault("full log", "the disk of a broker is full: it ends", "room is made, it is started", _full, "brokers", disks.missing),
+    Fault("retention", "records are deleted before verification has read them", "`goodfaith restore unread`", _passed, "brokers"),
+    Fault("recreated", "verification's topic is deleted and created again", "`goodfaith restore unread`", _recreated, "brokers"),
+)  # fmt: skip

@@ -1,0 +1,267 @@
+"""`goodfaith restore unread`: records that were deleted before they were read come back from the event logs.
+
+Retention has passed a reader's place, or a topic was deleted and created again. Nobody skips anything: the workers leave such
+places alone (`goodfaith_unread_gone_partitions`). Our own topics are no more than copies of the event logs: what a reader has
+not read is written behind what the topic has, in the log's order, and the reader goes on from there. Others that read it a
+second time drop it by its ids.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from services.operator.idle import Reader, readers
+from shared import kafka_links, topics
+from shared.settings import Settings
+
+ALONE_MS: Final = topics.DAY_MS
+"""What is brought back is given so long to be read, however old it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A place whose records are no more.
+
+    Attributes:
+        reader: who has not read them.
+        upto: the reader's place: the offset that it would have read next.
+        begins: first offset that there is.
+        ends: the offset behind the last one.
+        recreated: whether the topic is another one of the same name.
+    """
+
+    reader: Reader
+    topic: str
+    partition: int
+    upto: int
+    begins: int
+    ends: int
+    recreated: bool = False
+
+    def __str__(self) -> str:
+        why = "created anew" if self.recreated else f"deleted up to {self.begins}"
+        return f"{self.reader.name}: {self.topic} {self.partition} at {self.upto}, {why}"
+
+
+@dataclass(slots=True)
+class Refilled:
+    """What `refill` did.
+
+    Attributes:
+        records: written to the topics.
+        theirs: gaps in topics of others (upstreams, a marketplace), whose records nobody here has.
+        generation: of the stream views, which are folded anew; 0: there were none, or nothing was to be done.
+    """
+
+    gaps: list[Gap] = field(default_factory=list)
+    records: int = 0
+    theirs: list[Gap] = field(default_factory=list)
+    generation: int = 0
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "gaps": [str(gap) for gap in self.gaps], "refilled": self.records, "theirs": [str(gap) for gap in self.theirs],
+            "generation": self.generation, "seconds": round(self.seconds, 1),
+        }  # fmt: skip
+
+
+def compare(
+    cursors: Mapping[tuple[str, int], int],
+    known_ids: Mapping[str, str],
+    ids: Mapping[str, str],
+    begins: Mapping[tuple[str, int], int],
+    ends: Mapping[tuple[str, int], int],
+    reader: Reader,
+) -> list[Gap]:
+    """A reader's gaps. Pure.
+
+    Args:
+        cursors: by topic and partition where the reader is; none: it has read nothing there yet.
+        known_ids: by topic the id that these are valid for; ids: the one that it has.
+        begins: by topic and partition what there is, for all that it reads; ends: likewise.
+    """
+    found = []
+    for place, begin in begins.items():
+        topic, partition = place
+        recreated = topic in known_ids and known_ids[topic] != ids.get(topic)
+        at = cursors.get(place)
+        if recreated or (at is not None and not begin <= at <= ends[place]):
+            found.append(Gap(reader, topic, partition, at or 0, begin, ends[place], recreated))
+    return found
+
+
+def find(settings: Settings, connection: sa.Connection) -> list[Gap]:
+    """All readers' gaps; topics that are missing are created first.
+
+    Raises:
+        kafka.errors.KafkaError: the broker is away, or partitions have no leader.
+    """
+    from kafka import TopicPartition
+
+    topics.create(settings)
+    found: list[Gap] = []
+    prefix = settings.topic_prefix
+    ids = _topic_ids(settings)
+    consumer: Any = kafka_links.consumer(settings, enable_auto_commit=False)
+    try:
+        for reader in _there(settings, connection):
+            table = f"{reader.schema}.{reader.prefix}"
+            rows = connection.exec_driver_sql(f"select topic, partition, next_offset from {table}cursors")
+            cursors = {(str(topic), int(partition)): int(offset) for topic, partition, offset in rows}
+            known = {
+                str(topic): str(id_)
+                for topic, id_ in connection.exec_driver_sql(f"select topic, id from {table}topic_ids")
+            }
+            places = {
+                TopicPartition(prefix + topic.name, partition): (topic.name, partition)
+                for topic in reader.reads
+                for partition in range(settings.partitions)
+            }
+            begins = {places[at]: offset for at, offset in consumer.beginning_offsets(list(places)).items()}
+            ends = {places[at]: offset for at, offset in consumer.end_offsets(list(places)).items()}
+            found += compare(cursors, known, ids, begins, ends, reader)
+    finally:
+        consumer.close()
+    return found
+
+
+def _topic_ids(settings: Settings) -> dict[str, str]:
+    """By topic, without prefix, its id."""
+    prefix = settings.topic_prefix
+    consumer = kafka_links.consumer(settings, enable_auto_commit=False)
+    try:
+        names = [name for name in consumer.topics() if name.startswith(prefix)]
+        return {name.removeprefix(prefix): id_ for name, id_ in kafka_links.topic_ids(consumer, names).items()}
+    finally:
+        consumer.close()
+
+
+def _there(settings: Settings, connection: sa.Connection) -> list[Reader]:
+    tables = set(connection.exec_driver_sql("select schemaname || '.' || tablename from pg_tables").scalars())
+    return [reader for reader in readers(settings) if f"{reader.schema}.{reader.prefix}topic_ids" in tables]
+
+
+# ids are `<writer>.<partition>.<number>`; "/" comes after "."
+_READ: Final = """
+    select p.partition, coalesce((select max(split_part(i.event_id, '.', 3)::bigint) from {inbox} i
+        where i.event_id >= %s || '.' || p.partition || '.' and i.event_id < %s || '.' || p.partition || '/'), 0)
+    from {log}partitions p"""
+_UNREAD: Final = """
+    select l.key, l.payload, l.recorded_wall
+    from {log}event_log l join {log}partitions p using (partition)
+    join unnest(%s::int[], %s::bigint[]) as n(partition, upto) on n.partition = l.partition and l.seq > n.upto
+    where l.topic = %s and l.target = %s and l.seq <= p.published_upto order by l.partition, l.seq"""
+
+
+def refill(
+    settings: Settings, engine: sa.Engine, *, give_up: bool = False, tell: Callable[[str], None] = lambda _: None
+) -> Refilled:
+    """Bring back what is missing, and let the readers go on behind it. May be repeated when it broke off; no process may run.
+
+    Args:
+        engine: as an administrator.
+        give_up: let readers go on in topics of others too, where what is gone stays gone.
+
+    Raises:
+        StackError: a process is still connected to the database.
+        kafka.errors.KafkaError: the broker is away.
+    """
+    from services.operator.restore import fold_anew, none_connected
+
+    begun = time.monotonic()
+    none_connected(engine)
+    with engine.connect() as connection:
+        made = Refilled(find(settings, connection))
+        logs = _there(settings, connection)
+    by_place: dict[tuple[str, int], list[Gap]] = {}
+    for gap in made.gaps:
+        by_place.setdefault((gap.topic, gap.partition), []).append(gap)
+    declared = {topic.name: topic for topic in topics.TOPICS}
+    for (topic, partition), gaps in by_place.items():
+        if not any(_writes(log, declared.get(topic)) for log in logs):
+            made.theirs += gaps
+            if give_up:
+                _go_on(engine, gaps, {gap: gap.begins for gap in gaps})
+            continue
+        tell(f"filling {topic} {partition}")
+        with engine.connect() as connection:
+            rows = list(_unread(connection, logs, declared[topic], settings.topic_prefix + topic, partition, gaps))
+        made.records += _write(settings, declared[topic], partition, rows)
+        _go_on(engine, gaps, {gap: gap.ends for gap in gaps})
+    if give_up or not made.theirs:
+        _know(engine, made.gaps, _topic_ids(settings))
+    else:
+        _know(
+            engine,
+            [gap for gap in made.gaps if gap.topic not in {one.topic for one in made.theirs}],
+            _topic_ids(settings),
+        )
+    if made.gaps:
+        tell("filling the stream views from the logs")
+        made.generation = fold_anew(settings)
+    made.seconds = time.monotonic() - begun
+    return made
+
+
+def _writes(log: Reader, topic: topics.Topic | None) -> bool:
+    return topic is not None and (log.schema in topic.writer.split(", ") or topic is topics.DEAD_LETTERS)
+
+
+def _unread(
+    connection: sa.Connection,
+    logs: Iterable[Reader],
+    topic: topics.Topic,
+    full: str,
+    partition: int,
+    gaps: Sequence[Gap],
+) -> Iterable[tuple[str, str, float]]:
+    """(key, payload, wall time in seconds) of all that one of the readers has not read, in the logs' order."""
+    for log in (log for log in logs if _writes(log, topic)):
+        table = f"{log.schema}.{log.prefix}"
+        have: dict[int, int] = {}
+        for gap in gaps:
+            inbox = f"{gap.reader.schema}.{gap.reader.prefix}inbox"
+            rows = connection.exec_driver_sql(_READ.format(inbox=inbox, log=table), (log.name, log.name))
+            for source, number in rows:
+                have[source] = min(have.get(source, number), number)
+        for key, payload, wall in connection.exec_driver_sql(
+            _UNREAD.format(log=table), (list(have), list(have.values()), full, partition)
+        ):
+            yield key, payload, wall.timestamp()
+
+
+def _write(settings: Settings, topic: topics.Topic, partition: int, rows: Sequence[tuple[str, str, float]]) -> int:
+    from services.operator.restore import producing
+
+    # as old as they are, but not so old that they would be deleted again before they are read
+    oldest = 0 if topic.retention_ms < 0 else int(time.time() * 1000) - topic.retention_ms + ALONE_MS
+    with producing(settings) as send:
+        for key, payload, wall in rows:
+            send(settings.topic_prefix + topic.name, key, payload, partition, max(int(wall * 1000), oldest))
+    return len(rows)
+
+
+def _go_on(engine: sa.Engine, gaps: Sequence[Gap], places: Mapping[Gap, int]) -> None:
+    with engine.begin() as connection:
+        for gap in gaps:
+            table = f"{gap.reader.schema}.{gap.reader.prefix}"
+            connection.exec_driver_sql(
+                f"insert into {table}cursors (topic, partition, next_offset) values (%s, %s, %s)"
+                " on conflict (topic, partition) do update set next_offset = excluded.next_offset",
+                (gap.topic, gap.partition, places[gap]),
+            )
+
+
+def _know(engine: sa.Engine, gaps: Iterable[Gap], ids: Mapping[str, str]) -> None:
+    with engine.begin() as connection:
+        for reader, topic in {(gap.reader, gap.topic) for gap in gaps if gap.recreated}:
+            connection.exec_driver_sql(
+                f"update {reader.schema}.{reader.prefix}topic_ids set id = %s where topic = %s", (ids[topic], topic)
+            )

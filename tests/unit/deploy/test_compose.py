@@ -1,0 +1,224 @@
+"""The compose file: committed as generated, valid for both composes, complete, and closed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import stat
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+import yaml
+from pydantic import SecretStr
+
+from deploy import images
+from deploy.compose import model, secrets
+from deploy.compose.__main__ import main
+from deploy.containers import process
+from deploy.local.children import StackError
+from deploy.local.fleet import FLEET, ROLES, SECRETS, Spec
+from services.operator.up import read_passwords
+from shared.settings import Settings
+
+HERE = Path(__file__).parent
+EVERYWHERE = "0.0.0.0"  # noqa: S104 (within a container)
+each_process = pytest.mark.parametrize("spec", FLEET, ids=lambda spec: spec.name)
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed: sh deploy/local/setup.sh prometheus"
+)
+
+
+@cache
+def document() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((model.FOLDER / "compose.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def services() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = document()["services"]
+    return found
+
+
+def resolved(value: str) -> str:
+    """What compose makes of `${NAME:-default}` where nothing is set."""
+    return re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", value)
+
+
+@pytest.mark.parametrize(
+    "name", ["compose.yaml", "compose/targets.yaml", "compose/prometheus.yml", "compose/alertmanager.yml"]
+)
+def test_committed_files_are_fresh(name: str) -> None:
+    assert (model.FOLDER / name).read_text(encoding="utf-8") == model.written()[name], "run: python -m deploy.compose"
+
+
+@pytest.mark.parametrize("schema", ["compose-spec.schema.json", "compose-spec-1.29.schema.json"])
+def test_both_composes_take_it(schema: str) -> None:
+    """By the schemas of compose-go 2.16 (the plugin) and of docker-compose 1.29.2, without descriptions."""
+    validator = jsonschema_rs.validator_for(json.loads((HERE / schema).read_bytes()))
+    # the old schema has dates of RFC 3339 only where a format is checked, and compose itself expands variables first
+    assert [f"{'/'.join(map(str, e.instance_path))}: {e.message}" for e in validator.iter_errors(document())] == []
+
+
+def test_services_are_the_fleet_and_what_it_stands_on() -> None:
+    beside = {"kafka", "postgres", "migrate", "operator", "prometheus", "alertmanager", "grafana"}
+    assert set(services()) == {spec.name for spec in FLEET} | beside
+    assert {services()[name]["image"] for name in ("kafka", "postgres", "prometheus", "alertmanager", "grafana")} == {
+        image.substitution for image in images.PUBLIC if image is not images.PYTHON
+    }
+    profiles = {profile for service in services().values() for profile in service["profiles"]}
+    assert {"core", "demo", "observability", "tools"} <= profiles
+
+
+@each_process
+def test_a_process_has_its_own_secrets_and_no_others(spec: Spec) -> None:
+    mounted = {one["target"]: one["source"] for one in services()[spec.name].get("secrets", [])}
+    wanted = {name: name for name in spec.secrets} | ({"database": f"{spec.role}_database"} if spec.role else {})
+    assert mounted == wanted
+    assert services()[spec.name]["command"][0] == spec.command[0]
+
+
+@each_process
+def test_what_a_process_is_told_are_settings_and_right_ones(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in services()[spec.name]["environment"].items():
+        if value is not None:
+            monkeypatch.setenv(key, resolved(value))
+    monkeypatch.delenv("GOODFAITH_SECRETS_DIR")
+    settings = Settings()
+    assert settings.kafka == "kafka:9092"
+    assert settings.metrics_port == process.METRICS_PORT
+    assert settings.instance == f"{spec.name}.0"
+    assert settings.intake_url == "http://intake-api:8080"
+    own = {
+        "intake-api": settings.http_host,
+        "mailbox": settings.smtp_host,
+        "notification-bounces": settings.bounce_host,
+    }
+    assert own.get(spec.name, EVERYWHERE) == EVERYWHERE
+
+
+def test_every_setting_can_be_set_and_no_secret_is_in_the_environment() -> None:
+    known = {f"GOODFAITH_{name.upper()}": field for name, field in Settings.model_fields.items()}
+    told = services()["intake-api"]["environment"]
+    secret = {name for name, field in known.items() if "SecretStr" in str(field.annotation)}
+    assert not secret & set(told)
+    assert set(known) - secret <= set(told)
+    assert SecretStr not in {type(value) for value in told.values()}
+
+
+def test_containers_may_do_little() -> None:
+    for name, service in services().items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["mem_limit"], name
+        assert service["pids_limit"], name
+        assert service["read_only"] or name in ("kafka", "grafana"), name
+        assert "privileged" not in service
+        assert not [mount for mount in service.get("volumes", []) if "docker.sock" in mount]
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), f"{name} is open to the network"
+
+
+def test_nothing_starts_before_what_it_needs() -> None:
+    for spec in FLEET:
+        depends = services()[spec.name].get("depends_on", {})
+        assert (depends.get("migrate") == {"condition": "service_completed_successfully"}) is (spec.role is not None)
+    for name in services()["migrate"]["depends_on"]:
+        assert "healthcheck" in services()[name]
+
+
+def test_what_is_mounted_is_there_and_what_is_named_is_declared() -> None:
+    for name, service in services().items():
+        for mount in service.get("volumes", []):
+            source = resolved(mount).partition(":")[0]
+            if source.startswith("."):
+                assert (model.FOLDER / source).exists(), f"{name}: {source}"
+            else:
+                assert source in document()["volumes"], f"{name}: {source}"
+        assert {one["source"] for one in service.get("secrets", [])} <= set(document()["secrets"])
+
+
+def test_prometheus_looks_at_every_process_that_runs() -> None:
+    targets = yaml.safe_load((model.FOLDER / "compose" / "targets.yaml").read_text(encoding="utf-8"))
+    seen = {one["labels"]["job"]: one for one in targets}
+    assert set(seen) == {
+        spec.name for spec in FLEET if set(services()[spec.name]["profiles"]) <= {"core", "observability"}
+    }
+    assert seen["verification"] == {
+        "targets": ["verification:9100"],
+        "labels": {"job": "verification", "instance": "verification.0"},
+    }
+
+
+def test_more_of_a_process_are_services_of_their_own() -> None:
+    files = model.written({"verification": 2, **{spec.service: 1 for spec in FLEET if spec.service != "verification"}})
+    found = yaml.safe_load(files["compose.yaml"])["services"]
+    assert found["verification-1"]["environment"]["GOODFAITH_INSTANCE"] == "verification.1"
+    assert "verification-1:9100" in files["compose/targets.yaml"]
+    with pytest.raises(StackError, match="nobody"):
+        model.written({"nobody": 2})
+
+
+@needs_promtool
+def test_prometheus_and_alertmanager_take_their_files(tmp_path: Path) -> None:
+    for name, text in model.written().items():
+        place = tmp_path / ("targets/compose.yaml" if name.endswith("targets.yaml") else Path(name).name)
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(text)
+    shutil.copytree(model.FOLDER / "prometheus" / "rules", tmp_path / "rules")
+    for command in (["promtool", "check", "config", "prometheus.yml"], ["amtool", "check-config", "alertmanager.yml"]):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_secrets_are_made_once_and_are_all_that_the_file_names(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    made = secrets.write(folder)
+    assert set(made) == set(document()["secrets"])
+    assert set(made) == {path.name for path in folder.iterdir()}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    values = {name: (folder / name).read_text() for name in made}
+    assert len({values[name] for name in SECRETS}) == len(SECRETS)
+    assert secrets.write(folder) == []
+    (folder / "contact_key").unlink()
+    assert secrets.write(folder) == ["contact_key"]
+    assert (folder / "contact_key").read_text() != values["contact_key"]
+    assert (folder / "intake_database").read_text() == values["intake_database"]
+
+
+def test_secrets_fit_each_other(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    secrets.write(folder)
+    mounted = tmp_path / "run"
+    mounted.mkdir()
+    for one in services()["migrate"]["secrets"]:
+        shutil.copy(folder / one["source"], mounted / one["target"])
+    passwords = read_passwords(mounted)
+    assert set(passwords) == set(ROLES)
+    for role, password in passwords.items():
+        assert (
+            folder / f"{role}_database"
+        ).read_text() == f"postgresql://goodfaith_{role}:{password}@postgres:5432/goodfaith"
+
+
+def test_a_folder_of_secrets_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    with pytest.raises(StackError, match=f"chmod 700 {tmp_path}"):
+        secrets.write(tmp_path)
+    assert main(["secrets", str(tmp_path)]) == 1
+
+
+@pytest.mark.parametrize("wrong", ["short", "two\nlines of it", "x" * 1001])
+def test_a_password_that_is_none_is_refused_by_its_files_name(tmp_path: Path, wrong: str) -> None:
+    (tmp_path / "goodfaith_intake").write_text(wrong)
+    with pytest.raises(StackError, match="goodfaith_intake: a password has"):
+        read_passwords(tmp_path)
+
+
+def test_a_folder_without_passwords_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="holds files named goodfaith_"):
+        read_passwords(tmp_path)

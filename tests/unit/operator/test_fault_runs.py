@@ -1,0 +1,82 @@
+"""Declared faults, their table, and what is made of records that are gone: without a stack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.operator.broker_faults import coordinator_partition
+from services.operator.fault_runs import BEGIN, END, FAULTS, NAMES, Result, rows, with_rows
+from services.operator.idle import READERS
+from services.operator.unread import compare
+
+ROOT = Path(__file__).resolve().parents[3]
+READER = next(reader for reader in READERS if reader.name == "enforcement")
+PLACE = ("verification.events", 3)
+
+
+def test_each_fault_is_declared_once_and_in_words() -> None:
+    assert len(set(NAMES)) == len(NAMES) == len(FAULTS) + 1
+    for fault in FAULTS:
+        assert fault.breaks
+        assert fault.heals
+        assert "|" not in fault.breaks + fault.heals, "it is a row of a table"
+
+
+def test_what_is_lost_fails_unless_it_was_said() -> None:
+    assert Result("cut", lost=1).failed
+    assert Result("cut", doubled=1).failed
+    assert Result("cut", problems=1).failed
+    assert not Result("late follower", lost=1, loses="four seconds").failed
+    assert Result("late follower", doubled=1, loses="four seconds").failed
+
+
+def test_a_run_replaces_its_rows_and_leaves_the_others() -> None:
+    document = f"before\n{BEGIN}\n{END}\nafter\n"
+    document = with_rows(document, rows([Result("slow", 2000, 7, 3.14), Result("leaders", 2000, 9, 7.0)]))
+    document = with_rows(document, rows([Result("slow", 5000, 8, 4.0), Result("cut", skipped="no")]))
+    table = [line.split(" | ") for line in document.splitlines() if line.startswith("| ")][1:]
+    assert [(row[0], row[3], row[5]) for row in table] == [
+        ("| leaders", "2,000", "7.0 s"),
+        ("| slow", "5,000", "4.0 s"),
+    ]
+    assert document.startswith(f"before\n{BEGIN}\n")
+    assert document.endswith(f"{END}\nafter\n")
+
+
+def test_the_document_has_a_place_for_the_table_and_no_fault_that_is_none() -> None:
+    document = (ROOT / "docs/reliability.md").read_text()
+    with_rows(document, {})
+    block = document.partition(BEGIN)[2].partition(END)[0]
+    named = [line.split("|")[1].strip() for line in block.splitlines() if line.startswith("| ")][1:]
+    assert set(named) <= set(NAMES)
+    with pytest.raises(ValueError, match="has no"):
+        with_rows("nothing", {})
+
+
+@pytest.mark.parametrize(("group", "hashed"), [("hello", 99_162_322), ("verification", -1_484_401_125), ("", 0)])
+def test_the_coordinator_is_found_as_kafka_does(group: str, hashed: int) -> None:
+    assert coordinator_partition(group, 50) == abs(hashed) % 50
+
+
+def test_a_place_within_what_there_is_is_no_gap() -> None:
+    assert not compare({PLACE: 5}, {}, {}, {PLACE: 5}, {PLACE: 9}, READER)
+    assert not compare({PLACE: 9}, {}, {}, {PLACE: 5}, {PLACE: 9}, READER)
+    assert not compare({}, {}, {}, {PLACE: 5}, {PLACE: 9}, READER), "who has read nothing begins at the beginning"
+
+
+@pytest.mark.parametrize("at", [4, 10])
+def test_a_place_before_or_behind_is_one(at: int) -> None:
+    (gap,) = compare({PLACE: at}, {}, {}, {PLACE: 5}, {PLACE: 9}, READER)
+    assert (gap.upto, gap.begins, gap.ends, gap.recreated) == (at, 5, 9, False)
+
+
+@given(at=st.none() | st.integers(0, 20), begin=st.integers(0, 10), more=st.integers(0, 10))
+def test_in_another_topic_of_the_name_every_place_is_one(at: int | None, begin: int, more: int) -> None:
+    cursors = {} if at is None else {PLACE: at}
+    (gap,) = compare(cursors, {PLACE[0]: "old"}, {PLACE[0]: "new"}, {PLACE: begin}, {PLACE: begin + more}, READER)
+    assert gap.recreated
+    assert gap.ends == begin + more

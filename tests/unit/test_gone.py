@@ -1,0 +1,101 @@
+"""Records that were deleted before a worker read them: the place is left alone, and nothing in hand is forgotten."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any, NamedTuple
+
+from kafka import TopicPartition
+from kafka.errors import OffsetOutOfRangeError
+
+from shared import events, metrics, topics
+from shared.runtime.worker import Worker
+from shared.settings import Settings
+from tests.integration.echo import Echo
+
+NAME = topics.INTAKE.name
+P0, P1 = TopicPartition(NAME, 0), TopicPartition(NAME, 1)
+WHEN = dt.datetime(2026, 11, 24, tzinfo=dt.UTC)
+
+
+class Record(NamedTuple):
+    offset: int
+    value: bytes
+    partition: int = 0
+    timestamp: int = 1_000
+    key: bytes | None = None
+    headers: tuple[()] = ()
+
+
+class Cluster:
+    id = "first"
+
+    def topic_id(self, _name: str) -> str:
+        return self.id
+
+
+class Consumer:
+    """Answers polls from a list; an error is raised."""
+
+    def __init__(self, *polls: Any) -> None:
+        self._cluster = Cluster()
+        self._polls = list(polls)
+        self.paused: set[TopicPartition] = set()
+
+    def poll(self, **_: Any) -> Any:
+        found = self._polls.pop(0) if self._polls else {}
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def pause(self, *places: TopicPartition) -> None:
+        self.paused.update(places)
+
+
+def mark(offset: int) -> Record:
+    raw = events.encode(
+        events.Watermark(upto=WHEN), id=f"w.{offset}", source="/t", type="goodfaith.watermark.v1", subject=None,
+        time=WHEN, key=None,
+    )  # fmt: skip
+    return Record(offset, raw)
+
+
+def made(*polls: Any) -> tuple[Worker, Consumer]:
+    settings = Settings(partitions=2, database="postgresql://nobody@127.0.0.1/none")  # type: ignore[call-arg, arg-type, unused-ignore]
+    worker, consumer = Worker(Echo("none"), settings), Consumer(*polls)
+    worker._consumer = consumer
+    worker._epochs = {0: 1, 1: 1}
+    worker._positions.begin({(NAME, 0): 5, (NAME, 1): 7}, 100.0)
+    return worker, consumer
+
+
+def shown() -> float:
+    return metrics.UNREAD_GONE.labels("echo", NAME)._value.get()
+
+
+def test_what_was_fetched_before_is_kept_and_the_place_is_left_alone() -> None:
+    worker, consumer = made({P0: [mark(5)]}, OffsetOutOfRangeError({P1: 7}), {P0: [mark(6)]})
+    worker._took_s = 1.0  # so that it gathers for longer than one poll
+    assert worker._poll(0).cursors == {(NAME, 0): 6}
+    assert consumer.paused == {P1}
+    assert shown() == 1
+    assert worker._poll(0).cursors == {(NAME, 0): 7}, "the others are read on"
+
+
+def test_its_age_grows_however_its_end_moves() -> None:
+    worker, _ = made(OffsetOutOfRangeError({P1: 7}))
+    worker._poll(0)
+    worker._positions.ends([((NAME, 0), 5), ((NAME, 1), 0)], 300.0)
+    assert worker._positions.least() == {NAME: 100.0}
+
+
+def test_another_topic_of_the_name_is_noticed_once() -> None:
+    worker, consumer = made()
+    worker._topic_ids = worker._current_ids()
+    assert not worker._begun_anew()
+    consumer._cluster.id = "second"
+    assert worker._begun_anew()
+    worker._miss({(NAME, 0), (NAME, 1)})
+    assert not worker._begun_anew(), "until its partitions are claimed anew"
+    assert consumer.paused == {P0, P1}
+    assert shown() == 2
