@@ -466,7 +466,6 @@ def test_login_and_authority_at_the_broker_are_exchanged_under_load(secured: Sta
     finally:
         consumer.close(autocommit=False)
     assert found == list(range(acknowledged))
-    del producer
     gc.collect()  # here, where what kafka-python leaves open of refused connections is put aside
 
 
