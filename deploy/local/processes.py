@@ -18,7 +18,7 @@ from deploy.local.children import StackError, alive, end, find, free_port, send,
 from deploy.local.prometheus import write_targets
 from deploy.local.stack import Stack
 
-READY_S = 60.0
+READY_S = 180.0
 
 
 class Book:

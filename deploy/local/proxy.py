@@ -158,11 +158,11 @@ class Links:
 
         async def end() -> None:
             for link in self.links:
+                link.heal()
                 await link.close()
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # without its connections each ends by itself; one that is cancelled is logged as an error by asyncio's streams
+            if tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(tasks, timeout=STARTED_S / 2)
 
         with contextlib.suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(end(), self._loop).result(STARTED_S)

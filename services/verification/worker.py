@@ -299,7 +299,8 @@ class VerificationBatch(Batch):
                 found.append(Due(partition, item.listing, item.item, item.next_due))
         found.sort(key=lambda timer: timer.at)
         items = [self._items[timer.subject] for timer in found]
-        asking = [item for item in items if item.timers[0].kind in INTERNAL]
+        # one that was due when the batch began may have ended in it, and waits for nothing now
+        asking = [item for item in items if item.timers and item.timers[0].kind in INTERNAL]
         self._learn({item.listing for item in asking}, {(item.listing, item.right, item.reason) for item in asking})
         return found
 

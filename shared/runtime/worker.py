@@ -532,6 +532,7 @@ class Worker:
                 worker=self.service.name,
                 records=len(polled.records),
                 error=f"{type(error).__name__}: {error}",
+                exc_info=True,
             )
             self._isolate(polled)
 

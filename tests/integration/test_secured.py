@@ -330,7 +330,7 @@ def test_the_database_is_spoken_to_by_tls_alone_and_vouched_for(secured: Stack, 
         (f"{plain}?sslmode=verify-full&sslrootcert={stranger}", "not vouched for by the authorities"),
         (
             url.replace("@127.0.0.1:", "@localhost:"),
-            "is for 'broker.invalid'|is for '127.0.0.1' and not|not for the name",
+            "and not for the name in GOODFAITH_DATABASE",
         ),
         (wrong, "does not take user 'goodfaith_intake' with this password"),
     ):
@@ -338,7 +338,7 @@ def test_the_database_is_spoken_to_by_tls_alone_and_vouched_for(secured: Stack, 
             psycopg2.connect(refused)
         said = db.refused(caught.value)
         assert said is not None, caught.value
-        assert any(word in said for word in says.split("|")), said
+        assert says in said
         assert "not-it" not in said
 
 
