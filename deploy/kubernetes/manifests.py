@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from deploy.kubernetes.model import BASE, HTTP_PORT, METRICS_PORT, PROCESSES, Process
+from deploy.prometheus.model import dump
+from shared.settings import Settings
 
 Document = dict[str, Any]
 
@@ -121,7 +123,7 @@ def _container(process: Process) -> Document:
     if process.spec.port:
         ports.insert(0, {"name": "http", "containerPort": HTTP_PORT})
     if process.name == "notification-bounces":
-        ports.insert(0, {"name": "smtp", "containerPort": 8026})
+        ports.insert(0, {"name": "smtp", "containerPort": Settings.model_fields["bounce_port"].default})
     mounts = [{"name": "tmp", "mountPath": "/tmp"}, {"name": "authorities", "mountPath": AUTHORITIES, "readOnly": True}]  # noqa: S108
     if list(_sources(process)):
         mounts.append({"name": "secrets", "mountPath": SECRETS, "readOnly": True})
@@ -350,6 +352,27 @@ def migration() -> Document:
             "template": {"metadata": {"labels": labels("migrate")}, "spec": pod},
         },
     }
+
+
+def passwords() -> str:
+    """A patch by which the migration Job gives the roles their passwords, where no operator of the database does."""
+    at = "/spec/template/spec"
+    folder = "/run/secrets/passwords"
+    volume = {"name": "passwords", "secret": {"secretName": "goodfaith-database-passwords", "defaultMode": 0o440}}
+    patch = [
+        {
+            "op": "add",
+            "path": f"{at}/initContainers/0/env/-",
+            "value": {"name": "GOODFAITH_PASSWORDS_DIR", "value": folder},
+        },
+        {
+            "op": "add",
+            "path": f"{at}/initContainers/0/volumeMounts/-",
+            "value": {"name": "passwords", "mountPath": folder, "readOnly": True},
+        },
+        {"op": "add", "path": f"{at}/volumes/-", "value": volume},
+    ]
+    return dump(patch).rstrip("\n")
 
 
 def verification() -> Document:

@@ -45,6 +45,7 @@ def documents(database: str, database_namespace: str | None) -> Iterator[Documen
     """
     yield _secret("goodfaith", NAMESPACE, {name: new_secret(name) for name in OWN})
     roles = dict.fromkeys(process.spec.role for process in PROCESSES if process.spec.role)
+    given: dict[str, str] = {}
     for name, login in {"admin": ADMIN, **{role: f"goodfaith_{role}" for role in roles}}.items():
         password = secrets.token_urlsafe(32)
         authority = quote(f"{AUTHORITIES}/postgres.crt", safe="/")
@@ -53,6 +54,11 @@ def documents(database: str, database_namespace: str | None) -> Iterator[Documen
         if database_namespace:
             values = {"username": login, "password": password}
             yield _secret(f"goodfaith-database-{name}", database_namespace, values, "kubernetes.io/basic-auth")
+        elif name != "admin":
+            given[login] = password
+    if given:
+        # for the migration Job (components/passwords)
+        yield _secret("goodfaith-database-passwords", NAMESPACE, given)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

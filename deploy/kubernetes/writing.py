@@ -62,6 +62,14 @@ def files(runbooks: str = RUNBOOKS) -> dict[str, str]:
 
     written["components/verify/verify.yaml"] = _file([manifests.verification()], "manifests.py")
     written["components/verify/kustomization.yaml"] = _file([manifests.component(["verify.yaml"])], "writing.py")
+    written["components/passwords/kustomization.yaml"] = _file(
+        [
+            manifests.component(
+                (), patches=[{"target": {"kind": "Job", "name": "migrate"}, "patch": manifests.passwords()}]
+            )
+        ],
+        "manifests.py",
+    )
     written["components/autoscaling/autoscaling.yaml"] = _file(scaling.documents(), "scaling.py")
     written["components/autoscaling/kustomization.yaml"] = _file(
         [manifests.component(["autoscaling.yaml"])], "writing.py"

@@ -145,7 +145,10 @@ def test_everything_that_is_named_is_there(overlay: str) -> None:
         assert not container["image"].endswith(":unset")
         volumes = {volume["name"]: volume for volume in spec["volumes"]}
         claims = {one["metadata"]["name"] for one in workload["spec"].get("volumeClaimTemplates", ())}
-        assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes) | claims, name
+        mounts = {
+            mount["name"] for one in (*spec.get("initContainers", ()), container) for mount in one["volumeMounts"]
+        }
+        assert mounts == set(volumes) | claims, name
         for source in container["envFrom"]:
             if "configMapRef" in source:
                 assert ("ConfigMap", source["configMapRef"]["name"]) in there
@@ -325,6 +328,23 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
     assert len(set(values)) == len(values)
     assert secrets.main(given) == 1
     assert list(yaml.safe_load_all(out.read_text())) == made
+
+
+def test_roles_of_a_database_of_ones_own_get_their_passwords(tmp_path: Path) -> None:
+    out = tmp_path / "secrets.yaml"
+    assert secrets.main([str(out), "--database", "db.example:5433/goodfaith"]) == 0
+    made = {one["metadata"]["name"]: one["stringData"] for one in yaml.safe_load_all(out.read_text())}
+    passwords = made["goodfaith-database-passwords"]
+    assert set(passwords) == {f"goodfaith_{process.spec.role}" for process in PROCESSES if process.spec.role}
+    for login, password in passwords.items():
+        url = made[f"goodfaith-database-{login.removeprefix('goodfaith_')}"]["url"]
+        assert url.startswith(f"postgresql://{login}:{password}@db.example:5433/goodfaith?sslmode=verify-full")
+    spec = pod_of(of_kind(overlay_of("production"), "Job")["migrate"])["spec"]
+    folder = {one["name"]: one.get("value") for one in spec["initContainers"][0]["env"]}["GOODFAITH_PASSWORDS_DIR"]
+    mounts = {one["mountPath"]: one["name"] for one in spec["initContainers"][0]["volumeMounts"]}
+    (volume,) = [one for one in spec["volumes"] if one["name"] == mounts[folder]]
+    assert volume["secret"]["secretName"] == "goodfaith-database-passwords"
+    assert mounts[folder] not in {one["name"] for one in spec["containers"][0]["volumeMounts"]}
 
 
 # a policy linter
