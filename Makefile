@@ -18,7 +18,7 @@ UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --uni
 CODE := $(wildcard services shared deploy tests benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup secure demo tour up down status test test-docker image compose manifests thorough lint messages format bench faults streams drills restore-drill deep lock sbom audit clean
+.PHONY: help setup secure demo tour up down status test test-docker image compose manifests thorough lint messages format bench faults streams drills restore-drill upgrade-drill deep lock sbom audit clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,6 +102,9 @@ drills: setup ## faults on purpose, the alerts they raise, and the runbooks that
 
 restore-drill: setup ## the database is lost under load and restored, with all of its log and without the last of it
 	$(GOODFAITH) restore drill $(ARGS)
+
+upgrade-drill: setup ## the version before and this one side by side under load, forward and back (ARGS="--old v0.1.0")
+	$(GOODFAITH) upgrade drill $(ARGS)
 
 deep: $(VENV) ## a million random histories of items and of penalties, counted as the services do and anew
 	$(GOODFAITH) deep $(ARGS)

@@ -141,18 +141,19 @@ def migrate(admin_url: str, passwords: Mapping[str, str], *, contract: bool = Fa
     """
     left = {}
     engine = db.administer(admin_url, autocommit=True)
-    with engine.connect() as connection:
-        connection.execute(sa.text("select pg_advisory_lock(:key)"), {"key": _LOCK})
-        connection.exec_driver_sql(clock.DDL)
-        for service in (*SERVICES, *DEMO):
-            if _folder(service).is_dir():
-                target, latest = _migrate_one(connection, service, passwords.get(service), contract)
-                if target != latest:
-                    left[service] = latest
-        for reader, columns in READS.items():
-            _let_read(connection, reader, columns, passwords.get(reader))
-        connection.execute(sa.text("select pg_advisory_unlock(:key)"), {"key": _LOCK})
-    engine.dispose()
+    try:
+        with engine.connect() as connection:
+            connection.execute(sa.text("select pg_advisory_lock(:key)"), {"key": _LOCK})
+            connection.exec_driver_sql(clock.DDL)
+            for service in (*SERVICES, *DEMO):
+                if _folder(service).is_dir():
+                    target, latest = _migrate_one(connection, service, passwords.get(service), contract)
+                    if target != latest:
+                        left[service] = latest
+            for reader, columns in READS.items():
+                _let_read(connection, reader, columns, passwords.get(reader))
+    finally:
+        engine.dispose()  # the session ends, and with it its lock, whatever happened
     return left
 
 
@@ -237,6 +238,12 @@ def _migrate_one(connection: sa.Connection, service: str, password: str | None, 
     ).scalars()
     for table in (*logs, *INSERT_ONLY.get(service, ())):
         connection.exec_driver_sql(f"revoke update, delete, truncate on {service}.{table} from {role}")
+    marks = connection.execute(
+        sa.text("select tablename from pg_tables where schemaname = :s and tablename like '%inbox_marks'"),
+        {"s": service},
+    ).scalars()
+    for table in marks:  # what a service might forget is an administrator's to say
+        connection.exec_driver_sql(f"revoke insert, update, delete, truncate on {service}.{table} from {role}")
     return target, revisions[0][0]
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -47,6 +48,19 @@ class Book:
                 write_targets(self._path.with_name("targets.json"), ports)
 
 
+@dataclass(frozen=True)
+class Version:
+    """Another version of the software, to run processes of it.
+
+    Attributes:
+        code: Folder that has its packages (`services`, `shared`, `deploy`).
+        commands: By kind of process what follows `python -m`; `{dir}` is the stack's folder.
+    """
+
+    code: Path
+    commands: Mapping[str, Sequence[str]]
+
+
 class Process:
     """One `python -m ...` of ours, started in a session of its own.
 
@@ -56,6 +70,7 @@ class Process:
         env: The whole environment; secrets are handed over here, never in `argv`.
         log_path: Where its output goes.
         metrics_port: Port of its `/live`, `/ready` and `/metrics`.
+        code: Folder of another version that it is started from; None: this one.
     """
 
     def __init__(
@@ -64,8 +79,9 @@ class Process:
         self.name = name
         # `-X` takes any name and does nothing with ours: it tells which stack's process this is.
         self.marker = f"goodfaith={log_path.parent.parent}/{name}"
-        self.argv = [sys.executable, "-X", self.marker, *argv]
+        self.argv = self._ours = [sys.executable, "-X", self.marker, *argv]
         self.env = dict(env)
+        self.code: Path | None = None
         self.log_path = log_path
         self.metrics_port = int(env["GOODFAITH_METRICS_PORT"])
         self._book = Book(log_path.parent.parent)
@@ -75,12 +91,24 @@ class Process:
         """Whether it runs."""
         return alive(self.pid, self.marker)
 
+    def of(self, version: Version | None) -> Self:
+        """Have it run as another version from its next start on; None: as this one."""
+        if version is None:
+            self.code, self.argv = None, self._ours
+        else:
+            folder = self.log_path.parent.parent
+            command = version.commands[self.name.rpartition(".")[0]]
+            self.code, self.argv = version.code, [*self._ours[:3], "-m", *(part.format(dir=folder) for part in command)]
+        return self
+
     def start(self) -> Self:
         """Start it unless it runs; the same ports and environment as before."""
         with self._book.open() as entries:
             self.pid = entries.get(self.name, {}).get("pid", self.pid)
             if not self.alive():
-                self.pid = next(iter(find(self.marker)), None) or spawn(self.argv, self.log_path, env=self.env)
+                # `-m` looks in the working directory first, children of a process of ours in PYTHONPATH
+                env = self.env if self.code is None else {**self.env, "PYTHONPATH": str(self.code)}
+                self.pid = next(iter(find(self.marker)), None) or spawn(self.argv, self.log_path, env, self.code)
             ports = {key: self.env[f"GOODFAITH_{key.upper()}"] for key in ("metrics_port", "http_port")}
             entries[self.name] = {"pid": self.pid, **{key: int(port) for key, port in ports.items()}}
         return self
@@ -151,7 +179,12 @@ class Fleet:
 
     @classmethod
     def start(
-        cls, stack: Stack, counts: Mapping[str, int] | None = None, *, env: Mapping[str, str] | None = None
+        cls,
+        stack: Stack,
+        counts: Mapping[str, int] | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        version: Version | None = None,
     ) -> Self:
         """Start what does not run yet; returns without waiting for readiness (`wait_ready`).
 
@@ -160,17 +193,23 @@ class Fleet:
             counts: How many of each: by service (all its processes; those of which there can be only one stay one) or
                 by process (`intake-worker`), which goes before. Default: one of each.
             env: Settings for every process, kept for later starts on this stack.
+            version: Another version, whose processes these are to be; what it does not have is left out.
 
         Raises:
             StackError: a name that is neither a service nor a process.
         """
         kept = stack.environment(**(env or {}))
-        wanted = [f"{spec.name}.{number}" for spec, count in fleet.expand(counts, kept) for number in range(count)]
+        wanted = [
+            f"{spec.name}.{number}"
+            for spec, count in fleet.expand(counts, kept)
+            for number in range(count)
+            if version is None or spec.name in version.commands
+        ]
         with Book(stack.dir).open() as entries:
             known = dict(entries)
         made = cls(stack, _make(stack, wanted, known, kept))
         for process in made:
-            process.start()
+            process.of(version).start()
         return made
 
     @classmethod

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from services.verification.backtest import Input, Replay, Tally, Timeline, violations
-from shared import clock, policy
+from shared import clock, policy, topics
 from shared.events import (
     Command,
     HoldChanged,
@@ -34,15 +34,21 @@ from shared.events import (
 from shared.policy import Policy
 
 _WRITERS: Final = {
-    "intake": "(l.type = 'goodfaith.item.submitted.v1' or l.type like 'goodfaith.command.%%')",
-    "notification": "l.type = 'goodfaith.notice.sent.v1'",
-    "enforcement": "l.type = 'goodfaith.hold.changed.v1'",
-    "marketplace": "l.type = 'goodfaith.marketplace.listing.v1'",
+    "intake": (
+        topics.INTAKE.name,
+        "(l.type = 'goodfaith.item.submitted.v1' or l.type like 'goodfaith.command.%%')",
+    ),
+    "notification": (topics.NOTIFICATION.name, "l.type = 'goodfaith.notice.sent.v1'"),
+    "enforcement": (topics.ENFORCEMENT.name, "l.type = 'goodfaith.hold.changed.v1'"),
+    "marketplace": (topics.MARKETPLACE_LISTINGS.name, "l.type = 'goodfaith.marketplace.listing.v1'"),
 }
-"""Whose logs hold verification's inputs, and which rows."""
+"""Whose logs hold verification's inputs: on which topic, and which rows."""
 _INPUTS: Final = """
     select l.key, '{name}' as writer, l.target as partition, l.seq, i.event_id as id, i.received_wall as wall, l.payload
-    from {name}.event_log l join verification.inbox i on i.event_id = '{name}.' || l.partition || '.' || l.seq where {types}"""
+    from {name}.event_log l left join verification.inbox i on i.event_id = '{name}.' || l.partition || '.' || l.seq
+        left join verification.inbox_marks m on m.topic = '{topic}' and m.writer = '{name}' and m.partition = l.partition
+            and m.gone_upto >= l.seq
+    where {types} and (i.event_id is not null or m.topic is not null)"""
 _EFFECTS: Final = """
     select key, '', partition, seq, null, recorded_wall, payload from verification.event_log
     where type like 'goodfaith.item.%%' or type = 'goodfaith.command.refused.v1'"""
@@ -121,6 +127,9 @@ class Recorded:
     Args:
         connection: an administrator's, in a transaction of isolation level REPEATABLE READ; it is made read-only.
         marketplace: whether to use the marketplace's log if there is one; what it said is otherwise inferred from what came of it.
+
+    Attributes:
+        forgotten: listings that were left out, since it is no longer known in which order they were judged.
     """
 
     def __init__(self, connection: Any, *, marketplace: bool = True) -> None:
@@ -131,6 +140,7 @@ class Recorded:
         )
         self._writers = [name for name in _WRITERS if name in there and (marketplace or name != "marketplace")]
         self._history = clock.History.load(connection)
+        self.forgotten = 0
         self.timelines = self._steps()
 
     def _steps(self) -> dict[int, Timeline]:
@@ -148,7 +158,7 @@ class Recorded:
 
     def listings(self) -> Iterator[Record]:
         """What was recorded, a listing at a time."""
-        parts = [_INPUTS.format(name=name, types=_WRITERS[name]) for name in self._writers]
+        parts = [_INPUTS.format(name=name, topic=_WRITERS[name][0], types=_WRITERS[name][1]) for name in self._writers]
         sql = " union all ".join([*parts, _EFFECTS, _LISTINGS])
         rows = (_Row(*row) for row in self._rows(f'select * from ({sql}) t order by key collate "C"'))
         for listing, group in itertools.groupby(rows, lambda row: row.key):
@@ -158,6 +168,9 @@ class Recorded:
 
     def _record(self, listing: str, rows: Sequence[_Row]) -> Record | None:
         effects = sorted((row for row in rows if not row.writer), key=lambda row: row.seq)
+        if any(row.id is None for row in rows if row.writer in _WRITERS):
+            self.forgotten += 1  # `goodfaith prune` took the ids by which it is known when these were judged
+            return None
         given = [row for row in rows if row.id is not None]
         if not any(row.writer == "intake" for row in given):
             return None  # a listing that nobody complained of

@@ -262,10 +262,19 @@ def topic_order(e: Evidence) -> list[Finding]:
 
 
 def applied(e: Evidence) -> list[Finding]:
-    """Every record that a reader has passed is in its inbox or kept as unreadable; what waits is told."""
+    """Every record that a reader has passed is in its inbox, or stood for by a mark, or kept as unreadable; what waits is told."""
     found = []
+    heads = " union all ".join(
+        f"select '{r.name}' as writer, partition, seq from {r.schema}.{r.prefix}partitions" for r in e.readers
+    )
     for reader in e.readers:
         table = f"{reader.schema}.{reader.prefix}"
+        found += e.find(
+            "problem",
+            "mark-beyond-log",
+            f"select '{reader.name}: ' || m.topic || ' ' || m.writer || '.' || m.partition || '.' || m.upto from {table}inbox_marks m"
+            f" left join ({heads}) h on h.writer = m.writer and h.partition = m.partition where m.upto > coalesce(h.seq, 0)",
+        )
         for topic in reader.reads:
             name = e.name(topic)
             cursor = f"left join {table}cursors c on c.topic = '{topic.name}' and c.partition = r.partition"
@@ -275,7 +284,9 @@ def applied(e: Evidence) -> list[Finding]:
                 f"select distinct '{reader.name}: ' || r.id from v_rec r join v_log l on l.id = r.id {cursor}"
                 f" left join {table}inbox i on i.event_id = r.id where r.topic = '{name}' and i.event_id is null"
                 f' and r."offset" < coalesce(c.next_offset, 0) and not exists (select from {table}parked p'
-                f' where p.topic = \'{topic.name}\' and p.partition = r.partition and p."offset" = r."offset")',
+                f' where p.topic = \'{topic.name}\' and p.partition = r.partition and p."offset" = r."offset")'
+                f" and not exists (select from {table}inbox_marks m where m.topic = '{topic.name}' and m.writer = l.writer"
+                " and m.partition = l.partition and l.seq <= m.upto)",
             )
             found += e.find(
                 "problem",

@@ -44,9 +44,11 @@ COMMANDS = (
     "topics",
     "login",
     "rewrap",
+    "prune",
     "deep",
     "streams",
     "drills",
+    "upgrade_drill",
     "size",
 )
 

@@ -188,18 +188,16 @@ def backtest(
             engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection,
             connection.begin(),
         ):
-            tally = ledger.compare(
-                ledger.Recorded(connection), before, after, everything=everything, limit=limit,
-                since=since,
-            )  # fmt: skip
+            recorded = ledger.Recorded(connection)
+            tally = ledger.compare(recorded, before, after, everything=everything, limit=limit, since=since)
     except PolicyError as error:
         raise StackError(f"an item's own policy: {error}") from None
     finally:
         engine.dispose()
     seconds = time.monotonic() - begun
     result = {
-        "old": before.version, "new": after.version, **tally.as_json(), "seconds": round(seconds, 2),
-        "items_per_s": round(tally.items / seconds, 1),
+        "old": before.version, "new": after.version, **tally.as_json(), "forgotten_listings": recorded.forgotten,
+        "seconds": round(seconds, 2), "items_per_s": round(tally.items / seconds, 1),
     }  # fmt: skip
     show(result)
     if json:
@@ -227,6 +225,11 @@ def show(result: dict[str, Any]) -> None:
         console.print(people)
     if result["changed_but_open"]:
         console.print(f"{result['changed_but_open']:,} of them are still open where the log ends")
+    if result["forgotten_listings"]:
+        console.print(
+            f"left out: {result['forgotten_listings']:,} listings of which `goodfaith prune` took when they were judged",
+            markup=False,
+        )
     made_up = result["made_up"]
     if any(made_up.values()):
         console.print(

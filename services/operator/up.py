@@ -102,7 +102,7 @@ def bring_up(
         stack.port(part, port)
     prepare(stack, {**(env or {}), **(canary_settings(stack) if canary else {})})
     if begins is not None:
-        _begin(stack, begins)
+        begin(stack, begins)
     if observe is not None:
         stack.environment(GOODFAITH_PROMETHEUS_URL=stack.prometheus_url())
     processes = Fleet.start(stack, counts)
@@ -154,6 +154,14 @@ def prepare(stack: Stack, env: Mapping[str, str] | None = None, *, contract: boo
     """
     from shared import migrate
 
+    settle(stack, env)
+    left = migrate.migrate(stack.admin_url, stack.role_passwords(*fleet.ROLES), contract=contract)
+    prepare_broker(stack)
+    return left
+
+
+def settle(stack: Stack, env: Mapping[str, str] | None = None) -> None:
+    """Keep the settings of a stack's processes, those included that are fixed with the first."""
     kept = stack.environment(**(env or {}))
     if "GOODFAITH_PARTITIONS" not in kept:
         # fixed at creation, whatever the environment says later
@@ -162,9 +170,6 @@ def prepare(stack: Stack, env: Mapping[str, str] | None = None, *, contract: boo
         stack.environment(GOODFAITH_REPLICATION=str(stack.brokers))
     if not {"GOODFAITH_KAFKA", "GOODFAITH_DATABASE"} & set(os.environ):
         stack.environment(GOODFAITH_BROKER_SKEW_MS=os.environ.get("GOODFAITH_BROKER_SKEW_MS", LOCAL_SKEW_MS))
-    left = migrate.migrate(stack.admin_url, stack.role_passwords(*fleet.ROLES), contract=contract)
-    prepare_broker(stack)
-    return left
 
 
 def prepare_broker(stack: Stack) -> None:
@@ -189,7 +194,7 @@ def prepare_broker(stack: Stack) -> None:
         raise StackError("\n".join(map(str, refusals)))
 
 
-def _begin(stack: Stack, begins: dt.datetime) -> None:
+def begin(stack: Stack, begins: dt.datetime) -> None:
     """Set a new installation's clock. Later is too late: what was said of its time, watermarks above all, stays said."""
     engine = db.administer(stack.admin_url)
     with engine.begin() as connection:

@@ -67,6 +67,26 @@ create index {prefix}parked_open on {prefix}parked (partition, key, id) where st
 """
 
 
+def runtime_v2(prefix: str = "") -> str:
+    """SQL that lets an inbox forget ids without forgetting what they say.
+
+    ``inbox_marks``: of one topic, every event of a writer's partition up to number ``upto`` was read; their ids, up to
+    ``gone_upto``, are no longer in ``inbox``. Written by ``goodfaith prune`` alone.
+    """
+    return f"""
+create table {prefix}inbox_marks (
+    topic text collate "C" not null,
+    writer text collate "C" not null,
+    partition int not null,
+    upto bigint not null,
+    gone_upto bigint not null default 0 check (gone_upto <= upto),
+    primary key (topic, writer, partition)
+);
+-- ids go from it in runs now: they are cleaned up after before there are many
+alter table {prefix}inbox set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.1);
+"""
+
+
 def topic_ids(prefix: str = "") -> str:
     """SQL that creates ``topic_ids``: which topic of a name the cursors are valid for. One that was deleted and created again
     has another id, and its offsets mean other records.

@@ -35,6 +35,19 @@ def chain(previous: str, payload: str) -> str:
     return hashlib.sha256(previous.encode() + payload.encode()).hexdigest()
 
 
+def place_of(id_: str) -> tuple[str, int, int] | None:
+    """Writer, partition and number of an event by its id; None when it was not made as ours are."""
+    writer, _, rest = id_.partition(".")
+    partition, _, seq = rest.partition(".")
+    if not (writer and _is_number(partition, 9) and _is_number(seq, 18)):
+        return None
+    return writer, int(partition), int(seq)
+
+
+def _is_number(text: str, most: int) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= most and (text == "0" or text[0] != "0")
+
+
 class Store:
     """SQL of one kind of worker: its tables carry ``prefix``."""
 
@@ -67,7 +80,12 @@ class Store:
             insert into {p}cursors (topic, partition, next_offset) select * from unnest(%s::text[], %s::int[], %s::bigint[])
             on conflict (topic, partition) do update set next_offset = excluded.next_offset"""
         self._sql_inbox = f"""
-            insert into {p}inbox (event_id) select unnest(%s::text[]) on conflict do nothing returning event_id"""
+            insert into {p}inbox (event_id)
+            select n.id from unnest(%s::text[], %s::text[], %s::text[], %s::int[], %s::bigint[])
+                as n(id, topic, writer, partition, seq)
+            where not exists (select from {p}inbox_marks m where m.topic = n.topic and m.writer = n.writer
+                and m.partition = n.partition and m.upto >= n.seq)
+            on conflict do nothing returning event_id"""
         self._event_log = f"{p}event_log"
         self._sql_unpublished = f"""
             select l.partition, l.seq, l.topic, l.key, l.target, l.payload, extract(epoch from l.recorded_wall)::float
@@ -134,12 +152,19 @@ class Store:
             topics, partitions = zip(*cursors, strict=True)
             connection.exec_driver_sql(self._sql_move, (list(topics), list(partitions), list(cursors.values())))
 
-    def fresh(self, connection: sa.Connection, ids: Sequence[str]) -> set[str]:
-        """Enter ids in the inbox; returns those that were not there."""
+    def fresh(self, connection: sa.Connection, ids: Mapping[str, str]) -> set[str]:
+        """Enter ids in the inbox; returns those that were not there, nor covered by a mark.
+
+        Args:
+            ids: topic, without prefix, by id.
+        """
         if not ids:
             return set()
         # in order, so that concurrent transactions meet index pages in one order
-        return {row[0] for row in connection.exec_driver_sql(self._sql_inbox, (sorted(set(ids)),))}
+        ordered = sorted(ids)
+        places = [place_of(id_) or (None, None, None) for id_ in ordered]
+        values = (ordered, [ids[id_] for id_ in ordered], *map(list, zip(*places, strict=True)))
+        return {row[0] for row in connection.exec_driver_sql(self._sql_inbox, values)}
 
     # ---- out
 

@@ -565,7 +565,7 @@ class Worker:
                 head = heads[partition]
                 if head.watermark is None or mark > head.watermark:
                     head.watermark = mark
-            fresh_ids = store.fresh(connection, [incoming.id for incoming in polled.records])
+            fresh_ids = store.fresh(connection, {incoming.id: incoming.topic for incoming in polled.records})
             stage = self._stage("inbox", started)
 
             outgoing: list[Outgoing] = []
@@ -911,7 +911,7 @@ class Worker:
                 if event_id is None:
                     # it could not be read when it came, so its id never reached the inbox
                     event_id = envelope.id
-                    already = not store.fresh(connection, [event_id])
+                    already = not store.fresh(connection, {event_id: topic})
                 else:
                     already = False
                 if data is not None and not already:

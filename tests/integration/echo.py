@@ -14,11 +14,12 @@ import sqlalchemy as sa
 
 from shared import events, logs, topics
 from shared.runtime import Batch, Due, Incoming, Outgoing, Service, Tx, run
-from shared.runtime.ddl import runtime_v1, topic_ids
+from shared.runtime.ddl import runtime_v1, runtime_v2, topic_ids
 from shared.settings import Settings
 
 DDL = (
     runtime_v1()
+    + runtime_v2()
     + topic_ids()
     + ";"
     + """

@@ -172,6 +172,10 @@ TAMPERED: dict[str, tuple[str, str]] = {
     "log-head": ("problem", "update enforcement.ledger_partitions set hash = 'x' where seq > 0"),
     "unpublished": ("problem", "update notification.partitions set published_upto = published_upto - 1 where seq > 0"),
     "not-applied": ("lost", "delete from notification.inbox where event_id = (select min(event_id) from notification.inbox)"),
+    "mark-beyond-log": (
+        "problem",
+        "insert into notification.inbox_marks values ('verification.events', 'verification', 0, 1000000, 0)",
+    ),
     "upstream-unanswered": ("lost", "delete from intake.inbound_inbox"),
     "upstream-unread": ("problem", "update intake.inbound_cursors set next_offset = 0"),
     "applied-unknown": ("problem", "insert into enforcement.inbox (event_id) values ('verification.0.4711')"),

@@ -1,0 +1,18 @@
+"""What was read is kept as marks where an inbox forgets ids (``goodfaith prune``).
+
+Revision ID: 0018
+"""
+
+from alembic import op
+
+from shared.runtime.ddl import runtime_v2
+
+revision = "0018"
+down_revision = "0017"
+phase = "expand"
+
+
+def upgrade() -> None:
+    """Nothing is forgotten yet."""
+    op.execute(runtime_v2())
+    op.execute(runtime_v2("inbound_"))
