@@ -9,7 +9,7 @@ import http.client
 import os
 import sys
 
-TIMEOUT_S = 3.0
+TIMEOUT_S = 5.0
 
 
 def ask(path: str, port: int, timeout_s: float = TIMEOUT_S) -> bool:

@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Warnings are errors, but for those of libraries that we cannot mend."""
     for ignored in (
         "ignore:(read|open)_text is deprecated:DeprecationWarning",  # kafka-python, when it loads its schemas
-        "ignore:unclosed <socket:ResourceWarning",  # kafka-python, after a connection that was refused
+        "ignore:unclosed <(socket|ssl):ResourceWarning",  # kafka-python, after a connection that was refused
     ):
         config.addinivalue_line("filterwarnings", ignored)
 

@@ -154,9 +154,9 @@ def _closed(memory: str, pids: int = 200, **more: Any) -> dict[str, Any]:
     }
 
 
-def _healthy(test: list[str], every_s: int = 10, *, timeout_s: int = 5, start_s: int = 60) -> dict[str, Any]:
+def _healthy(test: list[str], every_s: int = 10, *, timeout_s: int = 10, start_s: int = 180) -> dict[str, Any]:
     seconds = {"interval": every_s, "timeout": timeout_s, "start_period": start_s}
-    return {"test": test, **{key: f"{value}s" for key, value in seconds.items()}, "retries": 3}
+    return {"test": test, **{key: f"{value}s" for key, value in seconds.items()}, "retries": 5}
 
 
 def _mounted(secrets: Mapping[str, str]) -> list[dict[str, str]]:

@@ -22,6 +22,8 @@ from deploy.images import ROOT
 from deploy.local.children import StackError, end, spawn, tail
 
 START_S: Final = 60.0
+PATIENT: Final = {"COMPOSE_HTTP_TIMEOUT": "300"}
+"""docker-compose 1.29 gives up on a busy machine."""
 FOLDER: Final = ROOT / ".local" / "docker"
 SETUP: Final = ROOT / "deploy" / "local" / "setup.sh"
 
@@ -60,7 +62,7 @@ class Engine:
         """
         try:
             done = subprocess.run(
-                argv, cwd=ROOT, env=self.environment | dict(more or {}), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s
+                argv, cwd=ROOT, env=PATIENT | self.environment | dict(more or {}), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise StackError(f"{' '.join(argv[:4])} took longer than {timeout_s:.0f} s") from None
@@ -135,7 +137,7 @@ def running() -> Iterator[Engine]:
 def _answering(host: str | None = None) -> docker.DockerClient | None:
     client = None
     try:
-        client = docker.DockerClient(base_url=host, timeout=120) if host else docker.from_env(timeout=120)
+        client = docker.DockerClient(base_url=host, timeout=300) if host else docker.from_env(timeout=300)
         client.ping()
     except (docker.errors.DockerException, OSError):
         if client is not None:

@@ -32,7 +32,7 @@ SETTINGS: Final = {
     "GOODFAITH_WATERMARK_MS": "50",
     "GOODFAITH_POLL_MS": "50",
 }
-READY_S: Final = 240.0
+READY_S: Final = 360.0
 SUITE: Final = (
     "tests/integration/test_containers.py",
     "tests/integration/test_runtime.py",
@@ -86,6 +86,7 @@ class Installation:
     def __init__(self, engine_: Engine, names: Mapping[str, str]) -> None:
         self._engine = engine_
         self._secrets = FOLDER / "secrets"
+        FOLDER.mkdir(parents=True, exist_ok=True)
         settings = FOLDER / "trial.env"
         ports: dict[str, int] = {}
         for name in ("GOODFAITH_INTAKE_API_PORT", "GOODFAITH_MARKETPLACE_PORT"):

@@ -26,7 +26,7 @@ from deploy.local.secured import Secured
 
 SUPERUSER = "postgres"
 DATABASE = "goodfaith"
-START_S = 60.0
+START_S = 180.0
 
 CONFIGURATION = """\
 listen_addresses = '127.0.0.1'

@@ -450,8 +450,8 @@ class Stack:
         return part.wait_ready()
 
     def _bring_all_up(self, state: dict[str, Any], parts: Sequence[PartName]) -> None:
-        # at once: several brokers are ready only together
-        with ThreadPoolExecutor(len(parts)) as pool:
+        # at once: several brokers are ready only together; none is ours where the environment names both parts
+        with ThreadPoolExecutor(max(len(parts), 1)) as pool:
             list(pool.map(lambda part: self._bring_up(state, part), parts))
 
     def _describe(self, state: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from kafka.errors import KafkaError
 from rich.markup import escape
 from rich.table import Table
 
@@ -34,6 +35,7 @@ KILL_RATE: Final = 200.0
 FAULTS: Final[Sequence[Fault]] = (*broker_faults.FAULTS, *database_faults.FAULTS)
 NAMES: Final = (KILL, *(fault.name for fault in FAULTS))
 BEGINS: Final = dt.datetime(2025, 1, 27, 9, tzinfo=dt.UTC)
+PATIENCE: Final = 3
 LONG: Final = {**ENVIRONMENT, "GOODFAITH_TOKEN_TTL_DAYS": "3650"}
 """Each fault ends some weeks of business time after it began, all on one installation."""
 COUNTS: Final[dict[Where, dict[str, int]]] = {
@@ -63,11 +65,22 @@ def standing(where: Where, name: str, *, keep: bool = False) -> Iterator[tuple[S
                 stack = Stack.start(root(), name, standby=True)
                 replica.synchronous(stack.database(), "standby")
                 replica.wait_following(stack.database(), "standby", synchronous=True)
-            local, processes = bring_up(name, COUNTS[where], env=LONG, begins=BEGINS)
-            yield local, processes, links
+            yield *_brought_up(name, where), links
     finally:
         if not keep:
             _destroy(name)
+
+
+def _brought_up(name: str, where: Where) -> tuple[Stack, Fleet]:
+    for left in range(PATIENCE, -1, -1):
+        try:
+            return bring_up(name, COUNTS[where], env=LONG, begins=BEGINS)
+        except KafkaError:
+            # three brokers that have just started on a busy machine answer late, and have done what was asked
+            if not left:
+                raise
+            time.sleep(3.0)
+    raise AssertionError
 
 
 def _destroy(name: str) -> None:
