@@ -148,10 +148,14 @@ def _there(settings: Settings, connection: sa.Connection) -> list[Reader]:
     return [reader for reader in readers(settings) if f"{reader.schema}.{reader.prefix}topic_ids" in tables]
 
 
-# ids are `<writer>.<partition>.<number>`; "/" comes after "."
+# the last row of this topic and partition that the reader has: of another one of the same log it may be further
 _READ: Final = """
-    select p.partition, coalesce((select max(split_part(i.event_id, '.', 3)::bigint) from {inbox} i
-        where i.event_id >= %s || '.' || p.partition || '.' and i.event_id < %s || '.' || p.partition || '/'), 0)
+    select p.partition, greatest(
+        coalesce((select l.seq from {log}event_log l where l.partition = p.partition and l.topic = %s and l.target = %s
+            and exists (select from {inbox} i where i.event_id = %s || '.' || l.partition || '.' || l.seq)
+            order by l.seq desc limit 1), 0),
+        coalesce((select max(m.upto) from {inbox}_marks m
+            where m.topic = %s and m.writer = %s and m.partition = p.partition), 0))
     from {log}partitions p"""
 _UNREAD: Final = """
     select l.key, l.payload, l.recorded_wall
@@ -228,7 +232,8 @@ def _unread(
         have: dict[int, int] = {}
         for gap in gaps:
             inbox = f"{gap.reader.schema}.{gap.reader.prefix}inbox"
-            rows = connection.exec_driver_sql(_READ.format(inbox=inbox, log=table), (log.name, log.name))
+            values = (full, partition, log.name, topic.name, log.name)
+            rows = connection.exec_driver_sql(_READ.format(inbox=inbox, log=table), values)
             for source, number in rows:
                 have[source] = min(have.get(source, number), number)
         for key, payload, wall in connection.exec_driver_sql(

@@ -1,0 +1,63 @@
+"""Which rows of a log a reader has not read: by topic and partition, whatever it has of others."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.local.stack import Stack
+from services.operator.idle import Reader
+from services.operator.unread import Gap, _unread
+from shared import db
+from shared.runtime.ddl import runtime_v1, runtime_v2
+from shared.topics import Topic
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def name(stack: Stack) -> Iterator[str]:
+    """Schema of a log and of its reader, whose tables have a prefix."""
+    name = f"unread{secrets.token_hex(4)}"
+    engine = db.administer(stack.admin_url, autocommit=True, pooled=False)
+    with engine.connect() as connection:
+        for prefix in ("", "r_"):
+            connection.exec_driver_sql(f"create schema if not exists {name}; set search_path = {name}")
+            connection.exec_driver_sql(runtime_v1(prefix) + ";" + runtime_v2(prefix))
+    yield name
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"drop schema {name} cascade")
+    engine.dispose()
+
+
+def test_what_is_read_of_another_topic_or_partition_says_nothing(stack: Stack, name: str) -> None:
+    log, reader = Reader("w", name, "", ()), Reader("r", name, "r_", ())
+    mine, other = Topic("a", name, "k"), Topic("b", name, "k")
+    engine = db.administer(stack.admin_url, autocommit=True, pooled=False)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"set search_path = {name}")
+        connection.exec_driver_sql("insert into partitions (partition, seq, published_upto) values (0, 9, 8)")
+        #       1..8: a to 0, a to 1, b to 0 by turns; 9 is not published yet
+        rows = [(n, ("a", "a", "b")[n % 3], (0, 1, 0)[n % 3]) for n in range(1, 10)]
+        for seq, topic, target in rows:
+            connection.exec_driver_sql(
+                "insert into event_log (partition, seq, topic, key, target, type, payload, hash)"
+                " values (0, %s, %s, 'k', %s, 't', %s, '')",
+                (seq, topic, target, str(seq)),
+            )
+        # it has the first of a's partition 0, and all of the others
+        for seq in (3, 1, 4, 7, 2, 5, 8):
+            connection.exec_driver_sql("insert into r_inbox (event_id) values (%s)", (f"w.0.{seq}",))
+
+        def missing(topic: Topic, partition: int) -> list[str]:
+            gap = Gap(reader, topic.name, partition, 0, 9, 9)
+            return [payload for _, payload, _ in _unread(connection, [log], topic, topic.name, partition, [gap])]
+
+        assert missing(mine, 0) == ["6"]
+        assert missing(mine, 1) == []
+        assert missing(other, 0) == []
+        connection.exec_driver_sql("insert into r_inbox_marks (topic, writer, partition, upto) values ('a', 'w', 0, 6)")
+        assert missing(mine, 0) == [], "ids that were pruned are known by their mark"
+    engine.dispose()
