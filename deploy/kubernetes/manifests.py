@@ -191,7 +191,9 @@ def _pod(process: Process) -> Document:
 
 
 def workload(process: Process) -> Document:
-    """Deployment or StatefulSet. Without a number of replicas, so that overlays and autoscalers do not fight over it."""
+    """Deployment or StatefulSet. Without a number of replicas where there may be several, so that overlays and autoscalers do
+    not fight over it.
+    """
     template = {"metadata": {"labels": labels(process.name)}, "spec": _pod(process)}
     spec: Document = {"selector": {"matchLabels": labels(process.name)}, "revisionHistoryLimit": 3}
     shape = process.shape
@@ -219,6 +221,8 @@ def workload(process: Process) -> Document:
         spec["minReadySeconds"] = 5
     else:
         spec["strategy"] = {"type": "Recreate"}
+    if shape.kind == "single" and not shape.standby:
+        spec["replicas"] = 1  # which nobody is to change
     spec["template"] = template
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": _meta(process.name, process.name, **kind), "spec": spec}  # fmt: skip
 
@@ -235,7 +239,9 @@ def service(process: Process) -> Document | None:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": _meta(process.name, process.name),
-        "spec": {"selector": labels(process.name), "ports": ports},
+        # those with a disk have names of their own: the Service of a StatefulSet is headless, and any of them may be asked
+        "spec": {"selector": labels(process.name), "ports": ports}
+        | ({"clusterIP": "None"} if process.shape.kind == "stored" else {}),
     }
 
 

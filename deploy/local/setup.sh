@@ -134,7 +134,7 @@ manifests() {
             say "building $program ${tool##*@} (once)"
             mkdir -p .local/tools
             # Go checks what it fetches against the public log of sums
-            GOBIN="$PWD/.local/tools/new" GOFLAGS=-trimpath CGO_ENABLED=0 go install "$tool"
+            GOBIN="$PWD/.local/tools/new" CGO_ENABLED=0 go install -ldflags='-s -w' "$tool"
             mv ".local/tools/new/$program" "$built"
             rmdir .local/tools/new
         fi
