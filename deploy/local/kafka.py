@@ -21,7 +21,7 @@ from deploy.local.jars import Jars
 VERSION = "4.3.1"
 HERE = Path(__file__).resolve().parent
 START_S = 180.0
-SESSION_MS = 2_500
+SESSION_MS = 5_000
 CLUSTER_SESSION_MS = 6_000
 
 # C1 only, serial collector: 300 MB resident and listening after 2.4 s; a small machine has no cores for more.

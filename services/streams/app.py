@@ -56,6 +56,17 @@ class Consumer(driver.Consumer):
             await self.seek_wait(wanted)
         return wanted
 
+    def check_group(self) -> None:
+        """Find whether the member is still one.
+
+        Raises:
+            aiokafka.errors.KafkaError: its membership has ended by an error, which the client only logs: nothing would ever be
+                assigned to it any more. A broker that knows of no broker for a moment, itself included, is enough.
+        """
+        client = self._thread._consumer
+        if client is not None and client._coordinator is not None:
+            client._coordinator.check_errors()
+
 
 def create(settings: Settings, generation: int, folder: Path, positions: Positions, url: str = "") -> Any:
     """An application without agents.

@@ -765,8 +765,13 @@ class Worker:
                 log.warning("look", worker=NAME, error=type(error).__name__)
             except Exception as error:
                 self.fail(error)
-            if self._app is not None and self._app.crash_reason is not None:
-                self.fail(self._app.crash_reason)
+            if self._app is not None:
+                if self._app.crash_reason is not None:
+                    self.fail(self._app.crash_reason)
+                try:
+                    self._app.consumer.check_group()
+                except AioKafkaError as error:
+                    self.fail(error)
 
     async def _look(self) -> None:
         places = [TP(full, number) for number in self._open for full in self._names]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaError as AioKafkaError
 from faust.types import TP
 from kafka.errors import InvalidReplicationFactorError
 
 from services.streams import generations, tables
-from services.streams.app import REFILL
+from services.streams.app import REFILL, Consumer
 from services.streams.changelog import GivenUp
 from services.streams.fold import topic_source
 from services.streams.worker import STALLED_S, Part, Worker
@@ -263,3 +266,26 @@ def test_a_broker_that_is_away_at_the_start_is_waited_for(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(generations, "current", refuse)
     assert asyncio.run(Made().run()) is False
+
+
+def test_a_member_whose_membership_ended_in_an_error_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ends() -> None:
+        raise AioKafkaError("no broker was known")
+
+    async def scenario() -> None:
+        membership = asyncio.ensure_future(ends())
+        coordinator = SimpleNamespace(_coordination_task=membership, _error_consumed_fut=None)
+        coordinator.check_errors = partial(GroupCoordinator.check_errors, coordinator)
+        member = Consumer.__new__(Consumer)
+        member._thread = SimpleNamespace(_consumer=SimpleNamespace(_coordinator=coordinator))
+        member.check_group()  # it has not ended yet
+
+        worker = Made()
+        worker._ended = asyncio.get_running_loop().create_future()
+        worker._app.consumer.check_group = member.check_group
+        monkeypatch.setattr("services.streams.worker.LOOK_S", 0)
+        watching = asyncio.ensure_future(worker._watch())
+        assert await asyncio.wait_for(worker._ended, 5) == "failed"
+        watching.cancel()
+
+    asyncio.run(scenario())
