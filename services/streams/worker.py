@@ -770,7 +770,7 @@ class Worker:
                     self.fail(self._app.crash_reason)
                 try:
                     self._app.consumer.check_group()
-                except AioKafkaError as error:
+                except Exception as error:
                     self.fail(error)
 
     async def _look(self) -> None:

@@ -274,7 +274,7 @@ def test_a_member_whose_membership_ended_in_an_error_begins_anew(monkeypatch: py
 
     async def scenario() -> None:
         membership = asyncio.ensure_future(ends())
-        coordinator = SimpleNamespace(_coordination_task=membership, _error_consumed_fut=None)
+        coordinator = SimpleNamespace(_coordination_task=membership, _error_consumed_fut=None, _pending_exception=None)
         coordinator.check_errors = partial(GroupCoordinator.check_errors, coordinator)
         member = Consumer.__new__(Consumer)
         member._thread = SimpleNamespace(_consumer=SimpleNamespace(_coordinator=coordinator))
