@@ -11,7 +11,8 @@ import pytest
 
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.faults, pytest.mark.stack, pytest.mark.timeout(900)]
+# with a fleet beside the others': of two cores too much for `make test`
+pytestmark = [pytest.mark.faults, pytest.mark.stack, pytest.mark.thorough, pytest.mark.timeout(900)]
 
 
 def test_anything_may_be_killed() -> None:
