@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import stamina
 
 from deploy.local.processes import Fleet
 from services.operator.idle import readers
@@ -17,6 +18,7 @@ from tests.integration.after_a_run.test_backtest import VERSION, tried
 from tests.integration.small_run import SmallRun
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+READ = "select sum(next_offset) from verification.cursors"
 
 
 @contextlib.contextmanager
@@ -55,19 +57,17 @@ def test_ids_go_and_a_replay_from_the_beginning_changes_nothing(run: SmallRun) -
         assert tried(run, VERSION, VERSION).as_json()["items"] == 0, "it is no longer known when these were judged"
         with run.engine.connect() as connection:
             before = state(connection)
-            ends = connection.exec_driver_sql("select sum(next_offset) from verification.cursors").scalar_one()
+            ends = connection.exec_driver_sql(READ).scalar_one()
             connection.exec_driver_sql("update verification.cursors set next_offset = 0")
             fleet = Fleet.start(run.stack, {"verification": 1})
             try:
-                fleet.wait_ready(60)
-                run.settle()
+                fleet.wait_ready(120)
+                # verification alone has no watermarks to wait for: it has read everything when its cursors say so
+                for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=120.0, wait_max=0.5):
+                    with attempt:
+                        assert connection.exec_driver_sql(READ).scalar_one() >= ends > 100
             finally:
                 fleet.stop()
-            assert (
-                connection.exec_driver_sql("select sum(next_offset) from verification.cursors").scalar_one()
-                >= ends
-                > 100
-            )
             assert state(connection) == before
             assert not connection.exec_driver_sql("select count(*) from verification.inbox").scalar_one()
         report = verify_stack(run.settings, wait_s=60)

@@ -504,7 +504,7 @@ class Rig:
         first = Reading(self.settings, names, [topics.inbound(name).name for name in self.settings.upstreams])
         first.close()
         places = [p for p in first.places if p.next > p.first and p.topic in names]
-        self.copy = Copy(first, read(self.settings.kafka, places))
+        self.copy = Copy(first, read(self.settings, places))
         self.engine = run.engine.execution_options(isolation_level="REPEATABLE READ")
 
     def find(self, tamper: str = "", tamper_copy: str = "") -> dict[str, Any]:
