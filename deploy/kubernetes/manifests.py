@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from deploy.kubernetes.model import BASE, HTTP_PORT, METRICS_PORT, PROCESSES, Process
+from deploy.containers.process import HTTP_PORT, METRICS_PORT, STATE, USER
+from deploy.kubernetes.model import BASE, PROCESSES, Process
 from deploy.prometheus.model import dump
 from shared.settings import Settings
 
@@ -24,7 +25,6 @@ KAFKA: Final = "goodfaith-kafka"
 """Settings of those that speak to the broker: who has no login there may not be told to use one."""
 SECRETS: Final = "/run/secrets/goodfaith"
 AUTHORITIES: Final = "/etc/goodfaith/authorities"
-STATE: Final = "/var/lib/goodfaith"
 STREAMS_DISK: Final = "10Gi"
 STUCK_S: Final = 120
 """Seconds after which `/live` tells of a loop that does not come round (`shared.runtime.health`)."""
@@ -108,9 +108,9 @@ SAFE: Final[Document] = {
 }
 SAFE_POD: Final[Document] = {
     "runAsNonRoot": True,
-    "runAsUser": 10001,
-    "runAsGroup": 10001,
-    "fsGroup": 10001,
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "fsGroup": USER,
     # else each start of a worker with a disk goes through all its files
     "fsGroupChangePolicy": "OnRootMismatch",
     "seccompProfile": {"type": "RuntimeDefault"},

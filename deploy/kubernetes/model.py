@@ -99,9 +99,6 @@ REQUIRED_BY: Final[dict[str, frozenset[str]]] = {
     "canary": frozenset({"canary_token"}),
 }
 
-METRICS_PORT: Final = 9100
-HTTP_PORT: Final = 8080
-
 
 @dataclass(frozen=True)
 class Process:

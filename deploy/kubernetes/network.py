@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from deploy.containers.process import HTTP_PORT, METRICS_PORT
 from deploy.kubernetes.manifests import PREFIX, Document, labels
-from deploy.kubernetes.model import HTTP_PORT, METRICS_PORT, PROCESSES, Place, Process
+from deploy.kubernetes.model import PROCESSES, Place, Process
 from shared.outbound import NEVER
 from shared.settings import Settings
 

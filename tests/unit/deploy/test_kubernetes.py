@@ -15,11 +15,12 @@ from unittest import mock
 import pytest
 import yaml
 
+from deploy.containers.process import METRICS_PORT
 from deploy.grafana.__main__ import FOLDER as BOARDS
 from deploy.kubernetes import network, scaling, secrets
 from deploy.kubernetes.__main__ import HERE, stale
 from deploy.kubernetes.manifests import SECRETS
-from deploy.kubernetes.model import METRICS_PORT, OPTIONAL, PROCESSES, STAND_INS
+from deploy.kubernetes.model import OPTIONAL, PROCESSES, STAND_INS
 from deploy.kubernetes.writing import files
 from deploy.local.fleet import FLEET
 from deploy.marketplace.worker import Marketplace
