@@ -12,6 +12,7 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ import psutil
 # it is started again.
 PORTS = range(20000, 32000)
 
+_reserved: list[int] = []
 # Kept so that our own dead children can be reaped; a child of an earlier invocation belongs to init.
 _spawned: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -33,13 +35,31 @@ class StackError(Exception):
 def free_port(taken: Container[int] = ()) -> int:
     """A loopback TCP port that nobody listens on now and that is not in `taken`.
 
+    On Linux it is reserved as long as this process lives: nobody else is given it before its server listens.
+
     Raises:
         StackError: no port is free.
     """
     for port in random.sample(PORTS, 200):
-        if port not in taken and is_free(port):
+        if port not in taken and _reserve(port):
             return port
     raise StackError(f"no free port on 127.0.0.1 between {PORTS.start} and {PORTS.stop}")
+
+
+def _reserve(port: int) -> bool:
+    """Whether the port was free. Held by a socket that is bound and does not listen: servers may bind it beside, we not again."""
+    if sys.platform != "linux":  # elsewhere the socket would be in the server's way
+        return is_free(port)
+    probe = socket.socket()
+    try:
+        probe.bind(("127.0.0.1", port))
+    except OSError:
+        probe.close()
+        return False
+    # after binding: two that bind with it do not exclude each other
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _reserved.append(probe.detach())
+    return True
 
 
 def is_free(port: int) -> bool:

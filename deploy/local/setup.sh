@@ -30,6 +30,9 @@ packages() { # packages PACKAGE...: install them or stop
     fi
 }
 
+# by path: functions of this script have the names of programs
+installed() { case "$(command -v "$1")" in /*) return 0;; *) return 1;; esac; }
+
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
 find_python() { # prints the first Python that is new enough
@@ -83,8 +86,8 @@ s3() {
 }
 
 prometheus() {
-    if command -v prometheus >/dev/null && command -v promtool >/dev/null && command -v amtool >/dev/null \
-        && { command -v prometheus-alertmanager >/dev/null || command -v alertmanager >/dev/null; }; then return; fi
+    if installed prometheus && installed promtool && installed amtool \
+        && { installed prometheus-alertmanager || installed alertmanager; }; then return; fi
     if ! may_install; then
         say "Prometheus and Alertmanager are missing (on Debian or Ubuntu: packages prometheus, prometheus-alertmanager):" \
             "local stacks are not observed, and tests of rules are left out"
@@ -144,7 +147,7 @@ manifests() {
 
 chromium() {
     for browser in chromium-headless-shell chromium chromium-browser google-chrome; do
-        if command -v "$browser" >/dev/null; then return; fi
+        if installed "$browser"; then return; fi
     done
     if ! may_install; then
         say "Chromium is missing (on Debian: package chromium-headless-shell): the test of the status page is left out"

@@ -433,16 +433,13 @@ def test_refused_at_once_for_a_bad_address_it_is_not_tried_again(world: World) -
 
 
 def test_mail_is_signed_and_has_a_return_path_and_the_digest_is_of_what_was_signed(
-    world: World, tmp_path: Path
+    world: World,
 ) -> None:
     key = rsa.generate_private_key(65537, 2048)
-    file = tmp_path / "dkim.pem"
-    file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     world.post.stop()
     answers = Answers()
-    with listening(answers, port=world.post.port), world.running(mail_key=KEY, dkim_key_file=str(file)):
+    with listening(answers, port=world.post.port), world.running(mail_key=KEY, dkim_key=pem.decode()):
         world.claim(1)
         wait(world.idle)
 

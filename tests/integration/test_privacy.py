@@ -339,7 +339,7 @@ HELD_ELSEWHERE = {
         "entity_work", "common_keys", "entities", "entity_rules", "relinked",
     },
 }  # fmt: skip
-RUNTIME = re.compile(r"(^|_)(event_log|inbox|cursors|topic_ids|partitions|parked|refused|alembic_version)$")
+RUNTIME = re.compile(r"(^|_)(event_log|inbox|inbox_marks|cursors|topic_ids|partitions|parked|refused|alembic_version)$")
 
 
 @pytest.fixture(scope="module")
