@@ -1,0 +1,132 @@
+"""``python -m benchmarks.headline``: the two headline figures after a replay, by Prometheus' rules and by SQL.
+
+The whole system on a stack of its own, watched by a real Prometheus; all of the sample's real notices; then, at rest, what
+the recording rules say beside what ``goodfaith promise`` counts, what the stream views differ from the database by, and how
+many series each process exports. Prints JSON; ends with 1 when anything differs.
+
+A replay puts years of business time into minutes, and Prometheus knows wall time only: its windows hold the whole replay. So
+they are held against all time by SQL; windows themselves are tested in ``tests/integration/after_a_run/test_promise.py``
+and by promtool.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import time
+from typing import Any, Final
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from deploy.local import fleet, prometheus
+from deploy.local.processes import Fleet
+from deploy.local.stack import Stack
+from services.operator import demo, promise
+from services.operator.cli import print_json
+from services.operator.notices import SAMPLE, read
+from services.operator.replay import execute
+from services.operator.up import bring_up, destroy
+from services.operator.verify import verify_stack
+from services.streams.reconcile import TRUTHS
+from shared import clock, db
+
+SCRAPE_S: Final = 5.0
+REST_S: Final = 300.0
+MOST_SERIES: Final = 5_000
+"""A process may export so many (design of the metrics: docs/metrics.md)."""
+ASKED: Final = {
+    "met": 'goodfaith:sla_outcomes:total{outcome="met"}',
+    "missed": 'goodfaith:sla_outcomes:total{outcome="missed"}',
+    "taken_down": 'goodfaith:takedowns:total{outcome="taken_down"}',
+    "declined": 'goodfaith:takedowns:total{outcome="declined"}',
+    **{f"handled_within_24h ({window})": f"goodfaith:handled_in_time:ratio_{window}" for window in ("1h", "1d", "30d")},
+    **{f"takedown_rate ({window})": f"goodfaith:takedown:ratio_{window}" for window in ("1h", "1d", "30d")},
+}
+
+
+def by_sql(stack: Stack) -> dict[str, float]:
+    """Under the names of ``ASKED``."""
+    engine = db.administer(stack.admin_url, pooled=False)
+    with engine.connect() as connection:
+        found = promise.count(connection, clock.read(connection)[0])["all"].as_json()
+    engine.dispose()
+    return {name: found[name.partition(" ")[0]] for name in ASKED}
+
+
+def by_rules(stack: Stack) -> dict[str, float]:
+    """What Prometheus answers now; a rule without an answer is left out."""
+    found = {}
+    for name, expr in ASKED.items():
+        answer = httpx.get(f"{stack.prometheus_url()}/api/v1/query", params={"query": expr}, timeout=30).json()
+        for one in answer["data"]["result"]:
+            found[name] = round(float(one["value"][1]), 6)
+    return found
+
+
+def compared(stack: Stack) -> dict[str, Any]:
+    """Wait until every view has been held against the database at rest; what they differ by.
+
+    Raises:
+        TimeoutError: not all were within ``REST_S`` seconds.
+    """
+    begun = dt.datetime.now(dt.UTC)
+    wanted = len(TRUTHS) * fleet.settings_of(stack).partitions
+    url = f"http://127.0.0.1:{stack.port('streams')}/internal/streams/status"
+    headers = {"authorization": f"Bearer {stack.secret('internal_token')}"}
+    until = time.monotonic() + REST_S
+    while True:
+        told = httpx.get(url, headers=headers, timeout=30).json()["compared"]
+        later = [one for one in told if dt.datetime.fromisoformat(one["wall"]) > begun]
+        if len(later) == wanted:
+            return {"views": len(later), "difference": sum(one["difference"] for one in later)}
+        if time.monotonic() > until:
+            raise TimeoutError(f"{len(later)} of {wanted} views were compared within {REST_S:.0f} s")
+        time.sleep(0.5)
+
+
+def series(processes: Fleet) -> dict[str, int]:
+    """Samples that each process exports now."""
+    found = {}
+    for process in processes:
+        text = httpx.get(f"http://127.0.0.1:{process.metrics_port}/metrics", timeout=30).text
+        found[process.name] = sum(len(family.samples) for family in text_string_to_metric_families(text))
+    return found
+
+
+def main() -> int:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--limit", type=int, help="only the first notices")
+    parser.add_argument("--stack", default="headline")
+    given = parser.parse_args()
+    notices = list(read(SAMPLE, given.limit))
+    first = dt.datetime.combine(notices[0].date, dt.time(), dt.UTC)
+    destroy(given.stack)
+    settings = {**demo.SETTINGS, "GOODFAITH_RECONCILE_S": "5"}
+    stack, processes = bring_up(given.stack, env=settings, begins=first, observe=prometheus.Plan(SCRAPE_S))
+    try:
+        report = execute(stack, notices, quiet=True)
+        proof = verify_stack(fleet.settings_of(stack), wait_s=120)
+        views = compared(stack)
+        truth = by_sql(stack)
+        # rules see a scrape, and what they are made of, one evaluation later each
+        until = time.monotonic() + 12 * SCRAPE_S
+        while (told := by_rules(stack)) != truth and time.monotonic() < until:
+            time.sleep(1)
+        exported = series(processes)
+    finally:
+        destroy(given.stack)
+    equal = told == truth and not views["difference"] and proof.clean and max(exported.values()) < MOST_SERIES
+    print_json(
+        {
+            "notices": report.notices, "items": report.items, "lost": proof.counts["lost"], "doubled": proof.counts["doubled"],
+            "problems": proof.counts["problems"], "sql": truth, "prometheus": told, "reconciliation": views, "series": exported,
+            "equal": equal,
+        }
+    )  # fmt: skip
+    return 0 if equal else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
