@@ -493,6 +493,8 @@ def test_killed_elsewhere_nothing_is_sent_twice(world: World, step: str) -> None
         world.leases_end()
         with world.process("sender"):
             wait(lambda: len(world.messages()) == 4 and world.idle())
+        # the worker is killed when this ends, with whatever it has not published
+        wait(lambda: sum(isinstance(data, MessageSent) for _, _, data in world.published()) >= 4)
 
     assert set(Counter(mail["Message-ID"] for mail in world.post.mails).values()) == {1}
     assert len(world.post.mails) == 4
