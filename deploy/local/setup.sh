@@ -30,8 +30,8 @@ packages() { # packages PACKAGE...: install them or stop
     fi
 }
 
-# by path: functions of this script have the names of programs
-installed() { case "$(command -v "$1")" in /*) return 0;; *) return 1;; esac; }
+# functions of this script have the names of programs
+installed() { (unset -f "$1"; command -v "$1" >/dev/null); }
 
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 

@@ -43,7 +43,7 @@ def test_killed_at_every_step(fleet: Fleet, pump: Pump) -> None:
     for number, name in enumerate(left):
         current[name] = left[name].pop(0)
         restart(fleet[name], f"{WORKERS[name][0]}:{current[name]}:{1 + number % 3}")
-    until = time.monotonic() + 240
+    until = time.monotonic() + 420
     while current:
         assert time.monotonic() < until, f"not reached: {current}"
         for name in list(current):
