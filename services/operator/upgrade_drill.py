@@ -50,7 +50,7 @@ NOTICES: Final = 60
 ITEMS: Final = 20_000
 """More than can be filed meanwhile."""
 LOOK_S: Final = 0.5
-READY_S: Final = 240.0
+READY_S: Final = 480.0
 REST_S: Final = 300.0
 DAYS: Final = (8, 8, 12)
 """Steps of business time at each rest: windows lapse, sanctions end."""
@@ -130,7 +130,8 @@ def migrate_as(version: Version, stack: Stack) -> None:
         StackError: it failed; with the end of what it said.
     """
     # the administrator's URL by the environment: a command line can be seen by others
-    env = _environment(version.code, **fleet.shared_environment(stack), **stack.environment())
+    where = {**fleet.shared_environment(stack), **stack.broker_login("operator"), **stack.environment()}
+    env = _environment(version.code, **where)
     done = subprocess.run(
         [sys.executable, "-m", "services.operator.cli", "migrate"],
         cwd=version.code, env={**env, "GOODFAITH_DATABASE": stack.admin_url}, capture_output=True, check=False,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
 from deploy.local.children import StackError
 from deploy.local.processes import Process, Version
+from deploy.local.stack import Stack
 from services.operator import upgrade_drill
 from services.operator.upgrade_drill import Outcome, Phase, halves, in_order, worst
 
@@ -97,3 +99,17 @@ def test_a_process_runs_as_the_version_that_it_is_told(tmp_path: Path) -> None:
     assert process.argv[:3] == ours[:3]
     process.of(None)
     assert (process.code, process.argv) == (None, ours)
+
+
+def test_the_version_before_migrates_the_stacks_own_broker_and_database(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stack = Stack(tmp_path, "old")
+    stack.kafka, stack.admin_url = "127.0.0.1:21092", "postgresql://postgres:secret@127.0.0.1:21432/goodfaith"
+    ran = MagicMock(return_value=MagicMock(returncode=0))
+    monkeypatch.setattr(upgrade_drill.subprocess, "run", ran)
+    upgrade_drill.migrate_as(Version(tmp_path / "code", {}), stack)
+    env = ran.call_args.kwargs["env"]
+    assert (env["GOODFAITH_KAFKA"], env["GOODFAITH_DATABASE"]) == (stack.kafka, stack.admin_url)
+    assert env["PYTHONPATH"] == str(tmp_path / "code")
+    assert not any("secret" in word for word in ran.call_args.args[0])
