@@ -1,16 +1,17 @@
 """`goodfaith restore unread`: records that were deleted before they were read come back from the event logs.
 
 Retention has passed a reader's place, or a topic was deleted and created again. Nobody skips anything: the workers leave such
-places alone (`goodfaith_unread_gone_partitions`). Our own topics are no more than copies of the event logs: what a reader has
-not read is written behind what the topic has, in the log's order, and the reader goes on from there. Others that read it a
-second time drop it by its ids.
+places alone (`goodfaith_unread_gone_partitions`). Our own topics are no more than copies of the event logs: what any reader has
+not read is written behind what the partition has, in the log's order, what was there before is deleted, and all its readers go
+on from there. Who reads something a second time drops it by its id. So a partition is in the log's order from its first record,
+and one that has lost records does not begin at 0, as if nothing were gone: both are what `verify` holds topics to.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -195,10 +196,14 @@ def refill(
                 _go_on(engine, gaps, {gap: gap.begins for gap in gaps})
             continue
         tell(f"filling {topic} {partition}")
+        gaps = of_all(gaps, logs)
+        upto = gaps[0].ends or _begin(settings, declared[topic], partition)
         with engine.connect() as connection:
             rows = list(_unread(connection, logs, declared[topic], settings.topic_prefix + topic, partition, gaps))
         made.records += _write(settings, declared[topic], partition, rows)
-        _go_on(engine, gaps, {gap: gap.ends for gap in gaps})
+        # in this order: broken off in between, it is all found and done again
+        _cut(settings, declared[topic], partition, upto)
+        _go_on(engine, gaps, dict.fromkeys(gaps, upto))
     if give_up or not made.theirs:
         _know(engine, made.gaps, _topic_ids(settings))
     else:
@@ -235,11 +240,53 @@ def _unread(
             values = (full, partition, log.name, topic.name, log.name)
             rows = connection.exec_driver_sql(_READ.format(inbox=inbox, log=table), values)
             for source, number in rows:
-                have[source] = min(have.get(source, number), number)
+                # of a compacted topic each key's last record is to be there, whoever has read it
+                have[source] = 0 if topic.compacted else min(have.get(source, number), number)
         for key, payload, wall in connection.exec_driver_sql(
             _UNREAD.format(log=table), (list(have), list(have.values()), full, partition)
         ):
             yield key, payload, wall.timestamp()
+
+
+def of_all(gaps: Sequence[Gap], readers_: Iterable[Reader]) -> list[Gap]:
+    """The gaps of a place, and as many for those who read there as well and have none: they go on behind it with the others."""
+    first = gaps[0]
+    have = {gap.reader.name for gap in gaps}
+    others = (one for one in readers_ if one.name not in have and first.topic in {topic.name for topic in one.reads})
+    return [*gaps, *(replace(first, reader=one) for one in others)]
+
+
+def _begin(settings: Settings, topic: topics.Topic, partition: int) -> int:
+    """Write an empty record into a partition that never had one, so that there is something to delete; the offset behind it."""
+    from kafka import TopicPartition
+
+    if topic.compacted:
+        return 0
+    name = settings.topic_prefix + topic.name
+    producer: Any = kafka_links.producer(settings, acks="all", allow_auto_create_topics=False)
+    try:
+        producer.send(name, None, b"", partition=partition).get(timeout=60)
+    finally:
+        producer.close(timeout=30)
+    consumer: Any = kafka_links.consumer(settings, enable_auto_commit=False)
+    try:
+        place = TopicPartition(name, partition)
+        return int(consumer.end_offsets([place])[place])
+    finally:
+        consumer.close()
+
+
+def _cut(settings: Settings, topic: topics.Topic, partition: int, upto: int) -> None:
+    """Delete what a partition had before it was filled. Of a compacted topic a broker deletes nothing by its place."""
+    from kafka import TopicPartition
+
+    if topic.compacted:
+        return
+    admin: Any = kafka_links.admin(settings, client_id="goodfaith-restore")
+    try:
+        admin.delete_records({TopicPartition(settings.topic_prefix + topic.name, partition): upto}, timeout_ms=30_000)
+    finally:
+        admin.close()
 
 
 def _write(settings: Settings, topic: topics.Topic, partition: int, rows: Sequence[tuple[str, str, float]]) -> int:

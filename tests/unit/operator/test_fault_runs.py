@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.operator import unread
 from services.operator.broker_faults import coordinator_partition
 from services.operator.fault_runs import BEGIN, END, FAULTS, NAMES, Result, rows, with_rows
 from services.operator.idle import READERS
-from services.operator.unread import compare
+from services.operator.unread import Gap, Refilled, compare
+from shared import topics
+from shared.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 READER = next(reader for reader in READERS if reader.name == "enforcement")
@@ -80,3 +84,38 @@ def test_in_another_topic_of_the_name_every_place_is_one(at: int | None, begin: 
     (gap,) = compare(cursors, {PLACE[0]: "old"}, {PLACE[0]: "new"}, {PLACE: begin}, {PLACE: begin + more}, READER)
     assert gap.recreated
     assert gap.ends == begin + more
+
+
+def test_all_who_read_a_place_go_on_behind_it_together() -> None:
+    gap = Gap(READER, *PLACE, upto=4, begins=5, ends=9)
+    everybody = unread.of_all([gap], READERS)
+    assert everybody[0] is gap
+    who = {one.reader.name for one in everybody}
+    assert who == {one.name for one in READERS if topics.VERIFICATION in one.reads} > {READER.name}
+    assert {(one.topic, one.partition, one.ends) for one in everybody} == {(*PLACE, 9)}
+
+
+@pytest.mark.parametrize(("ends", "begun"), [(9, 9), (0, 1)])
+def test_what_was_there_goes_once_all_is_written_and_before_anybody_goes_on(
+    monkeypatch: pytest.MonkeyPatch, ends: int, begun: int
+) -> None:
+    """Broken off anywhere, a place is still found; and none that lost records begins at 0."""
+    done: list[tuple[str, object]] = []
+    engine = MagicMock()
+    gap = Gap(READER, *PLACE, upto=4, begins=0, ends=ends, recreated=True)
+    monkeypatch.setattr("services.operator.restore.none_connected", lambda _: None)
+    monkeypatch.setattr("services.operator.restore.fold_anew", lambda _: 7)
+    monkeypatch.setattr(unread, "find", lambda *_: [gap])
+    monkeypatch.setattr(unread, "_there", lambda *_: list(READERS))
+    monkeypatch.setattr(unread, "_topic_ids", lambda _: {})
+    monkeypatch.setattr(unread, "_unread", lambda *_: [("key", "{}", 1.0)])
+    monkeypatch.setattr(unread, "_begin", lambda *_: done.append(("begin", None)) or 1)
+    monkeypatch.setattr(unread, "_write", lambda *args: done.append(("write", args[2])) or 1)
+    monkeypatch.setattr(unread, "_cut", lambda *args: done.append(("cut", args[3])))
+    monkeypatch.setattr(unread, "_go_on", lambda _, gaps, at: done.append(("go on", {at[one] for one in gaps})))
+    monkeypatch.setattr(unread, "_know", lambda *_: done.append(("know", None)))
+    made = unread.refill(Settings(), engine)
+    assert made == Refilled([gap], 1, [], 7, made.seconds)
+    assert done == [
+        *([] if ends else [("begin", None)]), ("write", 3), ("cut", begun), ("go on", {begun}), ("know", None),
+    ]  # fmt: skip
