@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Sequence
@@ -52,8 +51,10 @@ def _late(ground: Ground) -> None:
     primary, follower = NAMES
     server = ground.stack.database(primary)
     replica.synchronous(server)
-    receiver = _receiver(ground, follower)
-    os.kill(receiver, signal.SIGSTOP)
+    late = ground.stack.database(follower)
+    # a receiver that was only frozen would still find some megabytes in its socket
+    late.set("primary_conninfo", "")
+    ground.wait("the follower gets no more", lambda: not late.ask("select 1 from pg_stat_wal_receiver"))
     cut = len(ground.record.answers)
     time.sleep(BEHIND_S)
     ground.clock()
@@ -62,8 +63,7 @@ def _late(ground: Ground) -> None:
     engine = db.administer(ground.stack.admin_url, pooled=False)
     try:
         with ground.everybody_stopped():
-            os.kill(receiver, signal.SIGCONT)
-            replica.promote(ground.stack.database(follower))
+            replica.promote(late)
             kept = ground.stack.dir / f"lost-{ground.run.plan.ns}.jsonl"
             made = begin_anew(ground.settings, engine, kept)
     finally:
@@ -81,12 +81,6 @@ def _late(ground: Ground) -> None:
     follow(ground, primary, follower)
 
 
-def _receiver(ground: Ground, follower: DatabaseName) -> int:
-    """Pid of the process by which a follower gets the log."""
-    (found,) = ground.stack.database(follower).ask("select pid from pg_stat_wal_receiver")
-    return int(str(found[0]))
-
-
 def _crowded(ground: Ground) -> None:
     """Somebody else has all connections: services that lose theirs get none."""
     url = ground.stack.role_url("watch")
@@ -99,20 +93,22 @@ def _crowded(ground: Ground) -> None:
 
     begun = time.monotonic()
     answers: set[int] = set()
-    ours = "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename like 'goodfaith\\_%%' and application_name <> 'crowd'"
-    while time.monotonic() - begun < LASTS_S:
-        take()
-        with contextlib.suppress(psycopg2.Error):
-            ground.stack.database().ask(ours.replace("%%", "%"))
-        take()
-        answers.add(_ask(ground))
-        time.sleep(0.3)
-    ground.notes.append(f"{len(held)} connections held; the door answered {', '.join(map(str, sorted(answers)))}")
-    if 503 not in answers:
-        raise StackError(f"the door never answered 503, but {sorted(answers)}")
-    ground.clock()
-    for connection in held:
-        connection.close()
+    ours = "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename like 'goodfaith\\_%' and application_name <> 'crowd'"
+    try:
+        while time.monotonic() - begun < LASTS_S:
+            take()
+            with contextlib.suppress(psycopg2.Error):
+                ground.stack.database().ask(ours)
+            take()
+            answers.add(_ask(ground))
+            time.sleep(0.3)
+        ground.notes.append(f"{len(held)} connections held; the door answered {', '.join(map(str, sorted(answers)))}")
+        if 503 not in answers:
+            raise StackError(f"the door never answered 503, but {sorted(answers)}")
+        ground.clock()
+    finally:
+        for connection in held:
+            connection.close()
     ground.flows()
 
 
