@@ -9,7 +9,9 @@ import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -19,13 +21,18 @@ from deploy.local.children import StackError
 BALLAST = "ballast"
 
 
+@cache
 def missing() -> str:
     """Why no such disk can be made here; empty when it can."""
     if os.geteuid() != 0:
         return "only root may mount a small disk"
     if shutil.which("mount") is None:
         return "there is no `mount`"
-    return ""
+    with tempfile.TemporaryDirectory(prefix="goodfaith-disk-") as place:
+        # in a container root may be refused it as well
+        done = _mount(Path(place), 1 << 20)
+        unmount(Path(place))
+    return f"no small disk can be mounted here: {done.stderr.strip()}" if done.returncode else ""
 
 
 def move(folder: Path, room: int) -> None:
@@ -44,9 +51,7 @@ def move(folder: Path, room: int) -> None:
     folder.mkdir(mode=0o700)
     # what lies scattered takes whole blocks
     size = sum(max(file.stat().st_blocks * 512, 4096) for file in aside.rglob("*")) + room
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)], capture_output=True, text=True
-    )
+    done = _mount(folder, size)
     if done.returncode:
         folder.rmdir()
         aside.rename(folder)
@@ -66,6 +71,12 @@ def move_back(folder: Path) -> None:
     unmount(folder)
     folder.rmdir()
     aside.rename(folder)
+
+
+def _mount(folder: Path, size: int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)], capture_output=True, text=True
+    )
 
 
 def unmount(folder: Path) -> None:

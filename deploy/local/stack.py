@@ -445,7 +445,8 @@ class Stack:
                 if part.running:
                     raise  # else it was about to die when we joined it
         part.launch()
-        state[name]["handle"] = part.handle
+        with self._saving:  # others may be writing the state down
+            state[name]["handle"] = part.handle
         self._save(state)  # at once, so that a crash while waiting leaves no process unrecorded
         return part.wait_ready()
 
