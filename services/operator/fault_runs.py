@@ -125,7 +125,7 @@ def kill(stack: str, *, items: int, every: float, rate: float, seed: int, keep: 
 
 
 def rows(results: Sequence[Result]) -> dict[str, str]:
-    """Rows of the document's table, by fault; of those that were skipped none."""
+    """Rows of the document's table, by fault; of those that were skipped none, and of those that failed: a row tells what was shown."""
     declared = {fault.name: (fault.breaks, fault.heals) for fault in FAULTS}
     declared[KILL] = ("processes, broker and database are killed with -9 at random", "each is started again")
     return {
@@ -138,7 +138,7 @@ def rows(results: Sequence[Result]) -> dict[str, str]:
         )
         + " |"
         for one in results
-        if not one.skipped
+        if not one.skipped and not one.failed
     }  # fmt: skip
 
 
@@ -167,7 +167,10 @@ def faults(
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between kills, on average (kill).")] = 5.0,
     rate: Annotated[float | None, typer.Option(min=1, help="Items filed a second; none: each fault's own.")] = None,
     seed: Annotated[int, typer.Option(help="Of the load and of the kills.")] = 1,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the stacks running, to look at.")] = False,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="Leave the stacks running, to look at; a fault that fails is its stack's last."),
+    ] = False,
     stack: Annotated[
         str, typer.Option(help="Name of the stack (with -brokers, -database); those of that name are destroyed first.")
     ] = "faults",
@@ -191,6 +194,7 @@ def faults(
         results.append(result)
         details = outcome.json()
         _line(result)
+        _note(docs, results)
     where: Where
     for where in ("brokers", "database"):
         declared = [
@@ -198,17 +202,26 @@ def faults(
         ]
         if not declared:
             continue
-        with errors.status(f"{where}: starting") as status, standing(where, f"{stack}-{where}", keep=keep) as ground:
+        with errors.status(f"{where}: starting") as status, contextlib.ExitStack() as grounds:
+            ground: tuple[Stack, Fleet, Sequence[Link]] | None = None
             for number, fault in declared:
+                if ground is None:
+                    status.update(f"{where}: starting")
+                    ground = grounds.enter_context(standing(where, f"{stack}-{where}", keep=keep))
 
                 def tell(text: str, name: str = fault.name) -> None:
                     status.update(f"{name}: {text}")
 
                 results.append(exercise(fault, number, *ground, items=items, rate=rate, seed=seed, tell=tell))
                 _line(results[-1])
+                _note(docs, results)
+                if results[-1].failed:
+                    if keep:
+                        break
+                    # what it has left is no ground for others
+                    grounds.close()
+                    ground = None
     _show(results)
-    if docs is not None:
-        docs.write_text(with_rows(docs.read_text("utf-8"), rows(results)), "utf-8")
     failed = [one.fault for one in results if one.failed]
     if json:
         print_json(
@@ -220,6 +233,12 @@ def faults(
         )  # fmt: skip
     if failed:
         raise typer.Exit(1)
+
+
+def _note(docs: Path | None, results: Sequence[Result]) -> None:
+    """Write the rows so far: a run takes hours, and may not come to its end."""
+    if docs is not None:
+        docs.write_text(with_rows(docs.read_text("utf-8"), rows(results)), "utf-8")
 
 
 def _line(result: Result) -> None:

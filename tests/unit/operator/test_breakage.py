@@ -1,0 +1,78 @@
+"""Declared faults, without a stack: what is made of errors on the way, and of a run that meets a fault that fails."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import pytest
+import typer
+
+from deploy.local.children import StackError
+from services.operator import breakage, fault_runs
+from services.operator.breakage import Fault, Ground, Result, exercise
+from services.operator.fault_runs import BEGIN, END
+
+
+def nothing(_: Ground) -> None:
+    """A fault that breaks nothing."""
+
+
+def test_a_stack_that_cannot_be_prepared_is_a_fault_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = MagicMock()
+    run.prepare.side_effect = ConnectionError("nobody\nthere")
+    monkeypatch.setattr(breakage, "Faults", MagicMock(return_value=run))
+    result = exercise(Fault("cut", "a", "b", nothing, "brokers"), 1, MagicMock(), MagicMock(), ())
+    assert result.failed
+    assert result.examples == ["ConnectionError: nobody"]
+    run.close.assert_called_once()
+
+
+def ground(left: Iterator[int]) -> Ground:
+    """One on which so many items are not judged, look by look."""
+    made = Ground(MagicMock(), MagicMock(), (), MagicMock(), MagicMock(ended=False))
+    made._unjudged = lambda _: ["item"] * next(left)  # type: ignore[method-assign]
+    made._judged_since = lambda: True  # type: ignore[method-assign]
+    return made
+
+
+def test_it_is_waited_for_as_long_as_something_is_judged() -> None:
+    moving = ground(iter([9, 8, 8, 7, 6, 5, 4, 3, 2, 1, 0]))
+    assert moving.flows(within_s=0.5) >= 0.9
+    assert len(moving.recoveries) == 1
+    with pytest.raises(StackError, match="3 items"):
+        ground(iter([4, *[3] * 100])).flows(within_s=0.3)
+
+
+@pytest.mark.parametrize(
+    ("keep", "made", "grounds"), [(False, ["leaders", "cut", "slow"], 2), (True, ["leaders", "cut"], 1)]
+)
+def test_what_a_failed_fault_leaves_is_no_ground_for_the_next(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keep: bool, made: list[str], grounds: int
+) -> None:
+    stood: list[str] = []
+    met: list[str] = []
+
+    @contextlib.contextmanager
+    def standing(_where: str, name: str, *, keep: bool) -> Iterator[tuple[object, object, tuple[()]]]:
+        assert len(stood) % 2 == 0, "the one before is gone"
+        stood.append(name)
+        yield object(), object(), ()
+        stood.append("gone")
+
+    def act(fault: Fault, *_: object, **__: object) -> Result:
+        met.append(fault.name)
+        return Result(fault.name, 2000, 1, 3.0, problems=int(fault.name == "cut"))
+
+    monkeypatch.setattr(fault_runs, "standing", standing)
+    monkeypatch.setattr(fault_runs, "exercise", act)
+    docs = tmp_path / "reliability.md"
+    docs.write_text(f"{BEGIN}\n{END}\n")
+    with pytest.raises(typer.Exit):
+        fault_runs.faults(only=["slow", "leaders", "cut"], stack="s", keep=keep, docs=docs)
+    assert met == made
+    assert stood == ["s-brokers", "gone"] * grounds
+    rows = [line.split(" | ")[0] for line in docs.read_text().splitlines() if line.startswith("| ")][1:]
+    assert rows == [f"| {name}" for name in made if name != "cut"], "what failed has no row"
