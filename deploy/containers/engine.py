@@ -130,7 +130,8 @@ def running() -> Iterator[Engine]:
         yield Engine(found, dict(os.environ))
         return
     _prepare()
-    with tempfile.TemporaryDirectory(prefix="goodfaith-docker-") as short:  # a socket's path may have 107 characters
+    # a socket's path may have 107 characters; what the engine has mounted below may be busy for a while longer
+    with tempfile.TemporaryDirectory(prefix="goodfaith-docker-", ignore_cleanup_errors=True) as short:
         yield from _own(Path(short))
 
 

@@ -127,8 +127,9 @@ class Installation:
     def containers(self) -> dict[str, Any]:
         """Its containers by service."""
         found = self._engine.client.containers.list(
-            all=True, filters={"label": f"com.docker.compose.project={PROJECT}"}
-        )
+            # those of single commands come and go meanwhile
+            all=True, ignore_removed=True, filters={"label": f"com.docker.compose.project={PROJECT}"},
+        )  # fmt: skip
         return {one.labels["com.docker.compose.service"]: one for one in found}
 
     def wait_healthy(self, timeout_s: float = READY_S) -> None:
@@ -162,9 +163,7 @@ class Installation:
         Raises:
             StackError: it failed.
         """
-        said = self.compose("run", "--rm", "-T", "operator", *words, "--json", timeout_s=timeout_s)
-        found: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
-        return found
+        return last_object(self.compose("run", "--rm", "-T", "operator", *words, "--json", timeout_s=timeout_s))
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
         """The same, in the background."""
@@ -177,6 +176,19 @@ class Installation:
         """Remove containers, volumes and secrets."""
         self.compose("--profile", "tools", "down", "-v", "--remove-orphans")
         shutil.rmtree(self._secrets, ignore_errors=True)
+
+
+def last_object(said: str) -> dict[str, Any]:
+    """The object that a command with `--json` ended with; compose may have had a last word.
+
+    Raises:
+        StackError: there is none.
+    """
+    for line in reversed(said.splitlines()):
+        if line.startswith("{"):
+            found: dict[str, Any] = json.loads(line)
+            return found
+    raise StackError(f"no result in what was said:\n{said[-4000:]}")
 
 
 def crash(installation: Installation, service: str) -> float:
@@ -218,15 +230,17 @@ def replay_and_kill(installation: Installation, notices: int) -> tuple[dict[str,
         back = crash(installation, "verification")
         time.sleep(3)
         kill(installation, "enforcement-worker")
-        said, _ = process.communicate(timeout=600)
+        said, _ = process.communicate(timeout=1800)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise StackError("the replay has not come to its end within 30 minutes") from None
     except BaseException:
         process.kill()
         raise
     if process.returncode:
         raise StackError(f"the replay failed:\n{said[-4000:]}")
-    report: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
     return (
-        report,
+        last_object(said),
         f"verification crashed, started again by the engine after {back:.1f} s; enforcement-worker killed, started",
     )
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from deploy import images
-from deploy.containers import process
+from deploy.containers import process, trial
 from deploy.local import kafka, postgres
+from deploy.local.children import StackError
 from deploy.local.fleet import FLEET
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -107,3 +108,11 @@ def test_every_process_is_reached_where_the_settings_say() -> None:
         assert found[f"GOODFAITH_{spec.port.upper()}_URL"] == f"http://{spec.name}.internal:{process.HTTP_PORT}"
         assert process.serves(spec)["http"] == process.HTTP_PORT
     assert found["GOODFAITH_SMTP_HOST"] == "mailbox.internal"
+
+
+def test_a_result_is_found_though_compose_has_the_last_word() -> None:
+    assert trial.last_object('{"no": 1}\n{"items": 3}\n Container goodfaith-trial-operator-run  Removed\n') == {
+        "items": 3
+    }
+    with pytest.raises(StackError, match="it broke"):
+        trial.last_object("it broke\n")
