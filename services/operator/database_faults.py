@@ -20,7 +20,8 @@ from shared import db
 
 LASTS_S: Final = 12.0
 """Longer than a request waits for a connection, and than a worker's transaction may stand idle."""
-ROOM: Final = 96 << 20
+ROOM: Final = 384 << 20
+"""Bytes that are left on a small disk before it is filled; a log that begins anew after a crash takes a good part of it."""
 BEHIND_S: Final = 4.0
 NAMES: Final[tuple[DatabaseName, DatabaseName]] = ("postgres", "standby")
 

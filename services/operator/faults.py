@@ -618,7 +618,7 @@ class Faults:
         problems = troubles + submitter.record.contradictions
         tell("coming to rest")
         try:
-            self.fleet.wait_ready(120)
+            self.fleet.wait_ready(300)
             self.settle(120 + self.plan.items / 50, tell)
             # what is open runs into its deadlines
             for _ in range(3):
