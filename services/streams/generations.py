@@ -70,7 +70,7 @@ def current(settings: Settings) -> int:
             raise NotReady(f"no topic {missing[0]}: run goodfaith migrate")
         for found in admin.describe_topics(sorted(wanted)):
             if len(found["partitions"]) != settings.partitions:
-                raise NotReady(f"{found['topic']} has {len(found['partitions'])} partitions, not {settings.partitions}")
+                raise NotReady(f"{found['name']} has {len(found['partitions'])} partitions, not {settings.partitions}")
         number = max(of_topics(settings, names), default=0)
         if not number:
             number = 1
