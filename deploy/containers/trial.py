@@ -218,6 +218,24 @@ def kill(installation: Installation, service: str) -> None:
     container.start()
 
 
+def flow(installation: Installation, process: subprocess.Popen[str], timeout_s: float = 300.0) -> None:
+    """Wait until verification has items of the replay.
+
+    Raises:
+        StackError: the replay has ended, or there are none in time.
+    """
+    query = "select count(*) from verification.items"
+    count = f"PGPASSWORD=$(cat /run/secrets/postgres_password) exec psql -h 127.0.0.1 -U postgres -d goodfaith -tAc '{query}'"
+    until = time.monotonic() + timeout_s
+    while True:
+        code, said = installation.containers()["postgres"].exec_run(["sh", "-c", count])
+        if code == 0 and int(said.decode().strip()) > 0:
+            return
+        if process.poll() is not None or time.monotonic() > until:
+            raise StackError(f"no item has come from the replay: {said.decode(errors='replace').strip()}")
+        time.sleep(1)
+
+
 def replay_and_kill(installation: Installation, notices: int) -> tuple[dict[str, Any], str]:
     """Real notices, and meanwhile a crash and a kill; what the replay says, and what was killed.
 
@@ -226,7 +244,7 @@ def replay_and_kill(installation: Installation, notices: int) -> tuple[dict[str,
     """
     process = installation.begin("replay", "--limit", str(notices))
     try:
-        time.sleep(12)
+        flow(installation, process)
         back = crash(installation, "verification")
         time.sleep(3)
         kill(installation, "enforcement-worker")
