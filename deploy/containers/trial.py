@@ -376,7 +376,7 @@ def _installation(steps: Steps, one: Engine, names: Mapping[str, str], notices: 
 def _memory(installation: Installation) -> str:
     """What the containers use at the end, largest first."""
     used = {
-        name: one.stats(stream=False)["memory_stats"].get("usage", 0) / 2**20
+        name: one.stats(stream=False, one_shot=True)["memory_stats"].get("usage", 0) / 2**20
         for name, one in installation.containers().items()
     }
     largest = sorted(used.items(), key=lambda pair: -pair[1])
