@@ -51,7 +51,8 @@ READS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "enforcement.ledger_cursors": ("partition", "topic", "next_offset"),
         "intake.good_faith_standings": ("account", "state", "barred_until"),
         "intake.event_log": ("partition", "seq", "topic"),
-        "intake.door": ("partition", "type"),
+        "intake.door": ("partition", "type", "kind", "claim"),
+        "intake.claims": ("id", "complainant", "size", "channel", "accepted_at", "told_partition"),
     },
     # how far each worker has read
     "watch": dict.fromkeys(
