@@ -106,7 +106,11 @@ def test_a_partitions_claims_of_some_days_are_found_by_index(parts: Parts) -> No
     )
     engine = db.administer(parts.admin_url, autocommit=True, pooled=False)
     with engine.connect() as connection:
-        connection.exec_driver_sql("analyze intake.claims")
+        connection.exec_driver_sql(
+            """insert into intake.event_log (partition, seq, topic, key, target, type, payload, hash)
+            select 1, n, 'intake.events', 'l', 1, 'goodfaith.item.submitted.v1', repeat('x', 300), '' from generate_series(1, 20000) as n"""
+        )
+        connection.exec_driver_sql("analyze intake.claims, intake.event_log")
     engine.dispose()
     with parts.engine.begin() as connection:
         given = {"partition": 1, "since": dt.datetime.now(dt.UTC) - dt.timedelta(days=29), "left_out": ["canary"]}
@@ -114,4 +118,6 @@ def test_a_partitions_claims_of_some_days_are_found_by_index(parts: Parts) -> No
     assert any("claims_told" in line for line in plan), plan
     with parts.engine.begin() as connection:
         untold = connection.exec_driver_sql(f"explain {store._UNTOLD}", (given["since"], 1000)).scalars().all()
+        last = connection.exec_driver_sql(f"explain {reconcile._FILED}", given).scalars().all()
     assert any("claims_told" in line for line in untold), untold
+    assert any("event_log_filings" in line for line in last), last
