@@ -117,7 +117,7 @@ def test_the_event_logs_fold_to_the_same(reconciling: Reconciling, run: SmallRun
     """What `goodfaith streams rebuild --from logs` begins with, against the topics."""
     states: dict[int, dict[tuple[str, str], Any]] = {number: {} for number in reconciling.folded.partitions}
     partitions = {number: Partition(number, registry.VIEWS) for number in states}
-    with run.engine.connect() as connection:
+    with run.engine.execution_options(isolation_level="REPEATABLE READ").connect() as connection:
         for row in log_rows(connection, run.settings):
             envelope = decode_envelope(row.payload)
             assert envelope.time is not None
