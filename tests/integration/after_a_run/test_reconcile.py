@@ -19,7 +19,7 @@ from services.streams.fold import POSITIONS, Partition, Record
 from services.streams.items import Item
 from services.streams.reconcile import TRUTHS, Database, Reconciler
 from services.streams.views import Meta, us
-from shared import migrate
+from shared import clock, migrate
 from shared.events import decode_data, decode_envelope
 from shared.settings import Settings
 from tests.integration.after_a_run.tampering import ITEM, SANCTION, SANCTIONED, body
@@ -118,6 +118,7 @@ def test_the_event_logs_fold_to_the_same(reconciling: Reconciling, run: SmallRun
     states: dict[int, dict[tuple[str, str], Any]] = {number: {} for number in reconciling.folded.partitions}
     partitions = {number: Partition(number, registry.VIEWS) for number in states}
     with run.engine.execution_options(isolation_level="REPEATABLE READ").connect() as connection:
+        now, _ = clock.read(connection)
         for row in log_rows(connection, run.settings):
             envelope = decode_envelope(row.payload)
             assert envelope.time is not None
@@ -132,8 +133,8 @@ def test_the_event_logs_fold_to_the_same(reconciling: Reconciling, run: SmallRun
         told = {place: state for place, state in known.items() if place[0] != POSITIONS}
         of_topics = reconciling.folded.states[number]
         assert told == {place: state for place, state in of_topics.items() if place[0] != POSITIONS}
-        assert {name: totals.counts(AT) for name, totals in partitions[number].totals.items()} == {
-            name: totals.counts(AT) for name, totals in reconciling.folded.partitions[number].totals.items()
+        assert {name: totals.counts(now) for name, totals in partitions[number].totals.items()} == {
+            name: totals.counts(now) for name, totals in reconciling.folded.partitions[number].totals.items()
         }
     assert any(place[0] == "filings" for known in states.values() for place in known)
 
