@@ -98,6 +98,7 @@ INBOUND_GROUP: Final = "intake-inbound"
 VIEWED: Final = (
     topics.INTAKE,
     topics.ACCOUNTS,
+    topics.FILINGS,
     topics.VERIFICATION,
     topics.NOTIFICATION,
     topics.ENFORCEMENT,

@@ -37,6 +37,7 @@ CARRIES: Final[dict[str, tuple[str, ...]]] = {
         "goodfaith.account.erased.v1",
         "goodfaith.sanction.lift.v1",
     ),
+    topics.FILINGS.name: ("goodfaith.claim.filed.v1",),
     topics.VERIFICATION.name: (*_ITEM, "goodfaith.recurrence.found.v1", "goodfaith.command.refused.v1"),
     topics.ENFORCEMENT.name: ("goodfaith.hold.changed.v1",),
     topics.VIOLATIONS.name: ("goodfaith.violation.changed.v1",),

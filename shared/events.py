@@ -267,6 +267,22 @@ class AccountNotice(Data, frozen=True, kw_only=True):
     at: dt.datetime
 
 
+class ClaimFiled(Data, frozen=True, kw_only=True):
+    """A claim was accepted: each once. From intake, keyed by the account that filed it."""
+
+    claim: Id
+    account: Id
+    """The complainant: an agent, or the principal itself."""
+    items: Annotated[int, Meta(ge=1)]
+    right_type: RightType
+    channel: Id
+    """By which way it came: ``http``, ``kafka``, ``canary``; ``recurrence``: filed by the system, for the account."""
+    canary: bool = False
+    """Counts in no figure."""
+    at: dt.datetime
+    """When it was accepted; business time."""
+
+
 class AccountErased(Data, frozen=True, kw_only=True):
     """A subject was erased: its keys are destroyed, its account is closed. From intake, keyed by account; ids only."""
 
@@ -729,6 +745,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.message.read.v1": MessageRead,
     "goodfaith.account.erased.v1": AccountErased,
     "goodfaith.account.channels.v1": AccountChannels,
+    "goodfaith.claim.filed.v1": ClaimFiled,
     "goodfaith.watermark.v1": Watermark,
     **{f"goodfaith.item.{state.lower()}.v1": ItemChanged for state in State},
     "goodfaith.item.handled.v1": ItemChanged,

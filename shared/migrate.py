@@ -50,8 +50,9 @@ READS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "enforcement.ledger_event_log": ("partition", "seq", "topic"),
         "enforcement.ledger_cursors": ("partition", "topic", "next_offset"),
         "intake.good_faith_standings": ("account", "state", "barred_until"),
-        "intake.event_log": ("partition", "seq", "topic"),
-        "intake.door": ("partition", "type"),
+        "intake.event_log": ("partition", "seq", "topic", "type"),
+        "intake.door": ("partition", "type", "kind", "claim"),
+        "intake.claims": ("id", "complainant", "size", "channel", "accepted_at", "told_partition"),
     },
     # how far each worker has read
     "watch": dict.fromkeys(

@@ -65,6 +65,7 @@ SERVICES: Final = ("intake", "verification", "enforcement", "notification", "mar
 
 INTAKE: Final = Topic("intake.events", "intake", "listing")
 ACCOUNTS: Final = Topic("intake.accounts", "intake", "account")
+FILINGS: Final = Topic("intake.filings", "intake", "complainant's account")
 REFUSALS: Final = Topic("inbound.refusals", "intake", "upstream's event id", 14 * DAY_MS, ordered=False)
 VERIFICATION: Final = Topic("verification.events", "verification", "listing")
 ENFORCEMENT: Final = Topic("enforcement.events", "enforcement", "listing")
@@ -82,6 +83,7 @@ DEAD_LETTERS: Final = Topic("dead-letters", "every service", "the record's own k
 TOPICS: Final = (
     INTAKE,
     ACCOUNTS,
+    FILINGS,
     REFUSALS,
     VERIFICATION,
     ENFORCEMENT,

@@ -411,6 +411,18 @@ OFFENDERS: Final = Board(
                     one(view("goodfaith_good_faith_complainants", "state"), "{{state}}"), "count", "bars", may_be_empty=True,
                 ),
                 Panel(
+                    "concentration", "Concentration of filings",
+                    "Herfindahl-Hirschman index of the items filed in 30 days; at 100 % one complainant files everything. Above 18 % a few "
+                    "make most of the work: GET /internal/streams/filings names them.",
+                    one("goodfaith:filing_concentration:hhi"), "ratio", "number", may_be_empty=True,
+                ),
+                Panel(
+                    "filed_by", "Items filed, by size of complainant",
+                    "Share of the items of 30 days whose complainant filed so many of them. 1000+ rises: the programme works for few; look at "
+                    "lanes and quotas.",
+                    one("goodfaith:filing_items:share", "{{size}}"), "ratio", "bars", may_be_empty=True,
+                ),
+                Panel(
                     "misuse", "Measures against misuse, last day",
                     "By what changed. Many reversed: findings or the policy are too strict.",
                     one("round(sum by (kind) (increase(goodfaith_misuse_changes_total[1d]))) > 0", "{{kind}}"), "count", "bars",

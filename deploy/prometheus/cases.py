@@ -472,6 +472,28 @@ f"min_over_time(({_MET} - {_MET} offset 5m)[80m:5m])": "10",
         "100m",
         {"goodfaith:drain_seconds:forecast": "0", 'goodfaith:oldest_open_age_seconds{stage="review"}': "0"},
     ),
+    Figure(
+        "one complainant of 37 files 64 of 100 items, and its partition moves",
+        {
+            **_figure("goodfaith_filing_items", "64x30", size="10-99"),
+            **_figure("goodfaith_filing_items_squares", "4096x30"),
+            'goodfaith_filing_items{instance="streams.1",partition="1",size="10-99"}': "0x30",
+            'goodfaith_filing_items{instance="streams.1",partition="1",size="1"}': "36x30",
+            'goodfaith_filing_items_squares{instance="streams.1",partition="1"}': "36x30",
+        },
+        "100m",
+        {
+            "goodfaith:filing_concentration:hhi": "0.4132",
+            'goodfaith:filing_items:share{size="10-99"}': "0.64",
+            'goodfaith:filing_items:share{size="1"}': "0.36",
+        },
+    ),
+    Figure(
+        "nobody filed",
+        {**_figure("goodfaith_filing_items", "0x30", size="1"), **_figure("goodfaith_filing_items_squares", "0x30")},
+        "100m",
+        {"goodfaith:filing_concentration:hhi": None, 'goodfaith:filing_items:share{size="1"}': None},
+    ),
 )  # fmt: skip
 
 

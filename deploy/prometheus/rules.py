@@ -72,6 +72,7 @@ def groups(pace: Pace) -> dict[str, tuple[Group, ...]]:
         "recording": (
             Group("goodfaith-figures", "15s", tuple(figures(pace))),
             Group("goodfaith-windows", "30s", tuple(window_figures(pace))),
+            Group("goodfaith-filings", "30s", tuple(filing_figures(pace))),
         ),
         "slo": (Group("goodfaith-slo", "30s", (*objectives(spec, pace), *burn_alerts(spec, pace))),),
         "alerts": (
@@ -127,6 +128,9 @@ LABELS: Final = {
     "goodfaith_claim_stage_duration_seconds_count": ("stage",),
     "goodfaith_claim_items_open": ("stage", "tier"),
     "goodfaith_claim_items_due_soon": ("within_seconds",),
+    "goodfaith_filing_complainants": ("size",),
+    "goodfaith_filing_items": ("size",),
+    "goodfaith_filing_items_squares": (),
 }
 """Labels beside `partition` of the figures that are summed."""
 
@@ -183,6 +187,18 @@ def window_figures(pace: Pace) -> Iterable[Record]:
             increase = f"{total}:increase_{window}"
             yield Record(increase, _increase(f"{total}:total", window, pace))
             yield Record(f"goodfaith:{name}:ratio_{window}", f'sum({increase}{{outcome="{good}"}}) / sum({increase})')
+
+
+def filing_figures(pace: Pace) -> Iterable[Record]:
+    """How far filings are concentrated on few complainants (`shared.concentration`). Nothing where nothing was filed."""
+    yield Record("goodfaith:filing_items:sum", _total("goodfaith_filing_items", "size", pace))
+    yield Record("goodfaith:filing_complainants:sum", _total("goodfaith_filing_complainants", "size", pace))
+    everything = "(sum(goodfaith:filing_items:sum) > 0)"
+    yield Record(
+        "goodfaith:filing_concentration:hhi",
+        f"{_total('goodfaith_filing_items_squares', '', pace)} / {everything} ^ 2",
+    )
+    yield Record("goodfaith:filing_items:share", f"goodfaith:filing_items:sum / on () group_left () {everything}")
 
 
 def objectives(spec: dict[str, Any], pace: Pace) -> Iterable[Record]:

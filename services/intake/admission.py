@@ -3,6 +3,8 @@
 Commands first, in the order of their acceptance, never held back. Then submissions: between lanes by weight, within a lane
 evenly between complainants; a lane pauses while more is under way to verification than its window, and then gets its
 weight's share of what the open lanes are given, at the least a trickle. So nobody's million claims make another wait.
+
+Last what tells of claims (``filing``): a figure may wait, an item may not. It gets what is left, at the least an eighth.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ TRICKLE_S: Final = 1.0
 """Seconds that a lane may stand still because its window is full."""
 TRICKLE_ROWS: Final = 10
 """Rows that it then gets, each second."""
+FILINGS_SHARE: Final = 8
+"""One row of so many is for filings, however crowded the door is."""
 
 _COLUMNS: Final = "d.id, d.kind, d.lane, d.complainant, d.partition, d.claim, d.item, d.listing, d.on_site, d.type, d.payload, d.accepted_at, d.traceparent"
 _ALL: Final = f"select {_COLUMNS} from door d order by d.id limit %s"
@@ -33,6 +37,10 @@ _COMMANDS: Final = f"""
     select {_COLUMNS} from unnest(%s::int[]) as p(partition) cross join lateral (
         select * from door where kind = 'command' and partition = p.partition order by accepted_at, id limit %s) as d
     order by d.accepted_at, d.id limit %s"""
+_FILINGS: Final = f"""
+    select {_COLUMNS} from unnest(%s::int[]) as p(partition) cross join lateral (
+        select * from door where kind = 'filing' and partition = p.partition order by id limit %s) as d
+    order by d.id limit %s"""
 _PROMOTED: Final = f"""
     select {_COLUMNS} from door d where d.kind = 'submit' and d.item = any(%s) and d.partition = any(%s)"""
 # a loose index scan: one probe a pair, however many rows each has
@@ -123,6 +131,7 @@ class Admission:
         taken = self._commands(connection, partitions, room)
         admitted = self._lanes(connection, owned, max(room - len(taken.rows), 0))
         taken.rows.extend(admitted)
+        taken.rows.extend(self._filings(connection, partitions, max(room - len(taken.rows), room // FILINGS_SHARE, 1)))
         return taken
 
     def _take_all(self, connection: sa.Connection, owned: frozenset[int], room: int) -> Taken | None:
@@ -144,8 +153,9 @@ class Admission:
         commands = sorted((row for row in mine if row.kind == "command"), key=lambda row: (row.accepted_at, row.id))
         submissions = [row for row in mine if row.kind == "submit"]
         self._note(submissions)
+        filings = [row for row in mine if row.kind == "filing"]
         # every submission is there before any command about it
-        taken = Taken([*submissions, *commands])
+        taken = Taken([*submissions, *commands, *filings])
         self._delete(connection, taken.rows)
         return taken
 
@@ -166,6 +176,11 @@ class Admission:
             taken.rows = [*promoted, *rows]
             self._delete(connection, taken.rows)
         return taken
+
+    def _filings(self, connection: sa.Connection, partitions: Sequence[int], limit: int) -> list[Row]:
+        rows = [Row(*row) for row in connection.exec_driver_sql(_FILINGS, (list(partitions), limit, limit))]
+        self._delete(connection, rows)
+        return rows
 
     def _lanes(self, connection: sa.Connection, owned: frozenset[int], room: int) -> list[Row]:
         """Submissions by lanes."""

@@ -449,6 +449,13 @@ def claim_rows(
     )  # fmt: skip
 
 
+def filed(claim: Sequence[Any], *, canary: bool) -> events.ClaimFiled:
+    """What is told of a claim. ``claim``: its row, as in ``Rows``."""
+    return events.ClaimFiled(
+        claim=claim[0], account=claim[1], items=claim[8], right_type=claim[4], channel=claim[9], canary=canary, at=claim[10]
+    )  # fmt: skip
+
+
 # ------------------------------------------------------------------------------------------------------------ commands
 
 

@@ -38,10 +38,10 @@ from services.intake import (
 )
 from services.intake.blobs import Blobs
 from services.intake.domain import Refused
-from shared import db, events, kafka_links, logs, policy
+from shared import clock, concentration, db, events, kafka_links, logs, policy
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
-from shared.topics import ACCOUNTS, INTAKE, NOTIFICATION, VERIFICATION, Topic, inbound
+from shared.topics import ACCOUNTS, FILINGS, INTAKE, NOTIFICATION, VERIFICATION, Topic, inbound
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +49,7 @@ OBSERVE_S: Final = 0.25
 EXPIRE_S: Final = 5.0
 QUEUE_S: Final = 15.0
 EVIDENCE_S: Final = 60.0
+FILINGS_S: Final = 60.0
 JUDGE_S: Final = 2.0
 """Between looks for accounts to be judged; a new business day is noticed by the clock of the watermarks, at once."""
 NOTICE_DAY_S: Final = 0.1
@@ -65,7 +66,8 @@ _commands: Final = {
         | events.AccountChannels
         | events.AccountErased
         | events.MessageRead
-        | events.LiftSanction,
+        | events.LiftSanction
+        | events.ClaimFiled,
     )
 }
 
@@ -108,7 +110,7 @@ class Intake:
     schema = "intake"
     prefix = ""
     reads: Sequence[Topic] = (VERIFICATION, NOTIFICATION)
-    keyed_like = frozenset({INTAKE.name, ACCOUNTS.name})
+    keyed_like = frozenset({INTAKE.name, ACCOUNTS.name, FILINGS.name})
     queue = "door"
     raw = False
     keeps_time = True
@@ -141,6 +143,7 @@ class Intake:
                 Background("held", EXPIRE_S, self.release),
                 Background("review", QUEUE_S, self.look_at_the_queue),
                 Background("evidence", EVIDENCE_S, self.sweep),
+                Background("filings", FILINGS_S, self.tell_untold),
                 Background("good-faith", NOTICE_DAY_S, self.watch_day),
             ]
 
@@ -231,6 +234,16 @@ class Intake:
             metrics.EVIDENCE_DELETED.inc(count)
             log.info("evidence deleted", worker=self.name, count=count)
 
+    def tell_untold(self) -> None:
+        """Claims of a version before, which told nothing of them: also of one that runs beside this one, or ran again meanwhile."""
+        while True:
+            with self._engine.begin() as connection:
+                now, _ = clock.read(connection)
+                count = store.tell_untold(connection, concentration.since(now), self.settings.partitions)
+            if not count:
+                return
+            log.info("filings told", worker=self.name, claims=count)
+
     def watch_day(self) -> None:
         """Judge when the business day has changed, and now and then for accounts that are to be judged in between."""
         day, at = self._judged
@@ -292,7 +305,8 @@ class Intake:
                 assert row.payload is not None
                 data = _commands[row.type].decode(row.payload)
                 kind = row.type
-                counts["command"] = counts.get("command", 0) + 1
+                if row.kind == "command":
+                    counts["command"] = counts.get("command", 0) + 1
             # a key of its own: what the read model cannot digest must not stop the door
             entry = Incoming("@queue", row.partition, row.id, f"door:{row.listing}", str(row.id), kind, data)
             if row.traceparent is not None:
@@ -378,6 +392,12 @@ class Fold:
             return (
                 Outgoing(incoming.partition, ACCOUNTS, data.account, incoming.type, data, data.account, at, None, None),
             )
+        if isinstance(data, events.ClaimFiled):
+            return (
+                Outgoing(
+                    incoming.partition, FILINGS, data.account, incoming.type, data, data.account, data.at, data.claim
+                ),
+            )  # fmt: skip
         if incoming.topic == "@queue":
             assert isinstance(data, events.ItemSubmitted | events.Command)
             return (

@@ -15,7 +15,7 @@ from services.enforcement import penalties, sanctions
 from services.intake.evidence_store import CLOSED
 from services.notification.domain import WINDOW_KINDS
 from services.operator.entity_checks import entity_members, entity_standings
-from services.operator.evidence import SUBMITTED, Category, Evidence, Finding, Tally
+from services.operator.evidence import FILED, SUBMITTED, Category, Evidence, Finding, Tally
 from services.operator.sanction_checks import sanctioned, sellers_told
 from services.verification.item import ENDED, UPHELD
 from services.verification.lifecycle import TABLE, Reopened
@@ -95,6 +95,34 @@ def items_published(e: Evidence) -> list[Finding]:
         *e.find(
             "problem", "item-unaccepted",
             f"select f.item from v_filed f left join intake.items i on i.id = f.item where f.type = '{SUBMITTED}' and i.id is null",
+        ),
+    ]  # fmt: skip
+
+
+def claims_told(e: Evidence) -> list[Finding]:
+    """Every claim was told of exactly once, as it is, or waits in the door. Older ones of a version that told of none are not asked for."""
+    told = (
+        "(select partition, d ->> 'claim' as claim, d ->> 'account' as account, (d ->> 'items')::int as items,"
+        " d ->> 'right_type' as right_type, d ->> 'channel' as channel, (d ->> 'at')::timestamptz as at,"
+        " coalesce((d ->> 'canary')::bool, false) as canary from (select partition, payload::jsonb -> 'data' as d"
+        f" from intake.event_log where type = '{FILED}' union all"
+        " select partition, payload::jsonb from intake.door where kind = 'filing') t)"
+    )
+    counted = (
+        f"select c.id from intake.claims c left join (select claim, count(*) as n from {told} t group by claim) t"
+        " on t.claim = c.id"
+    )
+    return [
+        *e.find(
+            "lost", "claim-untold",
+            f"{counted} where t.n is null and c.told_partition is not null and 'door:' || c.complainant {_DOOR}",
+        ),
+        *e.find("doubled", "claim-told-twice", f"{counted} where t.n > 1"),
+        *e.find(
+            "problem", "claim-told-wrong",
+            f"select t.claim from {told} t left join intake.claims c on c.id = t.claim where"
+            " (t.account, t.items, t.right_type, t.channel, t.at, t.partition, t.canary) is distinct from"
+            " (c.complainant, c.size, c.right_type, c.channel, c.accepted_at, c.told_partition, c.channel = 'canary')",
         ),
     ]  # fmt: skip
 
@@ -1049,7 +1077,7 @@ def erased(e: Evidence) -> list[Finding]:
 
 
 CHECKS: Final[tuple[Check, ...]] = (
-    submissions, claim_items, items_published, commands_published, items_judged, commands_ended,
+    submissions, claim_items, items_published, claims_told, commands_published, items_judged, commands_ended,
     event_logs, on_topics, topic_order, applied, upstreams, parked, causes,
     folds, deadlines, sla, duplicates, recurrences, read_model, good_faith, misuse, review_queue,
     holds, visibility, statements, violations, ledger_entries, standings, entity_members, entity_standings, sanctioned, sellers_told,

@@ -102,6 +102,8 @@ def _by(service: str, kind: str, data: dict[str, Any]) -> str:
         return f"{data['by']} ({data['role']})"
     if kind == "item.submitted":
         return f"{data['complainant']} (holder)" if "recurs" not in data else "system"
+    if kind == "claim.filed":
+        return f"{data['account']} (holder)" if data["channel"] != "recurrence" else "system"
     if kind.startswith("item."):
         # the role; system is left out on the wire
         return str(data.get("by", "system"))
@@ -130,6 +132,7 @@ def _detail(kind: str, data: dict[str, Any]) -> str | None:
         "command.withdraw": ("ground",),
         "command.change_right": ("status",),
         "item.submitted": ("reason", "right", "lane", "recurs"),
+        "claim.filed": ("items", "right_type", "channel"),
     }.get(kind, ())
     return ", ".join(f"{name} {data[name]}" for name in names if name in data) or None
 

@@ -41,6 +41,7 @@ from shared.settings import Settings
 Category = Literal["lost", "doubled", "problem"]
 EXAMPLES: Final = 5
 SUBMITTED: Final = "goodfaith.item.submitted.v1"
+FILED: Final = "goodfaith.claim.filed.v1"
 _LOCAL_RECORDS: Final = 30_000
 """Up to so many records the topics are read by a thread: starting processes takes longer."""
 _BLOCK: Final = 20_000
@@ -106,7 +107,7 @@ _FILED: Final = """
         nullif(split_part(split_part(payload, '"command":"', 2), '"', 1), '')
     from intake.event_log where type not in (
         'goodfaith.dead_letter.v1', 'goodfaith.account.notice.v1', 'goodfaith.account.channels.v1', 'goodfaith.message.read.v1',
-        'goodfaith.account.erased.v1', 'goodfaith.sanction.lift.v1')"""
+        'goodfaith.account.erased.v1', 'goodfaith.sanction.lift.v1', 'goodfaith.claim.filed.v1')"""
 _NOTICE: Final = """
     insert into v_notice select d ->> 'message', d ->> 'item', (d ->> 'revision')::int, d ->> 'kind', (d ->> 'sent_at')::timestamptz,
         coalesce(d ->> 'begins_at', d ->> 'sent_at')::timestamptz, coalesce(d ->> 'begun_by', 'sent')

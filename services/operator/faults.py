@@ -573,13 +573,18 @@ class Faults:
         with contextlib.suppress(sa.exc.OperationalError, sa.exc.InterfaceError):
             self.step(DAY)
 
-    def settle(self, timeout_s: float, tell: Callable[[str], None] = lambda _: None) -> None:
-        """Wait until nothing is under way.
+    def settle(
+        self,
+        timeout_s: float,
+        tell: Callable[[str], None] = lambda _: None,
+        ignore: frozenset[str] = frozenset(),
+    ) -> None:
+        """Wait until nothing is under way, but for what is ignored (``Watch``).
 
         Raises:
             TimeoutError: something still is.
         """
-        watch = Watch(self.engine, self.settings)
+        watch = Watch(self.engine, self.settings, ignore=ignore)
         try:
             watch.wait(
                 timeout_s=timeout_s, poll_s=0.2, looks=2, tell=lambda pending: tell(f"under way: {pending}"[:100])

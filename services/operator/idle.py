@@ -64,7 +64,8 @@ class Pending:
 
 # name -> SQL that counts what is under way in the services' own queues
 QUEUES: Final = {
-    "door": "select count(*) from (select from intake.door limit 1000) t",
+    "door": "select count(*) from (select from intake.door where kind <> 'filing' limit 1000) t",
+    "filings": "select count(*) from (select from intake.door where kind = 'filing' limit 1000) t",
     "held": "select count(*) from intake.door_held h join intake.accounts a on a.id = h.complainant where a.misuse <> 'suspension'",
     "messages": "select count(*) from (select from notification.messages where state in ('queued', 'sending') limit 1000) t",
     "untold items": "select count(*) from (select from notification.message_items where message is null limit 1000) t",
@@ -84,8 +85,9 @@ class Watch:
 
     Args:
         engine: as an administrator.
-        ignore: names of ``QUEUES`` that are not waited for (``messages``, ``untold items`` where nobody sends), or
-            ``sanctions``: ends of sanctions and entries, which the ledger's worker looks for once a second.
+        ignore: names of ``QUEUES`` that are not waited for (``messages``, ``untold items`` where nobody sends; ``filings``
+            where a version from before them works), or ``sanctions``: ends of sanctions and entries, which the ledger's
+            worker looks for once a second.
     """
 
     def __init__(self, engine: sa.Engine, settings: Settings, *, ignore: frozenset[str] = frozenset()) -> None:

@@ -16,11 +16,11 @@ from litestar import Litestar, Request, get
 from litestar.params import QueryParameter
 from msgspec import Struct
 
-from services.streams import items, sellers
+from services.streams import filings, items, sellers
 from services.streams.fold import Partition
 from services.streams.reconcile import Reconciler
 from services.streams.views import at_of
-from shared import internal
+from shared import concentration, internal
 from shared.ids import items_of
 from shared.internal import Away, Client, GivenId
 from shared.refusals import Refused
@@ -107,6 +107,36 @@ class OldestView(Struct, frozen=True, kw_only=True):
     partitions: int
     of: int
     items: list[OldItem]
+
+
+class Complainant(Struct, frozen=True, kw_only=True):
+    """A complainant, its items in the window, and their share of everybody's (0 to 1)."""
+
+    account: str
+    items: int
+    share: float
+
+
+class FilingsView(Struct, frozen=True, kw_only=True):
+    """How far filings are concentrated on few complainants, over the partitions that could be asked.
+
+    Attributes:
+        since: when the window begins.
+        partitions: less than ``of``: the figures lack those that could not be asked.
+        squares: sum of the squares of everybody's items.
+        hhi: Herfindahl-Hirschman index, above 0 and up to 1; null: nothing was filed.
+        largest: the largest first.
+    """
+
+    now: dt.datetime
+    since: dt.datetime
+    partitions: int
+    of: int
+    complainants: int
+    items: int
+    squares: int
+    hhi: float | None
+    largest: list[Complainant]
 
 
 class SanctionView(Struct, frozen=True, kw_only=True):
@@ -354,6 +384,45 @@ async def oldest(
     return OldestView(now=parts.now(), partitions=told_of, of=parts.settings.partitions, items=found[:limit])
 
 
+# ------------------------------------------------------------------------------------------------------------ filings
+
+
+@get("/internal/streams/filings")
+async def filed(
+    request: Request[Any, Any, Any], most: Annotated[int, QueryParameter(ge=1, le=100)] = 10, local: Local = False
+) -> FilingsView:
+    """The complainants with most items in the window, and how far filings are concentrated; of all workers unless ``local``."""
+    parts = _parts(request)
+    now, owned = parts.now(), parts.source.partitions()
+    found: list[tuple[str, int]] = []
+    figures: filings.Filings
+    told_of, complainants, items_, squares = len(owned), 0, 0, 0
+    for partition in owned.values():
+        await asyncio.sleep(0)
+        figures, largest = partition.look("filings", lambda told: (told.figures(now), told.largest(now, most)))
+        found += largest
+        complainants += sum(figures.complainants.values())
+        items_ += sum(figures.items.values())
+        squares += figures.squares
+    if not local:
+        answers = await asyncio.gather(
+            *(_ask(parts, url, "/internal/streams/filings", FilingsView, most=str(most)) for url in _others(parts))
+        )
+        for answer in answers:
+            if answer is not None:
+                found += [(one.account, one.items) for one in answer.largest]
+                told_of += answer.partitions
+                complainants += answer.complainants
+                items_ += answer.items
+                squares += answer.squares
+    found.sort(key=lambda one: (-one[1], one[0]))
+    return FilingsView(
+        now=now, since=concentration.since(now), partitions=told_of, of=parts.settings.partitions, complainants=complainants,
+        items=items_, squares=squares, hhi=concentration.index(squares, items_),
+        largest=[Complainant(account=account, items=count, share=count / items_) for account, count in found[:most]],
+    )  # fmt: skip
+
+
 # ------------------------------------------------------------------------------------------------------------- seller
 
 
@@ -438,7 +507,7 @@ async def status(request: Request[Any, Any, Any]) -> Status:
     )  # fmt: skip
 
 
-ROUTES: Final = [claim, seller, oldest, status]
+ROUTES: Final = [claim, seller, oldest, filed, status]
 
 
 def create(parts: Parts) -> Litestar:

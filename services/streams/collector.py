@@ -13,11 +13,12 @@ from typing import Any, Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from services.streams import accounts, items, sellers
+from services.streams import accounts, filings, items, sellers
 from services.streams.fold import Partition
 from services.streams.registry import VIEWS as VIEWS_
 from services.streams.views import SECOND, Histogram
 from shared import metrics, policy
+from shared.concentration import SIZES
 from shared.standing import bounds
 
 OTHER: Final = "other"
@@ -69,6 +70,7 @@ class Views(Collector):
             self._sellers(families, number, figures["violations"])
             for state in accounts.STATES:
                 families["good_faith"].add_metric((number, state), figures["accounts"].get(state, 0))
+            self._filings(families, number, figures["filings"])
             for view in VIEWS:
                 difference, wall = self._reconciled.get((view, partition.number), (0, 0.0))
                 families["difference"].add_metric((number, view), difference)
@@ -113,6 +115,12 @@ class Views(Collector):
             families["first"].add_metric((number, cohort), count)
             families["again"].add_metric((number, cohort), told.again[cohort])
         _histogram(families["intervals"], (number,), told.intervals, sellers.INTERVALS)
+
+    def _filings(self, families: Mapping[str, Any], number: str, told: filings.Filings) -> None:
+        for size in SIZES:
+            families["complainants"].add_metric((number, size), told.complainants[size])
+            families["filed"].add_metric((number, size), told.items[size])
+        families["squares"].add_metric((number,), told.squares)
 
     def _by_reason(self, counts: Mapping[tuple[str, str, str], int]) -> dict[tuple[str, str, str], int]:
         found: dict[tuple[str, str, str], int] = {}
@@ -228,6 +236,21 @@ FAMILIES: Final = {
         "it and may not come back yet (`barred`).",
         "many `warned` at once: did the policy change, or reviewers?",
         state=accounts.STATES,
+    ),
+    "complainants": _declare(
+        "gauge", "filing_complainants",
+        "Accounts that filed in the last 30 business days (UTC; today is one of them), by how many items they filed in them.",
+        size=SIZES,
+    ),
+    "filed": _declare(
+        "gauge", "filing_items",
+        "Items that they filed, by the class of their complainant. Near copies that the system files are left out.",
+        "the share of `1000+` rises: the programme works for few; look at lanes and quotas before the next of them comes",
+        size=SIZES,
+    ),
+    "squares": _declare(
+        "gauge", "filing_items_squares",
+        "Sum of the squares of each complainant's items: divided by the square of all items, the Herfindahl-Hirschman index.",
     ),
     "difference": _declare(
         "gauge", "reconciliation_difference",

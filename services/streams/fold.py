@@ -113,6 +113,11 @@ class Partition:
         with self._guard:
             return {name: totals.figures(now) for name, totals in self.totals.items()}
 
+    def look(self, view: str, what: Callable[[Any], Any]) -> Any:
+        """What a view's totals answer, while nothing moves them. From any thread."""
+        with self._guard:
+            return what(self.totals[view])
+
     def fold(
         self, records: Sequence[Record], get: Callable[[str, str], Any], only: str | None = None
     ) -> tuple[list[Change], list[Failure]]:

@@ -22,9 +22,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 import structlog
 
+from services.streams import filings as filings_
 from services.streams import sellers
 from services.streams.fold import Partition, Passed, log_source, topic_source
-from shared import clock, db, topics
+from shared import clock, concentration, db, topics
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -46,9 +47,19 @@ _CURSOR: Final = """
 _DOOR: Final = f"""
     select case when exists (select from intake.door where partition = %(partition)s and type = 'goodfaith.account.notice.v1')
         then -2 else ({_LOG.format(log="intake.event_log")}) end"""
+# by an index of its own: a partition may have millions of rows and no claim's
+_FILED: Final = """
+    select seq from intake.event_log where partition = %(partition)s and type = 'goodfaith.claim.filed.v1'
+    order by seq desc limit 1"""
 _ACCOUNTS: Final = """
     select account, case when state = 'out' then 'barred' else state end from intake.good_faith_standings
     where state <> 'out' or barred_until is not null"""
+# what waits in the door is not in the log yet, and goes from the one into the other in one transaction
+_FILINGS: Final = """
+    select c.complainant, count(*), sum(c.size) from intake.claims c
+    where c.told_partition = %(partition)s and c.accepted_at >= %(since)s and c.channel <> all(%(left_out)s)
+        and c.id not in (select d.claim from intake.door d where d.kind = 'filing' and d.partition = %(partition)s)
+    group by c.complainant"""
 _ITEMS: Final = """
     with i as materialized (
         select state, reason, body::jsonb as b from verification.items where partition = %s)
@@ -131,6 +142,15 @@ def accounts(connection: sa.Connection, partition: int, _: dt.datetime, partitio
     return dict(Counter(state for account, state in rows if topics.partition_of(account, partitions) == partition))
 
 
+def filings(connection: sa.Connection, partition: int, now: dt.datetime, _: int) -> dict[str, int]:
+    """Counts of view ``filings`` by intake's claims, as far as they are told: older ones no event tells of."""
+    given = {
+        "partition": partition, "since": concentration.since(now), "left_out": [filings_.BY_SYSTEM, filings_.CANARY],
+    }  # fmt: skip
+    rows = connection.exec_driver_sql(_FILINGS, given).all()
+    return filings_.counts_of(sum(claims for _, claims, _ in rows), [int(items) for _, _, items in rows])
+
+
 @dataclass(frozen=True)
 class Truth:
     """What a view is held against.
@@ -168,6 +188,9 @@ TRUTHS: Final[Mapping[str, Truth]] = {
     ),
     "accounts": Truth(
         lambda partition: log_source("intake", partition, topics.ACCOUNTS.name), _DOOR, topics.ACCOUNTS, accounts
+    ),
+    "filings": Truth(
+        lambda partition: log_source("intake", partition, topics.FILINGS.name), _FILED, topics.FILINGS, filings
     ),
 }
 """By view. Violations are compared where the ledger's worker stands in the topic that both read."""

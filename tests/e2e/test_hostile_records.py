@@ -23,7 +23,7 @@ from tests.e2e.world import World
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 INTERNAL = (
-    topics.INTAKE, topics.ACCOUNTS, topics.VERIFICATION, topics.ENFORCEMENT, topics.VIOLATIONS, topics.NOTIFICATION,
+    topics.INTAKE, topics.ACCOUNTS, topics.FILINGS, topics.VERIFICATION, topics.ENFORCEMENT, topics.VIOLATIONS, topics.NOTIFICATION,
     topics.LEDGER, topics.MARKETPLACE_COMMANDS, topics.SELLER_COMMANDS,
 )  # fmt: skip
 OUTSIDE = (

@@ -27,10 +27,10 @@ from services.streams.fold import POSITIONS
 from services.streams.registry import VIEWS
 from services.streams.views import Meta
 from shared import clock, db, topics
-from shared.events import ENDED, ItemChanged, ItemSubmitted, State, decode_data, decode_envelope, encode
+from shared.events import ENDED, ClaimFiled, ItemChanged, ItemSubmitted, State, decode_data, decode_envelope, encode
 from shared.ids import items_of
 from shared.settings import Settings
-from shared.topics import INTAKE, VERIFICATION, Topic, partition_of
+from shared.topics import FILINGS, INTAKE, VERIFICATION, Topic, partition_of
 
 PARTITIONS = 4
 BEGIN = dt.datetime(2026, 11, 2, 8, tzinfo=dt.UTC)
@@ -148,6 +148,12 @@ class Rig:
                 "profile": "ipp", "policy": "ipp-2026-11", "lane": ("express", "standard", "bulk")[number % 3],
             }  # fmt: skip
             filed = ItemSubmitted(**common, accepted_at=at)
+            if number % 3 == 0:
+                account = f"a-{number % 7}"
+                told = ClaimFiled(
+                    claim=filed.claim, account=account, items=3, right_type="trademark", channel="http", at=at
+                )
+                self.send(FILINGS, account, "goodfaith.claim.filed.v1", told, at)
             self.send(INTAKE, filed.listing, "goodfaith.item.submitted.v1", filed, at)
             states = [State.UNDER_REVIEW, draw.choice([State.NEEDS_INFO, State.UNDER_REVIEW]), draw.choice(list(State))]
             for revision, state in enumerate(states, 1):

@@ -139,6 +139,42 @@ def test_one_complainant_with_most_of_the_load_does_not_hold_up_the_others(parts
     assert parts.query("select count(*) from door") == [(0,)]
 
 
+def test_what_tells_of_claims_gives_way_and_goes_on(parts: Parts, quiet: Intake) -> None:
+    backlog(parts, "standard", "a-big", 1600)
+    quiet.pressure.windows = {}
+    with parts.engine.begin() as connection:
+        assert store.tell_untold(connection, dt.datetime.now(dt.UTC) - dt.timedelta(days=1), PARTITIONS, 2000) == 1600
+    first = pull(parts, quiet, 400)
+    told = [incoming for incoming in first if isinstance(incoming.data, events.ClaimFiled)]
+    assert (len(first), len(told)) == (450, 50)
+    rest = []
+    while taken := pull(parts, quiet, 400):
+        rest += taken
+    told += [incoming for incoming in rest if isinstance(incoming.data, events.ClaimFiled)]
+    assert len({incoming.data.claim for incoming in told}) == len(told) == 1600
+    assert parts.query("select count(*) from door") == [(0,)]
+
+
+def test_claims_of_a_version_before_are_told_once_as_far_as_figures_reach(parts: Parts) -> None:
+    made = file(parts, submit(HOLDER, "new"), submit(HOLDER, "old", "old-2"), submit(HOLDER, "ancient"))
+    new, old, ancient = (one["claim"] for one in made)
+    waiting = "select claim, payload::json ->> 'items' from door where kind = 'filing' order by id"
+    assert parts.query(waiting) == [(new, "1"), (old, "2"), (ancient, "1")]
+    # as that version leaves them
+    parts.query("delete from door where kind = 'filing' and claim <> %s", new)
+    parts.query("update claims set told_partition = null where id <> %s", new)
+    parts.query("update claims set accepted_at = accepted_at - interval '31 days' where id = %s", ancient)
+    service = Intake(parts.settings, background=False)
+    service.tell_untold()
+    service.tell_untold()
+    service.close()
+    assert parts.query(waiting) == [(new, "1"), (old, "2")]
+    place = topics.partition_of(HOLDER.id, PARTITIONS)
+    assert parts.query("select id, told_partition from claims order by id") == sorted(
+        [(new, place), (old, place), (ancient, None)]
+    )
+
+
 def test_more_complainants_than_are_looked_at_in_one_go_take_turns(parts: Parts, quiet: Intake) -> None:
     for number in range(200):
         backlog(parts, "standard", f"a-{number:03}", 8)
@@ -206,7 +242,7 @@ def test_a_command_brings_its_item_along(parts: Parts, quiet: Intake) -> None:
     file(parts, withdraw)
     quiet.pressure.observe(10_000)
     taken = pull(parts, quiet, 100)
-    kinds = [type(incoming.data) for incoming in taken if incoming.data.item == item]
+    kinds = [type(incoming.data) for incoming in taken if getattr(incoming.data, "item", None) == item]
     assert kinds == [events.ItemSubmitted, events.Withdraw]
 
 
@@ -435,6 +471,11 @@ def test_what_the_door_accepted_is_published_once_and_read_back(parts: Parts) ->
             (3, "COUNTERED"),
         ]
     assert [event["data"]["notice"] for event in read(parts, topics.ACCOUNTS)] == ["n-1"]
+    filed = read(parts, topics.FILINGS)
+    assert [event["partitionkey"] for event in filed] == [HOLDER.id] * len(made)
+    assert Counter((event["data"]["claim"], event["data"]["items"]) for event in filed) == Counter(
+        (claim["claim"], len(claim["items"])) for claim in made
+    )
     published = read(parts, topics.INTAKE)
     assert Counter(
         event["data"]["item"] for event in published if event["type"] == "goodfaith.item.submitted.v1"

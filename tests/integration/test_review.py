@@ -94,7 +94,7 @@ class Judge:
             self._fold(Tx(connection, now, wall, list(range(PARTITIONS)), {}, frozenset()), list(outcome.changes))
 
     def _judge(self, data: Any, now: dt.datetime) -> list[Change]:
-        if isinstance(data, events.AccountNotice):
+        if isinstance(data, events.AccountNotice | events.ClaimFiled):
             return []
         outcome = decide(self.items.get(data.item), data, self.facts(data.listing), MANUAL, now)
         if outcome.item is not None:

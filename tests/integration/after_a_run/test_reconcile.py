@@ -6,15 +6,21 @@ import asyncio
 import contextlib
 import datetime as dt
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from services.streams import sellers
+from services.operator.streams import log_rows
+from services.streams import registry, sellers
+from services.streams.filings import Filing
+from services.streams.fold import POSITIONS, Partition, Record
 from services.streams.items import Item
 from services.streams.reconcile import TRUTHS, Database, Reconciler
-from shared import migrate
+from services.streams.views import Meta, us
+from shared import clock, migrate
+from shared.events import decode_data, decode_envelope
 from shared.settings import Settings
 from tests.integration.after_a_run.tampering import ITEM, SANCTION, SANCTIONED, body
 from tests.integration.folded import Folded
@@ -23,6 +29,7 @@ from tests.integration.small_run import SmallRun
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 AT = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
+FILED = "(select id from intake.claims where channel = 'http' order by accepted_at desc, id desc limit 1)"
 
 
 # what is wrong -> the view that finds it, SQL on the truth
@@ -45,6 +52,10 @@ WRONG: dict[str, tuple[str, str]] = {
         "accounts",
         "insert into intake.good_faith_standings (account, state, how) values ('h-owl', 'in', 'staff')"
         " on conflict (account) do update set state = 'in'",
+    ),
+    "a claim of more items": (
+        "filings",
+        f"update intake.claims set size = size + 1, accepted_at = '2100-01-01' where id = {FILED}",
     ),
     "a sanction that has ended": (
         "standings",
@@ -102,6 +113,32 @@ def test_views_agree_with_the_database(reconciling: Reconciling) -> None:
     assert sum(count for one in counts for name, count in one.items() if name.startswith("state/")) > 20
 
 
+def test_the_event_logs_fold_to_the_same(reconciling: Reconciling, run: SmallRun) -> None:
+    """What `goodfaith streams rebuild --from logs` begins with, against the topics."""
+    states: dict[int, dict[tuple[str, str], Any]] = {number: {} for number in reconciling.folded.partitions}
+    partitions = {number: Partition(number, registry.VIEWS) for number in states}
+    with run.engine.execution_options(isolation_level="REPEATABLE READ").connect() as connection:
+        now, _ = clock.read(connection)
+        for row in log_rows(connection, run.settings):
+            envelope = decode_envelope(row.payload)
+            assert envelope.time is not None
+            meta = Meta(envelope.id, envelope.time, row.recorded_wall)
+            topic = row.topic.removeprefix(run.settings.topic_prefix)
+            known = states[row.target]
+            record = Record(topic, 0, decode_data(envelope), meta, counts=False)
+            changes, failures = partitions[row.target].fold([record], lambda table, key, at=known: at.get((table, key)))
+            assert not failures
+            known.update({(change.table, change.key): change.state for change in changes})
+    for number, known in states.items():
+        told = {place: state for place, state in known.items() if place[0] != POSITIONS}
+        of_topics = reconciling.folded.states[number]
+        assert told == {place: state for place, state in of_topics.items() if place[0] != POSITIONS}
+        assert {name: totals.counts(now) for name, totals in partitions[number].totals.items()} == {
+            name: totals.counts(now) for name, totals in reconciling.folded.partitions[number].totals.items()
+        }
+    assert any(place[0] == "filings" for known in states.values() for place in known)
+
+
 def test_the_workers_found_the_same(run: SmallRun) -> None:
     """The streams of the fleet itself, by their own login and at their own pace."""
     compared = run.views.status["compared"]
@@ -150,6 +187,7 @@ def test_a_wrong_number_in_a_view_is_found(reconciling: Reconciling) -> None:
         ("items", Item(revision=3, received=1, state="UPHELD", right="design", reason="design", handled=2, sla="met")),
         ("violations", sellers.Violation((sellers.Part("i-x", 1, True, False, 1),))),
         ("standings", sellers.Standing(5, general_points=6, violations=2)),
+        ("filings", Filing(3, us(dt.datetime(2100, 1, 1, tzinfo=dt.UTC)))),
     ):
         totals = reconciling.folded.partitions[1].totals[view]
         totals.move("s-x/c-x", None, state)

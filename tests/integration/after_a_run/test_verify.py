@@ -117,6 +117,14 @@ TAMPERED: dict[str, tuple[str, str]] = {
         " select partition, seq + 1000, topic, key, target, type, claim, payload, hash from intake.event_log"
         f" where type = 'goodfaith.item.submitted.v1' and payload::jsonb -> 'data' ->> 'item' = {ITEM}",
     ),
+    "claim-untold": ("lost", f"delete from intake.event_log where type = 'goodfaith.claim.filed.v1' and claim = {CLAIM}"),
+    "claim-told-twice": (
+        "doubled",
+        "insert into intake.event_log (partition, seq, topic, key, target, type, claim, payload, hash)"
+        " select partition, seq + 1000, topic, key, target, type, claim, payload, hash from intake.event_log"
+        f" where type = 'goodfaith.claim.filed.v1' and claim = {CLAIM}",
+    ),
+    "claim-told-wrong": ("problem", f"update intake.claims set complainant = 'h-other' where id = {CLAIM}"),
     "item-unaccepted": ("problem", f"delete from intake.items where id = {ITEM}"),
     "command-unpublished": (
         "lost",

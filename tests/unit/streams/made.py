@@ -12,6 +12,7 @@ from services.streams.views import Meta
 from shared.events import (
     ENDED,
     AccountNotice,
+    ClaimFiled,
     HoldChanged,
     ItemChanged,
     ItemSubmitted,
@@ -21,7 +22,7 @@ from shared.events import (
     State,
     ViolationChanged,
 )
-from shared.topics import ACCOUNTS, ENFORCEMENT, INTAKE, LEDGER, NOTIFICATION, VERIFICATION, VIOLATIONS, Topic
+from shared.topics import ACCOUNTS, ENFORCEMENT, FILINGS, INTAKE, LEDGER, NOTIFICATION, VERIFICATION, VIOLATIONS, Topic
 
 BEGIN = dt.datetime(2026, 11, 2, 8, tzinfo=dt.UTC)
 KINDS = ("upgraded", "warned", "warning_lifted", "left", "removed", "bar_ended", "declared")
@@ -62,6 +63,14 @@ def violation(seller: str, claim: int, item: int, revision: int, in_force: bool,
         seller=seller, claim=f"c-{claim}", item=f"i-{item}", listing=f"l-{item}", severity=("general", "serious")[item % 2],
         in_force=in_force, revision=revision, at=at,
     )  # fmt: skip
+
+
+def filed(account: str, claim: int, items: int, at: dt.datetime, **changes: Any) -> ClaimFiled:
+    """As from intake."""
+    values: dict[str, Any] = {
+        "claim": f"c-{claim}", "account": account, "items": items, "right_type": RIGHTS[claim % 3][0], "channel": "http", "at": at,
+    }  # fmt: skip
+    return ClaimFiled(**(values | changes))
 
 
 @st.composite
@@ -150,6 +159,11 @@ def histories(draw: st.DrawFn) -> list[Record]:
             notice=f"n-{number}", account=f"a-{number % 2}", kind=f"good_faith_{kind}", figures=figures, at=at
         )
         found.append((at, ACCOUNTS, notice_))
+    for number in range(draw(st.integers(0, 8))):
+        at = BEGIN + dt.timedelta(hours=draw(st.integers(-900, 900)))
+        items = draw(st.sampled_from((1, 2, 9, 10, 99, 100, 300)))
+        channel = draw(st.sampled_from(("http", "kafka", "recurrence")))
+        found.append((at, FILINGS, filed(f"a-{draw(st.integers(0, 3))}", number, items, at, channel=channel)))
     found.sort(key=lambda event: event[0])
     made = []
     for place, (at, topic, data) in enumerate(found):

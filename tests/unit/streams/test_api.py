@@ -17,8 +17,8 @@ from shared.events import SanctionChanged, StandingChanged, State
 from shared.ids import items_of
 from shared.internal import Client
 from shared.settings import Settings
-from shared.topics import LEDGER, VERIFICATION, VIOLATIONS, partition_of
-from tests.unit.streams.made import BEGIN, changed, record, violation
+from shared.topics import FILINGS, LEDGER, VERIFICATION, VIOLATIONS, partition_of
+from tests.unit.streams.made import BEGIN, changed, filed, record, violation
 
 CLAIM = "c-" + "0" * 22 + "7000"
 ITEMS = list(items_of(CLAIM, 3))
@@ -171,3 +171,36 @@ def test_status_tells_positions(two: Two) -> None:
     assert [one["partition"] for one in told["partitions"]] == [2, 3]
     assert told["partitions"][0]["positions"] == {"@verification.events": 1, "verification.2@verification.events": 1}
     assert told["compared"] == []
+
+
+def file_some(two: Two) -> None:
+    """Five complainants on four partitions: 64, 30, 3, 2 and 1 items, and what is out of the window."""
+    for number, (items, ago) in enumerate(((64, 0), (30, 29), (3, 1), (2, 2), (1, 3), (500, 31))):
+        account, partition = f"a-{number}", number % 4
+        worker = two.workers["http://one" if partition < 2 else "http://two"]
+        event = filed(account, number, items, NOW - dt.timedelta(days=ago))
+        worker.take(partition, record(FILINGS, number, event, f"intake.{partition}.{number}", NOW))
+
+
+@pytest.mark.parametrize("url", ["http://one", "http://two"])
+def test_concentration_is_told_of_all_workers(two: Two, url: str) -> None:
+    file_some(two)
+    status, told = two.ask(url, "/internal/streams/filings", most="2")
+    assert status == 200
+    assert (told["partitions"], told["of"]) == (4, 4)
+    assert (told["complainants"], told["items"], told["squares"]) == (5, 100, 64**2 + 30**2 + 9 + 4 + 1)
+    assert told["hhi"] == 0.501
+    assert told["largest"] == [
+        {"account": "a-0", "items": 64, "share": 0.64}, {"account": "a-1", "items": 30, "share": 0.3},
+    ]  # fmt: skip
+    assert dt.datetime.fromisoformat(told["since"]) == dt.datetime(2026, 10, 4, tzinfo=dt.UTC)
+
+
+def test_concentration_of_what_can_be_asked(two: Two) -> None:
+    empty = two.ask("http://one", "/internal/streams/filings")[1]
+    assert (empty["hhi"], empty["items"], empty["largest"]) == (None, 0, [])
+    file_some(two)
+    local = two.ask("http://one", "/internal/streams/filings", local="true")[1]
+    assert (local["partitions"], local["of"], local["items"]) == (2, 4, 64 + 30 + 1)
+    assert two.ask("http://one", "/internal/streams/filings", most="0")[0] == 400
+    assert two.ask("http://one", "/internal/streams/filings", token="x")[0] == 401
