@@ -146,8 +146,8 @@ class Load:
         """Let notices flow."""
         self.submitter.rate = self._rate
 
-    def halt(self, timeout_s: float = 90.0) -> None:
-        """File nothing new; returns when all that was filed is answered and nothing is under way.
+    def halt(self, timeout_s: float = 90.0, ignore: frozenset[str] = frozenset()) -> None:
+        """File nothing new; returns when all that was filed is answered and nothing is under way but what is ignored.
 
         Raises:
             TimeoutError: something is not, after `timeout_s` seconds.
@@ -161,7 +161,7 @@ class Load:
             if time.monotonic() > until:
                 raise TimeoutError("requests stay unanswered")
             time.sleep(0.1)
-        self.run.settle(max(1.0, until - time.monotonic()))
+        self.run.settle(max(1.0, until - time.monotonic()), ignore=ignore)
 
     def close(self) -> None:
         """End."""

@@ -39,6 +39,7 @@ from services.operator.faults import Faults
 from services.operator.notices import SAMPLE, read
 from services.operator.up import JsonOption, begin, destroy, root, settle
 from services.operator.verify import verify_stack
+from shared import kafka_links
 
 LAG_S: Final = 10.0
 """So far may a reader be behind while processes are exchanged."""
@@ -163,13 +164,14 @@ class Phase:
     unseen_s: float = 0.0
 
 
-def worst(text: str) -> tuple[float, str]:
-    """The longest lag that an exposition of `watch` tells of, and whose it is."""
+def worst(text: str, without: Collection[str] = ()) -> tuple[float, str]:
+    """The longest lag that an exposition of `watch` tells of, and whose it is; some topics left out."""
     lags = [
         (sample.value, f"{sample.labels['group']} {sample.labels['topic']}/{sample.labels['partition']}")
         for family in text_string_to_metric_families(text)
         if family.name == "goodfaith_consumer_lag_seconds"
         for sample in family.samples
+        if sample.labels["topic"] not in without
     ]
     return max(lags, default=(0.0, ""))
 
@@ -181,6 +183,8 @@ class Lags:
         self._url = f"http://127.0.0.1:{port}/metrics"
         self._enough = threading.Event()
         self.phase: Phase | None = None
+        self.without: frozenset[str] = frozenset()
+        """Topics that the version before does not read: nobody is late with them."""
         self._thread = threading.Thread(target=self._run, name="lags")
         self._thread.start()
 
@@ -195,7 +199,7 @@ class Lags:
             while not self._enough.wait(LOOK_S):
                 phase = self.phase
                 try:
-                    lag, of = worst(http.get(self._url).raise_for_status().text)
+                    lag, of = worst(http.get(self._url).raise_for_status().text, self.without)
                 except httpx.HTTPError:
                     if phase is not None:
                         phase.unseen_s = max(phase.unseen_s, time.monotonic() - seen)
@@ -353,9 +357,19 @@ class Drill:
     def _migrate(self) -> None:
         from services.operator.up import prepare
 
+        before = self._topics()
         begun = time.monotonic()
         prepare(self._stack)
         self.outcome.migrated_s = time.monotonic() - begun
+        self._lags.without = self._topics() - before
+
+    def _topics(self) -> frozenset[str]:
+        settings = fleet.settings_of(self._stack)
+        admin = kafka_links.admin(settings, client_id="goodfaith-upgrade-drill")
+        try:
+            return frozenset(name.removeprefix(settings.topic_prefix) for name in admin.list_topics())
+        finally:
+            admin.close()
 
     def _exchange(self, names: Sequence[str], version: Version | None) -> None:
         """One after the other, each once the one before is ready."""
@@ -376,7 +390,7 @@ class Drill:
         """Everything comes to rest but what is ignored, days pass, `verify` looks at it."""
         self._tell(f"{name}: coming to rest, verifying")
         try:
-            self._load.halt(REST_S)
+            self._load.halt(REST_S, ignore)
             for days in DAYS:
                 self._faults.step(dt.timedelta(days=days))
                 self._faults.settle(REST_S, ignore=ignore)

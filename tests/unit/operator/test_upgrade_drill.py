@@ -42,6 +42,7 @@ goodfaith_consumer_lag_seconds{group="b",topic="u",partition="3"} 12.25
 goodfaith_broker_up 99
 """
     assert worst(text) == (12.25, "b u/3")
+    assert worst(text, {"u"})[0] < 12.25
     assert worst("") == (0.0, "")
 
 
