@@ -28,6 +28,8 @@ app = typer.Typer(no_args_is_help=True, help="Going on after the database was re
 GONE_S: Final = 60.0
 """So long may the broker take to delete topics."""
 CHUNK: Final = 5_000
+LEAVING_S: Final = 10.0
+"""Seconds in which the database notices that a process which was killed is gone."""
 MARGIN: Final = 1_000
 """So far above the highest number that is known of: with the HTTP adapter the last commands may be known to nobody here."""
 
@@ -232,13 +234,16 @@ def none_connected(engine: sa.Engine) -> None:
     """Make sure that no process works on the database; one that is to come is not seen.
 
     Raises:
-        StackError: one does.
+        StackError: one still does after ``LEAVING_S`` seconds.
     """
     from deploy.local.children import StackError
 
-    with engine.connect() as connection:
-        if connected := list(connection.exec_driver_sql(_CONNECTED).scalars()):
-            raise StackError(f"stop all processes first; connected are {', '.join(connected)}")
+    until = time.monotonic() + LEAVING_S
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        while connected := list(connection.exec_driver_sql(_CONNECTED).scalars()):
+            if time.monotonic() > until:
+                raise StackError(f"stop all processes first; connected are {', '.join(connected)}")
+            time.sleep(0.2)
 
 
 def fold_anew(settings: Settings) -> int:
