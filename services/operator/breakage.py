@@ -266,7 +266,8 @@ def exercise(
         result.recovery_s = max(ground.recoveries, default=None)
         result.acknowledged = found["acknowledged"]
         result.lost, result.doubled, result.problems = found["lost"], found["doubled"], found["problems"]
-        result.notes, result.examples = ground.notes, outcome.examples
+        # what went wrong first, before what came of it
+        result.notes, result.examples = ground.notes, list(dict.fromkeys([*troubles, *outcome.examples]))
     except Exception as error:
         result.examples = [*troubles, _said(error)]
         result.problems = len(result.examples)
