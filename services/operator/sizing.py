@@ -38,7 +38,7 @@ DOOR_PER_S: Final = 2_968
 """Claims a second of one `intake api`, with its client on the same cores."""
 SENDER_PER_S: Final = 750
 """Messages a second of one sender."""
-STREAMS_PER_S: Final = 5_473
+STREAMS_PER_S: Final = 4_136
 """Events a second of one worker of the stream views."""
 
 BROKER_MB_S: Final = 60

@@ -101,7 +101,7 @@ def test_an_example_by_hand() -> None:
     found = size(Wanted(1_000, 0, spare=0.5))
     assert found["verification"].cores == pytest.approx(1_000 * 104e-6 * 2_727 / 1_245)
     assert found["verification"].count == 2
-    assert found["streams"].count == 6  # 15,600 events/s, 5,473 each, half of each
+    assert found["streams"].count == 8  # 15,600 events/s, 4,136 each, half of each
     assert found["broker"].count == 3
     assert found.log_gb_a_day == 0
     assert size(Wanted(1_000, 1_000)).log_gb_a_day == pytest.approx(1_000 * 86_400 * 15.6 * 690 / 1e9)
