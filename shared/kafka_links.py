@@ -14,14 +14,14 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
-from kafka.errors import KafkaError, SaslAuthenticationFailedError, for_code
+from kafka.errors import KafkaError, KafkaTimeoutError, SaslAuthenticationFailedError, for_code
 from kafka.net.sasl.scram import SaslMechanismScram
 from kafka.protocol.metadata import ApiVersionsRequest
 from kafka.protocol.parser import KafkaProtocol
@@ -34,6 +34,8 @@ MECHANISM: Final = "SCRAM-SHA-512"
 PROTOCOLS: Final = {"plaintext": "PLAINTEXT", "tls": "SSL", "sasl_tls": "SASL_SSL"}
 PROBE_S: Final = 5.0
 CAME_OF_IT_S: Final = 5.0
+OFFSETS_S: Final = 30.0
+"""Seconds for which an answer of all partitions is waited for, unless the caller says."""
 
 
 class LinkRefused(KafkaError):  # type: ignore[misc]
@@ -41,6 +43,35 @@ class LinkRefused(KafkaError):  # type: ignore[misc]
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class Consumer(KafkaConsumer):  # type: ignore[misc]
+    """kafka-python's, whose questions for offsets are answered for all partitions, or fail as errors of Kafka do.
+
+    Version 3.0.12 asks for those partitions alone whose leader it knows, if it knows one of them; of the others (a topic that it is
+    asked for the first time, an election) it then misses the answer with a ``KeyError``. It has learned of them when it is asked again.
+    """
+
+    def beginning_offsets(self, partitions: Sequence[TopicPartition], timeout_ms: int | None = None) -> Any:
+        """As kafka-python's; ``KafkaTimeoutError`` after ``timeout_ms`` or ``OFFSETS_S``."""
+        return _complete(super().beginning_offsets, partitions, timeout_ms)
+
+    def end_offsets(self, partitions: Sequence[TopicPartition], timeout_ms: int | None = None) -> Any:
+        """As kafka-python's; ``KafkaTimeoutError`` after ``timeout_ms`` or ``OFFSETS_S``."""
+        return _complete(super().end_offsets, partitions, timeout_ms)
+
+
+def _complete(
+    ask: Callable[[Any, int | None], Any], partitions: Sequence[TopicPartition], timeout_ms: int | None
+) -> Any:
+    until = time.monotonic() + (OFFSETS_S if timeout_ms is None else timeout_ms / 1000)
+    while True:
+        try:
+            return ask(partitions, timeout_ms)
+        except KeyError as error:
+            if time.monotonic() > until:
+                raise KafkaTimeoutError(f"no leader is known of {error}") from None
+            time.sleep(0.02)
 
 
 class Context(ssl.SSLContext):
@@ -149,7 +180,7 @@ def consumer(settings: Settings, **options: Any) -> Any:
         LinkRefused: broker and process do not trust each other.
         kafka.errors.KafkaError: the broker cannot be reached.
     """
-    return _made(settings, lambda: KafkaConsumer(**arguments(settings), **options))
+    return _made(settings, lambda: Consumer(**arguments(settings), **options))
 
 
 def producer(settings: Settings, **options: Any) -> Any:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from aiokafka.conn import ScramAuthenticator
+from kafka.errors import KafkaTimeoutError
 from kafka.net.sasl.scram import SaslMechanismScram
 
 from deploy.local.authority import Authority, Issued
 from shared import kafka_links, logs
-from shared.kafka_links import Context, Filter, LinkRefused, _said
+from shared.kafka_links import Context, Filter, LinkRefused, _complete, _said
 from shared.settings import Settings
 
 NOW = dt.datetime.now(dt.UTC)
@@ -264,3 +265,18 @@ def test_many_lines_of_the_clients_are_one(trusted: Authority, caplog: pytest.Lo
 def test_settings_that_do_not_fit_are_refused(values: dict[str, str], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Settings(**values)  # type: ignore[arg-type]
+
+
+def test_an_answer_that_lacks_a_partition_is_asked_for_again_until_it_is_late() -> None:
+    answers: list[dict[str, int] | None] = [None, None, {"p": 7}]
+
+    def ask(_partitions: object, _timeout_ms: int | None) -> dict[str, int]:
+        found = answers.pop(0)
+        if found is None:
+            raise KeyError("p")
+        return found
+
+    assert _complete(ask, [], None) == {"p": 7}
+    answers += [None] * 10_000
+    with pytest.raises(KafkaTimeoutError, match="no leader is known of 'p'"):
+        _complete(ask, [], 50)
