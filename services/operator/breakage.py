@@ -130,13 +130,15 @@ class Ground:
 
     def clock(self) -> None:
         """From now on it is counted until everything flows: what had been broken ends now, or heals by itself."""
-        self._before = set(self.record.items)
         self._since = time.monotonic()
         with contextlib.suppress(sa.exc.DBAPIError):
-            self.in_flight = max(self.in_flight, len(self._unjudged(self._before)) + self.submitter.outstanding)
+            waiting = self._unjudged(set(self.record.items))
+            self.in_flight = max(self.in_flight, len(waiting) + self.submitter.outstanding)
 
     def flows(self, within_s: float = FLOWS_S, *, whole: bool = True) -> float:
-        """Wait until all that was acknowledged before `clock`, and something after it, was judged; returns the seconds since.
+        """Wait until all that was acknowledged until now, and something after it, was judged; returns the seconds since `clock`.
+
+        What was acknowledged after `clock` and before the fault took effect would show nothing.
 
         Args:
             within_s: for so long at most nothing more of it may be judged: what waits may be much.
@@ -145,6 +147,7 @@ class Ground:
         Raises:
             StackError: nothing was judged for so long.
         """
+        self._before = set(self.record.items)
         least, moved = sys.maxsize, time.monotonic()
         while True:
             left = -1

@@ -47,6 +47,7 @@ ENVIRONMENT: Final = {
 PARTS: Final = ("broker", "database")
 SPARED: Final = frozenset({"mailbox"})
 """Not ours: it stands for the world's mail servers."""
+SEED_AGAIN_S: Final = (0.5, 1.0, 2.0, 4.0, 0.0)
 HOLDERS: Final = 24
 SELLERS: Final = 200
 REASONS: Final = ("copied_image_or_text", "unauthorised_work_on_product", "pirated_product")
@@ -557,7 +558,12 @@ class Faults:
         seeds = ({"listing": name, "seller": self.plan.seller(name), "title": name} for name in self.plan.listings())
         with httpx.Client(base_url=self.settings.marketplace_url, headers=headers, timeout=60, trust_env=False) as http:
             while some := list(itertools.islice(seeds, 5000)):
-                response = http.post("/seed", json=some)
+                # 503: it finds only now that its database is another since the last fault
+                for pause in SEED_AGAIN_S:
+                    response = http.post("/seed", json=some)
+                    if response.status_code != 503:
+                        break
+                    time.sleep(pause)
                 if response.status_code != 202:
                     raise StackError(f"the demo marketplace answers {response.status_code}: {response.text[:200]}")
 
