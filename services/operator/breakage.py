@@ -21,14 +21,13 @@ from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.proxy import Link
 from deploy.local.stack import Stack
-from services.operator.faults import Faults, Plan, Record, Submitter
+from services.operator.faults import READY_S, Faults, Plan, Record, Submitter
 
 RATE: Final = 40.0
 ITEMS: Final = 2_000
 ROOM_S: Final = 240.0
 """A fault may last so long; listings are made for the load of that time."""
 FLOWS_S: Final = 180.0
-READY_S: Final = 300.0
 PACE: Final = 0.3
 """Parties answer sooner than in a long run: each fault ends with everything at rest."""
 Where = Literal["brokers", "database"]

@@ -47,6 +47,7 @@ ENVIRONMENT: Final = {
 PARTS: Final = ("broker", "database")
 SPARED: Final = frozenset({"mailbox"})
 """Not ours: it stands for the world's mail servers."""
+READY_S: Final = 300.0
 SEED_AGAIN_S: Final = (0.5, 1.0, 2.0, 4.0, 0.0)
 HOLDERS: Final = 24
 SELLERS: Final = 200
@@ -629,7 +630,7 @@ class Faults:
         problems = troubles + submitter.record.contradictions
         tell("coming to rest")
         try:
-            self.fleet.wait_ready(300)
+            self.fleet.wait_ready(READY_S)
             self.settle(120 + self.plan.items / 50, tell)
             # what is open runs into its deadlines
             for _ in range(3):

@@ -258,22 +258,14 @@ def of_all(gaps: Sequence[Gap], readers_: Iterable[Reader]) -> list[Gap]:
 
 def _begin(settings: Settings, topic: topics.Topic, partition: int) -> int:
     """Write an empty record into a partition that never had one, so that there is something to delete; the offset behind it."""
-    from kafka import TopicPartition
-
     if topic.compacted:
         return 0
-    name = settings.topic_prefix + topic.name
     producer: Any = kafka_links.producer(settings, acks="all", allow_auto_create_topics=False)
     try:
-        producer.send(name, None, b"", partition=partition).get(timeout=60)
+        written = producer.send(settings.topic_prefix + topic.name, None, b"", partition=partition).get(timeout=60)
     finally:
         producer.close(timeout=30)
-    consumer: Any = kafka_links.consumer(settings, enable_auto_commit=False)
-    try:
-        place = TopicPartition(name, partition)
-        return int(consumer.end_offsets([place])[place])
-    finally:
-        consumer.close()
+    return int(written.offset) + 1
 
 
 def _cut(settings: Settings, topic: topics.Topic, partition: int, upto: int) -> None:
