@@ -115,8 +115,8 @@ class Link:
                 # looked at again: healed meanwhile, it need not wait
                 while self._delay_s and loop.time() < due:
                     await asyncio.sleep(min(0.05, max(due - loop.time(), 0.0)))
+                self.carried += len(data)  # before it: who has got the bytes finds them counted
                 writer.write(data)
-                self.carried += len(data)
                 await writer.drain()
 
         async with asyncio.TaskGroup() as tasks:

@@ -61,7 +61,7 @@ def joins(tour: Tour, cast: Cast) -> None:
     tour.contact(cast.owl, "owl")
     _must(tour.call(cast.owl, "GET", "/v1/me")["state"] == "applied", "the account is not new")
     tour.call(cast.owl, "POST", "/v1/contact/code", expect=202)
-    (text,) = tour.until(lambda: tour.mails("owl", "Confirm your e-mail"))
+    (text,) = tour.until("Owl has the code by mail", lambda: tour.mails("owl", "Confirm your e-mail"))
     code = re.search(r"[0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{4}", text)
     assert code is not None
     me = tour.call(cast.owl, "POST", "/v1/contact/confirmation", {"code": code[0]})
@@ -91,7 +91,8 @@ def registers(tour: Tour, cast: Cast) -> None:
     named = tour.call(cast.owl, "POST", f"/v1/rights/{cast.right}/evidence", {"evidence": [document["id"]]})
     _must(named is not None, "the certificate was not named")
     right = tour.until(
-        lambda: (r := tour.call(cast.owl, "GET", f"/v1/rights/{cast.right}"))["status"] == "active" and r
+        "the right is active",
+        lambda: (r := tour.call(cast.owl, "GET", f"/v1/rights/{cast.right}"))["status"] == "active" and r,
     )
     tour.say(
         f"The certificate is uploaded (a picture, {document['media_type']}) and named in the right: `{right['status']}`."
@@ -106,6 +107,11 @@ def _certificate() -> bytes:
     stream = io.BytesIO()
     picture.save(stream, "PNG")
     return stream.getvalue()
+
+
+def _down(tour: Tour, cast: Cast) -> bool:
+    """Whether all that was notified is handled, and has a window that ends."""
+    return all(item["handled_at"] and item["due"] for item in tour.items(cast.claim, "NOTIFIED"))
 
 
 def claims(tour: Tour, cast: Cast) -> None:
@@ -124,7 +130,7 @@ def claims(tour: Tour, cast: Cast) -> None:
         f" lane `{answer['lane']}`."
     )
     tour.reach(cast.claim, NOTIFIED=100, UNDER_REVIEW=20)
-    tour.until(lambda: all(item["handled_at"] and item["due"] for item in tour.items(cast.claim, "NOTIFIED")))
+    tour.until("what is down has a due time", lambda: _down(tour, cast))
     upheld, unsure = (
         tour.items(cast.claim, "NOTIFIED")[0]["triage"],
         tour.items(cast.claim, "UNDER_REVIEW")[0]["triage"],
@@ -134,7 +140,11 @@ def claims(tour: Tour, cast: Cast) -> None:
         " down, and each seller has one message for all of its listings, with Owl's contact data."
     )
     tour.say(f"20 titles do not: score {unsure['score']} ({_rules(unsure)}), and a person decides.")
-    tour.until(lambda: all(len(tour.mails(seller, "Notice of")) == 1 for seller in cast.sellers))
+    tour.until(
+        "each seller has one notice by mail",
+        lambda: all(len(tour.mails(seller, "Notice of")) == 1 for seller in cast.sellers),
+        seen=lambda: {seller: len(tour.mails(seller, "Notice of")) for seller in cast.sellers},
+    )
 
 
 def _rules(triage: dict[str, Any]) -> str:
@@ -162,7 +172,7 @@ def decide(tour: Tour, cast: Cast) -> None:
     for item in items:
         tour.do(ron, item, "decision", {"decision": "uphold", "lease": lease})
     tour.reach(cast.claim, NOTIFIED=115, REJECTED=5)
-    tour.until(lambda: all(item["handled_at"] and item["due"] for item in tour.items(cast.claim, "NOTIFIED")))
+    tour.until("what is down has a due time", lambda: _down(tour, cast))
     in_time = sum(item["sla"] == "met" for item in tour.items(cast.claim))
     tour.say(
         f"Ron, who does not see hers, says the same: the 15 are down too. Handled within 24 hours: {in_time} of 120."
@@ -178,7 +188,7 @@ def counters(tour: Tour, cast: Cast) -> None:
     for item in items:
         tour.do(anna, item, "counter", COUNTER)
     tour.reach(cast.claim, NOTIFIED=111, REJECTED=5, HOLDER_RESPONSE=4)
-    tour.until(lambda: tour.mails("owl", "counter-notification"))
+    tour.until("Owl is told of the counter by mail", lambda: tour.mails("owl", "counter-notification"))
     tour.say("Anna counters 4, with all elements. Owl is told, with Anna's contact data, and may accept or reject.")
     tour.applied(tour.do(cast.owl, items[0], "response", {"accept": True}))
     for item in items[1:]:
@@ -210,7 +220,11 @@ def silence(tour: Tour, cast: Cast) -> None:
     tour.say(
         "Ben accepts 6. The others say nothing: three working days after the notice was sent, 105 are upheld by default."
     )
-    tour.until(lambda: all(tour.under(seller) == ["frozen"] for seller in cast.sellers))
+    tour.until(
+        "the three shops are frozen",
+        lambda: all(tour.under(seller) == ["frozen"] for seller in cast.sellers),
+        seen=lambda: {seller: tour.under(seller) for seller in cast.sellers},
+    )
     tour.say(
         "One claim is one violation, however many listings: each of the three sellers has one strike. The marketplace has frozen"
         " their shops, until the strike expires or is reversed."
@@ -230,8 +244,11 @@ def appeal(tour: Tour, cast: Cast) -> None:
     )
     lease, _ = tour.lease(rose, cast.claim, "APPEALED", 1)
     tour.applied(tour.do(rose, item["id"], "decision", {"decision": "reverse", "code": "new_evidence", "lease": lease}))
-    tour.until(lambda: tour.shows(item["listing"]))
-    told = tour.until(lambda: [text for text in tour.mails(cleo, "outcome") if "new evidence" in text])
+    tour.until(f"{item['listing']} shows again", lambda: tour.shows(item["listing"]))
+    told = tour.until(
+        "Cleo is told of the new decision by mail",
+        lambda: [text for text in tour.mails(cleo, "outcome") if "new evidence" in text],
+    )
     _must(len(told) == 1, "told once")
     tour.say(
         "Rose reverses it: the listing is no longer held, both sides are told why. The strike stays, for the other listings of the claim."
@@ -248,7 +265,8 @@ def returns(tour: Tour, cast: Cast) -> None:
     number = int(old["listing"].split("-")[1])
     tour.offer(ben, {"tour-again": f"OWL AND MOON {GOODS[number % 8]}, {number}"})
     claim = tour.until(
-        lambda: next((c for c in tour.call(cast.owl, "GET", "/v1/claims")["items"] if c["id"] != cast.claim), None)
+        "the near copy is claimed",
+        lambda: next((c for c in tour.call(cast.owl, "GET", "/v1/claims")["items"] if c["id"] != cast.claim), None),
     )
     tour.reach(claim["id"], UNDER_REVIEW=1)
     (item,) = tour.items(claim["id"])
@@ -269,8 +287,10 @@ def good_faith(tour: Tour, cast: Cast) -> None:
         f" {figures['taken_down']} takedowns undone by a counter or an appeal."
     )
     tour.pass_days(1)
-    standing = tour.until(lambda: (s := tour.call(cast.owl, "GET", "/v1/good-faith"))["member"] and s)
-    tour.until(lambda: tour.mails("owl", "good faith") or tour.mails("owl", "good-faith"))
+    standing = tour.until(
+        "Owl is in the mechanism", lambda: (s := tour.call(cast.owl, "GET", "/v1/good-faith"))["member"] and s
+    )
+    tour.until("Owl is told so by mail", lambda: tour.mails("owl", "good faith") or tour.mails("owl", "good-faith"))
     tour.say(
         f"The next business day they are judged: takedown rate at least {standing['figures']['takedown_rate']}, successful counters at most"
         f" {standing['figures']['counter_rate']}, for every reason. Owl is in the mechanism, by {standing['how']}."
@@ -293,7 +313,7 @@ def agent(tour: Tour, cast: Cast) -> None:
     )
     claim = tour.file(fox, cast.right, links, principal=cast.owl)["claim"]
     tour.reach(claim, NOTIFIED=3)
-    tour.until(lambda: all(item["due"] for item in tour.items(claim)))
+    tour.until("each item has a due time", lambda: all(item["due"] for item in tour.items(claim)))
     tour.to(until + dt.timedelta(minutes=1))
     tour.reach(claim, SUSPENDED=3)
     tour.say(

@@ -65,7 +65,9 @@ def _upheld(tour: Tour, cast: Cast, reason: str) -> None:
     claim = tour.file(cast.owl, cast.right, [SITE + listing], reason=reason)["claim"]
     cast.claims.append(claim)
     tour.reach(claim, NOTIFIED=1)
-    (item,) = tour.until(lambda: [i for i in tour.items(claim) if i["due"] and i["handled_at"]])
+    (item,) = tour.until(
+        "the item is handled and has a due time", lambda: [i for i in tour.items(claim) if i["due"] and i["handled_at"]]
+    )
     tour.to(dt.datetime.fromisoformat(item["due"]) + dt.timedelta(minutes=1))
     tour.reach(claim, UPHELD_BY_DEFAULT=1)
 
@@ -73,8 +75,9 @@ def _upheld(tour: Tour, cast: Cast, reason: str) -> None:
 def _under(tour: Tour, seller: str, *measures: str) -> None:
     """Wait until the marketplace has a seller under exactly these."""
     tour.until(
+        f"{seller} is under {list(measures)}",
         lambda: set(tour.under(seller)) == set(measures),
-        what=lambda: f"{seller} is under {tour.under(seller)}, not {list(measures)}",
+        seen=lambda: tour.under(seller),
     )
 
 
@@ -90,14 +93,15 @@ def _business(tour: Tour, seller: str, **figures: int) -> dict[str, Any]:
         found = _standing(tour, seller)
         return found if all(found[f"entity_{name}"] == value for name, value in figures.items()) else None
 
-    return tour.until(look, what=lambda: f"{_standing(tour, seller)}, not {figures}")
+    return tour.until(f"the business stands at {figures}", look, seen=lambda: _standing(tour, seller))
 
 
 def _mail(tour: Tour, seller: str, words: str, count: int = 1) -> list[str]:
     """Wait for so many mails with these words in their subject."""
     return tour.until(
+        f"{seller} has {count} mails {words!r}",
         lambda: found if len(found := tour.mails(seller, words)) >= count else None,
-        what=lambda: f"{len(tour.mails(seller, words))} mails {words!r} to {seller}, not {count}",
+        seen=lambda: len(tour.mails(seller, words)),
     )
 
 
@@ -120,7 +124,7 @@ def warned(tour: Tour, cast: Cast) -> None:
     _upheld(tour, cast, "improper_use")
     _mail(tour, SOUTH, "A warning to your account")
     _must(tour.under(SOUTH) == [], "a warning is no measure")
-    standing = tour.until(lambda: (s := _standing(tour, SOUTH))["violations"] == 1 and s)
+    standing = tour.until("South has a violation", lambda: (s := _standing(tour, SOUTH))["violations"] == 1 and s)
     tour.say(
         f"Owl claims a handbag of South, whose title uses its mark (`improper_use`). South says nothing; when its window is over the claim"
         f" is upheld. A first violation costs {standing['general_points']} points, and South is warned by e-mail. Its pages show."
@@ -131,7 +135,7 @@ def changes_accounts(tour: Tour, cast: Cast) -> None:
     """A second account of the same business."""
     tour.chapter("Another account, the same business")
     tour.link({seller: [REGISTRATION] for seller in (NORTH, SOUTH)})
-    standing = tour.until(lambda: (s := _standing(tour, SOUTH))["entity"] and s)
+    standing = tour.until("South is of a business", lambda: (s := _standing(tour, SOUTH))["entity"] and s)
     tour.say(
         "South's owner goes on selling as North. The marketplace reports that both have one registration number, as a hash: they are one"
         f" business, `{standing['entity']}`."
@@ -160,7 +164,7 @@ def first_strike(tour: Tour, cast: Cast) -> None:
     _upheld(tour, cast, "counterfeit")
     for seller in (NORTH, SOUTH):
         _under(tour, seller, "frozen")
-        tour.until(lambda seller=seller: not tour.visible(f"open-{seller}"))  # type: ignore[misc]
+        tour.until(f"nothing of {seller} shows", lambda seller=seller: not tour.visible(f"open-{seller}"))  # type: ignore[misc]
     standing = _business(tour, SOUTH, strikes=1)
     tour.say(
         f"A counterfeit of South's is upheld: a serious violation, and strike {standing['entity_strikes']}. South is frozen, and North with it, which has a violation of"
@@ -191,7 +195,10 @@ def third_strike(tour: Tour, cast: Cast) -> None:
     for seller in (NORTH, SOUTH):
         _under(tour, seller, "closed", "frozen", "may_not_list")
     standing = _business(tour, SOUTH, strikes=3)
-    (text,) = tour.until(lambda: [t for t in tour.mails(NORTH, "A measure against your account") if "is closed" in t])
+    (text,) = tour.until(
+        "North is told that it is closed",
+        lambda: [t for t in tour.mails(NORTH, "A measure against your account") if "is closed" in t],
+    )
     _must("does not end by itself" in text, "the message does not say how long")
     tour.say(
         f"One more of South's, strike {standing['entity_strikes']}: both accounts are closed. Each is told by e-mail why, that it does not end by itself, and how to be heard."
@@ -233,7 +240,10 @@ def countered(tour: Tour, cast: Cast) -> None:
         tour.applied(command["command"])
         tour.reach(claim, HOLDER_RESPONSE=1)
         (item,) = tour.items(claim)
-        tour.until(lambda item=item: tour.call("operator", "GET", f"/v1/items/{item['id']}")["due"])  # type: ignore[misc]
+        tour.until(
+            "the item has a due time",
+            lambda item=item: tour.call("operator", "GET", f"/v1/items/{item['id']}")["due"],  # type: ignore[misc]
+        )
         tour.applied(tour.do(cast.owl, item["id"], "response", {"accept": True}))
         tour.reach(claim, RESTORED=1)
     tour.say(
@@ -245,7 +255,7 @@ def countered(tour: Tour, cast: Cast) -> None:
     standing = _business(tour, NORTH, strikes=2, points=0, violations=3)
     _must(_standing(tour, NORTH)["violations"] == 0, "North has a violation yet")
     for listing in (f"open-{NORTH}", *(name for name, seller, _ in GOODS if seller == NORTH)):
-        tour.until(lambda listing=listing: tour.visible(listing))  # type: ignore[misc]
+        tour.until(f"{listing} shows", lambda listing=listing: tour.visible(listing))  # type: ignore[misc]
     _must(not tour.visible(f"open-{SOUTH}"), "South's pages show")
     _mail(tour, NORTH, "is lifted")
     tour.say(

@@ -33,7 +33,8 @@ T = TypeVar("T")
 BEGINS = dt.datetime(2026, 3, 2, 2, 0, tzinfo=dt.UTC)
 """A Monday, ten in the morning in the policy's calendar."""
 SITE = "https://market.example/items/"
-SETTINGS = {"GOODFAITH_COLLECT_S": "1", "GOODFAITH_WATERMARK_MS": "50", "GOODFAITH_POLL_MS": "50"}
+SETTINGS = {"GOODFAITH_COLLECT_S": "8", "GOODFAITH_WATERMARK_MS": "50", "GOODFAITH_POLL_MS": "50"}
+"""The stories tell of one message for all listings of a claim: so long a busy machine may take for the last after the first."""
 WAIT_S = 120.0
 
 
@@ -139,7 +140,7 @@ class Tour:
         answer = self._site.post("/seed", json=body, headers=headers)
         if answer.status_code != 202:
             raise StackError(f"the demo marketplace answers {answer.status_code}")
-        self.until(lambda: self.shows(next(reversed(titles))))
+        self.until(f"{next(reversed(titles))} shows", lambda: self.shows(next(reversed(titles))))
         return [SITE + name for name in titles]
 
     def refused(self, seller: str, titles: dict[str, str]) -> str:
@@ -206,7 +207,8 @@ class Tour:
             StackError: it was refused.
         """
         found = self.until(
-            lambda: (c := self.call("operator", "GET", f"/v1/commands/{command}"))["status"] != "accepted" and c
+            f"command {command} is applied or refused",
+            lambda: (c := self.call("operator", "GET", f"/v1/commands/{command}"))["status"] != "accepted" and c,
         )
         if found["status"] != "applied":
             raise StackError(f"refused: {found['code']}: {found['detail']}")
@@ -221,7 +223,7 @@ class Tour:
                 return None
             return got["token"] and got
 
-        got = self.until(take)
+        got = self.until(f"{reviewer} is leased {count} {state} of {claim}", take)
         return got["token"], [case["item"] for case in got["cases"]]
 
     def _lease(self, reviewer: str, method: str, path: str, token: str) -> None:
@@ -236,7 +238,11 @@ class Tour:
 
     def reach(self, claim: str, **states: int) -> None:
         """Wait until a claim's items are in these states."""
-        self.until(lambda: self.states(claim) == states, what=lambda: f"{dict(self.states(claim))}, not {states}")
+        self.until(
+            f"items of {claim} are {states}",
+            lambda: self.states(claim) == states,
+            seen=lambda: dict(self.states(claim)),
+        )
 
     def items(self, claim: str, state: str | None = None) -> list[dict[str, Any]]:
         """Items of a claim, in a state."""
@@ -267,8 +273,13 @@ class Tour:
                     found.append(" ".join(str(text.get_content()).split()))
         return found
 
-    def until(self, look: Callable[[], T | None], what: Callable[[], str] | None = None) -> T:
+    def until(self, what: str, look: Callable[[], T | None], *, seen: Callable[[], object] | None = None) -> T:
         """Wait until it is so.
+
+        Args:
+            what: what is waited for, in words.
+            look: something true once it is so.
+            seen: what there is instead, for the error.
 
         Raises:
             StackError: it does not come.
@@ -276,7 +287,7 @@ class Tour:
         end = time.monotonic() + WAIT_S
         while not (found := look()):
             if time.monotonic() > end:
-                raise StackError(f"not within {WAIT_S:.0f} s: {what() if what else 'what the story waits for'}")
+                raise StackError(f"not within {WAIT_S:.0f} s: {what}{f' (there is: {seen()})' if seen else ''}")
             time.sleep(0.05)
         return found
 
