@@ -14,21 +14,21 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import time
-from typing import Any, Final
+from typing import Final
 
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local import fleet, prometheus
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from services.operator import demo, promise
 from services.operator.cli import print_json
+from services.operator.exposition import samples
 from services.operator.notices import SAMPLE, read
 from services.operator.replay import execute
+from services.operator.streams import compared
 from services.operator.up import bring_up, destroy
 from services.operator.verify import verify_stack
-from services.streams.reconcile import TRUTHS
 from shared import clock, db
 
 SCRAPE_S: Final = 5.0
@@ -64,34 +64,9 @@ def by_rules(stack: Stack) -> dict[str, float]:
     return found
 
 
-def compared(stack: Stack) -> dict[str, Any]:
-    """Wait until every view has been held against the database at rest; what they differ by.
-
-    Raises:
-        TimeoutError: not all were within ``REST_S`` seconds.
-    """
-    begun = dt.datetime.now(dt.UTC)
-    wanted = len(TRUTHS) * fleet.settings_of(stack).partitions
-    url = f"http://127.0.0.1:{stack.port('streams')}/internal/streams/status"
-    headers = {"authorization": f"Bearer {stack.secret('internal_token')}"}
-    until = time.monotonic() + REST_S
-    while True:
-        told = httpx.get(url, headers=headers, timeout=30).json()["compared"]
-        later = [one for one in told if dt.datetime.fromisoformat(one["wall"]) > begun]
-        if len(later) == wanted:
-            return {"views": len(later), "difference": sum(one["difference"] for one in later)}
-        if time.monotonic() > until:
-            raise TimeoutError(f"{len(later)} of {wanted} views were compared within {REST_S:.0f} s")
-        time.sleep(0.5)
-
-
 def series(processes: Fleet) -> dict[str, int]:
     """Samples that each process exports now."""
-    found = {}
-    for process in processes:
-        text = httpx.get(f"http://127.0.0.1:{process.metrics_port}/metrics", timeout=30).text
-        found[process.name] = sum(len(family.samples) for family in text_string_to_metric_families(text))
-    return found
+    return {process.name: len(samples(process)) for process in processes}
 
 
 def main() -> int:
@@ -108,7 +83,7 @@ def main() -> int:
     try:
         report = execute(stack, notices, quiet=True)
         proof = verify_stack(fleet.settings_of(stack), wait_s=120)
-        views = compared(stack)
+        views = compared(processes, dt.datetime.now(dt.UTC), within_s=REST_S)
         truth = by_sql(stack)
         # rules see a scrape, and what they are made of, one evaluation later each
         until = time.monotonic() + 12 * SCRAPE_S
@@ -117,7 +92,7 @@ def main() -> int:
         exported = series(processes)
     finally:
         destroy(given.stack)
-    equal = told == truth and not views["difference"] and proof.clean and max(exported.values()) < MOST_SERIES
+    equal = told == truth and not any(views.values()) and proof.clean and max(exported.values()) < MOST_SERIES
     print_json(
         {
             "notices": report.notices, "items": report.items, "lost": proof.counts["lost"], "doubled": proof.counts["doubled"],

@@ -324,19 +324,16 @@ class Bench:
 
     def _stages(self) -> dict[str, dict[str, float]]:
         """Seconds that each worker's loop has spent in each stage, from its metrics."""
-        import httpx
+        from services.operator.exposition import samples
 
         found: dict[str, dict[str, float]] = {}
         for process in Fleet.load(self.stack):
             kind = process.name.rpartition(".")[0]
             if kind not in PROCESSES:
                 continue
-            text = httpx.get(f"http://127.0.0.1:{process.metrics_port}/metrics", trust_env=False).text
-            for line in text.splitlines():
-                if line.startswith("goodfaith_worker_stage_seconds_total{"):
-                    labels, _, value = line.partition("} ")
-                    stage = labels.partition('stage="')[2].partition('"')[0]
-                    found.setdefault(kind, {})[stage] = float(value)
+            for sample in samples(process):
+                if sample.name == "goodfaith_worker_stage_seconds_total":
+                    found.setdefault(kind, {})[sample.labels["stage"]] = sample.value
         return found
 
 

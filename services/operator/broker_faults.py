@@ -18,6 +18,7 @@ from deploy.local.children import StackError, send
 from deploy.local.cluster import NODES, NodeName
 from services.operator import unread
 from services.operator.breakage import Fault, Ground
+from services.operator.exposition import total
 from services.operator.watch import replication
 from shared import db, kafka_links, topics
 
@@ -228,16 +229,7 @@ def _full(ground: Ground) -> None:
 
 def gone(ground: Ground) -> float:
     """Places that the workers leave alone, since what was unread there is no more: of their own metrics."""
-    from prometheus_client.parser import text_string_to_metric_families as parse
-
-    count = 0.0
-    for process in ground.fleet:
-        with contextlib.suppress(httpx.HTTPError):
-            text = httpx.get(f"http://127.0.0.1:{process.metrics_port}/metrics", timeout=10, trust_env=False).text
-            for family in parse(text):
-                if family.name == "goodfaith_unread_gone_partitions":
-                    count += sum(sample.value for sample in family.samples)
-    return count
+    return total(ground.fleet, "goodfaith_unread_gone_partitions")
 
 
 def bring_back_records(ground: Ground) -> None:

@@ -44,26 +44,25 @@ def told(kept: Mapping[str, str], processes: Any) -> dict[str, Any]:
         StackError: no canary was started, or it does not answer.
     """
     import httpx
-    from prometheus_client.parser import text_string_to_metric_families as parse
 
     from deploy.local.children import StackError
+    from services.operator.exposition import samples
 
     if "canary.0" not in processes.processes:
         raise StackError("this stack has no canary: `goodfaith up` starts one")
     try:
-        text = httpx.get(f"http://127.0.0.1:{processes['canary.0'].metrics_port}/metrics", trust_env=False).text
+        exported = samples(processes["canary.0"])
     except httpx.HTTPError as error:
         raise StackError(f"the canary does not answer: {type(error).__name__}") from None
     last, rounds = 0.0, 0
     failed: dict[str, dict[str, int]] = {}
-    for family in parse(text):
-        for sample in family.samples:
-            if sample.name == "goodfaith_canary_last_completed_timestamp_seconds":
-                last = sample.value
-            elif sample.name == "goodfaith_canary_duration_seconds_count":
-                rounds = int(sample.value)
-            elif sample.name == "goodfaith_canary_steps_total" and sample.value and sample.labels["result"] != "ok":
-                failed.setdefault(sample.labels["step"], {})[sample.labels["result"]] = int(sample.value)
+    for sample in exported:
+        if sample.name == "goodfaith_canary_last_completed_timestamp_seconds":
+            last = sample.value
+        elif sample.name == "goodfaith_canary_duration_seconds_count":
+            rounds = int(sample.value)
+        elif sample.name == "goodfaith_canary_steps_total" and sample.value and sample.labels["result"] != "ok":
+            failed.setdefault(sample.labels["step"], {})[sample.labels["result"]] = int(sample.value)
     every = float(kept.get("GOODFAITH_CANARY_EVERY_S", Settings.model_fields["canary_every_s"].default))
     age = time.time() - last if last else None
     return {"ok": age is not None and age < 5 * every, "age_s": age, "rounds": rounds, "failed": failed}

@@ -44,6 +44,7 @@ from services.operator.doors import Ask
 from services.operator.faults import Claim, Faults, Plan, Submitter
 from services.operator.notices import SAMPLE, Notice, read
 from services.operator.pager import Note, Pager
+from services.operator.streams import compared
 from services.operator.up import JsonOption, bring_up, destroy
 from services.operator.verify import verify_stack
 from shared.settings import Settings
@@ -478,7 +479,7 @@ def _without_canary(processes: Fleet) -> Iterator[None]:
 
 
 def _compare(ground: Ground, result: Result) -> None:
-    rested = time.time()
+    rested = dt.datetime.now(dt.UTC)
     report = verify_stack(fleet.settings_of(ground.stack))
     lost, doubled = ground.run.compare(ground.load.submitter.record)
     result.lost = report.counts["lost"] + len(lost)
@@ -493,16 +494,12 @@ def _compare(ground: Ground, result: Result) -> None:
         result.failures.append(f"views and database differ by {result.reconciliation:.0f}")
 
 
-def _reconciled(ground: Ground, since: float) -> float | None:
+def _reconciled(ground: Ground, since: dt.datetime) -> float | None:
     """The difference of all views as counted after `since`; None when they were not counted."""
-    until = time.monotonic() + 60
-    while True:
-        last = ground.prometheus.ask("min(goodfaith_reconciliation_last_timestamp_seconds)")
-        if last and last[0][1] >= since:
-            return sum(abs(value) for _, value in ground.prometheus.ask("goodfaith_reconciliation_difference"))
-        if time.monotonic() > until:
-            return None
-        time.sleep(0.5)
+    try:
+        return sum(map(abs, compared(ground.fleet, since, within_s=60).values()))
+    except TimeoutError:
+        return None
 
 
 # ---- faults

@@ -48,8 +48,6 @@ GIVE_UP_S: Final = 300.0
 THREADS: Final = 4
 READY_S: Final = 240.0
 RECONCILED_S: Final = 180.0
-SILENT_S: Final = 30.0
-"""Whoever has not said anything by then does not compare."""
 
 
 @dataclass(slots=True)
@@ -125,19 +123,6 @@ def post(http: httpx.Client, tokens: dict[str, str], ask: Ask, kept: Kept, lock:
         kept.asks[ask.key], kept.claims[ask.key] = ask, answer.json()["claim"]
         kept.at[ask.key] = time.monotonic()
         kept.longest_s = max(kept.longest_s, time.monotonic() - begun)
-
-
-def _samples(port: int) -> Iterator[tuple[str, float]]:
-    """Names and values of what a process exports; nothing while it does not answer."""
-    from prometheus_client.parser import text_string_to_metric_families as parse
-
-    try:
-        text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10, trust_env=False).text
-    except httpx.HTTPError:
-        return
-    for family in parse(text):
-        for sample in family.samples:
-            yield sample.name, sample.value
 
 
 class Drill:
@@ -220,35 +205,24 @@ class Drill:
     def _reconciled(self) -> int | None:
         """The difference of the stream views and the database, all views together, as found from now on.
 
-        None: nobody compares them. -1: the views do not catch up, or do not say in time.
+        None: there are no views here. -1: they do not catch up, or are not compared in time.
         """
-        from services.operator.streams import behind
+        from services.operator.streams import behind, compared
         from services.streams import generations
 
+        if "streams.0" not in self.fleet.processes:
+            return None
         settings = fleet.settings_of(self.stack)
         until = time.monotonic() + RECONCILED_S
         while behind(settings, generations.newest(settings)):
             if time.monotonic() > until:
                 return -1
             time.sleep(0.5)
-        since = time.time()
-        while True:
-            samples = [
-                sample
-                for process in self.fleet
-                if process.name.startswith("streams.")
-                for sample in _samples(process.metrics_port)
-            ]
-            last = [value for name, value in samples if name == "goodfaith_reconciliation_last_timestamp_seconds"]
-            difference = sum(abs(value) for name, value in samples if name == "goodfaith_reconciliation_difference")
-            said = bool(last) and min(last) >= since
-            if said and not difference:
-                return 0
-            if not any(last) and time.time() > since + SILENT_S:
-                return None
-            if time.monotonic() > until:
-                return int(difference) if said else -1
-            time.sleep(1.0)
+        try:
+            found = compared(self.fleet, dt.datetime.now(dt.UTC), within_s=until - time.monotonic())
+        except TimeoutError:
+            return -1
+        return sum(map(abs, found.values()))
 
     def _report(self, kind: str, **facts: Any) -> dict[str, Any]:
         found, kinds = self._verify(kind)

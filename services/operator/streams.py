@@ -6,6 +6,8 @@ from the beginning of the topics; the former generation is deleted once the new 
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 import time
 from collections.abc import Iterator
 from enum import StrEnum
@@ -18,6 +20,7 @@ from services.operator.up import JsonOption, StackOption
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from deploy.local.processes import Fleet
     from services.streams.generations import LogRow
     from shared.settings import Settings
 
@@ -82,6 +85,43 @@ def behind(settings: Settings, number: int) -> int:
     from services.streams import generations
 
     return sum(max(end - read, 0) for read, end in generations.progress(settings, number).values())
+
+
+def compared(processes: Fleet, since: dt.datetime, *, within_s: float) -> dict[str, int]:
+    """Wait until every view was held against the database on every partition; what each differs by, all partitions together.
+
+    Args:
+        processes: of a local stack.
+        since: wall time; what was compared before does not count.
+        within_s: how long to wait.
+
+    Raises:
+        TimeoutError: not all were compared: how many.
+    """
+    import httpx
+
+    from deploy.local import fleet
+    from services.streams.reconcile import TRUTHS
+
+    wanted = len(TRUTHS) * fleet.settings_of(processes.stack).partitions
+    headers = {"authorization": f"Bearer {processes.stack.secret('internal_token')}"}
+    until = time.monotonic() + within_s
+    while True:
+        found: dict[tuple[str, int], int] = {}
+        for process in processes:
+            if not process.name.startswith("streams."):
+                continue
+            url = f"http://127.0.0.1:{process.env['GOODFAITH_HTTP_PORT']}/internal/streams/status"
+            with contextlib.suppress(httpx.HTTPError):
+                answer = httpx.get(url, headers=headers, timeout=30, trust_env=False).raise_for_status().json()
+                for one in answer["compared"]:
+                    if dt.datetime.fromisoformat(one["wall"]) > since:
+                        found[one["view"], one["partition"]] = one["difference"]
+        if len(found) == wanted:
+            return {view: sum(n for (name, _), n in found.items() if name == view) for view, _ in found}
+        if time.monotonic() > until:
+            raise TimeoutError(f"{len(found)} of {wanted} views of partitions were compared within {within_s:g} s")
+        time.sleep(0.2)
 
 
 @app.command()

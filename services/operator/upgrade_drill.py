@@ -27,7 +27,6 @@ from typing import Annotated, Any, Final
 import httpx
 import psutil
 import typer
-from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local import fleet
 from deploy.local.children import StackError
@@ -35,6 +34,7 @@ from deploy.local.processes import Fleet, Process, Version
 from deploy.local.stack import Stack
 from services.operator.cli import console, errors, print_json
 from services.operator.drills import ENVIRONMENT, REPOSITORY, Load, Notices
+from services.operator.exposition import parsed
 from services.operator.faults import Faults
 from services.operator.notices import SAMPLE, read
 from services.operator.up import JsonOption, begin, destroy, root, settle
@@ -168,10 +168,8 @@ def worst(text: str, without: Collection[str] = ()) -> tuple[float, str]:
     """The longest lag that an exposition of `watch` tells of, and whose it is; some topics left out."""
     lags = [
         (sample.value, f"{sample.labels['group']} {sample.labels['topic']}/{sample.labels['partition']}")
-        for family in text_string_to_metric_families(text)
-        if family.name == "goodfaith_consumer_lag_seconds"
-        for sample in family.samples
-        if sample.labels["topic"] not in without
+        for sample in parsed(text)
+        if sample.name == "goodfaith_consumer_lag_seconds" and sample.labels["topic"] not in without
     ]
     return max(lags, default=(0.0, ""))
 

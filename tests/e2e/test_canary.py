@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families as parse
 from pydantic import SecretStr
 
 from services.operator.canary_rounds import COMPLETED, Canary, Failed
+from services.operator.exposition import samples
 from shared.settings import Settings
 from tests.e2e.world import SITE, World
 
@@ -34,11 +33,9 @@ def figures(world: World) -> dict[str, float]:
     """Every business figure that a process exports, but what is counted as the canary's."""
     found: dict[str, float] = {}
     for process in world.fleet:
-        text = httpx.get(f"http://127.0.0.1:{process.metrics_port}/metrics", trust_env=False).text
-        for family in parse(text):
-            for sample in family.samples:
-                if sample.name.startswith(FIGURES) and not sample.name.endswith("_created"):
-                    found[f"{process.name} {sample.name} {sorted(sample.labels.items())}"] = sample.value
+        for sample in samples(process):
+            if sample.name.startswith(FIGURES) and not sample.name.endswith("_created"):
+                found[f"{process.name} {sample.name} {sorted(sample.labels.items())}"] = sample.value
     return {name: value for name, value in found.items() if value == value}
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import time
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
-from services.streams.reconcile import TRUTHS
+from services.operator.streams import compared
 from tests.integration.small_run import SELLERS, SmallRun
 
 
@@ -24,7 +23,7 @@ class Told:
 
 def watched(run: SmallRun, timeout_s: float = 60.0) -> Told:
     """Wait until every view was compared on every partition, all at rest, and ask for everything."""
-    begun = dt.datetime.now(dt.UTC)
+    compared(run.fleet, dt.datetime.now(dt.UTC), within_s=timeout_s)
     headers = {"authorization": f"Bearer {run.stack.secret('internal_token')}"}
     base = f"http://127.0.0.1:{run.stack.port('streams')}/internal/streams"
     with httpx.Client(headers=headers, timeout=30) as client:
@@ -34,13 +33,6 @@ def watched(run: SmallRun, timeout_s: float = 60.0) -> Told:
             answer.raise_for_status()
             return answer.json()
 
-        until = time.monotonic() + timeout_s
-        while True:
-            status = ask("status")
-            later = [one for one in status["compared"] if dt.datetime.fromisoformat(one["wall"]) > begun]
-            if len(later) == len(TRUTHS) * run.settings.partitions:
-                break
-            assert time.monotonic() < until, status
-            time.sleep(0.1)
+        status = ask("status")
         claims = {name: ask("claim", claim=claim) for name, claim in run.claims.items()}
         return Told(status, claims, {seller: ask("seller", seller=seller) for seller in SELLERS})
