@@ -478,7 +478,7 @@ INFRASTRUCTURE: Final = Board(
                 ),
                 Panel(
                     "database_size", "Size of the database",
-                    "Nothing is pruned yet: it grows with the load (docs/operating.md, Retention).",
+                    "It grows with the load; goodfaith prune takes what need not stay (docs/operating.md, Retention and pruning).",
                     one("max(goodfaith_database_size_bytes)"), "bytes", width=8,
                 ),
                 Panel(

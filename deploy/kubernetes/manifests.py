@@ -381,20 +381,19 @@ def passwords() -> str:
     return dump(patch).rstrip("\n")
 
 
-def verification() -> Document:
-    """`goodfaith verify` each night: nothing lost, nothing doubled, nothing at odds. A Job that fails says that something is."""
-    pod = _operating(("verify", "--wait", "--json"))
+def _nightly(name: str, schedule: str, *words: str) -> Document:
+    """A command of the command line each night (UTC), one at a time; a Job that fails says that it found something."""
     job = {
         "backoffLimit": 0,
         "activeDeadlineSeconds": 6 * 3600,
-        "template": {"metadata": {"labels": labels("verify")}, "spec": pod},
+        "template": {"metadata": {"labels": labels(name)}, "spec": _operating(words)},
     }
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
-        "metadata": _meta("verify", "verify"),
+        "metadata": _meta(name, name),
         "spec": {
-            "schedule": "30 3 * * *",
+            "schedule": schedule,
             "timeZone": "Etc/UTC",
             "concurrencyPolicy": "Forbid",
             "startingDeadlineSeconds": 3600,
@@ -403,6 +402,16 @@ def verification() -> Document:
             "jobTemplate": {"spec": job},
         },
     }
+
+
+def verification() -> Document:
+    """`goodfaith verify`: nothing lost, nothing doubled, nothing at odds."""
+    return _nightly("verify", "30 3 * * *", "verify", "--wait", "--json")
+
+
+def pruning() -> Document:
+    """`goodfaith prune`, away from `verify`, which reads the same tables."""
+    return _nightly("prune", "30 1 * * *", "prune", "--json")
 
 
 def kustomization(resources: Iterable[str], **more: Any) -> Document:

@@ -78,7 +78,7 @@ def public() -> list[Document]:
 
 def _reaching(place: Place) -> list[str]:
     names = [process.name for process in PROCESSES if place in process.reaches]
-    return [*names, "migrate", "verify"] if place in ("kafka", "postgres") else names
+    return [*names, "migrate", "verify", "prune"] if place in ("kafka", "postgres") else names
 
 
 def _asked() -> dict[str, list[Process]]:

@@ -60,8 +60,9 @@ def files(runbooks: str = RUNBOOKS) -> dict[str, str]:
                 [manifests.component([f"{process.name}.yaml"])], "writing.py"
             )
 
-    written["components/verify/verify.yaml"] = _file([manifests.verification()], "manifests.py")
-    written["components/verify/kustomization.yaml"] = _file([manifests.component(["verify.yaml"])], "writing.py")
+    for name, job in (("verify", manifests.verification()), ("prune", manifests.pruning())):
+        written[f"components/{name}/{name}.yaml"] = _file([job], "manifests.py")
+        written[f"components/{name}/kustomization.yaml"] = _file([manifests.component([f"{name}.yaml"])], "writing.py")
     written["components/passwords/kustomization.yaml"] = _file(
         [
             manifests.component(

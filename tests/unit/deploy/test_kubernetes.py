@@ -44,7 +44,7 @@ from tests.unit.deploy.cluster import (
 from tests.unit.deploy.kubernetes_schemas import NEWEST, OLDEST, errors
 
 GENERATED = files()
-COMMANDS = ("migrate", "verify")
+COMMANDS = ("migrate", "verify", "prune")
 """Pods that run commands, and serve nothing."""
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
