@@ -74,6 +74,11 @@ def promote(follower: Postgres) -> None:
     Raises:
         StackError: it does not take over in time.
     """
-    ((done,),) = follower.ask(f"select pg_promote(true, {PROMOTED_S:.0f})")
-    if not done:
-        raise StackError(f"the follower has not taken over within {PROMOTED_S:.0f} s{tail(follower.log)}")
+    # without waiting: the statement would hold a snapshot, for which what is still to be replayed has to wait
+    # (max_standby_streaming_delay), and be cancelled then, with nobody the wiser
+    follower.ask("select pg_promote(false)")
+    until = time.monotonic() + PROMOTED_S
+    while follower.ask("select pg_is_in_recovery()") != [(False,)]:
+        if time.monotonic() > until:
+            raise StackError(f"the follower has not taken over within {PROMOTED_S:.0f} s{tail(follower.log)}")
+        time.sleep(0.05)
