@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,13 @@ def pytest_configure(config: pytest.Config) -> None:
         "ignore:unclosed <(socket|ssl):ResourceWarning",  # kafka-python, after a connection that was refused
     ):
         config.addinivalue_line("filterwarnings", ignored)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def put_aside() -> Iterator[None]:
+    """What is ignored is met while it is ignored: once the last test has ended all warnings are errors again."""
+    yield
+    gc.collect()
 
 
 FIRST = ("faults", "e2e", "integration", "unit")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import gc
 import json
 import os
 import socket
@@ -466,7 +465,6 @@ def test_login_and_authority_at_the_broker_are_exchanged_under_load(secured: Sta
     finally:
         consumer.close(autocommit=False)
     assert found == list(range(acknowledged))
-    gc.collect()  # here, where what kafka-python leaves open of refused connections is put aside
 
 
 # ------------------------------------------------------------------------------------------------------- the whole of it
