@@ -171,10 +171,10 @@ class Broker:
                 request_timeout_ms=TIMEOUT_MS,
                 bootstrap_timeout_ms=TIMEOUT_MS,
             )
-        nodes = [node for node in self._admin.describe_cluster()["brokers"] if not node.get("is_fenced")]
+        nodes = kafka_links.nodes(self._admin)
         described = self._admin.describe_topics()
         under, offline = replication(described)
-        BROKER_NODES.set(len(nodes))
+        BROKER_NODES.set(nodes)
         UNDER_REPLICATED.set(under)
         OFFLINE.set(offline)
         BROKER_UP.set(1)
