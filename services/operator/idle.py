@@ -80,6 +80,9 @@ QUEUES: Final = {
 }
 
 
+_INSTANT: Final = dt.timedelta(microseconds=1)
+
+
 class Watch:
     """Looks at one installation again and again.
 
@@ -123,7 +126,11 @@ class Watch:
         )
 
     def _counts(self) -> Iterator[tuple[str, str]]:
-        """Name and SQL of everything under way that the database knows of; ``:upto`` as in ``pending``."""
+        """Name and SQL of everything under way that the database knows of.
+
+        ``:upto`` as in ``pending``: what is decided by watermarks. ``:now``, just after it: what workers decide by the clock, which
+        to them is past at the very instant.
+        """
         for name, sql in QUEUES.items():
             if name not in self._ignore:
                 yield name, sql
@@ -135,14 +142,14 @@ class Watch:
         yield "watermarks", "select count(*) from verification.partitions where watermark is null or watermark < :upto"
         yield (
             "beginnings",
-            "select count(*) from (select from notification.messages where begun_at is null and deemed_at <= :upto"
+            "select count(*) from (select from notification.messages where begun_at is null and deemed_at <= :now"
             " and state not in ('queued', 'sending', 'failed') limit 1000) t",
         )
         # at the change of the business day intake judges good faith, and tells accounts
         yield (
             "good faith",
             "select (select count(*) from (select from intake.good_faith_due limit 1000) t) + (select count(*) from intake.good_faith_run"
-            " where day is null or day < cast((:upto + interval '1 microsecond') at time zone 'UTC' as date))",
+            " where day is null or day < cast(:now at time zone 'UTC' as date))",
         )
         yield (
             "deadlines",
@@ -151,12 +158,12 @@ class Watch:
         )
         yield (
             "entities",
-            "select count(*) from (select from enforcement.entities where next_change <= :upto limit 1000) t",
+            "select count(*) from (select from enforcement.entities where next_change <= :now limit 1000) t",
         )
         if "sanctions" not in self._ignore:
             yield (
                 "sanctions",
-                "select count(*) from (select from enforcement.standings where due_at <= :upto and seller not in"
+                "select count(*) from (select from enforcement.standings where due_at <= :now and seller not in"
                 " (select key from enforcement.ledger_parked where state <> 'done') limit 1000) t",
             )
 
@@ -178,7 +185,7 @@ class Watch:
                 self._find(connection)
             assert self._counted is not None
             assert self._cursors is not None
-            row = connection.execute(self._counted, {"upto": upto}).one()
+            row = connection.execute(self._counted, {"upto": upto, "now": upto + _INSTANT}).one()
             found.counts.update(zip(self._names, map(int, row), strict=True))
             if found:
                 return found
@@ -207,7 +214,7 @@ class Watch:
         """
         deadline = time.monotonic() + timeout_s
         # while the clock stands, more may be accepted at this very moment: watermarks end just before it
-        upto = self.now() - dt.timedelta(microseconds=1)
+        upto = self.now() - _INSTANT
         calm = 0
         while True:
             pending = self.pending(upto)

@@ -1,0 +1,47 @@
+"""Nothing is at rest that a worker is about to do: what is due at this very instant is under way, though the clock stands."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from services.operator.idle import Watch
+from tests.integration.small_run import SmallRun
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+DUE = {
+    "sanctions": ("enforcement.standings", "seller", "due_at = '{at}'"),
+    "entities": ("enforcement.entities", "entity", "next_change = '{at}'"),
+    "beginnings": ("notification.messages", "id", "deemed_at = '{at}', begun_at = null, state = 'sent'"),
+}
+"""By what is waited for: a table, its key, and what makes a row of it due."""
+
+
+@pytest.mark.parametrize("name", DUE)
+def test_what_is_due_now_is_under_way(run: SmallRun, name: str) -> None:
+    table, key, due = DUE[name]
+    watch = Watch(run.engine, run.settings)
+    upto = watch.now() - dt.timedelta(microseconds=1)
+    try:
+        with run.engine.connect() as connection:
+            connection.exec_driver_sql(f"create table public.saved as select * from {table} order by {key} limit 1")
+            assert connection.exec_driver_sql("select count(*) from public.saved").scalar_one() == 1
+
+            def put(values: str) -> None:
+                connection.exec_driver_sql(
+                    f"update {table} as t set {values} from public.saved s where t.{key} = s.{key}"
+                )
+
+            columns = [one.partition(" =")[0] for one in due.split(", ")]
+            try:
+                assert not watch.pending(upto).counts[name]
+                put(due.format(at=watch.now().isoformat()))
+                assert watch.pending(upto).counts[name] == 1
+                put(due.format(at=(watch.now() + dt.timedelta(microseconds=1)).isoformat()))
+                assert not watch.pending(upto).counts[name]
+            finally:
+                put(", ".join(f"{column} = s.{column}" for column in columns))
+                connection.exec_driver_sql("drop table public.saved")
+    finally:
+        watch.close()
