@@ -22,7 +22,8 @@ DUE = {
 def test_what_is_due_now_is_under_way(run: SmallRun, name: str) -> None:
     table, key, due = DUE[name]
     watch = Watch(run.engine, run.settings)
-    upto = watch.now() - dt.timedelta(microseconds=1)
+    now = watch.now()
+    upto = now - dt.timedelta(microseconds=1)
     try:
         with run.engine.connect() as connection:
             connection.exec_driver_sql(f"create table public.saved as select * from {table} order by {key} limit 1")
@@ -36,9 +37,9 @@ def test_what_is_due_now_is_under_way(run: SmallRun, name: str) -> None:
             columns = [one.partition(" =")[0] for one in due.split(", ")]
             try:
                 assert not watch.pending(upto).counts[name]
-                put(due.format(at=watch.now().isoformat()))
+                put(due.format(at=now.isoformat()))
                 assert watch.pending(upto).counts[name] == 1
-                put(due.format(at=(watch.now() + dt.timedelta(microseconds=1)).isoformat()))
+                put(due.format(at=(now + dt.timedelta(microseconds=1)).isoformat()))
                 assert not watch.pending(upto).counts[name]
             finally:
                 put(", ".join(f"{column} = s.{column}" for column in columns))
