@@ -30,7 +30,7 @@ from kafka import TopicPartition
 from msgspec import Struct
 
 from services.notification.domain import ACCOUNT, messages_for, notice_of
-from services.operator.idle import Reader, readers
+from services.operator.idle import Reader, present, readers
 from services.verification.item import SETTLED, Item
 from services.verification.lifecycle import TABLE
 from services.verification.store import waits
@@ -140,20 +140,17 @@ class Evidence:
     def __init__(self, connection: sa.Connection, settings: Settings) -> None:
         self.connection = connection
         self.settings = settings
-        there = set(connection.exec_driver_sql("select schemaname || '.' || tablename from pg_tables").scalars())
         known = {reader.name: reader for reader in readers(settings)}
         # its log is there even where no upstream is
         known.setdefault("intake-inbound", Reader("intake-inbound", "intake", "inbound_", ()))
-        self.readers: tuple[Reader, ...] = tuple(
-            reader for reader in known.values() if f"{reader.schema}.{reader.prefix}event_log" in there
-        )
+        self.readers = present(connection, known.values(), table="event_log")
         self.now, _ = clock.read(connection)
         self.folding = Tally()
         self.records = 0
         self.changes = 0
 
     def has(self, schema: str) -> bool:
-        """Whether the service's tables are in this database (the marketplace may be elsewhere)."""
+        """Whether the service works on this database (the marketplace may be elsewhere)."""
         return any(reader.schema == schema for reader in self.readers)
 
     def name(self, topic: topics.Topic) -> str:
@@ -162,8 +159,7 @@ class Evidence:
 
     def topics(self) -> list[topics.Topic]:
         """Topics that only our logs write."""
-        ours = [topic for topic in topics.TOPICS if topic.writer != "marketplace" or self.has("marketplace")]
-        return ours if self.has("marketplace") else [t for t in ours if t is not topics.MARKETPLACE_RECEIPTS]
+        return [topic for topic in topics.TOPICS if topic.writer != "marketplace" or self.has("marketplace")]
 
     def upstreams(self) -> list[str]:
         """Names of the upstreams' topics."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -47,6 +47,26 @@ def readers(settings: Settings) -> tuple[Reader, ...]:
         return READERS
     inbound = tuple(topics.inbound(name) for name in settings.upstreams)
     return (*READERS, Reader("intake-inbound", "intake", "inbound_", inbound))
+
+
+def present(connection: sa.Connection, candidates: Iterable[Reader], *, table: str = "cursors") -> tuple[Reader, ...]:
+    """Those that work on this database.
+
+    Migrations make the demo marketplace's tables in every installation. It is one of ours only if a worker of it ever took a
+    partition: else `marketplace.*` are another system's topics, and nothing in them is ours to judge, wait for, or begin anew.
+
+    Args:
+        table: that a worker must have.
+    """
+    there = set(connection.exec_driver_sql("select schemaname || '.' || tablename from pg_tables").scalars())
+    demo = Marketplace.schema
+    ours = (
+        f"{demo}.partitions" in there
+        and connection.exec_driver_sql(f"select exists (select from {demo}.partitions)").scalar_one()
+    )
+    return tuple(
+        one for one in candidates if f"{one.schema}.{one.prefix}{table}" in there and (ours or one.schema != demo)
+    )
 
 
 @dataclass(slots=True)
@@ -110,8 +130,7 @@ class Watch:
         self._consumer.close()
 
     def _find(self, connection: sa.Connection) -> None:
-        there = set(connection.exec_driver_sql("select schemaname || '.' || tablename from pg_tables").scalars())
-        self._readers = [r for r in readers(self._settings) if f"{r.schema}.{r.prefix}cursors" in there]
+        self._readers = list(present(connection, readers(self._settings)))
         names = {self._settings.topic_prefix + topic.name for reader in self._readers for topic in reader.reads}
         self._places = [TopicPartition(name, p) for name in sorted(names) for p in range(self._settings.partitions)]
         # all in one statement, made once: a replay looks many times a second

@@ -138,7 +138,7 @@ class Pruning:
     """
 
     def __init__(self, engine: sa.Engine, settings: Settings, *, tell: Callable[[str], None] = lambda _: None) -> None:
-        from services.operator.idle import readers
+        from services.operator.idle import present, readers
 
         self._engine = engine
         self._settings = settings
@@ -147,7 +147,7 @@ class Pruning:
             self._there = set(
                 connection.exec_driver_sql("select schemaname || '.' || tablename from pg_tables").scalars()
             )
-        self._logs = [r for r in readers(settings) if f"{r.schema}.{r.prefix}event_log" in self._there]
+            self._logs = present(connection, readers(settings), table="event_log")
 
     def inboxes(
         self, keep_days: float = KEEP_DAYS, keep_days_verification: float = KEEP_DAYS_VERIFICATION

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -23,6 +23,9 @@ import typer
 from services.operator.up import JsonOption, StackOption, running
 from shared import kafka_links, topics
 from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from services.operator.idle import Reader
 
 app = typer.Typer(no_args_is_help=True, help="Going on after the database was restored.")
 GONE_S: Final = 60.0
@@ -165,6 +168,12 @@ _ROWS: Final = """
     order by l.partition, l.seq"""
 
 
+def written_by(logs: Iterable[Reader]) -> list[topics.Topic]:
+    """Topics that have a log here: what they had can be written again."""
+    here = {log.schema for log in logs}
+    return [topic for topic in topics.TOPICS if here & set(topic.writers)]
+
+
 def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable[[str], None] = lambda _: None) -> Anew:
     """Begin our topics anew and fill them from the logs. May be repeated when it broke off; all processes must be stopped.
 
@@ -175,14 +184,13 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
     Raises:
         StackError: a process is still connected to the database, or the broker does not delete topics.
     """
-    from services.operator.idle import readers
+    from services.operator.idle import present, readers
 
     begun = time.monotonic()
     none_connected(engine)
     with engine.begin() as connection:
-        there = set(connection.exec_driver_sql("select schemaname || '.' || tablename from pg_tables").scalars())
-        ours = [topic for topic in topics.TOPICS if topic.writer != "marketplace" or "marketplace.listings" in there]
-        logs = [r for r in readers(settings) if f"{r.schema}.{r.prefix}cursors" in there]
+        logs = present(connection, readers(settings))
+        ours = written_by(logs)
         heads = {
             log.name: dict(
                 map(

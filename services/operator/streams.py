@@ -45,15 +45,13 @@ def _settings(stack: str) -> Settings:
 
 def log_rows(connection: sa.Connection, settings: Settings) -> Iterator[LogRow]:
     """Rows of all services' event logs on the topics that the views read, each log in its order."""
-    from services.operator.idle import readers
+    from services.operator.idle import present, readers
     from services.streams.generations import LogRow
     from services.streams.registry import VIEWS
 
     topics = sorted({settings.topic_prefix + topic.name for view in VIEWS for topic in view.reads})
-    for reader in readers(settings):
+    for reader in present(connection, readers(settings), table="event_log"):
         table = f"{reader.schema}.{reader.prefix}event_log"
-        if connection.exec_driver_sql("select to_regclass(%s)", (table,)).scalar() is None:
-            continue  # the demo marketplace's, where there is none
         rows = connection.execution_options(yield_per=5000).exec_driver_sql(
             f"select topic, key, target, payload, recorded_wall from {table} where topic = any(%s) order by partition, seq",
             (topics,),

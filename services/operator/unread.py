@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from services.operator.idle import Reader, readers
+from services.operator.idle import Reader, present, readers
 from shared import kafka_links, topics
 from shared.settings import Settings
 
@@ -112,7 +112,7 @@ def find(settings: Settings, connection: sa.Connection) -> list[Gap]:
     ids = _topic_ids(settings)
     consumer: Any = kafka_links.consumer(settings, enable_auto_commit=False)
     try:
-        for reader in _there(settings, connection):
+        for reader in present(connection, readers(settings), table="topic_ids"):
             table = f"{reader.schema}.{reader.prefix}"
             rows = connection.exec_driver_sql(f"select topic, partition, next_offset from {table}cursors")
             cursors = {(str(topic), int(partition)): int(offset) for topic, partition, offset in rows}
@@ -142,11 +142,6 @@ def _topic_ids(settings: Settings) -> dict[str, str]:
         return {name.removeprefix(prefix): id_ for name, id_ in kafka_links.topic_ids(consumer, names).items()}
     finally:
         consumer.close()
-
-
-def _there(settings: Settings, connection: sa.Connection) -> list[Reader]:
-    tables = set(connection.exec_driver_sql("select schemaname || '.' || tablename from pg_tables").scalars())
-    return [reader for reader in readers(settings) if f"{reader.schema}.{reader.prefix}topic_ids" in tables]
 
 
 # the last row of this topic and partition that the reader has: of another one of the same log it may be further
@@ -184,7 +179,7 @@ def refill(
     none_connected(engine)
     with engine.connect() as connection:
         made = Refilled(find(settings, connection))
-        logs = _there(settings, connection)
+        logs = present(connection, readers(settings), table="topic_ids")
     by_place: dict[tuple[str, int], list[Gap]] = {}
     for gap in made.gaps:
         by_place.setdefault((gap.topic, gap.partition), []).append(gap)
