@@ -178,6 +178,19 @@ def ours(settings: Settings) -> re.Pattern[str]:
     return re.compile(f"User:{re.escape(before)}{name}{re.escape(behind)}")
 
 
+def names(settings: Settings) -> re.Pattern[str]:
+    """Topics and groups of this installation, of upstreams that it has had or may have, and of the stream views' generations.
+
+    Another installation on the same broker, with another prefix, has others; its principals may be called the same.
+    """
+    fixed = {topic.name for topic in topics.TOPICS}
+    fixed |= {group for one in principals(settings) for group in one.groups}
+    inbound, streams = re.escape(topics.inbound("").name), re.escape(STREAMS)
+    known = "|".join([*map(re.escape, sorted(fixed)), f"{inbound}.+", f"{streams}.*"])
+    internal = "|".join(map(re.escape, INTERNAL))
+    return re.compile(f"{re.escape(settings.topic_prefix)}(?:{known})|{internal}")
+
+
 def acls(settings: Settings) -> frozenset[Acl]:
     """All ACLs of an installation, for both logins of each principal."""
     return frozenset(

@@ -31,6 +31,7 @@ from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 from shared.logs import seldom
 from shared.settings import Settings
 
+_LOG: Final = logging.getLogger(__name__)
 MECHANISM: Final = "SCRAM-SHA-512"
 PROTOCOLS: Final = {"plaintext": "PLAINTEXT", "tls": "SSL", "sasl_tls": "SASL_SSL"}
 PROBE_S: Final = 5.0
@@ -322,8 +323,9 @@ _SENTENCES: Final[tuple[tuple[str, Any], ...]] = (
 
 
 def why(settings: Settings) -> str | None:
-    """What keeps a process and its broker apart, found by greeting it once; None: nothing, or the broker is away.
+    """What keeps a process and its brokers apart, found by greeting each once until one answers; None: nothing, or they are away.
 
+    One that refuses is logged, and keeps nobody from the others: of three with their own certificates one may have expired.
     It has to be asked for: a broker that refuses a login says so and hangs up, and of what comes together with the end of a
     connection kafka-python 3.0.12 reads nothing; of certificates both clients only say that they could not connect.
     """
@@ -333,15 +335,19 @@ def why(settings: Settings) -> str | None:
         context = Context(settings)
     except LinkRefused as refused:
         return str(refused)
+    refusing: dict[str, str] = {}
     for host, port in _servers(settings):
         try:
             _greet(settings, context, host, port)
         except (OSError, ValueError, KafkaError) as error:
             if reason := _said(settings, error):
-                return reason
+                refusing[f"{host}:{port}"] = reason
         else:
+            for server, reason in refusing.items():
+                if seldom(f"{server}: {reason}"):
+                    _LOG.warning("refused by %s, taken by another broker: %s", server, reason)
             return None
-    return None
+    return next(iter(refusing.values()), None)
 
 
 def _servers(settings: Settings) -> Iterator[tuple[str, int]]:

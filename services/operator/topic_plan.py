@@ -73,11 +73,13 @@ class Declared:
 
     Attributes:
         ours: principals whose ACLs are ours to take away; those of upstreams that are gone too.
+        names: topics and groups that are ours, likewise: another installation's principals may be called as ours are.
     """
 
     topics: Mapping[str, Wanted]
     acls: frozenset[Acl]
     ours: re.Pattern[str]
+    names: re.Pattern[str]
     prefix: str = ""
 
 
@@ -203,7 +205,7 @@ def declared(settings: Settings) -> Declared:
         )
         for topic in topics.of(settings)
     }
-    return Declared(wanted, access.acls(settings), access.ours(settings), settings.topic_prefix)
+    return Declared(wanted, access.acls(settings), access.ours(settings), access.names(settings), settings.topic_prefix)
 
 
 def plan(wanted: Declared, cluster: Cluster, allowed: frozenset[str] = frozenset()) -> Plan:
@@ -373,16 +375,28 @@ def _days(milliseconds: str | int) -> str:
 def _acls(making: _Making, wanted: Declared, there: frozenset[Acl]) -> None:
     # first what is missing, so that nobody is shut out in between
     making.changes += [Allow(acl) for acl in sorted(wanted.acls - there)]
-    making.changes += [Forbid(acl) for acl in sorted(there - wanted.acls) if wanted.ours.fullmatch(acl.principal)]
+    others = []
     for acl in sorted(there - wanted.acls):
-        if not wanted.ours.fullmatch(acl.principal) and acl.resource == "topic" and _touches(wanted, acl):
+        mine, touches = bool(wanted.ours.fullmatch(acl.principal)), _touches(wanted, acl)
+        if mine and touches:
+            making.changes.append(Forbid(acl))
+        elif mine:
+            others.append(acl)
+        elif touches and acl.resource == "topic":
             making.notes.append(f"somebody else: {acl}; this is left as it is")
+    if others:
+        making.notes.append(
+            f"{len(others)} permissions of principals that are called as ours, about nothing of ours, such as {others[0]}: left as"
+            " they are, another installation's?"
+        )
 
 
 def _touches(wanted: Declared, acl: Acl) -> bool:
-    if acl.prefixed:
-        return any(name.startswith(acl.name) for name in wanted.topics)
-    return acl.name == "*" or acl.name in wanted.topics
+    """Whether it is about anything of this installation."""
+    if acl.resource not in ("topic", "group") or acl.name == "*" or wanted.names.fullmatch(acl.name):
+        return True
+    ours = {one.name for one in wanted.acls if one.resource == acl.resource}
+    return acl.prefixed and any(name.startswith(acl.name) for name in ours | wanted.topics.keys())
 
 
 def after(cluster: Cluster, made: Plan) -> Cluster:

@@ -280,3 +280,28 @@ def test_an_answer_that_lacks_a_partition_is_asked_for_again_until_it_is_late() 
     answers += [None] * 10_000
     with pytest.raises(KafkaTimeoutError, match="no leader is known of 'p'"):
         _complete(ask, [], 50)
+
+
+def test_one_broker_that_refuses_keeps_nobody_from_the_others(
+    trusted: Authority, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = ssl.SSLCertVerificationError("certificate verify failed: certificate has expired")
+    takes = {"a": ended, "b": OSError("away"), "c": None}
+
+    def greet(_settings: Settings, _context: ssl.SSLContext, host: str, _port: int) -> None:
+        if (error := takes[host]) is not None:
+            raise error
+
+    monkeypatch.setattr(kafka_links, "_greet", greet)
+    logs._said.clear()
+    settings = tls(trusted).model_copy(update={"kafka": "a:1,b:2,c:3"})
+    assert kafka_links.why(settings) is None
+    assert kafka_links.why(settings) is None
+    assert [record.getMessage() for record in caplog.records if "a:1" in record.getMessage()] == [
+        "refused by a:1, taken by another broker: the broker's certificate has expired: renew it at the broker (or mend this"
+        " machine's clock)"
+    ], "once a minute"
+    takes["c"] = ended
+    assert "has expired" in str(kafka_links.why(settings))
+    takes |= {"a": OSError("away"), "c": OSError("away")}
+    assert kafka_links.why(settings) is None, "they are away, which is no refusal"
