@@ -112,6 +112,12 @@ class Settings(BaseSettings):
         description="Profile by whose rules misuse by complainants is judged: one for all, whatever profiles their claims are under.",
     )
     replication: int = Field(1, ge=1, le=7, description="Replication factor of the topics at creation.")
+    topic_days: int = Field(
+        30,
+        ge=7,
+        le=30,
+        description="Days for which topics keep events, at most; compacted ones keep the last of each key. What a reader that is away for longer has not read comes back from the event logs (`goodfaith restore unread`).",
+    )
     upstreams: dict[str, str] = Field(
         default_factory=dict,
         description='JSON object: upstream name -> account id. The upstream writes to the topic "inbound.<name>"; the ACL binds who may.',

@@ -27,7 +27,7 @@ class Topic:
     Attributes:
         writer: service that writes it; ``marketplace`` and ``upstream`` are outside.
         key: what records are keyed by.
-        retention_ms: -1 keeps for ever.
+        retention_ms: -1 keeps for ever; else at most so long (``kept_ms``).
         compacted: keep the last record of each key instead of deleting by age.
         broker_time: the broker stamps records (LogAppendTime): the time of right of an upstream's command.
         ordered: what belongs together must lie in one partition and stay in order.
@@ -46,10 +46,14 @@ class Topic:
         """The services that write it, and ``marketplace``."""
         return SERVICES if self.writer == "every service" else tuple(self.writer.split(", "))
 
+    def kept_ms(self, settings: Settings) -> int:
+        """For how long it keeps records in an installation, in milliseconds; -1: for ever."""
+        return self.retention_ms if self.retention_ms < 0 else min(self.retention_ms, settings.topic_days * DAY_MS)
+
     def configs(self, settings: Settings) -> dict[str, str]:
         """Its settings at the broker, as far as they are declared here."""
         found = {
-            "retention.ms": str(self.retention_ms),
+            "retention.ms": str(self.kept_ms(settings)),
             "cleanup.policy": "compact" if self.compacted else "delete",
             "message.timestamp.type": "LogAppendTime" if self.broker_time else "CreateTime",
         }

@@ -230,7 +230,7 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
     tell("beginning topics anew")
     _recreate(settings, made.topics)
     tell("filling topics from the logs")
-    keep_ms = {settings.topic_prefix + topic.name: topic.retention_ms for topic in ours}
+    keep_ms = {settings.topic_prefix + topic.name: topic.kept_ms(settings) for topic in ours}
     made.refilled = sum(_refill(settings, engine, f"{log.schema}.{log.prefix}event_log", keep_ms) for log in logs)
     tell("filling the stream views from the logs")
     made.generation = fold_anew(settings)

@@ -17,7 +17,7 @@ def size(
     by_http: Annotated[float, typer.Option(help="Share of the claims that come by HTTP; the rest by topic.")] = 1.0,
     spare: Annotated[float, typer.Option(help="Share of each core that stays free at the peak.")] = 0.4,
     replication: Annotated[int, typer.Option(help="Replicas of each topic.")] = 3,
-    topic_days: Annotated[int, typer.Option(help="Days for which topics keep records.")] = 30,
+    topic_days: Annotated[int, typer.Option(help="Days for which topics keep records: 7 to 30.")] = 30,
     json: JsonOption = False,
 ) -> None:
     """Print workers, partitions, brokers, cores and disks for a rate, each with its arithmetic."""

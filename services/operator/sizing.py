@@ -43,8 +43,19 @@ STREAMS_PER_S: Final = 4_136
 
 BROKER_MB_S: Final = 60
 """Megabytes a second that a broker is given to write. Not measured: what a common network disk takes with room to spare."""
-CONNECTIONS: Final = {"worker": 6, "api": 12}
-"""Connections to the database of one process, at most (docs/operating.md, "Capacity"); senders and others count as workers."""
+BROKER_TB: Final = 8
+"""Terabytes of topics that a broker is given to keep. Not measured: what one disk of a common size takes, and can be copied in a day."""
+WORKER_CONNECTIONS: Final = 6
+CONNECTIONS: Final[Mapping[str, int]] = {
+    "intake-api": 12, "enforcement-api": 8, "notification-api": 8, "notification-bounces": 8,
+    "intake-worker": 8, "intake-inbound": 7, "streams": 7, "watch": 2,
+}  # fmt: skip
+"""Connections to the database of one process, at most (docs/operating.md, "Capacity"); of all others as many as a worker's."""
+BESIDE: Final[Mapping[str, int]] = {
+    "enforcement-api": 2, "notification-api": 2, "notification-webhooks": 2, "notification-bounces": 2,
+    "enforcement-entities": 2, "watch": 1,
+}  # fmt: skip
+"""Processes that every installation runs besides, and how many: their work was not measured apart, and is little."""
 DAY_S: Final = 86_400
 WORKERS: Final = (
     "intake-worker",
@@ -66,7 +77,7 @@ class Wanted:
         claims_by_http: Share of the claims that come by HTTP, one a request; the rest comes by topic.
         spare: Share of every core that stays free at the peak.
         replication: Replicas of each topic.
-        topic_days: Days for which topics keep records.
+        topic_days: Days for which topics keep records (`GOODFAITH_TOPIC_DAYS`).
 
     Raises:
         ValueError: a figure is out of its bounds; it names which.
@@ -86,7 +97,7 @@ class Wanted:
             "claims_by_http": (self.claims_by_http, 0.0, 1.0),
             "spare": (self.spare, 0.0, 0.9),
             "replication": (self.replication, 1, 7),
-            "topic_days": (self.topic_days, 1, 3650),
+            "topic_days": (self.topic_days, 7, 30),
         }
         for name, (value, least, most) in bounds.items():
             if not least <= value <= most:  # also what is no number
@@ -183,33 +194,32 @@ def size(wanted: Wanted) -> Size:
     needs.append(Need("database", database, 1, f"one primary of {machine} cores: {CPU_US['database']} us"))
     broker = work * CPU_US["broker"] / 1e6
     written = wanted.peak * EVENTS * EVENT_BYTES * wanted.replication / 1e6
-    brokers = max(wanted.replication, math.ceil(written / BROKER_MB_S))
-    needs.append(Need("broker", broker, brokers, f"{written:.0f} MB/s with replicas, {BROKER_MB_S} MB/s each"))
+    a_day = wanted.mean * DAY_S * EVENTS * EVENT_BYTES / 1e9
+    kept = a_day * wanted.topic_days * wanted.replication
+    brokers = max(wanted.replication, math.ceil(written / BROKER_MB_S), math.ceil(kept / (1000 * BROKER_TB)))
+    why = f"{written:.0f} MB/s with replicas, {BROKER_MB_S} MB/s each; {kept / 1000:.1f} TB, {BROKER_TB} TB each"
+    needs.append(Need("broker", broker, brokers, why))
 
     # twice the workers, as their number is fixed
     most = max(need.count for need in needs if need.name in (*WORKERS, "streams"))
     partitions = max(24, 2 ** math.ceil(math.log2(2 * most)))
-    processes = sum(need.count for need in needs if need.name not in ("database", "broker", "intake-api"))
-    connections = processes * CONNECTIONS["worker"] + needs_of(needs, "intake-api").count * CONNECTIONS["api"]
-    a_day = wanted.mean * DAY_S * EVENTS * EVENT_BYTES / 1e9
+    processes = {**BESIDE, **{need.name: need.count for need in needs if need.name not in ("database", "broker")}}
+    # one more of each while a version is rolled out
+    connections = sum((count + 1) * CONNECTIONS.get(name, WORKER_CONNECTIONS) for name, count in processes.items())
     return Size(
         wanted=wanted,
         needs=tuple(needs),
         partitions=partitions,
         connections=connections,
         log_gb_a_day=a_day,
-        topics_gb=a_day * wanted.topic_days * wanted.replication,
+        topics_gb=kept,
     )
-
-
-def needs_of(needs: list[Need], name: str) -> Need:
-    """One of them, by name."""
-    return next(need for need in needs if need.name == name)
 
 
 def table(rates: tuple[tuple[float, float], ...]) -> list[list[str]]:
     """Rows of text, the first a head: what is needed at several rates (peak, mean), beside each other."""
     sizes = [size(Wanted(peak, mean)) for peak, mean in rates]
+    shorter = [size(Wanted(peak, mean, topic_days=7)) for peak, mean in rates]
     rows = [["", *(f"{peak:,.0f} items/s" for peak, _ in rates)]]
     rows.append(["mean over a day, items/s", *(f"{mean:,.0f}" for _, mean in rates)])
     rows += [
@@ -220,6 +230,7 @@ def table(rates: tuple[tuple[float, float], ...]) -> list[list[str]]:
     rows += [
         ["partitions", *(str(one.partitions) for one in sizes)],
         ["brokers", *(str(one["broker"].count) for one in sizes)],
+        ["the same with `GOODFAITH_TOPIC_DAYS=7`", *(str(one["broker"].count) for one in shorter)],
         [
             "cores of the database",
             *(str(max(2, math.ceil(one["database"].cores / (1 - one.wanted.spare)))) for one in sizes),

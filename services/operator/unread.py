@@ -280,7 +280,8 @@ def _write(settings: Settings, topic: topics.Topic, partition: int, rows: Sequen
     from services.operator.restore import producing
 
     # as old as they are, but not so old that they would be deleted again before they are read
-    oldest = 0 if topic.retention_ms < 0 else int(time.time() * 1000) - topic.retention_ms + ALONE_MS
+    kept_ms = topic.kept_ms(settings)
+    oldest = 0 if kept_ms < 0 else int(time.time() * 1000) - kept_ms + ALONE_MS
     with producing(settings) as send:
         for key, payload, wall in rows:
             send(settings.topic_prefix + topic.name, key, payload, partition, max(int(wall * 1000), oldest))

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from deploy.local.fleet import FLEET
 from services.operator import sizing
 from services.operator.cli import build
 from services.operator.sizing import Wanted, size
@@ -60,10 +61,26 @@ def test_figures_are_those_that_were_measured() -> None:
         "notification's worker": "notification-worker", "the ledger": "enforcement-ledger",
     }  # fmt: skip
     assert {named[" ".join(name.split())]: int(cost) for name, cost in parts.items()} == dict(sizing.CPU_US)
-    connections = re.search(r"at most (\d+) for each worker .*?, (\d+) for an `api` process", capacity)
+    connections = re.search(
+        r"at most (\d+) for each worker .2 kept; of `intake-worker` (\d+), of `intake-inbound` and `streams` (\d+).,"
+        r" (\d+) for `intake-api` .*?, (\d+) for the other `api` processes and `notification-bounces` .*?, (\d+) for `watch`",
+        capacity,
+    )
     assert connections is not None
-    assert {"worker": int(connections[1]), "api": int(connections[2])} == sizing.CONNECTIONS
+    names = ("intake-worker", "streams", "intake-api", "enforcement-api", "watch")
+    assert [int(one) for one in connections.groups()] == [
+        sizing.WORKER_CONNECTIONS, *(sizing.CONNECTIONS[name] for name in names)
+    ]  # fmt: skip
     assert f"{sizing.EVENTS} events an item, of some {sizing.EVENT_BYTES} bytes" in capacity
+
+
+def test_every_process_with_a_login_at_the_database_is_counted() -> None:
+    optional = {"marketplace", *(spec.name for spec in FLEET if spec.needs)}
+    asked = {need.name for need in size(Wanted(1_000, 250)).needs} | sizing.BESIDE.keys()
+    assert {spec.name for spec in FLEET if spec.role} - optional == asked - {"database", "broker"}
+    # of the least installation, by hand: two of each, one more while a version is rolled out
+    by_hand = 3 * (12 + 8 + 6 + 6 + 6 + 6 + 6 + 7) + 3 * (8 + 8 + 6 + 8 + 6) + 2 * 2
+    assert size(Wanted(20, 5)).connections == by_hand
 
 
 @given(wanted)
