@@ -113,6 +113,20 @@ def _crowded(ground: Ground) -> None:
     ground.flows()
 
 
+def _locked(ground: Ground) -> None:
+    """A transaction that somebody forgot holds what the door writes, and every partition of a worker: they give up and try again."""
+    with ground.run.engine.connect() as connection, connection.begin() as holding:
+        connection.exec_driver_sql("select from verification.partitions for update")
+        connection.exec_driver_sql("lock table intake.door in share row exclusive mode")
+        begun, before = time.monotonic(), len(ground.record.items)
+        time.sleep(LASTS_S)
+        taken = len(ground.record.items) - before
+        ground.notes.append(f"the door took {taken} items in {time.monotonic() - begun:.0f} s")
+        ground.clock()
+        holding.rollback()
+    ground.flows()
+
+
 def _ask(ground: Ground) -> int:
     """What the door answers to a question that needs the database; 0: nothing."""
     holder = ground.run.plan.holders[0]
@@ -201,6 +215,7 @@ def _freeze_in_transaction(ground: Ground, pid: int | None, name: str) -> None:
 FAULTS: Final[Sequence[Fault]] = (
     Fault("failover", "the database is killed; its synchronous follower takes over, and the other way round", "promotion", _failover, "database"),
     Fault("connections", "others take all connections of the database", "they let go", _crowded, "database"),
+    Fault("locks", "a forgotten transaction holds the door's table and a worker's partitions for 12 s", "it ends", _locked, "database"),
     Fault("full database", "the disk of the database is full", "room is made, it is started", _full, "database", disks.missing),
     Fault("frozen", "a worker is frozen amid a transaction", "the database ends its session, another takes over; then it wakes", _frozen, "database"),
     Fault(

@@ -30,6 +30,8 @@ import httpx
 import psycopg2
 import sqlalchemy as sa
 import typer
+from kafka import TopicPartition
+from kafka.admin import OffsetSpec
 from rich.markup import escape
 from rich.table import Table
 
@@ -41,12 +43,14 @@ from deploy.local.stack import Stack
 from services.operator import faults
 from services.operator.cli import console, errors, print_json
 from services.operator.doors import Ask
+from services.operator.exposition import total
 from services.operator.faults import Claim, Faults, Plan, Submitter
 from services.operator.notices import SAMPLE, Notice, read
 from services.operator.pager import Note, Pager
 from services.operator.streams import compared
 from services.operator.up import JsonOption, bring_up, destroy
 from services.operator.verify import verify_stack
+from shared import kafka_links, topics
 from shared.settings import Settings
 
 REPOSITORY: Final = Path(deploy.__file__).resolve().parents[1]
@@ -65,6 +69,8 @@ ITEMS: Final = 2_400
 """More than can be filed in the time that all drills take."""
 COMMAND_S: Final = 90.0
 QUIET_S: Final = 150.0
+UNREAD: Final = 12
+"""So many records wait for a worker that is away before they are deleted."""
 STEP_S: Final = 15.0
 """Seconds for which a runbook's step is given time to help before the next is tried."""
 HOUR: Final = dt.timedelta(hours=1)
@@ -330,6 +336,7 @@ class Drill:
         after_s: Seconds that its rule waits for in an installation: window and `for`.
         mend: Takes the cause away where that is no command of a runbook: a new version, another firm's server.
         pages: The alerts that may page meanwhile; none: any. Consequences must be inhibited.
+        over: What must hold besides, where an alert ends also with whoever says it.
     """
 
     fault: str
@@ -338,6 +345,7 @@ class Drill:
     after_s: float
     mend: Callable[[Ground], None] = lambda _: None
     pages: frozenset[str] | None = None
+    over: Callable[[Ground], bool] = lambda _: True
 
 
 @dataclass(slots=True)
@@ -404,7 +412,7 @@ def exercise(ground: Ground, drill: Drill, tell: Callable[[str], None] = lambda 
         if over is None:
             result.failures.append(f"{drill.alert} is not resolved {QUIET_S:.0f} s after the runbook's steps")
         else:
-            result.recovery_s = over - answered
+            result.recovery_s = max(over, _holds(ground, result)) - answered
     pages = {n.alert for n in ground.pager.notes(begun) if n.firing and n.labels.get("severity") == "page"}
     result.paged = sorted(pages)
     if drill.pages is not None and (more := sorted(pages - drill.pages - ground.standing)):
@@ -413,6 +421,19 @@ def exercise(ground: Ground, drill: Drill, tell: Callable[[str], None] = lambda 
     _prove(ground, result)
     step("")
     return result
+
+
+def _holds(ground: Ground, result: Result) -> float:
+    """Wait until what is to hold does; since when, 0.0: it did at once."""
+    drill, at = result.drill, 0.0
+    until = time.monotonic() + QUIET_S
+    while not drill.over(ground):
+        at = time.monotonic()
+        if at > until:
+            result.failures.append(f"{drill.alert} is resolved, and what it was about is not")
+            break
+        time.sleep(0.5)
+    return at
 
 
 def _follow(ground: Ground, result: Result, since: float) -> float | None:
@@ -568,6 +589,42 @@ def _deliver(ground: Ground) -> None:
     ground.fleet["marketplace.0"].start().wait_ready()
 
 
+def _delete_unread(ground: Ground) -> None:
+    """A worker is away, and somebody deletes what it has not read."""
+    settings = ground.run.settings
+    name = settings.topic_prefix + topics.INTAKE.name
+    places = [TopicPartition(name, number) for number in range(settings.partitions)]
+    workers = [process for process in ground.fleet if process.name.startswith("verification.")]
+    admin = kafka_links.admin(settings, client_id="goodfaith-drills")
+    try:
+
+        def ends() -> dict[Any, int]:
+            found = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=10_000)
+            return {place: one.offset for place, one in found.items()}
+
+        for worker in workers:
+            worker.kill9()
+        begun = sum(ends().values())
+        until = time.monotonic() + GRACE_S
+        while sum(ends().values()) < begun + UNREAD:
+            if time.monotonic() > until:
+                raise StackError("nothing is filed that verification could have missed")
+            time.sleep(0.2)
+        admin.delete_records(ends(), timeout_ms=30_000)
+    finally:
+        admin.close()
+    for worker in workers:
+        worker.start()
+
+
+def _read_on(ground: Ground) -> bool:
+    """All processes of the runbook's last step are ready, and leave no place alone."""
+    ground.fleet = Fleet.load(ground.stack)
+    return all(process.ready() for process in ground.fleet) and not total(
+        ground.fleet, "goodfaith_unread_gone_partitions"
+    )
+
+
 DRILLS: Final = (
     Drill("enforcement stopped", "ClaimsStalled", _kill("enforcement-worker.0"), 960),
     Drill("broker gone", "BrokerDown", lambda g: g.stack.kill_kafka(), 60, pages=frozenset({"BrokerDown"})),
@@ -577,6 +634,8 @@ DRILLS: Final = (
     Drill("a stream worker dead but exporting", "StreamsBehind", _hang, 420),
     Drill("promise about to be missed", "OldestItemOld", _late, 300, mend=_deliver),
     Drill("mail server gone", "DeliveryLate", _kill("mailbox.0"), 1020),
+    # the last: `goodfaith up` starts one of each process anew, whatever there was before
+    Drill("unread records deleted", "UnreadGone", _delete_unread, 60, over=_read_on),
 )
 
 

@@ -323,18 +323,24 @@ def destroy(name: str) -> None:
 def down(
     stack: StackOption = "default",
     destroy: Annotated[bool, typer.Option("--destroy", help="Delete the stack's data as well.")] = False,
+    processes: Annotated[
+        bool,
+        typer.Option("--processes", help="Stop Goodfaith's processes alone: broker, database and observers run on."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Stop the stack's processes, broker and database; what the environment names is left alone."""
+    if destroy and processes:
+        raise StackError("--destroy deletes what --processes leaves running: give one of them")
     local = Stack(root(), stack)
     ended: list[str] = []
     parts: list[str] = []
     if local.dir.exists():
         ended = Fleet.end(local.dir)
-        parts = [name for name, runs in local.running().items() if runs]
+        parts = [name for name, runs in local.running().items() if runs and not processes]
         if destroy:
             local.destroy()
-        else:
+        elif not processes:
             local.stop()
     console.print(f"stopped: {', '.join([*ended, *parts]) or 'nothing was running'}")
     if json:
