@@ -106,7 +106,7 @@ def test_what_was_there_goes_once_all_is_written_and_before_anybody_goes_on(
     monkeypatch.setattr("services.operator.restore.none_connected", lambda _: None)
     monkeypatch.setattr("services.operator.restore.fold_anew", lambda _: 7)
     monkeypatch.setattr(unread, "find", lambda *_: [gap])
-    monkeypatch.setattr(unread, "_there", lambda *_: list(READERS))
+    monkeypatch.setattr(unread, "present", lambda *_, **__: READERS)
     monkeypatch.setattr(unread, "_topic_ids", lambda _: {})
     monkeypatch.setattr(unread, "_unread", lambda *_: [("key", "{}", 1.0)])
     monkeypatch.setattr(unread, "_begin", lambda *_: done.append(("begin", None)) or 1)
