@@ -37,8 +37,11 @@ SUITE: Final = (
     "tests/integration/test_containers.py",
     "tests/integration/test_runtime.py",
     "tests/integration/test_database_roles.py",
+    "tests/integration/test_intake_worker.py",
+    "tests/integration/test_enforcement.py",
+    "tests/integration/test_notification.py",
 )
-"""What is run on containers: they themselves, the worker's loop with its crashes, and migrations with their grants."""
+"""What is run on containers: they themselves, the worker's loop with its crashes, migrations with their grants, and each service."""
 CRASH: Final = "import os, signal\nfor p in os.listdir('/proc'):\n    if p.isdigit() and int(p) not in (1, os.getpid()): os.kill(int(p), signal.SIGKILL)\n"
 """Run in a container: kills the process of ours, so that the container ends as by a crash and its engine starts it again."""
 

@@ -492,9 +492,8 @@ def demo(how: str, name: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.thorough
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("how", ["password", "certificate"])
+@pytest.mark.parametrize("how", [pytest.param("password", marks=pytest.mark.thorough), "certificate"])
 def test_the_demo_passes_and_nobody_is_refused_anything(how: str) -> None:
     needs_tls()
     name = f"test-{os.getpid()}-demo-{how}"
