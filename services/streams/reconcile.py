@@ -43,11 +43,21 @@ SHOWN: Final = 10
 _LOG: Final = "select seq from {log} where partition = %(partition)s and topic = %(topic)s order by seq desc limit 1"
 _CURSOR: Final = """
     select next_offset - 1 from enforcement.ledger_cursors where partition = %(partition)s and topic = %(topic)s"""
-# a change of standing is in the log as soon as the worker has taken its notice from the door: until then there is no position
+ACCOUNT_TYPES: Final = (
+    "goodfaith.account.notice.v1",
+    "goodfaith.account.channels.v1",
+    "goodfaith.message.read.v1",
+    "goodfaith.account.erased.v1",
+    "goodfaith.sanction.lift.v1",
+)
+"""All that the topic of accounts carries, as in the index ``event_log_accounts``."""
+# a change of standing is in the log as soon as the worker has taken its notice from the door: until then there is no position.
+# By an index of its own, and so by types: a partition may have millions of rows behind the last one on an account, or none
 _DOOR: Final = f"""
     select case when exists (select from intake.door where partition = %(partition)s and type = 'goodfaith.account.notice.v1')
-        then -2 else ({_LOG.format(log="intake.event_log")}) end"""
-# by an index of its own: a partition may have millions of rows and no claim's
+        then -2 else (select seq from intake.event_log where partition = %(partition)s and type in {ACCOUNT_TYPES}
+            order by seq desc limit 1) end"""
+# the same
 _FILED: Final = """
     select seq from intake.event_log where partition = %(partition)s and type = 'goodfaith.claim.filed.v1'
     order by seq desc limit 1"""

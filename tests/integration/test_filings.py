@@ -119,5 +119,7 @@ def test_a_partitions_claims_of_some_days_are_found_by_index(parts: Parts) -> No
     with parts.engine.begin() as connection:
         untold = connection.exec_driver_sql(f"explain {store._UNTOLD}", (given["since"], 1000)).scalars().all()
         last = connection.exec_driver_sql(f"explain {reconcile._FILED}", given).scalars().all()
+        told = connection.exec_driver_sql(f"explain {reconcile._DOOR}", given).scalars().all()
     assert any("claims_told" in line for line in untold), untold
     assert any("event_log_filings" in line for line in last), last
+    assert any("event_log_accounts" in line for line in told), told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from services.streams import reconcile, registry
 from services.streams.fold import Partition, Passed, Record
 from services.streams.reconcile import Found, Snapshot
-from shared.topics import VERIFICATION
+from shared.contracts import CARRIES
+from shared.topics import ACCOUNTS, VERIFICATION
 from tests.unit.streams.made import BEGIN, histories
 from tests.unit.streams.test_fold import Store, run
 
@@ -104,3 +106,10 @@ def test_a_partition_that_is_given_up_ends_the_comparison_alone() -> None:
 
     asyncio.run(go())
     assert shown == []
+
+
+def test_an_accounts_place_in_the_log_is_looked_for_by_all_that_its_topic_carries() -> None:
+    """When this fails: the index `event_log_accounts` has to be made anew as well, by a migration."""
+    assert set(reconcile.ACCOUNT_TYPES) == set(CARRIES[ACCOUNTS.name])
+    index = Path("services/intake/migrations/versions/0021_accounts_found.py").read_text(encoding="utf-8")
+    assert all(f"'{name}'" in index for name in reconcile.ACCOUNT_TYPES)
