@@ -345,7 +345,7 @@ class Drill:
     after_s: float
     mend: Callable[[Ground], None] = lambda _: None
     pages: frozenset[str] | None = None
-    over: Callable[[Ground], bool] = lambda _: True
+    over: Callable[[Ground], bool] | None = None
 
 
 @dataclass(slots=True)
@@ -424,16 +424,16 @@ def exercise(ground: Ground, drill: Drill, tell: Callable[[str], None] = lambda 
 
 
 def _holds(ground: Ground, result: Result) -> float:
-    """Wait until what is to hold does; since when, 0.0: it did at once."""
-    drill, at = result.drill, 0.0
+    """Wait until what is to hold besides does; when it was seen to, 0.0: nothing is to."""
+    if (over := result.drill.over) is None:
+        return 0.0
     until = time.monotonic() + QUIET_S
-    while not drill.over(ground):
-        at = time.monotonic()
-        if at > until:
-            result.failures.append(f"{drill.alert} is resolved, and what it was about is not")
+    while not over(ground):
+        if time.monotonic() > until:
+            result.failures.append(f"{result.drill.alert} is resolved, and what it was about is not")
             break
         time.sleep(0.5)
-    return at
+    return time.monotonic()
 
 
 def _follow(ground: Ground, result: Result, since: float) -> float | None:
