@@ -35,6 +35,7 @@ from tests.unit.deploy.cluster import (
     WORKLOADS,
     Document,
     Network,
+    missing,
     not_restricted,
     of_kind,
     pod_of,
@@ -93,6 +94,35 @@ def test_every_process_is_run() -> None:
 def test_secrets_are_settings() -> None:
     secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
     assert {name for process in PROCESSES for name, _ in process.secrets} <= secret
+
+
+@pytest.mark.parametrize(
+    ("variables", "ci", "stops"),
+    [
+        ({}, True, pytest.skip.Exception),
+        ({"CI": "true"}, True, pytest.fail.Exception),
+        ({"CI": "true"}, False, pytest.skip.Exception),
+        ({"MANIFESTS": "1"}, False, pytest.fail.Exception),
+    ],
+    ids=["by hand", "a renderer in CI", "the linter in CI", "make manifests"],
+)
+def test_what_is_missing_is_left_out_where_it_may_be(
+    variables: dict[str, str], ci: bool, stops: type[BaseException]
+) -> None:
+    with mock.patch.dict(os.environ, variables):
+        for name in {"CI", "MANIFESTS"} - set(variables):
+            os.environ.pop(name, None)
+        with pytest.raises(stops, match="no such tool"):
+            missing("no such tool", ci=ci)
+
+
+def test_nothing_is_rendered_without_a_renderer_and_ci_says_so(tmp_path: Path) -> None:
+    with (
+        mock.patch.dict(os.environ, {"CI": "true"}),
+        mock.patch("tests.unit.deploy.cluster.renderer", return_value=None),
+        pytest.raises(pytest.fail.Exception, match="kustomize"),
+    ):
+        rendered(tmp_path)
 
 
 # what overlays make of it
