@@ -19,6 +19,12 @@ Document = dict[str, Any]
 NAMESPACE: Final = "goodfaith"
 PREFIX: Final = "goodfaith.example"
 """Prefix of labels of our own."""
+FIRST: Final = {f"{PREFIX}/first": "yes"}
+"""Label of what must be there before any process of a version is started: the migration, and what it needs."""
+WAVES: Final = {"needed": -2, "migration": -1}
+"""Argo CD applies by ascending numbers, and what has none as 0. Its hook PreSync would run the migration before settings,
+accounts and policies are there, which at the first installation it waits for in vain.
+"""
 IMAGE: Final = "goodfaith"
 SETTINGS: Final = "goodfaith-settings"
 KAFKA: Final = "goodfaith-kafka"
@@ -39,6 +45,11 @@ def labels(component: str) -> dict[str, str]:
 
 def _meta(name: str, component: str, **more: str) -> Document:
     return {"name": name, "labels": {**labels(component), **more}}
+
+
+def wave(name: str) -> dict[str, str]:
+    """Annotation that says in which of Argo CD's waves a document is applied."""
+    return {"argocd.argoproj.io/sync-wave": str(WAVES[name])}
 
 
 def _principal(process: Process) -> str:
@@ -273,10 +284,15 @@ def of(process: Process) -> list[Document]:
 def namespace() -> Document:
     """With the strictest of the pod security standards."""
     enforced = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
+    # what goes with it are the Secrets, and with `contact_key` all contacts: whoever tidies up leaves it
+    kept = {
+        "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+        "kustomize.toolkit.fluxcd.io/prune": "disabled",
+    }
     return {
         "apiVersion": "v1",
         "kind": "Namespace",
-        "metadata": {"name": NAMESPACE, "labels": {**enforced, f"{PREFIX}/first": "yes"}},
+        "metadata": {"name": NAMESPACE, "labels": enforced | FIRST, "annotations": wave("needed") | kept},
     }
 
 
@@ -287,7 +303,7 @@ def accounts() -> list[Document]:
         {
             "apiVersion": "v1",
             "kind": "ServiceAccount",
-            "metadata": _meta(f"goodfaith-{name}", name, **{f"{PREFIX}/first": "yes"}),
+            "metadata": {**_meta(f"goodfaith-{name}", name, **FIRST), "annotations": wave("needed")},
             "automountServiceAccountToken": False,
         }
         for name in names
@@ -339,10 +355,11 @@ def _operating(*commands: tuple[str, ...]) -> Document:
 
 def migration() -> Document:
     """Roles, schemas and topics up to date. To be done before anything else of a version is started."""
-    meta = _meta("migrate", "migrate", **{f"{PREFIX}/first": "yes"})
-    # a Job cannot be changed: what applies manifests again has to make it anew
-    meta["annotations"] = {
-        "argocd.argoproj.io/hook": "PreSync",
+    meta = _meta("migrate", "migrate", **FIRST)
+    # a Job cannot be changed: what applies manifests again has to make it anew. As a hook of the same phase as all else it is
+    # run at each sync, and the next wave waits for its end
+    meta["annotations"] = wave("migration") | {
+        "argocd.argoproj.io/hook": "Sync",
         "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation",
         "kustomize.toolkit.fluxcd.io/force": "enabled",
     }

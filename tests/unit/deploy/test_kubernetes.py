@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,7 +18,7 @@ import yaml
 
 from deploy.containers.process import METRICS_PORT
 from deploy.grafana.__main__ import FOLDER as BOARDS
-from deploy.kubernetes import network, scaling, secrets
+from deploy.kubernetes import manifests, network, scaling, secrets
 from deploy.kubernetes.__main__ import HERE, stale
 from deploy.kubernetes.manifests import SECRETS
 from deploy.kubernetes.model import OPTIONAL, PROCESSES, STAND_INS
@@ -205,6 +206,96 @@ def test_selectors_tell_processes_apart(overlay: str) -> None:
     for workload in workloads.values():
         labels = pod_of(workload)["metadata"]["labels"]
         assert sum(selector.items() <= labels.items() for selector in selectors) == 1
+
+
+# what comes first
+
+WAVE = "argocd.argoproj.io/sync-wave"
+HOOK = "argocd.argoproj.io/hook"
+
+
+def named(documents: Iterable[Document]) -> set[tuple[str, str]]:
+    return {(one["kind"], one["metadata"]["name"]) for one in documents}
+
+
+def referred(workload: Document) -> set[tuple[str, str]]:
+    """What a pod cannot start without, of what an overlay has."""
+    spec = pod_of(workload)["spec"]
+    containers = (*spec.get("initContainers", ()), *spec["containers"])
+    maps = {
+        source["configMapRef"]["name"] for one in containers for source in one["envFrom"] if "configMapRef" in source
+    }
+    return {("ConfigMap", name) for name in maps} | {("ServiceAccount", spec["serviceAccountName"])}
+
+
+@each_overlay
+def test_argo_has_the_migration_behind_it_before_a_process_is_started(overlay: str) -> None:
+    documents = overlay_of(overlay)
+    noted = {(one["kind"], one["metadata"]["name"]): one["metadata"].get("annotations", {}) for one in documents}
+    waves = {name: int(annotations.get(WAVE, "0")) for name, annotations in noted.items()}
+    first = named(one for one in documents if one["metadata"].get("labels", {}).get("goodfaith.example/first") == "yes")
+    job = ("Job", "migrate")
+    assert {name for name, annotations in noted.items() if HOOK in annotations} == {job}
+    # PreSync would be before all waves, and so before what it needs
+    assert noted[job][HOOK] == "Sync"
+    assert noted[job]["argocd.argoproj.io/hook-delete-policy"] == "BeforeHookCreation"
+    migrate = of_kind(documents, "Job")["migrate"]
+    needs = referred(migrate) | {("Namespace", "goodfaith")} | named(of_kind(documents, "NetworkPolicy").values())
+    assert first == {job} | needs | {name for name in first if name[0] == "ServiceAccount"}
+    assert all(waves[name] < waves[job] for name in first - {job})
+    assert all(waves[job] < waves[name] for name in set(noted) - first)
+
+
+@each_overlay
+def test_nothing_is_tidied_up_that_is_still_needed(overlay: str) -> None:
+    documents = overlay_of(overlay)
+    used = set[str]()
+    for workload in of_kind(documents, *WORKLOADS).values():
+        used |= {name for kind, name in referred(workload) if kind == "ConfigMap"}
+    (space,) = of_kind(documents, "Namespace").values()
+    for one in (space, *(of_kind(documents, "ConfigMap")[name] for name in used)):
+        assert one["metadata"]["annotations"]["kustomize.toolkit.fluxcd.io/prune"] == "disabled"
+        option = one["metadata"]["annotations"]["argocd.argoproj.io/sync-options"]
+        assert option == ("Prune=false,Delete=false" if one is space else "PruneLast=true")
+
+
+def flux() -> list[Document]:
+    return list(yaml.safe_load_all((KUBERNETES / "examples/flux/goodfaith.yaml").read_text(encoding="utf-8")))
+
+
+def test_flux_waits_for_the_migration() -> None:
+    first, rest = flux()
+    assert rest["spec"]["dependsOn"] == [{"name": first["metadata"]["name"]}]
+    assert first["metadata"]["namespace"] == rest["metadata"]["namespace"]
+    # else Flux does not wait for the same revision
+    assert all(first["spec"][key] == rest["spec"][key] for key in ("sourceRef", "path"))
+    assert first["spec"]["wait"] is True
+    deadline = manifests.migration()["spec"]["activeDeadlineSeconds"]
+    assert int(first["spec"]["timeout"].removesuffix("m")) * 60 > deadline
+
+
+@each_overlay
+def test_flux_applies_everything_once(overlay: str, tmp_path: Path) -> None:
+    applied = []
+    for step in flux():
+        root = tmp_path / step["metadata"]["name"]
+        shutil.copytree(KUBERNETES, root / "deploy/kubernetes")
+        shutil.copytree(BOARDS, root / "deploy/grafana/dashboards")
+        written = root / "deploy/kubernetes/overlays" / overlay / "kustomization.yaml"
+        plain = yaml.safe_load(written.read_text(encoding="utf-8"))
+        # as Flux does it: patches of its own are added to those of the folder
+        patches = [*plain.get("patches", ()), *step["spec"]["patches"]]
+        written.write_text(yaml.safe_dump(plain | {"patches": patches}), encoding="utf-8")
+        applied.append(rendered(written.parent))
+    first, rest = applied
+    assert not named(first) & named(rest)
+    whole = {(one["kind"], one["metadata"]["name"]): one for one in overlay_of(overlay)}
+    assert {(one["kind"], one["metadata"]["name"]): one for one in (*first, *rest)} == whole
+    assert ("Job", "migrate") in named(first)
+    assert not named(of_kind(first, "Deployment", "StatefulSet", "CronJob").values())
+
+
+# what a process is given
 
 
 def environment_of(container: Document, documents: tuple[Document, ...]) -> dict[str, str]:
