@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -467,6 +469,69 @@ def test_roles_of_a_database_of_ones_own_get_their_passwords(tmp_path: Path) -> 
     (volume,) = [one for one in spec["volumes"] if one["name"] == mounts[folder]]
     assert volume["secret"]["secretName"] == "goodfaith-database-passwords"
     assert mounts[folder] not in {one["name"] for one in spec["containers"][0]["volumeMounts"]}
+
+
+# what one types by the document
+
+SECTION = re.search(r"^## Kubernetes\n(.*?)^## ", (ROOT / "docs/deploying.md").read_text("utf-8"), flags=re.M | re.S)
+
+
+def steps() -> list[list[str]]:
+    """Commands of the document's section, in its order, as words."""
+    assert SECTION is not None
+    lines = re.findall(r"^ {4}((?:kubectl|python) .*)$", SECTION[1], flags=re.M)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def documents_in(path: Path) -> list[Document]:
+    return list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
+
+
+def written_by(step: list[str], tmp_path: Path) -> dict[str, list[Document]]:
+    """Files that a step makes; of Secrets, what is in them."""
+    made: dict[str, list[Document]] = {word: [] for before, word in itertools.pairwise(step) if before == ">"}
+    if step[:3] == ["python", "-m", "deploy.kubernetes.secrets"]:
+        file, *more = step[3:]
+        assert secrets.main([str(tmp_path / file), *more]) == 0
+        made[file] = documents_in(tmp_path / file)
+    return made
+
+
+def applied_by(step: list[str], made: dict[str, list[Document]]) -> list[Document]:
+    """Documents that a step gives the cluster; an overlay is the reader's."""
+    found: list[Document] = []
+    for option, name in itertools.pairwise(step):
+        if option == "-f" and name in made:
+            found += made[name]
+        elif option == "-f":
+            found += documents_in(ROOT / name)
+        elif option == "-k" and name != "OVERLAY":
+            (listed,) = documents_in(ROOT / name / "kustomization.yaml")
+            for resource in listed["resources"]:
+                found += documents_in(ROOT / name / resource)
+            for one in found:
+                if "namespace" in listed and one["kind"] != "Namespace":
+                    one["metadata"].setdefault("namespace", listed["namespace"])
+        elif name.startswith("--from-file="):
+            assert name.removeprefix("--from-file=") in made
+    return found
+
+
+def test_steps_of_the_document_name_what_there_is_in_an_order_that_works(tmp_path: Path) -> None:
+    made: dict[str, list[Document]] = {}
+    spaces: set[str] = set()
+    given: set[str] = set()
+    for step in steps():
+        documents = applied_by(step, made)
+        spaces |= {one["metadata"]["name"] for one in documents if one["kind"] == "Namespace"}
+        into = {one["metadata"]["namespace"] for one in documents if one["kind"] != "Namespace"}
+        if "-n" in step:
+            into.add(step[step.index("-n") + 1])
+        assert into <= spaces, step
+        given |= {one["metadata"]["name"] for one in documents if one["kind"] == "Secret"}
+        made |= written_by(step, tmp_path)
+    assert "goodfaith-database-admin" in given, "Secrets are made and never applied"
+    assert ["kubectl", "apply", "-k", "OVERLAY"] in steps()
 
 
 # a policy linter
