@@ -310,8 +310,24 @@ def accounts() -> list[Document]:
     ]
 
 
-def _operating(*commands: tuple[str, ...]) -> Document:
-    """A pod that runs commands of the command line, one after the other, as the operator."""
+VERIFIABLE: Final = 3_000_000
+"""Items in all to which the nightly `verify` is cut: it costs by history (docs/deploying.md, "Is everything there?")."""
+VERIFY_SCRATCH: Final = 4_096
+"""MiB of its /tmp: a line of 90 bytes for each record on the topics, 15.6 an item."""
+NIGHT_S: Final = 6 * 3600
+"""Seconds that a nightly command may take."""
+REST_S: Final = 3600
+"""Seconds for which `verify` waits for a moment in which nothing is under way."""
+READERS: Final = 2
+"""Processes with which `verify` reads the topics: one for each of a node's cores would not fit into the memory here."""
+
+
+def _operating(*commands: tuple[str, ...], scratch: int = 64) -> Document:
+    """A pod that runs commands of the command line, one after the other, as the operator.
+
+    Args:
+        scratch: Size of its /tmp, in MiB.
+    """
 
     def container(words: tuple[str, ...]) -> Document:
         return {
@@ -323,10 +339,12 @@ def _operating(*commands: tuple[str, ...]) -> Document:
                 {"name": "GOODFAITH_SECRETS_DIR", "value": SECRETS},
                 {"name": "GOODFAITH_STATE_DIR", "value": "/tmp"},  # noqa: S108
                 {"name": "GOODFAITH_KAFKA_USER", "value": "goodfaith-operator"},
+                # by which Python 3.13 counts cores; any command may be made of this pod
+                {"name": "PYTHON_CPU_COUNT", "value": str(READERS)},
             ],
             "resources": {
                 "requests": {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
-                "limits": {"memory": "2Gi", "ephemeral-storage": "256Mi"},
+                "limits": {"memory": "2Gi", "ephemeral-storage": f"{scratch + 192}Mi"},
             },
             "securityContext": SAFE,
             "volumeMounts": [
@@ -346,7 +364,7 @@ def _operating(*commands: tuple[str, ...]) -> Document:
         **({"initContainers": first} if first else {}),
         "containers": [last],
         "volumes": [
-            {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": f"{scratch}Mi"}},
             {"name": "authorities", "configMap": {"name": "goodfaith-authorities", "optional": True}},
             secrets_volume([_secret("goodfaith-database-admin", {"url": "database"}), kafka_login("operator")]),
         ],
@@ -398,12 +416,12 @@ def passwords() -> str:
     return dump(patch).rstrip("\n")
 
 
-def _nightly(name: str, schedule: str, *words: str) -> Document:
+def _nightly(name: str, schedule: str, *words: str, scratch: int = 64) -> Document:
     """A command of the command line each night (UTC), one at a time; a Job that fails says that it found something."""
     job = {
         "backoffLimit": 0,
-        "activeDeadlineSeconds": 6 * 3600,
-        "template": {"metadata": {"labels": labels(name)}, "spec": _operating(words)},
+        "activeDeadlineSeconds": NIGHT_S,
+        "template": {"metadata": {"labels": labels(name)}, "spec": _operating(words, scratch=scratch)},
     }
     return {
         "apiVersion": "batch/v1",
@@ -422,8 +440,9 @@ def _nightly(name: str, schedule: str, *words: str) -> Document:
 
 
 def verification() -> Document:
-    """`goodfaith verify`: nothing lost, nothing doubled, nothing at odds."""
-    return _nightly("verify", "30 3 * * *", "verify", "--wait", "--json")
+    """`goodfaith verify`: nothing lost, nothing doubled, nothing at odds. For what rests at night, and is not large."""
+    words = ("verify", "--wait", "--timeout", str(REST_S), "--json")
+    return _nightly("verify", "30 3 * * *", *words, scratch=VERIFY_SCRATCH)
 
 
 def pruning() -> Document:

@@ -28,7 +28,7 @@ from deploy.kubernetes.writing import files
 from deploy.local.fleet import FLEET
 from deploy.marketplace.worker import Marketplace
 from services.intake.api import ROUTES
-from services.operator import idle
+from services.operator import evidence, idle
 from shared import access, metrics, migrate, secret_files
 from shared.settings import Settings
 from tests.unit.deploy.cluster import (
@@ -50,6 +50,9 @@ from tests.unit.deploy.kubernetes_schemas import NEWEST, OLDEST, errors
 GENERATED = files()
 COMMANDS = ("migrate", "verify", "prune")
 """Pods that run commands, and serve nothing."""
+DOCUMENT = (ROOT / "docs/deploying.md").read_text(encoding="utf-8")
+SECTION = re.search(r"^## Kubernetes\n(.*?)^## ", DOCUMENT, flags=re.M | re.S)
+PERFORMANCE = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
@@ -324,7 +327,8 @@ def secrets_in(spec: Document) -> set[str]:
 @each_overlay
 def test_every_process_could_read_its_settings(overlay: str, tmp_path: Path) -> None:
     documents = overlay_of(overlay)
-    known = {f"GOODFAITH_{name.upper()}" for name in Settings.model_fields} | {secret_files.DIRECTORY}
+    known = {f"GOODFAITH_{name.upper()}" for name in Settings.model_fields}
+    known |= {secret_files.DIRECTORY, "PYTHON_CPU_COUNT"}
     for name, workload in of_kind(documents, *WORKLOADS).items():
         spec = pod_of(workload)["spec"]
         (container,) = spec["containers"]
@@ -372,6 +376,38 @@ def test_a_pod_has_its_own_secrets_only(overlay: str) -> None:
         mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
         if sources:
             assert mounts["secrets"]["mountPath"] == SECRETS
+
+
+# what is proved each night
+
+
+def test_what_never_rests_is_not_verified_each_night() -> None:
+    assert set(of_kind(overlay_of("production"), "CronJob")) == {"prune"}
+    assert set(of_kind(overlay_of("small"), "CronJob")) == {"prune", "verify"}
+
+
+def test_the_nightly_proof_is_given_what_its_history_costs() -> None:
+    measured = re.search(r"([\d,]+) items, ([\d,]+) events.*?`goodfaith verify` took (\d+) s", PERFORMANCE, flags=re.S)
+    assert measured is not None
+    items, events, seconds = (int(number.replace(",", "")) for number in measured.groups())
+    job = of_kind(overlay_of("small"), "CronJob")["verify"]
+    spec = job["spec"]["jobTemplate"]["spec"]
+    wait = int(dict(itertools.pairwise(pod_of(job)["spec"]["containers"][0]["args"]))["--timeout"])
+    assert wait + manifests.VERIFIABLE * seconds / items < spec["activeDeadlineSeconds"]
+    value = b'{"specversion":"1.0","id":"verification.11.12345678","source":"/goodfaith/verification"}'
+    line = evidence.line("verification.events", 11, 12_345_678, b"L-1", value)
+    assert line is not None
+    (tmp,) = [volume["emptyDir"] for volume in pod_of(job)["spec"]["volumes"] if volume["name"] == "tmp"]
+    assert manifests.VERIFIABLE * events / items * len(line) < int(tmp["sizeLimit"].removesuffix("Mi")) * 2**20
+    storage = pod_of(job)["spec"]["containers"][0]["resources"]["limits"]["ephemeral-storage"]
+    assert int(storage.removesuffix("Mi")) > int(tmp["sizeLimit"].removesuffix("Mi"))
+    # and what the document says of it
+    assert SECTION is not None
+    assert f"{seconds} s for {items:,} items" in SECTION[1]
+    minutes, hours = 1e6 * seconds / items / 60, spec["activeDeadlineSeconds"] / 3600
+    assert f"{minutes:.0f} minutes for each million" in SECTION[1]
+    assert f"{1e6 * events / items * len(line) / 1e9:.1f} GB for each million" in SECTION[1]
+    assert f"beyond {hours:.0f} hours with the {hours * 60 / minutes:.0f}th million" in SECTION[1]
 
 
 # examples
@@ -472,8 +508,6 @@ def test_roles_of_a_database_of_ones_own_get_their_passwords(tmp_path: Path) -> 
 
 
 # what one types by the document
-
-SECTION = re.search(r"^## Kubernetes\n(.*?)^## ", (ROOT / "docs/deploying.md").read_text("utf-8"), flags=re.M | re.S)
 
 
 def steps() -> list[list[str]]:
