@@ -12,6 +12,7 @@ from typing import Any, Final
 from deploy.containers.process import HTTP_PORT, METRICS_PORT, STATE, USER
 from deploy.kubernetes.model import BASE, PROCESSES, Process
 from deploy.prometheus.model import dump
+from shared import access
 from shared.settings import Settings
 
 Document = dict[str, Any]
@@ -26,6 +27,10 @@ WAVES: Final = {"needed": -2, "migration": -1}
 accounts and policies are there, which at the first installation it waits for in vain.
 """
 IMAGE: Final = "goodfaith"
+LOGIN: Final = f"{PREFIX}/kafka-user"
+"""Annotation of a pod: its user at the broker, where the Secret of the login does not say it."""
+OPERATOR: Final = "operator"
+"""Whose login at the broker commands have."""
 SETTINGS: Final = "goodfaith-settings"
 KAFKA: Final = "goodfaith-kafka"
 """Settings of those that speak to the broker: who has no login there may not be told to use one."""
@@ -57,6 +62,11 @@ def _principal(process: Process) -> str:
     return process.spec.service
 
 
+def principals() -> frozenset[str]:
+    """Whose logins at the broker pods have."""
+    return frozenset({OPERATOR, *(_principal(process) for process in PROCESSES if process.kafka)})
+
+
 # one process
 
 
@@ -76,7 +86,6 @@ def _environment(process: Process) -> list[Document]:
         {"name": "GOODFAITH_METRICS_HOST", "value": "0.0.0.0"},  # noqa: S104
         {"name": "GOODFAITH_METRICS_PORT", "value": str(METRICS_PORT)},
         *(listens if process.spec.port else ()),
-        *([{"name": "GOODFAITH_KAFKA_USER", "value": f"goodfaith-{_principal(process)}"}] if process.kafka else ()),
         *([{"name": "GOODFAITH_BOUNCE_HOST", "value": "0.0.0.0"}] if process.name == "notification-bounces" else ()),  # noqa: S104
     ]  # fmt: skip
 
@@ -86,10 +95,35 @@ def _secret(name: str, items: Mapping[str, str], *, optional: bool = False) -> D
     return {"secret": source | ({"optional": True} if optional else {})}
 
 
-def kafka_login(principal: str) -> Document:
-    """Files of a login at the broker, as Strimzi's user operator writes them; none where the broker asks for none."""
-    keys = {"password": "kafka_password", "user.crt": "kafka.crt", "user.key": "kafka.key"}
-    return _secret(f"goodfaith-{principal}", keys, optional=True)
+def login(principal: str, *, other: bool = False) -> str:
+    """What a principal's first or second user at the broker is called, and its Secret too."""
+    return access.login(Settings.model_construct(), principal, other=other)
+
+
+def kafka_login(principal: str) -> list[Document]:
+    """Files of a login at the broker; none where the broker asks for none.
+
+    Name and password are both files, in a folder that changes as a whole: so they are exchanged together, without a restart. A
+    Secret of Strimzi's user operator has no name in it, so that the pod says one too. Of the two spellings of a setting the
+    first goes before the second (`shared.secret_files`).
+    """
+    keys = {
+        "user": "GOODFAITH_KAFKA_USER",
+        "password": "kafka_password",
+        "user.crt": "kafka.crt",
+        "user.key": "kafka.key",
+    }
+    field = {"fieldPath": f"metadata.annotations['{LOGIN}']"}
+    return [
+        _secret(login(principal), keys, optional=True),
+        {"downwardAPI": {"items": [{"path": "kafka_user", "fieldRef": field}]}},
+    ]
+
+
+def template(component: str, principal: str | None, spec: Document) -> Document:
+    """A pod, with the name of its user at the broker, if it has one."""
+    said = {"annotations": {LOGIN: login(principal)}} if principal else {}
+    return {"metadata": {"labels": labels(component), **said}, "spec": spec}
 
 
 def secrets_volume(sources: Iterable[Document]) -> Document:
@@ -105,7 +139,7 @@ def _sources(process: Process) -> Iterator[Document]:
         if wanted:
             yield _secret("goodfaith", wanted, optional=not must)
     if process.kafka:
-        yield kafka_login(_principal(process))
+        yield from kafka_login(_principal(process))
 
 
 def _probe(path: str, **more: int) -> Document:
@@ -205,7 +239,7 @@ def workload(process: Process) -> Document:
     """Deployment or StatefulSet. Without a number of replicas where there may be several, so that overlays and autoscalers do
     not fight over it.
     """
-    template = {"metadata": {"labels": labels(process.name)}, "spec": _pod(process)}
+    pod = template(process.name, _principal(process) if process.kafka else None, _pod(process))
     spec: Document = {"selector": {"matchLabels": labels(process.name)}, "revisionHistoryLimit": 3}
     shape = process.shape
     kind = {f"{PREFIX}/kind": shape.kind}
@@ -222,7 +256,7 @@ def workload(process: Process) -> Document:
             # what a worker has on disk can be made of the changelog again
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"},
             "minReadySeconds": 5,
-            "template": template,
+            "template": pod,
             "volumeClaimTemplates": [disk],
         }
         return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": _meta(process.name, process.name, **kind), "spec": spec}  # fmt: skip
@@ -234,7 +268,7 @@ def workload(process: Process) -> Document:
         spec["strategy"] = {"type": "Recreate"}
     if shape.kind == "single" and not shape.standby:
         spec["replicas"] = 1  # which nobody is to change
-    spec["template"] = template
+    spec["template"] = pod
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": _meta(process.name, process.name, **kind), "spec": spec}  # fmt: skip
 
 
@@ -338,7 +372,6 @@ def _operating(*commands: tuple[str, ...], scratch: int = 64) -> Document:
             "env": [
                 {"name": "GOODFAITH_SECRETS_DIR", "value": SECRETS},
                 {"name": "GOODFAITH_STATE_DIR", "value": "/tmp"},  # noqa: S108
-                {"name": "GOODFAITH_KAFKA_USER", "value": "goodfaith-operator"},
                 # by which Python 3.13 counts cores; any command may be made of this pod
                 {"name": "PYTHON_CPU_COUNT", "value": str(READERS)},
             ],
@@ -366,7 +399,7 @@ def _operating(*commands: tuple[str, ...], scratch: int = 64) -> Document:
         "volumes": [
             {"name": "tmp", "emptyDir": {"sizeLimit": f"{scratch}Mi"}},
             {"name": "authorities", "configMap": {"name": "goodfaith-authorities", "optional": True}},
-            secrets_volume([_secret("goodfaith-database-admin", {"url": "database"}), kafka_login("operator")]),
+            secrets_volume([_secret("goodfaith-database-admin", {"url": "database"}), *kafka_login(OPERATOR)]),
         ],
     }
 
@@ -390,7 +423,7 @@ def migration() -> Document:
         "spec": {
             "backoffLimit": 5,
             "activeDeadlineSeconds": 3600,
-            "template": {"metadata": {"labels": labels("migrate")}, "spec": pod},
+            "template": template("migrate", OPERATOR, pod),
         },
     }
 
@@ -421,7 +454,7 @@ def _nightly(name: str, schedule: str, *words: str, scratch: int = 64) -> Docume
     job = {
         "backoffLimit": 0,
         "activeDeadlineSeconds": NIGHT_S,
-        "template": {"metadata": {"labels": labels(name)}, "spec": _operating(words, scratch=scratch)},
+        "template": template(name, OPERATOR, _operating(words, scratch=scratch)),
     }
     return {
         "apiVersion": "batch/v1",
@@ -448,6 +481,29 @@ def verification() -> Document:
 def pruning() -> Document:
     """`goodfaith prune`, away from `verify`, which reads the same tables."""
     return _nightly("prune", "30 1 * * *", "prune", "--json")
+
+
+def other_logins() -> Iterator[Document]:
+    """Patches by which pods log in at the broker as their principals' second users, with these users' Secrets."""
+    workloads = [(workload(process), _principal(process)) for process in PROCESSES if process.kafka]
+    for document, principal in (*workloads, *((job, OPERATOR) for job in (migration(), verification(), pruning()))):
+        at, spec = "/spec/template", document["spec"]
+        if document["kind"] == "CronJob":
+            at, spec = "/spec/jobTemplate/spec/template", spec["jobTemplate"]["spec"]
+        volumes = [volume.get("projected", {}).get("sources", ()) for volume in spec["template"]["spec"]["volumes"]]
+        ((volume, source),) = [
+            (volume, number)
+            for volume, sources in enumerate(volumes)
+            for number, source in enumerate(sources)
+            if source.get("secret", {}).get("name") == login(principal)
+        ]
+        other = login(principal, other=True)
+        patch = [
+            {"op": "replace", "path": f"{at}/metadata/annotations/{LOGIN.replace('/', '~1')}", "value": other},
+            {"op": "replace", "path": f"{at}/spec/volumes/{volume}/projected/sources/{source}/secret/name", "value": other},
+        ]  # fmt: skip
+        target = {"kind": document["kind"], "name": document["metadata"]["name"]}
+        yield {"target": target, "patch": dump(patch).rstrip("\n")}
 
 
 def kustomization(resources: Iterable[str], **more: Any) -> Document:

@@ -82,6 +82,9 @@ def files(runbooks: str = RUNBOOKS) -> dict[str, str]:
         ],
         "manifests.py",
     )
+    written["components/other-logins/kustomization.yaml"] = _file(
+        [manifests.component((), patches=list(manifests.other_logins()))], "manifests.py"
+    )
     written["components/autoscaling/autoscaling.yaml"] = _file(scaling.documents(), "scaling.py")
     written["components/autoscaling/kustomization.yaml"] = _file(
         [manifests.component(["autoscaling.yaml"])], "writing.py"

@@ -20,9 +20,9 @@ import yaml
 
 from deploy.containers.process import METRICS_PORT
 from deploy.grafana.__main__ import FOLDER as BOARDS
-from deploy.kubernetes import manifests, network, scaling, secrets
+from deploy.kubernetes import manifests, network, scaling, secrets, users
 from deploy.kubernetes.__main__ import HERE, stale
-from deploy.kubernetes.manifests import SECRETS
+from deploy.kubernetes.manifests import LOGIN, SECRETS
 from deploy.kubernetes.model import OPTIONAL, PROCESSES, STAND_INS
 from deploy.kubernetes.writing import files
 from deploy.local.fleet import FLEET
@@ -54,6 +54,10 @@ DOCUMENT = (ROOT / "docs/deploying.md").read_text(encoding="utf-8")
 SECTION = re.search(r"^## Kubernetes\n(.*?)^## ", DOCUMENT, flags=re.M | re.S)
 PERFORMANCE = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
+
+
+def read(text: str) -> tuple[Document, ...]:
+    return tuple(yaml.load_all(text, Loader=yaml.CSafeLoader))
 
 
 def overlay_of(name: str) -> tuple[Document, ...]:
@@ -279,13 +283,18 @@ def test_flux_waits_for_the_migration() -> None:
     assert int(first["spec"]["timeout"].removesuffix("m")) * 60 > deadline
 
 
+def copy_to(folder: Path) -> None:
+    """Lay all of the manifests out elsewhere, to be changed."""
+    shutil.copytree(KUBERNETES, folder / "deploy/kubernetes")
+    shutil.copytree(BOARDS, folder / "deploy/grafana/dashboards")
+
+
 @each_overlay
 def test_flux_applies_everything_once(overlay: str, tmp_path: Path) -> None:
     applied = []
     for step in flux():
         root = tmp_path / step["metadata"]["name"]
-        shutil.copytree(KUBERNETES, root / "deploy/kubernetes")
-        shutil.copytree(BOARDS, root / "deploy/grafana/dashboards")
+        copy_to(root)
         written = root / "deploy/kubernetes/overlays" / overlay / "kustomization.yaml"
         plain = yaml.safe_load(written.read_text(encoding="utf-8"))
         # as Flux does it: patches of its own are added to those of the folder
@@ -316,12 +325,32 @@ def environment_of(container: Document, documents: tuple[Document, ...]) -> dict
     return found
 
 
-def secrets_in(spec: Document) -> set[str]:
-    """Files in a pod's folder of secrets."""
-    sources = [
-        source["secret"] for volume in spec["volumes"] for source in volume.get("projected", {}).get("sources", ())
-    ]
-    return {item["path"] for source in sources for item in source["items"]}
+def sources_of(pod: Document) -> list[Document]:
+    """What a pod's folder of secrets is made of."""
+    return [source for volume in pod["spec"]["volumes"] for source in volume.get("projected", {}).get("sources", ())]
+
+
+def secrets_of(pod: Document) -> list[Document]:
+    return [source["secret"] for source in sources_of(pod) if "secret" in source]
+
+
+def mount(pod: Document, folder: Path, *lacking: str) -> set[str]:
+    """Write a pod's folder of secrets; returns the files. Secrets that may lack a key lack those that are named."""
+    noted = pod["metadata"].get("annotations", {})
+    found = {}
+    for source in sources_of(pod):
+        for item in source.get("downwardAPI", {}).get("items", ()):
+            (name,) = re.findall(r"metadata\.annotations\['(.*)'\]", item["fieldRef"]["fieldPath"])
+            found[item["path"]] = noted[name]
+        for item in source.get("secret", {}).get("items", ()):
+            if source["secret"].get("optional") and item["key"] in lacking:
+                continue
+            value = "postgresql://role@db/goodfaith" if item["path"] == "database" else "x" * 40
+            found[item["path"]] = f"{source['secret']['name']}-said" if item["key"] == "user" else value
+    folder.mkdir()
+    for path, value in found.items():
+        (folder / path).write_text(value)
+    return set(found)
 
 
 @each_overlay
@@ -330,17 +359,14 @@ def test_every_process_could_read_its_settings(overlay: str, tmp_path: Path) -> 
     known = {f"GOODFAITH_{name.upper()}" for name in Settings.model_fields}
     known |= {secret_files.DIRECTORY, "PYTHON_CPU_COUNT"}
     for name, workload in of_kind(documents, *WORKLOADS).items():
-        spec = pod_of(workload)["spec"]
-        (container,) = spec["containers"]
+        pod = pod_of(workload)
+        (container,) = pod["spec"]["containers"]
         given = environment_of(container, documents)
         assert {key for key in given if not key.startswith("AWS_")} <= known, name
-        mounted = tmp_path / name
-        mounted.mkdir()
-        for path in secrets_in(spec):
-            (mounted / path).write_text("postgresql://role@db/goodfaith" if path == "database" else "x" * 40)
-        with mock.patch.dict(os.environ, given | {secret_files.DIRECTORY: str(mounted)}, clear=True):
+        files = mount(pod, tmp_path / name, "user")
+        with mock.patch.dict(os.environ, given | {secret_files.DIRECTORY: str(tmp_path / name)}, clear=True):
             settings = Settings()
-        held = {field for field in Settings.model_fields if field in secrets_in(spec)}
+        held = {field for field in Settings.model_fields if field in files} - {"kafka_user"}
         assert all(getattr(settings, field).get_secret_value() for field in held), "what is mounted is read"
         if name not in ("status", "canary"):
             assert "database" in held
@@ -358,15 +384,67 @@ def test_every_process_could_read_its_settings(overlay: str, tmp_path: Path) -> 
 
 
 @each_overlay
+def test_a_login_at_the_broker_is_exchanged_by_its_secret(overlay: str, tmp_path: Path) -> None:
+    documents = overlay_of(overlay)
+    exchanged = set()
+    for name, workload in of_kind(documents, *WORKLOADS).items():
+        pod = pod_of(workload)
+        if LOGIN not in pod["metadata"].get("annotations", {}):
+            continue
+        mount(pod, tmp_path / name)
+        given = environment_of(pod["spec"]["containers"][0], documents)
+        with mock.patch.dict(os.environ, given | {secret_files.DIRECTORY: str(tmp_path / name)}, clear=True):
+            settings = Settings()
+        user, password = settings.present("kafka_user"), settings.present("kafka_password")
+        (secret,) = {one["name"] for one in secrets_of(pod) if "password" in {item["key"] for item in one["items"]}}
+        assert user.read() == f"{secret}-said", "what the Secret says goes before what the pod says"
+        (path,) = [
+            item["path"] for one in secrets_of(pod) if one["name"] == secret for item in one["items"] if item["key"] == "user"
+        ]  # fmt: skip
+        (tmp_path / name / path).write_text("the-other")
+        (tmp_path / name / "kafka_password").write_text("y" * 40)
+        assert (user.read(), password.read()) == ("the-other", "y" * 40)
+        exchanged.add(name)
+    assert exchanged == {process.name for process in PROCESSES if process.kafka} - set(OPTIONAL) | {
+        name for name in of_kind(documents, *WORKLOADS) if name in COMMANDS
+    }
+
+
+def with_components(folder: Path, *names: str) -> tuple[Document, ...]:
+    """The small overlay with more components."""
+    copy_to(folder)
+    written = folder / "deploy/kubernetes/overlays/small/kustomization.yaml"
+    plain = yaml.safe_load(written.read_text(encoding="utf-8"))
+    plain["components"] += [f"../../components/{name}" for name in names]
+    written.write_text(yaml.safe_dump(plain), encoding="utf-8")
+    return rendered(written.parent)
+
+
+def test_all_pods_log_in_as_the_second_users(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    users.main(["--other"])
+    second = of_kind(read(capsys.readouterr().out), "KafkaUser")
+    users.main([])
+    first = of_kind(read(capsys.readouterr().out), "KafkaUser")
+    assert len(first) == len(second)
+    for name, one in second.items():
+        assert not errors(one, OLDEST)
+        assert one["spec"] == first[name.replace("other.", "", 1)]["spec"], "the same rights"
+    documents = with_components(tmp_path, "intake-inbound", "other-logins")
+    pods = [pod_of(one) for one in of_kind(documents, *WORKLOADS).values()]
+    logging_in = [pod for pod in pods if LOGIN in pod["metadata"].get("annotations", {})]
+    assert {pod["metadata"]["annotations"][LOGIN] for pod in logging_in} == set(second)
+    for pod in pods:
+        names = {one["name"] for one in secrets_of(pod)}
+        assert not names & set(first)
+        if pod in logging_in:
+            assert pod["metadata"]["annotations"][LOGIN] in names
+
+
+@each_overlay
 def test_a_pod_has_its_own_secrets_only(overlay: str) -> None:
     specs = {spec.name: spec for spec in FLEET}
     for name, workload in of_kind(overlay_of(overlay), "Deployment", "StatefulSet").items():
-        sources = [
-            source["secret"]
-            for volume in pod_of(workload)["spec"]["volumes"]
-            if "projected" in volume
-            for source in volume["projected"]["sources"]
-        ]
+        sources = secrets_of(pod_of(workload))
         keys = {item["path"] for source in sources if source["name"] == "goodfaith" for item in source["items"]}
         assert keys >= set(specs[name].secrets)
         databases = {source["name"] for source in sources if source["name"].startswith("goodfaith-database-")}
@@ -423,16 +501,11 @@ def test_an_api_server_takes_an_example(example: str) -> None:
 
 
 def test_users_of_the_broker_are_those_that_pods_log_in_as() -> None:
-    users = of_kind(rendered(KUBERNETES / "examples/kafka"), "KafkaUser")
+    known = of_kind(rendered(KUBERNETES / "examples/kafka"), "KafkaUser")
     documents = overlay_of("small")
-    given = [
-        environment_of(pod_of(one)["spec"]["containers"][0], documents)
-        for one in of_kind(documents, *WORKLOADS).values()
-    ]
-    assert {one["GOODFAITH_KAFKA_USER"] for one in given if "GOODFAITH_KAFKA_USER" in one} == set(users) - {
-        "goodfaith-marketplace"
-    }
-    verification = users["goodfaith-verification"]["spec"]["authorization"]["acls"]
+    noted = [pod_of(one)["metadata"].get("annotations", {}) for one in of_kind(documents, *WORKLOADS).values()]
+    assert {one[LOGIN] for one in noted if LOGIN in one} == set(known) - {"goodfaith-marketplace"}
+    verification = known["goodfaith-verification"]["spec"]["authorization"]["acls"]
     allowed = {(one["resource"].get("name"), operation) for one in verification for operation in one["operations"]}
     assert ("verification.events", "Write") in allowed
     assert ("intake.events", "Read") in allowed
@@ -472,11 +545,10 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
         assert not errors(document, OLDEST)
     ours = {one["metadata"]["name"]: one["stringData"] for one in made if one["metadata"]["namespace"] == "goodfaith"}
     wanted = {
-        source["secret"]["name"]
+        one["name"]
         for workload in of_kind(overlay_of("production"), *WORKLOADS).values()
-        for volume in pod_of(workload)["spec"]["volumes"]
-        for source in volume.get("projected", {}).get("sources", ())
-        if not source["secret"].get("optional")
+        for one in secrets_of(pod_of(workload))
+        if not one.get("optional")
     }
     assert wanted == set(ours)
     needed = {name for process in PROCESSES for name, must in process.secrets if must and process.name not in OPTIONAL}
@@ -517,8 +589,8 @@ def steps() -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines]
 
 
-def documents_in(path: Path) -> list[Document]:
-    return list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
+def documents_in(path: Path) -> tuple[Document, ...]:
+    return read(path.read_text(encoding="utf-8"))
 
 
 def written_by(step: list[str], tmp_path: Path) -> dict[str, list[Document]]:
@@ -527,7 +599,7 @@ def written_by(step: list[str], tmp_path: Path) -> dict[str, list[Document]]:
     if step[:3] == ["python", "-m", "deploy.kubernetes.secrets"]:
         file, *more = step[3:]
         assert secrets.main([str(tmp_path / file), *more]) == 0
-        made[file] = documents_in(tmp_path / file)
+        made[file] = list(documents_in(tmp_path / file))
     return made
 
 
