@@ -522,6 +522,21 @@ def test_roles_of_the_database_are_those_that_pods_log_in_as() -> None:
     }
 
 
+def test_a_second_role_as_the_document_has_it_may_do_the_same() -> None:
+    assert SECTION is not None
+    (text,) = re.findall(r"^(?: {4}.*\n)*? {4}- name: goodfaith_\w+\n(?: {4}.*\n)+", SECTION[1], flags=re.M)
+    (second,) = yaml.safe_load(text)
+    (cluster,) = of_kind(rendered(KUBERNETES / "examples/postgres"), "Cluster").values()
+    roles = cluster["spec"]["managed"]["roles"]
+    (first,) = second["inRoles"]
+    assert second["name"] == f"{first}{migrate.OTHER}"
+    assert first in {role["name"] for role in roles}
+    changed = copy.deepcopy(cluster)
+    changed["spec"]["managed"]["roles"].append(second)
+    assert not errors(changed, NEWEST)
+    assert second["passwordSecret"]["name"] not in {role["passwordSecret"]["name"] for role in roles}
+
+
 def test_the_public_sees_the_doors_public_paths_only() -> None:
     (ingress,) = of_kind(rendered(KUBERNETES / "examples/ingress"), "Ingress").values()
     (rule,) = ingress["spec"]["rules"]
@@ -556,6 +571,7 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
     for one in made:
         if one["metadata"]["namespace"] == "postgres":
             assert f":{one['stringData']['password']}@" in ours[one["metadata"]["name"]]["url"]
+            assert one["metadata"]["labels"]["cnpg.io/reload"] == "true", "a new password waits for something else"
     values = [value for one in made for value in one["stringData"].values() if not value.startswith("goodfaith")]
     assert len(set(values)) == len(values)
     assert secrets.main(given) == 1
