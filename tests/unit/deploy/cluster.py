@@ -141,6 +141,18 @@ class Network:
                             return True
         return False
 
+    def addresses(self, name: str, port: int) -> set[str]:
+        """Blocks of addresses outside to which a pod may open a connection."""
+        return {
+            peer["ipBlock"]["cidr"]
+            for policy in self._policies
+            if "Egress" in policy["policyTypes"] and selects(policy["podSelector"], self._labels(name))
+            for rule in policy.get("egress") or ()
+            if port in [one["port"] for one in rule["ports"]]
+            for peer in rule["to"]
+            if "ipBlock" in peer
+        }
+
 
 _VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 

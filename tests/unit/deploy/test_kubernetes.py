@@ -10,10 +10,11 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -713,12 +714,13 @@ def test_processes_reach_whom_they_ask_and_nobody_else(overlay: str) -> None:
 
 
 def test_places_outside_are_reached_by_those_who_need_them() -> None:
-    net = Network(overlay_of("small"))
     ports = {"kafka": 9093, "postgres": 5432, "mail": 587, "monitoring": 9090, "evidence-store": 443}
     places = {"monitoring": "prometheus", "evidence-store": "store"}
     processes = {process.name: process for process in PROCESSES}
     for label, port in ports.items():
         space = {f"goodfaith.example/{label}": "yes"}
+        # the small overlay has the store elsewhere
+        net = Network(rendered(KUBERNETES / "base") if label == "evidence-store" else overlay_of("small"))
         for name in net.pods:
             needs = (
                 label in ("kafka", "postgres")
@@ -728,6 +730,35 @@ def test_places_outside_are_reached_by_those_who_need_them() -> None:
             assert net.reaches(name, space, port) is needs, f"{name} -> {label}"
             assert not net.reaches(name, {}, port)
             assert not net.reaches(name, space, 22)
+
+
+def places_of(settings: Mapping[str, str]) -> dict[str, list[tuple[str, int]]]:
+    """Hosts and ports that settings name, by the label of the namespaces that may hold them."""
+    assert settings["GOODFAITH_EVIDENCE_URL"].startswith("s3://")
+    store = urlsplit(settings.get("AWS_ENDPOINT_URL", f"https://s3.{settings['AWS_REGION']}.amazonaws.com"))
+    brokers = [server.rsplit(":", 1) for server in settings["GOODFAITH_KAFKA"].split(",")]
+    return {
+        "evidence-store": [(str(store.hostname), store.port or 443)],
+        "kafka": [(host, int(port)) for host, port in brokers],
+        "mail": [(settings["GOODFAITH_SMTP_HOST"], int(settings["GOODFAITH_SMTP_PORT"]))],
+    }
+
+
+@each_overlay
+def test_what_the_settings_name_is_reached(overlay: str) -> None:
+    documents = overlay_of(overlay)
+    net = Network(documents)
+    settings: dict[str, str] = {}
+    for one in of_kind(documents, "ConfigMap").values():
+        settings |= one["data"]
+    for label, named_places in places_of(settings).items():
+        place = {"evidence-store": "store"}.get(label, label)
+        for name in [process.name for process in PROCESSES if place in process.reaches and process.name in net.pods]:
+            for host, port in named_places:
+                if host.endswith(".svc"):
+                    assert net.reaches(name, {f"goodfaith.example/{label}": "yes"}, port), f"{name} -> {host}"
+                else:
+                    assert net.addresses(name, port), f"{name} -> {host}: no address outside is named for port {port}"
 
 
 def test_the_public_network_is_what_webhooks_may_be_in() -> None:
