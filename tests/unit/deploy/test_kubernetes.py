@@ -848,6 +848,15 @@ def test_lag_counts_while_workers_are_busy(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_version_of_keda_is_told_that_the_fallback_needs() -> None:
+    scaled = [scaling.scaled_object(process)["spec"] for process in scaling.by_lag()]
+    assert all("fallback" in one and one["triggers"][0]["metricType"] == "Value" for one in scaled)
+    overlay = (KUBERNETES / "overlays/production/kustomization.yaml").read_text(encoding="utf-8")
+    assert "KEDA 2.18 or newer" in overlay
+    assert SECTION is not None
+    assert "KEDA, 2.18 or newer" in SECTION[1]
+
+
 def test_lag_is_of_series_that_there_are() -> None:
     known = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")  # which is tested to be fresh
     for process in scaling.by_lag():
