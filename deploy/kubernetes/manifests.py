@@ -12,6 +12,7 @@ from typing import Any, Final
 from deploy.containers.process import HTTP_PORT, METRICS_PORT, STATE, USER
 from deploy.kubernetes.model import BASE, PROCESSES, Process
 from deploy.prometheus.model import dump
+from shared import access
 from shared.settings import Settings
 
 Document = dict[str, Any]
@@ -19,7 +20,17 @@ Document = dict[str, Any]
 NAMESPACE: Final = "goodfaith"
 PREFIX: Final = "goodfaith.example"
 """Prefix of labels of our own."""
+FIRST: Final = {f"{PREFIX}/first": "yes"}
+"""Label of what must be there before any process of a version is started: the migration, and what it needs."""
+WAVES: Final = {"needed": -2, "migration": -1}
+"""Argo CD applies by ascending numbers, and what has none as 0. Its hook PreSync would run the migration before settings,
+accounts and policies are there, which at the first installation it waits for in vain.
+"""
 IMAGE: Final = "goodfaith"
+LOGIN: Final = f"{PREFIX}/kafka-user"
+"""Annotation of a pod: its user at the broker, where the Secret of the login does not say it."""
+OPERATOR: Final = "operator"
+"""Whose login at the broker commands have."""
 SETTINGS: Final = "goodfaith-settings"
 KAFKA: Final = "goodfaith-kafka"
 """Settings of those that speak to the broker: who has no login there may not be told to use one."""
@@ -41,9 +52,19 @@ def _meta(name: str, component: str, **more: str) -> Document:
     return {"name": name, "labels": {**labels(component), **more}}
 
 
+def wave(name: str) -> dict[str, str]:
+    """Annotation that says in which of Argo CD's waves a document is applied."""
+    return {"argocd.argoproj.io/sync-wave": str(WAVES[name])}
+
+
 def _principal(process: Process) -> str:
     """Whose login at the broker a process has."""
     return process.spec.service
+
+
+def principals() -> frozenset[str]:
+    """Whose logins at the broker pods have."""
+    return frozenset({OPERATOR, *(_principal(process) for process in PROCESSES if process.kafka)})
 
 
 # one process
@@ -65,7 +86,6 @@ def _environment(process: Process) -> list[Document]:
         {"name": "GOODFAITH_METRICS_HOST", "value": "0.0.0.0"},  # noqa: S104
         {"name": "GOODFAITH_METRICS_PORT", "value": str(METRICS_PORT)},
         *(listens if process.spec.port else ()),
-        *([{"name": "GOODFAITH_KAFKA_USER", "value": f"goodfaith-{_principal(process)}"}] if process.kafka else ()),
         *([{"name": "GOODFAITH_BOUNCE_HOST", "value": "0.0.0.0"}] if process.name == "notification-bounces" else ()),  # noqa: S104
     ]  # fmt: skip
 
@@ -75,10 +95,35 @@ def _secret(name: str, items: Mapping[str, str], *, optional: bool = False) -> D
     return {"secret": source | ({"optional": True} if optional else {})}
 
 
-def kafka_login(principal: str) -> Document:
-    """Files of a login at the broker, as Strimzi's user operator writes them; none where the broker asks for none."""
-    keys = {"password": "kafka_password", "user.crt": "kafka.crt", "user.key": "kafka.key"}
-    return _secret(f"goodfaith-{principal}", keys, optional=True)
+def login(principal: str, *, other: bool = False) -> str:
+    """What a principal's first or second user at the broker is called, and its Secret too."""
+    return access.login(Settings.model_construct(), principal, other=other)
+
+
+def kafka_login(principal: str) -> list[Document]:
+    """Files of a login at the broker; none where the broker asks for none.
+
+    Name and password are both files, in a folder that changes as a whole: so they are exchanged together, without a restart. A
+    Secret of Strimzi's user operator has no name in it, so that the pod says one too. Of the two spellings of a setting the
+    first goes before the second (`shared.secret_files`).
+    """
+    keys = {
+        "user": "GOODFAITH_KAFKA_USER",
+        "password": "kafka_password",
+        "user.crt": "kafka.crt",
+        "user.key": "kafka.key",
+    }
+    field = {"fieldPath": f"metadata.annotations['{LOGIN}']"}
+    return [
+        _secret(login(principal), keys, optional=True),
+        {"downwardAPI": {"items": [{"path": "kafka_user", "fieldRef": field}]}},
+    ]
+
+
+def template(component: str, principal: str | None, spec: Document) -> Document:
+    """A pod, with the name of its user at the broker, if it has one."""
+    said = {"annotations": {LOGIN: login(principal)}} if principal else {}
+    return {"metadata": {"labels": labels(component), **said}, "spec": spec}
 
 
 def secrets_volume(sources: Iterable[Document]) -> Document:
@@ -94,7 +139,7 @@ def _sources(process: Process) -> Iterator[Document]:
         if wanted:
             yield _secret("goodfaith", wanted, optional=not must)
     if process.kafka:
-        yield kafka_login(_principal(process))
+        yield from kafka_login(_principal(process))
 
 
 def _probe(path: str, **more: int) -> Document:
@@ -194,7 +239,7 @@ def workload(process: Process) -> Document:
     """Deployment or StatefulSet. Without a number of replicas where there may be several, so that overlays and autoscalers do
     not fight over it.
     """
-    template = {"metadata": {"labels": labels(process.name)}, "spec": _pod(process)}
+    pod = template(process.name, _principal(process) if process.kafka else None, _pod(process))
     spec: Document = {"selector": {"matchLabels": labels(process.name)}, "revisionHistoryLimit": 3}
     shape = process.shape
     kind = {f"{PREFIX}/kind": shape.kind}
@@ -211,7 +256,7 @@ def workload(process: Process) -> Document:
             # what a worker has on disk can be made of the changelog again
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"},
             "minReadySeconds": 5,
-            "template": template,
+            "template": pod,
             "volumeClaimTemplates": [disk],
         }
         return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": _meta(process.name, process.name, **kind), "spec": spec}  # fmt: skip
@@ -223,7 +268,7 @@ def workload(process: Process) -> Document:
         spec["strategy"] = {"type": "Recreate"}
     if shape.kind == "single" and not shape.standby:
         spec["replicas"] = 1  # which nobody is to change
-    spec["template"] = template
+    spec["template"] = pod
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": _meta(process.name, process.name, **kind), "spec": spec}  # fmt: skip
 
 
@@ -273,10 +318,15 @@ def of(process: Process) -> list[Document]:
 def namespace() -> Document:
     """With the strictest of the pod security standards."""
     enforced = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
+    # what goes with it are the Secrets, and with `contact_key` all contacts: whoever tidies up leaves it
+    kept = {
+        "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+        "kustomize.toolkit.fluxcd.io/prune": "disabled",
+    }
     return {
         "apiVersion": "v1",
         "kind": "Namespace",
-        "metadata": {"name": NAMESPACE, "labels": {**enforced, f"{PREFIX}/first": "yes"}},
+        "metadata": {"name": NAMESPACE, "labels": enforced | FIRST, "annotations": wave("needed") | kept},
     }
 
 
@@ -287,15 +337,31 @@ def accounts() -> list[Document]:
         {
             "apiVersion": "v1",
             "kind": "ServiceAccount",
-            "metadata": _meta(f"goodfaith-{name}", name, **{f"{PREFIX}/first": "yes"}),
+            "metadata": {**_meta(f"goodfaith-{name}", name, **FIRST), "annotations": wave("needed")},
             "automountServiceAccountToken": False,
         }
         for name in names
     ]
 
 
-def _operating(*commands: tuple[str, ...]) -> Document:
-    """A pod that runs commands of the command line, one after the other, as the operator."""
+VERIFIABLE: Final = 3_000_000
+"""Items in all to which the nightly `verify` is cut: it costs by history (docs/deploying.md, "Is everything there?")."""
+VERIFY_SCRATCH: Final = 4_096
+"""MiB of its /tmp: a line of 90 bytes for each record on the topics, 15.6 an item."""
+NIGHT_S: Final = 6 * 3600
+"""Seconds that a nightly command may take."""
+REST_S: Final = 3600
+"""Seconds for which `verify` waits for a moment in which nothing is under way."""
+READERS: Final = 2
+"""Processes with which `verify` reads the topics: one for each of a node's cores would not fit into the memory here."""
+
+
+def _operating(*commands: tuple[str, ...], scratch: int = 64) -> Document:
+    """A pod that runs commands of the command line, one after the other, as the operator.
+
+    Args:
+        scratch: Size of its /tmp, in MiB.
+    """
 
     def container(words: tuple[str, ...]) -> Document:
         return {
@@ -306,11 +372,12 @@ def _operating(*commands: tuple[str, ...]) -> Document:
             "env": [
                 {"name": "GOODFAITH_SECRETS_DIR", "value": SECRETS},
                 {"name": "GOODFAITH_STATE_DIR", "value": "/tmp"},  # noqa: S108
-                {"name": "GOODFAITH_KAFKA_USER", "value": "goodfaith-operator"},
+                # by which Python 3.13 counts cores; any command may be made of this pod
+                {"name": "PYTHON_CPU_COUNT", "value": str(READERS)},
             ],
             "resources": {
                 "requests": {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
-                "limits": {"memory": "2Gi", "ephemeral-storage": "256Mi"},
+                "limits": {"memory": "2Gi", "ephemeral-storage": f"{scratch + 192}Mi"},
             },
             "securityContext": SAFE,
             "volumeMounts": [
@@ -330,19 +397,20 @@ def _operating(*commands: tuple[str, ...]) -> Document:
         **({"initContainers": first} if first else {}),
         "containers": [last],
         "volumes": [
-            {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": f"{scratch}Mi"}},
             {"name": "authorities", "configMap": {"name": "goodfaith-authorities", "optional": True}},
-            secrets_volume([_secret("goodfaith-database-admin", {"url": "database"}), kafka_login("operator")]),
+            secrets_volume([_secret("goodfaith-database-admin", {"url": "database"}), *kafka_login(OPERATOR)]),
         ],
     }
 
 
 def migration() -> Document:
     """Roles, schemas and topics up to date. To be done before anything else of a version is started."""
-    meta = _meta("migrate", "migrate", **{f"{PREFIX}/first": "yes"})
-    # a Job cannot be changed: what applies manifests again has to make it anew
-    meta["annotations"] = {
-        "argocd.argoproj.io/hook": "PreSync",
+    meta = _meta("migrate", "migrate", **FIRST)
+    # a Job cannot be changed: what applies manifests again has to make it anew. As a hook of the same phase as all else it is
+    # run at each sync, and the next wave waits for its end
+    meta["annotations"] = wave("migration") | {
+        "argocd.argoproj.io/hook": "Sync",
         "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation",
         "kustomize.toolkit.fluxcd.io/force": "enabled",
     }
@@ -355,7 +423,7 @@ def migration() -> Document:
         "spec": {
             "backoffLimit": 5,
             "activeDeadlineSeconds": 3600,
-            "template": {"metadata": {"labels": labels("migrate")}, "spec": pod},
+            "template": template("migrate", OPERATOR, pod),
         },
     }
 
@@ -381,12 +449,12 @@ def passwords() -> str:
     return dump(patch).rstrip("\n")
 
 
-def _nightly(name: str, schedule: str, *words: str) -> Document:
+def _nightly(name: str, schedule: str, *words: str, scratch: int = 64) -> Document:
     """A command of the command line each night (UTC), one at a time; a Job that fails says that it found something."""
     job = {
         "backoffLimit": 0,
-        "activeDeadlineSeconds": 6 * 3600,
-        "template": {"metadata": {"labels": labels(name)}, "spec": _operating(words)},
+        "activeDeadlineSeconds": NIGHT_S,
+        "template": template(name, OPERATOR, _operating(words, scratch=scratch)),
     }
     return {
         "apiVersion": "batch/v1",
@@ -405,13 +473,37 @@ def _nightly(name: str, schedule: str, *words: str) -> Document:
 
 
 def verification() -> Document:
-    """`goodfaith verify`: nothing lost, nothing doubled, nothing at odds."""
-    return _nightly("verify", "30 3 * * *", "verify", "--wait", "--json")
+    """`goodfaith verify`: nothing lost, nothing doubled, nothing at odds. For what rests at night, and is not large."""
+    words = ("verify", "--wait", "--timeout", str(REST_S), "--json")
+    return _nightly("verify", "30 3 * * *", *words, scratch=VERIFY_SCRATCH)
 
 
 def pruning() -> Document:
     """`goodfaith prune`, away from `verify`, which reads the same tables."""
     return _nightly("prune", "30 1 * * *", "prune", "--json")
+
+
+def other_logins() -> Iterator[Document]:
+    """Patches by which pods log in at the broker as their principals' second users, with these users' Secrets."""
+    workloads = [(workload(process), _principal(process)) for process in PROCESSES if process.kafka]
+    for document, principal in (*workloads, *((job, OPERATOR) for job in (migration(), verification(), pruning()))):
+        at, spec = "/spec/template", document["spec"]
+        if document["kind"] == "CronJob":
+            at, spec = "/spec/jobTemplate/spec/template", spec["jobTemplate"]["spec"]
+        volumes = [volume.get("projected", {}).get("sources", ()) for volume in spec["template"]["spec"]["volumes"]]
+        ((volume, source),) = [
+            (volume, number)
+            for volume, sources in enumerate(volumes)
+            for number, source in enumerate(sources)
+            if source.get("secret", {}).get("name") == login(principal)
+        ]
+        other = login(principal, other=True)
+        patch = [
+            {"op": "replace", "path": f"{at}/metadata/annotations/{LOGIN.replace('/', '~1')}", "value": other},
+            {"op": "replace", "path": f"{at}/spec/volumes/{volume}/projected/sources/{source}/secret/name", "value": other},
+        ]  # fmt: skip
+        target = {"kind": document["kind"], "name": document["metadata"]["name"]}
+        yield {"target": target, "patch": dump(patch).rstrip("\n")}
 
 
 def kustomization(resources: Iterable[str], **more: Any) -> Document:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from deploy.containers.process import HTTP_PORT, METRICS_PORT
-from deploy.kubernetes.manifests import PREFIX, Document, labels
+from deploy.kubernetes.manifests import FIRST, PREFIX, Document, labels, wave
 from deploy.kubernetes.model import PROCESSES, Place, Process
 from shared.outbound import NEVER
 from shared.settings import Settings
@@ -46,7 +46,11 @@ def _policy(name: str, selector: Document, **rules: Any) -> Document:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "goodfaith", f"{PREFIX}/first": "yes"}},
+        "metadata": {
+            "name": name,
+            "labels": {"app.kubernetes.io/name": "goodfaith", **FIRST},
+            "annotations": wave("needed"),
+        },
         "spec": {"podSelector": selector, "policyTypes": kinds, **rules},
     }
 

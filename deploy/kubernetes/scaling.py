@@ -79,6 +79,7 @@ def scaled_object(process: Process) -> Document:
             "minReplicaCount": 2,
             "maxReplicaCount": MOST,
             "pollingInterval": 15,
+            # KEDA takes it beside a trigger of type Value from 2.18 on
             "fallback": {"failureThreshold": 4, "replicas": 2, "behavior": "currentReplicasIfHigher"},
             "advanced": {"horizontalPodAutoscalerConfig": {"behavior": behaviour}},
             "triggers": triggers,

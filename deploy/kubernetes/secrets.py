@@ -13,6 +13,7 @@ import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
 from deploy.kubernetes.manifests import AUTHORITIES, NAMESPACE, Document
@@ -26,11 +27,19 @@ ADMIN = "goodfaith"
 """Role that owns the database."""
 
 
+BASIC: Final = "kubernetes.io/basic-auth"
+"""Type of the Secrets that the database's operator reads."""
+
+
 def _secret(name: str, namespace: str, values: dict[str, str], kind: str = "Opaque") -> Document:
+    labels = {"app.kubernetes.io/name": "goodfaith"}
+    if kind == BASIC:
+        # else CloudNativePG gives a role its changed password when it next has something to do
+        labels["cnpg.io/reload"] = "true"
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": name, "namespace": namespace, "labels": {"app.kubernetes.io/name": "goodfaith"}},
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
         "type": kind,
         "stringData": values,
     }
@@ -53,7 +62,7 @@ def documents(database: str, database_namespace: str | None) -> Iterator[Documen
         yield _secret(f"goodfaith-database-{name}", NAMESPACE, {"url": url})
         if database_namespace:
             values = {"username": login, "password": password}
-            yield _secret(f"goodfaith-database-{name}", database_namespace, values, "kubernetes.io/basic-auth")
+            yield _secret(f"goodfaith-database-{name}", database_namespace, values, BASIC)
         elif name != "admin":
             given[login] = password
     if given:

@@ -1,11 +1,20 @@
-"""Logins at a broker that Strimzi runs: a KafkaUser for each principal of `shared.access`, with what it may do. Pure."""
+"""Logins at a broker that Strimzi runs: a KafkaUser for each principal of `shared.access`, with what it may do.
+
+    python -m deploy.kubernetes.users [--other]
+
+says those of pods: their first logins, or their second ones, for an exchange (docs/deploying.md, "Exchanging logins"). Settings
+of the installation that name topics and users (`GOODFAITH_UPSTREAMS`, `GOODFAITH_KAFKA_PRINCIPAL`, ...) are read as ever.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import argparse
+import sys
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
-from deploy.kubernetes.manifests import NAMESPACE, Document
+from deploy.kubernetes.manifests import NAMESPACE, Document, principals
+from deploy.prometheus.model import dump
 from shared import access
 from shared.settings import Settings
 
@@ -13,14 +22,20 @@ CLUSTER: Final = "goodfaith"
 """Name of the Kafka of the example."""
 
 
-def users(settings: Settings) -> Iterator[Document]:
-    """Each principal's first login. Its second, of the same rights, is made for an exchange and taken away behind it."""
+def users(settings: Settings, *, other: bool = False, names: Collection[str] | None = None) -> Iterator[Document]:
+    """Principals' first or second logins, both of the same rights.
+
+    Args:
+        names: whose; None: everybody's.
+    """
     allowed: dict[str, dict[tuple[str, str, bool], list[str]]] = {}
     for acl in sorted(access.acls(settings)):
         resources = allowed.setdefault(acl.principal.removeprefix("User:"), {})
         resources.setdefault((acl.resource, acl.name, acl.prefixed), []).append(acl.operation)
     for principal in access.principals(settings):
-        name = access.login(settings, principal.name)
+        if names is not None and principal.name not in names:
+            continue
+        name = access.login(settings, principal.name, other=other)
         yield {
             "apiVersion": "kafka.strimzi.io/v1",
             "kind": "KafkaUser",
@@ -47,3 +62,15 @@ def _resource(kind: str, name: str, prefixed: bool) -> Document:
 def _operation(name: str) -> str:
     """DESCRIBE_CONFIGS as DescribeConfigs."""
     return "".join(word.capitalize() for word in name.split("_"))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print them."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.kubernetes.users", description="Logins of pods at a broker that Strimzi runs.")  # fmt: skip
+    parser.add_argument("--other", action="store_true", help="the second ones")
+    given = parser.parse_args(arguments)
+    sys.stdout.write("---\n".join(dump(one) for one in users(Settings(), other=given.other, names=principals())))
+
+
+if __name__ == "__main__":
+    main()

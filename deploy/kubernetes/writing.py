@@ -15,6 +15,14 @@ BY: Final = "Written by `python -m deploy.kubernetes`: change deploy/kubernetes/
 GENERATED: Final = ("base", "components")
 """Folders in which nothing is written by hand."""
 
+KEPT: Final = {
+    "argocd.argoproj.io/sync-options": "PruneLast=true",
+    "kustomize.toolkit.fluxcd.io/prune": "disabled",
+}
+"""Annotations of settings: those of the version before are needed until its last process has ended, by any of its
+containers that is started again meanwhile.
+"""
+
 
 def _file(documents: Iterable[Document], source: str) -> str:
     # the comment once, at the head
@@ -44,7 +52,10 @@ def files(runbooks: str = RUNBOOKS) -> dict[str, str]:
             {
                 "name": name,
                 "envs": [file],
-                "options": {"labels": {"app.kubernetes.io/name": "goodfaith", f"{manifests.PREFIX}/first": "yes"}},
+                "options": {
+                    "labels": {"app.kubernetes.io/name": "goodfaith", **manifests.FIRST},
+                    "annotations": manifests.wave("needed") | KEPT,
+                },
             }
             for name, file in ((manifests.SETTINGS, "settings.env"), (manifests.KAFKA, "kafka.env"))
         ],
@@ -70,6 +81,9 @@ def files(runbooks: str = RUNBOOKS) -> dict[str, str]:
             )
         ],
         "manifests.py",
+    )
+    written["components/other-logins/kustomization.yaml"] = _file(
+        [manifests.component((), patches=list(manifests.other_logins()))], "manifests.py"
     )
     written["components/autoscaling/autoscaling.yaml"] = _file(scaling.documents(), "scaling.py")
     written["components/autoscaling/kustomization.yaml"] = _file(

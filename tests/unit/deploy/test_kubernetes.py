@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from deploy.containers.process import METRICS_PORT
 from deploy.grafana.__main__ import FOLDER as BOARDS
-from deploy.kubernetes import network, scaling, secrets
+from deploy.kubernetes import manifests, network, scaling, secrets, users
 from deploy.kubernetes.__main__ import HERE, stale
-from deploy.kubernetes.manifests import SECRETS
+from deploy.kubernetes.manifests import LOGIN, SECRETS
 from deploy.kubernetes.model import OPTIONAL, PROCESSES, STAND_INS
 from deploy.kubernetes.writing import files
 from deploy.local.fleet import FLEET
 from deploy.marketplace.worker import Marketplace
 from services.intake.api import ROUTES
-from services.operator import idle
+from services.operator import evidence, idle
 from shared import access, metrics, migrate, secret_files
 from shared.settings import Settings
 from tests.unit.deploy.cluster import (
@@ -35,6 +39,7 @@ from tests.unit.deploy.cluster import (
     WORKLOADS,
     Document,
     Network,
+    missing,
     not_restricted,
     of_kind,
     pod_of,
@@ -46,7 +51,14 @@ from tests.unit.deploy.kubernetes_schemas import NEWEST, OLDEST, errors
 GENERATED = files()
 COMMANDS = ("migrate", "verify", "prune")
 """Pods that run commands, and serve nothing."""
+DOCUMENT = (ROOT / "docs/deploying.md").read_text(encoding="utf-8")
+SECTION = re.search(r"^## Kubernetes\n(.*?)^## ", DOCUMENT, flags=re.M | re.S)
+PERFORMANCE = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
+
+
+def read(text: str) -> tuple[Document, ...]:
+    return tuple(yaml.load_all(text, Loader=yaml.CSafeLoader))
 
 
 def overlay_of(name: str) -> tuple[Document, ...]:
@@ -93,6 +105,35 @@ def test_every_process_is_run() -> None:
 def test_secrets_are_settings() -> None:
     secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
     assert {name for process in PROCESSES for name, _ in process.secrets} <= secret
+
+
+@pytest.mark.parametrize(
+    ("variables", "ci", "stops"),
+    [
+        ({}, True, pytest.skip.Exception),
+        ({"CI": "true"}, True, pytest.fail.Exception),
+        ({"CI": "true"}, False, pytest.skip.Exception),
+        ({"MANIFESTS": "1"}, False, pytest.fail.Exception),
+    ],
+    ids=["by hand", "a renderer in CI", "the linter in CI", "make manifests"],
+)
+def test_what_is_missing_is_left_out_where_it_may_be(
+    variables: dict[str, str], ci: bool, stops: type[BaseException]
+) -> None:
+    with mock.patch.dict(os.environ, variables):
+        for name in {"CI", "MANIFESTS"} - set(variables):
+            os.environ.pop(name, None)
+        with pytest.raises(stops, match="no such tool"):
+            missing("no such tool", ci=ci)
+
+
+def test_nothing_is_rendered_without_a_renderer_and_ci_says_so(tmp_path: Path) -> None:
+    with (
+        mock.patch.dict(os.environ, {"CI": "true"}),
+        mock.patch("tests.unit.deploy.cluster.renderer", return_value=None),
+        pytest.raises(pytest.fail.Exception, match="kustomize"),
+    ):
+        rendered(tmp_path)
 
 
 # what overlays make of it
@@ -177,6 +218,101 @@ def test_selectors_tell_processes_apart(overlay: str) -> None:
         assert sum(selector.items() <= labels.items() for selector in selectors) == 1
 
 
+# what comes first
+
+WAVE = "argocd.argoproj.io/sync-wave"
+HOOK = "argocd.argoproj.io/hook"
+
+
+def named(documents: Iterable[Document]) -> set[tuple[str, str]]:
+    return {(one["kind"], one["metadata"]["name"]) for one in documents}
+
+
+def referred(workload: Document) -> set[tuple[str, str]]:
+    """What a pod cannot start without, of what an overlay has."""
+    spec = pod_of(workload)["spec"]
+    containers = (*spec.get("initContainers", ()), *spec["containers"])
+    maps = {
+        source["configMapRef"]["name"] for one in containers for source in one["envFrom"] if "configMapRef" in source
+    }
+    return {("ConfigMap", name) for name in maps} | {("ServiceAccount", spec["serviceAccountName"])}
+
+
+@each_overlay
+def test_argo_has_the_migration_behind_it_before_a_process_is_started(overlay: str) -> None:
+    documents = overlay_of(overlay)
+    noted = {(one["kind"], one["metadata"]["name"]): one["metadata"].get("annotations", {}) for one in documents}
+    waves = {name: int(annotations.get(WAVE, "0")) for name, annotations in noted.items()}
+    first = named(one for one in documents if one["metadata"].get("labels", {}).get("goodfaith.example/first") == "yes")
+    job = ("Job", "migrate")
+    assert {name for name, annotations in noted.items() if HOOK in annotations} == {job}
+    # PreSync would be before all waves, and so before what it needs
+    assert noted[job][HOOK] == "Sync"
+    assert noted[job]["argocd.argoproj.io/hook-delete-policy"] == "BeforeHookCreation"
+    migrate = of_kind(documents, "Job")["migrate"]
+    needs = referred(migrate) | {("Namespace", "goodfaith")} | named(of_kind(documents, "NetworkPolicy").values())
+    assert first == {job} | needs | {name for name in first if name[0] == "ServiceAccount"}
+    assert all(waves[name] < waves[job] for name in first - {job})
+    assert all(waves[job] < waves[name] for name in set(noted) - first)
+
+
+@each_overlay
+def test_nothing_is_tidied_up_that_is_still_needed(overlay: str) -> None:
+    documents = overlay_of(overlay)
+    used = set[str]()
+    for workload in of_kind(documents, *WORKLOADS).values():
+        used |= {name for kind, name in referred(workload) if kind == "ConfigMap"}
+    (space,) = of_kind(documents, "Namespace").values()
+    for one in (space, *(of_kind(documents, "ConfigMap")[name] for name in used)):
+        assert one["metadata"]["annotations"]["kustomize.toolkit.fluxcd.io/prune"] == "disabled"
+        option = one["metadata"]["annotations"]["argocd.argoproj.io/sync-options"]
+        assert option == ("Prune=false,Delete=false" if one is space else "PruneLast=true")
+
+
+def flux() -> list[Document]:
+    return list(yaml.safe_load_all((KUBERNETES / "examples/flux/goodfaith.yaml").read_text(encoding="utf-8")))
+
+
+def test_flux_waits_for_the_migration() -> None:
+    first, rest = flux()
+    assert rest["spec"]["dependsOn"] == [{"name": first["metadata"]["name"]}]
+    assert first["metadata"]["namespace"] == rest["metadata"]["namespace"]
+    # else Flux does not wait for the same revision
+    assert all(first["spec"][key] == rest["spec"][key] for key in ("sourceRef", "path"))
+    assert first["spec"]["wait"] is True
+    deadline = manifests.migration()["spec"]["activeDeadlineSeconds"]
+    assert int(first["spec"]["timeout"].removesuffix("m")) * 60 > deadline
+
+
+def copy_to(folder: Path) -> None:
+    """Lay all of the manifests out elsewhere, to be changed."""
+    shutil.copytree(KUBERNETES, folder / "deploy/kubernetes")
+    shutil.copytree(BOARDS, folder / "deploy/grafana/dashboards")
+
+
+@each_overlay
+def test_flux_applies_everything_once(overlay: str, tmp_path: Path) -> None:
+    applied = []
+    for step in flux():
+        root = tmp_path / step["metadata"]["name"]
+        copy_to(root)
+        written = root / "deploy/kubernetes/overlays" / overlay / "kustomization.yaml"
+        plain = yaml.safe_load(written.read_text(encoding="utf-8"))
+        # as Flux does it: patches of its own are added to those of the folder
+        patches = [*plain.get("patches", ()), *step["spec"]["patches"]]
+        written.write_text(yaml.safe_dump(plain | {"patches": patches}), encoding="utf-8")
+        applied.append(rendered(written.parent))
+    first, rest = applied
+    assert not named(first) & named(rest)
+    whole = {(one["kind"], one["metadata"]["name"]): one for one in overlay_of(overlay)}
+    assert {(one["kind"], one["metadata"]["name"]): one for one in (*first, *rest)} == whole
+    assert ("Job", "migrate") in named(first)
+    assert not named(of_kind(first, "Deployment", "StatefulSet", "CronJob").values())
+
+
+# what a process is given
+
+
 def environment_of(container: Document, documents: tuple[Document, ...]) -> dict[str, str]:
     """The variables that a container is given."""
     maps = of_kind(documents, "ConfigMap")
@@ -190,30 +326,48 @@ def environment_of(container: Document, documents: tuple[Document, ...]) -> dict
     return found
 
 
-def secrets_in(spec: Document) -> set[str]:
-    """Files in a pod's folder of secrets."""
-    sources = [
-        source["secret"] for volume in spec["volumes"] for source in volume.get("projected", {}).get("sources", ())
-    ]
-    return {item["path"] for source in sources for item in source["items"]}
+def sources_of(pod: Document) -> list[Document]:
+    """What a pod's folder of secrets is made of."""
+    return [source for volume in pod["spec"]["volumes"] for source in volume.get("projected", {}).get("sources", ())]
+
+
+def secrets_of(pod: Document) -> list[Document]:
+    return [source["secret"] for source in sources_of(pod) if "secret" in source]
+
+
+def mount(pod: Document, folder: Path, *lacking: str) -> set[str]:
+    """Write a pod's folder of secrets; returns the files. Secrets that may lack a key lack those that are named."""
+    noted = pod["metadata"].get("annotations", {})
+    found = {}
+    for source in sources_of(pod):
+        for item in source.get("downwardAPI", {}).get("items", ()):
+            (name,) = re.findall(r"metadata\.annotations\['(.*)'\]", item["fieldRef"]["fieldPath"])
+            found[item["path"]] = noted[name]
+        for item in source.get("secret", {}).get("items", ()):
+            if source["secret"].get("optional") and item["key"] in lacking:
+                continue
+            value = "postgresql://role@db/goodfaith" if item["path"] == "database" else "x" * 40
+            found[item["path"]] = f"{source['secret']['name']}-said" if item["key"] == "user" else value
+    folder.mkdir()
+    for path, value in found.items():
+        (folder / path).write_text(value)
+    return set(found)
 
 
 @each_overlay
 def test_every_process_could_read_its_settings(overlay: str, tmp_path: Path) -> None:
     documents = overlay_of(overlay)
-    known = {f"GOODFAITH_{name.upper()}" for name in Settings.model_fields} | {secret_files.DIRECTORY}
+    known = {f"GOODFAITH_{name.upper()}" for name in Settings.model_fields}
+    known |= {secret_files.DIRECTORY, "PYTHON_CPU_COUNT"}
     for name, workload in of_kind(documents, *WORKLOADS).items():
-        spec = pod_of(workload)["spec"]
-        (container,) = spec["containers"]
+        pod = pod_of(workload)
+        (container,) = pod["spec"]["containers"]
         given = environment_of(container, documents)
         assert {key for key in given if not key.startswith("AWS_")} <= known, name
-        mounted = tmp_path / name
-        mounted.mkdir()
-        for path in secrets_in(spec):
-            (mounted / path).write_text("postgresql://role@db/goodfaith" if path == "database" else "x" * 40)
-        with mock.patch.dict(os.environ, given | {secret_files.DIRECTORY: str(mounted)}, clear=True):
+        files = mount(pod, tmp_path / name, "user")
+        with mock.patch.dict(os.environ, given | {secret_files.DIRECTORY: str(tmp_path / name)}, clear=True):
             settings = Settings()
-        held = {field for field in Settings.model_fields if field in secrets_in(spec)}
+        held = {field for field in Settings.model_fields if field in files} - {"kafka_user"}
         assert all(getattr(settings, field).get_secret_value() for field in held), "what is mounted is read"
         if name not in ("status", "canary"):
             assert "database" in held
@@ -231,15 +385,67 @@ def test_every_process_could_read_its_settings(overlay: str, tmp_path: Path) -> 
 
 
 @each_overlay
+def test_a_login_at_the_broker_is_exchanged_by_its_secret(overlay: str, tmp_path: Path) -> None:
+    documents = overlay_of(overlay)
+    exchanged = set()
+    for name, workload in of_kind(documents, *WORKLOADS).items():
+        pod = pod_of(workload)
+        if LOGIN not in pod["metadata"].get("annotations", {}):
+            continue
+        mount(pod, tmp_path / name)
+        given = environment_of(pod["spec"]["containers"][0], documents)
+        with mock.patch.dict(os.environ, given | {secret_files.DIRECTORY: str(tmp_path / name)}, clear=True):
+            settings = Settings()
+        user, password = settings.present("kafka_user"), settings.present("kafka_password")
+        (secret,) = {one["name"] for one in secrets_of(pod) if "password" in {item["key"] for item in one["items"]}}
+        assert user.read() == f"{secret}-said", "what the Secret says goes before what the pod says"
+        (path,) = [
+            item["path"] for one in secrets_of(pod) if one["name"] == secret for item in one["items"] if item["key"] == "user"
+        ]  # fmt: skip
+        (tmp_path / name / path).write_text("the-other")
+        (tmp_path / name / "kafka_password").write_text("y" * 40)
+        assert (user.read(), password.read()) == ("the-other", "y" * 40)
+        exchanged.add(name)
+    assert exchanged == {process.name for process in PROCESSES if process.kafka} - set(OPTIONAL) | {
+        name for name in of_kind(documents, *WORKLOADS) if name in COMMANDS
+    }
+
+
+def with_components(folder: Path, *names: str) -> tuple[Document, ...]:
+    """The small overlay with more components."""
+    copy_to(folder)
+    written = folder / "deploy/kubernetes/overlays/small/kustomization.yaml"
+    plain = yaml.safe_load(written.read_text(encoding="utf-8"))
+    plain["components"] += [f"../../components/{name}" for name in names]
+    written.write_text(yaml.safe_dump(plain), encoding="utf-8")
+    return rendered(written.parent)
+
+
+def test_all_pods_log_in_as_the_second_users(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    users.main(["--other"])
+    second = of_kind(read(capsys.readouterr().out), "KafkaUser")
+    users.main([])
+    first = of_kind(read(capsys.readouterr().out), "KafkaUser")
+    assert len(first) == len(second)
+    for name, one in second.items():
+        assert not errors(one, OLDEST)
+        assert one["spec"] == first[name.replace("other.", "", 1)]["spec"], "the same rights"
+    documents = with_components(tmp_path, "intake-inbound", "other-logins")
+    pods = [pod_of(one) for one in of_kind(documents, *WORKLOADS).values()]
+    logging_in = [pod for pod in pods if LOGIN in pod["metadata"].get("annotations", {})]
+    assert {pod["metadata"]["annotations"][LOGIN] for pod in logging_in} == set(second)
+    for pod in pods:
+        names = {one["name"] for one in secrets_of(pod)}
+        assert not names & set(first)
+        if pod in logging_in:
+            assert pod["metadata"]["annotations"][LOGIN] in names
+
+
+@each_overlay
 def test_a_pod_has_its_own_secrets_only(overlay: str) -> None:
     specs = {spec.name: spec for spec in FLEET}
     for name, workload in of_kind(overlay_of(overlay), "Deployment", "StatefulSet").items():
-        sources = [
-            source["secret"]
-            for volume in pod_of(workload)["spec"]["volumes"]
-            if "projected" in volume
-            for source in volume["projected"]["sources"]
-        ]
+        sources = secrets_of(pod_of(workload))
         keys = {item["path"] for source in sources if source["name"] == "goodfaith" for item in source["items"]}
         assert keys >= set(specs[name].secrets)
         databases = {source["name"] for source in sources if source["name"].startswith("goodfaith-database-")}
@@ -249,6 +455,38 @@ def test_a_pod_has_its_own_secrets_only(overlay: str) -> None:
         mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
         if sources:
             assert mounts["secrets"]["mountPath"] == SECRETS
+
+
+# what is proved each night
+
+
+def test_what_never_rests_is_not_verified_each_night() -> None:
+    assert set(of_kind(overlay_of("production"), "CronJob")) == {"prune"}
+    assert set(of_kind(overlay_of("small"), "CronJob")) == {"prune", "verify"}
+
+
+def test_the_nightly_proof_is_given_what_its_history_costs() -> None:
+    measured = re.search(r"([\d,]+) items, ([\d,]+) events.*?`goodfaith verify` took (\d+) s", PERFORMANCE, flags=re.S)
+    assert measured is not None
+    items, events, seconds = (int(number.replace(",", "")) for number in measured.groups())
+    job = of_kind(overlay_of("small"), "CronJob")["verify"]
+    spec = job["spec"]["jobTemplate"]["spec"]
+    wait = int(dict(itertools.pairwise(pod_of(job)["spec"]["containers"][0]["args"]))["--timeout"])
+    assert wait + manifests.VERIFIABLE * seconds / items < spec["activeDeadlineSeconds"]
+    value = b'{"specversion":"1.0","id":"verification.11.12345678","source":"/goodfaith/verification"}'
+    line = evidence.line("verification.events", 11, 12_345_678, b"L-1", value)
+    assert line is not None
+    (tmp,) = [volume["emptyDir"] for volume in pod_of(job)["spec"]["volumes"] if volume["name"] == "tmp"]
+    assert manifests.VERIFIABLE * events / items * len(line) < int(tmp["sizeLimit"].removesuffix("Mi")) * 2**20
+    storage = pod_of(job)["spec"]["containers"][0]["resources"]["limits"]["ephemeral-storage"]
+    assert int(storage.removesuffix("Mi")) > int(tmp["sizeLimit"].removesuffix("Mi"))
+    # and what the document says of it
+    assert SECTION is not None
+    assert f"{seconds} s for {items:,} items" in SECTION[1]
+    minutes, hours = 1e6 * seconds / items / 60, spec["activeDeadlineSeconds"] / 3600
+    assert f"{minutes:.0f} minutes for each million" in SECTION[1]
+    assert f"{1e6 * events / items * len(line) / 1e9:.1f} GB for each million" in SECTION[1]
+    assert f"beyond {hours:.0f} hours with the {hours * 60 / minutes:.0f}th million" in SECTION[1]
 
 
 # examples
@@ -264,16 +502,11 @@ def test_an_api_server_takes_an_example(example: str) -> None:
 
 
 def test_users_of_the_broker_are_those_that_pods_log_in_as() -> None:
-    users = of_kind(rendered(KUBERNETES / "examples/kafka"), "KafkaUser")
+    known = of_kind(rendered(KUBERNETES / "examples/kafka"), "KafkaUser")
     documents = overlay_of("small")
-    given = [
-        environment_of(pod_of(one)["spec"]["containers"][0], documents)
-        for one in of_kind(documents, *WORKLOADS).values()
-    ]
-    assert {one["GOODFAITH_KAFKA_USER"] for one in given if "GOODFAITH_KAFKA_USER" in one} == set(users) - {
-        "goodfaith-marketplace"
-    }
-    verification = users["goodfaith-verification"]["spec"]["authorization"]["acls"]
+    noted = [pod_of(one)["metadata"].get("annotations", {}) for one in of_kind(documents, *WORKLOADS).values()]
+    assert {one[LOGIN] for one in noted if LOGIN in one} == set(known) - {"goodfaith-marketplace"}
+    verification = known["goodfaith-verification"]["spec"]["authorization"]["acls"]
     allowed = {(one["resource"].get("name"), operation) for one in verification for operation in one["operations"]}
     assert ("verification.events", "Write") in allowed
     assert ("intake.events", "Read") in allowed
@@ -288,6 +521,21 @@ def test_roles_of_the_database_are_those_that_pods_log_in_as() -> None:
     assert {role["name"]: role.get("inRoles") for role in cluster["spec"]["managed"]["roles"] if "inRoles" in role} == {
         f"goodfaith_{role}": [group] for role, group in migrate.MEMBERS.items()
     }
+
+
+def test_a_second_role_as_the_document_has_it_may_do_the_same() -> None:
+    assert SECTION is not None
+    (text,) = re.findall(r"^(?: {4}.*\n)*? {4}- name: goodfaith_\w+\n(?: {4}.*\n)+", SECTION[1], flags=re.M)
+    (second,) = yaml.safe_load(text)
+    (cluster,) = of_kind(rendered(KUBERNETES / "examples/postgres"), "Cluster").values()
+    roles = cluster["spec"]["managed"]["roles"]
+    (first,) = second["inRoles"]
+    assert second["name"] == f"{first}{migrate.OTHER}"
+    assert first in {role["name"] for role in roles}
+    changed = copy.deepcopy(cluster)
+    changed["spec"]["managed"]["roles"].append(second)
+    assert not errors(changed, NEWEST)
+    assert second["passwordSecret"]["name"] not in {role["passwordSecret"]["name"] for role in roles}
 
 
 def test_the_public_sees_the_doors_public_paths_only() -> None:
@@ -313,11 +561,10 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
         assert not errors(document, OLDEST)
     ours = {one["metadata"]["name"]: one["stringData"] for one in made if one["metadata"]["namespace"] == "goodfaith"}
     wanted = {
-        source["secret"]["name"]
+        one["name"]
         for workload in of_kind(overlay_of("production"), *WORKLOADS).values()
-        for volume in pod_of(workload)["spec"]["volumes"]
-        for source in volume.get("projected", {}).get("sources", ())
-        if not source["secret"].get("optional")
+        for one in secrets_of(pod_of(workload))
+        if not one.get("optional")
     }
     assert wanted == set(ours)
     needed = {name for process in PROCESSES for name, must in process.secrets if must and process.name not in OPTIONAL}
@@ -325,6 +572,7 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
     for one in made:
         if one["metadata"]["namespace"] == "postgres":
             assert f":{one['stringData']['password']}@" in ours[one["metadata"]["name"]]["url"]
+            assert one["metadata"]["labels"]["cnpg.io/reload"] == "true", "a new password waits for something else"
     values = [value for one in made for value in one["stringData"].values() if not value.startswith("goodfaith")]
     assert len(set(values)) == len(values)
     assert secrets.main(given) == 1
@@ -346,6 +594,67 @@ def test_roles_of_a_database_of_ones_own_get_their_passwords(tmp_path: Path) -> 
     (volume,) = [one for one in spec["volumes"] if one["name"] == mounts[folder]]
     assert volume["secret"]["secretName"] == "goodfaith-database-passwords"
     assert mounts[folder] not in {one["name"] for one in spec["containers"][0]["volumeMounts"]}
+
+
+# what one types by the document
+
+
+def steps() -> list[list[str]]:
+    """Commands of the document's section, in its order, as words."""
+    assert SECTION is not None
+    lines = re.findall(r"^ {4}((?:kubectl|python) .*)$", SECTION[1], flags=re.M)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def documents_in(path: Path) -> tuple[Document, ...]:
+    return read(path.read_text(encoding="utf-8"))
+
+
+def written_by(step: list[str], tmp_path: Path) -> dict[str, list[Document]]:
+    """Files that a step makes; of Secrets, what is in them."""
+    made: dict[str, list[Document]] = {word: [] for before, word in itertools.pairwise(step) if before == ">"}
+    if step[:3] == ["python", "-m", "deploy.kubernetes.secrets"]:
+        file, *more = step[3:]
+        assert secrets.main([str(tmp_path / file), *more]) == 0
+        made[file] = list(documents_in(tmp_path / file))
+    return made
+
+
+def applied_by(step: list[str], made: dict[str, list[Document]]) -> list[Document]:
+    """Documents that a step gives the cluster; an overlay is the reader's."""
+    found: list[Document] = []
+    for option, name in itertools.pairwise(step):
+        if option == "-f" and name in made:
+            found += made[name]
+        elif option == "-f":
+            found += documents_in(ROOT / name)
+        elif option == "-k" and name != "OVERLAY":
+            (listed,) = documents_in(ROOT / name / "kustomization.yaml")
+            for resource in listed["resources"]:
+                found += documents_in(ROOT / name / resource)
+            for one in found:
+                if "namespace" in listed and one["kind"] != "Namespace":
+                    one["metadata"].setdefault("namespace", listed["namespace"])
+        elif name.startswith("--from-file="):
+            assert name.removeprefix("--from-file=") in made
+    return found
+
+
+def test_steps_of_the_document_name_what_there_is_in_an_order_that_works(tmp_path: Path) -> None:
+    made: dict[str, list[Document]] = {}
+    spaces: set[str] = set()
+    given: set[str] = set()
+    for step in steps():
+        documents = applied_by(step, made)
+        spaces |= {one["metadata"]["name"] for one in documents if one["kind"] == "Namespace"}
+        into = {one["metadata"]["namespace"] for one in documents if one["kind"] != "Namespace"}
+        if "-n" in step:
+            into.add(step[step.index("-n") + 1])
+        assert into <= spaces, step
+        given |= {one["metadata"]["name"] for one in documents if one["kind"] == "Secret"}
+        made |= written_by(step, tmp_path)
+    assert "goodfaith-database-admin" in given, "Secrets are made and never applied"
+    assert ["kubectl", "apply", "-k", "OVERLAY"] in steps()
 
 
 # a policy linter
@@ -405,12 +714,13 @@ def test_processes_reach_whom_they_ask_and_nobody_else(overlay: str) -> None:
 
 
 def test_places_outside_are_reached_by_those_who_need_them() -> None:
-    net = Network(overlay_of("small"))
     ports = {"kafka": 9093, "postgres": 5432, "mail": 587, "monitoring": 9090, "evidence-store": 443}
     places = {"monitoring": "prometheus", "evidence-store": "store"}
     processes = {process.name: process for process in PROCESSES}
     for label, port in ports.items():
         space = {f"goodfaith.example/{label}": "yes"}
+        # the small overlay has the store elsewhere
+        net = Network(rendered(KUBERNETES / "base") if label == "evidence-store" else overlay_of("small"))
         for name in net.pods:
             needs = (
                 label in ("kafka", "postgres")
@@ -420,6 +730,35 @@ def test_places_outside_are_reached_by_those_who_need_them() -> None:
             assert net.reaches(name, space, port) is needs, f"{name} -> {label}"
             assert not net.reaches(name, {}, port)
             assert not net.reaches(name, space, 22)
+
+
+def places_of(settings: Mapping[str, str]) -> dict[str, list[tuple[str, int]]]:
+    """Hosts and ports that settings name, by the label of the namespaces that may hold them."""
+    assert settings["GOODFAITH_EVIDENCE_URL"].startswith("s3://")
+    store = urlsplit(settings.get("AWS_ENDPOINT_URL", f"https://s3.{settings['AWS_REGION']}.amazonaws.com"))
+    brokers = [server.rsplit(":", 1) for server in settings["GOODFAITH_KAFKA"].split(",")]
+    return {
+        "evidence-store": [(str(store.hostname), store.port or 443)],
+        "kafka": [(host, int(port)) for host, port in brokers],
+        "mail": [(settings["GOODFAITH_SMTP_HOST"], int(settings["GOODFAITH_SMTP_PORT"]))],
+    }
+
+
+@each_overlay
+def test_what_the_settings_name_is_reached(overlay: str) -> None:
+    documents = overlay_of(overlay)
+    net = Network(documents)
+    settings: dict[str, str] = {}
+    for one in of_kind(documents, "ConfigMap").values():
+        settings |= one["data"]
+    for label, named_places in places_of(settings).items():
+        place = {"evidence-store": "store"}.get(label, label)
+        for name in [process.name for process in PROCESSES if place in process.reaches and process.name in net.pods]:
+            for host, port in named_places:
+                if host.endswith(".svc"):
+                    assert net.reaches(name, {f"goodfaith.example/{label}": "yes"}, port), f"{name} -> {host}"
+                else:
+                    assert net.addresses(name, port), f"{name} -> {host}: no address outside is named for port {port}"
 
 
 def test_the_public_network_is_what_webhooks_may_be_in() -> None:
@@ -507,6 +846,15 @@ def test_lag_counts_while_workers_are_busy(tmp_path: Path) -> None:
         ["promtool", "test", "rules", str(path)], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_version_of_keda_is_told_that_the_fallback_needs() -> None:
+    scaled = [scaling.scaled_object(process)["spec"] for process in scaling.by_lag()]
+    assert all("fallback" in one and one["triggers"][0]["metricType"] == "Value" for one in scaled)
+    overlay = (KUBERNETES / "overlays/production/kustomization.yaml").read_text(encoding="utf-8")
+    assert "KEDA 2.18 or newer" in overlay
+    assert SECTION is not None
+    assert "KEDA, 2.18 or newer" in SECTION[1]
 
 
 def test_lag_is_of_series_that_there_are() -> None:
