@@ -28,6 +28,7 @@ ITEMS: Final = 2_000
 ROOM_S: Final = 240.0
 """A fault may last so long; listings are made for the load of that time."""
 FLOWS_S: Final = 180.0
+ANSWERS_S: Final = 400.0
 PACE: Final = 0.3
 """Parties answer sooner than in a long run: each fault ends with everything at rest."""
 Where = Literal["brokers", "database"]
@@ -259,9 +260,7 @@ def exercise(
             troubles.append(_said(error))
         finally:
             submitter.enough = True
-            load.join(400)
-        if load.is_alive():
-            raise StackError("the load does not end")
+            _ended(load, submitter)
         outcome = run.judge(submitter, troubles, begun, tell)
         found = outcome.json()
         result.items, result.in_flight = submitter.filed, ground.in_flight
@@ -277,6 +276,21 @@ def exercise(
         run.close()
         result.seconds = time.monotonic() - begun
     return result
+
+
+def _ended(load: threading.Thread, submitter: Submitter) -> None:
+    """Wait until all that was asked is answered; after a long fault the parties have much to say.
+
+    Raises:
+        StackError: nothing more was answered for ``ANSWERS_S``.
+    """
+    answered, moved = -1, time.monotonic()
+    while load.is_alive():
+        load.join(1.0)
+        if len(submitter.record.answers) > answered:
+            answered, moved = len(submitter.record.answers), time.monotonic()
+        if time.monotonic() - moved > ANSWERS_S:
+            raise StackError(f"the load does not end: {submitter.outstanding} requests are not answered")
 
 
 def _said(error: Exception) -> str:
