@@ -22,6 +22,7 @@ from services.operator.breakage import Fault, Ground
 from services.operator.exposition import total
 from services.operator.watch import replication
 from shared import db, kafka_links, topics
+from shared.settings import Settings
 
 IN_SYNC_S: Final = 180.0
 LASTS_S: Final = 20.0
@@ -36,9 +37,9 @@ UNREAD: Final = 60
 
 
 @contextlib.contextmanager
-def admin_of(ground: Ground) -> Iterator[Any]:
+def admin_of(settings: Settings) -> Iterator[Any]:
     """A client for what only the broker knows."""
-    admin = kafka_links.admin(ground.settings, client_id="goodfaith-faults", request_timeout_ms=10_000)
+    admin = kafka_links.admin(settings, client_id="goodfaith-faults", request_timeout_ms=10_000)
     try:
         yield admin
     finally:
@@ -56,7 +57,7 @@ def in_sync(ground: Ground) -> float:
 
     def whole() -> bool:
         try:
-            with admin_of(ground) as admin:
+            with admin_of(ground.settings) as admin:
                 return len(admin.describe_cluster()["brokers"]) == len(NODES) and replication(
                     admin.describe_topics()
                 ) == (0, 0)
@@ -64,7 +65,7 @@ def in_sync(ground: Ground) -> float:
             return False
 
     def balanced() -> bool:
-        with contextlib.suppress(KafkaError), admin_of(ground) as admin:
+        with contextlib.suppress(KafkaError), admin_of(ground.settings) as admin:
             admin.elect_leaders(ElectionType.PREFERRED)
             return True
         return False
@@ -88,7 +89,7 @@ def _leaders(ground: Ground) -> None:
 
 
 def _controller(ground: Ground) -> None:
-    with admin_of(ground) as admin:
+    with admin_of(ground.settings) as admin:
         before = _quorum_leader(admin)
     ground.clock()
     ground.stack.kill_kafka(NODES[before - 1])
@@ -97,14 +98,14 @@ def _controller(ground: Ground) -> None:
 
     def another() -> bool:
         nonlocal after
-        with contextlib.suppress(KafkaError), admin_of(ground) as admin:
+        with contextlib.suppress(KafkaError), admin_of(ground.settings) as admin:
             after = _quorum_leader(admin)
         return after not in (before, -1)
 
     ground.wait("another controller is elected", another)
     # what only a controller does
     name = f"{ground.settings.topic_prefix}faults-{ground.run.plan.ns}"
-    with admin_of(ground) as admin:
+    with admin_of(ground.settings) as admin:
         topics.create_one(admin, ground.settings, name, {})
         admin.delete_topics([name], timeout_ms=30_000)
     ground.notes.append(f"controller: node {before}, then {after}")
@@ -128,7 +129,7 @@ def coordinator_partition(group: str, partitions: int) -> int:
 
 def _coordinator(ground: Ground) -> None:
     group = f"{ground.settings.topic_prefix}verification"
-    with admin_of(ground) as admin:
+    with admin_of(ground.settings) as admin:
         (offsets,) = admin.describe_topics(["__consumer_offsets"])
         leaders = {one["partition_index"]: one["leader_id"] for one in offsets["partitions"]}
     node = NODES[leaders[coordinator_partition(group, len(leaders))] - 1]
@@ -260,21 +261,33 @@ def bring_back_records(ground: Ground) -> None:
     ground.notes.append(f"{len(made.gaps)} places, {made.records} records from the event logs")
 
 
-def _passed(ground: Ground) -> None:
-    """A worker is away, and the topic keeps less than it has not read."""
-    worker = ground.fleet["verification.0"]
-    name = ground.settings.topic_prefix + topics.INTAKE.name
-    places = [TopicPartition(name, number) for number in range(ground.settings.partitions)]
-    with admin_of(ground) as admin:
-        worker.kill9()
+def delete_unread(settings: Settings, least: int, within_s: float) -> None:
+    """Wait until so many records more lie on intake's topic, which nobody reads meanwhile, and delete all that it has.
+
+    Raises:
+        StackError: they do not come in time.
+    """
+    name = settings.topic_prefix + topics.INTAKE.name
+    places = [TopicPartition(name, number) for number in range(settings.partitions)]
+    with admin_of(settings) as admin:
 
         def ends() -> dict[Any, int]:
             found = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=10_000)
             return {place: one.offset for place, one in found.items()}
 
-        begun = sum(ends().values())
-        ground.wait("records wait for the worker", lambda: sum(ends().values()) - begun > UNREAD, 120)
+        begun, until = sum(ends().values()), time.monotonic() + within_s
+        while sum(ends().values()) - begun <= least:
+            if time.monotonic() > until:
+                raise StackError(f"not within {within_s:.0f} s: records wait for the worker")
+            time.sleep(0.1)
         admin.delete_records(ends(), timeout_ms=30_000)
+
+
+def _passed(ground: Ground) -> None:
+    """A worker is away, and the topic keeps less than it has not read."""
+    worker = ground.fleet["verification.0"]
+    worker.kill9()
+    delete_unread(ground.settings, UNREAD, 120)
     ground.clock()
     worker.start()
     took = ground.wait("the worker says that unread records are gone", lambda: gone(ground) > 0, 150)
@@ -289,7 +302,7 @@ def _made_anew(ground: Ground, name: str, old: object) -> bool:
     """Create a topic again; True once there is another one. A broker may take the old one for there a while after it has gone."""
     with contextlib.suppress(KafkaError):
         topics.create(ground.settings)
-        with admin_of(ground) as admin:
+        with admin_of(ground.settings) as admin:
             (found,) = admin.describe_topics([name])
             return not found["error_code"] and found["topic_id"] != old
     return False
@@ -299,7 +312,7 @@ def _recreated(ground: Ground) -> None:
     """A topic is deleted and created again while all run: an offset of the old one means another record in the new one."""
     name = ground.settings.topic_prefix + topics.VERIFICATION.name
     ground.clock()
-    with admin_of(ground) as admin:
+    with admin_of(ground.settings) as admin:
         (old,) = admin.describe_topics([name])
         admin.delete_topics([name], timeout_ms=30_000)
         ground.wait("the topic is gone", lambda: name not in admin.list_topics())

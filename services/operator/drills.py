@@ -30,8 +30,6 @@ import httpx
 import psycopg2
 import sqlalchemy as sa
 import typer
-from kafka import TopicPartition
-from kafka.admin import OffsetSpec
 from rich.markup import escape
 from rich.table import Table
 
@@ -41,6 +39,7 @@ from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from services.operator import faults
+from services.operator.broker_faults import delete_unread
 from services.operator.cli import console, errors, print_json
 from services.operator.doors import Ask
 from services.operator.exposition import total
@@ -50,7 +49,6 @@ from services.operator.pager import Note, Pager
 from services.operator.streams import compared
 from services.operator.up import JsonOption, bring_up, destroy
 from services.operator.verify import verify_stack
-from shared import kafka_links, topics
 from shared.settings import Settings
 
 REPOSITORY: Final = Path(deploy.__file__).resolve().parents[1]
@@ -403,6 +401,7 @@ def exercise(ground: Ground, drill: Drill, tell: Callable[[str], None] = lambda 
     step("runbook")
     answered = time.monotonic()
     over = _follow(ground, result, begun)
+    ground.fleet = Fleet.load(ground.stack)  # a runbook may have others started in their place
     result.failures += [
         f"runbook: {ran.broken}: {ran.command}\n{ran.output[-600:]}" for ran in result.commands if ran.broken
     ]
@@ -518,7 +517,7 @@ def _compare(ground: Ground, result: Result) -> None:
 def _reconciled(ground: Ground, since: dt.datetime) -> float | None:
     """The difference of all views as counted after `since`; None when they were not counted."""
     try:
-        return sum(map(abs, compared(ground.fleet, since, within_s=60).values()))
+        return sum(compared(ground.fleet, since, within_s=60).values())
     except TimeoutError:
         return None
 
@@ -591,35 +590,16 @@ def _deliver(ground: Ground) -> None:
 
 def _delete_unread(ground: Ground) -> None:
     """A worker is away, and somebody deletes what it has not read."""
-    settings = ground.run.settings
-    name = settings.topic_prefix + topics.INTAKE.name
-    places = [TopicPartition(name, number) for number in range(settings.partitions)]
     workers = [process for process in ground.fleet if process.name.startswith("verification.")]
-    admin = kafka_links.admin(settings, client_id="goodfaith-drills")
-    try:
-
-        def ends() -> dict[Any, int]:
-            found = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=10_000)
-            return {place: one.offset for place, one in found.items()}
-
-        for worker in workers:
-            worker.kill9()
-        begun = sum(ends().values())
-        until = time.monotonic() + GRACE_S
-        while sum(ends().values()) < begun + UNREAD:
-            if time.monotonic() > until:
-                raise StackError("nothing is filed that verification could have missed")
-            time.sleep(0.2)
-        admin.delete_records(ends(), timeout_ms=30_000)
-    finally:
-        admin.close()
+    for worker in workers:
+        worker.kill9()
+    delete_unread(ground.run.settings, UNREAD, GRACE_S)
     for worker in workers:
         worker.start()
 
 
 def _read_on(ground: Ground) -> bool:
     """All processes of the runbook's last step are ready, and leave no place alone."""
-    ground.fleet = Fleet.load(ground.stack)
     return all(process.ready() for process in ground.fleet) and not total(
         ground.fleet, "goodfaith_unread_gone_partitions"
     )

@@ -222,7 +222,7 @@ class Drill:
             found = compared(self.fleet, dt.datetime.now(dt.UTC), within_s=until - time.monotonic())
         except TimeoutError:
             return -1
-        return sum(map(abs, found.values()))
+        return sum(found.values())
 
     def _report(self, kind: str, **facts: Any) -> dict[str, Any]:
         found, kinds = self._verify(kind)

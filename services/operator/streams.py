@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import time
+from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -116,7 +117,10 @@ def compared(processes: Fleet, since: dt.datetime, *, within_s: float) -> dict[s
                     if dt.datetime.fromisoformat(one["wall"]) > since:
                         found[one["view"], one["partition"]] = one["difference"]
         if len(found) == wanted:
-            return {view: sum(n for (name, _), n in found.items() if name == view) for view, _ in found}
+            differ: Counter[str] = Counter()
+            for (view, _), difference in found.items():
+                differ[view] += difference
+            return dict(differ)
         if time.monotonic() > until:
             raise TimeoutError(f"{len(found)} of {wanted} views of partitions were compared within {within_s:g} s")
         time.sleep(0.2)

@@ -395,8 +395,9 @@ def _touches(wanted: Declared, acl: Acl) -> bool:
     """Whether it is about anything of this installation."""
     if acl.resource not in ("topic", "group") or acl.name == "*" or wanted.names.fullmatch(acl.name):
         return True
-    ours = {one.name for one in wanted.acls if one.resource == acl.resource}
-    return acl.prefixed and any(name.startswith(acl.name) for name in ours | wanted.topics.keys())
+    # every topic is in a permission of the operator's
+    ours = (one.name for one in wanted.acls if one.resource == acl.resource)
+    return acl.prefixed and any(name.startswith(acl.name) for name in ours)
 
 
 def after(cluster: Cluster, made: Plan) -> Cluster:
