@@ -7,6 +7,7 @@ runs them puts on them. A place outside the cluster is an address, which an over
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv6Network
 from typing import Any, Final
 
 from deploy.containers.process import HTTP_PORT, METRICS_PORT
@@ -71,12 +72,18 @@ def _pods(*names: str) -> Document:
     }
 
 
+def _mapped(network: IPv6Network) -> bool:
+    return network.network_address.ipv4_mapped is not None
+
+
 def public() -> list[Document]:
-    """Whatever is public: all addresses but those that `shared.outbound` never calls either."""
-    never = [str(network) for network in NEVER]
+    """Every public address: all but those that `shared.outbound` never calls either.
+
+    IPv4-mapped networks are left out: the API server rejects them, and such traffic is IPv4, which the first block covers.
+    """
     return [
-        {"ipBlock": {"cidr": "0.0.0.0/0", "except": [one for one in never if ":" not in one]}},
-        {"ipBlock": {"cidr": "::/0", "except": [one for one in never if ":" in one]}},
+        {"ipBlock": {"cidr": "0.0.0.0/0", "except": [str(one) for one in NEVER if one.version == 4]}},
+        {"ipBlock": {"cidr": "::/0", "except": [str(one) for one in NEVER if one.version == 6 and not _mapped(one)]}},
     ]
 
 
