@@ -7,13 +7,12 @@ runs them puts on them. A place outside the cluster is an address, which an over
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv6Network
 from typing import Any, Final
 
 from deploy.containers.process import HTTP_PORT, METRICS_PORT
 from deploy.kubernetes.manifests import FIRST, PREFIX, Document, labels, wave
 from deploy.kubernetes.model import PROCESSES, Place, Process
-from shared.outbound import NEVER
+from shared.outbound import INTERNET
 from shared.settings import Settings
 
 KAFKA_PORTS: Final = (9092, 9093, 9094)
@@ -72,18 +71,11 @@ def _pods(*names: str) -> Document:
     }
 
 
-def _mapped(network: IPv6Network) -> bool:
-    return network.network_address.ipv4_mapped is not None
-
-
 def public() -> list[Document]:
-    """Every public address: all but those that `shared.outbound` never calls either.
-
-    IPv4-mapped networks are left out: the API server rejects them, and such traffic is IPv4, which the first block covers.
-    """
+    """The public networks, exactly as `shared.outbound` allows them."""
     return [
-        {"ipBlock": {"cidr": "0.0.0.0/0", "except": [str(one) for one in NEVER if one.version == 4]}},
-        {"ipBlock": {"cidr": "::/0", "except": [str(one) for one in NEVER if one.version == 6 and not _mapped(one)]}},
+        {"ipBlock": {"cidr": str(network), "except": [str(one) for one in special]}}
+        for network, special in INTERNET.items()
     ]
 
 
