@@ -1,12 +1,12 @@
 """Evidence is sealed: each document has a key, wrapped under the installation's, which goes before the document does.
 
-Revision ID: 0022
+Revision ID: 0023
 """
 
 from alembic import op
 
-revision = "0022"
-down_revision = "0021"
+revision = "0023"
+down_revision = "0022"
 phase = "expand"
 
 
