@@ -1,12 +1,12 @@
 """Tokens have a name, and a revoked one stays known: one that the settings give does not return at the next start.
 
-Revision ID: 0022
+Revision ID: 0024
 """
 
 from alembic import op
 
-revision = "0022"
-down_revision = "0021"
+revision = "0024"
+down_revision = "0023"
 phase = "expand"
 
 
