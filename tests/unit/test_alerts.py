@@ -36,6 +36,7 @@ needs_amtool = pytest.mark.skipif(
 
 # of Prometheus itself and of its client
 FOREIGN = {
+    "ALERTS": {"layer", "area", "page"},
     "up": {"job", "instance"},
     "process_start_time_seconds": {"job", "instance"},
     "prometheus_rule_evaluation_failures_total": {"rule_group"},
@@ -174,6 +175,7 @@ def test_alertmanager_takes_the_configuration(tmp_path: Path) -> None:
         (EVERY["Watchdog"], "deadman"),
         (EVERY["ClaimsStalled"], "pager"),
         (EVERY["DeadLetters"], "tickets"),
+        (EVERY["Aftermath"], "nobody"),
         (EVERY["ReviewQueueOld"], "review"),
         (EVERY["StatementsOld"], "compliance"),
     ],
@@ -197,14 +199,19 @@ def inhibited_by(source: dict[str, str], target: dict[str, str]) -> bool:
                 return False
         return True
 
-    configuration = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text(encoding="utf-8"))
     return any(
         matches(source, rule["source_matchers"])
         and matches(target, rule["target_matchers"])
         and not (matches(source, rule["target_matchers"]) and matches(target, rule["source_matchers"]))
         and all(source.get(label, "") == target.get(label, "") for label in rule.get("equal", ()))
-        for rule in configuration["inhibit_rules"]
+        for rule in inhibitions()
     )
+
+
+@cache
+def inhibitions() -> list[dict[str, Any]]:
+    configuration = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text(encoding="utf-8"))
+    return list(configuration["inhibit_rules"])
 
 
 def labels_of(name: str, **more: str) -> dict[str, str]:
@@ -212,35 +219,38 @@ def labels_of(name: str, **more: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("dead", ["BrokerDown", "DatabaseDown"])
-def test_a_dead_broker_or_database_pages_once(dead: str) -> None:
-    other = {"BrokerDown", "DatabaseDown", "Watchdog", "ProcessAbsent", "RulesFail"}
+def test_a_dead_broker_or_database_mutes_all_that_follows_from_it(dead: str) -> None:
+    other = {"BrokerDown", "DatabaseDown", "Watchdog", "RulesFail", "Aftermath"}
+    if dead == "DatabaseDown":
+        other.add("BrokerOfflinePartitions")
     for name in set(EVERY) - other:
-        assert inhibited_by(labels_of(dead), labels_of(name)), name
+        assert inhibited_by(labels_of(dead), {"area": "claims", **labels_of(name)}), name
     for name in other:
         assert not inhibited_by(labels_of(dead), labels_of(name)), name
 
 
-def test_a_dead_process_silences_its_own_flow_only() -> None:
-    dead = labels_of("ProcessDown", job="verification")
-    assert inhibited_by(dead, labels_of("OutboxOld", job="verification"))
-    assert not inhibited_by(dead, labels_of("OutboxOld", job="intake-worker"))
-    assert not inhibited_by(dead, labels_of("ClaimsStalled"))
-    assert not inhibited_by(dead, labels_of("ConsumerLag", group="verification", topic="intake.events"))
+def test_a_dead_process_mutes_its_own_area_only() -> None:
+    dead = labels_of("ProcessDown", job="verification", area="claims")
+    assert inhibited_by(dead, labels_of("CanaryOld"))
+    assert inhibited_by(dead, labels_of("ConsumerLag", group="verification", area="claims"))
+    assert not inhibited_by(dead, labels_of("ConsumerLag", group="enforcement-ledger", area="sellers"))
+    assert not inhibited_by(dead, labels_of("ProcessDown", job="streams", area="figures"))
+    assert not inhibited_by(
+        labels_of("ProcessDown", job="notification-bounces", area="notification-bounces"), labels_of("CanaryOld")
+    )
 
 
-def test_streams_that_stand_silence_that_their_own_group_is_behind() -> None:
+def test_figures_that_stand_mute_what_rests_on_them() -> None:
     behind = labels_of("StreamsBehind", topic="intake.events", partition="3")
-    stuck = labels_of("WorkerStuck", job="streams", instance="streams.0")
-    for name in ("ConsumerLag", "PartitionStuck"):
-        theirs = labels_of(name, group="streams", topic="intake.events")
-        assert inhibited_by(behind, theirs)
-        assert inhibited_by(stuck, theirs)
-        assert not inhibited_by(behind, labels_of(name, group="streams", topic="verification.events"))
-        assert not inhibited_by(behind, labels_of(name, group="verification", topic="intake.events"))
-        assert not inhibited_by(stuck, labels_of(name, group="verification", topic="intake.events"))
-        assert not inhibited_by({**stuck, "job": "verification"}, theirs)
-    assert not inhibited_by(behind, labels_of("ClaimsStalled"))
-    assert not inhibited_by(stuck, labels_of("ClaimsStalled"))
+    assert inhibited_by(behind, labels_of("ClaimsStalled"))
+    assert not inhibited_by(behind, labels_of("CanaryOld"))
+    assert not inhibited_by(behind, labels_of("ConsumerLag", group="verification", area="claims"))
+
+
+def test_a_page_mutes_its_consequences_for_a_while_after_it() -> None:
+    after = labels_of("Aftermath", page="ConsumerLag", layer="flow", area="claims")
+    assert inhibited_by(after, labels_of("CanaryOld"))
+    assert not inhibited_by(after, labels_of("ConsumerLag", area="claims"))
 
 
 def test_a_burn_that_pages_silences_the_ticket_of_the_same_objective() -> None:
@@ -261,7 +271,7 @@ def test_every_inhibition_names_alerts_that_there_are() -> None:
     configuration = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text(encoding="utf-8"))
     for rule in configuration["inhibit_rules"]:
         for matcher in (*rule["source_matchers"], *rule["target_matchers"]):
-            found = re.fullmatch(r'alertname=~?"(.*)"', matcher)
+            found = re.fullmatch(r'(?:alertname|page)=~?"(.*)"', matcher)
             for name in found[1].split("|") if found else ():
                 assert any(re.fullmatch(name, known) for known in EVERY), name
 
@@ -317,7 +327,7 @@ def test_commands_of_a_runbook_can_be_run(alert: rules.Alert) -> None:
     looking = commands_of(section(text, "Look here"))
     for command in commands_of(text):
         words = shlex.split(command)
-        assert words[0] in ("goodfaith", "promtool"), command
+        assert words[0] in ("goodfaith", "promtool", "amtool"), command
         if words[0] == "goodfaith":
             name = parsed(words[1:])
             assert command not in looking or name in READ_ONLY, f"{command} is not for looking"
