@@ -620,6 +620,11 @@ def _aftermath(rules: Mapping[str, list[Alert]], pace: Pace) -> _World:
     world.change(lambda _: faults.steady(1, 0), "goodfaith_broker_up")
     series = {name: " ".join(parts) for name, parts in world.series.items()}
     over = faults.BEFORE + faults.DURING
-    moments = ((faults.BEFORE - 5, []), (over - 5, fires), (over + 10, fires), (over + 20, []))
+    moments: tuple[tuple[int, list[dict[str, Any]]], ...] = (
+        (faults.BEFORE - 5, []),
+        (over - 5, fires),
+        (over + 10, fires),
+        (over + 20, []),
+    )
     looks = [{"eval_time": f"{at}m", "alertname": "Aftermath", "exp_alerts": expected} for at, expected in moments]
     return _World("alerts", "1m", series, looks)

@@ -591,7 +591,7 @@ def platform_alerts(pace: Pace) -> Iterable[Alert]:
     yield Alert(
         "ProcessDown", _of_area(f'(count by (job) (up{{job!~"{STAND_INS}"}} == 0) == count by (job) (up))'), "page",
         "No instance of a process runs", "None of {{ $value }} instances of {{ $labels.job }} can be scraped.",
-        hold="3m", layer="process", area="",
+        hold="5m", layer="process", area="",
     )  # fmt: skip
     yield Alert(
         "InstanceDown", _of_area("(up == 0)"), "ticket", "An instance of a process does not run",

@@ -63,6 +63,8 @@ SHARE: Final = 0.5
 """A look takes at most this share of the time between two."""
 STARTS: Final = 2.0
 """In the time after which ProcessDown fires a process can start this many times: a runbook that restarts one is no outage."""
+CLOSE: Final = 1.3
+"""The rules' clock is left alone as long as it could go only so many times faster."""
 GRACE_S: Final = 60.0
 """Wall seconds that an alert may take beyond what its rule waits for: scraping, evaluating, telling."""
 RATE: Final = 4.0
@@ -77,8 +79,7 @@ UNREAD: Final = 12
 STEP_S: Final = 15.0
 """Seconds for which a runbook's step is given time to help before the next is tried."""
 HOUR: Final = dt.timedelta(hours=1)
-AFTER_S: Final = {alert.name: alert.after_s for alert in rules.alerts()}
-"""Seconds from a fault until an alert fires, in an installation."""
+ALERTS: Final = {alert.name: alert for alert in rules.alerts()}
 ENVIRONMENT: Final = {
     **faults.ENVIRONMENT,
     # what is looked at every so often keeps pace with the rules
@@ -291,9 +292,15 @@ class Observer:
         return [rule for group in groups for rule in group["rules"]]
 
     def firing(self) -> list[str]:
-        """Alerts that page, or did until just now."""
-        rows = self.ask('ALERTS{alertname!="Watchdog",severity=~"page|none",alertstate="firing"}')
+        """Alerts that page, muted or not."""
+        rows = self.ask('ALERTS{severity="page",alertstate="firing"}')
         return sorted({labels["alertname"] for labels, _ in rows})
+
+    def noisy(self, layer: model.Layer) -> list[str]:
+        """Alerts that page, and those that have ended and may still mute an alert of this layer."""
+        causes = "|".join(itertools.takewhile(lambda one: one != layer, model.LAYERS))
+        rows = self.ask(f'ALERTS{{alertname="Aftermath",alertstate="firing",layer=~"{causes}"}}')
+        return sorted({*self.firing(), *(labels["page"] for labels, _ in rows)})
 
     def look_s(self) -> float:
         """How long a look at a process takes, or a round of rules: of the slowest one, nine times in ten, in the last minute.
@@ -319,8 +326,8 @@ def pace(look_s: float, start_s: float, most: float = SPEED) -> float:
         most: The limit.
     """
     looks = LOOKS_S * SHARE / look_s if look_s else most
-    starts = AFTER_S["ProcessDown"] / (STARTS * start_s) if start_s else most
-    return max(1.0, round(min(most, looks, starts), 1))
+    starts = ALERTS["ProcessDown"].after_s / (STARTS * start_s) if start_s else most
+    return max(1.0, math.floor(10 * min(most, looks, starts)) / 10)
 
 
 # ---------------------------------------------------------------------------------------------------------- the drills
@@ -334,10 +341,9 @@ def plan(speed: float, pager: Pager) -> prometheus.Plan:
 class Ground:
     """What drills take place on."""
 
-    def __init__(self, stack: Stack, processes: Fleet, pager: Pager, run: Faults, folder: Path, speed: float) -> None:
+    def __init__(self, stack: Stack, processes: Fleet, pager: Pager, run: Faults, folder: Path, most: float) -> None:
         self.stack = stack
-        self.speed = speed
-        self.start_s = 0.0
+        self.speed = self._most = most
         self.fleet = processes
         self.pager = pager
         self.run = run
@@ -357,17 +363,16 @@ class Ground:
         self.load.close()
 
     def measure(self) -> None:
-        """Measure this machine, and slow the rules' clock down where it cannot follow. It is never sped up again.
+        """Measure this machine, and let the rules' clock go as fast as it can follow now.
 
         Raises:
-            StackError: Prometheus does not take the slower rules.
+            StackError: Prometheus does not take the rules.
         """
         process = self.fleet["notification-bounces.0"]
         begun = time.monotonic()
         process.restart().wait_ready()
-        self.start_s = max(self.start_s, time.monotonic() - begun)
-        speed = pace(self.prometheus.look_s(), self.start_s, self.speed)
-        if speed < self.speed:
+        speed = pace(self.prometheus.look_s(), time.monotonic() - begun, self._most)
+        if not self.speed <= speed <= CLOSE * self.speed:
             self.speed = speed
             self.stack.observe(plan(speed, self.pager))
 
@@ -409,10 +414,18 @@ class Drill:
     over: Callable[[Ground], bool] | None = None
 
     @property
+    def rule(self) -> model.Alert:
+        """Its alert."""
+        return ALERTS[self.alert]
+
+    @property
     def after_s(self) -> float:
-        """Seconds from the fault until its alert fires, in an installation; business time is set ahead."""
-        alert = next(alert for alert in rules.alerts() if alert.name == self.alert)
-        return float(model.Pace().seconds(alert.hold)) if alert.layer == "deadline" else alert.after_s
+        """Seconds from the fault until its alert fires, in an installation. Hours are not waited for: time is set ahead."""
+        return (
+            float(model.Pace().seconds(self.rule.hold))
+            if self.rule.after_s > HOUR.total_seconds()
+            else self.rule.after_s
+        )
 
 
 @dataclass(slots=True)
@@ -454,7 +467,7 @@ def exercise(ground: Ground, drill: Drill, tell: Callable[[str], None] = lambda 
     ground.load.flow()
     ground.measure()
     result.speed = ground.speed
-    if noisy := sorted(set(_until_quiet(ground)) - ground.standing):
+    if noisy := sorted(set(_until_quiet(ground, drill.rule.layer)) - ground.standing):
         result.failures.append(f"before the fault: {', '.join(noisy)}")
         return result
     step("fault")
@@ -547,9 +560,9 @@ class _Steps:
             self._tell(name)
 
 
-def _until_quiet(ground: Ground) -> list[str]:
+def _until_quiet(ground: Ground, layer: model.Layer) -> list[str]:
     until = time.monotonic() + QUIET_S + float(model.Pace(ground.speed).seconds(model.AFTERMATH))
-    while (noisy := ground.prometheus.firing()) and set(noisy) - ground.standing:
+    while (noisy := ground.prometheus.noisy(layer)) and set(noisy) - ground.standing:
         if time.monotonic() > until:
             return noisy
         time.sleep(0.5)
@@ -708,15 +721,16 @@ def _read_on(ground: Ground) -> bool:
 
 
 DRILLS: Final = (
+    # from consequence to cause: what has just paged mutes nothing that comes next
+    Drill("promise about to be missed", "OldestItemOld", _late, mend=_deliver),
+    Drill("a poison record that nobody mends", "DeadLettersOld", _poison, mend=_cure),
+    Drill("mail server gone", "DeliveryLate", _kill("mailbox.0")),
+    Drill("marketplace gone", "ConsumerLag", _kill("marketplace.0"), mend=_start("marketplace.0")),
+    Drill("one partition stuck", "PartitionStuck", _hold, mend=_let_go),
+    Drill("a stream worker dead but exporting", "StreamsBehind", _hang),
     Drill("enforcement stopped", "ProcessDown", _kill("enforcement-worker.0")),
     Drill("broker gone", "BrokerDown", lambda g: g.stack.kill_kafka()),
     Drill("database gone", "DatabaseDown", lambda g: g.stack.kill_postgres()),
-    Drill("a poison record that nobody mends", "DeadLettersOld", _poison, mend=_cure),
-    Drill("one partition stuck", "PartitionStuck", _hold, mend=_let_go),
-    Drill("a stream worker dead but exporting", "StreamsBehind", _hang),
-    Drill("marketplace gone", "ConsumerLag", _kill("marketplace.0"), mend=_start("marketplace.0")),
-    Drill("promise about to be missed", "OldestItemOld", _late, mend=_deliver),
-    Drill("mail server gone", "DeliveryLate", _kill("mailbox.0")),
     # the last: `goodfaith up` starts one of each process anew, whatever there was before
     Drill("unread records deleted", "UnreadGone", _delete_unread, over=_read_on),
 )
@@ -760,7 +774,7 @@ def drills(
             with Ground(local, processes, pager, run, Path(folder), speed) as ground:
                 status.update("quiet")
                 ground.load.flow()
-                standing = ground.standing = set(_until_quiet(ground))
+                standing = ground.standing = set(_until_quiet(ground, "platform"))
                 for drill in chosen:
                     results.append(exercise(ground, drill, lambda step, d=drill: status.update(f"{d.fault}: {step}")))  # type: ignore[misc]
                     _line(results[-1])

@@ -16,7 +16,7 @@ from typer.main import get_command
 
 from deploy.local.fleet import FLEET
 from deploy.prometheus import cases, rules
-from deploy.prometheus.model import Pace, dump
+from deploy.prometheus.model import Alert, Pace, dump
 from deploy.prometheus.writing import files
 from services.operator.cli import build
 from shared import metrics
@@ -118,7 +118,7 @@ def test_required_processes_are_in_the_fleet() -> None:
 
 
 @each_alert
-def test_an_alert_says_what_it_must(alert: rules.Alert) -> None:
+def test_an_alert_says_what_it_must(alert: Alert) -> None:
     assert re.fullmatch(r"([A-Z][a-z]+)+", alert.name)
     assert alert.summary
     assert "{{" not in alert.summary
@@ -130,7 +130,7 @@ def test_an_alert_says_what_it_must(alert: rules.Alert) -> None:
 
 
 @each_alert
-def test_an_alert_is_tested_both_ways(alert: rules.Alert) -> None:
+def test_an_alert_is_tested_both_ways(alert: Alert) -> None:
     worlds = [world for content in cases.tests(Pace()).values() for world in content["tests"]]
     looks = [
         look["exp_alerts"] for world in worlds for look in world["alert_rule_test"] if look["alertname"] == alert.name
@@ -181,7 +181,7 @@ def test_alertmanager_takes_the_configuration(tmp_path: Path) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
-def test_alerts_reach_whom_they_concern(labels: rules.Alert, receiver: str) -> None:
+def test_alerts_reach_whom_they_concern(labels: Alert, receiver: str) -> None:
     told = [f"{key}={value}" for key, value in {"alertname": labels.name, **labels.all_labels()}.items()]
     path = DEPLOY / "alertmanager" / "alertmanager.yml"
     run("amtool", "config", "routes", "test", f"--config.file={path}", f"--verify.receivers={receiver}", *told)
@@ -306,7 +306,7 @@ def commands_of(text: str) -> list[str]:
 
 
 @each_alert
-def test_an_alert_has_its_runbook(alert: rules.Alert) -> None:
+def test_an_alert_has_its_runbook(alert: Alert) -> None:
     text = (RUNBOOKS / f"{alert.name}.md").read_text(encoding="utf-8")
     assert text.startswith(f"# {alert.name}\n\n{alert.summary}. Severity *{alert.severity}*, team *{alert.team}*.\n")
     assert re.findall(r"^## (.*)$", text, flags=re.M) == HEADINGS
@@ -322,7 +322,7 @@ def test_no_runbook_is_left_over() -> None:
 
 
 @each_alert
-def test_commands_of_a_runbook_can_be_run(alert: rules.Alert) -> None:
+def test_commands_of_a_runbook_can_be_run(alert: Alert) -> None:
     text = (RUNBOOKS / f"{alert.name}.md").read_text(encoding="utf-8")
     looking = commands_of(section(text, "Look here"))
     for command in commands_of(text):
