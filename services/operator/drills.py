@@ -221,6 +221,7 @@ class Engineer:
         program = folder / "goodfaith"
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m services.operator.cli "$@"\n')
         program.chmod(0o755)
+        observers = stack.observers()
         self.env = {
             **os.environ,
             "PATH": f"{folder}:{os.environ.get('PATH', '')}",
@@ -229,7 +230,8 @@ class Engineer:
             "GOODFAITH_STATE_DIR": str(stack.dir.parent),
             # `goodfaith up` is to leave the fast clock of the rules alone
             "GOODFAITH_OBSERVE": "false",
-            **{f"GOODFAITH_{part.upper()}_URL": url for part, url in stack.observers().items()},
+            "GOODFAITH_PROMETHEUS_URL": observers["prometheus"],
+            "GOODFAITH_ALERTMANAGER_URL": observers["alertmanager"],
         }
 
     def run(self, command: str) -> Ran:
