@@ -13,6 +13,7 @@ import secrets
 import shutil
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -84,7 +85,7 @@ class ControlPlane:
             "KUBECONFIG": str(self._config),
             # a cache of what other servers offer would be taken for ours
             "KUBECACHEDIR": str(folder / "cache"),
-            "PATH": f"{tools.folder}:{os.environ['PATH']}",
+            "PATH": f"{tools.folder}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         self.api: httpx.Client
 

@@ -31,6 +31,8 @@ var programs = map[string]func() *cobra.Command{
 
 // nodes does what kwok's own main does: it reads the configuration flags before the command exists.
 func nodes() *cobra.Command {
+	// the other programs have registered flags of the same names, of another type
+	pflag.CommandLine = pflag.NewFlagSet("kwok", pflag.ExitOnError)
 	flags := pflag.NewFlagSet("global", pflag.ContinueOnError)
 	flags.ParseErrorsAllowlist.UnknownFlags = true
 	flags.Usage = func() {}

@@ -67,7 +67,10 @@ def autoscaler(scaled: Mapping[str, Any]) -> Document:
 def _answer(plane: ControlPlane, told: Told, url: str) -> Document | None:
     """What is served at a path; None where nothing is."""
     parts = urlsplit(url)
-    _, _, group, version, *rest = parts.path.split("/")
+    _, first, group, version, *rest = [*parts.path.split("/"), "", ""]
+    if first != "apis" or group not in GROUPS or not version:
+        return None
+    rest = [one for one in rest if one]
     resource, kind = GROUPS[group]
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if not rest:
@@ -107,9 +110,9 @@ def serving(plane: ControlPlane) -> Iterator[Told]:
         def do_GET(self) -> None:
             found = _answer(plane, told, self.path)
             body = json.dumps(
-                found or {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 503}
+                found or {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404}
             ).encode()
-            self.send_response(503 if found is None else 200)
+            self.send_response(404 if found is None else 200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -45,22 +45,34 @@ class Module:
     Attributes:
         sum: Of its files, as go.sum would say it.
         folder: Where the definitions are in it.
+        files: Those that the manifests use.
     """
 
     path: str
     version: str
     sum: str
     folder: str
+    files: tuple[str, ...]
 
 
 MODULES: Final = (
-    Module("github.com/kedacore/keda/v2", "v2.20.1", "h1:0Bb2zX/s+RSPtU2W+/Jk24A/aFl8MO79UuU0C4lA8ts=", "config/crd/bases"),
+    Module(
+        "github.com/kedacore/keda/v2", "v2.20.1", "h1:0Bb2zX/s+RSPtU2W+/Jk24A/aFl8MO79UuU0C4lA8ts=", "config/crd/bases",
+        ("keda.sh_scaledobjects",),
+    ),
     Module(
         "github.com/prometheus-operator/prometheus-operator", "v0.93.0",
         "h1:AohlYJT+En8TmNpAcEUJ3GsaJTAqfEBwHmGTVpRm/Io=", "example/prometheus-operator-crd",
+        ("monitoring.coreos.com_podmonitors", "monitoring.coreos.com_prometheusrules"),
     ),
-    Module("github.com/cloudnative-pg/cloudnative-pg", "v1.30.0", "h1:fnhVq44xXx97MNiuvJsPrX1vSjYbgdyBK5MSGfdHdp0=", "config/crd/bases"),
-    Module("github.com/fluxcd/kustomize-controller", "v1.9.0", "h1:WfM+bQUGUGW2qyrrTgh2bIVSZSPmc3JC7234K8NiTWQ=", "config/crd/bases"),
+    Module(
+        "github.com/cloudnative-pg/cloudnative-pg", "v1.30.0", "h1:fnhVq44xXx97MNiuvJsPrX1vSjYbgdyBK5MSGfdHdp0=", "config/crd/bases",
+        ("postgresql.cnpg.io_clusters", "postgresql.cnpg.io_scheduledbackups"),
+    ),
+    Module(
+        "github.com/fluxcd/kustomize-controller", "v1.9.0", "h1:WfM+bQUGUGW2qyrrTgh2bIVSZSPmc3JC7234K8NiTWQ=", "config/crd/bases",
+        ("kustomize.toolkit.fluxcd.io_kustomizations",),
+    ),
 )  # fmt: skip
 STRIMZI: Final = {
     "kafkas": "io.strimzi.api.kafka.model.kafka.Kafka",
@@ -178,8 +190,8 @@ def _definitions(folder: Path) -> None:
         found = _module(module.path, module.version)
         if found["Sum"] != module.sum:
             raise StackError(f"{module.path} {module.version} has the sum {found['Sum']} instead of {module.sum}")
-        for path in sorted((Path(found["Dir"]) / module.folder).glob("*_*.yaml")):
-            shutil.copyfile(path, folder / path.name)
+        for name in module.files:
+            shutil.copyfile(Path(found["Dir"]) / module.folder / f"{name}.yaml", folder / f"{name}.yaml")
     classes = [f"{name}={folder / plural}.yaml" for plural, name in STRIMZI.items()]
     _run(_java(), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS.fetched()}/*", "io.strimzi.crdgenerator.CrdGenerator", "--yaml", *classes)  # fmt: skip
 

@@ -38,13 +38,19 @@ SPACES: Final = (NAMESPACE, "kafka", "postgres", "flux-system")
 
 
 def documented(text: str) -> list[str]:
-    """Commands for a cluster that a document has people type, in its order."""
+    """The commands for a cluster that a document tells people to type, in its order."""
     return re.findall(r"^ {4}((?:kubectl|python -m deploy\.kubernetes)\b.*)$", text, flags=re.M)
 
 
 def installing(commands: Sequence[str]) -> Sequence[str]:
     """Of these the ones up to an installed overlay."""
     return commands[: commands.index("kubectl apply -k OVERLAY") + 1]
+
+
+def upgrading(commands: Sequence[str]) -> Sequence[str]:
+    """Of these the ones that upgrade to an overlay."""
+    found = installing(commands)
+    return found[next(number for number, one in enumerate(found) if "delete job migrate" in one) :]
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ def _block(one: Document) -> None:
 MISTAKES: Final = (
     Mistake("mapped network", "NetworkPolicy", _block, "must not have an IPv4-mapped|strict subset"),
     Mistake("misspelt field", "Deployment", lambda one: _container(one).update(readinessprobe=_container(one).pop("readinessProbe")), "readinessprobe"),
-    Mistake("selector of another", "StatefulSet", lambda one: one["spec"]["selector"]["matchLabels"].update(other="yes"), "does not match template"),
+    Mistake("selector of another", "StatefulSet", lambda one: one["spec"]["selector"]["matchLabels"].update(other="yes"), "does not match template|forbidden"),
     Mistake("no such port", "Service", lambda one: one["spec"]["ports"][0].update(port=70000), "between 1 and 65535"),
     Mistake("unknown field of KEDA's", "ScaledObject", lambda one: one["spec"].update(maxReplicas=one["spec"].pop("maxReplicaCount")), "maxReplicas"),
     Mistake("rule without expression", "PrometheusRule", lambda one: one["spec"]["groups"][0]["rules"][0].pop("expr"), "expr"),
@@ -127,17 +133,20 @@ class Trial:
         )
         condition = {"type": "Ready", "status": "True", "reason": "Trial", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}  # fmt: skip
 
+        def say(api: str, plural: str, space: str, secret: str | None) -> None:
+            for one in self.plane.items(f"{api}/namespaces/{space}/{plural}"):
+                if one.get("status", {}).get("conditions"):
+                    continue
+                if secret:
+                    self._secret(space, secret, {"ca.crt": "a certificate\n"})
+                path = f"{api}/namespaces/{space}/{plural}/{one['metadata']['name']}/status"
+                self.plane.patch(path, {"status": {"conditions": [condition]}})
+
         def work() -> None:
             while not ended.wait(0.5):
-                for api, plural, space, secret in places:
-                    for one in self.plane.items(f"{api}/namespaces/{space}/{plural}"):
-                        if one.get("status", {}).get("conditions"):
-                            continue
-                        if secret:
-                            self._secret(space, secret, {"ca.crt": "a certificate\n"})
-                        path = f"{api}/namespaces/{space}/{plural}/{one['metadata']['name']}/status"
-                        with contextlib.suppress(StackError):  # it may have been deleted meanwhile
-                            self.plane.patch(path, {"status": {"conditions": [condition]}})
+                for place in places:
+                    with contextlib.suppress(StackError):  # what is being deleted
+                        say(*place)
 
         worker = threading.Thread(target=work, daemon=True)
         worker.start()
@@ -185,21 +194,30 @@ class Trial:
     def snapshot(self, documents: Sequence[Document]) -> dict[str, Document]:
         """What is in the cluster of some documents."""
         said = yaml.safe_dump_all(documents)
-        items = json.loads(self.plane.kubectl("get", "-f", "-", "-o", "json", said=said))["items"]
+        found = json.loads(self.plane.kubectl("get", "-f", "-", "-o", "json", said=said))
+        items = found.get("items", [found])
         return {f"{one['kind']} {one['metadata'].get('namespace', '')}/{one['metadata']['name']}": one for one in items}
 
+    def apply(self, documents: Sequence[Document]) -> None:
+        """Apply strictly on the server's side, and wait until everything is at rest.
+
+        Raises:
+            StackError: something is refused.
+        """
+        command = ("apply", "--server-side", "--validate=strict", "--force-conflicts", "-f", "-")
+        self.plane.kubectl(*command, said=yaml.safe_dump_all(documents))
+        self.rest()
+
     def twice(self, folder: Path) -> int:
-        """Apply strictly on the server's side, twice; how many objects there are.
+        """Apply a kustomization or a file twice; how many objects there are.
 
         Raises:
             StackError: something is refused, or the second time changes something.
         """
         documents = self.rendered(folder)
-        command = ("apply", "--server-side", "--validate=strict", "--force-conflicts", "-f", "-")
-        said = yaml.safe_dump_all(documents)
-        self.plane.kubectl(*command, said=said)
+        self.apply(documents)
         before = self.snapshot(documents)
-        self.plane.kubectl(*command, said=said)
+        self.apply(documents)
         after = self.snapshot(documents)
         if changed := history.differences(before, after):
             raise StackError(f"applied again, it changes {', '.join(changed)}")
@@ -306,10 +324,10 @@ class Trial:
         listed = self.plane.get(PODS)
         return listed["metadata"]["resourceVersion"], listed["items"]
 
-    def rollout(self, change: Callable[[], object]) -> str:
-        """Change something that all pods have, and see each process get it as the document says."""
+    def rollout(self, commands: Sequence[str], changed: Path) -> str:
+        """Upgrade to a change of all pods, and see each process get it as the document says."""
         since, before = self.now()
-        change()
+        self.type(commands, changed)
         self.rest()
         events = self.plane.events(PODS, since)
         counted: dict[str, int] = {}
@@ -503,7 +521,7 @@ def run(steps: Steps) -> dict[str, Any]:
         with steps.step("control plane") as say:
             plane = stack.enter_context(running(built, FOLDER))
             say(f"{len(ZONES)} simulated nodes")
-        with steps.step("definitions") as say:
+        with steps.step("resource definitions") as say:
             plane.kubectl("apply", "--server-side", "-f", str(built.definitions))
             plane.kubectl("wait", "--for=condition=Established", "--timeout=300s", "-f", str(built.definitions))
             say(f"{len(list(built.definitions.iterdir()))} of KEDA, Prometheus operator, CloudNativePG, Flux, Strimzi")
@@ -516,49 +534,48 @@ def _run(trial: Trial, steps: Steps) -> dict[str, Any]:
     commands = documented(DOCUMENT.read_text(encoding="utf-8"))
     plane = trial.plane
     found: dict[str, Any] = {"kubernetes": tools.kubernetes(), "commands": len(commands)}
-    with steps.step("what the document has typed, with small") as say:
+    with steps.step("commands of deploying.md, on small") as say:
         say(f"{trial.type(commands, small)} commands; {len(trial.rest())} pods")
     with steps.step("small, twice") as say:
         say(f"{trial.twice(small)} objects, unchanged the second time")
-        trial.rest()
     with steps.step("examples, twice") as say:
         plane.kubectl("create", "namespace", "flux-system")
         say(", ".join(f"{path.relative_to(KUBERNETES / 'examples')}: {trial.twice(path)}" for path in examples()))
-    with steps.step("pod security") as say:
-        say(trial.restricted())
-    with steps.step("small is removed") as say:
+    with steps.step("remove small") as say:
         trial.clear()
-    with steps.step("production, as the document has it") as say:
+    with steps.step("install production") as say:
         trial.type(installing(commands), production)
         say(f"{len(trial.rest())} pods")
     with steps.step("production, twice") as say:
         say(f"{trial.twice(production)} objects, unchanged the second time")
-        trial.rest()
     whole = layer(FOLDER / "everything", [production], components=lacking(production))
     with steps.step("all components, twice") as say:
+        trial.type(upgrading(commands), whole)
         say(f"{trial.twice(whole)} objects, unchanged the second time")
         found["pods"] = len(trial.rest())
     documents = [*trial.rendered(whole), *(one for path in examples() for one in trial.rendered(path))]
+    with steps.step("pod security") as say:
+        say(trial.restricted())
     with steps.step("wrong manifests") as say:
         plane.kubectl("create", "namespace", "flux-system")
         say(trial.mistakes(documents))
         found["refused"] = len(MISTAKES)
     zones = {f"node-{zone}": zone for zone in ZONES}
-    with steps.step("a changed setting") as say:
+    with steps.step("rollout of a changed setting") as say:
         changed = layer(FOLDER / "changed", [whole], settings=["GOODFAITH_LOG_LEVEL=debug"])
-        say(trial.rollout(lambda: trial.twice(changed)))
-    with steps.step("over zones") as say:
+        say(trial.rollout(upgrading(commands), changed))
+    with steps.step("spread over zones") as say:
         if uneven := history.uneven(plane.items(PODS), zones):
             raise StackError(f"all pods are in one zone: {', '.join(uneven)}")
         say("no process has all of its pods in one")
     with metrics_api.serving(plane) as told:
         with steps.step("scaling") as say:
             say(trial.scaled(documents, told))
-        with steps.step("a version that does not get ready") as say:
+        with steps.step("rollout that never becomes ready") as say:
             say(trial.broken())
         with steps.step("disruption budgets") as say:
             say(trial.budgets())
-        with steps.step("a node is emptied") as say:
+        with steps.step("drained node") as say:
             say(trial.drained("node-a"))
     found["applied"] = len(trial.applied)
     return found
