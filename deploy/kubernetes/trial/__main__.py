@@ -1,10 +1,13 @@
-"""`python -m deploy.kubernetes.trial [--json]`: try the manifests on a real control plane, with a table at the end."""
+"""`python -m deploy.kubernetes.trial [--json]`: test the manifests on a real control plane; prints a table."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
+
+import httpx
 
 from deploy.kubernetes.trial import trial
 from deploy.local.children import StackError
@@ -21,8 +24,8 @@ def main(arguments: list[str]) -> int:
     failure: str | None = None
     try:
         figures = trial.run(steps)
-    except StackError as error:
-        failure = str(error)
+    except (StackError, httpx.HTTPError, subprocess.TimeoutExpired) as error:
+        failure = f"{type(error).__name__}: {error}"
     console.print(steps.table())
     if failure is not None:
         sys.stderr.write(f"{failure}\n")

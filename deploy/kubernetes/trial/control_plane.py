@@ -1,6 +1,6 @@
 """A Kubernetes control plane on loopback: etcd, API server, controllers, scheduler, and nodes that kwok simulates.
 
-Nothing runs in its pods. What is real is everything that decides about them: validation, admission, controllers, scheduling.
+Nothing runs in the pods. Everything that decides about them is real: validation, admission, controllers, scheduling.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ QUICK: Final = (
     # a busy machine is late with heartbeats
     "--node-monitor-grace-period=10m",
 )
-"""Options of the controller manager that shorten the trial. None of them is about what the manifests say."""
+"""Options of the controller manager that shorten the trial. None of them overrides the manifests."""
 
 
 def wait_for(what: str, look: Callable[[], T | None], timeout_s: float = WAIT_S) -> T:
-    """Look until there is something other than None or False.
+    """Call `look` until it returns something true; returns that.
 
     Raises:
-        StackError: nothing came in time.
+        StackError: it takes too long.
     """
     until = time.monotonic() + timeout_s
     while True:
@@ -62,12 +62,13 @@ def wait_for(what: str, look: Callable[[], T | None], timeout_s: float = WAIT_S)
 
 
 class ControlPlane:
-    """One control plane; its state is thrown away when it stops.
+    """One control plane, with an empty state at each start.
 
     Attributes:
         api: A client of the API server, as an administrator.
-        environment: Variables by which kubectl finds it.
-        certificate: The API server's certificate; `key` is beside it.
+        environment: Environment variables for commands that use kubectl.
+        certificate: The API server's certificate.
+        key: Its private key.
     """
 
     def __init__(self, tools: Tools, folder: Path) -> None:
@@ -83,7 +84,7 @@ class ControlPlane:
         self.environment = {
             **os.environ,
             "KUBECONFIG": str(self._config),
-            # a cache of what other servers offer would be taken for ours
+            # kubectl would otherwise reuse what it cached about another server
             "KUBECACHEDIR": str(folder / "cache"),
             "PATH": f"{tools.folder}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
@@ -96,7 +97,7 @@ class ControlPlane:
         self._running.append((name, pid, marker))
 
     def _wait(self, what: str, look: Callable[[], bool]) -> None:
-        """Wait for something while all programs that were started run."""
+        """Wait for something; fails as soon as a program has ended."""
 
         def seen() -> bool:
             for name, pid, marker in self._running:
@@ -138,7 +139,7 @@ class ControlPlane:
             "kube-apiserver", self._tools.program("kube-apiserver"), f"--etcd-servers={store}", f"--secure-port={self._port}", "--bind-address=127.0.0.1",
             f"--service-account-key-file={accounts}", f"--service-account-signing-key-file={accounts}", f"--service-account-issuer={self.url}",
             "--service-cluster-ip-range=10.96.0.0/16", f"--token-auth-file={self._folder / 'tokens.csv'}", "--authorization-mode=Node,RBAC",
-            # all history of pods can be read again afterwards; no endpoint of its own, which may not be on loopback
+            # keeps the full history of pods readable; and no endpoint of the server itself, which may not be on loopback
             "--watch-cache=false", "--etcd-compaction-interval=0", "--endpoint-reconciler-type=none",
             marker=f"--cert-dir={self.certificate.parent}",
         )  # fmt: skip
@@ -161,7 +162,7 @@ class ControlPlane:
         self._nodes()
 
     def _write(self) -> None:
-        """What the programs read: a key for tokens of accounts, an administrator, and how the server is reached."""
+        """Write the service account key, the administrator's token and the kubeconfig."""
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
         (self._folder / "accounts.key").write_bytes(key.private_bytes(encoding, form, serialization.NoEncryption()))
@@ -177,7 +178,7 @@ class ControlPlane:
         self._config.write_text(yaml.safe_dump(config))
 
     def _nodes(self) -> None:
-        """A node for each zone, and disks for what asks for some."""
+        """Create a node for each zone, a storage class and volumes."""
         size = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "1Ti", "pods": "250"}
         made: list[Document] = [
             {
@@ -213,7 +214,7 @@ class ControlPlane:
     # asking
 
     def kubectl(self, *words: str, said: str | None = None, timeout_s: float = 600.0) -> str:
-        """Run kubectl; what it printed.
+        """Run kubectl; returns its output.
 
         Raises:
             StackError: it failed.
@@ -226,7 +227,7 @@ class ControlPlane:
     def try_kubectl(
         self, *words: str, said: str | None = None, timeout_s: float = 600.0
     ) -> subprocess.CompletedProcess[str]:
-        """Run kubectl, whatever comes of it."""
+        """Run kubectl, which may fail."""
         command = [self._tools.program(KUBECTL), *words]
         return subprocess.run(
             command, env=self.environment, input=said or "", capture_output=True, text=True, timeout=timeout_s
@@ -260,12 +261,12 @@ class ControlPlane:
             raise StackError(f"PATCH {path}: {answer.status_code} {answer.text[:500]}")
 
     def events(self, path: str, since: str) -> list[Document]:
-        """What happened to the objects of a list since a version of it, in order."""
+        """All events about the objects of a list since a version of it, in order."""
         asked = {"watch": "1", "resourceVersion": since, "timeoutSeconds": "3"}
         with self.api.stream("GET", path, params=asked) as answer:
             found = [json.loads(line) for line in answer.iter_lines()]
         if wrong := [one for one in found if one["type"] == "ERROR"]:
-            raise StackError(f"the history of {path} is not whole: {wrong[0]}")
+            raise StackError(f"the history of {path} is incomplete: {wrong[0]}")
         return found
 
 

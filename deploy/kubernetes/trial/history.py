@@ -1,4 +1,4 @@
-"""What the pods of each process went through, and whether that is what docs/deploying.md says. Pure."""
+"""The history of each process' pods, judged by what docs/deploying.md promises. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Moment:
     """The pods of one process at one moment.
 
     Attributes:
-        exist: All of them, those that are ending too.
-        wanted: Those that are not ending.
-        serve: Those that are ready and not ending.
+        exist: All of them, terminating ones included.
+        wanted: Those that are not terminating.
+        serve: Those that are ready and not terminating.
     """
 
     exist: int
@@ -26,7 +26,7 @@ class Moment:
 
 
 def ready(pod: Mapping[str, Any]) -> bool:
-    """Whether a pod is ready and not ending."""
+    """Whether a pod is ready and not terminating."""
     conditions = pod.get("status", {}).get("conditions", ())
     good = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
     return good and "deletionTimestamp" not in pod["metadata"]
@@ -38,7 +38,7 @@ def component(pod: Mapping[str, Any]) -> str:
 
 
 def moments(before: Iterable[Document], events: Iterable[Document], process: str) -> Iterator[Moment]:
-    """The pods of a process before, and after each event about one of them."""
+    """The pods of a process at the start, and after each event about one of them."""
     pods = {pod["metadata"]["uid"]: pod for pod in before if component(pod) == process}
     yield _moment(pods)
     for event in events:
@@ -58,7 +58,7 @@ def _moment(pods: Mapping[str, Document]) -> Moment:
 
 
 def rollout(seen: Iterable[Moment], way: str) -> str | None:
-    """What was wrong with how a process got its new version; None where it was as said.
+    """What went wrong in the rollout of a process; None if nothing did.
 
     Args:
         way: `one more first`, `one after the other` or `the old one ends first`.
@@ -66,7 +66,7 @@ def rollout(seen: Iterable[Moment], way: str) -> str | None:
     first, *rest = seen
     number = first.serve
     if not rest:
-        return "nothing happened to its pods"
+        return "no pod changed"
     if rest[-1].serve != number:
         return f"{rest[-1].serve} serve at the end, {number} did before"
     least, most = min(one.serve for one in rest), max(one.wanted for one in rest)
@@ -87,7 +87,7 @@ def rollout(seen: Iterable[Moment], way: str) -> str | None:
 
 
 def disruption(seen: Iterable[Moment], unavailable: int) -> str | None:
-    """What was wrong with how a process was moved off a node."""
+    """What went wrong while pods of a process were evicted; None if nothing did."""
     first, *rest = seen
     if rest and rest[-1].serve < first.serve:
         return f"{rest[-1].serve} serve at the end, {first.serve} did before"
@@ -96,7 +96,7 @@ def disruption(seen: Iterable[Moment], unavailable: int) -> str | None:
 
 
 def uneven(pods: Iterable[Document], zones: Mapping[str, str]) -> list[str]:
-    """Processes of which two or more pods are all in one zone."""
+    """Processes that have several ready pods, all in one zone."""
     places: dict[str, list[str]] = {}
     for pod in pods:
         if ready(pod):
@@ -105,7 +105,7 @@ def uneven(pods: Iterable[Document], zones: Mapping[str, str]) -> list[str]:
 
 
 def differences(before: Mapping[str, Document], after: Mapping[str, Document]) -> list[str]:
-    """Objects that are not what they were, apart from their status and the server's own bookkeeping."""
+    """Names of objects that differ in more than status, version and managed fields."""
     return sorted(name for name in before.keys() | after.keys() if _plain(before.get(name)) != _plain(after.get(name)))
 
 

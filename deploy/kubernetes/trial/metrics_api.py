@@ -1,4 +1,4 @@
-"""Stands in for the metrics server and for KEDA's: the autoscaler in the controller manager is real, what it is told is not."""
+"""Stands in for the metrics server and KEDA's metrics adapter. The autoscaler that reads it is the real one."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ GROUPS: Final = {
     "external.metrics.k8s.io": ("lag", "ExternalMetricValueList"),
 }
 LAG: Final = "s0-prometheus"
-"""What KEDA calls the first trigger of a ScaledObject."""
+"""KEDA's name for the metric of the first trigger of a ScaledObject."""
 NAMESPACE: Final = "trial"
 
 
 @dataclass
 class Told:
-    """What the autoscaler is told.
+    """The metrics that are served.
 
     Attributes:
-        cpu: Processor time of each pod of a process, in thousandths of a core; 100 of the others.
-        lag: Seconds that a process is behind; 0 of the others.
-        silent: Whether nobody answers for lags.
+        cpu: Processor time of each pod of a process, in thousandths of a core; 100 where it is not given.
+        lag: Lag of a process in seconds; 0 where it is not given.
+        silent: Whether lags are unavailable.
     """
 
     cpu: dict[str, int] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Told:
 
 
 def autoscaler(scaled: Mapping[str, Any]) -> Document:
-    """The autoscaler that KEDA makes of a ScaledObject with a trigger for lag and one for the processor."""
+    """The autoscaler that KEDA creates for a ScaledObject with a lag trigger and a processor trigger."""
     spec = scaled["spec"]
     name = scaled["metadata"]["name"]
     lag, cpu = spec["triggers"]
@@ -65,7 +65,7 @@ def autoscaler(scaled: Mapping[str, Any]) -> Document:
 
 
 def _answer(plane: ControlPlane, told: Told, url: str) -> Document | None:
-    """What is served at a path; None where nothing is."""
+    """The document at a path; None if there is none."""
     parts = urlsplit(url)
     _, first, group, version, *rest = [*parts.path.split("/"), "", ""]
     if first != "apis" or group not in GROUPS or not version:
@@ -101,7 +101,7 @@ def _answer(plane: ControlPlane, told: Told, url: str) -> Document | None:
 
 @contextlib.contextmanager
 def serving(plane: ControlPlane) -> Iterator[Told]:
-    """Serve both metrics APIs through the API server's aggregation layer; what is yielded may be changed meanwhile."""
+    """Serve both metrics APIs through the API server's aggregation layer; the caller may change the metrics."""
     told = Told()
 
     class Handler(BaseHTTPRequestHandler):
@@ -148,7 +148,7 @@ def serving(plane: ControlPlane) -> Iterator[Told]:
         plane.kubectl("wait", "--for=condition=Available", "--timeout=120s", *(f"apiservice/v1beta1.{group}" for group in GROUPS))  # fmt: skip
         yield told
     finally:
-        # namespaces are not deleted while an API does not answer
+        # an API that does not answer would block the deletion of namespaces
         plane.kubectl("delete", "apiservice", *(f"v1beta1.{group}" for group in GROUPS))
         server.shutdown()
         server.server_close()

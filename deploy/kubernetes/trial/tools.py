@@ -1,8 +1,8 @@
-"""Builds what the trial runs: the control plane from Go modules, and the custom resource definitions of the operators.
+"""Builds the tools of the trial: the control plane from Go modules, and the operators' custom resource definitions.
 
 The result is one folder in `.local/tools`, named by a hash of its sources, so a change builds it again. Go checks what it
-fetches against go.sum; the definitions' modules are checked against the sums below. Go's own build cache outlives a checkout:
-on a machine that has built it before, a build is mostly linking.
+downloads against go.sum; the operators' modules are checked against the sums below. Go's own build cache is shared between
+checkouts: on a machine that has built the tools before, only linking remains.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ KUBECTL: Final = "kubectl"
 PROGRAMS: Final = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", KUBECTL)
 BUILD_S: Final = 3600.0
 JAVA: Final = 21
-"""The Java that Strimzi's generator needs."""
+"""The oldest Java that runs Strimzi's generator."""
 BROKEN: Final = "registry.example/goodfaith:broken"
-"""An image whose pods run and never become ready."""
+"""An image whose pods run but never become ready."""
 
 
 @dataclass(frozen=True)
 class Module:
-    """A Go module that has custom resource definitions.
+    """A Go module that contains custom resource definitions.
 
     Attributes:
-        sum: Of its files, as go.sum would say it.
-        folder: Where the definitions are in it.
-        files: Those that the manifests use.
+        sum: Its checksum, as in go.sum.
+        folder: The folder of the definitions.
+        files: The definitions that the manifests need.
     """
 
     path: str
@@ -79,13 +79,13 @@ STRIMZI: Final = {
     "kafkanodepools": "io.strimzi.api.kafka.model.nodepool.KafkaNodePool",
     "kafkausers": "io.strimzi.api.kafka.model.user.KafkaUser",
 }
-"""Classes that definitions are made of, by plural: Strimzi is on Maven Central and has no Go module."""
+"""API classes from which the generator makes definitions, by plural. Strimzi is on Maven Central and has no Go module."""
 JARS: Final = Jars("Strimzi", "strimzi", HERE / "strimzi")
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What was built."""
+    """The built tools."""
 
     folder: Path
 
@@ -100,22 +100,22 @@ class Tools:
 
     @property
     def stages(self) -> Path:
-        """What simulated nodes do, for kwok."""
+        """kwok's configuration: how simulated nodes and pods behave."""
         return self.folder / "stages.yaml"
 
 
 def versions(text: str) -> dict[str, str]:
-    """Versions of the modules that a go.mod requires."""
+    """The modules that a go.mod requires, with their versions."""
     return dict(re.findall(r"^\t(\S+) (v\S+)", text, flags=re.M))
 
 
 def kubernetes() -> str:
-    """The version of Kubernetes that is built."""
+    """The version of Kubernetes."""
     return versions((HERE / "go.mod").read_text(encoding="utf-8"))["k8s.io/kubernetes"]
 
 
 def built() -> Tools:
-    """The programs and definitions; built when they are missing.
+    """The tools; built if they are missing.
 
     Raises:
         StackError: Go, Java or Maven is missing, or a step of the build failed.
@@ -148,7 +148,7 @@ def _run(*command: str, cwd: Path = HERE, env: Mapping[str, str] | None = None) 
             f"{command[0]} is missing: `sh deploy/local/setup.sh cluster` installs it or says how"
         ) from None
     except subprocess.TimeoutExpired:
-        raise StackError(f"{' '.join(command)} has not ended within {BUILD_S:.0f} s") from None
+        raise StackError(f"{' '.join(command)} took longer than {BUILD_S:.0f} s") from None
     if done.returncode:
         raise StackError(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-4000:]}")
     return done.stdout
@@ -157,7 +157,7 @@ def _run(*command: str, cwd: Path = HERE, env: Mapping[str, str] | None = None) 
 def _programs(folder: Path) -> None:
     version = kubernetes()
     _, major, minor, _ = re.split(r"\D+", version)
-    # without these it calls itself v0.0.0, which kubectl cannot read
+    # otherwise it reports v0.0.0-master, which kubectl cannot parse
     said = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
     flags = " ".join(["-s -w", *(f"-X k8s.io/component-base/version.{key}={value}" for key, value in said.items())])
     target = str(folder / "cluster")
@@ -179,7 +179,7 @@ def _programs(folder: Path) -> None:
 
 
 def _module(path: str, version: str) -> dict[str, str]:
-    # outside our module: what the operators need themselves must not change the control plane
+    # outside our module: the requirements of the operators must not change the control plane
     found: dict[str, str] = json.loads(_run("go", "mod", "download", "-json", f"{path}@{version}", cwd=CACHE))
     return found
 
@@ -197,7 +197,7 @@ def _definitions(folder: Path) -> None:
 
 
 def _java() -> str:
-    """A Java that is new enough: the system's, or one that a package brings."""
+    """A Java that is new enough: the system's, or the one in a Python package."""
     done = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
     found = re.search(r'version "(\d+)', done.stderr)
     if found and int(found[1]) >= JAVA:
@@ -212,7 +212,7 @@ def _java() -> str:
 
 
 def _stages() -> Iterator[dict[str, Any]]:
-    """What kwok's own configurations have nodes and pods do."""
+    """The stages of nodes and pods that come with kwok."""
     module = "sigs.k8s.io/kwok"
     found = _module(module, versions((HERE / "go.mod").read_text(encoding="utf-8"))[module])
     for folder in ("node/fast", "node/heartbeat-with-lease", "pod/fast"):
@@ -221,7 +221,7 @@ def _stages() -> Iterator[dict[str, Any]]:
 
 
 def stages(originals: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Kwok's stages, and one more: pods of the image `BROKEN` run and never become ready."""
+    """The stages of kwok, and one more: pods of the image `BROKEN` run but never become ready."""
     for stage in originals:
         if stage["metadata"]["name"] != "pod-ready":
             yield stage
@@ -233,5 +233,5 @@ def stages(originals: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             ready = re.compile(r'status: "True"(\s+type: Ready\b)')
             spec["next"]["statusTemplate"], count = ready.subn(rf'status: "{status}"\1', spec["next"]["statusTemplate"])
             if count != 1:
-                raise StackError("kwok's stage pod-ready is not what it was")
+                raise StackError("the stage pod-ready of kwok has changed")
             yield stage | {"metadata": {"name": name}, "spec": spec}

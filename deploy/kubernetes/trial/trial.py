@@ -1,4 +1,4 @@
-"""The manifests on a control plane: what docs/deploying.md has people type, both overlays, all components and examples."""
+"""Runs the manifests on a control plane: the commands of docs/deploying.md, both overlays, all components and examples."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ def documented(text: str) -> list[str]:
 
 
 def installing(commands: Sequence[str]) -> Sequence[str]:
-    """Of these the ones up to an installed overlay."""
+    """The commands up to and including the first installation of an overlay."""
     return commands[: commands.index("kubectl apply -k OVERLAY") + 1]
 
 
 def upgrading(commands: Sequence[str]) -> Sequence[str]:
-    """Of these the ones that upgrade to an overlay."""
+    """The commands that upgrade to an overlay."""
     found = installing(commands)
     return found[next(number for number, one in enumerate(found) if "delete job migrate" in one) :]
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A manifest with something wrong, and what the API server says of it.
+    """A mistake that the API server must reject.
 
     Attributes:
-        kind: Of the document that it is made of.
-        spoil: Puts the mistake into the document.
-        said: Found in the refusal.
+        kind: Kind of document it is planted in.
+        spoil: Plants the mistake in a document.
+        said: Pattern that the rejection must match.
     """
 
     name: str
@@ -80,18 +80,18 @@ def _block(one: Document) -> None:
 
 
 MISTAKES: Final = (
-    Mistake("mapped network", "NetworkPolicy", _block, "must not have an IPv4-mapped|strict subset"),
-    Mistake("misspelt field", "Deployment", lambda one: _container(one).update(readinessprobe=_container(one).pop("readinessProbe")), "readinessprobe"),
-    Mistake("selector of another", "StatefulSet", lambda one: one["spec"]["selector"]["matchLabels"].update(other="yes"), "does not match template|forbidden"),
-    Mistake("no such port", "Service", lambda one: one["spec"]["ports"][0].update(port=70000), "between 1 and 65535"),
-    Mistake("unknown field of KEDA's", "ScaledObject", lambda one: one["spec"].update(maxReplicas=one["spec"].pop("maxReplicaCount")), "maxReplicas"),
-    Mistake("rule without expression", "PrometheusRule", lambda one: one["spec"]["groups"][0]["rules"][0].pop("expr"), "expr"),
-    Mistake("interval that is none", "PodMonitor", lambda one: one["spec"]["podMetricsEndpoints"][0].update(interval="soon"), "interval"),
-    Mistake("login of no kind", "KafkaUser", lambda one: one["spec"]["authentication"].update(type="none"), "authentication"),
-    Mistake("role of no kind", "KafkaNodePool", lambda one: one["spec"].update(roles=["leader"]), "roles"),
-    Mistake("no instances", "Cluster", lambda one: one["spec"].update(instances=0), "instances"),
-    Mistake("path of no type", "Ingress", lambda one: one["spec"]["rules"][0]["http"]["paths"][0].update(pathType="Regex"), "pathType"),
-    Mistake("step without a source", "Kustomization", lambda one: one["spec"].pop("sourceRef"), "sourceRef"),
+    Mistake("IPv4-mapped network", "NetworkPolicy", _block, "must not have an IPv4-mapped|strict subset"),
+    Mistake("misspelled field", "Deployment", lambda one: _container(one).update(readinessprobe=_container(one).pop("readinessProbe")), "readinessprobe"),
+    Mistake("selector that matches no pod", "StatefulSet", lambda one: one["spec"]["selector"]["matchLabels"].update(other="yes"), "does not match template|forbidden"),
+    Mistake("port out of range", "Service", lambda one: one["spec"]["ports"][0].update(port=70000), "between 1 and 65535"),
+    Mistake("unknown ScaledObject field", "ScaledObject", lambda one: one["spec"].update(maxReplicas=one["spec"].pop("maxReplicaCount")), "maxReplicas"),
+    Mistake("alert rule without expression", "PrometheusRule", lambda one: one["spec"]["groups"][0]["rules"][0].pop("expr"), "expr"),
+    Mistake("invalid interval", "PodMonitor", lambda one: one["spec"]["podMetricsEndpoints"][0].update(interval="soon"), "interval"),
+    Mistake("unknown authentication type", "KafkaUser", lambda one: one["spec"]["authentication"].update(type="none"), "authentication"),
+    Mistake("unknown node role", "KafkaNodePool", lambda one: one["spec"].update(roles=["leader"]), "roles"),
+    Mistake("zero instances", "Cluster", lambda one: one["spec"].update(instances=0), "instances"),
+    Mistake("invalid path type", "Ingress", lambda one: one["spec"]["rules"][0]["http"]["paths"][0].update(pathType="Regex"), "pathType"),
+    Mistake("Flux step without a source", "Kustomization", lambda one: one["spec"].pop("sourceRef"), "sourceRef"),
 )  # fmt: skip
 
 LOOSE: Final[dict[str, Callable[[Document], None]]] = {
@@ -101,18 +101,18 @@ LOOSE: Final[dict[str, Callable[[Document], None]]] = {
     "no seccomp": lambda pod: pod["spec"]["securityContext"].update(seccompProfile={"type": "Unconfined"}),
     "host path": lambda pod: pod["spec"]["volumes"].append({"name": "host", "hostPath": {"path": "/"}}),
 }
-"""Ways in which a pod does not meet the standard `restricted`."""
+"""Ways to break a rule of the `restricted` standard."""
 
 
 def way(process: Process) -> str:
-    """How a process gets a new version, as the document's table has it."""
+    """How a process is rolled out, in the words of the table in deploying.md."""
     if process.shape.kind == "stored":
         return "one after the other"
     return "one more first" if process.shape.overlap else "the old one ends first"
 
 
 class Trial:
-    """One run. What is not as it should be raises StackError."""
+    """One run. Each check raises StackError when it fails."""
 
     def __init__(self, plane: ControlPlane, steps: Steps) -> None:
         self.plane = plane
@@ -124,7 +124,7 @@ class Trial:
 
     @contextlib.contextmanager
     def operators(self) -> Iterator[None]:
-        """Say what Strimzi and CloudNativePG would: that everything is ready, and who vouches for it."""
+        """Stand in for Strimzi and CloudNativePG: report their resources as ready and create their CA Secrets."""
         ended = threading.Event()
         places = (
             ("/apis/kafka.strimzi.io/v1", "kafkas", "kafka", "goodfaith-cluster-ca-cert"),
@@ -145,7 +145,7 @@ class Trial:
         def work() -> None:
             while not ended.wait(0.5):
                 for place in places:
-                    with contextlib.suppress(StackError):  # what is being deleted
+                    with contextlib.suppress(StackError):  # it may be deleted meanwhile
                         say(*place)
 
         worker = threading.Thread(target=work, daemon=True)
@@ -163,8 +163,8 @@ class Trial:
 
     # documents
 
-    def type(self, commands: Sequence[str], overlay: Path) -> int:
-        """Type commands of the document, in an empty folder; how many.
+    def follow(self, commands: Sequence[str], overlay: Path) -> int:
+        """Run commands of the document in an empty folder; returns how many.
 
         Raises:
             StackError: one failed.
@@ -174,10 +174,10 @@ class Trial:
         (self.desk / "deploy").symlink_to(ROOT / "deploy")
         with self.operators():
             for command in commands:
-                self._type(command, overlay)
+                self._follow(command, overlay)
         return len(commands)
 
-    def _type(self, command: str, overlay: Path) -> None:
+    def _follow(self, command: str, overlay: Path) -> None:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command.replace("OVERLAY", str(overlay))],
             cwd=self.desk, env=self.plane.environment | {"PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -192,27 +192,27 @@ class Trial:
         return [one for one in yaml.safe_load_all(text) if one]
 
     def snapshot(self, documents: Sequence[Document]) -> dict[str, Document]:
-        """What is in the cluster of some documents."""
+        """The live objects of some documents, by kind and name."""
         said = yaml.safe_dump_all(documents)
         found = json.loads(self.plane.kubectl("get", "-f", "-", "-o", "json", said=said))
         items = found.get("items", [found])
         return {f"{one['kind']} {one['metadata'].get('namespace', '')}/{one['metadata']['name']}": one for one in items}
 
     def apply(self, documents: Sequence[Document]) -> None:
-        """Apply strictly on the server's side, and wait until everything is at rest.
+        """Apply with server-side strict validation, and wait for all pods.
 
         Raises:
-            StackError: something is refused.
+            StackError: a document is rejected.
         """
         command = ("apply", "--server-side", "--validate=strict", "--force-conflicts", "-f", "-")
         self.plane.kubectl(*command, said=yaml.safe_dump_all(documents))
         self.rest()
 
     def twice(self, folder: Path) -> int:
-        """Apply a kustomization or a file twice; how many objects there are.
+        """Apply a kustomization or a file twice; returns the number of objects.
 
         Raises:
-            StackError: something is refused, or the second time changes something.
+            StackError: a document is rejected, or the second apply changes one.
         """
         documents = self.rendered(folder)
         self.apply(documents)
@@ -220,7 +220,7 @@ class Trial:
         self.apply(documents)
         after = self.snapshot(documents)
         if changed := history.differences(before, after):
-            raise StackError(f"applied again, it changes {', '.join(changed)}")
+            raise StackError(f"a second apply changes {', '.join(changed)}")
         if len(after) != len(documents):
             raise StackError(f"{len(documents)} documents of {folder} are {len(after)} objects")
         self.applied |= after
@@ -229,10 +229,10 @@ class Trial:
     # pods
 
     def rest(self) -> list[Document]:
-        """Wait until all workloads have as many ready pods as they want; their pods.
+        """Wait until every workload has all its pods, ready and of its current version; returns all pods.
 
         Raises:
-            StackError: they do not in time, or a pod was refused.
+            StackError: that takes too long, for example because pods are rejected.
         """
 
         def look() -> bool:
@@ -253,7 +253,7 @@ class Trial:
         return {one["metadata"]["name"]: one for found in lists for one in found}
 
     def restricted(self) -> str:
-        """Check that no pod was let in by an exception, and that pods that do not meet the standard are refused."""
+        """Check that every kind of pod is admitted under `restricted`, and rejected once it breaks one of its rules."""
         space = self.plane.get(f"/api/v1/namespaces/{NAMESPACE}")
         if space["metadata"]["labels"].get("pod-security.kubernetes.io/enforce") != "restricted":
             raise StackError("the namespace does not enforce `restricted`")
@@ -266,11 +266,11 @@ class Trial:
                 spoiled = copy.deepcopy(pod)
                 spoil(spoiled)
                 if 'violates PodSecurity "restricted' not in (wrong := self._admitted(spoiled)):
-                    raise StackError(f"{name} with {how} is not refused as it should be: {wrong or 'admitted'}")
-        return f"{len(specs)} kinds of pods admitted; each is refused with any of: {', '.join(LOOSE)}"
+                    raise StackError(f"{name} with {how} is not rejected under `restricted`: {wrong or 'admitted'}")
+        return f"{len(specs)} kinds of pods admitted; each rejected with any of: {', '.join(LOOSE)}"
 
     def pod_specs(self) -> dict[str, Document]:
-        """What the pods of each workload are made of."""
+        """The pod specification of every workload and CronJob."""
         found = {name: one["spec"]["template"]["spec"] for name, one in self.workloads().items()}
         for one in self.plane.items(f"/apis/batch/v1/namespaces/{NAMESPACE}/cronjobs"):
             found[one["metadata"]["name"]] = one["spec"]["jobTemplate"]["spec"]["template"]["spec"]
@@ -280,39 +280,41 @@ class Trial:
         return found
 
     def _admitted(self, pod: Document) -> str:
-        """Why a pod is refused; empty where it would be admitted."""
+        """Why the API server rejects a pod; empty if it admits it."""
         answer = self.plane.api.post(PODS, json=pod, params={"dryRun": "All", "fieldValidation": "Strict"})
         return "" if answer.status_code == 201 else str(answer.json()["message"])
 
     def _refused(self, one: Document, said: str | None, name: str = "") -> None:
-        """Try a document without applying it; `said` is found in the refusal, None: it is accepted."""
+        """Dry-run a document. It must be rejected with a message that matches `said`, or accepted if that is None."""
         command = ("apply", "--server-side", "--validate=strict", "--dry-run=server", "--force-conflicts", "-f", "-")
         done = self.plane.try_kubectl(*command, said=json.dumps(one))
         what = f"{one['kind']} {one['metadata']['name']} {name}"
         if said is None and done.returncode:
-            raise StackError(f"{what} is refused: {done.stderr[-2000:]}")
+            raise StackError(f"{what} is rejected: {done.stderr[-2000:]}")
         if said is not None and not (done.returncode and re.search(said, done.stderr)):
-            raise StackError(f"{what}: refused as {said!r} was expected, and not: {done.stdout}{done.stderr[-2000:]}")
+            raise StackError(
+                f"{what}: expected a rejection that matches {said!r}, got: {done.stdout}{done.stderr[-2000:]}"
+            )
 
     def mistakes(self, documents: Sequence[Document]) -> str:
-        """Plant each of `MISTAKES` in a document that is accepted without it."""
+        """Plant each of `MISTAKES` in a document that is accepted without it; each must be rejected."""
         for mistake in MISTAKES:
             good = [one for one in documents if one["kind"] == mistake.kind]
             if mistake.kind == "NetworkPolicy":
                 good = [one for one in good if one["metadata"]["name"] == "reach-internet"]
             if not good:
-                raise StackError(f"nothing that is applied is a {mistake.kind}")
+                raise StackError(f"no document is a {mistake.kind}")
             self._refused(good[0], None)
             spoiled = copy.deepcopy(good[0])
             mistake.spoil(spoiled)
             self._refused(spoiled, mistake.said, mistake.name)
-        return f"{len(MISTAKES)} wrong manifests refused: {', '.join(one.name for one in MISTAKES)}"
+        return f"{len(MISTAKES)} mistakes rejected: {', '.join(one.name for one in MISTAKES)}"
 
     def clear(self) -> None:
-        """Delete all namespaces that were made, and wait until they are gone."""
+        """Delete all namespaces of the manifests, and wait until they are gone."""
         spaces = [space for space in SPACES if self.plane.api.get(f"/api/v1/namespaces/{space}").status_code == 200]
         self.plane.kubectl("delete", "namespace", *spaces, "--timeout=300s")
-        # of disks nothing is kept here, and a disk is used once
+        # a released disk cannot be claimed again until its old claim is cleared
         for one in self.plane.items("/api/v1/persistentvolumes"):
             if one["status"].get("phase") == "Released":
                 self.plane.patch(f"/api/v1/persistentvolumes/{one['metadata']['name']}", {"spec": {"claimRef": None}})
@@ -320,14 +322,14 @@ class Trial:
     # how they behave
 
     def now(self) -> tuple[str, list[Document]]:
-        """A version of the list of pods, and the pods."""
+        """The current version of the list of pods, and the pods."""
         listed = self.plane.get(PODS)
         return listed["metadata"]["resourceVersion"], listed["items"]
 
     def rollout(self, commands: Sequence[str], changed: Path) -> str:
-        """Upgrade to a change of all pods, and see each process get it as the document says."""
+        """Upgrade to an overlay that changes all pods, and check each process' rollout against the table."""
         since, before = self.now()
-        self.type(commands, changed)
+        self.follow(commands, changed)
         self.rest()
         events = self.plane.events(PODS, since)
         counted: dict[str, int] = {}
@@ -338,7 +340,7 @@ class Trial:
         return ", ".join(f"{how}: {count}" for how, count in counted.items()) + f"; {len(events)} events"
 
     def broken(self, name: str = "verification") -> str:
-        """A version that never gets ready: what was there goes on serving."""
+        """Roll out a version that never becomes ready; the old pods must go on serving."""
         since, before = self.now()
         self.plane.kubectl("-n", NAMESPACE, "set", "image", f"deployment/{name}", f"{name}={BROKEN}")
         wait_for("the broken version's pod", lambda: any(self._is_broken(pod) for pod in self.plane.items(PODS)))
@@ -347,39 +349,39 @@ class Trial:
         self.plane.kubectl("-n", NAMESPACE, "rollout", "undo", f"deployment/{name}")
         self.rest()
         if min(one.serve for one in seen) < seen[0].serve or seen[-1].wanted != seen[0].serve + 1:
-            raise StackError(f"a version that is not ready took something away: {seen}")
-        return f"all {seen[0].serve} of the former version serve"
+            raise StackError(f"an unready version replaced running pods: {seen}")
+        return f"all {seen[0].serve} pods of the old version go on serving"
 
     def _is_broken(self, pod: Document) -> bool:
         running_ = pod["status"].get("phase") == "Running"
         return running_ and any(one["image"] == BROKEN for one in pod["spec"]["containers"])
 
     def evict(self, pod: Document) -> int:
-        """Ask for a pod's eviction; the status of the answer."""
+        """Request the eviction of a pod; returns the HTTP status."""
         name = pod["metadata"]["name"]
         wanted = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": NAMESPACE}}
         return self.plane.api.post(f"{PODS}/{name}/eviction", json=wanted).status_code
 
     def budgets(self) -> str:
-        """Of each process one at a time may be evicted, and one that is not ready always."""
+        """One pod of each process may be evicted at a time; an unready one always."""
         nodes = [f"node-{zone}" for zone in ZONES]
         name = "verification"
         self.plane.kubectl("-n", NAMESPACE, "set", "image", f"deployment/{name}", f"{name}={BROKEN}")
         unready = wait_for("the broken version's pod", lambda: [pod for pod in self.plane.items(PODS) if self._is_broken(pod)])  # fmt: skip
-        self.plane.kubectl("cordon", *nodes)  # so that nobody takes the place of who goes
+        self.plane.kubectl("cordon", *nodes)  # so that evicted pods are not replaced
         try:
             held = [process for process, budget in self.budgeted().items() if self._holds(process, budget)]
             code = self.evict(unready[0])
             if code != 201:
-                raise StackError(f"a pod that is not ready may not be evicted: {code}")
+                raise StackError(f"the eviction of an unready pod is refused: {code}")
         finally:
             self.plane.kubectl("uncordon", *nodes)
             self.plane.kubectl("-n", NAMESPACE, "rollout", "undo", f"deployment/{name}")
         self.rest()
-        return f"the second of two is refused for {len(held)} processes; one that is not ready goes"
+        return f"second eviction refused for {len(held)} processes; an unready pod is evicted"
 
     def _holds(self, process: str, budget: str) -> bool:
-        """Whether a process has two pods, of which its budget lets one go and holds the other."""
+        """Whether a process has two ready pods; then the budget must allow one eviction and refuse the second."""
         pods = [pod for pod in self.plane.items(PODS) if history.component(pod) == process and history.ready(pod)]
         if len(pods) < 2:
             return False
@@ -390,12 +392,12 @@ class Trial:
         return True
 
     def budgeted(self) -> dict[str, str]:
-        """Processes with a disruption budget, and its path."""
+        """Processes with a disruption budget, and the path of that budget."""
         base = f"/apis/policy/v1/namespaces/{NAMESPACE}/poddisruptionbudgets"
         return {one["metadata"]["name"]: f"{base}/{one['metadata']['name']}" for one in self.plane.items(base)}
 
     def drained(self, node: str) -> str:
-        """Empty a node: never is more than one of a process with a budget missing."""
+        """Drain a node; at most one pod of each process with a budget may be missing at a time."""
         since, before = self.now()
         there = [pod for pod in before if pod["spec"].get("nodeName") == node and history.ready(pod)]
         options = ("--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=300s")
@@ -408,52 +410,52 @@ class Trial:
             raise StackError(f"{len(there)} pods were on {node}, {len(left)} still are")
         for process in self.budgeted():
             if wrong := history.disruption(history.moments(before, events, process), 1):
-                raise StackError(f"{process}, while {node} is emptied: {wrong}")
-        return f"{len(there)} pods moved off {node}, at most one of a process missing"
+                raise StackError(f"{process}, while {node} is drained: {wrong}")
+        return f"{len(there)} pods moved off {node}, at most one of each process missing at a time"
 
     # scaling
 
     def replicas(self, name: str) -> int:
-        """How many of a process are wanted."""
+        """How many pods a Deployment asks for."""
         return int(self.plane.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{name}")["spec"]["replicas"])
 
     def scaled(self, documents: Sequence[Document], told: Told) -> str:
-        """Workers follow their lag, one more a minute; the front door its processor; without an answer the number stays."""
+        """Workers scale by lag, one more a minute; the front door by processor time; without metrics the number stays."""
         objects = [one for one in documents if one["kind"] == "ScaledObject"]
         made = [metrics_api.autoscaler(one) for one in objects]
         self.plane.kubectl("apply", "-f", "-", said=yaml.safe_dump_all(made))
         least = {one["metadata"]["name"]: one["spec"]["minReplicaCount"] for one in objects}
-        wait_for("the least number of workers", lambda: {name: self.replicas(name) for name in least} == least)
+        wait_for("the minimum number of workers", lambda: {name: self.replicas(name) for name in least} == least)
         behind, others = "verification", sorted(set(least) - {"verification"})
         begun = time.monotonic()
         told.lag[behind] = 40
         told.cpu["intake-api"] = 1200
-        wait_for("a worker more", lambda: self.replicas(behind) == least[behind] + 1)
+        wait_for("one more worker", lambda: self.replicas(behind) == least[behind] + 1)
         after = time.monotonic() - begun
         if after < 55:
-            raise StackError(f"a worker more already after {after:.0f} s of lag")
-        wait_for("another worker", lambda: self.replicas(behind) >= least[behind] + 2)
+            raise StackError(f"one more worker after only {after:.0f} s of lag")
+        wait_for("a second more worker", lambda: self.replicas(behind) >= least[behind] + 2)
         again = time.monotonic() - begun
         if self.replicas(behind) != least[behind] + 2 or again - after < 40:
-            raise StackError(f"{self.replicas(behind)} workers, the third {again - after:.0f} s after the second")
+            raise StackError(f"{self.replicas(behind)} workers, {again - after:.0f} s between two steps")
         most = self.plane.get(f"/apis/autoscaling/v2/namespaces/{NAMESPACE}/horizontalpodautoscalers/intake-api")["spec"]["maxReplicas"]  # fmt: skip
-        wait_for("as many doors as there may be", lambda: self.replicas("intake-api") == most)
+        wait_for("the maximum of intake-api", lambda: self.replicas("intake-api") == most)
         if moved := [name for name in others if self.replicas(name) != least[name]]:
-            raise StackError(f"scaled without being behind: {', '.join(moved)}")
+            raise StackError(f"scaled up without lag: {', '.join(moved)}")
         kept = self.replicas(behind)
         told.silent = True
         self._autoscaler_says(behind, "ScalingActive", "False")
         time.sleep(10)
         if self.replicas(behind) != kept:
-            raise StackError(f"without an answer the number went from {kept} to {self.replicas(behind)}")
+            raise StackError(f"without metrics the number went from {kept} to {self.replicas(behind)}")
         told.silent = False
         told.lag[behind] = 0
         told.cpu.clear()
         self._autoscaler_says(behind, "AbleToScale", "True", "ScaleDownStabilized")
         if self.replicas(behind) != kept:
-            raise StackError("a worker was taken away at once")
+            raise StackError("scaled down at once")
         self.rest()
-        return f"{behind}: one more after {after:.0f} s of lag, another after {again:.0f} s; intake-api: {most}; others stay; without an answer and after the lag {kept} stay"
+        return f"{behind}: one more after {after:.0f} s of lag, two after {again:.0f} s; intake-api: {most}; no other changes; {kept} stay without metrics and right after the lag"
 
     def _autoscaler_says(self, name: str, kind: str, status: str, reason: str | None = None) -> None:
         path = f"/apis/autoscaling/v2/namespaces/{NAMESPACE}/horizontalpodautoscalers/keda-hpa-{name}"
@@ -467,7 +469,7 @@ class Trial:
 
 
 def settled(workload: Document) -> bool:
-    """Whether a workload's controller has seen it, and all its pods are of its version and ready."""
+    """Whether the controller has acted on the current specification, and all pods are up to date and available."""
     wanted = workload["spec"].get("replicas", 1)
     status = workload.get("status", {})
     seen = status.get("observedGeneration") == workload["metadata"]["generation"]
@@ -478,7 +480,7 @@ def settled(workload: Document) -> bool:
 def layer(
     folder: Path, resources: Sequence[Path], components: Sequence[Path] = (), settings: Sequence[str] = ()
 ) -> Path:
-    """Write an overlay on others."""
+    """Write an overlay on top of others."""
     folder.mkdir()
     written = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -494,14 +496,14 @@ def layer(
 
 
 def lacking(overlay: Path) -> list[Path]:
-    """Components that an overlay does not have; last the one that patches what others bring."""
+    """Components that an overlay lacks; `other-logins` comes last, since it patches the others."""
     there = {Path(name).name for name in yaml.safe_load((overlay / "kustomization.yaml").read_text())["components"]}
     found = [one for one in (KUBERNETES / "components").iterdir() if one.name not in there]
     return sorted(found, key=lambda one: (one.name == "other-logins", one.name))
 
 
 def examples() -> list[Path]:
-    """What an example is applied by: its folder, or its file where it is none of kustomize's."""
+    """The kustomization folders and plain files of the examples."""
     found: list[Path] = []
     for folder in sorted((KUBERNETES / "examples").iterdir()):
         found += [folder] if (folder / "kustomization.yaml").is_file() else sorted(folder.glob("*.yaml"))
@@ -509,10 +511,10 @@ def examples() -> list[Path]:
 
 
 def run(steps: Steps) -> dict[str, Any]:
-    """All of it; figures for the report.
+    """Run all steps; returns figures for the report.
 
     Raises:
-        StackError: something is not as it should be.
+        StackError: a check failed.
     """
     with steps.step("programs") as say:
         built = tools.built()
@@ -535,7 +537,7 @@ def _run(trial: Trial, steps: Steps) -> dict[str, Any]:
     plane = trial.plane
     found: dict[str, Any] = {"kubernetes": tools.kubernetes(), "commands": len(commands)}
     with steps.step("commands of deploying.md, on small") as say:
-        say(f"{trial.type(commands, small)} commands; {len(trial.rest())} pods")
+        say(f"{trial.follow(commands, small)} commands; {len(trial.rest())} pods")
     with steps.step("small, twice") as say:
         say(f"{trial.twice(small)} objects, unchanged the second time")
     with steps.step("examples, twice") as say:
@@ -544,13 +546,13 @@ def _run(trial: Trial, steps: Steps) -> dict[str, Any]:
     with steps.step("remove small") as say:
         trial.clear()
     with steps.step("install production") as say:
-        trial.type(installing(commands), production)
+        trial.follow(installing(commands), production)
         say(f"{len(trial.rest())} pods")
     with steps.step("production, twice") as say:
         say(f"{trial.twice(production)} objects, unchanged the second time")
     whole = layer(FOLDER / "everything", [production], components=lacking(production))
     with steps.step("all components, twice") as say:
-        trial.type(upgrading(commands), whole)
+        trial.follow(upgrading(commands), whole)
         say(f"{trial.twice(whole)} objects, unchanged the second time")
         found["pods"] = len(trial.rest())
     documents = [*trial.rendered(whole), *(one for path in examples() for one in trial.rendered(path))]
@@ -566,8 +568,8 @@ def _run(trial: Trial, steps: Steps) -> dict[str, Any]:
         say(trial.rollout(upgrading(commands), changed))
     with steps.step("spread over zones") as say:
         if uneven := history.uneven(plane.items(PODS), zones):
-            raise StackError(f"all pods are in one zone: {', '.join(uneven)}")
-        say("no process has all of its pods in one")
+            raise StackError(f"all pods in one zone: {', '.join(uneven)}")
+        say("every process with several pods is in several zones")
     with metrics_api.serving(plane) as told:
         with steps.step("scaling") as say:
             say(trial.scaled(documents, told))

@@ -1,4 +1,4 @@
-"""What `make test-kubernetes` judges by, without a cluster: each judgement passes what is right and finds what is wrong."""
+"""The checks of `make test-kubernetes`, without a cluster: each passes what is right and finds what is wrong."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ ALONE = [Moment(1, 1, 1), Moment(1, 0, 0), Moment(0, 0, 0), Moment(1, 1, 0), Mom
         ("one after the other", [START, Moment(2, 2, 0), START], "instead of one missing"),
         ("the old one ends first", ALONE, None),
         ("the old one ends first", [Moment(1, 1, 1), Moment(2, 1, 0), Moment(1, 1, 1)], "at the same time"),
-        ("the old one ends first", [Moment(1, 1, 1)], "nothing happened"),
+        ("the old one ends first", [Moment(1, 1, 1)], "no pod changed"),
     ],
 )
-def test_rollouts_are_judged(way: str, seen: list[Moment], wrong: str | None) -> None:
+def test_rollouts_are_checked(way: str, seen: list[Moment], wrong: str | None) -> None:
     found = history.rollout(seen, way)
     assert found is None if wrong is None else found is not None and wrong in found
 
@@ -79,7 +79,7 @@ def test_each_process_has_a_way_of_the_table() -> None:
     ("seen", "wrong"),
     [(IN_TURN, False), ([START], False), ([START, Moment(0, 0, 0), START], True), ([START, Moment(1, 1, 1)], True)],
 )
-def test_disruptions_are_judged(seen: list[Moment], wrong: bool) -> None:
+def test_disruptions_are_checked(seen: list[Moment], wrong: bool) -> None:
     assert (history.disruption(seen, 1) is not None) is wrong
 
 
