@@ -75,7 +75,7 @@ DECISIONS: Final[dict[State, tuple[str, ...]]] = {
 
 
 class Envelope(Struct, kw_only=True, omit_defaults=True):
-    """CloudEvents 1.0 with the extensions ``partitionkey``, ``correlationid`` (the claim) and ``causationid``."""
+    """CloudEvents 1.0 with the extensions ``partitionkey``, ``correlationid`` (the claim), ``causationid`` and ``previous``."""
 
     specversion: Literal["1.0"] = "1.0"
     id: Annotated[str, Meta(min_length=1, max_length=200)]
@@ -87,6 +87,8 @@ class Envelope(Struct, kw_only=True, omit_defaults=True):
     partitionkey: str | None = None
     correlationid: str | None = None
     causationid: str | None = None
+    previous: Annotated[int, Meta(ge=0)] | None = None
+    """Of an event of ours: number of the row that its log published before it to the same topic and partition; 0: it is the first."""
     data: msgspec.Raw = msgspec.Raw(b"null")
 
     def __post_init__(self) -> None:
@@ -836,6 +838,7 @@ def encode(
     correlation: str | None = None,
     causation: str | None = None,
     trace: str | None = None,
+    previous: int | None = None,
 ) -> bytes:
     """Encode an event as a CloudEvents structured-mode JSON document."""
     # a dict, not Envelope: specversion and datacontenttype are required on the wire though they never vary
@@ -857,5 +860,7 @@ def encode(
         document["causationid"] = causation
     if trace is not None:
         document["traceparent"] = trace
+    if previous is not None:
+        document["previous"] = previous
     document["data"] = data
     return _encoder.encode(document)

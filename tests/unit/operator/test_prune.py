@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.operator.prune import AGED, advanced
-from shared.runtime.store import place_of
+from shared.runtime.links import place_of
 
 
 @pytest.mark.parametrize(
