@@ -185,6 +185,7 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
         StackError: a process is still connected to the database, or the broker does not delete topics.
     """
     from services.operator.idle import present, readers
+    from services.operator.unread import commit_cursors
 
     begun = time.monotonic()
     none_connected(engine)
@@ -220,6 +221,7 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
             table = f"{log.schema}.{log.prefix}"
             connection.exec_driver_sql(f"delete from {table}cursors where topic = any(%s)", (names,))
             connection.exec_driver_sql(f"delete from {table}topic_ids where topic = any(%s)", (names,))
+            connection.exec_driver_sql(f"delete from {table}gaps where topic = any(%s)", (names,))
             connection.exec_driver_sql(f"update {table}partitions set published_upto = seq")
         # accepted before, published after: they are in the door, and will be published again
         known = connection.exec_driver_sql(
@@ -232,6 +234,8 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
     tell("filling topics from the logs")
     keep_ms = {settings.topic_prefix + topic.name: topic.kept_ms(settings) for topic in ours}
     made.refilled = sum(_refill(settings, engine, f"{log.schema}.{log.prefix}event_log", keep_ms) for log in logs)
+    with engine.connect() as connection:
+        commit_cursors(settings, connection, logs)
     tell("filling the stream views from the logs")
     made.generation = fold_anew(settings)
     made.seconds = time.monotonic() - begun

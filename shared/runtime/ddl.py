@@ -98,7 +98,7 @@ def linked_events(prefix: str = "") -> str:
     """SQL for linked events (docs/decisions/0050): what a log publishes where, and what a reader has applied of it.
 
     ``tails``: the number of the log's last row for each topic and target partition, from which the next row's ``previous``
-    is taken. ``reads``: for each log, the number of the last event applied. ``reads_log``: when that number moved;
+    is taken. ``reads``: for each log, the number of the last event applied. ``reads_log``: when that number moved, and from where;
     append-only. ``gaps``: places at which a reader stopped because records are missing. ``partitions.linked``: numbers
     decide what is a duplicate, not ids; false in rows that a version without links may still work on.
     """
@@ -125,6 +125,7 @@ create table {prefix}reads_log (
     partition int not null,
     writer text collate "C" not null,
     log_partition int not null,
+    previous bigint not null,
     seq bigint not null,
     recorded_wall timestamptz not null default now(),
     primary key (topic, writer, log_partition, partition, seq)

@@ -117,12 +117,13 @@ class Store:
         self._sql_reads = f"select topic, partition, writer, log_partition, seq from {p}reads where partition = any(%s)"
         # one statement for the number and for when it moved
         self._sql_read = f"""
-            with moved as (
-                insert into {p}reads (topic, partition, writer, log_partition, seq)
-                select * from unnest(%s::text[], %s::int[], %s::text[], %s::int[], %s::bigint[])
-                on conflict (topic, partition, writer, log_partition) do update set seq = excluded.seq
-                returning topic, partition, writer, log_partition, seq)
-            insert into {p}reads_log (topic, partition, writer, log_partition, seq) select * from moved"""
+            with n as (select * from unnest(%s::text[], %s::int[], %s::text[], %s::int[], %s::bigint[])
+                    as n(topic, partition, writer, log_partition, seq)),
+                moved as (insert into {p}reads (topic, partition, writer, log_partition, seq) select * from n
+                    on conflict (topic, partition, writer, log_partition) do update set seq = excluded.seq)
+            insert into {p}reads_log (topic, partition, writer, log_partition, previous, seq)
+            select n.topic, n.partition, n.writer, n.log_partition, coalesce(r.seq, 0), n.seq from n
+                left join {p}reads r using (topic, partition, writer, log_partition)"""
         self._sql_gap = f"""
             insert into {p}gaps (topic, partition, "offset", reason, detail)
             select topic, partition, at, %s, %s from unnest(%s::text[], %s::int[], %s::bigint[]) as n(topic, partition, at)
