@@ -2,8 +2,8 @@
 
 On the wire each is a CloudEvents 1.0 structured-mode JSON document (``Envelope``). ``docs/asyncapi.json`` and the JSON
 Schemas beside it are generated from these types; a test fails when they are stale. Rules of evolution: a field is
-added with a default, never renamed or removed; unknown fields are ignored; an unknown type is counted and skipped; a
-type with a higher version than ``TYPES`` knows goes to the dead letters.
+added with a default, never renamed or removed; unknown fields are ignored; an unknown type of others is counted and
+skipped; an unknown type of ours, or a known one in a higher version, is parked until a version runs that reads it.
 
 Personal data never appears here: parties are ids, texts and proofs are references that intake keeps.
 
@@ -817,7 +817,12 @@ def decode_data(envelope: Envelope) -> Data | None:
 
 
 class NewerVersion(ValueError):
-    """A type whose version is above what this version of the software reads."""
+    """A type of ours that a newer version of the software has written, and this one cannot read."""
+
+
+def is_ours(name: str) -> bool:
+    """Whether a type is of this system, known to this version or not."""
+    return name.startswith("goodfaith.")
 
 
 def is_newer(name: str) -> bool:

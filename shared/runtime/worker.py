@@ -37,7 +37,7 @@ from kafka.errors import IllegalStateError, KafkaError, LogTruncationError, Offs
 from kafka.structs import OffsetAndMetadata
 
 from shared import clock, db, kafka_links, logs, metrics, tracing
-from shared.events import Data, Watermark, decode_data, decode_envelope, encode
+from shared.events import Data, NewerVersion, Watermark, decode_data, decode_envelope, encode, is_ours
 from shared.runtime import seen
 from shared.runtime.health import Health
 from shared.runtime.links import Gap, Link, Links, place_of
@@ -544,8 +544,8 @@ class Worker:
                     metrics.EVENTS_DUPLICATE.labels(self.service.name, topic.name).inc()
                     return
             data = decode_data(envelope)
-            if data is None and not outside:
-                raise ValueError(f"type: {envelope.type!r} is not known to this version")
+            if data is None and not outside and is_ours(envelope.type):
+                raise NewerVersion(envelope.type)
             if data is not None and outside and partition_of(key, self.settings.partitions) != record.partition:
                 raise ValueError(
                     f"key {key[:80]!r} does not belong to partition {record.partition}: use the default partitioner"
