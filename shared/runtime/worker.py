@@ -312,6 +312,8 @@ class Worker:
                 while not self._stop:
                     try:
                         self._turn()
+                    except WentBack:
+                        raise
                     except Fenced:
                         # expected while the group moves partitions; else somebody has taken ours over
                         if not self._rebalanced:
