@@ -138,7 +138,9 @@ def _link(
     table = f"{reader.schema}.{reader.prefix}"
     with engine.begin() as connection:
         # the owner's transactions wait here; afterwards its epoch is not the latest, and it claims the partition again
-        connection.exec_driver_sql(f"select from {table}partitions where partition = %s for no key update", (partition,))
+        connection.exec_driver_sql(
+            f"select from {table}partitions where partition = %s for no key update", (partition,)
+        )
         numbers, holes = _numbers(connection, settings, logs, reader, partition, known)
         if holes:
             made.holes += holes

@@ -144,10 +144,38 @@ def find(settings: Settings, connection: sa.Connection) -> list[Gap]:
             ends = {places[at]: offset for at, offset in consumer.end_offsets(list(places)).items()}
             rows = connection.exec_driver_sql(f'select topic, partition, "offset", reason from {table}gaps')
             noticed = {(str(topic), int(partition)): (int(at), str(reason)) for topic, partition, at, reason in rows}
-            found += compare(cursors, known, ids, begins, ends, reader, noticed)
+            seen_ = compare(cursors, known, ids, begins, ends, reader, noticed)
+            found += seen_
+            found += _cut_off(
+                connection, settings, reader, cursors, begins, ends, {(gap.topic, gap.partition) for gap in seen_}
+            )
     finally:
         consumer.close()
     return found
+
+
+def _cut_off(
+    connection: sa.Connection,
+    settings: Settings,
+    reader: Reader,
+    cursors: Mapping[tuple[str, int], int],
+    begins: Mapping[tuple[str, int], int],
+    ends: Mapping[tuple[str, int], int],
+    known: set[tuple[str, int]],
+) -> Iterable[Gap]:
+    """Places that the reader has read to their end, though the logs say that more was published: no later event has shown it yet."""
+    logs = present(connection, readers(settings), table="reads")
+    linked = connection.exec_driver_sql(f"select partition from {reader.schema}.{reader.prefix}partitions where linked")
+    partitions = set(linked.scalars())
+    for topic in reader.reads:
+        for partition in partitions:
+            place = (topic.name, partition)
+            if topic.compacted or place in known or cursors.get(place, begins[place]) != ends[place]:
+                continue
+            gap = Gap(reader, topic.name, partition, ends[place], begins[place], ends[place], reason="gap")
+            rows = _unread(connection, logs, topic, settings.topic_prefix + topic.name, partition, [gap])
+            if next(iter(rows), None) is not None:
+                yield gap
 
 
 def _topic_ids(settings: Settings) -> dict[str, str]:

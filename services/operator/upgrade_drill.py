@@ -495,7 +495,12 @@ def finish_(
     for reader, partitions in made.partitions.items():
         console.print(f"{reader}: {len(partitions)} partitions linked", highlight=False)
     for hole in made.holes:
-        console.print(f"never read, though later ones were: {hole}; goodfaith verify says more", style="red", markup=False, highlight=False)
+        console.print(
+            f"never read, though later ones were: {hole}; goodfaith verify says more",
+            style="red",
+            markup=False,
+            highlight=False,
+        )
     if json:
         print_json(made.as_json())
     if made.holes:

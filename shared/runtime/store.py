@@ -91,8 +91,8 @@ class Store:
             on conflict (partition) do update set epoch = {p}partitions.epoch + 1, owner = excluded.owner
             returning partition, epoch, linked, seq, hash"""
         self._sql_lock = f"""
-            select partition, epoch, owner, seq, hash, published_upto, watermark from {p}partitions
-            where partition = any(%s) order by partition for no key update"""
+            select partition, epoch, owner, seq, hash, published_upto, watermark, (select min(worker) from platform.went_back)
+            from {p}partitions where partition = any(%s) order by partition for no key update"""
         self._sql_heads = f"""
             update {p}partitions as t set seq = n.seq, hash = n.hash, published_upto = n.upto, watermark = n.mark
             from unnest(%s::int[], %s::bigint[], %s::text[], %s::bigint[], %s::timestamptz[]) as n(partition, seq, hash, upto, mark)
@@ -179,7 +179,13 @@ class Store:
     # ---- ownership
 
     def claim(self, connection: sa.Connection, partitions: Sequence[int], owner: str) -> dict[int, Owned]:
-        """Take the partitions over: every earlier owner's writes are refused from here on."""
+        """Take the partitions over: every earlier owner's writes are refused from here on.
+
+        Raises:
+            WentBack: a worker has found that the database lacks what it had committed.
+        """
+        if (finder := connection.exec_driver_sql("select min(worker) from platform.went_back").scalar()) is not None:
+            raise WentBack(f"{finder} found it")
         rows = connection.exec_driver_sql(self._sql_claim, (list(partitions), owner))
         owned = {row[0]: Owned(*row[1:]) for row in rows}
         connection.exec_driver_sql(self._sql_catch_up, (list(partitions),))
@@ -201,7 +207,9 @@ class Store:
         """
         heads = {}
         rows = connection.exec_driver_sql(self._sql_lock, (sorted(epochs),))
-        for partition, epoch, whose, seq, hash_, upto, mark in rows:
+        for partition, epoch, whose, seq, hash_, upto, mark, finder in rows:
+            if finder is not None:
+                raise WentBack(f"{finder} found it")
             if epoch > epochs[partition]:
                 raise Fenced(f"partition {partition}: epoch {epoch}, ours {epochs[partition]}")
             if epoch < epochs[partition] or whose != owner:
@@ -218,6 +226,12 @@ class Store:
     def ends(self, connection: sa.Connection, partitions: Sequence[int]) -> dict[int, int]:
         """Number of each log's last row."""
         return {row[0]: row[3] for row in connection.exec_driver_sql(self._sql_lock, (list(partitions),))}
+
+    def went_back(self, connection: sa.Connection, reason: str) -> None:
+        """Let every other worker know that the database lacks what it had committed."""
+        connection.exec_driver_sql(
+            "insert into platform.went_back (worker, reason) values (%s, %s)", (self._name, reason[:1000])
+        )
 
     def missing(self, connection: sa.Connection, witnesses: Iterable[Witness]) -> list[Witness]:
         """Those whose row the event log does not have, or has with other content."""

@@ -216,11 +216,12 @@ class Worker:
         self._engine.dispose()
 
     def _halt(self, back: WentBack) -> None:
-        """Write nothing more, say what the database has lost, and wait to be stopped: what comes next a person decides."""
+        """Say what the database has lost, stop the other workers too, and wait to be stopped: a person decides what comes next."""
         metrics.WENT_BACK.labels(self.service.name).set(1)
         lost: list[str] = []
         try:
             with self._engine.begin() as connection:
+                self._store.went_back(connection, str(back))
                 ends = self._store.ends(connection, sorted(self._seen))
                 witnesses = [
                     Witness(p, seq, "this process", hash=hash_) for p, (seq, hash_) in self._seen.items() if seq
