@@ -332,7 +332,7 @@ def _hole(ground: Ground) -> None:
     process.terminate()
     process.env["GOODFAITH_CRASH_AT"] = "verification:after_commit:40"
     process.start()
-    ground.wait("verification dies with rows that it has not published", lambda: not process.alive)
+    ground.wait("verification dies with rows that it has not published", lambda: not process.alive())
     del process.env["GOODFAITH_CRASH_AT"]
     lost = ground.sql(
         "update verification.partitions p set published_upto = seq from verification.partitions before"

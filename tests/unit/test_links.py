@@ -60,7 +60,12 @@ def test_logs_and_places_are_told_apart() -> None:
     links = Links()
     links.begin({LINK: 7})
     assert not links.take(LINK, 7, 5)
-    for other in (LINK._replace(topic="a"), LINK._replace(partition=1), LINK._replace(writer="w"), LINK._replace(log_partition=1)):
+    for other in (
+        LINK._replace(topic="a"),
+        LINK._replace(partition=1),
+        LINK._replace(writer="w"),
+        LINK._replace(log_partition=1),
+    ):
         assert links.take(other, 7, 0)
     with pytest.raises(Gap, match=r"verification\.0\.9 follows 8, and 7 was the last one read"):
         links.take(LINK, 9, 8)
@@ -78,7 +83,9 @@ def test_a_witness_is_read_back_as_it_was_committed(seq: int, hash_: str) -> Non
     assert (one.partition, one.seq, one.hash) == (3, seq, hash_[:16])
 
 
-@pytest.mark.parametrize("metadata", [None, "", "7", "7:", "x:0123456789abcdef", "7:0123456789abcdef0", "-7:0123456789abcdef"])
+@pytest.mark.parametrize(
+    "metadata", [None, "", "7", "7:", "x:0123456789abcdef", "7:0123456789abcdef0", "-7:0123456789abcdef"]
+)
 def test_other_metadata_says_nothing(metadata: str | None) -> None:
     assert seen.witnesses({("a", 3): Committed(metadata)}) == []
     assert seen.metadata(0, "") == ""
