@@ -1,14 +1,14 @@
 """Events are linked: what a log published where, and what a reader has applied of it.
 
-Revision ID: 0023
+Revision ID: 0024
 """
 
 from alembic import op
 
 from shared.runtime.ddl import linked_events
 
-revision = "0023"
-down_revision = "0022"
+revision = "0024"
+down_revision = "0023"
 phase = "expand"
 
 
