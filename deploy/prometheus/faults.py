@@ -131,6 +131,7 @@ def healthy() -> World:
                 )  # fmt: skip
             world.set("goodfaith_unread_gone_partitions", steady(0), topic=topic, **at)
         world.set("goodfaith_consumer_assigned_partitions", steady(4), **at)
+        world.set("goodfaith_database_went_back", steady(0), **at)
         world.set("goodfaith_outbox_oldest_timestamp_seconds", steady(0), **at)
         world.set("goodfaith_dead_letters_depth", steady(0), **at)
         world.set("goodfaith_dead_letters_oldest_timestamp_seconds", steady(0), **at)
@@ -228,6 +229,17 @@ def _broker_gone(world: World) -> None:
 def _database_gone(world: World) -> None:
     _platform_gone(world, "database")
     world.change(lambda _: occurs(90), "goodfaith_http_request_duration_seconds_count", 'status="5xx"')
+
+
+def _database_back(world: World) -> None:
+    """Every worker stops for good; what they have in hand stays where it is."""
+    _no_claim_moves(world)
+    world.change(lambda _: steady(0, 1), "goodfaith_database_went_back")
+    for name in ("worker_progress", "consumer_position"):
+        world.change(stops, f"goodfaith_{name}_timestamp_seconds")
+    world.change(lambda _: steady(4, 0), "goodfaith_consumer_assigned_partitions")
+    world.change(lambda _: waits(), "goodfaith_outbox_oldest_timestamp_seconds")
+    _behind(world)
 
 
 def _leaderless(world: World) -> None:
@@ -447,6 +459,7 @@ PROCESSES: Final = (
 FAULTS: Final = (
     Fault("the broker is gone", "BrokerDown", _broker_gone),
     Fault("the database is gone", "DatabaseDown", _database_gone),
+    Fault("the database went back in time", "DatabaseWentBack", _database_back),
     Fault("partitions have no leader", "BrokerOfflinePartitions", _leaderless),
     *(Fault(f"{job} is gone", "ProcessDown", _process_gone(job)) for job in PROCESSES),
     Fault("a host is gone with all its processes", "ProcessDown", _host_gone),

@@ -478,9 +478,15 @@ def flow_alerts(pace: Pace) -> Iterable[Alert]:
     )  # fmt: skip
     yield Alert(
         "UnreadGone", _of_area("(sum by (job, worker, topic) (goodfaith_unread_gone_partitions) > 0)"), "page",
-        "Records were deleted before they were read",
-        "{{ $labels.worker }} has not read {{ $value }} partitions of {{ $labels.topic }} to where they begin now.",
+        "Records are missing from a topic",
+        "{{ $labels.worker }} has stopped reading {{ $value }} partitions of {{ $labels.topic }}.",
         hold="3m", layer="process", area="",
+    )  # fmt: skip
+    yield Alert(
+        # every worker stops, so that it mutes everything else as a dead database does
+        "DatabaseWentBack", "max by (job, worker) (goodfaith_database_went_back) > 0", "page",
+        "The database lacks what it had committed",
+        "{{ $labels.worker }} has stopped: the database went back in time.", hold="1m", layer="platform", area="platform",
     )  # fmt: skip
     yield Alert(
         "OutboxOld",

@@ -220,7 +220,7 @@ def labels_of(name: str, **more: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("dead", ["BrokerDown", "DatabaseDown"])
 def test_a_dead_broker_or_database_mutes_all_that_follows_from_it(dead: str) -> None:
-    other = {"BrokerDown", "DatabaseDown", "Watchdog", "RulesFail", "Aftermath"}
+    other = {"BrokerDown", "DatabaseDown", "DatabaseWentBack", "Watchdog", "RulesFail", "Aftermath"}
     if dead == "DatabaseDown":
         other.add("BrokerOfflinePartitions")
     for name in set(EVERY) - other:
