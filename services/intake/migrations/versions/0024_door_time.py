@@ -1,12 +1,12 @@
 """The last watermark is kept: it never goes back, and nothing is accepted at or before it.
 
-Revision ID: 0023
+Revision ID: 0024
 """
 
 from alembic import op
 
-revision = "0023"
-down_revision = "0022"
+revision = "0024"
+down_revision = "0023"
 phase = "expand"
 
 DOOR_TIME = """
