@@ -1,12 +1,12 @@
 """Of one right in a register one registration is in force; what is only pending keeps nobody out.
 
-Revision ID: 0025
+Revision ID: 0026
 """
 
 from alembic import op
 
-revision = "0025"
-down_revision = "0024"
+revision = "0026"
+down_revision = "0025"
 phase = "expand"
 
 

@@ -1,12 +1,12 @@
 """The last watermark is kept: it never goes back, and nothing is accepted at or before it.
 
-Revision ID: 0024
+Revision ID: 0025
 """
 
 from alembic import op
 
-revision = "0024"
-down_revision = "0023"
+revision = "0025"
+down_revision = "0024"
 phase = "expand"
 
 DOOR_TIME = """
