@@ -283,7 +283,8 @@ CASES: Final = (
         },
         "The workers of verification own 3 partitions only.",
         {
-            'goodfaith_consumer_assigned_partitions{job="verification",instance="verification.0"}': "3x10 6x40",
+            # both count the three that move, for two minutes
+            'goodfaith_consumer_assigned_partitions{job="verification",instance="verification.0"}': "3x8 6x40",
             'goodfaith_consumer_assigned_partitions{job="verification",instance="verification.1"}': "3x10 stale",
         },
         labels={"job": "verification"},
@@ -335,6 +336,11 @@ CASES: Final = (
         "WatermarkBehind", {**_clock("100000+60x20"), f"goodfaith_watermark_timestamp_seconds{{{_WORKER}}}": "100000x20"},
         "Deadlines of verification fire only up to 20m 0s ago.",
         {**_clock("100000+60x20"), f"goodfaith_watermark_timestamp_seconds{{{_WORKER}}}": "99800+60x20"}, labels={"job": "verification"},
+    ),
+    Case(
+        "ClocksDisagree", {'goodfaith_clocks_disagree{job="intake-worker",instance="intake-worker.0"}': "1x20"},
+        "The clocks of intake-worker, the database and the brokers differ by more than GOODFAITH_CLOCK_BOUND_MS.",
+        {'goodfaith_clocks_disagree{job="intake-worker",instance="intake-worker.0"}': "0x5 1 0x20"}, labels={"job": "intake-worker"},
     ),
     Case(
         "WorkersFenced", {f"goodfaith_fenced_total{{{_WORKER}}}": "0+10x30"}, "60 transactions of verification were refused in 30 minutes.",

@@ -155,6 +155,7 @@ def healthy() -> World:
     for status, rate in (("2xx", 100), ("5xx", 0)):
         world.set("goodfaith_http_request_duration_seconds_count", flows(rate), status=status, **at)
     at = {"job": "intake-worker", "instance": "intake-worker.0"}
+    world.set("goodfaith_clocks_disagree", steady(0), **at)
     world.set("goodfaith_review_oldest_timestamp_seconds", steady(0), state="UNDER_REVIEW", tier="standard", **at)
     world.set("prometheus_rule_evaluation_failures_total", steady(0), rule_group="figures")
     return world
@@ -240,6 +241,13 @@ def _database_back(world: World) -> None:
     world.change(lambda _: steady(4, 0), "goodfaith_consumer_assigned_partitions")
     world.change(lambda _: waits(), "goodfaith_outbox_oldest_timestamp_seconds")
     _behind(world)
+
+
+def _clocks(world: World) -> None:
+    """Watermarks are held, and deadlines with them; the canary's listing comes back late."""
+    world.change(lambda _: steady(0, 1), "goodfaith_clocks_disagree")
+    world.change(stops, "goodfaith_watermark_timestamp_seconds")
+    world.change(stops, "goodfaith_canary_last_completed_timestamp_seconds")
 
 
 def _leaderless(world: World) -> None:
@@ -460,6 +468,7 @@ FAULTS: Final = (
     Fault("the broker is gone", "BrokerDown", _broker_gone),
     Fault("the database is gone", "DatabaseDown", _database_gone),
     Fault("the database went back in time", "DatabaseWentBack", _database_back),
+    Fault("the clocks disagree", "ClocksDisagree", _clocks),
     Fault("partitions have no leader", "BrokerOfflinePartitions", _leaderless),
     *(Fault(f"{job} is gone", "ProcessDown", _process_gone(job)) for job in PROCESSES),
     Fault("a host is gone with all its processes", "ProcessDown", _host_gone),

@@ -35,6 +35,7 @@ SLI: Final = {
     "goodfaith_consumer_assigned_partitions": "claims",
     "goodfaith_worker_progress_timestamp_seconds": "claims",
     "goodfaith_watermark_timestamp_seconds": "claims",
+    "goodfaith_clocks_disagree": "claims",
     "goodfaith_outbox_oldest_timestamp_seconds": "claims",
     "goodfaith_dead_letters_depth": "claims",
     "goodfaith_delivery_oldest_pending_timestamp_seconds": "claims",
@@ -445,9 +446,11 @@ def flow_alerts(pace: Pace) -> Iterable[Alert]:
         # longer than a statement may wait for a lock, and than a pause between tries
         hold="4m", layer="process", area="", waits="1m",
     )  # fmt: skip
+    lasting = f"min_over_time(goodfaith:assigned_partitions:sum[{pace('5m')}])"
     yield Alert(
         "PartitionsUnowned",
-        _of_area(f"(goodfaith:assigned_partitions:sum < max_over_time(goodfaith:assigned_partitions:sum[{pace('1h')}]))"),
+        # a partition that moves is counted twice or not at all for a moment
+        _of_area(f"(goodfaith:assigned_partitions:sum < max_over_time({lasting}[{pace('1h')}:{pace('1m')}]))"),
         "page", "Partitions without a worker", "The workers of {{ $labels.job }} own {{ $value }} partitions only.",
         hold="5m", layer="process", area="",
     )  # fmt: skip
@@ -500,6 +503,13 @@ def flow_alerts(pace: Pace) -> Iterable[Alert]:
         f"scalar(max(goodfaith_clock_timestamp_seconds)) - min by (job) (goodfaith_watermark_timestamp_seconds > 0) > {HOUR // 12}",
         "page", "Deadlines stand still", "Deadlines of {{ $labels.job }} fire only up to {{ $value | humanizeDuration }} ago.",
         hold="5m", waits="5m",
+    )  # fmt: skip
+    yield Alert(
+        # watermarks are held on purpose, and whoever waits for a deadline waits
+        "ClocksDisagree", _of_area("(max by (job) (goodfaith_clocks_disagree) > 0)"), "page",
+        "Clocks disagree, and deadlines stand still",
+        "The clocks of {{ $labels.job }}, the database and the brokers differ by more than GOODFAITH_CLOCK_BOUND_MS.",
+        hold="3m", layer="process", area="",
     )  # fmt: skip
     yield Alert(
         "WorkersFenced", _of_area(f"(sum by (job) (increase(goodfaith_fenced_total[{pace('30m')}])) > 20)"), "ticket",

@@ -34,7 +34,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import deploy
-from deploy.local import fleet, prometheus
+from deploy.local import clocks, fleet, prometheus
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
@@ -705,6 +705,18 @@ def _hang(ground: Ground) -> None:
     del process.env["GOODFAITH_CRASH_AT"]
 
 
+def _wrong_clock(ground: Ground) -> None:
+    """The database's clock steps ahead."""
+    with ground.run.engine.begin() as connection:
+        clocks.set_ahead(connection, 5.0)
+
+
+def _right_clock(ground: Ground) -> None:
+    """Its host's time service is repaired."""
+    with ground.run.engine.begin() as connection:
+        clocks.set_ahead(connection, 0)
+
+
 def _delete_unread(ground: Ground) -> None:
     """A worker is away, and somebody deletes what it has not read."""
     workers = [process for process in ground.fleet if process.name.startswith("verification.")]
@@ -731,6 +743,7 @@ DRILLS: Final = (
     Drill("one partition stuck", "PartitionStuck", _hold, mend=_let_go),
     Drill("a stream worker dead but exporting", "StreamsBehind", _hang),
     Drill("enforcement stopped", "ProcessDown", _kill("enforcement-worker.0")),
+    Drill("the database's clock is wrong", "ClocksDisagree", _wrong_clock, mend=_right_clock),
     Drill("broker gone", "BrokerDown", lambda g: g.stack.kill_kafka()),
     Drill("database gone", "DatabaseDown", lambda g: g.stack.kill_postgres()),
     # the last: `goodfaith up` starts one of each process anew, whatever there was before
