@@ -1,12 +1,12 @@
 """Tokens have a name, and a revoked one stays known: one that the settings give does not return at the next start.
 
-Revision ID: 0024
+Revision ID: 0027
 """
 
 from alembic import op
 
-revision = "0024"
-down_revision = "0023"
+revision = "0027"
+down_revision = "0026"
 phase = "expand"
 
 
