@@ -32,12 +32,12 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 from kafka import ConsumerRebalanceListener, TopicPartition
-from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
 from shared import clock, db, kafka_links, logs, metrics, tracing
 from shared.events import Data, Watermark, decode_data, decode_envelope, encode
+from shared.runtime import assignment
 from shared.runtime.health import Health
 from shared.runtime.positions import Positions
 from shared.runtime.store import Fenced, Head, Store
@@ -52,7 +52,8 @@ HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 GATHER_MAX_S = 0.1
 ASK_S = 15.0
 METADATA_MS = 30_000
-_OUTSIDE = ("marketplace", "upstream")
+EMPTY_POLL_MS = 1_000
+EXPLAINED_S = 60.0
 
 
 @dataclass(slots=True)
@@ -88,10 +89,14 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An assignment by the group; each has a higher generation than the one before."""
+    """An assignment by the group; each has a higher generation than the one before.
+
+    ``lacking`` are places that must come with these partitions and did not: the group's leader did not know their topic.
+    """
 
     generation: int
     partitions: frozenset[int]
+    lacking: frozenset[tuple[str, int]] = frozenset()
 
 
 @dataclass(slots=True)
@@ -163,6 +168,10 @@ class Worker:
         # ends of partitions that the client was told nothing of, as asked for
         self._asked_ends: dict[tuple[str, int], int] = {}
         self._ask_at = 0.0
+        # topics that the broker does not have at the moment
+        self._missing: frozenset[str] = frozenset()
+        # when to ask why it owns nothing
+        self._left_out_at = math.inf
         self._heartbeat: Any = None
         self._publishing: deque[Publishing] = deque()
         self._settled: dict[int, int] = {}
@@ -227,6 +236,7 @@ class Worker:
         self._heartbeat = None
         self._given = Given(self._given.generation + 1, frozenset())
         self._claimed = self._given.generation
+        self._left_out_at = time.monotonic() + self._left_out_after_s
         # batches never expire: the producer keeps order and retries, the loop decides when to give up
         self._producer = kafka_links.producer(
             settings,
@@ -248,8 +258,8 @@ class Worker:
                 group_id=settings.topic_prefix + self.service.name,
                 enable_auto_commit=False,
                 auto_offset_reset="none",
-                # range gives a member the same partition numbers of all its topics: they are one unit of ownership
-                partition_assignment_strategy=[RangePartitionAssignor],
+                # a member gets the same partition numbers of all its topics: they are one unit of ownership
+                partition_assignment_strategy=[assignment.ByNumber(settings.partitions)],
                 session_timeout_ms=settings.session_timeout_ms,
                 heartbeat_interval_ms=max(settings.session_timeout_ms // 5, 200),
                 max_poll_interval_ms=300_000,
@@ -295,16 +305,55 @@ class Worker:
         it may begin and never end (docs/decisions/0004). Metadata that are there before the first join spare us both.
 
         Raises:
-            KafkaError: a topic does not exist, or has another partition count than the settings say.
+            KafkaError: a topic does not exist, or cannot be read with its number of partitions (``assignment.unfit``).
         """
         self._consumer.topics()
-        for name in self._topics:
-            count = len(self._consumer.partitions_for_topic(name) or ())
-            if count != self.settings.partitions:
-                found = f"has {count} partitions" if count else "does not exist"
-                raise KafkaError(
-                    f"topic {name} {found}, GOODFAITH_PARTITIONS is {self.settings.partitions}: run goodfaith migrate"
-                )
+        counts = {name: len(self._consumer.partitions_for_topic(name) or ()) for name in self._topics}
+        self._missing = frozenset(topic.name for name, topic in self._topics.items() if not counts[name])
+        metrics.MISSING_TOPICS.labels(self.service.name).set(len(self._missing))
+        if unfit := assignment.unfit(self._topics, counts, self.settings.partitions):
+            raise KafkaError("; ".join(unfit))
+
+    def _watch_topics(self) -> None:
+        """Say which topics are missing; they are waited for, and the others read on.
+
+        Raises:
+            KafkaError: a topic has a number of partitions with which it cannot be read.
+        """
+        counts = kafka_links.partition_counts(self._consumer, self._topics)
+        there = {name: topic for name, topic in self._topics.items() if counts[name]}
+        if unfit := assignment.unfit(there, counts, self.settings.partitions):
+            raise KafkaError("; ".join(unfit))
+        missing = frozenset(topic.name for name, topic in self._topics.items() if name not in there)
+        if self._missing - missing:
+            self._claimed = -1  # one has come: where it begins is known only now
+        self._missing = missing
+        metrics.MISSING_TOPICS.labels(self.service.name).set(len(missing))
+        for name in missing:
+            if logs.seldom(f"missing {name}"):
+                log.error("topic is missing", worker=self.service.name, topic=name, cure="goodfaith migrate")
+
+    @property
+    def _left_out_after_s(self) -> float:
+        """For so long owning nothing may be a rebalance."""
+        return max(3 * self.settings.session_timeout_ms / 1000, 5.0)
+
+    def _watch_ownership(self, now: float) -> None:
+        """Join the group again when this worker owns nothing and nobody else owns it all (docs/decisions/0004).
+
+        Raises:
+            KafkaError: to do so, or since the broker does not say who owns what.
+        """
+        if now < self._left_out_at:
+            return
+        group = self.settings.topic_prefix + self.service.name
+        state, places = kafka_links.group_places(self.settings, group, self._topics)
+        unowned = assignment.unowned(self.settings.partitions, places)
+        if state == "Stable" and not unowned:
+            self._left_out_at = now + EXPLAINED_S  # there are more workers than partitions
+            return
+        metrics.REJOINS.labels(self.service.name).inc()
+        raise KafkaError(f"this worker owns nothing; group {state}, partitions without owner: {unowned}: joining again")
 
     # ------------------------------------------------------------------------------------------------------ loop
 
@@ -323,9 +372,10 @@ class Worker:
         metrics.PROGRESS.labels(service.name).set_to_current_time()
         self._crash("after_poll")
         self._stage("poll", started)
-        if not self._epochs:
-            return
         now = time.monotonic()
+        if not self._epochs:
+            self._watch_ownership(now)
+            return
         queued = not polled and self._queued()
         if polled or queued:
             self._worked_at = now
@@ -339,6 +389,7 @@ class Worker:
             self._replay()
         if now >= self._look_at:
             self._look_at = now + 1.0
+            self._watch_topics()
             self._show_positions()
         self._failures = 0
 
@@ -358,10 +409,11 @@ class Worker:
     def _patience(self, now: float) -> int:
         """Milliseconds to wait for records.
 
-        A poll of 0 ms never completes a rebalance, so even a busy worker waits a little from time to time.
+        A poll of 0 ms never completes a rebalance, so even a busy worker waits a little from time to time. A join that
+        completes between two polls is begun again, so there are few of them while nothing is owned.
         """
         if not self._epochs:
-            return 200
+            return EMPTY_POLL_MS
         if self._again and now < self._patient_at:
             return 0
         self._patient_at = now + 0.5
@@ -452,7 +504,7 @@ class Worker:
             metrics.UNREAD_GONE.labels(self.service.name, topic.name).set(count)
 
     def _read(self, topic: Topic, record: Any, result: Round) -> None:
-        outside = topic.writer in _OUTSIDE
+        outside = topic.writer in assignment.OUTSIDE
         raw: bytes | None = record.value
         # a key is a value in the database, which knows no NUL
         key = (record.key or b"").decode("utf-8", "replace").replace("\0", "�")
@@ -700,7 +752,11 @@ class Worker:
         """Set how far the worker has come. That a partition's end was reached is as sure as the broker's last answer."""
         prefix = self.settings.topic_prefix
         try:
-            ends = [(at, self._consumer.highwater(TopicPartition(prefix + at[0], at[1]))) for at in self._positions]
+            ends = [
+                (at, self._consumer.highwater(TopicPartition(prefix + at[0], at[1])))
+                for at in self._positions
+                if at[0] not in self._missing  # what was its end says nothing
+            ]
         except IllegalStateError:
             return  # taken away meanwhile
         if unknown := [at for at, end in ends if end is None and at not in self._asked_ends]:
@@ -1033,6 +1089,9 @@ class Worker:
         """Take up the partitions that the group has given: fence earlier owners, publish what they left, read on from the cursors."""
         store, prefix = self._store, self.settings.topic_prefix
         given = self._given
+        if given.lacking:
+            metrics.REJOINS.labels(self.service.name).inc()
+            raise KafkaError(f"the group assigned partitions without {sorted(given.lacking)}: joining again")
         wanted = sorted(given.partitions)
         self._settle(wait=False)
         self._publishing.clear()
@@ -1047,6 +1106,11 @@ class Worker:
             self._parked_since = store.parked_since(connection, wanted)
             unpublished = store.unpublished(connection, wanted)
         new = [place for place in places if (place.topic.removeprefix(prefix), place.partition) not in cursors]
+        # where a missing topic begins is asked once it is there
+        counts = kafka_links.partition_counts(self._consumer, self._topics)
+        waiting = {place for place in new if not counts[place.topic]}
+        new = [place for place in new if place not in waiting]
+        places = [place for place in places if place not in waiting]
         begins = self._consumer.beginning_offsets(new) if new else {}
         offsets: dict[tuple[str, int], int] = {}
         recreated = {topic for topic, id_ in current.items() if self._topic_ids.get(topic, id_) != id_}
@@ -1055,13 +1119,16 @@ class Worker:
                 mine = (place.topic.removeprefix(prefix), place.partition)
                 offsets[mine] = cursors[mine] if mine in cursors else begins[place]
                 self._consumer.seek(place, offsets[mine])
-            self._consumer.pause(*(place for place in places if place.topic.removeprefix(prefix) in recreated))
+            self._consumer.pause(
+                *waiting, *(place for place in places if place.topic.removeprefix(prefix) in recreated)
+            )
             self._consumer.resume(*(place for place in places if place.topic.removeprefix(prefix) not in recreated))
         except (ValueError, KeyError, IllegalStateError):
             if self._given is given:
                 raise
             return  # taken away again meanwhile: the next turn claims what is ours then
         self._claimed = given.generation
+        self._left_out_at = math.inf if wanted else time.monotonic() + self._left_out_after_s
         self._again = True
         self._positions.begin(offsets, time.time())
         self._gone.clear()
@@ -1077,7 +1144,10 @@ class Worker:
             metrics.POSITION.labels(self.service.name, topic.name).set(0)
         self.health.details["partitions"] = len(wanted)
         self.health.ready()
-        log.info("claimed", worker=self.service.name, partitions=wanted, republished=len(unpublished.rows))
+        log.info(
+            "claimed" if wanted else "owns nothing for now",
+            worker=self.service.name, partitions=wanted, republished=len(unpublished.rows),
+        )  # fmt: skip
 
     @property
     def _rebalanced(self) -> bool:
@@ -1092,7 +1162,8 @@ class Worker:
         for place in places:
             self._consumer.seek(place, 0)
         self._consumer.pause(*places)
-        self._given = Given(self._given.generation + 1, frozenset(place.partition for place in places))
+        numbers, lacking = assignment.owned(self._topics, ((place.topic, place.partition) for place in places))
+        self._given = Given(self._given.generation + 1, numbers, lacking)
 
     def revoked(self) -> None:
         """The group takes the partitions back, perhaps amid a batch: whoever gets them fences us. See ``assigned``."""

@@ -92,8 +92,9 @@ class Echo:
     raw = False
     keeps_time = False
 
-    def __init__(self, schema: str) -> None:
+    def __init__(self, schema: str, *more: str) -> None:
         self.schema = schema
+        self.reads = (*type(self).reads, *(topic for topic in topics.TOPICS if topic.name in more))
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
         return ()
@@ -105,5 +106,5 @@ class Echo:
 if __name__ == "__main__":
     settings = Settings()
     logs.configure(settings, "echo")
-    service: Service = Echo(sys.argv[1])
+    service: Service = Echo(*sys.argv[1:])
     run(service, settings)

@@ -63,14 +63,17 @@ class Rig:
 
     # ---- workers
 
-    def start(self, crash_at: str | None = None) -> subprocess.Popen[bytes]:
-        """Start a worker."""
+    def start(self, crash_at: str | None = None, *, also: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+        """Start a worker, which reads ``also`` too."""
         environment = dict(self.environment)
         if crash_at:
             environment["GOODFAITH_CRASH_AT"] = crash_at
         with (self.folder / f"{self.name}-{len(self.processes)}.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.echo", self.name], env=environment, stderr=log, stdout=log
+                [sys.executable, "-m", "tests.integration.echo", self.name, *also],
+                env=environment,
+                stderr=log,
+                stdout=log,
             )
         self.processes.append(process)
         return process
