@@ -34,7 +34,7 @@ def connect(url: str | Present, *, schema: str, name: str, pool_size: int = 2) -
         name: application name, seen in ``pg_stat_activity``.
     """
     # PostgreSQL ends a transaction whose process was stopped (SIGSTOP) in the middle: its locks go back to the living
-    options = f"-c search_path={schema},platform -c timezone=UTC -c idle_in_transaction_session_timeout=10000 -c lock_timeout=20000"
+    options = f"-c search_path={schema},platform -c timezone=UTC -c idle_in_transaction_session_timeout={IDLE_LIMIT_S * 1000} -c lock_timeout=20000"
     engine = sa.create_engine(
         _plain(url),
         pool_size=pool_size,
@@ -215,6 +215,21 @@ def refused(error: BaseException) -> str | None:
             names = [name for name in found.groups() if name]
             return sentence.format(repr(names[0])) if names else sentence
     return None
+
+
+IDLE_LIMIT_S: Final = 10
+"""A transaction that asks nothing for so long is ended."""
+
+
+def was_too_slow(error: BaseException, took_s: float) -> bool:
+    """Whether the server ended a transaction for the time that it took: it is to be tried again in smaller parts."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    if not isinstance(original, psycopg2.Error):
+        return False
+    if original.pgcode:
+        return original.pgcode in ("25P03", "57014")
+    # the connection was closed for it, and the reason was not read
+    return took_s >= IDLE_LIMIT_S and is_transient(error)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -24,7 +24,7 @@ import random
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -58,7 +58,7 @@ EXPLAINED_S = 60.0
 
 @dataclass(slots=True)
 class Bad:
-    """A record that cannot be read."""
+    """A record that cannot be read; it came after ``after`` records of its round that can."""
 
     topic: str
     partition: int
@@ -68,6 +68,15 @@ class Bad:
     headers: str
     error: str
     outside: bool
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the database refused by itself, a record or a timer, and why."""
+
+    subject: Incoming | Due
+    error: Exception
 
 
 @dataclass(slots=True)
@@ -85,6 +94,15 @@ class Round:
 
     def __bool__(self) -> bool:
         return bool(self.cursors)
+
+    def arrivals(self) -> Iterator[Incoming | Bad]:
+        """Records in the order in which they came, those that cannot be read among them."""
+        bad = deque(self.bad)
+        for place, record in enumerate(self.records):
+            while bad and bad[0].after <= place:
+                yield bad.popleft()
+            yield record
+        yield from bad
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +194,10 @@ class Worker:
         self._publishing: deque[Publishing] = deque()
         self._settled: dict[int, int] = {}
         self._failures = 0
+        # how much a transaction may do: less after one was ended for being too slow
+        self._room = settings.batch_max_records
+        self._timers = settings.timers_per_batch
+        self._firing: Due | None = None
         self._replay_at = 0.0
         self._tick_at = 0.0
         self._again = False
@@ -381,7 +403,8 @@ class Worker:
             self._worked_at = now
         if polled or queued or self._again or now >= self._tick_at:
             self._tick_at = now + self._tick_s
-            self._process(polled)
+            if not self._process(polled):
+                return
         elif self._publishing or self._settled:
             self._settle(wait=False)
         if now >= self._replay_at:
@@ -439,7 +462,7 @@ class Worker:
         """
         result = Round()
         count = 0
-        room = self.settings.batch_max_records
+        room = self._room
         until = 0.0
         while count < room:
             try:
@@ -544,6 +567,7 @@ class Worker:
                     headers.decode(),
                     f"{type(error).__name__}: {error}",
                     outside,
+                    len(result.records),
                 )
             )
             return
@@ -565,19 +589,18 @@ class Worker:
 
     # --------------------------------------------------------------------------------------------------- one batch
 
-    def _process(self, polled: Round) -> None:
-        """Transact; when the database refuses the batch for what is in it, find the record by halves and park it."""
+    def _process(self, polled: Round) -> bool:
+        """Transact; what the database refuses for what is in it, is found and parked. False: nothing was found, and it was waited."""
+        began = time.monotonic()
         try:
-            self._transact(polled, room=self.settings.batch_max_records)
+            self._transact(polled, room=self._room, timers=self._timers)
+            self._grow()
+            return True
         except (Fenced, KafkaError):
             raise
         except Exception as error:
-            if db.is_transient(error) or not polled.records:
-                if not db.is_transient(error):
-                    log.exception("stuck", worker=self.service.name)
-                    self._pause("bug", error)
-                    self._claimed = -1
-                    return
+            if db.is_transient(error):
+                self._shrink(error, time.monotonic() - began)
                 raise
             log.warning(
                 "isolating",
@@ -586,22 +609,134 @@ class Worker:
                 error=f"{type(error).__name__}: {error}",
                 exc_info=True,
             )
-            self._isolate(polled)
+        try:
+            if self._isolate(polled):
+                return True
+            raise RuntimeError("the database refuses a batch, and neither its records, queue rows nor timers are why")
+        except (Fenced, KafkaError):
+            raise
+        except Exception as error:
+            if db.is_transient(error):
+                raise
+            log.exception("stuck", worker=self.service.name)
+            self._pause("bug", error)
+            self._claimed = -1
+            return False
 
-    def _isolate(self, polled: Round) -> None:
-        for incoming in polled.records:
-            single = Round(records=[incoming])
+    def _isolate(self, polled: Round) -> int:
+        """Run records, queue rows and timers one by one, and park each that is refused; returns how many there were.
+
+        The cursor goes along, so that a worker that dies amid this parks nothing twice. No timer fires before all records
+        are through: one of them may be why it must not.
+        """
+        tried = 0
+        for arrival in polled.arrivals():
+            tried += 1
+            self.health.progress()
+            single = Round(cursors={(arrival.topic, arrival.partition): arrival.offset + 1})
+            if isinstance(arrival, Bad):
+                single.bad.append(arrival)
+                self._transact(single, room=0, timers=0)
+                continue
+            single.records.append(arrival)
             try:
-                self._transact(single, room=0)
+                self._transact(single, room=0, timers=0)
             except (Fenced, KafkaError):
                 raise
             except Exception as cause:
                 if db.is_transient(cause):
                     raise
-                self._transact(single, room=0, poison=cause)
-        self._transact(replace(polled, records=[]), room=0)
+                self._transact(single, room=0, timers=0, refusal=Refusal(arrival, cause))
+        self._transact(replace(polled, records=[], bad=[]), room=0, timers=0)
+        tried += self._isolate_queue()
+        for _ in range(self.settings.timers_per_batch):
+            self.health.progress()
+            try:
+                fired = self._transact(Round(), room=0, timers=1)
+            except (Fenced, KafkaError):
+                raise
+            except Exception as cause:
+                if db.is_transient(cause) or self._firing is None:
+                    raise
+                fired = self._transact(Round(), room=0, timers=1, refusal=Refusal(self._firing, cause))
+            tried += fired
+            if not fired:
+                break
+        self._again = True
+        return tried
 
-    def _transact(self, polled: Round, *, room: int, poison: BaseException | None = None) -> None:
+    def _isolate_queue(self) -> int:
+        """Take rows of the service's queue and apply each behind a savepoint of its own; returns how many there were.
+
+        Taking one row a transaction would not do: what ``pull`` takes together is its own business.
+        """
+        service, store = self.service, self._store
+        parked = set(self._parked)
+        withheld: set[int] = set()
+        marks: dict[int, dt.datetime] = {}
+        sent = Sent()
+        with self._engine.begin() as connection:
+            heads = store.lock(connection, self._epochs)
+            business, wall = clock.read(connection)
+            known = {partition: head.watermark for partition, head in heads.items() if head.watermark is not None}
+            tx = Tx(connection, business, wall, sorted(heads), known, frozenset(parked))
+            rows = service.pull(tx, self.settings.batch_max_records)
+            for row in rows:
+                self.health.progress()
+                outgoing: list[Outgoing] = []
+                head = heads[row.partition]
+                before = replace(head)
+                step = connection.begin_nested()
+                try:
+                    if row.key in parked:
+                        self._park(connection, row, None, outgoing, business, parked)
+                        withheld.add(row.partition)
+                    else:
+                        batch = service.open(tx, [row])
+                        outgoing.extend(batch.apply(row))
+                        batch.save()
+                        marks.update(batch.marks())
+                    more = store.append(connection, heads, outgoing)
+                    step.commit()
+                except Exception as error:
+                    if db.is_transient(error):
+                        raise
+                    step.rollback()
+                    heads[row.partition] = before
+                    outgoing.clear()
+                    self._park(connection, row, error, outgoing, business, parked)
+                    withheld.add(row.partition)
+                    more = store.append(connection, heads, outgoing)
+                sent.rows.extend(more.rows)
+                sent.upto.update(more.upto)
+            store.save_heads(connection, heads)
+        tx.counted()
+        self._remember_parked(parked, wall)
+        self._publish(sent, {partition: mark for partition, mark in marks.items() if partition not in withheld}, {})
+        return len(rows)
+
+    def _grow(self) -> None:
+        self._room = min(2 * self._room, self.settings.batch_max_records)
+        self._timers = min(2 * self._timers, self.settings.timers_per_batch)
+
+    def _shrink(self, error: Exception, took_s: float) -> None:
+        """Try less at a time when a transaction was ended for being too slow: the same again would end the same way."""
+        if db.was_too_slow(error, took_s) and (self._room > 1 or self._timers > 1):
+            self._room, self._timers = max(self._room // 4, 1), max(self._timers // 4, 1)
+            log.warning("batch was too slow", worker=self.service.name, took_s=round(took_s, 1), records=self._room)
+
+    def _remember_parked(self, parked: set[str], wall: dt.datetime) -> None:
+        if len(parked) != len(self._parked):
+            self._parked_since = self._parked_since or wall.timestamp()
+        self._parked = frozenset(parked)
+        self._show_parked()
+
+    def _transact(self, polled: Round, *, room: int, timers: int, refusal: Refusal | None = None) -> int:
+        """One transaction with up to ``room`` rows of the queue and ``timers`` timers; returns how many of these fired.
+
+        Args:
+            refusal: what was refused by itself: it is parked.
+        """
         service, store = self.service, self._store
         started = time.monotonic()
         parked = set(self._parked)
@@ -621,20 +756,16 @@ class Worker:
             stage = self._stage("inbox", started)
 
             outgoing: list[Outgoing] = []
-            for bad in polled.bad:
-                self._dead(connection, bad, outgoing, business, parked)
-            fresh: list[Incoming] = []
-            for incoming in polled.records:
-                if incoming.id not in fresh_ids:
-                    metrics.EVENTS_DUPLICATE.labels(service.name, incoming.topic).inc()
-                    continue
-                fresh_ids.discard(incoming.id)  # the same id twice in one batch is a duplicate as well
-                if poison is not None:
-                    self._park(connection, incoming, poison, outgoing, business, parked)
-                elif incoming.key in parked:
-                    self._park(connection, incoming, None, outgoing, business, parked)
+            withheld: set[int] = set()
+            todo: list[Incoming | Bad] = []
+            for arrival in polled.arrivals():
+                if isinstance(arrival, Bad):
+                    todo.append(arrival)
+                elif arrival.id in fresh_ids:
+                    fresh_ids.discard(arrival.id)  # the same id twice in one batch is a duplicate as well
+                    todo.append(arrival)
                 else:
-                    fresh.append(incoming)
+                    metrics.EVENTS_DUPLICATE.labels(service.name, arrival.topic).inc()
             tx = Tx(
                 connection,
                 business,
@@ -644,27 +775,43 @@ class Worker:
                 frozenset(parked),
             )
             if room:
-                fresh.extend(service.pull(tx, room))
+                todo.extend(service.pull(tx, room))
+            fresh = [
+                one
+                for one in todo
+                if isinstance(one, Incoming)
+                and one.key not in parked
+                and (refusal is None or one is not refusal.subject)
+            ]
             traced = None if self._tracing is None else Traced(self._tracing, service.name, service.queue, fresh)
             batch = service.open(tx, fresh)
             stage = self._stage("load", stage)
-            for incoming in fresh:
-                if parked and incoming.key in parked:
-                    self._park(connection, incoming, None, outgoing, business, parked)
+            for one in todo:
+                if isinstance(one, Bad):
+                    self._dead(connection, one, outgoing, business, parked)
                     continue
-                try:
-                    if traced is not None and incoming.traced:
-                        outgoing.extend(traced.apply(batch.apply, incoming))
-                    else:
-                        outgoing.extend(batch.apply(incoming))
-                except Exception as error:
-                    self._park(connection, incoming, error, outgoing, business, parked)
+                if parked and one.key in parked:
+                    self._park(connection, one, None, outgoing, business, parked)
+                elif refusal is not None and one is refusal.subject:
+                    self._park(connection, one, refusal.error, outgoing, business, parked)
+                else:
+                    try:
+                        if traced is not None and one.traced:
+                            outgoing.extend(traced.apply(batch.apply, one))
+                        else:
+                            outgoing.extend(batch.apply(one))
+                        continue
+                    except Exception as error:
+                        self._park(connection, one, error, outgoing, business, parked)
+                if one.topic == "@queue":
+                    withheld.add(one.partition)
             stage = self._stage("decide", stage)
-            fired, more = self._fire(connection, batch, outgoing, business, parked, traced)
+            fired = self._fire(connection, batch, outgoing, business, parked, traced, timers, refusal)
             stage = self._stage("timers", stage)
             batch.save()
             stage = self._stage("save", stage)
-            marks = batch.marks()
+            # what was taken off the queue and parked is not published: no watermark may pass it
+            marks = {partition: mark for partition, mark in batch.marks().items() if partition not in withheld}
             sent = store.append(connection, heads, outgoing)
             changed = {
                 partition: head
@@ -680,15 +827,12 @@ class Worker:
         tx.counted()
         if traced is not None:
             traced.committed(len(fresh), fired)
-        if len(parked) != len(self._parked):
-            self._parked_since = self._parked_since or wall.timestamp()
-        self._parked = frozenset(parked)
-        self._show_parked()
+        self._remember_parked(parked, wall)
         self._positions.consumed(polled.cursors, polled.stamps)
         for partition, upto in settled.items():
             if self._settled.get(partition) == upto:
                 del self._settled[partition]
-        self._again = more or len(fresh) - len(polled.records) >= room > 0
+        self._again = fired >= timers > 0 or len(fresh) - len(polled.records) >= room > 0
         trace = None if traced is None else traced.trace_id
         self._observe(polled, fresh, fired, heads, wall, started, None if trace is None else {"trace_id": trace})
         offsets = {
@@ -697,6 +841,7 @@ class Worker:
         }
         self._publish(sent, marks, offsets)
         self._stage("publish", stage)
+        return fired
 
     def _fire(
         self,
@@ -706,13 +851,18 @@ class Worker:
         business: dt.datetime,
         parked: set[str],
         traced: Traced | None,
-    ) -> tuple[int, bool]:
-        limit = self.settings.timers_per_batch
-        due = batch.due(limit)
+        limit: int,
+        refusal: Refusal | None,
+    ) -> int:
+        self._firing = None
+        due = batch.due(limit)[:limit] if limit else ()
         for timer in due:
             if timer.key in parked:
                 continue
+            self._firing = timer
             try:
+                if refusal is not None and timer == refusal.subject:
+                    raise refusal.error
                 if traced is not None and self._tracing is not None and self._tracing.drawn():
                     outgoing.extend(traced.fire(batch.fire, timer))
                 else:
@@ -721,7 +871,7 @@ class Worker:
                 self._park_timer(connection, timer, error, outgoing, business, parked)
         if due:
             metrics.TIMERS_FIRED.labels(self.service.name).inc(len(due))
-        return len(due), len(due) >= limit
+        return len(due)
 
     def _observe(
         self,

@@ -2,7 +2,8 @@
 
 An ``Accept`` command of item ``i`` on listing (key) ``l`` appends to ``echo_items``; ``by`` steers it:
 ``poison`` raises while ``/tmp``-free table ``echo_poison`` is not empty, ``bad_row`` makes ``save`` fail in the database.
-A timer stands for each key with a row in ``echo_timers``.
+A timer stands for each key with a row in ``echo_timers``; the database refuses to have one fire whose key begins with ``refused``.
+With ``@queue`` among its arguments it also takes the rows of ``echo_queue``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ DDL = (
 create table echo_items (n bigint generated always as identity, item text not null, listing text not null, event_id text not null);
 create table echo_poison (dummy int);
 create table echo_timers (partition int, listing text primary key, due timestamptz not null);
-create table echo_fired (listing text, at timestamptz not null);
+create table echo_fired (listing text check (listing not like 'refused%'), at timestamptz not null);
+create table echo_queue (id bigint generated always as identity primary key, partition int not null, listing text not null, bad boolean not null default false);
 """
 )
 
@@ -88,16 +90,32 @@ class Echo:
     prefix = ""
     reads = (topics.INTAKE,)
     keyed_like = frozenset({topics.VERIFICATION.name})
-    queue = ""
     raw = False
     keeps_time = False
 
     def __init__(self, schema: str, *more: str) -> None:
         self.schema = schema
+        self.queue = "echo_queue" if "@queue" in more else ""
         self.reads = (*type(self).reads, *(topic for topic in topics.TOPICS if topic.name in more))
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
-        return ()
+        if not self.queue or not room:
+            return ()
+        rows = tx.connection.exec_driver_sql(
+            "delete from echo_queue where id in (select id from echo_queue where partition = any(%s) order by id limit %s)"
+            " returning id, partition, listing, bad",
+            (list(tx.partitions), room),
+        )
+        return [
+            Incoming(
+                "@queue", partition, id_, listing, f"q{id_}", "goodfaith.command.accept.v1",
+                events.Accept(
+                    command=f"k{id_}", item=f"q{id_}", claim="c", listing=listing, by="bad_row" if bad else "x", role="seller",
+                    accepted_at=tx.now,
+                ),
+            )
+            for id_, partition, listing, bad in sorted(rows)
+        ]  # fmt: skip
 
     def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Batch:
         return EchoBatch(tx)  # type: ignore[return-value]
