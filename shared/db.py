@@ -24,23 +24,56 @@ _TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
 _TRANSIENT_STATES = ("55P03", "25P03")
 # a server whose machine is gone is found out within seconds, not when the kernel gives up
 _REACH: Final = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+SILENT_S: Final = 15
+"""A connection ends when the server acknowledges nothing that was sent for so long: keepalives watch an idle one only."""
+STATEMENT_S: Final = 60.0
+"""More than any statement of a worker takes; a wait for a lock is ended before."""
+IDLE_LIMIT_S: Final = 10
+"""A transaction in which nothing is asked for so long is ended: that of a stopped process gives its locks to the living."""
+# our code relies on these, whatever a role or a database has been given as its default
+_PINNED: Final = (
+    r"-c timezone=UTC -c default_transaction_isolation=read\ committed -c synchronous_commit=on -c lock_timeout=20000"
+    f" -c idle_in_transaction_session_timeout={IDLE_LIMIT_S * 1000}"
+)
 
 
-def connect(url: str | Present, *, schema: str, name: str, pool_size: int = 2) -> sa.Engine:
+class UnknownOutcome(psycopg2.OperationalError):
+    """A commit is in the server's log, but perhaps not in that of its synchronous follower: it may yet be lost."""
+
+
+class _Connection(psycopg2.extensions.connection):
+    """Raises ``UnknownOutcome`` when a commit did not wait for the synchronous follower to the end."""
+
+    def commit(self) -> None:
+        """PostgreSQL only warns of it, in its own language: of a commit there is nothing else to warn of."""
+        self.notices.clear()
+        super().commit()
+        for notice in self.notices:
+            if not notice.startswith(("NOTICE", "INFO", "LOG", "DEBUG")):
+                raise UnknownOutcome(f"commit: {notice.strip()}")
+
+
+def connect(
+    url: str | Present, *, schema: str, name: str, pool_size: int = 2, statement_timeout: float = STATEMENT_S
+) -> sa.Engine:
     """An engine whose connections see ``schema`` first, then ``platform`` (the clock).
 
     Args:
         url: where it may change (``Settings.present``), user and password are looked up for each new connection.
         name: application name, seen in ``pg_stat_activity``.
+        statement_timeout: seconds after which PostgreSQL cancels a statement; 0: never.
     """
-    # PostgreSQL ends a transaction whose process was stopped (SIGSTOP) in the middle: its locks go back to the living
-    options = f"-c search_path={schema},platform -c timezone=UTC -c idle_in_transaction_session_timeout={IDLE_LIMIT_S * 1000} -c lock_timeout=20000"
+    options = f"-c search_path={schema},platform {_PINNED} -c statement_timeout={int(statement_timeout * 1000)}"
     engine = sa.create_engine(
         _plain(url),
         pool_size=pool_size,
         max_overflow=4,
         pool_timeout=10,
-        connect_args={"options": options, "application_name": name, **_REACH},
+        hide_parameters=True,
+        connect_args={
+            "options": options, "application_name": name, "connection_factory": _Connection, **_REACH,
+            "tcp_user_timeout": SILENT_S * 1000,
+        },
     )
 
     @event.listens_for(engine, "handle_error")
@@ -49,8 +82,29 @@ def connect(url: str | Present, *, schema: str, name: str, pool_size: int = 2) -
         if isinstance(context.original_exception, psycopg2.OperationalError) and context.is_disconnect:
             engine.pool.dispose()
 
+    _hide_values(engine)
     _follow(engine, url)
     return engine
+
+
+def _hide_values(engine: sa.Engine) -> None:
+    """Errors of this engine show no values: ``hide_parameters`` leaves PostgreSQL's own words, which quote rows and keys."""
+
+    @event.listens_for(engine, "handle_error")
+    def _without_values(context: sa.engine.ExceptionContext) -> None:
+        original = context.original_exception
+        if isinstance(original, psycopg2.Error) and _hidden(original) and context.sqlalchemy_exception is not None:
+            kind = type(original)
+            context.sqlalchemy_exception.args = (f"({kind.__module__}.{kind.__name__}) {original}",)
+
+
+def _hidden(error: psycopg2.Error) -> bool:
+    """Reduce an error to what it says without DETAIL and CONTEXT; of bad data (class 22) even the first line quotes it."""
+    if error.pgcode is None:
+        return False
+    said = None if error.pgcode.startswith("22") else error.diag.message_primary
+    error.args = (said or f"SQLSTATE {error.pgcode}",)
+    return True
 
 
 def _plain(url: str | Present) -> sa.URL:
@@ -74,8 +128,10 @@ def administer(url: str | Present, *, autocommit: bool = False, pooled: bool = T
         _plain(url),
         isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
         poolclass=None if pooled else sa.NullPool,
+        hide_parameters=True,
         connect_args={"options": "-c timezone=UTC", **_REACH, "tcp_user_timeout": 30_000},
     )
+    _hide_values(engine)
     _follow(engine, url)
     return engine
 
@@ -96,7 +152,11 @@ def copy(connection: sa.Connection, table: str, columns: Mapping[str, Sequence[A
     text = io.BytesIO("".join([row + "\n" for row in rows]).encode())
     cursor: Any = connection.connection.cursor()
     with cursor:
-        cursor.copy_expert(f"copy {table} ({', '.join(columns)}) from stdin", text, 1 << 20)
+        try:
+            cursor.copy_expert(f"copy {table} ({', '.join(columns)}) from stdin", text, 1 << 20)
+        except psycopg2.Error as error:
+            _hidden(error)
+            raise
 
 
 def _copied(values: Sequence[Any]) -> Sequence[str]:
@@ -217,10 +277,7 @@ def refused(error: BaseException) -> str | None:
     return None
 
 
-IDLE_LIMIT_S: Final = 10
-"""A transaction that asks nothing for so long is ended."""
-
-
+<<<<<<< HEAD
 def was_too_slow(error: BaseException, took_s: float) -> bool:
     """Whether the server ended a transaction for the time that it took: it is to be tried again in smaller parts."""
     original = error.orig if isinstance(error, DBAPIError) else error
@@ -230,6 +287,12 @@ def was_too_slow(error: BaseException, took_s: float) -> bool:
         return original.pgcode in ("25P03", "57014")
     # the connection was closed for it, and the reason was not read
     return took_s >= IDLE_LIMIT_S and is_transient(error)
+=======
+def timed_out(error: BaseException) -> bool:
+    """Whether PostgreSQL cancelled the statement because it took longer than ``statement_timeout``."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(original, psycopg2.errors.QueryCanceled)
+>>>>>>> main
 
 
 def is_transient(error: BaseException) -> bool:

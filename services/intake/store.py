@@ -23,6 +23,7 @@ from services.intake.domain import Account, Authorisation, ItemRef, ListingRef, 
 from services.intake.evidence import Document
 from shared import clock, db, events, policy
 from shared.events import State
+from shared.paging import bad_cursor
 from shared.topics import partition_of
 
 DOOR_LOCK: Final = 0x600DD002
@@ -43,8 +44,11 @@ def _one(result: sa.CursorResult[Any]) -> Row | None:
 
 
 def enter_door(connection: sa.Connection) -> tuple[dt.datetime, dt.datetime]:
-    """Take the door's lock shared, then read (business, wall): the time of right of all that this transaction writes."""
-    connection.exec_driver_sql("select pg_advisory_xact_lock_shared(%s)", (DOOR_LOCK,))
+    """Take the door's lock shared, then read (business, wall): the time of right of all that this transaction writes.
+
+    The transaction takes its id, too, before it reads anything of rights (``right_jobs``).
+    """
+    connection.exec_driver_sql("select pg_current_xact_id(), pg_advisory_xact_lock_shared(%s)", (DOOR_LOCK,))
     return clock.read(connection)
 
 
@@ -85,6 +89,17 @@ def accounts(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Account
     """Accounts by id."""
     rows = connection.exec_driver_sql(f"select {_ACCOUNT} from accounts a where a.id = any(%s)", (sorted(set(ids)),))
     return {row[0]: _account(row) for row in rows}
+
+
+def without_staff(connection: sa.Connection, me: Account, rows: list[Row], column: str = "by") -> list[Row]:
+    """The rows as the account may see them: a party learns that a reviewer or operator acted, not which one."""
+    if me.sees_all:
+        return rows
+    people = accounts(connection, {row[column] for row in rows})
+    return [
+        {**row, column: person.role} if (person := people.get(row[column])) is not None and person.sees_all else row
+        for row in rows
+    ]
 
 
 def keep_records(connection: sa.Connection, records: Mapping[str, events.Record]) -> None:
@@ -128,18 +143,6 @@ def account_row(connection: sa.Connection, account: str) -> Row | None:
     """The account as it describes itself, with its state."""
     row = _one(connection.exec_driver_sql(f"{ACCOUNT_ROW} where a.id = %s", (account,)))
     return None if row is None else with_state(row)
-
-
-def verify_account(connection: sa.Connection, account: str, *, identity_verified: bool | None) -> bool:
-    """Write down what was found out; a verified account counts as registered. False: no such account."""
-    return bool(
-        connection.exec_driver_sql(
-            """update accounts set identity_verified = coalesce(%s, identity_verified),
-                registered = registered or coalesce(%s, false)
-            where id = %s""",
-            (identity_verified, identity_verified, account),
-        ).rowcount
-    )
 
 
 def add_token(connection: sa.Connection, account: str, digest: bytes, days: int) -> dt.datetime:
@@ -875,21 +878,33 @@ _ITEM = """i.id, i.claim, i.listing, i.on_site, i.link, i.state, i.revision, i.c
     c.complainant, c.principal, c.right_id as right, c.right_type, c.reason, c.lane, c.accepted_at"""
 
 
+def _page_range(claim: str, after: str | None) -> tuple[str, str]:
+    """The ids between which the items of a page lie: never those of other claims, whatever the cursor says.
+
+    Raises:
+        Refused: 400.
+    """
+    low, high = domain.item_range(claim)
+    if after is not None and not low <= after <= high:
+        raise bad_cursor()
+    return after or low, high
+
+
 def list_items(
     connection: sa.Connection, me: Account, claim: str, *, state: str | None, after: str | None, limit: int
 ) -> list[Row]:
     """Items of a claim, in their order.
 
     Raises:
-        Refused: 404.
+        Refused: 404, or 400: the cursor is another claim's.
     """
     get_claim(connection, me, claim)
     mine, values = _mine(me)
-    low, high = domain.item_range(claim)
+    low, high = _page_range(claim, after)
     rows = connection.exec_driver_sql(
         f"""select {_ITEM} from items i join claims c on c.id = i.claim
         where i.id > %s and i.id <= %s and {mine} and (%s::text is null or i.state = %s) order by i.id limit %s""",
-        (after or low, high, *values, state, state, limit),
+        (low, high, *values, state, state, limit),
     )
     return _all(rows)
 
@@ -917,17 +932,17 @@ def timeline(
     """What happened to a claim's items, item by item in order of revision.
 
     Raises:
-        Refused: 404.
+        Refused: 404, or 400: the cursor is another claim's.
     """
     get_claim(connection, me, claim)
     mine, values = _mine(me)
-    low, high = domain.item_range(claim)
-    item, revision = after or (low, 0)
+    item, revision = after or (None, 0)
+    low, high = _page_range(claim, item)
     rows = connection.exec_driver_sql(
         f"""select t.item, i.listing, t.revision, t.type, t.state, t.by, t.code, t.at
         from timeline t join items i on i.id = t.item join claims c on c.id = i.claim
         where (t.item, t.revision) > (%s, %s) and t.item <= %s and {mine} order by t.item, t.revision limit %s""",
-        (item, revision, high, *values, limit),
+        (low, revision, high, *values, limit),
     )
     return _all(rows)
 

@@ -53,7 +53,7 @@ class Parts:
         self.admin_url = _with_database(stack.admin_url, self.name)
         migrate.migrate(self.admin_url, stack.role_passwords("intake"))
         self.operator = new_token()
-        self.internal = "internal-secret-of-the-test"
+        self.internal = "internal-secret-of-the-test-of-intake"
         self.settings = Settings(
             kafka=stack.kafka,
             database=SecretStr(_with_database(stack.role_url("intake"), self.name)),
@@ -148,6 +148,21 @@ class Parts:
         with self.engine.begin() as connection:
             result = connection.exec_driver_sql(statement, values or None)
             return [tuple(row) for row in result] if result.returns_rows else []
+
+    def tell_rights(self) -> None:
+        """Tell open items what became of their rights, as the worker does, until all are told."""
+        from services.intake import right_jobs  # with the client of Kafka, which conftest.py is loaded before
+
+        def told() -> bool:
+            with self.engine.begin() as connection:
+                right_jobs.pick_up(connection)
+            while True:
+                with self.engine.begin() as connection:
+                    if right_jobs.tell_next(connection, PARTITIONS) is None:
+                        break
+            return self.query("select count(*) from right_jobs") == [(0,)]
+
+        wait(told)
 
     def close(self) -> None:
         """End what still runs; the database goes with the stack."""

@@ -223,9 +223,10 @@ def test_an_agent_files_with_the_authority_that_it_has(
     assert grant.status_code == 201
     assert filed() == "authorised"
     ended = people.client.delete(f"/v1/authorisations/{grant.json()['id']}", headers=owners)
-    assert ended.json() == {"items_told": 1}
+    assert ended.json() == {"changed": True}
 
     def told() -> list[str]:
+        parts.tell_rights()
         rows = parts.query(
             "select payload::json->>'status' from door where type like '%%change_right%%' and complainant = %s order by id", agent
         )  # fmt: skip
@@ -265,8 +266,9 @@ def test_a_lost_right_is_told_to_its_items(parts: Parts, people: People) -> None
     right = people.right(headers)
     made = people.claim(headers, right, "a", "b", "c")
     assert people.client.patch(f"/v1/rights/{right}", json={"status": "lost"}, headers=headers).json() == {
-        "items_told": 3
+        "changed": True
     }
+    parts.tell_rights()
     told = parts.query(
         "select item, payload::json->>'status' from door where claim = %s and kind = 'command' order by item",
         made["claim"],
@@ -784,6 +786,40 @@ def test_internal_routes_are_no_part_of_the_document(client: httpx.Client) -> No
 
 
 # ---- languages
+
+
+def test_no_answer_is_stored_or_read_as_another_type(parts: Parts, people: People, client: httpx.Client) -> None:
+    _, headers = people.open()
+    internal = {"Authorization": f"Bearer {parts.internal}"}
+    answers = [
+        client.post("/v1/accounts", json={}), client.post("/v1/tokens", headers=headers), client.get("/v1/me", headers=headers),
+        client.put("/v1/contact", json=CONTACT, headers=headers), client.get("/v1/contact", headers=headers),
+        client.get("/v1/me"), client.get("/nowhere"), client.post("/v1/claims", content=b"{", headers=headers),
+        client.post("/internal/contacts", json={"ids": []}, headers=internal),
+        *(
+            httpx.get(f"{url}/internal/nothing", headers=internal, trust_env=False)
+            for url in (parts.settings.enforcement_url, parts.settings.notification_url)
+        ),
+    ]  # fmt: skip
+    for answer in answers:
+        assert answer.headers["cache-control"] == "no-store", answer.url
+        assert answer.headers["x-content-type-options"] == "nosniff", answer.url
+
+
+def test_no_party_learns_which_reviewer_acted(people: People) -> None:
+    owner, headers = people.open()
+    reviewer, reviewers = people.open("reviewer")
+    right = people.right(headers, proof=None)
+    decided = people.client.post(f"/v1/rights/{right}/decision", json={"accept": True}, headers=reviewers)
+    assert decided.status_code == 200, decided.text
+    verified = people.client.post(f"/v1/accounts/{owner}/verify", json={"good_faith": True}, headers=reviewers)
+    assert verified.status_code == 200, verified.text
+    for path, entries in ((f"/v1/rights/{right}", "history"), ("/v1/good-faith/history", "items")):
+        seen = people.client.get(path, headers=headers)
+        assert reviewer not in seen.text
+        assert seen.json()[entries][0]["by"] == "reviewer"
+    seen = people.client.get(f"/v1/rights/{right}", headers=reviewers)
+    assert seen.json()["history"][0]["by"] == reviewer
 
 
 def test_forms_are_open_to_anyone_in_the_readers_language(client: httpx.Client) -> None:
