@@ -71,7 +71,10 @@ def connect(
         pool_timeout=10,
         hide_parameters=True,
         connect_args={
-            "options": options, "application_name": name, "connection_factory": _Connection, **_REACH,
+            "options": options,
+            "application_name": name,
+            "connection_factory": _Connection,
+            **_REACH,
             "tcp_user_timeout": SILENT_S * 1000,
         },
     )
@@ -277,7 +280,12 @@ def refused(error: BaseException) -> str | None:
     return None
 
 
-<<<<<<< HEAD
+def timed_out(error: BaseException) -> bool:
+    """Whether PostgreSQL cancelled the statement because it took longer than ``statement_timeout``."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(original, psycopg2.errors.QueryCanceled)
+
+
 def was_too_slow(error: BaseException, took_s: float) -> bool:
     """Whether the server ended a transaction for the time that it took: it is to be tried again in smaller parts."""
     original = error.orig if isinstance(error, DBAPIError) else error
@@ -287,12 +295,6 @@ def was_too_slow(error: BaseException, took_s: float) -> bool:
         return original.pgcode in ("25P03", "57014")
     # the connection was closed for it, and the reason was not read
     return took_s >= IDLE_LIMIT_S and is_transient(error)
-=======
-def timed_out(error: BaseException) -> bool:
-    """Whether PostgreSQL cancelled the statement because it took longer than ``statement_timeout``."""
-    original = error.orig if isinstance(error, DBAPIError) else error
-    return isinstance(original, psycopg2.errors.QueryCanceled)
->>>>>>> main
 
 
 def is_transient(error: BaseException) -> bool:
