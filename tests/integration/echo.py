@@ -88,7 +88,7 @@ class EchoBatch:
 class Echo:
     name = "echo"
     prefix = ""
-    reads = (topics.INTAKE,)
+    reads: tuple[topics.Topic, ...] = (topics.INTAKE,)
     keyed_like = frozenset({topics.VERIFICATION.name})
     raw = False
     keeps_time = False
