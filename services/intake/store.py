@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from operator import not_
@@ -56,6 +56,21 @@ def close_door(connection: sa.Connection) -> tuple[dt.datetime, dt.datetime]:
     """Take the door's lock exclusively, then read (business, wall): all that was accepted before is committed."""
     connection.exec_driver_sql("select pg_advisory_xact_lock(%s)", (DOOR_LOCK,))
     return clock.read(connection)
+
+
+def parked_since(connection: sa.Connection, partitions: Collection[int]) -> dict[int, dt.datetime]:
+    """By partition when the first of the door's rows was accepted that are parked; no watermark may pass it."""
+    return dict(
+        map(
+            tuple,
+            connection.exec_driver_sql(
+                """select partition, min((convert_from(value, 'UTF8')::jsonb -> 'data' ->> 'accepted_at')::timestamptz) as since
+                from parked where state <> 'done' and topic = '@queue' and partition = any(%s)
+                group by partition having min(convert_from(value, 'UTF8')::jsonb -> 'data' ->> 'accepted_at') is not null""",
+                (list(partitions),),
+            ),
+        )
+    )
 
 
 def wall_ms(wall: dt.datetime) -> int:
