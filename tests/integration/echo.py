@@ -27,7 +27,7 @@ DDL = (
 create table echo_items (n bigint generated always as identity, item text not null, listing text not null, event_id text not null);
 create table echo_poison (dummy int);
 create table echo_timers (partition int, listing text primary key, due timestamptz not null);
-create table echo_fired (listing text check (listing not like 'refused%'), at timestamptz not null);
+create table echo_fired (listing text check (left(listing, 7) <> 'refused'), at timestamptz not null);
 create table echo_queue (id bigint generated always as identity primary key, partition int not null, listing text not null, bad boolean not null default false);
 """
 )
