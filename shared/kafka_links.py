@@ -257,8 +257,8 @@ def partition_counts(client: Any, names: Iterable[str]) -> dict[str, int]:
     return {name: len(client._cluster.partitions_for_topic(name) or ()) for name in names}
 
 
-def group_places(settings: Settings, group: str, names: Container[str]) -> tuple[str, set[tuple[str, int]]]:
-    """A group's state, and the partitions of these topics that its members have.
+def group_members(settings: Settings, group: str, names: Container[str]) -> tuple[str, dict[str, set[tuple[str, int]]]]:
+    """A group's state, and by member the partitions of these topics that it has.
 
     Raises:
         kafka.errors.KafkaError: the broker is away, or does not say.
@@ -270,14 +270,16 @@ def group_places(settings: Settings, group: str, names: Container[str]) -> tuple
         client.close()
     if found["error"]:
         raise KafkaError(f"group {group}: {found['error']}")
-    places = {
-        (part["topic"], number)
+    members = {
+        member["member_id"]: {
+            (part["topic"], number)
+            for part in (member["member_assignment"] or {}).get("assigned_partitions", ())
+            if part["topic"] in names
+            for number in part["partitions"]
+        }
         for member in found["members"]
-        for part in (member["member_assignment"] or {}).get("assigned_partitions", ())
-        if part["topic"] in names
-        for number in part["partitions"]
     }
-    return found["group_state"], places
+    return found["group_state"], members
 
 
 def _made(settings: Settings, make: Callable[[], Any]) -> Any:

@@ -369,13 +369,20 @@ class Worker:
         if now < self._left_out_at:
             return
         group = self.settings.topic_prefix + self.service.name
-        state, places = kafka_links.group_places(self.settings, group, self._topics)
-        unowned = assignment.unowned(self.settings.partitions, places)
-        if state == "Stable" and not unowned:
+        state, members = kafka_links.group_members(self.settings, group, self._topics)
+        unowned = assignment.unowned(
+            self.settings.partitions, (place for places in members.values() for place in places)
+        )
+        # the client may believe that it is a member, and the broker have dropped it
+        member = self._consumer.group_metadata().member_id in members
+        if state == "Stable" and member and not unowned:
             self._left_out_at = now + EXPLAINED_S  # there are more workers than partitions
             return
         metrics.REJOINS.labels(self.service.name).inc()
-        raise KafkaError(f"this worker owns nothing; group {state}, partitions without owner: {unowned}: joining again")
+        raise KafkaError(
+            f"this worker owns nothing and is {'a' if member else 'no'} member of its group, which is {state};"
+            f" partitions without owner: {unowned}: joining again"
+        )
 
     # ------------------------------------------------------------------------------------------------------ loop
 
