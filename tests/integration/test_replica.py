@@ -100,10 +100,10 @@ def test_a_commit_that_did_not_wait_for_the_follower_is_of_unknown_outcome(alone
     first = stack.database("postgres")
     replica.synchronous(first, "standby")
     replica.wait_following(first, "standby", synchronous=True)
-    with closing(psycopg2.connect(stack.admin_url)) as session, session, session.cursor() as cursor:
-        cursor.execute("create table kept (n int); grant all on kept to goodfaith_intake")
     patient = db.connect(stack.role_url("intake"), schema="public", name="patient")
     hasty = db.connect(stack.role_url("intake"), schema="public", name="hasty", statement_timeout=1)
+    with closing(psycopg2.connect(stack.admin_url)) as session, session, session.cursor() as cursor:
+        cursor.execute("create table kept (n int); grant all on kept to goodfaith_intake")
     add(patient, 1)
     stack.kill_postgres("standby")
 

@@ -31,13 +31,14 @@ def test_settings_are_ours_whatever_the_role_was_given(stack: Stack) -> None:
         "default_transaction_isolation": "'repeatable read'", "statement_timeout": "'1h'", "lock_timeout": "'1h'",
         "synchronous_commit": "off", "idle_in_transaction_session_timeout": "0", "timezone": "'Asia/Tokyo'",
     }  # fmt: skip
+    url = stack.role_url("intake")
     with closing(psycopg2.connect(stack.admin_url)) as session, session.cursor() as cursor:
         session.autocommit = True
         for name, value in given.items():
             cursor.execute(f"alter role goodfaith_intake set {name} = {value}")
         try:
-            engine = db.connect(stack.role_url("intake"), schema="intake", name="test")
-            tight = db.connect(stack.role_url("intake"), schema="intake", name="test", statement_timeout=2.5)
+            engine = db.connect(url, schema="intake", name="test")
+            tight = db.connect(url, schema="intake", name="test", statement_timeout=2.5)
             with engine.connect() as connection:
                 found = {name: connection.exec_driver_sql(f"show {name}").scalar() for name in given}
             with tight.connect() as connection:
