@@ -359,7 +359,7 @@ def order_applied(e: Evidence) -> list[Finding]:
 
 
 def applied(e: Evidence) -> list[Finding]:
-    """Every record that a reader has passed is in its inbox, or stood for by a mark, or kept as unreadable; what waits is told."""
+    """Every record that a reader has passed is covered by its numbers or in its inbox, or kept as unreadable; what waits is told."""
     found = []
     heads = " union all ".join(
         f"select '{r.name}' as writer, partition, seq from {r.schema}.{r.prefix}partitions" for r in e.readers
@@ -372,6 +372,12 @@ def applied(e: Evidence) -> list[Finding]:
             f"select '{reader.name}: ' || m.topic || ' ' || m.writer || '.' || m.partition || '.' || m.upto from {table}inbox_marks m"
             f" left join ({heads}) h on h.writer = m.writer and h.partition = m.partition where m.upto > coalesce(h.seq, 0)",
         )
+        found += e.find(
+            "problem",
+            "read-beyond-log",
+            f"select '{reader.name}: ' || n.topic || ' ' || n.writer || '.' || n.log_partition || '.' || n.seq from {table}reads n"
+            f" left join ({heads}) h on h.writer = n.writer and h.partition = n.log_partition where n.seq > coalesce(h.seq, 0)",
+        )
         for topic in reader.reads:
             name = e.name(topic)
             cursor = f"left join {table}cursors c on c.topic = '{topic.name}' and c.partition = r.partition"
@@ -383,7 +389,9 @@ def applied(e: Evidence) -> list[Finding]:
                 f' and r."offset" < coalesce(c.next_offset, 0) and not exists (select from {table}parked p'
                 f' where p.topic = \'{topic.name}\' and p.partition = r.partition and p."offset" = r."offset")'
                 f" and not exists (select from {table}inbox_marks m where m.topic = '{topic.name}' and m.writer = l.writer"
-                " and m.partition = l.partition and l.seq <= m.upto)",
+                " and m.partition = l.partition and l.seq <= m.upto)"
+                f" and not exists (select from {table}reads n where n.topic = '{topic.name}' and n.partition = r.partition"
+                " and n.writer = l.writer and n.log_partition = l.partition and l.seq <= n.seq)",
             )
             found += e.find(
                 "problem",
@@ -419,7 +427,9 @@ def upstreams(e: Evidence) -> list[Finding]:
             "lost", "upstream-unanswered",
             f"select c.topic || '/' || c.partition || '@' || o from {places}"
             " cross join lateral generate_series(n.first, c.next_offset - 1) o"
-            " left join intake.inbound_inbox i on i.event_id = c.topic || '.' || c.partition || '.' || o where i.event_id is null",
+            " join intake.inbound_topic_ids t on t.topic = c.topic"
+            " left join intake.inbound_inbox i on i.event_id = c.topic || '.' || t.id || '.' || c.partition || '.' || o"
+            " where i.event_id is null",
         ),
         *e.find(
             "problem", "upstream-unread",
