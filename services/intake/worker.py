@@ -282,7 +282,8 @@ class Intake:
         held = store.parked_since(tx.connection, tx.partitions) if tx.parked else {}
         cut = dict(taken.cut)
         for partition, since in held.items():
-            cut[partition] = min(cut.get(partition, since - _TICK), since - _TICK)
+            before = since - dt.timedelta(microseconds=1)
+            cut[partition] = min(cut.get(partition, before), before)
         self._pulled = (mark, cut)
         if not taken.rows:
             return ()

@@ -338,19 +338,20 @@ def test_a_watermark_does_not_pass_a_command_that_was_parked(parts: Parts, quiet
         command.partition, command.key, command.offset, command.id, command.type, raw,
     )  # fmt: skip
     try:
-        quiet.close_for_a_moment()
+        assert quiet.barrier.turn()
+        mark = upto(parts)
         quiet._marked_at = 0.0
         pull(parts, quiet, parked=frozenset({command.key}))
         marks = quiet.last  # type: ignore[attr-defined]
-        assert quiet._mark is not None
-        assert quiet._mark > command.data.accepted_at
+        assert mark is not None
+        assert mark > command.data.accepted_at
         assert marks.pop(command.partition) < command.data.accepted_at
-        assert set(marks.values()) == {quiet._mark}
+        assert set(marks.values()) == {mark}
     finally:
         parts.query("update parked set state = 'done'")
     quiet._marked_at = 0.0
     pull(parts, quiet)
-    assert quiet.last == {command.partition: quiet._mark}  # type: ignore[attr-defined]
+    assert quiet.last == {command.partition: mark}  # type: ignore[attr-defined]
 
 
 def test_a_clock_that_stands_still_never_lets_a_mark_reach_it(parts: Parts, quiet: Intake) -> None:
