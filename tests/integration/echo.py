@@ -1,7 +1,8 @@
 """A service as small as can be, on the real runtime: it counts per key and echoes, and does what its input tells it to.
 
 An ``Accept`` command of item ``i`` on listing (key) ``l`` appends to ``echo_items``; ``by`` steers it:
-``poison`` raises while ``/tmp``-free table ``echo_poison`` is not empty, ``bad_row`` makes ``save`` fail in the database.
+``poison`` raises while ``/tmp``-free table ``echo_poison`` is not empty, ``bad_row`` makes ``save`` fail in the database,
+``slow`` takes its time in a transaction that may not idle for long.
 A timer stands for each key with a row in ``echo_timers``; the database refuses to have one fire whose key begins with ``refused``.
 With ``@queue`` among its arguments it also takes the rows of ``echo_queue``.
 """
@@ -9,6 +10,7 @@ With ``@queue`` among its arguments it also takes the rows of ``echo_queue``.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
@@ -48,6 +50,8 @@ class EchoBatch:
             and self._tx.connection.execute(sa.text("select exists (select from echo_poison)")).scalar()
         ):
             raise RuntimeError("poison")
+        if data.by == "slow":
+            time.sleep(0.05)
         self._rows.append(("\0" if data.by == "bad_row" else data.item, incoming.key, incoming.id))
         refused = events.CommandRefused(
             command=data.command, item=data.item, claim=data.claim, listing=data.listing, code="echo", detail="echo"
@@ -119,6 +123,8 @@ class Echo:
         ]  # fmt: skip
 
     def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Batch:
+        if any(isinstance(one.data, events.Accept) and one.data.by == "slow" for one in incoming):
+            tx.connection.exec_driver_sql("set local idle_in_transaction_session_timeout = '1s'")
         return EchoBatch(tx)  # type: ignore[return-value]
 
 

@@ -459,6 +459,18 @@ def test_parked_records_keep_their_order_whatever_they_are_parked_for(rig: Rig, 
     assert reasons[2] == "waits behind an earlier record of its key"
 
 
+def test_a_batch_that_was_too_slow_is_tried_again_in_smaller_parts(rig: Rig) -> None:
+    """50 records take 2.5 s without a word to the database, which ends a transaction after 1 s of that."""
+    for number in range(50):
+        rig.send(number, by="slow", key="k")
+    rig.producer.flush()
+    worker = rig.start()
+    rig.until(lambda: rig.count() >= 50)
+    assert "batch was too slow" in rig.logs()
+    assert worker.poll() is None
+    rig.check(range(50))
+
+
 def test_a_worker_that_dies_amid_isolating_parks_nothing_twice(rig: Rig) -> None:
     for number in range(10):
         rig.send(number, by="bad_row" if number == 9 else "x", key="k")
