@@ -28,12 +28,11 @@ SILENT_S: Final = 15
 """A connection ends when the server acknowledges nothing that was sent for so long: keepalives watch an idle one only."""
 STATEMENT_S: Final = 60.0
 """More than any statement of a worker takes; a wait for a lock is ended before."""
-IDLE_LIMIT_S: Final = 10
+IDLE_LIMIT_S = 10
 """A transaction in which nothing is asked for so long is ended: that of a stopped process gives its locks to the living."""
 # our code relies on these, whatever a role or a database has been given as its default
 _PINNED: Final = (
     r"-c timezone=UTC -c default_transaction_isolation=read\ committed -c synchronous_commit=on -c lock_timeout=20000"
-    f" -c idle_in_transaction_session_timeout={IDLE_LIMIT_S * 1000}"
 )
 
 
@@ -63,7 +62,10 @@ def connect(
         name: application name, seen in ``pg_stat_activity``.
         statement_timeout: seconds after which PostgreSQL cancels a statement; 0: never.
     """
-    options = f"-c search_path={schema},platform {_PINNED} -c statement_timeout={int(statement_timeout * 1000)}"
+    options = (
+        f"-c search_path={schema},platform {_PINNED} -c statement_timeout={int(statement_timeout * 1000)}"
+        f" -c idle_in_transaction_session_timeout={IDLE_LIMIT_S * 1000}"
+    )
     engine = sa.create_engine(
         _plain(url),
         pool_size=pool_size,

@@ -2,7 +2,7 @@
 
 An ``Accept`` command of item ``i`` on listing (key) ``l`` appends to ``echo_items``; ``by`` steers it:
 ``poison`` raises while ``/tmp``-free table ``echo_poison`` is not empty, ``bad_row`` makes ``save`` fail in the database,
-``slow`` takes its time in a transaction that may not idle for long.
+``slow`` takes its time without a word to the database; with ``@hasty`` among its arguments a transaction may do so for 1 s only.
 A timer stands for each key with a row in ``echo_timers``; the database refuses to have one fire whose key begins with ``refused``.
 With ``@queue`` among its arguments it also takes the rows of ``echo_queue``.
 """
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from shared import events, logs, topics
+from shared import db, events, logs, topics
 from shared.runtime import Batch, Due, Incoming, Outgoing, Service, Tx, run
 from shared.runtime.ddl import linked_events, runtime_v1, runtime_v2, topic_ids
 from shared.settings import Settings
@@ -123,13 +123,13 @@ class Echo:
         ]  # fmt: skip
 
     def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Batch:
-        if any(isinstance(one.data, events.Accept) and one.data.by == "slow" for one in incoming):
-            tx.connection.exec_driver_sql("set local idle_in_transaction_session_timeout = '1s'")
         return EchoBatch(tx)  # type: ignore[return-value]
 
 
 if __name__ == "__main__":
     settings = Settings()
     logs.configure(settings, "echo")
+    if "@hasty" in sys.argv:
+        db.IDLE_LIMIT_S = 1
     service: Service = Echo(*sys.argv[1:])
     run(service, settings)
