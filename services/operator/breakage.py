@@ -78,6 +78,8 @@ class Result:
     skipped: str = ""
     loses: str = ""
     seconds: float = 0.0
+    close: int = 0
+    """Counters that came close to their deadlines."""
 
     @property
     def failed(self) -> bool:
@@ -89,7 +91,7 @@ class Result:
         return {
             "fault": self.fault, "items": self.items, "in_flight": self.in_flight,
             "recovery_s": None if self.recovery_s is None else round(self.recovery_s, 1), "acknowledged": self.acknowledged,
-            "lost": self.lost, "doubled": self.doubled, "problems": self.problems, "notes": self.notes,
+            "close": self.close, "lost": self.lost, "doubled": self.doubled, "problems": self.problems, "notes": self.notes,
             "examples": self.examples[:20], "skipped": self.skipped, "loses": self.loses, "seconds": round(self.seconds, 1),
         }  # fmt: skip
 
@@ -265,7 +267,7 @@ def exercise(
         found = outcome.json()
         result.items, result.in_flight = submitter.filed, ground.in_flight
         result.recovery_s = max(ground.recoveries, default=None)
-        result.acknowledged = found["acknowledged"]
+        result.acknowledged, result.close = found["acknowledged"], found["close"]
         result.lost, result.doubled, result.problems = found["lost"], found["doubled"], found["problems"]
         # what went wrong first, before what came of it
         result.notes, result.examples = ground.notes, list(dict.fromkeys([*troubles, *outcome.examples]))

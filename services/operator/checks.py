@@ -358,11 +358,24 @@ def order_applied(e: Evidence) -> list[Finding]:
     )  # fmt: skip
 
 
+def _unread(table: str, topic: str) -> str:
+    """SQL: a reader has not read the row ``l`` of a log. The one place that knows how readers keep what they have read."""
+    return (
+        f"not exists (select from {table}inbox i where i.event_id = l.id)"
+        f" and not exists (select from {table}inbox_marks m where m.topic = '{topic}' and m.writer = l.writer"
+        " and m.partition = l.partition and l.seq <= m.upto)"
+    )
+
+
 def applied(e: Evidence) -> list[Finding]:
-    """Every record that a reader has passed is in its inbox, or stood for by a mark, or kept as unreadable; what waits is told."""
+    """Every row of a log was read by whoever reads its topic, or is still to be read there; and nothing else was read.
+
+    So what retention has taken from a topic is found missing where it was not read before.
+    """
     found = []
     heads = " union all ".join(
-        f"select '{r.name}' as writer, partition, seq from {r.schema}.{r.prefix}partitions" for r in e.readers
+        f"select '{r.name}' as writer, partition, seq, published_upto from {r.schema}.{r.prefix}partitions"
+        for r in e.readers
     )
     for reader in e.readers:
         table = f"{reader.schema}.{reader.prefix}"
@@ -374,21 +387,24 @@ def applied(e: Evidence) -> list[Finding]:
         )
         for topic in reader.reads:
             name = e.name(topic)
-            cursor = f"left join {table}cursors c on c.topic = '{topic.name}' and c.partition = r.partition"
+            cursor = f"left join {table}cursors c on c.topic = '{topic.name}' and c.partition"
+            there = (
+                "" if not topic.compacted else " and r.id is not null"
+            )  # what a later record of the key replaced is gone
             found += e.find(
                 "lost",
                 "not-applied",
-                f"select distinct '{reader.name}: ' || r.id from v_rec r join v_log l on l.id = r.id {cursor}"
-                f" left join {table}inbox i on i.event_id = r.id where r.topic = '{name}' and i.event_id is null"
-                f' and r."offset" < coalesce(c.next_offset, 0) and not exists (select from {table}parked p'
-                f' where p.topic = \'{topic.name}\' and p.partition = r.partition and p."offset" = r."offset")'
-                f" and not exists (select from {table}inbox_marks m where m.topic = '{topic.name}' and m.writer = l.writer"
-                " and m.partition = l.partition and l.seq <= m.upto)",
+                f"select '{reader.name}: ' || l.id from v_log l join ({heads}) h on h.writer = l.writer and h.partition = l.partition"
+                f" left join (select id, partition, min(\"offset\") as at from v_rec where topic = '{name}' group by id, partition) r"
+                f" on r.id = l.id and r.partition = l.target {cursor} = l.target where l.topic = '{name}'"
+                f" and l.seq <= h.published_upto and (r.id is null or r.at < coalesce(c.next_offset, 0)){there}"
+                f" and {_unread(table, topic.name)} and not exists (select from {table}parked p where p.topic = '{topic.name}'"
+                ' and (p.event_id = l.id or (p.partition = r.partition and p."offset" = r.at)))',
             )
             found += e.find(
                 "problem",
                 "unread",
-                f"select '{reader.name}: ' || r.topic || '/' || r.partition from v_rec r {cursor} where r.topic = '{name}'"
+                f"select '{reader.name}: ' || r.topic || '/' || r.partition from v_rec r {cursor} = r.partition where r.topic = '{name}'"
                 ' and r."offset" >= coalesce(c.next_offset, 0) group by r.topic, r.partition',
             )
             found += e.find(
@@ -398,6 +414,21 @@ def applied(e: Evidence) -> list[Finding]:
                 f" from {table}cursors c join v_ends n on n.topic = '{name}' and n.partition = c.partition"
                 f" where c.topic = '{topic.name}' and c.next_offset > n.next",
             )
+            found += e.find(
+                "lost",
+                "unread-gone",
+                f"select '{reader.name}: {topic.name}/' || c.partition || ' ' || c.next_offset || ' < ' || n.first"
+                f" from {table}cursors c join v_ends n on n.topic = '{name}' and n.partition = c.partition"
+                f" where c.topic = '{topic.name}' and c.next_offset < n.first",
+            )
+            # a worker commits at the broker what its database has: more there is what the database had once
+            found += e.find(
+                "lost",
+                "database-behind",
+                f"select '{reader.name}: {topic.name}/' || g.partition || ' ' || coalesce(c.next_offset, 0) || ' < ' || g.next"
+                f" from v_group g {cursor} = g.partition where g.reader = '{reader.name}' and g.topic = '{topic.name}'"
+                " and g.next > coalesce(c.next_offset, 0)",
+            )
         if reader.reads and set(reader.reads) <= set(e.topics()):
             found += e.find(
                 "problem",
@@ -405,21 +436,40 @@ def applied(e: Evidence) -> list[Finding]:
                 f"select '{reader.name}: ' || i.event_id from {table}inbox i left join v_log l on l.id = i.event_id"
                 " where l.id is null",
             )
+    # ids name their rows: those beyond the head were in the log once
+    found += e.find(
+        "lost",
+        "log-cut",
+        "select r.id from (select distinct r.id from v_rec r left join v_log l on l.id = r.id where l.id is null"
+        f" and r.id ~ '^[a-z-]+[.][0-9]{{1,9}}[.][0-9]{{1,18}}$') r left join ({heads}) h on h.writer = split_part(r.id, '.', 1)"
+        " and h.partition = split_part(r.id, '.', 2)::bigint where split_part(r.id, '.', 3)::bigint > coalesce(h.seq, 0)",
+    )
     return merged(found)
 
 
 def upstreams(e: Evidence) -> list[Finding]:
-    """Every record of an upstream that intake has passed was answered: accepted, or refused with a reason."""
+    """Every record of an upstream that intake has passed was answered: accepted under its id, or refused with a reason.
+
+    By what came of the records that are there, not by what intake says that it has read: a topic that was created again has
+    the offsets of the one before, and other records.
+    """
     if not e.settings.upstreams:
         return []
     prefix = e.settings.topic_prefix
     places = f"intake.inbound_cursors c join v_ends n on n.topic = '{prefix}' || c.topic and n.partition = c.partition"
+    refused = (
+        "(select d ->> 'topic' as topic, (d ->> 'partition')::int as partition, (d ->> 'offset')::bigint as \"offset\", d ->> 'event' as event"
+        " from (select payload::jsonb -> 'data' as d from intake.inbound_event_log where type = 'goodfaith.inbound.refused.v1') t)"
+    )
     return [
         *e.find(
             "lost", "upstream-unanswered",
-            f"select c.topic || '/' || c.partition || '@' || o from {places}"
-            " cross join lateral generate_series(n.first, c.next_offset - 1) o"
-            " left join intake.inbound_inbox i on i.event_id = c.topic || '.' || c.partition || '.' || o where i.event_id is null",
+            "select u.topic || '/' || u.partition || '@' || u.\"offset\" from v_asked u join intake.inbound_cursors c"
+            f" on '{prefix}' || c.topic = u.topic and c.partition = u.partition left join {refused} x"
+            f" on '{prefix}' || x.topic = u.topic and x.partition = u.partition and x.\"offset\" = u.\"offset\""
+            " and (x.event is null or x.event = u.id)"
+            ' where u."offset" < c.next_offset and x.topic is null'
+            f" and not exists (select from intake.submissions s where s.idempotency_key = u.id and s.account in ({_list(e.settings.upstreams.values())}))",
         ),
         *e.find(
             "problem", "upstream-unread",
