@@ -318,6 +318,27 @@ def on_topics(e: Evidence) -> list[Finding]:
     ]  # fmt: skip
 
 
+def links(e: Evidence) -> list[Finding]:
+    """Each event names the row that its log published before it to the same place, and topics carry the two in that order."""
+    compacted = _list(e.name(topic) for topic in topics.TOPICS if topic.compacted)
+    return [
+        *e.find(
+            "problem", "link-wrong",
+            "select id || ' names ' || previous || ', not ' || before from (select id, previous, lag(seq, 1, 0::bigint) over"
+            " (partition by writer, partition, topic, target order by seq) as before from v_log) t where previous <> before",
+        ),
+        *e.find(
+            "problem", "topic-unlinked",  # sent again, either may come again
+            "with there as materialized (select l.writer, l.partition, l.topic, l.target, l.seq, l.previous, l.id, r.first, r.last from"
+            ' (select id, topic, partition, min("offset") as first, max("offset") as last from v_rec'
+            f" where topic not in ({compacted}) group by id, topic, partition) r"
+            " join v_log l on l.id = r.id and l.topic = r.topic and l.target = r.partition)"
+            " select n.id || ' before ' || p.id from there n join there p on p.writer = n.writer and p.partition = n.partition"
+            " and p.seq = n.previous and p.topic = n.topic and p.target = n.target where p.first > n.last",
+        ),
+    ]  # fmt: skip
+
+
 def topic_order(e: Evidence) -> list[Finding]:
     """Of each key, first occurrences on a topic come in the order of the log."""
     return e.find(
@@ -361,7 +382,10 @@ def order_applied(e: Evidence) -> list[Finding]:
 def _unread(table: str, topic: str) -> str:
     """SQL: a reader has not read the row ``l`` of a log. The one place that knows how readers keep what they have read."""
     return (
-        f"not exists (select from {table}inbox i where i.event_id = l.id)"
+        f"not exists (select from {table}reads n where n.topic = '{topic}' and n.partition = l.target and n.writer = l.writer"
+        " and n.log_partition = l.partition and l.seq <= n.seq)"
+        # before events were linked
+        f" and not exists (select from {table}inbox i where i.event_id = l.id)"
         f" and not exists (select from {table}inbox_marks m where m.topic = '{topic}' and m.writer = l.writer"
         " and m.partition = l.partition and l.seq <= m.upto)"
     )
@@ -384,6 +408,26 @@ def applied(e: Evidence) -> list[Finding]:
             "mark-beyond-log",
             f"select '{reader.name}: ' || m.topic || ' ' || m.writer || '.' || m.partition || '.' || m.upto from {table}inbox_marks m"
             f" left join ({heads}) h on h.writer = m.writer and h.partition = m.partition where m.upto > coalesce(h.seq, 0)",
+        )
+        found += e.find(
+            "problem",
+            "read-beyond-log",
+            f"select '{reader.name}: ' || n.topic || ' ' || n.writer || '.' || n.log_partition || '.' || n.seq from {table}reads n"
+            f" left join ({heads}) h on h.writer = n.writer and h.partition = n.log_partition where n.seq > coalesce(h.seq, 0)",
+        )
+        # a worker commits with its offsets where its log is
+        own = f"select distinct partition, seq, hash from v_group where reader = '{reader.name}' and seq is not null"
+        found += e.find(
+            "lost",
+            "log-cut",
+            f"select '{reader.name}.' || g.partition || '.' || g.seq from ({own}) g left join {table}partitions p"
+            " on p.partition = g.partition where g.seq > coalesce(p.seq, 0)",
+        )
+        found += e.find(
+            "problem",
+            "log-rewritten",
+            f"select '{reader.name}.' || g.partition || '.' || g.seq from ({own}) g join {table}event_log l"
+            " on l.partition = g.partition and l.seq = g.seq where not starts_with(l.hash, g.hash)",
         )
         for topic in reader.reads:
             name = e.name(topic)
@@ -1190,7 +1234,7 @@ def erased(e: Evidence) -> list[Finding]:
 
 CHECKS: Final[tuple[Check, ...]] = (
     submissions, claim_items, items_published, published_as_filed, claims_told, commands_published, items_judged, commands_ended,
-    event_logs, on_topics, topic_order, watermarks, order_applied, applied, upstreams, parked, causes,
+    event_logs, on_topics, links, topic_order, watermarks, order_applied, applied, upstreams, parked, causes,
     folds, deadlines, sla, duplicates, recurrences, read_model, good_faith, misuse, review_queue,
     holds, visibility, statements, violations, ledger_entries, standings, entity_members, entity_standings, sanctioned, sellers_told,
     told, messages_sent, noticed, documents, erased,

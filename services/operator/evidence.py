@@ -5,7 +5,7 @@ from their beginning by other processes, while this one reads the logs. Nothing 
 
 Tables: ``v_log`` every row of every event log; ``v_rec`` every record of our topics but watermarks; ``v_mark`` the watermarks, of which
 those that follow close upon one another are one row; ``v_asked`` every record of the upstreams' topics; ``v_ends`` first and next
-offset of each partition; ``v_group`` offsets that workers' groups have committed at the broker;
+offset of each partition; ``v_group`` offsets that workers' groups have committed at the broker, with their logs' heads;
 ``v_filed`` items and commands that intake published; ``v_item`` the stored items; ``v_change`` every change of one;
 ``v_refused`` every refused command; ``v_told`` what the parties are to be told; ``v_notice`` and ``v_sent`` what was
 announced as sent; ``v_hold`` what enforcement told of holds; ``v_recurrence`` the near copies that verification found.
@@ -19,6 +19,7 @@ import io
 import itertools
 import multiprocessing
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -89,11 +90,11 @@ class Tally:
 
 _DDL: Final = """
 create temp table v_log (writer text, partition int, seq bigint, topic text, key text, target int, type text,
-    id text collate "C", cause text collate "C", sum uuid) on commit drop;
+    id text collate "C", cause text collate "C", previous bigint, sum uuid) on commit drop;
 create temp table v_rec (topic text, partition int, "offset" bigint, id text collate "C", sum uuid) on commit drop;
 create temp table v_mark (partition int, "offset" bigint, upto timestamptz, wall timestamptz) on commit drop;
 create temp table v_asked (topic text, partition int, "offset" bigint, id text collate "C") on commit drop;
-create temp table v_group (reader text, topic text, partition int, next bigint) on commit drop;
+create temp table v_group (reader text, topic text, partition int, next bigint, seq bigint, hash text) on commit drop;
 create temp table v_ends (topic text, partition int, first bigint, next bigint) on commit drop;
 create temp table v_filed (partition int, seq bigint, type text, item text collate "C", command text collate "C",
     accepted_at timestamptz) on commit drop;
@@ -116,7 +117,8 @@ create temp table v_hold (partition int, seq bigint, item text collate "C", held
 # the envelope is ours and compact: an unescaped `"name":"` cannot lie inside a string
 _LOG: Final = """
     insert into v_log select '{name}', partition, seq, topic, key, target, type, '{name}.' || partition || '.' || seq,
-        nullif(split_part(split_part(payload, '"causationid":"', 2), '"', 1), ''), md5(key || ' ' || payload)::uuid
+        nullif(split_part(split_part(payload, '"causationid":"', 2), '"', 1), ''),
+        substring(split_part(payload, ',"data":', 1) from '"previous":([0-9]+)')::bigint, md5(key || ' ' || payload)::uuid
     from {schema}.{prefix}event_log"""
 _FILED: Final = """
     insert into v_filed select partition, seq, type, split_part(split_part(payload, '"item":"', 2), '"', 1),
@@ -576,11 +578,18 @@ def committed(settings: Settings) -> str:
     finally:
         admin.close()
     return "".join(
-        f"{group.removeprefix(prefix)}\t{place.topic.removeprefix(prefix)}\t{place.partition}\t{position.offset}\n"
+        f"{group.removeprefix(prefix)}\t{place.topic.removeprefix(prefix)}\t{place.partition}\t{position.offset}"
+        f"\t{_head(position.metadata)}\n"
         for group, positions in answers.items()
         for place, position in positions.items()
         if position is not None and position.offset >= 0
     )
+
+
+def _head(metadata: str | None) -> str:
+    """What a worker says with its offset of its log: its last row's number, and the beginning of its hash."""
+    said = re.fullmatch(r"([0-9]{1,18}):([0-9a-f]{16})", metadata or "")
+    return f"{said[1]}\t{said[2]}" if said else "\\N\t\\N"
 
 
 def read(settings: Settings, places: Sequence[Place], upstreams: Sequence[str] = ()) -> Lines:

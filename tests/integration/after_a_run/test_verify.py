@@ -186,7 +186,14 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "log-head": ("problem", "update enforcement.ledger_partitions set hash = 'x' where seq > 0"),
     "unpublished": ("problem", "update notification.partitions set published_upto = published_upto - 1 where seq > 0"),
-    "not-applied": ("lost", "delete from notification.inbox where event_id = (select min(event_id) from notification.inbox)"),
+    "not-applied": ("lost", "update notification.reads set seq = seq - 1"),
+    "not-applied of a log that was never read": ("lost", "delete from notification.reads where partition = 0"),
+    "read-beyond-log": ("problem", "update notification.reads set seq = seq + 1000"),
+    "link-wrong": (
+        "problem",
+        "update verification.event_log set payload = regexp_replace(payload, '\"previous\":([0-9]+)', '\"previous\":9\\1')"
+        f" where (partition, seq) = {CHANGE}",
+    ),
     "mark-beyond-log": (
         "problem",
         "insert into notification.inbox_marks values ('verification.events', 'verification', 0, 1000000, 0)",
@@ -559,6 +566,11 @@ COPIED |= {
         "update v_mark set upto = upto + interval '30 days' where (partition, \"offset\") in"
         ' (select partition, min("offset") from v_mark group by partition)',
     ),
+    "topic-unlinked": (
+        "problem",
+        f"update v_rec set \"offset\" = 100000 where id = (select id from v_log where writer = 'verification'"
+        f" and key = {LISTING} order by seq limit 1)",
+    ),
     "applied-disorder": (
         "problem",
         "update v_log set seq = seq + 100000 where id = (select cause from v_log where writer = 'verification' and cause like 'intake.%%'"
@@ -656,7 +668,7 @@ def test_every_kind_of_finding_is_shown() -> None:
         text = Path("services/operator", name).read_text()
         said |= set(re.findall(r'"(?:lost|doubled|problem)",\s*"([a-z-]+)"', text))
         said |= set(re.findall(r'Parted\(\s*"([a-z-]+)"', text))
-    said -= {"unread-gone", "database-behind", "log-cut"}  # below, by tests of their own
+    said -= {"unread-gone", "database-behind", "log-cut", "log-rewritten"}  # below, by tests of their own
     # by a name of their own: `<field>-twice`, gap and fork
     assert (
         said
@@ -747,9 +759,8 @@ def test_what_was_read_before_retention_took_it_is_fine(rig: Rig) -> None:
 
 
 def test_what_retention_took_unread_is_found(rig: Rig) -> None:
-    id_ = "(select min(event_id) from notification.inbox where event_id like 'verification.%%')"
-    found = rig.find(tamper=f"delete from notification.inbox where event_id = {id_}", tamper_copy=GONE)
-    assert set(found) == {"not-applied"}
+    short = "update notification.reads set seq = seq - 1 where topic = 'verification.events'"
+    assert set(rig.find(tamper=short, tamper_copy=GONE)) == {"not-applied"}
 
 
 def test_a_cursor_that_retention_has_passed_is_found(rig: Rig) -> None:
@@ -759,15 +770,30 @@ def test_a_cursor_that_retention_has_passed_is_found(rig: Rig) -> None:
 
 
 def test_a_database_from_before_is_found_by_what_the_broker_knows(rig: Rig) -> None:
-    """A suffix is cut off everywhere alike, and no record of it is left: its readers had committed more."""
+    """A suffix is cut off everywhere alike: its worker had committed more at the broker, and records are left of it."""
     cut = """
         delete from notification.event_log l using notification.partitions p where p.partition = l.partition and l.seq = p.seq;
         update notification.partitions p set seq = l.seq, hash = l.hash, published_upto = l.seq from (select distinct on (partition)
             partition, seq, hash from notification.event_log order by partition, seq desc) l where l.partition = p.partition"""
     found = rig.find(tamper=cut)
-    assert found["log-cut"].category == "lost"
+    assert (found["log-cut"].category, found["log-cut"].count) == ("lost", found["foreign-record"].count * 2)
+    none = "delete from v_rec where id like 'notification.%%'; update v_ends set first = next where topic like '%%notification.events'"
+    assert rig.find(tamper=cut, tamper_copy=none)["log-cut"].category == "lost"
     back = "update notification.cursors set next_offset = next_offset - 1 where next_offset > 0"
     assert rig.find(tamper=back)["database-behind"].category == "lost"
+
+
+def test_a_log_whose_chain_was_made_anew_is_found_by_what_the_broker_knows(rig: Rig) -> None:
+    anew = """
+        update notification.event_log l set payload = replace(payload, '"sent_at":"2', '"sent_at":"1'),
+            hash = encode(sha256(convert_to(b.hash || replace(l.payload, '"sent_at":"2', '"sent_at":"1'), 'UTF8')), 'hex')
+        from notification.partitions p, notification.event_log b
+        where p.partition = l.partition and l.seq = p.seq and b.partition = l.partition and b.seq = l.seq - 1;
+        update notification.partitions p set hash = l.hash from notification.event_log l
+        where p.partition = l.partition and l.seq = p.seq"""
+    found = rig.find(tamper=anew)
+    assert "log-chain" not in found
+    assert found["log-rewritten"].category == "problem"
 
 
 def test_nothing_is_written(rig: Rig) -> None:
