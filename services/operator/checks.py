@@ -151,16 +151,18 @@ def published_as_filed(e: Evidence) -> list[Finding]:
         ),
         *e.find(
             "problem", "item-published-wrong",
-            "select i.id from (select payload::jsonb -> 'data' as d from intake.event_log"
-            f" where type = '{SUBMITTED}') l join intake.items i on i.id = d ->> 'item' join intake.claims c on c.id = i.claim"
-            f" where {defaults} || d - {own} is distinct from {defaults} || c.terms::jsonb - {own} or d ->> 'listing' <> i.listing"
+            f"with c as materialized (select id, complainant, accepted_at, {defaults} || terms::jsonb - {own} as terms from intake.claims)"
+            # offset 0: each payload is parsed once
+            " select i.id from (select payload::jsonb -> 'data' as d from intake.event_log"
+            f" where type = '{SUBMITTED}' offset 0) l join intake.items i on i.id = d ->> 'item' join c on c.id = i.claim"
+            f" where {defaults} || d - {own} is distinct from c.terms or d ->> 'listing' <> i.listing"
             " or coalesce((d ->> 'on_site')::bool, true) <> i.on_site"
             f" or ((d ->> 'accepted_at')::timestamptz <> c.accepted_at and not {held})",
         ),
         *e.find(
             "problem", "command-published-wrong",
             "select k.id from (select type, payload::jsonb -> 'data' as d from intake.event_log"
-            " where starts_with(type, 'goodfaith.command.')) l join intake.commands k on k.id = d ->> 'command'"
+            " where starts_with(type, 'goodfaith.command.') offset 0) l join intake.commands k on k.id = d ->> 'command'"
             " where (split_part(type, '.', 3), d ->> 'item', d ->> 'claim', d ->> 'by', d ->> 'role', (d ->> 'accepted_at')::timestamptz)"
             " is distinct from (k.kind, k.item, k.claim, k.by, k.role, k.accepted_at)",
         ),

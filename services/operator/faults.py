@@ -102,6 +102,11 @@ class Step(NamedTuple):
     command: str | None
 
 
+def submission(account: str, key: str) -> str:
+    """How a submission is named where it is lost."""
+    return f"submission {account} {key}"
+
+
 def close_call(call: Close, history: Sequence[Step]) -> str | None:
     """What is wrong with the end of a counter close to its deadline: in time it beats the default, later it does not."""
     name = f"counter {call.command} of {call.item}, accepted at {call.accepted_at.isoformat()}, due at {call.due.isoformat()}"
@@ -791,7 +796,7 @@ class Faults:
             for (account, key), resource in record.answers.items():
                 found = stored.get((account, key))
                 if found is None and not (resource is None and key in refused):
-                    lost.append(f"submission {account} {key}")
+                    lost.append(submission(account, key))
                 elif resource is not None and found is not None and found != resource:
                     doubled.append(f"submission {account} {key}: {found}, answered {resource}")
             record.refused["by topic"] = len(refused)
