@@ -287,6 +287,7 @@ class Evidence:
 
     def _fold(self) -> None:
         """Fold verification's log, a partition at a time, and compare what comes out with the stored items."""
+        parked = {key for (key,) in self.rows("select key from verification.parked where state <> 'done'")}
         for partition, watermark in list(
             self.rows("select partition, watermark from verification.partitions order by 1")
         ):
@@ -301,7 +302,7 @@ class Evidence:
                 self._copy_lines("v_change", changes)
                 self._copy_lines("v_refused", refused)
                 self._copy_lines("v_told", told)
-            folded.judge.end(watermark)
+            folded.judge.end(watermark, parked)
             stored = self.rows(
                 "select item, state, original, blocks, waits, next_due, revision, body from verification.items"
                 f" where partition = {int(partition)}"

@@ -347,7 +347,7 @@ class Submitter:
             response = await self._http.get(f"/v1/items/{ask.item}", headers=headers)
             if response.status_code == 200:
                 shown = response.json()
-        if shown.get("state") == "NOTIFIED" and shown.get("noticed_at"):
+        if shown.get("state") == "NOTIFIED" and shown.get("noticed_at") and shown.get("due"):
             due, noticed = dt.datetime.fromisoformat(shown["due"]), dt.datetime.fromisoformat(shown["noticed_at"])
             if due - noticed > DAY:  # else the earliest deadline is that of the 24 hours
                 self._due[ask.key] = due

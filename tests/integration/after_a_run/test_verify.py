@@ -271,6 +271,11 @@ TAMPERED: dict[str, tuple[str, str]] = {
         body(ITEM, "body::jsonb || '{\"timers\": [[\"lookup_give_up\", \"2100-01-01T00:00:00Z\"]]}'")
         + f"; update verification.items set next_due = '2100-01-01Z' where item = {ITEM}",
     ),
+    "policy-unknown": (
+        "problem",
+        "update intake.event_log set payload = replace(payload, '\"policy\":\"ipp', '\"policy\":\"none')"
+        f" where type = 'goodfaith.item.submitted.v1' and {OF_ITEM}",
+    ),
     # what was published is what was filed
     "claim-differs": ("problem", f"update intake.claims set principal = 'x' where id = {CLAIM}"),
     "item-published-wrong": (
