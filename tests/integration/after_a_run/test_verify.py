@@ -790,7 +790,7 @@ def test_a_database_from_before_is_found_by_what_the_broker_knows(rig: Rig) -> N
 
 def test_a_log_whose_chain_was_made_anew_is_found_by_what_the_broker_knows(rig: Rig) -> None:
     anew = """
-        update notification.event_log l set payload = replace(payload, '"sent_at":"2', '"sent_at":"1'),
+        update notification.event_log l set payload = replace(l.payload, '"sent_at":"2', '"sent_at":"1'),
             hash = encode(sha256(convert_to(b.hash || replace(l.payload, '"sent_at":"2', '"sent_at":"1'), 'UTF8')), 'hex')
         from notification.partitions p, notification.event_log b
         where p.partition = l.partition and l.seq = p.seq and b.partition = l.partition and b.seq = l.seq - 1;
