@@ -294,6 +294,11 @@ class Filing:
     recurs: str | None = None
     trace: str | None = None
 
+    @property
+    def via(self) -> str | None:
+        """The upstream's account that filed it for another."""
+        return None if self.scope == self.account.id else self.scope
+
 
 @dataclass(slots=True)
 class Filed:
@@ -624,7 +629,13 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
         ]
         told = [partition_of(filing.account, partitions) for filing in filed]
         db.copy(
-            connection, "claims", {**dict(zip(columns, zip(*claims, strict=True), strict=True)), "told_partition": told}
+            connection,
+            "claims",
+            {
+                **dict(zip(columns, zip(*claims, strict=True), strict=True)),
+                "told_partition": told,
+                "via": [filing.via for filing, rows in accepted if rows.claim is not None],
+            },
         )
         ids, claim_ids, listings, on_site, links, lanes, complainants, times = map(
             list, zip(*(item for _, rows in accepted for item in rows.items), strict=True)
@@ -651,7 +662,8 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
     commands = [(rows.kinds, "standard", "", command) for _, rows in accepted for command in rows.commands]
     if commands:
         traces = [filing.trace for filing, rows in accepted for _ in rows.commands]
-        _insert_commands(connection, commands, partitions, traces)
+        vias = [filing.via for filing, rows in accepted for _ in rows.commands]
+        _insert_commands(connection, commands, partitions, traces, vias)
     decisions = [decided for _, rows in accepted for decided in rows.decisions]
     if decisions:
         review_store.keep(connection, decisions)
@@ -697,17 +709,19 @@ def _insert_commands(
     commands: Sequence[tuple[str, str, str, events.Command]],
     partitions: int,
     traces: Sequence[str | None] | None = None,
+    vias: Sequence[str | None] | None = None,
 ) -> None:
-    """Commands with their place in the door: (kind, lane, complainant, command), and the contexts of those that are traced."""
+    """Commands with their place in the door: (kind, lane, complainant, command), the contexts of those that are traced, and the
+    upstreams that filed them for others."""
     made = [command for _, _, _, command in commands]
     connection.exec_driver_sql(
         """with new as (
             select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[],
-                %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[])
-                as n(id, claim, item, kind, by, role, at, lane, complainant, partition, listing, type, payload, traceparent)
+                %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
+                as n(id, claim, item, kind, by, role, at, lane, complainant, partition, listing, type, payload, traceparent, via)
         ), commands as (
-            insert into commands (id, claim, item, kind, by, role, accepted_at)
-            select id, claim, item, kind, by, role, at from new
+            insert into commands (id, claim, item, kind, by, role, accepted_at, via)
+            select id, claim, item, kind, by, role, at, via from new
         )
         insert into door (kind, lane, complainant, partition, claim, item, listing, type, payload, accepted_at, traceparent)
         select 'command', lane, complainant, partition, claim, item, listing, type, payload, at, traceparent from new""",
@@ -726,6 +740,7 @@ def _insert_commands(
             [_TYPES[type(command)] for command in made],
             [msgspec.json.encode(command).decode() for command in made],
             list(traces or [None] * len(made)),
+            list(vias or [None] * len(made)),
         ),
     )
 
@@ -820,7 +835,7 @@ def _mine(me: Account, item: str = "i", claim: str = "c") -> tuple[str, tuple[An
 
 _OF_CLAIM = "i.id between 'i-' || substr(c.id, 3, 23) || '000' and 'i-' || substr(c.id, 3, 23) || 'ZZZ'"
 _CLAIM = """c.id, c.complainant, c.principal, c.right_id as right, c.right_type, c.reason, c.profile, c.lane, c.size,
-    c.accepted_at"""
+    c.accepted_at, c.via"""
 
 
 def list_claims(
@@ -956,7 +971,7 @@ def get_command(connection: sa.Connection, me: Account, id: str) -> Row:
     mine, values = _mine(me)
     row = _one(
         connection.exec_driver_sql(
-            f"""select k.id, k.claim, k.item, k.kind, k.role, k.accepted_at, k.status, k.code, k.detail
+            f"""select k.id, k.claim, k.item, k.kind, k.role, k.accepted_at, k.status, k.code, k.detail, k.via
             from commands k join items i on i.id = k.item join claims c on c.id = k.claim where k.id = %s and {mine}""",
             (id, *values),
         )
