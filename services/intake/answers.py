@@ -350,6 +350,8 @@ class ContactFor(Struct, kw_only=True):
     email: str
     language: str = "en"
     """Of messages to it."""
+    confirmed: bool = False
+    """The address was confirmed to be the account's."""
 
 
 class ContactsFor(Struct, kw_only=True):
