@@ -1,12 +1,12 @@
 """What an upstream filed for another account says so.
 
-Revision ID: 0024
+Revision ID: 0025
 """
 
 from alembic import op
 
-revision = "0024"
-down_revision = "0023"
+revision = "0025"
+down_revision = "0024"
 phase = "expand"
 
 
