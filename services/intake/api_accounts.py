@@ -298,7 +298,7 @@ async def change_status(
 async def verify_account(
     request: Request[Account, Any, Any], account_id: str, data: requests.Verify
 ) -> answers.AccountOut:
-    """Write down that an account's identity was verified, or that it takes part in the good-faith mechanism."""
+    """Write down that an account's identity was verified, that its address is its own, or that it takes part in the good-faith mechanism."""
     front = front_of(request)
     account = known_id(account_id)
 
