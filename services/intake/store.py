@@ -616,33 +616,33 @@ def _enter(connection: sa.Connection, filings: Sequence[Filing], made: Sequence[
     return {first[key][0]: first[key][2] for key in (tuple(row) for row in entered)}
 
 
+# COPY goes into no table with row-level security
+_INSERT_CLAIMS: Final = """
+    insert into claims (id, complainant, principal, right_id, right_type, reason, profile, lane, size, channel, accepted_at, terms,
+        told_partition, via)
+    select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[],
+        %s::text[], %s::timestamptz[], %s::text[], %s::int[], %s::text[])"""
+_INSERT_ITEMS: Final = """
+    insert into items (id, claim, listing, on_site, link, changed_at)
+    select * from unnest(%s::text[], %s::text[], %s::text[], %s::bool[], %s::text[], %s::timestamptz[])"""
+
+
 def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], partitions: int) -> None:
     claims = [rows.claim for _, rows in accepted if rows.claim is not None]
     if claims:
-        columns = (
-            "id", "complainant", "principal", "right_id", "right_type", "reason", "profile", "lane", "size", "channel",
-            "accepted_at", "terms",
-        )  # fmt: skip
         filed = [
             domain.filed(rows.claim, canary=filing.account.canary)
             for filing, rows in accepted
             if rows.claim is not None
         ]
         told = [partition_of(filing.account, partitions) for filing in filed]
-        db.copy(
-            connection,
-            "claims",
-            {
-                **dict(zip(columns, zip(*claims, strict=True), strict=True)),
-                "told_partition": told,
-                "via": [filing.via for filing, rows in accepted if rows.claim is not None],
-            },
-        )
+        vias = [filing.via for filing, rows in accepted if rows.claim is not None]
+        connection.exec_driver_sql(_INSERT_CLAIMS, (*db.columns(claims), told, vias))
         ids, claim_ids, listings, on_site, links, lanes, complainants, times = map(
             list, zip(*(item for _, rows in accepted for item in rows.items), strict=True)
         )
         common = {"claim": claim_ids, "listing": listings, "on_site": on_site}
-        db.copy(connection, "items", {"id": ids, **common, "link": links, "changed_at": times})
+        connection.exec_driver_sql(_INSERT_ITEMS, (ids, claim_ids, listings, on_site, links, times))
         places = [partition_of(listing, partitions) for listing in listings]
         submitted: dict[str, list[Any]] = {
             "lane": lanes, "complainant": complainants, "partition": places, "item": ids, **common, "accepted_at": times,
