@@ -2,13 +2,13 @@
 
 The service's own role sees all rows, as before: a policy that is simply true costs a query nothing.
 
-Revision ID: 0026
+Revision ID: 0028
 """
 
 from alembic import op
 
-revision = "0026"
-down_revision = "0025"
+revision = "0028"
+down_revision = "0027"
 phase = "expand"
 
 ACCOUNT = "(select current_setting('goodfaith.account', true))"

@@ -1,12 +1,12 @@
 """What an upstream filed for another account says so.
 
-Revision ID: 0025
+Revision ID: 0027
 """
 
 from alembic import op
 
-revision = "0025"
-down_revision = "0024"
+revision = "0027"
+down_revision = "0026"
 phase = "expand"
 
 
