@@ -13,6 +13,7 @@ transactions need not take the door's lock, and however long they are, they hold
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,11 +25,12 @@ from kafka import TopicPartition
 from kafka.admin import OffsetSpec
 
 from services.intake import domain, door, requests, store
-from services.intake.barrier import published_upto
+from services.intake.barrier import Clocks, published_upto
 from services.intake.domain import Account, Refused
 from services.intake.store import Filed, Filing
 from services.intake.worker import OBSERVE_S, Background
 from shared import clock, db, kafka_links, policy
+from shared.clocks import Offset
 from shared.events import Data, decode_envelope
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings, UpstreamMay
@@ -97,12 +99,15 @@ class Inbound:
     raw = True
     keeps_time = True
 
-    def __init__(self, settings: Settings, *, background: bool = True) -> None:
+    def __init__(self, settings: Settings, *, background: bool = True, wall: Callable[[], float] = time.time) -> None:
         """
         Args:
             background: tests turn the thread off and call ``observe`` themselves.
+            wall: this process's clock.
         """
         self.settings = settings
+        self._wall = wall
+        self._clocks = Clocks(settings)
         self.upstreams = {inbound(name).name: (name, account) for name, account in settings.upstreams.items()}
         self.reads: Sequence[Topic] = tuple(inbound(name) for name in settings.upstreams)
         self._engine = db.connect(
@@ -136,7 +141,12 @@ class Inbound:
         }
         # the moment first, then the ends: what is in the log at that moment lies before them
         with self._engine.begin() as connection:
+            before = self._wall()
             _, at = clock.read(connection)
+            offset = Offset.of(at.timestamp(), before, self._wall())
+        if not self._clocks.agree(offset):
+            self._ends = None  # progress by a clock that is ahead would make all that comes later late
+            return
         try:
             first = self._admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.EARLIEST), timeout_ms=5_000)
             end = self._admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=5_000)
