@@ -1,12 +1,12 @@
 """Tokens have a name, and a revoked one stays known: one that the settings give does not return at the next start.
 
-Revision ID: 0027
+Revision ID: 0029
 """
 
 from alembic import op
 
-revision = "0027"
-down_revision = "0026"
+revision = "0029"
+down_revision = "0028"
 phase = "expand"
 
 
