@@ -87,6 +87,8 @@ def serve(
         ws="none",
         access_log=False,
         log_config=None,
+        ssl_certfile=settings.http_certificate,
+        ssl_keyfile=settings.http_key,
         server_header=False,
         date_header=False,
         backlog=backlog,

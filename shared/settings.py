@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from shared import secret_files
+from shared import callers, secret_files
 
 SECRET_LEAST: Final = 32
 """Characters of a secret that we compare or sign with."""
@@ -43,6 +43,15 @@ Strong = Annotated[SecretStr, AfterValidator(_strong)]
 """A secret of this installation's own."""
 Theirs = Annotated[SecretStr, Field(min_length=1)]
 """A secret that somebody else issued: whatever its form, it is not empty."""
+
+
+def _callers(given: SecretStr) -> SecretStr:
+    callers.read(given.get_secret_value())
+    return given
+
+
+KnownCallers = Annotated[SecretStr, AfterValidator(_callers)]
+"""Digests of callers' tokens: no secret by themselves, but given like one."""
 _source: contextvars.ContextVar[secret_files.Source | None] = contextvars.ContextVar("source", default=None)
 
 
@@ -293,8 +302,20 @@ class Settings(BaseSettings):
     )
     internal_token: Strong | None = Field(
         None,
-        description="Secret of the services' internal calls (notification asks intake for contacts, intake asks enforcement about sellers).",
+        description="Bearer token by which this process calls other services' internal APIs; each caller has its own.",
     )
+    internal_callers: KnownCallers | None = Field(
+        None,
+        description="JSON object: caller's name -> SHA-256 (hex) of its internal_token, or a list of up to 4 while it is changed. An internal API answers those whom the code lists for it (shared/callers.py) and nobody else.",
+    )
+    internal_ca: Path | None = Field(
+        None,
+        description="PEM file of the authorities that vouch for other services' internal APIs, where their URLs are https (default: the system's).",
+    )
+    http_certificate: Path | None = Field(
+        None, description="PEM file of the certificate by which this process's HTTP API speaks TLS. Empty: plain HTTP."
+    )
+    http_key: Path | None = Field(None, description="PEM file of its private key, unencrypted.")
     intake_url: str = Field(
         "http://127.0.0.1:8080", description="Base URL of intake's HTTP API, for the services' internal calls."
     )
@@ -628,6 +649,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 "GOODFAITH_KAFKA_SECURITY=sasl_tls needs GOODFAITH_KAFKA_USER and GOODFAITH_KAFKA_PASSWORD (or _FILE)"
             )
+        if (self.http_certificate is None) != (self.http_key is None):
+            raise ValueError("GOODFAITH_HTTP_CERTIFICATE and GOODFAITH_HTTP_KEY go together: set both or neither")
         if (self.kafka_certificate is None) != (self.kafka_key is None):
             raise ValueError("GOODFAITH_KAFKA_CERTIFICATE and GOODFAITH_KAFKA_KEY go together: set both or neither")
         if self.kafka_security == "plaintext" and (self.kafka_ca or self.kafka_certificate or self.kafka_password):

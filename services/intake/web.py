@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import hmac
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +36,7 @@ from services.intake.store import Filing
 from services.intake.turns import Turns
 from services.intake.uploads import Desk
 from shared import db, languages, outbound, security_events
+from shared.callers import Callers
 from shared.events import State
 from shared.internal import Client
 from shared.languages import mark
@@ -102,16 +102,20 @@ class Front:
         self.turns = Turns(settings.http_account_reads)
         self.door = Door(self.engine, settings)
         self.contacts = security.Contacts.of(settings)
-        self.internal = None if settings.internal_token is None else settings.internal_token.get_secret_value().encode()
+        callers = settings.internal_callers
+        self.internal = None if callers is None else Callers(callers, "intake")
+        own = None if settings.internal_token is None else settings.internal_token.get_secret_value()
         self.enforcement = Client(
             settings.enforcement_url,
-            None if self.internal is None else self.internal.decode(),
+            own,
             timeout_s=settings.internal_timeout_s,
+            authorities=settings.internal_ca,
         )
         self.notification = Client(
             settings.notification_url,
-            None if self.internal is None else self.internal.decode(),
+            own,
             timeout_s=settings.internal_timeout_s,
+            authorities=settings.internal_ca,
         )
         secret = settings.evidence_key
         self.links = evidence.Links(None if secret is None else secret.get_secret_value())
@@ -244,8 +248,7 @@ async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: 
     # a task may begin with the context of another request of the same connection
     turns.caller.set(None)
     if roles is INTERNAL:
-        given = (header or "").removeprefix("Bearer ").encode("utf-8", "surrogateescape")
-        if not front.internal or not hmac.compare_digest(given, front.internal):
+        if front.internal is None or front.internal.who(header) is None:
             raise _unauthenticated()
         return
     front.gate.arrives(address)

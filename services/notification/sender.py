@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
@@ -49,6 +50,7 @@ from services.notification.signing import Dkim, Signer
 from services.notification.store import Failure, Message, PutOff, Sent
 from services.notification.webhook_store import Preference, preferences, sent_at
 from shared import clock, db, metrics, policy, tracing
+from shared.callers import trust
 from shared.events import AccountNotice
 from shared.runtime.health import Health
 from shared.runtime.worker import crash_from
@@ -111,9 +113,13 @@ class Intake:
 
     CHUNK: Final = 500
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, authorities: Path | None = None) -> None:
         self._client = httpx.Client(
-            base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=10.0, trust_env=False
+            base_url=url,
+            headers={"authorization": f"Bearer {token}"},
+            timeout=10.0,
+            trust_env=False,
+            verify=trust(url, authorities),
         )
 
     def contacts(self, ids: Iterable[str]) -> dict[str, Contact | None]:
@@ -217,7 +223,7 @@ class Sender:
             schema=store.SCHEMA,
             name=f"{NAME}-{settings.instance or os.getpid()}",
         )
-        self._intake = Intake(settings.intake_url, settings.internal_token.get_secret_value())
+        self._intake = Intake(settings.intake_url, settings.internal_token.get_secret_value(), settings.internal_ca)
         lease = settings.send_lease_s
         # begun within a third of the lease; whatever the server does, three quarters of it end every wait
         self._begin_within_s = lease * 0.3

@@ -32,6 +32,7 @@ from services.operator.doors import PATHS, Ask, Http
 from services.operator.idle import Watch
 from services.operator.verify import Report, verify_stack
 from shared import clock, db, kafka_links, policy, topics
+from shared.callers import trust
 from shared.settings import Relayed
 
 UPSTREAM: Final = "faults"
@@ -275,7 +276,11 @@ class Submitter:
         self._order = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
         self._http = httpx.AsyncClient(
-            base_url=settings.intake_url, timeout=15, trust_env=False, limits=httpx.Limits(max_connections=32)
+            base_url=settings.intake_url,
+            verify=trust(settings.intake_url, settings.internal_ca),
+            timeout=15,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=32),
         )
         self._topic = settings.topic_prefix + topics.inbound(UPSTREAM).name
         self._producer: Any = kafka_links.producer(

@@ -259,7 +259,11 @@ def run(settings: Settings) -> None:
 
     async def look() -> tuple[Snapshot, Oldest]:
         if not made:  # in the event loop that uses it
-            views = Client(settings.streams_url, internal, timeout_s=ASK_S) if settings.streams_url else None
+            views = (
+                Client(settings.streams_url, internal, timeout_s=ASK_S, authorities=settings.internal_ca)
+                if settings.streams_url
+                else None
+            )
             made.append((Observer(settings.prometheus_url, timeout_s=ASK_S), views))
         observer, views = made[0]
         return await asyncio.gather(observer.look(SHOWN), oldest_of(views))

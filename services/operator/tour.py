@@ -77,7 +77,9 @@ class Tour:
         self.day = BEGINS
         self._tell = tell
         self._engine = db.administer(stack.admin_url)
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{stack.port('intake')}", timeout=30, trust_env=False)
+        self._http = httpx.Client(
+            base_url=fleet.url(stack, "intake"), verify=fleet.trust(stack), timeout=30, trust_env=False
+        )
         self._site = httpx.Client(base_url=f"http://127.0.0.1:{stack.port('marketplace')}", timeout=30, trust_env=False)
         self._tokens = {"operator": stack.secret("operator_token")}
 

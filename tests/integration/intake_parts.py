@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
 from services.intake.security import new_token
-from shared import db, migrate
+from shared import callers, db, migrate
 from shared.settings import Settings
 
 PARTITIONS = 4
@@ -65,6 +65,7 @@ class Parts:
             partitions=PARTITIONS,
             contact_key=SecretStr(stack.secret("contact_key")),
             internal_token=SecretStr(self.internal),
+            internal_callers=SecretStr(callers.written(dict.fromkeys(callers.CALLERS, self.internal))),
             operator_token=SecretStr(self.operator),
             evidence_key=SecretStr(stack.secret("evidence_key")),
             token_cache_s=0.0,

@@ -32,7 +32,7 @@ from services.enforcement import domain
 from services.enforcement.delivery import Delivery
 from services.enforcement.ledger import EnforcementLedger
 from services.enforcement.worker import Enforcement
-from shared import events, marketplace, migrate, topics, tracing
+from shared import callers, events, marketplace, migrate, topics, tracing
 from shared.events import ItemChanged, State
 from shared.runtime import Service, Worker
 from shared.settings import Settings
@@ -40,6 +40,7 @@ from shared.settings import Settings
 pytestmark = pytest.mark.stack
 HUSH = "hush" * 8
 INNER = "inner" * 8
+KNOWN = callers.written(dict.fromkeys(callers.CALLERS, INNER))
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 
 
@@ -61,7 +62,7 @@ class World:
             http_port=self.port,
             marketplace_url=f"http://127.0.0.1:{self.port}",
             marketplace_secret=HUSH,
-            internal_token=INNER,
+            internal_callers=KNOWN,
             poll_ms=20,
             **more,
         )
@@ -480,7 +481,7 @@ class Herd:
             "GOODFAITH_TOPIC_PREFIX": world.prefix,
             "GOODFAITH_PARTITIONS": "4",
             "GOODFAITH_HTTP_PORT": str(world.port),
-            "GOODFAITH_INTERNAL_TOKEN": INNER,
+            "GOODFAITH_INTERNAL_CALLERS": KNOWN,
             "GOODFAITH_SESSION_TIMEOUT_MS": "6000",
             "GOODFAITH_INSTANCE": name,
             "GOODFAITH_LOG_LEVEL": "error",

@@ -31,7 +31,7 @@ from deploy.local.fleet import FLEET
 from deploy.marketplace.worker import Marketplace
 from services.intake.api import ROUTES
 from services.operator import evidence, idle
-from shared import access, metrics, migrate, outbound, secret_files
+from shared import access, callers, metrics, migrate, outbound, secret_files
 from shared.settings import Settings
 from tests.unit.deploy.cluster import (
     KUBERNETES,
@@ -365,7 +365,11 @@ def mount(pod: Document, folder: Path, *lacking: str) -> set[str]:
         for item in source.get("secret", {}).get("items", ()):
             if source["secret"].get("optional") and item["key"] in lacking:
                 continue
-            value = "postgresql://role@db/goodfaith" if item["path"] == "database" else "x" * 40
+            special = {
+                "database": "postgresql://role@db/goodfaith",
+                "internal_callers": callers.written({"status": "x"}),
+            }
+            value = special.get(item["path"], "x" * 40)
             found[item["path"]] = f"{source['secret']['name']}-said" if item["key"] == "user" else value
     folder.mkdir()
     for path, value in found.items():
