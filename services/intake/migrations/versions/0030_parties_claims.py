@@ -1,12 +1,12 @@
 """Row-level security of claims and items, once no version runs that copies into them: COPY does not go together with it.
 
-Revision ID: 0029
+Revision ID: 0030
 """
 
 from alembic import op
 
-revision = "0029"
-down_revision = "0028"
+revision = "0030"
+down_revision = "0029"
 phase = "contract"
 
 
