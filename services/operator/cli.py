@@ -48,6 +48,7 @@ COMMANDS = (
     "deep",
     "streams",
     "drills",
+    "attack",
     "upgrade_drill",
     "size",
 )
