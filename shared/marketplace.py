@@ -35,7 +35,8 @@ Two adapters carry commands and receipts (``GOODFAITH_MARKETPLACE``):
 ``http``: ``POST /commands`` for ``suspend``, ``remove`` and ``restore`` (a ``lookup`` stays on its topic), and
 ``POST /seller-commands`` for sellers' commands. The body is the
 command as JSON. Headers: ``Idempotency-Key`` (the command's id), ``Goodfaith-Timestamp`` (Unix seconds) and
-``Goodfaith-Signature`` (``v1=`` + hex HMAC-SHA256 of ``<timestamp>.<body>`` under the shared secret). Answers: 200 with the
+``Goodfaith-Signature`` (``v2=`` + hex HMAC-SHA256 of ``<timestamp>.POST.<path>.<body>`` under the shared secret; ``<path>`` is
+``/commands`` or ``/seller-commands``, without what the marketplace's base address may have before it). Answers: 200 with the
 receipt; 202: taken, ask again with the same key; 401: not signed, signed wrongly or out of tolerance; 422: not a command.
 A request that is replayed within the tolerance meets the idempotency key.
 """
@@ -102,23 +103,24 @@ def seller_key(secret: str, kind: Literal["registration", "payment", "device"], 
     return SellerKey(kind, hmac.new(secret.encode(), f"{kind}:{value}".encode(), hashlib.sha256).hexdigest())
 
 
-def sign(secret: str, timestamp: int, body: bytes) -> str:
-    """The signature of a request: ``v1=`` and hex HMAC-SHA256 over ``<timestamp>.<body>``."""
-    return "v1=" + hmac.new(secret.encode(), b"%d." % timestamp + body, hashlib.sha256).hexdigest()
+def sign(secret: str, timestamp: int, path: str, body: bytes) -> str:
+    """The signature of a POST to one of the port's paths: good for that path alone."""
+    signed = f"{timestamp}.POST.{path}.".encode() + body
+    return "v2=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
 
 
-def signed_headers(secret: str, timestamp: int, command: str, body: bytes) -> dict[str, str]:
-    """Headers of a command; ``timestamp`` in Unix seconds of wall time."""
+def signed_headers(secret: str, timestamp: int, path: str, command: str, body: bytes) -> dict[str, str]:
+    """Headers of a command to ``path``; ``timestamp`` in Unix seconds of wall time."""
     return {
         "Content-Type": "application/json",
         IDEMPOTENCY_KEY: command,
         TIMESTAMP: str(timestamp),
-        SIGNATURE: sign(secret, timestamp, body),
+        SIGNATURE: sign(secret, timestamp, path, body),
     }
 
 
-def check(secret: str, timestamp: str | None, signature: str | None, body: bytes, now: float) -> None:
-    """Check a request's signature; ``now`` in Unix seconds.
+def check(secret: str, timestamp: str | None, signature: str | None, path: str, body: bytes, now: float) -> None:
+    """Check the signature of a POST to ``path``; ``now`` in Unix seconds.
 
     Raises:
         BadSignature: missing, wrong, or out of tolerance.
@@ -130,5 +132,5 @@ def check(secret: str, timestamp: str | None, signature: str | None, body: bytes
     if abs(now - int(timestamp)) > TOLERANCE_S:
         raise BadSignature(f"the timestamp is more than {TOLERANCE_S} seconds off")
     # bytes: compare_digest refuses non-ASCII text with an error of its own
-    if not hmac.compare_digest(sign(secret, int(timestamp), body).encode(), signature.encode()):
-        raise BadSignature("the signature does not match the body")
+    if not hmac.compare_digest(sign(secret, int(timestamp), path, body).encode(), signature.encode()):
+        raise BadSignature("the signature does not match path and body")

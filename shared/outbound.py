@@ -29,24 +29,35 @@ Network = IPv4Network | IPv6Network
 URL_MOST: Final = 500
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-NEVER: Final = tuple(
+_ISATAP: Final = 0x5EFE
+_SPECIAL_V4: Final = tuple(
     map(
-        ipaddress.ip_network,
+        IPv4Network,
         (
-            # IANA's special-purpose registries; Python's ``is_global`` knows them too, but not in all versions alike
             "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-            "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-            "100::/64", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10",
-            "192.88.99.0/24", "2002::/16",  # 6to4 (RFC 7526)
+            "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
+            "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
             "168.63.129.16/32",  # Azure's metadata and DNS: public by its number only
-            "224.0.0.0/4", "240.0.0.0/4", "ff00::/8",  # multicast, reserved, broadcast
-            "::/96", "::ffff:0:0/96",  # IPv4-compatible; mapped ones are looked into before
-            "64:ff9b:1::/48", "fec0::/10",  # local NAT64, site-local of old
+            "224.0.0.0/4", "240.0.0.0/4",  # multicast, reserved, broadcast
         ),
     )
 )  # fmt: skip
-"""Networks that no name of a public service leads to."""
+_SPECIAL_V6: Final = tuple(
+    map(
+        IPv6Network,
+        # the first includes Teredo, the third is 6to4
+        ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20"),
+    )
+)
+INTERNET: Final[dict[Network, tuple[Network, ...]]] = {
+    IPv4Network("0.0.0.0/0"): _SPECIAL_V4,
+    IPv6Network("2000::/3"): _SPECIAL_V6,
+    # the well-known prefix of NAT64, by which a network without IPv4 reaches the IPv4 Internet
+    IPv6Network("64:ff9b::/96"): tuple(
+        IPv6Network(f"64:ff9b::{network.network_address}/{96 + network.prefixlen}") for network in _SPECIAL_V4
+    ),
+}
+"""The public networks, each with the special-purpose ranges (IANA) that are not. Nothing else is ever called."""
 
 
 class Unfit(Exception):
@@ -94,18 +105,22 @@ class Target:
 
 
 def allowed(address: Address, rules: Rules) -> bool:
-    """Whether an address may be connected to."""
+    """Whether an address may be connected to: it is public, or the rules name it."""
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
             return False
-        inner = address.ipv4_mapped
-        if inner is None and address in _NAT64:
-            inner = IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return allowed(inner, rules)
-    if any(address in network for network in rules.networks if network.version == address.version):
+        if address.ipv4_mapped is not None:
+            return allowed(address.ipv4_mapped, rules)
+    if _within(address, rules.networks):
         return True
-    return address.is_global and not any(address in network for network in NEVER if network.version == address.version)
+    # an ISATAP interface identifier embeds an IPv4 address under any prefix; bit 0x02000000 may be set
+    if address.version == 6 and int(address) >> 32 & 0xFDFFFFFF == _ISATAP:
+        return False
+    return any(_within(address, (public,)) and not _within(address, special) for public, special in INTERNET.items())
+
+
+def _within(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address in network for network in networks if network.version == address.version)
 
 
 def _literal(host: str) -> Address | None:

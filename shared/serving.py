@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import structlog
 import uvicorn
@@ -15,6 +15,27 @@ from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
 Hook = Callable[[], None]
+
+
+class Private:
+    """Has no answer stored by others or read as another type, unless the route says otherwise."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """ASGI."""
+
+        async def marked(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                given = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(pair for pair in _PRIVATE if pair[0] not in given)]
+            await send(message)
+
+        await self._app(scope, receive, marked)
+
+
+_PRIVATE: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 
 
 def serve(
@@ -50,7 +71,7 @@ def serve(
 
     server = health.serve(settings)
     log.info("started", worker=name, health_port=server.server_address[1], http_port=settings.http_port)
-    app = make(start, health.ready)
+    app: Any = Private(make(start, health.ready))
     if (traced := tracing.current()) is not None:
         app = tracing.Requests(app, traced)
     uvicorn.run(

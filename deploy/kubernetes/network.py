@@ -12,7 +12,7 @@ from typing import Any, Final
 from deploy.containers.process import HTTP_PORT, METRICS_PORT
 from deploy.kubernetes.manifests import FIRST, PREFIX, Document, labels, wave
 from deploy.kubernetes.model import PROCESSES, Place, Process
-from shared.outbound import NEVER
+from shared.outbound import INTERNET
 from shared.settings import Settings
 
 KAFKA_PORTS: Final = (9092, 9093, 9094)
@@ -72,11 +72,10 @@ def _pods(*names: str) -> Document:
 
 
 def public() -> list[Document]:
-    """Whatever is public: all addresses but those that `shared.outbound` never calls either."""
-    never = [str(network) for network in NEVER]
+    """The public networks, exactly as `shared.outbound` allows them."""
     return [
-        {"ipBlock": {"cidr": "0.0.0.0/0", "except": [one for one in never if ":" not in one]}},
-        {"ipBlock": {"cidr": "::/0", "except": [one for one in never if ":" in one]}},
+        {"ipBlock": {"cidr": str(network), "except": [str(one) for one in special]}}
+        for network, special in INTERNET.items()
     ]
 
 

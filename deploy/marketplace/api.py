@@ -205,7 +205,7 @@ def app(settings: Settings) -> Litestar:
         body = {"seller": found.seller, "measures": found.measures, "until": found.until}
         return Response(msgspec.json.encode(body), media_type=MediaType.JSON)
 
-    def unsigned(headers: Any, body: bytes) -> Response[Any] | None:
+    def unsigned(headers: Any, path: str, body: bytes) -> Response[Any] | None:
         """Why a request is not taken from whoever shares the secret; None: it is."""
         try:
             if secret is None:
@@ -214,6 +214,7 @@ def app(settings: Settings) -> Litestar:
                 secret.get_secret_value(),
                 headers.get(marketplace.TIMESTAMP),
                 headers.get(marketplace.SIGNATURE),
+                path,
                 body,
                 time.time(),
             )
@@ -233,7 +234,7 @@ def app(settings: Settings) -> Litestar:
     @post(marketplace.COMMANDS_PATH)
     async def commands(request: Request[Any, Any, Any]) -> Response[Any]:
         body = await request.body()
-        if (refused := unsigned(request.headers, body)) is not None:
+        if (refused := unsigned(request.headers, marketplace.COMMANDS_PATH, body)) is not None:
             return refused
         try:
             command = _command.decode(body)
@@ -251,7 +252,7 @@ def app(settings: Settings) -> Litestar:
     @post(marketplace.SELLER_COMMANDS_PATH)
     async def seller_commands(request: Request[Any, Any, Any]) -> Response[Any]:
         body = await request.body()
-        if (refused := unsigned(request.headers, body)) is not None:
+        if (refused := unsigned(request.headers, marketplace.SELLER_COMMANDS_PATH, body)) is not None:
             return refused
         try:
             command = _seller_command.decode(body)

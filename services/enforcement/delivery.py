@@ -103,7 +103,7 @@ class Delivery:
         of_seller = isinstance(command, SellerCommand)
         path = marketplace.SELLER_COMMANDS_PATH if of_seller else marketplace.COMMANDS_PATH
         body = msgspec.json.encode(command)
-        headers = marketplace.signed_headers(self._secret, int(time.time()), command.command, body)
+        headers = marketplace.signed_headers(self._secret, int(time.time()), path, command.command, body)
         if trace is not None:
             headers[tracing.HEADER] = trace
         try:

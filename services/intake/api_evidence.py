@@ -180,20 +180,19 @@ def document_out(row: store.Row) -> answers.EvidenceOut:
 async def list_evidence(
     request: Request[Account, Any, Any], about: About = None, cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.EvidenceOut]:
-    """The caller's documents; with `about`, those named there that the caller may read. A page may have fewer than `limit` and still a `next`."""
+    """The caller's documents; with `about`, those named there that the caller may read."""
     (after,) = key_of(cursor, tuple[str]) or ("",)
-    caller = request.user
+    caller, private = request.user, evidence.private_kinds()
 
-    def work(connection: sa.Connection) -> tuple[list[store.Row], list[store.Row]]:
+    def work(connection: sa.Connection) -> list[store.Row]:
         if about is None:
             rows = evidence_store.list_own(connection, caller, after, limit + 1)
         else:
-            rows = evidence_store.list_about(connection, known_id(about), after, limit + 1)
-        return rows, evidence_store.readable(connection, caller, rows[:limit], evidence.private_kinds())
+            rows = evidence_store.list_about(connection, caller, known_id(about), private, after, limit + 1)
+        return evidence_store.readable(connection, caller, rows, private)
 
-    rows, shown = await front_of(request).run(work)
-    page = page_of(rows, limit, lambda row: (row["id"],))
-    return answers.Page(items=[document_out(row) for row in shown], next=page.next)
+    rows = await front_of(request).run(work)
+    return page_of([document_out(row) for row in rows], limit, lambda document: (document.id,))
 
 
 @get("/v1/evidence/{document_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["evidence"])
@@ -216,7 +215,8 @@ async def list_reads(
         row = evidence_store.get(connection, caller, known_id(document_id), evidence.private_kinds())
         if not caller.sees_all and row["owner"] != caller.id:
             raise domain.not_found()
-        return evidence_store.list_reads(connection, row["id"], before, limit + 1)
+        reads = evidence_store.list_reads(connection, row["id"], before, limit + 1)
+        return store.without_staff(connection, caller, reads, "reader")
 
     rows = await front_of(request).run(work)
     return page_of([out(answers.EvidenceRead, row) for row in rows], limit, lambda read: (read.id,))

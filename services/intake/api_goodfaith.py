@@ -197,7 +197,8 @@ async def _history(
 
     def work(connection: sa.Connection) -> list[store.Row]:
         _known(connection, account)
-        return goodfaith_store.history(connection, account, before, limit + 1)
+        found = goodfaith_store.history(connection, account, before, limit + 1)
+        return store.without_staff(connection, request.user, found)
 
     rows = await front_of(request).run(work)
     changes = [

@@ -49,7 +49,7 @@ async def my_misuse_history(
     request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.MisuseChange]:
     """What happened to measures against the caller, latest first, each with the numbers that it stood on."""
-    return await _history(request, request.user.id, cursor, limit, staff=False)
+    return await _history(request, request.user.id, cursor, limit)
 
 
 @get("/v1/accounts/{account_id:str}/misuse", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["misuse"])
@@ -63,7 +63,7 @@ async def misuse_history_of(
     request: Request[Account, Any, Any], account_id: str, cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.MisuseChange]:
     """What happened to measures against an account, latest first, each with the numbers that it stood on."""
-    return await _history(request, known_id(account_id), cursor, limit, staff=True)
+    return await _history(request, known_id(account_id), cursor, limit)
 
 
 @post(
@@ -277,28 +277,24 @@ async def _standing(request: Request[Account, Any, Any], account: str) -> answer
 
 
 async def _history(
-    request: Request[Account, Any, Any], account: str, cursor: str | None, limit: int, *, staff: bool
+    request: Request[Account, Any, Any], account: str, cursor: str | None, limit: int
 ) -> answers.Page[answers.MisuseChange]:
     (before,) = key_of(cursor, tuple[Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]]) or (None,)
 
     def work(connection: sa.Connection) -> list[dict[str, Any]]:
         _known(connection, account)
-        return misuse_store.history(connection, account, before, limit + 1)
+        found = misuse_store.history(connection, account, before, limit + 1)
+        return store.without_staff(connection, request.user, found)
 
     rows = await front_of(request).run(work)
     changes = [
         answers.MisuseChange(
             id=row["id"], measure=row["measure"], day=row["day"], at=row["at"], kind=row["kind"],
-            by=_by(row["by"], account, staff), figures=figures_out(_basis.decode(row["basis"])),
+            by=row["by"], figures=figures_out(_basis.decode(row["basis"])),
         )
         for row in rows
     ]  # fmt: skip
     return page_of(changes, limit, lambda change: (change.id,))
-
-
-def _by(by: str, account: str, staff: bool) -> str:
-    """Who did it: which reviewer it was is no business of the account's."""
-    return by if staff or by in (account, misuse_store.SYSTEM) else "reviewer"
 
 
 def figures_out(basis: Basis) -> answers.MisuseFigures:

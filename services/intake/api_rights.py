@@ -121,7 +121,8 @@ async def get_right(request: Request[Account, Any, Any], right_id: str) -> answe
 
     def work(connection: sa.Connection) -> store.Row:
         row = registry_store.own_right(connection, id, request.user, staff=True)
-        entries = [out(answers.RightChange, entry) for entry in registry_store.history(connection, id)]
+        changes = store.without_staff(connection, request.user, registry_store.history(connection, id))
+        entries = [out(answers.RightChange, entry) for entry in changes]
         return {**row, "history": entries}
 
     return out(answers.RightWithHistory, await front_of(request).run(work))

@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import re
 import secrets
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -28,7 +29,9 @@ QUOTA_ITEMS: Final = 50_000
 """Items of one account in 24 hours beyond which its further ones go to the bulk lane."""
 LANES: Final[tuple[Lane, ...]] = ("express", "standard", "bulk")
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,119}")
-_CONTROL: Final = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]")
+_NOT_IN_A_LINK: Final = re.compile(r"[\x00-\x20\"<>\\^`{|}\x7f]")
+"""ASCII that RFC 3986 has percent-encoded: spaces, control characters, and what markup is made of."""
+_INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 
 
 def not_found() -> Refused:
@@ -107,7 +110,7 @@ def listing_of(link: str, hosts: Collection[str]) -> ListingRef:
     """Read a link. ``https://<site host>/items/<id>`` is a listing of this site; nothing is ever fetched.
 
     Raises:
-        Refused: not an http(s) URL, control characters or spaces, or too long.
+        Refused: not an http(s) URL, too long, or with characters that are invisible, change the direction of text, or make markup.
     """
     # the common shape, without a parser
     for host in hosts:
@@ -116,8 +119,8 @@ def listing_of(link: str, hosts: Collection[str]) -> ListingRef:
             return ListingRef(name, True, link)
     if len(link) > 2000:
         raise _bad_link("longer than 2,000 characters")
-    if _CONTROL.search(link):
-        raise _bad_link("contains control characters or spaces")
+    if _NOT_IN_A_LINK.search(link) or any(unicodedata.category(char) in _INVISIBLE for char in link if char > "\x7f"):
+        raise _bad_link("contains spaces, invisible characters or markup")
     try:
         parts = urlsplit(link)
         host = (parts.hostname or "").rstrip(".").lower()

@@ -250,13 +250,26 @@ def list_own(connection: sa.Connection, me: Account, after: str, limit: int) -> 
     )
 
 
-def list_about(connection: sa.Connection, about: str, after: str, limit: int) -> list[Row]:
-    """Documents that were named in a claim, a right or an account, by id: to be passed through ``readable``."""
+_TIED: Final = f"""
+    d.account = %s or not d.kinds && %s::text[] and exists (
+        select from evidence_links t join claims c on c.id = t.about join items i on {_ITEMS}
+        where t.document = d.id and t.about_kind = 'claim' and (
+            i.seller = %s and i.told >= 1 and t.owner in (c.complainant, c.principal)
+            or i.seller = t.owner and i.told >= 2 and %s in (c.complainant, c.principal)))"""
+"""``evidence.may_read`` for a party, so that a page ends with a document that its reader sees: a cursor names the last one."""
+
+
+def list_about(
+    connection: sa.Connection, me: Account, about: str, private: Sequence[str], after: str, limit: int
+) -> list[Row]:
+    """Documents that were named in a claim, a right or an account and that the account may read, by id."""
+    tied = "true" if me.sees_all else f"({_TIED})"
+    values = () if me.sees_all else (me.id, list(private), me.id, me.id)
     return _rows(
         connection.exec_driver_sql(
             f"""select {_ROW} from evidence_links l join evidence d on d.id = l.document
-            where l.about = %s and d.state = 'kept' and d.id > %s order by d.id limit %s""",
-            (about, after, limit),
+            where l.about = %s and d.state = 'kept' and d.id > %s and {tied} order by d.id limit %s""",
+            (about, after, *values, limit),
         )
     )
 

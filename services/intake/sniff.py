@@ -12,6 +12,7 @@ from __future__ import annotations
 import binascii
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import struct
 import sys
 import warnings
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
@@ -34,6 +36,8 @@ TEXT_MAX: Final = 2_000_000
 """Bytes of a text: what is longer is no proof but an archive."""
 PIXELS_MAX: Final = 50_000_000
 """Pixels of a picture (width x height), unless the caller says otherwise."""
+JPEG_IMAGES_MAX: Final = 16
+"""Whole JPEGs in one file, as cameras append them."""
 SIDE_MAX: Final = 30_000
 """Pixels of a side."""
 
@@ -58,6 +62,7 @@ REASONS: Final[dict[str, tuple[str, str]]] = {
     "encrypted": ("The PDF is protected by a password or restricted.", "Save it without protection and send that."),
     "active_content": ("The PDF holds a program, a form that sends, or an action that starts something.", "Print it to a new PDF file and send that."),
     "embedded_file": ("The PDF has files attached to it.", "Remove the attachments, or send each by itself."),
+    "external_content": ("The PDF refers to content outside itself.", "Print it to a new PDF file and send that."),
     "too_complex": ("The file is too large or too intricate when it is opened.", "Send it in fewer pages, or with fewer pixels."),
     "animated": ("The picture moves.", "Send single pictures, or a PDF."),
     "not_utf8": ("The text is not in UTF-8.", "Save the text as UTF-8, or as PDF."),
@@ -112,7 +117,9 @@ def examine(file: BinaryIO, size: int, pixels_max: int = PIXELS_MAX) -> Good:
         if head.startswith(magic) and (magic != b"RIFF" or head[8:12] == b"WEBP"):
             _no_second_type(file, head)
             check(file, size)
-            _picture(file, media, pixels_max)
+            pixels = _picture(file, media, pixels_max)
+            if media == "image/jpeg":
+                _further(file, pixels_max - pixels)
             return Good(media)
     _named(head)
     _text(file, head, size)
@@ -210,17 +217,36 @@ def _png(file: BinaryIO, size: int) -> None:
 def _jpeg(file: BinaryIO, size: int) -> None:
     """Walk the segments to the end marker. Behind it only zeros, or the small pictures that cameras append, may stand."""
     file.seek(0)
-    data = file.read()
-    end = _jpeg_end(data, 0)
-    # MPF: further whole JPEGs, with padding between them
+    for number, _ in enumerate(_jpegs(file.read())):
+        if number == JPEG_IMAGES_MAX:
+            raise Bad("too_complex", f"more than {JPEG_IMAGES_MAX} pictures")
+
+
+def _jpegs(data: bytes) -> Iterator[bytes]:
+    """The JPEGs that a file consists of (MPF), with zeros between them.
+
+    Raises:
+        Bad: there is something else.
+    """
+    start = 0
     while True:
-        while end < size and data[end] == 0:
-            end += 1
-        if end == size:
+        end = _jpeg_end(data, start)
+        yield data[start:end]
+        start = end + len(data[end:]) - len(data[end:].lstrip(b"\0"))
+        if start == len(data):
             return
-        if data[end : end + 3] != b"\xff\xd8\xff":
+        if data[start : start + 3] != b"\xff\xd8\xff":
             raise Bad("polyglot", "bytes after the picture's end")
-        end = _jpeg_end(data, end)
+
+
+def _further(file: BinaryIO, pixels_left: int) -> None:
+    """Decode every JPEG after the first: one that is no picture carries something else."""
+    file.seek(0)
+    for data in itertools.islice(_jpegs(file.read()), 1, None):
+        try:
+            pixels_left -= _picture(io.BytesIO(data), "image/jpeg", pixels_left)
+        except Bad as bad:
+            raise bad if bad.reason == "too_complex" else Bad("polyglot", "a further picture is none") from None
 
 
 _STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
@@ -274,12 +300,12 @@ def _webp(file: BinaryIO, size: int) -> None:
         raise Bad("polyglot", "bytes after the picture's end")
 
 
-def _picture(file: BinaryIO, media: str, pixels_max: int) -> None:
-    """Decode the picture once; its pixels are counted before."""
+def _picture(file: BinaryIO, media: str, pixels_max: int) -> int:
+    """Decode the picture once; its pixels are counted before. Returns how many it has."""
     from PIL import Image, ImageFile
 
     ImageFile.LOAD_TRUNCATED_IMAGES = False
-    Image.MAX_IMAGE_PIXELS = pixels_max  # above: a warning, which is an error here
+    Image.MAX_IMAGE_PIXELS = max(pixels_max, 1)  # above: a warning, which is an error here
     wanted = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}[media]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -293,6 +319,7 @@ def _picture(file: BinaryIO, media: str, pixels_max: int) -> None:
                 if getattr(picture, "n_frames", 1) > 1 and media != "image/jpeg":
                     raise Bad("animated")
                 picture.load()
+                return width * height
         except (Image.DecompressionBombWarning, Image.DecompressionBombError, MemoryError):
             raise Bad("too_complex") from None
         except Bad:
@@ -304,13 +331,33 @@ def _picture(file: BinaryIO, media: str, pixels_max: int) -> None:
 
 # ------------------------------------------------------------------------------------------------------------------ PDF
 
-_DOES_SOMETHING: Final = frozenset(
+_GOES: Final = frozenset({"/GoTo", "/URI", "/Named"})
+"""Actions that a link or an outline may have: within the document, or to an address that its reader chooses to open."""
+_NAMED: Final = frozenset({"/NextPage", "/PrevPage", "/FirstPage", "/LastPage"})
+_ADDRESS: Final = re.compile(r"(https?://|mailto:)[^\x00-\x20]+", re.I)
+_ACTIONS: Final = frozenset(
     {
-        "/JavaScript", "/Launch", "/ImportData", "/SubmitForm", "/ResetForm", "/GoToE", "/GoToR", "/RichMediaExecute", "/Rendition",
-        "/Movie", "/Sound",
+        "/GoTo3DView", "/GoToDp", "/GoToE", "/GoToR", "/Hide", "/ImportData", "/JavaScript", "/Launch", "/Movie", "/Rendition",
+        "/ResetForm", "/RichMediaExecute", "/SetOCGState", "/Sound", "/SubmitForm", "/Thread", "/Trans",
     }
 )  # fmt: skip
-_HOLDS_SOMETHING: Final = frozenset({"/FileAttachment", "/RichMedia", "/3D", "/Screen", "/Movie", "/Sound"})
+"""The other actions of ISO 32000-2: refused wherever they are, so that none waits in a place that is not known as one of actions."""
+_ANNOTATIONS: Final = frozenset(
+    {
+        "/Caret", "/Circle", "/FreeText", "/Highlight", "/Ink", "/Line", "/Link", "/PolyLine", "/Polygon", "/Popup", "/PrinterMark",
+        "/Redact", "/Square", "/Squiggly", "/Stamp", "/StrikeOut", "/Text", "/Underline", "/Watermark", "/Widget",
+    }
+)  # fmt: skip
+_HOLDS_SOMETHING: Final = frozenset(
+    {"/FileAttachment", "/RichMedia", "/3D", "/Screen", "/Movie", "/Sound", "/Projection", "/PS"}
+)
+_NAME_TREES: Final = frozenset({"/Dests", "/AP", "/Pages", "/Templates"})
+_FILTERS: Final = frozenset(
+    {
+        "/ASCII85Decode", "/A85", "/ASCIIHexDecode", "/AHx", "/CCITTFaxDecode", "/CCF", "/DCTDecode", "/DCT", "/FlateDecode", "/Fl",
+        "/JBIG2Decode", "/JPXDecode", "/LZWDecode", "/LZW", "/RunLengthDecode", "/RL",
+    }
+)  # fmt: skip
 
 
 def _pdf(file: BinaryIO, size: int) -> None:
@@ -334,6 +381,7 @@ def _pdf(file: BinaryIO, size: int) -> None:
             pages = len(pdf.pages)
             if not 1 <= pages <= PDF_PAGES_MAX:
                 raise Bad("too_complex" if pages else "damaged", "" if pages else "no page")
+            _annotations(pikepdf, pdf)
             _look(pikepdf, pdf)
     except pikepdf.PasswordError:
         raise Bad("encrypted") from None
@@ -361,8 +409,11 @@ def _look(pikepdf: Any, pdf: Any) -> None:
         if nodes > PDF_NODES_MAX:
             raise Bad("too_complex")
         if isinstance(node, pikepdf.Stream | pikepdf.Dictionary):
-            values = dict(node.stream_dict.items() if isinstance(node, pikepdf.Stream) else node.items())
-            _judge(values)
+            stream = isinstance(node, pikepdf.Stream)
+            values = dict(node.stream_dict.items() if stream else node.items())
+            _judge(pikepdf, values)
+            if stream:
+                _judge_stream(pikepdf, values)
         elif isinstance(node, pikepdf.Array):
             values = dict(enumerate(node))
         else:
@@ -371,16 +422,65 @@ def _look(pikepdf: Any, pdf: Any) -> None:
         stack += [value for value in values.values() if isinstance(value, pikepdf.Object) and not value.is_indirect]
 
 
-def _judge(values: dict[str, Any]) -> None:
+def _annotations(pikepdf: Any, pdf: Any) -> None:
+    """Every annotation of a page is of a known kind, whether it says that it is one or not."""
+    for page in pdf.pages:
+        for note in page.obj.get("/Annots", ()):
+            if note is None:
+                continue
+            if not isinstance(note, pikepdf.Dictionary) or str(note.get("/Subtype", "")) not in _ANNOTATIONS:
+                raise Bad("active_content", "an annotation that is not known")
+
+
+def _judge(pikepdf: Any, values: dict[str, Any]) -> None:
+    """One dictionary: what it may start, hold, or fetch."""
     keys = values.keys()
-    if keys & {"/JS", "/JavaScript", "/XFA", "/Launch", "/AA"}:
+    kind, subtype, does = (str(values.get(key, "")) for key in ("/Type", "/Subtype", "/S"))
+    if keys & {"/JS", "/JavaScript", "/XFA", "/Launch", "/AA", "/NeedsRendering", "/SpiderInfo"}:
         raise Bad("active_content")
-    if keys & {"/EmbeddedFiles", "/EF", "/RF"} or str(values.get("/Type", "")) == "/EmbeddedFile":
+    if keys & {"/EmbeddedFiles", "/EF", "/RF", "/Collection"} or kind == "/EmbeddedFile" or subtype in _HOLDS_SOMETHING:
         raise Bad("embedded_file")
-    if str(values.get("/S", "")) in _DOES_SOMETHING:
+    # structure elements have an array as /Ref
+    if isinstance(values.get("/Ref"), pikepdf.Dictionary) or "/OPI" in keys or kind in ("/Filespec", "/F"):
+        raise Bad("external_content")
+    if does in _ACTIONS:
         raise Bad("active_content")
-    if str(values.get("/Subtype", "")) in _HOLDS_SOMETHING:
-        raise Bad("embedded_file")
+    if kind == "/Action":
+        _judge_action(values)
+    for key in ("/A", "/PA", "/Next"):
+        value = values.get(key)
+        # attributes of structure have /A as well, and outlines /Next: neither has /S
+        if isinstance(value, pikepdf.Dictionary) and "/S" in value:
+            _judge_action(dict(value.items()))
+    opens = values.get("/OpenAction")
+    if isinstance(opens, pikepdf.Dictionary):
+        _judge_action(dict(opens.items()), opening=True)
+    names = values.get("/Names")
+    if isinstance(names, pikepdf.Dictionary) and (other := set(names.keys()) - _NAME_TREES):
+        raise Bad("embedded_file" if "/EmbeddedFiles" in other else "active_content")
+
+
+def _judge_action(values: dict[str, Any], *, opening: bool = False) -> None:
+    """An action is one that goes somewhere at its reader's click, and to one place; when the document opens, within it."""
+    does = str(values.get("/S", ""))
+    if does not in ({"/GoTo"} if opening else _GOES) or "/Next" in values:
+        raise Bad("active_content")
+    if does == "/URI" and not _ADDRESS.fullmatch(str(values.get("/URI", ""))):
+        raise Bad("active_content", "a link that is no web or mail address")
+    if does == "/Named" and str(values.get("/N", "")) not in _NAMED:
+        raise Bad("active_content")
+
+
+def _judge_stream(pikepdf: Any, values: dict[str, Any]) -> None:
+    """A stream's bytes are in the document, and packed in a known way."""
+    if values.keys() & {"/F", "/FFilter", "/FDecodeParms"}:
+        raise Bad("external_content")
+    filters = values.get("/Filter", ())
+    for one in filters if isinstance(filters, pikepdf.Array) else [filters] if filters != () else []:
+        if str(one) not in _FILTERS:
+            raise Bad("active_content", "a filter that is not known")
+    if str(values.get("/Type", "")) == "/XObject" and str(values.get("/Subtype", "")) not in ("/Image", "/Form"):
+        raise Bad("active_content")
 
 
 # ----------------------------------------------------------------------------------------------------------------- text

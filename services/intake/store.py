@@ -87,6 +87,17 @@ def accounts(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Account
     return {row[0]: _account(row) for row in rows}
 
 
+def without_staff(connection: sa.Connection, me: Account, rows: list[Row], column: str = "by") -> list[Row]:
+    """The rows as the account may see them: a party learns that a reviewer or operator acted, not which one."""
+    if me.sees_all:
+        return rows
+    people = accounts(connection, {row[column] for row in rows})
+    return [
+        {**row, column: person.role} if (person := people.get(row[column])) is not None and person.sees_all else row
+        for row in rows
+    ]
+
+
 def keep_records(connection: sa.Connection, records: Mapping[str, events.Record]) -> None:
     """Write down what became of accounts' items: what their next claims are weighed by (triage)."""
     ids = sorted(records)

@@ -348,7 +348,9 @@ def test_the_door_refuses_what_is_not_signed_and_does_a_command_once(world: Worl
         command: marketplace.MarketplaceCommand, *, secret: str = HUSH, ago_s: int = 0, **headers: str
     ) -> httpx.Response:
         body = msgspec.json.encode(command)
-        signed = marketplace.signed_headers(secret, int(time.time()) - ago_s, command.command, body)
+        signed = marketplace.signed_headers(
+            secret, int(time.time()) - ago_s, marketplace.COMMANDS_PATH, command.command, body
+        )
         return shop.post("/commands", content=body, headers=signed | headers)
 
     down = marketplace.MarketplaceCommand(command="c1", listing="shoe", action="suspend", seq=1)

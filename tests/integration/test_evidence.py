@@ -6,6 +6,7 @@ import base64
 import concurrent.futures
 import datetime as dt
 import hashlib
+import json
 import socket
 import time
 import uuid
@@ -355,7 +356,7 @@ def test_the_counterpart_reads_as_the_life_cycle_lets_it(parts: Parts, people: P
     _, who = holder
     seller, sellers = people.open("seller", id=f"s-{uuid.uuid4().hex[:10]}")
     _, strangers = people.open()
-    _, reviewers = people.open("reviewer")
+    reviewer, reviewers = people.open("reviewer")
     certificate, passport = kept(people, who, b"certificate"), kept(people, who, b"passport", "identity")
     made = people.claim(who, people.right(who), "listing", evidence=[certificate, passport])
     item = made["items"][0]["item"]
@@ -394,11 +395,53 @@ def test_the_counterpart_reads_as_the_life_cycle_lets_it(parts: Parts, people: P
     assert people.client.get(f"/v1/evidence/{certificate}", headers=sellers).json()["named_in"] == []
     assert people.client.get(f"/v1/evidence/{certificate}", headers=reviewers).json()["named_in"] == [made["claim"]]
     assert fetched(people, sellers, certificate).content == b"certificate"
-    page = people.client.get(f"/v1/evidence/{certificate}/reads?limit=2", headers=who).json()
-    assert [(read["reader"], read["what"]) for read in page["items"]] == [(seller, "file"), (seller, "link")]
+    fetched(people, reviewers, certificate)
+    page = people.client.get(f"/v1/evidence/{certificate}/reads?limit=3", headers=who).json()
+    # the owner learns that a reviewer has read it, not which one
+    assert [(read["reader"], read["what"]) for read in page["items"]] == [
+        ("reviewer", "file"), ("reviewer", "link"), (seller, "file"),
+    ]  # fmt: skip
+    seen = people.client.get(f"/v1/evidence/{certificate}/reads?limit=1", headers=reviewers).json()["items"]
+    assert [read["reader"] for read in seen] == [reviewer]
     more = people.client.get(f"/v1/evidence/{certificate}/reads?cursor={page['next']}", headers=reviewers).json()
     assert {read["what"] for read in more["items"]} == {"link"}
     problem(people.client.get(f"/v1/evidence/{certificate}/reads", headers=sellers), 404)
+
+
+def test_pages_tell_of_no_document_that_the_reader_may_not_read(parts: Parts, people: People, holder: Someone) -> None:
+    _, who = holder
+    seller, sellers = people.open("seller", id=f"s-{uuid.uuid4().hex[:10]}")
+    _, strangers = people.open()
+    _, reviewers = people.open("reviewer")
+    right = people.right(who)
+    kinds = ["identity", "ownership", "identity", "identity", "statement", "identity"]
+    documents = [kept(people, who, f"document {n}".encode(), kind) for n, kind in enumerate(kinds)]
+    claim = people.claim(who, right, "paged", evidence=documents)
+    item = claim["items"][0]["item"]
+    public = [id for id, kind in zip(documents, kinds, strict=True) if kind != "identity"]
+
+    def walk(headers: dict[str, str], limit: int) -> list[str]:
+        found: list[str] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            path = f"/v1/evidence?about={claim['claim']}&limit={limit}" + (f"&cursor={cursor}" if cursor else "")
+            page = people.client.get(path, headers=headers).json()
+            ids = [document["id"] for document in page["items"]]
+            found += ids
+            cursor = page["next"]
+            if cursor is not None:
+                assert len(ids) == limit
+                named = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+                assert named == [ids[-1]], "a cursor names what the reader was shown"
+        return found
+
+    for limit in (1, 2, 3):
+        assert walk(sellers, limit) == walk(strangers, limit) == []
+        assert walk(who, limit) == walk(reviewers, limit) == sorted(documents)
+    sell(parts.engine, item, seller, told=1)
+    for limit in (1, 2, 3):
+        assert walk(strangers, limit) == []
+        assert walk(sellers, limit) == sorted(public)
 
 
 def test_links_expire_and_cannot_be_altered(parts: Parts, people: People, holder: Someone) -> None:

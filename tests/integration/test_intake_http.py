@@ -786,6 +786,40 @@ def test_internal_routes_are_no_part_of_the_document(client: httpx.Client) -> No
 # ---- languages
 
 
+def test_no_answer_is_stored_or_read_as_another_type(parts: Parts, people: People, client: httpx.Client) -> None:
+    _, headers = people.open()
+    internal = {"Authorization": f"Bearer {parts.internal}"}
+    answers = [
+        client.post("/v1/accounts", json={}), client.post("/v1/tokens", headers=headers), client.get("/v1/me", headers=headers),
+        client.put("/v1/contact", json=CONTACT, headers=headers), client.get("/v1/contact", headers=headers),
+        client.get("/v1/me"), client.get("/nowhere"), client.post("/v1/claims", content=b"{", headers=headers),
+        client.post("/internal/contacts", json={"ids": []}, headers=internal),
+        *(
+            httpx.get(f"{url}/internal/nothing", headers=internal, trust_env=False)
+            for url in (parts.settings.enforcement_url, parts.settings.notification_url)
+        ),
+    ]  # fmt: skip
+    for answer in answers:
+        assert answer.headers["cache-control"] == "no-store", answer.url
+        assert answer.headers["x-content-type-options"] == "nosniff", answer.url
+
+
+def test_no_party_learns_which_reviewer_acted(people: People) -> None:
+    owner, headers = people.open()
+    reviewer, reviewers = people.open("reviewer")
+    right = people.right(headers, proof=None)
+    decided = people.client.post(f"/v1/rights/{right}/decision", json={"accept": True}, headers=reviewers)
+    assert decided.status_code == 200, decided.text
+    verified = people.client.post(f"/v1/accounts/{owner}/verify", json={"good_faith": True}, headers=reviewers)
+    assert verified.status_code == 200, verified.text
+    for path, entries in ((f"/v1/rights/{right}", "history"), ("/v1/good-faith/history", "items")):
+        seen = people.client.get(path, headers=headers)
+        assert reviewer not in seen.text
+        assert seen.json()[entries][0]["by"] == "reviewer"
+    seen = people.client.get(f"/v1/rights/{right}", headers=reviewers)
+    assert seen.json()["history"][0]["by"] == reviewer
+
+
 def test_forms_are_open_to_anyone_in_the_readers_language(client: httpx.Client) -> None:
     seen = {}
     for header, language in (("", "en"), ("zh-CN,zh;q=0.9", "zh"), ("fr;q=0.9, de;q=0.5", "de")):

@@ -327,10 +327,20 @@ def test_by_http_until_it_is_answered(world: World) -> None:
         delivery.close()
 
 
+def test_a_command_on_a_seller_is_not_taken_as_one_on_a_listing(world: World) -> None:
+    body = msgspec.json.encode(SellerCommand(command="k1", seller=world.ann, seq=1, measures=("frozen",)))
+    for path in ("/commands", "/seller-commands"):
+        signed = marketplace.signed_headers("hush", int(dt.datetime.now(dt.UTC).timestamp()), "/commands", "k1", body)
+        answer = world.shop.post(path, content=body, headers=signed)
+        assert answer.status_code == (422 if path == "/commands" else 401), answer.text
+
+
 def test_the_door_does_a_command_on_a_seller_once(world: World) -> None:
     def post(command: SellerCommand, **headers: str) -> httpx.Response:
         body = msgspec.json.encode(command)
-        signed = marketplace.signed_headers("hush", int(dt.datetime.now(dt.UTC).timestamp()), command.command, body)
+        signed = marketplace.signed_headers(
+            "hush", int(dt.datetime.now(dt.UTC).timestamp()), "/seller-commands", command.command, body
+        )
         return world.shop.post("/seller-commands", content=body, headers=signed | headers)
 
     down = SellerCommand(command="k1", seller=world.ann, seq=1, measures=("frozen",))

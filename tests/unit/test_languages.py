@@ -170,7 +170,7 @@ def test_the_door_speaks_to_be_translated() -> None:
     found = messages.of_code()
     for text in (
         "The principal has no such right.", "A claim of yours names at most {limit} listings; this one names {number}.",
-        "Copy the number from the certificate.", "contains control characters or spaces", "The database cannot be reached.",
+        "Copy the number from the certificate.", "contains spaces, invisible characters or markup", "The database cannot be reached.",
         "Not acceptable content",
     ):  # fmt: skip
         assert text in found, text

@@ -21,6 +21,8 @@ INNER = (
     "255.255.255.255", "::", "::1", "::7f00:1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1",
     "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "100::1", "2001::1", "2001:db8::1", "2002:7f00:1::1", "fc00::1", "fd00:ec2::254",
     "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "ff0e::1",
+    "::ffff:0:7f00:1", "2606:4700::5efe:7f00:1", "2606:4700::200:5efe:a9fe:a9fe", "2606:4700::5efe:808:808", "2001:0:4136:e378::1",
+    "2002:808:808::1", "2620:4f:8000::1", "192.175.48.1", "1::1", "4000::1", "5f00::1", "64:ff9a::808:808", "64:ff9b:0:0:0:1::1",
 )  # fmt: skip
 OUTER = ("1.1.1.1", "8.8.8.8", "93.184.216.34", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808")
 
@@ -52,9 +54,17 @@ def test_an_address_in_another_dress_is_judged_as_itself(address: ipaddress.IPv4
     plain = allowed(address, RULES)
     assert allowed(ipaddress.IPv6Address(f"::ffff:{address}"), RULES) == plain
     assert allowed(ipaddress.IPv6Address(f"64:ff9b::{address}"), RULES) == plain
-    for hidden in (f"::{address}", f"64:ff9b:1::{address}"):
+    for hidden in (f"::{address}", f"64:ff9b:1::{address}", f"::ffff:0:{address}", f"2606:4700::5efe:{address}"):
         assert not allowed(ipaddress.IPv6Address(hidden), RULES)
     assert not allowed(ipaddress.IPv6Address((0x2002 << 112) | (int(address) << 80)), RULES)
+
+
+@given(st.ip_addresses(v=6))
+def test_no_address_outside_the_public_networks_is_called(address: ipaddress.IPv6Address) -> None:
+    public = any(
+        address in network for network in map(ipaddress.IPv6Network, ("2000::/3", "64:ff9b::/96", "::ffff:0:0/96"))
+    )
+    assert public or not allowed(address, RULES)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import ipaddress
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -58,7 +59,37 @@ def errors(document: Mapping[str, Any], version: str) -> list[str]:
     validator = _validator(version, kind)
     if validator is None:
         return [f"no schema of {kind}"]
-    return [f"{'/'.join(map(str, error.instance_path))}: {error.message}" for error in validator.iter_errors(document)]
+    found = [f"{'/'.join(map(str, error.instance_path))}: {error.message}" for error in validator.iter_errors(document)]
+    if document["kind"] == "NetworkPolicy" and not found:
+        found += [error for block in _blocks(document["spec"]) for error in _unfit(block)]
+    return found
+
+
+def _blocks(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Every `ipBlock` below a value."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if isinstance(value, dict) and "ipBlock" in value:
+        yield value["ipBlock"]
+    for one in inner:
+        yield from _blocks(one)
+
+
+def _unfit(block: Mapping[str, Any]) -> Iterator[str]:
+    """What an API server rejects in an `ipBlock`; the schema calls any text a network."""
+    networks = []
+    for text in (block["cidr"], *block.get("except", ())):
+        try:
+            network = ipaddress.ip_network(text)
+        except ValueError as error:
+            yield f"ipBlock: {error}"
+            continue
+        networks.append(network)
+        if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped is not None:
+            yield f"ipBlock: {text} is an IPv4-mapped IPv6 network"
+    for inner in networks[1:]:
+        whole = networks[0]
+        if inner.version != whole.version or inner == whole or not inner.subnet_of(whole):  # type: ignore[arg-type]
+            yield f"ipBlock: {inner} is no strict subset of {whole}"
 
 
 def _quiet(schema: Any) -> Any:

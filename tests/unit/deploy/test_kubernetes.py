@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,7 +31,7 @@ from deploy.local.fleet import FLEET
 from deploy.marketplace.worker import Marketplace
 from services.intake.api import ROUTES
 from services.operator import evidence, idle
-from shared import access, metrics, migrate, secret_files
+from shared import access, metrics, migrate, outbound, secret_files
 from shared.settings import Settings
 from tests.unit.deploy.cluster import (
     KUBERNETES,
@@ -96,6 +97,24 @@ def test_the_schemas_find_what_is_wrong() -> None:
     scaled = next(one for one in yaml.safe_load_all(GENERATED["components/autoscaling/autoscaling.yaml"]) if one["kind"] == "ScaledObject")  # fmt: skip
     scaled["spec"]["maxReplicas"] = scaled["spec"].pop("maxReplicaCount")
     assert errors(scaled, NEWEST)
+
+
+@pytest.mark.parametrize(
+    ("cidr", "left_out"),
+    [
+        ("::/0", "::ffff:0:0/96"),
+        ("::/0", "10.0.0.0/8"),
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("10.0.0.0/8", "11.0.0.0/16"),
+        ("10.0.0.0/8", "10.0.0.1/16"),
+        ("10.0.0.0/8", "ten"),
+    ],
+)
+def test_address_blocks_that_an_api_server_rejects_are_found(cidr: str, left_out: str) -> None:
+    policy = next(iter(network.policies()))
+    for excluded, refused in (([left_out], True), ([], False)):
+        peer = {"ipBlock": {"cidr": cidr, "except": excluded}}
+        assert bool(errors(policy | {"spec": policy["spec"] | {"egress": [{"to": [peer]}]}}, NEWEST)) is refused
 
 
 def test_every_process_is_run() -> None:
@@ -763,9 +782,14 @@ def test_what_the_settings_name_is_reached(overlay: str) -> None:
 
 def test_the_public_network_is_what_webhooks_may_be_in() -> None:
     blocks = [one["ipBlock"] for one in network.public()]
-    assert [one["cidr"] for one in blocks] == ["0.0.0.0/0", "::/0"]
-    left_out = {cidr for one in blocks for cidr in one["except"]}
-    assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7"} <= left_out
+    nets = [(ip_network(one["cidr"]), [ip_network(other) for other in one["except"]]) for one in blocks]
+    for text in (
+        "1.1.1.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "2606:4700::1111", "2001:db8::1", "fc00::1",
+        "::ffff:0:7f00:1", "64:ff9b::808:808", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1",
+    ):  # fmt: skip
+        address = ip_address(text)
+        reached = any(address in net and not any(address in other for other in special) for net, special in nets)
+        assert reached == outbound.allowed(address, outbound.Rules()), text
 
 
 def test_without_the_denial_everything_would_be_let_through() -> None:

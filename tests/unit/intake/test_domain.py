@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import re
 from dataclasses import replace
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -80,6 +81,30 @@ def test_bad_links_are_refused(link: str) -> None:
         domain.listings_of(["https://market.example/items/1", link], HOSTS)
     assert (refused.value.status, refused.value.field) == (422, "listings[1]")
     assert refused.value.cure
+
+
+@pytest.mark.parametrize(
+    "char",
+    [*'"<>\\^`{|}', *"\u202e\u2066\u2069\u200e\u200f\u061c\u200b\ufeff\u00ad\u00a0\u3000\u2028\ue000", "\U000e0041"],
+)
+@pytest.mark.parametrize(
+    "link", ["https://elsewhere.example/{}", "https://elsewhere.example/?a={}", "https://market.example/items/1{}"]
+)
+def test_links_hold_nothing_that_is_invisible_turned_or_markup(link: str, char: str) -> None:
+    with pytest.raises(Refused) as refused:
+        domain.listings_of([link.replace("{}", char)], HOSTS)
+    assert (refused.value.status, refused.value.reason, refused.value.field) == (422, "bad_link", "listings[0]")
+    encoded = link.replace("{}", quote(char))
+    assert domain.listing_of(encoded, HOSTS).link == encoded
+
+
+def test_letters_of_any_language_may_be_in_a_link() -> None:
+    for link in (
+        "https://elsewhere.example/Ü/商品?q=آ",
+        "https://bücher.example/",
+        "https://elsewhere.example/it's(1)*~!$&+,;=@",
+    ):
+        assert domain.listing_of(link, HOSTS).link == link
 
 
 @given(st.text(max_size=60))

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pikepdf
@@ -33,6 +34,10 @@ GOOD: dict[str, tuple[Callable[[], bytes], str]] = {
     "pdf with object streams": (lambda: files.pdf(object_stream_mode=pikepdf.ObjectStreamMode.generate), "application/pdf"),
     "linear pdf": (lambda: files.pdf(linearize=True), "application/pdf"),
     "pdf with a link": (lambda: files.pdf(_link), "application/pdf"),
+    "pdf with a bookmark": (lambda: files.pdf(_bookmarked), "application/pdf"),
+    "pdf that opens at a page": (lambda: files.pdf(lambda d: d.Root.__setitem__("/OpenAction", _action("GoTo", D=[d.pages[0].obj, pikepdf.Name.Fit]))), "application/pdf"),
+    "pdf with a picture": (lambda: files.picture("PDF"), "application/pdf"),
+    "pdf with the structure of its text": (lambda: files.pdf(_structured), "application/pdf"),
     "text": (lambda: b"I made this.\r\n\tYes.\n", "text/plain"),
     "text with a mark": (lambda: b"\xef\xbb\xbfGr\xc3\xbc\xc3\x9fe", "text/plain"),
     "chinese text": (lambda: "我是权利人。".encode(), "text/plain"),
@@ -44,6 +49,49 @@ def _link(document: pikepdf.Pdf) -> None:
     action = pikepdf.Dictionary(S=pikepdf.Name.URI, URI="https://example.org")
     note = pikepdf.Dictionary(Type=pikepdf.Name.Annot, Subtype=pikepdf.Name.Link, Rect=[0, 0, 9, 9], A=action)
     document.pages[0].Annots = pikepdf.Array([document.make_indirect(note)])
+
+
+def _action(kind: str, **values: Any) -> pikepdf.Dictionary:
+    return pikepdf.Dictionary(S=pikepdf.Name("/" + kind), **values)
+
+
+def _bookmarked(document: pikepdf.Pdf) -> None:
+    document.add_blank_page()
+    with document.open_outline() as outline:
+        outline.root += [pikepdf.OutlineItem("One", 0), pikepdf.OutlineItem("Two", 1)]
+
+
+def _structured(document: pikepdf.Pdf) -> None:
+    """A structure element whose attributes are under /A, as accessible documents have them."""
+    table = pikepdf.Dictionary(S=pikepdf.Name.Table, A=pikepdf.Dictionary(O=pikepdf.Name.Table, Summary="x"), K=[])
+    document.Root.StructTreeRoot = pikepdf.Dictionary(
+        Type=pikepdf.Name.StructTreeRoot, K=[document.make_indirect(table)]
+    )
+
+
+def _annotated(**values: Any) -> Callable[[], bytes]:
+    def change(document: pikepdf.Pdf) -> None:
+        document.pages[0].Annots = pikepdf.Array(
+            [document.make_indirect(pikepdf.Dictionary(Rect=[0, 0, 9, 9], **values))]
+        )
+
+    return lambda: files.pdf(change)
+
+
+def _linked(kind: str, **values: Any) -> Callable[[], bytes]:
+    return _annotated(Subtype=pikepdf.Name.Link, A=_action(kind, **values))
+
+
+def _stream(data: bytes = b"", **values: Any) -> Callable[[], bytes]:
+    def change(document: pikepdf.Pdf) -> None:
+        document.Root["/X"] = document.make_indirect(pikepdf.Stream(document, data, pikepdf.Dictionary(**values)))
+
+    return lambda: files.pdf(change)
+
+
+def _payload() -> bytes:
+    """A JPEG by its markers, without a picture: what it carries is in a comment."""
+    return b"\xff\xd8\xff\xfe\x00\x13MZ this is no pix\xff\xd9"
 
 
 def _in_root(key: str, value: Callable[[], object]) -> Callable[[], bytes]:
@@ -102,6 +150,27 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "pdf with an XFA form": (_in_root("/AcroForm", lambda: pikepdf.Dictionary(XFA="x")), "active_content"),
     "pdf with a file inside": (lambda: files.pdf(_attached), "embedded_file"),
     "pdf with a film": (_in_root("/X", lambda: pikepdf.Dictionary(Subtype=pikepdf.Name.RichMedia)), "embedded_file"),
+    "pdf that opens an address": (_in_root("/OpenAction", lambda: _action("URI", URI="https://example.org")), "active_content"),
+    "pdf that opens a thread": (_in_root("/OpenAction", lambda: _action("Thread", D=0)), "active_content"),
+    "pdf with a thread": (_linked("Thread", F="other.pdf", D=0), "active_content"),
+    "pdf that hides something": (_linked("Hide", T="x"), "active_content"),
+    "pdf with an action of tomorrow": (_linked("Teleport"), "active_content"),
+    "pdf with an action of tomorrow in a quiet place": (_in_root("/Quiet", lambda: _action("Teleport", Type=pikepdf.Name.Action)), "active_content"),
+    "pdf that prints": (_linked("Named", N=pikepdf.Name.Print), "active_content"),
+    "pdf with a link to a program": (_linked("URI", URI="javascript:alert(1)"), "active_content"),
+    "pdf with a link to a file": (_linked("URI", URI="file:///etc/passwd"), "active_content"),
+    "pdf with a second action behind a link": (_linked("URI", URI="https://example.org", Next=_action("URI", URI="https://example.org")), "active_content"),
+    "pdf with an annotation of tomorrow": (_annotated(Subtype=pikepdf.Name("/Hologram")), "active_content"),
+    "pdf with an external stream": (_stream(F="http://example.org/x", FFilter=pikepdf.Name.FlateDecode), "external_content"),
+    "pdf with a reference to another": (_stream(Type=pikepdf.Name.XObject, Subtype=pikepdf.Name.Form, BBox=[0, 0, 9, 9], Ref=pikepdf.Dictionary(F="other.pdf", Page=0)), "external_content"),
+    "pdf with a proxy for a picture": (_stream(Type=pikepdf.Name.XObject, Subtype=pikepdf.Name.Image, OPI=pikepdf.Dictionary()), "external_content"),
+    "pdf that names a file": (_in_root("/X", lambda: pikepdf.Dictionary(Type=pikepdf.Name.Filespec, F="x.exe")), "external_content"),
+    "pdf with PostScript": (_stream(b"showpage", Type=pikepdf.Name.XObject, Subtype=pikepdf.Name.PS), "embedded_file"),
+    "pdf with a filter of tomorrow": (_stream(b"x", Filter=pikepdf.Name("/Brotli")), "active_content"),
+    "pdf with pages of the web": (_in_root("/Names", lambda: pikepdf.Dictionary(URLS=pikepdf.Dictionary(Names=[]))), "active_content"),
+    "jpeg with a second one that is no picture": (lambda: files.picture("JPEG") + _payload(), "polyglot"),
+    "jpeg with a third one that is no picture": (lambda: files.picture("JPEG") * 2 + bytes(3) + _payload(), "polyglot"),
+    "jpeg with very many": (lambda: files.picture("JPEG") + files.picture("JPEG", (8, 8)) * sniff.JPEG_IMAGES_MAX, "too_complex"),
     "svg with script": (lambda: SVG, "svg"),
     "bare svg": (lambda: b"\n  <SVG onload=x()>", "svg"),
     "web page": (lambda: b"<!DOCTYPE html><title>x</title>", "html"),
