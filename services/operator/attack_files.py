@@ -20,7 +20,7 @@ from services.operator.attack_ground import Attack, Ground, Outcome, listed
 
 Forged = Mapping[str, Callable[[], bytes]]
 BOMB: Final = 300_000_000
-"""Bytes that a compressed page unpacks to."""
+"""Bytes that a page unpacks to."""
 
 
 def _pdf(change: Callable[[pikepdf.Pdf], object]) -> bytes:
@@ -137,16 +137,19 @@ def _pixels() -> bytes:
     return out.getvalue()
 
 
-def _flate() -> bytes:
-    """A PDF whose page content is compressed twice and unpacks to 300 MB."""
-    inner = zlib.compress(zlib.compress(b" " * BOMB, 9), 9)
+def _flate(unpacked: int, *, times: int = 1, streams: int = 1) -> Callable[[], bytes]:
+    """A PDF with page contents that unpack to so many bytes each."""
 
     def change(document: pikepdf.Pdf) -> None:
-        stream = document.make_stream(b"")
-        stream.write(inner, filter=pikepdf.Array([Name.FlateDecode, Name.FlateDecode]))
-        document.pages[0].Contents = stream
+        content = b" " * unpacked
+        for _ in range(times):
+            content = zlib.compress(content)
+        contents = [document.make_stream(b"") for _ in range(streams)]
+        for stream in contents:
+            stream.write(content, filter=pikepdf.Array([Name.FlateDecode] * times))
+        document.pages[0].Contents = document.make_indirect(pikepdf.Array(contents))
 
-    return _pdf(change)
+    return lambda: _pdf(change)
 
 
 def _nested() -> bytes:
@@ -164,7 +167,9 @@ def _nested() -> bytes:
 
 BOMBS: Final[Forged] = {
     "400 million pixels": _pixels,
-    "300 MB page": _flate,
+    "300 MB page": _flate(BOMB),
+    "300 MB page, compressed twice": _flate(BOMB, times=2),
+    "three times 200 MB": _flate(200_000_000, streams=3),
     "arrays 50,000 deep": _nested,
     "JPEG header with 65,500 lines": lambda: _jpeg((64, 48)).replace(b"\x00\x30\x00\x40", b"\xff\xdc\xff\xdc", 1),
     "zeros, packed": lambda: zlib.compress(bytes(50_000_000), 9),
