@@ -33,6 +33,7 @@ from services.notification.domain import Facts
 from shared import db, migrate
 from shared.events import State
 
+INNER = "inner" * 8
 _QUEUE = """
     insert into notification.message_items (item, revision, kind, party, claim, claim_size, partition, listing, facts, opened_wall, message)
     select 'c-' || n || '.1', 1, 'seller_notice', 's-' || n %% :sellers, 'c-' || n, 1, n %% 24, 'l-' || n, :facts, now(), 'm-' || lpad(to_hex(n), 32, '0')
@@ -181,7 +182,7 @@ def measure(stack: Stack, *, messages: int, senders: int, dkim: str, timeout_s: 
             **os.environ,
             "GOODFAITH_DATABASE": stack.role_url("notification"),
             "GOODFAITH_INTAKE_URL": f"http://127.0.0.1:{front}",
-            "GOODFAITH_INTERNAL_TOKEN": "inner",
+            "GOODFAITH_INTERNAL_TOKEN": INNER,
             "GOODFAITH_SMTP_PORT": str(smtp),
             "GOODFAITH_MAIL_KEY": "k" * 32,
             "GOODFAITH_LOG_LEVEL": "warning",

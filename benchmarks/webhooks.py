@@ -40,6 +40,7 @@ from shared.events import State, WebhookKnown
 
 ROOT: Final = Path(".local")
 STEP_S: Final = 0.05
+INNER: Final = "inner" * 8
 """Between insertions; a worker's batches come as often under load."""
 _LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _PATH: Final = re.compile(rb"^[A-Z]+ (/\w+)")
@@ -248,7 +249,7 @@ def run(stack: Stack, options: argparse.Namespace, sick: float) -> dict[str, Any
         prepare(connection, parties)
     settings = {
         "DATABASE": stack.role_url("notification"), "KAFKA": stack.kafka, "INTAKE_URL": f"http://127.0.0.1:{intake_port}",
-        "INTERNAL_TOKEN": "inner", "WEBHOOK_NETWORKS": '["127.0.0.0/8"]', "WEBHOOK_HTTP": "true", "WEBHOOK_PORTS": "[]",
+        "INTERNAL_TOKEN": INNER, "WEBHOOK_NETWORKS": '["127.0.0.0/8"]', "WEBHOOK_HTTP": "true", "WEBHOOK_PORTS": "[]",
         "POLL_MS": "20", "WEBHOOK_TIMEOUT_S": str(options.timeout),
     }  # fmt: skip
     env = {**os.environ, **{f"GOODFAITH_{name}": value for name, value in settings.items()}}

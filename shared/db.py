@@ -26,20 +26,26 @@ _TRANSIENT_STATES = ("55P03", "25P03")
 _REACH: Final = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 
 
-def connect(url: str | Present, *, schema: str, name: str, pool_size: int = 2) -> sa.Engine:
+def connect(
+    url: str | Present, *, schema: str, name: str, pool_size: int = 2, statement_timeout: float = 0
+) -> sa.Engine:
     """An engine whose connections see ``schema`` first, then ``platform`` (the clock).
 
     Args:
         url: where it may change (``Settings.present``), user and password are looked up for each new connection.
         name: application name, seen in ``pg_stat_activity``.
+        statement_timeout: seconds after which PostgreSQL cancels a statement; 0: never.
     """
     # PostgreSQL ends a transaction whose process was stopped (SIGSTOP) in the middle: its locks go back to the living
     options = f"-c search_path={schema},platform -c timezone=UTC -c idle_in_transaction_session_timeout=10000 -c lock_timeout=20000"
+    if statement_timeout:
+        options += f" -c statement_timeout={max(int(statement_timeout * 1000), 1)}"
     engine = sa.create_engine(
         _plain(url),
         pool_size=pool_size,
         max_overflow=4,
         pool_timeout=10,
+        hide_parameters=True,
         connect_args={"options": options, "application_name": name, **_REACH},
     )
 
@@ -49,8 +55,29 @@ def connect(url: str | Present, *, schema: str, name: str, pool_size: int = 2) -
         if isinstance(context.original_exception, psycopg2.OperationalError) and context.is_disconnect:
             engine.pool.dispose()
 
+    _hide_values(engine)
     _follow(engine, url)
     return engine
+
+
+def _hide_values(engine: sa.Engine) -> None:
+    """Errors of this engine show no values: ``hide_parameters`` leaves PostgreSQL's own words, which quote rows and keys."""
+
+    @event.listens_for(engine, "handle_error")
+    def _without_values(context: sa.engine.ExceptionContext) -> None:
+        original = context.original_exception
+        if isinstance(original, psycopg2.Error) and _hidden(original) and context.sqlalchemy_exception is not None:
+            kind = type(original)
+            context.sqlalchemy_exception.args = (f"({kind.__module__}.{kind.__name__}) {original}",)
+
+
+def _hidden(error: psycopg2.Error) -> bool:
+    """Reduce an error to what it says without DETAIL and CONTEXT; of bad data (class 22) even the first line quotes it."""
+    if error.pgcode is None:
+        return False
+    said = None if error.pgcode.startswith("22") else error.diag.message_primary
+    error.args = (said or f"SQLSTATE {error.pgcode}",)
+    return True
 
 
 def _plain(url: str | Present) -> sa.URL:
@@ -74,8 +101,10 @@ def administer(url: str | Present, *, autocommit: bool = False, pooled: bool = T
         _plain(url),
         isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
         poolclass=None if pooled else sa.NullPool,
+        hide_parameters=True,
         connect_args={"options": "-c timezone=UTC", **_REACH, "tcp_user_timeout": 30_000},
     )
+    _hide_values(engine)
     _follow(engine, url)
     return engine
 
@@ -96,7 +125,11 @@ def copy(connection: sa.Connection, table: str, columns: Mapping[str, Sequence[A
     text = io.BytesIO("".join([row + "\n" for row in rows]).encode())
     cursor: Any = connection.connection.cursor()
     with cursor:
-        cursor.copy_expert(f"copy {table} ({', '.join(columns)}) from stdin", text, 1 << 20)
+        try:
+            cursor.copy_expert(f"copy {table} ({', '.join(columns)}) from stdin", text, 1 << 20)
+        except psycopg2.Error as error:
+            _hidden(error)
+            raise
 
 
 def _copied(values: Sequence[Any]) -> Sequence[str]:
@@ -215,6 +248,12 @@ def refused(error: BaseException) -> str | None:
             names = [name for name in found.groups() if name]
             return sentence.format(repr(names[0])) if names else sentence
     return None
+
+
+def timed_out(error: BaseException) -> bool:
+    """Whether PostgreSQL cancelled the statement because it took longer than ``statement_timeout``."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(original, psycopg2.errors.QueryCanceled)
 
 
 def is_transient(error: BaseException) -> bool:

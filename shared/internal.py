@@ -130,8 +130,9 @@ async def body_of(request: Request[Any, Any, Any], kind: type[_T]) -> _T:
 
 
 async def _authenticate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    token: bytes = connection.app.state.parts.token
     given = (connection.headers.get("authorization") or "").removeprefix("Bearer ")
-    if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), connection.app.state.parts.token):
+    if not token or not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token):
         raise Refused(401, "not_internal", "There is no valid bearer token.")
 
 

@@ -98,7 +98,8 @@ class PresentName(Present):
         return self._value
 
 
-def _secret(field: FieldInfo) -> bool:
+def is_secret(field: FieldInfo) -> bool:
+    """Whether a setting is a secret."""
     return "SecretStr" in str(field.annotation)
 
 
@@ -119,7 +120,7 @@ class Source(PydanticBaseSettingsSource):
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """One field; none when no file holds it."""
-        if field_name in self._given or not (_secret(field) or field_name in BESIDE_SECRETS):
+        if field_name in self._given or not (is_secret(field) or field_name in BESIDE_SECRETS):
             return None, field_name, False
         variable = PREFIX + field_name.upper()
         # an empty variable is how compose files say that there is none
@@ -151,5 +152,5 @@ class Source(PydanticBaseSettingsSource):
         for name, field in self.settings_cls.model_fields.items():
             value, key, _ = self.get_field_value(field, name)
             if value is not None:
-                found[key] = SecretStr(value) if _secret(field) else value
+                found[key] = SecretStr(value) if is_secret(field) else value
         return found

@@ -1,21 +1,50 @@
 """Typed settings, read from the environment (prefix ``GOODFAITH_``) and validated at start.
 
 One class for all processes: a process reads what it needs. ``goodfaith settings`` lists every field with its
-meaning, default and present value; secrets are shown as ``**********``. Secrets may come from files (``shared/secret_files.py``).
+meaning, default and present value; secrets are shown as ``**********``. An empty variable counts as not set. Secrets may come from files (``shared/secret_files.py``).
 """
 
 from __future__ import annotations
 
 import contextvars
+import re
+import sys
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, PrivateAttr, SecretStr, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared import secret_files
 
+SECRET_LEAST: Final = 32
+"""Characters of a secret that we compare or sign with."""
+
+
+def _strong(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if len(text) < SECRET_LEAST or not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ValueError(
+            f"needs at least {SECRET_LEAST} characters, printable ASCII without spaces: generate one, for example with `openssl rand -base64 32`"
+        )
+    return secret
+
+
+Strong = Annotated[SecretStr, AfterValidator(_strong)]
+"""A secret of this installation's own."""
+Theirs = Annotated[SecretStr, Field(min_length=1)]
+"""A secret that somebody else issued: whatever its form, it is not empty."""
 _source: contextvars.ContextVar[secret_files.Source | None] = contextvars.ContextVar("source", default=None)
+
+
+def wrong(error: ValidationError | secret_files.Refused) -> str:
+    """What is wrong with the settings: a line for each, without the values, which may be secrets."""
+    if isinstance(error, secret_files.Refused):
+        return str(error)
+    named = (
+        (".".join(map(str, one["loc"])).upper(), one["msg"].removeprefix("Value error, ")) for one in error.errors()
+    )
+    return "\n".join(f"GOODFAITH_{name}: {text}" if name else text for name, text in named)
 
 
 class Settings(BaseSettings):
@@ -25,7 +54,9 @@ class Settings(BaseSettings):
         pydantic.ValidationError: at construction, naming each field that is wrong.
     """
 
-    model_config = SettingsConfigDict(env_prefix="GOODFAITH_", extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="GOODFAITH_", extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True
+    )
 
     _files: dict[str, Path] = PrivateAttr(default_factory=dict)
 
@@ -42,6 +73,15 @@ class Settings(BaseSettings):
         files = secret_files.Source(settings_cls, init_settings())
         _source.set(files)
         return init_settings, env_settings, files
+
+    @classmethod
+    def at_start(cls) -> Self:
+        """The settings of a process that starts: exits with one line for each setting that is wrong, without its value."""
+        try:
+            return cls()
+        except (ValidationError, secret_files.Refused) as error:
+            print(wrong(error), file=sys.stderr)  # noqa: T201 - logs are configured from settings
+            raise SystemExit(2) from None
 
     def model_post_init(self, context: Any, /) -> None:
         """Keep in mind which values may change."""
@@ -73,7 +113,7 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9._@-]{0,100}$",
         description="Login at the broker, for sasl_tls; or GOODFAITH_KAFKA_USER_FILE.",
     )
-    kafka_password: SecretStr | None = Field(
+    kafka_password: Theirs | None = Field(
         None,
         description="Its password; from a file (GOODFAITH_KAFKA_PASSWORD_FILE) it is read anew for each connection.",
     )
@@ -89,7 +129,7 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9._@=-]{0,60}\{name\}[A-Za-z0-9._@=,-]{0,100}$",
         description="What the broker calls a login, by the name of its part ({name}: intake, upstream.crm, ...), for the ACLs of `goodfaith topics`.",
     )
-    database: SecretStr = Field(
+    database: Theirs = Field(
         SecretStr("postgresql://goodfaith@127.0.0.1:5432/goodfaith"),
         description="PostgreSQL URL of this process's own role (each service has its own role and schema).",
     )
@@ -165,10 +205,19 @@ class Settings(BaseSettings):
         description="Seconds a process may trust a token it has looked up; the delay of a revocation.",
     )
     max_body_bytes: int = Field(1_000_000, ge=1000, description="Largest HTTP request body and Kafka command in bytes.")
-    operator_token: SecretStr | None = Field(
+    http_statement_s: float = Field(
+        10.0,
+        gt=0,
+        le=600,
+        description="Seconds after which the database cancels a statement of a request; the caller is told to come again (503).",
+    )
+    http_account_reads: int = Field(
+        2, ge=1, le=5, description="Requests of one account that work in the database at a time; 6 of all accounts do."
+    )
+    operator_token: Strong | None = Field(
         None, description="Bearer token of the first operator account, opened by the API at its start if given."
     )
-    internal_token: SecretStr | None = Field(
+    internal_token: Strong | None = Field(
         None,
         description="Secret of the services' internal calls (notification asks intake for contacts, intake asks enforcement about sellers).",
     )
@@ -185,11 +234,11 @@ class Settings(BaseSettings):
     internal_timeout_s: float = Field(
         5.0, gt=0, le=60, description="Seconds in which another service's internal API must have answered."
     )
-    contact_key: SecretStr | None = Field(
+    contact_key: Strong | None = Field(
         None,
         description="Base64 of the 32-byte key that wraps each subject's own key; contacts are encrypted under the subject's key.",
     )
-    contact_key_other: SecretStr | None = Field(
+    contact_key_other: Strong | None = Field(
         None,
         description="A further such key, which opens and never wraps: the next one or the one before, while contact_key is changed (goodfaith rewrap).",
     )
@@ -230,9 +279,9 @@ class Settings(BaseSettings):
         300.0, gt=0, description="Seconds that one upload may take; a tenth of them may pass without a byte."
     )
     evidence_link_minutes: float = Field(10.0, gt=0, le=1440, description="Minutes that a link to a file is good for.")
-    evidence_key: SecretStr | None = Field(
+    evidence_key: Strong | None = Field(
         None,
-        description="Secret that signs links to evidence files, 32 characters or more; without it none are given out.",
+        description="Secret that signs links to evidence files; without it none are given out.",
     )
 
     # admission
@@ -262,7 +311,7 @@ class Settings(BaseSettings):
     marketplace_url: str = Field(
         "http://127.0.0.1:8090", description="Base URL of the marketplace (HTTP adapter; public listing links)."
     )
-    marketplace_secret: SecretStr | None = Field(None, description="Secret that signs the HTTP adapter's requests.")
+    marketplace_secret: Strong | None = Field(None, description="Secret that signs the HTTP adapter's requests.")
     site_hosts: tuple[str, ...] = Field(
         ("market.example",), description="Host names whose links are listings of this site."
     )
@@ -283,7 +332,7 @@ class Settings(BaseSettings):
     smtp_user: str = Field(
         "", description="User name at the mail server; empty: no login. Needs TLS, or a server on loopback."
     )
-    smtp_password: SecretStr | None = Field(None, description="Password at the mail server.")
+    smtp_password: Theirs | None = Field(None, description="Password at the mail server.")
     smtp_reports: Literal["off", "failures", "all"] = Field(
         "failures",
         description="Delivery reports that are asked of the mail server: of failures and delays, or of deliveries as well (one more mail each).",
@@ -294,7 +343,7 @@ class Settings(BaseSettings):
         description="Selector of the DKIM key: <selector>._domainkey.<domain>.",
     )
     dkim_domain: str = Field("", description="Domain whose DKIM key signs mail (default: that of smtp_from).")
-    dkim_key: SecretStr | None = Field(
+    dkim_key: Theirs | None = Field(
         None,
         description="DKIM private key, RSA of 2048 bits or more or Ed25519, as PEM. Without it mail is not signed here.",
     )
@@ -307,7 +356,7 @@ class Settings(BaseSettings):
         default_factory=dict,
         description='JSON object: recipient\'s domain, or "*" for every other -> [messages a minute, connections at once] of all senders together; 0: no limit.',
     )
-    mail_key: SecretStr | None = Field(
+    mail_key: Strong | None = Field(
         None,
         description="Secret, 32 characters or more, by which return paths of mail are signed and addresses that bounced are recognised again. Without it bounces are not told apart.",
         min_length=32,
@@ -377,7 +426,7 @@ class Settings(BaseSettings):
         "",
         description="Address that takes batches of statements of reasons (the EU database: .../api/v1/statements). Empty: they are kept, and wait.",
     )
-    statements_token: SecretStr | None = Field(None, description="Bearer token for statements_url.")
+    statements_token: Theirs | None = Field(None, description="Bearer token for statements_url.")
     statements_batch: int = Field(100, ge=1, le=100, description="Most statements of reasons in one request.")
     statements_timeout_s: float = Field(
         20.0, gt=0, le=300, description="Seconds to wait for the answer to a batch of statements."
@@ -397,7 +446,7 @@ class Settings(BaseSettings):
         pattern=r"^([A-Za-z0-9][A-Za-z0-9._:-]{0,119})?$",
         description="Listing made for the canary's claims, the only one that it may name. Empty: there is no canary.",
     )
-    canary_token: SecretStr | None = Field(
+    canary_token: Strong | None = Field(
         None,
         description="Bearer token of the canary's account; intake's API opens account and right at its start if this and canary_listing are given.",
     )
@@ -450,7 +499,7 @@ class Settings(BaseSettings):
         pattern=r"^(https?://[^\s]{1,500})?$",
         description="Base URL of the query API of any worker of the stream views; the status page asks it for the oldest items.",
     )
-    status_token: SecretStr | None = Field(
+    status_token: Strong | None = Field(
         None, description="Secret that opens the status page with items' ids (/operator). Without it nothing does."
     )
     status_cache_s: float = Field(

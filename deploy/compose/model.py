@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, get_args
-
-from pydantic import SecretStr
+from typing import Any, Final
 
 from deploy import images
 from deploy.containers import process
@@ -15,6 +13,7 @@ from deploy.local import fleet, postgres
 from deploy.local.fleet import Spec
 from deploy.prometheus import routing
 from deploy.prometheus.model import Pace, dump
+from shared import secret_files
 from shared.settings import Settings
 
 FOLDER: Final = Path(__file__).resolve().parents[1]
@@ -113,7 +112,7 @@ def _settable() -> list[str]:
     names = [
         f"GOODFAITH_{name.upper()}"
         for name, field in Settings.model_fields.items()
-        if SecretStr not in (field.annotation, *get_args(field.annotation))
+        if not secret_files.is_secret(field)
     ]
     return [name for name in names if name not in decided]
 

@@ -10,7 +10,7 @@ from shared.settings import Settings
 
 def main() -> None:
     """Run until SIGTERM."""
-    settings = Settings()
+    settings = Settings.at_start()
     logs.configure(settings, "marketplace")
     tracing.configure(settings, "marketplace")
     server = api.serve(settings)

@@ -17,7 +17,7 @@ from shared.settings import Settings
 
 def main() -> int:
     """Serve."""
-    settings = Settings()
+    settings = Settings.at_start()
     if len(sys.argv) != 2 or settings.statements_token is None:
         sys.stderr.write(f"{__doc__}\n")
         return 2

@@ -11,7 +11,7 @@ from shared.settings import Settings
 def main(arguments: list[str]) -> int:
     """Run one of the service's processes until SIGTERM."""
     part = arguments[0] if arguments else "worker"
-    settings = Settings()
+    settings = Settings.at_start()
     logs.configure(settings, f"enforcement-{part}")
     tracing.configure(settings, f"enforcement-{part}")
     if part == "worker":

@@ -61,7 +61,7 @@ def main() -> None:
     if len(sys.argv) != 2 or sys.argv[1] not in processes:
         print(USAGE, file=sys.stderr)  # noqa: T201
         raise SystemExit(2)
-    settings = Settings()
+    settings = Settings.at_start()
     logs.configure(settings, f"intake-{sys.argv[1]}")
     tracing.configure(settings, f"intake-{sys.argv[1]}")
     processes[sys.argv[1]](settings)

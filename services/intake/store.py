@@ -23,6 +23,7 @@ from services.intake.domain import Account, Authorisation, ItemRef, ListingRef, 
 from services.intake.evidence import Document
 from shared import clock, db, events, policy
 from shared.events import State
+from shared.paging import bad_cursor
 from shared.topics import partition_of
 
 DOOR_LOCK: Final = 0x600DD002
@@ -886,21 +887,33 @@ _ITEM = """i.id, i.claim, i.listing, i.on_site, i.link, i.state, i.revision, i.c
     c.complainant, c.principal, c.right_id as right, c.right_type, c.reason, c.lane, c.accepted_at"""
 
 
+def _page_range(claim: str, after: str | None) -> tuple[str, str]:
+    """The ids between which the items of a page lie: never those of other claims, whatever the cursor says.
+
+    Raises:
+        Refused: 400.
+    """
+    low, high = domain.item_range(claim)
+    if after is not None and not low <= after <= high:
+        raise bad_cursor()
+    return after or low, high
+
+
 def list_items(
     connection: sa.Connection, me: Account, claim: str, *, state: str | None, after: str | None, limit: int
 ) -> list[Row]:
     """Items of a claim, in their order.
 
     Raises:
-        Refused: 404.
+        Refused: 404, or 400: the cursor is another claim's.
     """
     get_claim(connection, me, claim)
     mine, values = _mine(me)
-    low, high = domain.item_range(claim)
+    low, high = _page_range(claim, after)
     rows = connection.exec_driver_sql(
         f"""select {_ITEM} from items i join claims c on c.id = i.claim
         where i.id > %s and i.id <= %s and {mine} and (%s::text is null or i.state = %s) order by i.id limit %s""",
-        (after or low, high, *values, state, state, limit),
+        (low, high, *values, state, state, limit),
     )
     return _all(rows)
 
@@ -928,17 +941,17 @@ def timeline(
     """What happened to a claim's items, item by item in order of revision.
 
     Raises:
-        Refused: 404.
+        Refused: 404, or 400: the cursor is another claim's.
     """
     get_claim(connection, me, claim)
     mine, values = _mine(me)
-    low, high = domain.item_range(claim)
-    item, revision = after or (low, 0)
+    item, revision = after or (None, 0)
+    low, high = _page_range(claim, item)
     rows = connection.exec_driver_sql(
         f"""select t.item, i.listing, t.revision, t.type, t.state, t.by, t.code, t.at
         from timeline t join items i on i.id = t.item join claims c on c.id = i.claim
         where (t.item, t.revision) > (%s, %s) and t.item <= %s and {mine} order by t.item, t.revision limit %s""",
-        (item, revision, high, *values, limit),
+        (low, revision, high, *values, limit),
     )
     return _all(rows)
 

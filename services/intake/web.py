@@ -26,12 +26,13 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.typing import FieldDefinition
 
-from services.intake import answers, domain, evidence, requests, security, store
+from services.intake import answers, domain, evidence, requests, security, store, turns
 from services.intake.blobs import Blobs
 from services.intake.domain import Account, Refused
 from services.intake.door import Door, busy
 from services.intake.publishing import Publishing
 from services.intake.store import Filing
+from services.intake.turns import Turns
 from services.intake.uploads import Desk
 from shared import db, languages, outbound
 from shared.events import State
@@ -45,6 +46,8 @@ from shared.settings import Settings
 log = structlog.get_logger(__name__)
 
 PROBLEM: Final = "application/problem+json"
+THREADS: Final = 6
+"""Requests of all callers that work in the database at a time."""
 EVERYONE: Final = frozenset({"holder", "seller", "reviewer", "operator", "upstream"})
 PARTIES: Final = frozenset({"holder", "seller"})
 STAFF: Final = frozenset({"reviewer", "operator"})
@@ -87,9 +90,14 @@ class Front:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.engine = db.connect(
-            settings.present("database"), schema="intake", name=f"intake-api-{settings.instance}", pool_size=8
+            settings.present("database"),
+            schema="intake",
+            name=f"intake-api-{settings.instance}",
+            pool_size=8,
+            statement_timeout=settings.http_statement_s,
         )
-        self.threads = ThreadPoolExecutor(6, thread_name_prefix="read")
+        self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="read")
+        self.turns = Turns(settings.http_account_reads)
         self.door = Door(self.engine, settings)
         self.contacts = security.Contacts.of(settings)
         self.internal = None if settings.internal_token is None else settings.internal_token.get_secret_value().encode()
@@ -113,15 +121,22 @@ class Front:
         self._known: dict[bytes, tuple[Account, float]] = {}
 
     async def run(self, work: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
-        """Do blocking work in a transaction, on a thread."""
+        """Do blocking work in a transaction, on a thread, once it is the caller's turn.
+
+        Raises:
+            Refused: 429 or 503: too many wait, it takes too long, or the database cannot be reached.
+        """
 
         def transact() -> _T:
             with self.engine.begin() as connection:
                 return work(connection, *arguments, **options)
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.threads, transact)
+            async with self.turns.turn():
+                return await asyncio.get_running_loop().run_in_executor(self.threads, transact)
         except Exception as error:
+            if db.timed_out(error):
+                raise busy("The database takes too long over this request.") from error
             if db.is_transient(error):
                 log.warning("database", error=f"{type(error).__name__}: {error}")
                 raise busy("The database cannot be reached.") from error
@@ -210,10 +225,11 @@ async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: 
     header = connection.headers.get("authorization")
     if roles is INTERNAL:
         given = (header or "").removeprefix("Bearer ").encode("utf-8", "surrogateescape")
-        if front.internal is None or not hmac.compare_digest(given, front.internal):
+        if not front.internal or not hmac.compare_digest(given, front.internal):
             raise _unauthenticated()
         return
     if header is None and roles is PUBLIC:
+        turns.caller.set(f"address {_address(connection)}")
         connection.scope["user"] = _NOBODY
         return
     scheme, _, token = (header or "").partition(" ")
@@ -229,7 +245,12 @@ async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: 
             f"This is not for the role {account.role}.",
             cure=f"It is for: {', '.join(sorted(roles))}.",
         )
+    turns.caller.set(account.id)
     connection.scope["user"] = account
+
+
+def _address(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    return "" if connection.client is None else connection.client.host
 
 
 def _unauthenticated() -> Refused:

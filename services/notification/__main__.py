@@ -23,7 +23,7 @@ def main() -> None:
     role = sys.argv[1] if len(sys.argv) == 2 else ""
     if role not in ROLES:
         sys.exit(f"usage: python -m services.notification {'|'.join(ROLES)}")
-    settings = Settings()
+    settings = Settings.at_start()
     logs.configure(settings, f"notification-{role}")
     tracing.configure(settings, f"notification-{role}")
     ROLES[role](settings)

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from deploy.local.children import StackError
 from shared.secret_files import Refused
+from shared.settings import wrong
 
 COMMANDS = (
     "up",
@@ -81,11 +82,7 @@ def main() -> None:
     try:
         build()()
     except (StackError, Refused, ValidationError) as error:
-        if isinstance(error, ValidationError):  # of the settings; the values are left out, they may be secrets
-            wrong = [f"GOODFAITH_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
-            text = "\n".join(wrong)
-        else:
-            text = str(error)
+        text = str(error) if isinstance(error, StackError) else wrong(error)
         errors.print(text, style="red", markup=False, highlight=False)
         if "--json" in sys.argv:
             print_json({"error": text})

@@ -187,7 +187,7 @@ def create(
 
     Args:
         look: asks for everything.
-        token: what opens `/operator`; None: nothing does.
+        token: what opens `/operator`; None or empty: nothing does.
         keep_s: seconds for which an answer is shown again.
         close: called at the end.
     """
@@ -195,7 +195,7 @@ def create(
     @asynccontextmanager
     async def life(app: Litestar) -> AsyncIterator[None]:
         app.state.looker = Looker(look, keep_s)
-        app.state.token = None if token is None else token.encode()
+        app.state.token = token.encode() if token else None
         if on_start is not None:
             on_start()
         # ready whether Prometheus is there or not: that it is away is what the page says then

@@ -13,7 +13,7 @@ def main(arguments: list[str]) -> int:
     if arguments not in ([], ["worker"]):
         sys.stderr.write(f"{arguments[0]!r} is not worker\n")
         return 2
-    settings = Settings()
+    settings = Settings.at_start()
     logs.configure(settings, "streams")
     tracing.configure(settings, "streams")
     from services.streams import worker

@@ -6,7 +6,7 @@ from shared.runtime import run
 from shared.settings import Settings
 
 if __name__ == "__main__":
-    settings = Settings()
+    settings = Settings.at_start()
     logs.configure(settings, "verification")
     tracing.configure(settings, "verification")
     run(Verification(), settings)

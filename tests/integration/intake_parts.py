@@ -53,7 +53,7 @@ class Parts:
         self.admin_url = _with_database(stack.admin_url, self.name)
         migrate.migrate(self.admin_url, stack.role_passwords("intake"))
         self.operator = new_token()
-        self.internal = "internal-secret-of-the-test"
+        self.internal = "internal-secret-of-the-test-of-intake"
         self.settings = Settings(
             kafka=stack.kafka,
             database=SecretStr(_with_database(stack.role_url("intake"), self.name)),

@@ -38,7 +38,8 @@ from shared.runtime import Service, Worker
 from shared.settings import Settings
 
 pytestmark = pytest.mark.stack
-HUSH = "hush"
+HUSH = "hush" * 8
+INNER = "inner" * 8
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 
 
@@ -60,7 +61,7 @@ class World:
             http_port=self.port,
             marketplace_url=f"http://127.0.0.1:{self.port}",
             marketplace_secret=HUSH,
-            internal_token="inner",
+            internal_token=INNER,
             poll_ms=20,
             **more,
         )
@@ -176,7 +177,7 @@ def seed(shop: httpx.Client, *listings: str, **more: Any) -> None:
     answer = shop.post(
         "/seed",
         json=[{"listing": listing, "seller": "seller-1", **more} for listing in listings],
-        headers={"Authorization": "Bearer inner"},
+        headers={"Authorization": f"Bearer {INNER}"},
     )
     assert answer.status_code == 202, answer.text
 
@@ -433,7 +434,7 @@ class Herd:
             "GOODFAITH_TOPIC_PREFIX": world.prefix,
             "GOODFAITH_PARTITIONS": "4",
             "GOODFAITH_HTTP_PORT": str(world.port),
-            "GOODFAITH_INTERNAL_TOKEN": "inner",
+            "GOODFAITH_INTERNAL_TOKEN": INNER,
             "GOODFAITH_SESSION_TIMEOUT_MS": "6000",
             "GOODFAITH_INSTANCE": name,
             "GOODFAITH_LOG_LEVEL": "error",

@@ -37,6 +37,7 @@ from shared.settings import Settings
 
 pytestmark = pytest.mark.stack
 PARTITIONS = 4
+INNER = "inner" * 8
 BEGIN = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
 TYPES: dict[type[Data], tuple[str, str]] = {
@@ -210,12 +211,12 @@ def test_who_changes_accounts_sheds_nothing(desk: Desk) -> None:
 
 def test_the_marketplace_tells_of_keys_and_knows_whom_it_told_of(desk: Desk, stack: Stack) -> None:
     migrate.migrate(stack.admin_url, stack.role_passwords("marketplace"))
-    settings = Settings(database=stack.role_url("marketplace"), partitions=PARTITIONS, internal_token="inner")
+    settings = Settings(database=stack.role_url("marketplace"), partitions=PARTITIONS, internal_token=INNER)
     name = f"s-{uuid.uuid4().hex}"
     digest = key("HRB 9").digest
     with TestClient(api.app(settings)) as client:
 
-        def post(body: Any, bearer: str = "inner") -> int:
+        def post(body: Any, bearer: str = INNER) -> int:
             return client.post("/sellers", json=body, headers={"Authorization": f"Bearer {bearer}"}).status_code
 
         assert post([], "guess") == 401

@@ -47,6 +47,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The Result.tuples:sqlalchemy.exc.SADeprecationWarning"),
 ]
 PARTITIONS = 4
+INNER = "inner" * 8
 
 
 def wait(what: Callable[[], Any], *, timeout_s: float = 60.0) -> Any:
@@ -113,7 +114,7 @@ class Front(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         ids = json.loads(self.rfile.read(int(self.headers["content-length"])))["ids"]
-        assert self.headers["authorization"] == "Bearer inner"
+        assert self.headers["authorization"] == f"Bearer {INNER}"
         Front.calls[self.path] += 1
         answer: dict[str, Any] = {"claims": {id_: {"right_number": "7654321"} for id_ in ids}}
         if self.path.endswith("contacts"):
@@ -150,7 +151,7 @@ class World:
             "topic_prefix": self.prefix,
             "partitions": PARTITIONS,
             "intake_url": self.intake,
-            "internal_token": "inner",
+            "internal_token": INNER,
             "smtp_port": self.post.port,
             "marketplace_url": "https://market.example",
             "poll_ms": 20,

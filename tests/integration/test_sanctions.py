@@ -33,6 +33,8 @@ from tests.integration.intake_parts import _with_database, wait
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 BEGINS = dt.datetime(2025, 3, 3, 2, 0, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
+HUSH = "hush" * 8
+INNER = "inner" * 8
 TYPES = {kind: name for name, kind in events.TYPES.items()}
 
 
@@ -82,8 +84,8 @@ class World:
             partitions=4,
             http_port=self.port,
             marketplace_url=f"http://127.0.0.1:{self.port}",
-            marketplace_secret=SecretStr("hush"),
-            internal_token=SecretStr("inner"),
+            marketplace_secret=SecretStr(HUSH),
+            internal_token=SecretStr(INNER),
             poll_ms=20,
             **more,
         )
@@ -136,7 +138,7 @@ class World:
 
     def seed(self, listing: str = "", seller: str = "") -> httpx.Response:
         body = [{"listing": listing or self.shoe, "seller": seller or self.ann}]
-        return self.shop.post("/seed", json=body, headers={"Authorization": "Bearer inner"})
+        return self.shop.post("/seed", json=body, headers={"Authorization": f"Bearer {INNER}"})
 
     def under(self) -> list[str]:
         """What the marketplace says in public."""
@@ -330,7 +332,7 @@ def test_by_http_until_it_is_answered(world: World) -> None:
 def test_a_command_on_a_seller_is_not_taken_as_one_on_a_listing(world: World) -> None:
     body = msgspec.json.encode(SellerCommand(command="k1", seller=world.ann, seq=1, measures=("frozen",)))
     for path in ("/commands", "/seller-commands"):
-        signed = marketplace.signed_headers("hush", int(dt.datetime.now(dt.UTC).timestamp()), "/commands", "k1", body)
+        signed = marketplace.signed_headers(HUSH, int(dt.datetime.now(dt.UTC).timestamp()), "/commands", "k1", body)
         answer = world.shop.post(path, content=body, headers=signed)
         assert answer.status_code == (422 if path == "/commands" else 401), answer.text
 
@@ -339,7 +341,7 @@ def test_the_door_does_a_command_on_a_seller_once(world: World) -> None:
     def post(command: SellerCommand, **headers: str) -> httpx.Response:
         body = msgspec.json.encode(command)
         signed = marketplace.signed_headers(
-            "hush", int(dt.datetime.now(dt.UTC).timestamp()), "/seller-commands", command.command, body
+            HUSH, int(dt.datetime.now(dt.UTC).timestamp()), "/seller-commands", command.command, body
         )
         return world.shop.post("/seller-commands", content=body, headers=signed | headers)
 

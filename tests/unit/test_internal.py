@@ -55,9 +55,9 @@ async def traced(request: Request[Any, Any, Any]) -> list[str]:
     return request.headers.getall("traceparent", [])
 
 
-def ask(work: Callable[[Client], Awaitable[Any]], *, token: str | None = TOKEN) -> Any:
+def ask(work: Callable[[Client], Awaitable[Any]], *, token: str | None = TOKEN, wanted: str = TOKEN) -> Any:
     """Run ``work`` with a client of an application without a database."""
-    parts: Any = SimpleNamespace(token=TOKEN.encode(), close=lambda: None)
+    parts: Any = SimpleNamespace(token=wanted.encode(), close=lambda: None)
 
     async def ran(*_: Any) -> int:
         return 1
@@ -119,6 +119,12 @@ def test_pages_follow_each_other_to_the_end() -> None:
 def test_nobody_else_is_answered(token: str | None) -> None:
     with pytest.raises(Away):
         ask(lambda client: client.get("/internal/one", dict[str, str], {"id": "a"}), token=token)
+
+
+@pytest.mark.parametrize("token", ["", "another"])
+def test_an_empty_secret_lets_nobody_in(token: str) -> None:
+    with pytest.raises(Away, match="401"):
+        ask(lambda client: client.get("/internal/one", dict[str, str], {"id": "a"}), token=token, wanted="")
 
 
 @pytest.mark.parametrize(

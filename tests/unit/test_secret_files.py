@@ -27,10 +27,10 @@ def _write(file: Path, text: str) -> Path:
 
 
 def test_a_file_holds_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GOODFAITH_INTERNAL_TOKEN_FILE", str(_write(tmp_path / "t", "s3cret\n")))
+    monkeypatch.setenv("GOODFAITH_INTERNAL_TOKEN_FILE", str(_write(tmp_path / "t", "s3cret" * 8 + "\n")))
     settings = Settings()
     assert settings.internal_token is not None
-    assert settings.internal_token.get_secret_value() == "s3cret"
+    assert settings.internal_token.get_secret_value() == "s3cret" * 8
     assert "s3cret" not in repr(settings) + str(settings.present("internal_token"))
 
 

@@ -17,7 +17,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
     monkeypatch.setenv("GOODFAITH_KAFKA", "kafka.example:9092")
     monkeypatch.setenv("GOODFAITH_DATABASE", "postgresql://admin:word@db.example/goodfaith")
     monkeypatch.setenv("GOODFAITH_INTAKE_URL", "http://intake.example:8080")
-    monkeypatch.setenv("GOODFAITH_INTERNAL_TOKEN", "gf_internal")
+    monkeypatch.setenv("GOODFAITH_INTERNAL_TOKEN", "gf_internal" * 4)
     stack = Stack.join(tmp_path)
     assert stack is not None
     return stack
@@ -30,7 +30,7 @@ def test_it_is_known_by_settings_alone(elsewhere: Stack, tmp_path: Path) -> None
     settings = fleet.settings_of(elsewhere, secret=True)
     assert settings.intake_url == "http://intake.example:8080", "not this machine's"
     assert settings.internal_token is not None
-    assert settings.internal_token.get_secret_value() == "gf_internal", "not one made here"
+    assert settings.internal_token.get_secret_value() == "gf_internal" * 4, "not one made here"
     assert list(tmp_path.iterdir()) == [], "nothing is written"
 
 

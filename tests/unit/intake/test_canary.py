@@ -34,7 +34,7 @@ def ensured(monkeypatch: pytest.MonkeyPatch, own: Account, seller: Account) -> t
     monkeypatch.setattr(canary, "_reach", lambda _connection, account, *_: reached.append(account))
     settings = Settings(
         canary_listing="l", canary_token=SecretStr("t" * 40), canary_seller=seller.id, canary_mail="c@private.example",
-        contact_key=SecretStr("k"),
+        contact_key=SecretStr("k" * 32),
     )  # fmt: skip
     connection: Any = SimpleNamespace(exec_driver_sql=lambda *_: None)
     there = canary.ensure(connection, settings, None)  # type: ignore[arg-type]

@@ -94,6 +94,12 @@ def test_the_policy_allows_the_pages_own_style_and_nothing_else() -> None:
     assert "refresh" not in answer.headers
 
 
+def test_an_empty_token_opens_nothing() -> None:
+    with TestClient(create(look, token="")) as client:
+        for auth in (None, ("x", "")):
+            assert client.get("/operator", auth=auth).status_code == 404
+
+
 def test_ids_are_behind_the_token() -> None:
     with TestClient(create(look, token=TOKEN)) as client:
         assert "i-00001" not in client.get("/").text

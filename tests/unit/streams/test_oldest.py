@@ -18,7 +18,8 @@ from shared.internal import Client
 from shared.settings import Settings
 
 NOW = dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC)
-SETTINGS = Settings(internal_token=SecretStr("token"), partitions=3)
+TOKEN = "t" * 32
+SETTINGS = Settings(internal_token=SecretStr(TOKEN), partitions=3)
 PEER = "http://127.0.0.1:2"
 
 
@@ -47,7 +48,7 @@ def _ask(peer: httpx.MockTransport, **params: Any) -> dict[str, Any]:
     parts = api.Parts(SETTINGS, Source(), lambda: NOW)
     parts._clients[PEER] = Client(PEER, "token", transport=peer)
     with TestClient(api.create(parts)) as client:
-        answer = client.get("/internal/streams/oldest", params=params, headers={"authorization": "Bearer token"})
+        answer = client.get("/internal/streams/oldest", params=params, headers={"authorization": f"Bearer {TOKEN}"})
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
