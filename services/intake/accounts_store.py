@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 
-from services.intake import accounts, domain, goodfaith_store, registry_store, store
+from services.intake import accounts, domain, goodfaith_store, registry_store, review_store, store
 from services.intake.accounts import Challenge
 from services.intake.domain import Account, Refused
 from services.intake.store import wall_ms
@@ -77,12 +77,34 @@ def list_accounts(connection: sa.Connection, state: accounts.State | None, after
     return [store.with_state(dict(row)) for row in rows.mappings()]
 
 
-def verified(connection: sa.Connection, id: str, by: str, partitions: int) -> None:
-    """An account was verified: enter it, and tell it."""
-    now, wall = clock.read(connection)
-    note(connection, id, "verified", by, now)
+def verify(connection: sa.Connection, id: str, verified: bool, me: Account, partitions: int) -> None:
+    """A reviewer has found out who an account is, or that it is not who it said. The history keeps either.
+
+    Raises:
+        Refused: 404; 403, a conflict of interest.
+    """
+    review_store.check_unbiased(connection, me, id)
+    # before the row is locked: a judgement that has the account in hand is waited for, not crossed
     goodfaith_store.judge_soon(connection, id)
-    store.tell_accounts(connection, [registry_store.notice(id, "account_verified", None, now, wall)], partitions)
+    before = connection.exec_driver_sql(
+        "select identity_verified from accounts where id = %s for update", (id,)
+    ).one_or_none()
+    if before is None:
+        raise domain.not_found()
+    if before[0] != verified:
+        _verify(connection, id, verified, me.id, partitions)
+
+
+def _verify(connection: sa.Connection, id: str, verified: bool, by: str, partitions: int) -> None:
+    """A verified account counts as registered, and goes on counting so when the verification is withdrawn."""
+    now, wall = clock.read(connection)
+    connection.exec_driver_sql(
+        "update accounts set identity_verified = %s, registered = registered or %s where id = %s",
+        (verified, verified, id),
+    )
+    note(connection, id, "verified" if verified else "verification_withdrawn", by, now)
+    if verified:
+        store.tell_accounts(connection, [registry_store.notice(id, "account_verified", None, now, wall)], partitions)
 
 
 def verify_by_rule(connection: sa.Connection, id: str, rules: policy.Accounts, partitions: int) -> bool:
@@ -102,8 +124,8 @@ def verify_by_rule(connection: sa.Connection, id: str, rules: policy.Accounts, p
     facts = [name for name, holds in zip(names, row[2:], strict=True) if holds]
     if not accounts.satisfied(rules.verify_when, facts):
         return False
-    store.verify_account(connection, id, identity_verified=True)
-    verified(connection, id, "rule", partitions)
+    _verify(connection, id, True, "rule", partitions)
+    goodfaith_store.judge_soon(connection, id)
     return True
 
 

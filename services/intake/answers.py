@@ -171,9 +171,10 @@ class AuthorisationOut(Struct, kw_only=True):
 
 
 class Changed(Struct, kw_only=True):
-    """Items that were told of a change."""
+    """What came of a request to change a right or an authorisation. Open items that it concerns are told within seconds."""
 
-    items_told: int
+    changed: bool
+    """False: it was so already, and nothing was written."""
 
 
 class ItemAccepted(Struct, kw_only=True):

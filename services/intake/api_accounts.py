@@ -17,6 +17,7 @@ from services.intake import (
     erasure_store,
     goodfaith_store,
     requests,
+    review_store,
     security,
     store,
     webhooks_store,
@@ -300,19 +301,14 @@ async def verify_account(
     account = known_id(account_id)
 
     def work(connection: sa.Connection) -> store.Row:
-        before = store.accounts(connection, [account]).get(account)
-        store.verify_account(
-            connection,
-            account,
-            identity_verified=None if data.identity_verified is msgspec.UNSET else data.identity_verified,
-        )
+        review_store.check_unbiased(connection, request.user, account)
+        if data.identity_verified is not msgspec.UNSET:
+            accounts_store.verify(connection, account, data.identity_verified, request.user, front.settings.partitions)
         if data.good_faith is not msgspec.UNSET:
             goodfaith_store.by_staff(connection, account, data.good_faith, request.user.id, front.settings.partitions)
         row = store.account_row(connection, account)
-        if row is None or before is None:
+        if row is None:
             raise domain.not_found()
-        if row["identity_verified"] and not before.identity_verified:
-            accounts_store.verified(connection, account, request.user.id, front.settings.partitions)
         return row
 
     row = await front.run(work)

@@ -140,31 +140,9 @@ async def change_right(
     request: Request[Account, Any, Any], right_id: str, data: requests.ChangeRight
 ) -> answers.Changed:
     """A right was lost, has expired, or is in force again: its open items are told (row 22)."""
-    front, caller = front_of(request), request.user
-
-    def work(connection: sa.Connection) -> int:
-        right = registry_store.own_right(connection, known_id(right_id), caller)
-        expires_at = right["expires_at"] if data.expires_at is msgspec.UNSET else data.expires_at
-        now, _ = clock.read(connection)
-        registry.check_term(expires_at, now)
-        if data.status != "lost" and caller.role != "operator" and right["status"] in ("lost", "pending"):
-            raise Refused(
-                403, "operators_only", f"A right that is {right['status']} is brought into force by a reviewer or an operator.",
-                field="status", cure="Show the proof to them.",
-            )  # fmt: skip
-        if data.status == "active" and expires_at is not None and expires_at <= now:
-            raise Refused(
-                422,
-                "expired",
-                "The right's time has passed.",
-                field="expires_at",
-                cure="Give the new end of its time.",
-            )
-        return registry_store.change_right(
-            connection, right_id, data.status, expires_at, front.settings.partitions, by=caller.id
-        )
-
-    return answers.Changed(items_told=await front.run(work))
+    front, id = front_of(request), known_id(right_id)
+    changed = await front.run(registry_store.change_right, id, data, request.user, front.settings.partitions)
+    return answers.Changed(changed=changed)
 
 
 def _change(path: str, body: type[requests.In], roles: frozenset[str], work: Any, name: str, text: str) -> Any:
@@ -172,8 +150,8 @@ def _change(path: str, body: type[requests.In], roles: frozenset[str], work: Any
 
     async def change(request: Request[Account, Any, Any], right_id: str, data: Any) -> answers.Changed:
         front = front_of(request)
-        told = await front.run(work, known_id(right_id), data, request.user, front.settings.partitions)
-        return answers.Changed(items_told=told)
+        changed = await front.run(work, known_id(right_id), data, request.user, front.settings.partitions)
+        return answers.Changed(changed=changed)
 
     change.__annotations__["data"] = body
     change.__annotations__["request"] = Request[Account, Any, Any]
@@ -246,10 +224,10 @@ async def list_authorisations(
 async def end_authorisation(request: Request[Account, Any, Any], authorisation_id: str) -> answers.Changed:
     """End an authorisation: the agent's open items are told (row 22)."""
     front = front_of(request)
-    told = await front.run(
+    changed = await front.run(
         registry_store.end_authorisation, known_id(authorisation_id), request.user, "ended", front.settings.partitions
     )
-    return answers.Changed(items_told=told)
+    return answers.Changed(changed=changed)
 
 
 ROUTES: Final = [

@@ -69,6 +69,12 @@ DOOR_COMMIT_SECONDS = histogram(
     of=_DOORS,
     do="grows: the database's disk",
 )
+RIGHT_JOBS_SINCE = gauge(
+    "goodfaith_right_jobs_oldest_timestamp_seconds",
+    "When the oldest change of a right was made of which open items are still being told; 0: none.",
+    of=_WORKER,
+    do="minutes ago: a transaction that is open for as long, in any database of the server (`goodfaith status`)",
+)
 UNDER_WAY = gauge(
     "goodfaith_admission_under_way",
     "Records on intake.events that verification has not consumed yet.",

@@ -20,8 +20,8 @@ from services.intake import (
     misuse,
     registry_store,
     requests,
-    review,
     review_store,
+    right_jobs,
     store,
 )
 from services.intake.domain import Account, Refused
@@ -334,7 +334,7 @@ def find(
     who = store.accounts(connection, [account]).get(account)
     if who is None:
         raise domain.not_found()
-    _unbiased(connection, me, account)
+    review_store.check_unbiased(connection, me, account)
     if who.role != "holder":
         raise Refused(422, "not_a_holder", "Only holders file notices.", cure="Name the account that filed.")
     if body.document is None and (body.kind == "forged_document" or body.claim is None):
@@ -400,7 +400,7 @@ def second(
         raise Refused(409, "not_proposed", f"The finding is {state}.", cure="Nothing is left to do.")
     if by == me.id:
         raise Refused(403, "own_finding", "You made the finding.", cure="Another reviewer seconds it.")
-    _unbiased(connection, me, account)
+    review_store.check_unbiased(connection, me, account)
     connection.exec_driver_sql(
         "update misuse_findings set state = %s, second = %s, day = %s, at = %s where id = %s",
         ("in_force" if agree else "refused", me.id, now.date(), now, id),
@@ -437,10 +437,6 @@ def _in_force(
     sums = facts(connection, {account: known.get(account, ())}, upto, rules.misuse)[account]
     _write(connection, now, wall, [_Made(account, change, basis(sums, upto, rules, id))], known, by, partitions)
     return [change]
-
-
-def _unbiased(connection: sa.Connection, me: Account, account: str) -> None:
-    review.check_conflict(me.id, (account,), review_store.conflicts_of(connection, [me.id]).get(me.id, ()))
 
 
 def _queue(connection: sa.Connection, account: str) -> None:
@@ -559,7 +555,7 @@ def decide(
     ).rowcount
     if not open_:
         raise Refused(409, "no_complaint", "No complaint against the measure is open.", cure="Nothing is left to do.")
-    _unbiased(connection, me, account)
+    review_store.check_unbiased(connection, me, account)
     known = measures(connection, [account])
     measure = next(m for m in known[account] if m.id == id)
     misuse.check_standing(measure)
@@ -665,7 +661,7 @@ def history(connection: sa.Connection, account: str, before: int | None, limit: 
 # --------------------------------------------------------------------------------------------------------- what is held
 
 RELEASE: Final = 500
-"""Items released in one transaction: the door is closed meanwhile."""
+"""Items released in one transaction."""
 _RELEASABLE: Final = """
     select h.item from door_held h join accounts a on a.id = h.complainant
     where a.misuse <> 'suspension' or a.misuse_until <= %s order by h.id limit %s"""
@@ -685,8 +681,8 @@ def release(connection: sa.Connection, partitions: int, limit: int = RELEASE) ->
     ready = connection.exec_driver_sql(_RELEASABLE, (clock.read(connection)[0].date(), 1)).rowcount
     if not ready:
         return 0
-    now, wall = store.close_door(connection)
+    now, wall = store.enter_door(connection)
     items = list(connection.exec_driver_sql(_RELEASABLE, (now.date(), limit)).scalars())
     moved = list(connection.exec_driver_sql(_MOVE, (items, now)).scalars())
-    registry_store.tell_items(connection, _RIGHT_CHANGED, (moved,), now, wall, partitions)
+    right_jobs.tell_items(connection, _RIGHT_CHANGED, (moved,), now, wall, partitions)
     return len(moved)

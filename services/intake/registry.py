@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from services.intake.domain import Refused
+from services.intake.domain import Account, Refused, check_open
 from services.intake.requests import Register
 from services.intake.territory import COUNTRIES, UNIONS, countries
 from shared import languages
@@ -184,6 +184,45 @@ def standing(*, owns: bool, status: str, covered: bool) -> Standing | None:
     if status == "expired":
         return "expired"
     return "active" if covered else "unauthorised"
+
+
+def check_status(
+    before: str, after: str, expires_at: dt.datetime | None, now: dt.datetime, *, operator: bool, changed: bool = True
+) -> None:
+    """Whether a right may be given a status.
+
+    Args:
+        before: the status now, read under the row's lock.
+        changed: whether its end changes.
+
+    Raises:
+        Refused: only reviewers and operators bring it into force; its time has passed; it ends later than any term.
+    """
+    if changed:
+        check_term(expires_at, now)
+    if after != "lost" and not operator and before in ("lost", "pending"):
+        raise Refused(
+            403, "operators_only", f"A right that is {before} is brought into force by a reviewer or an operator.",
+            field="status", cure="Show the proof to them.",
+        )  # fmt: skip
+    if after == "active" and expires_at is not None and expires_at <= now:
+        raise Refused(
+            422, "expired", "The right's time has passed.", field="expires_at", cure="Give the new end of its time."
+        )
+
+
+def check_assigner(owner: Account, day: dt.date) -> None:
+    """Whether an account may assign its rights away: not while it is suspended, or another account would go on with them.
+
+    Raises:
+        Refused: 403.
+    """
+    check_open(owner)
+    if owner.under("suspension", day):
+        raise Refused(
+            403, "account_suspended", "The account's claims are suspended because of misuse.",
+            cure="Wait for the end of the suspension, or complain about it: GET /v1/misuse.",
+        )  # fmt: skip
 
 
 def check_renewal(status: str, before: dt.datetime | None, after: dt.datetime, now: dt.datetime) -> None:

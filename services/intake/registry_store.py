@@ -1,25 +1,24 @@
-"""Tables of rights and authorisations, and what their changes tell open items (row 22) and accounts.
+"""Tables of rights and authorisations. What their changes mean for open items is told by jobs (``right_jobs``, row 22).
 
-What changes the standing of open items closes the door first (``store.close_door``), so that no claim slips in between with
-the standing of before. Each item is told what holds now of the right *and* the authorisation behind it: a right that comes
-back does not release an item whose agent has no authorisation any more, and the other way round.
+Whoever changes a right's status locks the number in the register first and then the right's row (``_locked``), and decides by
+what the row says then. Changes of one agent's authorisations for one principal exclude each other. Nothing holds up the door.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
 
-from services.intake import domain, evidence_store, registry, requests, store
+from services.intake import domain, evidence_store, registry, requests, review_store, right_jobs, store
 from services.intake.domain import Account, Refused
 from services.intake.store import Row, wall_ms
 from shared import clock, events
 
-LIMIT: Final = 20
-"""Rights or authorisations ended in one transaction of the ``expire`` job: the door is closed meanwhile."""
+LIMIT: Final = 100
+"""Rights or authorisations ended in one transaction of the ``expire`` job."""
 WARNINGS: Final = 500
 SYSTEM: Final = Account("a-system", "operator")
 _RIGHT: Final = """id, owner, right_type, register, number, status, expires_at, proof, registered_at, mark, registrant, classes,
@@ -81,14 +80,21 @@ def add_right(
 
 def _registered(connection: sa.Connection, register: str, right_type: str, number: str) -> tuple[str, str] | None:
     """(right, owner) of the registration that counts. Until the transaction ends nobody else decides about this number."""
-    connection.exec_driver_sql(
-        "select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"right {register} {right_type} {number}",)
-    )
+    _lock_number(connection, register, right_type, number)
     row = connection.exec_driver_sql(
         f"select id, owner from rights where register is not null and number is not null and {_ELSEWHERE}",
         (register, right_type, number),
     ).one_or_none()
     return None if row is None else (row[0], row[1])
+
+
+def _lock_number(connection: sa.Connection, register: str, right_type: str, number: str) -> None:
+    _exclude(connection, f"right {register} {right_type} {number}")
+
+
+def _exclude(connection: sa.Connection, what: str) -> None:
+    """Whoever else excludes the same waits until this transaction ends."""
+    connection.exec_driver_sql("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (what,))
 
 
 def _status(expires_at: dt.datetime | None, now: dt.datetime) -> str:
@@ -110,13 +116,25 @@ def right_row(connection: sa.Connection, id: str, *, lock: bool = False) -> Row:
     return dict(row)
 
 
+def _locked(connection: sa.Connection, id: str) -> Row:
+    """A right whose status nobody else changes until the transaction ends, nor that of another registration of it.
+
+    Raises:
+        Refused: 404.
+    """
+    right = right_row(connection, id)
+    if right["register"] is not None and right["number"] is not None:  # they never change
+        _lock_number(connection, right["register"], right["right_type"], right["number"])
+    return right_row(connection, id, lock=True)
+
+
 def own_right(connection: sa.Connection, id: str, me: Account, *, lock: bool = False, staff: bool = False) -> Row:
     """A right of the caller, or any for an operator (``staff``: and a reviewer).
 
     Raises:
         Refused: 404.
     """
-    row = right_row(connection, id, lock=lock)
+    row = _locked(connection, id) if lock else right_row(connection, id)
     if row["owner"] != me.id and me.role != "operator" and not (staff and me.sees_all):
         raise domain.not_found()
     return row
@@ -158,38 +176,50 @@ def _note(
     )
 
 
-def change_right(
-    connection: sa.Connection,
-    id: str,
-    status: str,
-    expires_at: dt.datetime | None,
-    partitions: int,
-    *,
-    by: str,
-    only_from: str | None = None,
-) -> int:
-    """Row 22: write the right's status down and tell all its items. Returns how many.
-
-    Args:
-        only_from: do nothing unless this is the status now (two workers may both see that a right's time has passed).
+def change_right(connection: sa.Connection, id: str, body: requests.ChangeRight, me: Account, partitions: int) -> bool:
+    """Row 22: write the right's status down, and have its items told. False: it was so already, and nothing is written.
 
     A right that an operator brings into force is lost to another account that had it.
+
+    Raises:
+        Refused: 404; not the caller's to bring into force; 422, its time has passed or ends too late; a conflict of interest.
     """
-    now, wall = store.close_door(connection)
-    before = right_row(connection, id, lock=True)
-    if only_from is not None and before["status"] != only_from:
-        return 0
-    if status != "lost" and before["status"] in ("lost", "pending"):
-        _take_over(connection, before, now, wall, partitions, by)
+    now, wall = clock.read(connection)
+    right = own_right(connection, id, me, lock=True)
+    expires_at = right["expires_at"] if body.expires_at is msgspec.UNSET else body.expires_at
+    registry.check_status(
+        right["status"], body.status, expires_at, now, operator=me.role == "operator", changed=expires_at != right["expires_at"]
+    )  # fmt: skip
+    if (body.status, expires_at) == (right["status"], right["expires_at"]):
+        return False
+    if body.status != "lost" and right["status"] in ("lost", "pending"):
+        review_store.check_unbiased(connection, me, right["owner"])
+        _take_over(connection, right, now, wall, partitions, me)
+    _write_status(connection, right, body.status, expires_at, me.id, now)
+    return True
+
+
+def _write_status(
+    connection: sa.Connection, right: Row, status: str, expires_at: dt.datetime | None, by: str, now: dt.datetime
+) -> None:
     connection.exec_driver_sql(
         "update rights set status = %s, expires_at = %s, pending_reason = null where id = %s",
-        (status, expires_at, id),
+        (status, expires_at, right["id"]),
     )
-    _note(connection, id, status, by, now, was=before["status"], now=status)
-    if by == SYSTEM.id:
-        told = notice(before["owner"], f"right_{status}", id, now, wall, **_ends(expires_at))
-        store.tell_accounts(connection, [told], partitions)
-    return tell_items(connection, "c.right_id = %s", (id,), now, wall, partitions)
+    _note(connection, right["id"], status, by, now, was=right["status"], now=status)
+    right_jobs.queue_right(connection, right["id"])
+
+
+def _expire_right(connection: sa.Connection, id: str, partitions: int) -> bool:
+    """Write down that a right's time has passed, and tell its owner; False: another worker did, or it has a later end by now."""
+    right = _locked(connection, id)
+    now, wall = clock.read(connection)
+    if right["status"] != "active" or right["expires_at"] is None or right["expires_at"] > now:
+        return False
+    _write_status(connection, right, "expired", right["expires_at"], SYSTEM.id, now)
+    told = notice(right["owner"], "right_expired", id, now, wall, **_ends(right["expires_at"]))
+    store.tell_accounts(connection, [told], partitions)
+    return True
 
 
 def _ends(expires_at: dt.datetime | None) -> dict[str, str]:
@@ -197,52 +227,67 @@ def _ends(expires_at: dt.datetime | None) -> dict[str, str]:
 
 
 def _take_over(
-    connection: sa.Connection, right: Row, now: dt.datetime, wall: dt.datetime, partitions: int, by: str
+    connection: sa.Connection, right: Row, now: dt.datetime, wall: dt.datetime, partitions: int, me: Account
 ) -> None:
-    """A right comes into force that another account has: that registration is lost, and its items are told."""
+    """A right comes into force that another account has: that registration is lost, and its items are told.
+
+    Raises:
+        Refused: 403, a conflict of interest with that account.
+    """
     if right["register"] is None or right["number"] is None:
         return
     other = _registered(connection, right["register"], right["right_type"], right["number"])
     if other is None or other[0] == right["id"]:
         return
+    review_store.check_unbiased(connection, me, other[1])
     was = right_row(connection, other[0], lock=True)["status"]
     connection.exec_driver_sql("update rights set status = 'lost' where id = %s", (other[0],))
-    _note(connection, other[0], "lost", by, now, was=was, now="lost", code="right_registered_elsewhere")
+    _note(connection, other[0], "lost", me.id, now, was=was, now="lost", code="right_registered_elsewhere")
     store.tell_accounts(connection, [notice(other[1], "right_lost", other[0], now, wall)], partitions)
-    tell_items(connection, "c.right_id = %s", (other[0],), now, wall, partitions)
+    right_jobs.queue_right(connection, other[0])
 
 
-def renew_right(connection: sa.Connection, id: str, body: requests.RenewRight, me: Account, partitions: int) -> int:
-    """The register has renewed it: a later end, and its items are told. Returns how many.
+def renew_right(connection: sa.Connection, id: str, body: requests.RenewRight, me: Account, _partitions: int) -> bool:
+    """The register has renewed it: a later end. Its items are told if it had expired.
 
     Raises:
         Refused: 404, or no renewal.
     """
-    now, wall = store.close_door(connection)
+    now, _ = clock.read(connection)
     right = own_right(connection, id, me, lock=True)
     registry.check_renewal(right["status"], right["expires_at"], body.expires_at, now)
-    status = "active" if right["status"] == "expired" else right["status"]
+    was = right["expires_at"]
+    # its time may have passed without anybody having written that down
+    back = right["status"] == "expired" or (right["status"] == "active" and was is not None and was <= now)
     connection.exec_driver_sql(
         "update rights set status = %s, expires_at = %s, proof = coalesce(%s, proof) where id = %s",
-        (status, body.expires_at, body.proof, id),
+        ("active" if back else right["status"], body.expires_at, body.proof, id),
     )
-    was = None if right["expires_at"] is None else moment(right["expires_at"])
-    _note(connection, id, "renewed", me.id, now, was=was, now=moment(body.expires_at))
-    return tell_items(connection, "c.right_id = %s", (id,), now, wall, partitions)
+    _note(
+        connection, id, "renewed", me.id, now, was=None if was is None else moment(was), now=moment(body.expires_at)
+    )  # fmt: skip
+    if back:
+        right_jobs.queue_right(connection, id)
+    return True
 
 
-def assign_right(connection: sa.Connection, id: str, body: requests.AssignRight, me: Account, partitions: int) -> int:
+def assign_right(connection: sa.Connection, id: str, body: requests.AssignRight, me: Account, partitions: int) -> bool:
     """The right has passed to another account. The old owner has lost it: items of claims filed for it are told so.
 
-    The new owner claims anew: a claim is its complainant's word, and does not pass on. Returns how many were told.
+    The new owner claims anew: a claim is its complainant's word, and does not pass on.
 
     Raises:
-        Refused: 404, or nobody to assign it to.
+        Refused: 404, nobody to assign it to, or an owner that is suspended: its rights would pass to an account that is not.
     """
-    now, wall = store.close_door(connection)
+    now, wall = clock.read(connection)
     right = own_right(connection, id, me, lock=True)
-    there = store.accounts(connection, [body.to]).get(body.to)
-    if there is None or there.role != "holder" or there.status == "closed":
+    # a suspension that is being written down is waited for
+    connection.exec_driver_sql("select from accounts where id = %s for share", (right["owner"],))
+    there = store.accounts(connection, [body.to, right["owner"]])
+    if me.role != "operator":
+        registry.check_assigner(there[right["owner"]], now.date())
+    to = there.get(body.to)
+    if to is None or to.role != "holder" or to.status == "closed":
         raise Refused(
             422, "unknown_account", "There is no such holder.", field="to", cure="The new owner opens an account first."
         )
@@ -254,37 +299,42 @@ def assign_right(connection: sa.Connection, id: str, body: requests.AssignRight,
     _note(connection, id, "assigned", me.id, now, was=right["owner"], now=body.to)
     told = [notice(right["owner"], "right_assigned", id, now, wall), notice(body.to, "right_received", id, now, wall)]
     store.tell_accounts(connection, told, partitions)
-    return tell_items(connection, "c.right_id = %s", (id,), now, wall, partitions)
+    right_jobs.queue_right(connection, id)
+    return True
 
 
-def rename_right(connection: sa.Connection, id: str, body: requests.RenameRight, me: Account, _partitions: int) -> int:
+def rename_right(connection: sa.Connection, id: str, body: requests.RenameRight, me: Account, _partitions: int) -> bool:
     """The owner's name has changed in the register. The history says that it did, not from what to what; no item is told.
 
     Raises:
         Refused: 404.
     """
     now, _ = clock.read(connection)
-    own_right(connection, id, me, lock=True)
+    right = own_right(connection, id, me, lock=True)
+    if body.registrant == right["registrant"] and body.proof in (None, right["proof"]):
+        return False
     connection.exec_driver_sql(
         "update rights set registrant = %s, proof = coalesce(%s, proof) where id = %s",
         (body.registrant, body.proof, id),
     )
     _note(connection, id, "renamed", me.id, now)
-    return 0
+    return True
 
 
-def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments, me: Account, partitions: int) -> int:
+def prove_right(
+    connection: sa.Connection, id: str, body: requests.NameDocuments, me: Account, _partitions: int
+) -> bool:
     """Name documents in a right. One of kind ``ownership`` brings a right into force that waited for nothing else, and its items are told.
 
     Raises:
         Refused: 404, or 422 for a document that is not the caller's.
     """
-    now, wall = store.close_door(connection)
+    now, _ = clock.read(connection)
     right = own_right(connection, id, me, lock=True)
     documents = evidence_store.name_in(connection, body.evidence, me.id, id, "right", now)
     proof = next((document.id for document in documents if "ownership" in document.kinds), None)
     if proof is None or right["proof"] is not None:
-        return 0
+        return True
     waited = right["pending_reason"] == "proof_missing"
     status = _status(right["expires_at"], now) if waited else right["status"]
     because = None if waited else right["pending_reason"]
@@ -292,33 +342,37 @@ def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments
         "update rights set proof = %s, status = %s, pending_reason = %s where id = %s", (proof, status, because, id)
     )
     _note(connection, id, "proven", me.id, now, was=right["status"], now=status)
-    return tell_items(connection, "c.right_id = %s", (id,), now, wall, partitions)
+    if waited:
+        right_jobs.queue_right(connection, id)
+    return True
 
 
-def decide_right(connection: sa.Connection, id: str, body: requests.DecideRight, me: Account, partitions: int) -> int:
-    """A reviewer's decision on a pending right; returns how many items were told.
+def decide_right(connection: sa.Connection, id: str, body: requests.DecideRight, me: Account, partitions: int) -> bool:
+    """A reviewer's decision on a pending right.
 
     Accepted, it is in force, and another account's registration of it is lost. Refused, it stays pending, for good.
 
     Raises:
-        Refused: 404, or it is not pending.
+        Refused: 404; it is not pending; a conflict of interest.
     """
-    now, wall = store.close_door(connection)
-    right = right_row(connection, id, lock=True)
+    now, wall = clock.read(connection)
+    right = _locked(connection, id)
     if right["status"] != "pending":
         raise Refused(409, "not_pending", f"The right is {right['status']}.", cure="Look at the right again.")
+    review_store.check_unbiased(connection, me, right["owner"])
     if not body.accept:
         connection.exec_driver_sql("update rights set pending_reason = 'refused' where id = %s", (id,))
         _note(connection, id, "refused", me.id, now, was=right["pending_reason"], code=body.code)
         code = {} if body.code is None else {"code": body.code}
         store.tell_accounts(connection, [notice(right["owner"], "right_refused", id, now, wall, **code)], partitions)
-        return 0
-    _take_over(connection, right, now, wall, partitions, me.id)
+        return True
+    _take_over(connection, right, now, wall, partitions, me)
     status = _status(right["expires_at"], now)
     connection.exec_driver_sql("update rights set status = %s, pending_reason = null where id = %s", (status, id))
     _note(connection, id, "accepted", me.id, now, was=right["pending_reason"], now=status)
     store.tell_accounts(connection, [notice(right["owner"], "right_accepted", id, now, wall)], partitions)
-    return tell_items(connection, "c.right_id = %s", (id,), now, wall, partitions)
+    right_jobs.queue_right(connection, id)
+    return True
 
 
 # ------------------------------------------------------------------------------------------------------ authorisations
@@ -333,7 +387,9 @@ def add_authorisation(connection: sa.Connection, principal: str, grant: requests
         Refused: no such agent, or a right that is not the principal's.
     """
     named = registry.territory(grant.territory)
-    now, wall = store.close_door(connection)
+    pair = (grant.agent, principal)
+    _exclude(connection, "authorisations {} {}".format(*pair))
+    now, wall = clock.read(connection)
     there = store.accounts(connection, [grant.agent]).get(grant.agent)
     if there is None or there.status == "closed":
         raise Refused(
@@ -357,7 +413,6 @@ def add_authorisation(connection: sa.Connection, principal: str, grant: requests
             field="expires_at",
             cure="Give an end in the future.",
         )
-    pair = (grant.agent, principal)
     before = store.grants(connection, [pair]).get(pair, [])
     id = domain.new_id("u", wall_ms(wall))
     row: Row = {
@@ -369,9 +424,13 @@ def add_authorisation(connection: sa.Connection, principal: str, grant: requests
         f"insert into authorisations ({_GRANT}) values (%s, %s, %s, %s, %s, %s, %s, %s)", tuple(row.values())
     )
     after = store.grants(connection, [pair]).get(pair, [])
-    touched = _claimed(connection, pair, lambda right: _covered(after, right, now) and not _covered(before, right, now))
+    touched = _claimed(
+        connection,
+        pair,
+        lambda right: right_jobs.covers(after, right, now) and not right_jobs.covers(before, right, now),
+    )
     store.tell_accounts(connection, [notice(grant.agent, "authorisation_given", id, now, wall)], partitions)
-    tell_items(connection, *_under(pair, touched), now, wall, partitions)
+    right_jobs.queue(connection, *((right, *pair) for right in touched))
     return row
 
 
@@ -385,34 +444,29 @@ def list_authorisations(connection: sa.Connection, me: Account, after: str, limi
     return [dict(row) for row in rows.mappings()]
 
 
-def end_authorisation(connection: sa.Connection, id: str, me: Account, status: str, partitions: int) -> int:
-    """End an authorisation and tell the open items that were filed under it and no other covers. Returns how many.
+def end_authorisation(connection: sa.Connection, id: str, me: Account, status: str, partitions: int) -> bool:
+    """End an authorisation, and have the open items told that were filed under it and no other covers. False: it has ended before.
 
     Raises:
         Refused: 404.
     """
-    now, wall = store.close_door(connection)
     row = connection.exec_driver_sql(
-        """update authorisations set status = %s where id = %s and status = 'active' and (%s or principal = %s)
-        returning agent, principal""",
-        (status, id, me.sees_all, me.id),
+        "select agent, principal from authorisations where id = %s and (%s or principal = %s)", (id, me.sees_all, me.id)
     ).one_or_none()
     if row is None:
-        known = connection.exec_driver_sql(
-            "select from authorisations where id = %s and (%s or principal = %s)", (id, me.sees_all, me.id)
-        ).rowcount
-        if known:
-            return 0
         raise domain.not_found()
     pair = (row[0], row[1])
+    _exclude(connection, "authorisations {} {}".format(*pair))
+    now, wall = clock.read(connection)
+    if not connection.exec_driver_sql(
+        "update authorisations set status = %s where id = %s and status = 'active'", (status, id)
+    ).rowcount:
+        return False
     left = store.grants(connection, [pair]).get(pair, [])
-    touched = _claimed(connection, pair, lambda right: not _covered(left, right, now))
+    touched = _claimed(connection, pair, lambda right: not right_jobs.covers(left, right, now))
     store.tell_accounts(connection, [notice(pair[0], f"authorisation_{status}", id, now, wall)], partitions)
-    return tell_items(connection, *_under(pair, touched), now, wall, partitions)
-
-
-def _covered(granted: Iterable[domain.Authorisation], right: domain.Right, now: dt.datetime) -> bool:
-    return any(grant.covers(right, now) for grant in granted)
+    right_jobs.queue(connection, *((right, *pair) for right in touched))
+    return True
 
 
 def _claimed(connection: sa.Connection, pair: tuple[str, str], wanted: Any) -> list[str]:
@@ -423,62 +477,11 @@ def _claimed(connection: sa.Connection, pair: tuple[str, str], wanted: Any) -> l
     return sorted(id for id, right in store.rights(connection, ids).items() if wanted(right))
 
 
-def _under(pair: tuple[str, str], rights: Sequence[str]) -> tuple[str, tuple[Any, ...]]:
-    return "c.complainant = %s and c.principal = %s and c.right_id = any(%s)", (*pair, list(rights))
-
-
-# ------------------------------------------------------------------------------------------------------- what is told
-
-
-def tell_items(
-    connection: sa.Connection,
-    where: str,
-    values: tuple[Any, ...],
-    now: dt.datetime,
-    wall: dt.datetime,
-    partitions: int,
-) -> int:
-    """A ``ChangeRight`` for every item whose claim fits, with what holds now; the door must be closed. Returns how many.
-
-    Items that wait for the end of a suspension are told then (``misuse_store.release``).
-    Whether it means anything to an item is for the item's owner to say: the read model may be behind.
-    """
-    rows = connection.exec_driver_sql(
-        f"""select i.id, i.claim, i.listing, c.lane, c.complainant, c.principal, c.right_id
-        from claims c join items i on i.id between 'i-' || substr(c.id, 3, 23) || '000' and 'i-' || substr(c.id, 3, 23) || 'ZZZ'
-        where {where} and i.state not in ('WITHDRAWN', 'LINK_INVALID')
-            and not exists (select from door_held h where h.item = i.id)""",
-        values,
-    ).all()
-    known = store.rights(connection, {row[6] for row in rows})
-    granted = store.grants(connection, {(row[4], row[5]) for row in rows if row[4] != row[5]})
-    found: dict[tuple[str, str, str], registry.Standing | None] = {}
-    made = []
-    for item, claim, listing, lane, complainant, principal, id in rows:
-        behind = (complainant, principal, id)
-        if behind not in found:
-            right = known[id]
-            covered = complainant == principal or _covered(granted.get((complainant, principal), ()), right, now)
-            found[behind] = registry.standing(
-                owns=right.owner == principal, status=right.status_at(now), covered=covered
-            )
-        status = found[behind]
-        if status is None:
-            continue
-        command = events.ChangeRight(
-            command=domain.new_id("k", wall_ms(wall)), item=item, claim=claim, listing=listing, by="a-system",
-            role="system", accepted_at=now, status=status,
-        )  # fmt: skip
-        made.append(("change_right", lane, complainant, command))
-    store.put_commands(connection, made, partitions)
-    return len(made)
-
-
 # ------------------------------------------------------------------------------------------------------------ the job
 
 
 def expire(connection: sa.Connection, partitions: int, warn: dt.timedelta) -> int:
-    """Write down rights and authorisations whose time has passed, tell their items, and warn owners ahead of it.
+    """Write down rights and authorisations whose time has passed, have their items told, and warn owners ahead of it.
 
     Returns how many rights and authorisations that was.
     """
@@ -486,21 +489,18 @@ def expire(connection: sa.Connection, partitions: int, warn: dt.timedelta) -> in
     warned = warn_owners(connection, now, wall, warn, partitions)
     gone = list(
         connection.exec_driver_sql(
-            "select id, expires_at from rights where status = 'active' and expires_at <= %s order by id limit %s",
-            (now, LIMIT),
-        )
+            "select id from rights where status = 'active' and expires_at <= %s order by id limit %s", (now, LIMIT)
+        ).scalars()
     )
-    for id, expires_at in gone:
-        change_right(connection, id, "expired", expires_at, partitions, by=SYSTEM.id, only_from="active")
     ended = list(
         connection.exec_driver_sql(
             "select id from authorisations where status = 'active' and expires_at <= %s order by id limit %s",
             (now, LIMIT),
         ).scalars()
     )
-    for id in ended:
-        end_authorisation(connection, id, SYSTEM, "expired", partitions)
-    return warned + len(gone) + len(ended)
+    count = sum(_expire_right(connection, id, partitions) for id in gone)
+    count += sum(end_authorisation(connection, id, SYSTEM, "expired", partitions) for id in ended)
+    return warned + count
 
 
 def warn_owners(

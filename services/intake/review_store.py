@@ -411,6 +411,15 @@ def conflicts_of(connection: sa.Connection, people: Iterable[str]) -> dict[str, 
     return found
 
 
+def check_unbiased(connection: sa.Connection, me: Account, *parties: str) -> None:
+    """Nobody decides about an account that it has to do with, nor about itself.
+
+    Raises:
+        Refused: 403.
+    """
+    review.check_conflict(me.id, parties, conflicts_of(connection, [me.id]).get(me.id, ()))
+
+
 def declared(connection: sa.Connection, reviewer: str) -> tuple[list[str], list[str]]:
     """(declared by the reviewer itself, set by an operator)."""
     both: tuple[list[str], list[str]] = ([], [])

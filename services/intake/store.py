@@ -44,8 +44,11 @@ def _one(result: sa.CursorResult[Any]) -> Row | None:
 
 
 def enter_door(connection: sa.Connection) -> tuple[dt.datetime, dt.datetime]:
-    """Take the door's lock shared, then read (business, wall): the time of right of all that this transaction writes."""
-    connection.exec_driver_sql("select pg_advisory_xact_lock_shared(%s)", (DOOR_LOCK,))
+    """Take the door's lock shared, then read (business, wall): the time of right of all that this transaction writes.
+
+    The transaction takes its id, too, before it reads anything of rights (``right_jobs``).
+    """
+    connection.exec_driver_sql("select pg_current_xact_id(), pg_advisory_xact_lock_shared(%s)", (DOOR_LOCK,))
     return clock.read(connection)
 
 
@@ -140,18 +143,6 @@ def account_row(connection: sa.Connection, account: str) -> Row | None:
     """The account as it describes itself, with its state."""
     row = _one(connection.exec_driver_sql(f"{ACCOUNT_ROW} where a.id = %s", (account,)))
     return None if row is None else with_state(row)
-
-
-def verify_account(connection: sa.Connection, account: str, *, identity_verified: bool | None) -> bool:
-    """Write down what was found out; a verified account counts as registered. False: no such account."""
-    return bool(
-        connection.exec_driver_sql(
-            """update accounts set identity_verified = coalesce(%s, identity_verified),
-                registered = registered or coalesce(%s, false)
-            where id = %s""",
-            (identity_verified, identity_verified, account),
-        ).rowcount
-    )
 
 
 def add_token(connection: sa.Connection, account: str, digest: bytes, days: int) -> dt.datetime:

@@ -33,6 +33,7 @@ from services.intake import (
     registry_store,
     review,
     review_store,
+    right_jobs,
     store,
     webhooks_store,
 )
@@ -47,6 +48,7 @@ log = structlog.get_logger(__name__)
 
 OBSERVE_S: Final = 0.25
 EXPIRE_S: Final = 5.0
+RIGHTS_S: Final = 0.5
 QUEUE_S: Final = 15.0
 EVIDENCE_S: Final = 60.0
 FILINGS_S: Final = 60.0
@@ -141,6 +143,7 @@ class Intake:
                 Background("pressure", OBSERVE_S, self.observe),
                 Background("expiry", EXPIRE_S, self.expire),
                 Background("held", EXPIRE_S, self.release),
+                Background("rights", RIGHTS_S, self.tell_rights),
                 Background("review", QUEUE_S, self.look_at_the_queue),
                 Background("evidence", EVIDENCE_S, self.sweep),
                 Background("filings", FILINGS_S, self.tell_untold),
@@ -210,6 +213,22 @@ class Intake:
             count = registry_store.expire(connection, self.settings.partitions, warn)
         if count:
             log.info("expired", worker=self.name, count=count)
+
+    def tell_rights(self) -> None:
+        """Open items are told what became of their rights."""
+        with self._engine.begin() as connection:
+            right_jobs.pick_up(connection)
+        items = 0
+        while True:
+            with self._engine.begin() as connection:
+                told = right_jobs.tell_next(connection, self.settings.partitions)
+            if told is None:
+                break
+            items += told
+        if items:
+            log.info("rights told", worker=self.name, items=items)
+        with self._engine.begin() as connection:
+            metrics.RIGHT_JOBS_SINCE.set(right_jobs.oldest(connection))
 
     def release(self) -> None:
         """What waited for the end of a suspension enters the door."""

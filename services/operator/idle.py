@@ -87,6 +87,7 @@ QUEUES: Final = {
     "door": "select count(*) from (select from intake.door where kind <> 'filing' limit 1000) t",
     "filings": "select count(*) from (select from intake.door where kind = 'filing' limit 1000) t",
     "held": "select count(*) from intake.door_held h join intake.accounts a on a.id = h.complainant where a.misuse <> 'suspension'",
+    "rights": "select count(*) from (select from intake.right_jobs limit 1000) t",
     "messages": "select count(*) from (select from notification.messages where state in ('queued', 'sending') limit 1000) t",
     "untold items": "select count(*) from (select from notification.message_items where message is null limit 1000) t",
     "announcements": "select count(*) from (select from notification.announcements limit 1000) t",

@@ -486,7 +486,7 @@ def test_the_right_is_lost(world: World, owl: str) -> None:
     left = at(world.notified(kept.items[0])["due"]) - world.now()
     world.notified(dropped.items[0])
     for right in (fleeting, gone):
-        assert world.call(owl, "PATCH", f"/v1/rights/{right}", {"status": "lost"}) == {"items_told": 1}
+        assert world.call(owl, "PATCH", f"/v1/rights/{right}", {"status": "lost"}) == {"changed": True}
     for claim in (kept, dropped):
         assert world.reach(claim.items[0], "SUSPENDED", code="right_lost", due=...)["held"]
     world.to(world.now() + 20 * DAY)
@@ -511,11 +511,11 @@ def test_an_agent_files(world: World, owl: str, mark: str) -> None:
     for part in ("Nomen h-owl Privatum", "h-owl@private.example", "Nomen h-agent Privatum", "7 h-agent Secret Lane"):
         assert part in notice
     assert world.call(owl, "GET", f"/v1/claims/{claim.id}")["complainant"] == agent  # the principal is party to it
-    assert world.call(owl, "DELETE", f"/v1/authorisations/{grant}") == {"items_told": 1}
+    assert world.call(owl, "DELETE", f"/v1/authorisations/{grant}") == {"changed": True}
     world.reach(claim.items[0], "SUSPENDED", code="right_unauthorised")
     grant = world.call(owl, "POST", "/v1/authorisations", {"agent": agent})["id"]
     world.reach(claim.items[0], "NOTIFIED")
-    assert world.call(owl, "DELETE", f"/v1/authorisations/{grant}") == {"items_told": 1}
+    assert world.call(owl, "DELETE", f"/v1/authorisations/{grant}") == {"changed": True}
     world.reach(claim.items[0], "SUSPENDED", code="right_unauthorised")
     world.past(world.reach(claim.items[0], "SUSPENDED", due=...)["due"])
     world.reach(claim.items[0], "WITHDRAWN")

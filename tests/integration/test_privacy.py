@@ -327,7 +327,7 @@ HELD_ELSEWHERE = {
     # derived from what is exported, or only on its way through
     "intake": {
         "evidence_links", "good_faith_days", "good_faith_due", "good_faith_run", "cases", "review_skips", "door", "door_held",
-        "inbound_progress", "misuse_usage", "subject_keys",
+        "inbound_progress", "misuse_usage", "right_jobs", "subject_keys",
         # among the staff
         "review_notes",
     },
