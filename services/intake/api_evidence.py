@@ -150,6 +150,7 @@ async def _upload(request: Request[Account, Any, Any], front: Front, kind: str) 
         def arrive(connection: sa.Connection) -> store.Row | None:
             now, wall = clock.read(connection)
             document["id"] = domain.new_id("d", store.wall_ms(wall))
+            document["key"] = front.contacts.new_key(document["id"])
             return evidence_store.arrive(
                 connection, document, kind, now, most_bytes=settings.evidence_account_bytes, unused=unused
             )
@@ -159,7 +160,8 @@ async def _upload(request: Request[Account, Any, Any], front: Front, kind: str) 
             return known, False
         try:
             async with asyncio.timeout(settings.evidence_upload_s):
-                await front.blobs.put(evidence.object_path(digest, document["id"]), file)
+                key = front.contacts.unwrap(document["id"], document["key"])
+                await front.blobs.put(evidence.object_path(document["id"]), file, size, key)
         except (BlobsUnavailable, TimeoutError) as error:
             log.warning("evidence cannot be stored", error=str(error))
             with contextlib.suppress(Refused):
@@ -283,7 +285,8 @@ async def fetch_evidence(
         return row
 
     row = await front.run(work)
-    pieces = front.blobs.read(evidence.object_path(row["digest"], row["id"]), row["size"], row["digest"])
+    key = front.contacts.unwrap(row["id"], row["key"]) if row["sealed"] else None
+    pieces = front.blobs.read(evidence_store.path_of(row), row["size"], row["digest"], key)
     try:
         first = await anext(pieces)
     except BlobsUnavailable as error:

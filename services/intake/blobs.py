@@ -5,8 +5,10 @@ The database says what there is (``evidence_store``); nothing here is ever liste
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
+import tempfile
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,12 +16,14 @@ from typing import IO, Any, Final
 from urllib.parse import unquote, urlsplit
 
 import obstore
+from cryptography.exceptions import InvalidTag
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
+from services.intake import sealing
 from shared.settings import Settings
 
-CHUNK: Final = 1 << 20
+CHUNK: Final = sealing.PIECE
 """Bytes read at a time."""
 PART: Final = 8 << 20
 """Bytes of one part of an upload to S3; two are on their way at a time."""
@@ -70,20 +74,26 @@ class Blobs:
         """The store of an installation; unless told otherwise, a folder beside its other state."""
         return cls(settings.evidence_url or (settings.state_dir.resolve() / "evidence").as_uri())
 
-    async def put(self, path: str, file: IO[bytes]) -> None:
-        """Store a file, from its beginning.
+    async def put(self, path: str, file: IO[bytes], size: int, key: bytes) -> None:
+        """Store a file of that size, from its beginning, sealed under a key that seals nothing else.
 
         Raises:
             BlobsUnavailable: nothing is known to have been stored.
         """
-        file.seek(0)
         try:
-            await obstore.put_async(self._store, path, file, chunk_size=PART, max_concurrency=2)
+            with tempfile.TemporaryFile() as sealed:
+                await asyncio.to_thread(sealing.seal, key, file, size, sealed)
+                sealed.seek(0)
+                await obstore.put_async(self._store, path, sealed, chunk_size=PART, max_concurrency=2)
         except (BaseError, OSError) as error:
             raise BlobsUnavailable(_said(error)) from error
 
-    async def read(self, path: str, size: int, digest: bytes) -> AsyncIterator[bytes]:
-        """The stored bytes, in pieces. The last is given only when all have the digest that they should have.
+    async def read(self, path: str, size: int, digest: bytes, key: bytes | None) -> AsyncIterator[bytes]:
+        """The file, in pieces. The last is given only when all have the digest that they should have.
+
+        Args:
+            size, digest: of the file before it was sealed.
+            key: None: it was stored before files were sealed.
 
         Raises:
             BlobsUnavailable: before the first piece or later.
@@ -91,19 +101,23 @@ class Blobs:
         """
         # a request for each piece: however slowly the reader takes them, none is kept open meanwhile
         total = hashlib.sha256()
-        for start in range(0, size, CHUNK):
+        for number, plain in enumerate(range(0, size, CHUNK)):
+            left = min(CHUNK, size - plain)
+            start, end = (plain, plain + left) if key is None else sealing.extent(number, size)
             try:
-                piece = bytes(
-                    await obstore.get_range_async(self._store, path, start=start, end=min(start + CHUNK, size))
-                )
+                piece = bytes(await obstore.get_range_async(self._store, path, start=start, end=end))
+                if key is not None:
+                    piece = sealing.open_piece(key, number, size, piece)
+            except InvalidTag:
+                raise Altered(path) from None
             except FileNotFoundError:
                 raise Altered(path) from None
             except (BaseError, OSError) as error:
                 raise BlobsUnavailable(_said(error)) from error
             total.update(piece)
-            if len(piece) != min(CHUNK, size - start):
+            if len(piece) != left:
                 raise Altered(path)
-            if start + CHUNK >= size and total.digest() != digest:
+            if plain + CHUNK >= size and total.digest() != digest:
                 raise Altered(path)
             yield piece
 

@@ -188,8 +188,14 @@ def check_digest(announced: bytes | None, found: bytes) -> None:
         )  # fmt: skip
 
 
-def object_path(digest: bytes, document: str) -> str:
-    """Where a document's bytes lie: under their digest. Each document has its own object, so that to delete one touches no other."""
+def object_path(document: str, digest: bytes | None = None) -> str:
+    """Where a document's bytes lie. Each document has its own object, so that to delete one touches no other.
+
+    Args:
+        digest: of a document that was stored before they were sealed; the path of a sealed one tells nothing of its content.
+    """
+    if digest is None:
+        return f"sealed/{document[-2:]}/{document}"
     name = digest.hex()
     return f"sha256/{name[:2]}/{name}/{document}"
 

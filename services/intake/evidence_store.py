@@ -3,7 +3,7 @@
 1. ``arrive``: a row says that bytes are about to be stored under a path of their own; commit.
 2. The bytes are stored.
 3. ``settle``: the row says that they are there; of two uploads of one content by one account the first wins; commit.
-4. ``retire`` and ``leave`` say that a row's bytes are to go; they are deleted, then ``gone`` says so. Each step may be repeated.
+4. ``retire`` and ``leave`` say that a row's bytes are to go, and destroy their key; they are deleted, then ``gone`` says so. Each step may be repeated.
 
 Whatever dies in between leaves a row that the clean-up finds; the store is never listed. A document is locked by whoever names it and by the
 clean-up, so that none is named that is about to go.
@@ -33,12 +33,20 @@ BATCH: Final = 200
 """Documents of one turn."""
 CLOSED: Final = tuple(sorted(SETTLED))
 """States in which nothing is under way: what was named there is kept for a time and then goes. In any other it stays."""
-_ROW: Final = "d.id, d.account as owner, d.kinds, d.digest, d.size, d.media, d.name, d.uploaded_at"
+_ROW: Final = "d.id, d.account as owner, d.kinds, d.digest, d.size, d.media, d.name, d.uploaded_at, d.sealed, d.key"
 _ITEMS: Final = "i.id between 'i-' || substr(c.id, 3, 23) || '000' and 'i-' || substr(c.id, 3, 23) || 'ZZZ'"
 
 
 def _rows(result: sa.CursorResult[Any]) -> list[Row]:
-    return [{**row, "digest": bytes(row["digest"])} for row in result.mappings()]
+    return [
+        {**row, "digest": bytes(row["digest"]), "key": None if row["key"] is None else bytes(row["key"])}
+        for row in result.mappings()
+    ]
+
+
+def path_of(document: Row) -> str:
+    """Where a document's bytes lie."""
+    return evidence.object_path(document["id"], None if document["sealed"] else document["digest"])
 
 
 # ------------------------------------------------------------------------------------------------------------- uploads
@@ -67,7 +75,7 @@ def arrive(
     """Say that the bytes of a document are about to be stored; or, when the account has that content already, return it.
 
     Args:
-        document: ``id``, ``owner``, ``digest``, ``size``, ``media``, ``name``.
+        document: ``id``, ``owner``, ``digest``, ``size``, ``media``, ``name``, and ``key`` (wrapped) that its bytes are sealed under.
         unused: wall time for which it may be named in nothing.
 
     Raises:
@@ -86,11 +94,11 @@ def arrive(
             cure="Delete documents that you do not need.",
         )  # fmt: skip
     connection.exec_driver_sql(
-        """insert into evidence (id, account, kinds, digest, size, media, name, uploaded_at, looked_wall)
-        values (%s, %s, %s, %s, %s, %s, %s, %s, now() + %s)""",
+        """insert into evidence (id, account, kinds, digest, size, media, name, uploaded_at, sealed, key, looked_wall)
+        values (%s, %s, %s, %s, %s, %s, %s, %s, true, %s, now() + %s)""",
         (
             document["id"], document["owner"], [kind], document["digest"], document["size"], document["media"], document["name"],
-            now, unused,
+            now, document["key"], unused,
         ),
     )  # fmt: skip
     return None
@@ -123,7 +131,8 @@ def settle(connection: sa.Connection, document: Row, kind: str) -> tuple[Row, bo
 def leave(connection: sa.Connection, document: str) -> None:
     """Say that the bytes of an upload that came to nothing are to go."""
     connection.exec_driver_sql(
-        "update evidence set state = 'going', changed_wall = now() where id = %s and state = 'arriving'", (document,)
+        "update evidence set state = 'going', key = null, changed_wall = now() where id = %s and state = 'arriving'",
+        (document,),
     )
 
 
@@ -335,7 +344,9 @@ def delete(connection: sa.Connection, me: Account, id: str, now: dt.datetime, ke
             409, "in_use", "The document was named in something that is open, or was until lately.",
             cure="It goes by itself when it is not needed any more.",
         )  # fmt: skip
-    connection.exec_driver_sql("update evidence set state = 'going', changed_wall = now() where id = %s", (id,))
+    connection.exec_driver_sql(
+        "update evidence set state = 'going', key = null, changed_wall = now() where id = %s", (id,)
+    )
 
 
 def let_go(
@@ -355,7 +366,8 @@ def let_go(
     needed = _needed(connection, ids, now, kept) if ids else set()
     connection.exec_driver_sql("update evidence set name = null where id = any(%s)", (ids,))
     connection.exec_driver_sql(
-        "update evidence set state = 'going', changed_wall = now() where id = any(%s)", (sorted(set(ids) - needed),)
+        "update evidence set state = 'going', key = null, changed_wall = now() where id = any(%s)",
+        (sorted(set(ids) - needed),),
     )
     return len(ids) - len(needed), len(needed)
 
@@ -363,7 +375,7 @@ def let_go(
 def retire(connection: sa.Connection, now: dt.datetime, kept: Mapping[str, dt.timedelta], limit: int = BATCH) -> int:
     """Have uploads that died, and documents that nothing needs any more, go. Returns how many."""
     count = connection.exec_driver_sql(
-        """update evidence set state = 'going', changed_wall = now() where id in (
+        """update evidence set state = 'going', key = null, changed_wall = now() where id in (
             select id from evidence where state = 'arriving' and changed_wall < now() - %s
             order by changed_wall limit %s for update skip locked)""",
         (UPLOAD_MAX, limit),
@@ -383,18 +395,19 @@ def retire(connection: sa.Connection, now: dt.datetime, kept: Mapping[str, dt.ti
         )
         rest = sorted(set(ids) - needed)
         connection.exec_driver_sql(
-            "update evidence set state = 'going', changed_wall = now() where id = any(%s)", (rest,)
+            "update evidence set state = 'going', key = null, changed_wall = now() where id = any(%s)", (rest,)
         )
         count += len(rest)
     return count
 
 
-def going(connection: sa.Connection, limit: int = BATCH) -> list[tuple[str, bytes]]:
-    """(id, digest) of documents whose bytes are to be deleted."""
-    rows = connection.exec_driver_sql(
-        "select id, digest from evidence where state = 'going' order by changed_wall limit %s", (limit,)
+def going(connection: sa.Connection, limit: int = BATCH) -> list[Row]:
+    """Documents whose bytes are to be deleted."""
+    return _rows(
+        connection.exec_driver_sql(
+            f"select {_ROW} from evidence d where state = 'going' order by changed_wall limit %s", (limit,)
+        )
     )
-    return [(id, bytes(digest)) for id, digest in rows]
 
 
 def gone(connection: sa.Connection, ids: Sequence[str]) -> None:
@@ -418,11 +431,11 @@ def sweep(engine: sa.Engine, blobs: Blobs, kept: Mapping[str, dt.timedelta]) -> 
     while True:
         with engine.begin() as connection:
             found = going(connection)
-        for document, digest in found:
-            blobs.delete(evidence.object_path(digest, document))
+        for document in found:
+            blobs.delete(path_of(document))
         if found:
             with engine.begin() as connection:
-                gone(connection, [document for document, _ in found])
+                gone(connection, [document["id"] for document in found])
         count += len(found)
         if len(found) < BATCH:
             return count

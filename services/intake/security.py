@@ -80,7 +80,7 @@ class Contacts:
         return self._master
 
     def new_key(self, account: str) -> bytes:
-        """A fresh subject key, wrapped."""
+        """A fresh key of a subject, or of a document by its id, wrapped."""
         return _seal(self.master, AESGCM.generate_key(256), f"key:{account}")
 
     def seal(self, account: str, wrapped: bytes, contact: Contact) -> bytes:
@@ -116,13 +116,18 @@ class Contacts:
         try:
             _open(self.master, wrapped, f"key:{account}")
         except InvalidTag:
-            return _seal(self.master, self._unwrap(account, wrapped), f"key:{account}")
+            return _seal(self.master, self.unwrap(account, wrapped), f"key:{account}")
         return None
 
     def _subject(self, account: str, wrapped: bytes) -> AESGCM:
-        return AESGCM(self._unwrap(account, wrapped))
+        return AESGCM(self.unwrap(account, wrapped))
 
-    def _unwrap(self, account: str, wrapped: bytes) -> bytes:
+    def unwrap(self, account: str, wrapped: bytes) -> bytes:
+        """A subject's or document's key.
+
+        Raises:
+            cryptography.exceptions.InvalidTag: of another, or under no key of ours.
+        """
         try:
             return _open(self.master, wrapped, f"key:{account}")
         except InvalidTag:

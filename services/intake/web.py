@@ -350,9 +350,9 @@ def on_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]
 
 
 def on_key_missing(request: Request[Any, Any, Any], _: security.KeyMissing) -> Response[Any]:
-    """Contacts cannot be kept without the installation's key."""
+    """Nothing is sealed without the installation's key."""
     log.error("contact_key is not set")
-    return on_refused(request, busy("Contacts cannot be kept at present."))
+    return on_refused(request, busy("Contacts and files cannot be kept at present."))
 
 
 # --------------------------------------------------------------------------------------------------------------- helpers

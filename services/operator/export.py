@@ -318,30 +318,34 @@ _ENDINGS: Final = {
 }  # fmt: skip
 
 
-def add_files(archive: zipfile.ZipFile, rows: Iterable[tuple[str, bytes, int, str]], blobs: Any) -> int:
-    """Add documents (id, digest, size, media type) to the archive, piece by piece; returns how many.
+def add_files(archive: zipfile.ZipFile, rows: Iterable[Mapping[str, Any]], blobs: Any, contacts: Any) -> int:
+    """Add documents (rows of ``_FILES``) to the archive, piece by piece; returns how many.
 
     Raises:
         BlobsUnavailable, Altered: the store does not give what was put there.
     """
-    from services.intake import evidence
+    from services.intake import evidence_store
 
     count = 0
-    for id, digest, size, media in rows:
+    for row in rows:
+        key = contacts.unwrap(row["id"], bytes(row["key"])) if row["sealed"] else None
+        pieces = blobs.read(
+            evidence_store.path_of({**row, "digest": bytes(row["digest"])}), row["size"], bytes(row["digest"]), key
+        )
 
-        async def copy(
-            to: IO[bytes], path: str = evidence.object_path(digest, id), size: int = size, digest: bytes = digest
-        ) -> None:
-            async for piece in blobs.read(path, size, digest):
+        async def copy(to: IO[bytes], pieces: Any = pieces) -> None:
+            async for piece in pieces:
                 to.write(piece)
 
-        with archive.open(f"files/{id}.{_ENDINGS.get(media, 'bin')}", "w", force_zip64=True) as file:
+        with archive.open(f"files/{row['id']}.{_ENDINGS.get(row['media'], 'bin')}", "w", force_zip64=True) as file:
             asyncio.run(copy(file))
         count += 1
     return count
 
 
-_FILES: Final = "select id, digest, size, media from intake.evidence where account = %s and state = 'kept' order by id"
+_FILES: Final = (
+    "select id, digest, size, media, sealed, key from intake.evidence where account = %s and state = 'kept' order by id"
+)
 
 
 def collect(
@@ -358,7 +362,7 @@ def collect(
     head = {"subject": subject, "made_at": made_at, "not_included": dict(access.NOT_INCLUDED)}
     with open(path, "xb", opener=_private) as out:
         try:
-            return _written(out, head, given, subject, connection, blobs)
+            return _written(out, head, given, subject, connection, blobs, contacts)
         except BaseException:
             # half of it would look like all
             path.unlink()
@@ -366,18 +370,15 @@ def collect(
 
 
 def _written(
-    out: IO[bytes], head: Mapping[str, Any], given: Access, subject: str, connection: Any, blobs: Any
+    out: IO[bytes], head: Mapping[str, Any], given: Access, subject: str, connection: Any, blobs: Any, contacts: Any
 ) -> dict[str, int]:
     if blobs is None:
         return write(out, head, given.parts(subject))
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open("export.json", "w", force_zip64=True) as document:
             counts = write(document, head, given.parts(subject))
-        rows = (
-            (id, bytes(digest), size, media)
-            for id, digest, size, media in connection.exec_driver_sql(_FILES, (subject,))
-        )
-        counts["files"] = add_files(archive, rows, blobs)
+        rows = connection.exec_driver_sql(_FILES, (subject,)).mappings()
+        counts["files"] = add_files(archive, rows, blobs, contacts)
     return counts
 
 

@@ -1,4 +1,4 @@
-"""`goodfaith rewrap`: subjects' keys are wrapped under the installation's new key (docs/operating.md, "Rotating secrets")."""
+"""`goodfaith rewrap`: the keys of subjects and documents are wrapped under the installation's new key (docs/operating.md, "Rotating secrets")."""
 
 from __future__ import annotations
 
@@ -15,30 +15,38 @@ if TYPE_CHECKING:
     from services.intake.security import Contacts
 
 CHUNK: Final = 1_000
-_SOME: Final = "select account, wrapped from intake.subject_keys where account > %s order by account limit %s"
-# one that was erased meanwhile stays so, and one that was made anew is under the new key
-_UPDATE: Final = """
-    update intake.subject_keys k set wrapped = n.new from unnest(%s::text[], %s::bytea[], %s::bytea[]) as n(account, old, new)
-    where k.account = n.account and k.wrapped = n.old"""
+_TABLES: Final = (("intake.subject_keys", "account", "wrapped"), ("intake.evidence", "id", "key"))
+"""Tables with wrapped keys: table, whose key it is, the key."""
 
 
 def rewrap_all(engine: Any, contacts: Contacts) -> Counter[str]:
-    """Go over all subjects' keys, some a transaction; how many were ``rewrapped``, ``kept`` (done before), or are ``unreadable``.
+    """Go over the keys of all subjects and documents, some a transaction; how many were ``rewrapped``, ``kept`` (done before), or are ``unreadable``.
 
     May be repeated, and run beside the services once all of them know both keys.
 
     Args:
         engine: as an administrator.
     """
+    counts = Counter[str](rewrapped=0, kept=0, unreadable=0)
+    for table, whose, key in _TABLES:
+        _rewrap(engine, contacts, counts, table, whose, key)
+    return counts
+
+
+def _rewrap(engine: Any, contacts: Contacts, counts: Counter[str], table: str, whose: str, key: str) -> None:
     from cryptography.exceptions import InvalidTag
 
-    counts = Counter[str](rewrapped=0, kept=0, unreadable=0)
+    some = f"select {whose}, {key} from {table} where {whose} > %s and {key} is not null order by {whose} limit %s"
+    # one that was erased meanwhile stays so, and one that was made anew is under the new key
+    update = f"""
+        update {table} k set {key} = n.new from unnest(%s::text[], %s::bytea[], %s::bytea[]) as n(whose, old, new)
+        where k.{whose} = n.whose and k.{key} = n.old"""
     after = ""
     while True:
         with engine.begin() as connection:
-            rows = [(account, bytes(wrapped)) for account, wrapped in connection.exec_driver_sql(_SOME, (after, CHUNK))]
+            rows = [(account, bytes(wrapped)) for account, wrapped in connection.exec_driver_sql(some, (after, CHUNK))]
             if not rows:
-                return counts
+                return
             after = rows[-1][0]
             made: list[tuple[str, bytes, bytes]] = []
             for account, wrapped in rows:
@@ -53,11 +61,11 @@ def rewrap_all(engine: Any, contacts: Contacts) -> Counter[str]:
                     made.append((account, wrapped, new))
             if made:
                 columns = tuple(list(column) for column in zip(*made, strict=True))
-                counts["rewrapped"] += connection.exec_driver_sql(_UPDATE, columns).rowcount
+                counts["rewrapped"] += connection.exec_driver_sql(update, columns).rowcount
 
 
 def rewrap(stack: StackOption = "default", json: JsonOption = False) -> None:
-    """Wrap subjects' keys under `GOODFAITH_CONTACT_KEY`; what is under `GOODFAITH_CONTACT_KEY_OTHER` is opened by that. Exit 1 if any opens by neither."""
+    """Wrap the keys of subjects and documents under `GOODFAITH_CONTACT_KEY`; what is under `GOODFAITH_CONTACT_KEY_OTHER` is opened by that. Exit 1 if any opens by neither."""
     from deploy.local import fleet
     from services.intake.security import Contacts
     from services.operator.cli import console, print_json

@@ -19,8 +19,9 @@ import httpx
 import pytest
 
 from deploy.local.stack import Stack
-from services.intake import evidence, evidence_store, requests
+from services.intake import evidence, evidence_store, requests, sealing
 from services.intake.blobs import Blobs
+from services.intake.security import Contacts
 from shared import clock, db
 from tests import evidence_files as files
 from tests.integration.intake_parts import Parts, People, sell
@@ -70,6 +71,11 @@ def objects(parts: Parts) -> list[Path]:
     return sorted(path for path in Path(urlsplit(parts.settings.evidence_url).path).rglob("*") if path.is_file())
 
 
+def stored(parts: Parts, document: str) -> list[Path]:
+    """The document's objects, and what a writer has left beside them."""
+    return [path for path in objects(parts) if path.name.partition("#")[0] == document]
+
+
 # ---- upload
 
 
@@ -83,10 +89,11 @@ def test_a_file_is_kept_and_comes_back_as_it_was(parts: Parts, people: People, h
     assert (answer["owner"], answer["kinds"], answer["media_type"], answer["size"], answer["name"]) == (
         account, ["ownership"], "image/png", len(content), "证书.exe",
     )  # fmt: skip
-    digest = hashlib.sha256(content).hexdigest()
-    assert answer["sha256"] == digest
-    (path,) = [path for path in objects(parts) if digest in str(path)]
-    assert path.read_bytes() == content
+    assert answer["sha256"] == hashlib.sha256(content).hexdigest()
+    (path,) = stored(parts, answer["id"])
+    # what lies in the store says nothing of the file, and its name nothing of its digest
+    assert content[:64] not in path.read_bytes()
+    assert answer["sha256"] not in str(path)
     got = fetched(people, who, answer["id"])
     assert got.status_code == 200
     assert got.content == content
@@ -135,7 +142,8 @@ def test_many_at_once_send_the_same(parts: Parts, people: People, holder: Someon
     assert parts.query("select count(*) from evidence where account = %s and state = 'kept'", account) == [(1,)]
     # what the losers had stored already goes with the next clean-up
     sweep(parts)
-    assert len([path for path in objects(parts) if answers[0].json()["sha256"] in str(path)]) == 1
+    documents = [id for (id,) in parts.query("select id from evidence where account = %s", account)]
+    assert [path.name for id in documents for path in stored(parts, id)] == [answers[0].json()["id"]]
     assert fetched(people, who, answers[0].json()["id"]).content == content
 
 
@@ -472,10 +480,57 @@ def test_links_expire_and_cannot_be_altered(parts: Parts, people: People, holder
     problem(people.client.get(url), 404)
 
 
+def test_what_was_stored_before_files_were_sealed_is_read_and_goes(
+    parts: Parts, people: People, holder: Someone
+) -> None:
+    content = files.picture("PNG", (700, 700))
+    assert len(content) > 1 << 20
+    document = kept(people, holder[1], content)
+    (path,) = stored(parts, document)
+    path.unlink()
+    digest = hashlib.sha256(content).digest()
+    plain = Path(urlsplit(str(parts.settings.evidence_url)).path) / evidence.object_path(document, digest)
+    plain.parent.mkdir(parents=True)
+    plain.write_bytes(content)
+    parts.query("update evidence set sealed = false, key = null where id = %s", document)
+    assert fetched(people, holder[1], document).content == content
+    assert people.client.delete(f"/v1/evidence/{document}", headers=holder[1]).status_code == 204
+    sweep(parts)
+    assert (state(parts, document), stored(parts, document)) == ("gone", [])
+
+
+def test_the_key_of_a_file_is_destroyed_before_the_file(parts: Parts, people: People, holder: Someone) -> None:
+    account, who = holder
+    content = files.picture("PNG", (200, 200))
+    document = kept(people, who, content)
+    needed = kept(people, who, b"needed by a claim")
+    people.claim(who, people.right(who), "listing", evidence=[needed])
+    (path,) = stored(parts, document)
+    sealed = path.read_bytes()
+    ((wrapped,),) = parts.query("select key from evidence where id = %s", document)
+    assert parts.settings.contact_key is not None
+    contacts = Contacts(parts.settings.contact_key.get_secret_value())
+    assert sealing.open_piece(contacts.unwrap(document, bytes(wrapped)), 0, len(content), sealed) == content
+    erased = people.client.post(
+        f"/v1/accounts/{account}/erasure", json={"force": True, "reason": "asked"}, headers=people.operator
+    )
+    assert erased.status_code == 200, erased.text
+    assert (erased.json()["documents_going"], erased.json()["documents_kept"]) == (1, 1)
+    # the bytes lie there until the next clean-up, and nothing opens them any more
+    assert path.read_bytes() == sealed
+    assert parts.query("select key is null from evidence where account = %s order by id", account) == [
+        (True,),
+        (False,),
+    ]
+    # what a claim still needs is read by those who decide on it
+    reviewers = people.open("reviewer")[1]
+    assert fetched(people, reviewers, needed).content == b"needed by a claim"
+
+
 def test_an_altered_file_is_not_handed_out_whole(parts: Parts, people: People, holder: Someone) -> None:
-    document = kept(people, holder[1], content := files.picture("PNG", (700, 700)))
-    (path,) = [path for path in objects(parts) if hashlib.sha256(content).hexdigest() in str(path)]
-    path.write_bytes(content[:-1] + b"x")
+    document = kept(people, holder[1], files.picture("PNG", (700, 700)))
+    (path,) = stored(parts, document)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(httpx.RemoteProtocolError):
         fetched(people, holder[1], document)
     path.unlink()
@@ -516,7 +571,7 @@ def test_what_is_named_in_nothing_goes_after_a_day(parts: Parts, people: People,
     due(parts, document)
     sweep(parts)
     assert state(parts, document) == "gone"
-    assert not [path for path in objects(parts) if hashlib.sha256(content).hexdigest() in str(path)]
+    assert stored(parts, document) == []
     problem(people.client.get(f"/v1/evidence/{document}", headers=who), 404)
     # the same file may come again, as a new document
     assert kept(people, who, content) != document
@@ -613,16 +668,15 @@ def test_a_document_proves_a_right_that_waited_for_it(parts: Parts, people: Peop
 
 
 def test_what_a_killed_writer_left_in_the_folder_goes_with_it(parts: Parts, people: People, holder: Someone) -> None:
-    document = kept(people, holder[1], content := b"beside it")
-    (path,) = [path for path in objects(parts) if hashlib.sha256(content).hexdigest() in str(path)]
-    assert path.name == document
+    document = kept(people, holder[1], b"beside it")
+    (path,) = stored(parts, document)
     path.rename(path.with_name(f"{document}#1"))
     parts.query(
         "update evidence set state = 'arriving', changed_wall = now() - interval '2 hours' where id = %s", document
     )
     sweep(parts)
     assert state(parts, document) == "gone"
-    assert not path.parent.exists()
+    assert stored(parts, document) == []
 
 
 def test_an_upload_that_died_is_cleaned_up(parts: Parts, people: People, holder: Someone) -> None:
@@ -636,7 +690,7 @@ def test_an_upload_that_died_is_cleaned_up(parts: Parts, people: People, holder:
         )  # fmt: skip
         path = Blobs.of(parts.settings)
         if how == "not stored":
-            path.delete(evidence.object_path(hashlib.sha256(content).digest(), document))
+            path.delete(evidence.object_path(document))
         problem(people.client.get(f"/v1/evidence/{document}", headers=who), 404)
         sweep(parts)
         assert state(parts, document) == ("gone" if aged else "arriving")

@@ -372,7 +372,10 @@ def test_the_contact_key_is_changed_under_all_that_is_sealed(parts: Parts, peopl
     assert parts.settings.contact_key is not None
     old = parts.settings.contact_key.get_secret_value()
     new = base64.b64encode(b"n" * 32).decode()
-    ((count,),) = parts.query("select count(*) from subject_keys")
+    document = people.client.post("/v1/evidence?kind=ownership", content=b"proof", headers=headers).json()["id"]
+    ((count,),) = parts.query(
+        "select (select count(*) from subject_keys) + (select count(*) from evidence where key is not null)"
+    )
 
     def read(contacts: security.Contacts) -> str:
         rows = parts.query(
@@ -386,6 +389,8 @@ def test_the_contact_key_is_changed_under_all_that_is_sealed(parts: Parts, peopl
     assert rewrap.rewrap_all(engine, security.Contacts(new, old)) == {"rewrapped": count, "kept": 0, "unreadable": 0}
     assert rewrap.rewrap_all(engine, security.Contacts(new, old)) == {"rewrapped": 0, "kept": count, "unreadable": 0}
     assert read(security.Contacts(new)) == CONTACT["email"]
+    ((key,),) = parts.query("select key from evidence where id = %s", document)
+    assert len(security.Contacts(new).unwrap(document, bytes(key))) == 32
     with pytest.raises(InvalidTag):
         read(security.Contacts(old))
     assert rewrap.rewrap_all(engine, security.Contacts(old, new))["rewrapped"] == count

@@ -223,9 +223,9 @@ def test_keys_of_links() -> None:
         Links("short")
 
 
-def test_a_document_lies_under_its_digest() -> None:
-    path = evidence.object_path(DIGEST, "d-1")
-    assert path == f"sha256/{DIGEST.hex()[:2]}/{DIGEST.hex()}/d-1"
+def test_where_a_document_lies_tells_its_digest_only_if_it_is_not_sealed() -> None:
+    assert evidence.object_path("d-1XY") == "sealed/XY/d-1XY"
+    assert evidence.object_path("d-1", DIGEST) == f"sha256/{DIGEST.hex()[:2]}/{DIGEST.hex()}/d-1"
 
 
 def test_refusals_say_what_and_how() -> None:
