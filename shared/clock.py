@@ -26,6 +26,12 @@ create table if not exists platform.clock (
 );
 insert into platform.clock (wall, business, rate)
     select now(), now(), 1 where not exists (select from platform.clock);
+-- a worker has found that the database lacks what it had committed: no worker goes on until `goodfaith restore topics`
+create table if not exists platform.went_back (
+    worker text not null,
+    reason text not null,
+    found_wall timestamptz not null default now()
+);
 """
 
 

@@ -129,7 +129,15 @@ def asyncapi() -> dict[str, Any]:
                     **(
                         {}
                         if name in BY_TOPIC
-                        else {"traceparent": {"type": "string", "description": "As in the header, for the record."}}
+                        else {
+                            "traceparent": {"type": "string", "description": "As in the header, for the record."},
+                            "previous": {
+                                "type": "integer",
+                                "minimum": 0,
+                                "description": "Of an event in a log: sequence of the one that the log published before it to the same"
+                                " topic and partition; 0: it is the first.",
+                            },
+                        }
                     ),
                     "data": {"$ref": f"#/components/schemas/{types[name].__name__}"},
                 },

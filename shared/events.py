@@ -2,8 +2,8 @@
 
 On the wire each is a CloudEvents 1.0 structured-mode JSON document (``Envelope``). ``docs/asyncapi.json`` and the JSON
 Schemas beside it are generated from these types; a test fails when they are stale. Rules of evolution: a field is
-added with a default, never renamed or removed; unknown fields are ignored; an unknown type is counted and skipped; a
-type with a higher version than ``TYPES`` knows goes to the dead letters.
+added with a default, never renamed or removed; unknown fields are ignored; an unknown type of others is counted and
+skipped; an unknown type of ours, or a known one in a higher version, is parked until a version runs that reads it.
 
 Personal data never appears here: parties are ids, texts and proofs are references that intake keeps.
 
@@ -75,7 +75,7 @@ DECISIONS: Final[dict[State, tuple[str, ...]]] = {
 
 
 class Envelope(Struct, kw_only=True, omit_defaults=True):
-    """CloudEvents 1.0 with the extensions ``partitionkey``, ``correlationid`` (the claim) and ``causationid``."""
+    """CloudEvents 1.0 with the extensions ``partitionkey``, ``correlationid`` (the claim), ``causationid`` and ``previous``."""
 
     specversion: Literal["1.0"] = "1.0"
     id: Annotated[str, Meta(min_length=1, max_length=200)]
@@ -87,6 +87,8 @@ class Envelope(Struct, kw_only=True, omit_defaults=True):
     partitionkey: str | None = None
     correlationid: str | None = None
     causationid: str | None = None
+    previous: Annotated[int, Meta(ge=0)] | None = None
+    """Of an event of ours: number of the row that its log published before it to the same topic and partition; 0: it is the first."""
     data: msgspec.Raw = msgspec.Raw(b"null")
 
     def __post_init__(self) -> None:
@@ -815,7 +817,12 @@ def decode_data(envelope: Envelope) -> Data | None:
 
 
 class NewerVersion(ValueError):
-    """A type whose version is above what this version of the software reads."""
+    """A type of ours that a newer version of the software has written, and this one cannot read."""
+
+
+def is_ours(name: str) -> bool:
+    """Whether a type is of this system, known to this version or not."""
+    return name.startswith("goodfaith.")
 
 
 def is_newer(name: str) -> bool:
@@ -836,6 +843,7 @@ def encode(
     correlation: str | None = None,
     causation: str | None = None,
     trace: str | None = None,
+    previous: int | None = None,
 ) -> bytes:
     """Encode an event as a CloudEvents structured-mode JSON document."""
     # a dict, not Envelope: specversion and datacontenttype are required on the wire though they never vary
@@ -857,5 +865,7 @@ def encode(
         document["causationid"] = causation
     if trace is not None:
         document["traceparent"] = trace
+    if previous is not None:
+        document["previous"] = previous
     document["data"] = data
     return _encoder.encode(document)

@@ -27,6 +27,7 @@ from kafka.protocol.admin import DescribeClusterRequest
 from kafka.protocol.metadata import ApiVersionsRequest
 from kafka.protocol.parser import KafkaProtocol
 from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
+from kafka.structs import OffsetAndMetadata
 
 from shared.logs import seldom
 from shared.settings import Settings
@@ -249,6 +250,28 @@ def topic_ids(client: Any, names: Iterable[str]) -> dict[str, str]:
     # public nowhere in kafka-python 3.0.12
     found = {name: client._cluster.topic_id(name) for name in names}
     return {name: str(id_) for name, id_ in found.items() if id_ is not None}
+
+
+def seek(consumer: Any, place: Any, offset: int, leader_epoch: int) -> None:
+    """Read on at an offset; with the leader epoch of the record before it (-1: not known), a log that was cut off is noticed (KIP-320).
+
+    Raises:
+        ValueError: the partition is not assigned.
+    """
+    # the public `seek` of kafka-python 3.0.12 takes no epoch
+    consumer.seek(place, offset)
+    if leader_epoch >= 0:
+        consumer._subscription.seek(place, OffsetAndMetadata(offset, "", leader_epoch))
+
+
+def committed(consumer: Any, places: list[Any]) -> dict[Any, Any]:
+    """What the consumer's group has committed, with metadata, by place: in one request, which the public method makes for each.
+
+    Raises:
+        kafka.errors.KafkaError: the coordinator does not answer within 10 s.
+    """
+    found: dict[Any, Any] = consumer._coordinator.fetch_committed_offsets(places, timeout_ms=10_000)
+    return found
 
 
 def _made(settings: Settings, make: Callable[[], Any]) -> Any:

@@ -344,10 +344,17 @@ OUTBOX_OLDEST = gauge(
 )
 UNREAD_GONE = gauge(
     "goodfaith_unread_gone_partitions",
-    "Owned partitions of a topic in which records were deleted before they were read: they are not read on, so that nothing is skipped.",
+    "Owned partitions of a topic that a worker has stopped reading because the records it would read next are missing.",
     {"worker": WORKER, "topic": TOPIC},
     of=WORKERS,
     do="above 0: `goodfaith restore unread` (operating.md)",
+)
+WENT_BACK = gauge(
+    "goodfaith_database_went_back",
+    "1 while a worker has stopped because the database lacks what it had committed: a late follower was promoted, or a backup restored.",
+    {"worker": WORKER},
+    of=WORKERS,
+    do="above 0: [the database went back](runbooks/DatabaseWentBack.md)",
 )
 DEAD_LETTERS = counter(
     "goodfaith_dead_letters_total",
@@ -441,7 +448,7 @@ def begin(worker: str, topics: Iterable[str], writes: Iterable[str] = ()) -> Non
     for part in ("broker", "database", "bug"):
         RETRIES.labels(worker, part)
     for one in (
-        OUTBOX_OLDEST, DEAD_LETTERS_OLDEST, REBALANCES, FENCED, TIMERS_FIRED, OUTBOX_PENDING, DEAD_LETTERS_DEPTH, ASSIGNED, BATCH_SECONDS, BATCH_RECORDS,
+        OUTBOX_OLDEST, DEAD_LETTERS_OLDEST, REBALANCES, FENCED, TIMERS_FIRED, OUTBOX_PENDING, DEAD_LETTERS_DEPTH, ASSIGNED, BATCH_SECONDS, BATCH_RECORDS, WENT_BACK,
     ):  # fmt: skip
         one.labels(worker)
 

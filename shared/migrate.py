@@ -231,6 +231,7 @@ def _migrate_one(connection: sa.Connection, service: str, password: str | None, 
         f"grant select, insert, update, delete on all tables in schema {service} to {role}",
         f"grant usage, select on all sequences in schema {service} to {role}",
         f"grant select on platform.clock to {role}",
+        f"grant select, insert on platform.went_back to {role}",
         f"revoke insert, update, delete on {service}.alembic_version from {role}",
     ):
         connection.exec_driver_sql(statement)

@@ -301,9 +301,14 @@ CASES: Final = (
     ),
     Case(
         "UnreadGone", {f'goodfaith_unread_gone_partitions{{{_WORKER},topic="intake.events"}}': "2x20"},
-        "verification has not read 2 partitions of intake.events to where they begin now.",
+        "verification has stopped reading 2 partitions of intake.events.",
         {f'goodfaith_unread_gone_partitions{{{_WORKER},topic="intake.events"}}': "1x10 0x10"},
         labels={"job": "verification", "worker": "verification", "topic": "intake.events"},
+    ),
+    Case(
+        "DatabaseWentBack", {f"goodfaith_database_went_back{{{_WORKER}}}": "0x5 1x20"},
+        "verification has stopped: the database went back in time.",
+        {f"goodfaith_database_went_back{{{_WORKER}}}": "0x20"}, labels={"job": "verification", "worker": "verification"},
     ),
     Case(
         "OutboxOld", {f"goodfaith_outbox_oldest_timestamp_seconds{{{_WORKER}}}": "900x20"},

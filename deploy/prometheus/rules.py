@@ -431,8 +431,13 @@ def flow_alerts(pace: Pace) -> Iterable[Alert]:
     )  # fmt: skip
     yield Alert(
         "UnreadGone", "sum by (job, worker, topic) (goodfaith_unread_gone_partitions) > 0", "page",
-        "Records were deleted before they were read",
-        "{{ $labels.worker }} has not read {{ $value }} partitions of {{ $labels.topic }} to where they begin now.", hold="1m",
+        "Records are missing from a topic",
+        "{{ $labels.worker }} has stopped reading {{ $value }} partitions of {{ $labels.topic }}.", hold="1m",
+    )  # fmt: skip
+    yield Alert(
+        "DatabaseWentBack", "max by (job, worker) (goodfaith_database_went_back) > 0", "page",
+        "The database lacks what it had committed",
+        "{{ $labels.worker }} has stopped: the database went back in time.", hold="0s",
     )  # fmt: skip
     yield Alert(
         "OutboxOld",

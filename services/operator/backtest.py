@@ -1,7 +1,8 @@
 """Reads what was recorded back from the logs, listing by listing, for `goodfaith policy backtest`.
 
 Inputs come from the logs of intake, notification, enforcement and, where it is in the database, the marketplace; their order and
-business time are those in which verification judged them: an input's transaction is known by verification's inbox and log,
+business time are those in which verification judged them: an input's transaction is known by verification's `reads_log` (or its inbox,
+for events from outside and for those read before events were linked) and log,
 and when timers fired by its log. Everything is read in one read-only transaction and one pass in order of listings, so that
 memory is bounded by the busiest listing.
 """
@@ -44,11 +45,18 @@ _WRITERS: Final = {
 }
 """Whose logs hold verification's inputs: on which topic, and which rows."""
 _INPUTS: Final = """
-    select l.key, '{name}' as writer, l.target as partition, l.seq, i.event_id as id, i.received_wall as wall, l.payload
+    select l.key, '{name}' as writer, l.target as partition, l.seq,
+        coalesce(i.event_id, case when h.seq is not null then '{name}.' || l.partition || '.' || l.seq end) as id,
+        coalesce(i.received_wall, h.recorded_wall) as wall, l.payload
     from {name}.event_log l left join verification.inbox i on i.event_id = '{name}.' || l.partition || '.' || l.seq
         left join verification.inbox_marks m on m.topic = '{topic}' and m.writer = '{name}' and m.partition = l.partition
             and m.gone_upto >= l.seq
-    where {types} and (i.event_id is not null or m.topic is not null)"""
+        left join verification.reads n on n.topic = '{topic}' and n.partition = l.target and n.writer = '{name}'
+            and n.log_partition = l.partition and n.seq >= l.seq
+        left join lateral (select g.previous, g.seq, g.recorded_wall from verification.reads_log g where g.topic = '{topic}'
+            and g.partition = l.target and g.writer = '{name}' and g.log_partition = l.partition and g.seq >= l.seq
+            order by g.seq limit 1) h on h.previous < l.seq
+    where {types} and (i.event_id is not null or m.topic is not null or n.topic is not null)"""
 _EFFECTS: Final = """
     select key, '', partition, seq, null, recorded_wall, payload from verification.event_log
     where type like 'goodfaith.item.%%' or type = 'goodfaith.command.refused.v1'"""
@@ -169,7 +177,7 @@ class Recorded:
     def _record(self, listing: str, rows: Sequence[_Row]) -> Record | None:
         effects = sorted((row for row in rows if not row.writer), key=lambda row: row.seq)
         if any(row.id is None for row in rows if row.writer in _WRITERS):
-            self.forgotten += 1  # `goodfaith prune` took the ids by which it is known when these were judged
+            self.forgotten += 1  # `goodfaith prune` took the rows by which it is known when these were judged
             return None
         given = [row for row in rows if row.id is not None]
         if not any(row.writer == "intake" for row in given):

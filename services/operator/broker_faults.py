@@ -326,6 +326,29 @@ def _recreated(ground: Ground) -> None:
         raise StackError("workers still leave places alone")
 
 
+def _hole(ground: Ground) -> None:
+    """Events are missing from the middle of a topic: a worker dies between commit and publishing, and its log says all is published."""
+    (process,) = [one for one in ground.fleet if one.name == "verification.0"]
+    process.terminate()
+    process.env["GOODFAITH_CRASH_AT"] = "verification:after_commit:40"
+    process.start()
+    ground.wait("verification dies with rows that it has not published", lambda: not process.alive())
+    del process.env["GOODFAITH_CRASH_AT"]
+    lost = ground.sql(
+        "update verification.partitions p set published_upto = seq from verification.partitions before"
+        " where before.partition = p.partition and p.published_upto < p.seq returning p.seq - before.published_upto"
+    )
+    ground.notes.append(f"{sum(row[0] for row in lost)} events of {len(lost)} partitions never reached the topic")
+    ground.clock()
+    process.start()
+    took = ground.wait("the workers say that records are missing", lambda: gone(ground) > 0, 150)
+    ground.notes.append(f"said after {took:.0f} s")
+    bring_back_records(ground)
+    ground.flows()
+    if gone(ground):
+        raise StackError("workers still leave places alone")
+
+
 FAULTS: Final = (
     Fault("leaders", "each broker in turn is killed, and with it the leaders of its partitions", "others lead", _leaders, "brokers"),
     Fault("controller", "the controller is killed", "another is elected", _controller, "brokers"),
@@ -336,6 +359,7 @@ FAULTS: Final = (
     Fault("full log", "the disk of a broker is full: it ends", "room is made, it is started", _full, "brokers", disks.missing),
     Fault("retention", "records are deleted before verification has read them", "`goodfaith restore unread`", _passed, "brokers"),
     Fault("recreated", "verification's topic is deleted and created again", "`goodfaith restore unread`", _recreated, "brokers"),
+    Fault("hole", "events of verification never reach their topic, and later ones do", "`goodfaith restore unread`", _hole, "brokers"),
     # the last: each that comes after it would have all of its records to copy, and to verify
     Fault("bounce", "each broker in turn is killed and started, for as long as is filed", "it is started", _bounce, "brokers", items=100_000, rate=100.0),
 )  # fmt: skip

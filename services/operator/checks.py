@@ -6,21 +6,20 @@ places that must agree do not, or something waits for a person).
 
 from __future__ import annotations
 
-import datetime as dt
 import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from services.enforcement import penalties, sanctions
-from services.intake.evidence_store import CLOSED
-from services.notification.domain import WINDOW_KINDS
+import msgspec
+
 from services.operator.entity_checks import entity_members, entity_standings
 from services.operator.evidence import FILED, SUBMITTED, Category, Evidence, Finding, Tally
+from services.operator.item_model import ENDED, UPHELD
+from services.operator.penalty_model import Violation, costs, standing
 from services.operator.sanction_checks import sanctioned, sellers_told
-from services.verification.item import ENDED, UPHELD
-from services.verification.lifecycle import TABLE, Reopened
+from services.operator.telling import CLOSED, WINDOW_KINDS
 from shared import policy, topics
-from shared.events import DECISIONS, State
+from shared.events import ItemSubmitted
 
 Check = Callable[[Evidence], list[Finding]]
 # what is parked waits for a person and is told of as such: what hangs on it is not called lost as well
@@ -123,6 +122,47 @@ def claims_told(e: Evidence) -> list[Finding]:
             f"select t.claim from {told} t left join intake.claims c on c.id = t.claim where"
             " (t.account, t.items, t.right_type, t.channel, t.at, t.partition, t.canary) is distinct from"
             " (c.complainant, c.size, c.right_type, c.channel, c.accepted_at, c.told_partition, c.channel = 'canary')",
+        ),
+    ]  # fmt: skip
+
+
+def published_as_filed(e: Evidence) -> list[Finding]:
+    """What intake published of items and commands is what was filed."""
+    own = "array['item', 'listing', 'on_site', 'accepted_at']"
+    # what has its default value may be left out or not
+    absent = {field.name: field.default for field in msgspec.structs.fields(ItemSubmitted) if not field.required}
+    defaults = f"'{msgspec.json.encode(absent).decode()}'::jsonb"
+    # an item that waited for the end of a suspension counts from then on
+    held = (
+        "exists (select from intake.misuse_measures m where m.account = c.complainant and m.kind = 'suspension'"
+        " and (d ->> 'accepted_at')::timestamptz > c.accepted_at)"
+    )
+    columns = (
+        "c.id, c.complainant, c.principal, c.right_id, c.right_type, c.reason, c.profile, c.lane, c.size, c.accepted_at"
+    )
+    terms = (
+        "t ->> 'claim', t ->> 'complainant', t ->> 'principal', t ->> 'right', t ->> 'right_type', t ->> 'reason',"
+        " t ->> 'profile', coalesce(t ->> 'lane', 'standard'), (t ->> 'claim_size')::int, (t ->> 'accepted_at')::timestamptz"
+    )
+    return [
+        *e.find(
+            "problem", "claim-differs",
+            f"select c.id from (select *, terms::jsonb as t from intake.claims) c where ({columns}) is distinct from ({terms})",
+        ),
+        *e.find(
+            "problem", "item-published-wrong",
+            "select i.id from (select payload::jsonb -> 'data' as d from intake.event_log"
+            f" where type = '{SUBMITTED}') l join intake.items i on i.id = d ->> 'item' join intake.claims c on c.id = i.claim"
+            f" where {defaults} || d - {own} is distinct from {defaults} || c.terms::jsonb - {own} or d ->> 'listing' <> i.listing"
+            " or coalesce((d ->> 'on_site')::bool, true) <> i.on_site"
+            f" or ((d ->> 'accepted_at')::timestamptz <> c.accepted_at and not {held})",
+        ),
+        *e.find(
+            "problem", "command-published-wrong",
+            "select k.id from (select type, payload::jsonb -> 'data' as d from intake.event_log"
+            " where starts_with(type, 'goodfaith.command.')) l join intake.commands k on k.id = d ->> 'command'"
+            " where (split_part(type, '.', 3), d ->> 'item', d ->> 'claim', d ->> 'by', d ->> 'role', (d ->> 'accepted_at')::timestamptz)"
+            " is distinct from (k.kind, k.item, k.claim, k.by, k.role, k.accepted_at)",
         ),
     ]  # fmt: skip
 
@@ -289,8 +329,37 @@ def topic_order(e: Evidence) -> list[Finding]:
     )  # fmt: skip
 
 
+def watermarks(e: Evidence) -> list[Finding]:
+    """Every watermark on a topic was true: no command that was accepted up to it was published after it."""
+    name = e.name(topics.INTAKE)
+    # a row that was sent again, its first record having gone since, was there before: its log has gone further by then
+    return e.find(
+        "problem", "watermark-false",
+        "with firsts as (select l.id, l.target, l.seq, f.accepted_at, f.command, r.at from (select id, partition, min(\"offset\") as at"
+        f" from v_rec where topic = '{name}' group by id, partition) r join v_log l on l.id = r.id and l.target = r.partition"
+        " join v_filed f on f.partition = l.partition and f.seq = l.seq where l.writer = 'intake'),"
+        " both_ as (select id, target, seq, case when command is not null then accepted_at end as accepted_at, at,"
+        " null::timestamptz as upto from firsts union all select null, partition, null, null, \"offset\", upto from v_mark),"
+        " told as (select *, max(upto) over w as known, max(seq) over w as before from both_"
+        " window w as (partition by target order by at rows between unbounded preceding and 1 preceding))"
+        " select t.id || ', accepted at ' || t.accepted_at || ', after ' || t.known from told t"
+        f" join v_ends n on n.topic = '{name}' and n.partition = t.target where t.accepted_at <= t.known"
+        " and (n.first = 0 or t.seq > t.before)",
+    )  # fmt: skip
+
+
+def order_applied(e: Evidence) -> list[Finding]:
+    """What a reader made of a topic's events is in its log in the order of the events, for each key."""
+    return e.find(
+        "problem", "applied-disorder",
+        "select id || ' by ' || cause || ' after ' || prior from (select l.id, l.cause, c.seq, lag(c.seq) over w as before,"
+        " lag(l.cause) over w as prior from v_log l join v_log c on c.id = l.cause"
+        " window w as (partition by l.writer, l.partition, c.writer, c.partition, c.topic, c.key order by l.seq)) t where before > seq",
+    )  # fmt: skip
+
+
 def applied(e: Evidence) -> list[Finding]:
-    """Every record that a reader has passed is in its inbox, or stood for by a mark, or kept as unreadable; what waits is told."""
+    """Every record that a reader has passed is covered by its numbers or in its inbox, or kept as unreadable; what waits is told."""
     found = []
     heads = " union all ".join(
         f"select '{r.name}' as writer, partition, seq from {r.schema}.{r.prefix}partitions" for r in e.readers
@@ -303,6 +372,12 @@ def applied(e: Evidence) -> list[Finding]:
             f"select '{reader.name}: ' || m.topic || ' ' || m.writer || '.' || m.partition || '.' || m.upto from {table}inbox_marks m"
             f" left join ({heads}) h on h.writer = m.writer and h.partition = m.partition where m.upto > coalesce(h.seq, 0)",
         )
+        found += e.find(
+            "problem",
+            "read-beyond-log",
+            f"select '{reader.name}: ' || n.topic || ' ' || n.writer || '.' || n.log_partition || '.' || n.seq from {table}reads n"
+            f" left join ({heads}) h on h.writer = n.writer and h.partition = n.log_partition where n.seq > coalesce(h.seq, 0)",
+        )
         for topic in reader.reads:
             name = e.name(topic)
             cursor = f"left join {table}cursors c on c.topic = '{topic.name}' and c.partition = r.partition"
@@ -314,7 +389,9 @@ def applied(e: Evidence) -> list[Finding]:
                 f' and r."offset" < coalesce(c.next_offset, 0) and not exists (select from {table}parked p'
                 f' where p.topic = \'{topic.name}\' and p.partition = r.partition and p."offset" = r."offset")'
                 f" and not exists (select from {table}inbox_marks m where m.topic = '{topic.name}' and m.writer = l.writer"
-                " and m.partition = l.partition and l.seq <= m.upto)",
+                " and m.partition = l.partition and l.seq <= m.upto)"
+                f" and not exists (select from {table}reads n where n.topic = '{topic.name}' and n.partition = r.partition"
+                " and n.writer = l.writer and n.log_partition = l.partition and l.seq <= n.seq)",
             )
             found += e.find(
                 "problem",
@@ -350,7 +427,9 @@ def upstreams(e: Evidence) -> list[Finding]:
             "lost", "upstream-unanswered",
             f"select c.topic || '/' || c.partition || '@' || o from {places}"
             " cross join lateral generate_series(n.first, c.next_offset - 1) o"
-            " left join intake.inbound_inbox i on i.event_id = c.topic || '.' || c.partition || '.' || o where i.event_id is null",
+            " join intake.inbound_topic_ids t on t.topic = c.topic"
+            " left join intake.inbound_inbox i on i.event_id = c.topic || '.' || t.id || '.' || c.partition || '.' || o"
+            " where i.event_id is null",
         ),
         *e.find(
             "problem", "upstream-unread",
@@ -386,7 +465,6 @@ def causes(e: Evidence) -> list[Finding]:
     if not e.has("marketplace"):
         outside = _list(e.name(topic) for topic in topics.TOPICS if topic.writer == "marketplace")
         queued += f" or exists (select from ({reads}) n where n.writer = l.writer and n.topic in ({outside}))"
-    timers = _list({row.rule for row in TABLE if isinstance(row.on, str) or row.on is Reopened})
     found = [
         *e.find(
             "problem", "cause-unknown",
@@ -406,13 +484,22 @@ def causes(e: Evidence) -> list[Finding]:
             " 'goodfaith.marketplace.seller_command.v1')))",
         ),
         *e.find(
-            "problem", "uncaused",
-            f"select 'verification.' || partition || '.' || seq || ' ' || rule from v_change where not caused and rule not in ({timers})",
-        ),
-        *e.find(
             "problem", "timer-early",
             "select c.item || ' ' || c.rule from v_change c join verification.partitions p on p.partition = c.partition"
             " where not c.caused and (p.watermark is null or c.at > p.watermark)",
+        ),
+        # a timer fires by what its worker had read: no watermark that was published after its transaction had begun
+        *e.find(
+            "problem", "timer-early",
+            "with timers as (select c.item || ' ' || c.rule as name, c.partition, c.at, l.recorded_wall from v_change c"
+            " join verification.event_log l on l.partition = c.partition and l.seq = c.seq where not c.caused"
+            # what its original's end has set free is judged at that time, and is no timer
+            " and strpos(l.payload, '\"previous\":\"DUPLICATE\"') = 0),"
+            " both_ as (select null as name, partition, upto, null::timestamptz as at, wall from v_mark union all"
+            f" select name, partition, null, at, recorded_wall + interval '{e.settings.broker_skew_ms} ms' from timers)"
+            " select name || ' of ' || at || ', known was ' || known from (select *, max(upto) over (partition by partition"
+            # those that retention has taken are not missed: then nothing is known of the time before the first that is left
+            " order by wall, at nulls first rows unbounded preceding) as known from both_) t where at > known",
         ),
     ]  # fmt: skip
     if e.has("notification"):
@@ -449,7 +536,7 @@ def deadlines(e: Evidence) -> list[Finding]:
         *e.find(
             "problem", "no-exit",
             "select item || ' in ' || state from verification.items where next_due is null and state not in"
-            f" ({_list([*UPHELD, *ENDED, State.UNDER_REVIEW, State.NOTIFIED, State.NEEDS_INFO, State.HOLDER_RESPONSE])})",
+            f" ({_list([*UPHELD, *ENDED, 'UNDER_REVIEW', 'NOTIFIED', 'NEEDS_INFO', 'HOLDER_RESPONSE'])})",
         ),
     ]  # fmt: skip
 
@@ -475,7 +562,7 @@ def sla(e: Evidence) -> list[Finding]:
 
 def duplicates(e: Evidence) -> list[Finding]:
     """No duplicate sleeps on while its original has ended without a takedown."""
-    ended = _list(ENDED - {State.DUPLICATE})
+    ended = _list(ENDED - {"DUPLICATE"})
     return e.find(
         "lost", "duplicate-not-reopened",
         "select d.item || ' of ' || o.item || ' in ' || o.state from verification.items d"
@@ -620,7 +707,7 @@ def misuse(e: Evidence) -> list[Finding]:
 
 def review_queue(e: Evidence) -> list[Finding]:
     """The review queue has the items that wait for a person, and no decision was carried out twice or by who may not."""
-    reviewable = _list(state.value for state in DECISIONS)
+    reviewable = _list(("UNDER_REVIEW", "COUNTERED", "PLATFORM_REVIEW", "APPEALED"))
     decided = "from intake.review_decisions where outcome = 'applied' and kind <> 'proposal' and entered > 0"
     return [
         *e.find(
@@ -880,34 +967,19 @@ def standings(e: Evidence) -> list[Finding]:
 
 def _standing(name: str, rows: list[tuple[Any, ...]], rules: policy.Penalties, tally: Tally) -> None:
     stored = rows[0]
-    changed_at: dt.datetime = stored[1]
-    seller = penalties.Seller(name, 0)
     in_force = [row for row in rows if row[12] is not None]
-    wanted, _ = penalties.assess([(row[14], row[12], row[13]) for row in in_force], rules)
-    assessed = {penalty.claim: penalty for penalty in wanted}
-    for *_, claim, severity, at, entry, ledger, points, effective_at, expires_at in in_force:
-        penalty = assessed[claim]
-        if (ledger, points, effective_at, expires_at) != (
-            penalty.ledger, penalty.points, penalty.effective_at, penalty.expires_at
-        ):  # fmt: skip
+    violations = [Violation(row[14], row[12], row[13]) for row in in_force]
+    wanted = costs(violations, rules)
+    for *_, claim, _, _, _, ledger, points, effective_at, expires_at in in_force:
+        if (ledger, points, effective_at, expires_at) != wanted[claim]:
+            cost = wanted[claim]
             tally.add(
-                "problem",
-                "penalty-wrong",
-                f"{name} x {claim}: {points} {ledger}, not {penalty.points} {penalty.ledger}",
+                "problem", "penalty-wrong", f"{name} x {claim}: {points} {ledger}, not {cost.points} {cost.ledger}"
             )
-        seller.history[claim] = penalties.Violation(claim, True, severity, at, penalties.Entry(entry or "", penalty))
     # the standing is exact as of when it was last counted; next_change says when it will have to be counted again
-    penalties.recount(seller, rules, changed_at)
-    entries = [violation.entry for violation in seller.history.values() if violation.entry is not None]
-    general, serious = sanctions.levels(
-        sanctions.front(sanctions.grounds(entries, rules, changed_at), (), "", changed_at)
-    )
-    expected = (
-        seller.general_points, seller.serious_strikes, seller.violations,
-        max(seller.violations, stored[11]) >= rules.repeat_offender.violations, general, serious,
-        penalties.consequence(general, rules.general.thresholds), penalties.consequence(serious, rules.serious.thresholds),
-        seller.next_change,
-    )  # fmt: skip
+    counted = standing(violations, rules, stored[1])
+    repeats = max(counted.violations, stored[11]) >= rules.repeat_offender.violations
+    expected = (*counted[:3], repeats, *counted[3:])
     if tuple(stored[2:11]) != expected:
         tally.add("problem", "standing-wrong", f"{name}: {stored[2:8]}, not {expected[:6]}")
 
@@ -1077,8 +1149,8 @@ def erased(e: Evidence) -> list[Finding]:
 
 
 CHECKS: Final[tuple[Check, ...]] = (
-    submissions, claim_items, items_published, claims_told, commands_published, items_judged, commands_ended,
-    event_logs, on_topics, topic_order, applied, upstreams, parked, causes,
+    submissions, claim_items, items_published, published_as_filed, claims_told, commands_published, items_judged, commands_ended,
+    event_logs, on_topics, topic_order, watermarks, order_applied, applied, upstreams, parked, causes,
     folds, deadlines, sla, duplicates, recurrences, read_model, good_faith, misuse, review_queue,
     holds, visibility, statements, violations, ledger_entries, standings, entity_members, entity_standings, sanctioned, sellers_told,
     told, messages_sent, noticed, documents, erased,

@@ -16,6 +16,7 @@ from deploy.local import disks, replica
 from deploy.local.children import StackError
 from deploy.local.stack import DatabaseName
 from services.operator.breakage import Fault, Ground
+from services.operator.exposition import total
 from shared import db
 
 LASTS_S: Final = 12.0
@@ -24,6 +25,15 @@ ROOM: Final = 384 << 20
 """Bytes that are left on a small disk before it is filled; a log that begins anew after a crash takes a good part of it."""
 BEHIND_S: Final = 4.0
 NAMES: Final[tuple[DatabaseName, DatabaseName]] = ("postgres", "standby")
+
+
+_LOGS: Final = (
+    "intake.", "intake.inbound_", "verification.", "enforcement.", "enforcement.ledger_", "notification.", "marketplace.",
+)  # fmt: skip
+_HEADS: Final = (
+    " union all ".join(f"select '{log}', partition, seq, hash from {log}partitions" for log in _LOGS) + " order by 1, 2"
+)
+_OWNERS: Final = " union ".join(f"select '{log}', owner from {log}partitions" for log in _LOGS)
 
 
 def follow(ground: Ground, primary: DatabaseName, follower: DatabaseName) -> None:
@@ -46,7 +56,7 @@ def _failover(ground: Ground) -> None:
 
 
 def _late(ground: Ground) -> None:
-    """Commits wait for nobody, and the follower is some seconds behind when it has to take over."""
+    """Commits wait for nobody, and the follower is some seconds behind when it is promoted. All processes run on meanwhile."""
     from services.operator.restore import begin_anew
 
     primary, follower = NAMES
@@ -61,10 +71,20 @@ def _late(ground: Ground) -> None:
     ground.clock()
     ground.stack.kill_postgres(primary)
     after = len(ground.record.answers)
+    replica.promote(late)
+    workers = len(ground.sql(_OWNERS))
+    took = ground.wait(
+        "every worker stops, since the database went back",
+        lambda: total(ground.fleet, "goodfaith_database_went_back") >= workers,
+    )
+    before = ground.sql(_HEADS)
+    time.sleep(BEHIND_S)
+    if ground.sql(_HEADS) != before:
+        raise StackError("a worker went on writing to a database that had gone back")
+    ground.notes.append(f"{workers} workers stopped within {took:.1f} s of the promotion and wrote nothing more")
     engine = db.administer(ground.stack.admin_url, pooled=False)
     try:
         with ground.everybody_stopped():
-            replica.promote(late)
             kept = ground.stack.dir / f"lost-{ground.run.plan.ns}.jsonl"
             made = begin_anew(ground.settings, engine, kept)
     finally:
@@ -72,7 +92,8 @@ def _late(ground: Ground) -> None:
     facts = made.as_json()
     ground.notes.append(
         f"{after - cut} requests acknowledged in those {BEHIND_S:.0f} s; the topics had {facts['ghosts']} events more than"
-        f" the logs, of {facts['lost_claims']} claims: kept in a file, the marketplace told anew"
+        f" the logs, of {facts['lost_claims']} claims: kept in a file, the marketplace told anew;"
+        f" applied though lost: {len(facts['applied_ghosts'])}"
     )
     ground.flows(whole=False)
     follow(ground, follower, primary)

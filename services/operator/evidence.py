@@ -3,8 +3,9 @@
 All is read in one transaction of one snapshot, which is made read-only; the tables vanish with it. The topics are read
 from their beginning by other processes, while this one reads the logs. Nothing is asked of a service.
 
-Tables: ``v_log`` every row of every event log; ``v_rec`` every record of our topics but watermarks; ``v_ends`` first and
-next offset of each partition; ``v_filed`` items and commands that intake published; ``v_item`` the stored items; ``v_change`` every change of one;
+Tables: ``v_log`` every row of every event log; ``v_rec`` every record of our topics but watermarks; ``v_mark`` the watermarks, of which
+those that follow close upon one another are one row; ``v_ends`` first and next offset of each partition;
+``v_filed`` items and commands that intake published; ``v_item`` the stored items; ``v_change`` every change of one;
 ``v_refused`` every refused command; ``v_told`` what the parties are to be told; ``v_notice`` and ``v_sent`` what was
 announced as sent; ``v_hold`` what enforcement told of holds; ``v_recurrence`` the near copies that verification found.
 """
@@ -29,19 +30,29 @@ import sqlalchemy as sa
 from kafka import TopicPartition
 from msgspec import Struct
 
-from services.notification.domain import ACCOUNT, messages_for, notice_of
 from services.operator.idle import Reader, present, readers
-from services.verification.item import SETTLED, Item
-from services.verification.lifecycle import TABLE
-from services.verification.store import waits
+from services.operator.item_model import FINAL
+from services.operator.judge import HOLD, NOTICE, Judge, Stored
+from services.operator.telling import ACCOUNT, CLOSED, told_of_sanction
+from services.operator.telling import told as must_be_told
 from shared import clock, kafka_links, topics
-from shared.events import CommandRefused, ItemChanged, SanctionChanged, State, decode_data, decode_envelope
+from shared.events import (
+    CommandRefused,
+    ItemChanged,
+    SanctionChanged,
+    State,
+    Watermark,
+    decode_data,
+    decode_envelope,
+)
 from shared.settings import Settings
 
 Category = Literal["lost", "doubled", "problem"]
 EXAMPLES: Final = 5
 SUBMITTED: Final = "goodfaith.item.submitted.v1"
 FILED: Final = "goodfaith.claim.filed.v1"
+WATERMARK: Final = "watermark."
+"""How the id of a watermark begins."""
 _LOCAL_RECORDS: Final = 30_000
 """Up to so many records the topics are read by a thread: starting processes takes longer."""
 _BLOCK: Final = 20_000
@@ -79,8 +90,10 @@ _DDL: Final = """
 create temp table v_log (writer text, partition int, seq bigint, topic text, key text, target int, type text,
     id text collate "C", cause text collate "C", sum uuid) on commit drop;
 create temp table v_rec (topic text, partition int, "offset" bigint, id text collate "C", sum uuid) on commit drop;
+create temp table v_mark (partition int, "offset" bigint, upto timestamptz, wall timestamptz) on commit drop;
 create temp table v_ends (topic text, partition int, first bigint, next bigint) on commit drop;
-create temp table v_filed (partition int, seq bigint, type text, item text collate "C", command text collate "C") on commit drop;
+create temp table v_filed (partition int, seq bigint, type text, item text collate "C", command text collate "C",
+    accepted_at timestamptz) on commit drop;
 create temp table v_change (partition int, seq bigint, item text collate "C", revision int, type text, state text, rule text,
     command text collate "C", held boolean, upheld boolean, handled boolean, claim text, listing text collate "C",
     seller text collate "C", severity text, at timestamptz, caused boolean, complainant text collate "C", reason text collate "C",
@@ -104,7 +117,8 @@ _LOG: Final = """
     from {schema}.{prefix}event_log"""
 _FILED: Final = """
     insert into v_filed select partition, seq, type, split_part(split_part(payload, '"item":"', 2), '"', 1),
-        nullif(split_part(split_part(payload, '"command":"', 2), '"', 1), '')
+        nullif(split_part(split_part(payload, '"command":"', 2), '"', 1), ''),
+        nullif(split_part(split_part(payload, '"accepted_at":"', 2), '"', 1), '')::timestamptz
     from intake.event_log where type not in (
         'goodfaith.dead_letter.v1', 'goodfaith.account.notice.v1', 'goodfaith.account.channels.v1', 'goodfaith.message.read.v1',
         'goodfaith.account.erased.v1', 'goodfaith.sanction.lift.v1', 'goodfaith.claim.filed.v1')"""
@@ -222,6 +236,7 @@ class Evidence:
         for table in (
             "log",
             "rec",
+            "mark",
             "filed",
             "item",
             "change",
@@ -254,16 +269,18 @@ class Evidence:
             "select payload from enforcement.ledger_event_log where type = 'goodfaith.sanction.changed.v1'"
         ):
             change = decode_data(decode_envelope(payload))
-            notice = notice_of(change) if isinstance(change, SanctionChanged) else None
-            if notice is not None:
-                told.append(f"{notice.notice}\t1\t{ACCOUNT}{notice.kind}\t{notice.account}")
+            kind = told_of_sanction(change) if isinstance(change, SanctionChanged) else None
+            if isinstance(change, SanctionChanged) and kind is not None:
+                told.append(f"{change.sanction}.{change.change}\t1\t{ACCOUNT}{kind}\t{change.seller}")
         if self.has("notification"):
             self._copy_lines("v_told", told)
 
     def _fold(self) -> None:
         """Fold verification's log, a partition at a time, and compare what comes out with the stored items."""
-        for (partition,) in list(self.rows("select partition from verification.partitions order by 1")):
-            folded = Fold(self.folding)
+        for partition, watermark in list(
+            self.rows("select partition, watermark from verification.partitions order by 1")
+        ):
+            folded = Fold(self.folding, self._learned(int(partition)))
             source = self.rows(
                 f"select seq, type, payload from verification.event_log where partition = {int(partition)}"
                 " and topic = '" + self.name(topics.VERIFICATION) + "' order by seq"
@@ -274,11 +291,32 @@ class Evidence:
                 self._copy_lines("v_change", changes)
                 self._copy_lines("v_refused", refused)
                 self._copy_lines("v_told", told)
+            folded.judge.end(watermark)
             stored = self.rows(
                 "select item, state, original, blocks, waits, next_due, revision, body from verification.items"
                 f" where partition = {int(partition)}"
             )
             self._copy_lines("v_item", folded.compare(stored))
+
+    def _learned(self, partition: int) -> Judge:
+        """A judge who knows what verification reads on a partition."""
+        judge = Judge(self.folding.add)
+        source = (
+            f"select '{{schema}}.' || partition || '.' || seq, type, payload from {{schema}}.event_log"
+            f" where partition = {partition} and topic = '{{topic}}'"
+        )
+        judge.learn(self.rows(source.format(schema="intake", topic=self.name(topics.INTAKE)) + " order by seq"))
+        if self.has("notification"):
+            opened = self.rows(
+                "select split_part(split_part(payload, '\"causationid\":\"', 2), '\"', 1) from verification.event_log"
+                f" where partition = {partition} and type in ('goodfaith.item.window_opened.v1', 'goodfaith.item.stands.v1')"
+            )
+            notices = source.format(schema="notification", topic=self.name(topics.NOTIFICATION))
+            judge.learn(self.rows(f"{notices} and type = '{NOTICE}' order by seq"), {cause for (cause,) in opened})
+        if self.has("enforcement"):
+            receipts = source.format(schema="enforcement", topic=self.name(topics.ENFORCEMENT))
+            judge.learn(self.rows(f"{receipts} and type = '{HOLD}' and payload like '%%\"held\":true%%'"))
+        return judge
 
 
 # --------------------------------------------------------------------------------------------------------- the fold
@@ -295,13 +333,9 @@ class _Event(Struct):
 _event = msgspec.json.Decoder(_Event)
 _change = msgspec.json.Decoder(ItemChanged)
 _refused = msgspec.json.Decoder(CommandRefused)
-_item = msgspec.json.Decoder(Item)
+_item = msgspec.json.Decoder(Stored)
 _REFUSED: Final = "goodfaith.command.refused.v1"
 _RECURRENCE: Final = "goodfaith.recurrence.found.v1"
-FINAL: Final = frozenset(State) - {
-    state for row in TABLE for state in row.states if row.to != state and row.to not in ("(the same)", "(judged again)")
-}
-"""States that no row of the table leaves."""
 _CONSTANT: Final = (
     "claim", "claim_size", "listing", "complainant", "principal", "right", "right_type", "reason", "severity",
     "profile", "policy", "lane", "received_at", "recurs", "canary",
@@ -320,10 +354,15 @@ def _text(value: object) -> str:
     return str(value)
 
 
-class Fold:
-    """The items of one partition, as verification's log tells them."""
+def _moments(timers: dict[str, dt.datetime]) -> str:
+    return ", ".join(f"{name} {at.isoformat()}" for name, at in sorted(timers.items())) or "none"
 
-    def __init__(self, tally: Tally) -> None:
+
+class Fold:
+    """The items of one partition, as verification's log has them; ``judge`` is shown every row."""
+
+    def __init__(self, tally: Tally, judge: Judge) -> None:
+        self.judge = judge
         self._tally = tally
         self._last: dict[str, ItemChanged] = {}
 
@@ -338,13 +377,16 @@ class Fold:
             try:
                 event = _event.decode(payload)
                 if type_ == _REFUSED:
-                    refused.append(f"{seq}\t{_refused.decode(event.data).command}")
+                    refusal = _refused.decode(event.data)
+                    refused.append(f"{seq}\t{refusal.command}")
+                    self.judge.refused(event.time, event.causationid, refusal)
                     continue
                 change = _change.decode(event.data)
             except msgspec.DecodeError as error:
                 self._tally.add("problem", "event-unreadable", f"verification.{partition}.{seq}: {error}")
                 continue
             self._next(f"verification.{partition}.{seq}", change)
+            self.judge.changed(event.time, event.causationid, change)
             values = (
                 partition, seq, change.item, change.revision, type_, change.state.value, change.rule, change.command,
                 change.held, change.upheld, change.handled_at is not None, change.claim, change.listing, change.seller,
@@ -353,7 +395,7 @@ class Fold:
             )  # fmt: skip
             changes.append("\t".join(map(_text, values)))
             told += [
-                f"{change.item}\t{change.revision}\t{kind}\t{party}" for kind, party in messages_for(type_, change)
+                f"{change.item}\t{change.revision}\t{kind}\t{party}" for kind, party in must_be_told(type_, change)
             ]
         return changes, refused, told
 
@@ -371,7 +413,7 @@ class Fold:
         if change.previous is not (None if before is None else before.state):
             self._tally.add("problem", "state-torn", f"{event}: {change.item} came from {change.previous}")
         stands = change.state is State.NOTIFIED and change.upheld  # where no window runs
-        if change.settled != (change.state in SETTLED or stands):
+        if change.settled != (change.state in CLOSED or stands):
             self._tally.add("problem", "settled-wrong", f"{event}: {change.item} in {change.state}")
         if change.handled_at is not None and change.sla is None:
             self._tally.add("problem", "sla-open", f"{event}: {change.item} is handled")
@@ -401,19 +443,14 @@ class Fold:
             if last is None:
                 self._tally.add("problem", "item-untold", f"{name} has no event")
                 continue
-            told = item.change(
-                previous=last.previous,
-                via=last.via,
-                rule=last.rule,
-                command=last.command,
-                by=last.by,
-                begun_by=last.begun_by,
-            )
-            if told != last:
-                wrong = [f for f in ItemChanged.__struct_fields__ if getattr(told, f) != getattr(last, f)]
+            if wrong := item.differs(last):
                 self._tally.add("problem", "state-differs", f"{name}: {', '.join(wrong)}")
+            due = self.judge.timers(name)
+            kept = {timer: at for timer, at in item.timers if timer != "lookup"}
+            if due is not None and kept != due:
+                self._tally.add("problem", "timers-differ", f"{name}: {_moments(kept)}, not {_moments(due)}")
             columns = (state, original, blocks, waiting, next_due, revision)
-            if columns != (item.state, item.original, item.blocks, waits(item), item.next_due, item.revision):
+            if columns != (item.state, item.original, item.blocks, item.waits, item.next_due, item.revision):
                 self._tally.add("problem", "item-columns", name)
         for name in self._last:
             self._tally.add("lost", "item-forgotten", f"{name} has events and no row")
@@ -457,19 +494,57 @@ def identify(value: bytes) -> str | None:
     return text
 
 
+class _Mark(Struct):
+    data: Watermark
+
+
+_mark = msgspec.json.Decoder(_Mark)
+_CLOSE_S: Final = 10.0
+_CLOSE: Final = dt.timedelta(minutes=1)
+"""Watermarks that follow one another within so much wall and business time are taken for one, as if the last had come first."""
+
+
+class Marks:
+    """The watermarks of one partition, fewer of them."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[int, dt.datetime, float]] = []
+        self._first: dt.datetime | None = None
+
+    def add(self, offset: int, upto: dt.datetime, wall: float) -> None:
+        """One more, in order of offset."""
+        if self._first is not None and self.found:
+            begun, _, since = self.found[-1]
+            if abs(wall - since) <= _CLOSE_S and dt.timedelta() <= upto - self._first <= _CLOSE:
+                self.found[-1] = (begun, upto, since)
+                return
+        self._first = upto
+        self.found.append((offset, upto, wall))
+
+    def cut(self) -> None:
+        """Something else follows."""
+        self._first = None
+
+    def lines(self, partition: int) -> Iterator[str]:
+        """For ``v_mark``."""
+        for offset, upto, wall in self.found:
+            moment = dt.datetime.fromtimestamp(wall, dt.UTC)
+            yield f"{partition}\t{offset}\t{upto.isoformat()}\t{moment.isoformat()}\n"
+
+
 def line(topic: str, partition: int, offset: int, key: bytes | None, value: bytes | None) -> str | None:
     """A record as a line for ``v_rec``; None for a watermark or a tombstone."""
     if value is None:
         return None
     name = identify(value)
-    if name is not None and name.startswith("watermark."):
+    if name is not None and name.startswith(WATERMARK):
         return None
     digest = hashlib.md5((key or b"") + b" " + value, usedforsecurity=False).hexdigest()
     return f"{topic}\t{partition}\t{offset}\t{_text(name)}\t{digest}\n"
 
 
-def read(settings: Settings, places: Sequence[Place]) -> str:
-    """All records of some partitions, as lines for ``v_rec``."""
+def read(settings: Settings, places: Sequence[Place]) -> tuple[str, str]:
+    """All records of some partitions, as lines for ``v_rec`` and ``v_mark``."""
     consumer: Any = kafka_links.consumer(
         settings,
         enable_auto_commit=False,
@@ -479,6 +554,7 @@ def read(settings: Settings, places: Sequence[Place]) -> str:
         allow_auto_create_topics=False,
     )
     out: list[str] = []
+    marks: dict[TopicPartition, Marks] = {}
     try:
         left = {TopicPartition(place.topic, place.partition): place.next for place in places}
         consumer.assign(list(left))
@@ -487,17 +563,22 @@ def read(settings: Settings, places: Sequence[Place]) -> str:
         while left:
             for where, records in consumer.poll(timeout_ms=500).items():
                 topic, partition = where.topic, where.partition
+                seen = marks.setdefault(where, Marks())
                 for record in records:
                     text = line(topic, partition, record.offset, record.key, record.value)
                     if text is not None:
                         out.append(text)
+                        seen.cut()
+                    elif record.value is not None:
+                        seen.add(record.offset, _mark.decode(record.value).data.upto, record.timestamp / 1000)
             done = [where for where, end in left.items() if consumer.position(where) >= end]
             for where in done:
                 del left[where]
                 consumer.pause(where)
     finally:
         consumer.close()
-    return "".join(out)
+    found = "".join(text for where, some in marks.items() for text in some.lines(where.partition))
+    return "".join(out), found
 
 
 class Reading:
@@ -518,6 +599,7 @@ class Reading:
             consumer.close()
         self.places = [Place(w.topic, w.partition, firsts[w], nexts[w]) for w in where]
         self._spool = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        self._marks = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self._lock = threading.Lock()
         full = [place for place in self.places if place.next > place.first and place.topic in names]
         total = sum(place.next - place.first for place in full)
@@ -529,17 +611,18 @@ class Reading:
             workers = max(os.cpu_count() or 1, 2)
             self._executor = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
             tasks = _split(full, max(total // (workers * 8), 1_000))
-        self._futures: list[Future[str]] = []
+        self._futures: list[Future[tuple[str, str]]] = []
         for task in tasks:
             future = self._executor.submit(read, settings, task)
             future.add_done_callback(self._keep)
             self._futures.append(future)
 
-    def _keep(self, future: Future[str]) -> None:
+    def _keep(self, future: Future[tuple[str, str]]) -> None:
         """Put a finished part aside, out of memory."""
         if not future.cancelled() and future.exception() is None:
             with self._lock:
-                self._spool.write(future.result())
+                for spool, lines in zip((self._spool, self._marks), future.result(), strict=True):
+                    spool.write(lines)
             future._result = None
 
     def into(self, evidence: Evidence) -> int:
@@ -547,8 +630,9 @@ class Reading:
         for future in self._futures:
             future.result()
         self._executor.shutdown()  # and so the last callback has run
-        self._spool.seek(0)
-        evidence.copy("v_rec", self._spool)
+        for table, spool in (("v_rec", self._spool), ("v_mark", self._marks)):
+            spool.seek(0)
+            evidence.copy(table, spool)
         ends = "".join(f"{p.topic}\t{p.partition}\t{p.first}\t{p.next}\n" for p in self.places)
         evidence.copy("v_ends", io.StringIO(ends))
         return evidence.number("select count(*) from v_rec")
@@ -557,6 +641,7 @@ class Reading:
         """Let go of everything."""
         self._executor.shutdown(cancel_futures=True)
         self._spool.close()
+        self._marks.close()
 
 
 def _split(places: Sequence[Place], size: int) -> list[list[Place]]:

@@ -125,6 +125,7 @@ class Anew:
         refilled: records written, from the logs.
         generation: of the stream views, which are folded anew; 0: there were none.
         unknown_sellers: sellers under measures that the database knows nothing of: to be freed at the marketplace by hand.
+        applied_ghosts: "reader topic writer.partition from-to" of events that a reader applied though their log has lost them.
     """
 
     topics: list[str]
@@ -132,6 +133,7 @@ class Anew:
     refilled: int = 0
     generation: int = 0
     unknown_sellers: list[str] = field(default_factory=list)
+    applied_ghosts: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
@@ -139,7 +141,7 @@ class Anew:
         return {
             "topics": len(self.topics), "ghosts": sum(self.ghosts.events.values()), "lost_claims": len(self.ghosts.claims),
             "listings_asked_anew": len(self.ghosts.listings.keys() | self.ghosts.items), "sellers_asked_anew": len(self.ghosts.sellers),
-            "unknown_sellers": self.unknown_sellers, "refilled": self.refilled, "generation": self.generation, "seconds": round(self.seconds, 1),
+            "unknown_sellers": self.unknown_sellers, "applied_ghosts": self.applied_ghosts, "refilled": self.refilled, "generation": self.generation, "seconds": round(self.seconds, 1),
         }  # fmt: skip
 
 
@@ -185,6 +187,7 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
         StackError: a process is still connected to the database, or the broker does not delete topics.
     """
     from services.operator.idle import present, readers
+    from services.operator.unread import commit_cursors
 
     begun = time.monotonic()
     none_connected(engine)
@@ -220,7 +223,9 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
             table = f"{log.schema}.{log.prefix}"
             connection.exec_driver_sql(f"delete from {table}cursors where topic = any(%s)", (names,))
             connection.exec_driver_sql(f"delete from {table}topic_ids where topic = any(%s)", (names,))
+            connection.exec_driver_sql(f"delete from {table}gaps where topic = any(%s)", (names,))
             connection.exec_driver_sql(f"update {table}partitions set published_upto = seq")
+        made.applied_ghosts = _forget_ghosts(connection, logs)
         # accepted before, published after: they are in the door, and will be published again
         known = connection.exec_driver_sql(
             "select id from intake.claims where id = any(%s)", (sorted(made.ghosts.claims),)
@@ -232,10 +237,30 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
     tell("filling topics from the logs")
     keep_ms = {settings.topic_prefix + topic.name: topic.kept_ms(settings) for topic in ours}
     made.refilled = sum(_refill(settings, engine, f"{log.schema}.{log.prefix}event_log", keep_ms) for log in logs)
+    with engine.begin() as connection:
+        commit_cursors(settings, connection, logs)
+        connection.exec_driver_sql("delete from platform.went_back")
     tell("filling the stream views from the logs")
     made.generation = fold_anew(settings)
     made.seconds = time.monotonic() - begun
     return made
+
+
+def _forget_ghosts(connection: sa.Connection, logs: Iterable[Reader]) -> list[str]:
+    """Take readers back to where the logs end, so that the next event under a lost one's number is applied; what had been applied."""
+    logs, found = list(logs), []
+    for reader in logs:
+        table = f"{reader.schema}.{reader.prefix}reads"
+        for log in logs:
+            rows = connection.exec_driver_sql(
+                f"with ahead as (select r.*, p.seq as head from {table} r join {log.schema}.{log.prefix}partitions p"
+                " on p.partition = r.log_partition where r.writer = %s and r.seq > p.seq)"
+                f" update {table} r set seq = a.head from ahead a where r.topic = a.topic and r.partition = a.partition"
+                " and r.writer = a.writer and r.log_partition = a.log_partition returning a.topic, a.log_partition, a.head, a.seq",
+                (log.name,),
+            )
+            found += [f"{reader.name} {topic} {log.name}.{p} {head + 1}-{seq}" for topic, p, head, seq in rows]
+    return sorted(found)
 
 
 def none_connected(engine: sa.Engine) -> None:

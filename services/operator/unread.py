@@ -1,10 +1,11 @@
-"""`goodfaith restore unread`: records that were deleted before they were read come back from the event logs.
+"""`goodfaith restore unread`: records that a topic lost before they were read are restored from the event logs.
 
-Retention has passed a reader's place, or a topic was deleted and created again. Nobody skips anything: the workers leave such
-places alone (`goodfaith_unread_gone_partitions`). Our own topics are no more than copies of the event logs: what any reader has
-not read is written behind what the partition has, in the log's order, what was there before is deleted, and all its readers go
-on from there. Who reads something a second time drops it by its id. So a partition is in the log's order from its first record,
-and one that has lost records does not begin at 0, as if nothing were gone: both are what `verify` holds topics to.
+Retention deleted them, a broker lost them, or the topic was deleted and created again. Workers never skip such a place: they
+stop reading it (`goodfaith_unread_gone_partitions`) and keep where and why in `gaps`. Our own topics are copies of the event
+logs, so everything after the last event that each reader applied, holes in the middle included, is written to the end of the
+partition in the log's order. What the partition held before is deleted, and all its readers continue at the first restored
+record; a reader drops what it has applied already. So the partition is in the log's order from its first record on, and one
+that has lost records does not begin at offset 0. `verify` checks both.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
+from kafka.errors import NoError
 
 from services.operator.idle import Reader, present, readers
 from shared import kafka_links, topics
+from shared.runtime import seen
 from shared.settings import Settings
 
 ALONE_MS: Final = topics.DAY_MS
@@ -34,6 +37,7 @@ class Gap:
         begins: first offset that there is.
         ends: the offset behind the last one.
         recreated: whether the topic is another one of the same name.
+        reason: why the reader stopped there, in its own words; empty: it has not noticed yet.
     """
 
     reader: Reader
@@ -43,9 +47,15 @@ class Gap:
     begins: int
     ends: int
     recreated: bool = False
+    reason: str = ""
 
     def __str__(self) -> str:
-        why = "created anew" if self.recreated else f"deleted up to {self.begins}"
+        if self.recreated:
+            why = "the topic was created again"
+        elif self.reason in ("gap", "truncated"):
+            why = {"gap": "records before it are missing", "truncated": "the topic was truncated"}[self.reason]
+        else:
+            why = f"deleted up to {self.begins}"
         return f"{self.reader.name}: {self.topic} {self.partition} at {self.upto}, {why}"
 
 
@@ -80,6 +90,7 @@ def compare(
     begins: Mapping[tuple[str, int], int],
     ends: Mapping[tuple[str, int], int],
     reader: Reader,
+    noticed: Mapping[tuple[str, int], tuple[int, str]] | None = None,
 ) -> list[Gap]:
     """A reader's gaps. Pure.
 
@@ -87,14 +98,18 @@ def compare(
         cursors: by topic and partition where the reader is; none: it has read nothing there yet.
         known_ids: by topic the id that these are valid for; ids: the one that it has.
         begins: by topic and partition what there is, for all that it reads; ends: likewise.
+        noticed: by topic and partition where the reader stopped, and why.
     """
     found = []
+    noticed = noticed or {}
     for place, begin in begins.items():
         topic, partition = place
         recreated = topic in known_ids and known_ids[topic] != ids.get(topic)
         at = cursors.get(place)
-        if recreated or (at is not None and not begin <= at <= ends[place]):
-            found.append(Gap(reader, topic, partition, at or 0, begin, ends[place], recreated))
+        stopped, reason = noticed.get(place, (None, ""))
+        if recreated or stopped is not None or (at is not None and not begin <= at <= ends[place]):
+            at = stopped if at is None else at
+            found.append(Gap(reader, topic, partition, at or 0, begin, ends[place], recreated, reason))
     return found
 
 
@@ -127,10 +142,40 @@ def find(settings: Settings, connection: sa.Connection) -> list[Gap]:
             }
             begins = {places[at]: offset for at, offset in consumer.beginning_offsets(list(places)).items()}
             ends = {places[at]: offset for at, offset in consumer.end_offsets(list(places)).items()}
-            found += compare(cursors, known, ids, begins, ends, reader)
+            rows = connection.exec_driver_sql(f'select topic, partition, "offset", reason from {table}gaps')
+            noticed = {(str(topic), int(partition)): (int(at), str(reason)) for topic, partition, at, reason in rows}
+            seen_ = compare(cursors, known, ids, begins, ends, reader, noticed)
+            found += seen_
+            found += _cut_off(
+                connection, settings, reader, cursors, begins, ends, {(gap.topic, gap.partition) for gap in seen_}
+            )
     finally:
         consumer.close()
     return found
+
+
+def _cut_off(
+    connection: sa.Connection,
+    settings: Settings,
+    reader: Reader,
+    cursors: Mapping[tuple[str, int], int],
+    begins: Mapping[tuple[str, int], int],
+    ends: Mapping[tuple[str, int], int],
+    known: set[tuple[str, int]],
+) -> Iterable[Gap]:
+    """Places that the reader has read to their end, though the logs say that more was published: no later event has shown it yet."""
+    logs = present(connection, readers(settings), table="reads")
+    linked = connection.exec_driver_sql(f"select partition from {reader.schema}.{reader.prefix}partitions where linked")
+    partitions = set(linked.scalars())
+    for topic in reader.reads:
+        for partition in partitions:
+            place = (topic.name, partition)
+            if topic.compacted or place in known or cursors.get(place, begins[place]) != ends[place]:
+                continue
+            gap = Gap(reader, topic.name, partition, ends[place], begins[place], ends[place], reason="gap")
+            rows = _unread(connection, logs, topic, settings.topic_prefix + topic.name, partition, [gap])
+            if next(iter(rows), None) is not None:
+                yield gap
 
 
 def _topic_ids(settings: Settings) -> dict[str, str]:
@@ -146,12 +191,15 @@ def _topic_ids(settings: Settings) -> dict[str, str]:
 
 # the last row of this topic and partition that the reader has: of another one of the same log it may be further
 _READ: Final = """
-    select p.partition, greatest(
-        coalesce((select l.seq from {log}event_log l where l.partition = p.partition and l.topic = %s and l.target = %s
-            and exists (select from {inbox} i where i.event_id = %s || '.' || l.partition || '.' || l.seq)
+    select p.partition, case when coalesce((select o.linked from {reader}partitions o where o.partition = %(target)s), true) then
+        coalesce((select r.seq from {reader}reads r where r.topic = %(name)s and r.partition = %(target)s
+            and r.writer = %(writer)s and r.log_partition = p.partition), 0)
+    else greatest(
+        coalesce((select l.seq from {log}event_log l where l.partition = p.partition and l.topic = %(topic)s and l.target = %(target)s
+            and exists (select from {reader}inbox i where i.event_id = %(writer)s || '.' || l.partition || '.' || l.seq)
             order by l.seq desc limit 1), 0),
-        coalesce((select max(m.upto) from {inbox}_marks m
-            where m.topic = %s and m.writer = %s and m.partition = p.partition), 0))
+        coalesce((select max(m.upto) from {reader}inbox_marks m
+            where m.topic = %(name)s and m.writer = %(writer)s and m.partition = p.partition), 0)) end
     from {log}partitions p"""
 _UNREAD: Final = """
     select l.key, l.payload, l.recorded_wall
@@ -208,10 +256,47 @@ def refill(
             _topic_ids(settings),
         )
     if made.gaps:
+        with engine.connect() as connection:
+            commit_cursors(settings, connection, logs)
         tell("filling the stream views from the logs")
         made.generation = fold_anew(settings)
     made.seconds = time.monotonic() - begun
     return made
+
+
+def commit_cursors(settings: Settings, connection: sa.Connection, workers: Iterable[Reader]) -> None:
+    """Set the groups' committed offsets to the cursors: workers compare the two when they start (docs/decisions/0051).
+
+    No worker may run.
+
+    Raises:
+        kafka.errors.KafkaError: the broker is away, or a group has members.
+    """
+    from kafka import TopicPartition
+    from kafka.structs import OffsetAndMetadata
+
+    admin: Any = kafka_links.admin(settings, client_id="goodfaith-restore")
+    try:
+        for worker in workers:
+            table = f"{worker.schema}.{worker.prefix}"
+            rows = connection.exec_driver_sql(
+                f"select c.topic, c.partition, c.next_offset, p.seq, p.hash from {table}cursors c join {table}partitions p using (partition)"
+            )
+            reads = {topic.name for topic in worker.reads}
+            offsets = {
+                TopicPartition(settings.topic_prefix + topic, partition): OffsetAndMetadata(
+                    offset, seen.metadata(seq, hash_), -1
+                )
+                for topic, partition, offset, seq, hash_ in rows
+                if topic in reads
+            }
+            if offsets:
+                found = admin.alter_group_offsets(settings.topic_prefix + worker.name, offsets)
+                for error in found.values():
+                    if error is not NoError:
+                        raise error(f"committing the offsets of {worker.name}")
+    finally:
+        admin.close()
 
 
 def _writes(log: Reader, topic: topics.Topic | None) -> bool:
@@ -231,9 +316,9 @@ def _unread(
         table = f"{log.schema}.{log.prefix}"
         have: dict[int, int] = {}
         for gap in gaps:
-            inbox = f"{gap.reader.schema}.{gap.reader.prefix}inbox"
-            values = (full, partition, log.name, topic.name, log.name)
-            rows = connection.exec_driver_sql(_READ.format(inbox=inbox, log=table), values)
+            values = {"topic": full, "target": partition, "writer": log.name, "name": topic.name}
+            statement = _READ.format(reader=f"{gap.reader.schema}.{gap.reader.prefix}", log=table)
+            rows = connection.exec_driver_sql(statement, values)
             for source, number in rows:
                 # of a compacted topic each key's last record is to be there, whoever has read it
                 have[source] = 0 if topic.compacted else min(have.get(source, number), number)
@@ -294,8 +379,11 @@ def _go_on(engine: sa.Engine, gaps: Sequence[Gap], places: Mapping[Gap, int]) ->
             table = f"{gap.reader.schema}.{gap.reader.prefix}"
             connection.exec_driver_sql(
                 f"insert into {table}cursors (topic, partition, next_offset) values (%s, %s, %s)"
-                " on conflict (topic, partition) do update set next_offset = excluded.next_offset",
+                " on conflict (topic, partition) do update set next_offset = excluded.next_offset, leader_epoch = null",
                 (gap.topic, gap.partition, places[gap]),
+            )
+            connection.exec_driver_sql(
+                f"delete from {table}gaps where topic = %s and partition = %s", (gap.topic, gap.partition)
             )
 
 

@@ -37,7 +37,7 @@ from services.operator.drills import ENVIRONMENT, REPOSITORY, Load, Notices
 from services.operator.exposition import parsed
 from services.operator.faults import Faults
 from services.operator.notices import SAMPLE, read
-from services.operator.up import JsonOption, begin, destroy, root, settle
+from services.operator.up import JsonOption, StackOption, begin, destroy, root, running, settle
 from services.operator.verify import verify_stack
 from shared import kafka_links
 
@@ -470,6 +470,40 @@ def drill_(
     if json:
         print_json(outcome.as_json())
     if not outcome.clean or outcome.lag_s > lag:
+        raise typer.Exit(1)
+
+
+@app.command(name="finish")
+def finish_(
+    stack: StackOption = "default",
+    json: JsonOption = False,
+) -> None:
+    """Once no process of the version before runs, and none will: let numbers, not ids, tell duplicates; exit 1 where events are missing.
+
+    A version without linked events must not run afterwards. May run beside the workers.
+    """
+    from services.operator import linking
+    from shared import db
+
+    local = running(stack, whole=False)
+    engine = db.administer(local.admin_url)
+    try:
+        with errors.status("linking") as status:
+            made = linking.finish(engine, fleet.settings_of(local), status.update)
+    finally:
+        engine.dispose()
+    for reader, partitions in made.partitions.items():
+        console.print(f"{reader}: {len(partitions)} partitions linked", highlight=False)
+    for hole in made.holes:
+        console.print(
+            f"never read, though later ones were: {hole}; goodfaith verify says more",
+            style="red",
+            markup=False,
+            highlight=False,
+        )
+    if json:
+        print_json(made.as_json())
+    if made.holes:
         raise typer.Exit(1)
 
 

@@ -92,3 +92,54 @@ def topic_ids(prefix: str = "") -> str:
     has another id, and its offsets mean other records.
     """
     return f"create table {prefix}topic_ids (topic text primary key, id text not null)"
+
+
+def linked_events(prefix: str = "") -> str:
+    """SQL for linked events (docs/decisions/0050): what a log publishes where, and what a reader has applied of it.
+
+    ``tails``: the number of the log's last row for each topic and target partition, from which the next row's ``previous``
+    is taken. ``reads``: for each log, the number of the last event applied. ``reads_log``: when that number moved, and from where;
+    append-only. ``gaps``: places at which a reader stopped because records are missing. ``partitions.linked``: numbers
+    decide what is a duplicate, not ids; false in rows that a version without links may still work on.
+    """
+    return f"""
+alter table {prefix}partitions add column linked boolean not null default false;
+alter table {prefix}cursors add column leader_epoch int;
+create table {prefix}tails (
+    partition int not null,
+    topic text collate "C" not null,
+    target int not null,
+    seq bigint not null,
+    primary key (partition, topic, target)
+) with (fillfactor = 50);
+create table {prefix}reads (
+    topic text collate "C" not null,
+    partition int not null,
+    writer text collate "C" not null,
+    log_partition int not null,
+    seq bigint not null,
+    primary key (topic, partition, writer, log_partition)
+) with (fillfactor = 50);
+create table {prefix}reads_log (
+    topic text collate "C" not null,
+    partition int not null,
+    writer text collate "C" not null,
+    log_partition int not null,
+    previous bigint not null,
+    seq bigint not null,
+    recorded_wall timestamptz not null default now(),
+    primary key (topic, writer, log_partition, partition, seq)
+);
+create index {prefix}reads_log_recorded on {prefix}reads_log using brin (recorded_wall);
+create table {prefix}gaps (
+    topic text collate "C" not null,
+    partition int not null,
+    "offset" bigint not null,
+    reason text not null check (reason in ('deleted', 'gap', 'recreated', 'truncated')),
+    detail text not null default '',
+    found_wall timestamptz not null default now(),
+    primary key (topic, partition)
+);
+insert into {prefix}tails (partition, topic, target, seq)
+    select partition, topic, target, max(seq) from {prefix}event_log group by 1, 2, 3;
+"""

@@ -12,12 +12,20 @@ import sqlalchemy as sa
 
 from shared import db, tracing
 from shared.events import encode
+from shared.runtime.links import Link, place_of
 from shared.runtime.types import Outgoing, Sent
 from shared.topics import partition_of
 
 
 class Fenced(Exception):
     """Another worker has taken a partition over: this one must write nothing and join the group anew."""
+
+
+class WentBack(Fenced):
+    """The database lacks what it had committed before: a late follower was promoted, or a backup restored.
+
+    Nothing may be written on top of it: numbers that are given out again would pass for events already applied.
+    """
 
 
 @dataclass(slots=True)
@@ -30,22 +38,40 @@ class Head:
     watermark: dt.datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """A partition as it was claimed.
+
+    Attributes:
+        linked: numbers tell duplicates from new events. Else a version that keeps ids may work on the partition too.
+    """
+
+    epoch: int
+    linked: bool
+    seq: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """What was seen of an event log outside the database: the row that it must still have.
+
+    Attributes:
+        hash: of the row, or the beginning of it; None: not known.
+        payload: of the row; None: not known.
+        seen: where, in words.
+    """
+
+    partition: int
+    seq: int
+    seen: str
+    hash: str | None = None
+    payload: str | None = None
+
+
 def chain(previous: str, payload: str) -> str:
     """Hash of an event log row: SHA-256 over the previous row's hash and the payload, hex."""
     return hashlib.sha256(previous.encode() + payload.encode()).hexdigest()
-
-
-def place_of(id_: str) -> tuple[str, int, int] | None:
-    """Writer, partition and number of an event by its id; None when it was not made as ours are."""
-    writer, _, rest = id_.partition(".")
-    partition, _, seq = rest.partition(".")
-    if not (writer and _is_number(partition, 9) and _is_number(seq, 18)):
-        return None
-    return writer, int(partition), int(seq)
-
-
-def _is_number(text: str, most: int) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= most and (text == "0" or text[0] != "0")
 
 
 class Store:
@@ -57,28 +83,68 @@ class Store:
         self._partitions = partitions
         self._topic_prefix = topic_prefix
         self._keyed_like = keyed_like
+        # number of the log's last row by partition, full topic and target; of partitions that are owned
+        self._tails: dict[tuple[int, str, int], int] = {}
         p = prefix
         self._sql_claim = f"""
-            insert into {p}partitions (partition, epoch, owner) select unnest(%s::int[]), 1, %s
+            insert into {p}partitions (partition, epoch, owner, linked) select unnest(%s::int[]), 1, %s, true
             on conflict (partition) do update set epoch = {p}partitions.epoch + 1, owner = excluded.owner
-            returning partition, epoch"""
+            returning partition, epoch, linked, seq, hash"""
         self._sql_lock = f"""
-            select partition, epoch, seq, hash, published_upto, watermark from {p}partitions
-            where partition = any(%s) order by partition for no key update"""
+            select partition, epoch, owner, seq, hash, published_upto, watermark, (select min(worker) from platform.went_back)
+            from {p}partitions where partition = any(%s) order by partition for no key update"""
         self._sql_heads = f"""
             update {p}partitions as t set seq = n.seq, hash = n.hash, published_upto = n.upto, watermark = n.mark
             from unnest(%s::int[], %s::bigint[], %s::text[], %s::bigint[], %s::timestamptz[]) as n(partition, seq, hash, upto, mark)
             where t.partition = n.partition"""
         self._sql_published = f"""
-            update {p}partitions as t set published_upto = greatest(t.published_upto, n.upto)
-            from unnest(%s::int[], %s::bigint[]) as n(partition, upto) where t.partition = n.partition"""
-        self._sql_cursors = f"select topic, partition, next_offset from {p}cursors where partition = any(%s)"
+            update {p}partitions as t set published_upto = greatest(t.published_upto, least(n.upto, t.seq))
+            from unnest(%s::int[], %s::bigint[], %s::bigint[]) as n(partition, epoch, upto)
+            where t.partition = n.partition and t.epoch = n.epoch"""
+        self._sql_cursors = f"""
+            select topic, partition, next_offset, coalesce(leader_epoch, -1) from {p}cursors where partition = any(%s)"""
         self._sql_topic_ids = f"select topic, id from {p}topic_ids"
         self._sql_know_topics = f"""
             insert into {p}topic_ids (topic, id) select * from unnest(%s::text[], %s::text[]) on conflict do nothing"""
         self._sql_move = f"""
-            insert into {p}cursors (topic, partition, next_offset) select * from unnest(%s::text[], %s::int[], %s::bigint[])
-            on conflict (topic, partition) do update set next_offset = excluded.next_offset"""
+            insert into {p}cursors as c (topic, partition, next_offset, leader_epoch)
+            select topic, partition, next_offset, leader_epoch
+                from unnest(%(topics)s::text[], %(partitions)s::int[], %(offsets)s::bigint[], %(epochs)s::int[])
+                    as n(topic, partition, next_offset, leader_epoch)
+            on conflict (topic, partition) do update set next_offset = excluded.next_offset, leader_epoch = excluded.leader_epoch
+            where exists (select from unnest(%(topics)s::text[], %(partitions)s::int[], %(before)s::bigint[]) as b(topic, partition, at)
+                where b.topic = c.topic and b.partition = c.partition and b.at = c.next_offset)"""
+        self._sql_reads = f"select topic, partition, writer, log_partition, seq from {p}reads where partition = any(%s)"
+        # one statement for the number and for when it moved
+        self._sql_read = f"""
+            with n as (select * from unnest(%s::text[], %s::int[], %s::text[], %s::int[], %s::bigint[])
+                    as n(topic, partition, writer, log_partition, seq)),
+                moved as (insert into {p}reads (topic, partition, writer, log_partition, seq) select * from n
+                    on conflict (topic, partition, writer, log_partition) do update set seq = excluded.seq)
+            insert into {p}reads_log (topic, partition, writer, log_partition, previous, seq)
+            select n.topic, n.partition, n.writer, n.log_partition, coalesce(r.seq, 0), n.seq from n
+                left join {p}reads r using (topic, partition, writer, log_partition)"""
+        self._sql_gap = f"""
+            insert into {p}gaps (topic, partition, "offset", reason, detail)
+            select topic, partition, at, %s, %s from unnest(%s::text[], %s::int[], %s::bigint[]) as n(topic, partition, at)
+            on conflict do nothing"""
+        self._sql_gaps = f'select topic, partition, "offset", reason from {p}gaps where partition = any(%s)'
+        # rows that a version without links has appended since are caught up with
+        self._sql_catch_up = f"""
+            insert into {p}tails (partition, topic, target, seq)
+            select l.partition, l.topic, l.target, max(l.seq)
+            from (select n.partition, coalesce(max(t.seq), 0) as upto from unnest(%s::int[]) as n(partition)
+                left join {p}tails t on t.partition = n.partition group by 1) as n
+            join {p}event_log l on l.partition = n.partition and l.seq > n.upto
+            group by 1, 2, 3
+            on conflict (partition, topic, target) do update set seq = excluded.seq"""
+        self._sql_tails = f"select partition, topic, target, seq from {p}tails where partition = any(%s)"
+        self._sql_tail = f"""
+            insert into {p}tails (partition, topic, target, seq) select * from unnest(%s::int[], %s::text[], %s::int[], %s::bigint[])
+            on conflict (partition, topic, target) do update set seq = excluded.seq"""
+        self._sql_rows = f"""
+            select l.partition, l.seq, l.hash, l.payload from {p}event_log l
+            join unnest(%s::int[], %s::bigint[]) as n(partition, seq) on n.partition = l.partition and n.seq = l.seq"""
         self._sql_inbox = f"""
             insert into {p}inbox (event_id)
             select n.id from unnest(%s::text[], %s::text[], %s::text[], %s::int[], %s::bigint[])
@@ -112,32 +178,104 @@ class Store:
 
     # ---- ownership
 
-    def claim(self, connection: sa.Connection, partitions: Sequence[int], owner: str) -> dict[int, int]:
-        """Take the partitions over: every earlier owner's writes are refused from here on. Returns their epochs."""
-        rows = connection.exec_driver_sql(self._sql_claim, (list(partitions), owner))
-        return {row[0]: row[1] for row in rows}
+    def claim(self, connection: sa.Connection, partitions: Sequence[int], owner: str) -> dict[int, Owned]:
+        """Take the partitions over: every earlier owner's writes are refused from here on.
 
-    def lock(self, connection: sa.Connection, epochs: dict[int, int]) -> dict[int, Head]:
+        Raises:
+            WentBack: a worker has found that the database lacks what it had committed.
+        """
+        if (finder := connection.exec_driver_sql("select min(worker) from platform.went_back").scalar()) is not None:
+            raise WentBack(f"{finder} found it")
+        rows = connection.exec_driver_sql(self._sql_claim, (list(partitions), owner))
+        owned = {row[0]: Owned(*row[1:]) for row in rows}
+        connection.exec_driver_sql(self._sql_catch_up, (list(partitions),))
+        tails = connection.exec_driver_sql(self._sql_tails, (list(partitions),))
+        self._tails = {(partition, topic, target): seq for partition, topic, target, seq in tails}
+        return owned
+
+    def lock(
+        self, connection: sa.Connection, owner: str, epochs: Mapping[int, int], known: Mapping[int, tuple[int, str]]
+    ) -> dict[int, Head]:
         """Lock the owned partitions for this transaction.
+
+        Args:
+            known: for each of them, number and hash of the log's last row, as this owner last saw it committed.
 
         Raises:
             Fenced: one of them has another owner.
+            WentBack: one of them is not as this owner left it, though nobody else has claimed it.
         """
         heads = {}
-        for partition, epoch, seq, hash_, upto, mark in connection.exec_driver_sql(self._sql_lock, (sorted(epochs),)):
-            if epoch != epochs[partition]:
+        rows = connection.exec_driver_sql(self._sql_lock, (sorted(epochs),))
+        for partition, epoch, whose, seq, hash_, upto, mark, finder in rows:
+            if finder is not None:
+                raise WentBack(f"{finder} found it")
+            if epoch > epochs[partition]:
                 raise Fenced(f"partition {partition}: epoch {epoch}, ours {epochs[partition]}")
+            if epoch < epochs[partition] or whose != owner:
+                raise WentBack(
+                    f"partition {partition} does not know its owner: epoch {epoch}, ours {epochs[partition]}"
+                )
+            if (seq, hash_) != known[partition]:
+                raise WentBack(f"partition {partition}: the event log ends at {seq}, it ended at {known[partition][0]}")
             heads[partition] = Head(seq, hash_, upto, mark)
         if len(heads) != len(epochs):
-            raise Fenced("a partition's row is gone")
+            raise WentBack("a partition's row is missing")
         return heads
+
+    def ends(self, connection: sa.Connection, partitions: Sequence[int]) -> dict[int, int]:
+        """Number of each log's last row."""
+        return {row[0]: row[3] for row in connection.exec_driver_sql(self._sql_lock, (list(partitions),))}
+
+    def went_back(self, connection: sa.Connection, reason: str) -> None:
+        """Let every other worker know that the database lacks what it had committed."""
+        connection.exec_driver_sql(
+            "insert into platform.went_back (worker, reason) values (%s, %s)", (self._name, reason[:1000])
+        )
+
+    def missing(self, connection: sa.Connection, witnesses: Iterable[Witness]) -> list[Witness]:
+        """Those whose row the event log does not have, or has with other content."""
+        asked = list(witnesses)
+        if not asked:
+            return []
+        places = sorted({(one.partition, one.seq) for one in asked})
+        rows = connection.exec_driver_sql(self._sql_rows, db.columns(places))
+        there = {(partition, seq): (hash_, payload) for partition, seq, hash_, payload in rows}
+        lost = []
+        for one in asked:
+            hash_, payload = there.get((one.partition, one.seq), (None, None))
+            if hash_ is None or not hash_.startswith(one.hash or "") or one.payload not in (None, payload):
+                lost.append(one)
+        return lost
 
     # ---- in
 
-    def cursors(self, connection: sa.Connection, partitions: Sequence[int]) -> dict[tuple[str, int], int]:
-        """Next offset by (topic, partition)."""
+    def cursors(self, connection: sa.Connection, partitions: Sequence[int]) -> dict[tuple[str, int], tuple[int, int]]:
+        """Next offset, and leader epoch of the record before it (-1: not known), by (topic, partition)."""
         rows = connection.exec_driver_sql(self._sql_cursors, (list(partitions),))
-        return {(topic, partition): offset for topic, partition, offset in rows}
+        return {(topic, partition): (offset, epoch) for topic, partition, offset, epoch in rows}
+
+    def reads(self, connection: sa.Connection, partitions: Sequence[int]) -> dict[Link, int]:
+        """For each log, number of the last event applied."""
+        rows = connection.exec_driver_sql(self._sql_reads, (list(partitions),))
+        return {Link(*row[:4]): row[4] for row in rows}
+
+    def read(self, connection: sa.Connection, numbers: Mapping[Link, int]) -> None:
+        """Note which events are applied; the partitions must be locked."""
+        db.unnest(connection, self._sql_read, [(*link, seq) for link, seq in sorted(numbers.items())])
+
+    def gap(
+        self, connection: sa.Connection, places: Mapping[tuple[str, int], int], reason: str, detail: str = ""
+    ) -> None:
+        """Keep, for ``goodfaith restore unread``, that records are missing at these places' offsets. What was kept stays."""
+        rows = [(topic, partition, offset) for (topic, partition), offset in sorted(places.items())]
+        if rows:
+            connection.exec_driver_sql(self._sql_gap, (reason, detail, *db.columns(rows)))
+
+    def gaps(self, connection: sa.Connection, partitions: Sequence[int]) -> dict[tuple[str, int], tuple[int, str]]:
+        """Offset and reason, by topic and partition, of what waits for ``goodfaith restore unread``."""
+        rows = connection.exec_driver_sql(self._sql_gaps, (list(partitions),))
+        return {(topic, partition): (offset, reason) for topic, partition, offset, reason in rows}
 
     def topic_ids(self, connection: sa.Connection, now: Mapping[str, str]) -> dict[str, str]:
         """By topic the id that its cursors are valid for; of topics that were not known it is the one of ``now``, from here on."""
@@ -146,14 +284,39 @@ class Store:
             connection.exec_driver_sql(self._sql_know_topics, (list(new), list(new.values())))
         return {**now, **known}
 
-    def move(self, connection: sa.Connection, cursors: dict[tuple[str, int], int]) -> None:
-        """Move cursors; the partitions must be locked."""
-        if cursors:
-            topics, partitions = zip(*cursors, strict=True)
-            connection.exec_driver_sql(self._sql_move, (list(topics), list(partitions), list(cursors.values())))
+    def move(
+        self,
+        connection: sa.Connection,
+        cursors: Mapping[tuple[str, int], tuple[int, int]],
+        before: Mapping[tuple[str, int], int],
+    ) -> None:
+        """Move cursors; the partitions must be locked.
+
+        Args:
+            cursors: next offset and leader epoch of the record before it.
+            before: where they are, as far as the caller knows.
+
+        Raises:
+            WentBack: they are somewhere else.
+        """
+        if not cursors:
+            return
+        topics, partitions = zip(*cursors, strict=True)
+        offsets, epochs = zip(*cursors.values(), strict=True)
+        moved = connection.exec_driver_sql(
+            self._sql_move,
+            {
+                "topics": list(topics), "partitions": list(partitions), "offsets": list(offsets), "epochs": list(epochs),
+                "before": [before.get(place, -1) for place in cursors],
+            },
+        ).rowcount  # fmt: skip
+        if moved != len(cursors):
+            raise WentBack("a cursor is not where this worker left it")
 
     def fresh(self, connection: sa.Connection, ids: Mapping[str, str]) -> set[str]:
         """Enter ids in the inbox; returns those that were not there, nor covered by a mark.
+
+        For records from outside, and for events of ours while a version without links may work on the partition too.
 
         Args:
             ids: topic, without prefix, by id.
@@ -169,8 +332,12 @@ class Store:
     # ---- out
 
     def append(self, connection: sa.Connection, heads: dict[int, Head], events: Iterable[Outgoing]) -> Sent:
-        """Append events to the log and number them; ``heads`` moves on with them."""
+        """Append events to the log, number them and link them; ``heads`` moves on with them.
+
+        Once the transaction is committed, the caller tells ``appended``.
+        """
         sent = Sent()
+        tails = sent.tails
         partitions: list[int] = []
         seqs: list[int] = []
         topics: list[str] = []
@@ -183,6 +350,10 @@ class Store:
         for event in events:
             head = heads[event.partition]
             head.seq += 1
+            name = event.topic.name
+            target = event.partition if name in self._keyed_like else partition_of(event.key, self._partitions)
+            topic = self._topic_prefix + name
+            place = (event.partition, topic, target)
             raw = encode(
                 event.data,
                 id=f"{self._name}.{event.partition}.{head.seq}",
@@ -194,12 +365,11 @@ class Store:
                 correlation=event.correlation,
                 causation=event.causation,
                 trace=event.trace,
+                previous=tails[place] if place in tails else self._tails.get(place, 0),
             )
+            tails[place] = head.seq
             payload = raw.decode()
             head.hash = chain(head.hash, payload)
-            name = event.topic.name
-            target = event.partition if name in self._keyed_like else partition_of(event.key, self._partitions)
-            topic = self._topic_prefix + name
             partitions.append(event.partition)
             seqs.append(head.seq)
             topics.append(topic)
@@ -220,7 +390,12 @@ class Store:
                     "claim": claims, "payload": payloads, "hash": hashes,
                 },
             )  # fmt: skip
+            db.unnest(connection, self._sql_tail, [(*place, seq) for place, seq in sorted(tails.items())])
         return sent
+
+    def appended(self, sent: Sent) -> None:
+        """What ``append`` wrote is committed."""
+        self._tails |= sent.tails
 
     def save_heads(self, connection: sa.Connection, heads: dict[int, Head]) -> None:
         """Write back the partitions' rows that changed."""
@@ -237,10 +412,10 @@ class Store:
                 ),
             )
 
-    def published(self, connection: sa.Connection, upto: dict[int, int]) -> None:
-        """Note how far the log is on its topics. Harmless from a zombie: it only says what is true."""
-        if upto:
-            connection.exec_driver_sql(self._sql_published, (list(upto), list(upto.values())))
+    def published(self, connection: sa.Connection, epochs: Mapping[int, int], upto: Mapping[int, int]) -> None:
+        """Note how far the log is on its topics: of partitions still owned, and never beyond the log's end."""
+        rows = [(partition, epochs[partition], number) for partition, number in upto.items() if partition in epochs]
+        db.unnest(connection, self._sql_published, rows)
 
     def unpublished(self, connection: sa.Connection, partitions: Sequence[int]) -> Sent:
         """Log rows beyond ``published_upto``: to be sent again with the same ids."""

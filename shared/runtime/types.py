@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from prometheus_client import Counter
 
 from shared.events import Data, Envelope
+from shared.runtime.links import Link
 from shared.topics import Topic
 
 
@@ -24,6 +25,8 @@ class Incoming:
         key: partition key; order holds, and a poison record parks its successors, by key.
         id: event id: applied at most once.
         wall: when the record was written (the broker's or producer's clock), for lag; None for queue rows.
+        link: the log that an event of ours comes from, and ``seq``, its number there: known to be the next one. None: its id tells
+            whether it was applied before.
         traced: whether it is traced; ``parent``: the context that it came with, None where its trace begins here.
         trace: of a traced one, the context that what it causes carries: the runtime sets it before ``Service.open``, and on
             ``Outgoing`` by itself; a service keeps it in its own tables where its work goes on elsewhere.
@@ -42,6 +45,8 @@ class Incoming:
     traced: bool = False
     parent: str | None = None
     trace: str | None = None
+    link: Link | None = None
+    seq: int = 0
 
 
 @dataclass(slots=True)
@@ -202,3 +207,5 @@ class Sent:
     upto: dict[int, int] = field(default_factory=dict)
     since: float = 0.0
     """Wall time at which the oldest of them was logged; 0: just now."""
+    tails: dict[tuple[int, str, int], int] = field(default_factory=dict)
+    """Number of the last of them by log partition, full topic and target partition."""

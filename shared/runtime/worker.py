@@ -33,14 +33,16 @@ import sqlalchemy as sa
 import structlog
 from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
+from kafka.errors import IllegalStateError, KafkaError, LogTruncationError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
 from shared import clock, db, kafka_links, logs, metrics, tracing
-from shared.events import Data, Watermark, decode_data, decode_envelope, encode
+from shared.events import Data, NewerVersion, Watermark, decode_data, decode_envelope, encode, is_ours
+from shared.runtime import seen
 from shared.runtime.health import Health
+from shared.runtime.links import Gap, Link, Links, place_of
 from shared.runtime.positions import Positions
-from shared.runtime.store import Fenced, Head, Store
+from shared.runtime.store import Fenced, Head, Store, WentBack, Witness
 from shared.runtime.traced import Traced
 from shared.runtime.types import Batch, DeadLetter, Due, Incoming, Outgoing, Sent, Service, Tx
 from shared.settings import Settings
@@ -67,6 +69,9 @@ class Bad:
     headers: str
     error: str
     outside: bool
+    id: str | None = None
+    link: Link | None = None
+    seq: int = 0
 
 
 @dataclass(slots=True)
@@ -77,6 +82,8 @@ class Round:
     bad: list[Bad] = field(default_factory=list)
     marks: dict[int, dt.datetime] = field(default_factory=dict)
     cursors: dict[tuple[str, int], int] = field(default_factory=dict)
+    # leader epoch of the last record
+    leader_epochs: dict[tuple[str, int], int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     # wall times at which records were written: by place the last one's, by topic the oldest one's
     stamps: dict[tuple[str, int], float] = field(default_factory=dict)
@@ -159,6 +166,14 @@ class Worker:
         # ids of the topics that the cursors are valid for, and places of which the records at the cursor are no more
         self._topic_ids: dict[str, str] = {}
         self._gone: set[tuple[str, int]] = set()
+        # of these, what is not yet in the database: by place offset, reason and details
+        self._unsaved: dict[tuple[str, int], tuple[int, str, str]] = {}
+        # partitions whose duplicates are told by numbers, and these numbers
+        self._linked: frozenset[int] = frozenset()
+        self._links = Links()
+        # what this process last saw committed, kept from session to session: ends of logs (number and hash), and cursors
+        self._seen: dict[int, tuple[int, str]] = {}
+        self._cursors: dict[tuple[str, int], int] = {}
         self._look_at = 0.0
         # ends of partitions that the client was told nothing of, as asked for
         self._asked_ends: dict[tuple[str, int], int] = {}
@@ -185,6 +200,8 @@ class Worker:
         while not self._stop:
             try:
                 self._session()
+            except WentBack as back:
+                self._halt(back)
             except Fenced as fenced:
                 metrics.FENCED.labels(self.service.name).inc()
                 log.warning("fenced", worker=self.service.name, reason=str(fenced))
@@ -197,6 +214,32 @@ class Worker:
         if self._look is not None:
             self._look.close()
         self._engine.dispose()
+
+    def _halt(self, back: WentBack) -> None:
+        """Say what the database has lost, stop the other workers too, and wait to be stopped: a person decides what comes next."""
+        metrics.WENT_BACK.labels(self.service.name).set(1)
+        lost: list[str] = []
+        try:
+            with self._engine.begin() as connection:
+                self._store.went_back(connection, str(back))
+                ends = self._store.ends(connection, sorted(self._seen))
+                witnesses = [
+                    Witness(p, seq, "this process", hash=hash_) for p, (seq, hash_) in self._seen.items() if seq
+                ]
+                lost = [
+                    f"partition {one.partition}: the log ended at {one.seq}, now at {ends.get(one.partition, 0)}"
+                    for one in self._store.missing(connection, witnesses)
+                ]
+        except Exception as error:
+            log.warning("cannot say what was lost", worker=self.service.name, error=f"{type(error).__name__}: {error}")
+        log.critical(
+            "the database went back in time", worker=self.service.name, reason=str(back), lost=lost,
+            cure="stop all processes, run goodfaith restore topics, start them again",
+        )  # fmt: skip
+        self.health.details["halted"] = "the database went back in time: goodfaith restore topics"
+        while not self._stop:
+            self.health.progress()
+            time.sleep(0.1)
 
     def _pause(self, part: str, error: BaseException) -> None:
         """Wait before the next try: doubling from 50 ms, at most ``retry_max_s``, with full jitter."""
@@ -270,6 +313,8 @@ class Worker:
                 while not self._stop:
                     try:
                         self._turn()
+                    except WentBack:
+                        raise
                     except Fenced:
                         # expected while the group moves partitions; else somebody has taken ours over
                         if not self._rebalanced:
@@ -394,7 +439,11 @@ class Worker:
                 fetched = self._consumer.poll(timeout_ms=patience_ms, max_records=room - count)
             except OffsetOutOfRangeError as error:
                 # what was fetched of others before is in hand, and no more is asked for
-                self._miss({(self._topics[at.topic].name, at.partition) for at in error.args[0]})
+                self._miss({(self._topics[at.topic].name, at.partition) for at in error.args[0]}, "deleted")
+                break
+            except LogTruncationError as error:
+                # the topic lost records that its broker had acknowledged; offsets from there on mean others
+                self._miss({(self._topics[at.topic].name, at.partition) for at in error.divergent_offsets}, "truncated")
                 break
             if self._rebalanced:
                 break
@@ -408,14 +457,22 @@ class Worker:
             patience_ms = max(int((until - now) * 1000), 0)
             for place, records in fetched.items():
                 topic = self._topics[place.topic]
-                count += len(records)
-                result.sizes[topic.name] = result.sizes.get(topic.name, 0) + len(records)
-                result.cursors[(topic.name, place.partition)] = records[-1].offset + 1
-                result.stamps[(topic.name, place.partition)] = records[-1].timestamp / 1000
+                mine = (topic.name, place.partition)
+                if mine in self._gone:
+                    continue
                 first = records[0].timestamp / 1000
-                result.oldest[topic.name] = min(first, result.oldest.get(topic.name, first))
                 for record in records:
-                    self._read(topic, record, result)
+                    try:
+                        self._read(topic, record, result)
+                    except Gap as gap:
+                        self._miss({mine}, "gap", str(gap), record.offset)
+                        break
+                    count += 1
+                    result.sizes[topic.name] = result.sizes.get(topic.name, 0) + 1
+                    result.cursors[mine] = record.offset + 1
+                    result.leader_epochs[mine] = record.leader_epoch
+                    result.stamps[mine] = record.timestamp / 1000
+                    result.oldest[topic.name] = min(first, result.oldest.get(topic.name, first))
         return result
 
     def _current_ids(self) -> dict[str, str]:
@@ -430,17 +487,22 @@ class Worker:
             for topic, id_ in self._current_ids().items()
         )
 
-    def _miss(self, places: set[tuple[str, int]]) -> None:
-        """Records at these places' cursors are no more: read on there only once an operator has brought them back.
+    def _miss(self, places: set[tuple[str, int]], reason: str, detail: str = "", offset: int | None = None) -> None:
+        """Records that come next at these places are missing: stop reading there until an operator has restored them.
 
-        What others have is read on; deadlines wait, as the partition's watermark does not come.
+        Other places are read on. Deadlines wait, as the partition's watermark does not arrive.
+
+        Args:
+            reason: ``deleted`` (by retention), ``gap`` (a number is missing), ``recreated`` (the topic), ``truncated``.
+            offset: of the first record behind them; None: the cursor's.
         """
         prefix = self.settings.topic_prefix
-        for topic, partition in sorted(places - self._gone):
+        for mine in sorted(places - self._gone):
             log.error(
-                "unread records are gone", worker=self.service.name, topic=topic, partition=partition,
+                "unread records are gone", worker=self.service.name, topic=mine[0], partition=mine[1], reason=reason, detail=detail,
                 cure="goodfaith restore unread",
             )  # fmt: skip
+            self._unsaved[mine] = (self._cursors.get(mine, 0) if offset is None else offset, reason, detail)
         self._gone |= places
         self._consumer.pause(*(TopicPartition(prefix + topic, partition) for topic, partition in places))
         self._positions.stop(places)
@@ -457,7 +519,8 @@ class Worker:
         # a key is a value in the database, which knows no NUL
         key = (record.key or b"").decode("utf-8", "replace").replace("\0", "�")
         if self.service.raw:
-            place = f"{topic.name}.{record.partition}.{record.offset}"
+            # with the topic's id: one that is created again counts its offsets from 0 again
+            place = f"{topic.name}.{self._topic_ids[topic.name]}.{record.partition}.{record.offset}"
             wall = dt.datetime.fromtimestamp(record.timestamp / 1000, dt.UTC)
             incoming = Incoming(
                 topic.name, record.partition, record.offset, f"@{place}", place, "", Data(), None, wall, raw or b""
@@ -469,11 +532,23 @@ class Worker:
         if raw is None:
             metrics.EVENTS_CONSUMED.labels(self.service.name, topic.name, "skipped").inc()
             return
+        event_id: str | None = None
+        link: Link | None = None
+        seq = 0
         try:
             envelope = decode_envelope(raw)
             if not envelope.id.isascii() or not envelope.id.isprintable():
                 raise ValueError(f"id: {envelope.id[:80]!r} is not printable ASCII")
+            if not outside and record.partition in self._linked and (place_ := place_of(envelope.id)) is not None:
+                writer, log_partition, seq = place_
+                link = Link(topic.name, record.partition, writer, log_partition)
+                event_id = envelope.id
+                if not self._links.take(link, seq, envelope.previous):
+                    metrics.EVENTS_DUPLICATE.labels(self.service.name, topic.name).inc()
+                    return
             data = decode_data(envelope)
+            if data is None and not outside and is_ours(envelope.type):
+                raise NewerVersion(envelope.type)
             if data is not None and outside and partition_of(key, self.settings.partitions) != record.partition:
                 raise ValueError(
                     f"key {key[:80]!r} does not belong to partition {record.partition}: use the default partitioner"
@@ -492,6 +567,9 @@ class Worker:
                     headers.decode(),
                     f"{type(error).__name__}: {error}",
                     outside,
+                    event_id,
+                    link,
+                    seq,
                 )
             )
             return
@@ -505,8 +583,9 @@ class Worker:
             return
         wall = dt.datetime.fromtimestamp(record.timestamp / 1000, dt.UTC)
         incoming = Incoming(
-            topic.name, record.partition, record.offset, key, envelope.id, envelope.type, data, envelope, wall, raw
-        )
+            topic.name, record.partition, record.offset, key, envelope.id, envelope.type, data, envelope, wall, raw,
+            link=link, seq=seq,
+        )  # fmt: skip
         if self._tracing is not None and record.headers:
             incoming.traced, incoming.parent = self._tracing.of_record(record.headers, outside=outside, answer=True)
         result.records.append(incoming)
@@ -554,7 +633,7 @@ class Worker:
         started = time.monotonic()
         parked = set(self._parked)
         with self._engine.begin() as connection:
-            heads = store.lock(connection, self._epochs)
+            heads = store.lock(connection, self._owner, self._epochs, self._seen)
             before = {partition: (head.seq, head.published_upto, head.watermark) for partition, head in heads.items()}
             business, wall = clock.read(connection)
             settled = self._acknowledged()
@@ -565,7 +644,8 @@ class Worker:
                 head = heads[partition]
                 if head.watermark is None or mark > head.watermark:
                     head.watermark = mark
-            fresh_ids = store.fresh(connection, {incoming.id: incoming.topic for incoming in polled.records})
+            ids = {incoming.id: incoming.topic for incoming in polled.records if incoming.link is None}
+            fresh_ids = store.fresh(connection, ids)
             stage = self._stage("inbox", started)
 
             outgoing: list[Outgoing] = []
@@ -573,10 +653,11 @@ class Worker:
                 self._dead(connection, bad, outgoing, business, parked)
             fresh: list[Incoming] = []
             for incoming in polled.records:
-                if incoming.id not in fresh_ids:
-                    metrics.EVENTS_DUPLICATE.labels(service.name, incoming.topic).inc()
-                    continue
-                fresh_ids.discard(incoming.id)  # the same id twice in one batch is a duplicate as well
+                if incoming.link is None:
+                    if incoming.id not in fresh_ids:
+                        metrics.EVENTS_DUPLICATE.labels(service.name, incoming.topic).inc()
+                        continue
+                    fresh_ids.discard(incoming.id)  # the same id twice in one batch is a duplicate as well
                 if poison is not None:
                     self._park(connection, incoming, poison, outgoing, business, parked)
                 elif incoming.key in parked:
@@ -620,11 +701,20 @@ class Worker:
                 if (head.seq, head.published_upto, head.watermark) != before[partition]
             }
             store.save_heads(connection, changed)
-            store.move(connection, polled.cursors)
+            store.read(connection, _numbers(polled))
+            moves = {mine: (offset, polled.leader_epochs.get(mine, -1)) for mine, offset in polled.cursors.items()}
+            store.move(connection, moves, self._cursors)
+            unsaved = dict(self._unsaved)
+            for mine, (offset, reason, detail) in unsaved.items():
+                store.gap(connection, {mine: offset}, reason, detail)
             self._crash("before_commit")
         stage = self._stage("log", stage)
         self._took_s = stage - started
         self._crash("after_commit")
+        self._committed(heads, sent)
+        self._cursors.update(polled.cursors)
+        for mine in unsaved:
+            del self._unsaved[mine]
         tx.counted()
         if traced is not None:
             traced.committed(len(fresh), fired)
@@ -639,12 +729,27 @@ class Worker:
         self._again = more or len(fresh) - len(polled.records) >= room > 0
         trace = None if traced is None else traced.trace_id
         self._observe(polled, fresh, fired, heads, wall, started, None if trace is None else {"trace_id": trace})
-        offsets = {
-            TopicPartition(self.settings.topic_prefix + topic, partition): OffsetAndMetadata(offset, "", -1)
-            for (topic, partition), offset in polled.cursors.items()
-        }
-        self._publish(sent, marks, offsets)
+        self._publish(sent, marks, self._offsets(polled.cursors, sent))
         self._stage("publish", stage)
+
+    def _committed(self, heads: dict[int, Head], sent: Sent) -> None:
+        """A transaction that this worker may rely on from here on."""
+        self._seen.update((partition, (head.seq, head.hash)) for partition, head in heads.items())
+        self._store.appended(sent)
+
+    def _offsets(self, cursors: dict[tuple[str, int], int], sent: Sent) -> dict[Any, Any]:
+        """What to commit to the group: lag for others to see, and a witness of the logs that is not in the database."""
+        places = dict(cursors)
+        # a partition that appended without reading commits one of its places again
+        for partition in sent.upto.keys() - {partition for _, partition in cursors}:
+            if (known := next((mine for mine in self._cursors if mine[1] == partition), None)) is not None:
+                places[known] = self._cursors[known]
+        return {
+            TopicPartition(self.settings.topic_prefix + topic, partition): OffsetAndMetadata(
+                offset, seen.metadata(*self._seen[partition]), -1
+            )
+            for (topic, partition), offset in places.items()
+        }
 
     def _fire(
         self,
@@ -847,7 +952,7 @@ class Worker:
             key=bad.key,
             topic=bad.topic,
             offset=bad.offset,
-            event_id=None,
+            event_id=bad.id,
             type=None,
             headers=bad.headers,
             value=bad.raw,
@@ -891,7 +996,7 @@ class Worker:
                 stopped.add(key)
                 log.exception("replay failed", worker=self.service.name, topic=topic, key=key, event_id=event_id)
                 with self._engine.begin() as connection:
-                    self._store.lock(connection, self._epochs)
+                    self._store.lock(connection, self._owner, self._epochs, self._seen)
                     self._store.replay_failed(connection, row_id, partition, key, f"{type(error).__name__}: {error}")
 
     def _replay_one(
@@ -899,7 +1004,7 @@ class Worker:
     ) -> None:
         service, store = self.service, self._store
         with self._engine.begin() as connection:
-            heads = store.lock(connection, {partition: self._epochs[partition]})
+            heads = store.lock(connection, self._owner, {partition: self._epochs[partition]}, self._seen)
             business, wall = clock.read(connection)
             outgoing: list[Outgoing] = []
             traced: Traced | None = None
@@ -929,6 +1034,7 @@ class Worker:
             since = store.parked_since(connection, sorted(self._epochs))
             sent = store.append(connection, heads, outgoing)
             store.save_heads(connection, heads)
+        self._committed(heads, sent)
         tx.counted()
         if traced is not None:
             traced.committed(1, 0)
@@ -937,7 +1043,7 @@ class Worker:
         self._parked_since = since
         self._show_parked()
         log.info("replayed", worker=service.name, topic=topic, key=key, event_id=event_id, released=released)
-        self._publish(sent, {}, {})
+        self._publish(sent, {}, self._offsets({}, sent))
 
     # ----------------------------------------------------------------------------------------------------- publish
 
@@ -1024,7 +1130,7 @@ class Worker:
         self._settle_futures(wait=wait)
         if self._settled:
             with self._engine.begin() as connection:
-                self._store.published(connection, self._settled)
+                self._store.published(connection, self._epochs, self._settled)
             self._settled.clear()
 
     # --------------------------------------------------------------------------------------------------- ownership
@@ -1038,34 +1144,51 @@ class Worker:
         self._publishing.clear()
         self._settled.clear()
         places = [TopicPartition(name, partition) for name in self._topics for partition in wanted]
+        outside = self._seen_outside([partition for partition in wanted if partition not in self._seen])
         with self._engine.begin() as connection:
-            self._epochs = store.claim(connection, wanted, self._owner) if wanted else {}
+            owned = store.claim(connection, wanted, self._owner) if wanted else {}
+            self._epochs = {partition: one.epoch for partition, one in owned.items()}
             cursors = store.cursors(connection, wanted)
             current = self._current_ids()
             self._topic_ids = store.topic_ids(connection, current) if wanted else {}
+            recreated = {topic for topic, id_ in current.items() if self._topic_ids.get(topic, id_) != id_}
+            gaps = store.gaps(connection, wanted)
+            self._is_all_there(connection, outside, cursors, recreated)
             self._parked = frozenset(store.parked_keys(connection, wanted))
             self._parked_since = store.parked_since(connection, wanted)
+            reads = store.reads(connection, wanted)
             unpublished = store.unpublished(connection, wanted)
+        self._seen.update((partition, (one.seq, one.hash)) for partition, one in owned.items())
+        self._linked = frozenset(partition for partition, one in owned.items() if one.linked)
+        self._links.begin(reads)
         new = [place for place in places if (place.topic.removeprefix(prefix), place.partition) not in cursors]
         begins = self._consumer.beginning_offsets(new) if new else {}
         offsets: dict[tuple[str, int], int] = {}
-        recreated = {topic for topic, id_ in current.items() if self._topic_ids.get(topic, id_) != id_}
+        stopped = {mine for mine in gaps if mine[0] in {topic.name for topic in self._topics.values()}}
         try:
             for place in places:
                 mine = (place.topic.removeprefix(prefix), place.partition)
-                offsets[mine] = cursors[mine] if mine in cursors else begins[place]
-                self._consumer.seek(place, offsets[mine])
-            self._consumer.pause(*(place for place in places if place.topic.removeprefix(prefix) in recreated))
-            self._consumer.resume(*(place for place in places if place.topic.removeprefix(prefix) not in recreated))
+                offset, leader_epoch = cursors[mine] if mine in cursors else (begins[place], -1)
+                offsets[mine] = offset
+                kafka_links.seek(self._consumer, place, offset, leader_epoch)
+                if mine[0] in recreated:
+                    stopped.add(mine)
+            paused = [TopicPartition(prefix + topic, partition) for topic, partition in stopped]
+            self._consumer.pause(*paused)
+            self._consumer.resume(*(place for place in places if place not in paused))
         except (ValueError, KeyError, IllegalStateError):
             if self._given is given:
                 raise
             return  # taken away again meanwhile: the next turn claims what is ours then
+        self._cursors = {mine: offset for mine, offset in offsets.items() if mine in cursors}
         self._claimed = given.generation
         self._again = True
         self._positions.begin(offsets, time.time())
         self._gone.clear()
-        self._miss({mine for mine in offsets if mine[0] in recreated})
+        self._unsaved.clear()
+        for reason in sorted({reason for _, reason in gaps.values()}):
+            self._miss({mine for mine in stopped if gaps.get(mine, (0, ""))[1] == reason}, reason)
+        self._miss({mine for mine in stopped if mine not in gaps}, "recreated")
         self._asked_ends.clear()
         self._ask_at = time.monotonic() + 2.0  # by then most ends are known by themselves
         self._show_outbox()
@@ -1078,6 +1201,47 @@ class Worker:
         self.health.details["partitions"] = len(wanted)
         self.health.ready()
         log.info("claimed", worker=self.service.name, partitions=wanted, republished=len(unpublished.rows))
+
+    def _seen_outside(self, partitions: Sequence[int]) -> tuple[list[Witness], dict[tuple[str, int], int]]:
+        """What the broker knows of the logs of these partitions, and of the cursors there: it must not be more than the database knows."""
+        if not partitions:
+            return [], {}
+        prefix = self.settings.topic_prefix
+        committed = seen.committed(self._consumer, [prefix + topic.name for topic in self.service.reads], partitions)
+        witnesses = [
+            *seen.witnesses(committed),
+            *seen.tails(self.settings, self.service.name, sorted(self.service.keyed_like), partitions),
+        ]
+        return witnesses, {
+            (topic.removeprefix(prefix), partition): one.offset for (topic, partition), one in committed.items()
+        }
+
+    def _is_all_there(
+        self,
+        connection: sa.Connection,
+        outside: tuple[list[Witness], dict[tuple[str, int], int]],
+        cursors: dict[tuple[str, int], tuple[int, int]],
+        recreated: set[str],
+    ) -> None:
+        """Compare the database with what this process, and the broker, saw of it.
+
+        Raises:
+            WentBack: it lacks what it had committed.
+        """
+        witnesses, committed = outside
+        mine = [
+            Witness(p, seq, "this process", hash=hash_)
+            for p, (seq, hash_) in self._seen.items()
+            if seq and p in self._epochs
+        ]
+        if lost := self._store.missing(connection, [*mine, *witnesses]):
+            said = "; ".join(f"partition {one.partition}: row {one.seq} was seen by {one.seen}" for one in lost[:10])
+            raise WentBack(f"the event log lacks rows that it had: {said}")
+        for place, offset in {**committed, **self._cursors}.items():
+            if place[1] in self._epochs and place[0] not in recreated and cursors.get(place, (0, -1))[0] < offset:
+                raise WentBack(
+                    f"{place[0]} {place[1]} was read up to {offset}, and the database says {cursors.get(place, (0, -1))[0]}"
+                )
 
     @property
     def _rebalanced(self) -> bool:
@@ -1108,6 +1272,16 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         self._worker.assigned(assigned)
+
+
+def _numbers(polled: Round) -> dict[Link, int]:
+    """By log the number of the last event in the batch, whether it is applied or parked."""
+    numbers: dict[Link, int] = {}
+    read: list[Incoming | Bad] = [*polled.records, *polled.bad]
+    for one in read:
+        if one.link is not None:
+            numbers[one.link] = max(one.seq, numbers.get(one.link, 0))
+    return numbers
 
 
 def crash_from(text: str | None, name: str) -> Callable[[str], None] | None:

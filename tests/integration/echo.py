@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from shared import events, logs, topics
 from shared.runtime import Batch, Due, Incoming, Outgoing, Service, Tx, run
-from shared.runtime.ddl import runtime_v1, runtime_v2, topic_ids
+from shared.runtime.ddl import linked_events, runtime_v1, runtime_v2, topic_ids
 from shared.settings import Settings
 
 DDL = (
@@ -22,6 +22,7 @@ DDL = (
     + runtime_v2()
     + topic_ids()
     + ";"
+    + linked_events()
     + """
 create table echo_items (n bigint generated always as identity, item text not null, listing text not null, event_id text not null);
 create table echo_poison (dummy int);

@@ -29,6 +29,7 @@ from tests.integration.echo import DDL
 
 pytestmark = pytest.mark.stack
 PARTITIONS = 4
+TABLES = ("partitions", "cursors", "inbox", "event_log", "tails", "reads", "reads_log", "echo_items")
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 
 
@@ -137,6 +138,41 @@ class Rig:
                 subject=None, time=upto, key=None,
             )  # fmt: skip
             self.producer.send(self.settings.topic_prefix + topics.INTAKE.name, value=raw, partition=partition)
+
+    def event(
+        self, seq: int, previous: int, *, key: str, writer: str = "intake", type: str = "goodfaith.command.accept.v1"
+    ) -> None:
+        """A linked event of the log that its key's partition is."""
+        partition = topics.partition_of(key, PARTITIONS)
+        data = events.Accept(
+            command=f"k{seq}", item=f"i{seq}", claim="c", listing=key, by="x", role="seller", accepted_at=NOW
+        )
+        raw = events.encode(
+            data, id=f"{writer}.{partition}.{seq}", source="/test", type=type, subject=data.item, time=NOW, key=key, previous=previous,
+        )  # fmt: skip
+        self.raw(key, raw)
+
+    def forget_offsets(self) -> None:
+        """What the group has committed is deleted; its members must be gone."""
+        admin: Any = KafkaAdminClient(bootstrap_servers=self.stack.kafka)
+        group = f"{self.name}.echo"
+        self.until(lambda: admin.delete_groups([group])[group] == "OK")
+        admin.close()
+
+    def keep(self) -> None:
+        """Remember what the database has now."""
+        for table in TABLES:
+            self.sql(f"drop table if exists kept_{table}; create table kept_{table} as table {table}")
+
+    def go_back(self) -> None:
+        """The database has what it had then, and nothing else."""
+        self.sql(
+            "begin; "
+            + "; ".join(
+                f"truncate {table}; insert into {table} overriding system value table kept_{table}" for table in TABLES
+            )
+            + "; commit; select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'echo-%%'"
+        )
 
     # ---- looking
 
@@ -280,6 +316,7 @@ def test_duplicates_and_a_replay_of_the_whole_topic_change_nothing(rig: Rig) -> 
     assert worker.wait(timeout=20) == 0
     before = rig.sql("select * from echo_items order by n")
     rig.sql("update cursors set next_offset = 0")
+    rig.forget_offsets()
     rig.start()
     rig.send(200)
     rig.until(lambda: rig.count() >= 201)
@@ -522,3 +559,130 @@ def test_a_topic_that_was_created_anew_is_not_read_at_old_offsets(rig: Rig) -> N
     rig.start()
     rig.until(lambda: rig.shown().get(("unread_gone_partitions", topics.INTAKE.name)) == PARTITIONS)
     rig.check(range(100))
+
+
+def test_a_hole_in_a_topic_halts_its_place_alone(rig: Rig) -> None:
+    """A record that was acknowledged and lost: what comes behind it is not applied, whatever its offset."""
+    sick, well = (
+        "l0",
+        next(
+            f"l{n}"
+            for n in range(40)
+            if topics.partition_of(f"l{n}", PARTITIONS) != topics.partition_of("l0", PARTITIONS)
+        ),
+    )
+    worker = rig.start()
+    for seq, previous in ((1, 0), (2, 1), (2, 1), (5, 2), (7, 6), (8, 7)):  # 3 and 4 went elsewhere; 6 is missing
+        rig.event(seq, previous, key=sick)
+    rig.event(11, 0, key=well)
+    rig.producer.flush()
+    rig.until(lambda: rig.shown().get(("unread_gone_partitions", topics.INTAKE.name)) == 1)
+    rig.until(lambda: rig.count("gaps"))
+    rig.event(12, 11, key=well)
+    rig.until(lambda: rig.count() >= 5)
+    applied = ["i1", "i2", "i5", "i11", "i12"]
+    assert sorted(row[0] for row in rig.sql("select item from echo_items")) == sorted(applied)
+    assert rig.sql("select count(*) from inbox")[0][0] == 0, "ids of our own events are not kept"
+    ((reason, detail, offset),) = rig.sql('select reason, detail, "offset" from gaps')
+    partition = topics.partition_of(sick, PARTITIONS)
+    assert (reason, detail) == ("gap", f"intake.{partition}.7 follows 6, and 5 was the last one read")
+    assert [tuple(row) for row in rig.sql(f"select next_offset from cursors where partition = {partition}")] == [
+        (offset,)
+    ]
+    # a worker that starts knows of it
+    worker.kill()
+    rig.start()
+    rig.until(lambda: rig.shown().get(("unread_gone_partitions", topics.INTAKE.name)) == 1)
+    rig.event(13, 12, key=well)
+    rig.until(lambda: rig.count() >= 6)
+    assert not rig.sql("select 1 from echo_items where item in ('i6', 'i7', 'i8')")
+    # what is missing comes behind what there is, and the place is read on there, as `restore unread` does
+    rig.processes[-1].terminate()
+    assert rig.processes[-1].wait(timeout=20) == 0
+    for seq, previous in ((6, 5), (7, 6), (8, 7)):
+        rig.event(seq, previous, key=sick)
+    rig.producer.flush()
+    rig.sql(f"update cursors set next_offset = {offset + 2} where partition = {partition}; delete from gaps")
+    rig.start()
+    rig.until(lambda: rig.count() >= 9)
+    assert [row[0] for row in rig.sql(f"select item from echo_items where listing = '{sick}' order by n")] == [
+        "i1",
+        "i2",
+        "i5",
+        "i6",
+        "i7",
+        "i8",
+    ]
+    history = rig.sql(f"select previous, seq from reads_log where partition = {partition} order by seq")
+    assert [row[0] for row in history] == [0, *(row[1] for row in history)][:-1], (
+        "what was read when is told without a hole"
+    )
+
+
+def test_events_are_linked_on_each_topic_and_partition(rig: Rig) -> None:
+    rig.start(crash_at="echo:after_commit:4")
+    for number in range(300):
+        rig.send(number, by="poison" if number % 50 == 7 else "x")
+    rig.sql("insert into echo_poison values (1)")
+    rig.producer.flush()
+    rig.processes[0].wait(timeout=40)
+    rig.start()
+    rig.until(lambda: rig.count() + rig.count("parked") >= 300)
+    rig.until(lambda: not rig.sql("select 1 from partitions where seq <> published_upto"))
+    last: dict[tuple[int, str, int], int] = {}
+    for partition, seq, topic, target, payload in rig.sql(
+        "select partition, seq, topic, target, payload from event_log order by partition, seq"
+    ):
+        place = (partition, topic, target)
+        assert json.loads(payload)["previous"] == last.get(place, 0)
+        last[place] = seq
+    assert {tuple(row[:3]): row[3] for row in rig.sql("select partition, topic, target, seq from tails")} == last
+    assert len(last) > PARTITIONS, "also dead letters, which go to several partitions"
+
+
+def test_a_database_that_goes_back_stops_the_worker_at_once_and_again_when_it_starts(rig: Rig) -> None:
+    """A late follower is promoted, or a backup restored, under a running worker: numbers must not be given out twice."""
+    worker = rig.start()
+    for number in range(100):
+        rig.send(number)
+    rig.until(lambda: rig.count() >= 100)
+    rig.until(lambda: not rig.sql("select 1 from partitions where seq <> published_upto"))
+    rig.keep()
+    for number in range(100, 200):
+        rig.send(number)
+    rig.until(lambda: rig.count() >= 200)
+    rig.until(lambda: not rig.sql("select 1 from partitions where seq <> published_upto"))
+    rig.go_back()
+    rig.until(lambda: rig.shown().get(("database_went_back", "")) == 1)
+    for number in range(200, 220):
+        rig.send(number)
+    time.sleep(2.0)
+    assert worker.poll() is None, "it waits for a person, and can be asked"
+    before = rig.sql("select partition, seq, hash from partitions order by 1")
+    assert rig.count() == 100
+    assert "restore topics" in rig.logs()
+    assert "the log ended at" in rig.logs(), "it says what was lost"
+    worker.terminate()
+    assert worker.wait(timeout=20) == 0
+    # one that knows nothing finds out from the broker
+    rig.start()
+    rig.until(lambda: rig.shown().get(("database_went_back", "")) == 1)
+    assert rig.sql("select partition, seq, hash from partitions order by 1") == before
+    assert rig.count() == 100
+
+
+def test_a_type_of_ours_that_a_newer_version_writes_is_parked(rig: Rig) -> None:
+    rig.start()
+    rig.event(1, 0, key="l0", type="goodfaith.command.invented.v1")
+    rig.event(2, 1, key="l0")
+    other = next(
+        f"l{n}"
+        for n in range(1, 40)
+        if topics.partition_of(f"l{n}", PARTITIONS) == topics.partition_of("l0", PARTITIONS)
+    )
+    rig.event(3, 2, key=other)
+    rig.until(lambda: rig.count() >= 1 and rig.count("parked") >= 2)
+    assert [row[0] for row in rig.sql("select item from echo_items")] == ["i3"], "its key waits, others do not"
+    assert {row[0] for row in rig.sql("select event_id from parked")} == {
+        f"intake.{topics.partition_of('l0', PARTITIONS)}.{n}" for n in (1, 2)
+    }

@@ -11,7 +11,7 @@ from deploy.local.stack import Stack
 from services.operator.idle import Reader
 from services.operator.unread import Gap, _unread
 from shared import db
-from shared.runtime.ddl import runtime_v1, runtime_v2
+from shared.runtime.ddl import linked_events, runtime_v1, runtime_v2
 from shared.topics import Topic
 
 pytestmark = pytest.mark.stack
@@ -25,7 +25,7 @@ def name(stack: Stack) -> Iterator[str]:
     with engine.connect() as connection:
         for prefix in ("", "r_"):
             connection.exec_driver_sql(f"create schema if not exists {name}; set search_path = {name}")
-            connection.exec_driver_sql(runtime_v1(prefix) + ";" + runtime_v2(prefix))
+            connection.exec_driver_sql(runtime_v1(prefix) + ";" + runtime_v2(prefix) + linked_events(prefix))
     yield name
     with engine.connect() as connection:
         connection.exec_driver_sql(f"drop schema {name} cascade")
@@ -47,7 +47,8 @@ def test_what_is_read_of_another_topic_or_partition_says_nothing(stack: Stack, n
                 " values (0, %s, %s, 'k', %s, 't', %s, '')",
                 (seq, topic, target, str(seq)),
             )
-        # it has the first of a's partition 0, and all of the others
+        # it has the first of a's partition 0, and all of the others; by ids, as before events were linked
+        connection.exec_driver_sql("insert into r_partitions (partition, linked) values (0, false), (1, false)")
         for seq in (3, 1, 4, 7, 2, 5, 8):
             connection.exec_driver_sql("insert into r_inbox (event_id) values (%s)", (f"w.0.{seq}",))
 
@@ -60,4 +61,9 @@ def test_what_is_read_of_another_topic_or_partition_says_nothing(stack: Stack, n
         assert missing(other, 0) == []
         connection.exec_driver_sql("insert into r_inbox_marks (topic, writer, partition, upto) values ('a', 'w', 0, 6)")
         assert missing(mine, 0) == [], "ids that were pruned are known by their mark"
+        connection.exec_driver_sql("update r_partitions set linked = true")
+        connection.exec_driver_sql("insert into r_reads values ('a', 0, 'w', 0, 3), ('a', 1, 'w', 0, 4)")
+        assert missing(mine, 0) == ["6"], "its number counts, not what the inbox happens to have"
+        assert missing(mine, 1) == ["7"]
+        assert missing(other, 0) == ["2", "5", "8"]
     engine.dispose()

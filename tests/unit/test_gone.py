@@ -25,6 +25,7 @@ class Record(NamedTuple):
     timestamp: int = 1_000
     key: bytes | None = None
     headers: tuple[()] = ()
+    leader_epoch: int = 0
 
 
 class Cluster:
@@ -95,7 +96,7 @@ def test_another_topic_of_the_name_is_noticed_once() -> None:
     assert not worker._begun_anew()
     consumer._cluster.id = "second"
     assert worker._begun_anew()
-    worker._miss({(NAME, 0), (NAME, 1)})
+    worker._miss({(NAME, 0), (NAME, 1)}, "recreated")
     assert not worker._begun_anew(), "until its partitions are claimed anew"
     assert consumer.paused == {P0, P1}
     assert shown() == 2

@@ -1,4 +1,4 @@
-"""`goodfaith prune` on a small real run: ids go, and topics that are read again from their beginning change nothing."""
+"""What readers know of what they have read, on a small real run: a replay changes nothing, and numbers are found from ids."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import sqlalchemy as sa
 import stamina
 
 from deploy.local.processes import Fleet
-from services.operator.idle import readers
+from services.operator import linking
+from services.operator.idle import present, readers
 from services.operator.prune import Pruning
 from services.operator.verify import verify_stack
+from shared import db, kafka_links
 from tests.integration.after_a_run.test_backtest import VERSION, tried
 from tests.integration.small_run import SmallRun
 
@@ -21,23 +23,21 @@ pytestmark = [pytest.mark.stack, pytest.mark.thorough, pytest.mark.timeout(600)]
 READ = "select sum(next_offset) from verification.cursors"
 
 
+TABLES = ("inbox", "reads", "reads_log", "partitions")
+
+
 @contextlib.contextmanager
-def put_back(run: SmallRun) -> Iterator[dict[str, int]]:
-    """Inboxes by reader with their sizes; afterwards they and the marks are as they were."""
-    tables = {r.name: f"{r.schema}.{r.prefix}inbox" for r in readers(run.settings)}
-    sizes = {}
+def put_back(run: SmallRun) -> Iterator[None]:
+    """Afterwards what readers know of what they have read is as it was."""
+    tables = [f"{r.schema}.{r.prefix}{name}" for r in readers(run.settings) for name in TABLES]
     with run.engine.connect() as connection:
-        for number, (name, table) in enumerate(tables.items()):
-            connection.exec_driver_sql(f"create table public.saved_{number} as select * from {table}")
-            sizes[name] = connection.exec_driver_sql(f"select count(*) from {table}").scalar_one()
+        for number, table in enumerate(tables):
+            connection.exec_driver_sql(f"create table public.saved_{number} as table {table}")
         try:
-            yield sizes
+            yield
         finally:
-            for number, table in enumerate(tables.values()):
-                connection.exec_driver_sql(f"delete from {table}_marks")
-                connection.exec_driver_sql(
-                    f"insert into {table} select * from public.saved_{number} on conflict do nothing"
-                )
+            for number, table in enumerate(tables):
+                connection.exec_driver_sql(f"delete from {table}; insert into {table} table public.saved_{number}")
                 connection.exec_driver_sql(f"drop table public.saved_{number}")
 
 
@@ -47,29 +47,62 @@ def state(connection: sa.Connection) -> list[Any]:
     return [*heads, *connection.exec_driver_sql("select item, revision, body from verification.items order by 1").all()]
 
 
-def test_ids_go_and_a_replay_from_the_beginning_changes_nothing(run: SmallRun) -> None:
-    with put_back(run) as sizes:
+def forget_offsets(run: SmallRun, group: str) -> None:
+    """Who sets cursors back deletes what the group has committed: else the database seems to have gone back."""
+    admin: Any = kafka_links.admin(run.settings, client_id="test")
+    try:
+        assert admin.delete_groups([run.settings.topic_prefix + group])[run.settings.topic_prefix + group] == "OK"
+    finally:
+        admin.close()
+
+
+def test_a_replay_from_the_beginning_changes_nothing(run: SmallRun) -> None:
+    with put_back(run), run.engine.connect() as connection:
         folds = Pruning(run.engine, run.settings).inboxes(0, 0)
-        assert not any(fold.held or fold.waits for fold in folds)
-        # the demo marketplace's log is here as well: every id but those of upstreams' records is proven
-        assert {fold.reader: fold.deleted for fold in folds} == {**sizes, "intake-inbound": 0}
-        assert sum(sizes.values()) > 500
+        assert not any(fold.deleted or fold.unlinked for fold in folds), "ids of our own events were never kept"
+        assert sum(fold.reads for fold in folds) > 100
         assert tried(run, VERSION, VERSION).as_json()["items"] == 0, "it is no longer known when these were judged"
-        with run.engine.connect() as connection:
-            before = state(connection)
-            ends = connection.exec_driver_sql(READ).scalar_one()
-            connection.exec_driver_sql("update verification.cursors set next_offset = 0")
-            fleet = Fleet.start(run.stack, {"verification": 1})
-            try:
-                fleet.wait_ready(120)
-                # it has read everything when its cursors say so
-                for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=120.0, wait_max=0.5):
-                    with attempt:
-                        assert connection.exec_driver_sql(READ).scalar_one() >= ends > 100
-            finally:
-                fleet.stop()
-            assert state(connection) == before
-            assert not connection.exec_driver_sql("select count(*) from verification.inbox").scalar_one()
+        before = state(connection)
+        ends = connection.exec_driver_sql(READ).scalar_one()
+        connection.exec_driver_sql("update verification.cursors set next_offset = 0")
+        forget_offsets(run, "verification")
+        fleet = Fleet.start(run.stack, {"verification": 1})
+        try:
+            fleet.wait_ready(120)
+            # it has read everything when its cursors say so
+            for attempt in stamina.retry_context(on=AssertionError, attempts=None, timeout=120.0, wait_max=0.5):
+                with attempt:
+                    assert connection.exec_driver_sql(READ).scalar_one() >= ends > 100
+        finally:
+            fleet.stop()
+        assert state(connection) == before
         # at once: there are no watermarks to wait for, which intake's worker would send
         report = verify_stack(run.settings)
         assert report.clean, report.kinds
+
+
+def test_numbers_are_found_from_logs_and_ids(run: SmallRun) -> None:
+    """As if a version that goes by ids had read everything: each number is what linked readers have."""
+    engine = db.administer(run.stack.admin_url)
+    with put_back(run), run.engine.connect() as connection:
+        logs = present(connection, readers(run.settings), table="reads")
+        numbers: dict[str, set[tuple[Any, ...]]] = {}
+        for reader in logs:
+            table = f"{reader.schema}.{reader.prefix}"
+            numbers[reader.name] = {tuple(row) for row in connection.exec_driver_sql(f"select * from {table}reads")}
+            for log in logs:
+                connection.exec_driver_sql(
+                    f"insert into {table}inbox (event_id) select %s || '.' || l.partition || '.' || l.seq"
+                    f" from {log.schema}.{log.prefix}event_log l join {table}reads r on r.writer = %s and r.log_partition = l.partition"
+                    " and l.topic = %s || r.topic and l.target = r.partition and l.seq <= r.seq",
+                    (log.name, log.name, run.settings.topic_prefix),
+                )
+            connection.exec_driver_sql(f"delete from {table}reads; update {table}partitions set linked = false")
+        assert sum(map(len, numbers.values())) > 20
+        made = linking.finish(engine, run.settings)
+        assert made.holes == []
+        for reader in logs:
+            table = f"{reader.schema}.{reader.prefix}"
+            found = {tuple(row) for row in connection.exec_driver_sql(f"select * from {table}reads")}
+            assert found == numbers[reader.name], reader.name
+    engine.dispose()

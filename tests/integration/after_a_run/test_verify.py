@@ -44,7 +44,14 @@ FOUND = """insert into verification.event_log (partition, seq, topic, key, targe
         '{"data":{"listing":"l-x","right":"r-x","item":"i-x"}}', hash
     from (select * from verification.event_log limit 1) as one"""
 
-# kind -> category, SQL on the database
+# a counter that came after the default, which is allowed once
+LATE = """(select payload::jsonb -> 'data' ->> 'command' from verification.event_log where type = 'goodfaith.item.holder_response.v1'
+    and payload::jsonb -> 'data' ->> 'previous' = 'UPHELD_BY_DEFAULT' limit 1)"""
+REFUSED = "(select min(id) from intake.commands where status = 'refused' and kind = 'accept')"
+NAMES = "payload::jsonb -> 'data' ->> 'command' ="
+OF_ITEM = f"payload::jsonb -> 'data' ->> 'item' = {ITEM}"
+
+# kind, and how where there are several ways -> category, SQL on the database
 TAMPERED: dict[str, tuple[str, str]] = {
     # sanctions
     "sanction-missing": ("lost", f"delete from enforcement.sanctions where sanction = {SANCTION}"),
@@ -206,6 +213,60 @@ TAMPERED: dict[str, tuple[str, str]] = {
         "update enforcement.event_log set payload = replace(payload, 'causationid', 'because') where type = 'goodfaith.hold.changed.v1'",
     ),
     "timer-early": ("problem", "update verification.partitions set watermark = watermark - interval '19 days'"),
+    "timer-early by the watermarks of that time": (
+        "problem",
+        "update verification.event_log set recorded_wall = (select min(recorded_wall) from verification.event_log"
+        " where type = 'goodfaith.item.handled.v1') where type = 'goodfaith.item.upheld_by_default.v1'",
+    ),
+    # judged by the model
+    "command-misjudged": (
+        "problem",  # had it come in time, the default would have been undone
+        "update intake.event_log l set payload = regexp_replace(payload, '\"accepted_at\":\"[^\"]*\"',"
+        f" substring(c.terms from '\"accepted_at\":\"[^\"]*\"')) from intake.claims c where c.id = l.claim and {NAMES} {LATE}",
+    ),
+    "command-wronged": (
+        "lost",  # a complaint would have been admissible
+        "update intake.event_log set type = replace(type, 'accept', 'complain'),"
+        f" payload = replace(payload, 'command.accept', 'command.complain') where {NAMES} {REFUSED}",
+    ),
+    "command-unearned": (
+        "problem",
+        f"update intake.event_log set payload = regexp_replace(payload, '\"by\":\"[^\"]*\"', '\"by\":\"x\"') where {NAMES} {COMMAND}",
+    ),
+    "deadline-differs": (
+        "problem",
+        "update verification.event_log set payload = regexp_replace(payload, '\"time\":\"[^T]*T', '\"time\":\"2026-01-01T')"
+        f" where type = 'goodfaith.item.upheld_by_default.v1' and {OF_ITEM}",
+    ),
+    "deadline-unkept": (
+        "lost",
+        f"delete from verification.event_log where type = 'goodfaith.item.upheld_by_default.v1' and {OF_ITEM}",
+    ),
+    "item-misjudged": (
+        "problem",
+        f"update verification.event_log set payload = replace(payload, '\"sla\":\"met\"', '\"sla\":\"missed\"') where {OF_ITEM};"
+        + body(ITEM, "body::jsonb || '{\"sla\": \"missed\"}'"),
+    ),
+    "item-not-as-filed": (
+        "problem",
+        "update verification.event_log set payload = regexp_replace(payload, '\"principal\":\"[^\"]*\"', '\"principal\":\"x\"')"
+        f" where {OF_ITEM}; " + body(ITEM, "body::jsonb || '{\"principal\": \"x\"}'"),
+    ),
+    "timers-differ": (
+        "problem",
+        body(ITEM, "body::jsonb || '{\"timers\": [[\"lookup_give_up\", \"2100-01-01T00:00:00Z\"]]}'")
+        + f"; update verification.items set next_due = '2100-01-01Z' where item = {ITEM}",
+    ),
+    # what was published is what was filed
+    "claim-differs": ("problem", f"update intake.claims set principal = 'x' where id = {CLAIM}"),
+    "item-published-wrong": (
+        "problem",
+        f"update intake.claims set terms = (terms::jsonb || '{{\"good_faith\": true}}')::text where id = {CLAIM}",
+    ),
+    "command-published-wrong": (
+        "problem",
+        f"update intake.commands set accepted_at = accepted_at - interval '1 second' where id = {COMMAND}",
+    ),
     # items
     "event-unreadable": (
         "problem",
@@ -485,15 +546,32 @@ COPIED: dict[str, tuple[str, str]] = {
 }
 
 
+COPIED |= {
+    "watermark-false": (
+        "problem",
+        "update v_mark set upto = upto + interval '30 days' where (partition, \"offset\") in"
+        ' (select partition, min("offset") from v_mark group by partition)',
+    ),
+    "applied-disorder": (
+        "problem",
+        "update v_log set seq = seq + 100000 where id = (select cause from v_log where writer = 'verification' and cause like 'intake.%%'"
+        " and key in (select key from v_log where writer = 'verification' and cause like 'intake.%%' group by key"
+        " having count(distinct cause) > 1) order by partition, seq limit 1)",
+    ),
+}
+
+
 class Copy(Reading):
     """The topics as they were read before."""
 
-    def __init__(self, first: Reading, lines: str) -> None:
+    def __init__(self, first: Reading, lines: str, marks: str) -> None:
         self.places = first.places
         self._lines = lines
+        self._found = marks
 
     def into(self, evidence: Evidence) -> int:
         evidence.copy("v_rec", io.StringIO(self._lines))
+        evidence.copy("v_mark", io.StringIO(self._found))
         ends = "".join(f"{p.topic}\t{p.partition}\t{p.first}\t{p.next}\n" for p in self.places)
         evidence.copy("v_ends", io.StringIO(ends))
         return self._lines.count("\n")
@@ -512,7 +590,7 @@ class Rig:
         first = Reading(self.settings, names, [topics.inbound(name).name for name in self.settings.upstreams])
         first.close()
         places = [p for p in first.places if p.next > p.first and p.topic in names]
-        self.copy = Copy(first, read(self.settings, places))
+        self.copy = Copy(first, *read(self.settings, places))
         self.engine = run.engine.execution_options(isolation_level="REPEATABLE READ")
 
     def find(self, tamper: str = "", tamper_copy: str = "") -> dict[str, Any]:
@@ -566,16 +644,25 @@ def test_every_kind_of_finding_is_shown() -> None:
     from pathlib import Path
 
     said = set()
-    for name in ("checks.py", "evidence.py", "sanction_checks.py"):
+    for name in ("checks.py", "evidence.py", "sanction_checks.py", "judge.py"):
         text = Path("services/operator", name).read_text()
         said |= set(re.findall(r'"(?:lost|doubled|problem)",\s*"([a-z-]+)"', text))
+        said |= set(re.findall(r'Parted\(\s*"([a-z-]+)"', text))
     # by a name of their own: `<field>-twice`, gap and fork
-    assert said - set(TAMPERED) - set(COPIED) - set(ASKING) - {"lost", "doubled", "problem"} == set()
+    assert (
+        said
+        - {kind.partition(" ")[0] for kind in TAMPERED}
+        - set(COPIED)
+        - set(ASKING)
+        - {"lost", "doubled", "problem"}
+        == set()
+    )
 
 
 @pytest.mark.parametrize("kind", TAMPERED)
 def test_tampering_is_found(rig: Rig, kind: str) -> None:
     category, sql = TAMPERED[kind]
+    kind = kind.partition(" ")[0]
     found = rig.find(tamper=sql)
     assert kind in found, sorted(found)
     assert found[kind].category == category

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from services.operator.evidence import FINAL, Fold, Place, Tally, _split, identify, line
+from services.operator.judge import Judge
 from shared import events
 from shared.events import ItemChanged, State
 
@@ -31,7 +32,7 @@ def row(seq: int, change: ItemChanged) -> tuple[int, str, str]:
 def fold(*changes: ItemChanged) -> dict[str, str]:
     """Kinds of findings, with their categories."""
     tally = Tally()
-    folded = Fold(tally)
+    folded = Fold(tally, Judge(tally.add))
     folded.take(0, [row(seq, change) for seq, change in enumerate(changes, 1)])
     return {finding.kind: finding.category for finding in tally.findings()}
 
@@ -81,7 +82,7 @@ def test_final_states_are_final() -> None:
 
 def test_an_unreadable_event_is_a_finding() -> None:
     tally = Tally()
-    Fold(tally).take(0, [(1, "goodfaith.item.notified.v1", '{"time":1}')])
+    Fold(tally, Judge(tally.add)).take(0, [(1, "goodfaith.item.notified.v1", '{"time":1}')])
     assert [finding.kind for finding in tally.findings()] == ["event-unreadable"]
 
 

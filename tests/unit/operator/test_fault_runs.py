@@ -86,6 +86,13 @@ def test_in_another_topic_of_the_name_every_place_is_one(at: int | None, begin: 
     assert gap.ends == begin + more
 
 
+def test_where_a_reader_stopped_is_a_gap_whatever_the_offsets_say() -> None:
+    found = compare({PLACE: 7}, {}, {}, {PLACE: 0}, {PLACE: 9}, READER, {PLACE: (7, "gap")})
+    assert [(one.upto, one.reason, str(one)) for one in found] == [
+        (7, "gap", f"{READER.name}: {PLACE[0]} {PLACE[1]} at 7, records before it are missing")
+    ]
+
+
 def test_all_who_read_a_place_go_on_behind_it_together() -> None:
     gap = Gap(READER, *PLACE, upto=4, begins=5, ends=9)
     everybody = unread.of_all([gap], READERS)
@@ -114,8 +121,9 @@ def test_what_was_there_goes_once_all_is_written_and_before_anybody_goes_on(
     monkeypatch.setattr(unread, "_cut", lambda *args: done.append(("cut", args[3])))
     monkeypatch.setattr(unread, "_go_on", lambda _, gaps, at: done.append(("go on", {at[one] for one in gaps})))
     monkeypatch.setattr(unread, "_know", lambda *_: done.append(("know", None)))
+    monkeypatch.setattr(unread, "commit_cursors", lambda *_: done.append(("commit", None)))
     made = unread.refill(Settings(), engine)
     assert made == Refilled([gap], 1, [], 7, made.seconds)
     assert done == [
-        *([] if ends else [("begin", None)]), ("write", 3), ("cut", begun), ("go on", {begun}), ("know", None),
+        *([] if ends else [("begin", None)]), ("write", 3), ("cut", begun), ("go on", {begun}), ("know", None), ("commit", None),
     ]  # fmt: skip

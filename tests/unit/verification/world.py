@@ -7,13 +7,16 @@ from typing import Any, Literal
 
 import msgspec
 
+from services.operator.judge import Judge
 from services.verification.item import ENDED, SETTLED, UPHELD
 from services.verification.lifecycle import Change, Event, Facts, Item, Outcome, Reopened, decide, fire
 from shared.events import (
+    TYPES,
     Accept,
     AddInformation,
     ChangeRight,
     Command,
+    CommandRefused,
     Complain,
     Counter,
     Decide,
@@ -74,6 +77,10 @@ class World:
         self.changes: list[Change] = []
         self.last: Outcome = Outcome(None)
         self.count = 0
+        self.heard: list[tuple[str, Event]] = []
+        """What came in, each with an id."""
+        self.log: list[tuple[dt.datetime, str | None, ItemChanged | CommandRefused]] = []
+        """What was published: when, by which cause, what."""
 
     @property
     def got(self) -> Item:
@@ -95,7 +102,11 @@ class World:
 
     def do(self, event: Event) -> Outcome:
         """Judge an event now."""
-        return self.take(decide(self.item, event, self.facts, self.policy, self.now))
+        cause = None
+        if not isinstance(event, Reopened):
+            cause = f"e.{len(self.heard)}"
+            self.heard.append((cause, event))
+        return self.take(decide(self.item, event, self.facts, self.policy, self.now), cause)
 
     def tick(self, upto: dt.datetime | None = None) -> list[Change]:
         """Fire all that is due by then (else by now), as the worker does."""
@@ -113,9 +124,12 @@ class World:
         self.now = span if isinstance(span, dt.datetime) else self.now + span
         return self.tick()
 
-    def take(self, outcome: Outcome) -> Outcome:
+    def take(self, outcome: Outcome, cause: str | None = None) -> Outcome:
         """Keep an outcome, and check it."""
         before = self.item
+        if outcome.refused is not None:
+            self.log.append((self.now, cause, outcome.refused))
+        self.log += [(change.at, cause, change.data) for change in outcome.changes]
         for change in outcome.changes:
             self.check_change(before, change)
             self.changes.append(change)
@@ -167,7 +181,11 @@ class World:
 
     def submit(self, **changes: Any) -> Outcome:
         """A complete submission, but for ``changes``."""
-        event = ItemSubmitted(
+        return self.do(self.submission(**changes))
+
+    def submission(self, **changes: Any) -> ItemSubmitted:
+        """The event of ``submit``."""
+        return ItemSubmitted(
             **{
                 **ITEM,
                 "claim_size": 1,
@@ -185,7 +203,6 @@ class World:
                 **changes,
             }
         )
-        return self.do(event)
 
     def command(
         self, kind: type[Command], by: str, role: Role, accepted_at: dt.datetime | None = None, **rest: Any
@@ -316,6 +333,30 @@ class World:
         steps[state]()
         assert self.state is state, self.state
         return self
+
+
+def judged(world: World, upto: dt.datetime | None = None) -> list[str]:
+    """What `goodfaith verify` finds in the item's history, as far as it judges that (``services.operator.judge``)."""
+    found: list[str] = []
+    judge = Judge(lambda category, kind, example: found.append(f"{kind}: {example}"), lambda _: world.policy)
+    names = {kind: name for name, kind in TYPES.items()}
+    rows = [
+        (id_, names[type(event)], msgspec.json.encode({"data": event}).decode())
+        for id_, event in world.heard
+        if type(event) in names
+    ]
+    judge.learn(rows, {cause for _, cause, _ in world.log if cause is not None})
+    for at, cause, data in world.log:
+        if isinstance(data, ItemChanged):
+            judge.changed(at, cause, data)
+        else:
+            judge.refused(at, cause, data)
+    judge.end(upto)
+    item = world.got
+    kept = {timer.kind: timer.due for timer in item.timers if timer.kind != "lookup"}
+    if judge.timers(item.item) not in (kept, None):
+        found.append("timers-differ")
+    return found
 
 
 def check_item(item: Item) -> None:

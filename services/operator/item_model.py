@@ -1,0 +1,751 @@
+"""An independent model of a claim item's life cycle: the rules of docs/domain.md, written a second time as plain Python.
+
+`goodfaith verify` replays the logs against it (`judge.py`), and the unit tests compare the life cycle's table with it.
+It shares the policy, the calendar and the event types with the services, and none of their code: a mistake in the
+table does not repeat itself here. It knows states, deadlines, holds, the 24 hours, and who was in time.
+
+What it cannot know is given to it: what the marketplace said of the listing, whether another item blocks this one, and
+the band that triage gave it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from shared.calendars import calendar
+from shared.events import ItemSubmitted, Listing
+from shared.policy import Policy, Span
+
+LIVE: Final = frozenset(
+    {"RECEIVED", "NEEDS_INFO", "UNDER_REVIEW", "NOTIFIED", "COUNTERED", "HOLDER_RESPONSE", "PLATFORM_REVIEW"}
+)
+UPHELD: Final = frozenset({"UPHELD", "UPHELD_BY_DEFAULT", "UPHELD_AFTER_COUNTER"})
+UNHEARD: Final = frozenset({"REJECTED", "DUPLICATE", "LINK_INVALID", "LAPSED"})
+ENDED: Final = UNHEARD | {"RESTORED", "WITHDRAWN"}
+ASIDE: Final = frozenset({"LITIGATION", "SUSPENDED", "APPEALED"})
+AFTER_NOTICE: Final = UPHELD | ASIDE | {"COUNTERED", "HOLDER_RESPONSE", "PLATFORM_REVIEW"}
+FINAL: Final = frozenset({"WITHDRAWN"})
+"""States that nothing leaves."""
+UNDOABLE: Final = frozenset({"lapse", "window", "check", "silence", "restore_by", "grace", "end"})
+"""Deadlines that end what somebody could have done: a command accepted by then is judged as if they had not passed."""
+ZERO: Final = dt.timedelta()
+
+
+class Move(NamedTuple):
+    """A change of state: when it takes effect, and the states entered, the new one last."""
+
+    at: dt.datetime
+    path: tuple[str, ...]
+
+
+class Kept(NamedTuple):
+    """A state that the item may return to."""
+
+    state: str
+    deadline: Mapping[str, dt.datetime]
+    waiting: frozenset[str]
+    counter_until: dt.datetime | None
+    stopped: dt.datetime | None
+    held: bool
+    upheld: bool
+    answered: bool
+    entered: int
+
+
+class Proof(NamedTuple):
+    """What is on file."""
+
+    identity: bool
+    authority: str
+    right: str
+    materials: frozenset[str]
+
+
+class Filed(NamedTuple):
+    """What was filed and does not change, as far as the life cycle depends on it."""
+
+    item: str = "i"
+    reason: str = ""
+    right_type: str = ""
+    parties: tuple[str, ...] = ()
+    on_site: bool = True
+    good_faith: bool = False
+    abroad: bool = False
+    recurs: bool = False
+
+    @classmethod
+    def of(cls, data: ItemSubmitted) -> Filed:
+        """From the event."""
+        parties = (data.complainant, data.principal)
+        return cls(
+            data.item, data.reason, data.right_type, parties, data.on_site, data.good_faith, data.abroad,
+            data.recurs is not None,
+        )  # fmt: skip
+
+
+class Model:
+    """One item.
+
+    No attribute is changed in place, so a shallow copy is a snapshot.
+
+    Attributes:
+        listing, original, ours, band: what is given.
+        revision: the item's, as far as it is told from outside; a decision on what was left since is stale.
+        moves: what has happened since the list was last emptied.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.timers = policy.timers
+        self.filed = Filed()
+        self.state = ""
+        self.deadline: Mapping[str, dt.datetime] = {}
+        self.waiting: frozenset[str] = frozenset()
+        self.kept: tuple[Kept, ...] = ()
+        self.undo: tuple[dt.datetime, dict[str, Any]] | None = None
+        self.listing: Listing | None = None
+        self.original = False
+        self.ours = False
+        self.band = "review"
+        self.proof = Proof(False, "missing", "active", frozenset())
+        self.seller: str | None = None
+        self.given_up = False
+        self.right_gone = False
+        self.rounds = 0
+        self.late = 0
+        self.refiled = 0
+        self.noticed: dt.datetime | None = None
+        self.counter_until: dt.datetime | None = None
+        self.countered: dt.datetime | None = None
+        self.decided: dt.datetime | None = None
+        self.complained: frozenset[str] = frozenset()
+        self.complaints = 0
+        self.deciders: frozenset[str] = frozenset()
+        self.answered = False
+        self.held = False
+        self.upheld = False
+        self.handled: dt.datetime | None = None
+        self.sla: str | None = None
+        self.sla_due = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+        self.paused: dt.datetime | None = None
+        self.now = self.sla_due
+        self.when = self.sla_due
+        """The time of right: by when the present event counts."""
+        self.revision = 0
+        self.entered = 0
+        self.path: tuple[str, ...] = ()
+        self.moves: tuple[Move, ...] = ()
+
+    # ---- helpers
+
+    def end(self, span: Span, start: dt.datetime) -> dt.datetime:
+        """The end of a duration."""
+        return span.after(start, calendar(self.policy.calendar))
+
+    def at(self, now: dt.datetime, when: dt.datetime | None = None) -> None:
+        """An event takes place."""
+        self.now, self.when, self.path = now, now if when is None else when, ()
+
+    def done(self) -> None:
+        """The event is over: the 24 hours are brought up to date, and a move is noted."""
+        self._count()
+        if self.path:
+            self.moves = (*self.moves, Move(self.now, self.path))
+
+    def go(self, state: str, **deadlines: dt.datetime) -> None:
+        """Enter a state."""
+        self.state, self.deadline, self.waiting, self.undo = state, deadlines, frozenset(), None
+        self.path = (*self.path, state)
+        self.entered = self.revision + 1
+        self.answered = False
+        if state in UPHELD | ENDED:
+            self.kept, self.right_gone = (), False
+            self.decided, self.complained = self.now, frozenset()
+        if state in UPHELD:
+            self.held = self.upheld = True
+        elif state in ENDED:
+            self.held = False
+            self.upheld = self.upheld and state == "WITHDRAWN"
+        if state == "UPHELD_AFTER_COUNTER":
+            self.counter_until = self.end(self.timers.round_window, self.now)
+
+    def keep(self, stopped: dt.datetime | None) -> None:
+        """Remember the present state, and since when its deadlines stand still."""
+        self.kept = (*self.kept, self._present(stopped))
+
+    def _present(self, stopped: dt.datetime | None) -> Kept:
+        return Kept(
+            self.state, self.deadline, self.waiting, self.counter_until, stopped, self.held, self.upheld,
+            self.answered, self.entered,
+        )  # fmt: skip
+
+    def back(self) -> None:
+        """Return to the state remembered last."""
+        *rest, was = self.kept
+        self.kept = tuple(rest)
+        shift = self.now - was.stopped if was.stopped else ZERO
+        self.state, self.waiting, self.undo = was.state, was.waiting, None
+        self.path = (*self.path, was.state)
+        self.entered = self.revision + 1
+        self.deadline = {name: due + shift for name, due in was.deadline.items()}
+        self.counter_until = was.counter_until + shift if was.counter_until else None
+        self.held, self.upheld, self.answered = was.held, was.upheld, was.answered
+
+    def wait(self, *without: str, **deadlines: dt.datetime) -> None:
+        """Set deadlines and drop others, in the same state."""
+        self.deadline = {name: due for name, due in self.deadline.items() if name not in without} | deadlines
+
+    def copy(self) -> dict[str, Any]:
+        """A snapshot of everything."""
+        return self.__dict__.copy()
+
+    @property
+    def blocks(self) -> bool:
+        """Whether a further claim of the same listing, right and reason is a duplicate of this item."""
+        return self.state not in ENDED and not (self.state == "APPEALED" and self.kept[-1].state in ENDED)
+
+    @property
+    def next_due(self) -> dt.datetime | None:
+        """The earliest deadline of a party or of the operator; not that of a look-up."""
+        return min((due for due, name in self.running() if name != "give_up"), default=None)
+
+    def running(self) -> list[tuple[dt.datetime, str]]:
+        """Deadlines that run, in the order in which they pass."""
+        running = [(due, name) for name, due in self.deadline.items()]
+        if self.sla is None and self.paused is None and self.state not in ENDED:
+            running.append((self.sla_due, "sla"))
+        if len(running) > 1:
+            # two at the same moment pass in the order of the names that stored items have for them
+            running.sort(key=lambda one: (one[0], TIMERS[one[1]]))
+        return running
+
+    def _count(self) -> None:
+        """The 24 hours: from receipt to handled; they stand still in NEEDS_INFO and SUSPENDED."""
+        if self.handled is None and (self.state in UNHEARD or (self.state == "NOTIFIED" and not self.held)):
+            self.handled = self.now
+        stands = self.state in ("NEEDS_INFO", "SUSPENDED")
+        if self.paused is not None and (self.handled is not None or not stands):
+            self.sla_due += max((self.handled or self.when) - self.paused, ZERO)
+            self.paused = None
+        if self.sla is None and self.handled is not None:
+            self.sla = "missed" if self.handled > self.sla_due else "met"
+        if self.sla is None and self.state in ENDED and self.now > self.sla_due:
+            self.sla = "missed"
+        if stands and self.paused is None and self.sla is None:
+            self.paused = self.when
+
+    # ---- admission
+
+    def lacking(self) -> bool:
+        """Whether elements are missing (row 4)."""
+        on_file = {
+            "identity": self.proof.identity,
+            "authority": self.proof.authority != "missing",
+            "right": self.proof.right == "active",
+        }
+        reason = self.policy.reasons.get(self.filed.reason)
+        needed: tuple[str, ...] = ()
+        if reason is not None:
+            lighter = reason.good_faith_materials if self.filed.good_faith else None
+            needed = reason.materials if lighter is None else lighter
+        return not all(on_file.get(name, name in self.proof.materials) for name in self.policy.claim.required) or any(
+            name not in self.proof.materials for name in needed
+        )
+
+    def gone(self) -> bool:
+        """Row 3."""
+        if not self.filed.on_site:
+            return True
+        if self.listing is None:
+            return False
+        return self.listing.state in ("ended", "unknown") or (self.listing.state == "removed" and not self.ours)
+
+    def look(self) -> None:
+        """Remember who sells the listing, as first known."""
+        if self.seller is None and self.listing is not None and self.listing.seller:
+            self.seller = self.listing.seller
+
+    def admit(self) -> None:
+        """Rows 2-7, in RECEIVED and NEEDS_INFO."""
+        if self.original:
+            return self.go("DUPLICATE")
+        if self.gone():
+            return self.go("LINK_INVALID")
+        known = self.seller is not None or (self.listing is not None and bool(self.listing.seller))
+        if not known and not self.given_up:
+            if self.state == "RECEIVED" and "give_up" not in self.deadline:
+                self.wait(give_up=self.end(self.timers.lookup_give_up, self.now))
+            return None
+        if self.lacking():
+            if self.state != "NEEDS_INFO":
+                self.go("NEEDS_INFO")
+                self.look()
+                self.waiting = frozenset({"info_request"})
+            return None
+        self.go("UNDER_REVIEW")
+        self.look()
+        self.by_rule()
+        return None
+
+    def received(self) -> None:
+        """Into RECEIVED, and judged."""
+        self.go("RECEIVED")
+        self.admit()
+
+    def by_hand(self) -> bool:
+        """Row 20: only a person decides."""
+        rules = self.policy.recurrence
+        return self.filed.recurs and (rules is None or rules.review != "as_usual")
+
+    def by_rule(self) -> None:
+        """Rows 6 and 7, in UNDER_REVIEW, as far as no person is asked."""
+        reason = self.policy.reasons.get(self.filed.reason)
+        if reason is None or self.filed.right_type not in reason.rights:
+            return self.go("REJECTED")
+        if "own_listing" in self.policy.refusals and self.seller in self.filed.parties:
+            return self.go("REJECTED")
+        review = self.policy.rules.review
+        if self.given_up or self.seller is None or self.by_hand() or review == "manual":
+            return None
+        if review == "triage" and self.band == "refuse" and not self.deciders:
+            return self.go("REJECTED")
+        if review == "prima_facie" or self.band == "uphold":
+            self.notified()
+        return None
+
+    def notified(self) -> None:
+        """Row 7."""
+        self.go("NOTIFIED")
+        self.look()
+        self.held = self.policy.rules.removal == "on_notice"
+        self.counter_until = None
+        self.waiting = frozenset({"seller_notice"})
+
+    def returned(self) -> None:
+        """After a return: what goes by rule."""
+        if self.state in UPHELD:
+            self.right_gone = False
+            self.audited()
+        elif self.right_gone and self.state != "LITIGATION":
+            self.suspend()
+        elif self.state in ("RECEIVED", "NEEDS_INFO"):
+            self.admit()
+        elif self.state == "UNDER_REVIEW":
+            self.by_rule()
+
+    def suspend(self) -> None:
+        """Row 22."""
+        self.keep(self.when)
+        self.go("SUSPENDED", end=self.end(self.timers.suspended, self.now))
+        self.right_gone = True
+
+    # ---- events
+
+    def submit(self, filed: Filed, proof: Proof, accepted_at: dt.datetime, now: dt.datetime) -> None:
+        """Row 1."""
+        self.at(max(now, accepted_at))
+        self.filed, self.proof = filed, proof
+        self.sla_due = self.end(self.timers.review_sla, accepted_at)
+        self.received()
+        self.done()
+
+    def listed(self, now: dt.datetime) -> None:
+        """The marketplace said what the listing is."""
+        self.at(now)
+        if self.state == "RECEIVED":
+            self.admit()
+            self.done()
+        elif self.state == "UNDER_REVIEW" and self.given_up and self.seller is None and self.gone():
+            self.go("LINK_INVALID")
+            self.done()
+
+    def reopened(self, now: dt.datetime) -> None:
+        """Row 2, back."""
+        if self.state == "DUPLICATE":
+            self.at(now)
+            self.given_up = False
+            self.received()
+            self.done()
+
+    def receipt(self, at: dt.datetime, now: dt.datetime) -> None:
+        """The marketplace has taken the listing down for the item."""
+        if self.handled is None and self.held:
+            self.at(now)
+            self.handled = at
+            self.done()
+
+    def sent(self, kind: str, begins: dt.datetime, now: dt.datetime) -> bool:
+        """A notice that belongs to the present (or a remembered) visit was sent; whether it began a present window."""
+        self.at(now)
+        first = kind == "seller_notice" and self.noticed is None
+        if kind in self.waiting:
+            if first:
+                self.noticed = begins
+            left = self._begin(kind, begins, self._present(None))
+            self.deadline, self.waiting, self.counter_until = left.deadline, left.waiting, left.counter_until
+            if self.silence_means_nothing and kind == "seller_notice":
+                self.upheld = self.held
+            self.done()
+            return True
+        for number, was in reversed(list(enumerate(self.kept))):
+            if kind in was.waiting:
+                left = self._begin(kind, begins, was)
+                if self.silence_means_nothing and kind == "seller_notice":
+                    left = left._replace(upheld=left.upheld or left.held)
+                self.kept = (*self.kept[:number], left, *self.kept[number + 1 :])
+                if first:
+                    self.noticed = begins
+                return False
+        if first and self.state in AFTER_NOTICE:
+            self.noticed = begins
+            if self.counter_until is None and not self.silence_means_nothing:
+                self.counter_until = self.end(self.timers.window, begins)
+        return False
+
+    @property
+    def silence_means_nothing(self) -> bool:
+        """Row 9, under some profiles: no window runs for the seller, and a counter is never late."""
+        return self.policy.rules.seller_silent == "nothing"
+
+    def _begin(self, kind: str, begins: dt.datetime, was: Kept) -> Kept:
+        """The window of a state begins."""
+        was = was._replace(waiting=was.waiting - {kind})
+        if kind == "info_request":
+            return was._replace(deadline={**was.deadline, "lapse": self.end(self.timers.needs_info, begins)})
+        if kind == "counter_forwarded":
+            longer = self.timers.holder_response_abroad if self.filed.abroad else None
+            due = self.end(longer or self.timers.holder_response, begins)
+            return was._replace(deadline={**was.deadline, "silence": due})
+        if self.silence_means_nothing:
+            return was
+        until = self.end(self.timers.window if kind == "seller_notice" else self.timers.refile, begins)
+        if was.counter_until is not None:
+            until = max(until, was.counter_until)
+        was = was._replace(counter_until=until)
+        if was.state == "NOTIFIED" and not was.waiting:
+            was = was._replace(deadline={**was.deadline, "window": until})
+        return was
+
+    def pass_to(self, upto: dt.datetime, *, excluding: bool = False) -> None:
+        """Let deadlines pass: all up to ``upto``, or all before it."""
+        while (running := self.running()) and (running[0][0] < upto or (running[0][0] == upto and not excluding)):
+            self.pass_next()
+
+    def pass_next(self) -> None:
+        """Let the earliest deadline pass; there is one."""
+        due, name = self.running()[0]
+        before = self.copy()
+        self.at(due)
+        if name == "sla":
+            self.sla = "missed"
+        else:
+            self.wait(name)
+            self.passed(name, due)
+        self.done()
+        self.revision += 1
+        if name in UNDOABLE:
+            self.undo = (due, before)
+
+    def passed(self, name: str, due: dt.datetime) -> None:
+        """One deadline."""
+        rules = self.policy.rules
+        if name == "give_up":
+            self.given_up = True
+            self.admit()
+        elif name == "lapse":
+            self.go("LAPSED")
+        elif name == "window":
+            self.go("UPHELD_BY_DEFAULT")
+            self.audited()
+        elif name == "check":
+            self.checked(rules.overdue_counter_check == "complete")
+        elif name == "restore_by":
+            self.go("RESTORED")
+        elif name == "silence":
+            if rules.holder_silent == "restore":
+                self.go("RESTORED")
+            else:
+                self.go("PLATFORM_REVIEW", review=self.end(self.timers.platform_review, due))
+        elif name == "review":
+            self.wait(grace=self.end(self.timers.platform_review_grace, due))
+        elif name == "grace":
+            self.go("RESTORED" if rules.overdue_decision == "restore" else "UPHELD_AFTER_COUNTER")
+        elif name == "appeal":
+            self.wait(appeal=self.end(self.policy.appeals.review, due))
+        elif name == "reminder":
+            self.wait(reminder=self.end(self.timers.litigation_reminder, due))
+        else:
+            assert name == "end"
+            self.go("WITHDRAWN")
+            self.withdrawn("right_ended")
+
+    def withdrawn(self, ground: str) -> None:
+        """Rows 18 and 22: some grounds keep the penalties."""
+        if ground in self.policy.withdrawal.reverses:
+            self.upheld = False
+
+    def audited(self) -> None:
+        """Row 19: the platform looks at a share of the defaults itself."""
+        share = self.policy.rules.audited_share
+        if self.state != "UPHELD_BY_DEFAULT" or not share or self.deciders or "platform" in self.complained:
+            return
+        drawn = int(hashlib.blake2b(self.filed.item.encode(), digest_size=4).hexdigest(), 16) / 2**32
+        if drawn < share:
+            self.complained |= {"platform"}
+            self.appeal(self.when)
+
+    def appeal(self, stopped: dt.datetime) -> None:
+        """Into APPEALED, to come back."""
+        self.keep(stopped)
+        self.go("APPEALED", appeal=self.end(self.policy.appeals.review, self.now))
+        self.right_gone = False
+
+    def checked(self, complete: bool) -> None:
+        """Rows 11, 12."""
+        if complete:
+            self.kept = self.kept[:-1]
+            self.refiled = 0
+            self.go("HOLDER_RESPONSE")
+            self.waiting = frozenset({"counter_forwarded"})
+            if self.timers.restore_by is not None:
+                assert self.countered is not None
+                self.wait(restore_by=self.end(self.timers.restore_by, self.countered))
+            return
+        self.back()
+        self.rounds -= 1
+        if self.refiled < self.policy.counter.refiles:
+            self.refiled += 1
+            self.waiting |= {"counter_defect"}
+            self.wait("window")
+        else:
+            self.deadline = {name: max(due, self.now) for name, due in self.deadline.items()}
+        self.audited()
+
+    def command(self, name: str, accepted_at: dt.datetime, now: dt.datetime, **arguments: Any) -> bool:
+        """A command of the right party; whether it was applied. It counts as of when it was accepted."""
+        when = min(accepted_at, now)
+        self.pass_to(when, excluding=True)
+        here = self.copy()
+        if self.undo is not None and when <= self.undo[0]:
+            facts = {key: here[key] for key in LASTING}
+            self.__dict__.update(self.undo[1] | facts)
+            undone = self.state
+            self.at(now, when)
+            self.path = (undone,)
+            if getattr(self, f"on_{name}")(when, **arguments):
+                self.done()
+                return True
+            self.__dict__.update(here)
+        self.at(now, when)
+        if getattr(self, f"on_{name}")(when, **arguments):
+            self.done()
+            return True
+        self.__dict__.update(here)
+        return False
+
+    def on_information(self, when: dt.datetime, proof: Proof) -> bool:
+        """Row 5."""
+        if self.state != "NEEDS_INFO":
+            return False
+        self.renew(proof)
+        self.admit()
+        self.undo = None
+        return True
+
+    def renew(self, proof: Proof) -> None:
+        """The proof on file, as the holder's side has it now."""
+        self.proof = Proof(
+            self.proof.identity or proof.identity,
+            self.proof.authority if proof.authority == "missing" else proof.authority,
+            proof.right,
+            self.proof.materials | proof.materials,
+        )
+
+    def on_withdraw(self, when: dt.datetime, ground: str) -> bool:
+        """Row 18."""
+        if self.state not in LIVE | UPHELD | ASIDE:
+            return False
+        self.go("WITHDRAWN")
+        self.withdrawn(ground)
+        return True
+
+    def on_accept(self, when: dt.datetime) -> bool:
+        """Row 8."""
+        if self.state != "NOTIFIED":
+            return False
+        self.go("UPHELD")
+        return True
+
+    def on_counter(self, when: dt.datetime, materials: Iterable[str]) -> bool:
+        """Row 10."""
+        if self.state not in UPHELD | {"NOTIFIED"} or self.rounds >= self.policy.counter.rounds:
+            return False
+        in_time = self.counter_until is None or "counter_defect" in self.waiting or when <= self.counter_until
+        if not in_time:
+            if self.late >= self.policy.counter.late:
+                return False
+            if self.noticed is not None and when > self.end(self.timers.late_counter, self.noticed):
+                return False
+            self.late += 1
+        self.rounds += 1
+        self.countered = when
+        self.keep(None)
+        self.go("COUNTERED", check=self.end(self.timers.counter_check, self.now))
+        if self.policy.rules.counter_check == "rule":
+            self.checked(set(self.policy.counter.required) <= set(materials))
+        return True
+
+    def on_respond(self, when: dt.datetime, accept: bool) -> bool:
+        """Rows 13, 14."""
+        if self.state != "HOLDER_RESPONSE" or self.answered:
+            return False
+        if accept:
+            self.go("RESTORED")
+        elif self.policy.rules.holder_rejects == "no_effect":
+            self.answered = True
+        else:
+            self.go("PLATFORM_REVIEW", review=self.end(self.timers.platform_review, self.now))
+        return True
+
+    def on_action(self, when: dt.datetime, proof: bool) -> bool:
+        """Row 16."""
+        known = self.state == "LITIGATION" or any(was.state == "LITIGATION" for was in self.kept)
+        if not proof or known or self.state not in LIVE | UPHELD | {"SUSPENDED", "APPEALED"}:
+            return False
+        if self.state != "SUSPENDED":
+            self.keep(when)
+        self.go("LITIGATION", reminder=self.end(self.timers.litigation_reminder, self.now))
+        return True
+
+    def on_result(self, when: dt.datetime, outcome: str, proof: bool) -> bool:
+        """Row 21."""
+        if not proof or self.state != "LITIGATION":
+            return False
+        if outcome == "ended":
+            self.back()
+            self.returned()
+        else:
+            self.go("UPHELD_AFTER_COUNTER" if outcome == "holder" else "RESTORED")
+        return True
+
+    def on_complain(self, when: dt.datetime, side: str, proof: Proof) -> bool:
+        """Row 19."""
+        against = "holder" if self.state in UNHEARD | {"RESTORED"} else "seller" if self.state in UPHELD else ""
+        if side != against or side in self.complained or self.complaints >= self.policy.appeals.rounds:
+            return False
+        if self.decided is not None and when > self.end(self.policy.appeals.within, self.decided):
+            return False
+        self.complaints += 1
+        self.complained |= {side}
+        if side == "holder":
+            self.renew(proof)
+        self.appeal(when)
+        return True
+
+    def on_decide(
+        self,
+        when: dt.datetime,
+        decision: str,
+        by: str,
+        code: str | None = None,
+        revision: int | None = None,
+        looked: tuple[str, ...] = (),
+    ) -> bool:
+        """Rows 6, 7, 12, 17, 19."""
+        if revision is not None and revision < self.entered:
+            return False
+        if self.state == "APPEALED" and (by in self.deciders or code not in self.policy.appeals.reasons):
+            return False
+        if decision == "refuse" and code not in self.policy.refusals:
+            return False
+        deciders = self.deciders
+        self.deciders |= {by, *looked}
+        if not self.decides(decision):
+            self.deciders = deciders
+            return False
+        return True
+
+    def decides(self, decision: str) -> bool:
+        """What comes of a decision; False: it does not fit the state."""
+        match self.state, decision:
+            case "APPEALED", "confirm":
+                if self.kept[-1].state == "DUPLICATE" and not self.original:
+                    self.kept = self.kept[:-1]
+                    self.given_up = False
+                    self.received()
+                else:
+                    self.back()
+            case "APPEALED", "reverse":
+                was = self.kept[-1].state
+                self.kept = self.kept[:-1]
+                if was in UPHELD:
+                    self.go("RESTORED")
+                elif was == "RESTORED":
+                    self.go("UPHELD_AFTER_COUNTER")
+                else:
+                    self.anew()
+            case "UNDER_REVIEW", "refuse":
+                self.go("REJECTED")
+            case "UNDER_REVIEW", "uphold":
+                if self.seller is None and (self.listing is None or not self.listing.seller):
+                    return False
+                self.notified()
+            case "COUNTERED", "complete":
+                self.checked(True)
+            case "COUNTERED", "incomplete":
+                self.checked(False)
+            case "PLATFORM_REVIEW", "uphold":
+                self.go("UPHELD_AFTER_COUNTER")
+            case "PLATFORM_REVIEW", "restore":
+                self.go("RESTORED")
+            case _:
+                return False
+        return True
+
+    def anew(self) -> None:
+        """Row 19, reversed: to review, and what the rules say of it there."""
+        self.go("UNDER_REVIEW")
+        self.look()
+        if self.proof.right in ("expired", "lost", "unauthorised"):
+            self.suspend()
+        else:
+            self.by_rule()
+
+    def on_right(self, when: dt.datetime, status: str) -> bool:
+        """Row 22."""
+        if status != "active":
+            if self.state not in LIVE | {"LITIGATION", "APPEALED"}:
+                return False
+            self.proof = self.proof._replace(right=status)
+            self.suspend()
+            return True
+        if self.state == "SUSPENDED":
+            self.proof, self.right_gone = self.proof._replace(right="active"), False
+            self.back()
+            self.returned()
+            return True
+        if self.state == "LITIGATION" and self.right_gone:
+            self.proof, self.right_gone = self.proof._replace(right="active"), False
+            return True
+        if self.state == "NEEDS_INFO":
+            self.proof = self.proof._replace(right="active")
+            self.admit()
+            self.undo = None
+            return True
+        return False
+
+
+TIMERS: Final = {
+    "lapse": "needs_info", "window": "window", "check": "counter_check", "silence": "holder_response",
+    "restore_by": "restore_by", "review": "platform_review", "grace": "platform_grace", "reminder": "reminder",
+    "appeal": "appeal_review", "end": "suspended", "give_up": "lookup_give_up",
+    "sla": "sla",
+}  # fmt: skip
+"""Deadlines by the names that stored items have for them."""
+LASTING: Final = (
+    "listing", "original", "ours", "band", "noticed", "handled", "sla", "sla_due", "paused", "revision", "moves",
+)  # fmt: skip
+"""What a command that undoes a deadline leaves as it is."""
