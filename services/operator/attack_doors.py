@@ -37,8 +37,11 @@ from shared.paging import cursor_of
 
 UPSTREAM: Final = "crm"
 UPSTREAM_ACCOUNT: Final = "a-upstream-crm"
-ENVIRONMENT: Final = {"GOODFAITH_UPSTREAMS": json.dumps({UPSTREAM: UPSTREAM_ACCOUNT})}
-"""Settings of the attacked stack: one upstream with its own account."""
+ENVIRONMENT: Final = {
+    "GOODFAITH_UPSTREAMS": json.dumps({UPSTREAM: UPSTREAM_ACCOUNT}),
+    "GOODFAITH_UPSTREAM_MAY": json.dumps({UPSTREAM: {"accounts": ["h-crm-*"], "commands": ["submit_claim"]}}),
+}
+"""Settings of the attacked stack: one upstream, which files claims for accounts of its own."""
 VICTIM: Final = "victim@victim.example"
 LURE: Final = "lure.example"
 ANSWERS_S: Final = 60.0
