@@ -18,7 +18,7 @@ UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --uni
 CODE := $(wildcard services shared deploy tests benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup secure demo tour up down status test test-docker image compose manifests thorough lint messages format bench faults streams drills attack restore-drill upgrade-drill deep lock sbom audit clean
+.PHONY: help setup secure demo tour up down status test test-docker test-kubernetes image compose manifests thorough lint messages format bench faults streams drills attack restore-drill upgrade-drill deep lock sbom audit clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ test: setup ## all tests, on a real broker and a real database
 
 test-docker: setup ## images and compose file: built, started, real notices through them while containers are killed; tests on containers
 	$(BIN)/python -m deploy.containers trial $(ARGS)
+
+test-kubernetes: $(VENV) ## the manifests on a real Kubernetes control plane, with simulated nodes (needs Go, which builds it once)
+	@sh deploy/local/setup.sh cluster
+	$(BIN)/python -m deploy.kubernetes.trial $(ARGS)
 
 image: $(VENV) ## the project's image, on the public base or on one of Debian's packages
 	$(BIN)/python -m deploy.containers images

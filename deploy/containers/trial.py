@@ -11,18 +11,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any, Final
-
-from rich.console import Console
-from rich.table import Table
 
 from deploy.compose import secrets
 from deploy.containers import build, engine
 from deploy.containers.engine import FOLDER, Engine
 from deploy.images import ROOT
 from deploy.local.children import StackError, free_port
+from deploy.local.steps import Steps, console
 
 PROJECT: Final = "goodfaith-trial"
 PROFILES: Final = ("core", "demo")
@@ -44,43 +41,6 @@ SUITE: Final = (
 """What is run on containers: they themselves, the worker's loop with its crashes, migrations with their grants, and each service."""
 CRASH: Final = "import os, signal\nfor p in os.listdir('/proc'):\n    if p.isdigit() and int(p) not in (1, os.getpid()): os.kill(int(p), signal.SIGKILL)\n"
 """Run in a container: kills the process of ours, so that the container ends as by a crash and its engine starts it again."""
-
-console = Console()
-
-
-@dataclass
-class Steps:
-    """What was done, how long it took, and what is worth knowing of it."""
-
-    done: list[tuple[str, float, str]] = field(default_factory=list)
-
-    @contextlib.contextmanager
-    def step(self, name: str) -> Iterator[Callable[[str], None]]:
-        """Time a step; the caller may say what came of it."""
-        console.print(f"[bold]{name}[/]")
-        said = ""
-
-        def say(text: str) -> None:
-            nonlocal said
-            said = text
-            console.print(f"  {text}", markup=False, highlight=False)
-
-        begun = time.monotonic()
-        try:
-            yield say
-        except BaseException:
-            said = f"FAILED {said}"
-            raise
-        finally:
-            self.done.append((name, time.monotonic() - begun, said))
-
-    def table(self) -> Table:
-        """All of it, for people."""
-        table = Table("step", "seconds", "what came of it", title="make test-docker")
-        for name, seconds, said in self.done:
-            table.add_row(name, f"{seconds:.1f}", said)
-        table.add_row("all", f"{sum(seconds for _, seconds, _ in self.done):.1f}", "", style="bold")
-        return table
 
 
 class Installation:
@@ -301,7 +261,7 @@ def run(notices: int = 500) -> None:
         Unavailable: there is no engine, and none may be started.
         StackError: something is not as it should be.
     """
-    steps = Steps()
+    steps = Steps("make test-docker")
     try:
         with contextlib.ExitStack() as stack:
             with steps.step("engine") as say:

@@ -42,7 +42,8 @@ NAMESPACE_LABELS: Final = (*dict.fromkeys((*_LABEL.values(), "ingress", "traces"
 
 
 def _policy(name: str, selector: Document, **rules: Any) -> Document:
-    kinds = [kind for kind in ("Ingress", "Egress") if kind.lower() in rules]
+    # without rules it denies both ways; the API server drops an empty list, and each apply would add it again
+    kinds = [kind for kind in ("Ingress", "Egress") if kind.lower() in rules or not rules]
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -96,7 +97,7 @@ def _asked() -> dict[str, list[Process]]:
 def policies() -> Iterator[Document]:
     """All of the namespace."""
     ours: Document = {"matchLabels": {"app.kubernetes.io/name": "goodfaith"}}
-    yield _policy("default-deny", {}, ingress=[], egress=[])
+    yield _policy("default-deny", {})
 
     dns = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
     names = [*_ports(53, protocol="UDP"), *_ports(53)]

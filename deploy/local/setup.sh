@@ -5,6 +5,7 @@
 #   setup.sh s3      the same for the S3 server that tests start, and its jars
 #   setup.sh prometheus   Prometheus and Alertmanager, which observe a local stack; left out where they cannot be installed
 #   setup.sh manifests    kustomize and kube-score, by Go, into .local/tools, for the manifests' tests
+#   setup.sh cluster      etcd, and what builds a Kubernetes control plane beside it, for make test-kubernetes
 #   setup.sh docker       a Docker engine, compose, and what makes base images; only for tests of containers
 #   setup.sh chromium     a headless browser, in which the status page is tested; left out where it cannot be installed
 # On Debian and Ubuntu, as root or with sudo that asks nothing, missing packages are installed; elsewhere one line says how.
@@ -143,6 +144,16 @@ manifests() {
         fi
         ln -sf "$program-${tool##*@}" ".local/tools/$program"
     done
+}
+
+cluster() {
+    command -v go >/dev/null || fail "missing: Go 1.26 or newer, which builds the control plane (https://go.dev/doc/install)"
+    java_17
+    if ! command -v mvn >/dev/null; then packages maven; fi
+    if installed etcd; then return; fi
+    may_install || fail "missing: etcd (on Debian or Ubuntu: package etcd-server)"
+    programs etcd-server
+    if [ -d /run/systemd/system ]; then $as systemctl disable --quiet etcd || true; fi
 }
 
 chromium() {

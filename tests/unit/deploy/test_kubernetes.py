@@ -792,6 +792,11 @@ def test_the_public_network_is_what_webhooks_may_be_in() -> None:
         assert reached == outbound.allowed(address, outbound.Rules()), text
 
 
+def test_the_denial_has_nothing_that_a_server_drops() -> None:
+    (denial,) = [one["spec"] for one in network.policies() if one["metadata"]["name"] == "default-deny"]
+    assert denial == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
 def test_without_the_denial_everything_would_be_let_through() -> None:
     documents = overlay_of("small")
     net = Network(documents)
