@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from litestar import Litestar
+from litestar.exceptions import LitestarDeprecationWarning
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
@@ -95,7 +97,10 @@ def document(routes: Sequence[Any], path: Path) -> Path:
             shown[-1].include_in_schema = True
     bearer = Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")})
     config = OpenAPIConfig(title="Internal", version="1", components=bearer, security=[{"bearer": []}])
-    made = Litestar(route_handlers=shown, openapi_config=config).openapi_schema.to_schema()
+    with warnings.catch_warnings():
+        # the services run in processes of their own, where this is no error
+        warnings.simplefilter("ignore", LitestarDeprecationWarning)
+        made = Litestar(route_handlers=shown, openapi_config=config).openapi_schema.to_schema()
     assert len(made["paths"]) == len(shown) > 0
     path.write_text(json.dumps(made))
     return path
