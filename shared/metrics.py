@@ -408,7 +408,7 @@ RETRIES = counter(
 TIMERS_FIRED = counter("goodfaith_timers_fired_total", "Timers fired.", {"worker": WORKER}, of=WORKERS)
 PROGRESS = gauge(
     "goodfaith_worker_progress_timestamp_seconds",
-    "When the loop last came round.",
+    "When the loop last came round, or last waited for the next try or the broker's answer.",
     {"worker": WORKER},
     of=(*WORKERS, *_OTHERS, "streams"),
     do="`time() - x` above a minute: stuck, though its port answers",

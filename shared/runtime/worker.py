@@ -258,8 +258,13 @@ class Worker:
             )
         until = time.monotonic() + pause
         while not self._stop and time.monotonic() < until:
-            self.health.progress()
+            self._show_alive()
             time.sleep(min(0.1, max(0.0, until - time.monotonic())))
+
+    def _show_alive(self) -> None:
+        """The loop turns, or waits for what may take long: it is not stuck."""
+        self.health.progress()
+        metrics.PROGRESS.labels(self.service.name).set_to_current_time()
 
     def _session(self) -> None:
         """One membership of the consumer group."""
@@ -1080,7 +1085,7 @@ class Worker:
                         return
                     if self._stop and self._stop_deadline_passed():
                         raise KafkaError("stopped before the broker acknowledged; the next owner publishes the rest")
-                    self.health.progress()
+                    self._show_alive()
                     time.sleep(0.001)
                 if future.failed():
                     raise future.exception
