@@ -66,6 +66,23 @@ class Ends:
     at: dt.datetime
     first: Mapping[tuple[str, int], int]
     end: Mapping[tuple[str, int], int]
+    ids: Mapping[str, str]
+
+    def reached(
+        self, cursors: Mapping[tuple[str, int], int], ids: Mapping[str, str], partitions: Iterable[int]
+    ) -> list[tuple[str, int]]:
+        """Places that have been read to exactly these ends. A cursor beyond an end is of a topic that is not this one.
+
+        Args:
+            ids: by topic the id that its cursors are valid for.
+        """
+        return [
+            place
+            for place, end in self.end.items()
+            if place[1] in partitions
+            and cursors.get(place, self.first[place]) == end
+            and ids.get(place[0], self.ids.get(place[0])) == self.ids.get(place[0])
+        ]
 
 
 class Inbound:
@@ -122,6 +139,8 @@ class Inbound:
         try:
             first = self._admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.EARLIEST), timeout_ms=5_000)
             end = self._admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=5_000)
+            # after the ends: a topic that was created again in between has another id than its cursors
+            found = self._admin.describe_topics([prefix + topic.name for topic in self.reads])
         except Exception:
             admin, self._admin = self._admin, None
             admin.close()
@@ -130,6 +149,7 @@ class Inbound:
             at,
             {name: first[place].offset for place, name in places.items()},
             {name: end[place].offset for place, name in places.items()},
+            {one["name"].removeprefix(prefix): str(one["topic_id"]) for one in found},
         )
         self.quota.flush(self._engine)
 
@@ -147,12 +167,8 @@ class Inbound:
                 (list(tx.partitions),),
             )
         }
-        done = [
-            place
-            for place, end in ends.end.items()
-            if place[1] in tx.partitions and cursors.get(place, ends.first[place]) >= end
-        ]
-        if done:
+        ids = dict(map(tuple, tx.connection.exec_driver_sql("select topic, id from inbound_topic_ids")))
+        if done := ends.reached(cursors, ids, tx.partitions):
             upto = clock.History.load(tx.connection).at(ends.at - self._skew) - _TICK
             self._progress(tx.connection, dict.fromkeys(done, upto))
         return ()

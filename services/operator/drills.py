@@ -40,7 +40,7 @@ from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from deploy.prometheus import model, rules
 from services.operator import faults
-from services.operator.broker_faults import delete_unread
+from services.operator.broker_faults import delete_unread, lose_events
 from services.operator.cli import console, errors, print_json
 from services.operator.doors import Ask
 from services.operator.exposition import total
@@ -727,6 +727,11 @@ def _delete_unread(ground: Ground) -> None:
         worker.start()
 
 
+def _hole(ground: Ground) -> None:
+    """Events never reach their topic, and later ones do."""
+    lose_events(ground.fleet, ground.run.engine, GRACE_S)
+
+
 def _read_on(ground: Ground) -> bool:
     """All processes of the runbook's last step are ready, and leave no place alone."""
     return all(process.ready() for process in ground.fleet) and not total(
@@ -748,6 +753,7 @@ DRILLS: Final = (
     Drill("database gone", "DatabaseDown", lambda g: g.stack.kill_postgres()),
     # the last: `goodfaith up` starts one of each process anew, whatever there was before
     Drill("unread records deleted", "UnreadGone", _delete_unread, over=_read_on),
+    Drill("a hole in a topic", "UnreadGone", _hole, over=_read_on),
 )
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
+import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +20,12 @@ from deploy.local.prometheus import Plan, Server
 from deploy.prometheus import rules
 from deploy.prometheus.model import Alert
 from deploy.prometheus.routing import INHIBITIONS
+from services.operator.drills import RUNBOOKS, blocks
 from services.operator.pager import Note, Pager, pages
 
 pytestmark = pytest.mark.skipif(
-    "alertmanager" in prometheus.missing(), reason="Alertmanager is not installed: sh deploy/local/setup.sh prometheus"
+    "alertmanager" in prometheus.missing() or shutil.which("amtool") is None,
+    reason="Alertmanager is not installed: sh deploy/local/setup.sh prometheus",
 )
 SPEED = 60.0
 ALERTS = {alert.name: alert for alert in rules.alerts()}
@@ -142,3 +147,25 @@ def test_processes_that_die_together_are_one_page(alertmanager: httpx.Client, pa
     received = heard(pager, len(jobs))
     assert pages(received) == ["ProcessDown"]
     assert {note.labels["job"] for note in received} == set(jobs)
+
+
+@pytest.mark.parametrize("alert", ["UnreadGone", "DatabaseWentBack"])
+def test_a_runbook_that_stops_everything_silences_what_that_would_raise(
+    alert: str, alertmanager: httpx.Client, pager: Pager
+) -> None:
+    """By its own commands: the alert itself stays audible, and afterwards everything is."""
+    text = (RUNBOOKS / f"{alert}.md").read_text(encoding="utf-8")
+    silence, expire = [block for block in blocks(text, "Do this") if "amtool" in block]
+    env = {**os.environ, "GOODFAITH_ALERTMANAGER_URL": str(alertmanager.base_url).rstrip("/")}
+    other = labels("RulesFail")  # nothing but a silence mutes it
+
+    def run(command: str) -> None:
+        done = subprocess.run(["sh", "-c", command], env=env, capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run(silence)
+    fires(alertmanager, labels(alert, area="elsewhere"), other)
+    assert pages(heard(pager, 1)) == [alert]
+    run(expire)
+    fires(alertmanager, other)
+    assert pages(heard(pager, 2)) == [alert, "RulesFail"]

@@ -686,3 +686,34 @@ def test_a_type_of_ours_that_a_newer_version_writes_is_parked(rig: Rig) -> None:
     assert {row[0] for row in rig.sql("select event_id from parked")} == {
         f"intake.{topics.partition_of('l0', PARTITIONS)}.{n}" for n in (1, 2)
     }
+
+
+def test_a_log_that_lost_its_end_is_not_read_at_old_offsets(rig: Rig) -> None:
+    """A broker comes back without its last records, and gives their offsets to others: they are not skipped."""
+    key = "l0"
+    partition = topics.partition_of(key, PARTITIONS)
+    name = rig.settings.topic_prefix + topics.INTAKE.name
+    worker = rig.start()
+    for seq in range(1, 101):
+        rig.event(seq, seq - 1, key=key)
+        if seq % 10 == 0:
+            rig.producer.flush()  # several batches, so that some can go
+    rig.until(lambda: rig.count() >= 100)
+    worker.terminate()
+    assert worker.wait(timeout=20) == 0
+    assert rig.sql(f"select leader_epoch from cursors where partition = {partition}")[0][0] >= 0
+    rig.producer.close()
+    rig.stack.kill_kafka()
+    (segment,) = rig.stack.dir.glob(f"**/{name}-{partition}/*0.log")
+    with segment.open("r+b") as file:
+        file.truncate(segment.stat().st_size // 2)
+    rig.stack.start_kafka()
+    rig.producer = KafkaProducer(bootstrap_servers=rig.stack.kafka, acks="all", linger_ms=2)
+    for seq in range(101, 251):
+        rig.event(seq, seq - 1, key=key)
+    rig.producer.flush()
+    rig.start()
+    rig.until(lambda: rig.count("gaps"))
+    assert rig.sql("select reason, partition from gaps")[0][0] in ("truncated", "gap")
+    time.sleep(1.0)
+    assert rig.count() == 100, "what has the old offsets is not what came next"
