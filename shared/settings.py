@@ -12,7 +12,16 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared import secret_files
@@ -45,6 +54,27 @@ def wrong(error: ValidationError | secret_files.Refused) -> str:
         (".".join(map(str, one["loc"])).upper(), one["msg"].removeprefix("Value error, ")) for one in error.errors()
     )
     return "\n".join(f"GOODFAITH_{name}: {text}" if name else text for name, text in named)
+
+
+Relayed = Literal[
+    "submit_claim", "add_information", "withdraw", "accept", "counter", "respond", "report_action", "report_result", "complain",
+    "decide",
+]  # fmt: skip
+"""What an upstream may file: the names of ``goodfaith.door.<name>.v1``."""
+
+
+class UpstreamMay(BaseModel):
+    """What an upstream is bound to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    accounts: tuple[Annotated[str, Field(min_length=1, max_length=120)], ...]
+    """Accounts that it acts for beside its own: ids, or beginnings of ids with ``*`` behind."""
+    commands: tuple[Relayed, ...]
+
+    def covers(self, account: str) -> bool:
+        """Whether it may act for the account."""
+        return any(account.startswith(one[:-1]) if one.endswith("*") else account == one for one in self.accounts)
 
 
 class Settings(BaseSettings):
@@ -161,6 +191,10 @@ class Settings(BaseSettings):
     upstreams: dict[str, str] = Field(
         default_factory=dict,
         description='JSON object: upstream name -> account id. The upstream writes to the topic "inbound.<name>"; the ACL binds who may.',
+    )
+    upstream_may: dict[str, UpstreamMay] = Field(
+        default_factory=dict,
+        description='JSON object: upstream name -> for which accounts it may act, and what it may file: `{"portal": {"accounts": ["h-*"], "commands": ["submit_claim"]}}`. An upstream that is not named acts for its own account only.',
     )
 
     # the worker's loop
@@ -536,6 +570,13 @@ class Settings(BaseSettings):
         "", pattern=r"^[A-Za-z0-9_.-]{0,40}$", description="Name of this worker in logs (default: the process id)."
     )
     state_dir: Path = Field(Path(".local"), description="Folder of the local stack's state.")
+
+    @model_validator(mode="after")
+    def _bound(self) -> Self:
+        """Refuse a binding of an upstream that there is not: it would bind nothing."""
+        if unknown := sorted(set(self.upstream_may) - set(self.upstreams)):
+            raise ValueError(f"GOODFAITH_UPSTREAM_MAY names {unknown[0]!r}, which is not in GOODFAITH_UPSTREAMS")
+        return self
 
     @model_validator(mode="after")
     def _links(self) -> Self:

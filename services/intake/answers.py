@@ -226,6 +226,8 @@ class ClaimOut(Struct, kw_only=True):
     size: int
     accepted_at: dt.datetime
     states: dict[str, int]
+    via: str | None = None
+    """The upstream's account that filed it for the complainant."""
 
 
 class ItemOut(Struct, kw_only=True):
@@ -292,6 +294,8 @@ class CommandOut(Struct, kw_only=True):
     status: Literal["accepted", "applied", "refused"]
     code: str | None
     detail: str | None
+    via: str | None = None
+    """The upstream's account that filed it for the party."""
 
 
 class ContactOut(Struct, kw_only=True):
@@ -346,6 +350,8 @@ class ContactFor(Struct, kw_only=True):
     email: str
     language: str = "en"
     """Of messages to it."""
+    confirmed: bool = False
+    """The address was confirmed to be the account's."""
 
 
 class ContactsFor(Struct, kw_only=True):

@@ -160,8 +160,9 @@ async def put_contact(request: Request[Account, Any, Any], data: requests.Contac
 @get("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
 async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor:
     """The caller's own contact."""
-    front = front_of(request)
-    found = front.opened(await front.run(store.sealed_contacts, [request.user.id])).get(request.user.id)
+    front, caller = front_of(request), [request.user.id]
+    found = front.opened(await front.run(store.sealed_contacts, caller)).get(request.user.id)
+    confirmed = await front.run(accounts_store.confirmed, caller)
     if found is None:
         raise domain.not_found()
     return answers.ContactFor(
@@ -170,6 +171,7 @@ async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor
         address=found.address,
         email=found.email,
         language=found.language or languages.SOURCE,
+        confirmed=bool(confirmed),
     )
 
 
@@ -296,7 +298,7 @@ async def change_status(
 async def verify_account(
     request: Request[Account, Any, Any], account_id: str, data: requests.Verify
 ) -> answers.AccountOut:
-    """Write down that an account's identity was verified, or that it takes part in the good-faith mechanism."""
+    """Write down that an account's identity was verified, that its address is its own, or that it takes part in the good-faith mechanism."""
     front = front_of(request)
     account = known_id(account_id)
 
@@ -304,6 +306,8 @@ async def verify_account(
         review_store.check_unbiased(connection, request.user, account)
         if data.identity_verified is not msgspec.UNSET:
             accounts_store.verify(connection, account, data.identity_verified, request.user, front.settings.partitions)
+        if data.email_confirmed is True:
+            accounts_store.attest(connection, account, request.user.id)
         if data.good_faith is not msgspec.UNSET:
             goodfaith_store.by_staff(connection, account, data.good_faith, request.user.id, front.settings.partitions)
         row = store.account_row(connection, account)
@@ -328,6 +332,7 @@ async def internal_contacts(request: Request[Any, Any, Any], data: requests.Cont
     """Contacts for the sending of messages, many in one call."""
     front = front_of(request)
     found = front.opened(await front.run(store.sealed_contacts, data.ids))
+    confirmed = await front.run(accounts_store.confirmed, data.ids)
     return answers.ContactsFor(
         contacts={
             account: answers.ContactFor(
@@ -336,6 +341,7 @@ async def internal_contacts(request: Request[Any, Any, Any], data: requests.Cont
                 address=contact.address,
                 email=contact.email,
                 language=contact.language or languages.SOURCE,
+                confirmed=account in confirmed,
             )
             for account, contact in found.items()
         }

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import structlog
 from cryptography.exceptions import InvalidTag
 
-from services.intake import registry_store, requests, security, store
+from services.intake import accounts_store, registry_store, requests, security, store
 from services.intake.domain import Account
 from shared.settings import Settings
 
@@ -62,10 +62,12 @@ def _reach(connection: sa.Connection, account: str, mail: str, contacts: securit
     try:
         for _, wrapped, sealed in store.sealed_contacts(connection, [account]):
             if contacts.open(account, wrapped, sealed).email == mail:
+                accounts_store.attest(connection, account, "operator")
                 return
         wrapped = store.subject_key(connection, account, lambda: contacts.new_key(account))
         contact = requests.Contact(name="Canary", address="-", email=mail, language="en")
         store.put_contact(connection, account, contacts.seal(account, wrapped, contact))
+        accounts_store.attest(connection, account, "operator")
     except InvalidTag:
         # the installation's key is another one: the door opens all the same
         log.error("contact not decrypted", account=account)

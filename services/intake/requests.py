@@ -178,6 +178,8 @@ class Verify(In, frozen=True, kw_only=True):
     """What an operator or reviewer has found out about an account."""
 
     identity_verified: bool | UnsetType = UNSET
+    email_confirmed: Literal[True] | UnsetType = UNSET
+    """The address on file is known to be the account's, as where the marketplace has confirmed it. It counts until the address changes."""
     good_faith: bool | UnsetType = UNSET
     """The account takes part in the good-faith mechanism."""
 

@@ -23,6 +23,7 @@ from services.intake.domain import Account, Authorisation, ItemRef, ListingRef, 
 from services.intake.evidence import Document
 from shared import clock, db, events, policy
 from shared.events import State
+from shared.migrate import PARTY
 from shared.paging import bad_cursor
 from shared.topics import partition_of
 
@@ -305,6 +306,11 @@ class Filing:
     accepted_at: dt.datetime | None = None
     recurs: str | None = None
     trace: str | None = None
+
+    @property
+    def via(self) -> str | None:
+        """The upstream's account that filed it for another."""
+        return None if self.scope == self.account.id else self.scope
 
 
 @dataclass(slots=True)
@@ -622,27 +628,33 @@ def _enter(connection: sa.Connection, filings: Sequence[Filing], made: Sequence[
     return {first[key][0]: first[key][2] for key in (tuple(row) for row in entered)}
 
 
+# COPY goes into no table with row-level security
+_INSERT_CLAIMS: Final = """
+    insert into claims (id, complainant, principal, right_id, right_type, reason, profile, lane, size, channel, accepted_at, terms,
+        told_partition, via)
+    select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[],
+        %s::text[], %s::timestamptz[], %s::text[], %s::int[], %s::text[])"""
+_INSERT_ITEMS: Final = """
+    insert into items (id, claim, listing, on_site, link, changed_at)
+    select * from unnest(%s::text[], %s::text[], %s::text[], %s::bool[], %s::text[], %s::timestamptz[])"""
+
+
 def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], partitions: int) -> None:
     claims = [rows.claim for _, rows in accepted if rows.claim is not None]
     if claims:
-        columns = (
-            "id", "complainant", "principal", "right_id", "right_type", "reason", "profile", "lane", "size", "channel",
-            "accepted_at", "terms",
-        )  # fmt: skip
         filed = [
             domain.filed(rows.claim, canary=filing.account.canary)
             for filing, rows in accepted
             if rows.claim is not None
         ]
         told = [partition_of(filing.account, partitions) for filing in filed]
-        db.copy(
-            connection, "claims", {**dict(zip(columns, zip(*claims, strict=True), strict=True)), "told_partition": told}
-        )
+        vias = [filing.via for filing, rows in accepted if rows.claim is not None]
+        connection.exec_driver_sql(_INSERT_CLAIMS, (*db.columns(claims), told, vias))
         ids, claim_ids, listings, on_site, links, lanes, complainants, times = map(
             list, zip(*(item for _, rows in accepted for item in rows.items), strict=True)
         )
         common = {"claim": claim_ids, "listing": listings, "on_site": on_site}
-        db.copy(connection, "items", {"id": ids, **common, "link": links, "changed_at": times})
+        connection.exec_driver_sql(_INSERT_ITEMS, (ids, claim_ids, listings, on_site, links, times))
         places = [partition_of(listing, partitions) for listing in listings]
         submitted: dict[str, list[Any]] = {
             "lane": lanes, "complainant": complainants, "partition": places, "item": ids, **common, "accepted_at": times,
@@ -663,7 +675,8 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
     commands = [(rows.kinds, "standard", "", command) for _, rows in accepted for command in rows.commands]
     if commands:
         traces = [filing.trace for filing, rows in accepted for _ in rows.commands]
-        _insert_commands(connection, commands, partitions, traces)
+        vias = [filing.via for filing, rows in accepted for _ in rows.commands]
+        _insert_commands(connection, commands, partitions, traces, vias)
     decisions = [decided for _, rows in accepted for decided in rows.decisions]
     if decisions:
         review_store.keep(connection, decisions)
@@ -709,17 +722,19 @@ def _insert_commands(
     commands: Sequence[tuple[str, str, str, events.Command]],
     partitions: int,
     traces: Sequence[str | None] | None = None,
+    vias: Sequence[str | None] | None = None,
 ) -> None:
-    """Commands with their place in the door: (kind, lane, complainant, command), and the contexts of those that are traced."""
+    """Commands with their place in the door: (kind, lane, complainant, command), the contexts of those that are traced, and the
+    upstreams that filed them for others."""
     made = [command for _, _, _, command in commands]
     connection.exec_driver_sql(
         """with new as (
             select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[],
-                %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[])
-                as n(id, claim, item, kind, by, role, at, lane, complainant, partition, listing, type, payload, traceparent)
+                %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
+                as n(id, claim, item, kind, by, role, at, lane, complainant, partition, listing, type, payload, traceparent, via)
         ), commands as (
-            insert into commands (id, claim, item, kind, by, role, accepted_at)
-            select id, claim, item, kind, by, role, at from new
+            insert into commands (id, claim, item, kind, by, role, accepted_at, via)
+            select id, claim, item, kind, by, role, at, via from new
         )
         insert into door (kind, lane, complainant, partition, claim, item, listing, type, payload, accepted_at, traceparent)
         select 'command', lane, complainant, partition, claim, item, listing, type, payload, at, traceparent from new""",
@@ -738,6 +753,7 @@ def _insert_commands(
             [_TYPES[type(command)] for command in made],
             [msgspec.json.encode(command).decode() for command in made],
             list(traces or [None] * len(made)),
+            list(vias or [None] * len(made)),
         ),
     )
 
@@ -823,6 +839,17 @@ def usage(connection: sa.Connection, ids: Sequence[str], now: dt.datetime) -> di
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
+def become(connection: sa.Connection, reader: Account) -> None:
+    """Until the transaction ends, have the database show what the reader is party to and nothing else (row-level security).
+
+    A second filter behind ``_mine``, for a query that forgets it.
+    """
+    if not reader.sees_all:
+        connection.exec_driver_sql(
+            "select set_config('goodfaith.account', %s, true), set_config('role', %s, true)", (reader.id, PARTY)
+        )
+
+
 def _mine(me: Account, item: str = "i", claim: str = "c") -> tuple[str, tuple[Any, ...]]:
     """THE tenant filter: what of items and their claims an account is party to. Every query of a party goes through it."""
     if me.sees_all:
@@ -830,9 +857,17 @@ def _mine(me: Account, item: str = "i", claim: str = "c") -> tuple[str, tuple[An
     return f"({claim}.complainant = %s or {claim}.principal = %s or {item}.seller = %s)", (me.id, me.id, me.id)
 
 
-_OF_CLAIM = "i.id between 'i-' || substr(c.id, 3, 23) || '000' and 'i-' || substr(c.id, 3, 23) || 'ZZZ'"
+_OF_CLAIM = "i.id between r.low and r.high"
+
+
+def _range(claim: str) -> str:
+    """``r``: between which ids a claim's items are. Under row-level security an index serves plain comparisons only."""
+    base = f"'i-' || substr({claim}.id, 3, 23)"
+    return f"(select {base} || '000' as low, {base} || 'ZZZ' as high offset 0) as r"
+
+
 _CLAIM = """c.id, c.complainant, c.principal, c.right_id as right, c.right_type, c.reason, c.profile, c.lane, c.size,
-    c.accepted_at"""
+    c.accepted_at, c.via"""
 
 
 def list_claims(
@@ -850,17 +885,19 @@ def list_claims(
     if before is not None:
         source += " and id < %s"
         source_values += (before,)
-    has_state = ""
-    state_values: tuple[Any, ...] = ()
+    has_state, state_values = "", tuple[Any, ...]()
     if state is not None:
-        has_state = f"and exists (select from items i where {_OF_CLAIM} and i.state = %s and {mine})"
+        has_state = f"""cross join lateral {_range("own")} cross join lateral (
+            select from items i join claims c on c.id = i.claim where {_OF_CLAIM} and i.state = %s and {mine} limit 1) as found"""
         state_values = (state, *values)
+    # the page first, so that only its claims are looked at, however many there are
     rows = connection.exec_driver_sql(
-        f"""select {_CLAIM}, s.states from claims c join ({source}) as own using (id)
+        f"""with page as materialized (select own.id from ({source}) as own {has_state} order by own.id desc limit %s)
+        select {_CLAIM}, s.states from page join claims c using (id) cross join lateral {_range("c")}
         cross join lateral (select json_object_agg(state, n)::text as states from (
             select i.state, count(*) as n from items i where {_OF_CLAIM} and {mine} group by i.state) as counts) as s
-        where s.states is not null {has_state} order by c.id desc limit %s""",
-        (*source_values, *values, *state_values, limit),
+        where s.states is not null order by c.id desc""",
+        (*source_values, *state_values, limit, *values),
     )
     return _all(rows)
 
@@ -874,7 +911,7 @@ def get_claim(connection: sa.Connection, me: Account, id: str) -> Row:
     mine, values = _mine(me)
     row = _one(
         connection.exec_driver_sql(
-            f"""select {_CLAIM}, s.states from claims c
+            f"""select {_CLAIM}, s.states from claims c cross join lateral {_range("c")}
             cross join lateral (select json_object_agg(state, n)::text as states from (
                 select i.state, count(*) as n from items i where {_OF_CLAIM} and {mine} group by i.state) as counts) as s
             where c.id = %s and s.states is not null""",
@@ -968,7 +1005,7 @@ def get_command(connection: sa.Connection, me: Account, id: str) -> Row:
     mine, values = _mine(me)
     row = _one(
         connection.exec_driver_sql(
-            f"""select k.id, k.claim, k.item, k.kind, k.role, k.accepted_at, k.status, k.code, k.detail
+            f"""select k.id, k.claim, k.item, k.kind, k.role, k.accepted_at, k.status, k.code, k.detail, k.via
             from commands k join items i on i.id = k.item join claims c on c.id = k.claim where k.id = %s and {mine}""",
             (id, *values),
         )

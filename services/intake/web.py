@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Final, TypeVar
 
+import sqlalchemy as sa
 import structlog
 from cryptography.exceptions import InvalidTag
 from litestar import Request, Response
@@ -141,6 +142,15 @@ class Front:
                 log.warning("database", error=f"{type(error).__name__}: {error}")
                 raise busy("The database cannot be reached.") from error
             raise
+
+    async def read(self, reader: Account, work: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
+        """``run`` for reading on behalf of somebody: of a party's tables the database shows what is the reader's."""
+
+        def as_reader(connection: sa.Connection) -> _T:
+            store.become(connection, reader)
+            return work(connection, *arguments, **options)
+
+        return await self.run(as_reader)
 
     async def account(self, token: str) -> Account | None:
         """The account of a bearer token; trusts what it knows for ``token_cache_s``."""

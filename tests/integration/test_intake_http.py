@@ -323,13 +323,30 @@ def test_contacts_are_kept_encrypted_and_can_be_erased(parts: Parts, people: Peo
     contact = {**CONTACT, "name": "Secretly Named"}
     assert people.client.put("/v1/contact", json=contact, headers=headers).status_code == 204
     assert people.client.get("/v1/contact", headers=headers).json() == {
-        "account": account, **contact, "language": "en",
+        "account": account, **contact, "language": "en", "confirmed": False,
     }  # fmt: skip
     ((sealed,),) = parts.query("select sealed from contacts where account = %s", account)
     assert b"Secretly" not in bytes(sealed)
     internal = {"Authorization": f"Bearer {parts.internal}"}
     asked = people.client.post("/internal/contacts", json={"ids": [account, "a-none"]}, headers=internal)
-    assert asked.json() == {"contacts": {account: {"account": account, **contact, "language": "en"}}}
+    assert asked.json() == {
+        "contacts": {account: {"account": account, **contact, "language": "en", "confirmed": False}}
+    }
+    known = {"email_confirmed": True}
+    said = people.client.post(f"/v1/accounts/{account}/verify", json=known, headers=people.operator)
+    assert said.json()["email_confirmed"]
+    asked = people.client.post("/internal/contacts", json={"ids": [account]}, headers=internal)
+    assert asked.json()["contacts"][account]["confirmed"]
+    moved = {**contact, "email": "elsewhere@example.org"}
+    assert people.client.put("/v1/contact", json=moved, headers=headers).status_code == 204
+    asked = people.client.post("/internal/contacts", json={"ids": [account]}, headers=internal)
+    assert not asked.json()["contacts"][account]["confirmed"]
+    other = people.open()[0]
+    problem(
+        people.client.post(f"/v1/accounts/{other}/verify", json=known, headers=people.operator),
+        422,
+        field="email_confirmed",
+    )
     assert people.client.delete("/v1/contact", headers=headers).status_code == 204
     assert people.client.post("/internal/contacts", json={"ids": [account]}, headers=internal).json() == {
         "contacts": {}

@@ -10,7 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -25,19 +25,31 @@ from services.intake.worker import Intake
 from shared import clock, db, events, topics
 from shared.runtime import Tx, Worker
 from shared.runtime.types import Service
+from shared.settings import Relayed
 from tests.integration.intake_parts import PARTITIONS, Parts, wait
 
 pytestmark = [
     pytest.mark.stack,
     pytest.mark.filterwarnings("ignore:The Result.tuples:sqlalchemy.exc.SADeprecationWarning"),
 ]
+BOUND: Any = {
+    "market": {
+        "accounts": ["a-holder", "a-none", "a-operator"],
+        "commands": [name for name in get_args(Relayed) if name != "complain"],
+    }
+}
 HOLDER = Account("a-holder", "holder", True, False, True)
 
 
 @pytest.fixture
 def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
     parts = Parts(
-        stack, tmp_path_factory.mktemp("intake"), upstreams={"market": "a-market"}, window_standard=200, window_bulk=100
+        stack,
+        tmp_path_factory.mktemp("intake"),
+        upstreams={"market": "a-market"},
+        upstream_may=BOUND,
+        window_standard=200,
+        window_bulk=100,
     )
     with parts.engine.begin() as connection:
         for account in (
@@ -540,6 +552,9 @@ REFUSED: list[tuple[bytes | None, str, str | None]] = [
     (door_event("e-self", "submit_claim", {**CLAIM, "on_behalf_of": None}), "not_your_role", "on_behalf_of"),
     (door_event("e-who", "submit_claim", {**CLAIM, "on_behalf_of": "a-none"}), "unknown_account", "on_behalf_of"),
     (door_event("e-operator", "decide", {"decision": "uphold", "item": "i-1", "on_behalf_of": "a-operator"}), "unknown_account", "on_behalf_of"),
+    (door_event("e-not-for", "submit_claim", {**CLAIM, "on_behalf_of": "a-other"}), "not_bound", "on_behalf_of"),
+    (door_event("e-not-for-unknown", "submit_claim", {**CLAIM, "on_behalf_of": "z-none"}), "not_bound", "on_behalf_of"),
+    (door_event("e-not-that", "complain", {"item": "i-1", "on_behalf_of": HOLDER.id}), "not_bound", "type"),
     (door_event("e-target", "withdraw", {"ground": "error", "on_behalf_of": HOLDER.id}), "no_target", "item"),
     (door_event("e-gone", "withdraw", {"ground": "error", "item": "i-none", "on_behalf_of": HOLDER.id}), "not_found", None),
     (door_event("e-sub", "withdraw", {"ground": "error", "submission": "none", "on_behalf_of": HOLDER.id}), "not_found", "submission"),
@@ -579,9 +594,9 @@ def test_upstreams_file_and_are_refused_with_reasons(parts: Parts) -> None:
         assert event["data"]["cure"]
     assert {event["data"].get("event") for event in refusals} >= {"e-1", "e-link", "e-type"}
     assert parts.query("select count(*) from inbound_parked") == [(0,)]
-    assert parts.query("select complainant, size, channel from claims") == [(HOLDER.id, 2, "kafka")]
-    assert parts.query("select kind, by, role, i.listing from commands c join items i on i.id = c.item") == [
-        ("withdraw", HOLDER.id, "holder", "2")
+    assert parts.query("select complainant, size, channel, via from claims") == [(HOLDER.id, 2, "kafka", "a-market")]
+    assert parts.query("select kind, by, role, i.listing, c.via from commands c join items i on i.id = c.item") == [
+        ("withdraw", HOLDER.id, "holder", "2", "a-market")
     ]
     ((accepted_at,),) = parts.query("select accepted_at from claims")
     assert accepted_at.microsecond % 1000 == 0  # the broker's milliseconds
