@@ -81,6 +81,13 @@ class OpenAccount(In, frozen=True, kw_only=True):
     """Operators only."""
 
 
+class NewToken(In, frozen=True, kw_only=True):
+    """A further token. ``name`` tells it apart in the list; ``days`` until it expires, the installation's when not given."""
+
+    name: Line | None = None
+    days: Annotated[int, Meta(ge=1, le=3650)] | None = None
+
+
 class Erase(In, frozen=True, kw_only=True):
     """Erase an account. ``force``: although it is party to what is not over; ``reason``: code of why."""
 

@@ -55,6 +55,7 @@ def tenant(parts: Parts, people: People) -> Tenant:
     hook = people.client.post("/v1/webhooks", json={"url": "https://1.1.1.1/hook"}, headers=headers).json()["id"]
     made = people.claim(headers, right, f"listing-{uuid.uuid4().hex[:8]}", evidence=[document])
     item = made["items"][0]["item"]
+    token = people.client.post("/v1/tokens", headers=headers).json()["id"]
     command = people.client.post(f"/v1/items/{item}/action", json={}, headers=headers).json()["commands"][0]["command"]
     message = f"m-{uuid.uuid4().hex}"
     parts.query(
@@ -66,7 +67,7 @@ def tenant(parts: Parts, people: People) -> Tenant:
     ids = {
         "account_id": account, "right_id": right, "document_id": document, "authorisation_id": grant, "webhook_id": hook,
         "claim_id": made["claim"], "item_id": item, "command_id": command, "message_id": message, "seller_id": "s-none",
-        "sanction_id": "none.s1", "finding_id": "f-none", "measure_id": "x-none",
+        "token_id": token, "sanction_id": "none.s1", "finding_id": "f-none", "measure_id": "x-none",
     }  # fmt: skip
     return Tenant(account, headers, ids)
 
@@ -160,6 +161,7 @@ LAST = [
     ("DELETE", "/v1/authorisations/{authorisation_id}"),
     ("DELETE", "/v1/webhooks/{webhook_id}"),
     ("DELETE", "/v1/tokens/current"),
+    ("DELETE", "/v1/tokens"),
 ]
 
 

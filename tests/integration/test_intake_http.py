@@ -513,13 +513,20 @@ SELLER_ACTS = _row(NO, NO, OK, HIDDEN, NO, NO, NO)
 EITHER_ACTS = _row(OK, HIDDEN, OK, HIDDEN, NO, NO, NO)
 OWNER_ACTS = _row(OK, HIDDEN, HIDDEN, HIDDEN, HIDDEN, HIDDEN, HIDDEN)
 STAFF_ACTS = _row(NO, NO, NO, NO, OK, OK, NO)
+OPERATOR_ACTS = _row(NO, NO, NO, NO, NO, OK, NO)
 LEASE_ACTS = _row(NO, NO, NO, NO, NO_LEASE, NO_LEASE, NO)
 _TEXT = declarations.load(policy.current("ipp").good_faith.declaration)
 DECLARATION = {"version": _TEXT.version, "sha256": _TEXT.sha256, "name": "Ada Example", "capacity": "director"}
 # what holder a owns: path, body and answer by who asks (401 for anonymous unless told otherwise)
 EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = {
     ("POST", "/v1/tokens"): (None, ALL),
+    ("GET", "/v1/tokens"): (None, ALL),
+    ("DELETE", "/v1/tokens"): (None, ALL),
     ("DELETE", "/v1/tokens/current"): (None, ALL),
+    ("DELETE", "/v1/tokens/{token_id}"): (None, OWNER_ACTS),
+    ("GET", "/v1/accounts/{account_id}/tokens"): (None, OPERATOR_ACTS),
+    ("DELETE", "/v1/accounts/{account_id}/tokens"): (None, OPERATOR_ACTS),
+    ("DELETE", "/v1/accounts/{account_id}/tokens/{token_id}"): (None, OPERATOR_ACTS),
     ("GET", "/v1/me"): (None, ALL),
     ("PUT", "/v1/contact"): (CONTACT, ALL),
     ("GET", "/v1/contact"): (None, ALL),
@@ -706,6 +713,7 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
         webhook_id=hook,
         seller_id=seller,
         sanction_id="none.s1",
+        token_id=people.client.post("/v1/tokens", headers=owners).json()["id"],
     )
     parts.query(
         """insert into messages (id, party, claim, kind, items, channel, template, version, digest, sent_at)
@@ -742,7 +750,9 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
             nowhere = people.client.request(
                 method,
                 re.sub(
-                    r"/(claims|items|commands|rights|authorisations|evidence|inbox|webhooks)/[^/]+", r"/\1/x-none", url
+                    r"/(claims|items|commands|rights|authorisations|evidence|inbox|webhooks|tokens)/[^/]+",
+                    r"/\1/x-none",
+                    url,
                 ),
                 json=content,
                 headers=accounts[who][1],

@@ -109,11 +109,11 @@ def terms(complainant: str) -> events.ItemSubmitted:
     )  # fmt: skip
 
 
-def pull(parts: Parts, service: Intake, room: int = 1000) -> list[Any]:
+def pull(parts: Parts, service: Intake, room: int = 1000, parked: frozenset[str] = frozenset()) -> list[Any]:
     """One batch of admission."""
     with parts.engine.begin() as connection:
         now, wall = clock.read(connection)
-        tx = Tx(connection, now, wall, list(range(PARTITIONS)), {}, frozenset())
+        tx = Tx(connection, now, wall, list(range(PARTITIONS)), {}, parked)
         taken = list(service.pull(tx, room))
         service.last = service.open(tx, taken).marks()  # type: ignore[attr-defined]
     return taken
@@ -326,6 +326,44 @@ def test_a_watermark_does_not_pass_commands_that_were_not_taken(parts: Parts, qu
     quiet._marked_at = 0.0
     pull(parts, quiet, 10)
     assert all(mark > times[-1] for mark in quiet.last.values())  # type: ignore[attr-defined]
+
+
+def test_a_watermark_does_not_pass_a_command_that_was_parked(parts: Parts, quiet: Intake) -> None:
+    """It is not published before it is replayed; deadlines of other partitions go on."""
+    made = file(parts, submit(HOLDER, "parked-command"))[0]
+    withdraw = requests.Withdraw(ground="error")
+    item = made["items"][0]["item"]
+    file(parts, Filing(HOLDER, None, HOLDER.id, b"", "withdraw", withdraw, "http", item=item))
+    command = next(one for one in pull(parts, quiet) if isinstance(one.data, events.Withdraw))
+    raw = events.encode(
+        command.data,
+        id=command.id,
+        source="/t",
+        type=command.type,
+        subject=item,
+        time=command.data.accepted_at,
+        key=None,
+    )
+    parts.query(
+        """insert into parked (partition, key, topic, "offset", event_id, type, value, error)
+        values (%s, %s, '@queue', %s, %s, %s, %s, 'refused')""",
+        command.partition, command.key, command.offset, command.id, command.type, raw,
+    )  # fmt: skip
+    try:
+        assert quiet.barrier.turn()
+        mark = upto(parts)
+        quiet._marked_at = 0.0
+        pull(parts, quiet, parked=frozenset({command.key}))
+        marks = quiet.last  # type: ignore[attr-defined]
+        assert mark is not None
+        assert mark > command.data.accepted_at
+        assert marks.pop(command.partition) < command.data.accepted_at
+        assert set(marks.values()) == {mark}
+    finally:
+        parts.query("update parked set state = 'done'")
+    quiet._marked_at = 0.0
+    pull(parts, quiet)
+    assert quiet.last == {command.partition: mark}  # type: ignore[attr-defined]
 
 
 def test_a_clock_that_stands_still_never_lets_a_mark_reach_it(parts: Parts, quiet: Intake) -> None:

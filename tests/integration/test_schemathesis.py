@@ -64,7 +64,7 @@ def public(parts: Parts, people: People, role: str, folder: Path, seconds: int, 
     schemathesis(
         f"{people.client.base_url}/openapi.json", headers["Authorization"], folder, seconds,
         # it would end its own session
-        "--exclude-path", "/v1/tokens/current", "--exclude-checks", "positive_data_acceptance", *options,
+        "--exclude-path-regex", "^/v1/tokens", "--exclude-checks", "positive_data_acceptance", *options,
     )  # fmt: skip
     assert '"level": "error"' not in parts.log("api")
 
