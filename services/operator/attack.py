@@ -26,13 +26,20 @@ from services.operator.attack_ground import Attack, Customer, Ground, Honest, Ou
 from services.operator.cli import console, errors, print_json
 from services.operator.up import JsonOption, bring_up, destroy
 from shared import db
+from shared.settings import Settings
 
 ATTACKS: Final[Sequence[Attack]] = (*FLOODS, *FILES, *DOORS)
 COUNTS: Final = {
     **dict.fromkeys(fleet.SERVICES, 0), "mailbox": 1, "intake": 1, "notification": 1, "enforcement-api": 1,
 }  # fmt: skip
 """The processes that strangers can reach, and those behind their mail and documents."""
-SETTINGS: Final = {"GOODFAITH_PARTITIONS": "4", "GOODFAITH_COLLECT_S": "0.5", **ENVIRONMENT}
+SETTINGS: Final = {
+    "GOODFAITH_PARTITIONS": "4",
+    "GOODFAITH_COLLECT_S": "0.5",
+    # a local stack has no limits unless they are set: here those of an installation
+    **{name: str(Settings.model_fields[name.removeprefix("GOODFAITH_").lower()].default) for name in fleet.RATES},
+    **ENVIRONMENT,
+}
 SURVIVES_S: Final = 10.0
 """Seconds that a process has to become ready again."""
 

@@ -379,7 +379,7 @@ def internal_apis(ground: Ground) -> Outcome:
         *(f"Bearer {one.token}" for one in (holder, ground.admin)),
     ]
     shown += [f"Bearer {new_bogus_token()}", "Bearer " + "a" * 8000, "Bearer \u00ff"]
-    settings = ground.settings
+    settings, address = ground.settings, ground.address()
     doors = [
         (settings.intake_url, "POST", "/internal/contacts"), (settings.intake_url, "POST", "/internal/codes"),
         (settings.intake_url, "POST", "/internal/claims"), (settings.intake_url, "POST", "/internal/webhooks"),
@@ -388,7 +388,8 @@ def internal_apis(ground: Ground) -> Outcome:
     ]  # fmt: skip
 
     def ask(url: str, method: str, path: str, credential: str | None) -> httpx.Response:
-        with httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False) as client:
+        transport = httpx.HTTPTransport(local_address=address)
+        with httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False, transport=transport) as client:
             fields = [] if credential is None else [(b"authorization", credential.encode("latin-1"))]
             return client.request(method, path, headers=fields, json={"ids": []} if method == "POST" else None)
 
