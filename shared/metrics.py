@@ -64,6 +64,7 @@ WORKERS: Final = (
 
 DECLARING: Final = (
     "shared.metrics",
+    "shared.security_events",
     "services.intake.metrics",
     "services.verification.worker",
     "services.enforcement.worker",

@@ -158,8 +158,8 @@ def migrate(admin_url: str, passwords: Mapping[str, str], *, contract: bool = Fa
             _party(connection)
             for service in (*SERVICES, *DEMO):
                 if _folder(service).is_dir():
-                    target, latest = _migrate_one(connection, service, passwords.get(service), contract)
-                    if target != latest:
+                    reached, latest = _migrate_one(connection, service, passwords.get(service), contract)
+                    if reached != latest:
                         left[service] = latest
             for reader, columns in READS.items():
                 _let_read(connection, reader, columns, passwords.get(reader))
@@ -237,7 +237,7 @@ def _let_read(
 
 
 def _migrate_one(connection: sa.Connection, service: str, password: str | None, contract: bool) -> tuple[str, str]:
-    """Returns the revision that the schema has come to at least, and the latest."""
+    """Returns the revision that the schema has come to, and the latest."""
     role = _role(connection, service, password)
     connection.exec_driver_sql(f"create schema if not exists {service}")
     config = script(service)
@@ -273,7 +273,9 @@ def _migrate_one(connection: sa.Connection, service: str, password: str | None, 
         )
     for table in marks:  # what a service might forget is an administrator's to say
         connection.exec_driver_sql(f"revoke insert, update, delete, truncate on {service}.{table} from {role}")
-    return target, revisions[0][0]
+    # a new installation has come further than to the target
+    reached = connection.exec_driver_sql(f"select version_num from {service}.alembic_version").scalar_one()
+    return reached, revisions[0][0]
 
 
 def _upgrade(connection: sa.Connection, config: Config, target: str) -> None:

@@ -239,6 +239,46 @@ class Settings(BaseSettings):
         description="Seconds a process may trust a token it has looked up; the delay of a revocation.",
     )
     max_body_bytes: int = Field(1_000_000, ge=1000, description="Largest HTTP request body and Kafka command in bytes.")
+    http_proxies: tuple[str, ...] = Field(
+        (),
+        description='Addresses or networks of proxies in front of the HTTP APIs, such as ["10.0.0.0/8"]: whoever they name in X-Forwarded-For is the caller. Empty: the caller is who connects.',
+    )
+    http_header_s: float = Field(
+        10.0, gt=0, le=300, description="Seconds in which the headers of a request must have come."
+    )
+    http_body_s: float = Field(
+        20.0,
+        gt=0,
+        le=300,
+        description="Seconds in which the body of a request must have come; files have limits of their own.",
+    )
+    http_address_rate: float = Field(
+        100.0,
+        ge=0,
+        le=1_000_000,
+        description="Requests a second from one address to a process of intake's API, ten seconds' worth at once; 0: no limit.",
+    )
+    http_account_rate: float = Field(
+        50.0,
+        ge=0,
+        le=1_000_000,
+        description="Requests a second of one account to a process of intake's API, ten seconds' worth at once; 0: no limit.",
+    )
+    http_failures_a_minute: float = Field(
+        30.0,
+        ge=0,
+        le=1_000_000,
+        description="Unknown tokens a minute, and at once, from one address; after that no further one is looked up. 0: no limit.",
+    )
+    http_openings_an_hour: float = Field(
+        20.0,
+        ge=0,
+        le=1_000_000,
+        description="Accounts an hour, and at once, that are opened from one address without an operator; 0: no limit.",
+    )
+    http_all_openings_an_hour: float = Field(
+        1_000.0, ge=0, le=1_000_000, description="Such accounts an hour, and at once, from all addresses; 0: no limit."
+    )
     http_statement_s: float = Field(
         10.0,
         gt=0,
@@ -311,6 +351,9 @@ class Settings(BaseSettings):
     )
     evidence_upload_s: float = Field(
         300.0, gt=0, description="Seconds that one upload may take; a tenth of them may pass without a byte."
+    )
+    evidence_least_rate: int = Field(
+        16_000, ge=0, description="Least bytes a second of an upload, on average after its first 5 seconds; 0: any."
     )
     evidence_link_minutes: float = Field(10.0, gt=0, le=1440, description="Minutes that a link to a file is good for.")
     evidence_key: Strong | None = Field(

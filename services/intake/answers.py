@@ -46,8 +46,27 @@ class TokenIssued(Struct, kw_only=True):
     """A further token of the caller. Shown this once."""
 
     account: str
+    id: str
+    name: str
     token: str
     expires: dt.datetime
+
+
+class TokenOut(Struct, kw_only=True):
+    """A token that is in force; the token itself is shown once only, when it is issued."""
+
+    id: str
+    name: str
+    created: dt.datetime
+    expires: dt.datetime
+    current: bool = False
+    """Whether it is the one that this request carries."""
+
+
+class TokensRevoked(Struct, kw_only=True):
+    """Ids of the tokens that were revoked."""
+
+    revoked: list[str]
 
 
 class AccountOut(Struct, kw_only=True):

@@ -44,9 +44,8 @@ def ensure(connection: sa.Connection, settings: Settings, contacts: security.Con
         log.error("no canary: its account is closed", account=ACCOUNT)
         return False
     digest = security.digest(settings.canary_token.get_secret_value())
-    if store.account_of_token(connection, digest) is None:
-        connection.exec_driver_sql("delete from tokens where account = %s", (ACCOUNT,))
-        store.add_token(connection, ACCOUNT, digest, settings.token_ttl_days)
+    if store.ensure_token(connection, ACCOUNT, digest, settings.token_ttl_days, "canary"):
+        store.revoke_tokens(connection, ACCOUNT, keep=digest)
     if RIGHT not in store.rights(connection, [RIGHT]):
         right = requests.RegisterRight(right_type="copyright", proof="canary")
         registry_store.add_right(connection, RIGHT, ACCOUNT, right, ACCOUNT, settings.partitions, proven=True)

@@ -107,7 +107,7 @@ def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account,
     """The account that a token's digest belongs to, and when the token expires; None when unknown or expired."""
     row = connection.exec_driver_sql(
         f"""select {_ACCOUNT}, t.expires_wall from tokens t join accounts a on a.id = t.account
-        where t.digest = %s and t.expires_wall > now()""",
+        where t.digest = %s and t.expires_wall > now() and t.revoked_wall is null""",
         (digest,),
     ).one_or_none()
     return None if row is None else (_account(row), row[11])
@@ -173,35 +173,83 @@ def account_row(connection: sa.Connection, account: str) -> Row | None:
     return None if row is None else with_state(row)
 
 
-def add_token(connection: sa.Connection, account: str, digest: bytes, days: int) -> dt.datetime:
-    """Keep a token's digest; returns when it expires (wall time).
+# what names a token, for its owner's list: nobody finds the token by it
+_ID_OF_TOKEN: Final = "'t-' || encode(substr(t.digest, 1, 10), 'hex')"  # noqa: S105 - SQL, no secret
+_IN_FORCE: Final = "t.revoked_wall is null and t.expires_wall > now()"
+TOKENS_MOST: Final = 50
+"""Tokens of an account that are in force at a time."""
+
+
+def add_token(
+    connection: sa.Connection, account: str, digest: bytes, days: int, name: str = ""
+) -> tuple[str, dt.datetime]:
+    """Keep a token's digest; returns its id, and when it expires (wall time).
 
     Raises:
-        Refused: 401, the account was erased.
+        Refused: 401, the account was erased; 409, it has too many.
     """
-    expires: dt.datetime | None = connection.exec_driver_sql(
-        """insert into tokens (digest, account, expires_wall) select %s, id, now() + %s * interval '1 day' from accounts
-        where id = %s and erased_at is null for key share returning expires_wall""",
-        (digest, days, account),
+    erased = connection.exec_driver_sql(
+        "select erased_at is not null from accounts where id = %s for no key update", (account,)
     ).scalar()
-    if expires is None:
+    if erased is not False:
         raise _closed()
-    return expires
+    if len(tokens(connection, account)) >= TOKENS_MOST:
+        raise Refused(
+            409, "too_many_tokens", f"The account has {TOKENS_MOST} tokens.", cure="Revoke one: DELETE /v1/tokens/{id}."
+        )
+    row = connection.exec_driver_sql(
+        f"""insert into tokens as t (digest, account, name, expires_wall) values (%s, %s, %s, now() + %s * interval '1 day')
+        returning {_ID_OF_TOKEN}, expires_wall""",
+        (digest, account, name, days),
+    ).one()
+    return row[0], row[1]
 
 
-def drop_token(connection: sa.Connection, digest: bytes) -> None:
-    """Forget a token: it is good for nothing from now on."""
-    connection.exec_driver_sql("delete from tokens where digest = %s", (digest,))
+def tokens(connection: sa.Connection, account: str) -> list[Row]:
+    """The account's tokens that are in force, latest first."""
+    rows = connection.exec_driver_sql(
+        f"""select {_ID_OF_TOKEN} as id, t.name, t.created_wall as created, t.expires_wall as expires, t.digest
+        from tokens t where t.account = %s and {_IN_FORCE} order by t.created_wall desc, id""",
+        (account,),
+    )
+    return _all(rows)
+
+
+def revoke_tokens(
+    connection: sa.Connection, account: str, *, id: str | None = None, keep: bytes | None = None
+) -> list[str]:
+    """Revoke the account's tokens, or one of them; returns the ids of those that were in force.
+
+    A revoked token's digest stays: a token of the settings does not return at the next start. It also expires, for processes of a
+    version that does not know ``revoked_wall``.
+
+    Args:
+        keep: digest of one that stays in force.
+    """
+    rows = connection.exec_driver_sql(
+        f"""update tokens t set revoked_wall = now(), expires_wall = least(t.expires_wall, now())
+        where t.account = %s and {_IN_FORCE} and (%s::text is null or {_ID_OF_TOKEN} = %s) and (%s::bytea is null or t.digest <> %s)
+        returning {_ID_OF_TOKEN}""",
+        (account, id, id, keep, keep),
+    )
+    return [row[0] for row in rows]
+
+
+def ensure_token(connection: sa.Connection, account: str, digest: bytes, days: int, name: str) -> bool:
+    """Keep a token that the settings give; False: this very one is known, revoked and expired ones included, or the account was erased."""
+    return bool(
+        connection.exec_driver_sql(
+            """insert into tokens (digest, account, name, expires_wall) select %s, id, %s, now() + %s * interval '1 day'
+            from accounts where id = %s and erased_at is null on conflict do nothing""",
+            (digest, name, days, account),
+        ).rowcount
+    )
 
 
 def ensure_operator(connection: sa.Connection, token_digest: bytes, days: int) -> None:
     """The first operator, ``a-operator``, with the token that the installation was given."""
     open_account(connection, Account("a-operator", "operator", True, False, True), "company", by=None)
-    connection.exec_driver_sql(
-        """insert into tokens (digest, account, expires_wall) values (%s, 'a-operator', now() + %s * interval '1 day')
-        on conflict do nothing""",
-        (token_digest, days),
-    )
+    ensure_token(connection, "a-operator", token_digest, days, "first operator")
 
 
 # ------------------------------------------------------------------------------------------------------------ contacts

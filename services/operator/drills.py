@@ -743,7 +743,8 @@ DRILLS: Final = (
     # from consequence to cause: what has just paged mutes nothing that comes next
     Drill("promise about to be missed", "OldestItemOld", _late, mend=_deliver),
     Drill("a poison record that nobody mends", "DeadLettersOld", _poison, mend=_cure),
-    Drill("mail server gone", "DeliveryLate", _kill("mailbox.0")),
+    # the canary writes mail here, and notices before DeliveryLate does
+    Drill("mail server gone", "CanaryOld", _kill("mailbox.0")),
     Drill("marketplace gone", "ConsumerLag", _kill("marketplace.0"), mend=_start("marketplace.0")),
     Drill("one partition stuck", "PartitionStuck", _hold, mend=_let_go),
     Drill("a stream worker dead but exporting", "StreamsBehind", _hang),

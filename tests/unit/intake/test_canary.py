@@ -27,7 +27,7 @@ def ensured(monkeypatch: pytest.MonkeyPatch, own: Account, seller: Account) -> t
     fake = SimpleNamespace(
         open_account=lambda *_, **__: False,
         accounts=lambda *_: {own.id: own, seller.id: seller},
-        account_of_token=lambda *_: own,
+        ensure_token=lambda *_: False,
         rights=lambda *_: {canary.RIGHT: None},
     )
     monkeypatch.setattr(canary, "store", fake)
