@@ -50,6 +50,7 @@ COMMANDS = (
     "deep",
     "streams",
     "drills",
+    "attack",
     "upgrade_drill",
     "size",
 )
