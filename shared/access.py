@@ -129,7 +129,7 @@ def principals(settings: Settings) -> tuple[Access, ...]:
             name,
             reads=tuple(dict.fromkeys(topic for read in by_group.values() for topic in read)),
             groups=tuple(by_group),
-            writes=tuple(topic for topic in topics.TOPICS if name in topic.writers),
+            writes=tuple(topic for topic in (*topics.TOPICS, topics.CLOCK) if name in topic.writers),
             follows=FOLLOWS.get(name, ()),
         )
         for name, by_group in groups.items()
@@ -183,7 +183,7 @@ def names(settings: Settings) -> re.Pattern[str]:
 
     Another installation on the same broker, with another prefix, has others; its principals may be called the same.
     """
-    fixed = {topic.name for topic in topics.TOPICS}
+    fixed = {topic.name for topic in (*topics.TOPICS, topics.CLOCK)}
     fixed |= {group for one in principals(settings) for group in one.groups}
     inbound, streams = re.escape(topics.inbound("").name), re.escape(STREAMS)
     known = "|".join([*map(re.escape, sorted(fixed)), f"{inbound}.+", f"{streams}.*"])

@@ -298,6 +298,11 @@ class Settings(BaseSettings):
         ge=2,
         description="How far the broker's clock may be behind the database's: deadlines wait so long for what comes by Kafka.",
     )
+    clock_bound_ms: int = Field(
+        500,
+        ge=1,
+        description="Milliseconds by which the clocks of database, brokers and intake's workers may differ; while they differ by more, or by more than broker_skew_ms, no deadline fires.",
+    )
 
     # the marketplace port
     marketplace: Literal["kafka", "http"] = Field(

@@ -84,6 +84,9 @@ SELLER_RECEIPTS: Final = Topic("marketplace.seller_receipts", "marketplace", "se
 MARKETPLACE_SELLERS: Final = Topic("marketplace.sellers", "marketplace", "seller", -1, compacted=True)
 DEAD_LETTERS: Final = Topic("dead-letters", "every service", "the record's own key", 14 * DAY_MS, ordered=False)
 
+CLOCK: Final = Topic("intake.clock", "intake", "nothing", DAY_MS, broker_time=True, ordered=False)
+"""Empty records, by whose stamps intake's workers read the brokers' clocks. Nobody reads it, so it is not among ``TOPICS``."""
+
 TOPICS: Final = (
     INTAKE,
     ACCOUNTS,
@@ -111,7 +114,7 @@ def inbound(upstream: str) -> Topic:
 
 def of(settings: Settings) -> tuple[Topic, ...]:
     """All topics of an installation."""
-    return (*TOPICS, *(inbound(name) for name in settings.upstreams))
+    return (*TOPICS, CLOCK, *(inbound(name) for name in settings.upstreams))
 
 
 @lru_cache(maxsize=20_000)

@@ -321,6 +321,11 @@ CASES: Final = (
         {**_clock("100000+60x20"), f"goodfaith_watermark_timestamp_seconds{{{_WORKER}}}": "99800+60x20"}, labels={"job": "verification"},
     ),
     Case(
+        "ClocksDisagree", {'goodfaith_clocks_disagree{job="intake-worker",instance="intake-worker.0"}': "1x20"},
+        "The clocks of intake-worker, the database and the brokers differ by more than GOODFAITH_CLOCK_BOUND_MS.",
+        {'goodfaith_clocks_disagree{job="intake-worker",instance="intake-worker.0"}': "0x5 1 0x20"}, labels={"job": "intake-worker"},
+    ),
+    Case(
         "WorkersFenced", {f"goodfaith_fenced_total{{{_WORKER}}}": "0+10x30"}, "60 transactions of verification were refused in 30 minutes.",
         {f"goodfaith_fenced_total{{{_WORKER}}}": "0x4 10x20"}, at="50m", labels={"job": "verification"}, step="5m",
     ),

@@ -72,6 +72,8 @@ INHIBITIONS: Final = (
     _inhibits(['alertname="WorkerStuck"'], ['alertname="WorkerBehind"'], "instance"),
     _inhibits(['alertname="UnreadGone"'], ['alertname=~"ConsumerLag|PartitionStuck|WorkerBehind"'], "topic"),
     _inhibits(['alertname="DeadLettersOld"'], ['alertname="DeadLetters"'], "worker"),
+    # deadlines are held on purpose, and whoever waits for one waits
+    _inhibits(['alertname="ClocksDisagree"'], ['alertname=~"WatermarkBehind|CanaryOld"']),
 )
 
 

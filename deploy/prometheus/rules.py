@@ -34,6 +34,7 @@ SLI: Final = (
     "goodfaith_consumer_assigned_partitions",
     "goodfaith_worker_progress_timestamp_seconds",
     "goodfaith_watermark_timestamp_seconds",
+    "goodfaith_clocks_disagree",
     "goodfaith_outbox_oldest_timestamp_seconds",
     "goodfaith_dead_letters_depth",
     "goodfaith_delivery_oldest_pending_timestamp_seconds",
@@ -450,6 +451,10 @@ def flow_alerts(pace: Pace) -> Iterable[Alert]:
         f"scalar(max(goodfaith_clock_timestamp_seconds)) - min by (job) (goodfaith_watermark_timestamp_seconds > 0) > {HOUR // 12}",
         "page", "Deadlines stand still", "Deadlines of {{ $labels.job }} fire only up to {{ $value | humanizeDuration }} ago.",
         hold="5m",
+    )  # fmt: skip
+    yield Alert(
+        "ClocksDisagree", "max by (job) (goodfaith_clocks_disagree) > 0", "page", "Clocks disagree, and deadlines stand still",
+        "The clocks of {{ $labels.job }}, the database and the brokers differ by more than GOODFAITH_CLOCK_BOUND_MS.", hold="1m",
     )  # fmt: skip
     yield Alert(
         "WorkersFenced", f"sum by (job) (increase(goodfaith_fenced_total[{pace('30m')}])) > 20", "ticket",

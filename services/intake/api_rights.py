@@ -70,9 +70,13 @@ async def register_right(request: Request[Account, Any, Any], data: requests.Reg
             raise Refused(422, "unknown_account", "There is no such account.", field="owner", cure="Open it first.")
         id = domain.new_id("r", store.wall_ms(wall))
         documents = evidence_store.name_in(connection, data.evidence, caller.id, id, "right", now)
-        proof = made.proof or next((document.id for document in documents if "ownership" in document.kinds), None)
-        proven = msgspec.structs.replace(made, proof=proof)
-        row = registry_store.add_right(connection, id, owner, proven, caller.id, front.settings.partitions)
+        document = next((document.id for document in documents if "ownership" in document.kinds), None)
+        right = msgspec.structs.replace(made, proof=document or made.proof)
+        # a reference is the owner's word, until somebody has looked at what it refers to; an operator vouches for its own
+        proven = document is not None or (caller.role == "operator" and made.proof is not None)
+        row = registry_store.add_right(
+            connection, id, owner, right, caller.id, front.settings.partitions, proven=proven
+        )
         if accounts_store.verify_by_rule(connection, owner, policy.current("ipp").accounts, front.settings.partitions):
             front.forget(account=owner)
         return row

@@ -49,7 +49,7 @@ def ensure(connection: sa.Connection, settings: Settings, contacts: security.Con
         store.add_token(connection, ACCOUNT, digest, settings.token_ttl_days)
     if RIGHT not in store.rights(connection, [RIGHT]):
         right = requests.RegisterRight(right_type="copyright", proof="canary")
-        registry_store.add_right(connection, RIGHT, ACCOUNT, right, ACCOUNT, settings.partitions)
+        registry_store.add_right(connection, RIGHT, ACCOUNT, right, ACCOUNT, settings.partitions, proven=True)
     if settings.canary_mail and settings.contact_key is not None:
         for account, person in people.items():
             # a real seller keeps the contact that it gave, and of one that was erased nothing is kept

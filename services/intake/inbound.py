@@ -4,14 +4,15 @@ Who asks is known from the topic, which the ACL binds to one upstream, never fro
 broker's LogAppendTime, in business time. What is refused is answered on ``inbound.refusals``, naming the field; nothing that
 comes from outside is ever parked.
 
-``inbound_progress`` says up to which business time each partition has been read to its end; the watermarks of ``worker``
-never go beyond.
+``inbound_progress`` says up to which business time each partition has been read to its end; watermarks (``barrier``) never go
+beyond. The time of a record is later than its partition's progress, and only the partition's owner moves that: so these
+transactions need not take the door's lock, and however long they are, they hold up no watermark but by their progress.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from kafka import TopicPartition
 from kafka.admin import OffsetSpec
 
 from services.intake import domain, door, requests, store
+from services.intake.barrier import published_upto
 from services.intake.domain import Account, Refused
 from services.intake.store import Filed, Filing
 from services.intake.worker import OBSERVE_S, Background
@@ -35,6 +37,7 @@ log = structlog.get_logger(__name__)
 
 REFUSED: Final = "goodfaith.inbound.refused.v1"
 _TICK: Final = dt.timedelta(microseconds=1)
+_NEVER: Final = dt.datetime.min.replace(tzinfo=dt.UTC)
 _PROGRESS: Final = """
     insert into inbound_progress (topic, partition, upto) select * from unnest(%s::text[], %s::int[], %s::timestamptz[])
     on conflict (topic, partition) do update set upto = greatest(inbound_progress.upto, excluded.upto)"""
@@ -158,8 +161,10 @@ class Inbound:
         """Accept or refuse the records, in one go."""
         if not incoming:
             return Answers({})
-        now, wall = store.enter_door(tx.connection)
+        # the runtime has given this transaction its id already (see store.enter_door)
+        now, wall = store.right_now(tx.connection)
         history = clock.History.load(tx.connection)
+        least = self._least(tx.connection, sorted({record.partition for record in incoming}))
         read = [self._read(record) for record in incoming]
         people = store.accounts(
             tx.connection,
@@ -171,8 +176,10 @@ class Inbound:
         others: list[tuple[int, Filing]] = []
         for place, (record, (_, body, for_)) in enumerate(zip(incoming, read, strict=True)):
             assert record.wall is not None
-            accepted_at = min(history.at(record.wall), now)
-            last[record.topic, record.partition] = accepted_at - _TICK
+            at = record.topic, record.partition
+            accepted_at = max(min(history.at(record.wall), now), least(at))
+            # another broker may stamp what comes next, by a clock that is behind this one's
+            last[at] = max(accepted_at - self._skew - _TICK, last.get(at, accepted_at - self._skew - _TICK))
             if isinstance(body, Refused):
                 results[place] = body
                 continue
@@ -226,6 +233,22 @@ class Inbound:
                     results[place] = refused
                     continue
             yield place, filing
+
+    def _least(self, connection: sa.Connection, partitions: Sequence[int]) -> Callable[[tuple[str, int]], dt.datetime]:
+        """The least time of right that a record of a partition may have: no watermark has come to it."""
+        read = {
+            (topic, partition): upto
+            for topic, partition, upto in connection.exec_driver_sql(
+                "select topic, partition, upto from inbound_progress where partition = any(%s)", (list(partitions),)
+            )
+        }
+        upto = published_upto(connection)
+
+        def least(place: tuple[str, int]) -> dt.datetime:
+            known = [one for one in (read.get(place), upto) if one is not None]
+            return max(known) + _TICK if known else _NEVER
+
+        return least
 
     def _progress(self, connection: sa.Connection, upto: Mapping[tuple[str, int], dt.datetime]) -> None:
         places = sorted(upto)

@@ -75,6 +75,18 @@ RIGHT_JOBS_SINCE = gauge(
     of=_WORKER,
     do="minutes ago: a transaction that is open for as long, in any database of the server (`goodfaith status`)",
 )
+CLOCKS_DISAGREE = gauge(
+    "goodfaith_clocks_disagree",
+    "1 while the clocks of this process, the database and the brokers are further apart than `GOODFAITH_CLOCK_BOUND_MS`: this process moves no watermark.",
+    of=_WORKER,
+    do="[ClocksDisagree](runbooks/ClocksDisagree.md)",
+)
+CLOCK_OFFSET = gauge(
+    "goodfaith_clock_offset_seconds",
+    "By how much another clock is ahead of this process's, at the least (behind: negative); of the brokers' the worst.",
+    {"clock": ("database", "broker")},
+    of=_WORKER,
+)
 UNDER_WAY = gauge(
     "goodfaith_admission_under_way",
     "Records on intake.events that verification has not consumed yet.",

@@ -19,8 +19,8 @@ from shared import languages
 from shared.events import RightType
 
 Pending = Literal["proof_missing", "right_registered_elsewhere", "mark_mixed_script", "refused"]
-"""Why a right is not in force yet: no proof of ownership, another account has it, a reviewer must look at its words, or a
-reviewer has refused it."""
+"""Why a right is not in force yet: nothing proves it, another account has it, a reviewer must look at its words, or a
+reviewer has refused it. A reference alone, such as a file number, proves nothing: nobody has seen what it refers to."""
 Standing = Literal["active", "expired", "lost", "unauthorised"]
 
 _OF: Final[dict[str, tuple[str, ...]]] = {"us": ("US",), "eu": ("EU",), "cn": ("CN",)}
@@ -160,13 +160,18 @@ def _mixed(word: str) -> bool:
 # ------------------------------------------------------------------------------------------------------------ decisions
 
 
-def pending_because(proof: bool, mark: str | None, elsewhere: bool) -> Pending | None:
-    """Why a right that is being registered is not in force at once; None: it is."""
+def pending_because(proven: bool, mark: str | None, elsewhere: bool) -> Pending | None:
+    """Why a right that is being registered is not in force at once; None: it is.
+
+    Args:
+        proven: by a document of kind ``ownership``, or by an operator who vouches for the reference.
+        elsewhere: another account's registration of it is in force.
+    """
     if elsewhere:
         return "right_registered_elsewhere"
     if mark is not None and mixed_script(mark):
         return "mark_mixed_script"
-    return None if proof else "proof_missing"
+    return None if proven else "proof_missing"
 
 
 def standing(*, owns: bool, status: str, covered: bool) -> Standing | None:

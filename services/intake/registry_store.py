@@ -23,9 +23,10 @@ WARNINGS: Final = 500
 SYSTEM: Final = Account("a-system", "operator")
 _RIGHT: Final = """id, owner, right_type, register, number, status, expires_at, proof, registered_at, mark, registrant, classes,
     territory, pending_reason"""
-_ELSEWHERE: Final = """register = %s and right_type = %s and number = %s and status <> 'lost'
-    and coalesce(pending_reason, '') not in ('right_registered_elsewhere', 'refused')"""
-"""The registration of a right that counts, as the unique index has it."""
+_SAME: Final = "register = %s and right_type = %s and number = %s"
+_COUNTS: Final = f"{_SAME} and status in ('active', 'expired')"
+"""The registration of a right that counts, as the unique index has it: nobody keeps others out by what is not proven."""
+_WAITS: Final = f"{_SAME} and status = 'pending' and pending_reason in ('proof_missing', 'mark_mixed_script')"
 
 
 def notice(
@@ -46,9 +47,19 @@ def moment(at: dt.datetime) -> str:
 
 
 def add_right(
-    connection: sa.Connection, id: str, owner: str, right: requests.RegisterRight, by: str, partitions: int
+    connection: sa.Connection,
+    id: str,
+    owner: str,
+    right: requests.RegisterRight,
+    by: str,
+    partitions: int,
+    *,
+    proven: bool,
 ) -> Row:
     """Register a right, its form already checked: in force, or pending with the reason.
+
+    Args:
+        proven: by a document, or by an operator who vouches for it; ``right.proof`` alone is the owner's word.
 
     Raises:
         Refused: the owner has registered it already.
@@ -56,13 +67,19 @@ def add_right(
     now, wall = clock.read(connection)
     elsewhere = False
     if right.register is not None and right.number is not None:
-        other = _registered(connection, right.register, right.right_type, right.number)
+        key = (right.register, right.right_type, right.number)
+        other = _registered(connection, *key)
+        own = connection.exec_driver_sql(
+            f"select id from rights where {_WAITS} and owner = %s order by id limit 1", (*key, owner)
+        ).scalar()
         if other is not None and other[1] == owner:
+            own = other[0]
+        if own is not None:
             raise Refused(
-                409, "right_exists", "You have registered this right already.", field="number", cure=f"Use {other[0]}."
+                409, "right_exists", "You have registered this right already.", field="number", cure=f"Use {own}."
             )
         elsewhere = other is not None
-    because = registry.pending_because(right.proof is not None, right.mark, elsewhere)
+    because = registry.pending_because(proven, right.mark, elsewhere)
     status = "pending" if because is not None else _status(right.expires_at, now)
     connection.exec_driver_sql(
         f"insert into rights ({_RIGHT}) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
@@ -82,7 +99,7 @@ def _registered(connection: sa.Connection, register: str, right_type: str, numbe
     """(right, owner) of the registration that counts. Until the transaction ends nobody else decides about this number."""
     _lock_number(connection, register, right_type, number)
     row = connection.exec_driver_sql(
-        f"select id, owner from rights where register is not null and number is not null and {_ELSEWHERE}",
+        f"select id, owner from rights where register is not null and number is not null and {_COUNTS}",
         (register, right_type, number),
     ).one_or_none()
     return None if row is None else (row[0], row[1])
@@ -321,29 +338,38 @@ def rename_right(connection: sa.Connection, id: str, body: requests.RenameRight,
     return True
 
 
-def prove_right(
-    connection: sa.Connection, id: str, body: requests.NameDocuments, me: Account, _partitions: int
-) -> bool:
+def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments, me: Account, partitions: int) -> bool:
     """Name documents in a right. One of kind ``ownership`` brings a right into force that waited for nothing else, and its items are told.
+
+    If another account's registration has come into force meanwhile, it waits for a reviewer.
 
     Raises:
         Refused: 404, or 422 for a document that is not the caller's.
     """
-    now, _ = clock.read(connection)
+    now, wall = clock.read(connection)
     right = own_right(connection, id, me, lock=True)
     documents = evidence_store.name_in(connection, body.evidence, me.id, id, "right", now)
     proof = next((document.id for document in documents if "ownership" in document.kinds), None)
-    if proof is None or right["proof"] is not None:
-        return True
     waited = right["pending_reason"] == "proof_missing"
-    status = _status(right["expires_at"], now) if waited else right["status"]
-    because = None if waited else right["pending_reason"]
+    if proof is None or not (waited or right["proof"] is None):
+        return True
+    status, because = right["status"], right["pending_reason"]
+    if waited:
+        other = None
+        if right["register"] is not None and right["number"] is not None:
+            other = _registered(connection, right["register"], right["right_type"], right["number"])
+        because = None if other is None else "right_registered_elsewhere"
+        status = _status(right["expires_at"], now) if other is None else status
     connection.exec_driver_sql(
         "update rights set proof = %s, status = %s, pending_reason = %s where id = %s", (proof, status, because, id)
     )
-    _note(connection, id, "proven", me.id, now, was=right["status"], now=status)
-    if waited:
+    _note(connection, id, "proven", me.id, now, was=right["status"], now=status, code=because)
+    if waited and because is None:
         right_jobs.queue_right(connection, id)
+    elif waited:
+        store.tell_accounts(
+            connection, [notice(right["owner"], "right_registered_elsewhere", id, now, wall)], partitions
+        )
     return True
 
 

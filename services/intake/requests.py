@@ -108,7 +108,8 @@ class RegisterRight(Ends, frozen=True, kw_only=True):
     """Where it is registered: the number is then held against that register's format (docs/interfaces.md)."""
     expires_at: Time | None = None
     proof: Id | None = None
-    """Reference of the proof of ownership; without it, and without a document of kind ``ownership``, the right is pending."""
+    """Reference of the proof of ownership, for the reviewer. The right is pending until a document of kind ``ownership`` is named or
+    a reviewer accepts it; a reference that an operator gives counts as looked at."""
     evidence: Documents = []
     """The caller's documents that prove it."""
     owner: Id | None = None

@@ -1,7 +1,7 @@
 """Intake's tables. What a party may see is decided in one place: ``_mine``.
 
 The door's rule (architecture.md, "Time of right"): whoever writes commands takes ``DOOR_LOCK`` shared, then reads the clock, and
-commits. Who holds it exclusively and reads the clock therefore knows: everything accepted before is visible.
+commits. Who holds it exclusively and reads the clock therefore knows: everything accepted before is visible (``barrier``).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from shared.paging import bad_cursor
 from shared.topics import partition_of
 
 DOOR_LOCK: Final = 0x600DD002
+_TICK: Final = dt.timedelta(microseconds=1)
 _TYPES: Final = {kind: name for name, kind in events.TYPES.items() if issubclass(kind, events.Command)}
 _DECODE: Final = msgspec.json.Decoder(events.ItemSubmitted)
 
@@ -43,19 +44,30 @@ def _one(result: sa.CursorResult[Any]) -> Row | None:
     return None if row is None else dict(row)
 
 
+_NOW: Final = """
+    select wall, business, rate, clock_timestamp(), (select upto from door_time) from platform.clock order by id desc limit 1"""
+
+
 def enter_door(connection: sa.Connection) -> tuple[dt.datetime, dt.datetime]:
     """Take the door's lock shared, then read (business, wall): the time of right of all that this transaction writes.
 
-    The transaction takes its id, too, before it reads anything of rights (``right_jobs``).
+    It is later than the last watermark even where the clock has gone back. The transaction takes its id, too, before it
+    reads anything of rights (``right_jobs``).
     """
     connection.exec_driver_sql("select pg_current_xact_id(), pg_advisory_xact_lock_shared(%s)", (DOOR_LOCK,))
-    return clock.read(connection)
+    return right_now(connection)
 
 
-def close_door(connection: sa.Connection) -> tuple[dt.datetime, dt.datetime]:
-    """Take the door's lock exclusively, then read (business, wall): all that was accepted before is committed."""
+def right_now(connection: sa.Connection) -> tuple[dt.datetime, dt.datetime]:
+    """(business, wall), the former later than the last watermark."""
+    *anchor, wall, upto = connection.exec_driver_sql(_NOW).one()
+    now = clock.Anchor(*anchor).at(wall)
+    return (now if upto is None else max(now, upto + _TICK)), wall
+
+
+def close_door(connection: sa.Connection) -> None:
+    """Take the door's lock exclusively: all that was accepted before is committed."""
     connection.exec_driver_sql("select pg_advisory_xact_lock(%s)", (DOOR_LOCK,))
-    return clock.read(connection)
 
 
 def wall_ms(wall: dt.datetime) -> int:
@@ -323,7 +335,7 @@ def file(
 ) -> list[Filed | Refused]:
     """Accept or refuse requests, in order, and write what was accepted: all in the caller's transaction.
 
-    ``enter_door`` comes first (or, for upstreams, their progress takes its place).
+    ``enter_door`` comes first (for upstreams, their progress takes its place).
 
     Args:
         held_max: items of an account that may wait for the end of a suspension.

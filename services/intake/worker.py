@@ -1,8 +1,7 @@
 """The worker: publishes what the door accepted, and folds what verification and notification say into the read model.
 
-Watermarks (architecture.md, "Time of right"): a thread closes the door for a moment and reads the clock, T. The next batch sees
-every command accepted before T; once they are on the topic, T is published. T is a microsecond short of the clock, because
-a clock may stand still and what is accepted next carries the very same time.
+Watermarks (architecture.md, "Time of right"): ``barrier`` finds T. A batch that reads T sees every command accepted up to T; once
+they are on the topic, T is published.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-import sqlalchemy as sa
 import structlog
 from kafka import TopicPartition
 from kafka.admin import OffsetSpec
@@ -37,6 +35,7 @@ from services.intake import (
     store,
     webhooks_store,
 )
+from services.intake.barrier import Barrier, BrokerClock, published_upto
 from services.intake.blobs import Blobs
 from services.intake.domain import Refused
 from shared import clock, concentration, db, events, kafka_links, logs, policy
@@ -55,7 +54,7 @@ FILINGS_S: Final = 60.0
 JUDGE_S: Final = 2.0
 """Between looks for accounts to be judged; a new business day is noticed by the clock of the watermarks, at once."""
 NOTICE_DAY_S: Final = 0.1
-_TICK: Final = dt.timedelta(microseconds=1)
+BROKER_S: Final = 1.0
 _SUBMITTED: Final = "goodfaith.item.submitted.v1"
 _terms: Final = msgspec.json.Decoder(events.ItemSubmitted)
 _commands: Final = {
@@ -77,7 +76,7 @@ _commands: Final = {
 class Background:
     """Runs something again and again on a thread; what fails is logged and tried again."""
 
-    def __init__(self, name: str, every_s: float, work: Callable[[], None]) -> None:
+    def __init__(self, name: str, every_s: float, work: Callable[[], object]) -> None:
         self._name = name
         self._every_s = every_s
         self._work = work
@@ -120,7 +119,7 @@ class Intake:
     def __init__(self, settings: Settings, *, background: bool = True) -> None:
         """
         Args:
-            background: tests turn the threads off and call ``close_for_a_moment`` and ``pressure.observe`` themselves.
+            background: tests turn the threads off and call ``barrier.turn`` and ``pressure.observe`` themselves.
         """
         self.settings = settings
         self.pressure = admission.Pressure({"standard": settings.window_standard, "bulk": settings.window_bulk})
@@ -129,17 +128,18 @@ class Intake:
             settings.present("database"), schema="intake", name=f"intake-marks-{settings.instance}", pool_size=2
         )
         self._inbound = tuple(inbound(name).name for name in settings.upstreams)
-        self._mark: dt.datetime | None = None
+        self._brokers = BrokerClock(settings)
+        self.barrier = Barrier(self._engine, settings, self._inbound, self._brokers.offsets)
         self._marked: dict[int, dt.datetime] = {}
         self._marked_at = 0.0
-        self._today: dt.date | None = None
         self._judged: tuple[dt.date | None, float] = (None, 0.0)
         self._pulled: tuple[dt.datetime | None, dict[int, dt.datetime]] = (None, {})
         self._admin: Any = None
         self._jobs: list[Background] = []
         if background:
             self._jobs = [
-                Background("marks", settings.watermark_ms / 1000, self.close_for_a_moment),
+                Background("marks", settings.watermark_ms / 1000, self.barrier.turn),
+                Background("broker-clock", max(settings.watermark_ms / 1000, BROKER_S), self._brokers.look),
                 Background("pressure", OBSERVE_S, self.observe),
                 Background("expiry", EXPIRE_S, self.expire),
                 Background("held", EXPIRE_S, self.release),
@@ -156,32 +156,10 @@ class Intake:
             job.close()
         if self._admin is not None:
             self._admin.close()
+        self._brokers.close()
         self._engine.dispose()
 
     # ---- in the background
-
-    def close_for_a_moment(self) -> None:
-        """Find a moment before which everything accepted is committed."""
-        with self._engine.begin() as connection:
-            # while we wait for a slow transaction the door would wait behind us: give up and come again
-            connection.exec_driver_sql("set local lock_timeout = '200ms'")
-            try:
-                now, _ = store.close_door(connection)
-            except sa.exc.OperationalError as error:
-                if getattr(error.orig, "pgcode", None) == "55P03":
-                    return
-                raise
-            self._today = now.date()
-            mark = now - _TICK
-            if self._inbound:
-                rows = connection.exec_driver_sql(
-                    "select count(*), min(upto) from inbound_progress where topic = any(%s)", (list(self._inbound),)
-                ).one()
-                if rows[0] < len(self._inbound) * self.settings.partitions:
-                    return
-                mark = min(mark, rows[1])
-        if self._mark is None or mark > self._mark:
-            self._mark = mark
 
     def observe(self) -> None:
         """How much verification has not consumed yet."""
@@ -266,7 +244,7 @@ class Intake:
     def watch_day(self) -> None:
         """Judge when the business day has changed, and now and then for accounts that are to be judged in between."""
         day, at = self._judged
-        today = self._today
+        today = self.barrier.today
         if today is None or (today == day and time.monotonic() - at < JUDGE_S):
             return
         self.judge()
@@ -298,7 +276,7 @@ class Intake:
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
         """Admit rows of the door."""
         # the mark is older than the reading that follows, so that reading sees all that the mark speaks of
-        mark = self._mark
+        mark = published_upto(tx.connection) if self._mark_due() else None
         taken = self._admission.take(tx.connection, tx.partitions, room)
         self._pulled = (mark, taken.cut)
         if not taken.rows:
@@ -341,11 +319,14 @@ class Intake:
         (mark, cut), self._pulled = self._pulled, (None, {})
         return Fold(tx, self, mark, cut)
 
+    def _mark_due(self) -> bool:
+        return time.monotonic() - self._marked_at >= self.settings.watermark_ms / 1000
+
     def marks(
         self, partitions: Sequence[int], mark: dt.datetime | None, cut: Mapping[int, dt.datetime]
     ) -> dict[int, dt.datetime]:
         """Watermarks for a batch, every ``watermark_ms``; ``cut``: up to where its commands were taken."""
-        if mark is None or time.monotonic() - self._marked_at < self.settings.watermark_ms / 1000:
+        if mark is None or not self._mark_due():
             return {}
         result: dict[int, dt.datetime] = {}
         for partition in partitions:

@@ -34,7 +34,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import deploy
-from deploy.local import fleet, prometheus
+from deploy.local import clocks, fleet, prometheus
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
@@ -583,6 +583,18 @@ def _late(ground: Ground) -> None:
     ground.run.step(19 * HOUR)
 
 
+def _wrong_clock(ground: Ground) -> None:
+    """The database's clock steps ahead."""
+    with ground.run.engine.begin() as connection:
+        clocks.set_ahead(connection, 5.0)
+
+
+def _right_clock(ground: Ground) -> None:
+    """Its host's time service is repaired."""
+    with ground.run.engine.begin() as connection:
+        clocks.set_ahead(connection, 0)
+
+
 def _deliver(ground: Ground) -> None:
     """The marketplace's people have mended it."""
     ground.fleet["marketplace.0"].start().wait_ready()
@@ -614,6 +626,14 @@ DRILLS: Final = (
     Drill("a stream worker dead but exporting", "StreamsBehind", _hang, 420),
     Drill("promise about to be missed", "OldestItemOld", _late, 300, mend=_deliver),
     Drill("mail server gone", "DeliveryLate", _kill("mailbox.0"), 1020),
+    Drill(
+        "the database's clock is wrong",
+        "ClocksDisagree",
+        _wrong_clock,
+        60,
+        mend=_right_clock,
+        pages=frozenset({"ClocksDisagree"}),
+    ),
     # the last: `goodfaith up` starts one of each process anew, whatever there was before
     Drill("unread records deleted", "UnreadGone", _delete_unread, 60, over=_read_on),
 )

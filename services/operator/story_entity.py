@@ -118,9 +118,9 @@ def warned(tour: Tour, cast: Cast) -> None:
         tour.offer(seller, {**goods, f"open-{seller}": "Garden chair"})
     right = {
         "right_type": "trademark", "register": "us", "number": "5,123,456", "mark": "Owl and Moon", "classes": ["18"],
-        "proof": "certificate-1",
+        "proof": "certificate-1", "owner": cast.owl,
     }  # fmt: skip
-    cast.right = tour.call(cast.owl, "POST", "/v1/rights", right)["id"]
+    cast.right = tour.call("operator", "POST", "/v1/rights", right)["id"]
     _upheld(tour, cast, "improper_use")
     _mail(tour, SOUTH, "A warning to your account")
     _must(tour.under(SOUTH) == [], "a warning is no measure")

@@ -47,8 +47,8 @@ def test_a_right_expires_and_is_renewed(world: World) -> None:
     holder, seller = world.account("h-expiry"), world.account("s-expiry", "seller")
     begins = world.now()
     asked = {
-        "right_type": "trademark", "register": "us", "number": "7,654,321", "proof": "d-1", "mark": "ＥＸＰＩＲＹ",
-        "expires_at": (begins + 31 * DAY).isoformat(),
+        "right_type": "trademark", "register": "us", "number": "7,654,321", "mark": "ＥＸＰＩＲＹ",
+        "expires_at": (begins + 31 * DAY).isoformat(), "evidence": [world.document(holder, b"certificate", "ownership")],
     }  # fmt: skip
     right = world.call(holder, "POST", "/v1/rights", asked)
     assert (right["status"], right["mark"], right["normalised"]) == ("active", "EXPIRY", ["number", "mark"])

@@ -151,10 +151,10 @@ class World:
         return account
 
     def right(self, owner: str, kind: str = "trademark") -> str:
-        """A right with its proof."""
+        """A right for whose proof an operator vouches."""
         number = next(self._numbers)
-        body = {"right_type": kind, "number": str(1_000_000 + number), "proof": f"proof-{number}"}
-        return str(self.call(owner, "POST", "/v1/rights", body)["id"])
+        body = {"right_type": kind, "number": str(1_000_000 + number), "proof": f"proof-{number}", "owner": owner}
+        return str(self.call("operator", "POST", "/v1/rights", body)["id"])
 
     def document(self, who: str, content: bytes, kind: str, name: str | None = None) -> str:
         """A document of an account."""

@@ -74,9 +74,9 @@ class SmallRun:
         self.call(name, "PUT", "/v1/contact", contact)
 
     def right(self, owner: str, kind: str, number: str) -> str:
-        """A right with its proof."""
-        body = {"right_type": kind, "number": number, "proof": f"proof-{number}"}
-        return str(self.call(owner, "POST", "/v1/rights", body)["id"])
+        """A right for whose proof an operator vouches."""
+        body = {"right_type": kind, "number": number, "proof": f"proof-{number}", "owner": owner}
+        return str(self.call("operator", "POST", "/v1/rights", body)["id"])
 
     def seed(self, listings: dict[str, str]) -> None:
         """Put listings (id -> seller) on the site."""

@@ -42,10 +42,7 @@ def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
 
 def right(people: People, headers: dict[str, str], **values: Any) -> dict[str, Any]:
     """A US trade mark as registered."""
-    asked = {"right_type": "trademark", "register": "us", "number": str(next(_numbers)), "proof": "doc-1", **values}
-    made = people.client.post("/v1/rights", json=asked, headers=headers)
-    assert made.status_code == 201, made.text
-    return dict(made.json())
+    return people.registered(headers, **{"register": "us", "number": str(next(_numbers)), **values})
 
 
 def notices(parts: Parts, account: str) -> list[dict[str, Any]]:
@@ -327,6 +324,52 @@ def test_one_right_under_two_accounts_waits_for_a_reviewer(parts: Parts, people:
     assert people.client.get(f"/v1/rights/{three['id']}", headers=seconds).json()["status"] == "lost"
 
 
+def test_a_reference_keeps_nobody_out_and_brings_nothing_into_force(parts: Parts, people: People) -> None:
+    """Whoever knows a number may name it; only what is proven counts."""
+    _, squatters = people.open()
+    owner, owners = people.open()
+    number = str(next(_numbers))
+
+    def document(headers: dict[str, str]) -> str:
+        content = f"certificate {uuid.uuid4().hex}".encode()
+        made = people.client.post("/v1/evidence?kind=ownership", content=content, headers=headers)
+        assert made.status_code == 201, made.text
+        return str(made.json()["id"])
+
+    def registered(headers: dict[str, str], **values: Any) -> tuple[str, str | None]:
+        made = right(people, headers, number=number, **values)
+        return made["status"], made["pending_reason"]
+
+    squatted = right(people, squatters, number=number, proof="certificate of registration")
+    assert (squatted["status"], squatted["pending_reason"]) == ("pending", "proof_missing")
+    again = {"right_type": "trademark", "register": "us", "number": number, "proof": "another"}
+    exists = problem(people.client.post("/v1/rights", json=again, headers=squatters), 409, field="number")
+    assert squatted["id"] in exists["cure"]
+    for status in ("active", "expired"):
+        url = f"/v1/rights/{squatted['id']}"
+        problem(people.client.patch(url, json={"status": status}, headers=squatters), 403)
+    renewal = {"expires_at": in_(days=100), "proof": "another"}
+    people.client.post(f"/v1/rights/{squatted['id']}/renewal", json=renewal, headers=squatters)
+    assert people.client.get(f"/v1/rights/{squatted['id']}", headers=squatters).json()["status"] == "pending"
+    # the owner is not kept out, and told of nobody
+    assert registered(owners, evidence=[document(owners)], proof="certificate") == ("active", None)
+    assert notices(parts, owner) == []
+    # too late for a document of the squatter's: a reviewer decides
+    url = f"/v1/rights/{squatted['id']}/evidence"
+    assert people.client.post(url, json={"evidence": [document(squatters)]}, headers=squatters).status_code == 200
+    read = people.client.get(f"/v1/rights/{squatted['id']}", headers=squatters).json()
+    assert (read["status"], read["pending_reason"]) == ("pending", "right_registered_elsewhere")
+    # an operator's reference counts as looked at, and a document proves what a reference did not
+    _, thirds = people.open()
+    number = str(next(_numbers))
+    waiting = right(people, thirds, number=number, proof="certificate")
+    url = f"/v1/rights/{waiting['id']}/evidence"
+    people.client.post(url, json={"evidence": [document(thirds)]}, headers=thirds)
+    assert people.client.get(f"/v1/rights/{waiting['id']}", headers=thirds).json()["status"] == "active"
+    number = str(next(_numbers))
+    assert registered(thirds) == ("active", None)
+
+
 def test_many_at_once_register_one_right(people: People) -> None:
     owners = [people.open()[1] for _ in range(8)]
     number = str(next(_numbers))
@@ -452,7 +495,7 @@ def test_what_items_were_told_last_is_what_holds(parts: Parts, acts: list[tuple[
                 expires_at=far,
             )
             name = f"r-{uuid.uuid4().hex}"
-            made.append(registry_store.add_right(connection, name, owner, form, owner, PARTITIONS)["id"])
+            made.append(registry_store.add_right(connection, name, owner, form, owner, PARTITIONS, proven=True)["id"])
         registry_store.add_authorisation(connection, owner, requests.Authorise(agent=agent), PARTITIONS)
     mark, second = made
     claims = {}
@@ -560,7 +603,7 @@ def test_a_right_in_force_elsewhere_is_found_in_the_database_too(parts: Parts, p
     """The unique index is the last word, whatever the code does."""
     _, headers = people.open()
     made = right(people, headers)
-    with pytest.raises(Exception, match="rights_number"), parts.engine.begin() as connection:
+    with pytest.raises(Exception, match="rights_in_force"), parts.engine.begin() as connection:
         connection.exec_driver_sql(
             """insert into rights (id, owner, right_type, register, number, status, registered_at)
             values ('r-x', 'a-operator', 'trademark', 'us', %s, 'active', now())""",

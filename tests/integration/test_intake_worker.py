@@ -111,7 +111,7 @@ def pull(parts: Parts, service: Intake, room: int = 1000) -> list[Any]:
 def quiet(parts: Parts) -> Iterator[Intake]:
     """The worker's service without its threads."""
     service = Intake(parts.settings, background=False)
-    service._inbound = ()
+    service.barrier._inbound = []
     yield service
     service.close()
 
@@ -249,9 +249,15 @@ def test_a_command_brings_its_item_along(parts: Parts, quiet: Intake) -> None:
 # ---- watermarks
 
 
+def upto(parts: Parts) -> dt.datetime | None:
+    """T: up to where watermarks may be published."""
+    ((found,),) = parts.query("select upto from door_time")
+    return found  # type: ignore[no-any-return]
+
+
 def test_a_transaction_in_flight_holds_the_watermark_back(parts: Parts, quiet: Intake) -> None:
-    quiet.close_for_a_moment()
-    before = quiet._mark
+    assert quiet.barrier.turn()
+    before = upto(parts)
     assert before is not None
     (made,) = file(parts, submit(HOLDER, "l"))
     item = made["items"][0]["item"]
@@ -272,18 +278,19 @@ def test_a_transaction_in_flight_holds_the_watermark_back(parts: Parts, quiet: I
     thread = threading.Thread(target=slow)
     thread.start()
     inside.wait(10)
-    quiet.close_for_a_moment()  # gives up after its lock timeout
-    assert quiet._mark == before
+    assert not quiet.barrier.turn()  # gives up after its lock timeout
+    assert upto(parts) == before
     pull(parts, quiet)
     go_on.set()
     thread.join()
-    quiet.close_for_a_moment()
-    assert quiet._mark is not None
-    assert quiet._mark > accepted[0]
+    assert quiet.barrier.turn()
+    mark = upto(parts)
+    assert mark is not None
+    assert mark > accepted[0]
     quiet._marked_at = 0.0
     taken = pull(parts, quiet)
     assert [type(incoming.data) for incoming in taken] == [events.Withdraw]
-    assert set(quiet.last.values()) == {quiet._mark}  # type: ignore[attr-defined]
+    assert set(quiet.last.values()) == {mark}  # type: ignore[attr-defined]
 
 
 def test_a_watermark_does_not_pass_commands_that_were_not_taken(parts: Parts, quiet: Intake) -> None:
@@ -295,7 +302,7 @@ def test_a_watermark_does_not_pass_commands_that_were_not_taken(parts: Parts, qu
             HOLDER, None, HOLDER.id, b"", "withdraw", requests.Withdraw(ground="error"), "http", item=item["item"]
         )
         times.append(dt.datetime.fromisoformat(file(parts, withdraw)[0]["accepted_at"]))
-    quiet.close_for_a_moment()
+    quiet.barrier.turn()
     quiet._marked_at = 0.0
     taken = pull(parts, quiet, 10)
     assert [incoming.data.accepted_at for incoming in taken] == times[:10]
@@ -315,13 +322,13 @@ def test_a_clock_that_stands_still_never_lets_a_mark_reach_it(parts: Parts, quie
         del connection
         admin(at)
     (made,) = file(parts, submit(HOLDER, "l"))
-    quiet.close_for_a_moment()
-    assert quiet._mark is not None
+    assert quiet.barrier.turn()
+    mark = upto(parts)
+    assert mark is not None
     assert dt.datetime.fromisoformat(made["accepted_at"]) == at
-    assert quiet._mark < at
-    before = quiet._mark
-    quiet.close_for_a_moment()
-    assert quiet._mark == before
+    assert mark < at
+    assert quiet.barrier.turn()
+    assert upto(parts) == mark
 
 
 @contextmanager
@@ -340,13 +347,13 @@ def contextless_admin(parts: Parts) -> Iterator[Any]:
 
 def test_an_upstream_that_is_not_read_holds_every_watermark_back(parts: Parts) -> None:
     service = Intake(parts.settings, background=False)
-    service.close_for_a_moment()
-    assert service._mark is None
+    service.barrier.turn()
+    assert upto(parts) is None
     long_ago = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     for partition in range(PARTITIONS):
         parts.query("insert into inbound_progress values ('inbound.market', %s, %s)", partition, long_ago)
-    service.close_for_a_moment()
-    assert service._mark == long_ago
+    service.barrier.turn()
+    assert upto(parts) == long_ago
     service.close()
 
 
