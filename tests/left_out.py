@@ -1,19 +1,34 @@
-"""A test that skips itself fails in CI, unless another command of CI runs it: a missing tool has to be installed."""
+"""Which tests may be skipped in CI: those that another command of CI runs, and those that no time is left for.
+
+A missing tool is no reason: it has to be installed.
+"""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
 
-ELSEWHERE = (
+END = "GOODFAITH_TESTS_END"
+"""The variable that says, in seconds of Unix time, when no more tests may begin."""
+LATE = "no time left"
+ACCEPTED = (
+    LATE,
     "minutes long: make streams",
     "these are about containers: make test-docker",
     "broker or database come from elsewhere",  # in `make test-docker`; `make test` runs these on its own processes
     "no version before is here",  # a shallow clone has no history
 )
 """How the reasons begin that are accepted in CI."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Begin no test after the end, and none of its fixtures."""
+    if time.time() > float(os.environ.get(END) or "inf"):
+        pytest.skip(LATE)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -25,6 +40,6 @@ def pytest_runtest_makereport() -> Iterator[None]:
     if not (os.environ.get("CI") and report.skipped and isinstance(report.longrepr, tuple)):
         return
     reason = str(report.longrepr[2]).removeprefix("Skipped: ")
-    if not reason.startswith(ELSEWHERE):
+    if not reason.startswith(ACCEPTED):
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {reason}"

@@ -29,8 +29,12 @@ def test_fails_as_expected():
 
 @pytest.mark.parametrize(
     ("variables", "code", "said"),
-    [({"CI": "true"}, 1, "1 failed, 1 skipped, 1 xfailed, 1 error"), ({}, 0, "3 skipped, 1 xfailed")],
-    ids=["in CI", "by hand"],
+    [
+        ({"CI": "true"}, 1, "1 failed, 1 skipped, 1 xfailed, 1 error"),
+        ({}, 0, "3 skipped, 1 xfailed"),
+        ({"CI": "true", "GOODFAITH_TESTS_END": "1"}, 0, "4 skipped"),
+    ],
+    ids=["in CI", "by hand", "in CI without time"],
 )
 def test_a_missing_tool_is_no_reason_in_ci(tmp_path: Path, variables: dict[str, str], code: int, said: str) -> None:
     (tmp_path / "test_one.py").write_text(TESTS)
