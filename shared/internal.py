@@ -25,7 +25,7 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.params import QueryParameter
 from msgspec import Struct
 
-from shared import db, tracing
+from shared import db, security_events, tracing
 from shared.paging import cursor_of
 from shared.refusals import Refused
 from shared.serving import serve
@@ -143,7 +143,11 @@ def _problem(status: int, reason: str, detail: str, field: str | None = None, cu
     return Response(problem, status_code=status, media_type=PROBLEM)
 
 
-def _on_refused(_: Request[Any, Any, Any], error: Refused) -> Response[Problem]:
+def _on_refused(request: Request[Any, Any, Any], error: Refused) -> Response[Problem]:
+    if error.status == 401:
+        address = None if request.client is None else request.client.host
+        path = request.scope.get("path_template")
+        security_events.note("internal_refused", address=address, reason=error.reason, route=path)
     return _problem(error.status, error.reason, error.detail, error.field, error.cure)
 
 

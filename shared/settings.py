@@ -12,7 +12,16 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared import secret_files
@@ -45,6 +54,27 @@ def wrong(error: ValidationError | secret_files.Refused) -> str:
         (".".join(map(str, one["loc"])).upper(), one["msg"].removeprefix("Value error, ")) for one in error.errors()
     )
     return "\n".join(f"GOODFAITH_{name}: {text}" if name else text for name, text in named)
+
+
+Relayed = Literal[
+    "submit_claim", "add_information", "withdraw", "accept", "counter", "respond", "report_action", "report_result", "complain",
+    "decide",
+]  # fmt: skip
+"""What an upstream may file: the names of ``goodfaith.door.<name>.v1``."""
+
+
+class UpstreamMay(BaseModel):
+    """What an upstream is bound to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    accounts: tuple[Annotated[str, Field(min_length=1, max_length=120)], ...]
+    """Accounts that it acts for beside its own: ids, or beginnings of ids with ``*`` behind."""
+    commands: tuple[Relayed, ...]
+
+    def covers(self, account: str) -> bool:
+        """Whether it may act for the account."""
+        return any(account.startswith(one[:-1]) if one.endswith("*") else account == one for one in self.accounts)
 
 
 class Settings(BaseSettings):
@@ -162,6 +192,10 @@ class Settings(BaseSettings):
         default_factory=dict,
         description='JSON object: upstream name -> account id. The upstream writes to the topic "inbound.<name>"; the ACL binds who may.',
     )
+    upstream_may: dict[str, UpstreamMay] = Field(
+        default_factory=dict,
+        description='JSON object: upstream name -> for which accounts it may act, and what it may file: `{"portal": {"accounts": ["h-*"], "commands": ["submit_claim"]}}`. An upstream that is not named acts for its own account only.',
+    )
 
     # the worker's loop
     batch_max_records: int = Field(
@@ -205,6 +239,46 @@ class Settings(BaseSettings):
         description="Seconds a process may trust a token it has looked up; the delay of a revocation.",
     )
     max_body_bytes: int = Field(1_000_000, ge=1000, description="Largest HTTP request body and Kafka command in bytes.")
+    http_proxies: tuple[str, ...] = Field(
+        (),
+        description='Addresses or networks of proxies in front of the HTTP APIs, such as ["10.0.0.0/8"]: whoever they name in X-Forwarded-For is the caller. Empty: the caller is who connects.',
+    )
+    http_header_s: float = Field(
+        10.0, gt=0, le=300, description="Seconds in which the headers of a request must have come."
+    )
+    http_body_s: float = Field(
+        20.0,
+        gt=0,
+        le=300,
+        description="Seconds in which the body of a request must have come; files have limits of their own.",
+    )
+    http_address_rate: float = Field(
+        100.0,
+        ge=0,
+        le=1_000_000,
+        description="Requests a second from one address to a process of intake's API, ten seconds' worth at once; 0: no limit.",
+    )
+    http_account_rate: float = Field(
+        50.0,
+        ge=0,
+        le=1_000_000,
+        description="Requests a second of one account to a process of intake's API, ten seconds' worth at once; 0: no limit.",
+    )
+    http_failures_a_minute: float = Field(
+        30.0,
+        ge=0,
+        le=1_000_000,
+        description="Unknown tokens a minute, and at once, from one address; after that no further one is looked up. 0: no limit.",
+    )
+    http_openings_an_hour: float = Field(
+        20.0,
+        ge=0,
+        le=1_000_000,
+        description="Accounts an hour, and at once, that are opened from one address without an operator; 0: no limit.",
+    )
+    http_all_openings_an_hour: float = Field(
+        1_000.0, ge=0, le=1_000_000, description="Such accounts an hour, and at once, from all addresses; 0: no limit."
+    )
     http_statement_s: float = Field(
         10.0,
         gt=0,
@@ -277,6 +351,9 @@ class Settings(BaseSettings):
     )
     evidence_upload_s: float = Field(
         300.0, gt=0, description="Seconds that one upload may take; a tenth of them may pass without a byte."
+    )
+    evidence_least_rate: int = Field(
+        16_000, ge=0, description="Least bytes a second of an upload, on average after its first 5 seconds; 0: any."
     )
     evidence_link_minutes: float = Field(10.0, gt=0, le=1440, description="Minutes that a link to a file is good for.")
     evidence_key: Strong | None = Field(
@@ -536,6 +613,13 @@ class Settings(BaseSettings):
         "", pattern=r"^[A-Za-z0-9_.-]{0,40}$", description="Name of this worker in logs (default: the process id)."
     )
     state_dir: Path = Field(Path(".local"), description="Folder of the local stack's state.")
+
+    @model_validator(mode="after")
+    def _bound(self) -> Self:
+        """Refuse a binding of an upstream that there is not: it would bind nothing."""
+        if unknown := sorted(set(self.upstream_may) - set(self.upstreams)):
+            raise ValueError(f"GOODFAITH_UPSTREAM_MAY names {unknown[0]!r}, which is not in GOODFAITH_UPSTREAMS")
+        return self
 
     @model_validator(mode="after")
     def _links(self) -> Self:

@@ -117,6 +117,11 @@ LINKS = (
     "GOODFAITH_KAFKA_CERTIFICATE", "GOODFAITH_KAFKA_KEY", "GOODFAITH_SECRETS_DIR",
 )  # fmt: skip
 """By which the caller itself logs in at the broker: no process of the stack's is given them."""
+RATES = (
+    "GOODFAITH_HTTP_ADDRESS_RATE", "GOODFAITH_HTTP_ACCOUNT_RATE", "GOODFAITH_HTTP_FAILURES_A_MINUTE",
+    "GOODFAITH_HTTP_OPENINGS_AN_HOUR", "GOODFAITH_HTTP_ALL_OPENINGS_AN_HOUR",
+)  # fmt: skip
+"""Limits of requests, which a local stack has only where its environment or its kept settings set them."""
 SECRETS = tuple(dict.fromkeys(name for spec in FLEET for name in spec.secrets))
 
 
@@ -148,6 +153,8 @@ def shared_environment(stack: Stack) -> dict[str, str]:
         "GOODFAITH_SMTP_PORT": str(stack.port("smtp")),
         "GOODFAITH_BOUNCE_PORT": str(stack.port("bounces")),
         "GOODFAITH_STATE_DIR": str(stack.dir),
+        # all parties of a local stack share one address, and load is made by few accounts
+        **{name: os.environ.get(name, "0") for name in RATES},
     }
 
 

@@ -41,7 +41,7 @@ class Plan:
     """
 
     scrape_s: float = 15.0
-    speed: int = 1
+    speed: float = 1
     sink: str = ""
 
 
@@ -61,7 +61,7 @@ class Server(Child):
     """
 
     def __init__(
-        self, part: str, folder: Path, log: Path, port: int, handle: int | None = None, speed: int = 1
+        self, part: str, folder: Path, log: Path, port: int, handle: int | None = None, speed: float = 1
     ) -> None:
         self.handle = handle
         self.part = part
@@ -173,7 +173,7 @@ def _write(path: Path, content: Any) -> None:
     fresh.rename(path)
 
 
-def write_rules(folder: Path, speed: int) -> None:
+def write_rules(folder: Path, speed: float) -> None:
     """The rules, on a clock that goes `speed` times as fast."""
     for name, text in writing.rule_files(Pace(speed)).items():
         (folder / name).write_text(text, encoding="utf-8")

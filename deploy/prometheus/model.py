@@ -13,8 +13,17 @@ RUNBOOKS: Final = "https://goodfaith.example/docs/runbooks"
 """Where runbooks are read; `python -m deploy.prometheus --runbooks URL` names another place."""
 
 Severity = Literal["page", "ticket", "none"]
-Layer = Literal["platform", "process", "flow", "promise", "meta"]
+Layer = Literal["", "platform", "process", "flow", "journey", "promise", "deadline", "meta"]
 Team = Literal["sre", "review", "compliance"]
+
+LAYERS: Final[tuple[Layer, ...]] = ("platform", "process", "flow", "journey", "promise", "deadline")
+"""From cause to consequence: a page in one layer mutes everything in the layers after it (docs/alerting.md, "One fault,
+one page")."""
+KEEP: Final = "2m"
+"""For how long a page goes on firing after its condition is gone: one that comes and goes is one page."""
+AFTERMATH: Final = "15m"
+"""For how long a page mutes its consequences after it has ended: a backlog drains, and the five-minute windows of the burn
+rates empty."""
 
 _UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -75,8 +84,10 @@ class Alert:
         summary: One line, without numbers.
         description: What was measured, with the value.
         hold: For how long it must hold before it fires (`for`); empty: at once.
-        keep: For how long it goes on firing after it ceased to hold.
-        layer: What inhibition goes by: a dead `platform` is the cause of much in `process`, `flow` and `promise`.
+        layer: Its place between cause and consequence; inhibition follows the order of `LAYERS`. Empty: `expr` sets it.
+        area: What part of the system it is about. A page mutes consequences in its own area only; a `platform` page
+            mutes them everywhere. Empty: `expr` sets the label.
+        waits: For how long the fault lasts before `expr` can hold at all: a window or a threshold on age.
         labels: Further labels.
     """
 
@@ -86,14 +97,28 @@ class Alert:
     summary: str
     description: str
     hold: str = ""
-    keep: str = ""
     layer: Layer = "flow"
+    area: str = "claims"
+    waits: str = "0s"
     team: Team = "sre"
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def all_labels(self) -> dict[str, str]:
         """Labels that the rule adds to those of its expression."""
-        return {"severity": self.severity, "team": self.team, "layer": self.layer, **self.labels}
+        labels = {"severity": self.severity, "team": self.team, "layer": self.layer, "area": self.area}
+        if self.severity == "page":
+            labels["page"] = self.name
+        return {name: value for name, value in labels.items() if value} | dict(self.labels)
+
+    @property
+    def keep(self) -> str:
+        """For how long it goes on firing after it has ceased to hold; empty: not at all."""
+        return KEEP if self.severity == "page" else ""
+
+    @property
+    def after_s(self) -> float:
+        """Seconds from the fault until it fires, at the earliest."""
+        return sum(float(Pace().seconds(duration)) for duration in (self.waits, self.hold) if duration)
 
     def annotations(self, pace: Pace) -> dict[str, str]:
         """Annotations, still with templates."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from deploy.prometheus.model import Pace
+from deploy.prometheus.model import LAYERS, Pace
 
 SECRETS: Final = "/etc/alertmanager/secrets"
 RECEIVERS: Final[dict[str, dict[str, Any]]] = {
+    "nobody": {},
     "deadman": {
         "webhook_configs": [
             {
@@ -46,34 +47,49 @@ def _inhibits(source: Sequence[str], target: Sequence[str], *equal: str) -> dict
     return rule | ({"equal": list(equal)} if equal else {})
 
 
+FROM_FIGURES: Final = "ClaimsStalled|StageStalled|DrainTooSlow|StageBurn.*|HandledBurn.*|OldestItemOld|ItemsDueSoon"
+"""Alerts that rest on what the streams export."""
+
+
+def _layers() -> list[dict[str, Any]]:
+    """A page mutes every alert of the layers after its own: in its area, and a platform page everywhere."""
+    return [
+        _inhibits(
+            [PAGED, f'layer="{layer}"'],
+            [f'layer=~"{"|".join(LAYERS[place + 1 :])}"'],
+            *(() if layer == "platform" else ("area",)),
+        )
+        for place, layer in enumerate(LAYERS[:-1])
+    ]
+
+
+def _in_order(*alerts: str) -> list[dict[str, Any]]:
+    """Each of these pages mutes those after it in its area: one fault brings them one after the other."""
+    return [_page_mutes(alert, "|".join(alerts[place + 1 :]), "area") for place, alert in enumerate(alerts[:-1])]
+
+
+def _page_mutes(page: str, alerts: str, *equal: str) -> dict[str, Any]:
+    return _inhibits([PAGED, f'page=~"{page}"'], [f'alertname=~"{alerts}"'], *equal)
+
+
+PAGED: Final = 'severity=~"page|none"'
+"""What mutes: a page, and its Aftermath. Never a ticket, so that somebody was woken whenever anything is silent."""
 INHIBITIONS: Final = (
-    # a dead broker or database pages once, whatever stands still because of it
-    _inhibits(['alertname=~"BrokerDown|DatabaseDown"'], ['layer=~"process|flow|promise"']),
-    _inhibits(['alertname="ProcessDown"'], ['layer="flow"'], "job"),
-    _inhibits(['alertname="ProcessDown"'], ['alertname=~"InstanceDown|ProcessFlapping"'], "job"),
-    # who measures is dead: that nothing is measured is no news
-    _inhibits(
-        ['alertname="ProcessDown"', 'job="streams"'],
-        ['alertname=~"SeriesAbsent|FiguresIncomplete|Streams.*|Reconciliation.*|PartitionStuck|ConsumerLag"'],
-    ),
-    _inhibits(['alertname="ProcessDown"', 'job="watch"'], ['alertname=~"SeriesAbsent|WatchOld"']),
-    _inhibits(['alertname="ProcessDown"', 'job="canary"'], ['alertname=~"SeriesAbsent|CanaryOld"']),
-    _inhibits(['alertname="StreamsRecovering"'], ['alertname=~"StreamsBehind|FiguresIncomplete"']),
-    # the streams say themselves that they stand; that their group is behind is the same
-    _inhibits(['alertname="StreamsBehind"'], ['alertname=~"ConsumerLag|PartitionStuck"', 'group="streams"'], "topic"),
-    _inhibits(
-        ['alertname="WorkerStuck"', 'job="streams"'], ['alertname=~"ConsumerLag|PartitionStuck"', 'group="streams"']
-    ),
-    # the same thing, less sharply
-    _inhibits(['alertname="HandledBurnFast"'], ['alertname="HandledBurnSlow"']),
-    _inhibits(['alertname="StageBurnFast"'], ['alertname="StageBurnSlow"'], "slo"),
-    _inhibits(['alertname="ClaimsStalled"'], ['alertname=~"StageStalled|DrainTooSlow"']),
-    _inhibits(['alertname=~"ConsumerLag|PartitionStuck"'], ['alertname="WorkerBehind"'], "topic"),
-    _inhibits(['alertname="WorkerStuck"'], ['alertname="WorkerBehind"'], "instance"),
-    _inhibits(['alertname="UnreadGone"'], ['alertname=~"ConsumerLag|PartitionStuck|WorkerBehind"'], "topic"),
-    _inhibits(['alertname="DeadLettersOld"'], ['alertname="DeadLetters"'], "worker"),
-    # deadlines are held on purpose, and whoever waits for one waits
-    _inhibits(['alertname="ClocksDisagree"'], ['alertname=~"WatermarkBehind|CanaryOld"']),
+    *_layers(),
+    # while the broker comes back, its partitions have no leader yet
+    *_in_order("BrokerDown", "BrokerOfflinePartitions"),
+    _page_mutes("OutboxOld|ConsumerLag|PartitionStuck", "WatermarkBehind", "area"),
+    *_in_order("ClaimsStalled", "StageStalled", "StageBurnFast", "DrainTooSlow"),
+    *_in_order("DeliveryLate", "StageBurnFast"),
+    *_in_order("OldestItemOld", "ItemsDueSoon", "HandledBurnFast"),
+    # claims look as if they stood while the figures do
+    _inhibits([PAGED, 'area="figures"'], [f'alertname=~"{FROM_FIGURES}"']),
+    # the ticket of what pages
+    _page_mutes("ProcessDown", "InstanceDown|ProcessFlapping", "job"),
+    _page_mutes("StageBurnFast", "StageBurnSlow", "slo"),
+    _page_mutes("HandledBurnFast", "HandledBurnSlow"),
+    _page_mutes("DeadLettersOld", "DeadLetters", "worker"),
+    _page_mutes("ConsumerLag|PartitionStuck", "WorkerBehind", "area"),
 )
 
 
@@ -106,9 +122,12 @@ def configuration(pace: Pace, sink: str | None = None) -> dict[str, Any]:
                     "group_interval": pace("1m"),
                     "repeat_interval": pace("1m"),
                 },
+                {"matchers": ['severity="none"'], "receiver": "nobody"},
                 {
                     "matchers": ['severity="page"'],
                     "receiver": "pager",
+                    # a host that is lost takes several processes with it: one page names them all
+                    "group_by": ["alertname"],
                     "group_interval": pace("1m"),
                     "repeat_interval": pace("1h"),
                 },

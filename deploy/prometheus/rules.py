@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.prometheus.model import Alert, Group, Pace, Record
+from deploy.prometheus.model import AFTERMATH, Alert, Group, Pace, Record
 
 HERE: Final = Path(__file__).parent
 WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d", "30d")
@@ -16,35 +17,50 @@ HOUR: Final = 3600
 """Seconds, in business time."""
 DAY: Final = 24 * HOUR
 
-SLI: Final = (
-    "goodfaith_clock_timestamp_seconds",
-    "goodfaith_claim_sla_outcomes_total",
-    "goodfaith_claim_items_open",
-    "goodfaith_claim_oldest_open_received_timestamp_seconds",
-    "goodfaith_claim_items_due_soon",
-    "goodfaith_claim_handling_duration_seconds_count",
-    "goodfaith_claim_stage_completed_total",
-    "goodfaith_takedowns_total",
-    "goodfaith_streams_position_timestamp_seconds",
-    "goodfaith_reconciliation_difference",
-    "goodfaith_reconciliation_last_timestamp_seconds",
-    "goodfaith_canary_last_completed_timestamp_seconds",
-    "goodfaith_consumer_position_timestamp_seconds",
-    "goodfaith_consumer_lag_seconds",
-    "goodfaith_consumer_assigned_partitions",
-    "goodfaith_worker_progress_timestamp_seconds",
-    "goodfaith_watermark_timestamp_seconds",
-    "goodfaith_clocks_disagree",
-    "goodfaith_outbox_oldest_timestamp_seconds",
-    "goodfaith_dead_letters_depth",
-    "goodfaith_delivery_oldest_pending_timestamp_seconds",
-    "goodfaith_review_oldest_timestamp_seconds",
-    "goodfaith_http_request_duration_seconds_count",
-    "goodfaith_broker_up",
-    "goodfaith_database_up",
-    "goodfaith_watch_last_success_timestamp_seconds",
-)
-"""Series without which alerts would be silent for the wrong reason: each is missed when it is not there."""
+SLI: Final = {
+    "goodfaith_clock_timestamp_seconds": "figures",
+    "goodfaith_claim_sla_outcomes_total": "figures",
+    "goodfaith_claim_items_open": "figures",
+    "goodfaith_claim_oldest_open_received_timestamp_seconds": "figures",
+    "goodfaith_claim_items_due_soon": "figures",
+    "goodfaith_claim_handling_duration_seconds_count": "figures",
+    "goodfaith_claim_stage_completed_total": "figures",
+    "goodfaith_takedowns_total": "figures",
+    "goodfaith_streams_position_timestamp_seconds": "figures",
+    "goodfaith_reconciliation_difference": "figures",
+    "goodfaith_reconciliation_last_timestamp_seconds": "figures",
+    "goodfaith_canary_last_completed_timestamp_seconds": "canary",
+    "goodfaith_consumer_position_timestamp_seconds": "claims",
+    "goodfaith_consumer_lag_seconds": "watch",
+    "goodfaith_consumer_assigned_partitions": "claims",
+    "goodfaith_worker_progress_timestamp_seconds": "claims",
+    "goodfaith_watermark_timestamp_seconds": "claims",
+    "goodfaith_clocks_disagree": "claims",
+    "goodfaith_outbox_oldest_timestamp_seconds": "claims",
+    "goodfaith_dead_letters_depth": "claims",
+    "goodfaith_delivery_oldest_pending_timestamp_seconds": "claims",
+    "goodfaith_review_oldest_timestamp_seconds": "claims",
+    "goodfaith_http_request_duration_seconds_count": "claims",
+    "goodfaith_broker_up": "watch",
+    "goodfaith_database_up": "watch",
+    "goodfaith_watch_last_success_timestamp_seconds": "watch",
+}
+"""Series without which alerts would be silent for the wrong reason, each with the area whose processes export it: an absent
+one is an alert."""
+
+AREAS: Final = {
+    "claims": "intake-.*|verification|enforcement-(worker|delivery|api)|notification-(worker|sender|api)",
+    "sellers": "enforcement-(ledger|entities)",
+    "figures": "streams",
+}
+"""Processes (label `job`) by the area of the system that stops with them. Every other process is an area of its own."""
+GROUPS: Final = {
+    "claims": "intake|intake-inbound|verification|enforcement|notification|marketplace",
+    "sellers": "enforcement-ledger",
+}
+"""Consumer groups by area."""
+STAND_INS: Final = "marketplace|mailbox"
+"""Processes of a local stack that stand for systems of others. Nobody is paged for the process itself; what it causes pages."""
 
 REQUIRED: Final = (
     "intake-api",
@@ -106,6 +122,25 @@ def records(pace: Pace | None = None) -> tuple[Record, ...]:
         for rule in group.rules
         if isinstance(rule, Record)
     )
+
+
+_NOT_RECOVERING: Final = "unless on () (sum(max by (partition) (goodfaith_streams_recovering)) > 0)"
+"""Partitions that are being recovered are missing or old for a while: StreamsRecovering tells of that, if it lasts."""
+
+
+def area_of(labels: Mapping[str, str]) -> str:
+    """The label `area` that `_of_area` gives an alert with these labels."""
+    label = "job" if "job" in labels else "group"
+    known = AREAS if label == "job" else GROUPS
+    return next((area for area, names in known.items() if re.fullmatch(names, labels[label])), labels[label])
+
+
+def _of_area(expr: str, label: str = "job") -> str:
+    """`expr` with the label `area`, taken from its label `job` or `group`."""
+    made = f'label_replace({expr}, "area", "$1", "{label}", "(.*)")'
+    for area, names in (AREAS if label == "job" else GROUPS).items():
+        made = f'label_replace({made}, "area", "{area}", "{label}", "{names}")'
+    return made
 
 
 def _total(series: str, keep: str, pace: Pace) -> str:
@@ -244,15 +279,15 @@ def burn_alerts(spec: dict[str, Any], pace: Pace) -> Iterable[Alert]:
     value = "{{ $value | humanize }} times faster than its budget allows"
     yield Alert(
         "HandledBurnFast", holds("page", handled), "page", "Items miss the 24 hours, fast",
-        f"Misses of the 24 hours come {value}.", layer="promise",
+        f"Misses of the 24 hours come {value}.", layer="deadline", waits="1d",
     )  # fmt: skip
     yield Alert(
         "HandledBurnSlow", holds("ticket", handled), "ticket", "Items miss the 24 hours, slowly",
-        f"Misses of the 24 hours come {value}.", layer="promise",
+        f"Misses of the 24 hours come {value}.", layer="deadline", waits="1d",
     )  # fmt: skip
     yield Alert(
         "StageBurnFast", holds("page", stages), "page", "A stage exceeds its time, fast",
-        f"Late items of stage {{{{ $labels.slo }}}} come {value}.", layer="promise",
+        f"Late items of stage {{{{ $labels.slo }}}} come {value}.", hold="21m", layer="promise",
     )  # fmt: skip
     yield Alert(
         "StageBurnSlow", holds("ticket", stages), "ticket", "A stage exceeds its time, slowly",
@@ -264,42 +299,48 @@ def meta_alerts(pace: Pace) -> Iterable[Alert]:
     """Alerts about the alerting: what would make the others silent."""
     yield Alert(
         "Watchdog", "vector(1)", "none", "Alerting works",
-        "Fires always. Whoever does not get it any more is to raise the alarm.", layer="meta",
+        "Fires always. Whoever does not get it any more is to raise the alarm.", layer="meta", area="watch",
     )  # fmt: skip
-    for series in SLI:
+    yield Alert(
+        "Aftermath",
+        f'max by (layer, area, page) (max_over_time(ALERTS{{alertstate="firing",severity="page"}}[{pace(AFTERMATH)}]))',
+        "none", "Something pages, or did until just now",
+        "{{ $labels.page }} fires or has just ended. What follows from it is silent.", layer="", area="",
+    )  # fmt: skip
+    for series, area in SLI.items():
         yield Alert(
             "SeriesAbsent", f"absent({series})", "page", "A series that alerts stand on is missing",
-            f"Nothing exports {series}.", hold="5m", labels={"series": series},
+            f"Nothing exports {series}.", hold="7m", area=area, labels={"series": series},
         )  # fmt: skip
     yield Alert(
-        "ProcessAbsent", "\nor\n".join(f'absent(up{{job="{job}"}})' for job in REQUIRED), "page",
-        "A process is not scraped at all", "Prometheus has no target of {{ $labels.job }}.", hold="5m", layer="meta",
+        "ProcessAbsent", "\nor\n".join(_of_area(f'absent(up{{job="{job}"}})') for job in REQUIRED), "page",
+        "A process is not scraped at all", "Prometheus has no target of {{ $labels.job }}.", hold="5m", layer="process", area="",
     )  # fmt: skip
     yield Alert(
         "FiguresIncomplete",
-        f"goodfaith:sli_partitions:count < max_over_time(goodfaith:sli_partitions:count[{pace('1h')}])",
-        "page", "Figures leave partitions out", "Only {{ $value }} partitions are in the figures.", hold="5m", layer="flow",
+        f"goodfaith:sli_partitions:count < max_over_time(goodfaith:sli_partitions:count[{pace('1h')}])\n{_NOT_RECOVERING}",
+        "page", "Figures leave partitions out", "Only {{ $value }} partitions are in the figures.", hold="7m", area="figures",
     )  # fmt: skip
     yield Alert(
         "RulesFail", f"sum by (rule_group) (increase(prometheus_rule_evaluation_failures_total[{pace('5m')}])) > 0", "page",
-        "Prometheus cannot evaluate rules", "Evaluations of {{ $labels.rule_group }} fail.", hold="5m", layer="meta",
+        "Prometheus cannot evaluate rules", "Evaluations of {{ $labels.rule_group }} fail.", hold="5m", layer="meta", area="watch",
     )  # fmt: skip
     yield Alert(
         "WatchOld",
         f"time() - max by (part) (goodfaith_watch_last_success_timestamp_seconds) > {pace.seconds('2m')}",
         "page", "Broker or database is not seen", "The {{ $labels.part }} was last seen {{ $value | humanizeDuration }} ago.",
-        hold="2m", layer="process",
+        hold="5m", area="watch", waits="2m",
     )  # fmt: skip
     yield Alert(
         "ReconciliationDifference",
         "sum by (view) (max by (partition, view) (goodfaith_reconciliation_difference)) > 0",
-        "ticket", "Figures differ from the database", "View {{ $labels.view }} differs by {{ $value }}.", hold="10m",
+        "ticket", "Figures differ from the database", "View {{ $labels.view }} differs by {{ $value }}.", hold="10m", area="figures",
     )  # fmt: skip
     last = "max by (partition, view) (goodfaith_reconciliation_last_timestamp_seconds)"
     yield Alert(
         "ReconciliationOld", f"time() - min by (view) ({last}) > {pace.seconds('30m')}", "ticket",
         "Figures are not held against the database", "View {{ $labels.view }} was last compared {{ $value | humanizeDuration }} ago (decades: never).",
-        hold="15m",
+        hold="15m", area="figures", waits="30m",
     )  # fmt: skip
 
 
@@ -311,7 +352,7 @@ def promise_alerts(pace: Pace) -> Iterable[Alert]:
         f"min_over_time(goodfaith:items_moving:sum[{window}]) > 0\n"
         f"and\n(goodfaith:handled:total - goodfaith:handled:total offset {window}) == 0",
         "page", "Items are open and none is handled",
-        "{{ $value }} items or more wait for our processes, and none was handled in 15 minutes.", hold="1m", layer="promise",
+        "{{ $value }} items or more wait for our processes, and none was handled in 15 minutes.", hold="1m", layer="promise", waits="15m",
     )  # fmt: skip
 
     def stalled(stage: str, completed: str) -> str:
@@ -325,13 +366,13 @@ def promise_alerts(pace: Pace) -> Iterable[Alert]:
         "StageStalled", f"{stalled('intake', 'recorded')}\nor\n{stalled('enforcement', 'enforcement')}", "page",
         "Items wait before a stage and none passes it",
         "{{ $value }} items or more wait in stage {{ $labels.stage }}, and none passed it in 15 minutes.",
-        hold="1m", layer="promise",
+        hold="4m", layer="promise", waits="15m",
     )  # fmt: skip
     yield Alert(
         "CanaryOld",
         f"time() - max(goodfaith_canary_last_completed_timestamp_seconds) > {pace.seconds('5m')}",
         "page", "No canary claim came through", "The last canary came through {{ $value | humanizeDuration }} ago.",
-        hold="2m", layer="promise",
+        hold="7m", layer="journey", waits="5m",
     )  # fmt: skip
     yield Alert(
         "DrainTooSlow",
@@ -341,16 +382,16 @@ def promise_alerts(pace: Pace) -> Iterable[Alert]:
         "and goodfaith:items_waiting_for_us:sum >= 50",
         "page", "What is open will not be handled in time",
         "At the present pace what is open is handled in {{ $value | humanizeDuration }}, and the oldest item has less.",
-        hold="15m", layer="promise",
+        hold="24m", layer="promise",
     )  # fmt: skip
     yield Alert(
         "OldestItemOld", f'goodfaith:oldest_open_age_seconds{{stage!="complainant"}} > {18 * HOUR}', "page",
         "An item is open for 18 hours", "The oldest item in stage {{ $labels.stage }} is {{ $value | humanizeDuration }} old.",
-        hold="5m", layer="promise",
+        hold="5m", layer="deadline", waits="18h",
     )  # fmt: skip
     yield Alert(
         "ItemsDueSoon", f'goodfaith:items_due_soon:sum{{within_seconds="{HOUR}"}} > 0', "page",
-        "Items are due within an hour", "{{ $value }} items are due within an hour.", hold="5m", layer="promise",
+        "Items are due within an hour", "{{ $value }} items are due within an hour.", hold="5m", layer="deadline", waits="23h",
     )  # fmt: skip
     yield Alert(
         "ReviewQueueOld",
@@ -358,7 +399,7 @@ def promise_alerts(pace: Pace) -> Iterable[Alert]:
         f'min by (tier) (goodfaith_review_oldest_timestamp_seconds{{state="UNDER_REVIEW"}} > 0) > {12 * HOUR}',
         "ticket", "A case waits for a reviewer for 12 hours",
         "The oldest undecided case in {{ $labels.tier }} waits for {{ $value | humanizeDuration }}.",
-        hold="5m", layer="promise", team="review",
+        hold="5m", layer="promise", waits="12h", team="review",
     )  # fmt: skip
     http = "goodfaith_http_request_duration_seconds_count"
     five = pace("5m")
@@ -367,103 +408,117 @@ def promise_alerts(pace: Pace) -> Iterable[Alert]:
         f'sum(rate({http}{{job="intake-api",status="5xx"}}[{five}])) / sum(rate({http}{{job="intake-api"}}[{five}])) > 0.05\n'
         f'and sum(increase({http}{{job="intake-api"}}[{five}])) > 20',
         "page", "The door answers with errors", "{{ $value | humanizePercentage }} of the requests are answered 5xx.",
-        hold="2m", layer="promise",
+        hold="7m",
     )  # fmt: skip
 
 
 def flow_alerts(pace: Pace) -> Iterable[Alert]:
     """Topics, workers and what they keep."""
-    lag = "goodfaith_consumer_lag_seconds"
+    # the streams export how far they are themselves: StreamsBehind tells of them
+    lag = 'goodfaith_consumer_lag_seconds{group!="streams"}'
+    half = f"quantile by (group, topic) (0.5, max by (group, topic, partition) ({lag}))"
     limit = pace.seconds("5m")
     yield Alert(
-        "ConsumerLag", f"quantile by (group, topic) (0.5, max by (group, topic, partition) ({lag})) > {limit}", "page",
+        "ConsumerLag", f"{_of_area(half, 'group')} > {limit}", "page",
         "A group is behind on a topic",
         "Half of the partitions of {{ $labels.topic }} wait for {{ $labels.group }} for {{ $value | humanizeDuration }} or longer.",
-        hold="2m",
+        hold="2m", area="", waits="5m",
     )  # fmt: skip
     yield Alert(
         "PartitionStuck",
-        f"max by (group, topic, partition) ({lag}) > {limit}\n"
-        f"unless on (group, topic) quantile by (group, topic) (0.5, max by (group, topic, partition) ({lag})) > {limit}",
+        # a group that is behind on the whole of one topic has a fault of its own: ConsumerLag tells of it
+        f"{_of_area(f'max by (group, topic, partition) ({lag})', 'group')} > {limit}\nunless on (group) {half} > {limit}",
         "page", "One partition stands while others move",
         "Partition {{ $labels.partition }} of {{ $labels.topic }} waits for {{ $labels.group }} for {{ $value | humanizeDuration }}.",
-        hold="2m",
+        hold="2m", area="", waits="5m",
     )  # fmt: skip
     yield Alert(
         "WorkerBehind",
-        f"time() - min by (job, instance, worker, topic) (goodfaith_consumer_position_timestamp_seconds > 0) > {limit}",
-        "page", "A worker is behind by its own account",
-        "{{ $labels.instance }} is behind on {{ $labels.topic }} by {{ $value | humanizeDuration }}.", hold="2m",
+        _of_area(f"(time() - min by (job, instance, worker, topic) (goodfaith_consumer_position_timestamp_seconds > 0) > {limit})"),
+        "ticket", "A worker is behind by its own account",
+        "{{ $labels.instance }} is behind on {{ $labels.topic }} by {{ $value | humanizeDuration }}.", hold="2m", area="", waits="5m",
     )  # fmt: skip
     yield Alert(
         "WorkerStuck",
-        f"time() - max by (job, instance, worker) (goodfaith_worker_progress_timestamp_seconds > 0) > {pace.seconds('1m')}",
+        _of_area(f"(time() - max by (job, instance, worker) (goodfaith_worker_progress_timestamp_seconds > 0) > {pace.seconds('1m')})"),
         "page", "A worker stands though its port answers",
-        "The loop of {{ $labels.instance }} last came round {{ $value | humanizeDuration }} ago.", hold="1m",
+        "The loop of {{ $labels.instance }} last came round {{ $value | humanizeDuration }} ago.",
+        # longer than a statement may wait for a lock, and than a pause between tries
+        hold="4m", layer="process", area="", waits="1m",
     )  # fmt: skip
+    lasting = f"min_over_time(goodfaith:assigned_partitions:sum[{pace('5m')}])"
     yield Alert(
         "PartitionsUnowned",
-        f"goodfaith:assigned_partitions:sum < max_over_time(goodfaith:assigned_partitions:sum[{pace('1h')}])",
-        "page", "Partitions without a worker", "The workers of {{ $labels.job }} own {{ $value }} partitions only.", hold="3m",
+        # a partition that moves is counted twice or not at all for a moment
+        _of_area(f"(goodfaith:assigned_partitions:sum < max_over_time({lasting}[{pace('1h')}:{pace('1m')}]))"),
+        "page", "Partitions without a worker", "The workers of {{ $labels.job }} own {{ $value }} partitions only.",
+        hold="5m", layer="process", area="",
     )  # fmt: skip
     yield Alert(
         "StreamsBehind",
-        f"time() - max by (topic, partition) (goodfaith_streams_position_timestamp_seconds) > {limit}",
+        f"time() - max by (topic, partition) (goodfaith_streams_position_timestamp_seconds) > {limit}\n{_NOT_RECOVERING}",
         "page", "Figures are old",
-        "Partition {{ $labels.partition }} of {{ $labels.topic }} is folded up to {{ $value | humanizeDuration }} ago.", hold="2m",
+        "Partition {{ $labels.partition }} of {{ $labels.topic }} is folded up to {{ $value | humanizeDuration }} ago.",
+        hold="2m", area="figures", waits="5m",
     )  # fmt: skip
     yield Alert(
         "StreamsRecovering", "sum(max by (partition) (goodfaith_streams_recovering)) > 0", "page",
-        "Figures are being recovered for long", "{{ $value }} partitions of the streams are recovering.", hold="15m",
+        "Figures are being recovered for long", "{{ $value }} partitions of the streams are recovering.", hold="13m", area="figures",
     )  # fmt: skip
     yield Alert(
         "StreamsFailedEvents", "sum(max by (partition) (goodfaith_streams_failed_events)) > 0", "ticket",
-        "Events are missing from the figures", "{{ $value }} events could not be folded, and are kept.", hold="1m",
+        "Events are missing from the figures", "{{ $value }} events could not be folded, and are kept.", hold="1m", area="figures",
     )  # fmt: skip
     yield Alert(
-        "DeadLetters", "sum by (job, worker) (goodfaith_dead_letters_depth) > 0", "ticket",
-        "Records are parked", "{{ $value }} keys of {{ $labels.worker }} wait behind a record that it cannot process.", hold="1m",
+        "DeadLetters", _of_area("(sum by (job, worker) (goodfaith_dead_letters_depth) > 0)"), "ticket",
+        "Records are parked", "{{ $value }} keys of {{ $labels.worker }} wait behind a record that it cannot process.", hold="1m", area="",
     )  # fmt: skip
     yield Alert(
         "DeadLettersOld",
-        f"time() - min by (job, worker) (goodfaith_dead_letters_oldest_timestamp_seconds > 0) > {pace.seconds('4h')}",
+        _of_area(f"(time() - min by (job, worker) (goodfaith_dead_letters_oldest_timestamp_seconds > 0) > {pace.seconds('4h')})"),
         "page", "Parked records are old", "The oldest parked record of {{ $labels.worker }} waits for {{ $value | humanizeDuration }}.",
-        hold="1m",
+        hold="1m", layer="promise", area="", waits="4h",
     )  # fmt: skip
     yield Alert(
-        "UnreadGone", "sum by (job, worker, topic) (goodfaith_unread_gone_partitions) > 0", "page",
+        "UnreadGone", _of_area("(sum by (job, worker, topic) (goodfaith_unread_gone_partitions) > 0)"), "page",
         "Records are missing from a topic",
-        "{{ $labels.worker }} has stopped reading {{ $value }} partitions of {{ $labels.topic }}.", hold="1m",
+        "{{ $labels.worker }} has stopped reading {{ $value }} partitions of {{ $labels.topic }}.",
+        hold="3m", layer="process", area="",
     )  # fmt: skip
     yield Alert(
+        # every worker stops, so that it mutes everything else as a dead database does
         "DatabaseWentBack", "max by (job, worker) (goodfaith_database_went_back) > 0", "page",
         "The database lacks what it had committed",
-        "{{ $labels.worker }} has stopped: the database went back in time.", hold="0s",
+        "{{ $labels.worker }} has stopped: the database went back in time.", hold="1m", layer="platform", area="platform",
     )  # fmt: skip
     yield Alert(
         "OutboxOld",
-        f"time() - min by (job, instance, worker) (goodfaith_outbox_oldest_timestamp_seconds > 0) > {pace.seconds('2m')}",
+        _of_area(f"(time() - min by (job, instance, worker) (goodfaith_outbox_oldest_timestamp_seconds > 0) > {pace.seconds('2m')})"),
         "page", "Events are committed and not published",
-        "The oldest event in the outbox of {{ $labels.instance }} waits for {{ $value | humanizeDuration }}.", hold="1m",
+        "The oldest event in the outbox of {{ $labels.instance }} waits for {{ $value | humanizeDuration }}.",
+        hold="5m", area="", waits="2m",
     )  # fmt: skip
     yield Alert(
         "WatermarkBehind",
         f"scalar(max(goodfaith_clock_timestamp_seconds)) - min by (job) (goodfaith_watermark_timestamp_seconds > 0) > {HOUR // 12}",
         "page", "Deadlines stand still", "Deadlines of {{ $labels.job }} fire only up to {{ $value | humanizeDuration }} ago.",
-        hold="5m",
+        hold="5m", waits="5m",
     )  # fmt: skip
     yield Alert(
-        "ClocksDisagree", "max by (job) (goodfaith_clocks_disagree) > 0", "page", "Clocks disagree, and deadlines stand still",
-        "The clocks of {{ $labels.job }}, the database and the brokers differ by more than GOODFAITH_CLOCK_BOUND_MS.", hold="1m",
+        # watermarks are held on purpose, and whoever waits for a deadline waits
+        "ClocksDisagree", _of_area("(max by (job) (goodfaith_clocks_disagree) > 0)"), "page",
+        "Clocks disagree, and deadlines stand still",
+        "The clocks of {{ $labels.job }}, the database and the brokers differ by more than GOODFAITH_CLOCK_BOUND_MS.",
+        hold="3m", layer="process", area="",
     )  # fmt: skip
     yield Alert(
-        "WorkersFenced", f"sum by (job) (increase(goodfaith_fenced_total[{pace('30m')}])) > 20", "ticket",
+        "WorkersFenced", _of_area(f"(sum by (job) (increase(goodfaith_fenced_total[{pace('30m')}])) > 20)"), "ticket",
         "Workers write to partitions of others", "{{ $value | humanize }} transactions of {{ $labels.job }} were refused in 30 minutes.",
-        hold="15m",
+        hold="15m", area="",
     )  # fmt: skip
     yield Alert(
-        "WorkerBug", f'sum by (job) (increase(goodfaith_transient_failures_total{{part="bug"}}[{pace("15m")}])) > 0', "ticket",
-        "A worker meets an error of its own", "{{ $labels.job }} put batches off for an error in its code.", hold="5m",
+        "WorkerBug", _of_area(f'(sum by (job) (increase(goodfaith_transient_failures_total{{part="bug"}}[{pace("15m")}])) > 0)'), "ticket",
+        "A worker meets an error of its own", "{{ $labels.job }} put batches off for an error in its code.", hold="5m", area="",
     )  # fmt: skip
 
 
@@ -476,7 +531,7 @@ def delivery_alerts(pace: Pace) -> Iterable[Alert]:
         'time() - min by (channel) (goodfaith_delivery_oldest_pending_timestamp_seconds{channel="email"} > 0) > '
         + pace.seconds("15m"),
         "page", "Parties are not told", "The oldest message to go by {{ $labels.channel }} waits for {{ $value | humanizeDuration }}.",
-        hold="2m",
+        hold="3m", layer="promise", waits="15m",
     )  # fmt: skip
     yield Alert(
         "MessagesFailed", f'sum by (channel) (increase(goodfaith_deliveries_total{{result="failed"}}[{pace("1h")}])) > 0', "ticket",
@@ -487,13 +542,13 @@ def delivery_alerts(pace: Pace) -> Iterable[Alert]:
         "WebhooksFailing",
         f'sum(increase({attempts}{{outcome=~"failed|unknown"}}[{window}])) / sum(increase({attempts}[{window}])) > 0.5\n'
         f"and sum(increase({attempts}[{window}])) > 20",
-        "ticket", "Most calls to webhooks fail", "{{ $value | humanizePercentage }} of the calls to webhooks fail.", hold="5m",
+        "ticket", "Most calls to webhooks fail", "{{ $value | humanizePercentage }} of the calls to webhooks fail.", hold="5m", layer="promise", area="notification-webhooks",
     )  # fmt: skip
     opened = 'sum(max by (state) (goodfaith_webhook_endpoints{state="open"}))'
     called = 'sum(max by (state) (goodfaith_webhook_endpoints{state!="disabled"}))'
     yield Alert(
         "WebhookCircuitsOpen", f"{opened} / {called} > 0.5\nand {opened} >= 3",
-        "page", "Most webhooks are given up for now", "{{ $value | humanizePercentage }} of the webhooks are not called.", hold="5m",
+        "page", "Most webhooks are given up for now", "{{ $value | humanizePercentage }} of the webhooks are not called.", hold="15m", layer="promise", area="notification-webhooks",
     )  # fmt: skip
     yield Alert(
         "MarketplaceSilent",
@@ -505,17 +560,17 @@ def delivery_alerts(pace: Pace) -> Iterable[Alert]:
         "SellerCommandsUnanswered",
         f"sum(increase(goodfaith_seller_commands_resent_total[{window}])) > 0", "ticket",
         "The marketplace does not answer commands on sellers",
-        "{{ $value | humanize }} commands on sellers were sent again in 15 minutes.", hold="10m",
+        "{{ $value | humanize }} commands on sellers were sent again in 15 minutes.", hold="10m", area="sellers",
     )  # fmt: skip
     yield Alert(
         "StatementsRefused", "max(goodfaith_statements_refused) > 0", "ticket",
-        "Statements of reasons were refused", "{{ $value }} statements of reasons were refused.", hold="5m", team="compliance",
+        "Statements of reasons were refused", "{{ $value }} statements of reasons were refused.", hold="5m", area="enforcement-statements", team="compliance",
     )  # fmt: skip
     yield Alert(
         "StatementsOld",
         f"time() - min(goodfaith_statements_oldest_timestamp_seconds > 0) > {pace.seconds('6h')}", "ticket",
         "Statements of reasons are not sent", "The oldest statement of reasons waits for {{ $value | humanizeDuration }}.",
-        hold="5m", team="compliance",
+        hold="5m", area="enforcement-statements", team="compliance",
     )  # fmt: skip
 
 
@@ -523,43 +578,48 @@ def platform_alerts(pace: Pace) -> Iterable[Alert]:
     """Broker, database, processes."""
     yield Alert(
         "BrokerDown", "max(goodfaith_broker_up) == 0", "page", "The broker cannot be reached",
-        "No node of the broker answers.", hold="1m", keep="5m", layer="platform",
+        "No node of the broker answers.", hold="1m", layer="platform", area="platform",
     )  # fmt: skip
     yield Alert(
         "BrokerOfflinePartitions", "max(goodfaith_broker_offline_partitions) > 0", "page",
-        "Partitions without a leader", "{{ $value }} partitions have no leader.", hold="1m", layer="process",
+        "Partitions without a leader", "{{ $value }} partitions have no leader.", hold="1m", layer="platform", area="platform",
     )  # fmt: skip
     yield Alert(
         "BrokerUnderReplicated", "max(goodfaith_broker_under_replicated_partitions) > 0", "ticket",
-        "Partitions lack replicas", "{{ $value }} partitions have fewer replicas in sync than they should.", hold="5m", layer="process",
+        "Partitions lack replicas", "{{ $value }} partitions have fewer replicas in sync than they should.", hold="5m", layer="process", area="platform",
     )  # fmt: skip
     yield Alert(
         "DatabaseDown", "max(goodfaith_database_up) == 0", "page", "The database cannot be reached",
-        "The database does not answer.", hold="1m", keep="5m", layer="platform",
+        "The database does not answer.", hold="1m", layer="platform", area="platform",
     )  # fmt: skip
     yield Alert(
         "DatabaseConnectionsHigh",
         "sum(max by (state) (goodfaith_database_connections)) / max(goodfaith_database_connections_max) > 0.8",
         "ticket", "Connections to the database run out", "{{ $value | humanizePercentage }} of the connections are taken.",
-        hold="5m", layer="process",
+        hold="5m", layer="process", area="platform",
     )  # fmt: skip
     yield Alert(
         "DatabaseOldTransaction",
         f"time() - max(goodfaith_database_oldest_transaction_timestamp_seconds > 0) > {pace.seconds('5m')}",
         "ticket", "A transaction is open for long", "The oldest transaction is open for {{ $value | humanizeDuration }}.",
-        hold="2m", layer="process",
+        hold="2m", layer="process", area="platform",
     )  # fmt: skip
     yield Alert(
-        "ProcessDown", "count by (job) (up == 0) == count by (job) (up)", "page",
+        "DatabaseTransactionIds", "max(goodfaith_database_transaction_ids_used) > 500e6", "ticket",
+        "Transaction ids are not set free", "{{ $value | humanize }} of some 2.1 billion transaction ids are in use.",
+        hold="15m", layer="process", area="platform",
+    )  # fmt: skip
+    yield Alert(
+        "ProcessDown", _of_area(f'(count by (job) (up{{job!~"{STAND_INS}"}} == 0) == count by (job) (up))'), "page",
         "No instance of a process runs", "None of {{ $value }} instances of {{ $labels.job }} can be scraped.",
-        hold="1m", layer="process",
+        hold="5m", layer="process", area="",
     )  # fmt: skip
     yield Alert(
-        "InstanceDown", "up == 0", "ticket", "An instance of a process does not run",
-        "{{ $labels.instance }} of {{ $labels.job }} cannot be scraped.", hold="5m", layer="process",
+        "InstanceDown", _of_area("(up == 0)"), "ticket", "An instance of a process does not run",
+        "{{ $labels.instance }} of {{ $labels.job }} cannot be scraped.", hold="5m", layer="process", area="",
     )  # fmt: skip
     yield Alert(
-        "ProcessFlapping", f"changes(process_start_time_seconds[{pace('15m')}]) > 2", "ticket",
+        "ProcessFlapping", _of_area(f"(changes(process_start_time_seconds[{pace('15m')}]) > 2)"), "ticket",
         "A process starts again and again", "{{ $labels.instance }} of {{ $labels.job }} started {{ $value }} times in 15 minutes.",
-        hold="1m", layer="process",
+        hold="1m", layer="process", area="",
     )  # fmt: skip

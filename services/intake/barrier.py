@@ -101,6 +101,31 @@ class BrokerClock:
             self._producer.close(timeout=1.0)
 
 
+class Clocks:
+    """Whether clocks agree, and says so when that changes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._bound_s = bound_s(settings)
+        self._held = False
+
+    def agree(self, database: Offset, brokers: Sequence[Offset] = ()) -> bool:
+        """Whether no two of them, this process's included, differ for certain by more than the bound."""
+        seconds = apart([database, *brokers])
+        metrics.CLOCK_OFFSET.labels("database").set(database.certain)
+        metrics.CLOCK_OFFSET.labels("broker").set(max((one.certain for one in brokers), key=abs, default=0.0))
+        held = seconds > self._bound_s
+        metrics.CLOCKS_DISAGREE.set(held)
+        if held and not self._held:
+            log.error(
+                "clocks disagree: watermarks are held", apart_s=round(seconds, 3), database_s=round(database.certain, 3),
+                brokers_s=[round(one.certain, 3) for one in brokers if one.certain], cure="docs/runbooks/ClocksDisagree.md",
+            )  # fmt: skip
+        elif self._held and not held:
+            log.info("clocks agree again", apart_s=round(seconds, 3))
+        self._held = held
+        return not held
+
+
 class Barrier:
     """One process's part in it: ``turn`` every ``watermark_ms``.
 
@@ -124,7 +149,7 @@ class Barrier:
         self._wall = wall
         self._turn: int | None = None
         self._failures = 0
-        self._held = False
+        self._clocks = Clocks(settings)
         self.today: dt.date | None = None
         """The business day."""
 
@@ -136,27 +161,9 @@ class Barrier:
             database = Offset.of(now.timestamp(), before, self._wall())
         self.today = clock.Anchor(*anchor).at(now).date()
         seen, self._turn = self._turn, turn
-        if not self._agree(database) or seen not in (None, turn):
+        if not self._clocks.agree(database, self._brokers()) or seen not in (None, turn):
             return False
         return self._close()
-
-    def _agree(self, database: Offset) -> bool:
-        brokers = self._brokers()
-        seconds = apart([database, *brokers])
-        metrics.CLOCK_OFFSET.labels("database").set(database.certain)
-        metrics.CLOCK_OFFSET.labels("broker").set(max((one.certain for one in brokers), key=abs, default=0.0))
-        held = seconds > bound_s(self._settings)
-        metrics.CLOCKS_DISAGREE.set(held)
-        if held != self._held:
-            if held:
-                log.error(
-                    "clocks disagree: watermarks are held", apart_s=round(seconds, 3), database_s=round(database.certain, 3),
-                    brokers_s=[round(one.certain, 3) for one in brokers if one.certain], cure="docs/runbooks/ClocksDisagree.md",
-                )  # fmt: skip
-            else:
-                log.info("clocks agree again", apart_s=round(seconds, 3))
-        self._held = held
-        return not held
 
     def _close(self) -> bool:
         with self._engine.begin() as connection:
@@ -175,7 +182,7 @@ class Barrier:
             self._failures = 0
             before = self._wall()
             now, wall = clock.read(connection)
-            if not self._agree(Offset.of(wall.timestamp(), before, self._wall())):
+            if not self._clocks.agree(Offset.of(wall.timestamp(), before, self._wall()), self._brokers()):
                 return False
             mark: dt.datetime | None = now - TICK
             if self._inbound:

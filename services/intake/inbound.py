@@ -1,6 +1,7 @@
 """The upstreams' door: one topic each, the same requests, the same validation, the same tables as by HTTP.
 
-Who asks is known from the topic, which the ACL binds to one upstream, never from the record. The time of right is the
+Who asks is known from the topic, which the ACL binds to one upstream, never from the record. For whom else it may act, and what
+it may file, is set (``GOODFAITH_UPSTREAM_MAY``); what it has filed for others says so (``via``). The time of right is the
 broker's LogAppendTime, in business time. What is refused is answered on ``inbound.refusals``, naming the field; nothing that
 comes from outside is ever parked.
 
@@ -12,6 +13,7 @@ transactions need not take the door's lock, and however long they are, they hold
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,14 +25,15 @@ from kafka import TopicPartition
 from kafka.admin import OffsetSpec
 
 from services.intake import domain, door, requests, store
-from services.intake.barrier import published_upto
+from services.intake.barrier import Clocks, published_upto
 from services.intake.domain import Account, Refused
 from services.intake.store import Filed, Filing
 from services.intake.worker import OBSERVE_S, Background
 from shared import clock, db, kafka_links, policy
+from shared.clocks import Offset
 from shared.events import Data, decode_envelope
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
-from shared.settings import Settings
+from shared.settings import Settings, UpstreamMay
 from shared.topics import REFUSALS, Topic, inbound
 
 log = structlog.get_logger(__name__)
@@ -66,6 +69,23 @@ class Ends:
     at: dt.datetime
     first: Mapping[tuple[str, int], int]
     end: Mapping[tuple[str, int], int]
+    ids: Mapping[str, str]
+
+    def reached(
+        self, cursors: Mapping[tuple[str, int], int], ids: Mapping[str, str], partitions: Iterable[int]
+    ) -> list[tuple[str, int]]:
+        """Places that have been read to exactly these ends. A cursor beyond an end is of a topic that is not this one.
+
+        Args:
+            ids: by topic the id that its cursors are valid for.
+        """
+        return [
+            place
+            for place, end in self.end.items()
+            if place[1] in partitions
+            and cursors.get(place, self.first[place]) == end
+            and ids.get(place[0], self.ids.get(place[0])) == self.ids.get(place[0])
+        ]
 
 
 class Inbound:
@@ -79,12 +99,15 @@ class Inbound:
     raw = True
     keeps_time = True
 
-    def __init__(self, settings: Settings, *, background: bool = True) -> None:
+    def __init__(self, settings: Settings, *, background: bool = True, wall: Callable[[], float] = time.time) -> None:
         """
         Args:
             background: tests turn the thread off and call ``observe`` themselves.
+            wall: this process's clock.
         """
         self.settings = settings
+        self._wall = wall
+        self._clocks = Clocks(settings)
         self.upstreams = {inbound(name).name: (name, account) for name, account in settings.upstreams.items()}
         self.reads: Sequence[Topic] = tuple(inbound(name) for name in settings.upstreams)
         self._engine = db.connect(
@@ -118,10 +141,17 @@ class Inbound:
         }
         # the moment first, then the ends: what is in the log at that moment lies before them
         with self._engine.begin() as connection:
+            before = self._wall()
             _, at = clock.read(connection)
+            offset = Offset.of(at.timestamp(), before, self._wall())
+        if not self._clocks.agree(offset):
+            self._ends = None  # progress by a clock that is ahead would make all that comes later late
+            return
         try:
             first = self._admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.EARLIEST), timeout_ms=5_000)
             end = self._admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=5_000)
+            # after the ends: a topic that was created again in between has another id than its cursors
+            found = self._admin.describe_topics([prefix + topic.name for topic in self.reads])
         except Exception:
             admin, self._admin = self._admin, None
             admin.close()
@@ -130,6 +160,7 @@ class Inbound:
             at,
             {name: first[place].offset for place, name in places.items()},
             {name: end[place].offset for place, name in places.items()},
+            {one["name"].removeprefix(prefix): str(one["topic_id"]) for one in found},
         )
         self.quota.flush(self._engine)
 
@@ -147,12 +178,8 @@ class Inbound:
                 (list(tx.partitions),),
             )
         }
-        done = [
-            place
-            for place, end in ends.end.items()
-            if place[1] in tx.partitions and cursors.get(place, ends.first[place]) >= end
-        ]
-        if done:
+        ids = dict(map(tuple, tx.connection.exec_driver_sql("select topic, id from inbound_topic_ids")))
+        if done := ends.reached(cursors, ids, tx.partitions):
             upto = clock.History.load(tx.connection).at(ends.at - self._skew) - _TICK
             self._progress(tx.connection, dict.fromkeys(done, upto))
         return ()
@@ -311,10 +338,14 @@ class Inbound:
         Raises:
             Refused: unknown account, not to be acted for, or not acceptable by itself.
         """
-        bound = self.upstreams[record.topic][1]
+        upstream, bound = self.upstreams[record.topic]
         account = people.get(bound)
         if account is None or account.status == "closed":
             raise Refused(403, "unknown_upstream", "The topic's account does not exist.", cure="An operator opens it.")
+        kind = read.type.split(".")[2]
+        # before the account is looked at: who is not bound to it learns nothing of it
+        if account.role == "upstream":
+            check_bound(self.settings.upstream_may.get(upstream), bound, kind, for_ or bound)
         if for_ is not None and for_ != bound:
             if account.role != "upstream":
                 raise Refused(
@@ -341,7 +372,6 @@ class Inbound:
                 403, "canary_listing_only", "A canary files at the public door only.", field="on_behalf_of",
                 cure="Name somebody else.",
             )  # fmt: skip
-        kind = read.type.split(".")[2]
         filing = Filing(
             account,
             read.event,
@@ -371,6 +401,24 @@ class Inbound:
                     cure="Give one of `item`, `claim` and `submission`.",
                 )  # fmt: skip
         return filing
+
+
+def check_bound(may: UpstreamMay | None, own: str, kind: str, account: str) -> None:
+    """Whether an upstream keeps to what it is bound to; ``may`` None: to its own account.
+
+    Raises:
+        Refused: naming the field.
+    """
+    if may is not None and kind not in may.commands:
+        raise Refused(
+            403, "not_bound", "This upstream may not file records of this type.", field="type",
+            cure="Have the operator add it to `commands` of GOODFAITH_UPSTREAM_MAY.",
+        )  # fmt: skip
+    if account != own and (may is None or not may.covers(account)):
+        raise Refused(
+            403, "not_bound", "This upstream may not act for this account.", field="on_behalf_of",
+            cure="Have the operator add it to `accounts` of GOODFAITH_UPSTREAM_MAY, or name another account.",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

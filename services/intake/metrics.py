@@ -77,15 +77,15 @@ RIGHT_JOBS_SINCE = gauge(
 )
 CLOCKS_DISAGREE = gauge(
     "goodfaith_clocks_disagree",
-    "1 while the clocks of this process, the database and the brokers are further apart than `GOODFAITH_CLOCK_BOUND_MS`: this process moves no watermark.",
-    of=_WORKER,
+    "1 while the clocks of this process, the database and the brokers are further apart than `GOODFAITH_CLOCK_BOUND_MS`: this process moves no watermark, nor the progress of an upstream.",
+    of=(_WORKER, "intake-inbound"),
     do="[ClocksDisagree](runbooks/ClocksDisagree.md)",
 )
 CLOCK_OFFSET = gauge(
     "goodfaith_clock_offset_seconds",
     "By how much another clock is ahead of this process's, at the least (behind: negative); of the brokers' the worst.",
     {"clock": ("database", "broker")},
-    of=_WORKER,
+    of=(_WORKER, "intake-inbound"),
 )
 UNDER_WAY = gauge(
     "goodfaith_admission_under_way",

@@ -81,6 +81,13 @@ class OpenAccount(In, frozen=True, kw_only=True):
     """Operators only."""
 
 
+class NewToken(In, frozen=True, kw_only=True):
+    """A further token. ``name`` tells it apart in the list; ``days`` until it expires, the installation's when not given."""
+
+    name: Line | None = None
+    days: Annotated[int, Meta(ge=1, le=3650)] | None = None
+
+
 class Erase(In, frozen=True, kw_only=True):
     """Erase an account. ``force``: although it is party to what is not over; ``reason``: code of why."""
 
@@ -178,6 +185,8 @@ class Verify(In, frozen=True, kw_only=True):
     """What an operator or reviewer has found out about an account."""
 
     identity_verified: bool | UnsetType = UNSET
+    email_confirmed: Literal[True] | UnsetType = UNSET
+    """The address on file is known to be the account's, as where the marketplace has confirmed it. It counts until the address changes."""
     good_faith: bool | UnsetType = UNSET
     """The account takes part in the good-faith mechanism."""
 

@@ -29,10 +29,20 @@ import structlog
 from services.notification import store
 from services.notification.channels import Channel, address_key, bad_address, status
 from services.notification.closing import Closer
-from services.notification.domain import SECRET, WINDOW_KINDS
+from services.notification.domain import SECRET, WINDOW_KINDS, deadline
 from services.notification.mail import Answer, Down, Letter, Mailer, Relay
 from services.notification.pacing import Limit, Pacer, Quiet, of_domain, quiet_until
-from services.notification.render import MASK, Contact, Rendered, Told, digest, mail, render, render_notice
+from services.notification.render import (
+    MASK,
+    Contact,
+    Rendered,
+    Told,
+    digest,
+    mail,
+    render,
+    render_notice,
+    render_unconfirmed,
+)
 from services.notification.reports import return_path
 from services.notification.routing import channel
 from services.notification.signing import Dkim, Signer
@@ -370,6 +380,9 @@ class Sender:
                     continue
                 if not why and first == "inbox":
                     why = "preferred"
+                if not why and to is not None and not to.confirmed and message.kind not in SECRET:
+                    parcels.append(self._unconfirmed(message, to, at, address, other))
+                    continue
                 if message.notice is not None:
                     parcel = self._notice(message, message.notice, to, codes, at, why)
                     parcel.address, parcel.failure, parcel.other = address, failure, other
@@ -411,6 +424,18 @@ class Sender:
         if message.tries >= GIVE_UP:
             return "gave_up", Failure("email", "gave_up")
         return "", None
+
+    def _unconfirmed(self, message: Message, to: Contact, at: datetime, address: str | None, other: Channel) -> Parcel:
+        """That there is a message, for an address that may be anybody's."""
+        shown = render_unconfirmed(
+            id=message.id,
+            account=message.party,
+            ends=deadline(message.kind, [item.facts for item in message.items], at),
+            now=at,
+            locale=to.language,
+        )
+        raw = mail(shown, id=message.id, sender=self.settings.smtp_from, to=to, at=at)
+        return Parcel(message, shown, to.email, raw, address=address, other=other)
 
     def _known(self, address: str) -> str | None:
         """The keyed hash by which an address is remembered, if anything is."""

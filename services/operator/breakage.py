@@ -21,7 +21,7 @@ from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.proxy import Link
 from deploy.local.stack import Stack
-from services.operator.faults import READY_S, Faults, Plan, Record, Submitter
+from services.operator.faults import READY_S, Faults, Plan, Record, Submitter, submission
 
 RATE: Final = 40.0
 ITEMS: Final = 2_000
@@ -45,7 +45,8 @@ class Fault:
         act: makes it, and ends it; returns once everything flows again.
         where: on three brokers, or on two databases.
         impossible: why it cannot be made on this machine; empty when it can.
-        loses: what it is known to lose: then a loss that was said is no failure. Empty: nothing may be lost.
+        loses: what it is known to lose; no failure as far as nothing is lost that was to be safe (``Ground.safe``). Empty: nothing
+            may be lost.
         items: least items that it is shown with.
         rate: items filed a second.
     """
@@ -78,6 +79,8 @@ class Result:
     skipped: str = ""
     loses: str = ""
     seconds: float = 0.0
+    close: int = 0
+    """Counters that came close to their deadlines."""
 
     @property
     def failed(self) -> bool:
@@ -89,7 +92,7 @@ class Result:
         return {
             "fault": self.fault, "items": self.items, "in_flight": self.in_flight,
             "recovery_s": None if self.recovery_s is None else round(self.recovery_s, 1), "acknowledged": self.acknowledged,
-            "lost": self.lost, "doubled": self.doubled, "problems": self.problems, "notes": self.notes,
+            "close": self.close, "lost": self.lost, "doubled": self.doubled, "problems": self.problems, "notes": self.notes,
             "examples": self.examples[:20], "skipped": self.skipped, "loses": self.loses, "seconds": round(self.seconds, 1),
         }  # fmt: skip
 
@@ -101,6 +104,7 @@ class Ground:
         links: what stands between clients and each broker, in the brokers' order; none on the databases' stack.
         recoveries: seconds from each `clock` to the `flows` after it.
         notes: what was seen meanwhile and is worth a line.
+        safe: acknowledged submissions, by account and key, that must be there in the end even if the fault loses others.
     """
 
     def __init__(self, stack: Stack, fleet: Fleet, links: Sequence[Link], run: Faults, submitter: Submitter) -> None:
@@ -112,6 +116,7 @@ class Ground:
         self.submitter = submitter
         self.recoveries: list[float] = []
         self.notes: list[str] = []
+        self.safe: frozenset[tuple[str, str]] = frozenset()
         self.in_flight = 0
         self.least_items = 0
         self._judged: set[str] = set()
@@ -127,6 +132,10 @@ class Ground:
     def filed_enough(self) -> bool:
         """Whether as many items were filed as the fault is to be shown with."""
         return self.submitter.filed >= self.least_items
+
+    def keep(self) -> None:
+        """All that was acknowledged until now is safe."""
+        self.safe = frozenset(self.record.answers)
 
     def clock(self) -> None:
         """From now on it is counted until everything flows: what had been broken ends now, or heals by itself."""
@@ -265,8 +274,11 @@ def exercise(
         found = outcome.json()
         result.items, result.in_flight = submitter.filed, ground.in_flight
         result.recovery_s = max(ground.recoveries, default=None)
-        result.acknowledged = found["acknowledged"]
+        result.acknowledged, result.close = found["acknowledged"], found["close"]
         result.lost, result.doubled, result.problems = found["lost"], found["doubled"], found["problems"]
+        gone = unforgiven(outcome.lost, ground.safe)
+        result.problems += len(gone)
+        troubles += gone
         # what went wrong first, before what came of it
         result.notes, result.examples = ground.notes, list(dict.fromkeys([*troubles, *outcome.examples]))
     except Exception as error:
@@ -276,6 +288,12 @@ def exercise(
         run.close()
         result.seconds = time.monotonic() - begun
     return result
+
+
+def unforgiven(lost: Sequence[str], safe: frozenset[tuple[str, str]]) -> list[str]:
+    """Losses that no fault may have: of submissions that were safe."""
+    named = {submission(*one) for one in safe}
+    return [f"was safe, and is lost: {one}" for one in lost if one in named]
 
 
 def _ended(load: threading.Thread, submitter: Submitter) -> None:

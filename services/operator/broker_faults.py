@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import httpx
+import sqlalchemy as sa
 from kafka import TopicPartition
 from kafka.admin import OffsetSpec
 from kafka.errors import KafkaError
@@ -17,6 +18,7 @@ from kafka.protocol.admin import ElectionType
 from deploy.local import disks
 from deploy.local.children import StackError, send
 from deploy.local.cluster import NODES, NodeName
+from deploy.local.processes import Fleet, Process
 from services.operator import unread
 from services.operator.breakage import Fault, Ground
 from services.operator.exposition import total
@@ -326,21 +328,56 @@ def _recreated(ground: Ground) -> None:
         raise StackError("workers still leave places alone")
 
 
+_PUBLISHED: Final = """
+    update verification.partitions p set published_upto = p.seq from verification.partitions before
+    where before.partition = p.partition and p.published_upto < p.seq returning p.seq - before.published_upto"""
+
+
+def _die_after(worker: Process, commits: int, within_s: float) -> None:
+    """Start a worker of verification that kills itself after so many commits."""
+    worker.env["GOODFAITH_CRASH_AT"] = f"verification:after_commit:{commits}"
+    try:
+        worker.start()
+        until = time.monotonic() + within_s
+        while worker.alive():
+            if time.monotonic() > until:
+                raise StackError(f"verification did not die within {within_s:.0f} s")
+            time.sleep(0.1)
+    finally:
+        del worker.env["GOODFAITH_CRASH_AT"]
+
+
+def lose_events(fleet: Fleet, engine: sa.Engine, within_s: float = 60.0) -> list[int]:
+    """Have events of verification missing from their topic; later ones follow. Returns how many, by partition.
+
+    A worker dies between commit and publishing, and its log says that all is published: to a reader that is a broker that
+    acknowledged records and lost them.
+
+    Raises:
+        StackError: no worker died with rows that it had not published.
+    """
+    workers = [process for process in fleet if process.name.startswith("verification.")]
+    for worker in workers:
+        worker.terminate()
+    lost: list[int] = []
+    for commits in (2, 3, 5, 8):  # not every transaction has events
+        _die_after(workers[0], commits, within_s)
+        with engine.begin() as connection:
+            lost = list(connection.exec_driver_sql(_PUBLISHED).scalars())
+        if lost:
+            break
+    for worker in workers:
+        worker.start()
+    if not lost:
+        raise StackError("verification had published everything when it died")
+    return lost
+
+
 def _hole(ground: Ground) -> None:
-    """Events are missing from the middle of a topic: a worker dies between commit and publishing, and its log says all is published."""
-    (process,) = [one for one in ground.fleet if one.name == "verification.0"]
-    process.terminate()
-    process.env["GOODFAITH_CRASH_AT"] = "verification:after_commit:40"
-    process.start()
-    ground.wait("verification dies with rows that it has not published", lambda: not process.alive())
-    del process.env["GOODFAITH_CRASH_AT"]
-    lost = ground.sql(
-        "update verification.partitions p set published_upto = seq from verification.partitions before"
-        " where before.partition = p.partition and p.published_upto < p.seq returning p.seq - before.published_upto"
-    )
-    ground.notes.append(f"{sum(row[0] for row in lost)} events of {len(lost)} partitions never reached the topic")
+    """Events are missing from the middle of a topic."""
+    lost = lose_events(ground.fleet, ground.run.engine)
+    ground.notes.append(f"{sum(lost)} events of {len(lost)} partitions never reached the topic")
     ground.clock()
-    process.start()
     took = ground.wait("the workers say that records are missing", lambda: gone(ground) > 0, 150)
     ground.notes.append(f"said after {took:.0f} s")
     bring_back_records(ground)

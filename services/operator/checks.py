@@ -151,16 +151,18 @@ def published_as_filed(e: Evidence) -> list[Finding]:
         ),
         *e.find(
             "problem", "item-published-wrong",
-            "select i.id from (select payload::jsonb -> 'data' as d from intake.event_log"
-            f" where type = '{SUBMITTED}') l join intake.items i on i.id = d ->> 'item' join intake.claims c on c.id = i.claim"
-            f" where {defaults} || d - {own} is distinct from {defaults} || c.terms::jsonb - {own} or d ->> 'listing' <> i.listing"
+            f"with c as materialized (select id, complainant, accepted_at, {defaults} || terms::jsonb - {own} as terms from intake.claims)"
+            # offset 0: each payload is parsed once
+            " select i.id from (select payload::jsonb -> 'data' as d from intake.event_log"
+            f" where type = '{SUBMITTED}' offset 0) l join intake.items i on i.id = d ->> 'item' join c on c.id = i.claim"
+            f" where {defaults} || d - {own} is distinct from c.terms or d ->> 'listing' <> i.listing"
             " or coalesce((d ->> 'on_site')::bool, true) <> i.on_site"
             f" or ((d ->> 'accepted_at')::timestamptz <> c.accepted_at and not {held})",
         ),
         *e.find(
             "problem", "command-published-wrong",
             "select k.id from (select type, payload::jsonb -> 'data' as d from intake.event_log"
-            " where starts_with(type, 'goodfaith.command.')) l join intake.commands k on k.id = d ->> 'command'"
+            " where starts_with(type, 'goodfaith.command.') offset 0) l join intake.commands k on k.id = d ->> 'command'"
             " where (split_part(type, '.', 3), d ->> 'item', d ->> 'claim', d ->> 'by', d ->> 'role', (d ->> 'accepted_at')::timestamptz)"
             " is distinct from (k.kind, k.item, k.claim, k.by, k.role, k.accepted_at)",
         ),
@@ -318,6 +320,27 @@ def on_topics(e: Evidence) -> list[Finding]:
     ]  # fmt: skip
 
 
+def links(e: Evidence) -> list[Finding]:
+    """Each event names the row that its log published before it to the same place, and topics carry the two in that order."""
+    compacted = _list(e.name(topic) for topic in topics.TOPICS if topic.compacted)
+    return [
+        *e.find(
+            "problem", "link-wrong",
+            "select id || ' names ' || previous || ', not ' || before from (select id, previous, lag(seq, 1, 0::bigint) over"
+            " (partition by writer, partition, topic, target order by seq) as before from v_log) t where previous <> before",
+        ),
+        *e.find(
+            "problem", "topic-unlinked",  # sent again, either may come again
+            "with there as materialized (select l.writer, l.partition, l.topic, l.target, l.seq, l.previous, l.id, r.first, r.last from"
+            ' (select id, topic, partition, min("offset") as first, max("offset") as last from v_rec'
+            f" where topic not in ({compacted}) group by id, topic, partition) r"
+            " join v_log l on l.id = r.id and l.topic = r.topic and l.target = r.partition)"
+            " select n.id || ' before ' || p.id from there n join there p on p.writer = n.writer and p.partition = n.partition"
+            " and p.seq = n.previous and p.topic = n.topic and p.target = n.target where p.first > n.last",
+        ),
+    ]  # fmt: skip
+
+
 def topic_order(e: Evidence) -> list[Finding]:
     """Of each key, first occurrences on a topic come in the order of the log."""
     return e.find(
@@ -358,11 +381,27 @@ def order_applied(e: Evidence) -> list[Finding]:
     )  # fmt: skip
 
 
+def _unread(table: str, topic: str) -> str:
+    """SQL: a reader has not read the row ``l`` of a log. The one place that knows how readers keep what they have read."""
+    return (
+        f"not exists (select from {table}reads n where n.topic = '{topic}' and n.partition = l.target and n.writer = l.writer"
+        " and n.log_partition = l.partition and l.seq <= n.seq)"
+        # before events were linked
+        f" and not exists (select from {table}inbox i where i.event_id = l.id)"
+        f" and not exists (select from {table}inbox_marks m where m.topic = '{topic}' and m.writer = l.writer"
+        " and m.partition = l.partition and l.seq <= m.upto)"
+    )
+
+
 def applied(e: Evidence) -> list[Finding]:
-    """Every record that a reader has passed is covered by its numbers or in its inbox, or kept as unreadable; what waits is told."""
+    """Every row of a log was read by whoever reads its topic, or is still to be read there; and nothing else was read.
+
+    So what retention has taken from a topic is found missing where it was not read before.
+    """
     found = []
     heads = " union all ".join(
-        f"select '{r.name}' as writer, partition, seq from {r.schema}.{r.prefix}partitions" for r in e.readers
+        f"select '{r.name}' as writer, partition, seq, published_upto from {r.schema}.{r.prefix}partitions"
+        for r in e.readers
     )
     for reader in e.readers:
         table = f"{reader.schema}.{reader.prefix}"
@@ -378,25 +417,40 @@ def applied(e: Evidence) -> list[Finding]:
             f"select '{reader.name}: ' || n.topic || ' ' || n.writer || '.' || n.log_partition || '.' || n.seq from {table}reads n"
             f" left join ({heads}) h on h.writer = n.writer and h.partition = n.log_partition where n.seq > coalesce(h.seq, 0)",
         )
+        # a worker commits with its offsets where its log is
+        own = f"select distinct partition, seq, hash from v_group where reader = '{reader.name}' and seq is not null"
+        found += e.find(
+            "lost",
+            "log-cut",
+            f"select '{reader.name}.' || g.partition || '.' || g.seq from ({own}) g left join {table}partitions p"
+            " on p.partition = g.partition where g.seq > coalesce(p.seq, 0)",
+        )
+        found += e.find(
+            "problem",
+            "log-rewritten",
+            f"select '{reader.name}.' || g.partition || '.' || g.seq from ({own}) g join {table}event_log l"
+            " on l.partition = g.partition and l.seq = g.seq where not starts_with(l.hash, g.hash)",
+        )
         for topic in reader.reads:
             name = e.name(topic)
-            cursor = f"left join {table}cursors c on c.topic = '{topic.name}' and c.partition = r.partition"
+            cursor = f"left join {table}cursors c on c.topic = '{topic.name}' and c.partition"
+            there = (
+                "" if not topic.compacted else " and r.id is not null"
+            )  # what a later record of the key replaced is gone
             found += e.find(
                 "lost",
                 "not-applied",
-                f"select distinct '{reader.name}: ' || r.id from v_rec r join v_log l on l.id = r.id {cursor}"
-                f" left join {table}inbox i on i.event_id = r.id where r.topic = '{name}' and i.event_id is null"
-                f' and r."offset" < coalesce(c.next_offset, 0) and not exists (select from {table}parked p'
-                f' where p.topic = \'{topic.name}\' and p.partition = r.partition and p."offset" = r."offset")'
-                f" and not exists (select from {table}inbox_marks m where m.topic = '{topic.name}' and m.writer = l.writer"
-                " and m.partition = l.partition and l.seq <= m.upto)"
-                f" and not exists (select from {table}reads n where n.topic = '{topic.name}' and n.partition = r.partition"
-                " and n.writer = l.writer and n.log_partition = l.partition and l.seq <= n.seq)",
+                f"select '{reader.name}: ' || l.id from v_log l join ({heads}) h on h.writer = l.writer and h.partition = l.partition"
+                f" left join (select id, partition, min(\"offset\") as at from v_rec where topic = '{name}' group by id, partition) r"
+                f" on r.id = l.id and r.partition = l.target {cursor} = l.target where l.topic = '{name}'"
+                f" and l.seq <= h.published_upto and (r.id is null or r.at < coalesce(c.next_offset, 0)){there}"
+                f" and {_unread(table, topic.name)} and not exists (select from {table}parked p where p.topic = '{topic.name}'"
+                ' and (p.event_id = l.id or (p.partition = r.partition and p."offset" = r.at)))',
             )
             found += e.find(
                 "problem",
                 "unread",
-                f"select '{reader.name}: ' || r.topic || '/' || r.partition from v_rec r {cursor} where r.topic = '{name}'"
+                f"select '{reader.name}: ' || r.topic || '/' || r.partition from v_rec r {cursor} = r.partition where r.topic = '{name}'"
                 ' and r."offset" >= coalesce(c.next_offset, 0) group by r.topic, r.partition',
             )
             found += e.find(
@@ -406,6 +460,21 @@ def applied(e: Evidence) -> list[Finding]:
                 f" from {table}cursors c join v_ends n on n.topic = '{name}' and n.partition = c.partition"
                 f" where c.topic = '{topic.name}' and c.next_offset > n.next",
             )
+            found += e.find(
+                "lost",
+                "unread-gone",
+                f"select '{reader.name}: {topic.name}/' || c.partition || ' ' || c.next_offset || ' < ' || n.first"
+                f" from {table}cursors c join v_ends n on n.topic = '{name}' and n.partition = c.partition"
+                f" where c.topic = '{topic.name}' and c.next_offset < n.first",
+            )
+            # a worker commits at the broker what its database has: more there is what the database had once
+            found += e.find(
+                "lost",
+                "database-behind",
+                f"select '{reader.name}: {topic.name}/' || g.partition || ' ' || coalesce(c.next_offset, 0) || ' < ' || g.next"
+                f" from v_group g {cursor} = g.partition where g.reader = '{reader.name}' and g.topic = '{topic.name}'"
+                " and g.next > coalesce(c.next_offset, 0)",
+            )
         if reader.reads and set(reader.reads) <= set(e.topics()):
             found += e.find(
                 "problem",
@@ -413,23 +482,40 @@ def applied(e: Evidence) -> list[Finding]:
                 f"select '{reader.name}: ' || i.event_id from {table}inbox i left join v_log l on l.id = i.event_id"
                 " where l.id is null",
             )
+    # ids name their rows: those beyond the head were in the log once
+    found += e.find(
+        "lost",
+        "log-cut",
+        "select r.id from (select distinct r.id from v_rec r left join v_log l on l.id = r.id where l.id is null"
+        f" and r.id ~ '^[a-z-]+[.][0-9]{{1,9}}[.][0-9]{{1,18}}$') r left join ({heads}) h on h.writer = split_part(r.id, '.', 1)"
+        " and h.partition = split_part(r.id, '.', 2)::bigint where split_part(r.id, '.', 3)::bigint > coalesce(h.seq, 0)",
+    )
     return merged(found)
 
 
 def upstreams(e: Evidence) -> list[Finding]:
-    """Every record of an upstream that intake has passed was answered: accepted, or refused with a reason."""
+    """Every record of an upstream that intake has passed was answered: accepted under its id, or refused with a reason.
+
+    By what came of the records that are there, not by what intake says that it has read: a topic that was created again has
+    the offsets of the one before, and other records.
+    """
     if not e.settings.upstreams:
         return []
     prefix = e.settings.topic_prefix
     places = f"intake.inbound_cursors c join v_ends n on n.topic = '{prefix}' || c.topic and n.partition = c.partition"
+    refused = (
+        "(select d ->> 'topic' as topic, (d ->> 'partition')::int as partition, (d ->> 'offset')::bigint as \"offset\", d ->> 'event' as event"
+        " from (select payload::jsonb -> 'data' as d from intake.inbound_event_log where type = 'goodfaith.inbound.refused.v1') t)"
+    )
     return [
         *e.find(
             "lost", "upstream-unanswered",
-            f"select c.topic || '/' || c.partition || '@' || o from {places}"
-            " cross join lateral generate_series(n.first, c.next_offset - 1) o"
-            " join intake.inbound_topic_ids t on t.topic = c.topic"
-            " left join intake.inbound_inbox i on i.event_id = c.topic || '.' || t.id || '.' || c.partition || '.' || o"
-            " where i.event_id is null",
+            "select u.topic || '/' || u.partition || '@' || u.\"offset\" from v_asked u join intake.inbound_cursors c"
+            f" on '{prefix}' || c.topic = u.topic and c.partition = u.partition left join {refused} x"
+            f" on '{prefix}' || x.topic = u.topic and x.partition = u.partition and x.\"offset\" = u.\"offset\""
+            " and (x.event is null or x.event = u.id)"
+            ' where u."offset" < c.next_offset and x.topic is null'
+            f" and not exists (select from intake.submissions s where s.idempotency_key = u.id and s.account in ({_list(e.settings.upstreams.values())}))",
         ),
         *e.find(
             "problem", "upstream-unread",
@@ -1150,7 +1236,7 @@ def erased(e: Evidence) -> list[Finding]:
 
 CHECKS: Final[tuple[Check, ...]] = (
     submissions, claim_items, items_published, published_as_filed, claims_told, commands_published, items_judged, commands_ended,
-    event_logs, on_topics, topic_order, watermarks, order_applied, applied, upstreams, parked, causes,
+    event_logs, on_topics, links, topic_order, watermarks, order_applied, applied, upstreams, parked, causes,
     folds, deadlines, sla, duplicates, recurrences, read_model, good_faith, misuse, review_queue,
     holds, visibility, statements, violations, ledger_entries, standings, entity_members, entity_standings, sanctioned, sellers_told,
     told, messages_sent, noticed, documents, erased,

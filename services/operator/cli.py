@@ -29,6 +29,7 @@ COMMANDS = (
     "claim",
     "message",
     "erase",
+    "token",
     "export",
     "verify",
     "promise",

@@ -63,6 +63,12 @@ def _late(ground: Ground) -> None:
     server = ground.stack.database(primary)
     replica.synchronous(server)
     late = ground.stack.database(follower)
+    ground.keep()
+    written = server.ask("select pg_current_wal_lsn()")[0][0]
+    ground.wait(
+        "the follower has what was acknowledged until now",
+        lambda: bool(late.ask(f"select 1 where pg_last_wal_replay_lsn() >= '{written}'")),
+    )
     # a receiver that was only frozen would still find some megabytes in its socket
     late.set("primary_conninfo", "")
     ground.wait("the follower gets no more", lambda: not late.ask("select 1 from pg_stat_wal_receiver"))

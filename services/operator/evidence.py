@@ -4,7 +4,8 @@ All is read in one transaction of one snapshot, which is made read-only; the tab
 from their beginning by other processes, while this one reads the logs. Nothing is asked of a service.
 
 Tables: ``v_log`` every row of every event log; ``v_rec`` every record of our topics but watermarks; ``v_mark`` the watermarks, of which
-those that follow close upon one another are one row; ``v_ends`` first and next offset of each partition;
+those that follow close upon one another are one row; ``v_asked`` every record of the upstreams' topics; ``v_ends`` first and next
+offset of each partition; ``v_group`` offsets that workers' groups have committed at the broker, with their logs' heads;
 ``v_filed`` items and commands that intake published; ``v_item`` the stored items; ``v_change`` every change of one;
 ``v_refused`` every refused command; ``v_told`` what the parties are to be told; ``v_notice`` and ``v_sent`` what was
 announced as sent; ``v_hold`` what enforcement told of holds; ``v_recurrence`` the near copies that verification found.
@@ -18,6 +19,7 @@ import io
 import itertools
 import multiprocessing
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -88,9 +90,11 @@ class Tally:
 
 _DDL: Final = """
 create temp table v_log (writer text, partition int, seq bigint, topic text, key text, target int, type text,
-    id text collate "C", cause text collate "C", sum uuid) on commit drop;
+    id text collate "C", cause text collate "C", previous bigint, sum uuid) on commit drop;
 create temp table v_rec (topic text, partition int, "offset" bigint, id text collate "C", sum uuid) on commit drop;
 create temp table v_mark (partition int, "offset" bigint, upto timestamptz, wall timestamptz) on commit drop;
+create temp table v_asked (topic text, partition int, "offset" bigint, id text collate "C") on commit drop;
+create temp table v_group (reader text, topic text, partition int, next bigint, seq bigint, hash text) on commit drop;
 create temp table v_ends (topic text, partition int, first bigint, next bigint) on commit drop;
 create temp table v_filed (partition int, seq bigint, type text, item text collate "C", command text collate "C",
     accepted_at timestamptz) on commit drop;
@@ -113,7 +117,8 @@ create temp table v_hold (partition int, seq bigint, item text collate "C", held
 # the envelope is ours and compact: an unescaped `"name":"` cannot lie inside a string
 _LOG: Final = """
     insert into v_log select '{name}', partition, seq, topic, key, target, type, '{name}.' || partition || '.' || seq,
-        nullif(split_part(split_part(payload, '"causationid":"', 2), '"', 1), ''), md5(key || ' ' || payload)::uuid
+        nullif(split_part(split_part(payload, '"causationid":"', 2), '"', 1), ''),
+        substring(split_part(payload, ',"data":', 1) from '"previous":([0-9]+)')::bigint, md5(key || ' ' || payload)::uuid
     from {schema}.{prefix}event_log"""
 _FILED: Final = """
     insert into v_filed select partition, seq, type, split_part(split_part(payload, '"item":"', 2), '"', 1),
@@ -148,12 +153,15 @@ class Evidence:
     """Everything that the checks compare, as of one moment.
 
     Args:
-        connection: an administrator's, in a transaction of isolation level REPEATABLE READ.
+        connection: an administrator's, in a transaction of isolation level REPEATABLE READ, nothing read yet.
+        groups: what `committed` said before.
     """
 
-    def __init__(self, connection: sa.Connection, settings: Settings) -> None:
+    def __init__(self, connection: sa.Connection, settings: Settings, groups: str | None = None) -> None:
         self.connection = connection
         self.settings = settings
+        # before the snapshot: what is committed at the broker was in the database by then
+        self._groups = committed(settings) if groups is None else groups
         known = {reader.name: reader for reader in readers(settings)}
         # its log is there even where no upstream is
         known.setdefault("intake-inbound", Reader("intake-inbound", "intake", "inbound_", ()))
@@ -214,6 +222,7 @@ class Evidence:
         # whole sets are compared: a nested loop, chosen by a wrong guess of their size, takes hours
         self._execute("set local enable_nestloop = off; set local work_mem = '192MB'; set local jit = off")
         self._execute(_DDL)
+        self.copy("v_group", io.StringIO(self._groups))
         # nothing but temporary tables can be written from here on
         self._execute("set transaction read only")
         reading = reading or Reading(self.settings, [self.name(topic) for topic in self.topics()], self.upstreams())
@@ -237,6 +246,7 @@ class Evidence:
             "log",
             "rec",
             "mark",
+            "asked",
             "filed",
             "item",
             "change",
@@ -277,6 +287,7 @@ class Evidence:
 
     def _fold(self) -> None:
         """Fold verification's log, a partition at a time, and compare what comes out with the stored items."""
+        parked = {key for (key,) in self.rows("select key from verification.parked where state <> 'done'")}
         for partition, watermark in list(
             self.rows("select partition, watermark from verification.partitions order by 1")
         ):
@@ -291,7 +302,7 @@ class Evidence:
                 self._copy_lines("v_change", changes)
                 self._copy_lines("v_refused", refused)
                 self._copy_lines("v_told", told)
-            folded.judge.end(watermark)
+            folded.judge.end(watermark, parked)
             stored = self.rows(
                 "select item, state, original, blocks, waits, next_due, revision, body from verification.items"
                 f" where partition = {int(partition)}"
@@ -543,8 +554,51 @@ def line(topic: str, partition: int, offset: int, key: bytes | None, value: byte
     return f"{topic}\t{partition}\t{offset}\t{_text(name)}\t{digest}\n"
 
 
-def read(settings: Settings, places: Sequence[Place]) -> tuple[str, str]:
-    """All records of some partitions, as lines for ``v_rec`` and ``v_mark``."""
+Lines = tuple[str, str, str]
+"""For ``v_rec``, ``v_mark`` and ``v_asked``."""
+
+
+def committed(settings: Settings) -> str:
+    """Up to where each kind of worker has committed at the broker, as lines for ``v_group``.
+
+    Raises:
+        kafka.errors.KafkaError: the broker cannot be reached.
+    """
+    prefix = settings.topic_prefix
+    asked = {
+        prefix + reader.name: [
+            TopicPartition(prefix + topic.name, partition)
+            for topic in reader.reads
+            for partition in range(settings.partitions)
+        ]
+        for reader in readers(settings)
+    }
+    admin: Any = kafka_links.admin(settings, client_id="goodfaith-verify")
+    try:
+        answers = admin.list_group_offsets(asked)
+    finally:
+        admin.close()
+    return "".join(
+        f"{group.removeprefix(prefix)}\t{place.topic.removeprefix(prefix)}\t{place.partition}\t{position.offset}"
+        f"\t{_head(position.metadata)}\n"
+        for group, positions in answers.items()
+        for place, position in positions.items()
+        if position is not None and position.offset >= 0
+    )
+
+
+def _head(metadata: str | None) -> str:
+    """What a worker says with its offset of its log: its last row's number, and the beginning of its hash."""
+    said = re.fullmatch(r"([0-9]{1,18}):([0-9a-f]{16})", metadata or "")
+    return f"{said[1]}\t{said[2]}" if said else "\\N\t\\N"
+
+
+def read(settings: Settings, places: Sequence[Place], upstreams: Sequence[str] = ()) -> Lines:
+    """All records of some partitions.
+
+    Args:
+        upstreams: topics that are not ours.
+    """
     consumer: Any = kafka_links.consumer(
         settings,
         enable_auto_commit=False,
@@ -554,6 +608,7 @@ def read(settings: Settings, places: Sequence[Place]) -> tuple[str, str]:
         allow_auto_create_topics=False,
     )
     out: list[str] = []
+    asked: list[str] = []
     marks: dict[TopicPartition, Marks] = {}
     try:
         left = {TopicPartition(place.topic, place.partition): place.next for place in places}
@@ -563,6 +618,12 @@ def read(settings: Settings, places: Sequence[Place]) -> tuple[str, str]:
         while left:
             for where, records in consumer.poll(timeout_ms=500).items():
                 topic, partition = where.topic, where.partition
+                if topic in upstreams:
+                    asked += [
+                        f"{topic}\t{partition}\t{record.offset}\t{_text(identify(record.value or b''))}\n"
+                        for record in records
+                    ]
+                    continue
                 seen = marks.setdefault(where, Marks())
                 for record in records:
                     text = line(topic, partition, record.offset, record.key, record.value)
@@ -578,30 +639,33 @@ def read(settings: Settings, places: Sequence[Place]) -> tuple[str, str]:
     finally:
         consumer.close()
     found = "".join(text for where, some in marks.items() for text in some.lines(where.partition))
-    return "".join(out), found
+    return "".join(out), found, "".join(asked)
 
 
 class Reading:
     """Reads topics in the background, from their beginning to where they end now."""
 
-    def __init__(self, settings: Settings, names: Sequence[str], measured: Sequence[str] = ()) -> None:
+    def __init__(self, settings: Settings, names: Sequence[str], upstreams: Sequence[str] = ()) -> None:
         """
         Args:
-            measured: topics of which only the ends are looked up.
+            names: topics that only our logs write.
+            upstreams: topics that others write.
         """
         consumer: Any = kafka_links.consumer(settings, enable_auto_commit=False)
         try:
             there = consumer.topics()
-            wanted = [name for name in (*names, *measured) if name in there]
+            wanted = [name for name in (*names, *upstreams) if name in there]
             where = [TopicPartition(name, p) for name in wanted for p in range(settings.partitions)]
             firsts, nexts = consumer.beginning_offsets(where), consumer.end_offsets(where)
         finally:
             consumer.close()
         self.places = [Place(w.topic, w.partition, firsts[w], nexts[w]) for w in where]
-        self._spool = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
-        self._marks = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        self._spools: dict[str, IO[str]] = {
+            table: tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+            for table in ("v_rec", "v_mark", "v_asked")
+        }
         self._lock = threading.Lock()
-        full = [place for place in self.places if place.next > place.first and place.topic in names]
+        full = [place for place in self.places if place.next > place.first]
         total = sum(place.next - place.first for place in full)
         self._executor: Executor
         if total <= _LOCAL_RECORDS:
@@ -611,17 +675,17 @@ class Reading:
             workers = max(os.cpu_count() or 1, 2)
             self._executor = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
             tasks = _split(full, max(total // (workers * 8), 1_000))
-        self._futures: list[Future[tuple[str, str]]] = []
+        self._futures: list[Future[Lines]] = []
         for task in tasks:
-            future = self._executor.submit(read, settings, task)
+            future = self._executor.submit(read, settings, task, tuple(upstreams))
             future.add_done_callback(self._keep)
             self._futures.append(future)
 
-    def _keep(self, future: Future[tuple[str, str]]) -> None:
+    def _keep(self, future: Future[Lines]) -> None:
         """Put a finished part aside, out of memory."""
         if not future.cancelled() and future.exception() is None:
             with self._lock:
-                for spool, lines in zip((self._spool, self._marks), future.result(), strict=True):
+                for spool, lines in zip(self._spools.values(), future.result(), strict=True):
                     spool.write(lines)
             future._result = None
 
@@ -630,7 +694,7 @@ class Reading:
         for future in self._futures:
             future.result()
         self._executor.shutdown()  # and so the last callback has run
-        for table, spool in (("v_rec", self._spool), ("v_mark", self._marks)):
+        for table, spool in self._spools.items():
             spool.seek(0)
             evidence.copy(table, spool)
         ends = "".join(f"{p.topic}\t{p.partition}\t{p.first}\t{p.next}\n" for p in self.places)
@@ -640,8 +704,8 @@ class Reading:
     def close(self) -> None:
         """Let go of everything."""
         self._executor.shutdown(cancel_futures=True)
-        self._spool.close()
-        self._marks.close()
+        for spool in self._spools.values():
+            spool.close()
 
 
 def _split(places: Sequence[Place], size: int) -> list[list[Place]]:

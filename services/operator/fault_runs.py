@@ -120,7 +120,7 @@ def kill(stack: str, *, items: int, every: float, rate: float, seed: int, keep: 
     return Result(
         KILL, found["items"], outcome.in_flight, found["longest_recovery_s"], found["acknowledged"], found["lost"], found["doubled"],
         found["problems"], [f"{found['kills']} kills; slowest: {found['slowest_to_recover']}"], outcome.examples,
-        seconds=time.monotonic() - begun,
+        seconds=time.monotonic() - begun, close=found["close"],
     ), outcome  # fmt: skip
 
 

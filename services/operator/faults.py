@@ -15,9 +15,9 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, get_args
 
 import httpx
 import msgspec
@@ -32,11 +32,16 @@ from services.operator.doors import PATHS, Ask, Http
 from services.operator.idle import Watch
 from services.operator.verify import Report, verify_stack
 from shared import clock, db, kafka_links, policy, topics
+from shared.settings import Relayed
 
 UPSTREAM: Final = "faults"
 ACCOUNT: Final = f"upstream.{UPSTREAM}"
 ENVIRONMENT: Final = {
     "GOODFAITH_UPSTREAMS": msgspec.json.encode({UPSTREAM: ACCOUNT}).decode(),
+    # it plays all parties of the load
+    "GOODFAITH_UPSTREAM_MAY": msgspec.json.encode(
+        {UPSTREAM: {"accounts": ["*"], "commands": get_args(Relayed)}}
+    ).decode(),
     "GOODFAITH_COLLECT_S": "0.5",
     # a killed member's partitions are given away after this; a run is to see many of these in little time
     "GOODFAITH_SESSION_TIMEOUT_MS": "6000",
@@ -63,9 +68,63 @@ UNKNOWN_AGAIN_S: Final = 4.0
 """A seller is party to an item once verification has looked the listing up: until then asked again, so many times."""
 UNKNOWN_TRIES: Final = 10
 DAY: Final = dt.timedelta(days=1)
+CLOSE_S: Final = 2.0
+"""So close to the seller's deadline, before and after it, come the counters of those who wait for it."""
+LOOK_S: Final = 3.0
+REACH: Final = dt.timedelta(seconds=STEP_S)
 
 
 # -------------------------------------------------------------------------------------------------------- the outside
+
+
+class Moment(NamedTuple):
+    """Business time at a moment of our own clock (monotonic)."""
+
+    business: dt.datetime
+    at: float
+
+
+class Close(NamedTuple):
+    """A counter close to its deadline: what the seller was shown, and what it was answered."""
+
+    item: str
+    command: str
+    due: dt.datetime
+    accepted_at: dt.datetime
+
+    @property
+    def in_time(self) -> bool:
+        """By right."""
+        return self.accepted_at <= self.due
+
+
+class Step(NamedTuple):
+    """A change of an item in verification's log, oldest first."""
+
+    at: dt.datetime
+    states: tuple[str | None, ...]
+    """The state before, those passed through, the new one."""
+    command: str | None
+
+
+def submission(account: str, key: str) -> str:
+    """How a submission is named where it is lost."""
+    return f"submission {account} {key}"
+
+
+def close_call(call: Close, history: Sequence[Step]) -> str | None:
+    """What is wrong with the end of a counter close to its deadline: in time it beats the default, later it does not."""
+    name = f"counter {call.command} of {call.item}, accepted at {call.accepted_at.isoformat()}, due at {call.due.isoformat()}"
+    own = next((step for step in history if step.command == call.command), None)
+    if call.in_time:
+        if own is None:
+            return f"{name}, in time: not applied"
+        # where the default had fired already, it is undone
+        return None if "NOTIFIED" in own.states[:-1] else f"{name}, in time: lost to the default"
+    before = history if own is None else history[: history.index(own)]
+    if any(step.at == call.due and "UPHELD_BY_DEFAULT" in step.states[1:] for step in before):
+        return None
+    return f"{name}, too late: the default did not fire before it"
 
 
 @dataclass(slots=True)
@@ -77,12 +136,14 @@ class Record:
         items: item id -> listing, as answers named them.
         named: listing -> how many acknowledged claims named it.
         asked: (item, kind) -> acknowledged commands.
+        close: counters that came close to their deadlines.
     """
 
     answers: dict[tuple[str, str], str | None] = field(default_factory=dict)
     items: dict[str, str] = field(default_factory=dict)
     named: Counter[str] = field(default_factory=Counter)
     asked: Counter[tuple[str, str]] = field(default_factory=Counter)
+    close: list[Close] = field(default_factory=list)
     claims: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     retries: int = 0
@@ -165,9 +226,12 @@ class Plan:
         seller = self.seller(listing)
         if roll < 0.08:
             return [(soon, Ask("accept", seller, f"a.{item}", {}, item))]
+        materials = list(policy.current("ipp").counter.required)
+        if 0.16 <= roll < 0.30:
+            # waits for the last moment: looks when that is, and counters then
+            return [(LOOK_S, Ask("look", seller, f"z.{item}", {"materials": materials}, item))]
         if roll >= 0.16:
             return []
-        materials = list(policy.current("ipp").counter.required)
         acts = [(soon, Ask("counter", seller, f"c.{item}", {"materials": materials}, item))]
         answer = dice.random()
         if answer < 0.7:
@@ -191,7 +255,7 @@ class Submitter:
     """
 
     def __init__(
-        self, plan: Plan, settings: Any, tokens: dict[str, str], *, rate: float, step: Callable[[], None]
+        self, plan: Plan, settings: Any, tokens: dict[str, str], *, rate: float, step: Callable[[], Moment | None]
     ) -> None:
         self._plan = plan
         self.rate = rate
@@ -204,6 +268,9 @@ class Submitter:
         self.ended = False
         self.most = 0
         self._agenda: list[tuple[float, int, Ask]] = []
+        self._aims: list[tuple[dt.datetime, Ask]] = []
+        self._due: dict[str, dt.datetime] = {}
+        self._moment: Moment | None = None
         self._unknown: Counter[str] = Counter()
         self._order = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -234,7 +301,8 @@ class Submitter:
         allowance = 0.0
         claims = self._plan.claims()
         claim = next(claims, None)
-        while claim is not None or self._agenda or self._tasks:
+        self._moment = await asyncio.to_thread(self._step)
+        while claim is not None or self._agenda or self._tasks or self._one_is_to_come:
             now = time.monotonic()
             if self.enough:
                 claim = None
@@ -252,8 +320,49 @@ class Submitter:
             self.most = max(self.most, len(self._tasks))
             if now - stepped > STEP_S:
                 stepped = now
-                await asyncio.to_thread(self._step)
+                self._aim(await asyncio.to_thread(self._step))
             await asyncio.sleep(0.02)
+
+    @property
+    def _one_is_to_come(self) -> bool:
+        """Whether no counter has come close to its deadline yet, and one will."""
+        return bool(self._aims) and not self.record.close
+
+    def _aim(self, moment: Moment | None) -> None:
+        """Put counters on the agenda whose deadlines come up before the next step."""
+        self._moment = moment or self._moment
+        if moment is None:
+            return
+        later = []
+        for due, ask in self._aims:
+            if due > moment.business + REACH:
+                later.append((due, ask))
+            elif due > moment.business:  # else a step has passed it
+                wait = (due - moment.business).total_seconds() + self._dice.uniform(-CLOSE_S, CLOSE_S)
+                heapq.heappush(self._agenda, (moment.at + wait, next(self._order), ask))
+        self._aims = later
+
+    async def _look(self, ask: Ask) -> None:
+        """Look up until when the seller may counter; until then it waits."""
+        if self._moment is None:
+            return  # business time is nobody's to step here
+        headers = {"authorization": f"Bearer {self._tokens[ask.by]}"}
+        shown: dict[str, Any] = {}
+        with contextlib.suppress(httpx.TransportError):
+            response = await self._http.get(f"/v1/items/{ask.item}", headers=headers)
+            if response.status_code == 200:
+                shown = response.json()
+        if shown.get("state") == "NOTIFIED" and shown.get("noticed_at") and shown.get("due"):
+            due, noticed = dt.datetime.fromisoformat(shown["due"]), dt.datetime.fromisoformat(shown["noticed_at"])
+            if due - noticed > DAY:  # else the earliest deadline is that of the 24 hours
+                self._due[ask.key] = due
+                self._aims.append((due, Ask("counter", ask.by, ask.key, ask.body, ask.item)))
+                return
+        elif shown and shown["state"] not in ("RECEIVED", "NOTIFIED", "UNDER_REVIEW"):
+            return
+        self._unknown[ask.key] += 1
+        if self._unknown[ask.key] < UNKNOWN_TRIES and not self.enough:
+            heapq.heappush(self._agenda, (time.monotonic() + UNKNOWN_AGAIN_S, next(self._order), ask))
 
     @property
     def outstanding(self) -> int:
@@ -301,8 +410,17 @@ class Submitter:
                 heapq.heappush(self._agenda, (now + delay, next(self._order), ask))
 
     async def _ask(self, ask: Ask) -> None:
-        if await self._post(ask) is not None:
-            self.record.asked[ask.item or "", ask.kind] += 1
+        if ask.kind == "look":
+            await self._look(ask)
+            return
+        answer = await self._post(ask)
+        if answer is None:
+            return
+        self.record.asked[ask.item or "", ask.kind] += 1
+        if ask.key in self._due:
+            accepted_at = dt.datetime.fromisoformat(answer["accepted_at"])
+            command = answer["commands"][0]["command"]
+            self.record.close.append(Close(ask.item or "", command, self._due[ask.key], accepted_at))
 
     async def _post(self, ask: Ask) -> dict[str, Any] | None:
         """Ask until there is an answer; None when it is a refusal."""
@@ -493,6 +611,8 @@ class Outcome:
             "claims": self.record.claims,
             "commands": counts.get("commands", 0),
             "acknowledged": len(self.record.answers),
+            "close": len(self.record.close),
+            "close_in_time": sum(call.in_time for call in self.record.close),
             "retries": self.record.retries,
             "refused": dict(self.record.refused),
             "message_repeats": self.verified.totals.get("message_repeats", 0),
@@ -529,6 +649,7 @@ class Faults:
         self.settings = fleet.settings_of(stack, secret=True)
         self.engine = db.administer(stack.admin_url, pooled=False)
         self.tokens: dict[str, str] = {}
+        self._landed: dt.datetime | None = None
 
     def prepare(self) -> None:
         """Accounts, rights, and listings on the site; business time runs."""
@@ -574,11 +695,27 @@ class Faults:
             now, _ = clock.read(connection)
             clock.set_anchor(connection, business=now + ahead, rate=1)
 
-    def step_if_possible(self) -> None:
+    def next_day(self) -> Moment:
+        """Set business time ahead to a day after the last time.
+
+        So time runs through the same seconds of each day, and those are the seconds in which windows end that began in them.
+        """
+        with self.engine.begin() as connection:
+            now, _ = clock.read(connection)
+            landed = now if self._landed is None else self._landed
+            while landed <= now:
+                landed += DAY
+            at = time.monotonic()
+            clock.set_anchor(connection, business=landed, rate=1)
+        self._landed = landed
+        return Moment(landed, at)
+
+    def step_if_possible(self) -> Moment | None:
         """A day ahead, unless the database is away."""
         # while the database is away time does not jump either
         with contextlib.suppress(sa.exc.OperationalError, sa.exc.InterfaceError):
-            self.step(DAY)
+            return self.next_day()
+        return None
 
     def settle(
         self,
@@ -641,6 +778,7 @@ class Faults:
         tell("verifying")
         report = verify_stack(fleet.settings_of(self.stack))
         lost, doubled = self.compare(submitter.record)
+        lost += self.close_calls(submitter.record)
         seconds = time.monotonic() - begun
         most = submitter.most
         return Outcome(submitter.filed, [], submitter.record, report, lost, doubled, problems, 0.0, seconds, most)
@@ -663,7 +801,7 @@ class Faults:
             for (account, key), resource in record.answers.items():
                 found = stored.get((account, key))
                 if found is None and not (resource is None and key in refused):
-                    lost.append(f"submission {account} {key}")
+                    lost.append(submission(account, key))
                 elif resource is not None and found is not None and found != resource:
                     doubled.append(f"submission {account} {key}: {found}, answered {resource}")
             record.refused["by topic"] = len(refused)
@@ -688,6 +826,28 @@ class Faults:
                         f"{kind} of {item}: {commands[item, kind]}, acknowledged {count}"
                     )
         return lost, doubled
+
+    def close_calls(self, record: Record) -> list[str]:
+        """Counters close to their deadlines that did not end as they must; those that were lost are told as such."""
+        history: dict[str, list[Step]] = {call.item: [] for call in record.close}
+        with self.engine.connect() as connection:
+            stored = set(connection.execute(
+                sa.text("select id from intake.commands where id = any(:ids)"), {"ids": [c.command for c in record.close]}
+            ).scalars())  # fmt: skip
+            rows = connection.execute(
+                sa.text(
+                    "select payload::jsonb ->> 'time', payload::jsonb -> 'data' from verification.event_log"
+                    " where claim in (select claim from intake.items where id = any(:items))"
+                    " and starts_with(type, 'goodfaith.item.') order by partition, seq"
+                ),
+                {"items": list(history)},
+            )
+            for at, data in rows:
+                if data["item"] in history:
+                    states = (data.get("previous"), *data.get("via", ()), data["state"])
+                    history[data["item"]].append(Step(dt.datetime.fromisoformat(at), states, data.get("command")))
+        calls = (close_call(call, history[call.item]) for call in record.close if call.command in stored)
+        return [wrong for wrong in calls if wrong is not None]
 
     def close(self) -> None:
         """Close connections."""

@@ -242,7 +242,10 @@ class Judge:
                 self._add("problem", "event-unreadable", f"{id_}: {error}")
                 continue
             if isinstance(data, ItemSubmitted):
-                self._cases.setdefault(data.item, Case(data, self._load(data.policy)))
+                try:
+                    self._cases.setdefault(data.item, Case(data, self._load(data.policy)))
+                except policy.PolicyError as error:
+                    self._add("problem", "policy-unknown", f"{id_}: {error}")
                 self._inputs[id_] = data
                 continue
             case = self._cases.get(data.item)
@@ -284,14 +287,16 @@ class Judge:
         case.group = Group(cause, bool(others - {case.filed.item}))
         return case.group
 
-    def end(self, upto: dt.datetime | None) -> None:
+    def end(self, upto: dt.datetime | None, parked: Container[str] = ()) -> None:
         """The log is over.
 
         Args:
             upto: the partition's watermark: deadlines up to it have passed.
+            parked: listings whose records and deadlines wait for a person.
         """
         for item, case in self._cases.items():
             self._judge(case)
+            case.off |= case.filed.listing in parked
             if case.off or not case.revision:
                 continue
             try:

@@ -141,7 +141,9 @@ def grouped(alerts: Iterable[Alert]) -> list[Group]:
 def _which(alert: Alert) -> str:
     """What the alert is about: its labels, but those that say who is told."""
     return " ".join(
-        value for label, value in sorted(alert.labels.items()) if label not in ("team", "layer", "severity")
+        value
+        for label, value in sorted(alert.labels.items())
+        if label not in ("team", "layer", "area", "page", "severity")
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Self
@@ -106,6 +106,24 @@ class Notes:
                 if left <= 0:
                     return None
                 self._changed.wait(left)
+
+
+def pages(notes: Iterable[Note]) -> list[str]:
+    """How often somebody was woken, and for which alert, in order: once from its first instance until all are resolved."""
+    woken: list[str] = []
+    open_: dict[str, set[tuple[tuple[str, str], ...]]] = {}
+    for note in notes:
+        if note.labels.get("severity") != "page":
+            continue
+        instances = open_.setdefault(note.alert, set())
+        key = tuple(sorted(note.labels.items()))
+        if note.firing:
+            if not instances:
+                woken.append(note.alert)
+            instances.add(key)
+        else:
+            instances.discard(key)
+    return woken
 
 
 class Pager(Notes):

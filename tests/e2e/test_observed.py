@@ -69,7 +69,7 @@ def test_enforcement_stops_and_the_runbook_helps(
     world: World, observer: Observer, pager: Pager, tmp_path: Path
 ) -> None:
     """Fault, pager, runbook, quiet: on a clock that goes 60 times as fast."""
-    alert = "ClaimsStalled" if "streams.0" in world.fleet.processes else "ProcessDown"
+    alert = "ProcessDown"
     holder, seller = world.account("h-observed"), world.account("s-observed", "seller")
     right, links = world.right(holder), world.offer(seller, "observed-1")
     begun = time.monotonic()

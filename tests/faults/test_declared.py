@@ -34,3 +34,4 @@ def test_nothing_is_lost(only: tuple[str, ...]) -> None:
     assert [one["fault"] for one in found["results"]] == list(only)
     assert (found["lost"], found["doubled"], found["problems"]) == (0, 0, 0)
     assert all(one["items"] >= 400 and one["recovery_s"] > 0 for one in found["results"])
+    assert all(one["close"] > 0 for one in found["results"]), "no counter came close to its deadline"

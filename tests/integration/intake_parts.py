@@ -25,6 +25,10 @@ from shared import db, migrate
 from shared.settings import Settings
 
 PARTITIONS = 4
+RATES = (
+    "http_address_rate", "http_account_rate", "http_failures_a_minute", "http_openings_an_hour", "http_all_openings_an_hour",
+)  # fmt: skip
+"""Limits that tests from one address would meet."""
 CONTACT = {"name": "Ada Example", "address": "Road 1\nTown", "email": "ada@example.org"}
 
 
@@ -64,6 +68,7 @@ class Parts:
             operator_token=SecretStr(self.operator),
             evidence_key=SecretStr(stack.secret("evidence_key")),
             token_cache_s=0.0,
+            **dict.fromkeys(RATES, 0),
             session_timeout_ms=6_000,
             **{"evidence_url": (folder / "evidence").as_uri(), **values},
         )

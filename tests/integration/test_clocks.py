@@ -240,6 +240,33 @@ def test_records_stamped_by_a_clock_that_goes_back_come_after_the_watermark(part
         assert parts.query("select max(accepted_at) from claims") == [(published + dt.timedelta(microseconds=1),)]
 
 
+def test_an_upstreams_progress_does_not_follow_a_clock_that_is_wrong(
+    parts: Parts, ahead: Callable[[float], None]
+) -> None:
+    """Else all that the upstream sends in the hour to come would be late."""
+    topics.create(parts.settings)
+    service = Inbound(parts.settings, background=False)
+
+    def progress() -> set[tuple[dt.datetime]]:
+        service.observe()
+        with parts.engine.begin() as connection:
+            service.pull(transaction(connection), 10)
+        return set(parts.query("select upto from inbound_progress"))  # type: ignore[arg-type]
+
+    with contextlib.closing(service):
+        (before,) = progress()
+        ahead(3600.0)
+        assert progress() == {before}
+        ahead(0)
+        (after,) = progress()
+        assert before < after < (before[0] + DAY / 48,)
+        stamped = dt.datetime.now(dt.UTC)
+        with parts.engine.begin() as connection:
+            service.open(transaction(connection), [incoming(parts, 0, stamped)])
+    ((at,),) = parts.query("select accepted_at from claims")
+    assert at == stamped
+
+
 def test_a_new_upstreams_old_records_come_after_the_watermark(parts: Parts, barrier: Barrier) -> None:
     """Watermarks went on without it until now."""
     assert barrier.turn()

@@ -16,7 +16,7 @@ from typer.main import get_command
 
 from deploy.local.fleet import FLEET
 from deploy.prometheus import cases, rules
-from deploy.prometheus.model import Pace, dump
+from deploy.prometheus.model import Alert, Pace, dump
 from deploy.prometheus.writing import files
 from services.operator.cli import build
 from shared import metrics
@@ -36,6 +36,7 @@ needs_amtool = pytest.mark.skipif(
 
 # of Prometheus itself and of its client
 FOREIGN = {
+    "ALERTS": {"layer", "area", "page"},
     "up": {"job", "instance"},
     "process_start_time_seconds": {"job", "instance"},
     "prometheus_rule_evaluation_failures_total": {"rule_group"},
@@ -117,7 +118,7 @@ def test_required_processes_are_in_the_fleet() -> None:
 
 
 @each_alert
-def test_an_alert_says_what_it_must(alert: rules.Alert) -> None:
+def test_an_alert_says_what_it_must(alert: Alert) -> None:
     assert re.fullmatch(r"([A-Z][a-z]+)+", alert.name)
     assert alert.summary
     assert "{{" not in alert.summary
@@ -129,7 +130,7 @@ def test_an_alert_says_what_it_must(alert: rules.Alert) -> None:
 
 
 @each_alert
-def test_an_alert_is_tested_both_ways(alert: rules.Alert) -> None:
+def test_an_alert_is_tested_both_ways(alert: Alert) -> None:
     worlds = [world for content in cases.tests(Pace()).values() for world in content["tests"]]
     looks = [
         look["exp_alerts"] for world in worlds for look in world["alert_rule_test"] if look["alertname"] == alert.name
@@ -174,12 +175,13 @@ def test_alertmanager_takes_the_configuration(tmp_path: Path) -> None:
         (EVERY["Watchdog"], "deadman"),
         (EVERY["ClaimsStalled"], "pager"),
         (EVERY["DeadLetters"], "tickets"),
+        (EVERY["Aftermath"], "nobody"),
         (EVERY["ReviewQueueOld"], "review"),
         (EVERY["StatementsOld"], "compliance"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
-def test_alerts_reach_whom_they_concern(labels: rules.Alert, receiver: str) -> None:
+def test_alerts_reach_whom_they_concern(labels: Alert, receiver: str) -> None:
     told = [f"{key}={value}" for key, value in {"alertname": labels.name, **labels.all_labels()}.items()]
     path = DEPLOY / "alertmanager" / "alertmanager.yml"
     run("amtool", "config", "routes", "test", f"--config.file={path}", f"--verify.receivers={receiver}", *told)
@@ -197,14 +199,19 @@ def inhibited_by(source: dict[str, str], target: dict[str, str]) -> bool:
                 return False
         return True
 
-    configuration = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text(encoding="utf-8"))
     return any(
         matches(source, rule["source_matchers"])
         and matches(target, rule["target_matchers"])
         and not (matches(source, rule["target_matchers"]) and matches(target, rule["source_matchers"]))
         and all(source.get(label, "") == target.get(label, "") for label in rule.get("equal", ()))
-        for rule in configuration["inhibit_rules"]
+        for rule in inhibitions()
     )
+
+
+@cache
+def inhibitions() -> list[dict[str, Any]]:
+    configuration = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text(encoding="utf-8"))
+    return list(configuration["inhibit_rules"])
 
 
 def labels_of(name: str, **more: str) -> dict[str, str]:
@@ -212,35 +219,38 @@ def labels_of(name: str, **more: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("dead", ["BrokerDown", "DatabaseDown"])
-def test_a_dead_broker_or_database_pages_once(dead: str) -> None:
-    other = {"BrokerDown", "DatabaseDown", "Watchdog", "ProcessAbsent", "RulesFail"}
+def test_a_dead_broker_or_database_mutes_all_that_follows_from_it(dead: str) -> None:
+    other = {"BrokerDown", "DatabaseDown", "DatabaseWentBack", "Watchdog", "RulesFail", "Aftermath"}
+    if dead == "DatabaseDown":
+        other.add("BrokerOfflinePartitions")
     for name in set(EVERY) - other:
-        assert inhibited_by(labels_of(dead), labels_of(name)), name
+        assert inhibited_by(labels_of(dead), {"area": "claims", **labels_of(name)}), name
     for name in other:
         assert not inhibited_by(labels_of(dead), labels_of(name)), name
 
 
-def test_a_dead_process_silences_its_own_flow_only() -> None:
-    dead = labels_of("ProcessDown", job="verification")
-    assert inhibited_by(dead, labels_of("OutboxOld", job="verification"))
-    assert not inhibited_by(dead, labels_of("OutboxOld", job="intake-worker"))
-    assert not inhibited_by(dead, labels_of("ClaimsStalled"))
-    assert not inhibited_by(dead, labels_of("ConsumerLag", group="verification", topic="intake.events"))
+def test_a_dead_process_mutes_its_own_area_only() -> None:
+    dead = labels_of("ProcessDown", job="verification", area="claims")
+    assert inhibited_by(dead, labels_of("CanaryOld"))
+    assert inhibited_by(dead, labels_of("ConsumerLag", group="verification", area="claims"))
+    assert not inhibited_by(dead, labels_of("ConsumerLag", group="enforcement-ledger", area="sellers"))
+    assert not inhibited_by(dead, labels_of("ProcessDown", job="streams", area="figures"))
+    assert not inhibited_by(
+        labels_of("ProcessDown", job="notification-bounces", area="notification-bounces"), labels_of("CanaryOld")
+    )
 
 
-def test_streams_that_stand_silence_that_their_own_group_is_behind() -> None:
+def test_figures_that_stand_mute_what_rests_on_them() -> None:
     behind = labels_of("StreamsBehind", topic="intake.events", partition="3")
-    stuck = labels_of("WorkerStuck", job="streams", instance="streams.0")
-    for name in ("ConsumerLag", "PartitionStuck"):
-        theirs = labels_of(name, group="streams", topic="intake.events")
-        assert inhibited_by(behind, theirs)
-        assert inhibited_by(stuck, theirs)
-        assert not inhibited_by(behind, labels_of(name, group="streams", topic="verification.events"))
-        assert not inhibited_by(behind, labels_of(name, group="verification", topic="intake.events"))
-        assert not inhibited_by(stuck, labels_of(name, group="verification", topic="intake.events"))
-        assert not inhibited_by({**stuck, "job": "verification"}, theirs)
-    assert not inhibited_by(behind, labels_of("ClaimsStalled"))
-    assert not inhibited_by(stuck, labels_of("ClaimsStalled"))
+    assert inhibited_by(behind, labels_of("ClaimsStalled"))
+    assert not inhibited_by(behind, labels_of("CanaryOld"))
+    assert not inhibited_by(behind, labels_of("ConsumerLag", group="verification", area="claims"))
+
+
+def test_a_page_mutes_its_consequences_for_a_while_after_it() -> None:
+    after = labels_of("Aftermath", page="ConsumerLag", layer="flow", area="claims")
+    assert inhibited_by(after, labels_of("CanaryOld"))
+    assert not inhibited_by(after, labels_of("ConsumerLag", area="claims"))
 
 
 def test_a_burn_that_pages_silences_the_ticket_of_the_same_objective() -> None:
@@ -261,7 +271,7 @@ def test_every_inhibition_names_alerts_that_there_are() -> None:
     configuration = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text(encoding="utf-8"))
     for rule in configuration["inhibit_rules"]:
         for matcher in (*rule["source_matchers"], *rule["target_matchers"]):
-            found = re.fullmatch(r'alertname=~?"(.*)"', matcher)
+            found = re.fullmatch(r'(?:alertname|page)=~?"(.*)"', matcher)
             for name in found[1].split("|") if found else ():
                 assert any(re.fullmatch(name, known) for known in EVERY), name
 
@@ -296,7 +306,7 @@ def commands_of(text: str) -> list[str]:
 
 
 @each_alert
-def test_an_alert_has_its_runbook(alert: rules.Alert) -> None:
+def test_an_alert_has_its_runbook(alert: Alert) -> None:
     text = (RUNBOOKS / f"{alert.name}.md").read_text(encoding="utf-8")
     assert text.startswith(f"# {alert.name}\n\n{alert.summary}. Severity *{alert.severity}*, team *{alert.team}*.\n")
     assert re.findall(r"^## (.*)$", text, flags=re.M) == HEADINGS
@@ -312,12 +322,12 @@ def test_no_runbook_is_left_over() -> None:
 
 
 @each_alert
-def test_commands_of_a_runbook_can_be_run(alert: rules.Alert) -> None:
+def test_commands_of_a_runbook_can_be_run(alert: Alert) -> None:
     text = (RUNBOOKS / f"{alert.name}.md").read_text(encoding="utf-8")
     looking = commands_of(section(text, "Look here"))
     for command in commands_of(text):
         words = shlex.split(command)
-        assert words[0] in ("goodfaith", "promtool"), command
+        assert words[0] in ("goodfaith", "promtool", "amtool"), command
         if words[0] == "goodfaith":
             name = parsed(words[1:])
             assert command not in looking or name in READ_ONLY, f"{command} is not for looking"

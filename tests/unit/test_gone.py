@@ -6,7 +6,8 @@ import datetime as dt
 from typing import Any, NamedTuple
 
 from kafka import TopicPartition
-from kafka.errors import OffsetOutOfRangeError
+from kafka.errors import LogTruncationError, OffsetOutOfRangeError
+from kafka.structs import OffsetAndMetadata
 
 from shared import events, metrics, topics
 from shared.runtime.worker import Worker
@@ -88,6 +89,16 @@ def test_its_age_grows_however_its_end_moves() -> None:
     worker._poll(0)
     worker._positions.ends([((NAME, 0), 5), ((NAME, 1), 0)], 300.0)
     assert worker._positions.least() == {NAME: 100.0}
+
+
+def test_a_truncated_log_is_a_gap_and_not_a_failure_of_the_broker() -> None:
+    worker, consumer = made({P0: [mark(5)]}, LogTruncationError({P1: OffsetAndMetadata(2, "", 1)}), {P0: [mark(6)]})
+    worker._took_s = 1.0
+    worker._cursors = {(NAME, 1): 7}
+    assert worker._poll(0).cursors == {(NAME, 0): 6}
+    assert (consumer.paused, shown()) == ({P1}, 1)
+    assert worker._unsaved == {(NAME, 1): (7, "truncated", "")}
+    assert worker._poll(0).cursors == {(NAME, 0): 7}, "the others are read on"
 
 
 def test_another_topic_of_the_name_is_noticed_once() -> None:

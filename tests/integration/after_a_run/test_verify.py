@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from kafka import KafkaProducer
 
 from services.operator import checks
-from services.operator.evidence import Evidence, Reading, read
+from services.operator.evidence import Evidence, Lines, Reading, committed, read
 from services.operator.verify import Report, examine, verify_stack
 from shared import policy, topics
 from shared.settings import Settings
@@ -186,12 +186,26 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "log-head": ("problem", "update enforcement.ledger_partitions set hash = 'x' where seq > 0"),
     "unpublished": ("problem", "update notification.partitions set published_upto = published_upto - 1 where seq > 0"),
-    "not-applied": ("lost", "delete from notification.inbox where event_id = (select min(event_id) from notification.inbox)"),
+    "not-applied": ("lost", "update notification.reads set seq = seq - 1"),
+    "not-applied of a log that was never read": ("lost", "delete from notification.reads where partition = 0"),
+    "read-beyond-log": ("problem", "update notification.reads set seq = seq + 1000"),
+    "link-wrong": (
+        "problem",
+        "update verification.event_log set payload = regexp_replace(payload, '\"previous\":([0-9]+)', '\"previous\":9\\1')"
+        f" where (partition, seq) = {CHANGE}",
+    ),
     "mark-beyond-log": (
         "problem",
         "insert into notification.inbox_marks values ('verification.events', 'verification', 0, 1000000, 0)",
     ),
-    "upstream-unanswered": ("lost", "delete from intake.inbound_inbox"),
+    "upstream-unanswered": (
+        "lost",  # its id stays in the inbox, as an earlier topic's might
+        "delete from intake.submissions where account = 'u-desk'",
+    ),
+    "upstream-unanswered by a refusal": (
+        "lost",
+        "update intake.inbound_event_log set payload = replace(payload, '\"event\":\"desk.', '\"event\":\"gone.')",
+    ),
     "upstream-unread": ("problem", "update intake.inbound_cursors set next_offset = 0"),
     "applied-unknown": ("problem", "insert into enforcement.inbox (event_id) values ('verification.0.4711')"),
     "unread": (
@@ -256,6 +270,11 @@ TAMPERED: dict[str, tuple[str, str]] = {
         "problem",
         body(ITEM, "body::jsonb || '{\"timers\": [[\"lookup_give_up\", \"2100-01-01T00:00:00Z\"]]}'")
         + f"; update verification.items set next_due = '2100-01-01Z' where item = {ITEM}",
+    ),
+    "policy-unknown": (
+        "problem",
+        "update intake.event_log set payload = replace(payload, '\"policy\":\"ipp', '\"policy\":\"none')"
+        f" where type = 'goodfaith.item.submitted.v1' and {OF_ITEM}",
     ),
     # what was published is what was filed
     "claim-differs": ("problem", f"update intake.claims set principal = 'x' where id = {CLAIM}"),
@@ -552,6 +571,11 @@ COPIED |= {
         "update v_mark set upto = upto + interval '30 days' where (partition, \"offset\") in"
         ' (select partition, min("offset") from v_mark group by partition)',
     ),
+    "topic-unlinked": (
+        "problem",
+        f"update v_rec set \"offset\" = 100000 where id = (select id from v_log where writer = 'verification'"
+        f" and key = {LISTING} order by seq limit 1)",
+    ),
     "applied-disorder": (
         "problem",
         "update v_log set seq = seq + 100000 where id = (select cause from v_log where writer = 'verification' and cause like 'intake.%%'"
@@ -564,17 +588,16 @@ COPIED |= {
 class Copy(Reading):
     """The topics as they were read before."""
 
-    def __init__(self, first: Reading, lines: str, marks: str) -> None:
+    def __init__(self, first: Reading, lines: Lines) -> None:
         self.places = first.places
         self._lines = lines
-        self._found = marks
 
     def into(self, evidence: Evidence) -> int:
-        evidence.copy("v_rec", io.StringIO(self._lines))
-        evidence.copy("v_mark", io.StringIO(self._found))
+        for table, lines in zip(("v_rec", "v_mark", "v_asked"), self._lines, strict=True):
+            evidence.copy(table, io.StringIO(lines))
         ends = "".join(f"{p.topic}\t{p.partition}\t{p.first}\t{p.next}\n" for p in self.places)
         evidence.copy("v_ends", io.StringIO(ends))
-        return self._lines.count("\n")
+        return self._lines[0].count("\n")
 
     def close(self) -> None:
         return
@@ -587,10 +610,12 @@ class Rig:
         self.run = run
         self.settings: Settings = run.settings
         names = [topic.name for topic in topics.TOPICS]
-        first = Reading(self.settings, names, [topics.inbound(name).name for name in self.settings.upstreams])
+        upstreams = [topics.inbound(name).name for name in self.settings.upstreams]
+        first = Reading(self.settings, names, upstreams)
         first.close()
-        places = [p for p in first.places if p.next > p.first and p.topic in names]
-        self.copy = Copy(first, *read(self.settings, places))
+        places = [p for p in first.places if p.next > p.first]
+        self.copy = Copy(first, read(self.settings, places, upstreams))
+        self.groups = committed(self.settings)
         self.engine = run.engine.execution_options(isolation_level="REPEATABLE READ")
 
     def find(self, tamper: str = "", tamper_copy: str = "") -> dict[str, Any]:
@@ -599,10 +624,10 @@ class Rig:
             if tamper:
                 connection.exec_driver_sql("set session_replication_role = replica")  # no triggers, no foreign keys
                 connection.exec_driver_sql(tamper)
-            evidence = Evidence(connection, self.settings)
+            evidence = Evidence(connection, self.settings, self.groups)
             evidence.gather(self.copy)
-            if tamper_copy:
-                assert connection.exec_driver_sql(tamper_copy).rowcount > 0
+            for statement in filter(None, tamper_copy.split(";")):
+                assert connection.exec_driver_sql(statement).rowcount > 0, statement
             found = {finding.kind: finding for finding in checks.run(evidence)}
             connection.rollback()
             connection.exec_driver_sql("set session_replication_role = default")
@@ -648,6 +673,7 @@ def test_every_kind_of_finding_is_shown() -> None:
         text = Path("services/operator", name).read_text()
         said |= set(re.findall(r'"(?:lost|doubled|problem)",\s*"([a-z-]+)"', text))
         said |= set(re.findall(r'Parted\(\s*"([a-z-]+)"', text))
+    said -= {"unread-gone", "database-behind", "log-cut", "log-rewritten"}  # below, by tests of their own
     # by a name of their own: `<field>-twice`, gap and fork
     assert (
         said
@@ -721,6 +747,58 @@ def test_what_retention_or_compaction_took_is_not_missed(rig: Rig) -> None:
     found = rig.find(tamper=again)  # an older word on a listing, which is not on the topic
     assert "log-chain" in found
     assert "not-on-topic" not in found
+
+
+# what retention has taken of a topic whose records were all read
+GONE = (
+    "delete from v_rec where topic = 'verification.events' or topic like '%%.verification.events';"
+    "update v_ends set first = next where topic = 'verification.events' or topic like '%%.verification.events'"
+)
+CUT = (
+    "(select partition from notification.cursors where topic = 'verification.events' order by next_offset desc limit 1)"
+)
+
+
+def test_what_was_read_before_retention_took_it_is_fine(rig: Rig) -> None:
+    assert rig.find(tamper_copy=GONE) == {}
+
+
+def test_what_retention_took_unread_is_found(rig: Rig) -> None:
+    short = "update notification.reads set seq = seq - 1 where topic = 'verification.events'"
+    assert set(rig.find(tamper=short, tamper_copy=GONE)) == {"not-applied"}
+
+
+def test_a_cursor_that_retention_has_passed_is_found(rig: Rig) -> None:
+    behind = f"update notification.cursors set next_offset = next_offset - 1 where topic = 'verification.events' and partition = {CUT}"
+    found = rig.find(tamper=behind, tamper_copy=GONE)
+    assert {"unread-gone", "database-behind"} == set(found)
+
+
+def test_a_database_from_before_is_found_by_what_the_broker_knows(rig: Rig) -> None:
+    """A suffix is cut off everywhere alike: its worker had committed more at the broker, and records are left of it."""
+    cut = """
+        delete from notification.event_log l using notification.partitions p where p.partition = l.partition and l.seq = p.seq;
+        update notification.partitions p set seq = l.seq, hash = l.hash, published_upto = l.seq from (select distinct on (partition)
+            partition, seq, hash from notification.event_log order by partition, seq desc) l where l.partition = p.partition"""
+    found = rig.find(tamper=cut)
+    assert (found["log-cut"].category, found["log-cut"].count) == ("lost", found["foreign-record"].count * 2)
+    none = "delete from v_rec where id like 'notification.%%'; update v_ends set first = next where topic like '%%notification.events'"
+    assert rig.find(tamper=cut, tamper_copy=none)["log-cut"].category == "lost"
+    back = "update notification.cursors set next_offset = next_offset - 1 where next_offset > 0"
+    assert rig.find(tamper=back)["database-behind"].category == "lost"
+
+
+def test_a_log_whose_chain_was_made_anew_is_found_by_what_the_broker_knows(rig: Rig) -> None:
+    anew = """
+        update notification.event_log l set payload = replace(l.payload, '"sent_at":"2', '"sent_at":"1'),
+            hash = encode(sha256(convert_to(b.hash || replace(l.payload, '"sent_at":"2', '"sent_at":"1'), 'UTF8')), 'hex')
+        from notification.partitions p, notification.event_log b
+        where p.partition = l.partition and l.seq = p.seq and b.partition = l.partition and b.seq = l.seq - 1;
+        update notification.partitions p set hash = l.hash from notification.event_log l
+        where p.partition = l.partition and l.seq = p.seq"""
+    found = rig.find(tamper=anew)
+    assert "log-chain" not in found
+    assert found["log-rewritten"].category == "problem"
 
 
 def test_nothing_is_written(rig: Rig) -> None:

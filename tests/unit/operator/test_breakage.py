@@ -12,8 +12,9 @@ import typer
 
 from deploy.local.children import StackError
 from services.operator import breakage, fault_runs
-from services.operator.breakage import Fault, Ground, Result, exercise
+from services.operator.breakage import Fault, Ground, Result, exercise, unforgiven
 from services.operator.fault_runs import BEGIN, END
+from services.operator.faults import Record, submission
 
 
 def nothing(_: Ground) -> None:
@@ -36,6 +37,18 @@ def ground(left: Iterator[int]) -> Ground:
     made._unjudged = lambda _: ["item"] * next(left)  # type: ignore[method-assign]
     made._judged_since = lambda: True  # type: ignore[method-assign]
     return made
+
+
+def test_a_fault_that_may_lose_something_may_not_lose_what_was_safe() -> None:
+    stands = ground(iter([]))
+    stands.submitter.record = Record(answers={("h", "before"): "c-1"})
+    stands.keep()
+    stands.record.answers["h", "after"] = "c-2"
+    after = [submission("h", "after"), "item i-2"]
+    assert unforgiven(after, stands.safe) == []
+    assert unforgiven([*after, submission("h", "before")], stands.safe) == [
+        "was safe, and is lost: submission h before"
+    ]
 
 
 def test_it_is_waited_for_as_long_as_something_is_judged() -> None:

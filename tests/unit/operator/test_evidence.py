@@ -7,7 +7,7 @@ import datetime as dt
 import msgspec
 import pytest
 
-from services.operator.evidence import FINAL, Fold, Place, Tally, _split, identify, line
+from services.operator.evidence import FINAL, Fold, Marks, Place, Tally, _head, _split, identify, line
 from services.operator.judge import Judge
 from shared import events
 from shared.events import ItemChanged, State
@@ -104,6 +104,30 @@ def test_watermarks_and_tombstones_are_left_out() -> None:
     assert line("t", 0, 1, None, b'{"specversion":"1.0","id":"watermark.0.x"}') is None
     assert line("t", 0, 1, b"k", None) is None
     assert (line("t", 0, 1, b"k", b"\xff") or "").startswith("t\t0\t1\t\\N\t")
+
+
+def test_watermarks_that_follow_closely_are_one_and_no_jump_is_hidden() -> None:
+    second, day = dt.timedelta(seconds=1), dt.timedelta(days=1)
+    marks = Marks()
+    for number in range(5):
+        marks.add(number, NOW + number * second, 100.0 + number)
+    marks.cut()  # a record
+    marks.add(6, NOW + 6 * second, 106.0)
+    marks.add(7, NOW + day, 107.0)  # business time was set ahead
+    marks.add(8, NOW + day + second, 120.0)  # long after
+    marks.add(9, NOW + day, 121.0)  # backwards
+    assert [(offset, upto) for offset, upto, _ in marks.found] == [
+        (0, NOW + 4 * second), (6, NOW + 6 * second), (7, NOW + day), (8, NOW + day + second), (9, NOW + day),
+    ]  # fmt: skip
+    assert next(marks.lines(3)).startswith("3\t0\t2026-11-24T12:00:04+00:00\t1970-01-01T00:01:40+00:00")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "line_"),
+    [("17:0123456789abcdef", "17\t0123456789abcdef"), ("", "\\N\t\\N"), (None, "\\N\t\\N"), ("17:x\t", "\\N\t\\N")],
+)
+def test_heads_are_read_from_what_a_group_committed(metadata: str | None, line_: str) -> None:
+    assert _head(metadata) == line_
 
 
 def test_partitions_are_shared_out() -> None:

@@ -145,6 +145,13 @@ def test_own_listings_are_refused_by_the_model_too() -> None:
     assert judged(world) == []
 
 
+def test_what_waits_for_a_person_is_not_judged_to_its_end() -> None:
+    world = World().to(S.NOTIFIED)
+    due = world.got.next_due
+    assert due is not None
+    assert judged(world, due, parked=("l",)) == []
+
+
 # ---- penalties, sanctions
 
 _severities = st.sampled_from(["general", "serious"])
