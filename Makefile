@@ -18,7 +18,7 @@ UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --uni
 CODE := $(wildcard services shared deploy tests benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup secure demo tour up down status test test-docker test-kubernetes image compose manifests thorough lint messages format bench faults streams drills restore-drill upgrade-drill deep lock sbom audit clean
+.PHONY: help setup secure demo tour up down status test test-docker test-kubernetes image compose manifests thorough lint messages format bench faults streams drills attack restore-drill upgrade-drill deep lock sbom audit clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,9 @@ streams: setup ## workers of the stream views are killed, frozen and woken; noth
 drills: setup ## faults on purpose, the alerts they raise, and the runbooks that end them (docs/reliability.md)
 	@sh deploy/local/setup.sh prometheus
 	$(GOODFAITH) drills --json $(ARGS)
+
+attack: setup ## attacks on a local stack while an honest client uses it, with a table (ARGS="--short --only SSRF")
+	$(GOODFAITH) attack --json $(ARGS)
 
 restore-drill: setup ## the database is lost under load and restored, with all of its log and without the last of it
 	$(GOODFAITH) restore drill $(ARGS)

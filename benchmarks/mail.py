@@ -114,7 +114,12 @@ class Front(asyncio.Protocol):
         if b"/internal/contacts" in head.split(b"\r\n")[0]:
             answer = {
                 "contacts": {
-                    id_: {"name": f"Name of {id_}", "address": f"1 Road of {id_}\nTown", "email": f"{id_}@x.example"}
+                    id_: {
+                        "name": f"Name of {id_}",
+                        "address": f"1 Road of {id_}\nTown",
+                        "email": f"{id_}@x.example",
+                        "confirmed": True,
+                    }
                     for id_ in ids
                 }
             }

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,16 @@ def revisions(service: str) -> Iterator[tuple[Config, Script]]:
     return ((config, revision) for revision in reversed(judged))
 
 
+def doubled(folder: Path) -> list[Finding]:
+    """Numbers that two revisions have, as after a merge: Alembic warns and takes one of them."""
+    numbers = Counter(path.name.partition("_")[0] for path in folder.glob("[0-9]*_*.py"))
+    return [
+        Finding(number, "doubled", "two revisions have this number: put one on top of the other")
+        for number, count in sorted(numbers.items())
+        if count > 1
+    ]
+
+
 def lint(config: Config, revision: Script) -> list[Finding]:
     """What is wrong with one revision."""
     path = str(Path(revision.path).name)
@@ -147,6 +158,15 @@ def lint(config: Config, revision: Script) -> list[Finding]:
 def main() -> int:
     """Judge all; the exit status."""
     services = (*migrate.SERVICES, *migrate.DEMO)
+    twice = [
+        (service, finding)
+        for service in services
+        for finding in doubled(Path(ScriptDirectory.from_config(migrate.script(service)).versions))
+    ]
+    for service, finding in twice:
+        sys.stderr.write(f"{service}: {finding}\n")
+    if twice:
+        return 1
     every = [(service, config, revision) for service in services for config, revision in revisions(service)]
     found = [(service, finding) for service, config, revision in every for finding in lint(config, revision)]
     for service, finding in found:

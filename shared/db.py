@@ -24,10 +24,36 @@ _TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
 _TRANSIENT_STATES = ("55P03", "25P03")
 # a server whose machine is gone is found out within seconds, not when the kernel gives up
 _REACH: Final = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+SILENT_S: Final = 15
+"""A connection ends when the server acknowledges nothing that was sent for so long: keepalives watch an idle one only."""
+STATEMENT_S: Final = 60.0
+"""More than any statement of a worker takes; a wait for a lock is ended before."""
+IDLE_LIMIT_S = 10
+"""A transaction in which nothing is asked for so long is ended: that of a stopped process gives its locks to the living."""
+# our code relies on these, whatever a role or a database has been given as its default
+_PINNED: Final = (
+    r"-c timezone=UTC -c default_transaction_isolation=read\ committed -c synchronous_commit=on -c lock_timeout=20000"
+)
+
+
+class UnknownOutcome(psycopg2.OperationalError):
+    """A commit is in the server's log, but perhaps not in that of its synchronous follower: it may yet be lost."""
+
+
+class _Connection(psycopg2.extensions.connection):
+    """Raises ``UnknownOutcome`` when a commit did not wait for the synchronous follower to the end."""
+
+    def commit(self) -> None:
+        """PostgreSQL only warns of it, in its own language: of a commit there is nothing else to warn of."""
+        self.notices.clear()
+        super().commit()
+        for notice in self.notices:
+            if not notice.startswith(("NOTICE", "INFO", "LOG", "DEBUG")):
+                raise UnknownOutcome(f"commit: {notice.strip()}")
 
 
 def connect(
-    url: str | Present, *, schema: str, name: str, pool_size: int = 2, statement_timeout: float = 0
+    url: str | Present, *, schema: str, name: str, pool_size: int = 2, statement_timeout: float = STATEMENT_S
 ) -> sa.Engine:
     """An engine whose connections see ``schema`` first, then ``platform`` (the clock).
 
@@ -36,17 +62,23 @@ def connect(
         name: application name, seen in ``pg_stat_activity``.
         statement_timeout: seconds after which PostgreSQL cancels a statement; 0: never.
     """
-    # PostgreSQL ends a transaction whose process was stopped (SIGSTOP) in the middle: its locks go back to the living
-    options = f"-c search_path={schema},platform -c timezone=UTC -c idle_in_transaction_session_timeout=10000 -c lock_timeout=20000"
-    if statement_timeout:
-        options += f" -c statement_timeout={max(int(statement_timeout * 1000), 1)}"
+    options = (
+        f"-c search_path={schema},platform {_PINNED} -c statement_timeout={int(statement_timeout * 1000)}"
+        f" -c idle_in_transaction_session_timeout={IDLE_LIMIT_S * 1000}"
+    )
     engine = sa.create_engine(
         _plain(url),
         pool_size=pool_size,
         max_overflow=4,
         pool_timeout=10,
         hide_parameters=True,
-        connect_args={"options": options, "application_name": name, **_REACH},
+        connect_args={
+            "options": options,
+            "application_name": name,
+            "connection_factory": _Connection,
+            **_REACH,
+            "tcp_user_timeout": SILENT_S * 1000,
+        },
     )
 
     @event.listens_for(engine, "handle_error")
@@ -254,6 +286,17 @@ def timed_out(error: BaseException) -> bool:
     """Whether PostgreSQL cancelled the statement because it took longer than ``statement_timeout``."""
     original = error.orig if isinstance(error, DBAPIError) else error
     return isinstance(original, psycopg2.errors.QueryCanceled)
+
+
+def was_too_slow(error: BaseException, took_s: float) -> bool:
+    """Whether the server ended a transaction for the time that it took: it is to be tried again in smaller parts."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    if not isinstance(original, psycopg2.Error):
+        return False
+    if original.pgcode:
+        return original.pgcode in ("25P03", "57014")
+    # the connection was closed for it, and the reason was not read
+    return took_s >= IDLE_LIMIT_S and is_transient(error)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -1,19 +1,18 @@
 """HTTP between the services: what one of them answers to another, and how it is asked.
 
-A service gives its routes to ``run``; who calls proves itself by the bearer ``internal_token``, and nobody else gets an
-answer. Failures are problems (RFC 9457). Ids are sent as query parameters or in the body, never in a path. The port is no
+A service gives its routes to ``run``. Each caller proves itself by a bearer token of its own (``shared/callers.py``), over TLS where
+the URL is https; nobody else gets an answer. Failures are problems (RFC 9457). Ids are sent as query parameters or in the body, never in a path. The port is no
 public one: what a *person* may see is decided by the door that asks.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Final, Generic, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import httpx
 import msgspec
@@ -25,7 +24,8 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.params import QueryParameter
 from msgspec import Struct
 
-from shared import db, tracing
+from shared import db, security_events, tracing
+from shared.callers import Callers, trust
 from shared.paging import cursor_of
 from shared.refusals import Refused
 from shared.serving import serve
@@ -77,11 +77,9 @@ def page_of(rows: Sequence[_T], limit: int, key: Callable[[_T], tuple[object, ..
 class Parts:
     """What routes work with: the settings, the service's tables, and threads to read them on."""
 
-    def __init__(self, settings: Settings, *, schema: str, name: str) -> None:
-        if settings.internal_token is None:
-            raise ValueError("GOODFAITH_INTERNAL_TOKEN is needed")
+    def __init__(self, settings: Settings, *, schema: Literal["enforcement", "notification"], name: str) -> None:
         self.settings = settings
-        self.token = settings.internal_token.get_secret_value().encode()
+        self.callers = Callers(settings.internal_callers, schema)
         self.engine = db.connect(
             settings.present("database"), schema=schema, name=f"{name}-{settings.instance}", pool_size=4
         )
@@ -130,9 +128,7 @@ async def body_of(request: Request[Any, Any, Any], kind: type[_T]) -> _T:
 
 
 async def _authenticate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    token: bytes = connection.app.state.parts.token
-    given = (connection.headers.get("authorization") or "").removeprefix("Bearer ")
-    if not token or not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token):
+    if connection.app.state.parts.callers.who(connection.headers.get("authorization")) is None:
         raise Refused(401, "not_internal", "There is no valid bearer token.")
 
 
@@ -143,7 +139,11 @@ def _problem(status: int, reason: str, detail: str, field: str | None = None, cu
     return Response(problem, status_code=status, media_type=PROBLEM)
 
 
-def _on_refused(_: Request[Any, Any, Any], error: Refused) -> Response[Problem]:
+def _on_refused(request: Request[Any, Any, Any], error: Refused) -> Response[Problem]:
+    if error.status == 401:
+        address = None if request.client is None else request.client.host
+        path = request.scope.get("path_template")
+        security_events.note("internal_refused", address=address, reason=error.reason, route=path)
     return _problem(error.status, error.reason, error.detail, error.field, error.cure)
 
 
@@ -217,10 +217,9 @@ def run(settings: Settings, name: str, routes: Sequence[Any], parts: Callable[[]
         name: of the process, e.g. ``enforcement-api``.
 
     Raises:
-        ValueError: ``internal_token`` is not set.
+        ValueError: ``internal_callers`` is not set.
     """
-    if settings.internal_token is None:
-        raise ValueError("GOODFAITH_INTERNAL_TOKEN is needed")
+    Callers(settings.internal_callers, "enforcement")  # before anything is served
     serve(settings, name, lambda start, ready: create(routes, parts, on_start=start, on_ready=ready))
 
 
@@ -235,7 +234,13 @@ class Client:
     """Asks another service's internal API from an event loop. Connections are made when they are needed."""
 
     def __init__(
-        self, url: str, token: str | None, *, timeout_s: float = 5.0, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        url: str,
+        token: str | None,
+        *,
+        timeout_s: float = 5.0,
+        authorities: Path | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._token = token
         self._client = httpx.AsyncClient(
@@ -245,8 +250,7 @@ class Client:
             limits=httpx.Limits(max_connections=32, max_keepalive_connections=8),
             trust_env=False,
             transport=transport,
-            # the services speak plain HTTP to each other, or through a proxy of their own: no file of authorities is read
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if url.startswith("http://") else True,
+            verify=trust(url, authorities),
         )
 
     async def get(self, path: str, kind: type[_T], params: Mapping[str, Any] | None = None) -> _T:

@@ -14,7 +14,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -250,6 +250,37 @@ def topic_ids(client: Any, names: Iterable[str]) -> dict[str, str]:
     # public nowhere in kafka-python 3.0.12
     found = {name: client._cluster.topic_id(name) for name in names}
     return {name: str(id_) for name, id_ in found.items() if id_ is not None}
+
+
+def partition_counts(client: Any, names: Iterable[str]) -> dict[str, int]:
+    """By topic how many partitions it has, as a consumer's last metadata have it; 0: they do not have it."""
+    # the public call asks the broker for what is missing, and waits
+    return {name: len(client._cluster.partitions_for_topic(name) or ()) for name in names}
+
+
+def group_members(settings: Settings, group: str, names: Container[str]) -> tuple[str, dict[str, set[tuple[str, int]]]]:
+    """A group's state, and by member the partitions of these topics that it has.
+
+    Raises:
+        kafka.errors.KafkaError: the broker is away, or does not say.
+    """
+    client = admin(settings, client_id=f"{group}-members", request_timeout_ms=10_000, bootstrap_timeout_ms=5_000)
+    try:
+        found = client.describe_groups([group])[group]
+    finally:
+        client.close()
+    if found["error"]:
+        raise KafkaError(f"group {group}: {found['error']}")
+    members = {
+        member["member_id"]: {
+            (part["topic"], number)
+            for part in (member["member_assignment"] or {}).get("assigned_partitions", ())
+            if part["topic"] in names
+            for number in part["partitions"]
+        }
+        for member in found["members"]
+    }
+    return found["group_state"], members
 
 
 def seek(consumer: Any, place: Any, offset: int, leader_epoch: int) -> None:

@@ -78,6 +78,9 @@ def configure(settings: Settings, process: str) -> None:
         from shared import kafka_links  # what it imports is heavy, and not every process speaks to the broker
 
         kafka_links.listen(settings, handler)
+    else:
+        # a client repeats the same line several times a second for as long as a topic is missing
+        handler.addFilter(lambda record: not record.name.startswith("kafka") or seldom(f"{record.name} {record.msg}"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

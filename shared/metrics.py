@@ -64,6 +64,7 @@ WORKERS: Final = (
 
 DECLARING: Final = (
     "shared.metrics",
+    "shared.security_events",
     "services.intake.metrics",
     "services.verification.worker",
     "services.enforcement.worker",
@@ -349,6 +350,20 @@ UNREAD_GONE = gauge(
     of=WORKERS,
     do="above 0: `goodfaith restore unread` (operating.md)",
 )
+MISSING_TOPICS = gauge(
+    "goodfaith_missing_topics",
+    "Topics that a worker reads and the broker does not have: it waits for them and reads the others.",
+    {"worker": WORKER},
+    of=WORKERS,
+    do="above 0: `goodfaith migrate` creates them; then `goodfaith restore unread` (operating.md)",
+)
+REJOINS = counter(
+    "goodfaith_consumer_rejoins_total",
+    "Times a worker left its group and joined again because it was given nothing, or not all that belongs to a partition.",
+    {"worker": WORKER},
+    of=WORKERS,
+    do="grows: look for a member of another version in the group, and for missing topics",
+)
 WENT_BACK = gauge(
     "goodfaith_database_went_back",
     "1 while a worker has stopped because the database lacks what it had committed: a late follower was promoted, or a backup restored.",
@@ -448,7 +463,7 @@ def begin(worker: str, topics: Iterable[str], writes: Iterable[str] = ()) -> Non
     for part in ("broker", "database", "bug"):
         RETRIES.labels(worker, part)
     for one in (
-        OUTBOX_OLDEST, DEAD_LETTERS_OLDEST, REBALANCES, FENCED, TIMERS_FIRED, OUTBOX_PENDING, DEAD_LETTERS_DEPTH, ASSIGNED, BATCH_SECONDS, BATCH_RECORDS, WENT_BACK,
+        OUTBOX_OLDEST, DEAD_LETTERS_OLDEST, REBALANCES, REJOINS, MISSING_TOPICS, FENCED, TIMERS_FIRED, OUTBOX_PENDING, DEAD_LETTERS_DEPTH, ASSIGNED, BATCH_SECONDS, BATCH_RECORDS, WENT_BACK,
     ):  # fmt: skip
         one.labels(worker)
 

@@ -71,6 +71,12 @@ READS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
 """Services without tables, and the columns that each may read beside the clock: what views are reconciled with."""
 MEMBERS: Final = {"watch": "pg_monitor"}
 """PostgreSQL's own roles that one of them is a member of: sessions of others, and sizes."""
+PARTY: Final = "goodfaith_intake_party"
+"""What intake's role becomes to read for a party. It has no login, changes nothing, and sees the rows that policies let it see."""
+PARTY_READS: Final = (
+    "claims", "items", "timeline", "commands", "messages", "rights", "right_changes", "authorisations",
+)  # fmt: skip
+"""Tables of intake that are read for parties in that way: each has row-level security."""
 ROLES: Final = (*SERVICES, *DEMO, *READS)
 """Services that have a role of their own."""
 OTHER: Final = "_other"
@@ -146,10 +152,14 @@ def migrate(admin_url: str, passwords: Mapping[str, str], *, contract: bool = Fa
         with engine.connect() as connection:
             connection.execute(sa.text("select pg_advisory_lock(:key)"), {"key": _LOCK})
             connection.exec_driver_sql(clock.DDL)
+            # policies name them
+            for reader in READS:
+                _role(connection, reader, None)
+            _party(connection)
             for service in (*SERVICES, *DEMO):
                 if _folder(service).is_dir():
-                    target, latest = _migrate_one(connection, service, passwords.get(service), contract)
-                    if target != latest:
+                    reached, latest = _migrate_one(connection, service, passwords.get(service), contract)
+                    if reached != latest:
                         left[service] = latest
             for reader, columns in READS.items():
                 _let_read(connection, reader, columns, passwords.get(reader))
@@ -201,6 +211,18 @@ def _role(connection: sa.Connection, service: str, password: str | None) -> str:
     return role
 
 
+def _party(connection: sa.Connection) -> None:
+    """Create the role that intake reads as for parties, and let intake become it."""
+    intake = _role(connection, "intake", None)
+    known = sa.text("select exists (select from pg_roles where rolname = :r)")
+    if not connection.execute(known, {"r": PARTY}).scalar():
+        connection.exec_driver_sql(f"create role {PARTY} nologin")
+    # where somebody else keeps the roles, an administrator of the schemas may not have them to give
+    member = sa.text("select pg_has_role(:i, :r, 'member')")
+    if not connection.execute(member, {"i": intake, "r": PARTY}).scalar():
+        connection.exec_driver_sql(f"grant {PARTY} to {intake}")
+
+
 def _let_read(
     connection: sa.Connection, reader: str, columns: Mapping[str, tuple[str, ...]], password: str | None
 ) -> None:
@@ -215,7 +237,7 @@ def _let_read(
 
 
 def _migrate_one(connection: sa.Connection, service: str, password: str | None, contract: bool) -> tuple[str, str]:
-    """Returns the revision that the schema has come to at least, and the latest."""
+    """Returns the revision that the schema has come to, and the latest."""
     role = _role(connection, service, password)
     connection.exec_driver_sql(f"create schema if not exists {service}")
     config = script(service)
@@ -244,9 +266,16 @@ def _migrate_one(connection: sa.Connection, service: str, password: str | None, 
         sa.text("select tablename from pg_tables where schemaname = :s and tablename like '%inbox_marks'"),
         {"s": service},
     ).scalars()
+    if service == "intake":
+        connection.exec_driver_sql(f"grant usage on schema {service} to {PARTY}")
+        connection.exec_driver_sql(
+            f"grant select on {', '.join(f'{service}.{table}' for table in PARTY_READS)} to {PARTY}"
+        )
     for table in marks:  # what a service might forget is an administrator's to say
         connection.exec_driver_sql(f"revoke insert, update, delete, truncate on {service}.{table} from {role}")
-    return target, revisions[0][0]
+    # a new installation has come further than to the target
+    reached = connection.exec_driver_sql(f"select version_num from {service}.alembic_version").scalar_one()
+    return reached, revisions[0][0]
 
 
 def _upgrade(connection: sa.Connection, config: Config, target: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import structlog
 import uvicorn
 
-from shared import metrics, tracing
+from shared import bounded, metrics, tracing
 from shared.runtime.health import Health
 from shared.settings import Settings
 
@@ -45,6 +45,7 @@ def serve(
     *,
     backlog: int = 2048,
     details: dict[str, object] | None = None,
+    own_bounds: frozenset[tuple[str, str]] = frozenset(),
 ) -> None:
     """Serve an application as this process (``http_host``, ``http_port``) until SIGTERM; requests in hand are answered first.
 
@@ -53,6 +54,7 @@ def serve(
         make: makes the application out of what it calls when its event loop runs, and once it is ready.
         backlog: connections that wait to be taken.
         details: what its health says beside; the application keeps it up to date.
+        own_bounds: method and path of requests that bound their bodies' time themselves.
     """
     health = Health(name)
     health.details = {} if details is None else details
@@ -71,7 +73,7 @@ def serve(
 
     server = health.serve(settings)
     log.info("started", worker=name, health_port=server.server_address[1], http_port=settings.http_port)
-    app: Any = Private(make(start, health.ready))
+    app: Any = Private(bounded.Bodies(make(start, health.ready), settings, own_bounds))
     if (traced := tracing.current()) is not None:
         app = tracing.Requests(app, traced)
     uvicorn.run(
@@ -79,10 +81,14 @@ def serve(
         host=settings.http_host,
         port=settings.http_port,
         loop="uvloop",
-        http="httptools",
+        http=bounded.protocol(settings),
+        proxy_headers=bool(settings.http_proxies),
+        forwarded_allow_ips=list(settings.http_proxies),
         ws="none",
         access_log=False,
         log_config=None,
+        ssl_certfile=settings.http_certificate,
+        ssl_keyfile=settings.http_key,
         server_header=False,
         date_header=False,
         backlog=backlog,

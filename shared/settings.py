@@ -12,10 +12,19 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from shared import secret_files
+from shared import callers, secret_files
 
 SECRET_LEAST: Final = 32
 """Characters of a secret that we compare or sign with."""
@@ -34,6 +43,15 @@ Strong = Annotated[SecretStr, AfterValidator(_strong)]
 """A secret of this installation's own."""
 Theirs = Annotated[SecretStr, Field(min_length=1)]
 """A secret that somebody else issued: whatever its form, it is not empty."""
+
+
+def _callers(given: SecretStr) -> SecretStr:
+    callers.read(given.get_secret_value())
+    return given
+
+
+KnownCallers = Annotated[SecretStr, AfterValidator(_callers)]
+"""Digests of callers' tokens: no secret by themselves, but given like one."""
 _source: contextvars.ContextVar[secret_files.Source | None] = contextvars.ContextVar("source", default=None)
 
 
@@ -45,6 +63,27 @@ def wrong(error: ValidationError | secret_files.Refused) -> str:
         (".".join(map(str, one["loc"])).upper(), one["msg"].removeprefix("Value error, ")) for one in error.errors()
     )
     return "\n".join(f"GOODFAITH_{name}: {text}" if name else text for name, text in named)
+
+
+Relayed = Literal[
+    "submit_claim", "add_information", "withdraw", "accept", "counter", "respond", "report_action", "report_result", "complain",
+    "decide",
+]  # fmt: skip
+"""What an upstream may file: the names of ``goodfaith.door.<name>.v1``."""
+
+
+class UpstreamMay(BaseModel):
+    """What an upstream is bound to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    accounts: tuple[Annotated[str, Field(min_length=1, max_length=120)], ...]
+    """Accounts that it acts for beside its own: ids, or beginnings of ids with ``*`` behind."""
+    commands: tuple[Relayed, ...]
+
+    def covers(self, account: str) -> bool:
+        """Whether it may act for the account."""
+        return any(account.startswith(one[:-1]) if one.endswith("*") else account == one for one in self.accounts)
 
 
 class Settings(BaseSettings):
@@ -162,6 +201,10 @@ class Settings(BaseSettings):
         default_factory=dict,
         description='JSON object: upstream name -> account id. The upstream writes to the topic "inbound.<name>"; the ACL binds who may.',
     )
+    upstream_may: dict[str, UpstreamMay] = Field(
+        default_factory=dict,
+        description='JSON object: upstream name -> for which accounts it may act, and what it may file: `{"portal": {"accounts": ["h-*"], "commands": ["submit_claim"]}}`. An upstream that is not named acts for its own account only.',
+    )
 
     # the worker's loop
     batch_max_records: int = Field(
@@ -205,6 +248,46 @@ class Settings(BaseSettings):
         description="Seconds a process may trust a token it has looked up; the delay of a revocation.",
     )
     max_body_bytes: int = Field(1_000_000, ge=1000, description="Largest HTTP request body and Kafka command in bytes.")
+    http_proxies: tuple[str, ...] = Field(
+        (),
+        description='Addresses or networks of proxies in front of the HTTP APIs, such as ["10.0.0.0/8"]: whoever they name in X-Forwarded-For is the caller. Empty: the caller is who connects.',
+    )
+    http_header_s: float = Field(
+        10.0, gt=0, le=300, description="Seconds in which the headers of a request must have come."
+    )
+    http_body_s: float = Field(
+        20.0,
+        gt=0,
+        le=300,
+        description="Seconds in which the body of a request must have come; files have limits of their own.",
+    )
+    http_address_rate: float = Field(
+        100.0,
+        ge=0,
+        le=1_000_000,
+        description="Requests a second from one address to a process of intake's API, ten seconds' worth at once; 0: no limit.",
+    )
+    http_account_rate: float = Field(
+        50.0,
+        ge=0,
+        le=1_000_000,
+        description="Requests a second of one account to a process of intake's API, ten seconds' worth at once; 0: no limit.",
+    )
+    http_failures_a_minute: float = Field(
+        30.0,
+        ge=0,
+        le=1_000_000,
+        description="Unknown tokens a minute, and at once, from one address; after that no further one is looked up. 0: no limit.",
+    )
+    http_openings_an_hour: float = Field(
+        20.0,
+        ge=0,
+        le=1_000_000,
+        description="Accounts an hour, and at once, that are opened from one address without an operator; 0: no limit.",
+    )
+    http_all_openings_an_hour: float = Field(
+        1_000.0, ge=0, le=1_000_000, description="Such accounts an hour, and at once, from all addresses; 0: no limit."
+    )
     http_statement_s: float = Field(
         10.0,
         gt=0,
@@ -219,8 +302,20 @@ class Settings(BaseSettings):
     )
     internal_token: Strong | None = Field(
         None,
-        description="Secret of the services' internal calls (notification asks intake for contacts, intake asks enforcement about sellers).",
+        description="Bearer token by which this process calls other services' internal APIs; each caller has its own.",
     )
+    internal_callers: KnownCallers | None = Field(
+        None,
+        description="JSON object: caller's name -> SHA-256 (hex) of its internal_token, or a list of up to 4 while it is changed. An internal API answers those whom the code lists for it (shared/callers.py) and nobody else.",
+    )
+    internal_ca: Path | None = Field(
+        None,
+        description="PEM file of the authorities that vouch for other services' internal APIs, where their URLs are https (default: the system's).",
+    )
+    http_certificate: Path | None = Field(
+        None, description="PEM file of the certificate by which this process's HTTP API speaks TLS. Empty: plain HTTP."
+    )
+    http_key: Path | None = Field(None, description="PEM file of its private key, unencrypted.")
     intake_url: str = Field(
         "http://127.0.0.1:8080", description="Base URL of intake's HTTP API, for the services' internal calls."
     )
@@ -277,6 +372,9 @@ class Settings(BaseSettings):
     )
     evidence_upload_s: float = Field(
         300.0, gt=0, description="Seconds that one upload may take; a tenth of them may pass without a byte."
+    )
+    evidence_least_rate: int = Field(
+        16_000, ge=0, description="Least bytes a second of an upload, on average after its first 5 seconds; 0: any."
     )
     evidence_link_minutes: float = Field(10.0, gt=0, le=1440, description="Minutes that a link to a file is good for.")
     evidence_key: Strong | None = Field(
@@ -538,12 +636,21 @@ class Settings(BaseSettings):
     state_dir: Path = Field(Path(".local"), description="Folder of the local stack's state.")
 
     @model_validator(mode="after")
+    def _bound(self) -> Self:
+        """Refuse a binding of an upstream that there is not: it would bind nothing."""
+        if unknown := sorted(set(self.upstream_may) - set(self.upstreams)):
+            raise ValueError(f"GOODFAITH_UPSTREAM_MAY names {unknown[0]!r}, which is not in GOODFAITH_UPSTREAMS")
+        return self
+
+    @model_validator(mode="after")
     def _links(self) -> Self:
         """Refuse what does not fit together about the link to the broker."""
         if self.kafka_security == "sasl_tls" and not (self.kafka_user and self.kafka_password):
             raise ValueError(
                 "GOODFAITH_KAFKA_SECURITY=sasl_tls needs GOODFAITH_KAFKA_USER and GOODFAITH_KAFKA_PASSWORD (or _FILE)"
             )
+        if (self.http_certificate is None) != (self.http_key is None):
+            raise ValueError("GOODFAITH_HTTP_CERTIFICATE and GOODFAITH_HTTP_KEY go together: set both or neither")
         if (self.kafka_certificate is None) != (self.kafka_key is None):
             raise ValueError("GOODFAITH_KAFKA_CERTIFICATE and GOODFAITH_KAFKA_KEY go together: set both or neither")
         if self.kafka_security == "plaintext" and (self.kafka_ca or self.kafka_certificate or self.kafka_password):

@@ -13,6 +13,7 @@ from deploy.containers import process
 from deploy.local import fleet, postgres
 from deploy.local.children import StackError
 from deploy.local.stack import new_secret
+from shared import callers
 
 HOST: Final = "postgres"
 """Name of the database's container."""
@@ -52,8 +53,10 @@ def _fill(folder: Path) -> list[str]:
             made.append(name)
         return file.read_text(encoding="utf-8").strip()
 
-    for name in fleet.SECRETS:
+    for name in fleet.KEPT:
         keep(name, lambda name=name: new_secret(name))  # type: ignore[misc]
+    tokens = {caller: (folder / name).read_text(encoding="utf-8").strip() for caller, name in fleet.CALLERS.items()}
+    keep("internal_callers", lambda: callers.written(tokens))
     administrator = keep("postgres_password", lambda: secrets.token_hex(24))
     keep("admin_database", lambda: _url(postgres.SUPERUSER, administrator))
     for role in fleet.ROLES:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from deploy.local import kafka, postgres
+from deploy.local import fleet, kafka, postgres
 from deploy.local.fleet import FLEET, Spec
 
 HTTP_PORT: Final = 8080
@@ -127,7 +127,7 @@ def _variable(name: str) -> str:
 
 def secrets(spec: Spec) -> Mapping[str, str]:
     """The secrets of a process: name of the file in `SECRETS`, by name of the secret. The login's URL is one."""
-    found = {name: name for name in spec.secrets}
+    found = {name: fleet.source(spec, name) for name in spec.secrets}
     if spec.role is not None:
         found["database"] = f"{spec.role}_database"
     return found

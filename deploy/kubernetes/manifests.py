@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from deploy.containers.process import HTTP_PORT, METRICS_PORT, STATE, USER
 from deploy.kubernetes.model import BASE, PROCESSES, Process
+from deploy.local import fleet
 from deploy.prometheus.model import dump
 from shared import access
 from shared.settings import Settings
@@ -135,7 +136,7 @@ def _sources(process: Process) -> Iterator[Document]:
     if process.spec.role:
         yield _secret(f"goodfaith-database-{process.spec.role}", {"url": "database"})
     for must in (True, False):
-        wanted = {name: name for name, required in process.secrets if required is must}
+        wanted = {fleet.source(process.spec, name): name for name, required in process.secrets if required is must}
         if wanted:
             yield _secret("goodfaith", wanted, optional=not must)
     if process.kafka:

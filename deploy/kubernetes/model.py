@@ -90,7 +90,7 @@ MORE_SECRETS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Secrets that a local stack does not need."""
 
-REQUIRED: Final[frozenset[str]] = frozenset({"internal_token", "contact_key"})
+REQUIRED: Final[frozenset[str]] = frozenset({"internal_token", "internal_callers", "contact_key"})
 """Secrets without which a process that is given them is not started."""
 
 REQUIRED_BY: Final[dict[str, frozenset[str]]] = {

@@ -18,10 +18,14 @@ from urllib.parse import quote
 
 from deploy.kubernetes.manifests import AUTHORITIES, NAMESPACE, Document
 from deploy.kubernetes.model import PROCESSES
+from deploy.local import fleet
 from deploy.local.stack import new_secret
 from deploy.prometheus.model import dump
+from shared import callers
 
-OWN = ("contact_key", "internal_token", "operator_token", "evidence_key", "mail_key", "canary_token", "status_token")
+OWN = (
+    *fleet.CALLERS.values(), "contact_key", "operator_token", "evidence_key", "mail_key", "canary_token", "status_token",
+)  # fmt: skip
 """Secrets that are ours to make."""
 ADMIN = "goodfaith"
 """Role that owns the database."""
@@ -52,7 +56,9 @@ def documents(database: str, database_namespace: str | None) -> Iterator[Documen
         database: where the database is: host, perhaps a port, and its name.
         database_namespace: where the database's operator looks for the roles' passwords; None: nowhere.
     """
-    yield _secret("goodfaith", NAMESPACE, {name: new_secret(name) for name in OWN})
+    own = {name: new_secret(name) for name in OWN}
+    known = callers.written({caller: own[name] for caller, name in fleet.CALLERS.items()})
+    yield _secret("goodfaith", NAMESPACE, {**own, "internal_callers": known})
     roles = dict.fromkeys(process.spec.role for process in PROCESSES if process.spec.role)
     given: dict[str, str] = {}
     for name, login in {"admin": ADMIN, **{role: f"goodfaith_{role}" for role in roles}}.items():

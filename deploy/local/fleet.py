@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from unittest import mock
 
 from deploy.local.children import StackError
 from deploy.local.stack import Stack
+from shared import callers
+from shared.callers import Caller
 from shared.settings import Settings
 
 
@@ -43,11 +46,11 @@ FLEET = (
     Spec("mailbox", ("deploy.mailbox", "{dir}"), "mailbox", scales=False),
     Spec(
         "marketplace", ("deploy.marketplace",), "marketplace", "marketplace",
-        port="marketplace", secrets=("marketplace_secret", "internal_token"), scales=False, principal="marketplace",
+        port="marketplace", secrets=("marketplace_secret", "internal_callers"), scales=False, principal="marketplace",
     ),
     Spec(
         "intake-api", ("services.intake", "api"), "intake", "intake",
-        port="intake", secrets=("internal_token", "contact_key", "operator_token", "evidence_key", "canary_token"), scales=False,
+        port="intake", secrets=("internal_token", "internal_callers", "contact_key", "operator_token", "evidence_key", "canary_token"), scales=False,
     ),
     Spec("intake-worker", ("services.intake", "worker"), "intake", "intake", secrets=("contact_key",), principal="intake"),
     Spec(
@@ -73,7 +76,7 @@ FLEET = (
     ),
     Spec(
         "enforcement-api", ("services.enforcement", "api"), "enforcement", "enforcement",
-        port="enforcement", secrets=("internal_token",), scales=False,
+        port="enforcement", secrets=("internal_callers",), scales=False,
     ),
     Spec(
         "notification-worker", ("services.notification", "worker"), "notification", "notification", principal="notification",
@@ -88,7 +91,7 @@ FLEET = (
     ),
     Spec(
         "notification-api", ("services.notification", "api"), "notification", "notification",
-        port="notification", secrets=("internal_token",), scales=False,
+        port="notification", secrets=("internal_callers",), scales=False,
     ),
     Spec(
         "notification-bounces", ("services.notification", "bounces"), "notification", "notification",
@@ -96,7 +99,7 @@ FLEET = (
     ),
     Spec(
         "streams", ("services.streams",), "streams", "streams",
-        port="streams", secrets=("internal_token",), principal="streams",
+        port="streams", secrets=("internal_token", "internal_callers",), principal="streams",
     ),
     Spec(
         "status", ("services.operator", "status"), "operator",
@@ -117,7 +120,30 @@ LINKS = (
     "GOODFAITH_KAFKA_CERTIFICATE", "GOODFAITH_KAFKA_KEY", "GOODFAITH_SECRETS_DIR",
 )  # fmt: skip
 """By which the caller itself logs in at the broker: no process of the stack's is given them."""
+RATES = (
+    "GOODFAITH_HTTP_ADDRESS_RATE", "GOODFAITH_HTTP_ACCOUNT_RATE", "GOODFAITH_HTTP_FAILURES_A_MINUTE",
+    "GOODFAITH_HTTP_OPENINGS_AN_HOUR", "GOODFAITH_HTTP_ALL_OPENINGS_AN_HOUR",
+)  # fmt: skip
+"""Limits of requests, which a local stack has only where its environment or its kept settings set them."""
 SECRETS = tuple(dict.fromkeys(name for spec in FLEET for name in spec.secrets))
+
+
+def source(spec: Spec | None, secret: str) -> str:
+    """Where a process's secret is kept: each internal caller has a token of its own; None is the command line."""
+    return f"internal_token_{spec.name}" if secret == "internal_token" and spec is not None else secret  # noqa: S105
+
+
+CALLERS: dict[Caller, str] = {caller: source(BY_NAME.get(caller), "internal_token") for caller in callers.CALLERS}
+"""Where each internal caller's token is kept."""
+KEPT = tuple(
+    dict.fromkeys(
+        (
+            *CALLERS.values(),
+            *(source(spec, name) for spec in FLEET for name in spec.secrets if name != "internal_callers"),
+        )
+    )
+)
+"""The secrets that an installation has, each made once. ``internal_callers`` is made of the callers' tokens."""
 
 
 def expand(counts: Mapping[str, int] | None, kept: Mapping[str, str]) -> Iterator[tuple[Spec, int]]:
@@ -136,18 +162,35 @@ def expand(counts: Mapping[str, int] | None, kept: Mapping[str, str]) -> Iterato
         yield spec, count if spec.scales else min(count, 1)
 
 
+INTERNAL_APIS = ("intake", "enforcement", "notification", "streams")
+"""Ports of processes that answer internal calls: by TLS where the stack's links are secured."""
+
+
+def url(stack: Stack, api: str) -> str:
+    """Where an API of the stack answers."""
+    return f"{'http' if stack.secured is None else 'https'}://127.0.0.1:{stack.port(api)}"
+
+
+def trust(stack: Stack) -> ssl.SSLContext | bool:
+    """Whom a client of the stack's APIs trusts."""
+    return True if stack.secured is None else ssl.create_default_context(cafile=stack.secured.authority.certificate)
+
+
 def shared_environment(stack: Stack) -> dict[str, str]:
     """The settings that say where the parts of a stack are. No secrets."""
     return {
-        "GOODFAITH_INTAKE_URL": f"http://127.0.0.1:{stack.port('intake')}",
-        "GOODFAITH_ENFORCEMENT_URL": f"http://127.0.0.1:{stack.port('enforcement')}",
-        "GOODFAITH_NOTIFICATION_URL": f"http://127.0.0.1:{stack.port('notification')}",
-        "GOODFAITH_STREAMS_URL": f"http://127.0.0.1:{stack.port('streams')}",
+        "GOODFAITH_INTAKE_URL": url(stack, "intake"),
+        "GOODFAITH_ENFORCEMENT_URL": url(stack, "enforcement"),
+        "GOODFAITH_NOTIFICATION_URL": url(stack, "notification"),
+        "GOODFAITH_STREAMS_URL": url(stack, "streams"),
+        **({} if stack.secured is None else {"GOODFAITH_INTERNAL_CA": str(stack.secured.authority.certificate)}),
         "GOODFAITH_MARKETPLACE_URL": f"http://127.0.0.1:{stack.port('marketplace')}",
         "GOODFAITH_SMTP_HOST": "127.0.0.1",
         "GOODFAITH_SMTP_PORT": str(stack.port("smtp")),
         "GOODFAITH_BOUNCE_PORT": str(stack.port("bounces")),
         "GOODFAITH_STATE_DIR": str(stack.dir),
+        # all parties of a local stack share one address, and load is made by few accounts
+        **{name: os.environ.get(name, "0") for name in RATES},
     }
 
 
@@ -163,9 +206,19 @@ def environment(stack: Stack, spec: Spec, kept: Mapping[str, str]) -> dict[str, 
             env["GOODFAITH_DATABASE"] = url
         else:
             env["GOODFAITH_DATABASE_FILE"] = str(stack.secured.database_login(spec.role, url))
+    if stack.secured is not None and spec.port in INTERNAL_APIS:
+        own = stack.secured.http()
+        env |= {"GOODFAITH_HTTP_CERTIFICATE": str(own.certificate), "GOODFAITH_HTTP_KEY": str(own.key)}
     for name in spec.secrets:
-        env[f"GOODFAITH_{name.upper()}"] = stack.secret(name)
+        env[f"GOODFAITH_{name.upper()}"] = secret_of(stack, source(spec, name))
     return env
+
+
+def secret_of(stack: Stack, kept: str) -> str:
+    """A secret of the stack, by where it is kept."""
+    if kept == "internal_callers":
+        return callers.written({caller: stack.secret(name) for caller, name in CALLERS.items()})
+    return stack.secret(kept)
 
 
 def settings_of(stack: Stack, role: str | None = None, *, secret: bool = False) -> Settings:
@@ -188,7 +241,7 @@ def settings_of(stack: Stack, role: str | None = None, *, secret: bool = False) 
     values = {**shared_environment(stack), **stack.broker_login("operator"), **stack.environment()}
     values["GOODFAITH_DATABASE"] = stack.admin_url if role is None else stack.role_url(role)
     if secret:
-        values |= {f"GOODFAITH_{name.upper()}": stack.secret(name) for name in SECRETS}
+        values |= {f"GOODFAITH_{name.upper()}": secret_of(stack, name) for name in SECRETS}
     # through the environment, so that values are read as a process of the stack would read them
     with mock.patch.dict(os.environ, values):
         return Settings()

@@ -74,6 +74,7 @@ class Secured:
         """Make what several parts of a new stack will ask for at once."""
         self.issued(BROKER, HOSTS)
         self.database()
+        self.http()
 
     def issued(self, name: str, hosts: tuple[str, ...] = ()) -> Issued:
         """The certificate of this name; made when there is none."""
@@ -100,6 +101,10 @@ class Secured:
     def database(self) -> Issued:
         """The certificate of the database server."""
         return self.issued("database", HOSTS)
+
+    def http(self) -> Issued:
+        """The certificate of the internal APIs."""
+        return self.issued("http", HOSTS)
 
     def query(self) -> str:
         """What is added to a URL of the database: TLS, the server's certificate and name verified."""

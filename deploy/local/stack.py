@@ -346,9 +346,9 @@ class Stack:
         """The generated password of each principal at the broker."""
         return {name: self._keep("broker", name, new_password) for name in principals}
 
-    def secret(self, name: str) -> str:
-        """A secret of this stack, generated once (`new_secret`)."""
-        return self._keep("secrets", name, lambda: new_secret(name))
+    def secret(self, name: str, value: str | None = None) -> str:
+        """A secret of this stack, generated once (`new_secret`), or this value where there is none yet."""
+        return self._keep("secrets", name, lambda: value or new_secret(name))
 
     def port(self, name: str, wanted: int = 0) -> int:
         """The loopback port of something that runs on this stack, chosen once; `wanted` replaces an earlier choice."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import html
 import threading
 import time
@@ -21,6 +20,7 @@ from deploy.marketplace import store
 from deploy.marketplace.domain import Seller
 from deploy.marketplace.worker import CHUNK, Seed
 from shared import db, marketplace
+from shared.callers import Callers
 from shared.events import MarketplaceCommand, MarketplaceSeller, SellerCommand
 from shared.settings import Settings
 from shared.topics import partition_of
@@ -154,7 +154,8 @@ def app(settings: Settings) -> Litestar:
     """The HTTP application."""
     shop = Shop(settings)
     secret = settings.marketplace_secret
-    internal = settings.internal_token
+    known = settings.internal_callers
+    callers = None if known is None else Callers(known, "marketplace")
 
     @get("/items/{listing:str}", media_type=MediaType.HTML)
     async def item(listing: FromPath[str]) -> Response[str]:
@@ -162,9 +163,7 @@ def app(settings: Settings) -> Litestar:
         return Response(text, status_code=status, media_type=MediaType.HTML)
 
     def may_seed(request: Request[Any, Any, Any]) -> bool:
-        given = request.headers.get("authorization", "")
-        wanted = f"Bearer {internal.get_secret_value()}" if internal is not None else ""
-        return bool(wanted) and hmac.compare_digest(given.encode(), wanted.encode())
+        return callers is not None and callers.who(request.headers.get("authorization")) is not None
 
     @post("/seed")
     async def seed(request: Request[Any, Any, Any]) -> Response[Any]:

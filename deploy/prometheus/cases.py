@@ -403,6 +403,10 @@ CASES: Final = (
         "The oldest transaction is open for 19m 0s.", {"goodfaith_database_oldest_transaction_timestamp_seconds": "0x20"},
     ),
     Case(
+        "DatabaseTransactionIds", {"goodfaith_database_transaction_ids_used": "600000000x40"},
+        "600M of some 2.1 billion transaction ids are in use.", {"goodfaith_database_transaction_ids_used": "450000000x40"}, at="30m",
+    ),
+    Case(
         "ProcessDown", _up("verification.0", "verification.1", values="1x10 0x20"), "None of 2 instances of verification can be scraped.",
         {**_up("verification.0", values="1x10 0x20"), **_up("verification.1")}, labels={"job": "verification"},
     ),

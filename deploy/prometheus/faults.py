@@ -403,6 +403,11 @@ def _mail_gone(world: World) -> None:
     _late(world, "notification", 30)
 
 
+def _mail_gone_for_the_canary(world: World) -> None:
+    _mail_gone(world)
+    world.change(stops, "goodfaith_canary_last_completed_timestamp_seconds")
+
+
 def _poison(world: World) -> None:
     world.change(lambda _: steady(0, 3), "goodfaith_dead_letters_depth", 'job="verification"')
     world.change(lambda _: waits(), "goodfaith_dead_letters_oldest_timestamp_seconds", 'job="verification"')
@@ -494,6 +499,7 @@ FAULTS: Final = (
     Fault("one stage is slow", "StageBurnFast", _stage_slow),
     Fault("more is open than can be handled in time", "DrainTooSlow", _overload),
     Fault("the mail server is gone", "DeliveryLate", _mail_gone),
+    Fault("the mail server is gone, and the canary writes mail", "CanaryOld", _mail_gone_for_the_canary),
     Fault("records are parked, and nobody mends it", "DeadLettersOld", _poison, minutes=250),
     Fault("items are forgotten until they are late", "OldestItemOld", _forgotten),
     Fault("items came late, and are due", "ItemsDueSoon", _due),

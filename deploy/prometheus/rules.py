@@ -605,6 +605,11 @@ def platform_alerts(pace: Pace) -> Iterable[Alert]:
         hold="2m", layer="process", area="platform",
     )  # fmt: skip
     yield Alert(
+        "DatabaseTransactionIds", "max(goodfaith_database_transaction_ids_used) > 500e6", "ticket",
+        "Transaction ids are not set free", "{{ $value | humanize }} of some 2.1 billion transaction ids are in use.",
+        hold="15m", layer="process", area="platform",
+    )  # fmt: skip
+    yield Alert(
         "ProcessDown", _of_area(f'(count by (job) (up{{job!~"{STAND_INS}"}} == 0) == count by (job) (up))'), "page",
         "No instance of a process runs", "None of {{ $value }} instances of {{ $labels.job }} can be scraped.",
         hold="5m", layer="process", area="",

@@ -1,7 +1,7 @@
 """The HTTP adapter: takes queued commands to the marketplace and hands its answers to the worker.
 
 A taken command comes up again by itself after its lease, so a killed process loses nothing; the marketplace knows a
-repeated one by its idempotency key.
+repeated one by its idempotency key. The lease outlasts every call: no call begins that might end after it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ POSTS = metrics.counter(
 )
 
 _AT_ONCE = 8
-_LEASE_S = 2.0
-_TIMEOUT_S = 10.0
+_REACH_S = 3.0
+"""For connecting, and for sending."""
+_ANSWER_S = 10.0
+_BEGIN_WITHIN_S = 4.0
+"""So long after they were taken calls begin; the rest is given back."""
 _IDLE_S = 0.1
 _receipt: msgspec.json.Decoder[Receipt | SellerReceipt] = msgspec.json.Decoder(Receipt)
 _seller_receipt: msgspec.json.Decoder[Receipt | SellerReceipt] = msgspec.json.Decoder(SellerReceipt)
@@ -50,29 +53,36 @@ class Delivery:
             )
         self._secret = settings.marketplace_secret.get_secret_value()
         self._url = settings.marketplace_url.rstrip("/")
-        self._client = client or httpx.Client(timeout=_TIMEOUT_S)
+        self._client = client or httpx.Client(timeout=httpx.Timeout(_REACH_S, read=_ANSWER_S))
         self._engine = db.connect(settings.present("database"), schema="enforcement", name="enforcement-delivery")
         self._tracing = tracing.current()
+        self._begin_within_s = _BEGIN_WITHIN_S
+        self._lease_s = _BEGIN_WITHIN_S + 2 * _REACH_S + _ANSWER_S + 5.0
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="post")
 
     def once(self) -> int:
         """Deliver what is due; returns how many commands were tried."""
+        until = time.monotonic() + self._begin_within_s
         with self._engine.begin() as connection:
             # sellers first: they are few, and a freeze is worth many listings
-            sellers = sanctions_store.take(connection, _AT_ONCE, _LEASE_S)
-            listings = store.take(connection, _AT_ONCE * 4 - len(sellers), _LEASE_S)
+            sellers = sanctions_store.take(connection, _AT_ONCE, self._lease_s)
+            listings = store.take(connection, _AT_ONCE * 4 - len(sellers), self._lease_s)
         traces = {command.command: trace for command, trace in listings if trace is not None}
         commands: list[MarketplaceCommand | SellerCommand] = [*sellers, *(command for command, _ in listings)]
         if not commands:
             return 0
         results: dict[str, str] = {}
         errors: dict[str, str] = {}
-        for command, outcome in zip(
-            commands,
-            self._pool.map(lambda command: self._follow(command, traces.get(command.command)), commands),
-            strict=True,
-        ):
-            if isinstance(outcome, Receipt | SellerReceipt):
+        back: list[str] = []
+
+        def deliver(command: MarketplaceCommand | SellerCommand) -> Receipt | SellerReceipt | str | None:
+            """None: it is too late to begin."""
+            return None if time.monotonic() > until else self._follow(command, traces.get(command.command))
+
+        for command, outcome in zip(commands, self._pool.map(deliver, commands), strict=True):
+            if outcome is None:
+                back.append(command.command)
+            elif isinstance(outcome, Receipt | SellerReceipt):
                 results[command.command] = outcome.result
             else:
                 errors[command.command] = outcome
@@ -82,9 +92,11 @@ class Delivery:
             store.failed(connection, {id_: error for id_, error in errors.items() if id_ not in ids})
             sanctions_store.answered(connection, {id_: result for id_, result in results.items() if id_ in ids})
             sanctions_store.failed(connection, {id_: error for id_, error in errors.items() if id_ in ids})
+            store.give_back(connection, [id_ for id_ in back if id_ not in ids])
+            sanctions_store.give_back(connection, [id_ for id_ in back if id_ in ids])
         if errors:
             log.warning("not answered", count=len(errors), first=next(iter(errors.values())))
-        return len(commands)
+        return len(commands) - len(back)
 
     def _follow(self, command: MarketplaceCommand | SellerCommand, trace: str | None) -> Receipt | SellerReceipt | str:
         """``_post``, as part of its trace."""

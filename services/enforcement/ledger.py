@@ -477,17 +477,19 @@ class Ledgers:
         tx, service = self._tx, self._service
         if tx.wall < service.look_at:
             return []
-        service.look_at = tx.wall + _LOOK_FOR_RESENDS
         names = sanctions_store.due(tx.connection, tx.partitions, tx.wall, tx.parked, limit)
         unknown = [name for name in names if name not in self._sellers]
         if unknown:
             self._take(tx.connection.exec_driver_sql(_SELLERS, (unknown,)).all())
-        return [
+        found = [
             Due(self._sellers[name].partition, name, _RESEND + name, tx.now)
             for name in names
             # the batch may have brought the receipt, or a newer command
             if (at := self._accounts[name].resend_at) is not None and at <= tx.wall
         ]
+        if not found:  # else the same again, should this transaction be refused
+            service.look_at = tx.wall + _LOOK_FOR_RESENDS
+        return found
 
     def fire(self, due: Due) -> Iterable[Outgoing]:
         """Count a standing and judge it anew, or send a command again."""

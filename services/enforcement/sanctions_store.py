@@ -42,7 +42,7 @@ _PULL = """
         select id from seller_receipts where partition = any(%s) order by id limit %s for update skip locked)
     returning id, partition, command, seller, seq, result"""
 _TAKE = """
-    update seller_deliveries set tries = tries + 1, next_wall = now() + least(%s * 2 ^ least(tries, 10), 300) * interval '1 second'
+    update seller_deliveries set tries = tries + 1, next_wall = now() + %s * interval '1 second'
     where command in (
         select command from seller_deliveries where next_wall <= now() order by next_wall limit %s for update skip locked)
     returning body"""
@@ -52,8 +52,9 @@ _ANSWERED = """
     select g.partition, g.command, g.seller, g.seq, n.result
     from gone g join unnest(%s::text[], %s::text[]) as n(command, result) using (command)"""
 _FAILED = """
-    update seller_deliveries d set error = n.error from unnest(%s::text[], %s::text[]) as n(command, error)
-    where d.command = n.command"""
+    update seller_deliveries d set error = n.error, next_wall = now() + least(2 ^ least(tries, 10), 300) * interval '1 second'
+    from unnest(%s::text[], %s::text[]) as n(command, error) where d.command = n.command"""
+_GIVE_BACK = "update seller_deliveries set tries = tries - 1, next_wall = now() where command = any(%s::text[])"
 
 _RESEND = """
     select seller from standings where partition = any(%s) and resend_at <= %s and seller <> all(%s::text[])
@@ -136,7 +137,7 @@ def pull(connection: sa.Connection, partitions: Sequence[int], room: int) -> Seq
 
 
 def take(connection: sa.Connection, limit: int, lease_s: float) -> list[SellerCommand]:
-    """Take commands that are due; each comes up again after ``lease_s`` wall seconds, doubled with each try."""
+    """Take commands that are due; each comes up again after ``lease_s`` wall seconds."""
     return [_command.decode(body) for (body,) in connection.exec_driver_sql(_TAKE, (lease_s, limit))]
 
 
@@ -148,9 +149,15 @@ def answered(connection: sa.Connection, results: dict[str, str]) -> None:
 
 
 def failed(connection: sa.Connection, errors: dict[str, str]) -> None:
-    """Note why commands (id -> reason) were not answered."""
+    """Note why commands (id -> reason) were not answered; each is due again after a pause that doubles with each try."""
     if errors:
         connection.exec_driver_sql(_FAILED, (list(errors), list(errors.values())))
+
+
+def give_back(connection: sa.Connection, commands: Sequence[str]) -> None:
+    """Commands that were taken and not tried are due at once."""
+    if commands:
+        connection.exec_driver_sql(_GIVE_BACK, (list(commands),))
 
 
 def due(

@@ -48,7 +48,7 @@ _PULL = """
         select id from receipts where partition = any(%s) order by id limit %s for update skip locked)
     returning id, partition, command, listing, seq, result, traceparent"""
 _TAKE = """
-    update deliveries set tries = tries + 1, next_wall = now() + least(%s * 2 ^ least(tries, 10), 300) * interval '1 second'
+    update deliveries set tries = tries + 1, next_wall = now() + %s * interval '1 second'
     where command in (select command from deliveries where next_wall <= now() order by next_wall limit %s for update skip locked)
     returning command, listing, partition, seq, action, traceparent"""
 _ANSWERED = """
@@ -58,8 +58,9 @@ _ANSWERED = """
     select g.partition, g.command, g.listing, g.seq, n.result, g.traceparent
     from gone g join unnest(%s::text[], %s::text[]) as n(command, result) using (command)"""
 _FAILED = """
-    update deliveries d set error = n.error from unnest(%s::text[], %s::text[]) as n(command, error)
-    where d.command = n.command"""
+    update deliveries d set error = n.error, next_wall = now() + least(2 ^ least(tries, 10), 300) * interval '1 second'
+    from unnest(%s::text[], %s::text[]) as n(command, error) where d.command = n.command"""
+_GIVE_BACK = "update deliveries set tries = tries - 1, next_wall = now() where command = any(%s::text[])"
 
 _KEEP_STATEMENTS = """
     insert into statements (puid, item, revision, policy, body)
@@ -159,7 +160,7 @@ def pull(connection: sa.Connection, partitions: Sequence[int], room: int) -> Seq
 
 
 def take(connection: sa.Connection, limit: int, lease_s: float) -> list[tuple[MarketplaceCommand, str | None]]:
-    """Take commands that are due, with the context of those that are traced; each comes up again after ``lease_s`` wall seconds, doubled with each try."""
+    """Take commands that are due, with the context of those that are traced; each comes up again after ``lease_s`` wall seconds."""
     rows = connection.exec_driver_sql(_TAKE, (lease_s, limit))
     return [
         (MarketplaceCommand(command=command, listing=listing, action=action, seq=seq), trace)
@@ -175,9 +176,15 @@ def answered(connection: sa.Connection, results: dict[str, str]) -> None:
 
 
 def failed(connection: sa.Connection, errors: dict[str, str]) -> None:
-    """Note why commands (id -> reason) were not answered."""
+    """Note why commands (id -> reason) were not answered; each is due again after a pause that doubles with each try."""
     if errors:
         connection.exec_driver_sql(_FAILED, (list(errors), list(errors.values())))
+
+
+def give_back(connection: sa.Connection, commands: Sequence[str]) -> None:
+    """Commands that were taken and not tried are due at once."""
+    if commands:
+        connection.exec_driver_sql(_GIVE_BACK, (list(commands),))
 
 
 # ------------------------------------------------------------------------------------------------ statements of reasons

@@ -7,6 +7,7 @@ statements that the answer names, or in halves when it names none: one bad state
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -116,8 +117,10 @@ class Transparency:
             "Content-Type": "application/json",
         }
         self._batch = settings.statements_batch
-        # longer than any answer is waited for; what takes longer is sent by another as well, which does no harm
-        self._lease_s = 3 * settings.statements_timeout_s
+        # a call connects, sends and waits for the answer; none begins that might end after the lease
+        call_s = 3 * settings.statements_timeout_s
+        self._begin_within_s = call_s
+        self._lease_s = self._begin_within_s + call_s + 5.0
         self._client = client or httpx.Client(timeout=settings.statements_timeout_s)
         self._engine = db.connect(settings.present("database"), schema="enforcement", name=NAME)
         self.troubled = False
@@ -126,12 +129,14 @@ class Transparency:
     def once(self) -> int:
         """Send what is due; returns how many statements were tried."""
         self.troubled = False
+        until = time.monotonic() + self._begin_within_s
         with self._engine.begin() as connection:
             taken = store.take_statements(connection, self._batch, self._lease_s)
         batches = [sorted(taken)] if taken else []
         while batches:
             batch = batches.pop()
-            answer = self._post([body for _, body in batch])
+            late = time.monotonic() > until
+            answer = "its lease would not last" if late else self._post([body for _, body in batch])
             if isinstance(answer, str):
                 self._postpone([puid for rest in (batch, *batches) for puid, _ in rest], answer)
                 break

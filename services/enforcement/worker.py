@@ -223,13 +223,14 @@ class Holds:
         tx, service = self._tx, self._service
         if tx.wall < service.look_at:
             return ()
-        service.look_at = tx.wall + _LOOK_FOR_DUE
         found = []
         for listing in store.due(tx.connection, tx.partitions, tx.wall, tx.parked, limit):
             known = self._listings.setdefault(listing.listing, listing)
             # the batch may have brought the receipt, or a newer command
             if known.resend_at is not None and known.resend_at <= tx.wall:
                 found.append(Due(known.partition, known.listing, known.listing, tx.now))
+        if not found:  # else the same again, should this transaction be refused
+            service.look_at = tx.wall + _LOOK_FOR_DUE
         return found
 
     def fire(self, due: Due) -> Iterable[Outgoing]:

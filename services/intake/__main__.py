@@ -27,7 +27,8 @@ def api(settings: Settings) -> None:
     def make(start: Hook, ready: Hook) -> Timed:
         return Timed(create(settings, on_start=start, on_ready=lambda _: ready(), details=details))
 
-    serve(settings, "intake-api", make, backlog=4096, details=details)
+    own_bounds = frozenset({("POST", "/v1/evidence")})
+    serve(settings, "intake-api", make, backlog=4096, details=details, own_bounds=own_bounds)
 
 
 def worker(settings: Settings) -> None:

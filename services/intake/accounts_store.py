@@ -203,6 +203,36 @@ def confirm(
     return None
 
 
+def confirmed(connection: sa.Connection, ids: Iterable[str]) -> set[str]:
+    """Those of the accounts whose address on file was confirmed."""
+    rows = connection.exec_driver_sql(
+        "select id from accounts where id = any(%s) and email_confirmed_at is not null", (sorted(set(ids)),)
+    )
+    return set(rows.scalars())
+
+
+def attest(connection: sa.Connection, account: str, by: str) -> None:
+    """Somebody of the staff knows that the address on file is the account's.
+
+    Raises:
+        Refused: 404; 422, there is no address.
+    """
+    now, _ = clock.read(connection)
+    if account not in store.accounts(connection, [account]):
+        raise domain.not_found()
+    changed = connection.exec_driver_sql(
+        """update accounts a set email_confirmed_at = %s where id = %s and email_confirmed_at is null
+        and exists (select from contacts c where c.account = a.id)""",
+        (now, account),
+    ).rowcount
+    if changed:
+        note(connection, account, "email_confirmed", by, now)
+    elif not confirmed(connection, [account]):
+        raise Refused(
+            422, "no_contact", "There is no address on file.", field="email_confirmed", cure="Have the party give one first."
+        )  # fmt: skip
+
+
 def unconfirm(connection: sa.Connection, account: str) -> None:
     """The address on file changed or went: it is not confirmed, and a code that is under way confirms nothing."""
     connection.exec_driver_sql("update accounts set email_confirmed_at = null where id = %s", (account,))

@@ -46,8 +46,27 @@ class TokenIssued(Struct, kw_only=True):
     """A further token of the caller. Shown this once."""
 
     account: str
+    id: str
+    name: str
     token: str
     expires: dt.datetime
+
+
+class TokenOut(Struct, kw_only=True):
+    """A token that is in force; the token itself is shown once only, when it is issued."""
+
+    id: str
+    name: str
+    created: dt.datetime
+    expires: dt.datetime
+    current: bool = False
+    """Whether it is the one that this request carries."""
+
+
+class TokensRevoked(Struct, kw_only=True):
+    """Ids of the tokens that were revoked."""
+
+    revoked: list[str]
 
 
 class AccountOut(Struct, kw_only=True):
@@ -226,6 +245,8 @@ class ClaimOut(Struct, kw_only=True):
     size: int
     accepted_at: dt.datetime
     states: dict[str, int]
+    via: str | None = None
+    """The upstream's account that filed it for the complainant."""
 
 
 class ItemOut(Struct, kw_only=True):
@@ -292,6 +313,8 @@ class CommandOut(Struct, kw_only=True):
     status: Literal["accepted", "applied", "refused"]
     code: str | None
     detail: str | None
+    via: str | None = None
+    """The upstream's account that filed it for the party."""
 
 
 class ContactOut(Struct, kw_only=True):
@@ -346,6 +369,8 @@ class ContactFor(Struct, kw_only=True):
     email: str
     language: str = "en"
     """Of messages to it."""
+    confirmed: bool = False
+    """The address was confirmed to be the account's."""
 
 
 class ContactsFor(Struct, kw_only=True):

@@ -117,8 +117,8 @@ async def list_claims(
 ) -> answers.Page[answers.ClaimOut]:
     """Claims that the caller is party to, latest first; with `state`, those with an item in it."""
     (before,) = key_of(cursor, tuple[str]) or (None,)
-    rows = await front_of(request).run(
-        store.list_claims, request.user, state=item_state, before=before, limit=limit + 1
+    rows = await front_of(request).read(
+        request.user, store.list_claims, request.user, state=item_state, before=before, limit=limit + 1
     )
     return page_of([claim_out(row) for row in rows], limit, lambda claim: (claim.id,))
 
@@ -126,7 +126,7 @@ async def list_claims(
 @get("/v1/claims/{claim_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
 async def get_claim(request: Request[Account, Any, Any], claim_id: str) -> answers.ClaimOut:
     """One claim."""
-    return claim_out(await front_of(request).run(store.get_claim, request.user, known_id(claim_id)))
+    return claim_out(await front_of(request).read(request.user, store.get_claim, request.user, known_id(claim_id)))
 
 
 @get("/v1/claims/{claim_id:str}/items", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
@@ -139,8 +139,8 @@ async def list_items(
 ) -> answers.Page[answers.ItemOut]:
     """Items of a claim."""
     (after,) = key_of(cursor, tuple[str]) or (None,)
-    rows = await front_of(request).run(
-        store.list_items, request.user, known_id(claim_id), state=item_state, after=after, limit=limit + 1
+    rows = await front_of(request).read(
+        request.user, store.list_items, request.user, known_id(claim_id), state=item_state, after=after, limit=limit + 1
     )
     language = language_of(request)
     return page_of([item_out(row, request.user, language) for row in rows], limit, lambda item: (item.id,))
@@ -152,21 +152,26 @@ async def timeline(
 ) -> answers.Page[answers.ChangeOut]:
     """What happened to the items of a claim."""
     after = key_of(cursor, tuple[str, Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]])
-    rows = await front_of(request).run(store.timeline, request.user, known_id(claim_id), after=after, limit=limit + 1)
+    rows = await front_of(request).read(
+        request.user, store.timeline, request.user, known_id(claim_id), after=after, limit=limit + 1
+    )
     return page_of([out(answers.ChangeOut, row) for row in rows], limit, lambda change: (change.item, change.revision))
 
 
 @get("/v1/items/{item_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["items"])
 async def get_item(request: Request[Account, Any, Any], item_id: str) -> answers.ItemOut:
     """One item."""
-    row = await front_of(request).run(store.get_item, request.user, known_id(item_id))
+    row = await front_of(request).read(request.user, store.get_item, request.user, known_id(item_id))
     return item_out(row, request.user, language_of(request))
 
 
 @get("/v1/commands/{command_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["commands"])
 async def get_command(request: Request[Account, Any, Any], command_id: str) -> answers.CommandOut:
     """What became of a command."""
-    found = out(answers.CommandOut, await front_of(request).run(store.get_command, request.user, known_id(command_id)))
+    found = out(
+        answers.CommandOut,
+        await front_of(request).read(request.user, store.get_command, request.user, known_id(command_id)),
+    )
     found.detail = found.detail and languages.translate(found.detail, language_of(request))
     return found
 

@@ -33,6 +33,7 @@ from services.intake.web import (
     Body,
     Cursor,
     Limit,
+    address_of,
     front_of,
     key_of,
     known_id,
@@ -40,7 +41,7 @@ from services.intake.web import (
     out,
     page_of,
 )
-from shared import clock, languages, policy
+from shared import clock, languages, policy, security_events
 
 AccountState = Annotated[
     Literal["applied", "email_confirmed", "verified", "suspended", "closed"] | None,
@@ -70,6 +71,8 @@ async def open_account(request: Request[Account, Any, Any], data: requests.OpenA
                     403, "operators_only", "Only an operator may set this.", field=field, cure="Leave the field out."
                 )
     front = front_of(request)
+    if not operator:
+        front.gate.opens(address_of(request))
     token = security.new_token()
 
     def work(connection: sa.Connection) -> answers.AccountOpened:
@@ -88,27 +91,126 @@ async def open_account(request: Request[Account, Any, Any], data: requests.OpenA
         if account.good_faith:
             partitions = front.settings.partitions
             goodfaith_store.by_staff(connection, account.id, True, request.user.id, partitions)
-        expires = store.add_token(connection, account.id, security.digest(token), front.settings.token_ttl_days)
+        _, expires = store.add_token(
+            connection, account.id, security.digest(token), front.settings.token_ttl_days, "first"
+        )
         return answers.AccountOpened(account=account.id, role=account.role, token=token, expires=expires)
 
-    return await front.run(work)
+    opened = await front.run(work)
+    if operator:
+        security_events.note("account_opened", account=opened.account, role=opened.role, by=request.user.id)
+    return opened
 
 
-@post("/v1/tokens", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
-async def issue_token(request: Request[Account, Any, Any]) -> answers.TokenIssued:
-    """A further token of the caller's account: use it, then delete the old one."""
-    front = front_of(request)
-    token = security.new_token()
-    expires = await front.run(store.add_token, request.user.id, security.digest(token), front.settings.token_ttl_days)
-    return answers.TokenIssued(account=request.user.id, token=token, expires=expires)
+def _given(request: Request[Account, Any, Any]) -> bytes:
+    """Digest of the token that the request carries."""
+    return security.digest(request.headers["authorization"].partition(" ")[2].strip())
+
+
+@post(
+    "/v1/tokens",
+    opt={"roles": EVERYONE},
+    dto=Body[requests.NewToken],
+    return_dto=None,
+    responses=MAY_FAIL,
+    tags=["accounts"],
+)
+async def issue_token(
+    request: Request[Account, Any, Any], data: requests.NewToken | None = None
+) -> answers.TokenIssued:
+    """A further token of the caller's account: use it, then revoke the old one."""
+    front, account = front_of(request), request.user.id
+    wanted = data or requests.NewToken()
+    days = min(wanted.days or front.settings.token_ttl_days, front.settings.token_ttl_days)
+    token, name = security.new_token(), wanted.name or ""
+    id, expires = await front.run(store.add_token, account, security.digest(token), days, name)
+    security_events.note("token_made", account=account, credential=id, by=account)
+    return answers.TokenIssued(account=account, id=id, name=name, token=token, expires=expires)
+
+
+@get("/v1/tokens", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
+async def list_tokens(request: Request[Account, Any, Any]) -> list[answers.TokenOut]:
+    """The caller's tokens that are in force, latest first."""
+    return await _tokens(request, request.user.id)
 
 
 @delete("/v1/tokens/current", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
 async def drop_token(request: Request[Account, Any, Any]) -> None:
     """Revoke the token that this request carries. Other processes notice within `token_cache_s`."""
-    token = request.headers["authorization"].partition(" ")[2].strip()
-    await front_of(request).run(store.drop_token, security.digest(token))
-    front_of(request).forget(token=token)
+    front, account = front_of(request), request.user.id
+    mine = [one for one in await front.run(store.tokens, account) if bytes(one["digest"]) == _given(request)]
+    for one in mine:
+        await _revoked(request, account, id=one["id"])
+
+
+@delete("/v1/tokens/{token_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
+async def revoke_token(request: Request[Account, Any, Any], token_id: str) -> None:
+    """Revoke one of the caller's tokens."""
+    if not await _revoked(request, request.user.id, id=known_id(token_id)):
+        raise domain.not_found()
+
+
+@delete("/v1/tokens", opt={"roles": EVERYONE}, status_code=200, responses=MAY_FAIL, tags=["accounts"])
+async def revoke_tokens(request: Request[Account, Any, Any], current: bool = False) -> answers.TokensRevoked:
+    """Revoke all of the caller's tokens, with `current` the one that this request carries as well."""
+    keep = None if current else _given(request)
+    return answers.TokensRevoked(revoked=await _revoked(request, request.user.id, keep=keep))
+
+
+@get("/v1/accounts/{account_id:str}/tokens", opt={"roles": OPERATOR}, responses=MAY_FAIL, tags=["accounts"])
+async def list_tokens_of(request: Request[Account, Any, Any], account_id: str) -> list[answers.TokenOut]:
+    """An account's tokens that are in force, latest first."""
+    return await _tokens(request, known_id(account_id))
+
+
+@delete(
+    "/v1/accounts/{account_id:str}/tokens/{token_id:str}", opt={"roles": OPERATOR}, responses=MAY_FAIL, tags=["accounts"]
+)  # fmt: skip
+async def revoke_token_of(request: Request[Account, Any, Any], account_id: str, token_id: str) -> None:
+    """Revoke a token of an account."""
+    if not await _revoked(request, known_id(account_id), id=known_id(token_id)):
+        raise domain.not_found()
+
+
+@delete(
+    "/v1/accounts/{account_id:str}/tokens",
+    opt={"roles": OPERATOR},
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["accounts"],
+)
+async def revoke_tokens_of(request: Request[Account, Any, Any], account_id: str) -> answers.TokensRevoked:
+    """Revoke all tokens of an account."""
+    return answers.TokensRevoked(revoked=await _revoked(request, known_id(account_id)))
+
+
+async def _tokens(request: Request[Account, Any, Any], account: str) -> list[answers.TokenOut]:
+    front = front_of(request)
+
+    def work(connection: sa.Connection) -> list[store.Row]:
+        if not store.accounts(connection, [account]):
+            raise domain.not_found()
+        return store.tokens(connection, account)
+
+    given = _given(request)
+    return [out(answers.TokenOut, {**row, "current": bytes(row["digest"]) == given}) for row in await front.run(work)]
+
+
+async def _revoked(
+    request: Request[Account, Any, Any], account: str, *, id: str | None = None, keep: bytes | None = None
+) -> list[str]:
+    front = front_of(request)
+
+    def work(connection: sa.Connection) -> list[str]:
+        if not store.accounts(connection, [account]):
+            raise domain.not_found()
+        return store.revoke_tokens(connection, account, id=id, keep=keep)
+
+    revoked = await front.run(work)
+    front.forget(account=account)
+    for one in revoked:
+        security_events.note("token_revoked", account=account, credential=one, by=request.user.id)
+    return revoked
 
 
 @get("/v1/me", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
@@ -160,8 +262,9 @@ async def put_contact(request: Request[Account, Any, Any], data: requests.Contac
 @get("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
 async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor:
     """The caller's own contact."""
-    front = front_of(request)
-    found = front.opened(await front.run(store.sealed_contacts, [request.user.id])).get(request.user.id)
+    front, caller = front_of(request), [request.user.id]
+    found = front.opened(await front.run(store.sealed_contacts, caller)).get(request.user.id)
+    confirmed = await front.run(accounts_store.confirmed, caller)
     if found is None:
         raise domain.not_found()
     return answers.ContactFor(
@@ -170,6 +273,7 @@ async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor
         address=found.address,
         email=found.email,
         language=found.language or languages.SOURCE,
+        confirmed=bool(confirmed),
     )
 
 
@@ -206,6 +310,7 @@ async def erase_account(
         reason=data.reason,
     )  # fmt: skip
     front.forget(account=account)
+    security_events.note("account_erased", account=account, by=request.user.id, forced=done.forced)
     language = language_of(request)
     stays = {name: languages.translate(text, language) for name, text in erasure.STAYS.items()}
     return out(answers.AccountErased, {**msgspec.structs.asdict(done), "stays": stays})
@@ -281,6 +386,7 @@ async def change_status(
         accounts_store.change_status, account, data.status, data.code, request.user, front.settings.partitions
     )
     front.forget(account=account)
+    security_events.note("account_status", account=account, status=data.status, code=data.code, by=request.user.id)
     return await _account(request, account)
 
 
@@ -296,7 +402,7 @@ async def change_status(
 async def verify_account(
     request: Request[Account, Any, Any], account_id: str, data: requests.Verify
 ) -> answers.AccountOut:
-    """Write down that an account's identity was verified, or that it takes part in the good-faith mechanism."""
+    """Write down that an account's identity was verified, that its address is its own, or that it takes part in the good-faith mechanism."""
     front = front_of(request)
     account = known_id(account_id)
 
@@ -304,6 +410,8 @@ async def verify_account(
         review_store.check_unbiased(connection, request.user, account)
         if data.identity_verified is not msgspec.UNSET:
             accounts_store.verify(connection, account, data.identity_verified, request.user, front.settings.partitions)
+        if data.email_confirmed is True:
+            accounts_store.attest(connection, account, request.user.id)
         if data.good_faith is not msgspec.UNSET:
             goodfaith_store.by_staff(connection, account, data.good_faith, request.user.id, front.settings.partitions)
         row = store.account_row(connection, account)
@@ -313,6 +421,7 @@ async def verify_account(
 
     row = await front.run(work)
     front.forget(account=account)
+    security_events.note("account_verified", account=account, verified=row["identity_verified"], by=request.user.id)
     return out(answers.AccountOut, row)
 
 
@@ -328,6 +437,7 @@ async def internal_contacts(request: Request[Any, Any, Any], data: requests.Cont
     """Contacts for the sending of messages, many in one call."""
     front = front_of(request)
     found = front.opened(await front.run(store.sealed_contacts, data.ids))
+    confirmed = await front.run(accounts_store.confirmed, data.ids)
     return answers.ContactsFor(
         contacts={
             account: answers.ContactFor(
@@ -336,6 +446,7 @@ async def internal_contacts(request: Request[Any, Any, Any], data: requests.Cont
                 address=contact.address,
                 email=contact.email,
                 language=contact.language or languages.SOURCE,
+                confirmed=account in confirmed,
             )
             for account, contact in found.items()
         }
@@ -357,6 +468,6 @@ async def internal_codes(request: Request[Any, Any, Any], data: requests.Contact
 
 
 ROUTES: Final = [
-    open_account, issue_token, drop_token, me, put_contact, get_contact, erase_contact, erase_account, request_code, confirm_contact,
+    open_account, issue_token, list_tokens, drop_token, revoke_token, revoke_tokens, list_tokens_of, revoke_token_of, revoke_tokens_of, me, put_contact, get_contact, erase_contact, erase_account, request_code, confirm_contact,
     list_accounts, get_account, verify_account, change_status, internal_contacts, internal_codes,
 ]  # fmt: skip

@@ -24,6 +24,7 @@ from services.intake import answers, domain, evidence, evidence_store, metrics, 
 from services.intake.blobs import Altered, BlobsUnavailable
 from services.intake.domain import Account, Refused
 from services.intake.door import busy
+from services.intake.gate import line_of
 from services.intake.web import (
     EVERYONE,
     MAY_FAIL,
@@ -35,6 +36,7 @@ from services.intake.web import (
     Cursor,
     Front,
     Limit,
+    address_of,
     front_of,
     key_of,
     known_id,
@@ -140,7 +142,8 @@ async def _upload(request: Request[Account, Any, Any], front: Front, kind: str) 
             field="Content-Type",
             cure="Send the bytes, without a form.",
         )
-    with front.desk.place(account), tempfile.TemporaryFile() as file:
+    line = line_of(address_of(request))
+    with front.desk.place(account, line, verified=request.user.identity_verified), tempfile.TemporaryFile() as file:
         size, digest = await uploads.receive(request, file, settings)
         evidence.check_digest(announced, digest)
         media = await uploads.judge(file, front.desk)

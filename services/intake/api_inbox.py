@@ -38,11 +38,12 @@ async def inbox(
     if before is not None and before[0].tzinfo is None:
         raise bad_cursor()
 
-    def work(connection: sa.Connection) -> tuple[list[store.Row], list[tuple[str, bytes, bytes]], int]:
+    def work(connection: sa.Connection) -> tuple[list[store.Row], int]:
         rows = store.list_messages(connection, caller, before=before, unread=only_unread, limit=limit + 1)
-        return rows, _sealed(connection, caller, rows), store.unread(connection, caller)
+        return rows, store.unread(connection, caller)
 
-    rows, sealed, unread = await front.run(work)
+    rows, unread = await front.read(caller, work)
+    sealed = await front.run(_sealed, caller, rows)
     page = page_of(_shown(front, caller, rows, sealed), limit, lambda message: (message.sent_at, message.id))
     return answers.Inbox(items=page.items, next=page.next, unread=unread)
 
@@ -52,11 +53,8 @@ async def get_message(request: Request[Account, Any, Any], message_id: str) -> a
     """One message that was sent to the caller. Looking at it here is not yet its receipt."""
     front, caller, id = front_of(request), request.user, known_id(message_id)
 
-    def work(connection: sa.Connection) -> tuple[list[store.Row], list[tuple[str, bytes, bytes]]]:
-        rows = [store.get_message(connection, caller, id)]
-        return rows, _sealed(connection, caller, rows)
-
-    rows, sealed = await front.run(work)
+    rows = [await front.read(caller, store.get_message, caller, id)]
+    sealed = await front.run(_sealed, caller, rows)
     return _shown(front, caller, rows, sealed)[0]
 
 

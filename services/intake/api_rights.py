@@ -114,22 +114,24 @@ async def list_rights(
 ) -> answers.Page[answers.RightOut]:
     """The caller's rights; reviewers and operators see all. With `status`, those in it."""
     (after,) = key_of(cursor, tuple[str]) or ("",)
-    rows = await front_of(request).run(registry_store.list_rights, request.user, after, limit + 1, right_status)
+    rows = await front_of(request).read(
+        request.user, registry_store.list_rights, request.user, after, limit + 1, right_status
+    )
     return page_of([out(answers.RightOut, row) for row in rows], limit, lambda right: (right.id,))
 
 
 @get("/v1/rights/{right_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["rights"])
 async def get_right(request: Request[Account, Any, Any], right_id: str) -> answers.RightWithHistory:
     """A right of the caller's, and what happened to it; reviewers and operators see all."""
-    id = known_id(right_id)
+    front, caller, id = front_of(request), request.user, known_id(right_id)
 
-    def work(connection: sa.Connection) -> store.Row:
-        row = registry_store.own_right(connection, id, request.user, staff=True)
-        changes = store.without_staff(connection, request.user, registry_store.history(connection, id))
-        entries = [out(answers.RightChange, entry) for entry in changes]
-        return {**row, "history": entries}
+    def work(connection: sa.Connection) -> tuple[store.Row, list[store.Row]]:
+        row = registry_store.own_right(connection, id, caller, staff=True)
+        return row, registry_store.history(connection, id)
 
-    return out(answers.RightWithHistory, await front_of(request).run(work))
+    row, changes = await front.read(caller, work)
+    shown = await front.run(store.without_staff, caller, changes)
+    return out(answers.RightWithHistory, {**row, "history": [out(answers.RightChange, entry) for entry in shown]})
 
 
 @patch(
@@ -214,7 +216,9 @@ async def list_authorisations(
 ) -> answers.Page[answers.AuthorisationOut]:
     """Authorisations that the caller has given or received."""
     (after,) = key_of(cursor, tuple[str]) or ("",)
-    rows = await front_of(request).run(registry_store.list_authorisations, request.user, after, limit + 1)
+    rows = await front_of(request).read(
+        request.user, registry_store.list_authorisations, request.user, after, limit + 1
+    )
     return page_of([out(answers.AuthorisationOut, row) for row in rows], limit, lambda grant: (grant.id,))
 
 

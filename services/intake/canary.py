@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import structlog
 from cryptography.exceptions import InvalidTag
 
-from services.intake import registry_store, requests, security, store
+from services.intake import accounts_store, registry_store, requests, security, store
 from services.intake.domain import Account
 from shared.settings import Settings
 
@@ -44,9 +44,8 @@ def ensure(connection: sa.Connection, settings: Settings, contacts: security.Con
         log.error("no canary: its account is closed", account=ACCOUNT)
         return False
     digest = security.digest(settings.canary_token.get_secret_value())
-    if store.account_of_token(connection, digest) is None:
-        connection.exec_driver_sql("delete from tokens where account = %s", (ACCOUNT,))
-        store.add_token(connection, ACCOUNT, digest, settings.token_ttl_days)
+    if store.ensure_token(connection, ACCOUNT, digest, settings.token_ttl_days, "canary"):
+        store.revoke_tokens(connection, ACCOUNT, keep=digest)
     if RIGHT not in store.rights(connection, [RIGHT]):
         right = requests.RegisterRight(right_type="copyright", proof="canary")
         registry_store.add_right(connection, RIGHT, ACCOUNT, right, ACCOUNT, settings.partitions, proven=True)
@@ -62,10 +61,12 @@ def _reach(connection: sa.Connection, account: str, mail: str, contacts: securit
     try:
         for _, wrapped, sealed in store.sealed_contacts(connection, [account]):
             if contacts.open(account, wrapped, sealed).email == mail:
+                accounts_store.attest(connection, account, "operator")
                 return
         wrapped = store.subject_key(connection, account, lambda: contacts.new_key(account))
         contact = requests.Contact(name="Canary", address="-", email=mail, language="en")
         store.put_contact(connection, account, contacts.seal(account, wrapped, contact))
+        accounts_store.attest(connection, account, "operator")
     except InvalidTag:
         # the installation's key is another one: the door opens all the same
         log.error("contact not decrypted", account=account)

@@ -1,6 +1,7 @@
 """The upstreams' door: one topic each, the same requests, the same validation, the same tables as by HTTP.
 
-Who asks is known from the topic, which the ACL binds to one upstream, never from the record. The time of right is the
+Who asks is known from the topic, which the ACL binds to one upstream, never from the record. For whom else it may act, and what
+it may file, is set (``GOODFAITH_UPSTREAM_MAY``); what it has filed for others says so (``via``). The time of right is the
 broker's LogAppendTime, in business time. What is refused is answered on ``inbound.refusals``, naming the field; nothing that
 comes from outside is ever parked.
 
@@ -32,7 +33,7 @@ from shared import clock, db, kafka_links, policy
 from shared.clocks import Offset
 from shared.events import Data, decode_envelope
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
-from shared.settings import Settings
+from shared.settings import Settings, UpstreamMay
 from shared.topics import REFUSALS, Topic, inbound
 
 log = structlog.get_logger(__name__)
@@ -337,10 +338,14 @@ class Inbound:
         Raises:
             Refused: unknown account, not to be acted for, or not acceptable by itself.
         """
-        bound = self.upstreams[record.topic][1]
+        upstream, bound = self.upstreams[record.topic]
         account = people.get(bound)
         if account is None or account.status == "closed":
             raise Refused(403, "unknown_upstream", "The topic's account does not exist.", cure="An operator opens it.")
+        kind = read.type.split(".")[2]
+        # before the account is looked at: who is not bound to it learns nothing of it
+        if account.role == "upstream":
+            check_bound(self.settings.upstream_may.get(upstream), bound, kind, for_ or bound)
         if for_ is not None and for_ != bound:
             if account.role != "upstream":
                 raise Refused(
@@ -367,7 +372,6 @@ class Inbound:
                 403, "canary_listing_only", "A canary files at the public door only.", field="on_behalf_of",
                 cure="Name somebody else.",
             )  # fmt: skip
-        kind = read.type.split(".")[2]
         filing = Filing(
             account,
             read.event,
@@ -397,6 +401,24 @@ class Inbound:
                     cure="Give one of `item`, `claim` and `submission`.",
                 )  # fmt: skip
         return filing
+
+
+def check_bound(may: UpstreamMay | None, own: str, kind: str, account: str) -> None:
+    """Whether an upstream keeps to what it is bound to; ``may`` None: to its own account.
+
+    Raises:
+        Refused: naming the field.
+    """
+    if may is not None and kind not in may.commands:
+        raise Refused(
+            403, "not_bound", "This upstream may not file records of this type.", field="type",
+            cure="Have the operator add it to `commands` of GOODFAITH_UPSTREAM_MAY.",
+        )  # fmt: skip
+    if account != own and (may is None or not may.covers(account)):
+        raise Refused(
+            403, "not_bound", "This upstream may not act for this account.", field="on_behalf_of",
+            cure="Have the operator add it to `accounts` of GOODFAITH_UPSTREAM_MAY, or name another account.",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,10 @@ from shared.events import Lane, RightType, State
 # `$` alone would let a trailing newline pass; the look-ahead means the same in Python and in JSON Schema's dialect
 Id = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$(?!\n)")]
 # printable: no control characters, which no name needs and which forge lines in logs and mail headers
-Line = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f\u2028\u2029]+$(?!\n)")]
-Address = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f\u2028\u2029]+$(?!\n)")]
+Line = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$(?!\n)")]
+Address = Annotated[
+    str, Meta(min_length=1, max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]+$(?!\n)")
+]
 Email = Annotated[
     str,
     Meta(
@@ -27,7 +29,9 @@ Territory = Annotated[list[Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)")]], M
 """States by ISO 3166-1 alpha-2; EU, and EM, BX, OA as WIPO ST.3 has them."""
 Number = Annotated[str, Meta(min_length=1, max_length=60)]
 Token = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$(?!\n)")]
-Text = Annotated[str, Meta(min_length=1, max_length=2000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f\u2028\u2029]+$(?!\n)")]
+Text = Annotated[
+    str, Meta(min_length=1, max_length=2000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]+$(?!\n)")
+]
 """Some lines of plain text."""
 LINK_MOST: Final = 2000
 MATERIALS_MOST: Final = 20
@@ -79,6 +83,13 @@ class OpenAccount(In, frozen=True, kw_only=True):
     """Operators only."""
     good_faith: bool = False
     """Operators only."""
+
+
+class NewToken(In, frozen=True, kw_only=True):
+    """A further token. ``name`` tells it apart in the list; ``days`` until it expires, the installation's when not given."""
+
+    name: Line | None = None
+    days: Annotated[int, Meta(ge=1, le=3650)] | None = None
 
 
 class Erase(In, frozen=True, kw_only=True):
@@ -178,6 +189,8 @@ class Verify(In, frozen=True, kw_only=True):
     """What an operator or reviewer has found out about an account."""
 
     identity_verified: bool | UnsetType = UNSET
+    email_confirmed: Literal[True] | UnsetType = UNSET
+    """The address on file is known to be the account's, as where the marketplace has confirmed it. It counts until the address changes."""
     good_faith: bool | UnsetType = UNSET
     """The account takes part in the good-faith mechanism."""
 

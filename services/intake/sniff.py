@@ -20,6 +20,7 @@ import struct
 import sys
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
@@ -31,6 +32,10 @@ CPU_S: Final = 20
 PDF_OBJECTS_MAX: Final = 200_000
 PDF_NODES_MAX: Final = 2_000_000
 PDF_PAGES_MAX: Final = 5_000
+PDF_STREAM_MAX: Final = 1 << 28
+"""Bytes that one compressed stream of a PDF unpacks to: four times a page in colour on A3 at 300 dpi."""
+PDF_UNPACKED_MAX: Final = 1 << 29
+"""Bytes that all compressed streams of a PDF unpack to."""
 PNG_CHUNKS_MAX: Final = 100_000
 TEXT_MAX: Final = 2_000_000
 """Bytes of a text: what is longer is no proof but an archive."""
@@ -358,6 +363,9 @@ _FILTERS: Final = frozenset(
         "/JBIG2Decode", "/JPXDecode", "/LZWDecode", "/LZW", "/RunLengthDecode", "/RL",
     }
 )  # fmt: skip
+_FLATE: Final = frozenset({"/FlateDecode", "/Fl"})
+_COMPRESSION: Final = _FLATE | {"/LZWDecode", "/LZW", "/RunLengthDecode", "/RL"}
+_PICTURE_FILTERS: Final = frozenset({"/CCITTFaxDecode", "/CCF", "/DCTDecode", "/DCT", "/JBIG2Decode", "/JPXDecode"})
 
 
 def _pdf(file: BinaryIO, size: int) -> None:
@@ -396,6 +404,7 @@ def _pdf(file: BinaryIO, size: int) -> None:
 def _look(pikepdf: Any, pdf: Any) -> None:
     """Every dictionary of the document, in whatever it is nested; names are compared as the reader understands them."""
     nodes = 0
+    left = PDF_UNPACKED_MAX
     stack: list[Any] = [pdf.trailer]
     objects = iter(pdf.objects)
     while True:
@@ -413,7 +422,7 @@ def _look(pikepdf: Any, pdf: Any) -> None:
             values = dict(node.stream_dict.items() if stream else node.items())
             _judge(pikepdf, values)
             if stream:
-                _judge_stream(pikepdf, values)
+                left -= _unpacked(node, _judge_stream(pikepdf, values), min(left, PDF_STREAM_MAX))
         elif isinstance(node, pikepdf.Array):
             values = dict(enumerate(node))
         else:
@@ -471,16 +480,44 @@ def _judge_action(values: dict[str, Any], *, opening: bool = False) -> None:
         raise Bad("active_content")
 
 
-def _judge_stream(pikepdf: Any, values: dict[str, Any]) -> None:
-    """A stream's bytes are in the document, and packed in a known way."""
+def _judge_stream(pikepdf: Any, values: dict[str, Any]) -> list[str]:
+    """A stream's bytes are in the document, and packed in a known way, once. Returns its filters."""
     if values.keys() & {"/F", "/FFilter", "/FDecodeParms"}:
         raise Bad("external_content")
-    filters = values.get("/Filter", ())
-    for one in filters if isinstance(filters, pikepdf.Array) else [filters] if filters != () else []:
-        if str(one) not in _FILTERS:
-            raise Bad("active_content", "a filter that is not known")
+    found = values.get("/Filter", ())
+    filters = [str(one) for one in (found if isinstance(found, pikepdf.Array) else [found] if found != () else [])]
+    if not _FILTERS.issuperset(filters):
+        raise Bad("active_content", "a filter that is not known")
+    if sum(one in _COMPRESSION for one in filters) > 1:
+        raise Bad("too_complex", "a stream that is compressed twice")
     if str(values.get("/Type", "")) == "/XObject" and str(values.get("/Subtype", "")) not in ("/Image", "/Form"):
         raise Bad("active_content")
+    return filters
+
+
+def _unpacked(stream: Any, filters: list[str], most: int) -> int:
+    """Bytes that a stream unpacks to, counted without keeping them; pictures' own filters are left alone.
+
+    Raises:
+        Bad: more than `most`.
+    """
+    if not _COMPRESSION.intersection(filters):
+        return 0
+    data = stream.read_raw_bytes()
+    if filters[0] not in _FLATE:
+        # rare and old: a text encoding around it, LZW, run lengths. The process's own memory limit bounds these
+        return len(stream.read_bytes()) if not _PICTURE_FILTERS.intersection(filters) else 0
+    inflate = zlib.decompressobj()
+    size = 0
+    try:
+        while data and not inflate.eof:
+            size += len(inflate.decompress(data, 1 << 20))
+            data = inflate.unconsumed_tail
+            if size > most:
+                raise Bad("too_complex", "a stream that unpacks to too much")
+    except zlib.error:
+        raise Bad("damaged", "a stream that does not unpack") from None
+    return size
 
 
 # ----------------------------------------------------------------------------------------------------------------- text

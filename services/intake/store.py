@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from operator import not_
@@ -23,6 +23,7 @@ from services.intake.domain import Account, Authorisation, ItemRef, ListingRef, 
 from services.intake.evidence import Document
 from shared import clock, db, events, policy
 from shared.events import State
+from shared.migrate import PARTY
 from shared.paging import bad_cursor
 from shared.topics import partition_of
 
@@ -70,6 +71,21 @@ def close_door(connection: sa.Connection) -> None:
     connection.exec_driver_sql("select pg_advisory_xact_lock(%s)", (DOOR_LOCK,))
 
 
+def parked_since(connection: sa.Connection, partitions: Collection[int]) -> dict[int, dt.datetime]:
+    """By partition when the first of the door's rows was accepted that are parked; no watermark may pass it."""
+    return dict(
+        map(
+            tuple,
+            connection.exec_driver_sql(
+                """select partition, min((convert_from(value, 'UTF8')::jsonb -> 'data' ->> 'accepted_at')::timestamptz) as since
+                from parked where state <> 'done' and topic = '@queue' and partition = any(%s)
+                group by partition having min(convert_from(value, 'UTF8')::jsonb -> 'data' ->> 'accepted_at') is not null""",
+                (list(partitions),),
+            ),
+        )
+    )
+
+
 def wall_ms(wall: dt.datetime) -> int:
     """Milliseconds since 1970, for ids."""
     return int(wall.timestamp() * 1000)
@@ -91,7 +107,7 @@ def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account,
     """The account that a token's digest belongs to, and when the token expires; None when unknown or expired."""
     row = connection.exec_driver_sql(
         f"""select {_ACCOUNT}, t.expires_wall from tokens t join accounts a on a.id = t.account
-        where t.digest = %s and t.expires_wall > now()""",
+        where t.digest = %s and t.expires_wall > now() and t.revoked_wall is null""",
         (digest,),
     ).one_or_none()
     return None if row is None else (_account(row), row[11])
@@ -157,35 +173,83 @@ def account_row(connection: sa.Connection, account: str) -> Row | None:
     return None if row is None else with_state(row)
 
 
-def add_token(connection: sa.Connection, account: str, digest: bytes, days: int) -> dt.datetime:
-    """Keep a token's digest; returns when it expires (wall time).
+# what names a token, for its owner's list: nobody finds the token by it
+_ID_OF_TOKEN: Final = "'t-' || encode(substr(t.digest, 1, 10), 'hex')"  # noqa: S105 - SQL, no secret
+_IN_FORCE: Final = "t.revoked_wall is null and t.expires_wall > now()"
+TOKENS_MOST: Final = 50
+"""Tokens of an account that are in force at a time."""
+
+
+def add_token(
+    connection: sa.Connection, account: str, digest: bytes, days: int, name: str = ""
+) -> tuple[str, dt.datetime]:
+    """Keep a token's digest; returns its id, and when it expires (wall time).
 
     Raises:
-        Refused: 401, the account was erased.
+        Refused: 401, the account was erased; 409, it has too many.
     """
-    expires: dt.datetime | None = connection.exec_driver_sql(
-        """insert into tokens (digest, account, expires_wall) select %s, id, now() + %s * interval '1 day' from accounts
-        where id = %s and erased_at is null for key share returning expires_wall""",
-        (digest, days, account),
+    erased = connection.exec_driver_sql(
+        "select erased_at is not null from accounts where id = %s for no key update", (account,)
     ).scalar()
-    if expires is None:
+    if erased is not False:
         raise _closed()
-    return expires
+    if len(tokens(connection, account)) >= TOKENS_MOST:
+        raise Refused(
+            409, "too_many_tokens", f"The account has {TOKENS_MOST} tokens.", cure="Revoke one: DELETE /v1/tokens/{id}."
+        )
+    row = connection.exec_driver_sql(
+        f"""insert into tokens as t (digest, account, name, expires_wall) values (%s, %s, %s, now() + %s * interval '1 day')
+        returning {_ID_OF_TOKEN}, expires_wall""",
+        (digest, account, name, days),
+    ).one()
+    return row[0], row[1]
 
 
-def drop_token(connection: sa.Connection, digest: bytes) -> None:
-    """Forget a token: it is good for nothing from now on."""
-    connection.exec_driver_sql("delete from tokens where digest = %s", (digest,))
+def tokens(connection: sa.Connection, account: str) -> list[Row]:
+    """The account's tokens that are in force, latest first."""
+    rows = connection.exec_driver_sql(
+        f"""select {_ID_OF_TOKEN} as id, t.name, t.created_wall as created, t.expires_wall as expires, t.digest
+        from tokens t where t.account = %s and {_IN_FORCE} order by t.created_wall desc, id""",
+        (account,),
+    )
+    return _all(rows)
+
+
+def revoke_tokens(
+    connection: sa.Connection, account: str, *, id: str | None = None, keep: bytes | None = None
+) -> list[str]:
+    """Revoke the account's tokens, or one of them; returns the ids of those that were in force.
+
+    A revoked token's digest stays: a token of the settings does not return at the next start. It also expires, for processes of a
+    version that does not know ``revoked_wall``.
+
+    Args:
+        keep: digest of one that stays in force.
+    """
+    rows = connection.exec_driver_sql(
+        f"""update tokens t set revoked_wall = now(), expires_wall = least(t.expires_wall, now())
+        where t.account = %s and {_IN_FORCE} and (%s::text is null or {_ID_OF_TOKEN} = %s) and (%s::bytea is null or t.digest <> %s)
+        returning {_ID_OF_TOKEN}""",
+        (account, id, id, keep, keep),
+    )
+    return [row[0] for row in rows]
+
+
+def ensure_token(connection: sa.Connection, account: str, digest: bytes, days: int, name: str) -> bool:
+    """Keep a token that the settings give; False: this very one is known, revoked and expired ones included, or the account was erased."""
+    return bool(
+        connection.exec_driver_sql(
+            """insert into tokens (digest, account, name, expires_wall) select %s, id, %s, now() + %s * interval '1 day'
+            from accounts where id = %s and erased_at is null on conflict do nothing""",
+            (digest, name, days, account),
+        ).rowcount
+    )
 
 
 def ensure_operator(connection: sa.Connection, token_digest: bytes, days: int) -> None:
     """The first operator, ``a-operator``, with the token that the installation was given."""
     open_account(connection, Account("a-operator", "operator", True, False, True), "company", by=None)
-    connection.exec_driver_sql(
-        """insert into tokens (digest, account, expires_wall) values (%s, 'a-operator', now() + %s * interval '1 day')
-        on conflict do nothing""",
-        (token_digest, days),
-    )
+    ensure_token(connection, "a-operator", token_digest, days, "first operator")
 
 
 # ------------------------------------------------------------------------------------------------------------ contacts
@@ -305,6 +369,11 @@ class Filing:
     accepted_at: dt.datetime | None = None
     recurs: str | None = None
     trace: str | None = None
+
+    @property
+    def via(self) -> str | None:
+        """The upstream's account that filed it for another."""
+        return None if self.scope == self.account.id else self.scope
 
 
 @dataclass(slots=True)
@@ -622,27 +691,33 @@ def _enter(connection: sa.Connection, filings: Sequence[Filing], made: Sequence[
     return {first[key][0]: first[key][2] for key in (tuple(row) for row in entered)}
 
 
+# COPY goes into no table with row-level security
+_INSERT_CLAIMS: Final = """
+    insert into claims (id, complainant, principal, right_id, right_type, reason, profile, lane, size, channel, accepted_at, terms,
+        told_partition, via)
+    select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[],
+        %s::text[], %s::timestamptz[], %s::text[], %s::int[], %s::text[])"""
+_INSERT_ITEMS: Final = """
+    insert into items (id, claim, listing, on_site, link, changed_at)
+    select * from unnest(%s::text[], %s::text[], %s::text[], %s::bool[], %s::text[], %s::timestamptz[])"""
+
+
 def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], partitions: int) -> None:
     claims = [rows.claim for _, rows in accepted if rows.claim is not None]
     if claims:
-        columns = (
-            "id", "complainant", "principal", "right_id", "right_type", "reason", "profile", "lane", "size", "channel",
-            "accepted_at", "terms",
-        )  # fmt: skip
         filed = [
             domain.filed(rows.claim, canary=filing.account.canary)
             for filing, rows in accepted
             if rows.claim is not None
         ]
         told = [partition_of(filing.account, partitions) for filing in filed]
-        db.copy(
-            connection, "claims", {**dict(zip(columns, zip(*claims, strict=True), strict=True)), "told_partition": told}
-        )
+        vias = [filing.via for filing, rows in accepted if rows.claim is not None]
+        connection.exec_driver_sql(_INSERT_CLAIMS, (*db.columns(claims), told, vias))
         ids, claim_ids, listings, on_site, links, lanes, complainants, times = map(
             list, zip(*(item for _, rows in accepted for item in rows.items), strict=True)
         )
         common = {"claim": claim_ids, "listing": listings, "on_site": on_site}
-        db.copy(connection, "items", {"id": ids, **common, "link": links, "changed_at": times})
+        connection.exec_driver_sql(_INSERT_ITEMS, (ids, claim_ids, listings, on_site, links, times))
         places = [partition_of(listing, partitions) for listing in listings]
         submitted: dict[str, list[Any]] = {
             "lane": lanes, "complainant": complainants, "partition": places, "item": ids, **common, "accepted_at": times,
@@ -663,7 +738,8 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
     commands = [(rows.kinds, "standard", "", command) for _, rows in accepted for command in rows.commands]
     if commands:
         traces = [filing.trace for filing, rows in accepted for _ in rows.commands]
-        _insert_commands(connection, commands, partitions, traces)
+        vias = [filing.via for filing, rows in accepted for _ in rows.commands]
+        _insert_commands(connection, commands, partitions, traces, vias)
     decisions = [decided for _, rows in accepted for decided in rows.decisions]
     if decisions:
         review_store.keep(connection, decisions)
@@ -709,17 +785,19 @@ def _insert_commands(
     commands: Sequence[tuple[str, str, str, events.Command]],
     partitions: int,
     traces: Sequence[str | None] | None = None,
+    vias: Sequence[str | None] | None = None,
 ) -> None:
-    """Commands with their place in the door: (kind, lane, complainant, command), and the contexts of those that are traced."""
+    """Commands with their place in the door: (kind, lane, complainant, command), the contexts of those that are traced, and the
+    upstreams that filed them for others."""
     made = [command for _, _, _, command in commands]
     connection.exec_driver_sql(
         """with new as (
             select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[],
-                %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[])
-                as n(id, claim, item, kind, by, role, at, lane, complainant, partition, listing, type, payload, traceparent)
+                %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
+                as n(id, claim, item, kind, by, role, at, lane, complainant, partition, listing, type, payload, traceparent, via)
         ), commands as (
-            insert into commands (id, claim, item, kind, by, role, accepted_at)
-            select id, claim, item, kind, by, role, at from new
+            insert into commands (id, claim, item, kind, by, role, accepted_at, via)
+            select id, claim, item, kind, by, role, at, via from new
         )
         insert into door (kind, lane, complainant, partition, claim, item, listing, type, payload, accepted_at, traceparent)
         select 'command', lane, complainant, partition, claim, item, listing, type, payload, at, traceparent from new""",
@@ -738,6 +816,7 @@ def _insert_commands(
             [_TYPES[type(command)] for command in made],
             [msgspec.json.encode(command).decode() for command in made],
             list(traces or [None] * len(made)),
+            list(vias or [None] * len(made)),
         ),
     )
 
@@ -823,6 +902,17 @@ def usage(connection: sa.Connection, ids: Sequence[str], now: dt.datetime) -> di
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
+def become(connection: sa.Connection, reader: Account) -> None:
+    """Until the transaction ends, have the database show what the reader is party to and nothing else (row-level security).
+
+    A second filter behind ``_mine``, for a query that forgets it.
+    """
+    if not reader.sees_all:
+        connection.exec_driver_sql(
+            "select set_config('goodfaith.account', %s, true), set_config('role', %s, true)", (reader.id, PARTY)
+        )
+
+
 def _mine(me: Account, item: str = "i", claim: str = "c") -> tuple[str, tuple[Any, ...]]:
     """THE tenant filter: what of items and their claims an account is party to. Every query of a party goes through it."""
     if me.sees_all:
@@ -830,9 +920,17 @@ def _mine(me: Account, item: str = "i", claim: str = "c") -> tuple[str, tuple[An
     return f"({claim}.complainant = %s or {claim}.principal = %s or {item}.seller = %s)", (me.id, me.id, me.id)
 
 
-_OF_CLAIM = "i.id between 'i-' || substr(c.id, 3, 23) || '000' and 'i-' || substr(c.id, 3, 23) || 'ZZZ'"
+_OF_CLAIM = "i.id between r.low and r.high"
+
+
+def _range(claim: str) -> str:
+    """``r``: between which ids a claim's items are. Under row-level security an index serves plain comparisons only."""
+    base = f"'i-' || substr({claim}.id, 3, 23)"
+    return f"(select {base} || '000' as low, {base} || 'ZZZ' as high offset 0) as r"
+
+
 _CLAIM = """c.id, c.complainant, c.principal, c.right_id as right, c.right_type, c.reason, c.profile, c.lane, c.size,
-    c.accepted_at"""
+    c.accepted_at, c.via"""
 
 
 def list_claims(
@@ -850,17 +948,19 @@ def list_claims(
     if before is not None:
         source += " and id < %s"
         source_values += (before,)
-    has_state = ""
-    state_values: tuple[Any, ...] = ()
+    has_state, state_values = "", tuple[Any, ...]()
     if state is not None:
-        has_state = f"and exists (select from items i where {_OF_CLAIM} and i.state = %s and {mine})"
+        has_state = f"""cross join lateral {_range("own")} cross join lateral (
+            select from items i join claims c on c.id = i.claim where {_OF_CLAIM} and i.state = %s and {mine} limit 1) as found"""
         state_values = (state, *values)
+    # the page first, so that only its claims are looked at, however many there are
     rows = connection.exec_driver_sql(
-        f"""select {_CLAIM}, s.states from claims c join ({source}) as own using (id)
+        f"""with page as materialized (select own.id from ({source}) as own {has_state} order by own.id desc limit %s)
+        select {_CLAIM}, s.states from page join claims c using (id) cross join lateral {_range("c")}
         cross join lateral (select json_object_agg(state, n)::text as states from (
             select i.state, count(*) as n from items i where {_OF_CLAIM} and {mine} group by i.state) as counts) as s
-        where s.states is not null {has_state} order by c.id desc limit %s""",
-        (*source_values, *values, *state_values, limit),
+        where s.states is not null order by c.id desc""",
+        (*source_values, *state_values, limit, *values),
     )
     return _all(rows)
 
@@ -874,7 +974,7 @@ def get_claim(connection: sa.Connection, me: Account, id: str) -> Row:
     mine, values = _mine(me)
     row = _one(
         connection.exec_driver_sql(
-            f"""select {_CLAIM}, s.states from claims c
+            f"""select {_CLAIM}, s.states from claims c cross join lateral {_range("c")}
             cross join lateral (select json_object_agg(state, n)::text as states from (
                 select i.state, count(*) as n from items i where {_OF_CLAIM} and {mine} group by i.state) as counts) as s
             where c.id = %s and s.states is not null""",
@@ -968,7 +1068,7 @@ def get_command(connection: sa.Connection, me: Account, id: str) -> Row:
     mine, values = _mine(me)
     row = _one(
         connection.exec_driver_sql(
-            f"""select k.id, k.claim, k.item, k.kind, k.role, k.accepted_at, k.status, k.code, k.detail
+            f"""select k.id, k.claim, k.item, k.kind, k.role, k.accepted_at, k.status, k.code, k.detail, k.via
             from commands k join items i on i.id = k.item join claims c on c.id = k.claim where k.id = %s and {mine}""",
             (id, *values),
         )

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Final
@@ -28,10 +29,16 @@ from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-UPLOADS_MAX: Final = 16
+UPLOADS_MAX: Final = 32
 """Uploads at a time in this process."""
 UPLOADS_OF_ONE_MAX: Final = 4
 """Of these, of one account."""
+UPLOADS_OF_ADDRESS_MAX: Final = 8
+"""Of one address."""
+UPLOADS_OF_UNVERIFIED_MAX: Final = 16
+"""Of all accounts that are not verified: anybody can open as many of them as it likes."""
+PROMPT_S: Final = 5.0
+"""Seconds in which an upload may be slower than ``evidence_least_rate``."""
 PIECE: Final = 1 << 20
 """Bytes that are gathered before they are written and hashed."""
 SNIFF_S: Final = 40.0
@@ -46,25 +53,34 @@ class Desk:
 
     def __init__(self) -> None:
         self.judging = asyncio.Semaphore(SNIFFERS)
-        self._of: dict[str, int] = {}
+        self._taken: Counter[str] = Counter()
 
     @contextlib.contextmanager
-    def place(self, account: str) -> Iterator[None]:
+    def place(self, account: str, line: str, *, verified: bool) -> Iterator[None]:
         """A place for one upload.
 
+        Args:
+            line: what the caller's address is counted as.
+
         Raises:
-            Refused: 503, there is none.
+            Refused: 429, the caller has its share; 503, all places are taken.
         """
-        mine = self._of.get(account, 0)
-        if mine >= UPLOADS_OF_ONE_MAX or sum(self._of.values()) >= UPLOADS_MAX:
+        own = {f"account {account}": UPLOADS_OF_ONE_MAX, f"line {line}": UPLOADS_OF_ADDRESS_MAX}
+        others = {"all": UPLOADS_MAX, **({} if verified else {"unverified": UPLOADS_OF_UNVERIFIED_MAX})}
+        if any(self._taken[name] >= most for name, most in own.items()):
+            raise Refused(
+                429, "too_many_uploads", "Too many of your files are being uploaded.",
+                cure="Wait until one is done.", retry_after=2,
+            )  # fmt: skip
+        if any(self._taken[name] >= most for name, most in others.items()):
             raise busy("Too many files are being uploaded.")
-        self._of[account] = mine + 1
+        counted = [*own, *others]
+        self._taken.update(counted)
         try:
             yield
         finally:
-            self._of[account] -= 1
-            if not self._of[account]:
-                del self._of[account]
+            self._taken.subtract(counted)
+            self._taken = +self._taken
 
 
 async def receive(request: Request[Any, Any, Any], file: IO[bytes], settings: Settings) -> tuple[int, bytes]:
@@ -84,11 +100,13 @@ async def receive(request: Request[Any, Any, Any], file: IO[bytes], settings: Se
         file.write(piece)
         total.update(piece)
 
+    clock = asyncio.get_running_loop().time
+    prompt_until = clock() + PROMPT_S
     try:
         async with asyncio.timeout(settings.evidence_upload_s):
             body = request.stream()
             while True:
-                async with asyncio.timeout(settings.evidence_upload_s / 10):
+                async with asyncio.timeout_at(_next_by(clock(), prompt_until, size, settings)):
                     piece = await anext(body, None)
                 if piece is None:
                     break
@@ -106,6 +124,12 @@ async def receive(request: Request[Any, Any, Any], file: IO[bytes], settings: Se
         raise Refused(400, "interrupted", "The upload broke off.", cure="Send the file again.") from None
     await asyncio.to_thread(file.flush)
     return size, total.digest()
+
+
+def _next_by(now: float, prompt_until: float, size: int, settings: Settings) -> float:
+    """When the next piece must have come: an upload neither stands still nor falls below the least rate."""
+    stalled = now + settings.evidence_upload_s / 10
+    return min(stalled, prompt_until + size / settings.evidence_least_rate) if settings.evidence_least_rate else stalled
 
 
 async def judge(file: IO[bytes], desk: Desk) -> str:

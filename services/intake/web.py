@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import hmac
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Final, TypeVar
 
+import sqlalchemy as sa
 import structlog
 from cryptography.exceptions import InvalidTag
 from litestar import Request, Response
@@ -30,11 +30,13 @@ from services.intake import answers, domain, evidence, requests, security, store
 from services.intake.blobs import Blobs
 from services.intake.domain import Account, Refused
 from services.intake.door import Door, busy
+from services.intake.gate import Gate
 from services.intake.publishing import Publishing
 from services.intake.store import Filing
 from services.intake.turns import Turns
 from services.intake.uploads import Desk
-from shared import db, languages, outbound
+from shared import db, languages, outbound, security_events
+from shared.callers import Callers
 from shared.events import State
 from shared.internal import Client
 from shared.languages import mark
@@ -100,16 +102,20 @@ class Front:
         self.turns = Turns(settings.http_account_reads)
         self.door = Door(self.engine, settings)
         self.contacts = security.Contacts.of(settings)
-        self.internal = None if settings.internal_token is None else settings.internal_token.get_secret_value().encode()
+        callers = settings.internal_callers
+        self.internal = None if callers is None else Callers(callers, "intake")
+        own = None if settings.internal_token is None else settings.internal_token.get_secret_value()
         self.enforcement = Client(
             settings.enforcement_url,
-            None if self.internal is None else self.internal.decode(),
+            own,
             timeout_s=settings.internal_timeout_s,
+            authorities=settings.internal_ca,
         )
         self.notification = Client(
             settings.notification_url,
-            None if self.internal is None else self.internal.decode(),
+            own,
             timeout_s=settings.internal_timeout_s,
+            authorities=settings.internal_ca,
         )
         secret = settings.evidence_key
         self.links = evidence.Links(None if secret is None else secret.get_secret_value())
@@ -117,6 +123,7 @@ class Front:
         self.outbound = outbound.Rules.of(settings)
         self.names: outbound.Names = outbound.Dns(5.0)
         self.desk = Desk()
+        self.gate = Gate(settings)
         self.publishing = Publishing()
         self._known: dict[bytes, tuple[Account, float]] = {}
 
@@ -142,8 +149,21 @@ class Front:
                 raise busy("The database cannot be reached.") from error
             raise
 
-    async def account(self, token: str) -> Account | None:
-        """The account of a bearer token; trusts what it knows for ``token_cache_s``."""
+    async def read(self, reader: Account, work: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
+        """``run`` for reading on behalf of somebody: of a party's tables the database shows what is the reader's."""
+
+        def as_reader(connection: sa.Connection) -> _T:
+            store.become(connection, reader)
+            return work(connection, *arguments, **options)
+
+        return await self.run(as_reader)
+
+    async def account(self, token: str, address: str) -> Account | None:
+        """The account of a bearer token; trusts what it knows for ``token_cache_s``.
+
+        Raises:
+            Refused: 429, too many unknown tokens came from the address; 503.
+        """
         if not security.is_token(token):
             return None
         digest = security.digest(token)
@@ -151,10 +171,14 @@ class Front:
         now = time.monotonic()
         if known is not None and known[1] > now:
             return known[0]
+        if known is None:
+            self.gate.tries(address)
         found = await self.run(store.account_of_token, digest)
         if found is None:
             self._known.pop(digest, None)
             return None
+        if known is None:
+            self.gate.was_right(address)
         account, expires = found
         if len(self._known) > 50_000:
             self._known.clear()
@@ -162,12 +186,9 @@ class Front:
         self._known[digest] = (account, now + min(self.settings.token_cache_s, left))
         return account
 
-    def forget(self, *, token: str | None = None, account: str | None = None) -> None:
-        """Look up anew at the next request: a token that was revoked here, or an account that changed."""
-        if token is not None:
-            self._known.pop(security.digest(token), None)
-        if account is not None:
-            self._known = {digest: known for digest, known in self._known.items() if known[0].id != account}
+    def forget(self, *, account: str) -> None:
+        """Look the account up anew at the next request: it changed, or a token of its was revoked here."""
+        self._known = {digest: known for digest, known in self._known.items() if known[0].id != account}
 
     def opened(self, sealed: Sequence[tuple[str, bytes, bytes]]) -> dict[str, requests.Contact]:
         """Contacts by account; one that cannot be decrypted is missing, and logged."""
@@ -223,19 +244,23 @@ async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: 
         raise domain.not_found()
     front: Front = connection.app.state.front
     header = connection.headers.get("authorization")
+    address = address_of(connection)
+    # a task may begin with the context of another request of the same connection
+    turns.caller.set(None)
     if roles is INTERNAL:
-        given = (header or "").removeprefix("Bearer ").encode("utf-8", "surrogateescape")
-        if not front.internal or not hmac.compare_digest(given, front.internal):
+        if front.internal is None or front.internal.who(header) is None:
             raise _unauthenticated()
         return
+    front.gate.arrives(address)
     if header is None and roles is PUBLIC:
-        turns.caller.set(f"address {_address(connection)}")
+        turns.caller.set(f"address {address}")
         connection.scope["user"] = _NOBODY
         return
     scheme, _, token = (header or "").partition(" ")
-    account = await front.account(token.strip()) if scheme.lower() == "bearer" else None
+    account = await front.account(token.strip(), address) if scheme.lower() == "bearer" else None
     if account is None:
         raise _unauthenticated()
+    turns.caller.set(account.id)
     if account.status == "closed":
         raise Refused(401, "account_closed", "The account is closed.", cure="Write to the operator of the programme.")
     if account.role not in roles and roles is not PUBLIC:
@@ -245,11 +270,12 @@ async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: 
             f"This is not for the role {account.role}.",
             cure=f"It is for: {', '.join(sorted(roles))}.",
         )
-    turns.caller.set(account.id)
+    front.gate.asks(account.id)
     connection.scope["user"] = account
 
 
-def _address(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+def address_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """The address that the request came from."""
     return "" if connection.client is None else connection.client.host
 
 
@@ -286,14 +312,38 @@ def problem_response(
         extra["WWW-Authenticate"] = 'Bearer realm="goodfaith"'
     if problem.status == 503:
         extra["Retry-After"] = "1"
-    if "transfer-encoding" in request.headers or len(request.headers.get("content-length", "")) > 6:
+    if (
+        problem.status == 408
+        or "transfer-encoding" in request.headers
+        or len(request.headers.get("content-length", "")) > 6
+    ):
         # a body that may not have been read to its end is not waited for
         extra["Connection"] = "close"
     return Response(problem, status_code=problem.status, media_type=PROBLEM, headers=extra)
 
 
+_NOTED: Final[Mapping[int, security_events.Kind]] = {401: "unauthenticated", 403: "forbidden", 429: "rate_limited"}
+
+
+def _note(request: Request[Any, Any, Any], error: Refused) -> None:
+    kind = _NOTED.get(error.status)
+    if kind is None:
+        return
+    path = request.scope.get("path_template")
+    if error.status == 401 and str(path).startswith("/internal/"):
+        kind = "internal_refused"
+    elif error.reason == "locked_out":
+        kind = "locked_out"
+    caller = turns.caller.get()
+    security_events.note(
+        kind, address=address_of(request), account=caller if caller and " " not in caller else None, reason=error.reason,
+        route=path, method=str(request.method),
+    )  # fmt: skip
+
+
 def on_refused(request: Request[Any, Any, Any], error: Refused) -> Response[Any]:
     """What we refuse."""
+    _note(request, error)
     problem = answers.Problem(
         type=f"urn:goodfaith:problem:{error.reason}",
         title=_TITLES.get(error.status, "Refused"),

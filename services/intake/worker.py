@@ -278,7 +278,13 @@ class Intake:
         # the mark is older than the reading that follows, so that reading sees all that the mark speaks of
         mark = published_upto(tx.connection) if self._mark_due() else None
         taken = self._admission.take(tx.connection, tx.partitions, room)
-        self._pulled = (mark, taken.cut)
+        # nor does a watermark pass what was parked: it is not published before it is replayed
+        held = store.parked_since(tx.connection, tx.partitions) if tx.parked else {}
+        cut = dict(taken.cut)
+        for partition, since in held.items():
+            before = since - dt.timedelta(microseconds=1)
+            cut[partition] = min(cut.get(partition, before), before)
+        self._pulled = (mark, cut)
         if not taken.rows:
             return ()
         terms = {claim: _terms.decode(text) for claim, text in admission.payloads(tx.connection, taken.rows).items()}

@@ -52,7 +52,8 @@ VERSIONS: Final = {
 """Template in use by kind. A template that messages were sent by is never edited: it gets a successor (CONTRIBUTING.md)."""
 NOTICES: Final = {
     "account.notice": 2,
-    "account.email_code": 2,
+    "account.email_code": 3,
+    "account.unconfirmed": 1,
     "account.right_expiring": 2,
     "account.good_faith_upgraded": 2,
     "account.good_faith_warned": 2,
@@ -97,6 +98,8 @@ SAYS: Final = {
     "right_registered_elsewhere": "Another account has registered the same right. A reviewer looks at your proof; until then no claim under it goes on.",
 }
 """What a notice means, by kind, where ``account.notice`` can say more than the kind's words."""
+UNCONFIRMED: Final = ACCOUNT + "unconfirmed"
+"""Template of what is mailed to an address that nobody has confirmed, whatever the message: it has nothing that a party wrote."""
 MASK: Final = "..."
 """Stands for a code in what the digest of a message is made of."""
 FIGURES: Final = 20
@@ -156,6 +159,8 @@ class Contact:
     lines: tuple[str, ...] = ()
     email: str = ""
     language: str = SOURCE
+    confirmed: bool = False
+    """The address belongs to the account."""
 
     @classmethod
     def of(cls, raw: Mapping[str, Any] | None) -> Contact | None:
@@ -167,7 +172,7 @@ class Contact:
         language = raw.get("language")
         return cls(
             line(raw.get("name")), tuple(filter(None, map(line, parts[:8]))), mail_address(raw.get("email")),
-            language if language in LANGUAGES else SOURCE,
+            language if language in LANGUAGES else SOURCE, raw.get("confirmed") is True,
         )  # fmt: skip
 
 
@@ -469,6 +474,28 @@ def render_notice(
     return _rendered(kind, version, locale, now, model, pages)
 
 
+def render_unconfirmed(
+    *,
+    id: str,
+    account: str,
+    ends: dt.datetime | None,
+    now: dt.datetime,
+    locale: str,
+    version: int | None = None,
+) -> Rendered:
+    """What is mailed of any message to an address that nobody has confirmed.
+
+    Whoever opens an account may give the address of somebody else. So this has ids and dates of ours only.
+
+    Args:
+        ends: until when the party may act.
+    """
+    figures: dict[str, int | float | str] = {} if ends is None else {"deadline": ends.isoformat()}
+    notice = AccountNotice(notice=id, account=account, kind="unconfirmed", figures=figures, at=now)
+    template = UNCONFIRMED, version or NOTICES[UNCONFIRMED]
+    return render_notice(id=id, notice=notice, party=None, secret=None, now=now, locale=locale, template=template)
+
+
 def _in_use(kind: str) -> tuple[str, int]:
     """Template of a notice."""
     name = ACCOUNT + kind
@@ -497,9 +524,14 @@ def mail(rendered: Rendered, *, id: str, sender: str, to: Contact, at: dt.dateti
         ValueError: an address that is none.
     """
     return compose(
-        id=id, sender=sender, to=to.email, name=to.name, subject=rendered.subject, at=at, text=rendered.body,
+        id=id, sender=sender, to=to.email, name="" if _nameless(rendered) else to.name, subject=rendered.subject, at=at, text=rendered.body,
         html=rendered.html or None, language=rendered.locale,
     )  # fmt: skip
+
+
+def _nameless(rendered: Rendered) -> bool:
+    """Whether it goes to an address that may be anybody's: the name is the sender's word then, in the header as in the text."""
+    return rendered.template == UNCONFIRMED or (rendered.template == "account.email_code" and rendered.version >= 3)
 
 
 def digest(raw: bytes) -> str:

@@ -7,8 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.notification import payload
-from services.notification.domain import SECRET
-from services.notification.render import MASK, Contact, Rendered, Told, edition, legacy, mail, render, render_notice
+from services.notification.domain import SECRET, deadline
+from services.notification.render import (
+    MASK,
+    UNCONFIRMED,
+    Contact,
+    Rendered,
+    Told,
+    edition,
+    legacy,
+    mail,
+    render,
+    render_notice,
+    render_unconfirmed,
+)
 from services.notification.store import Item, Message
 from shared.events import AccountNotice
 
@@ -53,7 +65,12 @@ def again(
     """
     if kept.channel == "webhook":
         return _called(kept, contacts, right_number, site)
-    if kept.notice is not None:
+    if kept.template == UNCONFIRMED:
+        shown = render_unconfirmed(
+            id=kept.id, account=kept.party, ends=deadline(kept.kind, [told.facts for told in kept.items], kept.rendered_at),
+            now=kept.rendered_at, locale=kept.locale, version=kept.version,
+        )  # fmt: skip
+    elif kept.notice is not None:
         name = kept.template.removeprefix("en.")
         shown = render_notice(
             id=kept.id, notice=kept.notice, party=contacts.get(kept.party), now=kept.rendered_at, locale=kept.locale,

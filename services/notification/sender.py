@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
@@ -29,16 +30,27 @@ import structlog
 from services.notification import store
 from services.notification.channels import Channel, address_key, bad_address, status
 from services.notification.closing import Closer
-from services.notification.domain import SECRET, WINDOW_KINDS
+from services.notification.domain import SECRET, WINDOW_KINDS, deadline
 from services.notification.mail import Answer, Down, Letter, Mailer, Relay
 from services.notification.pacing import Limit, Pacer, Quiet, of_domain, quiet_until
-from services.notification.render import MASK, Contact, Rendered, Told, digest, mail, render, render_notice
+from services.notification.render import (
+    MASK,
+    Contact,
+    Rendered,
+    Told,
+    digest,
+    mail,
+    render,
+    render_notice,
+    render_unconfirmed,
+)
 from services.notification.reports import return_path
 from services.notification.routing import channel
 from services.notification.signing import Dkim, Signer
 from services.notification.store import Failure, Message, PutOff, Sent
 from services.notification.webhook_store import Preference, preferences, sent_at
 from shared import clock, db, metrics, policy, tracing
+from shared.callers import trust
 from shared.events import AccountNotice
 from shared.runtime.health import Health
 from shared.runtime.worker import crash_from
@@ -101,9 +113,13 @@ class Intake:
 
     CHUNK: Final = 500
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, authorities: Path | None = None) -> None:
         self._client = httpx.Client(
-            base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=10.0, trust_env=False
+            base_url=url,
+            headers={"authorization": f"Bearer {token}"},
+            timeout=10.0,
+            trust_env=False,
+            verify=trust(url, authorities),
         )
 
     def contacts(self, ids: Iterable[str]) -> dict[str, Contact | None]:
@@ -207,7 +223,7 @@ class Sender:
             schema=store.SCHEMA,
             name=f"{NAME}-{settings.instance or os.getpid()}",
         )
-        self._intake = Intake(settings.intake_url, settings.internal_token.get_secret_value())
+        self._intake = Intake(settings.intake_url, settings.internal_token.get_secret_value(), settings.internal_ca)
         lease = settings.send_lease_s
         # begun within a third of the lease; whatever the server does, three quarters of it end every wait
         self._begin_within_s = lease * 0.3
@@ -370,6 +386,9 @@ class Sender:
                     continue
                 if not why and first == "inbox":
                     why = "preferred"
+                if not why and to is not None and not to.confirmed and message.kind not in SECRET:
+                    parcels.append(self._unconfirmed(message, to, at, address, other))
+                    continue
                 if message.notice is not None:
                     parcel = self._notice(message, message.notice, to, codes, at, why)
                     parcel.address, parcel.failure, parcel.other = address, failure, other
@@ -411,6 +430,18 @@ class Sender:
         if message.tries >= GIVE_UP:
             return "gave_up", Failure("email", "gave_up")
         return "", None
+
+    def _unconfirmed(self, message: Message, to: Contact, at: datetime, address: str | None, other: Channel) -> Parcel:
+        """That there is a message, for an address that may be anybody's."""
+        shown = render_unconfirmed(
+            id=message.id,
+            account=message.party,
+            ends=deadline(message.kind, [item.facts for item in message.items], at),
+            now=at,
+            locale=to.language,
+        )
+        raw = mail(shown, id=message.id, sender=self.settings.smtp_from, to=to, at=at)
+        return Parcel(message, shown, to.email, raw, address=address, other=other)
 
     def _known(self, address: str) -> str | None:
         """The keyed hash by which an address is remembered, if anything is."""

@@ -118,7 +118,7 @@ class Webhooks:
             schema=store.SCHEMA,
             name=f"{NAME}-{settings.instance or os.getpid()}",
         )
-        self._intake = Intake(settings.intake_url, settings.internal_token.get_secret_value())
+        self._intake = Intake(settings.intake_url, settings.internal_token.get_secret_value(), settings.internal_ca)
         self._closer = Closer(self._engine, dt.timedelta(seconds=settings.collect_s), webhooks=True)
         # an endpoint is held for some answers that come at the last moment
         self._lease_s = 4 * settings.webhook_timeout_s + 10

@@ -24,6 +24,7 @@ from services.operator.breakage import Fault, Ground
 from services.operator.exposition import total
 from services.operator.watch import replication
 from shared import db, kafka_links, topics
+from shared.callers import trust
 from shared.settings import Settings
 
 IN_SYNC_S: Final = 180.0
@@ -163,7 +164,12 @@ def _two_down(ground: Ground) -> None:
 def health(ground: Ground) -> dict[str, Any]:
     """What the door says of itself."""
     with contextlib.suppress(httpx.HTTPError):
-        answer: dict[str, Any] = httpx.get(f"{ground.settings.intake_url}/healthz", timeout=10, trust_env=False).json()
+        answer: dict[str, Any] = httpx.get(
+            f"{ground.settings.intake_url}/healthz",
+            timeout=10,
+            trust_env=False,
+            verify=trust(ground.settings.intake_url, ground.settings.internal_ca),
+        ).json()
         return answer
     return {"publishing": "no answer"}
 

@@ -24,6 +24,7 @@ import httpx
 import structlog
 
 from shared import metrics
+from shared.callers import trust
 from shared.events import ENDED, State
 from shared.runtime.health import Health
 from shared.settings import Settings
@@ -138,7 +139,12 @@ class Canary:
             raise ValueError("GOODFAITH_CANARY_TOKEN: needed by the canary")
         self._settings = settings
         headers = {"authorization": f"Bearer {settings.canary_token.get_secret_value()}"}
-        self._door = door or httpx.Client(base_url=settings.intake_url, timeout=10, trust_env=False)
+        self._door = door or httpx.Client(
+            base_url=settings.intake_url,
+            timeout=10,
+            trust_env=False,
+            verify=trust(settings.intake_url, settings.internal_ca),
+        )
         self._door.headers.update(headers)
         self._pages = pages or httpx.Client(timeout=5, trust_env=False, follow_redirects=False)
         self._sleep = sleep

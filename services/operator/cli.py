@@ -29,6 +29,7 @@ COMMANDS = (
     "claim",
     "message",
     "erase",
+    "token",
     "export",
     "verify",
     "promise",
@@ -49,6 +50,7 @@ COMMANDS = (
     "deep",
     "streams",
     "drills",
+    "attack",
     "upgrade_drill",
     "size",
 )

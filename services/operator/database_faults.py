@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import ssl
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -18,6 +19,7 @@ from deploy.local.stack import DatabaseName
 from services.operator.breakage import Fault, Ground
 from services.operator.exposition import total
 from shared import db
+from shared.callers import trust
 
 LASTS_S: Final = 12.0
 """Longer than a request waits for a connection, and than a worker's transaction may stand idle."""
@@ -154,13 +156,17 @@ def _locked(ground: Ground) -> None:
     ground.flows()
 
 
+def _trust(ground: Ground) -> ssl.SSLContext | bool:
+    return trust(ground.settings.intake_url, ground.settings.internal_ca)
+
+
 def _ask(ground: Ground) -> int:
     """What the door answers to a question that needs the database; 0: nothing."""
     holder = ground.run.plan.holders[0]
     headers = {"authorization": f"Bearer {ground.run.tokens[holder]}"}
     with contextlib.suppress(httpx.HTTPError):
         url = f"{ground.settings.intake_url}/v1/claims?limit=1"
-        return httpx.get(url, headers=headers, timeout=20, trust_env=False).status_code
+        return httpx.get(url, headers=headers, timeout=20, trust_env=False, verify=_trust(ground)).status_code
     return 0
 
 
@@ -201,7 +207,9 @@ def _post(ground: Ground) -> int:
     }
     with contextlib.suppress(httpx.HTTPError):
         url = f"{ground.settings.intake_url}/v1/items/i-none/withdraw"
-        return httpx.post(url, json={"ground": "error"}, headers=headers, timeout=20, trust_env=False).status_code
+        return httpx.post(
+            url, json={"ground": "error"}, headers=headers, timeout=20, trust_env=False, verify=_trust(ground)
+        ).status_code
     return 0
 
 

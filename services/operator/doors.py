@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from deploy.local.children import StackError
 from shared import kafka_links, topics
+from shared.callers import trust
 from shared.settings import Settings
 
 PATHS = {
@@ -80,7 +81,11 @@ class Http:
         self._loop = uvloop.new_event_loop()
         self._gate = asyncio.Semaphore(concurrency)
         self._client = httpx.AsyncClient(
-            base_url=settings.intake_url, timeout=30, trust_env=False, limits=httpx.Limits(max_connections=concurrency)
+            base_url=settings.intake_url,
+            verify=trust(settings.intake_url, settings.internal_ca),
+            timeout=30,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=concurrency),
         )
 
     def close(self) -> None:
@@ -126,6 +131,8 @@ class Http:
             name, address, email = contact
             body = {"name": name, "address": address, "email": email}
             self._expect(await self.call("PUT", "/v1/contact", body, token=self.tokens[account]), 204)
+            known = {"email_confirmed": True}
+            self._expect(await self.call("POST", f"/v1/accounts/{account}/verify", known, token=self._operator), 200)
 
     async def register_right(self, owner: str, body: dict[str, Any]) -> str:
         """A right; returns its id."""

@@ -63,7 +63,7 @@ PARTS: Final = (
         "confirmation_of_address", "intake.email_codes",
         "select expires_at, tries, requested_at, requests, since from intake.email_codes where account = %(s)s",
     ),
-    Part("tokens", "intake.tokens", "select created_wall, expires_wall from intake.tokens where account = %(s)s order by 1"),
+    Part("tokens", "intake.tokens", "select created_wall, expires_wall, name, revoked_wall from intake.tokens where account = %(s)s order by 1"),
     Part("channels", "intake.channels", "select preferred, digest_hour, digest_zone from intake.channels where account = %(s)s"),
     Part(
         "webhooks", "intake.webhooks",

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 import httpx
 import msgspec
@@ -32,11 +32,17 @@ from services.operator.doors import PATHS, Ask, Http
 from services.operator.idle import Watch
 from services.operator.verify import Report, verify_stack
 from shared import clock, db, kafka_links, policy, topics
+from shared.callers import trust
+from shared.settings import Relayed
 
 UPSTREAM: Final = "faults"
 ACCOUNT: Final = f"upstream.{UPSTREAM}"
 ENVIRONMENT: Final = {
     "GOODFAITH_UPSTREAMS": msgspec.json.encode({UPSTREAM: ACCOUNT}).decode(),
+    # it plays all parties of the load
+    "GOODFAITH_UPSTREAM_MAY": msgspec.json.encode(
+        {UPSTREAM: {"accounts": ["*"], "commands": get_args(Relayed)}}
+    ).decode(),
     "GOODFAITH_COLLECT_S": "0.5",
     # a killed member's partitions are given away after this; a run is to see many of these in little time
     "GOODFAITH_SESSION_TIMEOUT_MS": "6000",
@@ -270,7 +276,11 @@ class Submitter:
         self._order = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
         self._http = httpx.AsyncClient(
-            base_url=settings.intake_url, timeout=15, trust_env=False, limits=httpx.Limits(max_connections=32)
+            base_url=settings.intake_url,
+            verify=trust(settings.intake_url, settings.internal_ca),
+            timeout=15,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=32),
         )
         self._topic = settings.topic_prefix + topics.inbound(UPSTREAM).name
         self._producer: Any = kafka_links.producer(

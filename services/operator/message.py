@@ -141,7 +141,7 @@ def reproduce(
         kept, logged = found
         changed: dict[str, Any] = dict(connection.exec_driver_sql(_CHANGED, (kept.parties,)).all())
     assert settings.internal_token is not None
-    intake = Intake(settings.intake_url, settings.internal_token.get_secret_value())
+    intake = Intake(settings.intake_url, settings.internal_token.get_secret_value(), settings.internal_ca)
     try:
         contacts = intake.contacts(kept.parties)
         numbers = {} if kept.notice is not None else intake.right_numbers([kept.claim])

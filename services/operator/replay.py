@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import httpx
 import msgspec
@@ -36,6 +36,7 @@ from services.operator.notices import SAMPLE, Named, Notice, NoticeError, parts,
 from services.operator.up import JsonOption, StackOption, prepare_broker, running
 from shared import clock, db, policy
 from shared.events import State
+from shared.settings import Relayed
 
 T = TypeVar("T")
 PROFILE = "dmca"
@@ -416,7 +417,10 @@ def upstream_ready(stack: Stack, counts: Mapping[str, int] | None = None) -> Non
     finally:
         http.close()
     upstreams = msgspec.json.encode({**settings.upstreams, UPSTREAM: account}).decode()
-    stack.environment(GOODFAITH_UPSTREAMS=upstreams)
+    may = {name: bound.model_dump() for name, bound in settings.upstream_may.items()}
+    # it plays all of the notices' parties, and their reviewer
+    may[UPSTREAM] = {"accounts": ["*"], "commands": get_args(Relayed)}
+    stack.environment(GOODFAITH_UPSTREAMS=upstreams, GOODFAITH_UPSTREAM_MAY=msgspec.json.encode(may).decode())
     prepare_broker(stack)
     # every process that looks at the upstreams starts anew with them
     processes = Fleet.load(stack)

@@ -28,7 +28,7 @@ from msgspec import Struct
 
 from services.operator.observing import Observer, Snapshot
 from services.operator.status_view import SHOWN, Old, page
-from shared import metrics
+from shared import metrics, security_events
 from shared.internal import Away, Client
 from shared.refusals import Refused
 from shared.serving import serve
@@ -149,6 +149,8 @@ async def operator(request: Request[Any, Any, Any], every: Every = None) -> Resp
     if state.token is None:
         return _answer("<!doctype html><title>Not found</title><p>GOODFAITH_STATUS_TOKEN is not set.</p>", None, 404)
     if not _knows(request.headers.get("authorization") or "", state.token):
+        address = None if request.client is None else request.client.host
+        security_events.note("unauthenticated", address=address, reason="status_token", route="/operator")
         answer = _answer("<!doctype html><title>Who is there?</title><p>The status token is needed.</p>", None, 401)
         answer.headers["www-authenticate"] = 'Basic realm="Goodfaith status", charset="UTF-8"'
         return answer
@@ -257,7 +259,11 @@ def run(settings: Settings) -> None:
 
     async def look() -> tuple[Snapshot, Oldest]:
         if not made:  # in the event loop that uses it
-            views = Client(settings.streams_url, internal, timeout_s=ASK_S) if settings.streams_url else None
+            views = (
+                Client(settings.streams_url, internal, timeout_s=ASK_S, authorities=settings.internal_ca)
+                if settings.streams_url
+                else None
+            )
             made.append((Observer(settings.prometheus_url, timeout_s=ASK_S), views))
         observer, views = made[0]
         return await asyncio.gather(observer.look(SHOWN), oldest_of(views))

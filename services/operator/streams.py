@@ -110,9 +110,14 @@ def compared(processes: Fleet, since: dt.datetime, *, within_s: float) -> dict[s
         for process in processes:
             if not process.name.startswith("streams."):
                 continue
-            url = f"http://127.0.0.1:{process.env['GOODFAITH_HTTP_PORT']}/internal/streams/status"
+            scheme = "http" if processes.stack.secured is None else "https"
+            url = f"{scheme}://127.0.0.1:{process.env['GOODFAITH_HTTP_PORT']}/internal/streams/status"
             with contextlib.suppress(httpx.HTTPError):
-                answer = httpx.get(url, headers=headers, timeout=30, trust_env=False).raise_for_status().json()
+                answer = (
+                    httpx.get(url, headers=headers, timeout=30, trust_env=False, verify=fleet.trust(processes.stack))
+                    .raise_for_status()
+                    .json()
+                )
                 for one in answer["compared"]:
                     if dt.datetime.fromisoformat(one["wall"]) > since:
                         found[one["view"], one["partition"]] = one["difference"]

@@ -223,7 +223,7 @@ def describe(stack: Stack, processes: Fleet) -> dict[str, Any]:
         "stack": stack.name,
         "kafka": stack.kafka,
         "database": stack.admin_url.rpartition("@")[2],
-        "intake": f"http://127.0.0.1:{stack.port('intake')}",
+        "intake": fleet.url(stack, "intake"),
         "marketplace": f"http://127.0.0.1:{stack.port('marketplace')}",
         "smtp": f"127.0.0.1:{stack.port('smtp')}",
         **stack.observers(),

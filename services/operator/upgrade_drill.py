@@ -419,7 +419,11 @@ def drill(
     destroy(name)
     try:
         stack = Stack.start(root(), name)
-        settle(stack, ENVIRONMENT)
+        # as in an upgrade from a version whose services share one token: theirs is every caller's until all are new
+        shared = stack.secret("internal_token")
+        for name in fleet.CALLERS.values():
+            stack.secret(name, shared)
+        settle(stack, {**ENVIRONMENT, "GOODFAITH_INTERNAL_TOKEN": shared})
         tell("laying out the version before")
         version = lay_out(commit, stack.dir / "versions" / commit[:12])
         return Drill(

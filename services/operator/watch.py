@@ -96,6 +96,12 @@ OLDEST_TRANSACTION = metrics.gauge(
     of=NAME,
     do="older than minutes: it keeps the server from cleaning up; find it in `pg_stat_activity`",
 )
+TRANSACTION_IDS = metrics.gauge(
+    "goodfaith_database_transaction_ids_used",
+    "Transaction ids (or multixact ids) used since the oldest rows of any database of the server were frozen; at some 2.1 billion it takes no more writes.",
+    of=NAME,
+    do="above 500 million: vacuum does not keep up; find out what holds it back",
+)
 SIZE = metrics.gauge(
     "goodfaith_database_size_bytes",
     "Size of the database on disk.",
@@ -117,7 +123,8 @@ _ACTIVITY: Final = """
 _SERVER: Final = """
     select current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
         pg_database_size(current_database()),
-        (select coalesce(extract(epoch from min(prepared)), 0)::float from pg_prepared_xacts)"""
+        (select coalesce(extract(epoch from min(prepared)), 0)::float from pg_prepared_xacts),
+        (select max(greatest(age(datfrozenxid), mxid_age(datminmxid))) from pg_database)"""
 
 
 def replication(described: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
@@ -331,11 +338,12 @@ class Database:
             for state, count, since in connection.exec_driver_sql(_ACTIVITY):
                 states[state if state in states else "other"] += count
                 oldest = min(oldest or since, since or oldest)
-            most, size, prepared = connection.exec_driver_sql(_SERVER).one()
+            most, size, prepared, ids = connection.exec_driver_sql(_SERVER).one()
             for state, count in states.items():
                 CONNECTIONS.labels(state).set(count)
             CONNECTIONS_MAX.set(most)
             SIZE.set(size)
+            TRANSACTION_IDS.set(ids)
             OLDEST_TRANSACTION.set(min(oldest or prepared, prepared or oldest))
             DATABASE_UP.set(1)
             self._cursors = self._read(connection)

@@ -1,4 +1,4 @@
-"""The query API: a seller's and a claim's view. Internal (bearer ``internal_token``), on loopback; no personal data.
+"""The query API: a seller's and a claim's view. Internal (``shared/callers.py``), on loopback; no personal data.
 
 What it says is a view: it may be some moments behind the services' tables, which are the truth. A state lies with the worker
 that owns its partition; any worker may be asked, and asks the others.
@@ -21,6 +21,7 @@ from services.streams.fold import Partition
 from services.streams.reconcile import Reconciler
 from services.streams.views import at_of
 from shared import concentration, internal
+from shared.callers import Callers
 from shared.ids import items_of
 from shared.internal import Away, Client, GivenId
 from shared.refusals import Refused
@@ -216,14 +217,12 @@ class Parts:
     def __init__(
         self, settings: Settings, source: Source, now: Callable[[], dt.datetime], reconciler: Reconciler | None = None
     ) -> None:
-        if settings.internal_token is None:
-            raise ValueError("GOODFAITH_INTERNAL_TOKEN is needed")
         self.settings = settings
         self.source = source
         self.now = now
         self.reconciler = reconciler
-        self._given = settings.internal_token.get_secret_value()
-        self.token = self._given.encode()
+        self.callers = Callers(settings.internal_callers, "streams")
+        self._given = None if settings.internal_token is None else settings.internal_token.get_secret_value()
         self._clients: dict[str, Client] = {}
 
     def client(self, url: str) -> Client:
@@ -231,7 +230,9 @@ class Parts:
         if url not in self._clients:
             if len(self._clients) > 1000:
                 self._clients.clear()  # workers that came and went
-            self._clients[url] = Client(url, self._given, timeout_s=self.settings.internal_timeout_s)
+            self._clients[url] = Client(
+                url, self._given, timeout_s=self.settings.internal_timeout_s, authorities=self.settings.internal_ca
+            )
         return self._clients[url]
 
     async def run(self, work: Callable[..., Any]) -> Any:

@@ -16,6 +16,7 @@ from services.streams.collector import Views
 from services.streams.figures import NAME
 from services.streams.reconcile import Database, Reconciler
 from services.streams.worker import Worker
+from shared import bounded
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -38,19 +39,19 @@ def listen(settings: Settings) -> socket.socket:
     return listening
 
 
-def url_of(listening: socket.socket) -> str:
+def url_of(listening: socket.socket, *, tls: bool = False) -> str:
     """Where a socket's query API is, for the other workers."""
     host, port = listening.getsockname()[:2]
     if host in ("0.0.0.0", "::"):  # noqa: S104 - every address: the others know us by name
         host = socket.gethostname()
-    return f"http://{host}:{port}"
+    return f"{'https' if tls else 'http'}://{host}:{port}"
 
 
 @contextlib.asynccontextmanager
 async def beside(
     settings: Settings, worker: Worker, views: Views, listening: socket.socket
 ) -> AsyncIterator[Reconciler | None]:
-    """Serve and compare while the context is open. Without ``internal_token`` nothing is served, without ``reconcile_s`` nothing
+    """Serve and compare while the context is open. Without ``internal_callers`` nothing is served, without ``reconcile_s`` nothing
     compared.
     """
     tasks: list[asyncio.Task[Any]] = []
@@ -61,16 +62,16 @@ async def beside(
         database = Database(settings)
         reconciler = Reconciler(worker.filled, database, views.reconciled)
         tasks.append(asyncio.create_task(reconciler.run(settings.reconcile_s)))
-    if settings.internal_token is not None:
+    if settings.internal_callers is not None:
         application = api.create(api.Parts(settings, worker, worker.now, reconciler))
         server = _Server(
             uvicorn.Config(
-                application, http="httptools", ws="none", lifespan="on", access_log=False, log_config=None,
-                server_header=False, date_header=False, timeout_graceful_shutdown=3,
+                bounded.Bodies(application, settings), http=bounded.protocol(settings), ws="none", lifespan="on", access_log=False, log_config=None,
+                ssl_certfile=settings.http_certificate, ssl_keyfile=settings.http_key, server_header=False, date_header=False, timeout_graceful_shutdown=3,
             )
         )  # fmt: skip
         tasks.append(asyncio.create_task(server.serve([listening])))
-        log.info("answers", worker=NAME, url=url_of(listening))
+        log.info("answers", worker=NAME, url=url_of(listening, tls=settings.http_certificate is not None))
     for task in tasks:
         task.add_done_callback(_ended)
     try:

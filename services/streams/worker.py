@@ -941,7 +941,7 @@ def run(settings: Settings) -> None:
     from services.streams import beside
 
     listening = beside.listen(settings)
-    worker.url = beside.url_of(listening)
+    worker.url = beside.url_of(listening, tls=settings.http_certificate is not None)
 
     async def work() -> None:
         loop = asyncio.get_running_loop()

@@ -24,7 +24,7 @@ import random
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,13 +32,12 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 from kafka import ConsumerRebalanceListener, TopicPartition
-from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import IllegalStateError, KafkaError, LogTruncationError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
 from shared import clock, db, kafka_links, logs, metrics, tracing
 from shared.events import Data, NewerVersion, Watermark, decode_data, decode_envelope, encode, is_ours
-from shared.runtime import seen
+from shared.runtime import assignment, seen
 from shared.runtime.health import Health
 from shared.runtime.links import Gap, Link, Links, place_of
 from shared.runtime.positions import Positions
@@ -54,12 +53,13 @@ HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 GATHER_MAX_S = 0.1
 ASK_S = 15.0
 METADATA_MS = 30_000
-_OUTSIDE = ("marketplace", "upstream")
+EMPTY_POLL_MS = 1_000
+EXPLAINED_S = 60.0
 
 
 @dataclass(slots=True)
 class Bad:
-    """A record that cannot be read."""
+    """A record that cannot be read; it came after ``after`` records of its round that can."""
 
     topic: str
     partition: int
@@ -69,9 +69,18 @@ class Bad:
     headers: str
     error: str
     outside: bool
+    after: int
     id: str | None = None
     link: Link | None = None
     seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the database refused by itself, a record or a timer, and why."""
+
+    subject: Incoming | Due
+    error: Exception
 
 
 @dataclass(slots=True)
@@ -92,13 +101,26 @@ class Round:
     def __bool__(self) -> bool:
         return bool(self.cursors)
 
+    def arrivals(self) -> Iterator[Incoming | Bad]:
+        """Records in the order in which they came, those that cannot be read among them."""
+        bad = deque(self.bad)
+        for place, record in enumerate(self.records):
+            while bad and bad[0].after <= place:
+                yield bad.popleft()
+            yield record
+        yield from bad
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An assignment by the group; each has a higher generation than the one before."""
+    """An assignment by the group; each has a higher generation than the one before.
+
+    ``lacking`` are places that must come with these partitions and did not: the group's leader did not know their topic.
+    """
 
     generation: int
     partitions: frozenset[int]
+    lacking: frozenset[tuple[str, int]] = frozenset()
 
 
 @dataclass(slots=True)
@@ -178,10 +200,18 @@ class Worker:
         # ends of partitions that the client was told nothing of, as asked for
         self._asked_ends: dict[tuple[str, int], int] = {}
         self._ask_at = 0.0
+        # topics that the broker does not have at the moment
+        self._missing: frozenset[str] = frozenset()
+        # when to ask why it owns nothing
+        self._left_out_at = math.inf
         self._heartbeat: Any = None
         self._publishing: deque[Publishing] = deque()
         self._settled: dict[int, int] = {}
         self._failures = 0
+        # how much a transaction may do: less after one was ended for being too slow
+        self._room = settings.batch_max_records
+        self._timers = settings.timers_per_batch
+        self._firing: Due | None = None
         self._replay_at = 0.0
         self._tick_at = 0.0
         self._again = False
@@ -275,6 +305,7 @@ class Worker:
         self._heartbeat = None
         self._given = Given(self._given.generation + 1, frozenset())
         self._claimed = self._given.generation
+        self._left_out_at = time.monotonic() + self._left_out_after_s
         # batches never expire: the producer keeps order and retries, the loop decides when to give up
         self._producer = kafka_links.producer(
             settings,
@@ -296,8 +327,8 @@ class Worker:
                 group_id=settings.topic_prefix + self.service.name,
                 enable_auto_commit=False,
                 auto_offset_reset="none",
-                # range gives a member the same partition numbers of all its topics: they are one unit of ownership
-                partition_assignment_strategy=[RangePartitionAssignor],
+                # a member gets the same partition numbers of all its topics: they are one unit of ownership
+                partition_assignment_strategy=[assignment.ByNumber(settings.partitions)],
                 session_timeout_ms=settings.session_timeout_ms,
                 heartbeat_interval_ms=max(settings.session_timeout_ms // 5, 200),
                 max_poll_interval_ms=300_000,
@@ -345,16 +376,62 @@ class Worker:
         it may begin and never end (docs/decisions/0004). Metadata that are there before the first join spare us both.
 
         Raises:
-            KafkaError: a topic does not exist, or has another partition count than the settings say.
+            KafkaError: a topic does not exist, or cannot be read with its number of partitions (``assignment.unfit``).
         """
         self._consumer.topics()
-        for name in self._topics:
-            count = len(self._consumer.partitions_for_topic(name) or ())
-            if count != self.settings.partitions:
-                found = f"has {count} partitions" if count else "does not exist"
-                raise KafkaError(
-                    f"topic {name} {found}, GOODFAITH_PARTITIONS is {self.settings.partitions}: run goodfaith migrate"
-                )
+        counts = {name: len(self._consumer.partitions_for_topic(name) or ()) for name in self._topics}
+        self._missing = frozenset(topic.name for name, topic in self._topics.items() if not counts[name])
+        metrics.MISSING_TOPICS.labels(self.service.name).set(len(self._missing))
+        if unfit := assignment.unfit(self._topics, counts, self.settings.partitions):
+            raise KafkaError("; ".join(unfit))
+
+    def _watch_topics(self) -> None:
+        """Say which topics are missing; they are waited for, and the others read on.
+
+        Raises:
+            KafkaError: a topic has a number of partitions with which it cannot be read.
+        """
+        counts = kafka_links.partition_counts(self._consumer, self._topics)
+        there = {name: topic for name, topic in self._topics.items() if counts[name]}
+        if unfit := assignment.unfit(there, counts, self.settings.partitions):
+            raise KafkaError("; ".join(unfit))
+        missing = frozenset(topic.name for name, topic in self._topics.items() if name not in there)
+        if self._missing - missing:
+            self._claimed = -1  # one has come: where it begins is known only now
+        self._missing = missing
+        metrics.MISSING_TOPICS.labels(self.service.name).set(len(missing))
+        for name in missing:
+            if logs.seldom(f"missing {name}"):
+                log.error("topic is missing", worker=self.service.name, topic=name, cure="goodfaith migrate")
+
+    @property
+    def _left_out_after_s(self) -> float:
+        """For so long owning nothing may be a rebalance."""
+        return max(3 * self.settings.session_timeout_ms / 1000, 5.0)
+
+    def _watch_ownership(self, now: float) -> None:
+        """Join the group again when this worker owns nothing and nobody else owns it all (docs/decisions/0004).
+
+        Raises:
+            KafkaError: to do so, or since the broker does not say who owns what.
+        """
+        if now < self._left_out_at:
+            return
+        group = self.settings.topic_prefix + self.service.name
+        state, members = kafka_links.group_members(self.settings, group, self._topics)
+        unowned = assignment.unowned(
+            self.settings.partitions, (place for places in members.values() for place in places)
+        )
+        # the client may believe that it is a member, and the broker have dropped it
+        member = self._consumer.group_metadata().member_id in members
+        if state == "Stable" and member and not unowned:
+            self._left_out_at = now + EXPLAINED_S  # there are more workers than partitions
+            return
+        metrics.REJOINS.labels(self.service.name).inc()
+        raise KafkaError(
+            f"this worker owns nothing and is {'a' if member else 'no'} member of its group, which is {state};"
+            f" partitions without owner: {unowned}: joining again"
+        )
 
     # ------------------------------------------------------------------------------------------------------ loop
 
@@ -373,15 +450,17 @@ class Worker:
         metrics.PROGRESS.labels(service.name).set_to_current_time()
         self._crash("after_poll")
         self._stage("poll", started)
-        if not self._epochs:
-            return
         now = time.monotonic()
+        if not self._epochs:
+            self._watch_ownership(now)
+            return
         queued = not polled and self._queued()
         if polled or queued:
             self._worked_at = now
         if polled or queued or self._again or now >= self._tick_at:
             self._tick_at = now + self._tick_s
-            self._process(polled)
+            if not self._process(polled):
+                return
         elif self._publishing or self._settled:
             self._settle(wait=False)
         if now >= self._replay_at:
@@ -389,6 +468,7 @@ class Worker:
             self._replay()
         if now >= self._look_at:
             self._look_at = now + 1.0
+            self._watch_topics()
             self._show_positions()
         self._failures = 0
 
@@ -408,10 +488,11 @@ class Worker:
     def _patience(self, now: float) -> int:
         """Milliseconds to wait for records.
 
-        A poll of 0 ms never completes a rebalance, so even a busy worker waits a little from time to time.
+        A poll of 0 ms never completes a rebalance, so even a busy worker waits a little from time to time. A join that
+        completes between two polls is begun again, so there are few of them while nothing is owned.
         """
         if not self._epochs:
-            return 200
+            return EMPTY_POLL_MS
         if self._again and now < self._patient_at:
             return 0
         self._patient_at = now + 0.5
@@ -437,7 +518,7 @@ class Worker:
         """
         result = Round()
         count = 0
-        room = self.settings.batch_max_records
+        room = self._room
         until = 0.0
         while count < room:
             try:
@@ -519,7 +600,7 @@ class Worker:
             metrics.UNREAD_GONE.labels(self.service.name, topic.name).set(count)
 
     def _read(self, topic: Topic, record: Any, result: Round) -> None:
-        outside = topic.writer in _OUTSIDE
+        outside = topic.writer in assignment.OUTSIDE
         raw: bytes | None = record.value
         # a key is a value in the database, which knows no NUL
         key = (record.key or b"").decode("utf-8", "replace").replace("\0", "�")
@@ -572,6 +653,7 @@ class Worker:
                     headers.decode(),
                     f"{type(error).__name__}: {error}",
                     outside,
+                    len(result.records),
                     event_id,
                     link,
                     seq,
@@ -597,19 +679,18 @@ class Worker:
 
     # --------------------------------------------------------------------------------------------------- one batch
 
-    def _process(self, polled: Round) -> None:
-        """Transact; when the database refuses the batch for what is in it, find the record by halves and park it."""
+    def _process(self, polled: Round) -> bool:
+        """Transact; what the database refuses for what is in it, is found and parked. False: nothing was found, and it was waited."""
+        began = time.monotonic()
         try:
-            self._transact(polled, room=self.settings.batch_max_records)
+            self._transact(polled, room=self._room, timers=self._timers)
+            self._grow()
+            return True
         except (Fenced, KafkaError):
             raise
         except Exception as error:
-            if db.is_transient(error) or not polled.records:
-                if not db.is_transient(error):
-                    log.exception("stuck", worker=self.service.name)
-                    self._pause("bug", error)
-                    self._claimed = -1
-                    return
+            if db.is_transient(error):
+                self._shrink(error, time.monotonic() - began)
                 raise
             log.warning(
                 "isolating",
@@ -618,22 +699,129 @@ class Worker:
                 error=f"{type(error).__name__}: {error}",
                 exc_info=True,
             )
-            self._isolate(polled)
+        try:
+            if self._isolate(polled):
+                return True
+            raise RuntimeError("the database refuses a batch, and neither its records, queue rows nor timers are why")
+        except (Fenced, KafkaError):
+            raise
+        except Exception as error:
+            if db.is_transient(error):
+                raise
+            log.exception("stuck", worker=self.service.name)
+            self._pause("bug", error)
+            self._claimed = -1
+            return False
 
-    def _isolate(self, polled: Round) -> None:
-        for incoming in polled.records:
-            single = Round(records=[incoming])
+    def _isolate(self, polled: Round) -> int:
+        """Run records, queue rows and timers one by one, and park each that is refused; returns how many there were.
+
+        The cursor goes along, so that a worker that dies amid this parks nothing twice. No timer fires before all records
+        are through: one of them may be why it must not.
+        """
+        tried = 0
+        for arrival in polled.arrivals():
+            tried += 1
+            self.health.progress()
+            single = Round(cursors={(arrival.topic, arrival.partition): arrival.offset + 1})
+            if isinstance(arrival, Bad):
+                single.bad.append(arrival)
+                self._transact(single, room=0, timers=0)
+                continue
+            single.records.append(arrival)
             try:
-                self._transact(single, room=0)
+                self._transact(single, room=0, timers=0)
             except (Fenced, KafkaError):
                 raise
             except Exception as cause:
                 if db.is_transient(cause):
                     raise
-                self._transact(single, room=0, poison=cause)
-        self._transact(replace(polled, records=[]), room=0)
+                self._transact(single, room=0, timers=0, refusal=Refusal(arrival, cause))
+        self._transact(replace(polled, records=[], bad=[]), room=0, timers=0)
+        tried += self._isolate_queue()
+        for _ in range(self.settings.timers_per_batch):
+            self.health.progress()
+            try:
+                fired = self._transact(Round(), room=0, timers=1)
+            except (Fenced, KafkaError):
+                raise
+            except Exception as cause:
+                if db.is_transient(cause) or self._firing is None:
+                    raise
+                fired = self._transact(Round(), room=0, timers=1, refusal=Refusal(self._firing, cause))
+            tried += fired
+            if not fired:
+                break
+        self._again = True
+        return tried
 
-    def _transact(self, polled: Round, *, room: int, poison: BaseException | None = None) -> None:
+    def _isolate_queue(self) -> int:
+        """Take rows of the service's queue and apply each behind a savepoint of its own; returns how many there were.
+
+        Taking one row a transaction would not do: what ``pull`` takes together is its own business.
+        """
+        service, store = self.service, self._store
+        parked = set(self._parked)
+        withheld: set[int] = set()
+        marks: dict[int, dt.datetime] = {}
+        outgoing: list[Outgoing] = []
+        with self._engine.begin() as connection:
+            heads = store.lock(connection, self._owner, self._epochs, self._seen)
+            business, wall = clock.read(connection)
+            known = {partition: head.watermark for partition, head in heads.items() if head.watermark is not None}
+            tx = Tx(connection, business, wall, sorted(heads), known, frozenset(parked))
+            rows = service.pull(tx, self.settings.batch_max_records)
+            for row in rows:
+                self.health.progress()
+                if row.key in parked:
+                    self._park(connection, row, None, outgoing, business, parked)
+                    withheld.add(row.partition)
+                    continue
+                step = connection.begin_nested()
+                try:
+                    batch = service.open(tx, [row])
+                    made = list(batch.apply(row))
+                    batch.save()
+                    marks.update(batch.marks())
+                    step.commit()
+                    outgoing.extend(made)
+                except Exception as error:
+                    if db.is_transient(error):
+                        raise
+                    step.rollback()
+                    self._park(connection, row, error, outgoing, business, parked)
+                    withheld.add(row.partition)
+            sent = store.append(connection, heads, outgoing)
+            store.save_heads(connection, heads)
+        self._committed(heads, sent)
+        tx.counted()
+        self._remember_parked(parked, wall)
+        marks = {partition: mark for partition, mark in marks.items() if partition not in withheld}
+        self._publish(sent, marks, self._offsets({}, sent))
+        return len(rows)
+
+    def _grow(self) -> None:
+        self._room = min(2 * self._room, self.settings.batch_max_records)
+        self._timers = min(2 * self._timers, self.settings.timers_per_batch)
+
+    def _shrink(self, error: Exception, took_s: float) -> None:
+        """Try less at a time when a transaction was ended for being too slow: the same again would end the same way."""
+        if db.was_too_slow(error, took_s) and (self._room > 1 or self._timers > 1):
+            self._room, self._timers = max(self._room // 4, 1), max(self._timers // 4, 1)
+            log.warning("batch was too slow", worker=self.service.name, took_s=round(took_s, 1), records=self._room)
+
+    def _remember_parked(self, parked: set[str], wall: dt.datetime) -> None:
+        if len(parked) != len(self._parked):
+            self._parked_since = self._parked_since or wall.timestamp()
+        self._parked = frozenset(parked)
+        self._show_parked()
+
+    def _transact(self, polled: Round, *, room: int, timers: int, refusal: Refusal | None = None) -> int:
+        """One transaction with up to ``room`` rows of the queue and ``timers`` timers; returns how many of these fired.
+
+        Args:
+            refusal: what was refused by itself: it is parked.
+        """
         service, store = self.service, self._store
         started = time.monotonic()
         parked = set(self._parked)
@@ -654,21 +842,16 @@ class Worker:
             stage = self._stage("inbox", started)
 
             outgoing: list[Outgoing] = []
-            for bad in polled.bad:
-                self._dead(connection, bad, outgoing, business, parked)
-            fresh: list[Incoming] = []
-            for incoming in polled.records:
-                if incoming.link is None:
-                    if incoming.id not in fresh_ids:
-                        metrics.EVENTS_DUPLICATE.labels(service.name, incoming.topic).inc()
-                        continue
-                    fresh_ids.discard(incoming.id)  # the same id twice in one batch is a duplicate as well
-                if poison is not None:
-                    self._park(connection, incoming, poison, outgoing, business, parked)
-                elif incoming.key in parked:
-                    self._park(connection, incoming, None, outgoing, business, parked)
+            withheld: set[int] = set()
+            todo: list[Incoming | Bad] = []
+            for arrival in polled.arrivals():
+                if isinstance(arrival, Bad) or arrival.link is not None:
+                    todo.append(arrival)
+                elif arrival.id in fresh_ids:
+                    fresh_ids.discard(arrival.id)  # the same id twice in one batch is a duplicate as well
+                    todo.append(arrival)
                 else:
-                    fresh.append(incoming)
+                    metrics.EVENTS_DUPLICATE.labels(service.name, arrival.topic).inc()
             tx = Tx(
                 connection,
                 business,
@@ -678,27 +861,43 @@ class Worker:
                 frozenset(parked),
             )
             if room:
-                fresh.extend(service.pull(tx, room))
+                todo.extend(service.pull(tx, room))
+            fresh = [
+                one
+                for one in todo
+                if isinstance(one, Incoming)
+                and one.key not in parked
+                and (refusal is None or one is not refusal.subject)
+            ]
             traced = None if self._tracing is None else Traced(self._tracing, service.name, service.queue, fresh)
             batch = service.open(tx, fresh)
             stage = self._stage("load", stage)
-            for incoming in fresh:
-                if parked and incoming.key in parked:
-                    self._park(connection, incoming, None, outgoing, business, parked)
+            for one in todo:
+                if isinstance(one, Bad):
+                    self._dead(connection, one, outgoing, business, parked)
                     continue
-                try:
-                    if traced is not None and incoming.traced:
-                        outgoing.extend(traced.apply(batch.apply, incoming))
-                    else:
-                        outgoing.extend(batch.apply(incoming))
-                except Exception as error:
-                    self._park(connection, incoming, error, outgoing, business, parked)
+                if parked and one.key in parked:
+                    self._park(connection, one, None, outgoing, business, parked)
+                elif refusal is not None and one is refusal.subject:
+                    self._park(connection, one, refusal.error, outgoing, business, parked)
+                else:
+                    try:
+                        if traced is not None and one.traced:
+                            outgoing.extend(traced.apply(batch.apply, one))
+                        else:
+                            outgoing.extend(batch.apply(one))
+                        continue
+                    except Exception as error:
+                        self._park(connection, one, error, outgoing, business, parked)
+                if one.topic == "@queue":
+                    withheld.add(one.partition)
             stage = self._stage("decide", stage)
-            fired, more = self._fire(connection, batch, outgoing, business, parked, traced)
+            fired = self._fire(connection, batch, outgoing, business, parked, traced, timers, refusal)
             stage = self._stage("timers", stage)
             batch.save()
             stage = self._stage("save", stage)
-            marks = batch.marks()
+            # what was taken off the queue and parked is not published: no watermark may pass it
+            marks = {partition: mark for partition, mark in batch.marks().items() if partition not in withheld}
             sent = store.append(connection, heads, outgoing)
             changed = {
                 partition: head
@@ -723,19 +922,17 @@ class Worker:
         tx.counted()
         if traced is not None:
             traced.committed(len(fresh), fired)
-        if len(parked) != len(self._parked):
-            self._parked_since = self._parked_since or wall.timestamp()
-        self._parked = frozenset(parked)
-        self._show_parked()
+        self._remember_parked(parked, wall)
         self._positions.consumed(polled.cursors, polled.stamps)
         for partition, upto in settled.items():
             if self._settled.get(partition) == upto:
                 del self._settled[partition]
-        self._again = more or len(fresh) - len(polled.records) >= room > 0
+        self._again = fired >= timers > 0 or len(fresh) - len(polled.records) >= room > 0
         trace = None if traced is None else traced.trace_id
         self._observe(polled, fresh, fired, heads, wall, started, None if trace is None else {"trace_id": trace})
         self._publish(sent, marks, self._offsets(polled.cursors, sent))
         self._stage("publish", stage)
+        return fired
 
     def _committed(self, heads: dict[int, Head], sent: Sent) -> None:
         """A transaction that this worker may rely on from here on."""
@@ -764,13 +961,18 @@ class Worker:
         business: dt.datetime,
         parked: set[str],
         traced: Traced | None,
-    ) -> tuple[int, bool]:
-        limit = self.settings.timers_per_batch
-        due = batch.due(limit)
+        limit: int,
+        refusal: Refusal | None,
+    ) -> int:
+        self._firing = None
+        due = batch.due(limit)[:limit] if limit else ()
         for timer in due:
             if timer.key in parked:
                 continue
+            self._firing = timer
             try:
+                if refusal is not None and timer == refusal.subject:
+                    raise refusal.error
                 if traced is not None and self._tracing is not None and self._tracing.drawn():
                     outgoing.extend(traced.fire(batch.fire, timer))
                 else:
@@ -779,7 +981,7 @@ class Worker:
                 self._park_timer(connection, timer, error, outgoing, business, parked)
         if due:
             metrics.TIMERS_FIRED.labels(self.service.name).inc(len(due))
-        return len(due), len(due) >= limit
+        return len(due)
 
     def _observe(
         self,
@@ -810,7 +1012,11 @@ class Worker:
         """Set how far the worker has come. That a partition's end was reached is as sure as the broker's last answer."""
         prefix = self.settings.topic_prefix
         try:
-            ends = [(at, self._consumer.highwater(TopicPartition(prefix + at[0], at[1]))) for at in self._positions]
+            ends = [
+                (at, self._consumer.highwater(TopicPartition(prefix + at[0], at[1])))
+                for at in self._positions
+                if at[0] not in self._missing  # what was its end says nothing
+            ]
         except IllegalStateError:
             return  # taken away meanwhile
         if unknown := [at for at, end in ends if end is None and at not in self._asked_ends]:
@@ -1144,6 +1350,9 @@ class Worker:
         """Take up the partitions that the group has given: fence earlier owners, publish what they left, read on from the cursors."""
         store, prefix = self._store, self.settings.topic_prefix
         given = self._given
+        if given.lacking:
+            metrics.REJOINS.labels(self.service.name).inc()
+            raise KafkaError(f"the group assigned partitions without {sorted(given.lacking)}: joining again")
         wanted = sorted(given.partitions)
         self._settle(wait=False)
         self._publishing.clear()
@@ -1167,6 +1376,11 @@ class Worker:
         self._linked = frozenset(partition for partition, one in owned.items() if one.linked)
         self._links.begin(reads)
         new = [place for place in places if (place.topic.removeprefix(prefix), place.partition) not in cursors]
+        # where a missing topic begins is asked once it is there
+        counts = kafka_links.partition_counts(self._consumer, self._topics)
+        waiting = {place for place in new if not counts[place.topic]}
+        new = [place for place in new if place not in waiting]
+        places = [place for place in places if place not in waiting]
         begins = self._consumer.beginning_offsets(new) if new else {}
         offsets: dict[tuple[str, int], int] = {}
         stopped = {mine for mine in gaps if mine[0] in {topic.name for topic in self._topics.values()}}
@@ -1179,7 +1393,7 @@ class Worker:
                 if mine[0] in recreated:
                     stopped.add(mine)
             paused = [TopicPartition(prefix + topic, partition) for topic, partition in stopped]
-            self._consumer.pause(*paused)
+            self._consumer.pause(*waiting, *paused)
             self._consumer.resume(*(place for place in places if place not in paused))
         except (ValueError, KeyError, IllegalStateError):
             if self._given is given:
@@ -1187,6 +1401,7 @@ class Worker:
             return  # taken away again meanwhile: the next turn claims what is ours then
         self._cursors = {mine: offset for mine, offset in offsets.items() if mine in cursors}
         self._claimed = given.generation
+        self._left_out_at = math.inf if wanted else time.monotonic() + self._left_out_after_s
         self._again = True
         self._positions.begin(offsets, time.time())
         self._gone.clear()
@@ -1205,7 +1420,10 @@ class Worker:
             metrics.POSITION.labels(self.service.name, topic.name).set(0)
         self.health.details["partitions"] = len(wanted)
         self.health.ready()
-        log.info("claimed", worker=self.service.name, partitions=wanted, republished=len(unpublished.rows))
+        log.info(
+            "claimed" if wanted else "owns nothing for now",
+            worker=self.service.name, partitions=wanted, republished=len(unpublished.rows),
+        )  # fmt: skip
 
     def _seen_outside(self, partitions: Sequence[int]) -> tuple[list[Witness], dict[tuple[str, int], int]]:
         """What the broker knows of the logs of these partitions, and of the cursors there: it must not be more than the database knows."""
@@ -1261,7 +1479,8 @@ class Worker:
         for place in places:
             self._consumer.seek(place, 0)
         self._consumer.pause(*places)
-        self._given = Given(self._given.generation + 1, frozenset(place.partition for place in places))
+        numbers, lacking = assignment.owned(self._topics, ((place.topic, place.partition) for place in places))
+        self._given = Given(self._given.generation + 1, numbers, lacking)
 
     def revoked(self) -> None:
         """The group takes the partitions back, perhaps amid a batch: whoever gets them fences us. See ``assigned``."""

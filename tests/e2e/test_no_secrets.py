@@ -60,7 +60,7 @@ def secrets_of(world: World) -> dict[str, bytes]:
     stack = world.stack
     found = dict(world.secrets.values)
     found |= {f"password of {role}": password for role, password in stack.role_passwords(*fleet.ROLES).items()}
-    found |= {name: stack.secret(name) for name in fleet.SECRETS}
+    found |= {name: stack.secret(name) for name in fleet.KEPT}
     found["password of the administrator"] = stack.admin_url.partition("@")[0].rpartition(":")[2]
     assert all(len(value) >= 12 for value in found.values())
     return {what: value.encode() for what, value in found.items()}

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from email.message import EmailMessage
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import httpx
 from kafka import KafkaProducer
@@ -26,6 +26,7 @@ from services.operator.idle import Watch
 from services.operator.up import bring_up
 from services.operator.verify import Report, verify_stack
 from shared import clock, db
+from shared.settings import Relayed
 from tests.collector import Collector
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ ENV = {
     "GOODFAITH_SESSION_TIMEOUT_MS": "6000",
     "GOODFAITH_RETRY_MAX_S": "1",
     "GOODFAITH_UPSTREAMS": '{"desk": "u-desk"}',
+    "GOODFAITH_UPSTREAM_MAY": json.dumps({"desk": {"accounts": ["*"], "commands": get_args(Relayed)}}),
     "GOODFAITH_TRACES_RATIO": "0",
     "GOODFAITH_TRACES_ASKED_PER_S": "1000",
     "GOODFAITH_CANARY_LISTING": "canary",
@@ -148,6 +150,8 @@ class World:
             "email": self.secrets.add(f"e-mail of {account}", f"{name}@private.example"),
         }
         self.call(account, "PUT", "/v1/contact", contact)
+        if opened_by:
+            self.call("operator", "POST", f"/v1/accounts/{account}/verify", {"email_confirmed": True})
         return account
 
     def right(self, owner: str, kind: str = "trademark") -> str:

@@ -21,10 +21,14 @@ from pydantic import SecretStr
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
 from services.intake.security import new_token
-from shared import db, migrate
+from shared import callers, db, migrate
 from shared.settings import Settings
 
 PARTITIONS = 4
+RATES = (
+    "http_address_rate", "http_account_rate", "http_failures_a_minute", "http_openings_an_hour", "http_all_openings_an_hour",
+)  # fmt: skip
+"""Limits that tests from one address would meet."""
 CONTACT = {"name": "Ada Example", "address": "Road 1\nTown", "email": "ada@example.org"}
 
 
@@ -61,9 +65,11 @@ class Parts:
             partitions=PARTITIONS,
             contact_key=SecretStr(stack.secret("contact_key")),
             internal_token=SecretStr(self.internal),
+            internal_callers=SecretStr(callers.written(dict.fromkeys(callers.CALLERS, self.internal))),
             operator_token=SecretStr(self.operator),
             evidence_key=SecretStr(stack.secret("evidence_key")),
             token_cache_s=0.0,
+            **dict.fromkeys(RATES, 0),
             session_timeout_ms=6_000,
             **{"evidence_url": (folder / "evidence").as_uri(), **values},
         )

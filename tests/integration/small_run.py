@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 from kafka import KafkaProducer
 
+from deploy.local import fleet
 from deploy.local.fleet import settings_of
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
@@ -38,13 +39,14 @@ class SmallRun:
                 "GOODFAITH_COLLECT_S": "0.2",
                 "GOODFAITH_PARTITIONS": "4",
                 "GOODFAITH_UPSTREAMS": '{"desk": "u-desk"}',
+                "GOODFAITH_UPSTREAM_MAY": '{"desk": {"accounts": ["*"], "commands": ["submit_claim"]}}',
                 **(env or {}),
             },
         )
         self.fleet = Fleet.start(stack).wait_ready(180)
         self.settings = settings_of(stack)
         self.engine = db.administer(stack.admin_url, autocommit=True)
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{stack.port('intake')}", timeout=30)
+        self.http = httpx.Client(base_url=fleet.url(stack, "intake"), verify=fleet.trust(stack), timeout=30)
         self.tokens = {"operator": stack.secret("operator_token")}
         self.claims: dict[str, str] = {}
         self.items: dict[str, list[tuple[str, str]]] = {}

@@ -26,7 +26,7 @@ from services.streams.app import changelog_topic
 from services.streams.fold import POSITIONS
 from services.streams.registry import VIEWS
 from services.streams.views import Meta
-from shared import clock, db, topics
+from shared import callers, clock, db, topics
 from shared.events import ENDED, ClaimFiled, ItemChanged, ItemSubmitted, State, decode_data, decode_envelope, encode
 from shared.ids import items_of
 from shared.settings import Settings
@@ -59,6 +59,7 @@ class Rig:
             "GOODFAITH_RETRY_MAX_S": "0.5",
             "GOODFAITH_STATE_DIR": str(folder),
             "GOODFAITH_INTERNAL_TOKEN": "t" * 32,
+            "GOODFAITH_INTERNAL_CALLERS": callers.written({"streams": "t" * 32}),
             **extra,
         }
         self.settings = Settings(

@@ -32,7 +32,7 @@ from services.enforcement import domain
 from services.enforcement.delivery import Delivery
 from services.enforcement.ledger import EnforcementLedger
 from services.enforcement.worker import Enforcement
-from shared import events, marketplace, migrate, topics, tracing
+from shared import callers, events, marketplace, migrate, topics, tracing
 from shared.events import ItemChanged, State
 from shared.runtime import Service, Worker
 from shared.settings import Settings
@@ -40,6 +40,7 @@ from shared.settings import Settings
 pytestmark = pytest.mark.stack
 HUSH = "hush" * 8
 INNER = "inner" * 8
+KNOWN = callers.written(dict.fromkeys(callers.CALLERS, INNER))
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 
 
@@ -61,7 +62,7 @@ class World:
             http_port=self.port,
             marketplace_url=f"http://127.0.0.1:{self.port}",
             marketplace_secret=HUSH,
-            internal_token=INNER,
+            internal_callers=KNOWN,
             poll_ms=20,
             **more,
         )
@@ -308,6 +309,52 @@ def test_the_http_adapter_delivers_until_it_is_answered(world: World, shop: http
         delivery.close()
 
 
+def test_a_slow_marketplace_is_called_once_for_a_command(world: World, shop: httpx.Client) -> None:
+    """While one process waits for the answer the command is nobody else's: its lease outlasts the call."""
+    settings = world.settings("enforcement", marketplace="http")
+    called, answered = threading.Event(), threading.Event()
+    calls: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        calls.append(request.url.path)
+        called.set()
+        assert answered.wait(30)
+        return httpx.Response(500)
+
+    first, second = (Delivery(settings, httpx.Client(transport=httpx.MockTransport(answer))) for _ in range(2))
+    slow = threading.Thread(target=lambda: wait(first.once))
+    try:
+        with world.running((Enforcement(settings), settings)):
+            world.say("a", 1, listing="shoe", held=True)
+            slow.start()
+            assert called.wait(30)
+            time.sleep(3.0)
+            assert second.once() == 0
+    finally:
+        answered.set()
+        slow.join()
+    assert len(calls) == 1
+    # it was not answered, so it is due again after a short pause, not after the lease
+    ((pause,),) = world.sql("select extract(epoch from next_wall - now())::float from enforcement.deliveries")
+    assert pause <= 2.0
+    world.sql("update enforcement.deliveries set next_wall = now()")
+    second._begin_within_s = -1.0
+    assert second.once() == 0
+    assert len(calls) == 1, "no call begins that may end after its lease"
+    assert world.sql("select tries, next_wall <= now() from enforcement.deliveries") == [(1, True)]
+    first.close()
+    second.close()
+
+
+def test_leases_of_calls_outlast_them(world: World) -> None:
+    delivery = Delivery(world.settings("enforcement", marketplace="http"))
+    timeout = delivery._client.timeout
+    assert delivery._lease_s > delivery._begin_within_s + sum(
+        one or 0.0 for one in (timeout.connect, timeout.write, timeout.read)
+    )
+    delivery.close()
+
+
 def test_a_trace_goes_with_a_command_to_the_marketplace_and_comes_back_with_its_receipt(
     world: World, shop: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -434,7 +481,7 @@ class Herd:
             "GOODFAITH_TOPIC_PREFIX": world.prefix,
             "GOODFAITH_PARTITIONS": "4",
             "GOODFAITH_HTTP_PORT": str(world.port),
-            "GOODFAITH_INTERNAL_TOKEN": INNER,
+            "GOODFAITH_INTERNAL_CALLERS": KNOWN,
             "GOODFAITH_SESSION_TIMEOUT_MS": "6000",
             "GOODFAITH_INSTANCE": name,
             "GOODFAITH_LOG_LEVEL": "error",

@@ -22,7 +22,7 @@ from services.enforcement import entities_store, entities_worker
 from services.enforcement.entities_worker import Counting
 from services.enforcement.ledger import EnforcementLedger
 from services.operator import recompute, recount_ledger
-from shared import db, events, marketplace, migrate, topics
+from shared import callers, db, events, marketplace, migrate, topics
 from shared.events import (
     Data,
     LiftSanction,
@@ -211,7 +211,11 @@ def test_who_changes_accounts_sheds_nothing(desk: Desk) -> None:
 
 def test_the_marketplace_tells_of_keys_and_knows_whom_it_told_of(desk: Desk, stack: Stack) -> None:
     migrate.migrate(stack.admin_url, stack.role_passwords("marketplace"))
-    settings = Settings(database=stack.role_url("marketplace"), partitions=PARTITIONS, internal_token=INNER)
+    settings = Settings(
+        database=stack.role_url("marketplace"),
+        partitions=PARTITIONS,
+        internal_callers=callers.written({"operator": INNER}),
+    )
     name = f"s-{uuid.uuid4().hex}"
     digest = key("HRB 9").digest
     with TestClient(api.app(settings)) as client:

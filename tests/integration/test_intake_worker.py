@@ -10,7 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -25,19 +25,31 @@ from services.intake.worker import Intake
 from shared import clock, db, events, topics
 from shared.runtime import Tx, Worker
 from shared.runtime.types import Service
+from shared.settings import Relayed
 from tests.integration.intake_parts import PARTITIONS, Parts, wait
 
 pytestmark = [
     pytest.mark.stack,
     pytest.mark.filterwarnings("ignore:The Result.tuples:sqlalchemy.exc.SADeprecationWarning"),
 ]
+BOUND: Any = {
+    "market": {
+        "accounts": ["a-holder", "a-none", "a-operator"],
+        "commands": [name for name in get_args(Relayed) if name != "complain"],
+    }
+}
 HOLDER = Account("a-holder", "holder", True, False, True)
 
 
 @pytest.fixture
 def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
     parts = Parts(
-        stack, tmp_path_factory.mktemp("intake"), upstreams={"market": "a-market"}, window_standard=200, window_bulk=100
+        stack,
+        tmp_path_factory.mktemp("intake"),
+        upstreams={"market": "a-market"},
+        upstream_may=BOUND,
+        window_standard=200,
+        window_bulk=100,
     )
     with parts.engine.begin() as connection:
         for account in (
@@ -97,11 +109,11 @@ def terms(complainant: str) -> events.ItemSubmitted:
     )  # fmt: skip
 
 
-def pull(parts: Parts, service: Intake, room: int = 1000) -> list[Any]:
+def pull(parts: Parts, service: Intake, room: int = 1000, parked: frozenset[str] = frozenset()) -> list[Any]:
     """One batch of admission."""
     with parts.engine.begin() as connection:
         now, wall = clock.read(connection)
-        tx = Tx(connection, now, wall, list(range(PARTITIONS)), {}, frozenset())
+        tx = Tx(connection, now, wall, list(range(PARTITIONS)), {}, parked)
         taken = list(service.pull(tx, room))
         service.last = service.open(tx, taken).marks()  # type: ignore[attr-defined]
     return taken
@@ -314,6 +326,44 @@ def test_a_watermark_does_not_pass_commands_that_were_not_taken(parts: Parts, qu
     quiet._marked_at = 0.0
     pull(parts, quiet, 10)
     assert all(mark > times[-1] for mark in quiet.last.values())  # type: ignore[attr-defined]
+
+
+def test_a_watermark_does_not_pass_a_command_that_was_parked(parts: Parts, quiet: Intake) -> None:
+    """It is not published before it is replayed; deadlines of other partitions go on."""
+    made = file(parts, submit(HOLDER, "parked-command"))[0]
+    withdraw = requests.Withdraw(ground="error")
+    item = made["items"][0]["item"]
+    file(parts, Filing(HOLDER, None, HOLDER.id, b"", "withdraw", withdraw, "http", item=item))
+    command = next(one for one in pull(parts, quiet) if isinstance(one.data, events.Withdraw))
+    raw = events.encode(
+        command.data,
+        id=command.id,
+        source="/t",
+        type=command.type,
+        subject=item,
+        time=command.data.accepted_at,
+        key=None,
+    )
+    parts.query(
+        """insert into parked (partition, key, topic, "offset", event_id, type, value, error)
+        values (%s, %s, '@queue', %s, %s, %s, %s, 'refused')""",
+        command.partition, command.key, command.offset, command.id, command.type, raw,
+    )  # fmt: skip
+    try:
+        assert quiet.barrier.turn()
+        mark = upto(parts)
+        quiet._marked_at = 0.0
+        pull(parts, quiet, parked=frozenset({command.key}))
+        marks = quiet.last  # type: ignore[attr-defined]
+        assert mark is not None
+        assert mark > command.data.accepted_at
+        assert marks.pop(command.partition) < command.data.accepted_at
+        assert set(marks.values()) == {mark}
+    finally:
+        parts.query("update parked set state = 'done'")
+    quiet._marked_at = 0.0
+    pull(parts, quiet)
+    assert quiet.last == {command.partition: mark}  # type: ignore[attr-defined]
 
 
 def test_a_clock_that_stands_still_never_lets_a_mark_reach_it(parts: Parts, quiet: Intake) -> None:
@@ -540,6 +590,9 @@ REFUSED: list[tuple[bytes | None, str, str | None]] = [
     (door_event("e-self", "submit_claim", {**CLAIM, "on_behalf_of": None}), "not_your_role", "on_behalf_of"),
     (door_event("e-who", "submit_claim", {**CLAIM, "on_behalf_of": "a-none"}), "unknown_account", "on_behalf_of"),
     (door_event("e-operator", "decide", {"decision": "uphold", "item": "i-1", "on_behalf_of": "a-operator"}), "unknown_account", "on_behalf_of"),
+    (door_event("e-not-for", "submit_claim", {**CLAIM, "on_behalf_of": "a-other"}), "not_bound", "on_behalf_of"),
+    (door_event("e-not-for-unknown", "submit_claim", {**CLAIM, "on_behalf_of": "z-none"}), "not_bound", "on_behalf_of"),
+    (door_event("e-not-that", "complain", {"item": "i-1", "on_behalf_of": HOLDER.id}), "not_bound", "type"),
     (door_event("e-target", "withdraw", {"ground": "error", "on_behalf_of": HOLDER.id}), "no_target", "item"),
     (door_event("e-gone", "withdraw", {"ground": "error", "item": "i-none", "on_behalf_of": HOLDER.id}), "not_found", None),
     (door_event("e-sub", "withdraw", {"ground": "error", "submission": "none", "on_behalf_of": HOLDER.id}), "not_found", "submission"),
@@ -579,9 +632,9 @@ def test_upstreams_file_and_are_refused_with_reasons(parts: Parts) -> None:
         assert event["data"]["cure"]
     assert {event["data"].get("event") for event in refusals} >= {"e-1", "e-link", "e-type"}
     assert parts.query("select count(*) from inbound_parked") == [(0,)]
-    assert parts.query("select complainant, size, channel from claims") == [(HOLDER.id, 2, "kafka")]
-    assert parts.query("select kind, by, role, i.listing from commands c join items i on i.id = c.item") == [
-        ("withdraw", HOLDER.id, "holder", "2")
+    assert parts.query("select complainant, size, channel, via from claims") == [(HOLDER.id, 2, "kafka", "a-market")]
+    assert parts.query("select kind, by, role, i.listing, c.via from commands c join items i on i.id = c.item") == [
+        ("withdraw", HOLDER.id, "holder", "2", "a-market")
     ]
     ((accepted_at,),) = parts.query("select accepted_at from claims")
     assert accepted_at.microsecond % 1000 == 0  # the broker's milliseconds

@@ -95,13 +95,13 @@ class Post:
         return [mail for mail in self.mails if address in mail["To"]]
 
 
-def contact_of(account: str) -> dict[str, str] | None:
+def contact_of(account: str) -> dict[str, Any] | None:
     """As intake answers."""
     if account.startswith("erased"):
         return None
     return {
         "name": f"Name of {account}", "address": f"1 Road of {account}\nTown", "email": f"{account}@x.example",
-        "language": "de" if account.startswith("de-") else "en",
+        "language": "de" if account.startswith("de-") else "en", "confirmed": not account.startswith("new-"),
     }  # fmt: skip
 
 
@@ -409,6 +409,33 @@ def test_a_days_receipts_and_outcomes_come_together(world: World) -> None:
         _, raw = again(found[0], contacts, "7654321", site="https://market.example", sender=sender)
         assert digest(raw) == sent.digest
     engine.dispose()
+
+
+def test_an_unconfirmed_address_is_told_nothing_that_anybody_wrote(world: World) -> None:
+    """Its window begins all the same, and the message is made again from what is kept of it."""
+    with world.running(collect_s=60):
+        world.say(State.NOTIFIED, item="c.1", claim="c", claim_size=1, seller="new-seller", revision=1)
+        wait(world.idle)
+    (mail,) = world.post.to("new-seller@x.example")
+    raw = mail.as_bytes() + b"".join(
+        part.get_payload(decode=True) or b"" for part in mail.walk() if not part.is_multipart()
+    )
+    for word in (b"Name of", b"Road", b"listing", b"7654321", b"market.example/items", HOLDER.encode()):
+        assert word not in raw, word
+    assert b"GET /v1/inbox" in raw
+    assert [data.item for _, _, data in world.published() if isinstance(data, NoticeSent)] == ["c.1"]
+    (sent,) = [d for _, _, d in world.published() if isinstance(d, MessageSent) and d.party == "new-seller"]
+    engine = db.administer(world.stack.admin_url, pooled=False)
+    with engine.connect() as connection:
+        found = kept_of(connection, sent.message)
+        assert found is not None
+        contacts = {account: Contact.of(contact_of(account)) for account in found[0].parties}
+        _, made = again(found[0], contacts, "7654321", site="https://market.example", sender=world.settings().smtp_from)
+        assert digest(made) == sent.digest
+    engine.dispose()
+    # who has confirmed its address is told all
+    (receipt,) = world.post.to(f"{HOLDER}@x.example")
+    assert f"Name of {HOLDER}" in receipt["To"]
 
 
 def test_300_items_of_40_sellers(world: World) -> None:

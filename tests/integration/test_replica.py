@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 
@@ -90,6 +92,38 @@ def test_what_was_committed_survives_the_loss_of_either_server(alone: Stack) -> 
         replica.wait_following(follower, names[0], synchronous=True)
     assert kept(engine) == written
     engine.dispose()
+
+
+def test_a_commit_that_did_not_wait_for_the_follower_is_of_unknown_outcome(alone: Stack) -> None:
+    """PostgreSQL ends the wait with a warning and says that it committed; nobody may call that acknowledged."""
+    stack = Stack.start(ROOT, alone.name, standby=True)
+    first = stack.database("postgres")
+    replica.synchronous(first, "standby")
+    replica.wait_following(first, "standby", synchronous=True)
+    patient = db.connect(stack.role_url("intake"), schema="public", name="patient")
+    with closing(psycopg2.connect(stack.admin_url)) as session, session, session.cursor() as cursor:
+        cursor.execute("create table kept (n int); grant all on kept to goodfaith_intake")
+    add(patient, 1)
+    stack.kill_postgres("standby")
+
+    def cancel() -> None:
+        waiting = "select pid from pg_stat_activity where wait_event = 'SyncRep' and application_name = 'patient'"
+        while not (found := first.ask(waiting)):
+            time.sleep(0.05)
+        first.ask(f"select pg_cancel_backend({found[0][0]})")
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
+    with pytest.raises(sa.exc.DBAPIError) as unknown:
+        add(patient, 2)
+    canceller.join()
+    assert isinstance(unknown.value.orig, db.UnknownOutcome)
+    assert db.is_transient(unknown.value), "workers claim again, the door answers 503"
+    assert kept(patient) == [1, 2], "it is there, as long as this server is"
+    stack.start_postgres("standby")
+    replica.wait_following(first, "standby", synchronous=True)
+    add(patient, 3)
+    patient.dispose()
 
 
 @pytest.mark.skipif(bool(disks.missing()), reason=disks.missing() or "-")

@@ -64,14 +64,17 @@ class Rig:
 
     # ---- workers
 
-    def start(self, crash_at: str | None = None) -> subprocess.Popen[bytes]:
-        """Start a worker."""
+    def start(self, crash_at: str | None = None, *, also: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+        """Start a worker, which reads ``also`` too."""
         environment = dict(self.environment)
         if crash_at:
             environment["GOODFAITH_CRASH_AT"] = crash_at
         with (self.folder / f"{self.name}-{len(self.processes)}.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.echo", self.name], env=environment, stderr=log, stdout=log
+                [sys.executable, "-m", "tests.integration.echo", self.name, *also],
+                env=environment,
+                stderr=log,
+                stdout=log,
             )
         self.processes.append(process)
         return process
@@ -83,6 +86,7 @@ class Rig:
                 process.kill()
             process.wait()
         self.producer.close()
+        self.sql("delete from platform.went_back")  # it is everybody's, and others use the database too
         self.engine.dispose()
 
     def logs(self) -> str:
@@ -393,6 +397,94 @@ def test_a_row_that_the_database_refuses_is_found_and_parked_alone(rig: Rig) -> 
     rig.until(lambda: rig.count() >= 29 and rig.count("parked") >= 1)
     assert [row[0] for row in rig.sql("select key from parked")] == ["k17"]
     rig.check([n for n in range(30) if n != 17])
+
+
+def test_a_timer_that_the_database_refuses_is_parked_and_holds_nothing_up(rig: Rig) -> None:
+    """Alone, and with records in the same batch: these are applied, and other timers fire."""
+    spot = {key: topics.partition_of(key, PARTITIONS) for key in ("refused1", "refused2", "well")}
+    for key, partition in spot.items():
+        rig.sql(f"insert into echo_timers values ({partition}, '{key}', '2026-01-01Z')")
+    rig.mark(NOW)
+    for number in range(30):
+        rig.send(number)
+    rig.producer.flush()
+    worker = rig.start()
+    rig.until(lambda: rig.count() >= 30 and rig.count("echo_fired") >= 1)
+    rig.until(lambda: rig.count("parked") >= 2)
+    assert sorted(rig.sql("select topic, key, state from parked")) == [
+        ("@timer", "refused1", "parked"),
+        ("@timer", "refused2", "parked"),
+    ]
+    # and with nothing else to do
+    rig.sql(f"insert into echo_timers values ({spot['well']}, 'refused3', '2026-01-01Z')")
+    rig.until(lambda: rig.count("parked") >= 3)
+    rig.send(30)
+    rig.until(lambda: rig.count() >= 31)
+    assert worker.poll() is None
+    assert [row[0] for row in rig.sql("select listing from echo_fired")] == ["well"]
+    rig.check(range(31))
+
+
+def test_a_queue_row_that_the_database_refuses_is_parked_alone(rig: Rig) -> None:
+    rows = ", ".join(f"({topics.partition_of(f'k{n}', PARTITIONS)}, 'k{n}', {n == 4})" for n in range(9))
+    rig.sql(f"insert into echo_queue (partition, listing, bad) values {rows}")
+    worker = rig.start(also=("@queue",))
+    rig.until(lambda: rig.count() >= 8 and rig.count("parked") >= 1)
+    assert rig.sql("select topic, key, event_id from parked") == [("@queue", "k4", "q5")]
+    assert rig.count("echo_queue") == 0
+    # what comes behind it waits, and both are run again in order
+    rig.sql(f"insert into echo_queue (partition, listing) values ({topics.partition_of('k4', PARTITIONS)}, 'k4')")
+    rig.until(lambda: rig.count("parked") >= 2)
+    rig.send(0)
+    rig.until(lambda: rig.count() >= 9)
+    assert worker.poll() is None
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["one batch", "isolated"])
+def test_parked_records_keep_their_order_whatever_they_are_parked_for(rig: Rig, refused: bool) -> None:
+    """Poison, unreadable, and what waits behind them; also when the database refuses a record of another key in the batch."""
+    rig.sql("insert into echo_poison values (1)")
+    rig.send(0, key="sick", by="poison")
+    rig.raw("sick", b"{")
+    rig.send(1, key="sick")
+    rig.raw("sick", b"[")
+    rig.send(2, key="well", by="bad_row" if refused else "x")
+    rig.producer.flush()
+    rig.start()
+    rig.until(lambda: rig.count("parked") >= 4 + refused)
+    offsets = [row[0] for row in rig.sql("select \"offset\" from parked where key = 'sick' order by id")]
+    assert len(offsets) == 4
+    assert offsets == sorted(offsets)
+    reasons = [row[0].partition(":")[0] for row in rig.sql("select error from parked where key = 'sick' order by id")]
+    assert reasons[0] == "RuntimeError"
+    assert reasons[2] == "waits behind an earlier record of its key"
+
+
+def test_a_batch_that_was_too_slow_is_tried_again_in_smaller_parts(rig: Rig) -> None:
+    """50 records take 2.5 s without a word to the database, which ends a transaction after 1 s of that."""
+    for number in range(50):
+        rig.send(number, by="slow", key="k")
+    rig.producer.flush()
+    worker = rig.start(also=("@hasty",))
+    rig.until(lambda: rig.count() >= 50)
+    assert "batch was too slow" in rig.logs()
+    assert worker.poll() is None
+    rig.check(range(50))
+
+
+def test_a_worker_that_dies_amid_isolating_parks_nothing_twice(rig: Rig) -> None:
+    for number in range(10):
+        rig.send(number, by="bad_row" if number == 9 else "x", key="k")
+        if number == 3:
+            rig.raw("other", b"{")
+    rig.producer.flush()
+    # the batch is refused before it is committed; then the tenth record is alone in its transaction
+    first = rig.start(crash_at="echo:after_commit:9")
+    assert first.wait(timeout=40) == -signal.SIGKILL
+    rig.start()
+    rig.until(lambda: rig.count() >= 9 and rig.count("parked") >= 2)
+    time.sleep(1.0)
+    assert sorted(row[0] for row in rig.sql("select key from parked")) == ["k", "other"]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from deploy.marketplace.worker import Marketplace
 from services.enforcement import sanctions
 from services.enforcement.delivery import Delivery
 from services.enforcement.ledger import EnforcementLedger
-from shared import clock, db, events, marketplace, migrate, topics
+from shared import callers, clock, db, events, marketplace, migrate, topics
 from shared.events import Data, LiftSanction, SellerCommand, SellerReceipt, ViolationChanged
 from shared.runtime import Service, Worker
 from shared.settings import Settings
@@ -85,7 +85,7 @@ class World:
             http_port=self.port,
             marketplace_url=f"http://127.0.0.1:{self.port}",
             marketplace_secret=SecretStr(HUSH),
-            internal_token=SecretStr(INNER),
+            internal_callers=SecretStr(callers.written({"operator": INNER})),
             poll_ms=20,
             **more,
         )

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg2
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -34,6 +35,7 @@ from services.operator import topic_plan, up
 from services.operator.login import at_broker
 from services.operator.topics import Broker, apply_to, compare
 from shared import access, db, kafka_links, migrate, topics
+from shared.callers import trust
 from shared.settings import Settings
 from tests.conftest import ROOT
 
@@ -465,6 +467,61 @@ def test_login_and_authority_at_the_broker_are_exchanged_under_load(secured: Sta
     finally:
         consumer.close(autocommit=False)
     assert found == list(range(acknowledged))
+
+
+# -------------------------------------------------------------------------------------------------------- internal APIs
+
+
+def test_internal_apis_speak_tls_alone_where_links_are_secured(secured: Stack) -> None:
+    """A process with the environment of a secured stack: its callers reach it by TLS, others not at all."""
+    needs_tls()
+    assert secured.secured is not None
+    env = fleet.environment(secured, fleet.BY_NAME["enforcement-api"], {})
+    ask = fleet.settings_of(secured)
+    assert ask.enforcement_url.startswith("https://")
+    assert {env["GOODFAITH_HTTP_CERTIFICATE"], env["GOODFAITH_HTTP_KEY"]} == {
+        str(secured.secured.http().certificate),
+        str(secured.secured.http().key),
+    }
+    callers_ = fleet.environment(secured, fleet.BY_NAME["intake-api"], {})
+    assert callers_["GOODFAITH_INTERNAL_CA"] == str(secured.secured.authority.certificate)
+    assert callers_["GOODFAITH_INTERNAL_TOKEN"] not in {
+        env.get("GOODFAITH_INTERNAL_TOKEN"),
+        secured.secret("internal_token"),
+    }
+    port = secured.port("enforcement")
+    with (secured.dir / "enforcement-api.log").open("wb") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "services.enforcement", "api"],
+            env=env | {"GOODFAITH_HTTP_PORT": str(port), "GOODFAITH_METRICS_PORT": "0"}, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        url = f"{ask.enforcement_url}/internal/offenders"
+
+        def asked(token: str, authorities: Path | None) -> int:
+            headers = {"Authorization": f"Bearer {token}"}
+            return httpx.get(
+                url, headers=headers, verify=trust(url, authorities), trust_env=False, timeout=30
+            ).status_code
+
+        until = time.monotonic() + 120
+        while True:
+            try:
+                assert asked("nobody", ask.internal_ca) == 401
+                break
+            except httpx.ConnectError:
+                assert child.poll() is None, (secured.dir / "enforcement-api.log").read_text()
+                assert time.monotonic() < until
+                time.sleep(0.2)
+        assert asked(callers_["GOODFAITH_INTERNAL_TOKEN"], ask.internal_ca) != 401
+        assert asked(secured.secret("internal_token_status"), ask.internal_ca) == 401
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            asked("nobody", None)
+        with pytest.raises(httpx.TransportError):
+            httpx.get(url.replace("https://", "http://"), trust_env=False, timeout=30)
+    finally:
+        child.terminate()
+        child.wait(30)
 
 
 # ------------------------------------------------------------------------------------------------------- the whole of it

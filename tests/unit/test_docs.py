@@ -84,6 +84,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 @each_document
 def test_metrics_exist(document: Path) -> None:
     roles = {f"goodfaith_{service}{other}" for service in migrate.ROLES for other in ("", migrate.OTHER)}
+    roles.add(migrate.PARTY)
     for name in re.findall(r"\bgoodfaith_[a-z][a-z_]*[a-z]", text_of(document)):
         assert re.sub(r"_(bucket|sum|count)$", "", name) in metrics() or name in metrics() | roles, name
 

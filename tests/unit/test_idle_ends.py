@@ -50,6 +50,7 @@ def made(consumer: Consumer, at: dict[str, float], offset: int) -> Any:
     worker.settings, worker.service, worker._consumer = Settings(topic_prefix="p."), Service(), consumer
     worker._positions, worker._asked_ends, worker._ask_at = Positions(), {}, 102.0
     worker._positions.begin({IDLE: offset, BUSY: 9}, 50.0)
+    worker._missing = frozenset()
     worker._heard = lambda: at["now"]
     return worker
 

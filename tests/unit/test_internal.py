@@ -12,8 +12,10 @@ import msgspec
 import pytest
 from litestar import Request, get, post
 from litestar.params import QueryParameter
+from pydantic import SecretStr
 
-from shared import internal, tracing
+from shared import callers, internal, tracing
+from shared.callers import Callers
 from shared.internal import Away, Client, Cursor, Given, GivenId, Limit, Page, page_of
 from shared.paging import key_of
 from shared.refusals import Refused
@@ -57,7 +59,9 @@ async def traced(request: Request[Any, Any, Any]) -> list[str]:
 
 def ask(work: Callable[[Client], Awaitable[Any]], *, token: str | None = TOKEN, wanted: str = TOKEN) -> Any:
     """Run ``work`` with a client of an application without a database."""
-    parts: Any = SimpleNamespace(token=wanted.encode(), close=lambda: None)
+    parts: Any = SimpleNamespace(
+        callers=Callers(SecretStr(callers.written({"intake-api": wanted})), "enforcement"), close=lambda: None
+    )
 
     async def ran(*_: Any) -> int:
         return 1
@@ -115,7 +119,7 @@ def test_pages_follow_each_other_to_the_end() -> None:
     assert ask(all_pages) == [[1, 2], [3, 4], [5]]
 
 
-@pytest.mark.parametrize("token", [None, "", "another", TOKEN + "x", "Bearer"])
+@pytest.mark.parametrize("token", [None, "", "another", TOKEN + "x", "Bearer", callers.digest(TOKEN)])
 def test_nobody_else_is_answered(token: str | None) -> None:
     with pytest.raises(Away):
         ask(lambda client: client.get("/internal/one", dict[str, str], {"id": "a"}), token=token)
@@ -173,3 +177,37 @@ def test_a_service_that_is_away_is_no_answer() -> None:
         await client.close()
 
     asyncio.run(run())
+
+
+# ---- who calls
+
+
+TOKENS: dict[callers.Caller, str] = {caller: f"token of {caller}" for caller in callers.CALLERS}
+
+
+@pytest.mark.parametrize("api", list(callers.ANSWERS))
+@pytest.mark.parametrize("caller", callers.CALLERS)
+def test_an_api_answers_those_that_the_code_names_and_nobody_else(api: callers.Api, caller: callers.Caller) -> None:
+    known = Callers(SecretStr(callers.written(TOKENS)), api)
+    found = known.who(f"Bearer {TOKENS[caller]}")
+    assert found == (caller if caller in callers.ANSWERS[api] else None)
+
+
+def test_two_tokens_of_a_caller_are_good_while_they_are_exchanged() -> None:
+    text = msgspec.json.encode({"status": [callers.digest("old"), callers.digest("new")]}).decode()
+    known = Callers(SecretStr(text), "streams")
+    assert [known.who(f"Bearer {token}") for token in ("old", "new", "other")] == ["status", "status", None]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"nobody": "00"}', '{"status": "short"}', '{"status": []}', '{"status": "' + "A" * 64 + '"}'],
+)
+def test_what_names_no_callers_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="JSON object such as"):
+        callers.read(text)
+
+
+def test_an_api_that_knows_nobody_does_not_start() -> None:
+    with pytest.raises(ValueError, match="GOODFAITH_INTERNAL_CALLERS"):
+        Callers(None, "enforcement")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -93,6 +94,25 @@ def disruption(seen: Iterable[Moment], unavailable: int) -> str | None:
         return f"{rest[-1].serve} serve at the end, {first.serve} did before"
     least = min([one.serve for one in rest], default=first.serve)
     return f"only {least} of {first.serve} served" if least < first.serve - unavailable else None
+
+
+def scaling(steps: Sequence[tuple[int, float]], least: int, begun: float, wait_s: float, pause_s: float) -> str | None:
+    """What went wrong while a process was scaled up; None if nothing did.
+
+    Args:
+        steps: New sizes and their times, which are cut to whole seconds.
+        least: The size before.
+        begun: When there was reason to scale up.
+        wait_s: How long that reason must last.
+        pause_s: How much time must pass between two steps.
+    """
+    sizes = [size for size, _ in steps]
+    if sizes != list(range(least + 1, least + 1 + len(steps))) or not steps:
+        return f"scaled from {least} to {sizes} instead of one by one"
+    if (first := steps[0][1] - begun) < wait_s - 2:
+        return f"one more after only {first:.0f} s"
+    gaps = [after - before for (_, before), (_, after) in itertools.pairwise(steps)]
+    return f"only {min(gaps):.0f} s between two steps" if gaps and min(gaps) < pause_s - 1 else None
 
 
 def uneven(pods: Iterable[Document], zones: Mapping[str, str]) -> list[str]:

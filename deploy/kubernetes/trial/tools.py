@@ -126,12 +126,14 @@ def built() -> Tools:
     with (CACHE / "kubernetes.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
-            fresh = folder.with_suffix(".new")
+            fresh = CACHE / "kubernetes-new"
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir()
             _programs(fresh)
             _definitions(fresh / "definitions")
             (fresh / "stages.yaml").write_text(yaml.safe_dump_all(stages(_stages())), encoding="utf-8")
+            for old in CACHE.glob("kubernetes-v*/"):
+                shutil.rmtree(old)
             fresh.rename(folder)
     return Tools(folder)
 

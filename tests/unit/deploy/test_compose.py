@@ -21,8 +21,9 @@ from deploy.compose import model, secrets
 from deploy.compose.__main__ import main
 from deploy.containers import process
 from deploy.local.children import StackError
-from deploy.local.fleet import FLEET, ROLES, SECRETS, Spec
+from deploy.local.fleet import CALLERS, FLEET, KEPT, ROLES, Spec, source
 from services.operator.up import read_passwords
+from shared import callers
 from shared.settings import Settings
 
 HERE = Path(__file__).parent
@@ -77,7 +78,9 @@ def test_services_are_the_fleet_and_what_it_stands_on() -> None:
 @each_process
 def test_a_process_has_its_own_secrets_and_no_others(spec: Spec) -> None:
     mounted = {one["target"]: one["source"] for one in services()[spec.name].get("secrets", [])}
-    wanted = {name: name for name in spec.secrets} | ({"database": f"{spec.role}_database"} if spec.role else {})
+    wanted = {name: source(spec, name) for name in spec.secrets} | (
+        {"database": f"{spec.role}_database"} if spec.role else {}
+    )
     assert mounted == wanted
     assert services()[spec.name]["command"][0] == spec.command[0]
 
@@ -182,7 +185,7 @@ def test_secrets_are_made_once_and_are_all_that_the_file_names(tmp_path: Path) -
     assert set(made) == {path.name for path in folder.iterdir()}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     values = {name: (folder / name).read_text() for name in made}
-    assert len({values[name] for name in SECRETS}) == len(SECRETS)
+    assert len({values[name] for name in KEPT}) == len(KEPT)
     assert secrets.write(folder) == []
     (folder / "contact_key").unlink()
     assert secrets.write(folder) == ["contact_key"]
@@ -195,6 +198,16 @@ def test_secrets_fit_each_other(tmp_path: Path) -> None:
     secrets.write(folder)
     mounted = tmp_path / "run"
     mounted.mkdir()
+    for one in services()["migrate"]["secrets"]:
+        shutil.copy(folder / one["source"], mounted / one["target"])
+    for one in services()["intake-api"]["secrets"]:
+        shutil.copy(folder / one["source"], mounted / one["target"])
+    assert "intake-api" not in (mounted / "internal_token").read_text()
+    known = SecretStr((mounted / "internal_callers").read_text())
+    for caller, kept in CALLERS.items():
+        given = f"Bearer {(folder / kept).read_text()}"
+        for api, answered in callers.ANSWERS.items():
+            assert callers.Callers(known, api).who(given) == (caller if caller in answered else None)
     for one in services()["migrate"]["secrets"]:
         shutil.copy(folder / one["source"], mounted / one["target"])
     passwords = read_passwords(mounted)

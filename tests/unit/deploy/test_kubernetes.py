@@ -31,7 +31,7 @@ from deploy.local.fleet import FLEET
 from deploy.marketplace.worker import Marketplace
 from services.intake.api import ROUTES
 from services.operator import evidence, idle
-from shared import access, metrics, migrate, outbound, secret_files
+from shared import access, callers, metrics, migrate, outbound, secret_files
 from shared.settings import Settings
 from tests.unit.deploy.cluster import (
     KUBERNETES,
@@ -365,7 +365,11 @@ def mount(pod: Document, folder: Path, *lacking: str) -> set[str]:
         for item in source.get("secret", {}).get("items", ()):
             if source["secret"].get("optional") and item["key"] in lacking:
                 continue
-            value = "postgresql://role@db/goodfaith" if item["path"] == "database" else "x" * 40
+            special = {
+                "database": "postgresql://role@db/goodfaith",
+                "internal_callers": callers.written({"status": "x"}),
+            }
+            value = special.get(item["path"], "x" * 40)
             found[item["path"]] = f"{source['secret']['name']}-said" if item["key"] == "user" else value
     folder.mkdir()
     for path, value in found.items():
@@ -534,11 +538,13 @@ def test_users_of_the_broker_are_those_that_pods_log_in_as() -> None:
 
 def test_roles_of_the_database_are_those_that_pods_log_in_as() -> None:
     (cluster,) = of_kind(rendered(KUBERNETES / "examples/postgres"), "Cluster").values()
-    roles = {role["name"]: role["passwordSecret"]["name"] for role in cluster["spec"]["managed"]["roles"]}
+    managed = {role["name"]: role for role in cluster["spec"]["managed"]["roles"]}
+    assert managed.pop(migrate.PARTY) == {"name": migrate.PARTY, "login": False}
+    roles = {name: role["passwordSecret"]["name"] for name, role in managed.items()}
     wanted = {process.spec.role for process in PROCESSES} - {None}
     assert roles == {f"goodfaith_{role}": f"goodfaith-database-{role}" for role in wanted}
-    assert {role["name"]: role.get("inRoles") for role in cluster["spec"]["managed"]["roles"] if "inRoles" in role} == {
-        f"goodfaith_{role}": [group] for role, group in migrate.MEMBERS.items()
+    assert {name: role["inRoles"] for name, role in managed.items() if "inRoles" in role} == {
+        f"goodfaith_{role}": [group] for role, group in {**migrate.MEMBERS, "intake": migrate.PARTY}.items()
     }
 
 
@@ -554,7 +560,7 @@ def test_a_second_role_as_the_document_has_it_may_do_the_same() -> None:
     changed = copy.deepcopy(cluster)
     changed["spec"]["managed"]["roles"].append(second)
     assert not errors(changed, NEWEST)
-    assert second["passwordSecret"]["name"] not in {role["passwordSecret"]["name"] for role in roles}
+    assert second["passwordSecret"]["name"] not in {role["passwordSecret"]["name"] for role in roles if role["login"]}
 
 
 def test_the_public_sees_the_doors_public_paths_only() -> None:

@@ -83,6 +83,21 @@ def test_disruptions_are_checked(seen: list[Moment], wrong: bool) -> None:
     assert (history.disruption(seen, 1) is not None) is wrong
 
 
+@pytest.mark.parametrize(
+    ("steps", "wrong"),
+    [
+        ([(3, 160.0), (4, 220.0)], None),
+        ([(3, 120.0), (4, 220.0)], "after only 20 s"),
+        ([(3, 160.0), (4, 190.0)], "only 30 s between"),
+        ([(4, 160.0)], "one by one"),
+        ([], "one by one"),
+    ],
+)
+def test_scaling_is_checked(steps: list[tuple[int, float]], wrong: str | None) -> None:
+    found = history.scaling(steps, 2, 100.0, 60, 60)
+    assert found is None if wrong is None else found is not None and wrong in found
+
+
 def test_processes_in_one_zone_are_found() -> None:
     zones = {"node-a": "a", "node-b": "b"}
     pods = [pod("1"), pod("2"), pod("3", process="watch"), pod("4", process="streams"), pod("5", process="streams", node="node-b")]  # fmt: skip

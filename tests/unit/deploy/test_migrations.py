@@ -148,3 +148,23 @@ def test_a_contraction_waits_unless_an_expansion_stands_on_it(phases: str, expan
     latest_first = [(str(number), said[letter]) for number, letter in enumerate(phases, 1)][::-1]
     assert migrate.newest(latest_first, contract=False) == str(expanded)
     assert migrate.newest(latest_first, contract=True) == str(len(phases))
+
+
+def test_two_revisions_of_one_number_are_found(tmp_path: Path) -> None:
+    for name in ("0001_one.py", "0002_two.py", "0002_other.py"):
+        (tmp_path / name).write_text("")
+    assert [(finding.path, finding.rule) for finding in migrations.doubled(tmp_path)] == [("0002", "doubled")]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_has_one_revision_of_a_number(service: str) -> None:
+    assert migrations.doubled(Path(ScriptDirectory.from_config(migrate.script(service)).versions)) == []
+
+
+def test_what_the_version_before_would_not_survive_is_the_last_revision() -> None:
+    """0.1.0 copies into tables that have row-level security by it: an expansion on top would have it run beside that version."""
+    latest = next(iter(ScriptDirectory.from_config(migrate.script("intake")).walk_revisions()))
+    assert Path(latest.path).name.partition("_")[2] == "parties_claims.py", (
+        "put the new revision before the contraction"
+    )
+    assert migrate.phase(latest) == "contract"

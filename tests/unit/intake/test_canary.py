@@ -27,7 +27,7 @@ def ensured(monkeypatch: pytest.MonkeyPatch, own: Account, seller: Account) -> t
     fake = SimpleNamespace(
         open_account=lambda *_, **__: False,
         accounts=lambda *_: {own.id: own, seller.id: seller},
-        account_of_token=lambda *_: own,
+        ensure_token=lambda *_: False,
         rights=lambda *_: {canary.RIGHT: None},
     )
     monkeypatch.setattr(canary, "store", fake)
@@ -62,11 +62,14 @@ def test_without_an_account_of_its_own_there_is_no_canary(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("bound", ["a-upstream", "a-canary"])
 def test_no_upstream_files_for_a_canary(bound: str) -> None:
-    inbound = Inbound(Settings(upstreams={"x": bound}), background=False)
+    inbound = Inbound(
+        Settings(upstreams={"x": bound}, upstream_may={"x": {"accounts": ["*"], "commands": ["submit_claim"]}}),
+        background=False,
+    )
     try:
         record: Any = SimpleNamespace(topic="inbound.x", trace=None)
         body = SubmitClaim(right="r-canary", reason="counterfeit", listings=[])
-        read = Read("e-1", "goodfaith.command.submit_claim.v1", b"{}", body)
+        read = Read("e-1", "goodfaith.door.submit_claim.v1", b"{}", body)
         people = {"a-upstream": Account("a-upstream", "upstream"), "a-canary": OWN}
         with pytest.raises(Refused) as refused:
             inbound._filing(record, read, "a-canary", people, NOW)

@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import re
 from dataclasses import replace
+from typing import get_args
 from urllib.parse import quote
 
 import msgspec
@@ -16,11 +17,14 @@ from hypothesis import strategies as st
 from services.intake import domain, requests
 from services.intake.admission import share_out
 from services.intake.domain import Account, Authorisation, ItemRef, Refused, Right
+from services.intake.inbound import check_bound
 from shared import events, policy
 from shared.events import ItemChanged, State
+from shared.settings import Relayed, Settings, UpstreamMay
 
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 HOSTS = ("market.example", "www.market.example")
+BOUND = UpstreamMay(accounts=("h-*", "s-7"), commands=("submit_claim", "withdraw"))
 HOLDER = Account("a-1", "holder", identity_verified=True, registered=True)
 RIGHT = Right("r-1", "a-1", "trademark", "active", None, "doc")
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,119}")
@@ -119,6 +123,44 @@ def test_a_link_is_understood_or_refused(text: str) -> None:
 def test_a_listing_that_is_named_twice_counts_once() -> None:
     links = ["https://market.example/items/1", "http://market.example/items/1/", "https://market.example/items/2"]
     assert [ref.listing for ref in domain.listings_of(links, HOSTS)] == ["1", "2"]
+
+
+# ---- upstreams
+
+
+def test_what_an_upstream_may_relay_is_all_that_its_topic_knows() -> None:
+    assert {f"goodfaith.door.{name}.v1" for name in get_args(Relayed)} == set(requests.BY_TOPIC)
+
+
+def test_a_binding_of_an_upstream_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="'shop', which is not in GOODFAITH_UPSTREAMS"):
+        Settings(upstreams={"crm": "a-crm"}, upstream_may={"shop": BOUND})
+
+
+@pytest.mark.parametrize(
+    ("may", "kind", "account", "field"),
+    [
+        (None, "decide", "a-up", None),
+        (None, "submit_claim", "h-1", "on_behalf_of"),
+        (BOUND, "submit_claim", "a-up", None),
+        (BOUND, "submit_claim", "h-1", None),
+        (BOUND, "withdraw", "s-7", None),
+        (BOUND, "withdraw", "s-77", "on_behalf_of"),
+        (BOUND, "withdraw", "H-1", "on_behalf_of"),
+        (BOUND, "decide", "h-1", "type"),
+        (BOUND, "decide", "a-up", "type"),
+    ],
+)
+def test_an_upstream_keeps_to_what_it_is_bound_to(
+    may: UpstreamMay | None, kind: str, account: str, field: str | None
+) -> None:
+    if field is None:
+        check_bound(may, "a-up", kind, account)
+        return
+    with pytest.raises(Refused) as refused:
+        check_bound(may, "a-up", kind, account)
+    assert (refused.value.status, refused.value.reason, refused.value.field) == (403, "not_bound", field)
+    assert "GOODFAITH_UPSTREAM_MAY" in refused.value.cure
 
 
 # ---- ids

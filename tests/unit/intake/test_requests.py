@@ -89,6 +89,8 @@ def test_any_json_is_refused_or_read(value: object) -> None:
         ("name", "a\nb"),
         ("name", "a\x00"),
         ("name", "a\n"),
+        ("name", "a\x85Bcc: c@d"),
+        ("address", "a\x9b1mb"),
         ("address", "a\r\nb"),
         ("email", "a@b\nBcc: c@d"),
         ("email", "ada@example.org\n"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import email
+import email.policy
 import re
 from typing import Any
 
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.notification.domain import ACCOUNT, notice_of
-from services.notification.render import FIGURES, NOTICES, Contact, render_notice
+from services.notification.render import FIGURES, NOTICES, Contact, mail, render_notice, render_unconfirmed
 from shared.events import AccountNotice, SanctionChanged
 from tests.unit.notification.making import NOW
 
@@ -105,6 +107,26 @@ def test_a_code_is_where_it_is_meant_to_be_only() -> None:
     assert "ABCD-EFGH-JKMN" in body(said, "ABCD-EFGH-JKMN")
     assert "60 minutes" in body(said, "ABCD-EFGH-JKMN")
     assert "ABCD" not in body(said)
+
+
+def test_an_address_that_may_be_anybodys_is_told_nothing_that_a_party_wrote() -> None:
+    hostile = Contact.of(
+        {"name": "Visit https://evil.example", "address": "evil road", "email": "victim@elsewhere.example"}
+    )
+    assert hostile is not None
+    code = render_notice(id="m-1", notice=notice("email_code"), party=hostile, secret="ABCD-EFGH-JKMN", now=NOW)
+    bare = render_unconfirmed(id="m-1", account="a-1", ends=NOW + dt.timedelta(days=10), now=NOW, locale="en")
+    for shown in (code, bare):
+        raw = mail(shown, id="m-1", sender="ipp@market.example", to=hostile, at=NOW)
+        read = email.message_from_bytes(raw, policy=email.policy.default)
+        assert read["To"] == "victim@elsewhere.example"
+        words = raw + b"".join(part.get_payload(decode=True) or b"" for part in read.walk() if not part.is_multipart())
+        assert b"evil" not in words
+        assert b"http" not in words.replace(b"http-equiv", b"")
+    assert "2026-12-04 12:00 UTC" in bare.body
+    # an address that was confirmed is written to by its name
+    known = render_notice(id="m-1", notice=notice("account_verified"), party=hostile, secret=None, now=NOW)
+    assert b"Visit" in mail(known, id="m-1", sender="ipp@market.example", to=hostile, at=NOW)
 
 
 @given(

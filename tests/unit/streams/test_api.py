@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from services.streams import api, registry
 from services.streams.fold import Partition, Record
+from shared import callers
 from shared.events import SanctionChanged, StandingChanged, State
 from shared.ids import items_of
 from shared.internal import Client
@@ -57,7 +58,11 @@ class Two:
 
     def __init__(self) -> None:
         self.workers = {"http://one": Worker((0, 1), "http://two"), "http://two": Worker((2, 3), "http://one")}
-        settings = Settings(internal_token=SecretStr(TOKEN), partitions=4)  # type: ignore[call-arg, unused-ignore]
+        settings = Settings(
+            internal_token=SecretStr(TOKEN),
+            internal_callers=SecretStr(callers.written({"streams": TOKEN})),
+            partitions=4,
+        )  # type: ignore[call-arg, unused-ignore]
         self.apps = {}
         for url, worker in self.workers.items():
             parts = api.Parts(settings, worker, lambda: NOW)

@@ -14,12 +14,15 @@ from services.streams import api, registry
 from services.streams.fold import Partition
 from services.streams.items import Item
 from services.streams.views import us
+from shared import callers
 from shared.internal import Client
 from shared.settings import Settings
 
 NOW = dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC)
 TOKEN = "t" * 32
-SETTINGS = Settings(internal_token=SecretStr(TOKEN), partitions=3)
+SETTINGS = Settings(
+    internal_token=SecretStr(TOKEN), internal_callers=SecretStr(callers.written({"streams": TOKEN})), partitions=3
+)
 PEER = "http://127.0.0.1:2"
 
 
