@@ -15,6 +15,8 @@ from xdist.scheduler import LoadScopeScheduling
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 
+pytest_plugins = ("tests.left_out",)
+
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent / ".local"
 

@@ -340,7 +340,7 @@ def test_a_reference_keeps_nobody_out_and_brings_nothing_into_force(parts: Parts
         made = right(people, headers, number=number, **values)
         return made["status"], made["pending_reason"]
 
-    squatted = right(people, squatters, number=number, proof="certificate of registration")
+    squatted = right(people, squatters, number=number, proof="certificate-1")
     assert (squatted["status"], squatted["pending_reason"]) == ("pending", "proof_missing")
     again = {"right_type": "trademark", "register": "us", "number": number, "proof": "another"}
     exists = problem(people.client.post("/v1/rights", json=again, headers=squatters), 409, field="number")

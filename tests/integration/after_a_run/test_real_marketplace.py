@@ -75,4 +75,5 @@ def test_nothing_of_another_marketplaces_is_taken_for_ours(run: SmallRun) -> Non
             assert connection.exec_driver_sql(cursors).scalar_one() == before + 1000
         finally:
             connection.exec_driver_sql(f"update enforcement.cursors set next_offset = {before} {place}")
+            unread.commit_cursors(run.settings, connection, here)  # as the refill did with the cursor of the test
     assert verify_stack(run.settings).clean

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
-from deploy.prometheus.model import LAYERS
-from services.operator.drills import ALERTS, DRILLS, LOOKS_S, SHARE, SPEED, STARTS, of_canary, pace
+from deploy.prometheus.model import LAYERS, dump
+from services.operator.drills import ALERTS, DRILLS, LOOKS, LOOKS_S, SHARE, SPEED, STARTS, of_canary, pace
 from services.operator.pager import Note, Notes, pages
 
 
@@ -83,3 +86,21 @@ def test_a_drill_is_not_muted_by_the_drill_before_it() -> None:
     places = [LAYERS.index(drill.rule.layer) for drill in DRILLS]
     until = len(places) - places[::-1].index(0)
     assert places[:until] == sorted(places[:until], reverse=True)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@pytest.mark.parametrize(("others", "expected"), [("0.2x20", 0.2), ("8x20", 8.0)])
+def test_one_frozen_process_does_not_slow_the_clock(others: str, expected: float, tmp_path: Path) -> None:
+    """The look at it lasts until it times out. When all looks do, it is the machine."""
+    series = {f'scrape_duration_seconds{{instance="{number}"}}': others for number in range(20)}
+    series['scrape_duration_seconds{instance="canary.0"}'] = "8x20"
+    look = {"expr": LOOKS[0], "eval_time": "60s", "exp_samples": [{"labels": "{}", "value": expected}]}
+    world = {
+        "interval": "5s",
+        "input_series": [{"series": one, "values": values} for one, values in series.items()],
+        "promql_expr_test": [look],
+    }
+    path = tmp_path / "test.yaml"
+    path.write_text(dump({"tests": [world]}), encoding="utf-8")
+    done = subprocess.run(["promtool", "test", "rules", path], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,45 @@
+"""Which tests may be skipped in CI: those that another command of CI runs, and those that no time is left for.
+
+A missing tool is no reason: it has to be installed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+END = "GOODFAITH_TESTS_END"
+"""The variable that says, in seconds of Unix time, when no more tests may begin."""
+LATE = "no time left"
+ACCEPTED = (
+    LATE,
+    "minutes long: make streams",
+    "these are about containers: make test-docker",
+    "broker or database come from elsewhere",  # in `make test-docker`; `make test` runs these on its own processes
+    "no version before is here",  # a shallow clone has no history
+)
+"""How the reasons begin that are accepted in CI."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Begin no test after the end, and none of its fixtures."""
+    if time.time() > float(os.environ.get(END) or "inf"):
+        pytest.skip(LATE)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """Report skipped tests as failed in CI."""
+    outcome = yield
+    report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
+    # an expected failure counts as skipped too, but has no reason of this form
+    if not (os.environ.get("CI") and report.skipped and isinstance(report.longrepr, tuple)):
+        return
+    reason = str(report.longrepr[2]).removeprefix("Skipped: ")
+    if not reason.startswith(ACCEPTED):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {reason}"
