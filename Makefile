@@ -50,6 +50,7 @@ status: $(VENV) ## what runs, and whether it is ready
 	$(GOODFAITH) status $(ARGS)
 
 test: setup ## all tests, on a real broker and a real database
+	@sh deploy/local/setup.sh network
 	@sh deploy/local/setup.sh s3
 	@sh deploy/local/setup.sh prometheus
 	@sh deploy/local/setup.sh chromium

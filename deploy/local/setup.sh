@@ -7,6 +7,7 @@
 #   setup.sh manifests    kustomize and kube-score, by Go, into .local/tools, for the manifests' tests
 #   setup.sh cluster      etcd, and what builds a Kubernetes control plane beside it, for make test-kubernetes
 #   setup.sh docker       a Docker engine, compose, and what makes base images; only for tests of containers
+#   setup.sh network  iproute2, for a test with network namespaces of its own
 #   setup.sh chromium     a headless browser, in which the status page is tested; left out where it cannot be installed
 # On Debian and Ubuntu, as root or with sudo that asks nothing, missing packages are installed; elsewhere one line says how.
 set -eu
@@ -84,6 +85,10 @@ s3() {
     if ! command -v mvn >/dev/null; then packages maven; fi
     say "fetching the jars of an S3 server for the tests (once, 19 MB)"
     .venv/bin/python -c 'from deploy.local.s3server import JARS; JARS.fetched()'
+}
+
+network() { # for the test of a host that falls silent
+    if ! installed ip && may_install; then packages iproute2; fi
 }
 
 prometheus() {
