@@ -290,11 +290,17 @@ def commit_cursors(settings: Settings, connection: sa.Connection, workers: Itera
                 for topic, partition, offset, seq, hash_ in rows
                 if topic in reads
             }
+            group = settings.topic_prefix + worker.name
+            ours = {settings.topic_prefix + name for name in reads}
+            committed = admin.list_group_offsets([group])[group]
+            # the database knows nothing of these places: it went back to before their first record was read
+            unknown = [at for at in committed if at.topic in ours and at not in offsets]
+            found = admin.delete_group_offsets(group, unknown) if unknown else {}
             if offsets:
-                found = admin.alter_group_offsets(settings.topic_prefix + worker.name, offsets)
-                for error in found.values():
-                    if error is not NoError:
-                        raise error(f"committing the offsets of {worker.name}")
+                found |= admin.alter_group_offsets(group, offsets)
+            for error in found.values():
+                if error is not NoError:
+                    raise error(f"committing the offsets of {worker.name}")
     finally:
         admin.close()
 

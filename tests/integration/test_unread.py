@@ -6,12 +6,15 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
+from kafka import TopicPartition
+from kafka.structs import OffsetAndMetadata
 
 from deploy.local.stack import Stack
 from services.operator.idle import Reader
-from services.operator.unread import Gap, _unread
-from shared import db
+from services.operator.unread import Gap, _unread, commit_cursors
+from shared import db, kafka_links, topics
 from shared.runtime.ddl import linked_events, runtime_v1, runtime_v2
+from shared.settings import Settings
 from shared.topics import Topic
 
 pytestmark = pytest.mark.stack
@@ -67,3 +70,35 @@ def test_what_is_read_of_another_topic_or_partition_says_nothing(stack: Stack, n
         assert missing(mine, 1) == ["7"]
         assert missing(other, 0) == ["2", "5", "8"]
     engine.dispose()
+
+
+def test_what_groups_have_committed_is_set_to_the_cursors(stack: Stack, name: str) -> None:
+    """After a restore the database may know less than the groups: of one place nothing, of another an earlier offset."""
+    settings = Settings(kafka=stack.kafka, topic_prefix=f"{name}.", partitions=3)
+    topics.create(settings)
+    reader = Reader("r", name, "r_", (topics.INTAKE,))
+    group = f"{name}.r"
+    places = [TopicPartition(f"{name}.intake.events", partition) for partition in range(3)]
+    consumer = kafka_links.consumer(settings, group_id=group, enable_auto_commit=False)
+    consumer.assign(places)
+    consumer.commit({place: OffsetAndMetadata(9, "9:0123456789abcdef", -1) for place in places})
+    consumer.close(autocommit=False)
+    engine = db.administer(stack.admin_url, autocommit=True, pooled=False)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"set search_path = {name}")
+        connection.exec_driver_sql(
+            "insert into r_partitions (partition, seq, hash) values (0, 7, repeat('a', 64)), (1, 0, '')"
+        )
+        connection.exec_driver_sql(
+            "insert into r_cursors (topic, partition, next_offset) values ('intake.events', 0, 4), ('intake.events', 1, 9)"
+        )
+        commit_cursors(settings, connection, [reader])
+    engine.dispose()
+    admin = kafka_links.admin(settings, client_id="test")
+    found = {
+        place.partition: (one.offset, one.metadata)
+        for place, one in admin.list_group_offsets([group])[group].items()
+        if one.offset >= 0
+    }
+    admin.close()
+    assert found == {0: (4, "7:" + "a" * 16), 1: (9, "")}
