@@ -180,6 +180,7 @@ def create(
     @asynccontextmanager
     async def life(app: Litestar) -> AsyncIterator[None]:
         made = app.state.parts = parts()
+        security_events.begin()
         if on_start is not None:
             on_start()
         beginning = asyncio.create_task(_begin(made, on_ready))

@@ -47,6 +47,12 @@ _lines = Rates(LINES_PER_S, LINES_AT_ONCE)
 _dropped: dict[str, int] = {}
 
 
+def begin() -> None:
+    """Let every kind start at 0 in this process."""
+    for kind in KINDS:
+        EVENTS.labels(kind)
+
+
 def network_of(address: str) -> str:
     """The network of an address: what is logged and counted by instead of the address, which is personal data."""
     try:

@@ -150,7 +150,7 @@ class World:
             "email": self.secrets.add(f"e-mail of {account}", f"{name}@private.example"),
         }
         self.call(account, "PUT", "/v1/contact", contact)
-        if opened_by:
+        if opened_by and verified:
             self.call("operator", "POST", f"/v1/accounts/{account}/verify", {"email_confirmed": True})
         return account
 

@@ -25,7 +25,7 @@ from shared.events import Data
 from shared.runtime import Tx
 from shared.runtime.types import Incoming
 from tests.integration.intake_parts import PARTITIONS, Parts, wait
-from tests.integration.test_intake_worker import HOLDER, file, read, running, submit, upto
+from tests.integration.test_intake_worker import BOUND, HOLDER, file, read, running, submit, upto
 
 pytestmark = pytest.mark.stack
 DAY = dt.timedelta(days=1)
@@ -34,7 +34,9 @@ BROKER_BEHIND = Offset(-9.0, -8.9)
 
 @pytest.fixture
 def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    parts = Parts(stack, tmp_path_factory.mktemp("intake"), upstreams={"market": "a-market"}, watermark_ms=50)
+    parts = Parts(
+        stack, tmp_path_factory.mktemp("intake"), upstreams={"market": "a-market"}, upstream_may=BOUND, watermark_ms=50
+    )
     with parts.engine.begin() as connection:
         for account in (HOLDER, Account("a-market", "upstream")):
             store.open_account(connection, account, "company", by=None)
@@ -230,7 +232,7 @@ def test_records_stamped_by_a_clock_that_goes_back_come_after_the_watermark(part
         with parts.engine.begin() as connection:
             at = clock.read(connection)[1]
             places = {("inbound.market", partition): 0 for partition in range(PARTITIONS)}
-            service._ends = Ends(at, places, places)
+            service._ends = Ends(at, places, places, {})
             service.pull(transaction(connection), 10)
         assert barrier.turn()
         published = upto(parts)

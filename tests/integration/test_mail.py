@@ -36,9 +36,9 @@ from services.notification import api
 from services.notification.bounces import Door, serve
 from services.notification.mail import Answer, Down, Letter, Mailer, Relay
 from services.notification.reports import message_of, return_path
-from shared import internal
+from shared import callers, internal
 from shared.events import DeliveryChanged, MessageSent, NoticeSent, State
-from tests.integration.test_notification import World, wait, world
+from tests.integration.test_notification import INNER, World, wait, world
 
 __all__ = ["world"]
 pytestmark = [
@@ -495,9 +495,9 @@ def test_what_became_of_messages_is_told_to_the_front(world: World) -> None:
         ((notice,),) = world.messages("id", "kind = 'seller_notice'")
         assert hand_over(port, back(notice), of(notice, "bounced", "5.1.1")) == 250
         wait(lambda: world.messages(where="kind = 'seller_notice' and channel = 'inbox'"))
-    settings = world.settings()
+    settings = world.settings(internal_callers=callers.written({"intake-api": INNER}))
     app = internal.create(api.ROUTES, lambda: internal.Parts(settings, schema="notification", name="test"))
-    headers = {"Authorization": "Bearer inner"}
+    headers = {"Authorization": f"Bearer {INNER}"}
     with TestClient(app) as client:
         assert client.get("/internal/deliveries", params={"party": "seller-0"}).status_code == 401
         first = client.get("/internal/deliveries", params={"party": "seller-0", "limit": 1}, headers=headers).json()

@@ -402,6 +402,7 @@ def test_a_case_that_left_and_came_back_is_another(parts: Parts, people: People,
     seen = lease["cases"][0]["revision"]
     for status in ("expired", "active"):
         assert people.client.patch(f"/v1/rights/{right}", json={"status": status}, headers=people.operator).status_code == 200  # fmt: skip
+        parts.tell_rights()
         if status == "active" or batches == 2:
             judge.run()
     assert judge.items[item].state is S.UNDER_REVIEW

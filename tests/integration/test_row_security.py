@@ -75,6 +75,7 @@ def _all(me: Account, item: str = "i", claim: str = "c") -> tuple[str, tuple[Any
     return "%s is not null and %s is not null and %s is not null", (me.id, me.id, me.id)
 
 
+@pytest.mark.filterwarnings("ignore::litestar.exceptions.LitestarDeprecationWarning")
 def test_without_the_first_filter_nothing_of_others_is_shown(
     parts: Parts, cases: tuple[Case, Case], monkeypatch: pytest.MonkeyPatch
 ) -> None:
