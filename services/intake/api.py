@@ -301,7 +301,7 @@ async def internal_claims(request: Request[Any, Any, Any], data: requests.Contac
     return answers.ClaimsFacts(claims={row["claim"]: out(answers.ClaimFacts, row) for row in rows})
 
 
-@get("/healthz", opt={"roles": PUBLIC}, security=[{}], tags=["process"])
+@get("/healthz", opt={"roles": PUBLIC, "anonymous": True}, security=[{}], tags=["process"])
 async def healthz(request: Request[Any, Any, Any]) -> answers.Alive:
     """The process answers, and whether what it accepts is on its way."""
     said = front_of(request).publishing
