@@ -28,6 +28,7 @@ from tests.integration.intake_parts import Parts, People
 pytestmark = pytest.mark.stack
 
 ROLES = ("holder", "seller", "reviewer", "operator", "upstream")
+CONFIG = Path(__file__).with_name("schemathesis.toml")
 INTERNAL_CHECKS = "not_a_server_error,content_type_conformance,response_schema_conformance,ignored_auth"
 """Internal routes do not declare their refusals: any problem will do."""
 
@@ -49,7 +50,7 @@ def schemathesis(location: str, authorization: str, folder: Path, seconds: int, 
     """Run all phases: examples, coverage, fuzzing, and sequences of requests in which one uses what another has made."""
     run = subprocess.run(
         [
-            str(Path(sys.executable).with_name("schemathesis")), "run", location, "--no-color", "--seed", "1",
+            str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG), "run", location, "--no-color", "--seed", "1",
             "-H", f"Authorization: {authorization}", "--max-time", str(seconds), "--generation-database", "none",
             "--continue-on-failure", "--rate-limit", "auto", *options,
         ],
