@@ -45,6 +45,7 @@ UNDER = metrics.gauge(
 )
 Tier = Annotated[str | None, QueryParameter(max_length=20)]
 Time = Annotated[str | None, QueryParameter(max_length=40)]
+Entity = Annotated[str | None, QueryParameter(min_length=1, max_length=120, pattern=r"^[\x21-\x7e]+$")]
 
 
 class Offenders(Parts):
@@ -143,7 +144,7 @@ async def sellers(
     repeat_offender: bool | None = None,
     consequence: Consequence | None = None,
     measure: Measure | None = None,
-    entity: Annotated[str | None, QueryParameter(max_length=120)] = None,
+    entity: Entity = None,
     since: Time = None,
     cursor: Cursor = None,
     limit: Limit = 50,

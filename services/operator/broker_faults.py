@@ -22,6 +22,7 @@ from deploy.local.processes import Fleet, Process
 from services.operator import unread
 from services.operator.breakage import Fault, Ground
 from services.operator.exposition import total
+from services.operator.faults import UPSTREAM
 from services.operator.watch import replication
 from shared import db, kafka_links, topics
 from shared.callers import trust
@@ -256,17 +257,26 @@ def gone(ground: Ground) -> float:
     return total(ground.fleet, "goodfaith_unread_gone_partitions")
 
 
-def bring_back_records(ground: Ground) -> None:
-    """As the runbook UnreadGone has it: all processes stopped, `goodfaith restore unread`, started."""
+def bring_back_records(ground: Ground, *, give_up: bool = False) -> None:
+    """As the runbook UnreadGone has it: the alert, all processes stopped, `goodfaith restore unread`, started; all flows again.
+
+    Args:
+        give_up: whether the gaps are in a topic of an upstream's, whose records nobody here has.
+    """
+    took = ground.wait("the workers say that unread records are gone", lambda: gone(ground) > 0, 150)
+    ground.notes.append(f"said after {took:.0f} s")
     engine = db.administer(ground.stack.admin_url, pooled=False)
     try:
         with ground.everybody_stopped():
-            made = unread.refill(ground.settings, engine)
+            made = unread.refill(ground.settings, engine, give_up=give_up)
     finally:
         engine.dispose()
-    if not made.gaps or not made.records or made.theirs:
-        raise StackError(f"nothing was brought back: {made.as_json()}")
+    if bool(made.theirs) != give_up or bool(made.records) == give_up:
+        raise StackError(f"not brought back: {made.as_json()}")
     ground.notes.append(f"{len(made.gaps)} places, {made.records} records from the event logs")
+    ground.flows()
+    if gone(ground):
+        raise StackError("workers still leave places alone")
 
 
 def delete_unread(settings: Settings, least: int, within_s: float) -> None:
@@ -298,12 +308,7 @@ def _passed(ground: Ground) -> None:
     delete_unread(ground.settings, UNREAD, 120)
     ground.clock()
     worker.start()
-    took = ground.wait("the worker says that unread records are gone", lambda: gone(ground) > 0, 150)
-    ground.notes.append(f"said after {took:.0f} s")
     bring_back_records(ground)
-    ground.flows()
-    if gone(ground):
-        raise StackError("workers still leave places alone")
 
 
 def _made_anew(ground: Ground, name: str, old: object) -> bool:
@@ -316,22 +321,50 @@ def _made_anew(ground: Ground, name: str, old: object) -> bool:
     return False
 
 
-def _recreated(ground: Ground) -> None:
-    """A topic is deleted and created again while all run: an offset of the old one means another record in the new one."""
-    name = ground.settings.topic_prefix + topics.VERIFICATION.name
-    ground.clock()
+def _recreate(ground: Ground, name: str) -> None:
+    """Delete a topic and create it again: an offset of the old one means another record in the new one."""
     with admin_of(ground.settings) as admin:
         (old,) = admin.describe_topics([name])
         admin.delete_topics([name], timeout_ms=30_000)
         ground.wait("the topic is gone", lambda: name not in admin.list_topics())
     ground.wait("the topic is there again", lambda: _made_anew(ground, name, old["topic_id"]))
-    took = ground.wait("the workers say that unread records are gone", lambda: gone(ground) > 0, 150)
-    ground.notes.append(f"said after {took:.0f} s")
-    time.sleep(5.0)  # what goes on is written to the new topic, and read by nobody
+
+
+def _recreated(ground: Ground) -> None:
+    """While all run; what is published meanwhile goes to the new topic, and is read by nobody."""
+    ground.clock()
+    _recreate(ground, ground.settings.topic_prefix + topics.VERIFICATION.name)
     bring_back_records(ground)
-    ground.flows()
-    if gone(ground):
-        raise StackError("workers still leave places alone")
+
+
+def _upstream_recreated(ground: Ground) -> None:
+    """Everything on it was read; the new topic gives the same offsets to other records."""
+    topic = topics.inbound(UPSTREAM).name
+    rate, ground.submitter.rate = ground.submitter.rate, 0.0
+    ground.wait("the upstream pauses", lambda: not ground.submitter.outstanding)
+    ground.wait("all is read", lambda: _is_read(ground, topic))
+    ((before,),) = ground.sql("select sum(next_offset) from intake.inbound_cursors where topic = %s", topic)
+    _recreate(ground, ground.settings.topic_prefix + topic)
+    ground.submitter.rate = rate
+    ground.clock()
+    bring_back_records(ground, give_up=True)
+    ground.wait(
+        "as much is read of the new topic as of the old",
+        lambda: (
+            ground.sql("select sum(next_offset) from intake.inbound_cursors where topic = %s", topic)[0][0] >= before
+        ),
+        120,
+    )
+
+
+def _is_read(ground: Ground, topic: str) -> bool:
+    """Whether intake has read an upstream's topic to its end."""
+    places = [TopicPartition(ground.settings.topic_prefix + topic, one) for one in range(ground.settings.partitions)]
+    with admin_of(ground.settings) as admin:
+        ends = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=10_000)
+    rows = ground.sql("select partition, next_offset from intake.inbound_cursors where topic = %s", topic)
+    read = {int(partition): int(offset) for partition, offset in rows}
+    return all(read.get(place.partition, 0) >= found.offset for place, found in ends.items())
 
 
 _PUBLISHED: Final = """
@@ -384,12 +417,7 @@ def _hole(ground: Ground) -> None:
     lost = lose_events(ground.fleet, ground.run.engine)
     ground.notes.append(f"{sum(lost)} events of {len(lost)} partitions never reached the topic")
     ground.clock()
-    took = ground.wait("the workers say that records are missing", lambda: gone(ground) > 0, 150)
-    ground.notes.append(f"said after {took:.0f} s")
     bring_back_records(ground)
-    ground.flows()
-    if gone(ground):
-        raise StackError("workers still leave places alone")
 
 
 FAULTS: Final = (
@@ -402,6 +430,7 @@ FAULTS: Final = (
     Fault("full log", "the disk of a broker is full: it ends", "room is made, it is started", _full, "brokers", disks.missing),
     Fault("retention", "records are deleted before verification has read them", "`goodfaith restore unread`", _passed, "brokers"),
     Fault("recreated", "verification's topic is deleted and created again", "`goodfaith restore unread`", _recreated, "brokers"),
+    Fault("upstream", "an upstream's topic is deleted and created again", "`goodfaith restore unread --give-up`", _upstream_recreated, "brokers"),
     Fault("hole", "events of verification never reach their topic, and later ones do", "`goodfaith restore unread`", _hole, "brokers"),
     # the last: each that comes after it would have all of its records to copy, and to verify
     Fault("bounce", "each broker in turn is killed and started, for as long as is filed", "it is started", _bounce, "brokers", items=100_000, rate=100.0),

@@ -140,6 +140,14 @@ def test_a_cursor_belongs_to_its_sort(client: httpx.Client, staff: dict[str, str
     assert client.get("/v1/sellers", params={"cursor": cursor, "sort": "points"}, headers=staff).status_code == 400
 
 
+@pytest.mark.parametrize("entity", ["%00", "a%00b", "", "a" * 121])
+@pytest.mark.usefixtures("sellers")
+def test_a_bad_entity_is_refused_before_the_database_sees_it(parts: Parts, entity: str) -> None:
+    url = f"{parts.settings.enforcement_url}/internal/sellers?entity={entity}"
+    answer = httpx.get(url, headers={"Authorization": f"Bearer {parts.internal}"}, trust_env=False)
+    assert answer.status_code == 400, answer.text
+
+
 def test_a_sellers_history_and_why(client: httpx.Client, staff: dict[str, str], now: dt.datetime) -> None:
     standing = client.get("/v1/sellers/s-4/standing", headers=staff).json()
     assert (standing["general_points"], standing["violations"], standing["tier"]) == (12, 3, "3-5")
