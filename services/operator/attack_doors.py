@@ -398,6 +398,23 @@ def internal_apis(ground: Ground) -> Outcome:
     return Outcome(opened > 0, listed(told))
 
 
+def borrowed_credential(ground: Ground) -> Outcome:
+    """Read contacts at intake with the internal credential of a process that has no business there."""
+    kept, told = ground.stack.environment(), []
+    for spec in fleet.FLEET:
+        token = fleet.environment(ground.stack, spec, kept).get("GOODFAITH_INTERNAL_TOKEN")
+        # notification sends the messages, and may ask
+        if token is None or spec.service == "notification":
+            continue
+        with httpx.Client(base_url=ground.settings.intake_url, timeout=PATIENCE, trust_env=False) as client:
+            answer = client.post("/internal/contacts", json={"ids": []}, headers={"authorization": f"Bearer {token}"})
+        told.append((spec.name, answer.status_code))
+    opened = [name for name, status in told if status == 200]
+    return Outcome(
+        bool(opened), f"{len(told)} credentials" + (f"; opened by those of {', '.join(opened)}" if opened else "")
+    )
+
+
 # ---------------------------------------------------------------------------------------------------- addresses and mail
 
 INTERNAL_URLS: Final = (
@@ -595,6 +612,7 @@ DOORS: Final[Sequence[Attack]] = (
     Attack("stolen disk", "read documents without the key", stolen_disk, "S22"),
     Attack("weak secrets", "enter with an empty or short secret", weak_secrets, "S1"),
     Attack("internal APIs", "call the internal APIs", internal_apis),
+    Attack("borrowed credential", "use one service's credential at another", borrowed_credential, "S17"),
     Attack("SSRF", "make us call internal addresses", ssrf, "S19"),
     Attack("mail relay", "send one's own words in our name", mail_relay, "S5"),
     Attack("mail injection", "inject headers and recipients", mail_injection),
