@@ -348,6 +348,7 @@ def _streams_stand(world: World) -> None:
         world.change(stops, f"goodfaith_{name}")
     world.change(stops, "goodfaith_claim_oldest_open_received_timestamp_seconds")
     world.change(stops, "goodfaith_streams_position_timestamp_seconds")
+    world.change(stops, "goodfaith_worker_progress_timestamp_seconds", 'job="streams"')
     world.change(stops, "goodfaith_reconciliation_last_timestamp_seconds")
     _behind(world, 'group="streams"')
 

@@ -414,7 +414,7 @@ def promise_alerts(pace: Pace) -> Iterable[Alert]:
 
 def flow_alerts(pace: Pace) -> Iterable[Alert]:
     """Topics, workers and what they keep."""
-    # the streams export how far they are themselves: StreamsBehind tells of them
+    # the streams export how far they are themselves: StreamsBehind tells of them, here and in WorkerStuck
     lag = 'goodfaith_consumer_lag_seconds{group!="streams"}'
     half = f"quantile by (group, topic) (0.5, max by (group, topic, partition) ({lag}))"
     limit = pace.seconds("5m")
@@ -438,9 +438,10 @@ def flow_alerts(pace: Pace) -> Iterable[Alert]:
         "ticket", "A worker is behind by its own account",
         "{{ $labels.instance }} is behind on {{ $labels.topic }} by {{ $value | humanizeDuration }}.", hold="2m", area="", waits="5m",
     )  # fmt: skip
+    progress = 'goodfaith_worker_progress_timestamp_seconds{job!="streams"}'
     yield Alert(
         "WorkerStuck",
-        _of_area(f"(time() - max by (job, instance, worker) (goodfaith_worker_progress_timestamp_seconds > 0) > {pace.seconds('1m')})"),
+        _of_area(f"(time() - max by (job, instance, worker) ({progress} > 0) > {pace.seconds('1m')})"),
         "page", "A worker stands though its port answers",
         "The loop of {{ $labels.instance }} last came round {{ $value | humanizeDuration }} ago.",
         # longer than a statement may wait for a lock, and than a pause between tries
