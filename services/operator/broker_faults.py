@@ -399,7 +399,7 @@ def lose_events(fleet: Fleet, engine: sa.Engine, within_s: float = 60.0) -> list
     for worker in workers:
         worker.terminate()
     lost: list[int] = []
-    for commits in (2, 3, 5, 8):  # not every transaction has events
+    for commits in (2, 3, 5, 8, 13, 21):  # not every transaction has events
         _die_after(workers[0], commits, within_s)
         with engine.begin() as connection:
             lost = list(connection.exec_driver_sql(_PUBLISHED).scalars())
