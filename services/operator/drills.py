@@ -78,7 +78,7 @@ RATE: Final = 4.0
 NOTICES: Final = 60
 ITEMS: Final = 2_400
 """More than can be filed in the time that all drills take."""
-COMMAND_S: Final = 90.0
+COMMAND_S: Final = 240.0
 QUIET_S: Final = 150.0
 UNREAD: Final = 12
 """So many records wait for a worker that is away before they are deleted."""

@@ -173,38 +173,16 @@ def rebuild(
         raise typer.Exit(EXIT_FOUND)
 
 
-def caught_up(settings: Settings, number: int, within_s: float) -> bool:
-    """Wait until the views have read what is on the topics now; False when they have not in time."""
-    from services.streams import generations
-
-    ends = {place: end for place, (_, end) in generations.progress(settings, number).items()}
-    until = time.monotonic() + within_s
-    while any(read < ends.get(place, 0) for place, (read, _) in generations.progress(settings, number).items()):
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.5)
-    return True
-
-
 @app.command()
-def status(
-    wait: Annotated[
-        float,
-        typer.Option(min=0, help="Seconds to wait until the views have read what is on the topics now; then exit 0."),
-    ] = 0,
-    stack: StackOption = "default",
-    json: JsonOption = False,
-) -> None:
+def status(stack: StackOption = "default", json: JsonOption = False) -> None:
     """How far the views are, topic by topic; exit 1 when something is still to be read."""
     from rich.table import Table
 
-    from services.operator.cli import console, errors, print_json
+    from services.operator.cli import console, print_json
     from services.streams import generations
 
     settings = _settings(stack)
     number = generations.newest(settings)
-    with errors.status("folding"):
-        reached = wait > 0 and caught_up(settings, number, wait)
     progress = generations.progress(settings, number)
     topics: dict[str, dict[str, Any]] = {}
     for (topic, partition), (read, end) in sorted(progress.items()):
@@ -223,7 +201,7 @@ def status(
     left = sum(sum(row["behind"].values()) for row in topics.values())
     if json:
         print_json({"generation": number, "left": left, "topics": topics})
-    if left and not reached:
+    if left:
         raise typer.Exit(EXIT_FOUND)
 
 

@@ -326,7 +326,8 @@ def test_commands_of_a_runbook_can_be_run(alert: Alert) -> None:
     text = (RUNBOOKS / f"{alert.name}.md").read_text(encoding="utf-8")
     looking = commands_of(section(text, "Look here"))
     for command in commands_of(text):
-        words = shlex.split(command)
+        # what waits for an answer asks the same programs
+        words = shlex.split(re.sub(r'^until \[ "\$\((.*)\)" = .*$', r"\1", command))
         assert words[0] in ("goodfaith", "promtool", "amtool"), command
         if words[0] == "goodfaith":
             name = parsed(words[1:])
