@@ -137,7 +137,7 @@ def judge(
         if one.in_force and one.level <= len(steps := model.steps(rules, one.ledger)):
             step = steps[one.level - 1]
             days = dt.timedelta(days=step.days) if step.days and one.measures else None
-            if one.asked not in (model.whole(step), model.shared(step)):
+            if one.asked not in (model.whole(step), model.shared(step) or model.whole(step)):
                 tally.add("problem", "sanction-wrong", f"{name}: {','.join(sorted(one.asked))}")
             elif one.ends != (None if days is None else one.began + days):
                 tally.add("problem", "sanction-wrong", f"{name}: until {one.ends}")
