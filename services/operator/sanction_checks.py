@@ -2,56 +2,111 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
-from typing import Final
+from collections.abc import Collection, Sequence
+from typing import Any, Final
 
-from services.enforcement import entities_store, sanctions, sanctions_store
-from services.enforcement.penalties import NEVER, Entry, Penalty
-from services.enforcement.sanctions import Account, Ground, Sanction
+import msgspec
+from msgspec import Struct
+
+from services.operator import sanction_model as model
 from services.operator.evidence import Evidence, Finding, Tally
+from services.operator.sanction_model import Business, Case, Entry, Sanction, Span
 from shared import policy
 
 _NOT_PARKED: Final = "not in (select key from enforcement.ledger_parked where state <> 'done')"
 _LATE: Final = "interval '1 minute'"
 """The ledger's worker looks for ends once a second: what is due since a moment ago is not late."""
+_MINUTE: Final = dt.timedelta(minutes=1)
+
+
+class Ground(Struct, frozen=True):
+    """A span as it is stored."""
+
+    ledger: str
+    level: int
+    crossed_at: dt.datetime
+    entry: str
+    claim: str
+    fell_at: dt.datetime | None = None
+
+    @property
+    def span(self) -> Span:
+        """In the model's words."""
+        return Span(self.ledger, self.level, self.crossed_at, self.entry, self.claim, self.fell_at)
+
+
+class Front(Struct, frozen=True):
+    """``standings.front``: what is reached, when something expired last, and by which version of the policy."""
+
+    open: tuple[Ground, ...] = ()
+    expired: dt.datetime | None = None
+    rules: str = ""
+
+
+class Linked(Struct, frozen=True):
+    """``standings.entity_grounds``: the business, as the account knows it."""
+
+    entity: str
+    grounds: tuple[Ground, ...] = ()
+    last: dt.datetime | None = None
+    warned: tuple[dt.datetime, ...] = ()
+
+    @property
+    def business(self) -> Business:
+        """In the model's words."""
+        return Business([ground.span for ground in self.grounds], self.last)
+
+
+_front = msgspec.json.Decoder(Front)
+grounds = msgspec.json.Decoder(tuple[Ground, ...])
+linked = msgspec.json.Decoder(Linked)
+
+
+def stored(row: Sequence[Any]) -> Sanction:
+    """From sanction, scope, ledger, level, measures, withheld, began, ends, state, stands, after."""
+    id_, scope, ledger, level, measures, withheld, began, ends, state, stands, after = row
+    return Sanction(
+        id_, scope, ledger, level, _names(measures), _names(withheld), began, ends, state == "in_force", stands, after
+    )
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split(",")) - {""}
 
 
 def sanctioned(e: Evidence) -> list[Finding]:
     """Each threshold that a seller's entries reach is answered once, by what the policy says, and nothing else is in force."""
     newest = policy.current(e.settings.penalties_profile)
     tally = Tally()
-    rows = e.connection.exec_driver_sql(
-        "select seller, number, scope, ledger, level, measures, withheld, entry, claim, began, ends, state, cause, over_at,"
-        " stands, reason, after from enforcement.sanctions order by seller, number"
-    )
     answers: dict[str, list[Sanction]] = {}
-    for row in rows:
-        answers.setdefault(row[0], []).append(sanctions_store.sanction(row))
-    columns = [*sanctions_store.ACCOUNT_COLUMNS.split(", "), "violations", "entity_grounds"]
+    for seller, *row in e.connection.exec_driver_sql(
+        "select seller, sanction, scope, ledger, level, measures, withheld, began, ends, state, stands, after"
+        " from enforcement.sanctions order by seller, number"
+    ):
+        answers.setdefault(seller, []).append(stored(row))
     found = e.rows(
-        f"select s.seller, s.changed_at, {', '.join('s.' + name for name in columns)},"
+        "select s.seller, s.changed_at, s.front, s.measures, s.until, s.violations, s.entity_grounds,"
         " v.entry, v.claim, v.ledger, v.points, v.effective_at, v.expires_at from enforcement.standings s"
         " left join enforcement.violations v on v.seller = s.seller and v.entry is not null"
         f" where s.seller {_NOT_PARKED} order by s.seller"
     )
     for seller, group in itertools.groupby(found, key=lambda row: row[0]):
         history = list(group)
-        _, at, *stored = history[0][:11]
-        account = sanctions_store.account(seller, stored)
-        account.sanctions = answers.get(seller, [])
-        violations, entity = history[0][11:13]
-        entries = [Entry(entry, Penalty(*penalty)) for entry, *penalty in (row[13:] for row in history) if entry]
-        own = sanctions.grounds(entries, newest.penalties, at)
-        _told(account, tally)
-        if account.front.rules == newest.version:
-            _agrees(account, own, newest.penalties, tally)
-            last = max((entry.penalty.effective_at for entry in entries), default=NEVER)
-            linked = None if entity is None else entities_store.entity(entity)
-            # once decided there is nothing to decide
-            facts = sanctions.Facts(own, True, last, violations > 0, linked)
-            for change in sanctions.decide(account, facts, newest.penalties, at):
-                name = f"{seller}: {change.ledger} {change.level} would be {change.change} ({change.cause})"
-                tally.add("problem", "sanction-undecided", name)
+        _, at, text, told, until, violations, entity = history[0][:7]
+        given = answers.get(seller, [])
+        _told(seller, given, _names(told), until, tally)
+        front = _front.decode(text)
+        if front.rules != newest.version:
+            continue  # it is due to be judged anew
+        entries = [Entry(*row[7:]) for row in history if row[7] is not None]
+        own = model.spans(entries, newest.penalties, at)
+        business = None if entity is None else linked.decode(entity).business
+        _fronted(seller, front, own, entries, at, tally)
+        case = Case(own, max((entry.at for entry in entries), default=None), violations > 0, business)
+        # what was due a minute ago is late, whenever the seller was judged last
+        judge(seller, given, case, newest.penalties, max(at, e.now - _MINUTE), tally)
     return [
         *tally.findings(),
         *e.find(
@@ -65,38 +120,52 @@ def sanctioned(e: Evidence) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _agrees(account: Account, own: tuple[Ground, ...], rules: policy.Penalties, tally: Tally) -> None:
-    """The seller's own grounds and its sanctions, in other words than ``decide``'s."""
-    open_ = {(ground.ledger, ground.level) for ground in own if ground.fell_at is None}
-    standing = [(s.ledger, s.level) for s in account.sanctions if s.stands]
-    for ledger, level in sorted(open_ - set(standing)):
-        tally.add("lost", "sanction-missing", f"{account.seller}: {ledger} {level}")
-    for ledger, level in sorted({key for key in standing if standing.count(key) > 1}):
-        tally.add("doubled", "sanctioned-twice", f"{account.seller}: {ledger} {level}")
-    for s in account.sanctions:
-        name = f"{s.sanction}: {s.ledger} {s.level}"
-        reached = any(
-            (g.ledger, g.level) == (s.ledger, s.level) and (g.fell_at is None or g.fell_at > s.began) for g in own
-        )
-        if s.scope == "own" and (s.in_force or s.stands) and not reached:
+def judge(
+    seller: str, given: Sequence[Sanction], case: Case, rules: policy.Penalties, now: dt.datetime, tally: Tally
+) -> None:
+    """A seller's sanctions, oldest first, against what must hold of them."""
+    standing = [one.place for one in given if one.stands]
+    for ledger, level in sorted({span.place for span in case.own if span.until is None} - set(standing)):
+        tally.add("lost", "sanction-missing", f"{seller}: {ledger} {level}")
+    for ledger, level in sorted({place for place in standing if standing.count(place) > 1}):
+        tally.add("doubled", "sanctioned-twice", f"{seller}: {ledger} {level}")
+    for one in given:
+        name = f"{one.id}: {one.ledger} {one.level}"
+        reached = any(span.place == one.place and (span.until is None or span.until > one.began) for span in case.own)
+        if one.scope == "own" and (one.in_force or one.stands) and not reached:
             tally.add("problem", "sanction-unfounded", name)
-        steps = sanctions.thresholds(rules, s.ledger)
-        if not s.in_force or s.level > len(steps):
-            continue
-        threshold = steps[s.level - 1]
-        if s.asked not in (sanctions.measures(threshold), sanctions.entity_measures(threshold)):
-            tally.add("problem", "sanction-wrong", f"{name}: {','.join(s.asked)}")
-        elif s.ends is not None and (s.ends - s.began).days != threshold.days:
-            tally.add("problem", "sanction-wrong", f"{name}: until {s.ends}")
-
-
-def _told(account: Account, tally: Tally) -> None:
-    """What the marketplace was told last is what is in force."""
-    wanted, until = sanctions.in_force(account.sanctions)
-    if (wanted, until) != (account.measures, account.until):
-        tally.add(
-            "problem", "measures-untold", f"{account.seller}: {','.join(wanted)}, told {','.join(account.measures)}"
+        if one.in_force and one.level <= len(steps := model.steps(rules, one.ledger)):
+            step = steps[one.level - 1]
+            days = dt.timedelta(days=step.days) if step.days and one.measures else None
+            if one.asked not in (model.whole(step), model.shared(step) or model.whole(step)):
+                tally.add("problem", "sanction-wrong", f"{name}: {','.join(sorted(one.asked))}")
+            elif one.ends != (None if days is None else one.began + days):
+                tally.add("problem", "sanction-wrong", f"{name}: until {one.ends}")
+    for what, why in model.at_odds(given, case, rules, now):
+        name = (
+            f"{what.id}: {what.ledger} {what.level}" if isinstance(what, Sanction) else f"{seller}: {what[0]} {what[1]}"
         )
+        tally.add("problem", "sanction-undecided", f"{name}: {why}")
+
+
+def _fronted(
+    seller: str, front: Front, own: Collection[Span], entries: Collection[Entry], at: dt.datetime, tally: Tally
+) -> None:
+    """What the next violation is judged by is what the entries say."""
+    wanted = {span for span in own if span.until is None}
+    expired = max((entry.until for entry in entries if entry.until <= at), default=None)
+    if {ground.span for ground in front.open} != wanted or front.expired != expired:
+        tally.add("problem", "front-wrong", f"{seller}: {len(front.open)} reached, not {len(wanted)}")
+
+
+def _told(
+    seller: str, given: Sequence[Sanction], told: frozenset[str], until: dt.datetime | None, tally: Tally
+) -> None:
+    """What the marketplace was told last is what is in force."""
+    measures, over = model.in_force(given)
+    if (measures, over) != (told, until):
+        said = f"{','.join(sorted(measures))} until {over}, told {','.join(sorted(told))} until {until}"
+        tally.add("problem", "measures-untold", f"{seller}: {said}")
 
 
 def sellers_told(e: Evidence) -> list[Finding]:

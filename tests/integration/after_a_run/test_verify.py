@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from kafka import KafkaProducer
 
+from services.enforcement import entities, sanctions
 from services.operator import checks
 from services.operator.evidence import Evidence, Lines, Reading, committed, read
 from services.operator.verify import Report, examine, verify_stack
@@ -63,6 +64,21 @@ TAMPERED: dict[str, tuple[str, str]] = {
     ),
     "sanction-unfounded": ("problem", f"update enforcement.sanctions set level = level + 1 where sanction = {SANCTION}"),
     "sanction-wrong": ("problem", f"update enforcement.sanctions set measures = 'may_not_list' where sanction = {SANCTION}"),
+    # a freeze without days gets some hours, wherever it is written down
+    "sanction-wrong hours": (
+        "problem",
+        f"update enforcement.sanctions set ends = began + interval '20 hours' where sanction = {SANCTION};"
+        f" update enforcement.standings s set until = x.ends from enforcement.sanctions x where x.seller = s.seller and x.sanction = {SANCTION};"
+        f" update marketplace.sellers m set until = s.until from enforcement.standings s where s.seller = m.seller and s.seller = {SANCTIONED}",
+    ),
+    "sanction-undecided scope": (
+        "problem",
+        f"update enforcement.sanctions set scope = 'entity' where sanction = {SANCTION}",
+    ),
+    "front-wrong": (
+        "problem",
+        f"update enforcement.standings set front = (front::jsonb - 'open')::text where seller = {SANCTIONED}",
+    ),
     "measures-untold": (
         "problem",
         f"update enforcement.sanctions set state = 'ended', over_at = began where seller = {SANCTIONED} and state = 'in_force'",
@@ -440,6 +456,13 @@ TAMPERED: dict[str, tuple[str, str]] = {
     "entity-uncounted": ("problem", "insert into enforcement.entity_work (seller) values ('s-anna')"),
     "entity-not-taken-in": ("problem", "insert into enforcement.relinked (partition, seller) values (0, 's-anna')"),
     "entity-wrong": ("problem", "update enforcement.entities set serious_strikes = serious_strikes + 1"),
+    "entity-wrong warnings": ("problem", "update enforcement.entities set warned = array_append(warned, '2020-01-01Z')"),
+    "entity-wrong last": ("problem", "update enforcement.entities set last = '2020-01-01Z'"),
+    "entity-untold grounds": (
+        "lost",
+        "update enforcement.standings set entity_grounds = (entity_grounds::jsonb || '{\"last\": \"2020-01-01T00:00:00Z\"}')::text"
+        " where entity is not null",
+    ),
     "entity-empty": (
         "problem",
         "insert into enforcement.entities values ('e-x', 0, 0, 0, null, '[]', null, '{}', now())",
@@ -669,7 +692,7 @@ def test_every_kind_of_finding_is_shown() -> None:
     from pathlib import Path
 
     said = set()
-    for name in ("checks.py", "evidence.py", "sanction_checks.py", "judge.py"):
+    for name in ("checks.py", "evidence.py", "sanction_checks.py", "entity_checks.py", "judge.py"):
         text = Path("services/operator", name).read_text()
         said |= set(re.findall(r'"(?:lost|doubled|problem)",\s*"([a-z-]+)"', text))
         said |= set(re.findall(r'Parted\(\s*"([a-z-]+)"', text))
@@ -694,6 +717,26 @@ def test_tampering_is_found(rig: Rig, kind: str) -> None:
     assert found[kind].category == category
     assert found[kind].count > 0
     assert found[kind].examples
+
+
+def test_a_mistake_that_enforcement_makes_again_when_asked_is_found(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rules are wrong, and all rows are as the wrong rules have them: neither threshold nor link was ever there."""
+    monkeypatch.setattr(sanctions, "thresholds", lambda *_: ())
+    monkeypatch.setattr(sanctions, "grounds", lambda *_: ())
+    monkeypatch.setattr(entities, "components", lambda *_: [])
+    alone = (
+        "delete from enforcement.entity_members; delete from enforcement.entities; update enforcement.standings set entity = null,"
+        " entity_points = 0, entity_strikes = 0, entity_violations = 0, entity_grounds = null"
+    )
+    free = (
+        "delete from enforcement.sanctions; update enforcement.standings set measures = '', until = null, seq = 0, confirmed = 0,"
+        " front = (front::jsonb - 'open')::text; delete from enforcement.ledger_event_log where type in"
+        " ('goodfaith.sanction.changed.v1', 'goodfaith.marketplace.seller_command.v1');"
+        " update marketplace.sellers set measures = '', until = null, seq = 0"
+    )
+    found = rig.find(tamper=f"{alone}; {free}")
+    assert {"entity-missing", "sanction-missing", "front-wrong"} <= set(found)
+    assert (found["entity-missing"].category, found["sanction-missing"].category) == ("lost", "lost")
 
 
 @pytest.fixture

@@ -25,13 +25,48 @@ from tests.unit.verification.world import DAY, HOUR, MICRO, T, World, judged
 S = State
 
 
-def test_the_models_import_none_of_the_code_that_they_judge() -> None:
-    for name in ("item_model", "judge", "telling", "penalty_model", "evidence", "checks"):
-        tree = ast.parse(Path("services/operator", f"{name}.py").read_text())
-        modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-        modules |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-        foreign = {one for one in modules if one.startswith("services.") and not one.startswith("services.operator")}
-        assert foreign == set(), name
+def imports(name: str) -> set[str]:
+    """What a module imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(Path(*name.split(".")).with_suffix(".py").read_text())):
+        if isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def test_verify_imports_none_of_the_code_that_it_checks() -> None:
+    """Nor does anything that its checks import: else a service would be judged by its own word."""
+    seen: dict[str, set[str]] = {}
+    ahead = ["services.operator.checks"]
+    while ahead:
+        name = ahead.pop()
+        if name not in seen and Path(*name.split(".")).with_suffix(".py").exists():
+            seen[name] = imports(name)
+            ahead += [one.rpartition(".")[0] for one in seen[name] if one.startswith("services.operator.")]
+            ahead += [one for one in seen[name] if one.startswith("services.operator.")]
+    judges = {
+        "item_model",
+        "judge",
+        "telling",
+        "penalty_model",
+        "sanction_model",
+        "sanction_checks",
+        "entity_checks",
+        "evidence",
+    }
+    assert {f"services.operator.{one}" for one in judges} < set(seen)
+    foreign = {
+        name: {one for one in found if one.startswith("services.") and not one.startswith("services.operator.")}
+        for name, found in seen.items()
+    }
+    # which topics each worker reads, which is looked up in its declaration
+    assert all(one.rpartition(".")[0].endswith((".worker", ".ledger")) for one in foreign.pop("services.operator.idle"))
+    assert {name: found for name, found in foreign.items() if found} == {}
+    assert all(
+        one.startswith("services.operator.") for one in imports("services.operator.verify") if "services." in one
+    )
 
 
 def test_the_models_words_are_those_of_the_services() -> None:
