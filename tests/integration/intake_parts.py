@@ -17,6 +17,7 @@ import httpx
 import psycopg2
 import sqlalchemy as sa
 from pydantic import SecretStr
+from pydantic_core import to_json
 
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
@@ -108,7 +109,7 @@ class Parts:
         for name, value in self.settings.model_dump(exclude_defaults=True).items():
             text = value.get_secret_value() if isinstance(value, SecretStr) else value
             if isinstance(text, dict | tuple | list):
-                text = Settings.__pydantic_serializer__.to_json(text).decode()
+                text = to_json(text).decode()
             env[f"GOODFAITH_{name.upper()}"] = str(text)
         return env | values
 
