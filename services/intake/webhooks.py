@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from services.intake import accounts
 from services.intake.domain import Refused
+from shared.languages import mark
 
 SECRET_BYTES: Final = 32
 """Within the 24 to 64 bytes of the Standard Webhooks specification."""
@@ -149,7 +150,7 @@ def check_code(
         known: the code that the URL is sent.
         tries: wrong codes that were given before.
     """
-    again = "Have a new code sent: POST /v1/webhooks/{webhook_id}/challenge."
+    again = mark("Have a new code sent: POST /v1/webhooks/{webhook_id}/challenge.")
     if known is None:
         return Refused(422, "no_code", "No code is waiting to be confirmed.", field="code", cure=again)
     if tries >= CODE_TRIES:
