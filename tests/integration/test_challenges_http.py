@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import json
 import signal
 from collections.abc import Iterator
@@ -21,9 +22,11 @@ from shared import topics
 from tests.integration.hooks import Hooks, Received
 from tests.integration.intake_parts import CONTACT, Parts, People, _with_database, wait
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 WRONG = "0000-0000-0000"
+patient = functools.partial(wait, timeout_s=300.0)
+"""Several processes begin at once."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def process(parts: Parts, stack: Stack, client: httpx.Client, role: str, **value
         yield child
     finally:
         child.terminate()
-        assert child.wait(30) is not None
+        assert child.wait(60) is not None
 
 
 def register(people: People, headers: dict[str, str], url: str) -> dict[str, Any]:
@@ -111,7 +114,7 @@ def test_a_webhook_gets_nothing_before_its_owner_confirmed_it(
         for role in ("worker", "webhooks", "sender"):  # the mail server is away
             running.enter_context(process(parts, stack, people.client, role))
         worker = parts.start("worker")
-        running.callback(worker.wait, 30)
+        running.callback(worker.wait, 60)
         running.callback(worker.terminate)
         made = register(people, headers, hooks.url("/ok/a"))
         suspend(people, account, "suspended")
@@ -121,13 +124,13 @@ def test_a_webhook_gets_nothing_before_its_owner_confirmed_it(
             with contextlib.closing(administer(parts)) as connection:
                 return list(connection.exec_driver_sql(messages, (account,)).all())
 
-        wait(lambda: ("account.account_suspended", "email") in map(tuple, kinds()))
-        wait(lambda: hooks.received)
+        patient(lambda: ("account.account_suspended", "email") in map(tuple, kinds()))
+        patient(lambda: hooks.received)
         (call,) = hooks.received
         challenge = told(call, made["secret"])
         assert (challenge["type"], challenge["data"]["webhook"]) == ("webhook.challenge", made["id"])
         assert set(challenge["data"]) == {"webhook", "code", "expires_at", "confirm"}
-        wait(lambda: shown(people, headers, made["id"])["challenge"]["result"] == "204")
+        patient(lambda: shown(people, headers, made["id"])["challenge"]["result"] == "204")
         waiting = shown(people, headers, made["id"])
         assert (waiting["status"], waiting["reason"], waiting["challenge"]["next_at"]) == ("pending", None, None)
 
@@ -135,11 +138,11 @@ def test_a_webhook_gets_nothing_before_its_owner_confirmed_it(
         assert (answer.status_code, answer.json()["status"], answer.json()["challenge"]) == (200, "enabled", None)
         with contextlib.closing(administer(parts)) as connection:
             known = "select webhooks from notification.channels where party = %s"
-            wait(lambda: made["id"] in connection.exec_driver_sql(known, (account,)).scalar_one())
+            patient(lambda: made["id"] in connection.exec_driver_sql(known, (account,)).scalar_one())
         suspend(people, account, "open")
         # and what no mail server has taken meanwhile
         later = {"account.account_suspended", "account.account_resumed"}
-        wait(lambda: {told(call, made["secret"])["type"] for call in hooks.received[1:]} == later)
+        patient(lambda: {told(call, made["secret"])["type"] for call in hooks.received[1:]} == later)
     log = parts.log("api") + parts.log("worker") + parts.log("notification-webhooks")
     assert challenge["data"]["code"] not in log
     assert "/ok/a" not in log
