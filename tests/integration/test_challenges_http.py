@@ -104,7 +104,7 @@ def suspend(people: People, account: str, status: str) -> None:
 
 
 def test_a_webhook_gets_nothing_before_its_owner_confirmed_it(
-    parts: Parts, people: People, stack: Stack, hooks: Hooks, quiet: None
+    parts: Parts, people: People, stack: Stack, hooks: Hooks
 ) -> None:
     """All processes run: what the account is told while its webhook waits is not told there; afterwards it is."""
     account, headers = people.open()
