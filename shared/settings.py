@@ -496,6 +496,21 @@ class Settings(BaseSettings):
         le=2_592_000,
         description="Wall seconds for which a webhook's former secret goes on signing beside the new one.",
     )
+    webhook_challenge_s: float = Field(
+        86_400.0,
+        gt=0,
+        le=2_592_000,
+        description="Wall seconds for which the code is good by which the owner of a new webhook confirms it.",
+    )
+    webhook_challenges: int = Field(
+        20, ge=1, le=1_000, description="Most such codes that an account has sent in 24 hours; up to three calls each."
+    )
+    webhook_host_challenges: int = Field(
+        60,
+        ge=0,
+        le=100_000,
+        description="Most such codes that all accounts together have sent to one host in an hour (?). 0: no limit.",
+    )
     webhook_timeout_s: float = Field(
         15.0, gt=0, le=120, description="Seconds that a webhook may take to answer; a third of them to connect."
     )

@@ -393,13 +393,31 @@ class ChannelsOut(Struct, kw_only=True):
     digest: DigestOut | None = None
 
 
+class ChallengeOut(Struct, kw_only=True):
+    """How a webhook's URL is sent the code that confirms it. Wall times."""
+
+    expires_at: dt.datetime
+    """Until when the code is good."""
+    again_at: dt.datetime
+    """When a further one may be asked for."""
+    calls: int
+    """Calls made with it."""
+    next_at: dt.datetime | None
+    """When it is called next, unless a call before is taken."""
+    result: str | None
+    """What came of the last call: HTTP status, or a word."""
+
+
 class WebhookOut(Struct, kw_only=True):
     """A webhook of the caller's."""
 
     id: str
     url: str
     kinds: list[str]
-    status: Literal["enabled", "disabled"]
+    status: Literal["pending", "enabled", "disabled"]
+    """`pending`: nobody has confirmed it yet, and nothing goes there."""
+    challenge: ChallengeOut | None
+    """Of a pending one."""
     reason: str | None
     """Why it is disabled: `owner`, `gone` (it answered 410), `failing`."""
     secrets: int
@@ -432,6 +450,23 @@ class WebhooksOf(Struct, kw_only=True):
     """Internal: the webhooks that an account has in use."""
 
     webhooks: list[WebhookFor]
+
+
+class ChallengeFor(Struct, kw_only=True):
+    """Internal: a webhook that is to be sent its code."""
+
+    id: str
+    ask: int
+    url: str
+    secrets: list[str]
+    code: str
+    expires_at: dt.datetime
+
+
+class ChallengesFor(Struct, kw_only=True):
+    """Internal: webhooks that are to be called for their owners to confirm."""
+
+    challenges: list[ChallengeFor]
 
 
 class WebhooksFor(Struct, kw_only=True):

@@ -8,11 +8,12 @@ from functools import cache
 from typing import Any, Final, TypeVar
 from zoneinfo import available_timezones
 
+import msgspec
 import sqlalchemy as sa
 import structlog
 from litestar import Request, delete, get, post, put
 
-from services.intake import answers, domain, requests, store, webhooks, webhooks_store
+from services.intake import accounts, answers, domain, metrics, requests, security, store, webhooks, webhooks_store
 from services.intake.domain import Account, Refused
 from services.intake.door import busy
 from services.intake.web import EVERYONE, INTERNAL, MAY_FAIL, Body, Cursor, Front, Limit, front_of, known_id
@@ -76,9 +77,9 @@ async def get_channels(request: Request[Account, Any, Any]) -> answers.ChannelsO
     tags=["webhooks"],
 )
 async def add_webhook(request: Request[Account, Any, Any], data: requests.AddWebhook) -> answers.WebhookSecret:
-    """Register a webhook; the answer has its secret, this once. It must be at a public address, by https."""
+    """Register a webhook; the answer has its secret, this once. It must be at a public address, by https. It is sent a code by which its owner confirms it; until then nothing else goes there."""
     front, account = front_of(request), request.user.id
-    url = await _checked(front, data.url)
+    target = await _checked(front, data.url)
     secret = webhooks.new_secret()
 
     def work(connection: sa.Connection) -> str:
@@ -86,18 +87,35 @@ async def add_webhook(request: Request[Account, Any, Any], data: requests.AddWeb
         _, wall = clock.read(connection)
         id = domain.new_id("w", store.wall_ms(wall))
         wrapped = store.subject_key(connection, account, lambda: front.contacts.new_key(account))
-        sealed = webhooks.Sealed(url, (webhooks.Secret(secret),))
+        _ask_for_code(connection, front, account, target.host, wall)
+        sealed = webhooks.Sealed(target.url, (webhooks.Secret(secret),), accounts.new_code())
         webhooks_store.add(
             connection, account, id, webhooks_store.seal(front.contacts, account, wrapped, id, sealed), data.kinds,
-            front.settings.partitions,
+            dt.timedelta(seconds=front.settings.webhook_challenge_s),
         )  # fmt: skip
         return id
 
-    return answers.WebhookSecret(id=await front.run(work), secret=secret)
+    id = await front.run(work)
+    metrics.WEBHOOK_CONFIRMATIONS.labels("asked").inc()
+    return answers.WebhookSecret(id=id, secret=secret)
 
 
-async def _checked(front: Front, url: str) -> str:
-    """The URL as it is kept, its name looked up.
+def _ask_for_code(connection: sa.Connection, front: Front, account: str, host: str, wall: dt.datetime) -> None:
+    settings = front.settings
+    if settings.contact_key is None:
+        raise security.KeyMissing
+    webhooks_store.ask(
+        connection,
+        account,
+        webhooks.host_mark(settings.contact_key.get_secret_value(), host),
+        wall,
+        a_day=settings.webhook_challenges,
+        host_an_hour=settings.webhook_host_challenges,
+    )
+
+
+async def _checked(front: Front, url: str) -> outbound.Target:
+    """The URL as it is kept and where it leads, its name looked up.
 
     Raises:
         Refused: it may not be called.
@@ -109,7 +127,7 @@ async def _checked(front: Front, url: str) -> str:
         raise Refused(
             422, unfit.reason, unfit.detail, field="url", cure="Give an https URL of a server on the public Internet."
         ) from None
-    return target.url
+    return target
 
 
 @get("/v1/webhooks", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
@@ -148,9 +166,16 @@ def _shown(front: Front, row: store.Row, wall: dt.datetime) -> answers.WebhookOu
     sealed = webhooks_store.opened(front.contacts, row)
     if sealed is None:
         return None
+    challenge = None
+    if row["pending"]:
+        challenge = answers.ChallengeOut(
+            expires_at=row["expires_wall"], again_at=row["asked_wall"] + webhooks.ASK_PAUSE, calls=row["calls"],
+            next_at=row["due_wall"], result=row["result"],
+        )  # fmt: skip
     return answers.WebhookOut(
-        id=row["id"], url=sealed.url, kinds=row["kinds"], status=row["status"], reason=row["reason"],
-        secrets=len(webhooks.signing(sealed, wall)), made_at=row["made_at"], changed_at=row["changed_at"],
+        id=row["id"], url=sealed.url, kinds=row["kinds"], status="pending" if row["pending"] else row["status"],
+        challenge=challenge, reason=row["reason"], secrets=len(webhooks.signing(sealed, wall)),
+        made_at=row["made_at"], changed_at=row["changed_at"],
     )  # fmt: skip
 
 
@@ -201,18 +226,79 @@ async def rotate_secret(request: Request[Account, Any, Any], webhook_id: str) ->
 async def change_webhook(
     request: Request[Account, Any, Any], webhook_id: str, data: requests.ChangeWebhook
 ) -> answers.WebhookOut:
-    """Put a webhook in use again, or out of use. Its address is looked at anew."""
+    """Put a confirmed webhook in use again, or out of use. Its address is looked at anew."""
     front, account, id = front_of(request), request.user.id, known_id(webhook_id)
     if data.status == "enabled":
         await _checked(front, (await _one(request, id)).url)
 
     def work(connection: sa.Connection) -> None:
         row = webhooks_store.one(connection, account, id, lock=True)
+        if row["pending"] and data.status == "enabled":
+            raise Refused(
+                409, "webhook_not_confirmed", "Nobody has confirmed the webhook yet.", field="status",
+                cure="Confirm it by the code that its URL was sent: POST /v1/webhooks/{webhook_id}/confirmation.",
+            )  # fmt: skip
         if row["status"] != data.status:
             change = webhooks_store.enable if data.status == "enabled" else webhooks_store.disable
             change(connection, account, id, front.settings.partitions)
 
     await front.run(work)
+    return await _one(request, id)
+
+
+@post(
+    "/v1/webhooks/{webhook_id:str}/challenge",
+    opt={"roles": EVERYONE},
+    status_code=202,
+    responses=MAY_FAIL,
+    tags=["webhooks"],
+)
+async def ask_code(request: Request[Account, Any, Any], webhook_id: str) -> answers.WebhookOut:
+    """Have a webhook that is not confirmed sent another code. It voids the one before."""
+    front, account, id = front_of(request), request.user.id, known_id(webhook_id)
+    target = await _checked(front, (await _one(request, id)).url)
+
+    def work(connection: sa.Connection) -> None:
+        _, wall = clock.read(connection)
+        row = webhooks_store.one(connection, account, id, lock=True)
+        if not row["pending"]:
+            raise webhooks.confirmed_already()
+        webhooks.check_again(row["asked_wall"], wall)
+        sealed = webhooks_store.opened(front.contacts, row)
+        if sealed is None:
+            raise domain.not_found()
+        _ask_for_code(connection, front, account, target.host, wall)
+        changed = msgspec.structs.replace(sealed, code=accounts.new_code())
+        webhooks_store.ask_again(
+            connection, id, webhooks_store.seal(front.contacts, account, bytes(row["wrapped"]), id, changed), wall,
+            dt.timedelta(seconds=front.settings.webhook_challenge_s),
+        )  # fmt: skip
+
+    await front.run(work)
+    metrics.WEBHOOK_CONFIRMATIONS.labels("asked").inc()
+    return await _one(request, id)
+
+
+@post(
+    "/v1/webhooks/{webhook_id:str}/confirmation",
+    opt={"roles": EVERYONE},
+    dto=Body[requests.ConfirmWebhook],
+    return_dto=None,
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["webhooks"],
+)
+async def confirm_webhook(
+    request: Request[Account, Any, Any], webhook_id: str, data: requests.ConfirmWebhook
+) -> answers.WebhookOut:
+    """The code that came to the webhook's URL: it is the caller's to use, and in use from now on."""
+    front, id = front_of(request), known_id(webhook_id)
+    refused = await front.run(
+        webhooks_store.confirm, front.contacts, request.user.id, id, data.code, front.settings.partitions
+    )
+    metrics.WEBHOOK_CONFIRMATIONS.labels("confirmed" if refused is None else "refused").inc()
+    if refused is not None:
+        raise refused
     return await _one(request, id)
 
 
@@ -308,7 +394,38 @@ async def internal_webhooks(request: Request[Any, Any, Any], data: requests.Cont
     return answers.WebhooksFor(webhooks=found)
 
 
+@post(
+    "/internal/challenges",
+    opt={"roles": INTERNAL},
+    dto=Body[requests.TakeChallenges],
+    return_dto=None,
+    status_code=200,
+    include_in_schema=False,
+)
+async def internal_challenges(request: Request[Any, Any, Any], data: requests.TakeChallenges) -> answers.ChallengesFor:
+    """Webhooks to be sent the codes that confirm them, after word of those that were called before."""
+    front = front_of(request)
+
+    def work(connection: sa.Connection) -> tuple[list[store.Row], dt.datetime]:
+        webhooks_store.called(connection, [(one.id, one.ask, one.result, one.over) for one in data.ended])
+        _, wall = clock.read(connection)
+        return webhooks_store.take_challenges(connection, data.most) if data.most else [], wall
+
+    rows, wall = await front.run(work)
+    found = []
+    for row in rows:
+        sealed = webhooks_store.opened(front.contacts, row)
+        if sealed is not None and sealed.code is not None:
+            found.append(
+                answers.ChallengeFor(
+                    id=row["id"], ask=row["asks"], url=sealed.url, secrets=list(webhooks.signing(sealed, wall)),
+                    code=sealed.code, expires_at=row["expires_wall"],
+                )
+            )  # fmt: skip
+    return answers.ChallengesFor(challenges=found)
+
+
 ROUTES: Final = [
     put_channels, get_channels, add_webhook, list_webhooks, get_webhook, delete_webhook, rotate_secret, change_webhook,
-    webhook_deliveries, webhook_health, replay_webhook, internal_webhooks,
+    ask_code, confirm_webhook, webhook_deliveries, webhook_health, replay_webhook, internal_webhooks, internal_challenges,
 ]  # fmt: skip

@@ -125,6 +125,13 @@ MISUSE_CHANGES = counter(
     of=(_WORKER, _API),
     do="many `warned` on one day: did the policy change, or reviewers? `reversed` grows: findings or the policy are too strict",
 )
+WEBHOOK_CONFIRMATIONS = counter(
+    "goodfaith_webhook_confirmations_total",
+    "Codes by which owners confirm webhooks: `asked`, `confirmed`, `refused`; `forgotten`: webhooks that nobody confirmed in time.",
+    {"result": ("asked", "confirmed", "refused", "forgotten")},
+    of=(_API, _WORKER),
+    do="many `asked`, few `confirmed`: calls fail (`goodfaith_webhook_challenges_total`), or somebody points webhooks at others' servers",
+)
 RELEASED = counter(
     "goodfaith_misuse_released_total",
     "Items that had waited for the end of a suspension and entered the door.",

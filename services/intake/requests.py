@@ -425,6 +425,12 @@ class ChangeWebhook(In, frozen=True, kw_only=True):
     status: Literal["enabled", "disabled"]
 
 
+class ConfirmWebhook(In, frozen=True, kw_only=True):
+    """The code that came to the webhook's URL."""
+
+    code: Annotated[str, Meta(min_length=1, max_length=40)]
+
+
 class ReplayWebhook(In, frozen=True, kw_only=True):
     """What a webhook is sent again: one message, or those that were sent since a time."""
 
@@ -433,6 +439,24 @@ class ReplayWebhook(In, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _utc(self, "since")
+
+
+class ChallengeEnded(In, frozen=True, kw_only=True):
+    """What came of a call that asks a webhook's owner to confirm."""
+
+    id: Id
+    ask: int
+    result: Annotated[str, Meta(min_length=1, max_length=20, pattern=r"^[a-z0-9_]+$(?!\n)")]
+    """HTTP status, or a word."""
+    over: bool
+    """It was taken, or must not be tried again."""
+
+
+class TakeChallenges(In, frozen=True, kw_only=True):
+    """What came of calls, and how many more are wanted."""
+
+    ended: Annotated[list[ChallengeEnded], Meta(max_length=100)] = []
+    most: Annotated[int, Meta(ge=0, le=100)]
 
 
 class ContactIds(In, frozen=True, kw_only=True):

@@ -50,6 +50,7 @@ EXPIRE_S: Final = 5.0
 RIGHTS_S: Final = 0.5
 QUEUE_S: Final = 15.0
 EVIDENCE_S: Final = 60.0
+WEBHOOKS_S: Final = 60.0
 FILINGS_S: Final = 60.0
 JUDGE_S: Final = 2.0
 """Between looks for accounts to be judged; a new business day is noticed by the clock of the watermarks, at once."""
@@ -146,6 +147,7 @@ class Intake:
                 Background("rights", RIGHTS_S, self.tell_rights),
                 Background("review", QUEUE_S, self.look_at_the_queue),
                 Background("evidence", EVIDENCE_S, self.sweep),
+                Background("webhooks", WEBHOOKS_S, self.forget_webhooks),
                 Background("filings", FILINGS_S, self.tell_untold),
                 Background("good-faith", NOTICE_DAY_S, self.watch_day),
             ]
@@ -230,6 +232,14 @@ class Intake:
         if count:
             metrics.EVIDENCE_DELETED.inc(count)
             log.info("evidence deleted", worker=self.name, count=count)
+
+    def forget_webhooks(self) -> None:
+        """Webhooks that nobody has confirmed in time."""
+        with self._engine.begin() as connection:
+            count = webhooks_store.forget_unconfirmed(connection)
+        if count:
+            metrics.WEBHOOK_CONFIRMATIONS.labels("forgotten").inc(count)
+            log.info("webhooks not confirmed", worker=self.name, count=count)
 
     def tell_untold(self) -> None:
         """Claims of a version before, which told nothing of them: also of one that runs beside this one, or ran again meanwhile."""

@@ -16,7 +16,7 @@ import ssl
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -159,6 +159,22 @@ class Flight:
     """It answered 410."""
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A call that is no delivery: its owner is to confirm the webhook ``endpoint``, for the ``ask``-th time."""
+
+    endpoint: str
+    ask: int
+    url: str
+    secrets: Sequence[str]
+    raw: bytes
+
+    @property
+    def id(self) -> str:
+        """Of the message; the same for each call with the same code."""
+        return f"{self.endpoint}.{self.ask}"
+
+
 @dataclass(slots=True)
 class Landed:
     """What came of a call."""
@@ -193,6 +209,7 @@ class Caller:
         self._names = names or outbound.Dns(settings.webhook_timeout_s / 3)
         self._landed = landed or (lambda: None)
         self._out: deque[Landed | Over] = deque()
+        self._asked: deque[tuple[Question, Answer]] = deque()
         self.news = threading.Event()
         """Something may be drained."""
         self._hosts: OrderedDict[str, float] = OrderedDict()
@@ -243,6 +260,17 @@ class Caller:
             found.append(self._out.popleft())
         return found
 
+    def ask(self, questions: Sequence[Question]) -> None:
+        """Call webhooks that are to be confirmed, once each. Safe from any thread."""
+        self._loop.call_soon_threadsafe(self._begin_asking, list(questions))
+
+    def answers(self) -> list[tuple[Question, Answer]]:
+        """What has come of that since the last time."""
+        found = []
+        while self._asked:
+            found.append(self._asked.popleft())
+        return found
+
     def close(self, timeout_s: float) -> None:
         """Wait for calls under way, at most so long; then break them off."""
         until = time.monotonic() + timeout_s
@@ -272,9 +300,19 @@ class Caller:
     def _start(self, flights: Sequence[Flight]) -> None:
         for flight in flights:
             self._flights[flight.endpoint] = flight
-            task = self._loop.create_task(self._go(flight))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._task(self._go(flight))
+
+    def _begin_asking(self, questions: Sequence[Question]) -> None:
+        for question in questions:
+            self._task(self._put(question))
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _put(self, question: Question) -> None:
+        self._asked.append((question, await self._call(question, question.id, question.raw)))
 
     async def _go(self, flight: Flight) -> None:
         now = dt.datetime.now(dt.UTC)
@@ -289,7 +327,7 @@ class Caller:
     async def _lane(self, flight: Flight) -> None:
         while flight.parcels and time.monotonic() < flight.until:
             parcel = flight.parcels.popleft()
-            answer = await self._call(flight, parcel)
+            answer = await self._call(flight, parcel.due.message, parcel.raw)
             self._landed()
             flight.gone = flight.gone or answer.outcome == "gone"
             self._out.append(Landed(flight, parcel, answer, dt.datetime.now(dt.UTC)))
@@ -297,7 +335,7 @@ class Caller:
             if answer.outcome != "delivered":
                 flight.until = 0.0
 
-    async def _call(self, flight: Flight, parcel: Parcel) -> Answer:
+    async def _call(self, to: Flight | Question, id: str, raw: bytes) -> Answer:
         assert self._session is not None
         began = time.monotonic()
         sent: dict[str, bool] = {}
@@ -306,14 +344,14 @@ class Caller:
             return int((time.monotonic() - began) * 1000)
 
         try:
-            target = outbound.target_of(flight.url, self._rules)
-            head = payload.headers(parcel.due.message, parcel.raw, flight.secrets, dt.datetime.now(dt.UTC))
+            target = outbound.target_of(to.url, self._rules)
+            head = payload.headers(id, raw, to.secrets, dt.datetime.now(dt.UTC))
             head["accept-encoding"] = "identity"
             if not self._keeps(f"{target.host}:{target.port}"):
                 head["connection"] = "close"
             async with self._session.post(
                 URL(target.url, encoded=True),
-                data=parcel.raw,
+                data=raw,
                 headers=head,
                 allow_redirects=False,
                 trace_request_ctx=sent,
@@ -328,7 +366,7 @@ class Caller:
             return Answer(error=_word(error), sent=bool(sent), ms=took())
         except Exception as error:
             # a bug of ours, or of the library's: it counts as a failure, so that it is not tried again and again at once
-            log.error("not called", webhook=flight.endpoint, error=type(error).__name__)
+            log.error("not called", webhook=to.endpoint, error=type(error).__name__)
             return Answer(error="failed", sent=bool(sent), ms=took())
         return Answer(status, wait=retrying.wait_of(wait, dt.datetime.now(dt.UTC)), ms=took())
 

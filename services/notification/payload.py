@@ -21,6 +21,7 @@ from shared.events import AccountNotice
 from shared.marketplace import listing_url
 
 AGENT: Final = "goodfaith-webhooks/1"
+CHALLENGE: Final = "webhook.challenge"
 
 
 class ItemTold(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -70,6 +71,23 @@ class Body(Struct, frozen=True, kw_only=True):
     type: str
     timestamp: dt.datetime
     data: Data
+
+
+class ChallengeData(Struct, frozen=True, kw_only=True):
+    """The code by which a webhook's owner confirms it. Nothing in it was given by anybody outside."""
+
+    webhook: str
+    code: str
+    expires_at: dt.datetime
+    confirm: str
+
+
+class ChallengeBody(Struct, frozen=True, kw_only=True):
+    """What a webhook is sent before it is in use; ``timestamp`` is wall time."""
+
+    type: str
+    timestamp: dt.datetime
+    data: ChallengeData
 
 
 _encode = msgspec.json.Encoder().encode
@@ -132,6 +150,14 @@ def _notice(message: Message, notice: AccountNotice, to: Contact | None, now: dt
         text=shown.body, locale=shown.locale, template=shown.template, version=shown.version,
     )  # fmt: skip
     return _encode(Body(type=ACCOUNT + notice.kind, timestamp=now, data=data)), shown
+
+
+def challenge(webhook: str, code: str, expires: dt.datetime, now: dt.datetime) -> bytes:
+    """The body that asks a webhook's owner to confirm it."""
+    data = ChallengeData(
+        webhook=webhook, code=code, expires_at=expires, confirm=f"POST /v1/webhooks/{webhook}/confirmation"
+    )
+    return _encode(ChallengeBody(type=CHALLENGE, timestamp=now, data=data))
 
 
 def headers(id: str, raw: bytes, secrets: Sequence[str], at: dt.datetime) -> dict[str, str]:

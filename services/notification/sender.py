@@ -108,6 +108,26 @@ class Hook(msgspec.Struct, frozen=True):
     secrets: tuple[str, ...]
 
 
+class Challenge(msgspec.Struct, frozen=True):
+    """A webhook whose owner is to confirm it, as intake gives it. Nothing of it is written down."""
+
+    id: str
+    ask: int
+    url: str
+    secrets: tuple[str, ...]
+    code: str
+    expires_at: datetime
+
+
+class ChallengeEnded(msgspec.Struct, frozen=True):
+    """What came of a call with a challenge."""
+
+    id: str
+    ask: int
+    result: str
+    over: bool
+
+
 class Intake:
     """Intake's internal calls: contacts and claims by id. What they answer is kept for one round only."""
 
@@ -151,6 +171,22 @@ class Intake:
         except (msgspec.ValidationError, KeyError) as error:
             raise IntakeDown("webhooks: not understood") from error
         return {id_: {hook.id: hook for hook in hooks} for id_, hooks in known.items()}
+
+    def challenges(self, ended: Sequence[ChallengeEnded], most: int) -> list[Challenge]:
+        """Tell what came of challenges, and take as many that are to be called now.
+
+        Raises:
+            IntakeDown: no usable answer; what came of calls is perhaps known, and may be told again.
+        """
+        try:
+            response = self._client.post(
+                "/internal/challenges", json={"ended": msgspec.to_builtins(ended), "most": most}
+            )
+            response.raise_for_status()
+            return msgspec.convert(response.json()["challenges"], list[Challenge])
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else None
+            raise IntakeDown(f"challenges: {status or type(error).__name__}") from error
 
     def codes(self, ids: Iterable[str]) -> dict[str, str | None]:
         """Code to be sent, by notice; None where there is nothing to confirm any more. Each answer voids the one before.

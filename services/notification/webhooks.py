@@ -5,11 +5,14 @@ has come back; give new messages to endpoints; lease endpoints that something is
 intake for addresses, secrets and contacts, in one call each; render; note ``sending`` (committed); call. So a message is
 sent at least once, and again under the same id when nobody knows whether it was taken: that is counted.
 
+Webhooks that are new are called too, for their owners to confirm them. Intake says which, and when; here nothing is kept of it.
+
 Leases, pauses and circuits are wall time; what parties are told is business time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import random
@@ -24,11 +27,11 @@ from typing import Any, Final
 import structlog
 
 from services.notification import circuit, payload, retrying, store, webhook_store
-from services.notification.calling import Caller, Flight, Landed, Over, Parcel
+from services.notification.calling import Caller, Flight, Landed, Over, Parcel, Question
 from services.notification.circuit import Circuit
 from services.notification.closing import Closer
 from services.notification.render import Contact, digest
-from services.notification.sender import DELIVERIES, OLDEST, Intake, IntakeDown
+from services.notification.sender import DELIVERIES, OLDEST, ChallengeEnded, Intake, IntakeDown
 from services.notification.store import Message, Sent
 from services.notification.webhook_store import Due, Ended, Endpoint, Released
 from shared import clock, db, metrics, tracing
@@ -50,6 +53,9 @@ BYTES_MOST: Final = 64_000_000
 ASSIGN: Final = 500
 """Messages given to endpoints at once."""
 SWEEP_S: Final = 5.0
+CHALLENGE_S: Final = 3.0
+CHALLENGES: Final = 20
+"""New webhooks called at one time."""
 
 ATTEMPTS = metrics.counter(
     "goodfaith_webhook_attempts_total",
@@ -57,6 +63,13 @@ ATTEMPTS = metrics.counter(
     {"outcome": ("delivered", "failed", "unknown", "wait", "gone")},
     of=NAME,
     do="mostly `failed` or `unknown`: is it one receiver, or our own way out?",
+)
+CHALLENGES_SENT = metrics.counter(
+    "goodfaith_webhook_challenges_total",
+    "Calls to new webhooks with the code that confirms them, by what came of them, as of other calls.",
+    {"outcome": ("delivered", "failed", "unknown", "wait", "gone")},
+    of=NAME,
+    do="mostly `failed` or `unknown`: is it our own way out, or are webhooks pointed at servers that expect none?",
 )
 REPLAYS = metrics.counter(
     "goodfaith_webhook_replays_total",
@@ -133,6 +146,10 @@ class Webhooks:
         self._stop = False
         self._tracing = tracing.current()
         self._sweep_at = 0.0
+        self._challenge_at = 0.0
+        self._asking = 0
+        """New webhooks that are being called, or of which intake has not been told yet what came of it."""
+        self._told: list[ChallengeEnded] = []
         self._back: list[Landed | Over] = []
 
     def stop(self) -> None:
@@ -167,6 +184,9 @@ class Webhooks:
                 if not db.is_transient(error) or time.monotonic() > until:
                     raise
                 self._pause("database", type(error).__name__)
+        self._hear()
+        with contextlib.suppress(IntakeDown):  # it has those called again of which it hears nothing
+            self._intake.challenges(self._told, 0)
         self._intake.close()
         self._engine.dispose()
 
@@ -181,6 +201,7 @@ class Webhooks:
             self._failures = 0
         except IntakeDown as away:
             self._pause("intake", str(away))
+        self._challenge()
         closed = 0 if flown >= TAKE else self._closer.close()
         self._observe()
         return bool(noted or assigned or flown or closed)
@@ -383,6 +404,38 @@ class Webhooks:
             return Ended(one.flight.endpoint, due.message, "failed", answer.reason, entry=entry)
         state = "sending" if answer.outcome == "unknown" else "queued"
         return Ended(one.flight.endpoint, due.message, state, answer.reason, due=again, entry=entry)
+
+    def _challenge(self) -> None:
+        """Tell intake what came of calls to new webhooks, and call further ones."""
+        self._hear()
+        if self._stop or time.monotonic() < self._challenge_at:
+            return
+        self._challenge_at = time.monotonic() + CHALLENGE_S
+        try:
+            found = self._intake.challenges(self._told, CHALLENGES - self._asking)
+        except IntakeDown as away:
+            # a version before does not know the question; nothing else waits for it
+            log.info("no challenges", error=str(away))
+            return
+        self._asking -= len(self._told)
+        self._told.clear()
+        self._crash("after_challenges")
+        now = dt.datetime.now(dt.UTC)
+        self._asking += len(found)
+        self._caller.ask(
+            [
+                Question(
+                    one.id, one.ask, one.url, one.secrets, payload.challenge(one.id, one.code, one.expires_at, now)
+                )
+                for one in found
+            ]
+        )
+
+    def _hear(self) -> None:
+        for question, answer in self._caller.answers():
+            CHALLENGES_SENT.labels(answer.outcome).inc()
+            over = answer.outcome in ("delivered", "gone")
+            self._told.append(ChallengeEnded(question.endpoint, question.ask, answer.reason, over))
 
     def _give_back(self, released: Sequence[Released]) -> None:
         with self._engine.begin() as connection:

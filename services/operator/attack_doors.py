@@ -383,6 +383,7 @@ def internal_apis(ground: Ground) -> Outcome:
     doors = [
         (settings.intake_url, "POST", "/internal/contacts"), (settings.intake_url, "POST", "/internal/codes"),
         (settings.intake_url, "POST", "/internal/claims"), (settings.intake_url, "POST", "/internal/webhooks"),
+        (settings.intake_url, "POST", "/internal/challenges"),
         (settings.enforcement_url, "GET", "/internal/sellers"), (settings.enforcement_url, "GET", "/internal/offenders"),
         (settings.notification_url, "GET", "/internal/webhook/health?webhook=w&account=a"),
     ]  # fmt: skip

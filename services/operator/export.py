@@ -70,6 +70,15 @@ PARTS: Final = (
         """select id, kinds, status, reason, made_at, changed_at, sealed from intake.webhooks where account = %(s)s order by id""",
         sealed=("sealed", "webhook:{id}", "url"),
     ),
+    Part(
+        "webhooks_to_confirm", "intake.webhook_challenges",
+        """select c.webhook, c.asks, c.asked_wall, c.expires_wall, c.calls, c.tries, c.result from intake.webhook_challenges c
+        join intake.webhooks w on w.id = c.webhook where w.account = %(s)s order by c.webhook""",
+    ),
+    Part(
+        "codes_for_webhooks", "intake.webhook_asks",
+        "select at_wall from intake.webhook_asks where account = %(s)s order by at_wall",
+    ),
     Part("usage", "intake.usage", "select hour, items from intake.usage where account = %(s)s order by hour"),
     Part(
         "requests", "intake.submissions",

@@ -17,6 +17,7 @@ import httpx
 import psycopg2
 import sqlalchemy as sa
 from pydantic import SecretStr
+from pydantic_core import to_json
 
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
@@ -27,6 +28,7 @@ from shared.settings import Settings
 PARTITIONS = 4
 RATES = (
     "http_address_rate", "http_account_rate", "http_failures_a_minute", "http_openings_an_hour", "http_all_openings_an_hour",
+    "webhook_host_challenges",
 )  # fmt: skip
 """Limits that tests from one address would meet."""
 CONTACT = {"name": "Ada Example", "address": "Road 1\nTown", "email": "ada@example.org"}
@@ -107,7 +109,7 @@ class Parts:
         for name, value in self.settings.model_dump(exclude_defaults=True).items():
             text = value.get_secret_value() if isinstance(value, SecretStr) else value
             if isinstance(text, dict | tuple | list):
-                text = Settings.__pydantic_serializer__.to_json(text).decode()
+                text = to_json(text).decode()
             env[f"GOODFAITH_{name.upper()}"] = str(text)
         return env | values
 
@@ -148,6 +150,17 @@ class Parts:
         """What a process has said."""
         path = self.folder / f"{process}.log"
         return path.read_text(errors="replace") if path.exists() else ""
+
+    def code_for(self, client: httpx.Client, webhook: str) -> str:
+        """The code that the URL of a new webhook is to be sent, as notification would fetch it."""
+        while True:
+            answer = client.post(
+                "/internal/challenges", json={"most": 100}, headers={"Authorization": f"Bearer {self.internal}"}
+            )
+            found = {one["id"]: str(one["code"]) for one in answer.json()["challenges"]}
+            if webhook in found:
+                return found[webhook]
+            assert found, "nothing is due"
 
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a query."""
@@ -205,6 +218,18 @@ class People:
             body, headers = {**body, "proof": "doc-1", "owner": owner}, self.operator
         made = self.client.post("/v1/rights", json=body, headers=headers)
         assert made.status_code == 201, made.text
+        return dict(made.json())
+
+    def webhook(
+        self, parts: Parts, headers: dict[str, str], url: str = "https://1.1.1.1/hook", **more: Any
+    ) -> dict[str, Any]:
+        """A webhook of the account, confirmed; what was answered when it was registered."""
+        made = self.client.post("/v1/webhooks", json={"url": url, **more}, headers=headers)
+        assert made.status_code == 201, made.text
+        path = f"/v1/webhooks/{made.json()['id']}/confirmation"
+        code = parts.code_for(self.client, made.json()["id"])
+        confirmed = self.client.post(path, json={"code": code}, headers=headers)
+        assert confirmed.status_code == 200, confirmed.text
         return dict(made.json())
 
     def claim(self, headers: dict[str, str], right: str, *listings: str, **values: Any) -> dict[str, Any]:

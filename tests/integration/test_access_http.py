@@ -52,7 +52,7 @@ def tenant(parts: Parts, people: People) -> Tenant:
         "/v1/evidence?kind=ownership", content=f"Proof {uuid.uuid4().hex}".encode(), headers=headers
     ).json()["id"]
     grant = people.client.post("/v1/authorisations", json={"agent": agent}, headers=headers).json()["id"]
-    hook = people.client.post("/v1/webhooks", json={"url": "https://1.1.1.1/hook"}, headers=headers).json()["id"]
+    hook = people.webhook(parts, headers)["id"]
     made = people.claim(headers, right, f"listing-{uuid.uuid4().hex[:8]}", evidence=[document])
     item = made["items"][0]["item"]
     token = people.client.post("/v1/tokens", headers=headers).json()["id"]

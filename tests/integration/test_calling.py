@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from services.intake.webhooks import new_secret
-from services.notification.calling import Caller, Flight, Landed, Over, Parcel, Private, opener
+from services.notification.calling import Caller, Flight, Landed, Over, Parcel, Private, Question, opener
 from services.notification.circuit import Circuit, succeeded
 from services.notification.render import Rendered
 from services.notification.retrying import Answer
@@ -173,6 +173,31 @@ def test_an_address_that_is_inner_by_now_is_not_called(hooks: Hooks, names: Any,
     """Whatever was so when it was registered: it is looked at again, by its name and by the address itself."""
     (answer,) = call(flight(url.format(port=hooks.port)), names=names, webhook_networks=())
     assert (answer.outcome, answer.reason) == ("failed", "url_private")
+    assert not hooks.at("/ok/inner")
+
+
+def asked(url: str, **values: Any) -> Answer:
+    """What comes of a question to a webhook's owner."""
+    caller = Caller(Settings(**{**LOOPBACK, **values}))
+    caller.ask([Question("w-1", 1, url, [new_secret()], b"{}")])
+    until = time.monotonic() + 20
+    while not (found := caller.answers()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    caller.close(1)
+    ((question, answer),) = found
+    assert (question.endpoint, question.id) == ("w-1", "w-1.1")
+    return answer
+
+
+def test_a_question_to_an_owner_goes_no_other_way(hooks: Hooks) -> None:
+    """It keeps to the rules of all calls."""
+    assert asked(hooks.url("/ok/asked")).outcome == "delivered"
+    assert hooks.at("/ok/asked")[0].id == "w-1.1"
+    assert asked(hooks.url("/ok/inner"), webhook_networks=()).reason == "url_private"
+    assert asked(hooks.url("/back")).reason == "302"
+    assert asked(hooks.url("/hang/asked")).outcome == "unknown"
+    hooks.let_go()
     assert not hooks.at("/ok/inner")
 
 

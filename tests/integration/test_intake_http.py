@@ -642,9 +642,13 @@ EXPECTED: dict[tuple[str, str], tuple[dict[str, Any] | None, dict[str, int]]] = 
     ("GET", "/v1/webhooks/{webhook_id}/health"): (None, OWNER_ACTS),
     ("POST", "/v1/webhooks/{webhook_id}/replay"): ({"message": "m-1"}, {**OWNER_ACTS, "holder a": 409}),
     ("PUT", "/v1/webhooks/{webhook_id}/status"): ({"status": "disabled"}, OWNER_ACTS),
+    # there is nothing left to confirm
+    ("POST", "/v1/webhooks/{webhook_id}/challenge"): (None, {**OWNER_ACTS, "holder a": 422}),
+    ("POST", "/v1/webhooks/{webhook_id}/confirmation"): ({"code": "ABCD-EFGH-JKMN"}, {**OWNER_ACTS, "holder a": 422}),
     ("POST", "/internal/contacts"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
     ("POST", "/internal/codes"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
     ("POST", "/internal/webhooks"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
+    ("POST", "/internal/challenges"): ({"most": 0}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
     ("POST", "/internal/claims"): ({"ids": []}, dict.fromkeys(WHO[1:], WHO_ARE_YOU)),
 }  # fmt: skip
 
@@ -679,7 +683,7 @@ def test_every_route_by_every_role(parts: Parts, people: People, method: str, pa
         "id"
     ]
     document = people.client.post("/v1/evidence?kind=ownership", content=b"proof", headers=owners).json()["id"]
-    hook = people.client.post("/v1/webhooks", json={"url": "https://1.1.1.1/hook"}, headers=owners).json()["id"]
+    hook = people.webhook(parts, owners)["id"]
     made = people.claim(owners, right, "listing", evidence=[document])
     item = made["items"][0]["item"]
     sell(parts.engine, item, seller)
@@ -811,7 +815,13 @@ def test_internal_routes_are_no_part_of_the_document(client: httpx.Client) -> No
     document = client.get("/openapi.json").json()
     assert not [path for path in document["paths"] if path.startswith("/internal")]
     internal = {path for handler in ROUTES for path in handler.paths if handler.opt["roles"] is INTERNAL}
-    assert internal == {"/internal/contacts", "/internal/claims", "/internal/codes", "/internal/webhooks"}
+    assert internal == {
+        "/internal/contacts",
+        "/internal/claims",
+        "/internal/codes",
+        "/internal/webhooks",
+        "/internal/challenges",
+    }
 
 
 # ---- languages

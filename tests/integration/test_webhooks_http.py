@@ -34,12 +34,6 @@ NOW = dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC)
 URL = "https://1.1.1.1/hook?token=deep-secret"
 
 
-def add(people: People, headers: dict[str, str], url: str = URL, **more: Any) -> dict[str, Any]:
-    made = people.client.post("/v1/webhooks", json={"url": url, **more}, headers=headers)
-    assert made.status_code == 201, made.text
-    return dict(made.json())
-
-
 def said(parts: Parts, account: str) -> list[AccountChannels]:
     """What was put into the door for notification."""
     rows = parts.query(
@@ -59,10 +53,11 @@ def inner(parts: Parts, client: httpx.Client, *accounts: str) -> dict[str, Any]:
 
 def test_a_webhook_is_registered_and_its_secret_shown_once(parts: Parts, people: People) -> None:
     account, headers = people.open()
-    made = add(people, headers, kinds=["outcome"])
+    made = people.webhook(parts, headers, URL, kinds=["outcome"])
     assert made["secret"].startswith("whsec_")
     (shown,) = people.client.get("/v1/webhooks", headers=headers).json()["items"]
     assert (shown["id"], shown["url"], shown["status"], shown["secrets"]) == (made["id"], URL, "enabled", 1)
+    assert shown["challenge"] is None
     assert "secret" not in shown
     (known,) = inner(parts, people.client, account)[account]["webhooks"]
     assert known == {
@@ -75,7 +70,7 @@ def test_a_webhook_is_registered_and_its_secret_shown_once(parts: Parts, people:
 
 def test_neither_address_nor_secret_is_kept_in_clear_or_told(parts: Parts, people: People) -> None:
     account, headers = people.open()
-    secret = add(people, headers)["secret"]
+    secret = people.webhook(parts, headers, URL)["secret"]
     for (table,) in parts.query("select tablename from pg_tables where schemaname = 'intake'"):
         for needle in ("deep-secret", secret, secret.removeprefix("whsec_")):
             assert not parts.query(f"select 1 from intake.{table} t where t::text like '%%' || %s || '%%'", needle)
@@ -103,7 +98,7 @@ def test_inner_addresses_are_refused(people: People, url: str, reason: str) -> N
 
 def test_rotated_both_secrets_sign_for_a_time(parts: Parts, people: People) -> None:
     account, headers = people.open()
-    made = add(people, headers)
+    made = people.webhook(parts, headers, URL)
     rotated = people.client.post(f"/v1/webhooks/{made['id']}/secret", headers=headers).json()
     assert rotated["secret"] != made["secret"]
     until = dt.datetime.fromisoformat(rotated["former_until"])
@@ -112,14 +107,14 @@ def test_rotated_both_secrets_sign_for_a_time(parts: Parts, people: People) -> N
     assert known["secrets"] == [rotated["secret"], made["secret"]]
 
 
-def test_an_account_has_so_many_and_no_more(people: People) -> None:
+def test_an_account_has_so_many_and_no_more(parts: Parts, people: People) -> None:
     _, headers = people.open()
-    first = add(people, headers)
-    add(people, headers)
+    first = people.webhook(parts, headers, URL)
+    people.webhook(parts, headers, URL)
     answer = people.client.post("/v1/webhooks", json={"url": URL}, headers=headers)
     assert answer.json()["type"].endswith("too_many_webhooks")
     people.client.delete(f"/v1/webhooks/{first['id']}", headers=headers)
-    add(people, headers)
+    people.webhook(parts, headers, URL)
 
 
 def test_channels_are_kept_and_told(parts: Parts, people: People) -> None:
@@ -156,7 +151,7 @@ def test_channels_are_kept_and_told(parts: Parts, people: People) -> None:
 def test_disabled_by_notification_and_enabled_again(parts: Parts, people: People) -> None:
     """The owner is told once; what is said of an earlier generation changes nothing."""
     account, headers = people.open()
-    hook = add(people, headers)["id"]
+    hook = people.webhook(parts, headers, URL)["id"]
     gone = WebhookDisabled(
         webhook=hook, account=account, generation=1, reason="gone", at=dt.datetime(2026, 11, 25, tzinfo=dt.UTC)
     )
@@ -180,7 +175,7 @@ def test_disabled_by_notification_and_enabled_again(parts: Parts, people: People
 def test_erasing_the_key_forgets_webhooks(parts: Parts, people: People) -> None:
     account, headers = people.open()
     people.client.put("/v1/contact", json=CONTACT, headers=headers)
-    add(people, headers)
+    people.webhook(parts, headers, URL)
     assert people.client.delete("/v1/contact", headers=headers).status_code == 204
     assert people.client.get("/v1/webhooks", headers=headers).json()["items"] == []
     assert parts.query("select 1 from webhooks where account = %s", account) == []
@@ -213,7 +208,7 @@ def known(parts: Parts, account: str, hook: str, *messages: str) -> None:
 def test_deliveries_are_read_and_sent_again_by_the_owner_alone(parts: Parts, people: People) -> None:
     account, headers = people.open()
     _, other = people.open()
-    hook = add(people, headers)["id"]
+    hook = people.webhook(parts, headers, URL)["id"]
     known(parts, account, hook, "m-1", "m-2", "m-3")
     path = f"/v1/webhooks/{hook}"
 
@@ -245,15 +240,15 @@ def test_deliveries_are_read_and_sent_again_by_the_owner_alone(parts: Parts, peo
 @pytest.mark.parametrize(
     "body", [{}, {"message": "m-1", "since": "2026-11-25T12:00:00Z"}, {"since": "2026-11-25T12:00:00"}]
 )
-def test_a_replay_says_of_what(people: People, body: dict[str, Any]) -> None:
+def test_a_replay_says_of_what(parts: Parts, people: People, body: dict[str, Any]) -> None:
     _, headers = people.open()
-    hook = add(people, headers)["id"]
+    hook = people.webhook(parts, headers, URL)["id"]
     assert people.client.post(f"/v1/webhooks/{hook}/replay", json=body, headers=headers).status_code == 422
 
 
 def test_while_notification_is_away_its_part_is_not_available(parts: Parts, people: People) -> None:
     _, headers = people.open()
-    hook = add(people, headers)["id"]
+    hook = people.webhook(parts, headers, URL)["id"]
     with parts.api(GOODFAITH_KAFKA="127.0.0.1:1", GOODFAITH_NOTIFICATION_URL="http://127.0.0.1:1") as client:
         answer = client.get(f"/v1/webhooks/{hook}/deliveries", headers=headers)
         assert (answer.status_code, answer.json()["status"]) == (503, 503)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from services.notification.payload import body, headers
+from services.notification.payload import body, challenge, headers
 from services.notification.render import VERSIONS, Contact
 from services.notification.store import Item, Message
 from shared.events import AccountNotice
@@ -96,3 +96,15 @@ def test_a_digest_says_with_each_item_of_which_claim_it_is() -> None:
 def test_the_same_is_rendered_the_same() -> None:
     one, two = (body(message("outcome", HOLDER), CONTACTS, None, site="x", now=NOW)[0] for _ in range(2))
     assert one == two
+
+
+def test_a_challenge_says_the_code_and_nothing_of_anybody() -> None:
+    until = NOW + dt.timedelta(days=1)
+    assert json.loads(challenge("w-1", "ABCD-EFGH-JKMN", until, NOW)) == {
+        "type": "webhook.challenge",
+        "timestamp": "2026-11-24T12:00:00Z",
+        "data": {
+            "webhook": "w-1", "code": "ABCD-EFGH-JKMN", "expires_at": "2026-11-25T12:00:00Z",
+            "confirm": "POST /v1/webhooks/w-1/confirmation",
+        },
+    }  # fmt: skip

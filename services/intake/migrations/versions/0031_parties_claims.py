@@ -1,12 +1,12 @@
 """Row-level security of claims and items, once no version runs that copies into them: COPY does not go together with it.
 
-Revision ID: 0030
+Revision ID: 0031
 """
 
 from alembic import op
 
-revision = "0030"
-down_revision = "0029"
+revision = "0031"
+down_revision = "0030"
 phase = "contract"
 
 
