@@ -194,7 +194,9 @@ def flow(installation: Installation, process: subprocess.Popen[str], timeout_s: 
         code, said = installation.containers()["postgres"].exec_run(["sh", "-c", count])
         if code == 0 and int(said.decode().strip()) > 0:
             return
-        if process.poll() is not None or time.monotonic() > until:
+        if process.poll() is not None:
+            raise StackError(f"the replay ended at once:\n{process.communicate()[0][-4000:]}")
+        if time.monotonic() > until:
             raise StackError(f"no item has come from the replay: {said.decode(errors='replace').strip()}")
         time.sleep(1)
 
