@@ -29,6 +29,8 @@ PATHS = {
     "report_result": "/v1/items/{item}/result",
     "decide": "/v1/items/{item}/decision",
 }
+PATIENCE_S = 30
+"""An account that asks too often is told to wait seconds; one whose quota of the day is used up, hours."""
 
 
 class Ask(Struct, frozen=True):
@@ -102,7 +104,7 @@ class Http:
         return self._loop.run_until_complete(gather())
 
     async def call(self, method: str, path: str, body: Any, *, token: str, key: str | None = None) -> httpx.Response:
-        """One request; tried again while the API is away (the idempotency key makes that safe)."""
+        """One request; tried again while the API is away (the idempotency key makes that safe) or asks for patience."""
         headers = {"authorization": f"Bearer {token}"}
         if key is not None:
             headers["idempotency-key"] = key
@@ -112,9 +114,13 @@ class Http:
                     response = await self._client.request(method, path, json=body, headers=headers)
                 except httpx.TransportError:
                     response = None
+                wait = min(0.1 * 2**attempt, 2.0)
                 if response is not None and response.status_code < 500:
-                    return response
-                await asyncio.sleep(min(0.1 * 2**attempt, 2.0))
+                    after = response.headers.get("retry-after", "")
+                    if response.status_code != 429 or not after.isdigit() or int(after) > PATIENCE_S:
+                        return response
+                    wait = float(after)
+                await asyncio.sleep(wait)
         raise StackError(f"{method} {path}: no answer from {self._settings.intake_url}")
 
     async def open_account(self, role: str, account: str, contact: tuple[str, str, str] | None) -> None:
