@@ -59,8 +59,9 @@ def labels(name: str, **more: str) -> dict[str, str]:
     return {"alertname": name, **ALERTS[name].all_labels(), **more}
 
 
-def fires(alertmanager: httpx.Client, *alerts: dict[str, str]) -> None:
-    ends = (dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)).isoformat()  # not resolved while the test looks
+def fires(alertmanager: httpx.Client, *alerts: dict[str, str], seconds: int = 3_600) -> None:
+    """Not resolved while the test looks; with a negative number they are."""
+    ends = (dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)).isoformat()
     alertmanager.post("/api/v2/alerts", json=[{"labels": one, "endsAt": ends} for one in alerts]).raise_for_status()
 
 
@@ -166,6 +167,10 @@ def test_a_runbook_that_stops_everything_silences_what_that_would_raise(
     run(silence)
     fires(alertmanager, labels(alert, area="elsewhere"), other)
     assert pages(heard(pager, 1)) == [alert]
-    run(expire)
+    with subprocess.Popen(["sh", "-c", expire], env=env) as waiting:
+        with pytest.raises(subprocess.TimeoutExpired):  # what it holds back is still firing
+            waiting.wait(3)
+        fires(alertmanager, other, seconds=-1)
+        assert waiting.wait(30) == 0
     fires(alertmanager, other)
     assert pages(heard(pager, 2)) == [alert, "RulesFail"]
