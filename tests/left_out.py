@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from deploy.local.stack import ENVIRONMENT
+
 END = "GOODFAITH_TESTS_END"
 """The variable that says, in seconds of Unix time, when no more tests may begin."""
 LATE = "no time left"
@@ -22,6 +24,11 @@ ACCEPTED = (
     "no version before is here",  # a shallow clone has no history
 )
 """How the reasons begin that are accepted in CI."""
+
+own_processes = pytest.mark.skipif(
+    any(os.environ.get(name) for name in (*ENVIRONMENT.values(), "GOODFAITH_STACK")),
+    reason="broker or database come from elsewhere; these tests are about our own processes",
+)
 
 
 @pytest.hookimpl(tryfirst=True)

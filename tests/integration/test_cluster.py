@@ -13,17 +13,15 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaError
 
 from deploy.local.cluster import NODES
-from deploy.local.stack import ENVIRONMENT, Stack
+from deploy.local.stack import Stack
 from tests.conftest import ROOT
+from tests.left_out import own_processes
 
 pytestmark = [
     pytest.mark.stack,
     pytest.mark.thorough,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(
-        any(os.environ.get(name) for name in (*ENVIRONMENT.values(), "GOODFAITH_STACK")),
-        reason="broker or database come from elsewhere; these tests are about our own processes",
-    ),
+    own_processes,
 ]
 
 

@@ -25,16 +25,14 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from deploy.local import prometheus
 from deploy.local.children import StackError, free_port
 from deploy.local.processes import Fleet
-from deploy.local.stack import ENVIRONMENT, Stack
+from deploy.local.stack import Stack
 from services.operator.pager import Pager
 from tests.conftest import ROOT
+from tests.left_out import own_processes
 
 pytestmark = [
     pytest.mark.stack,
-    pytest.mark.skipif(
-        any(os.environ.get(name) for name in (*ENVIRONMENT.values(), "GOODFAITH_STACK")),
-        reason="broker or database come from elsewhere; these tests are about our own processes",
-    ),
+    own_processes,
 ]
 
 

@@ -14,16 +14,14 @@ import sqlalchemy as sa
 
 from deploy.local import disks, replica
 from deploy.local.postgres import Postgres
-from deploy.local.stack import ENVIRONMENT, Stack
+from deploy.local.stack import Stack
 from shared import db
 from tests.conftest import ROOT
+from tests.left_out import own_processes
 
 pytestmark = [
     pytest.mark.stack,
-    pytest.mark.skipif(
-        any(os.environ.get(name) for name in (*ENVIRONMENT.values(), "GOODFAITH_STACK")),
-        reason="broker or database come from elsewhere; these tests are about our own processes",
-    ),
+    own_processes,
 ]
 
 

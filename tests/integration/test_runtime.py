@@ -26,6 +26,7 @@ from shared import clock, db, events, topics
 from shared.runtime.store import chain
 from shared.settings import Settings
 from tests.integration.echo import DDL
+from tests.left_out import own_processes
 
 pytestmark = pytest.mark.stack
 PARTITIONS = 4
@@ -780,6 +781,7 @@ def test_a_type_of_ours_that_a_newer_version_writes_is_parked(rig: Rig) -> None:
     }
 
 
+@own_processes
 def test_a_log_that_lost_its_end_is_not_read_at_old_offsets(rig: Rig) -> None:
     """A broker comes back without its last records, and gives their offsets to others: they are not skipped."""
     key = "l0"
@@ -795,8 +797,8 @@ def test_a_log_that_lost_its_end_is_not_read_at_old_offsets(rig: Rig) -> None:
     assert worker.wait(timeout=20) == 0
     assert rig.sql(f"select leader_epoch from cursors where partition = {partition}")[0][0] >= 0
     rig.producer.close()
-    rig.stack.kill_kafka()
     (segment,) = rig.stack.dir.glob(f"**/{name}-{partition}/*0.log")
+    rig.stack.kill_kafka()
     with segment.open("r+b") as file:
         file.truncate(segment.stat().st_size // 2)
     rig.stack.start_kafka()
