@@ -240,7 +240,7 @@ def suite(engine_: Engine, names: Mapping[str, str], arguments: list[str]) -> st
         "TESTCONTAINERS_HOST_OVERRIDE": "127.0.0.1",
         **{key: value for key, value in names.items() if key != "GOODFAITH_IMAGE"},
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, *SUITE]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not thorough", *arguments, *SUITE]
     done = subprocess.run(
         command,
         cwd=ROOT,
