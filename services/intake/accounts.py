@@ -18,6 +18,7 @@ from typing import Final, Literal
 
 from services.intake.domain import Refused
 from shared.ids import CROCKFORD
+from shared.languages import mark
 
 State = Literal["applied", "email_confirmed", "verified", "suspended", "closed"]
 Status = Literal["open", "suspended", "closed"]
@@ -98,16 +99,48 @@ class Challenge:
 
 
 def check_code(challenge: Challenge | None, code: str, now: dt.datetime, tries: int) -> Refused | None:
-    """Why a code does not confirm; None: it does. The caller counts the try, and keeps that count when it is refused."""
-    again = "Have a new code sent: POST /v1/contact/code."
-    if challenge is None or challenge.digest is None:
+    """Why a code does not confirm an address; None: it does. The caller counts the try, and keeps that count when it is refused."""
+    known = None if challenge is None else challenge.digest
+    return code_refused(
+        known,
+        None if challenge is None or known is None else code_digest(challenge.notice, code),
+        None if challenge is None else challenge.expires_at,
+        0 if challenge is None else challenge.tries,
+        now,
+        tries,
+        again=mark("Have a new code sent: POST /v1/contact/code."),
+        wrong=mark("Copy the code from the message."),
+    )
+
+
+def code_refused(
+    known: bytes | None,
+    given: bytes | None,
+    expires: dt.datetime | None,
+    tried: int,
+    now: dt.datetime,
+    tries: int,
+    *,
+    again: str,
+    wrong: str,
+) -> Refused | None:
+    """Why a code confirms nothing; None: it does.
+
+    Args:
+        known: digest of the code that was sent; None: none was.
+        given: digest of the code that is shown.
+        tried: codes that were shown before, of at most ``tries``.
+        again: how to get another code.
+        wrong: what to do about a wrong one.
+    """
+    if known is None or given is None:
         return Refused(422, "no_code", "No code is waiting to be confirmed.", field="code", cure=again)
-    if challenge.tries >= tries:
+    if tried >= tries:
         return Refused(422, "tries_used", f"A code is good for {tries} tries.", field="code", cure=again)
-    if challenge.expires_at is None or challenge.expires_at <= now:
+    if expires is None or expires <= now:
         return Refused(422, "code_expired", "The code's time has passed.", field="code", cure=again)
-    if not hmac.compare_digest(challenge.digest, code_digest(challenge.notice, code)):
-        return Refused(422, "wrong_code", "This is not the code.", field="code", cure="Copy the code from the message.")
+    if not hmac.compare_digest(known, given):
+        return Refused(422, "wrong_code", "This is not the code.", field="code", cure=wrong)
     return None
 
 

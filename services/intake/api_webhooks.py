@@ -226,7 +226,7 @@ async def rotate_secret(request: Request[Account, Any, Any], webhook_id: str) ->
 async def change_webhook(
     request: Request[Account, Any, Any], webhook_id: str, data: requests.ChangeWebhook
 ) -> answers.WebhookOut:
-    """Put a confirmed webhook in use again, or out of use. Its address is looked at anew."""
+    """Enable or disable a confirmed webhook. Enabling it checks its address again."""
     front, account, id = front_of(request), request.user.id, known_id(webhook_id)
     if data.status == "enabled":
         await _checked(front, (await _one(request, id)).url)

@@ -150,15 +150,8 @@ def check_code(
         known: the code that the URL is sent.
         tries: wrong codes that were given before.
     """
-    again = mark("Have a new code sent: POST /v1/webhooks/{webhook_id}/challenge.")
-    if known is None:
-        return Refused(422, "no_code", "No code is waiting to be confirmed.", field="code", cure=again)
-    if tries >= CODE_TRIES:
-        return Refused(422, "tries_used", f"A code is good for {CODE_TRIES} tries.", field="code", cure=again)
-    if expires <= now:
-        return Refused(422, "code_expired", "The code's time has passed.", field="code", cure=again)
-    if not hmac.compare_digest(accounts.code_digest(id, known), accounts.code_digest(id, code)):
-        return Refused(
-            422, "wrong_code", "This is not the code.", field="code", cure="Copy it from the last message to the URL."
-        )
-    return None
+    return accounts.code_refused(
+        None if known is None else accounts.code_digest(id, known), accounts.code_digest(id, code), expires, tries, now,
+        CODE_TRIES, again=mark("Have a new code sent: POST /v1/webhooks/{webhook_id}/challenge."),
+        wrong=mark("Copy it from the last message to the URL."),
+    )  # fmt: skip

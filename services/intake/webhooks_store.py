@@ -262,7 +262,7 @@ def ask_again(connection: sa.Connection, id: str, sealed: bytes, wall: dt.dateti
 
 
 def take_challenges(connection: sa.Connection, most: int) -> list[store.Row]:
-    """Webhooks that are to be sent their codes now; each is due again after a pause, whatever becomes of whoever calls."""
+    """Take the webhooks whose codes are due now. Each becomes due again after a pause, even if the caller crashes."""
     _, wall = clock.read(connection)
     rows = connection.exec_driver_sql(
         f"""with due as (

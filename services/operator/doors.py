@@ -30,7 +30,7 @@ PATHS = {
     "decide": "/v1/items/{item}/decision",
 }
 PATIENCE_S = 30
-"""An account that asks too often is told to wait seconds; one whose quota of the day is used up, hours."""
+"""A rate limit asks for a wait of seconds, a used-up daily quota for hours."""
 
 
 class Ask(Struct, frozen=True):
