@@ -27,6 +27,8 @@ TICK: Final = dt.timedelta(microseconds=1)
 """T is so much short of the clock, which may stand still: what is accepted next then carries the very same time."""
 GOOD_S: Final = 60.0
 """A broker that was not heard of for so long says nothing."""
+NOT_STAMPED: Final = 1
+"""Sent as a record's timestamp in ms. It comes back where the broker does not stamp the topic, and no broker's clock says it."""
 _LOOK: Final = """
     select c.wall, c.business, c.rate, clock_timestamp(), t.turn from platform.clock c, door_time t
     order by c.id desc limit 1"""
@@ -80,19 +82,17 @@ class BrokerClock:
         futures = []
         for partition in sorted(wrong | {self._next}):
             before = self._wall()
-            sent = int(before * 1000)
             future = self._producer.send(
-                self._settings.topic_prefix + CLOCK.name, value=b"", partition=partition, timestamp_ms=sent
+                self._settings.topic_prefix + CLOCK.name, value=b"", partition=partition, timestamp_ms=NOT_STAMPED
             )
-            futures.append((partition, before, sent, future))
-            future.add_callback(self._heard, partition, before, sent)
-        for _, _, _, future in futures:
+            futures.append(future)
+            future.add_callback(self._heard, partition, before)
+        for future in futures:
             future.get(timeout=10)
 
-    def _heard(self, partition: int, before: float, sent: int, record: Any) -> None:
+    def _heard(self, partition: int, before: float, record: Any) -> None:
         after = self._wall()
-        # the stamp that was sent comes back where the topic is not stamped by the broker
-        if record.timestamp != sent:
+        if record.timestamp != NOT_STAMPED:
             self._known[partition] = (time.monotonic(), Offset.of(record.timestamp / 1000, before, after, 0.001))
 
     def close(self) -> None:

@@ -7,9 +7,11 @@ import datetime as dt
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from deploy.local import clocks
 from deploy.local.stack import Stack
@@ -19,11 +21,12 @@ from services.intake.domain import Account
 from services.intake.inbound import Ends, Inbound
 from services.intake.store import Filing
 from services.intake.worker import Intake
-from shared import clock, db, metrics, topics
+from shared import clock, db, kafka_links, metrics, topics
 from shared.clocks import Offset
 from shared.events import Data
 from shared.runtime import Tx
 from shared.runtime.types import Incoming
+from shared.topics import CLOCK
 from tests.integration.intake_parts import PARTITIONS, Parts, wait
 from tests.integration.test_intake_worker import BOUND, HOLDER, file, read, running, submit, upto
 
@@ -298,6 +301,23 @@ def test_brokers_tell_what_time_it_is(parts: Parts) -> None:
         slow._wall = time.time
         slow.look()
         assert all(abs(offset.certain) < 0.002 for offset in slow.offsets())
+
+
+def test_a_broker_that_stamps_within_the_same_millisecond_is_heard(parts: Parts) -> None:
+    clock = BrokerClock(parts.settings, wall=lambda: 1_800_000_000.0)
+    clock._heard(0, 1_800_000_000.0, SimpleNamespace(timestamp=1_800_000_000_000))
+    assert [offset.certain for offset in clock.offsets()] == [0.0]
+
+
+def test_a_topic_that_brokers_do_not_stamp_says_nothing_about_their_clocks(parts: Parts) -> None:
+    clock = BrokerClock(parts.settings)
+    topic = parts.settings.topic_prefix + CLOCK.name
+    topics.create(parts.settings)
+    with contextlib.closing(kafka_links.admin(parts.settings)) as admin:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"message.timestamp.type": "CreateTime"})])
+    with contextlib.closing(clock):
+        clock.look()
+    assert not clock.offsets()
 
 
 def test_watermarks_on_the_topic_while_the_clock_steps(parts: Parts, ahead: Callable[[float], None]) -> None:
