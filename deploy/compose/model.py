@@ -9,7 +9,7 @@ from typing import Any, Final
 from deploy import images
 from deploy.containers import process
 from deploy.kubernetes.model import SHAPES, Shape
-from deploy.local import fleet, postgres
+from deploy.local import fleet, postgres, secured
 from deploy.local.fleet import Spec
 from deploy.prometheus import routing
 from deploy.prometheus.model import Pace, dump
@@ -40,6 +40,8 @@ SKEW_MS: Final = "20"
 USUAL: Final = Shape("worker")
 PUBLISHED: Final = {"intake-api": 8080, "status": 8085, "marketplace": 8090}
 """Ports that are opened, on loopback only: a proxy with TLS stands before them."""
+LOGINS: Final = "GOODFAITH_KAFKA_"
+"""Beginning of the settings by which processes log in at the broker."""
 SECRETS_FOLDER: Final = "${GOODFAITH_SECRETS:-./secrets}"
 
 
@@ -107,14 +109,14 @@ def _host(spec: Spec, number: int) -> str:
 
 
 def _settable() -> list[str]:
-    """The settings that are handed through from .env: all but secrets and what this file decides."""
+    """The settings that are handed through from .env: all but secrets and what this file decides, logins at the broker too."""
     decided = {key for spec in fleet.FLEET for key in _decided(spec, 0)} | set(_shared())
     names = [
         f"GOODFAITH_{name.upper()}"
         for name, field in Settings.model_fields.items()
         if not secret_files.is_secret(field)
     ]
-    return [name for name in names if name not in decided]
+    return [name for name in names if name not in decided and not name.startswith(LOGINS)]
 
 
 def _shared() -> dict[str, str]:
@@ -131,11 +133,22 @@ def _shared() -> dict[str, str]:
 
 def _decided(spec: Spec, number: int) -> dict[str, str]:
     """What .env may not say otherwise."""
+    login = {} if spec.principal is None else _login(spec.principal)
     return {
+        **login,
         **process.listening(spec),
         "GOODFAITH_SECRETS_DIR": process.SECRETS,
         "GOODFAITH_STATE_DIR": process.STATE,
         "GOODFAITH_INSTANCE": f"{spec.name}.{number}",
+    }
+
+
+def _login(principal: str) -> dict[str, str]:
+    """How a process logs in at the broker; its password is a secret."""
+    return {
+        "GOODFAITH_KAFKA_SECURITY": "sasl_tls",
+        "GOODFAITH_KAFKA_CA": f"{process.SECRETS}/kafka_ca",
+        "GOODFAITH_KAFKA_USER": secured.user(principal),
     }
 
 
@@ -166,7 +179,11 @@ def _kafka() -> dict[str, Any]:
     return {
         "image": images.KAFKA.substitution,
         "profiles": [CORE],
-        "environment": process.kafka_environment("kafka"),
+        # compose takes a single $ for a variable of its own
+        "environment": {
+            key: value.replace("$", "$$") for key, value in process.kafka_environment("kafka", logins=True).items()
+        },
+        "secrets": _mounted({name: name for name in ("kafka_broker", "kafka_ca")}),
         # a port that answers; who creates topics waits for the rest
         "healthcheck": _healthy(["CMD", "bash", "-c", f"</dev/tcp/127.0.0.1/{process.KAFKA_PORT}"], 5),
         "volumes": ["kafka:/var/lib/kafka/data"],
@@ -217,18 +234,32 @@ def _started() -> dict[str, Any]:
 
 
 def _administers() -> dict[str, str]:
-    return {"<<": "*settings", "GOODFAITH_SECRETS_DIR": process.SECRETS, "GOODFAITH_STATE_DIR": process.STATE}
+    """The operator logs in at the broker by certificate: it is who gives the others their passwords."""
+    return {
+        "<<": "*settings",
+        "GOODFAITH_KAFKA": f"${{GOODFAITH_OPERATOR_KAFKA:-kafka:{process.OPERATOR_PORT}}}",
+        "GOODFAITH_KAFKA_SECURITY": "tls",
+        "GOODFAITH_KAFKA_CA": f"{process.SECRETS}/kafka_ca",
+        "GOODFAITH_KAFKA_CERTIFICATE": f"{process.SECRETS}/kafka_operator_certificate",
+        "GOODFAITH_KAFKA_KEY": f"{process.SECRETS}/kafka_operator_key",
+        "GOODFAITH_SECRETS_DIR": process.SECRETS,
+        "GOODFAITH_STATE_DIR": process.STATE,
+    }
+
+
+OPERATORS_LINK: Final = {name: name for name in ("kafka_ca", "kafka_operator_certificate", "kafka_operator_key")}
 
 
 def _migrate() -> dict[str, Any]:
     """Roles, schemas and topics: runs once at each start, and everything waits for it."""
     passwords = {f"goodfaith_{role}": f"{role}_password" for role in fleet.ROLES}
+    passwords |= {name: name for name in (f"{principal}_kafka_password" for principal in fleet.PRINCIPALS)}
     return {
         "<<": "*process",
         "profiles": [CORE],
         "command": ["services.operator.cli", "migrate", "--passwords", process.SECRETS],
         "environment": _administers(),
-        "secrets": _mounted({"database": "admin_database", **passwords}),
+        "secrets": _mounted({"database": "admin_database", **OPERATORS_LINK, **passwords}),
         "depends_on": "*started",
         "healthcheck": {"disable": True},
         "restart": "no",
@@ -283,7 +314,7 @@ def _operator() -> dict[str, Any]:
         "entrypoint": ["/opt/goodfaith/bin/python", "-m", "services.operator.cli"],
         "command": ["--help"],
         "environment": _administers(),
-        "secrets": _mounted({"database": "admin_database", **{name: name for name in fleet.SECRETS}}),
+        "secrets": _mounted({"database": "admin_database", **OPERATORS_LINK, **{name: name for name in fleet.SECRETS}}),
         "healthcheck": {"disable": True},
         "restart": "no",
         "mem_limit": "1g",

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from deploy.containers import process
-from deploy.local import fleet, postgres
+from deploy.local import fleet, postgres, secured
+from deploy.local.authority import Authority
 from deploy.local.children import StackError
 from deploy.local.stack import new_secret
 from shared import callers
 
 HOST: Final = "postgres"
 """Name of the database's container."""
+BROKER_HOSTS: Final = ("kafka", "127.0.0.1")
+"""Names of the broker's container."""
+VALID: Final = dt.timedelta(days=3650)
+"""Of the broker's certificates, which nobody but these containers trusts."""
 
 
 def write(folder: Path) -> list[str]:
@@ -40,17 +47,20 @@ def write(folder: Path) -> list[str]:
 def _fill(folder: Path) -> list[str]:
     made: list[str] = []
 
+    def put(name: str, text: str) -> None:
+        fresh = folder / f".{name}.new"
+        fresh.unlink(missing_ok=True)
+        # whole or not at all: half a key would be taken for one
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+            opened.write(text)
+            os.fchmod(opened.fileno(), 0o444)
+        fresh.rename(folder / name)
+        made.append(name)
+
     def keep(name: str, make: Callable[[], str]) -> str:
         file = folder / name
         if not file.exists():
-            fresh = folder / f".{name}.new"
-            fresh.unlink(missing_ok=True)
-            # whole or not at all: half a key would be taken for one
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-                opened.write(make())
-                os.fchmod(opened.fileno(), 0o444)
-            fresh.rename(file)
-            made.append(name)
+            put(name, make())
         return file.read_text(encoding="utf-8").strip()
 
     for name in fleet.KEPT:
@@ -62,8 +72,26 @@ def _fill(folder: Path) -> list[str]:
     for role in fleet.ROLES:
         password = keep(f"{role}_password", lambda: secrets.token_hex(24))
         keep(f"{role}_database", lambda role=role, password=password: _url(f"goodfaith_{role}", password))  # type: ignore[misc]
+    for principal in fleet.PRINCIPALS:
+        keep(f"{principal}_kafka_password", secured.new_password)
+    if not all((folder / name).exists() for name in LINKS):
+        for name, text in _links().items():
+            put(name, text)
     keep("grafana_password", lambda: secrets.token_urlsafe(18))
     return made
+
+
+LINKS: Final = ("kafka_ca", "kafka_broker", "kafka_operator_certificate", "kafka_operator_key")
+"""Certificates of the broker and of its operator: made together, since the key of who vouches for them is not kept."""
+
+
+def _links() -> dict[str, str]:
+    with tempfile.TemporaryDirectory() as place:
+        authority = Authority(Path(place), "goodfaith broker authority", VALID)
+        broker = authority.issue(secured.BROKER, BROKER_HOSTS)
+        operator = authority.issue(secured.user(secured.OPERATOR))
+        files = (authority.certificate, broker.both, operator.certificate, operator.key)
+        return {name: file.read_text(encoding="utf-8") for name, file in zip(LINKS, files, strict=True)}
 
 
 def _url(login: str, password: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from deploy.local import fleet, kafka, postgres
+from deploy.local import fleet, kafka, postgres, secured
 from deploy.local.fleet import FLEET, Spec
 
 HTTP_PORT: Final = 8080
@@ -21,6 +21,8 @@ BOUNCE_PORT: Final = 8026
 KAFKA_PORT: Final = 9092
 CONTROLLER_PORT: Final = 9093
 PEER_PORT: Final = 9094
+OPERATOR_PORT: Final = 9095
+"""Of a broker that asks for logins, for clients with a certificate."""
 CLUSTER: Final = "2jtmyGz4QHqPkxmLKnk0bw"
 """Id of a cluster of one node; what it is matters only where there are several."""
 POSTGRES_PORT: Final = 5432
@@ -88,17 +90,26 @@ def command(spec: Spec) -> list[str]:
     return [part.format(dir=STATE) for part in spec.command]
 
 
-def kafka_environment(host: str, port: int = KAFKA_PORT) -> dict[str, str]:
+def kafka_environment(host: str, port: int = KAFKA_PORT, *, logins: bool = False) -> dict[str, str]:
     """Variables for Apache Kafka's image: one node with the properties of a local stack's, on which clients call `host`:`port`.
 
     Data lie in /var/lib/kafka/data, which the image has for it.
+
+    Args:
+        logins: Whether its links are secured, by `kafka_broker` and `kafka_ca` in `SECRETS`.
     """
-    node = kafka.Node(1, port, PEER_PORT, {1: CONTROLLER_PORT}, CLUSTER)
-    properties = _properties(node.properties(Path("/var/lib/kafka/data")))
+    node = kafka.Node(1, port, PEER_PORT, {1: CONTROLLER_PORT}, CLUSTER, certificates_port=OPERATOR_PORT)
+    text = node.properties(Path("/var/lib/kafka/data"))
+    if logins:
+        text += secured.properties(node, Path(SECRETS, "kafka_broker"), Path(SECRETS, "kafka_ca"))
+    properties = _properties(text)
     # clients come from outside of the container, and none but they
     listeners = properties["listeners"].replace(f"CLIENTS://127.0.0.1:{port}", f"CLIENTS://:{KAFKA_PORT}")
     advertised = properties["advertised.listeners"].replace(f"CLIENTS://127.0.0.1:{port}", f"CLIENTS://{host}:{port}")
-    properties |= {"listeners": listeners, "advertised.listeners": advertised}
+    properties |= {
+        "listeners": listeners.replace("CERTIFICATES://127.0.0.1", "CERTIFICATES://"),
+        "advertised.listeners": advertised.replace("CERTIFICATES://127.0.0.1", f"CERTIFICATES://{host}"),
+    }
     # the image takes one for every variable, and has no default for these once there is any
     return {
         "CLUSTER_ID": CLUSTER,
@@ -128,6 +139,8 @@ def _variable(name: str) -> str:
 def secrets(spec: Spec) -> Mapping[str, str]:
     """The secrets of a process: name of the file in `SECRETS`, by name of the secret. The login's URL is one."""
     found = {name: fleet.source(spec, name) for name in spec.secrets}
+    if spec.principal is not None:
+        found |= {"kafka_ca": "kafka_ca", "kafka_password": f"{spec.principal}_kafka_password"}
     if spec.role is not None:
         found["database"] = f"{spec.role}_database"
     return found

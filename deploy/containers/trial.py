@@ -320,6 +320,9 @@ def _installation(steps: Steps, one: Engine, names: Mapping[str, str], notices: 
         with steps.step("up, all healthy") as say:
             installation.up()
             say(f"{len(installation.containers())} containers")
+        with steps.step("logins and permissions") as say:
+            installation.compose("run", "--rm", "-T", "operator", "topics", "plan", "--exit-code")
+            say("at the broker as declared")
         with steps.step(f"replay of {notices} notices, two killed") as say:
             report, killed = replay_and_kill(installation, notices)
             say(f"{report['items']} items; {killed}")

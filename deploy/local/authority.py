@@ -1,6 +1,6 @@
-"""An authority that issues certificates, for local stacks and tests.
+"""An authority that issues certificates, for local stacks, tests, and the broker of an installation by compose.
 
-Never for an installation: its key lies beside it, unencrypted, and whoever can read it can be anyone.
+Its key lies beside it, unencrypted, and whoever can read it can be anyone: an installation throws it away once it has issued.
 """
 
 from __future__ import annotations
@@ -57,8 +57,13 @@ class Authority:
         certificate: What those who trust it are given.
     """
 
-    def __init__(self, folder: Path, name: str = "goodfaith local authority") -> None:
+    def __init__(self, folder: Path, name: str = "goodfaith local authority", valid: dt.timedelta = VALID) -> None:
+        """
+        Args:
+            valid: how long what it issues is good for.
+        """
         self.folder = folder
+        self.valid = valid
         self.certificate = folder / "authority.pem"
         kept = folder / "authority.key"
         if not (self.certificate.exists() and kept.exists()):
@@ -78,7 +83,7 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - SKEW)
-            .not_valid_after(now + 2 * VALID)
+            .not_valid_after(now + 2 * self.valid)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(x509.KeyUsage(False, False, False, False, False, True, True, False, False), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -100,12 +105,12 @@ class Authority:
         Args:
             name: its common name, which brokers take for the login, and the files' name.
             hosts: names and addresses of a server; none for who is only a client.
-            ends: when it ends (30 days from now); one that has ended already begins a day before.
+            ends: when it ends (``valid`` from now); one that has ended already begins a day before.
             folder: where its files go; the authority's own when not given.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         now = dt.datetime.now(dt.UTC)
-        ends = ends or now + VALID
+        ends = ends or now + self.valid
         builder = (
             x509.CertificateBuilder()
             .subject_name(_named(name))

@@ -115,6 +115,7 @@ FLEET = (
 BY_NAME = {spec.name: spec for spec in FLEET}
 SERVICES = tuple(dict.fromkeys(spec.service for spec in FLEET))
 ROLES = tuple(dict.fromkeys(spec.role for spec in FLEET if spec.role))
+PRINCIPALS = tuple(dict.fromkeys(spec.principal for spec in FLEET if spec.principal))
 LINKS = (
     "GOODFAITH_KAFKA_USER", "GOODFAITH_KAFKA_USER_FILE", "GOODFAITH_KAFKA_PASSWORD", "GOODFAITH_KAFKA_PASSWORD_FILE",
     "GOODFAITH_KAFKA_CERTIFICATE", "GOODFAITH_KAFKA_KEY", "GOODFAITH_SECRETS_DIR",

@@ -84,19 +84,7 @@ class Secured:
 
     def properties(self, node: Node) -> str:
         """What is added to a broker's properties."""
-        return PROPERTIES.format(
-            port=node.port,
-            advertised_port=node.advertised_port or node.port,
-            certificates_port=node.certificates_port,
-            peer_port=node.peer_port,
-            controller_port=node.controllers[node.number],
-            mechanism=MECHANISM,
-            listener_mechanism=MECHANISM.lower(),
-            keystore=self.issued(BROKER, HOSTS).both,
-            truststore=self.authority.certificate,
-            broker=BROKER,
-            operator=_user(OPERATOR),
-        )
+        return properties(node, self.issued(BROKER, HOSTS).both, self.authority.certificate)
 
     def database(self) -> Issued:
         """The certificate of the database server."""
@@ -120,17 +108,17 @@ class Secured:
         Args:
             password: of the principal, where it has one.
         """
-        user = _user(principal)
+        login = user(principal)
         found = {"GOODFAITH_KAFKA_CA": str(self.authority.certificate)}
         if self.by_certificate(principal):
-            own = self.issued(user)
+            own = self.issued(login)
             return found | {
                 "GOODFAITH_KAFKA_SECURITY": "tls",
                 "GOODFAITH_KAFKA_CERTIFICATE": str(own.certificate),
                 "GOODFAITH_KAFKA_KEY": str(own.key),
             }
         files = {"USER": self.folder / f"{principal}.user", "PASSWORD": self.folder / f"{principal}.password"}
-        for file, value in zip(files.values(), (user, password), strict=True):
+        for file, value in zip(files.values(), (login, password), strict=True):
             if not file.exists():  # later ones are an exchange's, and not to be undone
                 write(file, value)
         return found | {
@@ -147,7 +135,30 @@ class Secured:
         return file
 
 
-def _user(principal: str) -> str:
+def properties(node: Node, keystore: Path, truststore: Path) -> str:
+    """What is added to a broker's properties, so that its links are secured.
+
+    Args:
+        keystore: The broker's key and certificate.
+        truststore: Certificates of the authorities that it trusts.
+    """
+    return PROPERTIES.format(
+        port=node.port,
+        advertised_port=node.advertised_port or node.port,
+        certificates_port=node.certificates_port,
+        peer_port=node.peer_port,
+        controller_port=node.controllers[node.number],
+        mechanism=MECHANISM,
+        listener_mechanism=MECHANISM.lower(),
+        keystore=keystore,
+        truststore=truststore,
+        broker=BROKER,
+        operator=user(OPERATOR),
+    )
+
+
+def user(principal: str) -> str:
+    """What a principal's login at the broker is called."""
     # what it imports is heavy, and stacks are asked of by commands that are to be quick
     from shared import access
     from shared.settings import Settings

@@ -179,8 +179,6 @@ def prepare_broker(stack: Stack) -> None:
         StackError: a topic is otherwise than declared and cannot be changed.
         kafka.errors.KafkaError: the broker cannot be reached, or refuses.
     """
-    from services.operator.login import at_broker
-    from services.operator.topics import apply_to
     from shared import access, topics
 
     settings = fleet.settings_of(stack)
@@ -188,8 +186,20 @@ def prepare_broker(stack: Stack) -> None:
         topics.create(settings)
         return
     by_password = [one.name for one in access.principals(settings) if not stack.secured.by_certificate(one.name)]
-    passwords = stack.broker_passwords(*by_password)
-    at_broker(settings, {access.login(settings, name): passwords[name] for name in by_password})
+    secure_broker(settings, stack.broker_passwords(*by_password))
+
+
+def secure_broker(settings: Settings, passwords: Mapping[str, str]) -> None:
+    """Logins, topics, and who may do what with them. Idempotent; raises what `prepare_broker` does.
+
+    Args:
+        passwords: By principal; the others log in with certificates.
+    """
+    from services.operator.login import at_broker
+    from services.operator.topics import apply_to
+    from shared import access
+
+    at_broker(settings, {access.login(settings, name): password for name, password in passwords.items()})
     if refusals := apply_to(settings).refusals:
         raise StackError("\n".join(map(str, refusals)))
 
@@ -404,7 +414,7 @@ def migrate(
             envvar="GOODFAITH_PASSWORDS_DIR",
             exists=True,
             file_okay=False,
-            help="Folder with a file for each role (goodfaith_intake, ...) that holds the password it is to have.",
+            help="Folder with a file for each role (goodfaith_intake, ...) that holds the password it is to have, and for each login at the broker (intake_kafka_password, ...) if it has logins.",
         ),
     ] = None,
     contract: Annotated[
@@ -415,6 +425,7 @@ def migrate(
     """Bring roles, schemas and topics up to date: of the local stack, or of what the environment names.
 
     `GOODFAITH_DATABASE` must then be the URL of a role that may create roles and schemas; passwords that no file gives stay.
+    Where the folder has passwords of logins at the broker, these get their permissions as well (`goodfaith topics apply`).
     """
     import stamina
     from kafka.errors import KafkaError
@@ -425,11 +436,15 @@ def migrate(
     if named("postgres"):
         settings = Settings()
         given = read_passwords(passwords) if passwords is not None else {}
+        logins = read_broker_passwords(settings, passwords) if passwords is not None else {}
         left = migrations.migrate(settings.database.get_secret_value(), given, contract=contract)
         # a broker that has just begun to listen refuses for a moment
         for attempt in stamina.retry_context(on=KafkaError, timeout=BROKER_S, attempts=None, wait_max=2.0):
             with attempt:
-                topics.create(settings)
+                if logins:
+                    secure_broker(settings, logins)
+                else:
+                    topics.create(settings)
     else:
         left = prepare(running(stack), contract=contract)
     console.print("roles, schemas and topics are up to date")
@@ -444,21 +459,37 @@ def read_passwords(folder: Path) -> dict[str, str]:
     Raises:
         StackError: none is there, or one cannot be a password; it names the file.
     """
+    found = _passwords({role: folder / f"goodfaith_{role}" for role in fleet.ROLES})
+    if not found:
+        names = ", ".join(f"goodfaith_{role}" for role in fleet.ROLES)
+        raise StackError(f"no role's password is in {folder}: it holds files named {names}")
+    return found
+
+
+def read_broker_passwords(settings: Settings, folder: Path) -> dict[str, str]:
+    """The passwords of logins at the broker, by principal, out of files `<principal>_kafka_password`, as far as there are any.
+
+    Raises:
+        StackError: one cannot be a password; it names the file.
+    """
+    from shared import access
+
+    names = [one.name for one in access.principals(settings)]
+    return _passwords({name: folder / f"{name}_kafka_password" for name in names})
+
+
+def _passwords(files: Mapping[str, Path]) -> dict[str, str]:
     found = {}
-    for role in fleet.ROLES:
-        file = folder / f"goodfaith_{role}"
+    for name, file in files.items():
         if not file.exists():
             continue
         try:
             password = file.read_bytes()[: MOST_PASSWORD + 2].decode().rstrip("\r\n")
         except (OSError, UnicodeDecodeError):
-            raise StackError(f"{file} cannot be read as text: write the role's password into it") from None
+            raise StackError(f"{file} cannot be read as text: write the password into it") from None
         if not 8 <= len(password) <= MOST_PASSWORD or not password.isprintable():
             raise StackError(f"{file}: a password has 8 to {MOST_PASSWORD} printable characters on one line")
-        found[role] = password
-    if not found:
-        names = ", ".join(f"goodfaith_{role}" for role in fleet.ROLES)
-        raise StackError(f"no role's password is in {folder}: it holds files named {names}")
+        found[name] = password
     return found
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
+import ssl
 import stat
 import subprocess
 from functools import cache
@@ -21,9 +23,9 @@ from deploy.compose import model, secrets
 from deploy.compose.__main__ import main
 from deploy.containers import process
 from deploy.local.children import StackError
-from deploy.local.fleet import CALLERS, FLEET, KEPT, ROLES, Spec, source
-from services.operator.up import read_passwords
-from shared import callers
+from deploy.local.fleet import CALLERS, FLEET, KEPT, PRINCIPALS, ROLES, Spec, source
+from services.operator.up import read_broker_passwords, read_passwords
+from shared import access, callers
 from shared.settings import Settings
 
 HERE = Path(__file__).parent
@@ -81,6 +83,8 @@ def test_a_process_has_its_own_secrets_and_no_others(spec: Spec) -> None:
     wanted = {name: source(spec, name) for name in spec.secrets} | (
         {"database": f"{spec.role}_database"} if spec.role else {}
     )
+    if spec.principal:
+        wanted |= {"kafka_ca": "kafka_ca", "kafka_password": f"{spec.principal}_kafka_password"}
     assert mounted == wanted
     assert services()[spec.name]["command"][0] == spec.command[0]
 
@@ -91,8 +95,12 @@ def test_what_a_process_is_told_are_settings_and_right_ones(spec: Spec, monkeypa
         if value is not None:
             monkeypatch.setenv(key, resolved(value))
     monkeypatch.delenv("GOODFAITH_SECRETS_DIR")
+    if spec.principal:
+        monkeypatch.setenv("GOODFAITH_KAFKA_PASSWORD", "p" * 16)
     settings = Settings()
     assert settings.kafka == "kafka:9092"
+    if spec.principal:
+        assert (settings.kafka_security, settings.kafka_user) == ("sasl_tls", access.login(settings, spec.principal))
     assert settings.metrics_port == process.METRICS_PORT
     assert settings.instance == f"{spec.name}.0"
     assert settings.intake_url == "http://intake-api:8080"
@@ -109,7 +117,7 @@ def test_every_setting_can_be_set_and_no_secret_is_in_the_environment() -> None:
     told = services()["intake-api"]["environment"]
     secret = {name for name, field in known.items() if "SecretStr" in str(field.annotation)}
     assert not secret & set(told)
-    assert set(known) - secret <= set(told)
+    assert {name for name in set(known) - secret if not name.startswith(model.LOGINS)} <= set(told)
     assert SecretStr not in {type(value) for value in told.values()}
 
 
@@ -210,12 +218,49 @@ def test_secrets_fit_each_other(tmp_path: Path) -> None:
             assert callers.Callers(known, api).who(given) == (caller if caller in answered else None)
     for one in services()["migrate"]["secrets"]:
         shutil.copy(folder / one["source"], mounted / one["target"])
+    assert read_broker_passwords(Settings(), mounted) == {
+        name: (folder / f"{name}_kafka_password").read_text() for name in PRINCIPALS
+    }
     passwords = read_passwords(mounted)
     assert set(passwords) == set(ROLES)
     for role, password in passwords.items():
         assert (
             folder / f"{role}_database"
         ).read_text() == f"postgresql://goodfaith_{role}:{password}@postgres:5432/goodfaith"
+
+
+def test_the_broker_lets_in_only_who_logs_in() -> None:
+    told = services()["kafka"]["environment"]
+    speaks = dict(pair.split(":") for pair in told["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(","))
+    open_to_others = [one for one in told["KAFKA_LISTENERS"].split(",") if "127.0.0.1" not in one]
+    assert [(one.partition(":")[0], speaks[one.partition(":")[0]]) for one in open_to_others] == [
+        ("CLIENTS", "SASL_SSL"),
+        ("CERTIFICATES", "SSL"),
+    ]
+    assert told["KAFKA_LISTENER_NAME_CERTIFICATES_SSL_CLIENT_AUTH"] == "required"
+    assert told["KAFKA_ALLOW_EVERYONE_IF_NO_ACL_FOUND"] == "false"
+    assert told["KAFKA_SUPER_USERS"] == f"User:broker;User:{access.login(Settings(), 'operator')}"
+
+
+def test_certificates_of_the_broker_are_made_together_and_who_vouches_for_them_is_gone(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    secrets.write(folder)
+    (folder / "kafka_operator_key").unlink()
+    assert secrets.write(folder) == list(secrets.LINKS)
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context(cafile=folder / "kafka_ca")
+    server.load_cert_chain(folder / "kafka_broker")
+    server.load_verify_locations(folder / "kafka_ca")
+    server.verify_mode = ssl.CERT_REQUIRED
+    client.load_cert_chain(folder / "kafka_operator_certificate", folder / "kafka_operator_key")
+    there, back = (ssl.MemoryBIO() for _ in range(2))
+    ends = client.wrap_bio(back, there, server_hostname="kafka"), server.wrap_bio(there, back, server_side=True)
+    for _ in range(3):
+        for end in ends:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    assert ends[1].getpeercert()["subject"] == ((("commonName", access.login(Settings(), "operator")),),)  # type: ignore[index]
+    keys = [path for path in folder.iterdir() if "PRIVATE KEY" in path.read_text()]
+    assert {path.name for path in keys} == {"kafka_broker", "kafka_operator_key"}
 
 
 def test_a_folder_of_secrets_that_others_may_read_is_refused(tmp_path: Path) -> None:

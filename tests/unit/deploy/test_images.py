@@ -78,6 +78,11 @@ def test_stand_ins_read_what_the_public_images_read(tmp_path: Path) -> None:
     assert written["listeners"].startswith("CLIENTS://:9092,"), "for all, the others on loopback"
     assert written["listeners"].count("127.0.0.1") == 2
     assert written["advertised.listeners"].startswith("CLIENTS://kafka:9092,")
+    asks = process.kafka_environment("kafka", logins=True)
+    assert asks["KAFKA_ADVERTISED_LISTENERS"].startswith(
+        "CLIENTS://kafka:9092,CERTIFICATES://kafka:9095,PEERS://127.0.0.1"
+    )
+    assert asks["KAFKA_SSL_KEYSTORE_LOCATION"] == "/run/secrets/kafka_broker"
     assert written["transaction.state.log.num.partitions"] == "2"
     assert written["some-odd_name.of"] == "a=b c"
     calls = (tmp_path / "calls").read_text().splitlines()
