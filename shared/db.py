@@ -134,7 +134,7 @@ def administer(url: str | Present, *, autocommit: bool = False, pooled: bool = T
         isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
         poolclass=None if pooled else sa.NullPool,
         hide_parameters=True,
-        connect_args={"options": "-c timezone=UTC", **_REACH, "tcp_user_timeout": 30_000},
+        connect_args={"options": "-c timezone=UTC -c synchronous_commit=on", **_REACH, "tcp_user_timeout": 30_000},
     )
     _hide_values(engine)
     _follow(engine, url)

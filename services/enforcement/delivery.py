@@ -33,6 +33,10 @@ _AT_ONCE = 8
 _REACH_S = 3.0
 """For connecting, and for sending."""
 _ANSWER_S = 10.0
+"""For one part of an answer."""
+_CALL_S = 2 * _REACH_S + _ANSWER_S
+"""For a call; the part of its answer that is under way then is waited for."""
+_ANSWER_MAX = 65_536
 _BEGIN_WITHIN_S = 4.0
 """So long after they were taken calls begin; the rest is given back."""
 _IDLE_S = 0.1
@@ -57,7 +61,7 @@ class Delivery:
         self._engine = db.connect(settings.present("database"), schema="enforcement", name="enforcement-delivery")
         self._tracing = tracing.current()
         self._begin_within_s = _BEGIN_WITHIN_S
-        self._lease_s = _BEGIN_WITHIN_S + 2 * _REACH_S + _ANSWER_S + 5.0
+        self._lease_s = _BEGIN_WITHIN_S + _CALL_S + _ANSWER_S + 5.0
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="post")
 
     def once(self) -> int:
@@ -118,16 +122,21 @@ class Delivery:
         headers = marketplace.signed_headers(self._secret, int(time.time()), path, command.command, body)
         if trace is not None:
             headers[tracing.HEADER] = trace
+        until, answer = time.monotonic() + _CALL_S, b""
         try:
-            response = self._client.post(self._url + path, content=body, headers=headers)
+            with self._client.stream("POST", self._url + path, content=body, headers=headers) as response:
+                for part in response.iter_bytes():
+                    answer += part
+                    if len(answer) > _ANSWER_MAX or time.monotonic() > until:
+                        raise httpx.ReadTimeout("the answer is too long, or takes too long")
         except httpx.HTTPError as error:
             POSTS.labels("unreachable").inc()
             return f"{type(error).__name__}: {error}"[:500]
         POSTS.labels(str(response.status_code)).inc()
         if response.status_code != 200:
-            return f"HTTP {response.status_code}: {response.text[:300]}".replace("\0", "\ufffd")
+            return f"HTTP {response.status_code}: {answer[:300].decode(errors='replace')}".replace("\0", "\ufffd")
         try:
-            receipt = (_seller_receipt if of_seller else _receipt).decode(response.content)
+            receipt = (_seller_receipt if of_seller else _receipt).decode(answer)
         except msgspec.DecodeError as error:
             return f"not a receipt: {error}"[:500]
         if receipt.command != command.command:

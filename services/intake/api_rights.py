@@ -203,7 +203,6 @@ decide_right = _change(
 async def authorise(request: Request[Account, Any, Any], data: requests.Authorise) -> answers.AuthorisationOut:
     """The caller lets an agent file claims for its rights. Items on hold for want of an authorisation go on."""
     front, caller = front_of(request), request.user
-    domain.check_open(caller)
     if data.agent == caller.id:
         raise Refused(422, "own_agent", "An owner needs no authorisation.", field="agent", cure="Name another account.")
     row = await front.run(registry_store.add_authorisation, caller.id, data, front.settings.partitions)

@@ -205,7 +205,7 @@ class Account:
         return self.role in ("reviewer", "operator")
 
 
-def check_open(account: Account) -> None:
+def check_open(account: Account, field: str | None = None) -> None:
     """Whether the account may begin something new: a claim, a right, an authorisation.
 
     A suspended one may still read, and act on what is open: its deadlines run.
@@ -215,7 +215,24 @@ def check_open(account: Account) -> None:
     """
     if account.status != "open":
         raise Refused(
-            403, f"account_{account.status}", f"The account is {account.status}.", cure="Write to the operator of the programme."
+            403, f"account_{account.status}", f"The account is {account.status}.", field=field, cure="Write to the operator of the programme."
+        )  # fmt: skip
+
+
+def check_lends(owner: Account, day: dt.date, field: str | None = None) -> None:
+    """Whether other accounts may act with this one's rights: not while it is suspended, or they would go on in its place.
+
+    Args:
+        field: of the request, that names the account.
+
+    Raises:
+        Refused: 403.
+    """
+    check_open(owner, field)
+    if owner.under("suspension", day):
+        raise Refused(
+            403, "account_suspended", "The account's claims are suspended because of misuse.", field=field,
+            cure="Wait for the end of the suspension; its owner may complain about it: GET /v1/misuse.",
         )  # fmt: skip
 
 

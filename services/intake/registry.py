@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from services.intake.domain import Account, Refused, check_open
+from services.intake.domain import Refused
 from services.intake.requests import Register
 from services.intake.territory import COUNTRIES, UNIONS, countries
 from shared import languages
@@ -214,20 +214,6 @@ def check_status(
         raise Refused(
             422, "expired", "The right's time has passed.", field="expires_at", cure="Give the new end of its time."
         )
-
-
-def check_assigner(owner: Account, day: dt.date) -> None:
-    """Whether an account may assign its rights away: not while it is suspended, or another account would go on with them.
-
-    Raises:
-        Refused: 403.
-    """
-    check_open(owner)
-    if owner.under("suspension", day):
-        raise Refused(
-            403, "account_suspended", "The account's claims are suspended because of misuse.",
-            cure="Wait for the end of the suspension, or complain about it: GET /v1/misuse.",
-        )  # fmt: skip
 
 
 def check_renewal(status: str, before: dt.datetime | None, after: dt.datetime, now: dt.datetime) -> None:

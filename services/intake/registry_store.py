@@ -302,7 +302,7 @@ def assign_right(connection: sa.Connection, id: str, body: requests.AssignRight,
     connection.exec_driver_sql("select from accounts where id = %s for share", (right["owner"],))
     there = store.accounts(connection, [body.to, right["owner"]])
     if me.role != "operator":
-        registry.check_assigner(there[right["owner"]], now.date())
+        domain.check_lends(there[right["owner"]], now.date())
     to = there.get(body.to)
     if to is None or to.role != "holder" or to.status == "closed":
         raise Refused(
@@ -410,13 +410,17 @@ def add_authorisation(connection: sa.Connection, principal: str, grant: requests
     """Let an agent file; items that were put on hold for want of an authorisation are told that there is one again.
 
     Raises:
-        Refused: no such agent, or a right that is not the principal's.
+        Refused: no such agent, a right that is not the principal's, or a principal that is suspended.
     """
     named = registry.territory(grant.territory)
     pair = (grant.agent, principal)
     _exclude(connection, "authorisations {} {}".format(*pair))
     now, wall = clock.read(connection)
-    there = store.accounts(connection, [grant.agent]).get(grant.agent)
+    # a suspension that is being written down is waited for
+    connection.exec_driver_sql("select from accounts where id = %s for share", (principal,))
+    people = store.accounts(connection, [grant.agent, principal])
+    domain.check_lends(people[principal], now.date())
+    there = people.get(grant.agent)
     if there is None or there.status == "closed":
         raise Refused(
             422, "unknown_agent", "There is no such account.", field="agent", cure="The agent opens an account first."

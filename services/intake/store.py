@@ -520,19 +520,20 @@ def _claim_maker(
 ) -> Callable[[Filing], Rows]:
     bodies = [filing.body for filing in filings]
     known = rights(connection, [body.right for body in bodies if isinstance(body, requests.SubmitClaim)])
-    granted = grants(
-        connection,
-        [
-            (filing.account.id, filing.body.principal)
-            for filing in filings
-            if isinstance(filing.body, requests.SubmitClaim) and filing.body.principal not in (None, filing.account.id)
-        ],
-    )
+    pairs = [
+        (filing.account.id, filing.body.principal)
+        for filing in filings
+        if isinstance(filing.body, requests.SubmitClaim) and filing.body.principal not in (None, filing.account.id)
+    ]
+    granted = grants(connection, pairs)
+    principals = accounts(connection, [principal for _, principal in pairs]) if pairs else {}
 
     def make(filing: Filing) -> Rows:
         body = filing.body
         assert isinstance(body, requests.SubmitClaim)
         assert filing.rules is not None
+        if (principal := principals.get(body.principal or "")) is not None and principal.status != "closed":
+            domain.check_lends(principal, now.date(), "principal")
         place: limits.Place = "usual"
         if limited is not None and filing.recurs is None:
             place = limited.place(filing.account, len(filing.listings), filing.channel)

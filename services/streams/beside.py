@@ -16,7 +16,7 @@ from services.streams.collector import Views
 from services.streams.figures import NAME
 from services.streams.reconcile import Database, Reconciler
 from services.streams.worker import Worker
-from shared import bounded
+from shared import bounded, serving
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -66,7 +66,7 @@ async def beside(
         application = api.create(api.Parts(settings, worker, worker.now, reconciler))
         server = _Server(
             uvicorn.Config(
-                bounded.Bodies(application, settings), http=bounded.protocol(settings), ws="none", lifespan="on", access_log=False, log_config=None,
+                serving.Private(bounded.Bodies(application, settings)), http=bounded.protocol(settings), ws="none", lifespan="on", access_log=False, log_config=None,
                 ssl_certfile=settings.http_certificate, ssl_keyfile=settings.http_key, server_header=False, date_header=False, timeout_graceful_shutdown=3,
             )
         )  # fmt: skip

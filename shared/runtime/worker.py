@@ -36,7 +36,7 @@ from kafka.errors import IllegalStateError, KafkaError, LogTruncationError, Offs
 from kafka.structs import OffsetAndMetadata
 
 from shared import clock, db, kafka_links, logs, metrics, tracing
-from shared.events import Data, NewerVersion, Watermark, decode_data, decode_envelope, encode, is_ours
+from shared.events import Data, Envelope, NewerVersion, Watermark, decode_data, decode_envelope, encode, is_ours
 from shared.runtime import assignment, seen
 from shared.runtime.health import Health
 from shared.runtime.links import Gap, Link, Links, place_of
@@ -632,9 +632,7 @@ class Worker:
                 if not self._links.take(link, seq, envelope.previous):
                     metrics.EVENTS_DUPLICATE.labels(self.service.name, topic.name).inc()
                     return
-            data = decode_data(envelope)
-            if data is None and not outside and is_ours(envelope.type):
-                raise NewerVersion(envelope.type)
+            data = _known(envelope, outside)
             if data is not None and outside and partition_of(key, self.settings.partitions) != record.partition:
                 raise ValueError(
                     f"key {key[:80]!r} does not belong to partition {record.partition}: use the default partitioner"
@@ -1223,7 +1221,8 @@ class Worker:
             tx = Tx(connection, business, wall, [partition], marks, self._parked)
             if topic != "@timer":
                 envelope = decode_envelope(value)
-                data = decode_data(envelope)
+                outside = any(one.name == topic and one.writer in assignment.OUTSIDE for one in service.reads)
+                data = _known(envelope, outside)
                 if event_id is None:
                     # it could not be read when it came, so its id never reached the inbox
                     event_id = envelope.id
@@ -1496,6 +1495,19 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         self._worker.assigned(assigned)
+
+
+def _known(envelope: Envelope, outside: bool) -> Data | None:
+    """An event's data; None for what is no type of ours, and came from outside.
+
+    Raises:
+        NewerVersion: only a newer version of this software knows it.
+        msgspec.ValidationError: the data do not fit the type.
+    """
+    data = decode_data(envelope)
+    if data is None and not outside and is_ours(envelope.type):
+        raise NewerVersion(envelope.type)
+    return data
 
 
 def _numbers(polled: Round) -> dict[Link, int]:

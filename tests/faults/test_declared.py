@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 pytestmark = [pytest.mark.faults, pytest.mark.stack, pytest.mark.thorough, pytest.mark.timeout(1800)]
 
 
-@pytest.mark.parametrize("only", [("leaders", "two down", "recreated"), ("failover", "frozen")])
+@pytest.mark.parametrize("only", [("leaders", "two down", "recreated", "upstream"), ("failover", "frozen")])
 def test_nothing_is_lost(only: tuple[str, ...]) -> None:
     # a process of its own, as `make faults` has it
     command = [

@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -344,6 +344,27 @@ def test_a_slow_marketplace_is_called_once_for_a_command(world: World, shop: htt
     assert world.sql("select tries, next_wall <= now() from enforcement.deliveries") == [(1, True)]
     first.close()
     second.close()
+
+
+def test_an_answer_that_drips_is_given_up(world: World, shop: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part comes in time, and the whole would outlast the lease."""
+    monkeypatch.setattr("services.enforcement.delivery._CALL_S", 0.2)
+    settings = world.settings("enforcement", marketplace="http")
+    sent: list[bytes] = []
+
+    def drip() -> Iterator[bytes]:
+        for _ in range(50):
+            sent.append(b" ")
+            time.sleep(0.05)
+            yield b" "
+
+    client = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, content=drip())))
+    with closing(Delivery(settings, client)) as delivery, world.running((Enforcement(settings), settings)):
+        world.say("a", 1, listing="shoe", held=True)
+        wait(delivery.once)
+    assert len(sent) < 25
+    ((error,),) = world.sql("select error from enforcement.deliveries")
+    assert "takes too long" in error
 
 
 def test_leases_of_calls_outlast_them(world: World) -> None:

@@ -17,7 +17,7 @@ from deploy.local.stack import Stack
 from services.intake import domain, registry_store, requests, right_jobs, store
 from services.intake.domain import Account, Refused
 from tests.integration.intake_parts import PARTITIONS, Parts, People, wait
-from tests.integration.test_intake_http import problem
+from tests.integration.test_intake_http import body, problem
 from tests.integration.test_intake_registry import in_, right, told
 
 pytestmark = pytest.mark.stack
@@ -385,17 +385,25 @@ def test_a_suspended_account_does_not_assign_its_rights_away(parts: Parts, peopl
     account, headers = people.open()
     fresh, _ = people.open()
     made = right(people, headers)["id"]
+    agent, agents = people.open()
+    assert people.client.post("/v1/authorisations", json={"agent": agent}, headers=headers).status_code == 201
     mine = Account(account, "holder", True, False, True)  # as a request has it that began before the suspension
     with parts.engine.begin() as connection:
         if how == "status":
             connection.exec_driver_sql("update accounts set status = 'suspended' where id = %s", (account,))
         else:
             connection.exec_driver_sql("update accounts set misuse = 'suspension' where id = %s", (account,))
-    url, body = f"/v1/rights/{made}/assignment", {"to": fresh}
-    refused = problem(people.client.post(url, json=body, headers=headers), 403)
+    url, to = f"/v1/rights/{made}/assignment", {"to": fresh}
+    refused = problem(people.client.post(url, json=to, headers=headers), 403)
     assert refused["type"].endswith(":account_suspended")
     with pytest.raises(Refused, match="suspended"), parts.engine.begin() as connection:
         registry_store.assign_right(connection, made, requests.AssignRight(to=fresh), mine, PARTITIONS)
     assert parts.query("select owner from rights where id = %s", made) == [(account,)]
+    # nor does anybody go on with them in its place
+    problem(people.client.post("/v1/authorisations", json={"agent": fresh}, headers=headers), 403)
+    with pytest.raises(Refused, match="suspended"), parts.engine.begin() as connection:
+        registry_store.add_authorisation(connection, account, requests.Authorise(agent=fresh), PARTITIONS)
+    filed = people.client.post("/v1/claims", json=body(made, "x", principal=account), headers=agents)
+    assert problem(filed, 403, field="principal")["type"].endswith(":account_suspended")
     # the operator may: a court has decided, or a business was sold
-    assert people.client.post(url, json=body, headers=people.operator).json() == {"changed": True}
+    assert people.client.post(url, json=to, headers=people.operator).json() == {"changed": True}

@@ -779,6 +779,15 @@ def test_a_type_of_ours_that_a_newer_version_writes_is_parked(rig: Rig) -> None:
     assert {row[0] for row in rig.sql("select event_id from parked")} == {
         f"intake.{topics.partition_of('l0', PARTITIONS)}.{n}" for n in (1, 2)
     }
+    # run again by a version that does not know it either, it stays
+    rig.sql("update parked set state = 'replay'")
+    rig.until(
+        lambda: rig.sql(
+            "select 1 from parked where count = 2 and state = 'parked' and starts_with(error, 'NewerVersion')"
+        )
+    )
+    assert rig.count("parked") == 2
+    assert rig.count() == 1
 
 
 @own_processes
