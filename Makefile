@@ -83,10 +83,10 @@ lint: $(VENV) ## ruff, mypy --strict, and what migrations do to the version befo
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
-	$(BIN)/python -m deploy.migrations
+	$(BIN)/python -m tools.migrations
 
 messages: $(VENV) ## bring the translations up to date with the texts (ARGS=--check: only say what is missing)
-	$(BIN)/python -m services.operator.messages $(ARGS)
+	$(BIN)/python -m tools.messages $(ARGS)
 
 format: $(VENV) ## let ruff put the code in order
 	$(BIN)/ruff check --fix-only $(CODE)
@@ -123,10 +123,10 @@ lock: ## compile the pins anew (needs uv)
 	$(UV_COMPILE) deploy/images/requirements-build.in -o deploy/images/requirements-build.txt
 
 sbom: $(VENV) ## bill of materials of the run-time packages (CycloneDX), in .local/sbom.json
-	$(BIN)/python -m deploy.supply sbom --output .local/sbom.json
+	$(BIN)/python -m tools.supply sbom --output .local/sbom.json
 
 audit: $(VENV) ## known vulnerabilities of the run-time packages; exit status 75 when nobody could be asked
-	@$(BIN)/python -m deploy.supply audit
+	@$(BIN)/python -m tools.supply audit
 
 clean: ## stop and delete every local stack, the virtual environment and all caches
 	@if [ -x $(GOODFAITH) ]; then for state in .local/*/stack.json; do \

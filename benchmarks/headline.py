@@ -21,14 +21,15 @@ import httpx
 from deploy.local import fleet, prometheus
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
-from services.operator import demo, promise
-from services.operator.cli import print_json
-from services.operator.exposition import samples
-from services.operator.notices import SAMPLE, read
-from services.operator.replay import execute
-from services.operator.streams import compared
-from services.operator.up import bring_up, destroy
-from services.operator.verify import verify_stack
+from labs import demo
+from labs.notices import SAMPLE, read
+from labs.replay import execute
+from labs.up import bring_up, destroy
+from services.observer.exposition import samples
+from services.ops import promise
+from services.ops.cli import print_json
+from services.ops.streams import compared
+from services.ops.verify.verify import verify_stack
 from shared import clock, db
 
 SCRAPE_S: Final = 5.0

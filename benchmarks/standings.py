@@ -20,7 +20,7 @@ from deploy.local.stack import Stack
 from services.enforcement import penalties, sanctions
 from services.enforcement.ledger import EnforcementLedger
 from services.enforcement.penalties import Entry, Seller, Violation
-from services.operator import recompute
+from services.ops import recompute
 from shared import db, migrate, policy
 from shared.events import ViolationChanged
 from shared.runtime import Incoming, Tx

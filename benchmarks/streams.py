@@ -30,7 +30,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
-from services.operator.notices import SAMPLE
+from labs.notices import SAMPLE
 from services.streams import generations
 from shared import clock, db, topics
 from shared.events import (

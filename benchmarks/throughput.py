@@ -29,9 +29,9 @@ from deploy.local import fleet
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
-from services.operator.doors import Http
-from services.operator.notices import SAMPLE
-from services.operator.replay import UPSTREAM, upstream_ready
+from labs.doors import Http
+from labs.notices import SAMPLE
+from labs.replay import UPSTREAM, upstream_ready
 from shared import db, topics
 from shared.events import Listing, MarketplaceCommand, Receipt, decode_data, decode_envelope, encode
 from shared.settings import Settings
@@ -324,7 +324,7 @@ class Bench:
 
     def _stages(self) -> dict[str, dict[str, float]]:
         """Seconds that each worker's loop has spent in each stage, from its metrics."""
-        from services.operator.exposition import samples
+        from services.observer.exposition import samples
 
         found: dict[str, dict[str, float]] = {}
         for process in Fleet.load(self.stack):

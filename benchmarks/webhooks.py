@@ -33,7 +33,7 @@ import uvloop
 
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
-from services.intake.webhooks import new_secret
+from services.intake.accounts.webhooks import new_secret
 from services.notification.domain import Facts
 from shared import db, migrate
 from shared.events import State, WebhookKnown

@@ -1,7 +1,7 @@
 """Metrics, each declared once: name, meaning, labels with their values, processes that export it, and what to do.
 
 A module declares with ``counter``, ``gauge`` or ``histogram``, or with ``collected`` what a collector of its own exports,
-and is named in ``DECLARING``. Out of the declarations come ``docs/metrics.md`` (``python -m shared.metrics_docs``), the
+and is named in ``DECLARING``. Out of the declarations come ``docs/metrics.md`` (``python -m tools.metrics_docs``), the
 ``catalogue`` that rules and dashboards are held against, the series at 0 with which a process begins, and the tests of
 every exposition. No id of a party, claim or item is ever a label.
 """
@@ -65,7 +65,7 @@ WORKERS: Final = (
 DECLARING: Final = (
     "shared.metrics",
     "shared.security_events",
-    "services.intake.metrics",
+    "services.intake.kernel.metrics",
     "services.verification.worker",
     "services.enforcement.worker",
     "services.enforcement.ledger",
@@ -76,11 +76,11 @@ DECLARING: Final = (
     "services.notification.sender",
     "services.notification.webhooks",
     "services.notification.bounces",
-    "services.operator.watch",
+    "services.observer.watch",
     "services.streams.figures",
-    "services.operator.status_page",
+    "services.observer.status_page",
     "services.streams.collector",
-    "services.operator.canary_rounds",
+    "services.observer.canary_rounds",
     "deploy.mailbox.__main__",
 )
 """Modules that declare metrics: whoever wants to know all of them imports these."""

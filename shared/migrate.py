@@ -4,7 +4,7 @@ Each service has its own role (``goodfaith_<service>``), owns nothing, and may w
 what ``INSERT_ONLY`` names, are insert-only for it. The clock (schema ``platform``) is read-only for all of them.
 
 Revisions *expand* (what the version before does not mind) or *contract* (take away what it still needed); see
-``docs/decisions/0047-expand-then-contract.md`` and ``deploy/migrations.py``, which looks at their SQL.
+``docs/decisions/0047-expand-then-contract.md`` and ``tools/migrations.py``, which looks at their SQL.
 """
 
 from __future__ import annotations

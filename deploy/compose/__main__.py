@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _counts(given: list[str]) -> dict[str, int] | None:
-    from services.operator.up import counts
+    from labs.up import counts
 
     return counts(given)
 

@@ -257,7 +257,7 @@ def _migrate() -> dict[str, Any]:
     return {
         "<<": "*process",
         "profiles": [CORE],
-        "command": ["services.operator.cli", "migrate", "--passwords", process.SECRETS],
+        "command": ["services.ops.cli", "migrate", "--passwords", process.SECRETS],
         "environment": _administers(),
         "secrets": _mounted({"database": "admin_database", **OPERATORS_LINK, **passwords}),
         "depends_on": "*started",
@@ -311,7 +311,7 @@ def _operator() -> dict[str, Any]:
     return {
         "<<": "*process",
         "profiles": [TOOLS],
-        "entrypoint": ["/opt/goodfaith/bin/python", "-m", "services.operator.cli"],
+        "entrypoint": ["/opt/goodfaith/bin/python", "-m", "services.ops.cli"],
         "command": ["--help"],
         "environment": _administers(),
         "secrets": _mounted({"database": "admin_database", **OPERATORS_LINK, **{name: name for name in fleet.SECRETS}}),

@@ -294,8 +294,8 @@ def closed(engine_: Engine, image: str) -> str:
         "for place in ('/opt/goodfaith', '/etc', '/'):\n"
         "    assert not os.access(place, os.W_OK), place\n"
         "assert os.access(os.environ['GOODFAITH_STATE_DIR'], os.W_OK)\n"
-        "import services.operator.cli as cli; cli.build()\n"
-        "from services.operator.notices import SAMPLE; assert SAMPLE.exists(), SAMPLE\n"
+        "import services.ops.cli as cli; cli.build()\n"
+        "from labs.notices import SAMPLE; assert SAMPLE.exists(), SAMPLE\n"
         "print('user 10001, writes nowhere but in its state')\n"
     )
     return engine_.run(

@@ -20,7 +20,7 @@ Settings come from the environment (GOODFAITH_*); `goodfaith settings` lists the
 
 def api(settings: Settings) -> None:
     """Serve HTTP until SIGTERM; requests in hand are answered first."""
-    from services.intake.api import Timed, create
+    from services.intake.app import Timed, create
 
     details: dict[str, object] = {}
 
@@ -44,7 +44,7 @@ def worker(settings: Settings) -> None:
 
 def inbound(settings: Settings) -> None:
     """The upstreams' door."""
-    from services.intake.inbound import Inbound
+    from services.intake.filing.inbound import Inbound
 
     if not settings.upstreams:
         print("no upstreams are configured (GOODFAITH_UPSTREAMS)", file=sys.stderr)  # noqa: T201

@@ -12,8 +12,10 @@ import sqlalchemy as sa
 import structlog
 from cryptography.exceptions import InvalidTag
 
-from services.intake import accounts_store, registry_store, requests, security, store
-from services.intake.domain import Account
+from services.intake.accounts import store as accounts_store
+from services.intake.kernel import requests, security, store
+from services.intake.kernel.domain import Account
+from services.intake.registry import store as registry_store
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -18,26 +18,21 @@ from kafka import TopicPartition
 from kafka.admin import OffsetSpec
 from kafka.errors import KafkaError
 
-from services.intake import (
-    admission,
-    domain,
-    evidence,
-    evidence_store,
-    goodfaith,
-    goodfaith_store,
-    metrics,
-    misuse_store,
-    recurrence,
-    registry_store,
-    review,
-    review_store,
-    right_jobs,
-    store,
-    webhooks_store,
-)
-from services.intake.barrier import Barrier, BrokerClock, published_upto
-from services.intake.blobs import Blobs
-from services.intake.domain import Refused
+from services.intake.accounts import webhooks_store
+from services.intake.evidence import domain as evidence
+from services.intake.evidence import store as evidence_store
+from services.intake.evidence.blobs import Blobs
+from services.intake.filing import admission, recurrence
+from services.intake.filing.watermark import Barrier, BrokerClock, published_upto
+from services.intake.goodfaith import domain as goodfaith
+from services.intake.goodfaith import store as goodfaith_store
+from services.intake.kernel import domain, metrics, store
+from services.intake.kernel.domain import Refused
+from services.intake.misuse import store as misuse_store
+from services.intake.registry import jobs as right_jobs
+from services.intake.registry import store as registry_store
+from services.intake.review import domain as review
+from services.intake.review import store as review_store
 from shared import clock, concentration, db, events, kafka_links, logs, policy
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings

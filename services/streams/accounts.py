@@ -16,7 +16,7 @@ STATES: Final[tuple[GoodFaith, ...]] = ("in", "warned", "barred")
 """Those that are shown. ``barred``: out, and may not come back yet."""
 _ABOUT: Final = "good_faith_"
 _ENTERED: Final = frozenset({"upgraded", "joined", "declared", "warned", "warning_lifted", "admitted"})
-"""Changes after which the account takes part (``services.intake.goodfaith.Change``)."""
+"""Changes after which the account takes part (``services.intake.goodfaith.domain.Change``)."""
 
 
 class Account(views.State, frozen=True, array_like=True, omit_defaults=True):

@@ -13,8 +13,8 @@ from deploy.local.stack import Stack
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
-    from services.operator.drills import Observer
-    from services.operator.pager import Pager
+    from labs.drills import Observer
+    from labs.pager import Pager
     from tests.e2e.world import World
 
 SPEED = 60
@@ -64,7 +64,7 @@ def world() -> Iterator[World]:
 @pytest.fixture(scope="package")
 def pager() -> Iterator[Pager]:
     """Where Alertmanager's notifications go."""
-    from services.operator.pager import Pager
+    from labs.pager import Pager
 
     with Pager() as pager:
         yield pager
@@ -74,7 +74,7 @@ def pager() -> Iterator[Pager]:
 def observer(world: World, pager: Pager) -> Iterator[Observer]:
     """The real Prometheus, which looks at the whole fleet with our rules; CI must have it."""
     from deploy.local import prometheus
-    from services.operator.drills import Observer
+    from labs.drills import Observer
 
     if prometheus.missing() and not os.environ.get("CI"):
         pytest.skip("Prometheus is not installed")

@@ -15,11 +15,12 @@ import pytest
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from services.operator import dlq
-from shared import contracts, topics
+from services.ops import dlq
+from shared import topics
 from shared.events import TYPES
 from tests.e2e.test_no_secrets import records
 from tests.e2e.world import World
+from tools import contracts
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 INTERNAL = (
@@ -175,7 +176,7 @@ def test_rubbish_on_every_topic(world: World) -> None:
 
 def _read_to_the_end(world: World) -> bool:
     """Whether every worker has gone past the rubbish."""
-    from services.operator.idle import Watch
+    from services.ops.idle import Watch
 
     watch = Watch(world.engine, world.settings)
     try:

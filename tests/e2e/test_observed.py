@@ -10,9 +10,9 @@ import pytest
 
 from deploy.grafana import PANELS
 from deploy.prometheus.rules import records
-from services.operator.drills import Engineer, Observer
-from services.operator.observing import look_once
-from services.operator.pager import Pager
+from labs.drills import Engineer, Observer
+from labs.pager import Pager
+from services.observer.observing import look_once
 from shared import metrics
 from tests.e2e.world import World
 

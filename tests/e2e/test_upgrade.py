@@ -7,7 +7,7 @@ import os
 import pytest
 
 from deploy.local.children import StackError
-from services.operator import upgrade_drill
+from labs import upgrade_drill
 
 pytestmark = [pytest.mark.stack, pytest.mark.thorough, pytest.mark.timeout(1800)]
 

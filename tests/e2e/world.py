@@ -22,9 +22,9 @@ from deploy.local.children import StackError
 from deploy.local.fleet import SERVICES, settings_of
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
-from services.operator.idle import Watch
-from services.operator.up import bring_up
-from services.operator.verify import Report, verify_stack
+from labs.up import bring_up
+from services.ops.idle import Watch
+from services.ops.verify.verify import Report, verify_stack
 from shared import clock, db
 from shared.settings import Relayed
 from tests.collector import Collector

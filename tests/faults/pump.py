@@ -8,8 +8,8 @@ import threading
 
 from deploy.local.fleet import settings_of
 from deploy.local.processes import Fleet
-from services.operator.faults import Faults, Plan, Submitter
-from services.operator.verify import verify_stack
+from labs.faults.load import Faults, Plan, Submitter
+from services.ops.verify.verify import verify_stack
 
 _names = itertools.count()
 

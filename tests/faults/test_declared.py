@@ -20,7 +20,7 @@ def test_nothing_is_lost(only: tuple[str, ...]) -> None:
     command = [
         sys.executable,
         "-m",
-        "services.operator.cli",
+        "services.ops.cli",
         "faults",
         "--json",
         "--stack",

@@ -10,7 +10,7 @@ from kafka import KafkaProducer
 
 from deploy.local.fleet import settings_of
 from deploy.local.processes import Fleet
-from services.operator.verify import Report, verify_stack
+from services.ops.verify.verify import Report, verify_stack
 from shared import topics
 from tests.faults.pump import Pump
 

@@ -21,7 +21,7 @@ from pydantic_core import to_json
 
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
-from services.intake.security import new_token
+from services.intake.kernel.security import new_token
 from shared import callers, db, migrate
 from shared.settings import Settings
 
@@ -170,7 +170,9 @@ class Parts:
 
     def tell_rights(self) -> None:
         """Tell open items what became of their rights, as the worker does, until all are told."""
-        from services.intake import right_jobs  # with the client of Kafka, which conftest.py is loaded before
+        from services.intake.registry import (
+            jobs as right_jobs,  # with the client of Kafka, which conftest.py is loaded before
+        )
 
         def told() -> bool:
             with self.engine.begin() as connection:

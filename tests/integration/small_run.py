@@ -13,8 +13,8 @@ from deploy.local import fleet
 from deploy.local.fleet import settings_of
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
-from services.operator.idle import Watch
-from services.operator.up import prepare
+from labs.up import prepare
+from services.ops.idle import Watch
 from shared import clock, db
 
 SELLERS = ("s-anna", "s-ben", "s-cleo")

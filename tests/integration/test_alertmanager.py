@@ -20,8 +20,8 @@ from deploy.local.prometheus import Plan, Server
 from deploy.prometheus import rules
 from deploy.prometheus.model import Alert
 from deploy.prometheus.routing import INHIBITIONS
-from services.operator.drills import RUNBOOKS, blocks
-from services.operator.pager import Note, Pager, pages
+from labs.drills import RUNBOOKS, blocks
+from labs.pager import Note, Pager, pages
 
 pytestmark = pytest.mark.skipif(
     "alertmanager" in prometheus.missing() or shutil.which("amtool") is None,

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from services.intake.webhooks import new_secret
+from services.intake.accounts.webhooks import new_secret
 from services.notification.calling import Caller, Flight, Landed, Over, Parcel, Private, Question, opener
 from services.notification.circuit import Circuit, succeeded
 from services.notification.render import Rendered

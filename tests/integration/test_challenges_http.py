@@ -17,7 +17,7 @@ from standardwebhooks import Webhook
 
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
-from services.intake import webhooks_store
+from services.intake.accounts import webhooks_store
 from shared import topics
 from tests.integration.hooks import Hooks, Received
 from tests.integration.intake_parts import CONTACT, Parts, People, _with_database, wait

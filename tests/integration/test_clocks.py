@@ -15,11 +15,11 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from deploy.local import clocks
 from deploy.local.stack import Stack
-from services.intake import requests, store
-from services.intake.barrier import Barrier, BrokerClock
-from services.intake.domain import Account
-from services.intake.inbound import Ends, Inbound
-from services.intake.store import Filing
+from services.intake.filing.inbound import Ends, Inbound
+from services.intake.filing.watermark import Barrier, BrokerClock
+from services.intake.kernel import requests, store
+from services.intake.kernel.domain import Account
+from services.intake.kernel.store import Filing
 from services.intake.worker import Intake
 from shared import clock, db, kafka_links, metrics, topics
 from shared.clocks import Offset

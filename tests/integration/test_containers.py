@@ -16,7 +16,7 @@ from kafka.errors import KafkaError
 
 from deploy import images
 from deploy.local.stack import Stack
-from services.operator.up import prepare
+from labs.up import prepare
 from tests.conftest import ROOT
 
 pytestmark = [

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from deploy.local.stack import Stack
-from services.operator import dlq
+from services.ops import dlq
 from tests.integration.test_runtime import Rig
 
 pytestmark = pytest.mark.stack

@@ -18,10 +18,11 @@ from litestar.testing import TestClient
 from deploy.local.stack import Stack
 from deploy.marketplace import api
 from deploy.marketplace.worker import Marketplace
+from labs import recount_ledger
 from services.enforcement import entities_store, entities_worker
 from services.enforcement.entities_worker import Counting
 from services.enforcement.ledger import EnforcementLedger
-from services.operator import recompute, recount_ledger
+from services.ops import recompute
 from shared import callers, db, events, marketplace, migrate, topics
 from shared.events import (
     Data,

@@ -19,9 +19,12 @@ import httpx
 import pytest
 
 from deploy.local.stack import Stack
-from services.intake import evidence, evidence_store, requests, sealing
-from services.intake.blobs import Blobs
-from services.intake.security import Contacts
+from services.intake.evidence import domain as evidence
+from services.intake.evidence import sealing
+from services.intake.evidence import store as evidence_store
+from services.intake.evidence.blobs import Blobs
+from services.intake.kernel import requests
+from services.intake.kernel.security import Contacts
 from shared import clock, db
 from tests import evidence_files as files
 from tests.integration.intake_parts import Parts, People, sell

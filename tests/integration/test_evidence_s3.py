@@ -15,7 +15,7 @@ import pytest
 
 from deploy.local.s3server import S3Server
 from deploy.local.stack import Stack
-from services.intake.blobs import Blobs, BlobsUnavailable
+from services.intake.evidence.blobs import Blobs, BlobsUnavailable
 from tests import evidence_files as files
 from tests.integration.intake_parts import Parts, People, wait
 from tests.integration.test_evidence import Someone, due, fetched, kept, send, state, sweep

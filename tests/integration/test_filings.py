@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from deploy.local.stack import Stack
-from services.intake import domain, requests, store
-from services.intake.domain import Account
-from services.intake.recurrence import CHANNEL
-from services.intake.store import Filing
+from services.intake.filing.recurrence import CHANNEL
+from services.intake.kernel import domain, requests, store
+from services.intake.kernel.domain import Account
+from services.intake.kernel.store import Filing
 from services.intake.worker import Intake
 from services.streams import filings, reconcile
 from services.streams.views import Meta

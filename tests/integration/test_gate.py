@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from deploy.local.stack import Stack
-from services.intake.security import new_token
+from services.intake.kernel.security import new_token
 from shared import security_events
 from tests.integration.intake_parts import Parts, People
 

@@ -20,11 +20,12 @@ import pytest
 from kafka import KafkaProducer
 
 from deploy.local.stack import Stack
-from services.intake import goodfaith_store, store
-from services.intake.domain import Account
-from services.intake.goodfaith import Counts
+from labs import deep, recount
+from services.intake.goodfaith import store as goodfaith_store
+from services.intake.goodfaith.domain import Counts
+from services.intake.kernel import store
+from services.intake.kernel.domain import Account
 from services.intake.worker import Intake
-from services.operator import deep, recount
 from shared import clock, db, declarations, events, migrate, policy, topics
 from shared.events import ItemChanged, State
 from shared.runtime import Tx

@@ -20,10 +20,10 @@ from litestar.handlers import HTTPRouteHandler
 
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
-from services.intake import security
-from services.intake.accounts import code_digest
-from services.intake.api import INTERNAL, PUBLIC, ROUTES
-from services.operator import rewrap
+from services.intake.accounts.domain import code_digest
+from services.intake.app import INTERNAL, PUBLIC, ROUTES
+from services.intake.kernel import security
+from services.ops.privacy import rewrap
 from shared import db, declarations, policy
 from shared.events import ItemChanged, State
 from tests.integration.intake_parts import CONTACT, Parts, People, sell

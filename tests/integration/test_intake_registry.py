@@ -21,8 +21,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.local.stack import Stack
-from services.intake import accounts_store, domain, registry_store, requests, store
-from services.intake.domain import Account, Refused
+from services.intake.accounts import store as accounts_store
+from services.intake.kernel import domain, requests, store
+from services.intake.kernel.domain import Account, Refused
+from services.intake.registry import store as registry_store
 from shared import clock, db, migrate, policy
 from tests.integration.intake_parts import CONTACT, PARTITIONS, Parts, People, _with_database
 from tests.integration.test_intake_http import body, problem

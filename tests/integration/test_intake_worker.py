@@ -17,10 +17,10 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from deploy.local.stack import Stack
-from services.intake import domain, requests, store
-from services.intake.domain import Account
-from services.intake.inbound import Inbound
-from services.intake.store import Filing
+from services.intake.filing.inbound import Inbound
+from services.intake.kernel import domain, requests, store
+from services.intake.kernel.domain import Account
+from services.intake.kernel.store import Filing
 from services.intake.worker import Intake
 from shared import clock, db, events, topics
 from shared.runtime import Tx, Worker

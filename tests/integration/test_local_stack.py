@@ -26,7 +26,7 @@ from deploy.local import prometheus
 from deploy.local.children import StackError, free_port
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
-from services.operator.pager import Pager
+from labs.pager import Pager
 from tests.conftest import ROOT
 from tests.left_out import own_processes
 

@@ -13,9 +13,10 @@ import httpx
 import pytest
 
 from deploy.local.stack import Stack
-from services.intake import misuse_store, requests, store
-from services.intake.domain import ListingRef
-from services.intake.misuse import Change, Facts, Measure
+from services.intake.kernel import requests, store
+from services.intake.kernel.domain import ListingRef
+from services.intake.misuse import store as misuse_store
+from services.intake.misuse.domain import Change, Facts, Measure
 from services.intake.worker import Intake
 from shared import clock, db, policy, topics
 from shared.events import State

@@ -35,7 +35,7 @@ from services.notification.render import Contact, digest
 from services.notification.reproduce import again
 from services.notification.sender import FLIGHT, Sender
 from services.notification.worker import Notification
-from services.operator.message import kept_of
+from services.ops.message import kept_of
 from shared import db, events, migrate, topics
 from shared.events import AccountChannels, AccountNotice, AccountTold, DigestWanted, MessageSent, NoticeSent, State
 from shared.runtime import Tx, Worker

@@ -18,10 +18,10 @@ import sqlalchemy as sa
 
 from deploy.local.children import StackError
 from deploy.local.stack import Stack
-from services.intake.blobs import Blobs
-from services.intake.security import Contacts
-from services.operator import erase as command_line
-from services.operator import export
+from services.intake.evidence.blobs import Blobs
+from services.intake.kernel.security import Contacts
+from services.ops.privacy import erase as command_line
+from services.ops.privacy import export
 from shared import db, migrate
 from tests.integration.intake_parts import CONTACT, Parts, People, sell
 
@@ -281,7 +281,7 @@ def test_erasing_waits_for_what_is_not_over(parts: Parts, people: People) -> Non
 
 def test_an_erasure_that_breaks_off_is_done_again(parts: Parts, people: People, subject: tuple[str, Headers]) -> None:
     """Whatever statement it dies at, nothing of it is done, or all."""
-    from services.intake import erasure_store
+    from services.intake.accounts import erasure_store
 
     account, _ = subject
     tables = ("subject_keys", "contacts", "tokens", "email_codes", "evidence_links")
@@ -364,7 +364,7 @@ def test_every_table_is_exported_or_known_to_hold_nothing_of_a_subject(whole: sa
         for schema, table in tables
         if f"{schema}.{table}" not in exported and table not in HELD_ELSEWHERE[schema] and not RUNTIME.search(table)
     ]
-    assert not missing, "say in services/operator/export.py what a subject is shown of it, or here why nothing"
+    assert not missing, "say in services/ops/privacy/export.py what a subject is shown of it, or here why nothing"
 
 
 def exported(

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from deploy.local.stack import Stack
-from services.operator import linking
-from services.operator.prune import Fold, Pruning
+from services.ops.broker import linking
+from services.ops.prune import Fold, Pruning
 from shared import db
 from shared.runtime.store import Store
 from shared.settings import Settings

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from deploy.local.stack import Stack
-from services.intake import domain, requests, store
-from services.intake.domain import Account
-from services.intake.store import Filed, Filing
+from services.intake.kernel import domain, requests, store
+from services.intake.kernel.domain import Account
+from services.intake.kernel.store import Filed, Filing
 from services.intake.worker import Intake
 from services.verification.worker import Verification
 from shared import clock, db, events, migrate, topics

@@ -21,7 +21,8 @@ import msgspec
 import pytest
 
 from deploy.local.stack import Stack
-from services.intake import metrics, review_store
+from services.intake.kernel import metrics
+from services.intake.review import store as review_store
 from services.intake.worker import Intake
 from services.verification.item import Item
 from services.verification.lifecycle import Change, Facts, decide, fire

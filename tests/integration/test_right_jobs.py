@@ -14,8 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from deploy.local.stack import Stack
-from services.intake import domain, registry_store, requests, right_jobs, store
-from services.intake.domain import Account, Refused
+from services.intake.kernel import domain, requests, store
+from services.intake.kernel.domain import Account, Refused
+from services.intake.registry import jobs as right_jobs
+from services.intake.registry import store as registry_store
 from tests.integration.intake_parts import PARTITIONS, Parts, People, wait
 from tests.integration.test_intake_http import body, problem
 from tests.integration.test_intake_registry import in_, right, told

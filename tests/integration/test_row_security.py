@@ -15,9 +15,9 @@ from litestar.testing import TestClient
 from sqlalchemy.exc import ProgrammingError
 
 from deploy.local.stack import Stack
-from services.intake import store
-from services.intake.api import create
-from services.intake.domain import Account
+from services.intake.app import create
+from services.intake.kernel import store
+from services.intake.kernel.domain import Account
 from shared import db, migrate
 from shared.migrate import PARTY_READS
 from tests.integration.intake_parts import Parts, People, sell

@@ -22,9 +22,9 @@ from litestar.openapi.spec import Components, SecurityScheme
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
 from services.enforcement import api as enforcement
-from services.intake import security, store
-from services.intake.api import ROUTES
-from services.intake.domain import Account
+from services.intake.app import ROUTES
+from services.intake.kernel import security, store
+from services.intake.kernel.domain import Account
 from services.notification import api as notification
 from shared.events import Role
 from tests.integration.intake_parts import Parts, People

@@ -31,9 +31,10 @@ from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.secured import BROKER, HOSTS, write
 from deploy.local.stack import Stack
-from services.operator import topic_plan, up
-from services.operator.login import at_broker
-from services.operator.topics import Broker, apply_to, compare
+from labs import up
+from services.ops.broker import topic_plan
+from services.ops.broker.login import at_broker
+from services.ops.broker.topics import Broker, apply_to, compare
 from shared import access, db, kafka_links, migrate, topics
 from shared.callers import trust
 from shared.settings import Settings
@@ -532,7 +533,7 @@ def demo(how: str, name: str) -> dict[str, Any]:
     command = [
         sys.executable,
         "-m",
-        "services.operator.cli",
+        "services.ops.cli",
         "demo",
         "--stack",
         name,
@@ -573,7 +574,7 @@ def test_the_demo_passes_and_nobody_is_refused_anything(how: str) -> None:
 @pytest.mark.timeout(1800)
 def test_logins_and_authorities_are_exchanged_under_load(tmp_path: Path) -> None:
     """Every login is changed for its second one, and the authority for another, while claims come in; nothing is lost."""
-    from services.operator import verify
+    from services.ops.verify import verify
 
     needs_tls()
     name = f"test-{os.getpid()}-exchange"
@@ -588,7 +589,7 @@ def test_logins_and_authorities_are_exchanged_under_load(tmp_path: Path) -> None
         said = tmp_path / "replay.log"
         with said.open("w") as out:
             load = subprocess.Popen(
-                [sys.executable, "-m", "services.operator.cli", "replay", "deploy/demo/notices-2025.jsonl.gz", "--limit", "60",
+                [sys.executable, "-m", "services.ops.cli", "replay", "deploy/demo/notices-2025.jsonl.gz", "--limit", "60",
                  "--no-step", "--rate", "2", "--stack", name],
                 env={**os.environ}, cwd=ROOT.parent, stdout=out, stderr=subprocess.STDOUT,
             )  # fmt: skip

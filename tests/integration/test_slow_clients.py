@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from deploy.local.stack import Stack
-from services.intake import uploads
+from services.intake.evidence import uploads
 from shared import bounded
 from tests.integration.intake_parts import Parts, People
 

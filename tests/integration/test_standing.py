@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
 from services.enforcement import offenders, reading
-from services.operator import cli
+from services.ops import cli
 from shared import clock, policy, topics
 from shared.events import LiftSanction
 from shared.paging import cursor_of

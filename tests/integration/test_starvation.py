@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from deploy.local.stack import Stack
-from services.intake import domain
+from services.intake.kernel import domain
 from shared.paging import cursor_of
 from tests.integration.intake_parts import Parts, People
 

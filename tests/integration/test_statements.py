@@ -26,8 +26,8 @@ from services.enforcement import statements, store
 from services.enforcement.statements import Made, puid
 from services.enforcement.transparency import Transparency
 from services.enforcement.worker import Enforcement
-from services.operator.statements import counts, retry, unsent
-from services.operator.verify import verify_stack
+from services.ops.statements import counts, retry, unsent
+from services.ops.verify.verify import verify_stack
 from shared import db, events, migrate, policy, topics
 from shared.events import ItemChanged, Role, State
 from tests import statements_policy

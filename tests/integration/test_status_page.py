@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import uvicorn
 
-from services.operator.observing import Snapshot
-from services.operator.status_page import Oldest, create
-from services.operator.status_view import Old
+from services.observer.observing import Snapshot
+from services.observer.status_page import Oldest, create
+from services.observer.status_view import Old
 from tests.integration.browser import Tab, binary, browser
 from tests.unit.operator.observed import ALERT, AWAY, calm
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.stack import Stack
-from services.operator.streams import Source, rebuild_from
+from services.ops.streams import Source, rebuild_from
 from services.streams import generations, items, tables
 from services.streams.app import changelog_topic
 from tests.integration.streams_parts import Rig, claim_of, wait

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deploy import supply
+from tools import supply
 
 
 @pytest.mark.thorough

@@ -23,7 +23,7 @@ def test_the_tour_is_as_written(tmp_path: Path, story: str, page: str) -> None:
     env = {key: value for key, value in os.environ.items() if not key.startswith("GOODFAITH_")}
     done = subprocess.run(
         [
-            sys.executable, "-m", "services.operator.cli", "tour", "--story", story, "--stack", f"test-{os.getpid()}-{story}",
+            sys.executable, "-m", "services.ops.cli", "tour", "--story", story, "--stack", f"test-{os.getpid()}-{story}",
             "--json", "--write", str(told), "--check", str(ROOT / "docs" / page),
         ],
         cwd=ROOT, env=env, capture_output=True, text=True, check=False,

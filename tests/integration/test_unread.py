@@ -10,8 +10,8 @@ from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from deploy.local.stack import Stack
-from services.operator.idle import Reader
-from services.operator.unread import Gap, _unread, commit_cursors
+from services.ops.idle import Reader
+from services.ops.restore.unread import Gap, _unread, commit_cursors
 from shared import db, kafka_links, topics
 from shared.runtime.ddl import linked_events, runtime_v1, runtime_v2
 from shared.settings import Settings

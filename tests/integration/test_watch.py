@@ -17,8 +17,8 @@ from kafka.structs import OffsetAndMetadata
 from prometheus_client import REGISTRY
 
 from deploy.local.stack import Stack
-from services.operator import watch
-from services.operator.watch import Broker, Database
+from services.observer import watch
+from services.observer.watch import Broker, Database
 from shared import metrics, topics
 from shared.settings import Settings
 

@@ -22,7 +22,7 @@ from standardwebhooks import Webhook
 
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
-from services.intake.webhooks import new_secret
+from services.intake.accounts.webhooks import new_secret
 from services.notification import webhook_store
 from services.notification.domain import deadline
 from services.notification.webhooks import Webhooks

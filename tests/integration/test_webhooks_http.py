@@ -13,7 +13,7 @@ import pytest
 
 from deploy.local.children import free_port
 from deploy.local.stack import Stack
-from services.intake import webhooks_store
+from services.intake.accounts import webhooks_store
 from shared import db
 from shared.events import AccountChannels, WebhookDisabled, WebhookKnown
 from tests.integration.intake_parts import CONTACT, Parts, People

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from services.operator.streams import compared
+from services.ops.streams import compared
 from tests.integration.small_run import SELLERS, SmallRun
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from deploy.local.fleet import FLEET
-from services.intake.inbound import Inbound
-from services.operator import idle
+from services.intake.filing.inbound import Inbound
+from services.ops import idle
 from services.streams.registry import VIEWS
 from shared import access, topics
 from shared.access import Acl

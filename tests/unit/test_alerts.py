@@ -18,7 +18,7 @@ from deploy.local.fleet import FLEET
 from deploy.prometheus import cases, rules
 from deploy.prometheus.model import Alert, Pace, dump
 from deploy.prometheus.writing import files
-from services.operator.cli import build
+from services.ops.cli import build
 from shared import metrics
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.enforcement import domain, statements
 from services.enforcement.domain import Hold, Listing
-from services.intake import goodfaith
+from services.intake.goodfaith import domain as goodfaith
 from shared import events, policy
 from shared.events import HoldChanged, MarketplaceCommand, ViolationChanged
 from tests import statements_policy

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake.barrier import bound_s, patience_ms
+from services.intake.filing.watermark import bound_s, patience_ms
 from shared.clocks import Offset, apart
 from shared.settings import Settings
 

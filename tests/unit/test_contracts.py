@@ -7,12 +7,13 @@ import datetime as dt
 import msgspec
 import pytest
 
-from shared import contracts, events, topics
+from shared import events, topics
+from tools import contracts
 
 
 def test_documents_are_fresh() -> None:
     for path, text in contracts.documents().items():
-        assert path.read_text(encoding="utf-8") == text, f"{path.name} is stale: run python -m shared.contracts"
+        assert path.read_text(encoding="utf-8") == text, f"{path.name} is stale: run python -m tools.contracts"
     written = {path.name for path in (contracts.FOLDER / "schemas").glob("*.json")}
     assert written == {path.name for path in contracts.documents() if path.parent.name == "schemas"}
 

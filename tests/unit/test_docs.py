@@ -11,11 +11,12 @@ import typer
 from litestar.handlers import HTTPRouteHandler
 from typer.main import get_command
 
-from services.intake.api import EVERYONE, ROUTES
-from services.operator.cli import build
-from shared import metrics_docs, migrate, topics
+from services.intake.app import EVERYONE, ROUTES
+from services.ops.cli import build
+from shared import migrate, topics
 from shared.metrics import load
 from shared.settings import Settings
+from tools import metrics_docs
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -90,7 +91,7 @@ def test_metrics_exist(document: Path) -> None:
 
 
 def test_the_document_of_metrics_is_fresh() -> None:
-    """When this fails: python -m shared.metrics_docs > docs/metrics.md"""
+    """When this fails: python -m tools.metrics_docs > docs/metrics.md"""
     assert text_of(Path("docs/metrics.md")) == metrics_docs.document(load())
 
 

@@ -10,13 +10,15 @@ from babel.messages.pofile import read_po
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake import domain, evidence, registers
-from services.intake.domain import Refused
+from services.intake.evidence import domain as evidence
+from services.intake.kernel import domain
+from services.intake.kernel.domain import Refused
+from services.intake.registry import registers
 from services.notification import layout
-from services.operator import messages
 from services.verification import refusals
 from shared import languages, policy
 from shared.languages import LANGUAGES, catalogue, choose, translate
+from tools import messages
 
 OTHERS = LANGUAGES[1:]
 each_language = pytest.mark.parametrize("language", OTHERS)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def run() -> Iterator[SmallRun]:
     """The run, its processes stopped. Whoever tampers with what it left puts it back, or is the last."""
     # not above: a conftest is loaded before warnings of libraries are put aside
-    from services.operator.verify import verify_stack
+    from services.ops.verify.verify import verify_stack
     from tests.integration.small_run import SmallRun
     from tests.integration.views_of import watched
 

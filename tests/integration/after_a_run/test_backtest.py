@@ -10,10 +10,10 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from services.operator import up
-from services.operator.backtest import Recorded, compare
-from services.operator.cli import build
-from services.operator.policy import read
+from labs import up
+from services.ops.backtest import Recorded, compare
+from services.ops.cli import build
+from services.ops.policy import read
 from services.verification.backtest import Tally
 from shared import policy
 from tests.integration.small_run import SmallRun

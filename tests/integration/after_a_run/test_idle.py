@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from services.operator.idle import Watch
+from services.ops.idle import Watch
 from tests.integration.small_run import SmallRun
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]

@@ -8,8 +8,8 @@ from dataclasses import astuple
 import pytest
 import sqlalchemy as sa
 
-from services.operator.promise import Figures, count
-from services.operator.verify import examine
+from services.ops.promise import Figures, count
+from services.ops.verify.verify import examine
 from shared import clock
 from tests.integration.small_run import SmallRun
 

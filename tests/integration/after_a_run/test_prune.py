@@ -11,10 +11,10 @@ import sqlalchemy as sa
 import stamina
 
 from deploy.local.processes import Fleet
-from services.operator import linking
-from services.operator.idle import present, readers
-from services.operator.prune import Pruning
-from services.operator.verify import verify_stack
+from services.ops.broker import linking
+from services.ops.idle import present, readers
+from services.ops.prune import Pruning
+from services.ops.verify.verify import verify_stack
 from shared import db, kafka_links
 from tests.integration.after_a_run.test_backtest import VERSION, tried
 from tests.integration.small_run import SmallRun

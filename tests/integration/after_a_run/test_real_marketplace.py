@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.operator import unread
-from services.operator.idle import READERS, present
-from services.operator.prune import Pruning
-from services.operator.restore import written_by
-from services.operator.verify import verify_stack
+from services.ops.idle import READERS, present
+from services.ops.prune import Pruning
+from services.ops.restore import unread
+from services.ops.restore.restore import written_by
+from services.ops.verify.verify import verify_stack
 from shared import topics
 from tests.integration.after_a_run.test_prune import put_back
 from tests.integration.small_run import SmallRun

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from services.operator.streams import log_rows
+from services.ops.streams import log_rows
 from services.streams import registry, sellers
 from services.streams.filings import Filing
 from services.streams.fold import POSITIONS, Partition, Record

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from kafka import KafkaProducer
 
 from services.enforcement import entities, sanctions
-from services.operator import checks
-from services.operator.evidence import Evidence, Lines, Reading, committed, read
-from services.operator.verify import Report, examine, verify_stack
+from services.ops.verify import checks
+from services.ops.verify.evidence import Evidence, Lines, Reading, committed, read
+from services.ops.verify.verify import Report, examine, verify_stack
 from shared import policy, topics
 from shared.settings import Settings
 from tests import statements_policy

@@ -17,7 +17,7 @@ import jsonschema_rs
 import msgspec
 from polyfactory.factories.msgspec_factory import MsgspecFactory
 
-from shared import contracts
+from tools import contracts
 
 FROZEN: Final = Path(__file__).parent / "frozen"
 SEED: Final = 1

@@ -13,9 +13,9 @@ import msgspec
 import pytest
 from msgspec import Meta, Struct
 
-from shared import contracts
 from tests.unit.contracts import evolution
 from tests.unit.contracts.evolution import Readers, Sample, Type
+from tools import contracts
 
 READERS_FIRST: Final[dict[tuple[str, str], str]] = {}
 """(version, type) of which this version writes something that readers of that version park, and the reason why it may: they are

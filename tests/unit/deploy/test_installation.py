@@ -9,7 +9,7 @@ import pytest
 from deploy.local import fleet
 from deploy.local.children import StackError
 from deploy.local.stack import Stack
-from services.operator.replay import upstream_ready
+from labs.replay import upstream_ready
 
 
 @pytest.fixture

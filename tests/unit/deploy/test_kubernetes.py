@@ -29,8 +29,9 @@ from deploy.kubernetes.model import OPTIONAL, PROCESSES, STAND_INS
 from deploy.kubernetes.writing import files
 from deploy.local.fleet import FLEET
 from deploy.marketplace.worker import Marketplace
-from services.intake.api import ROUTES
-from services.operator import evidence, idle
+from services.intake.app import ROUTES
+from services.ops import idle
+from services.ops.verify import evidence
 from shared import access, callers, metrics, migrate, outbound, secret_files
 from shared.settings import Settings
 from tests.unit.deploy.cluster import (

@@ -8,8 +8,8 @@ import pytest
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 
-from deploy import migrations
 from shared import migrate
+from tools import migrations
 
 SERVICES = (*migrate.SERVICES, *migrate.DEMO)
 REVISION = """

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from deploy import supply
-from deploy.supply import Pin
+from tools import supply
+from tools.supply import Pin
 
 HASH = "a" * 64
 LOCK = f"""# made by a machine
@@ -47,7 +47,7 @@ def test_all_that_is_installed_is_pinned_by_hash(name: str) -> None:
 def test_every_run_time_package_comes_under_terms_that_are_allowed() -> None:
     found = supply.licences(supply.pins(supply.LOCK.read_text()))
     assert supply.refused(found) == []
-    assert supply.LICENCES.read_text() == supply.document(found), "stale: run python -m deploy.supply licences"
+    assert supply.LICENCES.read_text() == supply.document(found), "stale: run python -m tools.supply licences"
     unused = supply.JUDGED.keys() - {name for name, _ in found}
     assert not unused, "judged, and no longer there"
 

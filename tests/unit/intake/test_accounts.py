@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake import accounts
-from services.intake.accounts import Challenge
-from services.intake.domain import Refused
+from services.intake.accounts import domain as accounts
+from services.intake.accounts.domain import Challenge
+from services.intake.kernel.domain import Refused
 
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)

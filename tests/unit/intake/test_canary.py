@@ -11,9 +11,9 @@ import pytest
 from pydantic import SecretStr
 
 from services.intake import canary
-from services.intake.domain import Account, Refused
-from services.intake.inbound import Inbound, Read
-from services.intake.requests import SubmitClaim
+from services.intake.filing.inbound import Inbound, Read
+from services.intake.kernel.domain import Account, Refused
+from services.intake.kernel.requests import SubmitClaim
 from shared.settings import Settings
 
 NOW = dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC)

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake import domain, requests
-from services.intake.admission import share_out
-from services.intake.domain import Account, Authorisation, ItemRef, Refused, Right
-from services.intake.inbound import check_bound
+from services.intake.filing.admission import share_out
+from services.intake.filing.inbound import check_bound
+from services.intake.kernel import domain, requests
+from services.intake.kernel.domain import Account, Authorisation, ItemRef, Refused, Right
 from shared import events, policy
 from shared.events import ItemChanged, State
 from shared.settings import Relayed, Settings, UpstreamMay

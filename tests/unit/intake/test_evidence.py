@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake import evidence, requests, sniff
-from services.intake.domain import Account, Refused
-from services.intake.evidence import Document, Links, Ties
+from services.intake.evidence import detection as sniff
+from services.intake.evidence import domain as evidence
+from services.intake.evidence.domain import Document, Links, Ties
+from services.intake.kernel import requests
+from services.intake.kernel.domain import Account, Refused
 
 NOW = dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC)
 KEY = "k" * 44

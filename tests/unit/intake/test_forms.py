@@ -7,8 +7,9 @@ from typing import get_args
 import msgspec
 import pytest
 
-from services.intake import domain, forms, registers, requests
-from services.intake.domain import Account, Refused
+from services.intake.kernel import domain, requests
+from services.intake.kernel.domain import Account, Refused
+from services.intake.registry import forms, registers
 from shared import policy
 from shared.events import RightType
 from shared.languages import LANGUAGES

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from services.intake.domain import Refused
-from services.intake.gate import Gate, line_of
-from services.intake.uploads import (
+from services.intake.evidence.uploads import (
     UPLOADS_MAX,
     UPLOADS_OF_ADDRESS_MAX,
     UPLOADS_OF_ONE_MAX,
     UPLOADS_OF_UNVERIFIED_MAX,
     Desk,
 )
+from services.intake.kernel.domain import Refused
+from services.intake.kernel.rate_limits import Gate, line_of
 from shared.settings import Settings
 
 

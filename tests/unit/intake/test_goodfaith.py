@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from services.intake import goodfaith
-from services.intake.domain import Refused
-from services.intake.goodfaith import (
+from labs import deep, recount
+from services.intake.goodfaith import domain as goodfaith
+from services.intake.goodfaith.domain import (
     NOTHING,
     SETTLED,
     WORTH,
@@ -33,7 +33,7 @@ from services.intake.goodfaith import (
     outcome_of,
     review,
 )
-from services.operator import deep, recount
+from services.intake.kernel.domain import Refused
 from services.verification import item as life
 from shared import declarations, policy
 from shared.events import State

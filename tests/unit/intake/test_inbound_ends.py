@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from services.intake.inbound import Ends
+from services.intake.filing.inbound import Ends
 
 PLACE = ("inbound.desk", 0)
 ENDS = Ends(dt.datetime(2026, 11, 24, tzinfo=dt.UTC), {PLACE: 0}, {PLACE: 7}, {"inbound.desk": "new"})

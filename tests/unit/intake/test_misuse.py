@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from services.intake import goodfaith, misuse
-from services.intake.domain import Refused
-from services.intake.misuse import KEPT, Facts, Measure
-from services.operator import deep
+from labs import deep
+from services.intake.goodfaith import domain as goodfaith
+from services.intake.kernel.domain import Refused
+from services.intake.misuse import domain as misuse
+from services.intake.misuse.domain import KEPT, Facts, Measure
 from services.verification.lifecycle import TABLE
 from shared import policy
 from shared.events import ItemChanged, State

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake.publishing import DELAYED_S, Publishing, Seen
+from services.intake.kernel.publishing import DELAYED_S, Publishing, Seen
 
 
 def after(*looks: tuple[float, Seen]) -> Publishing:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake.domain import Refused
-from services.intake.registers import FORMATS, check_digit, normalise
-from services.intake.requests import Register
+from services.intake.kernel.domain import Refused
+from services.intake.kernel.requests import Register
+from services.intake.registry.registers import FORMATS, check_digit, normalise
 from shared.events import RightType
 
 VECTORS: list[tuple[Register, RightType, str, str]] = [

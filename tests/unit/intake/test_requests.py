@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake import domain, requests
-from services.intake.domain import Refused
+from services.intake.kernel import domain, requests
+from services.intake.kernel.domain import Refused
 
 KINDS = [
     requests.OpenAccount, requests.Contact, requests.RegisterRight, requests.ChangeRight, requests.Authorise, requests.Verify,

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake import requests, review
-from services.intake.domain import Account, ItemRef, Refused, Rows
-from services.intake.review import Case, Desk, Move, Past
+from services.intake.kernel import requests
+from services.intake.kernel.domain import Account, ItemRef, Refused, Rows
+from services.intake.review import domain as review
+from services.intake.review.domain import Case, Desk, Move, Past
 from shared import events, policy
 from shared.events import DECISIONS, ItemChanged, State
 

@@ -10,8 +10,8 @@ from cryptography.exceptions import InvalidTag
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake import sealing
-from services.intake.sealing import PIECE, TAG
+from services.intake.evidence import sealing
+from services.intake.evidence.sealing import PIECE, TAG
 
 KEY = bytes(range(32))
 SIZES = (1, 15, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 7)

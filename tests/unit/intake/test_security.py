@@ -7,8 +7,8 @@ import base64
 import pytest
 from cryptography.exceptions import InvalidTag
 
-from services.intake.requests import Contact
-from services.intake.security import Contacts, KeyMissing, digest, is_token, new_token
+from services.intake.kernel.requests import Contact
+from services.intake.kernel.security import Contacts, KeyMissing, digest, is_token, new_token
 
 KEY = base64.b64encode(b"k" * 32).decode()
 CONTACT = Contact(name="Ada", address="Road 1\nTown", email="ada@example.org")

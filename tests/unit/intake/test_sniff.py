@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake import sniff
-from services.intake.sniff import Bad
+from services.intake.evidence import detection as sniff
+from services.intake.evidence.detection import Bad
 from tests import evidence_files as files
 
 SVG = b'<?xml version="1.0"?>\n<!-- a picture -->\n<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><script>x()</script></svg>'

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake import turns
-from services.intake.domain import Refused
-from services.intake.turns import WAITING_MAX, WAITING_OF_ONE, Turns
+from services.intake.kernel import read_queue as turns
+from services.intake.kernel.domain import Refused
+from services.intake.kernel.read_queue import WAITING_MAX, WAITING_OF_ONE, Turns
 
 
 class Work:

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from services.intake import accounts
-from services.intake.domain import Refused
-from services.intake.webhooks import (
+from services.intake.accounts import domain as accounts
+from services.intake.accounts.webhooks import (
     CODE_TRIES,
     SECRETS_MOST,
     Asked,
@@ -27,6 +26,7 @@ from services.intake.webhooks import (
     rotated,
     signing,
 )
+from services.intake.kernel.domain import Refused
 
 NOW = dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 import httpx
 
 from deploy.grafana import BOARDS, PANELS
-from services.operator.observing import Alert, Answer, Series, Snapshot
+from services.observer.observing import Alert, Answer, Series, Snapshot
 
 AT = dt.datetime(2026, 11, 25, 12, 0, 5, tzinfo=dt.UTC)
 LABELS = {

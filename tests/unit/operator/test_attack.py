@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
-from services.intake import sniff
-from services.operator.attack import ATTACKS, verdict
-from services.operator.attack_files import BOMBS, PDFS, PICTURES
-from services.operator.attack_ground import Attack, Ground, Honest, Outcome, Result, mostly, summary
+from labs.attacks.attack import ATTACKS, verdict
+from labs.attacks.files import BOMBS, PDFS, PICTURES
+from labs.attacks.ground import Attack, Ground, Honest, Outcome, Result, mostly, summary
+from services.intake.evidence import detection as sniff
 
 
 def _act(_: Ground) -> Outcome:

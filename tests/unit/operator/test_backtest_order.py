@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from services.operator.backtest import _placed, _Row
+from services.ops.backtest import _placed, _Row
 
 T = dt.datetime(2026, 3, 2, 10, tzinfo=dt.UTC)
 LATER = T + dt.timedelta(seconds=1)

@@ -11,10 +11,10 @@ import pytest
 import typer
 
 from deploy.local.children import StackError
-from services.operator import breakage, fault_runs
-from services.operator.breakage import Fault, Ground, Result, exercise, unforgiven
-from services.operator.fault_runs import BEGIN, END
-from services.operator.faults import Record, submission
+from labs.faults import breakage, fault_runs
+from labs.faults.breakage import Fault, Ground, Result, exercise, unforgiven
+from labs.faults.fault_runs import BEGIN, END
+from labs.faults.load import Record, submission
 
 
 def nothing(_: Ground) -> None:

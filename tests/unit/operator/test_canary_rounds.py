@@ -10,7 +10,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from services.operator.canary_rounds import COMPLETED, POLL_S, STEPS, STEPS_TOTAL, Canary, Failed
+from services.observer.canary_rounds import COMPLETED, POLL_S, STEPS, STEPS_TOTAL, Canary, Failed
 from shared.settings import Settings
 
 TOKEN = "gf_canary00_" + "x" * 43

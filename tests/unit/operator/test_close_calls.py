@@ -11,8 +11,8 @@ from unittest.mock import AsyncMock, MagicMock
 import httpx
 import pytest
 
-from services.operator import faults
-from services.operator.faults import DAY, Close, Moment, Plan, Step, Submitter, close_call
+from labs.faults import load as faults
+from labs.faults.load import DAY, Close, Moment, Plan, Step, Submitter, close_call
 
 DUE = dt.datetime(2026, 12, 4, 10, tzinfo=dt.UTC)
 MICRO = dt.timedelta(microseconds=1)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from labs.deep_ledger import run_block
 from services.enforcement import entities, penalties, sanctions
-from services.operator.deep_ledger import run_block
 
 
 def test_a_block_is_as_a_recount_has_it() -> None:

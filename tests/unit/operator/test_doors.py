@@ -6,7 +6,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from services.operator import doors
+from labs import doors
 from shared.settings import Settings
 
 

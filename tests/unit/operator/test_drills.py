@@ -8,9 +8,9 @@ import json
 import pytest
 
 from deploy.local import prometheus
-from services.operator.drills import ALERTS, DRILLS, NOTICES, SPEED, Notices, Ran, blocks
-from services.operator.notices import SAMPLE, read
-from services.operator.pager import Notes
+from labs.drills import ALERTS, DRILLS, NOTICES, SPEED, Notices, Ran, blocks
+from labs.notices import SAMPLE, read
+from labs.pager import Notes
 
 BOOK = """# An alert
 

@@ -7,8 +7,8 @@ import datetime as dt
 import msgspec
 import pytest
 
-from services.operator.evidence import FINAL, Fold, Marks, Place, Tally, _head, _split, identify, line
-from services.operator.judge import Judge
+from services.ops.verify.evidence import FINAL, Fold, Marks, Place, Tally, _head, _split, identify, line
+from services.ops.verify.judge import Judge
 from shared import events
 from shared.events import ItemChanged, State
 

@@ -11,8 +11,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake import access
-from services.operator import export
+from services.intake.accounts import access
+from services.ops.privacy import export
 
 IDS = st.sampled_from(["a-me", "a-staff", "s-other", "operator", "rule", "system"])
 

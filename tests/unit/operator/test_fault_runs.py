@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.operator import unread
-from services.operator.broker_faults import coordinator_partition
-from services.operator.fault_runs import BEGIN, END, FAULTS, NAMES, Result, rows, with_rows
-from services.operator.idle import READERS
-from services.operator.unread import Gap, Refilled, compare
+from labs.faults.broker_faults import coordinator_partition
+from labs.faults.fault_runs import BEGIN, END, FAULTS, NAMES, Result, rows, with_rows
+from services.ops.idle import READERS
+from services.ops.restore import unread
+from services.ops.restore.unread import Gap, Refilled, compare
 from shared import topics
 from shared.settings import Settings
 
@@ -110,8 +110,8 @@ def test_what_was_there_goes_once_all_is_written_and_before_anybody_goes_on(
     done: list[tuple[str, object]] = []
     engine = MagicMock()
     gap = Gap(READER, *PLACE, upto=4, begins=0, ends=ends, recreated=True)
-    monkeypatch.setattr("services.operator.restore.none_connected", lambda _: None)
-    monkeypatch.setattr("services.operator.restore.fold_anew", lambda _: 7)
+    monkeypatch.setattr("services.ops.restore.restore.none_connected", lambda _: None)
+    monkeypatch.setattr("services.ops.restore.restore.fold_anew", lambda _: 7)
     monkeypatch.setattr(unread, "find", lambda *_: [gap])
     monkeypatch.setattr(unread, "present", lambda *_, **__: READERS)
     monkeypatch.setattr(unread, "_topic_ids", lambda _: {})

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from services.enforcement import penalties, sanctions
 from services.enforcement.penalties import Entry
 from services.notification.domain import WINDOW_KINDS, notice_of
-from services.operator import penalty_model, telling
-from services.operator.item_model import ENDED, FINAL, UPHELD
+from services.ops.verify import penalty_model, telling
+from services.ops.verify.item_model import ENDED, FINAL, UPHELD
 from services.verification import lifecycle, rules
 from shared import events, policy
 from shared.events import SanctionChanged, State
@@ -39,7 +39,7 @@ def imports(name: str) -> set[str]:
 def test_verify_imports_none_of_the_code_that_it_checks() -> None:
     """Nor does anything that its checks import: else a service would be judged by its own word."""
     seen: dict[str, set[str]] = {}
-    ahead = ["services.operator.checks"]
+    ahead = ["services.ops.verify.checks"]
     while ahead:
         name = ahead.pop()
         if name not in seen and Path(*name.split(".")).with_suffix(".py").exists():
@@ -62,10 +62,10 @@ def test_verify_imports_none_of_the_code_that_it_checks() -> None:
         for name, found in seen.items()
     }
     # which topics each worker reads, which is looked up in its declaration
-    assert all(one.rpartition(".")[0].endswith((".worker", ".ledger")) for one in foreign.pop("services.operator.idle"))
+    assert all(one.rpartition(".")[0].endswith((".worker", ".ledger")) for one in foreign.pop("services.ops.idle"))
     assert {name: found for name, found in foreign.items() if found} == {}
     assert all(
-        one.startswith("services.operator.") for one in imports("services.operator.verify") if "services." in one
+        one.startswith("services.operator.") for one in imports("services.ops.verify.verify") if "services." in one
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.operator.lag import Extent, Lags, Place, Record, old, positions
+from services.observer.lag import Extent, Lags, Place, Record, old, positions
 
 HERE = Place("verification", "intake.events", 0)
 THERE = Place("verification", "intake.events", 1)

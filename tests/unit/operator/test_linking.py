@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.operator.linking import contiguous
+from services.ops.broker.linking import contiguous
 
 
 @given(start=st.integers(0, 20), rows=st.dictionaries(st.integers(21, 60), st.booleans()))

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from deploy.grafana import PANELS
 from deploy.grafana.model import Limits, Panel, Query
-from services.operator import observing
-from services.operator.observing import Answer, Observer, Series, Snapshot, Unusable, level
+from services.observer import observing
+from services.observer.observing import Answer, Observer, Series, Snapshot, Unusable, level
 from tests.unit.operator.observed import ALERT, AT, calm, transport
 
 OPEN = PANELS["open"]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from deploy.prometheus.model import LAYERS, dump
-from services.operator.drills import ALERTS, DRILLS, LOOKS, LOOKS_S, SHARE, SPEED, STARTS, of_canary, pace
-from services.operator.pager import Note, Notes, pages
+from labs.drills import ALERTS, DRILLS, LOOKS, LOOKS_S, SHARE, SPEED, STARTS, of_canary, pace
+from labs.pager import Note, Notes, pages
 
 
 def told(at: float, *alerts: tuple[str, str, bool], severity: str = "page") -> tuple[float, bytes]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from services.operator.cli import build
-from services.operator.policy import read
+from services.ops.cli import build
+from services.ops.policy import read
 from shared import policy
 from shared.policy import PolicyError
 

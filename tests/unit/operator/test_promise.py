@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.operator.promise import WINDOWS, Figures, windows
+from services.ops.promise import WINDOWS, Figures, windows
 
 
 def test_windows_are_figures_of_their_own() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.operator.prune import AGED
+from services.ops.prune import AGED
 from shared.runtime.links import place_of
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.operator.restore import Ghosts, is_ghost, lost, take
+from services.ops.restore.restore import Ghosts, is_ghost, lost, take
 
 HEADS = {"verification": {0: 10, 3: 0}, "enforcement-ledger": {1: 5}}
 

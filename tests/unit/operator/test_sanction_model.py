@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from services.enforcement import entities, entities_worker, penalties, sanctions, sanctions_store
 from services.enforcement.penalties import NEVER, Entry
 from services.enforcement.sanctions import Account, Facts
-from services.operator import entity_checks, sanction_checks
-from services.operator import sanction_model as model
-from services.operator.evidence import Tally
+from services.ops.verify import entity_checks, sanction_checks
+from services.ops.verify import sanction_model as model
+from services.ops.verify.evidence import Tally
 from shared import policy
 from shared.events import LiftSanction, SellerKey
 from shared.policy import Penalties

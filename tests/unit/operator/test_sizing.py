@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from deploy.local.fleet import FLEET
-from services.operator import sizing
-from services.operator.cli import build
-from services.operator.sizing import Wanted, size
+from services.ops import sizing
+from services.ops.cli import build
+from services.ops.sizing import Wanted, size
 from shared.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -31,7 +31,7 @@ wanted = st.builds(
 
 
 def test_figures_are_those_that_were_measured() -> None:
-    """When this fails, something was measured anew: write it into services/operator/sizing.py, and the table anew."""
+    """When this fails, something was measured anew: write it into services/ops/sizing.py, and the table anew."""
     text = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
     capacity = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
 

@@ -16,10 +16,10 @@ import msgspec
 import pytest
 from litestar.testing import TestClient
 
-from services.operator import status_page
-from services.operator.observing import Snapshot
-from services.operator.status_page import Looker, Oldest, create, render
-from services.operator.status_view import Old
+from services.observer import status_page
+from services.observer.observing import Snapshot
+from services.observer.status_page import Looker, Oldest, create, render
+from services.observer.status_view import Old
 from services.streams.api import OldestView, OldItem
 from shared.internal import Client
 from tests.unit.operator.observed import ALERT, AWAY, calm

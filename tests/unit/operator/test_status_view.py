@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.grafana import PANELS
-from services.operator import status_view
-from services.operator.observing import Alert, Answer, Series, Snapshot
-from services.operator.status_view import Old, Page, page
+from services.observer import status_view
+from services.observer.observing import Alert, Answer, Series, Snapshot
+from services.observer.status_view import Old, Page, page
 from services.streams.items import WHERE
 from tests.unit.operator.observed import ALERT, AT, AWAY, calm
 

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from deploy.grafana import BOARDS, Board
-from services.operator.observing import Answer, Series, Snapshot
-from services.operator.top import as_json, as_svg, render
+from services.observer.observing import Answer, Series, Snapshot
+from services.observer.top import as_json, as_svg, render
 from tests.unit.operator.observed import ALERT, AWAY, calm
 
 PROMISE = BOARDS[0]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.operator import topic_plan
-from services.operator.topic_plan import (
+from services.ops.broker import topic_plan
+from services.ops.broker.topic_plan import (
     ALLOWANCES,
     IN_SYNC,
     POLICY,

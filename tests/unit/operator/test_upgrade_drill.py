@@ -10,8 +10,8 @@ import pytest
 from deploy.local.children import StackError
 from deploy.local.processes import Process, Version
 from deploy.local.stack import Stack
-from services.operator import upgrade_drill
-from services.operator.upgrade_drill import Outcome, Phase, halves, in_order, worst
+from labs import upgrade_drill
+from labs.upgrade_drill import Outcome, Phase, halves, in_order, worst
 
 NAMES = (
     "intake-api.0",

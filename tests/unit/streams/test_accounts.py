@@ -8,8 +8,8 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.intake import goodfaith
-from services.intake.goodfaith import Standing, Verdict
+from services.intake.goodfaith import domain as goodfaith
+from services.intake.goodfaith.domain import Standing, Verdict
 from services.streams import accounts
 from services.streams.views import Meta
 from shared import policy

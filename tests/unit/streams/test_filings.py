@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake.domain import CANARY
-from services.intake.recurrence import CHANNEL
+from services.intake.filing.recurrence import CHANNEL
+from services.intake.kernel.domain import CANARY
 from services.streams import filings
 from services.streams.filings import Filing, Totals, counts_of
 from services.streams.views import Meta, us

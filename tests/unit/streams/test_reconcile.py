@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from services.streams import reconcile, registry
 from services.streams.fold import Partition, Passed, Record
 from services.streams.reconcile import Found, Snapshot
-from shared.contracts import CARRIES
 from shared.topics import ACCOUNTS, VERIFICATION
 from tests.unit.streams.made import BEGIN, histories
 from tests.unit.streams.test_fold import Store, run
+from tools.contracts import CARRIES
 
 LATER = BEGIN + dt.timedelta(days=3)
 

@@ -19,8 +19,8 @@ from hypothesis.stateful import (
 )
 
 from services.notification.domain import messages_for
-from services.operator.item_model import TIMERS, Filed, Model, Proof
-from services.operator.telling import told
+from services.ops.verify.item_model import TIMERS, Filed, Model, Proof
+from services.ops.verify.telling import told
 from services.verification.item import ENDED
 from services.verification.lifecycle import Change, Item, decide
 from shared.events import (

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from services.operator.judge import Judge
+from services.ops.verify.judge import Judge
 from services.verification.item import ENDED, SETTLED, UPHELD
 from services.verification.lifecycle import Change, Event, Facts, Item, Outcome, Reopened, decide, fire
 from shared.events import (
@@ -336,7 +336,7 @@ class World:
 
 
 def judged(world: World, upto: dt.datetime | None = None, parked: tuple[str, ...] = ()) -> list[str]:
-    """What `goodfaith verify` finds in the item's history, as far as it judges that (``services.operator.judge``)."""
+    """What `goodfaith verify` finds in the item's history, as far as it judges that (``services.ops.verify.judge``)."""
     found: list[str] = []
     judge = Judge(lambda category, kind, example: found.append(f"{kind}: {example}"), lambda _: world.policy)
     names = {kind: name for name, kind in TYPES.items()}

@@ -13,7 +13,7 @@ branch_labels = None
 depends_on = None
 
 TABLES = """
--- why a settled item was unfounded (services/intake/misuse.py); kept while the item is open again. serious: its reason is.
+-- why a settled item was unfounded (services/intake/misuse/domain.py); kept while the item is open again. serious: its reason is.
 -- What was settled before this migration has none, and is held against nobody.
 alter table good_faith_items add column ground text, add column serious bool not null default false;
 create index good_faith_items_ground on good_faith_items (account, day) where ground is not null and outcome is not null;

@@ -1,0 +1,371 @@
+"""`goodfaith restore drill`: the database is lost under load, and restored; what was acknowledged is written down outside.
+
+Twice, each from a base backup and the log (WAL) that was received since:
+
+- *whole*: with all of the log. Nobody is stopped; the processes wait for the database and go on. Nothing may be lost.
+- *cut*: the last of the log is lost too. The processes are stopped, the database is restored to the moment before, topics are
+  begun anew (``goodfaith restore topics``), the processes start. What was acknowledged after that moment is lost; it is filed
+  again, under the same keys. The demo marketplace keeps what it has done, as another's system would.
+
+After each `verify` must find nothing, and every acknowledged request be stored once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+
+from deploy.local import fleet
+from deploy.local.backup import Backup
+from deploy.local.processes import Fleet
+from deploy.local.stack import Stack
+from labs.doors import PATHS, Ask
+from labs.faults.load import Claim, Faults, Plan
+from labs.up import bring_up, destroy
+from services.ops.cli import console, errors
+from services.ops.restore.restore import begin_anew
+from services.ops.verify.verify import verify_stack
+from shared import db
+
+WITHOUT: Final = frozenset({"canary"})
+"""Its rounds would be no figure of the drill, and are lost with the rest."""
+ENVIRONMENT: Final = {
+    "GOODFAITH_COLLECT_S": "0.5",
+    "GOODFAITH_PARTITIONS": "4",
+    "GOODFAITH_SESSION_TIMEOUT_MS": "6000",
+    "GOODFAITH_RETRY_MAX_S": "1",
+    "GOODFAITH_RECONCILE_S": "2",
+}
+GIVE_UP_S: Final = 300.0
+THREADS: Final = 4
+READY_S: Final = 240.0
+RECONCILED_S: Final = 180.0
+
+
+@dataclass(slots=True)
+class Kept:
+    """Requests that were acknowledged: by key what was asked, the claim that was answered, and when (monotonic)."""
+
+    asks: dict[str, Ask] = field(default_factory=dict)
+    claims: dict[str, str] = field(default_factory=dict)
+    at: dict[str, float] = field(default_factory=dict)
+    refused: int = 0
+    troubles: list[str] = field(default_factory=list)
+    longest_s: float = 0.0
+    """Longest time from asking to the acknowledgement."""
+
+
+class Load:
+    """Files claims at a steady rate from some threads; asks again, under the same key, until it is answered."""
+
+    def __init__(self, url: str, tokens: dict[str, str], claims: Iterator[Claim], rate: float, kept: Kept) -> None:
+        self._url = url
+        self._tokens = tokens
+        self._claims = claims
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._pause = 1.0 / rate
+        self._next = time.monotonic()
+        self._enough = threading.Event()
+        self._threads = [threading.Thread(target=self._run, name=f"load-{number}") for number in range(THREADS)]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """File no more, and wait until what was asked is answered."""
+        self._enough.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        with httpx.Client(base_url=self._url, timeout=15, trust_env=False) as http:
+            while not self._enough.is_set():
+                with self._lock:
+                    claim = next(self._claims, None)
+                    if claim is None:
+                        return
+                    self._next = max(self._next, time.monotonic() - 1.0) + self._pause * len(claim.listings)
+                    wait = self._next - time.monotonic()
+                if self._enough.wait(max(wait, 0.0)):
+                    return
+                post(http, self._tokens, claim.ask, self._kept, self._lock)
+
+
+def post(http: httpx.Client, tokens: dict[str, str], ask: Ask, kept: Kept, lock: threading.Lock) -> None:
+    """Ask until there is an answer, and note it."""
+    headers = {"authorization": f"Bearer {tokens[ask.by]}", "idempotency-key": ask.key}
+    begun = time.monotonic()
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            answer = http.post(PATHS[ask.kind], json=ask.body, headers=headers)
+            if answer.status_code < 500:
+                break
+        if time.monotonic() - begun > GIVE_UP_S:
+            with lock:
+                kept.troubles.append(f"{ask.key}: no answer within {GIVE_UP_S:.0f} s")
+            return
+        time.sleep(0.2)
+    with lock:
+        if answer.status_code != 202:
+            kept.refused += 1
+            return
+        kept.asks[ask.key], kept.claims[ask.key] = ask, answer.json()["claim"]
+        kept.at[ask.key] = time.monotonic()
+        kept.longest_s = max(kept.longest_s, time.monotonic() - begun)
+
+
+class Drill:
+    """Both disasters on one stack that is up."""
+
+    def __init__(
+        self, stack: Stack, processes: Fleet, *, rate: float, seconds: float, tell: Callable[[str], None]
+    ) -> None:
+        self.stack = stack
+        self.fleet = processes
+        self.rate = rate
+        self.seconds = seconds
+        self.tell = tell
+        self.plan = Plan(int(rate * seconds * 8) + 500, 1, "restore")
+        self.faults = Faults(stack, processes, self.plan)
+        self.settings = self.faults.settings
+        self.kept = Kept()
+
+    def prepare(self) -> None:
+        """Accounts, rights, listings."""
+        self.faults.prepare()
+        self.claims = self.plan.claims()
+
+    @contextlib.contextmanager
+    def _under_load(self) -> Iterator[Load]:
+        load = Load(self.settings.intake_url, self.faults.tokens, self.claims, self.rate, self.kept)
+        load.start()
+        try:
+            yield load
+        finally:
+            load.stop()
+
+    def _backup(self, name: str) -> Backup:
+        folder = self.stack.dir / "backup" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        return Backup(self.stack.database(), folder)
+
+    def _rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        engine = db.administer(self.stack.admin_url, pooled=False)
+        with engine.begin() as connection:
+            result = connection.exec_driver_sql(statement, values or None)
+            rows = [tuple(row) for row in result] if result.returns_rows else []
+        engine.dispose()
+        return rows
+
+    def missing(self) -> list[str]:
+        """Keys of acknowledged requests that are not stored, or stored as another claim."""
+        stored = dict(
+            self._rows(
+                "select idempotency_key, resource from intake.submissions where idempotency_key like 'restore.%%'"
+            )
+        )
+        return sorted(key for key, claim in self.kept.claims.items() if stored.get(key) != claim)
+
+    def doubled(self) -> int:
+        """Claims beyond those that were acknowledged."""
+        ((stored,),) = self._rows("select count(*) from intake.claims where complainant like 'h-restore-%%'")
+        return max(int(stored) - len(self.kept.claims), 0)
+
+    def _lose(self) -> float:
+        """The database and its disk are gone; returns when (monotonic)."""
+        self.stack.kill_postgres()
+        at = time.monotonic()
+        shutil.rmtree(self.stack.dir / "postgres")
+        return at
+
+    def _verify(self, kind: str) -> tuple[dict[str, int | None], list[Any]]:
+        """(lost, doubled, problems, reconciliation; findings) at rest; -1 each when it does not come to rest."""
+        self.tell(f"{kind}: coming to rest, verifying")
+        names = ("lost", "doubled", "problems")
+        try:
+            self.faults.settle(300)
+        except TimeoutError as error:
+            self.kept.troubles.append(str(error))
+            return dict.fromkeys((*names, "reconciliation"), -1), []
+        report = verify_stack(fleet.settings_of(self.stack))
+        found = {name: report.counts[name] for name in names}
+        return {**found, "reconciliation": self._reconciled()}, report.kinds
+
+    def _reconciled(self) -> int | None:
+        """The difference of the stream views and the database, all views together, as found from now on.
+
+        None: there are no views here. -1: they do not catch up, or are not compared in time.
+        """
+        from services.ops.streams import behind, compared
+        from services.streams import generations
+
+        if "streams.0" not in self.fleet.processes:
+            return None
+        settings = fleet.settings_of(self.stack)
+        until = time.monotonic() + RECONCILED_S
+        while behind(settings, generations.newest(settings)):
+            if time.monotonic() > until:
+                return -1
+            time.sleep(0.5)
+        try:
+            found = compared(self.fleet, dt.datetime.now(dt.UTC), within_s=until - time.monotonic())
+        except TimeoutError:
+            return -1
+        return sum(found.values())
+
+    def _report(self, kind: str, **facts: Any) -> dict[str, Any]:
+        found, kinds = self._verify(kind)
+        facts |= found
+        facts |= {
+            "acknowledged": len(self.kept.claims), "not_stored": len(self.missing()), "stored_twice": self.doubled(),
+            "longest_answer_s": round(self.kept.longest_s, 1), "troubles": self.kept.troubles[:5],
+            "kinds": [*facts.get("kinds", ()), *kinds],
+        }  # fmt: skip
+        names = (
+            "lost",
+            "doubled",
+            "problems",
+            "reconciliation",
+            "before_refiling",
+            "not_stored",
+            "stored_twice",
+            "troubles",
+        )
+        bad = any(facts.get(name) for name in names)
+        return {"drill": kind, "ok": not bad, **facts}
+
+    def whole(self) -> dict[str, Any]:
+        """With all of the log."""
+        self.tell("whole: base backup under load")
+        with self._under_load():
+            backup = self._backup("whole")
+            begun = time.monotonic()
+            backup.begin()
+            backup_s = time.monotonic() - begun
+            time.sleep(self.seconds)
+            self.tell("whole: the database is lost, and restored")
+            lost_at = self._lose()
+            backup.restore()
+            self.stack.start_postgres()
+            answers_s = time.monotonic() - lost_at
+            self.fleet.wait_ready(READY_S)
+            first = time.monotonic()
+            until = first + READY_S
+            while not any(at > lost_at + answers_s for at in list(self.kept.at.values())) and time.monotonic() < until:
+                time.sleep(0.1)
+            serves_s = time.monotonic() - lost_at
+            time.sleep(min(self.seconds, 5.0))
+        missing = self.missing()
+        first_lost = min((self.kept.at[key] for key in missing), default=lost_at)
+        return self._report(
+            "whole", rpo_s=round(lost_at - first_lost, 1), lost_requests=len(missing), database_answers_s=round(answers_s, 1),
+            rto_s=round(serves_s, 1), backup_s=round(backup_s, 1),
+        )  # fmt: skip
+
+    def cut(self) -> dict[str, Any]:
+        """Without the last of the log."""
+        self.tell("cut: base backup under load")
+        with self._under_load():
+            backup = self._backup("cut")
+            begun = time.monotonic()
+            backup.begin()
+            backup_s = time.monotonic() - begun
+            time.sleep(self.seconds / 2)
+            ((upto, at),) = self._rows("select pg_current_wal_flush_lsn()::text, clock_timestamp()")
+            time.sleep(self.seconds / 2)
+        ((now, listings),) = self._rows(
+            "select clock_timestamp(), (select json_agg(json_build_array(listing, measure, seq))::text from marketplace.listings)"
+        )
+        self.tell("cut: the database is lost, and restored to a moment before")
+        lost_at = self._lose()
+        self.fleet.stop()
+        backup.restore(upto=upto)
+        self.stack.start_postgres()
+        answers_s = time.monotonic() - lost_at
+        # another's system: it has not forgotten what it did
+        self._rows(
+            "update marketplace.listings l set measure = n.row ->> 1, seq = (n.row ->> 2)::int"
+            " from json_array_elements(%s::json) as n(row) where l.listing = n.row ->> 0",
+            listings,
+        )
+        engine = db.administer(self.stack.admin_url)
+        anew = begin_anew(fleet.settings_of(self.stack), engine, self.stack.dir / "lost.jsonl", self.tell)
+        engine.dispose()
+        self.tell("cut: starting the processes")
+        self.fleet = Fleet.start(self.stack, counts()).wait_ready(READY_S)
+        serves_s = time.monotonic() - lost_at
+        # the marketplace has done what nobody here knows of: it must be made good even if nobody files again
+        before, kinds = self._verify("cut")
+        missing = self.missing()
+        self.tell("cut: what was lost is filed again")
+        lock = threading.Lock()
+        with httpx.Client(base_url=self.settings.intake_url, timeout=30, trust_env=False) as http:
+            for key in missing:
+                post(http, self.faults.tokens, self.kept.asks[key], self.kept, lock)
+        facts = anew.as_json()
+        return self._report(
+            "cut", rpo_s=round((now - at).total_seconds(), 1), lost_requests=len(missing),
+            database_answers_s=round(answers_s, 1), rto_s=round(serves_s, 1), backup_s=round(backup_s, 1),
+            topics_s=facts.pop("seconds"), before_refiling=sum(abs(number or 0) for number in before.values()), kinds=kinds, **{f"anew_{name}": value for name, value in facts.items()},
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Close connections."""
+        self.faults.close()
+
+
+def counts() -> dict[str, int]:
+    """Which processes take part."""
+    return {name: int(name not in WITHOUT) for name in fleet.SERVICES}
+
+
+def run(name: str, *, rate: float, seconds: float, keep: bool) -> dict[str, Any]:
+    """Both disasters on a fresh stack; what came of them, for `--json`."""
+    destroy(name)
+    begun = time.monotonic()
+    results: list[dict[str, Any]] = []
+    try:
+        with errors.status("starting") as status:
+            begins = dt.datetime(2025, 1, 27, 9, tzinfo=dt.UTC)
+            stack, processes = bring_up(name, counts(), env=ENVIRONMENT, begins=begins)
+            drill = Drill(stack, processes, rate=rate, seconds=seconds, tell=status.update)
+            status.update("accounts and listings")
+            drill.prepare()
+            results.append(drill.whole())
+            results.append(drill.cut())
+            drill.close()
+    finally:
+        if not keep:
+            destroy(name)
+    failed = [result["drill"] for result in results if not result["ok"]]
+    return {
+        "drills": len(results),
+        "failed": len(failed),
+        "results": results,
+        "seconds": round(time.monotonic() - begun, 1),
+    }
+
+
+def show(outcome: dict[str, Any]) -> None:
+    """Print what came of it, for people."""
+    from rich.table import Table
+
+    results = outcome["results"]
+    table = Table("", *(result["drill"] for result in results))
+    for name in dict.fromkeys(name for result in results for name in result if name not in ("drill", "kinds")):
+        table.add_row(name.replace("_", " "), *(str(result.get(name, "-")) for result in results))
+    console.print(table)
+    for result in results:
+        for kind in result["kinds"]:
+            console.print(f"{result['drill']}: {kind}", markup=False, highlight=False)

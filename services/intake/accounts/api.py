@@ -1,0 +1,465 @@
+"""Routes of accounts: opening, tokens, contacts, confirming an address, verification, suspending and closing."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+import sqlalchemy as sa
+from litestar import Request, delete, get, post, put
+from litestar.params import QueryParameter
+
+from services.intake.accounts import erasure, erasure_store, webhooks_store
+from services.intake.accounts import store as accounts_store
+from services.intake.goodfaith import store as goodfaith_store
+from services.intake.kernel import answers, domain, requests, security, store
+from services.intake.kernel.domain import Account, Refused
+from services.intake.kernel.web import (
+    EVERYONE,
+    INTERNAL,
+    MAY_FAIL,
+    OPERATOR,
+    PUBLIC,
+    STAFF,
+    Body,
+    Cursor,
+    Limit,
+    address_of,
+    front_of,
+    key_of,
+    known_id,
+    language_of,
+    out,
+    page_of,
+)
+from services.intake.review import store as review_store
+from shared import clock, languages, policy, security_events
+
+AccountState = Annotated[
+    Literal["applied", "email_confirmed", "verified", "suspended", "closed"] | None,
+    QueryParameter(name="state", description="Only what is in this state."),
+]
+
+
+@post(
+    "/v1/accounts",
+    opt={"roles": PUBLIC},
+    dto=Body[requests.OpenAccount],
+    return_dto=None,
+    responses=MAY_FAIL,
+    security=[{}, {"bearer": []}],
+    tags=["accounts"],
+)
+async def open_account(request: Request[Account, Any, Any], data: requests.OpenAccount) -> answers.AccountOpened:
+    """Open an account; the answer has its token, this once. Other roles than `holder` are opened by an operator."""
+    operator = request.user.role == "operator"
+    if not operator:
+        for field, wanted in (
+            ("role", data.role != "holder"), ("id", data.id is not None),
+            ("identity_verified", data.identity_verified), ("good_faith", data.good_faith),
+        ):  # fmt: skip
+            if wanted:
+                raise Refused(
+                    403, "operators_only", "Only an operator may set this.", field=field, cure="Leave the field out."
+                )
+    front = front_of(request)
+    if not operator:
+        front.gate.opens(address_of(request))
+    token = security.new_token()
+
+    def work(connection: sa.Connection) -> answers.AccountOpened:
+        _, wall = clock.read(connection)
+        account = Account(
+            data.id or domain.new_id("a", store.wall_ms(wall)),
+            data.role,
+            data.identity_verified,
+            data.good_faith,
+            operator,
+        )
+        if not store.open_account(connection, account, data.kind, by=request.user.id or None):
+            raise Refused(
+                409, "account_exists", "There is such an account already.", field="id", cure="Use another id."
+            )
+        if account.good_faith:
+            partitions = front.settings.partitions
+            goodfaith_store.by_staff(connection, account.id, True, request.user.id, partitions)
+        _, expires = store.add_token(
+            connection, account.id, security.digest(token), front.settings.token_ttl_days, "first"
+        )
+        return answers.AccountOpened(account=account.id, role=account.role, token=token, expires=expires)
+
+    opened = await front.run(work)
+    if operator:
+        security_events.note("account_opened", account=opened.account, role=opened.role, by=request.user.id)
+    return opened
+
+
+def _given(request: Request[Account, Any, Any]) -> bytes:
+    """Digest of the token that the request carries."""
+    return security.digest(request.headers["authorization"].partition(" ")[2].strip())
+
+
+@post(
+    "/v1/tokens",
+    opt={"roles": EVERYONE},
+    dto=Body[requests.NewToken],
+    return_dto=None,
+    responses=MAY_FAIL,
+    tags=["accounts"],
+)
+async def issue_token(
+    request: Request[Account, Any, Any], data: requests.NewToken | None = None
+) -> answers.TokenIssued:
+    """A further token of the caller's account: use it, then revoke the old one."""
+    front, account = front_of(request), request.user.id
+    wanted = data or requests.NewToken()
+    days = min(wanted.days or front.settings.token_ttl_days, front.settings.token_ttl_days)
+    token, name = security.new_token(), wanted.name or ""
+    id, expires = await front.run(store.add_token, account, security.digest(token), days, name)
+    security_events.note("token_made", account=account, credential=id, by=account)
+    return answers.TokenIssued(account=account, id=id, name=name, token=token, expires=expires)
+
+
+@get("/v1/tokens", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
+async def list_tokens(request: Request[Account, Any, Any]) -> list[answers.TokenOut]:
+    """The caller's tokens that are in force, latest first."""
+    return await _tokens(request, request.user.id)
+
+
+@delete("/v1/tokens/current", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
+async def drop_token(request: Request[Account, Any, Any]) -> None:
+    """Revoke the token that this request carries. Other processes notice within `token_cache_s`."""
+    front, account = front_of(request), request.user.id
+    mine = [one for one in await front.run(store.tokens, account) if bytes(one["digest"]) == _given(request)]
+    for one in mine:
+        await _revoked(request, account, id=one["id"])
+
+
+@delete("/v1/tokens/{token_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
+async def revoke_token(request: Request[Account, Any, Any], token_id: str) -> None:
+    """Revoke one of the caller's tokens."""
+    if not await _revoked(request, request.user.id, id=known_id(token_id)):
+        raise domain.not_found()
+
+
+@delete("/v1/tokens", opt={"roles": EVERYONE}, status_code=200, responses=MAY_FAIL, tags=["accounts"])
+async def revoke_tokens(request: Request[Account, Any, Any], current: bool = False) -> answers.TokensRevoked:
+    """Revoke all of the caller's tokens, with `current` the one that this request carries as well."""
+    keep = None if current else _given(request)
+    return answers.TokensRevoked(revoked=await _revoked(request, request.user.id, keep=keep))
+
+
+@get("/v1/accounts/{account_id:str}/tokens", opt={"roles": OPERATOR}, responses=MAY_FAIL, tags=["accounts"])
+async def list_tokens_of(request: Request[Account, Any, Any], account_id: str) -> list[answers.TokenOut]:
+    """An account's tokens that are in force, latest first."""
+    return await _tokens(request, known_id(account_id))
+
+
+@delete(
+    "/v1/accounts/{account_id:str}/tokens/{token_id:str}", opt={"roles": OPERATOR}, responses=MAY_FAIL, tags=["accounts"]
+)  # fmt: skip
+async def revoke_token_of(request: Request[Account, Any, Any], account_id: str, token_id: str) -> None:
+    """Revoke a token of an account."""
+    if not await _revoked(request, known_id(account_id), id=known_id(token_id)):
+        raise domain.not_found()
+
+
+@delete(
+    "/v1/accounts/{account_id:str}/tokens",
+    opt={"roles": OPERATOR},
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["accounts"],
+)
+async def revoke_tokens_of(request: Request[Account, Any, Any], account_id: str) -> answers.TokensRevoked:
+    """Revoke all tokens of an account."""
+    return answers.TokensRevoked(revoked=await _revoked(request, known_id(account_id)))
+
+
+async def _tokens(request: Request[Account, Any, Any], account: str) -> list[answers.TokenOut]:
+    front = front_of(request)
+
+    def work(connection: sa.Connection) -> list[store.Row]:
+        if not store.accounts(connection, [account]):
+            raise domain.not_found()
+        return store.tokens(connection, account)
+
+    given = _given(request)
+    return [out(answers.TokenOut, {**row, "current": bytes(row["digest"]) == given}) for row in await front.run(work)]
+
+
+async def _revoked(
+    request: Request[Account, Any, Any], account: str, *, id: str | None = None, keep: bytes | None = None
+) -> list[str]:
+    front = front_of(request)
+
+    def work(connection: sa.Connection) -> list[str]:
+        if not store.accounts(connection, [account]):
+            raise domain.not_found()
+        return store.revoke_tokens(connection, account, id=id, keep=keep)
+
+    revoked = await front.run(work)
+    front.forget(account=account)
+    for one in revoked:
+        security_events.note("token_revoked", account=account, credential=one, by=request.user.id)
+    return revoked
+
+
+@get("/v1/me", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
+async def me(request: Request[Account, Any, Any]) -> answers.AccountOut:
+    """The caller's account."""
+    return await _account(request, request.user.id)
+
+
+async def _account(request: Request[Account, Any, Any], account: str) -> answers.AccountOut:
+    row = await front_of(request).run(store.account_row, account)
+    if row is None:
+        raise domain.not_found()
+    return out(answers.AccountOut, row)
+
+
+def rules() -> policy.Policy:
+    """The programme's rules for accounts: those of the policy in force."""
+    return policy.current("ipp")
+
+
+@put(
+    "/v1/contact",
+    opt={"roles": EVERYONE},
+    dto=Body[requests.Contact],
+    return_dto=None,
+    status_code=204,
+    responses=MAY_FAIL,
+    tags=["accounts"],
+)
+async def put_contact(request: Request[Account, Any, Any], data: requests.Contact) -> None:
+    """How to reach the caller. Kept encrypted; released to a counterpart only as the life cycle says."""
+    front = front_of(request)
+    if data.language is None:
+        data = msgspec.structs.replace(data, language=language_of(request))
+
+    def work(connection: sa.Connection) -> None:
+        account = request.user.id
+        before = front.opened(store.sealed_contacts(connection, [account])).get(account)
+        wrapped = store.subject_key(connection, account, lambda: front.contacts.new_key(account))
+        store.put_contact(connection, account, front.contacts.seal(account, wrapped, data))
+        if before is None or before.email != data.email:
+            accounts_store.unconfirm(connection, account)
+        accounts_store.verify_by_rule(connection, account, rules().accounts, front.settings.partitions)
+
+    await front.run(work)
+    front.forget(account=request.user.id)
+
+
+@get("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
+async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor:
+    """The caller's own contact."""
+    front, caller = front_of(request), [request.user.id]
+    found = front.opened(await front.run(store.sealed_contacts, caller)).get(request.user.id)
+    confirmed = await front.run(accounts_store.confirmed, caller)
+    if found is None:
+        raise domain.not_found()
+    return answers.ContactFor(
+        account=request.user.id,
+        name=found.name,
+        address=found.address,
+        email=found.email,
+        language=found.language or languages.SOURCE,
+        confirmed=bool(confirmed),
+    )
+
+
+@delete("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
+async def erase_contact(request: Request[Account, Any, Any]) -> None:
+    """Erase the caller's contact, and its webhooks, by destroying its key; not while what it is party to is open."""
+    partitions = front_of(request).settings.partitions
+
+    def work(connection: sa.Connection) -> None:
+        erasure_store.check_own(connection, request.user.id)
+        store.erase_contact(connection, request.user.id)
+        webhooks_store.forget(connection, request.user.id, partitions)
+        accounts_store.unconfirm(connection, request.user.id)
+
+    await front_of(request).run(work)
+
+
+@post(
+    "/v1/accounts/{account_id:str}/erasure",
+    opt={"roles": OPERATOR},
+    dto=Body[requests.Erase],
+    return_dto=None,
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["accounts"],
+)
+async def erase_account(
+    request: Request[Account, Any, Any], account_id: str, data: requests.Erase
+) -> answers.AccountErased:
+    """Erase a subject: its key is destroyed, its tokens are revoked, its account is closed for good. Once, and not to be undone."""
+    front, account = front_of(request), known_id(account_id)
+    done = await front.run(
+        erasure_store.erase, account, by=request.user.id, partitions=front.settings.partitions, force=data.force,
+        reason=data.reason,
+    )  # fmt: skip
+    front.forget(account=account)
+    security_events.note("account_erased", account=account, by=request.user.id, forced=done.forced)
+    language = language_of(request)
+    stays = {name: languages.translate(text, language) for name, text in erasure.STAYS.items()}
+    return out(answers.AccountErased, {**msgspec.structs.asdict(done), "stays": stays})
+
+
+@post("/v1/contact/code", opt={"roles": EVERYONE}, status_code=202, responses=MAY_FAIL, tags=["accounts"])
+async def request_code(request: Request[Account, Any, Any]) -> answers.CodeRequested:
+    """Have a code mailed to the caller's address, which confirms it. A code voids the one before."""
+    front = front_of(request)
+    again = await front.run(accounts_store.request_code, request.user.id, rules().accounts, front.settings.partitions)
+    return answers.CodeRequested(again_at=again)
+
+
+@post(
+    "/v1/contact/confirmation",
+    opt={"roles": EVERYONE},
+    dto=Body[requests.Confirm],
+    return_dto=None,
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["accounts"],
+)
+async def confirm_contact(request: Request[Account, Any, Any], data: requests.Confirm) -> answers.AccountOut:
+    """The code that came by e-mail: the caller's address is confirmed."""
+    front, account = front_of(request), request.user.id
+    refused = await front.run(accounts_store.confirm, account, data.code, rules().accounts, front.settings.partitions)
+    if refused is not None:
+        raise refused
+    front.forget(account=account)
+    return await _account(request, account)
+
+
+@get("/v1/accounts", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["accounts"])
+async def list_accounts(
+    request: Request[Account, Any, Any], account_state: AccountState = None, cursor: Cursor = None, limit: Limit = 50
+) -> answers.Page[answers.AccountOut]:
+    """Accounts by id; with `state`, those in it, such as `email_confirmed`: a reviewer verifies them."""
+    (after,) = key_of(cursor, tuple[str]) or ("",)
+    rows = await front_of(request).run(accounts_store.list_accounts, account_state, after, limit + 1)
+    return page_of([out(answers.AccountOut, row) for row in rows], limit, lambda account: (account.id,))
+
+
+@get("/v1/accounts/{account_id:str}", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["accounts"])
+async def get_account(request: Request[Account, Any, Any], account_id: str) -> answers.AccountWithHistory:
+    """An account, its state, and what happened to it."""
+    account = known_id(account_id)
+
+    def work(connection: sa.Connection) -> store.Row:
+        row = store.account_row(connection, account)
+        if row is None:
+            raise domain.not_found()
+        entries = [out(answers.AccountChange, entry) for entry in accounts_store.history(connection, account)]
+        return {**row, "history": entries}
+
+    return out(answers.AccountWithHistory, await front_of(request).run(work))
+
+
+@post(
+    "/v1/accounts/{account_id:str}/status",
+    opt={"roles": OPERATOR},
+    dto=Body[requests.ChangeStatus],
+    return_dto=None,
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["accounts"],
+)
+async def change_status(
+    request: Request[Account, Any, Any], account_id: str, data: requests.ChangeStatus
+) -> answers.AccountOut:
+    """Suspend an account (it begins nothing new), let it go on, or close it for good (its tokens are refused). Open claims stay."""
+    front, account = front_of(request), known_id(account_id)
+    await front.run(
+        accounts_store.change_status, account, data.status, data.code, request.user, front.settings.partitions
+    )
+    front.forget(account=account)
+    security_events.note("account_status", account=account, status=data.status, code=data.code, by=request.user.id)
+    return await _account(request, account)
+
+
+@post(
+    "/v1/accounts/{account_id:str}/verify",
+    opt={"roles": STAFF},
+    dto=Body[requests.Verify],
+    return_dto=None,
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["accounts"],
+)
+async def verify_account(
+    request: Request[Account, Any, Any], account_id: str, data: requests.Verify
+) -> answers.AccountOut:
+    """Write down that an account's identity was verified, that its address is its own, or that it takes part in the good-faith mechanism."""
+    front = front_of(request)
+    account = known_id(account_id)
+
+    def work(connection: sa.Connection) -> store.Row:
+        review_store.check_unbiased(connection, request.user, account)
+        if data.identity_verified is not msgspec.UNSET:
+            accounts_store.verify(connection, account, data.identity_verified, request.user, front.settings.partitions)
+        if data.email_confirmed is True:
+            accounts_store.attest(connection, account, request.user.id)
+        if data.good_faith is not msgspec.UNSET:
+            goodfaith_store.by_staff(connection, account, data.good_faith, request.user.id, front.settings.partitions)
+        row = store.account_row(connection, account)
+        if row is None:
+            raise domain.not_found()
+        return row
+
+    row = await front.run(work)
+    front.forget(account=account)
+    security_events.note("account_verified", account=account, verified=row["identity_verified"], by=request.user.id)
+    return out(answers.AccountOut, row)
+
+
+@post(
+    "/internal/contacts",
+    opt={"roles": INTERNAL},
+    dto=Body[requests.ContactIds],
+    return_dto=None,
+    status_code=200,
+    include_in_schema=False,
+)
+async def internal_contacts(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.ContactsFor:
+    """Contacts for the sending of messages, many in one call."""
+    front = front_of(request)
+    found = front.opened(await front.run(store.sealed_contacts, data.ids))
+    confirmed = await front.run(accounts_store.confirmed, data.ids)
+    return answers.ContactsFor(
+        contacts={
+            account: answers.ContactFor(
+                account=account,
+                name=contact.name,
+                address=contact.address,
+                email=contact.email,
+                language=contact.language or languages.SOURCE,
+                confirmed=account in confirmed,
+            )
+            for account, contact in found.items()
+        }
+    )
+
+
+@post(
+    "/internal/codes",
+    opt={"roles": INTERNAL},
+    dto=Body[requests.ContactIds],
+    return_dto=None,
+    status_code=200,
+    include_in_schema=False,
+)
+async def internal_codes(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.CodesFor:
+    """Fresh codes for the sending of messages, by notice: they exist in this answer and in the message only."""
+    found = await front_of(request).run(accounts_store.codes, data.ids, rules().accounts)
+    return answers.CodesFor(codes={notice: answers.CodeFor(code=code) for notice, code in found.items()})
+
+
+ROUTES: Final = [
+    open_account, issue_token, list_tokens, drop_token, revoke_token, revoke_tokens, list_tokens_of, revoke_token_of, revoke_tokens_of, me, put_contact, get_contact, erase_contact, erase_account, request_code, confirm_contact,
+    list_accounts, get_account, verify_account, change_status, internal_contacts, internal_codes,
+]  # fmt: skip

@@ -1,0 +1,166 @@
+"""Accounts: their states, the code that confirms an e-mail address, and verification by a rule. Pure.
+
+applied -> email_confirmed -> verified; an operator suspends (and resumes) or closes. A state is not kept: it is what the
+facts say.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import hmac
+import re
+import secrets
+import unicodedata
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from services.intake.kernel.domain import Refused
+from shared.ids import CROCKFORD
+from shared.languages import mark
+
+State = Literal["applied", "email_confirmed", "verified", "suspended", "closed"]
+Status = Literal["open", "suspended", "closed"]
+Fact = Literal["email_confirmed", "contact", "company", "right_registered"]
+"""What a rule may ask for: a confirmed address, contact data on file, a company, and a right in force whose number a register has."""
+
+CODE_LENGTH: Final = 12
+"""Characters of 5 bits: 60 bits of chance, so that nobody guesses one in its hour, nor finds it from its digest."""
+
+
+def state_of(status: Status, identity_verified: bool, email_confirmed: bool) -> State:
+    """Where an account is."""
+    if status != "open":
+        return status
+    if identity_verified:
+        return "verified"
+    return "email_confirmed" if email_confirmed else "applied"
+
+
+def check_change(before: Status, after: Status, *, own: bool) -> None:
+    """Whether an operator may bring an account into a status.
+
+    Raises:
+        Refused: closed is for good, and nobody does it to itself.
+    """
+    if own:
+        raise Refused(
+            422,
+            "own_account",
+            "Nobody suspends or closes its own account.",
+            field="status",
+            cure="Ask another operator.",
+        )
+    if before == "closed" and after != "closed":
+        raise Refused(
+            422, "closed_for_good", "A closed account stays closed.", field="status", cure="Open a new account."
+        )
+
+
+def satisfied(rule: Collection[Fact], facts: Collection[Fact]) -> bool:
+    """Whether the rule verifies an account; an empty rule verifies nobody: reviewers do."""
+    return bool(rule) and set(rule) <= set(facts)
+
+
+# --------------------------------------------------------------------------------------------------- the code by e-mail
+
+
+def new_code(random: Callable[[int], int] = secrets.randbits) -> str:
+    """A code, as it is mailed: ``ABCD-EFGH-JKMN``."""
+    value = random(5 * CODE_LENGTH)
+    text = "".join(CROCKFORD[value >> 5 * place & 31] for place in range(CODE_LENGTH))
+    return "-".join(text[start : start + 4] for start in range(0, CODE_LENGTH, 4))
+
+
+def code_digest(notice: str, code: str) -> bytes:
+    """What is kept of a code: bound to the request that it was made for."""
+    plain = unicodedata.normalize("NFKC", code).upper()
+    plain = re.sub(r"[\s-]", "", plain).translate(str.maketrans("ILO", "110"))
+    return hashlib.sha256(f"{notice}\n{plain}".encode("utf-8", "surrogatepass")).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """An address that is to be confirmed.
+
+    Attributes:
+        digest: of the code that was mailed; None: none was yet.
+        tries: of all its codes.
+    """
+
+    notice: str
+    digest: bytes | None
+    expires_at: dt.datetime | None
+    tries: int
+    requested_at: dt.datetime
+    requests: int
+    since: dt.datetime
+
+
+def check_code(challenge: Challenge | None, code: str, now: dt.datetime, tries: int) -> Refused | None:
+    """Why a code does not confirm an address; None: it does. The caller counts the try, and keeps that count when it is refused."""
+    known = None if challenge is None else challenge.digest
+    return code_refused(
+        known,
+        None if challenge is None or known is None else code_digest(challenge.notice, code),
+        None if challenge is None else challenge.expires_at,
+        0 if challenge is None else challenge.tries,
+        now,
+        tries,
+        again=mark("Have a new code sent: POST /v1/contact/code."),
+        wrong=mark("Copy the code from the message."),
+    )
+
+
+def code_refused(
+    known: bytes | None,
+    given: bytes | None,
+    expires: dt.datetime | None,
+    tried: int,
+    now: dt.datetime,
+    tries: int,
+    *,
+    again: str,
+    wrong: str,
+) -> Refused | None:
+    """Why a code confirms nothing; None: it does.
+
+    Args:
+        known: digest of the code that was sent; None: none was.
+        given: digest of the code that is shown.
+        tried: codes that were shown before, of at most ``tries``.
+        again: how to get another code.
+        wrong: what to do about a wrong one.
+    """
+    if known is None or given is None:
+        return Refused(422, "no_code", "No code is waiting to be confirmed.", field="code", cure=again)
+    if tried >= tries:
+        return Refused(422, "tries_used", f"A code is good for {tries} tries.", field="code", cure=again)
+    if expires is None or expires <= now:
+        return Refused(422, "code_expired", "The code's time has passed.", field="code", cure=again)
+    if not hmac.compare_digest(known, given):
+        return Refused(422, "wrong_code", "This is not the code.", field="code", cure=wrong)
+    return None
+
+
+def requested(
+    challenge: Challenge | None, notice: str, now: dt.datetime, *, pause: dt.timedelta, a_day: int
+) -> Challenge:
+    """The challenge after a further code was asked for.
+
+    Raises:
+        Refused: too soon after the last one, or too many in 24 hours.
+    """
+    since, count = now, 0
+    if challenge is not None:
+        if now < challenge.requested_at + pause:
+            raise Refused(
+                422, "code_too_soon", f"A code was asked for less than {int(pause.total_seconds())} s ago.",
+                cure="Wait for the message.",
+            )  # fmt: skip
+        if now < challenge.since + dt.timedelta(hours=24):
+            since, count = challenge.since, challenge.requests
+        if count >= a_day:
+            raise Refused(422, "codes_used", f"At most {a_day} codes are sent in 24 hours.", cure="Try again tomorrow.")
+    return Challenge(notice, None, None, 0, now, count + 1, since)

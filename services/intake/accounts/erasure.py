@@ -1,0 +1,86 @@
+"""Erasing a subject: what stands against it, and what is said of it. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from services.intake.kernel.domain import Refused
+from shared import policy
+from shared.languages import mark
+
+Matter = Literal["open_items", "open_complaints", "appealable_items"]
+"""What may need the subject's data: items that are not settled, complaints of its own that are not decided, and settled
+items that may still be complained about."""
+
+STAYS: Final[dict[str, str]] = {
+    "items": mark("Claims, items, commands and what was decided: by ids, without names; the proof of what was done, and why."),
+    "ledgers": mark("Penalties, sanctions, good faith and misuse: by ids; later standings and measures rest on them."),
+    "rights": mark("Rights with their registrant's name, as the public register has it: claims were filed under them."),
+    "documents": mark("Files that were named in claims or rights which are open, or were until lately: they go by themselves."),
+    "logs": mark("Event logs and topics: they have ids only, and stay whole."),
+}  # fmt: skip
+"""What an erasure leaves, and why."""
+
+
+class Erased(Struct, kw_only=True):
+    """What an erasure did; of one that was done before, what is known of it."""
+
+    account: str
+    done: bool
+    """False: it was not done, only looked at."""
+    already: bool
+    """It had been erased before."""
+    forced: bool = False
+    matters: dict[str, int] = {}
+    contact: bool = False
+    """There was a key, and so contact data or something else that was sealed with it."""
+    tokens: int = 0
+    webhooks: int = 0
+    documents_going: int = 0
+    documents_kept: int = 0
+    """Documents that stay for a time; under ``stays`` why."""
+
+
+def standing_against(matters: Mapping[Matter, int], rules: policy.Erasure) -> list[Matter]:
+    """Which of the matters forbid an erasure by the policy."""
+    forbids: dict[Matter, bool] = {
+        "open_items": rules.while_open == "refuse",
+        "open_complaints": rules.while_open == "refuse",
+        "appealable_items": rules.while_appealable == "refuse",
+    }
+    return [matter for matter, count in matters.items() if count and forbids[matter]]
+
+
+def check(matters: Mapping[Matter, int], rules: policy.Erasure, *, force: bool, reason: str | None) -> bool:
+    """Whether an erasure goes on against what stands against it.
+
+    Raises:
+        Refused: something does, and it is not forced; or it is, without a reason.
+    """
+    if force and reason is None:
+        raise Refused(
+            422, "reason_missing", "Who forces an erasure says why.", field="reason", cure="Give a code as `reason`."
+        )
+    against = standing_against(matters, rules)
+    if against and not force:
+        raise Refused(
+            409, "matters_open", f"The subject is party to what is not over yet: {', '.join(against)}.", field="force",
+            cure="Wait until it is over, or force it and say why: deadlines run on, and messages go to nobody.",
+        )  # fmt: skip
+    return bool(against)
+
+
+def check_own(matters: Mapping[Matter, int], rules: policy.Erasure) -> None:
+    """Whether a subject may have its own contact data go.
+
+    Raises:
+        Refused: something stands against it.
+    """
+    if against := standing_against(matters, rules):
+        raise Refused(
+            409, "matters_open", f"The subject is party to what is not over yet: {', '.join(against)}.",
+            cure="Wait until it is over: until then you have to be told of it. PUT /v1/contact changes where.",
+        )  # fmt: skip

@@ -1,0 +1,122 @@
+"""Erases a subject, in one transaction. Done again it finds nothing: so it may be repeated after any failure."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Final
+
+import sqlalchemy as sa
+
+from services.intake.accounts import erasure, webhooks_store
+from services.intake.accounts import store as accounts_store
+from services.intake.accounts.erasure import Erased, Matter
+from services.intake.evidence import store as evidence_store
+from services.intake.evidence.domain import keeping
+from services.intake.kernel import domain, store
+from shared import events, policy
+from shared.events import SETTLED, State
+
+_PARTY: Final = """
+    select i.state, i.changed_at from items i where i.seller = %s
+    union all select i.state, i.changed_at from claims c join items i
+        on i.id between 'i-' || substr(c.id, 3, 23) || '000' and 'i-' || substr(c.id, 3, 23) || 'ZZZ'
+    where c.id in (select id from claims where complainant = %s union select id from claims where principal = %s)"""
+
+
+def matters(connection: sa.Connection, account: str, now: dt.datetime, rules: policy.Policy) -> dict[Matter, int]:
+    """What the subject is party to that may need its data."""
+    open_items, appealable = connection.exec_driver_sql(
+        f"""select count(*) filter (where state <> all(%s)), count(*) filter (where state = any(%s) and changed_at > %s)
+        from ({_PARTY}) as p""",
+        (
+            [str(state) for state in SETTLED],
+            # what was withdrawn is nobody's to complain about
+            [str(state) for state in SETTLED - {State.WITHDRAWN}],
+            now - rules.appeals.within.exact,
+            account, account, account,
+        ),
+    ).one()  # fmt: skip
+    complaints = connection.exec_driver_sql(
+        "select count(*) from misuse_complaints where account = %s and state = 'open'", (account,)
+    ).scalar_one()
+    return {"open_items": open_items, "open_complaints": complaints, "appealable_items": appealable}
+
+
+def check_own(connection: sa.Connection, account: str) -> None:
+    """Whether an account may have its own key destroyed: under the same policy as an erasure, and nothing forces it. Locks the account.
+
+    Raises:
+        Refused: 409, something stands against it.
+    """
+    rules = policy.current("ipp")
+    now, _ = store.enter_door(connection)
+    connection.exec_driver_sql("select from accounts where id = %s for update", (account,))
+    erasure.check_own(matters(connection, account, now, rules), rules.erasure)
+
+
+def erase(
+    connection: sa.Connection,
+    account: str,
+    *,
+    by: str,
+    partitions: int,
+    force: bool = False,
+    reason: str | None = None,
+    dry_run: bool = False,
+) -> Erased:
+    """Destroy the subject's key and with it all that was sealed by it; close the account; say so by an event, with ids only.
+
+    Args:
+        by: who does it, an account or ``operator``.
+        reason: code of why it is forced.
+        dry_run: only look.
+
+    Raises:
+        Refused: 404; 409, something stands against it; 422.
+    """
+    rules = policy.current("ipp")
+    now, _ = store.enter_door(connection)
+    row = connection.exec_driver_sql(
+        "select status, erased_at from accounts where id = %s for update", (account,)
+    ).one_or_none()
+    if row is None:
+        raise domain.not_found()
+    if account == by:
+        raise domain.Refused(
+            422, "own_account", "Nobody erases its own account in use.", field="account", cure="Ask another operator."
+        )
+    if row[1] is not None:
+        kept = _kept(connection, account)
+        return Erased(account=account, done=True, already=True, documents_kept=kept)
+    found = matters(connection, account, now, rules)
+    counts: dict[str, int] = {str(matter): count for matter, count in found.items() if count}
+    if dry_run:
+        kept = _kept(connection, account)
+        return Erased(account=account, done=False, already=False, matters=counts, documents_kept=kept)
+    forced = erasure.check(found, rules.erasure, force=force, reason=reason)
+    keys = connection.exec_driver_sql("select count(*) from subject_keys where account = %s", (account,)).scalar_one()
+    store.erase_contact(connection, account)
+    hooks = connection.exec_driver_sql("select count(*) from webhooks where account = %s", (account,)).scalar_one()
+    webhooks_store.forget(connection, account, partitions)
+    connection.exec_driver_sql("delete from email_codes where account = %s", (account,))
+    tokens = connection.exec_driver_sql("delete from tokens where account = %s", (account,)).rowcount
+    connection.exec_driver_sql(
+        "update accounts set status = 'closed', email_confirmed_at = null, erased_at = %s where id = %s", (now, account)
+    )
+    going, kept = evidence_store.let_go(connection, account, now, keeping())
+    accounts_store.note(connection, account, "erased", by, now, reason)
+    event = events.AccountErased(
+        account=account, by=by, forced=forced, reason=reason, open_items=found["open_items"], at=now
+    )
+    store.publish_accounts(connection, [event], "goodfaith.account.erased.v1", partitions)
+    return Erased(
+        account=account, done=True, already=False, forced=forced, matters=counts, contact=bool(keys), tokens=tokens,
+        webhooks=hooks, documents_going=going, documents_kept=kept,
+    )  # fmt: skip
+
+
+def _kept(connection: sa.Connection, account: str) -> int:
+    count: int = connection.exec_driver_sql(
+        "select count(*) from evidence where account = %s and state = 'kept'", (account,)
+    ).scalar_one()
+    return count

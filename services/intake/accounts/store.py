@@ -1,0 +1,245 @@
+"""Tables of accounts' states and of codes that confirm e-mail addresses."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+import sqlalchemy as sa
+
+from services.intake.accounts import domain as accounts
+from services.intake.accounts.domain import Challenge
+from services.intake.goodfaith import store as goodfaith_store
+from services.intake.kernel import domain, store
+from services.intake.kernel.domain import Account, Refused
+from services.intake.kernel.store import wall_ms
+from services.intake.registry import store as registry_store
+from services.intake.review import store as review_store
+from shared import clock, policy
+
+_CHALLENGE: Final = "notice, digest, expires_at, tries, requested_at, requests, since"
+
+
+def change_status(
+    connection: sa.Connection, id: str, status: accounts.Status, code: str | None, me: Account, partitions: int
+) -> None:
+    """Suspend an account, let it go on, or close it. Its open claims stay.
+
+    Raises:
+        Refused: 404, or not to be done.
+    """
+    now, wall = clock.read(connection)
+    # before the row is locked: a judgement that has the account in hand is waited for, not crossed
+    goodfaith_store.judge_soon(connection, id)
+    row = connection.exec_driver_sql("select status from accounts where id = %s for update", (id,)).one_or_none()
+    if row is None:
+        raise domain.not_found()
+    accounts.check_change(row[0], status, own=id == me.id)
+    if row[0] == status:
+        return
+    connection.exec_driver_sql("update accounts set status = %s where id = %s", (status, id))
+    note(connection, id, status, me.id, now, code)
+    told = {"open": "account_resumed"}.get(status, f"account_{status}")
+    figures = {} if code is None else {"code": code}
+    store.tell_accounts(connection, [registry_store.notice(id, told, None, now, wall, **figures)], partitions)
+
+
+def note(connection: sa.Connection, id: str, kind: str, by: str, at: dt.datetime, code: str | None = None) -> None:
+    """Enter what happened to an account into its history."""
+    connection.exec_driver_sql(
+        "insert into account_changes (account, kind, by, at, code) values (%s, %s, %s, %s, %s)",
+        (id, kind, by, at, code),
+    )
+
+
+def history(connection: sa.Connection, id: str, limit: int = 100) -> list[store.Row]:
+    """What happened to an account, latest first."""
+    rows = connection.exec_driver_sql(
+        "select kind, by, at, code from account_changes where account = %s order by id desc limit %s", (id, limit)
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
+_IN_STATE: Final = {
+    "applied": "a.status = 'open' and not a.identity_verified and a.email_confirmed_at is null",
+    "email_confirmed": "a.status = 'open' and not a.identity_verified and a.email_confirmed_at is not null",
+    "verified": "a.status = 'open' and a.identity_verified",
+    "suspended": "a.status = 'suspended'",
+    "closed": "a.status = 'closed'",
+}
+"""``accounts.state_of``, for the database."""
+
+
+def list_accounts(connection: sa.Connection, state: accounts.State | None, after: str, limit: int) -> list[store.Row]:
+    """Accounts by id, with their states."""
+    rows = connection.exec_driver_sql(
+        f"""{store.ACCOUNT_ROW} where a.id > %s and {"true" if state is None else _IN_STATE[state]} order by a.id limit %s""",
+        (after, limit),
+    )
+    return [store.with_state(dict(row)) for row in rows.mappings()]
+
+
+def verify(connection: sa.Connection, id: str, verified: bool, me: Account, partitions: int) -> None:
+    """A reviewer has found out who an account is, or that it is not who it said. The history keeps either.
+
+    Raises:
+        Refused: 404; 403, a conflict of interest.
+    """
+    review_store.check_unbiased(connection, me, id)
+    # before the row is locked: a judgement that has the account in hand is waited for, not crossed
+    goodfaith_store.judge_soon(connection, id)
+    before = connection.exec_driver_sql(
+        "select identity_verified from accounts where id = %s for update", (id,)
+    ).one_or_none()
+    if before is None:
+        raise domain.not_found()
+    if before[0] != verified:
+        _verify(connection, id, verified, me.id, partitions)
+
+
+def _verify(connection: sa.Connection, id: str, verified: bool, by: str, partitions: int) -> None:
+    """A verified account counts as registered, and goes on counting so when the verification is withdrawn."""
+    now, wall = clock.read(connection)
+    connection.exec_driver_sql(
+        "update accounts set identity_verified = %s, registered = registered or %s where id = %s",
+        (verified, verified, id),
+    )
+    note(connection, id, "verified" if verified else "verification_withdrawn", by, now)
+    if verified:
+        store.tell_accounts(connection, [registry_store.notice(id, "account_verified", None, now, wall)], partitions)
+
+
+def verify_by_rule(connection: sa.Connection, id: str, rules: policy.Accounts, partitions: int) -> bool:
+    """Verify the account if the policy's rule says so; whether it did."""
+    if not rules.verify_when:
+        return False
+    row = connection.exec_driver_sql(
+        """select a.identity_verified, a.status, a.email_confirmed_at is not null, a.kind = 'company',
+            exists (select from contacts c where c.account = a.id),
+            exists (select from rights r where r.owner = a.id and r.status = 'active' and r.register is not null)
+        from accounts a where a.id = %s and a.role = 'holder' for update""",
+        (id,),
+    ).one_or_none()
+    if row is None or row[0] or row[1] != "open":
+        return False
+    names: tuple[accounts.Fact, ...] = ("email_confirmed", "company", "contact", "right_registered")
+    facts = [name for name, holds in zip(names, row[2:], strict=True) if holds]
+    if not accounts.satisfied(rules.verify_when, facts):
+        return False
+    _verify(connection, id, True, "rule", partitions)
+    goodfaith_store.judge_soon(connection, id)
+    return True
+
+
+# --------------------------------------------------------------------------------------------------- the code by e-mail
+
+
+def _challenge(connection: sa.Connection, account: str) -> Challenge | None:
+    row = connection.exec_driver_sql(
+        f"select {_CHALLENGE} from email_codes where account = %s for update", (account,)
+    ).one_or_none()
+    return None if row is None else Challenge(row[0], None if row[1] is None else bytes(row[1]), *row[2:])
+
+
+def request_code(connection: sa.Connection, account: str, rules: policy.Accounts, partitions: int) -> dt.datetime:
+    """Have a code sent to the address on file; returns when a further one may be asked for.
+
+    The code itself is made when the message is sent (``codes``): what is written here names the request only.
+
+    Raises:
+        Refused: no address, confirmed already, or too often.
+    """
+    now, wall = clock.read(connection)
+    row = connection.exec_driver_sql(
+        """select email_confirmed_at is not null, exists (select from contacts c where c.account = a.id)
+        from accounts a where id = %s for update""",
+        (account,),
+    ).one()
+    if not row[1]:
+        raise Refused(422, "no_contact", "There is no address on file.", cure="Give one: PUT /v1/contact.")
+    if row[0]:
+        raise Refused(422, "confirmed_already", "The address on file is confirmed.", cure="Nothing is left to do.")
+    made = accounts.requested(
+        _challenge(connection, account), domain.new_id("n", wall_ms(wall)), now, pause=rules.code_pause.exact,
+        a_day=rules.codes_a_day,
+    )  # fmt: skip
+    connection.exec_driver_sql(
+        f"""insert into email_codes (account, {_CHALLENGE}) values (%s, %s, %s, %s, %s, %s, %s, %s)
+        on conflict (account) do update set notice = excluded.notice, digest = null, expires_at = null, tries = 0,
+            requested_at = excluded.requested_at, requests = excluded.requests, since = excluded.since""",
+        (account, made.notice, None, None, 0, made.requested_at, made.requests, made.since),
+    )
+    told = registry_store.notice(
+        account, "email_code", None, now, wall, minutes=int(rules.code.exact.total_seconds() // 60)
+    )
+    store.tell_accounts(connection, [msgspec.structs.replace(told, notice=made.notice)], partitions)
+    return now + rules.code_pause.exact
+
+
+def codes(connection: sa.Connection, notices: Iterable[str], rules: policy.Accounts) -> dict[str, str]:
+    """Fresh codes for the sending of messages, by notice; each voids the one before. Only their digests are kept."""
+    now, _ = clock.read(connection)
+    made = {notice: accounts.new_code() for notice in sorted(set(notices))}
+    rows = connection.exec_driver_sql(
+        """update email_codes as c set digest = n.digest, expires_at = %s
+        from unnest(%s::text[], %s::bytea[]) as n(notice, digest) where c.notice = n.notice returning c.notice""",
+        (now + rules.code.exact, list(made), [accounts.code_digest(notice, code) for notice, code in made.items()]),
+    )
+    return {notice: made[notice] for (notice,) in rows}
+
+
+def confirm(
+    connection: sa.Connection, account: str, code: str, rules: policy.Accounts, partitions: int
+) -> Refused | None:
+    """Confirm the address on file by the code; the refusal is returned, so that the try is counted all the same."""
+    now, _ = clock.read(connection)
+    challenge = _challenge(connection, account)
+    refused = accounts.check_code(challenge, code, now, rules.code_tries)
+    if refused is not None:
+        connection.exec_driver_sql("update email_codes set tries = tries + 1 where account = %s", (account,))
+        return refused
+    connection.exec_driver_sql("delete from email_codes where account = %s", (account,))
+    connection.exec_driver_sql("update accounts set email_confirmed_at = %s where id = %s", (now, account))
+    note(connection, account, "email_confirmed", account, now)
+    verify_by_rule(connection, account, rules, partitions)
+    return None
+
+
+def confirmed(connection: sa.Connection, ids: Iterable[str]) -> set[str]:
+    """Those of the accounts whose address on file was confirmed."""
+    rows = connection.exec_driver_sql(
+        "select id from accounts where id = any(%s) and email_confirmed_at is not null", (sorted(set(ids)),)
+    )
+    return set(rows.scalars())
+
+
+def attest(connection: sa.Connection, account: str, by: str) -> None:
+    """Somebody of the staff knows that the address on file is the account's.
+
+    Raises:
+        Refused: 404; 422, there is no address.
+    """
+    now, _ = clock.read(connection)
+    if account not in store.accounts(connection, [account]):
+        raise domain.not_found()
+    changed = connection.exec_driver_sql(
+        """update accounts a set email_confirmed_at = %s where id = %s and email_confirmed_at is null
+        and exists (select from contacts c where c.account = a.id)""",
+        (now, account),
+    ).rowcount
+    if changed:
+        note(connection, account, "email_confirmed", by, now)
+    elif not confirmed(connection, [account]):
+        raise Refused(
+            422, "no_contact", "There is no address on file.", field="email_confirmed", cure="Have the party give one first."
+        )  # fmt: skip
+
+
+def unconfirm(connection: sa.Connection, account: str) -> None:
+    """The address on file changed or went: it is not confirmed, and a code that is under way confirms nothing."""
+    connection.exec_driver_sql("update accounts set email_confirmed_at = null where id = %s", (account,))
+    connection.exec_driver_sql(
+        "update email_codes set notice = '', digest = null, expires_at = null where account = %s", (account,)
+    )

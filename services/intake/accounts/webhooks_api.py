@@ -1,0 +1,433 @@
+"""Routes of channels and webhooks: preferences, registering, rotating secrets, enabling, forgetting."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Coroutine, Sequence
+from functools import cache
+from typing import Any, Final, TypeVar
+from zoneinfo import available_timezones
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+from litestar import Request, delete, get, post, put
+
+from services.intake.accounts import domain as accounts
+from services.intake.accounts import webhooks, webhooks_store
+from services.intake.kernel import answers, domain, metrics, requests, security, store
+from services.intake.kernel.domain import Account, Refused
+from services.intake.kernel.group_commit import busy
+from services.intake.kernel.web import EVERYONE, INTERNAL, MAY_FAIL, Body, Cursor, Front, Limit, front_of, known_id
+from shared import clock, internal, outbound
+from shared.internal import Away
+from shared.webhooks import Replayed, WebhookDelivery, WebhookHealth
+
+log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+
+
+@put(
+    "/v1/channels",
+    opt={"roles": EVERYONE},
+    dto=Body[requests.ChooseChannels],
+    return_dto=None,
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["webhooks"],
+)
+async def put_channels(request: Request[Account, Any, Any], data: requests.ChooseChannels) -> answers.ChannelsOut:
+    """In which order the caller's channels are tried, and whether receipts and outcomes come once a day. A message that begins a window never stays in the inbox alone while another takes it."""
+    if len(set(data.order)) != len(data.order):
+        raise Refused(422, "channel_twice", "A channel is named twice.", field="order", cure="Name each once.")
+    if data.digest is not None and data.digest.zone not in zones():
+        raise Refused(
+            422, "unknown_zone", "There is no such time zone.", field="digest.zone",
+            cure="Give its IANA name, such as Europe/Berlin.",
+        )  # fmt: skip
+    front, digest = front_of(request), None if data.digest is None else (data.digest.hour, data.digest.zone)
+    await front.run(webhooks_store.prefer, request.user.id, data.order, digest, front.settings.partitions)
+    return _channels(data.order, digest)
+
+
+def _channels(order: Sequence[str], digest: tuple[int, str] | None) -> answers.ChannelsOut:
+    return answers.ChannelsOut(
+        order=list(order), digest=None if digest is None else answers.DigestOut(hour=digest[0], zone=digest[1])
+    )
+
+
+@cache
+def zones() -> frozenset[str]:
+    """Time zones that there are."""
+    return frozenset(available_timezones())
+
+
+@get("/v1/channels", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
+async def get_channels(request: Request[Account, Any, Any]) -> answers.ChannelsOut:
+    """In which order the caller's channels are tried; empty: as the programme has it."""
+    front = front_of(request)
+    order = await front.run(webhooks_store.preferred, request.user.id)
+    return _channels(order, await front.run(webhooks_store.digest, request.user.id))
+
+
+@post(
+    "/v1/webhooks",
+    opt={"roles": EVERYONE},
+    dto=Body[requests.AddWebhook],
+    return_dto=None,
+    responses=MAY_FAIL,
+    tags=["webhooks"],
+)
+async def add_webhook(request: Request[Account, Any, Any], data: requests.AddWebhook) -> answers.WebhookSecret:
+    """Register a webhook; the answer has its secret, this once. It must be at a public address, by https. It is sent a code by which its owner confirms it; until then nothing else goes there."""
+    front, account = front_of(request), request.user.id
+    target = await _checked(front, data.url)
+    secret = webhooks.new_secret()
+
+    def work(connection: sa.Connection) -> str:
+        webhooks_store.room(webhooks_store.of_account(connection, account, lock=True), front.settings.webhook_most)
+        _, wall = clock.read(connection)
+        id = domain.new_id("w", store.wall_ms(wall))
+        wrapped = store.subject_key(connection, account, lambda: front.contacts.new_key(account))
+        _ask_for_code(connection, front, account, target.host, wall)
+        sealed = webhooks.Sealed(target.url, (webhooks.Secret(secret),), accounts.new_code())
+        webhooks_store.add(
+            connection, account, id, webhooks_store.seal(front.contacts, account, wrapped, id, sealed), data.kinds,
+            dt.timedelta(seconds=front.settings.webhook_challenge_s),
+        )  # fmt: skip
+        return id
+
+    id = await front.run(work)
+    metrics.WEBHOOK_CONFIRMATIONS.labels("asked").inc()
+    return answers.WebhookSecret(id=id, secret=secret)
+
+
+def _ask_for_code(connection: sa.Connection, front: Front, account: str, host: str, wall: dt.datetime) -> None:
+    settings = front.settings
+    if settings.contact_key is None:
+        raise security.KeyMissing
+    webhooks_store.ask(
+        connection,
+        account,
+        webhooks.host_mark(settings.contact_key.get_secret_value(), host),
+        wall,
+        a_day=settings.webhook_challenges,
+        host_an_hour=settings.webhook_host_challenges,
+    )
+
+
+async def _checked(front: Front, url: str) -> outbound.Target:
+    """The URL as it is kept and where it leads, its name looked up.
+
+    Raises:
+        Refused: it may not be called.
+    """
+    try:
+        target = outbound.target_of(url, front.outbound)
+        await outbound.public(target, front.outbound, front.names)
+    except outbound.Unfit as unfit:
+        raise Refused(
+            422, unfit.reason, unfit.detail, field="url", cure="Give an https URL of a server on the public Internet."
+        ) from None
+    return target
+
+
+@get("/v1/webhooks", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
+async def list_webhooks(request: Request[Account, Any, Any]) -> answers.Page[answers.WebhookOut]:
+    """The caller's webhooks."""
+    front = front_of(request)
+
+    def work(connection: sa.Connection) -> list[answers.WebhookOut]:
+        _, wall = clock.read(connection)
+        rows = webhooks_store.of_account(connection, request.user.id)
+        return [shown for row in rows if (shown := _shown(front, row, wall)) is not None]
+
+    return answers.Page(items=await front.run(work), next=None)
+
+
+@get("/v1/webhooks/{webhook_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
+async def get_webhook(request: Request[Account, Any, Any], webhook_id: str) -> answers.WebhookOut:
+    """A webhook of the caller's."""
+    return await _one(request, webhook_id)
+
+
+async def _one(request: Request[Account, Any, Any], id: str) -> answers.WebhookOut:
+    front = front_of(request)
+
+    def work(connection: sa.Connection) -> answers.WebhookOut:
+        _, wall = clock.read(connection)
+        shown = _shown(front, webhooks_store.one(connection, request.user.id, known_id(id)), wall)
+        if shown is None:
+            raise domain.not_found()
+        return shown
+
+    return await front.run(work)
+
+
+def _shown(front: Front, row: store.Row, wall: dt.datetime) -> answers.WebhookOut | None:
+    sealed = webhooks_store.opened(front.contacts, row)
+    if sealed is None:
+        return None
+    challenge = None
+    if row["pending"]:
+        challenge = answers.ChallengeOut(
+            expires_at=row["expires_wall"], again_at=row["asked_wall"] + webhooks.ASK_PAUSE, calls=row["calls"],
+            next_at=row["due_wall"], result=row["result"],
+        )  # fmt: skip
+    return answers.WebhookOut(
+        id=row["id"], url=sealed.url, kinds=row["kinds"], status="pending" if row["pending"] else row["status"],
+        challenge=challenge, reason=row["reason"], secrets=len(webhooks.signing(sealed, wall)),
+        made_at=row["made_at"], changed_at=row["changed_at"],
+    )  # fmt: skip
+
+
+@delete("/v1/webhooks/{webhook_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
+async def delete_webhook(request: Request[Account, Any, Any], webhook_id: str) -> None:
+    """Forget a webhook. What was under way to it goes by another channel."""
+    front = front_of(request)
+    await front.run(webhooks_store.remove, request.user.id, known_id(webhook_id), front.settings.partitions)
+
+
+@post(
+    "/v1/webhooks/{webhook_id:str}/secret",
+    opt={"roles": EVERYONE},
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["webhooks"],
+)
+async def rotate_secret(request: Request[Account, Any, Any], webhook_id: str) -> answers.WebhookSecret:
+    """A new secret, shown this once. The former one signs beside it for a while."""
+    front, account, id = front_of(request), request.user.id, known_id(webhook_id)
+    secret = webhooks.new_secret()
+    beside = dt.timedelta(seconds=front.settings.webhook_rotation_s)
+
+    def work(connection: sa.Connection) -> dt.datetime:
+        _, wall = clock.read(connection)
+        row = webhooks_store.one(connection, account, id, lock=True)
+        sealed = webhooks_store.opened(front.contacts, row)
+        if sealed is None:
+            raise domain.not_found()
+        changed = webhooks.rotated(sealed, secret, wall, beside)
+        webhooks_store.reseal(
+            connection, id, webhooks_store.seal(front.contacts, account, bytes(row["wrapped"]), id, changed)
+        )
+        return wall + beside
+
+    return answers.WebhookSecret(id=id, secret=secret, former_until=await front.run(work))
+
+
+@put(
+    "/v1/webhooks/{webhook_id:str}/status",
+    opt={"roles": EVERYONE},
+    dto=Body[requests.ChangeWebhook],
+    return_dto=None,
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["webhooks"],
+)
+async def change_webhook(
+    request: Request[Account, Any, Any], webhook_id: str, data: requests.ChangeWebhook
+) -> answers.WebhookOut:
+    """Enable or disable a confirmed webhook. Enabling it checks its address again."""
+    front, account, id = front_of(request), request.user.id, known_id(webhook_id)
+    if data.status == "enabled":
+        await _checked(front, (await _one(request, id)).url)
+
+    def work(connection: sa.Connection) -> None:
+        row = webhooks_store.one(connection, account, id, lock=True)
+        if row["pending"] and data.status == "enabled":
+            raise Refused(
+                409, "webhook_not_confirmed", "Nobody has confirmed the webhook yet.", field="status",
+                cure="Confirm it by the code that its URL was sent: POST /v1/webhooks/{webhook_id}/confirmation.",
+            )  # fmt: skip
+        if row["status"] != data.status:
+            change = webhooks_store.enable if data.status == "enabled" else webhooks_store.disable
+            change(connection, account, id, front.settings.partitions)
+
+    await front.run(work)
+    return await _one(request, id)
+
+
+@post(
+    "/v1/webhooks/{webhook_id:str}/challenge",
+    opt={"roles": EVERYONE},
+    status_code=202,
+    responses=MAY_FAIL,
+    tags=["webhooks"],
+)
+async def ask_code(request: Request[Account, Any, Any], webhook_id: str) -> answers.WebhookOut:
+    """Have a webhook that is not confirmed sent another code. It voids the one before."""
+    front, account, id = front_of(request), request.user.id, known_id(webhook_id)
+    target = await _checked(front, (await _one(request, id)).url)
+
+    def work(connection: sa.Connection) -> None:
+        _, wall = clock.read(connection)
+        row = webhooks_store.one(connection, account, id, lock=True)
+        if not row["pending"]:
+            raise webhooks.confirmed_already()
+        webhooks.check_again(row["asked_wall"], wall)
+        sealed = webhooks_store.opened(front.contacts, row)
+        if sealed is None:
+            raise domain.not_found()
+        _ask_for_code(connection, front, account, target.host, wall)
+        changed = msgspec.structs.replace(sealed, code=accounts.new_code())
+        webhooks_store.ask_again(
+            connection, id, webhooks_store.seal(front.contacts, account, bytes(row["wrapped"]), id, changed), wall,
+            dt.timedelta(seconds=front.settings.webhook_challenge_s),
+        )  # fmt: skip
+
+    await front.run(work)
+    metrics.WEBHOOK_CONFIRMATIONS.labels("asked").inc()
+    return await _one(request, id)
+
+
+@post(
+    "/v1/webhooks/{webhook_id:str}/confirmation",
+    opt={"roles": EVERYONE},
+    dto=Body[requests.ConfirmWebhook],
+    return_dto=None,
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["webhooks"],
+)
+async def confirm_webhook(
+    request: Request[Account, Any, Any], webhook_id: str, data: requests.ConfirmWebhook
+) -> answers.WebhookOut:
+    """The code that came to the webhook's URL: it is the caller's to use, and in use from now on."""
+    front, id = front_of(request), known_id(webhook_id)
+    refused = await front.run(
+        webhooks_store.confirm, front.contacts, request.user.id, id, data.code, front.settings.partitions
+    )
+    metrics.WEBHOOK_CONFIRMATIONS.labels("confirmed" if refused is None else "refused").inc()
+    if refused is not None:
+        raise refused
+    return await _one(request, id)
+
+
+async def _ask(request: Request[Account, Any, Any], id: str, asked: Coroutine[Any, Any, _T]) -> _T:
+    """Notification's answer about a webhook of the caller's.
+
+    Raises:
+        Refused: 404; what notification refuses; 503 while it is away.
+    """
+    try:
+        await front_of(request).run(webhooks_store.one, request.user.id, known_id(id))
+        return await asked
+    except Away as away:
+        log.warning("notification", error=str(away))
+        raise busy("Deliveries cannot be read at present.") from away
+    except Refused as refused:
+        if refused.reason == "webhook_not_in_use":
+            raise Refused(
+                409, "webhook_not_in_use", "The webhook is not in use.",
+                cure="Put it in use again: PUT /v1/webhooks/{webhook_id}/status.",
+            ) from None  # fmt: skip
+        raise
+    finally:
+        asked.close()
+
+
+@get("/v1/webhooks/{webhook_id:str}/deliveries", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
+async def webhook_deliveries(
+    request: Request[Account, Any, Any], webhook_id: str, cursor: Cursor = None, limit: Limit = 50
+) -> answers.Page[WebhookDelivery]:
+    """What went or goes to a webhook of the caller's, latest first, with the latest tries of each. Wall times."""
+    given = {"webhook": webhook_id, "account": request.user.id, "cursor": cursor, "limit": limit}
+    asked = front_of(request).notification.get("/internal/webhook/deliveries", internal.Page[WebhookDelivery], given)
+    found = await _ask(request, webhook_id, asked)
+    return answers.Page(items=found.items, next=found.next)
+
+
+@get("/v1/webhooks/{webhook_id:str}/health", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
+async def webhook_health(request: Request[Account, Any, Any], webhook_id: str) -> WebhookHealth:
+    """How a webhook of the caller's fares: its circuit, failures in a row, and what waits for it."""
+    given = {"webhook": webhook_id, "account": request.user.id}
+    return await _ask(
+        request, webhook_id, front_of(request).notification.get("/internal/webhook/health", WebhookHealth, given)
+    )
+
+
+@post(
+    "/v1/webhooks/{webhook_id:str}/replay",
+    opt={"roles": EVERYONE},
+    dto=Body[requests.ReplayWebhook],
+    return_dto=None,
+    status_code=202,
+    responses=MAY_FAIL,
+    tags=["webhooks"],
+)
+async def replay_webhook(
+    request: Request[Account, Any, Any], webhook_id: str, data: requests.ReplayWebhook
+) -> Replayed:
+    """Send messages of the caller's to a webhook again, under their ids: one, or the oldest 1,000 since a time."""
+    if (data.message is None) == (data.since is None):
+        raise Refused(
+            422, "replay_of_what", "A replay names one message, or a time since which.",
+            field="message", cure="Give a message, or a time since which.",
+        )  # fmt: skip
+    body = {"webhook": webhook_id, "account": request.user.id, "message": data.message, "since": data.since}
+    return await _ask(
+        request, webhook_id, front_of(request).notification.post("/internal/webhook/replay", Replayed, body)
+    )
+
+
+@post(
+    "/internal/webhooks",
+    opt={"roles": INTERNAL},
+    dto=Body[requests.ContactIds],
+    return_dto=None,
+    status_code=200,
+    include_in_schema=False,
+)
+async def internal_webhooks(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.WebhooksFor:
+    """Webhooks in use, with addresses and secrets, for the sending of messages, many accounts in one call."""
+    front = front_of(request)
+    rows, wall = await front.run(webhooks_store.of_accounts, data.ids)
+    found: dict[str, answers.WebhooksOf] = {}
+    for row in rows:
+        sealed = webhooks_store.opened(front.contacts, row)
+        if sealed is not None:
+            found.setdefault(row["account"], answers.WebhooksOf(webhooks=[])).webhooks.append(
+                answers.WebhookFor(
+                    id=row["id"], url=sealed.url, secrets=list(webhooks.signing(sealed, wall)), kinds=row["kinds"],
+                    generation=row["generation"],
+                )
+            )  # fmt: skip
+    return answers.WebhooksFor(webhooks=found)
+
+
+@post(
+    "/internal/challenges",
+    opt={"roles": INTERNAL},
+    dto=Body[requests.TakeChallenges],
+    return_dto=None,
+    status_code=200,
+    include_in_schema=False,
+)
+async def internal_challenges(request: Request[Any, Any, Any], data: requests.TakeChallenges) -> answers.ChallengesFor:
+    """Webhooks to be sent the codes that confirm them, after word of those that were called before."""
+    front = front_of(request)
+
+    def work(connection: sa.Connection) -> tuple[list[store.Row], dt.datetime]:
+        webhooks_store.called(connection, [(one.id, one.ask, one.result, one.over) for one in data.ended])
+        _, wall = clock.read(connection)
+        return webhooks_store.take_challenges(connection, data.most) if data.most else [], wall
+
+    rows, wall = await front.run(work)
+    found = []
+    for row in rows:
+        sealed = webhooks_store.opened(front.contacts, row)
+        if sealed is not None and sealed.code is not None:
+            found.append(
+                answers.ChallengeFor(
+                    id=row["id"], ask=row["asks"], url=sealed.url, secrets=list(webhooks.signing(sealed, wall)),
+                    code=sealed.code, expires_at=row["expires_wall"],
+                )
+            )  # fmt: skip
+    return answers.ChallengesFor(challenges=found)
+
+
+ROUTES: Final = [
+    put_channels, get_channels, add_webhook, list_webhooks, get_webhook, delete_webhook, rotate_secret, change_webhook,
+    ask_code, confirm_webhook, webhook_deliveries, webhook_health, replay_webhook, internal_webhooks, internal_challenges,
+]  # fmt: skip

@@ -1,0 +1,342 @@
+"""Tables of accounts' channels and webhooks.
+
+``channels.revision`` rises with every change that notification must know of; its row is locked first, so that the events
+about an account are in order. Addresses, secrets and codes are in ``webhooks.sealed`` and nowhere else.
+
+A webhook with a row in ``webhook_challenges`` is one that its owner has not confirmed: whatever its status, it is not used.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+from cryptography.exceptions import InvalidTag
+
+from services.intake.accounts import webhooks
+from services.intake.accounts.webhooks import Asked, Sealed
+from services.intake.kernel import domain, security, store
+from services.intake.kernel.domain import Refused
+from services.intake.registry import store as registry_store
+from shared import clock, events
+
+log = structlog.get_logger(__name__)
+
+_COLUMNS: Final = (
+    "w.id, w.account, w.kinds, w.status, w.reason, w.generation, w.made_at, w.changed_at, w.sealed, k.wrapped,"
+    " c.webhook is not null as pending, c.asks, c.asked_wall, c.expires_wall, c.due_wall, c.calls, c.tries, c.result"
+)
+_FROM: Final = "from webhooks w join subject_keys k using (account) left join webhook_challenges c on c.webhook = w.id"
+_IN_USE: Final = "status = 'enabled' and not exists (select from webhook_challenges c where c.webhook = webhooks.id)"
+_sealed: Final = msgspec.json.Decoder(Sealed)
+
+
+def _purpose(id: str) -> str:
+    return f"webhook:{id}"
+
+
+def seal(contacts: security.Contacts, account: str, wrapped: bytes, id: str, what: Sealed) -> bytes:
+    """Encrypt address, secrets and code for this webhook of this account."""
+    return contacts.seal_text(account, wrapped, msgspec.json.encode(what), _purpose(id))
+
+
+def opened(contacts: security.Contacts, row: store.Row) -> Sealed | None:
+    """Address, secrets and code of a row; None, and logged, when they cannot be decrypted."""
+    try:
+        text = contacts.open_text(row["account"], bytes(row["wrapped"]), bytes(row["sealed"]), _purpose(row["id"]))
+    except InvalidTag:
+        log.error("webhook cannot be decrypted", webhook=row["id"])
+        return None
+    return _sealed.decode(text)
+
+
+# ------------------------------------------------------------------------------------------------------------- channels
+
+
+def digest(connection: sa.Connection, account: str) -> tuple[int, str] | None:
+    """Hour and zone at which the account wants one message a day."""
+    row = connection.exec_driver_sql(
+        "select digest_hour, digest_zone from channels where account = %s", (account,)
+    ).first()
+    return None if row is None or row[0] is None else (row[0], row[1])
+
+
+def preferred(connection: sa.Connection, account: str) -> list[str]:
+    """The account's order of channels; empty: it has not said."""
+    found = connection.exec_driver_sql("select preferred from channels where account = %s", (account,)).scalar()
+    return list(found or [])
+
+
+def prefer(
+    connection: sa.Connection, account: str, order: Sequence[str], digest: tuple[int, str] | None, partitions: int
+) -> None:
+    """Note the account's order of channels, and the hour (with its zone) at which it wants one message a day."""
+    connection.exec_driver_sql(
+        """insert into channels (account, preferred, digest_hour, digest_zone) values (%s, %s, %s, %s)
+        on conflict (account) do update set preferred = excluded.preferred, digest_hour = excluded.digest_hour,
+            digest_zone = excluded.digest_zone""",
+        (account, list(order), *(digest or (None, None))),
+    )
+    publish(connection, account, partitions)
+
+
+def publish(connection: sa.Connection, account: str, partitions: int) -> None:
+    """Say how the account wants to be told from now on."""
+    now, _ = clock.read(connection)
+    revision, order, hour, zone = connection.exec_driver_sql(
+        """insert into channels (account, revision) values (%s, 1)
+        on conflict (account) do update set revision = channels.revision + 1
+        returning revision, preferred, digest_hour, digest_zone""",
+        (account,),
+    ).one()
+    known = connection.exec_driver_sql(
+        f"select id, generation, kinds from webhooks where account = %s and {_IN_USE} order by id", (account,)
+    )
+    event = events.AccountChannels(
+        account=account,
+        revision=revision,
+        order=tuple(order),
+        digest=None if hour is None else events.DigestWanted(hour=hour, zone=zone),
+        webhooks=tuple(
+            events.WebhookKnown(webhook=id, generation=generation, kinds=tuple(kinds))
+            for id, generation, kinds in known
+        ),
+        at=now,
+    )
+    store.publish_accounts(connection, [event], "goodfaith.account.channels.v1", partitions)
+
+
+# ------------------------------------------------------------------------------------------------------------- webhooks
+
+
+def of_account(connection: sa.Connection, account: str, *, lock: bool = False) -> list[store.Row]:
+    """The account's webhooks, oldest first; those whose key was destroyed are none."""
+    if lock:
+        # whoever changes an account's webhooks holds this row: counting them and adding one is one step
+        connection.exec_driver_sql(
+            "insert into channels (account) values (%s) on conflict (account) do update set preferred = channels.preferred",
+            (account,),
+        )
+    rows = connection.exec_driver_sql(f"select {_COLUMNS} {_FROM} where w.account = %s order by w.id", (account,))
+    return [dict(row) for row in rows.mappings()]
+
+
+def one(connection: sa.Connection, account: str, id: str, *, lock: bool = False) -> store.Row:
+    """A webhook of the account.
+
+    Raises:
+        Refused: 404.
+    """
+    for row in of_account(connection, account, lock=lock):
+        if row["id"] == id:
+            return row
+    raise domain.not_found()
+
+
+def of_accounts(connection: sa.Connection, accounts: Iterable[str]) -> tuple[list[store.Row], dt.datetime]:
+    """Webhooks in use of many accounts, and the time by which their secrets are judged (wall time)."""
+    _, wall = clock.read(connection)
+    rows = connection.exec_driver_sql(
+        f"""select {_COLUMNS} {_FROM}
+        where w.account = any(%s) and w.status = 'enabled' and c.webhook is null order by w.id""",
+        (sorted(set(accounts)),),
+    )
+    return [dict(row) for row in rows.mappings()], wall
+
+
+def add(
+    connection: sa.Connection, account: str, id: str, sealed: bytes, kinds: Collection[str], lasts: dt.timedelta
+) -> None:
+    """Keep a new webhook, to be used once its owner has confirmed it.
+
+    Args:
+        lasts: until then its code is good.
+    """
+    now, wall = clock.read(connection)
+    connection.exec_driver_sql(
+        """insert into webhooks (id, account, sealed, kinds, status, generation, made_at, changed_at)
+        values (%s, %s, %s, %s, 'disabled', 0, %s, %s)""",
+        (id, account, sealed, sorted(set(kinds)), now, now),
+    )
+    connection.exec_driver_sql(
+        "insert into webhook_challenges (webhook, asked_wall, expires_wall, due_wall) values (%s, %s, %s, %s)",
+        (id, wall, wall + lasts, wall),
+    )
+
+
+def reseal(connection: sa.Connection, id: str, sealed: bytes) -> None:
+    """Keep changed secrets."""
+    now, _ = clock.read(connection)
+    connection.exec_driver_sql("update webhooks set sealed = %s, changed_at = %s where id = %s", (sealed, now, id))
+
+
+def enable(connection: sa.Connection, account: str, id: str, partitions: int) -> None:
+    """Put a webhook in use again: what notification knew against it is forgotten, for its generation is another."""
+    now, _ = clock.read(connection)
+    connection.exec_driver_sql(
+        """update webhooks set status = 'enabled', reason = null, generation = generation + 1, changed_at = %s
+        where id = %s""",
+        (now, id),
+    )
+    publish(connection, account, partitions)
+
+
+def disable(connection: sa.Connection, account: str, id: str, partitions: int) -> None:
+    """Put a webhook out of use, as its owner wants."""
+    now, _ = clock.read(connection)
+    connection.exec_driver_sql(
+        "update webhooks set status = 'disabled', reason = 'owner', changed_at = %s where id = %s", (now, id)
+    )
+    publish(connection, account, partitions)
+
+
+def remove(connection: sa.Connection, account: str, id: str, partitions: int) -> None:
+    """Forget a webhook.
+
+    Raises:
+        Refused: 404.
+    """
+    gone = connection.exec_driver_sql("delete from webhooks where id = %s and account = %s", (id, account)).rowcount
+    if not gone:
+        raise domain.not_found()
+    publish(connection, account, partitions)
+
+
+def forget(connection: sa.Connection, account: str, partitions: int) -> None:
+    """Forget all webhooks of an account: its key is destroyed."""
+    if connection.exec_driver_sql("delete from webhooks where account = %s", (account,)).rowcount:
+        publish(connection, account, partitions)
+
+
+def disabled(connection: sa.Connection, found: Sequence[events.WebhookDisabled], partitions: int) -> None:
+    """Notification calls webhooks no more: note it and tell their owners. One that was put in use since stays so."""
+    for event in sorted(found, key=lambda event: (event.account, event.webhook)):
+        now, wall = clock.read(connection)
+        changed = connection.exec_driver_sql(
+            """update webhooks set status = 'disabled', reason = %s, changed_at = %s
+            where id = %s and account = %s and generation = %s and status = 'enabled'""",
+            (event.reason, now, event.webhook, event.account, event.generation),
+        ).rowcount
+        if changed:
+            publish(connection, event.account, partitions)
+            told = registry_store.notice(
+                event.account, "webhook_disabled", event.webhook, now, wall, reason=event.reason
+            )
+            store.tell_accounts(connection, [told], partitions)
+
+
+# ----------------------------------------------------------------------------------------------------------- challenges
+
+
+def ask(
+    connection: sa.Connection, account: str, host: bytes, wall: dt.datetime, *, a_day: int, host_an_hour: int
+) -> None:
+    """Note that a code is asked for; the account's row of channels is locked.
+
+    Raises:
+        Refused: 429, as many as may be were asked for.
+    """
+    asked = connection.exec_driver_sql(
+        """select count(*) filter (where account = %(account)s), min(at_wall) filter (where account = %(account)s),
+            count(*) filter (where host = %(host)s and at_wall > %(hour)s),
+            min(at_wall) filter (where host = %(host)s and at_wall > %(hour)s)
+        from webhook_asks where at_wall > %(day)s and (account = %(account)s or host = %(host)s)""",
+        {"account": account, "host": host, "hour": wall - webhooks.HOUR, "day": wall - webhooks.DAY},
+    ).one()
+    webhooks.check_asking(Asked(*asked), wall, a_day, host_an_hour)
+    connection.exec_driver_sql(
+        "insert into webhook_asks (account, host, at_wall) values (%s, %s, %s)", (account, host, wall)
+    )
+
+
+def ask_again(connection: sa.Connection, id: str, sealed: bytes, wall: dt.datetime, lasts: dt.timedelta) -> None:
+    """Keep another code, which voids the one before."""
+    reseal(connection, id, sealed)
+    connection.exec_driver_sql(
+        """update webhook_challenges set asks = asks + 1, asked_wall = %s, expires_wall = %s, due_wall = %s, calls = 0,
+            tries = 0, result = null where webhook = %s""",
+        (wall, wall + lasts, wall, id),
+    )
+
+
+def take_challenges(connection: sa.Connection, most: int) -> list[store.Row]:
+    """Take the webhooks whose codes are due now. Each becomes due again after a pause, even if the caller crashes."""
+    _, wall = clock.read(connection)
+    rows = connection.exec_driver_sql(
+        f"""with due as (
+            select webhook from webhook_challenges where due_wall <= %(wall)s and expires_wall > %(wall)s
+            order by due_wall limit %(most)s for update skip locked
+        ), taken as (
+            update webhook_challenges c set calls = calls + 1,
+                due_wall = %(wall)s + (%(pauses)s::interval[])[calls + 1]  -- null after the last
+            from due where c.webhook = due.webhook returning c.webhook
+        )
+        select {_COLUMNS} {_FROM} join taken on taken.webhook = w.id order by w.id""",
+        {"wall": wall, "most": most, "pauses": list(webhooks.PAUSES)},
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
+def called(connection: sa.Connection, ended: Iterable[tuple[str, int, str, bool]]) -> None:
+    """What came of calls: (webhook, ask, result, whether none follows)."""
+    for id, asks, result, over in sorted(ended):
+        connection.exec_driver_sql(
+            """update webhook_challenges set result = %s, due_wall = case when %s then null else due_wall end
+            where webhook = %s and asks = %s""",
+            (result, over, id, asks),
+        )
+
+
+def confirm(
+    connection: sa.Connection, contacts: security.Contacts, account: str, id: str, code: str, partitions: int
+) -> Refused | None:
+    """Put a webhook in use whose owner has the code; the refusal is returned, so that the try is counted all the same.
+
+    Raises:
+        Refused: 404.
+    """
+    _, wall = clock.read(connection)
+    row = one(connection, account, id, lock=True)
+    if not row["pending"]:
+        return webhooks.confirmed_already()
+    sealed = opened(contacts, row)
+    if sealed is None:
+        raise domain.not_found()
+    refused = webhooks.check_code(id, sealed.code, code, row["expires_wall"], row["tries"], wall)
+    if refused is not None:
+        connection.exec_driver_sql("update webhook_challenges set tries = tries + 1 where webhook = %s", (id,))
+        return refused
+    connection.exec_driver_sql("delete from webhook_challenges where webhook = %s", (id,))
+    reseal(
+        connection, id, seal(contacts, account, bytes(row["wrapped"]), id, msgspec.structs.replace(sealed, code=None))
+    )
+    enable(connection, account, id, partitions)
+    return None
+
+
+def forget_unconfirmed(connection: sa.Connection) -> int:
+    """Forget webhooks that nobody has confirmed in time, some at once, and codes asked for long ago; returns how many webhooks."""
+    _, wall = clock.read(connection)
+    connection.exec_driver_sql("delete from webhook_asks where at_wall < %s", (wall - webhooks.DAY,))
+    return connection.exec_driver_sql(
+        """delete from webhooks where id in (
+            select webhook from webhook_challenges where expires_wall < %s limit 500 for update skip locked
+        )""",
+        (wall - webhooks.KEPT,),
+    ).rowcount
+
+
+def room(rows: Sequence[store.Row], most: int) -> None:
+    """Whether an account may have a further webhook.
+
+    Raises:
+        Refused: it has as many as it may.
+    """
+    if len(rows) >= most:
+        raise Refused(
+            422, "too_many_webhooks", f"An account has at most {most} webhooks.", cure="Delete one that is not in use."
+        )

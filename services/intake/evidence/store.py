@@ -1,0 +1,442 @@
+"""Tables of evidence. What is stored where, and in which order the database and the object store change:
+
+1. ``arrive``: a row says that bytes are about to be stored under a path of their own; commit.
+2. The bytes are stored.
+3. ``settle``: the row says that they are there; of two uploads of one content by one account the first wins; commit.
+4. ``retire`` and ``leave`` say that a row's bytes are to go, and destroy their key; they are deleted, then ``gone`` says so. Each step may be repeated.
+
+Whatever dies in between leaves a row that the clean-up finds; the store is never listed. A document is locked by whoever names it and by the
+clean-up, so that none is named that is about to go.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from services.intake.evidence import domain as evidence
+from services.intake.evidence.blobs import Blobs
+from services.intake.evidence.domain import Document, Ties
+from services.intake.kernel import domain
+from services.intake.kernel.domain import Account, Refused
+from shared import clock
+from shared.events import SETTLED
+
+Row = dict[str, Any]
+
+UPLOAD_MAX: Final = dt.timedelta(hours=1)
+"""Wall time after which an upload that has not settled has died."""
+LOOK_AGAIN: Final = dt.timedelta(days=1)
+BATCH: Final = 200
+"""Documents of one turn."""
+CLOSED: Final = tuple(sorted(SETTLED))
+"""States in which nothing is under way: what was named there is kept for a time and then goes. In any other it stays."""
+_ROW: Final = "d.id, d.account as owner, d.kinds, d.digest, d.size, d.media, d.name, d.uploaded_at, d.sealed, d.key"
+_ITEMS: Final = "i.id between 'i-' || substr(c.id, 3, 23) || '000' and 'i-' || substr(c.id, 3, 23) || 'ZZZ'"
+
+
+def _rows(result: sa.CursorResult[Any]) -> list[Row]:
+    return [
+        {**row, "digest": bytes(row["digest"]), "key": None if row["key"] is None else bytes(row["key"])}
+        for row in result.mappings()
+    ]
+
+
+def path_of(document: Row) -> str:
+    """Where a document's bytes lie."""
+    return evidence.object_path(document["id"], None if document["sealed"] else document["digest"])
+
+
+# ------------------------------------------------------------------------------------------------------------- uploads
+
+
+def _known(connection: sa.Connection, account: str, digest: bytes, kind: str) -> Row | None:
+    """The account's document with that content, which from now on stands for ``kind`` as well."""
+    rows = _rows(
+        connection.exec_driver_sql(
+            f"""update evidence d set kinds = case when %s = any(kinds) then kinds else kinds || %s::text end
+            where account = %s and digest = %s and state = 'kept' returning {_ROW}""",
+            (kind, kind, account, digest),
+        )
+    )
+    if rows and len(rows[0]["kinds"]) > evidence.KINDS_MAX:
+        raise Refused(
+            422, "too_many_kinds", f"A document stands for {evidence.KINDS_MAX} kinds at most.", field="kind",
+            cure="Use the kinds that it has.",
+        )  # fmt: skip
+    return rows[0] if rows else None
+
+
+def arrive(
+    connection: sa.Connection, document: Row, kind: str, now: dt.datetime, *, most_bytes: int, unused: dt.timedelta
+) -> Row | None:
+    """Say that the bytes of a document are about to be stored; or, when the account has that content already, return it.
+
+    Args:
+        document: ``id``, ``owner``, ``digest``, ``size``, ``media``, ``name``, and ``key`` (wrapped) that its bytes are sealed under.
+        unused: wall time for which it may be named in nothing.
+
+    Raises:
+        Refused: 422, the account has too much on file.
+    """
+    known = _known(connection, document["owner"], document["digest"], kind)
+    if known is not None:
+        return known
+    on_file = connection.exec_driver_sql(
+        "select coalesce(sum(size), 0)::bigint from evidence where account = %s and state in ('arriving', 'kept')",
+        (document["owner"],),
+    ).scalar_one()
+    if on_file + document["size"] > most_bytes:
+        raise Refused(
+            422, "too_much_on_file", f"An account may have {most_bytes} bytes of evidence on file; yours has {on_file}.", field="body",
+            cure="Delete documents that you do not need.",
+        )  # fmt: skip
+    connection.exec_driver_sql(
+        """insert into evidence (id, account, kinds, digest, size, media, name, uploaded_at, sealed, key, looked_wall)
+        values (%s, %s, %s, %s, %s, %s, %s, %s, true, %s, now() + %s)""",
+        (
+            document["id"], document["owner"], [kind], document["digest"], document["size"], document["media"], document["name"],
+            now, document["key"], unused,
+        ),
+    )  # fmt: skip
+    return None
+
+
+def settle(connection: sa.Connection, document: Row, kind: str) -> tuple[Row, bool]:
+    """Say that a document's bytes are stored. Returns the document, and whether it is a new one.
+
+    Raises:
+        Refused: 503, the upload took so long that it was given up.
+    """
+    connection.exec_driver_sql(
+        "select pg_advisory_xact_lock(hashtextextended(%s, 7))", (f"{document['owner']}\n{document['digest'].hex()}",)
+    )
+    known = _known(connection, document["owner"], document["digest"], kind)
+    if known is not None:
+        leave(connection, document["id"])
+        return known, False
+    rows = _rows(
+        connection.exec_driver_sql(
+            f"update evidence d set state = 'kept', changed_wall = now() where id = %s and state = 'arriving' returning {_ROW}",
+            (document["id"],),
+        )
+    )
+    if not rows:
+        raise Refused(503, "unavailable", "The upload took too long.", cure="Send the file again.")
+    return rows[0], True
+
+
+def leave(connection: sa.Connection, document: str) -> None:
+    """Say that the bytes of an upload that came to nothing are to go."""
+    connection.exec_driver_sql(
+        "update evidence set state = 'going', key = null, changed_wall = now() where id = %s and state = 'arriving'",
+        (document,),
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- naming
+
+
+def lock(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Document]:
+    """Documents by id that are kept; they stay so until the transaction ends."""
+    rows = connection.exec_driver_sql(
+        """select id, account, kinds, forged is not null from evidence where id = any(%s) and state = 'kept'
+        order by id for share""",
+        (sorted(set(ids)),),
+    )
+    return {row[0]: Document(row[0], row[1], tuple(row[2]), row[3]) for row in rows}
+
+
+def tie(connection: sa.Connection, links: Sequence[tuple[Document, str, str]], now: dt.datetime) -> None:
+    """Write down what documents, which the caller has locked, were named in: (document, about, kind of that)."""
+    if not links:
+        return
+    unique = sorted({(document.id, about): (document, about, kind) for document, about, kind in links}.items())
+    for _, (document, about, kind) in unique:
+        connection.exec_driver_sql(
+            """insert into evidence_links (document, about, about_kind, owner, kinds, linked_at) values (%s, %s, %s, %s, %s, %s)
+            on conflict (document, about) do update set kinds = excluded.kinds""",
+            (document.id, about, kind, document.account, list(document.kinds), now),
+        )
+
+
+def name_in(
+    connection: sa.Connection, ids: Sequence[str], account: str, about: str, kind: str, now: dt.datetime
+) -> list[Document]:
+    """Name an account's documents in a right or an account.
+
+    Raises:
+        Refused: 422, naming the first that is not the account's.
+    """
+    if not ids:
+        return []
+    documents = evidence.named(ids, account, lock(connection, ids))
+    tie(connection, [(document, about, kind) for document in documents], now)
+    return documents
+
+
+def kinds_named(connection: sa.Connection, claims: Sequence[str]) -> dict[tuple[str, str], set[str]]:
+    """By (claim, owner), the kinds of proof that documents named earlier stand for, but for those that were found to be forged."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for about, owner, kinds in connection.exec_driver_sql(
+        """select l.about, l.owner, l.kinds from evidence_links l join evidence d on d.id = l.document and d.forged is null
+        where l.about = any(%s) and l.about_kind = 'claim'""",
+        (list(claims),),
+    ):
+        found.setdefault((about, owner), set()).update(kinds)
+    return found
+
+
+def documents_named(connection: sa.Connection, claims: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    """By (claim, owner), the documents named in claims that are still kept and were not found to be forged."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for about, owner, document in connection.exec_driver_sql(
+        """select l.about, l.owner, l.document from evidence_links l join evidence d on d.id = l.document and d.state = 'kept'
+            and d.forged is null
+        where l.about = any(%s) and l.about_kind = 'claim'""",
+        (list(claims),),
+    ):
+        found.setdefault((about, owner), []).append(document)
+    return found
+
+
+# -------------------------------------------------------------------------------------------------------------- reading
+
+
+def ties(connection: sa.Connection, reader: str, documents: Sequence[str]) -> dict[str, Ties]:
+    """How a reader is tied to documents by the claims in which they were named."""
+    rows = connection.exec_driver_sql(
+        f"""select l.document,
+            coalesce(max(i.told) filter (where i.seller = %s and l.owner in (c.complainant, c.principal)), 0),
+            coalesce(max(i.told) filter (where i.seller = l.owner and %s in (c.complainant, c.principal)), 0)
+        from evidence_links l join claims c on c.id = l.about join items i on {_ITEMS}
+        where l.document = any(%s) and l.about_kind = 'claim' and (i.seller in (%s, l.owner)) group by l.document""",
+        (reader, reader, list(documents), reader),
+    )
+    return {row[0]: Ties(row[1], row[2]) for row in rows}
+
+
+def readable(connection: sa.Connection, me: Account, rows: Sequence[Row], private: Sequence[str]) -> list[Row]:
+    """Those of the rows that the account may read; for their owner and for staff with what they were named in."""
+    others = [] if me.sees_all else [row["id"] for row in rows if row["owner"] != me.id]
+    tied = ties(connection, me.id, others) if others else {}
+    allowed = [
+        row for row in rows if evidence.may_read(me, row["owner"], row["kinds"], tied.get(row["id"], Ties()), private)
+    ]
+    full = [row["id"] for row in allowed if me.sees_all or row["owner"] == me.id]
+    abouts: dict[str, list[str]] = {}
+    if full:
+        for document, about in connection.exec_driver_sql(
+            "select document, about from evidence_links where document = any(%s) order by document, about limit 2000",
+            (full,),
+        ):
+            abouts.setdefault(document, []).append(about)
+    return [{**row, "named_in": abouts.get(row["id"], [])} for row in allowed]
+
+
+def get(connection: sa.Connection, me: Account, id: str, private: Sequence[str]) -> Row:
+    """One document.
+
+    Raises:
+        Refused: 404; there is none, or it is not for this account.
+    """
+    rows = _rows(connection.exec_driver_sql(f"select {_ROW} from evidence d where id = %s and state = 'kept'", (id,)))
+    found = readable(connection, me, rows, private)
+    if not found:
+        raise domain.not_found()
+    return found[0]
+
+
+def list_own(connection: sa.Connection, me: Account, after: str, limit: int) -> list[Row]:
+    """Documents of the account, by id."""
+    return _rows(
+        connection.exec_driver_sql(
+            f"select {_ROW} from evidence d where account = %s and state = 'kept' and id > %s order by id limit %s",
+            (me.id, after, limit),
+        )
+    )
+
+
+_TIED: Final = f"""
+    d.account = %s or not d.kinds && %s::text[] and exists (
+        select from evidence_links t join claims c on c.id = t.about join items i on {_ITEMS}
+        where t.document = d.id and t.about_kind = 'claim' and (
+            i.seller = %s and i.told >= 1 and t.owner in (c.complainant, c.principal)
+            or i.seller = t.owner and i.told >= 2 and %s in (c.complainant, c.principal)))"""
+"""``evidence.may_read`` for a party, so that a page ends with a document that its reader sees: a cursor names the last one."""
+
+
+def list_about(
+    connection: sa.Connection, me: Account, about: str, private: Sequence[str], after: str, limit: int
+) -> list[Row]:
+    """Documents that were named in a claim, a right or an account and that the account may read, by id."""
+    tied = "true" if me.sees_all else f"({_TIED})"
+    values = () if me.sees_all else (me.id, list(private), me.id, me.id)
+    return _rows(
+        connection.exec_driver_sql(
+            f"""select {_ROW} from evidence_links l join evidence d on d.id = l.document
+            where l.about = %s and d.state = 'kept' and d.id > %s and {tied} order by d.id limit %s""",
+            (about, after, *values, limit),
+        )
+    )
+
+
+def note_read(connection: sa.Connection, document: str, reader: str, what: str) -> None:
+    """Write down that a link was given out, or a file."""
+    connection.exec_driver_sql(
+        "insert into evidence_reads (document, reader, what) values (%s, %s, %s)", (document, reader, what)
+    )
+
+
+def list_reads(connection: sa.Connection, document: str, before: int | None, limit: int) -> list[Row]:
+    """Who was given a link to a document or the file, latest first."""
+    rows = connection.exec_driver_sql(
+        """select id, reader, what, at_wall as at from evidence_reads where document = %s and (%s::bigint is null or id < %s)
+        order by id desc limit %s""",
+        (document, before, before, limit),
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
+# ------------------------------------------------------------------------------------------------------------- deleting
+
+
+def _needed(
+    connection: sa.Connection, ids: Sequence[str], now: dt.datetime, kept: Mapping[str, dt.timedelta]
+) -> set[str]:
+    """Those of the documents, locked by the caller, that something open refers to, or something closed a short time ago."""
+    longest = max(kept.values())
+    rows = connection.exec_driver_sql(
+        f"""select distinct l.document from evidence_links l where l.document = any(%s) and (
+            l.about_kind = 'account' and exists (
+                select from accounts a where a.id = l.about
+                and (a.status <> 'closed' or (select max(h.at) from account_changes h where h.account = a.id) + %s > %s))
+            or l.about_kind = 'claim' and exists (
+                select from claims c join items i on {_ITEMS} left join unnest(%s::text[], %s::interval[]) as p(profile, kept) using (profile)
+                where c.id = l.about and (i.state <> all(%s) or i.changed_at + coalesce(p.kept, %s) > %s))
+            or l.about_kind = 'right' and exists (
+                select from rights r where r.id = l.about
+                and (r.status in ('active', 'pending') or greatest(
+                    r.expires_at, l.linked_at, (select max(h.at) from right_changes h where h.right_id = r.id)) + %s > %s)))""",
+        (
+            list(ids), longest, now, list(kept), [f"{span.total_seconds()} seconds" for span in kept.values()], [str(state) for state in CLOSED],
+            longest, now, longest, now,
+        ),
+    )  # fmt: skip
+    return set(rows.scalars())
+
+
+def delete(connection: sa.Connection, me: Account, id: str, now: dt.datetime, kept: Mapping[str, dt.timedelta]) -> None:
+    """The owner deletes a document.
+
+    Raises:
+        Refused: 404; 409, it was named in something.
+    """
+    rows = connection.exec_driver_sql(
+        "select id from evidence where id = %s and account = %s and state = 'kept' for update", (id, me.id)
+    ).all()
+    if not rows:
+        raise domain.not_found()
+    if _needed(connection, [id], now, kept):
+        raise Refused(
+            409, "in_use", "The document was named in something that is open, or was until lately.",
+            cure="It goes by itself when it is not needed any more.",
+        )  # fmt: skip
+    connection.exec_driver_sql(
+        "update evidence set state = 'going', key = null, changed_wall = now() where id = %s", (id,)
+    )
+
+
+def let_go(
+    connection: sa.Connection, account: str, now: dt.datetime, kept: Mapping[str, dt.timedelta]
+) -> tuple[int, int]:
+    """The account is erased: have all of its documents go that nothing needs, proofs of who it is among them.
+
+    Returns how many go, and how many stay until nothing needs them any more; their names go at once.
+    """
+    ids = list(
+        connection.exec_driver_sql(
+            "select id from evidence where account = %s and state in ('arriving', 'kept') order by id for update",
+            (account,),
+        ).scalars()
+    )
+    connection.exec_driver_sql("delete from evidence_links where about = %s and owner = about", (account,))
+    needed = _needed(connection, ids, now, kept) if ids else set()
+    connection.exec_driver_sql("update evidence set name = null where id = any(%s)", (ids,))
+    connection.exec_driver_sql(
+        "update evidence set state = 'going', key = null, changed_wall = now() where id = any(%s)",
+        (sorted(set(ids) - needed),),
+    )
+    return len(ids) - len(needed), len(needed)
+
+
+def retire(connection: sa.Connection, now: dt.datetime, kept: Mapping[str, dt.timedelta], limit: int = BATCH) -> int:
+    """Have uploads that died, and documents that nothing needs any more, go. Returns how many."""
+    count = connection.exec_driver_sql(
+        """update evidence set state = 'going', key = null, changed_wall = now() where id in (
+            select id from evidence where state = 'arriving' and changed_wall < now() - %s
+            order by changed_wall limit %s for update skip locked)""",
+        (UPLOAD_MAX, limit),
+    ).rowcount
+    # once they are locked nobody is naming them; the statement that follows sees all that were
+    ids = list(
+        connection.exec_driver_sql(
+            """select id from evidence where state = 'kept' and looked_wall < now() order by looked_wall limit %s
+            for update skip locked""",
+            (limit,),
+        ).scalars()
+    )
+    if ids:
+        needed = _needed(connection, ids, now, kept)
+        connection.exec_driver_sql(
+            "update evidence set looked_wall = now() + %s where id = any(%s)", (LOOK_AGAIN, sorted(needed))
+        )
+        rest = sorted(set(ids) - needed)
+        connection.exec_driver_sql(
+            "update evidence set state = 'going', key = null, changed_wall = now() where id = any(%s)", (rest,)
+        )
+        count += len(rest)
+    return count
+
+
+def going(connection: sa.Connection, limit: int = BATCH) -> list[Row]:
+    """Documents whose bytes are to be deleted."""
+    return _rows(
+        connection.exec_driver_sql(
+            f"select {_ROW} from evidence d where state = 'going' order by changed_wall limit %s", (limit,)
+        )
+    )
+
+
+def gone(connection: sa.Connection, ids: Sequence[str]) -> None:
+    """The bytes are deleted; what stays is that there was such a document, without its name."""
+    connection.exec_driver_sql(
+        "update evidence set state = 'gone', name = null, changed_wall = now() where id = any(%s) and state = 'going'",
+        (list(ids),),
+    )
+
+
+def sweep(engine: sa.Engine, blobs: Blobs, kept: Mapping[str, dt.timedelta]) -> int:
+    """One turn of the clean-up; returns how many documents are gone. Blocks; several processes may do it at once.
+
+    Raises:
+        BlobsUnavailable: some are still going; the next turn goes on with them.
+    """
+    with engine.begin() as connection:
+        now, _ = clock.read(connection)
+        retire(connection, now, kept)
+    count = 0
+    while True:
+        with engine.begin() as connection:
+            found = going(connection)
+        for document in found:
+            blobs.delete(path_of(document))
+        if found:
+            with engine.begin() as connection:
+                gone(connection, [document["id"] for document in found])
+        count += len(found)
+        if len(found) < BATCH:
+            return count

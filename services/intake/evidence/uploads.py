@@ -1,0 +1,167 @@
+"""Taking a file in: a place for it, its bytes, and what it is.
+
+A file comes as the request's body and goes to an unnamed temporary file, which the system removes with the process however that
+ends. It is judged there (``sniff``, in a process of its own), before anything is stored. So an upload that breaks off leaves nothing,
+and nothing unchecked is ever stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgspec
+import structlog
+from litestar import Request
+from litestar.exceptions import InternalServerException
+
+from services.intake.evidence import detection as sniff
+from services.intake.evidence import domain as evidence
+from services.intake.kernel.domain import Refused
+from services.intake.kernel.group_commit import busy
+from shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+UPLOADS_MAX: Final = 32
+"""Uploads at a time in this process."""
+UPLOADS_OF_ONE_MAX: Final = 4
+"""Of these, of one account."""
+UPLOADS_OF_ADDRESS_MAX: Final = 8
+"""Of one address."""
+UPLOADS_OF_UNVERIFIED_MAX: Final = 16
+"""Of all accounts that are not verified: anybody can open as many of them as it likes."""
+PROMPT_S: Final = 5.0
+"""Seconds in which an upload may be slower than ``evidence_least_rate``."""
+PIECE: Final = 1 << 20
+"""Bytes that are gathered before they are written and hashed."""
+SNIFF_S: Final = 40.0
+"""Wall seconds for judging a file; its processor time is limited in ``sniff``."""
+SNIFFERS: Final = 2
+"""Files judged at a time."""
+MEGAPIXELS: Final = 50
+
+
+class Desk:
+    """What uploads of one process share: how many there are, and how many files are judged at a time."""
+
+    def __init__(self) -> None:
+        self.judging = asyncio.Semaphore(SNIFFERS)
+        self._taken: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def place(self, account: str, line: str, *, verified: bool) -> Iterator[None]:
+        """A place for one upload.
+
+        Args:
+            line: what the caller's address is counted as.
+
+        Raises:
+            Refused: 429, the caller has its share; 503, all places are taken.
+        """
+        own = {f"account {account}": UPLOADS_OF_ONE_MAX, f"line {line}": UPLOADS_OF_ADDRESS_MAX}
+        others = {"all": UPLOADS_MAX, **({} if verified else {"unverified": UPLOADS_OF_UNVERIFIED_MAX})}
+        if any(self._taken[name] >= most for name, most in own.items()):
+            raise Refused(
+                429, "too_many_uploads", "Too many of your files are being uploaded.",
+                cure="Wait until one is done.", retry_after=2,
+            )  # fmt: skip
+        if any(self._taken[name] >= most for name, most in others.items()):
+            raise busy("Too many files are being uploaded.")
+        counted = [*own, *others]
+        self._taken.update(counted)
+        try:
+            yield
+        finally:
+            self._taken.subtract(counted)
+            self._taken = +self._taken
+
+
+async def receive(request: Request[Any, Any, Any], file: IO[bytes], settings: Settings) -> tuple[int, bytes]:
+    """Write the body to a file. Returns its size and SHA-256.
+
+    Raises:
+        Refused: 413, 408, or 400 when it breaks off.
+    """
+    limit = settings.evidence_max_bytes
+    if (request.content_length or 0) > limit:
+        raise evidence.too_large(limit)
+    total = hashlib.sha256()
+    size = 0
+    gathered = bytearray()
+
+    def write(piece: bytes) -> None:
+        file.write(piece)
+        total.update(piece)
+
+    clock = asyncio.get_running_loop().time
+    prompt_until = clock() + PROMPT_S
+    try:
+        async with asyncio.timeout(settings.evidence_upload_s):
+            body = request.stream()
+            while True:
+                async with asyncio.timeout_at(_next_by(clock(), prompt_until, size, settings)):
+                    piece = await anext(body, None)
+                if piece is None:
+                    break
+                size += len(piece)
+                if size > limit:
+                    raise evidence.too_large(limit)
+                gathered += piece
+                if len(gathered) >= PIECE:
+                    await asyncio.to_thread(write, bytes(gathered))
+                    gathered.clear()
+            await asyncio.to_thread(write, bytes(gathered))
+    except TimeoutError:
+        raise Refused(408, "too_slow", "The file came too slowly.", cure="Send it again over a faster line.") from None
+    except InternalServerException:  # the client has gone
+        raise Refused(400, "interrupted", "The upload broke off.", cure="Send the file again.") from None
+    await asyncio.to_thread(file.flush)
+    return size, total.digest()
+
+
+def _next_by(now: float, prompt_until: float, size: int, settings: Settings) -> float:
+    """When the next piece must have come: an upload neither stands still nor falls below the least rate."""
+    stalled = now + settings.evidence_upload_s / 10
+    return min(stalled, prompt_until + size / settings.evidence_least_rate) if settings.evidence_least_rate else stalled
+
+
+async def judge(file: IO[bytes], desk: Desk) -> str:
+    """What type the file is.
+
+    Raises:
+        Refused: 422, it is not taken.
+    """
+    async with desk.judging:
+        # isolated, without our environment: there is nothing to be had in that process
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", str(Path(sniff.__file__)), str(MEGAPIXELS),
+            stdin=file.fileno(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={"LC_ALL": "C.UTF-8"}, cwd="/",
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(SNIFF_S):
+                said, errors = await child.communicate()
+        except TimeoutError:
+            raise evidence.refusal("too_complex", "") from None
+        finally:
+            if child.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    child.kill()
+                await child.wait()
+    if child.returncode is not None and child.returncode < 0:
+        # by a signal: out of processor time, or a decoder that fell over
+        log.warning("a decoder ended by a signal", signal=-child.returncode)
+        raise evidence.refusal("too_complex", "")
+    if child.returncode:
+        raise RuntimeError(f"sniff: {errors.decode(errors='replace')[-500:]}")
+    verdict = msgspec.json.decode(said, type=dict[str, str])
+    if "media" not in verdict:
+        raise evidence.refusal(verdict["reason"], verdict["note"])
+    return verdict["media"]

@@ -1,0 +1,307 @@
+"""Admission: which rows of the door are published now.
+
+Commands first, in the order of their acceptance, never held back. Then submissions: between lanes by weight, within a lane
+evenly between complainants; a lane pauses while more is under way to verification than its window, and then gets its
+weight's share of what the open lanes are given, at the least a trickle. So nobody's million claims make another wait.
+
+Last what tells of claims (``filing``): a figure may wait, an item may not. It gets what is left, at the least an eighth.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from services.intake.kernel import domain
+from services.intake.kernel.domain import LANES, Shares
+from shared.events import Lane
+
+PAIRS_MAX: Final = 256
+"""(partition, complainant) pairs looked at in one go; the next go begins after the last."""
+TRICKLE_S: Final = 1.0
+"""Seconds that a lane may stand still because its window is full."""
+TRICKLE_ROWS: Final = 10
+"""Rows that it then gets, each second."""
+FILINGS_SHARE: Final = 8
+"""One row of so many is for filings, however crowded the door is."""
+
+_COLUMNS: Final = "d.id, d.kind, d.lane, d.complainant, d.partition, d.claim, d.item, d.listing, d.on_site, d.type, d.payload, d.accepted_at, d.traceparent"
+_ALL: Final = f"select {_COLUMNS} from door d order by d.id limit %s"
+_DELETE: Final = "delete from door where id = any(%s)"
+_COMMANDS: Final = f"""
+    select {_COLUMNS} from unnest(%s::int[]) as p(partition) cross join lateral (
+        select * from door where kind = 'command' and partition = p.partition order by accepted_at, id limit %s) as d
+    order by d.accepted_at, d.id limit %s"""
+_FILINGS: Final = f"""
+    select {_COLUMNS} from unnest(%s::int[]) as p(partition) cross join lateral (
+        select * from door where kind = 'filing' and partition = p.partition order by id limit %s) as d
+    order by d.id limit %s"""
+_PROMOTED: Final = f"""
+    select {_COLUMNS} from door d where d.kind = 'submit' and d.item = any(%s) and d.partition = any(%s)"""
+# a loose index scan: one probe a pair, however many rows each has
+_PAIRS: Final = """
+    with recursive pair as (
+        (select partition, complainant from door where kind = 'submit' and lane = %(lane)s
+            and (partition, complainant) > (%(partition)s, %(complainant)s) order by partition, complainant limit 1)
+        union all
+        select next.* from pair cross join lateral (
+            select partition, complainant from door where kind = 'submit' and lane = %(lane)s
+                and (partition, complainant) > (pair.partition, pair.complainant)
+            order by partition, complainant limit 1) as next
+    ) select partition, complainant from pair limit %(limit)s"""
+_WAITING: Final = """
+    select p.partition, p.complainant, (select count(*) from (
+        select from door where kind = 'submit' and lane = %s and partition = p.partition and complainant = p.complainant
+        limit %s) as found)
+    from unnest(%s::int[], %s::text[]) as p(partition, complainant)"""
+_TAKE: Final = f"""
+    select {_COLUMNS} from unnest(%s::int[], %s::text[], %s::int[]) as p(partition, complainant, n) cross join lateral (
+        select * from door where kind = 'submit' and lane = %s and partition = p.partition and complainant = p.complainant
+        order by id limit p.n) as d"""
+
+
+@dataclass(slots=True)
+class Row:
+    """A row of the door."""
+
+    id: int
+    kind: str
+    lane: Lane
+    complainant: str
+    partition: int
+    claim: str
+    item: str
+    listing: str
+    on_site: bool
+    type: str | None
+    payload: str | None
+    accepted_at: dt.datetime
+    traceparent: str | None = None
+
+
+@dataclass(slots=True)
+class Pressure:
+    """What is under way: published and not yet consumed by verification, as last observed, and what was admitted since."""
+
+    windows: Mapping[Lane, int]
+    observed: int = 0
+    since: int = 0
+
+    def room(self, lane: Lane) -> int | None:
+        """Items that the lane may add; None: as many as there are."""
+        window = self.windows.get(lane)
+        return None if window is None else max(window - self.observed - self.since, 0)
+
+    def observe(self, under_way: int) -> None:
+        """A fresh observation."""
+        self.observed = under_way
+        self.since = 0
+
+
+@dataclass(slots=True)
+class Taken:
+    """Rows to publish, in order, already deleted; and for partitions whose commands were not all taken, the last taken."""
+
+    rows: list[Row] = field(default_factory=list)
+    cut: dict[int, dt.datetime] = field(default_factory=dict)
+
+
+class Admission:
+    """Takes rows from the door, in the worker's transaction."""
+
+    def __init__(self, weights: Sequence[int], pressure: Pressure) -> None:
+        self._shares = Shares(dict(zip(LANES, weights, strict=True)))
+        self._pressure = pressure
+        self._after: dict[Lane, tuple[int, str]] = {}
+        self._stood: dict[Lane, float] = {}
+        self._crowded = False
+
+    def take(self, connection: sa.Connection, partitions: Sequence[int], room: int) -> Taken:
+        """Up to about ``room`` rows of the owned partitions; what is taken is deleted from the door."""
+        owned = frozenset(partitions)
+        if not self._crowded:
+            taken = self._take_all(connection, owned, room)
+            if taken is not None:
+                return taken
+        taken = self._commands(connection, partitions, room)
+        admitted = self._lanes(connection, owned, max(room - len(taken.rows), 0))
+        taken.rows.extend(admitted)
+        taken.rows.extend(self._filings(connection, partitions, max(room - len(taken.rows), room // FILINGS_SHARE, 1)))
+        return taken
+
+    def _take_all(self, connection: sa.Connection, owned: frozenset[int], room: int) -> Taken | None:
+        """The quick way: everything that is in the door, when that is little and no window is in the way."""
+        rows = [Row(*row) for row in connection.exec_driver_sql(_ALL, (room + 1,))]
+        if len(rows) > room:
+            self._crowded = True
+            return None
+        mine = [row for row in rows if row.partition in owned]
+        counts = dict.fromkeys(LANES, 0)
+        for row in mine:
+            if row.kind == "submit":
+                counts[row.lane] += 1
+        for lane, count in counts.items():
+            allowed = self._pressure.room(lane)
+            if count and allowed is not None and sum(counts.values()) > allowed:
+                self._crowded = True
+                return None
+        commands = sorted((row for row in mine if row.kind == "command"), key=lambda row: (row.accepted_at, row.id))
+        submissions = [row for row in mine if row.kind == "submit"]
+        self._note(submissions)
+        filings = [row for row in mine if row.kind == "filing"]
+        # every submission is there before any command about it
+        taken = Taken([*submissions, *commands, *filings])
+        self._delete(connection, taken.rows)
+        return taken
+
+    def _commands(self, connection: sa.Connection, partitions: Sequence[int], room: int) -> Taken:
+        limit = max(room, 1)
+        rows = [Row(*row) for row in connection.exec_driver_sql(_COMMANDS, (list(partitions), limit + 1, limit + 1))]
+        taken = Taken()
+        if len(rows) > limit:
+            # a moment that was cut in two must not be called complete
+            last = rows[limit - 1].accepted_at - dt.timedelta(microseconds=1)
+            taken.cut = dict.fromkeys(partitions, last)
+            rows = rows[:limit]
+        if rows:
+            items = sorted({row.item for row in rows})
+            promoted = [Row(*row) for row in connection.exec_driver_sql(_PROMOTED, (items, list(partitions)))]
+            promoted.sort(key=lambda row: row.id)
+            self._note(promoted)
+            taken.rows = [*promoted, *rows]
+            self._delete(connection, taken.rows)
+        return taken
+
+    def _filings(self, connection: sa.Connection, partitions: Sequence[int], limit: int) -> list[Row]:
+        rows = [Row(*row) for row in connection.exec_driver_sql(_FILINGS, (list(partitions), limit, limit))]
+        self._delete(connection, rows)
+        return rows
+
+    def _lanes(self, connection: sa.Connection, owned: frozenset[int], room: int) -> list[Row]:
+        """Submissions by lanes."""
+        waiting = {lane: pairs for lane in LANES if (pairs := self._pairs(connection, lane, owned))}
+        if not waiting:
+            self._crowded = False
+            return []
+        rooms = {lane: self._pressure.room(lane) for lane in waiting}
+        open_ = [lane for lane, allowed in rooms.items() if allowed is None or allowed > 0]
+        held = [lane for lane in waiting if lane not in open_]
+        now = time.monotonic()
+        admitted: list[Row] = []
+        left = room
+        more = list(open_)
+        for _ in range(2):  # the second round gives what a lane did not need to the others
+            if not more or left <= 0:
+                break
+            split = self._shares.split(left, more)
+            for lane in tuple(more):
+                wanted = split[lane] if rooms[lane] is None else min(split[lane], rooms[lane] or 0)
+                rows = self._take(connection, lane, waiting[lane], wanted)
+                exhausted = len(rows) < wanted
+                self._shares.took(lane, len(rows), exhausted=exhausted or wanted < split[lane])
+                if rooms[lane] is not None:
+                    rooms[lane] = max((rooms[lane] or 0) - len(rows), 0)
+                if exhausted or rooms[lane] == 0:
+                    more.remove(lane)
+                admitted.extend(rows)
+                left -= len(rows)
+        taken_open = len(admitted)
+        for lane in held:
+            wanted = self._shares.beside(lane, taken_open, open_) if open_ else 0
+            if not wanted and now - self._stood.setdefault(lane, now) >= TRICKLE_S:
+                wanted = TRICKLE_ROWS
+            rows = self._take(connection, lane, waiting[lane], wanted)
+            self._shares.took(lane, len(rows), exhausted=len(rows) < wanted)
+            admitted.extend(rows)
+        for lane in {row.lane for row in admitted} | set(open_):
+            self._stood.pop(lane, None)
+        if not held and taken_open < room:
+            self._crowded = False
+        self._note(admitted)
+        return admitted
+
+    def _pairs(self, connection: sa.Connection, lane: Lane, owned: Collection[int]) -> list[tuple[int, str]]:
+        """Who waits in the lane, by partition; beginning after the last one that was served, then from the start."""
+        after = self._after.get(lane, (-1, ""))
+        pairs = self._scan(connection, lane, after, PAIRS_MAX)
+        if after != (-1, "") and len(pairs) < PAIRS_MAX:
+            seen = set(pairs)
+            pairs += [
+                pair for pair in self._scan(connection, lane, (-1, ""), PAIRS_MAX - len(pairs)) if pair not in seen
+            ]
+        self._after[lane] = pairs[-1] if len(pairs) >= PAIRS_MAX else (-1, "")
+        return [pair for pair in pairs if pair[0] in owned]
+
+    def _scan(self, connection: sa.Connection, lane: Lane, after: tuple[int, str], limit: int) -> list[tuple[int, str]]:
+        rows = connection.exec_driver_sql(
+            _PAIRS, {"lane": lane, "partition": after[0], "complainant": after[1], "limit": limit}
+        )
+        return [(partition, complainant) for partition, complainant in rows]
+
+    def _take(self, connection: sa.Connection, lane: Lane, pairs: Sequence[tuple[int, str]], wanted: int) -> list[Row]:
+        if wanted <= 0 or not pairs:
+            return []
+        partitions, complainants = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        if len(pairs) == 1:
+            sizes = [wanted]
+        else:
+            # counting is cut short; only who is found to have more, and is needed for it, is counted on
+            most = max(-(-wanted // len(pairs)) * 4, 8)
+            counts = self._count(connection, lane, pairs, most)
+            if sum(counts) < wanted:
+                more = [place for place, count in enumerate(counts) if count == most]
+                for place, count in zip(
+                    more, self._count(connection, lane, [pairs[place] for place in more], wanted), strict=True
+                ):
+                    counts[place] = count
+            sizes = share_out([(pair[1], count) for pair, count in zip(pairs, counts, strict=True)], wanted)
+        rows = [Row(*row) for row in connection.exec_driver_sql(_TAKE, (partitions, complainants, sizes, lane))]
+        rows.sort(key=lambda row: row.id)
+        self._delete(connection, rows)
+        return rows
+
+    def _count(self, connection: sa.Connection, lane: Lane, pairs: Sequence[tuple[int, str]], most: int) -> list[int]:
+        """Rows waiting of each pair, up to ``most``."""
+        rows = connection.exec_driver_sql(
+            _WAITING, (lane, most, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
+        )
+        counts = {(partition, complainant): count for partition, complainant, count in rows}
+        return [counts[pair] for pair in pairs]
+
+    def _delete(self, connection: sa.Connection, rows: Iterable[Row]) -> None:
+        ids = [row.id for row in rows]
+        if ids:
+            connection.exec_driver_sql(_DELETE, (ids,))
+
+    def _note(self, submissions: Sequence[Row]) -> None:
+        self._pressure.since += len(submissions)
+
+
+def share_out(waiting: Sequence[tuple[str, int]], room: int) -> list[int]:
+    """Rows to take for each (complainant, rows waiting) pair: evenly between complainants, then between their pairs."""
+    totals: dict[str, int] = {}
+    for complainant, count in waiting:
+        totals[complainant] = totals.get(complainant, 0) + count
+    fair = domain.level(totals, room)
+    by_pair: dict[str, dict[str, int]] = {}
+    for place, (complainant, count) in enumerate(waiting):
+        by_pair.setdefault(complainant, {})[str(place)] = count
+    sizes = [0] * len(waiting)
+    for complainant, pairs in by_pair.items():
+        for place_text, size in domain.level(pairs, fair[complainant]).items():
+            sizes[int(place_text)] = size
+    return sizes
+
+
+def payloads(connection: sa.Connection, rows: Sequence[Row]) -> dict[str, Any]:
+    """The terms of the claims that submissions belong to, as stored."""
+    claims = sorted({row.claim for row in rows if row.kind == "submit"})
+    if not claims:
+        return {}
+    found = connection.exec_driver_sql("select id, terms from claims where id = any(%s)", (claims,))
+    return {row[0]: row[1] for row in found}

@@ -1,0 +1,119 @@
+"""What an account under a measure against misuse may file: its quota of the day, and what waits for the end of a suspension.
+
+A claim that begins within the quota is accepted whole; what reaches beyond waits in the bulk lane, and so does the whole of that claim. Once
+the quota is used up a request by HTTP is told when to come again (429), and nothing of it is accepted; a record of an upstream's topic, which
+nobody can tell so, is accepted into the bulk lane. Under a suspension claims are accepted, durable, and enter the door when it ends; once
+``held_max`` items wait a request by HTTP is told to come again, while a record of a topic waits with the others: its offset moves on, so that
+refusing it would lose it. What the system files by itself (row 20) is no notice of the account's, and is not limited.
+
+``held_max`` is no exact bound: what waits is counted without a lock, so that processes which accept at the same time may each go up to it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal
+
+import sqlalchemy as sa
+
+from services.intake.kernel.domain import Account, Refused
+from services.intake.misuse import domain as misuse
+
+Place = Literal["usual", "bulk", "held"]
+ASKS_LATER: Final = frozenset({"http"})
+"""Channels whose clients can be told to come again."""
+
+
+class Limits:
+    """Of the accounts of one commit. ``used`` and ``held`` are as of its beginning, and grow with what it accepts."""
+
+    def __init__(self, now: dt.datetime, used: Mapping[str, int], held: Mapping[str, int], held_max: int) -> None:
+        self.now = now
+        self.day: Final = now.astimezone(dt.UTC).date()
+        self.used = dict(used)
+        self.held = dict(held)
+        self._held_max = held_max
+
+    def place(self, account: Account, items: int, channel: str) -> Place:
+        """Where a claim of that many items goes.
+
+        Raises:
+            Refused: 429; the day's quota is used up, or too much waits already.
+        """
+        if account.under("suspension", self.day):
+            held = self.held.get(account.id, 0)
+            if channel in ASKS_LATER and held + items > self._held_max:
+                until, most = account.misuse_until, self._held_max
+                free = None if until is None else dt.datetime.combine(until, dt.time(), dt.UTC)
+                raise Refused(
+                    429, "too_many_held",
+                    f"The processing of your claims is suspended until {until}, and {held} items wait for that; {most} may.",
+                    field="listings", cure="File again from that day on, or complain of the measure: GET /v1/misuse.",
+                    retry_after=self._seconds(free),
+                )  # fmt: skip
+            return "held"
+        if account.misuse_items is None or not account.under("quota", self.day):
+            return "usual"
+        used = self.used.get(account.id, 0)
+        if used < account.misuse_items:
+            return "usual" if used + items <= account.misuse_items else "bulk"
+        if channel not in ASKS_LATER:
+            return "bulk"
+        again = misuse.resumes(self.day)
+        again_on = again.date()
+        limit, until = account.misuse_items, account.misuse_until
+        raise Refused(
+            429, "quota_used",
+            f"Your account has a quota of {limit} items a day (UTC) until {until}; {used} were filed today."
+            if until is not None
+            else f"Your account has a quota of {limit} items a day (UTC); {used} were filed today.",
+            field="listings", cure=f"File again from {again_on} on, or complain of the measure: GET /v1/misuse.",
+            retry_after=self._seconds(again),
+        )  # fmt: skip
+
+    def took(self, account: Account, items: int, place: Place) -> None:
+        """A claim was accepted."""
+        if place == "held":
+            self.held[account.id] = self.held.get(account.id, 0) + items
+        elif account.under("quota", self.day):
+            self.used[account.id] = self.used.get(account.id, 0) + items
+
+    def _seconds(self, at: dt.datetime | None) -> int | None:
+        return None if at is None else max(math.ceil((at - self.now).total_seconds()), 1)
+
+
+def load(connection: sa.Connection, accounts: Iterable[Account], now: dt.datetime, held_max: int) -> Limits | None:
+    """Limits of those of the accounts that have one; None, and no query, where none has. Nobody else files for these until the commit."""
+    day = now.astimezone(dt.UTC).date()
+    concerned = {account.id: account for account in accounts if account.misuse in ("quota", "suspension")}
+    limited = sorted(id for id, account in concerned.items() if account.under("quota", day))
+    halted = sorted(id for id, account in concerned.items() if account.under("suspension", day))
+    if not limited and not halted:
+        return None
+    used: dict[str, int] = {}
+    if limited:
+        rows = connection.exec_driver_sql(
+            """insert into misuse_usage (account, day, items) select account, %s, 0 from unnest(%s::text[]) as n(account) order by account
+            on conflict (account, day) do update set items = misuse_usage.items returning account, items""",
+            (day, limited),
+        )
+        used = {row[0]: row[1] for row in rows}
+    held: dict[str, int] = {}
+    for account in halted:
+        held[account] = connection.exec_driver_sql(
+            "select count(*) from (select from door_held where complainant = %s limit %s) as found",
+            (account, held_max + 1),
+        ).scalar_one()
+    return Limits(now, used, held, held_max)
+
+
+def write(connection: sa.Connection, day: dt.date, filed: Mapping[str, int]) -> None:
+    """Add what accounts under a quota have filed."""
+    if filed:
+        connection.exec_driver_sql(
+            """update misuse_usage u set items = u.items + n.items from unnest(%s::text[], %s::int[]) as n(account, items)
+            where u.account = n.account and u.day = %s""",
+            (list(filed), list(filed.values()), day),
+        )

@@ -1,0 +1,122 @@
+"""Row 20 at the door: what verification found to be a near copy of an upheld listing becomes a claim, filed by the system.
+
+The claim is the older one's again, of one listing, under the policy in force. It is filed only where its complainant could file it
+now: the right is active and the principal's, the account open, the authorisation good. Else verification's event stands alone.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import sqlalchemy as sa
+
+from services.intake.evidence import store as evidence_store
+from services.intake.kernel import domain, requests, store
+from services.intake.kernel.domain import Account, ListingRef, Refused, Right
+from services.intake.kernel.store import Filed, Filing
+from shared import events
+from shared.events import RecurrenceFound, State
+from shared.marketplace import listing_url
+from shared.settings import Settings
+
+SYSTEM: Final = "a-system"
+CHANNEL: Final = "recurrence"
+_ENDED: Final = frozenset(
+    {State.DUPLICATE, State.LINK_INVALID, State.LAPSED, State.REJECTED, State.RESTORED, State.WITHDRAWN}
+)
+_DECODE: Final = msgspec.json.Decoder(events.ItemSubmitted)
+
+
+class Behind(msgspec.Struct, frozen=True):
+    """What stands behind an upheld item: its claim's terms, and what has come to them since."""
+
+    terms: events.ItemSubmitted
+    state: State
+    materials: frozenset[str] = frozenset()
+    """Kinds of proof that came later."""
+    documents: tuple[str, ...] = ()
+
+
+def filing(
+    found: RecurrenceFound,
+    behind: Behind | None,
+    account: Account | None,
+    right: Right | None,
+    *,
+    site: str,
+    now: dt.datetime,
+) -> Filing:
+    """The claim to be filed; the door has its say as about any other. ``site``: address of the marketplace.
+
+    Raises:
+        Refused: nobody could file it now.
+    """
+    if behind is None or account is None or right is None:
+        raise Refused(404, "not_found", "The upheld item is not known.")
+    if behind.state in _ENDED:
+        raise Refused(422, "original_ended", "The upheld item has ended without a takedown.")
+    terms = behind.terms
+    if right.status_at(now) != "active":
+        raise Refused(422, "right_not_active", "The right is not in force.")
+    link = listing_url(site, found.listing)
+    body = requests.SubmitClaim(
+        right=terms.right,
+        reason=terms.reason,
+        listings=[link],
+        profile=terms.profile,
+        principal=None if terms.principal == terms.complainant else terms.principal,
+        abroad=terms.abroad,
+        materials=sorted({*terms.materials, *behind.materials}),
+        evidence=list(behind.documents),
+    )
+    rules = domain.check_claim(body, account)
+    key = f"recurrence:{found.item}:{found.listing}"
+    return Filing(
+        account, key, SYSTEM, store.digest("submit_claim", key, b""), "submit_claim", body, CHANNEL,
+        listings=[ListingRef(found.listing, True, link)], rules=rules, recurs=found.item,
+    )  # fmt: skip
+
+
+def file(
+    connection: sa.Connection, found: Sequence[RecurrenceFound], now: dt.datetime, wall: dt.datetime, settings: Settings
+) -> list[Filed | Refused]:
+    """File a claim for each near copy, at most once each; ``enter_door`` comes first."""
+    behind = _behind(connection, found)
+    people = store.accounts(connection, [one.terms.complainant for one in behind.values()])
+    known = store.rights(connection, [one.terms.right for one in behind.values()])
+    site = f"https://{settings.site_hosts[0]}"
+    results: list[Filed | Refused | None] = []
+    filings: list[Filing] = []
+    for one in found:
+        old = behind.get(one.item)
+        account = None if old is None else people.get(old.terms.complainant)
+        right = None if old is None else known.get(old.terms.right)
+        try:
+            filings.append(filing(one, old, account, right, site=site, now=now))
+            results.append(None)
+        except Refused as refused:
+            results.append(refused)
+    filed = iter(store.file(connection, filings, now, wall, settings.partitions))
+    return [next(filed) if result is None else result for result in results]
+
+
+def _behind(connection: sa.Connection, found: Sequence[RecurrenceFound]) -> dict[str, Behind]:
+    items = sorted({one.item for one in found})
+    rows = connection.exec_driver_sql(
+        "select i.id, i.claim, i.state, c.terms from items i join claims c on c.id = i.claim where i.id = any(%s)",
+        (items,),
+    ).all()
+    claims = sorted({row[1] for row in rows})
+    kinds = evidence_store.kinds_named(connection, claims)
+    documents = evidence_store.documents_named(connection, claims)
+    result = {}
+    for item, claim, state, text in rows:
+        terms = _DECODE.decode(text)
+        mine = (claim, terms.complainant)
+        result[item] = Behind(
+            terms, State(state), frozenset(kinds.get(mine, ())), tuple(sorted(documents.get(mine, ())))
+        )
+    return result

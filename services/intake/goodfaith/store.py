@@ -1,0 +1,463 @@
+"""Tables of the good-faith mechanism: the fold's part, the daily judgement, and what the routes ask for.
+
+Whoever changes a standing locks its row first (``_standings``), so that the judgement, a declaration and a person's word come
+one after the other; ``accounts.good_faith``, which the door reads, follows in the same transaction.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import Struct
+
+from services.intake.goodfaith import domain as goodfaith
+from services.intake.goodfaith.domain import Change, Counted, Counts, Figures, Standing, Turn, Verdict
+from services.intake.kernel import domain, store
+from services.intake.misuse import domain as misuse
+from services.intake.misuse import store as misuse_store
+from shared import clock, declarations, policy
+from shared.events import AccountNotice, Record
+
+PROFILE: Final = "ipp"
+"""Accounts, unlike items, have no profile: like penalties they are judged by this one's newest policy."""
+CHUNK: Final = 100
+"""Accounts judged in one transaction."""
+MISSES_TOLD: Final = 10
+SYSTEM: Final = "a-system"
+
+
+def terms() -> policy.GoodFaith:
+    """The mechanism's numbers in force."""
+    return policy.current(PROFILE).good_faith
+
+
+def fit(account: domain.Account, rules: policy.Policy | None = None) -> bool:
+    """Whether the account may take part at all: verified, neither suspended nor closed, under no measure that bars it.
+
+    Args:
+        rules: policy by which misuse is judged.
+    """
+    barred = account.misuse in (rules or policy.current(PROFILE)).misuse.bars
+    return account.identity_verified and account.status == "open" and not barred
+
+
+# ------------------------------------------------------------------------------------------------------------ the fold
+
+_COUNTED: Final = """
+    select i.id, i.taken_down, g.account, g.reason, g.day, g.outcome, g.revision, g.ground
+    from items i left join good_faith_items g on g.item = i.id where i.id = any(%s)"""
+_WRITE_ITEMS: Final = """
+    insert into good_faith_items (item, account, reason, day, outcome, revision, ground, serious)
+    select item, account, reason, day::date, outcome, revision, ground, serious
+    from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::bool[])
+        as n(item, account, reason, day, outcome, revision, ground, serious)
+    on conflict (item) do update set account = excluded.account, reason = excluded.reason, day = excluded.day,
+        outcome = excluded.outcome, revision = excluded.revision, ground = excluded.ground, serious = excluded.serious"""
+# commutative, in the order of the key, and each partition's rows by its owner only
+_ADD_DAYS: Final = """
+    insert into good_faith_days as d (account, day, reason, partition, settled, upheld, taken_down, restored)
+    select account, day::date, reason, partition, settled, upheld, taken_down, restored
+    from unnest(%s::text[], %s::text[], %s::text[], %s::int[], %s::int[], %s::int[], %s::int[], %s::int[])
+        as n(account, day, reason, partition, settled, upheld, taken_down, restored)
+    on conflict (account, day, reason, partition) do update set settled = d.settled + excluded.settled,
+        upheld = d.upheld + excluded.upheld, taken_down = d.taken_down + excluded.taken_down,
+        restored = d.restored + excluded.restored, touched = true"""
+
+
+def settle(connection: sa.Connection, turns: Sequence[Turn]) -> None:
+    """Count items that came into a settled state or left one; after the read model's items are written."""
+    known: dict[str, Counted] = {}
+    taken_down: dict[str, bool] = {}
+    for item, down, account, reason, day, outcome, revision, ground in connection.exec_driver_sql(
+        _COUNTED, ([turn.item for turn in turns],)
+    ):
+        taken_down[item] = down
+        if revision is not None:
+            known[item] = Counted(item, account, reason, day, outcome, revision, ground)
+    rows, sums = goodfaith.settle(turns, known, taken_down)
+    if rows:
+        connection.exec_driver_sql(
+            _WRITE_ITEMS,
+            (
+                [row.item for row in rows], [row.account for row in rows], [row.reason for row in rows],
+                [row.day.isoformat() for row in rows], [row.outcome for row in rows], [row.revision for row in rows],
+                [row.ground for row in rows], [row.serious for row in rows],
+            ),
+        )  # fmt: skip
+    if sums:
+        connection.exec_driver_sql(
+            _ADD_DAYS,
+            (
+                [key[0] for key in sums], [key[1].isoformat() for key in sums], [key[2] for key in sums],
+                [key[3] for key in sums], [counts.settled for counts in sums.values()],
+                [counts.upheld for counts in sums.values()], [counts.taken_down for counts in sums.values()],
+                [counts.restored for counts in sums.values()],
+            ),
+        )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------- figures
+
+
+def figures(
+    connection: sa.Connection, accounts: Iterable[str], day: dt.date, months: int
+) -> dict[str, tuple[Figures, dt.date]]:
+    """Sums of the window that ends with ``day``, by account, and the window's first day."""
+    after = goodfaith.left_after(day, months)
+    wanted = sorted(set(accounts))
+    found: dict[str, list[tuple[str, Counts]]] = {account: [] for account in wanted}
+    rows = connection.exec_driver_sql(
+        """select account, reason, sum(settled)::bigint, sum(upheld)::bigint, sum(taken_down)::bigint, sum(restored)::bigint
+        from good_faith_days where account = any(%s) and day > %s and day <= %s group by account, reason""",
+        (wanted, after, day),
+    )
+    for account, reason, *counts in rows:
+        found[account].append((reason, Counts(*counts)))
+    first = after + dt.timedelta(days=1)
+    return {account: (goodfaith.figures_of(sums), first) for account, sums in found.items()}
+
+
+class Basis(Struct, frozen=True, kw_only=True):
+    """The numbers that a judgement stands on: the window (both days included), its sums, the thresholds and their policy."""
+
+    window_from: dt.date
+    window_to: dt.date
+    overall: Counts
+    reasons: dict[str, Counts]
+    verdict: Literal["meets", "misses", "too_few"]
+    misses: list[goodfaith.Miss]
+    takedown_rate: str
+    counter_rate: str
+    min_items: int
+    reason_min_items: int
+    policy: str
+
+
+def basis(sums: Figures, first: dt.date, day: dt.date, verdict: Verdict) -> Basis:
+    """As kept in the history and shown."""
+    now = policy.current(PROFILE)
+    return Basis(
+        window_from=first,
+        window_to=day,
+        overall=sums.overall,
+        reasons=sums.reasons,
+        verdict=verdict.kind,
+        misses=list(verdict.misses),
+        takedown_rate=now.good_faith.takedown_rate.text,
+        counter_rate=now.good_faith.counter_rate.text,
+        min_items=now.good_faith.min_items,
+        reason_min_items=now.good_faith.reason_min_items,
+        policy=now.version,
+    )
+
+
+def basis_now(connection: sa.Connection, account: str, day: dt.date) -> Basis:
+    """An account's figures up to and with ``day``."""
+    sums, first = figures(connection, [account], day, terms().window_months)[account]
+    return basis(sums, first, day, goodfaith.judge(sums, terms()))
+
+
+# ----------------------------------------------------------------------------------------------------------- standings
+
+_STANDING: Final = "account, state, how, since, demote_on, barred_until"
+
+
+def standing(connection: sa.Connection, account: str) -> Standing:
+    """Where the account stands."""
+    row = connection.exec_driver_sql(
+        f"select {_STANDING} from good_faith_standings where account = %s", (account,)
+    ).one_or_none()
+    return Standing() if row is None else Standing(*row[1:])
+
+
+def _standings(connection: sa.Connection, accounts: Sequence[str]) -> dict[str, Standing]:
+    """Standings of accounts that there are, locked in their order; made where there is none."""
+    connection.exec_driver_sql(
+        """insert into good_faith_standings (account) select id from accounts where id = any(%s) order by id
+        on conflict do nothing""",
+        (list(accounts),),
+    )
+    rows = connection.exec_driver_sql(
+        f"select {_STANDING} from good_faith_standings where account = any(%s) order by account for update",
+        (list(accounts),),
+    )
+    return {row[0]: Standing(*row[1:]) for row in rows}
+
+
+class _Made(Struct, frozen=True):
+    account: str
+    kind: Change
+    standing: Standing
+    basis: Basis
+
+
+def _write(
+    connection: sa.Connection, now: dt.datetime, wall: dt.datetime, made: Sequence[_Made], by: str, partitions: int
+) -> None:
+    """Write changes down: standing, what the door reads, history, and a notice to the account."""
+    day = now.date()
+    for change in made:
+        at = change.standing
+        connection.exec_driver_sql(
+            """update good_faith_standings set state = %s, how = %s, since = %s, demote_on = %s, barred_until = %s
+            where account = %s""",
+            (at.state, at.how, at.since, at.demote_on, at.barred_until, change.account),
+        )
+        connection.exec_driver_sql(
+            "update accounts set good_faith = %s where id = %s and good_faith <> %s",
+            (at.member, change.account, at.member),
+        )
+        connection.exec_driver_sql(
+            """insert into good_faith_history (account, day, at, kind, by, state, demote_on, barred_until, basis)
+            values (%s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+            (
+                change.account, day, now, change.kind, by, at.state, at.demote_on, at.barred_until,
+                msgspec.json.encode(change.basis).decode(),
+            ),
+        )  # fmt: skip
+    store.tell_accounts(connection, [_notice(change, now, wall) for change in made], partitions)
+
+
+def _notice(change: _Made, now: dt.datetime, wall: dt.datetime) -> AccountNotice:
+    given, at = change.basis, change.standing
+    told: dict[str, int | float | str] = {
+        "window_from": given.window_from.isoformat(),
+        "window_to": given.window_to.isoformat(),
+        "settled": given.overall.settled,
+        "upheld": given.overall.upheld,
+        "taken_down": given.overall.taken_down,
+        "restored": given.overall.restored,
+        "takedown_rate": given.takedown_rate,
+        "counter_rate": given.counter_rate,
+    }
+    if given.misses:
+        told["misses"] = ", ".join(
+            f"{miss.reason or 'overall'} {miss.rate} {miss.part}/{miss.whole}" for miss in given.misses[:MISSES_TOLD]
+        )
+    if at.demote_on is not None:
+        told["demote_on"] = at.demote_on.isoformat()
+    if at.barred_until is not None:
+        told["barred_until"] = at.barred_until.isoformat()
+    return AccountNotice(
+        notice=domain.new_id("n", store.wall_ms(wall)), account=change.account, kind=f"good_faith_{change.kind}",
+        figures=told, at=now,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------ the daily turn
+
+
+FIND_DUE: Final = """
+    insert into good_faith_due (account)
+    select account from good_faith_days where touched and day <= %s
+    union select account from good_faith_days where day > %s and day <= %s
+    union select account from good_faith_standings where state <> 'out'
+    union select account from good_faith_standings where barred_until <= %s
+    union select account from good_faith_days where day > %s and day <= %s
+    union select account from misuse_measures where state = 'on'
+    order by 1 on conflict do nothing"""
+
+
+def find_due(connection: sa.Connection, rules: policy.Misuse | None = None) -> bool:
+    """Once a business day (UTC), by one of the workers: find the accounts to be judged. Returns whether it did.
+
+    They are those whose sums changed since they were last judged, or lose a day as a window moves on (of this mechanism, or of
+    ``rules``), those that take part, those whose bar ends, and those under a measure: never all there are.
+    """
+    run = connection.exec_driver_sql("select day from good_faith_run for update skip locked").one_or_none()
+    if run is None:
+        return False
+    today = clock.read(connection)[0].date()
+    if run[0] is not None and run[0] >= today:
+        return False
+    upto = today - dt.timedelta(days=1)
+    months = terms().window_months
+    gone = goodfaith.left_after(upto, months)
+    seen = gone if run[0] is None else goodfaith.left_after(run[0] - dt.timedelta(days=1), months)
+    window = (rules or policy.current(PROFILE).misuse).window.exact
+    left = upto - window
+    left_before = left if run[0] is None else run[0] - dt.timedelta(days=1) - window
+    connection.exec_driver_sql(FIND_DUE, (upto, seen, gone, today, left_before, left))
+    connection.exec_driver_sql("update good_faith_run set day = %s", (today,))
+    return True
+
+
+def judge_due(
+    connection: sa.Connection, partitions: int, limit: int = CHUNK, rules: policy.Policy | None = None
+) -> tuple[int, list[Change], list[misuse.Change]]:
+    """Judge some of the accounts that are due, by their figures up to yesterday; other workers take others.
+
+    Args:
+        rules: policy by which misuse is judged.
+
+    Returns:
+        how many were judged, and the changes that were made: of this mechanism, and of measures against misuse.
+    """
+    now, wall = clock.read(connection)
+    upto = now.date() - dt.timedelta(days=1)
+    due = list(
+        connection.exec_driver_sql(
+            """delete from good_faith_due where account in (
+                select account from good_faith_due order by account limit %s for update skip locked) returning account""",
+            (limit,),
+        ).scalars()
+    )
+    if not due:
+        return 0, [], []
+    due.sort()
+    # locked in the order in which the fold locks them; the sums are read after that, so that nothing slips in between
+    connection.exec_driver_sql(
+        """with those as materialized (
+            select account, day, reason, partition from good_faith_days where account = any(%s) and touched and day <= %s
+            order by account, day, reason, partition for update)
+        update good_faith_days d set touched = false from those t
+        where d.account = t.account and d.day = t.day and d.reason = t.reason and d.partition = t.partition""",
+        (due, upto),
+    )
+    given = terms()
+    known = store.accounts(connection, due)
+    sums = figures(connection, due, upto, given.window_months)
+    store.keep_records(connection, {account: record(sums[account][0]) for account in due if account in known})
+    # a row is made only for whom it may say something
+    there = {
+        row[0]
+        for row in connection.exec_driver_sql(
+            "select account from good_faith_standings where account = any(%s)", (due,)
+        )
+    }
+    verdicts = {account: goodfaith.judge(sums[account][0], given) for account in due}
+    matter = [
+        account for account in due if account in there or (account in known and verdicts[account].kind == "meets")
+    ]
+    made: list[_Made] = []
+    for account, before in _standings(connection, matter).items():
+        figures_, first = sums[account]
+        # one after the other, so that each entry of the history shows the standing that it made
+        after, kinds = goodfaith.review(before, fit(known[account], rules), verdicts[account], now.date(), given)
+        for place, kind in enumerate(kinds):
+            last = place == len(kinds) - 1
+            shown = after if last else msgspec.structs.replace(before, barred_until=None)
+            made.append(_Made(account, kind, shown, basis(figures_, first, upto, verdicts[account])))
+    _write(connection, now, wall, made, SYSTEM, partitions)
+    # after the standings: whoever changes those locks them before the account
+    measures = misuse_store.judge(connection, due, now, wall, rules or policy.current(PROFILE), partitions)
+    return len(due), [change.kind for change in made], measures
+
+
+def record(sums: Figures) -> Record:
+    """An account's figures as its claims carry them."""
+    counts = sums.overall
+    return Record(
+        settled=counts.settled,
+        upheld=counts.upheld,
+        countered=counts.restored,
+        declined=counts.settled - counts.taken_down,
+    )
+
+
+def judge_soon(connection: sa.Connection, account: str) -> None:
+    """Have an account judged at the next turn, because something else about it changed (it was verified)."""
+    connection.exec_driver_sql(
+        "insert into good_faith_due (account) select id from accounts where id = %s on conflict do nothing", (account,)
+    )
+
+
+# -------------------------------------------------------------------------------------------------- joining and leaving
+
+
+def execute(
+    connection: sa.Connection,
+    account: str,
+    declaration: declarations.Declaration,
+    seal: Callable[[bytes], bytes],
+    new_key: Callable[[], bytes],
+    partitions: int,
+    rules: policy.Policy | None = None,
+) -> dt.datetime:
+    """Keep an executed declaration and let the account in; returns when.
+
+    Args:
+        seal: encrypts who signed under the account's (wrapped) key.
+        rules: policy by which misuse is judged.
+
+    Raises:
+        Refused: suspended, under a measure that bars it, not verified, barred, or the same version is in force already.
+    """
+    now, wall = clock.read(connection)
+    before = _standings(connection, [account])[account]
+    who = store.accounts(connection, [account])[account]
+    domain.check_open(who)
+    if who.identity_verified and not fit(who, rules):
+        raise domain.Refused(
+            409, "under_measure", "While a measure against misuse is in force the account may not join the mechanism.",
+            cure="GET /v1/misuse says which, until when, and how to complain of it.",
+        )  # fmt: skip
+    after, kind = goodfaith.join(before, fit(who, rules), now.date())
+    known = connection.exec_driver_sql(
+        "select from good_faith_declarations where account = %s and version = %s", (account, declaration.version)
+    ).rowcount
+    if kind == "declared" and before.how == "declaration" and known:
+        raise domain.Refused(
+            409, "already_declared", "This declaration was executed before, and the account takes part.",
+            cure="Nothing to do.",
+        )  # fmt: skip
+    sealed = seal(store.subject_key(connection, account, new_key))
+    connection.exec_driver_sql(
+        """insert into good_faith_declarations (account, version, sha256, executed_at, sealed) values (%s, %s, %s, %s, %s)""",
+        (account, declaration.version, declaration.sha256, now, sealed),
+    )
+    shown = _Made(account, kind, after, basis_now(connection, account, now.date()))
+    _write(connection, now, wall, [shown], account, partitions)
+    return now
+
+
+def leave(connection: sa.Connection, account: str, partitions: int) -> None:
+    """The account leaves of its own accord.
+
+    Raises:
+        Refused: it is not in.
+    """
+    now, wall = clock.read(connection)
+    after, kind = goodfaith.leave(_standings(connection, [account])[account], now.date(), terms())
+    shown = _Made(account, kind, after, basis_now(connection, account, now.date()))
+    _write(connection, now, wall, [shown], account, partitions)
+
+
+def by_staff(connection: sa.Connection, account: str, member: bool, by: str, partitions: int) -> None:
+    """A reviewer or operator lets an account in, or takes it out. An unknown account is passed over."""
+    now, wall = clock.read(connection)
+    before = _standings(connection, [account]).get(account)
+    if before is None:
+        return
+    after, kind = goodfaith.by_staff(before, member, now.date())
+    if kind is not None:
+        shown = _Made(account, kind, after, basis_now(connection, account, now.date()))
+        _write(connection, now, wall, [shown], by, partitions)
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def history(connection: sa.Connection, account: str, before: int | None, limit: int) -> list[store.Row]:
+    """Changes of the account's standing, latest first."""
+    rows = connection.exec_driver_sql(
+        """select id, day, at, kind, by, state, demote_on, barred_until, basis from good_faith_history
+        where account = %s and (%s::bigint is null or id < %s) order by id desc limit %s""",
+        (account, before, before, limit),
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
+def executed(connection: sa.Connection, account: str, before: int | None, limit: int) -> list[dict[str, Any]]:
+    """Declarations that the account executed, latest first; who signed is sealed under ``wrapped`` (None: erased)."""
+    rows = connection.exec_driver_sql(
+        """select d.id, d.version, d.sha256, d.executed_at, d.sealed, k.wrapped from good_faith_declarations d
+        left join subject_keys k using (account) where d.account = %s and (%s::bigint is null or d.id < %s)
+        order by d.id desc limit %s""",
+        (account, before, before, limit),
+    )
+    return [dict(row) for row in rows.mappings()]

@@ -1,0 +1,177 @@
+"""Intake's own metrics (docs/metrics.md). Labels are bounded: route templates, enumerations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import product
+from typing import Any, Final
+
+from services.intake.kernel.requests import COMMANDS
+from shared.events import DECISIONS
+from shared.metrics import CHANNELS, CODE, RIGHT_TYPES, ROUTE, TIERS, counter, gauge, histogram
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_API: Final = "intake-api"
+_WORKER: Final = "intake-worker"
+_DOORS: Final = ("intake-api", "intake-inbound")
+_FILED: Final = ("http", "kafka", "canary")
+_STATES: Final = tuple(state.value for state in DECISIONS)
+_STATUS: Final = ("free", "leased", "decided")
+
+CLAIMS_RECEIVED = counter(
+    "goodfaith_claims_received_total",
+    "Claims accepted, by channel (`recurrence`: filed by the system), kind of right and lane.",
+    {"channel": CHANNELS, "right_type": RIGHT_TYPES, "tier": TIERS},
+    of=(*_DOORS, _WORKER),
+)
+ITEMS_RECEIVED = counter(
+    "goodfaith_items_received_total",
+    "Items of claims accepted.",
+    {"channel": CHANNELS, "tier": TIERS},
+    of=(*_DOORS, _WORKER),
+)
+COMMANDS_RECEIVED = counter(
+    "goodfaith_commands_received_total",
+    "Commands accepted, by kind.",
+    {"channel": _FILED, "kind": tuple(COMMANDS)},
+    of=_DOORS,
+)
+REQUESTS_REFUSED = counter(
+    "goodfaith_requests_refused_total",
+    "Requests refused at the door, by reason.",
+    {"channel": CHANNELS, "reason": CODE},
+    of=(*_DOORS, _WORKER),
+    do="a jump of one reason: a client changed, or does not read answers",
+    series=[("http", "busy"), ("http", "unavailable")],
+)
+HTTP_SECONDS = histogram(
+    "goodfaith_http_request_duration_seconds",
+    "Wall time of a request, by route template and status class.",
+    {
+        "method": ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "any"),
+        "route": ROUTE,
+        "status": ("1xx", "2xx", "3xx", "4xx", "5xx"),
+    },
+    buckets=_SECONDS,
+    of=_API,
+    do="`5xx`: the database; else logs",
+)
+DOOR_COMMIT_REQUESTS = histogram(
+    "goodfaith_door_commit_requests",
+    "Requests in one commit.",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
+    of=_DOORS,
+)
+DOOR_COMMIT_SECONDS = histogram(
+    "goodfaith_door_commit_seconds",
+    "Wall time of one commit.",
+    buckets=_SECONDS,
+    of=_DOORS,
+    do="grows: the database's disk",
+)
+RIGHT_JOBS_SINCE = gauge(
+    "goodfaith_right_jobs_oldest_timestamp_seconds",
+    "When the oldest change of a right was made of which open items are still being told; 0: none.",
+    of=_WORKER,
+    do="minutes ago: a transaction that is open for as long, in any database of the server (`goodfaith status`)",
+)
+CLOCKS_DISAGREE = gauge(
+    "goodfaith_clocks_disagree",
+    "1 while the clocks of this process, the database and the brokers are further apart than `GOODFAITH_CLOCK_BOUND_MS`: this process moves no watermark, nor the progress of an upstream.",
+    of=(_WORKER, "intake-inbound"),
+    do="[ClocksDisagree](runbooks/ClocksDisagree.md)",
+)
+CLOCK_OFFSET = gauge(
+    "goodfaith_clock_offset_seconds",
+    "By how much another clock is ahead of this process's, at the least (behind: negative); of the brokers' the worst.",
+    {"clock": ("database", "broker")},
+    of=(_WORKER, "intake-inbound"),
+)
+UNDER_WAY = gauge(
+    "goodfaith_admission_under_way",
+    "Records on intake.events that verification has not consumed yet.",
+    of=_WORKER,
+    do="above the windows for long: add verification workers",
+)
+ADMITTED = counter(
+    "goodfaith_admitted_total",
+    "Rows of the door that were published, by lane.",
+    {"tier": (*TIERS, "command")},
+    of=_WORKER,
+    do="`standard` or `bulk` flat while claims come: back-pressure",
+)
+EVIDENCE = counter(
+    "goodfaith_evidence_files_total",
+    "Files sent as evidence: `kept`, `known` already, or why they were refused.",
+    {"outcome": CODE},
+    of=_API,
+    do="`unavailable`: the store, or too many uploads at once; `too_complex`: somebody tries bombs",
+    series=[("kept",), ("known",), ("unavailable",), ("too_complex",)],
+)
+EVIDENCE_DELETED = counter(
+    "goodfaith_evidence_deleted_total", "Evidence files that the clean-up deleted from the store.", of=_WORKER
+)
+GOOD_FAITH_CHANGES = counter(
+    "goodfaith_good_faith_changes_total",
+    "Changes of standing by the daily judgement, by what happened.",
+    {"kind": ("upgraded", "warned", "warning_lifted", "demoted", "bar_ended", "removed")},
+    of=_WORKER,
+    do="many `warned` on one day: did the policy change, or reviewers?",
+)
+MISUSE_CHANGES = counter(
+    "goodfaith_misuse_changes_total",
+    "Measures against misuse by complainants, by what happened to them.",
+    {"kind": ("warned", "limited", "suspended", "over", "lifted", "reversed", "fallen")},
+    of=(_WORKER, _API),
+    do="many `warned` on one day: did the policy change, or reviewers? `reversed` grows: findings or the policy are too strict",
+)
+WEBHOOK_CONFIRMATIONS = counter(
+    "goodfaith_webhook_confirmations_total",
+    "Codes by which owners confirm webhooks: `asked`, `confirmed`, `refused`; `forgotten`: webhooks that nobody confirmed in time.",
+    {"result": ("asked", "confirmed", "refused", "forgotten")},
+    of=(_API, _WORKER),
+    do="many `asked`, few `confirmed`: calls fail (`goodfaith_webhook_challenges_total`), or somebody points webhooks at others' servers",
+)
+RELEASED = counter(
+    "goodfaith_misuse_released_total",
+    "Items that had waited for the end of a suspension and entered the door.",
+    of=_WORKER,
+)
+DECIDED = counter(
+    "goodfaith_review_decisions_total",
+    "Decisions of people accepted at the door: `proposal` is the first of four eyes, `break_glass` an operator's without a lease.",
+    {"kind": ("proposal", "decision", "break_glass")},
+    of=_DOORS,
+    do="`break_glass` grows: somebody goes round the queue; the log has who",
+)
+LEASES = counter(
+    "goodfaith_review_leases_total",
+    "Requests for a lease, by what came of them.",
+    {"result": ("taken", "empty", "refused")},
+    of=_API,
+)
+CASES = gauge(
+    "goodfaith_review_cases",
+    "Cases in the review queue, counted every 15 s by each worker; `decided`: a decision is on its way.",
+    {"state": _STATES, "tier": TIERS, "status": _STATUS},
+    of=_WORKER,
+    do="`free` grows: too few reviewers, or a conflict of interest bars them all",
+)
+OLDEST_CASE = gauge(
+    "goodfaith_review_oldest_timestamp_seconds",
+    "Since when the oldest case that is not decided waits, in business time; 0: none does.",
+    {"state": _STATES, "tier": TIERS},
+    of=_WORKER,
+    do="near 24 h in `UNDER_REVIEW`: the promise is at risk",
+)
+
+
+def show_queue(depth: Iterable[Mapping[str, Any]]) -> None:
+    """Set the queue's gauges; what is not there is 0."""
+    found = {(row["state"], row["lane"]): row for row in depth}
+    for state, tier in product(DECISIONS, TIERS):
+        row = found.get((state.value, tier))
+        for status in _STATUS:
+            CASES.labels(state.value, tier, status).set(0 if row is None else row[status])
+        oldest = None if row is None else row["oldest"]
+        OLDEST_CASE.labels(state.value, tier).set(0 if oldest is None else oldest.timestamp())

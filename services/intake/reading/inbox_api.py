@@ -1,0 +1,112 @@
+"""Routes of the inbox: what was sent to an account, and its word that it has read it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
+
+import sqlalchemy as sa
+from litestar import Request, get, post
+from litestar.params import QueryParameter
+
+from services.intake.kernel import answers, domain, store
+from services.intake.kernel.domain import Account
+from services.intake.kernel.web import (
+    EVERYONE,
+    MAY_FAIL,
+    Cursor,
+    Front,
+    Limit,
+    bad_cursor,
+    front_of,
+    key_of,
+    known_id,
+    page_of,
+)
+
+Unread = Annotated[bool, QueryParameter(name="unread", description="Only what is not read yet.")]
+
+
+@get("/v1/inbox", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["messages"])
+async def inbox(
+    request: Request[Account, Any, Any], only_unread: Unread = False, cursor: Cursor = None, limit: Limit = 50
+) -> answers.Inbox:
+    """Messages that were sent to the caller, latest first, with the counterpart's contact where it is released."""
+    front, caller = front_of(request), request.user
+    before = key_of(cursor, tuple[dt.datetime, str])
+    if before is not None and before[0].tzinfo is None:
+        raise bad_cursor()
+
+    def work(connection: sa.Connection) -> tuple[list[store.Row], int]:
+        rows = store.list_messages(connection, caller, before=before, unread=only_unread, limit=limit + 1)
+        return rows, store.unread(connection, caller)
+
+    rows, unread = await front.read(caller, work)
+    sealed = await front.run(_sealed, caller, rows)
+    page = page_of(_shown(front, caller, rows, sealed), limit, lambda message: (message.sent_at, message.id))
+    return answers.Inbox(items=page.items, next=page.next, unread=unread)
+
+
+@get("/v1/inbox/{message_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["messages"])
+async def get_message(request: Request[Account, Any, Any], message_id: str) -> answers.MessageOut:
+    """One message that was sent to the caller. Looking at it here is not yet its receipt."""
+    front, caller, id = front_of(request), request.user, known_id(message_id)
+
+    rows = [await front.read(caller, store.get_message, caller, id)]
+    sealed = await front.run(_sealed, caller, rows)
+    return _shown(front, caller, rows, sealed)[0]
+
+
+@post(
+    "/v1/inbox/{message_id:str}/read", opt={"roles": EVERYONE}, status_code=200, responses=MAY_FAIL, tags=["messages"]
+)
+async def read_message(request: Request[Account, Any, Any], message_id: str) -> answers.MessageRead:
+    """The caller has read a message that was sent to it; the first time counts. A window may begin by it."""
+    front, caller, id = front_of(request), request.user, known_id(message_id)
+    return await front.run(
+        lambda connection: answers.MessageRead(
+            message=id, read_at=store.read_message(connection, caller, id, front.settings.partitions)
+        )
+    )
+
+
+def _sealed(connection: sa.Connection, caller: Account, rows: Sequence[store.Row]) -> list[tuple[str, bytes, bytes]]:
+    """Sealed contacts of those whose contact data is released beside these messages."""
+    wanted = {account for row in rows for account, _ in released(caller.id, row)}
+    return store.sealed_contacts(connection, wanted) if wanted else []
+
+
+def _shown(
+    front: Front, caller: Account, rows: Sequence[store.Row], sealed: Sequence[tuple[str, bytes, bytes]]
+) -> list[answers.MessageOut]:
+    contacts = front.opened(sealed)
+    return [
+        answers.MessageOut(
+            **{name: row[name] for name in answers.MessageOut.__struct_fields__ if name in row},
+            contacts=[
+                answers.ContactOut(account=account, part=part, name=c.name, address=c.address, email=c.email)
+                for account, part in released(caller.id, row)
+                if (c := contacts.get(account)) is not None
+            ],
+        )
+        for row in rows
+    ]
+
+
+def released(account: str, row: Mapping[str, Any]) -> list[tuple[str, Literal["complainant", "principal", "seller"]]]:
+    """Whose contact data the account may see beside a message: the seller the holder's from NOTIFIED on, the holder the
+    seller's from HOLDER_RESPONSE on (rows 7 and 12). Nobody else sees any, nor beside another's message."""
+    if row["party"] != account:
+        return []
+    if account in (row["complainant"], row["principal"]):
+        return [(seller, "seller") for seller in row["sellers"] or () if seller != account]
+    if row["told"] >= domain.TOLD_SELLER:
+        both: list[tuple[str, Literal["complainant", "principal", "seller"]]] = [(row["complainant"], "complainant")]
+        if row["principal"] != row["complainant"]:
+            both.append((row["principal"], "principal"))
+        return both
+    return []
+
+
+ROUTES: Final = [inbox, get_message, read_message]

@@ -1,0 +1,238 @@
+"""Routes of the rights registry and of authorisations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+import sqlalchemy as sa
+from litestar import Request, delete, get, patch, post
+from litestar.params import QueryParameter
+
+from services.intake.accounts import store as accounts_store
+from services.intake.evidence import store as evidence_store
+from services.intake.kernel import answers, domain, requests, store
+from services.intake.kernel.domain import Account, Refused
+from services.intake.kernel.web import (
+    EVERYONE,
+    HOLDER,
+    MAY_FAIL,
+    OPERATOR,
+    STAFF,
+    Body,
+    Cursor,
+    Limit,
+    front_of,
+    key_of,
+    known_id,
+    out,
+    page_of,
+)
+from services.intake.registry import domain as registry
+from services.intake.registry import registers
+from services.intake.registry import store as registry_store
+from shared import clock, policy
+
+RightStatus = Annotated[
+    Literal["active", "expired", "lost", "pending"] | None,
+    QueryParameter(name="status", description="Only what is in this status."),
+]
+
+
+@post(
+    "/v1/rights",
+    opt={"roles": HOLDER | OPERATOR},
+    dto=Body[requests.RegisterRight],
+    return_dto=None,
+    responses=MAY_FAIL,
+    tags=["rights"],
+)
+async def register_right(request: Request[Account, Any, Any], data: requests.RegisterRight) -> answers.RightOut:
+    """Register a right, once; claims refer to it. In force at once, or pending with the reason."""
+    front, caller = front_of(request), request.user
+    domain.check_open(caller)
+    if data.owner not in (None, caller.id) and caller.role != "operator":
+        raise Refused(
+            403, "operators_only", "Only an operator may set this.", field="owner", cure="Leave the field out."
+        )
+    made, normalised = plain(data)
+    owner = data.owner or caller.id
+
+    def work(connection: sa.Connection) -> store.Row:
+        now, wall = clock.read(connection)
+        registry.check_term(made.expires_at, now)
+        if owner not in store.accounts(connection, [owner]):
+            raise Refused(422, "unknown_account", "There is no such account.", field="owner", cure="Open it first.")
+        id = domain.new_id("r", store.wall_ms(wall))
+        documents = evidence_store.name_in(connection, data.evidence, caller.id, id, "right", now)
+        document = next((document.id for document in documents if "ownership" in document.kinds), None)
+        right = msgspec.structs.replace(made, proof=document or made.proof)
+        # a reference is the owner's word, until somebody has looked at what it refers to; an operator vouches for its own
+        proven = document is not None or (caller.role == "operator" and made.proof is not None)
+        row = registry_store.add_right(
+            connection, id, owner, right, caller.id, front.settings.partitions, proven=proven
+        )
+        if accounts_store.verify_by_rule(connection, owner, policy.current("ipp").accounts, front.settings.partitions):
+            front.forget(account=owner)
+        return row
+
+    return out(answers.RightOut, {**await front.run(work), "normalised": normalised})
+
+
+def plain(data: requests.RegisterRight) -> tuple[requests.RegisterRight, list[str]]:
+    """The right as it is kept, and which fields were given otherwise.
+
+    Raises:
+        Refused: naming the field that is wrong or missing.
+    """
+    if data.number is None and data.right_type != "copyright":
+        raise Refused(
+            422, "number_missing", "Only an unregistered copyright has no number.", field="number",
+            cure="Give the number in the register.",
+        )  # fmt: skip
+    if data.mark is not None and data.right_type != "trademark":
+        raise Refused(422, "no_mark", "Only a trade mark has words.", field="mark", cure="Leave the field out.")
+    number = None if data.number is None else registers.normalise(data.register, data.right_type, data.number)
+    mark = None if data.mark is None else registry.mark_of(data.mark)
+    classes = registry.classes_of(data.right_type, data.classes)
+    territory = registry.territory_of(data.register, data.right_type, data.territory)
+    made = msgspec.structs.replace(
+        data, number=number, mark=mark, classes=None if classes is None else list(classes),
+        territory=None if territory is None else list(territory),
+    )  # fmt: skip
+    return made, [name for name in ("number", "mark") if getattr(made, name) != getattr(data, name)]
+
+
+@get("/v1/rights", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["rights"])
+async def list_rights(
+    request: Request[Account, Any, Any], right_status: RightStatus = None, cursor: Cursor = None, limit: Limit = 50
+) -> answers.Page[answers.RightOut]:
+    """The caller's rights; reviewers and operators see all. With `status`, those in it."""
+    (after,) = key_of(cursor, tuple[str]) or ("",)
+    rows = await front_of(request).read(
+        request.user, registry_store.list_rights, request.user, after, limit + 1, right_status
+    )
+    return page_of([out(answers.RightOut, row) for row in rows], limit, lambda right: (right.id,))
+
+
+@get("/v1/rights/{right_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["rights"])
+async def get_right(request: Request[Account, Any, Any], right_id: str) -> answers.RightWithHistory:
+    """A right of the caller's, and what happened to it; reviewers and operators see all."""
+    front, caller, id = front_of(request), request.user, known_id(right_id)
+
+    def work(connection: sa.Connection) -> tuple[store.Row, list[store.Row]]:
+        row = registry_store.own_right(connection, id, caller, staff=True)
+        return row, registry_store.history(connection, id)
+
+    row, changes = await front.read(caller, work)
+    shown = await front.run(store.without_staff, caller, changes)
+    return out(answers.RightWithHistory, {**row, "history": [out(answers.RightChange, entry) for entry in shown]})
+
+
+@patch(
+    "/v1/rights/{right_id:str}",
+    opt={"roles": HOLDER | OPERATOR},
+    dto=Body[requests.ChangeRight],
+    return_dto=None,
+    responses=MAY_FAIL,
+    tags=["rights"],
+)
+async def change_right(
+    request: Request[Account, Any, Any], right_id: str, data: requests.ChangeRight
+) -> answers.Changed:
+    """A right was lost, has expired, or is in force again: its open items are told (row 22)."""
+    front, id = front_of(request), known_id(right_id)
+    changed = await front.run(registry_store.change_right, id, data, request.user, front.settings.partitions)
+    return answers.Changed(changed=changed)
+
+
+def _change(path: str, body: type[requests.In], roles: frozenset[str], work: Any, name: str, text: str) -> Any:
+    """A route that changes a right and tells its items."""
+
+    async def change(request: Request[Account, Any, Any], right_id: str, data: Any) -> answers.Changed:
+        front = front_of(request)
+        changed = await front.run(work, known_id(right_id), data, request.user, front.settings.partitions)
+        return answers.Changed(changed=changed)
+
+    change.__annotations__["data"] = body
+    change.__annotations__["request"] = Request[Account, Any, Any]
+    change.__annotations__["return"] = answers.Changed
+    change.__annotations__["right_id"] = str
+    change.__name__, change.__doc__ = name, text
+    return post(
+        f"/v1/rights/{{right_id:str}}/{path}", opt={"roles": roles}, dto=Body[body], return_dto=None, status_code=200,  # type: ignore[valid-type]
+        responses=MAY_FAIL, tags=["rights"], operation_id=name,
+    )(change)  # fmt: skip
+
+
+renew_right = _change(
+    "renewal", requests.RenewRight, HOLDER | OPERATOR, registry_store.renew_right, "renew_right",
+    "The register has renewed the right: a later end. Items that were on hold because it had expired go on.",
+)  # fmt: skip
+assign_right = _change(
+    "assignment", requests.AssignRight, HOLDER | OPERATOR, registry_store.assign_right, "assign_right",
+    "The right has passed to another account. Open items of the old owner's claims are put on hold: it has lost the right.",
+)  # fmt: skip
+rename_right = _change(
+    "name", requests.RenameRight, HOLDER | OPERATOR, registry_store.rename_right, "rename_right",
+    "The owner's name has changed in the register.",
+)  # fmt: skip
+prove_right = _change(
+    "evidence", requests.NameDocuments, HOLDER | OPERATOR, registry_store.prove_right, "prove_right",
+    "Name documents of the caller in the right. One of kind `ownership` brings it into force if only the proof was missing.",
+)  # fmt: skip
+decide_right = _change(
+    "decision", requests.DecideRight, STAFF, registry_store.decide_right, "decide_right",
+    "A reviewer's decision on a pending right. Accepted, another account's registration of the same right is lost.",
+)  # fmt: skip
+
+
+@post(
+    "/v1/authorisations",
+    opt={"roles": HOLDER},
+    dto=Body[requests.Authorise],
+    return_dto=None,
+    responses=MAY_FAIL,
+    tags=["rights"],
+)
+async def authorise(request: Request[Account, Any, Any], data: requests.Authorise) -> answers.AuthorisationOut:
+    """The caller lets an agent file claims for its rights. Items on hold for want of an authorisation go on."""
+    front, caller = front_of(request), request.user
+    if data.agent == caller.id:
+        raise Refused(422, "own_agent", "An owner needs no authorisation.", field="agent", cure="Name another account.")
+    row = await front.run(registry_store.add_authorisation, caller.id, data, front.settings.partitions)
+    return out(answers.AuthorisationOut, row)
+
+
+@get("/v1/authorisations", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["rights"])
+async def list_authorisations(
+    request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
+) -> answers.Page[answers.AuthorisationOut]:
+    """Authorisations that the caller has given or received."""
+    (after,) = key_of(cursor, tuple[str]) or ("",)
+    rows = await front_of(request).read(
+        request.user, registry_store.list_authorisations, request.user, after, limit + 1
+    )
+    return page_of([out(answers.AuthorisationOut, row) for row in rows], limit, lambda grant: (grant.id,))
+
+
+@delete(
+    "/v1/authorisations/{authorisation_id:str}",
+    opt={"roles": HOLDER | OPERATOR},
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["rights"],
+)
+async def end_authorisation(request: Request[Account, Any, Any], authorisation_id: str) -> answers.Changed:
+    """End an authorisation: the agent's open items are told (row 22)."""
+    front = front_of(request)
+    changed = await front.run(
+        registry_store.end_authorisation, known_id(authorisation_id), request.user, "ended", front.settings.partitions
+    )
+    return answers.Changed(changed=changed)
+
+
+ROUTES: Final = [
+    register_right, list_rights, get_right, change_right, renew_right, assign_right, rename_right, prove_right, decide_right,
+    authorise, list_authorisations, end_authorisation,
+]  # fmt: skip

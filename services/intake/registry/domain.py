@@ -1,0 +1,251 @@
+"""The rights registry: what may be registered, where a right is good, and what its open items are told. Pure.
+
+A right is registered once and then referred to. Of one right in a register (same register, type and number) one
+registration at most is in force here; a second one under another account waits for a reviewer.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from services.intake.kernel.domain import Refused
+from services.intake.kernel.requests import Register
+from services.intake.registry.territory import COUNTRIES, UNIONS, countries
+from shared import languages
+from shared.events import RightType
+
+Pending = Literal["proof_missing", "right_registered_elsewhere", "mark_mixed_script", "refused"]
+"""Why a right is not in force yet: nothing proves it, another account has it, a reviewer must look at its words, or a
+reviewer has refused it. A reference alone, such as a file number, proves nothing: nobody has seen what it refers to."""
+Standing = Literal["active", "expired", "lost", "unauthorised"]
+
+_OF: Final[dict[str, tuple[str, ...]]] = {"us": ("US",), "eu": ("EU",), "cn": ("CN",)}
+"""Where a right of the register is good: nowhere else, so that it need not be named."""
+DESIGNATES: Final = frozenset({("wipo", "trademark"), ("wipo", "design")})
+"""Registers whose rights are good where they were designated (Madrid Protocol, article 3ter; Hague, Geneva Act, article 5)."""
+MARK_MAX: Final = 200
+NICE: Final = 45
+"""Nice Classification: 34 classes of goods, 11 of services (WIPO)."""
+LOCARNO: Final = 32
+"""Locarno Classification: 32 classes, each with subclasses up to 99, "miscellaneous" (WIPO)."""
+CLASSES: Final[dict[RightType, str]] = {
+    "trademark": languages.mark("the numbers 1 to 45 (Nice)"),
+    "design": languages.mark("NN-NN, such as 02-02 (Locarno)"),
+}
+"""What the classes of rights look like that have any."""
+LONGEST: Final = dt.timedelta(days=366 * 20)
+"""No right is granted or renewed for longer at a time (patents: 20 years, TRIPS article 33; others less)."""
+
+
+# ----------------------------------------------------------------------------------------------------------- territory
+
+
+def territory(given: Sequence[str] | None, field: str = "territory") -> tuple[str, ...] | None:
+    """A territory as kept: known codes, each once.
+
+    Raises:
+        Refused: a code that is none.
+    """
+    if given is None:
+        return None
+    for place, code in enumerate(given):
+        if code not in COUNTRIES and code not in UNIONS:
+            raise Refused(
+                422, "unknown_country", f"{code} is no country's code.", field=f"{field}[{place}]",
+                cure="Use the two letters of ISO 3166-1, or EU, EM, BX, OA.",
+            )  # fmt: skip
+    return tuple(sorted(set(given)))
+
+
+def territory_of(
+    register: Register | None, right_type: RightType, given: Sequence[str] | None
+) -> tuple[str, ...] | None:
+    """Where a right is good: the register's own territory, or the states that the owner names.
+
+    Raises:
+        Refused: an international registration names none, or a code that is none or outside the register's.
+    """
+    named = territory(given)
+    own = _OF.get(register or "")
+    if own is not None:
+        if named is not None and not (countries(named) or set()) <= (countries(own) or set()):
+            raise Refused(
+                422, "territory_of_register", f"A right of this register is good in {', '.join(own)} only.",
+                field="territory", cure="Leave `territory` out, or name states of the register.",
+            )  # fmt: skip
+        return named or own
+    if (register, right_type) in DESIGNATES and not named:
+        raise Refused(
+            422, "designations_missing", "An international registration is good where it was designated.", field="territory",
+            cure="Name the designated states as they stand in the register.",
+        )  # fmt: skip
+    return named or None
+
+
+# ------------------------------------------------------------------------------------------------------------- classes
+
+
+def classes_of(right_type: RightType, given: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Classes as kept: of trade marks 1 to 45 (Nice), of designs ``NN-NN`` (Locarno); each once, in order.
+
+    Raises:
+        Refused: not a class of that kind of right.
+    """
+    if given is None:
+        return None
+    read: dict[tuple[int, ...], str] = {}
+    for place, text in enumerate(given):
+        plain = unicodedata.normalize("NFKC", text).strip()
+        key: tuple[int, ...] | None = None
+        if right_type == "trademark" and re.fullmatch(r"0?[0-9]{1,2}", plain, re.ASCII):
+            key = (int(plain),) if 1 <= int(plain) <= NICE else None
+            plain = str(int(plain))
+        elif right_type == "design" and (match := re.fullmatch(r"([0-9]{2})-([0-9]{2})", plain, re.ASCII)):
+            key = (int(match[1]), int(match[2])) if 1 <= int(match[1]) <= LOCARNO and match[2] != "00" else None
+        if key is None:
+            looks = CLASSES.get(right_type)
+            raise Refused(
+                422, "bad_class", f"{plain[:20]!r} is no class of a {right_type.replace('_', ' ')}.",
+                field=f"classes[{place}]", cure=f"Use {looks}." if looks else "Leave `classes` out.",
+            )  # fmt: skip
+        read[key] = plain
+    return tuple(read[key] for key in sorted(read))
+
+
+# ---------------------------------------------------------------------------------------------------- words of the mark
+
+
+def mark_of(text: str) -> str:
+    """The words of a mark as kept: compatibility characters made plain (NFKC), no invisible ones, single spaces.
+
+    Raises:
+        Refused: nothing is left, or it is too long.
+    """
+    plain = unicodedata.normalize("NFKC", text)
+    plain = "".join(character for character in plain if unicodedata.category(character) not in ("Cf", "Cc", "Co", "Cs"))
+    plain = unicodedata.normalize("NFKC", " ".join(plain.split()))
+    if not plain or len(plain) > MARK_MAX:
+        raise Refused(
+            422, "bad_mark", f"The words of a mark are 1 to {MARK_MAX} visible characters.", field="mark",
+            cure="Give the words as they stand in the register, or leave `mark` out for a mark without words.",
+        )  # fmt: skip
+    return plain
+
+
+_TOGETHER: Final = (
+    frozenset({"LATIN", "CJK", "HIRAGANA", "KATAKANA"}),
+    frozenset({"LATIN", "CJK", "BOPOMOFO"}),
+    frozenset({"LATIN", "CJK", "HANGUL"}),
+)
+"""Scripts that are written in one word: Japanese, Chinese, Korean (UTS #39, "Highly Restrictive")."""
+
+
+def mixed_script(mark: str) -> bool:
+    """Whether a word of the mark is written in scripts that do not go together, such as a Cyrillic letter among Latin ones."""
+    return any(_mixed(word) for word in re.split(r"[\s\-_/.,&+']+", mark))
+
+
+def _mixed(word: str) -> bool:
+    scripts = {unicodedata.name(char, "UNKNOWN").split()[0] for char in word if unicodedata.category(char)[0] == "L"}
+    # the long vowel mark of the kana stands between words of both
+    scripts.discard("KATAKANA-HIRAGANA")
+    scripts.discard("MODIFIER")
+    return len(scripts) > 1 and not any(scripts <= together for together in _TOGETHER)
+
+
+# ------------------------------------------------------------------------------------------------------------ decisions
+
+
+def pending_because(proven: bool, mark: str | None, elsewhere: bool) -> Pending | None:
+    """Why a right that is being registered is not in force at once; None: it is.
+
+    Args:
+        proven: by a document of kind ``ownership``, or by an operator who vouches for the reference.
+        elsewhere: another account's registration of it is in force.
+    """
+    if elsewhere:
+        return "right_registered_elsewhere"
+    if mark is not None and mixed_script(mark):
+        return "mark_mixed_script"
+    return None if proven else "proof_missing"
+
+
+def standing(*, owns: bool, status: str, covered: bool) -> Standing | None:
+    """What the open items of a claim are told of the right behind it; None: nothing, it was never in force.
+
+    Args:
+        owns: the claim's principal owns the right still.
+        status: of the right.
+        covered: the complainant is the principal, or has its authorisation for the right.
+    """
+    if not owns or status == "lost":
+        return "lost"
+    if status == "pending":
+        return None
+    if status == "expired":
+        return "expired"
+    return "active" if covered else "unauthorised"
+
+
+def check_status(
+    before: str, after: str, expires_at: dt.datetime | None, now: dt.datetime, *, operator: bool, changed: bool = True
+) -> None:
+    """Whether a right may be given a status.
+
+    Args:
+        before: the status now, read under the row's lock.
+        changed: whether its end changes.
+
+    Raises:
+        Refused: only reviewers and operators bring it into force; its time has passed; it ends later than any term.
+    """
+    if changed:
+        check_term(expires_at, now)
+    if after != "lost" and not operator and before in ("lost", "pending"):
+        raise Refused(
+            403, "operators_only", f"A right that is {before} is brought into force by a reviewer or an operator.",
+            field="status", cure="Show the proof to them.",
+        )  # fmt: skip
+    if after == "active" and expires_at is not None and expires_at <= now:
+        raise Refused(
+            422, "expired", "The right's time has passed.", field="expires_at", cure="Give the new end of its time."
+        )
+
+
+def check_renewal(status: str, before: dt.datetime | None, after: dt.datetime, now: dt.datetime) -> None:
+    """Whether a right may be given a later end.
+
+    Raises:
+        Refused: it is lost, its end does not come later, or lies further off than any term.
+    """
+    if status == "lost":
+        raise Refused(
+            422,
+            "right_lost",
+            "A right that is lost is not renewed.",
+            field="expires_at",
+            cure="Register the new right.",
+        )
+    if after <= now or (before is not None and after <= before):
+        raise Refused(
+            422, "not_later", "A renewal ends later than the present term, and not in the past.", field="expires_at",
+            cure="Give the new end as it stands in the register.",
+        )  # fmt: skip
+    check_term(after, now)
+
+
+def check_term(ends: dt.datetime | None, now: dt.datetime) -> None:
+    """Whether the end of a right can be one.
+
+    Raises:
+        Refused: it lies further off than any term.
+    """
+    if ends is not None and ends > now + LONGEST:
+        raise Refused(
+            422, "term_too_long", "No right is granted or renewed for more than 20 years at a time.", field="expires_at",
+            cure="Give the end of the present term as it stands in the register.",
+        )  # fmt: skip

@@ -1,0 +1,155 @@
+"""Row 22: what becomes of a right or an authorisation is told to open items by jobs, a bounded number of claims at a time.
+
+Whoever changes a right queues a job in the same transaction, and holds up nobody else. A claim that is being filed at that
+moment may still read the right as it was, and commit after the change: a job must not begin before such transactions have
+ended, or it would miss the claim. Two steps see to that, without a lock:
+
+1. ``pick_up`` notes its own transaction id on every new job. The change is committed by then, so every transaction that
+   may have read the right before the change has a lower id: filing takes its id before it reads (``store.enter_door``).
+2. ``tell_next`` runs a job once no transaction with a lower id is running.
+
+Each item is told what holds at that moment of the right *and* the authorisation behind it: a right that comes back does not
+release an item whose agent may not act any more, nor the other way round.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from services.intake.kernel import domain, store
+from services.intake.kernel.store import wall_ms
+from services.intake.registry import domain as registry
+from shared import events
+from shared.events import State
+
+ITEMS: Final = 500
+"""Items looked at in one transaction, or those of a single claim if it has more."""
+_CLAIMS: Final = 200
+_UNTOUCHED: Final = tuple(sorted(events.SETTLED - {State.DUPLICATE}))
+"""States in which a right's change means nothing, and which only a command ends. A duplicate may be reopened by itself."""
+_QUEUE: Final = """
+    insert into right_jobs (right_id, agent, principal)
+    select * from unnest(%s::text[], %s::text[], %s::text[]) order by 1, 2, 3
+    on conflict (right_id, agent, principal) do update set again = right_jobs.after is not null"""
+# a job restored into another cluster bears an id that this one has not reached yet: it is picked up anew
+_PICK_UP: Final = """
+    update right_jobs as j set after = pg_current_xact_id() from (
+        select right_id, agent, principal from right_jobs
+        where after is null or after > pg_snapshot_xmax(pg_current_snapshot()) order by 1, 2, 3 for update skip locked
+    ) as n where (j.right_id, j.agent, j.principal) = (n.right_id, n.agent, n.principal)"""
+_TAKE: Final = """
+    select right_id, agent, principal, next, again from right_jobs where after <= pg_snapshot_xmin(pg_current_snapshot())
+    order by turn, since_wall limit 1 for update skip locked"""
+_THIS: Final = "where right_id = %s and agent = %s and principal = %s"
+
+
+def queue(connection: sa.Connection, *jobs: tuple[str, str, str]) -> None:
+    """Have the items of rights' claims told what holds: (right, agent, principal), of which the last two may be empty."""
+    if jobs:
+        rights, agents, principals = map(list, zip(*jobs, strict=True))
+        connection.exec_driver_sql(_QUEUE, (rights, agents, principals))
+
+
+def queue_right(connection: sa.Connection, right: str) -> None:
+    """The same for all claims that refer to a right."""
+    queue(connection, (right, "", ""))
+
+
+def pick_up(connection: sa.Connection) -> int:
+    """Note on new jobs from when on they may run; must be the transaction's first statement. Returns how many."""
+    return connection.exec_driver_sql(_PICK_UP).rowcount
+
+
+def tell_next(connection: sa.Connection, partitions: int) -> int | None:
+    """Do the next part of the job that has waited longest. Returns how many items were told; None: there is nothing to do yet."""
+    job = connection.exec_driver_sql(_TAKE).one_or_none()
+    if job is None:
+        return None
+    right, agent, principal, after, again = job
+    now, wall = store.enter_door(connection)
+    # filtered here: a right may have any number of claims of others, and one statement is to read no more than these
+    read = connection.exec_driver_sql(
+        "select id, complainant, principal, size from claims where right_id = %s and id > %s order by id limit %s",
+        (right, after, _CLAIMS),
+    ).all()
+    claims: list[str] = []
+    count = 0
+    for id, complainant, owner, size in read:
+        if not agent or (complainant, owner) == (agent, principal):
+            if claims and count + size > ITEMS:
+                break
+            claims.append(id)
+            count += size
+        after = id
+    told = tell_items(connection, "c.id = any(%s)", (claims,), now, wall, partitions)
+    key = (right, agent, principal)
+    if len(read) == _CLAIMS or after != (read[-1][0] if read else after):
+        connection.exec_driver_sql(f"update right_jobs set next = %s, turn = turn + 1 {_THIS}", (after, *key))
+    elif again:
+        connection.exec_driver_sql(
+            f"update right_jobs set next = '', again = false, after = null, turn = turn + 1 {_THIS}", key
+        )
+    else:
+        connection.exec_driver_sql(f"delete from right_jobs {_THIS}", key)
+    return told
+
+
+def oldest(connection: sa.Connection) -> float:
+    """Wall time since when the job that has waited longest has waited; 0: there is none."""
+    return float(connection.exec_driver_sql("select extract(epoch from min(since_wall)) from right_jobs").scalar() or 0)
+
+
+def tell_items(
+    connection: sa.Connection,
+    where: str,
+    values: tuple[Any, ...],
+    now: dt.datetime,
+    wall: dt.datetime,
+    partitions: int,
+) -> int:
+    """A ``ChangeRight`` for each open item whose claim fits, with what holds now; ``enter_door`` comes first. Returns how many.
+
+    Settled items are left out, unless a command that may reopen them is under way: the read model may be behind, and whether
+    the change means anything to an item is for the item's owner to say. Items that wait for the end of a suspension are told
+    then (``misuse_store.release``).
+    """
+    rows = connection.exec_driver_sql(
+        f"""select i.id, i.claim, i.listing, c.lane, c.complainant, c.principal, c.right_id
+        from claims c join items i on i.id between 'i-' || substr(c.id, 3, 23) || '000' and 'i-' || substr(c.id, 3, 23) || 'ZZZ'
+        where {where}
+            and (i.state <> all(%s) or exists (
+                select from commands k where k.item = i.id and k.status = 'accepted' and k.kind <> 'change_right'))
+            and not exists (select from door_held h where h.item = i.id)""",
+        (*values, list(_UNTOUCHED)),
+    ).all()
+    known = store.rights(connection, {row[6] for row in rows})
+    granted = store.grants(connection, {(row[4], row[5]) for row in rows if row[4] != row[5]})
+    found: dict[tuple[str, str, str], registry.Standing | None] = {}
+    made = []
+    for item, claim, listing, lane, complainant, principal, id in rows:
+        behind = (complainant, principal, id)
+        if behind not in found:
+            right = known[id]
+            covered = complainant == principal or covers(granted.get((complainant, principal), ()), right, now)
+            found[behind] = registry.standing(
+                owns=right.owner == principal, status=right.status_at(now), covered=covered
+            )
+        status = found[behind]
+        if status is None:
+            continue
+        command = events.ChangeRight(
+            command=domain.new_id("k", wall_ms(wall)), item=item, claim=claim, listing=listing, by="a-system",
+            role="system", accepted_at=now, status=status,
+        )  # fmt: skip
+        made.append(("change_right", lane, complainant, command))
+    store.put_commands(connection, made, partitions)
+    return len(made)
+
+
+def covers(granted: Iterable[domain.Authorisation], right: domain.Right, now: dt.datetime) -> bool:
+    """Whether one of the authorisations is good for the right."""
+    return any(grant.covers(right, now) for grant in granted)

@@ -1,0 +1,553 @@
+"""Tables of rights and authorisations. What their changes mean for open items is told by jobs (``right_jobs``, row 22).
+
+Whoever changes a right's status locks the number in the register first and then the right's row (``_locked``), and decides by
+what the row says then. Changes of one agent's authorisations for one principal exclude each other. Nothing holds up the door.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+
+from services.intake.evidence import store as evidence_store
+from services.intake.kernel import domain, requests, store
+from services.intake.kernel.domain import Account, Refused
+from services.intake.kernel.store import Row, wall_ms
+from services.intake.registry import domain as registry
+from services.intake.registry import jobs as right_jobs
+from services.intake.review import store as review_store
+from shared import clock, events
+
+LIMIT: Final = 100
+"""Rights or authorisations ended in one transaction of the ``expire`` job."""
+WARNINGS: Final = 500
+SYSTEM: Final = Account("a-system", "operator")
+_RIGHT: Final = """id, owner, right_type, register, number, status, expires_at, proof, registered_at, mark, registrant, classes,
+    territory, pending_reason"""
+_SAME: Final = "register = %s and right_type = %s and number = %s"
+_COUNTS: Final = f"{_SAME} and status in ('active', 'expired')"
+"""The registration of a right that counts, as the unique index has it: nobody keeps others out by what is not proven."""
+_WAITS: Final = f"{_SAME} and status = 'pending' and pending_reason in ('proof_missing', 'mark_mixed_script')"
+
+
+def notice(
+    account: str, kind: str, about: str | None, now: dt.datetime, wall: dt.datetime, **figures: int | float | str
+) -> events.AccountNotice:
+    """A notice to an account."""
+    return events.AccountNotice(
+        notice=domain.new_id("n", wall_ms(wall)), account=account, kind=kind, about=about, figures=figures, at=now
+    )
+
+
+def moment(at: dt.datetime) -> str:
+    """A time as a figure."""
+    return at.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
+
+
+# -------------------------------------------------------------------------------------------------------------- rights
+
+
+def add_right(
+    connection: sa.Connection,
+    id: str,
+    owner: str,
+    right: requests.RegisterRight,
+    by: str,
+    partitions: int,
+    *,
+    proven: bool,
+) -> Row:
+    """Register a right, its form already checked: in force, or pending with the reason.
+
+    Args:
+        proven: by a document, or by an operator who vouches for it; ``right.proof`` alone is the owner's word.
+
+    Raises:
+        Refused: the owner has registered it already.
+    """
+    now, wall = clock.read(connection)
+    elsewhere = False
+    if right.register is not None and right.number is not None:
+        key = (right.register, right.right_type, right.number)
+        other = _registered(connection, *key)
+        own = connection.exec_driver_sql(
+            f"select id from rights where {_WAITS} and owner = %s order by id limit 1", (*key, owner)
+        ).scalar()
+        if other is not None and other[1] == owner:
+            own = other[0]
+        if own is not None:
+            raise Refused(
+                409, "right_exists", "You have registered this right already.", field="number", cure=f"Use {own}."
+            )
+        elsewhere = other is not None
+    because = registry.pending_because(proven, right.mark, elsewhere)
+    status = "pending" if because is not None else _status(right.expires_at, now)
+    connection.exec_driver_sql(
+        f"insert into rights ({_RIGHT}) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            id, owner, right.right_type, right.register, right.number, status, right.expires_at, right.proof, now, right.mark,
+            right.registrant, None if right.classes is None else list(right.classes),
+            None if right.territory is None else list(right.territory), because,
+        ),
+    )  # fmt: skip
+    _note(connection, id, "registered", by, now, now=status, code=because)
+    if elsewhere:
+        store.tell_accounts(connection, [notice(owner, "right_registered_elsewhere", id, now, wall)], partitions)
+    return right_row(connection, id)
+
+
+def _registered(connection: sa.Connection, register: str, right_type: str, number: str) -> tuple[str, str] | None:
+    """(right, owner) of the registration that counts. Until the transaction ends nobody else decides about this number."""
+    _lock_number(connection, register, right_type, number)
+    row = connection.exec_driver_sql(
+        f"select id, owner from rights where register is not null and number is not null and {_COUNTS}",
+        (register, right_type, number),
+    ).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+def _lock_number(connection: sa.Connection, register: str, right_type: str, number: str) -> None:
+    _exclude(connection, f"right {register} {right_type} {number}")
+
+
+def _exclude(connection: sa.Connection, what: str) -> None:
+    """Whoever else excludes the same waits until this transaction ends."""
+    connection.exec_driver_sql("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (what,))
+
+
+def _status(expires_at: dt.datetime | None, now: dt.datetime) -> str:
+    return "expired" if expires_at is not None and expires_at <= now else "active"
+
+
+def right_row(connection: sa.Connection, id: str, *, lock: bool = False) -> Row:
+    """A right.
+
+    Raises:
+        Refused: 404.
+    """
+    rows = connection.exec_driver_sql(
+        f"select {_RIGHT} from rights where id = %s" + (" for update" if lock else ""), (id,)
+    )
+    row = rows.mappings().one_or_none()
+    if row is None:
+        raise domain.not_found()
+    return dict(row)
+
+
+def _locked(connection: sa.Connection, id: str) -> Row:
+    """A right whose status nobody else changes until the transaction ends, nor that of another registration of it.
+
+    Raises:
+        Refused: 404.
+    """
+    right = right_row(connection, id)
+    if right["register"] is not None and right["number"] is not None:  # they never change
+        _lock_number(connection, right["register"], right["right_type"], right["number"])
+    return right_row(connection, id, lock=True)
+
+
+def own_right(connection: sa.Connection, id: str, me: Account, *, lock: bool = False, staff: bool = False) -> Row:
+    """A right of the caller, or any for an operator (``staff``: and a reviewer).
+
+    Raises:
+        Refused: 404.
+    """
+    row = _locked(connection, id) if lock else right_row(connection, id)
+    if row["owner"] != me.id and me.role != "operator" and not (staff and me.sees_all):
+        raise domain.not_found()
+    return row
+
+
+def list_rights(connection: sa.Connection, me: Account, after: str, limit: int, status: str | None = None) -> list[Row]:
+    """Rights by id."""
+    rows = connection.exec_driver_sql(
+        f"""select {_RIGHT} from rights where (%s or owner = %s) and id > %s and (%s::text is null or status = %s)
+        order by id limit %s""",
+        (me.sees_all, me.id, after, status, status, limit),
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
+def history(connection: sa.Connection, id: str, limit: int = 100) -> list[Row]:
+    """What happened to a right, latest first."""
+    rows = connection.exec_driver_sql(
+        "select kind, by, at, was, now, code from right_changes where right_id = %s order by id desc limit %s",
+        (id, limit),
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
+def _note(
+    connection: sa.Connection,
+    id: str,
+    kind: str,
+    by: str,
+    at: dt.datetime,
+    *,
+    was: str | None = None,
+    now: str | None = None,
+    code: str | None = None,
+) -> None:
+    connection.exec_driver_sql(
+        "insert into right_changes (right_id, kind, by, at, was, now, code) values (%s, %s, %s, %s, %s, %s, %s)",
+        (id, kind, by, at, was, now, code),
+    )
+
+
+def change_right(connection: sa.Connection, id: str, body: requests.ChangeRight, me: Account, partitions: int) -> bool:
+    """Row 22: write the right's status down, and have its items told. False: it was so already, and nothing is written.
+
+    A right that an operator brings into force is lost to another account that had it.
+
+    Raises:
+        Refused: 404; not the caller's to bring into force; 422, its time has passed or ends too late; a conflict of interest.
+    """
+    now, wall = clock.read(connection)
+    right = own_right(connection, id, me, lock=True)
+    expires_at = right["expires_at"] if body.expires_at is msgspec.UNSET else body.expires_at
+    registry.check_status(
+        right["status"], body.status, expires_at, now, operator=me.role == "operator", changed=expires_at != right["expires_at"]
+    )  # fmt: skip
+    if (body.status, expires_at) == (right["status"], right["expires_at"]):
+        return False
+    if body.status != "lost" and right["status"] in ("lost", "pending"):
+        review_store.check_unbiased(connection, me, right["owner"])
+        _take_over(connection, right, now, wall, partitions, me)
+    _write_status(connection, right, body.status, expires_at, me.id, now)
+    return True
+
+
+def _write_status(
+    connection: sa.Connection, right: Row, status: str, expires_at: dt.datetime | None, by: str, now: dt.datetime
+) -> None:
+    connection.exec_driver_sql(
+        "update rights set status = %s, expires_at = %s, pending_reason = null where id = %s",
+        (status, expires_at, right["id"]),
+    )
+    _note(connection, right["id"], status, by, now, was=right["status"], now=status)
+    right_jobs.queue_right(connection, right["id"])
+
+
+def _expire_right(connection: sa.Connection, id: str, partitions: int) -> bool:
+    """Write down that a right's time has passed, and tell its owner; False: another worker did, or it has a later end by now."""
+    right = _locked(connection, id)
+    now, wall = clock.read(connection)
+    if right["status"] != "active" or right["expires_at"] is None or right["expires_at"] > now:
+        return False
+    _write_status(connection, right, "expired", right["expires_at"], SYSTEM.id, now)
+    told = notice(right["owner"], "right_expired", id, now, wall, **_ends(right["expires_at"]))
+    store.tell_accounts(connection, [told], partitions)
+    return True
+
+
+def _ends(expires_at: dt.datetime | None) -> dict[str, str]:
+    return {} if expires_at is None else {"expires_at": moment(expires_at)}
+
+
+def _take_over(
+    connection: sa.Connection, right: Row, now: dt.datetime, wall: dt.datetime, partitions: int, me: Account
+) -> None:
+    """A right comes into force that another account has: that registration is lost, and its items are told.
+
+    Raises:
+        Refused: 403, a conflict of interest with that account.
+    """
+    if right["register"] is None or right["number"] is None:
+        return
+    other = _registered(connection, right["register"], right["right_type"], right["number"])
+    if other is None or other[0] == right["id"]:
+        return
+    review_store.check_unbiased(connection, me, other[1])
+    was = right_row(connection, other[0], lock=True)["status"]
+    connection.exec_driver_sql("update rights set status = 'lost' where id = %s", (other[0],))
+    _note(connection, other[0], "lost", me.id, now, was=was, now="lost", code="right_registered_elsewhere")
+    store.tell_accounts(connection, [notice(other[1], "right_lost", other[0], now, wall)], partitions)
+    right_jobs.queue_right(connection, other[0])
+
+
+def renew_right(connection: sa.Connection, id: str, body: requests.RenewRight, me: Account, _partitions: int) -> bool:
+    """The register has renewed it: a later end. Its items are told if it had expired.
+
+    Raises:
+        Refused: 404, or no renewal.
+    """
+    now, _ = clock.read(connection)
+    right = own_right(connection, id, me, lock=True)
+    registry.check_renewal(right["status"], right["expires_at"], body.expires_at, now)
+    was = right["expires_at"]
+    # its time may have passed without anybody having written that down
+    back = right["status"] == "expired" or (right["status"] == "active" and was is not None and was <= now)
+    connection.exec_driver_sql(
+        "update rights set status = %s, expires_at = %s, proof = coalesce(%s, proof) where id = %s",
+        ("active" if back else right["status"], body.expires_at, body.proof, id),
+    )
+    _note(
+        connection, id, "renewed", me.id, now, was=None if was is None else moment(was), now=moment(body.expires_at)
+    )  # fmt: skip
+    if back:
+        right_jobs.queue_right(connection, id)
+    return True
+
+
+def assign_right(connection: sa.Connection, id: str, body: requests.AssignRight, me: Account, partitions: int) -> bool:
+    """The right has passed to another account. The old owner has lost it: items of claims filed for it are told so.
+
+    The new owner claims anew: a claim is its complainant's word, and does not pass on.
+
+    Raises:
+        Refused: 404, nobody to assign it to, or an owner that is suspended: its rights would pass to an account that is not.
+    """
+    now, wall = clock.read(connection)
+    right = own_right(connection, id, me, lock=True)
+    # a suspension that is being written down is waited for
+    connection.exec_driver_sql("select from accounts where id = %s for share", (right["owner"],))
+    there = store.accounts(connection, [body.to, right["owner"]])
+    if me.role != "operator":
+        domain.check_lends(there[right["owner"]], now.date())
+    to = there.get(body.to)
+    if to is None or to.role != "holder" or to.status == "closed":
+        raise Refused(
+            422, "unknown_account", "There is no such holder.", field="to", cure="The new owner opens an account first."
+        )
+    if body.to == right["owner"]:
+        raise Refused(422, "owns_already", "The account owns the right.", field="to", cure="Name another account.")
+    connection.exec_driver_sql(
+        "update rights set owner = %s, proof = coalesce(%s, proof) where id = %s", (body.to, body.proof, id)
+    )
+    _note(connection, id, "assigned", me.id, now, was=right["owner"], now=body.to)
+    told = [notice(right["owner"], "right_assigned", id, now, wall), notice(body.to, "right_received", id, now, wall)]
+    store.tell_accounts(connection, told, partitions)
+    right_jobs.queue_right(connection, id)
+    return True
+
+
+def rename_right(connection: sa.Connection, id: str, body: requests.RenameRight, me: Account, _partitions: int) -> bool:
+    """The owner's name has changed in the register. The history says that it did, not from what to what; no item is told.
+
+    Raises:
+        Refused: 404.
+    """
+    now, _ = clock.read(connection)
+    right = own_right(connection, id, me, lock=True)
+    if body.registrant == right["registrant"] and body.proof in (None, right["proof"]):
+        return False
+    connection.exec_driver_sql(
+        "update rights set registrant = %s, proof = coalesce(%s, proof) where id = %s",
+        (body.registrant, body.proof, id),
+    )
+    _note(connection, id, "renamed", me.id, now)
+    return True
+
+
+def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments, me: Account, partitions: int) -> bool:
+    """Name documents in a right. One of kind ``ownership`` brings a right into force that waited for nothing else, and its items are told.
+
+    If another account's registration has come into force meanwhile, it waits for a reviewer.
+
+    Raises:
+        Refused: 404, or 422 for a document that is not the caller's.
+    """
+    now, wall = clock.read(connection)
+    right = own_right(connection, id, me, lock=True)
+    documents = evidence_store.name_in(connection, body.evidence, me.id, id, "right", now)
+    proof = next((document.id for document in documents if "ownership" in document.kinds), None)
+    waited = right["pending_reason"] == "proof_missing"
+    if proof is None or not (waited or right["proof"] is None):
+        return True
+    status, because = right["status"], right["pending_reason"]
+    if waited:
+        other = None
+        if right["register"] is not None and right["number"] is not None:
+            other = _registered(connection, right["register"], right["right_type"], right["number"])
+        because = None if other is None else "right_registered_elsewhere"
+        status = _status(right["expires_at"], now) if other is None else status
+    connection.exec_driver_sql(
+        "update rights set proof = %s, status = %s, pending_reason = %s where id = %s", (proof, status, because, id)
+    )
+    _note(connection, id, "proven", me.id, now, was=right["status"], now=status, code=because)
+    if waited and because is None:
+        right_jobs.queue_right(connection, id)
+    elif waited:
+        store.tell_accounts(
+            connection, [notice(right["owner"], "right_registered_elsewhere", id, now, wall)], partitions
+        )
+    return True
+
+
+def decide_right(connection: sa.Connection, id: str, body: requests.DecideRight, me: Account, partitions: int) -> bool:
+    """A reviewer's decision on a pending right.
+
+    Accepted, it is in force, and another account's registration of it is lost. Refused, it stays pending, for good.
+
+    Raises:
+        Refused: 404; it is not pending; a conflict of interest.
+    """
+    now, wall = clock.read(connection)
+    right = _locked(connection, id)
+    if right["status"] != "pending":
+        raise Refused(409, "not_pending", f"The right is {right['status']}.", cure="Look at the right again.")
+    review_store.check_unbiased(connection, me, right["owner"])
+    if not body.accept:
+        connection.exec_driver_sql("update rights set pending_reason = 'refused' where id = %s", (id,))
+        _note(connection, id, "refused", me.id, now, was=right["pending_reason"], code=body.code)
+        code = {} if body.code is None else {"code": body.code}
+        store.tell_accounts(connection, [notice(right["owner"], "right_refused", id, now, wall, **code)], partitions)
+        return True
+    _take_over(connection, right, now, wall, partitions, me)
+    status = _status(right["expires_at"], now)
+    connection.exec_driver_sql("update rights set status = %s, pending_reason = null where id = %s", (status, id))
+    _note(connection, id, "accepted", me.id, now, was=right["pending_reason"], now=status)
+    store.tell_accounts(connection, [notice(right["owner"], "right_accepted", id, now, wall)], partitions)
+    right_jobs.queue_right(connection, id)
+    return True
+
+
+# ------------------------------------------------------------------------------------------------------ authorisations
+
+_GRANT: Final = "id, agent, principal, rights, territory, expires_at, status, granted_at"
+
+
+def add_authorisation(connection: sa.Connection, principal: str, grant: requests.Authorise, partitions: int) -> Row:
+    """Let an agent file; items that were put on hold for want of an authorisation are told that there is one again.
+
+    Raises:
+        Refused: no such agent, a right that is not the principal's, or a principal that is suspended.
+    """
+    named = registry.territory(grant.territory)
+    pair = (grant.agent, principal)
+    _exclude(connection, "authorisations {} {}".format(*pair))
+    now, wall = clock.read(connection)
+    # a suspension that is being written down is waited for
+    connection.exec_driver_sql("select from accounts where id = %s for share", (principal,))
+    people = store.accounts(connection, [grant.agent, principal])
+    domain.check_lends(people[principal], now.date())
+    there = people.get(grant.agent)
+    if there is None or there.status == "closed":
+        raise Refused(
+            422, "unknown_agent", "There is no such account.", field="agent", cure="The agent opens an account first."
+        )
+    owned = store.rights(connection, grant.rights or ())
+    for place, right in enumerate(grant.rights or ()):
+        if right not in owned or owned[right].owner != principal:
+            raise Refused(
+                422,
+                "right_not_owned",
+                "You have no such right.",
+                field=f"rights[{place}]",
+                cure="Register the right first.",
+            )
+    if grant.expires_at is not None and grant.expires_at <= now:
+        raise Refused(
+            422,
+            "expired",
+            "The authorisation's time has passed.",
+            field="expires_at",
+            cure="Give an end in the future.",
+        )
+    before = store.grants(connection, [pair]).get(pair, [])
+    id = domain.new_id("u", wall_ms(wall))
+    row: Row = {
+        "id": id, "agent": grant.agent, "principal": principal, "rights": None if grant.rights is None else list(grant.rights),
+        "territory": None if named is None else list(named), "expires_at": grant.expires_at, "status": "active",
+        "granted_at": now,
+    }  # fmt: skip
+    connection.exec_driver_sql(
+        f"insert into authorisations ({_GRANT}) values (%s, %s, %s, %s, %s, %s, %s, %s)", tuple(row.values())
+    )
+    after = store.grants(connection, [pair]).get(pair, [])
+    touched = _claimed(
+        connection,
+        pair,
+        lambda right: right_jobs.covers(after, right, now) and not right_jobs.covers(before, right, now),
+    )
+    store.tell_accounts(connection, [notice(grant.agent, "authorisation_given", id, now, wall)], partitions)
+    right_jobs.queue(connection, *((right, *pair) for right in touched))
+    return row
+
+
+def list_authorisations(connection: sa.Connection, me: Account, after: str, limit: int) -> list[Row]:
+    """Authorisations given or received, by id."""
+    rows = connection.exec_driver_sql(
+        f"""select {_GRANT} from authorisations where (%s or agent = %s or principal = %s) and id > %s
+        order by id limit %s""",
+        (me.sees_all, me.id, me.id, after, limit),
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
+def end_authorisation(connection: sa.Connection, id: str, me: Account, status: str, partitions: int) -> bool:
+    """End an authorisation, and have the open items told that were filed under it and no other covers. False: it has ended before.
+
+    Raises:
+        Refused: 404.
+    """
+    row = connection.exec_driver_sql(
+        "select agent, principal from authorisations where id = %s and (%s or principal = %s)", (id, me.sees_all, me.id)
+    ).one_or_none()
+    if row is None:
+        raise domain.not_found()
+    pair = (row[0], row[1])
+    _exclude(connection, "authorisations {} {}".format(*pair))
+    now, wall = clock.read(connection)
+    if not connection.exec_driver_sql(
+        "update authorisations set status = %s where id = %s and status = 'active'", (status, id)
+    ).rowcount:
+        return False
+    left = store.grants(connection, [pair]).get(pair, [])
+    touched = _claimed(connection, pair, lambda right: not right_jobs.covers(left, right, now))
+    store.tell_accounts(connection, [notice(pair[0], f"authorisation_{status}", id, now, wall)], partitions)
+    right_jobs.queue(connection, *((right, *pair) for right in touched))
+    return True
+
+
+def _claimed(connection: sa.Connection, pair: tuple[str, str], wanted: Any) -> list[str]:
+    """Rights that the agent has claimed for the principal, and that are wanted."""
+    ids = connection.exec_driver_sql(
+        "select distinct right_id from claims where complainant = %s and principal = %s", pair
+    ).scalars()
+    return sorted(id for id, right in store.rights(connection, ids).items() if wanted(right))
+
+
+# ------------------------------------------------------------------------------------------------------------ the job
+
+
+def expire(connection: sa.Connection, partitions: int, warn: dt.timedelta) -> int:
+    """Write down rights and authorisations whose time has passed, have their items told, and warn owners ahead of it.
+
+    Returns how many rights and authorisations that was.
+    """
+    now, wall = clock.read(connection)
+    warned = warn_owners(connection, now, wall, warn, partitions)
+    gone = list(
+        connection.exec_driver_sql(
+            "select id from rights where status = 'active' and expires_at <= %s order by id limit %s", (now, LIMIT)
+        ).scalars()
+    )
+    ended = list(
+        connection.exec_driver_sql(
+            "select id from authorisations where status = 'active' and expires_at <= %s order by id limit %s",
+            (now, LIMIT),
+        ).scalars()
+    )
+    count = sum(_expire_right(connection, id, partitions) for id in gone)
+    count += sum(end_authorisation(connection, id, SYSTEM, "expired", partitions) for id in ended)
+    return warned + count
+
+
+def warn_owners(
+    connection: sa.Connection, now: dt.datetime, wall: dt.datetime, warn: dt.timedelta, partitions: int
+) -> int:
+    """Tell owners of rights that expire within ``warn``: once for each date. Returns how many."""
+    rows = connection.exec_driver_sql(
+        """update rights as r set warned_for = n.expires_at from (
+            select id, expires_at from rights where status = 'active' and expires_at > %s and expires_at <= %s
+                and warned_for is distinct from expires_at order by expires_at limit %s for update skip locked) as n
+        where r.id = n.id returning r.id, r.owner, r.expires_at""",
+        (now, now + warn, WARNINGS),
+    ).all()
+    told = [notice(owner, "right_expiring", id, now, wall, **_ends(expires_at)) for id, owner, expires_at in rows]
+    store.tell_accounts(connection, told, partitions)
+    return len(told)

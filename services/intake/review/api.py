@@ -1,0 +1,326 @@
+"""Routes of the review queue: leases, cases, notes, conflicts of interest, figures. Decisions go through the door (``api``)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
+
+import sqlalchemy as sa
+from litestar import Request, delete, get, post, put
+from litestar.params import HeaderParameter, QueryParameter
+
+from services.intake.kernel import answers, domain, metrics, requests
+from services.intake.kernel import store as tables
+from services.intake.kernel.domain import Account, Refused
+from services.intake.kernel.web import (
+    MAY_FAIL,
+    STAFF,
+    Body,
+    Cursor,
+    ItemState,
+    Limit,
+    bad_cursor,
+    cursor_of,
+    front_of,
+    key_of,
+    known_id,
+    out,
+    page_of,
+)
+from services.intake.review import domain as review
+from services.intake.review import store as review_store
+from shared import clock
+from shared.events import DECISIONS, Lane, RightType, State
+
+LeaseToken = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Lease-Token", required=False, min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$",
+        description="Token of the lease, as `POST /v1/review/lease` showed it.",
+    ),
+]  # fmt: skip
+Name = Annotated[str | None, QueryParameter(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
+SPAN: Final = dt.timedelta(days=366)
+
+
+def case_out(row: Mapping[str, Any]) -> answers.CaseOut:
+    """A case's row as the answer."""
+    return out(
+        answers.CaseOut,
+        {
+            **row,
+            "escalated": row["rank"] == review.ESCALATED,
+            "decisions": list(DECISIONS[State(row["state"])]),
+        },
+    )
+
+
+def lease_out(rows: Sequence[Mapping[str, Any]], token: str | None) -> answers.LeaseOut:
+    """A lease's cases as the answer."""
+    return answers.LeaseOut(
+        token=token,
+        expires=min((row["expires"] for row in rows), default=None),
+        cases=[case_out(row) for row in rows],
+        codes=review.codes(rows[0]["state"], rows[0]["policy"]) if rows else {},
+    )
+
+
+def digest_of(token: str | None) -> bytes:
+    """What is kept of the lease that a request names.
+
+    Raises:
+        Refused: 409, it names none.
+    """
+    if token is None:
+        raise review.lease_needed()
+    return review.digest(token)
+
+
+# --------------------------------------------------------------------------------------------------------------- leases
+
+
+@post(
+    "/v1/review/lease",
+    opt={"roles": STAFF},
+    dto=Body[requests.TakeLease],
+    return_dto=None,
+    status_code=200,
+    responses=MAY_FAIL,
+    tags=["review"],
+)
+async def take_lease(request: Request[Account, Any, Any], data: requests.TakeLease) -> answers.LeaseOut:
+    """The most urgent free case that the caller may decide, and more of its claim up to `count`, under a lease."""
+    front = front_of(request)
+    token = review.new_lease()
+    try:
+        rows = await front.run(
+            review_store.take, request.user, data, review.digest(token), lease_s=front.settings.review_lease_s
+        )
+    except Refused:
+        metrics.LEASES.labels("refused").inc()
+        raise
+    metrics.LEASES.labels("taken" if rows else "empty").inc()
+    return lease_out(rows, token if rows else None)
+
+
+@post("/v1/review/lease/heartbeat", opt={"roles": STAFF}, status_code=200, responses=MAY_FAIL, tags=["review"])
+async def prolong_lease(request: Request[Account, Any, Any], lease_token: LeaseToken = None) -> answers.LeaseOut:
+    """Keep the lease for another while. 409 once it is lost."""
+    front = front_of(request)
+    rows = await front.run(
+        review_store.prolong, request.user, digest_of(lease_token), lease_s=front.settings.review_lease_s,
+        hold_s=front.settings.review_hold_s,
+    )  # fmt: skip
+    return lease_out(rows, None)
+
+
+@delete("/v1/review/lease", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["review"])
+async def give_back(request: Request[Account, Any, Any], lease_token: LeaseToken = None) -> None:
+    """Give all of the lease's cases back: they are offered again at once."""
+    await front_of(request).run(review_store.give_back, request.user, digest_of(lease_token), None)
+
+
+@post(
+    "/v1/review/lease/skip",
+    opt={"roles": STAFF},
+    dto=Body[requests.SomeCases],
+    return_dto=None,
+    status_code=204,
+    responses=MAY_FAIL,
+    tags=["review"],
+)
+async def skip_cases(
+    request: Request[Account, Any, Any], data: requests.SomeCases, lease_token: LeaseToken = None
+) -> None:
+    """Give cases back, and be offered them no more for a while."""
+    front = front_of(request)
+    await front.run(
+        review_store.skip, request.user, digest_of(lease_token), data.items, skip_s=front.settings.review_skip_s
+    )
+
+
+@post(
+    "/v1/review/lease/hand-over",
+    opt={"roles": STAFF},
+    dto=Body[requests.HandOver],
+    return_dto=None,
+    status_code=204,
+    responses=MAY_FAIL,
+    tags=["review"],
+)
+async def hand_over(
+    request: Request[Account, Any, Any], data: requests.HandOver, lease_token: LeaseToken = None
+) -> None:
+    """Leave cases to another reviewer, who is offered them before all others."""
+    front = front_of(request)
+    await front.run(
+        review_store.hand_over, request.user, digest_of(lease_token), data.items, data.to,
+        hand_over_s=front.settings.review_hand_over_s,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------------- cases
+
+
+@get("/v1/review/cases", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["review"])
+async def list_cases(
+    request: Request[Account, Any, Any],
+    item_state: ItemState = None,
+    reason: Name = None,
+    right_type: RightType | None = None,
+    severity: Literal["general", "serious"] | None = None,
+    lane: Lane | None = None,
+    profile: Name = None,
+    claim: Name = None,
+    reviewer: Name = None,
+    free: bool | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> answers.Page[answers.CaseOut]:
+    """Cases in the order in which they are offered; `reviewer`: those that it holds, `free`: those that nobody does."""
+    after = key_of(cursor, tuple[int, dt.datetime, str])
+    if after is not None and (after[1].tzinfo is None or not 0 <= after[0] < 2**15):
+        raise bad_cursor()
+    rows = await front_of(request).run(
+        review_store.list_cases, after=after, limit=limit + 1, free=free, reviewer=reviewer, state=item_state, reason=reason,
+        right_type=right_type, severity=severity, lane=lane, profile=profile, claim=claim,
+    )  # fmt: skip
+    shown = [case_out(row) for row in rows[:limit]]
+    return answers.Page(
+        items=shown, next=cursor_of(*review_store.key_of(rows[limit - 1])) if len(rows) > limit else None
+    )
+
+
+@get("/v1/review/cases/{item_id:str}", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["review"])
+async def get_case(request: Request[Account, Any, Any], item_id: str) -> answers.CaseOut:
+    """One case, by its item."""
+    return case_out(await front_of(request).run(review_store.get_case, known_id(item_id)))
+
+
+@post(
+    "/v1/review/cases/{item_id:str}/notes",
+    opt={"roles": STAFF},
+    dto=Body[requests.AddNote],
+    return_dto=None,
+    responses=MAY_FAIL,
+    tags=["review"],
+)
+async def add_note(request: Request[Account, Any, Any], item_id: str, data: requests.AddNote) -> answers.NoteOut:
+    """A note on an item, for staff only. It is kept in clear, as long as the item: no personal data in it."""
+
+    def work(connection: sa.Connection) -> review_store.Row:
+        now, wall = clock.read(connection)
+        id = domain.new_id("n", tables.wall_ms(wall))
+        return review_store.add_note(connection, id, known_id(item_id), request.user.id, data.text, now)
+
+    return out(answers.NoteOut, await front_of(request).run(work))
+
+
+@get("/v1/review/cases/{item_id:str}/notes", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["review"])
+async def list_notes(
+    request: Request[Account, Any, Any], item_id: str, cursor: Cursor = None, limit: Limit = 50
+) -> answers.Page[answers.NoteOut]:
+    """Notes on an item, oldest first."""
+    (after,) = key_of(cursor, tuple[str]) or ("",)
+    rows = await front_of(request).run(review_store.notes, known_id(item_id), after, limit + 1)
+    return page_of([out(answers.NoteOut, row) for row in rows], limit, lambda note: (note.id,))
+
+
+# ------------------------------------------------------------------------------------------------------------ conflicts
+
+
+def _whose(caller: Account, reviewer: str | None) -> str:
+    if reviewer not in (None, caller.id) and caller.role != "operator":
+        raise Refused(
+            403, "operators_only", "Only an operator may name another.", field="reviewer", cure="Leave the field out."
+        )
+    return reviewer or caller.id
+
+
+@get("/v1/review/conflicts", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["review"])
+async def list_conflicts(request: Request[Account, Any, Any], reviewer: Name = None) -> answers.ConflictsOut:
+    """Accounts about which the caller may not decide; an operator may ask for another reviewer's."""
+    whose = _whose(request.user, reviewer)
+    declared, set_by_operator = await front_of(request).run(review_store.declared, whose)
+    return answers.ConflictsOut(reviewer=whose, declared=declared, set_by_operator=set_by_operator)
+
+
+@put(
+    "/v1/review/conflicts",
+    opt={"roles": STAFF},
+    dto=Body[requests.DeclareConflicts],
+    return_dto=None,
+    responses=MAY_FAIL,
+    tags=["review"],
+)
+async def declare_conflicts(
+    request: Request[Account, Any, Any], data: requests.DeclareConflicts
+) -> answers.ConflictsOut:
+    """Accounts about which the caller, or the reviewer that an operator names, may not decide; leases on their cases end."""
+    whose = _whose(request.user, data.reviewer)
+
+    def work(connection: sa.Connection) -> tuple[list[str], list[str]]:
+        review_store.declare(connection, whose, data.accounts, own=whose == request.user.id)
+        return review_store.declared(connection, whose)
+
+    declared, set_by_operator = await front_of(request).run(work)
+    return answers.ConflictsOut(reviewer=whose, declared=declared, set_by_operator=set_by_operator)
+
+
+# -------------------------------------------------------------------------------------------------------------- figures
+
+
+@get("/v1/review/figures", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["review"])
+async def figures(
+    request: Request[Account, Any, Any],
+    since: Annotated[dt.date | None, QueryParameter(description="First day (UTC); without: 30 days ago.")] = None,
+    until: Annotated[dt.date | None, QueryParameter(description="Last day (UTC); without: today.")] = None,
+    reviewer: Name = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> answers.ReviewFigures:
+    """The queue's depth, and what reviewers did by day: a reviewer sees its own, an operator all."""
+    after = key_of(cursor, tuple[str, dt.date])
+    if request.user.role != "operator":
+        reviewer = _whose(request.user, reviewer)
+
+    def work(connection: sa.Connection) -> tuple[list[review_store.Row], list[review_store.Row]]:
+        now, _ = clock.read(connection)
+        last = until or now.date()
+        first = since or last - min(dt.timedelta(days=30), last - dt.date.min)
+        if not 1900 <= first.year <= last.year <= 2300 or not first <= last <= first + SPAN:
+            raise Refused(
+                422,
+                "bad_span",
+                "The span must end after it begins, within 366 days.",
+                field="until",
+                cure="Ask for less.",
+            )
+        begin, end = (dt.datetime.combine(day, dt.time(), dt.UTC) for day in (first, last + dt.timedelta(days=1)))
+        return review_store.depth(connection), review_store.by_day(
+            connection, since=begin, until=end, reviewer=reviewer, after=after, limit=limit + 1
+        )
+
+    depth, rows = await front_of(request).run(work)
+    page = page_of([_day_out(row) for row in rows], limit, lambda day: (day.reviewer, day.day))
+    return answers.ReviewFigures(
+        queue=[out(answers.QueueDepth, row) for row in depth], reviewers=page.items, next=page.next
+    )
+
+
+def _day_out(row: Mapping[str, Any]) -> answers.ReviewerDay:
+    return out(
+        answers.ReviewerDay,
+        {
+            **row,
+            "agreement": review.share(row["agreed"], row["compared"]),
+            "confirmation": review.share(row["confirmed"], row["appealed"]),
+        },
+    )
+
+
+ROUTES: Final = [
+    take_lease, prolong_lease, give_back, skip_cases, hand_over, list_cases, get_case, add_note, list_notes, list_conflicts,
+    declare_conflicts, figures,
+]  # fmt: skip

@@ -1,0 +1,397 @@
+"""Decisions of the review queue, without I/O: what is a case, how urgent it is, who may decide it, and when two must.
+
+A case is an item that rests in a state that a person decides (``shared.events.DECISIONS``). A reviewer works on cases under
+a lease; a decision goes through the door with the lease's token. Where the policy asks for four eyes, the first decision is
+kept as a proposal that nobody is shown; a second person decides, and a third if the two differ.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from services.intake.kernel import domain, requests
+from services.intake.kernel.domain import Account, ItemRef, Refused, Rows
+from shared import events, policy
+from shared.events import DECISIONS, ItemChanged, State
+
+REVIEWABLE: Final = frozenset(DECISIONS)
+FAR: Final = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
+"""In place of a deadline, where there is none: last in order."""
+HELD_MAX: Final = 200
+"""Cases that one reviewer may hold under leases at a time."""
+OVERDUE: Final = "goodfaith.item.overdue.v1"
+ESCALATED: Final = 0
+_RANKS: Final = {"express": 1, "standard": 2, "bulk": 3}
+
+Kind = Literal["proposal", "decision", "break_glass"]
+
+
+def new_lease() -> str:
+    """A lease's token, 256 bits of chance. Shown once, to the reviewer whose lease it is."""
+    return f"gl_{secrets.token_urlsafe(32)}"
+
+
+def digest(token: str) -> bytes:
+    """What is kept of a lease's token."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+# ------------------------------------------------------------------------------------------------------------- the queue
+
+
+@dataclass(slots=True)
+class Move:
+    """What a batch of changes means for an item's case.
+
+    Attributes:
+        entered: revision at which the item came to rest in its state; None: it was there before this batch.
+        rank: order in the queue, least first; never rises while the item rests.
+        at: when ``entered``.
+    """
+
+    change: ItemChanged
+    entered: int | None
+    rank: int
+    at: dt.datetime
+
+    @property
+    def rests(self) -> bool:
+        """Whether the item is a case now."""
+        return self.change.state in REVIEWABLE
+
+    @property
+    def due(self) -> dt.datetime:
+        """Next deadline."""
+        return self.change.due or FAR
+
+
+def concerns(change: ItemChanged) -> bool:
+    """Whether the queue has to do with a change at all: asked of every change there is."""
+    return (change.state in REVIEWABLE or change.previous in REVIEWABLE) and not change.canary
+
+
+def follow(before: Move | None, change: ItemChanged, *, overdue: bool, at: dt.datetime) -> Move:
+    """The case after a change; ``before``: what earlier changes of the same batch came to."""
+    if before is not None and before.change.revision >= change.revision:
+        return before
+    stays = change.previous == change.state and not change.via
+    rank = rank_of(change, overdue=overdue)
+    if not stays:
+        return Move(change, change.revision, rank, at)
+    if before is None:
+        return Move(change, None, rank, at)
+    return Move(change, before.entered, min(before.rank, rank), before.at)
+
+
+def rank_of(change: ItemChanged, *, overdue: bool) -> int:
+    """Escalated first, then by lane: good faith, everyone else, over quota or unregistered."""
+    late = change.sla == "missed" and change.handled_at is None
+    return ESCALATED if overdue or late else _RANKS[change.lane]
+
+
+# ------------------------------------------------------------------------------------------------------------- deciding
+
+
+@dataclass(slots=True)
+class Case:
+    """A case as the door locked it.
+
+    Attributes:
+        entered: revision at which the item came to rest in ``state``.
+        lease: digest of the lease's token, if there is one; ``live``: it has not expired.
+        seen: the item's revision when the lease was taken.
+        command: a decision that is on its way to the item's owner.
+    """
+
+    item: str
+    state: str
+    entered: int
+    reason: str
+    severity: str
+    policy: str
+    lease: bytes | None = None
+    reviewer: str | None = None
+    live: bool = False
+    seen: int | None = None
+    leased_wall: dt.datetime | None = None
+    command: str | None = None
+
+    def held(self, account: str, token: bytes) -> bool:
+        """Whether the account holds it under that lease."""
+        return self.live and self.lease == token and self.reviewer == account
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A decision that was taken on an item before; not one that its owner refused."""
+
+    entered: int
+    reviewer: str
+    decision: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision that is accepted now.
+
+    Attributes:
+        command: what carries it out; None: a proposal.
+        agreed: whether the one proposal before said the same; None: there was none, or two that differ.
+        settles: there are proposals that this decision ends.
+    """
+
+    item: str
+    claim: str
+    entered: int
+    state: str
+    reviewer: str
+    role: str
+    decision: str
+    code: str | None
+    kind: Kind
+    command: str | None
+    leased_wall: dt.datetime | None
+    at: dt.datetime
+    agreed: bool | None = None
+    settles: bool = False
+
+
+@dataclass(slots=True)
+class Desk:
+    """What is known, in the door's transaction, of the items that are to be decided; kept up to date as it goes."""
+
+    cases: dict[str, Case] = field(default_factory=dict)
+    past: dict[str, list[Past]] = field(default_factory=dict)
+    conflicts: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Accounts that a reviewer may not decide about."""
+
+
+def decide_rows(
+    body: requests.Decide,
+    account: Account,
+    items: Sequence[ItemRef],
+    desk: Desk,
+    *,
+    whole: bool,
+    now: dt.datetime,
+    wall_ms: int,
+) -> Rows:
+    """A decision that is accepted now: about one item, or (``whole``) about those of a claim that the lease covers.
+
+    Raises:
+        Refused: 403 not this person's to decide, 404, 409 no lease, a lost one, decided already or stale, 422.
+    """
+    part, targets = domain.command_targets("decide", account, items)
+    token = None if body.lease is None else digest(body.lease)
+    if whole:
+        if token is None:
+            raise lease_needed()
+        if body.revision is not None:
+            raise Refused(
+                422, "revision_of_a_claim", "A claim has no revision.", field="revision",
+                cure="Leave the field out: each item's is the one of the lease. Or decide item by item.",
+            )  # fmt: skip
+        held = [ref for ref in targets if (case := desk.cases.get(ref.item)) and case.held(account.id, token)]
+        if not held:
+            raise lease_lost()
+        targets = held
+    made = [_decide(body, account, part, ref, desk, token, now, wall_ms) for ref in targets]
+    rows = Rows(
+        resource=next((command.command for command, _ in made if command is not None), domain.new_id("p", wall_ms)),
+        answer={
+            "claim": targets[0].claim,
+            "accepted_at": now,
+            "commands": [
+                {"command": command.command, "item": command.item} for command, _ in made if command is not None
+            ],
+            "proposed": [decided.item for command, decided in made if command is None],
+        },
+        commands=[command for command, _ in made if command is not None],
+        kinds="decide",
+        decisions=[decided for _, decided in made],
+    )
+    for _, decided in made:
+        _note(desk, decided)
+    return rows
+
+
+def _decide(
+    body: requests.Decide,
+    account: Account,
+    part: domain.Part,
+    ref: ItemRef,
+    desk: Desk,
+    token: bytes | None,
+    now: dt.datetime,
+    wall_ms: int,
+) -> tuple[events.Decide | None, Decided]:
+    """The command, unless it is a proposal, and what is kept of it."""
+    case = desk.cases.get(ref.item)
+    if token is None:
+        # break-glass: an operator may decide at once and alone, and it is marked as that; whether the item still takes it, its
+        # owner says, who is ahead of what is known here
+        if account.role != "operator":
+            raise lease_needed()
+    elif case is not None and case.command is not None:
+        raise Refused(
+            409, "already_decided", "The item is decided already.", cure="Read the item: its state will say how."
+        )
+    elif case is None or not case.held(account.id, token):
+        raise lease_lost()
+    check_conflict(account.id, (ref.complainant, ref.principal, ref.seller), desk.conflicts.get(account.id, ()))
+    entered = 0 if case is None else case.entered
+    state = ref.state if case is None else case.state
+    past = desk.past.get(ref.item, [])
+    # of what is decided without a lease, the item's owner knows better than we in what state it is
+    if barred(account.id, state if token is not None else "", entered, past):
+        raise Refused(
+            403,
+            "decided_before",
+            "You have decided this item before.",
+            cure="Leave it to another person: give it back.",
+        )
+    proposals = [one for one in past if case is not None and one.kind == "proposal" and one.entered == entered]
+    kind: Kind = "break_glass"
+    if token is not None:
+        assert case is not None
+        kind = "decision"
+        _check(body, case)
+        if not proposals and _needs_two(case, body.decision):
+            kind = "proposal"
+        elif len(proposals) == 1 and proposals[0].decision != body.decision:
+            kind = "proposal"  # two differ: a third person decides
+    command = None
+    if kind != "proposal":
+        seen = case.seen if case is not None and token is not None else None
+        command = events.Decide(
+            command=domain.new_id("k", wall_ms), item=ref.item, claim=ref.claim, listing=ref.listing, by=account.id,
+            role=part, accepted_at=now, decision=body.decision, code=body.code,
+            revision=seen if body.revision is None else body.revision,
+            looked=tuple(one.reviewer for one in proposals), break_glass=kind == "break_glass",
+        )  # fmt: skip
+    return command, Decided(
+        item=ref.item,
+        claim=ref.claim,
+        entered=entered,
+        state=state,
+        reviewer=account.id,
+        role=account.role,
+        decision=body.decision,
+        code=body.code,
+        kind=kind,
+        command=None if command is None else command.command,
+        leased_wall=case.leased_wall if case is not None and token is not None else None,
+        at=now,
+        agreed=True if kind == "decision" and len(proposals) == 1 else None,
+        settles=bool(proposals) and command is not None,
+    )
+
+
+def _check(body: requests.Decide, case: Case) -> None:
+    """What the item's owner would refuse, said at once; a proposal would find it out late."""
+    if body.revision is not None and body.revision < case.entered:
+        raise Refused(
+            409, "stale", "The item has left the state that was decided on, and has come back to it since.", field="revision",
+            cure="Look at it again, then decide anew.",
+        )  # fmt: skip
+    takes = DECISIONS[State(case.state)]
+    if body.decision not in takes:
+        raise Refused(
+            422, "decision_not_here", f"This decision does not fit an item in {case.state}.", field="decision",
+            cure=f"Use one of: {', '.join(takes)}.",
+        )  # fmt: skip
+    known = codes(case.state, case.policy)
+    if (body.decision == "refuse" or case.state == State.APPEALED) and known and body.code not in known:
+        raise Refused(
+            422, "reason_code", "This decision needs a reason code of the policy.", field="code",
+            cure=f"Use one of: {', '.join(known)}.",
+        )  # fmt: skip
+
+
+def codes(state: str, version: str) -> dict[str, str]:
+    """Reason codes that a decision in that state may need, by the policy, and what each says: of a refusal how to cure it, of a
+    decision on a complaint why. Empty when this process does not know the version yet."""
+    try:
+        rules = policy.load(version)
+    except policy.PolicyError:
+        return {}
+    if state == State.APPEALED:
+        return dict(rules.appeals.reasons)
+    return dict(rules.refusals) if state == State.UNDER_REVIEW else {}
+
+
+def _needs_two(case: Case, decision: str) -> bool:
+    try:
+        rules = policy.load(case.policy).review
+    except policy.PolicyError:
+        return True  # an unknown version: rather two than one
+    return rules.two(case.reason, case.severity, decision)
+
+
+def barred(account: str, state: str, entered: int, past: Sequence[Past]) -> bool:
+    """Whether the account has had its say: a proposal in this visit of the state or, for a complaint, about the item at all."""
+    return any(
+        one.reviewer == account and (state == State.APPEALED or (one.kind == "proposal" and one.entered == entered))
+        for one in past
+    )
+
+
+def check_conflict(account: str, parties: Sequence[str | None], conflicts: Collection[str]) -> None:
+    """Nobody decides about an account that it has to do with, nor about itself.
+
+    Raises:
+        Refused: 403.
+    """
+    if any(party is not None and (party == account or party in conflicts) for party in parties):
+        raise Refused(
+            403, "conflict_of_interest", "You have a conflict of interest in this case.",
+            cure="Leave it to another person: give it back.",
+        )  # fmt: skip
+
+
+def _note(desk: Desk, decided: Decided) -> None:
+    """What later requests of the same transaction have to see."""
+    case = desk.cases.get(decided.item)
+    if case is not None:
+        case.lease, case.reviewer, case.live = None, None, False
+        case.command = case.command or decided.command
+    past = Past(decided.entered, decided.reviewer, decided.decision, decided.kind)
+    desk.past.setdefault(decided.item, []).append(past)
+
+
+def lease_needed() -> Refused:
+    """409: a reviewer decides under a lease."""
+    return Refused(
+        409,
+        "lease_needed",
+        "A decision needs a lease on the case.",
+        field="lease",
+        cure="Take one: POST /v1/review/lease.",
+    )
+
+
+def lease_lost() -> Refused:
+    """409: the one answer for a lease that has ended, was another's, or never was."""
+    return Refused(
+        409, "lease_lost", "You hold no such lease: it has expired, was given back, or the item has left the queue.",
+        field="lease", cure="Take a new one: POST /v1/review/lease.",
+    )  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------------------------------- figures
+
+
+def share(part: int, of: int) -> float | None:
+    """A share, rounded for show; None of nothing."""
+    return round(part / of, 4) if of else None
+
+
+def columns(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
+    """Rows as columns, for ``unnest``."""
+    return tuple(list(column) for column in zip(*rows, strict=True))

@@ -1,0 +1,519 @@
+"""The review queue's tables. Leases are given by ``for update skip locked``: two reviewers never get one case."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from services.intake.kernel import domain, requests
+from services.intake.kernel.domain import Account, Refused
+from services.intake.review import domain as review
+from services.intake.review.domain import FAR, Case, Decided, Desk, Move, Past, columns
+from shared.events import Lane, State
+
+Row = dict[str, Any]
+
+_CASE = """c.item, c.claim, c.listing, c.complainant, c.principal, c.seller, c.right_type, c.reason, c.severity, c.profile,
+    c.policy, c.lane, c.state, c.code, c.revision, c.rank, nullif(c.due, '9999-01-01T00:00:00Z') as due, c.since,
+    case when c.expires_wall > now() then c.reviewer end as reviewer, case when c.expires_wall > now() then c.expires_wall end as expires,
+    case when c.assigned_wall > now() then c.assignee end as assignee, c.command is not null as decided"""
+_FREE: Final = "c.command is null and (c.expires_wall is null or c.expires_wall <= now())"
+_NOBODYS: Final = "lease = null, reviewer = null, leased_wall = null, expires_wall = null, seen = null"
+_HELD: Final = "c.lease = %s and c.reviewer = %s and c.expires_wall > now() and c.command is null"
+
+
+def _all(result: sa.CursorResult[Any]) -> list[Row]:
+    return [dict(row) for row in result.mappings()]
+
+
+# ----------------------------------------------------------------------------------------------------------- in the fold
+
+# what the read model has moved beyond is no case any more, so a record that is replayed late brings none back
+_ENTER: Final = """
+    insert into cases (item, claim, listing, complainant, principal, seller, right_type, reason, severity, profile, policy,
+        lane, state, code, revision, entered, rank, due, since)
+    select n.* from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+            %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::int[], %s::smallint[],
+            %s::timestamptz[], %s::timestamptz[])
+        as n(item, claim, listing, complainant, principal, seller, right_type, reason, severity, profile, policy, lane, state,
+            code, revision, entered, rank, due, since)
+    join items i on i.id = n.item and i.revision = n.revision
+    on conflict (item) do update set seller = excluded.seller, state = excluded.state, code = excluded.code,
+        revision = excluded.revision, entered = excluded.entered, rank = excluded.rank, due = excluded.due,
+        since = excluded.since, looks = 0, lease = null, reviewer = null, leased_wall = null, expires_wall = null, seen = null,
+        assignee = null, assigned_wall = null, command = null
+    where cases.revision < excluded.revision"""
+_STAY: Final = """
+    update cases c set seller = coalesce(n.seller, c.seller), code = n.code, revision = n.revision,
+        rank = least(c.rank, n.rank), due = n.due
+    from unnest(%s::text[], %s::text[], %s::text[], %s::int[], %s::smallint[], %s::timestamptz[])
+        as n(item, seller, code, revision, rank, due)
+    where c.item = n.item and c.revision < n.revision"""
+_LEAVE: Final = """
+    delete from cases c using unnest(%s::text[], %s::int[]) as n(item, revision)
+    where c.item = n.item and c.revision < n.revision"""
+_APPLIED: Final = """
+    with done as (
+        update review_decisions set outcome = 'applied' where command = any(%s) and outcome = 'filed'
+        returning id, item, state, decision
+    )
+    update review_decisions d set appeal = done.decision from done
+    where done.state = 'APPEALED' and d.item = done.item and d.id <> done.id and d.state <> 'APPEALED'
+        and d.kind <> 'proposal' and d.outcome = 'applied' and d.appeal is null"""
+_REFUSED: Final = """
+    with done as (
+        update review_decisions set outcome = 'refused' where command = any(%s) and outcome = 'filed' returning command
+    )
+    update cases c set command = null from done where c.command = done.command"""
+
+
+def fold(connection: sa.Connection, moves: Iterable[Move]) -> None:
+    """Write what became of cases, after the read model's items: one statement for each way, in the order of the key."""
+    enter: list[tuple[Any, ...]] = []
+    stay: list[tuple[Any, ...]] = []
+    leave: list[tuple[Any, ...]] = []
+    for move in sorted(moves, key=lambda move: move.change.item):
+        c = move.change
+        if not move.rests:
+            leave.append((c.item, c.revision))
+        elif move.entered is None:
+            stay.append((c.item, c.seller, c.code, c.revision, move.rank, move.due))
+        else:
+            enter.append(
+                (
+                    c.item, c.claim, c.listing, c.complainant, c.principal, c.seller, c.right_type, c.reason, c.severity, c.profile,
+                    c.policy, c.lane, c.state.value, c.code, c.revision, move.entered, move.rank, move.due, move.at,
+                )
+            )  # fmt: skip
+    for statement, rows in ((_ENTER, enter), (_STAY, stay), (_LEAVE, leave)):
+        if rows:
+            connection.exec_driver_sql(statement, columns(rows))
+
+
+def applied(connection: sa.Connection, commands: Sequence[str]) -> None:
+    """Note decisions that were carried out; one on a complaint says what became of those before."""
+    connection.exec_driver_sql(_APPLIED, (sorted(commands),))
+
+
+def refused(connection: sa.Connection, commands: Sequence[str]) -> None:
+    """Commands that the items' owner refused: what they were to decide is free again."""
+    connection.exec_driver_sql(_REFUSED, (sorted(commands),))
+
+
+# ----------------------------------------------------------------------------------------------------------- at the door
+
+
+def desk(connection: sa.Connection, items: Iterable[str], people: Iterable[str]) -> Desk:
+    """Lock the items' cases, in the order of their key, and read what decides who may decide them."""
+    ids = sorted(set(items))
+    found = Desk()
+    for row in connection.exec_driver_sql(
+        """select item, state, entered, reason, severity, policy, lease, reviewer, coalesce(expires_wall > now(), false), seen,
+            leased_wall, command
+        from cases where item = any(%s) order by item for update""",
+        (ids,),
+    ):
+        values = list(row)
+        values[6] = None if values[6] is None else bytes(values[6])
+        found.cases[row[0]] = Case(*values)
+    for item, *rest in connection.exec_driver_sql(
+        """select item, entered, reviewer, decision, kind from review_decisions
+        where item = any(%s) and outcome <> 'refused' order by id""",
+        (ids,),
+    ):
+        found.past.setdefault(item, []).append(Past(*rest))
+    found.conflicts = conflicts_of(connection, people)
+    return found
+
+
+def keep(connection: sa.Connection, decisions: Sequence[Decided]) -> None:
+    """Write decisions down, end their leases, and say of proposals whether what came of them agreed."""
+    rows = [
+        (
+            d.item, d.claim, d.entered, d.state, d.reviewer, d.role, d.decision, d.code, d.kind, d.command, d.agreed,
+            d.leased_wall, d.at,
+        )
+        for d in decisions
+    ]  # fmt: skip
+    connection.exec_driver_sql(
+        """insert into review_decisions (item, claim, entered, state, reviewer, role, decision, code, kind, command, agreed,
+            leased_wall, decided_at)
+        select * from unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+            %s::text[], %s::text[], %s::bool[], %s::timestamptz[], %s::timestamptz[])""",
+        columns(rows),
+    )
+    connection.exec_driver_sql(
+        f"""update cases c set command = coalesce(c.command, n.command), looks = c.looks + n.looks, {_NOBODYS},
+            assignee = null, assigned_wall = null
+        from unnest(%s::text[], %s::text[], %s::int[]) as n(item, command, looks) where c.item = n.item""",
+        columns([(d.item, d.command, int(d.kind == "proposal")) for d in decisions]),
+    )
+    settled = [(d.item, d.entered, d.decision) for d in decisions if d.settles]
+    if settled:
+        connection.exec_driver_sql(
+            """update review_decisions d set agreed = d.decision = n.decision
+            from unnest(%s::text[], %s::int[], %s::text[]) as n(item, entered, decision)
+            where d.item = n.item and d.entered = n.entered and d.kind = 'proposal'""",
+            columns(settled),
+        )
+
+
+# --------------------------------------------------------------------------------------------------------------- leases
+
+
+def take(
+    connection: sa.Connection, me: Account, wanted: requests.TakeLease, token: bytes, *, lease_s: float
+) -> list[Row]:
+    """The most urgent free cases that the reviewer may decide, under a lease; handed-over ones first.
+
+    Raises:
+        Refused: 409, it holds too many already.
+    """
+    # one at a time for each reviewer, so that the count below stays true
+    connection.exec_driver_sql("select pg_advisory_xact_lock(hashtextextended('review:' || %s, 0))", (me.id,))
+    held = connection.exec_driver_sql(
+        "select count(*) from cases where lease is not null and reviewer = %s and expires_wall > now()", (me.id,)
+    ).scalar_one()
+    if held + wanted.count > review.HELD_MAX:
+        raise Refused(
+            409, "too_many_leases", f"You hold {held} cases; {review.HELD_MAX} are the most.", field="count",
+            cure="Decide them, or give them back.",
+        )  # fmt: skip
+    fits, values = _filters(
+        state=wanted.state, reason=wanted.reason, right_type=wanted.right_type, severity=wanted.severity, lane=wanted.lane,
+        profile=wanted.profile, claim=wanted.claim,
+    )  # fmt: skip
+    may = f"""{_FREE} and {fits}
+        and not exists (select from review_conflicts x where x.reviewer = %s and x.account in (c.complainant, c.principal, c.seller))
+        and %s not in (c.complainant, c.principal, coalesce(c.seller, ''))
+        and not exists (select from review_skips s where s.item = c.item and s.reviewer = %s and s.until_wall > now())
+        and not exists (select from review_decisions d where d.item = c.item and d.reviewer = %s and d.outcome <> 'refused'
+            and (c.state = 'APPEALED' or (d.kind = 'proposal' and d.entered = c.entered)))"""
+    may_values = (*values, me.id, me.id, me.id, me.id)
+    first = None
+    for whose, whose_values in (
+        ("c.assignee = %s", (me.id,)),
+        ("(c.assignee is null or c.assigned_wall <= now())", ()),
+    ):
+        first = connection.exec_driver_sql(
+            f"""select c.item, c.claim, c.state from cases c where {whose} and {may}
+            order by c.rank, c.due, c.item limit 1 for update of c skip locked""",
+            (*whose_values, *may_values),
+        ).one_or_none()
+        if first is not None:
+            break
+    if first is None:
+        return []
+    items = [first[0]]
+    if wanted.count > 1:
+        items += connection.exec_driver_sql(
+            f"""select c.item from cases c where c.claim = %s and c.state = %s and c.item <> %s
+                and (c.assignee is null or c.assignee = %s or c.assigned_wall <= now()) and {may}
+            order by c.item limit %s for update of c skip locked""",
+            (first[1], first[2], first[0], me.id, *may_values, wanted.count - 1),
+        ).scalars()
+    return _all(
+        connection.exec_driver_sql(
+            f"""with c as (
+                update cases set lease = %s, reviewer = %s, leased_wall = now(), expires_wall = now() + %s * interval '1 second',
+                    seen = revision, assignee = null, assigned_wall = null
+                where item = any(%s) returning *
+            ) select {_CASE} from c order by c.item""",
+            (token, me.id, lease_s, items),
+        )
+    )
+
+
+def prolong(connection: sa.Connection, me: Account, token: bytes, *, lease_s: float, hold_s: float) -> list[Row]:
+    """Keep what a lease still covers for another while, ``hold_s`` at most since it was taken.
+
+    Raises:
+        Refused: 409, there is no such lease.
+    """
+    rows = _all(
+        connection.exec_driver_sql(
+            f"""with c as (
+                update cases c set expires_wall = greatest(c.expires_wall, least(now() + %s * interval '1 second',
+                    c.leased_wall + %s * interval '1 second'))
+                where {_HELD} returning c.*
+            ) select {_CASE} from c order by c.item""",
+            (lease_s, hold_s, token, me.id),
+        )
+    )
+    if not rows:
+        raise review.lease_lost()
+    return rows
+
+
+def _mine(connection: sa.Connection, me: Account, token: bytes, items: Sequence[str] | None) -> list[Row]:
+    """Lock what a lease covers of the named cases.
+
+    Raises:
+        Refused: 409, it does not cover all that are named, or nothing.
+    """
+    named = None if items is None else sorted(set(items))
+    rows = _all(
+        connection.exec_driver_sql(
+            f"""select c.item, c.complainant, c.principal, c.seller, c.state, c.entered from cases c
+            where {_HELD} and (%s::text[] is null or c.item = any(%s)) order by c.item for update""",
+            (token, me.id, named, named),
+        )
+    )
+    if not rows or (named is not None and len(rows) < len(named)):
+        raise review.lease_lost()
+    return rows
+
+
+def give_back(connection: sa.Connection, me: Account, token: bytes, items: Sequence[str] | None) -> None:
+    """End a lease, or take cases out of it."""
+    ids = [row["item"] for row in _mine(connection, me, token, items)]
+    connection.exec_driver_sql(f"update cases set {_NOBODYS} where item = any(%s)", (ids,))
+
+
+def skip(connection: sa.Connection, me: Account, token: bytes, items: Sequence[str] | None, *, skip_s: float) -> None:
+    """Give cases back, and be offered them no more for a while."""
+    ids = [row["item"] for row in _mine(connection, me, token, items)]
+    connection.exec_driver_sql(f"update cases set {_NOBODYS} where item = any(%s)", (ids,))
+    connection.exec_driver_sql(
+        """insert into review_skips (item, reviewer, until_wall)
+        select item, %s, now() + %s * interval '1 second' from unnest(%s::text[]) as n(item)
+        on conflict (item, reviewer) do update set until_wall = excluded.until_wall""",
+        (me.id, skip_s, ids),
+    )
+
+
+def hand_over(
+    connection: sa.Connection, me: Account, token: bytes, items: Sequence[str] | None, to: str, *, hand_over_s: float
+) -> None:
+    """Give cases back for another person, who is offered them first; after a while anybody is.
+
+    Raises:
+        Refused: 409 no such lease; 422 the other may not decide them.
+    """
+    rows = _mine(connection, me, token, items)
+    role = connection.exec_driver_sql("select role from accounts where id = %s", (to,)).scalar()
+    if role not in ("reviewer", "operator") or to == me.id:
+        raise Refused(
+            422, "not_a_reviewer", "There is no such other reviewer.", field="to", cure="Name a reviewer's account."
+        )
+    theirs = desk(connection, [row["item"] for row in rows], [to])
+    for row in rows:
+        try:
+            review.check_conflict(
+                to, (row["complainant"], row["principal"], row["seller"]), theirs.conflicts.get(to, ())
+            )
+        except Refused as refused:
+            raise _not_theirs() from refused
+        if review.barred(to, row["state"], row["entered"], theirs.past.get(row["item"], [])):
+            raise _not_theirs()
+    ids = [row["item"] for row in rows]
+    connection.exec_driver_sql(
+        f"""update cases set {_NOBODYS}, assignee = %s, assigned_wall = now() + %s * interval '1 second'
+        where item = any(%s)""",
+        (to, hand_over_s, ids),
+    )
+    # what was handed over on purpose is offered, though it was skipped once
+    connection.exec_driver_sql("delete from review_skips where item = any(%s) and reviewer = %s", (ids, to))
+
+
+def _not_theirs() -> Refused:
+    return Refused(
+        422, "not_theirs_to_decide", "That person may not decide this case.", field="to", cure="Name another reviewer."
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- reading
+
+
+def _filters(**wanted: Any) -> tuple[str, tuple[Any, ...]]:
+    given = {name: value for name, value in wanted.items() if value is not None}
+    return " and ".join(["true", *(f"c.{name} = %s" for name in given)]), tuple(given.values())
+
+
+def list_cases(
+    connection: sa.Connection,
+    *,
+    after: tuple[int, dt.datetime, str] | None,
+    limit: int,
+    free: bool | None = None,
+    reviewer: str | None = None,
+    **wanted: Any,
+) -> list[Row]:
+    """Cases in the order in which they are offered."""
+    fits, values = _filters(**wanted)
+    if after is not None:
+        fits, values = f"{fits} and (c.rank, c.due, c.item) > (%s, %s, %s)", (*values, *after)
+    if free is not None:
+        fits = f"{fits} and {'' if free else 'not '}({_FREE})"
+    if reviewer is not None:
+        fits, values = f"{fits} and c.reviewer = %s and c.expires_wall > now()", (*values, reviewer)
+    return _all(
+        connection.exec_driver_sql(
+            f"select {_CASE} from cases c where {fits} order by c.rank, c.due, c.item limit %s", (*values, limit)
+        )
+    )
+
+
+def get_case(connection: sa.Connection, item: str) -> Row:
+    """One case.
+
+    Raises:
+        Refused: 404.
+    """
+    rows = _all(connection.exec_driver_sql(f"select {_CASE} from cases c where c.item = %s", (item,)))
+    if not rows:
+        raise domain.not_found()
+    return rows[0]
+
+
+def key_of(row: Row) -> tuple[int, dt.datetime, str]:
+    """A case's place in the order."""
+    return row["rank"], row["due"] or FAR, row["item"]
+
+
+def add_note(connection: sa.Connection, id: str, item: str, by: str, text: str, at: dt.datetime) -> Row:
+    """Keep a note on an item.
+
+    Raises:
+        Refused: 404.
+    """
+    added = connection.exec_driver_sql(
+        "insert into review_notes (id, item, by, text, at) select %s, id, %s, %s, %s from items where id = %s",
+        (id, by, text, at, item),
+    ).rowcount
+    if not added:
+        raise domain.not_found()
+    return {"id": id, "item": item, "by": by, "text": text, "at": at}
+
+
+def notes(connection: sa.Connection, item: str, after: str, limit: int) -> list[Row]:
+    """Notes on an item, oldest first."""
+    return _all(
+        connection.exec_driver_sql(
+            "select id, item, by, text, at from review_notes where item = %s and id > %s order by id limit %s",
+            (item, after, limit),
+        )
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ conflicts
+
+
+def conflicts_of(connection: sa.Connection, people: Iterable[str]) -> dict[str, set[str]]:
+    """Accounts about which each person may not decide."""
+    found: dict[str, set[str]] = {}
+    for reviewer, account in connection.exec_driver_sql(
+        "select reviewer, account from review_conflicts where reviewer = any(%s)", (sorted(set(people)),)
+    ):
+        found.setdefault(reviewer, set()).add(account)
+    return found
+
+
+def check_unbiased(connection: sa.Connection, me: Account, *parties: str) -> None:
+    """Nobody decides about an account that it has to do with, nor about itself.
+
+    Raises:
+        Refused: 403.
+    """
+    review.check_conflict(me.id, parties, conflicts_of(connection, [me.id]).get(me.id, ()))
+
+
+def declared(connection: sa.Connection, reviewer: str) -> tuple[list[str], list[str]]:
+    """(declared by the reviewer itself, set by an operator)."""
+    both: tuple[list[str], list[str]] = ([], [])
+    for account, own in connection.exec_driver_sql(
+        "select account, own from review_conflicts where reviewer = %s order by account", (reviewer,)
+    ):
+        both[0 if own else 1].append(account)
+    return both
+
+
+def declare(connection: sa.Connection, reviewer: str, accounts: Sequence[str], *, own: bool) -> None:
+    """Replace a reviewer's conflicts, of those that it declared itself or of those that an operator set; leases on cases
+    that they touch end.
+
+    Raises:
+        Refused: 422, there is no such reviewer.
+    """
+    role = connection.exec_driver_sql("select role from accounts where id = %s", (reviewer,)).scalar()
+    if role not in ("reviewer", "operator"):
+        raise Refused(
+            422, "not_a_reviewer", "There is no such reviewer.", field="reviewer", cure="Name a reviewer's account."
+        )
+    connection.exec_driver_sql(
+        "delete from review_conflicts where reviewer = %s and own = %s and account <> all(%s)",
+        (reviewer, own, list(accounts)),
+    )
+    connection.exec_driver_sql(
+        """insert into review_conflicts (reviewer, account, own) select %s, n.account, %s from unnest(%s::text[]) as n(account)
+        on conflict do nothing""",
+        (reviewer, own, sorted(set(accounts))),
+    )
+    connection.exec_driver_sql(
+        f"""with mine as (
+            select c.item from cases c where c.lease is not null and c.reviewer = %s and exists (
+                select from review_conflicts x where x.reviewer = %s and x.account in (c.complainant, c.principal, c.seller))
+            order by c.item for update
+        ) update cases set {_NOBODYS} from mine where cases.item = mine.item""",
+        (reviewer, reviewer),
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- figures
+
+
+def depth(connection: sa.Connection) -> list[Row]:
+    """What waits, by state and lane."""
+    return _all(
+        connection.exec_driver_sql(
+            f"""select c.state, c.lane, count(*) filter (where {_FREE}) as free,
+                count(*) filter (where c.command is null and c.expires_wall > now()) as leased,
+                count(*) filter (where c.command is not null) as decided, count(*) filter (where c.rank = 0) as escalated,
+                min(c.since) filter (where c.command is null) as oldest,
+                nullif(min(c.due) filter (where c.command is null), '9999-01-01T00:00:00Z') as due
+            from cases c group by c.state, c.lane order by c.state, c.lane"""
+        )
+    )
+
+
+def by_day(
+    connection: sa.Connection,
+    *,
+    since: dt.datetime,
+    until: dt.datetime,
+    reviewer: str | None,
+    after: tuple[str, dt.date] | None,
+    limit: int,
+) -> list[Row]:
+    """What each reviewer did on each day (UTC, business time)."""
+    return _all(
+        connection.exec_driver_sql(
+            """select * from (
+                select d.reviewer, (d.decided_at at time zone 'utc')::date as day,
+                    count(*) filter (where d.kind <> 'proposal' and d.outcome <> 'refused') as decided,
+                    count(*) filter (where d.kind = 'break_glass' and d.outcome <> 'refused') as without_lease,
+                    count(*) filter (where d.kind = 'proposal') as proposed,
+                    count(*) filter (where d.outcome = 'refused') as refused,
+                    round((percentile_cont(0.5) within group (order by extract(epoch from d.decided_wall - d.leased_wall))
+                        filter (where d.leased_wall is not null))::numeric, 3)::float8 as median_s,
+                    count(*) filter (where d.agreed) as agreed, count(d.agreed) as compared,
+                    count(*) filter (where d.appeal = 'confirm') as confirmed, count(d.appeal) as appealed
+                from review_decisions d
+                where d.decided_at >= %s and d.decided_at < %s and (%s::text is null or d.reviewer = %s)
+                group by 1, 2) as f
+            where %s::text is null or (f.reviewer, f.day) > (%s, %s) order by f.reviewer, f.day limit %s""",
+            (since, until, reviewer, reviewer, *((after[0], *after) if after else (None, None, None)), limit),
+        )
+    )
+
+
+def forget_skips(connection: sa.Connection) -> None:
+    """Delete skips whose time has passed."""
+    connection.exec_driver_sql("delete from review_skips where until_wall <= now()")
+
+
+STATES: Final[tuple[State, ...]] = tuple(state for state in State if state in review.REVIEWABLE)
+LANES: Final[tuple[Lane, ...]] = domain.LANES

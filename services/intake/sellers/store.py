@@ -1,0 +1,36 @@
+"""What operators asked enforcement to lift (table ``lifts``)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from services.intake.kernel import domain, store
+from shared.events import LiftSanction
+
+_KEEP = "insert into lifts (command, seller, sanction, by, reason, note, at) values (%s, %s, %s, %s, %s, %s, %s)"
+_LIFTS = """
+    select distinct on (sanction) sanction, by, reason, note, at from lifts where sanction = any(%s) order by sanction, at, command"""
+
+
+def lift(
+    connection: sa.Connection, seller: str, sanction: str, by: str, reason: str, note: str | None, partitions: int
+) -> tuple[str, dt.datetime]:
+    """Ask for a sanction to be lifted, by the door, once; (command, when it was accepted)."""
+    now, wall = store.enter_door(connection)
+    command = domain.new_id("k", store.wall_ms(wall))
+    asked = LiftSanction(command=command, account=seller, sanction=sanction, by=by, reason=reason, at=now)
+    connection.exec_driver_sql(_KEEP, (command, seller, sanction, by, reason, note, now))
+    store.publish_accounts(connection, [asked], "goodfaith.sanction.lift.v1", partitions)
+    return command, now
+
+
+def lifts(connection: sa.Connection, sanctions: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The first that was asked for each sanction: it is the one that is done."""
+    if not sanctions:
+        return {}
+    rows = connection.exec_driver_sql(_LIFTS, (list(sanctions),)).mappings()
+    return {row["sanction"]: dict(row) for row in rows}

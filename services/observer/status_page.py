@@ -1,0 +1,285 @@
+"""The status page: a process that asks Prometheus and shows what it says to people, as one HTML page without scripts.
+
+It holds no state and no connection to broker or database, so that it goes on while they are away. What it has asked is shown
+again for `status_cache_s` seconds, to however many readers: nobody can make it ask more often. `/` names no item; `/operator`
+does, for whoever knows `status_token` (HTTP Basic, any user name). It belongs behind the operators' own proxy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import datetime as dt
+import hashlib
+import hmac
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import structlog
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from litestar import Litestar, MediaType, Request, Response, get
+from litestar.params import QueryParameter
+from markupsafe import Markup
+from msgspec import Struct
+
+from services.observer.observing import Observer, Snapshot
+from services.observer.status_view import SHOWN, Old, page
+from shared import metrics, security_events
+from shared.internal import Away, Client
+from shared.refusals import Refused
+from shared.serving import serve
+from shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+NAME: Final = "status"
+ASK_S: Final = 3.0
+"""Seconds that Prometheus may take for one answer; three times as many for all."""
+OLDEST: Final = 10
+"""Items that are named as the oldest."""
+FOLDER: Final = Path(__file__).parent / "templates"
+CSS: Final = (FOLDER / "status.css.jinja").read_text(encoding="utf-8")
+_CSP: Final = "; ".join(
+    (
+        "default-src 'none'",
+        f"style-src 'sha256-{base64.b64encode(hashlib.sha256(CSS.encode()).digest()).decode()}'",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS: Final = {
+    "content-security-policy": _CSP,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+LOOKS = metrics.counter(
+    "goodfaith_status_looks_total",
+    "Questions of the status page to Prometheus, by whether it knew an answer.",
+    {"result": ("known", "unknown")},
+    of=NAME,
+    do="`unknown` grows: the page says that nothing is known; look at Prometheus",
+)
+
+Oldest = list[Old] | str
+"""The oldest open items, or why they are not known."""
+Every = Annotated[int | None, QueryParameter(ge=5, le=3600)]
+
+
+class Looker:
+    """Asks at most once in so many seconds, whoever reads; readers that come meanwhile wait for the same answer."""
+
+    def __init__(
+        self,
+        look: Callable[[], Awaitable[tuple[Snapshot, Oldest]]],
+        keep_s: float,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._look = look
+        self._keep_s = keep_s
+        self._now = now
+        self._until = float("-inf")
+        self._turn = asyncio.Lock()
+        self._seen: tuple[Snapshot, Oldest] | None = None
+
+    async def seen(self) -> tuple[Snapshot, Oldest]:
+        """What was asked last, asked anew when it is too old."""
+        async with self._turn:
+            if self._seen is None or self._now() >= self._until:
+                self._seen = None  # were the question to fail, nothing old is shown
+                self._seen = await self._look()
+                LOOKS.labels("unknown" if self._seen[0].trouble else "known").inc()
+                self._until = self._now() + self._keep_s
+            return self._seen
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals["css"] = Markup(CSS)  # noqa: S704 (a file of ours)
+    return made
+
+
+_TEMPLATE: Final = _environment().get_template("status.html.jinja")
+
+
+def render(
+    snapshot: Snapshot, oldest: Oldest, *, ids: bool = False, operator: bool = False, every: int | None = None
+) -> str:
+    """The page as HTML.
+
+    Args:
+        ids: whether items' ids are shown.
+        operator: whether there is a page that shows them.
+        every: seconds after which it loads itself again.
+    """
+    return _TEMPLATE.render(page=page(snapshot, oldest, ids=ids), ids=ids, operator=operator, every=every)
+
+
+def _answer(content: str, every: int | None, status: int = 200) -> Response[str]:
+    headers = HEADERS | ({"refresh": str(every)} if every else {})
+    return Response(content, status_code=status, media_type=MediaType.HTML, headers=headers)
+
+
+@get("/")
+async def public(request: Request[Any, Any, Any], every: Every = None) -> Response[str]:
+    """The page, without ids of items."""
+    state = request.app.state
+    snapshot, oldest = await state.looker.seen()
+    return _answer(render(snapshot, oldest, operator=state.token is not None, every=every), every)
+
+
+@get("/operator")
+async def operator(request: Request[Any, Any, Any], every: Every = None) -> Response[str]:
+    """The page with ids of items, for whoever knows the token."""
+    state = request.app.state
+    if state.token is None:
+        return _answer("<!doctype html><title>Not found</title><p>GOODFAITH_STATUS_TOKEN is not set.</p>", None, 404)
+    if not _knows(request.headers.get("authorization") or "", state.token):
+        address = None if request.client is None else request.client.host
+        security_events.note("unauthenticated", address=address, reason="status_token", route="/operator")
+        answer = _answer("<!doctype html><title>Who is there?</title><p>The status token is needed.</p>", None, 401)
+        answer.headers["www-authenticate"] = 'Basic realm="Goodfaith status", charset="UTF-8"'
+        return answer
+    snapshot, oldest = await state.looker.seen()
+    return _answer(render(snapshot, oldest, ids=True, operator=True, every=every), every)
+
+
+@get("/status.json")
+async def machine(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+    """What the page says, without ids of items."""
+    snapshot, oldest = await request.app.state.looker.seen()
+    return Response(page(snapshot, oldest).as_json(), headers=HEADERS)
+
+
+def _knows(authorization: str, token: bytes) -> bool:
+    kind, _, given = authorization.partition(" ")
+    if kind.lower() != "basic" or len(given) > 1000:
+        return False
+    try:
+        password = base64.b64decode(given, validate=True).partition(b":")[2]
+    except (binascii.Error, ValueError):
+        return False
+    return hmac.compare_digest(password, token)
+
+
+def create(
+    look: Callable[[], Awaitable[tuple[Snapshot, Oldest]]],
+    *,
+    token: str | None = None,
+    keep_s: float = 5.0,
+    close: Callable[[], Awaitable[None]] | None = None,
+    on_start: Callable[[], None] | None = None,
+    on_ready: Callable[[], None] | None = None,
+) -> Litestar:
+    """The application.
+
+    Args:
+        look: asks for everything.
+        token: what opens `/operator`; None or empty: nothing does.
+        keep_s: seconds for which an answer is shown again.
+        close: called at the end.
+    """
+
+    @asynccontextmanager
+    async def life(app: Litestar) -> AsyncIterator[None]:
+        app.state.looker = Looker(look, keep_s)
+        app.state.token = token.encode() if token else None
+        if on_start is not None:
+            on_start()
+        # ready whether Prometheus is there or not: that it is away is what the page says then
+        if on_ready is not None:
+            on_ready()
+        yield
+        if close is not None:
+            await close()
+
+    return Litestar(
+        route_handlers=[public, operator, machine],
+        lifespan=[life],
+        request_max_body_size=1000,
+        logging_config=None,
+        openapi_config=None,
+    )
+
+
+class _Item(Struct, frozen=True):
+    """Of ``services.streams.api.OldItem``: Faust is not imported for it."""
+
+    item: str
+    waits_for: str
+    received: dt.datetime
+
+
+class _View(Struct, frozen=True):
+    """Of ``services.streams.api.OldestView``."""
+
+    now: dt.datetime
+    partitions: int
+    of: int
+    items: list[_Item]
+
+
+async def oldest_of(client: Client | None) -> Oldest:
+    """The oldest open items, as the stream views have them, or why they are not known."""
+    if client is None:
+        return "GOODFAITH_STREAMS_URL is not set"
+    try:
+        view = await client.get("/internal/streams/oldest", _View, {"limit": OLDEST})
+    except (Away, Refused) as error:
+        return f"the stream views do not answer ({str(error)[:200]})"
+    if view.partitions < view.of:
+        return f"the stream views tell of {view.partitions} of {view.of} partitions"
+    return [Old(one.item, one.waits_for, max((view.now - one.received).total_seconds(), 0)) for one in view.items]
+
+
+def run(settings: Settings) -> None:
+    """Serve as this process (``http_host``, ``http_port``) until SIGTERM.
+
+    Raises:
+        ValueError: ``prometheus_url`` is not set.
+    """
+    if not settings.prometheus_url:
+        raise ValueError("GOODFAITH_PROMETHEUS_URL is needed")
+    made: list[tuple[Observer, Client | None]] = []
+    internal = settings.internal_token.get_secret_value() if settings.internal_token else None
+
+    async def look() -> tuple[Snapshot, Oldest]:
+        if not made:  # in the event loop that uses it
+            views = (
+                Client(settings.streams_url, internal, timeout_s=ASK_S, authorities=settings.internal_ca)
+                if settings.streams_url
+                else None
+            )
+            made.append((Observer(settings.prometheus_url, timeout_s=ASK_S), views))
+        observer, views = made[0]
+        return await asyncio.gather(observer.look(SHOWN), oldest_of(views))
+
+    async def close() -> None:
+        for observer, views in made:
+            await observer.close()
+            if views is not None:
+                await views.close()
+
+    token = None if settings.status_token is None else settings.status_token.get_secret_value()
+    serve(
+        settings,
+        NAME,
+        lambda start, ready: create(
+            look, token=token, keep_s=settings.status_cache_s, close=close, on_start=start, on_ready=ready
+        ),
+        backlog=128,
+    )

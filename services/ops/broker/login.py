@@ -1,0 +1,138 @@
+"""`goodfaith login`: logins at broker and database, each with a second one beside it, so that one is exchanged while both are good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from labs.up import StackOption
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
+
+ITERATIONS: Final = 8192
+"""Of the hash that the broker keeps; passwords are random, so that more would cost each connection and gain nothing."""
+SHORTEST: Final = 16
+"""Characters of a password: whoever has the hash may guess as often as he likes."""
+
+app = typer.Typer(
+    no_args_is_help=True, help="Logins at broker and database: passwords, and a second login beside each."
+)
+
+OtherOption = Annotated[bool, typer.Option("--other", help="The second login, for an exchange.")]
+PasswordOption = Annotated[
+    Path | None, typer.Option(help="File with the new password (never an argument, which others could read).")
+]
+EndOption = Annotated[bool, typer.Option("--end", help="Take the login away; connections that are open go on.")]
+
+
+def _settings(stack: str) -> Settings:
+    from deploy.local import fleet
+    from labs.up import running
+
+    return fleet.settings_of(running(stack, whole=False))
+
+
+def _password(file: Path | None, end: bool) -> str | None:
+    """The new password; None: the login is to end."""
+    from deploy.local.children import StackError
+    from shared import secret_files
+
+    if end == (file is not None):
+        raise StackError("give either --password-file or --end")
+    if file is None:
+        return None
+    password = secret_files.read(file, "--password-file")
+    if len(password) < SHORTEST:
+        raise StackError(f"the password in {file} has fewer than {SHORTEST} characters: take a random one")
+    return password
+
+
+def _said(user: str, password: str | None) -> None:
+    from services.ops.cli import console
+
+    console.print(f"{user}: {'ended' if password is None else 'has its password'}", markup=False, highlight=False)
+
+
+@app.command()
+def broker(
+    principal: Annotated[str, typer.Argument(help="intake, verification, ..., upstream.NAME: shared/access.py.")],
+    other: OtherOption = False,
+    password_file: PasswordOption = None,
+    end: EndOption = False,
+    stack: StackOption = "default",
+) -> None:
+    """Give a principal's login at the broker a password (SCRAM-SHA-512), or take the login away."""
+    from deploy.local.children import StackError
+    from shared import access
+
+    settings = _settings(stack)
+    known = {one.name for one in access.principals(settings)}
+    if principal not in known:
+        raise StackError(f"no principal {principal!r}; there are {', '.join(sorted(known))}")
+    password = _password(password_file, end)
+    user = access.login(settings, principal, other=other)
+    at_broker(settings, {user: password})
+    _said(user, password)
+
+
+@app.command()
+def database(
+    service: Annotated[str, typer.Argument(help="intake, verification, ..., streams, watch.")],
+    other: OtherOption = False,
+    password_file: PasswordOption = None,
+    end: EndOption = False,
+    stack: StackOption = "default",
+) -> None:
+    """Give a service's role, or the second one that may do the same, a password, or take the second one away."""
+    from deploy.local.children import StackError
+    from shared import migrate
+
+    if service not in (known := migrate.ROLES):
+        raise StackError(f"no service {service!r} with a role; there are {', '.join(known)}")
+    if end and not other:
+        raise StackError(
+            "a service's own role is kept: it holds the rights of both. Give it a password that nobody has"
+        )
+    password = _password(password_file, end)
+    role = migrate.set_login(_settings(stack).database.get_secret_value(), service, password, other=other)
+    _said(role, password)
+
+
+def at_broker(settings: Settings, passwords: Mapping[str, str | None]) -> None:
+    """Give users of the broker their passwords (SCRAM-SHA-512); None takes one away, and one that is not there is none.
+
+    Raises:
+        kafka.errors.KafkaError: the broker cannot be reached, or refuses.
+    """
+    from kafka.admin import UserScramCredentialDeletion, UserScramCredentialUpsertion
+    from kafka.errors import KafkaError
+
+    from shared import kafka_links
+
+    if not passwords:  # all log in with certificates
+        return
+    admin: Any = kafka_links.admin(settings, client_id="goodfaith-logins")
+    try:
+        there = admin.describe_user_scram_credentials()
+        answers = admin.alter_user_scram_credentials(
+            [
+                UserScramCredentialDeletion(user, kafka_links.MECHANISM)
+                if password is None
+                else UserScramCredentialUpsertion(user, kafka_links.MECHANISM, password, iterations=ITERATIONS)
+                for user, password in passwords.items()
+                if password is not None or user in there
+            ]
+        )
+    finally:
+        admin.close()
+    if failed := {user: error for user, error in answers.items() if error}:
+        raise KafkaError(f"logins could not be changed: {failed}")
+
+
+def register(commands: typer.Typer) -> None:
+    """Add this module's commands."""
+    commands.add_typer(app, name="login")

@@ -1,0 +1,238 @@
+"""`goodfaith dlq list|show|replay`: what is parked, over all services' tables, and running it again.
+
+A parked record is run again by the worker that owns its partition, with all that waits behind it, in order; this only
+asks for it and tells what became of it. An id is `<worker>:<number>`, for example `verification:17`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import typer
+
+from labs.up import JsonOption, StackOption
+
+app = typer.Typer(no_args_is_help=True, help="Records that could not be processed, and running them again.")
+_COLUMNS: Final = 'id, partition, key, topic, "offset", event_id, type, error, count, state, parked_wall, changed_wall'
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A worker's `parked` table."""
+
+    worker: str
+    name: str
+
+
+def tables(connection: Any, settings: Any) -> list[Table]:
+    """The tables that there are."""
+    from services.ops.idle import Reader, readers
+
+    there = set(connection.exec_driver_sql("select schemaname || '.' || tablename from pg_tables").scalars())
+    known = {reader.name: reader for reader in readers(settings)}
+    known.setdefault("intake-inbound", Reader("intake-inbound", "intake", "inbound_", ()))
+    found = [Table(reader.name, f"{reader.schema}.{reader.prefix}parked") for reader in known.values()]
+    return [table for table in found if table.name in there]
+
+
+def _rows(connection: Any, table: Table, where: str, values: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
+    rows = connection.exec_driver_sql(f"select {_COLUMNS} from {table.name} where {where} order by id", values)
+    return [{**row, "id": f"{table.worker}:{row['id']}", "worker": table.worker} for row in rows.mappings()]
+
+
+def parked(connection: Any, tables: Iterable[Table], *, done: bool = False) -> list[dict[str, Any]]:
+    """What is parked, by worker and in order; with `done` also what has been dealt with."""
+    where = "true" if done else "state <> 'done'"
+    return [row for table in tables for row in _rows(connection, table, where)]
+
+
+def find(connection: Any, tables: Iterable[Table], id: str) -> tuple[Table, int] | None:
+    """Where a row is; None when there is none of that id."""
+    worker, _, number = id.rpartition(":")
+    for table in tables:
+        if table.worker == worker and number.isascii() and number.isdigit() and len(number) < 19:
+            sql = f"select exists (select from {table.name} where id = %s)"
+            if connection.exec_driver_sql(sql, (int(number),)).scalar():
+                return table, int(number)
+    return None
+
+
+def ask(connection: Any, tables: Iterable[Table], *, id: str | None = None, key: str | None = None) -> list[str]:
+    """Ask the owners to run parked rows again; returns the ids of all rows that are now waited for.
+
+    All rows of a key go together, for they keep its order. Rows that are done are left alone, and so are rows that are
+    asked for already: asking twice is asking once.
+
+    Args:
+        id: rows of this row's key; `key`: rows of this key; neither: all.
+
+    Raises:
+        LookupError: there is no such row.
+    """
+    where, values = "true", ()
+    wanted = list(tables)
+    if id is not None:
+        found = find(connection, wanted, id)
+        if found is None:
+            raise LookupError(f"nothing is parked as {id!r}; `goodfaith dlq list` shows what is")
+        wanted = [found[0]]
+        where = f"(partition, key) = (select partition, key from {found[0].name} where id = %s)"
+        values = (found[1],)  # type: ignore[assignment]
+    elif key is not None:
+        where, values = "key = %s", (key,)  # type: ignore[assignment]
+    waited: list[str] = []
+    for table in wanted:
+        connection.exec_driver_sql(
+            f"update {table.name} set state = 'replay', changed_wall = now() where state = 'parked' and {where}", values
+        )
+        rows = connection.exec_driver_sql(f"select id from {table.name} where state = 'replay' and {where}", values)
+        waited += [f"{table.worker}:{number}" for number in rows.scalars()]
+    return waited
+
+
+def await_end(
+    connection: Any, tables: Iterable[Table], ids: Collection[str], timeout_s: float, poll_s: float = 0.1
+) -> list[dict[str, Any]]:
+    """Wait until none of the rows is in state `replay`; returns them as they then are (or are at the timeout)."""
+    by_table: dict[Table, list[int]] = {}
+    for table in tables:
+        numbers = [int(id.rpartition(":")[2]) for id in ids if id.rpartition(":")[0] == table.worker]
+        if numbers:
+            by_table[table] = numbers
+    deadline = time.monotonic() + timeout_s
+    while True:
+        rows = [
+            row for table, numbers in by_table.items() for row in _rows(connection, table, "id = any(%s)", (numbers,))
+        ]
+        if time.monotonic() > deadline or not any(row["state"] == "replay" for row in rows):
+            return rows
+        time.sleep(poll_s)
+
+
+# ---------------------------------------------------------------------------------------------------------- commands
+
+
+def _open(stack: str) -> tuple[Any, list[Table]]:
+    """A connection (each statement its own transaction), and the tables."""
+    from deploy.local import fleet
+    from labs.up import running
+    from shared import db
+
+    local = running(stack, whole=False)
+    connection = db.administer(local.admin_url, autocommit=True, pooled=False).connect()
+    return connection, tables(connection, fleet.settings_of(local))
+
+
+def _print(rows: Iterable[dict[str, Any]]) -> None:
+    from rich.markup import escape
+    from rich.table import Column
+    from rich.table import Table as Grid
+
+    from services.ops.cli import console
+
+    grid = Grid(Column("id", no_wrap=True), "state", "key", "event", "from", "tries", "error")
+    for row in rows:
+        grid.add_row(
+            row["id"], row["state"], escape(row["key"]), escape(f"{row['event_id'] or '-'}\n{row['type'] or '-'}"),
+            escape(f"{row['topic']}/{row['partition']}@{row['offset']}"), str(row["count"]), escape(row["error"][:300]),
+        )  # fmt: skip
+    console.print(grid)
+
+
+@app.command("list")
+def list_(
+    stack: StackOption = "default",
+    done: Annotated[bool, typer.Option("--done", help="Also what has been dealt with or was refused.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """What is parked: the poison record of each key, and what waits behind it."""
+    from services.ops.cli import console, print_json
+
+    connection, where = _open(stack)
+    with connection:
+        rows = parked(connection, where, done=done)
+    if rows:
+        _print(rows)
+    else:
+        console.print("nothing is parked")
+    if json:
+        open_ = [row for row in rows if row["state"] != "done"]
+        keys = {(row["worker"], row["key"]) for row in open_}
+        print_json({"parked": len(open_), "keys": len(keys), "rows": rows})
+
+
+@app.command()
+def show(
+    id: Annotated[str, typer.Argument(help="Id as `dlq list` shows it, such as verification:17.")],
+    stack: StackOption = "default",
+    json: JsonOption = False,
+) -> None:
+    """One record with its bytes and its error."""
+    from rich.markup import escape
+
+    from deploy.local.children import StackError
+    from services.ops.cli import console, print_json
+
+    connection, where = _open(stack)
+    with connection:
+        found = find(connection, where, id)
+        if found is None:
+            raise StackError(f"nothing is parked as {id!r}; `goodfaith dlq list` shows what is")
+        table, number = found
+        (row,) = _rows(connection, table, "id = %s", (number,))
+        value, headers = connection.exec_driver_sql(
+            f"select value, headers from {table.name} where id = %s", (number,)
+        ).one()
+        behind = connection.exec_driver_sql(
+            f"select count(*) from {table.name} where partition = %s and key = %s and id > %s and state <> 'done'",
+            (row["partition"], row["key"], number),
+        ).scalar_one()
+    row |= {"value": bytes(value).decode("utf-8", "backslashreplace"), "headers": headers, "behind": behind}
+    for name, text in row.items():
+        console.print(f"[bold]{name}[/bold]: {escape(str(text))}")
+    if json:
+        print_json(row)
+
+
+@app.command()
+def replay(
+    id: Annotated[str | None, typer.Argument(help="A record: its whole key is run again.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Everything that is parked.")] = False,
+    key: Annotated[str | None, typer.Option(help="All that is parked under this key (a listing, a seller).")] = None,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the owners.")] = 30.0,
+    stack: StackOption = "default",
+    json: JsonOption = False,
+) -> None:
+    """Have parked records run again, in order, and tell what became of each; exit 1 when any is still parked."""
+    from deploy.local.children import StackError
+    from services.ops.cli import console, print_json
+
+    if sum((id is not None, all_, key is not None)) != 1:
+        raise StackError("give one of: an id, --key or --all")
+    connection, where = _open(stack)
+    with connection:
+        try:
+            waited = ask(connection, where, id=id, key=key)
+        except LookupError as error:
+            raise StackError(str(error.args[0])) from None
+        rows = await_end(connection, where, waited, timeout)
+    if rows:
+        _print(rows)
+    else:
+        console.print("there is nothing to run again")
+    counts = {state: sum(row["state"] == state for row in rows) for state in ("done", "parked", "replay")}
+    if counts["replay"]:
+        console.print(f"{counts['replay']} not run within {timeout:g} s: does their owner run?", style="yellow")
+    if json:
+        names = {"done": "replayed", "parked": "failed", "replay": "waiting"}
+        print_json({**{names[state]: count for state, count in counts.items()}, "rows": rows})
+    if counts["parked"] or counts["replay"]:
+        raise typer.Exit(1)
+
+
+def register(parent: typer.Typer) -> None:
+    """Add this module's commands."""
+    parent.add_typer(app, name="dlq")

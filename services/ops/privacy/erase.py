@@ -1,0 +1,87 @@
+"""`goodfaith erase SUBJECT`: erases a person's or company's data by destroying its key; event logs stay whole."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from labs.up import JsonOption, StackOption
+
+
+def erased(engine: Any, subject: str, *, partitions: int, force: bool, reason: str | None, dry_run: bool) -> Any:
+    """Erase a subject by the installation's database; `engine` is an administrator's.
+
+    Raises:
+        StackError: there is no such account, or something stands against it.
+    """
+    from deploy.local.children import StackError
+    from services.intake.accounts import erasure_store
+    from services.intake.kernel.domain import Refused
+
+    with engine.begin() as connection:
+        connection.exec_driver_sql("set local search_path = intake, platform")
+        try:
+            return erasure_store.erase(
+                connection, subject, by="operator", partitions=partitions, force=force, reason=reason, dry_run=dry_run
+            )
+        except Refused as refused:
+            raise StackError(f"{refused.detail} {refused.cure}") from None
+
+
+def erase(
+    subject: Annotated[str, typer.Argument(help="Id of the account.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Although it is party to what is not over; needs a reason.")
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="Code of why, kept in the log: no personal data.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what stands against it, and what would stay.")
+    ] = False,
+    stack: StackOption = "default",
+    json: JsonOption = False,
+) -> None:
+    """Destroy a subject's key: contact data, signatures, webhooks and statements cannot be read any more. Not to be undone.
+
+    Repeat it after any failure: what is done is done once. Exit 1 when something stands against it (policy `[erasure]`).
+    """
+    import re
+
+    import msgspec
+
+    from deploy.local import fleet
+    from deploy.local.children import StackError
+    from labs.up import running
+    from services.intake.accounts import erasure
+    from services.ops.cli import console, print_json
+    from shared import db
+
+    if reason is not None and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,119}", reason) is None:
+        raise StackError("--reason: a code such as court_order, not a sentence: it is kept in the log")
+    local = running(stack, whole=False)
+    engine = db.administer(local.admin_url, pooled=False)
+    try:
+        partitions = fleet.settings_of(local).partitions
+        found = erased(engine, subject, partitions=partitions, force=force, reason=reason, dry_run=dry_run)
+    finally:
+        engine.dispose()
+    facts = msgspec.structs.asdict(found)
+    if found.already:
+        console.print(f"{subject} was erased before; nothing was left to do")
+    elif dry_run:
+        against = ", ".join(f"{count} {matter}" for matter, count in found.matters.items()) or "nothing"
+        console.print(f"{subject}: not over yet: {against}")
+    else:
+        console.print(
+            f"{subject} is erased: key {'destroyed' if found.contact else 'was none'}, {found.tokens} tokens revoked,"
+            f" {found.webhooks} webhooks forgotten, {found.documents_going} documents go"
+        )
+    for name, text in erasure.STAYS.items():
+        console.print(f"  stays: {name}{f' ({found.documents_kept})' if name == 'documents' else ''}. {text}")
+    if json:
+        print_json({**facts, "stays": dict(erasure.STAYS)})
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(erase)

@@ -1,0 +1,93 @@
+"""`goodfaith rewrap`: the keys of subjects and documents are wrapped under the installation's new key (docs/operating.md, "Rotating secrets")."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+from labs.up import JsonOption, StackOption
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from services.intake.kernel.security import Contacts
+
+CHUNK: Final = 1_000
+_TABLES: Final = (("intake.subject_keys", "account", "wrapped"), ("intake.evidence", "id", "key"))
+"""Tables with wrapped keys: table, whose key it is, the key."""
+
+
+def rewrap_all(engine: Any, contacts: Contacts) -> Counter[str]:
+    """Go over the keys of all subjects and documents, some a transaction; how many were ``rewrapped``, ``kept`` (done before), or are ``unreadable``.
+
+    May be repeated, and run beside the services once all of them know both keys.
+
+    Args:
+        engine: as an administrator.
+    """
+    counts = Counter[str](rewrapped=0, kept=0, unreadable=0)
+    for table, whose, key in _TABLES:
+        _rewrap(engine, contacts, counts, table, whose, key)
+    return counts
+
+
+def _rewrap(engine: Any, contacts: Contacts, counts: Counter[str], table: str, whose: str, key: str) -> None:
+    from cryptography.exceptions import InvalidTag
+
+    some = f"select {whose}, {key} from {table} where {whose} > %s and {key} is not null order by {whose} limit %s"
+    # one that was erased meanwhile stays so, and one that was made anew is under the new key
+    update = f"""
+        update {table} k set {key} = n.new from unnest(%s::text[], %s::bytea[], %s::bytea[]) as n(whose, old, new)
+        where k.{whose} = n.whose and k.{key} = n.old"""
+    after = ""
+    while True:
+        with engine.begin() as connection:
+            rows = [(account, bytes(wrapped)) for account, wrapped in connection.exec_driver_sql(some, (after, CHUNK))]
+            if not rows:
+                return
+            after = rows[-1][0]
+            made: list[tuple[str, bytes, bytes]] = []
+            for account, wrapped in rows:
+                try:
+                    new = contacts.rewrap(account, wrapped)
+                except InvalidTag:
+                    counts["unreadable"] += 1
+                    continue
+                if new is None:
+                    counts["kept"] += 1
+                else:
+                    made.append((account, wrapped, new))
+            if made:
+                columns = tuple(list(column) for column in zip(*made, strict=True))
+                counts["rewrapped"] += connection.exec_driver_sql(update, columns).rowcount
+
+
+def rewrap(stack: StackOption = "default", json: JsonOption = False) -> None:
+    """Wrap the keys of subjects and documents under `GOODFAITH_CONTACT_KEY`; what is under `GOODFAITH_CONTACT_KEY_OTHER` is opened by that. Exit 1 if any opens by neither."""
+    from deploy.local import fleet
+    from labs.up import running
+    from services.intake.kernel.security import Contacts
+    from services.ops.cli import console, print_json
+    from shared import db
+
+    local = running(stack)
+    # a stack's own key, unless the environment names one
+    named = bool(os.environ.get("GOODFAITH_CONTACT_KEY"))
+    settings = Settings() if named else fleet.settings_of(local, secret=True)
+    engine = db.administer(local.admin_url)
+    try:
+        counts = rewrap_all(engine, Contacts.of(settings))
+    finally:
+        engine.dispose()
+    console.print(", ".join(f"{name} {count}" for name, count in counts.items()))
+    if json:
+        print_json(dict(counts))
+    if counts["unreadable"]:
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command()(rewrap)

@@ -1,0 +1,521 @@
+"""`goodfaith restore topics | unread | drill`: going on after the database was restored, and the proof that it can be.
+
+Restored to the end of its log, the database knows everything that is on the topics, and the workers just go on. Restored to an
+earlier moment, the topics are ahead of it: they hold events that no log knows, under ids that the logs will give to others. So
+our own topics are begun anew and filled from the logs; upstreams' topics, and a marketplace's own, stay: they are read on from
+the restored cursors. What was asked of the marketplace after that moment is taken back, or asked anew, by a higher number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+import sqlalchemy as sa
+import typer
+
+from labs.up import JsonOption, StackOption, running
+from shared import kafka_links, topics
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from services.ops.idle import Reader
+
+app = typer.Typer(no_args_is_help=True, help="Going on after the database was restored.")
+GONE_S: Final = 60.0
+"""So long may the broker take to delete topics."""
+CHUNK: Final = 5_000
+LEAVING_S: Final = 10.0
+"""Seconds in which the database notices that a process which was killed is gone."""
+MARGIN: Final = 1_000
+"""So far above the highest number that is known of: with the HTTP adapter the last commands may be known to nobody here."""
+
+
+@app.callback()
+def _group() -> None:
+    """Going on after the database was restored."""
+
+
+@dataclass(slots=True)
+class Ghosts:
+    """What the topics have and the restored logs do not.
+
+    Attributes:
+        events: how many, by type.
+        claims: ids of claims that were accepted, published and lost.
+        items: listings that these named.
+        listings: listing -> highest number of a command on it.
+        sellers: seller -> the same.
+    """
+
+    events: Counter[str] = field(default_factory=Counter)
+    claims: set[str] = field(default_factory=set)
+    items: set[str] = field(default_factory=set)
+    listings: dict[str, int] = field(default_factory=dict)
+    sellers: dict[str, int] = field(default_factory=dict)
+
+
+class _Document(msgspec.Struct):
+    id: str
+    type: str
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+_document: Final = msgspec.json.Decoder(_Document)
+
+
+def is_ghost(id_: str, heads: Mapping[str, Mapping[int, int]]) -> bool:
+    """Whether an event of a log has a number that the log, as restored, has not come to.
+
+    Args:
+        heads: last number by writer and partition.
+    """
+    writer, _, rest = id_.partition(".")
+    partition, _, number = rest.partition(".")
+    if writer not in heads or not (partition.isdigit() and number.isdigit()):
+        return False
+    return int(number) > heads[writer].get(int(partition), 0)
+
+
+def lost(raw: bytes, heads: Mapping[str, Mapping[int, int]], ghosts: Ghosts) -> bool:
+    """Whether a record is a ghost, whose word is taken then. What cannot be read is none: no log of ours wrote it."""
+    try:
+        document = _document.decode(raw)
+        if not is_ghost(document.id, heads):
+            return False
+        take(ghosts, document.type, msgspec.json.decode(document.data))
+    except (msgspec.DecodeError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return False
+    return True
+
+
+def take(ghosts: Ghosts, type_: str, data: Mapping[str, Any]) -> None:
+    """Note what a ghost said."""
+    ghosts.events[type_] += 1
+    if type_ == "goodfaith.item.submitted.v1":
+        ghosts.claims.add(data["claim"])
+        ghosts.items.add(data["listing"])
+    elif type_ == "goodfaith.marketplace.command.v1" and data.get("seq"):
+        _most(ghosts.listings, data["listing"], int(data["seq"]))
+    elif type_ == "goodfaith.hold.changed.v1" and data.get("action"):
+        # with the HTTP adapter commands are on no topic; their ids end in the number
+        _most(ghosts.listings, data["listing"], int(data["action"].rpartition(".")[2]))
+    elif type_ == "goodfaith.marketplace.seller_command.v1":
+        _most(ghosts.sellers, data["seller"], int(data["seq"]))
+    elif type_ == "goodfaith.sanction.changed.v1" and data.get("measures"):
+        # with the HTTP adapter these tell who was acted on, and no number
+        _most(ghosts.sellers, data["seller"], 0)
+
+
+def _most(found: dict[str, int], name: str, number: int) -> None:
+    found[name] = max(found.get(name, 0), number)
+
+
+@dataclass(slots=True)
+class Anew:
+    """What `begin_anew` did.
+
+    Attributes:
+        refilled: records written, from the logs.
+        generation: of the stream views, which are folded anew; 0: there were none.
+        unknown_sellers: sellers under measures that the database knows nothing of: to be freed at the marketplace by hand.
+        applied_ghosts: "reader topic writer.partition from-to" of events that a reader applied though their log has lost them.
+    """
+
+    topics: list[str]
+    ghosts: Ghosts
+    refilled: int = 0
+    generation: int = 0
+    unknown_sellers: list[str] = field(default_factory=list)
+    applied_ghosts: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "topics": len(self.topics), "ghosts": sum(self.ghosts.events.values()), "lost_claims": len(self.ghosts.claims),
+            "listings_asked_anew": len(self.ghosts.listings.keys() | self.ghosts.items), "sellers_asked_anew": len(self.ghosts.sellers),
+            "unknown_sellers": self.unknown_sellers, "applied_ghosts": self.applied_ghosts, "refilled": self.refilled, "generation": self.generation, "seconds": round(self.seconds, 1),
+        }  # fmt: skip
+
+
+_CONNECTED: Final = """
+    select distinct application_name from pg_stat_activity where usename like 'goodfaith\\_%%' and backend_type = 'client backend'
+    order by 1 limit 10"""
+_BUMP_LISTINGS: Final = f"""
+    update enforcement.listings l set seq = greatest(l.seq, n.seq) + {MARGIN}, tries = 0, resend_at = now(),
+        action = case when l.action = '' then 'restore' else l.action end
+    from unnest(%s::text[], %s::int[]) as n(listing, seq) where l.listing = n.listing"""
+# nothing that the database knows of holds it: it shows again
+_FREE_LISTINGS: Final = """
+    insert into enforcement.listings (listing, partition, holds, seq, action, confirmed, result, resend_at)
+    select n.listing, n.partition, 0, n.seq, 'restore', 0, 'done', now()
+    from unnest(%s::text[], %s::int[], %s::int[]) as n(listing, partition, seq)
+    on conflict (listing) do nothing"""
+_BUMP_SELLERS: Final = f"""
+    update enforcement.standings s set seq = greatest(s.seq, n.seq) + {MARGIN}, tries = 0, resend_at = now()
+    from unnest(%s::text[], %s::int[]) as n(seller, seq) where s.seller = n.seller returning s.seller"""
+# records keep the time at which they were made: the broker may delete what is beyond its topic's retention while more is
+# written after it, and a reader that begins there finds its place gone; a day is left for the reading
+_ROWS: Final = """
+    select l.topic, l.key, l.target, l.payload, l.recorded_wall
+    from {table} l join unnest(%s::text[], %s::bigint[]) as n(topic, keep_ms) on n.topic = l.topic
+    where n.keep_ms < 0 or l.recorded_wall > now() - n.keep_ms * interval '1 millisecond' + interval '1 day'
+    order by l.partition, l.seq"""
+
+
+def written_by(logs: Iterable[Reader]) -> list[topics.Topic]:
+    """Topics that have a log here: what they had can be written again."""
+    here = {log.schema for log in logs}
+    return [topic for topic in topics.TOPICS if here & set(topic.writers)]
+
+
+def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable[[str], None] = lambda _: None) -> Anew:
+    """Begin our topics anew and fill them from the logs. May be repeated when it broke off; all processes must be stopped.
+
+    Args:
+        engine: as an administrator.
+        keep: file to which events are added that the topics have and the logs do not, one document a line.
+
+    Raises:
+        StackError: a process is still connected to the database, or the broker does not delete topics.
+    """
+    from services.ops.idle import present, readers
+    from services.ops.restore.unread import commit_cursors
+
+    begun = time.monotonic()
+    none_connected(engine)
+    with engine.begin() as connection:
+        logs = present(connection, readers(settings))
+        ours = written_by(logs)
+        heads = {
+            log.name: dict(
+                map(
+                    tuple,
+                    connection.exec_driver_sql(f"select partition, seq from {log.schema}.{log.prefix}partitions"),
+                )
+            )
+            for log in logs
+        }
+        read_upto: dict[tuple[str, int], int] = {}
+        for log in logs:
+            rows = connection.exec_driver_sql(
+                f"select topic, partition, next_offset from {log.schema}.{log.prefix}cursors"
+            )
+            for topic, partition, offset in rows:
+                place = (str(topic), int(partition))
+                read_upto[place] = min(read_upto.get(place, offset), offset)
+    tell("reading what the topics have and the logs do not")
+    made = Anew([settings.topic_prefix + topic.name for topic in ours], Ghosts())
+    with keep.open("ab") as file:
+        for raw in _unread(settings, ours, read_upto):
+            if lost(raw, heads, made.ghosts):
+                file.write(raw + b"\n")
+    with engine.begin() as connection:
+        names = [topic.name for topic in ours]
+        for log in logs:
+            table = f"{log.schema}.{log.prefix}"
+            connection.exec_driver_sql(f"delete from {table}cursors where topic = any(%s)", (names,))
+            connection.exec_driver_sql(f"delete from {table}topic_ids where topic = any(%s)", (names,))
+            connection.exec_driver_sql(f"delete from {table}gaps where topic = any(%s)", (names,))
+            connection.exec_driver_sql(f"update {table}partitions set published_upto = seq")
+        made.applied_ghosts = _forget_ghosts(connection, logs)
+        # accepted before, published after: they are in the door, and will be published again
+        known = connection.exec_driver_sql(
+            "select id from intake.claims where id = any(%s)", (sorted(made.ghosts.claims),)
+        )
+        made.ghosts.claims.difference_update(known.scalars())
+        made.unknown_sellers = _ask_anew(connection, made.ghosts, settings.partitions)
+    tell("beginning topics anew")
+    _recreate(settings, made.topics)
+    tell("filling topics from the logs")
+    keep_ms = {settings.topic_prefix + topic.name: topic.kept_ms(settings) for topic in ours}
+    made.refilled = sum(_refill(settings, engine, f"{log.schema}.{log.prefix}event_log", keep_ms) for log in logs)
+    with engine.begin() as connection:
+        commit_cursors(settings, connection, logs)
+        connection.exec_driver_sql("delete from platform.went_back")
+    tell("filling the stream views from the logs")
+    made.generation = fold_anew(settings)
+    made.seconds = time.monotonic() - begun
+    return made
+
+
+def _forget_ghosts(connection: sa.Connection, logs: Iterable[Reader]) -> list[str]:
+    """Take readers back to where the logs end, so that the next event under a lost one's number is applied; what had been applied."""
+    logs, found = list(logs), []
+    for reader in logs:
+        table = f"{reader.schema}.{reader.prefix}reads"
+        for log in logs:
+            rows = connection.exec_driver_sql(
+                f"with ahead as (select r.*, p.seq as head from {table} r join {log.schema}.{log.prefix}partitions p"
+                " on p.partition = r.log_partition where r.writer = %s and r.seq > p.seq)"
+                f" update {table} r set seq = a.head from ahead a where r.topic = a.topic and r.partition = a.partition"
+                " and r.writer = a.writer and r.log_partition = a.log_partition returning a.topic, a.log_partition, a.head, a.seq",
+                (log.name,),
+            )
+            found += [f"{reader.name} {topic} {log.name}.{p} {head + 1}-{seq}" for topic, p, head, seq in rows]
+    return sorted(found)
+
+
+def none_connected(engine: sa.Engine) -> None:
+    """Make sure that no process works on the database; one that is to come is not seen.
+
+    Raises:
+        StackError: one still does after ``LEAVING_S`` seconds.
+    """
+    from deploy.local.children import StackError
+
+    until = time.monotonic() + LEAVING_S
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        while connected := list(connection.exec_driver_sql(_CONNECTED).scalars()):
+            if time.monotonic() > until:
+                raise StackError(f"stop all processes first; connected are {', '.join(connected)}")
+            time.sleep(0.2)
+
+
+def fold_anew(settings: Settings) -> int:
+    """Begin a generation of the stream views, whose positions are those of topics that are no more, from the logs.
+
+    The topics have only what their retention leaves; the views know more.
+    """
+    from services.ops.streams import Source, rebuild_from
+    from services.streams import generations
+
+    if not generations.newest(settings):
+        return 0
+    number, _ = rebuild_from(settings, Source.LOGS)
+    generations.tidy(settings, number)
+    return number
+
+
+def _ask_anew(connection: sa.Connection, ghosts: Ghosts, partitions: int) -> list[str]:
+    """Have the marketplace told what is so, under numbers above those that it has seen; returns sellers that are not known."""
+    numbers = {**dict.fromkeys(sorted(ghosts.items), 0), **ghosts.listings}
+    above = [number + MARGIN for number in numbers.values()]
+    connection.exec_driver_sql(_BUMP_LISTINGS, (list(numbers), list(numbers.values())))
+    places = [topics.partition_of(listing, partitions) for listing in numbers]
+    connection.exec_driver_sql(_FREE_LISTINGS, (list(numbers), places, above))
+    told = (list(ghosts.sellers), list(ghosts.sellers.values()))
+    known = set(connection.exec_driver_sql(_BUMP_SELLERS, told).scalars())
+    return sorted(set(ghosts.sellers) - known)
+
+
+def _unread(
+    settings: Settings, ours: Sequence[topics.Topic], read_upto: Mapping[tuple[str, int], int]
+) -> Iterator[bytes]:
+    """Records of topics that not every reader has read: what all have read, the logs had published by then."""
+    from kafka import TopicPartition
+
+    consumer: Any = kafka_links.consumer(settings, enable_auto_commit=False)
+    try:
+        there = consumer.topics()
+        names = {settings.topic_prefix + topic.name: topic.name for topic in ours}
+        places = [
+            TopicPartition(name, partition)
+            for name in names
+            if name in there
+            for partition in sorted(consumer.partitions_for_topic(name) or ())
+        ]
+        begins, ends = consumer.beginning_offsets(places), consumer.end_offsets(places)
+        consumer.assign(places)
+        left = set()
+        for place in places:
+            at = max(begins[place], read_upto.get((names[place.topic], place.partition), 0))
+            consumer.seek(place, at)
+            if at < ends[place]:
+                left.add(place)
+        while left:
+            for place, records in consumer.poll(timeout_ms=500).items():
+                yield from (record.value for record in records if record.value is not None)
+                if records[-1].offset + 1 >= ends[place]:
+                    left.discard(place)
+    finally:
+        consumer.close()
+
+
+def _recreate(settings: Settings, names: Iterable[str]) -> None:
+    from kafka.errors import KafkaError
+
+    from deploy.local.children import StackError
+
+    admin: Any = kafka_links.admin(settings, client_id="goodfaith-restore")
+    try:
+        if doomed := sorted(set(names) & set(admin.list_topics())):
+            admin.delete_topics(doomed, timeout_ms=30_000)
+        until = time.monotonic() + GONE_S
+        while set(doomed) & set(admin.list_topics()):
+            if time.monotonic() > until:
+                raise StackError(f"the broker has not deleted the topics within {GONE_S:.0f} s")
+            time.sleep(0.2)
+    finally:
+        admin.close()
+    while True:
+        try:
+            topics.create(settings)
+            return
+        except KafkaError:
+            # a broker that has just come back, or that has a lot to do, takes none for a moment
+            if time.monotonic() > until:
+                raise
+            time.sleep(1.0)
+
+
+def _refill(settings: Settings, engine: sa.Engine, table: str, keep_ms: Mapping[str, int]) -> int:
+    """Write a log's rows to their topics, in its order, without those that the broker would delete; returns how many.
+
+    Args:
+        keep_ms: by topic its retention; -1: for ever.
+    """
+    count = 0
+    with producing(settings) as send, engine.connect() as connection:
+        rows = connection.execution_options(stream_results=True, yield_per=CHUNK).exec_driver_sql(
+            _ROWS.format(table=table), (list(keep_ms), list(keep_ms.values()))
+        )
+        for topic, key, target, payload, wall in rows:
+            # as old as it is: retention counts from then, and so do views
+            send(topic, key, payload, target, int(wall.timestamp() * 1000))
+            count += 1
+    return count
+
+
+@contextlib.contextmanager
+def producing(settings: Settings) -> Iterator[Callable[[str, str, str, int, int], None]]:
+    """Takes rows of a log for their topics: topic, key, payload, partition, time in ms; all are acknowledged at the end.
+
+    Raises:
+        kafka.errors.KafkaError: the broker did not take one.
+    """
+    from shared import tracing
+    from shared.runtime.worker import HEADERS
+
+    producer: Any = kafka_links.producer(
+        settings, acks="all", enable_idempotence=True, batch_size=262_144, linger_ms=5,
+        delivery_timeout_ms=300_000, max_block_ms=60_000, allow_auto_create_topics=False,
+    )  # fmt: skip
+    waiting: list[Any] = []
+
+    def send(topic: str, key: str, payload: str, partition: int, at_ms: int) -> None:
+        trace = tracing.of_payload(payload)
+        headers = HEADERS if trace is None else [*HEADERS, (tracing.HEADER, trace.encode())]
+        waiting.append(
+            producer.send(topic, payload.encode(), key.encode(), headers, partition=partition, timestamp_ms=at_ms)
+        )
+        if len(waiting) >= CHUNK:
+            _acknowledged(waiting)
+
+    try:
+        yield send
+        _acknowledged(waiting)
+    finally:
+        producer.close(timeout=30)
+
+
+def _acknowledged(futures: list[Any]) -> None:
+    for future in futures:
+        future.get(timeout=300)
+    futures.clear()
+
+
+@app.command(name="topics")
+def topics_(
+    stack: StackOption = "default",
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="File for what the topics have and the logs do not (default: in the stack's folder)."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """After the database was restored to an earlier moment, all processes stopped: topics anew, filled from the event logs.
+
+    With `GOODFAITH_KAFKA` and `GOODFAITH_DATABASE` (an administrator's) set: of that installation.
+    """
+    from deploy.local import fleet
+    from services.ops.cli import console, errors, print_json
+    from shared import db
+
+    local = running(stack)
+    settings = fleet.settings_of(local)
+    file = keep or local.dir / f"lost-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.jsonl"
+    engine = db.administer(local.admin_url)
+    try:
+        with errors.status("working") as status:
+            made = begin_anew(settings, engine, file, status.update)
+    finally:
+        engine.dispose()
+    facts = made.as_json()
+    for name, value in facts.items():
+        console.print(f"{name.replace('_', ' ')}: {value}", markup=False, highlight=False)
+    console.print(f"what the logs do not know: {file}", markup=False, highlight=False)
+    if json:
+        print_json({**facts, "kept": str(file)})
+
+
+@app.command()
+def unread(
+    stack: StackOption = "default",
+    give_up: Annotated[
+        bool,
+        typer.Option(
+            "--give-up", help="Go on also where records of others (upstreams, a marketplace) are gone for good."
+        ),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Records that were deleted before they were read, or with their topic: bring them back from the event logs, all processes stopped.
+
+    With `GOODFAITH_KAFKA` and `GOODFAITH_DATABASE` (an administrator's) set: of that installation. Exit 1 when records of others
+    are gone and `--give-up` is not given.
+    """
+    from deploy.local import fleet
+    from services.ops.cli import console, errors, print_json
+    from services.ops.restore import unread as gone
+    from shared import db
+
+    local = running(stack)
+    engine = db.administer(local.admin_url)
+    try:
+        with errors.status("looking") as status:
+            made = gone.refill(fleet.settings_of(local), engine, give_up=give_up, tell=status.update)
+    finally:
+        engine.dispose()
+    for gap in made.gaps:
+        console.print(str(gap), markup=False, highlight=False)
+    console.print(f"{len(made.gaps)} gaps, {made.records} records brought back", highlight=False)
+    if made.theirs:
+        text = "left as lost" if give_up else "not ours to bring back: ask who wrote them to send again, then --give-up"
+        console.print(f"{len(made.theirs)} gaps in topics of others: {text}", style="red", highlight=False)
+    if json:
+        print_json(made.as_json())
+    if made.theirs and not give_up:
+        raise typer.Exit(1)
+
+
+@app.command()
+def drill(
+    rate: Annotated[float, typer.Option(min=1, help="Items filed a second.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=5, help="Seconds of load before each disaster.")] = 20.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running, to look at.")] = False,
+    stack: Annotated[str, typer.Option(help="Name of the stack; one of that name is destroyed first.")] = "restore",
+    json: JsonOption = False,
+) -> None:
+    """Lose the database under load and restore it, once with all of its log and once without the last of it; exit 1 if it fails."""
+    from labs import restore_drill
+    from services.ops.cli import print_json
+
+    outcome = restore_drill.run(stack, rate=rate, seconds=seconds, keep=keep)
+    restore_drill.show(outcome)
+    if json:
+        print_json(outcome)
+    if outcome["failed"]:
+        raise typer.Exit(1)
+
+
+def register(parent: typer.Typer) -> None:
+    """Add this module's commands."""
+    parent.add_typer(app, name="restore")

@@ -1,0 +1,89 @@
+"""`goodfaith statements list|retry`: statements of reasons that are still to be sent or were refused, and sending these again."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import typer
+
+from labs.up import JsonOption, StackOption
+
+app = typer.Typer(no_args_is_help=True, help="Statements of reasons that were not sent, and sending them again.")
+_LIST: Final = """
+    select puid, item, revision, policy, state, tries, error, made_wall from enforcement.statements
+    where state <> 'sent' order by state, made_wall, puid limit %s"""
+_COUNT: Final = "select state, count(*) from enforcement.statements group by state"
+_RETRY: Final = """
+    update enforcement.statements set state = 'waiting', next_wall = now(), tries = 0, ended_wall = null
+    where state = 'refused' and (%s::text is null or puid = %s) returning puid"""
+
+
+def unsent(connection: Any, limit: int = 1000) -> list[dict[str, Any]]:
+    """Those that are not sent, refused ones first, oldest first."""
+    return [dict(row) for row in connection.exec_driver_sql(_LIST, (limit,)).mappings()]
+
+
+def counts(connection: Any) -> dict[str, int]:
+    """How many there are in each state."""
+    found = dict.fromkeys(("sent", "waiting", "refused"), 0)
+    for state, count in connection.exec_driver_sql(_COUNT):
+        found[state] = count
+    return found
+
+
+def retry(connection: Any, puid: str | None = None) -> list[str]:
+    """Have refused statements sent again as they are, one or all; returns which."""
+    return sorted(connection.exec_driver_sql(_RETRY, (puid, puid)).scalars())
+
+
+def _open(stack: str) -> Any:
+    from labs.up import running
+    from shared import db
+
+    return db.administer(running(stack, whole=False).admin_url, autocommit=True, pooled=False).connect()
+
+
+@app.command("list")
+def list_(stack: StackOption = "default", json: JsonOption = False) -> None:
+    """Statements that are still to be sent, or that the database refused (at most 1,000)."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from services.ops.cli import console, print_json
+
+    with _open(stack) as connection:
+        rows, numbers = unsent(connection), counts(connection)
+    if rows:
+        grid = Table("puid", "state", "policy", "tries", "error")
+        for row in rows:
+            grid.add_row(
+                row["puid"], row["state"], row["policy"], str(row["tries"]), escape((row["error"] or "")[:300])
+            )
+        console.print(grid)
+    console.print(", ".join(f"{count} {state}" for state, count in numbers.items()))
+    if json:
+        print_json({**numbers, "rows": rows})
+
+
+@app.command("retry")
+def retry_(
+    puid: Annotated[str | None, typer.Argument(help="A statement that was refused; none: all of them.")] = None,
+    stack: StackOption = "default",
+    json: JsonOption = False,
+) -> None:
+    """Have refused statements sent again, once the cause is mended at the database."""
+    from deploy.local.children import StackError
+    from services.ops.cli import console, print_json
+
+    with _open(stack) as connection:
+        found = retry(connection, puid)
+    if puid is not None and not found:
+        raise StackError(f"no statement {puid!r} was refused; `goodfaith statements list` shows which were")
+    console.print(f"{len(found)} to be sent again")
+    if json:
+        print_json({"waiting": len(found)})
+
+
+def register(parent: typer.Typer) -> None:
+    """Add this module's commands."""
+    parent.add_typer(app, name="statements")

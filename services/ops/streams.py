@@ -1,0 +1,210 @@
+"""`goodfaith streams`: how far the views are, and building them anew.
+
+A rebuild is a new generation of the tables: a changelog and a consumer group of its own. Workers go over to it within seconds and fold
+from the beginning of the topics; the former generation is deleted once the new one has caught up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import time
+from collections import Counter
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from labs.up import JsonOption, StackOption
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from deploy.local.processes import Fleet
+    from services.streams.generations import LogRow
+    from shared.settings import Settings
+
+EXIT_FOUND: Final = 1
+
+app = typer.Typer(no_args_is_help=True, help="The stream views: how far they are, and building them anew.")
+
+
+class Source(StrEnum):
+    """What the views are built anew from."""
+
+    TOPICS = "topics"
+    LOGS = "logs"
+
+
+def _settings(stack: str) -> Settings:
+    from deploy.local import fleet
+    from labs.up import running
+
+    return fleet.settings_of(running(stack, whole=False))
+
+
+def log_rows(connection: sa.Connection, settings: Settings) -> Iterator[LogRow]:
+    """Rows of all services' event logs on the topics that the views read, each log in its order."""
+    from services.ops.idle import present, readers
+    from services.streams.generations import LogRow
+    from services.streams.registry import VIEWS
+
+    topics = sorted({settings.topic_prefix + topic.name for view in VIEWS for topic in view.reads})
+    for reader in present(connection, readers(settings), table="event_log"):
+        table = f"{reader.schema}.{reader.prefix}event_log"
+        rows = connection.execution_options(yield_per=5000).exec_driver_sql(
+            f"select topic, key, target, payload, recorded_wall from {table} where topic = any(%s) order by partition, seq",
+            (topics,),
+        )
+        for row in rows:
+            yield LogRow(*row)
+
+
+def rebuild_from(settings: Settings, source: Source) -> tuple[int, int]:
+    """Begin a new generation; (its number, rows taken from the logs)."""
+    from services.streams import generations
+    from shared import db
+
+    number = generations.newest(settings) + 1
+    rows = 0
+    if source is Source.LOGS:
+        engine = db.administer(settings.database.get_secret_value(), pooled=False)
+        # one snapshot over all services
+        with engine.connect() as connection:
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            rows = generations.fill(settings, number, log_rows(connection, settings))
+        engine.dispose()
+    generations.create(settings, number)
+    return number, rows
+
+
+def behind(settings: Settings, number: int) -> int:
+    """Records that a generation has still to read."""
+    from services.streams import generations
+
+    return sum(max(end - read, 0) for read, end in generations.progress(settings, number).values())
+
+
+def compared(processes: Fleet, since: dt.datetime, *, within_s: float) -> dict[str, int]:
+    """Wait until every view was held against the database on every partition; what each differs by, all partitions together.
+
+    Args:
+        processes: of a local stack.
+        since: wall time; what was compared before does not count.
+        within_s: how long to wait.
+
+    Raises:
+        TimeoutError: not all were compared: how many.
+    """
+    import httpx
+
+    from deploy.local import fleet
+    from services.streams.reconcile import TRUTHS
+
+    wanted = len(TRUTHS) * fleet.settings_of(processes.stack).partitions
+    headers = {"authorization": f"Bearer {processes.stack.secret('internal_token')}"}
+    until = time.monotonic() + within_s
+    while True:
+        found: dict[tuple[str, int], int] = {}
+        for process in processes:
+            if not process.name.startswith("streams."):
+                continue
+            scheme = "http" if processes.stack.secured is None else "https"
+            url = f"{scheme}://127.0.0.1:{process.env['GOODFAITH_HTTP_PORT']}/internal/streams/status"
+            with contextlib.suppress(httpx.HTTPError):
+                answer = (
+                    httpx.get(url, headers=headers, timeout=30, trust_env=False, verify=fleet.trust(processes.stack))
+                    .raise_for_status()
+                    .json()
+                )
+                for one in answer["compared"]:
+                    if dt.datetime.fromisoformat(one["wall"]) > since:
+                        found[one["view"], one["partition"]] = one["difference"]
+        if len(found) == wanted:
+            differ: Counter[str] = Counter()
+            for (view, _), difference in found.items():
+                differ[view] += difference
+            return dict(differ)
+        if time.monotonic() > until:
+            raise TimeoutError(f"{len(found)} of {wanted} views of partitions were compared within {within_s:g} s")
+        time.sleep(0.2)
+
+
+@app.command()
+def rebuild(
+    source: Annotated[
+        Source,
+        typer.Option(
+            "--from",
+            help="topics: from their beginning. logs: from the services' event logs, where retention has cut the topics.",
+        ),
+    ] = Source.TOPICS,
+    wait: Annotated[
+        bool, typer.Option(help="Wait until the views have caught up, and delete the former tables then.")
+    ] = True,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait at most.")] = 3600,
+    stack: StackOption = "default",
+    json: JsonOption = False,
+) -> None:
+    """Build all views anew; exit 1 when they have not caught up in time (the rebuild goes on)."""
+    from services.ops.cli import console, errors, print_json
+    from services.streams import generations
+
+    settings = _settings(stack)
+    begun = time.monotonic()
+    number, rows = rebuild_from(settings, source)
+    console.print(f"generation {number}" + (f", {rows} rows of the event logs" if rows else ""), highlight=False)
+    left = behind(settings, number)
+    with errors.status("folding"):
+        # a new worker has to join, read and commit: what is committed says when all is folded
+        while wait and left and time.monotonic() - begun < timeout:
+            time.sleep(0.5)
+            left = behind(settings, number)
+    seconds = round(time.monotonic() - begun, 1)
+    deleted = generations.tidy(settings, number) if wait and not left else []
+    if wait:
+        console.print(
+            f"{left} records left after {seconds} s" if left else f"caught up after {seconds} s", highlight=False
+        )
+    if json:
+        print_json({"generation": number, "rows": rows, "left": left, "seconds": seconds, "deleted": deleted})
+    if wait and left:
+        raise typer.Exit(EXIT_FOUND)
+
+
+@app.command()
+def status(stack: StackOption = "default", json: JsonOption = False) -> None:
+    """How far the views are, topic by topic; exit 1 when something is still to be read."""
+    from rich.table import Table
+
+    from services.ops.cli import console, print_json
+    from services.streams import generations
+
+    settings = _settings(stack)
+    number = generations.newest(settings)
+    progress = generations.progress(settings, number)
+    topics: dict[str, dict[str, Any]] = {}
+    for (topic, partition), (read, end) in sorted(progress.items()):
+        row = topics.setdefault(topic, {"partitions": 0, "read": 0, "end": 0, "behind": {}})
+        row["partitions"] += 1
+        row["read"] += read
+        row["end"] += end
+        if end > read:
+            row["behind"][partition] = end - read
+    table = Table("topic", "partitions", "read", "end", "behind")
+    for topic, row in topics.items():
+        late = ", ".join(f"{partition}: {records}" for partition, records in row["behind"].items()) or "-"
+        table.add_row(topic, str(row["partitions"]), str(row["read"]), str(row["end"]), late)
+    console.print(f"generation {number}" if number else "no generation: no worker has run yet", highlight=False)
+    console.print(table)
+    left = sum(sum(row["behind"].values()) for row in topics.values())
+    if json:
+        print_json({"generation": number, "left": left, "topics": topics})
+    if left:
+        raise typer.Exit(EXIT_FOUND)
+
+
+def register(root: typer.Typer) -> None:
+    """Add the group."""
+    root.add_typer(app, name="streams")

@@ -1,0 +1,92 @@
+"""`goodfaith token list|revoke`: an account's bearer tokens, in the installation's database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from labs.up import JsonOption, StackOption
+
+app = typer.Typer(no_args_is_help=True, help="List and revoke bearer tokens.")
+AccountArgument = Annotated[str, typer.Argument(help="Id of the account.")]
+
+
+@app.callback()
+def _group() -> None:
+    """List and revoke bearer tokens."""
+
+
+@contextmanager
+def _tables(stack: str, account: str) -> Iterator[Any]:
+    """A transaction on intake's tables.
+
+    Raises:
+        StackError: there is no such account.
+    """
+    from deploy.local.children import StackError
+    from labs.up import running
+    from services.intake.kernel import store
+    from shared import db
+
+    engine = db.administer(running(stack, whole=False).admin_url, pooled=False)
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("set local search_path = intake, platform")
+            if not store.accounts(connection, [account]):
+                raise StackError(f"there is no account {account}")
+            yield connection
+    finally:
+        engine.dispose()
+
+
+@app.command("list")
+def list_(account: AccountArgument, stack: StackOption = "default", json: JsonOption = False) -> None:
+    """Show the tokens of an account that are in force: id, name, when made, when they expire. Never the token itself."""
+    from services.intake.kernel import store
+    from services.ops.cli import console, print_json
+
+    with _tables(stack, account) as connection:
+        rows = [
+            {key: row[key] for key in ("id", "name", "created", "expires")} for row in store.tokens(connection, account)
+        ]
+    for row in rows:
+        console.print(
+            f"{row['id']}  {row['created']:%Y-%m-%d %H:%M}  until {row['expires']:%Y-%m-%d %H:%M}  {row['name']}",
+            markup=False, highlight=False,
+        )  # fmt: skip
+    if not rows:
+        console.print(f"{account} has no token in force", markup=False)
+    if json:
+        print_json({"account": account, "tokens": rows})
+
+
+@app.command()
+def revoke(
+    account: AccountArgument,
+    token: Annotated[str | None, typer.Argument(help="Id of the token, as `list` shows it.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Revoke all of the account's tokens.")] = False,
+    stack: StackOption = "default",
+    json: JsonOption = False,
+) -> None:
+    """Revoke one token of an account, or all. Processes notice within GOODFAITH_TOKEN_CACHE_S."""
+    from deploy.local.children import StackError
+    from services.intake.kernel import store
+    from services.ops.cli import console, print_json
+
+    if (token is None) != every:
+        raise StackError("name one token, or give --all")
+    with _tables(stack, account) as connection:
+        revoked = store.revoke_tokens(connection, account, id=token)
+    if token is not None and not revoked:
+        raise StackError(f"{account} has no token {token} in force; see: goodfaith token list {account}")
+    console.print(f"revoked: {', '.join(revoked) or 'none, there was none in force'}", markup=False, highlight=False)
+    if json:
+        print_json({"account": account, "revoked": revoked})
+
+
+def register(app_: typer.Typer) -> None:
+    """Add the command."""
+    app_.add_typer(app, name="token")

@@ -1,0 +1,224 @@
+"""Checks of `goodfaith verify` about sanctions: they are what the ledgers ask for, and the marketplace follows them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from services.ops.verify import sanction_model as model
+from services.ops.verify.evidence import Evidence, Finding, Tally
+from services.ops.verify.sanction_model import Business, Case, Entry, Sanction, Span
+from shared import policy
+
+_NOT_PARKED: Final = "not in (select key from enforcement.ledger_parked where state <> 'done')"
+_LATE: Final = "interval '1 minute'"
+"""The ledger's worker looks for ends once a second: what is due since a moment ago is not late."""
+_MINUTE: Final = dt.timedelta(minutes=1)
+
+
+class Ground(Struct, frozen=True):
+    """A span as it is stored."""
+
+    ledger: str
+    level: int
+    crossed_at: dt.datetime
+    entry: str
+    claim: str
+    fell_at: dt.datetime | None = None
+
+    @property
+    def span(self) -> Span:
+        """In the model's words."""
+        return Span(self.ledger, self.level, self.crossed_at, self.entry, self.claim, self.fell_at)
+
+
+class Front(Struct, frozen=True):
+    """``standings.front``: what is reached, when something expired last, and by which version of the policy."""
+
+    open: tuple[Ground, ...] = ()
+    expired: dt.datetime | None = None
+    rules: str = ""
+
+
+class Linked(Struct, frozen=True):
+    """``standings.entity_grounds``: the business, as the account knows it."""
+
+    entity: str
+    grounds: tuple[Ground, ...] = ()
+    last: dt.datetime | None = None
+    warned: tuple[dt.datetime, ...] = ()
+
+    @property
+    def business(self) -> Business:
+        """In the model's words."""
+        return Business([ground.span for ground in self.grounds], self.last)
+
+
+_front = msgspec.json.Decoder(Front)
+grounds = msgspec.json.Decoder(tuple[Ground, ...])
+linked = msgspec.json.Decoder(Linked)
+
+
+def stored(row: Sequence[Any]) -> Sanction:
+    """From sanction, scope, ledger, level, measures, withheld, began, ends, state, stands, after."""
+    id_, scope, ledger, level, measures, withheld, began, ends, state, stands, after = row
+    return Sanction(
+        id_, scope, ledger, level, _names(measures), _names(withheld), began, ends, state == "in_force", stands, after
+    )
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split(",")) - {""}
+
+
+def sanctioned(e: Evidence) -> list[Finding]:
+    """Each threshold that a seller's entries reach is answered once, by what the policy says, and nothing else is in force."""
+    newest = policy.current(e.settings.penalties_profile)
+    tally = Tally()
+    answers: dict[str, list[Sanction]] = {}
+    for seller, *row in e.connection.exec_driver_sql(
+        "select seller, sanction, scope, ledger, level, measures, withheld, began, ends, state, stands, after"
+        " from enforcement.sanctions order by seller, number"
+    ):
+        answers.setdefault(seller, []).append(stored(row))
+    found = e.rows(
+        "select s.seller, s.changed_at, s.front, s.measures, s.until, s.violations, s.entity_grounds,"
+        " v.entry, v.claim, v.ledger, v.points, v.effective_at, v.expires_at from enforcement.standings s"
+        " left join enforcement.violations v on v.seller = s.seller and v.entry is not null"
+        f" where s.seller {_NOT_PARKED} order by s.seller"
+    )
+    for seller, group in itertools.groupby(found, key=lambda row: row[0]):
+        history = list(group)
+        _, at, text, told, until, violations, entity = history[0][:7]
+        given = answers.get(seller, [])
+        _told(seller, given, _names(told), until, tally)
+        front = _front.decode(text)
+        if front.rules != newest.version:
+            continue  # it is due to be judged anew
+        entries = [Entry(*row[7:]) for row in history if row[7] is not None]
+        own = model.spans(entries, newest.penalties, at)
+        business = None if entity is None else linked.decode(entity).business
+        _fronted(seller, front, own, entries, at, tally)
+        case = Case(own, max((entry.at for entry in entries), default=None), violations > 0, business)
+        # what was due a minute ago is late, whenever the seller was judged last
+        judge(seller, given, case, newest.penalties, max(at, e.now - _MINUTE), tally)
+    return [
+        *tally.findings(),
+        *e.find(
+            "problem", "sanction-overdue",
+            f"select seller from enforcement.standings where due_at <= '{e.now.isoformat()}'::timestamptz - {_LATE} and seller {_NOT_PARKED}",
+        ),
+        *e.find(
+            "problem", "sanction-without-standing",
+            "select distinct x.seller from enforcement.sanctions x left join enforcement.standings s on s.seller = x.seller where s.seller is null",
+        ),
+    ]  # fmt: skip
+
+
+def judge(
+    seller: str, given: Sequence[Sanction], case: Case, rules: policy.Penalties, now: dt.datetime, tally: Tally
+) -> None:
+    """A seller's sanctions, oldest first, against what must hold of them."""
+    standing = [one.place for one in given if one.stands]
+    for ledger, level in sorted({span.place for span in case.own if span.until is None} - set(standing)):
+        tally.add("lost", "sanction-missing", f"{seller}: {ledger} {level}")
+    for ledger, level in sorted({place for place in standing if standing.count(place) > 1}):
+        tally.add("doubled", "sanctioned-twice", f"{seller}: {ledger} {level}")
+    for one in given:
+        name = f"{one.id}: {one.ledger} {one.level}"
+        reached = any(span.place == one.place and (span.until is None or span.until > one.began) for span in case.own)
+        if one.scope == "own" and (one.in_force or one.stands) and not reached:
+            tally.add("problem", "sanction-unfounded", name)
+        if one.in_force and one.level <= len(steps := model.steps(rules, one.ledger)):
+            step = steps[one.level - 1]
+            days = dt.timedelta(days=step.days) if step.days and one.measures else None
+            if one.asked not in (model.whole(step), model.shared(step) or model.whole(step)):
+                tally.add("problem", "sanction-wrong", f"{name}: {','.join(sorted(one.asked))}")
+            elif one.ends != (None if days is None else one.began + days):
+                tally.add("problem", "sanction-wrong", f"{name}: until {one.ends}")
+    for what, why in model.at_odds(given, case, rules, now):
+        name = (
+            f"{what.id}: {what.ledger} {what.level}" if isinstance(what, Sanction) else f"{seller}: {what[0]} {what[1]}"
+        )
+        tally.add("problem", "sanction-undecided", f"{name}: {why}")
+
+
+def _fronted(
+    seller: str, front: Front, own: Collection[Span], entries: Collection[Entry], at: dt.datetime, tally: Tally
+) -> None:
+    """What the next violation is judged by is what the entries say."""
+    wanted = {span for span in own if span.until is None}
+    expired = max((entry.until for entry in entries if entry.until <= at), default=None)
+    if {ground.span for ground in front.open} != wanted or front.expired != expired:
+        tally.add("problem", "front-wrong", f"{seller}: {len(front.open)} reached, not {len(wanted)}")
+
+
+def _told(
+    seller: str, given: Sequence[Sanction], told: frozenset[str], until: dt.datetime | None, tally: Tally
+) -> None:
+    """What the marketplace was told last is what is in force."""
+    measures, over = model.in_force(given)
+    if (measures, over) != (told, until):
+        said = f"{','.join(sorted(measures))} until {over}, told {','.join(sorted(told))} until {until}"
+        tally.add("problem", "measures-untold", f"{seller}: {said}")
+
+
+def sellers_told(e: Evidence) -> list[Finding]:
+    """Every change of a sanction was told once, every command was given once and answered, and the marketplace follows."""
+    told = (
+        "(select d ->> 'sanction' as sanction, d ->> 'change' as change from (select payload::jsonb -> 'data' as d"
+        " from enforcement.ledger_event_log where type = 'goodfaith.sanction.changed.v1') t)"
+    )
+    given = (
+        "(select distinct key as seller, (d ->> 'seq')::int as seq, d ->> 'command' as command, d as data"
+        " from (select key, payload::jsonb -> 'data' as d from enforcement.ledger_event_log"
+        " where type = 'goodfaith.marketplace.seller_command.v1') t)"
+    )
+    found = [
+        *e.find(
+            "lost", "sanction-untold",
+            f"select x.sanction from enforcement.sanctions x left join {told} t on t.sanction = x.sanction and t.change ="
+            " case when x.state = 'in_force' then 'imposed' else x.state end where t.sanction is null",
+        ),
+        *e.find(
+            "doubled", "sanction-told-twice",
+            f"select sanction from {told} t group by sanction having count(*) filter (where change = 'imposed') <> 1"
+            " or count(*) filter (where change <> 'imposed') > 1",
+        ),
+        *e.find(
+            "problem", "sanction-unwritten",
+            f"select t.sanction from {told} t left join enforcement.sanctions x on x.sanction = t.sanction"
+            " where x.sanction is null or (t.change <> 'imposed' and t.change <> x.state)",
+        ),
+        *e.find(
+            "doubled", "seller-command-twice",
+            f"select seller || ' ' || seq from {given} t group by seller, seq having count(*) > 1",
+        ),
+        *e.find(
+            "problem", "seller-command-unconfirmed",
+            "select seller || ': ' || seq from enforcement.standings where confirmed <> seq or resend_at is not null",
+        ),
+    ]  # fmt: skip
+    if e.settings.marketplace == "kafka":
+        found += e.find(
+            "lost",
+            "seller-command-missing",
+            f"select s.seller || ': ' || s.seq from enforcement.standings s left join (select seller, max(seq) as seq, count(*) as n"
+            f" from {given} t group by seller) g on g.seller = s.seller where s.seq <> coalesce(g.seq, 0) or s.seq <> coalesce(g.n, 0)",
+        )
+    if e.has("marketplace"):
+        found += e.find(
+            "problem",
+            "seller-differs",
+            "select coalesce(s.seller, m.seller) || ': ' || coalesce(m.measures, '') || ' ' || coalesce(m.seq, 0) || ', told '"
+            " || coalesce(s.measures, '') || ' ' || coalesce(s.seq, 0) from (select * from enforcement.standings where seq > 0"
+            " and result = 'done' and confirmed = seq) s full join (select * from marketplace.sellers where seq > 0) m on m.seller = s.seller"
+            " where (s.measures, s.until, s.seq) is distinct from (m.measures, m.until, m.seq)"
+            " and coalesce(s.seller, m.seller) not in (select seller from enforcement.standings where confirmed <> seq or result <> 'done')",
+        )
+    return found

@@ -1,0 +1,352 @@
+"""What sanctions and entities must be, stated independently of enforcement (docs/domain.md, "Penalties"; decisions 23 and 29).
+
+Shares the policy's figures with the services, and none of their code. Enforcement keeps a running sum and decides step by step what
+begins and ends. Here each threshold is looked at by itself: when was it reached, by what was entered less what had expired? And nothing
+is decided: it is said what must hold of sanctions once all has been.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Any, Final, NamedTuple
+
+from services.ops.verify.penalty_model import Standing, Violation, costs, standing
+from shared.policy import Entity, Penalties, Threshold
+
+Place = tuple[str, int]
+"""A ledger, and the number of one of its thresholds, from 1."""
+_NOTHING: Final[frozenset[str]] = frozenset()
+
+# ------------------------------------------------------------------------------------- when thresholds were reached
+
+
+class Entry(NamedTuple):
+    """An unreversed entry of a ledger."""
+
+    entry: str
+    claim: str
+    ledger: str
+    points: int
+    at: dt.datetime
+    until: dt.datetime
+
+
+class Span(NamedTuple):
+    """A time for which a threshold was reached, and what reached it. ``until`` None: it still is."""
+
+    ledger: str
+    level: int
+    since: dt.datetime
+    entry: str
+    claim: str
+    until: dt.datetime | None = None
+
+    @property
+    def place(self) -> Place:
+        """Of which threshold."""
+        return self.ledger, self.level
+
+
+def steps(rules: Penalties, ledger: str) -> Sequence[Threshold]:
+    """A ledger's thresholds."""
+    return {"general": rules.general.thresholds, "serious": rules.serious.thresholds}[ledger]
+
+
+def spans(entries: Iterable[Entry], rules: Penalties, now: dt.datetime) -> list[Span]:
+    """Every time for which a threshold was reached."""
+    known = sorted(entries, key=lambda one: (one.at, one.claim))
+    found = []
+    for ledger in ("general", "serious"):
+        course = _course([one for one in known if one.ledger == ledger], now)
+        for level, step in enumerate(steps(rules, ledger), 1):
+            # the first general violation costs no points, and is warned of all the same
+            any_ = (ledger, level, step.consequence) == ("general", 1, "warning")
+            begun: tuple[dt.datetime, Entry] | None = None
+            for moment, _, entry, points, live in course:
+                reached = points >= step.points or (any_ and live > 0)
+                if reached and begun is None and entry is not None:
+                    begun = moment, entry
+                elif not reached and begun is not None:
+                    found.append(Span(ledger, level, begun[0], begun[1].entry, begun[1].claim, moment))
+                    begun = None
+            if begun is not None:
+                found.append(Span(ledger, level, begun[0], begun[1].entry, begun[1].claim))
+    return found
+
+
+_Turn = tuple[dt.datetime, int, Entry | None, int, int]
+
+
+def _course(entries: Sequence[Entry], now: dt.datetime) -> list[_Turn]:
+    """A ledger's points, and how many entries are live, at each turn of it; what expires at a moment goes before what comes."""
+    over = sorted((one.until, one.points) for one in entries if one.until <= now)
+    begins, ends = [one.at for one in entries], [until for until, _ in over]
+    gained = [0, *accumulate(one.points for one in entries)]
+    lost = [0, *accumulate(points for _, points in over)]
+
+    def turn(moment: dt.datetime, begun: int, order: int, entry: Entry | None) -> _Turn:
+        gone = bisect_right(ends, moment)
+        return moment, order, entry, gained[begun] - lost[gone], begun - gone
+
+    falls = [turn(moment, bisect_left(begins, moment), 0, None) for moment in sorted(set(ends))]
+    rises = [turn(one.at, number, number, one) for number, one in enumerate(entries, 1)]
+    return sorted([*falls, *rises], key=lambda one: one[:2])
+
+
+def joined(some: Iterable[Span]) -> list[Span]:
+    """Spans of several courses: those of a threshold that overlap are one. Those that only touch are two."""
+    found: list[Span] = []
+    for span in sorted(some, key=lambda span: (span.place, span.since)):
+        last = found[-1] if found else None
+        if last is None or last.place != span.place or (last.until is not None and last.until <= span.since):
+            found.append(span)
+        elif last.until is not None:
+            found[-1] = last._replace(until=None if span.until is None else max(last.until, span.until))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------- sanctions
+
+
+class Sanction(NamedTuple):
+    """A sanction as it is stored."""
+
+    id: str
+    scope: str
+    ledger: str
+    level: int
+    measures: frozenset[str]
+    withheld: frozenset[str]
+    began: dt.datetime
+    ends: dt.datetime | None
+    in_force: bool
+    stands: bool
+    after: dt.datetime | None
+
+    @property
+    def place(self) -> Place:
+        """Of which threshold."""
+        return self.ledger, self.level
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """With what a prior warning stands in the place of."""
+        return self.measures | self.withheld
+
+
+class Business(NamedTuple):
+    """The entity of an account, as the account knows it."""
+
+    spans: Sequence[Span]
+    last: dt.datetime | None
+
+
+class Case(NamedTuple):
+    """What an account's sanctions must answer to. ``last``: its last violation in force. ``counts``: one of its own counts still."""
+
+    own: Sequence[Span]
+    last: dt.datetime | None
+    counts: bool
+    business: Business | None = None
+
+    @property
+    def latest(self) -> dt.datetime | None:
+        """The last violation in force, of any account of the business."""
+        moments = (self.last, self.business.last if self.business is not None else None)
+        return max((at for at in moments if at is not None), default=None)
+
+    def reached(self) -> dict[Place, list[Span]]:
+        """By threshold: when it was reached, by the account alone or with its business."""
+        found: dict[Place, list[Span]] = {}
+        for span in joined([*self.own, *(self.business.spans if self.business is not None else ())]):
+            found.setdefault(span.place, []).append(span)
+        return found
+
+
+def shared(step: Threshold) -> frozenset[str]:
+    """What reaches every account of the business."""
+    flags = {"may_not_list": step.entity_may_not_list, "closed": step.entity_closed}
+    return frozenset(name for name, there in flags.items() if there)
+
+
+def whole(step: Threshold) -> frozenset[str]:
+    """What an account is under that has reached it. A warning is no measure."""
+    return shared(step) | {step.consequence} - {"warning"}
+
+
+def answer(place: Place, case: Case, rules: Penalties) -> frozenset[str] | None:
+    """Measures with which a threshold that is reached must be answered; none for a warning. None: the account need not answer."""
+    step = steps(rules, place[0])[place[1] - 1]
+    if case.counts or any(span.place == place and span.until is None for span in case.own):
+        return whole(step)
+    return shared(step) or None
+
+
+def goes_on(one: Sanction, reached: Sequence[Span]) -> bool:
+    """Whether it still answers its threshold: that is reached, and has not fallen since it began. A closure outlasts a fall."""
+    since = [span for span in reached if span.until is None or span.until > one.began]
+    is_open = any(span.until is None for span in since)
+    return is_open and (len(since) == 1 or (one.in_force and "closed" in one.measures))
+
+
+def at_odds(
+    given: Sequence[Sanction], case: Case, rules: Penalties, now: dt.datetime
+) -> Iterator[tuple[Sanction | Place, str]]:
+    """What cannot be once all is decided: the sanction, or the threshold that lacks one, and why. ``given``: oldest first."""
+    reached = case.reached()
+    answers: dict[Place, Sanction] = {}
+    for one in given:
+        if not (one.in_force or one.stands):
+            continue
+        why = _over(one, case, reached.get(one.place, []), now) if one.in_force else ""
+        stands = goes_on(one, reached.get(one.place, [])) and not _unearned(one, case)
+        if why or stands != one.stands:
+            yield one, why or ("its threshold has been left" if one.stands else "its threshold has not been left")
+        if stands:
+            answers[one.place] = one
+    for place, some in reached.items():
+        if some[-1].until is not None or place[1] > len(steps(rules, place[0])):
+            continue
+        wanted, by = answer(place, case, rules), answers.get(place)
+        if by is None:
+            if wanted is not None:
+                yield place, "unanswered"
+            continue
+        alone = any(span.place == place and span.until is None for span in case.own)
+        if by.scope != ("own" if alone else "entity"):
+            yield by, f"is not the {by.scope} one"
+        if not (alone or case.counts or (wanted and by.asked == wanted)):
+            # more than an account answers for without a violation of its own: it is kept while it has days, or closes
+            kept = case.last is not None and (by.ends is not None or "closed" in by.measures)
+            if not (kept if by.in_force else (wanted or _NOTHING) <= by.asked):
+                yield by, "the account need not answer for it"
+        elif wanted is not None and not wanted <= by.asked:
+            yield by, "asks for too little"
+        elif by.withheld and by.in_force and case.latest is not None and case.latest > by.began:
+            yield by, "warned, and violated since"
+
+
+def _unearned(one: Sanction, case: Case) -> bool:
+    """It came in the place of a warning, for a violation since; there is none any more."""
+    return one.in_force and one.after is not None and (case.latest is None or case.latest <= one.after)
+
+
+def _over(one: Sanction, case: Case, reached: Sequence[Span], now: dt.datetime) -> str:
+    """Why a sanction cannot be in force any more."""
+    if one.ends is not None and one.ends <= now:
+        return "its days are over"
+    if _unearned(one, case):
+        return "no violation since the warning"
+    if all(span.until is not None and span.until <= one.began for span in reached):
+        return "its threshold was not reached"
+    if one.ends is None and "closed" not in one.measures and not goes_on(one, reached):
+        return "the standing fell"
+    return ""
+
+
+def in_force(given: Iterable[Sanction]) -> tuple[frozenset[str], dt.datetime | None]:
+    """All measures in force, and when one of them is over by itself."""
+    some = [one for one in given if one.in_force]
+
+    def at(moment: dt.datetime) -> frozenset[str]:
+        return _NOTHING.union(*(one.measures for one in some if one.ends is None or one.ends > moment))
+
+    now = _NOTHING.union(*(one.measures for one in some))
+    return now, next((end for end in sorted({one.ends for one in some if one.ends}) if at(end) != now), None)
+
+
+# -------------------------------------------------------------------------------------------------------- entities
+
+
+def businesses(holders: Mapping[tuple[str, str], Collection[str]], rules: Entity) -> set[tuple[str, ...]]:
+    """Accounts that keys (kind, digest) make one business. Where they are too many, the weakest kind of key is left out there."""
+    most: dict[Any, int] = rules.links
+    kinds = list(most)
+    linking = [(kind, who) for (kind, _), who in holders.items() if 2 <= len(who) <= most.get(kind, 0)]
+    found: set[tuple[str, ...]] = set()
+    crowd = {seller for _, who in linking for seller in who}
+    while kinds and crowd:
+        groups = [who for kind, who in linking if kind in kinds and crowd.issuperset(who)]
+        together: dict[str, list[str]] = {}
+        for seller, first in _firsts(groups).items():
+            together.setdefault(first, []).append(seller)
+        found |= {tuple(sorted(who)) for who in together.values() if len(who) <= rules.largest}
+        crowd = {seller for who in together.values() if len(who) > rules.largest for seller in who}
+        kinds.pop()
+    return found
+
+
+def _firsts(groups: Sequence[Collection[str]]) -> dict[str, str]:
+    """Each account's first that it hangs together with: groups tell each other of theirs until there is no news."""
+    first = {seller: seller for who in groups for seller in who}
+    news = True
+    while news:
+        news = False
+        for who in groups:
+            least = min(first[seller] for seller in who)
+            news = news or any(first[seller] != least for seller in who)
+            first.update(dict.fromkeys(who, least))
+    return first
+
+
+def business_id(members: Iterable[str]) -> str:
+    """By its first account."""
+    return f"e-{hashlib.sha256(sorted(members)[0].encode()).hexdigest():.24}"
+
+
+class Own(NamedTuple):
+    """A violation in force of one account, and its entry."""
+
+    seller: str
+    claim: str
+    severity: str
+    at: dt.datetime
+    entry: str
+
+
+class Counted(NamedTuple):
+    """Where a business stands. ``spans``: with each, what may be named as having reached it (entry, claim)."""
+
+    points: int
+    strikes: int
+    violations: int
+    next_change: dt.datetime | None
+    spans: dict[tuple[str, int, dt.datetime, dt.datetime | None], set[tuple[str, str]]]
+
+
+def counted(violations: Collection[Own], rules: Penalties, now: dt.datetime) -> Counted:
+    """As one seller who did all of it, and in nothing better than any of its accounts."""
+    claims: dict[str, list[Own]] = {}
+    for own in sorted(violations, key=lambda own: (own.at, own.claim, own.seller)):
+        claims.setdefault(own.claim, []).append(own)
+    # a claim against several accounts is one violation, and serious when one of them is
+    as_one = [
+        max(some, key=lambda own: own.severity)._replace(at=some[0].at, entry=some[0].entry) for some in claims.values()
+    ]
+    alone: dict[str, list[Own]] = {}
+    for own in violations:
+        alone.setdefault(own.seller, []).append(own)
+    stands: list[Standing] = []
+    courses: list[Span] = []
+    for life in [as_one, *alone.values()]:
+        history = [Violation(own.at, own.claim, own.severity) for own in life]
+        stands.append(standing(history, rules, now))
+        named, cost = {own.claim: own.entry for own in life}, costs(history, rules)
+        entries = [
+            Entry(named[claim], claim, c.ledger, c.points, c.effective_at, c.expires_at) for claim, c in cost.items()
+        ]
+        courses += spans(entries, rules, now)
+    named_by: dict[tuple[Place, dt.datetime], set[tuple[str, str]]] = {}
+    for span in courses:
+        named_by.setdefault((span.place, span.since), set()).add((span.entry, span.claim))
+    return Counted(
+        max(one.points for one in stands),
+        max(one.strikes for one in stands),
+        max(one.violations for one in stands),
+        min((one.next_change for one in stands if one.next_change is not None), default=None),
+        {(*span.place, span.since, span.until): named_by[span.place, span.since] for span in joined(courses)},
+    )

@@ -1,0 +1,220 @@
+"""`goodfaith verify`: is everything that was accepted there, once, and does it all agree? Proved from the data alone.
+
+Reads the database as an administrator and the topics from their beginning, and asks no service. What is looked at:
+`evidence.py`; what must hold: `checks.py`. Only at rest does all of it hold: `--wait`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import typer
+
+from labs.up import JsonOption, StackOption
+
+EXIT_FOUND = 1
+
+
+@dataclass(slots=True)
+class Report:
+    """What `verify` found. `counts` are totals; `kinds` has a finding's kind, category, count and examples."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    totals: dict[str, Any] = field(default_factory=dict)
+    kinds: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    unrest: str = ""
+
+    @property
+    def clean(self) -> bool:
+        """Nothing lost, doubled or otherwise wrong."""
+        return not any(self.counts[name] for name in ("lost", "doubled", "problems"))
+
+    def as_json(self) -> dict[str, Any]:
+        """As printed."""
+        return {
+            **self.counts,
+            "checked_s": round(sum(self.seconds.values()), 2),
+            "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
+            "at_rest": not self.unrest,
+            "kinds": self.kinds,
+            "totals": self.totals,
+        }
+
+
+def verify_stack(settings: Any, *, wait_s: float = 0.0) -> Report:
+    """Verify an installation.
+
+    Args:
+        settings: with an administrator's URL of the database.
+        wait_s: seconds to wait until nothing is under way; 0: as it is now.
+
+    Raises:
+        TimeoutError: something is still under way, and what.
+        kafka.errors.KafkaError: the broker cannot be reached.
+    """
+
+    from services.ops import idle
+    from shared import db
+
+    engine = db.administer(settings.database.get_secret_value(), pooled=False)
+    try:
+        watch = idle.Watch(engine, settings)
+        try:
+            if wait_s > 0:
+                watch.wait(timeout_s=wait_s, poll_s=0.1, looks=2)
+            unrest = _unrest(watch)
+        finally:
+            watch.close()
+        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection, connection.begin():
+            return examine(connection, settings, unrest=unrest)
+    finally:
+        engine.dispose()
+
+
+def _unrest(watch: Any) -> str:
+    """What is under way; empty at rest. Watermarks never rest: between two of them all is read."""
+    pending = None
+    for _ in range(20):
+        pending = watch.pending(watch.now() - dt.timedelta(minutes=1))
+        if not pending:
+            return ""
+        time.sleep(0.05)
+    return str(pending)
+
+
+def examine(connection: Any, settings: Any, *, unrest: str = "") -> Report:
+    """Verify what a connection sees, in its transaction (REPEATABLE READ), which is read-only from here on."""
+    from services.ops.verify import checks
+    from services.ops.verify.evidence import Evidence
+
+    report = Report(unrest=unrest)
+    begun = time.monotonic()
+    evidence = Evidence(connection, settings)
+    evidence.gather()
+    report.seconds["gather"] = time.monotonic() - begun
+    found = []
+    for check in checks.CHECKS:
+        begun = time.monotonic()
+        found += check(evidence)
+        report.seconds[check.__name__] = time.monotonic() - begun
+    begun = time.monotonic()
+    report.kinds = [
+        {"kind": f.kind, "category": f.category, "count": f.count, "examples": f.examples}
+        for f in sorted(checks.merged(found), key=lambda f: (f.category, f.kind))
+    ]
+    report.totals = totals(evidence)
+    number = evidence.number
+    sums = {name: sum(f.count for f in found if f.category == name) for name in ("lost", "doubled", "problem")}
+    report.counts = {
+        "submissions": number("select count(*) from intake.submissions"),
+        "claims": number("select count(*) from intake.claims"),
+        "items": number("select count(*) from intake.items"),
+        "commands": number("select count(*) from intake.commands"),
+        "events": number("select count(*) from v_log"),
+        "records": evidence.records,
+        "lost": sums["lost"],
+        "doubled": sums["doubled"],
+        "problems": sums["problem"],
+    }
+    report.seconds["totals"] = time.monotonic() - begun
+    return report
+
+
+def totals(evidence: Any) -> dict[str, Any]:
+    """What the operator reads off: outcomes, takedown rates, the 24 hours, messages (domain.md, exact meanings)."""
+    connection, number = evidence.connection, evidence.number
+    rows = connection.exec_driver_sql(
+        "select state, count(*) from v_item where not canary group by state order by state"
+    )
+    outcomes = dict(map(tuple, rows))
+    upheld, settled, handled, taken, met, missed = connection.exec_driver_sql(
+        """select count(*) filter (where stands),
+            count(*) filter (where stands or state in ('REJECTED', 'LAPSED', 'RESTORED', 'WITHDRAWN')),
+            count(*) filter (where handled_at is not null and state not in ('DUPLICATE', 'LINK_INVALID')),
+            count(*) filter (where handled_at is not null and state not in ('DUPLICATE', 'LINK_INVALID') and t.item is not null),
+            count(*) filter (where sla = 'met'), count(*) filter (where sla = 'missed')
+        from (select *, starts_with(state, 'UPHELD') or (state = 'NOTIFIED' and upheld) as stands from v_item where not canary) i left join (select distinct item from v_change where held) t using (item)"""
+    ).one()
+    result: dict[str, Any] = {
+        "outcomes": outcomes,
+        "takedown_rate_handled": _rate(taken, handled),
+        "takedown_rate_settled": _rate(upheld, settled),
+        "handled_within_24h": _rate(met, met + missed),
+        "resent_records": number("select count(*) - count(distinct (topic, id)) from v_rec"),
+    }
+    if evidence.has("notification"):
+        result["messages"] = number("select count(*) from notification.messages where sent_at is not null")
+        # an unknown outcome is sent again: the one case in which a party may be told twice
+        result["message_repeats"] = number("select sum(repeats) from notification.messages")
+    if evidence.has("enforcement"):
+        result["repeat_offenders"] = number("select count(*) from enforcement.standings where repeat_offender")
+        result["sanctions"] = number("select count(*) from enforcement.sanctions")
+        result["sellers_restricted"] = number("select count(*) from enforcement.standings where measures <> ''")
+    return result
+
+
+def _rate(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
+
+
+def show(report: Report) -> None:
+    """Print a report for people."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from services.ops.cli import console
+
+    facts = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in report.counts.items():
+        style = "bold red" if name in ("lost", "doubled", "problems") and value else None
+        facts.add_row(name, f"{value:,}", style=style)
+    for name, rate in report.totals.items():
+        if name == "outcomes":
+            facts.add_row("outcomes", ", ".join(f"{state} {count:,}" for state, count in rate.items()))
+        elif isinstance(rate, float):
+            facts.add_row(name.replace("_", " "), f"{rate:.1%}")
+        else:
+            facts.add_row(name.replace("_", " "), "-" if rate is None else f"{rate:,}")
+    facts.add_row("checked in", f"{sum(report.seconds.values()):.1f} s")
+    console.print(facts)
+    if report.unrest:
+        console.print(f"not at rest: {escape(report.unrest)}; --wait waits", style="yellow")
+    if report.kinds:
+        table = Table("what", "category", "count", "for example")
+        for kind in report.kinds:
+            table.add_row(kind["kind"], kind["category"], str(kind["count"]), escape("\n".join(kind["examples"])))
+        console.print(table)
+    else:
+        console.print("everything is there, once, and agrees", style="green")
+
+
+def verify(
+    stack: StackOption = "default",
+    wait: Annotated[bool, typer.Option("--wait", help="First wait until nothing is under way.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait at most.")] = 300.0,
+    json: JsonOption = False,
+) -> None:
+    """Prove from the data that nothing is lost, done twice or at odds; exit 1 when something is."""
+    from deploy.local import fleet
+    from deploy.local.children import StackError
+    from labs.up import running
+    from services.ops.cli import print_json
+
+    try:
+        report = verify_stack(fleet.settings_of(running(stack)), wait_s=timeout if wait else 0.0)
+    except TimeoutError as error:
+        raise StackError(str(error)) from None
+    show(report)
+    if json:
+        print_json(report.as_json())
+    if not report.clean:
+        raise typer.Exit(EXIT_FOUND)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command()(verify)
