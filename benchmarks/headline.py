@@ -24,11 +24,11 @@ from deploy.local.stack import Stack
 from labs import demo
 from labs.notices import SAMPLE, read
 from labs.replay import execute
-from labs.up import bring_up, destroy
-from services.observer.exposition import samples
+from deploy.local.up import bring_up, destroy
+from labs.exposition import samples
 from services.ops import promise
-from services.ops.cli import print_json
-from services.ops.streams import compared
+from services.ops.terminal import print_json
+from labs.view_checks import compared
 from services.ops.verify.verify import verify_stack
 from shared import clock, db
 

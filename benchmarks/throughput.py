@@ -324,7 +324,7 @@ class Bench:
 
     def _stages(self) -> dict[str, dict[str, float]]:
         """Seconds that each worker's loop has spent in each stage, from its metrics."""
-        from services.observer.exposition import samples
+        from labs.exposition import samples
 
         found: dict[str, dict[str, float]] = {}
         for process in Fleet.load(self.stack):

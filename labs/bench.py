@@ -11,8 +11,8 @@ from rich.table import Table
 
 from deploy.local import fleet
 from deploy.local.processes import Fleet
-from labs.up import JsonOption, bring_up, destroy
-from services.ops.cli import console, errors, print_json
+from deploy.local.up import JsonOption, bring_up, destroy
+from services.ops.terminal import console, errors, print_json
 from shared import metrics
 
 SETTINGS = {

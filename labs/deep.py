@@ -379,7 +379,7 @@ def deep(
     json: Annotated[bool, typer.Option("--json", help="Taken for granted: the last line is one JSON object.")] = True,
 ) -> None:
     """Count random histories for good faith, penalty ledgers and entities, incrementally and anew; exit 1 when the two differ anywhere."""
-    from services.ops.cli import errors, print_json
+    from services.ops.terminal import errors, print_json
 
     begun = time.monotonic()
     workers = processes or os.cpu_count() or 1

@@ -12,10 +12,10 @@ from rich.table import Table
 
 from deploy.local import fleet
 from deploy.local.stack import Stack
+from deploy.local.up import BrokersOption, JsonOption, SecureOption, bring_up, destroy, how_secure
 from labs.notices import SAMPLE, read
 from labs.replay import Report, execute
-from labs.up import BrokersOption, JsonOption, SecureOption, bring_up, destroy, how_secure
-from services.ops.cli import console, errors, print_json
+from services.ops.terminal import console, errors, print_json
 from services.ops.verify import verify
 from shared import db
 

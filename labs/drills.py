@@ -38,17 +38,17 @@ from deploy.local import clocks, fleet, prometheus
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
+from deploy.local.up import JsonOption, bring_up, destroy
 from deploy.prometheus import model, rules
 from labs.doors import Ask
+from labs.exposition import total
 from labs.faults import load as faults
 from labs.faults.broker_faults import delete_unread, lose_events
 from labs.faults.load import Claim, Faults, Plan, Submitter
 from labs.notices import SAMPLE, Notice, read
 from labs.pager import Note, Pager, pages
-from labs.up import JsonOption, bring_up, destroy
-from services.observer.exposition import total
-from services.ops.cli import console, errors, print_json
-from services.ops.streams import compared
+from labs.view_checks import compared
+from services.ops.terminal import console, errors, print_json
 from services.ops.verify.verify import verify_stack
 from shared.settings import Settings
 

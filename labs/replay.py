@@ -26,14 +26,14 @@ from deploy.local import fleet
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
+from deploy.local.up import JsonOption, StackOption, prepare_broker, running
 from labs import model as people
 from labs.doors import Ask, Door, Http, Upstream
 from labs.follower import Follower, Seen
 from labs.model import Dice, Model
 from labs.notices import SAMPLE, Named, Notice, NoticeError, parts, read
-from labs.up import JsonOption, StackOption, prepare_broker, running
-from services.ops.cli import console, errors, print_json
 from services.ops.idle import Watch
+from services.ops.terminal import console, errors, print_json
 from shared import clock, db, policy
 from shared.events import State
 from shared.settings import Relayed

@@ -19,19 +19,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import httpx
+import typer
 
 from deploy.local import fleet
 from deploy.local.backup import Backup
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
+from deploy.local.up import bring_up, destroy
 from labs.doors import PATHS, Ask
 from labs.faults.load import Claim, Faults, Plan
-from labs.up import bring_up, destroy
-from services.ops.cli import console, errors
 from services.ops.restore.restore import begin_anew
+from services.ops.terminal import JsonOption, console, errors, print_json
 from services.ops.verify.verify import verify_stack
 from shared import db
 
@@ -207,7 +208,8 @@ class Drill:
 
         None: there are no views here. -1: they do not catch up, or are not compared in time.
         """
-        from services.ops.streams import behind, compared
+        from labs.view_checks import compared
+        from services.ops.streams import behind
         from services.streams import generations
 
         if "streams.0" not in self.fleet.processes:
@@ -369,3 +371,24 @@ def show(outcome: dict[str, Any]) -> None:
     for result in results:
         for kind in result["kinds"]:
             console.print(f"{result['drill']}: {kind}", markup=False, highlight=False)
+
+
+def restore_drill(
+    rate: Annotated[float, typer.Option(min=1, help="Items filed a second.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=5, help="Seconds of load before each disaster.")] = 20.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running, to look at.")] = False,
+    stack: Annotated[str, typer.Option(help="Name of the stack; one of that name is destroyed first.")] = "restore",
+    json: JsonOption = False,
+) -> None:
+    """Lose the database under load and restore it, once with all of its log and once without the last of it; exit 1 if it fails."""
+    outcome = run(stack, rate=rate, seconds=seconds, keep=keep)
+    show(outcome)
+    if json:
+        print_json(outcome)
+    if outcome["failed"]:
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command()(restore_drill)

@@ -24,8 +24,8 @@ import typer
 from deploy.local import fleet
 from deploy.local.children import StackError
 from deploy.local.stack import Stack
-from labs.up import JsonOption, bring_up, destroy
-from services.ops.cli import console, errors, print_json
+from deploy.local.up import JsonOption, bring_up, destroy
+from services.ops.terminal import console, errors, print_json
 from services.ops.verify import verify
 from shared import clock, db, policy
 

@@ -32,12 +32,12 @@ from deploy.local import fleet
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet, Process, Version
 from deploy.local.stack import Stack
+from deploy.local.up import JsonOption, begin, destroy, root, settle
 from labs.drills import ENVIRONMENT, REPOSITORY, Load, Notices
+from labs.exposition import parsed
 from labs.faults.load import Faults
 from labs.notices import SAMPLE, read
-from labs.up import JsonOption, StackOption, begin, destroy, root, running, settle
-from services.observer.exposition import parsed
-from services.ops.cli import console, errors, print_json
+from services.ops.terminal import console, errors, print_json
 from services.ops.verify.verify import verify_stack
 from shared import kafka_links
 
@@ -353,7 +353,7 @@ class Drill:
         self._lags.phase = None
 
     def _migrate(self) -> None:
-        from labs.up import prepare
+        from deploy.local.up import prepare
 
         before = self._topics()
         begun = time.monotonic()
@@ -437,13 +437,7 @@ def drill(
 app = typer.Typer(no_args_is_help=True, help="Upgrades, tried before they are made.")
 
 
-@app.callback()
-def _group() -> None:
-    """Upgrades, tried before they are made."""
-
-
-@app.command(name="drill")
-def drill_(
+def upgrade_drill(
     old: Annotated[
         str | None,
         typer.Option(
@@ -477,40 +471,6 @@ def drill_(
         raise typer.Exit(1)
 
 
-@app.command(name="finish")
-def finish_(
-    stack: StackOption = "default",
-    json: JsonOption = False,
-) -> None:
-    """Once no process of the version before runs, and none will: let numbers, not ids, tell duplicates; exit 1 where events are missing.
-
-    A version without linked events must not run afterwards. May run beside the workers.
-    """
-    from services.ops.broker import linking
-    from shared import db
-
-    local = running(stack, whole=False)
-    engine = db.administer(local.admin_url)
-    try:
-        with errors.status("linking") as status:
-            made = linking.finish(engine, fleet.settings_of(local), status.update)
-    finally:
-        engine.dispose()
-    for reader, partitions in made.partitions.items():
-        console.print(f"{reader}: {len(partitions)} partitions linked", highlight=False)
-    for hole in made.holes:
-        console.print(
-            f"never read, though later ones were: {hole}; goodfaith verify says more",
-            style="red",
-            markup=False,
-            highlight=False,
-        )
-    if json:
-        print_json(made.as_json())
-    if made.holes:
-        raise typer.Exit(1)
-
-
 def show(outcome: Outcome) -> None:
     """Print what came of it, for people."""
     from rich.markup import escape
@@ -537,6 +497,6 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"  {example}" for example in facts["examples"])
 
 
-def register(parent: typer.Typer) -> None:
-    """Add this module's commands."""
-    parent.add_typer(app, name="upgrade")
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command()(upgrade_drill)

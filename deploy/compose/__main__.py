@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _counts(given: list[str]) -> dict[str, int] | None:
-    from labs.up import counts
+    from deploy.local.up import counts
 
     return counts(given)
 

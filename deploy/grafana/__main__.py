@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.grafana.boards import BOARDS
-from deploy.grafana.model import Board
+from services.observer.boards.catalogue import BOARDS
+from services.observer.boards.model import Board
 
 FOLDER = Path(__file__).resolve().parent / "dashboards"
 

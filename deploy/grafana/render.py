@@ -11,8 +11,8 @@ from grafana_foundation_sdk.models import common as c
 from grafana_foundation_sdk.models import dashboard as d
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from deploy.grafana.model import Board, Limits, Panel, Query, Unit
 from deploy.prometheus.model import RUNBOOKS
+from services.observer.boards.model import Board, Limits, Panel, Query, Unit
 
 TAG: Final = "goodfaith"
 SOURCE: Final = d.DataSourceRef(type_val="prometheus", uid="${datasource}")

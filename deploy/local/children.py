@@ -19,6 +19,8 @@ from pathlib import Path
 
 import psutil
 
+from shared.failures import Unavailable
+
 # Below the range from which systems take ports for outgoing connections: the port of a killed server stays free until
 # it is started again.
 PORTS = range(20000, 32000)
@@ -28,7 +30,7 @@ _reserved: list[int] = []
 _spawned: dict[int, subprocess.Popen[bytes]] = {}
 
 
-class StackError(Exception):
+class StackError(Unavailable):
     """A part of the local stack could not be started, found or stopped; the message says which and why."""
 
 

@@ -19,12 +19,12 @@ from rich.table import Table
 from deploy.local import fleet
 from deploy.local.children import StackError
 from deploy.local.processes import Process
+from deploy.local.up import JsonOption, bring_up, destroy
 from labs.attacks.files import FILES
 from labs.attacks.floods import FLOODS
 from labs.attacks.ground import Attack, Customer, Ground, Honest, Outcome, Result, Size, summary
 from labs.attacks.rules import DOORS, ENVIRONMENT
-from labs.up import JsonOption, bring_up, destroy
-from services.ops.cli import console, errors, print_json
+from services.ops.terminal import console, errors, print_json
 from shared import db
 from shared.settings import Settings
 

@@ -19,9 +19,9 @@ from deploy.local import disks
 from deploy.local.children import StackError, send
 from deploy.local.cluster import NODES, NodeName
 from deploy.local.processes import Fleet, Process
+from labs.exposition import total
 from labs.faults.breakage import Fault, Ground
 from labs.faults.load import UPSTREAM
-from services.observer.exposition import total
 from services.observer.watch import replication
 from services.ops.restore import unread
 from shared import db, kafka_links, topics

@@ -16,8 +16,8 @@ import psycopg2
 from deploy.local import disks, replica
 from deploy.local.children import StackError
 from deploy.local.stack import DatabaseName
+from labs.exposition import total
 from labs.faults.breakage import Fault, Ground
-from services.observer.exposition import total
 from shared import db
 from shared.callers import trust
 

@@ -23,11 +23,11 @@ from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.proxy import Link, Links
 from deploy.local.stack import Stack
+from deploy.local.up import JsonOption, bring_up, destroy, root
 from labs.faults import broker_faults, database_faults
 from labs.faults.breakage import Fault, Result, Where, exercise
 from labs.faults.load import ENVIRONMENT, Faults, Outcome, Plan
-from labs.up import JsonOption, bring_up, destroy, root
-from services.ops.cli import console, errors, print_json
+from services.ops.terminal import console, errors, print_json
 
 KILL: Final = "kill"
 KILL_ITEMS: Final = 100_000

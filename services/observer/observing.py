@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 import httpx
 
-from deploy.grafana.model import Level, Panel, Query
+from services.observer.boards.model import Level, Panel, Query
 
 MOST: Final = 50
 """Series of one query that are kept, and alerts."""

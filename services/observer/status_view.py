@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from deploy.grafana import PANELS, Panel
-from deploy.grafana.model import duration, show
+from services.observer.boards import PANELS, Panel
+from services.observer.boards.model import duration, show
 from services.observer.observing import PanelLevel, Snapshot, grouped, level, value_of
 
 WORDS: Final[dict[PanelLevel, str]] = {"good": "ok", "warn": "worth a look", "bad": "bad", "unknown": "not known"}

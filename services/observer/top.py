@@ -25,10 +25,10 @@ from rich.rule import Rule
 from rich.table import Column, Table
 from rich.text import Text
 
-from deploy.grafana import BOARDS, Board, Panel
-from deploy.grafana.model import duration, show
-from labs.up import JsonOption, StackOption
+from services.observer.boards import BOARDS, Board, Panel
+from services.observer.boards.model import duration, show
 from services.observer.observing import Answer, PanelLevel, Series, Snapshot, grouped, level, look_once
+from services.ops.terminal import JsonOption, StackOption
 
 SIGNS: Final[dict[PanelLevel, tuple[str, str]]] = {
     "good": ("ok", "green"),
@@ -205,22 +205,19 @@ def _panel(snapshot: Snapshot, panel: Panel) -> dict[str, Any]:
 
 
 def prometheus_url(stack: str) -> str:
-    """Where Prometheus is: `GOODFAITH_PROMETHEUS_URL`, else that of the local stack.
+    """Where Prometheus is.
 
     Raises:
-        StackError: neither is there.
+        Unavailable: there is none.
     """
-    from deploy.local.children import StackError
-    from labs.up import running
+    from services.ops import installation
+    from shared.failures import Unavailable
     from shared.settings import Settings
 
-    if given := Settings().prometheus_url:
-        return given
-    found = running(stack, whole=False).observers().get("prometheus")
-    if found is None:
-        raise StackError(
-            f"no Prometheus runs on stack {stack!r}, and GOODFAITH_PROMETHEUS_URL is not set; `goodfaith up` starts one "
-            "where it is installed"
+    found = Settings().prometheus_url or installation.settings(stack).prometheus_url
+    if not found:
+        raise Unavailable(
+            "no Prometheus is known: `goodfaith up` starts one where it is installed, or set GOODFAITH_PROMETHEUS_URL"
         )
     return found
 
@@ -267,12 +264,12 @@ def top(
     """
     from rich.live import Live
 
-    from deploy.local.children import StackError
-    from services.ops.cli import console, print_json
+    from services.ops.terminal import console, print_json
+    from shared.failures import CommandError
 
     shown = next((one for one in BOARDS if one.key == board), None)
     if shown is None:
-        raise StackError(f"no board {board!r}; there are {', '.join(one.key for one in BOARDS)}")
+        raise CommandError(f"no board {board!r}; there are {', '.join(one.key for one in BOARDS)}")
     url = prometheus_url(stack)
     panels = [panel for one in BOARDS for panel in one.panels() if panel.kind != "table"]
     if once or json or svg:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 from msgspec import Struct
 
-from labs.up import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption
 
 app = typer.Typer(no_args_is_help=True, help="Look at claims.")
 
@@ -148,18 +148,17 @@ def show(
     from rich.markup import escape
     from rich.table import Column, Table
 
-    from deploy.local import fleet
-    from deploy.local.children import StackError
-    from labs.up import running
-    from services.ops.cli import console, print_json
+    from services.ops import installation
+    from services.ops.terminal import console, print_json
     from shared import db
+    from shared.failures import CommandError
 
-    local = running(stack)
-    engine = db.administer(local.admin_url, pooled=False)
+    settings = installation.settings(stack)
+    engine = db.administer(settings.database.get_secret_value(), pooled=False)
     with engine.connect() as connection:
-        found = timeline(connection, fleet.settings_of(local), id)
+        found = timeline(connection, settings, id)
     if found is None:
-        raise StackError(f"there is no claim or item {id!r}")
+        raise CommandError(f"there is no claim or item {id!r}")
     claim, entries = found
     short = {item: item for item in sorted({entry.item for entry in entries if entry.item is not None})}
     if len(short) > 1:

@@ -1,93 +1,127 @@
-"""The command line `goodfaith`: one module of this package for each command, found and registered here.
+"""The command line `goodfaith`: commands are functions of the modules below, each imported when the command line is built.
 
-A module `services/operator/<name>.py` of `COMMANDS` that exists is imported and its `register(app: typer.Typer) -> None`
-called. Modules import what is heavy inside their commands, so that `goodfaith --help` stays quick.
+Modules import what is heavy inside their commands, so that `goodfaith --help` stays quick. Commands of a local stack and of the
+lab are there where their packages are: an installation's image has neither.
 
-With `--json` a command's last line on standard output is one JSON object; what is for people goes before it.
+Exit codes: 0, as asked; 1, something was found (``verify``, ``status``, a drill); 2, a mistake in the command; 75, something
+that the command needs does not answer.
 """
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Mapping
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
+from typing import Annotated, Final
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
-from deploy.local.children import StackError
+from services.ops.terminal import errors, print_json
+from shared.failures import CommandError, Unavailable
 from shared.secret_files import Refused
 from shared.settings import wrong
 
-COMMANDS = (
-    "up",
-    "demo",
-    "tour",
-    "replay",
-    "claim",
-    "message",
-    "erase",
-    "token",
-    "export",
-    "verify",
-    "promise",
-    "top",
-    "dlq",
-    "statements",
-    "standing",
-    "policy",
-    "clock",
-    "bench",
-    "fault_runs",
-    "canary",
-    "restore",
-    "topics",
-    "login",
-    "rewrap",
-    "prune",
-    "deep",
-    "streams",
-    "drills",
-    "attack",
-    "upgrade_drill",
-    "size",
-)
-
-console = Console()
-"""For people; a command's own output."""
-
-errors = Console(stderr=True)
-"""For people; progress and what went wrong."""
+PANELS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Local stack": ("deploy.local.up", "labs.demo"),
+    "Look": (
+        "services.ops.claim", "services.ops.message", "services.ops.standing", "services.ops.promise", "services.observer.top",
+        "services.ops.verify.verify",
+    ),
+    "Operate": (
+        "services.ops.migrate", "services.ops.token", "services.ops.policy", "services.ops.dlq", "services.ops.statements",
+        "services.ops.streams", "services.ops.size",
+    ),
+    "Broker and database": ("services.ops.broker.topics", "services.ops.broker.login", "services.ops.restore.restore"),
+    "Personal data and retention": (
+        "services.ops.privacy.export", "services.ops.privacy.erase", "services.ops.privacy.rewrap", "services.ops.prune",
+    ),
+}  # fmt: skip
+"""Modules with commands, by the panel of `goodfaith --help` that shows them."""
+LAB: Final = "labs.commands"
+HELP: Final = "Run and look after Goodfaith, the intellectual-property programme of a marketplace."
 
 
 def build() -> typer.Typer:
     """The whole command line."""
-    # no locals in tracebacks: they hold passwords
-    app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, help="Goodfaith's operator's tools.")
-    for name in COMMANDS:
-        module = f"{__package__}.{name}"
-        if find_spec(module) is not None:
-            import_module(module).register(app)
+    app = typer.Typer(
+        no_args_is_help=True,
+        # no locals in tracebacks: they hold passwords
+        pretty_exceptions_show_locals=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help=HELP,
+    )
+    app.callback()(_main)
+    for panel, modules in PANELS.items():
+        for module in filter(_there, modules):
+            part = typer.Typer()
+            import_module(module).register(part)
+            for command in part.registered_commands:
+                command.rich_help_panel = panel
+            for group in part.registered_groups:
+                group.rich_help_panel = panel
+            app.registered_commands += part.registered_commands
+            app.registered_groups += part.registered_groups
+    if _there(LAB):
+        app.add_typer(import_module(LAB).build(), name="lab", rich_help_panel="Local stack")
     return app
 
 
-def print_json(value: object) -> None:
-    """One JSON object on one line of standard output: the last that a command with `--json` prints."""
-    print(json.dumps(value, default=str), flush=True)
+def _there(module: str) -> bool:
+    package = module.partition(".")[0]
+    return find_spec(package) is not None and find_spec(module) is not None
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"goodfaith {version('goodfaith')}")
+        raise typer.Exit
+
+
+def _main(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
-    """Run the command line; exit 1 and a sentence for what the user can mend."""
+    """Run the command line; what the user can fix is said in a sentence."""
     try:
         build()()
-    except (StackError, Refused, ValidationError) as error:
-        text = str(error) if isinstance(error, StackError) else wrong(error)
-        errors.print(text, style="red", markup=False, highlight=False)
-        if "--json" in sys.argv:
-            print_json({"error": text})
-        sys.exit(1)
+    except (CommandError, Refused, ValidationError) as error:
+        _fail(str(error) if isinstance(error, CommandError) else wrong(error), getattr(error, "exit_code", 2))
+    except Exception as error:
+        if not _away(error):
+            raise
+        _fail(_sentence(error), Unavailable.exit_code)
+
+
+def _away(error: Exception) -> bool:
+    """Whether broker, database or an API does not answer."""
+    import httpx
+    import sqlalchemy as sa
+    from kafka.errors import KafkaConnectionError, KafkaTimeoutError, NoBrokersAvailable
+
+    gone = (httpx.TransportError, KafkaConnectionError, KafkaTimeoutError, NoBrokersAvailable)
+    return isinstance(error, gone) or (
+        isinstance(error, sa.exc.OperationalError) and error.connection_invalidated is False
+    )
+
+
+def _sentence(error: Exception) -> str:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"not reached: {first} (does it run? `goodfaith status` looks at a local stack)"
+
+
+def _fail(text: str, code: int) -> None:
+    errors.print(text, style="red", markup=False, highlight=False)
+    if "--json" in sys.argv:
+        print_json({"error": text})
+    sys.exit(code)
 
 
 if __name__ == "__main__":

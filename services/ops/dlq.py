@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from labs.up import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption
 
 app = typer.Typer(no_args_is_help=True, help="Records that could not be processed, and running them again.")
 _COLUMNS: Final = 'id, partition, key, topic, "offset", event_id, type, error, count, state, parked_wall, changed_wall'
@@ -117,13 +117,12 @@ def await_end(
 
 def _open(stack: str) -> tuple[Any, list[Table]]:
     """A connection (each statement its own transaction), and the tables."""
-    from deploy.local import fleet
-    from labs.up import running
+    from services.ops import installation
     from shared import db
 
-    local = running(stack, whole=False)
-    connection = db.administer(local.admin_url, autocommit=True, pooled=False).connect()
-    return connection, tables(connection, fleet.settings_of(local))
+    settings = installation.settings(stack)
+    connection = db.administer(settings.database.get_secret_value(), autocommit=True, pooled=False).connect()
+    return connection, tables(connection, settings)
 
 
 def _print(rows: Iterable[dict[str, Any]]) -> None:
@@ -131,7 +130,7 @@ def _print(rows: Iterable[dict[str, Any]]) -> None:
     from rich.table import Column
     from rich.table import Table as Grid
 
-    from services.ops.cli import console
+    from services.ops.terminal import console
 
     grid = Grid(Column("id", no_wrap=True), "state", "key", "event", "from", "tries", "error")
     for row in rows:
@@ -149,7 +148,7 @@ def list_(
     json: JsonOption = False,
 ) -> None:
     """What is parked: the poison record of each key, and what waits behind it."""
-    from services.ops.cli import console, print_json
+    from services.ops.terminal import console, print_json
 
     connection, where = _open(stack)
     with connection:
@@ -173,14 +172,14 @@ def show(
     """One record with its bytes and its error."""
     from rich.markup import escape
 
-    from deploy.local.children import StackError
-    from services.ops.cli import console, print_json
+    from services.ops.terminal import console, print_json
+    from shared.failures import CommandError
 
     connection, where = _open(stack)
     with connection:
         found = find(connection, where, id)
         if found is None:
-            raise StackError(f"nothing is parked as {id!r}; `goodfaith dlq list` shows what is")
+            raise CommandError(f"nothing is parked as {id!r}; `goodfaith dlq list` shows what is")
         table, number = found
         (row,) = _rows(connection, table, "id = %s", (number,))
         value, headers = connection.exec_driver_sql(
@@ -207,17 +206,17 @@ def replay(
     json: JsonOption = False,
 ) -> None:
     """Have parked records run again, in order, and tell what became of each; exit 1 when any is still parked."""
-    from deploy.local.children import StackError
-    from services.ops.cli import console, print_json
+    from services.ops.terminal import console, print_json
+    from shared.failures import CommandError
 
     if sum((id is not None, all_, key is not None)) != 1:
-        raise StackError("give one of: an id, --key or --all")
+        raise CommandError("give one of: an id, --key or --all")
     connection, where = _open(stack)
     with connection:
         try:
             waited = ask(connection, where, id=id, key=key)
         except LookupError as error:
-            raise StackError(str(error.args[0])) from None
+            raise CommandError(str(error.args[0])) from None
         rows = await_end(connection, where, waited, timeout)
     if rows:
         _print(rows)

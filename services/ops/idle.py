@@ -14,13 +14,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 from kafka import TopicPartition
 
-from deploy.marketplace.worker import Marketplace
 from services.enforcement.ledger import EnforcementLedger
 from services.enforcement.worker import Enforcement
 from services.intake.worker import Intake
 from services.notification.worker import Notification
 from services.verification.worker import Verification
-from shared import clock, kafka_links, topics
+from shared import access, clock, kafka_links, topics
 from shared.settings import Settings
 
 
@@ -38,7 +37,12 @@ def _reader(service: type[Any]) -> Reader:
     return Reader(service.name, service.schema, service.prefix, tuple(service.reads))
 
 
-READERS: Final = tuple(map(_reader, (Intake, Verification, Enforcement, EnforcementLedger, Notification, Marketplace)))
+DEMO: Final = "marketplace"
+"""Schema of the demo marketplace, whose worker is not part of an installation."""
+READERS: Final = (
+    *map(_reader, (Intake, Verification, Enforcement, EnforcementLedger, Notification)),
+    Reader(DEMO, DEMO, "", access.READS[DEMO][DEMO]),
+)
 
 
 def readers(settings: Settings) -> tuple[Reader, ...]:
@@ -59,13 +63,12 @@ def present(connection: sa.Connection, candidates: Iterable[Reader], *, table: s
         table: that a worker must have.
     """
     there = set(connection.exec_driver_sql("select schemaname || '.' || tablename from pg_tables").scalars())
-    demo = Marketplace.schema
     ours = (
-        f"{demo}.partitions" in there
-        and connection.exec_driver_sql(f"select exists (select from {demo}.partitions)").scalar_one()
+        f"{DEMO}.partitions" in there
+        and connection.exec_driver_sql(f"select exists (select from {DEMO}.partitions)").scalar_one()
     )
     return tuple(
-        one for one in candidates if f"{one.schema}.{one.prefix}{table}" in there and (ours or one.schema != demo)
+        one for one in candidates if f"{one.schema}.{one.prefix}{table}" in there and (ours or one.schema != DEMO)
     )
 
 

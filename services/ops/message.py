@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from labs.up import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption
 
 if TYPE_CHECKING:
     from services.notification.reproduce import Kept
@@ -31,19 +31,19 @@ def preview(
     json: JsonOption = False,
 ) -> None:
     """Show a message with made-up facts, from the template in use. Nothing is read, nothing is sent."""
-    from deploy.local.children import StackError
     from services.notification import preview as made_up
-    from services.ops.cli import print_json
+    from services.ops.terminal import print_json
     from shared import languages, policy
+    from shared.failures import CommandError
 
     if kind not in made_up.kinds():
-        raise StackError(f"no kind {kind!r}; there are {', '.join(made_up.kinds())}")
+        raise CommandError(f"no kind {kind!r}; there are {', '.join(made_up.kinds())}")
     if locale not in languages.LANGUAGES:
-        raise StackError(f"no language {locale!r}; there are {', '.join(languages.LANGUAGES)}")
+        raise CommandError(f"no language {locale!r}; there are {', '.join(languages.LANGUAGES)}")
     try:
         made = made_up.preview(kind, locale=locale, profile=profile, items=items, to_seller=to_seller)
     except policy.PolicyError as error:
-        raise StackError(str(error)) from None
+        raise CommandError(str(error)) from None
     print(made.html if html else f"Subject: {made.subject}\n\n{made.body}")
     if json:
         print_json(
@@ -122,22 +122,20 @@ def reproduce(
 
     The text that is printed holds contact data, as on file now.
     """
-    from deploy.local import fleet
-    from deploy.local.children import StackError
-    from labs.up import running
     from services.notification.render import digest
     from services.notification.reproduce import again, differences
     from services.notification.sender import Intake, IntakeDown
-    from services.ops.cli import console, print_json
+    from services.ops import installation
+    from services.ops.terminal import console, print_json
     from shared import db
+    from shared.failures import CommandError
 
-    local = running(stack)
-    settings = fleet.settings_of(local, secret=True)
-    engine = db.administer(local.admin_url, pooled=False)
+    settings = installation.settings(stack)
+    engine = db.administer(settings.database.get_secret_value(), pooled=False)
     with engine.connect() as connection:
         found = kept_of(connection, message)
         if found is None:
-            raise StackError(f"no message {message!r} was sent")
+            raise CommandError(f"no message {message!r} was sent")
         kept, logged = found
         changed: dict[str, Any] = dict(connection.exec_driver_sql(_CHANGED, (kept.parties,)).all())
     assert settings.internal_token is not None
@@ -146,7 +144,7 @@ def reproduce(
         contacts = intake.contacts(kept.parties)
         numbers = {} if kept.notice is not None else intake.right_numbers([kept.claim])
     except IntakeDown as away:
-        raise StackError(f"intake gives no answer: {away}") from None
+        raise CommandError(f"intake gives no answer: {away}") from None
     finally:
         intake.close()
     why, made = differences(kept, contacts, changed), ""

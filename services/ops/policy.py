@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from labs.up import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption
 
 if TYPE_CHECKING:
     from shared.policy import Policy
@@ -59,7 +59,7 @@ def check(
     from rich.markup import escape
     from rich.table import Table
 
-    from services.ops.cli import console, print_json
+    from services.ops.terminal import console, print_json
     from shared import policy
     from shared.policy import PolicyError
 
@@ -167,21 +167,21 @@ def backtest(
     json: JsonOption = False,
 ) -> None:
     """Run the recorded items through two policies and show whose outcome changes. Nothing is written."""
-    from deploy.local.children import StackError
-    from labs.up import running
     from services.ops import backtest as ledger
-    from services.ops.cli import errors, print_json
+    from services.ops import installation
+    from services.ops.terminal import errors, print_json
     from shared import db
+    from shared.failures import CommandError
     from shared.policy import PolicyError
 
     try:
         before, after = read(old), read(new)
     except PolicyError as error:
-        raise StackError(str(error)) from None
+        raise CommandError(str(error)) from None
     if since is not None and since.tzinfo is None:
         since = since.replace(tzinfo=dt.UTC)
     begun = time.monotonic()
-    engine = db.administer(running(stack, whole=False).admin_url, pooled=False)
+    engine = db.administer(installation.settings(stack).database.get_secret_value(), pooled=False)
     try:
         with (
             errors.status("replaying"),
@@ -191,7 +191,7 @@ def backtest(
             recorded = ledger.Recorded(connection)
             tally = ledger.compare(recorded, before, after, everything=everything, limit=limit, since=since)
     except PolicyError as error:
-        raise StackError(f"an item's own policy: {error}") from None
+        raise CommandError(f"an item's own policy: {error}") from None
     finally:
         engine.dispose()
     seconds = time.monotonic() - begun
@@ -209,7 +209,7 @@ def show(result: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from services.ops.cli import console
+    from services.ops.terminal import console
 
     console.print(f"{result['items']:,} items, {result['changed']:,} with another outcome", highlight=False)
     if result["changed"]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from labs.up import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -112,7 +112,7 @@ def show(at: dt.datetime, figures: Mapping[str, Figures]) -> None:
     """Print them for people."""
     from rich.table import Table
 
-    from services.ops.cli import console
+    from services.ops.terminal import console
 
     table = Table(
         "window", "in time", "met", "missed", "taken down", "items", title=f"The promise as of {at:%Y-%m-%d %H:%M:%S}Z"
@@ -135,17 +135,16 @@ def promise(
     json: JsonOption = False,
 ) -> None:
     """Handled within 24 hours and takedown rate over an hour, a day, 30 days and all time, counted by SQL."""
-    from deploy.local import fleet
-    from deploy.local.children import StackError
-    from labs.up import running
-    from services.ops.cli import print_json
+    from services.ops import installation
+    from services.ops.terminal import print_json
     from shared import clock, db
+    from shared.failures import CommandError
 
-    engine = db.administer(fleet.settings_of(running(stack)).database.get_secret_value(), pooled=False)
+    engine = db.administer(installation.settings(stack).database.get_secret_value(), pooled=False)
     try:
         moment = dt.datetime.fromisoformat(at).astimezone(dt.UTC) if at else None
     except ValueError as error:
-        raise StackError(f"--at: {error}") from None
+        raise CommandError(f"--at: {error}") from None
     with engine.connect() as connection:
         now = moment or clock.read(connection)[0]
         found = count(connection, now)

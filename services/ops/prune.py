@@ -19,8 +19,9 @@ from typing import Annotated, Any, Final
 import sqlalchemy as sa
 import typer
 
-from labs.up import JsonOption, StackOption, running
+from services.ops import installation
 from services.ops.idle import Reader, present, readers
+from services.ops.terminal import JsonOption, StackOption
 from shared.settings import Settings
 
 KEEP_DAYS: Final = 30.0
@@ -186,16 +187,15 @@ def prune(
 
     With `GOODFAITH_KAFKA` and `GOODFAITH_DATABASE` (an administrator's) set: of that installation.
     """
-    from deploy.local import fleet
-    from services.ops.cli import console, errors, print_json
+    from services.ops.terminal import console, errors, print_json
     from shared import db
 
-    local = running(stack, whole=False)
-    engine = db.administer(local.admin_url, autocommit=True)
+    settings = installation.settings(stack)
+    engine = db.administer(settings.database.get_secret_value(), autocommit=True)
     begun = time.monotonic()
     try:
         with errors.status("pruning") as status:
-            pruning = Pruning(engine, fleet.settings_of(local), tell=status.update)
+            pruning = Pruning(engine, settings, tell=status.update)
             folds = pruning.inboxes(keep_days, keep_days_verification)
             aged = pruning.aged()
     finally:

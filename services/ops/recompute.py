@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from labs.up import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -183,12 +183,11 @@ def recompute(
     json: JsonOption = False,
 ) -> None:
     """Build ledgers, standings and entities anew from the violations, by the policy in force; exit 1 when any differs."""
-    from deploy.local import fleet
-    from labs.up import running
-    from services.ops.cli import console, print_json
+    from services.ops import installation
+    from services.ops.terminal import console, print_json
     from shared import db
 
-    settings = fleet.settings_of(running(stack, whole=False))
+    settings = installation.settings(stack)
     url = settings.database.get_secret_value()
     begun = time.monotonic()
     found = whole(url, settings.penalties_profile, processes or os.cpu_count() or 1)

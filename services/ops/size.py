@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from labs.up import JsonOption
+from services.ops.terminal import JsonOption
 
 
 def size(
@@ -23,16 +23,16 @@ def size(
     """Print workers, partitions, brokers, cores and disks for a rate, each with its arithmetic."""
     from rich.table import Table
 
-    from deploy.local.children import StackError
     from services.ops import sizing
-    from services.ops.cli import console, print_json
+    from services.ops.terminal import console, print_json
+    from shared.failures import CommandError
 
     try:
         wanted = sizing.Wanted(
             items_per_s, items_per_s / 4 if mean is None else mean, by_http, spare, replication, topic_days
         )
     except ValueError as error:
-        raise StackError(str(error)) from None
+        raise CommandError(str(error)) from None
     found = sizing.size(wanted)
     table = Table("part", "how many", "cores at the peak", "because")
     for need in found.needs:

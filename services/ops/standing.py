@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from labs.up import JsonOption, StackOption
 from services.ops.recompute import recompute
+from services.ops.terminal import JsonOption, StackOption
 
 if TYPE_CHECKING:
     from shared.policy import Policy
@@ -34,11 +34,10 @@ class _Tables:
     """Enforcement's tables of a stack, as the command line reads them, and the penalties that sellers stand under."""
 
     def __init__(self, stack: str) -> None:
-        from deploy.local import fleet
-        from labs.up import running
+        from services.ops import installation
         from shared import db, policy
 
-        settings = fleet.settings_of(running(stack, whole=False))
+        settings = installation.settings(stack)
         self.policy: Policy = policy.current(settings.penalties_profile)
         self._engine = db.administer(settings.database.get_secret_value(), pooled=False)
 
@@ -84,7 +83,7 @@ def explain(
     import msgspec
 
     from services.enforcement import reading
-    from services.ops.cli import print_json
+    from services.ops.terminal import print_json
 
     wanted = when(at)
     with _Tables(stack) as tables:
@@ -103,7 +102,7 @@ def _show(found: Explanation, rules: Policy) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from services.ops.cli import console
+    from services.ops.terminal import console
 
     console.print(f"{escape(found.seller)} at {_moment(found.at)}, by the penalties of {found.policy}", highlight=False)
     if found.left_out:
@@ -183,7 +182,7 @@ def list_(
     from rich.table import Table
 
     from services.enforcement import reading
-    from services.ops.cli import console, print_json
+    from services.ops.terminal import console, print_json
 
     with _Tables(stack) as tables:
         try:
@@ -211,7 +210,7 @@ def figures_(stack: StackOption = "default", json: JsonOption = False) -> None:
     import msgspec
 
     from services.enforcement import reading
-    from services.ops.cli import print_json
+    from services.ops.terminal import print_json
 
     with _Tables(stack) as tables:
         found = reading.figures(tables.connection, tables.policy.penalties.repeat_offender, tables.now)
@@ -223,7 +222,7 @@ def figures_(stack: StackOption = "default", json: JsonOption = False) -> None:
 def _show_figures(found: Figures) -> None:
     from rich.table import Table
 
-    from services.ops.cli import console
+    from services.ops.terminal import console
 
     console.print(
         f"{found.sellers:,} sellers with violations at {_moment(found.at)}, {found.repeat_offenders:,} of them repeat offenders",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from labs.up import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption
 
 app = typer.Typer(no_args_is_help=True, help="Statements of reasons that were not sent, and sending them again.")
 _LIST: Final = """
@@ -37,10 +37,12 @@ def retry(connection: Any, puid: str | None = None) -> list[str]:
 
 
 def _open(stack: str) -> Any:
-    from labs.up import running
+    from services.ops import installation
     from shared import db
 
-    return db.administer(running(stack, whole=False).admin_url, autocommit=True, pooled=False).connect()
+    return db.administer(
+        installation.settings(stack).database.get_secret_value(), autocommit=True, pooled=False
+    ).connect()
 
 
 @app.command("list")
@@ -49,7 +51,7 @@ def list_(stack: StackOption = "default", json: JsonOption = False) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from services.ops.cli import console, print_json
+    from services.ops.terminal import console, print_json
 
     with _open(stack) as connection:
         rows, numbers = unsent(connection), counts(connection)
@@ -72,13 +74,13 @@ def retry_(
     json: JsonOption = False,
 ) -> None:
     """Have refused statements sent again, once the cause is mended at the database."""
-    from deploy.local.children import StackError
-    from services.ops.cli import console, print_json
+    from services.ops.terminal import console, print_json
+    from shared.failures import CommandError
 
     with _open(stack) as connection:
         found = retry(connection, puid)
     if puid is not None and not found:
-        raise StackError(f"no statement {puid!r} was refused; `goodfaith statements list` shows which were")
+        raise CommandError(f"no statement {puid!r} was refused; `goodfaith statements list` shows which were")
     console.print(f"{len(found)} to be sent again")
     if json:
         print_json({"waiting": len(found)})

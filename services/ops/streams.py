@@ -6,22 +6,18 @@ from the beginning of the topics; the former generation is deleted once the new 
 
 from __future__ import annotations
 
-import contextlib
-import datetime as dt
 import time
-from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from labs.up import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from deploy.local.processes import Fleet
     from services.streams.generations import LogRow
     from shared.settings import Settings
 
@@ -38,10 +34,9 @@ class Source(StrEnum):
 
 
 def _settings(stack: str) -> Settings:
-    from deploy.local import fleet
-    from labs.up import running
+    from services.ops import installation
 
-    return fleet.settings_of(running(stack, whole=False))
+    return installation.settings(stack)
 
 
 def log_rows(connection: sa.Connection, settings: Settings) -> Iterator[LogRow]:
@@ -86,51 +81,6 @@ def behind(settings: Settings, number: int) -> int:
     return sum(max(end - read, 0) for read, end in generations.progress(settings, number).values())
 
 
-def compared(processes: Fleet, since: dt.datetime, *, within_s: float) -> dict[str, int]:
-    """Wait until every view was held against the database on every partition; what each differs by, all partitions together.
-
-    Args:
-        processes: of a local stack.
-        since: wall time; what was compared before does not count.
-        within_s: how long to wait.
-
-    Raises:
-        TimeoutError: not all were compared: how many.
-    """
-    import httpx
-
-    from deploy.local import fleet
-    from services.streams.reconcile import TRUTHS
-
-    wanted = len(TRUTHS) * fleet.settings_of(processes.stack).partitions
-    headers = {"authorization": f"Bearer {processes.stack.secret('internal_token')}"}
-    until = time.monotonic() + within_s
-    while True:
-        found: dict[tuple[str, int], int] = {}
-        for process in processes:
-            if not process.name.startswith("streams."):
-                continue
-            scheme = "http" if processes.stack.secured is None else "https"
-            url = f"{scheme}://127.0.0.1:{process.env['GOODFAITH_HTTP_PORT']}/internal/streams/status"
-            with contextlib.suppress(httpx.HTTPError):
-                answer = (
-                    httpx.get(url, headers=headers, timeout=30, trust_env=False, verify=fleet.trust(processes.stack))
-                    .raise_for_status()
-                    .json()
-                )
-                for one in answer["compared"]:
-                    if dt.datetime.fromisoformat(one["wall"]) > since:
-                        found[one["view"], one["partition"]] = one["difference"]
-        if len(found) == wanted:
-            differ: Counter[str] = Counter()
-            for (view, _), difference in found.items():
-                differ[view] += difference
-            return dict(differ)
-        if time.monotonic() > until:
-            raise TimeoutError(f"{len(found)} of {wanted} views of partitions were compared within {within_s:g} s")
-        time.sleep(0.2)
-
-
 @app.command()
 def rebuild(
     source: Annotated[
@@ -148,7 +98,7 @@ def rebuild(
     json: JsonOption = False,
 ) -> None:
     """Build all views anew; exit 1 when they have not caught up in time (the rebuild goes on)."""
-    from services.ops.cli import console, errors, print_json
+    from services.ops.terminal import console, errors, print_json
     from services.streams import generations
 
     settings = _settings(stack)
@@ -178,7 +128,7 @@ def status(stack: StackOption = "default", json: JsonOption = False) -> None:
     """How far the views are, topic by topic; exit 1 when something is still to be read."""
     from rich.table import Table
 
-    from services.ops.cli import console, print_json
+    from services.ops.terminal import console, print_json
     from services.streams import generations
 
     settings = _settings(stack)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from labs.up import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption
 
 app = typer.Typer(no_args_is_help=True, help="List and revoke bearer tokens.")
 AccountArgument = Annotated[str, typer.Argument(help="Id of the account.")]
@@ -24,19 +24,19 @@ def _tables(stack: str, account: str) -> Iterator[Any]:
     """A transaction on intake's tables.
 
     Raises:
-        StackError: there is no such account.
+        CommandError: there is no such account.
     """
-    from deploy.local.children import StackError
-    from labs.up import running
     from services.intake.kernel import store
+    from services.ops import installation
     from shared import db
+    from shared.failures import CommandError
 
-    engine = db.administer(running(stack, whole=False).admin_url, pooled=False)
+    engine = db.administer(installation.settings(stack).database.get_secret_value(), pooled=False)
     try:
         with engine.begin() as connection:
             connection.exec_driver_sql("set local search_path = intake, platform")
             if not store.accounts(connection, [account]):
-                raise StackError(f"there is no account {account}")
+                raise CommandError(f"there is no account {account}")
             yield connection
     finally:
         engine.dispose()
@@ -46,7 +46,7 @@ def _tables(stack: str, account: str) -> Iterator[Any]:
 def list_(account: AccountArgument, stack: StackOption = "default", json: JsonOption = False) -> None:
     """Show the tokens of an account that are in force: id, name, when made, when they expire. Never the token itself."""
     from services.intake.kernel import store
-    from services.ops.cli import console, print_json
+    from services.ops.terminal import console, print_json
 
     with _tables(stack, account) as connection:
         rows = [
@@ -72,16 +72,16 @@ def revoke(
     json: JsonOption = False,
 ) -> None:
     """Revoke one token of an account, or all. Processes notice within GOODFAITH_TOKEN_CACHE_S."""
-    from deploy.local.children import StackError
     from services.intake.kernel import store
-    from services.ops.cli import console, print_json
+    from services.ops.terminal import console, print_json
+    from shared.failures import CommandError
 
     if (token is None) != every:
-        raise StackError("name one token, or give --all")
+        raise CommandError("name one token, or give --all")
     with _tables(stack, account) as connection:
         revoked = store.revoke_tokens(connection, account, id=token)
     if token is not None and not revoked:
-        raise StackError(f"{account} has no token {token} in force; see: goodfaith token list {account}")
+        raise CommandError(f"{account} has no token {token} in force; see: goodfaith token list {account}")
     console.print(f"revoked: {', '.join(revoked) or 'none, there was none in force'}", markup=False, highlight=False)
     if json:
         print_json({"account": account, "revoked": revoked})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
+from labs.exposition import samples
 from services.observer.canary_rounds import COMPLETED, Canary, Failed
-from services.observer.exposition import samples
 from shared.settings import Settings
 from tests.e2e.world import SITE, World
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.grafana import PANELS
+from services.observer.boards import PANELS
 from deploy.prometheus.rules import records
 from labs.drills import Engineer, Observer
 from labs.pager import Pager

@@ -22,7 +22,7 @@ from deploy.local.children import StackError
 from deploy.local.fleet import SERVICES, settings_of
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
-from labs.up import bring_up
+from deploy.local.up import bring_up
 from services.ops.idle import Watch
 from services.ops.verify.verify import Report, verify_stack
 from shared import clock, db

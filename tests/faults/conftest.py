@@ -21,7 +21,7 @@ def fleet() -> Iterator[Fleet]:
     """Everything up, with the settings of `goodfaith faults`."""
     # not before pytest is configured: kafka-python warns when it is loaded
     from labs.faults import load as faults
-    from labs.up import prepare
+    from deploy.local.up import prepare
 
     _sweep()
     stack = Stack.start(ROOT, f"test-{os.getpid()}-faults")

@@ -13,7 +13,7 @@ from deploy.local import fleet
 from deploy.local.fleet import settings_of
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
-from labs.up import prepare
+from deploy.local.up import prepare
 from services.ops.idle import Watch
 from shared import clock, db
 

@@ -16,7 +16,7 @@ from kafka.errors import KafkaError
 
 from deploy import images
 from deploy.local.stack import Stack
-from labs.up import prepare
+from deploy.local.up import prepare
 from tests.conftest import ROOT
 
 pytestmark = [

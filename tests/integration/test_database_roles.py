@@ -10,7 +10,7 @@ import psycopg2.errors
 import pytest
 
 from deploy.local.stack import Stack
-from labs.up import prepare
+from deploy.local.up import prepare
 from shared import migrate
 
 pytestmark = pytest.mark.stack

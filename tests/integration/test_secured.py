@@ -31,7 +31,7 @@ from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.secured import BROKER, HOSTS, write
 from deploy.local.stack import Stack
-from labs import up
+from deploy.local import up
 from services.ops.broker import topic_plan
 from services.ops.broker.login import at_broker
 from services.ops.broker.topics import Broker, apply_to, compare

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from services.ops.streams import compared
+from labs.view_checks import compared
 from tests.integration.small_run import SELLERS, SmallRun
 
 

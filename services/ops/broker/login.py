@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from labs.up import StackOption
+from services.ops.terminal import StackOption
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -30,29 +30,28 @@ EndOption = Annotated[bool, typer.Option("--end", help="Take the login away; con
 
 
 def _settings(stack: str) -> Settings:
-    from deploy.local import fleet
-    from labs.up import running
+    from services.ops import installation
 
-    return fleet.settings_of(running(stack, whole=False))
+    return installation.settings(stack)
 
 
 def _password(file: Path | None, end: bool) -> str | None:
     """The new password; None: the login is to end."""
-    from deploy.local.children import StackError
     from shared import secret_files
+    from shared.failures import CommandError
 
     if end == (file is not None):
-        raise StackError("give either --password-file or --end")
+        raise CommandError("give either --password-file or --end")
     if file is None:
         return None
     password = secret_files.read(file, "--password-file")
     if len(password) < SHORTEST:
-        raise StackError(f"the password in {file} has fewer than {SHORTEST} characters: take a random one")
+        raise CommandError(f"the password in {file} has fewer than {SHORTEST} characters: take a random one")
     return password
 
 
 def _said(user: str, password: str | None) -> None:
-    from services.ops.cli import console
+    from services.ops.terminal import console
 
     console.print(f"{user}: {'ended' if password is None else 'has its password'}", markup=False, highlight=False)
 
@@ -66,13 +65,13 @@ def broker(
     stack: StackOption = "default",
 ) -> None:
     """Give a principal's login at the broker a password (SCRAM-SHA-512), or take the login away."""
-    from deploy.local.children import StackError
     from shared import access
+    from shared.failures import CommandError
 
     settings = _settings(stack)
     known = {one.name for one in access.principals(settings)}
     if principal not in known:
-        raise StackError(f"no principal {principal!r}; there are {', '.join(sorted(known))}")
+        raise CommandError(f"no principal {principal!r}; there are {', '.join(sorted(known))}")
     password = _password(password_file, end)
     user = access.login(settings, principal, other=other)
     at_broker(settings, {user: password})
@@ -88,13 +87,13 @@ def database(
     stack: StackOption = "default",
 ) -> None:
     """Give a service's role, or the second one that may do the same, a password, or take the second one away."""
-    from deploy.local.children import StackError
     from shared import migrate
+    from shared.failures import CommandError
 
     if service not in (known := migrate.ROLES):
-        raise StackError(f"no service {service!r} with a role; there are {', '.join(known)}")
+        raise CommandError(f"no service {service!r} with a role; there are {', '.join(known)}")
     if end and not other:
-        raise StackError(
+        raise CommandError(
             "a service's own role is kept: it holds the rights of both. Give it a password that nobody has"
         )
     password = _password(password_file, end)

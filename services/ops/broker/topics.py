@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from labs.up import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption
 
 if TYPE_CHECKING:
     from services.ops.broker.topic_plan import Cluster, Create, Declared, Plan
@@ -314,23 +314,22 @@ def apply_to(settings: Settings, allowed: Iterable[str] = ()) -> Plan:
 
 
 def _settings(stack: str) -> Settings:
-    from deploy.local import fleet
-    from labs.up import running
+    from services.ops import installation
 
-    return fleet.settings_of(running(stack, whole=False))
+    return installation.settings(stack)
 
 
 def _allowed(given: Sequence[str] | None) -> frozenset[str]:
-    from deploy.local.children import StackError
     from services.ops.broker.topic_plan import ALLOWANCES
+    from shared.failures import CommandError
 
     if unknown := sorted(set(given or ()) - set(ALLOWANCES)):
-        raise StackError(f"--allow takes {' or '.join(ALLOWANCES)}, not {unknown[0]!r}")
+        raise CommandError(f"--allow takes {' or '.join(ALLOWANCES)}, not {unknown[0]!r}")
     return frozenset(given or ())
 
 
 def _show(plan: Plan, said: str) -> None:
-    from services.ops.cli import console
+    from services.ops.terminal import console
 
     for change in plan.changes:
         console.print(f"{said} {change}", markup=False, highlight=False)
@@ -355,7 +354,7 @@ def plan_(
 
     With `GOODFAITH_KAFKA` and `GOODFAITH_DATABASE` set: of that installation.
     """
-    from services.ops.cli import print_json
+    from services.ops.terminal import print_json
 
     plan = compare(_settings(stack), _allowed(allow))
     _show(plan, "to do:")
@@ -368,7 +367,7 @@ def plan_(
 @app.command("apply")
 def apply_(stack: StackOption = "default", allow: AllowOption = None, json: JsonOption = False) -> None:
     """Make topics and ACLs as declared; may be repeated. Where something is refused nothing is done, and it exits 1."""
-    from services.ops.cli import print_json
+    from services.ops.terminal import print_json
 
     plan = apply_to(_settings(stack), _allowed(allow))
     _show(plan, "not done:" if plan.refusals else "done:")

@@ -6,18 +6,18 @@ from typing import Annotated, Any
 
 import typer
 
-from labs.up import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption
 
 
 def erased(engine: Any, subject: str, *, partitions: int, force: bool, reason: str | None, dry_run: bool) -> Any:
     """Erase a subject by the installation's database; `engine` is an administrator's.
 
     Raises:
-        StackError: there is no such account, or something stands against it.
+        CommandError: there is no such account, or something stands against it.
     """
-    from deploy.local.children import StackError
     from services.intake.accounts import erasure_store
     from services.intake.kernel.domain import Refused
+    from shared.failures import CommandError
 
     with engine.begin() as connection:
         connection.exec_driver_sql("set local search_path = intake, platform")
@@ -26,7 +26,7 @@ def erased(engine: Any, subject: str, *, partitions: int, force: bool, reason: s
                 connection, subject, by="operator", partitions=partitions, force=force, reason=reason, dry_run=dry_run
             )
         except Refused as refused:
-            raise StackError(f"{refused.detail} {refused.cure}") from None
+            raise CommandError(f"{refused.detail} {refused.cure}") from None
 
 
 def erase(
@@ -49,19 +49,18 @@ def erase(
 
     import msgspec
 
-    from deploy.local import fleet
-    from deploy.local.children import StackError
-    from labs.up import running
     from services.intake.accounts import erasure
-    from services.ops.cli import console, print_json
+    from services.ops import installation
+    from services.ops.terminal import console, print_json
     from shared import db
+    from shared.failures import CommandError
 
     if reason is not None and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,119}", reason) is None:
-        raise StackError("--reason: a code such as court_order, not a sentence: it is kept in the log")
-    local = running(stack, whole=False)
-    engine = db.administer(local.admin_url, pooled=False)
+        raise CommandError("--reason: a code such as court_order, not a sentence: it is kept in the log")
+    settings = installation.settings(stack)
+    engine = db.administer(settings.database.get_secret_value(), pooled=False)
     try:
-        partitions = fleet.settings_of(local).partitions
+        partitions = settings.partitions
         found = erased(engine, subject, partitions=partitions, force=force, reason=reason, dry_run=dry_run)
     finally:
         engine.dispose()

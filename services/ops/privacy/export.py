@@ -16,7 +16,7 @@ from typing import IO, Annotated, Any, Final
 import msgspec
 import typer
 
-from labs.up import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption
 
 ROWS: Final = 500
 """Rows fetched at a time."""
@@ -409,17 +409,15 @@ def export(
 
     Needs the installation's `GOODFAITH_CONTACT_KEY`. Exit 1 when nothing is held.
     """
-    from deploy.local import fleet
-    from deploy.local.children import StackError
-    from labs.up import running
     from services.intake.evidence.blobs import Blobs
     from services.intake.kernel.security import Contacts
-    from services.ops.cli import console, print_json
+    from services.ops import installation
+    from services.ops.terminal import console, print_json
     from shared import clock, db
+    from shared.failures import CommandError
 
-    local = running(stack, whole=False)
-    settings = fleet.settings_of(local, secret=True)
-    engine = db.administer(local.admin_url, pooled=False)
+    settings = installation.settings(stack)
+    engine = db.administer(settings.database.get_secret_value(), pooled=False)
     try:
         with (
             engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection,
@@ -430,12 +428,12 @@ def export(
             blobs = Blobs.of(settings) if files else None
             counts = collect(connection, contacts, subject, out, blobs=blobs, made_at=now)
     except FileExistsError:
-        raise StackError(f"{out} is there already") from None
+        raise CommandError(f"{out} is there already") from None
     finally:
         engine.dispose()
     if not sum(counts.values()):
         out.unlink()
-        raise StackError(f"nothing is held on {subject!r}")
+        raise CommandError(f"nothing is held on {subject!r}")
     console.print(f"{sum(counts.values())} rows in {sum(map(bool, counts.values()))} parts, in {out}")
     if json:
         print_json({"subject": subject, "file": str(out), "rows": sum(counts.values()), "parts": counts})

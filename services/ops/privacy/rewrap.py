@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from labs.up import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -66,19 +66,17 @@ def _rewrap(engine: Any, contacts: Contacts, counts: Counter[str], table: str, w
 
 def rewrap(stack: StackOption = "default", json: JsonOption = False) -> None:
     """Wrap the keys of subjects and documents under `GOODFAITH_CONTACT_KEY`; what is under `GOODFAITH_CONTACT_KEY_OTHER` is opened by that. Exit 1 if any opens by neither."""
-    from deploy.local import fleet
-    from labs.up import running
     from services.intake.kernel.security import Contacts
-    from services.ops.cli import console, print_json
+    from services.ops import installation
+    from services.ops.terminal import console, print_json
     from shared import db
 
-    local = running(stack)
+    settings = installation.settings(stack)
     # a stack's own key, unless the environment names one
-    named = bool(os.environ.get("GOODFAITH_CONTACT_KEY"))
-    settings = Settings() if named else fleet.settings_of(local, secret=True)
-    engine = db.administer(local.admin_url)
+    keys = Settings() if os.environ.get("GOODFAITH_CONTACT_KEY") else settings
+    engine = db.administer(settings.database.get_secret_value())
     try:
-        counts = rewrap_all(engine, Contacts.of(settings))
+        counts = rewrap_all(engine, Contacts.of(keys))
     finally:
         engine.dispose()
     console.print(", ".join(f"{name} {count}" for name, count in counts.items()))

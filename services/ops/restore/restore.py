@@ -20,7 +20,8 @@ import msgspec
 import sqlalchemy as sa
 import typer
 
-from labs.up import JsonOption, StackOption, running
+from services.ops import installation
+from services.ops.terminal import JsonOption, StackOption
 from shared import kafka_links, topics
 from shared.settings import Settings
 
@@ -184,7 +185,7 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
         keep: file to which events are added that the topics have and the logs do not, one document a line.
 
     Raises:
-        StackError: a process is still connected to the database, or the broker does not delete topics.
+        CommandError: a process is still connected to the database, or the broker does not delete topics.
     """
     from services.ops.idle import present, readers
     from services.ops.restore.unread import commit_cursors
@@ -267,15 +268,15 @@ def none_connected(engine: sa.Engine) -> None:
     """Make sure that no process works on the database; one that is to come is not seen.
 
     Raises:
-        StackError: one still does after ``LEAVING_S`` seconds.
+        CommandError: one still does after ``LEAVING_S`` seconds.
     """
-    from deploy.local.children import StackError
+    from shared.failures import CommandError
 
     until = time.monotonic() + LEAVING_S
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         while connected := list(connection.exec_driver_sql(_CONNECTED).scalars()):
             if time.monotonic() > until:
-                raise StackError(f"stop all processes first; connected are {', '.join(connected)}")
+                raise CommandError(f"stop all processes first; connected are {', '.join(connected)}")
             time.sleep(0.2)
 
 
@@ -342,7 +343,7 @@ def _unread(
 def _recreate(settings: Settings, names: Iterable[str]) -> None:
     from kafka.errors import KafkaError
 
-    from deploy.local.children import StackError
+    from shared.failures import CommandError
 
     admin: Any = kafka_links.admin(settings, client_id="goodfaith-restore")
     try:
@@ -351,7 +352,7 @@ def _recreate(settings: Settings, names: Iterable[str]) -> None:
         until = time.monotonic() + GONE_S
         while set(doomed) & set(admin.list_topics()):
             if time.monotonic() > until:
-                raise StackError(f"the broker has not deleted the topics within {GONE_S:.0f} s")
+                raise CommandError(f"the broker has not deleted the topics within {GONE_S:.0f} s")
             time.sleep(0.2)
     finally:
         admin.close()
@@ -435,14 +436,12 @@ def topics_(
 
     With `GOODFAITH_KAFKA` and `GOODFAITH_DATABASE` (an administrator's) set: of that installation.
     """
-    from deploy.local import fleet
-    from services.ops.cli import console, errors, print_json
+    from services.ops.terminal import console, errors, print_json
     from shared import db
 
-    local = running(stack)
-    settings = fleet.settings_of(local)
-    file = keep or local.dir / f"lost-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.jsonl"
-    engine = db.administer(local.admin_url)
+    settings = installation.settings(stack)
+    file = keep or installation.folder(stack) / f"lost-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.jsonl"
+    engine = db.administer(settings.database.get_secret_value())
     try:
         with errors.status("working") as status:
             made = begin_anew(settings, engine, file, status.update)
@@ -472,16 +471,15 @@ def unread(
     With `GOODFAITH_KAFKA` and `GOODFAITH_DATABASE` (an administrator's) set: of that installation. Exit 1 when records of others
     are gone and `--give-up` is not given.
     """
-    from deploy.local import fleet
-    from services.ops.cli import console, errors, print_json
     from services.ops.restore import unread as gone
+    from services.ops.terminal import console, errors, print_json
     from shared import db
 
-    local = running(stack)
-    engine = db.administer(local.admin_url)
+    settings = installation.settings(stack)
+    engine = db.administer(settings.database.get_secret_value())
     try:
         with errors.status("looking") as status:
-            made = gone.refill(fleet.settings_of(local), engine, give_up=give_up, tell=status.update)
+            made = gone.refill(settings, engine, give_up=give_up, tell=status.update)
     finally:
         engine.dispose()
     for gap in made.gaps:
@@ -493,26 +491,6 @@ def unread(
     if json:
         print_json(made.as_json())
     if made.theirs and not give_up:
-        raise typer.Exit(1)
-
-
-@app.command()
-def drill(
-    rate: Annotated[float, typer.Option(min=1, help="Items filed a second.")] = 20.0,
-    seconds: Annotated[float, typer.Option(min=5, help="Seconds of load before each disaster.")] = 20.0,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running, to look at.")] = False,
-    stack: Annotated[str, typer.Option(help="Name of the stack; one of that name is destroyed first.")] = "restore",
-    json: JsonOption = False,
-) -> None:
-    """Lose the database under load and restore it, once with all of its log and once without the last of it; exit 1 if it fails."""
-    from labs import restore_drill
-    from services.ops.cli import print_json
-
-    outcome = restore_drill.run(stack, rate=rate, seconds=seconds, keep=keep)
-    restore_drill.show(outcome)
-    if json:
-        print_json(outcome)
-    if outcome["failed"]:
         raise typer.Exit(1)
 
 

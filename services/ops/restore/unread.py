@@ -218,7 +218,7 @@ def refill(
         give_up: let readers go on in topics of others too, where what is gone stays gone.
 
     Raises:
-        StackError: a process is still connected to the database.
+        CommandError: a process is still connected to the database.
         kafka.errors.KafkaError: the broker is away.
     """
     from services.ops.restore.restore import fold_anew, none_connected

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from labs.up import JsonOption, StackOption
+from services.ops.terminal import JsonOption, StackOption
 
 EXIT_FOUND = 1
 
@@ -166,7 +166,7 @@ def show(report: Report) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from services.ops.cli import console
+    from services.ops.terminal import console
 
     facts = Table(show_header=False, box=None, pad_edge=False)
     for name, value in report.counts.items():
@@ -199,15 +199,14 @@ def verify(
     json: JsonOption = False,
 ) -> None:
     """Prove from the data that nothing is lost, done twice or at odds; exit 1 when something is."""
-    from deploy.local import fleet
-    from deploy.local.children import StackError
-    from labs.up import running
-    from services.ops.cli import print_json
+    from services.ops import installation
+    from services.ops.terminal import print_json
+    from shared.failures import CommandError
 
     try:
-        report = verify_stack(fleet.settings_of(running(stack)), wait_s=timeout if wait else 0.0)
+        report = verify_stack(installation.settings(stack), wait_s=timeout if wait else 0.0)
     except TimeoutError as error:
-        raise StackError(str(error)) from None
+        raise CommandError(str(error)) from None
     show(report)
     if json:
         print_json(report.as_json())

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from labs import up
+from deploy.local import up
 from services.ops.backtest import Recorded, compare
 from services.ops.cli import build
 from services.ops.policy import read

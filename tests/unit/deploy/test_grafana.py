@@ -18,9 +18,9 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from deploy.grafana import BOARDS, PANELS, Board, Panel, queries
+from services.observer.boards import BOARDS, PANELS, Board, Panel, queries
 from deploy.grafana.__main__ import FOLDER, path_of
-from deploy.grafana.model import Limits, duration, show
+from services.observer.boards.model import Limits, duration, show
 from deploy.grafana.render import as_json
 from shared import metrics
 

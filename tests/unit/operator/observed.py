@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 import httpx
 
-from deploy.grafana import BOARDS, PANELS
+from services.observer.boards import BOARDS, PANELS
 from services.observer.observing import Alert, Answer, Series, Snapshot
 
 AT = dt.datetime(2026, 11, 25, 12, 0, 5, tzinfo=dt.UTC)

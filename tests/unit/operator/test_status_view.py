@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.grafana import PANELS
+from services.observer.boards import PANELS
 from services.observer import status_view
 from services.observer.observing import Alert, Answer, Series, Snapshot
 from services.observer.status_view import Old, Page, page

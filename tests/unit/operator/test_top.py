@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from deploy.grafana import BOARDS, Board
+from services.observer.boards import BOARDS, Board
 from services.observer.observing import Answer, Series, Snapshot
 from services.observer.top import as_json, as_svg, render
 from tests.unit.operator.observed import ALERT, AWAY, calm

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from deploy.grafana.model import Board, Limits, Panel, Query, Row
+from services.observer.boards.model import Board, Limits, Panel, Query, Row
 
 HOUR: Final = 3600.0
 DAY: Final = 86_400.0

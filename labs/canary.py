@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from labs.up import JsonOption, StackOption, running
+from services.ops.terminal import JsonOption, StackOption
 from shared.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="A marked claim each minute through all services.")
@@ -23,7 +23,8 @@ def _group() -> None:
 def status(stack: StackOption = "default", json: JsonOption = False) -> None:
     """When the last round of the stack's canary went through, and where others ended; exit 1 when none did for five rounds."""
     from deploy.local.processes import Fleet
-    from services.ops.cli import console, print_json
+    from deploy.local.up import running
+    from services.ops.terminal import console, print_json
 
     local = running(stack)
     facts = told(local.environment(), Fleet.load(local))
@@ -41,19 +42,19 @@ def told(kept: Mapping[str, str], processes: Any) -> dict[str, Any]:
     """What the stack's canary exports: ``age_s`` of the last round (None: none went through), ``rounds``, ``failed`` by step and result.
 
     Raises:
-        StackError: no canary was started, or it does not answer.
+        CommandError: no canary was started, or it does not answer.
     """
     import httpx
 
-    from deploy.local.children import StackError
-    from services.observer.exposition import samples
+    from labs.exposition import samples
+    from shared.failures import CommandError
 
     if "canary.0" not in processes.processes:
-        raise StackError("this stack has no canary: `goodfaith up` starts one")
+        raise CommandError("this stack has no canary: `goodfaith up` starts one")
     try:
         exported = samples(processes["canary.0"])
     except httpx.HTTPError as error:
-        raise StackError(f"the canary does not answer: {type(error).__name__}") from None
+        raise CommandError(f"the canary does not answer: {type(error).__name__}") from None
     last, rounds = 0.0, 0
     failed: dict[str, dict[str, int]] = {}
     for sample in exported:

@@ -1,0 +1,150 @@
+"""`goodfaith migrate | settings`: roles, schemas and topics of an installation, and what every setting is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from pydantic import SecretStr
+from rich.markup import escape
+from rich.table import Column, Table
+
+from services.ops import installation
+from services.ops.terminal import JsonOption, StackOption, console, print_json
+from shared.failures import CommandError
+from shared.migrate import ROLES
+from shared.settings import Settings
+
+MOST_PASSWORD: Final = 1000
+BROKER_S: Final = 60.0
+"""How long `migrate` waits for a broker that refuses."""
+
+
+def secure_broker(settings: Settings, passwords: Mapping[str, str]) -> None:
+    """Logins, topics, and who may do what with them. Idempotent.
+
+    Args:
+        passwords: By principal; the others log in with certificates.
+    """
+    from services.ops.broker.login import at_broker
+    from services.ops.broker.topics import apply_to
+    from shared import access
+
+    at_broker(settings, {access.login(settings, name): password for name, password in passwords.items()})
+    if refusals := apply_to(settings).refusals:
+        raise CommandError("\n".join(map(str, refusals)))
+
+
+def migrate(
+    stack: StackOption = "default",
+    passwords: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="GOODFAITH_PASSWORDS_DIR",
+            exists=True,
+            file_okay=False,
+            help="Folder with a file for each role (goodfaith_intake, ...) that holds the password it is to have, and for each login at the broker (intake_kafka_password, ...) if it has logins.",
+        ),
+    ] = None,
+    contract: Annotated[
+        bool,
+        typer.Option("--contract", help="Take away what only the version before needed: none of it runs any more."),
+    ] = False,
+) -> None:
+    """Bring roles, schemas and topics up to date: of the local stack, or of what the environment names.
+
+    `GOODFAITH_DATABASE` must then be the URL of a role that may create roles and schemas; passwords that no file gives stay.
+    Where the folder has passwords of logins at the broker, these get their permissions as well (`goodfaith topics apply`).
+    """
+    import stamina
+    from kafka.errors import KafkaError
+
+    from shared import migrate as migrations
+    from shared import topics
+
+    own = installation.settings(stack)
+    given = read_passwords(passwords) if passwords is not None else {}
+    logins = read_broker_passwords(own, passwords) if passwords is not None else {}
+    left = migrations.migrate(own.database.get_secret_value(), given, contract=contract)
+    # a broker that has just begun to listen refuses for a moment
+    for attempt in stamina.retry_context(on=KafkaError, timeout=BROKER_S, attempts=None, wait_max=2.0):
+        with attempt:
+            if logins:
+                secure_broker(own, logins)
+            else:
+                topics.create(own)
+    console.print("roles, schemas and topics are up to date")
+    if left:
+        what = ", ".join(f"{service} {revision}" for service, revision in left.items())
+        console.print(f"once every process is of this version: goodfaith migrate --contract ({what})", markup=False)
+
+
+def read_passwords(folder: Path) -> dict[str, str]:
+    """The roles' passwords, by the role's short name, out of files `goodfaith_<role>`; a role without a file keeps its own.
+
+    Raises:
+        CommandError: none is there, or one cannot be a password; it names the file.
+    """
+    found = _passwords({role: folder / f"goodfaith_{role}" for role in ROLES})
+    if not found:
+        names = ", ".join(f"goodfaith_{role}" for role in ROLES)
+        raise CommandError(f"no role's password is in {folder}: it holds files named {names}")
+    return found
+
+
+def read_broker_passwords(settings: Settings, folder: Path) -> dict[str, str]:
+    """The passwords of logins at the broker, by principal, out of files `<principal>_kafka_password`, as far as there are any.
+
+    Raises:
+        CommandError: one cannot be a password; it names the file.
+    """
+    from shared import access
+
+    names = [one.name for one in access.principals(settings)]
+    return _passwords({name: folder / f"{name}_kafka_password" for name in names})
+
+
+def _passwords(files: Mapping[str, Path]) -> dict[str, str]:
+    found = {}
+    for name, file in files.items():
+        if not file.exists():
+            continue
+        try:
+            password = file.read_bytes()[: MOST_PASSWORD + 2].decode().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError):
+            raise CommandError(f"{file} cannot be read as text: write the password into it") from None
+        if not 8 <= len(password) <= MOST_PASSWORD or not password.isprintable():
+            raise CommandError(f"{file}: a password has 8 to {MOST_PASSWORD} printable characters on one line")
+        found[name] = password
+    return found
+
+
+def settings(json: JsonOption = False) -> None:
+    """Every setting: its environment variable, what it means, its default and its present value (secrets masked)."""
+    present = Settings()
+    table = Table(Column("environment", no_wrap=True, min_width=28), "meaning", "default", "present", show_lines=True)
+    values: dict[str, Any] = {}
+    for name, field in Settings.model_fields.items():
+        variable = f"GOODFAITH_{name.upper()}"
+        default, value = field.get_default(call_default_factory=True), getattr(present, name)
+        # a default URL holds no secret and tells the format; a present one may hold a password
+        plain = default.get_secret_value() if isinstance(default, SecretStr) else default
+        values[variable] = str(value) if isinstance(value, SecretStr | Path) else value
+        style = "bold" if variable in os.environ else None
+        table.add_row(variable, _text(field.description), _text(plain), _text(values[variable]), style=style)
+    console.print(table)
+    if json:
+        print_json({"settings": values})
+
+
+def _text(value: object) -> str:
+    return "" if value is None else escape(str(value))
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(migrate)
+    app.command()(settings)
