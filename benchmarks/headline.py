@@ -21,14 +21,14 @@ import httpx
 from deploy.local import fleet, prometheus
 from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
+from deploy.local.up import bring_up, destroy
 from labs import demo
+from labs.exposition import samples
 from labs.notices import SAMPLE, read
 from labs.replay import execute
-from deploy.local.up import bring_up, destroy
-from labs.exposition import samples
+from labs.view_checks import compared
 from services.ops import promise
 from services.ops.terminal import print_json
-from labs.view_checks import compared
 from services.ops.verify.verify import verify_stack
 from shared import clock, db
 

@@ -1,4 +1,4 @@
-"""Front door: accounts, contacts, rights, claims and commands; splits a claim into items; read model of their states.
+"""Context door: accounts, contacts, rights, claims and commands; splits a claim into items; read model of their states.
 
 Reads: verification.events, notification.events, and each upstream's inbound topic.
 Writes: intake.events (items, commands, watermarks; keyed by listing), intake.accounts (what accounts are told), intake.filings

@@ -25,10 +25,12 @@ from services.intake import canary
 from services.intake.accounts import api as api_accounts
 from services.intake.accounts import webhooks_api as api_webhooks
 from services.intake.evidence import api as api_evidence
+from services.intake.evidence.uploads import Evidence
+from services.intake.filing.group_commit import Door
 from services.intake.goodfaith import api as api_goodfaith
-from services.intake.kernel import answers, domain, metrics, publishing, requests, security, store
+from services.intake.kernel import answers, domain, filings, metrics, publishing, requests, security, store
 from services.intake.kernel.domain import Account, Refused
-from services.intake.kernel.store import Filing
+from services.intake.kernel.filings import Filing
 from services.intake.kernel.web import (
     EVERYONE,
     HOLDER,
@@ -39,15 +41,15 @@ from services.intake.kernel.web import (
     SELLER,
     STAFF,
     Body,
+    Context,
     Cursor,
-    Front,
     IdempotencyKey,
     ItemState,
     Limit,
     authenticate,
     command,
+    context_of,
     filed,
-    front_of,
     key_of,
     known_id,
     language_of,
@@ -61,6 +63,7 @@ from services.intake.kernel.web import (
 from services.intake.misuse import api as api_misuse
 from services.intake.reading import deliveries_api as api_deliveries
 from services.intake.reading import inbox_api as api_inbox
+from services.intake.reading import store as reading_store
 from services.intake.registry import api as api_rights
 from services.intake.registry import forms
 from services.intake.registry import forms_api as api_forms
@@ -90,15 +93,15 @@ async def submit_claim(
     request: Request[Account, Any, Any], data: requests.SubmitClaim, idempotency_key: IdempotencyKey = None
 ) -> Response[answers.ClaimAccepted]:
     """File a claim. 202: it is durable, and can be read from now on."""
-    front, caller = front_of(request), request.user
+    context, caller = context_of(request), request.user
     rules = domain.check_claim(data, caller)
-    listings = domain.listings_of(data.listings, front.settings.site_hosts)
-    domain.check_canary(caller, listings, front.settings.canary_listing)
+    listings = domain.listings_of(data.listings, context.settings.site_hosts)
+    domain.check_canary(caller, listings, context.settings.canary_listing)
     return await filed(
         request,
         Filing(
-            caller, idempotency_key, caller.id, store.digest("submit_claim", "", await request.body()), "submit_claim", data,
-            caller.channel, listings=listings, rules=rules, over_quota=front.door.quota.over(caller.id),
+            caller, idempotency_key, caller.id, filings.digest("submit_claim", "", await request.body()), "submit_claim", data,
+            caller.channel, listings=listings, rules=rules, over_quota=context.door.quota.over(caller.id),
         ),
     )  # fmt: skip
 
@@ -109,8 +112,8 @@ async def list_claims(
 ) -> answers.Page[answers.ClaimOut]:
     """Claims that the caller is party to, latest first; with `state`, those with an item in it."""
     (before,) = key_of(cursor, tuple[str]) or (None,)
-    rows = await front_of(request).read(
-        request.user, store.list_claims, request.user, state=item_state, before=before, limit=limit + 1
+    rows = await context_of(request).read(
+        request.user, reading_store.list_claims, request.user, state=item_state, before=before, limit=limit + 1
     )
     return page_of([claim_out(row) for row in rows], limit, lambda claim: (claim.id,))
 
@@ -118,7 +121,9 @@ async def list_claims(
 @get("/v1/claims/{claim_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
 async def get_claim(request: Request[Account, Any, Any], claim_id: str) -> answers.ClaimOut:
     """One claim."""
-    return claim_out(await front_of(request).read(request.user, store.get_claim, request.user, known_id(claim_id)))
+    return claim_out(
+        await context_of(request).read(request.user, reading_store.get_claim, request.user, known_id(claim_id))
+    )
 
 
 @get("/v1/claims/{claim_id:str}/items", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["claims"])
@@ -131,8 +136,14 @@ async def list_items(
 ) -> answers.Page[answers.ItemOut]:
     """Items of a claim."""
     (after,) = key_of(cursor, tuple[str]) or (None,)
-    rows = await front_of(request).read(
-        request.user, store.list_items, request.user, known_id(claim_id), state=item_state, after=after, limit=limit + 1
+    rows = await context_of(request).read(
+        request.user,
+        reading_store.list_items,
+        request.user,
+        known_id(claim_id),
+        state=item_state,
+        after=after,
+        limit=limit + 1,
     )
     language = language_of(request)
     return page_of([item_out(row, request.user, language) for row in rows], limit, lambda item: (item.id,))
@@ -144,8 +155,8 @@ async def timeline(
 ) -> answers.Page[answers.ChangeOut]:
     """What happened to the items of a claim."""
     after = key_of(cursor, tuple[str, Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]])
-    rows = await front_of(request).read(
-        request.user, store.timeline, request.user, known_id(claim_id), after=after, limit=limit + 1
+    rows = await context_of(request).read(
+        request.user, reading_store.timeline, request.user, known_id(claim_id), after=after, limit=limit + 1
     )
     return page_of([out(answers.ChangeOut, row) for row in rows], limit, lambda change: (change.item, change.revision))
 
@@ -153,7 +164,7 @@ async def timeline(
 @get("/v1/items/{item_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["items"])
 async def get_item(request: Request[Account, Any, Any], item_id: str) -> answers.ItemOut:
     """One item."""
-    row = await front_of(request).read(request.user, store.get_item, request.user, known_id(item_id))
+    row = await context_of(request).read(request.user, reading_store.get_item, request.user, known_id(item_id))
     return item_out(row, request.user, language_of(request))
 
 
@@ -162,7 +173,7 @@ async def get_command(request: Request[Account, Any, Any], command_id: str) -> a
     """What became of a command."""
     found = out(
         answers.CommandOut,
-        await front_of(request).read(request.user, store.get_command, request.user, known_id(command_id)),
+        await context_of(request).read(request.user, reading_store.get_command, request.user, known_id(command_id)),
     )
     found.detail = found.detail and languages.translate(found.detail, language_of(request))
     return found
@@ -289,14 +300,14 @@ COMMAND_ROUTES: Final = [
 )
 async def internal_claims(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.ClaimsFacts:
     """What messages say of claims, many in one call."""
-    rows = await front_of(request).run(store.claim_facts, data.ids)
+    rows = await context_of(request).run(reading_store.claim_facts, data.ids)
     return answers.ClaimsFacts(claims={row["claim"]: out(answers.ClaimFacts, row) for row in rows})
 
 
 @get("/healthz", opt={"roles": PUBLIC, "anonymous": True}, security=[{}], tags=["process"])
 async def healthz(request: Request[Any, Any, Any]) -> answers.Alive:
     """The process answers, and whether what it accepts is on its way."""
-    said = front_of(request).publishing
+    said = context_of(request).publishing
     return answers.Alive(publishing=said.state, delayed_s=round(said.delay_s, 1) if said.state == "delayed" else None)
 
 
@@ -345,32 +356,34 @@ class Timed:
             bound.observe(time.perf_counter() - started, None if trace is None else {"trace_id": trace})
 
 
-async def begin(front: Front, on_ready: Callable[[Front], None] | None) -> None:
+async def begin(context: Context, on_ready: Callable[[Context], None] | None) -> None:
     """Once the database answers: the first operator, the canary, and ready. Until then requests are answered 503."""
 
     def first_operator(connection: sa.Connection) -> None:
-        token = front.settings.operator_token
+        token = context.settings.operator_token
         if token is not None:
-            store.ensure_operator(connection, security.digest(token.get_secret_value()), front.settings.token_ttl_days)
-        canary.ensure(connection, front.settings, front.contacts)
+            store.ensure_operator(
+                connection, security.digest(token.get_secret_value()), context.settings.token_ttl_days
+            )
+        canary.ensure(connection, context.settings, context.contacts)
 
     while True:
         try:
-            await front.run(first_operator)
+            await context.run(first_operator)
         except Refused:
             await asyncio.sleep(0.5)
         else:
             break
     if on_ready is not None:
-        on_ready(front)
+        on_ready(context)
 
 
-async def watch_publishing(front: Front, details: dict[str, object]) -> None:
+async def watch_publishing(context: Context, details: dict[str, object]) -> None:
     """Look again and again whether what was accepted is on its way; for ever."""
-    said = front.publishing
+    said = context.publishing
     while True:
         try:
-            said.seen(await front.run(publishing.look), time.monotonic())
+            said.seen(await context.run(publishing.look), time.monotonic())
         except Refused:
             said.lost()
         except Exception:
@@ -385,7 +398,7 @@ def create(
     settings: Settings,
     *,
     on_start: Callable[[], None] | None = None,
-    on_ready: Callable[[Front], None] | None = None,
+    on_ready: Callable[[Context], None] | None = None,
     details: dict[str, object] | None = None,
 ) -> Litestar:
     """The application.
@@ -398,24 +411,24 @@ def create(
 
     @asynccontextmanager
     async def life(app: Litestar) -> AsyncIterator[None]:
-        front = Front(settings)
-        app.state.front = front
+        context = Context(settings, lambda engine: Door(engine, settings), Evidence.of(settings))
+        app.state.context = context
         for profile in policy.profiles():  # read and validated now, not under the first claim
             policy.current(profile)
         for language in languages.LANGUAGES[1:]:
             languages.catalogue(language)
         if on_start is not None:
             on_start()
-        beginning = asyncio.create_task(begin(front, on_ready))
-        watching = asyncio.create_task(watch_publishing(front, {} if details is None else details))
+        beginning = asyncio.create_task(begin(context, on_ready))
+        watching = asyncio.create_task(watch_publishing(context, {} if details is None else details))
         yield
         beginning.cancel()
         watching.cancel()
-        await front.door.close()
-        await front.enforcement.close()
-        await front.notification.close()
-        front.threads.shutdown()
-        front.engine.dispose()
+        await context.door.close()
+        await context.enforcement.close()
+        await context.notification.close()
+        context.threads.shutdown()
+        context.engine.dispose()
 
     app = Litestar(
         route_handlers=ROUTES,
@@ -433,7 +446,7 @@ def create(
         openapi_config=OpenAPIConfig(
             title="Goodfaith intake",
             version="1",
-            description="Front door of the IP-protection programme: accounts, rights, claims, counters, responses.",
+            description="Context door of the IP-protection programme: accounts, rights, claims, counters, responses.",
             path="/",
             render_plugins=[JsonRenderPlugin(path="/openapi.json")],
             components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),

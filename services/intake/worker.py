@@ -7,40 +7,39 @@ they are on the topic, T is published.
 from __future__ import annotations
 
 import datetime as dt
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 import structlog
 from kafka import TopicPartition
 from kafka.admin import OffsetSpec
-from kafka.errors import KafkaError
 
 from services.intake.accounts import webhooks_store
 from services.intake.evidence import domain as evidence
 from services.intake.evidence import store as evidence_store
 from services.intake.evidence.blobs import Blobs
 from services.intake.filing import admission, recurrence
+from services.intake.filing import store as filing_store
 from services.intake.filing.watermark import Barrier, BrokerClock, published_upto
 from services.intake.goodfaith import domain as goodfaith
 from services.intake.goodfaith import store as goodfaith_store
 from services.intake.kernel import domain, metrics, store
+from services.intake.kernel.background import OBSERVE_S, Background
 from services.intake.kernel.domain import Refused
 from services.intake.misuse import store as misuse_store
 from services.intake.registry import jobs as right_jobs
 from services.intake.registry import store as registry_store
 from services.intake.review import domain as review
 from services.intake.review import store as review_store
-from shared import clock, concentration, db, events, kafka_links, logs, policy
+from shared import clock, concentration, db, events, kafka_links, policy
 from shared.runtime.types import Due, Incoming, Outgoing, Tx
 from shared.settings import Settings
 from shared.topics import ACCOUNTS, FILINGS, INTAKE, NOTIFICATION, VERIFICATION, Topic, inbound
 
 log = structlog.get_logger(__name__)
 
-OBSERVE_S: Final = 0.25
 EXPIRE_S: Final = 5.0
 RIGHTS_S: Final = 0.5
 QUEUE_S: Final = 15.0
@@ -67,37 +66,6 @@ _commands: Final = {
         | events.ClaimFiled,
     )
 }
-
-
-class Background:
-    """Runs something again and again on a thread; what fails is logged and tried again."""
-
-    def __init__(self, name: str, every_s: float, work: Callable[[], object]) -> None:
-        self._name = name
-        self._every_s = every_s
-        self._work = work
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        said = False
-        while not self._stop.is_set():
-            try:
-                self._work()
-                said = False
-            except Exception as error:
-                passing = isinstance(error, KafkaError) or db.is_transient(error)
-                refused = str(error) if isinstance(error, kafka_links.LinkRefused) else db.refused(error)
-                if (not said or not passing) and (refused is None or logs.seldom(refused)):
-                    log.warning("background", job=self._name, error=refused or f"{type(error).__name__}: {error}")
-                said = True
-            self._stop.wait(self._every_s)
-
-    def close(self) -> None:
-        """Stop after the turn in hand."""
-        self._stop.set()
-        self._thread.join(5)
 
 
 class Intake:
@@ -241,7 +209,7 @@ class Intake:
         while True:
             with self._engine.begin() as connection:
                 now, _ = clock.read(connection)
-                count = store.tell_untold(connection, concentration.since(now), self.settings.partitions)
+                count = filing_store.tell_untold(connection, concentration.since(now), self.settings.partitions)
             if not count:
                 return
             log.info("filings told", worker=self.name, claims=count)

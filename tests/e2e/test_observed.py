@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from services.observer.boards import PANELS
 from deploy.prometheus.rules import records
 from labs.drills import Engineer, Observer
 from labs.pager import Pager
+from services.observer.boards import PANELS
 from services.observer.observing import look_once
 from shared import metrics
 from tests.e2e.world import World

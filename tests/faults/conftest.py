@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def fleet() -> Iterator[Fleet]:
     """Everything up, with the settings of `goodfaith faults`."""
     # not before pytest is configured: kafka-python warns when it is loaded
-    from labs.faults import load as faults
     from deploy.local.up import prepare
+    from labs.faults import load as faults
 
     _sweep()
     stack = Stack.start(ROOT, f"test-{os.getpid()}-faults")

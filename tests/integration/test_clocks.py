@@ -19,7 +19,7 @@ from services.intake.filing.inbound import Ends, Inbound
 from services.intake.filing.watermark import Barrier, BrokerClock
 from services.intake.kernel import requests, store
 from services.intake.kernel.domain import Account
-from services.intake.kernel.store import Filing
+from services.intake.kernel.filings import Filing
 from services.intake.worker import Intake
 from shared import clock, db, kafka_links, metrics, topics
 from shared.clocks import Offset

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 import pytest
 
 from deploy.local.stack import Stack
+from services.intake.filing import store as filing_store
 from services.intake.filing.recurrence import CHANNEL
 from services.intake.kernel import domain, requests, store
+from services.intake.kernel import filings as requested
 from services.intake.kernel.domain import Account
-from services.intake.kernel.store import Filing
+from services.intake.kernel.filings import Filing
 from services.intake.worker import Intake
 from services.streams import filings, reconcile
 from services.streams.views import Meta
@@ -77,8 +79,8 @@ def test_view_and_tables_agree_whatever_waits_in_the_door(parts: Parts) -> None:
         ]
         with parts.engine.begin() as connection:
             now, wall = store.enter_door(connection)
-            results = store.file(connection, filed, now, wall, PARTITIONS)
-        assert all(isinstance(result, store.Filed) for result in results), results
+            results = filing_store.file(connection, filed, now, wall, PARTITIONS)
+        assert all(isinstance(result, requested.Filed) for result in results), results
         assert agree() == told, "what waits in the door is in no log yet"
         for _ in range(turn % 3):
             for incoming in pull(parts, service, 40):
@@ -117,7 +119,7 @@ def test_a_partitions_claims_of_some_days_are_found_by_index(parts: Parts) -> No
         plan = connection.exec_driver_sql(f"explain {reconcile._FILINGS}", given).scalars().all()
     assert any("claims_told" in line for line in plan), plan
     with parts.engine.begin() as connection:
-        untold = connection.exec_driver_sql(f"explain {store._UNTOLD}", (given["since"], 1000)).scalars().all()
+        untold = connection.exec_driver_sql(f"explain {filing_store._UNTOLD}", (given["since"], 1000)).scalars().all()
         last = connection.exec_driver_sql(f"explain {reconcile._FILED}", given).scalars().all()
         told = connection.exec_driver_sql(f"explain {reconcile._DOOR}", given).scalars().all()
     assert any("claims_told" in line for line in untold), untold

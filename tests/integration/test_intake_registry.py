@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from deploy.local.stack import Stack
 from services.intake.accounts import store as accounts_store
-from services.intake.kernel import domain, requests, store
+from services.intake.filing import store as filing_store
+from services.intake.kernel import domain, filings, requests, store
 from services.intake.kernel.domain import Account, Refused
 from services.intake.registry import store as registry_store
 from shared import clock, db, migrate, policy
@@ -506,13 +507,13 @@ def test_what_items_were_told_last_is_what_holds(parts: Parts, acts: list[tuple[
             asked = requests.SubmitClaim(
                 right=mark, reason="counterfeit", listings=["https://market.example/items/1"], principal=owner
             )
-            filing = store.Filing(
+            filing = filings.Filing(
                 people[who], None, who, b"", "submit_claim", asked, "http",
                 listings=domain.listings_of(asked.listings, ("market.example",)), rules=domain.check_claim(asked, people[who]),
             )  # fmt: skip
             now, wall = store.enter_door(connection)
-            (filed,) = store.file(connection, [filing], now, wall, PARTITIONS)
-            assert isinstance(filed, store.Filed)
+            (filed,) = filing_store.file(connection, [filing], now, wall, PARTITIONS)
+            assert isinstance(filed, filings.Filed)
             claims[who] = msgspec.json.decode(filed.answer)["claim"]
 
     def act(connection: Any, what: str, how: str) -> None:

@@ -17,10 +17,12 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from deploy.local.stack import Stack
+from services.intake.filing import store as filing_store
 from services.intake.filing.inbound import Inbound
-from services.intake.kernel import domain, requests, store
+from services.intake.kernel import domain, outbox, requests, store
 from services.intake.kernel.domain import Account
-from services.intake.kernel.store import Filing
+from services.intake.kernel.filings import Filing
+from services.intake.reading import store as reading_store
 from services.intake.worker import Intake
 from shared import clock, db, events, topics
 from shared.runtime import Tx, Worker
@@ -83,9 +85,9 @@ def file(parts: Parts, *filings: Filing) -> list[dict[str, Any]]:
     """Accept filings as the door does."""
     with parts.engine.begin() as connection:
         now, wall = store.enter_door(connection)
-        results = store.file(connection, filings, now, wall, PARTITIONS)
-    assert all(isinstance(result, store.Filed) for result in results), results
-    return [msgspec.json.decode(result.answer) for result in results if isinstance(result, store.Filed)]
+        results = filing_store.file(connection, filings, now, wall, PARTITIONS)
+    assert all(isinstance(result, filings.Filed) for result in results), results
+    return [msgspec.json.decode(result.answer) for result in results if isinstance(result, filings.Filed)]
 
 
 def backlog(parts: Parts, lane: str, complainant: str, count: int) -> None:
@@ -155,7 +157,10 @@ def test_what_tells_of_claims_gives_way_and_goes_on(parts: Parts, quiet: Intake)
     backlog(parts, "standard", "a-big", 1600)
     quiet.pressure.windows = {}
     with parts.engine.begin() as connection:
-        assert store.tell_untold(connection, dt.datetime.now(dt.UTC) - dt.timedelta(days=1), PARTITIONS, 2000) == 1600
+        assert (
+            filing_store.tell_untold(connection, dt.datetime.now(dt.UTC) - dt.timedelta(days=1), PARTITIONS, 2000)
+            == 1600
+        )
     first = pull(parts, quiet, 400)
     told = [incoming for incoming in first if isinstance(incoming.data, events.ClaimFiled)]
     assert (len(first), len(told)) == (450, 50)
@@ -283,7 +288,7 @@ def test_a_transaction_in_flight_holds_the_watermark_back(parts: Parts, quiet: I
             filing = Filing(
                 HOLDER, None, HOLDER.id, b"", "withdraw", requests.Withdraw(ground="error"), "http", item=item
             )
-            store.file(connection, [filing], now, wall, PARTITIONS)
+            filing_store.file(connection, [filing], now, wall, PARTITIONS)
             inside.set()
             go_on.wait(10)
 
@@ -503,7 +508,7 @@ def test_what_the_door_accepted_is_published_once_and_read_back(parts: Parts) ->
         )  # fmt: skip
         with parts.engine.begin() as connection:
             notice = events.AccountNotice(notice="n-1", account=HOLDER.id, kind="right_expiring", at=told.sent_at)
-            store.tell_accounts(connection, [notice], PARTITIONS)
+            outbox.tell_accounts(connection, [notice], PARTITIONS)
         send(
             parts, topics.NOTIFICATION,
             (HOLDER.id, events.encode(told, id="notification.y", source="/t", type="goodfaith.account.told.v1", subject="m", time=told.sent_at, key=HOLDER.id)),
@@ -518,10 +523,10 @@ def test_what_the_door_accepted_is_published_once_and_read_back(parts: Parts) ->
         wait(lambda: parts.query("select count(*) from messages") == [(2,)])
         wait(lambda: read(parts, topics.ACCOUNTS))
     with parts.engine.begin() as connection:
-        (own,) = store.list_messages(connection, HOLDER, before=None, limit=10)
+        (own,) = reading_store.list_messages(connection, HOLDER, before=None, limit=10)
         assert (own["claim"], own["about"], own["kind"], own["items"]) == (None, "r-1", "right_expiring", [])
         me = Account("s-1", "seller")
-        line = store.timeline(connection, me, made[0]["claim"], after=None, limit=10)
+        line = reading_store.timeline(connection, me, made[0]["claim"], after=None, limit=10)
         assert [(entry["revision"], entry["state"]) for entry in line] == [
             (1, "UNDER_REVIEW"),
             (2, "NOTIFIED"),

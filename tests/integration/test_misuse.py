@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from deploy.local.stack import Stack
-from services.intake.kernel import requests, store
+from services.intake.filing import store as filing_store
+from services.intake.kernel import filings, requests, store
 from services.intake.kernel.domain import ListingRef
 from services.intake.misuse import store as misuse_store
 from services.intake.misuse.domain import Change, Facts, Measure
@@ -276,10 +277,10 @@ def filed(
     with parts.engine.begin() as connection:
         now, wall = store.enter_door(connection)
         who = store.accounts(connection, [account])[account]
-        return store.file(
+        return filing_store.file(
             connection,
             [
-                store.Filing(
+                filings.Filing(
                     who, key, account, b"", "submit_claim", requests.SubmitClaim(right=right, reason="counterfeit", listings=["x"]),
                     channel, listings=[ListingRef(name, True, "x")], rules=policy.current("ipp"), recurs=recurs,
                 )

@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from deploy.local.stack import Stack
+from services.intake.filing import store as filing_store
 from services.intake.kernel import domain, requests, store
 from services.intake.kernel.domain import Account
-from services.intake.kernel.store import Filed, Filing
+from services.intake.kernel.filings import Filed, Filing
 from services.intake.worker import Intake
 from services.verification.worker import Verification
 from shared import clock, db, events, migrate, topics
@@ -140,7 +141,7 @@ class Town:
     def ask(self, *filings: Filing) -> list[dict[str, Any]]:
         with self.parts.engine.begin() as connection:
             now, wall = store.enter_door(connection)
-            results = store.file(connection, filings, now, wall, PARTITIONS)
+            results = filing_store.file(connection, filings, now, wall, PARTITIONS)
         self.settle()
         return [msgspec.json.decode(result.answer) for result in results if isinstance(result, Filed)]
 

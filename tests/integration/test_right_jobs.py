@@ -14,7 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from deploy.local.stack import Stack
-from services.intake.kernel import domain, requests, store
+from services.intake.filing import store as filing_store
+from services.intake.kernel import domain, filings, requests, store
 from services.intake.kernel.domain import Account, Refused
 from services.intake.registry import jobs as right_jobs
 from services.intake.registry import store as registry_store
@@ -33,22 +34,22 @@ def parts(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     parts.close()
 
 
-def filing(account: str, right: str, *listings: str) -> store.Filing:
+def filing(account: str, right: str, *listings: str) -> filings.Filing:
     """A claim, checked."""
     me = Account(account, "holder", True, False, True)
     links = [f"https://market.example/items/{name}" for name in listings]
     body = requests.SubmitClaim(right=right, reason="counterfeit", listings=links)
-    return store.Filing(
+    return filings.Filing(
         me, None, account, b"", "submit_claim", body, "http",
         listings=domain.listings_of(body.listings, ("market.example",)), rules=domain.check_claim(body, me),
     )  # fmt: skip
 
 
-def file(connection: sa.Connection, *filings: store.Filing) -> None:
+def file(connection: sa.Connection, *filings: filings.Filing) -> None:
     """Accept filings as the door does."""
     now, wall = store.enter_door(connection)
-    results = store.file(connection, filings, now, wall, PARTITIONS)
-    assert all(isinstance(result, store.Filed) for result in results), results
+    results = filing_store.file(connection, filings, now, wall, PARTITIONS)
+    assert all(isinstance(result, filings.Filed) for result in results), results
 
 
 def changes(parts: Parts, id: str) -> list[str]:

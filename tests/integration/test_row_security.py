@@ -18,6 +18,7 @@ from deploy.local.stack import Stack
 from services.intake.app import create
 from services.intake.kernel import store
 from services.intake.kernel.domain import Account
+from services.intake.reading import store as reading_store
 from shared import db, migrate
 from shared.migrate import PARTY_READS
 from tests.integration.intake_parts import Parts, People, sell
@@ -95,11 +96,11 @@ def test_without_the_first_filter_nothing_of_others_is_shown(
     # the same queries without the second filter
     reader = Account(other.holder, "holder")
     with parts.engine.begin() as connection:
-        assert store.get_item(connection, reader, one.item)["id"] == one.item
-        assert store.list_items(connection, reader, one.claim, state=None, after=None, limit=9)
+        assert reading_store.get_item(connection, reader, one.item)["id"] == one.item
+        assert reading_store.list_items(connection, reader, one.claim, state=None, after=None, limit=9)
         store.become(connection, reader)
         with pytest.raises(store.Refused):
-            store.get_item(connection, reader, one.item)
+            reading_store.get_item(connection, reader, one.item)
 
 
 @pytest.mark.parametrize("table", PARTY_READS)

@@ -25,13 +25,12 @@ from kafka.protocol.consumer import FetchRequest
 from kafka.protocol.producer import ProduceRequest
 from kafka.record.memory_records import MemoryRecordsBuilder
 
-from deploy.local import fleet, postgres
+from deploy.local import fleet, postgres, up
 from deploy.local.authority import Authority
 from deploy.local.children import StackError
 from deploy.local.processes import Fleet
 from deploy.local.secured import BROKER, HOSTS, write
 from deploy.local.stack import Stack
-from deploy.local import up
 from services.ops.broker import topic_plan
 from services.ops.broker.login import at_broker
 from services.ops.broker.topics import Broker, apply_to, compare

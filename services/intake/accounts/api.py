@@ -25,7 +25,7 @@ from services.intake.kernel.web import (
     Cursor,
     Limit,
     address_of,
-    front_of,
+    context_of,
     key_of,
     known_id,
     language_of,
@@ -62,9 +62,9 @@ async def open_account(request: Request[Account, Any, Any], data: requests.OpenA
                 raise Refused(
                     403, "operators_only", "Only an operator may set this.", field=field, cure="Leave the field out."
                 )
-    front = front_of(request)
+    context = context_of(request)
     if not operator:
-        front.gate.opens(address_of(request))
+        context.gate.opens(address_of(request))
     token = security.new_token()
 
     def work(connection: sa.Connection) -> answers.AccountOpened:
@@ -81,14 +81,14 @@ async def open_account(request: Request[Account, Any, Any], data: requests.OpenA
                 409, "account_exists", "There is such an account already.", field="id", cure="Use another id."
             )
         if account.good_faith:
-            partitions = front.settings.partitions
+            partitions = context.settings.partitions
             goodfaith_store.by_staff(connection, account.id, True, request.user.id, partitions)
         _, expires = store.add_token(
-            connection, account.id, security.digest(token), front.settings.token_ttl_days, "first"
+            connection, account.id, security.digest(token), context.settings.token_ttl_days, "first"
         )
         return answers.AccountOpened(account=account.id, role=account.role, token=token, expires=expires)
 
-    opened = await front.run(work)
+    opened = await context.run(work)
     if operator:
         security_events.note("account_opened", account=opened.account, role=opened.role, by=request.user.id)
     return opened
@@ -111,11 +111,11 @@ async def issue_token(
     request: Request[Account, Any, Any], data: requests.NewToken | None = None
 ) -> answers.TokenIssued:
     """A further token of the caller's account: use it, then revoke the old one."""
-    front, account = front_of(request), request.user.id
+    context, account = context_of(request), request.user.id
     wanted = data or requests.NewToken()
-    days = min(wanted.days or front.settings.token_ttl_days, front.settings.token_ttl_days)
+    days = min(wanted.days or context.settings.token_ttl_days, context.settings.token_ttl_days)
     token, name = security.new_token(), wanted.name or ""
-    id, expires = await front.run(store.add_token, account, security.digest(token), days, name)
+    id, expires = await context.run(store.add_token, account, security.digest(token), days, name)
     security_events.note("token_made", account=account, credential=id, by=account)
     return answers.TokenIssued(account=account, id=id, name=name, token=token, expires=expires)
 
@@ -129,8 +129,8 @@ async def list_tokens(request: Request[Account, Any, Any]) -> list[answers.Token
 @delete("/v1/tokens/current", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
 async def drop_token(request: Request[Account, Any, Any]) -> None:
     """Revoke the token that this request carries. Other processes notice within `token_cache_s`."""
-    front, account = front_of(request), request.user.id
-    mine = [one for one in await front.run(store.tokens, account) if bytes(one["digest"]) == _given(request)]
+    context, account = context_of(request), request.user.id
+    mine = [one for one in await context.run(store.tokens, account) if bytes(one["digest"]) == _given(request)]
     for one in mine:
         await _revoked(request, account, id=one["id"])
 
@@ -177,7 +177,7 @@ async def revoke_tokens_of(request: Request[Account, Any, Any], account_id: str)
 
 
 async def _tokens(request: Request[Account, Any, Any], account: str) -> list[answers.TokenOut]:
-    front = front_of(request)
+    context = context_of(request)
 
     def work(connection: sa.Connection) -> list[store.Row]:
         if not store.accounts(connection, [account]):
@@ -185,21 +185,21 @@ async def _tokens(request: Request[Account, Any, Any], account: str) -> list[ans
         return store.tokens(connection, account)
 
     given = _given(request)
-    return [out(answers.TokenOut, {**row, "current": bytes(row["digest"]) == given}) for row in await front.run(work)]
+    return [out(answers.TokenOut, {**row, "current": bytes(row["digest"]) == given}) for row in await context.run(work)]
 
 
 async def _revoked(
     request: Request[Account, Any, Any], account: str, *, id: str | None = None, keep: bytes | None = None
 ) -> list[str]:
-    front = front_of(request)
+    context = context_of(request)
 
     def work(connection: sa.Connection) -> list[str]:
         if not store.accounts(connection, [account]):
             raise domain.not_found()
         return store.revoke_tokens(connection, account, id=id, keep=keep)
 
-    revoked = await front.run(work)
-    front.forget(account=account)
+    revoked = await context.run(work)
+    context.forget(account=account)
     for one in revoked:
         security_events.note("token_revoked", account=account, credential=one, by=request.user.id)
     return revoked
@@ -212,7 +212,7 @@ async def me(request: Request[Account, Any, Any]) -> answers.AccountOut:
 
 
 async def _account(request: Request[Account, Any, Any], account: str) -> answers.AccountOut:
-    row = await front_of(request).run(store.account_row, account)
+    row = await context_of(request).run(store.account_row, account)
     if row is None:
         raise domain.not_found()
     return out(answers.AccountOut, row)
@@ -234,29 +234,29 @@ def rules() -> policy.Policy:
 )
 async def put_contact(request: Request[Account, Any, Any], data: requests.Contact) -> None:
     """How to reach the caller. Kept encrypted; released to a counterpart only as the life cycle says."""
-    front = front_of(request)
+    context = context_of(request)
     if data.language is None:
         data = msgspec.structs.replace(data, language=language_of(request))
 
     def work(connection: sa.Connection) -> None:
         account = request.user.id
-        before = front.opened(store.sealed_contacts(connection, [account])).get(account)
-        wrapped = store.subject_key(connection, account, lambda: front.contacts.new_key(account))
-        store.put_contact(connection, account, front.contacts.seal(account, wrapped, data))
+        before = context.opened(store.sealed_contacts(connection, [account])).get(account)
+        wrapped = store.subject_key(connection, account, lambda: context.contacts.new_key(account))
+        store.put_contact(connection, account, context.contacts.seal(account, wrapped, data))
         if before is None or before.email != data.email:
             accounts_store.unconfirm(connection, account)
-        accounts_store.verify_by_rule(connection, account, rules().accounts, front.settings.partitions)
+        accounts_store.verify_by_rule(connection, account, rules().accounts, context.settings.partitions)
 
-    await front.run(work)
-    front.forget(account=request.user.id)
+    await context.run(work)
+    context.forget(account=request.user.id)
 
 
 @get("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
 async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor:
     """The caller's own contact."""
-    front, caller = front_of(request), [request.user.id]
-    found = front.opened(await front.run(store.sealed_contacts, caller)).get(request.user.id)
-    confirmed = await front.run(accounts_store.confirmed, caller)
+    context, caller = context_of(request), [request.user.id]
+    found = context.opened(await context.run(store.sealed_contacts, caller)).get(request.user.id)
+    confirmed = await context.run(accounts_store.confirmed, caller)
     if found is None:
         raise domain.not_found()
     return answers.ContactFor(
@@ -272,7 +272,7 @@ async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor
 @delete("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
 async def erase_contact(request: Request[Account, Any, Any]) -> None:
     """Erase the caller's contact, and its webhooks, by destroying its key; not while what it is party to is open."""
-    partitions = front_of(request).settings.partitions
+    partitions = context_of(request).settings.partitions
 
     def work(connection: sa.Connection) -> None:
         erasure_store.check_own(connection, request.user.id)
@@ -280,7 +280,7 @@ async def erase_contact(request: Request[Account, Any, Any]) -> None:
         webhooks_store.forget(connection, request.user.id, partitions)
         accounts_store.unconfirm(connection, request.user.id)
 
-    await front_of(request).run(work)
+    await context_of(request).run(work)
 
 
 @post(
@@ -296,12 +296,12 @@ async def erase_account(
     request: Request[Account, Any, Any], account_id: str, data: requests.Erase
 ) -> answers.AccountErased:
     """Erase a subject: its key is destroyed, its tokens are revoked, its account is closed for good. Once, and not to be undone."""
-    front, account = front_of(request), known_id(account_id)
-    done = await front.run(
-        erasure_store.erase, account, by=request.user.id, partitions=front.settings.partitions, force=data.force,
+    context, account = context_of(request), known_id(account_id)
+    done = await context.run(
+        erasure_store.erase, account, by=request.user.id, partitions=context.settings.partitions, force=data.force,
         reason=data.reason,
     )  # fmt: skip
-    front.forget(account=account)
+    context.forget(account=account)
     security_events.note("account_erased", account=account, by=request.user.id, forced=done.forced)
     language = language_of(request)
     stays = {name: languages.translate(text, language) for name, text in erasure.STAYS.items()}
@@ -311,8 +311,10 @@ async def erase_account(
 @post("/v1/contact/code", opt={"roles": EVERYONE}, status_code=202, responses=MAY_FAIL, tags=["accounts"])
 async def request_code(request: Request[Account, Any, Any]) -> answers.CodeRequested:
     """Have a code mailed to the caller's address, which confirms it. A code voids the one before."""
-    front = front_of(request)
-    again = await front.run(accounts_store.request_code, request.user.id, rules().accounts, front.settings.partitions)
+    context = context_of(request)
+    again = await context.run(
+        accounts_store.request_code, request.user.id, rules().accounts, context.settings.partitions
+    )
     return answers.CodeRequested(again_at=again)
 
 
@@ -327,11 +329,13 @@ async def request_code(request: Request[Account, Any, Any]) -> answers.CodeReque
 )
 async def confirm_contact(request: Request[Account, Any, Any], data: requests.Confirm) -> answers.AccountOut:
     """The code that came by e-mail: the caller's address is confirmed."""
-    front, account = front_of(request), request.user.id
-    refused = await front.run(accounts_store.confirm, account, data.code, rules().accounts, front.settings.partitions)
+    context, account = context_of(request), request.user.id
+    refused = await context.run(
+        accounts_store.confirm, account, data.code, rules().accounts, context.settings.partitions
+    )
     if refused is not None:
         raise refused
-    front.forget(account=account)
+    context.forget(account=account)
     return await _account(request, account)
 
 
@@ -341,7 +345,7 @@ async def list_accounts(
 ) -> answers.Page[answers.AccountOut]:
     """Accounts by id; with `state`, those in it, such as `email_confirmed`: a reviewer verifies them."""
     (after,) = key_of(cursor, tuple[str]) or ("",)
-    rows = await front_of(request).run(accounts_store.list_accounts, account_state, after, limit + 1)
+    rows = await context_of(request).run(accounts_store.list_accounts, account_state, after, limit + 1)
     return page_of([out(answers.AccountOut, row) for row in rows], limit, lambda account: (account.id,))
 
 
@@ -357,7 +361,7 @@ async def get_account(request: Request[Account, Any, Any], account_id: str) -> a
         entries = [out(answers.AccountChange, entry) for entry in accounts_store.history(connection, account)]
         return {**row, "history": entries}
 
-    return out(answers.AccountWithHistory, await front_of(request).run(work))
+    return out(answers.AccountWithHistory, await context_of(request).run(work))
 
 
 @post(
@@ -373,11 +377,11 @@ async def change_status(
     request: Request[Account, Any, Any], account_id: str, data: requests.ChangeStatus
 ) -> answers.AccountOut:
     """Suspend an account (it begins nothing new), let it go on, or close it for good (its tokens are refused). Open claims stay."""
-    front, account = front_of(request), known_id(account_id)
-    await front.run(
-        accounts_store.change_status, account, data.status, data.code, request.user, front.settings.partitions
+    context, account = context_of(request), known_id(account_id)
+    await context.run(
+        accounts_store.change_status, account, data.status, data.code, request.user, context.settings.partitions
     )
-    front.forget(account=account)
+    context.forget(account=account)
     security_events.note("account_status", account=account, status=data.status, code=data.code, by=request.user.id)
     return await _account(request, account)
 
@@ -395,24 +399,26 @@ async def verify_account(
     request: Request[Account, Any, Any], account_id: str, data: requests.Verify
 ) -> answers.AccountOut:
     """Write down that an account's identity was verified, that its address is its own, or that it takes part in the good-faith mechanism."""
-    front = front_of(request)
+    context = context_of(request)
     account = known_id(account_id)
 
     def work(connection: sa.Connection) -> store.Row:
         review_store.check_unbiased(connection, request.user, account)
         if data.identity_verified is not msgspec.UNSET:
-            accounts_store.verify(connection, account, data.identity_verified, request.user, front.settings.partitions)
+            accounts_store.verify(
+                connection, account, data.identity_verified, request.user, context.settings.partitions
+            )
         if data.email_confirmed is True:
             accounts_store.attest(connection, account, request.user.id)
         if data.good_faith is not msgspec.UNSET:
-            goodfaith_store.by_staff(connection, account, data.good_faith, request.user.id, front.settings.partitions)
+            goodfaith_store.by_staff(connection, account, data.good_faith, request.user.id, context.settings.partitions)
         row = store.account_row(connection, account)
         if row is None:
             raise domain.not_found()
         return row
 
-    row = await front.run(work)
-    front.forget(account=account)
+    row = await context.run(work)
+    context.forget(account=account)
     security_events.note("account_verified", account=account, verified=row["identity_verified"], by=request.user.id)
     return out(answers.AccountOut, row)
 
@@ -427,9 +433,9 @@ async def verify_account(
 )
 async def internal_contacts(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.ContactsFor:
     """Contacts for the sending of messages, many in one call."""
-    front = front_of(request)
-    found = front.opened(await front.run(store.sealed_contacts, data.ids))
-    confirmed = await front.run(accounts_store.confirmed, data.ids)
+    context = context_of(request)
+    found = context.opened(await context.run(store.sealed_contacts, data.ids))
+    confirmed = await context.run(accounts_store.confirmed, data.ids)
     return answers.ContactsFor(
         contacts={
             account: answers.ContactFor(
@@ -455,7 +461,7 @@ async def internal_contacts(request: Request[Any, Any, Any], data: requests.Cont
 )
 async def internal_codes(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.CodesFor:
     """Fresh codes for the sending of messages, by notice: they exist in this answer and in the message only."""
-    found = await front_of(request).run(accounts_store.codes, data.ids, rules().accounts)
+    found = await context_of(request).run(accounts_store.codes, data.ids, rules().accounts)
     return answers.CodesFor(codes={notice: answers.CodeFor(code=code) for notice, code in found.items()})
 
 

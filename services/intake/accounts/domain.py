@@ -16,26 +16,15 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from services.intake.kernel.domain import Refused
+from services.intake.kernel.domain import Refused, Status
 from shared.ids import CROCKFORD
 from shared.languages import mark
 
-State = Literal["applied", "email_confirmed", "verified", "suspended", "closed"]
-Status = Literal["open", "suspended", "closed"]
 Fact = Literal["email_confirmed", "contact", "company", "right_registered"]
 """What a rule may ask for: a confirmed address, contact data on file, a company, and a right in force whose number a register has."""
 
 CODE_LENGTH: Final = 12
 """Characters of 5 bits: 60 bits of chance, so that nobody guesses one in its hour, nor finds it from its digest."""
-
-
-def state_of(status: Status, identity_verified: bool, email_confirmed: bool) -> State:
-    """Where an account is."""
-    if status != "open":
-        return status
-    if identity_verified:
-        return "verified"
-    return "email_confirmed" if email_confirmed else "applied"
 
 
 def check_change(before: Status, after: Status, *, own: bool) -> None:

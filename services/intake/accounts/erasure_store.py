@@ -12,7 +12,7 @@ from services.intake.accounts import store as accounts_store
 from services.intake.accounts.erasure import Erased, Matter
 from services.intake.evidence import store as evidence_store
 from services.intake.evidence.domain import keeping
-from services.intake.kernel import domain, store
+from services.intake.kernel import domain, outbox, store
 from shared import events, policy
 from shared.events import SETTLED, State
 
@@ -108,7 +108,7 @@ def erase(
     event = events.AccountErased(
         account=account, by=by, forced=forced, reason=reason, open_items=found["open_items"], at=now
     )
-    store.publish_accounts(connection, [event], "goodfaith.account.erased.v1", partitions)
+    outbox.publish_accounts(connection, [event], "goodfaith.account.erased.v1", partitions)
     return Erased(
         account=account, done=True, already=False, forced=forced, matters=counts, contact=bool(keys), tokens=tokens,
         webhooks=hooks, documents_going=going, documents_kept=kept,

@@ -12,10 +12,9 @@ import sqlalchemy as sa
 from services.intake.accounts import domain as accounts
 from services.intake.accounts.domain import Challenge
 from services.intake.goodfaith import store as goodfaith_store
-from services.intake.kernel import domain, store
+from services.intake.kernel import domain, outbox, store
 from services.intake.kernel.domain import Account, Refused
 from services.intake.kernel.store import wall_ms
-from services.intake.registry import store as registry_store
 from services.intake.review import store as review_store
 from shared import clock, policy
 
@@ -23,7 +22,7 @@ _CHALLENGE: Final = "notice, digest, expires_at, tries, requested_at, requests, 
 
 
 def change_status(
-    connection: sa.Connection, id: str, status: accounts.Status, code: str | None, me: Account, partitions: int
+    connection: sa.Connection, id: str, status: domain.Status, code: str | None, me: Account, partitions: int
 ) -> None:
     """Suspend an account, let it go on, or close it. Its open claims stay.
 
@@ -43,7 +42,7 @@ def change_status(
     note(connection, id, status, me.id, now, code)
     told = {"open": "account_resumed"}.get(status, f"account_{status}")
     figures = {} if code is None else {"code": code}
-    store.tell_accounts(connection, [registry_store.notice(id, told, None, now, wall, **figures)], partitions)
+    outbox.tell_accounts(connection, [outbox.notice(id, told, None, now, wall, **figures)], partitions)
 
 
 def note(connection: sa.Connection, id: str, kind: str, by: str, at: dt.datetime, code: str | None = None) -> None:
@@ -69,10 +68,12 @@ _IN_STATE: Final = {
     "suspended": "a.status = 'suspended'",
     "closed": "a.status = 'closed'",
 }
-"""``accounts.state_of``, for the database."""
+"""``domain.state_of``, for the database."""
 
 
-def list_accounts(connection: sa.Connection, state: accounts.State | None, after: str, limit: int) -> list[store.Row]:
+def list_accounts(
+    connection: sa.Connection, state: domain.AccountState | None, after: str, limit: int
+) -> list[store.Row]:
     """Accounts by id, with their states."""
     rows = connection.exec_driver_sql(
         f"""{store.ACCOUNT_ROW} where a.id > %s and {"true" if state is None else _IN_STATE[state]} order by a.id limit %s""",
@@ -108,7 +109,7 @@ def _verify(connection: sa.Connection, id: str, verified: bool, by: str, partiti
     )
     note(connection, id, "verified" if verified else "verification_withdrawn", by, now)
     if verified:
-        store.tell_accounts(connection, [registry_store.notice(id, "account_verified", None, now, wall)], partitions)
+        outbox.tell_accounts(connection, [outbox.notice(id, "account_verified", None, now, wall)], partitions)
 
 
 def verify_by_rule(connection: sa.Connection, id: str, rules: policy.Accounts, partitions: int) -> bool:
@@ -171,10 +172,8 @@ def request_code(connection: sa.Connection, account: str, rules: policy.Accounts
             requested_at = excluded.requested_at, requests = excluded.requests, since = excluded.since""",
         (account, made.notice, None, None, 0, made.requested_at, made.requests, made.since),
     )
-    told = registry_store.notice(
-        account, "email_code", None, now, wall, minutes=int(rules.code.exact.total_seconds() // 60)
-    )
-    store.tell_accounts(connection, [msgspec.structs.replace(told, notice=made.notice)], partitions)
+    told = outbox.notice(account, "email_code", None, now, wall, minutes=int(rules.code.exact.total_seconds() // 60))
+    outbox.tell_accounts(connection, [msgspec.structs.replace(told, notice=made.notice)], partitions)
     return now + rules.code_pause.exact
 
 

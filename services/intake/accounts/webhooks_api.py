@@ -16,9 +16,8 @@ from litestar import Request, delete, get, post, put
 from services.intake.accounts import domain as accounts
 from services.intake.accounts import webhooks, webhooks_store
 from services.intake.kernel import answers, domain, metrics, requests, security, store
-from services.intake.kernel.domain import Account, Refused
-from services.intake.kernel.group_commit import busy
-from services.intake.kernel.web import EVERYONE, INTERNAL, MAY_FAIL, Body, Cursor, Front, Limit, front_of, known_id
+from services.intake.kernel.domain import Account, Refused, busy
+from services.intake.kernel.web import EVERYONE, INTERNAL, MAY_FAIL, Body, Context, Cursor, Limit, context_of, known_id
 from shared import clock, internal, outbound
 from shared.internal import Away
 from shared.webhooks import Replayed, WebhookDelivery, WebhookHealth
@@ -45,8 +44,8 @@ async def put_channels(request: Request[Account, Any, Any], data: requests.Choos
             422, "unknown_zone", "There is no such time zone.", field="digest.zone",
             cure="Give its IANA name, such as Europe/Berlin.",
         )  # fmt: skip
-    front, digest = front_of(request), None if data.digest is None else (data.digest.hour, data.digest.zone)
-    await front.run(webhooks_store.prefer, request.user.id, data.order, digest, front.settings.partitions)
+    context, digest = context_of(request), None if data.digest is None else (data.digest.hour, data.digest.zone)
+    await context.run(webhooks_store.prefer, request.user.id, data.order, digest, context.settings.partitions)
     return _channels(data.order, digest)
 
 
@@ -65,9 +64,9 @@ def zones() -> frozenset[str]:
 @get("/v1/channels", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
 async def get_channels(request: Request[Account, Any, Any]) -> answers.ChannelsOut:
     """In which order the caller's channels are tried; empty: as the programme has it."""
-    front = front_of(request)
-    order = await front.run(webhooks_store.preferred, request.user.id)
-    return _channels(order, await front.run(webhooks_store.digest, request.user.id))
+    context = context_of(request)
+    order = await context.run(webhooks_store.preferred, request.user.id)
+    return _channels(order, await context.run(webhooks_store.digest, request.user.id))
 
 
 @post(
@@ -80,30 +79,30 @@ async def get_channels(request: Request[Account, Any, Any]) -> answers.ChannelsO
 )
 async def add_webhook(request: Request[Account, Any, Any], data: requests.AddWebhook) -> answers.WebhookSecret:
     """Register a webhook; the answer has its secret, this once. It must be at a public address, by https. It is sent a code by which its owner confirms it; until then nothing else goes there."""
-    front, account = front_of(request), request.user.id
-    target = await _checked(front, data.url)
+    context, account = context_of(request), request.user.id
+    target = await _checked(context, data.url)
     secret = webhooks.new_secret()
 
     def work(connection: sa.Connection) -> str:
-        webhooks_store.room(webhooks_store.of_account(connection, account, lock=True), front.settings.webhook_most)
+        webhooks_store.room(webhooks_store.of_account(connection, account, lock=True), context.settings.webhook_most)
         _, wall = clock.read(connection)
         id = domain.new_id("w", store.wall_ms(wall))
-        wrapped = store.subject_key(connection, account, lambda: front.contacts.new_key(account))
-        _ask_for_code(connection, front, account, target.host, wall)
+        wrapped = store.subject_key(connection, account, lambda: context.contacts.new_key(account))
+        _ask_for_code(connection, context, account, target.host, wall)
         sealed = webhooks.Sealed(target.url, (webhooks.Secret(secret),), accounts.new_code())
         webhooks_store.add(
-            connection, account, id, webhooks_store.seal(front.contacts, account, wrapped, id, sealed), data.kinds,
-            dt.timedelta(seconds=front.settings.webhook_challenge_s),
+            connection, account, id, webhooks_store.seal(context.contacts, account, wrapped, id, sealed), data.kinds,
+            dt.timedelta(seconds=context.settings.webhook_challenge_s),
         )  # fmt: skip
         return id
 
-    id = await front.run(work)
+    id = await context.run(work)
     metrics.WEBHOOK_CONFIRMATIONS.labels("asked").inc()
     return answers.WebhookSecret(id=id, secret=secret)
 
 
-def _ask_for_code(connection: sa.Connection, front: Front, account: str, host: str, wall: dt.datetime) -> None:
-    settings = front.settings
+def _ask_for_code(connection: sa.Connection, context: Context, account: str, host: str, wall: dt.datetime) -> None:
+    settings = context.settings
     if settings.contact_key is None:
         raise security.KeyMissing
     webhooks_store.ask(
@@ -116,15 +115,15 @@ def _ask_for_code(connection: sa.Connection, front: Front, account: str, host: s
     )
 
 
-async def _checked(front: Front, url: str) -> outbound.Target:
+async def _checked(context: Context, url: str) -> outbound.Target:
     """The URL as it is kept and where it leads, its name looked up.
 
     Raises:
         Refused: it may not be called.
     """
     try:
-        target = outbound.target_of(url, front.outbound)
-        await outbound.public(target, front.outbound, front.names)
+        target = outbound.target_of(url, context.outbound)
+        await outbound.public(target, context.outbound, context.names)
     except outbound.Unfit as unfit:
         raise Refused(
             422, unfit.reason, unfit.detail, field="url", cure="Give an https URL of a server on the public Internet."
@@ -135,14 +134,14 @@ async def _checked(front: Front, url: str) -> outbound.Target:
 @get("/v1/webhooks", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
 async def list_webhooks(request: Request[Account, Any, Any]) -> answers.Page[answers.WebhookOut]:
     """The caller's webhooks."""
-    front = front_of(request)
+    context = context_of(request)
 
     def work(connection: sa.Connection) -> list[answers.WebhookOut]:
         _, wall = clock.read(connection)
         rows = webhooks_store.of_account(connection, request.user.id)
-        return [shown for row in rows if (shown := _shown(front, row, wall)) is not None]
+        return [shown for row in rows if (shown := _shown(context, row, wall)) is not None]
 
-    return answers.Page(items=await front.run(work), next=None)
+    return answers.Page(items=await context.run(work), next=None)
 
 
 @get("/v1/webhooks/{webhook_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
@@ -152,20 +151,20 @@ async def get_webhook(request: Request[Account, Any, Any], webhook_id: str) -> a
 
 
 async def _one(request: Request[Account, Any, Any], id: str) -> answers.WebhookOut:
-    front = front_of(request)
+    context = context_of(request)
 
     def work(connection: sa.Connection) -> answers.WebhookOut:
         _, wall = clock.read(connection)
-        shown = _shown(front, webhooks_store.one(connection, request.user.id, known_id(id)), wall)
+        shown = _shown(context, webhooks_store.one(connection, request.user.id, known_id(id)), wall)
         if shown is None:
             raise domain.not_found()
         return shown
 
-    return await front.run(work)
+    return await context.run(work)
 
 
-def _shown(front: Front, row: store.Row, wall: dt.datetime) -> answers.WebhookOut | None:
-    sealed = webhooks_store.opened(front.contacts, row)
+def _shown(context: Context, row: store.Row, wall: dt.datetime) -> answers.WebhookOut | None:
+    sealed = webhooks_store.opened(context.contacts, row)
     if sealed is None:
         return None
     challenge = None
@@ -184,8 +183,8 @@ def _shown(front: Front, row: store.Row, wall: dt.datetime) -> answers.WebhookOu
 @delete("/v1/webhooks/{webhook_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
 async def delete_webhook(request: Request[Account, Any, Any], webhook_id: str) -> None:
     """Forget a webhook. What was under way to it goes by another channel."""
-    front = front_of(request)
-    await front.run(webhooks_store.remove, request.user.id, known_id(webhook_id), front.settings.partitions)
+    context = context_of(request)
+    await context.run(webhooks_store.remove, request.user.id, known_id(webhook_id), context.settings.partitions)
 
 
 @post(
@@ -197,23 +196,23 @@ async def delete_webhook(request: Request[Account, Any, Any], webhook_id: str) -
 )
 async def rotate_secret(request: Request[Account, Any, Any], webhook_id: str) -> answers.WebhookSecret:
     """A new secret, shown this once. The former one signs beside it for a while."""
-    front, account, id = front_of(request), request.user.id, known_id(webhook_id)
+    context, account, id = context_of(request), request.user.id, known_id(webhook_id)
     secret = webhooks.new_secret()
-    beside = dt.timedelta(seconds=front.settings.webhook_rotation_s)
+    beside = dt.timedelta(seconds=context.settings.webhook_rotation_s)
 
     def work(connection: sa.Connection) -> dt.datetime:
         _, wall = clock.read(connection)
         row = webhooks_store.one(connection, account, id, lock=True)
-        sealed = webhooks_store.opened(front.contacts, row)
+        sealed = webhooks_store.opened(context.contacts, row)
         if sealed is None:
             raise domain.not_found()
         changed = webhooks.rotated(sealed, secret, wall, beside)
         webhooks_store.reseal(
-            connection, id, webhooks_store.seal(front.contacts, account, bytes(row["wrapped"]), id, changed)
+            connection, id, webhooks_store.seal(context.contacts, account, bytes(row["wrapped"]), id, changed)
         )
         return wall + beside
 
-    return answers.WebhookSecret(id=id, secret=secret, former_until=await front.run(work))
+    return answers.WebhookSecret(id=id, secret=secret, former_until=await context.run(work))
 
 
 @put(
@@ -229,9 +228,9 @@ async def change_webhook(
     request: Request[Account, Any, Any], webhook_id: str, data: requests.ChangeWebhook
 ) -> answers.WebhookOut:
     """Enable or disable a confirmed webhook. Enabling it checks its address again."""
-    front, account, id = front_of(request), request.user.id, known_id(webhook_id)
+    context, account, id = context_of(request), request.user.id, known_id(webhook_id)
     if data.status == "enabled":
-        await _checked(front, (await _one(request, id)).url)
+        await _checked(context, (await _one(request, id)).url)
 
     def work(connection: sa.Connection) -> None:
         row = webhooks_store.one(connection, account, id, lock=True)
@@ -242,9 +241,9 @@ async def change_webhook(
             )  # fmt: skip
         if row["status"] != data.status:
             change = webhooks_store.enable if data.status == "enabled" else webhooks_store.disable
-            change(connection, account, id, front.settings.partitions)
+            change(connection, account, id, context.settings.partitions)
 
-    await front.run(work)
+    await context.run(work)
     return await _one(request, id)
 
 
@@ -257,8 +256,8 @@ async def change_webhook(
 )
 async def ask_code(request: Request[Account, Any, Any], webhook_id: str) -> answers.WebhookOut:
     """Have a webhook that is not confirmed sent another code. It voids the one before."""
-    front, account, id = front_of(request), request.user.id, known_id(webhook_id)
-    target = await _checked(front, (await _one(request, id)).url)
+    context, account, id = context_of(request), request.user.id, known_id(webhook_id)
+    target = await _checked(context, (await _one(request, id)).url)
 
     def work(connection: sa.Connection) -> None:
         _, wall = clock.read(connection)
@@ -266,17 +265,17 @@ async def ask_code(request: Request[Account, Any, Any], webhook_id: str) -> answ
         if not row["pending"]:
             raise webhooks.confirmed_already()
         webhooks.check_again(row["asked_wall"], wall)
-        sealed = webhooks_store.opened(front.contacts, row)
+        sealed = webhooks_store.opened(context.contacts, row)
         if sealed is None:
             raise domain.not_found()
-        _ask_for_code(connection, front, account, target.host, wall)
+        _ask_for_code(connection, context, account, target.host, wall)
         changed = msgspec.structs.replace(sealed, code=accounts.new_code())
         webhooks_store.ask_again(
-            connection, id, webhooks_store.seal(front.contacts, account, bytes(row["wrapped"]), id, changed), wall,
-            dt.timedelta(seconds=front.settings.webhook_challenge_s),
+            connection, id, webhooks_store.seal(context.contacts, account, bytes(row["wrapped"]), id, changed), wall,
+            dt.timedelta(seconds=context.settings.webhook_challenge_s),
         )  # fmt: skip
 
-    await front.run(work)
+    await context.run(work)
     metrics.WEBHOOK_CONFIRMATIONS.labels("asked").inc()
     return await _one(request, id)
 
@@ -294,9 +293,9 @@ async def confirm_webhook(
     request: Request[Account, Any, Any], webhook_id: str, data: requests.ConfirmWebhook
 ) -> answers.WebhookOut:
     """The code that came to the webhook's URL: it is the caller's to use, and in use from now on."""
-    front, id = front_of(request), known_id(webhook_id)
-    refused = await front.run(
-        webhooks_store.confirm, front.contacts, request.user.id, id, data.code, front.settings.partitions
+    context, id = context_of(request), known_id(webhook_id)
+    refused = await context.run(
+        webhooks_store.confirm, context.contacts, request.user.id, id, data.code, context.settings.partitions
     )
     metrics.WEBHOOK_CONFIRMATIONS.labels("confirmed" if refused is None else "refused").inc()
     if refused is not None:
@@ -311,7 +310,7 @@ async def _ask(request: Request[Account, Any, Any], id: str, asked: Coroutine[An
         Refused: 404; what notification refuses; 503 while it is away.
     """
     try:
-        await front_of(request).run(webhooks_store.one, request.user.id, known_id(id))
+        await context_of(request).run(webhooks_store.one, request.user.id, known_id(id))
         return await asked
     except Away as away:
         log.warning("notification", error=str(away))
@@ -333,7 +332,7 @@ async def webhook_deliveries(
 ) -> answers.Page[WebhookDelivery]:
     """What went or goes to a webhook of the caller's, latest first, with the latest tries of each. Wall times."""
     given = {"webhook": webhook_id, "account": request.user.id, "cursor": cursor, "limit": limit}
-    asked = front_of(request).notification.get("/internal/webhook/deliveries", internal.Page[WebhookDelivery], given)
+    asked = context_of(request).notification.get("/internal/webhook/deliveries", internal.Page[WebhookDelivery], given)
     found = await _ask(request, webhook_id, asked)
     return answers.Page(items=found.items, next=found.next)
 
@@ -343,7 +342,7 @@ async def webhook_health(request: Request[Account, Any, Any], webhook_id: str) -
     """How a webhook of the caller's fares: its circuit, failures in a row, and what waits for it."""
     given = {"webhook": webhook_id, "account": request.user.id}
     return await _ask(
-        request, webhook_id, front_of(request).notification.get("/internal/webhook/health", WebhookHealth, given)
+        request, webhook_id, context_of(request).notification.get("/internal/webhook/health", WebhookHealth, given)
     )
 
 
@@ -367,7 +366,7 @@ async def replay_webhook(
         )  # fmt: skip
     body = {"webhook": webhook_id, "account": request.user.id, "message": data.message, "since": data.since}
     return await _ask(
-        request, webhook_id, front_of(request).notification.post("/internal/webhook/replay", Replayed, body)
+        request, webhook_id, context_of(request).notification.post("/internal/webhook/replay", Replayed, body)
     )
 
 
@@ -381,11 +380,11 @@ async def replay_webhook(
 )
 async def internal_webhooks(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.WebhooksFor:
     """Webhooks in use, with addresses and secrets, for the sending of messages, many accounts in one call."""
-    front = front_of(request)
-    rows, wall = await front.run(webhooks_store.of_accounts, data.ids)
+    context = context_of(request)
+    rows, wall = await context.run(webhooks_store.of_accounts, data.ids)
     found: dict[str, answers.WebhooksOf] = {}
     for row in rows:
-        sealed = webhooks_store.opened(front.contacts, row)
+        sealed = webhooks_store.opened(context.contacts, row)
         if sealed is not None:
             found.setdefault(row["account"], answers.WebhooksOf(webhooks=[])).webhooks.append(
                 answers.WebhookFor(
@@ -406,17 +405,17 @@ async def internal_webhooks(request: Request[Any, Any, Any], data: requests.Cont
 )
 async def internal_challenges(request: Request[Any, Any, Any], data: requests.TakeChallenges) -> answers.ChallengesFor:
     """Webhooks to be sent the codes that confirm them, after word of those that were called before."""
-    front = front_of(request)
+    context = context_of(request)
 
     def work(connection: sa.Connection) -> tuple[list[store.Row], dt.datetime]:
         webhooks_store.called(connection, [(one.id, one.ask, one.result, one.over) for one in data.ended])
         _, wall = clock.read(connection)
         return webhooks_store.take_challenges(connection, data.most) if data.most else [], wall
 
-    rows, wall = await front.run(work)
+    rows, wall = await context.run(work)
     found = []
     for row in rows:
-        sealed = webhooks_store.opened(front.contacts, row)
+        sealed = webhooks_store.opened(context.contacts, row)
         if sealed is not None and sealed.code is not None:
             found.append(
                 answers.ChallengeFor(

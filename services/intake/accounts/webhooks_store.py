@@ -19,9 +19,8 @@ from cryptography.exceptions import InvalidTag
 
 from services.intake.accounts import webhooks
 from services.intake.accounts.webhooks import Asked, Sealed
-from services.intake.kernel import domain, security, store
+from services.intake.kernel import domain, outbox, security, store
 from services.intake.kernel.domain import Refused
-from services.intake.registry import store as registry_store
 from shared import clock, events
 
 log = structlog.get_logger(__name__)
@@ -107,7 +106,7 @@ def publish(connection: sa.Connection, account: str, partitions: int) -> None:
         ),
         at=now,
     )
-    store.publish_accounts(connection, [event], "goodfaith.account.channels.v1", partitions)
+    outbox.publish_accounts(connection, [event], "goodfaith.account.channels.v1", partitions)
 
 
 # ------------------------------------------------------------------------------------------------------------- webhooks
@@ -223,10 +222,8 @@ def disabled(connection: sa.Connection, found: Sequence[events.WebhookDisabled],
         ).rowcount
         if changed:
             publish(connection, event.account, partitions)
-            told = registry_store.notice(
-                event.account, "webhook_disabled", event.webhook, now, wall, reason=event.reason
-            )
-            store.tell_accounts(connection, [told], partitions)
+            told = outbox.notice(event.account, "webhook_disabled", event.webhook, now, wall, reason=event.reason)
+            outbox.tell_accounts(connection, [told], partitions)
 
 
 # ----------------------------------------------------------------------------------------------------------- challenges

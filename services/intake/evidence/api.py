@@ -25,8 +25,7 @@ from services.intake.evidence import store as evidence_store
 from services.intake.evidence import uploads
 from services.intake.evidence.blobs import Altered, BlobsUnavailable
 from services.intake.kernel import answers, domain, metrics, requests, store
-from services.intake.kernel.domain import Account, Refused
-from services.intake.kernel.group_commit import busy
+from services.intake.kernel.domain import Account, Refused, busy
 from services.intake.kernel.rate_limits import line_of
 from services.intake.kernel.web import (
     EVERYONE,
@@ -36,11 +35,11 @@ from services.intake.kernel.web import (
     PROBLEM,
     PUBLIC,
     Body,
+    Context,
     Cursor,
-    Front,
     Limit,
     address_of,
-    front_of,
+    context_of,
     key_of,
     known_id,
     out,
@@ -120,9 +119,9 @@ async def upload(request: Request[Account, Any, Any], kind: Kind) -> Response[an
     Its type is found out from its content. `Content-Disposition` may give its name, `Repr-Digest` its SHA-256. Name it in a claim, right or
     account within a day.
     """
-    front = front_of(request)
+    context = context_of(request)
     try:
-        row, new = await _upload(request, front, kind)
+        row, new = await _upload(request, context, kind)
     except Refused as refused:
         metrics.EVIDENCE.labels(refused.reason).inc()
         raise
@@ -130,8 +129,8 @@ async def upload(request: Request[Account, Any, Any], kind: Kind) -> Response[an
     return Response(document_out(row), status_code=201 if new else 200, media_type="application/json")
 
 
-async def _upload(request: Request[Account, Any, Any], front: Front, kind: str) -> tuple[store.Row, bool]:
-    account, settings = request.user.id, front.settings
+async def _upload(request: Request[Account, Any, Any], context: Context, kind: str) -> tuple[store.Row, bool]:
+    account, settings = request.user.id, context.settings
     evidence.check_kind(kind)
     name = evidence.disposition_name(request.headers.get("content-disposition"))
     announced = evidence.announced_digest(request.headers)
@@ -146,34 +145,37 @@ async def _upload(request: Request[Account, Any, Any], front: Front, kind: str) 
             cure="Send the bytes, without a form.",
         )
     line = line_of(address_of(request))
-    with front.desk.place(account, line, verified=request.user.identity_verified), tempfile.TemporaryFile() as file:
+    with (
+        context.evidence.desk.place(account, line, verified=request.user.identity_verified),
+        tempfile.TemporaryFile() as file,
+    ):
         size, digest = await uploads.receive(request, file, settings)
         evidence.check_digest(announced, digest)
-        media = await uploads.judge(file, front.desk)
+        media = await uploads.judge(file, context.evidence.desk)
         unused = max(evidence.unused().values())
         document: store.Row = {"owner": account, "digest": digest, "size": size, "media": media, "name": name}
 
         def arrive(connection: sa.Connection) -> store.Row | None:
             now, wall = clock.read(connection)
             document["id"] = domain.new_id("d", store.wall_ms(wall))
-            document["key"] = front.contacts.new_key(document["id"])
+            document["key"] = context.contacts.new_key(document["id"])
             return evidence_store.arrive(
                 connection, document, kind, now, most_bytes=settings.evidence_account_bytes, unused=unused
             )
 
-        known = await front.run(arrive)
+        known = await context.run(arrive)
         if known is not None:
             return known, False
         try:
             async with asyncio.timeout(settings.evidence_upload_s):
-                key = front.contacts.unwrap(document["id"], document["key"])
-                await front.blobs.put(evidence.object_path(document["id"]), file, size, key)
+                key = context.contacts.unwrap(document["id"], document["key"])
+                await context.evidence.blobs.put(evidence.object_path(document["id"]), file, size, key)
         except (BlobsUnavailable, TimeoutError) as error:
             log.warning("evidence cannot be stored", error=str(error))
             with contextlib.suppress(Refused):
-                await front.run(evidence_store.leave, document["id"])
+                await context.run(evidence_store.leave, document["id"])
             raise busy("Files cannot be stored at present.") from None
-        return await front.run(evidence_store.settle, document, kind)
+        return await context.run(evidence_store.settle, document, kind)
 
 
 # -------------------------------------------------------------------------------------------------------------- reading
@@ -199,7 +201,7 @@ async def list_evidence(
             rows = evidence_store.list_about(connection, caller, known_id(about), private, after, limit + 1)
         return evidence_store.readable(connection, caller, rows, private)
 
-    rows = await front_of(request).run(work)
+    rows = await context_of(request).run(work)
     return page_of([document_out(row) for row in rows], limit, lambda document: (document.id,))
 
 
@@ -207,7 +209,7 @@ async def list_evidence(
 async def get_evidence(request: Request[Account, Any, Any], document_id: str) -> answers.EvidenceOut:
     """One document, as its owner, staff, or the counterpart of a claim sees it, once the life cycle lets them."""
     return document_out(
-        await front_of(request).run(evidence_store.get, request.user, known_id(document_id), evidence.private_kinds())
+        await context_of(request).run(evidence_store.get, request.user, known_id(document_id), evidence.private_kinds())
     )
 
 
@@ -226,7 +228,7 @@ async def list_reads(
         reads = evidence_store.list_reads(connection, row["id"], before, limit + 1)
         return store.without_staff(connection, caller, reads, "reader")
 
-    rows = await front_of(request).run(work)
+    rows = await context_of(request).run(work)
     return page_of([out(answers.EvidenceRead, row) for row in rows], limit, lambda read: (read.id,))
 
 
@@ -238,7 +240,7 @@ async def delete_evidence(request: Request[Account, Any, Any], document_id: str)
         now, _ = clock.read(connection)
         evidence_store.delete(connection, request.user, known_id(document_id), now, evidence.keeping())
 
-    await front_of(request).run(work)
+    await context_of(request).run(work)
 
 
 @post(
@@ -250,16 +252,16 @@ async def delete_evidence(request: Request[Account, Any, Any], document_id: str)
 )
 async def link_evidence(request: Request[Account, Any, Any], document_id: str) -> answers.EvidenceLink:
     """A link to the file for some minutes. Whoever has it can fetch the file as the caller; each read is written down."""
-    front, caller = front_of(request), request.user
+    context, caller = context_of(request), request.user
 
     def work(connection: sa.Connection) -> tuple[store.Row, dt.datetime]:
         row = evidence_store.get(connection, caller, known_id(document_id), evidence.private_kinds())
         evidence_store.note_read(connection, row["id"], caller.id, "link")
         return row, clock.read(connection)[1]
 
-    row, wall = await front.run(work)
-    expires = (wall + dt.timedelta(minutes=front.settings.evidence_link_minutes)).replace(microsecond=0)
-    return answers.EvidenceLink(url=front.links.make(row["id"], caller.id, expires), expires=expires)
+    row, wall = await context.run(work)
+    expires = (wall + dt.timedelta(minutes=context.settings.evidence_link_minutes)).replace(microsecond=0)
+    return answers.EvidenceLink(url=context.evidence.links.make(row["id"], caller.id, expires), expires=expires)
 
 
 @get(
@@ -278,10 +280,10 @@ async def fetch_evidence(
     signature: Annotated[str, QueryParameter(max_length=60)],
 ) -> File:
     """The file, by a link: to be saved, never shown in place."""
-    front = front_of(request)
+    context = context_of(request)
 
     def work(connection: sa.Connection) -> store.Row:
-        front.links.check(document_id, reader, expires, signature, clock.read(connection)[1])
+        context.evidence.links.check(document_id, reader, expires, signature, clock.read(connection)[1])
         # the reader may have lost its part, or its account, since
         account = store.accounts(connection, [reader]).get(reader)
         if account is None or account.status == "closed":
@@ -290,9 +292,9 @@ async def fetch_evidence(
         evidence_store.note_read(connection, row["id"], reader, "file")
         return row
 
-    row = await front.run(work)
-    key = front.contacts.unwrap(row["id"], row["key"]) if row["sealed"] else None
-    pieces = front.blobs.read(evidence_store.path_of(row), row["size"], row["digest"], key)
+    row = await context.run(work)
+    key = context.contacts.unwrap(row["id"], row["key"]) if row["sealed"] else None
+    pieces = context.evidence.blobs.read(evidence_store.path_of(row), row["size"], row["digest"], key)
     try:
         first = await anext(pieces)
     except BlobsUnavailable as error:
@@ -348,7 +350,7 @@ async def name_own(request: Request[Account, Any, Any], data: requests.NameDocum
             for document in evidence_store.name_in(connection, data.evidence, caller, caller, "account", now)
         ]
 
-    return answers.EvidenceNamed(about=caller, documents=await front_of(request).run(work))
+    return answers.EvidenceNamed(about=caller, documents=await context_of(request).run(work))
 
 
 ROUTES: Final = [

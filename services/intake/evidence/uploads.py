@@ -14,8 +14,9 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Self
 
 import msgspec
 import structlog
@@ -24,8 +25,9 @@ from litestar.exceptions import InternalServerException
 
 from services.intake.evidence import detection as sniff
 from services.intake.evidence import domain as evidence
-from services.intake.kernel.domain import Refused
-from services.intake.kernel.group_commit import busy
+from services.intake.evidence.blobs import Blobs
+from services.intake.evidence.domain import Links
+from services.intake.kernel.domain import Refused, busy
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -47,6 +49,21 @@ SNIFF_S: Final = 40.0
 SNIFFERS: Final = 2
 """Files judged at a time."""
 MEGAPIXELS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the routes of evidence share in one process."""
+
+    links: Links
+    blobs: Blobs
+    desk: Desk
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As the settings say."""
+        secret = settings.evidence_key
+        return cls(Links(None if secret is None else secret.get_secret_value()), Blobs.of(settings), Desk())
 
 
 class Desk:

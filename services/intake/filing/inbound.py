@@ -24,12 +24,13 @@ import structlog
 from kafka import TopicPartition
 from kafka.admin import OffsetSpec
 
+from services.intake.filing import group_commit as door
+from services.intake.filing import store as filing_store
 from services.intake.filing.watermark import Clocks, published_upto
-from services.intake.kernel import domain, requests, store
-from services.intake.kernel import group_commit as door
+from services.intake.kernel import domain, filings, requests, store
+from services.intake.kernel.background import OBSERVE_S, Background
 from services.intake.kernel.domain import Account, Refused
-from services.intake.kernel.store import Filed, Filing
-from services.intake.worker import OBSERVE_S, Background
+from services.intake.kernel.filings import Filed, Filing
 from shared import clock, db, kafka_links, policy
 from shared.clocks import Offset
 from shared.events import Data, decode_envelope
@@ -219,7 +220,7 @@ class Inbound:
         # claims first: a command in this very batch may be about one of them
         for part in (claims, self._targets(tx.connection, others, results)):
             filings = list(part)
-            filed = store.file(
+            filed = filing_store.file(
                 tx.connection,
                 [filing for _, filing in filings],
                 now,
@@ -251,7 +252,7 @@ class Inbound:
         for _, filing in filings:
             if submission := getattr(filing.body, "submission", None):
                 wanted.setdefault(filing.scope, set()).add(submission)
-        known = {scope: store.claims_of_keys(connection, scope, keys) for scope, keys in wanted.items()}
+        known = {scope: filing_store.claims_of_keys(connection, scope, keys) for scope, keys in wanted.items()}
         for place, filing in filings:
             if submission := getattr(filing.body, "submission", None):
                 filing.claim = known[filing.scope].get(submission)
@@ -377,7 +378,7 @@ class Inbound:
             account,
             read.event,
             bound,
-            store.digest(read.type, "", read.raw),
+            filings.digest(read.type, "", read.raw),
             kind,
             read.body,
             "kafka",

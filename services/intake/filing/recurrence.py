@@ -14,9 +14,10 @@ import msgspec
 import sqlalchemy as sa
 
 from services.intake.evidence import store as evidence_store
-from services.intake.kernel import domain, requests, store
+from services.intake.filing import store as filing_store
+from services.intake.kernel import domain, filings, requests, store
 from services.intake.kernel.domain import Account, ListingRef, Refused, Right
-from services.intake.kernel.store import Filed, Filing
+from services.intake.kernel.filings import Filed, Filing
 from shared import events
 from shared.events import RecurrenceFound, State
 from shared.marketplace import listing_url
@@ -75,7 +76,7 @@ def filing(
     rules = domain.check_claim(body, account)
     key = f"recurrence:{found.item}:{found.listing}"
     return Filing(
-        account, key, SYSTEM, store.digest("submit_claim", key, b""), "submit_claim", body, CHANNEL,
+        account, key, SYSTEM, filings.digest("submit_claim", key, b""), "submit_claim", body, CHANNEL,
         listings=[ListingRef(found.listing, True, link)], rules=rules, recurs=found.item,
     )  # fmt: skip
 
@@ -99,7 +100,7 @@ def file(
             results.append(None)
         except Refused as refused:
             results.append(refused)
-    filed = iter(store.file(connection, filings, now, wall, settings.partitions))
+    filed = iter(filing_store.file(connection, filings, now, wall, settings.partitions))
     return [next(filed) if result is None else result for result in results]
 
 

@@ -22,7 +22,7 @@ from services.intake.kernel.web import (
     Body,
     Cursor,
     Limit,
-    front_of,
+    context_of,
     key_of,
     known_id,
     page_of,
@@ -43,7 +43,7 @@ class _Signatory(msgspec.Struct, frozen=True):
 @get("/v1/good-faith", opt={"roles": HOLDER}, responses=MAY_FAIL, tags=["good faith"])
 async def my_good_faith(request: Request[Account, Any, Any]) -> answers.GoodFaithOut:
     """Where the caller stands with the good-faith mechanism, and its figures at this moment."""
-    return await front_of(request).run(_standing, request.user.id)
+    return await context_of(request).run(_standing, request.user.id)
 
 
 @get("/v1/good-faith/history", opt={"roles": HOLDER}, responses=MAY_FAIL, tags=["good faith"])
@@ -73,7 +73,7 @@ async def execute_declaration(
     request: Request[Account, Any, Any], data: requests.ExecuteDeclaration
 ) -> answers.GoodFaithOut:
     """Execute the declaration: a verified account that is not barred takes part from now on."""
-    front, caller = front_of(request), request.user.id
+    context, caller = context_of(request), request.user.id
     text = declarations.load(goodfaith_store.terms().declaration)
     for field, given, wanted in (("version", data.version, text.version), ("sha256", data.sha256, text.sha256)):
         if given != wanted:
@@ -88,36 +88,36 @@ async def execute_declaration(
             connection,
             caller,
             text,
-            lambda wrapped: front.contacts.seal_text(caller, wrapped, signatory, _PURPOSE),
-            lambda: front.contacts.new_key(caller),
-            front.settings.partitions,
-            policy.current(front.settings.misuse_profile),
+            lambda wrapped: context.contacts.seal_text(caller, wrapped, signatory, _PURPOSE),
+            lambda: context.contacts.new_key(caller),
+            context.settings.partitions,
+            policy.current(context.settings.misuse_profile),
         )
         return _standing(connection, caller)
 
-    answer = await front.run(work)
-    front.forget(account=caller)
+    answer = await context.run(work)
+    context.forget(account=caller)
     return answer
 
 
 @delete("/v1/good-faith", opt={"roles": HOLDER}, status_code=200, responses=MAY_FAIL, tags=["good faith"])
 async def leave_good_faith(request: Request[Account, Any, Any]) -> answers.GoodFaithOut:
     """Leave the mechanism. The caller may not come in again for the months that the policy says."""
-    front, caller = front_of(request), request.user.id
+    context, caller = context_of(request), request.user.id
 
     def work(connection: sa.Connection) -> answers.GoodFaithOut:
-        goodfaith_store.leave(connection, caller, front.settings.partitions)
+        goodfaith_store.leave(connection, caller, context.settings.partitions)
         return _standing(connection, caller)
 
-    answer = await front.run(work)
-    front.forget(account=caller)
+    answer = await context.run(work)
+    context.forget(account=caller)
     return answer
 
 
 @get("/v1/accounts/{account_id:str}/good-faith", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["good faith"])
 async def good_faith_of(request: Request[Account, Any, Any], account_id: str) -> answers.GoodFaithOut:
     """Where an account stands with the good-faith mechanism, and its figures at this moment."""
-    return await front_of(request).run(_standing, known_id(account_id))
+    return await context_of(request).run(_standing, known_id(account_id))
 
 
 @get("/v1/accounts/{account_id:str}/good-faith/history", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["good faith"])
@@ -135,20 +135,20 @@ async def declarations_of(
     request: Request[Account, Any, Any], account_id: str, cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.DeclarationExecuted]:
     """Declarations that an account executed, latest first, and who signed."""
-    front, account = front_of(request), known_id(account_id)
+    context, account = context_of(request), known_id(account_id)
     (before,) = key_of(cursor, tuple[Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]]) or (None,)
 
     def work(connection: sa.Connection) -> list[dict[str, Any]]:
         _known(connection, account)
         return goodfaith_store.executed(connection, account, before, limit + 1)
 
-    rows = await front.run(work)
+    rows = await context.run(work)
     found = []
     for row in rows:
         signed: _Signatory | None = None
         if row["wrapped"] is not None:
             try:
-                plain = front.contacts.open_text(account, bytes(row["wrapped"]), bytes(row["sealed"]), _PURPOSE)
+                plain = context.contacts.open_text(account, bytes(row["wrapped"]), bytes(row["sealed"]), _PURPOSE)
                 signed = msgspec.json.decode(plain, type=_Signatory)
             except InvalidTag:  # under a key that was erased since
                 signed = None
@@ -201,7 +201,7 @@ async def _history(
         found = goodfaith_store.history(connection, account, before, limit + 1)
         return store.without_staff(connection, request.user, found)
 
-    rows = await front_of(request).run(work)
+    rows = await context_of(request).run(work)
     changes = [
         answers.GoodFaithChange(
             **{name: value for name, value in row.items() if name != "basis"}, figures=_figures(_basis.decode(row["basis"]))

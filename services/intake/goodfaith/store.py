@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from services.intake.goodfaith import domain as goodfaith
 from services.intake.goodfaith.domain import Change, Counted, Counts, Figures, Standing, Turn, Verdict
-from services.intake.kernel import domain, store
+from services.intake.kernel import domain, outbox, store
 from services.intake.misuse import domain as misuse
 from services.intake.misuse import store as misuse_store
 from shared import clock, declarations, policy
@@ -219,7 +219,7 @@ def _write(
                 msgspec.json.encode(change.basis).decode(),
             ),
         )  # fmt: skip
-    store.tell_accounts(connection, [_notice(change, now, wall) for change in made], partitions)
+    outbox.tell_accounts(connection, [_notice(change, now, wall) for change in made], partitions)
 
 
 def _notice(change: _Made, now: dt.datetime, wall: dt.datetime) -> AccountNotice:

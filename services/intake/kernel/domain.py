@@ -1,4 +1,4 @@
-"""Decisions of the front door, without I/O: links, ids, who may do what, lanes, and what a claim becomes."""
+"""Decisions of the context door, without I/O: links, ids, who may do what, lanes, and what a claim becomes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from services.intake.kernel import requests
-from services.intake.registry import territory
+from services.intake.kernel import requests, territory
 from shared import events, policy
 from shared.events import Lane, Role, State
 from shared.ids import NUMBERS, PAIRS
@@ -663,3 +662,23 @@ def level(waiting: Mapping[str, int], room: int) -> dict[str, int]:
             room -= more
         open_ = [name for name in open_ if result[name] < waiting[name]]
     return result
+
+
+def busy(detail: str) -> Refused:
+    """503: nothing is known to have been accepted."""
+    return Refused(503, "unavailable", detail, cure="Try again shortly, with the same Idempotency-Key.")
+
+
+AccountState = Literal["applied", "email_confirmed", "verified", "suspended", "closed"]
+
+
+def state_of(status: Status, identity_verified: bool, email_confirmed: bool) -> AccountState:
+    """Where an account is."""
+    if status != "open":
+        return status
+    if identity_verified:
+        return "verified"
+    return "email_confirmed" if email_confirmed else "applied"
+
+
+Status = Literal["open", "suspended", "closed"]

@@ -11,7 +11,7 @@ import datetime as dt
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -26,17 +26,13 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.typing import FieldDefinition
 
-from services.intake.evidence import domain as evidence
-from services.intake.evidence.blobs import Blobs
-from services.intake.evidence.uploads import Desk
-from services.intake.kernel import answers, domain, requests, security, store
+from services.intake.kernel import answers, domain, filings, requests, security, store
 from services.intake.kernel import read_queue as turns
-from services.intake.kernel.domain import Account, Refused
-from services.intake.kernel.group_commit import Door, busy
+from services.intake.kernel.domain import Account, Refused, busy
+from services.intake.kernel.filings import Filing
 from services.intake.kernel.publishing import Publishing
 from services.intake.kernel.rate_limits import Gate
 from services.intake.kernel.read_queue import Turns
-from services.intake.kernel.store import Filing
 from shared import db, languages, outbound, security_events
 from shared.callers import Callers
 from shared.events import State
@@ -46,6 +42,10 @@ from shared.paging import bad_cursor as bad_cursor
 from shared.paging import cursor_of as cursor_of
 from shared.paging import key_of as key_of
 from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from services.intake.evidence.uploads import Evidence
+    from services.intake.filing.group_commit import Door
 
 log = structlog.get_logger(__name__)
 
@@ -88,10 +88,14 @@ Limit = Annotated[int, QueryParameter(ge=1, le=200, description="Most entries of
 # ---------------------------------------------------------------------------------------------------------------- parts
 
 
-class Front:
-    """What the routes work with: engine, threads for reading, door, contacts, tokens known of late."""
+class Context:
+    """What the routes work with: engine, threads for reading, group commit, contacts, evidence, tokens known of late.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        door: makes the group commit on the engine.
+    """
+
+    def __init__(self, settings: Settings, door: Callable[[sa.Engine], Door], evidence: Evidence) -> None:
         self.settings = settings
         self.engine = db.connect(
             settings.present("database"),
@@ -102,7 +106,6 @@ class Front:
         )
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="read")
         self.turns = Turns(settings.http_account_reads)
-        self.door = Door(self.engine, settings)
         self.contacts = security.Contacts.of(settings)
         callers = settings.internal_callers
         self.internal = None if callers is None else Callers(callers, "intake")
@@ -119,12 +122,10 @@ class Front:
             timeout_s=settings.internal_timeout_s,
             authorities=settings.internal_ca,
         )
-        secret = settings.evidence_key
-        self.links = evidence.Links(None if secret is None else secret.get_secret_value())
-        self.blobs = Blobs.of(settings)
+        self.door = door(self.engine)
+        self.evidence = evidence
         self.outbound = outbound.Rules.of(settings)
         self.names: outbound.Names = outbound.Dns(5.0)
-        self.desk = Desk()
         self.gate = Gate(settings)
         self.publishing = Publishing()
         self._known: dict[bytes, tuple[Account, float]] = {}
@@ -244,23 +245,23 @@ async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: 
         if connection.scope["path"].startswith("/openapi"):
             return
         raise domain.not_found()
-    front: Front = connection.app.state.front
+    context: Context = connection.app.state.context
     header = connection.headers.get("authorization")
     address = address_of(connection)
     # a task may begin with the context of another request of the same connection
     turns.caller.set(None)
     if roles is INTERNAL:
-        if front.internal is None or front.internal.who(header) is None:
+        if context.internal is None or context.internal.who(header) is None:
             raise _unauthenticated()
         return
-    front.gate.arrives(address)
+    context.gate.arrives(address)
     # a probe is answered whatever token it brings
     if roles is PUBLIC and (header is None or handler.opt.get("anonymous")):
         turns.caller.set(f"address {address}")
         connection.scope["user"] = _NOBODY
         return
     scheme, _, token = (header or "").partition(" ")
-    account = await front.account(token.strip(), address) if scheme.lower() == "bearer" else None
+    account = await context.account(token.strip(), address) if scheme.lower() == "bearer" else None
     if account is None:
         raise _unauthenticated()
     turns.caller.set(account.id)
@@ -273,7 +274,7 @@ async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: 
             f"This is not for the role {account.role}.",
             cure=f"It is for: {', '.join(sorted(roles))}.",
         )
-    front.gate.asks(account.id)
+    context.gate.asks(account.id)
     connection.scope["user"] = account
 
 
@@ -411,9 +412,9 @@ def on_key_missing(request: Request[Any, Any, Any], _: security.KeyMissing) -> R
 # --------------------------------------------------------------------------------------------------------------- helpers
 
 
-def front_of(request: Request[Any, Any, Any]) -> Front:
+def context_of(request: Request[Any, Any, Any]) -> Context:
     """The parts."""
-    return request.app.state.front  # type: ignore[no-any-return]
+    return request.app.state.context  # type: ignore[no-any-return]
 
 
 def known_id(text: str) -> str:
@@ -439,7 +440,7 @@ def out(kind: type[_T], row: Mapping[str, Any]) -> _T:
 
 async def filed(request: Request[Account, Any, Any], filing: Filing) -> Response[Any]:
     """Through the door: 202 once it is durable."""
-    result = await front_of(request).door.file(filing)
+    result = await context_of(request).door.file(filing)
     headers = {"Idempotency-Replayed": "true"} if result.replayed else None
     return Response(result.answer, status_code=202, media_type="application/json", headers=headers)
 
@@ -458,7 +459,7 @@ async def command(
     return await filed(
         request,
         Filing(
-            request.user, key, request.user.id, store.digest(kind, target, await request.body()), kind, body,
+            request.user, key, request.user.id, filings.digest(kind, target, await request.body()), kind, body,
             request.user.channel, item=item, claim=claim,
         ),
     )  # fmt: skip

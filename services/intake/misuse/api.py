@@ -19,11 +19,11 @@ from services.intake.kernel.web import (
     MAY_FAIL,
     STAFF,
     Body,
+    Context,
     Cursor,
-    Front,
     Limit,
     bad_cursor,
-    front_of,
+    context_of,
     key_of,
     known_id,
     page_of,
@@ -79,15 +79,17 @@ async def find_misuse(
     request: Request[Account, Any, Any], account_id: str, data: requests.FindMisuse
 ) -> answers.FindingOut:
     """A finding about an account's intent: a forged document, a claim known to be untrue, or that there was none."""
-    front, account = front_of(request), known_id(account_id)
+    context, account = context_of(request), known_id(account_id)
 
     def work(connection: sa.Connection) -> tuple[answers.FindingOut, list[Change]]:
-        id, made = misuse_store.find(connection, account, data, request.user, rules(front), front.settings.partitions)
+        id, made = misuse_store.find(
+            connection, account, data, request.user, rules(context), context.settings.partitions
+        )
         return answers.FindingOut(**misuse_store.finding(connection, id)), made
 
-    answer, made = await front.run(work)
+    answer, made = await context.run(work)
     _count(made)
-    front.forget(account=account)
+    context.forget(account=account)
     return answer
 
 
@@ -102,7 +104,7 @@ async def findings_of(
         _known(connection, account)
         return misuse_store.findings(connection, account, before, limit + 1)
 
-    found = [answers.FindingOut(**row) for row in await front_of(request).run(work)]
+    found = [answers.FindingOut(**row) for row in await context_of(request).run(work)]
     return page_of(found, limit, lambda finding: (finding.at, finding.id))
 
 
@@ -119,15 +121,17 @@ async def second_finding(
     request: Request[Account, Any, Any], finding_id: str, data: requests.SecondFinding
 ) -> answers.FindingOut:
     """A second reviewer's word on a finding that needs four eyes."""
-    front, id = front_of(request), known_id(finding_id)
+    context, id = context_of(request), known_id(finding_id)
 
     def work(connection: sa.Connection) -> tuple[answers.FindingOut, list[Change]]:
-        made = misuse_store.second(connection, id, data.agree, request.user, rules(front), front.settings.partitions)
+        made = misuse_store.second(
+            connection, id, data.agree, request.user, rules(context), context.settings.partitions
+        )
         return answers.FindingOut(**misuse_store.finding(connection, id)), made
 
-    answer, made = await front.run(work)
+    answer, made = await context.run(work)
     _count(made)
-    front.forget(account=answer.account)
+    context.forget(account=answer.account)
     return answer
 
 
@@ -143,7 +147,7 @@ async def complain_of_measure(
     request: Request[Account, Any, Any], measure_id: str, data: requests.ComplainOfMeasure
 ) -> answers.MeasureOut:
     """Complain of a measure against the caller: once, within six months. A person decides who had no part in it."""
-    front, caller, id = front_of(request), request.user, known_id(measure_id)
+    context, caller, id = context_of(request), request.user, known_id(measure_id)
 
     def work(connection: sa.Connection) -> answers.MeasureOut:
         misuse_store.complain(
@@ -151,12 +155,12 @@ async def complain_of_measure(
             id,
             caller,
             data,
-            lambda wrapped, text: front.contacts.seal_text(caller.id, wrapped, text, _PURPOSE),
-            lambda: front.contacts.new_key(caller.id),
+            lambda wrapped, text: context.contacts.seal_text(caller.id, wrapped, text, _PURPOSE),
+            lambda: context.contacts.new_key(caller.id),
         )
         return measure_out(misuse_store.row(connection, id))
 
-    return await front.run(work)
+    return await context.run(work)
 
 
 @get("/v1/misuse/complaints", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["misuse"])
@@ -164,14 +168,14 @@ async def open_complaints(
     request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.MeasureComplaint]:
     """Complaints against measures that nobody has decided on, oldest first."""
-    front = front_of(request)
-    rows = await front.run(misuse_store.complaints, _moment(cursor), limit + 1)
+    context = context_of(request)
+    rows = await context.run(misuse_store.complaints, _moment(cursor), limit + 1)
     found = []
     for row in rows:
         statement: str | None = None
         if row["sealed"] is not None and row["wrapped"] is not None:
             with contextlib.suppress(InvalidTag):  # under a key that was erased since
-                statement = front.contacts.open_text(
+                statement = context.contacts.open_text(
                     row["account"], bytes(row["wrapped"]), bytes(row["sealed"]), _PURPOSE
                 ).decode()
         found.append(
@@ -196,15 +200,17 @@ async def decide_measure(
     request: Request[Account, Any, Any], measure_id: str, data: requests.DecideMeasure
 ) -> answers.MeasureOut:
     """Decide on a complaint: the measure stands, or it and what followed on it count as never taken."""
-    front, id = front_of(request), known_id(measure_id)
+    context, id = context_of(request), known_id(measure_id)
 
     def work(connection: sa.Connection) -> tuple[str, answers.MeasureOut, list[Change]]:
-        account, made = misuse_store.decide(connection, id, data, request.user, rules(front), front.settings.partitions)
+        account, made = misuse_store.decide(
+            connection, id, data, request.user, rules(context), context.settings.partitions
+        )
         return account, measure_out(misuse_store.row(connection, id)), made
 
-    account, answer, made = await front.run(work)
+    account, answer, made = await context.run(work)
     _count(made)
-    front.forget(account=account)
+    context.forget(account=account)
     return answer
 
 
@@ -217,9 +223,9 @@ ROUTES: Final = [
 # --------------------------------------------------------------------------------------------------------------- helpers
 
 
-def rules(front: Front) -> policy.Policy:
+def rules(context: Context) -> policy.Policy:
     """By which misuse is judged now."""
-    return policy.current(front.settings.misuse_profile)
+    return policy.current(context.settings.misuse_profile)
 
 
 def _count(made: Iterable[Change]) -> None:
@@ -248,8 +254,8 @@ def _known(connection: sa.Connection, account: str) -> Account:
 
 
 async def _standing(request: Request[Account, Any, Any], account: str) -> answers.MisuseOut:
-    front = front_of(request)
-    given = rules(front)
+    context = context_of(request)
+    given = rules(context)
 
     def work(connection: sa.Connection) -> answers.MisuseOut:
         who = _known(connection, account)
@@ -274,7 +280,7 @@ async def _standing(request: Request[Account, Any, Any], account: str) -> answer
             measures=[measure_out(row) for row in misuse_store.rows(connection, account, SHOWN)],
         )  # fmt: skip
 
-    return await front.run(work)
+    return await context.run(work)
 
 
 async def _history(
@@ -287,7 +293,7 @@ async def _history(
         found = misuse_store.history(connection, account, before, limit + 1)
         return store.without_staff(connection, request.user, found)
 
-    rows = await front_of(request).run(work)
+    rows = await context_of(request).run(work)
     changes = [
         answers.MisuseChange(
             id=row["id"], measure=row["measure"], day=row["day"], at=row["at"], kind=row["kind"],

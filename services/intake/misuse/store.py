@@ -16,12 +16,11 @@ from msgspec import Struct
 
 from services.intake.evidence import store as evidence_store
 from services.intake.evidence.domain import Document
-from services.intake.kernel import domain, requests, store
+from services.intake.kernel import domain, outbox, requests, store
 from services.intake.kernel.domain import Account, Refused
 from services.intake.misuse import domain as misuse
 from services.intake.misuse.domain import Change, Facts, Measure
 from services.intake.registry import jobs as right_jobs
-from services.intake.registry import store as registry_store
 from services.intake.review import store as review_store
 from shared import clock, policy
 from shared.events import ENDED, AccountNotice
@@ -215,7 +214,7 @@ def _write(
             "insert into good_faith_due (account) values (%s) on conflict do nothing", (account,)
         )
     if tell:
-        store.tell_accounts(connection, [_notice(one, now, wall) for one in made], partitions)
+        outbox.tell_accounts(connection, [_notice(one, now, wall) for one in made], partitions)
 
 
 def note(
@@ -420,8 +419,8 @@ def _in_force(
     if kind == "none":
         return []
     about = {name: value for name, value in (("document", document), ("claim", claim)) if value is not None}
-    told = registry_store.notice(account, "misuse_found", id, now, wall, finding=kind, code=code, **about)
-    store.tell_accounts(connection, [told], partitions)
+    told = outbox.notice(account, "misuse_found", id, now, wall, finding=kind, code=code, **about)
+    outbox.tell_accounts(connection, [told], partitions)
     if kind != "forged_document":
         return []
     connection.exec_driver_sql("update evidence set forged = %s where id = %s", (id, document))
@@ -565,8 +564,8 @@ def decide(
     if body.decision == "confirm":
         text = connection.exec_driver_sql("select basis from misuse_measures where id = %s", (id,)).scalar_one()
         note(connection, account, id, "confirmed", me.id, now, text)
-        told = registry_store.notice(account, "misuse_confirmed", id, now, wall, code=body.code)
-        store.tell_accounts(connection, [told], partitions)
+        told = outbox.notice(account, "misuse_confirmed", id, now, wall, code=body.code)
+        outbox.tell_accounts(connection, [told], partitions)
         return str(account), []
     if measure.finding is not None:
         connection.exec_driver_sql("update misuse_findings set state = 'reversed' where id = %s", (measure.finding,))

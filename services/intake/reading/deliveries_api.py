@@ -8,9 +8,8 @@ import structlog
 from litestar import Request, get
 
 from services.intake.kernel import answers
-from services.intake.kernel.domain import Account, Refused
-from services.intake.kernel.group_commit import busy
-from services.intake.kernel.web import EVERYONE, MAY_FAIL, STAFF, Cursor, Limit, front_of, known_id
+from services.intake.kernel.domain import Account, Refused, busy
+from services.intake.kernel.web import EVERYONE, MAY_FAIL, STAFF, Cursor, Limit, context_of, known_id
 from shared.deliveries import Delivery
 from shared.internal import Away
 from shared.internal import Page as Given
@@ -26,7 +25,7 @@ async def _of(
         name: value for name, value in {"party": party, "cursor": cursor, "limit": limit}.items() if value is not None
     }
     try:
-        found = await front_of(request).notification.get("/internal/deliveries", Given[Delivery], given)
+        found = await context_of(request).notification.get("/internal/deliveries", Given[Delivery], given)
     except Away as away:
         log.warning("notification", error=str(away))
         raise busy("Deliveries cannot be read at present.") from away

@@ -15,15 +15,16 @@ from services.intake.kernel.domain import Account
 from services.intake.kernel.web import (
     EVERYONE,
     MAY_FAIL,
+    Context,
     Cursor,
-    Front,
     Limit,
     bad_cursor,
-    front_of,
+    context_of,
     key_of,
     known_id,
     page_of,
 )
+from services.intake.reading import store as reading_store
 
 Unread = Annotated[bool, QueryParameter(name="unread", description="Only what is not read yet.")]
 
@@ -33,29 +34,29 @@ async def inbox(
     request: Request[Account, Any, Any], only_unread: Unread = False, cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Inbox:
     """Messages that were sent to the caller, latest first, with the counterpart's contact where it is released."""
-    front, caller = front_of(request), request.user
+    context, caller = context_of(request), request.user
     before = key_of(cursor, tuple[dt.datetime, str])
     if before is not None and before[0].tzinfo is None:
         raise bad_cursor()
 
     def work(connection: sa.Connection) -> tuple[list[store.Row], int]:
-        rows = store.list_messages(connection, caller, before=before, unread=only_unread, limit=limit + 1)
-        return rows, store.unread(connection, caller)
+        rows = reading_store.list_messages(connection, caller, before=before, unread=only_unread, limit=limit + 1)
+        return rows, reading_store.unread(connection, caller)
 
-    rows, unread = await front.read(caller, work)
-    sealed = await front.run(_sealed, caller, rows)
-    page = page_of(_shown(front, caller, rows, sealed), limit, lambda message: (message.sent_at, message.id))
+    rows, unread = await context.read(caller, work)
+    sealed = await context.run(_sealed, caller, rows)
+    page = page_of(_shown(context, caller, rows, sealed), limit, lambda message: (message.sent_at, message.id))
     return answers.Inbox(items=page.items, next=page.next, unread=unread)
 
 
 @get("/v1/inbox/{message_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["messages"])
 async def get_message(request: Request[Account, Any, Any], message_id: str) -> answers.MessageOut:
     """One message that was sent to the caller. Looking at it here is not yet its receipt."""
-    front, caller, id = front_of(request), request.user, known_id(message_id)
+    context, caller, id = context_of(request), request.user, known_id(message_id)
 
-    rows = [await front.read(caller, store.get_message, caller, id)]
-    sealed = await front.run(_sealed, caller, rows)
-    return _shown(front, caller, rows, sealed)[0]
+    rows = [await context.read(caller, reading_store.get_message, caller, id)]
+    sealed = await context.run(_sealed, caller, rows)
+    return _shown(context, caller, rows, sealed)[0]
 
 
 @post(
@@ -63,10 +64,10 @@ async def get_message(request: Request[Account, Any, Any], message_id: str) -> a
 )
 async def read_message(request: Request[Account, Any, Any], message_id: str) -> answers.MessageRead:
     """The caller has read a message that was sent to it; the first time counts. A window may begin by it."""
-    front, caller, id = front_of(request), request.user, known_id(message_id)
-    return await front.run(
+    context, caller, id = context_of(request), request.user, known_id(message_id)
+    return await context.run(
         lambda connection: answers.MessageRead(
-            message=id, read_at=store.read_message(connection, caller, id, front.settings.partitions)
+            message=id, read_at=reading_store.read_message(connection, caller, id, context.settings.partitions)
         )
     )
 
@@ -78,9 +79,9 @@ def _sealed(connection: sa.Connection, caller: Account, rows: Sequence[store.Row
 
 
 def _shown(
-    front: Front, caller: Account, rows: Sequence[store.Row], sealed: Sequence[tuple[str, bytes, bytes]]
+    context: Context, caller: Account, rows: Sequence[store.Row], sealed: Sequence[tuple[str, bytes, bytes]]
 ) -> list[answers.MessageOut]:
-    contacts = front.opened(sealed)
+    contacts = context.opened(sealed)
     return [
         answers.MessageOut(
             **{name: row[name] for name in answers.MessageOut.__struct_fields__ if name in row},

@@ -22,7 +22,7 @@ from services.intake.kernel.web import (
     Body,
     Cursor,
     Limit,
-    front_of,
+    context_of,
     key_of,
     known_id,
     out,
@@ -49,7 +49,7 @@ RightStatus = Annotated[
 )
 async def register_right(request: Request[Account, Any, Any], data: requests.RegisterRight) -> answers.RightOut:
     """Register a right, once; claims refer to it. In force at once, or pending with the reason."""
-    front, caller = front_of(request), request.user
+    context, caller = context_of(request), request.user
     domain.check_open(caller)
     if data.owner not in (None, caller.id) and caller.role != "operator":
         raise Refused(
@@ -70,13 +70,15 @@ async def register_right(request: Request[Account, Any, Any], data: requests.Reg
         # a reference is the owner's word, until somebody has looked at what it refers to; an operator vouches for its own
         proven = document is not None or (caller.role == "operator" and made.proof is not None)
         row = registry_store.add_right(
-            connection, id, owner, right, caller.id, front.settings.partitions, proven=proven
+            connection, id, owner, right, caller.id, context.settings.partitions, proven=proven
         )
-        if accounts_store.verify_by_rule(connection, owner, policy.current("ipp").accounts, front.settings.partitions):
-            front.forget(account=owner)
+        if accounts_store.verify_by_rule(
+            connection, owner, policy.current("ipp").accounts, context.settings.partitions
+        ):
+            context.forget(account=owner)
         return row
 
-    return out(answers.RightOut, {**await front.run(work), "normalised": normalised})
+    return out(answers.RightOut, {**await context.run(work), "normalised": normalised})
 
 
 def plain(data: requests.RegisterRight) -> tuple[requests.RegisterRight, list[str]]:
@@ -109,7 +111,7 @@ async def list_rights(
 ) -> answers.Page[answers.RightOut]:
     """The caller's rights; reviewers and operators see all. With `status`, those in it."""
     (after,) = key_of(cursor, tuple[str]) or ("",)
-    rows = await front_of(request).read(
+    rows = await context_of(request).read(
         request.user, registry_store.list_rights, request.user, after, limit + 1, right_status
     )
     return page_of([out(answers.RightOut, row) for row in rows], limit, lambda right: (right.id,))
@@ -118,14 +120,14 @@ async def list_rights(
 @get("/v1/rights/{right_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["rights"])
 async def get_right(request: Request[Account, Any, Any], right_id: str) -> answers.RightWithHistory:
     """A right of the caller's, and what happened to it; reviewers and operators see all."""
-    front, caller, id = front_of(request), request.user, known_id(right_id)
+    context, caller, id = context_of(request), request.user, known_id(right_id)
 
     def work(connection: sa.Connection) -> tuple[store.Row, list[store.Row]]:
         row = registry_store.own_right(connection, id, caller, staff=True)
         return row, registry_store.history(connection, id)
 
-    row, changes = await front.read(caller, work)
-    shown = await front.run(store.without_staff, caller, changes)
+    row, changes = await context.read(caller, work)
+    shown = await context.run(store.without_staff, caller, changes)
     return out(answers.RightWithHistory, {**row, "history": [out(answers.RightChange, entry) for entry in shown]})
 
 
@@ -141,8 +143,8 @@ async def change_right(
     request: Request[Account, Any, Any], right_id: str, data: requests.ChangeRight
 ) -> answers.Changed:
     """A right was lost, has expired, or is in force again: its open items are told (row 22)."""
-    front, id = front_of(request), known_id(right_id)
-    changed = await front.run(registry_store.change_right, id, data, request.user, front.settings.partitions)
+    context, id = context_of(request), known_id(right_id)
+    changed = await context.run(registry_store.change_right, id, data, request.user, context.settings.partitions)
     return answers.Changed(changed=changed)
 
 
@@ -150,8 +152,8 @@ def _change(path: str, body: type[requests.In], roles: frozenset[str], work: Any
     """A route that changes a right and tells its items."""
 
     async def change(request: Request[Account, Any, Any], right_id: str, data: Any) -> answers.Changed:
-        front = front_of(request)
-        changed = await front.run(work, known_id(right_id), data, request.user, front.settings.partitions)
+        context = context_of(request)
+        changed = await context.run(work, known_id(right_id), data, request.user, context.settings.partitions)
         return answers.Changed(changed=changed)
 
     change.__annotations__["data"] = body
@@ -197,10 +199,10 @@ decide_right = _change(
 )
 async def authorise(request: Request[Account, Any, Any], data: requests.Authorise) -> answers.AuthorisationOut:
     """The caller lets an agent file claims for its rights. Items on hold for want of an authorisation go on."""
-    front, caller = front_of(request), request.user
+    context, caller = context_of(request), request.user
     if data.agent == caller.id:
         raise Refused(422, "own_agent", "An owner needs no authorisation.", field="agent", cure="Name another account.")
-    row = await front.run(registry_store.add_authorisation, caller.id, data, front.settings.partitions)
+    row = await context.run(registry_store.add_authorisation, caller.id, data, context.settings.partitions)
     return out(answers.AuthorisationOut, row)
 
 
@@ -210,7 +212,7 @@ async def list_authorisations(
 ) -> answers.Page[answers.AuthorisationOut]:
     """Authorisations that the caller has given or received."""
     (after,) = key_of(cursor, tuple[str]) or ("",)
-    rows = await front_of(request).read(
+    rows = await context_of(request).read(
         request.user, registry_store.list_authorisations, request.user, after, limit + 1
     )
     return page_of([out(answers.AuthorisationOut, row) for row in rows], limit, lambda grant: (grant.id,))
@@ -225,9 +227,9 @@ async def list_authorisations(
 )
 async def end_authorisation(request: Request[Account, Any, Any], authorisation_id: str) -> answers.Changed:
     """End an authorisation: the agent's open items are told (row 22)."""
-    front = front_of(request)
-    changed = await front.run(
-        registry_store.end_authorisation, known_id(authorisation_id), request.user, "ended", front.settings.partitions
+    context = context_of(request)
+    changed = await context.run(
+        registry_store.end_authorisation, known_id(authorisation_id), request.user, "ended", context.settings.partitions
     )
     return answers.Changed(changed=changed)
 

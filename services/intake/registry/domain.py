@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from services.intake.kernel.domain import Refused
 from services.intake.kernel.requests import Register
-from services.intake.registry.territory import COUNTRIES, UNIONS, countries
+from services.intake.kernel.territory import COUNTRIES, UNIONS, countries
 from shared import languages
 from shared.events import RightType
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from services.intake.kernel import domain, store
+from services.intake.kernel import domain, outbox, store
 from services.intake.kernel.store import wall_ms
 from services.intake.registry import domain as registry
 from shared import events
@@ -146,7 +146,7 @@ def tell_items(
             role="system", accepted_at=now, status=status,
         )  # fmt: skip
         made.append(("change_right", lane, complainant, command))
-    store.put_commands(connection, made, partitions)
+    outbox.put_commands(connection, made, partitions)
     return len(made)
 
 

@@ -13,13 +13,14 @@ import msgspec
 import sqlalchemy as sa
 
 from services.intake.evidence import store as evidence_store
-from services.intake.kernel import domain, requests, store
+from services.intake.kernel import domain, outbox, requests, store
 from services.intake.kernel.domain import Account, Refused
+from services.intake.kernel.outbox import notice
 from services.intake.kernel.store import Row, wall_ms
 from services.intake.registry import domain as registry
 from services.intake.registry import jobs as right_jobs
 from services.intake.review import store as review_store
-from shared import clock, events
+from shared import clock
 
 LIMIT: Final = 100
 """Rights or authorisations ended in one transaction of the ``expire`` job."""
@@ -31,15 +32,6 @@ _SAME: Final = "register = %s and right_type = %s and number = %s"
 _COUNTS: Final = f"{_SAME} and status in ('active', 'expired')"
 """The registration of a right that counts, as the unique index has it: nobody keeps others out by what is not proven."""
 _WAITS: Final = f"{_SAME} and status = 'pending' and pending_reason in ('proof_missing', 'mark_mixed_script')"
-
-
-def notice(
-    account: str, kind: str, about: str | None, now: dt.datetime, wall: dt.datetime, **figures: int | float | str
-) -> events.AccountNotice:
-    """A notice to an account."""
-    return events.AccountNotice(
-        notice=domain.new_id("n", wall_ms(wall)), account=account, kind=kind, about=about, figures=figures, at=now
-    )
 
 
 def moment(at: dt.datetime) -> str:
@@ -95,7 +87,7 @@ def add_right(
     )  # fmt: skip
     _note(connection, id, "registered", by, now, now=status, code=because)
     if elsewhere:
-        store.tell_accounts(connection, [notice(owner, "right_registered_elsewhere", id, now, wall)], partitions)
+        outbox.tell_accounts(connection, [notice(owner, "right_registered_elsewhere", id, now, wall)], partitions)
     return right_row(connection, id)
 
 
@@ -239,7 +231,7 @@ def _expire_right(connection: sa.Connection, id: str, partitions: int) -> bool:
         return False
     _write_status(connection, right, "expired", right["expires_at"], SYSTEM.id, now)
     told = notice(right["owner"], "right_expired", id, now, wall, **_ends(right["expires_at"]))
-    store.tell_accounts(connection, [told], partitions)
+    outbox.tell_accounts(connection, [told], partitions)
     return True
 
 
@@ -264,7 +256,7 @@ def _take_over(
     was = right_row(connection, other[0], lock=True)["status"]
     connection.exec_driver_sql("update rights set status = 'lost' where id = %s", (other[0],))
     _note(connection, other[0], "lost", me.id, now, was=was, now="lost", code="right_registered_elsewhere")
-    store.tell_accounts(connection, [notice(other[1], "right_lost", other[0], now, wall)], partitions)
+    outbox.tell_accounts(connection, [notice(other[1], "right_lost", other[0], now, wall)], partitions)
     right_jobs.queue_right(connection, other[0])
 
 
@@ -319,7 +311,7 @@ def assign_right(connection: sa.Connection, id: str, body: requests.AssignRight,
     )
     _note(connection, id, "assigned", me.id, now, was=right["owner"], now=body.to)
     told = [notice(right["owner"], "right_assigned", id, now, wall), notice(body.to, "right_received", id, now, wall)]
-    store.tell_accounts(connection, told, partitions)
+    outbox.tell_accounts(connection, told, partitions)
     right_jobs.queue_right(connection, id)
     return True
 
@@ -371,7 +363,7 @@ def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments
     if waited and because is None:
         right_jobs.queue_right(connection, id)
     elif waited:
-        store.tell_accounts(
+        outbox.tell_accounts(
             connection, [notice(right["owner"], "right_registered_elsewhere", id, now, wall)], partitions
         )
     return True
@@ -394,13 +386,13 @@ def decide_right(connection: sa.Connection, id: str, body: requests.DecideRight,
         connection.exec_driver_sql("update rights set pending_reason = 'refused' where id = %s", (id,))
         _note(connection, id, "refused", me.id, now, was=right["pending_reason"], code=body.code)
         code = {} if body.code is None else {"code": body.code}
-        store.tell_accounts(connection, [notice(right["owner"], "right_refused", id, now, wall, **code)], partitions)
+        outbox.tell_accounts(connection, [notice(right["owner"], "right_refused", id, now, wall, **code)], partitions)
         return True
     _take_over(connection, right, now, wall, partitions, me)
     status = _status(right["expires_at"], now)
     connection.exec_driver_sql("update rights set status = %s, pending_reason = null where id = %s", (status, id))
     _note(connection, id, "accepted", me.id, now, was=right["pending_reason"], now=status)
-    store.tell_accounts(connection, [notice(right["owner"], "right_accepted", id, now, wall)], partitions)
+    outbox.tell_accounts(connection, [notice(right["owner"], "right_accepted", id, now, wall)], partitions)
     right_jobs.queue_right(connection, id)
     return True
 
@@ -463,7 +455,7 @@ def add_authorisation(connection: sa.Connection, principal: str, grant: requests
         pair,
         lambda right: right_jobs.covers(after, right, now) and not right_jobs.covers(before, right, now),
     )
-    store.tell_accounts(connection, [notice(grant.agent, "authorisation_given", id, now, wall)], partitions)
+    outbox.tell_accounts(connection, [notice(grant.agent, "authorisation_given", id, now, wall)], partitions)
     right_jobs.queue(connection, *((right, *pair) for right in touched))
     return row
 
@@ -498,7 +490,7 @@ def end_authorisation(connection: sa.Connection, id: str, me: Account, status: s
         return False
     left = store.grants(connection, [pair]).get(pair, [])
     touched = _claimed(connection, pair, lambda right: not right_jobs.covers(left, right, now))
-    store.tell_accounts(connection, [notice(pair[0], f"authorisation_{status}", id, now, wall)], partitions)
+    outbox.tell_accounts(connection, [notice(pair[0], f"authorisation_{status}", id, now, wall)], partitions)
     right_jobs.queue(connection, *((right, *pair) for right in touched))
     return True
 
@@ -549,5 +541,5 @@ def warn_owners(
         (now, now + warn, WARNINGS),
     ).all()
     told = [notice(owner, "right_expiring", id, now, wall, **_ends(expires_at)) for id, owner, expires_at in rows]
-    store.tell_accounts(connection, told, partitions)
+    outbox.tell_accounts(connection, told, partitions)
     return len(told)

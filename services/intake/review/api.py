@@ -21,8 +21,8 @@ from services.intake.kernel.web import (
     ItemState,
     Limit,
     bad_cursor,
+    context_of,
     cursor_of,
-    front_of,
     key_of,
     known_id,
     out,
@@ -91,11 +91,11 @@ def digest_of(token: str | None) -> bytes:
 )
 async def take_lease(request: Request[Account, Any, Any], data: requests.TakeLease) -> answers.LeaseOut:
     """The most urgent free case that the caller may decide, and more of its claim up to `count`, under a lease."""
-    front = front_of(request)
+    context = context_of(request)
     token = review.new_lease()
     try:
-        rows = await front.run(
-            review_store.take, request.user, data, review.digest(token), lease_s=front.settings.review_lease_s
+        rows = await context.run(
+            review_store.take, request.user, data, review.digest(token), lease_s=context.settings.review_lease_s
         )
     except Refused:
         metrics.LEASES.labels("refused").inc()
@@ -107,10 +107,10 @@ async def take_lease(request: Request[Account, Any, Any], data: requests.TakeLea
 @post("/v1/review/lease/heartbeat", opt={"roles": STAFF}, status_code=200, responses=MAY_FAIL, tags=["review"])
 async def prolong_lease(request: Request[Account, Any, Any], lease_token: LeaseToken = None) -> answers.LeaseOut:
     """Keep the lease for another while. 409 once it is lost."""
-    front = front_of(request)
-    rows = await front.run(
-        review_store.prolong, request.user, digest_of(lease_token), lease_s=front.settings.review_lease_s,
-        hold_s=front.settings.review_hold_s,
+    context = context_of(request)
+    rows = await context.run(
+        review_store.prolong, request.user, digest_of(lease_token), lease_s=context.settings.review_lease_s,
+        hold_s=context.settings.review_hold_s,
     )  # fmt: skip
     return lease_out(rows, None)
 
@@ -118,7 +118,7 @@ async def prolong_lease(request: Request[Account, Any, Any], lease_token: LeaseT
 @delete("/v1/review/lease", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["review"])
 async def give_back(request: Request[Account, Any, Any], lease_token: LeaseToken = None) -> None:
     """Give all of the lease's cases back: they are offered again at once."""
-    await front_of(request).run(review_store.give_back, request.user, digest_of(lease_token), None)
+    await context_of(request).run(review_store.give_back, request.user, digest_of(lease_token), None)
 
 
 @post(
@@ -134,9 +134,9 @@ async def skip_cases(
     request: Request[Account, Any, Any], data: requests.SomeCases, lease_token: LeaseToken = None
 ) -> None:
     """Give cases back, and be offered them no more for a while."""
-    front = front_of(request)
-    await front.run(
-        review_store.skip, request.user, digest_of(lease_token), data.items, skip_s=front.settings.review_skip_s
+    context = context_of(request)
+    await context.run(
+        review_store.skip, request.user, digest_of(lease_token), data.items, skip_s=context.settings.review_skip_s
     )
 
 
@@ -153,10 +153,10 @@ async def hand_over(
     request: Request[Account, Any, Any], data: requests.HandOver, lease_token: LeaseToken = None
 ) -> None:
     """Leave cases to another reviewer, who is offered them before all others."""
-    front = front_of(request)
-    await front.run(
+    context = context_of(request)
+    await context.run(
         review_store.hand_over, request.user, digest_of(lease_token), data.items, data.to,
-        hand_over_s=front.settings.review_hand_over_s,
+        hand_over_s=context.settings.review_hand_over_s,
     )  # fmt: skip
 
 
@@ -182,7 +182,7 @@ async def list_cases(
     after = key_of(cursor, tuple[int, dt.datetime, str])
     if after is not None and (after[1].tzinfo is None or not 0 <= after[0] < 2**15):
         raise bad_cursor()
-    rows = await front_of(request).run(
+    rows = await context_of(request).run(
         review_store.list_cases, after=after, limit=limit + 1, free=free, reviewer=reviewer, state=item_state, reason=reason,
         right_type=right_type, severity=severity, lane=lane, profile=profile, claim=claim,
     )  # fmt: skip
@@ -195,7 +195,7 @@ async def list_cases(
 @get("/v1/review/cases/{item_id:str}", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["review"])
 async def get_case(request: Request[Account, Any, Any], item_id: str) -> answers.CaseOut:
     """One case, by its item."""
-    return case_out(await front_of(request).run(review_store.get_case, known_id(item_id)))
+    return case_out(await context_of(request).run(review_store.get_case, known_id(item_id)))
 
 
 @post(
@@ -214,7 +214,7 @@ async def add_note(request: Request[Account, Any, Any], item_id: str, data: requ
         id = domain.new_id("n", tables.wall_ms(wall))
         return review_store.add_note(connection, id, known_id(item_id), request.user.id, data.text, now)
 
-    return out(answers.NoteOut, await front_of(request).run(work))
+    return out(answers.NoteOut, await context_of(request).run(work))
 
 
 @get("/v1/review/cases/{item_id:str}/notes", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["review"])
@@ -223,7 +223,7 @@ async def list_notes(
 ) -> answers.Page[answers.NoteOut]:
     """Notes on an item, oldest first."""
     (after,) = key_of(cursor, tuple[str]) or ("",)
-    rows = await front_of(request).run(review_store.notes, known_id(item_id), after, limit + 1)
+    rows = await context_of(request).run(review_store.notes, known_id(item_id), after, limit + 1)
     return page_of([out(answers.NoteOut, row) for row in rows], limit, lambda note: (note.id,))
 
 
@@ -242,7 +242,7 @@ def _whose(caller: Account, reviewer: str | None) -> str:
 async def list_conflicts(request: Request[Account, Any, Any], reviewer: Name = None) -> answers.ConflictsOut:
     """Accounts about which the caller may not decide; an operator may ask for another reviewer's."""
     whose = _whose(request.user, reviewer)
-    declared, set_by_operator = await front_of(request).run(review_store.declared, whose)
+    declared, set_by_operator = await context_of(request).run(review_store.declared, whose)
     return answers.ConflictsOut(reviewer=whose, declared=declared, set_by_operator=set_by_operator)
 
 
@@ -264,7 +264,7 @@ async def declare_conflicts(
         review_store.declare(connection, whose, data.accounts, own=whose == request.user.id)
         return review_store.declared(connection, whose)
 
-    declared, set_by_operator = await front_of(request).run(work)
+    declared, set_by_operator = await context_of(request).run(work)
     return answers.ConflictsOut(reviewer=whose, declared=declared, set_by_operator=set_by_operator)
 
 
@@ -302,7 +302,7 @@ async def figures(
             connection, since=begin, until=end, reviewer=reviewer, after=after, limit=limit + 1
         )
 
-    depth, rows = await front_of(request).run(work)
+    depth, rows = await context_of(request).run(work)
     page = page_of([_day_out(row) for row in rows], limit, lambda day: (day.reviewer, day.day))
     return answers.ReviewFigures(
         queue=[out(answers.QueueDepth, row) for row in depth], reviewers=page.items, next=page.next

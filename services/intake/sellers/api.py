@@ -13,8 +13,7 @@ from litestar import Request, get, post
 from litestar.params import QueryParameter
 
 from services.intake.kernel import answers, requests
-from services.intake.kernel.domain import Account, Refused
-from services.intake.kernel.group_commit import busy
+from services.intake.kernel.domain import Account, Refused, busy
 from services.intake.kernel.web import (
     MAY_FAIL,
     OPERATOR,
@@ -23,7 +22,7 @@ from services.intake.kernel.web import (
     Body,
     Cursor,
     Limit,
-    front_of,
+    context_of,
     known_id,
     language_of,
     out,
@@ -62,7 +61,7 @@ async def ask(request: Request[Account, Any, Any], path: str, kind: type[_T], **
     """
     given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in params.items()}
     try:
-        return await front_of(request).enforcement.get(f"/internal/{path}", kind, given)
+        return await context_of(request).enforcement.get(f"/internal/{path}", kind, given)
     except Away as away:
         log.warning("enforcement", error=str(away))
         raise busy("Sellers' standings cannot be read at present.") from away
@@ -140,7 +139,7 @@ async def get_sanctions(
     found = await page(
         request, "sanctions", Sanction, seller=known_id(seller_id), in_force=in_force, cursor=cursor, limit=limit
     )
-    lifts = await front_of(request).run(standing_store.lifts, [one.sanction for one in found.items])
+    lifts = await context_of(request).run(standing_store.lifts, [one.sanction for one in found.items])
     shown = [
         answers.SellerSanction(
             sanction=one,
@@ -175,15 +174,15 @@ async def lift_sanction(
         raise Refused(
             409, "not_in_force", "The sanction is not in force.", cure="Read GET /v1/sellers/{seller_id}/sanctions."
         )
-    front = front_of(request)
+    context = context_of(request)
 
     def work(connection: sa.Connection) -> answers.LiftAccepted:
         command, at = standing_store.lift(
-            connection, seller, found.sanction, request.user.id, data.reason, data.note, front.settings.partitions
+            connection, seller, found.sanction, request.user.id, data.reason, data.note, context.settings.partitions
         )
         return answers.LiftAccepted(command=command, sanction=found.sanction, accepted_at=at)
 
-    return await front.run(work)
+    return await context.run(work)
 
 
 @get("/v1/sellers/{seller_id:str}/why", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["sellers"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from services.intake.kernel import domain, store
+from services.intake.kernel import domain, outbox, store
 from shared.events import LiftSanction
 
 _KEEP = "insert into lifts (command, seller, sanction, by, reason, note, at) values (%s, %s, %s, %s, %s, %s, %s)"
@@ -24,7 +24,7 @@ def lift(
     command = domain.new_id("k", store.wall_ms(wall))
     asked = LiftSanction(command=command, account=seller, sanction=sanction, by=by, reason=reason, at=now)
     connection.exec_driver_sql(_KEEP, (command, seller, sanction, by, reason, note, now))
-    store.publish_accounts(connection, [asked], "goodfaith.sanction.lift.v1", partitions)
+    outbox.publish_accounts(connection, [asked], "goodfaith.sanction.lift.v1", partitions)
     return command, now
 
 

@@ -18,10 +18,10 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from services.observer.boards import BOARDS, PANELS, Board, Panel, queries
 from deploy.grafana.__main__ import FOLDER, path_of
-from services.observer.boards.model import Limits, duration, show
 from deploy.grafana.render import as_json
+from services.observer.boards import BOARDS, PANELS, Board, Panel, queries
+from services.observer.boards.model import Limits, duration, show
 from shared import metrics
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from services.intake.accounts import domain as accounts
 from services.intake.accounts.domain import Challenge
+from services.intake.kernel import domain
 from services.intake.kernel.domain import Refused
 
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
@@ -19,13 +20,13 @@ MINUTE = dt.timedelta(minutes=1)
 
 
 def test_states() -> None:
-    assert accounts.state_of("open", False, False) == "applied"
-    assert accounts.state_of("open", False, True) == "email_confirmed"
+    assert domain.state_of("open", False, False) == "applied"
+    assert domain.state_of("open", False, True) == "email_confirmed"
     for confirmed in (False, True):
-        assert accounts.state_of("open", True, confirmed) == "verified"
+        assert domain.state_of("open", True, confirmed) == "verified"
     for verified, confirmed in itertools.product((False, True), repeat=2):
-        assert accounts.state_of("suspended", verified, confirmed) == "suspended"
-        assert accounts.state_of("closed", verified, confirmed) == "closed"
+        assert domain.state_of("suspended", verified, confirmed) == "suspended"
+        assert domain.state_of("closed", verified, confirmed) == "closed"
 
 
 def test_changes_of_status() -> None:

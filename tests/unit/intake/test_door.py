@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from services.intake.filing.group_commit import Door
 from services.intake.kernel import store
-from services.intake.kernel.group_commit import Door
 from shared import db
 from shared.refusals import Refused
 from shared.settings import Settings

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.intake.kernel.domain import Refused
+from services.intake.kernel.territory import COUNTRIES, UNIONS, countries, overlap
 from services.intake.registry import domain as registry
-from services.intake.registry.territory import COUNTRIES, UNIONS, countries, overlap
 
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 CODES = st.lists(st.sampled_from(sorted(COUNTRIES | set(UNIONS))), min_size=1, max_size=6)

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.observer import observing
 from services.observer.boards import PANELS
 from services.observer.boards.model import Limits, Panel, Query
-from services.observer import observing
 from services.observer.observing import Answer, Observer, Series, Snapshot, Unusable, level
 from tests.unit.operator.observed import ALERT, AT, calm, transport
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.observer.boards import PANELS
 from services.observer import status_view
+from services.observer.boards import PANELS
 from services.observer.observing import Alert, Answer, Series, Snapshot
 from services.observer.status_view import Old, Page, page
 from services.streams.items import WHERE

@@ -16,9 +16,10 @@ from typing import Final
 import sqlalchemy as sa
 import structlog
 
+from services.intake.filing import store as filing_store
 from services.intake.kernel import domain, metrics, store
-from services.intake.kernel.domain import Refused
-from services.intake.kernel.store import Filed, Filing
+from services.intake.kernel.domain import Refused, busy
+from services.intake.kernel.filings import Filed, Filing
 from shared import clock, db, policy, tracing
 from shared.settings import Settings
 
@@ -29,11 +30,6 @@ COMMITS: Final = 2
 WAITING_MAX: Final = 20_000
 """Requests that may wait for a commit; beyond, the answer is 503 at once rather than late."""
 USAGE_S: Final = 5.0
-
-
-def busy(detail: str) -> Refused:
-    """503: nothing is known to have been accepted."""
-    return Refused(503, "unavailable", detail, cure="Try again shortly, with the same Idempotency-Key.")
 
 
 @dataclass(slots=True)
@@ -60,10 +56,10 @@ class Quota:
         counts, self.pending = self.pending, {}
         with engine.begin() as connection:
             now, _ = clock.read(connection)
-            store.add_usage(connection, counts, now)
+            filing_store.add_usage(connection, counts, now)
             if len(self.known) > 100_000:
                 self.known.clear()
-            self.known.update(store.usage(connection, list(counts), now))
+            self.known.update(filing_store.usage(connection, list(counts), now))
 
 
 class Door:
@@ -145,7 +141,9 @@ class Door:
         try:
             with self._engine.begin() as connection:
                 now, wall = store.enter_door(connection)
-                results = list(store.file(connection, filings, now, wall, self._settings.partitions, self._held_max))
+                results = list(
+                    filing_store.file(connection, filings, now, wall, self._settings.partitions, self._held_max)
+                )
         except Exception as error:
             if db.is_transient(error):
                 log.warning("door cannot commit", requests=len(filings), error=f"{type(error).__name__}: {error}")

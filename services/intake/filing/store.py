@@ -1,0 +1,460 @@
+"""Claims and commands are accepted or refused, and written, all of a group in one transaction."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import compress
+from operator import not_
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+
+from services.intake.evidence import domain as evidence
+from services.intake.evidence import store as evidence_store
+from services.intake.evidence.domain import Document
+from services.intake.filing import quotas as limits
+from services.intake.kernel import domain, requests
+from services.intake.kernel.domain import ItemRef, Refused, Rows
+from services.intake.kernel.filings import Filed, Filing
+from services.intake.kernel.outbox import _insert_commands
+from services.intake.kernel.store import accounts, grants, rights, wall_ms
+from services.intake.review import domain as review
+from services.intake.review import store as review_store
+from shared import db, events, policy
+from shared.events import State
+from shared.topics import partition_of
+
+_DECODE: Final = msgspec.json.Decoder(events.ItemSubmitted)
+
+
+_ITEM_REFS = """
+    select i.id, i.claim, i.listing, c.complainant, c.principal, i.seller, c.right_id, i.state, c.lane
+    from items i join claims c on c.id = i.claim where i.id = any(%s)"""
+
+
+_CLAIM_ITEM_REFS = """
+    select i.id, i.claim, i.listing, c.complainant, c.principal, i.seller, c.right_id, i.state, c.lane
+    from claims c join items i on i.id between 'i-' || substr(c.id, 3, 23) || '000' and 'i-' || substr(c.id, 3, 23) || 'ZZZ'
+    where c.id = any(%s) order by i.id"""
+
+
+def file(
+    connection: sa.Connection,
+    filings: Sequence[Filing],
+    now: dt.datetime,
+    wall: dt.datetime,
+    partitions: int,
+    held_max: int = policy.Misuse().held_max,
+) -> list[Filed | Refused]:
+    """Accept or refuse requests, in order, and write what was accepted: all in the caller's transaction.
+
+    ``enter_door`` comes first (for upstreams, their progress takes its place).
+
+    Args:
+        held_max: items of an account that may wait for the end of a suspension.
+    """
+    results: list[Filed | Refused | None] = [None] * len(filings)
+    _replay(connection, filings, range(len(filings)), results)
+    todo = [place for place, result in enumerate(results) if result is None]
+    claims = [place for place in todo if filings[place].kind == "submit_claim"]
+    others = [place for place in todo if filings[place].kind != "submit_claim"]
+    ms = wall_ms(wall)
+    wanted = {id for place in todo for id in getattr(filings[place].body, "evidence", ())}
+    documents = evidence_store.lock(connection, wanted) if wanted else {}
+    made: list[tuple[int, Rows]] = []
+
+    def decide(places: Sequence[int], how: Callable[[Filing], Rows]) -> None:
+        for place in places:
+            try:
+                named = _with_documents(filings[place], documents)
+                rows = how(filings[place])
+                rows.documents = named
+                made.append((place, rows))
+            except Refused as refused:
+                results[place] = refused
+
+    limited: limits.Limits | None = None
+    if claims:
+        asked = [filings[place] for place in claims]
+        limited = limits.load(connection, [filing.account for filing in asked if filing.recurs is None], now, held_max)
+        decide(claims, _claim_maker(connection, asked, now, ms, limited))
+    if others:
+        decide(others, _command_maker(connection, [filings[place] for place in others], now, ms))
+    made.sort(key=lambda pair: pair[0])
+    entered = _enter(connection, filings, made)
+    fresh = [(place, rows) for place, rows in made if place in entered]
+    for place, rows in fresh:
+        results[place] = Filed(entered[place], rows=rows)
+    # lost a race for the key, to another process or to a request of this very group
+    lost = [place for place, _ in made if place not in entered]
+    if lost:
+        _replay(connection, filings, lost, results)
+    _insert(connection, [(filings[place], rows) for place, rows in fresh], partitions)
+    if limited is not None:
+        counted: dict[str, int] = {}
+        for place, rows in fresh:
+            account = filings[place].account
+            if rows.claim is not None and filings[place].recurs is None and account.under("quota", limited.day):
+                counted[account.id] = counted.get(account.id, 0) + len(rows.items)
+        limits.write(connection, limited.day, counted)
+    # refused, perhaps, only because this very request, sent twice, was accepted: it has decided, or has used up the quota
+    refused = [
+        place
+        for place in (*claims, *others)
+        if isinstance(result := results[place], Refused) and (filings[place].kind == "decide" or result.status == 429)
+    ]
+    if refused:
+        _replay(connection, filings, refused, results)
+    evidence_store.tie(
+        connection, [(document, rows.answer["claim"], "claim") for _, rows in fresh for document in rows.documents], now
+    )
+    final: list[Filed | Refused] = []
+    for result in results:
+        assert result is not None
+        final.append(result)
+    return final
+
+
+def _with_documents(filing: Filing, known: Mapping[str, Document]) -> Sequence[Document]:
+    """The documents that a request names; their kinds are added to its materials, or the first is its proof.
+
+    Raises:
+        Refused: one is not the account's.
+    """
+    body = filing.body
+    ids = getattr(body, "evidence", ())
+    if not ids:
+        return ()
+    named = evidence.named(ids, filing.account.id, known)
+    if isinstance(body, requests.ReportAction | requests.ReportResult):
+        filing.body = msgspec.structs.replace(body, proof=body.proof or named[0].id)
+    elif isinstance(body, requests.SubmitClaim | requests.AddInformation | requests.Counter | requests.Complain):
+        filing.body = msgspec.structs.replace(body, materials=evidence.materials(body.materials, named))
+    return named
+
+
+def _replay(
+    connection: sa.Connection, filings: Sequence[Filing], places: Iterable[int], results: list[Filed | Refused | None]
+) -> None:
+    """Answer requests whose key is known: as before, or 409."""
+    keyed = [place for place in places if filings[place].key is not None]
+    if not keyed:
+        return
+    rows = connection.exec_driver_sql(
+        """select account, idempotency_key, digest, answer from submissions
+        join unnest(%s::text[], %s::text[]) as n(account, idempotency_key) using (account, idempotency_key)""",
+        ([filings[place].scope for place in keyed], [filings[place].key for place in keyed]),
+    )
+    known = {(account, key): (bytes(digest), answer) for account, key, digest, answer in rows}
+    for place in keyed:
+        found = known.get((filings[place].scope, filings[place].key))
+        if found is None:
+            continue
+        if found[0] == filings[place].digest:
+            results[place] = Filed(found[1].encode(), replayed=True)
+        else:
+            results[place] = Refused(
+                409, "key_reused", "The idempotency key was used for another request.", field="Idempotency-Key",
+                cure="Use a fresh key for a fresh request.",
+            )  # fmt: skip
+
+
+def _claim_maker(
+    connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime, ms: int, limited: limits.Limits | None
+) -> Callable[[Filing], Rows]:
+    bodies = [filing.body for filing in filings]
+    known = rights(connection, [body.right for body in bodies if isinstance(body, requests.SubmitClaim)])
+    pairs = [
+        (filing.account.id, filing.body.principal)
+        for filing in filings
+        if isinstance(filing.body, requests.SubmitClaim) and filing.body.principal not in (None, filing.account.id)
+    ]
+    granted = grants(connection, pairs)
+    principals = accounts(connection, [principal for _, principal in pairs]) if pairs else {}
+
+    def make(filing: Filing) -> Rows:
+        body = filing.body
+        assert isinstance(body, requests.SubmitClaim)
+        assert filing.rules is not None
+        if (principal := principals.get(body.principal or "")) is not None and principal.status != "closed":
+            domain.check_lends(principal, now.date(), "principal")
+        place: limits.Place = "usual"
+        if limited is not None and filing.recurs is None:
+            place = limited.place(filing.account, len(filing.listings), filing.channel)
+        rows = domain.claim_rows(
+            body,
+            filing.listings,
+            rules=filing.rules,
+            complainant=filing.account,
+            right=known.get(body.right),
+            granted=granted.get((filing.account.id, body.principal or filing.account.id), ()),
+            over_quota=filing.over_quota or place != "usual",
+            channel=filing.channel,
+            recurs=filing.recurs,
+            now=filing.accepted_at or now,
+            wall_ms=ms,
+        )
+        if limited is not None:
+            limited.took(filing.account, len(rows.items), place)
+            if place == "held":
+                rows.held = True
+                rows.answer["held_until"] = filing.account.misuse_until
+        return rows
+
+    return make
+
+
+def _command_maker(
+    connection: sa.Connection, filings: Sequence[Filing], now: dt.datetime, ms: int
+) -> Callable[[Filing], Rows]:
+    items = [filing.item for filing in filings if filing.item is not None]
+    claims = [filing.claim for filing in filings if filing.item is None]
+    refs: dict[str, list[ItemRef]] = {}
+    if items:
+        for row in connection.exec_driver_sql(_ITEM_REFS, (items,)):
+            refs[row[0]] = [ItemRef(*row)]
+    if claims:
+        for row in connection.exec_driver_sql(_CLAIM_ITEM_REFS, (claims,)):
+            refs.setdefault(row[1], []).append(ItemRef(*row))
+    informing = [
+        ref
+        for filing in filings
+        if filing.kind in domain.RENEWING
+        for ref in refs.get(filing.item or filing.claim or "", ())
+    ]
+    standing = _standing(connection, informing, now) if informing else _unasked
+    deciding = [filing for filing in filings if filing.kind == "decide"]
+    desk = review.Desk()
+    if deciding:
+        about = [ref.item for filing in deciding for ref in refs.get(filing.item or filing.claim or "", ())]
+        desk = review_store.desk(connection, about, [filing.account.id for filing in deciding])
+
+    # what is held is still as it was filed: only then is it looked for
+    fresh = [ref.item for found in refs.values() for ref in found if ref.state == State.RECEIVED]
+    held: frozenset[str] = frozenset()
+    if fresh:
+        rows = connection.exec_driver_sql("select item from door_held where item = any(%s)", (fresh,))
+        held = frozenset(rows.scalars())
+
+    def make(filing: Filing) -> Rows:
+        rows = decide(filing)
+        if held and any(command.item in held for command in rows.commands):
+            raise Refused(
+                409, "held", "The claim waits for the end of a suspension: it is not under way yet.",
+                cure="Come again when its processing has begun; GET /v1/misuse says from when on.",
+            )  # fmt: skip
+        return rows
+
+    def decide(filing: Filing) -> Rows:
+        if isinstance(filing.body, requests.Decide):
+            return review.decide_rows(
+                filing.body,
+                filing.account,
+                [
+                    ref
+                    for ref in refs.get(filing.item or filing.claim or "", ())
+                    if filing.listing in (None, ref.listing)
+                ],
+                desk,
+                whole=filing.item is None,
+                now=filing.accepted_at or now,
+                wall_ms=ms,
+            )
+        return domain.command_rows(
+            filing.kind,
+            filing.body,
+            filing.account,
+            [ref for ref in refs.get(filing.item or filing.claim or "", ()) if filing.listing in (None, ref.listing)],
+            standing=standing,
+            now=filing.accepted_at or now,
+            wall_ms=ms,
+        )
+
+    return make
+
+
+def _unasked(_item: ItemRef) -> dict[str, Any]:
+    raise AssertionError("only what renews the proof on file asks for it")
+
+
+def _standing(
+    connection: sa.Connection, refs: Sequence[ItemRef], now: dt.datetime
+) -> Callable[[ItemRef], dict[str, Any]]:
+    """Identity, authority, right and materials of items' claims as they are now."""
+    people = accounts(connection, [ref.complainant for ref in refs])
+    known = rights(connection, [ref.right for ref in refs])
+    granted = grants(connection, [(ref.complainant, ref.principal) for ref in refs])
+    terms = {
+        row[0]: _DECODE.decode(row[1]).materials
+        for row in connection.exec_driver_sql(
+            "select id, terms from claims where id = any(%s)", (sorted({ref.claim for ref in refs}),)
+        )
+    }
+    earlier = evidence_store.kinds_named(connection, sorted(terms))
+
+    def standing(ref: ItemRef) -> dict[str, Any]:
+        right = known[ref.right]
+        return {
+            "identity_verified": people[ref.complainant].identity_verified,
+            "authority": domain.authority_of(
+                ref.complainant, ref.principal, right, granted.get((ref.complainant, ref.principal), ()), now
+            ),
+            "right_status": right.status_at(now),
+            "materials": domain.materials_of(
+                right, {*terms[ref.claim], *earlier.get((ref.claim, ref.complainant), ())}
+            ),
+        }
+
+    return standing
+
+
+def _enter(connection: sa.Connection, filings: Sequence[Filing], made: Sequence[tuple[int, Rows]]) -> dict[int, bytes]:
+    """Enter what was made under its key; by place, the answers of those that were first."""
+    if not made:
+        return {}
+    first: dict[tuple[str, str], tuple[int, Rows, bytes]] = {}
+    for place, rows in made:
+        filing = filings[place]
+        key = (filing.scope, filing.key or rows.resource)
+        if key not in first:
+            first[key] = (place, rows, msgspec.json.encode(rows.answer))
+    # in order of the key, so that two processes that share keys wait and do not deadlock
+    ordered = sorted(first.items())
+    entered = connection.exec_driver_sql(
+        """insert into submissions (account, idempotency_key, digest, resource, answer, accepted_at)
+        select * from unnest(%s::text[], %s::text[], %s::bytea[], %s::text[], %s::text[], %s::timestamptz[])
+        on conflict do nothing returning account, idempotency_key""",
+        (
+            [key[0] for key, _ in ordered],
+            [key[1] for key, _ in ordered],
+            [filings[place].digest for _, (place, _, _) in ordered],
+            [rows.resource for _, (_, rows, _) in ordered],
+            [answer.decode() for _, (_, _, answer) in ordered],
+            [rows.answer["accepted_at"] for _, (_, rows, _) in ordered],
+        ),
+    )
+    return {first[key][0]: first[key][2] for key in (tuple(row) for row in entered)}
+
+
+# COPY goes into no table with row-level security
+_INSERT_CLAIMS: Final = """
+    insert into claims (id, complainant, principal, right_id, right_type, reason, profile, lane, size, channel, accepted_at, terms,
+        told_partition, via)
+    select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[],
+        %s::text[], %s::timestamptz[], %s::text[], %s::int[], %s::text[])"""
+
+
+_INSERT_ITEMS: Final = """
+    insert into items (id, claim, listing, on_site, link, changed_at)
+    select * from unnest(%s::text[], %s::text[], %s::text[], %s::bool[], %s::text[], %s::timestamptz[])"""
+
+
+def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], partitions: int) -> None:
+    claims = [rows.claim for _, rows in accepted if rows.claim is not None]
+    if claims:
+        filed = [
+            domain.filed(rows.claim, canary=filing.account.canary)
+            for filing, rows in accepted
+            if rows.claim is not None
+        ]
+        told = [partition_of(filing.account, partitions) for filing in filed]
+        vias = [filing.via for filing, rows in accepted if rows.claim is not None]
+        connection.exec_driver_sql(_INSERT_CLAIMS, (*db.columns(claims), told, vias))
+        ids, claim_ids, listings, on_site, links, lanes, complainants, times = map(
+            list, zip(*(item for _, rows in accepted for item in rows.items), strict=True)
+        )
+        common = {"claim": claim_ids, "listing": listings, "on_site": on_site}
+        connection.exec_driver_sql(_INSERT_ITEMS, (ids, claim_ids, listings, on_site, links, times))
+        places = [partition_of(listing, partitions) for listing in listings]
+        submitted: dict[str, list[Any]] = {
+            "lane": lanes, "complainant": complainants, "partition": places, "item": ids, **common, "accepted_at": times,
+        }  # fmt: skip
+        if any(filing.trace for filing, _ in accepted):
+            submitted["traceparent"] = [filing.trace for filing, rows in accepted for _ in rows.items]
+        if any(rows.held for _, rows in accepted):
+            waits = [rows.held for _, rows in accepted for _ in rows.items]
+            db.copy(connection, "door_held", {n: list(compress(column, waits)) for n, column in submitted.items()})
+            submitted = {n: list(compress(column, map(not_, waits))) for n, column in submitted.items()}
+        # one statement for both: here every round trip counts
+        count, filings = len(submitted["item"]), _filings(filed, told)
+        both = {name: [*column, *filings[name]] for name, column in submitted.items() if name in filings}
+        if "traceparent" in submitted:
+            both["traceparent"] = [*submitted["traceparent"], *([None] * len(filed))]
+        both |= {name: [*([None] * count), *filings[name]] for name in ("type", "payload")}
+        db.copy(connection, "door", {"kind": [*(["submit"] * count), *filings["kind"]], **both})
+    commands = [(rows.kinds, "standard", "", command) for _, rows in accepted for command in rows.commands]
+    if commands:
+        traces = [filing.trace for filing, rows in accepted for _ in rows.commands]
+        vias = [filing.via for filing, rows in accepted for _ in rows.commands]
+        _insert_commands(connection, commands, partitions, traces, vias)
+    decisions = [decided for _, rows in accepted for decided in rows.decisions]
+    if decisions:
+        review_store.keep(connection, decisions)
+
+
+def _filings(filed: Sequence[events.ClaimFiled], partitions: Sequence[int]) -> dict[str, list[Any]]:
+    """Rows of the door that tell of claims, by column."""
+    none = [""] * len(filed)
+    accounts = [one.account for one in filed]
+    return {
+        "kind": ["filing"] * len(filed), "lane": ["standard"] * len(filed), "complainant": none,
+        "partition": list(partitions), "claim": [one.claim for one in filed], "item": none, "listing": accounts,
+        "on_site": [True] * len(filed), "type": ["goodfaith.claim.filed.v1"] * len(filed),
+        "payload": [msgspec.json.encode(one).decode() for one in filed], "accepted_at": [one.at for one in filed],
+    }  # fmt: skip
+
+
+_UNTOLD: Final = """
+    select id, complainant, principal, right_id, right_type, reason, profile, lane, size, channel, accepted_at, terms
+    from claims where told_partition is null and accepted_at >= %s order by id limit %s for update skip locked"""
+
+
+_TOLD: Final = """
+    update claims as c set told_partition = n.partition from unnest(%s::text[], %s::int[]) as n(id, partition)
+    where c.id = n.id"""
+
+
+def tell_untold(connection: sa.Connection, since: dt.datetime, partitions: int, limit: int = 1000) -> int:
+    """Tell of claims that a version before accepted, and told nothing of; how many. 0: all are told.
+
+    Args:
+        since: business time; older ones stay untold, as no figure has them.
+    """
+    rows = [tuple(row) for row in connection.exec_driver_sql(_UNTOLD, (since, limit))]
+    if rows:
+        filed = [domain.filed(row, canary=_DECODE.decode(row[-1]).canary) for row in rows]
+        told = [partition_of(one.account, partitions) for one in filed]
+        connection.exec_driver_sql(_TOLD, ([one.claim for one in filed], told))
+        db.copy(connection, "door", _filings(filed, told))
+    return len(rows)
+
+
+def claims_of_keys(connection: sa.Connection, account: str, keys: Iterable[str]) -> dict[str, str]:
+    """Claims that were filed under idempotency keys of the account."""
+    rows = connection.exec_driver_sql(
+        """select idempotency_key, resource from submissions
+        where account = %s and idempotency_key = any(%s) and resource like 'c-%%'""",
+        (account, sorted(set(keys))),
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def add_usage(connection: sa.Connection, counts: Mapping[str, int], now: dt.datetime) -> None:
+    """Add to what accounts have filed in this hour."""
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    connection.exec_driver_sql(
+        """insert into usage (account, hour, items) select n.account, %s, n.items from unnest(%s::text[], %s::bigint[]) as n(account, items)
+        order by n.account on conflict (account, hour) do update set items = usage.items + excluded.items""",
+        (hour, list(counts), list(counts.values())),
+    )
+
+
+def usage(connection: sa.Connection, ids: Sequence[str], now: dt.datetime) -> dict[str, int]:
+    """Items filed in the last 24 hours, to the hour."""
+    rows = connection.exec_driver_sql(
+        "select account, sum(items)::bigint from usage where account = any(%s) and hour > %s group by account",
+        (list(ids), now - dt.timedelta(hours=24)),
+    )
+    return {row[0]: row[1] for row in rows}

@@ -1,0 +1,48 @@
+"""Work that a process repeats beside its loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from kafka.errors import KafkaError
+
+from shared import db, kafka_links, logs
+
+log = structlog.get_logger(__name__)
+
+
+class Background:
+    """Runs something again and again on a thread; what fails is logged and tried again."""
+
+    def __init__(self, name: str, every_s: float, work: Callable[[], object]) -> None:
+        self._name = name
+        self._every_s = every_s
+        self._work = work
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        said = False
+        while not self._stop.is_set():
+            try:
+                self._work()
+                said = False
+            except Exception as error:
+                passing = isinstance(error, KafkaError) or db.is_transient(error)
+                refused = str(error) if isinstance(error, kafka_links.LinkRefused) else db.refused(error)
+                if (not said or not passing) and (refused is None or logs.seldom(refused)):
+                    log.warning("background", job=self._name, error=refused or f"{type(error).__name__}: {error}")
+                said = True
+            self._stop.wait(self._every_s)
+
+    def close(self) -> None:
+        """Stop after the turn in hand."""
+        self._stop.set()
+        self._thread.join(5)
+
+
+OBSERVE_S: Final = 0.25
