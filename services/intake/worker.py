@@ -25,11 +25,10 @@ from services.intake.filing import store as filing_store
 from services.intake.filing.watermark import Barrier, BrokerClock, published_upto
 from services.intake.goodfaith import domain as goodfaith
 from services.intake.goodfaith import store as goodfaith_store
-from services.intake.kernel import domain, metrics, store
+from services.intake.kernel import domain, metrics, right_jobs, store
 from services.intake.kernel.background import OBSERVE_S, Background
 from services.intake.kernel.domain import Refused
 from services.intake.misuse import store as misuse_store
-from services.intake.registry import jobs as right_jobs
 from services.intake.registry import store as registry_store
 from services.intake.review import domain as review
 from services.intake.review import store as review_store

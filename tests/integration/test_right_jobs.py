@@ -15,9 +15,8 @@ import sqlalchemy as sa
 
 from deploy.local.stack import Stack
 from services.intake.filing import store as filing_store
-from services.intake.kernel import domain, filings, requests, store
+from services.intake.kernel import domain, filings, requests, right_jobs, store
 from services.intake.kernel.domain import Account, Refused
-from services.intake.registry import jobs as right_jobs
 from services.intake.registry import store as registry_store
 from tests.integration.intake_parts import PARTITIONS, Parts, People, wait
 from tests.integration.test_intake_http import body, problem

@@ -682,3 +682,23 @@ def state_of(status: Status, identity_verified: bool, email_confirmed: bool) -> 
 
 
 Status = Literal["open", "suspended", "closed"]
+
+
+Standing = Literal["active", "expired", "lost", "unauthorised"]
+
+
+def standing(*, owns: bool, status: str, covered: bool) -> Standing | None:
+    """What the open items of a claim are told of the right behind it; None: nothing, it was never in force.
+
+    Args:
+        owns: the claim's principal owns the right still.
+        status: of the right.
+        covered: the complainant is the principal, or has its authorisation for the right.
+    """
+    if not owns or status == "lost":
+        return "lost"
+    if status == "pending":
+        return None
+    if status == "expired":
+        return "expired"
+    return "active" if covered else "unauthorised"

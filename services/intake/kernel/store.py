@@ -1,4 +1,4 @@
-"""Intake's tables. What a party may see is decided in one place: ``mine``.
+"""Intake's tables. What a party may see is decided in one place: ``visible_to``.
 
 The door's rule (architecture.md, "Time of right"): whoever writes commands takes ``DOOR_LOCK`` shared, then reads the clock, and
 commits. Who holds it exclusively and reads the clock therefore knows: everything accepted before is visible (``barrier``).
@@ -334,7 +334,7 @@ def grants(connection: sa.Connection, pairs: Iterable[tuple[str, str]]) -> dict[
 def become(connection: sa.Connection, reader: Account) -> None:
     """Until the transaction ends, have the database show what the reader is party to and nothing else (row-level security).
 
-    A second filter behind ``mine``, for a query that forgets it.
+    A second filter behind ``visible_to``, for a query that forgets it.
     """
     if not reader.sees_all:
         connection.exec_driver_sql(
@@ -342,7 +342,7 @@ def become(connection: sa.Connection, reader: Account) -> None:
         )
 
 
-def mine(me: Account, item: str = "i", claim: str = "c") -> tuple[str, tuple[Any, ...]]:
+def visible_to(me: Account, item: str = "i", claim: str = "c") -> tuple[str, tuple[Any, ...]]:
     """THE tenant filter: what of items and their claims an account is party to. Every query of a party goes through it."""
     if me.sees_all:
         return "true", ()

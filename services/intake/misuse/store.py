@@ -16,11 +16,10 @@ from msgspec import Struct
 
 from services.intake.evidence import store as evidence_store
 from services.intake.evidence.domain import Document
-from services.intake.kernel import domain, outbox, requests, store
+from services.intake.kernel import domain, outbox, requests, right_jobs, store
 from services.intake.kernel.domain import Account, Refused
 from services.intake.misuse import domain as misuse
 from services.intake.misuse.domain import Change, Facts, Measure
-from services.intake.registry import jobs as right_jobs
 from services.intake.review import store as review_store
 from shared import clock, policy
 from shared.events import ENDED, AccountNotice

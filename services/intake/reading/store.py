@@ -1,4 +1,4 @@
-"""What parties and staff read: claims, items, timelines, commands, messages. What a party may see is decided by ``mine``."""
+"""What parties and staff read: claims, items, timelines, commands, messages. What a party may see is decided by ``visible_to``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from services.intake.kernel import domain
 from services.intake.kernel.domain import Account
 from services.intake.kernel.outbox import publish_accounts
-from services.intake.kernel.store import Row, all_rows, enter_door, mine, one_row
+from services.intake.kernel.store import Row, all_rows, enter_door, one_row, visible_to
 from shared import events
 from shared.paging import bad_cursor
 
@@ -32,7 +32,7 @@ def list_claims(
     connection: sa.Connection, me: Account, *, state: str | None, before: str | None, limit: int
 ) -> list[Row]:
     """Claims that the account is party to, latest first, with counts by state of the items that it may see."""
-    mine, values = mine(me)
+    mine, values = visible_to(me)
     if me.sees_all:
         source: str = "select id from claims where true"
         source_values: tuple[Any, ...] = ()
@@ -66,7 +66,7 @@ def get_claim(connection: sa.Connection, me: Account, id: str) -> Row:
     Raises:
         Refused: 404.
     """
-    mine, values = mine(me)
+    mine, values = visible_to(me)
     row = one_row(
         connection.exec_driver_sql(
             f"""select {_CLAIM}, s.states from claims c cross join lateral {_range("c")}
@@ -106,7 +106,7 @@ def list_items(
         Refused: 404, or 400: the cursor is another claim's.
     """
     get_claim(connection, me, claim)
-    mine, values = mine(me)
+    mine, values = visible_to(me)
     low, high = _page_range(claim, after)
     rows = connection.exec_driver_sql(
         f"""select {_ITEM} from items i join claims c on c.id = i.claim
@@ -122,7 +122,7 @@ def get_item(connection: sa.Connection, me: Account, id: str) -> Row:
     Raises:
         Refused: 404.
     """
-    mine, values = mine(me)
+    mine, values = visible_to(me)
     row = one_row(
         connection.exec_driver_sql(
             f"select {_ITEM} from items i join claims c on c.id = i.claim where i.id = %s and {mine}", (id, *values)
@@ -142,7 +142,7 @@ def timeline(
         Refused: 404, or 400: the cursor is another claim's.
     """
     get_claim(connection, me, claim)
-    mine, values = mine(me)
+    mine, values = visible_to(me)
     item, revision = after or (None, 0)
     low, high = _page_range(claim, item)
     rows = connection.exec_driver_sql(
@@ -160,7 +160,7 @@ def get_command(connection: sa.Connection, me: Account, id: str) -> Row:
     Raises:
         Refused: 404.
     """
-    mine, values = mine(me)
+    mine, values = visible_to(me)
     row = one_row(
         connection.exec_driver_sql(
             f"""select k.id, k.claim, k.item, k.kind, k.role, k.accepted_at, k.status, k.code, k.detail, k.via

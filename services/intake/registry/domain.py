@@ -21,7 +21,6 @@ from shared.events import RightType
 Pending = Literal["proof_missing", "right_registered_elsewhere", "mark_mixed_script", "refused"]
 """Why a right is not in force yet: nothing proves it, another account has it, a reviewer must look at its words, or a
 reviewer has refused it. A reference alone, such as a file number, proves nothing: nobody has seen what it refers to."""
-Standing = Literal["active", "expired", "lost", "unauthorised"]
 
 _OF: Final[dict[str, tuple[str, ...]]] = {"us": ("US",), "eu": ("EU",), "cn": ("CN",)}
 """Where a right of the register is good: nowhere else, so that it need not be named."""
@@ -172,23 +171,6 @@ def pending_because(proven: bool, mark: str | None, elsewhere: bool) -> Pending 
     if mark is not None and mixed_script(mark):
         return "mark_mixed_script"
     return None if proven else "proof_missing"
-
-
-def standing(*, owns: bool, status: str, covered: bool) -> Standing | None:
-    """What the open items of a claim are told of the right behind it; None: nothing, it was never in force.
-
-    Args:
-        owns: the claim's principal owns the right still.
-        status: of the right.
-        covered: the complainant is the principal, or has its authorisation for the right.
-    """
-    if not owns or status == "lost":
-        return "lost"
-    if status == "pending":
-        return None
-    if status == "expired":
-        return "expired"
-    return "active" if covered else "unauthorised"
 
 
 def check_status(

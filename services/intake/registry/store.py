@@ -13,12 +13,11 @@ import msgspec
 import sqlalchemy as sa
 
 from services.intake.evidence import store as evidence_store
-from services.intake.kernel import domain, outbox, requests, store
+from services.intake.kernel import domain, outbox, requests, right_jobs, store
 from services.intake.kernel.domain import Account, Refused
 from services.intake.kernel.outbox import notice
 from services.intake.kernel.store import Row, wall_ms
 from services.intake.registry import domain as registry
-from services.intake.registry import jobs as right_jobs
 from services.intake.review import store as review_store
 from shared import clock
 

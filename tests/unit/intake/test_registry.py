@@ -11,6 +11,7 @@ from babel import Locale
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.intake.kernel import domain
 from services.intake.kernel.domain import Refused
 from services.intake.kernel.territory import COUNTRIES, UNIONS, countries, overlap
 from services.intake.registry import domain as registry
@@ -145,7 +146,7 @@ def test_what_items_are_told() -> None:
     for owns, status, covered in itertools.product(
         (True, False), ("active", "expired", "lost", "pending"), (True, False)
     ):
-        told = registry.standing(owns=owns, status=status, covered=covered)
+        told = domain.standing(owns=owns, status=status, covered=covered)
         assert (told == "active") == (owns and status == "active" and covered)
         assert (told == "lost") == (not owns or status == "lost")
         assert (told is None) == (owns and status == "pending")

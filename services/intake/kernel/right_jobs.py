@@ -22,7 +22,6 @@ import sqlalchemy as sa
 
 from services.intake.kernel import domain, outbox, store
 from services.intake.kernel.store import wall_ms
-from services.intake.registry import domain as registry
 from shared import events
 from shared.events import State
 
@@ -128,16 +127,14 @@ def tell_items(
     ).all()
     known = store.rights(connection, {row[6] for row in rows})
     granted = store.grants(connection, {(row[4], row[5]) for row in rows if row[4] != row[5]})
-    found: dict[tuple[str, str, str], registry.Standing | None] = {}
+    found: dict[tuple[str, str, str], domain.Standing | None] = {}
     made = []
     for item, claim, listing, lane, complainant, principal, id in rows:
         behind = (complainant, principal, id)
         if behind not in found:
             right = known[id]
             covered = complainant == principal or covers(granted.get((complainant, principal), ()), right, now)
-            found[behind] = registry.standing(
-                owns=right.owner == principal, status=right.status_at(now), covered=covered
-            )
+            found[behind] = domain.standing(owns=right.owner == principal, status=right.status_at(now), covered=covered)
         status = found[behind]
         if status is None:
             continue
