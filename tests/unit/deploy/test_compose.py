@@ -24,7 +24,7 @@ from deploy.compose.__main__ import main
 from deploy.containers import process
 from deploy.local.children import StackError
 from deploy.local.fleet import CALLERS, FLEET, KEPT, PRINCIPALS, ROLES, Spec, source
-from deploy.local.up import read_broker_passwords, read_passwords
+from services.ops.migrate import read_broker_passwords, read_passwords
 from shared import access, callers
 from shared.settings import Settings
 
