@@ -467,10 +467,11 @@ def test_all_pods_log_in_as_the_second_users(tmp_path: Path, capsys: pytest.Capt
 @each_overlay
 def test_a_pod_has_its_own_secrets_only(overlay: str) -> None:
     specs = {spec.name: spec for spec in FLEET}
+    secrets = {process.name: {name for name, _ in process.secrets} for process in PROCESSES}
     for name, workload in of_kind(overlay_of(overlay), "Deployment", "StatefulSet").items():
         sources = secrets_of(pod_of(workload))
         keys = {item["path"] for source in sources if source["name"] == "goodfaith" for item in source["items"]}
-        assert keys >= set(specs[name].secrets)
+        assert keys == secrets[name]
         databases = {source["name"] for source in sources if source["name"].startswith("goodfaith-database-")}
         assert databases == ({f"goodfaith-database-{specs[name].role}"} if specs[name].role else set())
         assert all("items" in source for source in sources), "a whole Secret"

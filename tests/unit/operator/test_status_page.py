@@ -94,6 +94,18 @@ def test_the_policy_allows_the_pages_own_style_and_nothing_else() -> None:
     assert "refresh" not in answer.headers
 
 
+def test_a_fault_tells_nothing_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails() -> tuple[Snapshot, Oldest]:
+        raise RuntimeError("what nobody is told")
+
+    monkeypatch.setenv("LITESTAR_DEBUG", "1")
+    with TestClient(create(fails), raise_server_exceptions=False) as client:
+        answer = client.get("/")
+    assert answer.status_code == 500
+    assert "nobody is told" not in answer.text
+    assert "RuntimeError" not in answer.text
+
+
 def test_an_empty_token_opens_nothing() -> None:
     with TestClient(create(look, token="")) as client:
         for auth in (None, ("x", "")):
