@@ -12,7 +12,11 @@ from shared.settings import Settings
 
 HEADERS_MOST: Final = 32_768
 """Bytes of a request's target and headers."""
-_TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_RAW: Final = (
+    b"connection: close\r\ncontent-length: 0\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n\r\n"
+)
+_TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\n" + _RAW
+_UNREADABLE: Final = b"HTTP/1.1 400 Bad Request\r\n" + _RAW
 
 
 def protocol(settings: Settings) -> type[HttpToolsProtocol]:
@@ -36,6 +40,10 @@ def protocol(settings: Settings) -> type[HttpToolsProtocol]:
             if self.cycle is None or self.cycle.response_complete:
                 self._expect()  # uvicorn's timer for idle connections ends here
             super().data_received(data)
+
+        def send_400_response(self, msg: str) -> None:
+            self.transport.write(_UNREADABLE)
+            self.transport.close()
 
         def on_message_begin(self) -> None:
             self._size = 0

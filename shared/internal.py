@@ -194,6 +194,7 @@ def create(
         lifespan=[life],
         exception_handlers={Refused: _on_refused, HTTPException: _on_http_error, Exception: _on_error},
         request_max_body_size=1_000_000,
+        debug=False,
         logging_config=None,
         openapi_config=None,
     )

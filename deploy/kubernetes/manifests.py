@@ -368,7 +368,7 @@ def _operating(*commands: tuple[str, ...], scratch: int = 64) -> Document:
         return {
             "name": "-".join(word for word in words if word.isalpha()),
             "image": IMAGE,
-            "args": ["services.operator", *words],
+            "args": ["services.ops.cli", *words],
             "envFrom": [settings_of(SETTINGS), settings_of(KAFKA)],
             "env": [
                 {"name": "GOODFAITH_SECRETS_DIR", "value": SECRETS},

@@ -52,15 +52,14 @@ FLEET = (
         "intake-api", ("services.intake", "api"), "intake", "intake",
         port="intake", secrets=("internal_token", "internal_callers", "contact_key", "operator_token", "evidence_key", "canary_token"), scales=False,
     ),
-    Spec("intake-worker", ("services.intake", "worker"), "intake", "intake", secrets=("contact_key",), principal="intake"),
+    Spec("intake-worker", ("services.intake", "worker"), "intake", "intake", principal="intake"),
     Spec(
         "intake-inbound", ("services.intake", "inbound"), "intake", "intake",
-        secrets=("contact_key",), needs="GOODFAITH_UPSTREAMS", principal="intake",
+        needs="GOODFAITH_UPSTREAMS", principal="intake",
     ),
     Spec("verification", ("services.verification",), "verification", "verification", principal="verification"),
     Spec(
-        "enforcement-worker", ("services.enforcement", "worker"), "enforcement", "enforcement",
-        secrets=("marketplace_secret",), principal="enforcement",
+        "enforcement-worker", ("services.enforcement", "worker"), "enforcement", "enforcement", principal="enforcement",
     ),
     Spec(
         "enforcement-ledger", ("services.enforcement", "ledger"), "enforcement", "enforcement", principal="enforcement",

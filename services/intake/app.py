@@ -442,6 +442,7 @@ def create(
             Exception: on_error,
         },
         request_max_body_size=settings.max_body_bytes,
+        debug=False,
         logging_config=None,
         openapi_config=OpenAPIConfig(
             title="Goodfaith intake",

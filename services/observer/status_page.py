@@ -211,6 +211,7 @@ def create(
         route_handlers=[public, operator, machine],
         lifespan=[life],
         request_max_body_size=1000,
+        debug=False,  # else as LITESTAR_DEBUG says
         logging_config=None,
         openapi_config=None,
     )

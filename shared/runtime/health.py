@@ -77,6 +77,10 @@ class Health:
                 self.end_headers()
                 self.wfile.write(body)
 
+            def end_headers(self) -> None:
+                self.send_header("x-content-type-options", "nosniff")
+                super().end_headers()
+
             def log_message(self, format: str, *args: object) -> None:
                 pass
 

@@ -108,6 +108,7 @@ class Rig:
             answer = httpx.get(urls[-1] + path, headers={"authorization": f"Bearer {'t' * 32}"}, timeout=10)
         except httpx.HTTPError:
             return None
+        assert answer.headers["x-content-type-options"] == "nosniff"
         return answer.json() if answer.is_success else None
 
     def wait_ready(self, *names: str, timeout_s: float = 120) -> None:

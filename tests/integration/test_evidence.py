@@ -20,9 +20,9 @@ import pytest
 
 from deploy.local.stack import Stack
 from services.intake.evidence import domain as evidence
-from services.intake.evidence import sealing
 from services.intake.evidence import store as evidence_store
 from services.intake.evidence.blobs import Blobs
+from services.intake.evidence.domain import sealing
 from services.intake.kernel import requests
 from services.intake.kernel.security import Contacts
 from shared import clock, db
@@ -104,7 +104,7 @@ def test_a_file_is_kept_and_comes_back_as_it_was(parts: Parts, people: People, h
     assert got.headers["content-disposition"].startswith("attachment;")
     assert got.headers["content-disposition"].endswith("filename*=UTF-8''%E8%AF%81%E4%B9%A6.exe.png")
     assert got.headers["x-content-type-options"] == "nosniff"
-    assert "sandbox" in got.headers["content-security-policy"]
+    assert got.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'; sandbox"
     assert got.headers["cache-control"] == "private, no-store"
     read = people.client.get(f"/v1/evidence/{answer['id']}", headers=who).json()
     assert read == answer

@@ -68,7 +68,16 @@ def rest(made: socket.socket) -> bytes:
 @pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: ", b"\r\n", b"GET /heal"])
 def test_headers_that_do_not_come_are_given_up(client: httpx.Client, sent: bytes) -> None:
     with line(client, sent) as made:
-        assert rest(made).startswith(b"HTTP/1.1 408 ")
+        said = rest(made)
+    assert said.startswith(b"HTTP/1.1 408 ")
+    assert b"\r\nx-content-type-options: nosniff\r\n" in said
+
+
+def test_what_is_no_request_is_refused(client: httpx.Client) -> None:
+    with line(client, b"what is this?\r\n\r\n") as made:
+        said = rest(made)
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nx-content-type-options: nosniff\r\n" in said
 
 
 def test_headers_after_an_answer_are_given_up_too(client: httpx.Client) -> None:

@@ -321,7 +321,7 @@ async def fetch_evidence(
         headers={
             "Content-Length": str(row["size"]),
             "Content-Disposition": evidence.attachment(row["name"], row["id"], row["media"]),
-            "Content-Security-Policy": "default-src 'none'; sandbox",
+            "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
             "Cross-Origin-Resource-Policy": "same-origin",

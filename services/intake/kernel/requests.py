@@ -445,7 +445,7 @@ class ChallengeEnded(In, frozen=True, kw_only=True):
     """What came of a call that asks a webhook's owner to confirm."""
 
     id: Id
-    ask: int
+    ask: Annotated[int, Meta(ge=0, le=2**31 - 1)]
     result: Annotated[str, Meta(min_length=1, max_length=20, pattern=r"^[a-z0-9_]+$(?!\n)")]
     """HTTP status, or a word."""
     over: bool

@@ -20,7 +20,7 @@ from kafka.errors import NoError
 
 from services.ops.idle import Reader, present, readers
 from shared import kafka_links, topics
-from shared.runtime import seen
+from shared.runtime import assignment, seen
 from shared.settings import Settings
 
 ALONE_MS: Final = topics.DAY_MS
@@ -189,9 +189,10 @@ def _topic_ids(settings: Settings) -> dict[str, str]:
         consumer.close()
 
 
-# the last row of this topic and partition that the reader has: of another one of the same log it may be further
+# the last row of this topic and partition that the reader has: of another one of the same log it may be further;
+# what comes from outside is told by its ids, whoever wrote it
 _READ: Final = """
-    select p.partition, case when coalesce((select o.linked from {reader}partitions o where o.partition = %(target)s), true) then
+    select p.partition, case when %(linked)s and coalesce((select o.linked from {reader}partitions o where o.partition = %(target)s), true) then
         coalesce((select r.seq from {reader}reads r where r.topic = %(name)s and r.partition = %(target)s
             and r.writer = %(writer)s and r.log_partition = p.partition), 0)
     else greatest(
@@ -322,7 +323,10 @@ def _unread(
         table = f"{log.schema}.{log.prefix}"
         have: dict[int, int] = {}
         for gap in gaps:
-            values = {"topic": full, "target": partition, "writer": log.name, "name": topic.name}
+            values = {
+                "topic": full, "target": partition, "writer": log.name, "name": topic.name,
+                "linked": topic.writer not in assignment.OUTSIDE,
+            }  # fmt: skip
             statement = _READ.format(reader=f"{gap.reader.schema}.{gap.reader.prefix}", log=table)
             rows = connection.exec_driver_sql(statement, values)
             for source, number in rows:

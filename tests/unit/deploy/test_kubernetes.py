@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import itertools
 import json
 import os
@@ -18,6 +19,7 @@ from unittest import mock
 from urllib.parse import urlsplit
 
 import pytest
+import typer
 import yaml
 
 from deploy.containers.process import METRICS_PORT
@@ -30,7 +32,7 @@ from deploy.kubernetes.writing import files
 from deploy.local.fleet import FLEET
 from deploy.marketplace.worker import Marketplace
 from services.intake.app import ROUTES
-from services.ops import idle
+from services.ops import cli, idle
 from services.ops.verify import evidence
 from shared import access, callers, metrics, migrate, outbound, secret_files
 from shared.settings import Settings
@@ -468,10 +470,11 @@ def test_all_pods_log_in_as_the_second_users(tmp_path: Path, capsys: pytest.Capt
 @each_overlay
 def test_a_pod_has_its_own_secrets_only(overlay: str) -> None:
     specs = {spec.name: spec for spec in FLEET}
+    secrets = {process.name: {name for name, _ in process.secrets} for process in PROCESSES}
     for name, workload in of_kind(overlay_of(overlay), "Deployment", "StatefulSet").items():
         sources = secrets_of(pod_of(workload))
         keys = {item["path"] for source in sources if source["name"] == "goodfaith" for item in source["items"]}
-        assert keys >= set(specs[name].secrets)
+        assert keys == secrets[name]
         databases = {source["name"] for source in sources if source["name"].startswith("goodfaith-database-")}
         assert databases == ({f"goodfaith-database-{specs[name].role}"} if specs[name].role else set())
         assert all("items" in source for source in sources), "a whole Secret"
@@ -479,6 +482,27 @@ def test_a_pod_has_its_own_secrets_only(overlay: str) -> None:
         mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
         if sources:
             assert mounts["secrets"]["mountPath"] == SECRETS
+
+
+@each_overlay
+def test_jobs_run_commands_that_there_are(overlay: str) -> None:
+    commands: Any = typer.main.get_command(cli.build())
+    found = 0
+    for workload in of_kind(overlay_of(overlay), "Job", "CronJob", "Deployment", "StatefulSet").values():
+        spec = pod_of(workload)["spec"]
+        for container in (*spec.get("initContainers", ()), *spec["containers"]):
+            module, *words = container["args"]
+            if module != cli.__name__:
+                assert importlib.util.find_spec(f"{module}.__main__") is not None, module
+                assert module != "services.operator" or words[0] in ("canary", "status", "watch")
+                continue
+            command = commands
+            while hasattr(command, "commands"):
+                command = command.commands[words.pop(0)]
+            options = {name for option in command.params for name in option.opts}
+            assert {word for word in words if word.startswith("--")} <= options, container["name"]
+            found += 1
+    assert found >= 2
 
 
 # what is proved each night

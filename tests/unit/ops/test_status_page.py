@@ -15,6 +15,7 @@ import httpx
 import msgspec
 import pytest
 from litestar.testing import TestClient
+from tests.unit.operator.observed import ALERT, AWAY, calm
 
 from services.observer import status_page
 from services.observer.observing import Snapshot
@@ -22,7 +23,6 @@ from services.observer.status_page import Looker, Oldest, create, render
 from services.observer.status_view import Old
 from services.streams.api import OldestView, OldItem
 from shared.internal import Client
-from tests.unit.operator.observed import ALERT, AWAY, calm
 
 OLD = [Old("i-00001", "review", 11_530)]
 TOKEN = "gf_a_" + "b" * 40
@@ -92,6 +92,18 @@ def test_the_policy_allows_the_pages_own_style_and_nothing_else() -> None:
     }  # fmt: skip
     assert answer.headers["cache-control"] == "no-store"
     assert "refresh" not in answer.headers
+
+
+def test_a_fault_tells_nothing_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails() -> tuple[Snapshot, Oldest]:
+        raise RuntimeError("what nobody is told")
+
+    monkeypatch.setenv("LITESTAR_DEBUG", "1")
+    with TestClient(create(fails), raise_server_exceptions=False) as client:
+        answer = client.get("/")
+    assert answer.status_code == 500
+    assert "nobody is told" not in answer.text
+    assert "RuntimeError" not in answer.text
 
 
 def test_an_empty_token_opens_nothing() -> None:

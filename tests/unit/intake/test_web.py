@@ -1,0 +1,23 @@
+"""What the door answers to what it did not foresee."""
+
+from __future__ import annotations
+
+from litestar import Litestar, get
+from litestar.testing import TestClient
+
+from services.intake.kernel.web import on_error
+
+
+@get("/")
+async def fails() -> None:
+    raise RuntimeError("what nobody is told")
+
+
+def test_a_fault_tells_nothing() -> None:
+    app = Litestar([fails], exception_handlers={Exception: on_error}, logging_config=None)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.get("/")
+    assert answer.status_code == 500
+    assert answer.json()["type"] == "urn:goodfaith:problem:internal"
+    assert "nobody is told" not in answer.text
+    assert "RuntimeError" not in answer.text
