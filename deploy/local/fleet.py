@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from unittest import mock
 
+from deploy.local import secured
 from deploy.local.children import StackError
 from deploy.local.stack import Stack
+from services.ops import installation
 from shared import callers
 from shared.callers import Caller
 from shared.settings import Settings
@@ -101,14 +103,14 @@ FLEET = (
         port="streams", secrets=("internal_token", "internal_callers",), principal="streams",
     ),
     Spec(
-        "status", ("services.operator", "status"), "operator",
+        "status", ("services.observer", "status"), "operator",
         port="status", secrets=("status_token", "internal_token"), scales=False, needs="GOODFAITH_PROMETHEUS_URL",
     ),
     Spec(
-        "canary", ("services.operator", "canary"), "canary",
+        "canary", ("services.observer", "canary"), "canary",
         secrets=("canary_token",), scales=False, needs="GOODFAITH_CANARY_LISTING",
     ),
-    Spec("watch", ("services.operator", "watch"), "watch", "watch", scales=False, principal="watch"),
+    Spec("watch", ("services.observer", "watch"), "watch", "watch", scales=False, principal="watch"),
 )  # fmt: skip
 
 BY_NAME = {spec.name: spec for spec in FLEET}
@@ -238,10 +240,22 @@ def settings_of(stack: Stack, role: str | None = None, *, secret: bool = False) 
         if role is not None:
             raise StackError(f"the login of {role} is known on a local stack only")
         return Settings()
+    values = operators(stack, secret=secret)
+    if role is not None:
+        values["GOODFAITH_DATABASE"] = stack.role_url(role)
+    # through the environment, so that values are read as a process of the stack would read them
+    return installation.read(values)
+
+
+def operators(stack: Stack, *, secret: bool) -> dict[str, str]:
+    """The variables by which an operator works on the stack."""
     values = {**shared_environment(stack), **stack.broker_login("operator"), **stack.environment()}
-    values["GOODFAITH_DATABASE"] = stack.admin_url if role is None else stack.role_url(role)
+    values["GOODFAITH_DATABASE"] = stack.admin_url
     if secret:
         values |= {f"GOODFAITH_{name.upper()}": secret_of(stack, name) for name in SECRETS}
-    # through the environment, so that values are read as a process of the stack would read them
-    with mock.patch.dict(os.environ, values):
-        return Settings()
+    return values
+
+
+def hand_over(stack: Stack) -> None:
+    """Write down for the command line how an operator works on the stack."""
+    secured.write(stack.dir / installation.FILE, json.dumps(operators(stack, secret=True), indent=2))

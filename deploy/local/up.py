@@ -155,6 +155,7 @@ def prepare(stack: Stack, env: Mapping[str, str] | None = None, *, contract: boo
     settle(stack, env)
     left = migrate.migrate(stack.admin_url, stack.role_passwords(*fleet.ROLES), contract=contract)
     prepare_broker(stack)
+    fleet.hand_over(stack)
     return left
 
 

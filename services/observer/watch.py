@@ -1,4 +1,4 @@
-"""``python -m services.operator watch``: broker, database and the readers' lag, seen from outside.
+"""``python -m services.observer watch``: broker, database and the readers' lag, seen from outside.
 
 Broker and database are looked at by a thread each, so that either is watched while the other is away. Where a worker has
 got to is known from its tables (``cursors``) and from its group's commits, whichever is further.

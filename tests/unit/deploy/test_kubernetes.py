@@ -494,7 +494,7 @@ def test_jobs_run_commands_that_there_are(overlay: str) -> None:
             module, *words = container["args"]
             if module != cli.__name__:
                 assert importlib.util.find_spec(f"{module}.__main__") is not None, module
-                assert module != "services.operator" or words[0] in ("canary", "status", "watch")
+                assert module != "services.observer" or words[0] in ("canary", "status", "watch")
                 continue
             command = commands
             while hasattr(command, "commands"):
