@@ -18,7 +18,7 @@ from services.observer.observing import Snapshot
 from services.observer.status_page import Oldest, create
 from services.observer.status_view import Old
 from tests.integration.browser import Tab, binary, browser
-from tests.unit.operator.observed import ALERT, AWAY, calm
+from tests.unit.observer.observed import ALERT, AWAY, calm
 
 pytestmark = pytest.mark.skipif(
     binary() is None and not os.environ.get("CI"), reason="Chromium is not installed (deploy/local/setup.sh chromium)"

@@ -693,7 +693,7 @@ def test_every_kind_of_finding_is_shown() -> None:
 
     said = set()
     for name in ("checks.py", "evidence.py", "sanction_checks.py", "entity_checks.py", "judge.py"):
-        text = Path("services/operator", name).read_text()
+        text = Path("services/ops/verify", name).read_text()
         said |= set(re.findall(r'"(?:lost|doubled|problem)",\s*"([a-z-]+)"', text))
         said |= set(re.findall(r'Parted\(\s*"([a-z-]+)"', text))
     said -= {"unread-gone", "database-behind", "log-cut", "log-rewritten"}  # below, by tests of their own

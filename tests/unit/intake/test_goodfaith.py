@@ -38,7 +38,7 @@ from services.verification import item as life
 from shared import declarations, policy
 from shared.events import State
 from shared.policy import GoodFaith, PolicyError, Rate
-from tests.unit.test_policy import TEXT
+from tests.unit.shared.test_policy import TEXT
 from tests.unit.verification import world as lives
 
 S = State

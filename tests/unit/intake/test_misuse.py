@@ -20,7 +20,7 @@ from services.verification.lifecycle import TABLE
 from shared import policy
 from shared.events import ItemChanged, State
 from shared.policy import MEASURES, Forged, Misuse, MisuseStep, PolicyError, Rate, Span, UnfoundedEnd
-from tests.unit.test_policy import TEXT
+from tests.unit.shared.test_policy import TEXT
 
 S = State
 NOW = dt.datetime(2030, 1, 14, 9, tzinfo=dt.UTC)

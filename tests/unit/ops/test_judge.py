@@ -44,8 +44,8 @@ def test_verify_imports_none_of_the_code_that_it_checks() -> None:
         name = ahead.pop()
         if name not in seen and Path(*name.split(".")).with_suffix(".py").exists():
             seen[name] = imports(name)
-            ahead += [one.rpartition(".")[0] for one in seen[name] if one.startswith("services.operator.")]
-            ahead += [one for one in seen[name] if one.startswith("services.operator.")]
+            ahead += [one.rpartition(".")[0] for one in seen[name] if one.startswith("services.ops.")]
+            ahead += [one for one in seen[name] if one.startswith("services.ops.")]
     judges = {
         "item_model",
         "judge",
@@ -56,16 +56,16 @@ def test_verify_imports_none_of_the_code_that_it_checks() -> None:
         "entity_checks",
         "evidence",
     }
-    assert {f"services.operator.{one}" for one in judges} < set(seen)
+    assert {f"services.ops.verify.{one}" for one in judges} < set(seen)
     foreign = {
-        name: {one for one in found if one.startswith("services.") and not one.startswith("services.operator.")}
+        name: {one for one in found if one.startswith("services.") and not one.startswith("services.ops.")}
         for name, found in seen.items()
     }
     # which topics each worker reads, which is looked up in its declaration
     assert all(one.rpartition(".")[0].endswith((".worker", ".ledger")) for one in foreign.pop("services.ops.idle"))
     assert {name: found for name, found in foreign.items() if found} == {}
     assert all(
-        one.startswith("services.operator.") for one in imports("services.ops.verify.verify") if "services." in one
+        one.startswith("services.ops.") for one in imports("services.ops.verify.verify") if "services." in one
     )
 
 

@@ -13,7 +13,7 @@ import yaml
 from deploy.prometheus import faults, routing, rules
 from deploy.prometheus.model import LAYERS, Alert, Pace, dump
 from shared import metrics
-from tests.unit.test_alerts import ALERTS, EVERY, inhibited_by
+from tests.unit.deploy.test_alerts import ALERTS, EVERY, inhibited_by
 
 MARGIN_S = 120
 """A cause fires so much sooner than what it mutes: evaluation, delivery and one missed scrape fit in."""

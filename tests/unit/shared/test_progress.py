@@ -8,7 +8,7 @@ import pytest
 from kafka.errors import KafkaError
 
 from shared import metrics
-from tests.unit.test_gone import made
+from tests.unit.shared.test_gone import made
 
 
 def test_progress_is_shown_while_a_worker_waits(monkeypatch: pytest.MonkeyPatch) -> None:

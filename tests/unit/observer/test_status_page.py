@@ -15,7 +15,7 @@ import httpx
 import msgspec
 import pytest
 from litestar.testing import TestClient
-from tests.unit.operator.observed import ALERT, AWAY, calm
+from tests.unit.observer.observed import ALERT, AWAY, calm
 
 from services.observer import status_page
 from services.observer.observing import Snapshot

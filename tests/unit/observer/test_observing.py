@@ -11,7 +11,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.operator.observed import ALERT, AT, calm, transport
+from tests.unit.observer.observed import ALERT, AT, calm, transport
 
 from services.observer import observing
 from services.observer.boards import PANELS

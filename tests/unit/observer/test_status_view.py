@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.operator.observed import ALERT, AT, AWAY, calm
+from tests.unit.observer.observed import ALERT, AT, AWAY, calm
 
 from services.observer import status_view
 from services.observer.boards import PANELS

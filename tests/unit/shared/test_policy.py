@@ -174,4 +174,4 @@ for thread in threads:
     thread.join()
 """
     for _ in range(3):
-        subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])
+        subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[3])

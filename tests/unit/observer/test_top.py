@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
-from tests.unit.operator.observed import ALERT, AWAY, calm
+from tests.unit.observer.observed import ALERT, AWAY, calm
 
 from services.observer.boards import BOARDS, Board
 from services.observer.observing import Answer, Series, Snapshot
