@@ -48,7 +48,7 @@ class Ask(Struct, frozen=True):
     item: str | None = None
 
 
-class Door(Protocol):
+class Channel(Protocol):
     """Where requests go in."""
 
     @property

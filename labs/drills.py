@@ -354,7 +354,7 @@ def plan(speed: float, pager: Pager) -> prometheus.Plan:
     return prometheus.Plan(LOOKS_S / speed, speed, pager.url)
 
 
-class Ground:
+class DrillBed:
     """What drills take place on."""
 
     def __init__(self, stack: Stack, processes: Fleet, pager: Pager, run: Faults, folder: Path, most: float) -> None:
@@ -425,9 +425,9 @@ class Drill:
 
     fault: str
     alert: str
-    inject: Callable[[Ground], None]
-    mend: Callable[[Ground], None] = lambda _: None
-    over: Callable[[Ground], bool] | None = None
+    inject: Callable[[DrillBed], None]
+    mend: Callable[[DrillBed], None] = lambda _: None
+    over: Callable[[DrillBed], bool] | None = None
 
     @property
     def rule(self) -> model.Alert:
@@ -475,7 +475,7 @@ def _round(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 1)
 
 
-def exercise(ground: Ground, drill: Drill, tell: Callable[[str], None] = lambda _: None) -> Result:
+def exercise(ground: DrillBed, drill: Drill, tell: Callable[[str], None] = lambda _: None) -> Result:
     """One drill, from quiet to quiet."""
     result = Result(drill)
     step = _Steps(result, tell)
@@ -530,7 +530,7 @@ def of_canary(note: Note) -> bool:
     return note.alert == "CanaryOld" or note.labels.get("area") == "canary"
 
 
-def _holds(ground: Ground, result: Result) -> float:
+def _holds(ground: DrillBed, result: Result) -> float:
     """Wait until what is to hold besides does; when it was seen to, 0.0: nothing is to."""
     if (over := result.drill.over) is None:
         return 0.0
@@ -543,7 +543,7 @@ def _holds(ground: Ground, result: Result) -> float:
     return time.monotonic()
 
 
-def _follow(ground: Ground, result: Result, since: float) -> float | None:
+def _follow(ground: DrillBed, result: Result, since: float) -> float | None:
     """Look, mend, and do one step after the other, as long as the alert fires; the rest of the steps for their commands' sake.
 
     Returns when the alert was resolved, None if it is not yet.
@@ -576,7 +576,7 @@ class _Steps:
             self._tell(name)
 
 
-def _until_quiet(ground: Ground, layer: model.Layer) -> list[str]:
+def _until_quiet(ground: DrillBed, layer: model.Layer) -> list[str]:
     until = time.monotonic() + QUIET_S + float(model.Pace(ground.speed).seconds(model.AFTERMATH))
     while (noisy := ground.prometheus.noisy(layer)) and set(noisy) - ground.standing:
         if time.monotonic() > until:
@@ -585,7 +585,7 @@ def _until_quiet(ground: Ground, layer: model.Layer) -> list[str]:
     return []
 
 
-def _prove(ground: Ground, result: Result) -> None:
+def _prove(ground: DrillBed, result: Result) -> None:
     """At rest: nothing lost, nothing doubled, and the views agree with the database."""
     try:
         ground.fleet.wait_ready(60)
@@ -606,7 +606,7 @@ def _without_canary(processes: Fleet) -> Iterator[None]:
         processes["canary.0"].signal(signal.SIGCONT)
 
 
-def _compare(ground: Ground, result: Result) -> None:
+def _compare(ground: DrillBed, result: Result) -> None:
     rested = dt.datetime.now(dt.UTC)
     report = verify_stack(fleet.settings_of(ground.stack))
     lost, doubled = ground.run.compare(ground.load.submitter.record)
@@ -622,7 +622,7 @@ def _compare(ground: Ground, result: Result) -> None:
         result.failures.append(f"views and database differ by {result.reconciliation:.0f}")
 
 
-def _reconciled(ground: Ground, since: dt.datetime) -> float | None:
+def _reconciled(ground: DrillBed, since: dt.datetime) -> float | None:
     """The difference of all views as counted after `since`; None when they were not counted."""
     try:
         return sum(compared(ground.fleet, since, within_s=60).values())
@@ -633,8 +633,8 @@ def _reconciled(ground: Ground, since: dt.datetime) -> float | None:
 # ---- faults
 
 
-def _kill(name: str) -> Callable[[Ground], None]:
-    def inject(ground: Ground) -> None:
+def _kill(name: str) -> Callable[[DrillBed], None]:
+    def inject(ground: DrillBed) -> None:
         ground.fleet[name].kill9()
 
     return inject
@@ -643,7 +643,7 @@ def _kill(name: str) -> Callable[[Ground], None]:
 POISONED: Final = "poisoned"
 
 
-def _refuse(ground: Ground, table: str, when: str, count: int) -> None:
+def _refuse(ground: DrillBed, table: str, when: str, count: int) -> None:
     """A service cannot save what becomes of some listings that are claimed next: as with a bug that few data meet."""
     schema = table.partition(".")[0]
     filed = ground.load.submitter.filed
@@ -658,12 +658,12 @@ def _refuse(ground: Ground, table: str, when: str, count: int) -> None:
     ground.wait(lambda: total(ground.fleet, "goodfaith_dead_letters_depth") > 0, "nothing is parked")
 
 
-def _cure(ground: Ground) -> None:
+def _cure(ground: DrillBed) -> None:
     """The version without the bug."""
     ground.sql(f"drop function verification.{POISONED}() cascade")
 
 
-def _poison(ground: Ground) -> None:
+def _poison(ground: DrillBed) -> None:
     """Verification parks some items, and four hours pass."""
     _refuse(ground, "verification.items", "insert or update", 40)
     ground.sql("update verification.parked set parked_wall = parked_wall - interval '4 hours' where state <> 'done'")
@@ -672,7 +672,7 @@ def _poison(ground: Ground) -> None:
             process.restart().wait_ready()  # since when a record is parked is read at the start
 
 
-def _late(ground: Ground) -> None:
+def _late(ground: DrillBed) -> None:
     """The marketplace cannot carry out what it is told about some listings, and 19 of the 24 hours pass."""
     _refuse(ground, "marketplace.listings", "update", 12)
     ground.load.submitter.rate = 0
@@ -683,27 +683,27 @@ def _late(ground: Ground) -> None:
     ground.load.flow()
 
 
-def _deliver(ground: Ground) -> None:
+def _deliver(ground: DrillBed) -> None:
     """The marketplace's people have mended it."""
     ground.sql(f"drop function marketplace.{POISONED}() cascade")
     ground.engineer.run("goodfaith dlq replay --all")
 
 
-def _start(name: str) -> Callable[[Ground], None]:
-    def mend(ground: Ground) -> None:
+def _start(name: str) -> Callable[[DrillBed], None]:
+    def mend(ground: DrillBed) -> None:
         ground.fleet[name].start().wait_ready()
 
     return mend
 
 
-def _hold(ground: Ground) -> None:
+def _hold(ground: DrillBed) -> None:
     """A forgotten transaction holds one partition of verification."""
     session = psycopg2.connect(ground.stack.admin_url, application_name="psql")
     session.cursor().execute("select from verification.partitions where partition = 0 for update")
     ground.kept.append(session)
 
 
-def _let_go(ground: Ground) -> None:
+def _let_go(ground: DrillBed) -> None:
     """As the runbook of an old transaction has it: whoever forgot it was asked."""
     ground.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'psql'")
     while ground.kept:
@@ -711,7 +711,7 @@ def _let_go(ground: Ground) -> None:
             ground.kept.pop().close()
 
 
-def _hang(ground: Ground) -> None:
+def _hang(ground: DrillBed) -> None:
     """The stream views' worker hangs amid a step: it folds nothing, and its port goes on answering."""
     process = ground.fleet["streams.0"]
     process.env["GOODFAITH_CRASH_AT"] = "streams:folded:100:hang"
@@ -719,19 +719,19 @@ def _hang(ground: Ground) -> None:
     del process.env["GOODFAITH_CRASH_AT"]
 
 
-def _wrong_clock(ground: Ground) -> None:
+def _wrong_clock(ground: DrillBed) -> None:
     """The database's clock steps ahead."""
     with ground.run.engine.begin() as connection:
         clocks.set_ahead(connection, 5.0)
 
 
-def _right_clock(ground: Ground) -> None:
+def _right_clock(ground: DrillBed) -> None:
     """Its host's time service is repaired."""
     with ground.run.engine.begin() as connection:
         clocks.set_ahead(connection, 0)
 
 
-def _delete_unread(ground: Ground) -> None:
+def _delete_unread(ground: DrillBed) -> None:
     """A worker is away, and somebody deletes what it has not read."""
     workers = [process for process in ground.fleet if process.name.startswith("verification.")]
     for worker in workers:
@@ -741,12 +741,12 @@ def _delete_unread(ground: Ground) -> None:
         worker.start()
 
 
-def _hole(ground: Ground) -> None:
+def _hole(ground: DrillBed) -> None:
     """Events never reach their topic, and later ones do."""
     lose_events(ground.fleet, ground.run.engine, GRACE_S)
 
 
-def _read_on(ground: Ground) -> bool:
+def _read_on(ground: DrillBed) -> bool:
     """All processes of the runbook's last step are ready, and leave no place alone."""
     return all(process.ready() for process in ground.fleet) and not total(
         ground.fleet, "goodfaith_unread_gone_partitions"
@@ -807,7 +807,7 @@ def drills(
             run = Faults(local, processes, Notices(list(read(SAMPLE, NOTICES)), "d"))
             with _without_canary(processes):
                 run.prepare()
-            with Ground(local, processes, pager, run, Path(folder), speed) as ground:
+            with DrillBed(local, processes, pager, run, Path(folder), speed) as ground:
                 status.update("quiet")
                 ground.load.flow()
                 standing = ground.standing = set(_until_quiet(ground, "platform"))

@@ -14,7 +14,7 @@ from shared.settings import Settings
 
 
 @dataclass(slots=True)
-class Seen:
+class ItemState:
     """An item's latest state."""
 
     item: str
@@ -40,7 +40,7 @@ class Follower:
     """
 
     settings: Settings
-    items: dict[str, Seen] = field(default_factory=dict)
+    items: dict[str, ItemState] = field(default_factory=dict)
     by_pair: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
     visits: Counter[str] = field(default_factory=Counter)
@@ -60,9 +60,9 @@ class Follower:
         """Close the connection."""
         self._consumer.close()
 
-    def drain(self) -> list[Seen]:
+    def drain(self) -> list[ItemState]:
         """Read to the present end; returns items whose state changed, each once, in order of their last change."""
-        changed: dict[str, Seen] = {}
+        changed: dict[str, ItemState] = {}
         ends = self._consumer.end_offsets(self._places)
         while any(self._consumer.position(place) < end for place, end in ends.items()):
             for records in self._consumer.poll(timeout_ms=200).values():
@@ -70,7 +70,7 @@ class Follower:
                     self._take(record.value, changed)
         return list(changed.values())
 
-    def _take(self, raw: bytes, changed: dict[str, Seen]) -> None:
+    def _take(self, raw: bytes, changed: dict[str, ItemState]) -> None:
         data = decode_data(decode_envelope(raw))
         if isinstance(data, CommandRefused):
             self.refused[data.code] += 1
@@ -78,7 +78,7 @@ class Follower:
             return
         known = self.items.get(data.item)
         if known is None:
-            known = Seen(
+            known = ItemState(
                 data.item,
                 data.claim,
                 data.listing,

@@ -28,8 +28,8 @@ from deploy.local.processes import Fleet
 from deploy.local.stack import Stack
 from deploy.local.up import JsonOption, StackOption, prepare_broker, running
 from labs import model as people
-from labs.doors import Ask, Door, Http, Upstream
-from labs.follower import Follower, Seen
+from labs.doors import Ask, Channel, Http, Upstream
+from labs.follower import Follower, ItemState
 from labs.model import Dice, Model
 from labs.notices import SAMPLE, Named, Notice, NoticeError, parts, read
 from services.ops.idle import Watch
@@ -104,7 +104,7 @@ class Replay:
         self.settings = fleet.settings_of(stack, secret=True)
         self._engine = db.administer(stack.admin_url)
         self._http = Http(self.settings)
-        self._door: Door = self._http if via == "http" else Upstream(self.settings, UPSTREAM)
+        self._door: Channel = self._http if via == "http" else Upstream(self.settings, UPSTREAM)
         self._via = via
         self._step = step
         self._per_second = per_second
@@ -351,7 +351,7 @@ class Replay:
 
     # ---- people
 
-    def _react(self, seen: Seen) -> None:
+    def _react(self, seen: ItemState) -> None:
         """Put on the agenda what people will do about an item's new state."""
         item = seen.item
         if seen.state is State.NOTIFIED and seen.seller in self._http.tokens:

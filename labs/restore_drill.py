@@ -52,7 +52,7 @@ RECONCILED_S: Final = 180.0
 
 
 @dataclass(slots=True)
-class Kept:
+class AcknowledgedRequests:
     """Requests that were acknowledged: by key what was asked, the claim that was answered, and when (monotonic)."""
 
     asks: dict[str, Ask] = field(default_factory=dict)
@@ -67,7 +67,9 @@ class Kept:
 class Load:
     """Files claims at a steady rate from some threads; asks again, under the same key, until it is answered."""
 
-    def __init__(self, url: str, tokens: dict[str, str], claims: Iterator[Claim], rate: float, kept: Kept) -> None:
+    def __init__(
+        self, url: str, tokens: dict[str, str], claims: Iterator[Claim], rate: float, kept: AcknowledgedRequests
+    ) -> None:
         self._url = url
         self._tokens = tokens
         self._claims = claims
@@ -103,7 +105,9 @@ class Load:
                 post(http, self._tokens, claim.ask, self._kept, self._lock)
 
 
-def post(http: httpx.Client, tokens: dict[str, str], ask: Ask, kept: Kept, lock: threading.Lock) -> None:
+def post(
+    http: httpx.Client, tokens: dict[str, str], ask: Ask, kept: AcknowledgedRequests, lock: threading.Lock
+) -> None:
     """Ask until there is an answer, and note it."""
     headers = {"authorization": f"Bearer {tokens[ask.by]}", "idempotency-key": ask.key}
     begun = time.monotonic()
@@ -140,7 +144,7 @@ class Drill:
         self.plan = Plan(int(rate * seconds * 8) + 500, 1, "restore")
         self.faults = Faults(stack, processes, self.plan)
         self.settings = self.faults.settings
-        self.kept = Kept()
+        self.kept = AcknowledgedRequests()
 
     def prepare(self) -> None:
         """Accounts, rights, listings."""

@@ -61,7 +61,7 @@ class Page(Struct, Generic[_T], frozen=True, kw_only=True):
     next: str | None = None
 
 
-class Given(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StrictStruct(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of what a body may be: unknown fields are refused."""
 
 
@@ -228,7 +228,7 @@ def run(settings: Settings, name: str, routes: Sequence[Any], parts: Callable[[]
 # ---------------------------------------------------------------------------------------------------------------- asking
 
 
-class Away(Exception):
+class ServiceUnavailable(Exception):
     """The other service gave no usable answer: it is away, does not know our token, or failed."""
 
 
@@ -273,7 +273,7 @@ class Client:
 
     async def _ask(self, request: httpx.Request, kind: type[_T]) -> _T:
         if self._token is None:
-            raise Away("internal_token is not set")
+            raise ServiceUnavailable("internal_token is not set")
         if (context := tracing.here.get()) is not None:
             request.headers[tracing.HEADER] = context
         raw = bytearray()
@@ -283,7 +283,7 @@ class Client:
                 async for part in response.aiter_bytes():
                     raw += part
                     if len(raw) > ANSWER_MAX:
-                        raise Away("the answer is too long")
+                        raise ServiceUnavailable("the answer is too long")
             finally:
                 await response.aclose()
             if response.is_success:
@@ -293,8 +293,8 @@ class Client:
                 reason = problem.type.removeprefix("urn:goodfaith:problem:")
                 raise Refused(problem.status, reason, problem.detail, field=problem.field, cure=problem.cure or "")
         except (httpx.HTTPError, msgspec.DecodeError, ValueError) as error:
-            raise Away(f"{request.url.path}: {type(error).__name__}") from error
-        raise Away(f"{request.url.path}: HTTP {response.status_code}")
+            raise ServiceUnavailable(f"{request.url.path}: {type(error).__name__}") from error
+        raise ServiceUnavailable(f"{request.url.path}: HTTP {response.status_code}")
 
     async def close(self) -> None:
         """Close connections."""

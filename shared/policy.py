@@ -375,7 +375,7 @@ class Penalties(Part, frozen=True, kw_only=True):
     entity: Entity = Entity()
 
 
-class Ground(Part, frozen=True, kw_only=True):
+class LegalGround(Part, frozen=True, kw_only=True):
     """The law that a kind of right stands on, as a statement of reasons names it. No personal data."""
 
     legal_ground: Annotated[str, Meta(min_length=1, max_length=500)]
@@ -392,8 +392,8 @@ class Statements(Part, frozen=True, kw_only=True):
     source_type: SourceType = "SOURCE_ARTICLE_16"
     facts: Annotated[str, Meta(min_length=1, max_length=2000)]
     """Begins every ``decision_facts``; reason, dates and who decided are added."""
-    grounds: dict[RightType, Ground]
-    accounts: Ground | None = None
+    grounds: dict[RightType, LegalGround]
+    accounts: LegalGround | None = None
     """What a freeze or a closure of an account stands on; without it these have no statement."""
 
 

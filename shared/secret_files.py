@@ -25,7 +25,7 @@ BESIDE_SECRETS: Final = ("kafka_user",)
 """What is no secret and changes together with one."""
 
 
-class Refused(ValueError):
+class SecretFileError(ValueError):
     """A file cannot be taken for a secret; the message names the setting and the cure, never what is in the file."""
 
 
@@ -41,21 +41,23 @@ def read(file: Path, variable: str) -> str:
     try:
         with file.open("rb") as opened:
             if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
-                raise Refused(f"{variable} names {file}, which is not a file: name a regular one")
+                raise SecretFileError(f"{variable} names {file}, which is not a file: name a regular one")
             raw = opened.read(MOST_BYTES + 1)
     except OSError as error:
-        raise Refused(f"{variable} names {file}, which cannot be read ({error.strerror}): mend path or mode") from None
+        raise SecretFileError(
+            f"{variable} names {file}, which cannot be read ({error.strerror}): mend path or mode"
+        ) from None
     if len(raw) > MOST_BYTES:
-        raise Refused(
+        raise SecretFileError(
             f"{variable} names {file}, which has more than {MOST_BYTES} bytes: it holds the secret and nothing else"
         )
     try:
         text = raw.decode()
     except UnicodeDecodeError:
-        raise Refused(f"{variable} names {file}, which is no UTF-8 text: write the secret as text") from None
+        raise SecretFileError(f"{variable} names {file}, which is no UTF-8 text: write the secret as text") from None
     text = text.removesuffix("\n").removesuffix("\r")
     if not text:
-        raise Refused(f"{variable} names {file}, which is empty: write the secret into it")
+        raise SecretFileError(f"{variable} names {file}, which is empty: write the secret into it")
     return text
 
 
@@ -72,7 +74,7 @@ class Present:
     def read(self) -> str:
         """The value."""
         if self._file is not None:
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(SecretFileError):
                 self._value = read(self._file, "")
         return self._value
 
@@ -131,7 +133,7 @@ class Source(PydanticBaseSettingsSource):
         if os.environ.get(variable):
             if said == DIRECTORY:
                 return None, field_name, False
-            raise Refused(f"{variable} and {variable}_FILE are both set: keep one of them")
+            raise SecretFileError(f"{variable} and {variable}_FILE are both set: keep one of them")
         value = read(file, said)
         self.files[field_name] = (file, value)
         return value, field_name, False

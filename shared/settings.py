@@ -55,9 +55,9 @@ KnownCallers = Annotated[SecretStr, AfterValidator(_callers)]
 _source: contextvars.ContextVar[secret_files.Source | None] = contextvars.ContextVar("source", default=None)
 
 
-def wrong(error: ValidationError | secret_files.Refused) -> str:
+def wrong(error: ValidationError | secret_files.SecretFileError) -> str:
     """What is wrong with the settings: a line for each, without the values, which may be secrets."""
-    if isinstance(error, secret_files.Refused):
+    if isinstance(error, secret_files.SecretFileError):
         return str(error)
     named = (
         (".".join(map(str, one["loc"])).upper(), one["msg"].removeprefix("Value error, ")) for one in error.errors()
@@ -118,7 +118,7 @@ class Settings(BaseSettings):
         """The settings of a process that starts: exits with one line for each setting that is wrong, without its value."""
         try:
             return cls()
-        except (ValidationError, secret_files.Refused) as error:
+        except (ValidationError, secret_files.SecretFileError) as error:
             print(wrong(error), file=sys.stderr)  # noqa: T201 - logs are configured from settings
             raise SystemExit(2) from None
 

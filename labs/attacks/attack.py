@@ -22,7 +22,7 @@ from deploy.local.processes import Process
 from deploy.local.up import JsonOption, bring_up, destroy
 from labs.attacks.files import FILES
 from labs.attacks.floods import FLOODS
-from labs.attacks.ground import Attack, Customer, Ground, Honest, Outcome, Result, Size, summary
+from labs.attacks.ground import Attack, AttackBed, Customer, Honest, Outcome, Result, Size, summary
 from labs.attacks.rules import DOORS, ENVIRONMENT
 from services.ops.terminal import console, errors, print_json
 from shared import db
@@ -45,13 +45,13 @@ SURVIVES_S: Final = 10.0
 
 
 @contextlib.contextmanager
-def standing(name: str, size: Size, *, keep: bool = False) -> Iterator[Ground]:
+def standing(name: str, size: Size, *, keep: bool = False) -> Iterator[AttackBed]:
     """Start a new stack to attack and destroy it at the end."""
     destroy(name)
     try:
         stack, processes = bring_up(name, COUNTS, env=SETTINGS)
         engine = db.administer(stack.admin_url)
-        ground = Ground(stack, processes, fleet.settings_of(stack, secret=True), engine, size)
+        ground = AttackBed(stack, processes, fleet.settings_of(stack, secret=True), engine, size)
         yield ground
         ground.close()
         engine.dispose()
@@ -60,7 +60,7 @@ def standing(name: str, size: Size, *, keep: bool = False) -> Iterator[Ground]:
             destroy(name)
 
 
-def carry_out(attack: Attack, ground: Ground, customer: Customer) -> Result:
+def carry_out(attack: Attack, ground: AttackBed, customer: Customer) -> Result:
     """Carry out one attack while the honest client works."""
     begun = time.monotonic()
     outcome, error = Outcome(False, ""), ""
@@ -73,7 +73,7 @@ def carry_out(attack: Attack, ground: Ground, customer: Customer) -> Result:
     return Result(attack, outcome, honest if not error else Honest(), ended, error, time.monotonic() - begun)
 
 
-def _survived(ground: Ground, process: Process) -> bool:
+def _survived(ground: AttackBed, process: Process) -> bool:
     return bool(ground.wait(lambda: process.alive() and process.ready(), SURVIVES_S))
 
 

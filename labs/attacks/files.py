@@ -15,7 +15,7 @@ from typing import Any, Final
 import pikepdf
 from PIL import Image
 
-from labs.attacks.ground import Attack, Ground, Outcome, listed
+from labs.attacks.ground import Attack, AttackBed, Outcome, listed
 from services.notification.reports import return_path
 
 Forged = Mapping[str, Callable[[], bytes]]
@@ -177,7 +177,7 @@ BOMBS: Final[Forged] = {
 """Small files that become large when opened."""
 
 
-def _sent(ground: Ground, files: Forged) -> Outcome:
+def _sent(ground: AttackBed, files: Forged) -> Outcome:
     """Upload files, none of which may be accepted."""
     owner = ground.person()
     told: Counter[str] = Counter()
@@ -191,7 +191,7 @@ def _sent(ground: Ground, files: Forged) -> Outcome:
     return Outcome(bool(taken or failed), f"{listed(told)}" + (f"; taken: {', '.join(taken)}" if taken else ""))
 
 
-def deep_json(ground: Ground) -> Outcome:
+def deep_json(ground: AttackBed) -> Outcome:
     """Send JSON that nests, repeats or grows without limit."""
     person = ground.person()
     bodies = {
@@ -212,7 +212,7 @@ def deep_json(ground: Ground) -> Outcome:
     return Outcome(good < told.total(), listed(told))
 
 
-def odd_requests(ground: Ground) -> Outcome:
+def odd_requests(ground: AttackBed) -> Outcome:
     """Send requests that a proxy and a server may read differently, and oversized headers."""
     person = ground.person()
     token = f"Authorization: Bearer {person.token}\r\n".encode()
@@ -235,7 +235,7 @@ def odd_requests(ground: Ground) -> Outcome:
     return Outcome(bool(opened), listed(said))
 
 
-def mail_reports(ground: Ground) -> Outcome:
+def mail_reports(ground: AttackBed) -> Outcome:
     """Send delivery reports that nest, repeat or are malformed."""
     settings = ground.settings
     assert settings.mail_key is not None
@@ -267,7 +267,7 @@ def mail_reports(ground: Ground) -> Outcome:
     return Outcome(after != 250, f"{listed(told)}; then an ordinary mail {after}")
 
 
-def _mailed(ground: Ground, to: str, content: bytes) -> int:
+def _mailed(ground: AttackBed, to: str, content: bytes) -> int:
     with (
         contextlib.suppress(OSError, smtplib.SMTPServerDisconnected),
         smtplib.SMTP("127.0.0.1", ground.settings.bounce_port, timeout=60) as smtp,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from labs.attacks.ground import LATER, SITE, Attack, Ground, Outcome, Slow, headers, listed, mostly
+from labs.attacks.ground import LATER, SITE, Attack, AttackBed, Outcome, Slow, headers, listed, mostly
 
 SLOW_S: Final = 25.0
 """Seconds for which slow clients keep going; a server with time limits has closed them by then."""
@@ -21,7 +21,7 @@ def new_bogus_token() -> str:
     return f"gf_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
 
 
-def guessed_tokens(ground: Ground) -> Outcome:
+def guessed_tokens(ground: AttackBed) -> Outcome:
     """Guess tokens from one address as fast as possible."""
     client, count = ground.client(), ground.count(300, 5000)
     told = ground.statuses(
@@ -30,14 +30,14 @@ def guessed_tokens(ground: Ground) -> Outcome:
     return Outcome(mostly(told, "401") or bool(told["200"]), listed(told))
 
 
-def free_accounts(ground: Ground) -> Outcome:
+def free_accounts(ground: AttackBed) -> Outcome:
     """Open accounts from one address as fast as possible."""
     client, count = ground.client(), ground.count(200, 3000)
     told = ground.statuses(partial(client.post, "/v1/accounts", json={}) for _ in range(count))
     return Outcome(mostly(told, "201"), listed(told))
 
 
-def claims(ground: Ground) -> Outcome:
+def claims(ground: AttackBed) -> Outcome:
     """File claims from one account as fast as possible."""
     filer, count = ground.person(), ground.count(300, 5000)
     right = ground.right(filer)
@@ -51,7 +51,7 @@ def claims(ground: Ground) -> Outcome:
     return Outcome(False, listed(told))
 
 
-def reads(ground: Ground) -> Outcome:
+def reads(ground: AttackBed) -> Outcome:
     """List claims and items from one account as fast as possible."""
     reader, count = ground.person(), ground.count(300, 5000)
     right = ground.right(reader)
@@ -61,7 +61,7 @@ def reads(ground: Ground) -> Outcome:
     return Outcome(False, listed(told))
 
 
-def _slow(ground: Ground, begin: bytes, piece: bytes, count: int) -> Outcome:
+def _slow(ground: AttackBed, begin: bytes, piece: bytes, count: int) -> Outcome:
     """Send requests byte by byte from one address; succeeds if any connection outlives the time limits."""
     address = ground.address()
     with Slow(ground.place(), [address] * count) as slow:
@@ -70,18 +70,18 @@ def _slow(ground: Ground, begin: bytes, piece: bytes, count: int) -> Outcome:
     return Outcome(left > 0, f"{count} begun, {left} held open for {SLOW_S:.0f} s")
 
 
-def slow_headers(ground: Ground) -> Outcome:
+def slow_headers(ground: AttackBed) -> Outcome:
     """Send request headers that never end."""
     return _slow(ground, b"GET /v1/me HTTP/1.1\r\nHost: a\r\nX-Slow: ", b"a", ground.count(64, 500))
 
 
-def slow_bodies(ground: Ground) -> Outcome:
+def slow_bodies(ground: AttackBed) -> Outcome:
     """Send JSON bodies that never end."""
     head = headers("POST", "/v1/accounts", Content_Type="application/json", Content_Length="5000")
     return _slow(ground, head + b'{"kind": "', b"a", ground.count(64, 500))
 
 
-def slow_uploads(ground: Ground) -> Outcome:
+def slow_uploads(ground: AttackBed) -> Outcome:
     """Start sixteen uploads, four for each of four accounts, and let them crawl."""
     people = [ground.person() for _ in range(4)]
     address = ground.address()
@@ -96,7 +96,7 @@ def slow_uploads(ground: Ground) -> Outcome:
     return Outcome(False, f"16 uploads, {left} held open for {time.monotonic() - begun:.0f} s")
 
 
-def slow_reads(ground: Ground) -> Outcome:
+def slow_reads(ground: AttackBed) -> Outcome:
     """Request a file many times and do not read the answers."""
     owner = ground.person()
     content = "\n".join(f"Line {number} of a long letter." for number in range(50_000)).encode()
@@ -109,7 +109,7 @@ def slow_reads(ground: Ground) -> Outcome:
     return Outcome(False, f"{count} readers of {len(content):,} bytes that stand still")
 
 
-def idle_connections(ground: Ground) -> Outcome:
+def idle_connections(ground: AttackBed) -> Outcome:
     """Open connections and send nothing."""
     count = ground.count(200, 2000)
     with Slow(ground.place(), [ground.address()] * count) as slow:
@@ -118,7 +118,7 @@ def idle_connections(ground: Ground) -> Outcome:
     return Outcome(False, f"{count} connections, {left} open")
 
 
-def unseen_guesses(ground: Ground) -> Outcome:
+def unseen_guesses(ground: AttackBed) -> Outcome:
     """Guess a few tokens and look for a security event in the API's log."""
     client = ground.client()
     before = len(ground.log("intake-api.0"))

@@ -68,7 +68,7 @@ class Attack:
 
     name: str
     aim: str
-    act: Callable[[Ground], Outcome]
+    act: Callable[[AttackBed], Outcome]
     finding: str = ""
     restarts: bool = False
 
@@ -161,7 +161,7 @@ class Person:
         return self.client.request(method, path, headers=headers, **options)
 
 
-class Ground:
+class AttackBed:
     """A running stack and what attacks need on it."""
 
     def __init__(self, stack: Stack, fleet: Fleet, settings: Settings, engine: sa.Engine, size: Size) -> None:
@@ -334,7 +334,7 @@ class Customer:
     On 429 and 503 it waits as `Retry-After` says and tries once more; if that fails too, it was turned away.
     """
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: AttackBed) -> None:
         self._ground = ground
         self._me = ground.person(address="127.0.0.1")
         self._right = ground.right(self._me)

@@ -22,7 +22,7 @@ import httpx
 from deploy.local import fleet
 from deploy.local.children import free_port
 from labs.attacks.floods import new_bogus_token
-from labs.attacks.ground import CONTACT, SITE, Attack, Ground, Outcome, Person, as_json, listed
+from labs.attacks.ground import CONTACT, SITE, Attack, AttackBed, Outcome, Person, as_json, listed
 from shared import kafka_links, topics
 from shared.paging import cursor_of
 
@@ -47,7 +47,7 @@ FORGED: Final[Sequence[object]] = (
 # ---------------------------------------------------------------------------------------------------------------- cursors
 
 
-def _pages(ground: Ground, person: Person, path: str, cursor: str | None) -> Iterator[dict[str, Any]]:
+def _pages(ground: AttackBed, person: Person, path: str, cursor: str | None) -> Iterator[dict[str, Any]]:
     """Entries of up to ten pages."""
     for _ in range(10):
         mark = "" if cursor is None else f"&cursor={cursor}"
@@ -61,7 +61,7 @@ def _pages(ground: Ground, person: Person, path: str, cursor: str | None) -> Ite
             return
 
 
-def _of_another_claim(ground: Ground, part: str, field: str, forged: object) -> Outcome:
+def _of_another_claim(ground: AttackBed, part: str, field: str, forged: object) -> Outcome:
     """List one claim with a forged cursor and look for entries of another claim."""
     holder = ground.person()
     right = ground.right(holder)
@@ -75,17 +75,17 @@ def _of_another_claim(ground: Ground, part: str, field: str, forged: object) -> 
     return Outcome(bool(others), f"{len(seen)} entries, {len(others)} of another claim")
 
 
-def items_cursor(ground: Ground) -> Outcome:
+def items_cursor(ground: AttackBed) -> Outcome:
     """Page through a claim's items with a cursor that starts before the claim."""
     return _of_another_claim(ground, "items", "id", ("0",))
 
 
-def timeline_cursor(ground: Ground) -> Outcome:
+def timeline_cursor(ground: AttackBed) -> Outcome:
     """Page through a claim's timeline with a cursor that starts before the claim."""
     return _of_another_claim(ground, "timeline", "item", ("0", 0))
 
 
-def evidence_cursor(ground: Ground) -> Outcome:
+def evidence_cursor(ground: AttackBed) -> Outcome:
     """Read document ids out of the `next` cursors of pages that hide the documents themselves."""
     owner, other = ground.person(), ground.person()
     right = ground.right(owner)
@@ -116,7 +116,7 @@ LISTS: Final = (
 )  # fmt: skip
 
 
-def list_cursors(ground: Ground) -> Outcome:
+def list_cursors(ground: AttackBed) -> Outcome:
     """Send forged cursors to every list as a holder, a seller and an operator."""
     neighbour = ground.person()
     ground.claim(neighbour, ground.right(neighbour))
@@ -139,7 +139,7 @@ def list_cursors(ground: Ground) -> Outcome:
 # ------------------------------------------------------------------------------------------------------------------ races
 
 
-def right_race(ground: Ground) -> Outcome:
+def right_race(ground: AttackBed) -> Outcome:
     """Reactivate a registration while a reviewer gives the right to its true owner."""
     rounds, won = ground.count(3, 10), 0
     for _ in range(rounds):
@@ -156,7 +156,7 @@ def right_race(ground: Ground) -> Outcome:
     return Outcome(won > 0, f"the impostor won {won} of {rounds} rounds")
 
 
-def idle_patch(ground: Ground) -> Outcome:
+def idle_patch(ground: AttackBed) -> Outcome:
     """Repeat a PATCH that changes nothing on a right with 300 items."""
     holder = ground.person()
     right = ground.right(holder)
@@ -184,7 +184,7 @@ def idle_patch(ground: Ground) -> Outcome:
     return Outcome(more > 0, f"{listed(told)}; {more:,} commands written for 300 items")
 
 
-def idempotency_race(ground: Ground) -> Outcome:
+def idempotency_race(ground: AttackBed) -> Outcome:
     """Send one request many times at once under one idempotency key."""
     holder = ground.person()
     right = ground.right(holder)
@@ -196,7 +196,7 @@ def idempotency_race(ground: Ground) -> Outcome:
     return Outcome(len(made) > 1 or stored != 1, f"{len(answers)} requests, {stored} claim")
 
 
-def revoked_token(ground: Ground) -> Outcome:
+def revoked_token(ground: AttackBed) -> Outcome:
     """Use a token while it is being revoked, and afterwards."""
     holder = ground.person()
     revoked = threading.Event()
@@ -216,7 +216,7 @@ def revoked_token(ground: Ground) -> Outcome:
     return Outcome(told["200"] > 0, f"afterwards {listed(told)}")
 
 
-def double_decision(ground: Ground) -> Outcome:
+def double_decision(ground: AttackBed) -> Outcome:
     """Have two reviewers decide one right at the same time."""
     other, doubled = ground.person("reviewer"), 0
     for _ in range(rounds := ground.count(3, 10)):
@@ -237,7 +237,7 @@ def double_decision(ground: Ground) -> Outcome:
 # ------------------------------------------------------------------------------------------------- accounts and secrets
 
 
-def bootstrap_token(ground: Ground) -> Outcome:
+def bootstrap_token(ground: AttackBed) -> Outcome:
     """Revoke the bootstrap token, restart the API, and use the token again."""
     first = ground.bootstrap
     ground.must(first, "DELETE", "/v1/tokens/current")
@@ -246,7 +246,7 @@ def bootstrap_token(ground: Ground) -> Outcome:
     return Outcome(answer.is_success, f"after a restart {answer.status_code}")
 
 
-def suspended_assignment(ground: Ground) -> Outcome:
+def suspended_assignment(ground: AttackBed) -> Outcome:
     """Assign a suspended account's right to a fresh account."""
     bad, fresh = ground.person(), ground.person()
     right = ground.right(bad)
@@ -256,7 +256,7 @@ def suspended_assignment(ground: Ground) -> Outcome:
     return Outcome(owner == fresh.account, f"{answer.status_code}")
 
 
-def squatting(ground: Ground) -> Outcome:
+def squatting(ground: AttackBed) -> Outcome:
     """Register somebody else's mark with free text as proof."""
     squatter, owner = ground.person(), ground.person()
     number = ground.number()
@@ -268,7 +268,7 @@ def squatting(ground: Ground) -> Outcome:
     )
 
 
-def conflict_of_interest(ground: Ground) -> Outcome:
+def conflict_of_interest(ground: AttackBed) -> Outcome:
     """Decide on a right, and verify an account, despite a declared conflict of interest."""
     reviewer, holder = ground.person("reviewer"), ground.person(identity_verified=False)
     body = {"right_type": "trademark", "register": "us", "number": ground.number()}
@@ -283,7 +283,7 @@ def conflict_of_interest(ground: Ground) -> Outcome:
     return Outcome(told["200"] > 0, listed(told))
 
 
-def cacheable_answers(ground: Ground) -> Outcome:
+def cacheable_answers(ground: AttackBed) -> Outcome:
     """Look for answers with secrets or contacts that a browser or proxy may cache."""
     holder = ground.person()
     ground.must(holder, "PUT", "/v1/contact", CONTACT)
@@ -295,7 +295,7 @@ def cacheable_answers(ground: Ground) -> Outcome:
     return Outcome(bool(kept), f"{len(kept)} of 4 without no-store and nosniff")
 
 
-def stolen_disk(ground: Ground) -> Outcome:
+def stolen_disk(ground: AttackBed) -> Outcome:
     """Read an uploaded document straight from the store's disk."""
     owner = ground.person()
     secret = f"Confidential {secrets.token_hex(16)}."
@@ -305,7 +305,7 @@ def stolen_disk(ground: Ground) -> Outcome:
     return Outcome(bool(found) or not files, f"{len(files)} file, {len(found)} in clear")
 
 
-def _started(ground: Ground, name: str, changed: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], str]:
+def _started(ground: AttackBed, name: str, changed: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], str]:
     """Start one more process of a kind with changed settings; returns it and the URL of its HTTP API."""
     spec = fleet.BY_NAME[name]
     env = {**fleet.environment(ground.stack, spec, ground.stack.environment()), **changed}
@@ -317,7 +317,7 @@ def _started(ground: Ground, name: str, changed: Mapping[str, str]) -> tuple[sub
     return child, f"http://127.0.0.1:{port}"
 
 
-def _opened_by(ground: Ground, name: str, setting: str, value: str, method: str, path: str) -> str:
+def _opened_by(ground: AttackBed, name: str, setting: str, value: str, method: str, path: str) -> str:
     """Start a process whose secret has this value, present the same value, and return the answer."""
     child, url = _started(ground, name, {setting: value})
     try:
@@ -343,7 +343,7 @@ def _opened_by(ground: Ground, name: str, setting: str, value: str, method: str,
 PATIENCE: Final = 10.0
 
 
-def weak_secrets(ground: Ground) -> Outcome:
+def weak_secrets(ground: AttackBed) -> Outcome:
     """Start processes with an empty or one-character internal secret and present that secret."""
     asked = [
         (name, value, partial(_opened_by, ground, name, "GOODFAITH_INTERNAL_TOKEN", value, method, path))
@@ -358,7 +358,7 @@ def weak_secrets(ground: Ground) -> Outcome:
     return Outcome(bool(opened), f"opened: {', '.join(opened)}" if opened else f"{listed(Counter(map(str, told)))}")
 
 
-def internal_apis(ground: Ground) -> Outcome:
+def internal_apis(ground: AttackBed) -> Outcome:
     """Call the internal APIs with no token, an empty one, a party's, and the operator's."""
     holder = ground.person()
     shown = [
@@ -390,7 +390,7 @@ def internal_apis(ground: Ground) -> Outcome:
     return Outcome(opened > 0, listed(told))
 
 
-def borrowed_credential(ground: Ground) -> Outcome:
+def borrowed_credential(ground: AttackBed) -> Outcome:
     """Read contacts at intake with the internal credential of a process that has no business there."""
     kept, told = ground.stack.environment(), []
     for spec in fleet.FLEET:
@@ -421,7 +421,7 @@ INTERNAL_URLS: Final = (
 """URLs that lead to internal addresses or break the rules for outbound calls."""
 
 
-def ssrf(ground: Ground) -> Outcome:
+def ssrf(ground: AttackBed) -> Outcome:
     """Register webhooks at internal addresses, in every notation."""
     person = ground.person()
     taken = [url for url in INTERNAL_URLS if person.ask("POST", "/v1/webhooks", {"url": url}).is_success]
@@ -430,7 +430,7 @@ def ssrf(ground: Ground) -> Outcome:
     )
 
 
-def _mails(ground: Ground, to: str) -> list[str]:
+def _mails(ground: AttackBed, to: str) -> list[str]:
     """Every mail to an address, with headers and all text parts."""
     book = ground.stack.dir / "mailbox.jsonl"
     found = []
@@ -445,7 +445,7 @@ def _mails(ground: Ground, to: str) -> list[str]:
     return found
 
 
-def mail_relay(ground: Ground) -> Outcome:
+def mail_relay(ground: AttackBed) -> Outcome:
     """Open an account, enter a victim's address and a name with a link, and request a confirmation mail."""
     client = ground.client()
     opened = client.post("/v1/accounts", json={}).json()
@@ -461,7 +461,7 @@ def mail_relay(ground: Ground) -> Outcome:
     return Outcome(lured > 0, f"{len(mails)} mail, {lured} with the lure")
 
 
-def mail_injection(ground: Ground) -> Outcome:
+def mail_injection(ground: AttackBed) -> Outcome:
     """Put line breaks and separators into every field that ends up in a mail."""
     person = ground.person()
     tricks = ("\r\nBcc: x@lure.example", "\nX: y", "\r\n\r\nbody", "\0", "\u2028Bcc: x", "\x0b", "\x85Bcc: x")
@@ -491,7 +491,7 @@ BIDI: Final = (
 """Links that display as something else or contain markup."""
 
 
-def misleading_links(ground: Ground) -> Outcome:
+def misleading_links(ground: AttackBed) -> Outcome:
     """File listing links with bidirectional, invisible or markup characters."""
     holder = ground.person()
     right = ground.right(holder)
@@ -511,7 +511,7 @@ def misleading_links(ground: Ground) -> Outcome:
 class _Topic:
     """A producer for the upstream's topic."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: AttackBed) -> None:
         settings = ground.settings
         self._topic = settings.topic_prefix + topics.inbound(UPSTREAM).name
         self._producer: Any = kafka_links.producer(settings, acks="all", max_request_size=3_000_000)
@@ -533,7 +533,7 @@ class _Topic:
         self._producer.close()
 
 
-def _upstream(ground: Ground) -> None:
+def _upstream(ground: AttackBed) -> None:
     """Make sure that the account of the topic exists."""
     with contextlib.suppress(Exception):
         ground.must(
@@ -544,7 +544,7 @@ def _upstream(ground: Ground) -> None:
         )
 
 
-def impersonation(ground: Ground) -> Outcome:
+def impersonation(ground: AttackBed) -> Outcome:
     """Withdraw a stranger's claim through an upstream's topic."""
     _upstream(ground)
     victim = ground.person()
@@ -563,7 +563,7 @@ def impersonation(ground: Ground) -> Outcome:
     return Outcome(said == "withdrawn", said or "no answer")
 
 
-def hostile_records(ground: Ground) -> Outcome:
+def hostile_records(ground: AttackBed) -> Outcome:
     """Send garbage to an upstream's topic; a valid record after it must still be answered."""
     _upstream(ground)
     before = ground.fleet["intake-inbound.0"].pid

@@ -54,7 +54,7 @@ class Fault:
     name: str
     breaks: str
     heals: str
-    act: Callable[[Ground], None]
+    act: Callable[[FaultBed], None]
     where: Where
     impossible: Callable[[], str] = lambda: ""
     loses: str = ""
@@ -97,7 +97,7 @@ class Result:
         }  # fmt: skip
 
 
-class Ground:
+class FaultBed:
     """What a fault takes place on: a stack under load, and the record of what was acknowledged.
 
     Attributes:
@@ -252,7 +252,7 @@ def exercise(
     try:
         run.prepare()
         submitter = Submitter(plan, run.settings, run.tokens, rate=rate, step=run.step_if_possible)
-        ground = Ground(stack, fleet, links, run, submitter)
+        ground = FaultBed(stack, fleet, links, run, submitter)
         ground.least_items = items
         load = threading.Thread(target=lambda: asyncio.run(submitter.run(lambda _: None)), name="load", daemon=True)
         load.start()

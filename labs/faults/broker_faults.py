@@ -20,7 +20,7 @@ from deploy.local.children import StackError, send
 from deploy.local.cluster import NODES, NodeName
 from deploy.local.processes import Fleet, Process
 from labs.exposition import total
-from labs.faults.breakage import Fault, Ground
+from labs.faults.breakage import Fault, FaultBed
 from labs.faults.load import UPSTREAM
 from services.observer.watch import replication
 from services.ops.restore import unread
@@ -50,7 +50,7 @@ def admin_of(settings: Settings) -> Iterator[Any]:
         admin.close()
 
 
-def in_sync(ground: Ground) -> float:
+def in_sync(ground: FaultBed) -> float:
     """Wait until every partition has all its replicas again, and have each node lead what is its to lead; returns for how long.
 
     The broker does the latter by itself, every five minutes: until then who was away leads nothing, and would not be missed.
@@ -78,13 +78,13 @@ def in_sync(ground: Ground) -> float:
     return took + ground.wait("each node leads what is its to lead", balanced, IN_SYNC_S)
 
 
-def bring_back(ground: Ground, *nodes: NodeName) -> None:
+def bring_back(ground: FaultBed, *nodes: NodeName) -> None:
     """Start nodes again, and wait until they have caught up: only then may the next be taken."""
     ground.stack.start_kafka(*nodes)
     in_sync(ground)
 
 
-def _leaders(ground: Ground) -> None:
+def _leaders(ground: FaultBed) -> None:
     for node in NODES:
         ground.clock()
         ground.stack.kill_kafka(node)
@@ -92,7 +92,7 @@ def _leaders(ground: Ground) -> None:
         bring_back(ground, node)
 
 
-def _controller(ground: Ground) -> None:
+def _controller(ground: FaultBed) -> None:
     with admin_of(ground.settings) as admin:
         before = _quorum_leader(admin)
     ground.clock()
@@ -131,7 +131,7 @@ def coordinator_partition(group: str, partitions: int) -> int:
     return (abs(signed) if signed > -(1 << 31) else 0) % partitions
 
 
-def _coordinator(ground: Ground) -> None:
+def _coordinator(ground: FaultBed) -> None:
     group = f"{ground.settings.topic_prefix}verification"
     with admin_of(ground.settings) as admin:
         (offsets,) = admin.describe_topics(["__consumer_offsets"])
@@ -143,7 +143,7 @@ def _coordinator(ground: Ground) -> None:
     bring_back(ground, node)
 
 
-def _two_down(ground: Ground) -> None:
+def _two_down(ground: FaultBed) -> None:
     """Nobody acknowledges a write to a topic any more: the door takes claims all the same, and says that they wait."""
     lost = NODES[1:]
     for node in lost:
@@ -162,7 +162,7 @@ def _two_down(ground: Ground) -> None:
     in_sync(ground)
 
 
-def health(ground: Ground) -> dict[str, Any]:
+def health(ground: FaultBed) -> dict[str, Any]:
     """What the door says of itself."""
     with contextlib.suppress(httpx.HTTPError):
         answer: dict[str, Any] = httpx.get(
@@ -175,7 +175,7 @@ def health(ground: Ground) -> dict[str, Any]:
     return {"publishing": "no answer"}
 
 
-def _bounce(ground: Ground) -> None:
+def _bounce(ground: FaultBed) -> None:
     """Each in turn, again and again until all is filed."""
     bounces = 0
     while bounces < len(NODES) or not ground.filed_enough:
@@ -190,7 +190,7 @@ def _bounce(ground: Ground) -> None:
     ground.notes.append(f"{bounces} kills")
 
 
-def _cut(ground: Ground) -> None:
+def _cut(ground: FaultBed) -> None:
     """Clients cannot reach one node, which its peers can: it goes on leading."""
     link = ground.links[1]
     before = len(ground.record.items)
@@ -207,7 +207,7 @@ def _cut(ground: Ground) -> None:
     ground.flows()
 
 
-def _slow(ground: Ground) -> None:
+def _slow(ground: FaultBed) -> None:
     """One node hangs for as long as it may, then answers late."""
     node = ground.stack.nodes()[2]
     ground.clock()
@@ -229,7 +229,7 @@ def _slow(ground: Ground) -> None:
     in_sync(ground)
 
 
-def _full(ground: Ground) -> None:
+def _full(ground: FaultBed) -> None:
     """One node has no room for its log: it ends; the others go on."""
     name = NODES[2]
     node = ground.stack.nodes()[2]
@@ -252,12 +252,12 @@ def _full(ground: Ground) -> None:
     bring_back(ground, name)
 
 
-def gone(ground: Ground) -> float:
+def gone(ground: FaultBed) -> float:
     """Places that the workers leave alone, since what was unread there is no more: of their own metrics."""
     return total(ground.fleet, "goodfaith_unread_gone_partitions")
 
 
-def bring_back_records(ground: Ground, *, give_up: bool = False) -> None:
+def bring_back_records(ground: FaultBed, *, give_up: bool = False) -> None:
     """As the runbook UnreadGone has it: the alert, all processes stopped, `goodfaith restore unread`, started; all flows again.
 
     Args:
@@ -301,7 +301,7 @@ def delete_unread(settings: Settings, least: int, within_s: float) -> None:
         admin.delete_records(ends(), timeout_ms=30_000)
 
 
-def _passed(ground: Ground) -> None:
+def _passed(ground: FaultBed) -> None:
     """A worker is away, and the topic keeps less than it has not read."""
     worker = ground.fleet["verification.0"]
     worker.kill9()
@@ -311,7 +311,7 @@ def _passed(ground: Ground) -> None:
     bring_back_records(ground)
 
 
-def _made_anew(ground: Ground, name: str, old: object) -> bool:
+def _made_anew(ground: FaultBed, name: str, old: object) -> bool:
     """Create a topic again; True once there is another one. A broker may take the old one for there a while after it has gone."""
     with contextlib.suppress(KafkaError):
         topics.create(ground.settings)
@@ -321,7 +321,7 @@ def _made_anew(ground: Ground, name: str, old: object) -> bool:
     return False
 
 
-def _recreate(ground: Ground, name: str) -> None:
+def _recreate(ground: FaultBed, name: str) -> None:
     """Delete a topic and create it again: an offset of the old one means another record in the new one."""
     with admin_of(ground.settings) as admin:
         (old,) = admin.describe_topics([name])
@@ -330,14 +330,14 @@ def _recreate(ground: Ground, name: str) -> None:
     ground.wait("the topic is there again", lambda: _made_anew(ground, name, old["topic_id"]))
 
 
-def _recreated(ground: Ground) -> None:
+def _recreated(ground: FaultBed) -> None:
     """While all run; what is published meanwhile goes to the new topic, and is read by nobody."""
     ground.clock()
     _recreate(ground, ground.settings.topic_prefix + topics.VERIFICATION.name)
     bring_back_records(ground)
 
 
-def _upstream_recreated(ground: Ground) -> None:
+def _upstream_recreated(ground: FaultBed) -> None:
     """Everything on it was read; the new topic gives the same offsets to other records."""
     topic = topics.inbound(UPSTREAM).name
     rate, ground.submitter.rate = ground.submitter.rate, 0.0
@@ -357,7 +357,7 @@ def _upstream_recreated(ground: Ground) -> None:
     )
 
 
-def _is_read(ground: Ground, topic: str) -> bool:
+def _is_read(ground: FaultBed, topic: str) -> bool:
     """Whether intake has read an upstream's topic to its end."""
     places = [TopicPartition(ground.settings.topic_prefix + topic, one) for one in range(ground.settings.partitions)]
     with admin_of(ground.settings) as admin:
@@ -412,7 +412,7 @@ def lose_events(fleet: Fleet, engine: sa.Engine, within_s: float = 60.0) -> list
     return lost
 
 
-def _hole(ground: Ground) -> None:
+def _hole(ground: FaultBed) -> None:
     """Events are missing from the middle of a topic."""
     lost = lose_events(ground.fleet, ground.run.engine)
     ground.notes.append(f"{sum(lost)} events of {len(lost)} partitions never reached the topic")

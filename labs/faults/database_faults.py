@@ -17,7 +17,7 @@ from deploy.local import disks, replica
 from deploy.local.children import StackError
 from deploy.local.stack import DatabaseName
 from labs.exposition import total
-from labs.faults.breakage import Fault, Ground
+from labs.faults.breakage import Fault, FaultBed
 from shared import db
 from shared.callers import trust
 
@@ -38,7 +38,7 @@ _HEADS: Final = (
 _OWNERS: Final = " union ".join(f"select '{log}', owner from {log}partitions" for log in _LOGS)
 
 
-def follow(ground: Ground, primary: DatabaseName, follower: DatabaseName) -> None:
+def follow(ground: FaultBed, primary: DatabaseName, follower: DatabaseName) -> None:
     """Make a server follow another, and have commits wait for it."""
     of, new = ground.stack.database(primary), ground.stack.database(follower)
     replica.copy(new, of, follower)
@@ -47,7 +47,7 @@ def follow(ground: Ground, primary: DatabaseName, follower: DatabaseName) -> Non
     replica.wait_following(of, follower, synchronous=True)
 
 
-def _failover(ground: Ground) -> None:
+def _failover(ground: FaultBed) -> None:
     """There, and back again: each server has been the one that is lost, and the one that takes over."""
     for primary, follower in (NAMES, NAMES[::-1]):
         ground.clock()
@@ -57,7 +57,7 @@ def _failover(ground: Ground) -> None:
         follow(ground, follower, primary)
 
 
-def _late(ground: Ground) -> None:
+def _late(ground: FaultBed) -> None:
     """Commits wait for nobody, and the follower is some seconds behind when it is promoted. All processes run on meanwhile."""
     from services.ops.restore.restore import begin_anew
 
@@ -111,7 +111,7 @@ def _late(ground: Ground) -> None:
     follow(ground, primary, follower)
 
 
-def _crowded(ground: Ground) -> None:
+def _crowded(ground: FaultBed) -> None:
     """Somebody else has all connections: services that lose theirs get none."""
     url = ground.stack.role_url("watch")
     held: list[Any] = []
@@ -142,7 +142,7 @@ def _crowded(ground: Ground) -> None:
     ground.flows()
 
 
-def _locked(ground: Ground) -> None:
+def _locked(ground: FaultBed) -> None:
     """A transaction that somebody forgot holds what the door writes, and every partition of a worker: they give up and try again."""
     with ground.run.engine.connect() as connection, connection.begin() as holding:
         connection.exec_driver_sql("select from verification.partitions for update")
@@ -156,11 +156,11 @@ def _locked(ground: Ground) -> None:
     ground.flows()
 
 
-def _trust(ground: Ground) -> ssl.SSLContext | bool:
+def _trust(ground: FaultBed) -> ssl.SSLContext | bool:
     return trust(ground.settings.intake_url, ground.settings.internal_ca)
 
 
-def _ask(ground: Ground) -> int:
+def _ask(ground: FaultBed) -> int:
     """What the door answers to a question that needs the database; 0: nothing."""
     holder = ground.run.plan.holders[0]
     headers = {"authorization": f"Bearer {ground.run.tokens[holder]}"}
@@ -170,7 +170,7 @@ def _ask(ground: Ground) -> int:
     return 0
 
 
-def _full(ground: Ground) -> None:
+def _full(ground: FaultBed) -> None:
     """The disk of the database is full: it refuses, or ends; what it has said is there stays."""
     server = ground.stack.database()
     replica.synchronous(server)  # the follower would have room, and is no part of this
@@ -198,7 +198,7 @@ def _full(ground: Ground) -> None:
     ground.flows()
 
 
-def _post(ground: Ground) -> int:
+def _post(ground: FaultBed) -> int:
     """What the door answers to a request that is refused once the database has looked at it; 0: nothing."""
     holder = ground.run.plan.holders[0]
     headers = {
@@ -213,7 +213,7 @@ def _post(ground: Ground) -> int:
     return 0
 
 
-def _frozen(ground: Ground) -> None:
+def _frozen(ground: FaultBed) -> None:
     """A worker is frozen amid a transaction, with locks in its hands: the database takes them from it."""
     worker = ground.fleet["verification.0"]
     _freeze_in_transaction(ground, worker.pid, f"verification-{worker.name}")
@@ -227,7 +227,7 @@ def _frozen(ground: Ground) -> None:
     ground.fleet.wait_ready(60)
 
 
-def _freeze_in_transaction(ground: Ground, pid: int | None, name: str) -> None:
+def _freeze_in_transaction(ground: FaultBed, pid: int | None, name: str) -> None:
     """Freeze a process when one of its sessions is idle in a transaction, and stays so.
 
     Raises:

@@ -13,7 +13,7 @@ from services.enforcement import entities_store, penalties, sanctions, sanctions
 from services.enforcement.entities_store import Linked
 from services.enforcement.penalties import Entry, Item, Penalty, Seller, Tail, Violation, Written
 from services.enforcement.sanctions import Account, Facts
-from services.enforcement.statements import Made
+from services.enforcement.statements import NewStatement
 from shared import events, metrics, policy
 from shared.db import unnest
 from shared.events import (
@@ -208,7 +208,7 @@ class Ledgers:
         self._before: dict[tuple[str, str], tuple[object, ...]] = {}
         self._sanctions: dict[tuple[str, int], tuple[object, ...]] = {}
         self._deliveries: list[tuple[int, SellerCommand]] = []
-        self._statements: list[Made] = []
+        self._statements: list[NewStatement] = []
 
     def load(self, records: Sequence[Data]) -> None:
         """Load what the records touch."""

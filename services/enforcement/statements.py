@@ -74,7 +74,7 @@ class Statement(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ]
 
 
-class Made(Struct, frozen=True):
+class NewStatement(Struct, frozen=True):
     """A statement to be kept: the restriction that it is of, and its body as it will be sent."""
 
     puid: str
@@ -151,7 +151,7 @@ def _facts(event: ItemChanged, rules: Policy, filed: dt.date, date: dt.date, by_
     return sentences
 
 
-def made(event: ItemChanged, down: Down, at: dt.datetime) -> Made | None:
+def made(event: ItemChanged, down: Down, at: dt.datetime) -> NewStatement | None:
     """The statement of a hold that was taken just now; None when the item's policy asks for none, and of a canary's.
 
     Raises:
@@ -164,7 +164,7 @@ def made(event: ItemChanged, down: Down, at: dt.datetime) -> Made | None:
         return None
     body = msgspec.json.encode(build(event, rules, down, at))
     _decoder.decode(body)  # structs are checked when they are read, not when they are made
-    return Made(puid(event.item, event.revision), event.item, event.revision, event.policy, body.decode())
+    return NewStatement(puid(event.item, event.revision), event.item, event.revision, event.policy, body.decode())
 
 
 # ------------------------------------------------------------------------------------------------------------- accounts
@@ -217,7 +217,7 @@ def build_account(change: SanctionChanged, rules: Policy, decision: AccountDecis
     )
 
 
-def made_account(change: SanctionChanged, rules: Policy) -> Made | None:
+def made_account(change: SanctionChanged, rules: Policy) -> NewStatement | None:
     """The statement of a sanction that began just now; None when it needs none, or the policy asks for none."""
     wanted = rules.statements
     decision = account_decision(change.measures) if change.change == "imposed" else None
@@ -225,4 +225,4 @@ def made_account(change: SanctionChanged, rules: Policy) -> Made | None:
         return None
     body = msgspec.json.encode(build_account(change, rules, decision))
     _decoder.decode(body)
-    return Made(puid(change.sanction, 1), change.sanction, 1, rules.version, body.decode())
+    return NewStatement(puid(change.sanction, 1), change.sanction, 1, rules.version, body.decode())

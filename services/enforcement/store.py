@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.enforcement.domain import Hold, Listing
-from services.enforcement.statements import Made
+from services.enforcement.statements import NewStatement
 from shared.db import columns
 from shared.events import MarketplaceCommand
 
@@ -190,7 +190,7 @@ def give_back(connection: sa.Connection, commands: Sequence[str]) -> None:
 # ------------------------------------------------------------------------------------------------ statements of reasons
 
 
-def keep_statements(connection: sa.Connection, statements: Sequence[Made]) -> None:
+def keep_statements(connection: sa.Connection, statements: Sequence[NewStatement]) -> None:
     """Keep statements to be sent; one that is kept already stays as it is."""
     if statements:
         rows = sorted((made.puid, made.item, made.revision, made.policy, made.body) for made in statements)

@@ -123,7 +123,7 @@ class Holds:
         self._changed_listings: dict[str, Listing] = {}
         self._changed_holds: dict[str, Hold] = {}
         self._deliveries: list[tuple[int, MarketplaceCommand, str | None]] = []
-        self._statements: list[statements.Made] = []
+        self._statements: list[statements.NewStatement] = []
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Fold an item's change or a receipt in."""

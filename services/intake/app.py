@@ -26,7 +26,7 @@ from services.intake.accounts import api as api_accounts
 from services.intake.accounts import webhooks_api as api_webhooks
 from services.intake.evidence import api as api_evidence
 from services.intake.evidence.uploads import Evidence
-from services.intake.filing.group_commit import Door
+from services.intake.filing.group_commit import GroupCommit
 from services.intake.goodfaith import api as api_goodfaith
 from services.intake.kernel import answers, domain, filings, metrics, publishing, requests, security, store
 from services.intake.kernel.domain import Account, Refused
@@ -411,7 +411,7 @@ def create(
 
     @asynccontextmanager
     async def life(app: Litestar) -> AsyncIterator[None]:
-        context = Context(settings, lambda engine: Door(engine, settings), Evidence.of(settings))
+        context = Context(settings, lambda engine: GroupCommit(engine, settings), Evidence.of(settings))
         app.state.context = context
         for profile in policy.profiles():  # read and validated now, not under the first claim
             policy.current(profile)

@@ -468,7 +468,7 @@ class Fold:
 
     def _recur(self) -> None:
         """File what recurs (row 20), before this transaction holds any row that who closes the door might wait for."""
-        now, wall = store.enter_door(self._tx.connection)
+        now, wall = store.enter_admission(self._tx.connection)
         results = recurrence.file(self._tx.connection, self._recurring, now, wall, self._service.settings)
         for found, result in zip(self._recurring, results, strict=True):
             if isinstance(result, Refused):

@@ -12,7 +12,7 @@ from services.notification import store, webhook_store
 from services.notification.domain import ACCOUNT, DIGEST
 from shared import internal
 from shared.deliveries import Delivery, Step
-from shared.internal import Cursor, Given, GivenId, Limit, Page, Parts, body_of, page_of, parts_of
+from shared.internal import Cursor, GivenId, Limit, Page, Parts, StrictStruct, body_of, page_of, parts_of
 from shared.paging import bad_cursor, key_of
 from shared.refusals import Refused
 from shared.settings import Settings
@@ -72,7 +72,7 @@ async def deliveries(
     return page_of(rows, limit, lambda one: (one.queued_at, one.message))
 
 
-class Replay(Given, frozen=True, kw_only=True):
+class Replay(StrictStruct, frozen=True, kw_only=True):
     """What is to be sent again: one message, or those sent since a time."""
 
     webhook: str

@@ -50,7 +50,7 @@ REPORTS = metrics.counter(
 )  # fmt: skip
 
 
-class Door:
+class BounceHandler:
     """What aiosmtpd asks at each step.
 
     Raises:
@@ -142,7 +142,7 @@ class Server(SMTP):
             super().connection_lost(error)
 
 
-async def serve(door: Door, settings: Settings) -> asyncio.Server:
+async def serve(door: BounceHandler, settings: Settings) -> asyncio.Server:
     """Take reports from now on.
 
     Raises:
@@ -168,7 +168,7 @@ def run(settings: Settings) -> None:
         OSError: a port is taken.
     """
     health = Health(NAME)
-    door = Door(settings, health)
+    door = BounceHandler(settings, health)
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -187,7 +187,7 @@ class Landed:
 
 
 @dataclass(slots=True)
-class Over:
+class FlightEnded:
     """A flight has ended: its endpoint is to be given back, with parcels that were not tried."""
 
     flight: Flight
@@ -208,7 +208,7 @@ class Caller:
         self._rules = Rules.of(settings)
         self._names = names or outbound.Dns(settings.webhook_timeout_s / 3)
         self._landed = landed or (lambda: None)
-        self._out: deque[Landed | Over] = deque()
+        self._out: deque[Landed | FlightEnded] = deque()
         self._asked: deque[tuple[Question, Answer]] = deque()
         self.news = threading.Event()
         """Something may be drained."""
@@ -252,7 +252,7 @@ class Caller:
         """Begin flights. Safe from any thread."""
         self._loop.call_soon_threadsafe(self._start, list(flights))
 
-    def drain(self) -> list[Landed | Over]:
+    def drain(self) -> list[Landed | FlightEnded]:
         """What has come back since the last time."""
         self.news.clear()
         found = []
@@ -321,7 +321,7 @@ class Caller:
             await asyncio.gather(*(self._lane(flight) for _ in range(lanes)))
         finally:
             self._flights.pop(flight.endpoint, None)
-            self._out.append(Over(flight))
+            self._out.append(FlightEnded(flight))
             self.news.set()
 
     async def _lane(self, flight: Flight) -> None:

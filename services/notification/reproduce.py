@@ -26,7 +26,7 @@ from shared.events import AccountNotice
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SentMessage:
     """What is kept of a message. ``sent_wall`` is wall time, the others business time."""
 
     id: str
@@ -55,7 +55,7 @@ class Kept:
 
 
 def again(
-    kept: Kept, contacts: Mapping[str, Contact | None], right_number: str | None, *, site: str, sender: str
+    kept: SentMessage, contacts: Mapping[str, Contact | None], right_number: str | None, *, site: str, sender: str
 ) -> tuple[Rendered, bytes]:
     """The message as of when it was made, and the bytes that its digest was made of.
 
@@ -91,7 +91,7 @@ def again(
 
 
 def _called(
-    kept: Kept, contacts: Mapping[str, Contact | None], right_number: str | None, site: str
+    kept: SentMessage, contacts: Mapping[str, Contact | None], right_number: str | None, site: str
 ) -> tuple[Rendered, bytes]:
     """What a webhook was sent."""
     message = Message(
@@ -105,7 +105,9 @@ def _called(
     return shown, raw
 
 
-def differences(kept: Kept, contacts: Mapping[str, Contact | None], changed: Mapping[str, dt.datetime]) -> list[str]:
+def differences(
+    kept: SentMessage, contacts: Mapping[str, Contact | None], changed: Mapping[str, dt.datetime]
+) -> list[str]:
     """Why a message might not come out as it was sent, as far as can be told.
 
     Args:

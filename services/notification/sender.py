@@ -128,7 +128,7 @@ class ChallengeEnded(msgspec.Struct, frozen=True):
     over: bool
 
 
-class Intake:
+class IntakeClient:
     """Intake's internal calls: contacts and claims by id. What they answer is kept for one round only."""
 
     CHUNK: Final = 500
@@ -259,7 +259,9 @@ class Sender:
             schema=store.SCHEMA,
             name=f"{NAME}-{settings.instance or os.getpid()}",
         )
-        self._intake = Intake(settings.intake_url, settings.internal_token.get_secret_value(), settings.internal_ca)
+        self._intake = IntakeClient(
+            settings.intake_url, settings.internal_token.get_secret_value(), settings.internal_ca
+        )
         lease = settings.send_lease_s
         # begun within a third of the lease; whatever the server does, three quarters of it end every wait
         self._begin_within_s = lease * 0.3

@@ -27,11 +27,11 @@ from typing import Any, Final
 import structlog
 
 from services.notification import circuit, payload, retrying, store, webhook_store
-from services.notification.calling import Caller, Flight, Landed, Over, Parcel, Question
+from services.notification.calling import Caller, Flight, FlightEnded, Landed, Parcel, Question
 from services.notification.circuit import Circuit
 from services.notification.closing import Closer
 from services.notification.render import Contact, digest
-from services.notification.sender import DELIVERIES, OLDEST, ChallengeEnded, Intake, IntakeDown
+from services.notification.sender import DELIVERIES, OLDEST, ChallengeEnded, IntakeClient, IntakeDown
 from services.notification.store import Message, Sent
 from services.notification.webhook_store import Due, Ended, Endpoint, Released
 from shared import clock, db, metrics, tracing
@@ -131,7 +131,9 @@ class Webhooks:
             schema=store.SCHEMA,
             name=f"{NAME}-{settings.instance or os.getpid()}",
         )
-        self._intake = Intake(settings.intake_url, settings.internal_token.get_secret_value(), settings.internal_ca)
+        self._intake = IntakeClient(
+            settings.intake_url, settings.internal_token.get_secret_value(), settings.internal_ca
+        )
         self._closer = Closer(self._engine, dt.timedelta(seconds=settings.collect_s), webhooks=True)
         # an endpoint is held for some answers that come at the last moment
         self._lease_s = 4 * settings.webhook_timeout_s + 10
@@ -150,7 +152,7 @@ class Webhooks:
         self._asking = 0
         """New webhooks that are being called, or of which intake has not been told yet what came of it."""
         self._told: list[ChallengeEnded] = []
-        self._back: list[Landed | Over] = []
+        self._back: list[Landed | FlightEnded] = []
 
     def stop(self) -> None:
         """Begin no further call, and write down what comes of those under way. Safe from a signal handler."""
@@ -353,7 +355,7 @@ class Webhooks:
             return 0
         landed = [one for one in self._back if isinstance(one, Landed)]
         spans = {} if self._tracing is None else call_spans(self._tracing, landed)
-        over = [one.flight for one in self._back if isinstance(one, Over)]
+        over = [one.flight for one in self._back if isinstance(one, FlightEnded)]
         with self._engine.begin() as connection:
             now, wall = clock.read(connection)
             circuits = _circuits(landed, over, wall)

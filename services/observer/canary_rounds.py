@@ -77,7 +77,7 @@ class Failed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class RoundState:
     """What the door says of the item, and the status of the listing's page; 0: it did not answer, None: it is not looked at."""
 
     item: Mapping[str, Any]
@@ -89,7 +89,7 @@ class Seen:
         return str(self.item["state"])
 
 
-def reached(step: Step, seen: Seen) -> bool:
+def reached(step: Step, seen: RoundState) -> bool:
     """Whether what a step waits for has come about."""
     item, page = seen.item, seen.page
     if step == "recorded":
@@ -105,7 +105,7 @@ def reached(step: Step, seen: Seen) -> bool:
     return page is None or page == 200
 
 
-def astray(step: Step, seen: Seen) -> bool:
+def astray(step: Step, seen: RoundState) -> bool:
     """Whether the item has come to where no canary comes: a duplicate, refused, before a person."""
     return seen.state not in (ON_ITS_WAY | {State.WITHDRAWN} if step in ("withdrawn", "restored") else ON_ITS_WAY)
 
@@ -218,7 +218,7 @@ class Canary:
                 return
             self._rest(step, f"{item} is {seen.state}, page {seen.page}", until)
 
-    def _look(self, step: Step, item: str, until: float) -> Seen:
+    def _look(self, step: Step, item: str, until: float) -> RoundState:
         found = self._ask(step, lambda: self._door.get(f"/v1/items/{item}"), until)
         page: int | None = None
         if step in ("down", "restored") and self._settings.canary_page:
@@ -226,7 +226,7 @@ class Canary:
                 page = self._pages.get(self._settings.canary_page).status_code
             except httpx.HTTPError:
                 page = 0
-        return Seen(found, page)
+        return RoundState(found, page)
 
     def _get(self, path: str, until: float) -> Any:
         return self._ask("filed", lambda: self._door.get(path), until)

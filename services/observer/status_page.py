@@ -29,7 +29,7 @@ from msgspec import Struct
 from services.observer.observing import Observer, Snapshot
 from services.observer.status_view import SHOWN, Old, page
 from shared import metrics, security_events
-from shared.internal import Away, Client
+from shared.internal import Client, ServiceUnavailable
 from shared.refusals import Refused
 from shared.serving import serve
 from shared.settings import Settings
@@ -240,7 +240,7 @@ async def oldest_of(client: Client | None) -> Oldest:
         return "GOODFAITH_STREAMS_URL is not set"
     try:
         view = await client.get("/internal/streams/oldest", _View, {"limit": OLDEST})
-    except (Away, Refused) as error:
+    except (ServiceUnavailable, Refused) as error:
         return f"the stream views do not answer ({str(error)[:200]})"
     if view.partitions < view.of:
         return f"the stream views tell of {view.partitions} of {view.of} partitions"

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from services.ops.terminal import errors, print_json
 from shared.failures import CommandError, Unavailable
-from shared.secret_files import Refused
+from shared.secret_files import SecretFileError
 from shared.settings import wrong
 
 PANELS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -92,7 +92,7 @@ def main() -> None:
     """Run the command line; what the user can fix is said in a sentence."""
     try:
         build()()
-    except (CommandError, Refused, ValidationError) as error:
+    except (CommandError, SecretFileError, ValidationError) as error:
         _fail(str(error) if isinstance(error, CommandError) else wrong(error), getattr(error, "exit_code", 2))
     except Exception as error:
         if not _away(error):

@@ -9,7 +9,7 @@ import typer
 from services.ops.terminal import JsonOption, StackOption
 
 if TYPE_CHECKING:
-    from services.notification.reproduce import Kept
+    from services.notification.reproduce import SentMessage
 
 app = typer.Typer(no_args_is_help=True, help="Look at messages.")
 HtmlOption = Annotated[bool, typer.Option("--html", help="Print the HTML instead of the text.")]
@@ -70,13 +70,13 @@ _LOGGED: Final = """
 _CHANGED: Final = "select account, changed_wall from intake.contacts where account = any(%s)"
 
 
-def kept_of(connection: Any, id: str) -> tuple[Kept, set[str]] | None:
+def kept_of(connection: Any, id: str) -> tuple[SentMessage, set[str]] | None:
     """What is kept of a message that was sent, and the digests of it in the event log; None: there is no such message."""
     import msgspec
 
     from services.notification.domain import ACCOUNT, Facts
     from services.notification.render import Told
-    from services.notification.reproduce import Kept
+    from services.notification.reproduce import SentMessage
     from shared.events import AccountNotice
 
     row = connection.exec_driver_sql(_ROW, (id,)).first()
@@ -104,7 +104,7 @@ def kept_of(connection: Any, id: str) -> tuple[Kept, set[str]] | None:
     else:
         told = [Told(item, msgspec.json.decode(facts, type=Facts), claim) for item, facts, _, claim in rows]
     logged = set(connection.exec_driver_sql(_LOGGED, (claim, party, id, id)).scalars())
-    kept = Kept(
+    kept = SentMessage(
         id, claim, party, kind, channel, template, version, locale, edition, rendered_at, sent_wall, digest,
         rows[0][2], told, notice,
     )  # fmt: skip
@@ -124,7 +124,7 @@ def reproduce(
     """
     from services.notification.render import digest
     from services.notification.reproduce import again, differences
-    from services.notification.sender import Intake, IntakeDown
+    from services.notification.sender import IntakeClient, IntakeDown
     from services.ops import installation
     from services.ops.terminal import console, print_json
     from shared import db
@@ -139,7 +139,7 @@ def reproduce(
         kept, logged = found
         changed: dict[str, Any] = dict(connection.exec_driver_sql(_CHANGED, (kept.parties,)).all())
     assert settings.internal_token is not None
-    intake = Intake(settings.intake_url, settings.internal_token.get_secret_value(), settings.internal_ca)
+    intake = IntakeClient(settings.intake_url, settings.internal_token.get_secret_value(), settings.internal_ca)
     try:
         contacts = intake.contacts(kept.parties)
         numbers = {} if kept.notice is not None else intake.right_numbers([kept.claim])

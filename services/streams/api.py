@@ -23,7 +23,7 @@ from services.streams.views import at_of
 from shared import concentration, internal
 from shared.callers import Callers
 from shared.ids import items_of
-from shared.internal import Away, Client, GivenId
+from shared.internal import Client, GivenId, ServiceUnavailable
 from shared.refusals import Refused
 from shared.settings import Settings
 from shared.standing import bounds
@@ -348,7 +348,7 @@ async def _ask(parts: Parts, url: str, path: str, kind: type[Any], **given: str)
     """Another worker's answer; None: it is away, or has nothing."""
     try:
         return await parts.client(url).get(path, kind, {**given, "local": "true"})
-    except (Away, Refused) as error:
+    except (ServiceUnavailable, Refused) as error:
         log.warning("a worker that was asked gave no answer", error=str(error)[:200])
         return None
 

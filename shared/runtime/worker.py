@@ -112,7 +112,7 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class Assignment:
     """An assignment by the group; each has a higher generation than the one before.
 
     ``lacking`` are places that must come with these partitions and did not: the group's leader did not know their topic.
@@ -180,7 +180,7 @@ class Worker:
         self._epochs: dict[int, int] = {}
         # what the group has given us, and what of it we have claimed; written by the client's own thread, so: one
         # assignment of an immutable value, and compared by generation
-        self._given = Given(0, frozenset())
+        self._given = Assignment(0, frozenset())
         self._claimed = 0
         self._parked: frozenset[str] = frozenset()
         self._parked_since = 0.0
@@ -303,7 +303,7 @@ class Worker:
         self._epochs.clear()
         self._settled.clear()
         self._heartbeat = None
-        self._given = Given(self._given.generation + 1, frozenset())
+        self._given = Assignment(self._given.generation + 1, frozenset())
         self._claimed = self._given.generation
         self._left_out_at = time.monotonic() + self._left_out_after_s
         # batches never expire: the producer keeps order and retries, the loop decides when to give up
@@ -1479,11 +1479,11 @@ class Worker:
             self._consumer.seek(place, 0)
         self._consumer.pause(*places)
         numbers, lacking = assignment.owned(self._topics, ((place.topic, place.partition) for place in places))
-        self._given = Given(self._given.generation + 1, numbers, lacking)
+        self._given = Assignment(self._given.generation + 1, numbers, lacking)
 
     def revoked(self) -> None:
         """The group takes the partitions back, perhaps amid a batch: whoever gets them fences us. See ``assigned``."""
-        self._given = Given(self._given.generation + 1, frozenset())
+        self._given = Assignment(self._given.generation + 1, frozenset())
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from services.intake.accounts.webhooks import new_secret
-from services.notification.calling import Caller, Flight, Landed, Over, Parcel, Private, Question, opener
+from services.notification.calling import Caller, Flight, FlightEnded, Landed, Parcel, Private, Question, opener
 from services.notification.circuit import Circuit, succeeded
 from services.notification.render import Rendered
 from services.notification.retrying import Answer
@@ -68,9 +68,9 @@ def call(*flights: Flight, names: Any = None, wait_s: float = 20.0, **values: An
     """What comes of them."""
     caller = Caller(Settings(**{**LOOPBACK, **values}), names=names)
     caller.fly(flights)
-    found: list[Landed | Over] = []
+    found: list[Landed | FlightEnded] = []
     until = time.monotonic() + wait_s
-    while sum(isinstance(one, Over) for one in found) < len(flights):
+    while sum(isinstance(one, FlightEnded) for one in found) < len(flights):
         assert time.monotonic() < until
         caller.news.wait(0.05)
         found += caller.drain()

@@ -78,7 +78,7 @@ def test_view_and_tables_agree_whatever_waits_in_the_door(parts: Parts) -> None:
             )
         ]
         with parts.engine.begin() as connection:
-            now, wall = store.enter_door(connection)
+            now, wall = store.enter_admission(connection)
             results = filing_store.file(connection, filed, now, wall, PARTITIONS)
         assert all(isinstance(result, requested.Filed) for result in results), results
         assert agree() == told, "what waits in the door is in no log yet"

@@ -511,7 +511,7 @@ def test_what_items_were_told_last_is_what_holds(parts: Parts, acts: list[tuple[
                 people[who], None, who, b"", "submit_claim", asked, "http",
                 listings=domain.listings_of(asked.listings, ("market.example",)), rules=domain.check_claim(asked, people[who]),
             )  # fmt: skip
-            now, wall = store.enter_door(connection)
+            now, wall = store.enter_admission(connection)
             (filed,) = filing_store.file(connection, [filing], now, wall, PARTITIONS)
             assert isinstance(filed, filings.Filed)
             claims[who] = msgspec.json.decode(filed.answer)["claim"]

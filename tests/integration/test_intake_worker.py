@@ -84,7 +84,7 @@ def submit(account: Account, *listings: str, right: str = "r-1") -> Filing:
 def file(parts: Parts, *filings: Filing) -> list[dict[str, Any]]:
     """Accept filings as the door does."""
     with parts.engine.begin() as connection:
-        now, wall = store.enter_door(connection)
+        now, wall = store.enter_admission(connection)
         results = filing_store.file(connection, filings, now, wall, PARTITIONS)
     assert all(isinstance(result, filings.Filed) for result in results), results
     return [msgspec.json.decode(result.answer) for result in results if isinstance(result, filings.Filed)]
@@ -283,7 +283,7 @@ def test_a_transaction_in_flight_holds_the_watermark_back(parts: Parts, quiet: I
 
     def slow() -> None:
         with parts.engine.begin() as connection:
-            now, wall = store.enter_door(connection)
+            now, wall = store.enter_admission(connection)
             accepted.append(now)
             filing = Filing(
                 HOLDER, None, HOLDER.id, b"", "withdraw", requests.Withdraw(ground="error"), "http", item=item

@@ -33,7 +33,7 @@ from prometheus_client import REGISTRY
 from deploy.local.children import free_port
 from deploy.mailbox.server import Server, ehlo, envelope_of, report
 from services.notification import api
-from services.notification.bounces import Door, serve
+from services.notification.bounces import BounceHandler, serve
 from services.notification.mail import Answer, Down, Letter, Mailer, Relay
 from services.notification.reports import message_of, return_path
 from shared import callers, internal
@@ -247,7 +247,7 @@ def door(world: World, **more: Any) -> Iterator[int]:
     ready, stop = threading.Event(), asyncio.Event()
 
     async def run() -> None:
-        door = Door(settings)
+        door = BounceHandler(settings)
         server = await serve(door, settings)
         ready.set()
         await stop.wait()

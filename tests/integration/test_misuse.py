@@ -275,7 +275,7 @@ def filed(
 ) -> list[Any]:
     """Claims of one listing each, in one commit."""
     with parts.engine.begin() as connection:
-        now, wall = store.enter_door(connection)
+        now, wall = store.enter_admission(connection)
         who = store.accounts(connection, [account])[account]
         return filing_store.file(
             connection,

@@ -140,7 +140,7 @@ class Town:
 
     def ask(self, *filings: Filing) -> list[dict[str, Any]]:
         with self.parts.engine.begin() as connection:
-            now, wall = store.enter_door(connection)
+            now, wall = store.enter_admission(connection)
             results = filing_store.file(connection, filings, now, wall, PARTITIONS)
         self.settle()
         return [msgspec.json.decode(result.answer) for result in results if isinstance(result, Filed)]

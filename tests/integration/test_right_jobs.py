@@ -46,7 +46,7 @@ def filing(account: str, right: str, *listings: str) -> filings.Filing:
 
 def file(connection: sa.Connection, *filings: filings.Filing) -> None:
     """Accept filings as the door does."""
-    now, wall = store.enter_door(connection)
+    now, wall = store.enter_admission(connection)
     results = filing_store.file(connection, filings, now, wall, PARTITIONS)
     assert all(isinstance(result, filings.Filed) for result in results), results
 
@@ -75,13 +75,13 @@ def test_no_change_of_a_right_waits_for_the_door(parts: Parts, people: People) -
         lambda c: registry_store.assign_right(c, id, requests.AssignRight(to=heir), mine, PARTITIONS),
     ]  # fmt: skip
     with parts.engine.begin() as filing:
-        store.enter_door(filing)
+        store.enter_admission(filing)
         for work in works:
             with parts.engine.begin() as connection:
                 connection.exec_driver_sql("set local lock_timeout = '2s'")
                 work(connection)
                 locks = "select count(*) from pg_locks where locktype = 'advisory' and objid = %s and pid = pg_backend_pid()"
-                assert connection.exec_driver_sql(locks, (store.DOOR_LOCK,)).scalar() == 0
+                assert connection.exec_driver_sql(locks, (store.ADMISSION_LOCK,)).scalar() == 0
     assert changes(parts, id) == ["registered", "expired", "renewed", "assigned"]
 
 
@@ -191,7 +191,7 @@ def test_a_claim_that_is_being_filed_meanwhile_is_told_too(parts: Parts, people:
     made = right(people, headers)["id"]
     with parts.engine.connect() as connection:
         with connection.begin():
-            now, wall = store.enter_door(connection)
+            now, wall = store.enter_admission(connection)
             assert store.rights(connection, [made])[made].status == "active"
             assert (
                 people.client.patch(f"/v1/rights/{made}", json={"status": "lost"}, headers=headers).status_code == 200

@@ -23,7 +23,7 @@ from deploy.local.children import free_port
 from deploy.local.stack import Stack
 from deploy.transparency.server import Database
 from services.enforcement import statements, store
-from services.enforcement.statements import Made, puid
+from services.enforcement.statements import NewStatement, puid
 from services.enforcement.transparency import Transparency
 from services.enforcement.worker import Enforcement
 from services.ops.statements import counts, retry, unsent
@@ -123,7 +123,7 @@ def keep(desk: Desk, number: int) -> set[str]:
         event = events.decode_data(events.decode_envelope(raw))
         assert isinstance(event, ItemChanged)
         body = msgspec.json.encode(statements.build(event, RULES, "suspend", NOW)).decode()
-        made.append(Made(puid(event.item, 2), event.item, 2, event.policy, body))
+        made.append(NewStatement(puid(event.item, 2), event.item, 2, event.policy, body))
     with engine.begin() as connection:
         store.keep_statements(connection, made)
         store.keep_statements(connection, made)  # again: nothing happens

@@ -49,7 +49,7 @@ def check_own(connection: sa.Connection, account: str) -> None:
         Refused: 409, something stands against it.
     """
     rules = policy.current("ipp")
-    now, _ = store.enter_door(connection)
+    now, _ = store.enter_admission(connection)
     connection.exec_driver_sql("select from accounts where id = %s for update", (account,))
     erasure.check_own(matters(connection, account, now, rules), rules.erasure)
 
@@ -75,7 +75,7 @@ def erase(
         Refused: 404; 409, something stands against it; 422.
     """
     rules = policy.current("ipp")
-    now, _ = store.enter_door(connection)
+    now, _ = store.enter_admission(connection)
     row = connection.exec_driver_sql(
         "select status, erased_at from accounts where id = %s for update", (account,)
     ).one_or_none()

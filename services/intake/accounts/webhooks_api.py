@@ -19,7 +19,7 @@ from services.intake.kernel import answers, domain, metrics, requests, security,
 from services.intake.kernel.domain import Account, Refused, busy
 from services.intake.kernel.web import EVERYONE, INTERNAL, MAY_FAIL, Body, Context, Cursor, Limit, context_of, known_id
 from shared import clock, internal, outbound
-from shared.internal import Away
+from shared.internal import ServiceUnavailable
 from shared.webhooks import Replayed, WebhookDelivery, WebhookHealth
 
 log = structlog.get_logger(__name__)
@@ -312,7 +312,7 @@ async def _ask(request: Request[Account, Any, Any], id: str, asked: Coroutine[An
     try:
         await context_of(request).run(webhooks_store.one, request.user.id, known_id(id))
         return await asked
-    except Away as away:
+    except ServiceUnavailable as away:
         log.warning("notification", error=str(away))
         raise busy("Deliveries cannot be read at present.") from away
     except Refused as refused:

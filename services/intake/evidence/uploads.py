@@ -57,16 +57,16 @@ class Evidence:
 
     links: Links
     blobs: Blobs
-    desk: Desk
+    desk: UploadSlots
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """As the settings say."""
         secret = settings.evidence_key
-        return cls(Links(None if secret is None else secret.get_secret_value()), Blobs.of(settings), Desk())
+        return cls(Links(None if secret is None else secret.get_secret_value()), Blobs.of(settings), UploadSlots())
 
 
-class Desk:
+class UploadSlots:
     """What uploads of one process share: how many there are, and how many files are judged at a time."""
 
     def __init__(self) -> None:
@@ -150,7 +150,7 @@ def _next_by(now: float, prompt_until: float, size: int, settings: Settings) -> 
     return min(stalled, prompt_until + size / settings.evidence_least_rate) if settings.evidence_least_rate else stalled
 
 
-async def judge(file: IO[bytes], desk: Desk) -> str:
+async def judge(file: IO[bytes], desk: UploadSlots) -> str:
     """What type the file is.
 
     Raises:

@@ -62,7 +62,7 @@ class Quota:
             self.known.update(filing_store.usage(connection, list(counts), now))
 
 
-class Door:
+class GroupCommit:
     """Collects filings and commits them in groups, on threads of its own. Used from one event loop."""
 
     def __init__(self, engine: sa.Engine, settings: Settings) -> None:
@@ -140,7 +140,7 @@ class Door:
         results: list[Filed | Exception]
         try:
             with self._engine.begin() as connection:
-                now, wall = store.enter_door(connection)
+                now, wall = store.enter_admission(connection)
                 results = list(
                     filing_store.file(connection, filings, now, wall, self._settings.partitions, self._held_max)
                 )

@@ -31,7 +31,7 @@ _ENDED: Final = frozenset(
 _DECODE: Final = msgspec.json.Decoder(events.ItemSubmitted)
 
 
-class Behind(msgspec.Struct, frozen=True):
+class Precedent(msgspec.Struct, frozen=True):
     """What stands behind an upheld item: its claim's terms, and what has come to them since."""
 
     terms: events.ItemSubmitted
@@ -43,7 +43,7 @@ class Behind(msgspec.Struct, frozen=True):
 
 def filing(
     found: RecurrenceFound,
-    behind: Behind | None,
+    behind: Precedent | None,
     account: Account | None,
     right: Right | None,
     *,
@@ -104,7 +104,7 @@ def file(
     return [next(filed) if result is None else result for result in results]
 
 
-def _behind(connection: sa.Connection, found: Sequence[RecurrenceFound]) -> dict[str, Behind]:
+def _behind(connection: sa.Connection, found: Sequence[RecurrenceFound]) -> dict[str, Precedent]:
     items = sorted({one.item for one in found})
     rows = connection.exec_driver_sql(
         "select i.id, i.claim, i.state, c.terms from items i join claims c on c.id = i.claim where i.id = any(%s)",
@@ -117,7 +117,7 @@ def _behind(connection: sa.Connection, found: Sequence[RecurrenceFound]) -> dict
     for item, claim, state, text in rows:
         terms = _DECODE.decode(text)
         mine = (claim, terms.complainant)
-        result[item] = Behind(
+        result[item] = Precedent(
             terms, State(state), frozenset(kinds.get(mine, ())), tuple(sorted(documents.get(mine, ())))
         )
     return result

@@ -226,7 +226,7 @@ def _command_maker(
     ]
     standing = _standing(connection, informing, now) if informing else _unasked
     deciding = [filing for filing in filings if filing.kind == "decide"]
-    desk = review.Desk()
+    desk = review.Decisions()
     if deciding:
         about = [ref.item for filing in deciding for ref in refs.get(filing.item or filing.claim or "", ())]
         desk = review_store.desk(connection, about, [filing.account.id for filing in deciding])

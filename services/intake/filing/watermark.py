@@ -173,7 +173,7 @@ class Barrier:
                 f"set local lock_timeout = {patience_ms(self._failures)}; set local synchronous_commit = off"
             )
             try:
-                store.close_door(connection)
+                store.close_admission(connection)
             except sa.exc.OperationalError as error:
                 if getattr(error.orig, "pgcode", None) == "55P03":
                     self._failures += 1

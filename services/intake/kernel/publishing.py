@@ -19,7 +19,7 @@ _DOOR: Final = "select exists (select from door)"
 _HEADS: Final = "select partition, seq, published_upto from partitions"
 
 
-class Seen(NamedTuple):
+class LogState(NamedTuple):
     """One look.
 
     Attributes:
@@ -31,10 +31,10 @@ class Seen(NamedTuple):
     heads: Mapping[int, tuple[int, int]]
 
 
-def look(connection: sa.Connection) -> Seen:
+def look(connection: sa.Connection) -> LogState:
     """Look at the door's table and the log's heads."""
     waiting = bool(connection.exec_driver_sql(_DOOR).scalar())
-    return Seen(waiting, {row[0]: (row[1], row[2]) for row in connection.exec_driver_sql(_HEADS)})
+    return LogState(waiting, {row[0]: (row[1], row[2]) for row in connection.exec_driver_sql(_HEADS)})
 
 
 class Publishing:
@@ -58,7 +58,7 @@ class Publishing:
         """The database did not answer."""
         self._known = False
 
-    def seen(self, seen: Seen, now: float) -> None:
+    def seen(self, seen: LogState, now: float) -> None:
         """Take note of a look."""
         admitted = sum(seq for seq, _ in seen.heads.values())
         if not seen.waiting:

@@ -69,7 +69,7 @@ def tell_next(connection: sa.Connection, partitions: int) -> int | None:
     if job is None:
         return None
     right, agent, principal, after, again = job
-    now, wall = store.enter_door(connection)
+    now, wall = store.enter_admission(connection)
     # filtered here: a right may have any number of claims of others, and one statement is to read no more than these
     read = connection.exec_driver_sql(
         "select id, complainant, principal, size from claims where right_id = %s and id > %s order by id limit %s",

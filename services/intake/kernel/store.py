@@ -17,7 +17,7 @@ from services.intake.kernel.domain import Account, Authorisation, Refused, Right
 from shared import clock, events
 from shared.migrate import PARTY
 
-DOOR_LOCK: Final = 0x600DD002
+ADMISSION_LOCK: Final = 0x600DD002
 _TICK: Final = dt.timedelta(microseconds=1)
 
 
@@ -37,13 +37,13 @@ _NOW: Final = """
     select wall, business, rate, clock_timestamp(), (select upto from door_time) from platform.clock order by id desc limit 1"""
 
 
-def enter_door(connection: sa.Connection) -> tuple[dt.datetime, dt.datetime]:
+def enter_admission(connection: sa.Connection) -> tuple[dt.datetime, dt.datetime]:
     """Take the door's lock shared, then read (business, wall): the time of right of all that this transaction writes.
 
     It is later than the last watermark even where the clock has gone back. The transaction takes its id, too, before it
     reads anything of rights (``right_jobs``).
     """
-    connection.exec_driver_sql("select pg_current_xact_id(), pg_advisory_xact_lock_shared(%s)", (DOOR_LOCK,))
+    connection.exec_driver_sql("select pg_current_xact_id(), pg_advisory_xact_lock_shared(%s)", (ADMISSION_LOCK,))
     return right_now(connection)
 
 
@@ -54,9 +54,9 @@ def right_now(connection: sa.Connection) -> tuple[dt.datetime, dt.datetime]:
     return (now if upto is None else max(now, upto + _TICK)), wall
 
 
-def close_door(connection: sa.Connection) -> None:
+def close_admission(connection: sa.Connection) -> None:
     """Take the door's lock exclusively: all that was accepted before is committed."""
-    connection.exec_driver_sql("select pg_advisory_xact_lock(%s)", (DOOR_LOCK,))
+    connection.exec_driver_sql("select pg_advisory_xact_lock(%s)", (ADMISSION_LOCK,))
 
 
 def parked_since(connection: sa.Connection, partitions: Collection[int]) -> dict[int, dt.datetime]:

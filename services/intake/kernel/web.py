@@ -45,7 +45,7 @@ from shared.settings import Settings
 
 if TYPE_CHECKING:
     from services.intake.evidence.uploads import Evidence
-    from services.intake.filing.group_commit import Door
+    from services.intake.filing.group_commit import GroupCommit
 
 log = structlog.get_logger(__name__)
 
@@ -95,7 +95,7 @@ class Context:
         door: makes the group commit on the engine.
     """
 
-    def __init__(self, settings: Settings, door: Callable[[sa.Engine], Door], evidence: Evidence) -> None:
+    def __init__(self, settings: Settings, door: Callable[[sa.Engine], GroupCommit], evidence: Evidence) -> None:
         self.settings = settings
         self.engine = db.connect(
             settings.present("database"),

@@ -675,7 +675,7 @@ def release(connection: sa.Connection, partitions: int, limit: int = RELEASE) ->
     ready = connection.exec_driver_sql(_RELEASABLE, (clock.read(connection)[0].date(), 1)).rowcount
     if not ready:
         return 0
-    now, wall = store.enter_door(connection)
+    now, wall = store.enter_admission(connection)
     items = list(connection.exec_driver_sql(_RELEASABLE, (now.date(), limit)).scalars())
     moved = list(connection.exec_driver_sql(_MOVE, (items, now)).scalars())
     right_jobs.tell_items(connection, _RIGHT_CHANGED, (moved,), now, wall, partitions)

@@ -11,8 +11,8 @@ from services.intake.kernel import answers
 from services.intake.kernel.domain import Account, Refused, busy
 from services.intake.kernel.web import EVERYONE, MAY_FAIL, STAFF, Cursor, Limit, context_of, known_id
 from shared.deliveries import Delivery
-from shared.internal import Away
 from shared.internal import Page as Given
+from shared.internal import ServiceUnavailable
 from shared.languages import mark
 
 log = structlog.get_logger(__name__)
@@ -26,7 +26,7 @@ async def _of(
     }
     try:
         found = await context_of(request).notification.get("/internal/deliveries", Given[Delivery], given)
-    except Away as away:
+    except ServiceUnavailable as away:
         log.warning("notification", error=str(away))
         raise busy("Deliveries cannot be read at present.") from away
     except Refused as refused:

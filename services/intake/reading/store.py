@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from services.intake.kernel import domain
 from services.intake.kernel.domain import Account
 from services.intake.kernel.outbox import publish_accounts
-from services.intake.kernel.store import Row, all_rows, enter_door, one_row, visible_to
+from services.intake.kernel.store import Row, all_rows, enter_admission, one_row, visible_to
 from shared import events
 from shared.paging import bad_cursor
 
@@ -230,7 +230,7 @@ def read_message(connection: sa.Connection, me: Account, id: str, partitions: in
     Raises:
         Refused: 404; also to staff, for whom it was not.
     """
-    now, _ = enter_door(connection)
+    now, _ = enter_admission(connection)
     row = connection.exec_driver_sql(
         "select read_at, sent_at from messages where id = %s and party = %s for update", (id, me.id)
     ).one_or_none()

@@ -163,7 +163,7 @@ class Decided:
 
 
 @dataclass(slots=True)
-class Desk:
+class Decisions:
     """What is known, in the door's transaction, of the items that are to be decided; kept up to date as it goes."""
 
     cases: dict[str, Case] = field(default_factory=dict)
@@ -176,7 +176,7 @@ def decide_rows(
     body: requests.Decide,
     account: Account,
     items: Sequence[ItemRef],
-    desk: Desk,
+    desk: Decisions,
     *,
     whole: bool,
     now: dt.datetime,
@@ -226,7 +226,7 @@ def _decide(
     account: Account,
     part: domain.Part,
     ref: ItemRef,
-    desk: Desk,
+    desk: Decisions,
     token: bytes | None,
     now: dt.datetime,
     wall_ms: int,
@@ -355,7 +355,7 @@ def check_conflict(account: str, parties: Sequence[str | None], conflicts: Colle
         )  # fmt: skip
 
 
-def _note(desk: Desk, decided: Decided) -> None:
+def _note(desk: Decisions, decided: Decided) -> None:
     """What later requests of the same transaction have to see."""
     case = desk.cases.get(decided.item)
     if case is not None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from services.intake.kernel import domain, requests
 from services.intake.kernel.domain import Account, Refused
 from services.intake.review import domain as review
-from services.intake.review.domain import FAR, Case, Decided, Desk, Move, Past, columns
+from services.intake.review.domain import FAR, Case, Decided, Decisions, Move, Past, columns
 from shared.events import Lane, State
 
 Row = dict[str, Any]
@@ -106,10 +106,10 @@ def refused(connection: sa.Connection, commands: Sequence[str]) -> None:
 # ----------------------------------------------------------------------------------------------------------- at the door
 
 
-def desk(connection: sa.Connection, items: Iterable[str], people: Iterable[str]) -> Desk:
+def desk(connection: sa.Connection, items: Iterable[str], people: Iterable[str]) -> Decisions:
     """Lock the items' cases, in the order of their key, and read what decides who may decide them."""
     ids = sorted(set(items))
-    found = Desk()
+    found = Decisions()
     for row in connection.exec_driver_sql(
         """select item, state, entered, reason, severity, policy, lease, reviewer, coalesce(expires_wall > now(), false), seen,
             leased_wall, command

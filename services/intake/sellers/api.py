@@ -29,8 +29,8 @@ from services.intake.kernel.web import (
 )
 from services.intake.sellers import store as standing_store
 from shared.events import Measure
-from shared.internal import Away
 from shared.internal import Page as Given
+from shared.internal import ServiceUnavailable
 from shared.languages import mark, translate
 from shared.standing import Consequence, Entry, Explanation, Figures, Sanction, Sort, Standing, Violation
 
@@ -62,7 +62,7 @@ async def ask(request: Request[Account, Any, Any], path: str, kind: type[_T], **
     given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in params.items()}
     try:
         return await context_of(request).enforcement.get(f"/internal/{path}", kind, given)
-    except Away as away:
+    except ServiceUnavailable as away:
         log.warning("enforcement", error=str(away))
         raise busy("Sellers' standings cannot be read at present.") from away
     except Refused as refused:

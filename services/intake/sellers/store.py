@@ -20,7 +20,7 @@ def lift(
     connection: sa.Connection, seller: str, sanction: str, by: str, reason: str, note: str | None, partitions: int
 ) -> tuple[str, dt.datetime]:
     """Ask for a sanction to be lifted, by the door, once; (command, when it was accepted)."""
-    now, wall = store.enter_door(connection)
+    now, wall = store.enter_admission(connection)
     command = domain.new_id("k", store.wall_ms(wall))
     asked = LiftSanction(command=command, account=seller, sanction=sanction, by=by, reason=reason, at=now)
     connection.exec_driver_sql(_KEEP, (command, seller, sanction, by, reason, note, now))

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from services.ops.verify import sanction_model as model
 from services.ops.verify.evidence import Evidence, Finding, Tally
-from services.ops.verify.sanction_checks import Ground, Linked
+from services.ops.verify.sanction_checks import Linked, StoredGround
 from services.ops.verify.sanction_checks import grounds as grounds_of
 from services.ops.verify.sanction_checks import linked as linked_of
 from services.ops.verify.sanction_model import Own
@@ -146,7 +146,7 @@ def entity_standings(e: Evidence) -> list[Finding]:
 
 def counted_wrong(
     sums: Sequence[Any],
-    stored: Collection[Ground],
+    stored: Collection[StoredGround],
     violations: Collection[Own],
     rules: policy.Penalties,
     at: dt.datetime,

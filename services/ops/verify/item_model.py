@@ -41,7 +41,7 @@ class Move(NamedTuple):
     path: tuple[str, ...]
 
 
-class Kept(NamedTuple):
+class SavedState(NamedTuple):
     """A state that the item may return to."""
 
     state: str
@@ -104,7 +104,7 @@ class Model:
         self.state = ""
         self.deadline: Mapping[str, dt.datetime] = {}
         self.waiting: frozenset[str] = frozenset()
-        self.kept: tuple[Kept, ...] = ()
+        self.kept: tuple[SavedState, ...] = ()
         self.undo: tuple[dt.datetime, dict[str, Any]] | None = None
         self.listing: Listing | None = None
         self.original = False
@@ -176,8 +176,8 @@ class Model:
         """Remember the present state, and since when its deadlines stand still."""
         self.kept = (*self.kept, self._present(stopped))
 
-    def _present(self, stopped: dt.datetime | None) -> Kept:
-        return Kept(
+    def _present(self, stopped: dt.datetime | None) -> SavedState:
+        return SavedState(
             self.state, self.deadline, self.waiting, self.counter_until, stopped, self.held, self.upheld,
             self.answered, self.entered,
         )  # fmt: skip
@@ -410,7 +410,7 @@ class Model:
         """Row 9, under some profiles: no window runs for the seller, and a counter is never late."""
         return self.policy.rules.seller_silent == "nothing"
 
-    def _begin(self, kind: str, begins: dt.datetime, was: Kept) -> Kept:
+    def _begin(self, kind: str, begins: dt.datetime, was: SavedState) -> SavedState:
         """The window of a state begins."""
         was = was._replace(waiting=was.waiting - {kind})
         if kind == "info_request":

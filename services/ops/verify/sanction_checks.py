@@ -21,7 +21,7 @@ _LATE: Final = "interval '1 minute'"
 _MINUTE: Final = dt.timedelta(minutes=1)
 
 
-class Ground(Struct, frozen=True):
+class StoredGround(Struct, frozen=True):
     """A span as it is stored."""
 
     ledger: str
@@ -40,7 +40,7 @@ class Ground(Struct, frozen=True):
 class Front(Struct, frozen=True):
     """``standings.front``: what is reached, when something expired last, and by which version of the policy."""
 
-    open: tuple[Ground, ...] = ()
+    open: tuple[StoredGround, ...] = ()
     expired: dt.datetime | None = None
     rules: str = ""
 
@@ -49,7 +49,7 @@ class Linked(Struct, frozen=True):
     """``standings.entity_grounds``: the business, as the account knows it."""
 
     entity: str
-    grounds: tuple[Ground, ...] = ()
+    grounds: tuple[StoredGround, ...] = ()
     last: dt.datetime | None = None
     warned: tuple[dt.datetime, ...] = ()
 
@@ -60,7 +60,7 @@ class Linked(Struct, frozen=True):
 
 
 _front = msgspec.json.Decoder(Front)
-grounds = msgspec.json.Decoder(tuple[Ground, ...])
+grounds = msgspec.json.Decoder(tuple[StoredGround, ...])
 linked = msgspec.json.Decoder(Linked)
 
 

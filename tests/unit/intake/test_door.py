@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from services.intake.filing.group_commit import Door
+from services.intake.filing.group_commit import GroupCommit
 from services.intake.kernel import store
 from shared import db
 from shared.refusals import Refused
@@ -31,7 +31,7 @@ class Engine:
 def test_a_commit_of_unknown_outcome_is_answered_503(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "enter_door", lambda _connection: (WHEN, WHEN))
     monkeypatch.setattr(store, "file", lambda _connection, filings, *_: list(filings))
-    door = Door(Engine(), Settings())  # type: ignore[call-arg, arg-type, unused-ignore]
+    door = GroupCommit(Engine(), Settings())  # type: ignore[call-arg, arg-type, unused-ignore]
     filings: list[Any] = [object(), object()]
     answers = door.commit(filings)
     assert [isinstance(one, Refused) and one.status for one in answers] == [503, 503]

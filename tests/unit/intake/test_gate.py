@@ -9,7 +9,7 @@ from services.intake.evidence.uploads import (
     UPLOADS_OF_ADDRESS_MAX,
     UPLOADS_OF_ONE_MAX,
     UPLOADS_OF_UNVERIFIED_MAX,
-    Desk,
+    UploadSlots,
 )
 from services.intake.kernel.domain import Refused
 from services.intake.kernel.rate_limits import Gate, line_of
@@ -65,7 +65,7 @@ def test_right_tokens_use_nothing_up() -> None:
 
 
 def test_places_for_uploads_are_shared() -> None:
-    desk = Desk()
+    desk = UploadSlots()
     held = []
 
     def take(account: str, line: str, *, verified: bool) -> int:

@@ -7,10 +7,10 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake.kernel.publishing import DELAYED_S, Publishing, Seen
+from services.intake.kernel.publishing import DELAYED_S, LogState, Publishing
 
 
-def after(*looks: tuple[float, Seen]) -> Publishing:
+def after(*looks: tuple[float, LogState]) -> Publishing:
     publishing = Publishing()
     for now, seen in looks:
         publishing.seen(seen, now)
@@ -19,33 +19,35 @@ def after(*looks: tuple[float, Seen]) -> Publishing:
 
 def test_nothing_waits() -> None:
     assert Publishing().state == "unknown"
-    assert after((0, Seen(False, {0: (7, 7)})), (99, Seen(False, {0: (7, 7)}))).state == "current"
+    assert after((0, LogState(False, {0: (7, 7)})), (99, LogState(False, {0: (7, 7)}))).state == "current"
 
 
 def test_the_broker_is_away_and_the_log_is_not_acknowledged() -> None:
-    stands = Seen(False, {0: (9, 7), 1: (3, 3)})
+    stands = LogState(False, {0: (9, 7), 1: (3, 3)})
     assert after((0, stands), (DELAYED_S, stands)).state == "current"
     publishing = after((0, stands), (DELAYED_S + 1, stands))
     assert (publishing.state, publishing.delay_s) == ("delayed", DELAYED_S + 1)
 
 
 def test_one_partition_that_stands_is_enough() -> None:
-    looks = [(now, Seen(True, {0: (9, 7), 1: (now + 5, now + 4)})) for now in range(10)]
+    looks = [(now, LogState(True, {0: (9, 7), 1: (now + 5, now + 4)})) for now in range(10)]
     assert after(*looks).state == "delayed"
 
 
 def test_the_worker_is_away_and_the_door_fills() -> None:
-    assert after((0, Seen(True, {0: (7, 7)})), (6, Seen(True, {0: (7, 7)}))).state == "delayed"
-    assert after((0, Seen(True, {0: (7, 7)})), (6, Seen(True, {0: (8, 8)}))).state == "current"
+    assert after((0, LogState(True, {0: (7, 7)})), (6, LogState(True, {0: (7, 7)}))).state == "delayed"
+    assert after((0, LogState(True, {0: (7, 7)})), (6, LogState(True, {0: (8, 8)}))).state == "current"
 
 
 def test_what_moves_again_is_current_again() -> None:
-    publishing = after((0, Seen(True, {0: (9, 7)})), (60, Seen(True, {0: (9, 7)})), (61, Seen(True, {0: (40, 9)})))
+    publishing = after(
+        (0, LogState(True, {0: (9, 7)})), (60, LogState(True, {0: (9, 7)})), (61, LogState(True, {0: (40, 9)}))
+    )
     assert (publishing.state, publishing.delay_s) == ("current", 0.0)
 
 
 def test_without_the_database_nothing_is_known() -> None:
-    publishing = after((0, Seen(True, {0: (9, 7)})), (60, Seen(True, {0: (9, 7)})))
+    publishing = after((0, LogState(True, {0: (9, 7)})), (60, LogState(True, {0: (9, 7)})))
     publishing.lost()
     assert publishing.state == "unknown"
 
@@ -66,5 +68,5 @@ def test_the_delay_is_how_long_it_looked_the_same(steps: list[tuple[bool, int, i
         seq += more
         upto = min(upto + acknowledged, seq)
         history.append((waiting, seq, upto))
-        publishing.seen(Seen(waiting, {0: (seq, upto)}), float(now))
+        publishing.seen(LogState(waiting, {0: (seq, upto)}), float(now))
         assert publishing.delay_s == how_long(history)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from services.intake.kernel import requests
 from services.intake.kernel.domain import Account, ItemRef, Refused, Rows
 from services.intake.review import domain as review
-from services.intake.review.domain import Case, Desk, Move, Past
+from services.intake.review.domain import Case, Decisions, Move, Past
 from shared import events, policy
 from shared.events import DECISIONS, ItemChanged, State
 
@@ -49,7 +49,7 @@ def case(**values: Any) -> Case:
 
 
 def decide(
-    desk: Desk,
+    desk: Decisions,
     account: Account = ANN,
     decision: str = "uphold",
     *,
@@ -182,7 +182,7 @@ def test_batches_make_no_difference(steps: Any, cuts: list[bool]) -> None:
 
 
 def test_a_decision_under_a_lease_carries_the_revision_that_was_seen() -> None:
-    desk = Desk({"i-1": case()})
+    desk = Decisions({"i-1": case()})
     rows = decide(desk)
     (command,) = rows.commands
     assert isinstance(command, events.Decide)
@@ -196,18 +196,18 @@ def test_a_decision_under_a_lease_carries_the_revision_that_was_seen() -> None:
         3,
         NOW,
     )
-    assert decide(Desk({"i-1": case()}), revision=3).commands[0].revision == 3  # type: ignore[attr-defined]
+    assert decide(Decisions({"i-1": case()}), revision=3).commands[0].revision == 3  # type: ignore[attr-defined]
 
 
 def test_a_reviewer_needs_a_lease_and_an_operator_is_marked() -> None:
-    refused(409, "lease_needed", Desk({"i-1": case()}), lease=None)
-    rows = decide(Desk({"i-1": case()}), OPERATOR, lease=None)
+    refused(409, "lease_needed", Decisions({"i-1": case()}), lease=None)
+    rows = decide(Decisions({"i-1": case()}), OPERATOR, lease=None)
     assert [one.kind for one in rows.decisions] == ["break_glass"]
     (command,) = rows.commands
     assert isinstance(command, events.Decide)
     assert (command.role, command.break_glass, command.looked) == ("operator", True, ())
     # the read model may be behind
-    assert decide(Desk(), OPERATOR, lease=None).commands
+    assert decide(Decisions(), OPERATOR, lease=None).commands
 
 
 @pytest.mark.parametrize(
@@ -222,18 +222,18 @@ def test_a_reviewer_needs_a_lease_and_an_operator_is_marked() -> None:
     ],
 )
 def test_a_lost_or_stolen_lease(account: Account, values: dict[str, Any]) -> None:
-    refused(409, "lease_lost", Desk({"i-1": case(**values)}), account)
+    refused(409, "lease_lost", Decisions({"i-1": case(**values)}), account)
 
 
 def test_a_lease_on_what_has_left_the_queue() -> None:
-    refused(409, "lease_lost", Desk())
+    refused(409, "lease_lost", Decisions())
 
 
 def test_nobody_decides_what_is_decided() -> None:
-    desk = Desk({"i-1": case(command="k-1", lease=None, reviewer=None, live=False)})
+    desk = Decisions({"i-1": case(command="k-1", lease=None, reviewer=None, live=False)})
     refused(409, "already_decided", desk)
     # twice in one transaction
-    desk = Desk({"i-1": case()})
+    desk = Decisions({"i-1": case()})
     decide(desk)
     refused(409, "already_decided", desk)
     # what an operator decides without a lease is judged by the item's owner, who is ahead of us
@@ -244,27 +244,27 @@ def test_nobody_decides_what_is_decided() -> None:
 
 
 def test_a_holder_decides_nothing() -> None:
-    refused(403, "not_your_part", Desk({"i-1": case()}), HOLDER)
-    refused(404, "not_found", Desk({"i-1": case()}), Account("a-3", "holder"))
+    refused(403, "not_your_part", Decisions({"i-1": case()}), HOLDER)
+    refused(404, "not_found", Decisions({"i-1": case()}), Account("a-3", "holder"))
 
 
 def test_what_its_owner_would_refuse_is_said_at_once() -> None:
-    assert "uphold, refuse" in refused(422, "decision_not_here", Desk({"i-1": case()}), ANN, "restore").cure
-    assert "not_infringing" in refused(422, "reason_code", Desk({"i-1": case()}), ANN, "refuse").cure
-    refused(422, "reason_code", Desk({"i-1": case()}), ANN, "refuse", code="nope")
+    assert "uphold, refuse" in refused(422, "decision_not_here", Decisions({"i-1": case()}), ANN, "restore").cure
+    assert "not_infringing" in refused(422, "reason_code", Decisions({"i-1": case()}), ANN, "refuse").cure
+    refused(422, "reason_code", Decisions({"i-1": case()}), ANN, "refuse", code="nope")
     appealed = {"i-1": case(state="APPEALED")}
-    refused(422, "reason_code", Desk(appealed), ANN, "confirm", code="not_infringing")
-    assert decide(Desk(appealed), ANN, "confirm", code=next(iter(review.codes("APPEALED", VERSION)))).commands
-    refused(409, "stale", Desk({"i-1": case()}), revision=2)
-    assert decide(Desk({"i-1": case()}), ANN, "refuse", code="not_infringing").commands
+    refused(422, "reason_code", Decisions(appealed), ANN, "confirm", code="not_infringing")
+    assert decide(Decisions(appealed), ANN, "confirm", code=next(iter(review.codes("APPEALED", VERSION)))).commands
+    refused(409, "stale", Decisions({"i-1": case()}), revision=2)
+    assert decide(Decisions({"i-1": case()}), ANN, "refuse", code="not_infringing").commands
 
 
 @pytest.mark.parametrize("party", ["a-1", "a-9", "s-1"])
 def test_nobody_decides_about_an_account_that_it_has_to_do_with(party: str) -> None:
-    desk = Desk({"i-1": case()}, conflicts={ANN.id: {party}, OPERATOR.id: {party}, BEN.id: {"else"}})
+    desk = Decisions({"i-1": case()}, conflicts={ANN.id: {party}, OPERATOR.id: {party}, BEN.id: {"else"}})
     refused(403, "conflict_of_interest", desk)
     refused(403, "conflict_of_interest", desk, OPERATOR, lease=None)
-    assert decide(Desk({"i-1": case(reviewer=BEN.id)}, conflicts=desk.conflicts), BEN).commands
+    assert decide(Decisions({"i-1": case(reviewer=BEN.id)}, conflicts=desk.conflicts), BEN).commands
 
 
 def test_a_complaint_is_decided_by_who_did_not_decide_before() -> None:
@@ -284,7 +284,7 @@ def serious(reviewer: Account) -> Case:
 
 
 def test_two_who_agree_decide() -> None:
-    desk = Desk({"i-1": serious(ANN)})
+    desk = Decisions({"i-1": serious(ANN)})
     first = decide(desk, ANN)
     assert (first.commands, first.answer["proposed"], first.resource[:2]) == ([], ["i-1"], "p-")
     assert [one.kind for one in first.decisions] == ["proposal"]
@@ -301,7 +301,7 @@ def test_two_who_agree_decide() -> None:
 
 
 def test_where_two_differ_a_third_decides() -> None:
-    desk = Desk({"i-1": serious(ANN)})
+    desk = Decisions({"i-1": serious(ANN)})
     decide(desk, ANN, "uphold")
     desk.cases["i-1"] = serious(BEN)
     second = decide(desk, BEN, "refuse", code="not_infringing")
@@ -315,17 +315,17 @@ def test_where_two_differ_a_third_decides() -> None:
 
 
 def test_a_decision_that_takes_nothing_from_anybody_is_one_persons() -> None:
-    rows = decide(Desk({"i-1": serious(ANN)}), ANN, "refuse", code="not_infringing")
+    rows = decide(Decisions({"i-1": serious(ANN)}), ANN, "refuse", code="not_infringing")
     assert [one.kind for one in rows.decisions] == ["decision"]
 
 
 def test_proposals_of_another_visit_do_not_count() -> None:
-    desk = Desk({"i-1": serious(ANN)}, {"i-1": [Past(1, BEN.id, "uphold", "proposal")]})
+    desk = Decisions({"i-1": serious(ANN)}, {"i-1": [Past(1, BEN.id, "uphold", "proposal")]})
     assert [one.kind for one in decide(desk, ANN).decisions] == ["proposal"]
 
 
 def test_a_policy_that_is_not_known_here_is_taken_strictly() -> None:
-    desk = Desk({"i-1": case(policy="ipp-2999-01")})
+    desk = Decisions({"i-1": case(policy="ipp-2999-01")})
     assert [one.kind for one in decide(desk).decisions] == ["proposal"]
 
 
@@ -336,12 +336,12 @@ THIRD = dataclasses.replace(REF, item="i-3", listing="l-3")
 
 
 def test_a_claim_is_decided_as_far_as_the_lease_goes() -> None:
-    desk = Desk({"i-1": case(), "i-2": case(item="i-2"), "i-3": case(item="i-3", lease=b"other", reviewer=BEN.id)})
+    desk = Decisions({"i-1": case(), "i-2": case(item="i-2"), "i-3": case(item="i-3", lease=b"other", reviewer=BEN.id)})
     rows = decide(desk, whole=True, items=(REF, SECOND, THIRD))
     assert [command.item for command in rows.commands] == ["i-1", "i-2"]
     refused(409, "lease_lost", desk, whole=True, items=(REF, SECOND, THIRD))
     refused(409, "lease_needed", desk, OPERATOR, whole=True, lease=None)
-    refused(422, "revision_of_a_claim", Desk({"i-1": case()}), whole=True, revision=4)
+    refused(422, "revision_of_a_claim", Decisions({"i-1": case()}), whole=True, revision=4)
 
 
 @given(
@@ -353,7 +353,7 @@ def test_a_claim_is_decided_as_far_as_the_lease_goes() -> None:
 )
 def test_one_case_is_decided_once_by_people_who_may(steps: Any, severe: bool) -> None:
     """Whoever takes the lease in whatever order: at most one command, and by two people or three where policy says so."""
-    desk = Desk({"i-1": case()})
+    desk = Decisions({"i-1": case()})
     made: list[review.Decided] = []
     for account, decision, _ in steps:
         current = desk.cases["i-1"]

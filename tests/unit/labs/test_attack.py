@@ -9,11 +9,11 @@ import pytest
 
 from labs.attacks.attack import ATTACKS, verdict
 from labs.attacks.files import BOMBS, PDFS, PICTURES
-from labs.attacks.ground import Attack, Ground, Honest, Outcome, Result, mostly, summary
+from labs.attacks.ground import Attack, AttackBed, Honest, Outcome, Result, mostly, summary
 from services.intake.evidence import detection as sniff
 
 
-def _act(_: Ground) -> Outcome:
+def _act(_: AttackBed) -> Outcome:
     raise AssertionError
 
 

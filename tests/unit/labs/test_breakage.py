@@ -12,12 +12,12 @@ import typer
 
 from deploy.local.children import StackError
 from labs.faults import breakage, fault_runs
-from labs.faults.breakage import Fault, Ground, Result, exercise, unforgiven
+from labs.faults.breakage import Fault, FaultBed, Result, exercise, unforgiven
 from labs.faults.fault_runs import BEGIN, END
 from labs.faults.load import Record, submission
 
 
-def nothing(_: Ground) -> None:
+def nothing(_: FaultBed) -> None:
     """A fault that breaks nothing."""
 
 
@@ -31,9 +31,9 @@ def test_a_stack_that_cannot_be_prepared_is_a_fault_that_failed(monkeypatch: pyt
     run.close.assert_called_once()
 
 
-def ground(left: Iterator[int]) -> Ground:
+def ground(left: Iterator[int]) -> FaultBed:
     """One on which so many items are not judged, look by look."""
-    made = Ground(MagicMock(), MagicMock(), (), MagicMock(), MagicMock(ended=False))
+    made = FaultBed(MagicMock(), MagicMock(), (), MagicMock(), MagicMock(ended=False))
     made._unjudged = lambda _: ["item"] * next(left)  # type: ignore[method-assign]
     made._judged_since = lambda: True  # type: ignore[method-assign]
     return made

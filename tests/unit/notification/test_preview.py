@@ -24,7 +24,7 @@ from services.notification.render import (
     render,
     render_notice,
 )
-from services.notification.reproduce import Kept, again, differences
+from services.notification.reproduce import SentMessage, again, differences
 from services.notification.store import Item, Message
 from services.notification.strings import FOLDER, in_layout, in_template, templates
 from shared.events import AccountNotice
@@ -96,7 +96,7 @@ def test_the_partys_language_is_the_messages() -> None:
 # ---- made again
 
 
-def sent(kind: str, locale: str, channel: str = "email") -> tuple[Kept, dict[str, Contact | None]]:
+def sent(kind: str, locale: str, channel: str = "email") -> tuple[SentMessage, dict[str, Contact | None]]:
     contacts: dict[str, Contact | None] = {a: replace(c, language=locale) for a, c in CONTACTS.items()}
     told = [Told(f"i-{n}", facts(f"l-{n}", complainant=AGENT, principal=HOLDER, seller=SELLER)) for n in range(3)]
     notice, party = None, SELLER if kind == "seller_notice" else AGENT
@@ -119,7 +119,7 @@ def sent(kind: str, locale: str, channel: str = "email") -> tuple[Kept, dict[str
         raw, shown = payload.body(message, contacts, "1", site=SITE, now=NOW)
     elif channel != "email":
         raw = f"{shown.subject}\n{shown.body}".encode()
-    kept = Kept(
+    kept = SentMessage(
         "m-1", "c-1", party, kind, channel, shown.template, shown.version, shown.locale, shown.edition, NOW, NOW, digest(raw),
         claim_size=3, items=() if notice else told, notice=notice,
     )  # fmt: skip

@@ -11,12 +11,12 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.observer.observed import ALERT, AT, calm, transport
 
 from services.observer import observing
 from services.observer.boards import PANELS
 from services.observer.boards.model import Limits, Panel, Query
 from services.observer.observing import Answer, Observer, Series, Snapshot, Unusable, level
+from tests.unit.observer.observed import ALERT, AT, calm, transport
 
 OPEN = PANELS["open"]
 OLDEST = PANELS["outbox_oldest"]

@@ -15,7 +15,6 @@ import httpx
 import msgspec
 import pytest
 from litestar.testing import TestClient
-from tests.unit.observer.observed import ALERT, AWAY, calm
 
 from services.observer import status_page
 from services.observer.observing import Snapshot
@@ -23,6 +22,7 @@ from services.observer.status_page import Looker, Oldest, create, render
 from services.observer.status_view import Old
 from services.streams.api import OldestView, OldItem
 from shared.internal import Client
+from tests.unit.observer.observed import ALERT, AWAY, calm
 
 OLD = [Old("i-00001", "review", 11_530)]
 TOKEN = "gf_a_" + "b" * 40

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.observer.observed import ALERT, AT, AWAY, calm
 
 from services.observer import status_view
 from services.observer.boards import PANELS
 from services.observer.observing import Alert, Answer, Series, Snapshot
 from services.observer.status_view import Old, Page, page
 from services.streams.items import WHERE
+from tests.unit.observer.observed import ALERT, AT, AWAY, calm
 
 ROOT = Path(__file__).resolve().parents[3]
 OLD = [Old("i-00001", "review", 11_530), Old("i-00002", "enforcement", 300)]

@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
-from tests.unit.observer.observed import ALERT, AWAY, calm
 
 from services.observer.boards import BOARDS, Board
 from services.observer.observing import Answer, Series, Snapshot
 from services.observer.top import as_json, as_svg, render
+from tests.unit.observer.observed import ALERT, AWAY, calm
 
 PROMISE = BOARDS[0]
 

@@ -64,9 +64,7 @@ def test_verify_imports_none_of_the_code_that_it_checks() -> None:
     # which topics each worker reads, which is looked up in its declaration
     assert all(one.rpartition(".")[0].endswith((".worker", ".ledger")) for one in foreign.pop("services.ops.idle"))
     assert {name: found for name, found in foreign.items() if found} == {}
-    assert all(
-        one.startswith("services.ops.") for one in imports("services.ops.verify.verify") if "services." in one
-    )
+    assert all(one.startswith("services.ops.") for one in imports("services.ops.verify.verify") if "services." in one)
 
 
 def test_the_models_words_are_those_of_the_services() -> None:

@@ -16,14 +16,14 @@ from pydantic import SecretStr
 
 from shared import callers, internal, tracing
 from shared.callers import Callers
-from shared.internal import Away, Client, Cursor, Given, GivenId, Limit, Page, page_of
+from shared.internal import Client, Cursor, GivenId, Limit, Page, ServiceUnavailable, StrictStruct, page_of
 from shared.paging import key_of
 from shared.refusals import Refused
 
 TOKEN = "secret of the test"
 
 
-class Asked(Given):
+class Asked(StrictStruct):
     count: Annotated[int, msgspec.Meta(ge=0, le=9)]
 
 
@@ -88,7 +88,7 @@ def ask(work: Callable[[Client], Awaitable[Any]], *, token: str | None = TOKEN, 
 def test_an_answer_is_read_as_its_kind() -> None:
     assert ask(lambda client: client.get("/internal/one", dict[str, str], {"id": "a/b?c"})) == {"id": "a/b?c"}
     assert ask(lambda client: client.post("/internal/asked", int, Asked(count=3))) == 3
-    with pytest.raises(Away):
+    with pytest.raises(ServiceUnavailable):
         ask(lambda client: client.get("/internal/one", int, {"id": "a"}))
 
 
@@ -121,13 +121,13 @@ def test_pages_follow_each_other_to_the_end() -> None:
 
 @pytest.mark.parametrize("token", [None, "", "another", TOKEN + "x", "Bearer", callers.digest(TOKEN)])
 def test_nobody_else_is_answered(token: str | None) -> None:
-    with pytest.raises(Away):
+    with pytest.raises(ServiceUnavailable):
         ask(lambda client: client.get("/internal/one", dict[str, str], {"id": "a"}), token=token)
 
 
 @pytest.mark.parametrize("token", ["", "another"])
 def test_an_empty_secret_lets_nobody_in(token: str) -> None:
-    with pytest.raises(Away, match="401"):
+    with pytest.raises(ServiceUnavailable, match="401"):
         ask(lambda client: client.get("/internal/one", dict[str, str], {"id": "a"}), token=token, wanted="")
 
 
@@ -155,14 +155,14 @@ def test_refusals_come_through_in_the_others_words(
 
 
 def test_a_failure_over_there_is_no_answer(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(Away, match="HTTP 500"):
+    with pytest.raises(ServiceUnavailable, match="HTTP 500"):
         ask(lambda client: client.get("/internal/one", dict[str, str], {"id": "bug"}))
 
 
 def test_an_answer_is_not_read_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(internal, "ANSWER_MAX", 100)
     assert ask(lambda client: client.get("/internal/long", list[str], {"size": 50})) == ["x" * 50]
-    with pytest.raises(Away, match="too long"):
+    with pytest.raises(ServiceUnavailable, match="too long"):
         ask(lambda client: client.get("/internal/long", list[str], {"size": 200}))
 
 
@@ -172,7 +172,7 @@ def test_a_service_that_is_away_is_no_answer() -> None:
 
     async def run() -> None:
         client = Client("http://there", TOKEN, transport=httpx.MockTransport(refuse))
-        with pytest.raises(Away):
+        with pytest.raises(ServiceUnavailable):
             await client.get("/internal/one", int)
         await client.close()
 

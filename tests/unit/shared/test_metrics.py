@@ -81,7 +81,13 @@ def test_no_label_is_an_id(everything: dict[str, metrics.Declared]) -> None:
 
 ASKED = sorted(
     path.relative_to(ROOT)
-    for pattern in ("deploy/prometheus/rules/*.yaml", "deploy/grafana/dashboards/*.json", "services/observer/**/*.py", "services/ops/**/*.py", "labs/**/*.py")
+    for pattern in (
+        "deploy/prometheus/rules/*.yaml",
+        "deploy/grafana/dashboards/*.json",
+        "services/observer/**/*.py",
+        "services/ops/**/*.py",
+        "labs/**/*.py",
+    )
     for path in ROOT.glob(pattern)
     if re.search(r"goodfaith_[a-z0-9_]+\{", path.read_text(encoding="utf-8"))
 )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.secret_files import MOST_BYTES, Present, Refused, read
+from shared.secret_files import MOST_BYTES, Present, SecretFileError, read
 from shared.settings import Settings
 
 
@@ -67,14 +67,14 @@ def test_what_cannot_be_a_secret_is_refused(tmp_path: Path) -> None:
         tmp_path / "binary": "no UTF-8",
     }
     for file, says in cases.items():
-        with pytest.raises(Refused, match=f"GOODFAITH_X_FILE names .*{says}"):
+        with pytest.raises(SecretFileError, match=f"GOODFAITH_X_FILE names .*{says}"):
             read(file, "GOODFAITH_X_FILE")
 
 
 def test_twice_is_once_too_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOODFAITH_MAIL_KEY_FILE", str(_write(tmp_path / "k", "x" * 40)))
     monkeypatch.setenv("GOODFAITH_MAIL_KEY", "y" * 40)
-    with pytest.raises(Refused, match="GOODFAITH_MAIL_KEY and GOODFAITH_MAIL_KEY_FILE are both set"):
+    with pytest.raises(SecretFileError, match="GOODFAITH_MAIL_KEY and GOODFAITH_MAIL_KEY_FILE are both set"):
         Settings()
 
 
