@@ -51,7 +51,7 @@ READS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "enforcement.ledger_cursors": ("partition", "topic", "next_offset"),
         "intake.good_faith_standings": ("account", "state", "barred_until"),
         "intake.event_log": ("partition", "seq", "topic", "type"),
-        "intake.door": ("partition", "type", "kind", "claim"),
+        "intake.admission_queue": ("partition", "type", "kind", "claim"),
         "intake.claims": ("id", "complainant", "size", "channel", "accepted_at", "told_partition"),
     },
     # how far each worker has read
@@ -262,17 +262,11 @@ def _migrate_one(connection: sa.Connection, service: str, password: str | None, 
     ).scalars()
     for table in (*logs, *INSERT_ONLY.get(service, ())):
         connection.exec_driver_sql(f"revoke update, delete, truncate on {service}.{table} from {role}")
-    marks = connection.execute(
-        sa.text("select tablename from pg_tables where schemaname = :s and tablename like '%inbox_marks'"),
-        {"s": service},
-    ).scalars()
     if service == "intake":
         connection.exec_driver_sql(f"grant usage on schema {service} to {PARTY}")
         connection.exec_driver_sql(
             f"grant select on {', '.join(f'{service}.{table}' for table in PARTY_READS)} to {PARTY}"
         )
-    for table in marks:  # what a service might forget is an administrator's to say
-        connection.exec_driver_sql(f"revoke insert, update, delete, truncate on {service}.{table} from {role}")
     # a new installation has come further than to the target
     reached = connection.exec_driver_sql(f"select version_num from {service}.alembic_version").scalar_one()
     return reached, revisions[0][0]

@@ -146,7 +146,7 @@ def _locked(ground: FaultBed) -> None:
     """A transaction that somebody forgot holds what the door writes, and every partition of a worker: they give up and try again."""
     with ground.run.engine.connect() as connection, connection.begin() as holding:
         connection.exec_driver_sql("select from verification.partitions for update")
-        connection.exec_driver_sql("lock table intake.door in share row exclusive mode")
+        connection.exec_driver_sql("lock table intake.admission_queue in share row exclusive mode")
         begun, before = time.monotonic(), len(ground.record.items)
         time.sleep(LASTS_S)
         taken = len(ground.record.items) - before

@@ -75,7 +75,7 @@ class Intake:
     prefix = ""
     reads: Sequence[Topic] = (VERIFICATION, NOTIFICATION)
     keyed_like = frozenset({INTAKE.name, ACCOUNTS.name, FILINGS.name})
-    queue = "door"
+    queue = "admission_queue"
     raw = False
     keeps_time = True
 

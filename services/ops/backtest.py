@@ -2,7 +2,7 @@
 
 Inputs come from the logs of intake, notification, enforcement and, where it is in the database, the marketplace; their order and
 business time are those in which verification judged them: an input's transaction is known by verification's `reads_log` (or its inbox,
-for events from outside and for those read before events were linked) and log,
+for events from outside) and log,
 and when timers fired by its log. Everything is read in one read-only transaction and one pass in order of listings, so that
 memory is bounded by the busiest listing.
 """
@@ -49,14 +49,12 @@ _INPUTS: Final = """
         coalesce(i.event_id, case when h.seq is not null then '{name}.' || l.partition || '.' || l.seq end) as id,
         coalesce(i.received_wall, h.recorded_wall) as wall, l.payload
     from {name}.event_log l left join verification.inbox i on i.event_id = '{name}.' || l.partition || '.' || l.seq
-        left join verification.inbox_marks m on m.topic = '{topic}' and m.writer = '{name}' and m.partition = l.partition
-            and m.gone_upto >= l.seq
         left join verification.reads n on n.topic = '{topic}' and n.partition = l.target and n.writer = '{name}'
             and n.log_partition = l.partition and n.seq >= l.seq
         left join lateral (select g.previous, g.seq, g.recorded_wall from verification.reads_log g where g.topic = '{topic}'
             and g.partition = l.target and g.writer = '{name}' and g.log_partition = l.partition and g.seq >= l.seq
             order by g.seq limit 1) h on h.previous < l.seq
-    where {types} and (i.event_id is not null or m.topic is not null or n.topic is not null)"""
+    where {types} and (i.event_id is not null or n.topic is not null)"""
 _EFFECTS: Final = """
     select key, '', partition, seq, null, recorded_wall, payload from verification.event_log
     where type like 'goodfaith.item.%%' or type = 'goodfaith.command.refused.v1'"""

@@ -16,7 +16,7 @@ import typer
 from services.ops.terminal import JsonOption, StackOption
 
 app = typer.Typer(no_args_is_help=True, help="Records that could not be processed, and running them again.")
-_COLUMNS: Final = 'id, partition, key, topic, "offset", event_id, type, error, count, state, parked_wall, changed_wall'
+_COLUMNS: Final = 'id, partition, key, topic, "offset", event_id, type, error, count, state, set_aside_wall, changed_wall'
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def tables(connection: Any, settings: Any) -> list[Table]:
     there = set(connection.exec_driver_sql("select schemaname || '.' || tablename from pg_tables").scalars())
     known = {reader.name: reader for reader in readers(settings)}
     known.setdefault("intake-inbound", Reader("intake-inbound", "intake", "inbound_", ()))
-    found = [Table(reader.name, f"{reader.schema}.{reader.prefix}parked") for reader in known.values()]
+    found = [Table(reader.name, f"{reader.schema}.{reader.prefix}dead_letters") for reader in known.values()]
     return [table for table in found if table.name in there]
 
 
@@ -86,7 +86,7 @@ def ask(connection: Any, tables: Iterable[Table], *, id: str | None = None, key:
     waited: list[str] = []
     for table in wanted:
         connection.exec_driver_sql(
-            f"update {table.name} set state = 'replay', changed_wall = now() where state = 'parked' and {where}", values
+            f"update {table.name} set state = 'replay', changed_wall = now() where state = 'waiting' and {where}", values
         )
         rows = connection.exec_driver_sql(f"select id from {table.name} where state = 'replay' and {where}", values)
         waited += [f"{table.worker}:{number}" for number in rows.scalars()]
@@ -160,7 +160,7 @@ def list_(
     if json:
         open_ = [row for row in rows if row["state"] != "done"]
         keys = {(row["worker"], row["key"]) for row in open_}
-        print_json({"parked": len(open_), "keys": len(keys), "rows": rows})
+        print_json({"dead_letters": len(open_), "keys": len(keys), "rows": rows})
 
 
 @app.command()
@@ -222,13 +222,13 @@ def replay(
         _print(rows)
     else:
         console.print("there is nothing to run again")
-    counts = {state: sum(row["state"] == state for row in rows) for state in ("done", "parked", "replay")}
+    counts = {state: sum(row["state"] == state for row in rows) for state in ("done", "waiting", "replay")}
     if counts["replay"]:
         console.print(f"{counts['replay']} not run within {timeout:g} s: does their owner run?", style="yellow")
     if json:
-        names = {"done": "replayed", "parked": "failed", "replay": "waiting"}
+        names = {"done": "replayed", "waiting": "failed", "replay": "still to run"}
         print_json({**{names[state]: count for state, count in counts.items()}, "rows": rows})
-    if counts["parked"] or counts["replay"]:
+    if counts["waiting"] or counts["replay"]:
         raise typer.Exit(1)
 
 

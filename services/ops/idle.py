@@ -87,9 +87,9 @@ class Pending:
 
 # name -> SQL that counts what is under way in the services' own queues
 QUEUES: Final = {
-    "door": "select count(*) from (select from intake.door where kind <> 'filing' limit 1000) t",
-    "filings": "select count(*) from (select from intake.door where kind = 'filing' limit 1000) t",
-    "held": "select count(*) from intake.door_held h join intake.accounts a on a.id = h.complainant where a.misuse <> 'suspension'",
+    "admission_queue": "select count(*) from (select from intake.admission_queue where kind <> 'filing' limit 1000) t",
+    "filings": "select count(*) from (select from intake.admission_queue where kind = 'filing' limit 1000) t",
+    "held": "select count(*) from intake.held_items h join intake.accounts a on a.id = h.complainant where a.misuse <> 'suspension'",
     "rights": "select count(*) from (select from intake.right_jobs limit 1000) t",
     "messages": "select count(*) from (select from notification.messages where state in ('queued', 'sending') limit 1000) t",
     "untold items": "select count(*) from (select from notification.message_items where message is null limit 1000) t",
@@ -97,7 +97,7 @@ QUEUES: Final = {
     "commands": "select count(*) from (select from enforcement.listings where resend_at is not null limit 1000) t",
     "links": "select (select count(*) from (select from enforcement.entity_work limit 1000) t)"
     " + (select count(*) from (select from enforcement.relinked where seller not in"
-    " (select key from enforcement.ledger_parked where state <> 'done') limit 1000) t)",
+    " (select key from enforcement.ledger_dead_letters where state <> 'done') limit 1000) t)",
     "seller commands": "select count(*) from (select from enforcement.standings where resend_at is not null limit 1000) t",
     "statements": "select count(*) from (select from enforcement.statements where state = 'waiting' limit 1000) t",
     "marketplace queue": "select count(*) from (select from marketplace.queue limit 1000) t",
@@ -177,7 +177,7 @@ class Watch:
         yield (
             "deadlines",
             "select count(*) from (select from verification.items where next_due <= :upto and listing not in"
-            " (select key from verification.parked where state <> 'done') limit 1000) t",
+            " (select key from verification.dead_letters where state <> 'done') limit 1000) t",
         )
         yield (
             "entities",
@@ -187,7 +187,7 @@ class Watch:
             yield (
                 "sanctions",
                 "select count(*) from (select from enforcement.standings where due_at <= :now and seller not in"
-                " (select key from enforcement.ledger_parked where state <> 'done') limit 1000) t",
+                " (select key from enforcement.ledger_dead_letters where state <> 'done') limit 1000) t",
             )
 
     def now(self) -> dt.datetime:

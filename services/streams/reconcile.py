@@ -54,7 +54,7 @@ ACCOUNT_TYPES: Final = (
 # a change of standing is in the log as soon as the worker has taken its notice from the door: until then there is no position.
 # By an index of its own, and so by types: a partition may have millions of rows behind the last one on an account, or none
 _DOOR: Final = f"""
-    select case when exists (select from intake.door where partition = %(partition)s and type = 'goodfaith.account.notice.v1')
+    select case when exists (select from intake.admission_queue where partition = %(partition)s and type = 'goodfaith.account.notice.v1')
         then -2 else (select seq from intake.event_log where partition = %(partition)s and type in {ACCOUNT_TYPES}
             order by seq desc limit 1) end"""
 # the same
@@ -68,7 +68,7 @@ _ACCOUNTS: Final = """
 _FILINGS: Final = """
     select c.complainant, count(*), sum(c.size) from intake.claims c
     where c.told_partition = %(partition)s and c.accepted_at >= %(since)s and c.channel <> all(%(left_out)s)
-        and c.id not in (select d.claim from intake.door d where d.kind = 'filing' and d.partition = %(partition)s)
+        and c.id not in (select d.claim from intake.admission_queue d where d.kind = 'filing' and d.partition = %(partition)s)
     group by c.complainant"""
 _ITEMS: Final = """
     with i as materialized (

@@ -29,16 +29,16 @@ class Verdict(Enum):
     GAP = "gap"
 
 
-def judge(applied: int, seq: int, previous: int | None) -> Verdict:
+def judge(applied: int, seq: int, previous: int) -> Verdict:
     """Whether event ``seq`` follows the last one applied.
 
     Args:
         applied: number of the last event applied; 0: none was.
-        previous: as the event says; None: it was written before events were linked, so only its number counts.
+        previous: as the event says.
     """
     if seq <= applied:
         return Verdict.DUPLICATE
-    if previous is None or previous == applied:
+    if previous == applied:
         return Verdict.NEXT
     return Verdict.GAP
 
@@ -57,7 +57,7 @@ class Links:
         """Start from what the database says."""
         self._applied = dict(applied)
 
-    def take(self, link: Link, seq: int, previous: int | None) -> bool:
+    def take(self, link: Link, seq: int, previous: int) -> bool:
         """Whether to apply the event; if so, it counts as applied from here on.
 
         Raises:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from shared import db, tracing
 from shared.events import encode
-from shared.runtime.links import Link, place_of
+from shared.runtime.links import Link
 from shared.runtime.types import Outgoing, Sent
 from shared.topics import partition_of
 
@@ -40,14 +40,9 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A partition as it was claimed.
-
-    Attributes:
-        linked: numbers tell duplicates from new events. Else a version that keeps ids may work on the partition too.
-    """
+    """A partition as it was claimed."""
 
     epoch: int
-    linked: bool
     seq: int
     hash: str
 
@@ -87,9 +82,9 @@ class Store:
         self._tails: dict[tuple[int, str, int], int] = {}
         p = prefix
         self._sql_claim = f"""
-            insert into {p}partitions (partition, epoch, owner, linked) select unnest(%s::int[]), 1, %s, true
+            insert into {p}partitions (partition, epoch, owner) select unnest(%s::int[]), 1, %s
             on conflict (partition) do update set epoch = {p}partitions.epoch + 1, owner = excluded.owner
-            returning partition, epoch, linked, seq, hash"""
+            returning partition, epoch, seq, hash"""
         self._sql_lock = f"""
             select partition, epoch, owner, seq, hash, published_upto, watermark, (select min(worker) from platform.went_back)
             from {p}partitions where partition = any(%s) order by partition for no key update"""
@@ -129,15 +124,6 @@ class Store:
             select topic, partition, at, %s, %s from unnest(%s::text[], %s::int[], %s::bigint[]) as n(topic, partition, at)
             on conflict do nothing"""
         self._sql_gaps = f'select topic, partition, "offset", reason from {p}gaps where partition = any(%s)'
-        # rows that a version without links has appended since are caught up with
-        self._sql_catch_up = f"""
-            insert into {p}tails (partition, topic, target, seq)
-            select l.partition, l.topic, l.target, max(l.seq)
-            from (select n.partition, coalesce(max(t.seq), 0) as upto from unnest(%s::int[]) as n(partition)
-                left join {p}tails t on t.partition = n.partition group by 1) as n
-            join {p}event_log l on l.partition = n.partition and l.seq > n.upto
-            group by 1, 2, 3
-            on conflict (partition, topic, target) do update set seq = excluded.seq"""
         self._sql_tails = f"select partition, topic, target, seq from {p}tails where partition = any(%s)"
         self._sql_tail = f"""
             insert into {p}tails (partition, topic, target, seq) select * from unnest(%s::int[], %s::text[], %s::int[], %s::bigint[])
@@ -146,34 +132,29 @@ class Store:
             select l.partition, l.seq, l.hash, l.payload from {p}event_log l
             join unnest(%s::int[], %s::bigint[]) as n(partition, seq) on n.partition = l.partition and n.seq = l.seq"""
         self._sql_inbox = f"""
-            insert into {p}inbox (event_id)
-            select n.id from unnest(%s::text[], %s::text[], %s::text[], %s::int[], %s::bigint[])
-                as n(id, topic, writer, partition, seq)
-            where not exists (select from {p}inbox_marks m where m.topic = n.topic and m.writer = n.writer
-                and m.partition = n.partition and m.upto >= n.seq)
-            on conflict do nothing returning event_id"""
+            insert into {p}inbox (event_id) select unnest(%s::text[]) on conflict do nothing returning event_id"""
         self._event_log = f"{p}event_log"
         self._sql_unpublished = f"""
             select l.partition, l.seq, l.topic, l.key, l.target, l.payload, extract(epoch from l.recorded_wall)::float
             from {p}event_log l join {p}partitions p on p.partition = l.partition and l.seq > p.published_upto
             where l.partition = any(%s) order by l.partition, l.seq"""
-        self._sql_parked_keys = f"select distinct key from {p}parked where state <> 'done' and partition = any(%s)"
+        self._sql_parked_keys = f"select distinct key from {p}dead_letters where state <> 'done' and partition = any(%s)"
         self._sql_parked_since = f"""
-            select coalesce(extract(epoch from min(parked_wall)), 0)::float from {p}parked
+            select coalesce(extract(epoch from min(set_aside_wall)), 0)::float from {p}dead_letters
             where state <> 'done' and partition = any(%s)"""
         self._sql_park = f"""
-            insert into {p}parked (partition, key, topic, "offset", event_id, type, headers, value, error, state)
+            insert into {p}dead_letters (partition, key, topic, "offset", event_id, type, headers, value, error, state)
             values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
         self._sql_replays = f"""
-            select id, partition, key, topic, "offset", event_id, value from {p}parked
+            select id, partition, key, topic, "offset", event_id, value from {p}dead_letters
             where state = 'replay' and partition = any(%s) order by id limit 500"""
-        self._sql_replayed = f"update {p}parked set state = 'done', changed_wall = now() where id = %s"
+        self._sql_replayed = f"update {p}dead_letters set state = 'done', changed_wall = now() where id = %s"
         self._sql_failed = f"""
-            update {p}parked set count = count + (id = %s)::int, changed_wall = now(), state = 'parked',
+            update {p}dead_letters set count = count + (id = %s)::int, changed_wall = now(), state = 'waiting',
                 error = case when id = %s then %s else error end
             where partition = %s and key = %s and state = 'replay'"""
         self._sql_key_open = (
-            f"select exists (select from {p}parked where partition = %s and key = %s and state <> 'done')"
+            f"select exists (select from {p}dead_letters where partition = %s and key = %s and state <> 'done')"
         )
 
     # ---- ownership
@@ -188,7 +169,6 @@ class Store:
             raise WentBack(f"{finder} found it")
         rows = connection.exec_driver_sql(self._sql_claim, (list(partitions), owner))
         owned = {row[0]: Owned(*row[1:]) for row in rows}
-        connection.exec_driver_sql(self._sql_catch_up, (list(partitions),))
         tails = connection.exec_driver_sql(self._sql_tails, (list(partitions),))
         self._tails = {(partition, topic, target): seq for partition, topic, target, seq in tails}
         return owned
@@ -313,21 +293,11 @@ class Store:
         if moved != len(cursors):
             raise WentBack("a cursor is not where this worker left it")
 
-    def fresh(self, connection: sa.Connection, ids: Mapping[str, str]) -> set[str]:
-        """Enter ids in the inbox; returns those that were not there, nor covered by a mark.
-
-        For records from outside, and for events of ours while a version without links may work on the partition too.
-
-        Args:
-            ids: topic, without prefix, by id.
-        """
-        if not ids:
-            return set()
+    def fresh(self, connection: sa.Connection, ids: Iterable[str]) -> set[str]:
+        """Enter ids of records from outside in the inbox; returns those that were not there."""
         # in order, so that concurrent transactions meet index pages in one order
         ordered = sorted(ids)
-        places = [place_of(id_) or (None, None, None) for id_ in ordered]
-        values = (ordered, [ids[id_] for id_ in ordered], *map(list, zip(*places, strict=True)))
-        return {row[0] for row in connection.exec_driver_sql(self._sql_inbox, values)}
+        return {row[0] for row in connection.exec_driver_sql(self._sql_inbox, (ordered,))} if ordered else set()
 
     # ---- out
 
@@ -451,7 +421,7 @@ class Store:
         headers: str | None,
         value: bytes,
         error: str,
-        state: str = "parked",
+        state: str = "waiting",
     ) -> None:
         """Keep a record with its bytes and origin."""
         connection.exec_driver_sql(

@@ -191,7 +191,6 @@ class Worker:
         # of these, what is not yet in the database: by place offset, reason and details
         self._unsaved: dict[tuple[str, int], tuple[int, str, str]] = {}
         # partitions whose duplicates are told by numbers, and these numbers
-        self._linked: frozenset[int] = frozenset()
         self._links = Links()
         # what this process last saw committed, kept from session to session: ends of logs (number and hash), and cursors
         self._seen: dict[int, tuple[int, str]] = {}
@@ -625,7 +624,9 @@ class Worker:
             envelope = decode_envelope(raw)
             if not envelope.id.isascii() or not envelope.id.isprintable():
                 raise ValueError(f"id: {envelope.id[:80]!r} is not printable ASCII")
-            if not outside and record.partition in self._linked and (place_ := place_of(envelope.id)) is not None:
+            if not outside and (place_ := place_of(envelope.id)) is not None:
+                if envelope.previous is None:
+                    raise ValueError("previous: missing")
                 writer, log_partition, seq = place_
                 link = Link(topic.name, record.partition, writer, log_partition)
                 event_id = envelope.id
@@ -835,8 +836,7 @@ class Worker:
                 head = heads[partition]
                 if head.watermark is None or mark > head.watermark:
                     head.watermark = mark
-            ids = {incoming.id: incoming.topic for incoming in polled.records if incoming.link is None}
-            fresh_ids = store.fresh(connection, ids)
+            fresh_ids = store.fresh(connection, {one.id for one in polled.records if one.link is None})
             stage = self._stage("inbox", started)
 
             outgoing: list[Outgoing] = []
@@ -1166,7 +1166,7 @@ class Worker:
             headers=bad.headers,
             value=bad.raw,
             error=bad.error,
-            state="done" if bad.outside else "parked",
+            state="done" if bad.outside else "waiting",
         )
         if not bad.outside:
             parked.add(bad.key)
@@ -1226,7 +1226,7 @@ class Worker:
                 if event_id is None:
                     # it could not be read when it came, so its id never reached the inbox
                     event_id = envelope.id
-                    already = not store.fresh(connection, {event_id: topic})
+                    already = not store.fresh(connection, {event_id})
                 else:
                     already = False
                 if data is not None and not already:
@@ -1372,7 +1372,6 @@ class Worker:
             reads = store.reads(connection, wanted)
             unpublished = store.unpublished(connection, wanted)
         self._seen.update((partition, (one.seq, one.hash)) for partition, one in owned.items())
-        self._linked = frozenset(partition for partition, one in owned.items() if one.linked)
         self._links.begin(reads)
         new = [place for place in places if (place.topic.removeprefix(prefix), place.partition) not in cursors]
         # where a missing topic begins is asked once it is there

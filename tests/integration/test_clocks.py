@@ -358,7 +358,7 @@ def test_watermarks_on_the_topic_while_the_clock_steps(parts: Parts, ahead: Call
                 wait(lambda moved=moved: upto(parts) != moved)  # type: ignore[misc]
         stop.set()
         thread.join()
-        wait(lambda: parts.query("select count(*) from door where kind = 'command'") == [(0,)])
+        wait(lambda: parts.query("select count(*) from admission_queue where kind = 'command'") == [(0,)])
         last = upto(parts)
         assert last is not None
         # a mark that speaks of them all

@@ -64,7 +64,7 @@ def desk(rig: Rig) -> Iterator[Desk]:
 def test_what_is_parked_is_listed_and_found(desk: Desk) -> None:
     rows = dlq.parked(desk.connection, desk.tables)
     assert {(row["key"], row["event_id"], row["state"]) for row in rows} == {
-        ("a", "test.1", "parked"), ("a", "test.2", "parked"), ("b", "test.3", "parked"),
+        ("a", "test.1", "waiting"), ("a", "test.2", "waiting"), ("b", "test.3", "waiting"),
     }  # fmt: skip
     assert "RuntimeError: poison" in next(row["error"] for row in rows if row["event_id"] == "test.1")
     for row in rows:
@@ -85,7 +85,7 @@ def test_a_key_is_run_again_in_order(desk: Desk) -> None:
     rows = _again(desk, key="a")
     assert [(row["event_id"], row["state"]) for row in rows] == [("test.1", "done"), ("test.2", "done")]
     assert desk.applied() == ["i4", "i1", "i2"]
-    assert desk.states()["test.3"] == "parked"
+    assert desk.states()["test.3"] == "waiting"
     # once more: nothing is left of the key, and nothing is done twice
     assert _again(desk, key="a") == []
     assert desk.applied() == ["i4", "i1", "i2"]
@@ -100,7 +100,7 @@ def test_a_record_takes_its_key_along(desk: Desk) -> None:
 
 def test_what_fails_again_stays(desk: Desk) -> None:
     rows = _again(desk)
-    assert {row["state"] for row in rows} == {"parked"}
+    assert {row["state"] for row in rows} == {"waiting"}
     assert next(row["count"] for row in rows if row["event_id"] == "test.1") == 2
     assert desk.applied() == ["i4"]
     desk.poison(False)

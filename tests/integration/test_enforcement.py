@@ -614,7 +614,7 @@ def test_killed_processes_lose_nothing_and_do_nothing_twice(world: World) -> Non
             n + 1 for seller in sorted(last) for n in range(last[seller][0])
         ]
         assert world.sql(
-            "select count(*) from enforcement.parked union all select count(*) from marketplace.parked"
+            "select count(*) from enforcement.dead_letters union all select count(*) from marketplace.dead_letters"
         ) == [
             (0,),
             (0,),

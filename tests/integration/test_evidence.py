@@ -295,7 +295,7 @@ def test_documents_count_as_materials(parts: Parts, people: People, holder: Some
         answer = people.client.post(f"/v1/claims/{claim}/information", json={"evidence": given}, headers=who)
         assert answer.status_code == 202, answer.text
         command = answer.json()["commands"][0]["command"]
-        ((payload,),) = parts.query("select payload from door where payload like %s", f"%{command}%")
+        ((payload,),) = parts.query("select payload from admission_queue where payload like %s", f"%{command}%")
         assert '"materials":["comparison","ownership","purchase","statement"]' in payload
         assert "evidence" not in payload
     assert people.client.post("/v1/me/evidence", json={"evidence": [statement]}, headers=who).json() == {
@@ -317,7 +317,7 @@ def test_documents_in_other_commands(parts: Parts, people: People, holder: Someo
         answer = people.client.post(f"/v1/items/{item}/{path}", json=content, headers=who)
         assert answer.status_code == 202, answer.text
         command = answer.json()["commands"][0]["command"]
-        ((payload,),) = parts.query("select payload from door where payload like %s", f"%{command}%")
+        ((payload,),) = parts.query("select payload from admission_queue where payload like %s", f"%{command}%")
         assert wanted in payload
     assert people.client.get(f"/v1/evidence/{writ}", headers=who).json()["named_in"] == [made["claim"]]
 
@@ -663,11 +663,11 @@ def test_a_document_proves_a_right_that_waited_for_it(parts: Parts, people: Peop
     assert (right["status"], right["proof"], right["pending_reason"]) == ("active", ownership, None)
     assert right["history"][0]["kind"] == "proven"
     told = parts.query(
-        "select payload::json->>'status' from door where claim = %s and kind = 'command'", claim["claim"]
+        "select payload::json->>'status' from admission_queue where claim = %s and kind = 'command'", claim["claim"]
     )
     assert told == [("active",)]
     prove(ownership)
-    assert parts.query("select count(*) from door where claim = %s and kind = 'command'", claim["claim"]) == [(1,)]
+    assert parts.query("select count(*) from admission_queue where claim = %s and kind = 'command'", claim["claim"]) == [(1,)]
 
 
 def test_what_a_killed_writer_left_in_the_folder_goes_with_it(parts: Parts, people: People, holder: Someone) -> None:

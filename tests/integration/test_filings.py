@@ -93,7 +93,7 @@ def test_view_and_tables_agree_whatever_waits_in_the_door(parts: Parts) -> None:
                         told += 1
             assert agree() == told
     service.close()
-    waiting = parts.query("select count(*) from door where kind = 'filing'")[0][0]
+    waiting = parts.query("select count(*) from admission_queue where kind = 'filing'")[0][0]
     assert told > 20
     assert parts.query("select count(*), count(told_partition) from claims") == [(64, 64)]
     assert waiting > 0

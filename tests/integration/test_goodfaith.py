@@ -409,7 +409,7 @@ def test_upgraded_warned_demoted_barred_and_back(parts: Parts, people: People, a
     ]
     assert demoted["figures"]["window_to"] == (demote_on - DAY).isoformat()
     told = parts.query(
-        "select payload::json ->> 'kind' from door where type = 'goodfaith.account.notice.v1' and listing = %s order by id",
+        "select payload::json ->> 'kind' from admission_queue where type = 'goodfaith.account.notice.v1' and listing = %s order by id",
         account,
     )
     assert [row[0] for row in told] == [f"good_faith_{kind}" for kind in kinds]
@@ -534,7 +534,7 @@ def test_a_declaration_is_executed_and_sealed(parts: Parts, people: People, at: 
     ((sealed,),) = parts.query("select sealed from good_faith_declarations where account = %s", account)
     assert b"Signatory" not in bytes(sealed)
     assert b"director" not in bytes(sealed)
-    assert not parts.query("select 1 from door where payload like '%%Signatory%%' or payload like '%%sworn%%'")
+    assert not parts.query("select 1 from admission_queue where payload like '%%Signatory%%' or payload like '%%sworn%%'")
     path = f"/v1/accounts/{account}/good-faith/declarations"
     (read,) = people.client.get(path, headers=people.operator).json()["items"]
     assert (read["name"], read["capacity"], read["sha256"]) == (SIGNED["name"], SIGNED["capacity"], TEXT.sha256)

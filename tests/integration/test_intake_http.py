@@ -86,7 +86,7 @@ def test_an_accepted_claim_can_be_read_at_once(
         assert read.json()["states"] == {"RECEIVED": 2}
         item = people.client.get(f"/v1/items/{made['items'][0]['item']}", headers=headers).json()
         assert (item["state"], item["complainant"], item["listing"]) == ("RECEIVED", account, f"at-once-{number}")
-        assert parts.query("select count(*) from door where claim = %s and kind = 'submit'", made["claim"]) == [(2,)]
+        assert parts.query("select count(*) from admission_queue where claim = %s and kind = 'submit'", made["claim"]) == [(2,)]
 
 
 def test_an_answered_claim_survives_kill_9(
@@ -225,7 +225,7 @@ def test_an_agent_files_with_the_authority_that_it_has(
     def told() -> list[str]:
         parts.tell_rights()
         rows = parts.query(
-            "select payload::json->>'status' from door where type like '%%change_right%%' and complainant = %s order by id", agent
+            "select payload::json->>'status' from admission_queue where type like '%%change_right%%' and complainant = %s order by id", agent
         )  # fmt: skip
         return [status for (status,) in rows]
 
@@ -267,7 +267,7 @@ def test_a_lost_right_is_told_to_its_items(parts: Parts, people: People) -> None
     }
     parts.tell_rights()
     told = parts.query(
-        "select item, payload::json->>'status' from door where claim = %s and kind = 'command' order by item",
+        "select item, payload::json->>'status' from admission_queue where claim = %s and kind = 'command' order by item",
         made["claim"],
     )
     assert told == [(item["item"], "lost") for item in made["items"]]

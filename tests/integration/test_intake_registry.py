@@ -51,7 +51,7 @@ def right(people: People, headers: dict[str, str], **values: Any) -> dict[str, A
 def notices(parts: Parts, account: str) -> list[dict[str, Any]]:
     """What the account is told, in order."""
     rows = parts.query(
-        "select payload::json from door where type = 'goodfaith.account.notice.v1' and listing = %s order by id",
+        "select payload::json from admission_queue where type = 'goodfaith.account.notice.v1' and listing = %s order by id",
         account,
     )
     return [row[0] for row in rows]
@@ -61,7 +61,7 @@ def told(parts: Parts, claim: str) -> list[str]:
     """What the items of a claim were told of the right, in order, once all are told."""
     parts.tell_rights()
     rows = parts.query(
-        "select payload::json->>'status' from door where type like '%%change_right%%' and claim = %s order by id", claim
+        "select payload::json->>'status' from admission_queue where type like '%%change_right%%' and claim = %s order by id", claim
     )
     return [status for (status,) in rows]
 

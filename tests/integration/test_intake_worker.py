@@ -98,7 +98,7 @@ def backlog(parts: Parts, lane: str, complainant: str, count: int) -> None:
         complainant, complainant, lane, msgspec.json.encode(terms(complainant)).decode(), count,
     )  # fmt: skip
     parts.query(
-        """insert into door (kind, lane, complainant, partition, claim, item, listing, accepted_at)
+        """insert into admission_queue (kind, lane, complainant, partition, claim, item, listing, accepted_at)
         select 'submit', %s, %s, n %% %s, 'c-' || %s || n, 'i-' || %s || n, 'l-' || %s || n, now() from generate_series(1, %s) as n""",
         lane, complainant, PARTITIONS, complainant, complainant, complainant, count,
     )  # fmt: skip
@@ -150,7 +150,7 @@ def test_one_complainant_with_most_of_the_load_does_not_hold_up_the_others(parts
     assert sum(counts.values()) - counts["a-big"] == 360
     while taken := pull(parts, quiet, 500):
         assert set(complainants(taken)) == {"a-big"}
-    assert parts.query("select count(*) from door") == [(0,)]
+    assert parts.query("select count(*) from admission_queue") == [(0,)]
 
 
 def test_what_tells_of_claims_gives_way_and_goes_on(parts: Parts, quiet: Intake) -> None:
@@ -169,16 +169,16 @@ def test_what_tells_of_claims_gives_way_and_goes_on(parts: Parts, quiet: Intake)
         rest += taken
     told += [incoming for incoming in rest if isinstance(incoming.data, events.ClaimFiled)]
     assert len({incoming.data.claim for incoming in told}) == len(told) == 1600
-    assert parts.query("select count(*) from door") == [(0,)]
+    assert parts.query("select count(*) from admission_queue") == [(0,)]
 
 
 def test_claims_of_a_version_before_are_told_once_as_far_as_figures_reach(parts: Parts) -> None:
     made = file(parts, submit(HOLDER, "new"), submit(HOLDER, "old", "old-2"), submit(HOLDER, "ancient"))
     new, old, ancient = (one["claim"] for one in made)
-    waiting = "select claim, payload::json ->> 'items' from door where kind = 'filing' order by id"
+    waiting = "select claim, payload::json ->> 'items' from admission_queue where kind = 'filing' order by id"
     assert parts.query(waiting) == [(new, "1"), (old, "2"), (ancient, "1")]
     # as that version leaves them
-    parts.query("delete from door where kind = 'filing' and claim <> %s", new)
+    parts.query("delete from admission_queue where kind = 'filing' and claim <> %s", new)
     parts.query("update claims set told_partition = null where id <> %s", new)
     parts.query("update claims set accepted_at = accepted_at - interval '31 days' where id = %s", ancient)
     service = Intake(parts.settings, background=False)
@@ -268,7 +268,7 @@ def test_a_command_brings_its_item_along(parts: Parts, quiet: Intake) -> None:
 
 def upto(parts: Parts) -> dt.datetime | None:
     """T: up to where watermarks may be published."""
-    ((found,),) = parts.query("select upto from door_time")
+    ((found,),) = parts.query("select upto from admission_time")
     return found  # type: ignore[no-any-return]
 
 
@@ -350,7 +350,7 @@ def test_a_watermark_does_not_pass_a_command_that_was_parked(parts: Parts, quiet
         key=None,
     )
     parts.query(
-        """insert into parked (partition, key, topic, "offset", event_id, type, value, error)
+        """insert into dead_letters (partition, key, topic, "offset", event_id, type, value, error)
         values (%s, %s, '@queue', %s, %s, %s, %s, 'refused')""",
         command.partition, command.key, command.offset, command.id, command.type, raw,
     )  # fmt: skip
@@ -365,7 +365,7 @@ def test_a_watermark_does_not_pass_a_command_that_was_parked(parts: Parts, quiet
         assert marks.pop(command.partition) < command.data.accepted_at
         assert set(marks.values()) == {mark}
     finally:
-        parts.query("update parked set state = 'done'")
+        parts.query("update dead_letters set state = 'done'")
     quiet._marked_at = 0.0
     pull(parts, quiet)
     assert quiet.last == {command.partition: mark}  # type: ignore[attr-defined]
@@ -472,7 +472,7 @@ def test_what_the_door_accepted_is_published_once_and_read_back(parts: Parts) ->
     made = file(parts, *(submit(HOLDER, f"l{number}", f"m{number}") for number in range(20)))
     service = Intake(settings)
     with contextlib.closing(service), running(service, parts):
-        wait(lambda: parts.query("select count(*) from door") == [(0,)])
+        wait(lambda: parts.query("select count(*) from admission_queue") == [(0,)])
         item = made[0]["items"][0]
         counter = Filing(
             Account("s-1", "seller"), None, "s-1", b"", "counter", requests.Counter(), "http", item=item["item"]

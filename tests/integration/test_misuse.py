@@ -83,7 +83,7 @@ def of(people: People, account: str) -> dict[str, Any]:
 
 def told(parts: Parts, account: str) -> list[dict[str, Any]]:
     rows = parts.query(
-        """select payload::json from door where type = 'goodfaith.account.notice.v1' and listing = %s
+        """select payload::json from admission_queue where type = 'goodfaith.account.notice.v1' and listing = %s
         and payload::json ->> 'kind' like 'misuse_%%' order by id""",
         account,
     )
@@ -240,7 +240,7 @@ def test_a_quota_is_exact_and_drops_nothing(parts: Parts, people: People, at: Cl
     assert post(people, headers, right, "c1", key="k2").status_code == 202
     assert people.client.get("/v1/misuse", headers=headers).json()["used"] == 1
     # and everything is in the door
-    assert parts.query("select count(*) from door where complainant = %s and kind = 'submit'", account) == [(8,)]
+    assert parts.query("select count(*) from admission_queue where complainant = %s and kind = 'submit'", account) == [(8,)]
 
 
 def test_many_at_once_are_counted_one_after_the_other(parts: Parts, people: People, at: Clock) -> None:
@@ -329,7 +329,7 @@ def test_a_suspension_makes_claims_wait_and_its_end_processes_them(
     claim = accepted.json()["claim"]
     assert people.client.get(f"/v1/claims/{claim}", headers=headers).json()["size"] == 2
     assert people.client.get("/v1/misuse", headers=headers).json()["held"] == 4
-    assert parts.query("select count(*) from door where complainant = %s", account) == [(0,)]
+    assert parts.query("select count(*) from admission_queue where complainant = %s", account) == [(0,)]
     # it is not under way: nothing can be done about it, and another's is another's
     item = accepted.json()["items"][0]["item"]
     for path in (f"/v1/items/{item}/withdraw", f"/v1/claims/{claim}/withdraw"):
@@ -341,14 +341,14 @@ def test_a_suspension_makes_claims_wait_and_its_end_processes_them(
     )
     # a right is lost meanwhile: nobody is told of an item that is not there yet
     assert people.client.patch(f"/v1/rights/{other}", json={"status": "lost"}, headers=headers).status_code == 200
-    assert parts.query("select count(*) from door where item = %s", later["items"][0]["item"]) == [(0,)]
+    assert parts.query("select count(*) from admission_queue where item = %s", later["items"][0]["item"]) == [(0,)]
 
     quiet.release()
     assert people.client.get("/v1/misuse", headers=headers).json()["held"] == 4
     at.to(dt.datetime.combine(at.now.date() + 10 * DAY, dt.time(), dt.UTC))
     quiet.release()
     assert people.client.get("/v1/misuse", headers=headers).json()["held"] == 0
-    rows = parts.query("select kind, listing, lane, accepted_at from door where complainant = %s order by id", account)
+    rows = parts.query("select kind, listing, lane, accepted_at from admission_queue where complainant = %s order by id", account)
     assert rows == [
         *[("submit", name, "bulk", at.now) for name in ("w1", "w2", "w3", "w4")], ("command", "w3", "bulk", at.now),
     ]  # fmt: skip

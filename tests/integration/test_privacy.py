@@ -53,7 +53,7 @@ def tell(parts: Parts, party: str, claim: str | None, kind: str, *items: str) ->
 
 def receipts(parts: Parts, message: str) -> list[dict[str, Any]]:
     rows = parts.query(
-        "select payload::json, listing from door where type = 'goodfaith.message.read.v1' and payload::json ->> 'message' = %s",
+        "select payload::json, listing from admission_queue where type = 'goodfaith.message.read.v1' and payload::json ->> 'message' = %s",
         message,
     )
     assert all(payload["account"] == listing for payload, listing in rows)
@@ -228,13 +228,13 @@ def test_erasing_destroys_the_key_and_closes_the_door(
     seen = people.client.get(f"/v1/accounts/{account}", headers=people.operator).json()
     assert (seen["state"], seen["has_contact"], seen["history"][0]["kind"]) == ("closed", False, "erased")
     ((event,),) = parts.query(
-        "select payload::json from door where type = 'goodfaith.account.erased.v1' and listing = %s", account
+        "select payload::json from admission_queue where type = 'goodfaith.account.erased.v1' and listing = %s", account
     )
     assert set(event) <= {"account", "by", "at"}, "ids and times only"
 
     again = erase(people, account).json()
     assert (again["already"], again["tokens"], again["documents_kept"]) == (True, 0, 1)
-    count = "select count(*) from door where type = 'goodfaith.account.erased.v1' and listing = %s"
+    count = "select count(*) from admission_queue where type = 'goodfaith.account.erased.v1' and listing = %s"
     assert parts.query(count, account) == [(1,)]
 
 
@@ -268,7 +268,7 @@ def test_erasing_waits_for_what_is_not_over(parts: Parts, people: People) -> Non
     done = erase(people, seller, force=True, reason="court_order").json()
     assert (done["forced"], done["matters"]) == (True, {"open_items": 1})
     ((event,),) = parts.query(
-        "select payload::json from door where type = 'goodfaith.account.erased.v1' and listing = %s", seller
+        "select payload::json from admission_queue where type = 'goodfaith.account.erased.v1' and listing = %s", seller
     )
     assert (event["forced"], event["reason"], event["open_items"]) == (True, "court_order", 1)
     sell(parts.engine, item, seller, state="UPHELD_BY_DEFAULT")
@@ -326,7 +326,7 @@ def test_an_erasure_that_breaks_off_is_done_again(parts: Parts, people: People, 
 HELD_ELSEWHERE = {
     # derived from what is exported, or only on its way through
     "intake": {
-        "evidence_links", "good_faith_days", "good_faith_due", "good_faith_run", "cases", "review_skips", "door", "door_held",
+        "evidence_links", "good_faith_days", "good_faith_due", "good_faith_run", "cases", "review_skips", "admission_queue", "held_items",
         "inbound_progress", "misuse_usage", "right_jobs", "subject_keys",
         # among the staff
         "review_notes",
@@ -340,7 +340,7 @@ HELD_ELSEWHERE = {
     },
 }  # fmt: skip
 RUNTIME = re.compile(
-    r"(^|_)(event_log|inbox|inbox_marks|reads|reads_log|tails|gaps|door_time|cursors|topic_ids|partitions|parked|refused|alembic_version)$"
+    r"(^|_)(event_log|inbox|reads|reads_log|tails|gaps|admission_time|cursors|topic_ids|partitions|dead_letters|refused|alembic_version)$"
 )
 
 

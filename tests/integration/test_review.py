@@ -67,7 +67,7 @@ class Judge:
         with self.parts.engine.begin() as connection:
             now, wall = clock.read(connection)
             rows = connection.exec_driver_sql(
-                """with taken as (delete from door returning *)
+                """with taken as (delete from admission_queue returning *)
                 select t.*, c.terms from taken t left join claims c on c.id = t.claim order by t.id"""
             ).mappings()
             changes: list[Change] = []
@@ -133,7 +133,7 @@ def judge(parts: Parts) -> Iterator[Judge]:
 def empty(parts: Parts) -> None:
     """Each test begins with an empty queue."""
     parts.query("delete from cases")
-    parts.query("delete from door")
+    parts.query("delete from admission_queue")
 
 
 class Desk:

@@ -120,11 +120,11 @@ def test_settled_items_are_left_out_unless_something_may_reopen_them(parts: Part
 
     def change(status: str) -> set[str]:
         """States of the items that are told."""
-        parts.query("delete from door where kind = 'command'")
+        parts.query("delete from admission_queue where kind = 'command'")
         answer = people.client.patch(f"/v1/rights/{made['id']}", json={"status": status}, headers=people.operator)
         assert answer.json() == {"changed": True}
         parts.tell_rights()
-        return {named[item] for (item,) in parts.query("select item from door where type like '%%change_right%%'")}
+        return {named[item] for (item,) in parts.query("select item from admission_queue where type like '%%change_right%%'")}
 
     assert change("expired") == {"RECEIVED", "DUPLICATE", "APPEALED"}
     # a counter is on its way: what the read model says of the item is no longer true
@@ -170,14 +170,14 @@ def test_many_items_are_told_a_bounded_number_at_a_time(parts: Parts, people: Pe
         assert right_jobs.pick_up(connection) == 1
     wait(
         lambda: (
-            [step(), parts.query("select count(*) from door where claim = %s and kind = 'command'", claim)][1] == [(1,)]
+            [step(), parts.query("select count(*) from admission_queue where claim = %s and kind = 'command'", claim)][1] == [(1,)]
         )
     )
     assert sum(steps) < count
     parts.tell_rights()
     assert max(steps) <= right_jobs.ITEMS
     rows = parts.query(
-        """select c.item, array_agg(d.payload::json->>'status' order by d.id) from door d join commands c
+        """select c.item, array_agg(d.payload::json->>'status' order by d.id) from admission_queue d join commands c
         on c.id = d.payload::json->>'command' where c.kind = 'change_right' and d.complainant = %s group by 1""",
         account,
     )
@@ -206,7 +206,7 @@ def test_a_claim_that_is_being_filed_meanwhile_is_told_too(parts: Parts, people:
             claim = _filed_by_what_was_read(connection, account, made, now, wall)
         parts.tell_rights()
     assert told(parts, claim) == ["lost"]
-    assert parts.query("select payload::json->>'status' from door where claim = %s and kind = 'submit'", claim) == [
+    assert parts.query("select payload::json->>'status' from admission_queue where claim = %s and kind = 'submit'", claim) == [
         (None,)
     ]
 
@@ -224,7 +224,7 @@ def _filed_by_what_was_read(connection: sa.Connection, account: str, right: str,
         (item, claim, now),
     )
     connection.exec_driver_sql(
-        """insert into door (kind, lane, complainant, partition, claim, item, listing, accepted_at)
+        """insert into admission_queue (kind, lane, complainant, partition, claim, item, listing, accepted_at)
         values ('submit', 'standard', %s, 0, %s, %s, 'l', %s)""",
         (account, claim, item, now),
     )

@@ -341,11 +341,11 @@ def test_poison_parks_its_key_and_its_timers_and_runs_again_in_order(rig: Rig) -
     rig.send(1, key="sick", by="poison")
     rig.send(2, key="sick")
     rig.send(3, key="well")
-    rig.until(lambda: rig.count() >= 2 and rig.count("parked") >= 2)
+    rig.until(lambda: rig.count() >= 2 and rig.count("dead_letters") >= 2)
     rig.mark(NOW)
     rig.until(lambda: rig.sql("select 1 from echo_fired where listing = 'well'"))
     rig.send(4, key="sick")
-    rig.until(lambda: rig.count("parked") >= 3)
+    rig.until(lambda: rig.count("dead_letters") >= 3)
     assert not rig.sql("select 1 from echo_fired where listing = 'sick'"), "a parked key's timers stand still"
     assert [row[0] for row in rig.sql("select item from echo_items order by n")] == ["i0", "i3"]
     letters = rig.published(topics.DEAD_LETTERS)
@@ -357,19 +357,19 @@ def test_poison_parks_its_key_and_its_timers_and_runs_again_in_order(rig: Rig) -
     assert shown["outbox_oldest_timestamp_seconds", ""] == 0
 
     # run again while it is still poison: it stays, counted
-    rig.sql("update parked set state = 'replay'")
-    rig.until(lambda: rig.sql("select 1 from parked where count = 2 and state = 'parked'"))
+    rig.sql("update dead_letters set state = 'replay'")
+    rig.until(lambda: rig.sql("select 1 from dead_letters where count = 2 and state = 'waiting'"))
     assert rig.count() == 2
     # a restart keeps the key parked
     rig.processes[0].kill()
     rig.start()
     rig.send(5, key="sick")
-    rig.until(lambda: rig.count("parked") >= 4)
+    rig.until(lambda: rig.count("dead_letters") >= 4)
     # it is as old as it was
     since = shown["dead_letters_oldest_timestamp_seconds", ""]
     assert rig.shown()["dead_letters_oldest_timestamp_seconds", ""] == pytest.approx(since, abs=1)
     # cured: all of the key, in order, and the timer fires
-    rig.sql("delete from echo_poison; update parked set state = 'replay'")
+    rig.sql("delete from echo_poison; update dead_letters set state = 'replay'")
     rig.until(lambda: rig.count() >= 6)
     rig.until(lambda: rig.sql("select 1 from echo_fired where listing = 'sick'"))
     assert [row[0] for row in rig.sql("select item from echo_items where listing = 'sick' order by n")] == [
@@ -385,7 +385,7 @@ def test_poison_parks_its_key_and_its_timers_and_runs_again_in_order(rig: Rig) -
     began = time.time()
     rig.until(lambda: rig.shown()["consumer_position_timestamp_seconds", topics.INTAKE.name] > began)
     # twice changes nothing: what is done stays done
-    rig.sql("update parked set state = 'replay' where state = 'parked'")
+    rig.sql("update dead_letters set state = 'replay' where state = 'waiting'")
     time.sleep(1.5)
     rig.check(range(6))
 
@@ -395,8 +395,8 @@ def test_a_row_that_the_database_refuses_is_found_and_parked_alone(rig: Rig) -> 
         rig.send(number, by="bad_row" if number == 17 else "x", key=f"k{number}")
     rig.producer.flush()
     rig.start()
-    rig.until(lambda: rig.count() >= 29 and rig.count("parked") >= 1)
-    assert [row[0] for row in rig.sql("select key from parked")] == ["k17"]
+    rig.until(lambda: rig.count() >= 29 and rig.count("dead_letters") >= 1)
+    assert [row[0] for row in rig.sql("select key from dead_letters")] == ["k17"]
     rig.check([n for n in range(30) if n != 17])
 
 
@@ -411,14 +411,14 @@ def test_a_timer_that_the_database_refuses_is_parked_and_holds_nothing_up(rig: R
     rig.producer.flush()
     worker = rig.start()
     rig.until(lambda: rig.count() >= 30 and rig.count("echo_fired") >= 1)
-    rig.until(lambda: rig.count("parked") >= 2)
-    assert sorted(rig.sql("select topic, key, state from parked")) == [
-        ("@timer", "refused1", "parked"),
-        ("@timer", "refused2", "parked"),
+    rig.until(lambda: rig.count("dead_letters") >= 2)
+    assert sorted(rig.sql("select topic, key, state from dead_letters")) == [
+        ("@timer", "refused1", "waiting"),
+        ("@timer", "refused2", "waiting"),
     ]
     # and with nothing else to do
     rig.sql(f"insert into echo_timers values ({spot['well']}, 'refused3', '2026-01-01Z')")
-    rig.until(lambda: rig.count("parked") >= 3)
+    rig.until(lambda: rig.count("dead_letters") >= 3)
     rig.send(30)
     rig.until(lambda: rig.count() >= 31)
     assert worker.poll() is None
@@ -430,12 +430,12 @@ def test_a_queue_row_that_the_database_refuses_is_parked_alone(rig: Rig) -> None
     rows = ", ".join(f"({topics.partition_of(f'k{n}', PARTITIONS)}, 'k{n}', {n == 4})" for n in range(9))
     rig.sql(f"insert into echo_queue (partition, listing, bad) values {rows}")
     worker = rig.start(also=("@queue",))
-    rig.until(lambda: rig.count() >= 8 and rig.count("parked") >= 1)
-    assert rig.sql("select topic, key, event_id from parked") == [("@queue", "k4", "q5")]
+    rig.until(lambda: rig.count() >= 8 and rig.count("dead_letters") >= 1)
+    assert rig.sql("select topic, key, event_id from dead_letters") == [("@queue", "k4", "q5")]
     assert rig.count("echo_queue") == 0
     # what comes behind it waits, and both are run again in order
     rig.sql(f"insert into echo_queue (partition, listing) values ({topics.partition_of('k4', PARTITIONS)}, 'k4')")
-    rig.until(lambda: rig.count("parked") >= 2)
+    rig.until(lambda: rig.count("dead_letters") >= 2)
     rig.send(0)
     rig.until(lambda: rig.count() >= 9)
     assert worker.poll() is None
@@ -452,11 +452,11 @@ def test_parked_records_keep_their_order_whatever_they_are_parked_for(rig: Rig, 
     rig.send(2, key="well", by="bad_row" if refused else "x")
     rig.producer.flush()
     rig.start()
-    rig.until(lambda: rig.count("parked") >= 4 + refused)
-    offsets = [row[0] for row in rig.sql("select \"offset\" from parked where key = 'sick' order by id")]
+    rig.until(lambda: rig.count("dead_letters") >= 4 + refused)
+    offsets = [row[0] for row in rig.sql("select \"offset\" from dead_letters where key = 'sick' order by id")]
     assert len(offsets) == 4
     assert offsets == sorted(offsets)
-    reasons = [row[0].partition(":")[0] for row in rig.sql("select error from parked where key = 'sick' order by id")]
+    reasons = [row[0].partition(":")[0] for row in rig.sql("select error from dead_letters where key = 'sick' order by id")]
     assert reasons[0] == "RuntimeError"
     assert reasons[2] == "waits behind an earlier record of its key"
 
@@ -483,9 +483,9 @@ def test_a_worker_that_dies_amid_isolating_parks_nothing_twice(rig: Rig) -> None
     first = rig.start(crash_at="echo:after_commit:9")
     assert first.wait(timeout=40) == -signal.SIGKILL
     rig.start()
-    rig.until(lambda: rig.count() >= 9 and rig.count("parked") >= 2)
+    rig.until(lambda: rig.count() >= 9 and rig.count("dead_letters") >= 2)
     time.sleep(1.0)
-    assert sorted(row[0] for row in rig.sql("select key from parked")) == ["k", "other"]
+    assert sorted(row[0] for row in rig.sql("select key from dead_letters")) == ["k", "other"]
 
 
 @pytest.mark.parametrize(
@@ -499,9 +499,9 @@ def test_an_unreadable_record_of_our_own_blocks_its_key_alone(rig: Rig, value: b
     rig.raw("sick", value)
     rig.send(1, key="sick")
     rig.send(2, key="well")
-    rig.until(lambda: rig.count() >= 1 and rig.count("parked") >= 2)
+    rig.until(lambda: rig.count() >= 1 and rig.count("dead_letters") >= 2)
     assert [row[0] for row in rig.sql("select item from echo_items")] == ["i2"]
-    stored = rig.sql("select value from parked order by id")[0][0]
+    stored = rig.sql("select value from dead_letters order by id")[0][0]
     assert bytes(stored) == value
 
 
@@ -518,7 +518,7 @@ def test_tombstones_unknown_types_and_hostile_headers_are_skipped(rig: Rig) -> N
     )
     rig.send(1, key="l1")
     rig.until(lambda: rig.count() >= 1)
-    assert rig.count("parked") == 0
+    assert rig.count("dead_letters") == 0
     rig.check([1])
 
 
@@ -720,7 +720,7 @@ def test_events_are_linked_on_each_topic_and_partition(rig: Rig) -> None:
     rig.producer.flush()
     rig.processes[0].wait(timeout=40)
     rig.start()
-    rig.until(lambda: rig.count() + rig.count("parked") >= 300)
+    rig.until(lambda: rig.count() + rig.count("dead_letters") >= 300)
     rig.until(lambda: not rig.sql("select 1 from partitions where seq <> published_upto"))
     last: dict[tuple[int, str, int], int] = {}
     for partition, seq, topic, target, payload in rig.sql(
@@ -774,19 +774,19 @@ def test_a_type_of_ours_that_a_newer_version_writes_is_parked(rig: Rig) -> None:
         if topics.partition_of(f"l{n}", PARTITIONS) == topics.partition_of("l0", PARTITIONS)
     )
     rig.event(3, 2, key=other)
-    rig.until(lambda: rig.count() >= 1 and rig.count("parked") >= 2)
+    rig.until(lambda: rig.count() >= 1 and rig.count("dead_letters") >= 2)
     assert [row[0] for row in rig.sql("select item from echo_items")] == ["i3"], "its key waits, others do not"
-    assert {row[0] for row in rig.sql("select event_id from parked")} == {
+    assert {row[0] for row in rig.sql("select event_id from dead_letters")} == {
         f"intake.{topics.partition_of('l0', PARTITIONS)}.{n}" for n in (1, 2)
     }
     # run again by a version that does not know it either, it stays
-    rig.sql("update parked set state = 'replay'")
+    rig.sql("update dead_letters set state = 'replay'")
     rig.until(
         lambda: rig.sql(
-            "select 1 from parked where count = 2 and state = 'parked' and starts_with(error, 'NewerVersion')"
+            "select 1 from dead_letters where count = 2 and state = 'waiting' and starts_with(error, 'NewerVersion')"
         )
     )
-    assert rig.count("parked") == 2
+    assert rig.count("dead_letters") == 2
     assert rig.count() == 1
 
 

@@ -274,7 +274,7 @@ def test_receipts_lost_foreign_and_twice(world: World) -> None:
         world.send(topics.MARKETPLACE_SELLERS, events.MarketplaceSeller(seller=world.ann))  # it has appeared since
         wait(lambda: world.told(SellerCommand)[-1].seq == 2)
         assert world.told(SellerCommand)[-1].measures == ("frozen",)
-        assert world.sql("select count(*) from enforcement.ledger_parked") == [(0,)]
+        assert world.sql("select count(*) from enforcement.ledger_dead_letters") == [(0,)]
 
 
 def test_an_operator_lifts(world: World) -> None:

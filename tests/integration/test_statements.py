@@ -336,7 +336,7 @@ def test_killed_processes_lose_no_statement_and_make_none_twice(desk: Desk, eu: 
         wait(settled, timeout_s=120)
         assert set(eu.taken) == {puid(item, revision) for item, revision in wanted}
         assert [name for name, process in running.items() if process.poll() is not None] == []
-        assert desk.sql("select count(*) from enforcement.parked") == [(0,)]
+        assert desk.sql("select count(*) from enforcement.dead_letters") == [(0,)]
     finally:
         for process in running.values():
             process.terminate()

@@ -37,7 +37,7 @@ URL = "https://1.1.1.1/hook?token=deep-secret"
 def said(parts: Parts, account: str) -> list[AccountChannels]:
     """What was put into the door for notification."""
     rows = parts.query(
-        "select payload from door where listing = %s and type = 'goodfaith.account.channels.v1' order by id", account
+        "select payload from admission_queue where listing = %s and type = 'goodfaith.account.channels.v1' order by id", account
     )
     return [msgspec.json.decode(row[0], type=AccountChannels) for row in rows]
 
@@ -161,7 +161,7 @@ def test_disabled_by_notification_and_enabled_again(parts: Parts, people: People
     assert (shown["status"], shown["reason"]) == ("disabled", "gone")
     assert inner(parts, people.client, account) == {}
     assert said(parts, account)[-1].webhooks == ()
-    notices = "select count(*) from door where listing = %s and type = 'goodfaith.account.notice.v1'"
+    notices = "select count(*) from admission_queue where listing = %s and type = 'goodfaith.account.notice.v1'"
     assert parts.query(notices, account) == [(1,)]
 
     again = people.client.put(f"/v1/webhooks/{hook}/status", json={"status": "enabled"}, headers=headers).json()

@@ -31,37 +31,37 @@ FILINGS_SHARE: Final = 8
 """One row of so many is for filings, however crowded the door is."""
 
 _COLUMNS: Final = "d.id, d.kind, d.lane, d.complainant, d.partition, d.claim, d.item, d.listing, d.on_site, d.type, d.payload, d.accepted_at, d.traceparent"
-_ALL: Final = f"select {_COLUMNS} from door d order by d.id limit %s"
-_DELETE: Final = "delete from door where id = any(%s)"
+_ALL: Final = f"select {_COLUMNS} from admission_queue d order by d.id limit %s"
+_DELETE: Final = "delete from admission_queue where id = any(%s)"
 _COMMANDS: Final = f"""
     select {_COLUMNS} from unnest(%s::int[]) as p(partition) cross join lateral (
-        select * from door where kind = 'command' and partition = p.partition order by accepted_at, id limit %s) as d
+        select * from admission_queue where kind = 'command' and partition = p.partition order by accepted_at, id limit %s) as d
     order by d.accepted_at, d.id limit %s"""
 _FILINGS: Final = f"""
     select {_COLUMNS} from unnest(%s::int[]) as p(partition) cross join lateral (
-        select * from door where kind = 'filing' and partition = p.partition order by id limit %s) as d
+        select * from admission_queue where kind = 'filing' and partition = p.partition order by id limit %s) as d
     order by d.id limit %s"""
 _PROMOTED: Final = f"""
-    select {_COLUMNS} from door d where d.kind = 'submit' and d.item = any(%s) and d.partition = any(%s)"""
+    select {_COLUMNS} from admission_queue d where d.kind = 'submit' and d.item = any(%s) and d.partition = any(%s)"""
 # a loose index scan: one probe a pair, however many rows each has
 _PAIRS: Final = """
     with recursive pair as (
-        (select partition, complainant from door where kind = 'submit' and lane = %(lane)s
+        (select partition, complainant from admission_queue where kind = 'submit' and lane = %(lane)s
             and (partition, complainant) > (%(partition)s, %(complainant)s) order by partition, complainant limit 1)
         union all
         select next.* from pair cross join lateral (
-            select partition, complainant from door where kind = 'submit' and lane = %(lane)s
+            select partition, complainant from admission_queue where kind = 'submit' and lane = %(lane)s
                 and (partition, complainant) > (pair.partition, pair.complainant)
             order by partition, complainant limit 1) as next
     ) select partition, complainant from pair limit %(limit)s"""
 _WAITING: Final = """
     select p.partition, p.complainant, (select count(*) from (
-        select from door where kind = 'submit' and lane = %s and partition = p.partition and complainant = p.complainant
+        select from admission_queue where kind = 'submit' and lane = %s and partition = p.partition and complainant = p.complainant
         limit %s) as found)
     from unnest(%s::int[], %s::text[]) as p(partition, complainant)"""
 _TAKE: Final = f"""
     select {_COLUMNS} from unnest(%s::int[], %s::text[], %s::int[]) as p(partition, complainant, n) cross join lateral (
-        select * from door where kind = 'submit' and lane = %s and partition = p.partition and complainant = p.complainant
+        select * from admission_queue where kind = 'submit' and lane = %s and partition = p.partition and complainant = p.complainant
         order by id limit p.n) as d"""
 
 

@@ -103,7 +103,7 @@ def load(connection: sa.Connection, accounts: Iterable[Account], now: dt.datetim
     held: dict[str, int] = {}
     for account in halted:
         held[account] = connection.exec_driver_sql(
-            "select count(*) from (select from door_held where complainant = %s limit %s) as found",
+            "select count(*) from (select from held_items where complainant = %s limit %s) as found",
             (account, held_max + 1),
         ).scalar_one()
     return Limits(now, used, held, held_max)

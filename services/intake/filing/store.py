@@ -235,7 +235,7 @@ def _command_maker(
     fresh = [ref.item for found in refs.values() for ref in found if ref.state == State.RECEIVED]
     held: frozenset[str] = frozenset()
     if fresh:
-        rows = connection.exec_driver_sql("select item from door_held where item = any(%s)", (fresh,))
+        rows = connection.exec_driver_sql("select item from held_items where item = any(%s)", (fresh,))
         held = frozenset(rows.scalars())
 
     def make(filing: Filing) -> Rows:
@@ -375,7 +375,7 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
             submitted["traceparent"] = [filing.trace for filing, rows in accepted for _ in rows.items]
         if any(rows.held for _, rows in accepted):
             waits = [rows.held for _, rows in accepted for _ in rows.items]
-            db.copy(connection, "door_held", {n: list(compress(column, waits)) for n, column in submitted.items()})
+            db.copy(connection, "held_items", {n: list(compress(column, waits)) for n, column in submitted.items()})
             submitted = {n: list(compress(column, map(not_, waits))) for n, column in submitted.items()}
         # one statement for both: here every round trip counts
         count, filings = len(submitted["item"]), _filings(filed, told)
@@ -383,7 +383,7 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
         if "traceparent" in submitted:
             both["traceparent"] = [*submitted["traceparent"], *([None] * len(filed))]
         both |= {name: [*([None] * count), *filings[name]] for name in ("type", "payload")}
-        db.copy(connection, "door", {"kind": [*(["submit"] * count), *filings["kind"]], **both})
+        db.copy(connection, "admission_queue", {"kind": [*(["submit"] * count), *filings["kind"]], **both})
     commands = [(rows.kinds, "standard", "", command) for _, rows in accepted for command in rows.commands]
     if commands:
         traces = [filing.trace for filing, rows in accepted for _ in rows.commands]
@@ -427,7 +427,7 @@ def tell_untold(connection: sa.Connection, since: dt.datetime, partitions: int, 
         filed = [domain.filed(row, canary=_DECODE.decode(row[-1]).canary) for row in rows]
         told = [partition_of(one.account, partitions) for one in filed]
         connection.exec_driver_sql(_TOLD, ([one.claim for one in filed], told))
-        db.copy(connection, "door", _filings(filed, told))
+        db.copy(connection, "admission_queue", _filings(filed, told))
     return len(rows)
 
 

@@ -1,6 +1,6 @@
 """The barrier: up to which time all that was accepted is committed (architecture.md, "Time of right").
 
-One worker closes the door for a moment and reads the clock, T; all workers publish watermarks up to the T in ``door_time``.
+One worker closes the door for a moment and reads the clock, T; all workers publish watermarks up to the T in ``admission_time``.
 T never goes back, and ``store.enter_door`` accepts nothing at or before it, whatever the clock says. While the clocks of
 database, broker and process disagree, T stays where it is.
 """
@@ -30,10 +30,10 @@ GOOD_S: Final = 60.0
 NOT_STAMPED: Final = 1
 """Sent as a record's timestamp in ms. It comes back where the broker does not stamp the topic, and no broker's clock says it."""
 _LOOK: Final = """
-    select c.wall, c.business, c.rate, clock_timestamp(), t.turn from platform.clock c, door_time t
+    select c.wall, c.business, c.rate, clock_timestamp(), t.turn from platform.clock c, admission_time t
     order by c.id desc limit 1"""
 _SEEN: Final = "select count(*), min(upto) from inbound_progress where topic = any(%s)"
-_MOVE: Final = "update door_time set upto = greatest(upto, %s), turn = turn + 1 returning turn"
+_MOVE: Final = "update admission_time set upto = greatest(upto, %s), turn = turn + 1 returning turn"
 
 
 def bound_s(settings: Settings) -> float:
@@ -195,5 +195,5 @@ class Barrier:
 
 def published_upto(connection: sa.Connection) -> dt.datetime | None:
     """T: what is read after this sees everything that was accepted up to it. None: none was found yet."""
-    upto: dt.datetime | None = connection.exec_driver_sql("select upto from door_time").scalar_one()
+    upto: dt.datetime | None = connection.exec_driver_sql("select upto from admission_time").scalar_one()
     return upto

@@ -36,7 +36,7 @@ def _insert_commands(
             insert into commands (id, claim, item, kind, by, role, accepted_at, via)
             select id, claim, item, kind, by, role, at, via from new
         )
-        insert into door (kind, lane, complainant, partition, claim, item, listing, type, payload, accepted_at, traceparent)
+        insert into admission_queue (kind, lane, complainant, partition, claim, item, listing, type, payload, accepted_at, traceparent)
         select 'command', lane, complainant, partition, claim, item, listing, type, payload, at, traceparent from new""",
         (
             [command.command for command in made],
@@ -85,7 +85,7 @@ def publish_accounts(
     none = [""] * len(notices)
     db.copy(
         connection,
-        "door",
+        "admission_queue",
         {
             "kind": ["command"] * len(notices), "lane": ["standard"] * len(notices), "complainant": none, "claim": none,
             "item": none, "listing": [notice.account for notice in notices],

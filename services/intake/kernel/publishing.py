@@ -15,7 +15,7 @@ DELAYED_S: Final = 5.0
 """What waits for longer than this is delayed: longer than a busy worker takes, or a change of workers."""
 State = Literal["current", "delayed", "unknown"]
 
-_DOOR: Final = "select exists (select from door)"
+_DOOR: Final = "select exists (select from admission_queue)"
 _HEADS: Final = "select partition, seq, published_upto from partitions"
 
 

@@ -122,7 +122,7 @@ def tell_items(
         where {where}
             and (i.state <> all(%s) or exists (
                 select from commands k where k.item = i.id and k.status = 'accepted' and k.kind <> 'change_right'))
-            and not exists (select from door_held h where h.item = i.id)""",
+            and not exists (select from held_items h where h.item = i.id)""",
         (*values, list(_UNTOUCHED)),
     ).all()
     known = store.rights(connection, {row[6] for row in rows})

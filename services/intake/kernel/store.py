@@ -34,7 +34,7 @@ def one_row(result: sa.CursorResult[Any]) -> Row | None:
 
 
 _NOW: Final = """
-    select wall, business, rate, clock_timestamp(), (select upto from door_time) from platform.clock order by id desc limit 1"""
+    select wall, business, rate, clock_timestamp(), (select upto from admission_time) from platform.clock order by id desc limit 1"""
 
 
 def enter_admission(connection: sa.Connection) -> tuple[dt.datetime, dt.datetime]:
@@ -66,7 +66,7 @@ def parked_since(connection: sa.Connection, partitions: Collection[int]) -> dict
             tuple,
             connection.exec_driver_sql(
                 """select partition, min((convert_from(value, 'UTF8')::jsonb -> 'data' ->> 'accepted_at')::timestamptz) as since
-                from parked where state <> 'done' and topic = '@queue' and partition = any(%s)
+                from dead_letters where state <> 'done' and topic = '@queue' and partition = any(%s)
                 group by partition having min(convert_from(value, 'UTF8')::jsonb -> 'data' ->> 'accepted_at') is not null""",
                 (list(partitions),),
             ),

@@ -639,7 +639,7 @@ def used(connection: sa.Connection, account: str, day: dt.date) -> int:
 
 def held(connection: sa.Connection, account: str) -> int:
     """Items of an account that wait for the end of a suspension."""
-    return connection.exec_driver_sql("select count(*) from door_held where complainant = %s", (account,)).scalar_one()  # type: ignore[no-any-return]
+    return connection.exec_driver_sql("select count(*) from held_items where complainant = %s", (account,)).scalar_one()  # type: ignore[no-any-return]
 
 
 def history(connection: sa.Connection, account: str, before: int | None, limit: int) -> list[dict[str, Any]]:
@@ -657,11 +657,11 @@ def history(connection: sa.Connection, account: str, before: int | None, limit: 
 RELEASE: Final = 500
 """Items released in one transaction."""
 _RELEASABLE: Final = """
-    select h.item from door_held h join accounts a on a.id = h.complainant
+    select h.item from held_items h join accounts a on a.id = h.complainant
     where a.misuse <> 'suspension' or a.misuse_until <= %s order by h.id limit %s"""
 _MOVE: Final = """
-    with gone as (delete from door_held where item = any(%s) returning *)
-    insert into door (kind, lane, complainant, partition, claim, item, listing, on_site, accepted_at, traceparent)
+    with gone as (delete from held_items where item = any(%s) returning *)
+    insert into admission_queue (kind, lane, complainant, partition, claim, item, listing, on_site, accepted_at, traceparent)
     select 'submit', lane, complainant, partition, claim, item, listing, on_site, %s, traceparent from gone order by id returning item"""
 _RIGHT_CHANGED: Final = """i.id = any(%s) and (c.complainant <> c.principal or exists (
     select from rights r where r.id = c.right_id and (r.status <> 'active' or r.owner <> c.principal)))"""

@@ -165,8 +165,8 @@ def _cut_off(
 ) -> Iterable[Gap]:
     """Places that the reader has read to their end, though the logs say that more was published: no later event has shown it yet."""
     logs = present(connection, readers(settings), table="reads")
-    linked = connection.exec_driver_sql(f"select partition from {reader.schema}.{reader.prefix}partitions where linked")
-    partitions = set(linked.scalars())
+    owned = connection.exec_driver_sql(f"select partition from {reader.schema}.{reader.prefix}partitions")
+    partitions = set(owned.scalars())
     for topic in reader.reads:
         for partition in partitions:
             place = (topic.name, partition)
@@ -189,19 +189,16 @@ def _topic_ids(settings: Settings) -> dict[str, str]:
         consumer.close()
 
 
-# the last row of this topic and partition that the reader has: of another one of the same log it may be further;
-# what comes from outside is told by its ids, whoever wrote it
+# the last row of this topic and partition that the reader has: of another one of the same log it may be further
 _READ: Final = """
-    select p.partition, case when %(linked)s and coalesce((select o.linked from {reader}partitions o where o.partition = %(target)s), true) then
-        coalesce((select r.seq from {reader}reads r where r.topic = %(name)s and r.partition = %(target)s
-            and r.writer = %(writer)s and r.log_partition = p.partition), 0)
-    else greatest(
-        coalesce((select l.seq from {log}event_log l where l.partition = p.partition and l.topic = %(topic)s and l.target = %(target)s
-            and exists (select from {reader}inbox i where i.event_id = %(writer)s || '.' || l.partition || '.' || l.seq)
-            order by l.seq desc limit 1), 0),
-        coalesce((select max(m.upto) from {reader}inbox_marks m
-            where m.topic = %(name)s and m.writer = %(writer)s and m.partition = p.partition), 0)) end
-    from {log}partitions p"""
+    select p.partition, coalesce((select r.seq from {reader}reads r where r.topic = %(name)s and r.partition = %(target)s
+        and r.writer = %(writer)s and r.log_partition = p.partition), 0) from {log}partitions p"""
+# what comes from outside is told by its ids, whoever wrote it
+_READ_BY_ID: Final = """
+    select p.partition, coalesce((select l.seq from {log}event_log l where l.partition = p.partition and l.topic = %(topic)s
+        and l.target = %(target)s and exists (
+            select from {reader}inbox i where i.event_id = %(writer)s || '.' || l.partition || '.' || l.seq)
+        order by l.seq desc limit 1), 0) from {log}partitions p"""
 _UNREAD: Final = """
     select l.key, l.payload, l.recorded_wall
     from {log}event_log l join {log}partitions p using (partition)
@@ -323,11 +320,9 @@ def _unread(
         table = f"{log.schema}.{log.prefix}"
         have: dict[int, int] = {}
         for gap in gaps:
-            values = {
-                "topic": full, "target": partition, "writer": log.name, "name": topic.name,
-                "linked": topic.writer not in assignment.OUTSIDE,
-            }  # fmt: skip
-            statement = _READ.format(reader=f"{gap.reader.schema}.{gap.reader.prefix}", log=table)
+            values = {"topic": full, "target": partition, "writer": log.name, "name": topic.name}
+            read = _READ_BY_ID if topic.writer in assignment.OUTSIDE else _READ
+            statement = read.format(reader=f"{gap.reader.schema}.{gap.reader.prefix}", log=table)
             rows = connection.exec_driver_sql(statement, values)
             for source, number in rows:
                 # of a compacted topic each key's last record is to be there, whoever has read it

@@ -23,7 +23,7 @@ from shared.events import ItemSubmitted
 
 Check = Callable[[Evidence], list[Finding]]
 # what is parked waits for a person and is told of as such: what hangs on it is not called lost as well
-_NOT_PARKED: Final = "not in (select key from {schema}.{prefix}parked where state <> 'done')"
+_NOT_PARKED: Final = "not in (select key from {schema}.{prefix}dead_letters where state <> 'done')"
 _DOOR: Final = _NOT_PARKED.format(schema="intake", prefix="")
 _WAITING: Final = _NOT_PARKED.format(schema="verification", prefix="")
 
@@ -86,7 +86,7 @@ def items_published(e: Evidence) -> list[Finding]:
     counted = (
         "select i.id from intake.items i left join (select item, count(*) as n from"
         f" (select item from v_filed where type = '{SUBMITTED}' union all"
-        " select item from intake.door where kind = 'submit' union all select item from intake.door_held) t group by item) p on p.item = i.id"
+        " select item from intake.admission_queue where kind = 'submit' union all select item from intake.held_items) t group by item) p on p.item = i.id"
     )
     return [
         *e.find("lost", "item-unpublished", f"{counted} where n is null and 'door:' || i.listing {_DOOR}"),
@@ -105,7 +105,7 @@ def claims_told(e: Evidence) -> list[Finding]:
         " d ->> 'right_type' as right_type, d ->> 'channel' as channel, (d ->> 'at')::timestamptz as at,"
         " coalesce((d ->> 'canary')::bool, false) as canary from (select partition, payload::jsonb -> 'data' as d"
         f" from intake.event_log where type = '{FILED}' union all"
-        " select partition, payload::jsonb from intake.door where kind = 'filing') t)"
+        " select partition, payload::jsonb from intake.admission_queue where kind = 'filing') t)"
     )
     counted = (
         f"select c.id from intake.claims c left join (select claim, count(*) as n from {told} t group by claim) t"
@@ -174,7 +174,7 @@ def commands_published(e: Evidence) -> list[Finding]:
     counted = (
         "select k.id from intake.commands k left join (select command, count(*) as n from"
         " (select command from v_filed where command is not null union all"
-        " select payload::jsonb ->> 'command' from intake.door where kind = 'command') t group by command) p on p.command = k.id"
+        " select payload::jsonb ->> 'command' from intake.admission_queue where kind = 'command') t group by command) p on p.command = k.id"
     )
     return [
         *e.find(
@@ -224,7 +224,7 @@ def commands_ended(e: Evidence) -> list[Finding]:
             "lost", "command-open",
             f"select k.id from intake.commands k left join {ends} c on c.command = k.id join intake.items i on i.id = k.item"
             f" where c.command is null and {open_} and i.listing {_WAITING}"
-            " and not exists (select from intake.door d where d.kind = 'command' and d.item = k.item)",
+            " and not exists (select from intake.admission_queue d where d.kind = 'command' and d.item = k.item)",
         ),
         *e.find(
             "doubled", "command-ended-twice", f"select command from {ends} c group by command having count(*) > 1"
@@ -386,10 +386,8 @@ def _unread(table: str, topic: str) -> str:
     return (
         f"not exists (select from {table}reads n where n.topic = '{topic}' and n.partition = l.target and n.writer = l.writer"
         " and n.log_partition = l.partition and l.seq <= n.seq)"
-        # before events were linked
+        # what comes from outside is told by its id
         f" and not exists (select from {table}inbox i where i.event_id = l.id)"
-        f" and not exists (select from {table}inbox_marks m where m.topic = '{topic}' and m.writer = l.writer"
-        " and m.partition = l.partition and l.seq <= m.upto)"
     )
 
 
@@ -405,12 +403,6 @@ def applied(e: Evidence) -> list[Finding]:
     )
     for reader in e.readers:
         table = f"{reader.schema}.{reader.prefix}"
-        found += e.find(
-            "problem",
-            "mark-beyond-log",
-            f"select '{reader.name}: ' || m.topic || ' ' || m.writer || '.' || m.partition || '.' || m.upto from {table}inbox_marks m"
-            f" left join ({heads}) h on h.writer = m.writer and h.partition = m.partition where m.upto > coalesce(h.seq, 0)",
-        )
         found += e.find(
             "problem",
             "read-beyond-log",
@@ -444,7 +436,7 @@ def applied(e: Evidence) -> list[Finding]:
                 f" left join (select id, partition, min(\"offset\") as at from v_rec where topic = '{name}' group by id, partition) r"
                 f" on r.id = l.id and r.partition = l.target {cursor} = l.target where l.topic = '{name}'"
                 f" and l.seq <= h.published_upto and (r.id is null or r.at < coalesce(c.next_offset, 0)){there}"
-                f" and {_unread(table, topic.name)} and not exists (select from {table}parked p where p.topic = '{topic.name}'"
+                f" and {_unread(table, topic.name)} and not exists (select from {table}dead_letters p where p.topic = '{topic.name}'"
                 ' and (p.event_id = l.id or (p.partition = r.partition and p."offset" = r.at)))',
             )
             found += e.find(
@@ -533,7 +525,7 @@ def parked(e: Evidence) -> list[Finding]:
         for finding in e.find(
             "problem", "parked",
             f"select '{r.name}: ' || topic || ' ' || coalesce(event_id, '\"' || key || '\"') || ': ' || left(error, 120)"
-            f" from {r.schema}.{r.prefix}parked where state <> 'done'",
+            f" from {r.schema}.{r.prefix}dead_letters where state <> 'done'",
         )
     )  # fmt: skip
 
@@ -1229,7 +1221,7 @@ def erased(e: Evidence) -> list[Finding]:
             "lost", "erasure-untold",
             "select a.id from intake.accounts a where a.erased_at is not null"
             " and not exists (select from intake.event_log l where l.type = 'goodfaith.account.erased.v1' and l.key = a.id)"
-            " and not exists (select from intake.door d where d.type = 'goodfaith.account.erased.v1' and d.listing = a.id)",
+            " and not exists (select from intake.admission_queue d where d.type = 'goodfaith.account.erased.v1' and d.listing = a.id)",
         ),
     ]  # fmt: skip
 

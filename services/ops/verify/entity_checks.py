@@ -15,7 +15,7 @@ from services.ops.verify.sanction_checks import linked as linked_of
 from services.ops.verify.sanction_model import Own
 from shared import policy
 
-_NOT_PARKED: Final = "not in (select key from enforcement.ledger_parked where state <> 'done')"
+_NOT_PARKED: Final = "not in (select key from enforcement.ledger_dead_letters where state <> 'done')"
 _LATE: Final = "interval '1 minute'"
 _KEYS: Final = """
     select s.seller || ': ' || k.kind from (select distinct on (d ->> 'seller') d ->> 'seller' as seller, d -> 'keys' as keys

@@ -287,7 +287,7 @@ class Evidence:
 
     def _fold(self) -> None:
         """Fold verification's log, a partition at a time, and compare what comes out with the stored items."""
-        parked = {key for (key,) in self.rows("select key from verification.parked where state <> 'done'")}
+        parked = {key for (key,) in self.rows("select key from verification.dead_letters where state <> 'done'")}
         for partition, watermark in list(
             self.rows("select partition, watermark from verification.partitions order by 1")
         ):

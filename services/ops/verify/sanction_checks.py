@@ -15,7 +15,7 @@ from services.ops.verify.evidence import Evidence, Finding, Tally
 from services.ops.verify.sanction_model import Business, Case, Entry, Sanction, Span
 from shared import policy
 
-_NOT_PARKED: Final = "not in (select key from enforcement.ledger_parked where state <> 'done')"
+_NOT_PARKED: Final = "not in (select key from enforcement.ledger_dead_letters where state <> 'done')"
 _LATE: Final = "interval '1 minute'"
 """The ledger's worker looks for ends once a second: what is due since a moment ago is not late."""
 _MINUTE: Final = dt.timedelta(minutes=1)

@@ -1,4 +1,4 @@
-"""What readers know of what they have read, on a small real run: a replay changes nothing, and numbers are found from ids."""
+"""What readers know of what they have read, on a small real run: a replay changes nothing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import sqlalchemy as sa
 import stamina
 
 from deploy.local.processes import Fleet
-from services.ops.broker import linking
-from services.ops.idle import present, readers
+from services.ops.idle import readers
 from services.ops.prune import Pruning
 from services.ops.verify.verify import verify_stack
-from shared import db, kafka_links
+from shared import kafka_links
 from tests.integration.after_a_run.test_backtest import VERSION, tried
 from tests.integration.small_run import SmallRun
 
@@ -58,9 +57,7 @@ def forget_offsets(run: SmallRun, group: str) -> None:
 
 def test_a_replay_from_the_beginning_changes_nothing(run: SmallRun) -> None:
     with put_back(run), run.engine.connect() as connection:
-        folds = Pruning(run.engine, run.settings).inboxes(0, 0)
-        assert not any(fold.deleted or fold.unlinked for fold in folds), "ids of our own events were never kept"
-        assert sum(fold.reads for fold in folds) > 100
+        assert sum(Pruning(run.engine, run.settings).reads(0, 0).values()) > 100
         assert tried(run, VERSION, VERSION).as_json()["items"] == 0, "it is no longer known when these were judged"
         before = state(connection)
         ends = connection.exec_driver_sql(READ).scalar_one()
@@ -79,30 +76,3 @@ def test_a_replay_from_the_beginning_changes_nothing(run: SmallRun) -> None:
         # at once: there are no watermarks to wait for, which intake's worker would send
         report = verify_stack(run.settings)
         assert report.clean, report.kinds
-
-
-def test_numbers_are_found_from_logs_and_ids(run: SmallRun) -> None:
-    """As if a version that goes by ids had read everything: each number is what linked readers have."""
-    engine = db.administer(run.stack.admin_url)
-    with put_back(run), run.engine.connect() as connection:
-        logs = present(connection, readers(run.settings), table="reads")
-        numbers: dict[str, set[tuple[Any, ...]]] = {}
-        for reader in logs:
-            table = f"{reader.schema}.{reader.prefix}"
-            numbers[reader.name] = {tuple(row) for row in connection.exec_driver_sql(f"select * from {table}reads")}
-            for log in logs:
-                connection.exec_driver_sql(
-                    f"insert into {table}inbox (event_id) select %s || '.' || l.partition || '.' || l.seq"
-                    f" from {log.schema}.{log.prefix}event_log l join {table}reads r on r.writer = %s and r.log_partition = l.partition"
-                    " and l.topic = %s || r.topic and l.target = r.partition and l.seq <= r.seq",
-                    (log.name, log.name, run.settings.topic_prefix),
-                )
-            connection.exec_driver_sql(f"delete from {table}reads; update {table}partitions set linked = false")
-        assert sum(map(len, numbers.values())) > 20
-        made = linking.finish(engine, run.settings)
-        assert made.holes == []
-        for reader in logs:
-            table = f"{reader.schema}.{reader.prefix}"
-            found = {tuple(row) for row in connection.exec_driver_sql(f"select * from {table}reads")}
-            assert found == numbers[reader.name], reader.name
-    engine.dispose()

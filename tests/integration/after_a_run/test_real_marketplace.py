@@ -8,12 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from services.ops.idle import READERS, present
-from services.ops.prune import Pruning
 from services.ops.restore import unread
 from services.ops.restore.restore import written_by
 from services.ops.verify.verify import verify_stack
 from shared import topics
-from tests.integration.after_a_run.test_prune import put_back
 from tests.integration.small_run import SmallRun
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
@@ -58,10 +56,6 @@ def test_nothing_of_another_marketplaces_is_taken_for_ours(run: SmallRun) -> Non
         report = verify_stack(run.settings)
         assert report.clean, report.kinds
         assert report.as_json()["at_rest"]
-        with put_back(run):
-            folds = Pruning(run.engine, run.settings).inboxes(0, 0)
-            assert not any(fold.deleted or fold.unlinked for fold in folds)
-
         # its receipts are gone, as far as anybody can tell here: they stay theirs, and nobody goes on without them
         place = "where topic = 'marketplace.receipts' and partition = 0"
         cursors = f"select next_offset from enforcement.cursors {place}"

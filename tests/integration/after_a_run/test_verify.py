@@ -210,10 +210,6 @@ TAMPERED: dict[str, tuple[str, str]] = {
         "update verification.event_log set payload = regexp_replace(payload, '\"previous\":([0-9]+)', '\"previous\":9\\1')"
         f" where (partition, seq) = {CHANGE}",
     ),
-    "mark-beyond-log": (
-        "problem",
-        "insert into notification.inbox_marks values ('verification.events', 'verification', 0, 1000000, 0)",
-    ),
     "upstream-unanswered": (
         "lost",  # its id stays in the inbox, as an earlier topic's might
         "delete from intake.submissions where account = 'u-desk'",
@@ -231,7 +227,7 @@ TAMPERED: dict[str, tuple[str, str]] = {
     "cursor-beyond-end": ("problem", "update enforcement.cursors set next_offset = next_offset + 1000"),
     "parked": (
         "problem",
-        'insert into enforcement.ledger_parked (partition, key, topic, "offset", event_id, type, value, error)'
+        'insert into enforcement.ledger_dead_letters (partition, key, topic, "offset", event_id, type, value, error)'
         " values (0, 's-anna', 'enforcement.violations', 0, 'x', 'y', '', 'a bug')",
     ),
     "cause-unknown": (

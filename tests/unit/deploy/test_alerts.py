@@ -285,7 +285,7 @@ READ_ONLY = {
     "top",
     "verify",
     "dlq list",
-    "canary status",
+    "lab canary status",
     "statements list",
     "streams status",
     "message preview",
