@@ -13,7 +13,7 @@ from deploy.local.stack import Stack
 from services.ops.idle import Reader
 from services.ops.restore.unread import Gap, _unread, commit_cursors
 from shared import db, kafka_links, topics
-from shared.runtime.ddl import linked_events, runtime_v1, runtime_v2
+from shared.runtime.ddl import runtime_v1
 from shared.settings import Settings
 from shared.topics import Topic
 
@@ -28,14 +28,16 @@ def name(stack: Stack) -> Iterator[str]:
     with engine.connect() as connection:
         for prefix in ("", "r_"):
             connection.exec_driver_sql(f"create schema if not exists {name}; set search_path = {name}")
-            connection.exec_driver_sql(runtime_v1(prefix) + ";" + runtime_v2(prefix) + linked_events(prefix))
+            connection.exec_driver_sql(runtime_v1(prefix))
     yield name
     with engine.connect() as connection:
         connection.exec_driver_sql(f"drop schema {name} cascade")
     engine.dispose()
 
 
-def test_what_is_read_of_another_topic_or_partition_says_nothing(stack: Stack, name: str) -> None:
+def test_what_is_read_of_another_topic_or_partition_says_nothing(
+    stack: Stack, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log, reader = Reader("w", name, "", ()), Reader("r", name, "r_", ())
     mine, other = Topic("a", name, "k"), Topic("b", name, "k")
     engine = db.administer(stack.admin_url, autocommit=True, pooled=False)
