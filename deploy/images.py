@@ -1,7 +1,7 @@
-"""The images that installations and tests run on, each named here and nowhere else.
+"""The images that installations and tests run on, each named only here.
 
-Defaults are the official ones, pinned by version. A registry of one's own, another version or a digest
-(`postgres:18.4@sha256:...`) is named by the image's variable, which compose files and tests read alike.
+Defaults are the official ones, pinned by version. To use another registry, version or digest
+(`postgres:18.4@sha256:...`), set the image's variable; compose files and tests both read it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Image:
     Attributes:
         name: What runs in it.
         default: Repository and version.
-        variable: Environment variable that names another.
+        variable: Environment variable that names another image.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Image:
 
     @property
     def reference(self) -> str:
-        """What is run here: what the environment names, else the default."""
+        """The image to run: the one that the environment names, else the default."""
         return os.environ.get(self.variable) or self.default
 
     @property
     def substitution(self) -> str:
-        """The same as compose files spell it."""
+        """The same in the syntax of compose files."""
         return f"${{{self.variable}:-{self.default}}}"
 
 
@@ -50,12 +50,12 @@ PROMETHEUS: Final = Image("prometheus", "prom/prometheus:v3.13.3")
 ALERTMANAGER: Final = Image("alertmanager", "prom/alertmanager:v0.34.1")
 GRAFANA: Final = Image("grafana", "grafana/grafana:12.4.4")
 PYTHON: Final = Image("python", "python:3.13-slim-bookworm")
-"""What the project's own image is built on (`deploy/images/Dockerfile`)."""
+"""The base of the project's own image (`deploy/images/Dockerfile`)."""
 PUBLIC: Final = (KAFKA, POSTGRES, PROMETHEUS, ALERTMANAGER, GRAFANA, PYTHON)
 
 
 def version() -> str:
-    """The project's version, as its checkout says.
+    """The project's version, from its checkout.
 
     Raises:
         FileNotFoundError: this is an installed package without its checkout.
@@ -65,7 +65,7 @@ def version() -> str:
 
 
 def own() -> Image:
-    """The project's own image: all its processes are commands of it. `GOODFAITH_IMAGE` names another."""
+    """The project's own image, of which every process is a command. `GOODFAITH_IMAGE` names another."""
     return _Own("goodfaith", f"goodfaith:{version()}")
 
 

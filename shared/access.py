@@ -1,8 +1,8 @@
-"""Who may do what at the broker: for each principal the topics that it reads and writes, and the groups that it reads by.
+"""Who may do what at the broker: the topics that each principal reads and writes, and its consumer groups.
 
-The broker's ACLs are made of it (`goodfaith topics apply`), so that each service can read its inputs and write its outputs and
-nothing else. What is written is declared by the topics (``Topic.writer``); that what is read here is what the workers read,
-and that every ACL is one that a running installation uses, is tested.
+`goodfaith topics apply` turns this into the broker's ACLs, so each service can read its inputs and write its outputs,
+and nothing else. The topics declare who writes them (``Topic.writer``). Tests check that the workers read exactly
+what is declared here, and that a running installation uses every ACL.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ Resource = Literal["topic", "group", "cluster"]
 Operation = Literal["READ", "WRITE", "CREATE", "DELETE", "ALTER", "DESCRIBE", "ALTER_CONFIGS", "DESCRIBE_CONFIGS"]
 
 OTHER: Final = "other."
-"""Before a principal's name: its second login, by which a login is exchanged while both are good."""
+"""Prefix of a principal's second login. Both logins are valid while one replaces the other."""
 UPSTREAM: Final = "upstream."
-"""Before an upstream's name: its principal."""
+"""Prefix of an upstream's principal."""
 STREAMS: Final = "streams-"
-"""Beginning of names of topics and groups that belong to the stream views, generation by generation."""
+"""Prefix of the stream views' topics and groups; each generation has its own."""
 CLUSTER: Final = "kafka-cluster"
-"""As the broker calls itself in ACLs."""
+"""The cluster's resource name in ACLs."""
 ADMINISTERS: Final[tuple[Operation, ...]] = ("CREATE", "DELETE", "ALTER", "ALTER_CONFIGS", "DESCRIBE_CONFIGS")
-"""What an operator does with topics beside reading and writing them."""
+"""What an operator does with topics besides reading and writing them."""
 INTERNAL: Final = ("__consumer_offsets", "__transaction_state")
-"""The broker's own topics, of which an observer must know whether all replicas are there."""
+"""The broker's own topics; an observer must know whether all their replicas are there."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Acl:
-    """One permission. READ and WRITE let a principal see that the resource is there as well.
+    """One permission. READ and WRITE also let the principal see that the resource exists.
 
     Attributes:
-        principal: as the broker calls it, ``User:...``.
-        prefixed: it holds for all names that begin with ``name``.
+        principal: the broker's name for it, ``User:...``.
+        prefixed: whether it applies to all names that begin with ``name``.
     """
 
     principal: str
@@ -54,16 +54,16 @@ class Acl:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What one principal does at the broker; names are without the installation's prefix.
+    """What one principal does at the broker. Names are without the installation's prefix.
 
     Attributes:
-        reads: topics that it consumes.
-        groups: consumer groups that it is a member of.
-        writes: topics that it produces to.
-        sees: topics of which it asks where they end, or whether they are whole.
-        follows: groups of which it asks how far they are.
-        views: what it may do with topics and groups of the stream views, whatever their generation.
-        administers: whether topics, groups and ACLs are its to make and change.
+        reads: topics it consumes.
+        groups: consumer groups it is a member of.
+        writes: topics it produces to.
+        sees: topics whose end offsets or replicas it looks up.
+        follows: groups whose progress it looks up.
+        views: what it may do with the stream views' topics and groups of any generation.
+        administers: whether it may create and change topics, groups and ACLs.
     """
 
     name: str
@@ -93,7 +93,7 @@ READS: Final[dict[str, dict[str, tuple[Topic, ...]]]] = {
     "notification": {"notification": (topics.VERIFICATION, topics.ACCOUNTS, topics.LEDGER)},
     "marketplace": {"marketplace": (topics.MARKETPLACE_COMMANDS, topics.SELLER_COMMANDS)},
 }
-"""By principal and consumer group: what its workers read. Intake's for upstreams is added where there are any."""
+"""What the workers read, by principal and consumer group. Intake's group for upstreams is added if there are any."""
 INBOUND_GROUP: Final = "intake-inbound"
 VIEWED: Final = (
     topics.INTAKE,
@@ -107,7 +107,7 @@ VIEWED: Final = (
 )
 """What the stream views read."""
 FOLLOWS: Final = {"intake": ("verification",)}
-"""Groups by whose lag a service holds back what it lets in."""
+"""Groups whose lag makes a service hold back admission."""
 
 
 def upstream(name: str) -> str:
@@ -166,12 +166,12 @@ def principals(settings: Settings) -> tuple[Access, ...]:
 
 
 def login(settings: Settings, name: str, *, other: bool = False) -> str:
-    """What a principal's user is called at the broker; ``other``: its second one."""
+    """The name of a principal's login at the broker; ``other``: of its second one."""
     return settings.kafka_principal.format(name=(OTHER if other else "") + name)
 
 
 def ours(settings: Settings) -> re.Pattern[str]:
-    """Principals of this installation, and of upstreams that it has had or may have."""
+    """Matches the principals of this installation, those of its former and possible upstreams included."""
     names = "|".join(re.escape(one.name) for one in principals(settings) if not one.name.startswith(UPSTREAM))
     before, _, behind = settings.kafka_principal.partition("{name}")
     name = rf"(?:{re.escape(OTHER)})?(?:{names}|{re.escape(UPSTREAM)}.+)"
@@ -179,9 +179,9 @@ def ours(settings: Settings) -> re.Pattern[str]:
 
 
 def names(settings: Settings) -> re.Pattern[str]:
-    """Topics and groups of this installation, of upstreams that it has had or may have, and of the stream views' generations.
+    """Matches the topics and groups of this installation, of former and possible upstreams, and of all stream views.
 
-    Another installation on the same broker, with another prefix, has others; its principals may be called the same.
+    Another installation on the same broker has another prefix, but its principals may have the same names.
     """
     fixed = {topic.name for topic in (*topics.TOPICS, topics.CLOCK)}
     fixed |= {group for one in principals(settings) for group in one.groups}
@@ -217,6 +217,6 @@ def _of(access: Access, prefix: str) -> Iterator[tuple[Resource, str, bool, Oper
     if access.administers:
         for topic in access.reads:
             yield from (("topic", prefix + topic.name, False, operation) for operation in ADMINISTERS)
-        # ACLs and users are the cluster's
+        # ACLs and users belong to the cluster
         yield "cluster", CLUSTER, False, "ALTER"
         yield "cluster", CLUSTER, False, "DESCRIBE"

@@ -1,4 +1,4 @@
-"""Slow clients: limits on how long a request's headers and body may take, and on the size of its headers."""
+"""Limits for slow clients: how long a request's headers and body may take, and how large its headers may be."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shared.refusals import Refused
 from shared.settings import Settings
 
 HEADERS_MOST: Final = 32_768
-"""Bytes of a request's target and headers."""
+"""Most bytes of a request's target and headers."""
 _RAW: Final = (
     b"connection: close\r\ncontent-length: 0\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n\r\n"
 )
@@ -20,13 +20,13 @@ _UNREADABLE: Final = b"HTTP/1.1 400 Bad Request\r\n" + _RAW
 
 
 def protocol(settings: Settings) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol, which by itself waits for headers without end and takes any amount of them."""
+    """uvicorn's protocol with limits: on its own it waits for headers forever and accepts any amount of them."""
 
     class Bounded(HttpToolsProtocol):
         _timer: asyncio.TimerHandle | None = None
         _size = 0
         _whole = True
-        """Whether the last message was read to its end."""
+        """Whether the last message was read to the end."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -72,7 +72,7 @@ def protocol(settings: Settings) -> type[HttpToolsProtocol]:
         def on_response_complete(self) -> None:
             super().on_response_complete()
             if not self._whole:
-                self._expect()  # the rest of a body that was answered before its end
+                self._expect()  # answered before the body ended: the rest of it has to come in time too
 
         def _grows(self, by: int) -> None:
             self._size += by
@@ -98,10 +98,10 @@ def protocol(settings: Settings) -> type[HttpToolsProtocol]:
 
 
 class Bodies:
-    """An application whose requests must send their bodies within ``http_body_s``.
+    """Wraps an application: each request must send its body within ``http_body_s`` seconds.
 
     Args:
-        but: method and path of requests that bound their bodies themselves.
+        but: method and path of requests that limit the time of their bodies themselves.
     """
 
     def __init__(self, app: Any, settings: Settings, but: frozenset[tuple[str, str]] = frozenset()) -> None:
@@ -119,7 +119,7 @@ class Bodies:
 
         async def received() -> Any:
             nonlocal more
-            if not more:  # the end of the connection is waited for as long as it takes
+            if not more:  # only the disconnect is left, and it may take as long as it likes
                 return await receive()
             try:
                 async with asyncio.timeout_at(until):

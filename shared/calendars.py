@@ -1,7 +1,7 @@
-"""Working-day calendars: public holidays of a country, a time zone and a weekend, under a name.
+"""Named working-day calendars: a country's public holidays, a time zone and a weekend.
 
-The calendars are declared in ``shared/policies/calendars.toml``. Which days are holidays comes from the package
-``holidays``; a day that is worked in exchange for a bridge day (China) counts as worked.
+The calendars are declared in ``shared/policies/calendars.toml``. The package ``holidays`` knows the holidays; a day
+that is worked in exchange for a bridge day (China) counts as a working day.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import holidays
 FILE: Final = Path(__file__).parent / "policies" / "calendars.toml"
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 CACHED: Final = 10_000
-"""Steps that a calendar keeps; some 200 bytes each."""
+"""Most steps that a calendar caches; about 200 bytes each."""
 KEYS: Final = {"country", "subdivision", "zone", "weekend"}
 
 
 class CalendarError(ValueError):
-    """A calendar's declaration is wrong; the message names file, calendar and key."""
+    """A calendar is declared wrongly; the message names file, calendar and key."""
 
 
 class Calendar:
@@ -34,10 +34,10 @@ class Calendar:
     def __init__(
         self, name: str, country: str, zone: ZoneInfo, weekend: frozenset[int], subdivision: str | None = None
     ) -> None:
-        """``weekend`` holds days as ``date.weekday()`` gives them.
+        """``weekend`` holds days as ``date.weekday()`` numbers them.
 
         Raises:
-            NotImplementedError: country or subdivision unknown to ``holidays``.
+            NotImplementedError: ``holidays`` does not know the country or subdivision.
         """
         self.name = name
         self.zone = zone
@@ -46,24 +46,24 @@ class Calendar:
         self._steps: dict[tuple[float, int], dt.timedelta] = {}
 
     def is_working_day(self, day: dt.date) -> bool:
-        """Whether ``day`` (local) is worked."""
-        if day in self._holidays:  # also makes the package compute the year, with its exchanged days
+        """Whether ``day`` (local) is a working day."""
+        if day in self._holidays:  # also makes the package compute the year, exchanged days included
             return False
         return day.weekday() not in self._weekend or day in self._holidays.weekend_workdays
 
     def add_working_days(self, start: dt.datetime, n: int) -> dt.datetime:
         """The same local time of day on the n-th working day after ``start``'s local day; in ``start``'s zone (UTC).
 
-        The day of ``start`` never counts, worked or not. Where a change of the clocks makes the time of day ambiguous
-        or skips it, the later instant is taken: in doubt for the party that has to act.
+        The day of ``start`` never counts, even if it is a working day. If a clock change repeats or skips the time of
+        day, the later instant is taken, in favour of the party that has to act.
 
         Raises:
             ValueError: ``n`` < 1, or ``start`` is naive.
         """
         if start.tzinfo is None:
             raise ValueError("start: needs a time zone")
-        # Zones change their offset and their date only on quarters of an hour (all of them since 1973), so that every
-        # start within a quarter is moved by the same step. Steady load asks for the same quarter again and again.
+        # Zones change their offset and date only on quarter hours (all of them since 1973), so every start within a
+        # quarter moves by the same step. Steady load asks for the same quarter again and again.
         key = (start.timestamp() // 900, n)
         step = self._steps.get(key)
         if step is None:
@@ -84,7 +84,7 @@ class Calendar:
         first, second = there.utcoffset(), there.replace(fold=1).utcoffset()
         assert first is not None
         assert second is not None
-        # the smaller offset is the later instant, in the hour that is repeated as in the one that is skipped
+        # the smaller offset is the later instant, in a repeated hour as in a skipped one
         return wall.replace(tzinfo=dt.UTC) - min(first, second) - start
 
 
@@ -94,7 +94,7 @@ def _declared() -> dict[str, Calendar]:
 
 
 def parse(text: str, file: str) -> dict[str, Calendar]:
-    """Calendars declared by a TOML document.
+    """Read the calendars that a TOML document declares.
 
     Raises:
         CalendarError: naming ``file``, the calendar and the key.
@@ -132,7 +132,7 @@ def calendar(name: str) -> Calendar:
     """The calendar of that name.
 
     Raises:
-        CalendarError: there is none.
+        CalendarError: no calendar has that name.
     """
     found = _declared().get(name)
     if found is None:

@@ -1,6 +1,6 @@
-"""Who of the services calls an internal API: each caller has a credential of its own, and each API knows whom it answers.
+"""Which services may call an internal API. Each caller has its own credential, and each API knows whom it answers.
 
-An API knows digests only (``internal_callers``): it cannot pass for those that call it.
+An API knows only digests (``internal_callers``), so it cannot impersonate its callers.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ ANSWERS: Final[dict[Api, frozenset[Caller]]] = {
     "streams": frozenset({"streams", "status", "operator"}),
     "marketplace": frozenset({"operator"}),
 }
-"""Whom each API answers. ``operator``: the command line."""
+"""The callers that each API answers. ``operator`` is the command line."""
 
 AT_A_TIME: Final = 4
-"""Tokens of a caller that are good at a time, at most."""
+"""Most tokens of one caller that are valid at the same time."""
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _SUCH_AS: Final = f'must be a JSON object such as {{"intake-api": "<SHA-256 of its internal_token, in hex>"}}; callers: {", ".join(CALLERS)}'
 
 
 def digest(token: str) -> str:
-    """What an API keeps of a caller's token."""
+    """What an API keeps of a caller's token: its SHA-256, hex."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def read(text: str) -> dict[Caller, tuple[str, ...]]:
-    """The digests of a setting, by caller.
+    """Read a setting: digests by caller.
 
     Raises:
-        ValueError: it is not as ``written`` makes it.
+        ValueError: it does not have the form that ``written`` gives it.
     """
     try:
         given = json.loads(text)
@@ -62,12 +62,12 @@ def read(text: str) -> dict[Caller, tuple[str, ...]]:
 
 
 def written(tokens: Mapping[Caller, str]) -> str:
-    """The setting by which these tokens are known."""
+    """The setting that makes these tokens known to an API."""
     return json.dumps({caller: digest(token) for caller, token in tokens.items()})
 
 
 class Callers:
-    """Those whom an API answers.
+    """The callers that an API answers.
 
     Raises:
         ValueError: ``internal_callers`` is not set.
@@ -80,7 +80,7 @@ class Callers:
         self._digests = [(name, one) for name, digests in known.items() if name in ANSWERS[api] for one in digests]
 
     def who(self, authorization: str | None) -> Caller | None:
-        """The caller whose bearer token this is; None: nobody whom this API answers."""
+        """The caller whose bearer token this is; None if this API does not answer it."""
         scheme, _, token = (authorization or "").partition(" ")
         if scheme != "Bearer" or not token:
             return None
@@ -93,7 +93,7 @@ class Callers:
 
 
 def trust(url: str, authorities: Path | None) -> ssl.SSLContext | bool:
-    """Whom a client of this URL trusts: the given authorities (``internal_ca``), else the system's."""
+    """Which authorities a client of this URL trusts: the given ones (``internal_ca``), else the system's."""
     if url.startswith("http://"):
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used; saves reading the system's authorities
     return True if authorities is None else ssl.create_default_context(cafile=authorities)

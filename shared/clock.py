@@ -1,9 +1,9 @@
 """Business time: one stored anchor that every process reads in its own transactions.
 
 ``business(wall) = anchor.business + (wall - anchor.wall) * anchor.rate``. Wall time is the database server's
-``clock_timestamp()``, so processes agree and restarts do too. Anchors are kept: the business time of a wall moment
-in the past (a broker's LogAppendTime) is found by the anchor that was valid then. Rate 1 with business = wall is the
-ordinary clock; rate 0 stands still, and a replay steps it.
+``clock_timestamp()``, so all processes agree, even after a restart. Anchors are kept: the business time of a past
+wall time (a broker's LogAppendTime) follows from the anchor that was valid then. Rate 1 with business = wall is the
+ordinary clock. At rate 0 the clock stands still, and a replay steps it.
 
 Leases, tokens, backoff and liveness use wall or monotonic time, never this clock.
 """
@@ -37,14 +37,14 @@ create table if not exists platform.went_back (
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """From ``wall`` on, business time runs from ``business`` at ``rate`` business seconds a wall second."""
+    """From ``wall`` on, business time runs from ``business`` at ``rate`` business seconds per wall second."""
 
     wall: dt.datetime
     business: dt.datetime
     rate: float
 
     def at(self, wall: dt.datetime) -> dt.datetime:
-        """Business time at a wall moment."""
+        """Business time at a wall time."""
         if self.rate == 1.0:
             return self.business + (wall - self.wall)
         return self.business + (wall - self.wall) * self.rate
@@ -52,7 +52,7 @@ class Anchor:
 
 _READ = sa.text("select wall, business, rate, clock_timestamp() from platform.clock order by id desc limit 1")
 _HISTORY = sa.text("select wall, business, rate from platform.clock order by wall, id")
-# never back: an anchor may stand still or jump ahead, but no deadline that has passed comes to lie in the future again
+# never back: the clock may stand still or jump ahead, but a deadline that has passed must not lie in the future again
 _SET = sa.text(
     """
     with last as (select * from platform.clock order by id desc limit 1 for update),
@@ -64,7 +64,7 @@ _SET = sa.text(
     from at, running returning wall, business, rate
     """
 )
-# a fresh installation may begin anywhere, as long as nothing has happened in it
+# a new installation may begin at any time, as long as it has no events
 _START = sa.text("insert into platform.clock (wall, business, rate) values (clock_timestamp(), :business, :rate)")
 
 
@@ -81,17 +81,17 @@ def anchor(connection: sa.Connection) -> tuple[Anchor, dt.datetime]:
 
 
 def set_anchor(connection: sa.Connection, *, business: dt.datetime | None, rate: float) -> Anchor:
-    """Set the clock ahead to ``business`` (None: as it stands) and let it run at ``rate``; it never goes back."""
+    """Move the clock ahead to ``business`` (None: keep the time) and run it at ``rate``. It never goes back."""
     return Anchor(*connection.execute(_SET, {"business": business, "rate": rate}).one())
 
 
 def start_at(connection: sa.Connection, *, business: dt.datetime, rate: float) -> None:
-    """Begin business time at ``business``, even in the past: for an installation that has no events yet."""
+    """Begin business time at ``business``, even in the past. Only for an installation without events."""
     connection.execute(_START, {"business": business, "rate": rate})
 
 
 class History:
-    """All anchors, to map past wall moments."""
+    """All anchors, to convert past wall times to business time."""
 
     def __init__(self, anchors: list[Anchor]) -> None:
         self._anchors = anchors
@@ -103,6 +103,6 @@ class History:
         return cls([Anchor(*row) for row in connection.execute(_HISTORY)])
 
     def at(self, wall: dt.datetime) -> dt.datetime:
-        """Business time at ``wall``, never later than where the following anchor began."""
+        """Business time at ``wall``, by the anchor valid then; never later than where the next one begins."""
         index = max(bisect.bisect_right(self._walls, wall) - 1, 0)
         return self._anchors[index].at(wall)

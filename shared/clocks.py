@@ -1,4 +1,4 @@
-"""How far clocks are apart, by readings that take time: what is not certain does not count. Pure."""
+"""How far clocks are apart. A reading takes time, so only the part that is certain counts. Pure."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Offset:
-    """By how many seconds another clock is ahead of this process's: between ``least`` and ``most``."""
+    """How many seconds another clock is ahead of this process's: between ``least`` and ``most``."""
 
     least: float
     most: float
 
     @classmethod
     def of(cls, told: float, before: float, after: float, grain: float = 0.0) -> Offset:
-        """Of a reading that was taken between two of this process's clock.
+        """The offset from a reading of the other clock, taken between two readings of this process's.
 
         Args:
-            grain: the other clock cuts off what is less.
+            told: the other clock's reading; ``before`` and ``after`` are this process's.
+            grain: the other clock's resolution in seconds: it cuts off anything smaller.
         """
         return cls(told - after, told + grain - before)
 
     @property
     def certain(self) -> float:
-        """What is certain of it: the end that is nearer to 0, or 0 where it may be none."""
+        """The certain part of the offset: the end nearer to 0, or 0 if there may be no offset."""
         return max(self.least, 0.0) + min(self.most, 0.0)
 
 
 def apart(offsets: Iterable[Offset]) -> float:
-    """Seconds that two of the clocks differ by at the least, this process's among them."""
+    """Seconds by which two of the clocks, this process's included, differ at least."""
     all_ = [Offset(0.0, 0.0), *offsets]
     return max(0.0, max(one.least for one in all_) - min(one.most for one in all_))

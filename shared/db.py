@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, rows in bulk, and which of its failures pass by themselves."""
+"""PostgreSQL: connections, rows in bulk, and which failures are transient."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from shared.secret_files import Present
 # Classes of SQLSTATE: connection, resources, operator intervention, transaction rollback; plus lock_not_available.
 _TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
 _TRANSIENT_STATES = ("55P03", "25P03")
-# a server whose machine is gone is found out within seconds, not when the kernel gives up
+# notice within seconds that the server's machine is gone, not when the kernel gives up
 _REACH: Final = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 SILENT_S: Final = 15
-"""A connection ends when the server acknowledges nothing that was sent for so long: keepalives watch an idle one only."""
+"""Seconds after which a connection ends if the server acknowledges nothing: keepalives only watch an idle one."""
 STATEMENT_S: Final = 60.0
-"""More than any statement of a worker takes; a wait for a lock is ended before."""
+"""Seconds, more than any statement of a worker takes; a wait for a lock ends earlier."""
 IDLE_LIMIT_S = 10
-"""A transaction in which nothing is asked for so long is ended: that of a stopped process gives its locks to the living."""
-# our code relies on these, whatever a role or a database has been given as its default
+"""Seconds without a statement after which a transaction is ended, so that a stopped process gives up its locks."""
+# our code relies on these, whatever defaults a role or a database has
 _PINNED: Final = (
     r"-c timezone=UTC -c default_transaction_isolation=read\ committed -c synchronous_commit=on -c lock_timeout=20000"
 )
 
 
 class UnknownOutcome(psycopg2.OperationalError):
-    """A commit is in the server's log, but perhaps not in that of its synchronous follower: it may yet be lost."""
+    """A commit is in the server's log, but perhaps not in its synchronous follower's: it may still be lost."""
 
 
 class _Connection(psycopg2.extensions.connection):
-    """Raises ``UnknownOutcome`` when a commit did not wait for the synchronous follower to the end."""
+    """Raises ``UnknownOutcome`` when a commit stopped waiting for the synchronous follower."""
 
     def commit(self) -> None:
-        """PostgreSQL only warns of it, in its own language: of a commit there is nothing else to warn of."""
+        """Commit. PostgreSQL only warns of an unknown outcome, in any language; it warns of nothing else here."""
         self.notices.clear()
         super().commit()
         for notice in self.notices:
@@ -55,11 +55,11 @@ class _Connection(psycopg2.extensions.connection):
 def connect(
     url: str | Present, *, schema: str, name: str, pool_size: int = 2, statement_timeout: float = STATEMENT_S
 ) -> sa.Engine:
-    """An engine whose connections see ``schema`` first, then ``platform`` (the clock).
+    """An engine whose connections search ``schema`` first, then ``platform`` (the clock).
 
     Args:
-        url: where it may change (``Settings.present``), user and password are looked up for each new connection.
-        name: application name, seen in ``pg_stat_activity``.
+        url: if it may change (``Settings.present``), user and password are looked up for each new connection.
+        name: application name, as shown in ``pg_stat_activity``.
         statement_timeout: seconds after which PostgreSQL cancels a statement; 0: never.
     """
     options = (
@@ -93,7 +93,7 @@ def connect(
 
 
 def _hide_values(engine: sa.Engine) -> None:
-    """Errors of this engine show no values: ``hide_parameters`` leaves PostgreSQL's own words, which quote rows and keys."""
+    """Hide values in this engine's errors: ``hide_parameters`` keeps PostgreSQL's text, which quotes rows and keys."""
 
     @event.listens_for(engine, "handle_error")
     def _without_values(context: sa.engine.ExceptionContext) -> None:
@@ -104,7 +104,7 @@ def _hide_values(engine: sa.Engine) -> None:
 
 
 def _hidden(error: psycopg2.Error) -> bool:
-    """Reduce an error to what it says without DETAIL and CONTEXT; of bad data (class 22) even the first line quotes it."""
+    """Reduce an error to its first line; for bad data (class 22), whose first line quotes it, to the SQLSTATE."""
     if error.pgcode is None:
         return False
     said = None if error.pgcode.startswith("22") else error.diag.message_primary
@@ -117,7 +117,7 @@ def _plain(url: str | Present) -> sa.URL:
 
 
 def _follow(engine: sa.Engine, url: str | Present) -> None:
-    """New connections are made with user and password as they are then."""
+    """Open each new connection with the user and password of that moment."""
     if isinstance(url, str):
         return
 
@@ -142,16 +142,17 @@ def administer(url: str | Present, *, autocommit: bool = False, pooled: bool = T
 
 
 def copy(connection: sa.Connection, table: str, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Insert rows, given by column: half the work of ``insert ... select unnest`` on both sides, but no ``on conflict``.
+    """Insert rows given by column: half the work of ``insert ... select unnest`` for both sides.
 
-    To be called inside ``begin()``: SQLAlchemy does not see this statement and would not end a transaction it began.
+    There is no ``on conflict``.
+    Call it inside ``begin()``: SQLAlchemy does not see this statement and would not end a transaction that it began.
 
     Args:
         columns: values by column, of equal length: str, int, bool, aware datetime or None.
 
     Raises:
-        psycopg2.Error: as the database says (a key that exists, for one); not wrapped by SQLAlchemy.
-        TypeError: a value of another type.
+        psycopg2.Error: the database refuses the rows, for example a duplicate key; not wrapped by SQLAlchemy.
+        TypeError: a value has another type.
     """
     rows = map("\t".join, zip(*map(_copied, columns.values()), strict=True))
     text = io.BytesIO("".join([row + "\n" for row in rows]).encode())
@@ -165,7 +166,7 @@ def copy(connection: sa.Connection, table: str, columns: Mapping[str, Sequence[A
 
 
 def _copied(values: Sequence[Any]) -> Sequence[str]:
-    """Values as COPY's text format spells them."""
+    """Values in COPY's text format."""
     return _spelled(values, _COPY_ESCAPES, None, "\\N")
 
 
@@ -177,7 +178,7 @@ def _array(values: Sequence[Any]) -> str:
 def _spelled(values: Sequence[Any], escapes: Sequence[tuple[str, str]], quote: str | None, null: str) -> Sequence[str]:
     kinds = set(map(type, values))
     if kinds and all(issubclass(kind, str) for kind in kinds):
-        # one pass over all of them; NUL cannot be in a value that the database would take
+        # one pass over all of them; NUL separates them, as the database takes no value that contains it
         joined = "\0".join(values)
         if joined.count("\0") != len(values) - 1:
             raise ValueError("a string literal cannot contain NUL (0x00) characters.")
@@ -213,18 +214,18 @@ _SPELL: dict[type, Callable[[Any], str]] = {
 
 
 class _Array:
-    """A list as one array literal: psycopg2's ``ARRAY['a', 'b', ...]`` is a tree of nodes to the server's parser."""
+    """A list as one array literal: the server parses psycopg2's ``ARRAY['a', 'b', ...]`` into a tree of nodes."""
 
     def __init__(self, values: list[Any]) -> None:
         self._values = values
         self._connection: Any = None
 
     def prepare(self, connection: Any) -> None:
-        """The connection tells how strings are quoted."""
+        """Keep the connection, which knows how strings are quoted."""
         self._connection = connection
 
     def getquoted(self) -> bytes:
-        """The literal as SQL; what is not flat and plain is left to psycopg2."""
+        """The literal as SQL; nested lists and other types are left to psycopg2."""
         try:
             quoted: Any = QuotedString(_array(self._values))
         except TypeError:
@@ -237,12 +238,12 @@ register_adapter(list, _Array)
 
 
 def columns(rows: Iterable[tuple[Any, ...]]) -> tuple[list[Any], ...]:
-    """Rows as arrays for ``unnest``, one for each column; nothing for no rows."""
+    """Rows as arrays for ``unnest``, one per column; empty if there are no rows."""
     return tuple(map(list, zip(*rows, strict=True)))
 
 
 def unnest(connection: sa.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Run a statement that takes a row's columns as arrays; nothing is done for no rows."""
+    """Run a statement that takes the rows' columns as arrays; does nothing if there are no rows."""
     if rows:
         connection.exec_driver_sql(statement, columns(rows))
 
@@ -270,7 +271,7 @@ _REFUSALS: Final = (
 
 
 def refused(error: BaseException) -> str | None:
-    """Why database and process do not trust each other, in a sentence with its cure; None: it is something else."""
+    """Why database and process do not trust each other, in a sentence with the cure; None for any other error."""
     original = error.orig if isinstance(error, DBAPIError) else error
     if not isinstance(original, psycopg2.OperationalError):
         return None
@@ -289,13 +290,13 @@ def timed_out(error: BaseException) -> bool:
 
 
 def was_too_slow(error: BaseException, took_s: float) -> bool:
-    """Whether the server ended a transaction for the time that it took: it is to be tried again in smaller parts."""
+    """Whether the server ended a transaction because it took too long: retry it in smaller parts."""
     original = error.orig if isinstance(error, DBAPIError) else error
     if not isinstance(original, psycopg2.Error):
         return False
     if original.pgcode:
         return original.pgcode in ("25P03", "57014")
-    # the connection was closed for it, and the reason was not read
+    # the server closed the connection, and the reason was not read
     return took_s >= IDLE_LIMIT_S and is_transient(error)
 
 

@@ -1,4 +1,4 @@
-"""What notification tells the door of messages and what became of them: structures only."""
+"""What notification's internal API tells intake about messages and their delivery: structures only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A message to one party, and its way. Times are business time, but ``queued_at``, which is the wall's."""
+    """A message to one party, and how it was delivered. Times are business time, except ``queued_at`` (wall time)."""
 
     message: str
     kind: str
@@ -29,7 +29,7 @@ class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: str
     """queued, sending, sent, delivered, failed."""
     channel: str | None = None
-    """The last by which it was sent."""
+    """The last channel it was sent by."""
     failed_channels: tuple[str, ...] = ()
     queued_at: dt.datetime
     sent_at: dt.datetime | None = None
@@ -39,7 +39,7 @@ class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
     window_begun_by: str | None = None
     attempts: int = 0
     repeats: int = 0
-    """Sent again because nobody knew whether the mail server had accepted it."""
+    """Times it was sent again because nobody knew whether the mail server had accepted it."""
     digest: str | None = None
-    """SHA-256 of the message as sent last (of mail: before it was signed), hex."""
+    """SHA-256 of the message as last sent (for mail: before it was signed), hex."""
     steps: tuple[Step, ...] = ()

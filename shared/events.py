@@ -1,11 +1,13 @@
 """The vocabulary: every event and command that crosses a topic, one msgspec type each.
 
-On the wire each is a CloudEvents 1.0 structured-mode JSON document (``Envelope``). ``docs/asyncapi.json`` and the JSON
-Schemas beside it are generated from these types; a test fails when they are stale. Rules of evolution: a field is
-added with a default, never renamed or removed; unknown fields are ignored; an unknown type of others is counted and
-skipped; an unknown type of ours, or a known one in a higher version, is parked until a version runs that reads it.
+On the wire each is a CloudEvents 1.0 structured-mode JSON document (``Envelope``). ``docs/reference/asyncapi.json``
+and the JSON Schemas next to it are generated from these types; a test fails when they are stale.
 
-Personal data never appears here: parties are ids, texts and proofs are references that intake keeps.
+Rules of evolution: a field is added with a default, never renamed or removed. Unknown fields are ignored. Unknown
+types of others are counted and skipped. An unknown type of ours, or a known one in a higher version, is set aside as
+a dead letter until a version runs that can read it.
+
+Personal data never appears here: parties are ids; texts and proofs are references to what intake keeps.
 
 All times are aware UTC datetimes of business time (``shared.clock``) unless a name ends in ``_wall``.
 """
@@ -27,13 +29,13 @@ Id = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-
 RightType = Literal["trademark", "copyright", "design", "utility_model", "invention", "geographical_indication"]
 Role = Literal["holder", "seller", "reviewer", "operator", "upstream", "system"]
 Lane = Literal["express", "standard", "bulk"]
-"""Priority at the door and tier in metrics: good faith, everyone else, over quota or unregistered."""
+"""Priority in admission and tier in metrics: good faith; everyone else; over quota or unregistered."""
 Moment = Literal["sent", "delivered", "read", "deemed"]
-"""What a window runs from: the message's sending, its delivery, its reading, or the receipt that the policy deems."""
+"""What a window runs from: the message was sent, delivered or read, or the policy deems it received."""
 
 
 class State(StrEnum):
-    """Where an item is in its life cycle (domain.md, "The lifecycle of a claim item")."""
+    """Where an item is in its life cycle (docs/reference/lifecycle.md)."""
 
     RECEIVED = "RECEIVED"
     DUPLICATE = "DUPLICATE"
@@ -60,9 +62,9 @@ UPHELD: Final = frozenset({State.UPHELD, State.UPHELD_BY_DEFAULT, State.UPHELD_A
 ENDED: Final = frozenset(
     {State.DUPLICATE, State.LINK_INVALID, State.LAPSED, State.REJECTED, State.RESTORED, State.WITHDRAWN}
 )
-"""States without a takedown that no deadline leaves: only the exits that the table names."""
+"""States without a takedown. No deadline leaves them, only the exits in the table."""
 SETTLED: Final = UPHELD | ENDED
-"""domain.md, "Settled": states in which no timer runs (the 24 hours are the item's, not the state's)."""
+"""States in which no timer runs: "settled" in docs/explanation/domain.md. (The 24 hours belong to the item.)"""
 
 
 DECISIONS: Final[dict[State, tuple[str, ...]]] = {
@@ -71,7 +73,7 @@ DECISIONS: Final[dict[State, tuple[str, ...]]] = {
     State.PLATFORM_REVIEW: ("uphold", "restore"),
     State.APPEALED: ("confirm", "reverse"),
 }
-"""What a person decides, by state. An item that rests in one of these states is in the review queue."""
+"""What a person can decide, by state. An item in one of these states is in the review queue."""
 
 
 class Envelope(Struct, kw_only=True, omit_defaults=True):
@@ -88,7 +90,7 @@ class Envelope(Struct, kw_only=True, omit_defaults=True):
     correlationid: str | None = None
     causationid: str | None = None
     previous: Annotated[int, Meta(ge=0)] | None = None
-    """Of an event of ours: number of the row that its log published before it to the same topic and partition; 0: it is the first."""
+    """In our events: number of the row that the log published before it to the same topic and partition; 0: none."""
     data: msgspec.Raw = msgspec.Raw(b"null")
 
     def __post_init__(self) -> None:
@@ -97,14 +99,14 @@ class Envelope(Struct, kw_only=True, omit_defaults=True):
 
 
 class Data(Struct, frozen=True, omit_defaults=True):
-    """Base of all event data. ``omit_defaults`` keeps records small; readers fill the defaults in again."""
+    """Base of all event data. ``omit_defaults`` keeps records small; readers fill in the defaults."""
 
 
 # ---------------------------------------------------------------------------------------------- intake.events, by listing
 
 
 class Record(Data, frozen=True, kw_only=True):
-    """A complainant's items that were settled in the window of the good-faith statistic, as last judged."""
+    """A complainant's items settled in the window of the good-faith statistic, as last judged."""
 
     settled: int
     upheld: int = 0
@@ -115,7 +117,7 @@ class Record(Data, frozen=True, kw_only=True):
 
 
 class Triage(Data, frozen=True, kw_only=True):
-    """What the policy's rules made of an item when it came to review, and the band that the score fell into."""
+    """How the policy's rules scored an item when it came to review, and the band of the score."""
 
     score: int
     band: Literal["uphold", "refuse", "review"]
@@ -131,9 +133,9 @@ class ItemSubmitted(Data, frozen=True, kw_only=True):
     claim_size: int
     listing: Id
     on_site: bool = True
-    """False: the link is not a listing of this site; ``listing`` is then a digest of the link."""
+    """False: the link does not lead to a listing of this site; ``listing`` is then a digest of the link."""
     complainant: Id
-    """Account that files (an agent, or the principal itself)."""
+    """Account that files: an agent, or the principal itself."""
     principal: Id
     """Owner of the right."""
     right: Id
@@ -142,7 +144,7 @@ class ItemSubmitted(Data, frozen=True, kw_only=True):
     reason: Id
     profile: Id
     policy: Id
-    """Version of the policy that the item is handled under, for all its life."""
+    """Version of the policy that the item is handled under for its whole life."""
     lane: Lane = "standard"
     good_faith: bool = False
     identity_verified: bool = False
@@ -150,27 +152,27 @@ class ItemSubmitted(Data, frozen=True, kw_only=True):
     materials: tuple[Id, ...] = ()
     """Kinds of proof on file by reference, e.g. ``ownership``, ``statement``."""
     abroad: bool = False
-    """The holder has no residence in the country of the profile's law: its time to answer may be longer."""
+    """The holder does not reside in the country of the profile's law: it may have longer to answer."""
     mark: Annotated[str, Meta(max_length=200)] | None = None
     """The words of a trade mark, as registered."""
     record: Record | None = None
-    """The complainant's, if it has one yet."""
+    """The complainant's record, if it has one yet."""
     recurs: Id | None = None
-    """The upheld item whose listing has returned as a near copy: filed by the system, not by a party (row 20)."""
+    """The upheld item whose listing has returned as a near copy: the system files this one, no party does (row 20)."""
     canary: bool = False
-    """Filed by a canary: it goes the way of all items, and no figure counts it (docs/operating.md, "Canary")."""
+    """Filed by a canary: handled like any other item, but no figure counts it (docs/how-to/canary.md)."""
     accepted_at: dt.datetime
 
 
 class Command(Data, frozen=True, kw_only=True):
-    """A request of a party about one item; in time when ``accepted_at <= deadline``, however late it is read."""
+    """A party's request about one item. It is in time if ``accepted_at <= deadline``, however late it is read."""
 
     command: Id
     item: Id
     claim: Id
     listing: Id
     by: Id
-    """Account that asks."""
+    """Account that makes the request."""
     role: Role
     accepted_at: dt.datetime
 
@@ -185,7 +187,7 @@ class AddInformation(Command, frozen=True, kw_only=True):
 
 
 class Withdraw(Command, frozen=True, kw_only=True):
-    """Row 18."""
+    """Row 18: the complainant withdraws the item."""
 
     ground: Literal["error", "settled", "licensed"]
 
@@ -195,7 +197,7 @@ class Accept(Command, frozen=True, kw_only=True):
 
 
 class Counter(Command, frozen=True, kw_only=True):
-    """Row 10: the seller's counter-notification; ``materials`` are the kinds of element that it brings."""
+    """Row 10: the seller's counter-notification; ``materials`` are the kinds of element it contains."""
 
     materials: tuple[Id, ...] = ()
 
@@ -213,16 +215,16 @@ class ReportAction(Command, frozen=True, kw_only=True):
 
 
 class ReportResult(Command, frozen=True, kw_only=True):
-    """Row 21."""
+    """Row 21: how the court or authority action ended."""
 
     outcome: Literal["holder", "seller", "ended"]
     proof: Id | None = None
 
 
 class Complain(Command, frozen=True, kw_only=True):
-    """Row 19: a complaint against the decision that ended the item's case, by the side that it went against.
+    """Row 19: a complaint against the decision that ended the item's case, by the side it went against.
 
-    Identity, authority and right are what intake knows of the holder's side when it complains; a seller's are left out.
+    Identity, authority and right are what intake knows of a complaining holder's side; they are left out for a seller.
     """
 
     identity_verified: bool = False
@@ -242,26 +244,26 @@ class Decide(Command, frozen=True, kw_only=True):
     code: Id | None = None
     """Reason code of a refusal (policy: ``refusals``), or of a decision on a complaint (``appeals.reasons``)."""
     revision: Annotated[int, Meta(ge=0)] | None = None
-    """The item's revision that the reviewer saw; refused as stale when the item has left that state since."""
+    """Revision of the item that the reviewer saw; refused as stale if the item has left that state since."""
     looked: Annotated[tuple[Id, ...], Meta(max_length=10)] = ()
-    """Who looked at it before, under four eyes: has decided it as well, as far as a complaint is concerned."""
+    """Who looked at it before, under four eyes. If a complaint follows, they count as having decided it too."""
     break_glass: bool = False
-    """An operator's, at once and alone, without a lease on the case."""
+    """Decided by an operator at once and alone, without a lease on the case."""
 
 
 class ChangeRight(Command, frozen=True, kw_only=True):
-    """Row 22: the right (or the authorisation) behind an item changed; by ``system``."""
+    """Row 22: the right or authorisation that an item rests on changed; by ``system``."""
 
     status: Literal["active", "expired", "lost", "unauthorised"]
 
 
 class AccountNotice(Data, frozen=True, kw_only=True):
-    """Something about an account that its owner is told: one message each. From intake, keyed by account."""
+    """A notice to an account's owner about the account: one message each. From intake, keyed by account."""
 
     notice: Id
     account: Id
     kind: Id
-    """What it is about, and so the message's template, e.g. ``right_expiring``."""
+    """Kind of notice, which selects the message's template, e.g. ``right_expiring``."""
     about: Id | None = None
     """The right, authorisation or document that it is about."""
     figures: dict[Id, int | float | str] = msgspec.field(default_factory=dict)
@@ -270,7 +272,7 @@ class AccountNotice(Data, frozen=True, kw_only=True):
 
 
 class ClaimFiled(Data, frozen=True, kw_only=True):
-    """A claim was accepted: each once. From intake, keyed by the account that filed it."""
+    """A claim was accepted: one event per claim. From intake, keyed by the account that filed it."""
 
     claim: Id
     account: Id
@@ -278,28 +280,28 @@ class ClaimFiled(Data, frozen=True, kw_only=True):
     items: Annotated[int, Meta(ge=1)]
     right_type: RightType
     channel: Id
-    """By which way it came: ``http``, ``kafka``, ``canary``; ``recurrence``: filed by the system, for the account."""
+    """How it came in: ``http``, ``kafka``, ``canary``; ``recurrence``: filed by the system for the account."""
     canary: bool = False
-    """Counts in no figure."""
+    """Whether a canary filed it; then no figure counts it."""
     at: dt.datetime
-    """When it was accepted; business time."""
+    """When it was accepted, in business time."""
 
 
 class AccountErased(Data, frozen=True, kw_only=True):
-    """A subject was erased: its keys are destroyed, its account is closed. From intake, keyed by account; ids only."""
+    """A subject was erased: its keys are destroyed and its account closed. From intake, keyed by account; ids only."""
 
     account: Id
     by: Id
     """Operator's account, or ``operator`` at the command line."""
     forced: bool = False
-    """Although it was party to something that is not over."""
+    """Erased although it was a party to something unfinished."""
     reason: Id | None = None
     open_items: int = 0
     at: dt.datetime
 
 
 class MessageRead(Data, frozen=True, kw_only=True):
-    """An account says that it has read a message in its inbox: once a message. From intake, keyed by account."""
+    """An account has read a message in its inbox: one event per message. From intake, keyed by account."""
 
     message: Id
     account: Id
@@ -307,32 +309,32 @@ class MessageRead(Data, frozen=True, kw_only=True):
 
 
 class WebhookKnown(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A webhook that an account has in use: neither its address nor its secret."""
+    """A webhook that an account uses, without its address and secret."""
 
     webhook: Id
     generation: int
-    """Rises each time that it is put in use again."""
+    """Rises each time the webhook is put back in use."""
     kinds: tuple[Id, ...] = ()
-    """Kinds of message that it is sent; none: all. Messages that begin a window are always sent."""
+    """Kinds of message sent to it; empty: all. Messages that begin a window are always sent."""
 
 
 class DigestWanted(Struct, frozen=True, kw_only=True):
-    """An hour of the day in a time zone (IANA) at which receipts and outcomes are wanted together."""
+    """The hour of the day, in an IANA time zone, at which an account wants receipts and outcomes together."""
 
     hour: Annotated[int, Meta(ge=0, le=23)]
     zone: Annotated[str, Meta(max_length=40)]
 
 
 class AccountChannels(Data, frozen=True, kw_only=True):
-    """How an account wants to be told, as it is now. Fold by the highest ``revision``."""
+    """How an account currently wants to be notified. Fold by the highest ``revision``."""
 
     account: Id
     revision: int
     order: tuple[Literal["email", "webhook", "inbox"], ...] = ()
-    """Preferred channels, the first one first; none: the account has not said."""
+    """Preferred channels, most preferred first; empty: the account has not chosen."""
     webhooks: tuple[WebhookKnown, ...] = ()
     digest: DigestWanted | None = None
-    """None: each message is sent for itself."""
+    """None: each message is sent by itself."""
     at: dt.datetime
 
 
@@ -346,7 +348,7 @@ class Watermark(Data, frozen=True, kw_only=True):
 
 
 class ItemChanged(Data, frozen=True, kw_only=True):
-    """The item after a change: its whole public state, so that a reader folds by taking the highest ``revision``."""
+    """An item after a change: its whole public state, so a reader folds by taking the highest ``revision``."""
 
     item: Id
     claim: Id
@@ -366,13 +368,13 @@ class ItemChanged(Data, frozen=True, kw_only=True):
     """1 for the item's first event, then +1 each: no gaps, no forks."""
     state: State
     previous: State | None = None
-    """State before; None at the item's first event."""
+    """The state before; None in the item's first event."""
     via: tuple[State, ...] = ()
     """States passed through in the same instant, in order."""
     rule: Id
     """Row of the transition table that fired, e.g. ``7-upheld-prima-facie``."""
     command: Id | None = None
-    """Command that was applied by this change."""
+    """Command that this change applied."""
     by: Role = "system"
     code: Id | None = None
     missing: tuple[Id, ...] = ()
@@ -396,13 +398,13 @@ class ItemChanged(Data, frozen=True, kw_only=True):
     """Set once, at the earlier of handled and deadline."""
     counter_round: int = 0
     triage: Triage | None = None
-    """With the change by which the item came to review, and was decided there if a rule did."""
+    """In the change that brought the item to review; a rule may have decided it there."""
     begun_by: Moment | None = None
-    """With the change by which a window began: what it runs from, if that is not the notice's sending."""
+    """In the change that began a window: what the window runs from, unless from the sending of the notice."""
     recurs: Id | None = None
     """The upheld item that this one recurs from (row 20)."""
     abroad: bool = False
-    """As filed (``ItemSubmitted``): the holder's time to answer a counter may be longer."""
+    """As filed (``ItemSubmitted``): the holder may have longer to answer a counter."""
     canary: bool = False
     """As filed (``ItemSubmitted``): no figure counts the item."""
 
@@ -410,7 +412,8 @@ class ItemChanged(Data, frozen=True, kw_only=True):
 class RecurrenceFound(Data, frozen=True, kw_only=True):
     """Row 20: a listing is a near copy of one that was upheld against its seller or the business behind it.
 
-    Once a listing and right. Intake files a new claim of one item for it, unless right, authority or account forbid that now.
+    Published once per listing and right. Intake files a new claim of one item for it, unless the right, the authority
+    or the account now forbids that.
     """
 
     listing: Id
@@ -427,13 +430,13 @@ class RecurrenceFound(Data, frozen=True, kw_only=True):
     reason: Id
     profile: Id
     title: Annotated[int, Meta(ge=0, le=100)] | None = None
-    """How alike the titles are, in per cent; None: not compared."""
+    """How similar the titles are, in per cent; None: not compared."""
     distance: Annotated[int, Meta(ge=0, le=64)] | None = None
     """Bits in which the pictures' hashes differ; None: not compared."""
 
 
 class CommandRefused(Data, frozen=True, kw_only=True):
-    """The owner of the item refused a command. Nothing changed."""
+    """The item's owner refused a command; nothing changed."""
 
     command: Id
     item: Id
@@ -448,7 +451,7 @@ class CommandRefused(Data, frozen=True, kw_only=True):
 
 
 class NoticeSent(Data, frozen=True, kw_only=True):
-    """A message that starts a window: the window of this item begins, at ``begins``."""
+    """A message that begins a window was sent: this item's window begins at ``begins``."""
 
     item: Id
     claim: Id
@@ -456,11 +459,11 @@ class NoticeSent(Data, frozen=True, kw_only=True):
     message: Id
     kind: Literal["seller_notice", "counter_forwarded", "counter_defect", "info_request"]
     revision: int
-    """Revision of the item that the message told of; a window belongs to that revision's state."""
+    """Revision of the item that the message is about; the window belongs to that revision's state."""
     sent_at: dt.datetime
     """When the message was handed to the party's channel."""
     begins_at: dt.datetime | None = None
-    """When the window begins, if the policy does not let it begin with the sending."""
+    """When the window begins, unless the policy begins it with the sending."""
     begun_by: Moment = "sent"
 
     @property
@@ -470,7 +473,7 @@ class NoticeSent(Data, frozen=True, kw_only=True):
 
 
 class MessageSent(Data, frozen=True, kw_only=True):
-    """A message to one party about a claim was handed over (one a message, keyed by its first item's listing)."""
+    """A message to a party about a claim was handed over: one event per message, keyed by its first item's listing."""
 
     message: Id
     claim: Id
@@ -485,9 +488,9 @@ class MessageSent(Data, frozen=True, kw_only=True):
     sent_at: dt.datetime
     locale: Id = "en"
     edition: str = ""
-    """Hash of template and translations; empty before there were languages."""
+    """Hash of template and translations; empty in records made before there were languages."""
     rendered_at: dt.datetime | None = None
-    """As of when the text was made: the date that is in it. None in what was kept before this was."""
+    """When the text was rendered, which is the date in it. None in records made before this field existed."""
 
 
 class AccountTold(Data, frozen=True, kw_only=True):
@@ -497,13 +500,13 @@ class AccountTold(Data, frozen=True, kw_only=True):
     notice: Id
     account: Id
     kind: Id
-    """That of the notice."""
+    """Kind of the notice."""
     about: Id | None = None
     channel: Id
     template: Id
     version: int
     digest: str
-    """SHA-256 of the message as sent, hex; a secret in it (a code) is left out before."""
+    """SHA-256 of the message as sent, hex; a secret in it (a code) is left out first."""
     sent_at: dt.datetime
     locale: Id = "en"
     edition: str = ""
@@ -511,19 +514,19 @@ class AccountTold(Data, frozen=True, kw_only=True):
 
 
 class WebhookDisabled(Data, frozen=True, kw_only=True):
-    """A webhook is not called any more (keyed by account). Its owner may put it in use again."""
+    """A webhook is no longer called (keyed by account). Its owner may put it back in use."""
 
     webhook: Id
     account: Id
     generation: int
-    """Of the webhook that was disabled; one that is in use again has a higher one."""
+    """Generation that was disabled; a webhook that is put back in use has a higher one."""
     reason: Literal["gone", "failing"]
     """``gone``: it answered 410. ``failing``: nothing but failures for days."""
     at: dt.datetime
 
 
 class DeliveryChanged(Data, frozen=True, kw_only=True):
-    """What became of a message after it was announced (keyed as that was). No address, and no text of a server's."""
+    """What became of a message after it was announced, keyed like the announcement. No address or server's text."""
 
     message: Id
     claim: Id | None = None
@@ -531,11 +534,11 @@ class DeliveryChanged(Data, frozen=True, kw_only=True):
     kind: Id
     channel: Id
     state: Literal["sent", "delivered", "bounced", "refused", "gave_up"]
-    """``sent``: by a further channel, the one before having failed."""
+    """``sent``: by another channel, after the one before failed."""
     reason: Id | None = None
     """Enhanced mail status (``5.1.1``), HTTP status, or a word of ours."""
     digest: str | None = None
-    """Of ``sent``: SHA-256 of the message as sent, hex."""
+    """For ``sent``: SHA-256 of the message as sent, hex."""
     at: dt.datetime
 
 
@@ -543,14 +546,14 @@ class DeliveryChanged(Data, frozen=True, kw_only=True):
 
 
 class HoldChanged(Data, frozen=True, kw_only=True):
-    """The marketplace's receipt (or its needlessness: the listing was already down) for one item's hold."""
+    """The marketplace receipted one item's hold, or no receipt was needed because the listing was already down."""
 
     item: Id
     claim: Id
     listing: Id
     held: bool
     action: Id | None = None
-    """Marketplace command that was receipted; None when the listing was already in the wanted state."""
+    """Marketplace command that was receipted; None if the listing was already in the wanted state."""
     result: Literal["done", "unknown_listing"] = "done"
     at: dt.datetime
 
@@ -572,7 +575,7 @@ class ViolationChanged(Data, frozen=True, kw_only=True):
 
 
 class PenaltyEntered(Data, frozen=True, kw_only=True):
-    """An entry of a seller's penalty ledger; a reversal names the entry that it reverses and has its points negated."""
+    """An entry of a seller's penalty ledger. A reversal names the entry it reverses and has its points negated."""
 
     seller: Id
     entry: Id
@@ -595,42 +598,42 @@ class StandingChanged(Data, frozen=True, kw_only=True):
     """Violations in the last 365 days; two or more make a repeat offender."""
     at: dt.datetime
     entity: Id | None = None
-    """The business that the seller is one account of, if there are others; a digest."""
+    """The business behind the seller, if it has other accounts; a digest."""
     entity_points: int = 0
-    """Where that stands: as if its accounts were one seller, and in nothing better than one of them."""
+    """The entity's standing: as if its accounts were one seller, and in no respect better than any of them."""
     entity_strikes: int = 0
     entity_violations: int = 0
 
 
 Measure = Literal["listing_restricted", "frozen", "may_not_list", "closed"]
-"""What a seller's account may be put under; a warning is no measure."""
+"""What can be imposed on a seller's account; a warning is not a measure."""
 
 
 class SanctionChanged(Data, frozen=True, kw_only=True):
-    """A sanction began or ended: what a threshold of the penalty ledgers brings upon a seller (docs/domain.md, "Penalties")."""
+    """A seller's sanction began or ended: it answers a penalty threshold (docs/explanation/domain.md, "Penalties")."""
 
     seller: Id
     sanction: Id
     change: Literal["imposed", "lifted", "ended"]
-    """``lifted``: taken back, by a reversal, a link that was cut or an operator; ``ended``: it has run its course."""
+    """``lifted``: taken back by a reversal, a cut link or an operator; ``ended``: it has run its course."""
     cause: Literal["threshold", "replaced", "timer", "expiry", "reversal", "unlinked", "operator"]
-    """Why: ``threshold`` was crossed; ``replaced`` by another sanction of the same threshold; its days are over (``timer``); the
-    standing fell below by ``expiry`` or ``reversal`` of entries (an entity's also when an account with a violation was unlinked from
-    it); ``unlinked`` from the entity; by an ``operator``."""
+    """Why: a ``threshold`` was crossed; ``replaced`` by another sanction of the same threshold; its days are over
+    (``timer``); the standing fell below the threshold by ``expiry`` or ``reversal`` of entries (an entity's also when
+    an account with a violation was unlinked from it); ``unlinked`` from the entity; by an ``operator``."""
     measures: tuple[Measure, ...] = ()
-    """What it puts the account under; none: a warning."""
+    """What it imposes on the account; empty: a warning."""
     scope: Literal["own", "entity"] = "own"
     """Whose standing reached the threshold: the seller's or its entity's."""
     ledger: Literal["general", "serious"]
     level: Annotated[int, Meta(ge=1)]
     """Number of the threshold in the policy, from 1."""
     prior: bool = False
-    """A warning in the place of the threshold's measures: the seller had not been warned before (DSA, article 23)."""
+    """A warning instead of the threshold's measures: the seller had not been warned before (DSA, article 23)."""
     begins: dt.datetime
     ends: dt.datetime | None = None
-    """When its days are over; None: until the standing falls below the threshold or it is lifted."""
+    """When its days are over; None: it lasts until the standing falls below the threshold or it is lifted."""
     entry: Id
-    """Ledger entry that crossed the threshold; of scope ``entity`` perhaps another account's."""
+    """Ledger entry that crossed the threshold; with scope ``entity`` it may be another account's."""
     claim: Id
     """That entry's claim."""
     reason: Id | None = None
@@ -648,7 +651,7 @@ class LiftSanction(Data, frozen=True, kw_only=True):
     by: Id
     """The operator's account."""
     reason: Id
-    """Code; what the operator wrote stays with intake."""
+    """Reason code; the operator's own words stay with intake."""
     at: dt.datetime
 
 
@@ -665,7 +668,7 @@ class MarketplaceCommand(Data, frozen=True, kw_only=True):
 
 
 class Receipt(Data, frozen=True, kw_only=True):
-    """Inward: the marketplace has carried a command out (``lookup``: has published the listing)."""
+    """Inward: the marketplace has carried out a command (for ``lookup``: published the listing)."""
 
     command: Id
     listing: Id
@@ -674,7 +677,7 @@ class Receipt(Data, frozen=True, kw_only=True):
 
 
 class Listing(Data, frozen=True, kw_only=True):
-    """Inward, compacted: what a listing is. ``state`` ``unknown``: there is no such listing on this site."""
+    """Inward, compacted: what a listing is. ``state`` ``unknown``: this site has no such listing."""
 
     listing: Id
     seller: Id | None = None
@@ -693,7 +696,7 @@ class Listing(Data, frozen=True, kw_only=True):
 
 
 class SellerCommand(Data, frozen=True, kw_only=True):
-    """Outward: all measures that a seller is under from now on; none: free.
+    """Outward: all measures that apply to a seller from now on; none set it free.
 
     Idempotent by ``command``; a lower ``seq`` of the same seller is ignored as done.
     """
@@ -704,11 +707,11 @@ class SellerCommand(Data, frozen=True, kw_only=True):
     measures: tuple[Measure, ...] = ()
     """Sorted, each once."""
     until: dt.datetime | None = None
-    """When they are planned to become fewer, to be shown: nothing ends without a further command. None: not known."""
+    """When the next of them is planned to end, for display only: each ends by a further command. None: not known."""
 
 
 class SellerReceipt(Data, frozen=True, kw_only=True):
-    """Inward: the marketplace has carried a command on a seller out."""
+    """Inward: the marketplace has carried out a command on a seller."""
 
     command: Id
     seller: Id
@@ -717,7 +720,7 @@ class SellerReceipt(Data, frozen=True, kw_only=True):
 
 
 class SellerKey(Struct, frozen=True, order=True):
-    """Something that several accounts of one business share, hashed by the marketplace: never the thing itself."""
+    """Something that several accounts of a business share, hashed by the marketplace: never the value itself."""
 
     kind: Literal["registration", "payment", "device"]
     digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
@@ -725,7 +728,7 @@ class SellerKey(Struct, frozen=True, order=True):
 
 
 class MarketplaceSeller(Data, frozen=True, kw_only=True):
-    """Inward, compacted, keyed by seller: all keys of an account as they are now. Accounts that share one are linked."""
+    """Inward, compacted, keyed by seller: all current keys of an account. Accounts that share a key are linked."""
 
     seller: Id
     keys: Annotated[tuple[SellerKey, ...], Meta(max_length=50)] = ()
@@ -775,7 +778,7 @@ TYPES: dict[str, type[Data]] = {
     "goodfaith.marketplace.seller_receipt.v1": SellerReceipt,
     "goodfaith.marketplace.seller.v1": MarketplaceSeller,
 }
-"""CloudEvents type -> data type. A type not in here is foreign; see ``version_of`` for one that is merely newer."""
+"""CloudEvents type -> data type. A type not listed is foreign, or merely newer (``is_newer``)."""
 
 COMMANDS: dict[str, type[Command]] = {
     name.split(".")[2]: kind for name, kind in TYPES.items() if issubclass(kind, Command)
@@ -817,11 +820,11 @@ def decode_data(envelope: Envelope) -> Data | None:
 
 
 class NewerVersion(ValueError):
-    """A type of ours that a newer version of the software has written, and this one cannot read."""
+    """A newer version of the software wrote this type of ours, and this version cannot read it."""
 
 
 def is_ours(name: str) -> bool:
-    """Whether a type is of this system, known to this version or not."""
+    """Whether a type belongs to this system, known to this version or not."""
     return name.startswith("goodfaith.")
 
 

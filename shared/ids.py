@@ -1,4 +1,4 @@
-"""How ids are spelled, as far as others than the door must know."""
+"""The form of ids, as far as code outside intake's API needs to know it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Digits of base 32."""
 PAIRS: Final = [a + b for a in CROCKFORD for b in CROCKFORD]
 NUMBERS: Final = [a + b for a in CROCKFORD[:16] for b in PAIRS]
-"""Last part of ids: a claim's is the first, its items' are those that follow."""
+"""Last part of an id: a claim has the first, its items have the ones that follow."""
 _CLAIM: Final = re.compile(r"c-[0-9A-HJKMNP-TV-Z]{23}000")
 
 
 def items_of(claim: str, most: int) -> Iterator[str]:
-    """The first ``most`` ids that items of a claim can have, in order; none for what is no claim's id."""
+    """The first ``most`` ids that a claim's items can have, in order; none if ``claim`` is not a claim's id."""
     if _CLAIM.fullmatch(claim):
         base = claim[2:-3]
         for number in NUMBERS[1 : most + 1]:

@@ -1,8 +1,8 @@
-"""HTTP between the services: what one of them answers to another, and how it is asked.
+"""HTTP between the services: how a service serves an internal API, and how others call it.
 
-A service gives its routes to ``run``. Each caller proves itself by a bearer token of its own (``shared/callers.py``), over TLS where
-the URL is https; nobody else gets an answer. Failures are problems (RFC 9457). Ids are sent as query parameters or in the body, never in a path. The port is no
-public one: what a *person* may see is decided by the door that asks.
+A service gives its routes to ``run``. Each caller authenticates with its own bearer token (``shared/callers.py``),
+over TLS if the URL is https; nobody else gets an answer. Failures are problems (RFC 9457). Ids are sent as query
+parameters or in the body, never in a path. The port is not public: the API that asks decides what a *person* may see.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 PROBLEM: Final = "application/problem+json"
 ANSWER_MAX: Final = 8_000_000
-"""Bytes of an answer that is read at most."""
+"""Most bytes that are read of an answer."""
 _T = TypeVar("_T")
 
 Cursor = Annotated[str | None, QueryParameter(max_length=400)]
@@ -62,11 +62,11 @@ class Page(Struct, Generic[_T], frozen=True, kw_only=True):
 
 
 class StrictStruct(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of what a body may be: unknown fields are refused."""
+    """Base of request bodies: unknown fields are refused."""
 
 
 def page_of(rows: Sequence[_T], limit: int, key: Callable[[_T], tuple[object, ...]]) -> Page[_T]:
-    """A page out of ``limit + 1`` rows."""
+    """Make a page from up to ``limit + 1`` rows; the extra row shows that another page follows."""
     more = len(rows) > limit
     return Page(items=list(rows[:limit]), next=cursor_of(*key(rows[limit - 1])) if more else None)
 
@@ -75,7 +75,7 @@ def page_of(rows: Sequence[_T], limit: int, key: Callable[[_T], tuple[object, ..
 
 
 class Parts:
-    """What routes work with: the settings, the service's tables, and threads to read them on."""
+    """What routes work with: settings, the service's tables, and threads to read them on."""
 
     def __init__(self, settings: Settings, *, schema: Literal["enforcement", "notification"], name: str) -> None:
         self.settings = settings
@@ -86,10 +86,10 @@ class Parts:
         self.threads = ThreadPoolExecutor(4, thread_name_prefix="read")
 
     async def run(self, work: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
-        """Do blocking work ``work(connection, ...)`` in a transaction, on a thread.
+        """Run the blocking ``work(connection, ...)`` in a transaction, on a thread.
 
         Raises:
-            Refused: 503, the database cannot be reached.
+            Refused: 503: the database cannot be reached.
         """
 
         def transact() -> _T:
@@ -105,21 +105,21 @@ class Parts:
             raise
 
     def close(self) -> None:
-        """Let go of threads and connections."""
+        """Release threads and connections."""
         self.threads.shutdown()
         self.engine.dispose()
 
 
 def parts_of(request: Request[Any, Any, Any]) -> Parts:
-    """The parts of the application that answers."""
+    """The parts of the application that serves this request."""
     return request.app.state.parts  # type: ignore[no-any-return]
 
 
 async def body_of(request: Request[Any, Any, Any], kind: type[_T]) -> _T:
-    """The request's body, strictly as ``kind``.
+    """The request's body, decoded strictly as ``kind``.
 
     Raises:
-        Refused: 422.
+        Refused: 422: it does not fit ``kind``.
     """
     try:
         return msgspec.json.decode(await request.body(), type=kind)
@@ -169,11 +169,11 @@ def create(
     on_start: Callable[[], None] | None = None,
     on_ready: Callable[[], None] | None = None,
 ) -> Litestar:
-    """The application.
+    """Create the application.
 
     Args:
-        parts: makes the parts when the event loop runs; a service may give a subclass.
-        on_start: called when the event loop runs.
+        parts: makes the parts once the event loop runs; a service may return a subclass.
+        on_start: called once the event loop runs.
         on_ready: called once the database has answered.
     """
 
@@ -213,15 +213,15 @@ async def _begin(parts: Parts, on_ready: Callable[[], None] | None) -> None:
 
 
 def run(settings: Settings, name: str, routes: Sequence[Any], parts: Callable[[], Parts]) -> None:
-    """Serve as this process (``http_host``, ``http_port``) until SIGTERM; requests in hand are answered first.
+    """Serve on ``http_host`` and ``http_port`` until SIGTERM; requests in progress are answered first.
 
     Args:
-        name: of the process, e.g. ``enforcement-api``.
+        name: name of the process, e.g. ``enforcement-api``.
 
     Raises:
         ValueError: ``internal_callers`` is not set.
     """
-    Callers(settings.internal_callers, "enforcement")  # before anything is served
+    Callers(settings.internal_callers, "enforcement")  # fail before anything is served
     serve(settings, name, lambda start, ready: create(routes, parts, on_start=start, on_ready=ready))
 
 
@@ -229,11 +229,11 @@ def run(settings: Settings, name: str, routes: Sequence[Any], parts: Callable[[]
 
 
 class ServiceUnavailable(Exception):
-    """The other service gave no usable answer: it is away, does not know our token, or failed."""
+    """The other service gave no usable answer: it is unreachable, does not know our token, or failed."""
 
 
 class Client:
-    """Asks another service's internal API from an event loop. Connections are made when they are needed."""
+    """Calls another service's internal API from an event loop. Connections are opened when needed."""
 
     def __init__(
         self,
@@ -256,17 +256,20 @@ class Client:
         )
 
     async def get(self, path: str, kind: type[_T], params: Mapping[str, Any] | None = None) -> _T:
-        """The answer to a question; parameters that are None are left out.
+        """Send a GET request and return the answer; parameters that are None are left out.
 
         Raises:
-            Refused: what the other service refuses (400, 404, 409, 422), in its words.
-            Away: there is no usable answer.
+            Refused: the other service refuses (400, 404, 409, 422), in its words.
+            ServiceUnavailable: there is no usable answer.
         """
         given = {name: value for name, value in (params or {}).items() if value is not None}
         return await self._ask(self._client.build_request("GET", path, params=given), kind)
 
     async def post(self, path: str, kind: type[_T], body: Any) -> _T:
-        """The answer to a body of ours. Raises like ``get``; after ``Away`` it may have been taken or not."""
+        """Send a POST request and return the answer.
+
+        Raises like ``get``; after ``ServiceUnavailable`` the request may or may not have taken effect.
+        """
         content = msgspec.json.encode(body)
         headers = {"content-type": "application/json"}
         return await self._ask(self._client.build_request("POST", path, content=content, headers=headers), kind)

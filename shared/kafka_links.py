@@ -1,8 +1,8 @@
-"""Links to the broker: settings turned into clients, in this one place, and what is wrong with a link said in one sentence.
+"""Links to the broker: makes clients from the settings, and says in one sentence what is wrong with a link.
 
-Certificates, authorities and passwords are read again for each connection, so that those that were exchanged are taken up
-without a restart. kafka-python and aiokafka try a link that is refused again and again and say so each time; what they say
-is put into our words here, and said once a minute.
+Certificates, authorities and passwords are read again for each connection, so replacing them needs no restart.
+kafka-python and aiokafka retry a refused link endlessly and log every attempt; this module puts their messages into
+our words and logs them once a minute.
 """
 
 from __future__ import annotations
@@ -38,29 +38,29 @@ PROTOCOLS: Final = {"plaintext": "PLAINTEXT", "tls": "SSL", "sasl_tls": "SASL_SS
 PROBE_S: Final = 5.0
 CAME_OF_IT_S: Final = 5.0
 OFFSETS_S: Final = 30.0
-"""Seconds for which an answer of all partitions is waited for, unless the caller says."""
+"""Seconds to wait for an answer for all partitions, unless the caller gives a timeout."""
 
 
 class LinkRefused(KafkaError):  # type: ignore[misc]
-    """The broker and this process do not trust each other; the message says which does not trust whom, and the cure."""
+    """The broker and this process do not trust each other; the message says who distrusts whom, and the cure."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class Consumer(KafkaConsumer):  # type: ignore[misc]
-    """kafka-python's, whose questions for offsets are answered for all partitions, or fail as errors of Kafka do.
+    """kafka-python's consumer, whose offset queries answer for all partitions or fail with a Kafka error.
 
-    Version 3.0.12 asks for those partitions alone whose leader it knows, if it knows one of them; of the others (a topic that it is
-    asked for the first time, an election) it then misses the answer with a ``KeyError``. It has learned of them when it is asked again.
+    If version 3.0.12 knows the leader of some partitions, it asks only about those. For the others (a topic that is
+    new to it, an election) it then raises ``KeyError``. By the next call it has learned of them.
     """
 
     def beginning_offsets(self, partitions: Sequence[TopicPartition], timeout_ms: int | None = None) -> Any:
-        """As kafka-python's; ``KafkaTimeoutError`` after ``timeout_ms`` or ``OFFSETS_S``."""
+        """Like kafka-python's; raises ``KafkaTimeoutError`` after ``timeout_ms`` or ``OFFSETS_S``."""
         return _complete(super().beginning_offsets, partitions, timeout_ms)
 
     def end_offsets(self, partitions: Sequence[TopicPartition], timeout_ms: int | None = None) -> Any:
-        """As kafka-python's; ``KafkaTimeoutError`` after ``timeout_ms`` or ``OFFSETS_S``."""
+        """Like kafka-python's; raises ``KafkaTimeoutError`` after ``timeout_ms`` or ``OFFSETS_S``."""
         return _complete(super().end_offsets, partitions, timeout_ms)
 
 
@@ -78,13 +78,13 @@ def _complete(
 
 
 class Context(ssl.SSLContext):
-    """Of TLS to the broker, made of what the files say when a connection begins.
+    """TLS context for the broker that follows its files: each connection uses what they hold when it begins.
 
     Args:
-        settings: whose paths are followed.
+        settings: name the files.
 
     Raises:
-        LinkRefused: at a connection, and at once: a file is missing or not what it should be.
+        LinkRefused: a file is missing or invalid; at once, or later when a connection begins.
     """
 
     def __new__(cls, _settings: Settings) -> Context:
@@ -104,11 +104,11 @@ class Context(ssl.SSLContext):
         return self._made[1]
 
     def wrap_socket(self, *args: Any, **options: Any) -> Any:
-        """As of now."""
+        """Wrap by what the files hold now."""
         return self._now().wrap_socket(*args, **options)
 
     def wrap_bio(self, *args: Any, **options: Any) -> Any:
-        """As of now."""
+        """Wrap by what the files hold now."""
         return self._now().wrap_bio(*args, **options)
 
 
@@ -134,7 +134,7 @@ def _context(settings: Settings) -> ssl.SSLContext:
             ) from None
     if settings.kafka_certificate is not None and settings.kafka_key is not None:
         try:
-            # a callback, so that a key that is encrypted is an error and not a question on the terminal
+            # a callback, so that an encrypted key is an error and not a prompt on the terminal
             context.load_cert_chain(settings.kafka_certificate, settings.kafka_key, password=lambda: b"")
         except (OSError, ssl.SSLError) as error:
             raise LinkRefused(
@@ -152,10 +152,10 @@ def _short(error: BaseException) -> str:
 
 
 def arguments(settings: Settings) -> dict[str, Any]:
-    """What every client of kafka-python is given: where the broker is, and how the link is secured.
+    """Arguments of every kafka-python client: where the broker is, and how the link is secured.
 
     Raises:
-        LinkRefused: a file that the settings name is missing or not what it should be.
+        LinkRefused: a file that the settings name is missing or invalid.
     """
     return {"bootstrap_servers": settings.kafka, **_security(settings)}
 
@@ -177,7 +177,7 @@ def _security(settings: Settings) -> dict[str, Any]:
 
 
 def consumer(settings: Settings, **options: Any) -> Any:
-    """A consumer of kafka-python.
+    """A kafka-python consumer.
 
     Raises:
         LinkRefused: broker and process do not trust each other.
@@ -187,25 +187,25 @@ def consumer(settings: Settings, **options: Any) -> Any:
 
 
 def producer(settings: Settings, **options: Any) -> Any:
-    """A producer of kafka-python; raises what ``consumer`` does."""
+    """A kafka-python producer; raises like ``consumer``."""
     return _made(settings, lambda: KafkaProducer(**arguments(settings), **options))
 
 
 def admin(settings: Settings, **options: Any) -> Any:
-    """An admin client of kafka-python; raises what ``consumer`` does."""
+    """A kafka-python admin client; raises like ``consumer``."""
     return _made(settings, lambda: KafkaAdminClient(**arguments(settings), **options))
 
 
 def nodes(client: Any) -> int:
-    """Brokers that are there and not fenced, as an admin client is told.
+    """Number of brokers that are up and not fenced, by an admin client.
 
-    Not by its ``describe_cluster``, which always asks as well what the caller may do with the cluster: the broker notes each
-    time that it was refused to whoever may do nothing with it.
+    Not by the client's ``describe_cluster``: that always asks for the caller's permissions on the cluster too, and
+    for a caller without any the broker logs a refusal each time.
 
     Raises:
-        kafka.errors.KafkaError: the broker is away, or does not say.
+        kafka.errors.KafkaError: the broker cannot be reached, or does not say.
     """
-    # public nowhere in kafka-python 3.0.12
+    # kafka-python 3.0.12 has no public call for this
     answer = client._manager.run(client._manager.send, DescribeClusterRequest())
     if answer.error_code:
         raise for_code(answer.error_code)(answer.error_message)
@@ -213,22 +213,22 @@ def nodes(client: Any) -> int:
 
 
 def aio_consumer(settings: Settings, **options: Any) -> Any:
-    """A consumer of aiokafka, not started. Why its start fails: ``why``."""
-    from aiokafka import AIOKafkaConsumer  # the stream views alone use it
+    """An aiokafka consumer, not started. If its start fails, ``why`` says why."""
+    from aiokafka import AIOKafkaConsumer  # only the stream views use it
 
     return AIOKafkaConsumer(bootstrap_servers=settings.kafka, **_security(settings), **options)
 
 
 def aio_producer(settings: Settings, **options: Any) -> Any:
-    """A producer of aiokafka, not started. Why its start fails: ``why``."""
+    """An aiokafka producer, not started. If its start fails, ``why`` says why."""
     from aiokafka import AIOKafkaProducer
 
     return AIOKafkaProducer(bootstrap_servers=settings.kafka, **_security(settings), **options)
 
 
 def faust_options(settings: Settings) -> dict[str, Any]:
-    """Options of a Faust application: its brokers, and its credentials where there are any."""
-    # Faust is heavy, and the services have no use for it
+    """Options of a Faust application: its brokers, and its credentials if it has any."""
+    # Faust is heavy, and the services do not need it
     from faust import SASLCredentials, SSLCredentials
 
     found: dict[str, Any] = {"broker": [f"kafka://{server}" for server in settings.kafka.split(",")]}
@@ -246,23 +246,23 @@ def faust_options(settings: Settings) -> dict[str, Any]:
 
 
 def topic_ids(client: Any, names: Iterable[str]) -> dict[str, str]:
-    """By topic its id, as a consumer's last metadata have it; those that it does not know are left out."""
-    # public nowhere in kafka-python 3.0.12
+    """Topic ids by topic, from the consumer's last metadata; unknown topics are left out."""
+    # kafka-python 3.0.12 has no public call for this
     found = {name: client._cluster.topic_id(name) for name in names}
     return {name: str(id_) for name, id_ in found.items() if id_ is not None}
 
 
 def partition_counts(client: Any, names: Iterable[str]) -> dict[str, int]:
-    """By topic how many partitions it has, as a consumer's last metadata have it; 0: they do not have it."""
-    # the public call asks the broker for what is missing, and waits
+    """Number of partitions by topic, from the consumer's last metadata; 0 if the topic is not in them."""
+    # the public call would ask the broker for missing topics, and wait
     return {name: len(client._cluster.partitions_for_topic(name) or ()) for name in names}
 
 
 def group_members(settings: Settings, group: str, names: Container[str]) -> tuple[str, dict[str, set[tuple[str, int]]]]:
-    """A group's state, and by member the partitions of these topics that it has.
+    """A group's state, and the partitions of these topics by member.
 
     Raises:
-        kafka.errors.KafkaError: the broker is away, or does not say.
+        kafka.errors.KafkaError: the broker cannot be reached, or does not say.
     """
     client = admin(settings, client_id=f"{group}-members", request_timeout_ms=10_000, bootstrap_timeout_ms=5_000)
     try:
@@ -284,7 +284,9 @@ def group_members(settings: Settings, group: str, names: Container[str]) -> tupl
 
 
 def seek(consumer: Any, place: Any, offset: int, leader_epoch: int) -> None:
-    """Read on at an offset; with the leader epoch of the record before it (-1: not known), a log that was cut off is noticed (KIP-320).
+    """Continue reading at an offset.
+
+    With the leader epoch of the record before it (-1: not known), the client notices a truncated log (KIP-320).
 
     Raises:
         ValueError: the partition is not assigned.
@@ -296,7 +298,9 @@ def seek(consumer: Any, place: Any, offset: int, leader_epoch: int) -> None:
 
 
 def committed(consumer: Any, places: list[Any]) -> dict[Any, Any]:
-    """What the consumer's group has committed, with metadata, by place: in one request, which the public method makes for each.
+    """Offset and metadata that the consumer's group has committed, by partition.
+
+    One request for all; the public method makes one request per partition.
 
     Raises:
         kafka.errors.KafkaError: the coordinator does not answer within 10 s.
@@ -315,7 +319,7 @@ def _made(settings: Settings, make: Callable[[], Any]) -> Any:
 
 
 def _said(settings: Settings, error: BaseException | str) -> str | None:
-    """What an error of a client says of the link; None when it is not about trust."""
+    """What a client's error says about the link; None if it is not about trust."""
     if settings.kafka_security == "plaintext":
         return None
     text = str(error)
@@ -333,7 +337,7 @@ def _said(settings: Settings, error: BaseException | str) -> str | None:
 
 
 def _own(settings: Settings, _text: str) -> str:
-    """Why a broker may not take a certificate of ours: of its own it only says that it does not."""
+    """Why a broker may refuse our certificate: the broker itself does not say."""
     path = settings.kafka_certificate
     if path is None:
         return "the broker asks for a certificate, and this process has none: set GOODFAITH_KAFKA_CERTIFICATE and GOODFAITH_KAFKA_KEY"
@@ -377,11 +381,14 @@ _SENTENCES: Final[tuple[tuple[str, Any], ...]] = (
 
 
 def why(settings: Settings) -> str | None:
-    """What keeps a process and its brokers apart, found by greeting each once until one answers; None: nothing, or they are away.
+    """Why the brokers and this process refuse each other; None if they do not, or if no broker can be reached.
 
-    One that refuses is logged, and keeps nobody from the others: of three with their own certificates one may have expired.
-    It has to be asked for: a broker that refuses a login says so and hangs up, and of what comes together with the end of a
-    connection kafka-python 3.0.12 reads nothing; of certificates both clients only say that they could not connect.
+    Greets each broker once until one answers. One that refuses is logged and does not keep us from the others: of
+    three with their own certificates, one may have expired.
+
+    The clients do not tell. A broker that refuses a login says so and hangs up, and kafka-python 3.0.12 reads nothing
+    that arrives together with the end of a connection; about certificates, both clients only say that they could not
+    connect.
     """
     if settings.kafka_security == "plaintext":
         return None
@@ -411,10 +418,10 @@ def _servers(settings: Settings) -> Iterator[tuple[str, int]]:
 
 
 def _greet(settings: Settings, context: ssl.SSLContext, host: str, port: int) -> None:
-    """Connect, have a question answered (with TLS 1.3 a certificate is refused only then), and log in.
+    """Connect, make one request (with TLS 1.3 a certificate is refused only then), and log in.
 
     Raises:
-        OSError: refused, or not reached; ``ssl.SSLError`` is one.
+        OSError: refused or unreachable; ``ssl.SSLError`` is one.
         kafka.errors.KafkaError: the login is refused.
     """
     with (
@@ -452,9 +459,9 @@ def _greet(settings: Settings, context: ssl.SSLContext, host: str, port: int) ->
 
 
 class Filter(logging.Filter):
-    """Has the clients' many lines about a link that is refused said once, in our words, without their tracebacks.
+    """Replaces the clients' many lines about a refused link by one in our words, without tracebacks.
 
-    Other lines of theirs pass as they are, each once a minute.
+    Their other lines pass unchanged, each at most once a minute.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -471,7 +478,7 @@ class Filter(logging.Filter):
             text += f" {record.exc_info[1]}"
         reason = _said(self._settings, text)
         if reason is None:
-            # what came of a refusal, such as "closed" and "unable to bootstrap", and what is said again and again
+            # consequences of a refusal, such as "closed" and "unable to bootstrap", and lines that repeat
             return time.monotonic() - self._refused_at > CAME_OF_IT_S and seldom(f"{record.name} {record.msg}")
         self._refused_at = time.monotonic()
         record.msg, record.args, record.exc_info, record.exc_text = f"broker refused: {reason}", (), None, None
@@ -479,6 +486,6 @@ class Filter(logging.Filter):
 
 
 def listen(settings: Settings, handler: logging.Handler) -> None:
-    """Put the clients' lines about refused links into our words, where links are secured, and have no line twice a minute."""
+    """If links are secured, put the clients' lines about refused ones into our words and log none twice a minute."""
     if settings.kafka_security != "plaintext":
         handler.addFilter(Filter(settings))

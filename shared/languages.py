@@ -1,8 +1,9 @@
-"""The reader's language: which one is asked for, and texts in it out of the catalogues under ``shared/locale/``.
+"""The reader's language: which one a request asks for, and translations from the catalogues in ``shared/locale/``.
 
-Texts are written in English, which is also the key of their translation. A text that is composed is looked up by its
-template, such as ``A number has {looks}.``: what stands for a name is taken over, itself translated where it can be; a
-sentence may end in a remark in brackets. What no catalogue knows stays English. The catalogues (gettext, ``goodfaith.po``) are brought up to date by ``make messages``.
+Texts are written in English, which is also the key of their translation. A composed text is looked up by its
+template, such as ``A number has {looks}.``: what fills a placeholder is kept, and translated where possible. A
+sentence may end in a remark in brackets. A text that is in no catalogue stays English. ``make messages`` updates the
+catalogues (gettext, ``goodfaith.po``).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from babel.messages.pofile import read_po
 FOLDER: Final = Path(__file__).parent / "locale"
 DOMAIN: Final = "goodfaith"
 SOURCE: Final = "en"
-"""The language that texts are written in; it needs no catalogue."""
+"""The language in which texts are written; it needs no catalogue."""
 LANGUAGES: Final = (SOURCE, "zh", "de")
 _HEADER_MOST: Final = 500
 _TEXT_MOST: Final = 2000
@@ -27,19 +28,19 @@ _PLACE: Final = re.compile(r"\{(\w+)\}")
 
 
 def mark(text: str) -> str:
-    """The text as it is: says that it is to be translated where it is shown (``make messages`` looks for it)."""
+    """Mark a text for translation where it is shown; ``make messages`` looks for these calls. Returns it unchanged."""
     return text
 
 
 def file(language: str, domain: str = DOMAIN) -> Path:
-    """The catalogue of a language other than English."""
+    """The catalogue file of a language other than English."""
     return FOLDER / language / "LC_MESSAGES" / f"{domain}.po"
 
 
 def choose(accepted: str | None) -> str:
-    """The language of ours that an ``Accept-Language`` header (RFC 9110) likes best; English when it names none of them.
+    """Which of our languages an ``Accept-Language`` header (RFC 9110) prefers; English if it names none of them.
 
-    ``zh-Hant-TW`` and the like are taken for ``zh``. What cannot be read is passed over.
+    ``zh-Hant-TW`` and the like count as ``zh``. Unreadable parts are ignored.
     """
     best, weight = SOURCE, 0.0
     for part in (accepted or "")[:_HEADER_MOST].replace(" ", "").split(","):
@@ -48,7 +49,7 @@ def choose(accepted: str | None) -> str:
             continue
         liked = min(float(match[2] or 1), 1.0)
         name = SOURCE if match[1] == "*" else match[1].lower()
-        # the first of equals
+        # on a tie, the first one
         if name in LANGUAGES and liked > weight:
             best, weight = name, liked
     return best
@@ -56,12 +57,12 @@ def choose(accepted: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A text with places to be filled.
+    """A text with placeholders.
 
     Attributes:
-        literals: what stands before, between and behind the places.
-        names: of the places.
-        translated: the translation, with the same places.
+        literals: the text before, between and after the placeholders.
+        names: the placeholders' names.
+        translated: the translation, with the same placeholders.
     """
 
     literals: tuple[str, ...]
@@ -69,7 +70,7 @@ class Template:
     translated: str
 
     def match(self, text: str) -> dict[str, str] | None:
-        """What stands in the places; None when the text is no such one. In time linear in the text."""
+        """What fills the placeholders; None if the text does not fit. Takes time linear in the text."""
         first, *middle, last = self.literals
         if not text.startswith(first) or not text.endswith(last) or len(text) < len(first) + len(last):
             return None
@@ -92,7 +93,7 @@ class Catalogue:
     templates: tuple[Template, ...]
 
     def text(self, english: str, depth: int = 1) -> str:
-        """The translation, or the text itself."""
+        """The translation, or the text itself if it has none."""
         found = self.texts.get(english)
         if found is not None:
             return found
@@ -109,17 +110,17 @@ class Catalogue:
 
 
 def is_template(text: str) -> bool:
-    """Whether a text has places, and enough beside them to be known by."""
+    """Whether a text has placeholders, and enough text around them to be recognised by."""
     literals = _PLACE.split(text)[::2]
     return len(literals) > 1 and all(literals[1:-1]) and sum(map(len, literals)) >= 5
 
 
 @cache
 def catalogue(language: str) -> Catalogue:
-    """The catalogue of a language other than English, read once; what is not translated in it is left out.
+    """The catalogue of a language other than English, read once; untranslated texts are left out.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the language has no catalogue.
     """
     texts, templates = {}, []
     with file(language).open("rb") as stream:
@@ -131,12 +132,12 @@ def catalogue(language: str) -> Catalogue:
             if is_template(english):
                 parts = _PLACE.split(english)
                 templates.append(Template(tuple(parts[::2]), tuple(parts[1::2]), translated))
-    # what is longest in words of its own is the most certain
+    # the template with the most text of its own is the most certain match
     templates.sort(key=lambda template: -sum(map(len, template.literals)))
     return Catalogue(texts, tuple(templates))
 
 
 @lru_cache(maxsize=4096)
 def translate(text: str, language: str) -> str:
-    """The text in a language of ``LANGUAGES``; where there is no translation, as it is."""
+    """Translate a text into one of ``LANGUAGES``; a text without translation is returned unchanged."""
     return text if language == SOURCE or not text else catalogue(language).text(text)

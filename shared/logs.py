@@ -1,4 +1,4 @@
-"""Structured logs: one JSON line an entry (or coloured text), secrets redacted whatever key they come under."""
+"""Structured logs: one JSON line per entry (or coloured text), with secrets redacted under whatever key."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from structlog.typing import EventDict, WrappedLogger
 
 from shared.settings import Settings
 
-# by shape: bearer tokens of ours, and the password of a URL; by name: anything that is called a secret
+# by shape: our bearer tokens, and the user and password in a URL; by name: anything that is called a secret
 _SHAPES = re.compile(r"gf_[A-Za-z0-9]{4,}_[A-Za-z0-9_-]{16,}|(?<=://)([^:/\s]+):([^@/\s]+)(?=@)")
 _NAMES = re.compile(r"token|secret|password|authorization|contact_key|idempotency", re.IGNORECASE)
 
 
 AGAIN_S: Final = 60.0
-"""Seconds after which what is said seldom is said again."""
+"""Seconds after which a ``seldom`` text is logged again."""
 _said: dict[str, float] = {}
 
 
 def seldom(text: str) -> bool:
-    """Whether to log something that stays so until somebody mends it: not if this process has within the last minute."""
+    """Whether to log a lasting condition: not if this process has logged it within the last minute."""
     now = time.monotonic()
     if now - _said.get(text, -AGAIN_S) < AGAIN_S:
         return False
-    if len(_said) > 1000:  # texts are few; should they not be, the oldest are of no more use
+    if len(_said) > 1000:  # texts are few; if they are not, forget them all
         _said.clear()
     _said[text] = now
     return True
@@ -45,12 +45,12 @@ def _clean(value: Any) -> Any:
 
 
 def redact(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
-    """structlog processor: no secret leaves, by name of its key or by its shape inside a text."""
+    """structlog processor: redact secrets by the name of their key or by their shape within a text."""
     return {key: "[redacted]" if _NAMES.search(key) else _clean(value) for key, value in entry.items()}
 
 
 def configure(settings: Settings, process: str) -> None:
-    """Set up logging of the whole process, the libraries' included."""
+    """Set up logging for the whole process, libraries included."""
     level = getattr(logging, settings.log_level.upper())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -75,7 +75,7 @@ def configure(settings: Settings, process: str) -> None:
         )
     )
     if settings.kafka_security != "plaintext":
-        from shared import kafka_links  # what it imports is heavy, and not every process speaks to the broker
+        from shared import kafka_links  # its imports are heavy, and not every process talks to the broker
 
         kafka_links.listen(settings, handler)
     else:

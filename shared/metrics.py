@@ -1,9 +1,10 @@
 """Metrics, each declared once: name, meaning, labels with their values, processes that export it, and what to do.
 
-A module declares with ``counter``, ``gauge`` or ``histogram``, or with ``collected`` what a collector of its own exports,
-and is named in ``DECLARING``. Out of the declarations come ``docs/metrics.md`` (``python -m tools.metrics_docs``), the
-``catalogue`` that rules and dashboards are held against, the series at 0 with which a process begins, and the tests of
-every exposition. No id of a party, claim or item is ever a label.
+A module declares its metrics with ``counter``, ``gauge`` or ``histogram``, or with ``collected`` if a collector of
+its own exports them, and is listed in ``DECLARING``. ``docs/reference/metrics.md`` (``python -m
+tools.metrics_docs``), the ``catalogue`` that rules and dashboards are checked against, the series that a process
+starts at 0, and the tests of all expositions are derived from the declarations. No id of a party, claim or item is
+ever a label.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_creat
 
 Kind = Literal["counter", "gauge", "histogram"]
 
-# a second series for each counter, which nobody asks for
+# they would be a second series per counter, which nobody queries
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
@@ -29,14 +30,14 @@ class Values:
 
     Attributes:
         text: what they are, for people.
-        pattern: what each of them matches as a whole.
+        pattern: regular expression that each value matches as a whole.
     """
 
     text: str
     pattern: str
 
     def matches(self, value: str) -> bool:
-        """Whether it may be one of them."""
+        """Whether ``value`` can be one of them."""
         return re.fullmatch(self.pattern, value) is not None
 
 
@@ -83,7 +84,7 @@ DECLARING: Final = (
     "services.observer.canary_rounds",
     "deploy.mailbox.__main__",
 )
-"""Modules that declare metrics: whoever wants to know all of them imports these."""
+"""Modules that declare metrics; ``load`` imports them all."""
 
 _JOBS: Final = {"intake": "intake-worker", "enforcement": "enforcement-worker", "notification": "notification-worker"}
 
@@ -93,13 +94,13 @@ class Declared:
     """One metric as declared.
 
     Attributes:
-        name: full name, as asked for in a query; a histogram's without ``_bucket``.
-        means: what it says; in the documents and as the exposition's HELP. With ``code`` in Markdown.
-        labels: by label the values that there are: a tuple of all of them, or ``Values``.
-        processes: which export it, by their names in ``deploy/local/fleet.py``: Prometheus' label ``job``.
+        name: full name, as used in a query; a histogram's without ``_bucket``.
+        means: what it says, for the documents and the exposition's HELP. ``code`` is in Markdown.
+        labels: the values of each label: a tuple of all of them, or ``Values``.
+        processes: the processes that export it, as named in ``deploy/local/fleet.py``: Prometheus' label ``job``.
         do: what to do about it.
-        series: combinations of values, in the labels' order, that begin at 0. Fewer than the product when not all occur.
-        metric: the client's object; None when a collector exports it.
+        series: label values, in the labels' order, whose series begin at 0; fewer than the product if not all occur.
+        metric: the client's object; None if a collector exports it.
     """
 
     name: str
@@ -155,10 +156,10 @@ def counter(
     do: str = "-",
     series: Iterable[tuple[str, ...]] | None = None,
 ) -> Counter:
-    """Declare a counter; ``Declared`` has the parameters. Its name ends in ``_total``.
+    """Declare a counter; ``Declared`` describes the parameters. Its name ends in ``_total``.
 
     Raises:
-        ValueError: the name is declared already, or does not fit the kind.
+        ValueError: the name is already declared, or does not fit the kind.
     """
     _check("counter", name)
     made = Counter(name, means, tuple(labels or ()))
@@ -192,7 +193,7 @@ def histogram(
     do: str = "-",
     series: Iterable[tuple[str, ...]] | None = None,
 ) -> Histogram:
-    """Declare a histogram with its upper edges; see ``counter``."""
+    """Declare a histogram with its buckets' upper bounds; see ``counter``."""
     _check("histogram", name)
     made = Histogram(name, means, tuple(labels or ()), buckets=buckets)
     _declare("histogram", name, means, labels, of, do, series, made)
@@ -202,38 +203,38 @@ def histogram(
 def collected(
     kind: Kind, name: str, means: str, labels: Labels | None = None, *, of: str | Iterable[str], do: str = "-"
 ) -> Declared:
-    """Declare what a collector (``prometheus_client.registry.Collector``) exports; it makes its own series, from 0 on."""
+    """Declare what a collector (``prometheus_client.registry.Collector``) exports; it makes its own series at 0."""
     return _declare(kind, name, means, labels, of, do, (), None)
 
 
 def declared(process: str | None = None) -> Iterator[Declared]:
-    """All metrics that the modules imported so far declare, or those of one process, in the order of declaration."""
+    """The metrics declared by the modules imported so far (of one process, if given), in the order of declaration."""
     return (one for one in _declared.values() if process is None or process in one.processes)
 
 
 def load() -> dict[str, Declared]:
-    """Import every module that declares; all metrics of all processes by name. Not for processes that serve."""
+    """Import every declaring module and return all metrics of all processes by name. Not for processes that serve."""
     for module in DECLARING:
         importlib.import_module(module)
     return dict(_declared)
 
 
 def catalogue() -> dict[str, tuple[Kind, tuple[str, ...]]]:
-    """By name the kind and the labels of every metric of every process: what rules and dashboards may ask for.
+    """Kind and labels of every metric of every process, by name: what rules and dashboards may query.
 
-    The label ``le`` of histograms, and Prometheus' own ``job`` and ``instance``, are not among them.
+    Leaves out the label ``le`` of histograms and Prometheus' own ``job`` and ``instance``.
     """
     return {name: (one.kind, tuple(one.labels)) for name, one in load().items()}
 
 
 def begin_process(process: str) -> None:
-    """Show what this process exports, and nothing else: series at 0 for all label values that are known.
+    """Expose what this process exports and nothing else, with series at 0 for all known label values.
 
-    Called by ``shared.runtime.health``. A series that is absent cannot be told from one at rest; and one that belongs to
-    another process, whose module happens to be imported, would be taken for it.
+    Called by ``shared.runtime.health``. An absent series cannot be told from one that does not change; and a series of
+    another process, whose module happens to be imported, would be mistaken for this one's.
 
     Args:
-        process: its name in the fleet, or its worker's. One that no declaration names (a test's) shows everything.
+        process: its name in the fleet, or its worker's. A name in no declaration (a test's) exposes everything.
     """
     job = _JOBS.get(process, process)
     if not any(job in one.processes for one in _declared.values()):
@@ -276,14 +277,15 @@ EVENTS_CONSUMED = counter(
     "Records read from a topic, by what became of them.",
     {"worker": WORKER, "topic": TOPIC, "result": ("applied", "skipped")},
     of=WORKERS,
-    do="stands still while producers work: look at progress and logs. `skipped` grows: somebody writes types that this version does not know",
+    do="does not grow although producers write: look at progress and logs. `skipped` grows: somebody writes types that"
+    " this version does not know",
 )
 EVENTS_DUPLICATE = counter(
     "goodfaith_events_duplicate_total",
     "Records whose id was already in the inbox.",
     {"worker": WORKER, "topic": TOPIC},
     of=WORKERS,
-    do="a few after a crash are right; a steady stream: a producer sends again",
+    do="a few after a crash are normal; a steady stream: a producer sends records again",
 )
 EVENTS_PRODUCED = counter(
     "goodfaith_events_produced_total",
@@ -297,7 +299,7 @@ BATCH_SECONDS = histogram(
     {"worker": WORKER},
     buckets=_SECONDS,
     of=WORKERS,
-    do="grows: the database; compare stages",
+    do="grows: the database is slow; compare stages",
 )
 STAGE_SECONDS = counter(
     "goodfaith_worker_stage_seconds_total",
@@ -316,106 +318,109 @@ BATCH_RECORDS = histogram(
 )
 LAG_SECONDS = histogram(
     "goodfaith_event_end_to_end_lag_seconds",
-    "Age of a batch's oldest record, from its writing on, when the batch was committed.",
+    "Time from the writing of a batch's oldest record to the batch's commit.",
     {"worker": WORKER, "topic": TOPIC},
     buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 21600),
     of=WORKERS,
-    do="above a minute: too few workers, or a slow database. It says nothing while the worker stands still: look at its position",
+    do="above a minute: too few workers, or a slow database. It says nothing while the worker is stuck: look at its"
+    " position",
 )
 POSITION = gauge(
     "goodfaith_consumer_position_timestamp_seconds",
-    "Wall time up to which a topic is consumed: of the last record, or now at its end; least over the owned partitions. 0: owns none.",
+    "Wall time up to which a topic is consumed: that of the last record, or now at the end; least of all owned"
+    " partitions. 0: owns none.",
     {"worker": WORKER, "topic": TOPIC},
     of=WORKERS,
     do="`time() - x` is the lag as the worker sees it",
 )
 OUTBOX_PENDING = gauge(
     "goodfaith_outbox_pending",
-    "Event log rows committed and not yet acknowledged by the broker.",
+    "Event log rows committed but not yet acknowledged by the broker.",
     {"worker": WORKER},
     of=WORKERS,
-    do="stays above 0: the broker",
+    do="stays above 0: look at the broker",
 )
 OUTBOX_OLDEST = gauge(
     "goodfaith_outbox_oldest_timestamp_seconds",
-    "When the oldest event log row was committed that is not yet acknowledged; 0: none.",
+    "When the oldest event log row that is not yet acknowledged was committed; 0: none.",
     {"worker": WORKER},
     of=WORKERS,
-    do="older than a minute: the broker; see this worker's log",
+    do="older than a minute: look at the broker and this worker's log",
 )
 UNREAD_GONE = gauge(
     "goodfaith_unread_gone_partitions",
     "Owned partitions of a topic that a worker has stopped reading because the records it would read next are missing.",
     {"worker": WORKER, "topic": TOPIC},
     of=WORKERS,
-    do="above 0: `goodfaith restore unread` (operating.md)",
+    do="above 0: [repair topics](../how-to/repair-topics.md) with `goodfaith restore unread`",
 )
 MISSING_TOPICS = gauge(
     "goodfaith_missing_topics",
-    "Topics that a worker reads and the broker does not have: it waits for them and reads the others.",
+    "Topics that a worker reads but the broker does not have: the worker waits for them and reads the others.",
     {"worker": WORKER},
     of=WORKERS,
-    do="above 0: `goodfaith migrate` creates them; then `goodfaith restore unread` (operating.md)",
+    do="above 0: `goodfaith migrate` creates them; then [repair topics](../how-to/repair-topics.md) with"
+    " `goodfaith restore unread`",
 )
 REJOINS = counter(
     "goodfaith_consumer_rejoins_total",
-    "Times a worker left its group and joined again because it was given nothing, or not all that belongs to a partition.",
+    "Times a worker left its group and rejoined because it was assigned nothing, or only some topics of a partition.",
     {"worker": WORKER},
     of=WORKERS,
-    do="grows: look for a member of another version in the group, and for missing topics",
+    do="grows: look for group members of another version and for missing topics",
 )
 WENT_BACK = gauge(
     "goodfaith_database_went_back",
     "1 while a worker has stopped because the database lacks what it had committed: a late follower was promoted, or a backup restored.",
     {"worker": WORKER},
     of=WORKERS,
-    do="above 0: [the database went back](runbooks/DatabaseWentBack.md)",
+    do="above 0: [the database went back](../runbooks/DatabaseWentBack.md)",
 )
 DEAD_LETTERS = counter(
     "goodfaith_dead_letters_total",
-    "Records parked or refused as poison.",
+    "Records set aside as dead letters, by reason; `refused`: unreadable ones from outside.",
     {"worker": WORKER, "topic": TOPIC, "reason": _LETTERS},
     of=WORKERS,
-    do="any but `refused`: [dead letters](operating.md#dead-letters)",
+    do="any but `refused`: [handle dead letters](../how-to/handle-dead-letters.md)",
 )
 DEAD_LETTERS_DEPTH = gauge(
     "goodfaith_dead_letters_depth",
-    "Keys that wait behind a poison record.",
+    "Keys whose records wait for a dead letter.",
     {"worker": WORKER},
     of=WORKERS,
-    do="above 0: a person is needed; these items stand still",
+    do="above 0: a person is needed; these items do not move",
 )
 DEAD_LETTERS_OLDEST = gauge(
     "goodfaith_dead_letters_oldest_timestamp_seconds",
-    "When the oldest record was parked that still waits; 0: none.",
+    "When the oldest record that still waits was set aside as a dead letter; 0: none.",
     {"worker": WORKER},
     of=WORKERS,
-    do="[dead letters](operating.md#dead-letters)",
+    do="[handle dead letters](../how-to/handle-dead-letters.md)",
 )
 REBALANCES = counter(
     "goodfaith_consumer_rebalances_total",
-    "Assignments taken over.",
+    "Partition assignments taken over.",
     {"worker": WORKER},
     of=(*WORKERS, "streams"),
-    do="grows steadily: workers come and go; see logs and the session timeout",
+    do="grows steadily: workers come and go; check logs and the session timeout",
 )
 ASSIGNED = gauge(
     "goodfaith_consumer_assigned_partitions",
     "Partitions owned.",
     {"worker": WORKER},
     of=(*WORKERS, "streams"),
-    do="the sum over the workers of a kind must be the partition count",
+    do="the sum over all workers of a kind must be the partition count",
 )
 FENCED = counter(
     "goodfaith_fenced_total",
     "Transactions refused because another worker owns the partition.",
     {"worker": WORKER},
     of=WORKERS,
-    do="a few around rebalances; a steady stream: two installations share a database",
+    do="a few around rebalances are normal; a steady stream: two installations share a database",
 )
 RETRIES = counter(
     "goodfaith_transient_failures_total",
-    "Batches put off by a failure that passes, by what failed; of senders also their calls to intake and to the mail server.",
+    "Batches delayed by a transient failure, by what failed; for senders also calls to intake and the mail server.",
     {"worker": WORKER, "part": ("broker", "database", "bug", "intake", "smtp")},
     of=(*WORKERS, *_SENDERS),
     do="`bug`: read the log entry `stuck`",
@@ -423,24 +428,24 @@ RETRIES = counter(
 TIMERS_FIRED = counter("goodfaith_timers_fired_total", "Timers fired.", {"worker": WORKER}, of=WORKERS)
 PROGRESS = gauge(
     "goodfaith_worker_progress_timestamp_seconds",
-    "When the loop last came round, or last waited for the next try or the broker's answer.",
+    "When the loop last completed a turn, or last waited for the next try or the broker's answer.",
     {"worker": WORKER},
     of=(*WORKERS, *_OTHERS, "streams"),
-    do="`time() - x` above a minute: stuck, though its port answers",
+    do="`time() - x` above a minute: stuck, even if its port answers",
 )
 WATERMARK = gauge(
     "goodfaith_watermark_timestamp_seconds",
-    "Least watermark over the owned partitions, in business time.",
+    "Lowest watermark of the owned partitions, in business time.",
     {"worker": WORKER},
     of="verification",
-    do="falls behind the clock: deadlines stand still. Look at intake's worker and, with upstreams, at inbound",
+    do="falls behind the clock: deadlines do not fire. Look at `intake-worker` and, with upstreams, `intake-inbound`",
 )
 SPANS = counter(
     "goodfaith_spans_total",
-    "Spans of traces that were sent, by what became of them.",
+    "Trace spans sent to the collector, by result.",
     {"result": ("exported", "failed")},
     of=(*WORKERS, "intake-api", "enforcement-api", "notification-api", *_SENDERS, "enforcement-delivery", "streams"),
-    do="`failed` grows: the collector is away. Nothing else suffers",
+    do="`failed` grows: the collector cannot be reached. Nothing else is affected",
 )
 
 
@@ -469,7 +474,7 @@ def begin(worker: str, topics: Iterable[str], writes: Iterable[str] = ()) -> Non
 
 
 def begin_sender(process: str) -> None:
-    """The same for a process that sends what is to be told."""
+    """Show a sending process's series at 0 before anything happens."""
     for part in ("database", "intake", "smtp"):
         RETRIES.labels(process, part)
     PROGRESS.labels(process).set_to_current_time()

@@ -1,10 +1,11 @@
-"""Roles, schemas and migrations: what an administrator runs before the services start, and again at each upgrade.
+"""Roles, schemas and migrations: what an administrator runs before the services first start and at each upgrade.
 
-Each service has its own role (``goodfaith_<service>``), owns nothing, and may write only in its own schema; event logs, and
-what ``INSERT_ONLY`` names, are insert-only for it. The clock (schema ``platform``) is read-only for all of them.
+Each service has its own role (``goodfaith_<service>``). The role owns nothing and may write only in its own schema,
+where event logs and the tables in ``INSERT_ONLY`` are insert-only. The clock (schema ``platform``) is read-only for
+all roles.
 
-Revisions *expand* (what the version before does not mind) or *contract* (take away what it still needed); see
-``docs/decisions/0047-expand-then-contract.md`` and ``tools/migrations.py``, which looks at their SQL.
+Revisions *expand* (the previous version can live with them) or *contract* (they remove what it still needed); see
+``docs/decisions/0047-expand-then-contract.md`` and ``tools/migrations.py``, which checks their SQL.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ INSERT_ONLY: Final = {
         "misuse_history",
     )
 }
-"""Tables beside the event logs that a service may add to and never change: what it has answered for."""
+"""Tables, besides the event logs, that a service may add to but never change: what it is accountable for."""
 READS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "streams": {
         "verification.items": ("partition", "state", "reason", "body"),
@@ -68,27 +69,27 @@ READS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         ("topic", "partition", "next_offset"),
     ),
 }
-"""Services without tables, and the columns that each may read beside the clock: what views are reconciled with."""
+"""Services without tables, and the columns that each may read besides the clock, for reconciliation and lag."""
 MEMBERS: Final = {"watch": "pg_monitor"}
-"""PostgreSQL's own roles that one of them is a member of: sessions of others, and sizes."""
+"""PostgreSQL's predefined roles that they are members of: shows other sessions, and sizes."""
 PARTY: Final = "goodfaith_intake_party"
-"""What intake's role becomes to read for a party. It has no login, changes nothing, and sees the rows that policies let it see."""
+"""The role that intake assumes to read for a party: no login, no writes, only rows that row-level policies allow."""
 PARTY_READS: Final = (
     "claims", "items", "timeline", "commands", "messages", "rights", "right_changes", "authorisations",
 )  # fmt: skip
-"""Tables of intake that are read for parties in that way: each has row-level security."""
+"""Tables of intake that are read for parties under this role; each has row-level security."""
 ROLES: Final = (*SERVICES, *DEMO, *READS)
-"""Services that have a role of their own."""
+"""Services with a role of their own."""
 OTHER: Final = "_other"
-"""Behind a role's name: a second one that is a member of it, by which a password is exchanged while both are good."""
+"""Suffix of a second role that is a member of the first. Both passwords are valid while one replaces the other."""
 _LOCK: Final = 0x600DFA17
 LOCK_TIMEOUT_MS: Final = 4_000
-"""So long may a revision wait for a table: whoever wants the table waits behind it meanwhile."""
+"""Longest wait of a revision for a table: everybody else who wants the table queues up after it meanwhile."""
 LOCK_TRIES: Final = 30
 
 
 class Waiting(Exception):
-    """A revision did not get its locks, however often it tried; the message says which service's. Nothing is half done."""
+    """A revision did not get its locks despite retries; the message names the service. Nothing is left half done."""
 
 
 def _folder(service: str) -> Path:
@@ -97,18 +98,18 @@ def _folder(service: str) -> Path:
 
 
 def script(service: str) -> Config:
-    """Alembic's configuration of one service's revisions."""
+    """Alembic's configuration for one service's revisions."""
     config = Config()
-    # `%` begins an interpolation there
+    # `%` would begin an interpolation
     config.set_main_option("script_location", str(_folder(service)).replace("%", "%%"))
     return config
 
 
 def phase(revision: Script) -> Phase:
-    """What a revision says of itself; those without a word were there before the first release.
+    """The phase that a revision declares; one without a declaration expands.
 
     Raises:
-        ValueError: it says something else.
+        ValueError: it declares something else.
     """
     said = getattr(revision.module, "phase", "expand")
     if said not in ("expand", "contract"):
@@ -119,11 +120,12 @@ def phase(revision: Script) -> Phase:
 def newest(phases: Iterable[tuple[str, Phase]], *, contract: bool) -> str:
     """The revision to go to: the latest, or the latest that expands.
 
-    A contraction with an expansion behind it belongs to an earlier release: nobody runs any more who minds it.
+    A contraction followed by an expansion belongs to an earlier release: no version that needs the old schema runs any
+    more.
 
     Args:
         phases: revisions with their phases, latest first.
-        contract: go through to the latest.
+        contract: go to the latest.
 
     Raises:
         StopIteration: none expands.
@@ -132,19 +134,19 @@ def newest(phases: Iterable[tuple[str, Phase]], *, contract: bool) -> str:
 
 
 def migrate(admin_url: str, passwords: Mapping[str, str], *, contract: bool = False) -> dict[str, str]:
-    """Bring the database up to date. Idempotent, and safe to run twice at once, and while the version before runs.
+    """Bring the database up to date. Idempotent; safe to run concurrently and while the previous version runs.
 
     Args:
         admin_url: URL of a role that may create roles and schemas.
-        passwords: by service, the password of its role; services without one keep the password that they have.
-        contract: take away what only the version before needed. Nothing of it may run any more, or be gone back to. A new
-            installation is always brought to the latest revision.
+        passwords: password of each service's role; services that are left out keep the password they have.
+        contract: remove what only the previous version needed. It must no longer run, and you cannot go back to it. A
+            new installation is always brought to the latest revision.
 
     Returns:
-        By service, the contraction that is left to be done; services without one are left out.
+        By service, the contraction that remains to be done; services without one are left out.
 
     Raises:
-        Waiting: a table was in use for minutes on end; what was done until then is kept.
+        Waiting: a table was in use for minutes; what was done until then is kept.
     """
     left = {}
     engine = db.administer(admin_url, autocommit=True)
@@ -152,7 +154,7 @@ def migrate(admin_url: str, passwords: Mapping[str, str], *, contract: bool = Fa
         with engine.connect() as connection:
             connection.execute(sa.text("select pg_advisory_lock(:key)"), {"key": _LOCK})
             connection.exec_driver_sql(clock.DDL)
-            # policies name them
+            # row-level policies name them
             for reader in READS:
                 _role(connection, reader, None)
             _party(connection)
@@ -164,19 +166,19 @@ def migrate(admin_url: str, passwords: Mapping[str, str], *, contract: bool = Fa
             for reader, columns in READS.items():
                 _let_read(connection, reader, columns, passwords.get(reader))
     finally:
-        engine.dispose()  # the session ends, and with it its lock, whatever happened
+        engine.dispose()  # ends the session and its lock, whatever happened
     return left
 
 
 def set_login(admin_url: str, service: str, password: str | None, *, other: bool = False) -> str:
-    """Give a service's role a password, or the second role, which may do the same; returns the role's name.
+    """Set the password of a service's role or, if ``other``, of its second role. Returns the role's name.
 
     Args:
-        service: of ``ROLES``; its own role exists.
-        password: None: the second role is dropped, once nobody is logged in by it.
+        service: one of ``ROLES``; its own role exists.
+        password: None: drop the second role, once nobody is logged in with it.
 
     Raises:
-        ValueError: the service's own role is to go.
+        ValueError: asked to drop the service's own role.
         sqlalchemy.exc.DBAPIError: the service has no role yet, or the database cannot be reached.
     """
     if password is None and not other:
@@ -194,7 +196,7 @@ def set_login(admin_url: str, service: str, password: str | None, *, other: bool
 
 
 def _role(connection: sa.Connection, service: str, password: str | None) -> str:
-    """Create a service's role if it is missing, and give it its password; the role."""
+    """Create a service's role if it is missing, and set its password. Returns the role."""
     role = f"goodfaith_{service}"
     exists = connection.execute(
         sa.text("select exists (select from pg_roles where rolname = :r)"), {"r": role}
@@ -212,12 +214,12 @@ def _role(connection: sa.Connection, service: str, password: str | None) -> str:
 
 
 def _party(connection: sa.Connection) -> None:
-    """Create the role that intake reads as for parties, and let intake become it."""
+    """Create the role under which intake reads for parties, and let intake assume it."""
     intake = _role(connection, "intake", None)
     known = sa.text("select exists (select from pg_roles where rolname = :r)")
     if not connection.execute(known, {"r": PARTY}).scalar():
         connection.exec_driver_sql(f"create role {PARTY} nologin")
-    # where somebody else keeps the roles, an administrator of the schemas may not have them to give
+    # if somebody else manages the roles, this administrator may not be able to grant them
     member = sa.text("select pg_has_role(:i, :r, 'member')")
     if not connection.execute(member, {"i": intake, "r": PARTY}).scalar():
         connection.exec_driver_sql(f"grant {PARTY} to {intake}")
@@ -237,7 +239,7 @@ def _let_read(
 
 
 def _migrate_one(connection: sa.Connection, service: str, password: str | None, contract: bool) -> tuple[str, str]:
-    """Returns the revision that the schema has come to, and the latest."""
+    """Migrate one service's schema. Returns the revision that it has reached, and the latest."""
     role = _role(connection, service, password)
     connection.exec_driver_sql(f"create schema if not exists {service}")
     config = script(service)
@@ -267,13 +269,13 @@ def _migrate_one(connection: sa.Connection, service: str, password: str | None, 
         connection.exec_driver_sql(
             f"grant select on {', '.join(f'{service}.{table}' for table in PARTY_READS)} to {PARTY}"
         )
-    # a new installation has come further than to the target
+    # a schema that was contracted before is further than the target
     reached = connection.exec_driver_sql(f"select version_num from {service}.alembic_version").scalar_one()
     return reached, revisions[0][0]
 
 
 def _upgrade(connection: sa.Connection, config: Config, target: str) -> None:
-    """Each revision in a transaction of its own, which is tried again when it does not get its locks in time."""
+    """Run each revision in its own transaction, and retry it if it does not get its locks in time."""
     service = config.attributes["schema"]
     engine = db.administer(connection.engine.url.render_as_string(hide_password=False), pooled=False)
     try:
@@ -302,7 +304,7 @@ def _not_locked(error: Exception) -> bool:
 
 
 def run_env() -> None:
-    """Body of each service's ``migrations/env.py``; without a connection (``alembic upgrade --sql``) it writes SQL."""
+    """Body of each service's ``migrations/env.py``. Without a connection (``alembic upgrade --sql``) it prints SQL."""
     connection: sa.Connection | None = context.config.attributes.get("connection")
     if connection is None:
         context.configure(dialect_name="postgresql", transaction_per_migration=True)

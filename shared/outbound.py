@@ -1,8 +1,8 @@
-"""Addresses that others gave us to call: which may be called at all, and where they really lead.
+"""URLs that others gave us to call: which ones may be called, and where they really lead.
 
 A request that a party makes us send must not reach what only we can reach (server-side request forgery). So a URL is
-taken apart strictly, a name is looked up by us, every address that it has must be public, and the connection goes to
-an address that was looked at: what dials must ask ``allowed`` again for the very address it is about to connect to.
+parsed strictly, we look its name up, all its addresses must be public, and the connection goes to an address that was
+checked: the code that connects must ask ``allowed`` again for the very address it is about to use.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SPECIAL_V4: Final = tuple(
             "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
             "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
             "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-            "168.63.129.16/32",  # Azure's metadata and DNS: public by its number only
+            "168.63.129.16/32",  # Azure's metadata and DNS, although its number is public
             "224.0.0.0/4", "240.0.0.0/4",  # multicast, reserved, broadcast
         ),
     )
@@ -52,12 +52,12 @@ _SPECIAL_V6: Final = tuple(
 INTERNET: Final[dict[Network, tuple[Network, ...]]] = {
     IPv4Network("0.0.0.0/0"): _SPECIAL_V4,
     IPv6Network("2000::/3"): _SPECIAL_V6,
-    # the well-known prefix of NAT64, by which a network without IPv4 reaches the IPv4 Internet
+    # the well-known prefix of NAT64, through which a network without IPv4 reaches the IPv4 Internet
     IPv6Network("64:ff9b::/96"): tuple(
         IPv6Network(f"64:ff9b::{network.network_address}/{96 + network.prefixlen}") for network in _SPECIAL_V4
     ),
 }
-"""The public networks, each with the special-purpose ranges (IANA) that are not. Nothing else is ever called."""
+"""The public networks, each with its special-purpose ranges (IANA), which are not public. Nothing else is called."""
 
 
 class Unfit(Exception):
@@ -78,7 +78,7 @@ class Rules:
     """What may be called.
 
     Attributes:
-        networks: allowed beside public addresses: for tests, or a receiver in the house.
+        networks: allowed in addition to public addresses, for tests or an in-house receiver.
         ports: allowed ports; empty: any.
         http: whether unencrypted calls are allowed.
     """
@@ -89,14 +89,14 @@ class Rules:
 
     @classmethod
     def of(cls, settings: Settings) -> Rules:
-        """As set."""
+        """The rules in the settings."""
         networks = tuple(ipaddress.ip_network(text) for text in settings.webhook_networks)
         return cls(networks, frozenset(settings.webhook_ports), settings.webhook_http)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL taken apart. ``url`` is written anew from the parts; ``literal`` is the host when it is an address."""
+    """A parsed URL. ``url`` is rebuilt from the parts; ``literal`` is the host if it is an address."""
 
     url: str
     host: str
@@ -105,7 +105,7 @@ class Target:
 
 
 def allowed(address: Address, rules: Rules) -> bool:
-    """Whether an address may be connected to: it is public, or the rules name it."""
+    """Whether an address may be connected to: it is public, or in a network that the rules allow."""
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
             return False
@@ -124,10 +124,10 @@ def _within(address: Address, networks: Sequence[Network]) -> bool:
 
 
 def _literal(host: str) -> Address | None:
-    """The address that a host is, in the one spelling that everybody reads alike.
+    """The address, if the host is one in its usual form, which everybody reads alike.
 
     Raises:
-        Unfit: a spelling that some read as an address: ``2130706433``, ``0x7f.1``, ``127.1``, ``0177.0.0.1``, a zone.
+        Unfit: a form that only some read as an address: ``2130706433``, ``0x7f.1``, ``127.1``, ``0177.0.0.1``, a zone.
     """
     if host.startswith("["):
         try:
@@ -147,10 +147,10 @@ def _refuse_host() -> Address:
 
 
 def target_of(url: str, rules: Rules) -> Target:
-    """Take a URL apart. Names are not looked up here.
+    """Parse a URL. Does not look up names.
 
     Raises:
-        Unfit: it may not be called, whatever its name leads to.
+        Unfit: it may not be called, whatever its name resolves to.
     """
     if not 1 <= len(url) <= URL_MOST or any(char <= " " or char in '\\\x7f"<>^`{|}' for char in url):
         raise Unfit("url_malformed", mark("This is no URL of at most 500 characters."))
@@ -198,13 +198,13 @@ class Names(Protocol):
         """All addresses of a name.
 
         Raises:
-            OSError: it has none, or could not be asked.
+            OSError: the name has no address, or the look-up failed.
         """
         ...
 
 
 class Dns:
-    """Looks names up by DNS, without threads, so that names whose servers are silent hold up nothing else.
+    """Looks names up by DNS, without threads, so names whose servers do not answer hold up nothing else.
 
     Args:
         timeout_s: longest look-up, in seconds.
@@ -215,10 +215,10 @@ class Dns:
         self._resolver: dns.asyncresolver.Resolver | None = None
 
     async def addresses(self, host: str) -> Sequence[str]:
-        """IPv4 and IPv6 addresses of a name, without search domains; remembered as long as DNS allows.
+        """IPv4 and IPv6 addresses of a name, without search domains; cached for as long as DNS allows.
 
         Raises:
-            OSError: as ``Names`` says.
+            OSError: see ``Names``.
         """
         try:
             if self._resolver is None:
@@ -231,7 +231,7 @@ class Dns:
 
 
 async def public(target: Target, rules: Rules, names: Names) -> list[Address]:
-    """The addresses that a target may be connected to: all that it has. One that is not public spoils them all.
+    """All addresses of a target, each of which may be connected to. One that is not public rules out all of them.
 
     Raises:
         Unfit: ``url_private``, or ``url_unresolved``.

@@ -1,4 +1,4 @@
-"""Pages of a listing: an opaque cursor is the key of the last row that was shown."""
+"""Pages of a listing: an opaque cursor holds the key of the last row shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 def cursor_of(*key: object) -> str:
-    """An opaque cursor."""
+    """An opaque cursor that holds ``key``."""
     return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode().rstrip("=")
 
 
@@ -21,7 +21,7 @@ def key_of(cursor: str | None, kind: type[_T]) -> _T | None:
     """The key in a cursor.
 
     Raises:
-        Refused: 400.
+        Refused: 400: the cursor is not one of ours.
     """
     if cursor is None:
         return None
@@ -36,7 +36,7 @@ def key_of(cursor: str | None, kind: type[_T]) -> _T | None:
 
 
 def bad_cursor() -> Refused:
-    """A cursor that nobody was given."""
+    """The refusal of a cursor that is not one of ours."""
     return Refused(
         400, "bad_cursor", "The cursor is not one of ours.", field="cursor", cure="Use `next` of the previous page."
     )

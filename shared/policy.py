@@ -1,6 +1,6 @@
-"""Policies: every number and choice of the programme, versioned TOML under ``shared/policies/``.
+"""Policies: every number and choice of the programme, as versioned TOML in ``shared/policies/``.
 
-A policy is read and validated once; an item keeps the version that it was filed under.
+A policy is read and validated once. An item keeps the version under which it was filed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from shared.events import Id, RightType
 FOLDER: Final = Path(__file__).parent / "policies"
 UNITS: Final = {"d": dt.timedelta(days=1), "h": dt.timedelta(hours=1), "min": dt.timedelta(minutes=1)}
 RULE_CODES: Final = ("unknown_reason", "reason_not_for_right")
-"""Refusals that the rule of row 6 gives by itself."""
+"""Refusals that row 6 gives by rule."""
 
 MEASURES: Final = ("warning", "quota", "suspension")
-"""Measures against misuse by complainants, from the mildest."""
+"""Measures against misuse by complainants, mildest first."""
 
 Count = Annotated[int, Meta(ge=0)]
 Elements = tuple[Id, ...]
@@ -43,13 +43,13 @@ SourceType = Literal["SOURCE_ARTICLE_16", "SOURCE_TRUSTED_FLAGGER", "SOURCE_TYPE
 
 
 class PolicyError(ValueError):
-    """A policy file is wrong; the message names file and key."""
+    """A policy file is invalid; the message names file and key."""
 
 
 class Span:
     """A duration as written in a policy: working days, or exact time. Immutable."""
 
-    # a plain class: msgspec would decode a dataclass from a table, but durations are written as text
+    # a plain class: msgspec would decode a dataclass from a table, but durations are text
     __slots__ = ("exact", "text", "working_days")
 
     def __init__(self, text: object) -> None:
@@ -76,14 +76,14 @@ class Span:
         return hash(self.text)
 
     def after(self, start: dt.datetime, calendar: Calendar) -> dt.datetime:
-        """The end of the duration that begins at ``start`` (aware, UTC)."""
+        """When the duration ends if it begins at ``start`` (aware, UTC)."""
         if self.working_days:
             return calendar.add_working_days(start, self.working_days)
         return start + self.exact
 
 
 class Rate:
-    """A share as written in a policy, ``90 %``: a fraction of whole numbers, compared without rounding. Immutable."""
+    """A share as written in a policy, ``90 %``: a fraction of integers, compared without rounding. Immutable."""
 
     __slots__ = ("denominator", "numerator", "text")
 
@@ -113,11 +113,11 @@ class Rate:
         return hash(self.text)
 
     def reached(self, part: int, whole: int) -> bool:
-        """Whether part of whole is at least this share; exact, and true of nothing out of nothing."""
+        """Whether part of whole is at least this share; exact, and true for 0 of 0."""
         return part * self.denominator >= self.numerator * whole
 
     def kept(self, part: int, whole: int) -> bool:
-        """Whether part of whole is at most this share; exact, and true of nothing out of nothing."""
+        """Whether part of whole is at most this share; exact, and true for 0 of 0."""
         return part * self.denominator <= self.numerator * whole
 
 
@@ -126,7 +126,7 @@ class Part(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Timers(Part, frozen=True, kw_only=True):
-    """Durations of the life cycle; the rows are in the file's comments."""
+    """Durations of the life cycle; comments in the file name the rows."""
 
     needs_info: Span
     review_sla: Span
@@ -137,9 +137,9 @@ class Timers(Part, frozen=True, kw_only=True):
     counter_check: Span
     holder_response: Span
     holder_response_abroad: Span | None = None
-    """Of a holder without residence in the country of the profile's law."""
+    """For a holder who does not reside in the country of the profile's law."""
     restore_by: Span | None = None
-    """From when the counter was filed: restored then at the latest, whatever became of its forwarding."""
+    """From the filing of the counter: the latest restoration, whatever became of the forwarding."""
     platform_review: Span
     platform_review_grace: Span
     litigation_reminder: Span
@@ -149,19 +149,19 @@ class Timers(Part, frozen=True, kw_only=True):
 
 
 class Rules(Part, frozen=True, kw_only=True):
-    """Choices between the life cycle's variants."""
+    """Choices between variants of the life cycle."""
 
     removal: Literal["on_notice", "after_window"]
     review: Literal["prima_facie", "triage", "manual"]
     seller_silent: Literal["uphold", "nothing"] = "uphold"
-    """``nothing``: no window runs; the takedown stands from the notice on, and a counter is never late."""
+    """``nothing``: no window runs; the takedown stands from the notice on, and no counter is late."""
     counter_check: Literal["rule", "manual"]
     overdue_counter_check: Literal["complete", "incomplete"]
     holder_rejects: Literal["platform_review", "no_effect"]
     holder_silent: Literal["platform_review", "restore"]
     overdue_decision: Literal["restore", "uphold"]
     audited_share: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    """Of items upheld by default: looked at by a person afterwards, as if complained of (row 19)."""
+    """Share of items upheld by default that a person reviews afterwards, as if there were a complaint (row 19)."""
 
 
 class Claim(Part, frozen=True, kw_only=True):
@@ -170,7 +170,7 @@ class Claim(Part, frozen=True, kw_only=True):
     max_items: Annotated[int, Meta(ge=1)]
     max_items_unregistered: Annotated[int, Meta(ge=1)]
     good_faith_only: bool = False
-    """Only accounts in the good-faith mechanism claim under this profile."""
+    """Only accounts in the good-faith mechanism may claim under this profile."""
     required: Elements
 
 
@@ -184,20 +184,20 @@ class CounterRules(Part, frozen=True, kw_only=True):
 
 
 class Reason(Part, frozen=True, kw_only=True):
-    """What a claim may allege: the rights that it fits, its severity and the proof that it needs."""
+    """What a claim may allege: the rights it fits, its severity and the proof it needs."""
 
     rights: Annotated[tuple[RightType, ...], Meta(min_length=1)]
     severity: Literal["general", "serious"]
     materials: Elements
     good_faith_materials: Elements | None = None
     good_faith_only: bool = False
-    """Open to accounts in the good-faith mechanism alone."""
+    """Open only to accounts in the good-faith mechanism."""
     title: Annotated[str, Meta(max_length=100)] = ""
     explanation: Annotated[str, Meta(max_length=1000)] = ""
-    """What it means, for who files and for who is told."""
+    """What it means, for the complainant and for those who are notified."""
 
     def needed(self, good_faith: bool) -> Elements:
-        """Materials to be on file."""
+        """Materials that must be on file."""
         if good_faith and self.good_faith_materials is not None:
             return self.good_faith_materials
         return self.materials
@@ -210,49 +210,49 @@ SignalName = Literal[
 
 
 class TriageRule(Part, frozen=True, kw_only=True):
-    """Fires where the signal is known and within the bounds, and then adds its weight."""
+    """Adds its weight to the score if the signal is known and within the bounds."""
 
     signal: SignalName
     at_least: float | None = None
     at_most: float | None = None
     needs_settled: Count = 0
-    """Fires only for complainants with as many settled items."""
+    """Fires only for complainants with at least this many settled items."""
     weight: Annotated[int, Meta(ge=-1000, le=1000)]
 
 
 class Triage(Part, frozen=True, kw_only=True):
-    """Bands: upheld at once from ``uphold_at`` on, refused at once up to ``refuse_at``, a person in between."""
+    """Score bands: upheld at once from ``uphold_at``, refused at once up to ``refuse_at``, in between by a person."""
 
     base: int
     uphold_at: int
     refuse_at: int
     refusal: Id
-    """Code of a refusal at once."""
+    """Code of an immediate refusal."""
     rules: dict[Id, TriageRule]
 
 
 class Appeals(Part, frozen=True, kw_only=True):
-    """Complaints against decisions: a person decides them, never the rule."""
+    """Complaints against decisions; a person decides them, never a rule."""
 
     within: Span
-    """From the decision."""
+    """How long after the decision a complaint is accepted."""
     review: Span
-    """Then escalated, and again as long as nobody decides."""
+    """After this the complaint is escalated, again and again until somebody decides."""
     rounds: Annotated[int, Meta(ge=1)]
-    """Complaints about one item, of both sides together."""
+    """Most complaints about one item, by both sides together."""
     reasons: Annotated[dict[Id, Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]
-    """Code of the decision on a complaint -> what it says."""
+    """Code of the decision on a complaint -> its text."""
 
 
 class Review(Part, frozen=True, kw_only=True):
-    """Decisions that two people must agree on (four eyes): of these reasons, or of claims of these severities."""
+    """Decisions on which two people must agree (four eyes): on these reasons, or on claims of these severities."""
 
     four_eyes: tuple[Id, ...] = ()
     four_eyes_severity: tuple[Literal["general", "serious"], ...] = ()
     four_eyes_on: Annotated[
         tuple[Literal["uphold", "refuse", "restore", "confirm", "reverse"], ...], Meta(min_length=1)
     ] = ("uphold",)
-    """The decisions that need it; others are one person's."""
+    """The decisions that need it; one person makes the others."""
 
     def two(self, reason: str, severity: str, decision: str) -> bool:
         """Whether that decision needs a second person."""
@@ -264,37 +264,37 @@ class Recurrence(Part, frozen=True, kw_only=True):
 
     enabled: bool
     within: Span
-    """From when the older one was upheld."""
+    """Counted from when the older one was upheld."""
     title: Annotated[int, Meta(ge=50, le=100)]
-    """Titles, normalised, are near from so many per cent on (``rapidfuzz.fuzz.token_sort_ratio``)."""
+    """Normalised titles are near if at least this similar, in per cent (``rapidfuzz.fuzz.token_sort_ratio``)."""
     title_length: Annotated[int, Meta(ge=1, le=300)]
-    """Letters and digits that a title must have to say anything."""
+    """Fewest letters and digits of a title that is compared."""
     picture: Annotated[int, Meta(ge=0, le=31)]
-    """Pictures are near up to so many differing bits of 64 (``imagehash.phash``)."""
+    """Pictures are near if at most this many of 64 bits differ (``imagehash.phash``)."""
     needs: Literal["either", "both"]
-    """A near title or a near picture, or both."""
+    """Whether a near title or a near picture is enough, or both are needed."""
     review: Literal["manual", "as_usual"]
-    """Who decides the new item: a person, or whoever decides any other."""
+    """Who decides the new item: a person, or as for any other item."""
 
 
 class Accounts(Part, frozen=True, kw_only=True):
-    """How accounts are confirmed and verified. Programme-wide: those of the policy in force when it is done."""
+    """How accounts are confirmed and verified. Programme-wide: the policy in force at that time applies."""
 
     code: Span = Span("60 min")
-    """How long a code that confirms an e-mail address is good."""
+    """How long a code that confirms an e-mail address is valid."""
     code_tries: Annotated[int, Meta(ge=1)] = 10
     code_pause: Span = Span("1 min")
-    """Between two codes."""
+    """Shortest time between two codes."""
     codes_a_day: Annotated[int, Meta(ge=1)] = 5
     verify_when: tuple[Literal["email_confirmed", "contact", "company", "right_registered"], ...] = ()
-    """An account for which all of these hold is verified by rule; none named: by a reviewer only."""
+    """An account that meets all of these is verified by rule; empty: only a reviewer verifies."""
 
 
 class Registry(Part, frozen=True, kw_only=True):
     """Rights as registered. Programme-wide."""
 
     warn: Span = Span("30 d")
-    """Before a right expires its owner is told."""
+    """How long before a right expires its owner is notified."""
 
 
 class Withdrawal(Part, frozen=True, kw_only=True):
@@ -304,18 +304,18 @@ class Withdrawal(Part, frozen=True, kw_only=True):
 
 
 class Evidence(Part, frozen=True, kw_only=True):
-    """How long documents are kept, and which no counterpart reads."""
+    """How long documents are kept, and which ones the other party may not read."""
 
     kept: Span = Span("1095 d")
-    """From the last change of what they were named in, once nothing of it is open."""
+    """From the last change of whatever names them, once none of it is open."""
     unused: Span = Span("1 d")
-    """From the upload, when no request has named them; wall time."""
+    """From the upload, for documents that no request has named; wall time."""
     private: Elements = ("identity",)
-    """Kinds of proof that are for reviewers alone."""
+    """Kinds of proof that only reviewers may read."""
 
 
 class Threshold(Part, frozen=True, kw_only=True):
-    """A consequence that begins at ``points`` (strikes in the serious ledger); ``days`` 0: until lifted."""
+    """A consequence that begins at ``points`` (in the serious ledger: strikes); ``days`` 0: until lifted."""
 
     points: Annotated[int, Meta(ge=1)]
     consequence: Literal["warning", "listing_restricted", "frozen", "closed"]
@@ -343,14 +343,14 @@ class SeriousPenalties(Part, frozen=True, kw_only=True):
 
 
 class Entity(Part, frozen=True, kw_only=True):
-    """Which accounts are taken for one business, by keys that they share (``shared.events.SellerKey``)."""
+    """Which accounts count as one business, by the keys they share (``shared.events.SellerKey``)."""
 
     links: dict[Literal["registration", "payment", "device"], Annotated[int, Meta(ge=2, le=10_000)]] = msgspec.field(
         default_factory=dict
     )
-    """Kinds of key that link, strongest first: most accounts that a key of the kind may link. More share it by chance."""
+    """Kinds of key that link, strongest first -> most accounts one key may link; more than that share it by chance."""
     largest: Annotated[int, Meta(ge=2, le=10_000)] = 100
-    """Most accounts of one entity. Where links make more, the weakest kind of key is left out, and then the next."""
+    """Most accounts of one entity. If links make more, the weakest kind of key is ignored, then the next."""
 
 
 class RepeatOffender(Part, frozen=True, kw_only=True):
@@ -359,7 +359,7 @@ class RepeatOffender(Part, frozen=True, kw_only=True):
     violations: Annotated[int, Meta(ge=1)]
     within: Span
     tiers: Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1, max_length=10)] = (2, 3, 6)
-    """Fewest violations of each tier, for figures and lists."""
+    """Fewest violations in each tier, for figures and lists."""
 
 
 class Penalties(Part, frozen=True, kw_only=True):
@@ -369,21 +369,21 @@ class Penalties(Part, frozen=True, kw_only=True):
     serious: SeriousPenalties
     repeat_offender: RepeatOffender
     prior_warning: bool = False
-    """Nobody is frozen or closed who was not warned before the violation: a warning comes first (DSA, article 23)."""
+    """No seller is frozen or closed without a warning before the violation: it comes first (DSA, article 23)."""
     warned_within: Span = Span("365 d")
-    """For how long a warning counts as given before."""
+    """How long a warning counts as a prior one."""
     entity: Entity = Entity()
 
 
 class LegalGround(Part, frozen=True, kw_only=True):
-    """The law that a kind of right stands on, as a statement of reasons names it. No personal data."""
+    """The law that a kind of right rests on, as a statement of reasons cites it. No personal data."""
 
     legal_ground: Annotated[str, Meta(min_length=1, max_length=500)]
     explanation: Annotated[str, Meta(min_length=1, max_length=2000)]
 
 
 class Statements(Part, frozen=True, kw_only=True):
-    """Statements of reasons to the EU's transparency database (docs/domain.md, "EU statement of reasons")."""
+    """Statements of reasons for the EU's transparency database (docs/how-to/statements-of-reasons.md)."""
 
     enabled: bool
     territorial_scope: Annotated[tuple[Eea, ...], Meta(min_length=1, max_length=30)]
@@ -391,10 +391,10 @@ class Statements(Part, frozen=True, kw_only=True):
     content_type: Annotated[tuple[ContentType, ...], Meta(min_length=1, max_length=7)] = ("CONTENT_TYPE_PRODUCT",)
     source_type: SourceType = "SOURCE_ARTICLE_16"
     facts: Annotated[str, Meta(min_length=1, max_length=2000)]
-    """Begins every ``decision_facts``; reason, dates and who decided are added."""
+    """Beginning of every ``decision_facts``; reason, dates and who decided are added."""
     grounds: dict[RightType, LegalGround]
     accounts: LegalGround | None = None
-    """What a freeze or a closure of an account stands on; without it these have no statement."""
+    """Legal ground for freezing or closing an account; without it these get no statement."""
 
 
 class QuietHours(Part, frozen=True, kw_only=True):
@@ -402,7 +402,7 @@ class QuietHours(Part, frozen=True, kw_only=True):
 
     begins: Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
     ends: Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
-    """Before ``begins``, it is the next day's."""
+    """If earlier than ``begins``, on the next day."""
     zone: Annotated[str, Meta(min_length=1, max_length=60)]
     """IANA name of a time zone."""
 
@@ -418,25 +418,25 @@ class QuietHours(Part, frozen=True, kw_only=True):
 
 
 class Erasure(Part, frozen=True, kw_only=True):
-    """When a subject's data are not erased on request. Programme-wide: that of the newest ``ipp``."""
+    """When a subject's data are not erased on request. Programme-wide: the newest ``ipp`` policy applies."""
 
     while_open: Literal["refuse", "warn"] = "refuse"
-    """It is party to items that are not settled, or waits for a decision on a complaint (GDPR 17(3)(b), (e))."""
+    """While it is a party to unsettled items or waits for a decision on a complaint (GDPR 17(3)(b), (e))."""
     while_appealable: Literal["refuse", "warn"] = "warn"
-    """Settled items may still be complained about."""
+    """While settled items may still be complained about."""
 
 
 class Notice(Part, frozen=True, kw_only=True):
-    """The moment from which the window runs that a message begins."""
+    """The moment at which a message begins its window."""
 
     begins: Literal["sent", "delivered", "read"] = "sent"
-    """``delivered``: with what says that it came to the party, which its reading does too."""
+    """``delivered``: at the first proof that the message reached the party; its reading is one too."""
     deemed: Span | None = None
-    """From the sending: then it counts as delivered and read, whatever is known. Not for ``sent``."""
+    """From the sending: after this it counts as delivered and read, whatever is known. Not for ``sent``."""
 
 
 class GoodFaith(Part, frozen=True, kw_only=True):
-    """The good-faith takedown mechanism (domain.md, "Good faith"). An account is judged by the newest ``ipp``."""
+    """The good-faith mechanism (docs/explanation/domain.md, "Good faith"). The newest ``ipp`` judges accounts."""
 
     takedown_rate: Rate = Rate("90 %")
     counter_rate: Rate = Rate("5 %")
@@ -451,49 +451,49 @@ class GoodFaith(Part, frozen=True, kw_only=True):
 MisuseGround = Literal[
     "rejected",  # row 6, by a person; `codes` says which refusals
     "rejected_by_rule",  # row 6, by rule; ditto
-    "counter_accepted",  # row 13: the holder itself gives way
+    "counter_accepted",  # row 13: the holder itself yields
     "restored_by_person",  # row 17
     "reversed",  # row 19: a person reverses the takedown on complaint
     "restored_by_court",  # row 21
     "withdrawn_error",  # row 18 as an error, after a takedown
     "withdrawn_early",  # ditto, before any
 ]
-"""How an item ends as unfounded."""
+"""How an item can end as unfounded."""
 
 
 class UnfoundedEnd(Part, frozen=True, kw_only=True):
-    """How heavily an item weighs that ended so: its gravity."""
+    """How heavily an item that ended this way weighs: its gravity."""
 
     weight: Annotated[int, Meta(ge=1, le=1000)]
     serious: Annotated[int, Meta(ge=1, le=1000)] | None = None
-    """Where the reason that was alleged is a serious one; none given: the same."""
+    """Weight if the alleged reason is a serious one; None: the same."""
     codes: tuple[Id, ...] = ()
-    """Of ``rejected`` and ``rejected_by_rule``: refusals that say that the notice was manifestly unfounded."""
+    """For ``rejected`` and ``rejected_by_rule``: refusals that mean that the notice was manifestly unfounded."""
 
 
 class MisuseStep(Part, frozen=True, kw_only=True):
-    """A measure, and from when on it follows: ``notices``, ``number``, ``share`` and ``weight`` must all be reached."""
+    """A measure and when it follows: ``notices``, ``number``, ``share`` and ``weight`` must all be reached."""
 
     measure: Literal["warning", "quota", "suspension"]
     notices: Annotated[int, Meta(ge=1)] = 1
-    """Claims with an unfounded item, and findings: one claim of many items is no frequent misuse."""
+    """Claims with an unfounded item, and findings: a single claim of many items is not frequent misuse."""
     number: Annotated[int, Meta(ge=1)]
     """Unfounded items and findings in the window."""
     share: Rate
-    """Unfounded items of settled ones; not asked for where a finding says that it was done knowingly."""
+    """Unfounded items / settled items; not required if a finding says that it was done knowingly."""
     weight: Count
     again: Count = 0
-    """Unfounded items that were filed, and findings, since the last step began or ended."""
+    """Unfounded items filed, and findings made, since the last step began or ended."""
     after: Span = Span("1 d")
-    """From that moment on, at the earliest."""
+    """Shortest time from that moment to this step."""
     lasts: Span | None = None
-    """None: until the record is good again, by the first step."""
+    """None: until the record is good again by the first step."""
     items: Annotated[int, Meta(ge=1)] | None = None
-    """Of a quota: items a business day (UTC)."""
+    """For a quota: items per business day (UTC)."""
 
 
 class Forged(Part, frozen=True, kw_only=True):
-    """What follows at once on the finding that a document was forged, without a prior warning."""
+    """What follows at once, without a prior warning, if a document is found to be forged."""
 
     measure: Literal["none", "warning", "quota", "suspension"] = "suspension"
     lasts: Span | None = Span("90 d")
@@ -501,35 +501,38 @@ class Forged(Part, frozen=True, kw_only=True):
 
 
 class Misuse(Part, frozen=True, kw_only=True):
-    """Misuse by complainants (DSA art. 23(2)). An account is judged by the newest policy of one profile, whatever its claims'."""
+    """Misuse by complainants (DSA art. 23(2)).
+
+    The newest policy of one profile (``misuse_profile``) judges an account, whatever the profiles of its claims.
+    """
 
     window: Span = Span("180 d")
     ends: dict[MisuseGround, UnfoundedEnd] = msgspec.field(default_factory=dict)
-    """What counts as manifestly unfounded; what is not named does not count."""
+    """What counts as manifestly unfounded; anything not named does not."""
     steps: tuple[MisuseStep, ...] = ()
-    """In order; none: nothing follows."""
+    """In order; empty: nothing follows."""
     knowingly: Annotated[int, Meta(ge=0, le=100_000)] = 0
-    """Weight of a finding that an account filed what it knew to be untrue."""
+    """Weight of a finding that an account knowingly filed something untrue."""
     forged_weight: Annotated[int, Meta(ge=0, le=100_000)] = 0
     """Weight of a finding that a document was forged."""
     forged: Forged = Forged()
     four_eyes: tuple[Literal["forged_document", "knowingly_false"], ...] = ()
-    """Findings that two people must agree on."""
+    """Findings on which two people must agree."""
     held_max: Annotated[int, Meta(ge=0)] = 1000
-    """Items that may wait for the end of a suspension; beyond, claims are refused."""
+    """Most items that may wait for the end of a suspension; further claims are refused."""
     complaint: Span = Span("184 d")
-    """From a measure's beginning: how long it may be complained of."""
+    """How long after its beginning a measure may be complained about."""
     bars: tuple[Literal["warning", "quota", "suspension"], ...] = ("quota", "suspension")
-    """Measures under which an account takes no part in the good-faith mechanism."""
+    """Measures that exclude an account from the good-faith mechanism."""
 
 
 class Policy(Part, frozen=True, kw_only=True):
-    """The rules that an item is handled under."""
+    """The rules under which an item is handled."""
 
     profile: Id
     version: Id
     base: Id | None = None
-    """Version whose settings count where the file has none of its own; a table ``reasons`` replaces all reasons."""
+    """Version whose settings apply where the file has none of its own; a table ``reasons`` replaces all reasons."""
     calendar: Id
     timers: Timers
     rules: Rules
@@ -546,7 +549,7 @@ class Policy(Part, frozen=True, kw_only=True):
     review: Review = Review()
     recurrence: Recurrence | None = None
     texts: dict[Id, tuple[Annotated[str, Meta(min_length=1, max_length=1500)], ...]] = {}
-    """Kind of a message -> paragraphs that the profile's law wants said in it."""
+    """Kind of message -> paragraphs that the profile's law requires in it."""
     accounts: Accounts = Accounts()
     registry: Registry = Registry()
     notice: Notice = Notice()
@@ -556,12 +559,12 @@ class Policy(Part, frozen=True, kw_only=True):
     misuse: Misuse = Misuse()
 
 
-# msgspec works out a struct's fields when it first meets it; two threads that do so at once crash the process
+# msgspec analyses a struct when it first meets it; two threads that do so at once crash the process
 msgspec.json.Decoder(Policy)
 
 
 def parse(text: str, file: str) -> Policy:
-    """A policy from its TOML document, validated; ``file`` is its name, which must be the version's.
+    """Parse and validate a policy's TOML document; ``file`` is its file name, which must be that of the version.
 
     Raises:
         PolicyError: naming file and key.
@@ -573,10 +576,10 @@ def parse(text: str, file: str) -> Policy:
 
 
 def examine(text: str, file: str) -> tuple[Policy | None, list[str]]:
-    """A policy from its TOML document, if it can be read as one, and all that is wrong with it, as "file: key: problem".
+    """Parse a policy's TOML document: the policy, or None, and everything wrong with it, as "file: key: problem".
 
     Raises:
-        PolicyError: it is no TOML, or its base is wrong.
+        PolicyError: it is not TOML, or its base is wrong.
     """
     document = _document(text, file)
     try:
@@ -587,11 +590,11 @@ def examine(text: str, file: str) -> tuple[Policy | None, list[str]]:
 
 
 WHOLE: Final = ("reasons",)
-"""Tables that a file gives whole or not at all."""
+"""Tables that a file replaces as a whole."""
 
 
 def _document(text: str, file: str) -> dict[str, Any]:
-    """A file's settings over those of its base."""
+    """A file's settings on top of its base's."""
     own = _toml(text, file)
     base = own.get("base")
     if base is None:
@@ -629,7 +632,7 @@ def _hook(kind: type, value: object) -> object:
 
 
 def _located(document: dict[str, Any], message: str) -> str:
-    """``message`` as "key: problem"; msgspec does not say which key of a table of tables is wrong, so try each."""
+    """``message`` as "key: problem". msgspec does not say which key of a table of tables is wrong, so try each."""
     problem, _, path = message.partition(" - at `")
     path = path.rstrip("`")
     if path.startswith("$.reasons[...]"):
@@ -643,7 +646,7 @@ def _located(document: dict[str, Any], message: str) -> str:
 
 
 def _problems(policy: Policy, file: str) -> list[tuple[str, str]]:
-    """What the types cannot say, as (key, problem)."""
+    """Problems that the types cannot express, as (key, problem)."""
     found: list[tuple[str, str]] = []
     if file != f"{policy.version}.toml":
         found.append(("version", f"{policy.version!r} is not the file's name"))
@@ -776,10 +779,10 @@ def load(version: str) -> Policy:
     """The policy of that version.
 
     Raises:
-        PolicyError: there is none, or its file is wrong (naming file and key).
+        PolicyError: there is no such version, or its file is invalid (naming file and key).
     """
     path = FOLDER / f"{version}.toml"
-    # only names that are in the folder are opened: a version may come from outside
+    # only files found in the folder are opened: a version may come from outside
     if version not in versions():
         raise PolicyError(f"{path.name}: no such policy; there are {', '.join(versions())}")
     return parse(path.read_text(encoding="utf-8"), path.name)
@@ -787,13 +790,13 @@ def load(version: str) -> Policy:
 
 @cache
 def versions() -> tuple[str, ...]:
-    """Versions that there are, sorted."""
+    """All versions, sorted."""
     return tuple(sorted(path.stem for path in FOLDER.glob("*.toml") if path != calendars.FILE))
 
 
 @cache
 def _newest() -> dict[str, Policy]:
-    # versions end in year and month, so that their order is that of time
+    # versions end in year and month, so they sort by time
     return {policy.profile: policy for policy in map(load, versions())}
 
 
@@ -803,10 +806,10 @@ def profiles() -> tuple[str, ...]:
 
 
 def current(profile: str) -> Policy:
-    """The newest policy of a profile: what a claim that is filed now is handled under.
+    """The newest policy of a profile, which applies to claims filed now.
 
     Raises:
-        PolicyError: no such profile.
+        PolicyError: there is no such profile.
     """
     found = _newest().get(profile)
     if found is None:

@@ -1,6 +1,6 @@
-"""`python -m shared.probe [ready|live]`: exit 0 when the process of this container says so on its metrics' port.
+"""`python -m shared.probe [ready|live]`: exit 0 if this container's process says so on its metrics port.
 
-A container's health check. It starts a Python each time, so that it imports nothing of ours and little else.
+A container's health check. It starts Python each time, so it imports nothing of ours and little else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ TIMEOUT_S = 5.0
 
 
 def ask(path: str, port: int, timeout_s: float = TIMEOUT_S) -> bool:
-    """Whether GET `path` on this loopback port answers 200; an answer that does not come within `timeout_s` is none."""
+    """Whether GET `path` on this loopback port answers 200 within `timeout_s`."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     try:
         connection.request("GET", path)
@@ -25,7 +25,7 @@ def ask(path: str, port: int, timeout_s: float = TIMEOUT_S) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code: 0 it is, 1 it is not, 2 the question is none."""
+    """Exit code: 0: yes, 1: no, 2: wrong arguments or port."""
     what = arguments[0] if arguments else "ready"
     port = os.environ.get("GOODFAITH_METRICS_PORT", "")
     if len(arguments) > 1 or what not in ("ready", "live"):

@@ -1,4 +1,4 @@
-"""Rates by key: an allowance that refills steadily, such as requests of an address (a leaky bucket, counted by GCRA)."""
+"""Rates by key: an allowance that refills steadily, such as requests per address (a leaky bucket, counted by GCRA)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections import OrderedDict
 from typing import Final
 
 KEYS_MAX: Final = 100_000
-"""Keys that are remembered; beyond, those that have been quiet for longest are forgotten first."""
+"""Most keys that are remembered; those that have been quiet longest are forgotten first."""
 
 
 class Rates:
-    """What each key may still take. State is this process's alone.
+    """What each key may still take, in this process only.
 
     Args:
-        per_s: how many each key gets back a second; 0: there is no limit.
+        per_s: how many each key gets back per second; 0: no limit.
         burst: how many at once, 1 or more.
     """
 
@@ -21,7 +21,7 @@ class Rates:
         self._interval = 1 / per_s if per_s else 0.0
         self._room = (max(burst, 1.0) - 1) * self._interval
         self._keys_max = keys_max
-        # when each key's allowance is full again, the key used longest ago first
+        # when each key's allowance is full again; the least recently used key comes first
         self._full_at: OrderedDict[str, float] = OrderedDict()
 
     def wait(self, key: str, now: float) -> float:
@@ -29,7 +29,7 @@ class Rates:
         return max(self._full_at.get(key, now) - now - self._room, 0.0)
 
     def take(self, key: str, now: float) -> float:
-        """Take one if there is one and return 0; else take nothing and return the seconds until there is.
+        """Take one if possible and return 0; else take nothing and return the seconds until it is.
 
         Args:
             now: seconds, never going back.

@@ -1,10 +1,10 @@
-"""What a door does not accept: one exception for all of them."""
+"""What an API or an inbound topic does not accept: one exception for all."""
 
 from __future__ import annotations
 
 
 class Refused(Exception):
-    """A request that cannot be accepted: what is wrong, where, and how to cure it (RFC 9457 by whoever answers).
+    """A request that cannot be accepted: what is wrong, where, and how to cure it. An API answers it as RFC 9457 says.
 
     Args:
         status: HTTP status.

@@ -1,7 +1,7 @@
-"""Secrets that come from files, as orchestrators mount them, and that may change while a process runs.
+"""Secrets from files, as orchestrators mount them; a file may change while a process runs.
 
-``GOODFAITH_X_FILE`` names the file that holds the setting ``GOODFAITH_X``; ``GOODFAITH_SECRETS_DIR`` a folder of such files, each
-named as the variable or as the setting (``GOODFAITH_KAFKA_PASSWORD`` or ``kafka_password``).
+``GOODFAITH_X_FILE`` names the file that holds the setting ``GOODFAITH_X``. ``GOODFAITH_SECRETS_DIR`` names a folder of
+such files, each called like the variable or the setting (``GOODFAITH_KAFKA_PASSWORD`` or ``kafka_password``).
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 PREFIX: Final = "GOODFAITH_"
 DIRECTORY: Final = "GOODFAITH_SECRETS_DIR"
 MOST_BYTES: Final = 65_536
-"""A private key is 4 KB, so that more is some other file."""
+"""A private key has 4 KB, so anything larger is some other file."""
 BESIDE_SECRETS: Final = ("kafka_user",)
-"""What is no secret and changes together with one."""
+"""Settings that are not secret but change together with a secret."""
 
 
 class SecretFileError(ValueError):
-    """A file cannot be taken for a secret; the message names the setting and the cure, never what is in the file."""
+    """A file cannot be used as a secret; the message names the setting and the cure, never the file's contents."""
 
 
 def read(file: Path, variable: str) -> str:
-    """What a file says, without the line end that editors add.
+    """A file's contents, without the line end that editors add.
 
     Args:
-        variable: named in a refusal.
+        variable: name of the variable, for the error message.
 
     Raises:
-        Refused: it cannot be read, is empty, too large or no text.
+        SecretFileError: the file cannot be read, is empty, too large or not text.
     """
     try:
         with file.open("rb") as opened:
@@ -62,9 +62,9 @@ def read(file: Path, variable: str) -> str:
 
 
 class Present:
-    """A value as it is now: read again from its file, where it came from one. What it is shows nowhere.
+    """A setting's present value, read again from its file if it came from one. Its ``repr`` does not show it.
 
-    A file that cannot be read for a moment (it is being replaced) is as if it had not changed.
+    If the file cannot be read for a moment (because it is being replaced), the last value counts.
     """
 
     def __init__(self, value: str, file: Path | None = None) -> None:
@@ -79,7 +79,7 @@ class Present:
         return self._value
 
     def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        """As clients of the broker ask of a password, at each connection."""
+        """Kafka clients call this on a password for each connection."""
         return self.read().encode(encoding, errors)
 
     def __bool__(self) -> bool:
@@ -90,10 +90,10 @@ class Present:
 
 
 class PresentName(Present):
-    """A user's name, which is no secret, but is in a file beside one."""
+    """A user's name, which is not secret but comes from a file next to one that is."""
 
     def replace(self, old: str, new: str) -> str:
-        """As clients of the broker ask of a name, at each connection."""
+        """Kafka clients call this on a name for each connection."""
         return self.read().replace(old, new)
 
     def __repr__(self) -> str:
@@ -106,13 +106,13 @@ def is_secret(field: FieldInfo) -> bool:
 
 
 class Source(PydanticBaseSettingsSource):
-    """The settings that files hold.
+    """Settings source for values that files hold.
 
     Args:
-        given: names of fields that the caller gives itself, which go before.
+        given: fields that the caller passes itself, which take precedence.
 
     Raises:
-        Refused: at the call: a file cannot be read, or a setting is given both by itself and as a file.
+        SecretFileError: when called: a file cannot be read, or a setting is given both directly and as a file.
     """
 
     def __init__(self, settings: type[BaseSettings], given: Mapping[str, Any]) -> None:
@@ -121,11 +121,11 @@ class Source(PydanticBaseSettingsSource):
         self.files: dict[str, tuple[Path, str]] = {}
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """One field; none when no file holds it."""
+        """One field's value, or None if no file holds it."""
         if field_name in self._given or not (is_secret(field) or field_name in BESIDE_SECRETS):
             return None, field_name, False
         variable = PREFIX + field_name.upper()
-        # an empty variable is how compose files say that there is none
+        # compose files set an empty variable where there is no file
         name = os.environ.get(f"{variable}_FILE", "")
         file, said = (Path(name), f"{variable}_FILE") if name else (self._mounted(field_name), DIRECTORY)
         if file is None:
@@ -149,7 +149,7 @@ class Source(PydanticBaseSettingsSource):
         return None
 
     def __call__(self) -> dict[str, Any]:
-        """All of them."""
+        """All settings that files hold."""
         found = {}
         for name, field in self.settings_cls.model_fields.items():
             value, key, _ = self.get_field_value(field, name)

@@ -1,7 +1,7 @@
-"""Security events: what happened to credentials, accounts and limits, as log lines of one form (docs/security.md lists them).
+"""Security events: what happened to credentials, accounts and limits, as log lines of one form.
 
-A line is ``{"event": "security", "kind": ..., ...}``. It names accounts by id and networks instead of addresses; it never holds a secret,
-nor what a person wrote.
+``docs/explanation/security.md`` lists them. A line is ``{"event": "security", "kind": ..., ...}``. It names accounts
+by id, and networks instead of addresses. It never contains a secret or what a person wrote.
 """
 
 from __future__ import annotations
@@ -32,29 +32,30 @@ Kind = Literal[
 ]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 FLOODS: Final = frozenset({"unauthenticated", "forbidden", "rate_limited", "locked_out", "internal_refused"})
-"""Kinds that anybody can cause at any rate: of each, a process writes so many lines and counts the rest."""
+"""Kinds that anybody can cause at any rate: a process logs a limited number of each and counts the rest."""
 LINES_PER_S: Final = 10.0
 LINES_AT_ONCE: Final = 100
 
 EVENTS = metrics.counter(
     "goodfaith_security_events_total",
-    "Security events by kind (docs/security.md), also those of which no line was logged because there were too many.",
+    "Security events by kind (docs/explanation/security.md), including those that were too many to log.",
     {"kind": KINDS},
     of=("intake-api", "enforcement-api", "notification-api", "streams", "status"),
-    do="`locked_out` or `unauthenticated` rising: somebody tries tokens; `internal_refused`: a service has a credential that another does not know",
+    do="`locked_out` or `unauthenticated` grows: somebody is trying tokens; `internal_refused` grows: a service has a"
+    " credential that another service does not know",
 )
 _lines = Rates(LINES_PER_S, LINES_AT_ONCE)
 _dropped: dict[str, int] = {}
 
 
 def begin() -> None:
-    """Let every kind start at 0 in this process."""
+    """Start every kind at 0 in this process."""
     for kind in KINDS:
         EVENTS.labels(kind)
 
 
 def network_of(address: str) -> str:
-    """The network of an address: what is logged and counted by instead of the address, which is personal data."""
+    """The network of an address. It is logged and counted instead of the address, which is personal data."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -68,8 +69,8 @@ def note(kind: Kind, *, address: str | None = None, **facts: str | int | bool | 
     """Log and count a security event.
 
     Args:
-        address: whose request it was; its network is logged.
-        facts: ids, codes and numbers. Those that are None are left out.
+        address: where the request came from; only its network is logged.
+        facts: ids, codes and numbers; None is left out.
     """
     EVENTS.labels(kind).inc()
     if kind in FLOODS and _lines.take(kind, time.monotonic()):

@@ -1,4 +1,4 @@
-"""A process that answers HTTP: health beside it, and an end that lets requests in hand be answered."""
+"""A process that serves HTTP, with a health port and a shutdown that answers the requests in progress first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Hook = Callable[[], None]
 
 
 class Private:
-    """Has no answer stored by others or read as another type, unless the route says otherwise."""
+    """ASGI: forbid caching and content-type sniffing of all answers, unless a route sets these headers itself."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -47,20 +47,20 @@ def serve(
     details: dict[str, object] | None = None,
     own_bounds: frozenset[tuple[str, str]] = frozenset(),
 ) -> None:
-    """Serve an application as this process (``http_host``, ``http_port``) until SIGTERM; requests in hand are answered first.
+    """Serve an application on ``http_host`` and ``http_port`` until SIGTERM; requests in progress are answered first.
 
     Args:
-        name: of the process, e.g. ``enforcement-api``.
-        make: makes the application out of what it calls when its event loop runs, and once it is ready.
-        backlog: connections that wait to be taken.
-        details: what its health says beside; the application keeps it up to date.
-        own_bounds: method and path of requests that bound their bodies' time themselves.
+        name: name of the process, e.g. ``enforcement-api``.
+        make: makes the application; gets two hooks to call, once its event loop runs and once it is ready.
+        backlog: most connections that wait to be accepted.
+        details: further facts for the health port; the application keeps them up to date.
+        own_bounds: method and path of requests that limit the time of their bodies themselves.
     """
     health = Health(name)
     health.details = {} if details is None else details
 
     async def beat() -> None:
-        # the event loop comes round: that is this process's progress
+        # the process makes progress as long as its event loop turns
         while True:
             health.progress()
             metrics.PROGRESS.labels(name).set_to_current_time()

@@ -1,6 +1,6 @@
-"""What enforcement's internal API says of sellers: the shapes that it answers with and that intake's front shows.
+"""What enforcement's internal API says about sellers: the structs that it returns and that intake's API shows.
 
-No names and no addresses: ids, codes, figures and times. Times are business time.
+They hold ids, codes, figures and times, no names or addresses. Times are business time.
 """
 
 from __future__ import annotations
@@ -17,50 +17,51 @@ Ledger = Literal["general", "serious"]
 Consequence = Literal["warning", "listing_restricted", "frozen", "closed"]
 Sort = Literal["violations", "points", "strikes", "changed", "seller"]
 Rule = Literal["first", "repeat", "capped", "strike", "grouped"]
-"""What made an entry's points: a general violation that has none before it in the ledger's time, one that has, one whose points
-the day's cap cut; a serious violation, one that counts with an earlier strike."""
+"""What set an entry's points. General ledger: no earlier violation within the ledger's time (``first``), or one
+(``repeat``), or cut by the day's cap (``capped``). Serious ledger: a strike, or one that counts with an earlier strike
+(``grouped``)."""
 
 
 class Standing(Struct, frozen=True, kw_only=True):
-    """A seller's standing as it was counted at ``changed_at`` (null: it never had a violation); counted anew at ``next_change``."""
+    """A seller's standing as of ``changed_at`` (null: it never had a violation); counted again at ``next_change``."""
 
     seller: str
     general_points: int = 0
     serious_strikes: int = 0
     violations: int = 0
-    """In force, of the last 365 days."""
+    """Violations in force, of the last 365 days."""
     repeat_offender: bool = False
-    """The seller or its entity."""
+    """Whether the seller or its entity is one."""
     tier: str | None = None
-    """Of repeat offenders, by the policy: ``2``, ``3-5``, ``6+``."""
+    """Tier of repeat offenders, by the policy: ``2``, ``3-5``, ``6+``."""
     general_consequence: str | None = None
     serious_consequence: str | None = None
     next_change: dt.datetime | None = None
     changed_at: dt.datetime | None = None
     entity: str | None = None
-    """The business that it is one account of, if there are others (a digest), and where that stands."""
+    """The business behind the seller, if it has other accounts (a digest); its standing follows."""
     entity_points: int = 0
     entity_strikes: int = 0
     entity_violations: int = 0
     measures: tuple[Measure, ...] = ()
-    """In force: what the marketplace was told to put the account under. None of them: perhaps a warning."""
+    """Measures in force, as the marketplace was told. If empty, a warning may be in force."""
     until: dt.datetime | None = None
-    """When these become fewer by themselves; null: not known, or there are none."""
+    """When the next of these ends by itself; null: not known, or there are no measures."""
 
 
 class Sanction(Struct, frozen=True, kw_only=True):
-    """What a threshold of a ledger brought upon a seller (docs/domain.md, "Penalties")."""
+    """A sanction that a ledger's threshold brought upon a seller (docs/explanation/domain.md, "Penalties")."""
 
     sanction: str
     ledger: Ledger
     level: int
     """Number of the threshold in the policy, from 1."""
     consequence: Consequence | None
-    """Its name there; null: the policy has no such threshold any more."""
+    """Name of the consequence in the policy; null: the policy no longer has this threshold."""
     measures: tuple[Measure, ...]
-    """None: a warning."""
+    """Empty: a warning."""
     withheld: tuple[Measure, ...] = ()
-    """Measures that a prior warning stands in the place of (Digital Services Act, article 23)."""
+    """Measures that were replaced by a prior warning (Digital Services Act, article 23)."""
     scope: Literal["own", "entity"]
     """Whose standing reached the threshold."""
     state: Literal["in_force", "lifted", "ended"]
@@ -71,14 +72,14 @@ class Sanction(Struct, frozen=True, kw_only=True):
     entry: str
     begins: dt.datetime
     ends: dt.datetime | None = None
-    """When its days are over; null: until the standing falls below the threshold, or it is lifted."""
+    """When its days are over; null: it lasts until the standing falls below the threshold, or it is lifted."""
     over_at: dt.datetime | None = None
     reason: str | None = None
-    """An operator's code for lifting it."""
+    """The operator's reason code for lifting it."""
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """An entry of a penalty ledger. ``reversed_by``: the entry that takes it back; then neither counts."""
+    """An entry of a penalty ledger. ``reversed_by`` is the entry that reverses it; then neither counts."""
 
     entry: str
     claim: str
@@ -90,7 +91,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     reverses: str | None = None
     reversed_by: str | None = None
     counts: bool
-    """It is part of the sum now: not expired, not reversed, no reversal."""
+    """Whether it is part of the sum now: not expired, not reversed and not a reversal."""
 
 
 class Violation(Struct, frozen=True, kw_only=True):
@@ -101,7 +102,7 @@ class Violation(Struct, frozen=True, kw_only=True):
     severity: Ledger
     at: dt.datetime
     listings: int
-    """Of the claim, that were upheld against the seller; those restored since included."""
+    """Listings of the claim that were upheld against the seller, including those restored since."""
     entry: str | None = None
     points: int | None = None
     expires_at: dt.datetime | None = None
@@ -111,7 +112,7 @@ class Violation(Struct, frozen=True, kw_only=True):
 
 
 class Record(Struct, frozen=True, kw_only=True):
-    """An entry as it is kept, with when it was entered; what an explanation is made of."""
+    """An entry as stored, with the time it was entered; explanations are made from these."""
 
     entry: str
     claim: str
@@ -129,40 +130,40 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     at: dt.datetime
     what: Literal["entered", "reversed", "expired", "forgotten"]
-    """``expired``: its points no longer count; ``forgotten``: it is no more one of the violations that make a repeat offender."""
+    """``expired``: its points no longer count; ``forgotten``: it no longer counts towards a repeat offender."""
     entry: str
     claim: str
     ledger: Ledger
     points: int = 0
-    """What the sum changed by."""
+    """By how much the sum changed."""
     rule: Rule | None = None
     effective_at: dt.datetime | None = None
     expires_at: dt.datetime | None = None
     reverses: str | None = None
     reassessed: bool = False
-    """A reversal whose claim is entered anew at once, because an earlier violation came or went, or the rules changed."""
+    """A reversal whose claim is entered again at once: an earlier violation came or went, or the rules changed."""
     grouped_with: str | None = None
     """Claim of the strike that it counts with."""
     day_before: int = 0
-    """Points of its day before it."""
+    """Points entered earlier on the same day."""
     wrong: str | None = None
-    """What the rules make of it, where that is something else than what is entered."""
+    """What the rules say instead, if that differs from what is entered."""
     general_points: int
     serious_strikes: int
     violations: int
     crossed: tuple[str, ...] = ()
-    """Thresholds reached by it, or left again: ``+general 2 listing_restricted``, ``-serious 1 frozen``."""
+    """Thresholds that it reached or left again: ``+general 2 listing_restricted``, ``-serious 1 frozen``."""
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
-    """How a standing came about as of ``at``, from the ledger alone, and whether it is what is stored."""
+    """How a standing came about as of ``at``, from the ledger alone, and whether the stored one agrees."""
 
     seller: str
     at: dt.datetime
     policy: str
     steps: list[Step]
     sanctions: list[Sanction] = []
-    """As they stood then, the latest first."""
+    """Sanctions as they stood then, the latest first."""
     left_out: int = 0
     """Earlier steps that are not shown."""
     general_points: int
@@ -175,17 +176,17 @@ class Explanation(Struct, frozen=True, kw_only=True):
     stored: Standing
     agrees: bool
     differences: list[str]
-    """What does not agree: of the ledger with the rules, with the violations in force, with the standing as stored."""
+    """Where the ledger disagrees with the rules, with the violations in force, or with the stored standing."""
 
 
 # -------------------------------------------------------------------------------------------------------------- figures
 
 SPANS: Final = (1, 7, 30, 90, 180, 365)
-"""Upper bounds, in days, by which times between offences are counted."""
+"""Upper bounds, in days, of the classes in which times between offences are counted."""
 
 
 def bounds(rules: RepeatOffender) -> list[tuple[str, int, int | None]]:
-    """(name, fewest, most violations) of each tier, lowest first; the last has no most."""
+    """(name, fewest violations, most violations) of each tier, lowest first; the last tier has no upper bound."""
     starts = rules.tiers
     found: list[tuple[str, int, int | None]] = []
     for start, following in zip(starts, (*starts[1:], None), strict=True):
@@ -197,36 +198,36 @@ def bounds(rules: RepeatOffender) -> list[tuple[str, int, int | None]]:
 
 
 class Tier(Struct, frozen=True, kw_only=True):
-    """Sellers by how many violations in force they have of the last 365 days."""
+    """Sellers by their number of violations in force of the last 365 days."""
 
     tier: str
-    """``1``, then the policy's: ``2``, ``3-5``, ``6+``."""
+    """``1``, then the policy's tiers: ``2``, ``3-5``, ``6+``."""
     sellers: int
     violations: int
     share: float | None
-    """Of all sellers with a violation; null when there is none."""
+    """Share of all sellers with a violation; null if there are none."""
 
 
 class Recidivism(Struct, frozen=True, kw_only=True):
-    """Of the sellers whose first violation lies in ``after < t <= upto``, those with a further one less than 365 days after it."""
+    """Sellers whose first violation is in ``after < t <= upto``, and those with another less than 365 days later."""
 
     after: dt.datetime
     upto: dt.datetime
     sellers: int
     again: int
     rate: float | None
-    """``again / sellers``; null when there are none."""
+    """``again / sellers``; null if there are none."""
 
 
 class Span(Struct, frozen=True, kw_only=True):
-    """Times between offences up to so many days, and not within the span before; null: longer."""
+    """Times between offences of up to ``days`` days that are not in the span before; null: longer than all spans."""
 
     days: int | None
     count: int
 
 
 class Between(Struct, frozen=True, kw_only=True):
-    """Time from a seller's violation to its next, for those whose later one is of the last 365 days."""
+    """Time from a seller's violation to its next, if the later one is of the last 365 days."""
 
     count: int
     median_days: float | None
@@ -235,22 +236,22 @@ class Between(Struct, frozen=True, kw_only=True):
 
 
 class Figures(Struct, frozen=True, kw_only=True):
-    """What operators watch of repeat offenders (docs/domain.md, "Penalties")."""
+    """Figures about repeat offenders for operators (docs/explanation/domain.md, "Penalties")."""
 
     at: dt.datetime
     sellers: int
-    """Accounts with a violation of their own in force of the last 365 days."""
+    """Accounts with a violation of their own, in force, of the last 365 days."""
     repeat_offenders: int
-    """Of them, those with two of their own or more."""
+    """Of these, accounts with two or more of their own."""
     tiers: list[Tier]
     recidivism: Recidivism
-    """Of those whose 365 days are over: the rate."""
+    """For sellers whose 365 days are over: the final rate."""
     recidivism_young: Recidivism
-    """Of those whose 365 days still run: it can only rise."""
+    """For sellers whose 365 days still run: the rate can only rise."""
     between: Between
     entities: int = 0
-    """Businesses of two accounts and more with a violation in force of the last 365 days of any of these."""
+    """Businesses with two or more accounts, any of which has a violation in force of the last 365 days."""
     repeat_entities: int = 0
-    """Of them, repeat offenders: two claims or more against all their accounts together."""
+    """Of these, repeat offenders: two or more claims against all their accounts together."""
     measures: dict[str, int] = {}
-    """How many sellers are under each measure now."""
+    """Sellers under each measure now."""

@@ -27,10 +27,10 @@ class Topic:
     Attributes:
         writer: service that writes it; ``marketplace`` and ``upstream`` are outside.
         key: what records are keyed by.
-        retention_ms: -1 keeps for ever; else at most so long (``kept_ms``).
+        retention_ms: longest retention in milliseconds (see ``kept_ms``); -1: forever.
         compacted: keep the last record of each key instead of deleting by age.
         broker_time: the broker stamps records (LogAppendTime): the time of right of an upstream's command.
-        ordered: what belongs together must lie in one partition and stay in order.
+        ordered: records that belong together must lie in one partition and stay in order.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Topic:
         return SERVICES if self.writer == "every service" else tuple(self.writer.split(", "))
 
     def kept_ms(self, settings: Settings) -> int:
-        """For how long it keeps records in an installation, in milliseconds; -1: for ever."""
+        """How long the topic keeps records in an installation, in milliseconds; -1: forever."""
         return self.retention_ms if self.retention_ms < 0 else min(self.retention_ms, settings.topic_days * DAY_MS)
 
     def configs(self, settings: Settings) -> dict[str, str]:
-        """Its settings at the broker, as far as they are declared here."""
+        """The topic's settings at the broker, as far as they are declared here."""
         found = {
             "retention.ms": str(self.kept_ms(settings)),
             "cleanup.policy": "compact" if self.compacted else "delete",
@@ -61,7 +61,7 @@ class Topic:
 
 
 def safety(settings: Settings) -> dict[str, str]:
-    """What every topic of an installation has where it lies on several brokers."""
+    """Settings of every topic in an installation with several brokers."""
     return {"min.insync.replicas": "2"} if settings.replication >= 3 else {}
 
 
@@ -85,7 +85,7 @@ MARKETPLACE_SELLERS: Final = Topic("marketplace.sellers", "marketplace", "seller
 DEAD_LETTERS: Final = Topic("dead-letters", "every service", "the record's own key", 14 * DAY_MS, ordered=False)
 
 CLOCK: Final = Topic("intake.clock", "intake", "nothing", DAY_MS, broker_time=True, ordered=False)
-"""Empty records, by whose stamps intake's workers read the brokers' clocks. Nobody reads it, so it is not among ``TOPICS``."""
+"""Empty records whose timestamps show intake's workers the brokers' clocks. Not in ``TOPICS``, as nobody reads it."""
 
 TOPICS: Final = (
     INTAKE,
@@ -119,15 +119,15 @@ def of(settings: Settings) -> tuple[Topic, ...]:
 
 @lru_cache(maxsize=20_000)
 def partition_of(key: str, partitions: int) -> int:
-    """Partition of a key, as Kafka's default partitioner (murmur2) finds it, so that outside producers agree."""
+    """Partition of a key by Kafka's default partitioner (murmur2), so producers outside agree."""
     return int(murmur2(key.encode()) & 0x7FFFFFFF) % partitions
 
 
 def create(settings: Settings) -> list[str]:
-    """Create the topics that are missing; returns their names. Existing topics are left as they are.
+    """Create the topics that are missing and return their names. Existing topics are left as they are.
 
     Raises:
-        kafka.errors.KafkaError: the broker is not reachable or refuses.
+        kafka.errors.KafkaError: the broker cannot be reached or refuses.
     """
     admin = kafka_links.admin(settings, client_id="goodfaith-topics")
     try:
@@ -144,10 +144,10 @@ def create(settings: Settings) -> list[str]:
 
 
 def create_one(admin: KafkaAdminClient, settings: Settings, name: str, configs: Mapping[str, str]) -> bool:
-    """Create a topic by its full name, with an installation's partitions and replicas; False when there is one already.
+    """Create a topic by its full name, with the installation's partitions and replicas; False if it exists already.
 
     Raises:
-        kafka.errors.KafkaError: the broker is not reachable or refuses.
+        kafka.errors.KafkaError: the broker cannot be reached or refuses.
     """
     topic = NewTopic(name, settings.partitions, settings.replication, topic_configs={**configs, **safety(settings)})
     try:

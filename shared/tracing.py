@@ -1,13 +1,13 @@
 """Traces across the topics: which request caused what, and how long each part took (W3C Trace Context, OpenTelemetry).
 
-Off unless ``traces_url`` is set; then nothing of OpenTelemetry is even imported, and no context is read or kept. A *context*
-is a ``traceparent`` as text. Only contexts that are sampled are kept and passed on: what is not sampled carries nothing.
+Off unless ``traces_url`` is set. While it is off, OpenTelemetry is not even imported, and no context is read or kept.
+A *context* is a ``traceparent`` as text. Only sampled contexts are kept and passed on.
 
-Whether there is a trace is decided once, where something begins (a request, an upstream's record, a timer), and is passed
-on from there. Nothing here ever fails the work that is traced: what is malformed is ignored, and a collector that is away
-costs spans.
+Whether something is traced is decided once, where it begins (a request, an upstream's record, a timer), and passed on
+from there. Tracing never fails the traced work: malformed contexts are ignored, and a collector that cannot be reached
+only costs spans.
 
-In spans there is no header, no body, no path but its template, no text of an exception, and of all ids only the claim's.
+Spans contain no header, no body, no path except its template, no exception text, and no id except the claim's.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ if TYPE_CHECKING:
     Attributes = Mapping[str, str | int | float | bool]
 
 HEADER: Final = "traceparent"
-"""Of HTTP requests and of Kafka records; also the CloudEvents extension by which the event log keeps it."""
+"""Header of HTTP requests and Kafka records; also the CloudEvents extension that keeps it in the event log."""
 LONGEST: Final = 512
 QUEUE: Final = 8192
-"""Spans that wait for the collector at most; further ones are lost."""
+"""Most spans that wait for the collector; any more are lost."""
 LINKS: Final = 128
-"""Links of a span at most (OpenTelemetry's default)."""
+"""Most links of a span (OpenTelemetry's default)."""
 _FORM: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "QUERY"})
 _CLAIM: Final = "goodfaith.claim"
 
 here: ContextVar[str | None] = ContextVar("traceparent", default=None)
-"""Context of the request that is being answered."""
+"""Context of the request in progress."""
 
 
 # ------------------------------------------------------------------------------------------------------------------ pure
 
 
 class Parent(NamedTuple):
-    """Where a caller says that it comes from."""
+    """The trace and span that a caller says it belongs to."""
 
     trace: str
     span: str
@@ -69,7 +69,10 @@ class Parent(NamedTuple):
 
 
 def parse(value: str | bytes | None) -> Parent | None:
-    """A ``traceparent``; None for what is none (W3C Trace Context, 3.2). Of later versions only what version 00 has is read."""
+    """Parse a ``traceparent`` (W3C Trace Context, 3.2); None if it is not one.
+
+    Only the fields of version 00 are read, even from later versions.
+    """
     if not value or len(value) > LONGEST:
         return None
     text = value.decode("latin-1") if isinstance(value, bytes) else value
@@ -83,10 +86,10 @@ def parse(value: str | bytes | None) -> Parent | None:
 
 
 def only(headers: Iterable[tuple[str | bytes, Any]]) -> Parent | None:
-    """The ``traceparent`` among headers; None when there is none, or more than one."""
+    """The ``traceparent`` among headers; None unless there is exactly one."""
     found: list[Any] = []
     for name, value in headers:
-        # ASGI has names as lower-case bytes; on Kafka they are as they were written
+        # ASGI gives names as lower-case bytes; Kafka as they were written
         if name in (HEADER, b"traceparent"):
             found.append(value)
     if len(found) != 1 or not isinstance(found[0], str | bytes):
@@ -95,15 +98,15 @@ def only(headers: Iterable[tuple[str | bytes, Any]]) -> Parent | None:
 
 
 def trace_id(context: str) -> str:
-    """The trace's id, 32 hex digits, as it stands in logs and exemplars."""
+    """The trace's id, 32 hex digits, as shown in logs and exemplars."""
     return context[3:35]
 
 
 class Allowance:
-    """So many a second, and as many at once (a token bucket).
+    """A token bucket: ``per_s`` per second, and as many at once.
 
     Args:
-        per_s: 0: none at all.
+        per_s: 0: nothing is allowed.
     """
 
     def __init__(self, per_s: float, now: float) -> None:
@@ -112,7 +115,7 @@ class Allowance:
         self._at = now
 
     def take(self, now: float) -> bool:
-        """Take one, if there is one; ``now``: seconds, never going back."""
+        """Take one if possible; ``now``: seconds, never going back."""
         self._left = min(self._left + (now - self._at) * self._per_s, max(self._per_s, 1.0))
         self._at = now
         if self._left < 1.0 or not self._per_s:
@@ -129,9 +132,9 @@ _extension = msgspec.json.Decoder(_Extension)
 
 
 def of_payload(payload: str | bytes) -> str | None:
-    """The context that an event of ours was logged with; None where it has none. Never raises."""
+    """The context that an event of ours was logged with; None if it has none. Never raises."""
     if isinstance(payload, str):
-        # nearly all have none, and this tells it without reading them
+        # nearly all have none, and this shows it without decoding them
         if f'"{HEADER}":' not in payload:
             return None
     elif b'"traceparent":' not in payload:
@@ -162,7 +165,7 @@ class Tracing:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
-        # that the collector is away is counted, and not said again and again
+        # failures to reach the collector are counted, not logged again and again
         logging.getLogger("opentelemetry").setLevel(logging.ERROR)
         self._api = trace
         self.ratio = settings.traces_ratio
@@ -171,7 +174,7 @@ class Tracing:
         resource = {"service.name": process, "service.namespace": "goodfaith"}
         if settings.instance:
             resource["service.instance.id"] = settings.instance
-        # what is not sampled never comes as far as the SDK
+        # anything unsampled never gets as far as the SDK
         self._provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource.create(resource), shutdown_on_exit=False)
         self._processor = BatchSpanProcessor(
             cast("SpanExporter", _Counting(exporter or _exporter(settings))),
@@ -184,13 +187,13 @@ class Tracing:
     # ---- whether
 
     def drawn(self) -> bool:
-        """Whether something that begins of itself is traced."""
+        """Whether something that begins here is traced."""
         return random.random() < self.ratio
 
     def begins(self, parent: Parent | None) -> tuple[bool, str | None]:
-        """Whether something that comes from outside is traced, and as part of what: parent-based, within bounds.
+        """Whether something from outside is traced, and as part of which trace: parent-based, within limits.
 
-        A caller that samples is heeded ``traces_asked_per_s`` times a second, so that nobody outside makes us trace everything.
+        A caller's sampling is honoured ``traces_asked_per_s`` times per second: nobody outside can make us trace all.
         """
         if parent is None:
             return self.drawn(), None
@@ -203,11 +206,11 @@ class Tracing:
     def of_record(
         self, headers: Iterable[tuple[str, bytes | None]], *, outside: bool, answer: bool = False
     ) -> tuple[bool, str | None]:
-        """Whether a record is traced, and as part of what.
+        """Whether a record is traced, and as part of which trace.
 
         Args:
-            outside: an upstream wrote it: something begins here. Else only what was traced before goes on.
-            answer: written outside, but about something of ours: what it says goes on, within bounds, and nothing begins.
+            outside: an upstream wrote it, so a trace may begin here. Otherwise only existing traces continue.
+            answer: written outside, but about something of ours: its trace continues, within limits; none begins here.
         """
         parent = only(headers)
         if outside:
@@ -226,12 +229,12 @@ class Tracing:
         start_ns: int | None = None,
         links: Iterable[str] = (),
     ) -> Span:
-        """A span that has begun; it is lost unless ``end`` is called.
+        """Begin a span; it is lost unless ``end`` is called.
 
         Args:
-            kind: of ``opentelemetry.trace.SpanKind``.
-            parent: context; None: the first of its trace.
-            links: contexts that it also has to do with; what is beyond ``LINKS`` is left out.
+            kind: a name in ``opentelemetry.trace.SpanKind``.
+            parent: context; None: the span is the first of its trace.
+            links: contexts of related spans; any beyond ``LINKS`` are left out.
         """
         api = self._api
         context = api.set_span_in_context(api.INVALID_SPAN if parent is None else self._remote(parent))
@@ -256,25 +259,25 @@ class Tracing:
         return cast("Span", api.NonRecordingSpan(place))
 
     def failed(self, span: Span, error: BaseException) -> None:
-        """Note that what a span is about failed: by the error's type, for its text may say what no trace should."""
+        """Mark a span as failed, with the error's type only: its text may contain what no trace should."""
         span.set_attribute("error.type", type(error).__name__)
         span.set_status(self._api.StatusCode.ERROR)
 
     def close(self, within_s: float = 3.0) -> None:
-        """Send what waits, and end; what cannot be sent within so many seconds is lost."""
+        """Send waiting spans, and shut down; any that cannot be sent within ``within_s`` seconds are lost."""
         ending = threading.Thread(target=self._provider.shutdown, name="traces end", daemon=True)
         ending.start()
         ending.join(within_s)
 
     def answered(self, span: Span, status: int) -> None:
-        """Note the status of an HTTP answer that a server gave."""
+        """Record the status of a server's HTTP response."""
         span.set_attribute("http.response.status_code", status)
         if status >= 500:
             span.set_attribute("error.type", str(status))
             span.set_status(self._api.StatusCode.ERROR)
 
     def flush(self) -> None:
-        """Send what waits."""
+        """Send waiting spans."""
         self._processor.force_flush()
 
 
@@ -285,7 +288,7 @@ def context_of(span: Span) -> str:
 
 
 class _Counting:
-    """Counts what became of spans."""
+    """Counts spans by result."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -310,7 +313,7 @@ def _exporter(settings: Settings) -> SpanExporter:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     session = requests.Session()
-    session.trust_env = False  # as everywhere here: no proxy of the environment's
+    session.trust_env = False  # as everywhere here: no proxy from the environment
     return OTLPSpanExporter(endpoint=settings.traces_url, timeout=10, session=session)
 
 
@@ -318,7 +321,7 @@ _tracing: Tracing | None = None
 
 
 def configure(settings: Settings, process: str) -> None:
-    """Turn tracing of the whole process on, if ``traces_url`` says so. To be called before its parts are made."""
+    """Turn on tracing for the whole process if ``traces_url`` is set. Call it before the process's parts are made."""
     global _tracing
     if settings.traces_url and _tracing is None:
         _tracing = Tracing(settings, process)
@@ -326,7 +329,7 @@ def configure(settings: Settings, process: str) -> None:
 
 
 def current() -> Tracing | None:
-    """The process's tracing; None when it is off."""
+    """The process's tracing; None if it is off."""
     return _tracing
 
 
@@ -337,11 +340,11 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 TRACE: Final = "goodfaith.trace"
-"""Where in the ASGI scope of a traced request its trace's id is, for exemplars."""
+"""Key of the trace's id in the ASGI scope of a traced request, for exemplars."""
 
 
 class Requests:
-    """ASGI: a span for each traced request, named by method and route template; ``here`` is set while it is answered."""
+    """ASGI: a span per traced request, named by method and route template; ``here`` is set while it is in progress."""
 
     def __init__(self, app: App, tracing: Tracing) -> None:
         self._app = app

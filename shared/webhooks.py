@@ -1,4 +1,4 @@
-"""How messages went to a webhook, as notification tells intake's front: neither addresses nor texts."""
+"""How messages to a webhook fared, as notification's internal API tells intake: no addresses and no texts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class WebhookDelivery(Struct, frozen=True, kw_only=True):
     result: str | None
     attempts: int
     repeats: int
-    """Calls that were made again because nobody knew whether the one before was taken."""
+    """Calls made again because nobody knew whether the one before had been accepted."""
     replays: int
     made_at: dt.datetime
     next_at: dt.datetime | None
@@ -40,14 +40,14 @@ class WebhookDelivery(Struct, frozen=True, kw_only=True):
 
 
 class WebhookHealth(Struct, frozen=True, kw_only=True):
-    """How a webhook fares."""
+    """The state of a webhook."""
 
     circuit: Literal["closed", "open", "half_open", "disabled", "unknown"]
     failures: int = 0
-    """In a row, up to now."""
+    """Consecutive failures up to now."""
     failing_since: dt.datetime | None = None
     next_at: dt.datetime | None = None
-    """It is not called before."""
+    """It is not called before this time."""
     waiting: int = 0
     """Messages that wait for it."""
 
@@ -57,6 +57,6 @@ class Replayed(Struct, frozen=True, kw_only=True):
 
     messages: int
     more: bool = False
-    """Whether there are more than one request replays: ask again with a later `since`."""
+    """Whether there are more than one request replays: repeat the request with a later `since`."""
     upto: dt.datetime | None = None
-    """When the last of them had been sent."""
+    """When the last of them was originally sent."""

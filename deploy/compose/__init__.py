@@ -1,5 +1,5 @@
-"""The compose file of an installation on one host, made of the fleet's table; and its secrets.
+"""The compose file of an installation on one host, generated from the fleet's table, and its secrets.
 
-Written for the Compose Specification as docker-compose 1.29 knows it (no `name`, no `start_interval`, no long `env_file`), so
-that it and the current plugin take the same file.
+It uses only what docker-compose 1.29 supports of the Compose Specification (no `name`, no `start_interval`, no long
+`env_file`), so both docker-compose and the current plugin accept it.
 """

@@ -1,6 +1,6 @@
-"""`python -m deploy.compose [--count NAME=NUMBER]... [OUT]`: write compose.yaml and what belongs to it, by default the committed ones.
+"""`python -m deploy.compose [--count NAME=NUMBER]... [OUT]`: write compose.yaml and the files that it mounts.
 
-`python -m deploy.compose secrets [FOLDER]`: make the secrets that are missing.
+Without OUT it overwrites the committed ones. `python -m deploy.compose secrets [FOLDER]` generates missing secrets.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from deploy.local.children import StackError
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code."""
+    """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m deploy.compose", description=__doc__)
     parser.add_argument(
-        "--count", action="append", default=[], metavar="NAME=NUMBER", help="how many of a process; repeatable"
+        "--count", action="append", default=[], metavar="NAME=NUMBER", help="instances of a process; repeatable"
     )
     parser.add_argument("words", nargs="*", metavar="OUT | secrets [FOLDER]")
     given = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""`compose.yaml` and what Prometheus and Alertmanager read beside it, made of the fleet's table and the images' names."""
+"""Generates `compose.yaml` and the files of Prometheus and Alertmanager from the fleet's table and the image names."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from shared import secret_files
 from shared.settings import Settings
 
 FOLDER: Final = Path(__file__).resolve().parents[1]
-"""Paths in the files are relative to this one, where `compose.yaml` lies."""
+"""The folder of `compose.yaml`; paths in the files are relative to it."""
 BY: Final = (
     "Written by `python -m deploy.compose` from deploy/compose/model.py and deploy/local/fleet.py: change those."
 )
 HEAD: Final = f"""{BY}
-A whole installation on one host, for docker compose and docker-compose 1.29; docs/deploying.md says how it is run.
+A whole installation on one host, for docker compose and docker-compose 1.29. See docs/how-to/deploy-with-compose.md.
   python -m deploy.compose secrets                         once: deploy/secrets/
   docker compose --profile core up -d                      broker, database, services, stream views
-  docker compose --profile core --profile demo up -d       with a marketplace and a mail server to try it on
+  docker compose --profile core --profile demo up -d       with a demo marketplace and mail server
   docker compose --profile observability up -d             Prometheus, Alertmanager, Grafana, the status page
   docker compose run --rm operator verify --wait           any command of `goodfaith`
-Every setting of docs/interfaces.md may stand in the file .env beside this one, and so may the images' names and the ports."""
+The file .env next to this one may set every setting (docs/reference/settings.md), the image names and the ports."""
 
 CORE, DEMO, OBSERVABILITY, TOOLS = "core", "demo", "observability", "tools"
 STANDINS: Final = ("mailbox", "marketplace")
-"""What the demo has in place of others' systems."""
+"""The demo's stand-ins for external systems."""
 PARTITIONS: Final = "6"
-"""Fewer than an installation's 24: one host has few cores, and each partition more only makes batches smaller."""
+"""Fewer than the usual 24: one host has few cores, and more partitions would only make batches smaller."""
 SKEW_MS: Final = "20"
-"""Broker and database of one host have one clock."""
+"""Broker and database share the host's clock."""
 USUAL: Final = Shape("worker")
 PUBLISHED: Final = {"intake-api": 8080, "status": 8085, "marketplace": 8090}
-"""Ports that are opened, on loopback only: a proxy with TLS stands before them."""
+"""Published ports, on loopback only: a TLS proxy belongs in front of them."""
 LOGINS: Final = "GOODFAITH_KAFKA_"
-"""Beginning of the settings by which processes log in at the broker."""
+"""Prefix of the settings with which processes log in to the broker."""
 SECRETS_FOLDER: Final = "${GOODFAITH_SECRETS:-./secrets}"
 
 
 ANCHORS: Final = ("settings", "process", "started", "migrated")
-"""What many services have in common; compose knows it as `x-<name>`, and YAML as an anchor."""
+"""Blocks that many services share: `x-<name>` in compose, an anchor in YAML."""
 
 
 def compose(counts: Mapping[str, int] | None = None) -> dict[str, Any]:
     """The compose file as plain values, where `*name` stands for `x-name`.
 
     Args:
-        counts: How many of each process or service, as `goodfaith up --count`; processes that need a setting have a
-            profile of their own instead.
+        counts: Instances per process or service, as for `goodfaith up --count`. Processes that need a setting are in
+            a profile of their own.
 
     Raises:
         StackError: a name in `counts` that is neither a service nor a process.
@@ -84,12 +84,12 @@ def compose(counts: Mapping[str, int] | None = None) -> dict[str, Any]:
 
 
 def written(counts: Mapping[str, int] | None = None) -> dict[str, str]:
-    """All files, by name below `deploy`."""
+    """The text of all generated files, by path below `deploy`."""
     text = dump(compose(counts), HEAD)
     for name in ANCHORS:
         text = text.replace(f"\nx-{name}:\n", f"\nx-{name}: &{name}\n")
         text = text.replace(f'"<<": "*{name}"', f"<<: *{name}").replace(f'"*{name}"', f"*{name}")
-    alerting = f"{BY}\nNobody is told: alerts are looked at in Alertmanager. deploy/alertmanager/alertmanager.yml has receivers as examples."
+    alerting = f"{BY}\nNotifies nobody. For examples of receivers see deploy/alertmanager/alertmanager.yml."
     return {
         "compose.yaml": text,
         "compose/targets.yaml": dump(_targets(counts), BY),
@@ -99,7 +99,7 @@ def written(counts: Mapping[str, int] | None = None) -> dict[str, str]:
 
 
 def _instances(counts: Mapping[str, int] | None) -> list[tuple[Spec, int]]:
-    # what needs a setting stands in the file all the same, in a profile of its own
+    # processes that need a setting are included too, each in a profile of its own
     everything = {spec.needs: "yes" for spec in fleet.FLEET if spec.needs}
     return [(spec, number) for spec, count in fleet.expand(counts, everything) for number in range(count)]
 
@@ -109,7 +109,7 @@ def _host(spec: Spec, number: int) -> str:
 
 
 def _settable() -> list[str]:
-    """The settings that are handed through from .env: all but secrets and what this file decides, logins at the broker too."""
+    """Settings passed through from .env: all but secrets, broker logins and what this file decides."""
     decided = {key for spec in fleet.FLEET for key in _decided(spec, 0)} | set(_shared())
     names = [
         f"GOODFAITH_{name.upper()}"
@@ -120,7 +120,7 @@ def _settable() -> list[str]:
 
 
 def _shared() -> dict[str, str]:
-    """What all processes are told, and .env may say otherwise."""
+    """Settings of all processes that .env may override."""
     values = {
         "GOODFAITH_KAFKA": f"kafka:{process.KAFKA_PORT}",
         **process.addresses(),
@@ -132,7 +132,7 @@ def _shared() -> dict[str, str]:
 
 
 def _decided(spec: Spec, number: int) -> dict[str, str]:
-    """What .env may not say otherwise."""
+    """Settings that .env cannot override."""
     login = {} if spec.principal is None else _login(spec.principal)
     return {
         **login,
@@ -144,7 +144,7 @@ def _decided(spec: Spec, number: int) -> dict[str, str]:
 
 
 def _login(principal: str) -> dict[str, str]:
-    """How a process logs in at the broker; its password is a secret."""
+    """Settings with which a process logs in to the broker; the password is a secret."""
     return {
         "GOODFAITH_KAFKA_SECURITY": "sasl_tls",
         "GOODFAITH_KAFKA_CA": f"{process.SECRETS}/kafka_ca",
@@ -153,7 +153,7 @@ def _login(principal: str) -> dict[str, str]:
 
 
 def _closed(memory: str, pids: int = 200, **more: Any) -> dict[str, Any]:
-    """A service that may do little: no capability, nothing gained by setuid, a root that cannot be written, limits."""
+    """A restricted service: no capabilities, no privileges gained by setuid, a read-only root file system, limits."""
     return {
         "restart": "unless-stopped",
         "read_only": True,
@@ -179,15 +179,15 @@ def _kafka() -> dict[str, Any]:
     return {
         "image": images.KAFKA.substitution,
         "profiles": [CORE],
-        # compose takes a single $ for a variable of its own
+        # compose would expand a single $
         "environment": {
             key: value.replace("$", "$$") for key, value in process.kafka_environment("kafka", logins=True).items()
         },
         "secrets": _mounted({name: name for name in ("kafka_broker", "kafka_ca")}),
-        # a port that answers; who creates topics waits for the rest
+        # checks only that the port answers; the migration waits until topics can be created
         "healthcheck": _healthy(["CMD", "bash", "-c", f"</dev/tcp/127.0.0.1/{process.KAFKA_PORT}"], 5),
         "volumes": ["kafka:/var/lib/kafka/data"],
-        # the image's start script writes its configuration below its root
+        # the image's start script writes its configuration to the root file system
         **_closed("1g", 400, read_only=False),
         "stop_grace_period": "60s",
     }
@@ -219,7 +219,7 @@ def _postgres() -> dict[str, Any]:
 
 
 def _of_ours() -> dict[str, Any]:
-    """What all containers of the project's image have in common."""
+    """What all containers of the project's image share."""
     return {
         "image": images.own().substitution,
         "init": True,
@@ -234,7 +234,7 @@ def _started() -> dict[str, Any]:
 
 
 def _administers() -> dict[str, str]:
-    """The operator logs in at the broker by certificate: it is who gives the others their passwords."""
+    """The operator's environment: it logs in to the broker by certificate, since it sets the others' passwords."""
     return {
         "<<": "*settings",
         "GOODFAITH_KAFKA": f"${{GOODFAITH_OPERATOR_KAFKA:-kafka:{process.OPERATOR_PORT}}}",
@@ -251,7 +251,7 @@ OPERATORS_LINK: Final = {name: name for name in ("kafka_ca", "kafka_operator_cer
 
 
 def _migrate() -> dict[str, Any]:
-    """Roles, schemas and topics: runs once at each start, and everything waits for it."""
+    """Creates roles, schemas and topics. Runs once at each start; everything else waits for it."""
     passwords = {f"goodfaith_{role}": f"{role}_password" for role in fleet.ROLES}
     passwords |= {name: name for name in (f"{principal}_kafka_password" for principal in fleet.PRINCIPALS)}
     return {
@@ -286,7 +286,7 @@ def _service(spec: Spec, number: int) -> dict[str, Any]:
     if spec.role is not None:
         made["depends_on"] = "*migrated"
     if volume := process.KEEPS.get(spec.name):
-        # each instance of the stream views has tables of its own, in a folder of its name
+        # each instance of the stream views keeps its own tables, in a folder named after it
         made["volumes"] = [f"{volume}:{process.STATE}"]
     if number == 0 and (port := PUBLISHED.get(spec.name)):
         variable = f"GOODFAITH_{spec.name.upper().replace('-', '_')}_PORT"
@@ -302,12 +302,12 @@ def _sized(shape: Shape) -> dict[str, Any]:
 
 
 def _memory(shape: Shape) -> str:
-    """The limit: as in a cluster twice what is asked for, and what lies in /tmp, which is memory here."""
+    """The memory limit: twice the request, as in a cluster, plus the size of /tmp, which is in memory here."""
     return f"{2 * shape.memory + shape.scratch}m"
 
 
 def _operator() -> dict[str, Any]:
-    """The command line on this installation, with everything that an administrator has: `docker compose run --rm operator`."""
+    """The command line with an administrator's access to this installation: `docker compose run --rm operator`."""
     return {
         "<<": "*process",
         "profiles": [TOOLS],
@@ -388,7 +388,7 @@ def _grafana() -> dict[str, Any]:
 
 
 def _targets(counts: Mapping[str, int] | None) -> list[dict[str, Any]]:
-    """What is scraped: every process that runs without a setting of its own, by the labels that rules and boards go by."""
+    """Scrape targets: all processes of the core and observability profiles, labelled as rules and boards expect."""
     return [
         {
             "targets": [f"{_host(spec, number)}:{process.METRICS_PORT}"],

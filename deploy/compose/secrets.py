@@ -1,4 +1,4 @@
-"""The secrets of an installation by compose: one file each, made once of random bytes, never overwritten."""
+"""The secrets of a compose installation: one file each, generated once from random bytes, never overwritten."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from deploy.local.stack import new_secret
 from shared import callers
 
 HOST: Final = "postgres"
-"""Name of the database's container."""
+"""Host name of the database's container."""
 BROKER_HOSTS: Final = ("kafka", "127.0.0.1")
-"""Names of the broker's container."""
+"""Host names of the broker's container."""
 VALID: Final = dt.timedelta(days=3650)
-"""Of the broker's certificates, which nobody but these containers trusts."""
+"""Validity of the broker's certificates, which only these containers trust."""
 
 
 def write(folder: Path) -> list[str]:
-    """Make what is missing; returns the names of what was made.
+    """Generate the missing secrets; returns their names.
 
-    The folder is its owner's alone (0700). Files in it can be read by anybody who gets at them (0444): a container runs as
-    another user than the one who started it, and its engine binds the file itself into it.
+    Only the owner can enter the folder (0700). The files in it are readable by everyone (0444): a container runs as a
+    different user from the one who started it, and the engine mounts the file itself.
 
     Raises:
         StackError: the folder is open to others, or cannot be written.
@@ -50,7 +50,7 @@ def _fill(folder: Path) -> list[str]:
     def put(name: str, text: str) -> None:
         fresh = folder / f".{name}.new"
         fresh.unlink(missing_ok=True)
-        # whole or not at all: half a key would be taken for one
+        # renamed once complete: half a key would pass for a whole one
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
             opened.write(text)
             os.fchmod(opened.fileno(), 0o444)
@@ -82,7 +82,7 @@ def _fill(folder: Path) -> list[str]:
 
 
 LINKS: Final = ("kafka_ca", "kafka_broker", "kafka_operator_certificate", "kafka_operator_key")
-"""Certificates of the broker and of its operator: made together, since the key of who vouches for them is not kept."""
+"""Certificates of the broker and its operator: issued together, since the authority's key is not kept."""
 
 
 def _links() -> dict[str, str]:

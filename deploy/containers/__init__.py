@@ -1,1 +1,1 @@
-"""Goodfaith in containers: what a process is given there, an engine for tests, and the trial of images and compose file."""
+"""Goodfaith in containers: a process's environment, an engine for tests, and the trial of images and compose file."""

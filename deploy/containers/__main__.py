@@ -1,6 +1,6 @@
-"""`python -m deploy.containers trial|images`: the trial of images and compose file, or only the images.
+"""`python -m deploy.containers trial|images`: test images and compose file, or only build the images.
 
-Where no engine answers and none may be started, the trial is skipped and says why; in CI (`CI` set) that fails.
+Without an engine that answers or can be started, it says why and is skipped; in CI (`CI` set) it fails.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from deploy.local.children import StackError
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code."""
+    """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m deploy.containers", description=__doc__)
     parser.add_argument("what", choices=("trial", "images"))
-    parser.add_argument("--notices", type=int, default=500, help="how many are replayed")
+    parser.add_argument("--notices", type=int, default=500, help="how many notices to replay")
     given = parser.parse_args(arguments)
     if not 1 <= given.notices <= 100_000:
         parser.error("--notices takes 1 to 100000")

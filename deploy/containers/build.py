@@ -1,6 +1,6 @@
-"""Images for tests: the public ones where they can be had, else stand-ins of Debian's packages; and the project's own on them.
+"""Images for tests: the public ones, or stand-ins made of Debian packages if those cannot be pulled; and our own.
 
-What runs is the same in both cases: variables, paths and commands of the stand-ins are those of the public images.
+The stand-ins have the variables, paths and commands of the public images, so the same things run on both.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from deploy.local.postgres import binaries
 
 PULL_S: Final = 600.0
 REACH_S: Final = 20.0
-"""How long a registry may take to say what an image is made of, until it is taken for one that cannot be reached."""
+"""Seconds in which a registry must return an image's manifest, or it counts as unreachable."""
 HERE: Final = ROOT / "deploy" / "images"
 WHEELS: Final = ROOT / ".local" / "wheels"
 STANDINS: Final = {"kafka": "goodfaith-kafka", "postgres": "goodfaith-postgres", "python": "goodfaith-debian"}
 
 
 def all_of(engine: Engine) -> dict[str, str]:
-    """Have every image that tests run on; returns their names by the variables that say so.
+    """Pull or build every image that tests run on; returns their names by environment variable.
 
     Raises:
-        StackError: one can neither be had nor made.
+        StackError: an image can be neither pulled nor built.
     """
     wanted = (images.POSTGRES, images.KAFKA, images.PYTHON)
     found: dict[str, str] = {}
     missing: list[Image] = []
     for image in wanted:
-        # where one cannot be had, the others cannot either
+        # if one cannot be pulled, the others cannot either
         found[image.variable] = has(engine, image, pull_s=0 if missing else REACH_S)
         if not found[image.variable]:
             missing.append(image)
@@ -52,13 +52,13 @@ def all_of(engine: Engine) -> dict[str, str]:
 
 
 def has(engine: Engine, image: Image, *, pull_s: float = PULL_S) -> str:
-    """The image's name, if it is there or can be pulled; else nothing. One that the environment names must be had.
+    """The image's name if it is present or can be pulled, else an empty string.
 
     Args:
-        pull_s: How long it may take until the first of it arrives; 0: it is not pulled.
+        pull_s: Seconds in which the registry must return the manifest; 0: do not pull.
 
     Raises:
-        StackError: the environment names one that cannot be had.
+        StackError: the environment names an image that cannot be pulled.
     """
     with contextlib.suppress(StackError):
         engine.run("docker", "image", "inspect", image.reference)
@@ -67,7 +67,7 @@ def has(engine: Engine, image: Image, *, pull_s: float = PULL_S) -> str:
         engine.run("docker", "pull", "-q", image.reference, timeout_s=PULL_S)
         return image.reference
     try:
-        # what says whether the registry can be reached is small; then the image may take its time
+        # the small manifest shows whether the registry can be reached; the image may then take longer
         if pull_s:
             engine.run("docker", "manifest", "inspect", image.reference, timeout_s=pull_s)
             engine.run("docker", "pull", "-q", image.reference, timeout_s=PULL_S)
@@ -78,7 +78,7 @@ def has(engine: Engine, image: Image, *, pull_s: float = PULL_S) -> str:
 
 
 def standins(engine: Engine, wanted: list[Image]) -> dict[str, str]:
-    """Images of Debian's packages in the public ones' place."""
+    """Build stand-ins for public images from Debian packages; returns their names by environment variable."""
     if not wanted:
         return {}
     suite = _suite()
@@ -107,7 +107,7 @@ def standins(engine: Engine, wanted: list[Image]) -> dict[str, str]:
 
 
 def _suite() -> str:
-    """Debian's release: this machine's, where it is one of Debian's."""
+    """The Debian release for the stand-ins: this machine's if it runs Debian."""
     with contextlib.suppress(OSError):
         release = platform.freedesktop_os_release()
         if release.get("ID") == "debian" and release.get("VERSION_CODENAME"):
@@ -121,7 +121,7 @@ def _base(engine: Engine, tag: str, suite: str, packages: str) -> None:
         return
     if shutil.which("mmdebstrap") is None:
         raise StackError("public images cannot be had here, and mmdebstrap, which makes stand-ins, is missing")
-    # no waiting for the disk: an archive is made of it, or nothing; manuals go last, Java's packages want their folder
+    # unsafe-io: no fsync, since only the archive is kept. Manuals are removed last: Java's packages need their folder
     slim = [
         "--dpkgopt=force-unsafe-io",
         '--customize-hook=rm -rf "$1"/usr/share/man/* "$1"/usr/share/doc/* "$1"/usr/share/locale/*',
@@ -161,7 +161,7 @@ def _postgres(engine: Engine, tag: str, base: str) -> None:
     shutil.copytree(
         server, context / "server" / package.name / server.name, symlinks=True, ignore=shutil.ignore_patterns("include")
     )
-    # the wheel's libraries lie beside its package
+    # the wheel's libraries are next to its package
     libraries = package.with_name(f"{package.name}.libs")
     shutil.copytree(libraries, context / "server" / libraries.name)
     shutil.copy(HERE / "debian" / "postgres-entrypoint", context / "entrypoint")
@@ -170,10 +170,10 @@ def _postgres(engine: Engine, tag: str, base: str) -> None:
 
 
 def project(engine: Engine, base: str) -> str:
-    """Build the project's image on `base`, without network: of hash-checked wheels that pip has fetched here; its name.
+    """Build the project's image on `base` without network, from hash-checked wheels fetched first; returns its name.
 
     Raises:
-        StackError: a dependency could not be fetched, or the image not be built.
+        StackError: a dependency could not be fetched, or the image could not be built.
     """
     python = engine.run(
         "docker",
@@ -195,10 +195,10 @@ def project(engine: Engine, base: str) -> str:
 
 
 def fetch(python: str) -> None:
-    """Have pip fetch what the image is built of, for this version of Python, into `.local/wheels`.
+    """Fetch the packages that the image is built from, for this version of Python, into `.local/wheels`.
 
     Raises:
-        StackError: something cannot be fetched, or differs from its recorded hash.
+        StackError: a package cannot be fetched, or differs from its recorded hash.
     """
     WHEELS.mkdir(parents=True, exist_ok=True)
     for pins in (ROOT / "requirements.txt", HERE / "requirements-build.txt"):

@@ -1,6 +1,6 @@
-"""A Docker engine for tests: the one that answers, else one of our own, with its data below the checkout, ended afterwards.
+"""A Docker engine for tests: one that runs already, else our own, stopped afterwards, with its data in the checkout.
 
-Our own is Debian's, started as root on a socket of its own, so that nothing else on the machine meets it.
+Our own is Debian's, started as root on a private socket, out of the way of everything else on the machine.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from deploy.local.children import StackError, end, spawn, tail
 
 START_S: Final = 60.0
 PATIENT: Final = {"COMPOSE_HTTP_TIMEOUT": "300"}
-"""docker-compose 1.29 gives up on a busy machine."""
+"""With its default timeout docker-compose 1.29 gives up on a busy machine."""
 FOLDER: Final = ROOT / ".local" / "docker"
 SETUP: Final = ROOT / "deploy" / "local" / "setup.sh"
 
 
 class Unavailable(StackError):
-    """No engine answers and none may be started here; the message says why, and what would help."""
+    """No engine answers and none can be started here; the message says why and what would help."""
 
 
 @dataclass
@@ -38,8 +38,8 @@ class Engine:
 
     Attributes:
         client: Its API.
-        environment: For programs that are to use it: the caller's, and where it listens.
-        log: What our own says; none when it is somebody else's.
+        environment: Environment for programs that use it: the caller's, with the engine's address.
+        log: Log file of our own engine; None for one that ran already.
     """
 
     client: docker.DockerClient
@@ -55,10 +55,10 @@ class Engine:
         return f"{whose}, {self.client.version()['Version']}, storage {info['Driver']}, cgroups v{info.get('CgroupVersion', '1')}"
 
     def run(self, *argv: str, timeout_s: float = 600.0, more: Mapping[str, str] | None = None) -> str:
-        """Run a program on this engine; its output.
+        """Run a program against this engine; returns its output.
 
         Raises:
-            StackError: it failed, or took longer; with the end of what it said.
+            StackError: it failed or timed out; the message ends with its output.
         """
         try:
             done = subprocess.run(
@@ -74,7 +74,7 @@ class Engine:
         """The command line of compose: the plugin, else docker-compose.
 
         Raises:
-            StackError: neither is there.
+            StackError: neither is installed.
         """
         if not self._compose:
             with contextlib.suppress(StackError):
@@ -89,12 +89,12 @@ class Engine:
         return self._compose
 
     def build(self, dockerfile: Path, context: Path, tag: str, *, network: str = "none", **arguments: str) -> None:
-        """Build an image with the builder that the client has.
+        """Build an image with the client's builder.
 
         Raises:
-            StackError: it could not be built.
+            StackError: the build failed.
         """
-        # a client of today without its plugin has only the old builder, which wants to be asked for
+        # a current client without the buildx plugin has only the old builder, which must be requested
         buildkit = {}
         try:
             self.run("docker", "buildx", "version")
@@ -119,10 +119,10 @@ class Engine:
 
 @contextlib.contextmanager
 def running() -> Iterator[Engine]:
-    """An engine: the one that answers, else our own, which is ended afterwards.
+    """The engine that answers, else our own, which is stopped afterwards.
 
     Raises:
-        Unavailable: none answers, and none may be started.
+        Unavailable: none answers and none can be started.
         StackError: our own does not start.
     """
     found = _answering()
@@ -130,7 +130,7 @@ def running() -> Iterator[Engine]:
         yield Engine(found, dict(os.environ))
         return
     _prepare()
-    # a socket's path may have 107 characters; what the engine has mounted below may be busy for a while longer
+    # short, as a socket's path is limited to 107 characters; the engine's mounts in it may stay busy for a while
     with tempfile.TemporaryDirectory(prefix="goodfaith-docker-", ignore_cleanup_errors=True) as short:
         yield from _own(Path(short))
 
@@ -148,7 +148,7 @@ def _answering(host: str | None = None) -> docker.DockerClient | None:
 
 
 def _prepare() -> None:
-    """Have the programs installed where that may be done without asking anybody."""
+    """Install the programs if that needs no confirmation."""
     if os.geteuid() != 0:
         raise Unavailable("no Docker engine answers, and one is started as root only: start one, or set DOCKER_HOST")
     needed = ("dockerd", "iptables", "mmdebstrap")

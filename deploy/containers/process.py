@@ -1,7 +1,6 @@
-"""How a process of the fleet runs in a container: where it listens, where its neighbours are, and where its state lies.
+"""How a process of the fleet runs in a container: where it listens, finds the others, and keeps its state.
 
-Shared by whatever deploys containers (`deploy/compose`, `deploy/kubernetes`): each process is a host of its own, so all have
-the same ports.
+Used by `deploy/compose` and `deploy/kubernetes`. Each process is a host of its own, so all use the same ports.
 """
 
 from __future__ import annotations
@@ -22,27 +21,27 @@ KAFKA_PORT: Final = 9092
 CONTROLLER_PORT: Final = 9093
 PEER_PORT: Final = 9094
 OPERATOR_PORT: Final = 9095
-"""Of a broker that asks for logins, for clients with a certificate."""
+"""Port of a broker with logins, for clients that show a certificate."""
 CLUSTER: Final = "2jtmyGz4QHqPkxmLKnk0bw"
-"""Id of a cluster of one node; what it is matters only where there are several."""
+"""Id of a single-node cluster; its value would matter only with several nodes."""
 POSTGRES_PORT: Final = 5432
 USER: Final = 10001
 """User and group in the image."""
 STATE: Final = "/var/lib/goodfaith"
-"""The only folder beside /tmp in which a process writes."""
+"""The only folder besides /tmp that a process writes to."""
 SECRETS: Final = "/run/secrets"
-"""Where its secrets are mounted, each in a file named as its setting."""
+"""Where its secrets are mounted, each as a file named after its setting."""
 KEEPS: Final[dict[str, str]] = {
     "streams": "streams",
     "mailbox": "mailbox",
     "intake-api": "evidence",
     "intake-worker": "evidence",
 }
-"""Processes that have files, by the volume that holds them; intake's two share evidence files (or have them in a bucket)."""
+"""The volume of each process that keeps files; intake's two share evidence files (or keep them in a bucket)."""
 
 
 def serves(spec: Spec) -> dict[str, int]:
-    """Ports of a process by name: what others connect to."""
+    """Ports of a process that others connect to, by name."""
     ports = {"metrics": METRICS_PORT}
     if spec.port is not None:
         ports["http"] = HTTP_PORT
@@ -57,7 +56,7 @@ def addresses(host: Callable[[str], str] = str) -> dict[str, str]:
     """The settings that say where the processes are.
 
     Args:
-        host: From a process's name to the name by which it is reached.
+        host: Maps a process's name to its host name.
     """
     urls = {
         f"GOODFAITH_{spec.port.upper()}_URL": f"http://{host(spec.name)}:{HTTP_PORT}"
@@ -74,7 +73,7 @@ def addresses(host: Callable[[str], str] = str) -> dict[str, str]:
 
 
 def listening(spec: Spec) -> dict[str, str]:
-    """The settings that say where a process itself listens. They go before those of `addresses`."""
+    """The settings that say where a process itself listens. They override those of `addresses`."""
     found = {"GOODFAITH_METRICS_HOST": "0.0.0.0", "GOODFAITH_METRICS_PORT": str(METRICS_PORT)}  # noqa: S104 (a container's own)
     if spec.port is not None:
         found |= {"GOODFAITH_HTTP_HOST": "0.0.0.0", "GOODFAITH_HTTP_PORT": str(HTTP_PORT)}  # noqa: S104
@@ -91,26 +90,26 @@ def command(spec: Spec) -> list[str]:
 
 
 def kafka_environment(host: str, port: int = KAFKA_PORT, *, logins: bool = False) -> dict[str, str]:
-    """Variables for Apache Kafka's image: one node with the properties of a local stack's, on which clients call `host`:`port`.
+    """Variables for Apache Kafka's image: one node configured like a local stack's, with clients at `host`:`port`.
 
-    Data lie in /var/lib/kafka/data, which the image has for it.
+    Its data is in /var/lib/kafka/data, the image's folder for it.
 
     Args:
-        logins: Whether its links are secured, by `kafka_broker` and `kafka_ca` in `SECRETS`.
+        logins: Whether its links are secured, with `kafka_broker` and `kafka_ca` in `SECRETS`.
     """
     node = kafka.Node(1, port, PEER_PORT, {1: CONTROLLER_PORT}, CLUSTER, certificates_port=OPERATOR_PORT)
     text = node.properties(Path("/var/lib/kafka/data"))
     if logins:
         text += secured.properties(node, Path(SECRETS, "kafka_broker"), Path(SECRETS, "kafka_ca"))
     properties = _properties(text)
-    # clients come from outside of the container, and none but they
+    # only clients connect from outside the container
     listeners = properties["listeners"].replace(f"CLIENTS://127.0.0.1:{port}", f"CLIENTS://:{KAFKA_PORT}")
     advertised = properties["advertised.listeners"].replace(f"CLIENTS://127.0.0.1:{port}", f"CLIENTS://{host}:{port}")
     properties |= {
         "listeners": listeners.replace("CERTIFICATES://127.0.0.1", "CERTIFICATES://"),
         "advertised.listeners": advertised.replace("CERTIFICATES://127.0.0.1", f"CERTIFICATES://{host}"),
     }
-    # the image takes one for every variable, and has no default for these once there is any
+    # the image turns each KAFKA_* variable into a property, and has no defaults of its own once there is one
     return {
         "CLUSTER_ID": CLUSTER,
         "KAFKA_HEAP_OPTS": "-Xms256m -Xmx512m",
@@ -119,7 +118,7 @@ def kafka_environment(host: str, port: int = KAFKA_PORT, *, logins: bool = False
 
 
 def postgres_options() -> dict[str, str]:
-    """A local server's configuration as options of a server in a container, which says itself where it listens."""
+    """A local server's configuration as options for a container, whose image sets where it listens."""
     own = ("listen_addresses", "port", "unix_socket_directories")
     lines = _properties(postgres.CONFIGURATION.format(port=POSTGRES_PORT))
     pairs = {key.strip(): value.strip().strip("'") for key, value in lines.items()}
@@ -137,7 +136,7 @@ def _variable(name: str) -> str:
 
 
 def secrets(spec: Spec) -> Mapping[str, str]:
-    """The secrets of a process: name of the file in `SECRETS`, by name of the secret. The login's URL is one."""
+    """Where each secret of a process is kept, by its file name in `SECRETS`. The URL of its database login is one."""
     found = {name: fleet.source(spec, name) for name in spec.secrets}
     if spec.principal is not None:
         found |= {"kafka_ca": "kafka_ca", "kafka_password": f"{spec.principal}_kafka_password"}

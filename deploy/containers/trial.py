@@ -1,6 +1,6 @@
-"""The trial of images and compose file: everything up, real notices through it, containers killed meanwhile, nothing lost.
+"""Tests images and compose file: starts everything, replays real notices, kills containers, and checks for losses.
 
-Then a part of the test-suite on broker and database in containers (testcontainers). Each step is timed.
+Then it runs part of the test suite on a broker and a database in containers (testcontainers). Each step is timed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from deploy.local.steps import Steps, console
 PROJECT: Final = "goodfaith-trial"
 PROFILES: Final = ("core", "demo")
 SETTINGS: Final = {
-    # a stepping clock waits for nothing, so neither do messages and watermarks
+    # the replay steps its clock without waiting, so messages and watermarks must not wait either
     "GOODFAITH_COLLECT_S": "0.02",
     "GOODFAITH_WATERMARK_MS": "50",
     "GOODFAITH_POLL_MS": "50",
@@ -38,13 +38,13 @@ SUITE: Final = (
     "tests/integration/test_enforcement.py",
     "tests/integration/test_notification.py",
 )
-"""What is run on containers: they themselves, the worker's loop with its crashes, migrations with their grants, and each service."""
+"""Tests run on containers: the containers, the worker's loop with its crashes, migrations with grants, each service."""
 CRASH: Final = "import os, signal\nfor p in os.listdir('/proc'):\n    if p.isdigit() and int(p) not in (1, os.getpid()): os.kill(int(p), signal.SIGKILL)\n"
-"""Run in a container: kills the process of ours, so that the container ends as by a crash and its engine starts it again."""
+"""Run in a container: kills our process, so that the container exits as in a crash and the engine restarts it."""
 
 
 class Installation:
-    """The compose file as a project of its own on an engine, with secrets, ports and settings of its own."""
+    """The compose file as a separate project on an engine, with its own secrets, ports and settings."""
 
     def __init__(self, engine_: Engine, names: Mapping[str, str]) -> None:
         self._engine = engine_
@@ -69,7 +69,7 @@ class Installation:
         ]
 
     def compose(self, *words: str, timeout_s: float = 600.0) -> str:
-        """Run compose on it.
+        """Run a compose command on the project.
 
         Raises:
             StackError: it failed.
@@ -77,10 +77,10 @@ class Installation:
         return self._engine.run(*self._command, *words, timeout_s=timeout_s)
 
     def up(self) -> None:
-        """Make secrets, start everything, and wait until all of it is healthy.
+        """Generate secrets, start everything and wait until it is healthy.
 
         Raises:
-            StackError: something does not start, or is not healthy in time; with the end of what it said.
+            StackError: something does not start or is not healthy in time; the message ends with its log.
         """
         shutil.rmtree(self._secrets, ignore_errors=True)
         secrets.write(self._secrets)
@@ -90,7 +90,7 @@ class Installation:
     def containers(self) -> dict[str, Any]:
         """Its containers by service."""
         found = self._engine.client.containers.list(
-            # those of single commands come and go meanwhile
+            # containers of single commands come and go
             all=True, ignore_removed=True, filters={"label": f"com.docker.compose.project={PROJECT}"},
         )  # fmt: skip
         return {one.labels["com.docker.compose.service"]: one for one in found}
@@ -99,7 +99,7 @@ class Installation:
         """Wait until every container with a health check is healthy.
 
         Raises:
-            StackError: one is not in time.
+            StackError: one is not healthy in time.
         """
         until = time.monotonic() + timeout_s
         while True:
@@ -121,7 +121,7 @@ class Installation:
             time.sleep(0.5)
 
     def operator(self, *words: str, timeout_s: float = 600.0) -> dict[str, Any]:
-        """Run a command of `goodfaith` on it with `--json`; what it says.
+        """Run a `goodfaith` command with `--json`; returns its result.
 
         Raises:
             StackError: it failed.
@@ -129,7 +129,7 @@ class Installation:
         return last_object(self.compose("run", "--rm", "-T", "operator", *words, "--json", timeout_s=timeout_s))
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
-        """The same, in the background."""
+        """Start a `goodfaith` command with `--json` in the background."""
         command = [*self._command, "run", "--rm", "-T", "operator", *words, "--json"]
         return subprocess.Popen(
             command, cwd=ROOT, env=self._engine.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -142,7 +142,7 @@ class Installation:
 
 
 def last_object(said: str) -> dict[str, Any]:
-    """The object that a command with `--json` ended with; compose may have had a last word.
+    """The last JSON object in a command's output; compose may print something after it.
 
     Raises:
         StackError: there is none.
@@ -155,7 +155,7 @@ def last_object(said: str) -> dict[str, Any]:
 
 
 def crash(installation: Installation, service: str) -> float:
-    """Kill the process in a container and wait until the engine has brought it back; the seconds that took.
+    """Kill the process in a container and wait until the engine has restarted it; returns how many seconds that took.
 
     Raises:
         StackError: it does not come back.
@@ -175,17 +175,17 @@ def crash(installation: Installation, service: str) -> float:
 
 
 def kill(installation: Installation, service: str) -> None:
-    """`docker kill` a container, which its engine takes for a wish and leaves so, and start it again."""
+    """`docker kill` a container, which the engine takes as intended and does not restart, and start it again."""
     container = installation.containers()[service]
     container.kill()
     container.start()
 
 
 def flow(installation: Installation, process: subprocess.Popen[str], timeout_s: float = 300.0) -> None:
-    """Wait until verification has items of the replay.
+    """Wait until items of the replay reach verification.
 
     Raises:
-        StackError: the replay has ended, or there are none in time.
+        StackError: the replay has ended, or no item arrives in time.
     """
     query = "select count(*) from verification.items"
     count = f"PGPASSWORD=$(cat /run/secrets/postgres_password) exec psql -h 127.0.0.1 -U postgres -d goodfaith -tAc '{query}'"
@@ -202,7 +202,7 @@ def flow(installation: Installation, process: subprocess.Popen[str], timeout_s: 
 
 
 def replay_and_kill(installation: Installation, notices: int) -> tuple[dict[str, Any], str]:
-    """Real notices, and meanwhile a crash and a kill; what the replay says, and what was killed.
+    """Replay real notices, with a crash and a kill meanwhile; returns the replay's result and what was killed.
 
     Raises:
         StackError: the replay failed, or something does not come back.
@@ -229,7 +229,7 @@ def replay_and_kill(installation: Installation, notices: int) -> tuple[dict[str,
 
 
 def suite(engine_: Engine, names: Mapping[str, str], arguments: list[str]) -> str:
-    """A part of the tests on broker and database in containers; pytest's last line.
+    """Run part of the tests on a broker and a database in containers; returns pytest's last line.
 
     Raises:
         StackError: a test failed.
@@ -257,11 +257,11 @@ def suite(engine_: Engine, names: Mapping[str, str], arguments: list[str]) -> st
 
 
 def run(notices: int = 500) -> None:
-    """All of it, with a closing table.
+    """Run all steps and print a table of them.
 
     Raises:
-        Unavailable: there is no engine, and none may be started.
-        StackError: something is not as it should be.
+        Unavailable: there is no engine and none can be started.
+        StackError: a step failed.
     """
     steps = Steps("make test-docker")
     try:
@@ -283,10 +283,10 @@ def run(notices: int = 500) -> None:
 
 
 def closed(engine_: Engine, image: str) -> str:
-    """Look at what an image may do: who it runs as, and that it writes nowhere but where it should.
+    """Check an image's restrictions: the user it runs as, and that it can write only to its state folder.
 
     Raises:
-        StackError: it runs as root, or with a root file system that it writes to.
+        StackError: it runs as another user, or can write elsewhere.
     """
     probe = (
         "import os, sys\n"
@@ -342,7 +342,7 @@ def _installation(steps: Steps, one: Engine, names: Mapping[str, str], notices: 
 
 
 def _memory(installation: Installation) -> str:
-    """What the containers use at the end, largest first."""
+    """Memory that the containers use at the end, largest first."""
     used = {
         name: one.stats(stream=False, one_shot=True)["memory_stats"].get("usage", 0) / 2**20
         for name, one in installation.containers().items()

@@ -1,1 +1,1 @@
-"""Grafana's JSON, written from the boards that are declared in `services/observer/boards`."""
+"""Grafana dashboards, generated as JSON from the boards declared in `services/observer/boards`."""

@@ -11,12 +11,12 @@ FOLDER = Path(__file__).resolve().parent / "dashboards"
 
 
 def path_of(board: Board) -> Path:
-    """Where a board's JSON lies."""
+    """Path of a board's JSON."""
     return FOLDER / f"{board.key}.json"
 
 
 def main() -> None:
-    """Write all boards, and remove files of boards that are no more."""
+    """Write all boards, and remove files of boards that no longer exist."""
     from deploy.grafana.render import as_json
 
     FOLDER.mkdir(exist_ok=True)

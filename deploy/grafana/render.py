@@ -1,4 +1,4 @@
-"""Boards as Grafana's JSON, made with grafana-foundation-sdk (a dependency of development only)."""
+"""Renders boards as Grafana's JSON with grafana-foundation-sdk (a development dependency)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Visual = stat.Panel | bargauge.Panel | timeseries.Panel | table.Panel
 
 
 def as_json(board: Board) -> str:
-    """The board's JSON, ended by a newline: what is committed and provisioned."""
+    """The board's JSON with a final newline, as it is committed and provisioned."""
     return json.dumps(build(board), cls=JSONEncoder, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -48,7 +48,7 @@ def build(board: Board) -> d.Dashboard:
         .refresh("30s")
         .tooltip(d.DashboardCursorSync.CROSSHAIR)
         .with_variable(dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
-        # where the runbooks are to be read: a constant of the installation
+        # where the runbooks are published: a constant of the installation
         .with_variable(dashboard.ConstantVariable("runbooks").value(RUNBOOKS).label("Address of the runbooks"))
         .link(
             dashboard.DashboardLink("Goodfaith")
@@ -142,7 +142,7 @@ def _target(query: Query, panel: Panel, place: int) -> prometheus.Dataquery:
     made = (
         prometheus.Dataquery().expr(query.expr).ref_id(chr(ord("A") + place)).legend_format(query.legend or panel.title)
     )
-    # asked for now, not for a range whose last point may be old: no old figure is shown as a present one
+    # an instant query: the last point of a range may be old, and would be shown as the current figure
     made = made.range() if panel.kind == "lines" else made.instant()
     return made.format(PromQueryFormat.TABLE if panel.kind == "table" else PromQueryFormat.TIME_SERIES)
 

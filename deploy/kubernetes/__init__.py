@@ -1,1 +1,1 @@
-"""Manifests for Kubernetes: what is generated from the table of processes, and how (`python -m deploy.kubernetes`)."""
+"""Kubernetes manifests, generated from the table of processes by `python -m deploy.kubernetes`."""

@@ -1,4 +1,4 @@
-"""`python -m deploy.kubernetes [--runbooks URL] [OUT]`: write base and components; without OUT the committed ones."""
+"""`python -m deploy.kubernetes [--runbooks URL] [OUT]`: write base and components, by default the committed ones."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    """Write the files, and remove those of processes that are no more."""
+    """Write the files, and remove those of processes that no longer exist."""
     parser = argparse.ArgumentParser(prog="python -m deploy.kubernetes", description=__doc__)
-    parser.add_argument("--runbooks", default=RUNBOOKS, help="where runbooks are read (URL of the folder)")
+    parser.add_argument("--runbooks", default=RUNBOOKS, help="URL of the folder of runbooks")
     parser.add_argument("out", nargs="?", type=Path, default=HERE, help="folder to write to")
     given = parser.parse_args()
     written = files(given.runbooks)
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def stale(written: dict[str, str]) -> set[Path]:
-    """Files in generated folders that nothing writes any more."""
+    """Files in generated folders that are no longer generated."""
     there = {path for folder in GENERATED for path in (HERE / folder).rglob("*") if path.is_file()}
     return there - {HERE / name for name in written}
 

@@ -1,7 +1,7 @@
 """Documents of the base and of its optional parts, as plain values. Pure.
 
-What is the same in every cluster is here; what an installation decides (addresses, numbers of processes, images) is in its
-overlay, which people write.
+They are the same in every cluster. What an installation decides (addresses, numbers of processes, images) is in its
+overlay, which is written by hand.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ Document = dict[str, Any]
 
 NAMESPACE: Final = "goodfaith"
 PREFIX: Final = "goodfaith.example"
-"""Prefix of labels of our own."""
+"""Prefix of our own labels."""
 FIRST: Final = {f"{PREFIX}/first": "yes"}
-"""Label of what must be there before any process of a version is started: the migration, and what it needs."""
+"""Label of what must exist before any process of a version starts: the migration, and what it needs."""
 WAVES: Final = {"needed": -2, "migration": -1}
-"""Argo CD applies by ascending numbers, and what has none as 0. Its hook PreSync would run the migration before settings,
-accounts and policies are there, which at the first installation it waits for in vain.
+"""Argo CD applies waves in ascending order, documents without one as wave 0. A PreSync hook would run the migration
+before settings, accounts and policies exist, so it would wait for them in vain at the first installation.
 """
 IMAGE: Final = "goodfaith"
 LOGIN: Final = f"{PREFIX}/kafka-user"
-"""Annotation of a pod: its user at the broker, where the Secret of the login does not say it."""
+"""Annotation of a pod: its user at the broker, for a login whose Secret does not name it."""
 OPERATOR: Final = "operator"
-"""Whose login at the broker commands have."""
+"""The principal that commands use at the broker."""
 SETTINGS: Final = "goodfaith-settings"
 KAFKA: Final = "goodfaith-kafka"
-"""Settings of those that speak to the broker: who has no login there may not be told to use one."""
+"""Settings of processes that use the broker; the others have no login and must not be configured to use one."""
 SECRETS: Final = "/run/secrets/goodfaith"
 AUTHORITIES: Final = "/etc/goodfaith/authorities"
 STREAMS_DISK: Final = "10Gi"
 STUCK_S: Final = 120
-"""Seconds after which `/live` tells of a loop that does not come round (`shared.runtime.health`)."""
+"""Seconds after which `/live` reports a loop as stuck (`shared.runtime.health`)."""
 END_S: Final = 60
-"""Seconds that a process has to finish what it has in hand: a batch, requests, a flight of messages."""
+"""Seconds that a process has to finish its work in hand: a batch, requests, messages being sent."""
 
 
 def labels(component: str) -> dict[str, str]:
-    """By which pods are selected: never to change, as Deployments refuse another selector."""
+    """Labels that select a process's pods. Never change them: the selector of a Deployment is immutable."""
     return {"app.kubernetes.io/name": "goodfaith", "app.kubernetes.io/component": component}
 
 
@@ -54,17 +54,17 @@ def _meta(name: str, component: str, **more: str) -> Document:
 
 
 def wave(name: str) -> dict[str, str]:
-    """Annotation that says in which of Argo CD's waves a document is applied."""
+    """Annotation with a document's Argo CD wave."""
     return {"argocd.argoproj.io/sync-wave": str(WAVES[name])}
 
 
 def _principal(process: Process) -> str:
-    """Whose login at the broker a process has."""
+    """The principal that a process uses at the broker."""
     return process.spec.service
 
 
 def principals() -> frozenset[str]:
-    """Whose logins at the broker pods have."""
+    """All principals that pods use at the broker."""
     return frozenset({OPERATOR, *(_principal(process) for process in PROCESSES if process.kafka)})
 
 
@@ -72,7 +72,7 @@ def principals() -> frozenset[str]:
 
 
 def settings_of(name: str) -> Document:
-    """Variables out of a ConfigMap; kustomize adds a digest to its name, so that a change starts processes anew."""
+    """Variables from a ConfigMap; kustomize adds a digest to its name, so a change restarts the processes."""
     return {"configMapRef": {"name": name}}
 
 
@@ -97,16 +97,16 @@ def _secret(name: str, items: Mapping[str, str], *, optional: bool = False) -> D
 
 
 def login(principal: str, *, other: bool = False) -> str:
-    """What a principal's first or second user at the broker is called, and its Secret too."""
+    """Name of a principal's first or second user at the broker, and of its Secret."""
     return access.login(Settings.model_construct(), principal, other=other)
 
 
 def kafka_login(principal: str) -> list[Document]:
-    """Files of a login at the broker; none where the broker asks for none.
+    """Files of a login at the broker; absent if the broker needs none.
 
-    Name and password are both files, in a folder that changes as a whole: so they are exchanged together, without a restart. A
-    Secret of Strimzi's user operator has no name in it, so that the pod says one too. Of the two spellings of a setting the
-    first goes before the second (`shared.secret_files`).
+    Name and password are files in a folder that changes as a whole, so both are exchanged together, without a restart.
+    A Secret of Strimzi's user operator does not contain the name, so the pod provides it as `kafka_user`. A name in the
+    Secret (`GOODFAITH_KAFKA_USER`) takes precedence (`shared.secret_files`).
     """
     keys = {
         "user": "GOODFAITH_KAFKA_USER",
@@ -122,13 +122,13 @@ def kafka_login(principal: str) -> list[Document]:
 
 
 def template(component: str, principal: str | None, spec: Document) -> Document:
-    """A pod, with the name of its user at the broker, if it has one."""
+    """A pod template, annotated with its user at the broker if it has one."""
     said = {"annotations": {LOGIN: login(principal)}} if principal else {}
     return {"metadata": {"labels": labels(component), **said}, "spec": spec}
 
 
 def secrets_volume(sources: Iterable[Document]) -> Document:
-    """The folder of secrets: readable by the process, which runs in the volumes' group, and by nobody else."""
+    """The folder of secrets, readable only by the process, which runs in the volumes' group."""
     return {"name": "secrets", "projected": {"defaultMode": 0o440, "sources": list(sources)}}
 
 
@@ -157,7 +157,7 @@ SAFE_POD: Final[Document] = {
     "runAsUser": USER,
     "runAsGroup": USER,
     "fsGroup": USER,
-    # else each start of a worker with a disk goes through all its files
+    # otherwise each start of a worker with a disk goes through all its files
     "fsGroupChangePolicy": "OnRootMismatch",
     "seccompProfile": {"type": "RuntimeDefault"},
 }
@@ -187,19 +187,19 @@ def _container(process: Process) -> Document:
         "livenessProbe": _probe("/live", periodSeconds=20, failureThreshold=3),
         "readinessProbe": _probe("/ready", periodSeconds=5, failureThreshold=3),
         "resources": {
-            # no limit on processor time: a worker that is held up in a transaction holds up whoever waits for its rows
+            # no CPU limit: a worker throttled within a transaction holds up all others that wait for its rows
             "requests": {"cpu": f"{shape.cpu}m", "memory": f"{shape.memory}Mi", "ephemeral-storage": "64Mi"},
-            # of the disk: /tmp, and logs until the node has taken them away
+            # ephemeral storage holds /tmp, and logs until the node has collected them
             "limits": {"memory": f"{2 * shape.memory}Mi", "ephemeral-storage": f"{shape.scratch + 256}Mi"},
         },
         "securityContext": SAFE,
         "volumeMounts": mounts,
     }
     if "store" in shape.reaches:
-        # the store's client knows keys from variables only; none where the cluster vouches for the account
+        # the store's client reads keys only from variables; none if the cluster authenticates the service account
         container["envFrom"].append({"secretRef": {"name": "goodfaith-evidence-store", "optional": True}})
     if shape.kind == "api":
-        # until every proxy has heard that this one ends
+        # time for every proxy to learn that this pod is ending
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": 5}}}
     return container
 
@@ -215,7 +215,7 @@ def _pod(process: Process) -> Document:
     pod: Document = {
         "serviceAccountName": f"goodfaith-{process.spec.service}",
         "automountServiceAccountToken": False,
-        # a Service named goodfaith-... would else be taken for settings (GOODFAITH_..._PORT)
+        # otherwise a Service named goodfaith-... would add variables that look like settings (GOODFAITH_..._PORT)
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": END_S,
         "securityContext": SAFE_POD,
@@ -237,8 +237,9 @@ def _pod(process: Process) -> Document:
 
 
 def workload(process: Process) -> Document:
-    """Deployment or StatefulSet. Without a number of replicas where there may be several, so that overlays and autoscalers do
-    not fight over it.
+    """The Deployment or StatefulSet of a process.
+
+    If there may be several replicas, it does not set their number, so overlays and autoscalers do not fight over it.
     """
     pod = template(process.name, _principal(process) if process.kafka else None, _pod(process))
     spec: Document = {"selector": {"matchLabels": labels(process.name)}, "revisionHistoryLimit": 3}
@@ -251,10 +252,10 @@ def workload(process: Process) -> Document:
         }
         spec |= {
             "serviceName": process.name,
-            # they share partitions, and need not wait for each other
+            # they share partitions and need not wait for each other
             "podManagementPolicy": "Parallel",
             "updateStrategy": {"type": "RollingUpdate"},
-            # what a worker has on disk can be made of the changelog again
+            # a worker's disk can be rebuilt from the changelog
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"},
             "minReadySeconds": 5,
             "template": pod,
@@ -262,19 +263,19 @@ def workload(process: Process) -> Document:
         }
         return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": _meta(process.name, process.name, **kind), "spec": spec}  # fmt: skip
     if shape.overlap:
-        # one more first: its partitions are taken over while the rest work on
+        # one more first: it takes over partitions while the rest go on working
         spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
         spec["minReadySeconds"] = 5
     else:
         spec["strategy"] = {"type": "Recreate"}
     if shape.kind == "single" and not shape.standby:
-        spec["replicas"] = 1  # which nobody is to change
+        spec["replicas"] = 1  # must not be changed
     spec["template"] = pod
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": _meta(process.name, process.name, **kind), "spec": spec}  # fmt: skip
 
 
 def service(process: Process) -> Document | None:
-    """By which others find it: its HTTP interface, or where it takes mail."""
+    """The Service for a process's HTTP interface or mail port; None if it has neither."""
     if process.name == "notification-bounces":
         ports = [{"name": "smtp", "port": 25, "targetPort": "smtp"}]
     elif process.spec.port:
@@ -285,14 +286,14 @@ def service(process: Process) -> Document | None:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": _meta(process.name, process.name),
-        # those with a disk have names of their own: the Service of a StatefulSet is headless, and any of them may be asked
+        # the Service of a StatefulSet is headless, since its pods have their own names; any of them may be asked
         "spec": {"selector": labels(process.name), "ports": ports}
         | ({"clusterIP": "None"} if process.shape.kind == "stored" else {}),
     }
 
 
 def disruption_budget(process: Process) -> Document | None:
-    """One at a time, and one that is not ready keeps nobody from emptying a node."""
+    """Allows the eviction of one pod at a time; an unready pod never blocks the draining of a node."""
     if process.shape.kind == "single" and not process.shape.standby:
         return None
     return {
@@ -317,9 +318,9 @@ def of(process: Process) -> list[Document]:
 
 
 def namespace() -> Document:
-    """With the strictest of the pod security standards."""
+    """The namespace, which enforces the strictest pod security standard."""
     enforced = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
-    # what goes with it are the Secrets, and with `contact_key` all contacts: whoever tidies up leaves it
+    # deleting it would delete the Secrets, and with `contact_key` all contacts: pruning must leave it alone
     kept = {
         "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
         "kustomize.toolkit.fluxcd.io/prune": "disabled",
@@ -332,7 +333,7 @@ def namespace() -> Document:
 
 
 def accounts() -> list[Document]:
-    """A service account for each service, without a token: nothing of ours speaks to the cluster."""
+    """A service account for each service, without a token: no process uses the cluster's API."""
     names = dict.fromkeys((*(process.spec.service for process in PROCESSES), "operator"))
     return [
         {
@@ -346,19 +347,21 @@ def accounts() -> list[Document]:
 
 
 VERIFIABLE: Final = 3_000_000
-"""Items in all to which the nightly `verify` is cut: it costs by history (docs/deploying.md, "Is everything there?")."""
+"""Total items for which the nightly `verify` is sized, as its cost grows with history
+(docs/how-to/deploy-on-kubernetes.md, "Verify that nothing is lost").
+"""
 VERIFY_SCRATCH: Final = 4_096
-"""MiB of its /tmp: a line of 90 bytes for each record on the topics, 15.6 an item."""
+"""MiB of its /tmp: a line of 90 bytes per record on the topics, 15.6 records per item."""
 NIGHT_S: Final = 6 * 3600
 """Seconds that a nightly command may take."""
 REST_S: Final = 3600
-"""Seconds for which `verify` waits for a moment in which nothing is under way."""
+"""Seconds that `verify` waits for a moment when nothing is in progress."""
 READERS: Final = 2
-"""Processes with which `verify` reads the topics: one for each of a node's cores would not fit into the memory here."""
+"""Processes with which `verify` reads the topics; one per core of a node would not fit into the memory limit."""
 
 
 def _operating(*commands: tuple[str, ...], scratch: int = 64) -> Document:
-    """A pod that runs commands of the command line, one after the other, as the operator.
+    """A pod that runs commands one after another, as the operator.
 
     Args:
         scratch: Size of its /tmp, in MiB.
@@ -373,7 +376,7 @@ def _operating(*commands: tuple[str, ...], scratch: int = 64) -> Document:
             "env": [
                 {"name": "GOODFAITH_SECRETS_DIR", "value": SECRETS},
                 {"name": "GOODFAITH_STATE_DIR", "value": "/tmp"},  # noqa: S108
-                # by which Python 3.13 counts cores; any command may be made of this pod
+                # the number of cores for Python 3.13; set for all commands, as any may be run in a copy of this pod
                 {"name": "PYTHON_CPU_COUNT", "value": str(READERS)},
             ],
             "resources": {
@@ -406,16 +409,16 @@ def _operating(*commands: tuple[str, ...], scratch: int = 64) -> Document:
 
 
 def migration() -> Document:
-    """Roles, schemas and topics up to date. To be done before anything else of a version is started."""
+    """Brings roles, schemas and topics up to date. Must finish before anything else of a version starts."""
     meta = _meta("migrate", "migrate", **FIRST)
-    # a Job cannot be changed: what applies manifests again has to make it anew. As a hook of the same phase as all else it is
-    # run at each sync, and the next wave waits for its end
+    # a Job is immutable, so applying manifests again must recreate it. As a hook of the Sync phase it runs at each
+    # sync, and the next wave waits until it has finished
     meta["annotations"] = wave("migration") | {
         "argocd.argoproj.io/hook": "Sync",
         "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation",
         "kustomize.toolkit.fluxcd.io/force": "enabled",
     }
-    # `topics apply` after it: settings of topics that are there already, and who may do what at the broker
+    # then `topics apply`, for settings of existing topics and permissions at the broker
     pod = _operating(("migrate",), ("topics", "apply"))
     return {
         "apiVersion": "batch/v1",
@@ -430,7 +433,7 @@ def migration() -> Document:
 
 
 def passwords() -> str:
-    """A patch by which the migration Job gives the roles their passwords, where no operator of the database does."""
+    """A patch that has the migration Job set the roles' passwords, for databases without an operator that does."""
     at = "/spec/template/spec"
     folder = "/run/secrets/passwords"
     volume = {"name": "passwords", "secret": {"secretName": "goodfaith-database-passwords", "defaultMode": 0o440}}
@@ -451,7 +454,7 @@ def passwords() -> str:
 
 
 def _nightly(name: str, schedule: str, *words: str, scratch: int = 64) -> Document:
-    """A command of the command line each night (UTC), one at a time; a Job that fails says that it found something."""
+    """Runs a command every night (UTC), one at a time; a failed Job means that it found something."""
     job = {
         "backoffLimit": 0,
         "activeDeadlineSeconds": NIGHT_S,
@@ -474,18 +477,18 @@ def _nightly(name: str, schedule: str, *words: str, scratch: int = 64) -> Docume
 
 
 def verification() -> Document:
-    """`goodfaith verify`: nothing lost, nothing doubled, nothing at odds. For what rests at night, and is not large."""
+    """`goodfaith verify`: nothing lost, duplicated or inconsistent. For small installations that are idle at night."""
     words = ("verify", "--wait", "--timeout", str(REST_S), "--json")
     return _nightly("verify", "30 3 * * *", *words, scratch=VERIFY_SCRATCH)
 
 
 def pruning() -> Document:
-    """`goodfaith prune`, away from `verify`, which reads the same tables."""
+    """`goodfaith prune`, at a different time from `verify`, which reads the same tables."""
     return _nightly("prune", "30 1 * * *", "prune", "--json")
 
 
 def other_logins() -> Iterator[Document]:
-    """Patches by which pods log in at the broker as their principals' second users, with these users' Secrets."""
+    """Patches that make pods log in to the broker as their principals' second users, with those users' Secrets."""
     workloads = [(workload(process), _principal(process)) for process in PROCESSES if process.kafka]
     for document, principal in (*workloads, *((job, OPERATOR) for job in (migration(), verification(), pruning()))):
         at, spec = "/spec/template", document["spec"]
@@ -513,12 +516,12 @@ def kustomization(resources: Iterable[str], **more: Any) -> Document:
 
 
 def component(resources: Iterable[str], **more: Any) -> Document:
-    """What an overlay may add, or not."""
+    """An optional part that an overlay may add."""
     return {"apiVersion": "kustomize.config.k8s.io/v1alpha1", "kind": "Component", "resources": list(resources), **more}
 
 
 def addresses() -> dict[str, str]:
-    """Settings that say where the processes find each other."""
+    """Settings with the addresses of the processes."""
     return {
         f"GOODFAITH_{name.upper()}_URL": f"http://{process}:{HTTP_PORT}"
         for name, process in {
@@ -531,7 +534,7 @@ def addresses() -> dict[str, str]:
 
 
 def links() -> dict[str, str]:
-    """How the broker is reached, where an overlay does not say otherwise."""
+    """Settings for the connection to the broker, unless an overlay overrides them."""
     return {"GOODFAITH_KAFKA_SECURITY": "sasl_tls", "GOODFAITH_KAFKA_CA": f"{AUTHORITIES}/kafka.crt"}
 
 

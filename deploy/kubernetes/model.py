@@ -1,4 +1,4 @@
-"""How each process of `FLEET` is run in a cluster: what its table does not say. No YAML is here."""
+"""How each process of `FLEET` runs in a cluster, as far as the table itself does not say. Contains no YAML."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Final, Literal
 from deploy.local.fleet import BY_NAME, FLEET, Spec
 
 Kind = Literal["worker", "stored", "leased", "api", "single"]
-"""How several of a process share the work.
+"""How several instances of a process share the work.
 
-`worker`: by partition, up to as many as there are partitions. `stored`: the same, each with a disk of its own. `leased`: by
-leases, without such a bound. `api`: behind a Service. `single`: not at all.
+`worker`: by partition, at most one per partition. `stored`: the same, each with its own disk. `leased`: by leases,
+without such a limit. `api`: behind a Service. `single`: not at all.
 """
 
 Place = Literal["kafka", "postgres", "mail", "internet", "marketplace", "store", "prometheus", "site"]
-"""What lies outside, and is reached by a policy of its own: `internet` is whatever is public, `store` that of evidence files,
-`site` the marketplace's public pages.
+"""An external system, reached through its own network policy: `internet` is everything public, `store` the store of
+evidence files, `site` the marketplace's public pages.
 """
 
 STAND_INS: Final = ("mailbox", "marketplace")
-"""Processes of `FLEET` that play the outside on a local stack; no installation has them."""
+"""Processes of `FLEET` that stand in for external systems on a local stack; installations do not run them."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,16 @@ class Shape:
     """One process in a cluster.
 
     Attributes:
-        kind: How several of it share the work.
-        reaches: Places outside that it opens connections to, beside database and broker.
-        asks: Processes whose HTTP interface it asks.
+        kind: How several instances share the work.
+        reaches: External systems that it connects to, besides database and broker.
+        asks: Processes whose HTTP interface it calls.
         group: The consumer group whose lag is its own.
-        kafka: Whether it speaks to the broker without being such a group's worker.
-        cpu: Processor time asked for, in thousandths of a core.
-        memory: Memory asked for, in MiB; twice that is the limit.
+        kafka: Whether it uses the broker without being a worker of such a group.
+        cpu: CPU request, in thousandths of a core.
+        memory: Memory request, in MiB; the limit is twice that.
         scratch: Size of its /tmp, in MiB.
-        overlap: Whether a new one may start before the old one has ended.
-        standby: Whether a second one waits to take over: an advisory lock lets one work at a time.
+        overlap: Whether a new instance may start before the old one has ended.
+        standby: Whether a second instance waits to take over: an advisory lock lets one work at a time.
     """
 
     kind: Kind
@@ -54,7 +54,7 @@ class Shape:
 
 SHAPES: Final[dict[str, Shape]] = {
     "intake-api": Shape(
-        # uploads lie in /tmp (16 at a time), and two judges of files beside it take up to 1 GB of addresses each
+        # uploads are in /tmp (16 at a time), and two processes that examine them take up to 1 GB of address space each
         "api", ("store",), asks=("enforcement-api", "notification-api"), cpu=250, memory=512, scratch=1024,
     ),
     "intake-worker": Shape("worker", ("store",), group="intake"),
@@ -77,10 +77,10 @@ SHAPES: Final[dict[str, Shape]] = {
     "canary": Shape("single", ("site",), asks=("intake-api",), overlap=False),
     "watch": Shape("single", kafka=True, overlap=False),
 }  # fmt: skip
-"""Every process of `FLEET` but the stand-ins."""
+"""Every process of `FLEET` except the stand-ins."""
 
 OPTIONAL: Final = {name: spec for name, spec in BY_NAME.items() if name in SHAPES and spec.needs is not None}
-"""Processes that not every installation runs: each is a component of its own."""
+"""Processes that not every installation runs; each is a component of its own."""
 
 MORE_SECRETS: Final[dict[str, tuple[str, ...]]] = {
     "intake-api": ("contact_key_other",),
@@ -89,7 +89,7 @@ MORE_SECRETS: Final[dict[str, tuple[str, ...]]] = {
 """Secrets that a local stack does not need."""
 
 REQUIRED: Final[frozenset[str]] = frozenset({"internal_token", "internal_callers", "contact_key"})
-"""Secrets without which a process that is given them is not started."""
+"""Secrets without which a process that uses them does not start."""
 
 REQUIRED_BY: Final[dict[str, frozenset[str]]] = {
     "enforcement-delivery": frozenset({"marketplace_secret"}),
@@ -112,18 +112,18 @@ class Process:
 
     @property
     def kafka(self) -> bool:
-        """Whether it speaks to the broker."""
+        """Whether it uses the broker."""
         return self.shape.kafka or self.shape.group is not None
 
     @property
     def secrets(self) -> tuple[tuple[str, bool], ...]:
-        """Its secrets beside the logins at database and broker, each with whether it must be there."""
+        """Its secrets besides its logins at database and broker, each with whether it is required."""
         must = REQUIRED | REQUIRED_BY.get(self.name, frozenset())
         return tuple((name, name in must) for name in (*self.spec.secrets, *MORE_SECRETS.get(self.name, ())))
 
     @property
     def reaches(self) -> tuple[Place, ...]:
-        """All places outside that it opens connections to."""
+        """All external systems that it connects to."""
         own: tuple[Place, ...] = ("kafka",) if self.kafka else ()
         return (*own, *(("postgres",) if self.spec.role else ()), *self.shape.reaches)
 
@@ -132,4 +132,4 @@ PROCESSES: Final = tuple(Process(spec, SHAPES[spec.name]) for spec in FLEET if s
 """In the order of `FLEET`. A row without a shape is an error at import."""
 
 BASE: Final = tuple(process for process in PROCESSES if process.name not in OPTIONAL)
-"""What every installation runs, but for its canary."""
+"""What every installation runs, except its canary."""

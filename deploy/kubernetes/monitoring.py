@@ -12,7 +12,7 @@ _LABELS = {"app.kubernetes.io/name": "goodfaith", "app.kubernetes.io/component":
 
 
 def targets() -> Document:
-    """Every process, with the labels that rules and boards go by: `job` is the process, `instance` one of its kind."""
+    """Scrapes every process with the labels that rules and boards use: `job` is the process, `instance` the pod."""
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
@@ -24,7 +24,7 @@ def targets() -> Document:
                     "port": "metrics",
                     "interval": "15s",
                     "scrapeTimeout": "10s",
-                    # the processes' own `process` and `partition` are what they say they are
+                    # keeps the labels `process` and `partition` as the processes set them
                     "honorLabels": True,
                     "relabelings": [
                         {

@@ -1,7 +1,7 @@
-"""Network policies: nothing may be reached but what is named here, from where it is named. Pure.
+"""Network policies: only the connections that are named here are allowed. Pure.
 
-A policy cannot name hosts, so places outside are namespaces with a label (`goodfaith.example/kafka: "yes"`), which whoever
-runs them puts on them. A place outside the cluster is an address, which an overlay adds.
+A policy cannot name hosts, so external systems are namespaces with a label (`goodfaith.example/kafka: "yes"`), which
+their administrators set. For a system outside the cluster an overlay adds the address.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _LABEL: Final[dict[Place, str]] = {
     "kafka": "kafka", "postgres": "postgres", "mail": "mail", "marketplace": "marketplace", "store": "evidence-store",
     "prometheus": "monitoring",
 }  # fmt: skip
-"""Labels of namespaces that hold a place; the rest is public."""
+"""Labels of the namespaces that hold an external system; systems without one are public."""
 
 NAMESPACE_LABELS: Final = (*dict.fromkeys((*_LABEL.values(), "ingress", "traces")),)
-"""All that an installation may put on namespaces."""
+"""All labels that an installation may put on namespaces."""
 
 
 def _policy(name: str, selector: Document, **rules: Any) -> Document:
-    # without rules it denies both ways; the API server drops an empty list, and each apply would add it again
+    # without rules it denies both directions; the API server drops an empty list, and each apply would add it again
     kinds = [kind for kind in ("Ingress", "Egress") if kind.lower() in rules or not rules]
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -86,7 +86,7 @@ def _reaching(place: Place) -> list[str]:
 
 
 def _asked() -> dict[str, list[Process]]:
-    """By process with an HTTP interface: who asks it."""
+    """The callers of each process with an HTTP interface."""
     asked: dict[str, list[Process]] = {process.name: [] for process in PROCESSES if process.spec.port}
     for process in PROCESSES:
         for name in process.shape.asks:
@@ -95,7 +95,7 @@ def _asked() -> dict[str, list[Process]]:
 
 
 def policies() -> Iterator[Document]:
-    """All of the namespace."""
+    """All policies of the namespace."""
     ours: Document = {"matchLabels": {"app.kubernetes.io/name": "goodfaith"}}
     yield _policy("default-deny", {})
 

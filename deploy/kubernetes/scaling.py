@@ -1,7 +1,7 @@
-"""How many of a process there are: by lag in seconds, as `watch` sees it from outside, and by the processor. Pure.
+"""Autoscaling by lag in seconds, as `watch` measures it from outside, and by CPU. Pure.
 
-A worker is one process and one core. So lag counts only while its workers are busy: where they wait for database or broker,
-more of them would make batches smaller and nothing faster. When lag is gone, what the processor does keeps the number.
+A worker is one process on one core, so lag counts only while the workers are busy: if they wait for the database or the
+broker, more of them would only make batches smaller. Once the lag is gone, CPU time determines the number.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from shared.settings import Settings
 
 PROMETHEUS: Final = "http://prometheus-operated.monitoring.svc:9090"
 LAG_S: Final = 10
-"""Seconds that half of a topic's partitions may wait before more workers are started: a budget of 60 s is watched by alerts."""
+"""Seconds that half of a topic's partitions may wait before more workers start; alerts watch a budget of 60 s."""
 BUSY: Final = 0.5
 """Share of a core above which a worker is busy."""
 KEEP: Final = "700m"
-"""Processor time of a worker that is right."""
+"""Target CPU time of a worker."""
 MOST: Final = Settings.model_fields["partitions"].default // 2
-"""Workers of a kind: one for two partitions at most, so that a rebalance moves few and batches stay large."""
+"""Maximum workers of a kind: one per two partitions, so that a rebalance moves few and batches stay large."""
 
 
 def busy(process: str) -> str:
-    """1 while processes of a kind are busy, else 0; nothing where none is scraped."""
+    """PromQL: 1 while processes of a kind are busy, else 0; empty if none is scraped."""
     return f'avg(rate(process_cpu_seconds_total{{job="{process}"}}[2m])) > bool {BUSY}'
 
 
 def lag(process: Process) -> str:
-    """How far a kind of process is behind, in seconds, while it is busy; nothing where it is not known."""
+    """PromQL: how far a kind of process is behind, in seconds, while it is busy; empty if unknown."""
     if process.shape.group is not None:
         behind = f'max(quantile by (topic) (0.5, goodfaith_consumer_lag_seconds{{group="{process.shape.group}"}}))'
     else:
@@ -40,30 +40,30 @@ def lag(process: Process) -> str:
 
 
 def by_lag() -> tuple[Process, ...]:
-    """What is scaled by lag: workers, and the senders of mail."""
+    """Processes scaled by lag: workers, and the senders of mail."""
     return tuple(process for process in BASE if process.shape.kind == "worker" or process.name == "notification-sender")
 
 
 def scaled_object(process: Process) -> Document:
-    """For KEDA, which makes an autoscaler of it."""
+    """A ScaledObject, from which KEDA creates an autoscaler."""
     triggers: list[dict[str, Any]] = [
         {
             "type": "prometheus",
             "name": "lag",
-            # the whole lag, not a share for each: it does not add up over workers
+            # the lag itself, not divided by the number of workers: it does not add up over them
             "metricType": "Value",
             "metadata": {
                 "serverAddress": PROMETHEUS,
                 "query": lag(process),
                 "threshold": str(LAG_S),
-                # without an answer the number stays
+                # without a result the number stays
                 "ignoreNullValues": "false",
             },
         },
         {"type": "cpu", "metricType": "AverageValue", "metadata": {"value": KEEP}},
     ]
     behaviour = {
-        # one more a minute: each moves partitions, and what it brings is seen only then
+        # one more per minute: each moves partitions, and its effect shows only afterwards
         "scaleUp": {"stabilizationWindowSeconds": 60, "policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}]},
         "scaleDown": {
             "stabilizationWindowSeconds": 1800,
@@ -79,7 +79,7 @@ def scaled_object(process: Process) -> Document:
             "minReplicaCount": 2,
             "maxReplicaCount": MOST,
             "pollingInterval": 15,
-            # KEDA takes it beside a trigger of type Value from 2.18 on
+            # KEDA accepts it with a trigger of type Value from 2.18 on
             "fallback": {"failureThreshold": 4, "replicas": 2, "behavior": "currentReplicasIfHigher"},
             "advanced": {"horizontalPodAutoscalerConfig": {"behavior": behaviour}},
             "triggers": triggers,
@@ -88,7 +88,7 @@ def scaled_object(process: Process) -> Document:
 
 
 def door() -> Document:
-    """The front door: by its processor, which is what it is bound by."""
+    """The autoscaler of intake's API: by CPU, which is its bottleneck."""
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
@@ -109,7 +109,7 @@ def door() -> Document:
 
 
 def documents() -> Iterator[Document]:
-    """All."""
+    """All documents of the component."""
     yield door()
     for process in by_lag():
         yield scaled_object(process)

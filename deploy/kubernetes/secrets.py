@@ -1,8 +1,8 @@
-"""`python -m deploy.kubernetes.secrets OUT`: Secrets for a new installation, with values that nobody has seen.
+"""`python -m deploy.kubernetes.secrets OUT`: write Secrets with random values for a new installation.
 
-OUT is written once, for its owner alone, and never over: who loses `contact_key` loses all contacts. What others give out
-(passwords at the mail server, tokens of the marketplace and of the transparency database, keys of the evidence store) is
-added by hand.
+OUT is readable by its owner only and is never overwritten: if you lose `contact_key`, you lose all contacts. Add by
+hand what others issue: the mail server's password, the tokens of the marketplace and of the transparency database, the
+keys of the evidence store.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from shared import callers
 OWN = (
     *fleet.CALLERS.values(), "contact_key", "operator_token", "evidence_key", "mail_key", "canary_token", "status_token",
 )  # fmt: skip
-"""Secrets that are ours to make."""
+"""Secrets that we generate ourselves."""
 ADMIN = "goodfaith"
 """Role that owns the database."""
 
@@ -38,7 +38,7 @@ BASIC: Final = "kubernetes.io/basic-auth"
 def _secret(name: str, namespace: str, values: dict[str, str], kind: str = "Opaque") -> Document:
     labels = {"app.kubernetes.io/name": "goodfaith"}
     if kind == BASIC:
-        # else CloudNativePG gives a role its changed password when it next has something to do
+        # otherwise CloudNativePG applies a changed password only when it next has something else to do
         labels["cnpg.io/reload"] = "true"
     return {
         "apiVersion": "v1",
@@ -50,11 +50,11 @@ def _secret(name: str, namespace: str, values: dict[str, str], kind: str = "Opaq
 
 
 def documents(database: str, database_namespace: str | None) -> Iterator[Document]:
-    """All Secrets, each time with new values.
+    """All Secrets, with new values on each call.
 
     Args:
-        database: where the database is: host, perhaps a port, and its name.
-        database_namespace: where the database's operator looks for the roles' passwords; None: nowhere.
+        database: `host[:port]/name` of the database.
+        database_namespace: Where the database's operator looks for the roles' passwords; None: it does not.
     """
     own = {name: new_secret(name) for name in OWN}
     known = callers.written({caller: own[name] for caller, name in fleet.CALLERS.items()})
@@ -77,9 +77,9 @@ def documents(database: str, database_namespace: str | None) -> Iterator[Documen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write them; 1 when there is such a file."""
+    """Write the file; returns 1 if it exists already."""
     parser = argparse.ArgumentParser(prog="python -m deploy.kubernetes.secrets", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("out", type=Path, help="file to write; it must not be there")
+    parser.add_argument("out", type=Path, help="file to write; it must not exist")
     parser.add_argument("--database", default="goodfaith-rw.postgres.svc/goodfaith", help="host[:port]/name")
     parser.add_argument(
         "--database-namespace", help="write the roles' passwords for this namespace too (CloudNativePG)"

@@ -1,9 +1,10 @@
-"""Logins at a broker that Strimzi runs: a KafkaUser for each principal of `shared.access`, with what it may do.
+"""Logins at a broker that Strimzi runs: a KafkaUser for each principal of `shared.access`, with its permissions.
 
     python -m deploy.kubernetes.users [--other]
 
-says those of pods: their first logins, or their second ones, for an exchange (docs/deploying.md, "Exchanging logins"). Settings
-of the installation that name topics and users (`GOODFAITH_UPSTREAMS`, `GOODFAITH_KAFKA_PRINCIPAL`, ...) are read as ever.
+prints the pods' first logins, or with `--other` their second ones, for a rotation (docs/how-to/rotate-secrets.md, "A
+login at the broker"). It reads the installation's settings that name topics and users (`GOODFAITH_UPSTREAMS`,
+`GOODFAITH_KAFKA_PRINCIPAL`, ...) from the environment.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ CLUSTER: Final = "goodfaith"
 
 
 def users(settings: Settings, *, other: bool = False, names: Collection[str] | None = None) -> Iterator[Document]:
-    """Principals' first or second logins, both of the same rights.
+    """The principals' first or second logins; both have the same permissions.
 
     Args:
-        names: whose; None: everybody's.
+        names: The principals to include; None: all.
     """
     allowed: dict[str, dict[tuple[str, str, bool], list[str]]] = {}
     for acl in sorted(access.acls(settings)):
@@ -65,9 +66,9 @@ def _operation(name: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print them."""
+    """Print the documents."""
     parser = argparse.ArgumentParser(prog="python -m deploy.kubernetes.users", description="Logins of pods at a broker that Strimzi runs.")  # fmt: skip
-    parser.add_argument("--other", action="store_true", help="the second ones")
+    parser.add_argument("--other", action="store_true", help="print the second logins")
     given = parser.parse_args(arguments)
     sys.stdout.write("---\n".join(dump(one) for one in users(Settings(), other=given.other, names=principals())))
 

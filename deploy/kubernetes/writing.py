@@ -1,4 +1,4 @@
-"""Which documents lie in which file below `deploy/kubernetes`. Pure."""
+"""Which documents are in which file below `deploy/kubernetes`. Pure."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ KEPT: Final = {
     "argocd.argoproj.io/sync-options": "PruneLast=true",
     "kustomize.toolkit.fluxcd.io/prune": "disabled",
 }
-"""Annotations of settings: those of the version before are needed until its last process has ended, by any of its
-containers that is started again meanwhile.
+"""Annotations of settings: the previous version's are needed until its last process has ended, as its containers may
+restart until then.
 """
 
 

@@ -1,6 +1,7 @@
-"""An authority that issues certificates, for local stacks, tests, and the broker of an installation by compose.
+"""A certificate authority for local stacks, tests, and the broker of a compose installation.
 
-Its key lies beside it, unencrypted, and whoever can read it can be anyone: an installation throws it away once it has issued.
+Its key is stored unencrypted next to its certificate, and anyone who can read it can impersonate everyone. An
+installation deletes it after issuing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SKEW: Final = dt.timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A certificate as files, readable by their owner alone: each by itself, and both in one (`both`), as brokers take it."""
+    """A certificate and its key as files that only the owner can read: separately, and in one (`both`) for brokers."""
 
     certificate: Path
     key: Path
@@ -51,16 +52,16 @@ def _named(name: str) -> x509.Name:
 
 
 class Authority:
-    """The authority whose files are in `folder`: made when there is none, else the same again.
+    """The authority whose files are in `folder`; created if there is none.
 
     Attributes:
-        certificate: What those who trust it are given.
+        certificate: Its certificate, for those who trust it.
     """
 
     def __init__(self, folder: Path, name: str = "goodfaith local authority", valid: dt.timedelta = VALID) -> None:
         """
         Args:
-            valid: how long what it issues is good for.
+            valid: how long the certificates that it issues are valid.
         """
         self.folder = folder
         self.valid = valid
@@ -100,13 +101,13 @@ class Authority:
         ends: dt.datetime | None = None,
         folder: Path | None = None,
     ) -> Issued:
-        """A certificate for both sides of a link; one of this name in the same folder is replaced.
+        """Issue a certificate for either side of a link; replaces one of this name in the same folder.
 
         Args:
-            name: its common name, which brokers take for the login, and the files' name.
-            hosts: names and addresses of a server; none for who is only a client.
-            ends: when it ends (``valid`` from now); one that has ended already begins a day before.
-            folder: where its files go; the authority's own when not given.
+            name: its common name, which brokers use as the login, and the files' name.
+            hosts: names and addresses of a server; empty for a client.
+            ends: when it expires (default: ``valid`` from now); one that has expired begins a day before that.
+            folder: where its files go (default: the authority's own folder).
         """
         key = ec.generate_private_key(ec.SECP256R1())
         now = dt.datetime.now(dt.UTC)

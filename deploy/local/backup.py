@@ -1,7 +1,7 @@
-"""Backup of a local stack's database: a base backup, its log (WAL) as it is written, and a server made of both.
+"""Backup of a local stack's database: a base backup, its log (WAL) as it is written, and a restore from both.
 
-With ``synchronous`` a commit is answered only once its log has been received: then nothing that was acknowledged is lost with
-the server's disk. It costs each commit that flush, and while nobody receives, commits wait.
+With ``synchronous`` a commit is acknowledged only once its log has been received, so losing the server's disk loses
+nothing that was acknowledged. It costs each commit that flush, and commits wait while nothing receives.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from deploy.local.postgres import Postgres
 SLOT: Final = "archive"
 RECEIVER: Final = "goodfaith_archive"
 _RECOVERY: Final = """\
-# nobody is served before the end: what writes would only be refused
+# no connections before recovery ends: writes would only be refused
 hot_standby = off
 restore_command = 'cp "{wal}/%f" "%p"'
 recovery_target_action = 'promote'
@@ -30,7 +30,7 @@ synchronous_standby_names = ''
 
 
 class Backup:
-    """One backup in ``folder``: ``base`` and ``wal``. The server must run to begin one, and not to restore it."""
+    """One backup in ``folder``: ``base`` and ``wal``. The server must run to begin it, and be stopped to restore it."""
 
     def __init__(self, server: Postgres, folder: Path) -> None:
         self._server = server
@@ -61,7 +61,7 @@ class Backup:
             self._server.set("synchronous_standby_names", RECEIVER)
 
     def end(self) -> None:
-        """Receive no more. What runs on goes on without."""
+        """Stop receiving; the server goes on without a backup."""
         with contextlib.suppress(psycopg2.Error):
             self._server.set("synchronous_standby_names", "")
         end(self._pid, str(self.wal))
@@ -69,10 +69,10 @@ class Backup:
             self._server.ask("select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active")
 
     def restore(self, *, upto: str | None = None) -> None:
-        """Put a data folder in the place of the server's, to be started: with all that was received, or up to a place in the log.
+        """Replace the server's data folder by the backup, with all of the log or up to a position in it.
 
         Args:
-            upto: as ``pg_current_wal_lsn()`` gives it.
+            upto: a position as returned by ``pg_current_wal_lsn()``; None: all that was received.
 
         Raises:
             StackError: the server runs, or the copy failed.
@@ -81,7 +81,7 @@ class Backup:
             raise StackError("the database runs: it is not overwritten")
         end(self._pid, str(self.wal))
         for part in self.wal.glob("*.partial"):
-            # the segment that was being written: what is behind its end are zeros, where recovery stops
+            # the segment that was being written: recovery stops at the zeros that follow its last record
             part.rename(part.with_suffix(""))
         folder = self._server.folder
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
 """Child processes that outlive their parent and are found again by the next one.
 
-A pid is trusted only while one argument of the process is a marker of ours (it names the stack's state folder), so that
-a pid which the system has given to someone else is never signalled.
+A pid is trusted only while one of the process's arguments is our marker, which names the stack's state folder. So a pid
+that the system has reused is never signalled.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class StackError(Unavailable):
 
 
 def free_port(taken: Container[int] = ()) -> int:
-    """A loopback TCP port that nobody listens on now and that is not in `taken`.
+    """A free loopback TCP port that is not in `taken`.
 
-    On Linux it is reserved as long as this process lives: nobody else is given it before its server listens.
+    On Linux it stays reserved while this process lives, so nobody else gets it before its server listens.
 
     Raises:
         StackError: no port is free.
@@ -49,8 +49,8 @@ def free_port(taken: Container[int] = ()) -> int:
 
 
 def _reserve(port: int) -> bool:
-    """Whether the port was free. Held by a socket that is bound and does not listen: servers may bind it beside, we not again."""
-    if sys.platform != "linux":  # elsewhere the socket would be in the server's way
+    """Reserve a port if it is free, by a socket that is bound but does not listen: a server can still bind it."""
+    if sys.platform != "linux":  # elsewhere the server could not bind the port
         return is_free(port)
     probe = socket.socket()
     try:
@@ -58,7 +58,7 @@ def _reserve(port: int) -> bool:
     except OSError:
         probe.close()
         return False
-    # after binding: two that bind with it do not exclude each other
+    # set only after binding: it would let two reservations bind the same port
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     _reserved.append(probe.detach())
     return True
@@ -67,7 +67,7 @@ def _reserve(port: int) -> bool:
 def is_free(port: int) -> bool:
     """Whether a server could listen on this loopback port now."""
     with socket.socket() as probe:
-        # as servers do: what a dead server's connections left in TIME_WAIT is no obstacle
+        # as servers do: a dead server's connections in TIME_WAIT do not count
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -111,7 +111,7 @@ def find(marker: str) -> list[int]:
 
 
 def send(pid: int | None, marker: str, number: signal.Signals) -> bool:
-    """Signal our process, without waiting for what comes of it. False when it was not running."""
+    """Signal our process without waiting for the effect. False if it was not running."""
     if pid is None or not alive(pid, marker):
         return False
     with contextlib.suppress(ProcessLookupError):
@@ -120,7 +120,7 @@ def send(pid: int | None, marker: str, number: signal.Signals) -> bool:
 
 
 def end(pid: int | None, marker: str, *, signal_: signal.Signals = signal.SIGTERM, wait_s: float = 20.0) -> bool:
-    """Signal our process and wait until it is gone; after `wait_s` it gets SIGKILL. False when it was not running.
+    """Signal our process and wait until it is gone; after `wait_s` it gets SIGKILL. False if it was not running.
 
     Raises:
         StackError: it is still there 10 s after SIGKILL.
@@ -147,7 +147,7 @@ def wait_gone(pid: int, marker: str, wait_s: float) -> bool:
 
 
 def kill_all(processes: Sequence[psutil.Process], wait_s: float = 10.0) -> None:
-    """SIGKILL processes that the caller has made sure are ours, and wait until none runs.
+    """SIGKILL processes, which the caller knows to be ours, and wait until none runs.
 
     Raises:
         StackError: one still runs after `wait_s` seconds.
@@ -158,7 +158,7 @@ def kill_all(processes: Sequence[psutil.Process], wait_s: float = 10.0) -> None:
     until = time.monotonic() + wait_s
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            # a dead one may wait long for init to take note of it
+            # init may be slow to reap a dead one
             while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 if time.monotonic() > until:
                     raise StackError(f"process {process.pid} is still running {wait_s:.0f} s after SIGKILL")
@@ -177,7 +177,7 @@ def tail(log: Path, lines: int = 15) -> str:
 
 
 class Child:
-    """A server of a stack by its process: `handle`, the pid, is kept by the caller, `marker` tells that it is ours."""
+    """A server of a stack that runs as a process. The caller keeps `handle`, its pid; `marker` shows it is ours."""
 
     handle: int | None
     marker: str
@@ -192,7 +192,7 @@ class Child:
         self.handle = next(iter(find(self.marker)), None)
 
     def stop(self) -> None:
-        """Stop it in an orderly way (SIGTERM, after 20 s SIGKILL)."""
+        """Stop it gracefully (SIGTERM, after 20 s SIGKILL)."""
         end(self.handle, self.marker)
 
     def kill(self) -> None:

@@ -1,4 +1,4 @@
-"""A database whose clock is wrong: on one machine all processes have one clock, and it is right."""
+"""Makes a database's clock wrong, for tests on one machine, where all processes share one correct clock."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _TRUE = "pg_catalog.clock_timestamp_true"
 
 
 def set_ahead(connection: sa.Connection, seconds: float) -> None:
-    """From the commit on, ``clock_timestamp()`` of this database is so many seconds ahead (or behind); 0 mends it.
+    """Put ``clock_timestamp()`` of this database ahead by this many seconds (negative: behind); 0 restores it.
 
-    As a superuser. Sessions notice at their next statement.
+    Needs a superuser. Takes effect on commit; sessions see it from their next statement on.
     """
     shifted = connection.exec_driver_sql("select to_regprocedure(%s) is not null", (f"{_TRUE}()",)).scalar_one()
     if shifted:

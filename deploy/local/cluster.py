@@ -1,7 +1,7 @@
-"""The brokers of a stack: one, or three that replicate each other; what each is called in the stack's state.
+"""The brokers of a stack: one, or three that replicate each other; and what the stack's state keeps of them.
 
-Three combined nodes, each broker and controller: every topic has three replicas, a write is acknowledged by two, so that one
-node may be away without anybody noticing for longer than it takes to elect others (docs/decisions/0044).
+Three combined nodes are each broker and controller. Every topic has three replicas and two acknowledge a write, so with
+one node down clients only notice the election of new leaders (docs/decisions/0044).
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ PORTS: Final = ("port", "peer_port", "controller_port")
 
 
 def begin(state: dict[str, Any], count: int, *, proxied: bool = False, secured: bool = False) -> tuple[NodeName, ...]:
-    """Note in a stack's state which nodes it has; returns their names. How many is settled once.
+    """Record in a stack's state which nodes it has; returns their names. Their number never changes.
 
     Args:
-        count: how many; 0: as it was, else one.
-        proxied: whether clients are told to find each at a port of its own (``advertised_port``), which something that
-            stands in between listens on.
-        secured: whether clients can show certificates, on a port of its own (``certificates_port``).
+        count: number of nodes; 0: as recorded, else one.
+        proxied: whether clients connect to each node through a proxy, which listens on ``advertised_port``.
+        secured: whether clients can log in with certificates, on a separate port (``certificates_port``).
 
     Raises:
-        StackError: the stack has another number of them, or no stack has so many.
+        StackError: the stack has a different number of nodes, or the number is not supported.
     """
     there = tuple(names(state))
     if count not in (0, *SIZES):
@@ -51,12 +50,12 @@ def names(state: Mapping[str, Any]) -> Iterator[NodeName]:
 
 
 def ports_of(kept: Mapping[str, Any]) -> tuple[str, ...]:
-    """Which ports a node needs, of what is kept of it."""
+    """The ports that a node needs, from its entry in the state."""
     return (*PORTS, *(port for port in ("advertised_port", "certificates_port") if port in kept))
 
 
 def node(state: Mapping[str, Any], name: NodeName) -> Node:
-    """A node's place, of what the state keeps of all."""
+    """A node and its place in the cluster, from the stack's state."""
     kept = state[name]
     return Node(
         NODES.index(name) + 1,
@@ -70,6 +69,6 @@ def node(state: Mapping[str, Any], name: NodeName) -> Node:
 
 
 def bootstrap(state: Mapping[str, Any], *, certificates: bool = False) -> str:
-    """Where clients begin: all nodes; ``certificates``: clients who show one."""
+    """The bootstrap addresses, of all nodes; ``certificates``: for clients that show one."""
     nodes = [node(state, name) for name in names(state)]
     return ",".join(f"127.0.0.1:{one.certificates_port}" if certificates else one.address for one in nodes)

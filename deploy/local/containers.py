@@ -1,6 +1,6 @@
-"""The same broker and database as containers, where a Docker engine answers (`GOODFAITH_STACK=docker`).
+"""A stack's broker and database as containers (`GOODFAITH_STACK=docker`); needs a running Docker engine.
 
-The images are those of `deploy/images.py`, for tests as for compose; `make test-docker` runs tests on them.
+The images are those of `deploy/images.py`, as for compose; `make test-docker` runs tests on them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Container:
             return False
 
     def adopt(self) -> None:
-        """Nothing: a stopped or killed container keeps its id, and `launch` starts it again."""
+        """Do nothing: a stopped or killed container keeps its id, and `launch` starts it again."""
 
     def launch(self) -> None:
         """Create and start the container, or start the one that was stopped or killed.
@@ -71,7 +71,7 @@ class _Container:
             self._docker().stop()
 
     def kill(self) -> None:
-        """SIGKILL what runs in the container."""
+        """SIGKILL the process in the container."""
         if self.running:
             self._docker().kill()
 
@@ -83,15 +83,15 @@ class _Container:
 
 
 class Kafka(_Container):
-    """A KRaft node, with the properties of a local process's.
+    """A KRaft node, configured like the local process.
 
-    testcontainers' own KafkaContainer is for another image, whose scripts it rewrites; here the port on the host is known
-    beforehand, so that Apache Kafka's image needs its variables only.
+    testcontainers' KafkaContainer is for another image, whose scripts it rewrites. Here the host port is known
+    beforehand, so Apache Kafka's image needs only its variables.
     """
 
     def _make(self) -> Any:
         container: Any = DockerContainer(images.KAFKA.reference)
-        # on loopback, which with_bind_ports cannot say
+        # on loopback, which with_bind_ports does not support
         container.ports[str(process.KAFKA_PORT)] = ("127.0.0.1", self.port)
         return container.with_envs(**process.kafka_environment("127.0.0.1", self.port))
 

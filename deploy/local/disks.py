@@ -1,6 +1,6 @@
-"""A disk of limited size below a server's data, and filling it: for faults of full disks.
+"""A small disk for a server's data, and filling it: for faults with full disks.
 
-A file system in memory is mounted, which only root may do; elsewhere such a fault cannot be made, and says so.
+It is a file system in memory, which only root can mount; `missing` tells why such a fault cannot run here.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ BALLAST = "ballast"
 
 @cache
 def missing() -> str:
-    """Why no such disk can be made here; empty when it can."""
+    """Why no small disk can be mounted here; empty if it can."""
     if os.geteuid() != 0:
         return "only root may mount a small disk"
     if shutil.which("mount") is None:
         return "there is no `mount`"
     with tempfile.TemporaryDirectory(prefix="goodfaith-disk-") as place:
-        # in a container root may be refused it as well
+        # in a container even root may be refused
         done = _mount(Path(place), 1 << 20)
         unmount(Path(place))
     return f"no small disk can be mounted here: {done.stderr.strip()}" if done.returncode else ""
 
 
 def move(folder: Path, room: int) -> None:
-    """Move a folder's content, of a server that does not run, onto a disk of its own with so many bytes to spare.
+    """Move the folder of a stopped server onto a disk of its own, with `room` bytes to spare.
 
     Raises:
-        StackError: it cannot be mounted here, or is already.
+        StackError: no disk can be mounted here, or the folder is a disk already.
     """
     if why := missing():
         raise StackError(why)
@@ -49,7 +49,7 @@ def move(folder: Path, room: int) -> None:
     owner = folder.stat()
     folder.rename(aside)
     folder.mkdir(mode=0o700)
-    # what lies scattered takes whole blocks
+    # every file takes whole blocks
     size = sum(max(file.stat().st_blocks * 512, 4096) for file in aside.rglob("*")) + room
     done = _mount(folder, size)
     if done.returncode:
@@ -62,7 +62,7 @@ def move(folder: Path, room: int) -> None:
 
 
 def move_back(folder: Path) -> None:
-    """Move it back to where it was; the server must not run."""
+    """Undo `move`; the server must not run."""
     aside = folder.with_name(f"{folder.name}.aside")
     owner = folder.stat()
     aside.mkdir(mode=0o700)
@@ -80,13 +80,13 @@ def _mount(folder: Path, size: int) -> subprocess.CompletedProcess[str]:
 
 
 def unmount(folder: Path) -> None:
-    """Unmount what `move` has mounted; what is on it is lost. Nothing mounted is no error."""
+    """Unmount the disk of `move`, if there is one; its content is lost."""
     if os.path.ismount(folder):
         subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
 
 
 def unmount_all(below: Path) -> None:
-    """The same for all that is mounted below a folder."""
+    """Unmount all such disks below a folder."""
     for partition in psutil.disk_partitions(all=True):
         place = Path(partition.mountpoint)
         if partition.fstype == "tmpfs" and below.resolve() in place.parents:
@@ -94,7 +94,7 @@ def unmount_all(below: Path) -> None:
 
 
 def fill(folder: Path) -> Path:
-    """Fill the disk below a folder to the last byte; returns the file to be deleted."""
+    """Fill the disk of a folder to the last byte; returns the file to delete."""
     ballast = folder / BALLAST
     with ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -107,7 +107,7 @@ def fill(folder: Path) -> Path:
 
 
 def _copy(source: Path, target: Path) -> None:
-    # sparse files stay so: Kafka's indexes are mostly nothing
+    # keeps sparse files sparse: Kafka's indexes are mostly holes
     done = subprocess.run(
         ["cp", "-a", "--sparse=always", f"{source}/.", str(target)], capture_output=True, text=True, check=False
     )
@@ -117,7 +117,7 @@ def _copy(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def limited(folder: Path, room: int) -> Iterator[None]:
-    """`move` for as long as the context lasts. The server must run neither at its begin nor at its end."""
+    """`move` for as long as the context lasts. The server must be stopped when it begins and when it ends."""
     move(folder, room)
     yield
     move_back(folder)

@@ -1,4 +1,4 @@
-"""The table of Goodfaith's processes: what each is called, runs as, and is given. Add a process here and nowhere else."""
+"""The table of Goodfaith's processes: their names, commands, logins and secrets. Add a process only here."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Spec:
     Attributes:
         name: Its name; instances are `<name>.0`, `<name>.1`, ...
         command: What follows `python -m`; `{dir}` is the stack's folder.
-        service: Whose process it is, for counts by service.
-        role: The database login `goodfaith_<role>`; none for a process without tables.
+        service: The service it belongs to, for counts by service.
+        role: Its database login is `goodfaith_<role>`; None for a process without tables.
         port: Name of the stack's port on which its first instance serves HTTP.
-        secrets: The secrets it is given, as fields of `shared.settings.Settings`; it sees no others.
-        scales: Whether several of it share the work; else there is at most one.
+        secrets: The secrets it gets, as fields of `shared.settings.Settings`; it gets no others.
+        scales: Whether several instances share the work; otherwise there is at most one.
         needs: A setting without which it is not started.
-        principal: Who it is at the broker (`shared/access.py`); none for a process that has nothing to do there.
+        principal: Its principal at the broker (`shared/access.py`); None for a process that does not use the broker.
     """
 
     name: str
@@ -121,22 +121,22 @@ LINKS = (
     "GOODFAITH_KAFKA_USER", "GOODFAITH_KAFKA_USER_FILE", "GOODFAITH_KAFKA_PASSWORD", "GOODFAITH_KAFKA_PASSWORD_FILE",
     "GOODFAITH_KAFKA_CERTIFICATE", "GOODFAITH_KAFKA_KEY", "GOODFAITH_SECRETS_DIR",
 )  # fmt: skip
-"""By which the caller itself logs in at the broker: no process of the stack's is given them."""
+"""Settings with which the caller itself logs in to the broker; the stack's processes do not get them."""
 RATES = (
     "GOODFAITH_HTTP_ADDRESS_RATE", "GOODFAITH_HTTP_ACCOUNT_RATE", "GOODFAITH_HTTP_FAILURES_A_MINUTE",
     "GOODFAITH_HTTP_OPENINGS_AN_HOUR", "GOODFAITH_HTTP_ALL_OPENINGS_AN_HOUR",
 )  # fmt: skip
-"""Limits of requests, which a local stack has only where its environment or its kept settings set them."""
+"""Rate limits, which a local stack has only if its environment or its stored settings set them."""
 SECRETS = tuple(dict.fromkeys(name for spec in FLEET for name in spec.secrets))
 
 
 def source(spec: Spec | None, secret: str) -> str:
-    """Where a process's secret is kept: each internal caller has a token of its own; None is the command line."""
+    """The name under which a process's secret is kept (None: the command line's). Each internal caller has a token."""
     return f"internal_token_{spec.name}" if secret == "internal_token" and spec is not None else secret  # noqa: S105
 
 
 CALLERS: dict[Caller, str] = {caller: source(BY_NAME.get(caller), "internal_token") for caller in callers.CALLERS}
-"""Where each internal caller's token is kept."""
+"""The name under which each internal caller's token is kept."""
 KEPT = tuple(
     dict.fromkeys(
         (
@@ -145,7 +145,7 @@ KEPT = tuple(
         )
     )
 )
-"""The secrets that an installation has, each made once. ``internal_callers`` is made of the callers' tokens."""
+"""The secrets of an installation, each generated once. ``internal_callers`` is derived from the callers' tokens."""
 
 
 def expand(counts: Mapping[str, int] | None, kept: Mapping[str, str]) -> Iterator[tuple[Spec, int]]:
@@ -165,21 +165,21 @@ def expand(counts: Mapping[str, int] | None, kept: Mapping[str, str]) -> Iterato
 
 
 INTERNAL_APIS = ("intake", "enforcement", "notification", "streams")
-"""Ports of processes that answer internal calls: by TLS where the stack's links are secured."""
+"""Ports of processes that answer internal calls, with TLS if the stack's links are secured."""
 
 
 def url(stack: Stack, api: str) -> str:
-    """Where an API of the stack answers."""
+    """URL of an API of the stack."""
     return f"{'http' if stack.secured is None else 'https'}://127.0.0.1:{stack.port(api)}"
 
 
 def trust(stack: Stack) -> ssl.SSLContext | bool:
-    """Whom a client of the stack's APIs trusts."""
+    """How clients of the stack's APIs verify certificates."""
     return True if stack.secured is None else ssl.create_default_context(cafile=stack.secured.authority.certificate)
 
 
 def shared_environment(stack: Stack) -> dict[str, str]:
-    """The settings that say where the parts of a stack are. No secrets."""
+    """Settings with the addresses of a stack's parts. No secrets."""
     return {
         "GOODFAITH_INTAKE_URL": url(stack, "intake"),
         "GOODFAITH_ENFORCEMENT_URL": url(stack, "enforcement"),
@@ -191,13 +191,13 @@ def shared_environment(stack: Stack) -> dict[str, str]:
         "GOODFAITH_SMTP_PORT": str(stack.port("smtp")),
         "GOODFAITH_BOUNCE_PORT": str(stack.port("bounces")),
         "GOODFAITH_STATE_DIR": str(stack.dir),
-        # all parties of a local stack share one address, and load is made by few accounts
+        # all parties of a local stack share one address, and few accounts generate the load
         **{name: os.environ.get(name, "0") for name in RATES},
     }
 
 
 def environment(stack: Stack, spec: Spec, kept: Mapping[str, str]) -> dict[str, str]:
-    """The environment of one process, without its ports: the caller's, the stack's settings, its login and secrets."""
+    """The environment of one process, except its ports: the caller's, the stack's settings, its login and secrets."""
     secret = ("GOODFAITH_DATABASE", *(f"GOODFAITH_{name.upper()}" for name in SECRETS))
     withheld = {*secret, *(f"{name}_FILE" for name in secret), *LINKS}
     env = {key: value for key, value in os.environ.items() if key not in withheld}
@@ -217,24 +217,24 @@ def environment(stack: Stack, spec: Spec, kept: Mapping[str, str]) -> dict[str, 
 
 
 def secret_of(stack: Stack, kept: str) -> str:
-    """A secret of the stack, by where it is kept."""
+    """A secret of the stack, by the name under which it is kept."""
     if kept == "internal_callers":
         return callers.written({caller: stack.secret(name) for caller, name in CALLERS.items()})
     return stack.secret(kept)
 
 
 def settings_of(stack: Stack, role: str | None = None, *, secret: bool = False) -> Settings:
-    """The settings by which this process itself works on a stack, as the command line and tests do.
+    """Settings with which this process itself (the command line, a test) works on a stack.
+
+    If the stack is not ours, they come from the environment, secrets included.
 
     Args:
         stack: A running stack.
-        role: Whose database login `database` is; the superuser's when None.
-        secret: Whether the stack's secrets are filled in as well.
-
-    Where the stack is not ours, they are what the environment says, secrets included.
+        role: Whose database login to use; None: the superuser's.
+        secret: Whether to include the stack's secrets.
 
     Raises:
-        StackError: a login of a stack that is not ours.
+        StackError: a role is given, and the stack is not ours.
     """
     if not stack.ours:
         if role is not None:
@@ -248,7 +248,7 @@ def settings_of(stack: Stack, role: str | None = None, *, secret: bool = False) 
 
 
 def operators(stack: Stack, *, secret: bool) -> dict[str, str]:
-    """The variables by which an operator works on the stack."""
+    """Environment variables with which an operator works on the stack."""
     values = {**shared_environment(stack), **stack.broker_login("operator"), **stack.environment()}
     values["GOODFAITH_DATABASE"] = stack.admin_url
     if secret:
@@ -257,5 +257,5 @@ def operators(stack: Stack, *, secret: bool) -> dict[str, str]:
 
 
 def hand_over(stack: Stack) -> None:
-    """Write down for the command line how an operator works on the stack."""
+    """Save the operator's variables for the command line."""
     secured.write(stack.dir / installation.FILE, json.dumps(operators(stack, secret=True), indent=2))

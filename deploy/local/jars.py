@@ -1,4 +1,4 @@
-"""Jars of the servers that run here for tests and for trying out: ordinary Maven dependencies, fetched once, held against recorded hashes."""
+"""Jars of the servers that local stacks and tests run: Maven dependencies, fetched once and checked by hash."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CACHE = Path(__file__).resolve().parents[2] / ".local" / "cache"
 
 @dataclass(frozen=True)
 class Jars:
-    """What one server needs.
+    """The jars that one server needs.
 
     Attributes:
         what: Its name, for messages.
@@ -34,11 +34,11 @@ class Jars:
 
     @property
     def folder(self) -> Path:
-        """Where the jars are, once they are fetched; named by version and pins, so that a change of either fetches anew."""
+        """The folder of the fetched jars; named after version and pins, so a change of either fetches them again."""
         return CACHE / f"{self.name}-{hashlib.sha256(self._pins.read_bytes()).hexdigest()[:8]}"
 
     def fetched(self) -> Path:
-        """The folder with the jars; fetched with Maven when missing.
+        """The folder with the jars; fetched with Maven if missing.
 
         Raises:
             StackError: Maven is missing, the download failed, or a jar differs from its recorded hash.

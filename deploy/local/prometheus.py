@@ -1,8 +1,8 @@
-"""Prometheus and Alertmanager as child processes: a local stack is observed by what observes a real installation.
+"""Prometheus and Alertmanager as child processes, so that a local stack is observed like a real installation.
 
 They are Debian's packages, or any `prometheus` and `alertmanager` on the path; without them a stack runs unobserved.
-Rules are those of `deploy.prometheus`, routes and inhibitions those of `deploy/alertmanager`; here are only ports, folders
-and, for exercises, a faster clock.
+Rules are those of `deploy.prometheus`, routes and inhibitions those of `deploy/alertmanager`. This module adds only
+ports, folders and, for drills, a faster clock.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from deploy.prometheus.model import Pace
 START_S = 60.0
 INSTALL = "`sh deploy/local/setup.sh prometheus` installs them on Debian and Ubuntu"
 
-# which of these names a system has: Debian's first
+# names of the programs, Debian's first
 BINARIES = {"prometheus": ("prometheus",), "alertmanager": ("prometheus-alertmanager", "alertmanager")}
 
 
@@ -33,11 +33,11 @@ class Plan:
     """How a stack is observed.
 
     Attributes:
-        scrape_s: Seconds between two looks at every process, and between two evaluations of the rules.
+        scrape_s: Seconds between two scrapes of a process, and between two evaluations of the rules.
         speed: How many times faster than in an installation time passes for rules and notifications: windows, `for`,
-            thresholds in time. 1, but in exercises.
-        sink: Where all notifications go, as `<sink>/<receiver>`. Nowhere when empty: they can be looked at in
-            Alertmanager only.
+            thresholds in time. 1 except in drills.
+        sink: Where to send all notifications, as `<sink>/<receiver>`. Empty: nowhere, they are only visible in
+            Alertmanager.
     """
 
     scrape_s: float = 15.0
@@ -57,7 +57,7 @@ def _binary(part: str) -> str | None:
 class Server(Child):
     """One of the two, with its state in `folder`; the caller keeps its `handle` (the pid) and holds the stack's lock.
 
-    A stopped or killed one keeps its data; `launch` goes on with them on the same port.
+    A stopped or killed server keeps its data; `launch` continues with it on the same port.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Server(Child):
         self.marker = f"--config.file={self.config}"
 
     def launch(self) -> None:
-        """Start it on its configuration, which must be there, without waiting for it.
+        """Start it with its configuration, which must exist, without waiting for it.
 
         Raises:
             StackError: it is not installed.
@@ -84,14 +84,14 @@ class Server(Child):
         for orphan in find(self.marker):  # two must never share the data
             end(orphan, self.marker)
         data = self.folder / "data"
-        # an alert is over for Alertmanager when four of these have passed without it
+        # Alertmanager resolves an alert that it has not received for four of these
         resend_s = max(1, round(60 / self.speed))
         options = [self.marker, f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=warn"]
         if self.part == "prometheus":
             # the longest window of the rules is 30 days
             options += [f"--storage.tsdb.path={data}", "--storage.tsdb.retention.time=35d", "--web.enable-lifecycle"]
             options += ["--storage.tsdb.retention.size=2GB", f"--rules.alert.resend-delay={resend_s}s"]
-            # what has started or ended is heeded this often
+            # how soon started and ended processes are noticed
             options += ["--scrape.discovery-reload-interval=1s"]
         else:
             options += [f"--storage.path={data}", "--cluster.listen-address="]
@@ -115,7 +115,7 @@ class Server(Child):
         """Read the configuration again.
 
         Raises:
-            StackError: it is wrong; the old one stays in force.
+            StackError: it is invalid; the old one stays in force.
         """
         status, text = self._ask("POST", "/-/reload")
         if status != 200:
@@ -139,8 +139,8 @@ def configure(folder: Path, targets: Path, ports: Mapping[str, int], plan: Plan)
     Args:
         folder: Holds the folders `prometheus` and `alertmanager`.
         targets: The file that lists what is scraped, as file_sd reads it; kept up to date by `deploy.local.processes`.
-        ports: Of both, by name.
-        plan: How.
+        ports: Ports of both, by name.
+        plan: How the stack is observed.
     """
     for part in BINARIES:
         (folder / part).mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def configure(folder: Path, targets: Path, ports: Mapping[str, int], plan: Plan)
         "rule_files": [f"{rules}/*.yaml"],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{ports['alertmanager']}"]}]}]},
         "scrape_configs": [
-            # every target of the file says its job itself
+            # the file sets the job of each target
             {"job_name": "goodfaith", "file_sd_configs": [{"files": [str(targets)], "refresh_interval": "5s"}]},
             *own,
         ],
@@ -174,18 +174,18 @@ def _write(path: Path, content: Any) -> None:
 
 
 def write_rules(folder: Path, speed: float) -> None:
-    """The rules, on a clock that goes `speed` times as fast."""
+    """Write the rules for a clock that runs `speed` times as fast."""
     for name, text in writing.rule_files(Pace(speed)).items():
         (folder / name).write_text(text, encoding="utf-8")
 
 
 def alertmanager(plan: Plan) -> dict[str, Any]:
-    """Alertmanager's configuration on this machine: routes as in an installation, all receivers are the plan's sink."""
+    """Alertmanager's configuration: routes as in an installation, with the plan's sink for all receivers."""
     return routing.configuration(Pace(plan.speed), plan.sink)
 
 
 def write_targets(path: Path, ports: Mapping[str, int]) -> None:
-    """What is scraped: `ports` are the metrics' ports by process, such as `intake-worker.0`."""
+    """Write the scrape targets; `ports` are the metrics ports by process, such as `intake-worker.0`."""
     targets = [
         {"targets": [f"127.0.0.1:{port}"], "labels": {"job": name.rpartition(".")[0], "instance": name}}
         for name, port in sorted(ports.items())

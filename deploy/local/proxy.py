@@ -1,6 +1,6 @@
-"""Something between clients and a server on loopback, which can cut them off or slow them down: for faults of the network.
+"""A proxy between clients and a server on loopback that can cut or slow down connections, for network faults.
 
-A link forwards bytes as they come. It knows nothing of what they mean, and so works with TLS as well.
+A link forwards bytes without interpreting them, so it works with TLS as well.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, Self
 
 CHUNK: Final = 65_536
 BACKLOG: Final = 16
-"""Chunks that may be on their way in one direction; a reader is not read on beyond that."""
+"""Chunks that may be in flight in one direction; at that number reading pauses."""
 STARTED_S: Final = 10.0
 
 
@@ -22,7 +22,7 @@ class Link:
     """One listening port and the server behind it. Its methods may be called from any thread.
 
     Attributes:
-        port: That it listens on.
+        port: The port that it listens on.
         target: Port of the server.
         carried: Bytes forwarded so far, in both directions.
     """
@@ -38,16 +38,16 @@ class Link:
         self._server: asyncio.Server | None = None
 
     def cut(self) -> None:
-        """Reset all connections, and every new one at once, until `heal`."""
+        """Reset all connections, and every new one immediately, until `heal`."""
         self._cut = True
         self._soon(self._reset)
 
     def slow(self, seconds: float) -> None:
-        """Deliver each byte so many seconds late, in either direction; its order stays, and so does what is on its way."""
+        """Deliver each byte this many seconds late, in order and in both directions; not those in flight already."""
         self._delay_s = seconds
 
     def heal(self) -> None:
-        """As at first. Who was cut off connects anew by itself."""
+        """Undo `cut` and `slow`. Clients that were cut off reconnect by themselves."""
         self._cut = False
         self._delay_s = 0.0
 
@@ -61,7 +61,7 @@ class Link:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
     async def close(self) -> None:
-        """End all connections and listen no more."""
+        """End all connections and stop listening."""
         if self._server is not None:
             self._server.close()
             self._reset()
@@ -89,7 +89,7 @@ class Link:
                 both.create_task(self._forward(reader, far))
                 both.create_task(self._forward(far_reader, writer))
         except* (OSError, asyncio.IncompleteReadError):
-            pass  # the server is away, or either side has gone: so the other is told
+            pass  # the server is down, or one side has gone: the other is closed too
         finally:
             for end in (writer, far):
                 if end is not None:
@@ -97,7 +97,7 @@ class Link:
                     end.transport.abort()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Until the end of what comes; it ends the connection, as a half-closed one is of no use to Kafka or PostgreSQL."""
+        """Forward until one side closes, which ends the connection: Kafka and PostgreSQL use no half-closed ones."""
         loop = asyncio.get_running_loop()
         waiting: deque[tuple[float, bytes]] = deque()
         room = asyncio.Semaphore(BACKLOG)
@@ -112,10 +112,10 @@ class Link:
                 room.release()
                 if not data:
                     raise ConnectionResetError
-                # looked at again: healed meanwhile, it need not wait
+                # checked repeatedly: after `heal` it need not wait any longer
                 while self._delay_s and loop.time() < due:
                     await asyncio.sleep(min(0.05, max(due - loop.time(), 0.0)))
-                self.carried += len(data)  # before it: who has got the bytes finds them counted
+                self.carried += len(data)  # first: bytes that have arrived are always counted
                 writer.write(data)
                 await writer.drain()
 
@@ -131,7 +131,7 @@ class Link:
 
 
 class Links:
-    """Links on a thread of their own, for as long as the context lasts."""
+    """Runs links on a thread of their own for as long as the context lasts."""
 
     def __init__(self, *links: Link) -> None:
         self.links = links
@@ -160,7 +160,7 @@ class Links:
             for link in self.links:
                 link.heal()
                 await link.close()
-            # without its connections each ends by itself; one that is cancelled is logged as an error by asyncio's streams
+            # tasks end by themselves without their connections; asyncio's streams would log a cancelled one as an error
             if tasks := asyncio.all_tasks() - {asyncio.current_task()}:
                 await asyncio.wait(tasks, timeout=STARTED_S / 2)
 

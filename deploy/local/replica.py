@@ -1,7 +1,7 @@
-"""A second database that follows the first by streaming replication, and takes its place.
+"""A second database that follows the primary by streaming replication, and can take over.
 
-With ``synchronous`` a commit is answered only once the follower has it on disk: then nothing that was acknowledged is lost
-with the first server. While no follower answers, commits wait; that is the price (docs/decisions/0045).
+With ``synchronous`` a commit is acknowledged only once the follower has it on disk, so losing the primary loses nothing
+that was acknowledged. The price: commits wait while no follower answers (docs/decisions/0045).
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ PROMOTED_S = 60.0
 
 
 def copy(follower: Postgres, of: Postgres, name: str) -> None:
-    """Make a server's data a copy of a running one's, which it follows once it is launched; what it had is lost.
+    """Replace a server's data by a copy of a running server's, which it follows once launched.
 
     Args:
-        name: of the follower, as `synchronous` and the slot that keeps its log know it.
+        name: name of the follower, for `synchronous` and for its replication slot.
 
     Raises:
-        StackError: it runs, or the copy failed.
+        StackError: the follower runs, or the copy failed.
     """
     if follower.running:
         raise StackError("the follower runs: its data are not overwritten")
     shutil.rmtree(follower.folder, ignore_errors=True)
-    with contextlib.suppress(psycopg2.Error):  # of an earlier follower, which is no more
+    with contextlib.suppress(psycopg2.Error):  # of an earlier follower that no longer exists
         of.ask(f"select pg_drop_replication_slot('{name}')")
     follower.give(follower.folder)
     of.run(
@@ -38,19 +38,19 @@ def copy(follower: Postgres, of: Postgres, name: str) -> None:
         "-d", f"application_name={name}",
     )  # fmt: skip
     with contextlib.suppress(FileNotFoundError):
-        # a follower waits for none of its own until it is told to
+        # once promoted, it must not wait for followers of its own until told to
         auto = follower.folder / "postgresql.auto.conf"
         kept = [line for line in auto.read_text().splitlines() if not line.startswith("synchronous_standby_names")]
         auto.write_text("\n".join([*kept, ""]))
 
 
 def synchronous(primary: Postgres, *names: str) -> None:
-    """Have commits wait for one of these followers; for none when none is named."""
+    """Make commits wait for one of these followers; without names they wait for none."""
     primary.set("synchronous_standby_names", f"ANY 1 ({', '.join(names)})" if names else "")
 
 
 def wait_following(primary: Postgres, name: str, *, synchronous: bool, timeout_s: float = 60.0) -> None:
-    """Wait until a follower streams, and commits wait for it if they are to.
+    """Wait until a follower streams and, if `synchronous`, until commits wait for it.
 
     Raises:
         StackError: it does not within ``timeout_s``.
@@ -69,13 +69,13 @@ def wait_following(primary: Postgres, name: str, *, synchronous: bool, timeout_s
 
 
 def promote(follower: Postgres) -> None:
-    """Have a follower take over; it must be certain that the first server is no more, or both would take writes.
+    """Promote a follower. Fence the old primary first, or both would accept writes.
 
     Raises:
         StackError: it does not take over in time.
     """
-    # without waiting: the statement would hold a snapshot, for which what is still to be replayed has to wait
-    # (max_standby_streaming_delay), and be cancelled then, with nobody the wiser
+    # without waiting: the statement would hold a snapshot that holds up the rest of the replay
+    # (max_standby_streaming_delay), and would then be cancelled without telling why
     follower.ask("select pg_promote(false)")
     until = time.monotonic() + PROMOTED_S
     while follower.ask("select pg_is_in_recovery()") != [(False,)]:

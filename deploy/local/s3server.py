@@ -1,6 +1,6 @@
-"""An S3 server over a folder (S3Proxy), as a JVM child process on loopback: what evidence is tried against.
+"""An S3 server over a folder (S3Proxy), as a JVM child process on loopback, for tests of evidence files.
 
-Only for tests: whoever starts it stops it.
+The test that starts it must stop it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class S3Server:
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
-        """Start it, on the same port and data as before.
+        """Start it, with the same port and data as before.
 
         Raises:
             StackError: it did not start.
@@ -88,12 +88,12 @@ class S3Server:
         raise StackError(f"S3Proxy was not ready within {START_S:.0f} s{tail(self._log)}")
 
     def signal(self, number: signal.Signals) -> None:
-        """Freeze it (SIGSTOP), or let it go on (SIGCONT)."""
+        """Freeze it (SIGSTOP) or let it continue (SIGCONT)."""
         assert self._child is not None
         self._child.send_signal(number)
 
     def stop(self) -> None:
-        """End it; the objects stay."""
+        """Stop it; the objects stay."""
         if self._child is not None:
             self._child.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -103,7 +103,7 @@ class S3Server:
                 self._child.wait()
 
     def environment(self) -> dict[str, str]:
-        """The variables by which a process finds it."""
+        """The environment variables with which a process uses it."""
         return {
             "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": self._credential, "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true",
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._port}",

@@ -1,7 +1,8 @@
-"""What makes a stack's links secured ones: an authority of its own, certificates, logins, and what broker and database are told of them.
+"""Secured links of a stack: its authority, certificates, logins, and the configuration of broker and database for them.
 
-Brokers know each other by certificates. Clients log in with a password (listener CLIENTS: SASL over TLS) or with a certificate
-(listener CERTIFICATES), as the stack was begun; the operator always by certificate, since it is who makes the passwords.
+Brokers authenticate each other by certificate. Clients log in with a password (listener CLIENTS: SASL over TLS) or with
+a certificate (listener CERTIFICATES), as chosen when the stack was created. The operator always uses a certificate,
+since it sets the passwords.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ HOW: Final[tuple[How, ...]] = ("password", "certificate")
 BROKER: Final = "broker"
 OPERATOR: Final = "operator"
 MECHANISM: Final = "SCRAM-SHA-512"
-"""Of passwords: what clients ask for (`shared/kafka_links.py`)."""
+"""Mechanism of password logins, as clients request it (`shared/kafka_links.py`)."""
 HOSTS: Final = ("127.0.0.1",)
 
 PROPERTIES: Final = """\
-# ---- secured links: these go before what is said above
+# ---- secured links: these override what is set above
 listeners=CLIENTS://127.0.0.1:{port},CERTIFICATES://127.0.0.1:{certificates_port},PEERS://127.0.0.1:{peer_port},CONTROLLER://127.0.0.1:{controller_port}
 advertised.listeners=CLIENTS://127.0.0.1:{advertised_port},CERTIFICATES://127.0.0.1:{certificates_port},PEERS://127.0.0.1:{peer_port}
 listener.security.protocol.map=CLIENTS:SASL_SSL,CERTIFICATES:SSL,PEERS:SSL,CONTROLLER:SSL
@@ -61,8 +62,8 @@ class Secured:
     """The secured links of the stack whose state is in `folder`.
 
     Attributes:
-        how: how Goodfaith's processes log in at the broker.
-        authority: who vouches for all of them.
+        how: how Goodfaith's processes log in to the broker.
+        authority: the issuer of all certificates.
     """
 
     def __init__(self, folder: Path, how: How) -> None:
@@ -71,19 +72,19 @@ class Secured:
         self.authority = Authority(self.folder)
 
     def begin(self) -> None:
-        """Make what several parts of a new stack will ask for at once."""
+        """Issue the certificates that several parts of a new stack would otherwise issue concurrently."""
         self.issued(BROKER, HOSTS)
         self.database()
         self.http()
 
     def issued(self, name: str, hosts: tuple[str, ...] = ()) -> Issued:
-        """The certificate of this name; made when there is none."""
+        """The certificate of this name; issued if there is none."""
         place = self.folder / name
         found = Issued(*(place.with_name(f"{name}{ending}") for ending in (".pem", ".key", ".both.pem")))
         return found if found.both.exists() else self.authority.issue(name, hosts)
 
     def properties(self, node: Node) -> str:
-        """What is added to a broker's properties."""
+        """The properties to add to a broker's."""
         return properties(node, self.issued(BROKER, HOSTS).both, self.authority.certificate)
 
     def database(self) -> Issued:
@@ -95,7 +96,7 @@ class Secured:
         return self.issued("http", HOSTS)
 
     def query(self) -> str:
-        """What is added to a URL of the database: TLS, the server's certificate and name verified."""
+        """The query for a URL of the database: TLS, with the server's certificate and name verified."""
         return f"sslmode=verify-full&sslrootcert={self.authority.certificate}"
 
     def by_certificate(self, principal: str) -> bool:
@@ -103,10 +104,10 @@ class Secured:
         return principal == OPERATOR or self.how == "certificate"
 
     def login(self, principal: str, password: str) -> dict[str, str]:
-        """The settings by which a process logs in at the broker; secrets are in files.
+        """Settings with which a process logs in to the broker; secrets are in files.
 
         Args:
-            password: of the principal, where it has one.
+            password: the principal's password, if it uses one.
         """
         login = user(principal)
         found = {"GOODFAITH_KAFKA_CA": str(self.authority.certificate)}
@@ -119,7 +120,7 @@ class Secured:
             }
         files = {"USER": self.folder / f"{principal}.user", "PASSWORD": self.folder / f"{principal}.password"}
         for file, value in zip(files.values(), (login, password), strict=True):
-            if not file.exists():  # later ones are an exchange's, and not to be undone
+            if not file.exists():  # a rotation may have changed it
                 write(file, value)
         return found | {
             "GOODFAITH_KAFKA_SECURITY": "sasl_tls",
@@ -127,20 +128,20 @@ class Secured:
         }
 
     def database_login(self, role: str, url: str) -> Path:
-        """The file of the URL by which a role logs in at the database; one that an exchange has left there stays."""
+        """The file with the URL of a role's database login; a URL that a rotation has put there stays."""
         file = self.folder / f"{role}.database"
-        # but the server may have moved
+        # unless the server's address has changed
         if not file.exists() or file.read_text().rpartition("@")[2] != url.rpartition("@")[2]:
             write(file, url)
         return file
 
 
 def properties(node: Node, keystore: Path, truststore: Path) -> str:
-    """What is added to a broker's properties, so that its links are secured.
+    """The properties that secure a broker's links.
 
     Args:
         keystore: The broker's key and certificate.
-        truststore: Certificates of the authorities that it trusts.
+        truststore: Certificates of the authorities that the broker trusts.
     """
     return PROPERTIES.format(
         port=node.port,
@@ -158,8 +159,8 @@ def properties(node: Node, keystore: Path, truststore: Path) -> str:
 
 
 def user(principal: str) -> str:
-    """What a principal's login at the broker is called."""
-    # what it imports is heavy, and stacks are asked of by commands that are to be quick
+    """Name of a principal's login at the broker."""
+    # slow imports, and commands that only look at a stack must be quick
     from shared import access
     from shared.settings import Settings
 
@@ -167,12 +168,12 @@ def user(principal: str) -> str:
 
 
 def new_password() -> str:
-    """For a login at the broker."""
+    """A new password for a login at the broker."""
     return secrets.token_urlsafe(24)
 
 
 def write(file: Path, value: str) -> None:
-    """Put a secret into a file that its owner alone can read, in one step, so that nobody reads half of it."""
+    """Write a secret to a file that only its owner can read, atomically."""
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_name(file.name + ".new")
     fresh.unlink(missing_ok=True)

@@ -3,19 +3,19 @@
 #   setup.sh venv    .venv with the pinned dependencies, by uv where it is installed, else by venv and pip
 #   setup.sh kafka   Java and Maven for the local broker, and Kafka's jars
 #   setup.sh s3      the same for the S3 server that tests start, and its jars
-#   setup.sh prometheus   Prometheus and Alertmanager, which observe a local stack; left out where they cannot be installed
+#   setup.sh prometheus   Prometheus and Alertmanager, which observe a local stack; skipped if they cannot be installed
 #   setup.sh manifests    kustomize and kube-score, by Go, into .local/tools, for the manifests' tests
-#   setup.sh cluster      etcd, and what builds a Kubernetes control plane beside it, for make test-kubernetes
-#   setup.sh docker       a Docker engine, compose, and what makes base images; only for tests of containers
+#   setup.sh cluster      etcd, and the tools that build a Kubernetes control plane, for make test-kubernetes
+#   setup.sh docker       a Docker engine, compose, and mmdebstrap for base images; only for tests of containers
 #   setup.sh network  iproute2, for a test with network namespaces of its own
-#   setup.sh chromium     a headless browser, in which the status page is tested; left out where it cannot be installed
-# On Debian and Ubuntu, as root or with sudo that asks nothing, missing packages are installed; elsewhere one line says how.
+#   setup.sh chromium     a headless browser, in which the status page is tested; skipped if it cannot be installed
+# On Debian and Ubuntu, as root or with passwordless sudo, missing packages are installed; elsewhere a message says how.
 set -eu
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
-may_install() { # sets how to become root; false where nobody may without being asked
+may_install() { # sets how to become root; false if that needs a password
     if ! command -v apt-get >/dev/null; then return 1; fi
     if [ "$(id -u)" = 0 ]; then as=""; elif sudo -n true 2>/dev/null; then as="sudo -n"; else return 1; fi
 }
@@ -103,7 +103,7 @@ prometheus() {
     if [ -d /run/systemd/system ]; then $as systemctl disable --quiet prometheus prometheus-alertmanager || true; fi
 }
 
-# Packages that start services at once, on ports that may be somebody's: not wanted, only their programs are.
+# For packages that start services on installation, on ports that may be in use: only their programs are wanted.
 programs() {
     policy=/usr/sbin/policy-rc.d
     if ! [ -e "$policy" ]; then
@@ -115,7 +115,7 @@ programs() {
     packages "$@"
 }
 
-# With TLS, which the bundled PostgreSQL was built without: for stacks whose links are secured.
+# With TLS, which the bundled PostgreSQL was built without; for stacks with secured links.
 postgres() {
     if [ -n "${GOODFAITH_POSTGRES_BIN:-}" ] || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then return; fi
     if ! may_install; then
@@ -136,7 +136,7 @@ docker() {
 manifests() {
     for tool in sigs.k8s.io/kustomize/kustomize/v5@v5.8.1 github.com/zegl/kube-score/cmd/kube-score@v1.20.0; do
         program=${tool%@*}; program=${program%/v5}; program=${program##*/}
-        # the version is in the name, so that a newer one is built
+        # the version is in the name, so a new one is built
         built=.local/tools/$program-${tool##*@}
         if ! [ -x "$built" ]; then
             command -v go >/dev/null || fail "missing: Go 1.24 or newer, which builds kustomize and kube-score (https://go.dev/doc/install)"
@@ -170,7 +170,7 @@ chromium() {
         return
     fi
     $as apt-get update -q >&2
-    # half the size of the whole browser; where it is not packaged (Ubuntu has none) nothing is installed instead
+    # half the size of the whole browser; if it is not packaged (as on Ubuntu), nothing is installed instead
     if [ -z "$(apt-cache madison chromium-headless-shell 2>/dev/null)" ]; then
         say "there is no package chromium-headless-shell here: the test of the status page is left out"
         return

@@ -1,7 +1,7 @@
 """One local stack: a broker (or three), a database, and what was generated for them (ports, passwords, secrets).
 
-Each is found in this order: what the environment names (`GOODFAITH_KAFKA`, `GOODFAITH_DATABASE`), else a process of
-ours, else with `GOODFAITH_STACK=docker` a container. State lies in `<root>/<name>/stack.json`, readable by its owner.
+Broker and database are those that the environment names (`GOODFAITH_KAFKA`, `GOODFAITH_DATABASE`), else our own
+processes, or containers with `GOODFAITH_STACK=docker`. State is in `<root>/<name>/stack.json`, readable by its owner.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ ENVIRONMENT: dict[PartName, str] = {"kafka": "GOODFAITH_KAFKA", "postgres": "GOO
 OBSERVERS: tuple[PartName, ...] = ("alertmanager", "prometheus")
 """Parts that a stack may run without."""
 DATABASES: tuple[PartName, ...] = ("postgres", "standby")
-"""Either may be the one that is written to; `replica` says how they change places."""
+"""Either may be the primary; `replica` describes how they switch."""
 PARTS: tuple[PartName, ...] = (*NODES, *DATABASES, *OBSERVERS)
 
 
 def named(part: PartName) -> str:
-    """What the environment names as broker or database, by a variable or by a file of secrets; empty when nothing.
+    """The broker or database that the environment names, in a variable or a secrets file; empty if none.
 
     Raises:
         pydantic.ValidationError: a setting is wrong.
@@ -53,9 +53,7 @@ def named(part: PartName) -> str:
 
 
 def new_secret(name: str) -> str:
-    """A new value for a secret, from 32 random bytes: `..._key` in base64, `..._token` as bearer tokens look (the logs know
-    the shape and redact it).
-    """
+    """A new secret of 32 random bytes: `..._key` in base64, others in the form of bearer tokens, which logs redact."""
     if name.endswith("_key"):
         return base64.b64encode(secrets.token_bytes(32)).decode()
     return f"gf_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
@@ -76,16 +74,16 @@ class Part(Protocol):
 
 
 class Stack:
-    """A running local stack. Several processes may hold the same one; changes of its state are under a file lock.
+    """A running local stack. Several processes may use the same one; a file lock guards changes of its state.
 
     Attributes:
         name: Name of the stack.
         dir: Folder of its state.
         kafka: Bootstrap addresses, `host:port[,host:port...]`.
-        brokers: How many brokers of ours there are; 0: the environment names others.
+        brokers: Number of our own brokers; 0: the environment names others.
         admin_url: PostgreSQL URL of the superuser, database `goodfaith`.
-        ours: Whether there is anything of ours here; else it is an installation that the environment describes.
-        secured: Its secured links (`deploy/local/secured.py`); None: nothing is encrypted, and the broker asks nobody who he is.
+        ours: Whether anything was started here; otherwise it is an installation that the environment names.
+        secured: Its secured links (`deploy/local/secured.py`); None: no encryption, and no logins at the broker.
     """
 
     def __init__(self, root: Path, name: str) -> None:
@@ -116,19 +114,19 @@ class Stack:
         standby: bool = False,
         secure: How | None = None,
     ) -> Self:
-        """Start the stack, or join it where it runs already; what a crash left half-started is cleaned up.
+        """Start the stack, or join it if it runs already; cleans up what a crash left half-started.
 
-        Ports of 0 are chosen once and kept.
+        A port of 0 is chosen once and kept.
 
         Args:
             brokers: One, or three that replicate each other; 0: as many as it has, else one.
-            proxied: Whether clients are to reach a new stack's brokers through ports of which something else takes care.
-            standby: Whether there is a second database, which follows the first (`replica`); clients are told of both.
-            secure: How processes log in at the broker of a new stack whose links are secured; None: as it was, else not at all.
+            proxied: Whether clients reach the brokers of a new stack through a proxy's ports.
+            standby: Whether to start a second database that follows the first (`replica`); clients know both addresses.
+            secure: How processes log in to the broker of a new stack with secured links; None: as it was, else not.
 
         Raises:
-            StackError: a part does not start, runs already on another port than the one asked for, there is another
-                number of brokers, or its links are secured in another way.
+            StackError: a part does not start or runs on another port, the stack has a different number of brokers, or
+                its links are secured in another way.
         """
         stack = cls(root, name)
         with stack._state() as state:
@@ -165,7 +163,7 @@ class Stack:
     def join(cls, root: Path = Path(".local"), name: str = "default", *, whole: bool = True) -> Self | None:
         """The stack if it runs (`whole`: broker and database, else either), or None. Starts nothing.
 
-        Where the environment names both, and no stack of this name was started here, it is an installation elsewhere: not
+        If the environment names both and no stack of this name was started here, it is an installation elsewhere: not
         `ours`, and no file is written.
         """
         stack = cls(root, name)
@@ -182,7 +180,7 @@ class Stack:
         return stack
 
     def observe(self, plan: prometheus.Plan | None = None) -> None:
-        """Start Prometheus and Alertmanager on all processes of the stack, or let those that run read `plan` anew.
+        """Start Prometheus and Alertmanager for all processes of the stack, or have running ones load `plan`.
 
         Raises:
             StackError: one is not installed, does not start, or refuses its configuration.
@@ -205,13 +203,13 @@ class Stack:
                 server.reload()
 
     def prometheus_url(self) -> str:
-        """Where Prometheus of this stack answers, or will once it is started: its port is chosen once, as `observe` does."""
+        """URL of this stack's Prometheus, started or not: its port is chosen once."""
         with self._state() as state:
             self._choose_port(state, "prometheus", 0)
             return f"http://127.0.0.1:{state['prometheus']['port']}"
 
     def observers(self) -> dict[str, str]:
-        """URLs of Prometheus and Alertmanager, by name; none when they do not run."""
+        """URLs of Prometheus and Alertmanager by name, if they run."""
         with self._state() as state:
             return {
                 part: f"http://127.0.0.1:{state[part]['port']}"
@@ -220,17 +218,15 @@ class Stack:
             }
 
     def stop(self) -> None:
-        """Stop broker and database, and what observes them, in an orderly way; their data stay. What the environment
-        names is left alone.
-        """
+        """Stop our broker, database and observers gracefully, but not those that the environment names; data stays."""
         self._end(lambda part: part.stop())
 
     def kill(self) -> None:
-        """SIGKILL all parts of ours at once; their data stay."""
+        """SIGKILL all our parts at once; their data stays."""
         self._end(lambda part: part.kill())
 
     def destroy(self) -> None:
-        """Stop the stack and delete its state, the data included."""
+        """Stop the stack and delete its state and data."""
 
         def remove(part: Part) -> None:
             part.kill()  # nothing is kept, so there is nothing to wait for
@@ -246,7 +242,7 @@ class Stack:
         self._kill(node)
 
     def start_kafka(self, *nodes: NodeName) -> None:
-        """Start the broker again, or some of several, none named: all; same ports, same data."""
+        """Start the broker again, or these of several (default: all), with the same ports and data."""
         with self._state() as state:
             wanted = nodes or tuple(cluster.names(state))
             for node in wanted or ("kafka",):
@@ -254,7 +250,7 @@ class Stack:
             self._bring_all_up(state, wanted)
 
     def nodes(self) -> tuple[kafka.Kafka, ...]:
-        """The brokers of ours, as processes.
+        """Our brokers, as processes.
 
         Raises:
             StackError: the environment names others, or it is a container.
@@ -271,7 +267,7 @@ class Stack:
         self._kill(part)
 
     def start_postgres(self, part: DatabaseName = "postgres") -> None:
-        """Start the database again: same port, same data; returns after crash recovery."""
+        """Start the database again, with the same port and data; returns after crash recovery."""
         self._restart(part)
 
     def _begin_standby(self, state: dict[str, Any]) -> None:
@@ -288,7 +284,7 @@ class Stack:
         self._bring_up(state, "standby")
 
     def database(self, part: DatabaseName = "postgres") -> postgres.Postgres:
-        """The database server of ours, or its standby, as a process.
+        """Our database server, or its standby, as a process.
 
         Raises:
             StackError: the environment names another, it is a container, or there is no standby.
@@ -300,22 +296,22 @@ class Stack:
         return server
 
     def running(self) -> dict[str, bool]:
-        """Whether each part that is ours runs."""
+        """Whether each of our parts runs."""
         with self._state() as state:
             return {part: self._part(state, part).running for part in PARTS if part in state}
 
     def role_url(self, role: str) -> str:
-        """URL of the login `goodfaith_<role>`, which is created when missing, with a generated password and no grants.
+        """URL of the login `goodfaith_<role>`, which is created if missing, with a generated password and no grants.
 
         Raises:
-            psycopg2.Error: the login is to be created and the database is not reachable.
+            psycopg2.Error: the login must be created, and the database cannot be reached.
         """
         password = self.role_passwords(role)[role]
         login = f"goodfaith_{role}"
         parts = urlsplit(self.admin_url)
         place = parts.netloc.rpartition("@")[2]
         with self._state() as state:
-            # asked of the database once, so that a process can be started while it is down
+            # created only once, so that a process can be started while the database is down
             made = state.setdefault("logins", {})
             if made.get(role) != place:
                 self._make_login(login, password)
@@ -334,7 +330,7 @@ class Stack:
         return {role: self._keep("roles", role, lambda: secrets.token_hex(24)) for role in roles}
 
     def broker_login(self, principal: str | None) -> dict[str, str]:
-        """The settings by which a process of this stack finds the broker and logs in there; none: it has no login."""
+        """Settings with which a process of this stack reaches the broker and logs in; None: without a login."""
         if self.secured is None or principal is None:
             return {"GOODFAITH_KAFKA": self.kafka}
         with self._state() as state:
@@ -347,11 +343,11 @@ class Stack:
         return {name: self._keep("broker", name, new_password) for name in principals}
 
     def secret(self, name: str, value: str | None = None) -> str:
-        """A secret of this stack, generated once (`new_secret`), or this value where there is none yet."""
+        """A secret of this stack, generated once (`new_secret`), or set to `value` if there is none yet."""
         return self._keep("secrets", name, lambda: value or new_secret(name))
 
     def port(self, name: str, wanted: int = 0) -> int:
-        """The loopback port of something that runs on this stack, chosen once; `wanted` replaces an earlier choice."""
+        """The loopback port of something on this stack, chosen once; `wanted` replaces an earlier choice."""
         with self._state() as state:
             ports = state.setdefault("ports", {})
             if wanted or name not in ports:
@@ -359,7 +355,7 @@ class Stack:
             return int(ports[name])
 
     def environment(self, **values: str) -> dict[str, str]:
-        """Settings kept for every process of this stack; `values` are added to what is kept."""
+        """Settings stored for every process of this stack, after adding `values` to them."""
         with self._state() as state:
             kept: dict[str, str] = state.setdefault("environment", {})
             kept.update(values)
@@ -422,7 +418,7 @@ class Stack:
             if key == "port" and wanted:
                 kept[key] = wanted
             elif key == "advertised_port" and kept[key]:
-                pass  # whoever stands in between listens there already
+                pass  # the proxy listens there already
             elif not kept.get(key) or not is_free(kept[key]):  # taken by someone else while we were stopped
                 kept[key] = free_port(_ports(state))
         if wanted and not is_free(wanted):
@@ -443,15 +439,15 @@ class Stack:
                 return part.wait_ready()
             except StackError:
                 if part.running:
-                    raise  # else it was about to die when we joined it
+                    raise  # otherwise it was about to die when we joined it
         part.launch()
-        with self._saving:  # others may be writing the state down
+        with self._saving:  # other threads may be saving the state
             state[name]["handle"] = part.handle
         self._save(state)  # at once, so that a crash while waiting leaves no process unrecorded
         return part.wait_ready()
 
     def _bring_all_up(self, state: dict[str, Any], parts: Sequence[PartName]) -> None:
-        # at once: several brokers are ready only together; none is ours where the environment names both parts
+        # in parallel: several brokers are ready only together; there are none if the environment names both parts
         with ThreadPoolExecutor(max(len(parts), 1)) as pool:
             list(pool.map(lambda part: self._bring_up(state, part), parts))
 

@@ -1,4 +1,4 @@
-"""The steps of a long trial: how long each took, what came of it, and a closing table."""
+"""The steps of a long trial: their times and results, and a table of them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ console = Console()
 
 @dataclass
 class Steps:
-    """What was done, how long it took, and what is worth knowing of it.
+    """The steps so far, with their times and results.
 
     Attributes:
-        title: Of the table.
+        title: Title of the table.
     """
 
     title: str
@@ -26,7 +26,7 @@ class Steps:
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[Callable[[str], None]]:
-        """Time a step; the caller may say what came of it."""
+        """Time a step; yields a function that records its result."""
         console.print(f"[bold]{name}[/]")
         said = ""
 
@@ -46,11 +46,11 @@ class Steps:
 
     @property
     def seconds(self) -> float:
-        """How long all of it took."""
+        """Total time of the steps."""
         return sum(seconds for _, seconds, _ in self.done)
 
     def table(self) -> Table:
-        """All of it, for people."""
+        """All steps, for people."""
         table = Table("step", "seconds", "what came of it", title=self.title)
         for name, seconds, said in self.done:
             table.add_row(name, f"{seconds:.1f}", said)

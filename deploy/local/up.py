@@ -1,9 +1,10 @@
-"""`goodfaith up | down | status | restart`: the local stack and Goodfaith's processes on it."""
+"""`goodfaith up | down | status | restart | env`: the local stack and Goodfaith's processes on it."""
 
 from __future__ import annotations
 
 import datetime as dt
 import os
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,27 +23,27 @@ from shared import clock, db
 from shared.settings import Settings
 
 LOCAL_PARTITIONS = "6"
-"""Fewer than an installation's 24: on two cores each partition more only makes batches smaller."""
+"""Fewer than the usual 24: on two cores, more partitions would only make batches smaller."""
 CANARY_LISTING = "canary"
 """Listing of a local stack's canary."""
 LOCAL_SKEW_MS = "20"
-"""Broker and database on this machine have one clock."""
+"""Broker and database share this machine's clock."""
 MOST_PASSWORD = 1000
 BROKER_S = 60.0
-"""How long `migrate` waits for a broker that refuses."""
+"""Seconds that `migrate` waits for a broker that refuses."""
 
 StackOption = Annotated[str, typer.Option("--stack", envvar="GOODFAITH_STACK_NAME", help="Name of the local stack.")]
 BrokersOption = Annotated[
-    int, typer.Option(envvar="BROKERS", help="How many brokers: 1 or 3; 0: as many as the stack has, else 1.")
+    int, typer.Option(envvar="BROKERS", help="Number of brokers: 1 or 3; 0: as many as the stack has, else 1.")
 ]
 SecureOption = Annotated[
     str,
     typer.Option(
         envvar="SECURE",
-        help="A new stack's links are secured, and processes log in at the broker by `password` (or 1) or `certificate`.",
+        help="Secure a new stack's links; processes log in to the broker by `password` (or 1) or `certificate`.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Last line of output: one JSON object.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 
 
 def root() -> Path:
@@ -51,7 +52,7 @@ def root() -> Path:
 
 
 def running(name: str = "default", *, whole: bool = True) -> Stack:
-    """The stack of this name; `whole`: with broker and database, else with either.
+    """The stack of this name, if it runs; `whole`: broker and database, else either.
 
     Raises:
         StackError: it does not run.
@@ -74,19 +75,19 @@ def bring_up(
     brokers: int = 0,
     secure: How | None = None,
 ) -> tuple[Stack, Fleet]:
-    """Everything up and ready: broker and database, roles and schemas, topics, processes. Idempotent.
+    """Start everything and wait until it is ready: broker, database, roles, schemas, topics, processes. Idempotent.
 
     Args:
         name: Name of the stack.
-        counts: How many of each process (`Fleet.start`).
+        counts: Number of instances of each process (`Fleet.start`).
         env: Settings for every process, kept for later starts on this stack.
-        ports: Wished ports by name: `kafka`, `postgres`, `intake`, `marketplace`, `smtp`; 0 or none: any, chosen once.
+        ports: Wanted ports by name: `kafka`, `postgres`, `intake`, `marketplace`, `smtp`; 0 or none: any, chosen once.
         begins: Business time at which a new installation's clock stands until it is stepped; one that has run before
             keeps its clock.
-        observe: How Prometheus and Alertmanager observe it; none: they are not started, and left alone if they run.
-        canary: Whether a canary runs (docs/operating.md, "Canary"), with a listing of its own in the demo marketplace.
+        observe: How Prometheus and Alertmanager observe it; None: they are not started, and left alone if they run.
+        canary: Whether a canary runs (docs/how-to/canary.md), with a listing of its own in the demo marketplace.
         brokers: One, or three that replicate each other; 0: as many as the stack has, else one.
-        secure: How processes log in at a new stack's broker, whose links are secured; none: as the stack has it.
+        secure: How processes log in to the broker of a new stack with secured links; None: as the stack has it.
 
     Raises:
         StackError: a part does not start.
@@ -113,7 +114,7 @@ def bring_up(
 
 
 def canary_settings(stack: Stack) -> dict[str, str]:
-    """Settings by which a canary runs on a local stack."""
+    """Settings of a local stack's canary."""
     return {
         "GOODFAITH_CANARY_LISTING": CANARY_LISTING,
         "GOODFAITH_CANARY_MAIL": "canary@canary.example",
@@ -122,10 +123,10 @@ def canary_settings(stack: Stack) -> dict[str, str]:
 
 
 def offer_canary_listing(stack: Stack) -> None:
-    """Have the demo marketplace show the canary's listing. May be repeated.
+    """Publish the canary's listing in the demo marketplace. Idempotent.
 
     Raises:
-        StackError: it does not take it.
+        StackError: the marketplace does not accept it.
     """
     import httpx
 
@@ -144,7 +145,9 @@ def offer_canary_listing(stack: Stack) -> None:
 
 
 def prepare(stack: Stack, env: Mapping[str, str] | None = None, *, contract: bool = False) -> dict[str, str]:
-    """Roles, schemas and topics on a running stack. Idempotent; returns contractions that are left (`migrate.migrate`).
+    """Create roles, schemas and topics on a running stack. Idempotent.
+
+    Returns the contractions that are left (`migrate.migrate`).
 
     Raises:
         sqlalchemy.exc.DBAPIError: a migration failed.
@@ -160,7 +163,7 @@ def prepare(stack: Stack, env: Mapping[str, str] | None = None, *, contract: boo
 
 
 def settle(stack: Stack, env: Mapping[str, str] | None = None) -> None:
-    """Keep the settings of a stack's processes, those included that are fixed with the first."""
+    """Store the settings of a stack's processes, including those that never change after the first start."""
     kept = stack.environment(**(env or {}))
     if "GOODFAITH_PARTITIONS" not in kept:
         # fixed at creation, whatever the environment says later
@@ -172,10 +175,10 @@ def settle(stack: Stack, env: Mapping[str, str] | None = None) -> None:
 
 
 def prepare_broker(stack: Stack) -> None:
-    """Topics; where links are secured, logins and who may do what with the topics as well. Idempotent.
+    """Create topics and, if links are secured, logins and permissions. Idempotent.
 
     Raises:
-        StackError: a topic is otherwise than declared and cannot be changed.
+        StackError: a topic differs from its declaration and cannot be changed.
         kafka.errors.KafkaError: the broker cannot be reached, or refuses.
     """
     from services.ops.migrate import secure_broker
@@ -190,7 +193,7 @@ def prepare_broker(stack: Stack) -> None:
 
 
 def begin(stack: Stack, begins: dt.datetime) -> None:
-    """Set a new installation's clock. Later is too late: what was said of its time, watermarks above all, stays said."""
+    """Set a new installation's clock. Once it has run it is too late: watermarks that were published stay valid."""
     engine = db.administer(stack.admin_url)
     with engine.begin() as connection:
         if not connection.exec_driver_sql("select exists (select from verification.partitions)").scalar():
@@ -199,10 +202,10 @@ def begin(stack: Stack, begins: dt.datetime) -> None:
 
 
 def how_secure(word: str) -> How | None:
-    """How links are to be secured, from the option's word.
+    """How to secure links, from the option's value.
 
     Raises:
-        StackError: a word that is none.
+        StackError: the value is invalid.
     """
     if word in ("", "0"):
         return None
@@ -213,7 +216,7 @@ def how_secure(word: str) -> How | None:
 
 
 def describe(stack: Stack, processes: Fleet) -> dict[str, Any]:
-    """Where everything is. No secrets: those are in the state file."""
+    """The addresses of everything. No secrets: those are in the state file."""
     return {
         "stack": stack.name,
         "kafka": stack.kafka,
@@ -240,10 +243,10 @@ def _show(facts: Mapping[str, Any]) -> None:
 
 
 def counts(given: list[str]) -> dict[str, int] | None:
-    """How many of each, from words such as `verification=2`; None for no words.
+    """Numbers of instances, from words such as `verification=2`; None without words.
 
     Raises:
-        StackError: a word that is none.
+        StackError: a word is invalid.
     """
     if not given:
         return None
@@ -259,7 +262,7 @@ def counts(given: list[str]) -> dict[str, int] | None:
 def up(
     stack: StackOption = "default",
     count: Annotated[
-        list[str] | None, typer.Option(help="NAME=NUMBER of a service's or process's instances; repeatable.")
+        list[str] | None, typer.Option(help="NAME=NUMBER: instances of a service or process; repeatable.")
     ] = None,
     kafka_port: Annotated[int, typer.Option(envvar="KAFKA_PORT", help="Port of the broker; 0: any.")] = 0,
     postgres_port: Annotated[int, typer.Option(envvar="POSTGRES_PORT", help="Port of the database; 0: any.")] = 0,
@@ -271,14 +274,14 @@ def up(
     secure: SecureOption = "",
     begins: Annotated[
         dt.datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help="A new installation's clock stands at this date (UTC), for a replay."),
+        typer.Option(formats=["%Y-%m-%d"], help="Hold a new installation's clock at this date (UTC), for a replay."),
     ] = None,
     observe: Annotated[
-        bool, typer.Option(envvar="GOODFAITH_OBSERVE", help="Start Prometheus and Alertmanager too, when installed.")
+        bool, typer.Option(envvar="GOODFAITH_OBSERVE", help="Start Prometheus and Alertmanager too, if installed.")
     ] = True,
     canary: Annotated[
         bool | None,
-        typer.Option("--canary/--no-canary", help="A marked claim each minute; default: yes, but with --begins."),
+        typer.Option("--canary/--no-canary", help="File a marked claim each minute; default: yes, not with --begins."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -308,7 +311,7 @@ def up(
 
 
 def destroy(name: str) -> None:
-    """End everything of a stack and delete its data; one that is not there is no error."""
+    """Stop everything of a stack and delete its data; does nothing if there is no such stack."""
     local = Stack(root(), name)
     if local.dir.exists():
         Fleet.end(local.dir)
@@ -320,7 +323,7 @@ def down(
     destroy: Annotated[bool, typer.Option("--destroy", help="Delete the stack's data as well.")] = False,
     processes: Annotated[
         bool,
-        typer.Option("--processes", help="Stop Goodfaith's processes alone: broker, database and observers run on."),
+        typer.Option("--processes", help="Stop only Goodfaith's processes, not broker, database and observers."),
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -343,7 +346,7 @@ def down(
 
 
 def status(stack: StackOption = "default", json: JsonOption = False) -> None:
-    """What runs and whether it is ready; exit 1 when something that was started is not."""
+    """Show what runs and whether it is ready; exit 1 if something that was started is not."""
     local = running(stack, whole=False)
     rows: list[dict[str, Any]] = [
         {"name": name, "alive": runs, "ready": runs} for name, runs in local.running().items()
@@ -371,11 +374,11 @@ def status(stack: StackOption = "default", json: JsonOption = False) -> None:
 
 def restart(
     process: Annotated[
-        list[str], typer.Argument(help="Processes, or kinds of them: enforcement-worker.0, verification.")
+        list[str], typer.Argument(help="Processes or kinds of them, such as enforcement-worker.0 or verification.")
     ],
     stack: StackOption = "default",
 ) -> None:
-    """Stop processes of the stack in an orderly way, start them again, and wait until they are ready.
+    """Stop processes of the stack gracefully, start them again, and wait until they are ready.
 
     One that hangs is killed after 20 s; one that died is started.
     """
@@ -391,7 +394,45 @@ def restart(
     console.print(f"restarted: {', '.join(one.name for one in chosen)}")
 
 
+def shell_variables(stack: Stack) -> dict[str, str]:
+    """Addresses and tokens of a local stack, for a newcomer's shell. The tokens allow everything on it.
+
+    Raises:
+        StackError: it is not a local stack, or a process that the addresses lead to does not run.
+    """
+    if not stack.ours:
+        raise StackError("the environment names an installation: tokens are printed for a local stack only")
+    processes = Fleet.load(stack).processes
+    needed = ("intake-api.0", "marketplace.0", "mailbox.0")
+    if absent := [name for name in needed if name not in processes or not processes[name].alive()]:
+        raise StackError(f"not running on stack {stack.name!r}: {', '.join(absent)}; `goodfaith up` starts all")
+    found = {
+        "INTAKE": fleet.url(stack, "intake"),
+        "OPERATOR_TOKEN": stack.secret("operator_token"),
+        "MARKETPLACE": f"http://127.0.0.1:{stack.port('marketplace')}",
+        "MARKETPLACE_TOKEN": stack.secret("internal_token"),
+        "KAFKA": stack.kafka,
+        "MAILBOX": str(stack.dir / "mailbox.jsonl"),
+    }
+    if stack.secured is not None:
+        found["CURL_CA_BUNDLE"] = str(stack.secured.authority.certificate)
+    return found
+
+
+def env(
+    stack: StackOption = "default",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of shell lines.")] = False,
+) -> None:
+    """Print a local stack's addresses and tokens as shell lines: `eval "$(.venv/bin/goodfaith env)"`."""
+    variables = shell_variables(running(stack))
+    if json:
+        print_json(variables)
+        return
+    for name, value in variables.items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    for command in (up, down, status, restart):
+    for command in (up, down, status, restart, env):
         app.command()(command)

@@ -1,5 +1,5 @@
-"""A real SMTP server on loopback that keeps what it is sent: the demo's and the tests' mail provider.
+"""A real SMTP server on loopback that stores the mail it receives: the mail provider of the demo and of tests.
 
-Below its folder: `mailbox.jsonl`, one line for each accepted message (`time`, `from`, `to`, `subject`, `message_id`,
+Its folder contains `mailbox.jsonl`, one line per accepted message (`time`, `from`, `to`, `subject`, `message_id`,
 `size` in bytes, `file`), and the raw messages under `mail/`.
 """

@@ -1,9 +1,9 @@
 """`python -m deploy.mailbox FOLDER`: SMTP on `GOODFAITH_SMTP_PORT` until SIGTERM.
 
-A message is answered with 250 once its line is written to the operating system: it survives a kill of this process.
-Where a sender asks for delivery reports (DSN), mail to `bounces.example` is reported as undeliverable, and any other as
-delivered if that is asked for; reports go to `GOODFAITH_BOUNCE_HOST`:`GOODFAITH_BOUNCE_PORT`.
-Every path on `GOODFAITH_METRICS_PORT` answers 200 while mail is accepted; `/metrics` counts.
+It answers 250 once a message's line is written to the operating system, so the message survives a kill of the process.
+If a sender asks for delivery reports (DSN), mail to `bounces.example` is reported as undeliverable, and other mail as
+delivered if the sender asks for that. Reports go to `GOODFAITH_BOUNCE_HOST`:`GOODFAITH_BOUNCE_PORT`.
+Every path on `GOODFAITH_METRICS_PORT` answers 200 while mail is accepted; `/metrics` has the counters.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ MAX_BYTES = 10_000_000
 
 
 class Keeper:
-    """aiosmtpd's handler: writes each message down, then accepts it."""
+    """The handler for aiosmtpd: stores each message, then accepts it."""
 
     def __init__(self, folder: Path, reports_to: tuple[str, int] | None = None) -> None:
         self._mail = folder / "mail"
         self._mail.mkdir(parents=True, exist_ok=True)
-        # Unbuffered and in append mode: one write a line, whole even if a mailbox that was stopped still ends its own.
+        # Unbuffered and in append mode: one write per line, intact even while a stopped mailbox finishes its own.
         self._lines = (folder / "mailbox.jsonl").open("ab", buffering=0)
         self._parser = email.parser.BytesHeaderParser(policy=email.policy.default)
         self._number = 0
@@ -48,10 +48,10 @@ class Keeper:
         self.handle_EHLO = ehlo
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 (aiosmtpd's)
-        """Keep one message; 250 once it is written."""
+        """Store one message; 250 once it is written."""
         raw = envelope.original_content or b""
         self._number += 1
-        # a folder for each thousand: a directory of all messages would be slow to list
+        # a folder per thousand messages: a single one would be slow to list
         file = self._mail / f"{self._number // 1000:04d}" / f"{time.time_ns()}.{self._number}.eml"
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(raw)
@@ -86,7 +86,7 @@ class Keeper:
     def _header(self, raw: bytes, name: str) -> str | None:
         try:
             value = self._parser.parsebytes(raw).get(name)
-        except (MessageError, ValueError, IndexError):  # what the parser raises for headers that are none
+        except (MessageError, ValueError, IndexError):  # raised for malformed headers
             return None
         return None if value is None else str(value).strip()
 

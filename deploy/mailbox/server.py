@@ -1,4 +1,4 @@
-"""The SMTP server behind the mailbox, with delivery reports (RFC 3461): what aiosmtpd does not do itself."""
+"""The mailbox's SMTP server: aiosmtpd, extended by delivery reports (RFC 3461)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ACTIONS: Final = {"bounced": "failed", "delivered": "delivered", "delayed": "del
 
 
 class Server(SMTP):
-    """aiosmtpd's, that takes the parameters of DSN and says that it does."""
+    """aiosmtpd's server, extended to accept the parameters of DSN."""
 
     async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802 (aiosmtpd's)
-        """MAIL, without the parameters of DSN."""
+        """MAIL; drops the parameters of DSN."""
         await super().smtp_MAIL(None if arg is None else _OURS.sub("", arg))
 
     async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
-        """RCPT; for which outcomes a report is wanted is kept beside the envelope."""
+        """RCPT; notes in the envelope for which outcomes a report is wanted."""
         wanted = _NOTIFY.search(arg or "")
         self.envelope.notify = (  # type: ignore[union-attr]
             frozenset(wanted[1].upper().split(",")) if wanted else frozenset({"FAILURE"})
@@ -34,7 +34,7 @@ class Server(SMTP):
 
 
 async def ehlo(_server: SMTP, session: Session, _envelope: Envelope, hostname: str, responses: list[str]) -> list[str]:
-    """``handle_EHLO``: DSN and PIPELINING besides what aiosmtpd offers."""
+    """``handle_EHLO``: announces DSN and PIPELINING in addition to aiosmtpd's extensions."""
     session.host_name = hostname
     return [*responses[:-1], "250-DSN", "250-PIPELINING", responses[-1]]
 
@@ -63,7 +63,7 @@ def report(
 
 
 def outcome_of(recipient: str, notify: frozenset[str]) -> tuple[str, str] | None:
-    """What is reported of a message to ``recipient``, and by which status; None where nothing is."""
+    """The outcome and the status to report for a message to ``recipient``; None if nothing is reported."""
     if "NEVER" in notify:
         return None
     if recipient.rpartition("@")[2] == BOUNCING:
@@ -72,7 +72,7 @@ def outcome_of(recipient: str, notify: frozenset[str]) -> tuple[str, str] | None
 
 
 async def deliver(host: str, port: int, to: str, raw: bytes) -> bool:
-    """Hand a report over, as a server does: again, until it is taken or refused for good. Whether it was taken."""
+    """Deliver a report, with retries until it is accepted or refused for good; returns whether it was accepted."""
 
     def once() -> int:
         with smtplib.SMTP(host, port, timeout=10) as smtp:
@@ -90,5 +90,5 @@ async def deliver(host: str, port: int, to: str, raw: bytes) -> bool:
 
 
 def envelope_of(envelope: Any) -> tuple[str, list[str], frozenset[str]]:
-    """(return path, recipients, outcomes that are to be reported)."""
+    """(return path, recipients, outcomes to report)."""
     return envelope.mail_from or "", list(envelope.rcpt_tos), getattr(envelope, "notify", frozenset({"FAILURE"}))

@@ -1,6 +1,6 @@
-"""A small marketplace for demo and tests that speaks the port's contract (shared/marketplace.py).
+"""A small marketplace for the demo and tests that implements the contract of shared/marketplace.py.
 
-Reads marketplace.commands and marketplace.seller_commands; writes the receipts of both, marketplace.listings and
-marketplace.sellers. Listing pages and the HTTP adapter's door
-are in the same process; what comes in by HTTP goes through a queue, so that listings have a single writer.
+It reads marketplace.commands and marketplace.seller_commands, and writes the receipts of both, marketplace.listings and
+marketplace.sellers. The same process serves listing pages and the HTTP adapter's API; HTTP requests go through a queue,
+so that listings have a single writer.
 """

@@ -1,4 +1,4 @@
-"""Listing pages, sellers' public state, the HTTP adapter's door and bulk seeding."""
+"""Listing pages, sellers' public state, the HTTP adapter's API and bulk seeding."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from shared.settings import Settings
 from shared.topics import partition_of
 
 WAIT_S: Final = 2.0
-"""Seconds for which ``POST /commands`` waits until the command is carried out."""
+"""Seconds that ``POST /commands`` waits for the command to be carried out."""
 _seeds = msgspec.json.Decoder(Annotated[list[Seed], Meta(max_length=10_000)])
 _sellers = msgspec.json.Decoder(Annotated[list[MarketplaceSeller], Meta(max_length=10_000)])
 _command = msgspec.json.Decoder(MarketplaceCommand)
@@ -44,7 +44,7 @@ def _page(title: str, text: str, *, listed: bool = True) -> str:
 
 
 class Shop:
-    """The HTTP application's work, in threads: the database driver blocks."""
+    """The HTTP application's work, which runs in threads because the database driver blocks."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -53,7 +53,7 @@ class Shop:
         )
 
     def page(self, listing: str) -> tuple[int, str]:
-        """(status, HTML) of a listing's page: 200, 410 when it is down, 404 when there is none or its seller is frozen."""
+        """(status, HTML) of a listing's page: 200, 410 if it is down, 404 if there is none or its seller is frozen."""
         with self.engine.connect() as connection:
             found = store.pages(connection, [listing]).get(listing) if "\0" not in listing else None
             seller = store.sellers(connection, [found.seller]).get(found.seller) if found is not None else None
@@ -62,14 +62,14 @@ class Shop:
         if not found.visible:
             return 410, _page("Gone", "This listing is not available.")
         if seller is not None and seller.hidden:
-            # another status than a listing's own: it may show again, and nothing was decided about it
+            # not the status of a listing that is down: it may be shown again, and nothing was decided about it
             state = "closed" if "closed" in seller.measures else "frozen"
             return 404, _page("Not available", f"The seller of this listing is not here: the account is {state}.")
         listed = seller is None or "listing_restricted" not in seller.measures
         return 200, _page(found.title or found.listing, f"Sold by {found.seller}.", listed=listed)
 
     def seller(self, seller: str) -> Seller | None:
-        """What a seller is under; None: there is no such seller."""
+        """A seller and its measures; None if there is no such seller."""
         if "\0" in seller:
             return None
         with self.engine.connect() as connection:
@@ -78,7 +78,10 @@ class Shop:
         return found or (Seller(seller, 0) if known else None)
 
     def seed(self, seeds: list[Seed]) -> list[dict[str, str]]:
-        """Queue listings for the worker, in chunks by partition; returns those that their sellers may not offer, and why."""
+        """Queue listings for the worker, in chunks by partition; returns those that their sellers may not offer.
+
+        Each comes with the reason.
+        """
         with self.engine.connect() as connection:
             barred = {
                 name: seller.barred
@@ -108,7 +111,7 @@ class Shop:
         return refused
 
     def link(self, sellers: list[MarketplaceSeller]) -> None:
-        """Have sellers' keys published: all of them, so that one left out is cut."""
+        """Queue sellers' keys for publication. A seller's keys replace its earlier ones."""
         by_partition: dict[int, list[MarketplaceSeller]] = {}
         for told in sellers:
             by_partition.setdefault(partition_of(told.seller, self.settings.partitions), []).append(told)
@@ -121,31 +124,31 @@ class Shop:
             store.queue(connection, "sellers", rows)
 
     def pending(self) -> int:
-        """Seed chunks that are not on the site yet."""
+        """Number of seed chunks that are not on the site yet."""
         with self.engine.connect() as connection:
             return store.pending(connection)
 
     def take(self, command: MarketplaceCommand) -> None:
-        """Queue a command, once by its id."""
+        """Queue a command, once per id."""
         partition = partition_of(command.listing, self.settings.partitions)
         with self.engine.begin() as connection:
             if store.ask(connection, command):
                 store.queue(connection, "command", [(partition, msgspec.json.encode(command).decode())])
 
     def answer(self, command: str) -> marketplace.Receipt | None:
-        """The command's receipt, once it was carried out."""
+        """The command's receipt; None until it has been carried out."""
         with self.engine.connect() as connection:
             return store.answer(connection, command)
 
     def take_seller(self, command: SellerCommand) -> None:
-        """Queue a command on a seller, once by its id."""
+        """Queue a command on a seller, once per id."""
         partition = partition_of(command.seller, self.settings.partitions)
         with self.engine.begin() as connection:
             if store.ask_seller(connection, command):
                 store.queue(connection, "seller_command", [(partition, msgspec.json.encode(command).decode())])
 
     def answer_seller(self, command: str) -> marketplace.SellerReceipt | None:
-        """The command's receipt, once it was carried out."""
+        """The command's receipt; None until it has been carried out."""
         with self.engine.connect() as connection:
             return store.answer_seller(connection, command)
 
@@ -205,7 +208,7 @@ def app(settings: Settings) -> Litestar:
         return Response(msgspec.json.encode(body), media_type=MediaType.JSON)
 
     def unsigned(headers: Any, path: str, body: bytes) -> Response[Any] | None:
-        """Why a request is not taken from whoever shares the secret; None: it is."""
+        """The error response if the request is not signed with the shared secret; None if it is."""
         try:
             if secret is None:
                 raise marketplace.BadSignature("this marketplace has no secret to check signatures with")
@@ -222,7 +225,7 @@ def app(settings: Settings) -> Litestar:
         return None
 
     async def answered(command: str, answer: Callable[[str], Any]) -> Response[Any]:
-        """The receipt of a command, as soon as there is one; 202 while there is none."""
+        """The receipt of a command; 202 if there is none after `WAIT_S`."""
         until = time.monotonic() + WAIT_S
         while (receipt := await asyncio.to_thread(answer, command)) is None:
             if time.monotonic() > until:

@@ -1,4 +1,4 @@
-"""What a command does to a listing or to a seller."""
+"""The effect of commands on listings and sellers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Page:
     """A listing as the marketplace keeps it.
 
     Attributes:
-        ended: the seller has taken it away.
-        measure: what Goodfaith has had done to it.
-        seq: highest command carried out.
+        ended: whether the seller has ended it.
+        measure: the measure that Goodfaith has ordered.
+        seq: highest sequence number of a command carried out.
     """
 
     listing: str
@@ -37,12 +37,12 @@ class Page:
 
     @property
     def visible(self) -> bool:
-        """Whether its page is there."""
+        """Whether its page is shown."""
         return not self.ended and self.measure == "none"
 
 
 def published(listing: str, page: Page | None) -> Listing:
-    """What the world is told of a listing; ``unknown`` when there is none."""
+    """A listing as it is published; ``unknown`` if there is none."""
     if page is None:
         return Listing(listing=listing, state="unknown")
     return Listing(
@@ -58,7 +58,7 @@ def published(listing: str, page: Page | None) -> Listing:
 
 
 def carry_out(page: Page | None, command: MarketplaceCommand) -> Receipt:
-    """Carry a command out; one that is not above the last is done already."""
+    """Carry out a command; one whose sequence number is not above the last has been carried out already."""
     if page is None and command.action != "lookup":
         return Receipt(command=command.command, listing=command.listing, seq=command.seq, result="unknown_listing")
     if page is not None and command.action != "lookup" and command.seq > page.seq:
@@ -72,9 +72,9 @@ class Seller:
     """A seller as the marketplace keeps it.
 
     Attributes:
-        measures: what Goodfaith has put it under.
-        until: when they are planned to become fewer.
-        seq: highest command carried out.
+        measures: the measures that Goodfaith has imposed.
+        until: when they are planned to be reduced.
+        seq: highest sequence number of a command carried out.
     """
 
     seller: str
@@ -85,19 +85,19 @@ class Seller:
 
     @property
     def hidden(self) -> bool:
-        """Whether none of its listings shows."""
+        """Whether all its listings are hidden."""
         return "frozen" in self.measures or "closed" in self.measures
 
     @property
     def barred(self) -> str | None:
-        """Why it may offer nothing new; None: it may."""
+        """Why it may not offer anything new; None if it may."""
         if "closed" in self.measures:
             return "The account is closed."
         return "The account may offer nothing new." if "may_not_list" in self.measures else None
 
 
 def sanction(seller: Seller | None, command: SellerCommand) -> SellerReceipt:
-    """Carry a command on a seller out; one that is not above the last is done already."""
+    """Carry out a command on a seller; one whose sequence number is not above the last has been carried out already."""
     if seller is None:
         return SellerReceipt(command=command.command, seller=command.seller, seq=command.seq, result="unknown_seller")
     if command.seq > seller.seq:

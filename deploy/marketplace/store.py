@@ -1,4 +1,4 @@
-"""The marketplace's tables (columns: migrations 0001 and 0004)."""
+"""The marketplace's tables (columns: migration 0001)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def save(connection: sa.Connection, pages: Collection[Page]) -> None:
 
 
 def pull(connection: sa.Connection, partitions: Sequence[int], room: int) -> Sequence[tuple[Any, ...]]:
-    """Take queue rows out, oldest first: (id, partition, kind, body)."""
+    """Remove queue rows, oldest first; returns them as (id, partition, kind, body)."""
     return sorted(tuple(row) for row in connection.exec_driver_sql(_PULL, (list(partitions), room)))
 
 
@@ -78,18 +78,18 @@ def queue(connection: sa.Connection, kind: str, rows: Sequence[tuple[int, str]])
 
 
 def pending(connection: sa.Connection) -> int:
-    """Seed rows that were not taken in yet."""
+    """Number of seed rows that are not processed yet."""
     return int(connection.exec_driver_sql(_PENDING).scalar_one())
 
 
 def ask(connection: sa.Connection, command: MarketplaceCommand) -> bool:
-    """Enter a command by its id; False when it is known."""
+    """Record a command by its id; False if it is known already."""
     row = connection.exec_driver_sql(_ASK, (command.command, command.listing, command.seq)).first()
     return row is not None
 
 
 def answer(connection: sa.Connection, command: str) -> Receipt | None:
-    """The receipt of a command that came by HTTP, once it was carried out."""
+    """The receipt of a command that came by HTTP; None until it has been carried out."""
     row = connection.exec_driver_sql(_ANSWER, (command,)).first()
     if row is None or row[2] is None:
         return None
@@ -97,7 +97,7 @@ def answer(connection: sa.Connection, command: str) -> Receipt | None:
 
 
 def answered(connection: sa.Connection, receipts: Collection[Receipt]) -> None:
-    """Note the results of commands that came by HTTP."""
+    """Record the results of commands that came by HTTP."""
     if receipts:
         connection.exec_driver_sql(_ANSWERED, ([r.command for r in receipts], [r.result for r in receipts]))
 
@@ -116,7 +116,7 @@ def sellers(connection: sa.Connection, ids: Collection[str]) -> dict[str, Seller
 
 
 def offering(connection: sa.Connection, ids: Collection[str]) -> set[str]:
-    """Those of the sellers who have or had a listing here."""
+    """Those of the sellers that have or had a listing here."""
     return set(connection.exec_driver_sql(_OFFERING, (list(ids),)).scalars()) if ids else set()
 
 
@@ -128,13 +128,13 @@ def save_sellers(connection: sa.Connection, sellers: Collection[Seller]) -> None
 
 
 def ask_seller(connection: sa.Connection, command: SellerCommand) -> bool:
-    """Enter a command on a seller by its id; False when it is known."""
+    """Record a command on a seller by its id; False if it is known already."""
     row = connection.exec_driver_sql(_ASK_SELLER, (command.command, command.seller, command.seq)).first()
     return row is not None
 
 
 def answer_seller(connection: sa.Connection, command: str) -> SellerReceipt | None:
-    """The receipt of a command on a seller that came by HTTP, once it was carried out."""
+    """The receipt of a command on a seller that came by HTTP; None until it has been carried out."""
     row = connection.exec_driver_sql(_ANSWER_SELLER, (command,)).first()
     if row is None or row[2] is None:
         return None
@@ -142,6 +142,6 @@ def answer_seller(connection: sa.Connection, command: str) -> SellerReceipt | No
 
 
 def answered_sellers(connection: sa.Connection, receipts: Collection[SellerReceipt]) -> None:
-    """Note the results of commands on sellers that came by HTTP."""
+    """Record the results of commands on sellers that came by HTTP."""
     if receipts:
         connection.exec_driver_sql(_ANSWERED_SELLERS, ([r.command for r in receipts], [r.result for r in receipts]))

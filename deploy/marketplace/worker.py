@@ -1,4 +1,4 @@
-"""The single writer of listings and of what sellers are under: commands by topic and queue, seeds by queue."""
+"""The single writer of listings and sellers' measures: reads commands from topics and queue, seeds from the queue."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _SELLER_RECEIPT: Final = "goodfaith.marketplace.seller_receipt.v1"
 
 
 class Seed(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A listing to be put on the site."""
+    """A listing to put on the site."""
 
     listing: Id
     seller: Id
@@ -92,7 +92,7 @@ class Marketplace:
     keeps_time = False
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
-        """What came by HTTP."""
+        """Commands and seeds that came by HTTP."""
         found = []
         for id_, partition, kind, body in store.pull(tx.connection, tx.partitions, min(room, _CHUNKS_A_BATCH)):
             data: Data
@@ -149,7 +149,7 @@ class Pages:
         self._answers: list[Receipt] = []
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
-        """Carry a command out, or put listings on the site."""
+        """Carry out a command, or put listings on the site."""
         data = incoming.data
         if isinstance(data, MarketplaceCommand):
             return self._command(incoming, data)
@@ -168,7 +168,7 @@ class Pages:
         if page is not None and page.seq != seq:
             self._changed[page.listing] = page
         if incoming.topic == "@queue":
-            self._answers.append(receipt)  # who asked by HTTP is answered by HTTP
+            self._answers.append(receipt)  # a command that came by HTTP is answered by HTTP
             return []
         out = []
         if command.action == "lookup":
@@ -216,7 +216,7 @@ class Pages:
         page = self._pages.get(seed.listing)
         seller = self._sellers.get(seed.seller)
         if (page is None or page.seller != seed.seller) and seller is not None and seller.barred is not None:
-            # the door has looked already: the seller was barred between
+            # the API has checked already: the seller was barred in between
             log.warning("not listed", listing=seed.listing, seller=seed.seller, reason=seller.barred)
             return None
         if page is None:
@@ -228,7 +228,7 @@ class Pages:
 
     def _seller(self, incoming: Incoming, told: MarketplaceSeller) -> Outgoing:
         if told.seller not in self._sellers:
-            # known from now on, listings or none: what its business is under reaches it before it offers anything
+            # known from now on, even without listings: measures against its business reach it before it offers anything
             self._sanctioned[told.seller] = self._sellers[told.seller] = Seller(told.seller, incoming.partition)
         return Outgoing(
             incoming.partition,

@@ -1,6 +1,7 @@
-"""For each alert what makes it fire, and what looks alike and must not: `promtool test rules` runs them.
+"""For each alert, series that make it fire and similar ones that must not: `promtool test rules` runs them.
 
-Time begins at 0 (1970), one sample a minute unless a case says otherwise. A value is promtool's notation: `0x20`, `60+1x20`.
+Time begins at 0 (1970), with one sample per minute unless a case says otherwise. Values are in promtool's notation:
+`0x20`, `60+1x20`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ class Case:
 
     Attributes:
         alert: Its name.
-        fires: Series by which it fires.
-        says: Its description then: every template filled in.
-        quiet: Series by which it does not, though they are close.
-        at: When it is looked at.
-        labels: Labels that its expression brings along.
-        step: Between samples and evaluations.
+        fires: Series that make it fire.
+        says: Its description then, with all templates filled in.
+        quiet: Similar series that must not make it fire.
+        at: When it is checked.
+        labels: Labels that its expression adds.
+        step: Time between samples, and between evaluations.
     """
 
     alert: str
@@ -45,7 +46,7 @@ def _up(*instances: str, values: str = "1x20") -> dict[str, str]:
 
 
 def _figure(name: str, values: str, **labels: str) -> dict[str, str]:
-    """A figure of the streams, half of it by each of two workers that held the partition one after the other."""
+    """A figure of the stream views, exported by each of two workers that held the partition one after the other."""
     told = ",".join(f'{key}="{value}"' for key, value in labels.items())
     comma = "," if told else ""
     return {
@@ -136,12 +137,12 @@ _LABELS: Final = {"job": "verification", "instance": "verification.0", "worker":
 CASES: Final = (
     Case(
         "HandledBurnFast", _outcomes("100+8x120", "0+2x120"), "Misses of the 24 hours come 20 times faster than its budget allows.",
-        # twenty in a hundred are missed, but only now: not over an hour
+        # twenty in a hundred are missed, but only recently, not over an hour
         _outcomes("0+100x12 1280+80x9", "0x12 20+20x9"), at="70m", labels={"slo": "handled"}, step="5m",
     ),
     Case(
         "HandledBurnFast", _outcomes("100+93x40", "0+7x40"), "Misses of the 24 hours come 7 times faster than its budget allows.",
-        # a third is missed, of fifteen in six hours: too few to tell
+        # a third is missed, but of only fifteen in six hours: too few
         _outcomes("100x2 101+1x30", "0x2 1+1x4 5x30"), at="390m", labels={"slo": "handled"}, step="30m",
     ),
     Case(
@@ -163,7 +164,7 @@ CASES: Final = (
         "Late items of stage recorded come 2 times faster than its budget allows.",
         _stages("recorded", "100+9999x200", "0+1x200"), at="4440m", labels={"slo": "recorded"}, step="60m",
     ),
-    Case("Watchdog", {}, "Fires always. Whoever does not get it any more is to raise the alarm.", {}),
+    Case("Watchdog", {}, "Always fires. If it no longer arrives, raise the alarm.", {}),
     Case(
         "FiguresIncomplete",
         {**_lost_partition("0x10 stale"), **_RECOVERED}, "Only 1 partitions are in the figures.",
@@ -217,13 +218,13 @@ CASES: Final = (
     Case(
         "DrainTooSlow",
         {**_open("90000x30"), **_handled("0+300x30"), **_clock("100000+300x30"), **_oldest("100000x30", "verification")},
-        "At the present pace what is open is handled in 1d 1h 0m 0s, and the oldest item has less.",
+        "At the present pace open items take 1d 1h 0m 0s, and the oldest has less time left.",
         {**_open("60000x30"), **_handled("0+300x30"), **_clock("100000+300x30"), **_oldest("100000x30", "verification")},
         at="65m", step="5m",
     ),
     Case(
         "OldestItemOld", {**_clock("100000+60x20"), **_oldest("30000x20")}, "The oldest item in stage review is 19h 46m 40s old.",
-        # waits for its complainant: its clock stands
+        # waits for its complainant, so its clock is stopped
         {**_clock("100000+60x20"), **_oldest("30000x20", "complainant"), **_oldest("40000x20"), **_oldest("0x20", "intake")},
         labels={"stage": "review"},
     ),
@@ -238,7 +239,7 @@ CASES: Final = (
     Case(
         "ReviewQueueOld",
         {**_clock("100000+60x20"), 'goodfaith_review_oldest_timestamp_seconds{state="UNDER_REVIEW",tier="express"}': "50000x20"},
-        "The oldest undecided case in express waits for 14h 13m 20s.",
+        "The oldest undecided case in express has waited for 14h 13m 20s.",
         {
             **_clock("100000+60x20"),
             'goodfaith_review_oldest_timestamp_seconds{state="UNDER_REVIEW",tier="express"}': "60000x20",
@@ -254,11 +255,11 @@ CASES: Final = (
     ),
     Case(
         "ConsumerLag", _lag("400x20", "900x20", "400x20"),
-        "Half of the partitions of intake.events wait for verification for 6m 40s or longer.", _lag("0x20", "900x20", "20x20"),
+        "Half the partitions of intake.events have waited for verification for 6m 40s or longer.", _lag("0x20", "900x20", "20x20"),
         labels={"group": "verification", "topic": "intake.events"},
     ),
     Case(
-        "PartitionStuck", _lag("0x20", "900x20", "20x20"), "Partition 1 of intake.events waits for verification for 15m 0s.",
+        "PartitionStuck", _lag("0x20", "900x20", "20x20"), "Partition 1 of intake.events has waited for verification for 15m 0s.",
         _lag("400x20", "900x20", "400x20"), labels={"group": "verification", "topic": "intake.events", "partition": "1"},
     ),
     Case(
@@ -281,9 +282,9 @@ CASES: Final = (
             'goodfaith_consumer_assigned_partitions{job="verification",instance="verification.0"}': "3x40",
             'goodfaith_consumer_assigned_partitions{job="verification",instance="verification.1"}': "3x10 stale",
         },
-        "The workers of verification own 3 partitions only.",
+        "The workers of verification own only 3 partitions.",
         {
-            # both count the three that move, for two minutes
+            # both count the three moving partitions for two minutes
             'goodfaith_consumer_assigned_partitions{job="verification",instance="verification.0"}': "3x8 6x40",
             'goodfaith_consumer_assigned_partitions{job="verification",instance="verification.1"}': "3x10 stale",
         },
@@ -308,12 +309,12 @@ CASES: Final = (
     ),
     Case(
         "DeadLetters", {f"goodfaith_dead_letters_depth{{{_WORKER}}}": "1x20"},
-        "1 keys of verification wait behind a record that it cannot process.", {f"goodfaith_dead_letters_depth{{{_WORKER}}}": "1x10 0x10"},
+        "1 keys of verification wait because it cannot process a record.", {f"goodfaith_dead_letters_depth{{{_WORKER}}}": "1x10 0x10"},
         labels={"job": "verification", "worker": "verification"},
     ),
     Case(
         "DeadLettersOld", {f"goodfaith_dead_letters_oldest_timestamp_seconds{{{_WORKER}}}": "60x300"},
-        "The oldest parked record of verification waits for 4h 59m 0s.", {f"goodfaith_dead_letters_oldest_timestamp_seconds{{{_WORKER}}}": "0x300"},
+        "The oldest dead letter of verification is 4h 59m 0s old.", {f"goodfaith_dead_letters_oldest_timestamp_seconds{{{_WORKER}}}": "0x300"},
         at="300m", labels={"job": "verification", "worker": "verification"}, step="30m",
     ),
     Case(
@@ -329,7 +330,7 @@ CASES: Final = (
     ),
     Case(
         "OutboxOld", {f"goodfaith_outbox_oldest_timestamp_seconds{{{_WORKER}}}": "600x20"},
-        "The oldest event in the outbox of verification.0 waits for 10m 0s.",
+        "The oldest event in the outbox of verification.0 has waited for 10m 0s.",
         {f"goodfaith_outbox_oldest_timestamp_seconds{{{_WORKER}}}": "0+59x20"}, labels=_LABELS,
     ),
     Case(
@@ -348,12 +349,12 @@ CASES: Final = (
     ),
     Case(
         "WorkerBug", {f'goodfaith_transient_failures_total{{{_WORKER},part="bug"}}': "0x10 1x30"},
-        "verification put batches off for an error in its code.",
+        "verification put off batches because of an error in its code.",
         {f'goodfaith_transient_failures_total{{{_WORKER},part="broker"}}': "0+1x40"}, labels={"job": "verification"},
     ),
     Case(
         "DeliveryLate", {'goodfaith_delivery_oldest_pending_timestamp_seconds{instance="a",channel="email"}': "60x30"},
-        "The oldest message to go by email waits for 24m 0s.",
+        "The oldest message by email has waited for 24m 0s.",
         {
             'goodfaith_delivery_oldest_pending_timestamp_seconds{instance="a",channel="email"}': "0+50x30",
             'goodfaith_delivery_oldest_pending_timestamp_seconds{instance="a",channel="webhook"}': "60x30",
@@ -362,7 +363,7 @@ CASES: Final = (
     ),
     Case(
         "MessagesFailed", {'goodfaith_deliveries_total{channel="email",result="failed"}': "0x5 1x20"},
-        "Messages to go by email failed for an error in a template.", {'goodfaith_deliveries_total{channel="email",result="later"}': "0+1x20"},
+        "Messages by email failed because of an error in a template.", {'goodfaith_deliveries_total{channel="email",result="later"}': "0+1x20"},
         labels={"channel": "email"},
     ),
     Case("WebhooksFailing", _attempts("0+2x20", "0+6x20"), "75% of the calls to webhooks fail.", _attempts("0+6x20", "0+2x20")),
@@ -384,7 +385,7 @@ CASES: Final = (
         {'goodfaith_statements_refused{job="enforcement-statements"}': "0x20"},
     ),
     Case(
-        "StatementsOld", {"goodfaith_statements_oldest_timestamp_seconds": "60x500"}, "The oldest statement of reasons waits for 6h 59m 0s.",
+        "StatementsOld", {"goodfaith_statements_oldest_timestamp_seconds": "60x500"}, "The oldest statement of reasons has waited for 6h 59m 0s.",
         {"goodfaith_statements_oldest_timestamp_seconds": "0x500"}, at="420m", step="30m",
     ),
     Case("BrokerDown", {"goodfaith_broker_up": "1x10 0x10"}, "No node of the broker answers.", {"goodfaith_broker_up": "1x19 0x1"}),
@@ -400,7 +401,7 @@ CASES: Final = (
     Case("DatabaseConnectionsHigh", _connections("20x20", "65x20"), "85% of the connections are taken.", _connections("20x20", "55x20")),
     Case(
         "DatabaseOldTransaction", {"goodfaith_database_oldest_transaction_timestamp_seconds": "60x20"},
-        "The oldest transaction is open for 19m 0s.", {"goodfaith_database_oldest_transaction_timestamp_seconds": "0x20"},
+        "The oldest transaction has been open for 19m 0s.", {"goodfaith_database_oldest_transaction_timestamp_seconds": "0x20"},
     ),
     Case(
         "DatabaseTransactionIds", {"goodfaith_database_transaction_ids_used": "600000000x40"},
@@ -422,18 +423,18 @@ CASES: Final = (
         at="19m", labels={"job": "verification", "instance": "verification.0"},
     ),
 )  # fmt: skip
-"""All but `SeriesAbsent` and `ProcessAbsent`, which are made of lists, and `Aftermath`, which looks at all others."""
+"""All but `SeriesAbsent` and `ProcessAbsent`, generated from lists, and `Aftermath`, which needs all the others."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What recorded figures are, by series; five minutes between samples.
+    """Expected values of recorded figures for given series, with five minutes between samples.
 
     Attributes:
         name: What it shows.
-        series: What there is.
-        at: When it is looked at.
-        is_: Value by expression; None: no answer.
+        series: The input series.
+        at: When it is checked.
+        is_: Expected value by expression; None: no result.
     """
 
     name: str
@@ -443,7 +444,7 @@ class Figure:
 
 
 def _moved(name: str, **labels: str) -> dict[str, str]:
-    """Ten more each five minutes on each of two partitions; the first is nobody's for a moment after an hour."""
+    """Grows by ten every five minutes on each of two partitions; after an hour the first has no worker for a moment."""
     told = ",".join(f'{key}="{value}"' for key, value in labels.items())
     return {
         f'{name}{{instance="streams.0",partition="0",{told}}}': "0+10x12 stale",
@@ -468,7 +469,7 @@ FIGURES: Final = (
             'goodfaith:sla_outcomes:increase_1d{outcome="met"}': "400",
             "goodfaith:handled_in_time:ratio_1h": "0.9795918367346939",
             "goodfaith:handled_in_time:ratio_30d": "0.9876543209876543",
-            # while nobody has the partition its last value counts
+            # while no worker has the partition, its last value counts
 f"min_over_time(({_MET} - {_MET} offset 5m)[80m:5m])": "10",
         },
     ),
@@ -530,7 +531,7 @@ f"min_over_time(({_MET} - {_MET} offset 5m)[80m:5m])": "10",
 
 @dataclass
 class _World:
-    """Cases that have no series in common, looked at together: promtool's time goes by worlds."""
+    """Cases with no series in common, tested together: promtool's run time depends on the number of worlds."""
 
     file: str
     step: str
@@ -571,7 +572,7 @@ def _metric(selector: str) -> str:
 
 
 def tests(pace: Pace) -> dict[str, dict[str, Any]]:
-    """What promtool reads, by file name: `<rule file>_<step>.yaml`."""
+    """The test files for promtool, by name: `<rule file>_<step>.yaml`."""
     rules: dict[str, list[Alert]] = {}
     for alert in alerts(pace):
         rules.setdefault(alert.name, []).append(alert)
@@ -627,10 +628,10 @@ def _absent(rules: Mapping[str, list[Alert]], pace: Pace) -> Iterable[_World]:
 
 
 def _aftermath(rules: Mapping[str, list[Alert]], pace: Pace) -> _World:
-    """The broker is down in a world that is healthy otherwise; a quarter of an hour after its page nothing is muted."""
+    """The broker is down in an otherwise healthy world; a quarter of an hour after its page nothing is muted."""
     (rule,) = rules["Aftermath"]
     labels = {"page": "BrokerDown", "layer": "platform", "area": "platform"}
-    fires = [_expected(rule, labels, "BrokerDown fires or has just ended. What follows from it is silent.", pace)]
+    fires = [_expected(rule, labels, "BrokerDown fires or has just ended. Its consequences are muted.", pace)]
     world = faults.healthy()
     world.change(lambda _: faults.steady(1, 0), "goodfaith_broker_up")
     series = {name: " ".join(parts) for name, parts in world.series.items()}

@@ -1,7 +1,8 @@
-"""Classes of faults, as the series that each leaves behind, and the one alert that may page for it.
+"""Classes of faults, as the series that each causes, and the one alert that may page for it.
 
-Every world runs for hours at one sample a minute: healthy, then the fault, then a recovery in which a backlog drains.
-`promtool` evaluates all rules on it, and `leaving` says in PromQL which pages pass the inhibitions of `routing`.
+Every world lasts for hours, with one sample per minute: healthy, then the fault, then a recovery in which a backlog
+drains. `promtool` evaluates all rules on it, and `leaving` selects in PromQL the pages that pass the inhibitions of
+`routing`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ DURING: Final = 40
 AFTER: Final = 30
 MINUTE: Final = 60
 DRAINS: Final = 4
-"""Minutes that a backlog takes to drain when the fault is over."""
+"""Minutes that a backlog takes to drain after the fault."""
 
 Parts = tuple[str, str, str]
 """A series' samples before, during and after the fault, in promtool's notation."""
@@ -44,13 +45,13 @@ def steady(value: float, during: float | None = None, after: str = "") -> Parts:
 
 
 def flows(rate: float = MINUTE, start: float = 0) -> Parts:
-    """A counter, or a timestamp that keeps up with the time, by its growth per minute."""
+    """A counter, or a timestamp that keeps up with the clock, by its growth per minute."""
     fault, end = start + rate * BEFORE, start + rate * (BEFORE + DURING)
     return f"{start:g}+{rate:g}x{BEFORE - 1}", f"{fault:g}+{rate:g}x{DURING - 1}", f"{end:g}+{rate:g}x{AFTER - 1}"
 
 
 def stops(flow: Parts) -> Parts:
-    """The same, which stands still during the fault and has caught up when that is over."""
+    """A flow that stands still during the fault and has caught up right after it."""
     start, _, rate = re.split(r"([+x])", flow[0])[:3]
     last = float(start) + float(rate) * (BEFORE - 1)
     return flow[0], f"{last:g}x{DURING - 1}", flow[2]
@@ -63,7 +64,7 @@ def occurs(rate: float) -> Parts:
 
 
 def waits(since: int = BEFORE * MINUTE) -> Parts:
-    """When the oldest of something was left waiting; 0: nothing waits."""
+    """Since when the oldest of something has waited; 0: nothing waits."""
     return steady(0, since)
 
 
@@ -75,13 +76,13 @@ def lags() -> Parts:
 
 
 def gone(series: Parts) -> Parts:
-    """A series whose exporter is away during the fault."""
+    """A series whose exporter is down during the fault."""
     return series[0], f"stale _x{DURING - 1}", series[2]
 
 
 @dataclass
 class World:
-    """Series by selector; healthy until something is done to it."""
+    """Series by selector; healthy until they are changed."""
 
     series: dict[str, Parts] = field(default_factory=dict)
 
@@ -94,7 +95,7 @@ class World:
         """Change all series of this name that have the labels, given as `label="value"`.
 
         Raises:
-            KeyError: there is none.
+            KeyError: no series matches.
         """
         found = [
             one for one in self.series if re.match(rf"{name}(\{{|$)", one) and all(label in one for label in having)
@@ -105,14 +106,14 @@ class World:
             self.series[one] = how(self.series[one])
 
     def lose(self, job: str) -> None:
-        """No instance of a process runs: it cannot be scraped, and what it exported is stale."""
+        """Stop all instances of a process: it cannot be scraped, and its series are stale."""
         for one, parts in self.series.items():
             if f'job="{job}"' in one:
                 self.series[one] = steady(1, 0) if one.startswith("up{") else gone(parts)
 
 
 def healthy() -> World:
-    """What a running installation exports, as far as an alert looks at it."""
+    """The series of a healthy installation that alerts use."""
     world = World()
     for job in (*REQUIRED, "marketplace"):
         at = {"job": job, "instance": f"{job}.0"}
@@ -162,7 +163,7 @@ def healthy() -> World:
 
 
 def _figures(world: World) -> None:
-    """What the streams export, on two partitions."""
+    """The series of the stream views, on two partitions."""
     for partition in ("0", "1"):
         at = {"job": "streams", "instance": "streams.0", "partition": partition}
         for stage in ("intake", "verification", "enforcement", "review", "complainant"):
@@ -200,13 +201,13 @@ def _late(world: World, stage: str, rate: float = MINUTE) -> None:
 
 
 def _no_claim_moves(world: World) -> None:
-    """The consequences of a fault that stops all claims, as far as anything measures them."""
+    """The measured consequences of a fault that stops all claims."""
     world.change(stops, "goodfaith_canary_last_completed_timestamp_seconds")
     world.change(stops, "goodfaith_claim_handling_duration_seconds_count")
     for stage in ("recorded", "enforcement", "notification"):
         world.change(stops, "goodfaith_claim_stage_duration_seconds_count", f'stage="{stage}"')
         _late(world, stage)
-    # a watermark passes a partition that stands still for no reader
+    # no watermark passes a partition that has stopped
     world.change(stops, "goodfaith_watermark_timestamp_seconds")
 
 
@@ -214,7 +215,7 @@ def _platform_gone(world: World, part: str) -> None:
     world.change(lambda _: steady(1, 0), f"goodfaith_{part}_up")
     world.change(stops, "goodfaith_watch_last_success_timestamp_seconds", f'part="{part}"')
     _no_claim_moves(world)
-    # whoever measures is as blind as everybody else: the backlog shows when the fault is over
+    # the lag cannot be measured either: the backlog shows only after the fault
     world.change(lambda _: (f"0x{BEFORE - 1}", f"0x{DURING - 1}", lags()[2]), "goodfaith_consumer_lag_seconds")
     for name in ("worker_progress", "consumer_position", "streams_position"):
         world.change(stops, f"goodfaith_{name}_timestamp_seconds")
@@ -233,7 +234,7 @@ def _database_gone(world: World) -> None:
 
 
 def _database_back(world: World) -> None:
-    """Every worker stops for good; what they have in hand stays where it is."""
+    """Every worker stops for good; its work in hand stays where it is."""
     _no_claim_moves(world)
     world.change(lambda _: steady(0, 1), "goodfaith_database_went_back")
     for name in ("worker_progress", "consumer_position"):
@@ -309,7 +310,7 @@ def _unread_gone(world: World) -> None:
 
 
 def _one_partition(world: World) -> None:
-    """The canary files its claims on any partition, so that sooner or later one of them hangs on this one."""
+    """The canary's claims may be on any partition, so sooner or later one of them hangs on this one."""
     for topic in ("a.events", "b.events"):
         _behind(world, 'group="verification"', f'topic="{topic}"', 'partition="3"')
     world.change(stops, "goodfaith_consumer_position_timestamp_seconds", 'job="verification"')
@@ -343,7 +344,7 @@ def _door_fails(world: World) -> None:
 
 
 def _streams_stand(world: World) -> None:
-    """Every figure stands, so that claims look as if they stood."""
+    """Every figure stops, so claims seem to have stopped."""
     for name in ("claim_handling_duration_seconds_count", "claim_stage_duration_seconds_count"):
         world.change(stops, f"goodfaith_{name}")
     world.change(stops, "goodfaith_claim_oldest_open_received_timestamp_seconds")
@@ -378,7 +379,7 @@ def _marketplace_gone(world: World) -> None:
 
 
 def _none_handled(world: World) -> None:
-    """Whatever stops them lets the canary through."""
+    """No claim is handled, but the canary comes through."""
     world.change(stops, "goodfaith_claim_handling_duration_seconds_count")
     for stage in ("recorded", "enforcement"):
         world.change(stops, "goodfaith_claim_stage_duration_seconds_count", f'stage="{stage}"')
@@ -395,7 +396,7 @@ def _stage_slow(world: World) -> None:
 
 
 def _overload(world: World) -> None:
-    """100,000 items are open that came at once, and the oldest waits for 23 hours."""
+    """100,000 items came at once and are open, and the oldest has waited for 23 hours."""
     world.change(lambda _: steady(5, 100_000), "goodfaith_claim_items_open", 'stage="verification"')
 
 
@@ -415,7 +416,7 @@ def _poison(world: World) -> None:
 
 
 def _forgotten(world: World) -> None:
-    """Some cases wait in review for 18 hours, for 23 and past their time."""
+    """Some cases wait in review for 18 hours, for 23 hours, and past their deadline."""
     old = (
         f"99900+60x{BEFORE - 1}",
         f"{100_000 + 60 * BEFORE - 19 * 3600}+0x{DURING - 1}",
@@ -454,14 +455,14 @@ class Fault:
     Attributes:
         what: What is broken.
         pages: The one alert that pages for it, from its beginning until all its consequences are over.
-        breaks: Does to a healthy world what the fault does to it.
+        breaks: Applies the fault to a healthy world.
     """
 
     what: str
     pages: str
     breaks: Callable[[World], None]
     minutes: int = DURING
-    """How long it lasts. The recovery from a fault that lasts longer than others is not looked at."""
+    """How long it lasts. For one that lasts longer than the default, the recovery is not tested."""
 
 
 PROCESSES: Final = (
@@ -488,7 +489,7 @@ FAULTS: Final = (
     Fault("the marketplace is gone", "ConsumerLag", _marketplace_gone),
     Fault("events cannot be published", "OutboxOld", _unpublished),
     Fault("the watermark stands", "WatermarkBehind", _watermark),
-    Fault("the door answers with errors", "IntakeErrors", _door_fails),
+    Fault("intake's API answers with errors", "IntakeErrors", _door_fails),
     Fault("the streams hang and their port answers", "StreamsBehind", _streams_stand),
     Fault("the streams recover for long", "StreamsRecovering", _streams_recover),
     Fault("figures leave a partition out", "FiguresIncomplete", _partition_unexported),
@@ -501,17 +502,17 @@ FAULTS: Final = (
     Fault("more is open than can be handled in time", "DrainTooSlow", _overload),
     Fault("the mail server is gone", "DeliveryLate", _mail_gone),
     Fault("the mail server is gone, and the canary writes mail", "CanaryOld", _mail_gone_for_the_canary),
-    Fault("records are parked, and nobody mends it", "DeadLettersOld", _poison, minutes=250),
+    Fault("dead letters wait, and nobody handles them", "DeadLettersOld", _poison, minutes=250),
     Fault("items are forgotten until they are late", "OldestItemOld", _forgotten),
     Fault("items came late, and are due", "ItemsDueSoon", _due),
     Fault("items miss their time without a warning", "HandledBurnFast", _missed),
     Fault("most webhooks fail", "WebhookCircuitsOpen", _webhooks),
 )
-"""Every alert that pages is the page of one of these. An alert is added with its fault."""
+"""Every alert that pages is the page of one of these. Add an alert together with its fault."""
 
 
 def leaving(rules: Iterable[Mapping[str, Any]] = INHIBITIONS) -> str:
-    """The pages that are not muted, in PromQL: Alertmanager's rule for inhibitions, on what Prometheus says of its alerts."""
+    """PromQL for the pages that are not muted: Alertmanager's inhibition rules, applied to the series ALERTS."""
     expression = 'ALERTS{alertstate="firing",severity="page"}'
     for rule in rules:
         source, target = (",".join(rule[f"{side}_matchers"]) for side in ("source", "target"))
@@ -523,7 +524,7 @@ def leaving(rules: Iterable[Mapping[str, Any]] = INHIBITIONS) -> str:
 
 
 def rule_file(pace: Pace) -> dict[str, Any]:
-    """The rules of alerts that page, and what they stand on. Tickets mute nothing."""
+    """The rules of alerts that page, and the recording rules they need. Tickets mute nothing."""
     those = [group for files in groups(pace).values() for group in files]
     records = [rule for group in those for rule in group.rules if isinstance(rule, Record)]
     wanted = [rule.expr for group in those for rule in group.rules if _pages(rule)]
@@ -544,7 +545,7 @@ def _pages(rule: Alert | Record) -> bool:
 
 
 def test_of(fault: Fault, rules: str) -> dict[str, Any]:
-    """What promtool reads: that exactly the fault's page leaves. `rules` is the path of the `rule_file`."""
+    """A test for promtool: exactly the fault's page leaves. `rules` is the path of the `rule_file`."""
     recovers = fault.minutes == DURING
     length = BEFORE + fault.minutes + AFTER * recovers
     world = healthy()

@@ -1,4 +1,4 @@
-"""What rules are made of, the time that they are made for, and how they are written: no rule is here."""
+"""The types that rules are made of, the pace that they run at, and how they are written. Contains no rules."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 RUNBOOKS: Final = "https://goodfaith.example/docs/runbooks"
-"""Where runbooks are read; `python -m deploy.prometheus --runbooks URL` names another place."""
+"""URL of the runbooks; `python -m deploy.prometheus --runbooks URL` sets another."""
 
 Severity = Literal["page", "ticket", "none"]
 Layer = Literal["", "platform", "process", "flow", "journey", "promise", "deadline", "meta"]
 Team = Literal["sre", "review", "compliance"]
 
 LAYERS: Final[tuple[Layer, ...]] = ("platform", "process", "flow", "journey", "promise", "deadline")
-"""From cause to consequence: a page in one layer mutes everything in the layers after it (docs/alerting.md, "One fault,
-one page")."""
+"""From cause to consequence: a page in one layer mutes everything in later layers (docs/explanation/alerting.md, "One
+fault, one page")."""
 KEEP: Final = "2m"
-"""For how long a page goes on firing after its condition is gone: one that comes and goes is one page."""
+"""How long a page keeps firing after its condition has ended, so that one that comes and goes is a single page."""
 AFTERMATH: Final = "15m"
-"""For how long a page mutes its consequences after it has ended: a backlog drains, and the five-minute windows of the burn
-rates empty."""
+"""How long a page mutes its consequences after it has ended: until a backlog has drained and the five-minute windows of
+the burn rates are empty."""
 
 _UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast wall time is taken to go: at 60 a rule that waits 15 minutes waits 15 seconds. For drills.
+    """How much faster wall time passes for rules: at 60 a rule that waits 15 minutes waits 15 seconds. For drills.
 
-    Business time has a clock of its own, so thresholds in it (24 hours, 18 hours) stay as they are.
+    Business time has its own clock, so thresholds in it (24 hours, 18 hours) do not change.
     """
 
     speed: float = 1.0
     runbooks: str = RUNBOOKS
 
     def __call__(self, duration: str) -> str:
-        """A duration of Prometheus, such as `15m`, at this pace; a millisecond at least."""
+        """A Prometheus duration such as `15m` at this pace; at least a millisecond."""
         found = re.fullmatch(r"(\d+)(ms|s|m|h|d)", duration)
         if found is None:
             raise ValueError(f"no duration: {duration!r}")
@@ -53,11 +53,11 @@ class Pace:
         return "".join(parts)
 
     def interval(self, duration: str) -> str:
-        """How often rules are evaluated: a second at least."""
+        """The interval of rule evaluations at this pace; at least a second."""
         return duration if self.speed == 1 else f"{max(1, round(float(Pace(self.speed).seconds(duration))))}s"
 
     def seconds(self, duration: str) -> str:
-        """The same as a number of seconds, for comparisons with wall time."""
+        """A duration at this pace as a number of seconds, for comparisons with wall time."""
         found = re.fullmatch(r"(\d+)(ms|s|m|h|d)", duration)
         if found is None:
             raise ValueError(f"no duration: {duration!r}")
@@ -79,15 +79,15 @@ class Alert:
 
     Attributes:
         name: Its name, and that of its runbook.
-        expr: When it holds, in PromQL.
+        expr: Its condition, in PromQL.
         severity: `page` wakes somebody, `ticket` waits for the morning, `none` is for machines.
         summary: One line, without numbers.
         description: What was measured, with the value.
-        hold: For how long it must hold before it fires (`for`); empty: at once.
+        hold: How long the condition must hold before it fires (`for`); empty: at once.
         layer: Its place between cause and consequence; inhibition follows the order of `LAYERS`. Empty: `expr` sets it.
-        area: What part of the system it is about. A page mutes consequences in its own area only; a `platform` page
+        area: The part of the system it is about. A page mutes consequences in its own area only; a `platform` page
             mutes them everywhere. Empty: `expr` sets the label.
-        waits: For how long the fault lasts before `expr` can hold at all: a window or a threshold on age.
+        waits: How long a fault must last before `expr` can hold at all: a window or a threshold on age.
         labels: Further labels.
     """
 
@@ -112,7 +112,7 @@ class Alert:
 
     @property
     def keep(self) -> str:
-        """For how long it goes on firing after it has ceased to hold; empty: not at all."""
+        """How long it keeps firing after its condition has ended; empty: not at all."""
         return KEEP if self.severity == "page" else ""
 
     @property
@@ -121,7 +121,7 @@ class Alert:
         return sum(float(Pace().seconds(duration)) for duration in (self.waits, self.hold) if duration)
 
     def annotations(self, pace: Pace) -> dict[str, str]:
-        """Annotations, still with templates."""
+        """Annotations, with templates not filled in."""
         return {
             "summary": self.summary,
             "description": self.description,
@@ -158,7 +158,7 @@ def _plain(rule: Record | Alert, pace: Pace) -> dict[str, Any]:
 
 
 def dump(value: Any, comment: str = "") -> str:
-    """YAML of dicts, lists, strings, numbers and None: strings quoted, those of several lines as blocks."""
+    """YAML of dicts, lists, strings, numbers and None: strings are quoted, those with several lines are blocks."""
     head = "".join(f"# {line}\n" for line in comment.splitlines())
     return head + "\n".join(_lines(value)) + "\n"
 

@@ -1,4 +1,4 @@
-"""Who is told of an alert, and which alerts say nothing new while another fires: Alertmanager's configuration."""
+"""Alertmanager's configuration: who is notified of an alert, and which alerts are muted while another fires."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RECEIVERS: Final[dict[str, dict[str, Any]]] = {
         "slack_configs": [{"api_url_file": f"{SECRETS}/slack", "channel": "#compliance", "send_resolved": True}]
     },
 }
-"""An example for each receiver; addresses are to be changed, secrets are files and stand nowhere else."""
+"""An example of each receiver. Change the addresses; secrets are only ever in files."""
 
 
 def _inhibits(source: Sequence[str], target: Sequence[str], *equal: str) -> dict[str, Any]:
@@ -48,11 +48,11 @@ def _inhibits(source: Sequence[str], target: Sequence[str], *equal: str) -> dict
 
 
 FROM_FIGURES: Final = "ClaimsStalled|StageStalled|DrainTooSlow|StageBurn.*|HandledBurn.*|OldestItemOld|ItemsDueSoon"
-"""Alerts that rest on what the streams export."""
+"""Alerts that depend on what the stream views export."""
 
 
 def _layers() -> list[dict[str, Any]]:
-    """A page mutes every alert of the layers after its own: in its area, and a platform page everywhere."""
+    """A page mutes every alert of later layers in its area; a platform page mutes them everywhere."""
     return [
         _inhibits(
             [PAGED, f'layer="{layer}"'],
@@ -64,7 +64,7 @@ def _layers() -> list[dict[str, Any]]:
 
 
 def _in_order(*alerts: str) -> list[dict[str, Any]]:
-    """Each of these pages mutes those after it in its area: one fault brings them one after the other."""
+    """Each of these pages mutes those after it in its area: one fault raises them one after another."""
     return [_page_mutes(alert, "|".join(alerts[place + 1 :]), "area") for place, alert in enumerate(alerts[:-1])]
 
 
@@ -73,7 +73,7 @@ def _page_mutes(page: str, alerts: str, *equal: str) -> dict[str, Any]:
 
 
 PAGED: Final = 'severity=~"page|none"'
-"""What mutes: a page, and its Aftermath. Never a ticket, so that somebody was woken whenever anything is silent."""
+"""What mutes: a page and its Aftermath, never a ticket. So whenever an alert is muted, somebody has been paged."""
 INHIBITIONS: Final = (
     *_layers(),
     # while the broker comes back, its partitions have no leader yet
@@ -82,9 +82,9 @@ INHIBITIONS: Final = (
     *_in_order("ClaimsStalled", "StageStalled", "StageBurnFast", "DrainTooSlow"),
     *_in_order("DeliveryLate", "StageBurnFast"),
     *_in_order("OldestItemOld", "ItemsDueSoon", "HandledBurnFast"),
-    # claims look as if they stood while the figures do
+    # while the figures have stopped, claims seem to have stopped too
     _inhibits([PAGED, 'area="figures"'], [f'alertname=~"{FROM_FIGURES}"']),
-    # the ticket of what pages
+    # tickets for the same fault as a page
     _page_mutes("ProcessDown", "InstanceDown|ProcessFlapping", "job"),
     _page_mutes("StageBurnFast", "StageBurnSlow", "slo"),
     _page_mutes("HandledBurnFast", "HandledBurnSlow"),
@@ -97,8 +97,8 @@ def configuration(pace: Pace, sink: str | None = None) -> dict[str, Any]:
     """Alertmanager's configuration.
 
     Args:
-        pace: How fast time goes.
-        sink: Take all that is sent here instead, at `<sink>/<receiver>`; empty: nowhere. For a local stack.
+        pace: How fast time passes.
+        sink: Send everything to `<sink>/<receiver>` instead; empty: nowhere. For a local stack.
     """
     receivers = RECEIVERS
     if sink is not None:
@@ -126,7 +126,7 @@ def configuration(pace: Pace, sink: str | None = None) -> dict[str, Any]:
                 {
                     "matchers": ['severity="page"'],
                     "receiver": "pager",
-                    # a host that is lost takes several processes with it: one page names them all
+                    # a lost host stops several processes: one page names them all
                     "group_by": ["alertname"],
                     "group_interval": pace("1m"),
                     "repeat_interval": pace("1h"),

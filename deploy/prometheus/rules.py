@@ -1,4 +1,4 @@
-"""The rules: what is recorded, what is alerted on. Runbooks have the words for people; `docs/metrics.md` the series."""
+"""Recording rules and alerts. The runbooks explain the alerts, `docs/reference/metrics.md` the series."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ SLI: Final = {
     "goodfaith_database_up": "watch",
     "goodfaith_watch_last_success_timestamp_seconds": "watch",
 }
-"""Series without which alerts would be silent for the wrong reason, each with the area whose processes export it: an absent
-one is an alert."""
+"""Series without which alerts would be silent for the wrong reason, each with the area whose processes export it. An
+absent one raises an alert."""
 
 AREAS: Final = {
     "claims": "intake-.*|verification|enforcement-(worker|delivery|api)|notification-(worker|sender|api)",
@@ -60,7 +60,7 @@ GROUPS: Final = {
 }
 """Consumer groups by area."""
 STAND_INS: Final = "marketplace|mailbox"
-"""Processes of a local stack that stand for systems of others. Nobody is paged for the process itself; what it causes pages."""
+"""Processes of a local stack that stand in for external systems. Nobody is paged for them, only for what they cause."""
 
 REQUIRED: Final = (
     "intake-api",
@@ -125,7 +125,7 @@ def records(pace: Pace | None = None) -> tuple[Record, ...]:
 
 
 _NOT_RECOVERING: Final = "unless on () (sum(max by (partition) (goodfaith_streams_recovering)) > 0)"
-"""Partitions that are being recovered are missing or old for a while: StreamsRecovering tells of that, if it lasts."""
+"""Partitions in recovery are missing or old for a while; StreamsRecovering reports it if that lasts."""
 
 
 def area_of(labels: Mapping[str, str]) -> str:
@@ -144,14 +144,14 @@ def _of_area(expr: str, label: str = "job") -> str:
 
 
 def _total(series: str, keep: str, pace: Pace) -> str:
-    """Sum of a figure of the streams; a partition that is between two workers keeps its last value."""
+    """Sum of a total of the stream views; a partition between two workers keeps its last value."""
     by = "" if not keep else f"by ({keep}) "
     labels = ", ".join(("partition", *LABELS[series]))
     return f"sum {by}(max by ({labels}) (last_over_time({series}[{pace('5m')}])))"
 
 
 def _sum(series: str, keep: str) -> str:
-    """Sum of a gauge of the streams, where a partition that moves is exported by two workers for a moment."""
+    """Sum of a gauge of the stream views; counts a moving partition, which two workers may export, only once."""
     by = "" if not keep else f"by ({keep}) "
     return f"sum {by}(max by ({', '.join(('partition', *LABELS[series]))}) ({series}))"
 
@@ -168,22 +168,22 @@ LABELS: Final = {
     "goodfaith_filing_items": ("size",),
     "goodfaith_filing_items_squares": (),
 }
-"""Labels beside `partition` of the figures that are summed."""
+"""Labels of the summed figures, besides `partition`."""
 
 
 def figures(pace: Pace) -> Iterable[Record]:
-    """The promise in numbers, as of now."""
+    """The current figures of the 24-hour target."""
     yield Record("goodfaith:sla_outcomes:total", _total("goodfaith_claim_sla_outcomes_total", "outcome", pace))
     yield Record("goodfaith:takedowns:total", _total("goodfaith_takedowns_total", "outcome", pace))
     yield Record("goodfaith:handled:total", _total("goodfaith_claim_handling_duration_seconds_count", "", pace))
     yield Record(
         "goodfaith:stage_completed:total", _total("goodfaith_claim_stage_completed_total", "stage, result", pace)
     )
-    # passed, in time or not; what is late and has not passed counts in stage_completed only
+    # items that have passed, in time or late; late ones that have not passed count only in stage_completed
     yield Record("goodfaith:stage_passed:total", _total("goodfaith_claim_stage_duration_seconds_count", "stage", pace))
     yield Record("goodfaith:items_open:sum", _sum("goodfaith_claim_items_open", "stage"))
     yield Record("goodfaith:items_waiting_for_us:sum", 'sum(goodfaith:items_open:sum{stage!="complainant"})')
-    # items that only machines have to move: neither a complainant nor a reviewer is waited for
+    # items that wait for our processes, not for a complainant or a reviewer
     yield Record(
         "goodfaith:items_moving:sum", 'sum(goodfaith:items_open:sum{stage=~"intake|verification|enforcement"})'
     )
@@ -204,17 +204,17 @@ def figures(pace: Pace) -> Iterable[Record]:
 
 
 def _increase(total: str, window: str, pace: Pace) -> str:
-    """What a recorded sum rose by in a window, exactly: not extrapolated, as `increase` would.
+    """The exact increase of a recorded sum in a window, not extrapolated as by `increase`.
 
-    Before the window's beginning the last value counts, up to 6 hours older: so a gap in Prometheus' own data does no
-    harm unless it is longer. Where there is none the sum had not begun.
+    The window begins with the last value before it, up to 6 hours older, so shorter gaps in Prometheus' own data do no
+    harm. Without such a value the sum began within the window.
     """
     before = f"last_over_time({total}[{pace('6h')}] offset {pace(window)})"
     return f"clamp_min({total} - ({before} or {total} * 0), 0)"
 
 
 def window_figures(pace: Pace) -> Iterable[Record]:
-    """The two headline figures over their windows. NaN: nothing in the window."""
+    """The two headline figures over their windows. NaN: nothing happened in the window."""
     for name, total, good in (
         ("handled_in_time", "goodfaith:sla_outcomes", "met"),
         ("takedown", "goodfaith:takedowns", "taken_down"),
@@ -226,7 +226,7 @@ def window_figures(pace: Pace) -> Iterable[Record]:
 
 
 def filing_figures(pace: Pace) -> Iterable[Record]:
-    """How far filings are concentrated on few complainants (`shared.concentration`). Nothing where nothing was filed."""
+    """How far filings are concentrated on few complainants (`shared.concentration`). Empty if nothing was filed."""
     yield Record("goodfaith:filing_items:sum", _total("goodfaith_filing_items", "size", pace))
     yield Record("goodfaith:filing_complainants:sum", _total("goodfaith_filing_complainants", "size", pace))
     everything = "(sum(goodfaith:filing_items:sum) > 0)"
@@ -238,7 +238,7 @@ def filing_figures(pace: Pace) -> Iterable[Record]:
 
 
 def objectives(spec: dict[str, Any], pace: Pace) -> Iterable[Record]:
-    """Service level indicators over all windows, in sloth's manner."""
+    """Service level indicators over all windows, in the style of sloth."""
     for name, slo in spec["slo"].items():
         label = {"slo": name}
         yield Record("goodfaith:slo_objective:ratio", f"vector({slo['objective'] / 100:g})", label)
@@ -251,7 +251,7 @@ def objectives(spec: dict[str, Any], pace: Pace) -> Iterable[Record]:
         yield Record(
             f"goodfaith:slo_errors:ratio_{window}", f'sum by (slo) ({events}{{result="bad"}}) / sum by (slo) ({events})'
         )
-        # 1: the budget lasts exactly as long as it has to
+        # 1: the budget lasts exactly its period
         yield Record(
             f"goodfaith:slo_burn:rate_{window}",
             f"goodfaith:slo_errors:ratio_{window} / on (slo) (1 - goodfaith:slo_objective:ratio)",
@@ -261,7 +261,7 @@ def objectives(spec: dict[str, Any], pace: Pace) -> Iterable[Record]:
 
 
 def burn_alerts(spec: dict[str, Any], pace: Pace) -> Iterable[Alert]:
-    """Burn rates over two windows each; the long one must have seen enough events to tell anything."""
+    """Alerts on burn rates over two windows each; the long window must contain enough events."""
 
     def holds(severity: str, slo: str) -> str:
         terms = []
@@ -299,17 +299,17 @@ def meta_alerts(pace: Pace) -> Iterable[Alert]:
     """Alerts about the alerting: what would make the others silent."""
     yield Alert(
         "Watchdog", "vector(1)", "none", "Alerting works",
-        "Fires always. Whoever does not get it any more is to raise the alarm.", layer="meta", area="watch",
+        "Always fires. If it no longer arrives, raise the alarm.", layer="meta", area="watch",
     )  # fmt: skip
     yield Alert(
         "Aftermath",
         f'max by (layer, area, page) (max_over_time(ALERTS{{alertstate="firing",severity="page"}}[{pace(AFTERMATH)}]))',
         "none", "Something pages, or did until just now",
-        "{{ $labels.page }} fires or has just ended. What follows from it is silent.", layer="", area="",
+        "{{ $labels.page }} fires or has just ended. Its consequences are muted.", layer="", area="",
     )  # fmt: skip
     for series, area in SLI.items():
         yield Alert(
-            "SeriesAbsent", f"absent({series})", "page", "A series that alerts stand on is missing",
+            "SeriesAbsent", f"absent({series})", "page", "A series that alerts need is missing",
             f"Nothing exports {series}.", hold="7m", area=area, labels={"series": series},
         )  # fmt: skip
     yield Alert(
@@ -328,7 +328,7 @@ def meta_alerts(pace: Pace) -> Iterable[Alert]:
     yield Alert(
         "WatchOld",
         f"time() - max by (part) (goodfaith_watch_last_success_timestamp_seconds) > {pace.seconds('2m')}",
-        "page", "Broker or database is not seen", "The {{ $labels.part }} was last seen {{ $value | humanizeDuration }} ago.",
+        "page", "The broker or the database is not watched", "The {{ $labels.part }} was last seen {{ $value | humanizeDuration }} ago.",
         hold="5m", area="watch", waits="2m",
     )  # fmt: skip
     yield Alert(
@@ -339,13 +339,13 @@ def meta_alerts(pace: Pace) -> Iterable[Alert]:
     last = "max by (partition, view) (goodfaith_reconciliation_last_timestamp_seconds)"
     yield Alert(
         "ReconciliationOld", f"time() - min by (view) ({last}) > {pace.seconds('30m')}", "ticket",
-        "Figures are not held against the database", "View {{ $labels.view }} was last compared {{ $value | humanizeDuration }} ago (decades: never).",
+        "Figures are not compared with the database", "View {{ $labels.view }} was last compared {{ $value | humanizeDuration }} ago (decades: never).",
         hold="15m", area="figures", waits="30m",
     )  # fmt: skip
 
 
 def promise_alerts(pace: Pace) -> Iterable[Alert]:
-    """What leads the 24 hours, earliest first."""
+    """Alerts before the 24-hour target is missed, earliest first."""
     window = pace("15m")
     yield Alert(
         "ClaimsStalled",
@@ -380,13 +380,13 @@ def promise_alerts(pace: Pace) -> Iterable[Alert]:
         f'clamp_min({DAY} - max(goodfaith:oldest_open_age_seconds{{stage!="complainant"}}), {HOUR})\n'
         "and goodfaith:drain_seconds:forecast < +Inf\n"
         "and goodfaith:items_waiting_for_us:sum >= 50",
-        "page", "What is open will not be handled in time",
-        "At the present pace what is open is handled in {{ $value | humanizeDuration }}, and the oldest item has less.",
+        "page", "Open items will not be handled in time",
+        "At the present pace open items take {{ $value | humanizeDuration }}, and the oldest has less time left.",
         hold="24m", layer="promise",
     )  # fmt: skip
     yield Alert(
         "OldestItemOld", f'goodfaith:oldest_open_age_seconds{{stage!="complainant"}} > {18 * HOUR}', "page",
-        "An item is open for 18 hours", "The oldest item in stage {{ $labels.stage }} is {{ $value | humanizeDuration }} old.",
+        "An item has been open for 18 hours", "The oldest item in stage {{ $labels.stage }} is {{ $value | humanizeDuration }} old.",
         hold="5m", layer="deadline", waits="18h",
     )  # fmt: skip
     yield Alert(
@@ -397,8 +397,8 @@ def promise_alerts(pace: Pace) -> Iterable[Alert]:
         "ReviewQueueOld",
         "scalar(max(goodfaith_clock_timestamp_seconds)) - "
         f'min by (tier) (goodfaith_review_oldest_timestamp_seconds{{state="UNDER_REVIEW"}} > 0) > {12 * HOUR}',
-        "ticket", "A case waits for a reviewer for 12 hours",
-        "The oldest undecided case in {{ $labels.tier }} waits for {{ $value | humanizeDuration }}.",
+        "ticket", "A case has waited for a reviewer for 12 hours",
+        "The oldest undecided case in {{ $labels.tier }} has waited for {{ $value | humanizeDuration }}.",
         hold="5m", layer="promise", waits="12h", team="review",
     )  # fmt: skip
     http = "goodfaith_http_request_duration_seconds_count"
@@ -407,44 +407,44 @@ def promise_alerts(pace: Pace) -> Iterable[Alert]:
         "IntakeErrors",
         f'sum(rate({http}{{job="intake-api",status="5xx"}}[{five}])) / sum(rate({http}{{job="intake-api"}}[{five}])) > 0.05\n'
         f'and sum(increase({http}{{job="intake-api"}}[{five}])) > 20',
-        "page", "The door answers with errors", "{{ $value | humanizePercentage }} of the requests are answered 5xx.",
+        "page", "Intake's API answers with errors", "{{ $value | humanizePercentage }} of the requests are answered 5xx.",
         hold="7m",
     )  # fmt: skip
 
 
 def flow_alerts(pace: Pace) -> Iterable[Alert]:
-    """Topics, workers and what they keep."""
-    # the streams export how far they are themselves: StreamsBehind tells of them, here and in WorkerStuck
+    """Alerts on topics, workers, outboxes and dead letters."""
+    # without the stream views, which export their own position: StreamsBehind covers them, here and in WorkerStuck
     lag = 'goodfaith_consumer_lag_seconds{group!="streams"}'
     half = f"quantile by (group, topic) (0.5, max by (group, topic, partition) ({lag}))"
     limit = pace.seconds("5m")
     yield Alert(
         "ConsumerLag", f"{_of_area(half, 'group')} > {limit}", "page",
         "A group is behind on a topic",
-        "Half of the partitions of {{ $labels.topic }} wait for {{ $labels.group }} for {{ $value | humanizeDuration }} or longer.",
+        "Half the partitions of {{ $labels.topic }} have waited for {{ $labels.group }} for {{ $value | humanizeDuration }} or longer.",
         hold="2m", area="", waits="5m",
     )  # fmt: skip
     yield Alert(
         "PartitionStuck",
-        # a group that is behind on the whole of one topic has a fault of its own: ConsumerLag tells of it
+        # not for a group that is behind on a whole topic: that is another fault, which ConsumerLag reports
         f"{_of_area(f'max by (group, topic, partition) ({lag})', 'group')} > {limit}\nunless on (group) {half} > {limit}",
         "page", "One partition stands while others move",
-        "Partition {{ $labels.partition }} of {{ $labels.topic }} waits for {{ $labels.group }} for {{ $value | humanizeDuration }}.",
+        "Partition {{ $labels.partition }} of {{ $labels.topic }} has waited for {{ $labels.group }} for {{ $value | humanizeDuration }}.",
         hold="2m", area="", waits="5m",
     )  # fmt: skip
     yield Alert(
         "WorkerBehind",
         _of_area(f"(time() - min by (job, instance, worker, topic) (goodfaith_consumer_position_timestamp_seconds > 0) > {limit})"),
-        "ticket", "A worker is behind by its own account",
+        "ticket", "A worker reports that it is behind",
         "{{ $labels.instance }} is behind on {{ $labels.topic }} by {{ $value | humanizeDuration }}.", hold="2m", area="", waits="5m",
     )  # fmt: skip
     progress = 'goodfaith_worker_progress_timestamp_seconds{job!="streams"}'
     yield Alert(
         "WorkerStuck",
         _of_area(f"(time() - max by (job, instance, worker) ({progress} > 0) > {pace.seconds('1m')})"),
-        "page", "A worker stands though its port answers",
+        "page", "A worker makes no progress though its port answers",
         "The loop of {{ $labels.instance }} last came round {{ $value | humanizeDuration }} ago.",
-        # longer than a statement may wait for a lock, and than a pause between tries
+        # longer than a statement may wait for a lock, and than a pause between retries
         hold="4m", layer="process", area="", waits="1m",
     )  # fmt: skip
     lasting = f"min_over_time(goodfaith:assigned_partitions:sum[{pace('5m')}])"
@@ -452,7 +452,7 @@ def flow_alerts(pace: Pace) -> Iterable[Alert]:
         "PartitionsUnowned",
         # a partition that moves is counted twice or not at all for a moment
         _of_area(f"(goodfaith:assigned_partitions:sum < max_over_time({lasting}[{pace('1h')}:{pace('1m')}]))"),
-        "page", "Partitions without a worker", "The workers of {{ $labels.job }} own {{ $value }} partitions only.",
+        "page", "Partitions without a worker", "The workers of {{ $labels.job }} own only {{ $value }} partitions.",
         hold="5m", layer="process", area="",
     )  # fmt: skip
     yield Alert(
@@ -464,7 +464,7 @@ def flow_alerts(pace: Pace) -> Iterable[Alert]:
     )  # fmt: skip
     yield Alert(
         "StreamsRecovering", "sum(max by (partition) (goodfaith_streams_recovering)) > 0", "page",
-        "Figures are being recovered for long", "{{ $value }} partitions of the streams are recovering.", hold="13m", area="figures",
+        "Figures take long to recover", "{{ $value }} partitions of the streams are recovering.", hold="13m", area="figures",
     )  # fmt: skip
     yield Alert(
         "StreamsFailedEvents", "sum(max by (partition) (goodfaith_streams_failed_events)) > 0", "ticket",
@@ -472,12 +472,12 @@ def flow_alerts(pace: Pace) -> Iterable[Alert]:
     )  # fmt: skip
     yield Alert(
         "DeadLetters", _of_area("(sum by (job, worker) (goodfaith_dead_letters_depth) > 0)"), "ticket",
-        "Records are parked", "{{ $value }} keys of {{ $labels.worker }} wait behind a record that it cannot process.", hold="1m", area="",
+        "Records are set aside as dead letters", "{{ $value }} keys of {{ $labels.worker }} wait because it cannot process a record.", hold="1m", area="",
     )  # fmt: skip
     yield Alert(
         "DeadLettersOld",
         _of_area(f"(time() - min by (job, worker) (goodfaith_dead_letters_oldest_timestamp_seconds > 0) > {pace.seconds('4h')})"),
-        "page", "Parked records are old", "The oldest parked record of {{ $labels.worker }} waits for {{ $value | humanizeDuration }}.",
+        "page", "Dead letters are old", "The oldest dead letter of {{ $labels.worker }} is {{ $value | humanizeDuration }} old.",
         hold="1m", layer="promise", area="", waits="4h",
     )  # fmt: skip
     yield Alert(
@@ -487,7 +487,7 @@ def flow_alerts(pace: Pace) -> Iterable[Alert]:
         hold="3m", layer="process", area="",
     )  # fmt: skip
     yield Alert(
-        # every worker stops, so that it mutes everything else as a dead database does
+        # every worker stops, so it mutes everything else, like a database that is down
         "DatabaseWentBack", "max by (job, worker) (goodfaith_database_went_back) > 0", "page",
         "The database lacks what it had committed",
         "{{ $labels.worker }} has stopped: the database went back in time.", hold="1m", layer="platform", area="platform",
@@ -496,7 +496,7 @@ def flow_alerts(pace: Pace) -> Iterable[Alert]:
         "OutboxOld",
         _of_area(f"(time() - min by (job, instance, worker) (goodfaith_outbox_oldest_timestamp_seconds > 0) > {pace.seconds('2m')})"),
         "page", "Events are committed and not published",
-        "The oldest event in the outbox of {{ $labels.instance }} waits for {{ $value | humanizeDuration }}.",
+        "The oldest event in the outbox of {{ $labels.instance }} has waited for {{ $value | humanizeDuration }}.",
         hold="5m", area="", waits="2m",
     )  # fmt: skip
     yield Alert(
@@ -506,7 +506,7 @@ def flow_alerts(pace: Pace) -> Iterable[Alert]:
         hold="5m", waits="5m",
     )  # fmt: skip
     yield Alert(
-        # watermarks are held on purpose, and whoever waits for a deadline waits
+        # watermarks are held on purpose, so everything that depends on a deadline waits
         "ClocksDisagree", _of_area("(max by (job) (goodfaith_clocks_disagree) > 0)"), "page",
         "Clocks disagree, and deadlines stand still",
         "The clocks of {{ $labels.job }}, the database and the brokers differ by more than GOODFAITH_CLOCK_BOUND_MS.",
@@ -519,24 +519,24 @@ def flow_alerts(pace: Pace) -> Iterable[Alert]:
     )  # fmt: skip
     yield Alert(
         "WorkerBug", _of_area(f'(sum by (job) (increase(goodfaith_transient_failures_total{{part="bug"}}[{pace("15m")}])) > 0)'), "ticket",
-        "A worker meets an error of its own", "{{ $labels.job }} put batches off for an error in its code.", hold="5m", area="",
+        "A worker meets an error in its own code", "{{ $labels.job }} put off batches because of an error in its code.", hold="5m", area="",
     )  # fmt: skip
 
 
 def delivery_alerts(pace: Pace) -> Iterable[Alert]:
-    """What goes out of the house: mail, webhooks, the marketplace, statements of reasons."""
+    """Alerts on what is sent to others: mail, webhooks, the marketplace, statements of reasons."""
     window = pace("15m")
     yield Alert(
         "DeliveryLate",
-        # a party's webhook that is away holds its messages up by design, until mail takes over: nobody is to be woken
+        # email only: a party's webhook that is down delays its messages by design, until email takes over
         'time() - min by (channel) (goodfaith_delivery_oldest_pending_timestamp_seconds{channel="email"} > 0) > '
         + pace.seconds("15m"),
-        "page", "Parties are not told", "The oldest message to go by {{ $labels.channel }} waits for {{ $value | humanizeDuration }}.",
+        "page", "Parties are not told", "The oldest message by {{ $labels.channel }} has waited for {{ $value | humanizeDuration }}.",
         hold="3m", layer="promise", waits="15m",
     )  # fmt: skip
     yield Alert(
         "MessagesFailed", f'sum by (channel) (increase(goodfaith_deliveries_total{{result="failed"}}[{pace("1h")}])) > 0', "ticket",
-        "Messages cannot be made", "Messages to go by {{ $labels.channel }} failed for an error in a template.",
+        "Messages cannot be made", "Messages by {{ $labels.channel }} failed because of an error in a template.",
     )  # fmt: skip
     attempts = "goodfaith_webhook_attempts_total"
     yield Alert(
@@ -549,7 +549,7 @@ def delivery_alerts(pace: Pace) -> Iterable[Alert]:
     called = 'sum(max by (state) (goodfaith_webhook_endpoints{state!="disabled"}))'
     yield Alert(
         "WebhookCircuitsOpen", f"{opened} / {called} > 0.5\nand {opened} >= 3",
-        "page", "Most webhooks are given up for now", "{{ $value | humanizePercentage }} of the webhooks are not called.", hold="15m", layer="promise", area="notification-webhooks",
+        "page", "Most webhooks are not called for now", "{{ $value | humanizePercentage }} of the webhooks are not called.", hold="15m", layer="promise", area="notification-webhooks",
     )  # fmt: skip
     yield Alert(
         "MarketplaceSilent",
@@ -570,13 +570,13 @@ def delivery_alerts(pace: Pace) -> Iterable[Alert]:
     yield Alert(
         "StatementsOld",
         f"time() - min(goodfaith_statements_oldest_timestamp_seconds > 0) > {pace.seconds('6h')}", "ticket",
-        "Statements of reasons are not sent", "The oldest statement of reasons waits for {{ $value | humanizeDuration }}.",
+        "Statements of reasons are not sent", "The oldest statement of reasons has waited for {{ $value | humanizeDuration }}.",
         hold="5m", area="enforcement-statements", team="compliance",
     )  # fmt: skip
 
 
 def platform_alerts(pace: Pace) -> Iterable[Alert]:
-    """Broker, database, processes."""
+    """Alerts on broker, database and processes."""
     yield Alert(
         "BrokerDown", "max(goodfaith_broker_up) == 0", "page", "The broker cannot be reached",
         "No node of the broker answers.", hold="1m", layer="platform", area="platform",
@@ -602,12 +602,12 @@ def platform_alerts(pace: Pace) -> Iterable[Alert]:
     yield Alert(
         "DatabaseOldTransaction",
         f"time() - max(goodfaith_database_oldest_transaction_timestamp_seconds > 0) > {pace.seconds('5m')}",
-        "ticket", "A transaction is open for long", "The oldest transaction is open for {{ $value | humanizeDuration }}.",
+        "ticket", "A transaction has been open for too long", "The oldest transaction has been open for {{ $value | humanizeDuration }}.",
         hold="2m", layer="process", area="platform",
     )  # fmt: skip
     yield Alert(
         "DatabaseTransactionIds", "max(goodfaith_database_transaction_ids_used) > 500e6", "ticket",
-        "Transaction ids are not set free", "{{ $value | humanize }} of some 2.1 billion transaction ids are in use.",
+        "Transaction ids are not being freed", "{{ $value | humanize }} of some 2.1 billion transaction ids are in use.",
         hold="15m", layer="process", area="platform",
     )  # fmt: skip
     yield Alert(
@@ -621,6 +621,6 @@ def platform_alerts(pace: Pace) -> Iterable[Alert]:
     )  # fmt: skip
     yield Alert(
         "ProcessFlapping", _of_area(f"(changes(process_start_time_seconds[{pace('15m')}]) > 2)"), "ticket",
-        "A process starts again and again", "{{ $labels.instance }} of {{ $labels.job }} started {{ $value }} times in 15 minutes.",
+        "A process keeps restarting", "{{ $labels.instance }} of {{ $labels.job }} started {{ $value }} times in 15 minutes.",
         hold="1m", layer="process", area="",
     )  # fmt: skip

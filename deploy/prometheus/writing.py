@@ -1,4 +1,4 @@
-"""The files that are made of rules, cases and routes."""
+"""The files that are generated from rules, cases and routes."""
 
 from __future__ import annotations
 

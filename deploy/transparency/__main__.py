@@ -1,6 +1,8 @@
-"""`python -m deploy.transparency FILE`: the stand-in on `GOODFAITH_HTTP_PORT` until SIGTERM; what it takes is added to FILE.
+"""`python -m deploy.transparency FILE`: serve on `GOODFAITH_HTTP_PORT` until SIGTERM.
 
-It wants the token of `GOODFAITH_STATEMENTS_TOKEN`. `GOODFAITH_STATEMENTS_URL` of the sender is
+Accepted statements are appended to FILE.
+
+Clients need the token in `GOODFAITH_STATEMENTS_TOKEN`. Set the sender's `GOODFAITH_STATEMENTS_URL` to
 `http://127.0.0.1:<port>/api/v1/statements`.
 """
 

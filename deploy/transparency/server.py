@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 PATH: Final = "/api/v1/statements"
 MAX_BYTES: Final = 4_000_000
 Fault = Literal["500", "503", "slow", "drop before", "drop after"]
-"""An answer without effect; silence until the caller has gone; the connection cut before or after it took effect."""
+"""An error without effect; no answer until the caller has given up; the connection cut before or after the effect."""
 
 _VISIBILITY: Final = {
     f"DECISION_VISIBILITY_CONTENT_{what}" for what in ("REMOVED", "DISABLED", "DEMOTED", "AGE_RESTRICTED", "INTERACTION_RESTRICTED", "LABELLED")
@@ -44,7 +44,7 @@ _COUNTRIES: Final = {
 
 
 def problems(statement: Any) -> dict[str, list[str]]:
-    """What is wrong with a statement, by field; empty when nothing is."""
+    """What is wrong with a statement, by field; empty if nothing is."""
     if not isinstance(statement, dict):
         return {"statement": ["not an object"]}
     found: dict[str, list[str]] = {}
@@ -110,15 +110,15 @@ class Database:
     """The stand-in.
 
     Attributes:
-        taken: statements by puid, in order.
-        faults: what happens to the next requests, one each.
+        taken: accepted statements by puid, in order.
+        faults: faults of the next requests, one each.
         calls: sizes of the batches that were posted, in order.
-        refuse: further rules: what is wrong with a statement, or nothing.
-        names_errors: whether an answer says which statements were wrong or known, as the real one's does.
+        refuse: a further rule: what is wrong with a statement, or None.
+        names_errors: whether an answer names the statements that were wrong or known, as the real one's does.
     """
 
     def __init__(self, token: str, *, file: Path | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
-        """``file``: keeps what is taken, one statement a line, and is read at the start."""
+        """``file``: stores accepted statements, one per line, and is read at the start."""
         self.taken: dict[str, dict[str, Any]] = {}
         self.faults: deque[Fault] = deque()
         self.calls: list[int] = []
@@ -151,14 +151,14 @@ class Database:
         self._server.serve_forever()
 
     def stop(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
         if self._file is not None:
             self._file.close()
 
     def post(self, raw: bytes) -> tuple[int, Any]:
-        """Take a batch, or none of it; (status, answer)."""
+        """Accept a batch or none of it; returns (status, answer)."""
         try:
             body = json.loads(raw)
         except (ValueError, RecursionError):
@@ -202,10 +202,10 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the token must not come into a log."""
+        """Log nothing: the token must not get into a log."""
 
     def do_POST(self) -> None:
-        """Take a batch."""
+        """Answer a batch."""
         database = self.database
         size = self.headers.get("content-length", "")
         if not size.isdigit() or int(size) > MAX_BYTES:

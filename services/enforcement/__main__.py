@@ -9,7 +9,7 @@ from shared.settings import Settings
 
 
 def main(arguments: list[str]) -> int:
-    """Run one of the service's processes until SIGTERM."""
+    """Run one of the service's processes until SIGTERM; returns the exit status."""
     part = arguments[0] if arguments else "worker"
     settings = Settings.at_start()
     logs.configure(settings, f"enforcement-{part}")

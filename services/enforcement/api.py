@@ -1,4 +1,4 @@
-"""The internal API: what the tables say of sellers. Intake's front asks it, and decides what a person may see."""
+"""The internal API about sellers. Intake's API calls it, and decides what a person may see."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ log = structlog.get_logger(__name__)
 
 NAME: Final = "enforcement-api"
 FRESH_S: Final = 2.0
-"""Wall seconds for which figures that were counted are shown again, at least: nobody makes the database count without end."""
+"""Wall seconds for which counted figures are shown again, at least: requests cannot keep the database counting."""
 FRESH_TIMES: Final = 20
-"""The same, as a multiple of the time that counting them took."""
+"""The same, as a multiple of the time that counting took."""
 
 SELLERS = metrics.gauge(
     "goodfaith_sellers",
-    "Sellers with violations in force of the last 365 days, by tier; counted every `GOODFAITH_FIGURES_S`.",
+    "Sellers with violations in force from the last 365 days, by tier; counted every `GOODFAITH_FIGURES_S`.",
     {"tier": metrics.Values("the policy's tiers: `1`, `2`, `3-5`, `6+`", r"\d+(-\d+|\+)?")},
     of=NAME,
     do="`6+` grows: sanctions do not stop them; look at `goodfaith standing list --tier 6+`",
 )
 UNDER = metrics.gauge(
     "goodfaith_sellers_under",
-    "Sellers that are under a measure.",
+    "Sellers under each measure.",
     {"measure": ("listing_restricted", "frozen", "may_not_list", "closed")},
     of=NAME,
     do="a jump: did the policy change, or reviewers? `goodfaith standing list --measure closed`",
@@ -49,7 +49,7 @@ Entity = Annotated[str | None, QueryParameter(min_length=1, max_length=120, patt
 
 
 class Offenders(Parts):
-    """The parts, the penalties that sellers stand under, and the figures as counted last."""
+    """The API's parts, the penalty rules in force, and the figures as counted last."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, schema="enforcement", name=NAME)
@@ -57,14 +57,14 @@ class Offenders(Parts):
         self.policy = rules.version
         self.rules = rules.penalties
         self._figures: tuple[float, Figures] | None = None
-        """Until when they are shown (monotonic), and they."""
+        """(until when they are shown, in monotonic seconds; the figures)."""
         self._counting = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
         if settings.figures_s:
             self._watching = asyncio.get_running_loop().create_task(self._watch(settings.figures_s))
 
     async def figures(self) -> Figures:
-        """All figures, as fresh as their cost allows; while they are being counted, those counted before."""
+        """All figures, as fresh as their cost allows; while they are being counted, the previous ones."""
         if self._figures is not None and self._counting.locked():
             return self._figures[1]
         async with self._counting:
@@ -92,7 +92,7 @@ class Offenders(Parts):
             await asyncio.sleep(every_s)
 
     def close(self) -> None:
-        """Stop counting too."""
+        """Stop counting, and close the parts."""
         if self._watching is not None:
             self._watching.cancel()
         super().close()
@@ -111,10 +111,10 @@ def _parts(request: Request[Any, Any, Any]) -> Offenders:
 
 
 def _time(text: str | None, field: str) -> dt.datetime | None:
-    """A time with its zone.
+    """Parse a time with its zone.
 
     Raises:
-        Refused: 422.
+        Refused: 422, the text is no such time.
     """
     if text is None:
         return None
@@ -131,7 +131,7 @@ def _time(text: str | None, field: str) -> dt.datetime | None:
 
 @get("/internal/standing")
 async def standing(request: Request[Any, Any, Any], seller: GivenId) -> Standing:
-    """A seller's standing; one that never had a violation stands at nothing."""
+    """A seller's standing; all zero if it never had a violation."""
     parts = _parts(request)
     return await parts.run(reading.standing, seller, parts.rules.repeat_offender)
 
@@ -166,7 +166,7 @@ async def sellers(
 
 
 def _after(cursor: str | None, sort: Sort) -> tuple[Any, str] | None:
-    """Where a page begins; a cursor belongs to its sort."""
+    """Where a page begins; a cursor is valid only with the sort it was made for."""
     if cursor is None:
         return None
     kinds: dict[Sort, Any] = {"changed": tuple[str, dt.datetime, str], "seller": tuple[str, str, str]}
@@ -182,7 +182,7 @@ def _after(cursor: str | None, sort: Sort) -> tuple[Any, str] | None:
 async def ledger(
     request: Request[Any, Any, Any], seller: GivenId, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Entry]:
-    """A seller's entries, the latest first."""
+    """A seller's ledger entries, latest first."""
     (before,) = key_of(cursor, tuple[str]) or (None,)
     if before is not None and not explain.number_of(before):
         raise bad_cursor()
@@ -201,7 +201,7 @@ async def violations(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[Violation]:
-    """A seller's violations, the latest first; those that no longer stand too."""
+    """A seller's violations, latest first, including those that no longer stand."""
     before = key_of(cursor, tuple[dt.datetime, str])
     if before is not None and before[0].tzinfo is None:
         raise bad_cursor()
@@ -217,7 +217,7 @@ async def sanctions(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[Sanction]:
-    """A seller's sanctions, the latest first."""
+    """A seller's sanctions, latest first."""
     parts = _parts(request)
     (before,) = key_of(cursor, tuple[str]) or (None,)
     if before is not None and not reading.number_of(before):
@@ -231,7 +231,7 @@ async def sanctions(
 
 @get("/internal/sanction")
 async def sanction(request: Request[Any, Any, Any], seller: GivenId, sanction: GivenId) -> Sanction:
-    """One sanction of a seller's."""
+    """One sanction of a seller."""
     parts = _parts(request)
     rows = await parts.run(reading.sanctioned, seller, parts.rules, sanction=sanction, limit=1)
     if not rows:
@@ -248,7 +248,7 @@ async def why(
     at: Time = None,
     steps: Annotated[int, QueryParameter(ge=1, le=1000)] = 200,
 ) -> Explanation:
-    """How the seller came to stand where it stands, or stood at a time: replayed from its ledger."""
+    """How the seller's standing came about, now or at a given time, replayed from its ledger."""
     parts = _parts(request)
 
     def work(connection: sa.Connection) -> Explanation:

@@ -1,7 +1,8 @@
-"""The HTTP adapter: takes queued commands to the marketplace and hands its answers to the worker.
+"""The HTTP adapter: delivers queued commands to the marketplace and hands its answers to the worker.
 
-A taken command comes up again by itself after its lease, so a killed process loses nothing; the marketplace knows a
-repeated one by its idempotency key. The lease outlasts every call: no call begins that might end after it.
+A command that was taken becomes due again after its lease, so a killed process loses nothing. The marketplace
+recognises a repeated command by its idempotency key. The lease outlasts every call: none begins that might end
+after it.
 """
 
 from __future__ import annotations
@@ -22,30 +23,30 @@ from shared.settings import Settings
 log = structlog.get_logger(__name__)
 POSTS = metrics.counter(
     "goodfaith_marketplace_posts_total",
-    "Requests of the HTTP adapter, by outcome.",
+    "Requests from the HTTP adapter to the marketplace, by outcome.",
     {"outcome": metrics.HTTP_STATUS},
     of="enforcement-delivery",
-    do="`401`: secret or clock; `unreachable`",
+    do="`401`: check the secret and the clock; `unreachable`: the marketplace does not answer",
     series=(("200",), ("unreachable",)),
 )
 
 _AT_ONCE = 8
 _REACH_S = 3.0
-"""For connecting, and for sending."""
+"""Wall seconds for connecting, and for sending."""
 _ANSWER_S = 10.0
-"""For one part of an answer."""
+"""Wall seconds for one part of an answer."""
 _CALL_S = 2 * _REACH_S + _ANSWER_S
-"""For a call; the part of its answer that is under way then is waited for."""
+"""Wall seconds for a call; it still waits for the part of the answer that is under way then."""
 _ANSWER_MAX = 65_536
 _BEGIN_WITHIN_S = 4.0
-"""So long after they were taken calls begin; the rest is given back."""
+"""Wall seconds after taking commands within which their calls may begin; the rest is given back."""
 _IDLE_S = 0.1
 _receipt: msgspec.json.Decoder[Receipt | SellerReceipt] = msgspec.json.Decoder(Receipt)
 _seller_receipt: msgspec.json.Decoder[Receipt | SellerReceipt] = msgspec.json.Decoder(SellerReceipt)
 
 
 class Delivery:
-    """Takes, posts, notes; ``once`` is one round of it."""
+    """Takes commands, posts them and records the answers; ``once`` is one round."""
 
     def __init__(self, settings: Settings, client: httpx.Client | None = None) -> None:
         """Raises:
@@ -68,7 +69,7 @@ class Delivery:
         """Deliver what is due; returns how many commands were tried."""
         until = time.monotonic() + self._begin_within_s
         with self._engine.begin() as connection:
-            # sellers first: they are few, and a freeze is worth many listings
+            # sellers first: they are few, and one freeze stands for many listings
             sellers = sanctions_store.take(connection, _AT_ONCE, self._lease_s)
             listings = store.take(connection, _AT_ONCE * 4 - len(sellers), self._lease_s)
         traces = {command.command: trace for command, trace in listings if trace is not None}
@@ -80,7 +81,7 @@ class Delivery:
         back: list[str] = []
 
         def deliver(command: MarketplaceCommand | SellerCommand) -> Receipt | SellerReceipt | str | None:
-            """None: it is too late to begin."""
+            """Deliver a command; None if it is too late to begin."""
             return None if time.monotonic() > until else self._follow(command, traces.get(command.command))
 
         for command, outcome in zip(commands, self._pool.map(deliver, commands), strict=True):
@@ -99,11 +100,11 @@ class Delivery:
             store.give_back(connection, [id_ for id_ in back if id_ not in ids])
             sanctions_store.give_back(connection, [id_ for id_ in back if id_ in ids])
         if errors:
-            log.warning("not answered", count=len(errors), first=next(iter(errors.values())))
+            log.warning("commands not answered", count=len(errors), first=next(iter(errors.values())))
         return len(commands) - len(back)
 
     def _follow(self, command: MarketplaceCommand | SellerCommand, trace: str | None) -> Receipt | SellerReceipt | str:
-        """``_post``, as part of its trace."""
+        """Call ``_post`` as part of the command's trace."""
         if trace is None or self._tracing is None:
             return self._post(command, trace)
         span = self._tracing.span(f"POST {marketplace.COMMANDS_PATH}", "CLIENT", trace, {"http.request.method": "POST"})
@@ -115,7 +116,7 @@ class Delivery:
     def _post(
         self, command: MarketplaceCommand | SellerCommand, trace: str | None = None
     ) -> Receipt | SellerReceipt | str:
-        """The receipt, or why there is none."""
+        """Post a command; returns the receipt, or why there is none."""
         of_seller = isinstance(command, SellerCommand)
         path = marketplace.SELLER_COMMANDS_PATH if of_seller else marketplace.COMMANDS_PATH
         body = msgspec.json.encode(command)
@@ -144,12 +145,12 @@ class Delivery:
         return receipt
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         self._pool.shutdown()
         self._client.close()
         self._engine.dispose()
 
 
 def run(settings: Settings) -> None:
-    """Deliver until SIGTERM or SIGINT; a database that is away is waited for."""
+    """Deliver until SIGTERM or SIGINT; waits while the database is unavailable."""
     keep_on(settings, "enforcement-delivery", lambda: Delivery(settings), _IDLE_S)

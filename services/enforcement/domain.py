@@ -1,10 +1,10 @@
 """Holds: when a listing goes down and when it comes back.
 
-A listing is to be down exactly while it has at least one hold; the last one out restores. A listing has at most one
-command that counts: the latest. What an item waits for is the receipt of that command, or of none when the marketplace is
-already in the wanted state.
+A listing must be down exactly while it has at least one hold; lifting the last hold restores it. Only a listing's
+latest command counts. An item waits for the receipt of that command, or for none if the marketplace is already in the
+wanted state.
 
-The functions change the states that they are given, and only after everything that they return has been built.
+The functions change the states passed to them, and only after everything that they return has been built.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from shared.events import Data, HoldChanged, ItemChanged, MarketplaceCommand, Re
 
 Down = Literal["suspend", "remove"]
 RESEND_AFTER: Final = dt.timedelta(seconds=30)
-"""Wall time after which a command without a receipt is sent again, unless set otherwise; doubles with each try."""
+"""Default wall time after which a command without a receipt is sent again; doubles with each try."""
 RESEND_MOST: Final = dt.timedelta(minutes=10)
 
 UNCHANGING: Final = frozenset(
     {"goodfaith.item.window_opened.v1", "goodfaith.item.overdue.v1", "goodfaith.item.reminded.v1"}
 )
-"""Events that tell of times only: hold and violation are as at the revision before, so folding may leave them out."""
+"""Events that only report times: hold and violation are those of the revision before, so folding may skip them."""
 
 
 @dataclass(slots=True)
 class Listing:
-    """A listing as far as we act on it.
+    """What is known of a listing: how many items hold it, and the latest command on it.
 
     Attributes:
-        holds: items that hold it now; above 0 it is to be down.
-        seq: of the latest command; 0 before the first.
-        action: of the latest command.
+        holds: number of items that hold it now; above 0 it must be down.
+        seq: number of the latest command; 0 before the first.
+        action: action of the latest command.
         confirmed: highest ``seq`` with a receipt; below ``seq`` a command is under way.
-        result: of the confirmed command.
+        result: result of the confirmed command.
         resend_at: wall time at which the command under way is sent again.
-        tries: times that the command under way was sent again.
+        tries: how often the command under way was sent again.
     """
 
     listing: str
@@ -56,13 +56,13 @@ class Listing:
 
 @dataclass(slots=True)
 class Hold:
-    """An item's grip on its listing, and whether it counts as a violation.
+    """An item's hold on its listing, and whether the item counts as a violation.
 
     Attributes:
         revision: highest revision of the item that was folded in.
-        waits: ``seq`` of the command whose receipt is to be told to the item; 0 for none.
-        seller: whose violation was declared last.
-        violation: it is in force.
+        waits: ``seq`` of the command whose receipt the item waits for; 0 for none.
+        seller: seller whose violation was declared last.
+        violation: whether that violation is in force.
     """
 
     item: str
@@ -76,22 +76,22 @@ class Hold:
 
 
 def matters(type: str, event: ItemChanged) -> bool:
-    """Whether hold or violation can have changed by this event: most of the stream cannot, and costs nothing."""
+    """Whether this event can have changed hold or violation. Most events cannot, and cost nothing."""
     if type in UNCHANGING:
         return False
     if type == "goodfaith.item.handled.v1" and event.held and not event.upheld:
-        return False  # the answer to our own word that the hold took effect
-    # nothing can be older than a first event, so one without a hold need not be remembered
+        return False  # verification's answer to our event that the hold took effect
+    # nothing is older than a first event, so one without a hold need not be remembered
     return event.held or event.upheld or event.revision > 1
 
 
 def command_id(listing: str, seq: int) -> str:
-    """Id of a listing's command: the same for the same command whenever it is sent."""
+    """Id of a listing's command; it stays the same when the command is sent again."""
     return f"{hashlib.sha256(listing.encode()).hexdigest()[:32]}.{seq}"
 
 
 def latest(listing: Listing) -> MarketplaceCommand:
-    """The latest command on a listing that has one."""
+    """The latest command on a listing, which must have one."""
     assert listing.action
     return MarketplaceCommand(
         command=command_id(listing.listing, listing.seq),
@@ -111,12 +111,12 @@ def change(
     wall: dt.datetime,
     resend: dt.timedelta = RESEND_AFTER,
 ) -> list[Data] | None:
-    """Fold a change of an item; None when a later revision is known already.
+    """Fold a change of an item; None if this revision or a later one is known already.
 
     Args:
         down: the action that takes a listing down.
         at: when the item changed.
-        now: business time, when the hold changes.
+        now: business time at which the hold changes.
         wall: wall time, from which a command's receipt is awaited.
     """
     if event.revision <= hold.revision:
@@ -165,10 +165,10 @@ def change(
 def receive(
     listing: Listing | None, holds: Iterable[Hold], receipt: Receipt, now: dt.datetime
 ) -> list[HoldChanged] | None:
-    """Take a receipt in; None when it confirms nothing: not of the command under way, or known already.
+    """Take in a receipt; None if it confirms nothing: it is not of the command under way, or known already.
 
     Args:
-        holds: of the listing; at least all that wait.
+        holds: the listing's holds, at least all that wait.
     """
     if (
         listing is None
@@ -190,10 +190,11 @@ def receive(
 def seen(
     listing: Listing | None, told: events.Listing, down: Down, wall: dt.datetime, resend: dt.timedelta = RESEND_AFTER
 ) -> MarketplaceCommand | None:
-    """Take a listing down anew that shows although it is held; None when there is nothing to do.
+    """Take a listing down again that is visible although it is held; None if there is nothing to do.
 
-    It was unknown when its command came, or somebody at the marketplace put it back. What the marketplace said before it
-    carried our command out may be read after the receipt: the command is then sent once too often, which changes nothing.
+    It was unknown when its command came, or somebody at the marketplace put it back. What the marketplace reported
+    before it carried out our command may be read after the receipt: one command too many is then sent, which changes
+    nothing.
     """
     if listing is None or not listing.holds or listing.confirmed < listing.seq or told.state != "visible":
         return None
@@ -205,7 +206,7 @@ def seen(
 
 
 def again(listing: Listing, wall: dt.datetime, resend: dt.timedelta = RESEND_AFTER) -> MarketplaceCommand | None:
-    """Send the command under way again; None when there is none."""
+    """Send the command under way again; None if there is none."""
     if listing.confirmed == listing.seq:
         listing.resend_at = None
         return None

@@ -1,8 +1,8 @@
-"""Entities: accounts that are one business, and where it stands (domain.md, "Penalties").
+"""Entities: accounts that are one business, and their joint standing (docs/explanation/domain.md, "Penalties").
 
-Accounts that share a key hang together, as far as the policy lets a key of that kind link. The entity stands as if its
-accounts were one seller, and never better than any of them: so whoever changes accounts sheds nothing. The ledgers
-stay the accounts' own; nothing is entered for an entity.
+Accounts that share a key are linked, if the policy lets keys of that kind link. An entity stands as if its accounts
+were one seller, and never better than any of them, so a seller sheds nothing by changing accounts. Each account keeps
+its own ledger; nothing is entered for an entity.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Own(Struct, frozen=True):
 
 
 class Sums(Struct, frozen=True):
-    """Where a seller or an entity stands, and until when that holds."""
+    """The standing of a seller or an entity, and until when it holds."""
 
     general_points: int = 0
     serious_strikes: int = 0
@@ -42,18 +42,18 @@ class Sums(Struct, frozen=True):
 
 
 def entity_id(members: Collection[str]) -> str:
-    """An entity's id: a digest of its first account, so that it stays while others come and go."""
+    """An entity's id: a digest of its first account, so it stays the same while others come and go."""
     return "e-" + hashlib.sha256(min(members).encode()).hexdigest()[:24]
 
 
 def links(key: SellerKey, holders: int, rules: Entity) -> bool:
-    """Whether a key that so many accounts have links them."""
+    """Whether a key that this many accounts have links them."""
     most = rules.links.get(key.kind)
     return most is not None and 2 <= holders <= most
 
 
 def components(holders: Mapping[SellerKey, Collection[str]], rules: Entity) -> list[tuple[str, ...]]:
-    """Accounts that hang together, sorted; those that stand alone are left out.
+    """Groups of linked accounts, sorted; accounts that are not linked are left out.
 
     Args:
         holders: all accounts of each key, or more of them than the kind may link.
@@ -65,7 +65,7 @@ def components(holders: Mapping[SellerKey, Collection[str]], rules: Entity) -> l
 def _split(
     linking: Mapping[SellerKey, Collection[str]], kinds: Sequence[str], largest: int
 ) -> Iterable[tuple[str, ...]]:
-    """Components by these kinds; one that is too large is taken apart without the weakest of them."""
+    """Components linked by keys of these kinds; one that is too large is split without the weakest kind."""
     usable = {key: sellers for key, sellers in linking.items() if key.kind in kinds}
     for members in _union(usable.values()):
         if len(members) <= largest:
@@ -77,7 +77,7 @@ def _split(
 
 
 def _union(groups: Iterable[Collection[str]]) -> list[tuple[str, ...]]:
-    """Connected components of two accounts and more."""
+    """Connected components of two or more accounts."""
     parents: dict[str, str] = {}
 
     def root(seller: str) -> str:
@@ -103,7 +103,7 @@ def _union(groups: Iterable[Collection[str]]) -> list[tuple[str, ...]]:
 
 
 def merged(violations: Iterable[Own]) -> list[Own]:
-    """The violations of an entity: one x one claim, as of one seller; the earliest, and serious when one of them is."""
+    """An entity's violations, one per claim as for one seller: the earliest, and serious if any of them is."""
     found: dict[str, Own] = {}
     for own in sorted(violations, key=lambda own: (own.at, own.claim, own.seller)):
         known = found.setdefault(own.claim, own)
@@ -113,10 +113,10 @@ def merged(violations: Iterable[Own]) -> list[Own]:
 
 
 def count(violations: Collection[Own], rules: Penalties, now: dt.datetime) -> tuple[Sums, tuple[Ground, ...]]:
-    """Where an entity stands, and when it reached thresholds: as one seller would, and no better than one of its accounts does.
+    """An entity's standing, and when it reached thresholds: as one seller, and no better than any of its accounts.
 
-    Joining histories can move a cap's or a group's points to an earlier violation, which then expires earlier: without the
-    second rule an account could gain some hours or days by being linked.
+    Joining histories can move the points of a cap or a group to an earlier violation, which expires earlier. Without
+    the second rule, an account could gain hours or days by being linked.
     """
     alone: dict[str, list[Own]] = {}
     for own in violations:
@@ -133,7 +133,7 @@ def count(violations: Collection[Own], rules: Penalties, now: dt.datetime) -> tu
 
 
 def _course(violations: Collection[Own], rules: Penalties, now: dt.datetime) -> tuple[Sums, tuple[Ground, ...]]:
-    """Where one seller with these violations stands."""
+    """The standing and the grounds of one seller with these violations."""
     costs, _ = penalties.assess(((own.at, own.claim, own.severity) for own in violations), rules)
     sums = {"general": 0, "serious": 0}
     ends = []
@@ -149,7 +149,7 @@ def _course(violations: Collection[Own], rules: Penalties, now: dt.datetime) -> 
 
 
 def united(courses: Iterable[Iterable[Ground]]) -> tuple[Ground, ...]:
-    """The times at which any of the courses had reached a threshold; of those that overlap the first names the entry."""
+    """Times at which any of the courses had reached a threshold; where they overlap, the first names the entry."""
     found: list[Ground] = []
     for ground in sorted(
         chain.from_iterable(courses), key=lambda ground: (ground.ledger, ground.level, ground.crossed_at)

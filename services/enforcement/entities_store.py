@@ -1,4 +1,4 @@
-"""The tables of keys and entities (columns: the migration)."""
+"""The tables of keys and entities (columns: migration 0001)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOCK: Final = 0x600DE771
 """Advisory lock under which entities are counted, one transaction at a time."""
 
 LINKED_COLUMNS: Final = "entity, entity_points, entity_strikes, entity_violations, entity_grounds"
-"""Of standings, in the order that ``linked`` takes and ``linked_row`` gives."""
+"""Columns of ``standings``, in the order that ``linked`` takes and ``linked_row`` returns."""
 
 _KEYS = "select seller, kind, digest from seller_keys where seller = any(%s)"
 _CUT = """
@@ -90,7 +90,7 @@ _entity = msgspec.json.Decoder(sanctions.Entity)
 
 
 class Mark(Struct, frozen=True):
-    """An account whose history has changed, or whose hold of ``key`` has."""
+    """An account whose history has changed, or that got or lost ``key``."""
 
     id: int
     seller: str
@@ -98,7 +98,7 @@ class Mark(Struct, frozen=True):
 
 
 class Counted(Struct, frozen=True):
-    """Where an entity stands."""
+    """An entity's standing."""
 
     sums: Sums
     grounds: tuple[Ground, ...]
@@ -106,23 +106,23 @@ class Counted(Struct, frozen=True):
     warned: tuple[dt.datetime, ...]
 
     def same(self, other: Counted) -> bool:
-        """Whether its accounts need not be told: only the end of the sums has moved."""
+        """Whether its accounts need not be told: at most the end of the sums has moved."""
         sums = msgspec.structs.replace(self.sums, next_change=other.sums.next_change)
         return msgspec.structs.replace(self, sums=sums) == other
 
 
 class Linked(Struct, frozen=True):
-    """The entity of an account, as the ledger's worker has taken it in; ``sums`` without their end."""
+    """The entity of an account, as the ledger's worker knows it; ``sums`` lack their end."""
 
     entity: sanctions.Entity
     sums: Sums
 
     def same(self, other: Linked) -> bool:
-        """Whether it stands where ``other`` does, whenever it came to."""
+        """Whether entity and sums are those of ``other``, whenever they were reached."""
         return (self.entity.entity, self.sums) == (other.entity.entity, other.sums)
 
     def standing(self, own: StandingChanged) -> StandingChanged:
-        """An account's standing with that of its entity."""
+        """An account's standing, with that of its entity added."""
         return msgspec.structs.replace(
             own,
             entity=self.entity.entity,
@@ -155,7 +155,7 @@ def linked_row(linked: Linked | None) -> tuple[Any, ...]:
 
 
 def counted(row: Sequence[Any]) -> Counted:
-    """From general_points, serious_strikes, violations, next_change, grounds, last, warned."""
+    """From (general_points, serious_strikes, violations, next_change, grounds, last, warned)."""
     points, strikes, violations, next_change, grounds, last, warned = row
     return Counted(Sums(points, strikes, violations, next_change), _grounds.decode(grounds), last, tuple(warned))
 
@@ -164,7 +164,7 @@ def counted(row: Sequence[Any]) -> Counted:
 
 
 def keys(connection: sa.Connection, sellers: Collection[str]) -> dict[str, set[SellerKey]]:
-    """Keys of accounts, as told last."""
+    """Keys of accounts, as reported last."""
     found: dict[str, set[SellerKey]] = {seller: set() for seller in sellers}
     for seller, kind, digest in connection.exec_driver_sql(_KEYS, (sorted(sellers),)):
         found[seller].add(SellerKey(kind, digest))
@@ -174,13 +174,13 @@ def keys(connection: sa.Connection, sellers: Collection[str]) -> dict[str, set[S
 def tell(
     connection: sa.Connection, cut: Iterable[tuple[str, SellerKey]], linked: Iterable[tuple[str, SellerKey]]
 ) -> None:
-    """Write down keys that accounts lost and got."""
+    """Record the keys that accounts lost and got."""
     for statement, pairs in ((_CUT, cut), (_LINK, linked)):
         unnest(connection, statement, [(seller, key.kind, key.digest) for seller, key in sorted(pairs)])
 
 
 def mark(connection: sa.Connection, marks: Iterable[tuple[str, SellerKey | None]]) -> None:
-    """Have entities counted anew, for an account's history or a key of it."""
+    """Have entities counted again, because of an account's history or one of its keys."""
     unnest(
         connection,
         _MARK,
@@ -189,16 +189,17 @@ def mark(connection: sa.Connection, marks: Iterable[tuple[str, SellerKey | None]
 
 
 def take(connection: sa.Connection, partitions: Sequence[int], room: int) -> list[tuple[int, int, str]]:
-    """Take accounts out of the queue whose entity has changed, oldest first: (id, partition, seller).
+    """Take accounts whose entity has changed out of the queue, oldest first: (id, partition, seller).
 
-    Those of parked sellers too, for the worker to park: whatever lies in the queue keeps it awake.
+    Includes sellers whose key waits for a dead letter: the worker sets these rows aside, as rows in the queue keep it
+    awake.
     """
     rows = connection.exec_driver_sql(_TAKE, (list(partitions), room))
     return sorted((id_, partition, seller) for id_, partition, seller in rows)
 
 
 def of(connection: sa.Connection, sellers: Collection[str]) -> dict[str, tuple[int, Linked]]:
-    """By account that is one of a business: entries of the account when that was counted, and where it stands."""
+    """By account in an entity: the account's number of entries at the last count, and the entity's standing."""
     return {
         seller: (
             entries,
@@ -217,12 +218,12 @@ def of(connection: sa.Connection, sellers: Collection[str]) -> dict[str, tuple[i
 
 
 def lock(connection: sa.Connection) -> bool:
-    """Be the only one until the transaction's end; False when another is."""
+    """Take the lock until the transaction ends; False if another process has it."""
     return bool(connection.exec_driver_sql("select pg_try_advisory_xact_lock(%s)", (LOCK,)).scalar())
 
 
 def follow(connection: sa.Connection, rules: str) -> bool:
-    """Mark every account that has a key when other rules are in force than last; whether they are."""
+    """Mark every account that has a key if the rules have changed; returns whether they have."""
     if connection.exec_driver_sql(_RULES, (rules,)).first() is None:
         return False
     connection.exec_driver_sql("delete from common_keys")
@@ -246,7 +247,7 @@ def done(connection: sa.Connection, marks: Iterable[Mark]) -> None:
 
 
 def due(connection: sa.Connection, now: dt.datetime, limit: int) -> list[str]:
-    """Entities of which an entry or a violation has come to an end."""
+    """Entities with an entry or a violation that has ended."""
     return list(connection.exec_driver_sql(_DUE, (now, limit)).scalars())
 
 
@@ -273,7 +274,7 @@ def holders(
 
 
 def become_common(connection: sa.Connection, keys: Collection[SellerKey]) -> set[str]:
-    """Note keys that link no longer; returns the accounts with one of them that are in an entity."""
+    """Note that keys no longer link; returns the accounts in an entity that have one of them."""
     if not keys:
         return set()
     columns = _pairs(keys)
@@ -282,13 +283,13 @@ def become_common(connection: sa.Connection, keys: Collection[SellerKey]) -> set
 
 
 def become_rare(connection: sa.Connection, keys: Collection[SellerKey]) -> None:
-    """Note keys that may link again."""
+    """Note that keys may link again."""
     if keys:
         connection.exec_driver_sql(_UNCOMMON, _pairs(keys))
 
 
 def fellows(connection: sa.Connection, sellers: Collection[str]) -> dict[str, str]:
-    """All accounts (-> entity) of the entities that these were counted in last."""
+    """All accounts (-> entity) of the entities that these accounts belonged to at the last count."""
     return {row[0]: row[1] for row in connection.exec_driver_sql(_FELLOWS, (sorted(sellers),))}
 
 
@@ -298,7 +299,7 @@ def members(connection: sa.Connection, entities: Collection[str]) -> set[str]:
 
 
 def stored(connection: sa.Connection, entities: Collection[str]) -> dict[str, Counted]:
-    """Where entities stood when they were counted last."""
+    """The standings of entities at the last count."""
     if not entities:
         return {}
     rows = connection.exec_driver_sql(_ENTITIES, (sorted(entities),))
@@ -313,7 +314,7 @@ def histories(connection: sa.Connection, sellers: Collection[str]) -> list[tuple
 
 
 def warnings(connection: sa.Connection, sellers: Collection[str]) -> dict[str, list[dt.datetime]]:
-    """When accounts were warned, as far as that was not taken back."""
+    """When accounts were warned, without warnings that were lifted."""
     found: dict[str, list[dt.datetime]] = {}
     if sellers:
         for seller, began in connection.exec_driver_sql(_WARNINGS, (sorted(sellers),)):
@@ -322,7 +323,7 @@ def warnings(connection: sa.Connection, sellers: Collection[str]) -> dict[str, l
 
 
 def entries(connection: sa.Connection, sellers: Collection[str]) -> dict[str, int]:
-    """How many entries accounts have in their ledgers."""
+    """Number of ledger entries by account."""
     if not sellers:
         return {}
     return {row[0]: row[1] for row in connection.exec_driver_sql(_ENTRIES, (sorted(sellers),))}
@@ -350,7 +351,7 @@ def join(connection: sa.Connection, rows: Sequence[tuple[str, str, int]]) -> Non
 
 
 def leave(connection: sa.Connection, sellers: Collection[str], ended: Collection[str]) -> None:
-    """Take accounts out of entities, and entities away that are no more."""
+    """Take accounts out of entities, and delete entities that have ended."""
     if sellers:
         connection.exec_driver_sql(_LEAVE, (sorted(sellers),))
     if ended:
@@ -358,7 +359,7 @@ def leave(connection: sa.Connection, sellers: Collection[str], ended: Collection
 
 
 def changed(connection: sa.Connection, rows: Sequence[tuple[int, str]]) -> None:
-    """Tell the owners of (partition, seller) that the account's entity has changed."""
+    """Queue accounts whose entity has changed, as (partition, seller), for the workers that own them."""
     unnest(connection, _TELL, rows)
 
 

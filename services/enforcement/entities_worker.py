@@ -1,12 +1,13 @@
 """Counts entities: ``python -m services.enforcement entities``.
 
-Accounts of one business lie on different partitions, and a worker of the ledger writes only what it owns. So it marks what has
-changed, in the transaction of the change. This process takes marks, counts the entities that they touch, in one snapshot,
-and puts every account whose entity has changed into a queue of the worker that owns it. One transaction does all of it
-and deletes the marks: a killed process loses nothing. Only one counts at a time, by an advisory lock; others wait.
+The accounts of one business lie on different partitions, and a ledger worker writes only what it owns. So it leaves a
+mark for each change, in the same transaction. This process takes marks, counts the entities that they touch in one
+snapshot, and queues every account whose entity has changed for the worker that owns it. All of that and the deletion of
+the marks is one transaction: a killed process loses nothing. An advisory lock lets only one process count; others wait.
 
-What an account's worker changed meanwhile has left a mark, or, where it did not know yet that the account is linked, is found
-by the number of its entries when it takes the account out of the queue: it then marks it.
+If an account's worker changes something meanwhile, that leaves a mark. If the worker does not know yet that the account
+is linked, it sees from the number of entries, when it takes the account from the queue, that something is missing, and
+marks it then.
 """
 
 from __future__ import annotations
@@ -30,24 +31,24 @@ from shared.topics import partition_of
 
 log = structlog.get_logger(__name__)
 NAME: Final = "enforcement-entities"
-COUNTED = metrics.counter("goodfaith_entities_counted_total", "Entities counted anew.", of=NAME)
+COUNTED = metrics.counter("goodfaith_entities_counted_total", "Entities counted.", of=NAME)
 RELINKED = metrics.counter(
     "goodfaith_sellers_relinked_total",
-    "Accounts that were told of a change of their entity: of its accounts or of where it stands.",
+    "Accounts that were told that their entity's accounts or standing changed.",
     of=NAME,
-    do="many at once: did keys come to be shared, or the policy change?",
+    do="many at once: have accounts come to share keys, or has the policy changed?",
 )
 COMMON = metrics.counter(
     "goodfaith_keys_common_total",
-    "Keys that came to be shared by more accounts than the policy lets link, so that they link nobody.",
+    "Keys that no longer link anybody because more accounts share them than the policy allows.",
     of=NAME,
-    do="grows: look whether `[penalties.entity.links]` is too low, or the marketplace reports keys of its own",
+    do="grows: check whether `[penalties.entity.links]` is too low, or the marketplace reports its own keys",
 )
 WALKED = metrics.gauge(
     "goodfaith_entity_walked",
-    "Accounts that hung together in the last batch of marks that had any.",
+    "Linked accounts in the last batch of marks that had any.",
     of=NAME,
-    do="thousands: keys chain what does not belong together",
+    do="thousands: keys link accounts that do not belong together",
 )
 
 _IDLE_S: Final = 0.25
@@ -55,7 +56,7 @@ _BATCH: Final = 500
 
 
 class Counting:
-    """Takes marks, counts, tells; ``once`` is one round of it, in one transaction."""
+    """Takes marks, counts entities and tells their accounts; ``once`` is one round, in one transaction."""
 
     def __init__(self, settings: Settings, *, batch: int = _BATCH) -> None:
         current = policy.current(settings.penalties_profile)
@@ -69,7 +70,7 @@ class Counting:
         self._followed = False
 
     def once(self) -> int:
-        """Count what is marked or due; returns how many marks and entities that was."""
+        """Count what is marked or due; returns the number of marks and entities."""
         with self._engine.begin() as connection:
             if not entities_store.lock(connection):
                 return 0
@@ -85,7 +86,7 @@ class Counting:
         return len(marks) + len(due) + followed
 
     def _count(self, connection: sa.Connection, marks: list[Mark], due: list[str], now: dt.datetime) -> tuple[int, int]:
-        """Returns how many entities were counted, and how many accounts are told."""
+        """Count the entities that are touched; returns how many they are, and how many accounts are told."""
         touched = {mark.seller for mark in marks} | entities_store.members(connection, due)
         touched |= self._rekeyed(connection, {mark.key for mark in marks if mark.key is not None})
         keys, before = self._walk(connection, touched)
@@ -118,7 +119,7 @@ class Counting:
         return len(found), len(tell)
 
     def _rekeyed(self, connection: sa.Connection, keys: Collection[SellerKey]) -> set[str]:
-        """Accounts that are linked by keys which an account got or lost, or were until now."""
+        """Accounts that are linked by these changed keys, or were until now."""
         rules = self._rules.entity
         holders, common = entities_store.holders(connection, [key for key in keys if key.kind in rules.links], rules)
         many = {key for key, sellers in holders.items() if len(sellers) > rules.links[key.kind]}
@@ -130,9 +131,10 @@ class Counting:
     def _walk(
         self, connection: sa.Connection, touched: Collection[str]
     ) -> tuple[dict[SellerKey, set[str]], dict[str, str]]:
-        """All that hangs together with these accounts, now or when it was counted last.
+        """Everything linked with these accounts, now or at the last count.
 
-        Returns: accounts of each key that links, and the entity of each account as counted last.
+        Returns:
+            the accounts of each key that links, and the entity of each account as counted last.
         """
         rules = self._rules.entity
         linking: dict[SellerKey, set[str]] = {}
@@ -177,18 +179,18 @@ class Counting:
         }  # fmt: skip
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         self._engine.dispose()
 
 
 def counted(
     violations: Collection[Own], rules: policy.Penalties, now: dt.datetime, warned: Iterable[dt.datetime]
 ) -> Counted:
-    """Where an entity stands, as it is kept."""
+    """An entity's standing, as it is stored."""
     sums, grounds = entities.count(violations, rules, now)
     return Counted(sums, grounds, max((own.at for own in violations), default=None), tuple(sorted(set(warned))))
 
 
 def run(settings: Settings) -> None:
-    """Count until SIGTERM or SIGINT; a database that is away is waited for."""
+    """Count until SIGTERM or SIGINT; waits while the database is unavailable."""
     keep_on(settings, NAME, lambda: Counting(settings), _IDLE_S)

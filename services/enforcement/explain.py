@@ -1,8 +1,9 @@
 """How a standing came about: every entry, the rule that made it, and the sums, replayed from the ledger alone. Pure.
 
-No sum that is stored is trusted: the ledger is walked in the order in which it was written, each entry is assessed anew by
-``penalties`` on what stood before it, and what does not agree is said. An entry counts as wrong only while it stands: one that was
-reversed may have been right by the rules of its time. Sanctions are shown as they are stored; ``goodfaith verify`` decides them anew.
+No stored sum is trusted. The ledger is walked in the order in which it was written, ``penalties`` assesses each entry
+again on what stood before it, and every difference is reported. An entry counts as wrong only while it stands: one that
+was reversed may have been right by the rules of its time. Sanctions are shown as stored; ``goodfaith verify`` decides
+them again.
 """
 
 from __future__ import annotations
@@ -21,32 +22,32 @@ from shared.policy import Penalties
 from shared.standing import Explanation, Record, Rule, Sanction, Standing, Step
 
 STEPS_MOST: Final = 1000
-"""Steps that an explanation shows at most, unless told otherwise: the latest."""
+"""Default limit of the steps in an explanation; it shows the latest."""
 InForce = tuple[dt.datetime, str, penalties.Severity]
 """(at, claim, severity) of a violation in force."""
 
 
 def number_of(entry: str) -> int:
-    """Place of an entry among its seller's, in the order in which they were written; 0: that is no entry's id."""
+    """Number of an entry among its seller's, in order of writing; 0 if this is no entry's id."""
     tail = entry.rpartition(".")[2]
     return int(tail) if tail.isdecimal() and len(tail) < 10 else 0
 
 
 @dataclass(slots=True)
 class _Stood:
-    """What stands of the ledger while it is walked: unreversed entries in order of effect, with the tails between them."""
+    """What stands of the ledger during a walk: unreversed entries in order of effect, with the tails between them."""
 
     rules: Penalties
     keys: list[tuple[dt.datetime, str]] = field(default_factory=list)
     entries: list[Record] = field(default_factory=list)
     tails: list[Tail] = field(default_factory=list)
-    """``tails[n]``: after the first n + 1 entries; shorter than ``keys`` where entries came or went in between."""
+    """``tails[n]``: the tail after the first n + 1 entries; shorter than ``keys`` after entries came or went."""
 
     def place(self, key: tuple[dt.datetime, str]) -> int:
         return bisect.bisect_left(self.keys, key)
 
     def before(self, place: int) -> Tail:
-        """What assessing at ``place`` depends on."""
+        """The tail on which an assessment at ``place`` depends."""
         while len(self.tails) < place:
             record = self.entries[len(self.tails)]
             last = self.tails[-1] if self.tails else BEGIN
@@ -54,7 +55,7 @@ class _Stood:
         return self.tails[place - 1] if place else BEGIN
 
     def add(self, record: Record) -> tuple[Tail, Penalty]:
-        """Put an entry in its place; (what was before it, what it ought to cost)."""
+        """Insert an entry in order; returns (the tail before it, what it ought to cost)."""
         key = (record.effective_at, record.claim)
         place = self.place(key)
         before = self.before(place)
@@ -74,7 +75,7 @@ class _Stood:
 
 
 def rule_of(tail: Tail, penalty: Penalty, rules: Penalties) -> Rule:
-    """Which rule made the points that an entry after ``tail`` ought to have."""
+    """The rule that gives an entry after ``tail`` the points it ought to have."""
     if penalty.ledger == "serious":
         return "strike" if penalty.points else "grouped"
     expires = rules.general.expires.exact
@@ -101,7 +102,7 @@ class _Walk:
         self.pointed: set[str] = set()
         """Entries whose points count."""
         self.live = 0
-        """General ones of them: the first violation warns, though it costs nothing."""
+        """Number of general entries among them: the first violation warns, though it costs nothing."""
         self.remembered: set[str] = set()
         """Entries whose violation counts."""
 
@@ -125,7 +126,7 @@ class _Walk:
         self.steps.append(step)
 
     def settle(self) -> None:
-        """A moment is over: say which thresholds it crossed; what was reversed and entered anew in it crossed none."""
+        """End a moment: say which thresholds it crossed. What it reversed and entered again crossed none."""
         general, serious, _ = self.sums()
         levels = (
             sanctions.reached(general, self.live, self.rules, "general"),
@@ -143,7 +144,7 @@ class _Walk:
         self.levels = levels
 
     def _last_of(self, ledger: str) -> int:
-        """The moment's last step that changed the ledger's sum; its last step, where none did."""
+        """Index of the moment's last step that changed the ledger's sum; its last step if none did."""
         end = len(self.steps) - 1
         place = end
         while place >= 0 and self.steps[place].at == self.steps[end].at:
@@ -200,7 +201,7 @@ class _Walk:
         self.note(record.recorded_at, "reversed", record, points, reverses=taken.entry, reassessed=reassessed)
 
     def expire(self, at: dt.datetime, record: Record) -> None:
-        """The end of an entry, of its points or of its violation, or of both in one."""
+        """End an entry's points, its violation, or both at once."""
         points = 0
         ended = False
         if record.entry in self.pointed and record.expires_at <= at:
@@ -230,17 +231,17 @@ def explain(
     at: dt.datetime | None = None,
     most: int | None = STEPS_MOST,
 ) -> Explanation:
-    """How the seller came to stand where it stands ``at`` a time, with what had been entered by then.
+    """How the seller's standing ``at`` a time came about, from what had been entered by then.
 
-    Whether it agrees is about all that is stored, whatever ``at`` is.
+    ``agrees`` and ``differences`` cover everything that is stored, whatever ``at`` is.
 
     Args:
         records: all entries ever written for the seller.
-        in_force: its violations in force, as they are stored.
-        stored: its standing, as it is stored.
-        account: its sanctions, all of them, and what the marketplace was told, as they are stored.
+        in_force: its violations in force, as stored.
+        stored: its standing, as stored.
+        account: all its sanctions and what the marketplace was told, as stored.
         at: business time; None: now.
-        most: steps to show.
+        most: steps to show at most; None: all.
     """
     upto = now if at is None else min(at, now)
     walk = walked(seller, records, rules, upto)
@@ -250,7 +251,7 @@ def explain(
         if records:
             differences.append("there are entries, and no standing")
     else:
-        # the standing is exact as of when it was last counted
+        # the standing is exact for the time at which it was last counted
         then = whole if stored.changed_at >= now else walked(seller, records, rules, stored.changed_at)
         offences = max(then.seller.violations, stored.entity_violations)
         counted = (*then.sums(), offences >= rules.repeat_offender.violations)
@@ -274,11 +275,11 @@ def explain(
 
 
 def walked(seller: str, records: Sequence[Record], rules: Penalties, upto: dt.datetime) -> _Walk:
-    """Walk through what had been entered up to a time, and what expired up to it."""
+    """Walk through what was entered, and what expired, up to a time."""
     written = sorted((r for r in records if r.recorded_at <= upto), key=lambda r: number_of(r.entry))
     again = {(r.claim, r.recorded_at) for r in written if r.kind == "violation"}
     within = rules.repeat_offender.within.exact
-    # an end at the very moment of an entry comes first: what expires then does not count any more
+    # at the same moment, ends come before entries: what expires then no longer counts
     happens: list[tuple[dt.datetime, int, int, Record]] = []
     for place, record in enumerate(written):
         happens.append((record.recorded_at, 1, place, record))
@@ -303,7 +304,7 @@ def walked(seller: str, records: Sequence[Record], rules: Penalties, upto: dt.da
 
 
 def _against(walk: _Walk, in_force: Iterable[InForce]) -> list[str]:
-    """What stands of the ledger against what the violations in force ought to cost together."""
+    """Differences between the entries that stand and what the violations in force ought to cost together."""
     found = []
     wanted, _ = penalties.assess(in_force, walk.rules)
     stands = {record.claim: record for record in walk.stood.entries}
@@ -326,11 +327,11 @@ def _against(walk: _Walk, in_force: Iterable[InForce]) -> list[str]:
 def unanswered(
     account: sanctions.Account, entries: Iterable[Record], rules: Penalties, policy: str, at: dt.datetime
 ) -> list[str]:
-    """What of a seller's own thresholds and sanctions does not agree; what its entity asks for is not looked at.
+    """Differences between a seller's own thresholds and its sanctions. Ignores the thresholds of its entity.
 
     Args:
         entries: those that stand.
-        at: when the seller was judged last.
+        at: when the seller was last judged.
     """
     found = []
     if account.front.rules == policy:  # else it is still to be judged by these rules
@@ -356,7 +357,7 @@ def unanswered(
 
 
 def shown(found: Iterable[sanctions.Sanction], rules: Penalties, upto: dt.datetime | None = None) -> list[Sanction]:
-    """Sanctions as they are shown, the latest first; ``upto``: those that had begun, as they stood then."""
+    """Sanctions as they are shown, latest first; ``upto``: only those that had begun by then, as they stood then."""
     out = []
     for s in sorted(found, key=lambda one: one.number, reverse=True):
         if upto is not None and s.began > upto:

@@ -1,4 +1,4 @@
-"""The worker by seller: violations, receipts and keys in; penalty entries, standings, sanctions and commands on sellers out."""
+"""The worker by seller: turns violations, receipts and keys into penalty entries, standings, sanctions and commands."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from shared.topics import ACCOUNTS, LEDGER, MARKETPLACE_SELLERS, SELLER_COMMANDS
 NAME: Final = "enforcement-ledger"
 ENTRIES = metrics.counter(
     "goodfaith_penalty_entries_total",
-    "Entries of the penalty ledgers.",
+    "Entries written to the penalty ledgers.",
     {"ledger": ("general", "serious"), "kind": ("violation", "reversal")},
     of=NAME,
     do="many reversals: decisions are overturned",
@@ -51,16 +51,16 @@ SANCTIONS = metrics.counter(
     of=NAME,
     do="many `imposed` at once: did the policy change? many `lifted` by `reversal`: decisions are overturned",
 )
-COMMANDS = metrics.counter("goodfaith_seller_commands_total", "Commands on sellers given to the marketplace.", of=NAME)
+COMMANDS = metrics.counter("goodfaith_seller_commands_total", "Commands on sellers issued to the marketplace.", of=NAME)
 RESENT = metrics.counter(
     "goodfaith_seller_commands_resent_total",
-    "Commands on sellers sent again for want of a receipt.",
+    "Commands on sellers sent again because no receipt came.",
     of=NAME,
-    do="grows: the marketplace does not answer; sellers go on selling, or are kept from it, meanwhile",
+    do="grows: the marketplace does not answer; meanwhile sellers keep selling, or stay blocked",
 )
 IGNORED = metrics.counter(
     "goodfaith_ledger_ignored_total",
-    "Receipts and operators' lifts that changed nothing: foreign, repeated, of no sanction in force.",
+    "Receipts and operators' lifts without effect: foreign, repeated, or of no sanction in force.",
     {"kind": ("receipt", "lift")},
     of=NAME,
     do="a steady stream of `receipt`: the marketplace answers what was not asked",
@@ -72,7 +72,7 @@ _SANCTION: Final = "goodfaith.sanction.changed.v1"
 _COMMAND: Final = "goodfaith.marketplace.seller_command.v1"
 _RECEIPT: Final = "goodfaith.marketplace.seller_receipt.v1"
 _RESEND: Final = "@"
-"""Begins the subject of a timer that sends a command again: no seller's id does."""
+"""Prefix of the subject of a timer that sends a command again; no seller's id begins with it."""
 _LOOK_FOR_RESENDS: Final = dt.timedelta(seconds=0.5)
 
 _COLUMNS: Final = f"""seller, partition, general_points, serious_strikes, violations, next_change, entries, tail, changed_at,
@@ -153,13 +153,13 @@ class EnforcementLedger:
         for id_, partition, command, seller, seq, result in sanctions_store.pull(tx.connection, tx.partitions, room):
             receipt = SellerReceipt(command=command, seller=seller, seq=seq, result=result)
             name = f"receipt.{command}.{id_}"
-            # as it would have come by topic, so that it can be parked and run again like any record
+            # as if it had come by topic, so that it can become a dead letter and be replayed like any record
             raw = events.encode(
                 receipt, id=name, source="/marketplace", type=_RECEIPT, subject=seller, time=tx.now, key=seller
             )
             found.append(Incoming("@queue", partition, id_, seller, name, _RECEIPT, receipt, raw=raw))
         for id_, partition, seller in entities_store.take(tx.connection, tx.partitions, room - len(found)):
-            # only the word that the standing is to be looked at anew: what there is to see is loaded
+            # only a signal to look at the standing again: what there is to see is loaded then
             look = StandingChanged(seller=seller, general_points=0, serious_strikes=0, violations=0, at=tx.now)
             name = f"relinked.{id_}"
             raw = events.encode(
@@ -188,7 +188,7 @@ def _violation(row: Sequence[Any]) -> Violation:
 
 
 class Ledgers:
-    """One batch."""
+    """The sellers of one batch."""
 
     def __init__(self, service: EnforcementLedger, tx: Tx) -> None:
         self._service = service
@@ -234,11 +234,11 @@ class Ledgers:
                 self._know(row[0], _violation(row))
             for seller, claim, *item in connection.exec_driver_sql(_ITEMS, columns):
                 self._sellers[seller].history[claim].items[item[0]] = Item(*item)
-        # a guess, as earlier events of the batch move the end: whoever turns out to need it is loaded when it is needed
+        # a guess, as earlier events of the batch move the end: histories missed here are loaded when they are needed
         self._complete({event.seller for event in changes if event.seller in self._sellers and self._needs(event)})
 
     def _take(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Take sellers in with their sanctions, unless the batch knows them."""
+        """Take in sellers with their sanctions, unless the batch has them already."""
         found = [row for row in rows if row[0] not in self._sellers]
         for row in found:
             self._sellers[row[0]] = _seller(row)
@@ -273,7 +273,7 @@ class Ledgers:
                 self._sellers[seller].complete = True
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
-        """Fold an item's violation or a receipt in, or lift a sanction."""
+        """Fold in an item's violation, a receipt, a seller's keys or its entity, or lift a sanction."""
         data = incoming.data
         if isinstance(data, ViolationChanged):
             return self._violation(incoming, data)
@@ -292,7 +292,7 @@ class Ledgers:
         return ()
 
     def _appeared(self, incoming: Incoming, name: str) -> list[Outgoing]:
-        """Tell the marketplace once more of a seller whom it did not know when it was told."""
+        """Tell the marketplace again about a seller that it did not know the first time."""
         account = self._accounts.get(name)
         if account is None or account.result != "unknown_seller":
             return []
@@ -308,13 +308,13 @@ class Ledgers:
         return seller
 
     def _look(self, incoming: Incoming, name: str) -> list[Outgoing]:
-        """Take in which entity the seller is one of, and where that stands."""
+        """Take in the seller's entity and that entity's standing."""
         entries, linked = self._relinked.get(name, (0, None))
         before = self._linked.get(name)
         if linked == before:
             return []
         seller = self._known(name, incoming.partition)
-        # a history is long: it is read where a threshold was reached or left, and not for every violation of another account
+        # a history is long: read it when a threshold was reached or left, not for every violation of another account
         if (
             linked is None
             or before is None
@@ -329,7 +329,7 @@ class Ledgers:
         else:
             self._linked[name] = linked
             if entries != seller.entries:
-                # it was counted without what has happened since, of which there is no mark: nobody knew of the link
+                # the count lacks what has happened since, which left no mark as the link was not known
                 self._marks.add(name)
         self._changed[name] = seller
         out: list[Data] = []
@@ -338,7 +338,7 @@ class Ledgers:
             out = self._recounted(seller)
         if not out and (linked is None or before is None or not linked.same(before)):
             out = [seller.standing(self._tx.now)]
-        # as what a timer brings about: its cause is no event
+        # like the effect of a timer: no event caused it
         return self._outgoing(incoming.partition, name, [*out, *self._judged(seller)], None)
 
     def _violation(self, incoming: Incoming, event: ViolationChanged) -> list[Outgoing]:
@@ -363,7 +363,7 @@ class Ledgers:
         return self._outgoing(incoming.partition, event.seller, out, incoming.id)
 
     def _advance(self, seller: Seller, claim: str) -> None:
-        """Move the front on by the entry of a violation after all others."""
+        """Advance the front by the entry of a violation that comes after all others."""
         entry = seller.history[claim].entry
         if entry is not None:
             account = self._accounts[seller.seller]
@@ -371,7 +371,7 @@ class Ledgers:
             account.front = sanctions.advance(account.front, entry, points, self._rules, self._tx.now)
 
     def _recounted(self, seller: Seller) -> list[Data]:
-        """Count a standing with complete history as of now; by the rules in force, when the ledger was kept by others."""
+        """Count a standing from its complete history; reassess it if the ledger was kept by other rules."""
         if self._accounts[seller.seller].front.rules == self._service.policy.version:
             changed = penalties.recount(seller, self._rules, self._tx.now)
             return [seller.standing(self._tx.now)] if changed else []
@@ -382,7 +382,7 @@ class Ledgers:
         return out
 
     def _judged(self, seller: Seller) -> list[Data]:
-        """What the seller's standing brings upon it now, and the command that tells the marketplace."""
+        """The sanctions that the seller's standing brings about now, and the command that tells the marketplace."""
         tx, account = self._tx, self._accounts[seller.seller]
         own: Sequence[sanctions.Ground] = account.front.open
         if seller.complete:
@@ -410,7 +410,7 @@ class Ledgers:
             return []
         self._changed[asked.account] = self._sellers[asked.account]
         if asked.account in self._linked and any(not change.measures for change in out):
-            self._marks.add(asked.account)  # a warning that was lifted counts for no account of the business any more
+            self._marks.add(asked.account)  # a lifted warning no longer counts for any account of the business
         return self._outgoing(incoming.partition, asked.account, [*out, *self._ordered(account)], incoming.id)
 
     def _outgoing(self, partition: int, seller: str, out: Iterable[Data], cause: str | None) -> list[Outgoing]:
@@ -444,7 +444,7 @@ class Ledgers:
         return made
 
     def due(self, limit: int) -> Sequence[Due]:
-        """Sellers of whom an entry, a violation or a sanction has come to an end; commands without a receipt."""
+        """Sellers with an entry, a violation or a sanction that has ended; commands without a receipt."""
         tx = self._tx
         found = []
         rows = tx.connection.exec_driver_sql(_DUE, (list(tx.partitions), tx.now, list(tx.parked), limit)).all()
@@ -452,7 +452,7 @@ class Ledgers:
         expired = set()
         for name, *_ in rows:
             seller, account = self._sellers[name], self._accounts[name]
-            # the batch may have judged it anew already
+            # the batch may have judged it again already
             due_at = self._due_at(seller)
             if due_at is not None and due_at <= tx.now:
                 found.append(Due(seller.partition, name, name, due_at))
@@ -473,7 +473,7 @@ class Ledgers:
         return min((at for at in (seller.next_change, account.next_end) if at is not None), default=None)
 
     def _unanswered(self, limit: int) -> list[Due]:
-        """Commands without a receipt; looked for now and then, as nothing hangs on the second."""
+        """Commands without a receipt; looked for only now and then, as seconds do not matter here."""
         tx, service = self._tx, self._service
         if tx.wall < service.look_at:
             return []
@@ -487,12 +487,12 @@ class Ledgers:
             # the batch may have brought the receipt, or a newer command
             if (at := self._accounts[name].resend_at) is not None and at <= tx.wall
         ]
-        if not found:  # else the same again, should this transaction be refused
+        if not found:  # else look again at once, in case this transaction is refused
             service.look_at = tx.wall + _LOOK_FOR_RESENDS
         return found
 
     def fire(self, due: Due) -> Iterable[Outgoing]:
-        """Count a standing and judge it anew, or send a command again."""
+        """Count a standing and judge it again, or send a command again."""
         tx, seller = self._tx, self._sellers[due.key]
         self._changed[due.key] = seller
         if due.subject.startswith(_RESEND):
@@ -578,7 +578,7 @@ class Ledgers:
         store.keep_statements(connection, self._statements)
 
     def marks(self) -> dict[int, dt.datetime]:
-        """None: watermarks are intake's."""
+        """Enforcement publishes no watermarks."""
         return {}
 
 

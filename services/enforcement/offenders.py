@@ -1,6 +1,7 @@
-"""Repeat offenders: tiers, recidivism and time between offences (domain.md, "Penalties"). Pure; the tables are counted by ``reading``.
+"""Repeat offenders: tiers, recidivism and time between offences (docs/explanation/domain.md, "Penalties"). Pure.
 
-All of it is about violations in force: what was reversed has never been. A year is the policy's ``repeat_offender.within``.
+Only violations in force count: a reversed one never was. A year is the policy's ``repeat_offender.within``. ``reading``
+counts the same figures in the tables.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _DAY: Final = dt.timedelta(days=1)
 
 
 def tier_of(violations: int, rules: RepeatOffender) -> str | None:
-    """Name of the tier of a seller with so many violations; None below the first."""
+    """Name of the tier of a seller with this many violations; None below the first tier."""
     found = None
     for name, least, _ in bounds(rules):
         if violations >= least:
@@ -28,10 +29,10 @@ def tier_of(violations: int, rules: RepeatOffender) -> str | None:
 
 
 def tiers(sellers: Mapping[int, int], rules: RepeatOffender) -> list[Tier]:
-    """Sellers by tier, those below the first tier as one.
+    """Sellers by tier; those below the first tier count as one tier.
 
     Args:
-        sellers: how many sellers have so many violations.
+        sellers: number of sellers by number of violations.
     """
     named = bounds(rules)
     below = named[0][1] - 1
@@ -54,12 +55,12 @@ def tiers(sellers: Mapping[int, int], rules: RepeatOffender) -> list[Tier]:
 
 
 def recidivism(after: dt.datetime, upto: dt.datetime, sellers: int, again: int) -> Recidivism:
-    """The share of a cohort."""
+    """The recidivism of a cohort: the share that offended again."""
     return Recidivism(after=after, upto=upto, sellers=sellers, again=again, rate=again / sellers if sellers else None)
 
 
 def between(count: int, median: dt.timedelta | None, p90: dt.timedelta | None, spans: Iterable[int]) -> Between:
-    """Times between offences; ``spans``: how many by ``SPANS``, and longer."""
+    """Times between offences; ``spans``: how many are in each of ``SPANS``, and how many are longer."""
     return Between(
         count=count,
         median_days=None if median is None else round(median / _DAY, 3),
@@ -69,13 +70,13 @@ def between(count: int, median: dt.timedelta | None, p90: dt.timedelta | None, s
 
 
 def cohorts(now: dt.datetime, rules: RepeatOffender) -> tuple[dt.datetime, dt.datetime]:
-    """(a, b): the cohort of first violations in a < t <= b is looked at whole, that of b < t <= now is under way."""
+    """(a, b): the cohort of first violations in a < t <= b is complete, that of b < t <= now is still under way."""
     within = rules.within.exact
     return now - 2 * within, now - within
 
 
 def figures(violations: Iterable[tuple[str, dt.datetime]], rules: RepeatOffender, now: dt.datetime) -> Figures:
-    """All figures from the (seller, at) of every violation in force, one by one: what ``reading.figures`` must agree with."""
+    """All figures from the (seller, at) of every violation in force. ``reading.figures`` must agree with them."""
     by_seller: dict[str, list[dt.datetime]] = {}
     for seller, at in violations:
         if at <= now:
@@ -114,5 +115,5 @@ def figures(violations: Iterable[tuple[str, dt.datetime]], rules: RepeatOffender
 
 
 def _percentile(values: list[dt.timedelta], per_cent: int) -> dt.timedelta | None:
-    """The least value that so many per cent are not above; ``values`` are sorted."""
+    """The least value that ``per_cent`` of the sorted ``values`` do not exceed; None if there are no values."""
     return values[-(-len(values) * per_cent // 100) - 1] if values else None

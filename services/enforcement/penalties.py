@@ -1,8 +1,8 @@
-"""Penalties: what a seller's violations cost (domain.md, "Penalties"; numbers from the policy).
+"""Penalties: what a seller's violations cost (docs/explanation/domain.md, "Penalties"; numbers from the policy).
 
-A violation is one seller x one claim, in force while one of its items is. Assessing is a pure function of the violations
-in force, in order of (at, claim): when history changes, the difference between what was entered and what would have been
-is reversed and entered anew, so a standing is as if the reversed had never been.
+A violation is one seller x one claim, in force while one of its items is. Assessment is a pure function of the
+violations in force, in order of (at, claim). When history changes, entries that differ from what they would have been
+are reversed and entered again, so a standing is as if the reversed violations had never been.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Entry(Struct, frozen=True):
 
 
 class Tail(Struct, frozen=True):
-    """What assessing one more violation after all others depends on.
+    """What the assessment of one more violation after all others depends on.
 
     Attributes:
-        last: order of the last violation.
-        general: when the last general violation was.
-        points: of its day (UTC) so far.
-        strike: when the last strike began its group.
+        last: (at, claim) of the last violation.
+        general: time of the last general violation.
+        points: points of that day (UTC) so far.
+        strike: time of the last strike, which began a group.
     """
 
     last: tuple[dt.datetime, str] = (NEVER, "")
@@ -92,13 +92,13 @@ def level(points: int, thresholds: tuple[Threshold, ...]) -> int:
 
 
 def consequence(reached: int, thresholds: tuple[Threshold, ...]) -> str | None:
-    """Name of the consequence of a level; of the highest, where a level of older rules is above all thresholds."""
+    """Name of a level's consequence; of the highest level, if one of older rules is above all thresholds."""
     return thresholds[min(reached, len(thresholds)) - 1].consequence if reached and thresholds else None
 
 
 @dataclass(slots=True)
 class Item:
-    """An item of a violation: the highest revision that was seen."""
+    """An item of a violation, at the highest revision seen."""
 
     item: str
     listing: str
@@ -126,8 +126,8 @@ class Seller:
 
     Attributes:
         complete: all violations in force are in ``history``; else only those of the batch's claims.
-        next_change: when an entry or a violation comes to an end, and the standing must be counted anew.
-        entries: written so far; numbers the next one.
+        next_change: when an entry or a violation ends next, and the standing must be counted again.
+        entries: number of entries written so far; numbers the next one.
     """
 
     seller: str
@@ -142,7 +142,7 @@ class Seller:
     history: dict[str, Violation] = field(default_factory=dict)
 
     def standing(self, now: dt.datetime) -> StandingChanged:
-        """As an event."""
+        """The standing as an event."""
         return StandingChanged(
             seller=self.seller,
             general_points=self.general_points,
@@ -195,7 +195,7 @@ class _After:
 
 
 def _after(violation: Violation, event: ViolationChanged) -> _After | None:
-    """The violation after an event; None when a later revision of the item is known already."""
+    """The violation after an event; None if this revision of the item or a later one is known already."""
     known = violation.items.get(event.item)
     if known is not None and event.revision <= known.revision:
         return None
@@ -212,9 +212,9 @@ def _after(violation: Violation, event: ViolationChanged) -> _After | None:
 def change(
     seller: Seller, event: ViolationChanged, rules: Penalties, now: dt.datetime
 ) -> tuple[list[Data], list[Written]] | None:
-    """Fold an item's violation into its seller's ledger; None when a later revision is known already.
+    """Fold an item's violation into its seller's ledger; None if this revision or a later one is known already.
 
-    The seller's history is complete wherever ``needs_history`` says that it must be.
+    The seller's history must be complete if ``needs_history`` says so.
     """
     violation = seller.history.get(event.claim) or Violation(event.claim)
     after = _after(violation, event)
@@ -242,7 +242,7 @@ def change(
 
 
 def reassess(seller: Seller, rules: Penalties, now: dt.datetime) -> tuple[list[Data], list[Written]]:
-    """Bring a ledger with complete history in line with these rules: for when others were in force."""
+    """Bring a ledger with complete history in line with these rules, after others were in force."""
     before = (seller.general_points, seller.serious_strikes, seller.violations)
     written: list[Written] = []
     _reassess(seller, rules, written)
@@ -300,7 +300,7 @@ def _add(seller: Seller, violation: Violation, penalty: Penalty, rules: Penaltie
 
 
 def recount(seller: Seller, rules: Penalties, now: dt.datetime) -> bool:
-    """Count the standing from a complete history, as of ``now``; whether it changed."""
+    """Count the standing from a complete history, as of ``now``; returns whether it changed."""
     before = (seller.general_points, seller.serious_strikes, seller.violations)
     sums = {"general": 0, "serious": 0}
     count = 0

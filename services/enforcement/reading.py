@@ -1,4 +1,4 @@
-"""What the tables say of sellers: queries for the internal API and the command line. Nothing here writes."""
+"""Read-only queries about sellers, for the internal API and the command line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.policy import Penalties, RepeatOffender
 from shared.standing import Entry, Explanation, Figures, Record, Sanction, Sort, Standing, Violation
 
 TIMEOUT_MS: Final = 10_000
-"""Of one query; what takes longer is refused for now."""
+"""Limit of one query; what takes longer is refused for now."""
 _COLUMNS: Final = """s.seller, s.general_points, s.serious_strikes, s.violations, s.repeat_offender, s.general_consequence,
     s.serious_consequence, s.next_change, s.changed_at, s.measures, s.until, s.entity, s.entity_points, s.entity_strikes,
     s.entity_violations"""
@@ -36,7 +36,7 @@ _VIOLATIONS = """
     where v.seller = %(seller)s and (%(in_force)s::bool is null or v.in_force = %(in_force)s)
         and (%(at)s::timestamptz is null or (v.at, v.claim) < (%(at)s, %(claim)s))
     order by v.at desc, v.claim desc limit %(limit)s"""
-# the log knows the business time of an entry; the claim's index finds it
+# the event log has the business time of an entry; the index by claim finds it
 _RECORDS = """
     select e.entry, e.claim, e.ledger, e.kind, e.points, e.effective_at, e.expires_at, e.reverses, e.recorded_wall,
         (select min((l.payload::json ->> 'time')::timestamptz) from ledger_event_log l
@@ -81,7 +81,7 @@ def _standing(row: Any, rules: RepeatOffender) -> Standing:
 
 
 def standing(connection: sa.Connection, seller: str, rules: RepeatOffender) -> Standing:
-    """Of one seller; nothing, for one that never had a violation."""
+    """The standing of one seller; all zero if it never had a violation."""
     query = f"select {_COLUMNS} from standings s where seller = %s"
     row = connection.exec_driver_sql(query, (seller,)).mappings().one_or_none()
     return Standing(seller=seller) if row is None else _standing(row, rules)
@@ -105,11 +105,11 @@ def sellers(
 
     Args:
         after: (value of ``sort``, seller) of the last one shown.
-        tier: name of a tier of the policy.
-        consequence: that either ledger's level has.
-        measure: that it is under now.
-        entity: of which it is an account.
-        since: with a violation in force since then.
+        tier: only sellers in this tier of the policy, by name.
+        consequence: only sellers whose level in either ledger has this consequence.
+        measure: only sellers under this measure now.
+        entity: only accounts of this entity.
+        since: only sellers with a violation in force since then.
 
     Raises:
         ValueError: there is no such tier.
@@ -152,7 +152,7 @@ def sellers(
 
 
 def sort_value(row: Standing, sort: Sort) -> Any:
-    """What a seller is sorted by."""
+    """The value by which a seller is sorted."""
     return {
         "violations": row.violations, "points": row.general_points, "strikes": row.serious_strikes,
         "changed": row.changed_at, "seller": row.seller,
@@ -160,7 +160,7 @@ def sort_value(row: Standing, sort: Sort) -> Any:
 
 
 def entries(connection: sa.Connection, seller: str, now: dt.datetime, *, before: str | None, limit: int) -> list[Entry]:
-    """A seller's ledger, latest entry first, from the one written before ``before`` on."""
+    """A seller's ledger, latest entry first; ``before``: only entries written before that one."""
     number = None if before is None else explain.number_of(before)
     rows = connection.exec_driver_sql(
         _ENTRIES, {"seller": seller, "now": now, "number": number, "limit": limit}
@@ -176,7 +176,7 @@ def violations(
     before: tuple[dt.datetime, str] | None = None,
     limit: int,
 ) -> list[Violation]:
-    """A seller's violations, latest first; those that no longer stand as well, unless ``in_force`` says which."""
+    """A seller's violations, latest first; ``in_force``: only those that stand, or only those that no longer do."""
     at, claim = before or (None, None)
     given = {"seller": seller, "in_force": in_force, "at": at, "claim": claim, "limit": limit}
     return [Violation(**row) for row in connection.exec_driver_sql(_VIOLATIONS, given).mappings()]
@@ -192,20 +192,20 @@ def sanctioned(
     sanction: str | None = None,
     limit: int | None,
 ) -> list[Sanction]:
-    """A seller's sanctions, the latest first, from the one before number ``before`` on; ``sanction``: that one alone."""
+    """A seller's sanctions, latest first; ``before``: only those of lower number; ``sanction``: only that one."""
     given = {"seller": seller, "in_force": in_force, "number": before, "sanction": sanction, "limit": limit}
     rows = connection.exec_driver_sql(_SANCTIONS, given)
     return explain.shown([sanctions_store.sanction(row) for row in rows], rules)
 
 
 def number_of(sanction: str) -> int:
-    """Place of a sanction among its seller's."""
+    """Number of a sanction among its seller's; 0 if this is no sanction's id."""
     tail = sanction.rpartition(".s")[2]
     return int(tail) if tail.isdecimal() and len(tail) < 10 else 0
 
 
 def _account(connection: sa.Connection, seller: str) -> sanctions.Account | None:
-    """What is stored of a seller's sanctions, all of them."""
+    """Everything that is stored about a seller's sanctions."""
     row = connection.exec_driver_sql(_ACCOUNT, (seller,)).one_or_none()
     if row is None:
         return None
@@ -240,7 +240,7 @@ def why(
     at: dt.datetime | None = None,
     most: int | None = explain.STEPS_MOST,
 ) -> Explanation:
-    """How a seller came to stand where it stands, replayed from its ledger (``explain.explain``)."""
+    """How a seller's standing came about, replayed from its ledger (``explain.explain``)."""
     _bounded(connection)
     found = records(connection, seller)
     in_force: Sequence[Any] = [tuple(row) for row in connection.exec_driver_sql(_IN_FORCE, (seller,))]
@@ -250,7 +250,7 @@ def why(
 
 
 def figures(connection: sa.Connection, rules: RepeatOffender, now: dt.datetime) -> Figures:
-    """All figures, as of ``now``: what ``offenders.figures`` makes of the violations in force one by one."""
+    """All figures as of ``now``, equal to what ``offenders.figures`` makes of the single violations in force."""
     _bounded(connection, 12 * TIMEOUT_MS)
     begin, middle = offenders.cohorts(now, rules)
     edges = [dt.timedelta(days=days) for days in offenders.SPANS]

@@ -1,4 +1,4 @@
-"""The loop of processes that look into their tables for work, round after round."""
+"""The loop of processes that poll their tables for work."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ log = structlog.get_logger(__name__)
 
 
 class Troubled(Exception):
-    """Somebody else's system is away, and that has been said: the next round waits longer."""
+    """Another party's system is unavailable, and that has been logged: the next round waits longer."""
 
 
 class Work(Protocol):
-    """What goes round."""
+    """What the loop runs."""
 
     def once(self) -> int:
-        """One round; how much was done. May raise ``Troubled``."""
+        """Run one round; returns how much was done. May raise ``Troubled``."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""
 
 
 def keep_on(settings: Settings, name: str, begin: Callable[[], Work], idle_s: float) -> None:
-    """Go round until SIGTERM or SIGINT; a database that is away is waited for.
+    """Run rounds until SIGTERM or SIGINT; waits while the database is unavailable.
 
     Args:
-        name: of the process.
-        begin: called once the process's health can be asked for.
+        name: name of the process.
+        begin: makes the work; called once the process answers on its health port.
         idle_s: wall seconds between rounds that find nothing to do.
     """
     stop = threading.Event()

@@ -1,11 +1,13 @@
-"""Sanctions: what a standing brings upon a seller, and when that ends (domain.md, "Penalties"; docs/decisions/0023).
+"""Sanctions: what follows from a seller's standing, and when it ends.
 
-A *ground* is a time during which a ledger's running sum was at or above a threshold. ``grounds`` finds all of them in the
-unreversed entries, expired ones included, so that after a reversal it is as if the entry had never been. A *sanction* answers
-a ground, once. ``decide`` compares the two. What the marketplace is told is the union of the measures of all sanctions in
-force: so none is lifted by one cause while another holds.
+Sources: docs/explanation/domain.md, "Penalties"; docs/decisions/0023.
 
-The functions change the states that they are given, and only after everything that they return has been built.
+A *ground* is a time during which a ledger's running sum was at or above a threshold. ``grounds`` finds all of them in
+the unreversed entries, including expired ones, so that after a reversal it is as if the entry had never been. A
+*sanction* answers a ground, once. ``decide`` compares the two. The marketplace is told the union of the measures of all
+sanctions in force, so no measure is lifted for one cause while another holds.
+
+The functions change the states passed to them, and only after everything that they return has been built.
 """
 
 from __future__ import annotations
@@ -29,14 +31,14 @@ Change = Literal["imposed", "lifted", "ended"]
 Cause = Literal["threshold", "replaced", "timer", "expiry", "reversal", "unlinked", "operator"]
 LEDGERS: Final[tuple[Ledger, ...]] = ("general", "serious")
 SUSPENDS: Final[frozenset[Measure]] = frozenset({"frozen", "closed"})
-"""Measures that want a prior warning where the policy says so."""
+"""Measures that need a prior warning if the policy says so."""
 
 
 # ------------------------------------------------------------------------------------------------------------- grounds
 
 
 class Ground(Struct, frozen=True, omit_defaults=True):
-    """A time for which a threshold was reached.
+    """A time during which a threshold was reached.
 
     Attributes:
         level: the threshold's number, from 1.
@@ -53,12 +55,12 @@ class Ground(Struct, frozen=True, omit_defaults=True):
 
 
 class Front(Struct, frozen=True, omit_defaults=True):
-    """What judging one more entry after all others depends on.
+    """What the judgement of one more entry after all others depends on.
 
     Attributes:
         open: grounds that have not fallen, by ledger and level.
         expired: when the last entry expired.
-        rules: version of the policy that they were found by.
+        rules: version of the policy by which the grounds were found.
     """
 
     open: tuple[Ground, ...] = ()
@@ -70,12 +72,12 @@ BEGIN: Final = Front()
 
 
 def thresholds(rules: Penalties, ledger: Ledger) -> tuple[Threshold, ...]:
-    """A ledger's."""
+    """A ledger's thresholds."""
     return rules.general.thresholds if ledger == "general" else rules.serious.thresholds
 
 
 def reached(points: int, live: int, rules: Penalties, ledger: Ledger) -> int:
-    """How many thresholds are reached by the sum of ``live`` unexpired entries.
+    """How many thresholds the sum of ``live`` unexpired entries reaches.
 
     A general entry reaches a first threshold that warns, whatever its points: the first violation costs none.
     """
@@ -108,7 +110,7 @@ def _course(entries: Sequence[Entry], rules: Penalties, ledger: Ledger, now: dt.
     ]
     steps.sort(key=lambda step: step[:3])
     found: list[Ground] = []
-    open_: list[Ground] = []  # thresholds rise: whoever reaches one has reached those before it
+    open_: list[Ground] = []  # thresholds rise: to reach one is to have reached those before it
     needed = [threshold.points for threshold in thresholds(rules, ledger)]
     warns = reached(0, 1, rules, ledger) > 0
     points = live = 0
@@ -124,7 +126,7 @@ def _course(entries: Sequence[Entry], rules: Penalties, ledger: Ledger, now: dt.
 
 
 def front(found: Iterable[Ground], entries: Iterable[Entry], rules: str, now: dt.datetime) -> Front:
-    """What all grounds and entries leave for the next violation; ``rules``: the policy's version."""
+    """The front that all grounds and entries leave for the next violation; ``rules``: the policy's version."""
     expired = max((e.penalty.expires_at for e in entries if e.penalty.expires_at <= now), default=NEVER)
     return Front(tuple(ground for ground in found if ground.fell_at is None), expired, rules)
 
@@ -132,10 +134,11 @@ def front(found: Iterable[Ground], entries: Iterable[Entry], rules: str, now: dt
 def advance(before: Front, entry: Entry, points: int, rules: Penalties, now: dt.datetime) -> Front:
     """The front after one more entry that comes after all others.
 
-    Nothing has expired since ``before`` and the entry took effect after all that had: ``needs_history`` says so.
+    Requires that nothing has expired since ``before``, and that the entry took effect after everything that had expired
+    (``needs_history``).
 
     Args:
-        points: the ledger's unexpired sum with the entry.
+        points: the ledger's unexpired sum, including the entry.
     """
     penalty = entry.penalty
     if penalty.expires_at <= now:
@@ -159,9 +162,9 @@ def levels(known: Front) -> tuple[int, int]:
 
 
 def needs_history(known: Front, rules: str, at: dt.datetime) -> bool:
-    """Whether a violation at ``at`` cannot be judged by the front alone: it lies before an expiry, or rules have changed.
+    """Whether the front is not enough to judge a violation at ``at``: it lies before an expiry, or rules have changed.
 
-    Beside ``penalties.needs_history``, which says the same of the penalty.
+    ``penalties.needs_history`` says the same of the penalty.
     """
     return at < known.expired or known.rules != rules
 
@@ -174,14 +177,14 @@ class Sanction:
     """An answer to a ground.
 
     Attributes:
-        number: numbers the seller's sanctions.
-        measures: none for a warning.
-        withheld: measures that a prior warning stands in the place of.
-        ends: when its days are over; None: until the standing falls below, or it is lifted.
-        cause: of the last change.
-        stands: the ground that it answers is there, so that no other answer is due, whether it is in force or not.
+        number: its number among the seller's sanctions.
+        measures: its measures; none for a warning.
+        withheld: measures that a prior warning replaces.
+        ends: when its days are over; None: it lasts until the standing falls below the threshold, or it is lifted.
+        cause: cause of the last change.
+        stands: whether the ground that it answers still exists, so no other answer is due; it need not be in force.
         reason: code that an operator gave for lifting it.
-        after: when the warning was given that a violation since turned into this; None: it was imposed for the threshold.
+        after: when the warning was given that a later violation turned into this; None: imposed for the threshold.
     """
 
     seller: str
@@ -224,11 +227,11 @@ class Sanction:
 
     @property
     def served(self) -> bool:
-        """Whether it was the business's and is over for good: should the link be cut and come back, it answers once more."""
+        """Whether it was the entity's and is over for good: if the link is cut and returns, it is the answer again."""
         return self.scope == "entity" and self.cause in ("timer", "operator")
 
     def event(self, change: Change, now: dt.datetime) -> SanctionChanged:
-        """A change of it."""
+        """The event that publishes a change of this sanction."""
         return SanctionChanged(
             seller=self.seller,
             sanction=self.sanction,
@@ -249,13 +252,13 @@ class Sanction:
 
 
 class Entity(Struct, frozen=True, omit_defaults=True):
-    """The business behind a seller, where it has more accounts than this one.
+    """The business behind a seller, if it has more accounts than this one.
 
     Attributes:
         entity: its id.
-        grounds: of the merged history of all accounts, fallen ones included.
-        last: when the last violation of any account was.
-        warned: when any of its accounts was warned, as far as that is not taken back.
+        grounds: grounds of the merged history of all accounts, including fallen ones.
+        last: time of the last violation of any account.
+        warned: when any of its accounts was warned, without warnings that were lifted.
     """
 
     entity: str
@@ -266,13 +269,13 @@ class Entity(Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a decision is about.
+    """What a decision is based on.
 
     Attributes:
         own: the seller's own grounds.
-        whole: they are all there, with those that fell; else since the last decision nothing fell and nothing was reversed.
-        last: when its own last violation in force was; ``NEVER``: there is none.
-        counts: one of its own violations counts still.
+        whole: ``own`` is complete, including fallen grounds; else nothing fell or was reversed since the last decision.
+        last: time of its own last violation in force; ``NEVER`` if there is none.
+        counts: whether one of its own violations still counts.
     """
 
     own: Sequence[Ground]
@@ -283,7 +286,7 @@ class Facts:
 
     @property
     def latest(self) -> dt.datetime:
-        """When the last violation in force of the seller or of any other account of its business was."""
+        """Time of the last violation in force of the seller or of any other account of its entity."""
         return self.last if self.entity is None else max(self.last, self.entity.last)
 
 
@@ -292,12 +295,12 @@ class Account:
     """A seller's sanctions, as far as they matter, and what the marketplace was told last.
 
     Attributes:
-        made: sanctions ever made; numbers the next one.
-        seq, measures, until: of the latest command; ``seq`` 0 before the first.
+        made: number of sanctions ever made; numbers the next one.
+        seq, measures, until: content of the latest command; ``seq`` is 0 before the first.
         confirmed: highest ``seq`` with a receipt; below ``seq`` a command is under way.
-        result: of the confirmed command.
+        result: result of the confirmed command.
         resend_at: wall time at which the command under way is sent again.
-        tries: times that the command under way was sent again.
+        tries: how often the command under way was sent again.
     """
 
     seller: str
@@ -314,18 +317,18 @@ class Account:
 
     @property
     def next_end(self) -> dt.datetime | None:
-        """When the days of a sanction are over next."""
+        """When the next sanction's days are over."""
         return min((s.ends for s in self.sanctions if s.in_force and s.ends is not None), default=None)
 
 
 def measures(threshold: Threshold) -> tuple[Measure, ...]:
-    """What a threshold puts an account under that has reached it."""
+    """The measures for an account that has reached a threshold."""
     own: set[Measure] = set() if threshold.consequence == "warning" else {threshold.consequence}
     return tuple(sorted(own.union(entity_measures(threshold))))
 
 
 def entity_measures(threshold: Threshold) -> tuple[Measure, ...]:
-    """The part of it that reaches every account of the business."""
+    """Those of the measures that reach every account of the business."""
     parts: set[Measure] = set()
     if threshold.entity_may_not_list:
         parts.add("may_not_list")
@@ -353,7 +356,7 @@ def decide(account: Account, facts: Facts, rules: Penalties, now: dt.datetime) -
     for key in sorted(found):
         steps = thresholds(rules, key[0])
         if key[1] > len(steps):
-            continue  # an entity was counted, or the seller judged, by older rules that had more thresholds: it will be anew
+            continue  # from older rules with more thresholds: it will be counted again by the present ones
         open_ = {scope: ground for scope, ground in found[key] if ground.fell_at is None}
         if open_:
             out += _answer(account, open_, steps[key[1] - 1], facts, rules, now)
@@ -368,10 +371,10 @@ def _over(
 
 
 def _review(sanction: Sanction, found: Sequence[Ground], facts: Facts, now: dt.datetime) -> list[SanctionChanged]:
-    """Whether the ground of a sanction is there, has fallen, or was never there."""
+    """End or lift a sanction if its ground has fallen or was never there."""
     gone: Cause = "unlinked" if sanction.scope == "entity" and facts.entity is None else "reversal"
     if sanction.in_force and sanction.after is not None and facts.latest <= sanction.after:
-        # no violation since the warning stands any more: it is the warning again that answers
+        # no violation since the warning stands any more: the warning is the answer again
         sanction.stands = False
         return [_over(sanction, "lifted", gone, now)]
     # it answered what had not fallen when it began; a reversal may have moved the crossing since
@@ -388,7 +391,7 @@ def _review(sanction: Sanction, found: Sequence[Ground], facts: Facts, now: dt.d
     ):
         sanction.stands = True
         return []
-    # it fell; if it is there once more, that wants an answer of its own
+    # it fell; if it is back, it needs an answer of its own
     sanction.stands = False
     if sanction.in_force and sanction.ends is None and not closed:
         fell = max(ground.fell_at for ground in answered if ground.fell_at is not None)
@@ -408,7 +411,7 @@ def _answer(
     scope: Scope = "own" if "own" in open_ else "entity"
     ground = open_[scope]
     parts = entity_measures(threshold)
-    # an account without a violation answers only for what reaches the whole business
+    # an account without a violation gets only what reaches the whole business
     full = scope == "own" or facts.counts
     wanted = measures(threshold) if full else parts
     last = facts.latest
@@ -418,7 +421,7 @@ def _answer(
         None,
     )
     if given is None and scope == "entity":
-        # the link was cut meanwhile and is back: the same occasion
+        # the link was cut and is back: the same occasion
         given = next(
             (
                 s
@@ -446,7 +449,7 @@ def _answer(
             if set(parts) <= set(given.asked):
                 return []
         elif facts.last == NEVER:
-            # its own violations were reversed: it was answerable only as a part of the business
+            # its own violations were reversed: it is answerable only as a part of the business
             out.append(_over(given, "lifted", "reversal", now))
         elif given.ends is not None or "closed" in given.measures:
             return []
@@ -470,7 +473,7 @@ def _impose(
     after: dt.datetime | None,
     now: dt.datetime,
 ) -> SanctionChanged:
-    """``at``: when the violation was that it is for; ``after``: when the warning was that it comes in the place of."""
+    """Impose a sanction; ``at``: time of the violation it is for; ``after``: time of the warning it replaces."""
     withheld: tuple[Measure, ...] = ()
     if rules.prior_warning and not SUSPENDS.isdisjoint(wanted) and not _warned(account, facts, rules, at):
         wanted, withheld = (), wanted
@@ -485,7 +488,7 @@ def _impose(
 
 
 def _warned(account: Account, facts: Facts, rules: Penalties, at: dt.datetime) -> bool:
-    """Whether there was a warning before a violation at ``at``, and not too long ago."""
+    """Whether a warning preceded a violation at ``at`` by no more than the policy's ``warned_within``."""
     times = [s.began for s in account.sanctions if not s.measures and s.state != "lifted"]
     if facts.entity is not None:
         times += facts.entity.warned
@@ -493,9 +496,9 @@ def _warned(account: Account, facts: Facts, rules: Penalties, at: dt.datetime) -
 
 
 def lift(account: Account, asked: LiftSanction, now: dt.datetime) -> list[SanctionChanged] | None:
-    """Lift a sanction at an operator's word; None when there is none of that id in force.
+    """Lift a sanction for an operator; None if none of that id is in force.
 
-    It is not imposed again by what it was imposed for.
+    It is not imposed again for the same ground.
     """
     for sanction in account.sanctions:
         if sanction.in_force and sanction.sanction == asked.sanction:
@@ -507,7 +510,7 @@ def lift(account: Account, asked: LiftSanction, now: dt.datetime) -> list[Sancti
 
 
 def in_force(sanctions: Iterable[Sanction]) -> tuple[tuple[Measure, ...], dt.datetime | None]:
-    """All measures in force, and when they become fewer by themselves (None: not known)."""
+    """All measures in force, and when the first of them ends by itself (None: unknown)."""
     ends: dict[Measure, dt.datetime | None] = {}
     for sanction in sanctions:
         if sanction.in_force:
@@ -518,12 +521,12 @@ def in_force(sanctions: Iterable[Sanction]) -> tuple[tuple[Measure, ...], dt.dat
 
 
 def command_id(seller: str, seq: int) -> str:
-    """Id of a seller's command: the same for the same command whenever it is sent, and no listing's."""
+    """Id of a seller's command: stays the same when the command is sent again, and never equals a listing's."""
     return f"seller-{hashlib.sha256(seller.encode()).hexdigest()[:32]}.{seq}"
 
 
 def latest(account: Account) -> SellerCommand:
-    """The latest command on a seller that has one."""
+    """The latest command on a seller, which must have one."""
     return SellerCommand(
         command=command_id(account.seller, account.seq),
         seller=account.seller,
@@ -534,9 +537,9 @@ def latest(account: Account) -> SellerCommand:
 
 
 def command(account: Account, wall: dt.datetime, resend: dt.timedelta = RESEND_AFTER) -> SellerCommand | None:
-    """Tell the marketplace what is in force; None when that is what it was told last.
+    """The command that tells the marketplace what is in force; None if that is what it was told last.
 
-    One that did not know the seller then is told once more: it may have appeared since.
+    If the marketplace did not know the seller then, it is told again: the seller may have appeared since.
 
     Args:
         wall: wall time, from which the receipt is awaited.
@@ -553,7 +556,7 @@ def command(account: Account, wall: dt.datetime, resend: dt.timedelta = RESEND_A
 
 
 def receive(account: Account | None, receipt: SellerReceipt) -> bool:
-    """Take a receipt in; False when it confirms nothing: not of the command under way, or known already."""
+    """Take in a receipt; False if it confirms nothing: it is not of the command under way, or known already."""
     if (
         account is None
         or account.confirmed == account.seq
@@ -567,7 +570,7 @@ def receive(account: Account | None, receipt: SellerReceipt) -> bool:
 
 
 def again(account: Account, wall: dt.datetime, resend: dt.timedelta = RESEND_AFTER) -> SellerCommand | None:
-    """Send the command under way again; None when there is none."""
+    """Send the command under way again; None if there is none."""
     if account.confirmed == account.seq:
         account.resend_at = None
         return None

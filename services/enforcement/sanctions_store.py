@@ -1,4 +1,4 @@
-"""Tables of sanctions and of commands on sellers (columns: migration 0003)."""
+"""Tables of sanctions and of commands on sellers (columns: migration 0001)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shared.db import unnest
 from shared.events import SellerCommand
 
 ACCOUNT_COLUMNS = "front, sanctions, seq, measures, until, confirmed, result, resend_at, tries"
-"""Of standings, in the order that ``account`` takes and ``account_row`` gives."""
+"""Columns of ``standings``, in the order that ``account`` takes and ``account_row`` returns."""
 
 _OPEN = """
     select seller, number, scope, ledger, level, measures, withheld, entry, claim, began, ends, state, cause, over_at, stands, reason,
@@ -33,7 +33,7 @@ _SAVE = """
 _DELIVER = """
     insert into seller_deliveries (command, seller, partition, seq, body)
     select * from unnest(%s::text[], %s::text[], %s::int[], %s::int[], %s::text[]) on conflict (command) do nothing"""
-# an older command of the seller need not travel any more: it would have no effect
+# older commands on the seller need not be sent any more: they would have no effect
 _SUPERSEDE = """
     delete from seller_deliveries d using unnest(%s::text[], %s::int[]) as n(seller, seq)
     where d.seller = n.seller and d.seq < n.seq"""
@@ -85,7 +85,7 @@ def _split(measures: str) -> tuple[Any, ...]:
 
 
 def sanction(row: Sequence[Any]) -> Sanction:
-    """From a row of the table: its columns but ``sanction``, in order."""
+    """From a row of the table: all its columns except ``sanction``, in order."""
     seller, number, scope, ledger, level, measures, withheld, *rest = row
     return Sanction(seller, number, scope, ledger, level, _split(measures), _split(withheld), *rest)
 
@@ -100,7 +100,7 @@ def sanction_row(sanction: Sanction) -> tuple[Any, ...]:
 
 
 def sanctions(connection: sa.Connection, sellers: Collection[str]) -> list[Sanction]:
-    """Those that a later decision depends on (``Sanction.matters``), by seller and number."""
+    """Sanctions on which a later decision depends (``Sanction.matters``), by seller and number."""
     if not sellers:
         return []
     return [sanction(row) for row in connection.exec_driver_sql(_OPEN, (sorted(sellers),))]
@@ -115,7 +115,7 @@ def save(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
 
 
 def deliver(connection: sa.Connection, commands: Sequence[tuple[int, SellerCommand]]) -> None:
-    """Queue commands, with their seller's partition, for ``delivery``; one that is queued already stays as it is."""
+    """Queue (partition, command) for ``delivery``; commands that are queued already stay unchanged."""
     if commands:
         newest = {command.seller: command.seq for _, command in commands}
         connection.exec_driver_sql(
@@ -137,25 +137,25 @@ def pull(connection: sa.Connection, partitions: Sequence[int], room: int) -> Seq
 
 
 def take(connection: sa.Connection, limit: int, lease_s: float) -> list[SellerCommand]:
-    """Take commands that are due; each comes up again after ``lease_s`` wall seconds."""
+    """Take due commands; each becomes due again after ``lease_s`` wall seconds."""
     return [_command.decode(body) for (body,) in connection.exec_driver_sql(_TAKE, (lease_s, limit))]
 
 
 def answered(connection: sa.Connection, results: dict[str, str]) -> None:
-    """Turn answered commands (id -> result) into receipts for the worker; those answered already are left out."""
+    """Turn answered commands (id -> result) into receipts for the worker; skips those answered already."""
     if results:
         commands = sorted(results)
         connection.exec_driver_sql(_ANSWERED, (commands, commands, [results[command] for command in commands]))
 
 
 def failed(connection: sa.Connection, errors: dict[str, str]) -> None:
-    """Note why commands (id -> reason) were not answered; each is due again after a pause that doubles with each try."""
+    """Note why commands (id -> reason) were not answered; each is due again after a pause that doubles per try."""
     if errors:
         connection.exec_driver_sql(_FAILED, (list(errors), list(errors.values())))
 
 
 def give_back(connection: sa.Connection, commands: Sequence[str]) -> None:
-    """Commands that were taken and not tried are due at once."""
+    """Make commands that were taken but not tried due at once."""
     if commands:
         connection.exec_driver_sql(_GIVE_BACK, (list(commands),))
 
@@ -163,6 +163,6 @@ def give_back(connection: sa.Connection, commands: Sequence[str]) -> None:
 def due(
     connection: sa.Connection, partitions: Sequence[int], wall: dt.datetime, but: Collection[str], limit: int
 ) -> list[str]:
-    """Sellers whose command under way is to be sent again."""
+    """Sellers whose command under way must be sent again."""
     rows = connection.exec_driver_sql(_RESEND, (list(partitions), wall, list(but), limit))
     return [seller for (seller,) in rows]

@@ -1,8 +1,9 @@
 """Statements of reasons (Digital Services Act, Articles 17 and 24(5)) for the EU's transparency database. Pure.
 
-A restriction is one item's hold, from the revision that takes it to the one that lifts it, or a sanction that freezes or
-closes an account; each has exactly one statement, if the item's policy, or that of the penalties, asks for statements. Several items that hold one listing are several restrictions: each stands on a
-claim, a right and a decision of its own, and outlives the others. Nothing in a statement names a party.
+A restriction is one item's hold, from the revision that takes it to the one that lifts it, or a sanction that freezes
+or closes an account. Each has exactly one statement, if the policy of the item or of the penalties asks for statements.
+Several items that hold one listing are several restrictions: each rests on a claim, a right and a decision of its own,
+and outlives the others. Nothing in a statement names a party.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ KEYWORDS: Final[dict[RightType, Keyword]] = {
     "invention": "KEYWORD_PATENT_INFRINGEMENT",
     "geographical_indication": "KEYWORD_GEOGRAPHIC_INDICATIONS_INFRINGEMENT",
 }
-"""The schema knows no utility models: they are its patents."""
+"""The schema has no utility models: they count as patents."""
 PEOPLE: Final = frozenset({"reviewer", "operator"})
-"""Roles of the platform's own people; what nobody of them decided was decided by rule."""
+"""Roles of the platform's staff; what none of them decided was decided by rule."""
 
 
 class Statement(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A statement as the database takes it, schema v2 (docs/domain.md): the fields that an IP programme has."""
+    """A statement in the database's schema v2 (docs/explanation/domain.md): the fields that an IP programme has."""
 
     puid: Puid
     decision_visibility: Annotated[tuple[Visibility, ...], Meta(max_length=1)] = ()
@@ -75,7 +76,7 @@ class Statement(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class NewStatement(Struct, frozen=True):
-    """A statement to be kept: the restriction that it is of, and its body as it will be sent."""
+    """A statement to store: the restriction that it is about, and its body as it will be sent."""
 
     puid: str
     item: str
@@ -89,26 +90,26 @@ _decoder: Final = msgspec.json.Decoder(Statement)
 
 
 def puid(item: str, revision: int) -> str:
-    """Id of the statement of the hold that ``item`` took at ``revision``; no two holds have the same.
+    """Id of the statement about the hold that ``item`` took at ``revision``; unique per hold.
 
-    The database allows letters, digits, ``-`` and ``_``; what else an item's id has is escaped.
+    The database allows letters, digits, ``-`` and ``_``; other characters of an item's id are escaped.
     """
     plain = re.sub(r"[._:]", lambda match: f"_{ord(match[0]):02x}", item)
     return f"{plain}-{revision}"
 
 
 def build(event: ItemChanged, rules: Policy, down: Down, at: dt.datetime) -> Statement:
-    """The statement of the hold that ``event`` takes, under ``rules`` that ask for statements.
+    """The statement about the hold that ``event`` takes, under ``rules`` that ask for statements.
 
-    ``content_date`` is the day of the claim: the database wants a day, the marketplace does not say when the listing was
-    posted, and by that day it was.
+    ``content_date`` is the day of the claim: the database requires a day, the marketplace does not say when the listing
+    was posted, and by that day it had been.
 
     Args:
         down: the action that takes the listing down.
         at: when the hold was taken.
 
     Raises:
-        KeyError: the policy has no ground for this kind of right; a policy that is loaded has one for each of its reasons.
+        KeyError: the policy has no ground for this type of right; a loaded policy has one for each of its reasons.
     """
     wanted = rules.statements
     assert wanted is not None
@@ -130,7 +131,7 @@ def build(event: ItemChanged, rules: Policy, down: Down, at: dt.datetime) -> Sta
         application_date=date,
         decision_facts=" ".join(_facts(event, rules, filed, date, by_people)),
         source_type=wanted.source_type,
-        automated_detection="No",  # found by whoever filed the claim
+        automated_detection="No",  # the complainant found it
         automated_decision="AUTOMATED_DECISION_NOT_AUTOMATED" if by_people else "AUTOMATED_DECISION_FULLY",
     )
 
@@ -152,7 +153,7 @@ def _facts(event: ItemChanged, rules: Policy, filed: dt.date, date: dt.date, by_
 
 
 def made(event: ItemChanged, down: Down, at: dt.datetime) -> NewStatement | None:
-    """The statement of a hold that was taken just now; None when the item's policy asks for none, and of a canary's.
+    """The statement about a hold that was just taken; None for a canary's, or if the item's policy asks for none.
 
     Raises:
         PolicyError: there is no such policy here.
@@ -163,7 +164,7 @@ def made(event: ItemChanged, down: Down, at: dt.datetime) -> NewStatement | None
     if rules.statements is None or not rules.statements.enabled:
         return None
     body = msgspec.json.encode(build(event, rules, down, at))
-    _decoder.decode(body)  # structs are checked when they are read, not when they are made
+    _decoder.decode(body)  # msgspec checks structs when it decodes them, not when they are made
     return NewStatement(puid(event.item, event.revision), event.item, event.revision, event.policy, body.decode())
 
 
@@ -171,16 +172,16 @@ def made(event: ItemChanged, down: Down, at: dt.datetime) -> NewStatement | None
 
 
 def account_decision(measures: Collection[Measure]) -> AccountDecision | None:
-    """What the database calls measures against an account; None: they restrict it in part only, or not at all."""
+    """The database's term for measures against an account; None if they restrict it only in part, or not at all."""
     if "closed" in measures:
         return "DECISION_ACCOUNT_TERMINATED"
     return "DECISION_ACCOUNT_SUSPENDED" if "frozen" in measures else None
 
 
 def build_account(change: SanctionChanged, rules: Policy, decision: AccountDecision) -> Statement:
-    """The statement of a sanction that began, under the penalties of ``rules``, which ask for statements on accounts.
+    """The statement about a sanction that began, under ``rules`` that ask for statements on accounts.
 
-    ``content_date`` is the day of the decision: what it is about is no single content.
+    ``content_date`` is the day of the decision, which is not about a single piece of content.
     """
     wanted = rules.statements
     assert wanted is not None
@@ -218,7 +219,7 @@ def build_account(change: SanctionChanged, rules: Policy, decision: AccountDecis
 
 
 def made_account(change: SanctionChanged, rules: Policy) -> NewStatement | None:
-    """The statement of a sanction that began just now; None when it needs none, or the policy asks for none."""
+    """The statement about a sanction that has just begun; None if it needs none, or the policy asks for none."""
     wanted = rules.statements
     decision = account_decision(change.measures) if change.change == "imposed" else None
     if decision is None or wanted is None or not wanted.enabled or wanted.accounts is None:

@@ -1,4 +1,4 @@
-"""Tables of holds (columns: migration 0001): one query to load a batch, one to save it."""
+"""Tables of holds (columns: migration 0001): one query loads a batch, one saves it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _DELIVER = """
     insert into deliveries (command, listing, partition, seq, action, traceparent)
     select * from unnest(%s::text[], %s::text[], %s::int[], %s::int[], %s::text[], %s::text[])
     on conflict (command) do nothing"""
-# an older command of the listing need not travel any more: it would have no effect
+# older commands on the listing need not be sent any more: they would have no effect
 _SUPERSEDE = """
     delete from deliveries d using unnest(%s::text[], %s::int[]) as n(listing, seq)
     where d.listing = n.listing and d.seq < n.seq"""
@@ -65,7 +65,7 @@ _GIVE_BACK = "update deliveries set tries = tries - 1, next_wall = now() where c
 _KEEP_STATEMENTS = """
     insert into statements (puid, item, revision, policy, body)
     select * from unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::text[]) on conflict (puid) do nothing"""
-# taken: it comes up again by itself after the lease
+# a statement that is taken becomes due again after its lease
 _TAKE_STATEMENTS = """
     update statements set tries = tries + 1, next_wall = now() + %s * interval '1 second'
     where puid in (select puid from statements where state = 'waiting' and next_wall <= now()
@@ -104,7 +104,7 @@ def holds(connection: sa.Connection, items: Collection[str], receipted: Collecti
 def due(
     connection: sa.Connection, partitions: Sequence[int], wall: dt.datetime, but: Collection[str], limit: int
 ) -> list[Listing]:
-    """Listings whose command under way is to be sent again."""
+    """Listings whose command under way must be sent again."""
     rows = connection.exec_driver_sql(_DUE, (list(partitions), wall, list(but), limit))
     return [Listing(*row) for row in rows]
 
@@ -132,9 +132,9 @@ def save(connection: sa.Connection, listings: Collection[Listing], holds: Collec
 
 
 def deliver(connection: sa.Connection, commands: Sequence[tuple[int, MarketplaceCommand, str | None]]) -> None:
-    """Queue commands, with their listing's partition and the context of those that are traced, for ``delivery``.
+    """Queue (partition, command, trace context if traced) for ``delivery``.
 
-    One that is queued already stays as it is.
+    Commands that are queued already stay unchanged.
     """
     if commands:
         newest = {command.listing: command.seq for _, command, _ in commands}
@@ -153,14 +153,14 @@ def deliver(connection: sa.Connection, commands: Sequence[tuple[int, Marketplace
 
 
 def pull(connection: sa.Connection, partitions: Sequence[int], room: int) -> Sequence[tuple[Any, ...]]:
-    """Take receipts out of the queue, oldest first: (id, partition, command, listing, seq, result, context if traced)."""
+    """Take receipts out of the queue, oldest first: (id, partition, command, listing, seq, result, trace context)."""
     return sorted(
         (tuple(row) for row in connection.exec_driver_sql(_PULL, (list(partitions), room))), key=lambda row: row[0]
     )
 
 
 def take(connection: sa.Connection, limit: int, lease_s: float) -> list[tuple[MarketplaceCommand, str | None]]:
-    """Take commands that are due, with the context of those that are traced; each comes up again after ``lease_s`` wall seconds."""
+    """Take due commands, with the trace context if traced; each becomes due again after ``lease_s`` wall seconds."""
     rows = connection.exec_driver_sql(_TAKE, (lease_s, limit))
     return [
         (MarketplaceCommand(command=command, listing=listing, action=action, seq=seq), trace)
@@ -169,20 +169,20 @@ def take(connection: sa.Connection, limit: int, lease_s: float) -> list[tuple[Ma
 
 
 def answered(connection: sa.Connection, results: dict[str, str]) -> None:
-    """Turn answered commands (id -> result) into receipts for the worker; those answered already are left out."""
+    """Turn answered commands (id -> result) into receipts for the worker; skips those answered already."""
     if results:
         commands = sorted(results)
         connection.exec_driver_sql(_ANSWERED, (commands, commands, [results[command] for command in commands]))
 
 
 def failed(connection: sa.Connection, errors: dict[str, str]) -> None:
-    """Note why commands (id -> reason) were not answered; each is due again after a pause that doubles with each try."""
+    """Note why commands (id -> reason) were not answered; each is due again after a pause that doubles per try."""
     if errors:
         connection.exec_driver_sql(_FAILED, (list(errors), list(errors.values())))
 
 
 def give_back(connection: sa.Connection, commands: Sequence[str]) -> None:
-    """Commands that were taken and not tried are due at once."""
+    """Make commands that were taken but not tried due at once."""
     if commands:
         connection.exec_driver_sql(_GIVE_BACK, (list(commands),))
 
@@ -191,29 +191,29 @@ def give_back(connection: sa.Connection, commands: Sequence[str]) -> None:
 
 
 def keep_statements(connection: sa.Connection, statements: Sequence[NewStatement]) -> None:
-    """Keep statements to be sent; one that is kept already stays as it is."""
+    """Keep statements for sending; those kept already stay unchanged."""
     if statements:
         rows = sorted((made.puid, made.item, made.revision, made.policy, made.body) for made in statements)
         connection.exec_driver_sql(_KEEP_STATEMENTS, columns(rows))
 
 
 def take_statements(connection: sa.Connection, limit: int, lease_s: float) -> list[tuple[str, str]]:
-    """Take (puid, body) of statements that are due; each comes up again after ``lease_s`` wall seconds."""
+    """Take (puid, body) of due statements; each becomes due again after ``lease_s`` wall seconds."""
     return [(puid, body) for puid, body in connection.exec_driver_sql(_TAKE_STATEMENTS, (lease_s, limit))]
 
 
 def end_statements(connection: sa.Connection, ends: Sequence[tuple[str, str, str | None]]) -> None:
-    """Write down how statements ended: (puid, ``sent`` or ``refused``, why); those that ended already are left out."""
+    """Record how statements ended: (puid, ``sent`` or ``refused``, why); skips those that ended already."""
     if ends:
         connection.exec_driver_sql(_END_STATEMENTS, columns(sorted(ends)))
 
 
 def postpone_statements(connection: sa.Connection, puids: Sequence[str], error: str) -> None:
-    """Send again later, from 1 to 300 wall seconds, the longer the more tries there were."""
+    """Put statements off by 1 to 300 wall seconds, longer with each try."""
     connection.exec_driver_sql(_POSTPONE_STATEMENTS, (error, list(puids)))
 
 
 def statements_waiting(connection: sa.Connection) -> tuple[int, int, dt.datetime | None]:
-    """How many statements wait, how many were refused, and since when (wall time) the oldest waits."""
+    """How many statements wait, how many were refused, and since when (wall time) the oldest has waited."""
     waiting, refused, oldest = connection.exec_driver_sql(_STATEMENTS_WAITING).one()
     return waiting, refused, oldest

@@ -1,8 +1,8 @@
-"""Takes statements of reasons to the transparency database, in batches of 1 to 100, all or nothing.
+"""Sends statements of reasons to the transparency database, in batches of 1 to 100, all or nothing.
 
-A taken statement comes up again by itself after its lease, so a killed process loses nothing; the database knows a
-repeated one by its ``puid`` and says so, which counts as sent. A batch that is turned down is sent again without the
-statements that the answer names, or in halves when it names none: one bad statement holds up no other.
+A statement that was taken becomes due again after its lease, so a killed process loses nothing. The database recognises
+a repeated statement by its ``puid`` and says so, which counts as sent. A rejected batch is sent again without the
+statements that the answer names, or in halves if it names none: one bad statement does not hold up the others.
 """
 
 from __future__ import annotations
@@ -29,35 +29,35 @@ POSTS = metrics.counter(
     "Batches posted to the transparency database, by outcome.",
     {"outcome": metrics.HTTP_STATUS},
     of=NAME,
-    do="`401`: the token; `404`: the address; `unreachable`",
+    do="`401`: check the token; `404`: check the address; `unreachable`: the database does not answer",
 )
 ENDED = metrics.counter(
     "goodfaith_statements_total",
-    "Statements of reasons that ended; `known`: an earlier answer was lost.",
+    "Statements of reasons sent or refused; `known`: sent before, but the answer was lost.",
     {"outcome": ("sent", "known", "refused")},
     of=NAME,
-    do="`refused`: [statements of reasons](operating.md#statements-of-reasons)",
+    do="`refused`: [statements of reasons](../how-to/statements-of-reasons.md#when-a-statement-is-refused)",
 )
-WAITING = metrics.gauge("goodfaith_statements_waiting", "Statements of reasons that wait to be sent.", of=NAME)
+WAITING = metrics.gauge("goodfaith_statements_waiting", "Statements of reasons waiting to be sent.", of=NAME)
 REFUSED = metrics.gauge(
     "goodfaith_statements_refused",
-    "Statements of reasons that were refused and wait for a person.",
+    "Statements of reasons that were refused and need a person.",
     of=NAME,
     do="above 0: `goodfaith statements list`",
 )
 OLDEST = metrics.gauge(
     "goodfaith_statements_oldest_timestamp_seconds",
-    "When the oldest statement still to be sent was made; 0: none.",
+    "When the oldest statement waiting to be sent was made; 0: none.",
     of=NAME,
-    do="old: the database is away, or no sender runs",
+    do="old: the transparency database is unavailable, or no sender runs",
 )
 
 _IDLE_S: Final = 0.5
 _LOOK_EVERY: Final = 20
-"""Idle rounds between two looks at the gauges."""
+"""Rounds between two updates of the gauges."""
 _ANSWER_MAX: Final = 1_000_000
 _ABOUT_CONTENT: Final = frozenset({400, 409, 413, 422})
-"""Answers that are about what was sent; any other failure is the database's or ours, and passes."""
+"""Statuses that are about what was sent; any other failure is the database's or ours, and transient."""
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 Taken = tuple[str, str]
@@ -65,18 +65,18 @@ Taken = tuple[str, str]
 
 
 class Turned(Struct, frozen=True):
-    """A batch was turned down: who is named as known already, and by place what is wrong with whom."""
+    """A rejected batch: the statements named as known already, and by position what is wrong with others."""
 
     status: int
     text: str
     known: frozenset[str] = frozenset()
     bad: dict[int, str] = {}
     duplicate: bool = False
-    """The answer is about identifiers that are taken."""
+    """The answer says that identifiers are taken."""
 
 
 def read_answer(status: int, raw: bytes) -> Turned:
-    """What a refusal says (of the EU database: ``errors.existing_puids``, ``errors.statement_<place>``, ``existing``)."""
+    """Parse a rejection (EU database: ``errors.existing_puids``, ``errors.statement_<place>``, ``existing``)."""
     text = f"HTTP {status}: {raw[:300].decode(errors='replace')}".replace("\0", "\ufffd")
     try:
         answer = msgspec.json.decode(raw)
@@ -97,11 +97,11 @@ def read_answer(status: int, raw: bytes) -> Turned:
 
 
 class Transparency:
-    """Takes, posts, notes; ``once`` is one round of it."""
+    """Takes statements, posts them and records the outcome; ``once`` is one round."""
 
     def __init__(self, settings: Settings, client: httpx.Client | None = None) -> None:
         """Raises:
-        ValueError: no address or no token, or the address would show the token to the network.
+        ValueError: no address or no token, or the address would expose the token on the network.
         """
         url = urlsplit(settings.statements_url)
         if url.scheme != "https" and not (url.scheme == "http" and url.hostname in _LOOPBACK):
@@ -124,7 +124,7 @@ class Transparency:
         self._client = client or httpx.Client(timeout=settings.statements_timeout_s)
         self._engine = db.connect(settings.present("database"), schema="enforcement", name=NAME)
         self.troubled = False
-        """The last round met a failure that passes: wait before the next."""
+        """The last round met a transient failure: wait before the next."""
 
     def once(self) -> int:
         """Send what is due; returns how many statements were tried."""
@@ -147,7 +147,7 @@ class Transparency:
         return len(taken)
 
     def _turned(self, batch: Sequence[Taken], answer: Turned) -> list[list[Taken]]:
-        """Note what the answer names; returns the batches in which the others are to be sent again."""
+        """Record what the answer names; returns the batches in which to send the others again."""
         known = [taken for taken in batch if taken[0] in answer.known]
         bad = {batch[place][0]: why for place, why in answer.bad.items() if place < len(batch)}
         if len(batch) == 1 and not known and not bad:
@@ -168,7 +168,7 @@ class Transparency:
         return [list(batch[half:]), list(batch[:half])]
 
     def _post(self, bodies: Sequence[str]) -> Turned | str | None:
-        """None when the batch was taken, what is wrong with it, or why it could not be delivered."""
+        """Post a batch; None if it was accepted, else what is wrong with it, or why it could not be delivered."""
         content = f'{{"statements":[{",".join(bodies)}]}}'.encode()
         raw = b""
         try:
@@ -190,7 +190,7 @@ class Transparency:
         return f"HTTP {status}: {raw[:300].decode(errors='replace')}".replace("\0", "\ufffd")
 
     def _end(self, ends: Sequence[tuple[str, str, str | None]], outcome: Literal["sent", "known", "refused"]) -> None:
-        # at once: what is known of a batch is not lost with the rest of it
+        # in its own transaction: what is known of a batch is not lost with the rest
         if ends:
             with self._engine.begin() as connection:
                 store.end_statements(connection, ends)
@@ -198,7 +198,7 @@ class Transparency:
 
     def _postpone(self, puids: list[str], why: str) -> None:
         self.troubled = True
-        log.warning("not sent", count=len(puids), why=why)
+        log.warning("statements not sent", count=len(puids), why=why)
         with self._engine.begin() as connection:
             store.postpone_statements(connection, puids, why)
 
@@ -211,13 +211,13 @@ class Transparency:
         OLDEST.set(0 if oldest is None else oldest.timestamp())
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         self._client.close()
         self._engine.dispose()
 
 
 class _Watched:
-    """Sends, sets the gauges now and then, and waits longer while the transparency database is away."""
+    """Sends, sets the gauges now and then, and waits longer while the transparency database is unavailable."""
 
     def __init__(self, settings: Settings) -> None:
         self._sender = Transparency(settings)
@@ -237,5 +237,5 @@ class _Watched:
 
 
 def run(settings: Settings) -> None:
-    """Send until SIGTERM or SIGINT; a database that is away, ours or theirs, is waited for."""
+    """Send until SIGTERM or SIGINT; waits while a database, ours or theirs, is unavailable."""
     keep_on(settings, NAME, lambda: _Watched(settings), _IDLE_S)

@@ -1,4 +1,4 @@
-"""The worker by listing: items and receipts in; holds, marketplace commands and violations out."""
+"""The worker by listing: turns items and receipts into holds, marketplace commands and violations."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ from shared.topics import (
 _PROCESS: Final = "enforcement-worker"
 IGNORED = metrics.counter(
     "goodfaith_enforcement_ignored_total",
-    "Items and receipts that changed nothing: stale, foreign or repeated.",
+    "Items and receipts without effect: stale, foreign or repeated.",
     {"kind": ("item", "receipt")},
     of=_PROCESS,
 )
 COMMANDS = metrics.counter(
     "goodfaith_marketplace_commands_total",
-    "Commands given to the marketplace, by action.",
+    "Commands issued to the marketplace, by action.",
     {"action": ("suspend", "restore", "remove", "lookup")},
     of=_PROCESS,
 )
 REAPPEARED = metrics.counter(
     "goodfaith_marketplace_reappeared_total",
-    "Listings that showed although held: taken down anew.",
+    "Listings that were visible although held, and taken down again.",
     of=_PROCESS,
     do="grows: somebody at the marketplace puts listings back",
 )
 RESENT = metrics.counter(
     "goodfaith_marketplace_commands_resent_total",
-    "Commands sent again for want of a receipt.",
+    "Commands sent again because no receipt came.",
     of=_PROCESS,
-    do="grows: the marketplace does not answer; items are not handled meanwhile",
+    do="grows: the marketplace does not answer; meanwhile items are not handled",
 )
 
 _HOLD: Final = "goodfaith.hold.changed.v1"
@@ -82,7 +82,7 @@ class Enforcement:
         for id_, partition, command, listing, seq, result, trace in store.pull(tx.connection, tx.partitions, room):
             receipt = Receipt(command=command, listing=listing, seq=seq, result=result)
             name = f"receipt.{command}.{id_}"
-            # as it would have come by topic, so that it can be parked and run again like any record
+            # as if it had come by topic, so that it can become a dead letter and be replayed like any record
             raw = events.encode(
                 receipt, id=name, source="/marketplace", type=_RECEIPT, subject=listing, time=tx.now, key=listing
             )
@@ -110,7 +110,7 @@ class Enforcement:
 
 
 class Holds:
-    """One batch."""
+    """The holds of one batch."""
 
     def __init__(self, service: Enforcement, tx: Tx, listings: dict[str, Listing], holds: dict[str, Hold]) -> None:
         self._service = service
@@ -126,7 +126,7 @@ class Holds:
         self._statements: list[statements.NewStatement] = []
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
-        """Fold an item's change or a receipt in."""
+        """Fold in an item's change, a receipt, or what the marketplace reports of a listing."""
         data = incoming.data
         if isinstance(data, ItemChanged):
             if domain.matters(incoming.type, data):
@@ -164,7 +164,7 @@ class Holds:
 
     def _receipt(self, incoming: Incoming, receipt: Receipt) -> list[Outgoing]:
         if not receipt.seq:
-            return []  # of a look-up: verification's
+            return []  # of a look-up, which is verification's
         listing = self._listings.get(receipt.listing)
         told = domain.receive(listing, self._of.get(receipt.listing, ()), receipt, self._tx.now)
         if told is None or listing is None:
@@ -219,7 +219,7 @@ class Holds:
         return made
 
     def due(self, limit: int) -> Sequence[Due]:
-        """Commands without a receipt; looked for now and then, as nothing hangs on the second."""
+        """Commands without a receipt; looked for only now and then, as seconds do not matter here."""
         tx, service = self._tx, self._service
         if tx.wall < service.look_at:
             return ()
@@ -229,7 +229,7 @@ class Holds:
             # the batch may have brought the receipt, or a newer command
             if known.resend_at is not None and known.resend_at <= tx.wall:
                 found.append(Due(known.partition, known.listing, known.listing, tx.now))
-        if not found:  # else the same again, should this transaction be refused
+        if not found:  # else look again at once, in case this transaction is refused
             service.look_at = tx.wall + _LOOK_FOR_DUE
         return found
 
@@ -251,5 +251,5 @@ class Holds:
         store.keep_statements(connection, self._statements)
 
     def marks(self) -> dict[int, dt.datetime]:
-        """None: watermarks are intake's."""
+        """Enforcement publishes no watermarks."""
         return {}

@@ -1,8 +1,8 @@
-"""Context door: accounts, contacts, rights, claims and commands; splits a claim into items; read model of their states.
+"""Intake: accounts, contacts, rights, claims and commands. Splits claims into items and keeps their read model.
 
 Reads: verification.events, notification.events, and each upstream's inbound topic.
-Writes: intake.events (items, commands, watermarks; keyed by listing), intake.accounts (what accounts are told), intake.filings
-(accepted claims; both keyed by account), inbound.refusals.
+Writes: intake.events (items, commands, watermarks; keyed by listing), intake.accounts (events about accounts) and
+intake.filings (accepted claims), both keyed by account, and inbound.refusals.
 
-Processes: ``api`` (the HTTP door), ``worker`` (admission and read model), ``inbound`` (the upstreams' door).
+Processes: ``api`` (public HTTP API), ``worker`` (admission, watermarks, read model), ``inbound`` (upstreams' topics).
 """

@@ -11,15 +11,15 @@ from shared.settings import Settings
 
 USAGE = """usage: python -m services.intake PROCESS
 
-  api      the HTTP door: accounts, rights, claims, commands, reading (GOODFAITH_HTTP_HOST, _PORT)
-  worker   publishes what the door accepted, by lanes and weights, and keeps the read model
-  inbound  the upstreams' door: their Kafka topics (GOODFAITH_UPSTREAMS)
+  api      public HTTP API: accounts, rights, claims, commands, reading (GOODFAITH_HTTP_HOST, _PORT)
+  worker   publishes accepted requests, by lanes and weights, and keeps the read model
+  inbound  reads the upstreams' Kafka topics (GOODFAITH_UPSTREAMS)
 
 Settings come from the environment (GOODFAITH_*); `goodfaith settings` lists them."""
 
 
 def api(settings: Settings) -> None:
-    """Serve HTTP until SIGTERM; requests in hand are answered first."""
+    """Serve HTTP until SIGTERM; requests in progress are answered first."""
     from services.intake.app import Timed, create
 
     details: dict[str, object] = {}
@@ -32,7 +32,7 @@ def api(settings: Settings) -> None:
 
 
 def worker(settings: Settings) -> None:
-    """Admission and read model."""
+    """Run admission and the read model."""
     from services.intake.worker import Intake
 
     service = Intake(settings)
@@ -43,7 +43,7 @@ def worker(settings: Settings) -> None:
 
 
 def inbound(settings: Settings) -> None:
-    """The upstreams' door."""
+    """Read the upstreams' topics."""
     from services.intake.filing.inbound import Inbound
 
     if not settings.upstreams:
@@ -57,7 +57,7 @@ def inbound(settings: Settings) -> None:
 
 
 def main() -> None:
-    """Run the process that is named."""
+    """Run the named process."""
     processes = {"api": api, "worker": worker, "inbound": inbound}
     if len(sys.argv) != 2 or sys.argv[1] not in processes:
         print(USAGE, file=sys.stderr)  # noqa: T201

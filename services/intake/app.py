@@ -1,4 +1,4 @@
-"""The HTTP door: the routes of claims and commands, and the application of all routes."""
+"""The public HTTP API: the routes of claims and commands, and the application with all routes."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ log = structlog.get_logger(__name__)
 async def submit_claim(
     request: Request[Account, Any, Any], data: requests.SubmitClaim, idempotency_key: IdempotencyKey = None
 ) -> Response[answers.ClaimAccepted]:
-    """File a claim. 202: it is durable, and can be read from now on."""
+    """File a claim. Once answered with 202, it is durable and can be read."""
     context, caller = context_of(request), request.user
     rules = domain.check_claim(data, caller)
     listings = domain.listings_of(data.listings, context.settings.site_hosts)
@@ -110,7 +110,7 @@ async def submit_claim(
 async def list_claims(
     request: Request[Account, Any, Any], item_state: ItemState = None, cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.ClaimOut]:
-    """Claims that the caller is party to, latest first; with `state`, those with an item in it."""
+    """Claims that the caller is party to, latest first. With `state`, only those with an item in that state."""
     (before,) = key_of(cursor, tuple[str]) or (None,)
     rows = await context_of(request).read(
         request.user, reading_store.list_claims, request.user, state=item_state, before=before, limit=limit + 1
@@ -180,7 +180,7 @@ async def get_command(request: Request[Account, Any, Any], command_id: str) -> a
 
 
 def claim_out(row: Mapping[str, Any]) -> answers.ClaimOut:
-    """A claim's row as the answer."""
+    """Convert a claim's row to the answer."""
     return out(answers.ClaimOut, {**row, "states": msgspec.json.decode(row["states"])})
 
 
@@ -191,9 +191,9 @@ _triage = msgspec.json.Decoder(Triage).decode
 
 
 def item_out(row: Mapping[str, Any], reader: Account, language: str) -> answers.ItemOut:
-    """An item's row as the answer, with what its last event says, and of a refused one how to cure it.
+    """Convert an item's row to the answer, with the fields of its last event and, if refused, how to cure it.
 
-    What triage made of it is for reviewers and operators.
+    Only reviewers and operators see the triage.
     """
     last = msgspec.structs.asdict(_last_change(row["last"])) if row["last"] else {}
     own = {name: value for name, value in row.items() if name in answers.ItemOut.__struct_fields__}
@@ -214,9 +214,9 @@ def _routes(
     roles: frozenset[str],
     text: str,
     *,
-    whole: str = "For all of a claim's items that the caller is party to.",
+    whole: str = "For all of the claim's items that the caller is party to.",
 ) -> list[Any]:
-    """The routes of a command: about an item, and about items of a claim, ``whole`` says which."""
+    """Make a command's two routes: for one item, and for items of a claim (``whole`` says which)."""
     options: dict[str, Any] = {
         "opt": {"roles": roles}, "dto": Body[body], "return_dto": None, "status_code": 202, "responses": MAY_FAIL,  # type: ignore[valid-type]
         "tags": ["commands"],
@@ -255,7 +255,7 @@ def _routes(
 
 COMMAND_ROUTES: Final = [
     *_routes("information", "add_information", requests.AddInformation, HOLDER, "Add what was missing (row 5)."),
-    *_routes("withdraw", "withdraw", requests.Withdraw, HOLDER, "Take the claim back (row 18)."),
+    *_routes("withdraw", "withdraw", requests.Withdraw, HOLDER, "Withdraw the claim (row 18)."),
     *_routes("accept", "accept", requests.Accept, SELLER, "The seller accepts the takedown (row 8)."),
     *_routes("counter", "counter", requests.Counter, SELLER, "The seller's counter-notification (row 10)."),
     *_routes(
@@ -266,15 +266,15 @@ COMMAND_ROUTES: Final = [
         "report_action",
         requests.ReportAction,
         PARTIES,
-        "A court or authority action was filed (row 16).",
+        "Report that a court or authority action was filed (row 16).",
     ),
-    *_routes("result", "report_result", requests.ReportResult, PARTIES, "How the action ended (row 21)."),
+    *_routes("result", "report_result", requests.ReportResult, PARTIES, "Report how the action ended (row 21)."),
     *_routes(
         "complaint",
         "complain",
         requests.Complain,
         PARTIES,
-        "A complaint against the decision, by the side that it went against (row 19).",
+        "Complain about the decision, as the side that it went against (row 19).",
     ),
     *_routes(
         "decision",
@@ -282,7 +282,7 @@ COMMAND_ROUTES: Final = [
         requests.Decide,
         STAFF,
         "A reviewer's decision, under a lease (rows 6, 7, 12, 17, 19).",
-        whole="For all of a claim's items that the lease covers.",
+        whole="For all of the claim's items that the lease covers.",
     ),
 ]
 
@@ -299,14 +299,14 @@ COMMAND_ROUTES: Final = [
     include_in_schema=False,
 )
 async def internal_claims(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.ClaimsFacts:
-    """What messages say of claims, many in one call."""
+    """Facts about claims for messages, many claims in one call."""
     rows = await context_of(request).run(reading_store.claim_facts, data.ids)
     return answers.ClaimsFacts(claims={row["claim"]: out(answers.ClaimFacts, row) for row in rows})
 
 
 @get("/healthz", opt={"roles": PUBLIC, "anonymous": True}, security=[{}], tags=["process"])
 async def healthz(request: Request[Any, Any, Any]) -> answers.Alive:
-    """The process answers, and whether what it accepts is on its way."""
+    """Whether the process answers, and whether accepted requests are being published."""
     said = context_of(request).publishing
     return answers.Alive(publishing=said.state, delayed_s=round(said.delay_s, 1) if said.state == "delayed" else None)
 
@@ -322,7 +322,7 @@ ROUTES: Final = [
 
 
 class Timed:
-    """Measures every request, by route template: outermost, so that refusals count too."""
+    """Measures every request, by route template. Outermost, so that refusals count too."""
 
     _bound: ClassVar[dict[tuple[str, str, str], Any]] = {}
 
@@ -357,7 +357,10 @@ class Timed:
 
 
 async def begin(context: Context, on_ready: Callable[[Context], None] | None) -> None:
-    """Once the database answers: the first operator, the canary, and ready. Until then requests are answered 503."""
+    """Create the first operator and the canary once the database answers, then report ready.
+
+    Until the database answers, requests get 503.
+    """
 
     def first_operator(connection: sa.Connection) -> None:
         token = context.settings.operator_token
@@ -379,7 +382,7 @@ async def begin(context: Context, on_ready: Callable[[Context], None] | None) ->
 
 
 async def watch_publishing(context: Context, details: dict[str, object]) -> None:
-    """Look again and again whether what was accepted is on its way; for ever."""
+    """Keep checking whether accepted requests are being published; never returns."""
     said = context.publishing
     while True:
         try:
@@ -387,7 +390,7 @@ async def watch_publishing(context: Context, details: dict[str, object]) -> None
         except Refused:
             said.lost()
         except Exception:
-            log.exception("publishing is not known")
+            log.exception("publishing state unknown")
             said.lost()
         details["publishing"] = said.state
         details["publishing_delay_s"] = round(said.delay_s, 1)
@@ -401,19 +404,19 @@ def create(
     on_ready: Callable[[Context], None] | None = None,
     details: dict[str, object] | None = None,
 ) -> Litestar:
-    """The application.
+    """Create the application.
 
     Args:
         on_start: called when the event loop runs.
         on_ready: called once the database has answered.
-        details: where it notes what its health is to say beside.
+        details: receives what the health endpoint reports in addition.
     """
 
     @asynccontextmanager
     async def life(app: Litestar) -> AsyncIterator[None]:
         context = Context(settings, lambda engine: GroupCommit(engine, settings), Evidence.of(settings))
         app.state.context = context
-        for profile in policy.profiles():  # read and validated now, not under the first claim
+        for profile in policy.profiles():  # read and validate now, not on the first claim
             policy.current(profile)
         for language in languages.LANGUAGES[1:]:
             languages.catalogue(language)
@@ -447,7 +450,7 @@ def create(
         openapi_config=OpenAPIConfig(
             title="Goodfaith intake",
             version="1",
-            description="Context door of the IP-protection programme: accounts, rights, claims, counters, responses.",
+            description="Intake of the IP-protection programme: accounts, rights, claims, counters, responses.",
             path="/",
             render_plugins=[JsonRenderPlugin(path="/openapi.json")],
             components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),

@@ -1,7 +1,7 @@
-"""The canary's accounts: one that files, with a right, and the seller of its listing. Made at the API's start, once.
+"""The canary's accounts: one that files and owns a right, and the seller of its listing. The API creates them once.
 
-Whoever holds the token can have one listing taken down, the canary's own (``domain.check_canary``). The account has one
-token: a new one in the settings ends the one before.
+The token can have only one listing taken down, the canary's own (``domain.check_canary``). The account has one token:
+a new one in the settings replaces it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ RIGHT: Final = "r-canary"
 
 
 def ensure(connection: sa.Connection, settings: Settings, contacts: security.Contacts) -> bool:
-    """Open what the canary needs and is not there; False when there is to be none. May be repeated, by several processes.
+    """Create what the canary needs and lacks. Safe to repeat, and to run in several processes.
 
-    An account that somebody else opened under one of these names is never made the canary's, and its contact is left alone.
+    An account that somebody else opened under one of these names never becomes the canary's. Its contact is kept.
+
+    Returns:
+        False: no canary is configured, or its account is somebody else's or closed.
     """
     if not settings.canary_listing or settings.canary_token is None:
         return False
@@ -42,7 +45,7 @@ def ensure(connection: sa.Connection, settings: Settings, contacts: security.Con
         log.error("no canary: its account is somebody else's", account=ACCOUNT)
         return False
     if people[ACCOUNT].status == "closed":
-        # erased, or closed by an operator: for good
+        # erased, or closed by an operator: final
         log.error("no canary: its account is closed", account=ACCOUNT)
         return False
     digest = security.digest(settings.canary_token.get_secret_value())
@@ -53,7 +56,7 @@ def ensure(connection: sa.Connection, settings: Settings, contacts: security.Con
         registry_store.add_right(connection, RIGHT, ACCOUNT, right, ACCOUNT, settings.partitions, proven=True)
     if settings.canary_mail and settings.contact_key is not None:
         for account, person in people.items():
-            # a real seller keeps the contact that it gave, and of one that was erased nothing is kept
+            # a real seller keeps its own contact, and an erased account has none
             if person.canary and person.status != "closed":
                 _reach(connection, account, settings.canary_mail, contacts)
     return True
@@ -70,5 +73,5 @@ def _reach(connection: sa.Connection, account: str, mail: str, contacts: securit
         store.put_contact(connection, account, contacts.seal(account, wrapped, contact))
         accounts_store.attest(connection, account, "operator")
     except InvalidTag:
-        # the installation's key is another one: the door opens all the same
-        log.error("contact not decrypted", account=account)
+        # the installation's key has changed: the API starts all the same
+        log.error("contact cannot be decrypted", account=account)

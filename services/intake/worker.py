@@ -1,7 +1,7 @@
-"""The worker: publishes what the door accepted, and folds what verification and notification say into the read model.
+"""The worker: publishes accepted requests, and folds the events of verification and notification into the read model.
 
-Watermarks (architecture.md, "Time of right"): ``barrier`` finds T. A batch that reads T sees every command accepted up to T; once
-they are on the topic, T is published.
+Watermarks (docs/explanation/architecture.md, "Time of right"): the ``Barrier`` finds T. A batch that reads T sees
+every command accepted up to T. Once these are on the topic, T is published.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ EVIDENCE_S: Final = 60.0
 WEBHOOKS_S: Final = 60.0
 FILINGS_S: Final = 60.0
 JUDGE_S: Final = 2.0
-"""Between looks for accounts to be judged; a new business day is noticed by the clock of the watermarks, at once."""
+"""Seconds between searches for accounts due for judgement. The barrier notices a new business day at once."""
 NOTICE_DAY_S: Final = 0.1
 BROKER_S: Final = 1.0
 _SUBMITTED: Final = "goodfaith.item.submitted.v1"
@@ -126,7 +126,7 @@ class Intake:
     # ---- in the background
 
     def observe(self) -> None:
-        """How much verification has not consumed yet."""
+        """Measure how many records verification has not consumed yet."""
         settings = self.settings
         if self._admin is None:
             self._admin = kafka_links.admin(settings, client_id="intake-pressure")
@@ -137,7 +137,7 @@ class Intake:
             ends = self._admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=5_000)
             consumed = self._admin.list_group_offsets({group: places})[group]
         except Exception:
-            # a broken client does not mend
+            # a broken client does not recover
             admin, self._admin = self._admin, None
             admin.close()
             raise
@@ -149,7 +149,7 @@ class Intake:
         metrics.UNDER_WAY.set(under_way)
 
     def expire(self) -> None:
-        """Rights and authorisations whose time has passed, and rights whose owners are warned of it."""
+        """Expire rights and authorisations, and warn owners of rights that expire soon."""
         warn = policy.current("ipp").registry.warn.exact
         with self._engine.begin() as connection:
             count = registry_store.expire(connection, self.settings.partitions, warn)
@@ -157,7 +157,7 @@ class Intake:
             log.info("expired", worker=self.name, count=count)
 
     def tell_rights(self) -> None:
-        """Open items are told what became of their rights."""
+        """Tell open items what changed about their rights."""
         with self._engine.begin() as connection:
             right_jobs.pick_up(connection)
         items = 0
@@ -168,35 +168,35 @@ class Intake:
                 break
             items += told
         if items:
-            log.info("rights told", worker=self.name, items=items)
+            log.info("items told about their rights", worker=self.name, items=items)
         with self._engine.begin() as connection:
             metrics.RIGHT_JOBS_SINCE.set(right_jobs.oldest(connection))
 
     def release(self) -> None:
-        """What waited for the end of a suspension enters the door."""
+        """Move items whose account is no longer suspended to the admission queue."""
         while True:
             with self._engine.begin() as connection:
                 count = misuse_store.release(connection, self.settings.partitions)
             if not count:
                 return
             metrics.RELEASED.inc(count)
-            log.info("released", worker=self.name, items=count)
+            log.info("held items released", worker=self.name, items=count)
 
     def look_at_the_queue(self) -> None:
-        """How many cases wait for people, and since when."""
+        """Delete expired skips, and set the review queue's gauges."""
         with self._engine.begin() as connection:
             review_store.forget_skips(connection)
             metrics.show_queue(review_store.depth(connection))
 
     def sweep(self) -> None:
-        """Evidence that nothing needs any more."""
+        """Delete evidence that is no longer needed."""
         count = evidence_store.sweep(self._engine, Blobs.of(self.settings), evidence.keeping())
         if count:
             metrics.EVIDENCE_DELETED.inc(count)
             log.info("evidence deleted", worker=self.name, count=count)
 
     def forget_webhooks(self) -> None:
-        """Webhooks that nobody has confirmed in time."""
+        """Delete webhooks that nobody confirmed in time."""
         with self._engine.begin() as connection:
             count = webhooks_store.forget_unconfirmed(connection)
         if count:
@@ -204,17 +204,20 @@ class Intake:
             log.info("webhooks not confirmed", worker=self.name, count=count)
 
     def tell_untold(self) -> None:
-        """Claims of a version before, which told nothing of them: also of one that runs beside this one, or ran again meanwhile."""
+        """Publish claims that an older version accepted without publishing them.
+
+        It may run next to this one, or have run again in between.
+        """
         while True:
             with self._engine.begin() as connection:
                 now, _ = clock.read(connection)
                 count = filing_store.tell_untold(connection, concentration.since(now), self.settings.partitions)
             if not count:
                 return
-            log.info("filings told", worker=self.name, claims=count)
+            log.info("filings queued", worker=self.name, claims=count)
 
     def watch_day(self) -> None:
-        """Judge when the business day has changed, and now and then for accounts that are to be judged in between."""
+        """Judge when the business day changes, and every ``JUDGE_S`` for accounts that become due in between."""
         day, at = self._judged
         today = self.barrier.today
         if today is None or (today == day and time.monotonic() - at < JUDGE_S):
@@ -223,7 +226,7 @@ class Intake:
         self._judged = (today, time.monotonic())
 
     def judge(self) -> None:
-        """At the change of the business day: judge good faith and misuse, some accounts a transaction."""
+        """Judge good faith and misuse of the accounts that are due, some accounts per transaction."""
         rules = policy.current(self.settings.misuse_profile)
         with self._engine.begin() as connection:
             goodfaith_store.find_due(connection, rules.misuse)
@@ -246,11 +249,11 @@ class Intake:
     # ---- in the batch
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
-        """Admit rows of the door."""
-        # the mark is older than the reading that follows, so that reading sees all that the mark speaks of
+        """Admit rows of the admission queue."""
+        # read the mark first: the queue is read after it, and so shows everything that the mark covers
         mark = published_upto(tx.connection) if self._mark_due() else None
         taken = self._admission.take(tx.connection, tx.partitions, room)
-        # nor does a watermark pass what was parked: it is not published before it is replayed
+        # nor may a watermark pass a dead letter, which is not published until it is replayed
         held = store.parked_since(tx.connection, tx.partitions) if tx.parked else {}
         cut = dict(taken.cut)
         for partition, since in held.items():
@@ -265,7 +268,7 @@ class Intake:
         for row in taken.rows:
             data: events.Data
             if row.kind == "submit":
-                # the time of right is the row's: of what was held it is when that ended, so that its 24 hours begin then
+                # the time of right is the row's: for a held item the end of the suspension, when its 24 hours begin
                 data = msgspec.structs.replace(
                     terms[row.claim],
                     item=row.item,
@@ -282,7 +285,7 @@ class Intake:
                 kind = row.type
                 if row.kind == "command":
                     counts["command"] = counts.get("command", 0) + 1
-            # a key of its own: what the read model cannot digest must not stop the door
+            # a key of its own: an event that the read model cannot process must not stop admission
             entry = Incoming("@queue", row.partition, row.id, f"door:{row.listing}", str(row.id), kind, data)
             if row.traceparent is not None:
                 entry.traced, entry.parent = True, row.traceparent
@@ -292,8 +295,8 @@ class Intake:
         return incoming
 
     def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Fold:
-        """Begin a batch; the read model is folded by the database, so nothing is loaded."""
-        # a mark is good for the transaction that pulled, and for no other
+        """Begin a batch. The database folds the read model, so nothing is loaded."""
+        # a mark is valid only in the transaction that pulled
         (mark, cut), self._pulled = self._pulled, (None, {})
         return Fold(tx, self, mark, cut)
 
@@ -303,7 +306,11 @@ class Intake:
     def marks(
         self, partitions: Sequence[int], mark: dt.datetime | None, cut: Mapping[int, dt.datetime]
     ) -> dict[int, dt.datetime]:
-        """Watermarks for a batch, every ``watermark_ms``; ``cut``: up to where its commands were taken."""
+        """Watermarks for a batch, at most every ``watermark_ms``.
+
+        Args:
+            cut: by partition, the time up to which its commands were taken, if not all were.
+        """
         if mark is None or not self._mark_due():
             return {}
         result: dict[int, dt.datetime] = {}
@@ -338,7 +345,7 @@ _INSERT_MESSAGES: Final = """
 
 
 class Fold:
-    """One batch: rows of the door become events, events become the read model."""
+    """One batch: queue rows become events, and events become the read model."""
 
     def __init__(self, tx: Tx, service: Intake, mark: dt.datetime | None, cut: Mapping[int, dt.datetime]) -> None:
         self._tx = tx
@@ -356,7 +363,7 @@ class Fold:
         self._disabled: list[events.WebhookDisabled] = []
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
-        """Publish a row of the door, or note what an event says."""
+        """Publish a row of the admission queue, or note what an event says."""
         data = incoming.data
         if isinstance(
             data,
@@ -435,15 +442,15 @@ class Fold:
                 self._decided.append(data.command)
 
     def due(self, limit: int) -> Sequence[Due]:
-        """There are no timers here."""
+        """This service has no timers."""
         return ()
 
     def fire(self, due: Due) -> Iterable[Outgoing]:
-        """There are no timers here."""
+        """This service has no timers."""
         raise NotImplementedError
 
     def save(self) -> None:
-        """Write the read model: one statement a table, rows in the order of their key so that batches never deadlock."""
+        """Write the read model: one statement per table, rows in key order so that batches never deadlock."""
         connection = self._tx.connection
         if self._recurring:
             self._recur()
@@ -467,7 +474,10 @@ class Fold:
             webhooks_store.disabled(connection, self._disabled, self._service.settings.partitions)
 
     def _recur(self) -> None:
-        """File what recurs (row 20), before this transaction holds any row that who closes the door might wait for."""
+        """File claims for recurrences (row 20).
+
+        First, before this transaction holds a row that an exclusive holder of the admission lock might wait for.
+        """
         now, wall = store.enter_admission(self._tx.connection)
         results = recurrence.file(self._tx.connection, self._recurring, now, wall, self._service.settings)
         for found, result in zip(self._recurring, results, strict=True):

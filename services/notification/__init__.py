@@ -1,10 +1,13 @@
-"""Notification, the messenger: tells the parties, and says when it did, for only then does a window begin.
+"""Notification: sends messages to the parties and publishes when each was sent, because windows begin only then.
 
-Reads ``verification.events``, ``intake.accounts`` and of ``enforcement.ledger`` the sanctions; writes ``notification.events``: ``NoticeSent`` for each item told of
-in a message that starts a window, ``MessageSent`` for each message about a claim, both keyed by listing, and ``AccountTold``
-for each message to an account about itself, keyed by account. Asks intake for contacts and codes, at sending time.
+It reads ``verification.events``, ``intake.accounts`` and the sanctions in ``enforcement.ledger``, and asks intake for
+contacts and codes at sending time. It writes to ``notification.events``:
 
-Its processes: ``worker`` collects what is to be told and publishes what was sent; ``sender`` closes, renders and mails;
-``webhooks`` calls parties' webhooks;
-``bounces`` takes the mail servers' reports of what became of it; ``api`` tells intake's front.
+- ``NoticeSent``, one per item of a message that starts a window, and ``MessageSent``, one per message about a claim,
+  both keyed by listing;
+- ``AccountTold``, one per message to an account about itself, keyed by account.
+
+Processes: ``worker`` collects what to tell and publishes what was sent; ``sender`` closes, renders and mails
+messages; ``webhooks`` calls the parties' webhooks; ``bounces`` receives mail servers' delivery reports; ``api``
+answers intake.
 """

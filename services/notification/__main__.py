@@ -19,7 +19,7 @@ ROLES = {
 
 
 def main() -> None:
-    """Run one of the processes until SIGTERM."""
+    """Run the process named on the command line until SIGTERM."""
     role = sys.argv[1] if len(sys.argv) == 2 else ""
     if role not in ROLES:
         sys.exit(f"usage: python -m services.notification {'|'.join(ROLES)}")

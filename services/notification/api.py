@@ -1,4 +1,4 @@
-"""The internal API: what became of messages. Intake's front asks it, and decides what a person may see."""
+"""The internal API: what became of messages. Intake calls it and decides what a person may see."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STEPS: Final = "select message, channel, state, reason, at from deliveries wher
 def of_party(
     connection: sa.Connection, party: str, *, before: tuple[dt.datetime, str] | None, limit: int
 ) -> list[Delivery]:
-    """Messages to a party, the latest first, each with its steps in their order."""
+    """Messages to a party, latest first, each with its steps in order."""
     at, id_ = before or (None, None)
     rows = connection.exec_driver_sql(_MESSAGES, (party, at, at, id_, limit)).all()
     steps: dict[str, list[Step]] = {}
@@ -64,7 +64,7 @@ def of_party(
 async def deliveries(
     request: Request[Any, Any, Any], party: GivenId, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Delivery]:
-    """Messages to a party, the latest first."""
+    """Messages to a party, latest first."""
     before = key_of(cursor, tuple[dt.datetime, str])
     if before is not None and before[0].tzinfo is None:
         raise bad_cursor()
@@ -73,7 +73,7 @@ async def deliveries(
 
 
 class Replay(StrictStruct, frozen=True, kw_only=True):
-    """What is to be sent again: one message, or those sent since a time."""
+    """What to send again: one message, or all messages sent since a time."""
 
     webhook: str
     account: str
@@ -85,7 +85,7 @@ class Replay(StrictStruct, frozen=True, kw_only=True):
 async def webhook_deliveries(
     request: Request[Any, Any, Any], webhook: GivenId, account: GivenId, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[WebhookDelivery]:
-    """What went or goes to a webhook of the account, latest first."""
+    """Past and pending deliveries to a webhook of the account, latest first."""
     before = key_of(cursor, tuple[dt.datetime, str])
     if before is not None and before[0].tzinfo is None:
         raise bad_cursor()
@@ -95,13 +95,13 @@ async def webhook_deliveries(
 
 @get("/internal/webhook/health")
 async def webhook_health(request: Request[Any, Any, Any], webhook: GivenId, account: GivenId) -> WebhookHealth:
-    """How a webhook of the account fares."""
+    """The health of a webhook of the account."""
     return await parts_of(request).run(webhook_store.health, webhook, account)
 
 
 @post("/internal/webhook/replay", status_code=200)
 async def replay(request: Request[Any, Any, Any]) -> Replayed:
-    """Have messages sent to a webhook again."""
+    """Queue messages to be sent to a webhook again."""
     wanted = await body_of(request, Replay)
     if (wanted.message is None) == (wanted.since is None) or (wanted.since is not None and wanted.since.tzinfo is None):
         raise Refused(422, "replay_of_what", "A replay names one message, or a time since which.")

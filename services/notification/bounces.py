@@ -1,9 +1,9 @@
-"""Takes delivery reports: a small SMTP server behind the operator's own, which routes the return paths' addresses to it.
+"""Receives delivery reports: a small SMTP server to which the operator's mail server routes mail for our return paths.
 
-An address that is no return path of ours is refused at RCPT; whatever else comes is answered 250 once what it says is
-committed, and 451 while the message is being sent or the database is away: the server before this one keeps it, and
-comes again. So nothing is lost, and nothing is queued here. Reports are read by ``reports``; automatic answers and junk
-are counted, and end here.
+An address that is not one of our return paths is refused at RCPT. Everything else is answered with 250 once the
+report is committed, or with 451 while the message is being sent or the database is unavailable; the server in front
+keeps the report and retries. So no report is lost and none is queued here. ``reports`` parses reports; automatic
+replies and junk are counted and dropped.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ log = structlog.get_logger(__name__)
 
 NAME: Final = "notification-bounces"
 CONNECTIONS: Final = 50
-"""At once; further ones are told to come again."""
+"""Most connections at a time; further ones are asked to retry."""
 RECIPIENTS: Final = 10
-"""Of one report: there is one message, and so one return path, in a report."""
+"""Most recipients of one report. A report is about one message, so it has one return path."""
 TIMEOUT_S: Final = 60.0
 THREADS: Final = 4
-"""Reports that are noted at once."""
+"""Reports recorded at a time."""
 
 REPORTS = metrics.counter(
     "goodfaith_bounces_total",
-    "Mail that came to return paths, by what became of it: `bounced`, `delivered`, `delayed`, `relayed` (noted); `late` (says what is "
-    "known, or the message went another way); `unknown` (no such message); `busy` (asked to come again); `ignored` (automatic "
-    "answers, junk); `refused` (no return path of ours).",
+    "Mail to return paths by outcome: `bounced`, `delivered`, `delayed`, `relayed` (recorded); `late` (already known, "
+    "or the message went by another channel); `unknown` (no such message); `busy` (asked to retry); `ignored` "
+    "(automatic replies, junk); `refused` (not one of our return paths).",
     {
         "result": (
             "bounced", "delivered", "delayed", "relayed", "late", "unknown", "busy", "ignored", "refused",
         )
     },
     of=NAME,
-    do="many `bounced`: look at the sender's reputation, and at `reason` in `notification.deliveries`. `busy` that does not end: a "
-    "sender died, its leases run out by themselves",
+    do="many `bounced`: check the sender's reputation and `reason` in `notification.deliveries`. `busy` that does not "
+    "end: a sender died; its leases expire by themselves",
 )  # fmt: skip
 
 
 class BounceHandler:
-    """What aiosmtpd asks at each step.
+    """aiosmtpd's callbacks.
 
     Raises:
         ValueError: a setting is missing.
@@ -69,7 +69,7 @@ class BounceHandler:
     async def handle_RCPT(  # noqa: N802 (aiosmtpd's)
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
-        """Only return paths that we gave out."""
+        """Accept only return paths that we issued."""
         if message_of(self._key, address, self.domain) is None:
             REPORTS.labels("refused").inc()
             return "550 5.1.1 no such return path"
@@ -79,7 +79,7 @@ class BounceHandler:
         return "250 2.1.5 OK"
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
-        """Note what the report says; 250 once that is committed."""
+        """Record what the report says; 250 once that is committed."""
         raw = envelope.content
         assert isinstance(raw, bytes)
         ids = {message_of(self._key, address, self.domain) for address in envelope.rcpt_tos}
@@ -88,12 +88,12 @@ class BounceHandler:
         return "451 4.3.0 come again" if busy else "250 2.0.0 OK"
 
     async def handle_exception(self, error: Exception) -> str:
-        """A failure of ours: it must come again. The traceback would show addresses."""
-        log.error("not noted", error=type(error).__name__)
+        """Ask for a retry after a failure of ours. No traceback is logged: it would show addresses."""
+        log.error("report not recorded", error=type(error).__name__)
         return "451 4.3.0 come again"
 
     def note(self, ids: list[str], raw: bytes) -> bool:
-        """Note a report about messages; whether it must come again."""
+        """Record a report about messages; returns whether the sending server must retry."""
         self._health.progress()
         metrics.PROGRESS.labels(NAME).set_to_current_time()
         report = parse(raw)
@@ -116,18 +116,18 @@ class BounceHandler:
         return busy
 
     def close(self) -> None:
-        """Finish what is being noted, and close connections."""
+        """Finish recording and close connections."""
         self._pool.shutdown()
         self._engine.dispose()
 
 
 class Server(SMTP):
-    """aiosmtpd's, with a bound on connections."""
+    """aiosmtpd's server with a limit on connections."""
 
     open: int = 0
 
     def connection_made(self, transport: Any) -> None:
-        """Take a connection, unless there are too many."""
+        """Accept a connection unless there are too many."""
         Server.open += 1
         if Server.open > CONNECTIONS:
             transport.write(b"421 4.3.2 too many connections\r\n")
@@ -143,12 +143,12 @@ class Server(SMTP):
 
 
 async def serve(door: BounceHandler, settings: Settings) -> asyncio.Server:
-    """Take reports from now on.
+    """Start accepting reports.
 
     Raises:
         OSError: the port is taken.
     """
-    # its own log tells addresses
+    # aiosmtpd's own log contains addresses
     logging.getLogger("mail.log").setLevel(logging.CRITICAL)
     loop = asyncio.get_running_loop()
     return await loop.create_server(
@@ -161,7 +161,7 @@ async def serve(door: BounceHandler, settings: Settings) -> asyncio.Server:
 
 
 def run(settings: Settings) -> None:
-    """Take reports as this process, with health server and signals, until SIGTERM or SIGINT.
+    """Run as this process, with health server and signal handlers, until SIGTERM or SIGINT.
 
     Raises:
         ValueError: a setting is missing.

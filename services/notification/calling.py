@@ -1,8 +1,9 @@
-"""Calls webhooks: an event loop on a thread of its own, many calls at a time, each bounded in time and size.
+"""Calls webhooks from an event loop on its own thread: many calls at a time, each bounded in time and size.
 
-Where a call may go is ``shared.outbound``'s to say. It is asked for the URL, for every address that its name has, and once
-more for the very address that a socket is made for: there is no other way out of this module. Redirects are answers like any other that is
-no 2xx, proxies of the environment are not looked at, and of an answer's body no more is read than lets a connection be kept.
+``shared.outbound`` decides where a call may go. It checks the URL, every address that the host name resolves to, and
+again the address of each socket; there is no other way out of this module. A redirect counts as an answer that is not
+2xx, proxy settings of the environment are ignored, and an answer's body is read only as far as needed to keep the
+connection.
 """
 
 from __future__ import annotations
@@ -41,22 +42,22 @@ from shared.settings import Settings
 log = structlog.get_logger(__name__)
 
 READ_MOST: Final = 4096
-"""Bytes of an answer's body that are read; a longer one costs its connection."""
+"""Bytes of an answer's body that are read. After a longer body the connection is closed."""
 READ_S: Final = 1.0
-"""Seconds that the body may take after the status is known."""
+"""Seconds allowed for the body once the status is known."""
 HEAD_MOST: Final = 65_536
-"""Bytes that may come before the head of the answer is whole: of interim answers (1xx) there may be any number."""
+"""Bytes that may arrive before the head of the final answer is complete. Limits interim (1xx) answers."""
 KEPT: Final = 2000
-"""Hosts with which a connection is kept open."""
+"""Most hosts to which a connection is kept open."""
 _KEEP_S: Final = 15.0
 
 
 class Private(OSError):
-    """A socket would have gone to an address that may not be called."""
+    """A socket would have connected to an address that may not be called."""
 
 
 class Guard(AbstractResolver):
-    """Gives aiohttp addresses that may be called, or none. It connects to these and looks nothing up itself."""
+    """Resolves names for aiohttp to addresses that may be called. aiohttp itself looks nothing up."""
 
     def __init__(self, rules: Rules, names: Names) -> None:
         self._rules = rules
@@ -65,10 +66,10 @@ class Guard(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Addresses of a name.
+        """The addresses of a name.
 
         Raises:
-            OSError: it has none, or one that may not be called.
+            OSError: the name has no address, or one that may not be called.
         """
         target = outbound.Target("", host, port, None)
         try:
@@ -88,7 +89,7 @@ class Guard(AbstractResolver):
 
 
 def opener(rules: Rules) -> Callable[[Any], socket.socket]:
-    """Makes sockets, for addresses that may be called only."""
+    """A socket factory that refuses addresses that may not be called."""
 
     def make(info: Any) -> socket.socket:
         family, kind, proto, _, address = info
@@ -100,25 +101,27 @@ def opener(rules: Rules) -> Callable[[Any], socket.socket]:
 
 
 class _Bounded(ResponseHandler):
-    """Breaks a connection off on which more than ``HEAD_MOST`` bytes come without an answer. aiohttp itself reads interim
-    answers for as long as they come, on the one loop."""
+    """Aborts a connection that sends more than ``HEAD_MOST`` bytes without a final answer.
+
+    aiohttp itself would go on reading interim answers on the shared loop for as long as they arrive.
+    """
 
     _came = 0
     _answered = False
     _broken = False
 
     def set_response_params(self, **values: Any) -> None:
-        """A request begins."""
+        """Called when a request begins."""
         self._came, self._answered = 0, False
         super().set_response_params(**values)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
-        """A head is whole."""
+        """Called when a head is complete."""
         self._answered = self._answered or data[0].code >= 200
         super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
+        """Called when bytes arrive."""
         if self._broken:
             return
         self._came += len(data)
@@ -132,19 +135,19 @@ class _Bounded(ResponseHandler):
 
 @dataclass(slots=True)
 class Parcel:
-    """A delivery ready to go. What signs it is added at the moment of the call, for a call says when it is made."""
+    """A delivery ready to go. It is signed only when called, because the signature covers the time of the call."""
 
     due: Due
     message: Message
     raw: bytes
     digest: str
     shown: Rendered
-    """By which template it was made; without the text."""
+    """Template data, without the text."""
 
 
 @dataclass(slots=True)
 class Flight:
-    """What one endpoint is called with, one after the other, ``room`` at a time. After the first failure the rest stays."""
+    """The deliveries for one endpoint, in order, ``room`` at a time. After the first failure the rest is not sent."""
 
     endpoint: str
     party: str
@@ -154,14 +157,14 @@ class Flight:
     secrets: Sequence[str]
     parcels: deque[Parcel] = field(default_factory=deque)
     until: float = 0.0
-    """Monotonic time after which no call begins, for the lease would not last."""
+    """Monotonic time after which no call begins, because the lease might expire during it."""
     gone: bool = False
-    """It answered 410."""
+    """The endpoint answered 410."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A call that is no delivery: its owner is to confirm the webhook ``endpoint``, for the ``ask``-th time."""
+    """A call that asks the owner of webhook ``endpoint`` to confirm it, for the ``ask``-th time."""
 
     endpoint: str
     ask: int
@@ -171,33 +174,33 @@ class Question:
 
     @property
     def id(self) -> str:
-        """Of the message; the same for each call with the same code."""
+        """The message id; the same for each call with the same code."""
         return f"{self.endpoint}.{self.ask}"
 
 
 @dataclass(slots=True)
 class Landed:
-    """What came of a call."""
+    """The result of a call."""
 
     flight: Flight
     parcel: Parcel
     answer: Answer
     at: dt.datetime
-    """Wall time of this process, for the log of tries only."""
+    """This process's wall time, only for the log of tries."""
 
 
 @dataclass(slots=True)
 class FlightEnded:
-    """A flight has ended: its endpoint is to be given back, with parcels that were not tried."""
+    """A flight has ended. Its endpoint has to be given back, and so do the parcels that were not tried."""
 
     flight: Flight
 
 
 class Caller:
-    """The thread with the loop. What it gives back is taken by ``drain``.
+    """Runs the event loop on its own thread. ``drain`` returns the results.
 
     Args:
-        names: looks names up; tests give a zone of their own.
+        names: the resolver; tests pass one with their own zone.
         landed: called on the loop's thread after each call; tests kill the process there.
     """
 
@@ -211,7 +214,7 @@ class Caller:
         self._out: deque[Landed | FlightEnded] = deque()
         self._asked: deque[tuple[Question, Answer]] = deque()
         self.news = threading.Event()
-        """Something may be drained."""
+        """Set when there may be something to drain."""
         self._hosts: OrderedDict[str, float] = OrderedDict()
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
@@ -236,7 +239,7 @@ class Caller:
         trace = TraceConfig()
         trace.on_request_headers_sent.append(_note_sent)
         connector = aiohttp.TCPConnector(
-            # how many calls there are at a time is bounded by who makes flights
+            # the number of calls at a time is limited where flights are created
             limit=0, resolver=Guard(self._rules, self._names), socket_factory=opener(self._rules), ssl=context,
             keepalive_timeout=_KEEP_S, ttl_dns_cache=10,
         )  # fmt: skip
@@ -249,11 +252,11 @@ class Caller:
         )  # fmt: skip
 
     def fly(self, flights: Sequence[Flight]) -> None:
-        """Begin flights. Safe from any thread."""
+        """Start flights. Safe from any thread."""
         self._loop.call_soon_threadsafe(self._start, list(flights))
 
     def drain(self) -> list[Landed | FlightEnded]:
-        """What has come back since the last time."""
+        """The results since the last call."""
         self.news.clear()
         found = []
         while self._out:
@@ -261,18 +264,18 @@ class Caller:
         return found
 
     def ask(self, questions: Sequence[Question]) -> None:
-        """Call webhooks that are to be confirmed, once each. Safe from any thread."""
+        """Call each unconfirmed webhook once. Safe from any thread."""
         self._loop.call_soon_threadsafe(self._begin_asking, list(questions))
 
     def answers(self) -> list[tuple[Question, Answer]]:
-        """What has come of that since the last time."""
+        """The answers to ``ask`` since the last call."""
         found = []
         while self._asked:
             found.append(self._asked.popleft())
         return found
 
     def close(self, timeout_s: float) -> None:
-        """Wait for calls under way, at most so long; then break them off."""
+        """Wait up to ``timeout_s`` seconds for calls under way, then cancel them."""
         until = time.monotonic() + timeout_s
         while self._tasks and time.monotonic() < until:
             time.sleep(0.01)
@@ -286,11 +289,11 @@ class Caller:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
-            # connections are closed in the loop's next rounds
+            # the loop closes connections in its next iterations
             await asyncio.sleep(0.05)
 
     def stop_flights(self) -> None:
-        """Begin no further call of any flight. Safe from any thread."""
+        """Start no further call of any flight. Safe from any thread."""
         self._loop.call_soon_threadsafe(self._clear)
 
     def _clear(self) -> None:
@@ -365,13 +368,13 @@ class Caller:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Answer(error=_word(error), sent=bool(sent), ms=took())
         except Exception as error:
-            # a bug of ours, or of the library's: it counts as a failure, so that it is not tried again and again at once
-            log.error("not called", webhook=to.endpoint, error=type(error).__name__)
+            # a bug of ours or of the library: count it as a failure, or it would be retried in a tight loop
+            log.error("call failed", webhook=to.endpoint, error=type(error).__name__)
             return Answer(error="failed", sent=bool(sent), ms=took())
         return Answer(status, wait=retrying.wait_of(wait, dt.datetime.now(dt.UTC)), ms=took())
 
     def _keeps(self, host: str) -> bool:
-        """Whether a connection to the host is kept open: not to more than so many at a time."""
+        """Whether to keep a connection to the host open; at most ``KEPT`` hosts are kept."""
         now = time.monotonic()
         while self._hosts and next(iter(self._hosts.values())) < now - _KEEP_S:
             self._hosts.popitem(last=False)
@@ -388,7 +391,7 @@ async def _note_sent(_session: Any, context: Any, _params: Any) -> None:
 
 
 async def _rest(response: aiohttp.ClientResponse) -> None:
-    """Read a short body, so that its connection can be kept; let go of the connection of any other."""
+    """Read a short body to keep its connection; close the connection of a longer one."""
     length = response.content_length
     if length is None or length <= READ_MOST:
         try:
@@ -406,7 +409,7 @@ async def _rest(response: aiohttp.ClientResponse) -> None:
 
 
 def _word(error: BaseException) -> str:
-    """What went wrong, without a word of the other side's."""
+    """What went wrong, in a word of ours; never text from the other side."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, Private):

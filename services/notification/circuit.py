@@ -1,8 +1,9 @@
-"""Whether a webhook is called, and how often at once: a circuit for each. Pure.
+"""A circuit breaker for each webhook: whether it is called, and with how many calls at a time. Pure.
 
-closed: it is called. After ``OPENS_AT`` failures in a row it is open: it is not called for a while, which doubles with
-each further failure. Then it is half open: one call finds out. A success closes it. So what hangs or fails costs a call
-now and then, and what waits for it waits in the database, not in the way of others.
+A closed circuit lets calls through. After ``OPENS_AT`` consecutive failures it opens: no calls for a pause that
+doubles with each further failure. Then it is half open: one call probes the webhook, and a success closes the
+circuit. So a webhook that hangs or fails costs only an occasional call, and its messages wait in the database without
+delaying others.
 """
 
 from __future__ import annotations
@@ -13,24 +14,24 @@ from typing import Final, Literal
 from msgspec import Struct
 
 OPENS_AT: Final = 3
-"""Failures in a row (?)."""
+"""Consecutive failures (?)."""
 FIRST_PAUSE: Final = dt.timedelta(seconds=10)
 LONGEST_PAUSE: Final = dt.timedelta(minutes=15)
-"""So that a webhook that works again is found within a quarter of an hour (?)."""
+"""A webhook that works again is noticed within a quarter of an hour (?)."""
 AT_ONCE: Final = 2
-"""Calls to one webhook at a time, when it took the last one."""
+"""Calls to one webhook at a time if it accepted the last one."""
 
 State = Literal["closed", "open", "half_open"]
 
 
 class Circuit(Struct, frozen=True):
-    """What is known of a webhook. Times are wall times.
+    """The circuit of a webhook. Times are wall times.
 
     Attributes:
-        failures: in a row, up to now.
-        since: when the first of them was; a webhook that only asks to wait has that too.
-        until: not called before.
-        proven: it took the last call.
+        failures: consecutive failures so far.
+        since: time of the first of them; also set for a webhook that only asks to wait.
+        until: no calls before this time.
+        proven: the webhook accepted the last call.
     """
 
     failures: int = 0
@@ -40,14 +41,14 @@ class Circuit(Struct, frozen=True):
 
 
 def state(circuit: Circuit, now: dt.datetime) -> State:
-    """Where the circuit is."""
+    """The state of the circuit."""
     if circuit.until is not None and circuit.until > now:
         return "open"
     return "half_open" if circuit.failures >= OPENS_AT else "closed"
 
 
 def room(circuit: Circuit, now: dt.datetime) -> int:
-    """How many calls it may be given at one time."""
+    """How many calls may be made at a time."""
     where = state(circuit, now)
     if where == "open":
         return 0
@@ -55,15 +56,15 @@ def room(circuit: Circuit, now: dt.datetime) -> int:
 
 
 def succeeded() -> Circuit:
-    """After a call that it took: nothing is held against it."""
+    """The circuit after a call that was accepted."""
     return Circuit(proven=True)
 
 
 def failed(circuit: Circuit, now: dt.datetime, chance: float) -> Circuit:
-    """After a call that it did not take.
+    """The circuit after a failed call.
 
     Args:
-        chance: from 0 to 1; spreads calls that would come at one moment over the latter half of the pause.
+        chance: from 0 to 1; spreads retries over the second half of the pause, or many would come at the same moment.
     """
     failures = circuit.failures + 1
     until = None
@@ -74,12 +75,14 @@ def failed(circuit: Circuit, now: dt.datetime, chance: float) -> Circuit:
 
 
 def throttled(circuit: Circuit, now: dt.datetime, until: dt.datetime) -> Circuit:
-    """After an answer that asks to wait (``Retry-After``): it is no failure, but no call comes before ``until``, and then one
-    at a time, until it takes one."""
+    """The circuit after an answer that asks to wait (``Retry-After``).
+
+    It does not count as a failure. No call is made before ``until``, then one at a time until one is accepted.
+    """
     later = until if circuit.until is None else max(until, circuit.until)
     return Circuit(circuit.failures, circuit.since or now, later, proven=False)
 
 
 def hopeless(circuit: Circuit, now: dt.datetime, lasts: dt.timedelta) -> bool:
-    """Whether nothing has succeeded for so long that it is to be disabled."""
+    """Whether nothing has succeeded for so long that the webhook should be disabled."""
     return circuit.since is not None and now - circuit.since >= lasts

@@ -1,4 +1,4 @@
-"""Closes messages: what is told together, and by which channel it goes first. Any process that sends may do it."""
+"""Closes messages: decides which items each covers and which channel it tries first. Any sending process may do it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from services.notification.webhook_store import Preference
 from shared import clock
 
 WINDOW: Final = 2000
-"""Rows looked at when closing messages; grows while none of them can be closed."""
+"""Rows read when closing messages; grows while none of them can be closed."""
 RELEASE_S: Final = 5.0
-"""Between looks for what waits for a digest that nobody wants any more (wall time)."""
+"""Wall seconds between checks for rows that wait for a digest whose party no longer wants one."""
 
 
 def _route(connection: sa.Connection, account: str) -> str:
-    """The channel by which an account gets its digest first."""
+    """The channel to try first for an account's digest."""
     preference = webhook_store.preferences(connection, (account,)).get(account, Preference())
     chosen = routing.channel(DIGEST, preference.order, preference.webhooks)
     return "webhook" if chosen == "webhook" else "email"
 
 
 class Closer:
-    """Closes what can be closed, unless another process is at it.
+    """Closes the messages that can be closed, unless another process is doing so.
 
     Args:
         collect: how long a message waits for further items of its claim.
-        webhooks: close messages of parties with webhooks only: these do not wait for a mail server that is away.
+        webhooks: close only messages of parties with webhooks, which need not wait for an unavailable mail server.
     """
 
     def __init__(self, engine: sa.Engine, collect: timedelta, *, webhooks: bool = False) -> None:

@@ -1,8 +1,9 @@
-"""One message a day for a party that asked for it: receipts and outcomes wait for its hour, and are told together.
+"""Digests: one message per day for a party that asked for it. Receipts and outcomes wait for its hour and go together.
 
-What sets anybody a time is never held back (``domain.HELD`` has no kind of ``WINDOW_KINDS``). Rows of ``message_items`` that wait are
-marked ``held`` when they are inserted; ``digests`` has who asked, and when its next message is due (business time). Closing is
-the senders', under the lock of all closing (store.py). A digest is a message of kind ``digest``; its rows keep their own kinds.
+A message that starts a window is never held back (``domain.HELD`` and ``WINDOW_KINDS`` have no kind in common). Rows
+of ``message_items`` that wait are marked ``held`` when they are inserted; ``digests`` records which parties asked and
+when their next digest is due (business time). Senders close digests, under the lock for all closing (store.py). A
+digest is a message of kind ``digest``; its rows keep their own kinds.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from shared.db import columns
 from shared.events import AccountChannels
 
 MOST: Final = 1000
-"""Items that one digest tells of; of more there are several."""
+"""Most items in one digest; further items go in another one."""
 AT_ONCE: Final = 50
 """Digests closed in one transaction."""
 
@@ -58,7 +59,7 @@ _NEXT: Final = "update digests set next_at = %s where account = %s"
 
 
 def next_at(after: dt.datetime, hour: int, zone: str) -> dt.datetime:
-    """When that hour of the day begins next in the zone, after ``after`` (aware); UTC. An hour that a day does not have is the one after."""
+    """When that hour next begins in the zone after ``after`` (aware), in UTC. A skipped hour counts as the next."""
     place = ZoneInfo(zone)
     day = after.astimezone(place).date()
     while True:
@@ -69,7 +70,7 @@ def next_at(after: dt.datetime, hour: int, zone: str) -> dt.datetime:
 
 
 def fold(connection: sa.Connection, changes: Iterable[AccountChannels], now: dt.datetime) -> None:
-    """Note who wants one message a day from now on; what waits for a party that no longer does is told as usual."""
+    """Record which parties want a digest. Rows that wait for a party that no longer wants one are released."""
     newest: dict[str, AccountChannels] = {}
     for change in changes:
         if change.account not in newest or newest[change.account].revision < change.revision:
@@ -89,17 +90,19 @@ def fold(connection: sa.Connection, changes: Iterable[AccountChannels], now: dt.
 
 
 def release(connection: sa.Connection) -> int:
-    """Have told as usual what was marked to wait while its party, in another transaction, ceased to want that; the lock of
-    closing must be held. Looks at each party that something waits for, not at each row. Returns how many rows."""
+    """Release rows that were marked ``held`` while another transaction turned off their party's digest.
+
+    The closing lock must be held. Visits each party with held rows, not each row. Returns how many rows were released.
+    """
     count: int = connection.exec_driver_sql(_STRAYS).rowcount
     return count
 
 
 def close(connection: sa.Connection, now: dt.datetime, route: Callable[[str], str]) -> int:
-    """Close the digests that are due at ``now`` (business time); the lock of closing must be held. Returns how many.
+    """Close the digests due at ``now`` (business time); returns how many. The closing lock must be held.
 
     Args:
-        route: the channel by which an account is told first.
+        route: the channel to try first for an account.
     """
     closed = 0
     for account, hour, zone in connection.exec_driver_sql(_DUE, (now, AT_ONCE)).all():
@@ -126,6 +129,6 @@ def close(connection: sa.Connection, now: dt.datetime, route: Callable[[str], st
                 ),
             )  # fmt: skip
             closed += 1
-        if len(rows) < MOST:  # else the rest goes in another one, at once
+        if len(rows) < MOST:  # otherwise the rest goes in another digest at once
             connection.exec_driver_sql(_NEXT, (next_at(now, hour, zone), account))
     return closed

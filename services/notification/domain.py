@@ -1,4 +1,4 @@
-"""What is told to whom, and which of it goes into one message. Pure: no I/O, no clock, no random."""
+"""Who is told what, and which items go into one message. Pure: no I/O, no clock, no randomness."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ Kind = Literal[
 ]
 
 WINDOW_KINDS: Final = frozenset({"seller_notice", "counter_forwarded", "counter_defect", "info_request"})
-"""Messages that begin a window of the party (``begins``: when): each of their items gets a ``NoticeSent``."""
+"""Messages that begin a window of the party (``begins`` says when). Each of their items gets a ``NoticeSent``."""
 _WindowKind = Literal["seller_notice", "counter_forwarded", "counter_defect", "info_request"]
 Told = tuple[Id, int, Id]
-"""An item that a message tells of: (item, revision, listing)."""
+"""An item in a message: (item, revision, listing)."""
 
 ACCOUNT: Final = "account."
-"""What the kind of a message begins with that tells an account of itself; the notice's own kind follows."""
+"""Prefix of the kind of a message to an account about itself; the notice's own kind follows."""
 
 DIGEST: Final = "digest"
-"""A message that tells a party of a day's receipts and outcomes, of whatever claims. Its rows keep their own kinds."""
+"""A message with a party's receipts and outcomes of one day, of any claims. Its rows keep their own kinds."""
 HELD: Final = ("claim_receipt", "outcome")
-"""Kinds that wait for the digest of a party that asked for one."""
+"""Kinds that wait for the digest if the party asked for one."""
 SECRET: Final = frozenset({ACCOUNT + "email_code"})
-"""Messages with a code that intake makes at sending time: it is on no topic, in no table and no log."""
+"""Messages with a code that intake makes at sending time. The code is on no topic, in no table and in no log."""
 
 _COUNTERABLE: Final = UPHELD | {State.NOTIFIED}
 _SELLER_KNOWS: Final = frozenset(
@@ -72,25 +72,25 @@ _SELLER_KNOWS: Final = frozenset(
         State.RESTORED,
     }
 )
-"""States that an item reaches only by way of the seller's notice."""
+"""States that an item reaches only after the seller's notice."""
 _PAUSES: Final = frozenset({State.SUSPENDED, State.LITIGATION})
 _ENTERS: Final = {f"goodfaith.item.{state.lower()}.v1": state for state in State}
 
 
 def messages_for(event_type: str, change: ItemChanged) -> list[tuple[Kind, Id]]:
-    """(kind, party) of everything that this change is told by, at most once each.
+    """The messages about this change, as (kind, party), each at most once.
 
-    The first event is told by the receipt, whatever became of the item in that instant; an end reached then needs no
-    further message to the complainant. A plain return from SUSPENDED or LITIGATION to an open state is not told: the
-    message of the state's first entry stands, and may still begin its window.
+    The receipt covers the first event, whatever became of the item in that instant, so an end reached then needs no
+    further message to the complainant. A plain return from SUSPENDED or LITIGATION to an open state sends nothing:
+    the message sent when the item first entered that state stands, and may still begin its window.
     """
     first = change.revision == 1
     told: list[tuple[Kind, Id]] = [("claim_receipt", change.complainant)] if first else []
     state, previous, seller = change.state, change.previous, change.seller
     if _ENTERS.get(event_type) is not state:
-        return told  # handled, window_opened, overdue, reminded: the state is an old one
+        return told  # handled, window_opened, overdue, reminded: the state has not changed
     if (previous is State.COUNTERED or State.COUNTERED in change.via) and state in _COUNTERABLE:
-        # row 11: the counter went back, the item is where it was before it
+        # row 11: the counter was sent back; the item returns to its previous state
         if seller is not None:
             told.append(("counter_defect", seller))
         return told
@@ -106,15 +106,15 @@ def messages_for(event_type: str, change: ItemChanged) -> list[tuple[Kind, Id]]:
         return told
     if state is State.APPEALED:
         if change.by == "system":
-            return told  # the platform looks at its own decision: what comes of it is told
-        # both sides that know of the item: who complained, and who may be affected
+            return told  # the platform reviews its own decision; only the result is sent
+        # both sides that know of the item: the one that complained and the one that may be affected
         told.append(("complaint_received", change.complainant))
         if (change.noticed_at is not None or previous in _SELLER_KNOWS) and seller not in (None, change.complainant):
             assert seller is not None
             told.append(("complaint_received", seller))
         return told
     if previous is State.APPEALED and change.by in ("reviewer", "operator"):
-        # reversed, and judged anew: whatever comes of that is told for itself
+        # reversed and judged again; the result gets a message of its own
         told.append(("complaint_reversed", change.complainant))
     if state is State.NEEDS_INFO:
         told.append(("info_request", change.complainant))
@@ -128,7 +128,7 @@ def messages_for(event_type: str, change: ItemChanged) -> list[tuple[Kind, Id]]:
 
 
 class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a message says of one item, as kept in ``message_items.facts``: ids and codes, no personal data."""
+    """What a message says about one item, as kept in ``message_items.facts``: ids and codes, no personal data."""
 
     listing: Id
     seller: Id | None = None
@@ -147,13 +147,13 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     counter_round: int = 0
     recurs: Id | None = None
     by: Role | None = None
-    """Who brought it into its state; None in what was kept before this was."""
+    """Who brought the item into its state; None in rows written before this field existed."""
     abroad: bool = False
-    """The holder may have longer to answer a counter."""
+    """The holder is abroad and may have longer to answer a counter."""
 
 
 def facts_of(change: ItemChanged) -> Facts:
-    """The part of the item's state that messages speak of."""
+    """The part of the item's state that messages mention."""
     return Facts(
         listing=change.listing,
         seller=change.seller,
@@ -180,7 +180,7 @@ def facts_of(change: ItemChanged) -> Facts:
 
 
 class Pending(Struct, frozen=True, array_like=True):
-    """An item to be told of that is in no message yet."""
+    """An item to tell a party about that is in no message yet."""
 
     claim: Id
     kind: str
@@ -195,32 +195,35 @@ class Pending(Struct, frozen=True, array_like=True):
 
 @dataclass(slots=True)
 class Collected:
-    """Items that one message tells of. ``rows`` are in the order in which the items are numbered."""
+    """The items of one message. ``rows`` are in the order in which the message numbers them."""
 
     rows: list[Pending] = field(default_factory=list)
 
     @property
     def id(self) -> Id:
-        """Same items, same id: a (kind, party, item, revision) is in one message only."""
+        """The message id, the same for the same items: a (kind, party, item, revision) is in only one message."""
         first = self.rows[0]
         name = f"{first.claim}|{first.kind}|{first.party}|{first.item}|{first.revision}"
         return "m-" + hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
 
 
 def gather(rows: Sequence[Pending], now: dt.datetime, collect: dt.timedelta, *, full: bool = False) -> list[Collected]:
-    """The messages that can be closed: one for each (claim, kind, party), an item at most once in it.
+    """The messages that can be closed: one per (claim, kind, party), with each item at most once.
 
-    A message is closed when it tells of all items of its claim; when the claim's receipt does, and everything in it
-    happened in the items' first instant (so nothing of that occasion is still to come); or ``collect`` after its first
-    item came.
+    A message is closed when any of these holds:
+
+    - it has all items of its claim;
+    - the claim's receipt has all of them, and everything in the message happened in the items' first instant, so that
+      no row of that occasion is still to come;
+    - ``collect`` has passed since its first row.
 
     Args:
-        rows: by ``opened_wall``, from the oldest on.
+        rows: by ``opened_wall``, oldest first.
         now: wall time.
         full: there may be more rows than these; messages that might have a row beyond them stay open.
     """
     if full:
-        # a worker's batch has one opened_wall: only what is older than the last one is here as a whole
+        # all rows of a worker's batch share one opened_wall: only batches older than the last row's are complete here
         last = rows[-1].opened_wall
         rows = [row for row in rows if row.opened_wall < last]
         now = min(now, last)
@@ -228,7 +231,7 @@ def gather(rows: Sequence[Pending], now: dt.datetime, collect: dt.timedelta, *, 
     groups: dict[tuple[str, str, str, int], list[Pending]] = {}
     for row in rows:
         place = (row.claim, row.kind, row.party, row.item)
-        # the same item again is another occasion, and another message
+        # the same item again is another occasion, so another message
         groups.setdefault((row.claim, row.kind, row.party, seen[place]), []).append(row)
         seen[place] += 1
     received = {
@@ -248,7 +251,7 @@ def gather(rows: Sequence[Pending], now: dt.datetime, collect: dt.timedelta, *, 
 
 
 def natural(text: str) -> tuple[tuple[int, str], ...]:
-    """Sort key: digits by their value, so that item 2 comes before item 10."""
+    """Sort key that compares digits by value, so item 2 comes before item 10."""
     return tuple((int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d{1,18})", text))
 
 
@@ -263,7 +266,7 @@ _TIMERS: Final = {
 
 
 def _window(timers: policy.Timers, timer: str, abroad: bool) -> policy.Span:
-    """The same that verification lets run (``services.verification.rules.open_window``)."""
+    """The window that verification starts (``services.verification.rules.open_window``)."""
     if timer == "holder_response" and abroad and timers.holder_response_abroad is not None:
         return timers.holder_response_abroad
     span: policy.Span = getattr(timers, timer)
@@ -271,10 +274,10 @@ def _window(timers: policy.Timers, timer: str, abroad: bool) -> policy.Span:
 
 
 def deadline(kind: str, items: Sequence[Facts], now: dt.datetime) -> dt.datetime | None:
-    """Until when the party may act if the message is sent ``now`` (business time); None when no window begins.
+    """The date until which the party may act if the message is sent ``now`` (business time); None if no window begins.
 
-    The window itself begins when the message was sent, a moment after ``now``: what is said is never too late.
-    For a counter sent back it is the window that runs already, if that is longer (row 11).
+    The window itself begins when the message has been sent, a moment after ``now``, so the stated date is never too
+    late. For a counter that was sent back, it is the window already running if that ends later (row 11).
     """
     timer = _TIMERS.get(kind)
     if timer is None:
@@ -293,7 +296,7 @@ def deadline(kind: str, items: Sequence[Facts], now: dt.datetime) -> dt.datetime
 
 
 def stands(facts: Facts) -> bool:
-    """Whether the seller's silence changes nothing, so that there is no date by which to counter."""
+    """Whether the seller's silence changes nothing, so there is no deadline for a counter."""
     try:
         return policy.load(facts.policy).rules.seller_silent == "nothing"
     except PolicyError:
@@ -301,7 +304,7 @@ def stands(facts: Facts) -> bool:
 
 
 def returns(facts: Facts) -> bool:
-    """Whether the listing returns at the end of the holder's time, unless an action is filed."""
+    """Whether the listing returns when the holder's time ends, unless an action is filed."""
     try:
         rules = policy.load(facts.policy).rules
     except PolicyError:
@@ -310,7 +313,7 @@ def returns(facts: Facts) -> bool:
 
 
 def cure(facts: Facts) -> str | None:
-    """How to cure a refusal, or what a decision on a complaint rests on, from the policy that the item is handled under."""
+    """How to cure a refusal, or what a decision on a complaint rests on, according to the item's policy."""
     if facts.code is None:
         return None
     try:
@@ -332,7 +335,7 @@ def counter_elements(facts: Facts) -> tuple[str, ...]:
 
 
 def announcement_of(sent: MessageSent, notice: AccountNotice) -> AccountTold:
-    """The event that says that an account was told of a notice."""
+    """The event that says an account was sent a notice."""
     return AccountTold(
         message=sent.message,
         notice=notice.notice,
@@ -353,7 +356,7 @@ def announcement_of(sent: MessageSent, notice: AccountNotice) -> AccountTold:
 def notices_of(
     message: Id, claim: Id, kind: str, sent_at: dt.datetime, begun: Begun, told: Sequence[Told]
 ) -> list[NoticeSent]:
-    """The windows that a message begins: one for each item that it tells of; none for other kinds."""
+    """The windows that a message begins, one per item; none for kinds that begin no window."""
     if kind not in WINDOW_KINDS:
         return []
     return [
@@ -376,24 +379,24 @@ def notices_of(
 
 
 class Begun(NamedTuple):
-    """From when a window runs, and by what."""
+    """When a window began, and what began it."""
 
     by: Moment
     at: dt.datetime
 
 
 class Begins(NamedTuple):
-    """What the policy says of a message that begins a window: from what on, and when that is deemed at the latest."""
+    """The policy's rule for when a message's window begins: by which event, and at the latest at the deemed time."""
 
     by: Literal["sent", "delivered", "read"]
     deemed_at: dt.datetime | None
 
 
 def begins(kind: str, rules: str, sent_at: dt.datetime) -> Begins | None:
-    """From what the windows run that a message begins which was sent then; None when it begins none.
+    """What begins the windows of a message sent at ``sent_at``; None if its kind begins none.
 
-    ``rules`` is the version of the policy that its items are handled under. One that cannot be read here lets them
-    begin with the sending: verification, which cannot read it either, parks them.
+    ``rules`` is the policy version of its items. If it cannot be read here, the windows begin when the message is
+    sent; verification cannot read it either and sets the notices aside as dead letters.
     """
     if kind not in WINDOW_KINDS:
         return None
@@ -416,10 +419,10 @@ def beginning(
     deemed_at: dt.datetime | None,
     now: dt.datetime,
 ) -> Begun | None:
-    """From when a message's windows run, by what is known of it ``now``; None: not yet. All business time.
+    """When a message's windows begin, as far as is known ``now``; None: not yet. All times are business time.
 
-    Nothing begins before the message was sent, whatever a clock of somebody else's says. What is read was delivered. Of
-    several moments the earliest counts; the deemed one once it has come.
+    No window begins before the message was sent, whatever another system's clock says. A message that was read was
+    delivered. The earliest known moment counts; the deemed one counts once it has passed.
     """
     if sent_at is None:
         return None
@@ -429,7 +432,7 @@ def beginning(
     if by == "delivered" and delivered_at is not None:
         known.append((delivered_at, 2, "delivered"))
     if by != "sent" and read_at is not None:
-        # what was read has come by that: of the two, the reading is what is known
+        # a message that was read was delivered by then; reading is the fact that is known
         known.append((read_at, 1, "read"))
     if by != "sent" and deemed_at is not None and deemed_at <= now:
         known.append((deemed_at, 3, "deemed"))
@@ -443,9 +446,9 @@ def beginning(
 
 
 def notice_of(change: SanctionChanged) -> AccountNotice | None:
-    """What a seller is told of a sanction; None where another message says it, or there is nothing to say.
+    """The notice that tells a seller about a sanction; None if another message says it or there is nothing to say.
 
-    One that makes room for another of the same threshold goes with that one's message, and a warning that has run its course
+    A sanction replaced by another of the same threshold is covered by that one's message, and a warning that expires
     changes nothing.
     """
     if change.change == "imposed":

@@ -1,11 +1,11 @@
 """How a message looks: the building blocks of templates, as plain text and as HTML. Pure.
 
-A template is written once. It is run twice, over ``Text`` and over ``Html``, so that what is said cannot differ between the
-two. Both are named ``ui`` in a template, and ``_`` is their ``say``: a text of the catalogue with its places filled.
+A template is written once and run twice, over ``Text`` and over ``Html``, so the two cannot say different things. In
+a template both are called ``ui``, and ``_`` is their ``say``: a text of the catalogue with its placeholders filled.
 
-What was said by others (names, addresses, numbers) cannot become markup: HTML escapes every text that is not its own. Nor can
-it turn the text around it: it stands in isolation (Unicode UAX 9; ``<bdi>``) where it has letters that are read from right to
-left. Nothing is loaded from elsewhere, and everything can be read without style sheets.
+Text from others (names, addresses, numbers) cannot become markup: HTML escapes every text that is not its own. Nor
+can it reverse the text around it: text with right-to-left letters is isolated (Unicode UAX 9; ``<bdi>``). Nothing is
+loaded from elsewhere, and everything is readable without style sheets.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 from shared import languages
 
 DOMAIN: Final = "messages"
-"""Of the catalogues that templates are translated by."""
+"""Name of the catalogues with the translations of templates."""
 WIDTH: Final = 76
 """Columns of plain text; a wide character takes two."""
 _FSI, _PDI = "\u2068", "\u2069"
@@ -30,7 +30,7 @@ _RIGHT_TO_LEFT: Final = frozenset({"R", "AL", "AN"})
 _PLACE: Final = re.compile(r"\{(\w+)\}")
 _WIDE: Final = r"[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\uffe0-\uffe6]"
 _CLOSING: Final = "[，。；：、）」』？！”’]*"
-# what is isolated stays whole; no line begins with a closing mark
+# isolated text is never split; no line begins with a closing mark
 _TOKEN: Final = re.compile(rf"(?:\u2068[^\u2069]*\u2069|{_WIDE}|[^\s\u2068{_WIDE[1:-1]}]+){_CLOSING}|\s+")
 _SHELL: Final = (
     '<!DOCTYPE html>\n<html lang="{locale}" dir="{direction}">\n<head>\n<meta charset="utf-8">\n<title>{subject}</title>\n</head>\n'
@@ -48,7 +48,7 @@ DIRECTIONS: Final[dict[str, str]] = {"en": "ltr", "zh": "ltr", "de": "ltr"}
 
 @cache
 def catalogue(locale: str) -> Mapping[tuple[str, str], str]:
-    """(context, English) -> translation, of a language other than English; empty for one that has no catalogue."""
+    """(context, English) -> translation, for a language other than English; empty if it has no catalogue."""
     path = languages.file(locale, DOMAIN)
     if locale == languages.SOURCE or locale not in languages.LANGUAGES or not path.exists():
         return {}
@@ -62,7 +62,7 @@ def catalogue(locale: str) -> Mapping[tuple[str, str], str]:
 
 @cache
 def parts(locale: str, english: str, context: str = "") -> tuple[str, ...]:
-    """The text in that language, else in English, taken apart: words, name of a place, words, ..., words."""
+    """The text in that language, else in English, split at its placeholders: words, name, words, ..., words."""
     return tuple(_PLACE.split(catalogue(locale).get((context, english), english)))
 
 
@@ -70,7 +70,7 @@ def parts(locale: str, english: str, context: str = "") -> tuple[str, ...]:
 
 
 def isolated(text: str) -> str:
-    """``text`` such that it leaves the order of what stands beside it alone."""
+    """``text``, isolated so that it cannot change the order of the text around it."""
     if text.isascii() or not any(unicodedata.bidirectional(char) in _RIGHT_TO_LEFT for char in text):
         return text
     return f"{_FSI}{text}{_PDI}"
@@ -91,7 +91,7 @@ def columns(text: str) -> int:
 
 
 def fill(text: str, first: str = "", rest: str = "") -> str:
-    """``text`` in lines of at most ``WIDTH`` columns, or of one word; ``first`` and ``rest`` begin the lines."""
+    """``text`` in lines of at most ``WIDTH`` columns or one word, prefixed with ``first`` and then ``rest``."""
     if len(text) + len(first) <= WIDTH and text.isascii():
         return first + text
     tokens = text.split(" ") if text.isascii() else _TOKEN.findall(text)
@@ -115,17 +115,17 @@ def fill(text: str, first: str = "", rest: str = "") -> str:
 
 
 class Layout:
-    """What a template calls. Methods without a doc string are those of the two media below."""
+    """What a template calls. ``Text`` and ``Html`` implement the abstract methods."""
 
     def __init__(self, locale: str) -> None:
         self.locale = locale
 
     def say(self, english: str, /, *, context: str = "", **values: Any) -> Any:
-        """A text of the catalogue, its places filled."""
+        """A text of the catalogue with its placeholders filled."""
         raise NotImplementedError
 
     def value(self, text: object) -> Any:
-        """Something that others said."""
+        """A text that comes from others."""
         raise NotImplementedError
 
     def subject(self, text: Any) -> Any:
@@ -141,7 +141,7 @@ class Layout:
         raise NotImplementedError
 
     def facts(self, pairs: Iterable[tuple[Any, Any]], title: Any = None) -> Any:
-        """Names and values; those without a value are left out. A value that is a list takes a line for each."""
+        """Names and values, without those that have no value. A list as a value takes one line per element."""
         raise NotImplementedError
 
     def bullets(self, texts: Iterable[Any]) -> Any:
@@ -149,7 +149,7 @@ class Layout:
         raise NotImplementedError
 
     def code(self, text: str) -> Any:
-        """Something to be copied."""
+        """A code for the reader to copy."""
         raise NotImplementedError
 
     def _entries(self, entries: Sequence[tuple[str, list[Any]]]) -> Any:
@@ -161,15 +161,15 @@ class Layout:
     def _foot(self, lines: Sequence[Any]) -> Any:
         raise NotImplementedError
 
-    # ---- what is made of these, for both
+    # ---- composed of these, for both media
 
     def greeting(self, party: Any) -> Any:
-        """To whom it is said."""
+        """The salutation."""
         _ = self.say
         return self.p(_("Dear {name},", name=party.name) if party and party.name else _("Hello,"))
 
     def contact(self, title: Any, party: Any) -> Any:
-        """Contact data of one party; what is not on file is said so."""
+        """Contact data of one party; says which parts are not on file."""
         _ = self.say
         if not party:
             gone = _("no longer on file; write to us and we will put you in touch")
@@ -185,7 +185,7 @@ class Layout:
         )
 
     def right(self, m: Mapping[str, Any]) -> Any:
-        """The right and the reason that a claim rests on, and what the reason means."""
+        """The right and reason of a claim, and what the reason means."""
         _ = self.say
         number = (
             _("{right}, number {number}", right=m["right_label"], number=m["right_number"])
@@ -198,7 +198,7 @@ class Layout:
         )
 
     def holder(self, m: Mapping[str, Any]) -> Any:
-        """Contact data of the right's owner, and of its agent where one has filed."""
+        """Contact data of the right's owner, and of its agent if the agent filed."""
         _ = self.say
         owner = self.contact(_("Right holder"), m["principal"])
         if not m["agent_files"]:
@@ -208,7 +208,7 @@ class Layout:
         )
 
     def items(self, m: Mapping[str, Any], *show: str) -> Any:
-        """The listings that a message tells of. ``show``: ``state``, ``code``, ``original``, ``missing``, ``due``."""
+        """The listings in a message. ``show``: ``state``, ``code``, ``original``, ``missing``, ``due``."""
         _ = self.say
         entries = []
         for told in m["listed"]:
@@ -251,11 +251,11 @@ class Layout:
         return self._together(self._entries(entries), more)
 
     def texts(self, m: Mapping[str, Any]) -> Any:
-        """What the profile's law wants said beside it (table ``texts`` of the policy)."""
+        """Texts that the profile's law requires (table ``texts`` of the policy)."""
         return self._together(*map(self.p, m["texts"]))
 
     def statement(self, m: Mapping[str, Any]) -> Any:
-        """How it was found and decided; where the policy asks for statements of reasons, on what law, and where it applies."""
+        """How it was found and decided; with statements of reasons, also the law and the territory."""
         _ = self.say
         return self.facts(
             [
@@ -281,7 +281,7 @@ class Layout:
         )
 
     def end(self, m: Mapping[str, Any]) -> Any:
-        """The foot."""
+        """The footer."""
         _ = self.say
         return self._foot(
             [
@@ -296,7 +296,7 @@ BLOCKS: Final = frozenset(name for name in vars(Layout) if not name.startswith("
 
 
 class Text(Layout):
-    """Plain text. A block ends in an empty line."""
+    """Plain text. A block ends with an empty line."""
 
     def __init__(self, locale: str) -> None:
         super().__init__(locale)
@@ -361,7 +361,7 @@ class Text(Layout):
 
 
 def _made(text: str) -> Markup:
-    """HTML of ours: whatever is in it was escaped before."""
+    """Our own HTML: everything in it has been escaped."""
     return Markup(text)  # noqa: S704
 
 

@@ -1,7 +1,7 @@
-"""SMTP, one connection for many messages, with each failure told apart by what is known of the message.
+"""SMTP: many messages over one connection. Failures are distinguished by what they say about the message.
 
-``smtplib`` opens the session (greeting, TLS, login). Then commands go in groups where the server offers PIPELINING (RFC
-2920): a message's text is followed at once by the next one's MAIL, RCPT and DATA, so that a message costs one round trip.
+``smtplib`` opens the session (greeting, TLS, login). If the server offers PIPELINING (RFC 2920), commands then go in
+groups: a message's text is followed at once by the next one's MAIL, RCPT and DATA, so a message costs one round trip.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _NOTIFY: Final = {"failures": " NOTIFY=FAILURE,DELAY", "all": " NOTIFY=SUCCESS,F
 
 
 class Down(Exception):
-    """The server cannot be used now; the message in hand was not accepted."""
+    """The server cannot be used now; the current message was not accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A message for the wire.
+    """A message ready to be sent.
 
     Args:
-        id: given back to us by reports (ENVID).
+        id: message id, which delivery reports return to us (ENVID).
         to: the only recipient.
         back: return path.
-        raw: the message, lines ended by CR LF.
+        raw: the message with CR LF line ends.
     """
 
     id: str
@@ -48,13 +48,13 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is known of a letter after its turn.
+    """The outcome of sending a letter.
 
     Args:
-        result: ``sent``, ``refused`` for good, or ``later``; ``unknown``: the connection was lost between the end of the
-            message and the server's answer, it may have been accepted.
-        reason: enhanced status where the server gave one, else the code; never the server's text.
-        text: whether the answer was to the message's text, not to its recipient.
+        result: ``sent``; ``refused`` (permanently); ``later``; ``unknown``: the connection was lost between the end of
+            the message and the server's answer, so it may have been accepted.
+        reason: the enhanced status if the server gave one, else the code; never the server's text.
+        text: whether the answer was to the message's text and not to its recipient.
     """
 
     result: Literal["sent", "refused", "later", "unknown"]
@@ -67,16 +67,16 @@ class Relay:
     """The mail server that takes our messages.
 
     Args:
-        host: also the name that its certificate must be for.
-        tls: ``required`` and ``implicit`` are verified; ``opportunistic`` encrypts where it can and proves nothing.
+        host: also the name that its certificate must carry.
+        tls: ``required`` and ``implicit`` verify the server; ``opportunistic`` encrypts if it can, without verifying.
         ca_file: certificates to trust instead of the system's.
-        user: for a login, which never goes over an unencrypted line to another host.
-        reports: which delivery reports are asked for, where the server offers them.
+        user: for a login; it is never sent unencrypted to another host.
+        reports: which delivery reports to ask for if the server offers them.
         timeout_s: longest wait for each answer but the last.
         final_s: longest wait for the answer to the message itself.
 
     Raises:
-        ValueError: a login that would go unencrypted, or to anybody.
+        ValueError: a login would be sent unencrypted or to an unverified server.
     """
 
     host: str
@@ -94,7 +94,7 @@ class Relay:
             raise ValueError("smtp_user: a login needs smtp_tls=required or implicit")
 
     def context(self) -> ssl.SSLContext:
-        """What a TLS connection is to prove.
+        """The TLS settings of a connection.
 
         Raises:
             OSError: ``ca_file`` cannot be read.
@@ -117,7 +117,7 @@ def _loopback(host: str) -> bool:
 
 
 class Mailer:
-    """A connection to the relay, opened when needed and kept."""
+    """A connection to the relay, opened when needed and kept open."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
@@ -125,18 +125,18 @@ class Mailer:
         self._smtp: smtplib.SMTP | None = None
 
     def send(self, letters: Iterable[Letter], deadline: float = float("inf")) -> Iterator[Answer]:
-        """What became of each letter, in their order. Letters are taken from the iterable one ahead.
+        """Send letters and yield the outcome of each, in order. Reads one letter ahead.
 
         Args:
-            deadline: by ``time.monotonic``: no wait goes beyond it.
+            deadline: by ``time.monotonic``; no wait goes beyond it.
 
         Raises:
-            Down: no connection, or the server will not take mail from us now. The letter whose turn it is was not
-                accepted, and those after it were not tried.
+            Down: no connection, or the server takes no mail from us now. The current letter was not accepted, and
+                later ones were not tried.
         """
         todo = iter(letters)
         letter = next(todo, None)
-        opened = False  # the transaction of `letter` was asked for already
+        opened = False  # the commands of `letter` have been sent already
         try:
             while letter is not None:
                 kept = self._smtp is not None
@@ -146,7 +146,7 @@ class Mailer:
                 except (OSError, smtplib.SMTPException) as error:
                     self.close()
                     if kept and not opened and not isinstance(error, TimeoutError):
-                        continue  # the server had closed an idle connection: a new one, at once
+                        continue  # the server had closed an idle connection: reconnect at once
                     raise Down(type(error).__name__) from error
                 except Down:
                     self.close()
@@ -180,13 +180,13 @@ class Mailer:
                 self.close()
 
     def close(self) -> None:
-        """Drop the connection; a message in hand is lost on the server's side, as SMTP has it."""
+        """Drop the connection. The server discards a message that is not complete, as SMTP requires."""
         smtp, self._smtp = self._smtp, None
         if smtp is not None:
             smtp.close()
 
     def quit(self) -> None:
-        """Take leave."""
+        """Send QUIT and close the connection."""
         if self._smtp is not None:
             with contextlib.suppress(OSError, smtplib.SMTPException):
                 self._smtp.quit()
@@ -195,7 +195,7 @@ class Mailer:
     # ------------------------------------------------------------------------------------------------ a transaction
 
     def _unfit(self, smtp: smtplib.SMTP, letter: Letter) -> bool:
-        """Whether the server cannot write to such an address at all."""
+        """Whether the server does not support such an address."""
         return not letter.to.isascii() and not smtp.has_extn("smtputf8")
 
     def _commands(self, smtp: smtplib.SMTP, letter: Letter) -> bytes:
@@ -214,7 +214,7 @@ class Mailer:
         return f"{mail}\r\n{rcpt}\r\nDATA\r\n".encode()
 
     def _begin(self, smtp: smtplib.SMTP, letter: Letter, deadline: float) -> Answer | None:
-        """Ask for a transaction; None when the text may come."""
+        """Send a letter's three commands; None if its text may follow."""
         if self._unfit(smtp, letter):
             return Answer("refused", "5.6.7")
         assert smtp.sock is not None
@@ -239,7 +239,7 @@ class Mailer:
         return refused
 
     def _begun(self, smtp: smtplib.SMTP) -> Answer | None:
-        """Read the answers to a letter's three commands; None when its text may come."""
+        """Read the answers to a letter's three commands; None if its text may follow."""
         refused = _of_sender(*smtp.getreply())
         recipient = _of_recipient(*smtp.getreply())
         refused = refused or recipient
@@ -247,7 +247,7 @@ class Mailer:
         if refused is None and code == 354:
             return None
         if code == 354:
-            # the server would take a message for nobody: it gets an empty one (RFC 2920, 3.1)
+            # the server would accept a message without recipients: send an empty one (RFC 2920, 3.1)
             assert smtp.sock is not None
             smtp.sock.sendall(b".\r\n")
             if smtp.getreply()[0] // 100 == 2:
@@ -298,14 +298,14 @@ class Mailer:
         except (OSError, smtplib.SMTPException, Down) as error:
             if smtp is not None:
                 smtp.close()
-            # a failed login's text may hold the user's name: only the kind of error is told
+            # the text of a failed login may contain the user's name: report only the kind of error
             raise Down(str(error) if isinstance(error, Down) else type(error).__name__) from None
         self._smtp = smtp
         return smtp
 
 
 def _text(raw: bytes) -> bytes:
-    """A message as the text after DATA, with its end."""
+    """A message as sent after DATA, with the terminator."""
     if raw.startswith(b".") or b"\n." in raw:
         raw = _DOT.sub(b"..", raw)
     return raw + (b".\r\n" if raw.endswith(b"\r\n") else b"\r\n.\r\n")
@@ -328,7 +328,7 @@ def _of_sender(code: int, said: bytes) -> Answer | None:
         return Answer("refused", _reason(code, said), text=True)
     if code == 452 and (_reason(code, said)).startswith("4.3.4"):
         return Answer("later", _reason(code, said), text=True)
-    # not the message's fault: the server will not take mail from us
+    # not the message's fault: the server takes no mail from us
     raise Down(f"MAIL FROM answered {code}")
 
 

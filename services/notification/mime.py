@@ -1,8 +1,8 @@
-"""An e-mail as bytes for the wire. Pure: the same input gives the same bytes, whatever stands in it.
+"""Builds an e-mail as bytes. Pure: the same input gives the same bytes.
 
-Written out here instead of by ``email.message``, which takes as long for one message as everything else together; the
-tests read every message back by ``email`` and compare. Every value that comes from outside passes through ``address``,
-``phrase`` or ``unstructured``, none of which can write a line end that is not a fold of its own.
+Written by hand because ``email.message`` takes as long for one message as everything else together; the tests parse
+every message with ``email`` and compare. Every value from outside passes through ``address``, ``phrase`` or
+``unstructured``, which can write no line end but their own folds.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ LOCAL: Final = 64
 """Octets of a local part (RFC 5321, 4.5.3.1.1)."""
 DOMAIN: Final = 255
 LINE: Final = 76
-"""Characters of a header's line, where it can be folded (RFC 5322 asks for 78 at most)."""
+"""Characters of a header line, where it can be folded (RFC 5322 recommends at most 78)."""
 MOST: Final = 300
-"""Characters of a name or a subject; the rest is cut off."""
+"""Most characters of a name or subject; the rest is cut off."""
 LONGEST: Final = 998
-"""Octets of a line of text, without its end (RFC 5322)."""
+"""Most octets of a line of text, without its line end (RFC 5322)."""
 
 _ATOM: Final = r"[^\s@<>(),;:\"\\\[\].\x00-\x1f\x7f]+"
 _ADDRESS: Final = re.compile(rf"({_ATOM}(?:\.{_ATOM})*)@([^\s@<>(),;:\"\\\[\]]{{1,255}})")
@@ -37,7 +37,7 @@ _ENDS: Final = re.compile(r"\r\n|\r|\n")
 
 @lru_cache(maxsize=4096)
 def domain(text: str) -> str | None:
-    """A mail domain as it is asked for in DNS: lower case, internationalised labels in ASCII; None when it is none."""
+    """A mail domain as looked up in DNS (lower case, internationalised labels in ASCII); None if it is not one."""
     name = text.lower()
     if not name.isascii():
         try:
@@ -51,9 +51,9 @@ def domain(text: str) -> str | None:
 
 
 def address(text: object) -> str:
-    """An address as it goes to the wire, its domain in ASCII; empty when it is no address.
+    """An address as sent, with its domain in ASCII; empty if it is not an address.
 
-    Of RFC 5321's forms only the common one: no quoted local parts, no literal addresses.
+    Supports only the common form of RFC 5321: no quoted local parts and no address literals.
     """
     if not isinstance(text, str) or len(text) > LOCAL + 1 + DOMAIN:
         return ""
@@ -69,7 +69,7 @@ def address(text: object) -> str:
 
 
 def _words(text: str) -> list[str]:
-    """``text`` as encoded words (RFC 2047), none of which is longer than 75 characters or splits a character."""
+    """``text`` as encoded words (RFC 2047) of at most 75 characters, none of which splits a character."""
     words = []
     part: list[str] = []
     size = 0
@@ -85,7 +85,7 @@ def _words(text: str) -> list[str]:
 
 
 def _harmless(text: str) -> str:
-    """``text`` as one line of bearable length, without control, format and separator characters."""
+    """``text`` as one line of limited length, without control, format and separator characters."""
     text = text[: 4 * MOST]
     if not (text.isascii() and text.isprintable()):
         kept = (" " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char for char in text)
@@ -133,7 +133,7 @@ def _mailbox(name: str, display: str, addr: str) -> str:
 
 
 def _part(kind: str, text: str, avoid: str = "") -> tuple[str, bytes]:
-    """(headers, body) of a text; the body ends with a line end."""
+    """(headers, body) of a text part; the body ends with a line end."""
     lines = _ENDS.split(text)
     if lines and lines[-1] == "":
         lines.pop()
@@ -161,17 +161,17 @@ def compose(
 ) -> bytes:
     """A message, ready to be signed and sent.
 
-    There is no ``List-Unsubscribe``: nobody may do without a legal notice.
+    There is no ``List-Unsubscribe``: nobody may opt out of legal notices.
 
     Args:
-        id: the message's id; ``Message-ID`` is made of it, so that a repeat is recognised.
-        sender: an address, as set by the operator.
-        to: an address as ``address`` gives it; the only recipient.
-        name: the recipient's name, as it is on file.
+        id: the message's id. ``Message-ID`` is derived from it, so a repeat can be recognised.
+        sender: the address set by the operator.
+        to: an address as returned by ``address``; the only recipient.
+        name: the recipient's name on file.
         language: of ``text`` and ``html``, for ``Content-Language``.
 
     Raises:
-        ValueError: an address that is none.
+        ValueError: ``sender`` or ``to`` is not an address.
     """
     if not to or address(to) != to:
         raise ValueError("no address to send to")
@@ -191,7 +191,7 @@ def compose(
     if html is None:
         headers, body = _part("text/plain", text)
         return "\r\n".join([*head, headers]).encode() + b"\r\n\r\n" + body
-    # base64 has no "_", and a text that holds the boundary goes as base64
+    # base64 has no "_", and a text that contains the boundary is sent as base64
     boundary = f"=_{id}"
     parts = [_part("text/plain", text, boundary), _part("text/html", html, boundary)]
     head.append(f'Content-Type: multipart/alternative; boundary="{boundary}"')

@@ -1,8 +1,8 @@
-"""How fast mail goes to one domain, and when it rests. Pure: time is given, nothing is asked.
+"""Limits the rate of mail to each domain, and pauses a domain that pushes back. Pure: the caller passes the time.
 
-A domain's pace is a bucket kept as the time at which it will be empty (the generic cell rate algorithm): a message that
-finds no room books the next free moment and comes back then, so a backlog is put off once and keeps its order, and other
-domains never wait for it. Several senders take an equal share each of every limit.
+A domain's rate is a bucket, kept as the time at which it will be empty (the generic cell rate algorithm). A message
+that finds no room books the next free moment and comes back then, so a backlog is put off once and keeps its order,
+and other domains never wait for it. Senders share every limit equally.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 BURST_S: Final = 5.0
-"""Seconds' worth of messages that may go at once after a pause."""
+"""After a pause, this many seconds' worth of messages may go at once."""
 FIRST_REST_S: Final = 5.0
 LONGEST_REST_S: Final = 900.0
 DOMAINS: Final = 10_000
-"""Domains whose pace is remembered; those that rest least recently are forgotten first."""
+"""Domains whose pace is remembered; the least recently used are forgotten first."""
 ANY: Final = "*"
-"""The limit of domains that have none of their own."""
+"""Key of the limit for domains without one of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What a domain may get, of all senders together. 0: no limit.
+    """What a domain may get from all senders together. 0: no limit.
 
     Raises:
         ValueError: negative.
@@ -43,7 +43,7 @@ class Limit:
 @dataclass(slots=True)
 class _Pace:
     full_at: float = 0.0
-    """When all that was booked has gone."""
+    """When everything booked will have been sent."""
     rests_until: float = 0.0
     rests: int = 0
 
@@ -53,8 +53,8 @@ class Pacer:
     """The paces of all domains, as one sender sees them.
 
     Args:
-        limits: by domain; ``ANY`` for the others.
-        share: number of senders that send at the same time.
+        limits: by domain; ``ANY`` for all others.
+        share: number of senders running.
     """
 
     limits: Mapping[str, Limit]
@@ -62,22 +62,22 @@ class Pacer:
     _paces: OrderedDict[str, _Pace] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
-        """Domains are compared in lower case."""
+        """Convert domains to lower case for comparison."""
         self.limits = {name.lower(): limit for name, limit in self.limits.items()}
 
     def limit(self, domain: str) -> Limit:
-        """That of a domain."""
+        """The limit of a domain."""
         return self.limits.get(domain) or self.limits.get(ANY) or Limit()
 
     def wait(self, domain: str, now: float, *, booked: bool = False) -> float:
-        """Seconds until a message may go to a domain; 0: now. The moment is taken by asking.
+        """Seconds until a message may go to a domain; 0: now. The call books that moment.
 
         Args:
-            booked: it comes back at the moment that it booked.
+            booked: the message is back at the moment it booked earlier.
         """
         pace = self._paces.get(domain)
         if pace is not None and pace.rests_until > now:
-            # further ones the later, so that not all come back in one instant
+            # book again, each one later, or all would come back at the same moment
             booked = False
         elif booked:
             return 0.0
@@ -94,7 +94,7 @@ class Pacer:
         return at - now
 
     def lane(self, domain: str, party: int, lanes: int) -> int:
-        """Which of a sender's connections a party's messages go by: no more of them than the domain may get."""
+        """The sender's connection for a party's messages; a domain gets no more connections than its limit allows."""
         most = self.limit(domain).concurrent
         if most == 0:
             return party % lanes
@@ -103,7 +103,7 @@ class Pacer:
         return (first + party % ours) % lanes
 
     def slowed(self, domain: str, now: float) -> float:
-        """A domain refused for now, and not because of one recipient: it rests, longer each time. Returns the seconds."""
+        """Pause a domain, longer each time, after a temporary refusal that concerns the whole domain; the seconds."""
         pace = self._of(domain)
         if pace.rests_until <= now:
             rest = min(LONGEST_REST_S, FIRST_REST_S * 2.0 ** min(pace.rests, 12))
@@ -112,7 +112,7 @@ class Pacer:
         return pace.rests_until - now
 
     def eased(self, domain: str) -> None:
-        """A domain took a message: its next rest is a short one again."""
+        """Reset a domain's pauses after it accepted a message."""
         pace = self._paces.get(domain)
         if pace is not None:
             pace.rests = 0
@@ -127,21 +127,21 @@ class Pacer:
 
 
 def of_domain(reason: str) -> bool:
-    """Whether a refusal for now (4xx) speaks of the recipient's domain, and not of this mailbox or message.
+    """Whether a temporary refusal (4xx) concerns the recipient's domain and not this mailbox or message.
 
-    RFC 3463: 4.1.x and 4.2.x are about an address, 4.6.x about contents; all else, and a code alone, about the system.
+    RFC 3463: 4.1.x and 4.2.x concern an address, 4.6.x the content; all others, and a bare code, the system.
     """
     return not reason.startswith(("4.1.", "4.2.", "4.6."))
 
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """Hours in which nothing goes out that can wait.
+    """Hours during which messages that can wait are held back.
 
     Args:
         begins: local time of day.
-        ends: likewise; before ``begins``, it is the next day's.
-        zone: IANA name, for a party whose own is not known.
+        ends: local time of day; if before ``begins``, on the next day.
+        zone: IANA name, used for a party whose own zone is unknown.
     """
 
     begins: dt.time
@@ -150,10 +150,10 @@ class Quiet:
 
 
 def quiet_until(quiet: Quiet, zone: str | None, now: dt.datetime) -> dt.datetime | None:
-    """When the quiet hours end in which ``now`` lies; None when it lies in none.
+    """When the quiet hours around ``now`` end; None outside quiet hours.
 
     Args:
-        zone: the party's, where known; the policy's counts where there is none, or no such one.
+        zone: the party's, if known. The policy's zone is used if it is missing or unknown.
     """
     for name in (zone, quiet.zone):
         try:
@@ -178,5 +178,5 @@ def quiet_until(quiet: Quiet, zone: str | None, now: dt.datetime) -> dt.datetime
         day = local.date()
     else:
         return None
-    # the wall clock's end: on a night on which the clock is put back, its second one, so that it is quiet until then
+    # when the clock is put back, this hour occurs twice: quiet hours end at the second one
     return dt.datetime.combine(day, quiet.ends, place).replace(fold=1).astimezone(dt.UTC)

@@ -1,7 +1,7 @@
-"""What a webhook is sent: body and headers, as the Standard Webhooks specification has them. Pure.
+"""Body and headers of a webhook call, as the Standard Webhooks specification defines them. Pure.
 
-The body says what the e-mail would say: its text, and the same as fields. It holds contact data where the text does, is
-rendered anew for each try, and is kept nowhere; what is kept is its digest.
+The body says what the e-mail would say, as text and as fields. It contains contact data if the text does. It is
+rendered again for each try and never stored; only its digest is kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CHALLENGE: Final = "webhook.challenge"
 
 
 class ItemTold(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An item that a message tells of."""
+    """An item in a message."""
 
     item: str
     listing: str
@@ -36,7 +36,7 @@ class ItemTold(Struct, frozen=True, kw_only=True, omit_defaults=True):
     original: str | None = None
     due: dt.datetime | None = None
     claim: str | None = None
-    """This and what follows: in a digest only, whose items are of several claims."""
+    """This and the following fields: only in a digest, whose items may belong to several claims."""
     right: str | None = None
     right_type: str | None = None
     reason: str | None = None
@@ -44,7 +44,7 @@ class ItemTold(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Data(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The message. Claim, right, reason and policy are those of all items; a digest has them with each."""
+    """The message. Claim, right, reason and policy apply to all items; a digest has them per item."""
 
     message: str
     party: str
@@ -55,7 +55,7 @@ class Data(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str | None = None
     policy: str | None = None
     deadline: dt.datetime | None = None
-    """Until when the party may act; of a message that begins a window."""
+    """Until when the party may act; only in a message that begins a window."""
     items: tuple[ItemTold, ...] = ()
     figures: dict[str, int | float | str] = {}
     subject: str
@@ -66,7 +66,7 @@ class Data(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Body(Struct, frozen=True, kw_only=True):
-    """What is sent. ``type`` is the message's kind, ``timestamp`` business time."""
+    """The body of a call. ``type`` is the message's kind; ``timestamp`` is business time."""
 
     type: str
     timestamp: dt.datetime
@@ -74,7 +74,7 @@ class Body(Struct, frozen=True, kw_only=True):
 
 
 class ChallengeData(Struct, frozen=True, kw_only=True):
-    """The code by which a webhook's owner confirms it. Nothing in it was given by anybody outside."""
+    """The code with which a webhook's owner confirms it. No field holds outside input."""
 
     webhook: str
     code: str
@@ -83,7 +83,7 @@ class ChallengeData(Struct, frozen=True, kw_only=True):
 
 
 class ChallengeBody(Struct, frozen=True, kw_only=True):
-    """What a webhook is sent before it is in use; ``timestamp`` is wall time."""
+    """The body sent to a webhook before it is in use; ``timestamp`` is wall time."""
 
     type: str
     timestamp: dt.datetime
@@ -101,10 +101,10 @@ def body(
     site: str,
     now: dt.datetime,
 ) -> tuple[bytes, Rendered]:
-    """The body of a message as of ``now`` (business time), and the text in it.
+    """The body of a message as of ``now`` (business time), and the rendered text in it.
 
     Args:
-        contacts: of the party, and of those whom the message discloses.
+        contacts: of the party and of those that the message discloses.
         site: base of the listings' public links.
 
     Raises:
@@ -161,10 +161,10 @@ def challenge(webhook: str, code: str, expires: dt.datetime, now: dt.datetime) -
 
 
 def headers(id: str, raw: bytes, secrets: Sequence[str], at: dt.datetime) -> dict[str, str]:
-    """Headers of a call at a moment (wall time, UTC), signed by each secret.
+    """Headers of a call made ``at`` (wall time, UTC), signed with each secret.
 
     Raises:
-        ValueError: a secret is none.
+        ValueError: a secret is malformed.
     """
     text = raw.decode()
     return {

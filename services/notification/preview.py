@@ -1,6 +1,6 @@
-"""Messages with made-up facts, to be looked at before anybody is sent one. Pure.
+"""Previews of messages, rendered from made-up facts. Pure.
 
-``python -m services.notification.preview`` prints what holds templates to what they are (``frozen``).
+``python -m services.notification.preview`` prints the hashes that protect templates from changes (``frozen``).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FIGURES: Final[dict[str, int | float | str]] = {
     "upheld": 27, "taken_down": 28, "restored": 1, "takedown_rate": "90 %", "counter_rate": "5 %",
     "misses": "overall takedown 27/31", "demote_on": "2026-12-08", "barred_until": "2027-02-24",
 }  # fmt: skip
-"""Of every kind of notice that there is."""
+"""Figures of all kinds of notices."""
 _STATES: Final[dict[str, tuple[dict[str, Any], ...]]] = {
     "claim_receipt": (
         {"state": State.NOTIFIED, "by": "system"},
@@ -68,7 +68,7 @@ _TO_SELLER: Final = frozenset({"seller_notice", "counter_received", "counter_def
 
 
 def kinds() -> list[str]:
-    """Kinds of messages that can be looked at."""
+    """Kinds of messages that can be previewed."""
     return [*VERSIONS, *NOTICES, *sorted(ACCOUNT + kind for kind in SAYS if ACCOUNT + kind not in NOTICES)]
 
 
@@ -83,8 +83,11 @@ def preview(
     version: int | None = None,
     now: dt.datetime = NOW,
 ) -> Rendered:
-    """A message of that kind as of ``now``; ``to_seller``: of two that both sides are told, the seller's;
-    ``abroad``: of a holder abroad.
+    """A message of that kind as of ``now``.
+
+    Args:
+        to_seller: the seller's version of a kind that both sides receive.
+        abroad: the holder is abroad.
 
     Raises:
         KeyError: no such kind.
@@ -117,7 +120,7 @@ def preview(
 
 
 def frozen() -> dict[str, str]:
-    """Template in use and language -> hash of what it makes of the same facts: a template that was sent by never changes."""
+    """Template in use and language -> hash of its output for fixed facts. A template that was used never changes."""
     found = {}
     for kind, version in {**VERSIONS, **NOTICES}.items():
         for locale in (SOURCE,) if legacy(kind, version) else LANGUAGES:

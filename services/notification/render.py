@@ -1,4 +1,4 @@
-"""A message's text, and the e-mail that carries it. Pure: the same input gives the same bytes, and so the same digest."""
+"""A message's text and its e-mail. Pure: the same input gives the same bytes, and so the same digest."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ VERSIONS: Final = {
     "outcome": 2,
     "digest": 1,
 }
-"""Template in use by kind. A template that messages were sent by is never edited: it gets a successor (CONTRIBUTING.md)."""
+"""Template in use by kind. A template that has been used is never edited; it gets a successor (CONTRIBUTING.md)."""
 NOTICES: Final = {
     "account.notice": 2,
     "account.email_code": 3,
@@ -67,7 +67,7 @@ NOTICES: Final = {
     "account.sanction_lifted": 2,
     "account.sanction_ended": 1,
 }
-"""The same for notices to accounts; a kind that has none is told by ``account.notice``, which states kind and figures."""
+"""The same for notices to accounts. A kind without one uses ``account.notice``, which states kind and figures."""
 SAYS: Final = {
     "account_verified": "Your identity is verified: claims may name up to 300 listings now, and are handled by rule.",
     "account_suspended": "Your account is suspended. You may read and act on what is open, but file nothing new.",
@@ -97,17 +97,17 @@ SAYS: Final = {
     "right_refused": "The right that you registered was refused. Write to us if you hold that this is wrong.",
     "right_registered_elsewhere": "Another account has registered the same right. A reviewer looks at your proof; until then no claim under it goes on.",
 }
-"""What a notice means, by kind, where ``account.notice`` can say more than the kind's words."""
+"""What a notice means, by kind, for kinds about which ``account.notice`` can say more than their name."""
 UNCONFIRMED: Final = ACCOUNT + "unconfirmed"
-"""Template of what is mailed to an address that nobody has confirmed, whatever the message: it has nothing that a party wrote."""
+"""Template of every mail to an unconfirmed address. It contains nothing that a party wrote."""
 MASK: Final = "..."
-"""Stands for a code in what the digest of a message is made of."""
+"""Replaces a code in the text from which a message's digest is computed."""
 FIGURES: Final = 20
-"""Figures of a notice that a message states at most."""
+"""Most figures of a notice in a message."""
 LISTED: Final = 100
-"""Listings that a message names at most; of more it says how many, and where they are."""
+"""Most listings named in a message; it says how many more there are and where to find them."""
 LISTED_IN_NOTICES: Final = 1000
-"""The same where a party's window begins: what it is to answer is named whole (a claim has some hundred listings at most)."""
+"""The same for a message that begins a window: it names all that the party must answer, a few hundred at most."""
 
 STATES: Final = {
     State.RECEIVED: "received",
@@ -133,19 +133,19 @@ STATES: Final = {
 
 _GAPS: Final = re.compile(r"\n{3,}")
 _LEGACY: Final = "en"
-"""Folder of the templates that were in use before there were languages: English plain text only."""
+"""Folder of the templates from before translations: English, plain text only."""
 _ADDRESS_MOST: Final = 4000
 _REFUSED: Final = frozenset({State.REJECTED, State.DUPLICATE, State.LINK_INVALID, State.LAPSED})
 _PEOPLE: Final = frozenset({"reviewer", "operator"})
 
 
 def line(text: object, limit: int = 200) -> str:
-    """``text`` as one harmless line: no control, format (bidirectional too) or line separator characters."""
+    """``text`` as one safe line: no control, format (including bidirectional) or line separator characters."""
     if not isinstance(text, str):
         return ""
     if text.isascii() and text.isprintable():
         return text.strip()[:limit]
-    # what is cut off anyway is not looked at
+    # do not process what is cut off anyway
     text = text.lstrip()[: 8 * limit]
     kept = (" " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char for char in text)
     return " ".join("".join(char for char in kept if unicodedata.category(char) not in ("Cf", "Cs")).split())[:limit]
@@ -153,18 +153,18 @@ def line(text: object, limit: int = 200) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A party's contact data, cleaned. ``email`` is empty when what is on file is no address."""
+    """A party's contact data, cleaned. ``email`` is empty if the address on file is not valid."""
 
     name: str = ""
     lines: tuple[str, ...] = ()
     email: str = ""
     language: str = SOURCE
     confirmed: bool = False
-    """The address belongs to the account."""
+    """The account has confirmed the address."""
 
     @classmethod
     def of(cls, raw: Mapping[str, Any] | None) -> Contact | None:
-        """From intake's answer; None for an unknown party."""
+        """The contact from intake's answer; None for an unknown party."""
         if raw is None:
             return None
         address = raw.get("address")
@@ -178,7 +178,7 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An item that a message tells of."""
+    """An item in a message."""
 
     id: str
     facts: Facts
@@ -187,7 +187,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A message's text."""
+    """A message's text and how it was made."""
 
     subject: str
     body: str
@@ -195,20 +195,20 @@ class Rendered:
     version: int
     locale: str = SOURCE
     html: str = ""
-    """Empty: the template is older than HTML."""
+    """Empty if the template is older than HTML messages."""
     edition: str = ""
-    """Hash of template and translations, to tell afterwards whether they are still what they were."""
+    """Hash of template and translations, to detect later changes to them."""
     at: dt.datetime | None = None
-    """As of when it was made."""
+    """The time as of which it was rendered."""
 
 
 def words(code: str) -> str:
-    """A code of ours for a reader."""
+    """One of our codes in readable form."""
     return code.replace("_", " ")
 
 
 def moment(at: dt.datetime) -> str:
-    """A time for a reader, to the minute below (UTC)."""
+    """A time in readable form, rounded down to the minute (UTC)."""
     return f"{at.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
 
 
@@ -221,7 +221,7 @@ def _html(locale: str) -> Html:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """A sandbox with a short way for what templates do all the time: read a value of the model, call the layout."""
+    """A sandbox with shortcuts for what templates do most: read a value of the model, call the layout."""
 
     def __init__(self, ui: Layout, **options: Any) -> None:
         super().__init__(**options)
@@ -257,7 +257,7 @@ def _environment(locale: str, html: bool) -> ImmutableSandboxedEnvironment:
 
 @cache
 def legacy(kind: str, version: int) -> bool:
-    """Whether that template is one of those in English plain text."""
+    """Whether that template is one of the English plain-text ones."""
     return not (FOLDER / f"{kind}.v{version}.jinja").exists()
 
 
@@ -269,7 +269,7 @@ def _template(kind: str, version: int, locale: str, html: bool) -> Template:
 
 @cache
 def edition(kind: str, version: int, locale: str) -> str:
-    """Hash of what the message is made of besides its facts: templates, and the translations of all that they say."""
+    """Hash of everything in a message but its facts: templates and the translations of their texts."""
     made = hashlib.sha256()
     for source, said in strings.sources(kind, version):
         made.update(source.encode())
@@ -310,13 +310,13 @@ def _rules(version: str) -> policy.Policy | None:
 
 
 def _says(locale: str, texts: Mapping[Any, str], code: str) -> str:
-    """What a code is called; one that has no name is shown as it is."""
+    """The name of a code; a code without a name is shown as it is."""
     known = texts.get(code)
     return words(code) if known is None else "".join(parts(locale, known))
 
 
 def _law(rules: policy.Policy | None, kind: str, right_type: str, locale: str) -> dict[str, Any]:
-    """What the policy wants said beside the facts."""
+    """What the policy requires in addition to the facts."""
     if rules is None:
         return {"texts": (), "law": None, "law_means": None, "territory": (), "appeal_days": None}
     wanted = rules.statements
@@ -369,11 +369,11 @@ def render(
     """The text of a message as of ``now`` (business time).
 
     Args:
-        contacts: by account id; a message discloses only those that its kind is meant to.
+        contacts: by account id; a message discloses only those intended for its kind.
         site: base of the listings' public links.
-        locale: a language of ours; None: the party's.
+        locale: one of our languages; None: the party's.
         version: of the template; None: the one in use.
-        pages: whether HTML is wanted too.
+        pages: also render HTML.
 
     Raises:
         jinja2.TemplateError: a template is wrong or missing.
@@ -439,13 +439,13 @@ def render_notice(
     template: tuple[str, int] | None = None,
     pages: bool = True,
 ) -> Rendered:
-    """The text of a message that tells an account of itself.
+    """The text of a message to an account about itself.
 
     Args:
-        secret: a code that intake gave for this sending.
-        locale: a language of ours; None: the party's.
+        secret: the code that intake issued for this sending.
+        locale: one of our languages; None: the party's.
         template: kind and version; None: the one in use.
-        pages: whether HTML is wanted too.
+        pages: also render HTML.
 
     Raises:
         jinja2.TemplateError: a template is wrong or missing.
@@ -483,9 +483,9 @@ def render_unconfirmed(
     locale: str,
     version: int | None = None,
 ) -> Rendered:
-    """What is mailed of any message to an address that nobody has confirmed.
+    """What an unconfirmed address is mailed instead of the message.
 
-    Whoever opens an account may give the address of somebody else. So this has ids and dates of ours only.
+    Anyone who opens an account can give somebody else's address, so this contains only our own ids and dates.
 
     Args:
         ends: until when the party may act.
@@ -497,7 +497,7 @@ def render_unconfirmed(
 
 
 def _in_use(kind: str) -> tuple[str, int]:
-    """Template of a notice."""
+    """Template in use for a notice."""
     name = ACCOUNT + kind
     if name not in NOTICES:
         name = ACCOUNT + "notice"
@@ -505,7 +505,7 @@ def _in_use(kind: str) -> tuple[str, int]:
 
 
 def _figure(value: int | float | str) -> str:
-    """A figure for a reader: a moment to the minute, a share with two decimals."""
+    """A figure in readable form: a time to the minute, a fraction with two decimals."""
     if isinstance(value, float):
         return f"{value:.2f}"
     if isinstance(value, int):
@@ -518,10 +518,10 @@ def _figure(value: int | float | str) -> str:
 
 
 def mail(rendered: Rendered, *, id: str, sender: str, to: Contact, at: dt.datetime) -> bytes:
-    """The e-mail, ready to be signed and sent. ``Message-ID`` is the message's id: a repeat can be recognised.
+    """The e-mail, ready to be signed and sent. ``Message-ID`` is the message's id, so a repeat can be recognised.
 
     Raises:
-        ValueError: an address that is none.
+        ValueError: an address is not valid.
     """
     return compose(
         id=id, sender=sender, to=to.email, name="" if _nameless(rendered) else to.name, subject=rendered.subject, at=at, text=rendered.body,
@@ -530,7 +530,7 @@ def mail(rendered: Rendered, *, id: str, sender: str, to: Contact, at: dt.dateti
 
 
 def _nameless(rendered: Rendered) -> bool:
-    """Whether it goes to an address that may be anybody's: the name is the sender's word then, in the header as in the text."""
+    """Whether to leave out the name, in header and text: the address may be a stranger's and the name unverified."""
     return rendered.template == UNCONFIRMED or (rendered.template == "account.email_code" and rendered.version >= 3)
 
 

@@ -1,8 +1,8 @@
-"""What mail servers report of our messages: return paths that are known again, and delivery reports (RFC 3464). Pure.
+"""Return paths and delivery reports (RFC 3464) for our messages. Pure.
 
-A report is believed only for the message that the address it came to names: the address holds the message's id and a
-keyed hash of it, so that nobody can bounce a message whose return path he has not seen. What a report says besides, such
-as addresses and the returned headers, is not read.
+A report is trusted only for the message named in the address it was sent to. The address contains the message's id
+and a keyed hash of it, so nobody can bounce a message whose return path they have not seen. Nothing else in a report,
+such as addresses and returned headers, is read.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from services.notification.channels import status
 
 PREFIX: Final = "bounces+"
 MAX_BYTES: Final = 1_000_000
-"""Largest report that is taken: some servers return the whole message."""
+"""Largest report accepted: some servers return the whole message."""
 READ: Final = 65_536
-"""Bytes of a report that are read: what it says comes before the message that it returns."""
+"""Bytes of a report that are read: its status comes before the returned message."""
 _PATH: Final = re.compile(r"bounces\+([0-9a-f]{32})-([0-9a-f]{20})@([a-z0-9.-]{1,253})")
 _ID: Final = re.compile(r"m-([0-9a-f]{32})")
 PARTS: Final = 50
-"""Parts of a report that are looked at."""
+"""Most parts of a report that are read."""
 
 Outcome = Literal["delivered", "bounced", "delayed", "relayed"]
 _ACTIONS: Final[dict[str, Outcome]] = {
@@ -41,7 +41,7 @@ _ACTIONS: Final[dict[str, Outcome]] = {
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of a message, and the enhanced status (RFC 3463) by which that is said."""
+    """What became of a message, and the enhanced status (RFC 3463) reported for it."""
 
     outcome: Outcome
     reason: str
@@ -51,7 +51,7 @@ def return_path(key: str, id: str, domain: str) -> str:
     """The address to which reports about a message go; at most 61 octets before the ``@``.
 
     Raises:
-        ValueError: not a message's id.
+        ValueError: ``id`` is not a message id.
     """
     found = _ID.fullmatch(id)
     if found is None:
@@ -60,7 +60,7 @@ def return_path(key: str, id: str, domain: str) -> str:
 
 
 def message_of(key: str, address: str, domain: str) -> str | None:
-    """The message whose return path an address is; None when it is nobody's. Letters' case is left aside, as relays do."""
+    """The message whose return path an address is, or None. Ignores case, because relays may change it."""
     found = _PATH.fullmatch(address.lower())
     if found is None or found[3] != domain.lower():
         return None
@@ -73,24 +73,24 @@ def _mark(key: str, id: str) -> str:
 
 
 def parse(raw: bytes) -> Report | None:
-    """What a message to a return path reports; None when it reports nothing, as an automatic answer or junk does.
+    """What mail to a return path reports; None if it reports nothing, like an automatic reply or junk.
 
-    Of several recipients (there was one, but a list may have made more of it) a failure counts before a delivery, and that
-    before a delay. Never raises, whatever comes.
+    If it reports on several recipients (we send to one, but that may be a list), a failure takes precedence over a
+    delivery, and a delivery over a delay. Never raises, whatever the input.
     """
     try:
-        # the returned message comes last, and is not read
+        # the returned message comes last and is not needed
         message = email.message_from_bytes(raw[:READ], policy=email.policy.compat32)
         found = list(_fields(message))
     except Exception:
-        # the parser promises not to raise, but what it is fed here is written by others
+        # the parser is documented not to raise, but this input is written by others
         return None
     order: tuple[Outcome, ...] = ("bounced", "delivered", "relayed", "delayed")
     return min(found, key=lambda report: order.index(report.outcome), default=None)
 
 
 def _fields(message: Message) -> Iterator[Report]:
-    """What is said of each recipient."""
+    """The report about each recipient."""
     kind = message.get_param("report-type")
     if message.get_content_type() != "multipart/report" or not isinstance(kind, str):
         return
@@ -98,7 +98,7 @@ def _fields(message: Message) -> Iterator[Report]:
         return
     for part in _within(message, PARTS):
         if part.get_content_type() in ("message/delivery-status", "message/global-delivery-status"):
-            # the first group is about the report itself, each further one about a recipient
+            # the first group concerns the report itself, each further one a recipient
             for group in _within(part, PARTS)[1:]:
                 if (report := _recipient(group)) is not None:
                     yield report

@@ -1,4 +1,4 @@
-"""A message that was sent, made again: from template and version, language, facts, contacts as on file now. Pure."""
+"""Reproduces a sent message from its template and version, language, facts and the contacts now on file. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from shared.events import AccountNotice
 
 @dataclass(frozen=True, slots=True)
 class SentMessage:
-    """What is kept of a message. ``sent_wall`` is wall time, the others business time."""
+    """The stored data of a sent message. ``sent_wall`` is wall time, other times are business time."""
 
     id: str
     claim: str
@@ -47,7 +47,7 @@ class SentMessage:
 
     @property
     def parties(self) -> list[str]:
-        """Accounts whose contacts may be in it."""
+        """Accounts whose contacts the message may contain."""
         found = {self.party}
         for item in self.items[:1]:
             found.update(filter(None, (item.facts.complainant, item.facts.principal, item.facts.seller)))
@@ -57,11 +57,12 @@ class SentMessage:
 def again(
     kept: SentMessage, contacts: Mapping[str, Contact | None], right_number: str | None, *, site: str, sender: str
 ) -> tuple[Rendered, bytes]:
-    """The message as of when it was made, and the bytes that its digest was made of.
+    """The message as it was rendered, and the bytes from which its digest was computed.
 
     Raises:
-        ValueError: by e-mail, and there is no address any more; to a webhook, and the template is no longer in use.
-        jinja2.TemplateError: the template is gone.
+        ValueError: it was mailed and there is no address any more, or it went to a webhook and its template is no
+            longer in use.
+        jinja2.TemplateError: the template no longer exists.
     """
     if kept.channel == "webhook":
         return _called(kept, contacts, right_number, site)
@@ -93,7 +94,7 @@ def again(
 def _called(
     kept: SentMessage, contacts: Mapping[str, Contact | None], right_number: str | None, site: str
 ) -> tuple[Rendered, bytes]:
-    """What a webhook was sent."""
+    """The body that a webhook was sent."""
     message = Message(
         kept.id, kept.claim, kept.party, kept.kind, unknown=False, tries=0, opened_wall=kept.sent_wall,
         claim_size=kept.claim_size, items=[Item(told.id, 0, 0, told.facts, told.claim) for told in kept.items], notice=kept.notice,
@@ -108,10 +109,10 @@ def _called(
 def differences(
     kept: SentMessage, contacts: Mapping[str, Contact | None], changed: Mapping[str, dt.datetime]
 ) -> list[str]:
-    """Why a message might not come out as it was sent, as far as can be told.
+    """Known reasons why the reproduced message may differ from the one sent.
 
     Args:
-        changed: wall time of the last change of an account's contact.
+        changed: by account, wall time of the last change of its contact.
     """
     found = []
     for account in kept.parties:

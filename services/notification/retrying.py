@@ -1,4 +1,4 @@
-"""When a message is tried again at a webhook, and what an answer means. Pure."""
+"""When a webhook delivery is retried, and what an answer means. Pure."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ _S = dt.timedelta(seconds=1)
 PAUSES: Final = (
     5 * _S, 300 * _S, 1_800 * _S, 7_200 * _S, 18_000 * _S, 36_000 * _S, 50_400 * _S, 72_000 * _S, 86_400 * _S,
 )  # fmt: skip
-"""After the first try, the second, ...: the example of the Standard Webhooks specification."""
+"""Pauses after the first try, the second, and so on: the example schedule of the Standard Webhooks specification."""
 LONGEST_WAIT: Final = dt.timedelta(days=1)
-"""What is made of a longer ``Retry-After``."""
+"""A longer ``Retry-After`` is cut to this."""
 
 Outcome = Literal["delivered", "failed", "unknown", "wait", "gone"]
-"""``unknown``: nobody knows whether it was taken. ``wait``: it asks to come later. ``gone``: 410, never again."""
+"""``unknown``: it may have been accepted. ``wait``: the webhook asks to retry later. ``gone``: 410, never retried."""
 
 
 class Answer(Struct, frozen=True):
-    """What a call came to.
+    """The result of a call.
 
     Attributes:
-        status: HTTP status; None: there was none.
-        error: why there was none, in a word of ours.
-        wait: what ``Retry-After`` asks for.
-        ms: how long it took.
+        status: HTTP status; None: no answer.
+        error: why there was no answer, in a word of ours.
+        wait: the wait that ``Retry-After`` asks for.
+        ms: how long the call took.
     """
 
     status: int | None = None
     error: str | None = None
     sent: bool = True
-    """Whether it may have been taken though there is no status."""
+    """Whether it may have been accepted although there is no status."""
     wait: dt.timedelta | None = None
     ms: int = 0
 
     @property
     def outcome(self) -> Outcome:
-        """What follows."""
+        """How to treat the delivery."""
         if self.status is None:
             return "unknown" if self.sent else "failed"
         if 200 <= self.status < 300:
@@ -50,12 +50,12 @@ class Answer(Struct, frozen=True):
 
     @property
     def reason(self) -> str:
-        """In a word: the status, or the error."""
+        """The status, or else the error."""
         return str(self.status) if self.status is not None else self.error or "failed"
 
 
 def wait_of(header: str | None, now: dt.datetime) -> dt.timedelta | None:
-    """What ``Retry-After`` asks for, between a second and a day; None: nothing that can be understood."""
+    """The wait that ``Retry-After`` asks for, between a second and a day; None if there is none or it is malformed."""
     text = (header or "").strip()
     if not text or len(text) > 40 or not text.isascii():
         return None
@@ -80,8 +80,8 @@ def next_try(
 ) -> dt.datetime | None:
     """When to try again after ``tries`` tries, the first of them at ``began``; None: never.
 
-    The pause varies by a tenth to either side, by ``chance`` from 0 to 1. The last try is at the end of the time, unless
-    the webhook wants to be left alone for longer.
+    ``chance`` (0 to 1) varies the pause by up to 10 % either way. The last try is due at ``began + lasts``; the
+    circuit delays it if the webhook asked to wait longer.
     """
     end = began + lasts
     if now >= end:

@@ -1,4 +1,4 @@
-"""By which channel a message goes first, and which webhooks it goes to. Pure."""
+"""Which channel a message tries first, and which webhooks it goes to. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.notification.domain import ACCOUNT, WINDOW_KINDS
 from shared.events import WebhookKnown
 
 BY_MAIL_ONLY: Final = frozenset({ACCOUNT + "email_code", ACCOUNT + "webhook_disabled"})
-"""Never sent to a webhook: what proves an address must go to it, and what a webhook failed at is told otherwise."""
+"""Never sent to a webhook: a code must go to the address it confirms, and a webhook cannot report its own failure."""
 
 
 def channel(
@@ -23,12 +23,12 @@ def channel(
 ) -> Channel:
     """The channel to try now.
 
-    A message that begins a window is not left in the inbox while another channel may take it, whatever the party prefers.
+    A message that begins a window goes to the inbox only if no other channel is left, whatever the party prefers.
 
     Args:
         order: the party's preference.
-        webhooks: those that the party has in use.
-        mail: whether the party can be written to.
+        webhooks: the party's webhooks in use.
+        mail: whether the party can be reached by e-mail.
     """
     wanted: list[Channel] = [one for one in ORDER if one in order]
     wanted.sort(key=list(order).index)
@@ -44,5 +44,5 @@ def channel(
 
 
 def endpoints(kind: str, webhooks: Collection[WebhookKnown]) -> list[WebhookKnown]:
-    """The webhooks that a message of the kind goes to: all that did not say that they want others only."""
+    """The webhooks that receive a kind: those that did not choose other kinds only. A window kind goes to all."""
     return [one for one in webhooks if not one.kinds or kind in one.kinds or kind in WINDOW_KINDS]

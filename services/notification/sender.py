@@ -1,11 +1,12 @@
-"""Closes messages, renders them, sends them, and says so.
+"""Closes messages, renders them, mails them, and announces them.
 
-A round: lease due messages; ask intake for all their parties and claims in one call each; render; then in flights of
-``FLIGHT``: note ``sending`` (committed), send, note ``sent`` with digest and announcements in the transaction that also
-begins the next flight. So a message is sent at least once. It is sent again only when nobody knows whether the server
-had accepted it: its answer was lost, or this process died between the answer and the commit. That is counted.
+A round: lease due messages; ask intake for all their parties and all their claims, in one call each; render. Then, in
+flights of ``FLIGHT``: record ``sending`` (committed), send, and record ``sent`` with digest and announcements in the
+transaction that also begins the next flight. So a message is sent at least once. It is sent again only if it is
+unknown whether the server accepted it: the answer was lost, or this process died between the answer and the commit.
+Repeats are counted.
 
-Leases, pauses and the collecting time are wall time; what parties are told is business time.
+Leases, pauses and the collecting time are wall time; times in messages are business time.
 """
 
 from __future__ import annotations
@@ -60,38 +61,38 @@ log = structlog.get_logger(__name__)
 
 NAME: Final = "notification-sender"
 TAKE: Final = 200
-"""Messages leased, resolved and rendered at once."""
+"""Messages leased, resolved and rendered at a time."""
 FLIGHT: Final = 50
-"""Messages sent between two commits: as many may be repeated after a kill."""
+"""Messages sent between two commits: at most so many are repeated after a kill."""
 LANES: Final = 4
-"""Connections to the mail server: most of a message's time is waiting for answers. A party has its lane, and its order."""
+"""Connections to the mail server: most of a message's time is spent waiting. A party's mail keeps to one, in order."""
 DEEM_S: Final = 0.5
-"""Between looks for messages that count as received (wall time)."""
+"""Wall seconds between checks for messages that count as received by now."""
 QUIET_LOOK_S: Final = 900.0
-"""Longest pause (wall time) of a message that waits for the end of quiet hours (business time)."""
+"""Longest pause (wall seconds) of a message that waits for quiet hours (business time) to end."""
 GIVE_UP: Final = 30
-"""Refusals for now (4xx), some 6 hours, after which a message is left in the inbox."""
+"""Temporary refusals (4xx), over some 6 hours, after which a message is left in the inbox."""
 LONGEST_PAUSE_S: Final = 900.0
 _RESULTS: Final = (
     "sent", "repeated", "later", "held", "quiet", "refused", "gave_up", "bounced", "bouncing", "no_contact", "outdated", "failed",
 )  # fmt: skip
 DELIVERIES = metrics.counter(
     "goodfaith_deliveries_total",
-    "Messages by channel and what became of them: `sent`; `repeated` (sent again, the first outcome being unknown; counted "
-    "besides its own result); `later` (refused for now); `held` (its domain's pace); `quiet` (quiet hours); `refused`, `gave_up`, "
-    "`bounced`, `bouncing`, `no_contact` (by another channel, or left in the inbox); `outdated` (a code that nothing waits for any "
-    "more); `failed`.",
+    "Messages by channel and result: `sent`; `repeated` (sent again after an unknown outcome; counted in addition to "
+    "its own result); `later` (refused temporarily); `held` (its domain's rate limit or pause); `quiet` (quiet "
+    "hours); `refused`, `gave_up`, `bounced`, `bouncing`, `no_contact` (goes by another channel or to the inbox); "
+    "`outdated` (a code that is no longer needed); `failed`.",
     {"channel": ("email", "webhook", "inbox"), "result": _RESULTS},
     of=(NAME, "notification-webhooks"),
-    do="`failed`: a bug in a template; such messages stay in state `failed` until they are set to `queued` again. `repeated`: a "
-    "party may have been told twice",
+    do="`failed`: a bug in a template; such messages stay in state `failed` until you set them to `queued` again. "
+    "`repeated`: a party may have received a message twice",
 )
 OLDEST = metrics.gauge(
     "goodfaith_delivery_oldest_pending_timestamp_seconds",
-    "When the oldest thing still to be told by a channel came up, quiet hours left out; 0: none.",
+    "When the oldest message that a channel still has to send arose, without those in quiet hours; 0: none.",
     {"channel": ("email", "webhook")},
     of=(NAME, "notification-webhooks"),
-    do="old: mail server, a party's webhooks (until another channel takes over), or intake's internal call. No window begins meanwhile",
+    do="old: mail server, webhooks (until another channel takes over) or intake's API. No window begins meanwhile",
     series=(),
 )
 
@@ -101,7 +102,7 @@ class IntakeDown(Exception):
 
 
 class Hook(msgspec.Struct, frozen=True):
-    """A webhook as intake gives it for sending. Its address and secrets are written nowhere."""
+    """A webhook as intake returns it for sending. Its address and secrets are never stored."""
 
     id: str
     url: str
@@ -109,7 +110,7 @@ class Hook(msgspec.Struct, frozen=True):
 
 
 class Challenge(msgspec.Struct, frozen=True):
-    """A webhook whose owner is to confirm it, as intake gives it. Nothing of it is written down."""
+    """A webhook that its owner has yet to confirm, as intake returns it. Never stored."""
 
     id: str
     ask: int
@@ -120,7 +121,7 @@ class Challenge(msgspec.Struct, frozen=True):
 
 
 class ChallengeEnded(msgspec.Struct, frozen=True):
-    """What came of a call with a challenge."""
+    """The result of a call with a challenge."""
 
     id: str
     ask: int
@@ -129,7 +130,7 @@ class ChallengeEnded(msgspec.Struct, frozen=True):
 
 
 class IntakeClient:
-    """Intake's internal calls: contacts and claims by id. What they answer is kept for one round only."""
+    """Client of intake's internal API. Its answers are kept for one round only."""
 
     CHUNK: Final = 500
 
@@ -143,15 +144,15 @@ class IntakeClient:
         )
 
     def contacts(self, ids: Iterable[str]) -> dict[str, Contact | None]:
-        """Contact data by account id; None for accounts that intake does not know (any more).
+        """Contact data by account id; None for accounts that intake does not (or no longer) know.
 
         Raises:
-            IntakeDown: no usable answer; nothing may be sent then.
+            IntakeDown: no usable answer; nothing may be sent.
         """
         return {id_: Contact.of(raw) for id_, raw in self._ask("contacts", ids).items()}
 
     def right_numbers(self, ids: Iterable[str]) -> dict[str, str | None]:
-        """Number of the right by claim id.
+        """Number of the claim's right, by claim id.
 
         Raises:
             IntakeDown: no usable answer.
@@ -173,10 +174,10 @@ class IntakeClient:
         return {id_: {hook.id: hook for hook in hooks} for id_, hooks in known.items()}
 
     def challenges(self, ended: Sequence[ChallengeEnded], most: int) -> list[Challenge]:
-        """Tell what came of challenges, and take as many that are to be called now.
+        """Report the results of challenges, and fetch up to ``most`` new ones.
 
         Raises:
-            IntakeDown: no usable answer; what came of calls is perhaps known, and may be told again.
+            IntakeDown: no usable answer. Intake may have recorded the results; report them again.
         """
         try:
             response = self._client.post(
@@ -189,7 +190,7 @@ class IntakeClient:
             raise IntakeDown(f"challenges: {status or type(error).__name__}") from error
 
     def codes(self, ids: Iterable[str]) -> dict[str, str | None]:
-        """Code to be sent, by notice; None where there is nothing to confirm any more. Each answer voids the one before.
+        """Code to send, by notice; None if there is nothing left to confirm. Each answer voids the previous one.
 
         Raises:
             IntakeDown: no usable answer.
@@ -221,7 +222,7 @@ class IntakeClient:
 
 @dataclass(slots=True)
 class Parcel:
-    """A message ready to go; without ``to`` it goes to the inbox, because of ``why``."""
+    """A message ready to be sent; without ``to`` it goes to the inbox, for the reason ``why``."""
 
     message: Message
     rendered: Rendered
@@ -229,13 +230,13 @@ class Parcel:
     raw: bytes
     why: str = ""
     kept: bytes | None = None
-    """What the digest is made of where that is not ``raw``: the message without the code in it."""
+    """The message without its code, from which the digest is computed; None if it has no code."""
     address: str | None = None
     """Keyed hash of ``to``."""
     failure: Failure | None = None
-    """A channel that was given up for this one."""
+    """The channel that was given up for this one."""
     other: Channel = "inbox"
-    """The channel to try when e-mail fails."""
+    """The channel to try if e-mail fails."""
 
 
 class Sender:
@@ -263,7 +264,7 @@ class Sender:
             settings.intake_url, settings.internal_token.get_secret_value(), settings.internal_ca
         )
         lease = settings.send_lease_s
-        # begun within a third of the lease; whatever the server does, three quarters of it end every wait
+        # flights begin within 30 % of the lease, and every wait ends within 75 % of it, whatever the server does
         self._begin_within_s = lease * 0.3
         self._end_within_s = lease * 0.75
         relay = relay_of(settings)
@@ -282,11 +283,11 @@ class Sender:
         self._deem_at = 0.0
 
     def stop(self) -> None:
-        """Finish the flight in hand and give the rest back. Safe from a signal handler."""
+        """Finish the current flight and give the rest back. Safe from a signal handler."""
         self._stop = True
 
     def run(self) -> None:
-        """Work until ``stop``. Failures that may pass are retried for ever, with growing pauses."""
+        """Work until ``stop``. Transient failures are retried forever, with growing pauses."""
         while not self._stop:
             try:
                 started = time.monotonic()
@@ -306,14 +307,14 @@ class Sender:
         self._engine.dispose()
 
     def turn(self) -> bool:
-        """One round; whether there was anything to do."""
+        """Run one round; returns whether there was anything to do."""
         self._progress()
         started = time.monotonic()
         messages = self._take(TAKE)
         self._crash("after_take")
         closed = 0
         if len(messages) < TAKE:
-            # what is queued comes first: closing more than can be sent would only take the workers' processor time
+            # queued messages come first: closing more than can be sent would only take CPU time from the workers
             closed = self.collect()
             if closed:
                 messages += self._take(TAKE - len(messages))
@@ -324,7 +325,7 @@ class Sender:
         return bool(messages or closed or deemed)
 
     def _deem(self) -> int:
-        """Begin the windows of what counts as received by now."""
+        """Begin the windows of messages that count as received by now."""
         if time.monotonic() < self._deem_at:
             return 0
         with self._engine.begin() as connection:
@@ -338,7 +339,7 @@ class Sender:
             return store.take(connection, self._holder, self.settings.send_lease_s, limit)
 
     def collect(self) -> int:
-        """Close the messages that can be closed, unless another process is at it; returns how many were."""
+        """Close the messages that can be closed, unless another process is doing so; returns how many."""
         return self._closer.close()
 
     # ------------------------------------------------------------------------------------------------------ a round
@@ -379,10 +380,10 @@ class Sender:
             self._failures = 0
 
     def _rests(self, parcel: Parcel) -> PutOff | None:
-        """Put a message off: to the end of quiet hours, or to the moment that its domain has room for it."""
+        """Put a message off until quiet hours end or its domain has room; None if it can go now."""
         message, at = parcel.message, parcel.rendered.at
         if at is not None and (until := quiet_end(message, at)) is not None:
-            # looked at again before, for business time may run otherwise than the wall's
+            # check again earlier: business time may run at another speed than wall time
             left = min((until - at).total_seconds(), QUIET_LOOK_S)
             return PutOff(message, _before(message), "quiet", left)
         wait = self._pacer.wait(_domain(parcel), time.monotonic(), booked=message.result == "held")
@@ -408,7 +409,7 @@ class Sender:
         parcels = []
         for message in messages:
             to = contacts.get(message.party)
-            # what came back says what it said: the windows run from the first sending
+            # a repeat says what the first sending said: the windows run from then
             at = sent.get(message.id, now)
             try:
                 address = None if to is None or not to.email else self._known(to.email)
@@ -451,26 +452,26 @@ class Sender:
                     raw = mail(rendered, id=message.id, sender=self.settings.smtp_from, to=to, at=at)
                     parcels.append(Parcel(message, rendered, to.email, raw, address=address, other=other))
             except Exception as error:
-                # a bug of ours; the traceback would show contact data
-                log.error("not rendered", message=message.id, kind=message.kind, error=type(error).__name__)
+                # a bug of ours; log no traceback, which would show contact data
+                log.error("rendering failed", message=message.id, kind=message.kind, error=type(error).__name__)
                 done.append(PutOff(message, "failed", "failed"))
         return parcels
 
     def _unreachable(self, message: Message, to: Contact | None, bounces: bool) -> tuple[str, Failure | None]:
-        """Why this message cannot go by e-mail, if so, and what is to be noted of that."""
+        """Why this message cannot go by e-mail ("" if it can), and the failure to record."""
         if to is None or not to.email:
             return "no_contact", None
         if "email" in message.tried:
             return "bounced", None
         if bounces and message.kind not in SECRET:
-            # who asks for a code wants it at that address, whatever came back from there before
+            # a code was requested for that address, so send it even if earlier mail bounced
             return "bouncing", None
         if message.tries >= GIVE_UP:
             return "gave_up", Failure("email", "gave_up")
         return "", None
 
     def _unconfirmed(self, message: Message, to: Contact, at: datetime, address: str | None, other: Channel) -> Parcel:
-        """That there is a message, for an address that may be anybody's."""
+        """A mail that says only that there is a message, for an address that may be a stranger's."""
         shown = render_unconfirmed(
             id=message.id,
             account=message.party,
@@ -482,7 +483,7 @@ class Sender:
         return Parcel(message, shown, to.email, raw, address=address, other=other)
 
     def _known(self, address: str) -> str | None:
-        """The keyed hash by which an address is remembered, if anything is."""
+        """The keyed hash by which an address is remembered; None without a mail key."""
         key = self.settings.mail_key
         return None if key is None else address_key(key.get_secret_value(), address)
 
@@ -495,7 +496,7 @@ class Sender:
         now: datetime,
         why: str,
     ) -> Parcel:
-        """A message that tells an account of itself. The code in it is in nothing that is kept."""
+        """A message to an account about itself. A code in it is never stored."""
         needs = message.kind in SECRET
         code = codes.get(notice.notice) if needs else None
         shown = render_notice(id=message.id, notice=notice, party=to, secret=MASK if needs else None, now=now)
@@ -512,7 +513,7 @@ class Sender:
         return Parcel(message, shown, to.email, raw, kept=kept)
 
     def _fly(self, flight: Sequence[Parcel], done: list[Sent | PutOff], started: float) -> Down | None:
-        """Send a flight, each party's messages in order; what became of each is appended to ``done``."""
+        """Send a flight, each party's messages in order; appends the outcomes to ``done``."""
         lanes: list[list[Parcel]] = [[] for _ in self._mailers]
         for parcel in flight:
             party = crc32(parcel.message.party.encode())
@@ -539,7 +540,7 @@ class Sender:
     def _send(
         self, mailer: Mailer, parcels: Sequence[Parcel], started: float
     ) -> tuple[list[Sent | PutOff], Down | None]:
-        """Send one after the other over one connection; (what became of each, why the rest was not tried)."""
+        """Send parcels in order over one connection; (their outcomes, why the rest was not tried)."""
         done: list[Sent | PutOff] = []
         late = False
 
@@ -559,7 +560,7 @@ class Sender:
                 done.append(_outcome(parcels[len(done)], answer))
         except Down as error:
             down = error
-        # nothing of these went out: an earlier unknown outcome has been counted by now
+        # none of these was sent; an earlier unknown outcome has been counted already
         done += [PutOff(rest.message, "queued", "given_back") for rest in parcels[len(done) :]]
         return done, None if late else down
 
@@ -572,9 +573,9 @@ class Sender:
         return Letter(parcel.message.id, parcel.to or "", back, raw)
 
     def _persist(self, done: Sequence[Sent | PutOff], flight: Sequence[Message]) -> list[Message]:
-        """Write down what became of messages, and that sending of ``flight`` begins; returns those that may be sent.
+        """Record the outcomes of messages and that sending of ``flight`` begins; returns those that may be sent.
 
-        Goes on trying while the leases last: what was sent should not be sent again because the database was away.
+        Keeps trying while the leases last, so that a database outage does not cause repeats.
         """
         sent = [one for one in done if isinstance(one, Sent)]
         back = [one for one in done if isinstance(one, PutOff)]
@@ -604,7 +605,7 @@ class Sender:
         repeated = sum(message.unknown for message in ours)
         if repeated:
             DELIVERIES.labels("email", "repeated").inc(repeated)
-            log.warning("sent again, earlier outcome unknown", count=repeated)
+            log.warning("sent again after an unknown outcome", count=repeated)
         return ours
 
     # ---------------------------------------------------------------------------------------------------- the rest
@@ -639,7 +640,7 @@ class Sender:
 
 
 def begin_spans(tracing_: tracing.Tracing, messages: Iterable[Message]) -> dict[str, Any]:
-    """A span for each message that tells of something traced: one try to send it, from its being taken on."""
+    """A span for each traced message: one try to send it, from when it was leased."""
     spans = {}
     for message in messages:
         if message.traces:
@@ -655,7 +656,7 @@ def begin_spans(tracing_: tracing.Tracing, messages: Iterable[Message]) -> dict[
 
 
 def end_span(spans: dict[str, Any], message: Message, channel: str, result: str) -> None:
-    """What became of the try is written down."""
+    """End a message's span with the result of the try."""
     span = spans.pop(message.id, None)
     if span is not None:
         span.set_attribute("goodfaith.message.channel", channel)
@@ -664,9 +665,10 @@ def end_span(spans: dict[str, Any], message: Message, channel: str, result: str)
 
 
 def quiet_end(message: Message, now: datetime) -> datetime | None:
-    """When the quiet hours end in which a message would go out; None when it need not wait.
+    """When the quiet hours that apply to a message end; None if it need not wait.
 
-    Never for what begins a window, nor for what an account is told of itself: some of that is asked for, some urgent.
+    Messages that begin a window never wait, nor do messages to an account about itself: some of those are requested,
+    some urgent.
     """
     if message.kind in WINDOW_KINDS or message.notice is not None or not message.items:
         return None
@@ -693,7 +695,7 @@ def _pause_s(tries: int) -> float:
 
 
 def _outcome(parcel: Parcel, answer: Answer) -> Sent | PutOff:
-    """What is to be noted of a message after the server's answer."""
+    """What to record about a message after the server's answer."""
     message = parcel.message
     if answer.result == "sent":
         return _sent(parcel, "email", "sent")
@@ -702,7 +704,7 @@ def _outcome(parcel: Parcel, answer: Answer) -> Sent | PutOff:
     if answer.result == "later":
         return PutOff(message, "queued", "later", _pause_s(message.tries), tried=True)
     log.info("refused", message=message.id, kind=message.kind, reason=answer.reason)
-    # a code alone says no more than "for good"; what was said to the text is about this message
+    # a bare code says only that the failure is permanent; an answer to the text concerns this message only
     code = status(answer.reason) or "5.0.0"
     bad = parcel.address if not answer.text and bad_address(code) else None
     failure = Failure("email", "refused", answer.reason, bad)
@@ -730,10 +732,10 @@ def _sent(parcel: Parcel, channel: str, result: str) -> Sent:
 
 
 def relay_of(settings: Settings) -> Relay:
-    """The mail server that settings name.
+    """The mail server from the settings.
 
     Raises:
-        ValueError: a login that would go unencrypted.
+        ValueError: a login would be sent unencrypted.
     """
     password = settings.smtp_password
     wait = settings.send_lease_s / 8
@@ -751,10 +753,10 @@ def relay_of(settings: Settings) -> Relay:
 
 
 def signer_of(settings: Settings) -> Signer | None:
-    """The DKIM key that settings name, if they do.
+    """A signer with the DKIM key from the settings, if there is one.
 
     Raises:
-        ValueError: no such key, or a weak one.
+        ValueError: the key is invalid or too weak.
     """
     if settings.dkim_key is None:
         return None
@@ -763,7 +765,7 @@ def signer_of(settings: Settings) -> Signer | None:
 
 
 def run(settings: Settings) -> None:
-    """Run a sender as this process, with health server and signals, until SIGTERM or SIGINT.
+    """Run a sender as this process, with health server and signal handlers, until SIGTERM or SIGINT.
 
     Raises:
         ValueError: a setting that the sender needs is missing.

@@ -1,7 +1,7 @@
-"""DKIM (RFC 6376, RFC 8463): a signature over a message's text and the headers that a reader sees.
+"""DKIM (RFC 6376, RFC 8463): signs a message's text and the headers that a reader sees.
 
-Canonical forms are ``dkimpy``'s; the signature itself is OpenSSL's, by ``cryptography``: ``dkimpy`` raises to powers in
-Python, some 6 ms for an RSA key of 2048 bits, and needs a further library for Ed25519.
+``dkimpy`` provides the canonical forms; ``cryptography`` (OpenSSL) makes the signature, because ``dkimpy`` does RSA
+in Python (some 6 ms with a 2048-bit key) and needs a further library for Ed25519.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ SIGNED: Final = (
     b"from", b"to", b"subject", b"date", b"message-id", b"auto-submitted", b"content-language", b"mime-version",
     b"content-type", b"content-transfer-encoding",
 )  # fmt: skip
-"""Headers that are signed where a message has them."""
+"""Headers to sign if a message has them."""
 SEALED: Final = (b"from", b"to", b"subject", b"date", b"message-id", b"reply-to", b"cc")
-"""Headers of which nobody may add a further one without breaking the signature: they are signed once more than there are."""
+"""Headers signed once more than they occur, so that adding another one breaks the signature."""
 LEAST_BITS: Final = 2048
-"""RFC 8301 asks for 1024, and for 2048 where it can be had."""
+"""Smallest RSA key accepted. RFC 8301 requires 1024 bits and recommends 2048."""
 
 
 class Signer(Protocol):
-    """Puts something before a message."""
+    """Prepends a signature to a message."""
 
     def sign(self, raw: bytes, at: int) -> bytes:
-        """The message with its signature before it; ``at`` is seconds since 1970."""
+        """The signed message; ``at`` is seconds since 1970."""
         ...
 
 
 class Dkim:
-    """A key by which messages of a domain are signed.
+    """Signs the messages of a domain with its key.
 
     Args:
-        domain: whose key it is (``d=``).
-        selector: names the key below the domain: ``<selector>._domainkey.<domain>`` in DNS (``s=``).
-        key: PEM of an RSA or an Ed25519 private key, without a passphrase.
+        domain: the signing domain (``d=``).
+        selector: names the key in DNS, ``<selector>._domainkey.<domain>`` (``s=``).
+        key: PEM of an RSA or Ed25519 private key, without a passphrase.
 
     Raises:
-        ValueError: no such key, or a weak one.
+        ValueError: the key is neither, or too weak.
     """
 
     def __init__(self, domain: str, selector: str, key: bytes) -> None:
@@ -59,7 +59,7 @@ class Dkim:
         self._head = f"v=1; a={algorithm}; c=relaxed/relaxed; d={domain}; s={selector};".encode()
 
     def sign(self, raw: bytes, at: int) -> bytes:
-        """The message with ``DKIM-Signature`` before it."""
+        """The message with a ``DKIM-Signature`` header prepended."""
         head, _, body = raw.partition(b"\r\n\r\n")
         fields: dict[bytes, list[bytes]] = {}
         for line in head.replace(b"\r\n ", b" ").replace(b"\r\n\t", b" ").split(b"\r\n"):
@@ -68,7 +68,7 @@ class Dkim:
         names: list[bytes] = []
         signed: list[tuple[bytes, bytes]] = []
         for name in SIGNED:
-            # the last first, as RFC 6376 (5.4.2) counts them
+            # last one first, as RFC 6376 (5.4.2) requires
             for value in reversed(fields.get(name, ())):
                 names.append(name)
                 signed.append((name, value + b"\r\n"))
@@ -87,7 +87,7 @@ class Dkim:
 
 
 def _list(names: list[bytes]) -> bytes:
-    """``h=`` in lines of a bearable length."""
+    """The value of ``h=``, folded into short lines."""
     lines = [b""]
     for name in names:
         if len(lines[-1]) + len(name) > 70:

@@ -1,31 +1,36 @@
-"""Notification's tables, and who may write what.
+"""Notification's tables, and who may write them.
 
-- ``message_items``: one row for each thing to tell, (item, revision, kind, party). **Workers only insert**, each for the
-  items of its own partitions, in the transaction that reads the event; the primary key lets nothing be told twice.
-  ``message`` is null until the item is in a message. ``facts`` is a JSON object (``domain.Facts``). A notice to an
-  account is a row too: its id stands for item and claim, the account for the listing, its kind begins with
-  ``domain.ACCOUNT``, and ``facts`` is the notice itself; so it is in a message of its own.
-- ``messages``: a message exists once it is closed. **Only a sender closes**, holding the advisory lock ``COLLECT``: one
-  transaction reads the rows whose ``message`` is null, decides (``domain.gather``), stamps them and inserts the message
-  with ``items`` and ``revisions``. So workers of different partitions never wait for each other, an item is in exactly
-  one message (it is stamped once, under the lock), and none is lost: what was not yet committed stays null, and is
-  found by the next round. Each statement after the lock sees what the previous holder committed (READ COMMITTED).
-- ``messages.state``: ``queued`` -> ``sending`` (committed before the first byte goes out) -> ``sent`` -> ``delivered``
-  (somebody says that it arrived), or ``failed`` (a bug in rendering; set it to ``queued`` again once it is mended).
-  ``due_wall`` is when a sender may take it: at once, after a pause, or when another sender's lease has run out. A message
-  taken in state ``sending`` has an unknown outcome: it is sent again and counted in ``repeats``. ``attempts`` counts
-  sendings begun, ``tries`` refusals for now (4xx).
-- ``messages.route``: whose process takes it. A channel that failed for good is added to ``tried``, and the message is
-  ``queued`` again (a bounce comes after ``sent``): ``channels.choose`` finds the next one, at last the inbox. ``sent_at``
-  is the first sending; it is announced then, once. ``channel``, ``result``, ``digest`` are the last's.
-- ``deliveries``: the history of a message by channel, only ever added to, in the transaction that changes the message.
-- ``bouncing``: the address, as a keyed hash, that a party's mail bounced from. It counts while the party still has it.
-- ``announcements``: written with ``sent``, in one transaction; the owner of the partition deletes them in the transaction
-  that appends the events to its log.
-- A window's beginning: ``begins`` (what the policy lets it run from) and ``deemed_at`` are written with ``sent``;
-  ``delivered_at`` and ``read_at`` by whoever learns of it (``begin_windows``), ``begun_by`` and ``begun_at`` by whoever
-  finds first that the windows begin, with their announcements, under the message's row lock: once. None of them is ever
-  changed again, but ``deemed_at``: while no window has begun, it counts from the latest sending.
+- ``message_items``: one row per (item, revision, kind, party) to tell. **Workers only insert**, each for the items of
+  its own partitions, in the transaction that reads the event; the primary key prevents duplicates. ``message`` is
+  null until the item is in a message. ``facts`` is a JSON object (``domain.Facts``). A notice to an account is a row
+  too: its id takes the place of item and claim, the account that of the listing, its kind begins with
+  ``domain.ACCOUNT``, and ``facts`` is the notice itself. So it gets a message of its own.
+- ``messages``: a message exists once it is closed. **Only a sending process closes**, holding the advisory lock
+  ``COLLECT``. One transaction reads the rows whose ``message`` is null, decides (``domain.gather``), stamps them and
+  inserts the message with ``items`` and ``revisions``. So workers of different partitions never wait for each other,
+  an item is in exactly one message (it is stamped once, under the lock), and none is lost: a row not yet committed
+  stays null and is found by the next round. Each statement after the lock sees what the previous holder committed
+  (READ COMMITTED).
+- ``messages.state``: ``queued`` -> ``sending`` (committed before the first byte is sent) -> ``sent`` -> ``delivered``
+  (confirmed as arrived), or ``failed`` (a bug in rendering; set it to ``queued`` again once it is fixed).
+  ``due_wall`` is when a sender may take the message: at once, after a pause, or when another sender's lease has
+  expired. A message taken in state ``sending`` has an unknown outcome: it is sent again and counted in ``repeats``.
+  ``attempts`` counts sendings begun, ``tries`` temporary refusals (4xx).
+- ``messages.route``: which kind of process takes it. A channel that failed permanently is added to ``tried``, and the
+  message is ``queued`` again (a bounce comes after ``sent``); ``channels.choose`` finds the next channel, in the end
+  the inbox. ``sent_at`` is the first sending, which is announced once. ``channel``, ``result`` and ``digest`` are
+  those of the last sending.
+- ``deliveries``: the append-only history of a message by channel, written in the transaction that changes the
+  message.
+- ``bouncing``: the address, as a keyed hash, from which a party's mail bounced. It counts while the party has that
+  address.
+- ``announcements``: written in the same transaction as ``sent``. The owner of the partition deletes them in the
+  transaction that appends the events to its log.
+- Beginning of a window: ``begins`` (the event that begins it under the policy) and ``deemed_at`` are written with
+  ``sent``; ``delivered_at`` and ``read_at`` by the process that learns of it (``begin_windows``); ``begun_by`` and
+  ``begun_at``, with the announcements, by the first process to find that the windows begin, once, under the message's
+  row lock. None of these ever changes, except ``deemed_at``: until a window has begun, it counts from the latest
+  sending.
 """
 
 from __future__ import annotations
@@ -210,7 +215,7 @@ class Rows:
 
 
 def insert(connection: sa.Connection, rows: Rows, wall: dt.datetime) -> None:
-    """Enter what is to be told; what is there already is left."""
+    """Insert rows to tell; existing rows are left unchanged."""
     if rows.items:
         connection.exec_driver_sql(
             _INSERT,
@@ -224,9 +229,9 @@ def insert(connection: sa.Connection, rows: Rows, wall: dt.datetime) -> None:
 def pull(
     connection: sa.Connection, partitions: Sequence[int], parked: Iterable[str], room: int
 ) -> list[tuple[int, int, str, str, str, str, str | None]]:
-    """Take announcements away: (id, partition, listing, message, type, payload, context if traced), oldest first.
+    """Delete and return announcements: (id, partition, listing, message, type, payload, trace context), oldest first.
 
-    Those of parked keys stay, so that a key's events keep their order.
+    Announcements of keys that wait for a dead letter (``parked``) stay, so a key's events keep their order.
     """
     rows = connection.exec_driver_sql(_PULL, (list(partitions), list(parked), room))
     return sorted((tuple(row) for row in rows), key=lambda row: row[0])
@@ -237,7 +242,7 @@ def pull(
 
 @dataclass(slots=True)
 class Item:
-    """An item as a message tells of it."""
+    """An item in a message."""
 
     item: str
     revision: int
@@ -248,7 +253,7 @@ class Item:
 
 @dataclass(slots=True)
 class Message:
-    """A message that this sender holds. ``unknown``: an earlier sending began and nobody knows how it ended."""
+    """A message that this sender holds. ``unknown``: an earlier sending began, and its outcome is unknown."""
 
     id: str
     claim: str
@@ -260,27 +265,27 @@ class Message:
     claim_size: int = 1
     items: list[Item] = field(default_factory=list)
     notice: AccountNotice | None = None
-    """What an account is told of itself; ``items`` is empty then."""
+    """A notice to an account about itself; ``items`` is then empty."""
     partition: int = 0
-    """The notice's."""
+    """The notice's partition."""
     tried: Sequence[str] = ()
-    """Channels that failed for good."""
+    """Channels that failed permanently."""
     first: bool = True
-    """Whether it was never sent by any channel; what was is announced already."""
+    """Whether it was never sent by any channel; otherwise it has been announced already."""
     result: str | None = None
-    """Of the try before."""
+    """Result of the previous try."""
     traces: list[str] = field(default_factory=list)
-    """Contexts of what it tells of, of those that are traced."""
+    """Trace contexts of its items that are traced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A channel that failed for good for a message, which goes by another now.
+    """A channel that failed permanently for a message, which now goes by another one.
 
     Args:
-        outcome: of ``channels.Outcome``: ``refused``, ``gave_up``.
+        outcome: one of ``channels.Outcome``: ``refused`` or ``gave_up``.
         reason: enhanced mail status, HTTP status or a word of ours; never a server's text.
-        address: keyed hash of an address that takes no mail at all, to be remembered.
+        address: keyed hash of an address to remember because it takes no mail at all.
     """
 
     channel: str
@@ -291,13 +296,13 @@ class Failure:
 
 @dataclass(slots=True)
 class Sent:
-    """A message that a channel has taken, for ``finish``.
+    """A message that a channel has accepted, for ``finish``.
 
     Args:
         address: keyed hash of the address that it went to.
         delivered: whether the channel's answer says that it arrived (a webhook's 2xx).
-        failure: the channel that was tried just before, and failed.
-        trace: context of its sending, when that is traced.
+        failure: the channel that was tried just before and failed.
+        trace: trace context of the sending, if it is traced.
     """
 
     message: Message
@@ -317,11 +322,11 @@ class Sent:
 
 @dataclass(slots=True)
 class PutOff:
-    """A message given back: taken again after ``pause_s``. ``state`` ``sending`` keeps an unknown outcome in mind.
+    """A message given back, to be taken again after ``pause_s``. State ``sending`` records that an outcome is unknown.
 
     Args:
-        route: the other channel by which it goes from now on.
-        failure: why this one is given up.
+        route: the other channel that it takes from now on.
+        failure: why this channel is given up.
     """
 
     message: Message
@@ -334,12 +339,12 @@ class PutOff:
 
 
 def lock_collect(connection: sa.Connection) -> bool:
-    """Try to be the one who closes messages, until the transaction's end."""
+    """Try to take the lock for closing messages; it is held until the end of the transaction."""
     return bool(connection.exec_driver_sql("select pg_try_advisory_xact_lock(%s)", (COLLECT,)).scalar_one())
 
 
 def pending(connection: sa.Connection, limit: int, *, webhooks: bool = False) -> list[Pending]:
-    """The oldest rows that are in no message yet; with ``webhooks`` those of parties that have some."""
+    """The oldest rows that are in no message yet; with ``webhooks``, only those of parties with webhooks."""
     query = _PENDING_OF_WEBHOOKS if webhooks else _PENDING
     return [Pending(*row) for row in connection.exec_driver_sql(query, (limit,))]
 
@@ -348,10 +353,10 @@ def close(connection: sa.Connection, messages: Sequence[Collected], routes: Mapp
     """Close messages; the advisory lock must be held.
 
     Args:
-        routes: by which channel they go first, by id; those that are missing go by e-mail.
+        routes: by message id, the channel to try first; e-mail if missing.
 
     Raises:
-        RuntimeError: a row was in a message already (the lock was not held).
+        RuntimeError: a row was already in a message (the lock was not held).
     """
     if not messages:
         return
@@ -371,12 +376,12 @@ def close(connection: sa.Connection, messages: Sequence[Collected], routes: Mapp
 
 
 def take(connection: sa.Connection, holder: str, lease_s: float, limit: int, route: str = "email") -> list[Message]:
-    """Lease due messages of a route, oldest first, with the items that they tell of."""
+    """Lease due messages of a route, oldest first, with their items."""
     return _filled(connection, connection.exec_driver_sql(_TAKE, (lease_s, holder, route, limit)))
 
 
 def read(connection: sa.Connection, ids: Sequence[str]) -> list[Message]:
-    """Messages by id, as ``take`` gives them, without leasing them: who asks holds them in another way."""
+    """Messages by id, as ``take`` returns them, but without a lease: the caller holds them in another way."""
     return _filled(connection, connection.exec_driver_sql(_READ, (list(ids),)))
 
 
@@ -389,7 +394,7 @@ def _filled(connection: sa.Connection, rows: Iterable[Any]) -> list[Message]:
             id_, claim, party, kind, state == "sending", tries, opened, tried=tried, first=first, result=result
         )
         for index, (item, revision) in enumerate(zip(items, revisions, strict=True)):
-            # rows of a digest have kinds of their own, and are found by the message that they are in
+            # rows of a digest keep their own kinds and are found by their message
             keys.append((item, revision, id_ if kind == DIGEST else kind, party))
             order[id_, item, revision] = index
     if messages:
@@ -409,7 +414,7 @@ def _filled(connection: sa.Connection, rows: Iterable[Any]) -> list[Message]:
 
 
 def sending(connection: sa.Connection, holder: str, messages: Sequence[Message]) -> list[Message]:
-    """Note that sending begins; returns those whose lease still holds."""
+    """Record that sending begins; returns the messages whose lease still holds."""
     if not messages:
         return []
     rows = connection.exec_driver_sql(_SENDING, ([message.id for message in messages], holder))
@@ -420,9 +425,9 @@ def sending(connection: sa.Connection, holder: str, messages: Sequence[Message])
 def finish(
     connection: sa.Connection, holder: str, sent: Sequence[Sent], now: dt.datetime, wall: dt.datetime
 ) -> list[Sent]:
-    """Note messages as sent at ``now`` (business time) and announce them; returns those that were still this sender's.
+    """Record messages as sent at ``now`` (business time) and announce them; returns those still held by this sender.
 
-    Idempotent: after a commit of unknown outcome it may be called again.
+    Idempotent: call it again after a commit with an unknown outcome.
     """
     if not sent:
         return []
@@ -468,7 +473,7 @@ def finish(
     traces = {one.message.id: one.trace for one in done if one.trace is not None}
     _write(connection, notes, out, now, traces)
     _mark(connection, [one for one in done if one.failure], now, wall)
-    # what came of it is known: by the channel's answer, or by news that came before this was written down
+    # already known to be delivered or read: by the channel's answer, or by news that arrived before this commit
     _begin(connection, [row[0] for row in rows if row[1]], now, traces)
     return done
 
@@ -478,7 +483,7 @@ def _plan(message: Message, now: dt.datetime) -> Begins | None:
 
 
 def _announced(one: Sent, now: dt.datetime) -> Iterator[tuple[int, str, str, str, str]]:
-    """Announcements of a message that was sent for the first time."""
+    """Announcements of a message sent for the first time."""
     message = one.message
     event = MessageSent(
         message=message.id,
@@ -519,7 +524,7 @@ def _failed(message: Message, failure: Failure) -> _Note:
 
 
 def _key(message: Message) -> tuple[int, str]:
-    """Partition and key of what is published about a message."""
+    """Partition and key of the events about a message."""
     if message.notice is not None:
         return message.partition, message.party
     first = message.items[0]
@@ -553,10 +558,10 @@ def _changed(
 def announce(
     connection: sa.Connection, out: Sequence[tuple[int, str, str, str, str]], traces: Mapping[str, str] = _UNTRACED
 ) -> None:
-    """Have events published: (partition, key, what it is about, type, payload).
+    """Queue events for publication: (partition, key, subject, type, payload).
 
     Args:
-        traces: by what it is about, the contexts of what is traced.
+        traces: by subject, the trace contexts of those that are traced.
     """
     if out:
         connection.exec_driver_sql(_ANNOUNCE, (*columns(out), [traces.get(row[2]) for row in out]))
@@ -575,7 +580,7 @@ def _write(
 
 
 def _mark(connection: sa.Connection, done: Sequence[Sent | PutOff], now: dt.datetime, wall: dt.datetime) -> None:
-    """Remember addresses that take no mail."""
+    """Remember addresses that accept no mail."""
     marks = {
         one.message.party: (one.message.party, one.failure.address, one.failure.reason or "")
         for one in done
@@ -588,7 +593,7 @@ def _mark(connection: sa.Connection, done: Sequence[Sent | PutOff], now: dt.date
 def put_off(
     connection: sa.Connection, holder: str, messages: Sequence[PutOff], now: dt.datetime, wall: dt.datetime
 ) -> None:
-    """Give messages back. A channel that is given up is noted, and published when the message was announced by it."""
+    """Give messages back. A channel that is given up is recorded and published."""
     if not messages:
         return
     rows = connection.exec_driver_sql(
@@ -634,19 +639,18 @@ def begin_windows(
     parties: Sequence[str] | None = None,
     now: dt.datetime,
 ) -> list[str]:
-    """Note that messages were delivered or read, and begin the windows that the policy lets run from that.
+    """Record that messages were delivered or read, and begin the windows that start with that under the policy.
 
-    To be called by whoever learns of it, in its own transaction, for messages of any kind and state: what is told twice,
-    later than something else, or before the sending is written down is all right. A window begins once, whoever says so
-    first and in whatever order.
+    Call this in the transaction that learns of it, for messages of any kind and state. Calls may be repeated, out of
+    order, or earlier than the record of the sending: a window begins only once.
 
     Args:
-        at: business time of it, one for all or one for each.
-        parties: whose message each has to be; others' are passed over.
+        at: business time of the event, one for all messages or one for each.
+        parties: the party that each message must belong to; others are ignored.
         now: business time.
 
     Returns:
-        The messages whose windows began by this.
+        The messages whose windows this call began.
     """
     if not ids:
         return []
@@ -664,7 +668,7 @@ def begin_windows(
 
 
 def _came(connection: sa.Connection, read: Mapping[str, dt.datetime], now: dt.datetime) -> None:
-    """What was read has come, by whatever channel: note it for messages of which nobody has said so."""
+    """Record messages that were read as delivered too, unless that is already known."""
     notes: list[_Note] = []
     out = []
     for id_, claim, party, kind, partition, listing, at, opened in connection.exec_driver_sql(
@@ -677,7 +681,7 @@ def _came(connection: sa.Connection, read: Mapping[str, dt.datetime], now: dt.da
 
 
 def deem(connection: sa.Connection, now: dt.datetime, limit: int = 200) -> int:
-    """Begin windows of messages that count as received by now (business time), oldest first; returns how many were."""
+    """Begin the windows of messages that count as received by ``now`` (business time); returns how many."""
     ids = list(connection.exec_driver_sql(_DEEMED, (now, limit)).scalars())
     return len(_begin(connection, ids, now))
 
@@ -685,7 +689,7 @@ def deem(connection: sa.Connection, now: dt.datetime, limit: int = 200) -> int:
 def _begin(
     connection: sa.Connection, ids: Sequence[str], now: dt.datetime, traces: Mapping[str, str] = _UNTRACED
 ) -> list[str]:
-    """Begin and announce the windows of messages for which it is time; those that have begun are left."""
+    """Begin and announce windows that are due; those that have begun are left unchanged."""
     if not ids:
         return []
     begun: dict[str, tuple[Begun, Any]] = {}
@@ -726,7 +730,7 @@ def _begin(
 # --------------------------------------------------------------------------------------------- what comes back later
 
 REPORTS: Final = 50
-"""Rows of history a message may have; reports beyond them that change nothing are not noted."""
+"""Most history rows of a message; further reports that change nothing are not recorded."""
 
 
 def report(
@@ -737,21 +741,21 @@ def report(
     now: dt.datetime,
     wall: dt.datetime,
 ) -> Literal["noted", "unknown", "busy", "late"]:
-    """Note what a report says of an e-mail of ours.
+    """Record a delivery report about one of our e-mails.
 
-    A bounce gives the message back to the senders, who find another channel; an address that takes no mail at all is
-    remembered.
+    A bounce gives the message back to the senders, which find another channel. An address that accepts no mail at all
+    is remembered.
 
     Returns:
-        ``unknown``: there is no such message. ``busy``: it is being sent at this moment; the report must come again.
-        ``late``: the message went another way already, or the report says what is known.
+        ``unknown``: there is no such message. ``busy``: it is being sent right now; the report must be sent again.
+        ``late``: the message already went by another channel, or the report says nothing new.
     """
     row = connection.exec_driver_sql(_REPORTED, (id,)).one_or_none()
     if row is None:
         return "unknown"
     claim, party, kind, state, channel, address, given_up, partition, listing, facts, notes = row
     if given_up:
-        return "late"  # it is on its way by another channel
+        return "late"  # it is already going by another channel
     if state in ("queued", "sending"):
         return "busy"
     if channel != "email" or state == "failed" or (outcome == "delivered" and state == "delivered"):
@@ -777,17 +781,17 @@ def report(
 
 
 def forget(connection: sa.Connection, parties: Sequence[str]) -> None:
-    """Parties were erased: forget the addresses that took no mail, of which there is no more than a keyed hash."""
+    """Forget the bounced addresses (keyed hashes) of parties that were erased."""
     connection.exec_driver_sql("delete from bouncing where party = any(%s)", (sorted(set(parties)),))
 
 
 def bouncing(connection: sa.Connection, parties: Iterable[str], days: float) -> dict[str, str]:
-    """Keyed hash of the address that bounced, by party, of those that bounced within so many days."""
+    """By party, the keyed hash of the address that bounced within the last ``days`` days."""
     return {row[0]: row[1] for row in connection.exec_driver_sql(_MARKED, (sorted(set(parties)), days))}
 
 
 def processes(connection: sa.Connection, name: str) -> int:
-    """How many processes of a kind are connected now, this one included: limits are shared between so many."""
+    """How many processes of a kind are connected now, including this one; they share the rate limits."""
     found: int = connection.exec_driver_sql(
         "select count(distinct application_name) from pg_stat_activity"
         " where usename = current_user and starts_with(application_name, %s)",
@@ -797,9 +801,9 @@ def processes(connection: sa.Connection, name: str) -> int:
 
 
 def oldest(connection: sa.Connection, route: str) -> dt.datetime | None:
-    """When the oldest thing that is still to be told by this channel, or by none yet, came up (wall time).
+    """When the oldest message or row that still waits for this channel, or for any, arose (wall time).
 
-    What waits for the end of quiet hours does not count: nobody is late with it.
+    Messages that wait for quiet hours to end do not count: they are not late.
     """
     value: dt.datetime | None = connection.exec_driver_sql(_OLDEST, (route,)).scalar_one()
     return value

@@ -1,4 +1,4 @@
-"""The texts that messages say and that are to be translated: in templates, in the layout, in tables. Pure, but for reading the code."""
+"""Extracts the translatable texts of messages from templates and layout. Pure, except that it reads these files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _IMPORT: Final = re.compile(r'\{%-? *(?:from|import) "([^"]+)"')
 
 @cache
 def in_template(name: str) -> tuple[Said, ...]:
-    """What a template says by ``_("...")``, in order."""
+    """The texts of a template's ``_("...")`` calls, in order."""
     tree = ImmutableSandboxedEnvironment().parse((FOLDER / name).read_text(encoding="utf-8"))
     found = []
     for call in tree.find_all(nodes.Call):
@@ -34,7 +34,7 @@ def in_template(name: str) -> tuple[Said, ...]:
 
 @cache
 def in_layout() -> tuple[Said, ...]:
-    """What the layout says by ``_("...")``."""
+    """The texts of the layout's ``_("...")`` calls."""
     tree = ast.parse((FOLDER.parent / "layout.py").read_text(encoding="utf-8"))
     return tuple(
         ("", call.args[0].value)
@@ -49,7 +49,7 @@ def in_layout() -> tuple[Said, ...]:
 
 @cache
 def sources(kind: str, version: int) -> tuple[tuple[str, tuple[Said, ...]], ...]:
-    """(source, what it says) of a template, of those that it is made with, and of the layout."""
+    """(source, texts) of a template, of the templates it imports, and of the layout."""
     names = [f"{kind}.v{version}.jinja"]
     for name in names:
         names += [used for used in _IMPORT.findall((FOLDER / name).read_text(encoding="utf-8")) if used not in names]
@@ -60,5 +60,5 @@ def sources(kind: str, version: int) -> tuple[tuple[str, tuple[Said, ...]], ...]
 
 
 def templates() -> list[str]:
-    """Names of the templates that are translated."""
+    """Names of the translated templates."""
     return sorted(path.name for path in FOLDER.glob("*.jinja"))

@@ -1,20 +1,23 @@
-"""Tables of webhooks, and who may write what.
+"""Tables of webhooks, and who may write them.
 
-- ``channels``: what intake says of an account (``AccountChannels``), folded by ``revision`` by the worker that owns the
-  account's partition. Neither addresses nor secrets: these are asked of intake at sending time.
-- ``endpoints``: a webhook as it fares. A process leases *endpoints*, not messages: so a webhook is called by one process at
-  a time, its circuit has one writer, and what waits for one that is sick stays in the table and takes nobody's place.
-  ``due_wall``: when the next thing is to be sent to it. Whoever adds a delivery moves it forward; whoever gives an
-  endpoint back computes it anew **after** locking the row, so that a delivery added meanwhile is not forgotten.
-- ``webhook_deliveries``: a message for an endpoint: ``queued`` -> ``sending`` (committed before the first byte goes out) ->
-  ``delivered``, ``failed`` (its time is over) or ``dropped`` (the endpoint is gone). One that is taken in state ``sending``
-  has an unknown outcome: it is sent again under the same ``webhook-id``, and counted in ``repeats``. ``log`` has the last tries.
-- ``messages`` of route ``webhook``: a process of webhooks sets ``holder`` to ``HOLDER`` and ``due_wall`` to when the message goes
-  by another channel if no webhook has taken it. The first 2xx makes it sent; when all its deliveries have ended otherwise it
-  goes by another channel at once. Of one that was replayed before, the deliveries that have ended begin anew.
+- ``channels``: what intake says about an account (``AccountChannels``), folded by ``revision`` by the worker that
+  owns the account's partition. It holds neither addresses nor secrets: processes ask intake for these at sending
+  time.
+- ``endpoints``: the state of a webhook. A process leases *endpoints*, not messages. So a webhook is called by one
+  process at a time, its circuit has one writer, and messages for a failing webhook stay in the table without delaying
+  others. ``due_wall`` is when the next delivery is due. Adding a delivery moves it forward; giving an endpoint back
+  recomputes it **after** locking the row, so a delivery added in the meantime is not forgotten.
+- ``webhook_deliveries``: a message for an endpoint: ``queued`` -> ``sending`` (committed before the first byte is
+  sent) -> ``delivered``, ``failed`` (its time is over) or ``dropped`` (the endpoint is gone). A delivery taken in
+  state ``sending`` has an unknown outcome: it is sent again under the same ``webhook-id`` and counted in ``repeats``.
+  ``log`` has the last tries.
+- ``messages`` with route ``webhook``: a webhooks process sets ``holder`` to ``HOLDER`` and ``due_wall`` to when the
+  message goes by another channel if no webhook has accepted it. The first 2xx makes it sent. If all its deliveries
+  have ended without one, it goes by another channel at once. If it was replayed before, its ended deliveries start
+  again.
 
-Who gives endpoints back locks them first, then messages, then deliveries, each by id; who gives messages to endpoints takes
-messages that nobody holds. A deadlock that is left is ended by the database, and the work done again.
+To give endpoints back, lock them first, then messages, then deliveries, each by id. To assign messages to endpoints,
+take only messages that nobody holds. The database resolves any remaining deadlock, and the work is repeated.
 """
 
 from __future__ import annotations
@@ -37,11 +40,11 @@ from shared.topics import partition_of
 from shared.webhooks import Replayed, WebhookDelivery, WebhookHealth, WebhookTry
 
 HOLDER: Final = "webhooks"
-"""Holds messages of the route ``webhook``, whichever process works on their deliveries."""
+"""Holder of messages with route ``webhook``, whichever process works on their deliveries."""
 LOG: Final = 12
-"""Tries that are kept of a delivery."""
+"""Tries kept per delivery."""
 REPLAY_MOST: Final = 1000
-"""Messages that one request may have sent again."""
+"""Most messages that one request may replay."""
 
 _FOLD = """
     insert into channels (party, revision, preferred, webhooks) values (%s, %s, %s, %s)
@@ -141,8 +144,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 def fold(connection: sa.Connection, events: Sequence[AccountChannels]) -> None:
-    """Note how accounts want to be told, whatever the order of the events. What was on its way to a webhook that is in use no
-    more goes by another channel."""
+    """Record the accounts' channels; the order of the events does not matter.
+
+    Messages that wait for a webhook no longer in use go by another channel.
+    """
     for event in sorted(events, key=lambda event: (event.account, event.revision)):
         webhooks = _encode(list(event.webhooks)).decode()
         row = (event.account, event.revision, list(event.order), webhooks)
@@ -158,13 +163,13 @@ def fold(connection: sa.Connection, events: Sequence[AccountChannels]) -> None:
 
 
 def drop(connection: sa.Connection, endpoints: Sequence[str]) -> None:
-    """End what waits for endpoints that are called no more. Messages that are left without any become due at once."""
+    """Drop what waits for endpoints no longer called. Messages left without an endpoint become due at once."""
     messages = sorted({row[0] for row in connection.exec_driver_sql(_DROP, (list(endpoints),))})
     left(connection, messages)
 
 
 def left(connection: sa.Connection, messages: Sequence[str]) -> None:
-    """Have those of the messages that no webhook will take any more looked at now: they go by another channel."""
+    """Make those messages due that no webhook will accept any more: they go by another channel."""
     if messages:
         ids = [row[0] for row in connection.exec_driver_sql(_LEFT, (list(messages), HOLDER))]
         if ids:
@@ -176,14 +181,14 @@ def left(connection: sa.Connection, messages: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """How a party wants to be told."""
+    """How a party wants to receive messages."""
 
     order: Sequence[str] = ()
     webhooks: Sequence[WebhookKnown] = ()
 
 
 def preferences(connection: sa.Connection, parties: Iterable[str]) -> dict[str, Preference]:
-    """How parties want to be told; those that have not said are missing."""
+    """Preferences by party; parties that have stated none are missing."""
     rows = connection.exec_driver_sql(_KNOWN, (sorted(set(parties)),))
     return {party: Preference(order, _known.decode(webhooks)) for party, order, webhooks in rows}
 
@@ -191,13 +196,13 @@ def preferences(connection: sa.Connection, parties: Iterable[str]) -> dict[str, 
 def assign(
     connection: sa.Connection, limit: int, fallback_s: Mapping[bool, float], now: dt.datetime, wall: dt.datetime
 ) -> tuple[int, int]:
-    """Give due messages of the route to webhooks; those that had their time, or have no webhook, to another channel.
+    """Assign due messages to webhooks; send those whose time is over or that have no webhook to another channel.
 
     Args:
         fallback_s: seconds until a message goes by another channel, by whether it begins a window.
 
     Returns:
-        how many went to webhooks, and how many by another channel.
+        How many messages went to webhooks, and how many to another channel.
     """
     holders = {row[0]: row[1] for row in connection.exec_driver_sql(_TAKE_MESSAGES, (limit,))}
     if not holders:
@@ -205,9 +210,9 @@ def assign(
     ids = list(holders)
     messages = store.read(connection, ids)
     known = preferences(connection, (message.party for message in messages))
-    # given to webhooks before. A delivery alone says nothing: a replay makes one of what went another way
+    # assigned to webhooks before. A delivery does not prove that: a replay creates one for a message sent another way
     begun = {id_ for id_, holder in holders.items() if holder == HOLDER}
-    # what was disabled here a moment ago may still be in what intake has said
+    # a webhook disabled here a moment ago may still be in intake's list
     hooks = sorted({one.webhook for preference in known.values() for one in preference.webhooks})
     working = {row[0] for row in connection.exec_driver_sql(_WORKING, (hooks,))} if hooks else set()
     added: list[tuple[str, str, str, str]] = []
@@ -240,7 +245,7 @@ def assign(
 
 @dataclass(slots=True)
 class Due:
-    """A delivery that is due. ``unknown``: an earlier call may have been taken."""
+    """A delivery that is due. ``unknown``: an earlier call may have been accepted."""
 
     message: str
     unknown: bool
@@ -251,7 +256,7 @@ class Due:
 
 @dataclass(slots=True)
 class Endpoint:
-    """An endpoint that this process holds, with what is due to it."""
+    """An endpoint that this process holds, with its due deliveries."""
 
     id: str
     party: str
@@ -263,11 +268,11 @@ class Endpoint:
 def take(
     connection: sa.Connection, holder: str, lease_s: float, room: tuple[int, int], each: Mapping[bool, int]
 ) -> list[Endpoint]:
-    """Lease endpoints that something is due to, each with the oldest of it.
+    """Lease endpoints with due deliveries, each with its oldest ones.
 
     Args:
-        room: most endpoints that took the last call, and most others.
-        each: most deliveries of one, by whether it took the last call.
+        room: most endpoints that accepted the last call, and most others.
+        each: most deliveries per endpoint, by whether it accepted the last call.
     """
     found = {
         id_: Endpoint(id_, party, generation, Circuit(failures, since, until, proven), [])
@@ -283,7 +288,7 @@ def take(
 
 
 def begin(connection: sa.Connection, due: Sequence[tuple[str, Due]]) -> set[tuple[str, str]]:
-    """Note that calls begin: (endpoint, delivery). Returns (endpoint, message) of those that may still be sent."""
+    """Record that calls begin, as (endpoint, delivery); returns (endpoint, message) of those still to be sent."""
     if not due:
         return set()
     rows = sorted((endpoint, one.message) for endpoint, one in due)
@@ -293,7 +298,7 @@ def begin(connection: sa.Connection, due: Sequence[tuple[str, Due]]) -> set[tupl
 
 @dataclass(slots=True)
 class Ended:
-    """What became of a delivery. ``due``: when it is tried again; None: never, or as it was due."""
+    """The outcome of a delivery. ``due``: when it is tried again; None: never, or as due before."""
 
     endpoint: str
     message: str
@@ -305,7 +310,7 @@ class Ended:
 
 
 def end(connection: sa.Connection, ended: Sequence[Ended]) -> None:
-    """Write down what became of deliveries. Messages that no webhook will take any more become due."""
+    """Record the outcomes of deliveries. Messages that no webhook will accept any more become due."""
     if not ended:
         return
     rows = [
@@ -324,7 +329,7 @@ def end(connection: sa.Connection, ended: Sequence[Ended]) -> None:
 
 @dataclass(slots=True)
 class Released:
-    """An endpoint that is given back. ``pause``: not looked at before, whatever is due."""
+    """An endpoint to give back. ``pause``: not leased before this time, whatever is due."""
 
     endpoint: str
     generation: int
@@ -333,13 +338,13 @@ class Released:
 
 
 def lock(connection: sa.Connection, holder: str, endpoints: Sequence[str]) -> None:
-    """Lock endpoints that are to be given back, before what is due to them is looked at."""
+    """Lock endpoints to give back, before reading what is due to them."""
     if endpoints:
         connection.exec_driver_sql(_LOCK, (list(endpoints), holder)).all()
 
 
 def release(connection: sa.Connection, holder: str, released: Sequence[Released]) -> None:
-    """Give endpoints back, as they fare now; they must be locked."""
+    """Give endpoints back with their new circuits; they must be locked."""
     if not released:
         return
     ids = [one.endpoint for one in released]
@@ -351,7 +356,7 @@ def release(connection: sa.Connection, holder: str, released: Sequence[Released]
         for one in released
     ]  # fmt: skip
     connection.exec_driver_sql(_RELEASE, (*columns(rows), holder))
-    # one that was put in use anew meanwhile begins with a circuit of its own
+    # an endpoint re-enabled in the meantime starts with a fresh circuit
     connection.exec_driver_sql(_LET_GO, (ids, holder))
 
 
@@ -362,8 +367,10 @@ def disable(
     now: dt.datetime,
     partitions: int,
 ) -> list[str]:
-    """Call endpoints no more, and have intake told: it tells their owners. Returns those that were in use until now; one that
-    was put in use anew meanwhile stays so."""
+    """Disable endpoints and announce it to intake, which tells their owners.
+
+    Returns those that were in use until now. An endpoint re-enabled in the meantime stays enabled.
+    """
     if not endpoints:
         return []
     rows = sorted((one.id, one.generation) for one in endpoints)
@@ -391,17 +398,17 @@ def disable(
 def sent_at(
     connection: sa.Connection, messages: Collection[str], replayed: Collection[str] = ()
 ) -> dict[str, dt.datetime]:
-    """As of when sent messages were rendered (business time): what is sent again says what it said then.
+    """When sent messages were rendered (business time), because a repeat says what the message said then.
 
-    Those are missing that were never sent, and those whose windows have not begun: these will run from a later moment. What
-    is asked for again (``replayed``) is as it was in any case.
+    Missing are messages that were never sent, and those whose windows have not begun, as these will begin later. A
+    message that is ``replayed`` on request is always rendered as it was.
     """
     rows = connection.exec_driver_sql(_SENT_AT, (sorted(messages), sorted(replayed)))
     return {row[0]: row[1] for row in rows}
 
 
 def states(connection: sa.Connection) -> dict[str, int]:
-    """How many webhooks are in which state of their circuit."""
+    """Number of webhooks by state of their circuit."""
     return {row[0]: row[1] for row in connection.exec_driver_sql(_STATES, (OPENS_AT,))}
 
 
@@ -414,7 +421,7 @@ _try = msgspec.json.Decoder(WebhookTry)
 def deliveries(
     connection: sa.Connection, endpoint: str, party: str, before: tuple[dt.datetime, str] | None, limit: int
 ) -> list[WebhookDelivery]:
-    """What went or goes to a webhook of the party, latest first. Times are wall times."""
+    """Past and pending deliveries to a webhook of the party, latest first. Times are wall times."""
     where = "" if before is None else "and (made_wall, message) < (%s, %s)"
     rows = connection.exec_driver_sql(
         f"""select message, kind, state, result, attempts, repeats, replays, made_wall, due_wall, ended_wall, log
@@ -441,7 +448,7 @@ _HEALTH = """
 
 
 def health(connection: sa.Connection, endpoint: str, party: str) -> WebhookHealth:
-    """How a webhook of the party fares; ``unknown``: nothing was said of it yet."""
+    """The health of a webhook of the party; ``unknown``: intake has not announced it yet."""
     row = connection.exec_driver_sql(_HEALTH, (OPENS_AT, endpoint, party)).one_or_none()
     if row is None:
         return WebhookHealth(circuit="unknown")
@@ -467,11 +474,13 @@ def replay(
     message: str | None = None,
     since: dt.datetime | None = None,
 ) -> Replayed | None:
-    """Have messages that were sent go to a webhook again, under their ids: one, or those since a time (wall time), the oldest
-    ``REPLAY_MOST`` of them. What is under way is not doubled; what the webhook has taken is sent all the same.
+    """Queue sent messages for a webhook again, under their ids: one message, or those sent since a wall time.
+
+    Takes the oldest ``REPLAY_MOST``. Deliveries under way are not duplicated; a message that the webhook has already
+    accepted is sent again.
 
     Returns:
-        None: there is no such webhook in use.
+        None if no such webhook is in use.
     """
     state = connection.exec_driver_sql(
         "select state from endpoints where id = %s and party = %s", (endpoint, party)

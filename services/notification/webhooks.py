@@ -1,13 +1,15 @@
-"""Sends messages to webhooks: leases endpoints, renders what is due to each, has it called for, and writes down what came of it.
+"""Sends messages to webhooks: leases endpoints, renders what is due to each, calls them and records the outcomes.
 
-The main thread works with the database and intake, in batches; calls run on the ``Caller``'s thread. A round: write down what
-has come back; give new messages to endpoints; lease endpoints that something is due to, as many as there is room for; ask
-intake for addresses, secrets and contacts, in one call each; render; note ``sending`` (committed); call. So a message is
-sent at least once, and again under the same id when nobody knows whether it was taken: that is counted.
+The main thread works with the database and intake, in batches; calls run on the ``Caller``'s thread. A round: record
+the results that have arrived; assign new messages to endpoints; lease as many endpoints with due deliveries as there
+is room for; ask intake for addresses, secrets and contacts, in one call each; render; record ``sending`` (committed);
+call. So a message is sent at least once. It is sent again, under the same id, if it is unknown whether it was
+accepted; repeats are counted.
 
-Webhooks that are new are called too, for their owners to confirm them. Intake says which, and when; here nothing is kept of it.
+New webhooks are also called, with a challenge for their owners to confirm. Intake says which and when; nothing about
+challenges is stored here.
 
-Leases, pauses and circuits are wall time; what parties are told is business time.
+Leases, pauses and circuits are wall time; times in messages are business time.
 """
 
 from __future__ import annotations
@@ -45,62 +47,63 @@ log = structlog.get_logger(__name__)
 
 NAME: Final = "notification-webhooks"
 TAKE: Final = 250
-"""Endpoints leased at once."""
+"""Endpoints leased at a time."""
 EACH: Final = {True: 4, False: 1}
-"""Deliveries taken of an endpoint, by whether it took the last call: one that may be sick gets one."""
+"""Deliveries taken per endpoint, by whether it accepted the last call: one that may be failing gets one."""
 BYTES_MOST: Final = 64_000_000
-"""Bytes of rendered messages beyond which nothing is taken."""
+"""Bytes of rendered messages above which nothing more is leased."""
 ASSIGN: Final = 500
-"""Messages given to endpoints at once."""
+"""Messages assigned to endpoints at a time."""
 SWEEP_S: Final = 5.0
 CHALLENGE_S: Final = 3.0
 CHALLENGES: Final = 20
-"""New webhooks called at one time."""
+"""New webhooks called at a time."""
 
 ATTEMPTS = metrics.counter(
     "goodfaith_webhook_attempts_total",
-    "Calls to webhooks, by what came of them: `delivered`, `failed`, `unknown` (perhaps taken), `wait` (429 or `Retry-After`), `gone` (410).",
+    "Calls to webhooks by outcome: `delivered`, `failed`, `unknown` (may have been accepted), `wait` (429 or "
+    "`Retry-After`), `gone` (410).",
     {"outcome": ("delivered", "failed", "unknown", "wait", "gone")},
     of=NAME,
-    do="mostly `failed` or `unknown`: is it one receiver, or our own way out?",
+    do="mostly `failed` or `unknown`: is it one receiver, or our own outbound network?",
 )
 CHALLENGES_SENT = metrics.counter(
     "goodfaith_webhook_challenges_total",
-    "Calls to new webhooks with the code that confirms them, by what came of them, as of other calls.",
+    "Calls to new webhooks with the code that confirms them, by outcome as for other calls.",
     {"outcome": ("delivered", "failed", "unknown", "wait", "gone")},
     of=NAME,
-    do="mostly `failed` or `unknown`: is it our own way out, or are webhooks pointed at servers that expect none?",
+    do="mostly `failed` or `unknown`: our own outbound network, or webhooks that point at servers that expect none",
 )
 REPLAYS = metrics.counter(
     "goodfaith_webhook_replays_total",
-    "Calls to webhooks that were asked for by a replay; counted among the others too.",
+    "Calls to webhooks made for a replay; also counted among the others.",
     of=NAME,
 )
 SECONDS = metrics.histogram(
     "goodfaith_webhook_seconds",
-    "How long webhooks took to answer, of calls that were taken.",
+    "How long webhooks took to answer the calls that they accepted.",
     buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0),
     of=NAME,
 )
 IN_FLIGHT = metrics.gauge(
     "goodfaith_webhook_in_flight",
-    "Webhooks that this process calls at the moment.",
+    "Webhooks that this process is calling now.",
     of=NAME,
-    do="at `GOODFAITH_WEBHOOK_IN_FLIGHT` for long: more processes",
+    do="at `GOODFAITH_WEBHOOK_IN_FLIGHT` for long: run more processes",
 )
 ENDPOINTS = metrics.gauge(
     "goodfaith_webhook_endpoints",
     "Webhooks by state of their circuit.",
     {"state": ("closed", "open", "half_open", "disabled")},
     of=NAME,
-    do="many `open` at once: our own way out",
+    do="many `open` at once: check our own outbound network",
 )
 DISABLED = metrics.counter(
     "goodfaith_webhooks_disabled_total",
-    "Webhooks that are called no more: they are gone (410), or have been failing for days.",
+    "Webhooks that were disabled because they are gone (410) or have been failing for days.",
     {"reason": ("gone", "failing")},
     of=NAME,
-    do="their owners are told",
+    do="nothing: their owners are told",
 )
 
 
@@ -109,7 +112,7 @@ class Webhooks:
 
     Args:
         crash: called with the name of each step; tests pass one that kills the process.
-        names: looks names up; tests give a zone of their own.
+        names: the resolver; tests pass one with their own zone.
     """
 
     def __init__(
@@ -135,7 +138,7 @@ class Webhooks:
             settings.intake_url, settings.internal_token.get_secret_value(), settings.internal_ca
         )
         self._closer = Closer(self._engine, dt.timedelta(seconds=settings.collect_s), webhooks=True)
-        # an endpoint is held for some answers that come at the last moment
+        # long enough for several answers that each come at the last moment
         self._lease_s = 4 * settings.webhook_timeout_s + 10
         self._begin_within_s = self._lease_s - settings.webhook_timeout_s - 5
         self._lasts = dt.timedelta(seconds=settings.webhook_retry_s)
@@ -143,23 +146,23 @@ class Webhooks:
         self._fallback_s = {True: settings.webhook_fallback_s, False: settings.webhook_retry_s}
         self._caller = Caller(settings, names=names, landed=lambda: self._crash("after_call"))
         self._held: dict[str, tuple[bool, int]] = {}
-        """Endpoints that calls are made to: whether each took the last one before, and bytes of what it is sent."""
+        """Endpoints being called: whether each accepted its previous call, and the bytes being sent to it."""
         self._failures = 0
         self._stop = False
         self._tracing = tracing.current()
         self._sweep_at = 0.0
         self._challenge_at = 0.0
         self._asking = 0
-        """New webhooks that are being called, or of which intake has not been told yet what came of it."""
+        """New webhooks being called, or whose result has not been reported to intake yet."""
         self._told: list[ChallengeEnded] = []
         self._back: list[Landed | FlightEnded] = []
 
     def stop(self) -> None:
-        """Begin no further call, and write down what comes of those under way. Safe from a signal handler."""
+        """Start no further call, and record the outcome of those under way. Safe from a signal handler."""
         self._stop = True
 
     def run(self) -> None:
-        """Work until ``stop``. Failures that may pass are retried for ever, with growing pauses."""
+        """Work until ``stop``. Transient failures are retried forever, with growing pauses."""
         while not self._stop:
             try:
                 worked = self.turn()
@@ -174,7 +177,7 @@ class Webhooks:
         self.close()
 
     def close(self) -> None:
-        """Let calls under way end, write down what came of them, and let go of everything."""
+        """Let calls under way end, record their outcomes and release everything."""
         self._caller.stop_flights()
         self._caller.close(self.settings.webhook_timeout_s + 1)
         until = time.monotonic() + 10
@@ -187,13 +190,13 @@ class Webhooks:
                     raise
                 self._pause("database", type(error).__name__)
         self._hear()
-        with contextlib.suppress(IntakeDown):  # it has those called again of which it hears nothing
+        with contextlib.suppress(IntakeDown):  # intake repeats challenges without a reported result
             self._intake.challenges(self._told, 0)
         self._intake.close()
         self._engine.dispose()
 
     def turn(self) -> bool:
-        """One round; whether there was anything to do."""
+        """Run one round; returns whether there was anything to do."""
         self._progress()
         noted = self._note()
         assigned = self._assign()
@@ -211,7 +214,7 @@ class Webhooks:
     # ------------------------------------------------------------------------------------------------------ a round
 
     def _assign(self) -> int:
-        """Give messages of the route to endpoints, or to another channel."""
+        """Assign messages with route ``webhook`` to endpoints or to another channel."""
         with self._engine.begin() as connection:
             now, wall = clock.read(connection)
             held, away = webhook_store.assign(connection, ASSIGN, self._fallback_s, now, wall)
@@ -220,9 +223,9 @@ class Webhooks:
         return held + away
 
     def _room(self) -> tuple[int, int]:
-        """How many endpoints may be taken: such as took the last call, and others.
+        """How many endpoints may be leased: those that accepted the last call, and others.
 
-        Others may hold half of what a process can have under way, so that any number of sick ones leaves room for the rest.
+        Others may take at most half of the room, so failing endpoints, however many, leave room for the rest.
         """
         if sum(size for _, size in self._held.values()) > BYTES_MOST:
             return 0, 0
@@ -232,10 +235,10 @@ class Webhooks:
         return max(0, min(TAKE, free - second)), second
 
     def _fly(self) -> int:
-        """Lease endpoints, render what is due to them, and begin calling. Returns how many calls will be made.
+        """Lease endpoints, render what is due to them and start calling. Returns how many calls will be made.
 
         Raises:
-            IntakeDown: nothing is called; what was leased is given back.
+            IntakeDown: nothing is called, and leased endpoints are given back.
         """
         room = self._room()
         if self._stop or not any(room):
@@ -277,7 +280,7 @@ class Webhooks:
             count += len(kept)
         if repeated:
             DELIVERIES.labels("webhook", "repeated").inc(repeated)
-            log.warning("called again, earlier outcome unknown", count=repeated)
+            log.warning("called again after an unknown outcome", count=repeated)
         self._caller.fly(flights)
         return count
 
@@ -288,10 +291,10 @@ class Webhooks:
         sent: dict[str, dt.datetime],
         now: dt.datetime,
     ) -> tuple[list[Flight], list[Ended]]:
-        """Flights, and what of the deliveries ends without a call.
+        """The flights, and the deliveries that end without a call.
 
         Raises:
-            IntakeDown: no usable answer; nothing may be sent then.
+            IntakeDown: no usable answer; nothing may be sent.
         """
         hooks = self._intake.webhooks({endpoint.party for endpoint in endpoints})
         parties = {endpoint.party for endpoint in endpoints}
@@ -342,14 +345,14 @@ class Webhooks:
                 message, contacts, numbers.get(message.claim), site=self.settings.marketplace_url, now=at
             )
         except Exception as error:
-            # a bug of ours; the traceback would show contact data
-            log.error("not rendered", message=message.id, kind=message.kind, error=type(error).__name__)
+            # a bug of ours; log no traceback, which would show contact data
+            log.error("rendering failed", message=message.id, kind=message.kind, error=type(error).__name__)
             DELIVERIES.labels("webhook", "failed").inc()
             return None
         return Parcel(due, message, raw, digest(raw), replace(shown, body="", html=""))
 
     def _note(self) -> int:
-        """Write down what has come back, in one transaction; returns how much."""
+        """Record the results that have arrived, in one transaction; returns how many."""
         self._back += self._caller.drain()
         if not self._back:
             return 0
@@ -371,7 +374,7 @@ class Webhooks:
                 found = spans.get(sent.message.id)
                 sent.trace = next(iter(sent.message.traces), None) if found is None else tracing.context_of(found[0])
             noted = store.finish(connection, webhook_store.HOLDER, taken, now, wall)
-            # by another channel before, or by another webhook: that it arrived may begin a window all the same
+            # sent before by another channel or webhook: arriving here may still begin a window
             before = {one.message.id for one in taken} - {one.message.id for one in noted}
             store.begin_windows(connection, sorted(before), "delivered", now, now=now)
             webhook_store.end(connection, [self._ended(one, wall) for one in landed] + _untried(over))
@@ -396,7 +399,7 @@ class Webhooks:
         return done
 
     def _ended(self, one: Landed, wall: dt.datetime) -> Ended:
-        """What follows for a delivery from the answer to its call."""
+        """The outcome of a delivery, from the answer to its call."""
         answer, due = one.answer, one.parcel.due
         entry = WebhookTry(at=one.at, result=answer.reason, ms=answer.ms, replay=due.replay)
         if answer.outcome == "delivered":
@@ -408,7 +411,7 @@ class Webhooks:
         return Ended(one.flight.endpoint, due.message, state, answer.reason, due=again, entry=entry)
 
     def _challenge(self) -> None:
-        """Tell intake what came of calls to new webhooks, and call further ones."""
+        """Report the results of challenges to intake, and call further new webhooks."""
         self._hear()
         if self._stop or time.monotonic() < self._challenge_at:
             return
@@ -416,8 +419,8 @@ class Webhooks:
         try:
             found = self._intake.challenges(self._told, CHALLENGES - self._asking)
         except IntakeDown as away:
-            # a version before does not know the question; nothing else waits for it
-            log.info("no challenges", error=str(away))
+            # an older version of intake does not have this route; nothing else depends on it
+            log.info("challenges unavailable", error=str(away))
             return
         self._asking -= len(self._told)
         self._told.clear()
@@ -501,7 +504,7 @@ class Webhooks:
 
 
 def call_spans(tracing_: tracing.Tracing, landed: Sequence[Landed]) -> dict[str, tuple[Any, int]]:
-    """Spans of calls about something traced, by message: of the first that took it, else the last; and when they ended. No address is in them."""
+    """Spans of traced calls and their ends, by message: the first accepted call, else the last. Without addresses."""
     spans: dict[str, tuple[Any, int]] = {}
     taken: set[str] = set()
     for one in landed:
@@ -524,7 +527,7 @@ def call_spans(tracing_: tracing.Tracing, landed: Sequence[Landed]) -> dict[str,
 
 
 def _sent(landed: Sequence[Landed]) -> list[Sent]:
-    """Messages that a webhook has taken, each once."""
+    """Messages that a webhook has accepted, each once."""
     found: dict[str, Sent] = {}
     for one in landed:
         parcel = one.parcel
@@ -538,7 +541,7 @@ def _sent(landed: Sequence[Landed]) -> list[Sent]:
 
 
 def _untried(over: Sequence[Flight]) -> list[Ended]:
-    """Deliveries that no call was made for: they are as they were before."""
+    """Deliveries for which no call was made: they stay as they were."""
     return [
         Ended(flight.endpoint, one.due.message, "sending" if one.due.unknown else "queued", "given_back", tried=False)
         for flight in over
@@ -547,7 +550,7 @@ def _untried(over: Sequence[Flight]) -> list[Ended]:
 
 
 def _circuits(landed: Sequence[Landed], over: Sequence[Flight], wall: dt.datetime) -> dict[str, Circuit]:
-    """Circuits of endpoints after their calls, in order. What is known of a flight is not changed before the commit."""
+    """Circuits of endpoints after their calls, in order. The flights themselves are not changed before the commit."""
     found = {flight.endpoint: flight.circuit for flight in (*(one.flight for one in landed), *over)}
     for one in landed:
         before = found[one.flight.endpoint]
@@ -562,7 +565,7 @@ def _circuits(landed: Sequence[Landed], over: Sequence[Flight], wall: dt.datetim
 
 
 def room_for_sockets() -> None:
-    """Let the process have as many open connections as the system allows."""
+    """Raise the limit on open files to what the system allows, at most 65,536."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -570,10 +573,10 @@ def room_for_sockets() -> None:
 
 
 def run(settings: Settings) -> None:
-    """Run as this process, with health server and signals, until SIGTERM or SIGINT.
+    """Run as this process, with health server and signal handlers, until SIGTERM or SIGINT.
 
     Raises:
-        ValueError: a setting that is needed is missing.
+        ValueError: a required setting is missing.
     """
     room_for_sockets()
     health = Health(NAME)

@@ -1,4 +1,4 @@
-"""What codes are called in messages. English; the translations are in the catalogues ``messages`` (``make messages``)."""
+"""Names of codes in messages, in English. Translations are in the catalogues ``messages`` (``make messages``)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ELEMENTS: Final = {
         "who gave the notice will be accepted"
     ),
 }
-"""Elements of a claim or a counter; another one is shown by its code."""
+"""Names of the elements of a claim or counter. An element without a name is shown by its code."""
 
 NAMES: Final = {
     "barred_until": "may join again from",
@@ -67,4 +67,4 @@ NAMES: Final = {
     "window_from": "from",
     "window_to": "to",
 }
-"""Names of a notice's figures; another one is shown by its code."""
+"""Names of a notice's figures. A figure without a name is shown by its code."""

@@ -1,4 +1,4 @@
-"""Collects what is to be told, and publishes what was sent. See store.py for how several workers share a message."""
+"""Collects what to tell the parties and publishes what was sent. store.py explains how workers share a message."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _decoders: Final = {
 
 
 class Collecting:
-    """One batch: rows to tell of, events of what was sent."""
+    """One batch: rows to tell parties about, and events about what was sent."""
 
     def __init__(self, tx: Tx) -> None:
         self._tx = tx
@@ -94,14 +94,14 @@ class Collecting:
                 ),
             )  # fmt: skip
         if isinstance(data, NoticeSent | MessageSent):
-            # from the service's own queue, or a parked row of it
+            # from the service's own queue, or a row of it that was a dead letter
             subject, at = (data.item, data.begins) if isinstance(data, NoticeSent) else (data.message, data.sent_at)
             return (
                 Outgoing(
                     incoming.partition, NOTIFICATION, incoming.key, incoming.type, data, subject, at, data.claim, data.message
                 ),
             )  # fmt: skip
-        return ()  # a refused command is told by the command resource
+        return ()  # a refused command is reported by the command resource
 
     def _collect(self, incoming: Incoming, change: ItemChanged) -> None:
         told = messages_for(incoming.type, change)
@@ -163,7 +163,7 @@ class Collecting:
 
 
 class Notification:
-    """The worker, as the runtime sees it."""
+    """The worker's interface to the runtime."""
 
     name = "notification"
     schema = store.SCHEMA
@@ -175,13 +175,13 @@ class Notification:
     keeps_time = False
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
-        """Announcements of the owned partitions, deleted in this very transaction."""
+        """Announcements of the owned partitions, deleted in the same transaction."""
         pulled = []
         for id_, partition, listing, message, type_, payload, trace in store.pull(
             tx.connection, tx.partitions, tx.parked, room
         ):
             raw = payload.encode()
-            # a whole envelope, so that a row that is parked after all can be run again
+            # a complete envelope, so the row can be replayed if it becomes a dead letter
             envelope = b'{"specversion":"1.0","id":"%b","source":"/goodfaith/notification","type":"%b","data":%b}' % (
                 f"{message}.{id_}".encode(),
                 type_.encode(),

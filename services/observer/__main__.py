@@ -1,4 +1,4 @@
-"""``python -m services.observer canary|status|watch``: processes that look at an installation from outside."""
+"""``python -m services.observer canary|status|watch``: processes that watch an installation from outside."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The canary: a marked claim each minute through all services, over the public door, and how long ago the last one was through.
+"""The canary: sends a marked claim through all services each minute, over the public API, and reports how that went.
 
-One round: file a claim against the canary's own listing; it is recorded, the listing goes down, its seller is notified, the
-item is handled; withdraw it; it is withdrawn, and the listing shows again. A round that is not through in time, or leaves this
-way, has failed, and its claim is withdrawn before the next one is filed.
+One round: file a claim against the canary's own listing; wait until it is recorded, the listing is down, the seller
+is notified and the item is handled; withdraw it; wait until it is withdrawn and the listing is shown again. A round
+that is not complete in time, or leaves this path, has failed; its claim is withdrawn before the next one is filed.
 
-It asks as any client does and knows no more than that: it finds what is broken wherever that is. Everything is on the wall's
-clock; where business time stands still, as in a replay, a round goes through all the same.
+The canary uses the API like any client and knows no more than one, so it notices a fault wherever that is. It counts
+in wall time: a round succeeds even while business time stands still, as in a replay.
 """
 
 from __future__ import annotations
@@ -38,37 +38,37 @@ STEPS: Final[tuple[Step, ...]] = (
 )  # fmt: skip
 """``asked``: the withdrawal was accepted."""
 RESULTS: Final[tuple[Result, ...]] = ("ok", "refused", "astray", "late")
-"""``refused`` by the door; ``astray``: in a state that a canary never comes to; ``late``: not within the round's time."""
+"""``refused``: by the API; ``astray``: in a state that no canary reaches; ``late``: not within the round's time."""
 RIGHT: Final = "r-canary"
-"""Registered by intake at its start (``services.intake.canary``)."""
+"""Intake registers it when it starts (``services.intake.canary``)."""
 POLL_S: Final = 0.25
 ON_ITS_WAY: Final = frozenset({State.RECEIVED, State.NOTIFIED})
-"""Where an item may be on its way."""
+"""States in which an item may be on its way."""
 
 COMPLETED = metrics.gauge(
     "goodfaith_canary_last_completed_timestamp_seconds",
-    "When the last round that went through ended (wall time); 0: none since the process began.",
+    "When the last successful round ended (wall time); 0: none since the process started.",
     of="canary",
-    do="`time() - x` above five minutes: [the canary](operating.md#the-canary)",
+    do="`time() - x` above five minutes: [the canary](../how-to/canary.md#when-a-round-fails)",
 )
 DURATION = metrics.histogram(
     "goodfaith_canary_duration_seconds",
-    "Wall time of the rounds that went through.",
+    "Wall time of successful rounds.",
     buckets=(1, 2, 3, 5, 8, 10, 15, 20, 30, 45, 60, 90, 120, 300),
     of="canary",
-    do="grows: every stage's own metrics say which",
+    do="grows: the metrics of the stages show which one is slow",
 )
 STEPS_TOTAL = metrics.counter(
     "goodfaith_canary_steps_total",
-    "Steps of rounds that came to an end, by how.",
+    "Steps of canary rounds that ended, by result.",
     {"step": STEPS, "result": RESULTS},
     of="canary",
-    do="the step whose `late` grows says which service to look at: [the canary](operating.md#the-canary)",
+    do="the step whose `late` grows names the service to check: [the canary](../how-to/canary.md#when-a-round-fails)",
 )
 
 
 class Failed(Exception):
-    """A round ended before its time, in a step; the message says why, in ids and codes only."""
+    """A round failed in a step. The message says why, in ids and codes only."""
 
     def __init__(self, step: Step, result: Result, why: str) -> None:
         super().__init__(f"{step}: {why}")
@@ -78,19 +78,19 @@ class Failed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RoundState:
-    """What the door says of the item, and the status of the listing's page; 0: it did not answer, None: it is not looked at."""
+    """What the API says of the item, and the HTTP status of the listing's page; 0: no answer; None: not looked at."""
 
     item: Mapping[str, Any]
     page: int | None = None
 
     @property
     def state(self) -> str:
-        """Of the item."""
+        """The item's state."""
         return str(self.item["state"])
 
 
 def reached(step: Step, seen: RoundState) -> bool:
-    """Whether what a step waits for has come about."""
+    """Whether what a step waits for has happened."""
     item, page = seen.item, seen.page
     if step == "recorded":
         return bool(item["revision"])
@@ -106,7 +106,7 @@ def reached(step: Step, seen: RoundState) -> bool:
 
 
 def astray(step: Step, seen: RoundState) -> bool:
-    """Whether the item has come to where no canary comes: a duplicate, refused, before a person."""
+    """Whether the item is where no canary should be: a duplicate, refused, or before a reviewer."""
     return seen.state not in (ON_ITS_WAY | {State.WITHDRAWN} if step in ("withdrawn", "restored") else ON_ITS_WAY)
 
 
@@ -116,10 +116,10 @@ def _nap(seconds: float) -> bool:
 
 
 class Canary:
-    """Rounds over HTTP, one after the other.
+    """Runs rounds over HTTP, one after the other.
 
     Args:
-        sleep: waits, and says whether to go on.
+        sleep: waits, and returns whether to continue.
     """
 
     def __init__(
@@ -158,10 +158,10 @@ class Canary:
         self._pages.close()
 
     def round(self) -> float:
-        """One round; returns how long it took, in seconds. Counts its steps.
+        """Run one round, and count its steps. Returns how many seconds it took.
 
         Raises:
-            Failed: it did not go through.
+            Failed: it did not succeed.
         """
         self.trace = secrets.token_hex(16)
         begun = self._clock()
@@ -194,7 +194,7 @@ class Canary:
         return {"right": RIGHT, "reason": "copied_image_or_text", "listings": [link]}
 
     def _tidy(self, until: float) -> None:
-        """Withdraw what an earlier round left open: the next claim would only duplicate it."""
+        """Withdraw what an earlier round left open; the next claim would only be its duplicate."""
         for claim in self._get("/v1/claims?limit=20", until)["items"]:
             if set(claim["states"]) - ENDED:
                 self._post("filed", f"/v1/claims/{claim['id']}/withdraw", {"ground": "error"}, until)
@@ -209,7 +209,7 @@ class Canary:
             self._rest("filed", f"{item} of an earlier round is {seen.state}", until)
 
     def _wait(self, step: Step, item: str, until: float) -> None:
-        """Wait until the step has come about."""
+        """Wait until the step has happened."""
         while True:
             seen = self._look(step, item, until)
             if astray(step, seen):
@@ -232,17 +232,17 @@ class Canary:
         return self._ask("filed", lambda: self._door.get(path), until)
 
     def _post(self, step: Step, path: str, body: Mapping[str, Any], until: float) -> Any:
-        # under one key, so that what was accepted although its answer was lost is accepted once
+        # one key for all attempts: a request whose answer was lost is not accepted twice
         key = {"idempotency-key": f"canary-{uuid.uuid4().hex}"}
-        # a whole round is one trace, where traces are on
+        # a whole round is one trace, if traces are on
         key["traceparent"] = f"00-{self.trace}-{secrets.token_hex(8)}-01"
         return self._ask(step, lambda: self._door.post(path, json=body, headers=key), until)
 
     def _ask(self, step: Step, call: Callable[[], httpx.Response], until: float) -> Any:
-        """An answer of the door's; asks again while it cannot give one.
+        """The API's answer. Asks again while the API cannot give one.
 
         Raises:
-            Failed: it refuses, or the round's time is over.
+            Failed: the API refuses, or the round's time is over.
         """
         while True:
             try:
@@ -264,7 +264,7 @@ class Canary:
 
 
 def run(settings: Settings) -> None:
-    """Rounds until SIGTERM. One in hand is left where it is: the next start withdraws its claim."""
+    """Run rounds until SIGTERM. An unfinished round is left as it is; the next start withdraws its claim."""
     stop = threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:
@@ -289,7 +289,7 @@ def run(settings: Settings) -> None:
         try:
             took = canary.round()
             if said:
-                log.info("canary goes through again", seconds=round(took, 1))
+                log.info("canary succeeds again", seconds=round(took, 1))
             said = ""
         except Failed as failed:
             if not stop.is_set():

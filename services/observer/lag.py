@@ -1,7 +1,7 @@
-"""How far readers are behind, in records and in seconds, seen from outside. Pure.
+"""Calculates how far readers are behind, in records and in seconds, as seen from outside. Pure.
 
-A place is a reader's partition of a topic. What counts is where the reader has got to, not what it says of itself: so a worker
-that is dead but exports on, and one partition that stands still among many, are seen.
+What counts is how far a reader has got, not what it reports of itself. So a dead worker that still exports metrics is
+noticed, and so is one partition of many that stands still.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Place:
 
     @property
     def read(self) -> Partition:
-        """What is read there."""
+        """The topic and partition that is read."""
         return self.topic, self.partition
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Where a partition begins and ends; ``young``: offset of the first record that is younger than the last look, None: none is."""
+    """First and next offset of a partition. ``young``: the first record since the last look; None: there is none."""
 
     begin: int
     end: int
@@ -45,10 +45,10 @@ def positions(
     committed: Mapping[Place, int],
     cursors: Mapping[Place, int],
 ) -> dict[Place, int]:
-    """The offset that each reads next: the furthest that the broker or the reader's own tables know.
+    """The offset that each reader reads next: the furthest that the broker or the reader's own tables know.
 
-    A commit may be lost with a worker's death, so that the broker knows less than the tables; and of a reader that has not
-    committed yet, everything is still to be read. Places of topics that are not there are left out.
+    If a worker dies before it commits, the broker knows less than the tables. A reader that has never committed still
+    has everything to read. Places of topics that do not exist are left out.
     """
     return {
         place: min(max(committed.get(place, -1), cursors.get(place, -1), extent.begin), extent.end)
@@ -58,7 +58,7 @@ def positions(
 
 
 def old(found: Mapping[Place, int], extents: Mapping[Partition, Extent]) -> set[Record]:
-    """Records that wait longer than the time between two looks: those whose age is to be found out."""
+    """Records that have waited longer than the time between two looks: their age must be looked up."""
     wanted = set()
     for place, position in found.items():
         extent = extents[place.read]
@@ -68,25 +68,25 @@ def old(found: Mapping[Place, int], extents: Mapping[Partition, Extent]) -> set[
 
 
 class Lags:
-    """What is known of ages from look to look: a record's time is read once."""
+    """Remembers ages from look to look, so that each record's time is read only once."""
 
     def __init__(self) -> None:
         self._stamps: dict[Record, float] = {}
         self._last: dict[Place, float] = {}
 
     def unknown(self, wanted: Collection[Record]) -> list[Record]:
-        """Those whose time must be read."""
+        """Records whose time must be read."""
         return sorted(record for record in wanted if record not in self._stamps)
 
     def seconds(
         self, found: Mapping[Place, int], wanted: Collection[Record], stamps: Mapping[Record, float], now: float
     ) -> dict[Place, float]:
-        """Age of the oldest record that each has not read; 0: none, or younger than the time between two looks.
+        """Age of the oldest record that each reader has not read; 0: none, or younger than the time between two looks.
 
-        Where a record's time could not be read, the one read before it counts: the lag is rather told too long than too short.
+        If a record's time could not be read, the one read before it counts: better too long a lag than too short.
 
         Args:
-            stamps: wall times of records that were read by now.
+            stamps: wall times of the records that have been read by now.
         """
         self._stamps = {
             record: when for record in wanted if (when := stamps.get(record, self._stamps.get(record, 0.0)))

@@ -1,7 +1,7 @@
-"""What Prometheus says now: every figure of the boards and every alert, as one snapshot. `goodfaith top` and the status page
-show it.
+"""Takes a snapshot of what Prometheus says now: every figure of the boards, and every alert.
 
-A snapshot is of one moment. What could not be asked is said to be not known; nothing is carried over from an earlier one.
+`goodfaith top` and the status page show it. A snapshot is of one moment. A figure that could not be asked for is not
+known; nothing is carried over from an earlier snapshot.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import httpx
 from services.observer.boards.model import Level, Panel, Query
 
 MOST: Final = 50
-"""Series of one query that are kept, and alerts."""
+"""Maximum number of series kept per query, and of alerts."""
 ANSWER_MAX: Final = 2_000_000
-"""Bytes of an answer that are read."""
+"""Maximum size of an answer, in bytes."""
 STALE_S: Final = 120.0
-"""From so many seconds since the last scrape on, figures are not of now (?): eight scrapes of 15 s."""
+"""Figures are out of date this many seconds after the last scrape: eight scrapes of 15 s."""
 _AT_ONCE: Final = 4
 _EXISTING: Final = 'count by (__name__) ({__name__=~"goodfaith.+|process_.+"})'
 _SEVERITIES: Final = ("page", "ticket")
@@ -34,7 +34,7 @@ PanelLevel = Level | Literal["unknown"]
 
 @dataclass(frozen=True)
 class Series:
-    """A value of a panel, with the name that its legend gives it (empty: the panel's only one)."""
+    """A value of a panel, with its name by the panel's legend (empty: the panel's only value)."""
 
     name: str
     value: float
@@ -43,7 +43,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known of a panel; with `error` nothing is. Without series and error: there is nothing, and that is known."""
+    """What is known of a panel. With `error`: nothing. With neither series nor error: that there is nothing."""
 
     series: tuple[Series, ...] = ()
     error: str = ""
@@ -51,7 +51,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Alert:
-    """An alert that fires."""
+    """A firing alert."""
 
     name: str
     severity: str
@@ -63,14 +63,14 @@ class Alert:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that was asked, at one moment.
+    """All answers, at one moment.
 
     Attributes:
-        at: Prometheus' own time of it; when it is away, ours.
+        at: Prometheus' own time; if it is away, ours.
         error: Why nothing is known; empty: Prometheus answered.
-        scraped: When a process was last scraped; None: never lately.
+        scraped: When a process was last scraped; None: not recently.
         answers: By the panel's key.
-        alerts: Those that fire, pages first, then by age; None: not known.
+        alerts: Firing alerts, pages first, then by age; None: not known.
     """
 
     at: dt.datetime
@@ -81,7 +81,7 @@ class Snapshot:
 
     @property
     def trouble(self) -> str:
-        """Why the figures are not of now; empty: they are."""
+        """Why the figures are not current; empty: they are."""
         if self.error:
             return self.error
         if self.scraped is None:
@@ -98,7 +98,7 @@ class Snapshot:
 
 
 def level(panel: Panel, answer: Answer) -> PanelLevel:
-    """How a panel stands: as its worst series does; unknown when it should have a value and has none."""
+    """The level of a panel: that of its worst series; unknown if it should have a value and has none."""
     values = [series.value for series in answer.series if not math.isnan(series.value)]
     if answer.error:
         return "unknown"
@@ -110,7 +110,7 @@ def level(panel: Panel, answer: Answer) -> PanelLevel:
 
 @dataclass(frozen=True)
 class Group:
-    """Alerts of one name, as people are told of them: what sets them apart, and since when the first fires."""
+    """Alerts of one name, as shown to people: what distinguishes them, and since when the first one fires."""
 
     name: str
     severity: str
@@ -121,7 +121,7 @@ class Group:
 
 
 def grouped(alerts: Iterable[Alert]) -> list[Group]:
-    """Alerts by name, in the order in which each comes first."""
+    """Group alerts by name, in the order in which each name comes first."""
     found: dict[str, list[Alert]] = {}
     for alert in alerts:
         found.setdefault(alert.name, []).append(alert)
@@ -139,7 +139,7 @@ def grouped(alerts: Iterable[Alert]) -> list[Group]:
 
 
 def _which(alert: Alert) -> str:
-    """What the alert is about: its labels, but those that say who is told."""
+    """What the alert is about: its labels, without those that decide who is told."""
     return " ".join(
         value
         for label, value in sorted(alert.labels.items())
@@ -148,7 +148,7 @@ def _which(alert: Alert) -> str:
 
 
 def value_of(snapshot: Snapshot, panel: Panel, name: str | None = None) -> float | None:
-    """A panel's only value, or that of the series of a name; None: not known, or there is none."""
+    """A panel's only value, or that of the named series; None: it is not known, or there is none."""
     for series in snapshot.answer(panel).series:
         if (name is None or series.name == name) and not math.isnan(series.value):
             return series.value
@@ -159,14 +159,14 @@ def value_of(snapshot: Snapshot, panel: Panel, name: str | None = None) -> float
 
 
 class Unusable(Exception):
-    """What Prometheus answered is no answer; the text says why."""
+    """Prometheus's answer cannot be used; the message says why."""
 
 
 def data_of(status: int, raw: bytes) -> Any:
-    """`data` of an answer of Prometheus' HTTP API.
+    """The member `data` of an answer of Prometheus's HTTP API.
 
     Raises:
-        Unusable: an error, or no answer of Prometheus'.
+        Unusable: it is an error, or not an answer of Prometheus.
     """
     try:
         body = json.loads(raw)
@@ -178,10 +178,10 @@ def data_of(status: int, raw: bytes) -> Any:
 
 
 def series_of(panel: Panel, query: Query, data: Any) -> list[Series]:
-    """The series of an instant query's answer, in the order of their names, bounded by `MOST`.
+    """The series of an instant query's answer, in the order of their names, at most `MOST`.
 
     Raises:
-        Unusable: it is none.
+        Unusable: it is not such an answer.
     """
     try:
         if data["resultType"] == "scalar":
@@ -200,10 +200,10 @@ def _natural(name: str) -> tuple[tuple[int, float, str], ...]:
 
 
 def alerts_of(data: Any) -> tuple[Alert, ...]:
-    """The alerts that fire and need a person, pages first, then the oldest.
+    """The firing alerts that need a person, pages first, then the oldest.
 
     Raises:
-        Unusable: it is no list of alerts.
+        Unusable: it is not a list of alerts.
     """
     try:
         found = [
@@ -227,18 +227,18 @@ def alerts_of(data: Any) -> tuple[Alert, ...]:
 
 
 def judged(panel: Panel, answer: Answer, existing: Container[str]) -> Answer:
-    """An answer without series is "nothing" only where what was asked for exists; else it is not known.
+    """Judge an answer without series: it means "nothing" only if what was asked for exists, else "not known".
 
     Args:
-        existing: Names of the series of ours that Prometheus has now.
+        existing: Names of our series that Prometheus has now.
     """
     if answer.series or answer.error:
         return answer
-    # ALERTS are there only while one fires
+    # ALERTS exists only while an alert fires
     asked = {name for query in panel.queries for name in query.series()} - {"ALERTS", "up"}
     gone = sorted(name for name in asked if name not in existing)
     if gone and not panel.optional:
-        # a recording rule may give nothing although what it is made of is there: too young, say
+        # a recording rule may have no value although its inputs exist, for example because they are too young
         return Answer(error=f"the rules have no value of {gone[0]}" if ":" in gone[0] else f"nobody exports {gone[0]}")
     if not panel.may_be_empty and not panel.optional:
         return Answer(error="there is no value")
@@ -246,7 +246,7 @@ def judged(panel: Panel, answer: Answer, existing: Container[str]) -> Answer:
 
 
 class Observer:
-    """Asks one Prometheus from an event loop."""
+    """Queries one Prometheus from an event loop."""
 
     def __init__(self, url: str, *, timeout_s: float = 5.0, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.url = url
@@ -262,7 +262,7 @@ class Observer:
         self._turn = asyncio.Semaphore(_AT_ONCE)
 
     async def look(self, panels: Iterable[Panel]) -> Snapshot:
-        """Everything of these panels, as of one moment; takes three timeouts at most."""
+        """Take a snapshot of these panels at one moment. Takes at most three timeouts."""
         try:
             async with asyncio.timeout(3 * self._timeout_s):
                 return await self._look(panels)
@@ -321,7 +321,7 @@ class Observer:
 
 
 def look_once(url: str, panels: Iterable[Panel], *, timeout_s: float = 5.0) -> Snapshot:
-    """One snapshot, without an event loop of the caller's."""
+    """Take one snapshot, for a caller without an event loop."""
 
     async def look() -> Snapshot:
         observer = Observer(url, timeout_s=timeout_s)

@@ -1,8 +1,8 @@
-"""The status page: a process that asks Prometheus and shows what it says to people, as one HTML page without scripts.
+"""The status page: a process that shows what Prometheus says as one HTML page without scripts.
 
-It holds no state and no connection to broker or database, so that it goes on while they are away. What it has asked is shown
-again for `status_cache_s` seconds, to however many readers: nobody can make it ask more often. `/` names no item; `/operator`
-does, for whoever knows `status_token` (HTTP Basic, any user name). It belongs behind the operators' own proxy.
+It has no state and no connection to broker or database, so it works while they are away. It shows an answer again for
+`status_cache_s` seconds, however many readers there are: nobody can make it ask more often. `/` names no items;
+`/operator` does, for readers who know `status_token` (HTTP Basic, any user name). Run it behind the operators' proxy.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ log = structlog.get_logger(__name__)
 
 NAME: Final = "status"
 ASK_S: Final = 3.0
-"""Seconds that Prometheus may take for one answer; three times as many for all."""
+"""Seconds that Prometheus may take for one answer; for all of them, three times as long."""
 OLDEST: Final = 10
-"""Items that are named as the oldest."""
+"""Number of oldest items to show."""
 FOLDER: Final = Path(__file__).parent / "templates"
 CSS: Final = (FOLDER / "status.css.jinja").read_text(encoding="utf-8")
 _CSP: Final = "; ".join(
@@ -63,10 +63,10 @@ HEADERS: Final = {
 
 LOOKS = metrics.counter(
     "goodfaith_status_looks_total",
-    "Questions of the status page to Prometheus, by whether it knew an answer.",
+    "Queries of Prometheus by the status page, by whether it knew an answer.",
     {"result": ("known", "unknown")},
     of=NAME,
-    do="`unknown` grows: the page says that nothing is known; look at Prometheus",
+    do="`unknown` grows: the page shows that nothing is known; look at Prometheus",
 )
 
 Oldest = list[Old] | str
@@ -75,7 +75,7 @@ Every = Annotated[int | None, QueryParameter(ge=5, le=3600)]
 
 
 class Looker:
-    """Asks at most once in so many seconds, whoever reads; readers that come meanwhile wait for the same answer."""
+    """Asks at most once every ``keep_s`` seconds, however many read. Simultaneous readers wait for the same answer."""
 
     def __init__(
         self,
@@ -91,10 +91,10 @@ class Looker:
         self._seen: tuple[Snapshot, Oldest] | None = None
 
     async def seen(self) -> tuple[Snapshot, Oldest]:
-        """What was asked last, asked anew when it is too old."""
+        """The last answer; asks again if it is too old."""
         async with self._turn:
             if self._seen is None or self._now() >= self._until:
-                self._seen = None  # were the question to fail, nothing old is shown
+                self._seen = None  # if asking fails, nothing old is shown
                 self._seen = await self._look()
                 LOOKS.labels("unknown" if self._seen[0].trouble else "known").inc()
                 self._until = self._now() + self._keep_s
@@ -122,9 +122,9 @@ def render(
     """The page as HTML.
 
     Args:
-        ids: whether items' ids are shown.
+        ids: whether to show items' ids.
         operator: whether there is a page that shows them.
-        every: seconds after which it loads itself again.
+        every: seconds after which the page reloads itself.
     """
     return _TEMPLATE.render(page=page(snapshot, oldest, ids=ids), ids=ids, operator=operator, every=every)
 
@@ -144,7 +144,7 @@ async def public(request: Request[Any, Any, Any], every: Every = None) -> Respon
 
 @get("/operator")
 async def operator(request: Request[Any, Any, Any], every: Every = None) -> Response[str]:
-    """The page with ids of items, for whoever knows the token."""
+    """The page with ids of items, for readers who know the token."""
     state = request.app.state
     if state.token is None:
         return _answer("<!doctype html><title>Not found</title><p>GOODFAITH_STATUS_TOKEN is not set.</p>", None, 404)
@@ -160,7 +160,7 @@ async def operator(request: Request[Any, Any, Any], every: Every = None) -> Resp
 
 @get("/status.json")
 async def machine(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
-    """What the page says, without ids of items."""
+    """The page's content as JSON, without ids of items."""
     snapshot, oldest = await request.app.state.looker.seen()
     return Response(page(snapshot, oldest).as_json(), headers=HEADERS)
 
@@ -188,10 +188,10 @@ def create(
     """The application.
 
     Args:
-        look: asks for everything.
-        token: what opens `/operator`; None or empty: nothing does.
+        look: asks Prometheus and the stream views.
+        token: password of `/operator`; None or empty: there is no such page.
         keep_s: seconds for which an answer is shown again.
-        close: called at the end.
+        close: called at shutdown.
     """
 
     @asynccontextmanager
@@ -200,7 +200,7 @@ def create(
         app.state.token = token.encode() if token else None
         if on_start is not None:
             on_start()
-        # ready whether Prometheus is there or not: that it is away is what the page says then
+        # ready even without Prometheus: the page then says that it is away
         if on_ready is not None:
             on_ready()
         yield
@@ -218,7 +218,7 @@ def create(
 
 
 class _Item(Struct, frozen=True):
-    """Of ``services.streams.api.OldItem``: Faust is not imported for it."""
+    """The fields needed of ``services.streams.api.OldItem``, which would import Faust."""
 
     item: str
     waits_for: str
@@ -226,7 +226,7 @@ class _Item(Struct, frozen=True):
 
 
 class _View(Struct, frozen=True):
-    """Of ``services.streams.api.OldestView``."""
+    """The fields needed of ``services.streams.api.OldestView``."""
 
     now: dt.datetime
     partitions: int
@@ -235,7 +235,7 @@ class _View(Struct, frozen=True):
 
 
 async def oldest_of(client: Client | None) -> Oldest:
-    """The oldest open items, as the stream views have them, or why they are not known."""
+    """The oldest open items from the stream views, or why they are not known."""
     if client is None:
         return "GOODFAITH_STREAMS_URL is not set"
     try:
@@ -259,7 +259,7 @@ def run(settings: Settings) -> None:
     internal = settings.internal_token.get_secret_value() if settings.internal_token else None
 
     async def look() -> tuple[Snapshot, Oldest]:
-        if not made:  # in the event loop that uses it
+        if not made:  # created in the event loop that uses it
             views = (
                 Client(settings.streams_url, internal, timeout_s=ASK_S, authorities=settings.internal_ca)
                 if settings.streams_url

@@ -1,6 +1,6 @@
-"""What the status page says, as a function of a snapshot of Prometheus and of the oldest items: words and levels, no HTML.
+"""The content of the status page, as a function of a snapshot of Prometheus and the oldest items: no HTML.
 
-The same figures as the boards' (`deploy.grafana`). What is not known is said to be not known, and why.
+The figures are those of the boards (`deploy.grafana`). What is not known is shown as not known, with the reason.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from services.observer.boards.model import duration, show
 from services.observer.observing import PanelLevel, Snapshot, grouped, level, value_of
 
 WORDS: Final[dict[PanelLevel, str]] = {"good": "ok", "warn": "worth a look", "bad": "bad", "unknown": "not known"}
-"""Said beside every colour."""
+"""Words shown next to the colours."""
 STAGES: Final = {
     "intake": "Taken in, not recorded yet",
     "verification": "With the rules, or waiting for the listing",
@@ -24,9 +24,9 @@ STAGES: Final = {
     "enforcement": "Takedown sent, no receipt yet",
 }
 TARGET: Final = 0.99
-"""Of deploy/prometheus/slo.toml, `handled` (a test holds them together)."""
+"""Objective `handled` of deploy/prometheus/slo.toml; a test keeps the two equal."""
 _VITAL: Final = ("handled_1d", "oldest", "forecast", "due_soon", "canary_age", "dead_letters", "broker", "database")
-"""What makes the verdict when no alert fires."""
+"""Panels that make the verdict when no alert fires."""
 _FLOW: Final = (
     "canary_age", "received", "lag_outside", "lag_streams", "outbox_oldest", "delivery_oldest", "review_oldest", "dead_letters",
     "broker", "database", "down", "reconciliation",
@@ -40,12 +40,12 @@ SHOWN: Final = tuple(
         )
     )
 )  # fmt: skip
-"""The panels that are asked for."""
+"""The panels that the page needs."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A number, what it is of, what to read it by, and how it stands."""
+    """A figure: its label, its value, a note on how to read it, and its level."""
 
     label: str
     value: str
@@ -54,13 +54,13 @@ class Figure:
 
     @property
     def word(self) -> str:
-        """The level in words; nothing where all is well, or where the value says it already."""
+        """The level in words; empty if all is well, or if the value already says it."""
         return "" if self.level in ("good", "unknown") else WORDS[self.level]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where open items are: how many, and how old the oldest is."""
+    """A stage, how many open items it has, and how old the oldest is."""
 
     stage: str
     open: str
@@ -75,7 +75,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Waiting:
-    """An open item. `item` is its id, for operators; empty for everybody else."""
+    """An open item. `item` is its id, for operators; empty for everyone else."""
 
     item: str
     stage: str
@@ -84,7 +84,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Old:
-    """An open item as its source gives it.
+    """An open item, as its source gives it.
 
     Attributes:
         item: Its id.
@@ -99,7 +99,7 @@ class Old:
 
 @dataclass(frozen=True)
 class Firing:
-    """An alert that fires."""
+    """A firing alert."""
 
     name: str
     severity: str
@@ -114,15 +114,15 @@ class Page:
     """The whole page.
 
     Attributes:
-        level: How things stand on the whole.
-        verdict: The same in a few words, and `because` in a sentence.
-        at: As of when.
-        promise, now: Large numbers.
+        level: The overall level.
+        verdict: The overall level in a few words; `because` gives the reason in a sentence.
+        at: Time of the figures.
+        promise, now: Large figures.
         places: Open items by stage.
         waiting: The oldest open items; None: not known.
-        alerts: Those that fire; None: not known.
-        flow: A table of what moves claims.
-        unknown: What is not known, and why: one sentence each.
+        alerts: Firing alerts; None: not known.
+        flow: Table of the parts that move claims.
+        unknown: What is not known, and why, in one sentence each.
     """
 
     level: PanelLevel
@@ -138,12 +138,12 @@ class Page:
     unknown: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """For machines."""
+        """For `/status.json`."""
         return {**asdict(self), "at": self.at.isoformat()}
 
 
 def page(snapshot: Snapshot, oldest: Sequence[Old] | str, *, ids: bool = False) -> Page:
-    """The page.
+    """Build the page.
 
     Args:
         oldest: The oldest open items, or why they are not known.
@@ -184,7 +184,7 @@ def page(snapshot: Snapshot, oldest: Sequence[Old] | str, *, ids: bool = False) 
 
 
 def _figure(snapshot: Snapshot, key: str, name: str | None = None, *, label: str = "", note: str = "") -> Figure:
-    """A panel's value, or the worst of several, with the name of the series that has it."""
+    """A panel's value, or the worst of several with the name of its series."""
     panel = PANELS[key]
     answer = snapshot.answer(panel)
     if answer.error:
@@ -269,7 +269,7 @@ def _verdict(
     if alerts:
         names = ", ".join(alert.name for alert in alerts)
         return "warn", "Claims flow; something waits for a person", f"{_number(len(alerts), 'ticket')}: {names}."
-    # the forecast needs half an hour of history: that it has none yet is no cause for alarm
+    # the forecast needs half an hour of history: until then, its absence is no cause for alarm
     forecast = PANELS["forecast"].title
     if blind := [title for title, how in stands.items() if how == "unknown" and title != forecast]:
         return "unknown", "Not all is known", f"Not known: {'; '.join(blind)}."
@@ -287,5 +287,5 @@ def _number(count: int, what: str) -> str:
 
 
 def panels() -> tuple[Panel, ...]:
-    """What a snapshot for this page must ask."""
+    """The panels that a snapshot for this page must have."""
     return SHOWN

@@ -1,7 +1,7 @@
-"""`goodfaith top`: the boards on a terminal, from the same declarations as Grafana's (`deploy.grafana`).
+"""`goodfaith top`: shows the boards on a terminal, from the same declarations as Grafana's (`deploy.grafana`).
 
-`render` is a function of a snapshot. When Prometheus is away the board says so and shows no figure: an old number is never
-shown as a new one.
+`render` is a function of a snapshot. If Prometheus is away, the board says so and shows no figures: it never shows an
+old number as a new one.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ SIGNS: Final[dict[PanelLevel, tuple[str, str]]] = {
     "bad": ("bad", "bold red"),
     "unknown": ("?", "magenta"),
 }
-"""A word beside the colour: nothing is told by colour alone."""
+"""A word and a colour for each level: no information is in the colour alone."""
 WIDE: Final = 8
-"""Series of a panel that are shown; the rest is counted."""
+"""Maximum number of series shown per panel; the others are counted."""
 _HARD: Final = "\u00a0"
-"""A name and its value stay on one line."""
+"""Keeps a name and its value on one line."""
 KEYS: Final = {str(number): board for number, board in enumerate(BOARDS, 1)}
 
 
@@ -48,10 +48,10 @@ KEYS: Final = {str(number): board for number, board in enumerate(BOARDS, 1)}
 
 
 def render(snapshot: Snapshot, board: Board, *, keys: bool = False) -> RenderableType:
-    """A board as of a snapshot.
+    """Render a board from a snapshot.
 
     Args:
-        keys: Whether to tell by which keys to go to another board.
+        keys: Whether to show the keys that switch to other boards.
     """
     parts: list[RenderableType] = [_head(snapshot, board), _alerts(snapshot)]
     if snapshot.trouble:
@@ -125,7 +125,7 @@ def _values(panel: Panel, answer: Answer) -> Text:
         return Text("not known", style="magenta")
     if not answer.series:
         return Text("none", style="dim")
-    # the worst of many first; a few in the order of their names
+    # many: the worst first; a few: in the order of their names
     series: Sequence[Series] = answer.series
     if len(series) > WIDE:
         lowest_first = panel.limits is not None and panel.limits.below
@@ -160,16 +160,16 @@ def _elsewhere(snapshot: Snapshot, board: Board) -> RenderableType:
 
 
 def as_svg(board: RenderableType, title: str, *, width: int = 112) -> str:
-    """A board as a picture, as a terminal of so many columns shows it; it needs nothing from elsewhere."""
+    """A board as an SVG picture of a terminal with this many columns. It loads nothing from elsewhere."""
     paper = Console(record=True, width=width, file=io.StringIO(), color_system="truecolor", force_terminal=True)
     paper.print(board)
-    # rich names web fonts of a delivery network; any monospaced font of the reader's does
+    # rich links to web fonts; any monospaced font on the reader's machine will do
     text = re.sub(r"@font-face \{.*?\}", "", paper.export_svg(title=title, unique_id="top"), flags=re.S)
     return text.replace("Fira Code", "ui-monospace")
 
 
 def as_json(snapshot: Snapshot, url: str, boards: Sequence[Board]) -> dict[str, Any]:
-    """A snapshot as one JSON object; what is not known is null, and `unknown` or `error` says so."""
+    """A snapshot as one JSON object. Unknown values are null, and `unknown` or `error` says so."""
     return {
         "prometheus": url,
         "at": snapshot.at.isoformat(),
@@ -205,10 +205,10 @@ def _panel(snapshot: Snapshot, panel: Panel) -> dict[str, Any]:
 
 
 def prometheus_url(stack: str) -> str:
-    """Where Prometheus is.
+    """The URL of Prometheus.
 
     Raises:
-        Unavailable: there is none.
+        Unavailable: none is known.
     """
     from services.ops import installation
     from shared.failures import Unavailable
@@ -224,7 +224,7 @@ def prometheus_url(stack: str) -> str:
 
 @contextlib.contextmanager
 def _keyboard() -> Iterator[bool]:
-    """Single keys instead of lines, where standard input is a terminal."""
+    """Read single keys instead of lines, if standard input is a terminal."""
     if not sys.stdin.isatty():
         yield False
         return
@@ -240,7 +240,7 @@ def _keyboard() -> Iterator[bool]:
 
 
 def _wait(seconds: float, keys: bool) -> str:
-    """The key that was pressed within so many seconds, or nothing."""
+    """The key pressed within this many seconds; empty: none."""
     if not keys:
         time.sleep(seconds)
         return ""
@@ -251,16 +251,17 @@ def _wait(seconds: float, keys: bool) -> str:
 def top(
     stack: StackOption = "default",
     board: Annotated[str, typer.Option(help=f"One of {', '.join(board.key for board in BOARDS)}.")] = BOARDS[0].key,
-    every: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds between two looks.")] = 5.0,
+    every: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds between updates.")] = 5.0,
     once: Annotated[
-        bool, typer.Option("--once", help="Print the board once and end; exit 1 when nothing is known.")
+        bool, typer.Option("--once", help="Print the board once and exit, with exit code 1 if nothing is known.")
     ] = False,
-    svg: Annotated[Path | None, typer.Option(help="Write the board to this file as a picture, once.")] = None,
+    svg: Annotated[Path | None, typer.Option(help="Write the board once, as an SVG picture, to this file.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """The boards on this terminal: the promise, flow, repeat offenders, infrastructure; all figures as of now.
+    """Show live figures on this terminal: 24-hour target, flow, repeat offenders, infrastructure.
 
-    Asks Prometheus (GOODFAITH_PROMETHEUS_URL, else the local stack's). With --json all boards once.
+    The figures come from Prometheus (GOODFAITH_PROMETHEUS_URL, otherwise the local stack's). --json prints all boards
+    once.
     """
     from rich.live import Live
 

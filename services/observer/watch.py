@@ -1,7 +1,7 @@
-"""``python -m services.observer watch``: broker, database and the readers' lag, seen from outside.
+"""``python -m services.observer watch``: watches broker, database and the readers' lag from outside.
 
-Broker and database are looked at by a thread each, so that either is watched while the other is away. Where a worker has
-got to is known from its tables (``cursors``) and from its group's commits, whichever is further.
+Broker and database have a thread each, so that either is watched while the other is away. How far a worker has got is
+known from its tables (``cursors``) and from its group's commits, whichever is further.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ log = structlog.get_logger(__name__)
 NAME: Final = "watch"
 TIMEOUT_MS: Final = 5_000
 READ_S: Final = 5.0
-"""Seconds that reading records' times may take in one look."""
+"""Seconds that one look may spend on reading the times of records."""
 READ_AT_ONCE: Final = 24
 _STREAMS: Final = re.compile(r"streams-(\d{1,9})")
 _OPTIONAL: Final = ("marketplace", "streams")
-"""Groups that an installation may do without: they count once they exist."""
+"""Groups that an installation may lack: they are followed once they exist."""
 STATES: Final = ("active", "idle", "idle_in_transaction", "idle_in_transaction_aborted", "other")
 _PLACE: Final = {"group": metrics.GROUP, "topic": metrics.TOPIC, "partition": metrics.PARTITION}
 
 BROKER_UP = metrics.gauge(
     "goodfaith_broker_up",
-    "Whether the broker answers: 1, 0.",
+    "Whether the broker answers: 1 or 0.",
     of=NAME,
     do="0: nothing moves; requests are still accepted",
 )
@@ -49,7 +49,7 @@ BROKER_NODES = metrics.gauge(
     "goodfaith_broker_nodes",
     "Broker nodes in the cluster.",
     of=NAME,
-    do="fewer than there should be: look at the one that is missing",
+    do="fewer than there should be: look at the missing one",
 )
 UNDER_REPLICATED = metrics.gauge(
     "goodfaith_broker_under_replicated_partitions",
@@ -65,40 +65,45 @@ OFFLINE = metrics.gauge(
 )
 LAG_RECORDS = metrics.gauge(
     "goodfaith_consumer_lag_records",
-    "Records that a reader has not consumed. In topics with watermarks a few are always on their way.",
+    "Records that a reader has not consumed. Topics with watermarks always have a few.",
     _PLACE,
     of=NAME,
-    do="a matter of capacity; the promise is at risk by seconds, below",
+    do="a matter of capacity; the lag in seconds, below, shows whether the 24-hour target is at risk",
 )
 LAG_SECONDS = metrics.gauge(
     "goodfaith_consumer_lag_seconds",
-    "Wall age of the oldest record that a reader has not consumed, as seen from outside; 0: none, or younger than the time between two looks (`GOODFAITH_WATCH_S`).",
+    "Wall age of the oldest record that a reader has not consumed, seen from outside; 0: there is none, or it is younger"
+    " than the time between two looks (`GOODFAITH_WATCH_S`).",
     _PLACE,
     of=NAME,
-    do="grows on all partitions: the worker is away or too slow; on one: that partition stands still, see its owner's log",
+    do="grows on all partitions: the worker is away or too slow; on one: that partition is stuck, see its owner's log",
 )
 DATABASE_UP = metrics.gauge(
-    "goodfaith_database_up", "Whether the database answers: 1, 0.", of=NAME, do="0: the door answers 503, workers wait"
+    "goodfaith_database_up",
+    "Whether the database answers: 1 or 0.",
+    of=NAME,
+    do="0: the API answers 503, workers wait",
 )
 CONNECTIONS = metrics.gauge(
     "goodfaith_database_connections",
-    "Connections of clients to the database server, by state.",
+    "Client connections to the database server, by state.",
     {"state": STATES},
     of=NAME,
-    do="near the most: fewer processes, or a higher `max_connections`",
+    do="near the maximum: run fewer processes, or raise `max_connections`",
 )
 CONNECTIONS_MAX = metrics.gauge(
     "goodfaith_database_connections_max", "Connections that the database server allows to clients.", of=NAME
 )
 OLDEST_TRANSACTION = metrics.gauge(
     "goodfaith_database_oldest_transaction_timestamp_seconds",
-    "When the oldest transaction of a client began that is still open; 0: none.",
+    "When the oldest open transaction of a client began; 0: none is open.",
     of=NAME,
-    do="older than minutes: it keeps the server from cleaning up; find it in `pg_stat_activity`",
+    do="older than a few minutes: it keeps the server from cleaning up; find it in `pg_stat_activity`",
 )
 TRANSACTION_IDS = metrics.gauge(
     "goodfaith_database_transaction_ids_used",
-    "Transaction ids (or multixact ids) used since the oldest rows of any database of the server were frozen; at some 2.1 billion it takes no more writes.",
+    "Transaction ids (or multixact ids) used since the oldest rows of any database on the server were frozen. At about"
+    " 2.1 billion the server refuses writes.",
     of=NAME,
     do="above 500 million: vacuum does not keep up; find out what holds it back",
 )
@@ -106,14 +111,14 @@ SIZE = metrics.gauge(
     "goodfaith_database_size_bytes",
     "Size of the database on disk.",
     of=NAME,
-    do="[what grows](operating.md#retention-and-pruning)",
+    do="[what grows](../how-to/prune.md#what-grows)",
 )
 SUCCESS = metrics.gauge(
     "goodfaith_watch_last_success_timestamp_seconds",
-    "When a part was looked at last; 0: not yet.",
+    "When a look at this part last succeeded; 0: not yet.",
     {"part": ("broker", "database")},
     of=NAME,
-    do="old: what is said of this part is old",
+    do="old: all figures of this part are out of date",
 )
 
 _ACTIVITY: Final = """
@@ -128,17 +133,17 @@ _SERVER: Final = """
 
 
 def replication(described: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
-    """Partitions that are under-replicated, and that have no leader, of topics as the admin client describes them."""
+    """Numbers of under-replicated and of leaderless partitions, of topics as the admin client describes them."""
     partitions = [partition for topic in described for partition in topic["partitions"]]
     under = sum(len(partition["isr_nodes"]) < len(partition["replica_nodes"]) for partition in partitions)
     return under, sum(partition["leader_id"] < 0 for partition in partitions)
 
 
 class Broker:
-    """One look at the broker and at how far readers are.
+    """Looks at the broker, and at how far readers have got.
 
     Args:
-        cursors: what the readers' tables say, as of the last look at the database.
+        cursors: what the readers' tables said at the last look at the database.
     """
 
     name = "broker"
@@ -156,7 +161,7 @@ class Broker:
         self._consumer: Any = None
 
     def begin(self) -> None:
-        """Show what is always followed, at 0."""
+        """Export a lag of 0 for every place that is always followed."""
         for group, topics in self._readers.items():
             for place in self._places(group, topics) if group not in _OPTIONAL else ():
                 LAG_RECORDS.labels(place.group, place.topic, place.partition)
@@ -166,10 +171,10 @@ class Broker:
         return [Place(group, topic, n) for topic in topics for n in range(self._settings.partitions)]
 
     def look(self) -> None:
-        """One look.
+        """Look once.
 
         Raises:
-            kafka.errors.KafkaError: the broker is away or slow; it is connected to anew at the next look.
+            kafka.errors.KafkaError: the broker is away or slow; the next look reconnects.
         """
         if self._admin is None:
             self._admin = kafka_links.admin(
@@ -185,7 +190,7 @@ class Broker:
         UNDER_REPLICATED.set(under)
         OFFLINE.set(offline)
         BROKER_UP.set(1)
-        # of a partition without a leader nothing can be asked
+        # a partition without a leader cannot be asked about
         there = {
             (topic["name"], partition["partition_index"])
             for topic in described
@@ -195,7 +200,7 @@ class Broker:
         try:
             self._follow(there)
         except BrokerResponseError as error:
-            # the broker is there, and moves a leader or a group's coordinator; lags stay as they were seen last
+            # the broker answers, but is moving a leader or a group's coordinator; the lags keep their last values
             log.warning("lag not known", error=f"{type(error).__name__}: {error}"[:300])
 
     def _follow(self, there: set[Partition]) -> None:
@@ -209,7 +214,7 @@ class Broker:
         if not places:
             return
         committed = self._committed(groups, places)
-        # in this order: what grows between the questions shows as behind, never the other way round
+        # in this order: records written between the questions count as lag, never the reverse
         extents = self._extents({place.read for place in places})
         found = positions(places, extents, committed, self._cursors())
         wanted = old(found, extents)
@@ -221,7 +226,7 @@ class Broker:
             LAG_SECONDS.labels(*labels).set(seconds[place])
 
     def _groups(self) -> dict[str, str]:
-        """The groups to follow, by reader; of the generations of streams the newest."""
+        """The groups to follow, by reader; of the stream views' generations only the newest."""
         existing = {
             str(group["group_id"]).removeprefix(self._prefix)
             for group in self._admin.list_groups()
@@ -258,7 +263,7 @@ class Broker:
         }
 
     def _read(self, wanted: Iterable[Record]) -> dict[Record, float]:
-        """Times of records, as many as there is time for."""
+        """Times of records, as many as can be read within ``READ_S``."""
         by_place: dict[Partition, list[int]] = defaultdict(list)
         for topic, partition, offset in wanted:
             by_place[topic, partition].append(offset)
@@ -276,7 +281,7 @@ class Broker:
                     request_timeout_ms=TIMEOUT_MS,
                     bootstrap_timeout_ms=TIMEOUT_MS,
                 )
-            # one record of each of a few partitions at a time: a batch of records comes with each
+            # one record from each of a few partitions at a time: each comes with a whole batch of records
             now = {self._there(*place): (*place, by_place[place].pop()) for place in list(by_place)[:READ_AT_ONCE]}
             for place in [place for place, offsets in by_place.items() if not offsets]:
                 del by_place[place]
@@ -296,13 +301,13 @@ class Broker:
         return found
 
     def lost(self) -> None:
-        """The broker is away: connect anew at the next look."""
+        """The broker is away: reconnect at the next look."""
         BROKER_UP.set(0)
         BROKER_NODES.set(0)
         self.close()
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         for client in (self._admin, self._consumer):
             if client is not None:
                 client.close()
@@ -310,7 +315,7 @@ class Broker:
 
 
 class Database:
-    """One look at the database. A connection each time: what happens to one says nothing about the next."""
+    """Looks at the database. Each look opens a connection of its own, so a broken one does not affect the next."""
 
     name = "database"
     up = DATABASE_UP
@@ -322,11 +327,11 @@ class Database:
         self._cursors: dict[Place, int] = {}
 
     def cursors(self) -> Mapping[Place, int]:
-        """Where readers have got to by their own tables, as of the last look."""
+        """How far readers had got by their own tables, at the last look."""
         return self._cursors
 
     def look(self) -> None:
-        """One look.
+        """Look once.
 
         Raises:
             sqlalchemy.exc.DBAPIError: the database is away or slow.
@@ -374,7 +379,7 @@ class Database:
 
 
 def keep_looking(part: Broker | Database, every_s: float, stop: threading.Event) -> None:
-    """Look again and again until told to stop; failures are logged once in a row."""
+    """Look repeatedly until stopped. Of several outages in a row only the first is logged."""
     well = True
     while not stop.is_set():
         began = time.monotonic()
@@ -419,7 +424,7 @@ def run(settings: Settings) -> None:
     while not stop.wait(1.0):
         health.progress()
         metrics.PROGRESS.labels(NAME).set_to_current_time()
-        # a server that was stopped answers nothing and refuses nothing: whoever asks it hangs
+        # a frozen server neither answers nor refuses, so a look at it hangs
         for part in parts:
             if time.monotonic() - max(part.succeeded, began) > 2 * settings.watch_s + 15:
                 part.up.set(0)

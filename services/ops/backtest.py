@@ -1,10 +1,9 @@
-"""Reads what was recorded back from the logs, listing by listing, for `goodfaith policy backtest`.
+"""Reads what was recorded back from the event logs, listing by listing, for `goodfaith policy backtest`.
 
-Inputs come from the logs of intake, notification, enforcement and, where it is in the database, the marketplace; their order and
-business time are those in which verification judged them: an input's transaction is known by verification's `reads_log` (or its inbox,
-for events from outside) and log,
-and when timers fired by its log. Everything is read in one read-only transaction and one pass in order of listings, so that
-memory is bounded by the busiest listing.
+Inputs come from the logs of intake, notification, enforcement and, if it is in the database, the marketplace. They
+keep the order and business time in which verification judged them: its `reads_log` (or its inbox, for events from
+outside) and its log tell the transaction of each input, and its log tells when timers fired. Everything is read in one
+read-only transaction and one pass, ordered by listing, so memory is bounded by the busiest listing.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _WRITERS: Final = {
     "enforcement": (topics.ENFORCEMENT.name, "l.type = 'goodfaith.hold.changed.v1'"),
     "marketplace": (topics.MARKETPLACE_LISTINGS.name, "l.type = 'goodfaith.marketplace.listing.v1'"),
 }
-"""Whose logs hold verification's inputs: on which topic, and which rows."""
+"""The logs that hold verification's inputs: writer -> topic, and SQL condition for the rows."""
 _INPUTS: Final = """
     select l.key, '{name}' as writer, l.target as partition, l.seq,
         coalesce(i.event_id, case when h.seq is not null then '{name}.' || l.partition || '.' || l.seq end) as id,
@@ -59,7 +58,8 @@ _EFFECTS: Final = """
     select key, '', partition, seq, null, recorded_wall, payload from verification.event_log
     where type like 'goodfaith.item.%%' or type = 'goodfaith.command.refused.v1'"""
 _LISTINGS: Final = "select listing, 'listings', 0, 0, null, null, body from verification.listings"
-# the envelope is ours and compact, and its fields come before the data. What nothing caused, a timer did, but for duplicates set free
+# our envelopes are compact, with their fields before the data. An event without a cause comes from a timer, except for
+# duplicates that were reopened
 _STEPS: Final = """
     select partition, recorded_wall, max(split_part(split_part(payload, '"time":"', 2), '"', 1)::timestamptz)
     from verification.event_log where type like 'goodfaith.item.%%'
@@ -74,7 +74,7 @@ _BLOCK: Final = 2_000
 
 
 class _Told(Struct):
-    """The part of a change or refusal that says whose it is."""
+    """The fields of a change or refusal that are read here."""
 
     item: str
     revision: int = 0
@@ -89,7 +89,7 @@ class _Effect(Struct):
 
 
 class _Place(NamedTuple):
-    """When verification judged an input: its transaction, what it brought about there, and the order of its log."""
+    """When verification judged an input: the transaction, the effect there, and the place in the writer's log."""
 
     wall: dt.datetime
     effect: int
@@ -114,28 +114,29 @@ _listing = msgspec.json.Decoder(Listing)
 
 
 class Record(Struct):
-    """What was recorded of one listing."""
+    """What was recorded about one listing."""
 
     listing: str
     partition: int
     inputs: list[Input]
     nows: dict[dt.datetime, dt.datetime]
-    """Business time of transactions that judged something here, by wall time."""
+    """Business time of the transactions that judged this listing's items, by wall time."""
     stored: dict[str, ItemChanged]
     """Last change of each item."""
     weighed: dict[str, Triage]
-    """What triage made of each item that it first weighed."""
+    """The first triage of each item that was triaged."""
 
 
 class Recorded:
-    """The logs of an installation.
+    """The event logs of an installation.
 
     Args:
-        connection: an administrator's, in a transaction of isolation level REPEATABLE READ; it is made read-only.
-        marketplace: whether to use the marketplace's log if there is one; what it said is otherwise inferred from what came of it.
+        connection: an administrator's, in a REPEATABLE READ transaction; it is made read-only.
+        marketplace: whether to use the marketplace's log if there is one; otherwise what it said is inferred from the
+            effects.
 
     Attributes:
-        forgotten: listings that were left out, since it is no longer known in which order they were judged.
+        forgotten: number of listings left out because the order in which they were judged is no longer known.
     """
 
     def __init__(self, connection: Any, *, marketplace: bool = True) -> None:
@@ -163,7 +164,7 @@ class Recorded:
         yield from self._connection.exec_driver_sql(sql, execution_options=options)
 
     def listings(self) -> Iterator[Record]:
-        """What was recorded, a listing at a time."""
+        """What was recorded, one listing at a time."""
         parts = [_INPUTS.format(name=name, topic=_WRITERS[name][0], types=_WRITERS[name][1]) for name in self._writers]
         sql = " union all ".join([*parts, _EFFECTS, _LISTINGS])
         rows = (_Row(*row) for row in self._rows(f'select * from ({sql}) t order by key collate "C"'))
@@ -175,11 +176,11 @@ class Recorded:
     def _record(self, listing: str, rows: Sequence[_Row]) -> Record | None:
         effects = sorted((row for row in rows if not row.writer), key=lambda row: row.seq)
         if any(row.id is None for row in rows if row.writer in _WRITERS):
-            self.forgotten += 1  # `goodfaith prune` took the rows by which it is known when these were judged
+            self.forgotten += 1  # `goodfaith prune` deleted the rows that tell when these were judged
             return None
         given = [row for row in rows if row.id is not None]
         if not any(row.writer == "intake" for row in given):
-            return None  # a listing that nobody complained of
+            return None  # a listing that nobody filed against
         caused: dict[str, tuple[int, dt.datetime]] = {}
         nows: dict[dt.datetime, dt.datetime] = {}
         weighed: dict[str, Triage] = {}
@@ -191,7 +192,7 @@ class Recorded:
             if effect.causationid is not None:
                 caused.setdefault(effect.causationid, (row.seq, row.wall))
             told = _told.decode(effect.data)
-            # what nothing caused, a timer did, and has that timer's time; but for duplicates that it set free
+            # an event without a cause comes from a timer and has its time, except for duplicates that were reopened
             if effect.causationid is not None or told.previous is State.DUPLICATE:
                 nows[row.wall] = max(nows.get(row.wall, effect.time), effect.time)
             if told.triage is not None:
@@ -253,7 +254,7 @@ _first: Final = itemgetter(0)
 def _placed(
     given: Iterable[_Row], caused: Mapping[str, tuple[int, dt.datetime]], writers: Sequence[str]
 ) -> list[tuple[_Place, _Row]]:
-    """Inputs with their places. One that had no effect comes after what its writer said before it."""
+    """Inputs with their places. One that had no effect comes after its writer's earlier inputs."""
     found: list[tuple[_Place, _Row]] = []
     behind: dict[tuple[str, dt.datetime], int] = {}
     for row in sorted(given, key=lambda row: (row.writer, row.partition, row.seq)):
@@ -266,7 +267,7 @@ def _placed(
 
 
 def _against(filed: Iterable[ItemSubmitted], weighed: Mapping[str, Triage], old: Policy) -> dict[str, int]:
-    """Claims upheld against the seller of each item, as far as what triage made of it tells."""
+    """How many claims were upheld against each item's seller, as far as its recorded triage tells."""
     found: dict[str, int] = {}
     for item in filed:
         told = weighed.get(item.item)
@@ -286,12 +287,13 @@ def compare(
     """Replay what was recorded under both policies.
 
     Args:
-        everything: all items under both, else those of ``old``'s profile; others are handled under their own in both.
-        limit: stop after so many items (whole listings).
-        since: only items that were filed then or later.
+        everything: try both policies on all items, else only on those of ``old``'s profile, and handle the others
+            under their own policy both times.
+        limit: stop after this many items, at the end of a listing.
+        since: only items filed at or after this time.
 
     Raises:
-        PolicyError: an item names a policy that there is none of.
+        PolicyError: an item names a policy that does not exist.
     """
 
     def under(chosen: Policy) -> Callable[[ItemSubmitted], Policy]:

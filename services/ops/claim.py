@@ -1,4 +1,4 @@
-"""`goodfaith claim show ID`: what happened to a claim or an item, from every service's event log."""
+"""`goodfaith claim show ID`: shows what happened to a claim or an item, from every service's event log."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from msgspec import Struct
 
 from services.ops.terminal import JsonOption, StackOption
 
-app = typer.Typer(no_args_is_help=True, help="Look at claims.")
+app = typer.Typer(no_args_is_help=True, help="Show what happened to a claim or an item.")
 
 
 @app.callback()
 def _group() -> None:
-    """Look at claims."""
+    """Show what happened to a claim or an item."""
 
 
 class Entry(Struct, frozen=True, omit_defaults=True):
-    """One event of a claim. ``by``: who brought it about; ``cause``: the event, command or message that did, or a timer."""
+    """One event of a claim. ``by``: who caused it. ``cause``: the event, command, message or timer behind it."""
 
     time: dt.datetime
     service: str
@@ -38,7 +38,7 @@ _ROW: Final = """
 
 
 def timeline(connection: Any, settings: Any, name: str) -> tuple[str, list[Entry]] | None:
-    """(claim, its events in order of time); of one item when ``name`` is an item's. None: there is no such thing."""
+    """The claim's id and its events in order of time, or only those of the item ``name``. None: not found."""
     from services.ops.idle import Reader, readers
 
     row = connection.exec_driver_sql(
@@ -67,7 +67,7 @@ def timeline(connection: Any, settings: Any, name: str) -> tuple[str, list[Entry
 def _concerns(payload: str, entry: Entry, item: str) -> bool:
     if entry.item is not None:
         return entry.item == item
-    # one message tells of several items
+    # one message can be about several items
     return f'"{item}"' in payload
 
 
@@ -97,7 +97,7 @@ def _entry(service: str, payload: str) -> Entry:
 
 
 def _by(service: str, kind: str, data: dict[str, Any]) -> str:
-    """Who brought it about: an account and its role where a party did, else the service."""
+    """Who caused it: the account and its role if it was a party, otherwise the service."""
     if "role" in data:
         return f"{data['by']} ({data['role']})"
     if kind == "item.submitted":
@@ -105,7 +105,7 @@ def _by(service: str, kind: str, data: dict[str, Any]) -> str:
     if kind == "claim.filed":
         return f"{data['account']} (holder)" if data["channel"] != "recurrence" else "system"
     if kind.startswith("item."):
-        # the role; system is left out on the wire
+        # the role; `system` is the default, so it is left out of the event
         return str(data.get("by", "system"))
     return service
 
@@ -139,11 +139,11 @@ def _detail(kind: str, data: dict[str, Any]) -> str | None:
 
 @app.command()
 def show(
-    id: Annotated[str, typer.Argument(help="Id of a claim or of an item.")],
+    id: Annotated[str, typer.Argument(help="Id of a claim or an item.")],
     stack: StackOption = "default",
     json: JsonOption = False,
 ) -> None:
-    """The timeline of a claim (or an item) from the event logs: when, what, by which rule, because of what, by whom."""
+    """Show the timeline of a claim or an item: what happened when, by which rule, through what cause, and by whom."""
     import msgspec
     from rich.markup import escape
     from rich.table import Column, Table

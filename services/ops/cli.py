@@ -1,10 +1,11 @@
-"""The command line `goodfaith`: commands are functions of the modules below, each imported when the command line is built.
+"""The `goodfaith` command line.
 
-Modules import what is heavy inside their commands, so that `goodfaith --help` stays quick. Commands of a local stack and of the
-lab are there where their packages are: an installation's image has neither.
+Building it imports every module of `PANELS`, and each adds its commands. They import heavy packages inside their
+commands, to keep `goodfaith --help` fast. The commands of the local stack and of the lab exist only where their
+packages are installed; an installation's image has neither.
 
-Exit codes: 0, as asked; 1, something was found (``verify``, ``status``, a drill); 2, a mistake in the command; 75, something
-that the command needs does not answer.
+Exit codes: 0, done as asked; 1, the command found something (``verify``, ``status``, a drill); 2, a mistake in the
+command or its settings; 75, something that the command needs does not answer.
 """
 
 from __future__ import annotations
@@ -39,13 +40,13 @@ PANELS: Final[Mapping[str, tuple[str, ...]]] = {
         "services.ops.privacy.export", "services.ops.privacy.erase", "services.ops.privacy.rewrap", "services.ops.prune",
     ),
 }  # fmt: skip
-"""Modules with commands, by the panel of `goodfaith --help` that shows them."""
+"""Modules that add commands, by the panel of `goodfaith --help` that lists them."""
 LAB: Final = "labs.commands"
-HELP: Final = "Run and look after Goodfaith, the intellectual-property programme of a marketplace."
+HELP: Final = "Operate Goodfaith, the backend of a marketplace's intellectual-property protection programme."
 
 
 def build() -> typer.Typer:
-    """The whole command line."""
+    """Build the whole command line."""
     app = typer.Typer(
         no_args_is_help=True,
         # no locals in tracebacks: they hold passwords
@@ -89,7 +90,7 @@ def _main(
 
 
 def main() -> None:
-    """Run the command line; what the user can fix is said in a sentence."""
+    """Run the command line. Errors that the user can fix are reported in one sentence, without a traceback."""
     try:
         build()()
     except (CommandError, SecretFileError, ValidationError) as error:
@@ -101,7 +102,7 @@ def main() -> None:
 
 
 def _away(error: Exception) -> bool:
-    """Whether broker, database or an API does not answer."""
+    """Whether the error means that the broker, the database or an API does not answer."""
     import httpx
     import sqlalchemy as sa
     from kafka.errors import KafkaConnectionError, KafkaTimeoutError, NoBrokersAvailable

@@ -1,7 +1,7 @@
-"""`goodfaith dlq list|show|replay`: what is parked, over all services' tables, and running it again.
+"""`goodfaith dlq list|show|replay`: shows the dead letters of all services, and has them processed again.
 
-A parked record is run again by the worker that owns its partition, with all that waits behind it, in order; this only
-asks for it and tells what became of it. An id is `<worker>:<number>`, for example `verification:17`.
+The worker that owns the partition processes a dead letter again, with all records of its key that wait after it, in
+order. This command only asks for it and reports the result. An id is `<worker>:<number>`, such as `verification:17`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import typer
 
 from services.ops.terminal import JsonOption, StackOption
 
-app = typer.Typer(no_args_is_help=True, help="Records that could not be processed, and running them again.")
+app = typer.Typer(no_args_is_help=True, help="Show and retry dead letters: records that could not be processed.")
 _COLUMNS: Final = 'id, partition, key, topic, "offset", event_id, type, error, count, state, set_aside_wall, changed_wall'
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A worker's `parked` table."""
+    """A worker's table `dead_letters`."""
 
     worker: str
     name: str
 
 
 def tables(connection: Any, settings: Any) -> list[Table]:
-    """The tables that there are."""
+    """The tables that exist."""
     from services.ops.idle import Reader, readers
 
     there = set(connection.exec_driver_sql("select schemaname || '.' || tablename from pg_tables").scalars())
@@ -44,13 +44,13 @@ def _rows(connection: Any, table: Table, where: str, values: tuple[Any, ...] = (
 
 
 def parked(connection: Any, tables: Iterable[Table], *, done: bool = False) -> list[dict[str, Any]]:
-    """What is parked, by worker and in order; with `done` also what has been dealt with."""
+    """Open dead letters, by worker and in order; with `done`, also those that were dealt with."""
     where = "true" if done else "state <> 'done'"
     return [row for table in tables for row in _rows(connection, table, where)]
 
 
 def find(connection: Any, tables: Iterable[Table], id: str) -> tuple[Table, int] | None:
-    """Where a row is; None when there is none of that id."""
+    """The table and number of a row; None if there is none with that id."""
     worker, _, number = id.rpartition(":")
     for table in tables:
         if table.worker == worker and number.isascii() and number.isdigit() and len(number) < 19:
@@ -61,13 +61,14 @@ def find(connection: Any, tables: Iterable[Table], id: str) -> tuple[Table, int]
 
 
 def ask(connection: Any, tables: Iterable[Table], *, id: str | None = None, key: str | None = None) -> list[str]:
-    """Ask the owners to run parked rows again; returns the ids of all rows that are now waited for.
+    """Ask the owners to process dead letters again. Returns the ids of all rows that are now waited for.
 
-    All rows of a key go together, for they keep its order. Rows that are done are left alone, and so are rows that are
-    asked for already: asking twice is asking once.
+    All rows of a key go together, to keep their order. Rows that are done or already asked for stay as they are, so
+    asking twice has no further effect.
 
     Args:
-        id: rows of this row's key; `key`: rows of this key; neither: all.
+        id: only rows with the same key as this row.
+        key: only rows of this key. With neither, all rows.
 
     Raises:
         LookupError: there is no such row.
@@ -96,7 +97,7 @@ def ask(connection: Any, tables: Iterable[Table], *, id: str | None = None, key:
 def await_end(
     connection: Any, tables: Iterable[Table], ids: Collection[str], timeout_s: float, poll_s: float = 0.1
 ) -> list[dict[str, Any]]:
-    """Wait until none of the rows is in state `replay`; returns them as they then are (or are at the timeout)."""
+    """Wait until no row is in state `replay`. Returns the rows as they are then, or at the timeout."""
     by_table: dict[Table, list[int]] = {}
     for table in tables:
         numbers = [int(id.rpartition(":")[2]) for id in ids if id.rpartition(":")[0] == table.worker]
@@ -144,10 +145,10 @@ def _print(rows: Iterable[dict[str, Any]]) -> None:
 @app.command("list")
 def list_(
     stack: StackOption = "default",
-    done: Annotated[bool, typer.Option("--done", help="Also what has been dealt with or was refused.")] = False,
+    done: Annotated[bool, typer.Option("--done", help="Also list records that were dealt with or refused.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """What is parked: the poison record of each key, and what waits behind it."""
+    """List open dead letters: the record that failed for each key, and those that wait for it."""
     from services.ops.terminal import console, print_json
 
     connection, where = _open(stack)
@@ -169,7 +170,7 @@ def show(
     stack: StackOption = "default",
     json: JsonOption = False,
 ) -> None:
-    """One record with its bytes and its error."""
+    """Show one dead letter with its bytes and its error."""
     from rich.markup import escape
 
     from services.ops.terminal import console, print_json
@@ -198,14 +199,17 @@ def show(
 
 @app.command()
 def replay(
-    id: Annotated[str | None, typer.Argument(help="A record: its whole key is run again.")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Everything that is parked.")] = False,
-    key: Annotated[str | None, typer.Option(help="All that is parked under this key (a listing, a seller).")] = None,
-    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the owners.")] = 30.0,
+    id: Annotated[str | None, typer.Argument(help="Id of a dead letter. All records of its key are retried.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Retry all dead letters.")] = False,
+    key: Annotated[str | None, typer.Option(help="Retry all dead letters of this key (listing or seller).")] = None,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the workers.")] = 30.0,
     stack: StackOption = "default",
     json: JsonOption = False,
 ) -> None:
-    """Have parked records run again, in order, and tell what became of each; exit 1 when any is still parked."""
+    """Process dead letters again, in order, and show what became of each. Give an id, --key or --all.
+
+    Exit code 1 if any record remains a dead letter.
+    """
     from services.ops.terminal import console, print_json
     from shared.failures import CommandError
 

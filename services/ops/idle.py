@@ -1,6 +1,6 @@
-"""Is anything still under way? Read off the database and the broker, for replays, benchmarks and tests.
+"""Tells from the database and the broker whether anything is still in progress.
 
-Only the operator looks across the services' schemas; the services never do.
+For `verify`, replays, benchmarks and tests. Only the operator's code reads across the services' schemas; the services never do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from shared.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A kind of worker: where its runtime tables are, and what it reads."""
+    """A kind of worker: the schema and prefix of its runtime tables, and the topics that it reads."""
 
     name: str
     schema: str
@@ -46,7 +46,7 @@ READERS: Final = (
 
 
 def readers(settings: Settings) -> tuple[Reader, ...]:
-    """All kinds of worker of this installation."""
+    """Every kind of worker of this installation."""
     if not settings.upstreams:
         return READERS
     inbound = tuple(topics.inbound(name) for name in settings.upstreams)
@@ -54,13 +54,14 @@ def readers(settings: Settings) -> tuple[Reader, ...]:
 
 
 def present(connection: sa.Connection, candidates: Iterable[Reader], *, table: str = "cursors") -> tuple[Reader, ...]:
-    """Those that work on this database.
+    """The candidates that work on this database.
 
-    Migrations make the demo marketplace's tables in every installation. It is one of ours only if a worker of it ever took a
-    partition: else `marketplace.*` are another system's topics, and nothing in them is ours to judge, wait for, or begin anew.
+    Migrations create the demo marketplace's tables in every installation. It counts as ours only if one of its workers
+    has ever taken a partition. Otherwise `marketplace.*` are another system's topics, which we do not check, wait for
+    or recreate.
 
     Args:
-        table: that a worker must have.
+        table: runtime table that a worker must have.
     """
     there = set(connection.exec_driver_sql("select schemaname || '.' || tablename from pg_tables").scalars())
     ours = (
@@ -74,7 +75,7 @@ def present(connection: sa.Connection, candidates: Iterable[Reader], *, table: s
 
 @dataclass(slots=True)
 class Pending:
-    """What is under way, by name; empty when the system is idle. Values are counts."""
+    """Counts of what is in progress, by name. False when the system is idle."""
 
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -85,7 +86,7 @@ class Pending:
         return ", ".join(f"{name} {count}" for name, count in self.counts.items() if count) or "idle"
 
 
-# name -> SQL that counts what is under way in the services' own queues
+# name -> SQL that counts what waits in the services' own queues
 QUEUES: Final = {
     "admission_queue": "select count(*) from (select from intake.admission_queue where kind <> 'filing' limit 1000) t",
     "filings": "select count(*) from (select from intake.admission_queue where kind = 'filing' limit 1000) t",
@@ -108,19 +109,19 @@ _INSTANT: Final = dt.timedelta(microseconds=1)
 
 
 class Watch:
-    """Looks at one installation again and again.
+    """Looks repeatedly for work in progress on one installation.
 
     Args:
-        engine: as an administrator.
-        ignore: names of ``QUEUES`` that are not waited for (``messages``, ``untold items`` where nobody sends; ``filings``
-            where a version from before them works), or ``sanctions``: ends of sanctions and entries, which the ledger's
-            worker looks for once a second.
+        engine: an administrator's.
+        ignore: names of ``QUEUES`` not to wait for (``messages`` and ``untold items`` where nobody sends; ``filings``
+            where a version that does not know them runs), or ``sanctions``: ends of sanctions and entries, which the
+            ledger's worker looks for once a second.
     """
 
     def __init__(self, engine: sa.Engine, settings: Settings, *, ignore: frozenset[str] = frozenset()) -> None:
         self._engine = engine
         self._settings = settings
-        # without an address to send them to, statements wait for good
+        # without an address to send them to, statements wait forever
         self._ignore = ignore if settings.statements_url else ignore | {"statements"}
         self._consumer: Any = kafka_links.consumer(settings, enable_auto_commit=False)
         self._places: list[Any] | None = None
@@ -137,7 +138,7 @@ class Watch:
         self._readers = list(present(connection, readers(self._settings)))
         names = {self._settings.topic_prefix + topic.name for reader in self._readers for topic in reader.reads}
         self._places = [TopicPartition(name, p) for name in sorted(names) for p in range(self._settings.partitions)]
-        # all in one statement, made once: a replay looks many times a second
+        # one statement, built once: a replay looks many times per second
         counts = list(self._counts())
         self._names = [name for name, _ in counts]
         self._counted = sa.text(f"select {', '.join(f'({sql})' for _, sql in counts)}")
@@ -149,10 +150,10 @@ class Watch:
         )
 
     def _counts(self) -> Iterator[tuple[str, str]]:
-        """Name and SQL of everything under way that the database knows of.
+        """Names and SQL of all work in progress that the database knows of.
 
-        ``:upto`` as in ``pending``: what is decided by watermarks. ``:now``, just after it: what workers decide by the clock, which
-        to them is past at the very instant.
+        ``:upto``, as in ``pending``, is for what watermarks decide. ``:now``, just after it, is for what workers
+        decide by the clock: to them a moment has passed as soon as it is reached.
         """
         for name, sql in QUEUES.items():
             if name not in self._ignore:
@@ -168,7 +169,7 @@ class Watch:
             "select count(*) from (select from notification.messages where begun_at is null and deemed_at <= :now"
             " and state not in ('queued', 'sending', 'failed') limit 1000) t",
         )
-        # at the change of the business day intake judges good faith, and tells accounts
+        # when the business day changes, intake judges good faith and notifies accounts
         yield (
             "good faith",
             "select (select count(*) from (select from intake.good_faith_due limit 1000) t) + (select count(*) from intake.good_faith_run"
@@ -196,10 +197,10 @@ class Watch:
             return clock.read(connection)[0]
 
     def pending(self, upto: dt.datetime) -> Pending:
-        """One look. Cheap: one statement, and one request to the broker once the database is at rest.
+        """Look once. Cheap: one statement, and one request to the broker once the database is at rest.
 
         Args:
-            upto: business time that watermarks must have reached and up to which no deadline may be open.
+            upto: business time that watermarks must have reached, and up to which no deadline may be open.
         """
         found = Pending()
         prefix = self._settings.topic_prefix
@@ -215,14 +216,14 @@ class Watch:
             cursors = {
                 (name, topic, partition): offset for name, topic, partition, offset in connection.execute(self._cursors)
             }
-        # after the cursors: an end that grew meanwhile shows as pending, never the other way round
+        # read the ends after the cursors: one that has grown since shows as pending, never the reverse
         ends = self._consumer.end_offsets(self._places)
         for reader in self._readers:
             behind = 0
             for topic in reader.reads:
                 for partition in range(self._settings.partitions):
                     end = ends[TopicPartition(prefix + topic.name, partition)]
-                    # behind its end: of a topic that was begun anew, nothing of which is read yet
+                    # a cursor beyond the end is of a topic that was recreated: none of it has been read yet
                     behind += abs(end - cursors.get((reader.name, topic.name, partition), 0))
             found.counts[f"unread by {reader.name}"] = behind
         return found
@@ -230,13 +231,13 @@ class Watch:
     def wait(
         self, *, timeout_s: float, poll_s: float = 0.02, looks: int = 1, tell: Callable[[Pending], None] | None = None
     ) -> None:
-        """Wait until nothing is under way, seen ``looks`` times in a row.
+        """Wait until ``looks`` looks in a row find nothing in progress.
 
         Raises:
-            TimeoutError: naming what still is.
+            TimeoutError: something still is; the message names it.
         """
         deadline = time.monotonic() + timeout_s
-        # while the clock stands, more may be accepted at this very moment: watermarks end just before it
+        # while the clock stands still, more may be accepted at this moment: watermarks end just before it
         upto = self.now() - _INSTANT
         calm = 0
         while True:

@@ -1,6 +1,6 @@
-"""The installation that a command works on: the one the environment names, else a local stack.
+"""The installation that a command works on: the one that the environment names, otherwise a local stack.
 
-An installation is named by ``GOODFAITH_KAFKA`` and ``GOODFAITH_DATABASE`` (or the file of secrets that holds the URL). A local
+``GOODFAITH_KAFKA`` and ``GOODFAITH_DATABASE`` (or the secret file that holds the URL) name an installation. A local
 stack is found by its name: `goodfaith up` writes its operator's settings to ``<state_dir>/<stack>/operator.json``.
 """
 
@@ -16,14 +16,14 @@ from shared.failures import Unavailable
 from shared.settings import Settings
 
 FILE: Final = "operator.json"
-"""In a local stack's folder: environment variables and their values. Readable by its owner alone, since secrets are among them."""
+"""File in a local stack's folder with environment variables. Only its owner can read it, since it contains secrets."""
 
 
 def settings(stack: str = "default") -> Settings:
     """The operator's settings, secrets included.
 
     Raises:
-        Unavailable: the environment names no installation, and no local stack of that name was started.
+        Unavailable: the environment names no installation, and no local stack of that name has been started.
         pydantic.ValidationError: a setting is wrong.
     """
     own = Settings()
@@ -40,11 +40,11 @@ def settings(stack: str = "default") -> Settings:
 
 
 def read(environment: dict[str, str]) -> Settings:
-    """Settings as a process with these variables would read them, beside the ones that this process has."""
+    """Read settings as a process would that has these variables in addition to our own."""
     with mock.patch.dict(os.environ, environment):
         return Settings()
 
 
 def folder(stack: str) -> Path:
-    """Where commands keep the files they write: the local stack's folder, whether or not it exists."""
+    """The local stack's folder, to which commands write their files. It may not exist yet."""
     return Settings().state_dir / stack

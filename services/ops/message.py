@@ -1,4 +1,4 @@
-"""`goodfaith message preview|reproduce`: messages with made-up facts, and a message that was sent, made again."""
+"""`goodfaith message preview|reproduce`: previews messages with made-up facts, and reproduces one that was sent."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from services.ops.terminal import JsonOption, StackOption
 if TYPE_CHECKING:
     from services.notification.reproduce import SentMessage
 
-app = typer.Typer(no_args_is_help=True, help="Look at messages.")
+app = typer.Typer(no_args_is_help=True, help="Preview messages, and reproduce one that was sent.")
 HtmlOption = Annotated[bool, typer.Option("--html", help="Print the HTML instead of the text.")]
 
 
 @app.callback()
 def _group() -> None:
-    """Look at messages."""
+    """Preview messages, and reproduce one that was sent."""
 
 
 @app.command()
 def preview(
-    kind: Annotated[str, typer.Argument(help="Kind of the message; one that is not known: all are listed.")],
+    kind: Annotated[str, typer.Argument(help="Kind of message, such as seller_notice. An unknown kind lists all.")],
     locale: Annotated[str, typer.Option(help="Language: en, zh or de.")] = "en",
     profile: Annotated[str, typer.Option(help="Policy profile of the claim.")] = "ipp",
-    items: Annotated[int, typer.Option(help="Listings of the claim.", min=1, max=2000)] = 4,
-    to_seller: Annotated[bool, typer.Option("--to-seller", help="What both sides are told: the seller's.")] = False,
+    items: Annotated[int, typer.Option(help="Number of listings in the claim.", min=1, max=2000)] = 4,
+    to_seller: Annotated[
+        bool, typer.Option("--to-seller", help="If both sides get this kind, show the seller's message.")
+    ] = False,
     html: HtmlOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Show a message with made-up facts, from the template in use. Nothing is read, nothing is sent."""
+    """Show a message with made-up facts, from the current template. Needs no stack and sends nothing."""
     from services.notification import preview as made_up
     from services.ops.terminal import print_json
     from shared import languages, policy
@@ -71,7 +73,7 @@ _CHANGED: Final = "select account, changed_wall from intake.contacts where accou
 
 
 def kept_of(connection: Any, id: str) -> tuple[SentMessage, set[str]] | None:
-    """What is kept of a message that was sent, and the digests of it in the event log; None: there is no such message."""
+    """What is stored of a sent message, and its digests in the event log. None: there is no such message."""
     import msgspec
 
     from services.notification.domain import ACCOUNT, Facts
@@ -113,14 +115,14 @@ def kept_of(connection: Any, id: str) -> tuple[SentMessage, set[str]] | None:
 
 @app.command()
 def reproduce(
-    message: Annotated[str, typer.Argument(help="Id of a message that was sent.")],
+    message: Annotated[str, typer.Argument(help="Id of a sent message.")],
     html: HtmlOption = False,
     stack: StackOption = "default",
     json: JsonOption = False,
 ) -> None:
-    """Make a message again as it was sent, and compare its hash with the event log's; exit 1 when they differ, and why.
+    """Reproduce a sent message, and compare its hash with the one in the event log.
 
-    The text that is printed holds contact data, as on file now.
+    Exit code 1 if the hashes differ; the reason is printed. The printed text contains contact data as on file now.
     """
     from services.notification.render import digest
     from services.notification.reproduce import again, differences

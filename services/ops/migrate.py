@@ -1,4 +1,4 @@
-"""`goodfaith migrate | settings`: roles, schemas and topics of an installation, and what every setting is."""
+"""`goodfaith migrate|settings`: brings roles, schemas and topics up to date, and lists all settings."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from shared.settings import Settings
 
 MOST_PASSWORD: Final = 1000
 BROKER_S: Final = 60.0
-"""How long `migrate` waits for a broker that refuses."""
+"""Wall seconds for which `migrate` retries while the broker refuses."""
 
 
 def secure_broker(settings: Settings, passwords: Mapping[str, str]) -> None:
-    """Logins, topics, and who may do what with them. Idempotent.
+    """Set up the broker's logins, topics and permissions. Idempotent.
 
     Args:
-        passwords: By principal; the others log in with certificates.
+        passwords: By principal; principals without one log in with certificates.
     """
     from services.ops.broker.login import at_broker
     from services.ops.broker.topics import apply_to
@@ -46,18 +46,20 @@ def migrate(
             envvar="GOODFAITH_PASSWORDS_DIR",
             exists=True,
             file_okay=False,
-            help="Folder with a file for each role (goodfaith_intake, ...) that holds the password it is to have, and for each login at the broker (intake_kafka_password, ...) if it has logins.",
+            help="Folder of password files: one for each database role (goodfaith_intake, ...) and, if the broker has"
+            " logins, one for each of those (intake_kafka_password, ...).",
         ),
     ] = None,
     contract: Annotated[
         bool,
-        typer.Option("--contract", help="Take away what only the version before needed: none of it runs any more."),
+        typer.Option("--contract", help="Remove what only the previous version needed, once it no longer runs."),
     ] = False,
 ) -> None:
-    """Bring roles, schemas and topics up to date: of the local stack, or of what the environment names.
+    """Bring roles, schemas and topics up to date.
 
-    `GOODFAITH_DATABASE` must then be the URL of a role that may create roles and schemas; passwords that no file gives stay.
-    Where the folder has passwords of logins at the broker, these get their permissions as well (`goodfaith topics apply`).
+    Works on the installation that the environment names, otherwise on the local stack. For an installation,
+    `GOODFAITH_DATABASE` must be the URL of a role that may create roles and schemas. Passwords without a file stay as
+    they are. If the folder has passwords of broker logins, their permissions are set too (`goodfaith topics apply`).
     """
     import stamina
     from kafka.errors import KafkaError
@@ -69,7 +71,7 @@ def migrate(
     given = read_passwords(passwords) if passwords is not None else {}
     logins = read_broker_passwords(own, passwords) if passwords is not None else {}
     left = migrations.migrate(own.database.get_secret_value(), given, contract=contract)
-    # a broker that has just begun to listen refuses for a moment
+    # a broker that has just started refuses for a moment
     for attempt in stamina.retry_context(on=KafkaError, timeout=BROKER_S, attempts=None, wait_max=2.0):
         with attempt:
             if logins:
@@ -83,10 +85,10 @@ def migrate(
 
 
 def read_passwords(folder: Path) -> dict[str, str]:
-    """The roles' passwords, by the role's short name, out of files `goodfaith_<role>`; a role without a file keeps its own.
+    """Read passwords from files `goodfaith_<role>`, by the role's short name. A role without one keeps its password.
 
     Raises:
-        CommandError: none is there, or one cannot be a password; it names the file.
+        CommandError: there is no such file, or one cannot be a password; the message says which.
     """
     found = _passwords({role: folder / f"goodfaith_{role}" for role in ROLES})
     if not found:
@@ -96,10 +98,10 @@ def read_passwords(folder: Path) -> dict[str, str]:
 
 
 def read_broker_passwords(settings: Settings, folder: Path) -> dict[str, str]:
-    """The passwords of logins at the broker, by principal, out of files `<principal>_kafka_password`, as far as there are any.
+    """Read passwords of broker logins from those files `<principal>_kafka_password` that exist, by principal.
 
     Raises:
-        CommandError: one cannot be a password; it names the file.
+        CommandError: one cannot be a password; the message names the file.
     """
     from shared import access
 
@@ -123,14 +125,14 @@ def _passwords(files: Mapping[str, Path]) -> dict[str, str]:
 
 
 def settings(json: JsonOption = False) -> None:
-    """Every setting: its environment variable, what it means, its default and its present value (secrets masked)."""
+    """List every setting: environment variable, meaning, default and current value (secrets masked)."""
     present = Settings()
     table = Table(Column("environment", no_wrap=True, min_width=28), "meaning", "default", "present", show_lines=True)
     values: dict[str, Any] = {}
     for name, field in Settings.model_fields.items():
         variable = f"GOODFAITH_{name.upper()}"
         default, value = field.get_default(call_default_factory=True), getattr(present, name)
-        # a default URL holds no secret and tells the format; a present one may hold a password
+        # a default URL holds no secret and shows the format; the current one may hold a password
         plain = default.get_secret_value() if isinstance(default, SecretStr) else default
         values[variable] = str(value) if isinstance(value, SecretStr | Path) else value
         style = "bold" if variable in os.environ else None

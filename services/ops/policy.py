@@ -1,4 +1,4 @@
-"""`goodfaith policy check | backtest`: are the policies sound, and what would another one have made of the items there are?"""
+"""`goodfaith policy check|backtest`: validates policies, and tries another policy on the recorded items."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.ops.terminal import JsonOption, StackOption
 if TYPE_CHECKING:
     from shared.policy import Policy
 
-app = typer.Typer(no_args_is_help=True, help="Check policies, and try a new one on what was recorded.")
+app = typer.Typer(no_args_is_help=True, help="Check policies, and try a new one on recorded items.")
 ROWS: Final = 20
 
 
@@ -29,10 +29,10 @@ def _text(path: Path) -> str:
 
 
 def read(name: str) -> Policy:
-    """A policy by its version, or from a file, which need be neither installed nor named after its version.
+    """Load a policy by version, or from a file. The file need be neither installed nor named after its version.
 
     Raises:
-        PolicyError: there is none, or it is wrong (naming file and key).
+        PolicyError: there is no such policy, or it is wrong; the message names file and key.
     """
     from shared import policy
 
@@ -52,10 +52,13 @@ def read(name: str) -> Policy:
 
 @app.command()
 def check(
-    files: Annotated[list[Path] | None, typer.Argument(help="Policy files; none: all that are installed.")] = None,
+    files: Annotated[list[Path] | None, typer.Argument(help="Policy files; default: all that are installed.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Validate policies; exit 1 when one is wrong. Each problem is told with file and key."""
+    """Validate policies, and show each problem with file and key.
+
+    Exit code 1 if a policy is wrong.
+    """
     from rich.markup import escape
     from rich.table import Table
 
@@ -105,11 +108,11 @@ def check(
 
 
 _SAMPLE: Final = dt.datetime(2026, 3, 2, 10, tzinfo=dt.UTC)
-"""A Monday of a month without long holidays anywhere: spans of working days and of hours are compared from here."""
+"""A Monday in a month without long holidays anywhere, from which spans of working days and of hours are compared."""
 
 
 def _contradictions(found: Policy) -> list[tuple[str, str]]:
-    """Settings that undo each other, in a policy that has nothing else wrong with it."""
+    """Settings that defeat each other, in an otherwise valid policy."""
     from shared.calendars import calendar
 
     days = calendar(found.calendar)
@@ -130,7 +133,7 @@ def _contradictions(found: Policy) -> list[tuple[str, str]]:
 
 
 def _oddities(found: Policy) -> list[tuple[str, str]]:
-    """What may be meant, but looks like a slip: kinds of proof that no installed policy knows, reasons without words."""
+    """Possible slips: kinds of proof that no installed policy knows, reasons without a title or explanation."""
     from services.intake.evidence import domain as evidence
 
     known = {*evidence.kinds(), "right"}
@@ -158,15 +161,15 @@ def _oddities(found: Policy) -> list[tuple[str, str]]:
 
 @app.command()
 def backtest(
-    old: Annotated[str, typer.Argument(help="Version, or file, that items were handled under.")],
-    new: Annotated[str, typer.Argument(help="Version, or file, to try on them.")],
+    old: Annotated[str, typer.Argument(help="Policy version or file that the items were handled under.")],
+    new: Annotated[str, typer.Argument(help="Policy version or file to try on them.")],
     stack: StackOption = "default",
-    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many items.")] = None,
-    since: Annotated[dt.datetime | None, typer.Option(help="Only items filed then or later (UTC).")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many items.")] = None,
+    since: Annotated[dt.datetime | None, typer.Option(help="Only items filed at or after this time (UTC).")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Items of all profiles, not only of OLD's.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Run the recorded items through two policies and show whose outcome changes. Nothing is written."""
+    """Run the recorded items through two policies, and show which outcomes change. Writes nothing."""
     from services.ops import backtest as ledger
     from services.ops import installation
     from services.ops.terminal import errors, print_json

@@ -1,7 +1,7 @@
-"""`goodfaith promise`: the two figures that the programme promises, counted by SQL: in time, and taken down.
+"""`goodfaith promise`: the 24-hour target and the takedown rate, counted by SQL.
 
-Asks nobody but the database, so that what Prometheus says by its rules can be held against it. Meanings: domain.md, "Words with
-an exact meaning"; canaries are left out.
+It asks only the database, so you can check the figures of Prometheus's rules against it. Canaries are left out.
+Definitions: docs/explanation/domain.md, "Terms with an exact meaning".
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ WINDOWS: Final[dict[str, dt.timedelta | None]] = {
     "30d": dt.timedelta(days=30),
     "all": None,
 }
-"""None: since the beginning."""
+"""Length of each window; None: since the beginning."""
 
-# What came of an item may change: one that was refused is taken down after a complaint. Then it counts as the other from that
-# moment, in the window of that moment, as the views' figures do: a window is what was added in it less what was taken back.
+# An item's outcome can change: one that was refused is taken down after a complaint. From then on it counts as taken
+# down, in the window of that moment, as in the stream views: a window is what was added in it less what was removed.
 _MOVES: Final = """
     with told as (
         select p ->> 'time' as at, d ->> 'item' as item, (d ->> 'revision')::int as revision, d ->> 'sla' as sla,
@@ -54,7 +54,7 @@ _MOVES: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Items of one window, by what came of them in it."""
+    """Number of items in one window, by outcome."""
 
     met: int = 0
     missed: int = 0
@@ -63,16 +63,16 @@ class Figures:
 
     @property
     def handled_within_24h(self) -> float | None:
-        """Share of the items that were handled in time; None: of none it was decided."""
+        """Share of items that met the 24-hour target; None: none met or missed it."""
         return _share(self.met, self.missed)
 
     @property
     def takedown_rate(self) -> float | None:
-        """Items taken down / items handled, duplicates and dead links left out; None: none was handled."""
+        """Items taken down / items handled, without duplicates and dead links; None: none was handled."""
         return _share(self.taken_down, self.declined)
 
     def as_json(self) -> dict[str, Any]:
-        """As printed."""
+        """For `--json`."""
         return {
             "met": self.met,
             "missed": self.missed,
@@ -88,7 +88,7 @@ def _share(part: int, rest: int) -> float | None:
 
 
 def windows(rows: Iterable[tuple[str, *tuple[int, ...]]]) -> dict[str, Figures]:
-    """Figures by window, out of rows of an outcome and its count in each of them."""
+    """Figures by window, from rows of an outcome and its count in each window."""
     counts: dict[str, tuple[int, ...]] = {name: tuple(by_window) for name, *by_window in rows}
     none = (0,) * len(WINDOWS)
     return {
@@ -98,7 +98,7 @@ def windows(rows: Iterable[tuple[str, *tuple[int, ...]]]) -> dict[str, Figures]:
 
 
 def count(connection: sa.Connection, at: dt.datetime) -> dict[str, Figures]:
-    """The figures as of a moment of business time, by window; an outcome counts when it came, not when it is told."""
+    """The figures at a moment of business time, by window. An outcome counts from when it occurred."""
     columns = ", ".join(
         "coalesce(sum(by), 0)" if length is None else "coalesce(sum(by) filter (where at > %s), 0)"
         for length in WINDOWS.values()
@@ -109,7 +109,7 @@ def count(connection: sa.Connection, at: dt.datetime) -> dict[str, Figures]:
 
 
 def show(at: dt.datetime, figures: Mapping[str, Figures]) -> None:
-    """Print them for people."""
+    """Print the figures for people."""
     from rich.table import Table
 
     from services.ops.terminal import console
@@ -131,10 +131,10 @@ def _percent(share: float | None) -> str:
 
 def promise(
     stack: StackOption = "default",
-    at: Annotated[str, typer.Option(help="As of this business time, RFC 3339; now when left out.")] = "",
+    at: Annotated[str, typer.Option(help="Count at this business time (RFC 3339); default: now.")] = "",
     json: JsonOption = False,
 ) -> None:
-    """Handled within 24 hours and takedown rate over an hour, a day, 30 days and all time, counted by SQL."""
+    """Show the 24-hour target and the takedown rate over an hour, a day, 30 days and all time, counted by SQL."""
     from services.ops import installation
     from services.ops.terminal import print_json
     from shared import clock, db

@@ -1,7 +1,7 @@
-"""`goodfaith prune`: delete what the tables need not keep, while everything runs. Run it daily.
+"""`goodfaith prune`: deletes rows that are no longer needed, while everything runs. Run it daily.
 
-It deletes when readers read what (``reads_log``), dead letters that were dealt with, and rows that only a past day needed
-(``AGED``). Nothing that a service decides by, answers for, or proves is touched.
+It deletes the records of when readers read what (``reads_log``), dead letters that were dealt with, and rows that only
+a past day needed (``AGED``). It keeps everything that a service needs for a decision, an answer or a proof.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from shared.settings import Settings
 
 KEEP_DAYS: Final = 30.0
 KEEP_DAYS_VERIFICATION: Final = 400.0
-"""A policy is tried on items of that age: `policy backtest` finds by verification's inbox when an input was judged."""
+"""`policy backtest` works on items up to this age, and needs to know when verification judged each input."""
 
 
 @dataclass(frozen=True, slots=True)
 class Aged:
-    """Rows that may go by age.
+    """Rows that may be deleted by age.
 
     Attributes:
-        old: a condition; ``:now`` is business time, ``:wall`` wall time, ``:bounce_days`` the setting.
-        why: what reads them, and until when.
+        old: SQL condition; ``:now`` is business time, ``:wall`` wall time, ``:bounce_days`` the setting.
+        why: what reads the rows, and for how long.
     """
 
     table: str
@@ -48,17 +48,17 @@ AGED: Final = (
     ),
 )
 DEAD_LETTERS_OLD: Final = "state = 'done' and changed_wall < :wall - interval '45 days'"
-"""Records that were dealt with: their topics (30 days) no longer have them, which `verify` compares with."""
+"""Dead letters that were dealt with. `verify` compares them with the records on their topics, which last 30 days."""
 
 
 # ----------------------------------------------------------------------------------------------------------- the shell
 
 
 class Pruning:
-    """One run over an installation.
+    """One pruning run over an installation.
 
     Args:
-        engine: as an administrator, AUTOCOMMIT.
+        engine: an administrator's, in AUTOCOMMIT mode.
     """
 
     def __init__(self, engine: sa.Engine, settings: Settings, *, tell: Callable[[str], None] = lambda _: None) -> None:
@@ -74,7 +74,7 @@ class Pruning:
     def reads(
         self, keep_days: float = KEEP_DAYS, keep_days_verification: float = KEEP_DAYS_VERIFICATION
     ) -> dict[str, int]:
-        """Delete when readers read what, if that is longer ago; how many rows, by table."""
+        """Delete older records of when readers read what. Returns the number of rows, by table."""
         deleted = {}
         with self._engine.connect() as connection:
             for reader in self._logs:
@@ -87,7 +87,7 @@ class Pruning:
         return deleted
 
     def aged(self) -> dict[str, int]:
-        """Delete rows that may go by age; how many, by table."""
+        """Delete rows by age. Returns the number of rows, by table."""
         from shared import clock
 
         rules = [*AGED, *(Aged(f"{r.schema}.{r.prefix}dead_letters", DEAD_LETTERS_OLD, "") for r in self._logs)]
@@ -108,16 +108,16 @@ class Pruning:
 def prune(
     stack: StackOption = "default",
     keep_days: Annotated[
-        float, typer.Option(min=0, help="Days for which it stays known when an event was read.")
+        float, typer.Option(min=0, help="Days to keep the record of when an event was read.")
     ] = KEEP_DAYS,
     keep_days_verification: Annotated[
-        float, typer.Option(min=0, help="The same, of verification: `policy backtest` reaches back so far.")
+        float, typer.Option(min=0, help="The same for verification; `policy backtest` can look back this far.")
     ] = KEEP_DAYS_VERIFICATION,
     json: JsonOption = False,
 ) -> None:
-    """Delete from the tables what they need not keep, while everything runs.
+    """Delete table rows that are no longer needed, while everything runs.
 
-    With `GOODFAITH_KAFKA` and `GOODFAITH_DATABASE` (an administrator's) set: of that installation.
+    To prune an installation, set `GOODFAITH_KAFKA` and `GOODFAITH_DATABASE` (an administrator's URL).
     """
     from services.ops.terminal import console, errors, print_json
     from shared import db

@@ -1,8 +1,8 @@
-"""`goodfaith standing recompute`: every ledger, standing and entity built anew from the violations in force, beside what is stored.
+"""`goodfaith standing recompute`: rebuilds ledgers, standings and entities from the violations in force, and compares.
 
-For after a change of the policy, and whenever one doubts the sums. It writes nothing; with `--apply` it has the owners of what
-differs assess it anew: they reverse and enter, judge and tell, as after any event. Sums are compared as of when they were
-stored: what has expired since is the timers' work.
+Use it after a change of policy, or when you doubt the sums. It writes nothing. With `--apply`, the owners of what
+differs assess it again: they make and reverse entries, judge, and notify, as after any event. Sums are compared as of
+the time when they were stored; what has expired since is left to the timers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ENTITIES: Final = """
     from enforcement.entities n join enforcement.entity_members m on m.entity = n.entity
     left join enforcement.violations v on v.seller = m.seller and v.in_force
     where abs(hashtext(n.entity)::bigint) %% {count} = {share} order by n.entity"""
-# as the worker does before it writes, so that neither overwrites the other
+# the lock that the worker takes before it writes, so neither overwrites the other
 _LOCK: Final = "select 1 from enforcement.ledger_partitions order by partition for no key update"
 _SELLERS: Final = "update enforcement.standings set front = '{}', due_at = '2000-01-01Z' where seller = any(%s)"
 _MARK: Final = (
@@ -48,7 +48,7 @@ _MARK: Final = (
 
 @dataclass(slots=True)
 class Found:
-    """What was built anew, and what of it differs: ids."""
+    """How much was rebuilt, and the ids of what differs."""
 
     sellers: int = 0
     violations: int = 0
@@ -58,7 +58,7 @@ class Found:
     businesses: list[str] = field(default_factory=list)
 
     def add(self, other: Found) -> None:
-        """Take another share in."""
+        """Add the result of another share."""
         self.sellers += other.sellers
         self.violations += other.violations
         self.entities += other.entities
@@ -68,11 +68,11 @@ class Found:
 
     @property
     def differing(self) -> list[str]:
-        """Sellers with anything that differs."""
+        """Sellers with any difference."""
         return sorted({*self.penalties, *self.standings})
 
     def as_json(self) -> dict[str, Any]:
-        """Counts and some examples."""
+        """Counts and some examples, for `--json`."""
         return {
             "sellers": self.sellers,
             "violations": self.violations,
@@ -85,7 +85,7 @@ class Found:
 
 
 def build(connection: sa.Connection, rules: Policy, share: int = 0, count: int = 1) -> Found:
-    """Build a share of the sellers and entities anew."""
+    """Rebuild one share of the sellers and entities, and compare it with what is stored."""
     found = Found()
     for name, rows in _groups(connection, _ROWS.format(share=share, count=count)):
         found.sellers += 1
@@ -145,7 +145,7 @@ def _entity(name: str, rows: list[Any], policy: Policy, found: Found) -> None:
 
 
 def share(url: str, profile: str, place: int, count: int) -> Found:
-    """A share, by a process of its own."""
+    """Rebuild one share, in a process of its own."""
     from shared import db, policy
 
     engine = db.administer(url, pooled=False)
@@ -157,7 +157,7 @@ def share(url: str, profile: str, place: int, count: int) -> Found:
 
 
 def whole(url: str, profile: str, processes: int) -> Found:
-    """All of it, by as many processes; each looks at a moment of its own."""
+    """Rebuild everything in several processes. Each reads a snapshot of its own."""
     found = Found()
     if processes == 1:
         return share(url, profile, 0, 1)
@@ -168,7 +168,7 @@ def whole(url: str, profile: str, processes: int) -> Found:
 
 
 def apply(connection: sa.Connection, sellers: Iterable[str], businesses: Iterable[str]) -> None:
-    """Have the ledger's workers assess sellers anew, and entities counted."""
+    """Have the ledger's workers assess these sellers again, and these entities counted again."""
     connection.exec_driver_sql(_LOCK)
     connection.exec_driver_sql(_SELLERS, (list(sellers),))
     connection.exec_driver_sql(_MARK, (list(businesses),))
@@ -176,13 +176,16 @@ def apply(connection: sa.Connection, sellers: Iterable[str], businesses: Iterabl
 
 def recompute(
     apply_: Annotated[
-        bool, typer.Option("--apply/--dry-run", help="Have what differs assessed anew by its owner, or only say it.")
+        bool, typer.Option("--apply/--dry-run", help="Have the owners assess again what differs, or only report it.")
     ] = False,
-    processes: Annotated[int, typer.Option(min=0, help="Processes; 0: one a core.")] = 0,
+    processes: Annotated[int, typer.Option(min=0, help="Number of processes; 0: one per core.")] = 0,
     stack: StackOption = "default",
     json: JsonOption = False,
 ) -> None:
-    """Build ledgers, standings and entities anew from the violations, by the policy in force; exit 1 when any differs."""
+    """Rebuild ledgers, standings and entities from the violations by the policy in force, and compare.
+
+    Exit code 1 if anything differs from what is stored.
+    """
     from services.ops import installation
     from services.ops.terminal import console, print_json
     from shared import db

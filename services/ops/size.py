@@ -1,4 +1,4 @@
-"""`goodfaith size`: how many of what an installation needs, from what was measured (`sizing.py`). Asks nobody."""
+"""`goodfaith size`: calculates from measurements what a rate needs (`sizing.py`). Connects to nothing."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from services.ops.terminal import JsonOption
 
 
 def size(
-    items_per_s: Annotated[float, typer.Option(help="Items a second that must be kept up with.")],
+    items_per_s: Annotated[float, typer.Option(help="Items per second at the peak.")],
     mean: Annotated[
-        float | None, typer.Option(help="Items a second over a day and night, for disks; default: a quarter of that.")
+        float | None,
+        typer.Option(help="Mean items per second over a day, by which disks fill; default: a quarter of the peak."),
     ] = None,
-    by_http: Annotated[float, typer.Option(help="Share of the claims that come by HTTP; the rest by topic.")] = 1.0,
-    spare: Annotated[float, typer.Option(help="Share of each core that stays free at the peak.")] = 0.4,
+    by_http: Annotated[float, typer.Option(help="Share of claims filed by HTTP; the rest come by topic.")] = 1.0,
+    spare: Annotated[float, typer.Option(help="Share of each core to keep free at the peak.")] = 0.4,
     replication: Annotated[int, typer.Option(help="Replicas of each topic.")] = 3,
-    topic_days: Annotated[int, typer.Option(help="Days for which topics keep records: 7 to 30.")] = 30,
+    topic_days: Annotated[int, typer.Option(help="Days that topics keep records: 7 to 30.")] = 30,
     json: JsonOption = False,
 ) -> None:
-    """Print workers, partitions, brokers, cores and disks for a rate, each with its arithmetic."""
+    """Calculate the workers, partitions, brokers, cores and disks that a rate needs, and show the arithmetic."""
     from rich.table import Table
 
     from services.ops import sizing

@@ -1,8 +1,8 @@
-"""How much of what an installation needs, reckoned from what was measured. Pure (`goodfaith size`).
+"""Calculates from measurements what an installation needs, for `goodfaith size`. Pure.
 
-Every figure below is one of this project's own measurements, on two cores; what it is multiplied with is said beside it.
-Beyond two cores nothing was measured: that work divides evenly over workers, and that the database gives as much on more
-cores as on one, are assumptions, and the spare of `Wanted` is there for them.
+Every figure below was measured by this project on two cores, unless its docstring says otherwise. Nothing was measured
+beyond two cores: that work divides evenly over workers, and that each further core of the database does as much as the
+first, are assumptions. The spare of `Wanted` allows for them.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ CPU_US: Final[Mapping[str, int]] = {
     "notification-worker": 51,
     "enforcement-ledger": 15,
 }
-"""Processor time of an item on its way in, with full batches: docs/performance.md."""
+"""Microseconds of processor time per item on its way in, with full batches: docs/explanation/performance.md."""
 RATE: Final = 2_727
-"""Items a second on two cores, until command and notice are queued."""
+"""Items per second on two cores, until command and notice are queued."""
 RATE_HANDLED: Final = 1_245
-"""The same until they are handled: with receipts, notices sent, and the stand-in for the marketplace on the same cores."""
+"""The same until items are handled: with receipts, sent notices, and the marketplace's stand-in on the same cores."""
 EVENTS: Final = 15.6
-"""Events of an item's whole life, over the real notices."""
+"""Events in an item's whole life, on average over the real notices."""
 EVENT_BYTES: Final = 690
 MESSAGES: Final = 268_012 / 124_762
-"""Messages an item, over the real notices."""
+"""Messages per item, on average over the real notices."""
 ITEMS: Final = 124_762 / 18_151
-"""Items a claim, over the real notices."""
+"""Items per claim, on average over the real notices."""
 DOOR_PER_S: Final = 2_968
-"""Claims a second of one `intake api`, with its client on the same cores."""
+"""Claims per second of one `intake api`, with its client on the same cores."""
 SENDER_PER_S: Final = 750
-"""Messages a second of one sender."""
+"""Messages per second of one sender."""
 STREAMS_PER_S: Final = 4_136
-"""Events a second of one worker of the stream views."""
+"""Events per second of one worker of the stream views."""
 
 BROKER_MB_S: Final = 60
-"""Megabytes a second that a broker is given to write. Not measured: what a common network disk takes with room to spare."""
+"""Megabytes per second to plan per broker. Not measured: what a common network disk takes with room to spare."""
 BROKER_TB: Final = 8
-"""Terabytes of topics that a broker is given to keep. Not measured: what one disk of a common size takes, and can be copied in a day."""
+"""Terabytes of topics to plan per broker. Not measured: what a common disk holds and a day suffices to copy."""
 WORKER_CONNECTIONS: Final = 6
 CONNECTIONS: Final[Mapping[str, int]] = {
     "intake-api": 12, "enforcement-api": 8, "notification-api": 8, "notification-bounces": 8,
     "intake-worker": 8, "intake-inbound": 7, "streams": 7, "watch": 2,
 }  # fmt: skip
-"""Connections to the database of one process, at most (docs/operating.md, "Capacity"); of all others as many as a worker's."""
+"""Maximum database connections of one process (docs/how-to/size-an-installation.md); others: as a worker."""
 BESIDE: Final[Mapping[str, int]] = {
     "enforcement-api": 2, "notification-api": 2, "notification-webhooks": 2, "notification-bounces": 2,
     "enforcement-entities": 2, "watch": 1,
 }  # fmt: skip
-"""Processes that every installation runs besides, and how many: their work was not measured apart, and is little."""
+"""Further processes of every installation, and how many. Their work is small and was not measured separately."""
 DAY_S: Final = 86_400
 WORKERS: Final = (
     "intake-worker",
@@ -69,18 +69,18 @@ WORKERS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is asked for.
+    """The load to size for.
 
     Attributes:
-        peak: Items a second that must be kept up with.
-        mean: Items a second over a day and night: what disks fill by.
-        claims_by_http: Share of the claims that come by HTTP, one a request; the rest comes by topic.
+        peak: Items per second that the installation must keep up with.
+        mean: Mean items per second over a day, by which disks fill.
+        claims_by_http: Share of claims filed by HTTP, one per request; the rest come by topic.
         spare: Share of every core that stays free at the peak.
         replication: Replicas of each topic.
-        topic_days: Days for which topics keep records (`GOODFAITH_TOPIC_DAYS`).
+        topic_days: Days that topics keep records (`GOODFAITH_TOPIC_DAYS`).
 
     Raises:
-        ValueError: a figure is out of its bounds; it names which.
+        ValueError: a figure is out of bounds; the message names it.
     """
 
     peak: float
@@ -100,7 +100,7 @@ class Wanted:
             "topic_days": (self.topic_days, 7, 30),
         }
         for name, (value, least, most) in bounds.items():
-            if not least <= value <= most:  # also what is no number
+            if not least <= value <= most:  # true for NaN as well
                 raise ValueError(f"{name} is {value:g}: it must be from {least:g} to {most:g}")
 
 
@@ -111,7 +111,7 @@ class Need:
     Attributes:
         name: Process, or `database`, `broker`.
         cores: Processor time at the peak, in cores.
-        count: How many of it.
+        count: How many to run.
         why: The arithmetic, in words.
     """
 
@@ -141,7 +141,7 @@ class Size:
         return sum(need.cores for need in self.needs)
 
     def as_json(self) -> dict[str, Any]:
-        """As printed."""
+        """For `--json`."""
         return {
             "peak": self.wanted.peak,
             "mean": self.wanted.mean,
@@ -155,15 +155,16 @@ class Size:
 
 
 HANDLED: Final = RATE / RATE_HANDLED
-"""How much more an item costs until it is handled than on its way in. The stand-in for the marketplace is in it, so at most."""
+"""Cost of an item until it is handled, as a multiple of its way in. An upper bound: the stand-in is included."""
 LATER: Final = 1.0
-"""What the rest of an item's life costs (windows that end, counters, outcomes), by what it cost until then. Not measured: about
-as many events again. It comes at the mean rate, weeks later.
+"""Cost of the rest of an item's life (windows that end, counters, outcomes), as a multiple of its cost until then.
+
+Not measured: about as many events again. They come at the mean rate, weeks later.
 """
 
 
 def size(wanted: Wanted) -> Size:
-    """What is needed to keep up with the peak, and to keep what comes in meanwhile."""
+    """Calculate what is needed to keep up with the peak, and to store what comes in."""
     full = 1 - wanted.spare
     work = (wanted.peak + LATER * wanted.mean) * HANDLED
     claims = wanted.peak / ITEMS
@@ -171,7 +172,7 @@ def size(wanted: Wanted) -> Size:
     needs = []
 
     def count(cores: float, least: int = 2) -> int:
-        # a worker is one core at most
+        # a worker uses at most one core
         return max(least, math.ceil(cores / full - 1e-9))
 
     for name in WORKERS:
@@ -200,11 +201,11 @@ def size(wanted: Wanted) -> Size:
     why = f"{written:.0f} MB/s with replicas, {BROKER_MB_S} MB/s each; {kept / 1000:.1f} TB, {BROKER_TB} TB each"
     needs.append(Need("broker", broker, brokers, why))
 
-    # twice the workers, as their number is fixed
+    # twice the workers, because the number of partitions cannot change later
     most = max(need.count for need in needs if need.name in (*WORKERS, "streams"))
     partitions = max(24, 2 ** math.ceil(math.log2(2 * most)))
     processes = {**BESIDE, **{need.name: need.count for need in needs if need.name not in ("database", "broker")}}
-    # one more of each while a version is rolled out
+    # one more of each during a rollout
     connections = sum((count + 1) * CONNECTIONS.get(name, WORKER_CONNECTIONS) for name, count in processes.items())
     return Size(
         wanted=wanted,
@@ -217,7 +218,7 @@ def size(wanted: Wanted) -> Size:
 
 
 def table(rates: tuple[tuple[float, float], ...]) -> list[list[str]]:
-    """Rows of text, the first a head: what is needed at several rates (peak, mean), beside each other."""
+    """What several rates (peak, mean) need, side by side, as rows of text with the header first."""
     sizes = [size(Wanted(peak, mean)) for peak, mean in rates]
     shorter = [size(Wanted(peak, mean, topic_days=7)) for peak, mean in rates]
     rows = [["", *(f"{peak:,.0f} items/s" for peak, _ in rates)]]

@@ -1,4 +1,4 @@
-"""`goodfaith standing explain|list|figures`: where sellers stand and why, replayed from their ledgers; repeat offenders in figures."""
+"""`goodfaith standing explain|list|figures`: lists and explains sellers' standings, and counts repeat offenders."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from shared.policy import Policy
     from shared.standing import Explanation, Figures, Standing, Step
 
-app = typer.Typer(no_args_is_help=True, help="Where sellers stand, why, and repeat offenders in figures.")
+app = typer.Typer(no_args_is_help=True, help="List, explain and recompute sellers' standings; count repeat offenders.")
 app.command()(recompute)
 EXIT_FOUND: Final = 1
 
 
 class Sorting(StrEnum):
-    """By what sellers are listed."""
+    """What to sort sellers by."""
 
     violations = "violations"
     points = "points"
@@ -31,7 +31,7 @@ class Sorting(StrEnum):
 
 
 class _Tables:
-    """Enforcement's tables of a stack, as the command line reads them, and the penalties that sellers stand under."""
+    """Enforcement's tables, as the command line reads them, and the policy of the penalties."""
 
     def __init__(self, stack: str) -> None:
         from services.ops import installation
@@ -55,10 +55,10 @@ class _Tables:
 
 
 def when(text: str | None) -> dt.datetime | None:
-    """A time of the command line; without a zone it is UTC.
+    """Parse a time from the command line. Without a zone it is UTC.
 
     Raises:
-        typer.BadParameter: it is none.
+        typer.BadParameter: it is not a time.
     """
     if text is None:
         return None
@@ -71,15 +71,18 @@ def when(text: str | None) -> dt.datetime | None:
 
 @app.command()
 def explain(
-    seller: Annotated[str, typer.Argument(help="The seller's account.")],
+    seller: Annotated[str, typer.Argument(help="Id of the seller's account.")],
     at: Annotated[
-        str | None, typer.Option("--at", help="As of this business time (ISO 8601; UTC without a zone).")
+        str | None, typer.Option("--at", help="Standing at this business time (ISO 8601; UTC without a zone).")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Most steps to show: the latest.")] = 1000,
+    steps: Annotated[int, typer.Option(min=1, help="Show at most this many steps, the latest ones.")] = 1000,
     stack: StackOption = "default",
     json: JsonOption = False,
 ) -> None:
-    """Each entry, the rule that made it, and the sums, replayed from the ledger; exit 1 when what is stored is something else."""
+    """Explain a seller's standing: each ledger entry, the rule that made it, and the running sums.
+
+    Everything is replayed from the ledger. Exit code 1 if the stored standing differs.
+    """
     import msgspec
 
     from services.enforcement import reading
@@ -166,17 +169,17 @@ def _moment(at: dt.datetime) -> str:
 
 @app.command("list")
 def list_(
-    sort: Annotated[Sorting, typer.Option()] = Sorting.violations,
-    tier: Annotated[str | None, typer.Option(help="Only this tier of repeat offenders: 2, 3-5, 6+.")] = None,
-    consequence: Annotated[str | None, typer.Option(help="Only with this consequence by either ledger.")] = None,
-    measure: Annotated[str | None, typer.Option(help="Only under this measure now.")] = None,
-    entity: Annotated[str | None, typer.Option(help="Only the accounts of this business.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only with a violation in force since then.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    sort: Annotated[Sorting, typer.Option(help="What to sort by.")] = Sorting.violations,
+    tier: Annotated[str | None, typer.Option(help="Only repeat offenders of this tier: 2, 3-5 or 6+.")] = None,
+    consequence: Annotated[str | None, typer.Option(help="Only sellers with this consequence in a ledger.")] = None,
+    measure: Annotated[str | None, typer.Option(help="Only sellers now under this measure.")] = None,
+    entity: Annotated[str | None, typer.Option(help="Only the accounts of this business (id of the entity).")] = None,
+    since: Annotated[str | None, typer.Option(help="Only sellers with a violation in force since then.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of sellers.")] = 50,
     stack: StackOption = "default",
     json: JsonOption = False,
 ) -> None:
-    """Sellers that have a standing, the highest first."""
+    """List sellers that have a standing, highest first."""
     import msgspec
     from rich.markup import escape
     from rich.table import Table
@@ -206,7 +209,10 @@ def list_(
 
 @app.command("figures")
 def figures_(stack: StackOption = "default", json: JsonOption = False) -> None:
-    """Repeat offenders by tier, recidivism, time between offences (docs/domain.md, "Penalties")."""
+    """Count repeat offenders by tier, recidivism and the time between offences.
+
+    Definitions: docs/explanation/domain.md, "Terms with an exact meaning".
+    """
     import msgspec
 
     from services.enforcement import reading

@@ -1,4 +1,4 @@
-"""`goodfaith statements list|retry`: statements of reasons that are still to be sent or were refused, and sending these again."""
+"""`goodfaith statements list|retry`: lists statements of reasons that were not sent, and sends refused ones again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from services.ops.terminal import JsonOption, StackOption
 
-app = typer.Typer(no_args_is_help=True, help="Statements of reasons that were not sent, and sending them again.")
+app = typer.Typer(no_args_is_help=True, help="List statements of reasons that were not sent, and retry refused ones.")
 _LIST: Final = """
     select puid, item, revision, policy, state, tries, error, made_wall from enforcement.statements
     where state <> 'sent' order by state, made_wall, puid limit %s"""
@@ -19,12 +19,12 @@ _RETRY: Final = """
 
 
 def unsent(connection: Any, limit: int = 1000) -> list[dict[str, Any]]:
-    """Those that are not sent, refused ones first, oldest first."""
+    """Statements that were not sent: refused ones first, then by age, oldest first."""
     return [dict(row) for row in connection.exec_driver_sql(_LIST, (limit,)).mappings()]
 
 
 def counts(connection: Any) -> dict[str, int]:
-    """How many there are in each state."""
+    """Number of statements in each state."""
     found = dict.fromkeys(("sent", "waiting", "refused"), 0)
     for state, count in connection.exec_driver_sql(_COUNT):
         found[state] = count
@@ -32,7 +32,7 @@ def counts(connection: Any) -> dict[str, int]:
 
 
 def retry(connection: Any, puid: str | None = None) -> list[str]:
-    """Have refused statements sent again as they are, one or all; returns which."""
+    """Queue refused statements, one or all, to be sent again unchanged. Returns their ids."""
     return sorted(connection.exec_driver_sql(_RETRY, (puid, puid)).scalars())
 
 
@@ -47,7 +47,7 @@ def _open(stack: str) -> Any:
 
 @app.command("list")
 def list_(stack: StackOption = "default", json: JsonOption = False) -> None:
-    """Statements that are still to be sent, or that the database refused (at most 1,000)."""
+    """List statements that wait to be sent, or that the transparency database refused (at most 1,000)."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -69,11 +69,11 @@ def list_(stack: StackOption = "default", json: JsonOption = False) -> None:
 
 @app.command("retry")
 def retry_(
-    puid: Annotated[str | None, typer.Argument(help="A statement that was refused; none: all of them.")] = None,
+    puid: Annotated[str | None, typer.Argument(help="Id of a refused statement; default: all refused ones.")] = None,
     stack: StackOption = "default",
     json: JsonOption = False,
 ) -> None:
-    """Have refused statements sent again, once the cause is mended at the database."""
+    """Send refused statements again, unchanged. Fix the cause first."""
     from services.ops.terminal import console, print_json
     from shared.failures import CommandError
 

@@ -1,7 +1,7 @@
-"""`goodfaith streams`: how far the views are, and building them anew.
+"""`goodfaith streams`: shows the progress of the stream views, and rebuilds them.
 
-A rebuild is a new generation of the tables: a changelog and a consumer group of its own. Workers go over to it within seconds and fold
-from the beginning of the topics; the former generation is deleted once the new one has caught up.
+A rebuild starts a new generation of the tables, with its own changelog and consumer group. Workers switch to it within
+seconds and fold from the beginning of the topics. The old generation is deleted once the new one has caught up.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 EXIT_FOUND: Final = 1
 
-app = typer.Typer(no_args_is_help=True, help="The stream views: how far they are, and building them anew.")
+app = typer.Typer(no_args_is_help=True, help="Show the progress of the stream views, and rebuild them.")
 
 
 class Source(StrEnum):
-    """What the views are built anew from."""
+    """What to rebuild the views from."""
 
     TOPICS = "topics"
     LOGS = "logs"
@@ -40,7 +40,7 @@ def _settings(stack: str) -> Settings:
 
 
 def log_rows(connection: sa.Connection, settings: Settings) -> Iterator[LogRow]:
-    """Rows of all services' event logs on the topics that the views read, each log in its order."""
+    """Rows of all services' event logs on the topics that the views read, each log in its own order."""
     from services.ops.idle import present, readers
     from services.streams.generations import LogRow
     from services.streams.registry import VIEWS
@@ -57,7 +57,7 @@ def log_rows(connection: sa.Connection, settings: Settings) -> Iterator[LogRow]:
 
 
 def rebuild_from(settings: Settings, source: Source) -> tuple[int, int]:
-    """Begin a new generation; (its number, rows taken from the logs)."""
+    """Start a new generation. Returns its number, and how many rows were taken from the logs."""
     from services.streams import generations
     from shared import db
 
@@ -75,7 +75,7 @@ def rebuild_from(settings: Settings, source: Source) -> tuple[int, int]:
 
 
 def behind(settings: Settings, number: int) -> int:
-    """Records that a generation has still to read."""
+    """How many records a generation has still to read."""
     from services.streams import generations
 
     return sum(max(end - read, 0) for read, end in generations.progress(settings, number).values())
@@ -87,17 +87,20 @@ def rebuild(
         Source,
         typer.Option(
             "--from",
-            help="topics: from their beginning. logs: from the services' event logs, where retention has cut the topics.",
+            help="topics: from their beginning. logs: from the services' event logs, if retention has cut the topics.",
         ),
     ] = Source.TOPICS,
     wait: Annotated[
-        bool, typer.Option(help="Wait until the views have caught up, and delete the former tables then.")
+        bool, typer.Option(help="Wait until the views have caught up, then delete the old tables.")
     ] = True,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait at most.")] = 3600,
+    timeout: Annotated[float, typer.Option(min=1, help="Maximum time to wait, in seconds.")] = 3600,
     stack: StackOption = "default",
     json: JsonOption = False,
 ) -> None:
-    """Build all views anew; exit 1 when they have not caught up in time (the rebuild goes on)."""
+    """Rebuild all stream views.
+
+    Exit code 1 if they have not caught up within the timeout; the workers continue the rebuild.
+    """
     from services.ops.terminal import console, errors, print_json
     from services.streams import generations
 
@@ -107,7 +110,7 @@ def rebuild(
     console.print(f"generation {number}" + (f", {rows} rows of the event logs" if rows else ""), highlight=False)
     left = behind(settings, number)
     with errors.status("folding"):
-        # a new worker has to join, read and commit: what is committed says when all is folded
+        # progress is what is committed: a worker of the new generation must first join, read and commit
         while wait and left and time.monotonic() - begun < timeout:
             time.sleep(0.5)
             left = behind(settings, number)
@@ -125,7 +128,10 @@ def rebuild(
 
 @app.command()
 def status(stack: StackOption = "default", json: JsonOption = False) -> None:
-    """How far the views are, topic by topic; exit 1 when something is still to be read."""
+    """Show how far the stream views have read, by topic.
+
+    Exit code 1 if they have records left to read.
+    """
     from rich.table import Table
 
     from services.ops.terminal import console, print_json
@@ -156,5 +162,5 @@ def status(stack: StackOption = "default", json: JsonOption = False) -> None:
 
 
 def register(root: typer.Typer) -> None:
-    """Add the group."""
+    """Add this module's commands."""
     root.add_typer(app, name="streams")

@@ -1,4 +1,4 @@
-"""What commands share on the terminal: where they print, their common options, and mistakes that the user can fix."""
+"""What all commands share on the terminal: consoles, common options, and JSON output."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import typer
 from rich.console import Console
 
 console = Console()
-"""For people; a command's own output."""
+"""Standard output, for people: a command's result."""
 
 errors = Console(stderr=True)
-"""For people; progress and what went wrong."""
+"""Standard error, for people: progress and errors."""
 
 StackOption = Annotated[
     str,
     typer.Option(
         "--stack",
         envvar="GOODFAITH_STACK_NAME",
-        help="Name of the local stack; not used where the environment names broker and database.",
+        help="Name of the local stack. Not used if the environment names a broker and a database.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of output.")]
 
 
 def print_json(value: object) -> None:
-    """Print one JSON object on one line of standard output: the last that a command with `--json` prints."""
+    """Print a value as one line of JSON on standard output: with `--json`, a command's last line."""
     print(json.dumps(value, default=str), flush=True)

@@ -1,4 +1,4 @@
-"""`goodfaith token list|revoke`: an account's bearer tokens, in the installation's database."""
+"""`goodfaith token list|revoke`: lists and revokes an account's bearer tokens, in the installation's database."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import typer
 
 from services.ops.terminal import JsonOption, StackOption
 
-app = typer.Typer(no_args_is_help=True, help="List and revoke bearer tokens.")
+app = typer.Typer(no_args_is_help=True, help="List and revoke the bearer tokens of an account.")
 AccountArgument = Annotated[str, typer.Argument(help="Id of the account.")]
 
 
 @app.callback()
 def _group() -> None:
-    """List and revoke bearer tokens."""
+    """List and revoke the bearer tokens of an account."""
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def _tables(stack: str, account: str) -> Iterator[Any]:
 
 @app.command("list")
 def list_(account: AccountArgument, stack: StackOption = "default", json: JsonOption = False) -> None:
-    """Show the tokens of an account that are in force: id, name, when made, when they expire. Never the token itself."""
+    """List an account's valid tokens: id, name, creation and expiry. Never shows the tokens themselves."""
     from services.intake.kernel import store
     from services.ops.terminal import console, print_json
 
@@ -66,12 +66,12 @@ def list_(account: AccountArgument, stack: StackOption = "default", json: JsonOp
 @app.command()
 def revoke(
     account: AccountArgument,
-    token: Annotated[str | None, typer.Argument(help="Id of the token, as `list` shows it.")] = None,
+    token: Annotated[str | None, typer.Argument(help="Id of the token, as `token list` shows it.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Revoke all of the account's tokens.")] = False,
     stack: StackOption = "default",
     json: JsonOption = False,
 ) -> None:
-    """Revoke one token of an account, or all. Processes notice within GOODFAITH_TOKEN_CACHE_S."""
+    """Revoke one token of an account, or all of them. Processes notice within GOODFAITH_TOKEN_CACHE_S seconds."""
     from services.intake.kernel import store
     from services.ops.terminal import console, print_json
     from shared.failures import CommandError
@@ -88,5 +88,5 @@ def revoke(
 
 
 def register(app_: typer.Typer) -> None:
-    """Add the command."""
+    """Add this module's commands."""
     app_.add_typer(app, name="token")

@@ -1,5 +1,6 @@
-"""Views for people and alarms, folded from the services' topics with Faust. Never the truth: that is the services' tables.
+"""Stream views for people and alerts, folded from the services' topics with Faust.
 
-Reads intake.events, intake.accounts, intake.filings, verification.events, notification.events, enforcement.events,
-enforcement.violations and enforcement.ledger; writes no topic but the changelogs of its own tables. A view can be built anew from the topics at any time.
+The services' tables remain the source of truth. Reads intake.events, intake.accounts, intake.filings,
+verification.events, notification.events, enforcement.events, enforcement.violations and enforcement.ledger. Writes
+only the changelogs of its own tables. A view can be rebuilt from the topics at any time.
 """

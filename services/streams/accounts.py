@@ -1,4 +1,4 @@
-"""The view ``accounts``: where each account stands with the good-faith mechanism, by the notices that tell it so."""
+"""The view ``accounts``: each account's standing in the good-faith mechanism, from the notices sent to it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from shared.events import AccountNotice, Data
 
 GoodFaith = Literal["in", "warned", "barred", "out"]
 STATES: Final[tuple[GoodFaith, ...]] = ("in", "warned", "barred")
-"""Those that are shown. ``barred``: out, and may not come back yet."""
+"""The states shown. ``barred``: out, and may not rejoin yet."""
 _ABOUT: Final = "good_faith_"
 _ENTERED: Final = frozenset({"upgraded", "joined", "declared", "warned", "warning_lifted", "admitted"})
-"""Changes after which the account takes part (``services.intake.goodfaith.domain.Change``)."""
+"""Changes after which the account is in the mechanism (``services.intake.goodfaith.domain.Change``)."""
 
 
 class Account(views.State, frozen=True, array_like=True, omit_defaults=True):
-    """An account, by the notice that is last in intake's log (``sequence``). ``until``: first day on which it may come back."""
+    """An account after its last notice in intake's log (``sequence``). ``until``: first day on which it may rejoin."""
 
     sequence: int
     state: GoodFaith
@@ -28,7 +28,7 @@ class Account(views.State, frozen=True, array_like=True, omit_defaults=True):
 
 
 def key(data: Data) -> str | None:
-    """The account that a notice about good faith is for."""
+    """The account that a good-faith notice is for."""
     return data.account if isinstance(data, AccountNotice) and data.kind.startswith(_ABOUT) else None
 
 
@@ -63,7 +63,7 @@ class Totals:
         return self.counts(now)
 
     def counts(self, now: dt.datetime) -> dict[str, int]:
-        """By state; those that are out and may come back are nobody's figure."""
+        """By state; accounts that are out and may rejoin are not counted."""
         return {state: self._states[state] for state in STATES if self._states[state]}
 
 

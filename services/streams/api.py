@@ -1,7 +1,7 @@
-"""The query API: a seller's and a claim's view. Internal (``shared/callers.py``), on loopback; no personal data.
+"""The query API for the views. Internal (``shared/callers.py``), on loopback; no personal data.
 
-What it says is a view: it may be some moments behind the services' tables, which are the truth. A state lies with the worker
-that owns its partition; any worker may be asked, and asks the others.
+Answers come from views and may lag some moments behind the services' tables, which are the source of truth. A state
+is held by the worker that owns its partition; any worker answers a query and asks the others.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ from shared.topics import partition_of
 log = structlog.get_logger(__name__)
 
 Local = Annotated[bool, QueryParameter()]
-"""Of this worker alone."""
+"""Answer for this worker only."""
 ITEMS_MOST: Final = 300
-"""Items of a claim (domain.md, "claim")."""
+"""Most items of a claim (docs/explanation/domain.md, "Terms")."""
 TOGETHER: Final = 25
-"""Ids looked up without letting other work in between."""
+"""Ids looked up before yielding to other tasks."""
 _US: Final = 1_000_000
 
 
 class Source(Protocol):
-    """What the runtime lets the API see."""
+    """The part of the runtime that the API uses."""
 
     def get(self, view: str, key: str) -> Any:
-        """The state of a key in whatever partition this process owns; None: it has none."""
+        """The state of a key, from any partition that this process owns; None if there is none."""
 
     def partitions(self) -> Mapping[int, Partition]:
-        """Partitions that are recovered and owned."""
+        """The recovered and owned partitions."""
 
     def peers(self) -> Mapping[int, str]:
-        """By partition of another worker's, where its query API is."""
+        """By partition of another worker, the URL of its query API."""
 
 
 class Stage(Struct, frozen=True, kw_only=True):
-    """A stage of an item's handling; ``seconds`` null: it is under way."""
+    """A stage of an item's handling; ``seconds`` is null while it is under way."""
 
     stage: items.Stage
     begun: dt.datetime
@@ -63,7 +63,7 @@ class Stage(Struct, frozen=True, kw_only=True):
 
 
 class ItemView(Struct, frozen=True, kw_only=True):
-    """An item as the view has it. ``waits_for``: of one that is open, whom; times are business time."""
+    """An item in the view. ``waits_for``: whom an open item waits for. Times are business time."""
 
     item: str
     state: str
@@ -84,7 +84,7 @@ class ItemView(Struct, frozen=True, kw_only=True):
 
 
 class ClaimView(Struct, frozen=True, kw_only=True):
-    """A claim's items that are in the view. ``missing``: how many of its items are not (yet)."""
+    """A claim's items in the view. ``missing``: how many of its items are not (yet) in it."""
 
     claim: str
     size: int
@@ -102,7 +102,7 @@ class OldItem(Struct, frozen=True, kw_only=True):
 
 
 class OldestView(Struct, frozen=True, kw_only=True):
-    """The items that are open for the longest, the oldest first; ``partitions`` less than ``of``: some could not be asked."""
+    """The items open for longest, oldest first. If ``partitions`` is less than ``of``, some could not be queried."""
 
     now: dt.datetime
     partitions: int
@@ -111,7 +111,7 @@ class OldestView(Struct, frozen=True, kw_only=True):
 
 
 class Complainant(Struct, frozen=True, kw_only=True):
-    """A complainant, its items in the window, and their share of everybody's (0 to 1)."""
+    """A complainant, its items in the window, and their share of all items (0 to 1)."""
 
     account: str
     items: int
@@ -119,14 +119,14 @@ class Complainant(Struct, frozen=True, kw_only=True):
 
 
 class FilingsView(Struct, frozen=True, kw_only=True):
-    """How far filings are concentrated on few complainants, over the partitions that could be asked.
+    """How far filings are concentrated on few complainants.
 
     Attributes:
         since: when the window begins.
-        partitions: less than ``of``: the figures lack those that could not be asked.
-        squares: sum of the squares of everybody's items.
-        hhi: Herfindahl-Hirschman index, above 0 and up to 1; null: nothing was filed.
-        largest: the largest first.
+        partitions: how many partitions the figures cover; less than ``of`` if some could not be queried.
+        squares: sum of the squares of each complainant's items.
+        hhi: Herfindahl-Hirschman index, above 0 and up to 1; null if nothing was filed.
+        largest: the largest complainants, largest first.
     """
 
     now: dt.datetime
@@ -152,15 +152,15 @@ class SanctionView(Struct, frozen=True, kw_only=True):
 
 
 class SellerView(Struct, frozen=True, kw_only=True):
-    """A seller as the views have it.
+    """A seller in the views.
 
     Attributes:
-        violations: in force, of the last 365 days.
-        violations_ever: in force.
-        tier: of repeat offenders, by the policy; null: none.
-        mean_interval_days: between violations in force, over all of them; null: fewer than two.
+        violations: violations in force within the last 365 days.
+        violations_ever: all violations in force.
+        tier: the policy's tier of repeat offenders; null if none.
+        mean_interval_days: mean time between violations in force; null if fewer than two.
         recidivist: its second violation came less than 365 days after its first.
-        general_points, serious_strikes, entity*: as the ledger last told them, at ``standing_at``.
+        general_points, serious_strikes, entity*: as last published by the ledger, at ``standing_at``.
     """
 
     seller: str
@@ -182,7 +182,7 @@ class SellerView(Struct, frozen=True, kw_only=True):
 
 
 class Compared(Struct, frozen=True, kw_only=True):
-    """What the last comparison of a view on a partition with the database found; ``upto``: the common position."""
+    """The last comparison of a view on a partition with the database. ``upto``: the common position."""
 
     view: str
     partition: int
@@ -236,11 +236,11 @@ class Parts:
         return self._clients[url]
 
     async def run(self, work: Callable[..., Any]) -> Any:
-        """There is no database to wait for."""
+        """Do nothing: there is no database."""
         return None
 
     def close(self) -> None:
-        """Nothing is kept but connections, which end with the process."""
+        """Do nothing: connections end with the process."""
 
 
 def _parts(request: Request[Any, Any, Any]) -> Parts:
@@ -261,7 +261,7 @@ def _nobody() -> Refused:
 
 @get("/internal/streams/claim")
 async def claim(request: Request[Any, Any, Any], claim: GivenId, local: Local = False) -> ClaimView:
-    """A claim's items. Its items lie on several partitions: the other owners are asked too, unless ``local``."""
+    """A claim's items. They are on several partitions, so the other owners are asked too unless ``local``."""
     parts = _parts(request)
     found, size = await _local(parts, claim)
     asked_all = True
@@ -308,7 +308,7 @@ async def _local(parts: Parts, claim: str) -> tuple[dict[str, ItemView], int]:
 
 
 def item_view(item: str, state: items.Item, now: dt.datetime) -> ItemView:
-    """An item's state, in words."""
+    """The view of an item from its state."""
     received = at_of(state.received)
     assert received is not None
     return ItemView(
@@ -345,11 +345,11 @@ def _others(parts: Parts) -> Sequence[str]:
 
 
 async def _ask(parts: Parts, url: str, path: str, kind: type[Any], **given: str) -> Any:
-    """Another worker's answer; None: it is away, or has nothing."""
+    """Another worker's answer; None if it is unavailable or has nothing."""
     try:
         return await parts.client(url).get(path, kind, {**given, "local": "true"})
     except (ServiceUnavailable, Refused) as error:
-        log.warning("a worker that was asked gave no answer", error=str(error)[:200])
+        log.warning("worker did not answer", error=str(error)[:200])
         return None
 
 
@@ -360,7 +360,7 @@ async def _ask(parts: Parts, url: str, path: str, kind: type[Any], **given: str)
 async def oldest(
     request: Request[Any, Any, Any], limit: Annotated[int, QueryParameter(ge=1, le=100)] = 10, local: Local = False
 ) -> OldestView:
-    """The items that are open for the longest, over all workers unless ``local``."""
+    """The items open for longest, over all workers unless ``local``."""
     parts = _parts(request)
     owned = parts.source.partitions()
     found: list[OldItem] = []
@@ -392,7 +392,7 @@ async def oldest(
 async def filed(
     request: Request[Any, Any, Any], most: Annotated[int, QueryParameter(ge=1, le=100)] = 10, local: Local = False
 ) -> FilingsView:
-    """The complainants with most items in the window, and how far filings are concentrated; of all workers unless ``local``."""
+    """The largest complainants and the concentration of filings, over all workers unless ``local``."""
     parts = _parts(request)
     now, owned = parts.now(), parts.source.partitions()
     found: list[tuple[str, int]] = []
@@ -429,7 +429,7 @@ async def filed(
 
 @get("/internal/streams/seller")
 async def seller(request: Request[Any, Any, Any], seller: GivenId, local: Local = False) -> SellerView:
-    """A seller: violations and standing. One that no view knows stands at nothing."""
+    """A seller's violations and standing. A seller in no view has none."""
     parts = _parts(request)
     number = partition_of(seller, parts.settings.partitions)
     partition = parts.source.partitions().get(number)
@@ -448,7 +448,7 @@ async def seller(request: Request[Any, Any, Any], seller: GivenId, local: Local 
 
 
 def seller_view(seller: str, times: Sequence[int], standing: sellers.Standing | None, now: dt.datetime) -> SellerView:
-    """What the views have of a seller. ``times``: of its violations in force, sorted, in microseconds."""
+    """The view of a seller. ``times``: of its violations in force, sorted, in microseconds."""
     rules = sellers.rules()
     year = rules.within.exact
     recent = sum(at is not None and at + year > now for at in map(at_of, times))
@@ -489,7 +489,7 @@ def seller_view(seller: str, times: Sequence[int], standing: sellers.Standing | 
 
 @get("/internal/streams/status")
 async def status(request: Request[Any, Any, Any]) -> Status:
-    """This worker: how far its partitions are folded, and what was found when they were last compared."""
+    """This worker: how far its partitions are folded, and the last comparison of each with the database."""
     parts = _parts(request)
     owned = parts.source.partitions()
     found = {} if parts.reconciler is None else parts.reconciler.found

@@ -1,4 +1,4 @@
-"""The Faust application: its settings, and its consumer, which goes on from the tables' positions."""
+"""The Faust application: its settings, and its consumer, which resumes from the tables' positions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.settings import Settings
 
 TABLE: Final = "views"
 REFILL: Final = "refill"
-"""Name under which the topic of ``refill_topic`` is read."""
+"""Short name of the topic ``refill_topic``."""
 Positions = Callable[[], Mapping[TP, int]]
 
 
@@ -30,38 +30,41 @@ def changelog_topic(settings: Settings, generation: int) -> str:
 
 
 def refill_topic(settings: Settings, generation: int) -> str:
-    """Name of the topic by which a generation is filled from the event logs."""
+    """Name of the topic from which a generation is filled with the event logs."""
     return f"{app_id(settings, generation)}-refill"
 
 
 class Listener(driver.ConsumerRebalanceListener):
-    """Keeps a member in its group while it takes partitions over."""
+    """Keeps a member in its group while it takes over partitions."""
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        """Begin to send heartbeats at once: the client does so after this only, and opening many tables may take longer than a session."""
+        """Start heartbeats at once.
+
+        The client would start them only after this method, and opening many tables may take longer than a session.
+        """
         self._thread._ensure_consumer()._coordinator._start_heartbeat_task()
         await super().on_partitions_assigned(assigned)
 
 
 class Consumer(driver.Consumer):
-    """Goes on from the positions in the tables; the group's committed offsets only show lag to others."""
+    """Resumes from the positions in the tables; the group's committed offsets only show the lag to others."""
 
     RebalanceListener = Listener
     positions: Positions
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Seek to the positions, wherever the group's offsets are."""
+        """Seek to the tables' positions, regardless of the group's offsets."""
         wanted = {place: offset for place, offset in self.positions().items() if place in self.assignment()}
         if wanted:
             await self.seek_wait(wanted)
         return wanted
 
     def check_group(self) -> None:
-        """Find whether the member is still one.
+        """Check that this member is still in its group.
 
         Raises:
-            aiokafka.errors.KafkaError: its membership has ended by an error, which the client only logs: nothing would ever be
-                assigned to it any more. A broker that knows of no broker for a moment, itself included, is enough.
+            aiokafka.errors.KafkaError: an error ended its membership. The client only logs that, and nothing would
+                ever be assigned again. A broker that for a moment knows no broker, not even itself, can cause it.
         """
         client = self._thread._consumer
         if client is not None and client._coordinator is not None:
@@ -72,9 +75,9 @@ def create(settings: Settings, generation: int, folder: Path, positions: Positio
     """An application without agents.
 
     Args:
-        folder: where the tables lie; a worker's own.
-        positions: where to read on from, by topic and partition of those that are recovered.
-        url: of this worker, told to the others of the group.
+        folder: this worker's folder for its tables.
+        positions: where to resume, by topic and partition, for recovered partitions.
+        url: of this worker's query API, announced to the rest of the group.
     """
     session_s = settings.session_timeout_ms / 1000
     app = faust.App(
@@ -82,12 +85,12 @@ def create(settings: Settings, generation: int, folder: Path, positions: Positio
         **kafka_links.faust_options(settings),
         canonical_url=url or None,
         broker_client_id=f"streams-{settings.instance}" if settings.instance else "streams",
-        # the first of several workers to answer for a stalled one, and how long a restart waits (stack.md)
+        # how soon others take over from a stalled worker, and how long a restart waits
         broker_session_timeout=session_s,
         broker_heartbeat_interval=max(0.3, session_s / 5),
         broker_rebalance_timeout=10,
         broker_request_timeout=max(30.0, session_s + 1),
-        # nothing is acknowledged by Faust: the worker commits the tables' positions
+        # Faust acknowledges nothing: the worker commits the tables' positions
         broker_commit_livelock_soft_timeout=31_536_000,
         stream_processing_timeout=31_536_000,
         consumer_auto_offset_reset="earliest",
@@ -100,7 +103,7 @@ def create(settings: Settings, generation: int, folder: Path, positions: Positio
         topic_replication_factor=settings.replication,
         topic_allow_declare=False,
         topic_disable_leader=True,
-        # a second copy of each table costs a second reading of each changelog; recovery takes seconds
+        # no standby: it would read each changelog a second time, and recovery takes only seconds
         table_standby_replicas=0,
         stream_buffer_maxsize=4096,
         stream_wait_empty=False,
@@ -120,14 +123,14 @@ def create(settings: Settings, generation: int, folder: Path, positions: Positio
 
 
 def table(app: Any, partitions: int) -> Any:
-    """The one table, in RocksDB, with its changelog."""
+    """The only table, in RocksDB, with its changelog."""
     return app.Table(
         TABLE,
         partitions=partitions,
         key_type=bytes,
         value_type=bytes,
         recovery_buffer_size=5000,
-        # a database for each partition: small buffers each
+        # one database per partition, so small buffers
         options={
             "write_buffer_size": 8 * 1024 * 1024,
             "max_write_buffer_number": 2,

@@ -1,4 +1,4 @@
-"""What runs beside the folding in a worker's event loop: the query API, and the comparison of views with the database."""
+"""Runs in a worker's event loop next to the folding: the query API, and the comparison of views with the database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to the process it is in."""
+    """A server that leaves signal handling to the process."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -31,7 +31,7 @@ class _Server(uvicorn.Server):
 
 
 def listen(settings: Settings) -> socket.socket:
-    """The socket of the query API (``http_host``, ``http_port``), bound."""
+    """The bound socket of the query API (``http_host``, ``http_port``)."""
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind((settings.http_host, settings.http_port))
@@ -40,7 +40,7 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def url_of(listening: socket.socket, *, tls: bool = False) -> str:
-    """Where a socket's query API is, for the other workers."""
+    """The URL at which other workers reach a socket's query API."""
     host, port = listening.getsockname()[:2]
     if host in ("0.0.0.0", "::"):  # noqa: S104 - every address: the others know us by name
         host = socket.gethostname()
@@ -51,8 +51,9 @@ def url_of(listening: socket.socket, *, tls: bool = False) -> str:
 async def beside(
     settings: Settings, worker: Worker, views: Views, listening: socket.socket
 ) -> AsyncIterator[Reconciler | None]:
-    """Serve and compare while the context is open. Without ``internal_callers`` nothing is served, without ``reconcile_s`` nothing
-    compared.
+    """Serve the query API and compare views while the context is open.
+
+    Without ``internal_callers`` nothing is served; without ``reconcile_s`` nothing is compared.
     """
     tasks: list[asyncio.Task[Any]] = []
     database: Database | None = None
@@ -71,7 +72,7 @@ async def beside(
             )
         )  # fmt: skip
         tasks.append(asyncio.create_task(server.serve([listening])))
-        log.info("answers", worker=NAME, url=url_of(listening, tls=settings.http_certificate is not None))
+        log.info("query API started", worker=NAME, url=url_of(listening, tls=settings.http_certificate is not None))
     for task in tasks:
         task.add_done_callback(_ended)
     try:
@@ -88,4 +89,4 @@ async def beside(
 
 def _ended(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("ended", worker=NAME, error=f"{type(error).__name__}: {error}", exc_info=error)
+        log.error("task failed", worker=NAME, error=f"{type(error).__name__}: {error}", exc_info=error)

@@ -1,12 +1,12 @@
-"""The changelog of the tables: one atomic batch for each step, and a watch over who else writes.
+"""Writes the tables' changelog, one atomic batch per step, and detects writes by other workers.
 
-Faust hands each write to a producer and forgets it (``send_soon``), and writes it into RocksDB at once. Then a table may be ahead of its
-changelog, a repeat of the event tells nothing new, and nobody else ever learns of it. Here it is the other way round: a batch is
-acknowledged first, and only then is it in the table.
+Faust itself hands each write to a producer without waiting (``send_soon``) and writes to RocksDB at once. A table may
+then be ahead of its changelog; a repeat of the event changes nothing, so the change never reaches the changelog. Here
+the order is reversed: a batch goes into the table only after the brokers have acknowledged it.
 
-A worker that slept through its session may still write when it wakes. Since a partition of the changelog has one writer and no
-transactions, the offsets that a writer is given have no gaps; a gap says that somebody else wrote. Then the group decides
-which of the two is the owner (``Foreign``), and the owner writes what stands again (``worker.py``).
+A worker that slept through its session may still write when it wakes. A partition of the changelog has one writer and
+no transactions, so the offsets that a writer gets have no gaps; a gap means that somebody else wrote (``Foreign``).
+Then the group decides which of the two is the owner, and the owner writes the current values again (``worker.py``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BATCH_MAX: Final = 900_000
 
 
 class Foreign(Exception):
-    """Somebody else has written to the partition: ``first`` to ``last`` (exclusive) are not ours."""
+    """Another worker has written to the partition: offsets ``first`` to ``last`` (exclusive) are not ours."""
 
     def __init__(self, first: int, last: int) -> None:
         super().__init__(f"offsets {first} to {last}")
@@ -39,7 +39,7 @@ class Foreign(Exception):
 
 
 class GivenUp(Exception):
-    """The partition is not ours any more; a part may have been written."""
+    """The partition is no longer ours; some of the rows may have been written."""
 
 
 class Changelog:
@@ -47,7 +47,7 @@ class Changelog:
 
     Args:
         topic: its name.
-        settings: where the broker is, and the longest pause between tries while it does not take a batch.
+        settings: the broker, and the longest pause between tries while it does not accept a batch.
     """
 
     def __init__(self, topic: str, settings: Settings, client: str) -> None:
@@ -63,7 +63,7 @@ class Changelog:
             request_timeout_ms=10_000,
         )
         self.ends: dict[int, int] = {}
-        """By partition, the offset that our next record is to get."""
+        """By partition, the offset expected for our next record."""
 
     async def start(self) -> None:
         """Connect.
@@ -74,20 +74,20 @@ class Changelog:
         await self._producer.start()
 
     async def stop(self) -> None:
-        """Let go of the broker."""
+        """Disconnect."""
         await self._producer.stop()
 
     async def write(self, partition: int, rows: Sequence[Row], going_on: Callable[[], bool]) -> int:
-        """Write rows, the last one last, and wait until the broker has them; returns the offset of the last one.
+        """Write rows in order and wait until the broker has them; returns the offset of the last one.
 
-        They are one atomic batch as long as they are no longer than ``BATCH_MAX``; else several, in order.
+        Up to ``BATCH_MAX`` bytes they form one atomic batch; larger ones are split into several, in order.
 
         Args:
-            going_on: asked before each try; the write is given up when it says no.
+            going_on: called before each try; if it returns False, the write is abandoned.
 
         Raises:
-            Foreign: written, but somebody else has written before.
-            GivenUp: it said no.
+            Foreign: the rows are written, but another worker wrote before them.
+            GivenUp: ``going_on`` returned False.
         """
         foreign: Foreign | None = None
         for batch in self._batches(rows):
@@ -126,7 +126,7 @@ class Changelog:
             except KafkaError as error:
                 failures += 1
                 pause = min(self._retry_max_s, 0.05 * 2 ** min(failures, 12))
-                log.warning("changelog", partition=partition, error=type(error).__name__, pause_s=pause)
+                log.warning("changelog write failed", partition=partition, error=type(error).__name__, pause_s=pause)
                 await asyncio.sleep(pause)
 
     async def read(self, partition: int, first: int, last: int) -> list[Row]:

@@ -1,7 +1,9 @@
-"""The metrics of the views. Every value is made of the states in the tables: a restart or a rebalance loses and doubles nothing.
+"""The metrics of the views.
 
-Every series has the label ``partition``. While a partition moves two workers may export it: rules take ``max by (partition,
-...)`` first and sum then. Names and label values are declared here; all of them are there at 0 from the start.
+Every value is computed from the states in the tables, so a restart or rebalance neither loses nor duplicates
+anything. Every series has the label ``partition``. While a partition moves, two workers may export it, so rules take
+``max by (partition, ...)`` first and then sum. Names and label values are declared here; all series exist from the
+start, at 0.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from shared.concentration import SIZES
 from shared.standing import bounds
 
 OTHER: Final = "other"
-"""Reasons that no policy has, or not for that kind of right."""
+"""Label for reasons that no policy has for that kind of right."""
 
 
 def reasons() -> dict[str, tuple[str, ...]]:
-    """By kind of right, the reasons that any policy has for it, and ``other``."""
+    """By kind of right, the reasons that any policy has for it, plus ``other``."""
     found: dict[str, set[str]] = {}
     for version in policy.versions():
         for code, reason in policy.load(version).reasons.items():
@@ -39,7 +41,7 @@ class Views(Collector):
     """Exports the figures of the partitions that this process owns.
 
     Args:
-        partitions: those that are recovered and owned, now; may be called from any thread.
+        partitions: the recovered and owned partitions; called from any thread.
         now: business time.
     """
 
@@ -50,15 +52,15 @@ class Views(Collector):
         self._reconciled: dict[tuple[str, int], tuple[int, float]] = {}
 
     def reconciled(self, view: str, partition: int, difference: int, wall: float) -> None:
-        """Show what a reconciliation found. ``wall``: when, seconds since 1970."""
+        """Export the result of a reconciliation. ``wall``: its time, in seconds since 1970."""
         self._reconciled[view, partition] = (difference, wall)
 
     def describe(self) -> Iterable[Metric]:
-        """The families without a sample, so that registering asks for no figures."""
+        """The families without samples, so that registering computes no figures."""
         return list(self._families().values())
 
     def collect(self) -> Iterable[Metric]:
-        """All series of all partitions owned."""
+        """All series of all owned partitions."""
         now = self._now()
         families = self._families()
         families["clock"].add_metric((), now.timestamp())
@@ -154,113 +156,122 @@ def _declare(kind: metrics.Kind, name: str, means: str, do: str = "-", **labels:
 VIEWS: Final = tuple(view.name for view in VIEWS_)
 FAMILIES: Final = {
     "clock": _declare(
-        "gauge", "clock_timestamp_seconds", "Business time now: what business timestamps are subtracted from.",
-        "stands still outside of replays: somebody stopped the clock",
+        "gauge", "clock_timestamp_seconds", "Business time now, from which to subtract business timestamps.",
+        "does not advance outside of replays: somebody stopped the clock",
     ),
     "outcomes": _declare(
         "counter", "claim_sla_outcomes_total",
-        "Items handled in time or not, each once, at the earlier of handled and deadline.",
-        "`missed` grows: oldest items first; what waits (look-ups, receipts, reviewers)?",
+        "Items by whether they were handled in time; each counts once, when handled or at the deadline if earlier.",
+        "`missed` grows: work on the oldest items first; what are they waiting for (look-ups, receipts, reviewers)?",
         outcome=("met", "missed"), tier=metrics.TIERS,
     ),
     "open": _declare(
         "gauge", "claim_items_open",
-        "Items neither handled nor over, by who they wait for: verification to take them (`intake`), its rules or a look-up "
-        "(`verification`), a person (`review`), the complainant, whose clock stands still, the marketplace (`enforcement`).",
-        "grows: the stage says whose part is slow",
+        "Items neither handled nor ended, by what they wait for: verification to take them (`intake`), its rules or a "
+        "look-up (`verification`), a person (`review`), the `complainant` (the clock is paused), the marketplace "
+        "(`enforcement`).",
+        "grows: the stage says which part is slow",
         stage=items.WHERE, tier=metrics.TIERS,
     ),
     "oldest": _declare(
         "gauge", "claim_oldest_open_received_timestamp_seconds",
-        "When the stage's oldest open item was received, moved on by the pauses of its clock, in **business time**; 0: none.",
+        "When the stage's oldest open item was received, plus the pauses of its clock, in **business time**; 0: none.",
         "18 h before the clock: six hours are left to act",
         stage=items.WHERE,
     ),
     "due_soon": _declare(
         "gauge", "claim_items_due_soon",
-        "Open items whose clock runs and that come due within so many seconds, or are due and not missed yet; to the minute.",
+        "Open items with a running clock that are due within so many seconds, or overdue and not yet counted as "
+        "missed; to the minute.",
         within_seconds=tuple(map(str, items.WITHIN)),
     ),
     "handling": _declare(
         "histogram", "claim_handling_duration_seconds",
-        "From receipt to handled, less pauses, in business time: what the promise counts. Up to 86400: met, where that is 24 h.",
+        "From receipt to handled, less pauses, in business time: what the 24-hour target measures. Up to 86400: met, "
+        "if the policy sets 24 h.",
         tier=metrics.TIERS,
     ),
     "durations": _declare(
         "histogram", "claim_stage_duration_seconds",
         "Business time of a stage: `recorded` (receipt to verification's first event), `notification` (takedown to the seller's "
-        "notice), `enforcement` (hold to the marketplace's receipt). An edge lies at each budget.",
+        "notice), `enforcement` (hold to the marketplace's receipt). Each budget is a bucket bound.",
         stage=tuple(items.BUDGETS),
     ),
     "completed": _declare(
         "counter", "claim_stage_completed_total",
-        "Stages done within their budget (60, 300, 3600 s) or late; one under way beyond its budget is late already. One that "
-        "the item left before it was done (withdrawn) does not count.",
-        "`late` grows: the stage's workers; lag in seconds of what they read",
+        "Stages completed within their budget (60, 300, 3600 s) or late. A stage still under way after its budget "
+        "counts as late already; one that the item left unfinished (withdrawn) does not count.",
+        "`late` grows: check the stage's workers and their lag in seconds",
         stage=tuple(items.BUDGETS), result=("in_budget", "late"),
     ),
     "paused": _declare(
-        "gauge", "claim_clock_paused", "Open items whose 24 hours stand still, by why.",
-        "grows: do pauses hide what would be missed?",
+        "gauge", "claim_clock_paused", "Open items whose 24-hour clock is paused, by reason.",
+        "grows: do pauses hide items that would be missed?",
         reason=tuple(state.lower() for state in sorted(items.PAUSING)),
     ),
     "takedowns": _declare(
         "counter", "takedowns_total",
-        "Handled items, duplicates and dead links left out, by whether they were ever taken down: the takedown rate is of these.",
+        "Handled items without duplicates and dead links, by whether they were ever taken down: the basis of the "
+        "takedown rate.",
         outcome=("taken_down", "declined"), right_type=metrics.RIGHT_TYPES,
         reason=tuple(sorted({code for codes in reasons().values() for code in codes})),
     ),
     "offenders": _declare(
-        "gauge", "repeat_offenders", "Sellers with two violations in force or more of the last 365 days, by tier.",
+        "gauge", "repeat_offenders", "Sellers with two or more violations in force within the last 365 days, by tier.",
         "rises: sanctions do not deter, or a business opens new accounts",
         tier=tuple(name for name, _, _ in bounds(sellers.rules())),
     ),
     "first": _declare(
         "gauge", "recidivism_sellers",
-        "Sellers whose first violation in force is one to two years old (`whole`: what the rate is of) or younger (`young`).",
+        "Sellers whose first violation in force is one to two years old (`whole`: the basis of the rate) or younger "
+        "(`young`).",
         cohort=("whole", "young"),
     ),
     "again": _declare(
         "gauge", "recidivism_sellers_again",
-        "Of them, those with a further one less than 365 days after the first: divided by `goodfaith_recidivism_sellers`, the rate.",
+        "Those of `goodfaith_recidivism_sellers` with another violation less than 365 days after the first; the ratio "
+        "of the two is the recidivism rate.",
         "rises: warnings do not reach sellers, or do not matter to them",
         cohort=("whole", "young"),
     ),
     "intervals": _declare(
         "histogram", "offence_interval_seconds",
-        "From a violation in force to the seller's next, where the later one is of the last 365 days. As it is now: it may shrink.",
+        "From a violation in force to the seller's next one, if that is within the last 365 days. Current state: it "
+        "may shrink.",
     ),
     "good_faith": _declare(
         "gauge", "good_faith_complainants",
-        "Accounts in the good-faith mechanism (`in`; `warned`: demoted soon, if their figures stay as they are), and those that left "
-        "it and may not come back yet (`barred`).",
-        "many `warned` at once: did the policy change, or reviewers?",
+        "Accounts in the good-faith mechanism (`in`; `warned`: demoted soon unless their figures improve), and those "
+        "that left it and may not rejoin yet (`barred`).",
+        "many `warned` at once: did the policy or the reviewers change?",
         state=accounts.STATES,
     ),
     "complainants": _declare(
         "gauge", "filing_complainants",
-        "Accounts that filed in the last 30 business days (UTC; today is one of them), by how many items they filed in them.",
+        "Accounts that filed in the last 30 business days (UTC, including today), by how many items they filed.",
         size=SIZES,
     ),
     "filed": _declare(
         "gauge", "filing_items",
-        "Items that they filed, by the class of their complainant. Near copies that the system files are left out.",
-        "the share of `1000+` rises: the programme works for few; look at lanes and quotas before the next of them comes",
+        "Items filed in the last 30 business days, by their complainant's size class, without near copies filed by "
+        "the system.",
+        "the share of `1000+` rises: the programme serves only a few; check lanes and quotas before another one comes",
         size=SIZES,
     ),
     "squares": _declare(
         "gauge", "filing_items_squares",
-        "Sum of the squares of each complainant's items: divided by the square of all items, the Herfindahl-Hirschman index.",
+        "Sum of the squares of each complainant's items. Divided by the square of the total, it is the "
+        "Herfindahl-Hirschman index.",
     ),
     "difference": _declare(
         "gauge", "reconciliation_difference",
-        "Sum of the differences between a view's counts and the database's at a common position; 0 is right.",
+        "Sum of the differences between a view's counts and the database's at a common position. It must be 0.",
         "above 0: the view is wrong (rebuild it) or the database was changed by hand; the log names the counts",
         view=VIEWS,
     ),
     "reconciled": _declare(
         "gauge", "reconciliation_last_timestamp_seconds", "Wall time at which a view was last compared with the database; 0: not yet.",
-        "an hour back: the database cannot be read, or the view stands still",
+        "an hour ago: the database cannot be read, or the view has stalled",
         view=VIEWS,
     ),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the process says of its own work; the figures of the views are in ``collector``."""
+"""Metrics of the process itself; those of the views are in ``collector``."""
 
 from __future__ import annotations
 
@@ -11,48 +11,49 @@ RESULTS: Final = ("folded", "duplicate", "skipped", "failed")
 
 FOLDED = counter(
     "goodfaith_streams_events_folded_total",
-    "Events by what became of them: `folded`; `duplicate`, read before; `skipped`, of an unknown type; `failed`, kept for another try.",
+    "Events by result: `folded`, `duplicate` (read before), `skipped` (unknown type), `failed` (kept to try again).",
     {"topic": TOPIC, "result": RESULTS},
     of=NAME,
-    do="`folded` stands still while services work: look at the position. `failed`: see `goodfaith_streams_failed_events`",
+    do="`folded` stalls while services work: check the position. `failed`: see `goodfaith_streams_failed_events`",
 )
 POSITION = gauge(
     "goodfaith_streams_position_timestamp_seconds",
-    "Wall time up to which a partition's events are in the views: of the last one, or of the look that found no more.",
+    "Wall time up to which a partition's events are in the views: last event, or last check that found no more.",
     {"topic": TOPIC, "partition": PARTITION},
     of=NAME,
-    do="`time() - x` is the views' lag: too few workers, a slow disk, or a worker that stands still",
+    do="`time() - x` is the views' lag: too few workers, a slow disk, or a stalled worker",
 )
 FAILED = gauge(
     "goodfaith_streams_failed_events",
-    "Events that a view could not fold, or that could not be read. They are kept, and tried again when a worker takes the partition over.",
+    "Events that could not be read or that a view could not fold. They are kept, and tried again when a worker takes "
+    "over the partition.",
     {"partition": PARTITION},
     of=NAME,
-    do="the log's `not folded` has the error; mend it, restart `streams`",
+    do="the log entry `not folded` has the error; fix it and restart `streams`",
 )
 RECOVERING = gauge(
     "goodfaith_streams_recovering",
-    "1 while a partition's table is recovered from its changelog.",
+    "1 while a partition's table is being recovered from its changelog.",
     {"partition": PARTITION},
     of=NAME,
-    do="for minutes: look at the broker; with an empty disk it takes as long as docs/performance.md says",
+    do="for minutes: check the broker; docs/explanation/performance.md says how long it takes with an empty disk",
 )
 MISSED = gauge(
     "goodfaith_streams_missed_records",
     "Records that retention had deleted before the views read them.",
     {"partition": PARTITION},
     of=NAME,
-    do="above 0: `goodfaith streams rebuild --from logs`",
+    do="above 0: run `goodfaith streams rebuild --from logs`",
 )
 FOREIGN = counter(
     "goodfaith_streams_foreign_writes_total",
-    "Times that another worker had written to the changelog of a partition of ours; what stands was written again.",
+    "Times that another worker had written to our partition's changelog; the current values were then written again.",
     of=NAME,
-    do="a few after a frozen worker woke; a steady stream: two installations share a topic prefix",
+    do="a few after a frozen worker resumed: normal; a steady stream: two installations share a topic prefix",
 )
 SOUGHT = counter(
     "goodfaith_streams_sought_total",
-    "Times that reading of a partition of a topic went back to the table's position.",
+    "Times that a topic partition was re-read from the table's position.",
     of=NAME,
-    do="a few around rebalances; a steady stream: look at the broker and the log",
+    do="a few around rebalances: normal; a steady stream: check the broker and the log",
 )

@@ -1,8 +1,8 @@
-"""The view ``filings``: one state a claim; how far filings are concentrated on few complainants.
+"""The view ``filings``, with one state per claim: how far filings are concentrated on few complainants.
 
-What counts are items that a complainant filed in the window (``shared.concentration``), by business day (UTC) of acceptance,
-whatever became of them: it is about who makes the work. A claim that the system filed for an account (a near copy, row 20) is
-not its complainant's filing, and a canary's is nobody's.
+It counts the items that a complainant filed in the window (``shared.concentration``), by business day (UTC) of
+acceptance, whatever became of them, because it measures who causes the work. Claims that the system filed for an
+account (near copies, row 20) and canary claims do not count.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from shared.concentration import SIZES, size_of
 from shared.events import ClaimFiled, Data
 
 BY_SYSTEM: Final = "recurrence"
-"""Channel of what the system files for an account."""
+"""Channel of claims that the system files for an account."""
 CANARY: Final = "canary"
-"""Channel of what a canary files."""
+"""Channel of claims that a canary files."""
 _DAY: Final = 86_400 * SECOND
 KEPT_DAYS: Final = 2
-"""Days that are kept behind the window: a count may be asked for as of a moment that lies a little back."""
+"""Days kept before the window, because counts may be requested as of a slightly earlier moment."""
 
 
 class Filing(views.State, frozen=True, array_like=True, omit_defaults=True, order=True):
@@ -37,14 +37,14 @@ class Filing(views.State, frozen=True, array_like=True, omit_defaults=True, orde
 
 
 def key(data: Data) -> str | None:
-    """``<complainant>/<claim>``; None for what counts in no figure."""
+    """``<complainant>/<claim>``; None for claims that are not counted."""
     if not isinstance(data, ClaimFiled) or data.canary or data.channel == BY_SYSTEM:
         return None
     return f"{data.account}/{data.claim}"
 
 
 def fold(state: Filing | None, data: Data, meta: Meta) -> Filing | None:
-    """The claim after an event: it is told once, and never changes. (Of two that differ the lesser counts, in any order.)"""
+    """The claim after an event. It is announced once; if two events differ, the lesser counts, in any order."""
     if not isinstance(data, ClaimFiled):
         return state
     told = Filing(data.items, us(data.at))
@@ -53,14 +53,14 @@ def fold(state: Filing | None, data: Data, meta: Meta) -> Filing | None:
 
 @dataclass(frozen=True, slots=True)
 class Filings:
-    """Figures of the complainants who filed in the window. They may be added over partitions: each of them is whole in one."""
+    """Figures of the complainants in the window. They add up over partitions: each complainant is in only one."""
 
     complainants: Mapping[str, int]
-    """By class of size."""
+    """Complainants by size class."""
     items: Mapping[str, int]
-    """By class of size of their complainants."""
+    """Items by size class of their complainant."""
     squares: int
-    """Sum of the squares of everybody's items."""
+    """Sum of the squares of the complainants' items."""
 
 
 class Totals:
@@ -68,9 +68,9 @@ class Totals:
 
     def __init__(self) -> None:
         self._days: dict[int, dict[str, int]] = {}
-        """Day (since 1970) -> complainant -> items; none before ``_first - KEPT_DAYS``."""
+        """Day (since 1970) -> complainant -> items; no days before ``_first - KEPT_DAYS``."""
         self._claims: Counter[int] = Counter()
-        """By day."""
+        """Claims by day."""
         self._first = 0
         """Day on which the window begins."""
         self._window = _Window()
@@ -100,7 +100,7 @@ class Totals:
         self._first = first
 
     def _at(self, now: dt.datetime) -> _Window:
-        """The window as of ``now``: it moves on with it, and is made anew for a moment that lies back."""
+        """The window as of ``now``: it advances with the clock, and is computed from scratch for an earlier moment."""
         first = _first(now)
         if first > self._first:
             self._move_on(first)
@@ -121,22 +121,22 @@ class Totals:
         )  # fmt: skip
 
     def largest(self, now: dt.datetime, most: int) -> list[tuple[str, int]]:
-        """The complainants with most items in the window: (account, items), the largest first. Looks at all of them."""
+        """The complainants with the most items in the window: (account, items), largest first. Reads all of them."""
         return heapq.nsmallest(most, self._at(now).items.items(), key=lambda one: (-one[1], one[0]))
 
     def counts(self, now: dt.datetime) -> dict[str, int]:
-        """Claims in the window, their complainants and items by class of size, and the sum of squares."""
+        """Claims in the window, complainants and items by size class, and the sum of squares."""
         window, first = self._at(now), _first(now)
         claims = sum(count for day, count in self._claims.items() if day >= first)
         return counts_of(claims, window.items.values())
 
 
 class _Window:
-    """Sums of some days."""
+    """Sums over a range of days."""
 
     def __init__(self) -> None:
         self.items: dict[str, int] = {}
-        """By complainant who filed."""
+        """Items by complainant."""
         self.complainants: Counter[str] = Counter()
         self.sums: Counter[str] = Counter()
         self.squares = 0
@@ -166,7 +166,7 @@ def _first(now: dt.datetime) -> int:
 
 
 def counts_of(claims: int, filed: Iterable[int]) -> dict[str, int]:
-    """What is compared with the database, of everybody's items; zeros left out."""
+    """The counts to compare with the database, from each complainant's items; without zeros."""
     found: Counter[str] = Counter(claims=claims)
     for items in filed:
         size = size_of(items)

@@ -1,7 +1,8 @@
-"""One partition of every view: folds batches of events, keeps the totals, and counts at an exact position. Pure but for a lock.
+"""One partition of every view: folds batches of events, keeps totals, and counts at an exact position.
 
-The runtime gives a batch and a way to look a state up; it gets back one change for each state that the batch changed, and
-writes these. When writing fails the partition is thrown away, and loaded anew from the tables.
+Pure except for locks. The runtime passes a batch and a function that looks up states. It gets back one change per
+state that the batch changed, and writes these. If the write fails, the partition is discarded and reloaded from the
+tables.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from services.streams.views import Meta, State, Totals, View, position_of
 from shared.events import Data
 
 POSITIONS: Final = "positions"
-"""Table of how far each source is folded, written with every batch."""
+"""Table that records how far each source is folded; written with every batch."""
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -31,14 +32,14 @@ class Position(State, frozen=True, array_like=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An event as read from a topic (name without prefix); ``data`` None: of a type that is not known, only its position counts."""
+    """An event read from a topic (name without prefix). ``data`` None: an unknown type; only its position counts."""
 
     topic: str
     offset: int
     data: Data | None
     meta: Meta
     counts: bool = True
-    """``offset`` is one of the topic's; False: it came another way, and says nothing of how far the topic is folded."""
+    """``offset`` is the topic's. False: the event came another way and does not show how far the topic is folded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Failure:
 
 
 class Passed(Exception):
-    """The position that was asked for lies behind."""
+    """The requested position has been passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +74,17 @@ class _Stop:
 
 
 def log_source(worker: str, partition: int, topic: str) -> str:
-    """What a worker's event log has for a topic, as a source; its positions are sequence numbers."""
+    """A worker's event log for one topic as a source; positions are sequence numbers."""
     return f"{worker}.{partition}@{topic}"
 
 
 def topic_source(topic: str) -> str:
-    """A topic as a source; its positions are offsets."""
+    """A topic as a source; positions are offsets."""
     return f"@{topic}"
 
 
 class Partition:
-    """One partition. ``lock`` is held while a batch is folded and written, or by whoever wants it to stand still."""
+    """One partition. Hold ``lock`` while a batch is folded and written, or to keep the partition still."""
 
     def __init__(self, number: int, views: Sequence[View]) -> None:
         self.number = number
@@ -96,10 +97,10 @@ class Partition:
                 self._by_topic.setdefault(topic.name, []).append(view)
         self._stops: list[_Stop] = []
         self._guard = threading.Lock()
-        """Scrapes come from another thread."""
+        """Protects totals: scrapes come from another thread."""
 
     def load(self, table: str, states: Iterable[tuple[str, Any]]) -> None:
-        """Take in what a table has of this partition, all of it, before the first batch. ``POSITIONS`` is such a table."""
+        """Load all states of a table for this partition, before the first batch. ``POSITIONS`` is a table too."""
         if table == POSITIONS:
             self.positions.update({key.partition("/")[2]: state.upto for key, state in states})
             return
@@ -109,25 +110,25 @@ class Partition:
                 move(key, None, state)
 
     def figures(self, now: dt.datetime) -> dict[str, Any]:
-        """By view, its figures as of ``now``. From any thread."""
+        """By view, its figures as of ``now``. Safe from any thread."""
         with self._guard:
             return {name: totals.figures(now) for name, totals in self.totals.items()}
 
     def look(self, view: str, what: Callable[[Any], Any]) -> Any:
-        """What a view's totals answer, while nothing moves them. From any thread."""
+        """Call ``what`` with a view's totals while they cannot change. Safe from any thread."""
         with self._guard:
             return what(self.totals[view])
 
     def fold(
         self, records: Sequence[Record], get: Callable[[str, str], Any], only: str | None = None
     ) -> tuple[list[Change], list[Failure]]:
-        """Fold a batch in its order: what is to be written, each state once, and what could not be folded.
+        """Fold a batch in order; returns the changes to write, one per state, and the failures.
 
-        An event at which a view's fold raises leaves that view as it was; the batch goes on.
+        If a view's fold raises, the event does not change that view, and the batch continues.
 
         Args:
-            get: the stored state of (table, key), None when there is none.
-            only: name of the one view to fold.
+            get: returns the stored state of (table, key), or None.
+            only: fold only the view with this name.
         """
         batch = _Batch(self, get, only)
         begin = 0
@@ -146,9 +147,9 @@ class Partition:
         return batch.changes(), batch.failures
 
     def counts_at(self, view: str, source: str, upto: int, now: dt.datetime) -> asyncio.Future[dict[str, int]]:
-        """The view's counts when exactly what a source has up to ``upto`` is folded; to be called with the lock held.
+        """The view's counts when a source is folded exactly up to ``upto``. Call this with the lock held.
 
-        The future fails with ``Passed`` when that lies behind, and is cancelled when the partition is closed.
+        The future fails with ``Passed`` if that position has been passed, and is cancelled if the partition is closed.
         """
         told: asyncio.Future[dict[str, int]] = asyncio.get_running_loop().create_future()
         stop = _Stop(source, upto, view, now, told)
@@ -159,7 +160,7 @@ class Partition:
         return told
 
     def close(self) -> None:
-        """Give it up: nobody is told anything any more."""
+        """Cancel all pending counts."""
         for stop in self._stops:
             stop.told.cancel()
         self._stops.clear()
@@ -176,7 +177,7 @@ class Partition:
             stop.told.set_result(counts)
 
     def views_of(self, topic: str) -> Sequence[View]:
-        """Views that read a topic."""
+        """The views that read a topic."""
         return self._by_topic.get(topic, ())
 
 
@@ -187,12 +188,12 @@ class _Batch:
         self._only = only
         self.failures: list[Failure] = []
         self._states: dict[tuple[str, str], Any] = {}
-        """As they are now."""
+        """Current states."""
         self._changed: dict[tuple[str, str], Any] = {}
         self._positions: dict[str, int] = {}
 
     def fold(self, records: Sequence[Record]) -> None:
-        """Fold some, then move totals and positions."""
+        """Fold records, then update totals and positions."""
         before: dict[tuple[str, str], Any] = {}
         states, get = self._states, self._get
         positions: dict[str, int] = {}
@@ -219,7 +220,7 @@ class _Batch:
                 try:
                     new = view.fold(old, data, record.meta)
                     if new is not old:
-                        _encode(new)  # what cannot be written is this event's failure, not the batch's
+                        _encode(new)  # a state that cannot be encoded is a failure of this event, not of the batch
                 except Exception as error:
                     self.failures.append(Failure(record, view.name, error))
                     continue
@@ -239,7 +240,7 @@ class _Batch:
                 known[source] = self._positions[source] = upto
 
     def changes(self) -> list[Change]:
-        """All that is to be written."""
+        """Everything to write."""
         found = [Change(table, key, state) for (table, key), state in self._changed.items()]
         number = self._partition.number
         return found + [Change(POSITIONS, f"{number}/{s}", Position(upto)) for s, upto in self._positions.items()]

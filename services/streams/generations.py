@@ -1,4 +1,4 @@
-"""Generations of the tables: each has a changelog and a consumer group of its own; the highest that exists is worked on."""
+"""Generations of the tables. Each has its own changelog and consumer group; workers use the highest that exists."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CLIENT: Final = "goodfaith-streams"
 
 
 class LogRow(NamedTuple):
-    """A row of a service's event log."""
+    """A row from a service's event log."""
 
     topic: str
     key: str
@@ -29,7 +29,7 @@ class LogRow(NamedTuple):
 
 
 class NotReady(Exception):
-    """Topics are missing, or have another number of partitions: ``goodfaith migrate`` has not run."""
+    """Topics are missing or have the wrong number of partitions: ``goodfaith migrate`` has not run."""
 
 
 def _admin(settings: Settings) -> Any:
@@ -37,13 +37,13 @@ def _admin(settings: Settings) -> Any:
 
 
 def of_topics(settings: Settings, names: set[str]) -> list[int]:
-    """The generations that have a changelog among these topics, in order."""
+    """The generations with a changelog among these topics, in order."""
     pattern = re.compile(re.escape(settings.topic_prefix) + r"streams-(\d{1,9})-" + TABLE + "-changelog")
     return sorted(int(found[1]) for name in names if (found := pattern.fullmatch(name)))
 
 
 def newest(settings: Settings) -> int:
-    """The highest generation; 0: there is none.
+    """The highest generation, or 0 if there is none.
 
     Raises:
         kafka.errors.KafkaError: the broker cannot be reached.
@@ -56,10 +56,10 @@ def newest(settings: Settings) -> int:
 
 
 def current(settings: Settings) -> int:
-    """The generation to work on; the first one is created.
+    """The generation to work on. Creates the first one.
 
     Raises:
-        NotReady: a topic is missing, or has another number of partitions.
+        NotReady: a topic is missing or has the wrong number of partitions.
         kafka.errors.KafkaError: the broker cannot be reached.
     """
     admin = _admin(settings)
@@ -81,7 +81,7 @@ def current(settings: Settings) -> int:
 
 
 def progress(settings: Settings, number: int) -> dict[tuple[str, int], tuple[int, int]]:
-    """By topic (its declared name, or ``refill``) and partition: the offset that a generation reads next, and the topic's end.
+    """By topic (declared name, or ``refill``) and partition: a generation's next offset, and the topic's end.
 
     Raises:
         kafka.errors.KafkaError: the broker cannot be reached.
@@ -120,10 +120,10 @@ def has_refill(settings: Settings, number: int) -> bool:
 
 
 def create(settings: Settings, number: int) -> None:
-    """Create a generation's changelog; workers go over to it.
+    """Create a generation's changelog. Workers then switch to it.
 
     Raises:
-        kafka.errors.KafkaError: the broker cannot be reached, or refuses.
+        kafka.errors.KafkaError: the broker cannot be reached or refuses.
     """
     _create(
         settings, changelog_topic(settings, number), {"cleanup.policy": "compact", "max.compaction.lag.ms": "86400000"}
@@ -131,17 +131,17 @@ def create(settings: Settings, number: int) -> None:
 
 
 def create_refill(settings: Settings, number: int) -> str:
-    """Create the topic by which a generation is filled; its name."""
+    """Create the topic from which a generation is filled; returns its name."""
     name = refill_topic(settings, number)
     _create(settings, name, {"retention.ms": "-1"})
     return name
 
 
 def tidy(settings: Settings, number: int) -> list[str]:
-    """Delete the topics and the consumer groups of all generations but one; the topics' names.
+    """Delete the topics and consumer groups of all generations but one; returns the topics' names.
 
     Raises:
-        kafka.errors.KafkaError: the broker cannot be reached, or a worker still works on one of them.
+        kafka.errors.KafkaError: the broker cannot be reached, or a worker still uses one of them.
     """
     admin = _admin(settings)
     try:
@@ -157,10 +157,10 @@ def tidy(settings: Settings, number: int) -> list[str]:
 
 
 def fill(settings: Settings, number: int, rows: Iterable[LogRow]) -> int:
-    """Write rows of event logs to a generation's refill topic; how many.
+    """Write rows of event logs to a generation's refill topic; returns how many.
 
     Raises:
-        kafka.errors.KafkaError: the broker does not take them.
+        kafka.errors.KafkaError: the broker does not accept them.
     """
     topic = create_refill(settings, number)
     producer: Any = kafka_links.producer(settings, acks="all", enable_idempotence=True, linger_ms=5, batch_size=262_144)

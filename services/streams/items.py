@@ -1,4 +1,4 @@
-"""The view ``items``: one state an item. Who was in time, what came of it, where it is now, and how long each stage took."""
+"""The view ``items``, with one state per item: timeliness, outcome, where it is now, and how long each stage took."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from shared.events import DECISIONS, ENDED, Data, HoldChanged, ItemChanged, Item
 from shared.events import State as LifeState
 
 Where = Literal["intake", "verification", "review", "complainant", "enforcement"]
-"""Who an open item waits for: verification to take it, its rules (or the listing's look-up), a person, the complainant (its
-clock stands still), the marketplace's receipt."""
+"""What an open item waits for: verification to take it, verification's rules (or the listing's look-up), a person,
+the complainant (the clock is paused), the marketplace's receipt."""
 WHERE: Final[tuple[Where, ...]] = ("intake", "verification", "review", "complainant", "enforcement")
 Stage = Literal["recorded", "notification", "enforcement"]
 BUDGETS: Final[dict[Stage, int]] = {"recorded": 60, "notification": 300, "enforcement": 3600}
-"""Seconds in which a stage is to be done: acceptance to verification's first event, takedown to the seller's notice, takedown
-to the marketplace's receipt."""
+"""Seconds within which a stage should be done: acceptance to verification's first event, takedown to the seller's
+notice, takedown to the marketplace's receipt."""
 WITHIN: Final = (3600, 10800, 21600)
-"""Seconds ahead for which items that come due are counted."""
+"""How many seconds ahead items that fall due are counted."""
 HANDLING: Final = (60, 300, 900, 3600, 14_400, 43_200, 64_800, 86_400, 172_800)
-"""Edges of the histogram of handling, in seconds."""
+"""Edges of the histogram of handling times, in seconds."""
 STAGES: Final = (1, 5, 15, 60, 300, 900, 3600, 14_400)
-"""Edges of the histogram of stages, in seconds."""
+"""Edges of the histograms of stages, in seconds."""
 PAUSING: Final = frozenset({LifeState.NEEDS_INFO, LifeState.SUSPENDED})
 LEFT_OUT: Final = frozenset({LifeState.DUPLICATE, LifeState.LINK_INVALID})
-"""Handled, and left out of the takedown rate (domain.md, "Takedown rate")."""
+"""Handled, but excluded from the takedown rate (docs/explanation/domain.md, "Terms with an exact meaning")."""
 _MINUTE: Final = 60 * SECOND
 
 
@@ -41,13 +41,13 @@ class Item(views.State, frozen=True, array_like=True, omit_defaults=True):
     """An item. Times: ``views.us``.
 
     Attributes:
-        revision: highest that was seen; 0: submitted, not recorded yet.
-        received: 0: only its notice or its receipt was seen so far.
-        pauses: how far its 24 hours were prolonged.
-        taken: least revision with a hold; 0: never taken down.
-        notified: least revision at which it was in NOTIFIED.
+        revision: highest revision seen; 0: submitted, not recorded yet.
+        received: 0 if only its notice or receipt has been seen so far.
+        pauses: by how much pauses extended its 24 hours.
+        taken: lowest revision with a hold; 0: never taken down.
+        notified: lowest revision at which it was in NOTIFIED.
         noticed_at: when its seller's notice was first sent.
-        receipted_at: when the marketplace first carried a hold out.
+        receipted_at: when the marketplace first carried out a hold.
     """
 
     revision: int = 0
@@ -77,7 +77,7 @@ EMPTY: Final = Item()
 
 
 def key(data: Data) -> str | None:
-    """An item's id; a canary's counts in no figure. (Of its notice and receipt a state is kept that counts as nothing.)"""
+    """An item's id. Canary items are not counted; their notices and receipts leave a state that counts as nothing."""
     if isinstance(data, ItemChanged | ItemSubmitted):
         return None if data.canary else data.item
     if isinstance(data, HoldChanged):
@@ -130,7 +130,7 @@ def _changed(item: Item, data: ItemChanged, at: int) -> Item:
 
 
 def _promised(version: str) -> int:
-    """Microseconds in which an item is to be handled."""
+    """Microseconds within which the policy requires an item to be handled."""
     found = _PROMISED.get(version)
     if found is None:
         found = _PROMISED[version] = policy.load(version).timers.review_sla.exact // dt.timedelta(microseconds=1)
@@ -144,12 +144,12 @@ _PROMISED: Final[dict[str, int]] = {}
 
 
 def is_open(item: Item) -> bool:
-    """Neither handled nor over before it was."""
+    """Whether it is neither handled nor ended without being handled."""
     return bool(item.received) and not item.handled and item.state not in ENDED
 
 
 def where(item: Item) -> Where:
-    """Who an open item waits for."""
+    """What an open item waits for."""
     if not item.revision:
         return "intake"
     if item.state in PAUSING:
@@ -163,31 +163,31 @@ _DECIDED_BY_PEOPLE: Final = frozenset(DECISIONS)
 
 
 def paused(item: Item) -> bool:
-    """Its 24 hours stand still."""
+    """Whether its 24-hour clock is paused."""
     return is_open(item) and not item.sla and item.state in PAUSING
 
 
 def since(item: Item) -> int:
-    """When it was received, moved on by the time that its clock stood still: 24 hours later it is due."""
+    """When it was received, plus the pauses of its clock; it is due 24 hours later."""
     return item.received + item.pauses
 
 
 def takedown(item: Item) -> Literal["taken_down", "declined"] | None:
-    """What came of a handled item; None: it is not handled, a duplicate or a dead link."""
+    """The outcome of a handled item; None if it is not handled, a duplicate or a dead link."""
     if not item.handled or item.state in LEFT_OUT:
         return None
     return "taken_down" if item.taken else "declined"
 
 
 def handling(item: Item) -> int:
-    """Microseconds that the promise counts: from receipt to handled, less pauses."""
+    """Microseconds from receipt to handled, less pauses: what the 24-hour target measures."""
     return max(item.handled - item.received - item.pauses, 0)
 
 
 def stages(item: Item) -> Iterable[tuple[Stage, int, int]]:
-    """(stage, begun, done) of the stages that it has come to; done 0: it is still under way.
+    """(stage, begun, done) of the stages that it has reached; done 0: still under way.
 
-    A stage that the item left before it was done (it was withdrawn, say) is none.
+    A stage that the item left unfinished (because it was withdrawn, say) does not count.
     """
     if not item.received:
         return
@@ -204,28 +204,28 @@ def stages(item: Item) -> Iterable[tuple[Stage, int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the collector shows. Keys are label values in the order of ``collector``."""
+    """The figures that the collector exports. Keys are label values in the order used there."""
 
     outcomes: Mapping[tuple[str, str], int]
     """(met or missed, tier)"""
     open: Mapping[tuple[str, str], int]
     """(where, tier)"""
     oldest: Mapping[str, int]
-    """where -> since; absent: none"""
+    """where -> since; missing if there is none"""
     due_soon: Mapping[int, int]
-    """Seconds ahead -> items that come due until then, or are due and not handled. To the minute, upwards."""
+    """Seconds ahead -> items that fall due by then or are overdue and not handled, rounded up to the minute."""
     paused: Mapping[str, int]
     takedowns: Mapping[tuple[str, str, str], int]
     """(outcome, kind of right, reason)"""
     completed: Mapping[tuple[str, str], int]
-    """(stage, in_budget or late); what is under way beyond its budget is late already"""
+    """(stage, in_budget or late); a stage under way after its budget counts as late"""
     handling: Mapping[str, Histogram]
     """By tier."""
     durations: Mapping[Stage, Histogram]
 
 
 class Totals:
-    """Sums of items."""
+    """Totals of items."""
 
     def __init__(self) -> None:
         self._states: Counter[str] = Counter()
@@ -237,16 +237,16 @@ class Totals:
         self._handling: dict[str, Histogram] = {}
         self._durations: dict[Stage, Histogram] = {stage: Histogram(STAGES) for stage in BUDGETS}
         self._due: Counter[int] = Counter()
-        """Open items whose clock runs and that have not missed, by the minute in which they come due."""
+        """Open items with a running clock that are not missed yet, by the minute in which they fall due."""
         self._waiting: dict[str, tuple[Where, int]] = {}
-        """Open items: where, and since when."""
+        """Open items: where they are and since when."""
         self._by_age: dict[str, list[tuple[int, str]]] = {place: [] for place in WHERE}
-        """Heaps of (since, key); an entry counts while ``_waiting`` says the same."""
+        """Heaps of (since, key); an entry is valid while it agrees with ``_waiting``."""
         self._running: dict[tuple[str, str], int] = {}
-        """Stages under way: (stage, key) -> when its budget is over."""
+        """Stages under way: (stage, key) -> when the budget ends."""
         self._over: list[tuple[int, str, str]] = []
         self._late: dict[tuple[str, str], int] = {}
-        """Of ``_running``, those counted as late already."""
+        """Stages in ``_running`` already counted as late."""
 
     def move(self, key: str, old: Item | None, new: Item | None) -> None:
         """As ``views.Totals``."""
@@ -312,7 +312,7 @@ class Totals:
                 self._completed[stage, "late"] -= 1
 
     def figures(self, now: dt.datetime) -> Figures:
-        """As ``views.Totals``; ``now`` does not go back."""
+        """As ``views.Totals``; ``now`` must not go back."""
         micros = us(now)
         while self._over and self._over[0][0] < micros:
             until, stage, key = heapq.heappop(self._over)
@@ -340,12 +340,12 @@ class Totals:
         )  # fmt: skip
 
     def oldest(self, most: int) -> list[tuple[int, Where, str]]:
-        """The items that are open for the longest: (since, where, key), the oldest first. Looks at every open item."""
+        """The items open for longest: (since, where, key), oldest first. Reads every open item."""
         waiting = ((received, place, key) for key, (place, received) in self._waiting.items())
         return heapq.nsmallest(most, waiting)
 
     def _tidy(self) -> None:
-        """Make heaps anew that consist mostly of entries that count no more."""
+        """Rebuild heaps that consist mostly of stale entries."""
         for place, heap in self._by_age.items():
             if len(heap) > 2 * len(self._waiting) + 1000:
                 entries = [(received, key) for key, (at, received) in self._waiting.items() if at == place]
@@ -356,7 +356,7 @@ class Totals:
             heapq.heapify(self._over)
 
     def counts(self, now: dt.datetime) -> dict[str, int]:
-        """What follows from verification's events alone: states, outcomes, takedowns, and open items that are recorded."""
+        """Counts that depend only on verification's events: states, outcomes, takedowns, recorded open items."""
         found = {f"state/{state}": count for state, count in self._states.items()}
         found |= {f"sla/{'/'.join(outcome)}": count for outcome, count in self._outcomes.items()}
         found |= {f"takedown/{'/'.join(outcome)}": count for outcome, count in self._takedowns.items()}

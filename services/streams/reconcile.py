@@ -1,11 +1,12 @@
-"""A view against the database, at a common position.
+"""Compares a view with the database at a common position.
 
-The fold of a partition stands at some position of the log (or topic) that the owner of the truth writes (or reads) in the same
-transaction as its tables. While the fold stands still for a moment, a snapshot of the database (REPEATABLE READ) is taken: how
-far that log is in it, and the counts by SQL. Then the fold goes on, and is counted when it has come to exactly there. So the
-two must be equal at any moment, under any load; a difference is an error in one of them, and no lag.
+The owner of the data writes (or reads) a log or topic in the same transaction as its tables, and a partition's fold
+is at some position in it. While the fold is paused for a moment, a snapshot of the database (REPEATABLE READ) yields
+that log's position and the counts by SQL. Then the fold resumes, and its counts are taken when it reaches exactly
+that position. So the two must agree at any moment, under any load; a difference is an error in one of them, not lag.
 
-This is the one place where a service reads another's tables: by a role of its own that may only read these columns.
+This is the only place where a service reads another's tables. It uses a role of its own that may read only these
+columns.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from shared.settings import Settings
 log = structlog.get_logger(__name__)
 
 TIMEOUT_MS: Final = 4_000
-"""Of one query."""
+"""Timeout of one query."""
 PATIENCE_S: Final = 2.0
-"""Seconds for which a fold waits for a database that is behind it."""
+"""Seconds that a fold waits for a database that lags behind it."""
 HOLD_S: Final = 5.0
-"""Seconds for which a fold stands still at most: a rebalance waits for it (``worker.LAST_S``)."""
+"""Most seconds that a fold is paused: a rebalance waits for it (``worker.LAST_S``)."""
 CATCH_UP_S: Final = 60.0
-"""Seconds in which a fold must have come to where the database is."""
+"""Seconds within which a fold must reach the database's position."""
 SHOWN: Final = 10
 
 _LOG: Final = "select seq from {log} where partition = %(partition)s and topic = %(topic)s order by seq desc limit 1"
@@ -50,21 +51,21 @@ ACCOUNT_TYPES: Final = (
     "goodfaith.account.erased.v1",
     "goodfaith.sanction.lift.v1",
 )
-"""All that the topic of accounts carries, as in the index ``event_log_accounts``."""
-# a change of standing is in the log as soon as the worker has taken its notice from the door: until then there is no position.
-# By an index of its own, and so by types: a partition may have millions of rows behind the last one on an account, or none
+"""All types in the topic of accounts, as in the index ``event_log_accounts``."""
+# a change of standing is in the log once the worker has taken its notice from the admission queue: until then there is
+# no position. Filters by type to use its own index: millions of rows may follow the last one on an account
 _DOOR: Final = f"""
     select case when exists (select from intake.admission_queue where partition = %(partition)s and type = 'goodfaith.account.notice.v1')
         then -2 else (select seq from intake.event_log where partition = %(partition)s and type in {ACCOUNT_TYPES}
             order by seq desc limit 1) end"""
-# the same
+# by type for the same reason
 _FILED: Final = """
     select seq from intake.event_log where partition = %(partition)s and type = 'goodfaith.claim.filed.v1'
     order by seq desc limit 1"""
 _ACCOUNTS: Final = """
     select account, case when state = 'out' then 'barred' else state end from intake.good_faith_standings
     where state <> 'out' or barred_until is not null"""
-# what waits in the door is not in the log yet, and goes from the one into the other in one transaction
+# a filing in the admission queue is not in the log yet; it moves from one to the other in one transaction
 _FILINGS: Final = """
     select c.complainant, count(*), sum(c.size) from intake.claims c
     where c.told_partition = %(partition)s and c.accepted_at >= %(since)s and c.channel <> all(%(left_out)s)
@@ -92,7 +93,7 @@ _SANCTIONS: Final = """
 
 
 def items(connection: sa.Connection, partition: int, _: dt.datetime, __: int) -> dict[str, int]:
-    """Counts of view ``items`` by verification's table."""
+    """Counts of view ``items`` from verification's table."""
     found: Counter[str] = Counter()
     for state, reason, right, tier, sla, handled, held, taken, count in connection.exec_driver_sql(
         _ITEMS, (partition,)
@@ -105,7 +106,7 @@ def items(connection: sa.Connection, partition: int, _: dt.datetime, __: int) ->
                 found[f"takedown/{'taken_down' if taken else 'declined'}/{right}/{reason}"] += count
             continue
         if state in ("LAPSED", "REJECTED", "RESTORED", "WITHDRAWN"):
-            continue  # over before it was handled
+            continue  # ended without being handled
         stands_still = state in ("NEEDS_INFO", "SUSPENDED")
         if stands_still:
             place = "complainant"
@@ -121,7 +122,7 @@ def items(connection: sa.Connection, partition: int, _: dt.datetime, __: int) ->
 
 
 def violations(connection: sa.Connection, partition: int, now: dt.datetime, _: int) -> dict[str, int]:
-    """Counts of view ``violations`` by the ledger's tables."""
+    """Counts of view ``violations`` from the ledger's tables."""
     found: Counter[str] = Counter()
     given = {"partition": partition, "now": now, "within": sellers.rules().within.exact}
     for _, in_force, serious, recent in connection.exec_driver_sql(_VIOLATIONS, given):
@@ -134,7 +135,7 @@ def violations(connection: sa.Connection, partition: int, now: dt.datetime, _: i
 
 
 def standings(connection: sa.Connection, partition: int, _: dt.datetime, __: int) -> dict[str, int]:
-    """Counts of view ``standings`` by the ledger's tables."""
+    """Counts of view ``standings`` from the ledger's tables."""
     found: Counter[str] = Counter()
     for many, count, points, strikes in connection.exec_driver_sql(_STANDINGS, (partition,)):
         found["general_points"] += int(points)
@@ -147,13 +148,13 @@ def standings(connection: sa.Connection, partition: int, _: dt.datetime, __: int
 
 
 def accounts(connection: sa.Connection, partition: int, _: dt.datetime, partitions: int) -> dict[str, int]:
-    """Counts of view ``accounts`` by intake's standings, which do not know of partitions."""
+    """Counts of view ``accounts`` from intake's standings, which have no partition column."""
     rows = connection.exec_driver_sql(_ACCOUNTS)
     return dict(Counter(state for account, state in rows if topics.partition_of(account, partitions) == partition))
 
 
 def filings(connection: sa.Connection, partition: int, now: dt.datetime, _: int) -> dict[str, int]:
-    """Counts of view ``filings`` by intake's claims, as far as they are told: older ones no event tells of."""
+    """Counts of view ``filings`` from intake's claims that were announced; older claims have no event."""
     given = {
         "partition": partition, "since": concentration.since(now), "left_out": [filings_.BY_SYSTEM, filings_.CANARY],
     }  # fmt: skip
@@ -163,14 +164,14 @@ def filings(connection: sa.Connection, partition: int, now: dt.datetime, _: int)
 
 @dataclass(frozen=True)
 class Truth:
-    """What a view is held against.
+    """What a view is compared with.
 
     Attributes:
-        source: of a partition, what its position is counted by.
-        position: SQL of how far the database is, by partition and topic; below -1: nowhere that can be compared.
-        topic: that the view reads.
-        counts: in a snapshot, by partition, as of business time, of so many partitions.
-        prefixed: the topic is called there by its full name.
+        source: for a partition, the source whose positions are compared.
+        position: SQL for the database's position, by partition and topic; below -1: no comparable position.
+        topic: the topic that the view reads.
+        counts: computes counts from (snapshot connection, partition, business time, number of partitions).
+        prefixed: the database uses the topic's full name.
     """
 
     source: Callable[[int], str]
@@ -203,12 +204,12 @@ TRUTHS: Final[Mapping[str, Truth]] = {
         lambda partition: log_source("intake", partition, topics.FILINGS.name), _FILED, topics.FILINGS, filings
     ),
 }
-"""By view. Violations are compared where the ledger's worker stands in the topic that both read."""
+"""By view. Violations are compared at the ledger worker's position in the topic that both read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the database says: counts as of a position and a business time."""
+    """The database's counts as of a position and a business time."""
 
     upto: int
     now: dt.datetime
@@ -217,7 +218,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a comparison found. ``differing``: by count, what the view says and what the database says."""
+    """The result of a comparison. ``differing``: by count, the view's value and the database's."""
 
     view: str
     partition: int
@@ -227,7 +228,7 @@ class Found:
 
 
 def compare(view: str, partition: int, folded: Mapping[str, int], truth: Snapshot) -> Found:
-    """Hold counts against counts; what one side has not is 0."""
+    """Compare counts; a missing count is 0."""
     differing = {
         name: (folded.get(name, 0), truth.counts.get(name, 0))
         for name in sorted({*folded, *truth.counts})
@@ -237,7 +238,7 @@ def compare(view: str, partition: int, folded: Mapping[str, int], truth: Snapsho
 
 
 class Database:
-    """Reads what views are held against. Blocking."""
+    """Reads what views are compared with. Blocking."""
 
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.topic_prefix
@@ -248,7 +249,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A transaction that sees one moment."""
+        """A transaction that sees one consistent snapshot."""
         with (
             self.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection,
             connection.begin(),
@@ -257,7 +258,7 @@ class Database:
             yield connection
 
     def position(self, view: str, partition: int) -> int:
-        """How far the database is; -1: at the beginning."""
+        """The database's position; -1: at the beginning."""
         with self.reading() as connection:
             return self._position(connection, view, partition)
 
@@ -268,31 +269,31 @@ class Database:
         return -1 if found is None else int(found)
 
     def snapshot(self, view: str, partition: int) -> Snapshot:
-        """Position and counts of one moment."""
+        """Position and counts at one moment."""
         with self.reading() as connection:
             upto = self._position(connection, view, partition)
             now, _ = clock.read(connection)
             return Snapshot(upto, now, TRUTHS[view].counts(connection, partition, now, self._partitions))
 
     def clock(self) -> tuple[clock.Anchor, dt.datetime]:
-        """The anchor of business time in force, and the database's wall time now."""
+        """The current anchor of business time, and the database's wall time now."""
         with self.reading() as connection:
             return clock.anchor(connection)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close connections."""
         self.engine.dispose()
 
 
 async def reconcile(view: str, partition: Partition, database: Any) -> Found | None:
-    """Compare a view on one partition; None: the database was too far behind, or the fold did not come up to it.
+    """Compare a view on one partition; None if the database lagged too far or the fold did not reach it in time.
 
     Args:
         database: a ``Database``.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database cannot be read.
-        asyncio.CancelledError: the partition was given up meanwhile, or this task was cancelled.
+        asyncio.CancelledError: the partition was closed in the meantime, or this task was cancelled.
     """
     source = TRUTHS[view].source(partition.number)
     until = time.monotonic() + PATIENCE_S
@@ -315,11 +316,11 @@ async def reconcile(view: str, partition: Partition, database: Any) -> Found | N
 
 
 class Reconciler:
-    """Compares every view on every partition of this process, round and round.
+    """Compares every view on every partition of this process, continuously.
 
     Args:
-        partitions: those that are recovered, owned and complete.
-        show: is told (view, partition, difference, wall time).
+        partitions: the recovered, owned and complete partitions.
+        show: called with (view, partition, difference, wall time).
     """
 
     def __init__(
@@ -332,10 +333,10 @@ class Reconciler:
         self._database = database
         self._show = show
         self.found: dict[tuple[str, int], tuple[Found, float]] = {}
-        """By view and partition, what was found last, and the wall time."""
+        """By view and partition, the last result and its wall time."""
 
     async def round(self) -> None:
-        """Compare everything once; no further when the database cannot be read."""
+        """Compare everything once; stop if the database cannot be read."""
         for number in list(self._partitions()):
             for view in TRUTHS:
                 partition = self._partitions().get(number)
@@ -367,7 +368,7 @@ class Reconciler:
         return True
 
     async def run(self, every_s: float) -> None:
-        """Go round until cancelled; ``every_s`` seconds from the end of a round to the next."""
+        """Run rounds until cancelled, with ``every_s`` seconds between them."""
         while True:
             await self.round()
             await asyncio.sleep(every_s)

@@ -1,4 +1,4 @@
-"""Every view, once."""
+"""The list of all views."""
 
 from __future__ import annotations
 

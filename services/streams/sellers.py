@@ -1,7 +1,8 @@
-"""The views ``violations`` (one state a seller and claim) and ``standings`` (one a seller): repeat offenders.
+"""The views ``violations`` (one state per seller and claim) and ``standings`` (one per seller): repeat offenders.
 
-Definitions are those of docs/domain.md, "Words with an exact meaning"; a year is the policy's ``repeat_offender.within``.
-Violations leave the figures by time: by business time, when ``figures`` is asked, not by an event.
+Definitions: docs/explanation/domain.md, "Terms with an exact meaning". A year is the policy's
+``repeat_offender.within``. Violations leave the figures as business time passes: when ``figures`` is called, not by
+an event.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from shared.settings import Settings
 from shared.standing import SPANS, bounds
 
 INTERVALS: Final = tuple(days * 86_400 for days in SPANS)
-"""Edges of the histogram of times between offences, in seconds."""
+"""Edges of the histogram of intervals between offences, in seconds."""
 
 
 @cache
 def rules() -> RepeatOffender:
-    """Those by which ledgers are kept (``penalties_profile``)."""
+    """The rules by which ledgers are kept (``penalties_profile``)."""
     return policy.current(Settings().penalties_profile).penalties.repeat_offender
 
 
@@ -39,7 +40,7 @@ def rules() -> RepeatOffender:
 
 
 class Part(views.State, frozen=True, array_like=True, omit_defaults=True, order=True):
-    """An item of a violation, at its highest revision."""
+    """An item of a violation at its highest revision."""
 
     item: str
     revision: int
@@ -49,29 +50,29 @@ class Part(views.State, frozen=True, array_like=True, omit_defaults=True, order=
 
 
 class Violation(views.State, frozen=True, array_like=True, omit_defaults=True):
-    """A seller's violation of one claim; in force while one of its items is."""
+    """A seller's violation from one claim; in force while any of its items is."""
 
     parts: tuple[Part, ...] = ()
-    """By item."""
+    """Sorted by item."""
 
     @property
     def at(self) -> int:
-        """When the earliest of its items in force came into force; 0: none is in force."""
+        """When the earliest of its items in force came into force; 0 if none is."""
         return min((part.at for part in self.parts if part.in_force), default=0)
 
     @property
     def serious(self) -> bool:
-        """One of its items in force is."""
+        """Whether one of its items in force is serious."""
         return any(part.serious for part in self.parts if part.in_force)
 
 
 def violation_key(data: Data) -> str | None:
-    """``<seller>/<claim>``: a seller with many violations has many small states."""
+    """``<seller>/<claim>``, so a seller with many violations has many small states."""
     return f"{data.seller}/{data.claim}" if isinstance(data, ViolationChanged) else None
 
 
 def fold_violation(state: Violation | None, data: Data, meta: Meta) -> Violation | None:
-    """The violation after an item of it came into force or was undone."""
+    """The violation after one of its items came into force or was undone."""
     if not isinstance(data, ViolationChanged):
         return state
     known = state or Violation()
@@ -85,18 +86,18 @@ def fold_violation(state: Violation | None, data: Data, meta: Meta) -> Violation
 
 @dataclass(frozen=True, slots=True)
 class Offenders:
-    """Figures of sellers with violations in force (``shared.standing.Figures`` in parts that can be added)."""
+    """Figures of sellers with violations in force (``shared.standing.Figures``, as sums that can be added)."""
 
     sellers: Mapping[int, int]
-    """How many sellers have so many violations of the last year."""
+    """Number of violations in the last year -> sellers."""
     tiers: Mapping[str, int]
     """Sellers by tier of the policy."""
     first: Mapping[str, int]
-    """Sellers whose first violation is older than a year and not than two (``whole``), or younger (``young``)."""
+    """Sellers whose first violation is one to two years old (``whole``) or younger (``young``)."""
     again: Mapping[str, int]
-    """Of them, those with a further one less than a year after it."""
+    """Those of them with another violation less than a year after the first."""
     intervals: Histogram
-    """From a violation to the seller's next, where the later one is of the last year."""
+    """From a violation to the seller's next one, if that is within the last year."""
 
 
 class _Seller:
@@ -104,9 +105,9 @@ class _Seller:
 
     def __init__(self) -> None:
         self.times: list[int] = []
-        """Of its violations in force, sorted."""
+        """Times of its violations in force, sorted."""
         self.lo = 0
-        """The first that is of the last year."""
+        """Index of the first one within the last year."""
         self.recent = 0
         self.cohort = ""
         self.again = False
@@ -128,7 +129,7 @@ class Violations:
         self._parts = 0
         self._intervals = Histogram(INTERVALS)
         self._wakes: list[tuple[int, str]] = []
-        """Heap of when a seller's part changes by time; an entry counts while the seller says the same."""
+        """Heap of when a seller's share changes with time; an entry is valid while it agrees with the seller."""
 
     def move(self, key: str, old: Violation | None, new: Violation | None) -> None:
         """As ``views.Totals``."""
@@ -170,12 +171,12 @@ class Violations:
         self._gap(seller, place, 1)
 
     def _gap(self, seller: _Seller, place: int, sign: int) -> None:
-        """Count the time from the violation before ``place`` to it, if it is of the last year."""
+        """Count the interval that ends at ``place``, if that violation is within the last year."""
         if 1 <= place < len(seller.times) and place >= seller.lo:
             self._intervals.add(seller.times[place] - seller.times[place - 1], sign)
 
     def _settle(self, name: str, seller: _Seller) -> None:
-        """Bring the seller's part up to the present."""
+        """Update the seller's share of the sums to the present."""
         times, year, now = seller.times, self._year, self._now
         while seller.lo < len(times) and times[seller.lo] + year <= now:
             self._gap(seller, seller.lo, -1)
@@ -213,7 +214,7 @@ class Violations:
         return list(found.times) if found is not None else []
 
     def figures(self, now: dt.datetime) -> Offenders:
-        """As ``views.Totals``; ``now`` does not go back."""
+        """As ``views.Totals``; ``now`` must not go back."""
         self._now = max(us(now), self._now)
         while self._wakes and self._wakes[0][0] <= self._now:
             wake, name = heapq.heappop(self._wakes)
@@ -229,7 +230,7 @@ class Violations:
         )
 
     def counts(self, now: dt.datetime) -> dict[str, int]:
-        """Violations in force and their items, and how many sellers have so many of the last year."""
+        """Violations in force and their items, and sellers by number of violations in the last year."""
         since = us(now) - self._year
         found = {"in_force": 0, "serious": self._serious, "items": self._parts}
         for seller in self._sellers.values():
@@ -262,7 +263,7 @@ VIOLATIONS: Final = views.View(
 
 
 class Sanction(views.State, frozen=True, array_like=True, omit_defaults=True, order=True):
-    """A sanction, as last told. ``sequence``: of that event in the ledger's log."""
+    """A sanction as last published. ``sequence``: of that event in the ledger's log."""
 
     sanction: str
     sequence: int
@@ -276,7 +277,7 @@ class Sanction(views.State, frozen=True, array_like=True, omit_defaults=True, or
 
 
 class Standing(views.State, frozen=True, array_like=True, omit_defaults=True):
-    """A seller's standing, as enforcement's ledger last told it. ``sequence``: of that event in the ledger's log; -1: none yet."""
+    """A seller's standing as last published by the ledger. ``sequence``: of that event in its log; -1: none yet."""
 
     sequence: int = -1
     general_points: int = 0
@@ -288,7 +289,7 @@ class Standing(views.State, frozen=True, array_like=True, omit_defaults=True):
     entity_strikes: int = 0
     entity_violations: int = 0
     sanctions: tuple[Sanction, ...] = ()
-    """All that it ever had, by id."""
+    """All sanctions that it ever had, by id."""
 
 
 def standing_key(data: Data) -> str | None:
@@ -297,7 +298,7 @@ def standing_key(data: Data) -> str | None:
 
 
 def fold_standing(state: Standing | None, data: Data, meta: Meta) -> Standing | None:
-    """The standing after an event of the ledger; later is what is later in its log."""
+    """The standing after an event of the ledger. Order is the order of its log."""
     known = state or Standing()
     place = position_of(meta.id)
     if place is None:
@@ -324,7 +325,7 @@ def fold_standing(state: Standing | None, data: Data, meta: Meta) -> Standing | 
 
 
 class Standings:
-    """Totals of standings: what is compared with the database. Metrics of sellers under measures are enforcement's own."""
+    """Totals of standings, for comparison with the database. Enforcement exports the metrics of measures."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -347,7 +348,7 @@ class Standings:
         return self.counts(now)
 
     def counts(self, now: dt.datetime) -> dict[str, int]:
-        """Sums of points and strikes, sellers by violations as the ledger counts them, sanctions in force by threshold."""
+        """Sums of points and strikes, sellers by the ledger's count of violations, sanctions in force by threshold."""
         return {name: count for name, count in self._counts.items() if count}
 
 

@@ -1,13 +1,13 @@
-"""What lies in a partition's table.
+"""The contents of a partition's table.
 
-A partition has one table (RocksDB) and one changelog for all views, so that one atomic batch of the changelog holds everything that
-came of a batch of events:
+A partition has one table (RocksDB) and one changelog for all views, so one atomic batch of the changelog holds all
+results of a batch of events:
 
 - ``<view> 0x00 <key>``: a state; ``positions 0x00 <source>``: how far a source is folded (``fold.POSITIONS``);
-- ``0x00 read``: which record of each topic comes next;
+- ``0x00 read``: the next record of each topic;
 - ``0x00 failed 0x00 <topic> <offset> <view>``: an event that could not be folded, with what is needed to try again.
 
-So it never says that an event was read whose states are not there, wherever writing was cut off.
+So wherever a write is interrupted, the table never marks an event as read without its states.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from services.streams.views import View
 READ: Final = b"\0read"
 FAILED: Final = b"\0failed\0"
 OFFSET: Final = b"__faust\0offset__"
-"""Under which Faust keeps the changelog's offset in a table."""
+"""Key under which Faust keeps the changelog's offset in a table."""
 ERROR_MAX: Final = 300
 RAW_MAX: Final = 400_000
-"""Bytes of an event that are kept with its failure; a longer one (none of ours is) has to be read from its topic again."""
+"""Most bytes of an event kept with its failure; a longer one (none of ours is) must be read from its topic again."""
 Row = tuple[bytes, bytes | None]
 """Key and value; None deletes."""
 encode: Final = msgspec.msgpack.Encoder().encode
@@ -37,9 +37,9 @@ class Read(Struct, array_like=True, omit_defaults=True):
     """How far a partition's topics are read.
 
     Attributes:
-        next: by topic, the offset that comes next.
-        wall: by topic, timestamp of the last record read, in seconds.
-        missed: records that the broker had deleted before they were read.
+        next: by topic, the next offset.
+        wall: by topic, the timestamp of the last record read, in seconds.
+        missed: number of records that the broker had deleted before they were read.
     """
 
     next: dict[str, int] = {}
@@ -47,7 +47,7 @@ class Read(Struct, array_like=True, omit_defaults=True):
     missed: int = 0
 
     def copy(self) -> Read:
-        """Another one, that may be changed."""
+        """A copy that may be changed."""
         return Read(dict(self.next), dict(self.wall), self.missed)
 
 
@@ -68,13 +68,13 @@ class Failed(Struct, array_like=True, omit_defaults=True):
 
 
 def failed(topic: str, offset: int, wall: float, view: str, error: BaseException, raw: bytes) -> Failed:
-    """What is kept of a failure."""
+    """The record of a failure."""
     text = f"{type(error).__name__}: {error}"[:ERROR_MAX]
     return Failed(topic, offset, wall, view, text, raw if len(raw) <= RAW_MAX else b"")
 
 
 class Codec:
-    """States to bytes and back."""
+    """Converts states to bytes and back."""
 
     def __init__(self, views: Iterable[View]) -> None:
         self._decoders: Mapping[str, Callable[[bytes], Any]] = {
@@ -88,11 +88,11 @@ class Codec:
         return self._prefixes[table] + key.encode()
 
     def state(self, table: str, raw: bytes) -> Any:
-        """A state out of its bytes."""
+        """A state from its bytes."""
         return self._decoders[table](raw)
 
     def rows(self, changes: Sequence[Change], read: Read, kept: Iterable[Failed], mended: Iterable[bytes]) -> list[Row]:
-        """All that a batch brings about, what was read last."""
+        """All rows of a batch, the read positions last."""
         rows: list[Row] = [(self.key(change.table, change.key), encode(change.state)) for change in changes]
         rows += [(failure.key, encode(failure)) for failure in kept]
         rows += [(key, None) for key in mended]
@@ -100,7 +100,7 @@ class Codec:
         return rows
 
     def load(self, rows: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[str, str, Any]]:
-        """(table, key, state) of all rows that are states of a table that is known."""
+        """(table, key, state) of all rows that are states of a known table."""
         decoders = self._decoders
         for key, raw in rows:
             table, _, rest = key.partition(b"\0")
@@ -110,10 +110,10 @@ class Codec:
 
 
 def read_of(raw: bytes | None) -> Read:
-    """What was read; nothing, when there is no such row."""
+    """The read positions from their row; empty without a row."""
     return Read() if raw is None else msgspec.msgpack.decode(raw, type=Read)
 
 
 def failed_of(raw: bytes) -> Failed:
-    """A failure out of its row."""
+    """A failure from its row."""
     return msgspec.msgpack.decode(raw, type=Failed)

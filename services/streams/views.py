@@ -1,11 +1,12 @@
-"""What a view is: a pure fold of events into one small state a key, and totals of these states that are only kept in memory.
+"""What a view is: a pure fold of events into one small state per key, with totals of these states kept only in memory.
 
-The runtime decodes records, finds each view's key, folds a batch key by key, writes the states that changed, and moves the
-totals. Nothing here knows of Faust, Kafka or a clock.
+The runtime decodes records, finds each view's key, folds a batch key by key, writes the changed states and updates
+the totals. Nothing here depends on Faust, Kafka or a clock.
 
-- A fold is idempotent and does not mind the order of events: repeats and reorderings end in the same state.
-- Sums are never stored. They are made of the states in the table, so a crash between two writes cannot bring them apart.
-- All times in states are whole microseconds since 1970 (``us``), so that sums of them are exact; 0 means none.
+- A fold is idempotent and independent of the order of events: repeats and reorderings end in the same state.
+- Sums are never stored. They are computed from the states in the table, so a crash between two writes cannot make
+  them disagree.
+- All times in states are whole microseconds since 1970 (``us``), so sums of them are exact; 0 means none.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ def at_of(micros: int) -> dt.datetime | None:
 
 
 class State(Struct, frozen=True, array_like=True, omit_defaults=True):
-    """Base of a view's states: what is kept of one key. Fields are added at the end, with a default."""
+    """Base of a view's states: what is kept per key. Add new fields at the end, with a default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What is known of an event beside its data.
+    """What is known about an event in addition to its data.
 
     Attributes:
         id: event id, ``<worker>.<partition>.<sequence>`` for events of our own services.
@@ -57,40 +58,40 @@ class Meta:
 
 
 class Histogram:
-    """Counts by upper edge (seconds, inclusive) and the exact sum, of durations in microseconds."""
+    """Durations in microseconds: counts by upper bound (seconds, inclusive) and their exact sum."""
 
     __slots__ = ("_edges", "buckets", "total")
 
     def __init__(self, edges: tuple[int, ...]) -> None:
         self._edges = [edge * SECOND for edge in edges]
         self.buckets = [0] * (len(edges) + 1)
-        """One for each edge, and one for what is above the last."""
+        """One per edge, and one for durations above the last edge."""
         self.total = 0
         """Microseconds."""
 
     def add(self, micros: int, sign: int) -> None:
-        """Put a duration in (1) or take it out (-1)."""
+        """Add (1) or remove (-1) a duration."""
         self.buckets[bisect_left(self._edges, micros)] += sign
         self.total += sign * micros
 
     def copy(self) -> Histogram:
-        """One that stays as this is now."""
+        """A copy that later changes do not affect."""
         made = Histogram(())
         made._edges, made.buckets, made.total = self._edges, list(self.buckets), self.total
         return made
 
 
 class Totals(Protocol):
-    """Sums over the states of one view on one partition. Made empty, filled with ``move(key, None, state)``."""
+    """Sums over the states of one view on one partition. Starts empty; ``move(key, None, state)`` fills it."""
 
     def move(self, key: str, old: Any, new: Any) -> None:
-        """Take the old state's part out and put the new one's in; None: there is (was) no state. Cheap: no scan."""
+        """Replace the old state's share with the new one's; None: no state. Must be cheap: no scan."""
 
     def figures(self, now: dt.datetime) -> Any:
-        """Sums as of business time ``now``, for the collector: copies. Milliseconds, whatever the number of states."""
+        """Copies of the sums as of business time ``now``, for the collector. Milliseconds for any number of states."""
 
     def counts(self, now: dt.datetime) -> dict[str, int]:
-        """Sums under the names of the view's query in ``reconcile``, to be compared with the database; zeros left out."""
+        """Sums under the names used in ``reconcile``, to compare with the database; without zeros."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,13 @@ class View:
     """A view.
 
     Attributes:
-        name: of its table.
-        reads: topics, all with the same key, so that a partition of each belongs together.
-        state: type of its states (encode and decode with msgspec).
-        key: key of an event in the table; None: the event means nothing to the view.
-        fold: the state after an event; the same object when it tells nothing new. None comes in before the first event, and
-            out when that means nothing.
-        totals: makes empty totals; one for each partition.
+        name: name of its table.
+        reads: topics, all with the same key, so that equal partitions belong together.
+        state: type of its states (msgspec).
+        key: the event's key in the table; None: the view ignores the event.
+        fold: the state after an event; the same object if nothing changes. Takes None before the first event, and may
+            return it.
+        totals: creates empty totals; called once per partition.
     """
 
     name: str
@@ -116,20 +117,20 @@ class View:
 
 
 class Tables(Protocol):
-    """What the query API and the reconciliation see of the tables of one process. The runtime implements it."""
+    """The tables of one process, as the query API and the reconciliation see them. The runtime implements it."""
 
     def get(self, view: str, key: str) -> Any:
-        """The state of a key that this process has (of whatever partition that it owns); None: it has none."""
+        """The state of a key, from any partition that this process owns; None if there is none."""
 
     def owned(self) -> Mapping[int, Mapping[str, Totals]]:
-        """By partition that is recovered and owned, the totals of each view."""
+        """By recovered and owned partition, the totals of each view."""
 
 
 def position_of(id: str) -> tuple[str, int, int] | None:
-    """(worker, partition of its log, sequence) of an event's id; None for an event that is not out of a log of ours."""
+    """(worker, partition of its log, sequence) from an event's id; None if the event is not from one of our logs."""
     worker, _, rest = id.partition(".")
     partition, _, sequence = rest.partition(".")
-    # a longer one is no number of 64 bits, as logs have and tables take
+    # a longer number does not fit into 64 bits, which logs and tables use
     if worker and partition.isdecimal() and len(partition) < 10 and sequence.isdecimal() and len(sequence) < 19:
         return worker, int(partition), int(sequence)
     return None

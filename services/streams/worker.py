@@ -1,17 +1,19 @@
-"""The process: Faust brings records and tables to partitions; a step folds a batch, has it acknowledged, and writes it.
+"""The process: Faust supplies records and tables; a step folds a batch, gets it acknowledged and writes it.
 
 One step of one partition, under its lock:
 
-1. Records below what was read are dropped; where some are missing, reading goes back to the first that is.
-2. Fold (``fold.py``). What a view cannot fold is kept in the table and tried again at the next take-over; nothing is skipped.
-3. One atomic batch to the changelog, acknowledged by all replicas.
-4. The same, with the changelog's offset, into RocksDB in one write.
+1. Drop records that were read before. If some are missing, read again from the first missing one.
+2. Fold (``fold.py``). An event that a view cannot fold is kept in the table and tried again at the next takeover; none
+   is skipped.
+3. Write one atomic batch to the changelog, acknowledged by all replicas.
+4. Write the same batch, with the changelog's offset, to RocksDB in one write.
 
-What was read is part of that batch. So a crash at any point, or a partition that moves, ends in a state that some prefix of the steps
-had reached, and reading goes on from there; the group's committed offsets only show lag to others.
+The read positions are part of the batch. So after a crash at any point, or after a partition moves, the state is one
+that some prefix of the steps had reached, and reading resumes from there. The group's committed offsets only show the
+lag to others.
 
-Faust is not trusted beyond that: when it crashes, or partitions stand still while there is something to read, the process starts
-itself anew (``again``). Its flaws that this is built against are in docs/decisions (streams on Faust).
+Faust is not trusted beyond that: if it crashes, or if partitions stall while there is something to read, the process
+restarts itself (log entry ``again``). docs/decisions/0034-streams-on-faust.md lists the flaws it guards against.
 """
 
 from __future__ import annotations
@@ -58,32 +60,32 @@ from shared.settings import Settings
 log = structlog.get_logger(__name__)
 
 BATCH_S: Final = 0.05
-"""Wall seconds for which a batch is gathered at most."""
+"""Most wall seconds spent gathering a batch."""
 SHARES: Final = 4
-"""A batch is shared out over the partitions, so it is so many times as large as that of a worker of one transaction."""
+"""A batch is divided among the partitions, so it is this many times as large as that of a one-transaction worker."""
 LOOK_S: Final = 1.0
-"""Seconds between looks at the ends of the topics, and between commits."""
+"""Seconds between checks of the topics' ends, and between commits."""
 STALLED_S: Final = 15.0
-"""Seconds in which nothing at all was folded, after which a topic that has more to read is sought anew."""
+"""Seconds without any folding after which a topic with more to read is sought again."""
 FOLLOW_S: Final = 2.0
-"""Seconds between looks for a new generation."""
+"""Seconds between checks for a new generation."""
 CLOCK_S: Final = 1.0
-"""Seconds between looks at the clock."""
+"""Seconds between reads of the clock."""
 _CLOCK: Final = sa.text("select wall, business, rate, clock_timestamp() from platform.clock order by id desc limit 1")
 SEEK_S: Final = 3.0
-"""Seconds after which a seek that brought nothing is tried again."""
+"""Seconds after which a seek without a result is tried again."""
 DEAD_S: Final = 60.0
-"""Seconds of that after which the process starts itself anew."""
+"""Seconds without any folding after which the process restarts itself."""
 STARVED_S: Final = 300.0
-"""The same, for one partition that stands still while others do not."""
+"""The same for one partition that stalls while others do not."""
 TRACED_S: Final = 600.0
-"""Wall seconds for which a record is part of its trace: what is folded anew, perhaps weeks later, is not (?)."""
+"""Wall seconds for which a record is part of its trace (?). A rebuild, perhaps weeks later, is not."""
 LAST_S: Final = 8.0
-"""Seconds for which a rebalance waits for steps in hand, below its timeout."""
+"""Seconds that a rebalance waits for current steps; below its timeout."""
 
 
 class Part:
-    """A partition that is or was ours, as of the changelog's offset ``last``."""
+    """A partition that is or was ours, at offset ``last`` of its changelog."""
 
     def __init__(self, number: int, views: Sequence[View]) -> None:
         self.number = number
@@ -92,15 +94,15 @@ class Part:
         self.failed: dict[bytes, tables.Failed] = {}
         self.last: int | None = None
         self.torn = False
-        """Folded, and not written: totals are ahead of the table."""
+        """Folded but not written: totals are ahead of the table."""
         self.generation = -1
-        """Of the group, in which the partition was given to us last."""
+        """The group's generation in which we were last assigned the partition."""
         self.filled = True
-        """What fills the generation from the logs is folded."""
+        """Whether the refill topic, if any, is folded completely."""
         self.sought: dict[str, tuple[int, float]] = {}
-        """By topic, the offset that reading went back to and that has not come yet, and since when (monotonic)."""
+        """By topic, the offset of a pending seek, and when it was made (monotonic)."""
         self.at: dict[str, tuple[int, float]] = {}
-        """By topic, where reading stood, and since when (monotonic)."""
+        """By topic, the last position seen, and since when (monotonic)."""
         self.begun = time.time()
 
 
@@ -128,15 +130,15 @@ class Worker:
         self._topics = {topic.name: topic for view in views for topic in view.reads}
         self.generation = 0
         self.url = ""
-        """Where the others find this worker's query API; to be set before ``run``."""
+        """URL of this worker's query API for the others; set it before ``run``."""
         self._parts: dict[int, Part] = {}
         self._open: frozenset[int] = frozenset()
-        """Partitions that are recovered and may be folded."""
+        """Recovered partitions that may be folded."""
         self._beat = time.monotonic()
         self._discard = False
-        """The tables are to be deleted before the next start."""
+        """Delete the tables before the next start."""
         self._suspect = False
-        """The process stood still for so long that others may have its partitions."""
+        """The process was frozen for so long that others may have its partitions."""
         self._ended: asyncio.Future[str] | None = None
         self._app: Any = None
         self._table: Any = None
@@ -154,7 +156,7 @@ class Worker:
     # ------------------------------------------------------------------------------------------------- for the views
 
     def get(self, view: str, key: str) -> Any:
-        """The state of a key in whatever partition we own (``views.Tables``); None: we have none."""
+        """The state of a key, from any partition we own (``views.Tables``); None if there is none."""
         raw_key = self._codec.key(view, key)
         for number in self._open:
             raw = self._db(number).get(raw_key)
@@ -163,19 +165,19 @@ class Worker:
         return None
 
     def owned(self) -> Mapping[int, Mapping[str, Totals]]:
-        """Totals by partition that is recovered and ours (``views.Tables``)."""
+        """Totals by recovered and owned partition (``views.Tables``)."""
         return {number: part.totals for number, part in self.partitions().items()}
 
     def partitions(self) -> Mapping[int, fold.Partition]:
-        """The partitions that are recovered and ours."""
+        """The recovered and owned partitions."""
         return {number: self._parts[number].fold for number in sorted(self._open) if number in self._parts}
 
     def filled(self) -> Mapping[int, fold.Partition]:
-        """Of ``partitions``, those that are complete: what fills the generation from the logs is folded."""
+        """Those of ``partitions`` that are complete: their refill topic, if any, is folded."""
         return {number: part for number, part in self.partitions().items() if self._parts[number].filled}
 
     def peers(self) -> dict[int, str]:
-        """By partition of another worker's, the URL of its query API, as of the last assignment."""
+        """By partition of another worker, the URL of its query API, as of the last assignment."""
         found: dict[int, str] = {}
         if self._app is not None and self.url:
             for url, places in self._app.assignor.tables_metadata().items():
@@ -186,7 +188,7 @@ class Worker:
         return found
 
     def now(self) -> dt.datetime:
-        """Business time, by the anchor read last; from any thread."""
+        """Business time, from the anchor read last. Safe from any thread."""
         anchor, skew = self._time
         wall = dt.datetime.now(dt.UTC) + skew
         return wall if anchor is None else anchor.at(wall)
@@ -194,7 +196,7 @@ class Worker:
     # ------------------------------------------------------------------------------------------------------------ life
 
     def stop(self) -> None:
-        """Finish the steps in hand and leave the group. To be called in the loop."""
+        """Finish the current steps and leave the group. Call this in the event loop."""
         self._end("stopped")
 
     def _end(self, how: str) -> None:
@@ -202,12 +204,12 @@ class Worker:
             self._ended.set_result(how)
 
     def fail(self, error: BaseException) -> None:
-        """Something went wrong that only a fresh start mends."""
+        """End the run because of an error that only a restart fixes."""
         log.error("failed", worker=NAME, error=f"{type(error).__name__}: {error}", exc_info=error)
         self._end("failed")
 
     async def run(self) -> bool:
-        """Work until ``stop``; False: start the process anew."""
+        """Work until ``stop``; returns False if the process must restart."""
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
         tasks: list[asyncio.Task[None]] = [self._loop.create_task(self._heart())]
@@ -240,7 +242,7 @@ class Worker:
                 task.cancel()
 
     async def _until_taken(self, reason: str | None) -> None:
-        """Wait while broker and process do not trust each other: a process that begins anew for it would say so each time."""
+        """Wait while broker and process do not trust each other; restarting the process would log it every time."""
         assert self._ended is not None
         while reason is not None and not self._ended.done():
             if logs.seldom(reason):
@@ -253,7 +255,7 @@ class Worker:
             self.fail(error)
 
     def _folder(self) -> int:
-        """The folder of this worker's tables, locked; those of other generations are deleted."""
+        """Lock the folder of this worker's tables and delete those of other generations; returns the lock."""
         root = Path(self.settings.state_dir) / "streams" / (self.settings.instance or NAME)
         root.mkdir(parents=True, exist_ok=True)
         lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
@@ -299,7 +301,7 @@ class Worker:
         with contextlib.suppress(Exception):
             await self._close()
             await asyncio.wait_for(self._commit(), 3)
-        # a group that nobody works in any more needs no farewell
+        # the group of an old generation has no members left: no need to leave it
         parts = () if how == "moved" else ((self._app, 10.0), (self._changelog, 5.0), (self._outside, 5.0))
         for part, most_s in parts:
             if part is None:
@@ -307,7 +309,7 @@ class Worker:
             try:
                 await asyncio.wait_for(part.stop(), most_s)
             except Exception as error:
-                log.warning("leaving", part=type(part).__name__, error=type(error).__name__)
+                log.warning("not stopped cleanly", part=type(part).__name__, error=type(error).__name__)
 
     # -------------------------------------------------------------------------------------------------------- ownership
 
@@ -318,7 +320,7 @@ class Worker:
         return TP(self._changelog.topic, number)
 
     def _positions(self) -> dict[TP, int]:
-        """Where to read on, by topic and partition."""
+        """Where to resume, by topic and partition."""
         return {
             TP(full, number): part.read.next.get(name, 0)
             for number, part in self._parts.items()
@@ -326,7 +328,7 @@ class Worker:
         }
 
     async def _close(self) -> None:
-        """Fold no more; wait for steps in hand."""
+        """Stop folding and wait for current steps."""
         closing, self._open = self._open, frozenset()
 
         async def settled(part: Part) -> None:
@@ -342,7 +344,7 @@ class Worker:
                 log.warning("steps not finished", worker=NAME, partitions=len(late))
 
     async def _revoked(self, _app: Any, revoked: Iterable[TP], **_: Any) -> None:
-        """The group takes all partitions back; what is given again may be kept if nobody wrote to it."""
+        """The group revokes all partitions. One assigned again is kept if nobody wrote to it meanwhile."""
         log.info("revoked", worker=NAME, partitions=len(self._open))
         for number in self._open:
             RECOVERING.labels(str(number)).set(1)
@@ -350,10 +352,10 @@ class Worker:
             await self._close()
             await self._commit()
         except Exception as error:
-            log.warning("revoking", worker=NAME, error=f"{type(error).__name__}: {error}")
+            log.warning("revocation failed", worker=NAME, error=f"{type(error).__name__}: {error}")
 
     async def _recovered(self) -> None:
-        """Faust has brought the tables up to their changelogs."""
+        """Called when Faust has recovered the tables from their changelogs."""
         try:
             generation = self._app.consumer_generation_id
             recovery = self._app.tables.recovery
@@ -373,7 +375,7 @@ class Worker:
                     if self._app.consumer_generation_id != generation:
                         return self._overtaken(parts)
                     if persisted >= beyond:
-                        # the topic was lost: what only the table has would be lost with the disk, or when the partition moves
+                        # the changelog was lost: what only the table has would be lost with the disk or a move
                         self._discard = True
                         raise RuntimeError(
                             f"the table of {number} is at {persisted}, its changelog ends before {beyond}"
@@ -414,18 +416,18 @@ class Worker:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            # Faust would lose it
+            # Faust would swallow it
             self.fail(error)
 
     def _overtaken(self, loaded: Mapping[int, Part]) -> None:
-        """The group gave partitions out anew meanwhile; Faust lets this run go on, and another will follow."""
+        """Partitions were reassigned in the meantime. Faust lets this recovery finish, and another follows."""
         log.info("overtaken", worker=NAME)
         for number, part in loaded.items():
             if self._parts.get(number) is not part:
                 part.fold.close()
 
     async def _load(self, number: int, persisted: int | None) -> Part:
-        """A partition out of its table: totals are sums over all states."""
+        """Load a partition from its table. Totals are sums over all states."""
         begun = time.monotonic()
         part = Part(number, self.views)
         db = self._db(number)
@@ -435,7 +437,7 @@ class Worker:
         batch: dict[str, list[tuple[str, Any]]] = {}
         items = db.items()
         while True:
-            # the heart and the group go on beating while a large table is read
+            # in chunks, so that heartbeats continue while a large table is read
             chunk = [row for row, _ in zip(items, range(2000), strict=False)]
             if not chunk:
                 break
@@ -453,7 +455,7 @@ class Worker:
         part.filled = REFILL not in self._names.values()
         for name, upcoming in part.read.next.items():
             if name != REFILL:
-                # also past records that the broker had deleted, and back when the topic has begun anew
+                # also skips records that the broker had deleted, and goes back if the topic was re-created
                 part.fold.positions[fold.topic_source(name)] = upcoming - 1
         log.info("loaded", worker=NAME, partition=number, rows=rows, seconds=round(time.monotonic() - begun, 3))
         return part
@@ -472,14 +474,14 @@ class Worker:
         MISSED.labels(str(part.number)).set(part.read.missed)
 
     def _going_on(self, part: Part) -> bool:
-        """Whether a step may still write: the partition is ours, and the process did not sleep through its session."""
+        """Whether a step may still write: the partition is ours and the process was not frozen for too long."""
         if time.monotonic() - self._beat > self.settings.session_timeout_ms / 1000 * 0.6:
             self._suspect = True
-        # a step in hand when the group takes partitions back is finished: the group waits for it
+        # a step running when the group revokes partitions may finish: the group waits for it
         return not self._suspect and self._is_ours(part)
 
     def _is_ours(self, part: Part) -> bool:
-        """Whether it is what we have of the partition, and the group has not given partitions out anew since."""
+        """Whether this is our current copy of the partition, and no reassignment has happened since."""
         return self._parts.get(part.number) is part and part.generation == self._app.consumer_generation_id
 
     # ------------------------------------------------------------------------------------------------------------ steps
@@ -569,18 +571,18 @@ class Worker:
         failures: Sequence[tables.Failed],
         mended: Sequence[bytes],
     ) -> bool:
-        """Changelog, then table. False: given up, the partition is somebody else's or will be loaded anew."""
+        """Write to the changelog, then the table. False: the partition is not ours any more or will be reloaded."""
         number = part.number
         rows = self._codec.rows(changes, read, failures, mended)
         part.torn = True
         try:
             last = await self._acknowledged(part, rows)
         except GivenUp:
-            log.warning("given up", worker=NAME, partition=number)
+            log.warning("write abandoned", worker=NAME, partition=number)
             return False
         self._crash("acknowledged")
         if not self._is_ours(part):
-            # loaded anew, from a table without this, by us or another: the same events will be folded again
+            # reloaded, by us or another worker, from a table without this batch: the events will be folded again
             return False
         batch = rocksdict.WriteBatch(raw_mode=True)
         for key, value in rows:
@@ -604,7 +606,7 @@ class Worker:
         return True
 
     async def _acknowledged(self, part: Part, rows: Sequence[tables.Row]) -> int:
-        """Write to the changelog; when another worker had written there, write what stands again."""
+        """Write to the changelog. If another worker has written to it, write the current values again."""
         first: int | None = None
         wanted = dict(rows)
         pending = rows
@@ -628,8 +630,10 @@ class Worker:
                 pending = list(again.items())
 
     async def _confirmed(self, number: int | None = None) -> bool:
-        """Whether the group takes a commit of ours (of one partition, and that is ours): a worker that lost its partitions is
-        refused.
+        """Whether the group accepts a commit of ours; it refuses a worker that lost its partitions.
+
+        Args:
+            number: commit only this partition, which must also be assigned to us.
         """
         assigned = self._app.consumer.assignment()
         offsets = {
@@ -642,9 +646,9 @@ class Worker:
         return number is None or self._changelog_place(number) in self._app.consumer.assignment()
 
     async def _follows(self, part: Part, read: tables.Read, name: str, message: Any) -> bool:
-        """Whether a record that is not the next one follows nevertheless: the broker has deleted those between.
+        """Whether a record after a gap is nevertheless the next one, because the broker has deleted those between.
 
-        Else reading goes back to the next one; also where the two came in one batch (then it comes again).
+        Otherwise read again from the gap, even if the missing record is in the same batch (it then arrives again).
         """
         wanted = read.next.get(name, 0)
         if self._seeking(part, name, wanted):
@@ -653,7 +657,7 @@ class Worker:
         try:
             first = (await asyncio.wait_for(self._outside.beginning_offsets([place]), 10))[place]
         except (AioKafkaError, TimeoutError, OSError) as error:
-            log.warning("follows", worker=NAME, error=type(error).__name__)
+            log.warning("first offset unavailable", worker=NAME, error=type(error).__name__)
             self._seek(part, name, wanted)
             return False
         if first >= message.offset:
@@ -663,17 +667,17 @@ class Worker:
         return False
 
     def _seeking(self, part: Part, name: str, offset: int) -> bool:
-        """Whether reading went back to an offset a moment ago: until it comes, what else comes is dropped."""
+        """Whether a seek to an offset is pending. Until that record arrives, others are dropped."""
         sought, since = part.sought.get(name, (-1, 0.0))
         return sought == offset and time.monotonic() - since < SEEK_S
 
     def _seek(self, part: Part, name: str, offset: int) -> None:
-        """Read a topic on from an offset. Faust drops records when it is interrupted; and a seek may get lost in a rebalance."""
+        """Resume a topic at an offset. Faust drops records when interrupted; a seek may get lost in a rebalance."""
         full = next(full for full, short in self._names.items() if short == name)
         SOUGHT.inc()
         log.info("sought", worker=NAME, topic=name, partition=part.number, offset=offset)
         part.sought[name] = (offset, time.monotonic())
-        # in the consumer's own thread: its client is not safe to be called from another
+        # runs in the consumer's own thread: its client is not thread-safe
         seeking = asyncio.create_task(self._app.consumer.seek_wait({TP(full, part.number): offset}))
         self._tasks.add(seeking)
         seeking.add_done_callback(self._sought)
@@ -681,10 +685,10 @@ class Worker:
     def _sought(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("not sought", worker=NAME, error=f"{type(error).__name__}: {error}")
+            log.warning("seek failed", worker=NAME, error=f"{type(error).__name__}: {error}")
 
     async def _retry(self, part: Part) -> None:
-        """Fold again what failed before."""
+        """Fold events again that failed before."""
         async with part.fold.lock:
             changes: list[fold.Change] = []
             mended: list[bytes] = []
@@ -714,12 +718,12 @@ class Worker:
             if mended:
                 latest = {(change.table, change.key): change for change in changes}
                 await self._write(part, list(latest.values()), part.read.copy(), failures, mended)
-                log.info("mended", worker=NAME, partition=part.number, events=len(mended))
+                log.info("failed events folded", worker=NAME, partition=part.number, events=len(mended))
 
     # ---------------------------------------------------------------------------------------------------- looking after
 
     async def _heart(self) -> None:
-        """Notice that the process stood still, and whether the group still counts on it then."""
+        """Detect that the process was frozen, and check whether the group still counts it as a member."""
         while True:
             now = time.monotonic()
             if now - self._beat > self.settings.session_timeout_ms / 1000 * 0.6 and self._open:
@@ -736,16 +740,16 @@ class Worker:
         try:
             confirmed = await asyncio.wait_for(self._confirmed(), 5)
         except Exception as error:
-            log.warning("unconfirmed", worker=NAME, error=type(error).__name__)
+            log.warning("ownership not confirmed", worker=NAME, error=type(error).__name__)
             return
         if confirmed:
-            log.info("still ours", worker=NAME)
+            log.info("ownership confirmed", worker=NAME)
             self._suspect = False
-            # the question may have taken long
+            # the check may have taken long
             self._beat = time.monotonic()
 
     def _mend(self) -> None:
-        """A step that was given up in a partition that stays ours left it torn, and it would stand still: load it anew."""
+        """Restart if an abandoned step left a partition torn that is still ours: it would stall until reloaded."""
         if self._suspect or self._ended is None or self._ended.done():
             return
         for number in self._open:
@@ -755,14 +759,14 @@ class Worker:
                 return
 
     async def _watch(self) -> None:
-        """Positions against the topics' ends; commits; partitions that stand still."""
+        """Compare positions with the topics' ends, commit, and detect stalled partitions."""
         while True:
             await asyncio.sleep(LOOK_S)
             try:
                 await self._look()
                 await self._commit()
             except (AioKafkaError, TimeoutError, OSError) as error:
-                log.warning("look", worker=NAME, error=type(error).__name__)
+                log.warning("check failed", worker=NAME, error=type(error).__name__)
             except Exception as error:
                 self.fail(error)
             if self._app is not None:
@@ -791,7 +795,7 @@ class Worker:
                 POSITION.labels(name, str(place.partition)).set(wall)
                 part.at.pop(name, None)
                 part.filled |= name == REFILL
-                # what was read while the answer was on its way is no sign
+                # ignore records read while the answer was on its way
                 if before.get(place, 0) > end:
                     await self._begun_anew(part, name)
                 continue
@@ -800,7 +804,7 @@ class Worker:
             if at != stands:
                 part.at[name] = (stands, now)
                 continue
-            # a partition may wait its turn while others have much to read; where nothing at all comes, nothing is coming
+            # a partition may wait while others have much to read, but a worker that folds nothing at all is stalled
             idle = now - max(since, self._folded_at)
             if idle > DEAD_S or now - since > STARVED_S:
                 self.fail(TimeoutError(f"{name} {place.partition} stands at {stands} of {end}"))
@@ -809,12 +813,12 @@ class Worker:
         if late:
             firsts = await asyncio.wait_for(self._outside.beginning_offsets([place for _, _, place, _ in late]), 10)
             for part, name, place, nothing in late:
-                # what was deleted never comes, however much comes of others
+                # deleted records never arrive, however many arrive of other topics
                 if nothing or firsts[place] > part.read.next.get(name, 0):
                     await self._go_back(part, name, firsts[place])
 
     async def _go_back(self, part: Part, name: str, first: int) -> None:
-        """Read on from the position; where nothing is left there, from ``first``, the first record that is."""
+        """Resume at the position or, if its record was deleted, at ``first``, the first remaining one."""
         async with part.fold.lock:
             stands = part.read.next.get(name, 0)
             if first > stands:
@@ -823,8 +827,9 @@ class Worker:
             self._seek(part, name, max(first, stands))
 
     def _miss(self, part: Part, read: tables.Read, name: str, first: int) -> None:
-        """The broker has deleted what comes before ``first``; a generation that is filled from the logs has from there what was
-        deleted before it began to read.
+        """Skip records before ``first``, which the broker has deleted, and count them as missed.
+
+        A generation filled from the logs has those that were deleted before it began to read, so they do not count.
         """
         records = first - read.next.get(name, 0)
         covered = REFILL in self._names.values() and name not in read.next
@@ -837,15 +842,15 @@ class Worker:
             log.error("records missed", worker=NAME, topic=name, partition=part.number, records=records)
 
     async def _begun_anew(self, part: Part, name: str) -> None:
-        """A topic ends before what was read of it: it was deleted and created again. Its events are folded from its beginning."""
-        log.error("topic begun anew", worker=NAME, topic=name, partition=part.number)
+        """Restart a topic that ends before our position: it was re-created, so fold it from its beginning."""
+        log.error("topic re-created", worker=NAME, topic=name, partition=part.number)
         async with part.fold.lock:
             part.read.next[name] = 0
             part.fold.positions.pop(fold.topic_source(name), None)
             self._seek(part, name, 0)
 
     async def _commit(self) -> None:
-        """Tell the group how far the tables are, for others to see."""
+        """Commit the tables' positions to the group, for others to see."""
         if self._suspect:
             return
         wanted = {
@@ -857,7 +862,7 @@ class Worker:
             self._committed.update(wanted)
 
     async def _tell_time(self) -> None:
-        """Read the clock now and then; while the database is away, go on by the anchor that was read last."""
+        """Read the clock periodically; while the database is unavailable, use the anchor read last."""
         engine = db.connect(
             self.settings.present("database"),
             schema="platform",
@@ -869,19 +874,19 @@ class Worker:
                 try:
                     self._time = await asyncio.to_thread(_anchor, engine)
                 except Exception as error:
-                    log.warning("clock", worker=NAME, error=type(error).__name__)
+                    log.warning("clock unavailable", worker=NAME, error=type(error).__name__)
                 await asyncio.sleep(CLOCK_S)
         finally:
             engine.dispose()
 
     async def _follow(self) -> None:
-        """Go over to a new generation as soon as there is one."""
+        """Switch to a new generation as soon as there is one."""
         while True:
             await asyncio.sleep(FOLLOW_S)
             try:
                 names = await self._outside.topics()
             except Exception as error:
-                log.warning("generations", worker=NAME, error=type(error).__name__)
+                log.warning("generations unavailable", worker=NAME, error=type(error).__name__)
                 continue
             newest = max(generations.of_topics(self.settings, names), default=0)
             if newest > self.generation:
@@ -897,10 +902,10 @@ def _anchor(engine: sa.Engine) -> tuple[clock.Anchor, dt.timedelta]:
 
 
 def _record(topic: str, offset: int, wall: float, raw: bytes, *, counts: bool) -> fold.Record:
-    """A record out of its bytes. ``counts``: its offset is one of the topic's.
+    """A record from its bytes. ``counts``: its offset is the topic's.
 
     Raises:
-        Exception: it cannot be read.
+        Exception: it cannot be decoded.
     """
     envelope = decode_envelope(raw)
     if envelope.time is None:
@@ -910,7 +915,7 @@ def _record(topic: str, offset: int, wall: float, raw: bytes, *, counts: bool) -
 
 
 def _context(message: Any) -> str | None:
-    """The context of a record that is traced, and new enough to be part of its trace."""
+    """The trace context of a record that is traced and recent enough to be part of its trace."""
     headers = message.headers
     if not headers or time.time() - message.timestamp > TRACED_S:
         return None
@@ -919,7 +924,7 @@ def _context(message: Any) -> str | None:
 
 
 def _origin(headers: Any) -> str:
-    """The topic that a record of the refill topic stands for."""
+    """The original topic of a record in the refill topic."""
     for key, value in headers.items() if isinstance(headers, Mapping) else headers or ():
         if key == "topic":
             return bytes(value).decode()
@@ -927,7 +932,7 @@ def _origin(headers: Any) -> str:
 
 
 def run(settings: Settings) -> None:
-    """Run as this process, with health server and signals, until SIGTERM or SIGINT."""
+    """Run as this process, with health server and signal handlers, until SIGTERM or SIGINT."""
     for loud in ("faust", "mode", "aiokafka"):
         logging.getLogger(loud).setLevel(max(logging.getLogger().level, logging.WARNING))
     health = Health(NAME)
@@ -937,7 +942,7 @@ def run(settings: Settings) -> None:
 
     views = Views(lambda: worker.partitions().values(), worker.now)
     REGISTRY.register(views)
-    # it knows of the worker
+    # imported here because it imports this module
     from services.streams import beside
 
     listening = beside.listen(settings)
@@ -952,7 +957,7 @@ def run(settings: Settings) -> None:
         if stopped:
             log.info("stopped", worker=NAME)
             sys.stderr.flush()
-            # no farewell to tasks and threads of Faust's: some of them do not end
+            # exit without waiting for Faust's tasks and threads: some never end
             os._exit(0)
         pause = random.uniform(0.2, min(2.0, settings.retry_max_s))
         log.info("again", worker=NAME, pause_s=round(pause, 3))

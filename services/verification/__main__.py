@@ -1,4 +1,4 @@
-"""``python -m services.verification``: one worker; run as many as there are cores, up to the partition count."""
+"""``python -m services.verification``: runs one worker. Run one per core, up to the number of partitions."""
 
 from services.verification.worker import Verification
 from shared import logs, tracing

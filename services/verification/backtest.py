@@ -1,9 +1,9 @@
-"""What the life cycle makes of recorded inputs under one policy and under another. Pure.
+"""Compares what the life cycle makes of recorded inputs under two policies. Pure.
 
-``Replay`` runs the items of one listing, which are all that can influence each other (row 2), through the engine, as the
-worker does. A second replay, under other policies, is ``led`` by the first: it is given what was recorded where the items stand
-in the same place, and what must have come about otherwise is made up, at once: a notice that was not sent, a receipt for
-a hold that was not set. A reviewer's decision counts only in the state that it was made in.
+``Replay`` runs the items of one listing through the engine, as the worker does; only items of the same listing can
+influence each other (row 2). A second replay, under other policies, follows the first (``lead``). Where an item is in
+the same situation, it gets what was recorded. What must have happened differently is made up, at once: a notice that
+was not sent, a receipt for a hold that was not set. A reviewer's decision counts only in the state it was made in.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from shared.policy import Triage as TriageRules
 FIRST: Final = frozenset(
     {State.DUPLICATE, State.LINK_INVALID, State.LAPSED, State.REJECTED, State.NOTIFIED, State.WITHDRAWN}
 )
-"""First decisions about an item: the seller is notified, or it ends."""
+"""States that are a first decision about an item: the seller is notified, or the item ends."""
 FAILED: Final = frozenset({State.REJECTED, State.RESTORED})
 UNREACHED: Final = "state_not_reached"
-"""Why a recorded decision is not given to an item: it was made in a state in which the item is not."""
+"""Code that counts recorded decisions which an item does not get: it is not in the state they were made in."""
 MADE_UP: Final = "backtest"
 EXAMPLES: Final = 5
 _TIMERS_MOST: Final = 10_000
@@ -49,7 +49,7 @@ Policies = Callable[[ItemSubmitted], Policy]
 
 
 class Input(Struct, frozen=True):
-    """A recorded event. ``wall`` orders it among the partition's timers; ``now``: business time when it was judged."""
+    """A recorded event. ``wall`` orders it among the partition's timers; ``now``: business time of its judgement."""
 
     wall: dt.datetime
     now: dt.datetime
@@ -57,11 +57,11 @@ class Input(Struct, frozen=True):
 
 
 class Timeline:
-    """Up to when a partition's timers had fired, by wall time.
+    """How far a partition's timers had fired, by wall time.
 
     Args:
-        steps: (wall, latest deadline that had fired by then, business time then), all rising.
-        end: the watermark up to which everything has fired in the end; None: nothing more fires.
+        steps: (wall, latest deadline that had fired by then, business time then), each ascending.
+        end: the watermark up to which timers fire after the last input; None: no more timers fire.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class Timeline:
         self.end = end
 
     def before(self, wall: dt.datetime) -> dt.datetime | None:
-        """Deadlines up to this had fired before the transaction at ``wall``."""
+        """The latest deadline that had fired before the transaction at ``wall``; None if none had."""
         place = bisect_left(self._walls, wall)
         return self._marks[place - 1] if place else None
 
     def fired(self, due: dt.datetime) -> tuple[dt.datetime | None, dt.datetime]:
-        """Wall (None: in the end) and business time of the transaction in which a deadline fired."""
+        """Wall time (None: after the last input) and business time of the transaction in which a deadline fired."""
         place = bisect_left(self._marks, due)
         if place < len(self._nows):
             return self._walls[place], max(self._nows[place], due)
@@ -91,7 +91,7 @@ class Timeline:
 
 
 class Spell:
-    """A time in which an item waits for a notice to be sent."""
+    """A period in which an item waits for a notice to be sent."""
 
     __slots__ = ("at", "done", "revision", "turn", "visit")
 
@@ -104,7 +104,7 @@ class Spell:
 
 
 class Result(Struct, frozen=True):
-    """What came of an item."""
+    """The outcome of an item."""
 
     first: State | None
     state: State
@@ -115,7 +115,7 @@ class Result(Struct, frozen=True):
 
 
 class Track:
-    """An item's way under one policy."""
+    """An item's course under one policy."""
 
     __slots__ = ("filed", "first", "holds", "last", "notices", "policy", "receipts", "spells", "taken_down")
 
@@ -133,17 +133,18 @@ class Track:
 
 
 class Replay:
-    """The items of one listing under the policies that ``policies`` gives them.
+    """Runs the items of one listing under the policies that ``policies`` returns for them.
 
     Args:
         inputs: in the order in which they were judged.
-        lead: the same inputs under the policies that they were recorded under.
-        nows: exact business time of transactions, by wall time, where it is known better than by the timeline.
-        violations: by item, claims upheld against its seller when it was weighed, as far as known (``violations``).
+        lead: the replay of the same inputs under the policies they were recorded under.
+        nows: exact business time of transactions by wall time, where known; it overrides the timeline.
+        violations: by item, claims upheld against its seller when triage weighed it, if known (``violations``).
 
     Attributes:
-        applied, refused: commands that changed an item; refused ones by code.
-        made_up: notices and receipts that were not recorded.
+        applied: number of commands that changed an item.
+        refused: number of refused commands, by code.
+        made_up: number of notices and receipts made up because none was recorded.
     """
 
     def __init__(
@@ -161,14 +162,14 @@ class Replay:
         self.refused: defaultdict[str, int] = defaultdict(int)
         self.made_up: defaultdict[str, int] = defaultdict(int)
         self.seen: dict[int, Any] = {}
-        """By turn: of a notice, which spell it was for; of a decision, the states it was made in and whether stale."""
+        """By turn: which spell a notice was for; the states a decision was made in, and whether it was stale."""
         self._listing: Listing | None = None
         self._blocking: dict[tuple[str, str], list[str]] = {}
         self._past: list[tuple[str, str, str, bool]] = []
-        """What had been decided about the listing when the transaction began: right, reason, item, whether upheld."""
+        """Decisions about the listing when the transaction began: (right, reason, item, whether upheld)."""
         self._wall: dt.datetime | None = None
         self._turn = 0
-        """Of the first input that is still to come."""
+        """Turn of the next input."""
         for turn, given in enumerate(inputs):
             upto = timeline.before(given.wall)
             if upto is not None:
@@ -183,14 +184,14 @@ class Replay:
             self._fire(timeline.end)
 
     def result(self, item: str) -> Result:
-        """What came of an item."""
+        """The outcome of an item."""
         found, track = self.items[item], self.tracks[item]
         return Result(track.first, found.state, found.upheld, found.held, track.taken_down, found.sla)
 
     # ---- inputs
 
     def _begin(self, wall: dt.datetime | None) -> None:
-        """Another transaction: the worker reads what was decided once in each."""
+        """Begin a transaction unless ``wall`` is the present one's: the worker reads past decisions once in each."""
         if wall is None or wall != self._wall:
             self._wall = wall
             self._past = [
@@ -237,14 +238,14 @@ class Replay:
         else:
             which = self._lead.seen[turn]
             if which > len(spells) or (which and spells[which - 1].done):
-                return  # of a state that does not come, or comes later, or was told of already
+                return  # its state does not come, comes later, or has had its notice
             if which:
                 recorded = self._lead.tracks[data.item].spells[data.kind][which - 1].revision
                 if spells[which - 1].revision != recorded:
                     data = msgspec.structs.replace(data, revision=spells[which - 1].revision)
         before = self.items.get(data.item)
         self._judge(data.item, data, now)
-        # one that opened nothing (of a revision that there is not) leaves the wait to the notice that does
+        # a notice that opened nothing (of a revision that does not exist) leaves the spell to one that does
         if which and self.items.get(data.item) is not before:
             spells[which - 1].done = True
 
@@ -260,7 +261,7 @@ class Replay:
         if not here & there:
             self.refused[UNREACHED] += 1
             return
-        # revisions count differently here
+        # revisions differ under this policy
         self._judge(data.item, msgspec.structs.replace(data, revision=0 if stale else None), now)
 
     # ---- judging
@@ -333,7 +334,7 @@ class Replay:
     def _awaits(self, track: Track, item: Item, kind: Notice, at: dt.datetime) -> list[NoticeSent]:
         spells = track.spells.setdefault(kind, [])
         if spells and spells[-1].visit == item.visit and not spells[-1].done:
-            return []  # come back to
+            return []  # the item returned to the state: the same spell goes on
         spell = Spell(self._turn, item, at)
         spells.append(spell)
         if self._lead is None or self._told(self._lead.tracks[item.item], kind, len(spells), spell):
@@ -341,7 +342,7 @@ class Replay:
         return [self._make_up(item, kind, spell)]
 
     def _told(self, lead: Track, kind: Notice, which: int, spell: Spell) -> bool:
-        """Whether the notice was recorded for the same wait, and is still to come; or was not sent there either."""
+        """Whether the notice was recorded for the same spell and is still to come, or was not sent there either."""
         there = lead.spells.get(kind, [])
         if which > len(there) or there[which - 1].turn > spell.turn:
             return False
@@ -372,7 +373,10 @@ class Replay:
         return [HoldChanged(item=item.item, claim=item.claim, listing=item.listing, held=True, at=at)]
 
     def _overdue(self, lead: Replay) -> bool:
-        """Notices that were not sent there because the item moved on, while here it still waits."""
+        """Make up notices that the lead did not send because its item moved on, while here it still waits.
+
+        Returns whether there were any.
+        """
         found = False
         for item in list(self.items.values()):
             for kind in item.awaits:
@@ -400,9 +404,9 @@ class Replay:
 
 
 def violations(fired: Iterable[str], rules: TriageRules) -> int | None:
-    """A number of claims upheld against the seller at which, of the rules about it, just those fire that did; None: none.
+    """A number of claims upheld against the seller at which exactly the recorded rules about it fire; None if none.
 
-    The number itself is about other listings, and not recorded.
+    The true number concerns other listings and is not recorded.
     """
     there = set(fired)
     about = {
@@ -438,7 +442,7 @@ def _next(item: Item) -> tuple[dt.datetime, str]:
 
 
 class Tally:
-    """Sums over all items that were compared. ``top``: most complainants that are listed."""
+    """Sums over all compared items. ``top``: how many complainants to list at most."""
 
     def __init__(self, top: int = 100) -> None:
         self._top = top
@@ -465,7 +469,7 @@ class Tally:
         self.made_up.update(new.made_up)
 
     def outcome(self, filed: ItemSubmitted, old: Result, new: Result, *, settled: bool) -> None:
-        """Compare what came of an item under the two. ``settled``: the new one's is its last."""
+        """Compare an item's outcomes under both policies. ``settled``: the new one is final."""
         self.items += 1
         self.reason_items[filed.reason] += 1
         self.complainant_items[filed.complainant] += 1
@@ -482,7 +486,7 @@ class Tally:
         self.reasons.setdefault(filed.reason, Counter())[move] += 1
 
     def stored(self, item: str, simulated: ItemChanged | None, stored: ItemChanged | None) -> None:
-        """Compare an item's last change as simulated with that of verification's log."""
+        """Compare an item's last simulated change with the last one in verification's log."""
         self.compared += 1
         if simulated == stored:
             self.agreed += 1
@@ -495,17 +499,17 @@ class Tally:
 
     @property
     def agreement(self) -> float | None:
-        """Share of the compared items that were simulated as they are stored; None: none was compared."""
+        """Share of the compared items whose simulation equals what is stored; None if none was compared."""
         return self.agreed / self.compared if self.compared else None
 
     def as_json(self) -> dict[str, Any]:
-        """As printed: ids and counts only."""
+        """The printed form: ids and counts only."""
         agreement = self.agreement
         return {
             "items": self.items,
             "changed": self.changed,
             "changed_but_open": self.open_at_end,
-            # never rounded up to a whole: 1 means all of them
+            # rounded down: 1 means all of them
             "agreement": agreement if agreement is None else int(agreement * 1_000_000) / 1_000_000,
             "compared": self.compared,
             "agreed": self.agreed,
@@ -537,7 +541,7 @@ class Tally:
 
 
 def difference(simulated: ItemChanged | None, stored: ItemChanged | None) -> str:
-    """In what two forms of an item differ: both states, or the fields' names."""
+    """How two forms of an item differ: both states, or the names of the fields."""
     if simulated is None or stored is None:
         return "not judged" if stored is None else "not simulated"
     if simulated.state != stored.state:

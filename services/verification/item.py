@@ -1,6 +1,6 @@
-"""The state of a claim item, the facts it is judged on, and what a judgement brings about. Data only.
+"""The state of a claim item, the facts it is judged on, and the outcome of a judgement. Data only.
 
-Times are aware UTC datetimes of business time.
+Times are business time, as timezone-aware UTC datetimes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TimerKind = Literal[
 Notice = Literal["seller_notice", "counter_forwarded", "counter_defect", "info_request"]
 
 INTERNAL: Final = frozenset({"lookup", "lookup_give_up"})
-"""Timers that are no deadline of anybody: not published as ``due``."""
+"""Timers that are nobody's deadline: not published as ``due``."""
 
 OPEN: Final = frozenset(State) - SETTLED
 
@@ -58,7 +58,7 @@ class Timer(Struct, frozen=True, array_like=True):
 
 
 class Frame(Struct, frozen=True, omit_defaults=True):
-    """A state that the item may come back to, as it was left."""
+    """A state to which the item may return, as it was left."""
 
     state: State
     visit: int
@@ -70,7 +70,7 @@ class Frame(Struct, frozen=True, omit_defaults=True):
     upheld: bool = False
     counter_due: dt.datetime | None = None
     stopped_at: dt.datetime | None = None
-    """Since when its timers stand still; None: they run on."""
+    """When its timers were stopped; None: they run on."""
     code: Id | None = None
     missing: tuple[Id, ...] = ()
     entered: int = 0
@@ -87,7 +87,7 @@ class Lapse(Struct, frozen=True, omit_defaults=True):
 
 
 class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The whole state of an item. The first group is what was filed and does not change."""
+    """The complete state of an item. The first group of fields is what was filed and never changes."""
 
     item: Id
     claim: Id
@@ -106,7 +106,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     good_faith: bool = False
     received_at: dt.datetime
 
-    # proof on file (rows 4, 5) and the listing as it was when it was first known (row 1)
+    # proof on file (rows 4, 5) and the listing as first known (row 1)
     identity_verified: bool = False
     authority: Literal["owner", "authorised", "missing"] = "missing"
     right_status: str = "active"
@@ -126,13 +126,13 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     visit: int = 0
     """Revision at which the present state was entered."""
     entered: int = 0
-    """The same, but for a state that was come back to: revision of the return, while ``visit`` goes on."""
+    """Like ``visit``, but after a return to a state the revision of the return, while ``visit`` keeps its value."""
     timers: tuple[Timer, ...] = ()
-    """Deadlines that run, earliest first."""
+    """Running deadlines, earliest first."""
     awaits: tuple[Notice, ...] = ()
-    """Notices whose sending will begin a window of the present state."""
+    """Notices that begin a window of the present state once they are sent."""
     stack: tuple[Frame, ...] = ()
-    """States to come back to, innermost last."""
+    """States to return to, innermost last."""
     lapse: Lapse | None = None
 
     code: Id | None = None
@@ -141,37 +141,37 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     held: bool = False
     upheld: bool = False
     taken_down: bool = False
-    """Its listing was down by it at some time."""
+    """At some time it took its listing down."""
     noticed_at: dt.datetime | None = None
     notice_seen: dt.datetime | None = None
-    """A seller's notice that is not published yet as ``noticed_at``; the next change does."""
+    """When the seller was notified, until the next published change copies it to ``noticed_at``."""
     counter_round: int = 0
     counter_due: dt.datetime | None = None
-    """Until when a counter is in time; None: its window has not begun."""
+    """Latest time at which a counter is in time; None: its window has not begun."""
     counter_at: dt.datetime | None = None
     """When the latest counter was accepted."""
     late_counters: int = 0
     refiles: int = 0
-    """Windows prolonged after a defective counter, since the last complete one."""
+    """Windows extended after a defective counter, since the last complete counter."""
     flagged: bool = False
-    """The look-up was given up: only a person may uphold."""
+    """The look-up of the listing was given up: only a person may uphold the item."""
     right_ended: bool = False
     handled_at: dt.datetime | None = None
     sla: Literal["met", "missed"] | None = None
     sla_due: dt.datetime
     paused_at: dt.datetime | None = None
-    """Since when the 24 hours stand still."""
+    """When the 24-hour clock was paused."""
 
     triage: Triage | None = None
-    """What the rules made of it when it last came to review."""
+    """Result of triage when the item last came to review."""
     decided_at: dt.datetime | None = None
-    """When the present settled state was entered, or the last one: the time to complain runs from here."""
+    """When the present or last settled state was entered: the time to complain runs from here."""
     appealed: tuple[Literal["holder", "seller", "platform"], ...] = ()
     """Sides that have complained about that decision."""
     appeals: int = 0
-    """Complaints of all its life."""
+    """Complaints over its whole life."""
     deciders: tuple[Id, ...] = ()
-    """Reviewers who have decided about it."""
+    """Reviewers who have decided on it."""
 
     @property
     def next_due(self) -> dt.datetime | None:
@@ -188,19 +188,22 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def settled(self) -> bool:
-        """No timer will change it by itself; where no window runs, a takedown that the seller was notified of."""
+        """Whether no timer will change it by itself.
+
+        Where no window runs, that includes a takedown of which the seller was notified.
+        """
         return self.state in SETTLED or (self.state is State.NOTIFIED and self.upheld)
 
     @property
     def open(self) -> bool:
-        """In the sense of the table's "any open"."""
+        """Whether its state is one of the table's "any open"."""
         return self.state in OPEN
 
     @property
     def blocks(self) -> bool:
-        """Open or upheld: a further claim of the same listing, right and reason duplicates this item (row 2).
+        """Whether it is open or upheld: another claim for the same listing, right and reason duplicates it (row 2).
 
-        One whose end is complained of has ended, until the complaint is decided.
+        An item whose end is under complaint counts as ended until the complaint is decided.
         """
         return self.state not in ENDED and not (self.state is State.APPEALED and self.stack[-1].state in ENDED)
 
@@ -214,7 +217,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
         by: Role = "system",
         begun_by: Moment | None = None,
     ) -> ItemChanged:
-        """The published form of this state, after a change."""
+        """The event that publishes this state after a change."""
         return ItemChanged(
             item=self.item,
             claim=self.claim,
@@ -259,24 +262,24 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Facts(Struct, frozen=True):
-    """What the item does not know itself."""
+    """What a judgement needs beyond the item itself."""
 
     listing: Listing | None = None
-    """What the marketplace says; None: nothing yet."""
+    """What the marketplace last said about the listing; None: nothing yet."""
     original: Id | None = None
     """An item of the same listing, right and reason, other than this one, that is open or upheld (``Item.blocks``)."""
     failed_before: int = 0
     """Items of the same listing, right and reason that were refused or restored."""
     upheld_here: int = 0
-    """Other items that the listing is down for."""
+    """Other upheld items of the listing."""
     seller_violations: int | None = None
-    """Claims upheld against the seller or its business, as far as they are looked at."""
+    """Claims upheld against the seller or its entity, as far as they are counted."""
     ours: bool = False
-    """The listing is down by a hold of ours: another item holds it, or its last hold's lifting is not receipted yet."""
+    """The listing is down by our hold: another item holds it, or the lifting of its last hold has no receipt yet."""
 
 
 class Reopened(Struct, frozen=True, kw_only=True):
-    """Row 2: the original of a duplicate ended without a takedown. Raised by the owner of the listing."""
+    """Row 2: the original of a duplicate ended without a takedown. Raised by the worker that owns the listing."""
 
     item: Id
     original: Id
@@ -291,7 +294,7 @@ class Change(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """What a judgement brings about. Save ``item`` whenever it is another object than before, changes or not."""
+    """The outcome of a judgement. Save ``item`` whenever it is a different object, even without ``changes``."""
 
     item: Item | None
     changes: tuple[Change, ...] = ()
@@ -301,4 +304,4 @@ class Outcome(Struct, frozen=True):
     released: bool = False
     """The item ended without a takedown: its oldest duplicate may reopen."""
     ignored: str | None = None
-    """Why nothing came of a stale or irrelevant event."""
+    """Why a stale or irrelevant event had no effect."""

@@ -1,12 +1,13 @@
-"""The life cycle of a claim item, as a table of transitions, and the engine that reads it.
+"""The life cycle of a claim item: a table of transitions, and the engine that applies it.
 
-Pure: no I/O, no clock, no random. ``decide`` judges an event, ``fire`` a timer; both give an ``Outcome`` and never
-raise on an event that is stale, repeated or out of order. ``TABLE`` has the rows of domain.md, "The lifecycle of a
-claim item", by number; ``docs/lifecycle.md`` is written from it (``python -m services.verification.lifecycle``).
+Pure: no I/O, no clock, no randomness. ``decide`` judges an event and ``fire`` a timer; both return an ``Outcome`` and
+never raise on an event that is stale, repeated or out of order. ``TABLE`` has the rows of docs/explanation/domain.md,
+"The life cycle of a claim item", by number. docs/reference/lifecycle.md is generated from it
+(``python -m services.verification.lifecycle``).
 
-Time of right: a command is judged by ``min(accepted_at, now)``. Timers due before that fire first, each effective at
-its due time; a command accepted by the due time of a timer that has already fired is judged on the state before
-(``Item.lapse``). So neither the order of processing nor an outage of ours decides who was in time.
+Time of right: a command is judged as of ``min(accepted_at, now)``. Timers due before that fire first, each effective
+at its due time. A command accepted by the due time of a timer that has already fired is judged on the state before
+that timer (``Item.lapse``). So neither the order of processing nor an outage of ours decides who was in time.
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ Event = ItemSubmitted | Command | NoticeSent | HoldChanged | Listing | Reopened
 BACK: Final = "the state before"
 STAY: Final = "(the same)"
 AGAIN: Final = "(judged again)"
-"""The same state, and what the rules say about it now."""
+"""Target: the same state, which the rules judge again."""
 AUTO: Final = "by rule"
-"""Trigger: the item has just come into the state."""
+"""Trigger: the item has just entered the state."""
 
 Trigger = type[Any] | str
 
@@ -76,11 +77,11 @@ class Row(Struct, frozen=True, kw_only=True):
 
     Attributes:
         number: row of domain.md's table.
-        by: who may, for a command: sides of the item.
+        by: sides of the item that may send the command.
         when: guard.
-        before, do: effects, before the state is left and after the new one is entered.
-        keeps: whether the state left is kept to come back to, and its timers run on or stand still.
-        emit: kind of the published event; None: the new state; "": nothing is published.
+        before, do: effects before the state is left, and after the new one is entered.
+        keeps: whether the item may return to the state it leaves, and whether that state's timers run on or stop.
+        emit: kind of the published event; None: named after the new state; "": nothing is published.
     """
 
     number: int
@@ -98,7 +99,7 @@ class Row(Struct, frozen=True, kw_only=True):
 
     @property
     def rule(self) -> str:
-        """As published: ``7-upheld-prima-facie``."""
+        """The published name, such as ``7-upheld-prima-facie``."""
         return f"{self.number}-{self.name}"
 
 
@@ -127,7 +128,7 @@ IN_COURT_FROM: Final = (OPEN | UPHELD) - {S.LITIGATION}
 
 # fmt: off
 TABLE: Final[tuple[Row, ...]] = (
-    # --- row 22 comes first among what goes by rule: an item that returns from court to an open state without a right
+    # --- row 22 comes first of the automatic rows: an item may return from court to an open state without a right
     _row(22, "right-ended", SUSPENDABLE - {S.LITIGATION}, AUTO, S.SUSPENDED, "the right ended while the item was in court",
          when=r.right_has_ended, do=r.suspend, keeps="stopped"),
 
@@ -238,7 +239,7 @@ TABLE: Final[tuple[Row, ...]] = (
     _row(19, "overdue", S.APPEALED, "appeal_review", STAY, "escalated after `appeals.review`, and again",
          do=r.appeal_review, emit="overdue"),
 
-    # --- from wherever the item is
+    # --- from any state
     _row(16, "action-filed", IN_COURT_FROM - {S.SUSPENDED}, ReportAction, S.LITIGATION, "with proof; timers stand still",
          by=EITHER, do=r.remind, keeps="stopped"),
     _row(16, "action-filed", S.SUSPENDED, ReportAction, S.LITIGATION, "unless the suspended item is in court already",
@@ -260,7 +261,7 @@ TABLE: Final[tuple[Row, ...]] = (
     _row(22, "withdrawn", S.SUSPENDED, "suspended", S.WITHDRAWN, "after `suspended`; penalties reversed",
          do=r.withdraw_ended),
 
-    # --- notices of a state that is left for a while, or left for good: nothing is published
+    # --- notices for a state that the item has left, for a while or for good: nothing is published
     _row(7, "notice-noted", (S.COUNTERED, S.LITIGATION, S.SUSPENDED), NoticeSent, STAY, "its window waits for the return",
          when=r.awaited_before, do=r.open_window_before, emit=""),
     _row(7, "notice-noted", (OPEN | UPHELD) - {S.RECEIVED, S.NEEDS_INFO, S.UNDER_REVIEW, S.NOTIFIED}, NoticeSent, STAY,
@@ -276,14 +277,14 @@ CHECKS: Final[dict[type[Command], Callable[[r.Draft], str | None]]] = {
     ReportResult: r.proof_refusal,
     Respond: r.respond_refusal,
 }
-"""Why a command that the state would take is refused all the same."""
+"""By command: the code with which it is refused although the state takes it; None if it is not refused."""
 
 SIDES: Final[dict[Any, tuple[str, ...]]] = {row.on: row.by for row in TABLE if row.by}
 NAMES: Final = {kind: name for name, kind in COMMANDS.items()}
 LAPSING: Final = frozenset(
     {"needs_info", "window", "counter_check", "holder_response", "restore_by", "platform_grace", "suspended"}
 )
-"""Timers that end what somebody could have done."""
+"""Timers that end somebody's chance to act."""
 EVENT_KINDS: Final = {state: state.lower() for state in State}
 RULES: Final = {id(row): row.rule for row in TABLE}
 
@@ -306,8 +307,10 @@ NO_ROWS: Final[tuple[Row, ...]] = ()
 def decide(item: Item | None, event: Event, facts: Facts, policy: Policy, now: dt.datetime) -> Outcome:
     """Judge an event.
 
-    ``policy`` is the one that the item was filed under; ``now`` is business time of processing. ``facts`` count for
-    ``ItemSubmitted``, ``Listing``, ``Reopened``, and for commands that bring an item (back) before the rules.
+    Args:
+        facts: used for ``ItemSubmitted``, ``Listing``, ``Reopened``, and for commands after which rules judge the item.
+        policy: the one under which the item was filed.
+        now: business time of processing.
     """
     if isinstance(event, Command):
         return _command(item, event, facts, policy, now)
@@ -315,7 +318,7 @@ def decide(item: Item | None, event: Event, facts: Facts, policy: Policy, now: d
         if item is not None:
             return Outcome(item, ignored="the item is known")
         new = _filed(event, policy)
-        # an accepted_at in the future is a clock's error, and nobody's advantage
+        # an accepted_at in the future is a clock error and gives nobody an advantage
         first = _run(r.Draft(new, event, facts, policy, max(now, new.received_at)), (None, ItemSubmitted), None)
         assert first is not None
         return first
@@ -328,7 +331,7 @@ def decide(item: Item | None, event: Event, facts: Facts, policy: Policy, now: d
 def fire(item: Item, facts: Facts, policy: Policy, upto: dt.datetime) -> Outcome:
     """Fire the item's earliest timer, if it is due by ``upto`` (the watermark), effective at its due time.
 
-    Call again while ``next_due <= upto``: what a timer starts counts from the timer's due time.
+    Call again while ``next_due <= upto``: timers that this one starts count from its due time.
     """
     if not item.timers or item.timers[0].due > upto:
         return Outcome(item, ignored="no timer is due")
@@ -378,7 +381,7 @@ def _filed(event: ItemSubmitted, policy: Policy) -> Item:
 def _run(
     d: r.Draft, trigger: tuple[State | None, Trigger], previous: State | None, lapse: Lapse | None = None
 ) -> Outcome | None:
-    """Apply the row that fits, then what goes by rule; None when no row does."""
+    """Apply the first row that fits, then the automatic rows; None if nothing came of it."""
     row = _apply(d, trigger)
     if row is None:
         return None
@@ -390,7 +393,7 @@ def _run(
             last = then
         d.lapse = lapse if d.path else d.lapse
     if not d.path and row.to is AGAIN and published is None:
-        return None  # judged again, and nothing came of it
+        return None  # judged again, without effect
     kind = EVENT_KINDS[d.state] if d.path or published is None else published
     item = d.finish(published=bool(kind))
     if not kind:
@@ -410,7 +413,7 @@ def _run(
 
 
 def _apply(d: r.Draft, trigger: tuple[State | None, Trigger]) -> Row | None:
-    """The first row that fits, applied."""
+    """Apply the first row that fits and return it."""
     for row in INDEX.get(trigger, NO_ROWS):
         if row.before is not None:
             row.before(d)
@@ -443,7 +446,7 @@ def _command(item: Item | None, command: Command, facts: Facts, policy: Policy, 
         )
     when = min(command.accepted_at, now)
 
-    # what was due before the command was accepted comes before it
+    # timers due before the command was accepted fire first
     changes: tuple[Change, ...] = ()
     lookup = released = False
     while item.timers and item.timers[0].due < when:
@@ -455,7 +458,7 @@ def _command(item: Item | None, command: Command, facts: Facts, policy: Policy, 
 
     outcome = _judge(item, item, command, facts, policy, now, when)
     if item.lapse is not None and when <= item.lapse.due:
-        # accepted by the deadline that has since passed: judged on the state that the timer ended
+        # accepted in time for a deadline that has since passed: judge it on the state that the timer ended
         undone = _judge(_undo(item, item.lapse), item, command, facts, policy, now, when)
         if undone.refused is None and undone.ignored is None:
             outcome = undone
@@ -475,7 +478,7 @@ def _command(item: Item | None, command: Command, facts: Facts, policy: Policy, 
 def _judge(
     item: Item, stored: Item, command: Command, facts: Facts, policy: Policy, now: dt.datetime, when: dt.datetime
 ) -> Outcome:
-    """The command on ``item``, which is ``stored`` or the state that it had before its last timer."""
+    """Judge the command on ``item``: ``stored``, or ``stored`` as it was before its last timer."""
     kind = type(command)
     draft = r.Draft(item, command, facts, policy, now, when)
     if item is not stored:
@@ -496,7 +499,7 @@ def _judge(
 
 
 def _undo(item: Item, lapse: Lapse) -> Item:
-    """The item as it was before its last timer; what does not belong to the state stays."""
+    """The item as it was before its last timer; fields that do not belong to the state stay."""
     frame = lapse.frame
     return msgspec.structs.replace(
         item,
@@ -552,7 +555,7 @@ def _refusal(command: Command, code: str, policy: Policy, item: Item | None = No
 
 
 def markdown() -> str:
-    """``docs/lifecycle.md``."""
+    """The text of docs/reference/lifecycle.md."""
     lines = [
         "# The life cycle of a claim item",
         "",

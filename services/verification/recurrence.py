@@ -1,6 +1,6 @@
-"""Row 20: whether a listing is a near copy of one that was upheld against the same seller or business. Pure.
+"""Row 20: finds listings that are near copies of an upheld one of the same seller or entity. Pure.
 
-Compared are titles as they read and pictures as they look; the thresholds are the policy's (``[recurrence]``).
+Compares titles as they read and pictures as they look. The thresholds are the policy's (``[recurrence]``).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from shared.events import Listing
 from shared.policy import PolicyError, Recurrence
 
 MOST: Final = 200
-"""Upheld items of one owner that a listing is compared with, the latest."""
+"""A listing is compared with at most this many upheld items of one owner, the latest."""
 FLAT: Final = 4
-"""Bits, of 64, that must be set and be unset in a picture's hash: one of a plain surface is like every other."""
+"""A picture's 64-bit hash must have at least this many bits set and unset: all plain surfaces look alike."""
 LOOKALIKES: Final = str.maketrans("авекмнорстухіѕјһӏԁԛԝαβεζηικμνορτυχɑɡı", "abekmhopctyxisjhldqwabezhikmnoptyxagi")
 """Letters of other scripts that pass for Latin ones, after case folding (the usual ones of Unicode's UTS 39)."""
 
@@ -31,13 +31,13 @@ class Traits(Struct, frozen=True):
     """What a listing is compared by."""
 
     title: str = ""
-    """As ``plain`` makes it."""
+    """Normalised by ``plain``."""
     picture: str | None = None
     """Hash of the first picture, 16 hex digits."""
 
 
 class Upheld(Struct, frozen=True):
-    """An upheld item, as far as recurrence is concerned."""
+    """What recurrence needs to know of an upheld item."""
 
     item: str
     claim: str
@@ -50,7 +50,7 @@ class Upheld(Struct, frozen=True):
 
 
 class Likeness(Struct, frozen=True, order=True):
-    """How near two listings are: per cent of the titles, differing bits of the pictures; None: not compared."""
+    """How near two listings are: likeness of titles in per cent, differing bits of pictures; None: not compared."""
 
     title: int | None
     distance: int | None
@@ -63,7 +63,10 @@ class Likeness(Struct, frozen=True, order=True):
 
 @lru_cache(maxsize=20_000)
 def plain(text: str) -> str:
-    """A text as it reads: compatibility forms, case, accents, lookalikes, punctuation and what is invisible evened out."""
+    """A text as it reads.
+
+    Evens out compatibility forms, case, accents, lookalike letters, punctuation and invisible characters.
+    """
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()).translate(LOOKALIKES)
     kept = []
     for char in folded:
@@ -75,7 +78,7 @@ def plain(text: str) -> str:
 
 
 def traits(listing: Listing) -> Traits | None:
-    """What the listing is compared by; None: nothing."""
+    """What the listing is compared by; None if it has nothing to compare."""
     title = plain(listing.title) if listing.title else ""
     picture = listing.image_hash
     if picture is not None and not FLAT <= int(picture, 16).bit_count() <= 64 - FLAT:
@@ -84,7 +87,7 @@ def traits(listing: Listing) -> Traits | None:
 
 
 def near(old: Traits, new: Traits, rules: Recurrence) -> Likeness | None:
-    """How near two listings are, if near enough; the order of the two makes no difference."""
+    """How near two listings are; None if not near enough. Their order makes no difference."""
     title = distance = None
     if old.picture is not None and new.picture is not None:
         distance = (int(old.picture, 16) ^ int(new.picture, 16)).bit_count()
@@ -93,9 +96,9 @@ def near(old: Traits, new: Traits, rules: Recurrence) -> Likeness | None:
         return None
     joined, other = old.title.replace(" ", ""), new.title.replace(" ", "")
     if min(len(joined), len(other)) >= rules.title_length:
-        # most are far apart, which is cheaper to see than how far; who looks alike is measured all the same
+        # most titles are far apart, which a cutoff finds cheaply; listings that look alike are measured in any case
         least = 0 if looks else rules.title
-        # words in another order; and words put together, or taken apart
+        # words in another order, then words joined or split
         title = int(
             max(
                 fuzz.token_sort_ratio(old.title, new.title, score_cutoff=least),
@@ -108,7 +111,7 @@ def near(old: Traits, new: Traits, rules: Recurrence) -> Likeness | None:
 
 
 def rules_of(profile: str) -> Recurrence | None:
-    """The rules in force of a profile: what recurs is filed under its newest policy. None: it looks for nothing."""
+    """The rules of a profile's newest policy, under which near copies are filed; None if it does not look for them."""
     try:
         rules = policy.current(profile).recurrence
     except PolicyError:
@@ -117,7 +120,7 @@ def rules_of(profile: str) -> Recurrence | None:
 
 
 def copies(listing: str, new: Traits, upheld: Iterable[Upheld], now: dt.datetime) -> list[tuple[Upheld, Likeness]]:
-    """The upheld items that the listing is a near copy of: the nearest one of each right, of equals the latest."""
+    """The upheld items that the listing is a near copy of: the nearest per right, among equals the latest."""
     found: dict[str, tuple[Upheld, Likeness]] = {}
     known: dict[str, Recurrence | None] = {}
     for old in upheld:
@@ -136,13 +139,13 @@ def copies(listing: str, new: Traits, upheld: Iterable[Upheld], now: dt.datetime
 
 
 def owners(listing: Listing) -> tuple[str, ...]:
-    """Keys of whom the listing belongs to: its seller, and the business behind it."""
+    """Keys of the listing's owners: its seller, and the entity behind it."""
     keys = (("seller", listing.seller), ("entity", listing.entity))
     return tuple([f"{kind}:{name}" for kind, name in keys if name is not None])
 
 
 def owners_of(item: Item, listing: Listing) -> tuple[str, ...]:
-    """The same for an item: whom it is about does not change when the listing is sold on."""
+    """Keys of an item's owners: whom it concerns does not change when the listing is sold on."""
     if listing.seller == item.seller:
         return owners(listing)
     return () if item.seller is None else (f"seller:{item.seller}",)

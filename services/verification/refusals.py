@@ -1,6 +1,6 @@
-"""Refusals of commands: a code, and in English why and how to cure it. Without personal data.
+"""Refusals of commands: by code, why in English and how to cure it. Without personal data.
 
-Refusals of claims (row 6) are the policy's: ``refusals``.
+Refusals of claims (row 6) are in the policy: ``refusals``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TEXTS: Final[dict[str, str]] = {
 
 
 def detail(code: str, policy: Policy, **values: object) -> str:
-    """The text of a refusal; ``values`` fill what the policy does not."""
+    """The text of a refusal; ``values`` fill the placeholders that the policy does not."""
     return TEXTS[code].format(
         late=policy.counter.late,
         late_within=policy.timers.late_counter.text,

@@ -1,6 +1,7 @@
-"""Guards and effects of the life cycle's table: small pure functions on a draft of the item's next state.
+"""Guards and effects of the life cycle's table: small pure functions on a draft of an item's next state.
 
-A guard answers whether a row applies; an effect does what the row says beyond the change of state.
+A guard says whether a row applies; an effect does what the row requires beyond the change of state. Rows are numbered
+as in docs/explanation/domain.md, "The life cycle of a claim item".
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from shared.policy import Policy, Span
 
 OWN_LISTING: Final = "own_listing"
 PAUSING: Final = frozenset({State.NEEDS_INFO, State.SUSPENDED})
-"""States in which the 24 hours stand still."""
+"""States that pause the 24-hour clock."""
 DECIDED: Final = frozenset({State.DUPLICATE, State.LINK_INVALID, State.REJECTED, State.LAPSED})
-"""First decisions that need no receipt (domain.md, "Handled")."""
+"""First decisions that need no receipt (docs/explanation/domain.md, "Handled")."""
 
 
 class Draft:
@@ -149,15 +150,15 @@ class Draft:
     # ------------------------------------------------------------------------------------------------ moving about
 
     def after(self, span: Span, start: dt.datetime | None = None) -> dt.datetime:
-        """The end of ``span`` from ``start`` (else from now on)."""
+        """The end of ``span`` from ``start``, by default from ``at``."""
         return span.after(self.at if start is None else start, self.calendar)
 
     def start(self, kind: TimerKind, due: dt.datetime) -> None:
-        """Start a timer, or set it anew."""
+        """Start a timer, or restart it."""
         self.timers = (*[timer for timer in self.timers if timer.kind != kind], Timer(kind, due))
 
     def frame(self, *, stopped: bool) -> Frame:
-        """The present state, to come back to."""
+        """The present state, as a frame to return to."""
         return Frame(
             self.state,
             self.visit,
@@ -174,7 +175,7 @@ class Draft:
         )
 
     def enter(self, state: State) -> None:
-        """Leave the present state, which drops its timers, for a new one."""
+        """Leave the present state, which drops its timers, and enter a new one."""
         self.state = state
         self.path.append(state)
         self.visit = self.entered = self.revision
@@ -202,7 +203,7 @@ class Draft:
         self.stack = self.stack[:-1]
         self.state = frame.state
         self.path.append(frame.state)
-        # the visit goes on: a notice that was on its way may still begin its window
+        # the visit continues: a notice already on its way may still begin its window
         self.visit = frame.visit
         self.entered = self.revision
         self.awaits = frame.awaits
@@ -223,7 +224,7 @@ class Draft:
             self.right_ended = False
 
     def finish(self, *, published: bool) -> Item:
-        """The item as it now is; ``published`` when a change is going to say so."""
+        """The resulting item; ``published`` if a change announces it."""
         item = self.item
         self._rest()
         self._clock()
@@ -278,28 +279,28 @@ class Draft:
         )
 
     def _rest(self) -> None:
-        """An item that rests in RECEIVED waits for the listing."""
+        """Have an item that stays in RECEIVED wait for its listing."""
         if self.state is State.RECEIVED and not any(timer.kind == "lookup_give_up" for timer in self.timers):
             self.lookup = True
             self.start("lookup", self.after(self.policy.timers.lookup_retry))
             self.start("lookup_give_up", self.after(self.policy.timers.lookup_give_up))
 
     def _clock(self) -> None:
-        """The 24 hours: paused and resumed, met or missed; once per item."""
+        """Pause or resume the 24-hour clock, and note once per item whether the target was met or missed."""
         pausing = self.state in PAUSING
         if self.handled_at is None and (
             self.state in DECIDED or (self.state is State.NOTIFIED and not self.held)  # no hold, no receipt to wait for
         ):
             self.handled_at = self.at
         if self.paused_at is not None and (self.handled_at is not None or not pausing):
-            # until the information was accepted, not until we came to read it
+            # up to when the information was accepted, not when we read it
             self.sla_due += max((self.handled_at or self.when) - self.paused_at, dt.timedelta())
             self.paused_at = None
         if self.sla is None:
             if self.handled_at is not None:
                 self.sla = "met" if self.handled_at <= self.sla_due else "missed"
             elif self.state in ENDED and self.at > self.sla_due:
-                self.sla = "missed"  # withdrawn or restored before it was handled: else no promise is left to keep
+                self.sla = "missed"  # withdrawn or restored, unhandled and late; in time, no target is left to meet
         if pausing and self.paused_at is None and self.sla is None:
             self.paused_at = self.when
 
@@ -312,23 +313,23 @@ def _order(timer: Timer) -> tuple[dt.datetime, str]:
 
 
 def recurs(d: Draft) -> bool:
-    """Row 20."""
+    """Row 20: the item was filed against a near copy."""
     return d.item.recurs is not None
 
 
 def by_hand(d: Draft) -> bool:
-    """Row 20: only a person decides, unless the policy leaves what recurs to the rule."""
+    """Row 20: only a person decides, unless the policy leaves near copies to the rule."""
     rules = d.policy.recurrence
     return d.item.recurs is not None and (rules is None or rules.review == "manual")
 
 
 def has_original(d: Draft) -> bool:
-    """Row 2."""
+    """Row 2: an item of the same listing, right and reason is open or upheld."""
     return d.facts.original is not None
 
 
 def link_gone(d: Draft) -> bool:
-    """Row 3: not of this site, or gone other than by a hold of ours."""
+    """Row 3: the listing is not of this site, or is gone for another reason than our hold."""
     if not d.item.on_site:
         return True
     listing = d.facts.listing
@@ -343,12 +344,12 @@ def flagged_and_gone(d: Draft) -> bool:
 
 
 def listing_known(d: Draft) -> bool:
-    """Known, or given up."""
+    """The listing is known, or its look-up was given up."""
     return d.seller is not None or d.flagged or (d.facts.listing is not None and d.facts.listing.seller is not None)
 
 
 def elements_missing(d: Draft) -> bool:
-    """Row 4, once the listing is known: nobody is troubled about a dead link."""
+    """Row 4, once the listing is known: nobody is asked for information about a dead link."""
     return listing_known(d) and bool(lacking(d))
 
 
@@ -373,23 +374,23 @@ def lacking(d: Draft) -> tuple[str, ...]:
 
 
 def elements_complete(d: Draft) -> bool:
-    """Row 5."""
+    """Row 5: the listing is known and nothing is missing."""
     return listing_known(d) and not lacking(d)
 
 
 def misfit(d: Draft) -> bool:
-    """Row 6, by the rule: no such reason, or not for this kind of right."""
+    """Row 6, by the rule: there is no such reason, or it is not for this type of right."""
     reason = d.policy.reasons.get(d.item.reason)
     return reason is None or d.item.right_type not in reason.rights
 
 
 def own_listing(d: Draft) -> bool:
-    """Row 6, by the rule: who sells it is who claims; only under a policy that says how to cure it."""
+    """Row 6, by the rule: the seller is the complainant or principal; only if the policy says how to cure that."""
     return OWN_LISTING in d.policy.refusals and d.seller in (d.item.complainant, d.item.principal)
 
 
 def prima_facie(d: Draft) -> bool:
-    """Row 7, by the rule."""
+    """Row 7, by the rule: the policy upholds on the face of the claim, or triage does."""
     review = d.policy.rules.review
     if review == "manual" or d.flagged or d.seller is None or by_hand(d):
         return False
@@ -397,14 +398,14 @@ def prima_facie(d: Draft) -> bool:
 
 
 def plainly_unfounded(d: Draft) -> bool:
-    """Row 6, by triage; never once a person has decided, for then a complaint was lodged and reversed a refusal."""
+    """Row 6, by triage; never after a person has decided, as that means a complaint reversed a refusal."""
     if d.policy.rules.review != "triage" or d.flagged or d.seller is None:
         return False
     return _triaged(d).band == "refuse" and not d.deciders and not by_hand(d)
 
 
 def _triaged(d: Draft) -> Triage:
-    """Weighed once each time that the item comes to review."""
+    """The result of triage, weighed once each time the item comes to review."""
     if d.weighed is None:
         assert d.policy.triage is not None, "the policy was checked"
         d.weighed = d.triage = triage(d.item, d.facts, d.policy.triage)
@@ -412,7 +413,7 @@ def _triaged(d: Draft) -> Triage:
 
 
 def refuse_unfounded(d: Draft) -> None:
-    """Row 6, by triage."""
+    """Row 6, by triage: the policy's code."""
     assert d.policy.triage is not None
     d.code = d.policy.triage.refusal
 
@@ -430,7 +431,7 @@ def decides(*decisions: str) -> Any:
 
 
 def take_listing(d: Draft) -> None:
-    """Keep who sells it, as known now: later sales do not change whom the claim is about."""
+    """Keep the seller as known now: later sales do not change whom the claim concerns."""
     listing = d.facts.listing
     if d.seller is None and listing is not None and listing.seller is not None:
         d.seller = listing.seller
@@ -438,31 +439,31 @@ def take_listing(d: Draft) -> None:
 
 
 def link_original(d: Draft) -> None:
-    """Row 2."""
+    """Row 2: link the duplicate to its original."""
     d.original = d.facts.original
 
 
 def reopen(d: Draft) -> None:
-    """Row 2, back: judged afresh."""
+    """Row 2, back: the item is judged afresh."""
     d.original = None
     d.flagged = False
 
 
 def ask(d: Draft) -> None:
-    """Row 4: the window begins when the request was sent."""
+    """Row 4: ask for what is missing; the window begins when the request is sent."""
     take_listing(d)
     d.missing = lacking(d)
     d.awaits = ("info_request",)
 
 
 def add_information(d: Draft) -> None:
-    """Row 4: what the complainant added."""
+    """Row 4: take in what the complainant added."""
     _renew(d)
     d.missing = lacking(d)
 
 
 def _renew(d: Draft) -> None:
-    """The proof on file as the holder's side has it now."""
+    """Update the proof on file with what the holder's side has now."""
     event: AddInformation | Complain = d.event
     d.identity_verified = d.identity_verified or event.identity_verified
     if event.authority != "missing":
@@ -472,40 +473,40 @@ def _renew(d: Draft) -> None:
 
 
 def flag(d: Draft) -> None:
-    """Row 5: the listing is not to be found out; a person decides, never the rule."""
+    """Row 5: the look-up found nothing out; a person decides, never the rule."""
     d.flagged = True
     d.timers = ()
 
 
 def put_to_review(d: Draft) -> None:
-    """Row 5."""
+    """Row 5: note the seller, or that the listing is unknown."""
     take_listing(d)
     if d.flagged:
         d.code = "listing_unknown"
 
 
 def miss(d: Draft) -> None:
-    """Row 5, overdue."""
+    """Row 5, overdue: the 24-hour target is missed."""
     d.sla = "missed"
 
 
 def refuse_misfit(d: Draft) -> None:
-    """Row 6, by the rule."""
+    """Row 6, by the rule: the code for a reason that does not fit."""
     d.code = "reason_not_for_right" if d.item.reason in d.policy.reasons else "unknown_reason"
 
 
 def refuse_own(d: Draft) -> None:
-    """Row 6, by the rule."""
+    """Row 6, by the rule: the code for a claim against one's own listing."""
     d.code = OWN_LISTING
 
 
 def refuse(d: Draft) -> None:
-    """Row 6, by a reviewer."""
+    """Row 6: the reviewer's code."""
     d.code = d.event.code
 
 
 def notify(d: Draft) -> None:
-    """Row 7: the hold, and the seller's window once the notice was sent."""
+    """Row 7: set the hold, if the policy removes on notice; the seller's window begins when the notice is sent."""
     take_listing(d)
     d.held = d.policy.rules.removal == "on_notice"
     d.awaits = ("seller_notice",)
@@ -519,7 +520,7 @@ def receipt_awaited(d: Draft) -> bool:
 
 
 def receipted(d: Draft) -> None:
-    """Handled, when the marketplace said so."""
+    """Handled: note when the marketplace receipted the hold."""
     d.handled_at = d.event.at
 
 
@@ -527,18 +528,18 @@ def receipted(d: Draft) -> None:
 
 
 def awaited(d: Draft) -> bool:
-    """The notice belongs to the present visit of the state and its window has not begun."""
+    """The notice belongs to the present visit of the state, and its window has not begun."""
     event: NoticeSent = d.event
     return event.kind in d.awaits and d.visit <= event.revision < d.revision
 
 
 def seller_notice_awaited(d: Draft) -> bool:
-    """Row 7."""
+    """Row 7: the seller's notice, whose window has not begun."""
     return d.event.kind == "seller_notice" and awaited(d)
 
 
 def awaited_before(d: Draft) -> bool:
-    """The notice belongs to a state that the item may come back to."""
+    """The notice belongs to a state to which the item may return."""
     return any(_awaits(frame, d.event) for frame in d.stack)
 
 
@@ -568,7 +569,7 @@ def _window(d: Draft, kind: Notice) -> tuple[TimerKind, Span]:
 
 
 def open_window(d: Draft) -> None:
-    """The window of the present state begins when its notice says."""
+    """Begin the window of the present state, at the time that its notice says."""
     event: NoticeSent = d.event
     timer, span = _window(d, event.kind)
     due = d.after(span, event.begins)
@@ -586,12 +587,12 @@ def open_window(d: Draft) -> None:
 
 
 def never_late(d: Draft) -> bool:
-    """Row 9, where silence means nothing: no window runs."""
+    """Row 9, where the seller's silence means nothing: no window runs."""
     return d.policy.rules.seller_silent == "nothing"
 
 
 def stands(d: Draft) -> bool:
-    """Row 9, where silence means nothing."""
+    """Row 9, where the seller's silence means nothing: its notice was sent."""
     return never_late(d) and seller_notice_awaited(d)
 
 
@@ -602,7 +603,7 @@ def stand(d: Draft) -> None:
 
 
 def open_window_before(d: Draft) -> None:
-    """The window of a state that the item may come back to begins; what remains of it is for the return."""
+    """Begin the window of a state to which the item may return; what is left of it applies on the return."""
     event: NoticeSent = d.event
     note(d)
     stack: list[Frame] = []
@@ -627,13 +628,13 @@ def open_window_before(d: Draft) -> None:
 
 
 def note(d: Draft) -> None:
-    """When the seller was notified."""
+    """Note when the seller was notified."""
     if d.event.kind == "seller_notice" and d.item.noticed_at is None:
         d.notice_seen = d.event.begins
 
 
 def note_late(d: Draft) -> None:
-    """When the seller was notified, and until when a counter is in time."""
+    """Note when the seller was notified, and until when a counter is in time."""
     note(d)
     if d.counter_due is None and not never_late(d):
         d.counter_due = d.after(d.policy.timers.window, d.event.begins)
@@ -648,7 +649,7 @@ def counter_in_time(d: Draft) -> bool:
 
 
 def counter_refusal(d: Draft) -> str | None:
-    """Row 10: rounds, and late counters."""
+    """Row 10: the code if no round is left, or the counter is too late."""
     if d.counter_round >= d.policy.counter.rounds:
         return "rounds_used"
     if counter_in_time(d):
@@ -662,7 +663,7 @@ def counter_refusal(d: Draft) -> str | None:
 
 
 def count_round(d: Draft) -> None:
-    """Row 10, before the state is left."""
+    """Row 10, before the state is left: count the round, and whether it is late."""
     if not counter_in_time(d):
         d.late_counters += 1
     d.counter_round += 1
@@ -670,7 +671,7 @@ def count_round(d: Draft) -> None:
 
 
 def check_counter(d: Draft) -> None:
-    """Row 10: the check's deadline."""
+    """Row 10: start the check's deadline, and note what is missing."""
     d.start("counter_check", d.after(d.policy.timers.counter_check))
     event: Counter = d.event
     d.missing = tuple([element for element in d.policy.counter.required if element not in event.materials])
@@ -682,17 +683,17 @@ def checked_by_rule(d: Draft) -> bool:
 
 
 def counter_incomplete(d: Draft) -> bool:
-    """Row 11, by the rule."""
+    """Row 11, by the rule: elements are missing."""
     return checked_by_rule(d) and bool(d.missing)
 
 
 def overdue_incomplete(d: Draft) -> bool:
-    """Row 12, overdue, if the policy turns it round."""
+    """Row 11, overdue: the policy takes an unchecked counter as incomplete."""
     return d.policy.rules.overdue_counter_check == "incomplete"
 
 
 def send_back(d: Draft) -> None:
-    """Row 11: the round does not count; the seller may file again once the defect was told."""
+    """Row 11: the round does not count; while refilings remain, a window to file again follows the notice."""
     d.code = "counter_incomplete"
     d.missing = d.left_missing
     d.counter_round -= 1
@@ -701,12 +702,12 @@ def send_back(d: Draft) -> None:
         d.awaits = (*[kind for kind in d.awaits if kind != "counter_defect"], "counter_defect")
         d.timers = tuple([timer for timer in d.timers if timer.kind != "window"])
     else:
-        # what is left of the window runs on; if nothing is, it ends now
+        # the rest of the window runs on; if nothing is left, it ends now
         d.timers = tuple([Timer(timer.kind, max(timer.due, d.at)) for timer in d.timers])
 
 
 def forward(d: Draft) -> None:
-    """Row 12: the holder's window begins when the counter was forwarded."""
+    """Row 12: the holder's window begins when the counter is forwarded."""
     d.stack = d.stack[:-1]
     d.refiles = 0
     d.awaits = ("counter_forwarded",)
@@ -716,49 +717,49 @@ def forward(d: Draft) -> None:
 
 
 def accepts(d: Draft) -> bool:
-    """Row 13."""
+    """Row 13: the holder accepts the counter."""
     event: Respond = d.event
     return event.accept
 
 
 def rejects_to_platform(d: Draft) -> bool:
-    """Row 14."""
+    """Row 14: the holder rejects the counter, and the platform reviews it."""
     return not d.event.accept and d.policy.rules.holder_rejects == "platform_review"
 
 
 def rejects_in_vain(d: Draft) -> bool:
-    """Row 14, where only a filed action stops the restoration."""
+    """Row 14: the holder rejects the counter, but only a filed action stops the restoration."""
     return not d.event.accept and d.policy.rules.holder_rejects == "no_effect"
 
 
 def holder_rejected(d: Draft) -> None:
-    """Row 14, in vain."""
+    """Row 14, without effect: note the answer."""
     d.code = "holder_rejected"
 
 
 def silent_to_platform(d: Draft) -> bool:
-    """Row 15."""
+    """Row 15: the holder is silent, and the platform reviews the counter."""
     return d.policy.rules.holder_silent == "platform_review"
 
 
 def platform_review(d: Draft) -> None:
-    """Rows 14, 15: the platform's own deadline."""
+    """Rows 14, 15: start the platform's own deadline."""
     d.start("platform_review", d.after(d.policy.timers.platform_review))
 
 
 def escalate(d: Draft) -> None:
-    """Row 17, overdue."""
+    """Row 17, overdue: start the grace period."""
     d.timers = tuple([timer for timer in d.timers if timer.kind != "platform_review"])
     d.start("platform_grace", d.after(d.policy.timers.platform_review_grace))
 
 
 def overdue_restores(d: Draft) -> bool:
-    """Row 17, nobody decided."""
+    """Row 17, nobody decided: the policy restores."""
     return d.policy.rules.overdue_decision == "restore"
 
 
 def open_round(d: Draft) -> None:
-    """Rows 17, 21: the time of a further counter."""
+    """Rows 17, 19, 21: start the time for a further counter."""
     d.counter_due = d.after(d.policy.timers.round_window)
 
 
@@ -766,30 +767,30 @@ def open_round(d: Draft) -> None:
 
 
 def remind(d: Draft) -> None:
-    """Row 16."""
+    """Row 16: start the time to the next reminder."""
     d.start("reminder", d.after(d.policy.timers.litigation_reminder))
 
 
 def suspended_in_court(d: Draft) -> bool:
-    """The suspended state is itself LITIGATION."""
+    """The item is suspended while in court."""
     return any(frame.state is State.LITIGATION for frame in d.stack)
 
 
 def proof_refusal(d: Draft) -> str | None:
-    """Rows 16, 21: without proof, no."""
+    """Rows 16, 21: the code if there is no proof."""
     event: ReportAction | ReportResult = d.event
     return None if event.proof else "proof_missing"
 
 
 def action_refusal(d: Draft) -> str | None:
-    """Row 16: once is enough."""
+    """Row 16: the code if an action is known already, or there is no proof."""
     if d.state is State.LITIGATION or suspended_in_court(d):
         return "action_known"
     return proof_refusal(d)
 
 
 def result_is(outcome: str) -> Any:
-    """Guard, row 21."""
+    """Guard, row 21: the result is this one."""
 
     def guard(d: Draft) -> bool:
         event: ReportResult = d.event
@@ -799,13 +800,13 @@ def result_is(outcome: str) -> Any:
 
 
 def withdraw(d: Draft) -> None:
-    """Row 18: what is settled between the parties keeps the penalties."""
+    """Row 18: penalties are reversed, unless the parties settled."""
     event: Withdraw = d.event
     _withdrawn(d, event.ground)
 
 
 def withdraw_ended(d: Draft) -> None:
-    """Row 22, after the time of suspension."""
+    """Row 22: the time of suspension is over."""
     _withdrawn(d, "right_ended")
 
 
@@ -816,13 +817,13 @@ def _withdrawn(d: Draft, ground: str) -> None:
 
 
 def right_ends(d: Draft) -> bool:
-    """Row 22."""
+    """Row 22: the right is no longer active."""
     event: ChangeRight = d.event
     return event.status != "active"
 
 
 def right_returns(d: Draft) -> bool:
-    """Row 22, back."""
+    """Row 22, back: the right is active."""
     return not right_ends(d)
 
 
@@ -837,7 +838,7 @@ def right_has_ended(d: Draft) -> bool:
 
 
 def suspend(d: Draft) -> None:
-    """Row 22."""
+    """Row 22: note how the right ended, and start the time of suspension."""
     if isinstance(d.event, ChangeRight):
         d.right_status = d.event.status
     d.right_ended = True
@@ -846,7 +847,7 @@ def suspend(d: Draft) -> None:
 
 
 def right_back(d: Draft) -> None:
-    """Row 22, back."""
+    """Row 22, back: note that the right is active again."""
     d.right_status = "active"
     d.right_ended = False
     if d.state is State.NEEDS_INFO:
@@ -857,7 +858,7 @@ def right_back(d: Draft) -> None:
 
 
 def audited(d: Draft) -> bool:
-    """Row 19, by the platform itself: a share of what nobody has looked at, chosen by the item's id."""
+    """Row 19, by the platform itself: a share of what no person has looked at, chosen by the item's id."""
     share = d.policy.rules.audited_share
     if not share or d.deciders or "platform" in d.appealed:
         return False
@@ -868,13 +869,13 @@ AGAINST: Final = {
     **dict.fromkeys((State.REJECTED, State.DUPLICATE, State.LINK_INVALID, State.LAPSED, State.RESTORED), "holder"),
     **dict.fromkeys(UPHELD, "seller"),
 }
-"""Decisions that may be complained of, and the side that each goes against."""
+"""Decisions open to complaint, and the side that each goes against."""
 UNHEARD: Final = frozenset({State.REJECTED, State.DUPLICATE, State.LINK_INVALID, State.LAPSED})
-"""Ends without the seller having been heard: reversed, they go to review, never straight to a takedown."""
+"""Ends before the seller was heard: if reversed, they go to review, never straight to a takedown."""
 
 
 def complaint_refusal(d: Draft) -> str | None:
-    """Row 19: who may complain, how often, and until when."""
+    """Row 19: the code if this side may not complain, or not any more."""
     event: Complain = d.event
     if AGAINST[d.state] != event.role:
         return "not_against_you"
@@ -888,7 +889,7 @@ def complaint_refusal(d: Draft) -> str | None:
 
 
 def complain(d: Draft) -> None:
-    """Row 19: what is shown with it, and the platform's own deadline."""
+    """Row 19: count the complaint, take in the holder's proof, and start the platform's own deadline."""
     event: Complain = d.event
     d.appeals += 1
     d.right_ended = False
@@ -901,58 +902,58 @@ def complain(d: Draft) -> None:
 
 
 def audit(d: Draft) -> None:
-    """Row 19, by the platform itself: takes none of the parties' complaints away."""
+    """Row 19, by the platform itself: uses up none of the parties' complaints."""
     d.appealed = (*d.appealed, "platform")
     appeal_review(d)
 
 
 def appeal_review(d: Draft) -> None:
-    """Row 19, and overdue: nothing but a person ends it."""
+    """Row 19, and again when overdue: start the deadline. Only a person ends the appeal."""
     d.start("appeal_review", d.after(d.policy.appeals.review))
 
 
 def confirms(d: Draft) -> bool:
-    """Row 19."""
+    """Row 19: the decision is confirmed."""
     event: Decide = d.event
     return event.decision == "confirm"
 
 
 def confirms_without_original(d: Draft) -> bool:
-    """Row 2: the original ended without a takedown while the duplicate was complained of."""
+    """Row 2: the original ended without a takedown while a complaint about the duplicate was pending."""
     return confirms(d) and d.stack[-1].state is State.DUPLICATE and d.facts.original is None
 
 
 def reverses_unheard(d: Draft) -> bool:
-    """Row 19."""
+    """Row 19: an end before the seller was heard is reversed."""
     event: Decide = d.event
     return event.decision == "reverse" and d.stack[-1].state in UNHEARD
 
 
 def reverses_takedown(d: Draft) -> bool:
-    """Row 19."""
+    """Row 19: a takedown is reversed."""
     event: Decide = d.event
     return event.decision == "reverse" and d.stack[-1].state in UPHELD
 
 
 def reverses_restoration(d: Draft) -> bool:
-    """Row 19."""
+    """Row 19: a restoration is reversed."""
     event: Decide = d.event
     return event.decision == "reverse" and d.stack[-1].state is State.RESTORED
 
 
 def give_reason(d: Draft) -> None:
-    """Row 19: with reasons."""
+    """Row 19: note the reviewer's reason code."""
     d.code = d.event.code
 
 
 def reopen_appealed(d: Draft) -> None:
-    """Row 2, after a complaint."""
+    """Row 2, after a complaint: reopen the duplicate."""
     d.stack = d.stack[:-1]
     reopen(d)
 
 
 def review_anew(d: Draft) -> None:
-    """Row 19, reversed: judged on its own, under the right as it is now."""
+    """Row 19, reversed: review the item on its own, under the right as it is now."""
     d.stack = d.stack[:-1]
     d.original = None
     put_to_review(d)
@@ -960,15 +961,15 @@ def review_anew(d: Draft) -> None:
 
 
 def take_down_anew(d: Draft) -> None:
-    """Row 19, a restoration reversed."""
+    """Row 19, a restoration reversed: take the listing down again, with time for a further counter."""
     give_reason(d)
     open_round(d)
 
 
 def decision_refusal(d: Draft) -> str | None:
-    """Rows 6, 7, 12, 17, 19: what a reviewer may decide, and what a decision needs."""
+    """Rows 6, 7, 12, 17, 19: the code if a reviewer may not decide this, or the decision lacks something."""
     event: Decide = d.event
-    # what was seen has been left since, though the item may have come back to it
+    # the item has left the state that was seen, though it may have returned to it
     if event.revision is not None and event.revision < max(d.item.visit, d.item.entered):
         return "stale"
     if event.decision not in DECISIONS.get(d.state, ()):
@@ -988,13 +989,13 @@ def decision_refusal(d: Draft) -> str | None:
 
 
 def note_decider(d: Draft) -> None:
-    """Who has decided about the item may not decide a complaint about it (row 19)."""
+    """Note who decided: they may not decide a complaint about the item (row 19)."""
     event: Decide = d.event
     d.deciders = tuple(dict.fromkeys((*d.deciders, event.by, *event.looked)))
 
 
 def respond_refusal(d: Draft) -> str | None:
-    """Row 14: an answer is given once."""
+    """Row 14: the code if the holder has answered already."""
     return "already_answered" if d.code == "holder_rejected" else None
 
 

@@ -1,4 +1,4 @@
-"""Verification's tables: the states of a whole batch in one query each way."""
+"""Verification's tables: one query loads the states of a whole batch, one saves them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _listing = msgspec.json.Decoder(Listing).decode
 _encode = msgspec.json.Encoder().encode
 
 Triple = tuple[str, str, str]
-"""(listing, right, reason): two open claims on the same one are duplicates."""
+"""(listing, right, reason): two open claims with the same triple are duplicates."""
 
 _BY_ID = "select body from items where item = any(%s)"
 _WAITING = "select body from items where waits and listing = any(%s)"
@@ -70,7 +70,7 @@ _SAVE_RECURRENCES = """
     insert into recurrences (listing, right_id, item) select * from unnest(%s::text[], %s::text[], %s::text[])
     on conflict do nothing"""
 JUDGED = frozenset({State.REJECTED, State.LAPSED, State.RESTORED, State.WITHDRAWN})
-"""Ends after which a listing is known to who owns the right: that it is a near copy is no news."""
+"""Ends after which the right's owner knows the listing: that it is a near copy is no news."""
 
 Pair = tuple[str, str]
 """(listing, right)"""
@@ -87,18 +87,18 @@ def items(connection: sa.Connection, ids: Iterable[str]) -> list[Item]:
 
 
 def waiting(connection: sa.Connection, listings: Iterable[str]) -> list[Item]:
-    """Items that wait for the marketplace to say what these listings are."""
+    """Items that wait for the marketplace's answer about these listings."""
     wanted = sorted(set(listings))
     return _items(connection, _WAITING, (wanted,)) if wanted else []
 
 
 def duplicates(connection: sa.Connection, original: str) -> list[Item]:
-    """Items that were found to duplicate ``original``, oldest id first."""
+    """Items that were found to duplicate ``original``, in order of their ids."""
     return _items(connection, _DUPLICATES, (original,))
 
 
 def blocking(connection: sa.Connection, triples: Iterable[Triple]) -> list[tuple[Triple, str]]:
-    """The open or upheld items of triples: one at most, but for a duplicate that a complaint has set free."""
+    """The open or upheld items of triples: at most one each, except when a complaint has freed a duplicate."""
     wanted = sorted(set(triples))
     if not wanted:
         return []
@@ -107,13 +107,13 @@ def blocking(connection: sa.Connection, triples: Iterable[Triple]) -> list[tuple
 
 
 def past(connection: sa.Connection, listings: Iterable[str]) -> list[tuple[str, str, str, str, bool]]:
-    """(listing, right, reason, item, upheld) of what was decided about listings: upheld, or refused and restored."""
+    """Decisions about listings: (listing, right, reason, item, upheld); not ``upheld``: refused or restored."""
     wanted = sorted(set(listings))
     return [tuple(row) for row in connection.exec_driver_sql(_PAST, (wanted, wanted))] if wanted else []
 
 
 def listings(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Listing]:
-    """What the marketplace last said of these listings."""
+    """What the marketplace last said about these listings."""
     wanted = sorted(set(ids))
     if not wanted:
         return {}
@@ -145,7 +145,7 @@ def _row(partition: int, item: Item) -> tuple[object, ...]:
 
 
 def waits(item: Item) -> bool:
-    """Whether the item waits for the marketplace to say what its listing is (row 3)."""
+    """Whether the item waits for the marketplace's answer about its listing (row 3)."""
     if item.state is State.UNDER_REVIEW:
         # the look-up was given up, and may still be answered
         return item.flagged and item.seller is None
@@ -153,7 +153,7 @@ def waits(item: Item) -> bool:
 
 
 def upheld_of(connection: sa.Connection, owners: Iterable[str]) -> dict[str, list[Upheld]]:
-    """Upheld items by owner (``recurrence.owners``), the latest of each first and at most ``recurrence.MOST``."""
+    """Upheld items by owner (``recurrence.owners``), latest first, at most ``recurrence.MOST`` per owner."""
     wanted = sorted(set(owners))
     found: dict[str, list[Upheld]] = {}
     if wanted:
@@ -166,13 +166,13 @@ def upheld_of(connection: sa.Connection, owners: Iterable[str]) -> dict[str, lis
 
 
 def violations(connection: sa.Connection, owners: Iterable[str]) -> dict[str, int]:
-    """Claims upheld against each owner, of its latest 50 upheld items whose listings' looks are known."""
+    """Claims upheld against each owner, among its latest 50 upheld items whose listings could be compared."""
     wanted = sorted(set(owners))
     return {row[0]: row[1] for row in connection.exec_driver_sql(_VIOLATIONS, (wanted,))} if wanted else {}
 
 
 def recurrences(connection: sa.Connection, pairs: Iterable[Pair]) -> set[Pair]:
-    """Those of the pairs that recurrence has nothing to say about any more."""
+    """Those of the pairs about which recurrence has nothing more to say."""
     wanted = sorted(set(pairs))
     if not wanted:
         return set()
@@ -181,12 +181,12 @@ def recurrences(connection: sa.Connection, pairs: Iterable[Pair]) -> set[Pair]:
 
 
 def save_upheld(connection: sa.Connection, changed: Sequence[Item], listings: Mapping[str, Listing]) -> None:
-    """Know changed items that are upheld by their owners, and forget those that are no more."""
+    """Record changed items that are upheld under their owners, and delete those that no longer are."""
     rows: list[tuple[object, ...]] = []
     gone: list[str] = []
     for item in changed:
         if item.decided_at is None or item.canary:
-            continue  # never was, or counts for nothing
+            continue  # never decided, or a canary's
         if item.state not in UPHELD:
             gone.append(item.item)
             continue
@@ -207,7 +207,7 @@ def save_upheld(connection: sa.Connection, changed: Sequence[Item], listings: Ma
 
 
 def save_recurrences(connection: sa.Connection, found: Mapping[Pair, str], changed: Sequence[Item]) -> None:
-    """Write down near copies (and whose they are), and listings of items that have ended."""
+    """Record near copies with the item that each copies, and listings of items that have ended."""
     rows: list[tuple[str, str, str | None]] = [(*pair, item) for pair, item in found.items()]
     rows += [(item.listing, item.right, None) for item in changed if item.state in JUDGED and not item.canary]
     if rows:
@@ -215,7 +215,7 @@ def save_recurrences(connection: sa.Connection, found: Mapping[Pair, str], chang
 
 
 def save_listings(connection: sa.Connection, changed: dict[str, Listing]) -> None:
-    """Write what the marketplace said."""
+    """Write what the marketplace said about listings."""
     if changed:
         bodies = [_encode(listing).decode() for listing in changed.values()]
         connection.exec_driver_sql(_SAVE_LISTINGS, (list(changed), bodies))

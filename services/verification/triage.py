@@ -1,8 +1,8 @@
-"""Triage: what speaks for and against a claim's item before anybody looks at it, by the rules of its policy. Pure.
+"""Triage: weighs what speaks for and against an item before a person sees it, by the rules of its policy. Pure.
 
-A rule names a signal, where it fires, and its weight. The score is the policy's base and the weights of all rules that fire;
-its band says whether the item is upheld at once, refused at once as plainly unfounded, or put before a person. Score, band and
-the rules that fired are kept with the item and published with the decision.
+A rule names a signal, the values at which it fires, and a weight. The score is the policy's base plus the weights of
+all rules that fire. Its band says whether the item is upheld at once, refused at once as plainly unfounded, or put
+before a person. The item keeps the score, the band and the rules that fired; they are published with the decision.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ SIGNALS: Final[dict[policy.SignalName, Signal]] = {
     "upheld_here": lambda _, facts: float(facts.upheld_here),
     "seller_violations": lambda _, facts: None if facts.seller_violations is None else float(facts.seller_violations),
 }
-"""Figures that rules look at; None: not known, and then no rule about it fires. What each means: docs/policies.md."""
+"""Figures that rules look at; None: unknown, so no rule about it fires. Their meaning: docs/reference/policies.md."""
 
 
 def triage(item: Item, facts: Facts, rules: policy.Triage) -> Triage:

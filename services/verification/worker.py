@@ -1,4 +1,7 @@
-"""A batch of records -> the life cycle -> items and events. All decisions are ``lifecycle``'s; this only fetches and keeps."""
+"""The worker: runs batches of records through the life cycle, and keeps the resulting items and events.
+
+``lifecycle`` makes all decisions; this module only loads and saves.
+"""
 
 from __future__ import annotations
 
@@ -31,27 +34,27 @@ _CHANGES = tuple(
 )
 CHANGES = metrics.counter(
     "goodfaith_item_changes_total",
-    "Changes of items, by what happened.",
+    "Changes of items, by kind.",
     {"change": _CHANGES, "tier": metrics.TIERS},
     of=_PROCESS,
 )
 REFUSED = metrics.counter(
     "goodfaith_commands_refused_total",
-    "Commands that the owner of the item refused, by code.",
+    "Commands that verification refused, by code.",
     {"code": tuple(refusals.TEXTS)},
     of=_PROCESS,
-    do="a jump of `not_now`, `too_late`: a client acts on old states",
+    do="`not_now` or `too_late` jumps: a client acts on stale states",
 )
 RECURRENCES = metrics.counter(
     "goodfaith_recurrences_found_total",
-    "Near copies of upheld listings, by what was near.",
+    "Near copies of upheld listings that were found, by what is alike.",
     {"near": ("title", "picture", "both")},
     of=_PROCESS,
-    do="a jump: sellers list again what was taken down, or thresholds are too loose (how many end as `REJECTED`?)",
+    do="a jump: sellers relist what was taken down, or the thresholds are too loose (how many end as `REJECTED`?)",
 )
 IGNORED = metrics.counter(
     "goodfaith_events_ignored_total",
-    "Stale or irrelevant events, by type.",
+    "Events ignored as stale or irrelevant, by type.",
     {"type": metrics.Values("event type", r"goodfaith\.[a-z0-9_.]+")},
     of=_PROCESS,
 )
@@ -63,7 +66,7 @@ Copy = tuple[str, recurrence.Upheld, recurrence.Likeness]
 
 
 class VerificationBatch(Batch):
-    """The items of one transaction. ``changed`` holds what is to be saved; nothing is written before ``save``."""
+    """The items of one transaction. Nothing is written before ``save``."""
 
     def __init__(self, tx: Tx, incoming: Sequence[Incoming]) -> None:
         self._tx = tx
@@ -118,7 +121,7 @@ class VerificationBatch(Batch):
     # ---- records
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
-        """Judge one record; all of it or nothing."""
+        """Judge one record, completely or not at all."""
         self._journal.clear()
         try:
             return self._apply(incoming)
@@ -154,7 +157,7 @@ class VerificationBatch(Batch):
                     self._tx.count(IGNORED, incoming.type)
                     return ()
                 if isinstance(data, Command):
-                    # the door sends an item's submission ahead of its commands, so there is no such item
+                    # admission sends an item's submission before its commands, so there is no such item
                     return [self._refusal(incoming.partition, _unknown(data), incoming.id)]
                 raise LookupError(f"{incoming.type} for the unknown item {data.item}")
             return self._judge(incoming.partition, item, data, incoming.id)
@@ -165,19 +168,19 @@ class VerificationBatch(Batch):
         subject = event if item is None else item
         assert isinstance(subject, Item | ItemSubmitted)
         if isinstance(event, NoticeSent | HoldChanged):
-            facts = NO_FACTS  # they move windows and receipts, and nothing is judged
+            facts = NO_FACTS  # they only move windows and receipts; nothing is judged
         else:
             facts = self._facts(subject.listing, subject.right, subject.reason, subject.item)
         outcome = lifecycle.decide(item, event, facts, policy.load(subject.policy), self._tx.now)
         return self._take(partition, item, outcome, cause)
 
     def _listed(self, incoming: Incoming, data: Listing) -> list[Outgoing]:
-        """The marketplace said what a listing is: items that wait for it go on."""
+        """Take in what the marketplace said about a listing; items that wait for it proceed."""
         self._new_listings[data.listing] = data
         self._listings[data.listing] = data
         self._known_listings.add(data.listing)
         outgoing: list[Outgoing] = []
-        # oldest first, so that of two that wait the earlier becomes the original
+        # oldest first: of two items that wait, the earlier becomes the original
         for name in sorted(self._waiting.get(data.listing, ()), key=lambda name: (self._items[name].received_at, name)):
             outgoing.extend(self._judge(incoming.partition, self._items[name], data, incoming.id))
         outgoing += [self._recurs(incoming, data, *copy) for copy in self._news(incoming.id, data.listing)]
@@ -186,7 +189,7 @@ class VerificationBatch(Batch):
     # ---- row 20
 
     def _recurring(self, incoming: Sequence[Incoming], triples: set[Triple]) -> dict[str, list[Copy]]:
-        """By record, the upheld items that a listing is a near copy of; what may speak against it is added to ``triples``."""
+        """By record, the upheld items that its listing is a near copy of; adds their triples to ``triples``."""
         told: list[tuple[str, Listing, recurrence.Traits]] = []
         for record in incoming:
             data = record.data
@@ -236,10 +239,10 @@ class VerificationBatch(Batch):
             self._tx.now, old.claim, incoming.id,
         )  # fmt: skip
 
-    # ---- what is known
+    # ---- facts
 
     def _learn(self, listings: set[str], triples: set[Triple]) -> None:
-        """Load what is not known yet of listings, and of what blocks triples."""
+        """Load what is not yet known about listings, and about the items that block triples."""
         listings -= self._known_listings
         triples -= self._known_triples
         self._known_listings |= listings
@@ -263,7 +266,7 @@ class VerificationBatch(Batch):
             self._learn({listing}, {triple})
         known = self._listings.get(listing)
         held_by = self._blocking.get(triple)
-        # the port's contract: suspended and removed are the programme's own doing, whatever else takes a listing down is ``ended``
+        # the port's contract: only the programme suspends or removes; a listing down for other reasons is ``ended``
         ours = known is not None and known.state in ("suspended", "removed")
         failed = upheld = 0
         for other_right, other_reason, other, is_upheld in self._past.get(listing, ()):
@@ -291,7 +294,7 @@ class VerificationBatch(Batch):
             self._items.setdefault(item.item, item)
             assert item.next_due is not None
             found.append(Due(partition, item.listing, item.item, item.next_due))
-        # and those of items that this batch has touched or made, which the database does not know yet
+        # and those of items that this batch has changed or created, which the database does not know yet
         seen = {timer.subject for timer in found}
         for partition, item in self._changed.values():
             upto = self._tx.watermarks.get(partition)
@@ -299,13 +302,13 @@ class VerificationBatch(Batch):
                 found.append(Due(partition, item.listing, item.item, item.next_due))
         found.sort(key=lambda timer: timer.at)
         items = [self._items[timer.subject] for timer in found]
-        # one that was due when the batch began may have ended in it, and waits for nothing now
+        # an item that was due when the batch began may have ended since, with no timer left
         asking = [item for item in items if item.timers and item.timers[0].kind in INTERNAL]
         self._learn({item.listing for item in asking}, {(item.listing, item.right, item.reason) for item in asking})
         return found
 
     def fire(self, due: Due) -> Iterable[Outgoing]:
-        """Fire an item's deadlines, each as of its own time, until none is left before the watermark."""
+        """Fire an item's deadlines, each effective at its own time, until none is left up to the watermark."""
         self._journal.clear()
         try:
             return self._fire(due)
@@ -320,7 +323,7 @@ class VerificationBatch(Batch):
             item = self._items[due.subject]
             if item.next_due is None or item.next_due > upto:
                 break
-            # only what waits for its listing is judged by a timer; all others end what is known
+            # only look-up timers need facts: the others end a state that is known
             asks = item.timers[0].kind in INTERNAL
             facts = self._facts(item.listing, item.right, item.reason, item.item) if asks else NO_FACTS
             outcome = lifecycle.fire(item, facts, policy.load(item.policy), upto)
@@ -329,7 +332,7 @@ class VerificationBatch(Batch):
             outgoing.extend(self._take(due.partition, item, outcome, None))
         return outgoing
 
-    # ---- what comes of it
+    # ---- outcomes
 
     def _take(self, partition: int, before: Item | None, outcome: Outcome, cause: str | None) -> list[Outgoing]:
         """Keep an outcome and turn it into events."""
@@ -349,7 +352,7 @@ class VerificationBatch(Batch):
             self._blocking.setdefault(triple, after.item)
         elif self._blocking.get(triple) == after.item:
             del self._blocking[triple]
-            self._known_triples.discard(triple)  # a second one may stand behind it
+            self._known_triples.discard(triple)  # a second item may block it as well
         for change in outcome.changes:
             data = change.data
             if not data.canary:
@@ -374,7 +377,7 @@ class VerificationBatch(Batch):
         return outgoing
 
     def _reopen(self, partition: int, original: Item, cause: str | None) -> Iterator[Outgoing]:
-        """Row 2: the oldest duplicate goes on in the place of its original; the others then duplicate that one."""
+        """Row 2: the oldest duplicate takes over from its original; the others then duplicate that one."""
         found = store.duplicates(self._tx.connection, original.item)
         known = {item.item: self._items.get(item.item, item) for item in found}
         known.update({item.item: item for _, item in self._changed.values() if item.original == original.item})
@@ -419,9 +422,6 @@ class VerificationBatch(Batch):
         return {}
 
 
-"""States whose exits look at the listing and at other items."""
-
-
 def _flat(copies: dict[str, list[Copy]]) -> Iterator[Copy]:
     return (copy for some in copies.values() for copy in some)
 
@@ -434,7 +434,7 @@ def _unknown(command: Command) -> CommandRefused:
 
 
 class Verification:
-    """The service, as the runtime sees it."""
+    """Service ``verification``."""
 
     name = "verification"
     schema = "verification"

@@ -1,4 +1,4 @@
-"""Texts that parties execute, by version: ``<version>.md``. A version that somebody has executed is never edited."""
+"""Declarations that parties execute, one file per version: ``<version>.md``. An executed version is never edited."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FOLDER: Final = Path(__file__).parent
 
 
 class Declaration(Struct, frozen=True):
-    """A text as it is executed: ``sha256`` is over exactly these bytes, in UTF-8."""
+    """A text as executed; ``sha256`` is over exactly its bytes in UTF-8."""
 
     version: str
     text: str
@@ -25,9 +25,9 @@ def load(version: str) -> Declaration:
     """The declaration of that version.
 
     Raises:
-        KeyError: there is none.
+        KeyError: no such version exists.
     """
-    # only names that are in the folder are opened
+    # only files found in the folder are opened
     for path in FOLDER.glob("*.md"):
         if path.stem == version:
             raw = path.read_bytes()

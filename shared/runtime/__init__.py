@@ -1,7 +1,7 @@
-"""The runtime: effectively once, by the database (docs/architecture.md).
+"""The runtime: effectively-once processing, based on the database (docs/explanation/architecture.md).
 
-A service gives the runtime its decisions (``Service``); the runtime gives it records in order, one database
-transaction a batch, and the promise that what the transaction appended to the event log is published.
+A service supplies the decisions (``Service``). The runtime supplies records in order and one database transaction per
+batch, and guarantees that whatever the transaction appended to the event log is published.
 """
 
 from shared.runtime.types import Batch, DeadLetter, Due, Incoming, Outgoing, Service, Tx

@@ -1,4 +1,4 @@
-"""Which worker owns which partition numbers. Decided by number alone, never by what the metadata say at the moment."""
+"""Which worker owns which partition numbers. Decided by number alone, whatever the metadata say at the moment."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
 from shared.topics import Topic
 
 OUTSIDE = ("marketplace", "upstream")
-"""Writers that are not ours: they choose the partition themselves."""
+"""Writers outside this system: they choose the partition themselves."""
 
 
 def ranges(members: Sequence[str], partitions: int) -> dict[str, range]:
-    """Share the partition numbers out: contiguous ranges in the members' order, the first ones get one more."""
+    """Divide the partition numbers into contiguous ranges in the members' order; the first ones get one more."""
     if not members:
         return {}
     each, extra = divmod(partitions, len(members))
@@ -26,8 +26,9 @@ def ranges(members: Sequence[str], partitions: int) -> dict[str, range]:
 class ByNumber(RangePartitionAssignor):  # type: ignore[misc]
     """Range assignment over ``GOODFAITH_PARTITIONS`` numbers, whatever the leader's metadata contain.
 
-    The library's own assignor leaves out a topic that is missing from the leader's metadata, and so hands out nothing, or
-    partitions of only some topics. It keeps its name, so that members of both kinds can share a group during an upgrade.
+    The library's own assignor leaves out a topic that is missing from the leader's metadata, and so assigns nothing or
+    partitions of only some topics. This one has the same name, so members of both kinds can share a group during an
+    upgrade.
     """
 
     def __init__(self, partitions: int) -> None:
@@ -53,7 +54,10 @@ class ByNumber(RangePartitionAssignor):  # type: ignore[misc]
 def owned(
     topics: Collection[str], places: Iterable[tuple[str, int]]
 ) -> tuple[frozenset[int], frozenset[tuple[str, int]]]:
-    """Partition numbers that were assigned, and which places are missing from them: a number is owned in all topics or not at all."""
+    """The assigned partition numbers, and the (topic, partition) pairs missing from them.
+
+    A number must be owned in all topics or not at all.
+    """
     given = frozenset(places)
     numbers = frozenset(number for _, number in given)
     return numbers, frozenset((topic, number) for topic in topics for number in numbers) - given
@@ -65,10 +69,10 @@ def unowned(partitions: int, places: Iterable[tuple[str, int]]) -> list[int]:
 
 
 def unfit(topics: Mapping[str, Topic], counts: Mapping[str, int], partitions: int) -> list[str]:
-    """Why topics cannot be read, one sentence for each; ``counts`` has how many partitions they have, 0 for a missing one.
+    """Why topics cannot be read, one sentence per topic. ``counts`` is their number of partitions, 0 if missing.
 
-    More partitions than expected do no harm in a topic of ours: our writers name the partition, and never use the new ones.
-    A writer outside spreads its keys over all of them, and no worker would read what it puts there.
+    Extra partitions do no harm in a topic of ours: our writers name the partition and never use the new ones. A writer
+    outside spreads its keys over all partitions, and no worker would read the extra ones.
     """
     found = []
     for name, topic in topics.items():

@@ -6,14 +6,17 @@ from __future__ import annotations
 def runtime_v1(prefix: str = "") -> str:
     """SQL that creates the runtime's tables (in the search path's first schema).
 
-    ``partitions``: one row per partition: who owns it (``epoch`` fences the others), the event log's head and how far it
-    is published, and the watermark. ``cursors``: next offset of each input. ``topic_ids``: which topic of a name the cursors
-    are valid for; a topic that was deleted and created again has another id. ``inbox``: ids of records from outside that were
-    applied. ``event_log``: what happened, append-only, hash-chained by partition; audit trail and outbox in one.
-    ``tails``: the number of the log's last row for each topic and target partition, from which the next row's ``previous``
-    is taken. ``reads``: for each log, the number of the last event applied. ``reads_log``: when that number moved, and from
-    where; append-only. ``gaps``: where a reader stopped because records are missing. ``dead_letters``: records that could
-    not be processed, and those of the same key that wait behind them.
+    - ``partitions``: one row per partition: its owner (``epoch`` fences all others), the event log's head, how far the
+      log is published, and the watermark.
+    - ``cursors``: the next offset of each input.
+    - ``topic_ids``: the id of the topic that the cursors are valid for; a topic deleted and created again has another.
+    - ``inbox``: ids of applied records from outside.
+    - ``event_log``: what happened; append-only, hash-chained by partition; audit trail and outbox in one.
+    - ``tails``: the number of the log's last row per topic and target partition, used for the next row's ``previous``.
+    - ``reads``: the number of the last event applied, per log.
+    - ``reads_log``: when that number moved, and from where; append-only.
+    - ``gaps``: where a reader stopped because records are missing.
+    - ``dead_letters``: records that could not be processed, and later records of the same keys, which wait for them.
     """
     return f"""
 create table {prefix}partitions (

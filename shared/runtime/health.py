@@ -1,4 +1,4 @@
-"""/live, /ready and /metrics of a process, on a port that is never the public one."""
+"""A process's /live, /ready and /metrics, on a port that is never public."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from shared.settings import Settings
 
 
 class Health:
-    """What the process says of itself.
+    """What the process says about itself.
 
-    Live: the loop came round within ``stuck_after_s``. Ready: it has said so by ``ready()`` (partitions joined, port open).
+    Live: the loop completed a turn within ``stuck_after_s`` seconds. Ready: also, the process called ``ready()``
+    (partitions joined, port open).
     """
 
     def __init__(self, process: str, stuck_after_s: float = 120.0) -> None:
@@ -29,11 +30,11 @@ class Health:
         self._ready = False
 
     def progress(self) -> None:
-        """The loop came round."""
+        """Note that the loop has completed a turn."""
         self._progress = time.monotonic()
 
     def ready(self, ready: bool = True) -> None:
-        """The process can do its work now (or no longer)."""
+        """Note that the process can do its work now (or no longer)."""
         self._ready = ready
 
     @property
@@ -42,7 +43,10 @@ class Health:
         return time.monotonic() - self._progress
 
     def answer(self, path: str, accept: str = "") -> tuple[int, bytes, str]:
-        """(status, body, content type) of a path; metrics as OpenMetrics, with exemplars, when that is accepted and there are any."""
+        """(status, body, content type) for a path.
+
+        If the process traces and the client accepts it, metrics are in OpenMetrics with exemplars.
+        """
         if path == "/metrics" and tracing.current() is not None:
             encode, kind = choose_encoder(accept)
             return 200, encode(REGISTRY), kind
@@ -59,13 +63,13 @@ class Health:
         return 404, b'{"title":"not found"}', "application/json"
 
     def serve(self, settings: Settings) -> ThreadingHTTPServer:
-        """Serve in a background thread; the port that was given is in ``server_address``."""
+        """Serve in a background thread; ``server_address`` has the actual port."""
         health = self
         metrics.begin_process(self.process)
 
         class Handler(BaseHTTPRequestHandler):
             def handle(self) -> None:
-                # whoever asked may wait no longer
+                # the client may have hung up
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     super().handle()
 

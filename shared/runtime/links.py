@@ -1,8 +1,8 @@
-"""Which of our events a reader has applied: one number for each log (docs/decisions/0050).
+"""Which of our events a reader has applied: one number per log (docs/decisions/0050-linked-events.md).
 
 Every event of ours carries `previous`: the number of the row that its log published before it to the same topic and
-partition. So a reader that keeps the number of the last event it applied can tell a duplicate from the next event, and
-the next event from one behind a gap, without keeping ids.
+partition. So a reader that keeps the number of the last event it applied can tell duplicates, the next event, and
+events after a gap apart without keeping ids.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 
 class Link(NamedTuple):
-    """One log as a reader sees it at one place: the rows that partition ``log_partition`` of ``writer``'s log publishes there."""
+    """One log as seen on one topic partition: the rows that ``writer``'s log ``log_partition`` publishes there."""
 
     topic: str
     partition: int
@@ -33,8 +33,8 @@ def judge(applied: int, seq: int, previous: int) -> Verdict:
     """Whether event ``seq`` follows the last one applied.
 
     Args:
-        applied: number of the last event applied; 0: none was.
-        previous: as the event says.
+        applied: number of the last event applied; 0: none.
+        previous: the event's ``previous``.
     """
     if seq <= applied:
         return Verdict.DUPLICATE
@@ -48,7 +48,7 @@ class Gap(Exception):
 
 
 class Links:
-    """What one worker has applied, over all places that it owns. Advances as records are polled; reloaded at each claim."""
+    """What one worker has applied on all its topic partitions. Advances with each poll; reloaded at each claim."""
 
     def __init__(self) -> None:
         self._applied: dict[Link, int] = {}
@@ -58,7 +58,7 @@ class Links:
         self._applied = dict(applied)
 
     def take(self, link: Link, seq: int, previous: int) -> bool:
-        """Whether to apply the event; if so, it counts as applied from here on.
+        """Whether to apply the event; if so, it counts as applied from now on.
 
         Raises:
             Gap: events before it are missing.
@@ -79,7 +79,7 @@ _PARTITION_DIGITS: Final = 9
 
 
 def place_of(id_: str) -> tuple[str, int, int] | None:
-    """Writer, partition and number of an event by its id; None when it was not made as ours are."""
+    """Writer, partition and number in an event's id; None if the id is not in our form."""
     writer, _, rest = id_.partition(".")
     partition, _, seq = rest.partition(".")
     if not (writer and _is_number(partition, _PARTITION_DIGITS) and _is_number(seq, _SEQ_DIGITS)):

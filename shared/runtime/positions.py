@@ -1,4 +1,4 @@
-"""How far a worker has come, as wall time: what is seen of it from inside. Pure."""
+"""How far a worker has read, as wall time, seen from inside the worker. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ Place = tuple[str, int]
 
 
 class Positions:
-    """By topic and owned partition, up to which wall time everything is consumed.
+    """The wall time up to which everything is consumed, by topic and owned partition.
 
-    That is the time of the last record that was committed; at the end of the partition, the time at which it was known to
-    be the end. A place that was just taken over begins now and ages until something is known of it.
+    That is the time of the last committed record or, at the end of the partition, the time at which that was known to
+    be the end. A partition just taken over starts at the present time and ages until something is known about it.
     """
 
     def __init__(self) -> None:
@@ -20,18 +20,18 @@ class Positions:
         self._time: dict[Place, float] = {}
 
     def begin(self, offsets: Mapping[Place, int], now: float) -> None:
-        """These places are owned, and no others; by the offset that is read next."""
+        """Own these partitions and no others; ``offsets`` are the next ones to read."""
         self._next = dict(offsets)
         self._time = dict.fromkeys(offsets, now)
 
     def stop(self, places: Iterable[Place]) -> None:
-        """Nothing more is read of these: whatever their ends are, they age."""
+        """These are no longer read: they age, wherever their ends are."""
         for place in places:
             if place in self._next:
                 self._next[place] = -1
 
     def consumed(self, cursors: Mapping[Place, int], stamps: Mapping[Place, float]) -> None:
-        """A batch is committed: next offsets, and times of the last records."""
+        """A batch was committed: the next offsets, and the times of the last records."""
         for place, offset in cursors.items():
             if place in self._next:
                 self._next[place] = offset
@@ -39,13 +39,13 @@ class Positions:
                     self._time[place] = stamps[place]
 
     def ends(self, ends: Iterable[tuple[Place, int]], asked: float) -> None:
-        """What the broker said, at ``asked``, is the end of a partition: whoever has read it all is that far."""
+        """Partitions' ends, as the broker gave them at ``asked``: one read to its end is consumed up to that time."""
         for place, end in ends:
             if self._next.get(place, -1) >= end:
                 self._time[place] = max(self._time[place], asked)
 
     def least(self) -> dict[str, float]:
-        """By topic the least time over its partitions."""
+        """The earliest time of each topic's partitions, by topic."""
         found: dict[str, float] = {}
         for (topic, _), when in self._time.items():
             known = found.get(topic)

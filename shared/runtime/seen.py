@@ -1,6 +1,6 @@
-"""What the broker knows of the event logs: witnesses that a database which goes back in time does not take back with it.
+"""What the broker knows about the event logs: witnesses that stay when a database goes back in time.
 
-A worker commits with its group's offsets how far its log is (``metadata``), and the topics' last records are rows of logs.
+With its group's offsets a worker commits how far its log is (``metadata``), and the topics' last records are log rows.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from shared.runtime.store import Witness
 from shared.settings import Settings
 
 TAIL: Final = 200
-"""So many records at the end of a topic are looked at: watermarks and other writers' records stand among a log's own."""
+"""Records to look at from a topic's end: watermarks and other writers' records are mixed with a log's own."""
 TAIL_S: Final = 10.0
 _METADATA: Final = re.compile(r"([0-9]{1,18}):([0-9a-f]{16})")
 
 
 def metadata(seq: int, hash_: str) -> str:
-    """What is committed with an offset: number, and beginning of the hash, of the log's last row."""
+    """Metadata to commit with an offset: the number and the beginning of the hash of the log's last row."""
     return f"{seq}:{hash_[:16]}" if seq else ""
 
 
 def committed(consumer: Any, topics: Iterable[str], partitions: Iterable[int]) -> dict[tuple[str, int], Any]:
-    """Offset and metadata that the group committed, by topic and partition; places without are left out.
+    """Offset and metadata that the group committed, by topic and partition; those without are left out.
 
     Raises:
         kafka.errors.KafkaError: the coordinator does not answer.
@@ -43,7 +43,7 @@ def committed(consumer: Any, topics: Iterable[str], partitions: Iterable[int]) -
 
 
 def witnesses(partitions_committed: Mapping[tuple[str, int], Any]) -> list[Witness]:
-    """What metadata say of the logs, for each partition the latest."""
+    """What the committed metadata say about the logs: the latest for each partition."""
     latest: dict[int, Witness] = {}
     for (_, partition), one in partitions_committed.items():
         if (said := _METADATA.fullmatch(one.metadata or "")) is None:
@@ -55,7 +55,7 @@ def witnesses(partitions_committed: Mapping[tuple[str, int], Any]) -> list[Witne
 
 
 def tails(settings: Settings, name: str, topics: Sequence[str], partitions: Sequence[int]) -> list[Witness]:
-    """The last event of each partition's log on each of these topics, which are keyed as the logs are.
+    """The last event of each partition's log on each of these topics, which are keyed like the logs.
 
     Raises:
         kafka.errors.KafkaError: the broker does not answer.
@@ -78,7 +78,7 @@ def tails(settings: Settings, name: str, topics: Sequence[str], partitions: Sequ
             for place, records in consumer.poll(timeout_ms=500).items():
                 for record in records:
                     one = _row(name, record)
-                    # a row may be published twice, and the second time behind later ones
+                    # a row may be published twice, the second time after later ones
                     if one is not None and (place not in latest or latest[place].seq < one.seq):
                         latest[place] = one
                 if records[-1].offset + 1 >= ends[place]:
@@ -89,7 +89,7 @@ def tails(settings: Settings, name: str, topics: Sequence[str], partitions: Sequ
 
 
 def _row(name: str, record: Any) -> Witness | None:
-    """The row of our log that a record is; None: it is none."""
+    """The row of our log that a record holds; None if it holds none."""
     try:
         place = place_of(decode_envelope(record.value or b"").id)
     except (ValueError, msgspec.DecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""The runtime's SQL: ownership, inbox, event log, cursors, parked records. One statement a step, arrays for rows."""
+"""The runtime's SQL: ownership, inbox, event log, cursors, dead letters. One statement per step; rows go as arrays."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from shared.topics import partition_of
 
 
 class Fenced(Exception):
-    """Another worker has taken a partition over: this one must write nothing and join the group anew."""
+    """Another worker has taken over a partition: this one must write nothing and rejoin the group."""
 
 
 class WentBack(Fenced):
     """The database lacks what it had committed before: a late follower was promoted, or a backup restored.
 
-    Nothing may be written on top of it: numbers that are given out again would pass for events already applied.
+    Nothing may be written on top of it: readers would take reused numbers for events that they have already applied.
     """
 
 
@@ -40,7 +40,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A partition as it was claimed."""
+    """A partition as claimed: its epoch, and the number and hash of the log's last row."""
 
     epoch: int
     seq: int
@@ -49,12 +49,12 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """What was seen of an event log outside the database: the row that it must still have.
+    """A row of an event log that was seen outside the database, and that the database must still have.
 
     Attributes:
-        hash: of the row, or the beginning of it; None: not known.
-        payload: of the row; None: not known.
-        seen: where, in words.
+        hash: the row's hash or the beginning of it; None: not known.
+        payload: the row's payload; None: not known.
+        seen: where it was seen, in words.
     """
 
     partition: int
@@ -78,7 +78,7 @@ class Store:
         self._partitions = partitions
         self._topic_prefix = topic_prefix
         self._keyed_like = keyed_like
-        # number of the log's last row by partition, full topic and target; of partitions that are owned
+        # number of the log's last row by partition, full topic and target, for the owned partitions
         self._tails: dict[tuple[int, str, int], int] = {}
         p = prefix
         self._sql_claim = f"""
@@ -110,7 +110,7 @@ class Store:
             where exists (select from unnest(%(topics)s::text[], %(partitions)s::int[], %(before)s::bigint[]) as b(topic, partition, at)
                 where b.topic = c.topic and b.partition = c.partition and b.at = c.next_offset)"""
         self._sql_reads = f"select topic, partition, writer, log_partition, seq from {p}reads where partition = any(%s)"
-        # one statement for the number and for when it moved
+        # one statement for both the number and the record of its move
         self._sql_read = f"""
             with n as (select * from unnest(%s::text[], %s::int[], %s::text[], %s::int[], %s::bigint[])
                     as n(topic, partition, writer, log_partition, seq)),
@@ -160,7 +160,7 @@ class Store:
     # ---- ownership
 
     def claim(self, connection: sa.Connection, partitions: Sequence[int], owner: str) -> dict[int, Owned]:
-        """Take the partitions over: every earlier owner's writes are refused from here on.
+        """Take over the partitions: writes of all earlier owners are refused from now on.
 
         Raises:
             WentBack: a worker has found that the database lacks what it had committed.
@@ -182,8 +182,8 @@ class Store:
             known: for each of them, number and hash of the log's last row, as this owner last saw it committed.
 
         Raises:
-            Fenced: one of them has another owner.
-            WentBack: one of them is not as this owner left it, though nobody else has claimed it.
+            Fenced: another worker owns one of them.
+            WentBack: one of them is not as this owner left it, although nobody else has claimed it.
         """
         heads = {}
         rows = connection.exec_driver_sql(self._sql_lock, (sorted(epochs),))
@@ -208,13 +208,13 @@ class Store:
         return {row[0]: row[3] for row in connection.exec_driver_sql(self._sql_lock, (list(partitions),))}
 
     def went_back(self, connection: sa.Connection, reason: str) -> None:
-        """Let every other worker know that the database lacks what it had committed."""
+        """Tell all other workers that the database lacks what it had committed."""
         connection.exec_driver_sql(
             "insert into platform.went_back (worker, reason) values (%s, %s)", (self._name, reason[:1000])
         )
 
     def missing(self, connection: sa.Connection, witnesses: Iterable[Witness]) -> list[Witness]:
-        """Those whose row the event log does not have, or has with other content."""
+        """The witnesses whose row is missing from the event log or has other content."""
         asked = list(witnesses)
         if not asked:
             return []
@@ -236,29 +236,29 @@ class Store:
         return {(topic, partition): (offset, epoch) for topic, partition, offset, epoch in rows}
 
     def reads(self, connection: sa.Connection, partitions: Sequence[int]) -> dict[Link, int]:
-        """For each log, number of the last event applied."""
+        """The number of the last event applied, per log."""
         rows = connection.exec_driver_sql(self._sql_reads, (list(partitions),))
         return {Link(*row[:4]): row[4] for row in rows}
 
     def read(self, connection: sa.Connection, numbers: Mapping[Link, int]) -> None:
-        """Note which events are applied; the partitions must be locked."""
+        """Record which events are applied; the partitions must be locked."""
         db.unnest(connection, self._sql_read, [(*link, seq) for link, seq in sorted(numbers.items())])
 
     def gap(
         self, connection: sa.Connection, places: Mapping[tuple[str, int], int], reason: str, detail: str = ""
     ) -> None:
-        """Keep, for ``goodfaith restore unread``, that records are missing at these places' offsets. What was kept stays."""
+        """Note for ``goodfaith restore unread`` that records are missing at these offsets. Earlier entries stay."""
         rows = [(topic, partition, offset) for (topic, partition), offset in sorted(places.items())]
         if rows:
             connection.exec_driver_sql(self._sql_gap, (reason, detail, *db.columns(rows)))
 
     def gaps(self, connection: sa.Connection, partitions: Sequence[int]) -> dict[tuple[str, int], tuple[int, str]]:
-        """Offset and reason, by topic and partition, of what waits for ``goodfaith restore unread``."""
+        """Offset and reason of the gaps that wait for ``goodfaith restore unread``, by topic and partition."""
         rows = connection.exec_driver_sql(self._sql_gaps, (list(partitions),))
         return {(topic, partition): (offset, reason) for topic, partition, offset, reason in rows}
 
     def topic_ids(self, connection: sa.Connection, now: Mapping[str, str]) -> dict[str, str]:
-        """By topic the id that its cursors are valid for; of topics that were not known it is the one of ``now``, from here on."""
+        """The topic id for which the cursors are valid, by topic; for a new topic, its id in ``now`` from now on."""
         known: dict[str, str] = dict(map(tuple, connection.exec_driver_sql(self._sql_topic_ids)))
         if new := {topic: id_ for topic, id_ in now.items() if topic not in known}:
             connection.exec_driver_sql(self._sql_know_topics, (list(new), list(new.values())))
@@ -274,10 +274,10 @@ class Store:
 
         Args:
             cursors: next offset and leader epoch of the record before it.
-            before: where they are, as far as the caller knows.
+            before: their present position, as the caller knows it.
 
         Raises:
-            WentBack: they are somewhere else.
+            WentBack: a cursor is somewhere else.
         """
         if not cursors:
             return
@@ -294,17 +294,17 @@ class Store:
             raise WentBack("a cursor is not where this worker left it")
 
     def fresh(self, connection: sa.Connection, ids: Iterable[str]) -> set[str]:
-        """Enter ids of records from outside in the inbox; returns those that were not there."""
-        # in order, so that concurrent transactions meet index pages in one order
+        """Enter ids of records from outside in the inbox, and return those that are new."""
+        # sorted, so that concurrent transactions visit index pages in the same order
         ordered = sorted(ids)
         return {row[0] for row in connection.exec_driver_sql(self._sql_inbox, (ordered,))} if ordered else set()
 
     # ---- out
 
     def append(self, connection: sa.Connection, heads: dict[int, Head], events: Iterable[Outgoing]) -> Sent:
-        """Append events to the log, number them and link them; ``heads`` moves on with them.
+        """Append events to the log, numbered and linked; advances ``heads``.
 
-        Once the transaction is committed, the caller tells ``appended``.
+        The caller must call ``appended`` once the transaction is committed.
         """
         sent = Sent()
         tails = sent.tails
@@ -364,11 +364,11 @@ class Store:
         return sent
 
     def appended(self, sent: Sent) -> None:
-        """What ``append`` wrote is committed."""
+        """Note that what ``append`` wrote is committed."""
         self._tails |= sent.tails
 
     def save_heads(self, connection: sa.Connection, heads: dict[int, Head]) -> None:
-        """Write back the partitions' rows that changed."""
+        """Write back the partition rows that changed."""
         if heads:
             values = list(heads.values())
             connection.exec_driver_sql(
@@ -383,12 +383,12 @@ class Store:
             )
 
     def published(self, connection: sa.Connection, epochs: Mapping[int, int], upto: Mapping[int, int]) -> None:
-        """Note how far the log is on its topics: of partitions still owned, and never beyond the log's end."""
+        """Record how far the log is published: only for partitions still owned, and never beyond the log's end."""
         rows = [(partition, epochs[partition], number) for partition, number in upto.items() if partition in epochs]
         db.unnest(connection, self._sql_published, rows)
 
     def unpublished(self, connection: sa.Connection, partitions: Sequence[int]) -> Sent:
-        """Log rows beyond ``published_upto``: to be sent again with the same ids."""
+        """Log rows beyond ``published_upto``, to send again with the same ids."""
         sent = Sent()
         for partition, seq, topic, key, target, payload, recorded in connection.exec_driver_sql(
             self._sql_unpublished, (list(partitions),)
@@ -401,11 +401,11 @@ class Store:
     # ---- poison
 
     def parked_keys(self, connection: sa.Connection, partitions: Sequence[int]) -> set[str]:
-        """Keys that wait behind a poison record."""
+        """Keys that wait for a dead letter."""
         return {row[0] for row in connection.exec_driver_sql(self._sql_parked_keys, (list(partitions),))}
 
     def parked_since(self, connection: sa.Connection, partitions: Sequence[int]) -> float:
-        """Wall time at which the oldest record that still waits was parked; 0: none does."""
+        """Wall time at which the oldest record that still waits was set aside; 0: none waits."""
         return float(connection.exec_driver_sql(self._sql_parked_since, (list(partitions),)).scalar() or 0)
 
     def park(
@@ -423,24 +423,24 @@ class Store:
         error: str,
         state: str = "waiting",
     ) -> None:
-        """Keep a record with its bytes and origin."""
+        """Set a record aside as a dead letter, with its bytes and origin."""
         connection.exec_driver_sql(
             self._sql_park,
             (partition, key, topic, offset, event_id, type, headers, value, error.replace("\0", "�")[:4000], state),
         )
 
     def replays(self, connection: sa.Connection, partitions: Sequence[int]) -> Sequence[sa.Row[*tuple[Any, ...]]]:
-        """Parked records that are to be run again, oldest first."""
+        """Dead letters to run again, oldest first."""
         return connection.exec_driver_sql(self._sql_replays, (list(partitions),)).all()
 
     def replayed(self, connection: sa.Connection, row_id: int) -> None:
-        """A parked record was applied."""
+        """Note that a dead letter was applied."""
         connection.exec_driver_sql(self._sql_replayed, (row_id,))
 
     def replay_failed(self, connection: sa.Connection, row_id: int, partition: int, key: str, error: str) -> None:
-        """It failed again: it and what waits behind it stay parked."""
+        """Note that a dead letter failed again: it and the later records of its key keep waiting."""
         connection.exec_driver_sql(self._sql_failed, (row_id, row_id, error.replace("\0", "�")[:4000], partition, key))
 
     def key_open(self, connection: sa.Connection, partition: int, key: str) -> bool:
-        """Whether anything of this key is still parked."""
+        """Whether this key still has dead letters."""
         return bool(connection.exec_driver_sql(self._sql_key_open, (partition, key)).scalar())

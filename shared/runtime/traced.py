@@ -1,7 +1,7 @@
-"""One batch's spans: one for each traced record and timer, and one for the batch that links to them.
+"""One batch's spans: one per traced record and timer, and one for the batch that links to them.
 
-They end after the commit: a transaction that is rolled back leaves no spans, as it leaves no events. Its records begin and
-end with the batch, for that is how long they took.
+Spans end after the commit: a transaction that is rolled back leaves no spans, just as it leaves no events. A record's
+span begins and ends with the batch, because that is how long the record took.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shared.tracing import Tracing
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-# from outside anything may stand there
+# records from outside may have anything there
 _CLAIM: Final = re.compile(r"c-[0-9A-Z]{26}")
 
 
@@ -28,9 +28,9 @@ class Traced:
     """The spans of one transaction.
 
     Args:
-        worker: its name, which is its consumer group's.
-        queue: the service's own.
-        records: what is to be applied; of those that are traced ``trace`` is set.
+        worker: the worker's name, which is also its consumer group's.
+        queue: the service's own queue.
+        records: the records to apply; sets ``trace`` on those that are traced.
     """
 
     def __init__(self, tracing_: Tracing, worker: str, queue: str, records: Sequence[Incoming]) -> None:
@@ -52,7 +52,7 @@ class Traced:
         wall = None if incoming.wall is None else incoming.wall.timestamp()
         if incoming.topic == "@queue":
             return self.record(self._queue, incoming.partition, None, wall, incoming.type, claim, incoming.parent)
-        # of a record that nobody has read yet (``Service.raw``) nothing is known but its place
+        # of a record that is not decoded yet (``Service.raw``) only topic, partition and offset are known
         return self.record(
             incoming.topic, incoming.partition, incoming.offset, wall, incoming.type, claim, incoming.parent
         )
@@ -70,8 +70,8 @@ class Traced:
         """A span of a traced record.
 
         Args:
-            place: topic without prefix, or the service's own queue, where there is no ``offset``.
-            wall: when it was written, seconds.
+            place: topic without prefix, or the service's own queue, which has no ``offset``.
+            wall: when it was written, in seconds.
             parent: context that it came with.
         """
         attributes: dict[str, Any] = {
@@ -106,16 +106,16 @@ class Traced:
 
     @property
     def trace_id(self) -> str | None:
-        """A trace that this batch belongs to, for exemplars."""
+        """One of the traces that this batch belongs to, for exemplars."""
         return None if not self._spans else tracing.trace_id(tracing.context_of(self._spans[0]))
 
     def apply(self, apply: Callable[[Incoming], Iterable[Outgoing]], incoming: Incoming) -> list[Outgoing]:
-        """Apply a traced record; what comes of it carries its context, and what is logged meanwhile its trace's id."""
+        """Apply a traced record. The events it causes carry its context; log lines meanwhile carry its trace's id."""
         assert incoming.trace is not None
         return self._follow(apply, incoming, self._of[incoming.id], incoming.trace)
 
     def fire(self, fire: Callable[[Due], Iterable[Outgoing]], timer: Due) -> list[Outgoing]:
-        """Fire a timer with which a trace begins."""
+        """Fire a timer, which begins a trace."""
         span = self._begin(f"fire {self._worker}", "INTERNAL", None, {"goodfaith.due_at": timer.at.isoformat()})
         return self._follow(fire, timer, span, tracing.context_of(span))
 
@@ -132,7 +132,7 @@ class Traced:
         return made
 
     def committed(self, records: int, timers: int) -> None:
-        """The transaction is committed: the spans have ended."""
+        """End the spans: the transaction is committed."""
         if self._batch is None:
             return
         end = time.time_ns()

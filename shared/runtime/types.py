@@ -1,4 +1,4 @@
-"""What a service and the runtime say to each other."""
+"""The interface between a service and the runtime."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from shared.topics import Topic
 
 @dataclass(slots=True)
 class Incoming:
-    """One thing to decide on: a record of a topic, a row of the service's own queue, or a parked record run again.
+    """One thing to decide on: a topic's record, a row of the service's own queue, or a dead letter run again.
 
     Attributes:
         topic: topic name without prefix; ``@queue`` for a row of the service's own tables.
         offset: offset in the topic; the row's id for a queue row.
-        key: partition key; order holds, and a poison record parks its successors, by key.
-        id: event id: applied at most once.
+        key: partition key. Order holds per key, and a dead letter makes later records of its key wait.
+        id: event id; applied at most once.
         wall: when the record was written (the broker's or producer's clock), for lag; None for queue rows.
-        link: the log that an event of ours comes from, and ``seq``, its number there: known to be the next one. None: its id tells
-            whether it was applied before.
-        traced: whether it is traced; ``parent``: the context that it came with, None where its trace begins here.
-        trace: of a traced one, the context that what it causes carries: the runtime sets it before ``Service.open``, and on
-            ``Outgoing`` by itself; a service keeps it in its own tables where its work goes on elsewhere.
+        link: the log that an event of ours comes from; ``seq`` is its number there, known to be the next one. None:
+            the id tells whether it was applied before.
+        traced: whether it is traced; ``parent`` is the context it came with, or None if its trace begins here.
+        trace: if traced, the context for everything it causes. The runtime sets it before ``Service.open``, and on
+            ``Outgoing``; a service stores it in its own tables if the work continues elsewhere.
     """
 
     topic: str
@@ -54,9 +54,9 @@ class Outgoing:
     """One event for the log and its topic.
 
     Attributes:
-        partition: partition of the log, owned by this worker: the one of the record that caused it.
-        topic: where it goes; the partition there is the log's own for topics keyed as the input is, else by ``key``.
-        time: business time at which it happened (a timer's: when it was due).
+        partition: partition of the log, owned by this worker: that of the record that caused it.
+        topic: where it goes; in topics keyed like the input to the log's partition, else to that of ``key``.
+        time: business time at which it happened (for a timer: when it was due).
     """
 
     partition: int
@@ -73,7 +73,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A timer that is due: what the service needs to fire it."""
+    """A due timer: what the service needs to fire it."""
 
     partition: int
     key: str
@@ -89,8 +89,8 @@ class Tx:
         now: business time, read once in this transaction.
         wall: the database's wall time.
         partitions: partitions that this worker owns and has locked in this transaction.
-        watermarks: for each of them, up to which business time all commands are known.
-        parked: keys that wait behind a poison record: their timers stand still.
+        watermarks: for each of them, the business time up to which all commands are known.
+        parked: keys that wait for a dead letter; their timers do not fire.
     """
 
     connection: sa.Connection
@@ -102,12 +102,12 @@ class Tx:
     counts: dict[tuple[Counter, tuple[str, ...]], int] = field(default_factory=dict)
 
     def count(self, counter: Counter, *labels: str) -> None:
-        """Count one, once the transaction is committed: a batch that is rolled back and run again counts once."""
+        """Count one when the transaction commits, so a batch that is rolled back and run again counts once."""
         key = (counter, labels)
         self.counts[key] = self.counts.get(key, 0) + 1
 
     def counted(self) -> None:
-        """Bring the counters up to date; called by the worker after the commit."""
+        """Update the counters; called by the worker after the commit."""
         for (counter, labels), count in self.counts.items():
             (counter.labels(*labels) if labels else counter).inc(count)
 
@@ -115,7 +115,8 @@ class Tx:
 class DeadLetter(Data, frozen=True, kw_only=True):
     """A record that could not be processed, as copied to the dead-letter topic.
 
-    ``value`` and ``key`` are base64. The row in the service's ``parked`` table is the original; this is for eyes.
+    ``value`` and ``key`` are base64. This copy is for people to look at; the original is in the service's table
+    ``dead_letters``.
     """
 
     worker: str
@@ -130,28 +131,28 @@ class DeadLetter(Data, frozen=True, kw_only=True):
 class Batch(Protocol):
     """A service's work on one transaction.
 
-    ``apply`` and ``fire`` must change the batch's own state only once nothing can go wrong any more: when they raise, the
-    runtime parks the record (or the timer's key) and goes on with the batch as it was.
+    ``apply`` and ``fire`` must not change the batch's own state until nothing can fail any more: if they raise, the
+    runtime sets the record (or timer) aside as a dead letter and continues with the batch as it was.
     """
 
     def apply(self, incoming: Incoming) -> Iterable[Outgoing]:
         """Decide on one record."""
 
     def due(self, limit: int) -> Sequence[Due]:
-        """Timers that are due now and not of a parked key; asked after all records are applied."""
+        """Timers due now whose keys do not wait for a dead letter; called after all records are applied."""
 
     def fire(self, due: Due) -> Iterable[Outgoing]:
         """Fire one timer, as of its due time."""
 
     def save(self) -> None:
-        """Write all changed state. An error here makes the runtime run the batch's records one by one."""
+        """Write all changed state. If this fails, the runtime runs the batch's records one by one."""
 
     def marks(self) -> dict[int, dt.datetime]:
-        """Watermarks to publish once this transaction's events are on the topic (intake only; else empty)."""
+        """Watermarks to publish once this transaction's events are on the topic (only intake has any)."""
 
 
 class Service(Protocol):
-    """What one kind of worker is to the runtime."""
+    """One kind of worker, as the runtime sees it."""
 
     @property
     def name(self) -> str:
@@ -159,53 +160,52 @@ class Service(Protocol):
 
     @property
     def schema(self) -> str:
-        """The service's schema."""
+        """The service's database schema."""
 
     @property
     def prefix(self) -> str:
-        """Prefix of the runtime's tables in the schema; a service with two kinds of worker gives the second one its own."""
+        """Prefix of the runtime's tables in the schema; a service's second kind of worker has a prefix of its own."""
 
     @property
     def reads(self) -> Sequence[Topic]:
-        """Topics, all with the same partition count and keying."""
+        """Topics it reads, all with the same partition count and keying."""
 
     @property
     def keyed_like(self) -> frozenset[str]:
-        """Topics it writes that are keyed as its inputs are: an event keeps its log's partition there."""
+        """Topics it writes that are keyed like its inputs: there an event keeps its log's partition."""
 
     @property
     def queue(self) -> str:
-        """Table of its own that ``pull`` takes rows from: looked at often, and a transaction begun when it has any.
+        """The service's table from which ``pull`` takes rows. It is checked often; rows in it start a transaction.
 
-        Empty: ``pull`` is asked in every transaction, but none is begun for its sake.
+        Empty: ``pull`` is called in every transaction, but no transaction starts for its sake.
         """
 
     @property
     def raw(self) -> bool:
-        """Whether records are handed over undecoded, because the service answers for what it cannot read.
+        """Whether the service gets records undecoded, because it answers unreadable ones itself.
 
-        ``Incoming.raw`` has them; their id and key are made of topic, partition and offset.
+        ``Incoming.raw`` has the bytes; id and key are made from topic, partition and offset.
         """
 
     @property
     def keeps_time(self) -> bool:
-        """Whether business time goes on by this service's transactions: then one is made every ``watermark_ms``."""
+        """Whether this service's transactions advance the watermark: then there is one every ``watermark_ms``."""
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
-        """Take up to ``room`` rows of the service's own queue; they are applied in this very transaction."""
+        """Take up to ``room`` rows from the service's own queue; they are applied in this transaction."""
 
     def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Batch:
-        """Load the states that the batch needs, in one query for all."""
+        """Load all states that the batch needs, in one query."""
 
 
 @dataclass(slots=True)
 class Sent:
-    """Rows of the event log as they go to the producer (topic, key, value, partition, context of the trace if there is one),
-    and by partition the last sequence number."""
+    """Event log rows for the producer, as (topic, key, value, partition, trace context), and their last numbers."""
 
     rows: list[tuple[str, str, bytes, int, str | None]] = field(default_factory=list)
     upto: dict[int, int] = field(default_factory=dict)
     since: float = 0.0
-    """Wall time at which the oldest of them was logged; 0: just now."""
+    """Wall time at which the oldest row was logged; 0: just now."""
     tails: dict[tuple[int, str, int], int] = field(default_factory=dict)
-    """Number of the last of them by log partition, full topic and target partition."""
+    """Number of the last row by log partition, full topic and target partition."""

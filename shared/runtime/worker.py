@@ -3,14 +3,15 @@
 1. Poll a batch from the owned partitions.
 2. One database transaction: lock the partitions (``Fenced`` if another worker has taken one over), enter the ids in the
    inbox, let the service decide, fire due timers, save, append to the event log, move the cursors.
-3. Publish what was appended (acks=all, idempotent producer); when all is acknowledged, note it and commit offsets.
+3. Publish what was appended (acks=all, idempotent producer). Once everything is acknowledged, record that and commit
+   offsets.
 
-After a crash, whatever lies beyond ``published_upto`` is sent again with the same ids. The truth about positions is in
-``cursors``; the group's committed offsets only show lag to others.
+After a crash, rows beyond ``published_upto`` are sent again with the same ids. ``cursors`` has the true positions; the
+group's committed offsets only show lag to others.
 
-Everything that fails and may pass (database or broker away, deadlock) ends in one place: the partitions are claimed
-anew, unpublished rows are sent again, reading goes on from the cursors. So an unknown outcome of a commit needs no case
-of its own.
+All transient failures (database or broker unreachable, deadlock) are handled in the same way: claim the partitions
+again, send unpublished rows again, continue reading from the cursors. So an unknown outcome of a commit needs no
+special case.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ EXPLAINED_S = 60.0
 
 @dataclass(slots=True)
 class Bad:
-    """A record that cannot be read; it came after ``after`` records of its round that can."""
+    """A record that cannot be read; ``after`` readable records of its round came before it."""
 
     topic: str
     partition: int
@@ -77,7 +78,7 @@ class Bad:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What the database refused by itself, a record or a timer, and why."""
+    """A record or timer that fails even when run alone, and why."""
 
     subject: Incoming | Due
     error: Exception
@@ -94,7 +95,7 @@ class Round:
     # leader epoch of the last record
     leader_epochs: dict[tuple[str, int], int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
-    # wall times at which records were written: by place the last one's, by topic the oldest one's
+    # wall times at which records were written: the last by topic and partition, the oldest by topic
     stamps: dict[tuple[str, int], float] = field(default_factory=dict)
     oldest: dict[str, float] = field(default_factory=dict)
 
@@ -102,7 +103,7 @@ class Round:
         return bool(self.cursors)
 
     def arrivals(self) -> Iterator[Incoming | Bad]:
-        """Records in the order in which they came, those that cannot be read among them."""
+        """All records, including unreadable ones, in the order of arrival."""
         bad = deque(self.bad)
         for place, record in enumerate(self.records):
             while bad and bad[0].after <= place:
@@ -115,7 +116,8 @@ class Round:
 class Assignment:
     """An assignment by the group; each has a higher generation than the one before.
 
-    ``lacking`` are places that must come with these partitions and did not: the group's leader did not know their topic.
+    ``lacking``: topic partitions that belong to these numbers but were not assigned, because the group's leader did
+    not know their topic.
     """
 
     generation: int
@@ -125,7 +127,7 @@ class Assignment:
 
 @dataclass(slots=True)
 class Publishing:
-    """Rows handed to the producer and not yet known to be acknowledged."""
+    """Rows handed to the producer but not yet known to be acknowledged."""
 
     futures: list[Any]
     upto: dict[int, int]
@@ -133,14 +135,14 @@ class Publishing:
     offsets: dict[Any, Any]
     topics: dict[str, int]
     since: float
-    """Wall time since when the oldest of them waits."""
+    """Wall time since which the oldest row waits."""
 
 
 class Worker:
     """Runs one service until told to stop.
 
     Args:
-        crash: called with the name of each step; tests pass one that kills the process.
+        crash: called with the name of each step; fault tests pass one that kills the process.
     """
 
     def __init__(
@@ -170,7 +172,7 @@ class Worker:
             name=f"{service.name}-{settings.instance or os.getpid()}",
         )
         self._look: sa.Connection | None = None
-        # an idle worker looks at its timers this often
+        # how often an idle worker checks its timers
         self._tick_s = min(1.0, settings.watermark_ms / 1000) if service.keeps_time else 1.0
         self._owner = settings.instance or f"{os.uname().nodename}:{os.getpid()}"
         self._topics: dict[str, Topic] = {settings.topic_prefix + topic.name: topic for topic in service.reads}
@@ -178,28 +180,28 @@ class Worker:
         self._consumer: Any = None
         self._producer: Any = None
         self._epochs: dict[int, int] = {}
-        # what the group has given us, and what of it we have claimed; written by the client's own thread, so: one
-        # assignment of an immutable value, and compared by generation
+        # what the group has assigned, and which generation of it we have claimed; the client's own thread writes it,
+        # so it is an immutable value, set in one step and compared by generation
         self._given = Assignment(0, frozenset())
         self._claimed = 0
         self._parked: frozenset[str] = frozenset()
         self._parked_since = 0.0
         self._positions = Positions()
-        # ids of the topics that the cursors are valid for, and places of which the records at the cursor are no more
+        # ids of the topics that the cursors are valid for, and topic partitions whose records at the cursor are gone
         self._topic_ids: dict[str, str] = {}
         self._gone: set[tuple[str, int]] = set()
-        # of these, what is not yet in the database: by place offset, reason and details
+        # of these, the ones not yet in the database: offset, reason and details
         self._unsaved: dict[tuple[str, int], tuple[int, str, str]] = {}
-        # partitions whose duplicates are told by numbers, and these numbers
+        # numbers of the last events applied, by which duplicates are recognised
         self._links = Links()
-        # what this process last saw committed, kept from session to session: ends of logs (number and hash), and cursors
+        # what this process last saw committed, kept across sessions: ends of logs (number and hash), and cursors
         self._seen: dict[int, tuple[int, str]] = {}
         self._cursors: dict[tuple[str, int], int] = {}
         self._look_at = 0.0
-        # ends of partitions that the client was told nothing of, as asked for
+        # ends of partitions that no fetch has told, and that were asked for
         self._asked_ends: dict[tuple[str, int], int] = {}
         self._ask_at = 0.0
-        # topics that the broker does not have at the moment
+        # topics that the broker does not have now
         self._missing: frozenset[str] = frozenset()
         # when to ask why it owns nothing
         self._left_out_at = math.inf
@@ -207,7 +209,7 @@ class Worker:
         self._publishing: deque[Publishing] = deque()
         self._settled: dict[int, int] = {}
         self._failures = 0
-        # how much a transaction may do: less after one was ended for being too slow
+        # how much a transaction may do: less after one was too slow
         self._room = settings.batch_max_records
         self._timers = settings.timers_per_batch
         self._firing: Due | None = None
@@ -221,11 +223,11 @@ class Worker:
     # ------------------------------------------------------------------------------------------------------ life
 
     def stop(self) -> None:
-        """Finish the batch in hand, publish it, leave the group. Safe from a signal handler."""
+        """Finish the present batch, publish it, leave the group. Safe to call from a signal handler."""
         self._stop = True
 
     def run(self) -> None:
-        """Work until ``stop``; returns then. Failures that may pass are retried for ever, with growing pauses."""
+        """Work until ``stop`` is called. Transient failures are retried forever, with growing pauses."""
         while not self._stop:
             try:
                 self._session()
@@ -245,7 +247,7 @@ class Worker:
         self._engine.dispose()
 
     def _halt(self, back: WentBack) -> None:
-        """Say what the database has lost, stop the other workers too, and wait to be stopped: a person decides what comes next."""
+        """Log what the database has lost, stop the other workers too, and wait to be stopped: a person must decide."""
         metrics.WENT_BACK.labels(self.service.name).set(1)
         lost: list[str] = []
         try:
@@ -271,7 +273,7 @@ class Worker:
             time.sleep(0.1)
 
     def _pause(self, part: str, error: BaseException) -> None:
-        """Wait before the next try: doubling from 50 ms, at most ``retry_max_s``, with full jitter."""
+        """Wait before the next try: doubling from 50 ms up to ``retry_max_s``, with jitter over the upper half."""
         self._failures += 1
         metrics.RETRIES.labels(self.service.name, part).inc()
         ceiling = min(self.settings.retry_max_s, 0.05 * 2 ** min(self._failures, 12))
@@ -291,7 +293,7 @@ class Worker:
             time.sleep(min(0.1, max(0.0, until - time.monotonic())))
 
     def _show_alive(self) -> None:
-        """The loop turns, or waits for what may take long: it is not stuck."""
+        """Show that the loop is not stuck: it turns, or waits for something that may take long."""
         self.health.progress()
         metrics.PROGRESS.labels(self.service.name).set_to_current_time()
 
@@ -305,7 +307,7 @@ class Worker:
         self._given = Assignment(self._given.generation + 1, frozenset())
         self._claimed = self._given.generation
         self._left_out_at = time.monotonic() + self._left_out_after_s
-        # batches never expire: the producer keeps order and retries, the loop decides when to give up
+        # batches never expire: the producer retries in order, and the loop decides when to give up
         self._producer = kafka_links.producer(
             settings,
             client_id=f"{self.service.name}-{self._owner}",
@@ -326,7 +328,7 @@ class Worker:
                 group_id=settings.topic_prefix + self.service.name,
                 enable_auto_commit=False,
                 auto_offset_reset="none",
-                # a member gets the same partition numbers of all its topics: they are one unit of ownership
+                # a member gets the same partition numbers in all its topics: a number is one unit of ownership
                 partition_assignment_strategy=[assignment.ByNumber(settings.partitions)],
                 session_timeout_ms=settings.session_timeout_ms,
                 heartbeat_interval_ms=max(settings.session_timeout_ms // 5, 200),
@@ -335,7 +337,7 @@ class Worker:
                 fetch_min_bytes=settings.fetch_min_bytes,
                 fetch_max_wait_ms=settings.fetch_max_wait_ms,
                 max_poll_records=settings.batch_max_records,
-                # a topic that was begun anew is known by its metadata
+                # metadata reveal that a topic was created again
                 metadata_max_age_ms=METADATA_MS,
                 reconnect_backoff_max_ms=1_000,
                 allow_auto_create_topics=False,
@@ -351,13 +353,13 @@ class Worker:
                     except WentBack:
                         raise
                     except Fenced:
-                        # expected while the group moves partitions; else somebody has taken ours over
+                        # expected while the group moves partitions; otherwise another worker has taken over ours
                         if not self._rebalanced:
                             raise
                     except Exception as error:
                         if not db.is_transient(error):
                             raise
-                        # the group membership is fine: stay in it, and take the partitions up anew once the database answers
+                        # group membership is fine: keep it, and claim the partitions again once the database answers
                         self._pause("database", error)
                         self._claimed = -1
                 self._settle(wait=True)
@@ -370,12 +372,12 @@ class Worker:
     def _know_topics(self) -> None:
         """Load the topics' metadata between subscribing and joining.
 
-        kafka-python 3.0.12 builds its picture of the topics only when metadata arrive. A leader that joins before that
-        may assign nothing to anyone, for good; and it rebalances once more when they do arrive, which with short polls
-        it may begin and never end (docs/decisions/0004). Metadata that are there before the first join spare us both.
+        kafka-python 3.0.12 knows the topics only once metadata arrive. A leader that joins before then may assign
+        nothing to anyone, permanently. When metadata do arrive it rebalances again, which with short polls may never
+        finish (docs/decisions/0004-rebalance-traps.md). Loading metadata before the first join avoids both.
 
         Raises:
-            KafkaError: a topic does not exist, or cannot be read with its number of partitions (``assignment.unfit``).
+            KafkaError: a topic does not exist, or its number of partitions does not fit (``assignment.unfit``).
         """
         self._consumer.topics()
         counts = {name: len(self._consumer.partitions_for_topic(name) or ()) for name in self._topics}
@@ -385,10 +387,10 @@ class Worker:
             raise KafkaError("; ".join(unfit))
 
     def _watch_topics(self) -> None:
-        """Say which topics are missing; they are waited for, and the others read on.
+        """Report missing topics. The worker waits for them and continues to read the others.
 
         Raises:
-            KafkaError: a topic has a number of partitions with which it cannot be read.
+            KafkaError: a topic's number of partitions does not fit (``assignment.unfit``).
         """
         counts = kafka_links.partition_counts(self._consumer, self._topics)
         there = {name: topic for name, topic in self._topics.items() if counts[name]}
@@ -396,7 +398,7 @@ class Worker:
             raise KafkaError("; ".join(unfit))
         missing = frozenset(topic.name for name, topic in self._topics.items() if name not in there)
         if self._missing - missing:
-            self._claimed = -1  # one has come: where it begins is known only now
+            self._claimed = -1  # a topic has appeared: only now is it known where it begins
         self._missing = missing
         metrics.MISSING_TOPICS.labels(self.service.name).set(len(missing))
         for name in missing:
@@ -405,14 +407,16 @@ class Worker:
 
     @property
     def _left_out_after_s(self) -> float:
-        """For so long owning nothing may be a rebalance."""
+        """Seconds for which owning nothing may be due to a rebalance."""
         return max(3 * self.settings.session_timeout_ms / 1000, 5.0)
 
     def _watch_ownership(self, now: float) -> None:
-        """Join the group again when this worker owns nothing and nobody else owns it all (docs/decisions/0004).
+        """Rejoin the group if this worker owns nothing and the other members do not own everything either.
+
+        See docs/decisions/0004-rebalance-traps.md.
 
         Raises:
-            KafkaError: to do so, or since the broker does not say who owns what.
+            KafkaError: in order to rejoin, or because the broker does not say who owns what.
         """
         if now < self._left_out_at:
             return
@@ -421,10 +425,10 @@ class Worker:
         unowned = assignment.unowned(
             self.settings.partitions, (place for places in members.values() for place in places)
         )
-        # the client may believe that it is a member, and the broker have dropped it
+        # the client may believe that it is a member although the broker has dropped it
         member = self._consumer.group_metadata().member_id in members
         if state == "Stable" and member and not unowned:
-            self._left_out_at = now + EXPLAINED_S  # there are more workers than partitions
+            self._left_out_at = now + EXPLAINED_S  # explained: there are more workers than partitions
             return
         metrics.REJOINS.labels(self.service.name).inc()
         raise KafkaError(
@@ -435,14 +439,14 @@ class Worker:
     # ------------------------------------------------------------------------------------------------------ loop
 
     def _turn(self) -> None:
-        """Once round: poll, transact, publish."""
+        """One turn: poll, transact, publish."""
         service = self.service
         started = time.monotonic()
         patience = self._patience(started)
         polled = self._poll(patience)
         self.health.progress()
         if self._begun_anew():
-            self._claimed = -1  # what was polled may be of the new one, at an old one's offset
+            self._claimed = -1  # the polled records may be from the new topic, at an offset of the old one
         if self._rebalanced:
             self._claim()
             return
@@ -472,7 +476,7 @@ class Worker:
         self._failures = 0
 
     def _queued(self) -> bool:
-        """Whether the service's own queue has rows: one cheap look, so that idle turns cost no transaction."""
+        """Whether the service's own queue has rows: a cheap check, so idle turns cost no transaction."""
         if not self.service.queue:
             return False
         if self._look is None:
@@ -488,7 +492,7 @@ class Worker:
         """Milliseconds to wait for records.
 
         A poll of 0 ms never completes a rebalance, so even a busy worker waits a little from time to time. A join that
-        completes between two polls is begun again, so there are few of them while nothing is owned.
+        completes between two polls starts over, so while nothing is owned polls are few and long.
         """
         if not self._epochs:
             return EMPTY_POLL_MS
@@ -496,11 +500,11 @@ class Worker:
             return 0
         self._patient_at = now + 0.5
         if self._publishing:
-            return 5  # the broker answers soon, and what is published wants to be written down
+            return 5  # the broker answers soon, and then what is published has to be recorded
         if self._again:
             return 15
         if self.service.queue:
-            # often while there is work, less often once it is quiet
+            # often while there is work, less often when it is quiet
             return 15 if now - self._worked_at < 2.0 else 50
         return self.settings.poll_ms
 
@@ -512,8 +516,8 @@ class Worker:
     def _poll(self, patience_ms: int) -> Round:
         """Gather records until the batch is full, or for as long as the last batch's transaction took.
 
-        A transaction of few records costs nearly what one of hundreds does. On a busy machine transactions take long,
-        so that batches grow and there are fewer of them; on an idle one hardly anything is waited for.
+        A transaction of a few records costs nearly as much as one of hundreds. On a busy machine transactions take
+        long, so batches become larger and fewer; on an idle one there is hardly any wait.
         """
         result = Round()
         count = 0
@@ -523,11 +527,11 @@ class Worker:
             try:
                 fetched = self._consumer.poll(timeout_ms=patience_ms, max_records=room - count)
             except OffsetOutOfRangeError as error:
-                # what was fetched of others before is in hand, and no more is asked for
+                # keep what was already fetched from other partitions, and fetch no more
                 self._miss({(self._topics[at.topic].name, at.partition) for at in error.args[0]}, "deleted")
                 break
             except LogTruncationError as error:
-                # the topic lost records that its broker had acknowledged; offsets from there on mean others
+                # the topic lost records that its broker had acknowledged; later offsets now mean other records
                 self._miss({(self._topics[at.topic].name, at.partition) for at in error.divergent_offsets}, "truncated")
                 break
             if self._rebalanced:
@@ -561,7 +565,7 @@ class Worker:
         return result
 
     def _current_ids(self) -> dict[str, str]:
-        """By topic its id, as the client's last metadata have it; those that it does not know are left out."""
+        """Topic ids by topic, from the client's last metadata; unknown topics are left out."""
         found = kafka_links.topic_ids(self._consumer, self._topics)
         return {self._topics[name].name: id_ for name, id_ in found.items()}
 
@@ -573,13 +577,13 @@ class Worker:
         )
 
     def _miss(self, places: set[tuple[str, int]], reason: str, detail: str = "", offset: int | None = None) -> None:
-        """Records that come next at these places are missing: stop reading there until an operator has restored them.
+        """Stop reading topic partitions whose next records are missing, until an operator has restored them.
 
-        Other places are read on. Deadlines wait, as the partition's watermark does not arrive.
+        Other partitions are read on. Deadlines wait, because the partition's watermark does not arrive.
 
         Args:
             reason: ``deleted`` (by retention), ``gap`` (a number is missing), ``recreated`` (the topic), ``truncated``.
-            offset: of the first record behind them; None: the cursor's.
+            offset: offset of the first record after the missing ones; None: the cursor's.
         """
         prefix = self.settings.topic_prefix
         for mine in sorted(places - self._gone):
@@ -601,10 +605,10 @@ class Worker:
     def _read(self, topic: Topic, record: Any, result: Round) -> None:
         outside = topic.writer in assignment.OUTSIDE
         raw: bytes | None = record.value
-        # a key is a value in the database, which knows no NUL
+        # the key goes into the database, which does not accept NUL
         key = (record.key or b"").decode("utf-8", "replace").replace("\0", "�")
         if self.service.raw:
-            # with the topic's id: one that is created again counts its offsets from 0 again
+            # with the topic's id, because a topic that is created again starts at offset 0 again
             place = f"{topic.name}.{self._topic_ids[topic.name]}.{record.partition}.{record.offset}"
             wall = dt.datetime.fromtimestamp(record.timestamp / 1000, dt.UTC)
             incoming = Incoming(
@@ -679,7 +683,10 @@ class Worker:
     # --------------------------------------------------------------------------------------------------- one batch
 
     def _process(self, polled: Round) -> bool:
-        """Transact; what the database refuses for what is in it, is found and parked. False: nothing was found, and it was waited."""
+        """Process a batch; if it fails, find the records or timers that are the reason and set them aside.
+
+        False: no reason was found; the worker has paused and will claim its partitions again.
+        """
         began = time.monotonic()
         try:
             self._transact(polled, room=self._room, timers=self._timers)
@@ -713,10 +720,10 @@ class Worker:
             return False
 
     def _isolate(self, polled: Round) -> int:
-        """Run records, queue rows and timers one by one, and park each that is refused; returns how many there were.
+        """Run records, queue rows and timers one by one, and set aside each that fails; returns how many were run.
 
-        The cursor goes along, so that a worker that dies amid this parks nothing twice. No timer fires before all records
-        are through: one of them may be why it must not.
+        The cursor moves along, so a worker that dies meanwhile sets nothing aside twice. No timer fires until all
+        records are done: one of them may be the reason why it must not fire.
         """
         tried = 0
         for arrival in polled.arrivals():
@@ -755,9 +762,9 @@ class Worker:
         return tried
 
     def _isolate_queue(self) -> int:
-        """Take rows of the service's queue and apply each behind a savepoint of its own; returns how many there were.
+        """Take rows from the service's queue and apply each under its own savepoint; returns how many there were.
 
-        Taking one row a transaction would not do: what ``pull`` takes together is its own business.
+        One row per transaction would not work: ``pull`` decides which rows it takes together.
         """
         service, store = self.service, self._store
         parked = set(self._parked)
@@ -804,7 +811,7 @@ class Worker:
         self._timers = min(2 * self._timers, self.settings.timers_per_batch)
 
     def _shrink(self, error: Exception, took_s: float) -> None:
-        """Try less at a time when a transaction was ended for being too slow: the same again would end the same way."""
+        """Do less at a time after a transaction was ended for being too slow: the same batch would fail again."""
         if db.was_too_slow(error, took_s) and (self._room > 1 or self._timers > 1):
             self._room, self._timers = max(self._room // 4, 1), max(self._timers // 4, 1)
             log.warning("batch was too slow", worker=self.service.name, took_s=round(took_s, 1), records=self._room)
@@ -816,10 +823,10 @@ class Worker:
         self._show_parked()
 
     def _transact(self, polled: Round, *, room: int, timers: int, refusal: Refusal | None = None) -> int:
-        """One transaction with up to ``room`` rows of the queue and ``timers`` timers; returns how many of these fired.
+        """Run one transaction, with up to ``room`` queue rows and ``timers`` timers; returns how many timers fired.
 
         Args:
-            refusal: what was refused by itself: it is parked.
+            refusal: a record or timer that failed alone: it is set aside as a dead letter.
         """
         service, store = self.service, self._store
         started = time.monotonic()
@@ -846,7 +853,7 @@ class Worker:
                 if isinstance(arrival, Bad) or arrival.link is not None:
                     todo.append(arrival)
                 elif arrival.id in fresh_ids:
-                    fresh_ids.discard(arrival.id)  # the same id twice in one batch is a duplicate as well
+                    fresh_ids.discard(arrival.id)  # the same id again in this batch is a duplicate too
                     todo.append(arrival)
                 else:
                     metrics.EVENTS_DUPLICATE.labels(service.name, arrival.topic).inc()
@@ -894,7 +901,7 @@ class Worker:
             stage = self._stage("timers", stage)
             batch.save()
             stage = self._stage("save", stage)
-            # what was taken off the queue and parked is not published: no watermark may pass it
+            # rows taken from the queue and set aside are not published: no watermark may pass them
             marks = {partition: mark for partition, mark in batch.marks().items() if partition not in withheld}
             sent = store.append(connection, heads, outgoing)
             changed = {
@@ -933,14 +940,14 @@ class Worker:
         return fired
 
     def _committed(self, heads: dict[int, Head], sent: Sent) -> None:
-        """A transaction that this worker may rely on from here on."""
+        """Remember what a transaction committed: this worker may rely on it from now on."""
         self._seen.update((partition, (head.seq, head.hash)) for partition, head in heads.items())
         self._store.appended(sent)
 
     def _offsets(self, cursors: dict[tuple[str, int], int], sent: Sent) -> dict[Any, Any]:
-        """What to commit to the group: lag for others to see, and a witness of the logs that is not in the database."""
+        """What to commit to the group: it shows lag to others, and is a witness of the logs outside the database."""
         places = dict(cursors)
-        # a partition that appended without reading commits one of its places again
+        # a partition that appended without reading commits one of its offsets again
         for partition in sent.upto.keys() - {partition for _, partition in cursors}:
             if (known := next((mine for mine in self._cursors if mine[1] == partition), None)) is not None:
                 places[known] = self._cursors[known]
@@ -1007,16 +1014,16 @@ class Worker:
             metrics.WATERMARK.labels(name).set(min(marks).timestamp())
 
     def _show_positions(self) -> None:
-        """Set how far the worker has come. That a partition's end was reached is as sure as the broker's last answer."""
+        """Show how far the worker has read; a partition's end is only as certain as the broker's last answer."""
         prefix = self.settings.topic_prefix
         try:
             ends = [
                 (at, self._consumer.highwater(TopicPartition(prefix + at[0], at[1])))
                 for at in self._positions
-                if at[0] not in self._missing  # what was its end says nothing
+                if at[0] not in self._missing  # its former end says nothing
             ]
         except IllegalStateError:
-            return  # taken away meanwhile
+            return  # the partitions were revoked meanwhile
         if unknown := [at for at, end in ends if end is None and at not in self._asked_ends]:
             self._ask_ends(unknown)
         known = ((at, self._asked_ends.get(at) if end is None else end) for at, end in ends)
@@ -1025,10 +1032,11 @@ class Worker:
             metrics.POSITION.labels(self.service.name, topic).set(when)
 
     def _ask_ends(self, unknown: Sequence[tuple[str, int]]) -> None:
-        """Ask for ends that no fetch has told: within a fetch session a broker tells an end once, and not again while it stays.
+        """Ask for ends that no fetch has told: within a fetch session a broker tells an unchanged end only once.
 
-        When it told it to nobody (the partition was taken up anew meanwhile), an idle partition would never be known to be read.
-        An end that was asked for is as good as a fetched one: the next record comes by a fetch, which tells it.
+        If that got lost because the partition was claimed again meanwhile, nobody would ever know that an idle
+        partition is read to its end. An end that was asked for is as good as a fetched one: the next record comes
+        with a fetch, which tells the new end.
         """
         now = time.monotonic()
         if now < self._ask_at:
@@ -1043,9 +1051,9 @@ class Worker:
         self._asked_ends.update((places[place], end) for place, end in found.items())
 
     def _heard(self) -> float:
-        """Wall time of the last heartbeat to the group's coordinator, which are sent only while it answers; 0: none.
+        """Wall time of the last heartbeat to the group's coordinator, sent only while that answers; 0: none.
 
-        The client does not say when its last fetch was answered: an end that it knows may be that of an hour ago.
+        The client does not say when its last fetch was answered: the end it knows may be an hour old.
         """
         if self._heartbeat is None:
             found = (self._consumer.metrics(raw=True) or {}).items()
@@ -1076,7 +1084,7 @@ class Worker:
         business: dt.datetime,
         parked: set[str],
     ) -> None:
-        """Keep a poison record, or one that comes behind it (``error`` None)."""
+        """Set aside a record that cannot be processed, or a later one of its key (``error`` None)."""
         text = "waits behind an earlier record of its key" if error is None else f"{type(error).__name__}: {error}"
         reason = "behind" if error is None else "poison"
         metrics.DEAD_LETTERS.labels(self.service.name, incoming.topic, reason).inc()
@@ -1144,7 +1152,7 @@ class Worker:
     def _dead(
         self, connection: sa.Connection, bad: Bad, outgoing: list[Outgoing], business: dt.datetime, parked: set[str]
     ) -> None:
-        """A record that cannot be read: from outside it is refused and noted, from one of us it is a bug and blocks its key."""
+        """Handle an unreadable record: refuse and note one from outside; one of ours is a bug and blocks its key."""
         reason = "refused" if bad.outside else "unreadable"
         metrics.DEAD_LETTERS.labels(self.service.name, bad.topic, reason).inc()
         log.error(
@@ -1188,7 +1196,7 @@ class Worker:
         return Outgoing(partition, DEAD_LETTERS, subject, "goodfaith.dead_letter.v1", letter, subject, business)
 
     def _replay(self) -> None:
-        """Run parked records again that an operator has asked for, each in a transaction of its own, in order."""
+        """Run the dead letters again that an operator has asked for, in order, each in its own transaction."""
         with self._engine.begin() as connection:
             rows = self._store.replays(connection, sorted(self._epochs))
         stopped: set[str] = set()
@@ -1224,7 +1232,7 @@ class Worker:
                 outside = any(one.name == topic and one.writer in assignment.OUTSIDE for one in service.reads)
                 data = _known(envelope, outside)
                 if event_id is None:
-                    # it could not be read when it came, so its id never reached the inbox
+                    # it was unreadable when it arrived, so its id never reached the inbox
                     event_id = envelope.id
                     already = not store.fresh(connection, {event_id})
                 else:
@@ -1258,7 +1266,7 @@ class Worker:
     # ----------------------------------------------------------------------------------------------------- publish
 
     def _publish(self, sent: Sent, marks: dict[int, dt.datetime], offsets: dict[Any, Any]) -> None:
-        """Hand rows to the producer, once all earlier ones are acknowledged: order on the topic is the log's."""
+        """Hand rows to the producer once all earlier ones are acknowledged: the topic keeps the log's order."""
         if not (sent.rows or marks or offsets):
             return
         if self._publishing:
@@ -1277,10 +1285,10 @@ class Worker:
             self._settle_futures(wait=False)
 
     def _settle_futures(self, *, wait: bool) -> None:
-        """Take note of what the broker has acknowledged: only then watermarks and offsets go out.
+        """Note what the broker has acknowledged; only then send watermarks and commit offsets.
 
         Raises:
-            KafkaError: the broker refused a record for good.
+            KafkaError: the broker refused a record permanently, or did not acknowledge in time before the stop.
         """
         while self._publishing:
             head = self._publishing[0]
@@ -1330,13 +1338,13 @@ class Worker:
             self._producer.send(topic, value=raw, partition=partition, headers=HEADERS)
 
     def _acknowledged(self) -> dict[int, int]:
-        """By partition, up to where the log is known to be on its topics."""
+        """Number up to which the log is known to be published, by partition."""
         if self._publishing:
             self._settle_futures(wait=False)
         return dict(self._settled)
 
     def _settle(self, *, wait: bool) -> None:
-        """Write down what is published, in a transaction of its own: for idle times and the end."""
+        """Record what is published in a transaction of its own: for idle times and the end."""
         self._settle_futures(wait=wait)
         if self._settled:
             with self._engine.begin() as connection:
@@ -1346,7 +1354,7 @@ class Worker:
     # --------------------------------------------------------------------------------------------------- ownership
 
     def _claim(self) -> None:
-        """Take up the partitions that the group has given: fence earlier owners, publish what they left, read on from the cursors."""
+        """Claim the assigned partitions: fence earlier owners, publish what they left, continue from the cursors."""
         store, prefix = self._store, self.settings.topic_prefix
         given = self._given
         if given.lacking:
@@ -1374,7 +1382,7 @@ class Worker:
         self._seen.update((partition, (one.seq, one.hash)) for partition, one in owned.items())
         self._links.begin(reads)
         new = [place for place in places if (place.topic.removeprefix(prefix), place.partition) not in cursors]
-        # where a missing topic begins is asked once it is there
+        # ask where a missing topic begins once it exists
         counts = kafka_links.partition_counts(self._consumer, self._topics)
         waiting = {place for place in new if not counts[place.topic]}
         new = [place for place in new if place not in waiting]
@@ -1396,7 +1404,7 @@ class Worker:
         except (ValueError, KeyError, IllegalStateError):
             if self._given is given:
                 raise
-            return  # taken away again meanwhile: the next turn claims what is ours then
+            return  # revoked meanwhile: the next turn claims what is ours then
         self._cursors = {mine: offset for mine, offset in offsets.items() if mine in cursors}
         self._claimed = given.generation
         self._left_out_at = math.inf if wanted else time.monotonic() + self._left_out_after_s
@@ -1408,7 +1416,7 @@ class Worker:
             self._miss({mine for mine in stopped if gaps.get(mine, (0, ""))[1] == reason}, reason)
         self._miss({mine for mine in stopped if mine not in gaps}, "recreated")
         self._asked_ends.clear()
-        self._ask_at = time.monotonic() + 2.0  # by then most ends are known by themselves
+        self._ask_at = time.monotonic() + 2.0  # by then fetches have told most ends
         self._show_outbox()
         self._publish(unpublished, {}, {})
         metrics.REBALANCES.labels(self.service.name).inc()
@@ -1424,7 +1432,7 @@ class Worker:
         )  # fmt: skip
 
     def _seen_outside(self, partitions: Sequence[int]) -> tuple[list[Witness], dict[tuple[str, int], int]]:
-        """What the broker knows of the logs of these partitions, and of the cursors there: it must not be more than the database knows."""
+        """What the broker knows about the logs and cursors of these partitions: it must not exceed the database."""
         if not partitions:
             return [], {}
         prefix = self.settings.topic_prefix
@@ -1444,7 +1452,7 @@ class Worker:
         cursors: dict[tuple[str, int], tuple[int, int]],
         recreated: set[str],
     ) -> None:
-        """Compare the database with what this process, and the broker, saw of it.
+        """Compare the database with what this process and the broker have seen of it.
 
         Raises:
             WentBack: it lacks what it had committed.
@@ -1469,9 +1477,9 @@ class Worker:
         return self._claimed != self._given.generation
 
     def assigned(self, places: Iterable[Any]) -> None:
-        """The group has given this worker partitions: read nothing before they are claimed.
+        """The group has assigned partitions to this worker: read nothing until they are claimed.
 
-        Called by the client's own thread, at any moment: it must touch nothing that the loop uses but ``_given``.
+        The client's own thread calls this at any moment: it must change nothing that the loop uses except ``_given``.
         """
         places = list(places)
         for place in places:
@@ -1481,7 +1489,7 @@ class Worker:
         self._given = Assignment(self._given.generation + 1, numbers, lacking)
 
     def revoked(self) -> None:
-        """The group takes the partitions back, perhaps amid a batch: whoever gets them fences us. See ``assigned``."""
+        """The group revokes the partitions, perhaps during a batch; their next owner fences us. See ``assigned``."""
         self._given = Assignment(self._given.generation + 1, frozenset())
 
 
@@ -1497,7 +1505,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 def _known(envelope: Envelope, outside: bool) -> Data | None:
-    """An event's data; None for what is no type of ours, and came from outside.
+    """An event's data; None for an unknown type that is foreign or came from outside.
 
     Raises:
         NewerVersion: only a newer version of this software knows it.
@@ -1510,7 +1518,7 @@ def _known(envelope: Envelope, outside: bool) -> Data | None:
 
 
 def _numbers(polled: Round) -> dict[Link, int]:
-    """By log the number of the last event in the batch, whether it is applied or parked."""
+    """Number of the last event in the batch, applied or set aside, by log."""
     numbers: dict[Link, int] = {}
     read: list[Incoming | Bad] = [*polled.records, *polled.bad]
     for one in read:
@@ -1520,8 +1528,9 @@ def _numbers(polled: Round) -> dict[Link, int]:
 
 
 def crash_from(text: str | None, name: str) -> Callable[[str], None] | None:
-    """A crash point for fault tests: ``verification:after_commit:17`` kills that worker at the 17th time;
-    ``verification:after_commit:17:hang`` has it hang there for good, while its port goes on answering.
+    """A crash point for fault tests: ``verification:after_commit:17`` kills that worker at that step the 17th time.
+
+    ``verification:after_commit:17:hang`` makes it hang there forever while its port keeps answering.
     """
     if not text:
         return None
@@ -1544,7 +1553,7 @@ def crash_from(text: str | None, name: str) -> Callable[[str], None] | None:
 
 
 def run(service: Service, settings: Settings) -> None:
-    """Run a service's worker as this process, with health server and signals, until SIGTERM or SIGINT."""
+    """Run a service's worker as this process, with a health server, until SIGTERM or SIGINT."""
     health = Health(service.name)
     worker = Worker(
         service, settings, health=health, crash=crash_from(os.environ.get("GOODFAITH_CRASH_AT"), service.name)
@@ -1552,7 +1561,7 @@ def run(service: Service, settings: Settings) -> None:
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     signal.signal(signal.SIGINT, lambda *_: worker.stop())
     server = health.serve(settings)
-    # what is loaded now stays; batches make many objects and few cycles, so look for these rarely
+    # what is loaded now stays; batches make many objects but few cycles, so collect rarely
     gc.freeze()
     gc.set_threshold(50_000, 10, 10)
     log.info("started", worker=service.name, health_port=server.server_address[1])

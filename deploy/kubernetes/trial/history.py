@@ -1,4 +1,4 @@
-"""The history of each process' pods, judged by what docs/deploying.md promises. Pure."""
+"""Checks the history of each process's pods against docs/how-to/deploy-on-kubernetes.md. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Runs the manifests on a control plane: the commands of docs/deploying.md, both overlays, all components and examples."""
+"""Runs the manifests on a control plane: the documented commands, both overlays, all components and examples.
+
+The commands are those of docs/how-to/deploy-on-kubernetes.md.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +109,7 @@ LOOSE: Final[dict[str, Callable[[Document], None]]] = {
 
 
 def way(process: Process) -> str:
-    """How a process is rolled out, in the words of the table in deploying.md."""
+    """How a process is rolled out, in the words of the table in docs/how-to/deploy-on-kubernetes.md."""
     if process.shape.kind == "stored":
         return "one after the other"
     return "one more first" if process.shape.overlap else "the old one ends first"
@@ -421,7 +424,7 @@ class Trial:
         return int(self.plane.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{name}")["spec"]["replicas"])
 
     def scaled(self, documents: Sequence[Document], told: Told) -> str:
-        """Workers scale by lag, one more a minute; the front door by processor time; without metrics the number stays."""
+        """Workers scale by lag, one more per minute; intake's API by CPU time; without metrics the number stays."""
         objects = [one for one in documents if one["kind"] == "ScaledObject"]
         made = [metrics_api.autoscaler(one) for one in objects]
         self.plane.kubectl("apply", "-f", "-", said=yaml.safe_dump_all(made))
@@ -544,7 +547,7 @@ def _run(trial: Trial, steps: Steps) -> dict[str, Any]:
     commands = documented(DOCUMENT.read_text(encoding="utf-8"))
     plane = trial.plane
     found: dict[str, Any] = {"kubernetes": tools.kubernetes(), "commands": len(commands)}
-    with steps.step("commands of deploying.md, on small") as say:
+    with steps.step("commands of deploy-on-kubernetes.md, on small") as say:
         say(f"{trial.follow(commands, small)} commands; {len(trial.rest())} pods")
     with steps.step("small, twice") as say:
         say(f"{trial.twice(small)} objects, unchanged the second time")

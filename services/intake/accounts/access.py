@@ -1,6 +1,6 @@
-"""What is held on a subject, shaped for itself: other people's names stay out. Pure: no I/O, no clock.
+"""Shapes what is held on a subject for an export to it, without other people's names. Pure: no I/O, no clock.
 
-Each part of an export is a query (``services/ops/privacy/export.py``) and the columns of its rows; here is what becomes of these.
+The queries of an export, and the columns of their rows, are in ``services/ops/privacy/export.py``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 WORDS: Final = frozenset({"rule", "system", "policy", "timer", "day"})
-"""What stands for who did something where nobody did."""
+"""Stand-ins for the actor where no person acted."""
 
 NOT_INCLUDED: Final[dict[str, str]] = {
     "other_parties": "Names, addresses and documents of others: they are theirs. Their accounts are named by id.",
@@ -22,7 +22,7 @@ NOT_INCLUDED: Final[dict[str, str]] = {
 
 
 def whose(by: str | None, subject: str, staff: Collection[str]) -> str | None:
-    """Who did something, without naming anybody of the staff: ``self``, ``staff``, a word of ours, or a counterpart's id."""
+    """Name the actor without identifying staff: ``self``, ``staff``, one of ``WORDS``, or a counterpart's id."""
     if by is None or by in WORDS:
         return by
     if by == subject:
@@ -33,7 +33,7 @@ def whose(by: str | None, subject: str, staff: Collection[str]) -> str | None:
 def shaped(
     row: Mapping[str, Any], subject: str, staff: Collection[str], *, people: Collection[str] = ()
 ) -> dict[str, Any]:
-    """A row as its subject is shown it: what is not there is left out, and of columns ``people`` nobody of the staff is named."""
+    """Return a row as its subject sees it: without nulls, and without names of staff in the columns ``people``."""
     return {
         name: whose(value, subject, staff) if name in people else plain(value)
         for name, value in row.items()
@@ -42,7 +42,7 @@ def shaped(
 
 
 def plain(value: Any) -> Any:
-    """A value that JSON knows: digests in hex, dates and times as text by the encoder."""
+    """Convert a value for JSON: digests become hex; the encoder turns dates and times into text."""
     if isinstance(value, bytes | memoryview):
         return bytes(value).hex()
     if isinstance(value, list | tuple):

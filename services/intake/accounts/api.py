@@ -1,4 +1,4 @@
-"""Routes of accounts: opening, tokens, contacts, confirming an address, verification, suspending and closing."""
+"""Routes for accounts: opening, tokens, contacts, address confirmation, verification, suspension, closing, erasure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from shared import clock, languages, policy, security_events
 
 AccountState = Annotated[
     Literal["applied", "email_confirmed", "verified", "suspended", "closed"] | None,
-    QueryParameter(name="state", description="Only what is in this state."),
+    QueryParameter(name="state", description="Only accounts in this state."),
 ]
 
 
@@ -51,7 +51,10 @@ AccountState = Annotated[
     tags=["accounts"],
 )
 async def open_account(request: Request[Account, Any, Any], data: requests.OpenAccount) -> answers.AccountOpened:
-    """Open an account; the answer has its token, this once. Other roles than `holder` are opened by an operator."""
+    """Open an account. The answer contains its token, which is shown only once.
+
+    Only an operator can open accounts with a role other than `holder`.
+    """
     operator = request.user.role == "operator"
     if not operator:
         for field, wanted in (
@@ -110,7 +113,7 @@ def _given(request: Request[Account, Any, Any]) -> bytes:
 async def issue_token(
     request: Request[Account, Any, Any], data: requests.NewToken | None = None
 ) -> answers.TokenIssued:
-    """A further token of the caller's account: use it, then revoke the old one."""
+    """Issue another token for the caller's account. To rotate tokens, start to use it, then revoke the old one."""
     context, account = context_of(request), request.user.id
     wanted = data or requests.NewToken()
     days = min(wanted.days or context.settings.token_ttl_days, context.settings.token_ttl_days)
@@ -122,7 +125,7 @@ async def issue_token(
 
 @get("/v1/tokens", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
 async def list_tokens(request: Request[Account, Any, Any]) -> list[answers.TokenOut]:
-    """The caller's tokens that are in force, latest first."""
+    """The caller's valid tokens, latest first."""
     return await _tokens(request, request.user.id)
 
 
@@ -144,14 +147,14 @@ async def revoke_token(request: Request[Account, Any, Any], token_id: str) -> No
 
 @delete("/v1/tokens", opt={"roles": EVERYONE}, status_code=200, responses=MAY_FAIL, tags=["accounts"])
 async def revoke_tokens(request: Request[Account, Any, Any], current: bool = False) -> answers.TokensRevoked:
-    """Revoke all of the caller's tokens, with `current` the one that this request carries as well."""
+    """Revoke the caller's other tokens; with `current`, also the one that this request carries."""
     keep = None if current else _given(request)
     return answers.TokensRevoked(revoked=await _revoked(request, request.user.id, keep=keep))
 
 
 @get("/v1/accounts/{account_id:str}/tokens", opt={"roles": OPERATOR}, responses=MAY_FAIL, tags=["accounts"])
 async def list_tokens_of(request: Request[Account, Any, Any], account_id: str) -> list[answers.TokenOut]:
-    """An account's tokens that are in force, latest first."""
+    """An account's valid tokens, latest first."""
     return await _tokens(request, known_id(account_id))
 
 
@@ -219,7 +222,7 @@ async def _account(request: Request[Account, Any, Any], account: str) -> answers
 
 
 def rules() -> policy.Policy:
-    """The programme's rules for accounts: those of the policy in force."""
+    """The policy in force, with the programme's rules for accounts."""
     return policy.current("ipp")
 
 
@@ -233,7 +236,10 @@ def rules() -> policy.Policy:
     tags=["accounts"],
 )
 async def put_contact(request: Request[Account, Any, Any], data: requests.Contact) -> None:
-    """How to reach the caller. Kept encrypted; released to a counterpart only as the life cycle says."""
+    """Set the caller's contact data.
+
+    It is stored encrypted, and released to a counterpart only as the life cycle says.
+    """
     context = context_of(request)
     if data.language is None:
         data = msgspec.structs.replace(data, language=language_of(request))
@@ -253,7 +259,7 @@ async def put_contact(request: Request[Account, Any, Any], data: requests.Contac
 
 @get("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
 async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor:
-    """The caller's own contact."""
+    """The caller's own contact data."""
     context, caller = context_of(request), [request.user.id]
     found = context.opened(await context.run(store.sealed_contacts, caller)).get(request.user.id)
     confirmed = await context.run(accounts_store.confirmed, caller)
@@ -271,7 +277,10 @@ async def get_contact(request: Request[Account, Any, Any]) -> answers.ContactFor
 
 @delete("/v1/contact", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["accounts"])
 async def erase_contact(request: Request[Account, Any, Any]) -> None:
-    """Erase the caller's contact, and its webhooks, by destroying its key; not while what it is party to is open."""
+    """Erase the caller's contact data and webhooks by destroying the caller's key.
+
+    Refused while matters that the caller is party to are open.
+    """
     partitions = context_of(request).settings.partitions
 
     def work(connection: sa.Connection) -> None:
@@ -295,7 +304,7 @@ async def erase_contact(request: Request[Account, Any, Any]) -> None:
 async def erase_account(
     request: Request[Account, Any, Any], account_id: str, data: requests.Erase
 ) -> answers.AccountErased:
-    """Erase a subject: its key is destroyed, its tokens are revoked, its account is closed for good. Once, and not to be undone."""
+    """Erase a subject: destroy its key, revoke its tokens and close its account for good. This cannot be undone."""
     context, account = context_of(request), known_id(account_id)
     done = await context.run(
         erasure_store.erase, account, by=request.user.id, partitions=context.settings.partitions, force=data.force,
@@ -310,7 +319,7 @@ async def erase_account(
 
 @post("/v1/contact/code", opt={"roles": EVERYONE}, status_code=202, responses=MAY_FAIL, tags=["accounts"])
 async def request_code(request: Request[Account, Any, Any]) -> answers.CodeRequested:
-    """Have a code mailed to the caller's address, which confirms it. A code voids the one before."""
+    """Have a code mailed to the caller's address, to confirm the address. A new code voids the previous one."""
     context = context_of(request)
     again = await context.run(
         accounts_store.request_code, request.user.id, rules().accounts, context.settings.partitions
@@ -328,7 +337,7 @@ async def request_code(request: Request[Account, Any, Any]) -> answers.CodeReque
     tags=["accounts"],
 )
 async def confirm_contact(request: Request[Account, Any, Any], data: requests.Confirm) -> answers.AccountOut:
-    """The code that came by e-mail: the caller's address is confirmed."""
+    """Confirm the caller's address with the code that was mailed to it."""
     context, account = context_of(request), request.user.id
     refused = await context.run(
         accounts_store.confirm, account, data.code, rules().accounts, context.settings.partitions
@@ -343,7 +352,7 @@ async def confirm_contact(request: Request[Account, Any, Any], data: requests.Co
 async def list_accounts(
     request: Request[Account, Any, Any], account_state: AccountState = None, cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.AccountOut]:
-    """Accounts by id; with `state`, those in it, such as `email_confirmed`: a reviewer verifies them."""
+    """Accounts by id; with `state`, only those in it, such as `email_confirmed` for a reviewer to verify."""
     (after,) = key_of(cursor, tuple[str]) or ("",)
     rows = await context_of(request).run(accounts_store.list_accounts, account_state, after, limit + 1)
     return page_of([out(answers.AccountOut, row) for row in rows], limit, lambda account: (account.id,))
@@ -351,7 +360,7 @@ async def list_accounts(
 
 @get("/v1/accounts/{account_id:str}", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["accounts"])
 async def get_account(request: Request[Account, Any, Any], account_id: str) -> answers.AccountWithHistory:
-    """An account, its state, and what happened to it."""
+    """An account, its state and its history."""
     account = known_id(account_id)
 
     def work(connection: sa.Connection) -> store.Row:
@@ -376,7 +385,10 @@ async def get_account(request: Request[Account, Any, Any], account_id: str) -> a
 async def change_status(
     request: Request[Account, Any, Any], account_id: str, data: requests.ChangeStatus
 ) -> answers.AccountOut:
-    """Suspend an account (it begins nothing new), let it go on, or close it for good (its tokens are refused). Open claims stay."""
+    """Suspend an account (it can start nothing new), resume it, or close it for good (its tokens are refused).
+
+    Its open claims stay.
+    """
     context, account = context_of(request), known_id(account_id)
     await context.run(
         accounts_store.change_status, account, data.status, data.code, request.user, context.settings.partitions
@@ -398,7 +410,7 @@ async def change_status(
 async def verify_account(
     request: Request[Account, Any, Any], account_id: str, data: requests.Verify
 ) -> answers.AccountOut:
-    """Write down that an account's identity was verified, that its address is its own, or that it takes part in the good-faith mechanism."""
+    """Record that an account's identity is verified, its address is its own, or it is in the good-faith mechanism."""
     context = context_of(request)
     account = known_id(account_id)
 
@@ -432,7 +444,7 @@ async def verify_account(
     include_in_schema=False,
 )
 async def internal_contacts(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.ContactsFor:
-    """Contacts for the sending of messages, many in one call."""
+    """Contact data of many accounts in one call, for sending messages."""
     context = context_of(request)
     found = context.opened(await context.run(store.sealed_contacts, data.ids))
     confirmed = await context.run(accounts_store.confirmed, data.ids)
@@ -460,7 +472,7 @@ async def internal_contacts(request: Request[Any, Any, Any], data: requests.Cont
     include_in_schema=False,
 )
 async def internal_codes(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.CodesFor:
-    """Fresh codes for the sending of messages, by notice: they exist in this answer and in the message only."""
+    """New codes by notice, for sending messages. They exist only in this answer and in the message."""
     found = await context_of(request).run(accounts_store.codes, data.ids, rules().accounts)
     return answers.CodesFor(codes={notice: answers.CodeFor(code=code) for notice, code in found.items()})
 

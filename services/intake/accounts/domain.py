@@ -1,7 +1,7 @@
-"""Accounts: their states, the code that confirms an e-mail address, and verification by a rule. Pure.
+"""Accounts: their states, the code that confirms an e-mail address, and verification by rule. Pure.
 
-applied -> email_confirmed -> verified; an operator suspends (and resumes) or closes. A state is not kept: it is what the
-facts say.
+applied -> email_confirmed -> verified; an operator suspends (and resumes) or closes. States are not stored: they
+follow from the facts.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from shared.ids import CROCKFORD
 from shared.languages import mark
 
 Fact = Literal["email_confirmed", "contact", "company", "right_registered"]
-"""What a rule may ask for: a confirmed address, contact data on file, a company, and a right in force whose number a register has."""
+"""What a rule may require: a confirmed address, contact data on file, a company, or a registered right in force."""
 
 CODE_LENGTH: Final = 12
-"""Characters of 5 bits: 60 bits of chance, so that nobody guesses one in its hour, nor finds it from its digest."""
+"""Characters of 5 bits: 60 random bits, too many to guess within the code's hour or to find from its digest."""
 
 
 def check_change(before: Status, after: Status, *, own: bool) -> None:
-    """Whether an operator may bring an account into a status.
+    """Check that an operator may change an account's status.
 
     Raises:
-        Refused: closed is for good, and nobody does it to itself.
+        Refused: a closed account stays closed, and nobody changes their own.
     """
     if own:
         raise Refused(
@@ -48,7 +48,7 @@ def check_change(before: Status, after: Status, *, own: bool) -> None:
 
 
 def satisfied(rule: Collection[Fact], facts: Collection[Fact]) -> bool:
-    """Whether the rule verifies an account; an empty rule verifies nobody: reviewers do."""
+    """Whether the rule verifies an account. An empty rule verifies none; reviewers do."""
     return bool(rule) and set(rule) <= set(facts)
 
 
@@ -56,14 +56,14 @@ def satisfied(rule: Collection[Fact], facts: Collection[Fact]) -> bool:
 
 
 def new_code(random: Callable[[int], int] = secrets.randbits) -> str:
-    """A code, as it is mailed: ``ABCD-EFGH-JKMN``."""
+    """Make a code in the form in which it is mailed: ``ABCD-EFGH-JKMN``."""
     value = random(5 * CODE_LENGTH)
     text = "".join(CROCKFORD[value >> 5 * place & 31] for place in range(CODE_LENGTH))
     return "-".join(text[start : start + 4] for start in range(0, CODE_LENGTH, 4))
 
 
 def code_digest(notice: str, code: str) -> bytes:
-    """What is kept of a code: bound to the request that it was made for."""
+    """Digest of a code, bound to the request that it was made for."""
     plain = unicodedata.normalize("NFKC", code).upper()
     plain = re.sub(r"[\s-]", "", plain).translate(str.maketrans("ILO", "110"))
     return hashlib.sha256(f"{notice}\n{plain}".encode("utf-8", "surrogatepass")).digest()
@@ -71,10 +71,10 @@ def code_digest(notice: str, code: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """An address that is to be confirmed.
+    """An address waiting for confirmation.
 
     Attributes:
-        digest: of the code that was mailed; None: none was yet.
+        digest: of the mailed code; None: none was mailed yet.
         tries: of all its codes.
     """
 
@@ -88,7 +88,10 @@ class Challenge:
 
 
 def check_code(challenge: Challenge | None, code: str, now: dt.datetime, tries: int) -> Refused | None:
-    """Why a code does not confirm an address; None: it does. The caller counts the try, and keeps that count when it is refused."""
+    """Return why a code does not confirm an address; None if it does.
+
+    The caller counts the try, and keeps that count even when the code is refused.
+    """
     known = None if challenge is None else challenge.digest
     return code_refused(
         known,
@@ -113,12 +116,12 @@ def code_refused(
     again: str,
     wrong: str,
 ) -> Refused | None:
-    """Why a code confirms nothing; None: it does.
+    """Return why a code is refused; None if it is not.
 
     Args:
         known: digest of the code that was sent; None: none was.
-        given: digest of the code that is shown.
-        tried: codes that were shown before, of at most ``tries``.
+        given: digest of the code presented.
+        tried: tries before this one, of at most ``tries``.
         again: how to get another code.
         wrong: what to do about a wrong one.
     """
@@ -136,7 +139,7 @@ def code_refused(
 def requested(
     challenge: Challenge | None, notice: str, now: dt.datetime, *, pause: dt.timedelta, a_day: int
 ) -> Challenge:
-    """The challenge after a further code was asked for.
+    """The challenge after another code was requested.
 
     Raises:
         Refused: too soon after the last one, or too many in 24 hours.

@@ -1,4 +1,4 @@
-"""Erasing a subject: what stands against it, and what is said of it. Pure: no I/O, no clock."""
+"""Rules for erasing a subject: what forbids it, and what is reported about it. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from shared import policy
 from shared.languages import mark
 
 Matter = Literal["open_items", "open_complaints", "appealable_items"]
-"""What may need the subject's data: items that are not settled, complaints of its own that are not decided, and settled
-items that may still be complained about."""
+"""What may still need the subject's data: unsettled items, its own undecided complaints, and settled items that can
+still be appealed."""
 
 STAYS: Final[dict[str, str]] = {
     "items": mark("Claims, items, commands and what was decided: by ids, without names; the proof of what was done, and why."),
@@ -26,26 +26,26 @@ STAYS: Final[dict[str, str]] = {
 
 
 class Erased(Struct, kw_only=True):
-    """What an erasure did; of one that was done before, what is known of it."""
+    """What an erasure did; if it was done before, what is still known of it."""
 
     account: str
     done: bool
-    """False: it was not done, only looked at."""
+    """False: a dry run."""
     already: bool
-    """It had been erased before."""
+    """It was erased before."""
     forced: bool = False
     matters: dict[str, int] = {}
     contact: bool = False
-    """There was a key, and so contact data or something else that was sealed with it."""
+    """There was a key, and so contact data or something else sealed under it."""
     tokens: int = 0
     webhooks: int = 0
     documents_going: int = 0
     documents_kept: int = 0
-    """Documents that stay for a time; under ``stays`` why."""
+    """Documents that stay for a time; ``stays`` says why."""
 
 
 def standing_against(matters: Mapping[Matter, int], rules: policy.Erasure) -> list[Matter]:
-    """Which of the matters forbid an erasure by the policy."""
+    """The matters that forbid an erasure under the policy."""
     forbids: dict[Matter, bool] = {
         "open_items": rules.while_open == "refuse",
         "open_complaints": rules.while_open == "refuse",
@@ -55,10 +55,10 @@ def standing_against(matters: Mapping[Matter, int], rules: policy.Erasure) -> li
 
 
 def check(matters: Mapping[Matter, int], rules: policy.Erasure, *, force: bool, reason: str | None) -> bool:
-    """Whether an erasure goes on against what stands against it.
+    """Check that an erasure may proceed. Returns whether it is forced despite something that forbids it.
 
     Raises:
-        Refused: something does, and it is not forced; or it is, without a reason.
+        Refused: something forbids it and it is not forced, or it is forced without a reason.
     """
     if force and reason is None:
         raise Refused(
@@ -74,10 +74,10 @@ def check(matters: Mapping[Matter, int], rules: policy.Erasure, *, force: bool, 
 
 
 def check_own(matters: Mapping[Matter, int], rules: policy.Erasure) -> None:
-    """Whether a subject may have its own contact data go.
+    """Check that a subject may erase its own contact data.
 
     Raises:
-        Refused: something stands against it.
+        Refused: something forbids it.
     """
     if against := standing_against(matters, rules):
         raise Refused(

@@ -1,4 +1,4 @@
-"""Erases a subject, in one transaction. Done again it finds nothing: so it may be repeated after any failure."""
+"""Erases a subject in one transaction. Idempotent, so it can be repeated after any failure."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _PARTY: Final = """
 
 
 def matters(connection: sa.Connection, account: str, now: dt.datetime, rules: policy.Policy) -> dict[Matter, int]:
-    """What the subject is party to that may need its data."""
+    """Count what the subject is party to that may still need its data."""
     open_items, appealable = connection.exec_driver_sql(
         f"""select count(*) filter (where state <> all(%s)), count(*) filter (where state = any(%s) and changed_at > %s)
         from ({_PARTY}) as p""",
         (
             [str(state) for state in SETTLED],
-            # what was withdrawn is nobody's to complain about
+            # nobody can appeal a withdrawal
             [str(state) for state in SETTLED - {State.WITHDRAWN}],
             now - rules.appeals.within.exact,
             account, account, account,
@@ -43,10 +43,12 @@ def matters(connection: sa.Connection, account: str, now: dt.datetime, rules: po
 
 
 def check_own(connection: sa.Connection, account: str) -> None:
-    """Whether an account may have its own key destroyed: under the same policy as an erasure, and nothing forces it. Locks the account.
+    """Check that an account may have its own key destroyed, by the policy for erasures. It cannot be forced.
+
+    Locks the account.
 
     Raises:
-        Refused: 409, something stands against it.
+        Refused: 409, something forbids it.
     """
     rules = policy.current("ipp")
     now, _ = store.enter_admission(connection)
@@ -64,15 +66,17 @@ def erase(
     reason: str | None = None,
     dry_run: bool = False,
 ) -> Erased:
-    """Destroy the subject's key and with it all that was sealed by it; close the account; say so by an event, with ids only.
+    """Destroy the subject's key, and with it all that is sealed under it; close the account; publish an event.
+
+    The event has ids only.
 
     Args:
-        by: who does it, an account or ``operator``.
-        reason: code of why it is forced.
-        dry_run: only look.
+        by: the actor, an account or ``operator``.
+        reason: code for why it is forced.
+        dry_run: change nothing.
 
     Raises:
-        Refused: 404; 409, something stands against it; 422.
+        Refused: 404; 409, something forbids it; 422.
     """
     rules = policy.current("ipp")
     now, _ = store.enter_admission(connection)

@@ -1,4 +1,4 @@
-"""Tables of accounts' states and of codes that confirm e-mail addresses."""
+"""Tables of account states and of the codes that confirm e-mail addresses."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _CHALLENGE: Final = "notice, digest, expires_at, tries, requested_at, requests, 
 def change_status(
     connection: sa.Connection, id: str, status: domain.Status, code: str | None, me: Account, partitions: int
 ) -> None:
-    """Suspend an account, let it go on, or close it. Its open claims stay.
+    """Suspend, resume or close an account. Its open claims stay.
 
     Raises:
-        Refused: 404, or not to be done.
+        Refused: 404, or the change is not allowed.
     """
     now, wall = clock.read(connection)
-    # before the row is locked: a judgement that has the account in hand is waited for, not crossed
+    # before locking the row: wait for a running judgement of the account instead of deadlocking with it
     goodfaith_store.judge_soon(connection, id)
     row = connection.exec_driver_sql("select status from accounts where id = %s for update", (id,)).one_or_none()
     if row is None:
@@ -46,7 +46,7 @@ def change_status(
 
 
 def note(connection: sa.Connection, id: str, kind: str, by: str, at: dt.datetime, code: str | None = None) -> None:
-    """Enter what happened to an account into its history."""
+    """Add an entry to an account's history."""
     connection.exec_driver_sql(
         "insert into account_changes (account, kind, by, at, code) values (%s, %s, %s, %s, %s)",
         (id, kind, by, at, code),
@@ -54,7 +54,7 @@ def note(connection: sa.Connection, id: str, kind: str, by: str, at: dt.datetime
 
 
 def history(connection: sa.Connection, id: str, limit: int = 100) -> list[store.Row]:
-    """What happened to an account, latest first."""
+    """An account's history, latest first."""
     rows = connection.exec_driver_sql(
         "select kind, by, at, code from account_changes where account = %s order by id desc limit %s", (id, limit)
     )
@@ -68,7 +68,7 @@ _IN_STATE: Final = {
     "suspended": "a.status = 'suspended'",
     "closed": "a.status = 'closed'",
 }
-"""``domain.state_of``, for the database."""
+"""``domain.state_of`` in SQL."""
 
 
 def list_accounts(
@@ -83,13 +83,13 @@ def list_accounts(
 
 
 def verify(connection: sa.Connection, id: str, verified: bool, me: Account, partitions: int) -> None:
-    """A reviewer has found out who an account is, or that it is not who it said. The history keeps either.
+    """Record a reviewer's verdict on an account's identity. The history keeps both verdicts.
 
     Raises:
         Refused: 404; 403, a conflict of interest.
     """
     review_store.check_unbiased(connection, me, id)
-    # before the row is locked: a judgement that has the account in hand is waited for, not crossed
+    # before locking the row: wait for a running judgement of the account instead of deadlocking with it
     goodfaith_store.judge_soon(connection, id)
     before = connection.exec_driver_sql(
         "select identity_verified from accounts where id = %s for update", (id,)
@@ -101,7 +101,7 @@ def verify(connection: sa.Connection, id: str, verified: bool, me: Account, part
 
 
 def _verify(connection: sa.Connection, id: str, verified: bool, by: str, partitions: int) -> None:
-    """A verified account counts as registered, and goes on counting so when the verification is withdrawn."""
+    """Set or withdraw a verification. The account counts as registered even after its verification is withdrawn."""
     now, wall = clock.read(connection)
     connection.exec_driver_sql(
         "update accounts set identity_verified = %s, registered = registered or %s where id = %s",
@@ -113,7 +113,7 @@ def _verify(connection: sa.Connection, id: str, verified: bool, by: str, partiti
 
 
 def verify_by_rule(connection: sa.Connection, id: str, rules: policy.Accounts, partitions: int) -> bool:
-    """Verify the account if the policy's rule says so; whether it did."""
+    """Verify the account if the policy's rule says so. Returns whether it did."""
     if not rules.verify_when:
         return False
     row = connection.exec_driver_sql(
@@ -145,9 +145,9 @@ def _challenge(connection: sa.Connection, account: str) -> Challenge | None:
 
 
 def request_code(connection: sa.Connection, account: str, rules: policy.Accounts, partitions: int) -> dt.datetime:
-    """Have a code sent to the address on file; returns when a further one may be asked for.
+    """Request a code for the address on file. Returns when another one may be requested.
 
-    The code itself is made when the message is sent (``codes``): what is written here names the request only.
+    The code itself is made when the message is sent (``codes``); only the request is stored here.
 
     Raises:
         Refused: no address, confirmed already, or too often.
@@ -178,7 +178,7 @@ def request_code(connection: sa.Connection, account: str, rules: policy.Accounts
 
 
 def codes(connection: sa.Connection, notices: Iterable[str], rules: policy.Accounts) -> dict[str, str]:
-    """Fresh codes for the sending of messages, by notice; each voids the one before. Only their digests are kept."""
+    """Make new codes by notice, for sending messages. Each voids the previous one; only digests are stored."""
     now, _ = clock.read(connection)
     made = {notice: accounts.new_code() for notice in sorted(set(notices))}
     rows = connection.exec_driver_sql(
@@ -192,7 +192,7 @@ def codes(connection: sa.Connection, notices: Iterable[str], rules: policy.Accou
 def confirm(
     connection: sa.Connection, account: str, code: str, rules: policy.Accounts, partitions: int
 ) -> Refused | None:
-    """Confirm the address on file by the code; the refusal is returned, so that the try is counted all the same."""
+    """Confirm the address on file. A refusal is returned, not raised, so that the try is still counted."""
     now, _ = clock.read(connection)
     challenge = _challenge(connection, account)
     refused = accounts.check_code(challenge, code, now, rules.code_tries)
@@ -207,7 +207,7 @@ def confirm(
 
 
 def confirmed(connection: sa.Connection, ids: Iterable[str]) -> set[str]:
-    """Those of the accounts whose address on file was confirmed."""
+    """The accounts whose address on file is confirmed."""
     rows = connection.exec_driver_sql(
         "select id from accounts where id = any(%s) and email_confirmed_at is not null", (sorted(set(ids)),)
     )
@@ -215,7 +215,7 @@ def confirmed(connection: sa.Connection, ids: Iterable[str]) -> set[str]:
 
 
 def attest(connection: sa.Connection, account: str, by: str) -> None:
-    """Somebody of the staff knows that the address on file is the account's.
+    """Confirm, on the word of staff, that the address on file is the account's.
 
     Raises:
         Refused: 404; 422, there is no address.
@@ -237,7 +237,7 @@ def attest(connection: sa.Connection, account: str, by: str) -> None:
 
 
 def unconfirm(connection: sa.Connection, account: str) -> None:
-    """The address on file changed or went: it is not confirmed, and a code that is under way confirms nothing."""
+    """Mark the address on file as unconfirmed after it changed or was erased, and void any code under way."""
     connection.exec_driver_sql("update accounts set email_confirmed_at = null where id = %s", (account,))
     connection.exec_driver_sql(
         "update email_codes set notice = '', digest = null, expires_at = null where account = %s", (account,)

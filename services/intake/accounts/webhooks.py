@@ -1,4 +1,4 @@
-"""Webhooks of an account: secrets and what of them signs when; the code by which an owner confirms one. Pure."""
+"""Webhooks of an account: which secrets sign when, and the code with which the owner confirms a webhook. Pure."""
 
 from __future__ import annotations
 
@@ -21,48 +21,48 @@ from shared.languages import mark
 SECRET_BYTES: Final = 32
 """Within the 24 to 64 bytes of the Standard Webhooks specification."""
 SECRETS_MOST: Final = 3
-"""Secrets that sign at one time: who rotates twice in a hurry is not locked out by it."""
+"""Secrets that sign at a time, so that two quick rotations do not lock the owner out."""
 PAUSES: Final = (dt.timedelta(minutes=5), dt.timedelta(minutes=30))
-"""After the first call with a code, and the second; no other follows the third. Longer than any call takes."""
+"""Pauses after the first and second call with a code; the third is the last. Longer than any call takes."""
 CODE_TRIES: Final = 5
-"""Wrong codes after which another has to be asked for."""
+"""Wrong codes after which a new one must be requested."""
 ASK_PAUSE: Final = dt.timedelta(seconds=60)
-"""Between two codes for a webhook."""
+"""Pause between two codes for a webhook."""
 DAY: Final = dt.timedelta(days=1)
 HOUR: Final = dt.timedelta(hours=1)
 KEPT: Final = dt.timedelta(days=7)
-"""So long after its code has expired a webhook that nobody confirmed is forgotten."""
+"""How long an unconfirmed webhook is kept after its code has expired."""
 
 
 class Secret(Struct, frozen=True):
-    """A secret, and until when it signs (wall time); None: until another follows it."""
+    """A secret, and until when it signs (wall time); None: until it is replaced."""
 
     secret: str
     until: dt.datetime | None = None
 
 
 class Sealed(Struct, frozen=True):
-    """What is encrypted of a webhook."""
+    """The encrypted part of a webhook."""
 
     url: str
     secrets: tuple[Secret, ...]
-    """The newest first."""
+    """Newest first."""
     code: str | None = None
-    """What the URL is sent for its owner to confirm."""
+    """Sent to the URL for its owner to confirm."""
 
 
 def new_secret(random: Callable[[int], bytes] = secrets.token_bytes) -> str:
-    """A secret as the specification spells it: ``whsec_`` and base64."""
+    """Make a secret in the specification's format: ``whsec_`` and base64."""
     return "whsec_" + base64.b64encode(random(SECRET_BYTES)).decode()
 
 
 def signing(sealed: Sealed, now: dt.datetime) -> tuple[str, ...]:
-    """The secrets that sign at a moment (wall time), the newest first."""
+    """The secrets that sign at ``now`` (wall time), newest first."""
     return tuple(one.secret for one in sealed.secrets if one.until is None or one.until > now)
 
 
 def rotated(sealed: Sealed, secret: str, now: dt.datetime, beside: dt.timedelta) -> Sealed:
-    """The webhook with a new secret; the one before signs ``beside`` it for a time, others to their own end."""
+    """The webhook with a new secret. The former one signs for ``beside`` longer, older ones until their own end."""
     kept = [
         Secret(one.secret, now + beside if one.until is None else one.until)
         for one in sealed.secrets
@@ -76,12 +76,12 @@ def rotated(sealed: Sealed, secret: str, now: dt.datetime, beside: dt.timedelta)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Codes that were asked for. Times are wall times.
+    """Codes requested so far. Times are wall times.
 
     Attributes:
         account: by the account in the last 24 hours.
         account_first: the first of these.
-        host: by anybody for this host in the last hour.
+        host: by anyone for this host in the last hour.
         host_first: the first of these.
     """
 
@@ -92,18 +92,18 @@ class Asked:
 
 
 def host_mark(key: str, host: str) -> bytes:
-    """By what codes for a host are counted; nobody without the key learns the host from it."""
+    """Digest by which codes for a host are counted. Without the key it does not reveal the host."""
     return hmac.digest(key.encode(), f"webhook host {host.lower()}".encode(), "sha256")
 
 
 def check_asking(asked: Asked, now: dt.datetime, a_day: int, host_an_hour: int) -> None:
-    """Whether a further code may be sent.
+    """Check that another code may be sent.
 
     Args:
         host_an_hour: 0: no limit.
 
     Raises:
-        Refused: 429; the account, or everybody together for this host, asked for as many as may be.
+        Refused: 429; the account, or all accounts together for this host, reached the limit.
     """
     if asked.account >= a_day:
         raise Refused(
@@ -120,7 +120,7 @@ def check_asking(asked: Asked, now: dt.datetime, a_day: int, host_an_hour: int) 
 
 
 def check_again(asked_at: dt.datetime, now: dt.datetime) -> None:
-    """Whether another code for the same webhook may be asked for already.
+    """Check that another code for the same webhook may already be requested.
 
     Raises:
         Refused: 429, too soon.
@@ -144,11 +144,13 @@ def confirmed_already() -> Refused:
 def check_code(
     id: str, known: str | None, code: str, expires: dt.datetime, tries: int, now: dt.datetime
 ) -> Refused | None:
-    """Why a code does not confirm a webhook; None: it does. The caller counts the try, also when it is refused.
+    """Return why a code does not confirm a webhook; None if it does.
+
+    The caller counts the try even when the code is refused.
 
     Args:
-        known: the code that the URL is sent.
-        tries: wrong codes that were given before.
+        known: the code sent to the URL.
+        tries: wrong codes given before.
     """
     return accounts.code_refused(
         None if known is None else accounts.code_digest(id, known), accounts.code_digest(id, code), expires, tries, now,

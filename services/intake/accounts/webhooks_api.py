@@ -1,4 +1,4 @@
-"""Routes of channels and webhooks: preferences, registering, rotating secrets, enabling, forgetting."""
+"""Routes for channels and webhooks: preferences, registering, rotating secrets, enabling, deleting."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ _T = TypeVar("_T")
     tags=["webhooks"],
 )
 async def put_channels(request: Request[Account, Any, Any], data: requests.ChooseChannels) -> answers.ChannelsOut:
-    """In which order the caller's channels are tried, and whether receipts and outcomes come once a day. A message that begins a window never stays in the inbox alone while another takes it."""
+    """Set the order in which the caller's channels are tried, and whether receipts and outcomes come once a day.
+
+    A message that begins a window never stays in the inbox alone while another channel takes it.
+    """
     if len(set(data.order)) != len(data.order):
         raise Refused(422, "channel_twice", "A channel is named twice.", field="order", cure="Name each once.")
     if data.digest is not None and data.digest.zone not in zones():
@@ -57,13 +60,13 @@ def _channels(order: Sequence[str], digest: tuple[int, str] | None) -> answers.C
 
 @cache
 def zones() -> frozenset[str]:
-    """Time zones that there are."""
+    """All known time zones."""
     return frozenset(available_timezones())
 
 
 @get("/v1/channels", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
 async def get_channels(request: Request[Account, Any, Any]) -> answers.ChannelsOut:
-    """In which order the caller's channels are tried; empty: as the programme has it."""
+    """The order in which the caller's channels are tried; empty: the programme's default."""
     context = context_of(request)
     order = await context.run(webhooks_store.preferred, request.user.id)
     return _channels(order, await context.run(webhooks_store.digest, request.user.id))
@@ -78,7 +81,10 @@ async def get_channels(request: Request[Account, Any, Any]) -> answers.ChannelsO
     tags=["webhooks"],
 )
 async def add_webhook(request: Request[Account, Any, Any], data: requests.AddWebhook) -> answers.WebhookSecret:
-    """Register a webhook; the answer has its secret, this once. It must be at a public address, by https. It is sent a code by which its owner confirms it; until then nothing else goes there."""
+    """Register a webhook at a public https address. The answer contains its secret, which is shown only once.
+
+    Its URL is sent a code, with which its owner confirms it. Until then, nothing else is sent there.
+    """
     context, account = context_of(request), request.user.id
     target = await _checked(context, data.url)
     secret = webhooks.new_secret()
@@ -116,7 +122,7 @@ def _ask_for_code(connection: sa.Connection, context: Context, account: str, hos
 
 
 async def _checked(context: Context, url: str) -> outbound.Target:
-    """The URL as it is kept and where it leads, its name looked up.
+    """The URL as it is stored and where it leads, after a DNS lookup.
 
     Raises:
         Refused: it may not be called.
@@ -146,7 +152,7 @@ async def list_webhooks(request: Request[Account, Any, Any]) -> answers.Page[ans
 
 @get("/v1/webhooks/{webhook_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
 async def get_webhook(request: Request[Account, Any, Any], webhook_id: str) -> answers.WebhookOut:
-    """A webhook of the caller's."""
+    """One of the caller's webhooks."""
     return await _one(request, webhook_id)
 
 
@@ -182,7 +188,7 @@ def _shown(context: Context, row: store.Row, wall: dt.datetime) -> answers.Webho
 
 @delete("/v1/webhooks/{webhook_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
 async def delete_webhook(request: Request[Account, Any, Any], webhook_id: str) -> None:
-    """Forget a webhook. What was under way to it goes by another channel."""
+    """Delete a webhook. Messages under way to it go through another channel."""
     context = context_of(request)
     await context.run(webhooks_store.remove, request.user.id, known_id(webhook_id), context.settings.partitions)
 
@@ -195,7 +201,7 @@ async def delete_webhook(request: Request[Account, Any, Any], webhook_id: str) -
     tags=["webhooks"],
 )
 async def rotate_secret(request: Request[Account, Any, Any], webhook_id: str) -> answers.WebhookSecret:
-    """A new secret, shown this once. The former one signs beside it for a while."""
+    """Issue a new secret, which is shown only once. For a while the former one signs as well."""
     context, account, id = context_of(request), request.user.id, known_id(webhook_id)
     secret = webhooks.new_secret()
     beside = dt.timedelta(seconds=context.settings.webhook_rotation_s)
@@ -255,7 +261,7 @@ async def change_webhook(
     tags=["webhooks"],
 )
 async def ask_code(request: Request[Account, Any, Any], webhook_id: str) -> answers.WebhookOut:
-    """Have a webhook that is not confirmed sent another code. It voids the one before."""
+    """Have another code sent to an unconfirmed webhook. It voids the previous one."""
     context, account, id = context_of(request), request.user.id, known_id(webhook_id)
     target = await _checked(context, (await _one(request, id)).url)
 
@@ -292,7 +298,7 @@ async def ask_code(request: Request[Account, Any, Any], webhook_id: str) -> answ
 async def confirm_webhook(
     request: Request[Account, Any, Any], webhook_id: str, data: requests.ConfirmWebhook
 ) -> answers.WebhookOut:
-    """The code that came to the webhook's URL: it is the caller's to use, and in use from now on."""
+    """Confirm a webhook with the code that its URL was sent. It is in use from now on."""
     context, id = context_of(request), known_id(webhook_id)
     refused = await context.run(
         webhooks_store.confirm, context.contacts, request.user.id, id, data.code, context.settings.partitions
@@ -304,16 +310,16 @@ async def confirm_webhook(
 
 
 async def _ask(request: Request[Account, Any, Any], id: str, asked: Coroutine[Any, Any, _T]) -> _T:
-    """Notification's answer about a webhook of the caller's.
+    """Ask notification about one of the caller's webhooks.
 
     Raises:
-        Refused: 404; what notification refuses; 503 while it is away.
+        Refused: 404; what notification refuses; 503 while it is unavailable.
     """
     try:
         await context_of(request).run(webhooks_store.one, request.user.id, known_id(id))
         return await asked
     except ServiceUnavailable as away:
-        log.warning("notification", error=str(away))
+        log.warning("notification is unavailable", error=str(away))
         raise busy("Deliveries cannot be read at present.") from away
     except Refused as refused:
         if refused.reason == "webhook_not_in_use":
@@ -330,7 +336,7 @@ async def _ask(request: Request[Account, Any, Any], id: str, asked: Coroutine[An
 async def webhook_deliveries(
     request: Request[Account, Any, Any], webhook_id: str, cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[WebhookDelivery]:
-    """What went or goes to a webhook of the caller's, latest first, with the latest tries of each. Wall times."""
+    """Deliveries to one of the caller's webhooks, latest first, each with its latest attempts. Wall times."""
     given = {"webhook": webhook_id, "account": request.user.id, "cursor": cursor, "limit": limit}
     asked = context_of(request).notification.get("/internal/webhook/deliveries", internal.Page[WebhookDelivery], given)
     found = await _ask(request, webhook_id, asked)
@@ -339,7 +345,7 @@ async def webhook_deliveries(
 
 @get("/v1/webhooks/{webhook_id:str}/health", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["webhooks"])
 async def webhook_health(request: Request[Account, Any, Any], webhook_id: str) -> WebhookHealth:
-    """How a webhook of the caller's fares: its circuit, failures in a row, and what waits for it."""
+    """Health of one of the caller's webhooks: its circuit, consecutive failures, and what waits for it."""
     given = {"webhook": webhook_id, "account": request.user.id}
     return await _ask(
         request, webhook_id, context_of(request).notification.get("/internal/webhook/health", WebhookHealth, given)
@@ -358,7 +364,7 @@ async def webhook_health(request: Request[Account, Any, Any], webhook_id: str) -
 async def replay_webhook(
     request: Request[Account, Any, Any], webhook_id: str, data: requests.ReplayWebhook
 ) -> Replayed:
-    """Send messages of the caller's to a webhook again, under their ids: one, or the oldest 1,000 since a time."""
+    """Send the caller's messages to a webhook again, under their ids: one, or the oldest 1,000 since a time."""
     if (data.message is None) == (data.since is None):
         raise Refused(
             422, "replay_of_what", "A replay names one message, or a time since which.",
@@ -379,7 +385,7 @@ async def replay_webhook(
     include_in_schema=False,
 )
 async def internal_webhooks(request: Request[Any, Any, Any], data: requests.ContactIds) -> answers.WebhooksFor:
-    """Webhooks in use, with addresses and secrets, for the sending of messages, many accounts in one call."""
+    """Webhooks in use of many accounts in one call, with addresses and secrets, for sending messages."""
     context = context_of(request)
     rows, wall = await context.run(webhooks_store.of_accounts, data.ids)
     found: dict[str, answers.WebhooksOf] = {}
@@ -404,7 +410,7 @@ async def internal_webhooks(request: Request[Any, Any, Any], data: requests.Cont
     include_in_schema=False,
 )
 async def internal_challenges(request: Request[Any, Any, Any], data: requests.TakeChallenges) -> answers.ChallengesFor:
-    """Webhooks to be sent the codes that confirm them, after word of those that were called before."""
+    """Record the results of earlier calls, then return the webhooks to send confirmation codes to."""
     context = context_of(request)
 
     def work(connection: sa.Connection) -> tuple[list[store.Row], dt.datetime]:

@@ -1,9 +1,9 @@
 """Tables of accounts' channels and webhooks.
 
-``channels.revision`` rises with every change that notification must know of; its row is locked first, so that the events
-about an account are in order. Addresses, secrets and codes are in ``webhooks.sealed`` and nowhere else.
+``channels.revision`` rises with every change that notification must know about. Its row is locked first, to keep the
+events about an account in order. Addresses, secrets and codes are stored only in ``webhooks.sealed``.
 
-A webhook with a row in ``webhook_challenges`` is one that its owner has not confirmed: whatever its status, it is not used.
+A webhook with a row in ``webhook_challenges`` is unconfirmed, and is not used whatever its status.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def seal(contacts: security.Contacts, account: str, wrapped: bytes, id: str, wha
 
 
 def opened(contacts: security.Contacts, row: store.Row) -> Sealed | None:
-    """Address, secrets and code of a row; None, and logged, when they cannot be decrypted."""
+    """Decrypt a row's address, secrets and code. Returns None, and logs an error, if that fails."""
     try:
         text = contacts.open_text(row["account"], bytes(row["wrapped"]), bytes(row["sealed"]), _purpose(row["id"]))
     except InvalidTag:
@@ -57,7 +57,7 @@ def opened(contacts: security.Contacts, row: store.Row) -> Sealed | None:
 
 
 def digest(connection: sa.Connection, account: str) -> tuple[int, str] | None:
-    """Hour and zone at which the account wants one message a day."""
+    """Hour and zone at which the account wants one message per day; None: it does not."""
     row = connection.exec_driver_sql(
         "select digest_hour, digest_zone from channels where account = %s", (account,)
     ).first()
@@ -65,7 +65,7 @@ def digest(connection: sa.Connection, account: str) -> tuple[int, str] | None:
 
 
 def preferred(connection: sa.Connection, account: str) -> list[str]:
-    """The account's order of channels; empty: it has not said."""
+    """The account's order of channels; empty: it has not chosen one."""
     found = connection.exec_driver_sql("select preferred from channels where account = %s", (account,)).scalar()
     return list(found or [])
 
@@ -73,7 +73,7 @@ def preferred(connection: sa.Connection, account: str) -> list[str]:
 def prefer(
     connection: sa.Connection, account: str, order: Sequence[str], digest: tuple[int, str] | None, partitions: int
 ) -> None:
-    """Note the account's order of channels, and the hour (with its zone) at which it wants one message a day."""
+    """Store the account's order of channels, and the hour (with its zone) at which it wants one message per day."""
     connection.exec_driver_sql(
         """insert into channels (account, preferred, digest_hour, digest_zone) values (%s, %s, %s, %s)
         on conflict (account) do update set preferred = excluded.preferred, digest_hour = excluded.digest_hour,
@@ -84,7 +84,7 @@ def prefer(
 
 
 def publish(connection: sa.Connection, account: str, partitions: int) -> None:
-    """Say how the account wants to be told from now on."""
+    """Publish how the account wants to receive messages from now on."""
     now, _ = clock.read(connection)
     revision, order, hour, zone = connection.exec_driver_sql(
         """insert into channels (account, revision) values (%s, 1)
@@ -113,9 +113,9 @@ def publish(connection: sa.Connection, account: str, partitions: int) -> None:
 
 
 def of_account(connection: sa.Connection, account: str, *, lock: bool = False) -> list[store.Row]:
-    """The account's webhooks, oldest first; those whose key was destroyed are none."""
+    """The account's webhooks, oldest first, without those whose key was destroyed."""
     if lock:
-        # whoever changes an account's webhooks holds this row: counting them and adding one is one step
+        # every change to an account's webhooks holds this row, so counting them and adding one is atomic
         connection.exec_driver_sql(
             "insert into channels (account) values (%s) on conflict (account) do update set preferred = channels.preferred",
             (account,),
@@ -137,7 +137,7 @@ def one(connection: sa.Connection, account: str, id: str, *, lock: bool = False)
 
 
 def of_accounts(connection: sa.Connection, accounts: Iterable[str]) -> tuple[list[store.Row], dt.datetime]:
-    """Webhooks in use of many accounts, and the time by which their secrets are judged (wall time)."""
+    """Webhooks in use of many accounts, and the wall time that decides which of their secrets sign."""
     _, wall = clock.read(connection)
     rows = connection.exec_driver_sql(
         f"""select {_COLUMNS} {_FROM}
@@ -150,10 +150,10 @@ def of_accounts(connection: sa.Connection, accounts: Iterable[str]) -> tuple[lis
 def add(
     connection: sa.Connection, account: str, id: str, sealed: bytes, kinds: Collection[str], lasts: dt.timedelta
 ) -> None:
-    """Keep a new webhook, to be used once its owner has confirmed it.
+    """Store a new webhook. It is used once its owner has confirmed it.
 
     Args:
-        lasts: until then its code is good.
+        lasts: how long its code is valid.
     """
     now, wall = clock.read(connection)
     connection.exec_driver_sql(
@@ -168,13 +168,13 @@ def add(
 
 
 def reseal(connection: sa.Connection, id: str, sealed: bytes) -> None:
-    """Keep changed secrets."""
+    """Store a changed sealed part."""
     now, _ = clock.read(connection)
     connection.exec_driver_sql("update webhooks set sealed = %s, changed_at = %s where id = %s", (sealed, now, id))
 
 
 def enable(connection: sa.Connection, account: str, id: str, partitions: int) -> None:
-    """Put a webhook in use again: what notification knew against it is forgotten, for its generation is another."""
+    """Enable a webhook under a new generation, so that notification forgets what it knew against the former one."""
     now, _ = clock.read(connection)
     connection.exec_driver_sql(
         """update webhooks set status = 'enabled', reason = null, generation = generation + 1, changed_at = %s
@@ -185,7 +185,7 @@ def enable(connection: sa.Connection, account: str, id: str, partitions: int) ->
 
 
 def disable(connection: sa.Connection, account: str, id: str, partitions: int) -> None:
-    """Put a webhook out of use, as its owner wants."""
+    """Disable a webhook at its owner's request."""
     now, _ = clock.read(connection)
     connection.exec_driver_sql(
         "update webhooks set status = 'disabled', reason = 'owner', changed_at = %s where id = %s", (now, id)
@@ -194,7 +194,7 @@ def disable(connection: sa.Connection, account: str, id: str, partitions: int) -
 
 
 def remove(connection: sa.Connection, account: str, id: str, partitions: int) -> None:
-    """Forget a webhook.
+    """Delete a webhook.
 
     Raises:
         Refused: 404.
@@ -206,13 +206,13 @@ def remove(connection: sa.Connection, account: str, id: str, partitions: int) ->
 
 
 def forget(connection: sa.Connection, account: str, partitions: int) -> None:
-    """Forget all webhooks of an account: its key is destroyed."""
+    """Delete all webhooks of an account whose key is destroyed."""
     if connection.exec_driver_sql("delete from webhooks where account = %s", (account,)).rowcount:
         publish(connection, account, partitions)
 
 
 def disabled(connection: sa.Connection, found: Sequence[events.WebhookDisabled], partitions: int) -> None:
-    """Notification calls webhooks no more: note it and tell their owners. One that was put in use since stays so."""
+    """Record webhooks that notification has disabled and tell their owners. Those enabled again since stay enabled."""
     for event in sorted(found, key=lambda event: (event.account, event.webhook)):
         now, wall = clock.read(connection)
         changed = connection.exec_driver_sql(
@@ -232,10 +232,10 @@ def disabled(connection: sa.Connection, found: Sequence[events.WebhookDisabled],
 def ask(
     connection: sa.Connection, account: str, host: bytes, wall: dt.datetime, *, a_day: int, host_an_hour: int
 ) -> None:
-    """Note that a code is asked for; the account's row of channels is locked.
+    """Record a request for a code. The caller has locked the account's row in ``channels``.
 
     Raises:
-        Refused: 429, as many as may be were asked for.
+        Refused: 429, the limit is reached.
     """
     asked = connection.exec_driver_sql(
         """select count(*) filter (where account = %(account)s), min(at_wall) filter (where account = %(account)s),
@@ -251,7 +251,7 @@ def ask(
 
 
 def ask_again(connection: sa.Connection, id: str, sealed: bytes, wall: dt.datetime, lasts: dt.timedelta) -> None:
-    """Keep another code, which voids the one before."""
+    """Store another code, which voids the previous one."""
     reseal(connection, id, sealed)
     connection.exec_driver_sql(
         """update webhook_challenges set asks = asks + 1, asked_wall = %s, expires_wall = %s, due_wall = %s, calls = 0,
@@ -279,7 +279,7 @@ def take_challenges(connection: sa.Connection, most: int) -> list[store.Row]:
 
 
 def called(connection: sa.Connection, ended: Iterable[tuple[str, int, str, bool]]) -> None:
-    """What came of calls: (webhook, ask, result, whether none follows)."""
+    """Record the results of calls: (webhook, ask, result, whether it was the last one)."""
     for id, asks, result, over in sorted(ended):
         connection.exec_driver_sql(
             """update webhook_challenges set result = %s, due_wall = case when %s then null else due_wall end
@@ -291,7 +291,7 @@ def called(connection: sa.Connection, ended: Iterable[tuple[str, int, str, bool]
 def confirm(
     connection: sa.Connection, contacts: security.Contacts, account: str, id: str, code: str, partitions: int
 ) -> Refused | None:
-    """Put a webhook in use whose owner has the code; the refusal is returned, so that the try is counted all the same.
+    """Confirm a webhook and enable it. A refusal is returned, not raised, so that the try is still counted.
 
     Raises:
         Refused: 404.
@@ -316,7 +316,7 @@ def confirm(
 
 
 def forget_unconfirmed(connection: sa.Connection) -> int:
-    """Forget webhooks that nobody has confirmed in time, some at once, and codes asked for long ago; returns how many webhooks."""
+    """Delete old requests for codes, and some of the webhooks not confirmed in time; returns how many webhooks."""
     _, wall = clock.read(connection)
     connection.exec_driver_sql("delete from webhook_asks where at_wall < %s", (wall - webhooks.DAY,))
     return connection.exec_driver_sql(
@@ -328,7 +328,7 @@ def forget_unconfirmed(connection: sa.Connection) -> int:
 
 
 def room(rows: Sequence[store.Row], most: int) -> None:
-    """Whether an account may have a further webhook.
+    """Check that an account may have another webhook.
 
     Raises:
         Refused: it has as many as it may.

@@ -1,4 +1,4 @@
-"""Routes of evidence files: upload, what there is, links, and the files themselves."""
+"""Routes for evidence files: upload, lists, links, and the files themselves."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ Kind = Annotated[
     str,
     QueryParameter(
         min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$",
-        description="What it is to prove, such as `ownership`, `identity`, `authority`, `statement`.",
+        description="What the document is meant to prove, such as `ownership`, `identity`, `authority`, `statement`.",
     ),
 ]  # fmt: skip
 About = Annotated[
-    str | None, QueryParameter(max_length=120, description="Only what was named in this claim, right or account.")
+    str | None, QueryParameter(max_length=120, description="Only documents named in this claim, right or account.")
 ]
 
 
 class _Upload(Operation):
-    """Says in the document that the body is a file."""
+    """Declares in the OpenAPI document that the body is a file."""
 
     def __post_init__(self) -> None:
         self.parameters = [
@@ -74,7 +74,7 @@ class _Upload(Operation):
                 )
                 for name, text in (
                     ("Content-Disposition", "Name of the file, RFC 6266: `attachment; filename*=UTF-8''certificate.pdf`."),
-                    ("Repr-Digest", "SHA-256 that the file is to have, RFC 9530: `sha-256=:<base64>:`."),
+                    ("Repr-Digest", "Expected SHA-256 of the file, RFC 9530: `sha-256=:<base64>:`."),
                 )
             ),
         ]  # fmt: skip
@@ -87,10 +87,10 @@ class _Upload(Operation):
 
 
 class File(Stream):
-    """A stream whose own type counts, not the route's."""
+    """A stream with its own media type instead of the route's."""
 
     def to_asgi_response(self, *arguments: Any, **options: Any) -> ASGIResponse:
-        """ASGI."""
+        """Build the ASGI response with this stream's media type."""
         return super().to_asgi_response(*arguments, **{**options, "media_type": self.media_type})
 
 
@@ -106,7 +106,7 @@ class File(Stream):
             answers.Problem, description="The file came too slowly.", media_type=PROBLEM, generate_examples=False
         ),
         200: ResponseSpec(
-            answers.EvidenceOut, description="The caller has this very file on file.", generate_examples=False
+            answers.EvidenceOut, description="The caller already has this very file on file.", generate_examples=False
         ),
     },
     operation_class=_Upload,
@@ -114,10 +114,10 @@ class File(Stream):
     tags=["evidence"],
 )
 async def upload(request: Request[Account, Any, Any], kind: Kind) -> Response[answers.EvidenceOut]:
-    """Put a file on file: its bytes are the body. The same file again is the same document, and answered 200.
+    """Upload a file as the request body. The same file again is the same document, and is answered with 200.
 
-    Its type is found out from its content. `Content-Disposition` may give its name, `Repr-Digest` its SHA-256. Name it in a claim, right or
-    account within a day.
+    Its type is detected from its content. `Content-Disposition` may give its name, `Repr-Digest` its SHA-256. Name it
+    in a claim, right or account within a day.
     """
     context = context_of(request)
     try:
@@ -207,7 +207,7 @@ async def list_evidence(
 
 @get("/v1/evidence/{document_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["evidence"])
 async def get_evidence(request: Request[Account, Any, Any], document_id: str) -> answers.EvidenceOut:
-    """One document, as its owner, staff, or the counterpart of a claim sees it, once the life cycle lets them."""
+    """One document, for its owner, for staff and, once the life cycle allows it, for the counterpart of a claim."""
     return document_out(
         await context_of(request).run(evidence_store.get, request.user, known_id(document_id), evidence.private_kinds())
     )
@@ -217,7 +217,7 @@ async def get_evidence(request: Request[Account, Any, Any], document_id: str) ->
 async def list_reads(
     request: Request[Account, Any, Any], document_id: str, cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.EvidenceRead]:
-    """Who was given a link to the document or the file, latest first: for its owner and staff."""
+    """Who received a link to the document or the file itself, latest first. For its owner and staff."""
     (before,) = key_of(cursor, tuple[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]]) or (None,)
     caller = request.user
 
@@ -234,7 +234,7 @@ async def list_reads(
 
 @delete("/v1/evidence/{document_id:str}", opt={"roles": PARTIES | OPERATOR}, responses=MAY_FAIL, tags=["evidence"])
 async def delete_evidence(request: Request[Account, Any, Any], document_id: str) -> None:
-    """Delete a document of the caller's that nothing needs."""
+    """Delete one of the caller's documents that nothing needs."""
 
     def work(connection: sa.Connection) -> None:
         now, _ = clock.read(connection)
@@ -251,7 +251,10 @@ async def delete_evidence(request: Request[Account, Any, Any], document_id: str)
     tags=["evidence"],
 )
 async def link_evidence(request: Request[Account, Any, Any], document_id: str) -> answers.EvidenceLink:
-    """A link to the file for some minutes. Whoever has it can fetch the file as the caller; each read is written down."""
+    """A link to the file, valid for some minutes.
+
+    Anyone who has the link can fetch the file as the caller. Each read is recorded.
+    """
     context, caller = context_of(request), request.user
 
     def work(connection: sa.Connection) -> tuple[store.Row, dt.datetime]:
@@ -279,12 +282,12 @@ async def fetch_evidence(
     expires: Annotated[int, QueryParameter(ge=0, le=2**40)],
     signature: Annotated[str, QueryParameter(max_length=60)],
 ) -> File:
-    """The file, by a link: to be saved, never shown in place."""
+    """Download the file by a link, always as an attachment."""
     context = context_of(request)
 
     def work(connection: sa.Connection) -> store.Row:
         context.evidence.links.check(document_id, reader, expires, signature, clock.read(connection)[1])
-        # the reader may have lost its part, or its account, since
+        # the reader may have lost access, or their account, since
         account = store.accounts(connection, [reader]).get(reader)
         if account is None or account.status == "closed":
             raise evidence.bad_link()
@@ -310,8 +313,8 @@ async def fetch_evidence(
             async for piece in pieces:
                 yield piece
         except (Altered, BlobsUnavailable) as error:
-            # what has gone out is short of its announced length, so the client knows that it has no whole file
-            log.error("evidence broke off", document=row["id"], error=f"{type(error).__name__}: {error}")
+            # fewer bytes than announced went out, so the client knows that the file is incomplete
+            log.error("sending evidence broke off", document=row["id"], error=f"{type(error).__name__}: {error}")
             raise
 
     charset = "; charset=utf-8" if row["media"].startswith("text/") else ""

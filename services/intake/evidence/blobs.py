@@ -1,6 +1,7 @@
-"""Where the bytes of evidence lie: a folder, or any S3 (``GOODFAITH_EVIDENCE_URL``). Objects are written whole or not at all.
+"""Stores the bytes of evidence in a folder or any S3 (``GOODFAITH_EVIDENCE_URL``).
 
-The database says what there is (``evidence_store``); nothing here is ever listed to find that out.
+Objects are written whole or not at all. The database says which objects exist (``store.py``); the object store is
+never listed.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from shared.settings import Settings
 CHUNK: Final = sealing.PIECE
 """Bytes read at a time."""
 PART: Final = 8 << 20
-"""Bytes of one part of an upload to S3; two are on their way at a time."""
+"""Bytes per part of an upload to S3. Two parts are uploaded at a time."""
 
 
 class BlobsUnavailable(Exception):
-    """The store cannot be reached, or refuses us: the same may succeed later."""
+    """The store cannot be reached or refuses the request. A later try may succeed."""
 
 
 class Altered(Exception):
@@ -46,7 +47,7 @@ class Blobs:
             url: ``file:///folder``, or ``s3://bucket/prefix`` with the usual ``AWS_*`` variables.
 
         Raises:
-            ValueError: another scheme, or a folder that cannot be made.
+            ValueError: another scheme, or a folder that cannot be created.
         """
         parts = urlsplit(url)
         self._folder: Path | None = None
@@ -71,14 +72,14 @@ class Blobs:
 
     @classmethod
     def of(cls, settings: Settings) -> Blobs:
-        """The store of an installation; unless told otherwise, a folder beside its other state."""
+        """The installation's store: by default, a folder in its state directory."""
         return cls(settings.evidence_url or (settings.state_dir.resolve() / "evidence").as_uri())
 
     async def put(self, path: str, file: IO[bytes], size: int, key: bytes) -> None:
-        """Store a file of that size, from its beginning, sealed under a key that seals nothing else.
+        """Store a file of ``size`` bytes, from its beginning, sealed under a key that seals nothing else.
 
         Raises:
-            BlobsUnavailable: nothing is known to have been stored.
+            BlobsUnavailable: the file may not have been stored.
         """
         try:
             with tempfile.TemporaryFile() as sealed:
@@ -89,7 +90,7 @@ class Blobs:
             raise BlobsUnavailable(_said(error)) from error
 
     async def read(self, path: str, size: int, digest: bytes, key: bytes | None) -> AsyncIterator[bytes]:
-        """The file, in pieces. The last is given only when all have the digest that they should have.
+        """Yield the file in pieces. The last one comes only if the digest of all of them is right.
 
         Args:
             size, digest: of the file before it was sealed.
@@ -97,9 +98,9 @@ class Blobs:
 
         Raises:
             BlobsUnavailable: before the first piece or later.
-            Altered: not the bytes that were stored.
+            Altered: these are not the bytes that were stored.
         """
-        # a request for each piece: however slowly the reader takes them, none is kept open meanwhile
+        # one request per piece, so that a slow reader keeps no connection open
         total = hashlib.sha256()
         for number, plain in enumerate(range(0, size, CHUNK)):
             left = min(CHUNK, size - plain)
@@ -122,7 +123,7 @@ class Blobs:
             yield piece
 
     def delete(self, path: str) -> None:
-        """Delete an object, and what a writer that was killed left beside it; one that is not there has been deleted.
+        """Delete an object and what a killed writer left of it. An object that does not exist counts as deleted.
 
         Raises:
             BlobsUnavailable: it may still be there.
@@ -136,7 +137,7 @@ class Blobs:
             raise BlobsUnavailable(_said(error)) from error
 
     def _tidy(self, path: Path) -> None:
-        """The store writes beside its aim, under the name and "#" and a number, and then renames; and it leaves folders."""
+        """Remove empty folders, and files that the store wrote as the name, "#" and a number before renaming them."""
         for left in path.parent.glob(f"{path.name}#*"):
             left.unlink(missing_ok=True)
         for folder in (path.parent, path.parent.parent):

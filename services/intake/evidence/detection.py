@@ -1,10 +1,11 @@
-"""What a file is, found out from its content, and whether it is whole and harmless. Nothing of it is ever run or rendered.
+"""Detects what a file is from its content, and whether it is whole and harmless. Never runs or renders any of it.
 
-Decoders are large programs in C that strangers' files are given to. So the door runs this module as a process of its own
-(``python -I sniff.py <megapixels>``, the file as standard input, the verdict as JSON on standard output) that has no secrets, no
-other files, and hard limits (``confine``). It imports nothing of ours, so that it starts in a tenth of a second.
+Decoders are large programs in C that process strangers' files. So the API runs this module as a process of its own
+(``python -I detection.py <megapixels>``, the file on standard input, the verdict as JSON on standard output), without
+secrets or other files and with hard limits (``confine``). It imports nothing of ours, so that it starts in a tenth of
+a second.
 
-Accepted: PDF, PNG, JPEG, WebP, plain text in UTF-8. What is anything else *as well* (a polyglot) is refused.
+Accepted: PDF, PNG, JPEG, WebP, plain text in UTF-8. A file that is *also* of another type (a polyglot) is refused.
 """
 
 from __future__ import annotations
@@ -33,23 +34,23 @@ PDF_OBJECTS_MAX: Final = 200_000
 PDF_NODES_MAX: Final = 2_000_000
 PDF_PAGES_MAX: Final = 5_000
 PDF_STREAM_MAX: Final = 1 << 28
-"""Bytes that one compressed stream of a PDF unpacks to: four times a page in colour on A3 at 300 dpi."""
+"""Bytes that one compressed stream of a PDF may unpack to: four times an A3 page in colour at 300 dpi."""
 PDF_UNPACKED_MAX: Final = 1 << 29
-"""Bytes that all compressed streams of a PDF unpack to."""
+"""Bytes that all compressed streams of a PDF may unpack to."""
 PNG_CHUNKS_MAX: Final = 100_000
 TEXT_MAX: Final = 2_000_000
-"""Bytes of a text: what is longer is no proof but an archive."""
+"""Bytes of a text. Anything longer is an archive, not proof."""
 PIXELS_MAX: Final = 50_000_000
 """Pixels of a picture (width x height), unless the caller says otherwise."""
 JPEG_IMAGES_MAX: Final = 16
 """Whole JPEGs in one file, as cameras append them."""
 SIDE_MAX: Final = 30_000
-"""Pixels of a side."""
+"""Pixels per side."""
 
 MEDIA: Final = {
     "application/pdf": "pdf", "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "text/plain": "txt",
 }  # fmt: skip
-"""Accepted types, and the ending that a file of each is handed out with."""
+"""Accepted media types, each with the file name extension for downloads."""
 
 _SAVE: Final = "Save it as PDF, PNG, JPEG, WebP or plain text and send that."
 REASONS: Final[dict[str, tuple[str, str]]] = {
@@ -77,11 +78,11 @@ REASONS: Final[dict[str, tuple[str, str]]] = {
 
 
 class Bad(Exception):
-    """A file that is not taken.
+    """A file that is refused.
 
     Args:
         reason: a key of ``REASONS``.
-        note: what was found, in words that are ours (never the file's).
+        note: what was found, in our own words (never the file's).
     """
 
     def __init__(self, reason: str, note: str = "") -> None:
@@ -93,20 +94,20 @@ class Bad(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Good:
-    """A file that is taken."""
+    """A file that is accepted."""
 
     media: str
 
 
 def examine(file: BinaryIO, size: int, pixels_max: int = PIXELS_MAX) -> Good:
-    """Find out what a file is.
+    """Detect what a file is.
 
     Args:
         file: seekable.
-        size: its bytes.
+        size: in bytes.
 
     Raises:
-        Bad: it is not taken.
+        Bad: the file is refused.
     """
     if size == 0:
         raise Bad("empty")
@@ -149,7 +150,7 @@ _WIDE: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
 def _named(head: bytes) -> None:
-    """Refuse by its own name what is a well-known type."""
+    """Refuse well-known types, each for its own reason."""
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1024]
     low = start.lower()
     if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1") or low.startswith(b"{\\rtf"):
@@ -175,8 +176,10 @@ def _named(head: bytes) -> None:
 
 
 def _no_second_type(file: BinaryIO, head: bytes, *, pdf: bool = False) -> None:
-    """Refuse what other programs would read as something else: a ZIP is read from its end, a PDF and a page are looked
-    for in the first kilobyte."""
+    """Refuse what other programs would read as another type.
+
+    They read a ZIP from its end, and look for a PDF or a web page in the first kilobyte.
+    """
     if b"%PDF-" in head[1 if pdf else 0 : 1024]:
         raise Bad("polyglot", "a PDF inside")
     if _ACTIVE.search(head[:1024]):
@@ -189,7 +192,7 @@ def _no_second_type(file: BinaryIO, head: bytes, *, pdf: bool = False) -> None:
 
 
 def _png(file: BinaryIO, size: int) -> None:
-    """Walk the chunks: all there, sums right, nothing behind the last."""
+    """Walk the chunks: all must be there, with correct check sums and nothing after the last one."""
     place = 8
     for number in range(PNG_CHUNKS_MAX):
         file.seek(place)
@@ -220,7 +223,7 @@ def _png(file: BinaryIO, size: int) -> None:
 
 
 def _jpeg(file: BinaryIO, size: int) -> None:
-    """Walk the segments to the end marker. Behind it only zeros, or the small pictures that cameras append, may stand."""
+    """Walk the segments to the end marker. Only zeros, or the small pictures that cameras append, may follow it."""
     file.seek(0)
     for number, _ in enumerate(_jpegs(file.read())):
         if number == JPEG_IMAGES_MAX:
@@ -245,7 +248,7 @@ def _jpegs(data: bytes) -> Iterator[bytes]:
 
 
 def _further(file: BinaryIO, pixels_left: int) -> None:
-    """Decode every JPEG after the first: one that is no picture carries something else."""
+    """Decode every JPEG after the first: one that is not a picture carries something else."""
     file.seek(0)
     for data in itertools.islice(_jpegs(file.read()), 1, None):
         try:
@@ -282,7 +285,7 @@ def _jpeg_end(data: bytes, place: int) -> int:
         if place + length > len(data):
             raise Bad("truncated")
         place += length
-        if marker == 0xDA:  # what follows is compressed data, up to the next marker that is none of its own
+        if marker == 0xDA:  # compressed data follows, up to the next marker that is not part of it
             while True:
                 place = data.find(b"\xff", place)
                 if place < 0 or place + 1 >= len(data):
@@ -296,7 +299,7 @@ def _jpeg_end(data: bytes, place: int) -> int:
 
 
 def _webp(file: BinaryIO, size: int) -> None:
-    """The container's length is the file's."""
+    """Check that the container is as long as the file."""
     file.seek(4)
     length = struct.unpack("<I", file.read(4))[0] + 8
     if length > size:
@@ -306,7 +309,7 @@ def _webp(file: BinaryIO, size: int) -> None:
 
 
 def _picture(file: BinaryIO, media: str, pixels_max: int) -> int:
-    """Decode the picture once; its pixels are counted before. Returns how many it has."""
+    """Count the picture's pixels, then decode it once. Returns the number of pixels."""
     from PIL import Image, ImageFile
 
     ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -346,7 +349,7 @@ _ACTIONS: Final = frozenset(
         "/ResetForm", "/RichMediaExecute", "/SetOCGState", "/Sound", "/SubmitForm", "/Thread", "/Trans",
     }
 )  # fmt: skip
-"""The other actions of ISO 32000-2: refused wherever they are, so that none waits in a place that is not known as one of actions."""
+"""The other actions of ISO 32000-2, refused everywhere, because one could hide where no action is expected."""
 _ANNOTATIONS: Final = frozenset(
     {
         "/Caret", "/Circle", "/FreeText", "/Highlight", "/Ink", "/Line", "/Link", "/PolyLine", "/Polygon", "/Popup", "/PrinterMark",
@@ -369,7 +372,7 @@ _PICTURE_FILTERS: Final = frozenset({"/CCITTFaxDecode", "/CCF", "/DCTDecode", "/
 
 
 def _pdf(file: BinaryIO, size: int) -> None:
-    """Open it without mending, and look at every object."""
+    """Open the document without repairing it, and check every object."""
     import pikepdf
 
     file.seek(max(0, size - 2048))
@@ -402,7 +405,7 @@ def _pdf(file: BinaryIO, size: int) -> None:
 
 
 def _look(pikepdf: Any, pdf: Any) -> None:
-    """Every dictionary of the document, in whatever it is nested; names are compared as the reader understands them."""
+    """Check every dictionary of the document, however nested. Names are compared as a PDF reader understands them."""
     nodes = 0
     left = PDF_UNPACKED_MAX
     stack: list[Any] = [pdf.trailer]
@@ -427,12 +430,12 @@ def _look(pikepdf: Any, pdf: Any) -> None:
             values = dict(enumerate(node))
         else:
             continue
-        # what is referred to comes by itself
+        # indirect objects are visited on their own
         stack += [value for value in values.values() if isinstance(value, pikepdf.Object) and not value.is_indirect]
 
 
 def _annotations(pikepdf: Any, pdf: Any) -> None:
-    """Every annotation of a page is of a known kind, whether it says that it is one or not."""
+    """Check that every annotation of a page is of a known kind, whether or not it declares itself an annotation."""
     for page in pdf.pages:
         for note in page.obj.get("/Annots", ()):
             if note is None:
@@ -442,7 +445,7 @@ def _annotations(pikepdf: Any, pdf: Any) -> None:
 
 
 def _judge(pikepdf: Any, values: dict[str, Any]) -> None:
-    """One dictionary: what it may start, hold, or fetch."""
+    """Check what one dictionary starts, holds or fetches."""
     keys = values.keys()
     kind, subtype, does = (str(values.get(key, "")) for key in ("/Type", "/Subtype", "/S"))
     if keys & {"/JS", "/JavaScript", "/XFA", "/Launch", "/AA", "/NeedsRendering", "/SpiderInfo"}:
@@ -458,7 +461,7 @@ def _judge(pikepdf: Any, values: dict[str, Any]) -> None:
         _judge_action(values)
     for key in ("/A", "/PA", "/Next"):
         value = values.get(key)
-        # attributes of structure have /A as well, and outlines /Next: neither has /S
+        # structure attributes also have /A, and outlines /Next, but neither has /S
         if isinstance(value, pikepdf.Dictionary) and "/S" in value:
             _judge_action(dict(value.items()))
     opens = values.get("/OpenAction")
@@ -470,7 +473,7 @@ def _judge(pikepdf: Any, values: dict[str, Any]) -> None:
 
 
 def _judge_action(values: dict[str, Any], *, opening: bool = False) -> None:
-    """An action is one that goes somewhere at its reader's click, and to one place; when the document opens, within it."""
+    """Allow only actions that go to one target on the reader's click or, when the document opens, within it."""
     does = str(values.get("/S", ""))
     if does not in ({"/GoTo"} if opening else _GOES) or "/Next" in values:
         raise Bad("active_content")
@@ -481,7 +484,7 @@ def _judge_action(values: dict[str, Any], *, opening: bool = False) -> None:
 
 
 def _judge_stream(pikepdf: Any, values: dict[str, Any]) -> list[str]:
-    """A stream's bytes are in the document, and packed in a known way, once. Returns its filters."""
+    """Check that a stream is in the document, and compressed at most once, in a known way. Returns its filters."""
     if values.keys() & {"/F", "/FFilter", "/FDecodeParms"}:
         raise Bad("external_content")
     found = values.get("/Filter", ())
@@ -496,7 +499,7 @@ def _judge_stream(pikepdf: Any, values: dict[str, Any]) -> list[str]:
 
 
 def _unpacked(stream: Any, filters: list[str], most: int) -> int:
-    """Bytes that a stream unpacks to, counted without keeping them; pictures' own filters are left alone.
+    """Count the bytes that a stream unpacks to without keeping them. Picture filters are not decoded.
 
     Raises:
         Bad: more than `most`.
@@ -547,7 +550,7 @@ def _text(file: BinaryIO, head: bytes, size: int) -> None:
 
 
 def _guess(head: bytes) -> str:
-    """What an unknown file may be, for the message: a media type by the table of puremagic, or nothing."""
+    """Guess the media type of an unknown file for the message, by puremagic's table; empty if there is none."""
     try:
         import puremagic
 
@@ -562,7 +565,7 @@ def _guess(head: bytes) -> str:
 
 
 def confine() -> None:
-    """Hard limits for this process: memory, processor time, and no files written. Where the system knows them."""
+    """Set hard limits for this process, where the system has them: memory, processor time, and no files written."""
     import resource
 
     for name, value in (

@@ -1,6 +1,6 @@
-"""Evidence files: names, digests, what is refused, who may read, and links that speak for themselves for some minutes. Pure.
+"""Evidence files: names, digests, refusals, who may read them, and self-contained links valid for some minutes. Pure.
 
-What a *file* is, is decided in ``sniff``; here is what is said about it.
+``detection.py`` decides what a *file* is.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ KINDS_MAX: Final = 8
 DOCUMENTS_MAX: Final = 20
 """Documents that one request may name (``requests.Documents``)."""
 MORE_KINDS: Final = ("authority", "comparison", "court", "identity", "other", "ownership", "purchase", "statement")
-"""Kinds of proof beside those that policies ask for."""
+"""Kinds of proof besides those that policies require."""
 
 
 @lru_cache(maxsize=1)
 def kinds() -> tuple[str, ...]:
-    """Kinds of proof that a document may be: what any profile asks for, and some that help a reviewer."""
+    """All kinds of proof: those that any profile requires, and some more that help reviewers."""
     found = set(MORE_KINDS)
     for rules in map(policy.current, policy.profiles()):
         found |= {*rules.claim.required, *rules.counter.required} - {"right"}
@@ -44,10 +44,10 @@ def kinds() -> tuple[str, ...]:
 
 
 def check_kind(kind: str) -> str:
-    """The kind, if there is such a one.
+    """Return the kind if it exists.
 
     Raises:
-        Refused: 422.
+        Refused: 422, it does not.
     """
     if kind not in kinds():
         raise Refused(
@@ -61,31 +61,31 @@ def check_kind(kind: str) -> str:
 
 
 def private_kinds() -> list[str]:
-    """Kinds that no counterpart ever reads: those of all profiles together, for a document has no profile."""
+    """Kinds that no counterpart ever reads: those of all profiles together, because a document has no profile."""
     return sorted({kind for name in policy.profiles() for kind in policy.current(name).evidence.private})
 
 
 def keeping() -> dict[str, dt.timedelta]:
-    """By profile, how long documents are kept after the last change of what they were named in."""
+    """How long documents are kept after the last change to what they were named in, by profile."""
     return {name: policy.current(name).evidence.kept.exact for name in policy.profiles()}
 
 
 def unused() -> dict[str, dt.timedelta]:
-    """By profile, how long an upload may be named in nothing."""
+    """How long an upload may stay without being named in anything, by profile."""
     return {name: policy.current(name).evidence.unused.exact for name in policy.profiles()}
 
 
 # --------------------------------------------------------------------------------------------------------------- names
 
-# separators that NFKC does not make plain
+# plain separators, and those that NFKC does not turn into plain ones
 _SEPARATORS: Final = re.compile(r"[/\\\u2044\u2215\u29f5\u29f8\u29f9\ufe68]")
 
 
 def name_of(text: str) -> str:
-    """A file's name as it is kept: data, never a path.
+    """A file's name as it is stored: data, never a path.
 
     Raises:
-        Refused: 422; path tricks (in full-width characters too), control and direction characters, empty, too long.
+        Refused: 422; a path (even in full-width characters), control or direction characters, empty, or too long.
     """
     name = unicodedata.normalize("NFC", text)
     plain = unicodedata.normalize("NFKC", name)
@@ -109,10 +109,10 @@ def _bad_name(why: str) -> Refused:
 
 
 def disposition_name(header: str | None) -> str | None:
-    """The file name in a ``Content-Disposition`` header (RFC 6266): ``filename*`` in UTF-8 before ``filename``.
+    """The file name in a ``Content-Disposition`` header (RFC 6266). ``filename*`` in UTF-8 wins over ``filename``.
 
     Raises:
-        Refused: 422; not readable, or ``name_of`` refuses.
+        Refused: 422; the header cannot be read, or ``name_of`` refuses the name.
     """
     if header is None:
         return None
@@ -134,7 +134,7 @@ def disposition_name(header: str | None) -> str | None:
 
 
 def attachment(name: str | None, document: str, media: str) -> str:
-    """``Content-Disposition`` with which a file is handed out: never shown in place, and with the ending of its true type."""
+    """``Content-Disposition`` for a download: always an attachment, with the extension of its true type."""
     ending = sniff.MEDIA[media]
     full = name or document
     if full.rpartition(".")[2].lower() not in (ending, *{"jpg": ("jpeg",), "txt": ("text",)}.get(ending, ())):
@@ -146,10 +146,12 @@ def attachment(name: str | None, document: str, media: str) -> str:
 
 
 def announced_digest(headers: Mapping[str, str]) -> bytes | None:
-    """The SHA-256 that the client says its file has: ``Repr-Digest`` or ``Content-Digest`` (RFC 9530), or ``Digest`` (RFC 3230).
+    """The SHA-256 that the client sent: ``Repr-Digest`` or ``Content-Digest`` (RFC 9530), or ``Digest`` (RFC 3230).
+
+    Other algorithms are ignored.
 
     Raises:
-        Refused: 422; a SHA-256 that cannot be read, or two that differ. Other algorithms are passed over.
+        Refused: 422; a SHA-256 that cannot be read, or two that differ.
     """
     found: set[bytes] = set()
     for header, shape in (
@@ -176,7 +178,7 @@ def announced_digest(headers: Mapping[str, str]) -> bytes | None:
 
 
 def check_digest(announced: bytes | None, found: bytes) -> None:
-    """Hold the announced digest against the file's.
+    """Compare the announced digest with the file's.
 
     Raises:
         Refused: 422, they differ.
@@ -189,10 +191,10 @@ def check_digest(announced: bytes | None, found: bytes) -> None:
 
 
 def object_path(document: str, digest: bytes | None = None) -> str:
-    """Where a document's bytes lie. Each document has its own object, so that to delete one touches no other.
+    """Path of a document's bytes. Each document has its own object, so deleting one affects no other.
 
     Args:
-        digest: of a document that was stored before they were sealed; the path of a sealed one tells nothing of its content.
+        digest: of a document stored before documents were sealed. A sealed one's path reveals nothing of its content.
     """
     if digest is None:
         return f"sealed/{document[-2:]}/{document}"
@@ -211,7 +213,7 @@ def too_large(limit: int) -> Refused:
 
 
 def refusal(reason: str, note: str) -> Refused:
-    """What ``sniff`` found, as an answer."""
+    """What ``detection`` found, as an answer."""
     detail, cure = sniff.REASONS[reason]
     if note:
         detail = f"{detail[:-1]} ({note})."
@@ -219,7 +221,7 @@ def refusal(reason: str, note: str) -> Refused:
 
 
 def unknown_document(place: int) -> Refused:
-    """A document that does not exist, is gone, or is another's: one answer for all."""
+    """The document does not exist, is gone, or is another account's: one answer for all of these."""
     return Refused(
         422, "unknown_document", "You have no such document.", field=f"evidence[{place}]",
         cure="Upload it first by POST /v1/evidence; name documents of your own.",
@@ -231,20 +233,20 @@ def unknown_document(place: int) -> Refused:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document as a request that names it needs it."""
+    """What a request that names a document needs to know of it."""
 
     id: str
     account: str
     kinds: tuple[str, ...]
     forged: bool = False
-    """A reviewer has found that it is (``misuse_store``)."""
+    """A reviewer found it to be forged (``misuse/store.py``)."""
 
 
 def named(ids: Iterable[str], account: str, known: Mapping[str, Document]) -> list[Document]:
     """The documents that a request of the account names, each once, in order.
 
     Raises:
-        Refused: naming the place of the first that is not its own, or was found to be forged.
+        Refused: naming the index of the first that is not the account's, or was found to be forged.
     """
     found: dict[str, Document] = {}
     for place, id in enumerate(ids):
@@ -267,7 +269,7 @@ def materials(given: Iterable[str], documents: Iterable[Document]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Ties:
-    """How a reader is tied to a document: the furthest that any claim, in which it was named, has come for that reader."""
+    """How a reader is tied to a document: the furthest stage for that reader of any claim that names it."""
 
     as_seller: int = 0
     """Greatest ``told`` of the reader's items in claims where the *other* side named the document."""
@@ -276,9 +278,12 @@ class Ties:
 
 
 def may_read(reader: Account, owner: str, kinds: Collection[str], ties: Ties, private: Collection[str]) -> bool:
-    """Who reads a document: its owner and staff; the seller, a complainant's, once it has been told of the claim; the
-    complainant and principal, a seller's, once the counter was forwarded (rows 7 and 12, as contacts are released).
-    Never a counterpart what is private, such as proofs of identity."""
+    """Whether the reader may read a document.
+
+    Its owner and staff may. The seller may read a complainant's document once told of the claim (row 7). The
+    complainant and the principal may read a seller's once the counter was forwarded (row 12). Contacts are released
+    in the same way. No counterpart reads private kinds, such as proofs of identity.
+    """
     if reader.sees_all or reader.id == owner:
         return True
     if set(kinds) & set(private):
@@ -290,12 +295,12 @@ def may_read(reader: Account, owner: str, kinds: Collection[str], ties: Ties, pr
 
 
 class Links:
-    """Links to one document for one reader, good until a moment: an HMAC-SHA256 over the three."""
+    """Links to one document for one reader, valid until a given time: an HMAC-SHA256 over the three."""
 
     def __init__(self, key: str | None) -> None:
         """
         Args:
-            key: the installation's secret; None: no links are given out.
+            key: the installation's secret; None: no links are issued.
 
         Raises:
             ValueError: shorter than 32 characters.
@@ -315,10 +320,10 @@ class Links:
         return f"/evidence/{document}?{query}"
 
     def check(self, document: str, reader: str, expires: int, signature: str, now: dt.datetime) -> None:
-        """Whether the link is ours and still good.
+        """Check that the link is ours and still valid.
 
         Raises:
-            Refused: 403, one answer for all that can be wrong; 503, there is no key.
+            Refused: 403, one answer for everything that can be wrong; 503, there is no key.
         """
         genuine = hmac.compare_digest(self._sign(document, reader, expires).encode(), signature.encode())
         if not genuine or now.timestamp() >= expires:
@@ -337,7 +342,7 @@ class Links:
 
 
 def bad_link() -> Refused:
-    """403: expired, altered, or of somebody who may not read the document any more."""
+    """403: expired, altered, or its reader may no longer read the document."""
     return Refused(
         403,
         "bad_link",

@@ -1,7 +1,8 @@
-"""Files sealed piece by piece, so that a part of a file opens without the whole. Pure but for the files that it is given.
+"""Seals files piece by piece, so that a part of a file opens without the rest. Pure, except for the files it is given.
 
-AES-256-GCM under a key that seals one file only. A piece's nonce is its number and whether it is the last one, so pieces
-that were altered, exchanged, or cut off do not open. (This is the STREAM construction of Hoang, Reyhanitabar, Rogaway and Vizar.)
+AES-256-GCM under a key that seals only one file. A piece's nonce is its number and whether it is the last one, so
+altered, exchanged or cut-off pieces do not open. (This is the STREAM construction of Hoang, Reyhanitabar, Rogaway and
+Vizar.)
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def extent(number: int, size: int) -> tuple[int, int]:
 
 
 def seal(key: bytes, plain: IO[bytes], size: int, sealed: IO[bytes]) -> None:
-    """Seal a file of that size, from its beginning."""
+    """Seal a file of ``size`` bytes from its beginning."""
     cipher = AESGCM(key)
     plain.seek(0)
     for number in range(pieces_of(size)):
@@ -45,6 +46,6 @@ def open_piece(key: bytes, number: int, size: int, sealed: bytes) -> bytes:
     """Open a piece of a file whose plain size is known.
 
     Raises:
-        cryptography.exceptions.InvalidTag: altered, of another place or file, or under another key.
+        cryptography.exceptions.InvalidTag: altered, at another position, of another file, or under another key.
     """
     return AESGCM(key).decrypt(_nonce(number, number == pieces_of(size) - 1), sealed, None)

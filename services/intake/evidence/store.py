@@ -1,12 +1,13 @@
-"""Tables of evidence. What is stored where, and in which order the database and the object store change:
+"""Tables of evidence, and the order in which the database and the object store change:
 
 1. ``arrive``: a row says that bytes are about to be stored under a path of their own; commit.
 2. The bytes are stored.
-3. ``settle``: the row says that they are there; of two uploads of one content by one account the first wins; commit.
-4. ``retire`` and ``leave`` say that a row's bytes are to go, and destroy their key; they are deleted, then ``gone`` says so. Each step may be repeated.
+3. ``settle``: the row says that they are there; commit. If an account uploads the same content twice, the first wins.
+4. ``retire`` and ``leave`` mark a row's bytes for deletion and destroy their key. The bytes are deleted; then ``gone``
+   records that. Each step may be repeated.
 
-Whatever dies in between leaves a row that the clean-up finds; the store is never listed. A document is locked by whoever names it and by the
-clean-up, so that none is named that is about to go.
+A process that dies in between leaves a row that the clean-up finds; the object store is never listed. Requests that
+name a document lock it, and so does the clean-up, so no document is named that is about to be deleted.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from shared.events import SETTLED
 Row = dict[str, Any]
 
 UPLOAD_MAX: Final = dt.timedelta(hours=1)
-"""Wall time after which an upload that has not settled has died."""
+"""Wall time after which an upload that has not settled counts as dead."""
 LOOK_AGAIN: Final = dt.timedelta(days=1)
 BATCH: Final = 200
-"""Documents of one turn."""
+"""Documents handled at a time."""
 CLOSED: Final = tuple(sorted(SETTLED))
-"""States in which nothing is under way: what was named there is kept for a time and then goes. In any other it stays."""
+"""States in which nothing is under way: documents named there are deleted after a time. Elsewhere they stay."""
 _ROW: Final = "d.id, d.account as owner, d.kinds, d.digest, d.size, d.media, d.name, d.uploaded_at, d.sealed, d.key"
 _ITEMS: Final = "i.id between 'i-' || substr(c.id, 3, 23) || '000' and 'i-' || substr(c.id, 3, 23) || 'ZZZ'"
 
@@ -46,7 +47,7 @@ def _rows(result: sa.CursorResult[Any]) -> list[Row]:
 
 
 def path_of(document: Row) -> str:
-    """Where a document's bytes lie."""
+    """Path of a document's bytes."""
     return evidence.object_path(document["id"], None if document["sealed"] else document["digest"])
 
 
@@ -54,7 +55,7 @@ def path_of(document: Row) -> str:
 
 
 def _known(connection: sa.Connection, account: str, digest: bytes, kind: str) -> Row | None:
-    """The account's document with that content, which from now on stands for ``kind`` as well."""
+    """The account's document with that content, if any; from now on it stands for ``kind`` as well."""
     rows = _rows(
         connection.exec_driver_sql(
             f"""update evidence d set kinds = case when %s = any(kinds) then kinds else kinds || %s::text end
@@ -73,11 +74,11 @@ def _known(connection: sa.Connection, account: str, digest: bytes, kind: str) ->
 def arrive(
     connection: sa.Connection, document: Row, kind: str, now: dt.datetime, *, most_bytes: int, unused: dt.timedelta
 ) -> Row | None:
-    """Say that the bytes of a document are about to be stored; or, when the account has that content already, return it.
+    """Record that a document's bytes are about to be stored; or, if the account has that content already, return it.
 
     Args:
-        document: ``id``, ``owner``, ``digest``, ``size``, ``media``, ``name``, and ``key`` (wrapped) that its bytes are sealed under.
-        unused: wall time for which it may be named in nothing.
+        document: ``id``, ``owner``, ``digest``, ``size``, ``media``, ``name``, and ``key`` (wrapped) that seals it.
+        unused: wall time for which it may stay without being named in anything.
 
     Raises:
         Refused: 422, the account has too much on file.
@@ -106,7 +107,7 @@ def arrive(
 
 
 def settle(connection: sa.Connection, document: Row, kind: str) -> tuple[Row, bool]:
-    """Say that a document's bytes are stored. Returns the document, and whether it is a new one.
+    """Record that a document's bytes are stored. Returns the document, and whether it is new.
 
     Raises:
         Refused: 503, the upload took so long that it was given up.
@@ -130,7 +131,7 @@ def settle(connection: sa.Connection, document: Row, kind: str) -> tuple[Row, bo
 
 
 def leave(connection: sa.Connection, document: str) -> None:
-    """Say that the bytes of an upload that came to nothing are to go."""
+    """Mark the bytes of an upload that came to nothing for deletion."""
     connection.exec_driver_sql(
         "update evidence set state = 'going', key = null, changed_wall = now() where id = %s and state = 'arriving'",
         (document,),
@@ -141,7 +142,7 @@ def leave(connection: sa.Connection, document: str) -> None:
 
 
 def lock(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Document]:
-    """Documents by id that are kept; they stay so until the transaction ends."""
+    """Lock the documents that are kept, until the transaction ends. Returns them by id."""
     rows = connection.exec_driver_sql(
         """select id, account, kinds, forged is not null from evidence where id = any(%s) and state = 'kept'
         order by id for share""",
@@ -151,7 +152,7 @@ def lock(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Document]:
 
 
 def tie(connection: sa.Connection, links: Sequence[tuple[Document, str, str]], now: dt.datetime) -> None:
-    """Write down what documents, which the caller has locked, were named in: (document, about, kind of that)."""
+    """Record what documents, which the caller has locked, were named in: (document, about, kind of ``about``)."""
     if not links:
         return
     unique = sorted({(document.id, about): (document, about, kind) for document, about, kind in links}.items())
@@ -179,7 +180,7 @@ def name_in(
 
 
 def kinds_named(connection: sa.Connection, claims: Sequence[str]) -> dict[tuple[str, str], set[str]]:
-    """By (claim, owner), the kinds of proof that documents named earlier stand for, but for those that were found to be forged."""
+    """Kinds of proof of the documents named so far, by (claim, owner), except those found to be forged."""
     found: dict[tuple[str, str], set[str]] = {}
     for about, owner, kinds in connection.exec_driver_sql(
         """select l.about, l.owner, l.kinds from evidence_links l join evidence d on d.id = l.document and d.forged is null
@@ -191,7 +192,7 @@ def kinds_named(connection: sa.Connection, claims: Sequence[str]) -> dict[tuple[
 
 
 def documents_named(connection: sa.Connection, claims: Sequence[str]) -> dict[tuple[str, str], list[str]]:
-    """By (claim, owner), the documents named in claims that are still kept and were not found to be forged."""
+    """Documents named in claims, by (claim, owner), that are still kept and were not found to be forged."""
     found: dict[tuple[str, str], list[str]] = {}
     for about, owner, document in connection.exec_driver_sql(
         """select l.about, l.owner, l.document from evidence_links l join evidence d on d.id = l.document and d.state = 'kept'
@@ -220,7 +221,7 @@ def ties(connection: sa.Connection, reader: str, documents: Sequence[str]) -> di
 
 
 def readable(connection: sa.Connection, me: Account, rows: Sequence[Row], private: Sequence[str]) -> list[Row]:
-    """Those of the rows that the account may read; for their owner and for staff with what they were named in."""
+    """The rows that the account may read; for the owner and for staff, with what the documents were named in."""
     others = [] if me.sees_all else [row["id"] for row in rows if row["owner"] != me.id]
     tied = ties(connection, me.id, others) if others else {}
     allowed = [
@@ -241,7 +242,7 @@ def get(connection: sa.Connection, me: Account, id: str, private: Sequence[str])
     """One document.
 
     Raises:
-        Refused: 404; there is none, or it is not for this account.
+        Refused: 404; it does not exist, or the account may not read it.
     """
     rows = _rows(connection.exec_driver_sql(f"select {_ROW} from evidence d where id = %s and state = 'kept'", (id,)))
     found = readable(connection, me, rows, private)
@@ -266,13 +267,13 @@ _TIED: Final = f"""
         where t.document = d.id and t.about_kind = 'claim' and (
             i.seller = %s and i.told >= 1 and t.owner in (c.complainant, c.principal)
             or i.seller = t.owner and i.told >= 2 and %s in (c.complainant, c.principal)))"""
-"""``evidence.may_read`` for a party, so that a page ends with a document that its reader sees: a cursor names the last one."""
+"""``evidence.may_read`` for a party, in SQL, so that a page ends with a document that its reader may see."""
 
 
 def list_about(
     connection: sa.Connection, me: Account, about: str, private: Sequence[str], after: str, limit: int
 ) -> list[Row]:
-    """Documents that were named in a claim, a right or an account and that the account may read, by id."""
+    """Documents named in a claim, right or account that the caller may read, by id."""
     tied = "true" if me.sees_all else f"({_TIED})"
     values = () if me.sees_all else (me.id, list(private), me.id, me.id)
     return _rows(
@@ -285,14 +286,14 @@ def list_about(
 
 
 def note_read(connection: sa.Connection, document: str, reader: str, what: str) -> None:
-    """Write down that a link was given out, or a file."""
+    """Record that a link or a file was handed out."""
     connection.exec_driver_sql(
         "insert into evidence_reads (document, reader, what) values (%s, %s, %s)", (document, reader, what)
     )
 
 
 def list_reads(connection: sa.Connection, document: str, before: int | None, limit: int) -> list[Row]:
-    """Who was given a link to a document or the file, latest first."""
+    """Who received a link to a document or the file itself, latest first."""
     rows = connection.exec_driver_sql(
         """select id, reader, what, at_wall as at from evidence_reads where document = %s and (%s::bigint is null or id < %s)
         order by id desc limit %s""",
@@ -307,7 +308,7 @@ def list_reads(connection: sa.Connection, document: str, before: int | None, lim
 def _needed(
     connection: sa.Connection, ids: Sequence[str], now: dt.datetime, kept: Mapping[str, dt.timedelta]
 ) -> set[str]:
-    """Those of the documents, locked by the caller, that something open refers to, or something closed a short time ago."""
+    """The documents, locked by the caller, to which something open, or closed a short time ago, refers."""
     longest = max(kept.values())
     rows = connection.exec_driver_sql(
         f"""select distinct l.document from evidence_links l where l.document = any(%s) and (
@@ -330,7 +331,7 @@ def _needed(
 
 
 def delete(connection: sa.Connection, me: Account, id: str, now: dt.datetime, kept: Mapping[str, dt.timedelta]) -> None:
-    """The owner deletes a document.
+    """Delete a document for its owner.
 
     Raises:
         Refused: 404; 409, it was named in something.
@@ -353,9 +354,9 @@ def delete(connection: sa.Connection, me: Account, id: str, now: dt.datetime, ke
 def let_go(
     connection: sa.Connection, account: str, now: dt.datetime, kept: Mapping[str, dt.timedelta]
 ) -> tuple[int, int]:
-    """The account is erased: have all of its documents go that nothing needs, proofs of who it is among them.
+    """Mark the documents of an erased account that nothing needs for deletion, proofs of identity among them.
 
-    Returns how many go, and how many stay until nothing needs them any more; their names go at once.
+    Returns how many are marked, and how many stay until nothing needs them. Their names are erased at once.
     """
     ids = list(
         connection.exec_driver_sql(
@@ -374,14 +375,14 @@ def let_go(
 
 
 def retire(connection: sa.Connection, now: dt.datetime, kept: Mapping[str, dt.timedelta], limit: int = BATCH) -> int:
-    """Have uploads that died, and documents that nothing needs any more, go. Returns how many."""
+    """Mark dead uploads, and documents that nothing needs any more, for deletion. Returns how many."""
     count = connection.exec_driver_sql(
         """update evidence set state = 'going', key = null, changed_wall = now() where id in (
             select id from evidence where state = 'arriving' and changed_wall < now() - %s
             order by changed_wall limit %s for update skip locked)""",
         (UPLOAD_MAX, limit),
     ).rowcount
-    # once they are locked nobody is naming them; the statement that follows sees all that were
+    # once they are locked, nobody can name them; the next statement sees all that were named before
     ids = list(
         connection.exec_driver_sql(
             """select id from evidence where state = 'kept' and looked_wall < now() order by looked_wall limit %s
@@ -403,7 +404,7 @@ def retire(connection: sa.Connection, now: dt.datetime, kept: Mapping[str, dt.ti
 
 
 def going(connection: sa.Connection, limit: int = BATCH) -> list[Row]:
-    """Documents whose bytes are to be deleted."""
+    """Documents whose bytes are marked for deletion."""
     return _rows(
         connection.exec_driver_sql(
             f"select {_ROW} from evidence d where state = 'going' order by changed_wall limit %s", (limit,)
@@ -412,7 +413,7 @@ def going(connection: sa.Connection, limit: int = BATCH) -> list[Row]:
 
 
 def gone(connection: sa.Connection, ids: Sequence[str]) -> None:
-    """The bytes are deleted; what stays is that there was such a document, without its name."""
+    """Record that the bytes are deleted. The row stays, without the document's name."""
     connection.exec_driver_sql(
         "update evidence set state = 'gone', name = null, changed_wall = now() where id = any(%s) and state = 'going'",
         (list(ids),),
@@ -420,10 +421,10 @@ def gone(connection: sa.Connection, ids: Sequence[str]) -> None:
 
 
 def sweep(engine: sa.Engine, blobs: Blobs, kept: Mapping[str, dt.timedelta]) -> int:
-    """One turn of the clean-up; returns how many documents are gone. Blocks; several processes may do it at once.
+    """Run the clean-up once. Returns how many documents are gone. Blocks; several processes may run it at once.
 
     Raises:
-        BlobsUnavailable: some are still going; the next turn goes on with them.
+        BlobsUnavailable: some are not deleted yet; the next run continues with them.
     """
     with engine.begin() as connection:
         now, _ = clock.read(connection)

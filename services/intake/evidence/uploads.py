@@ -1,8 +1,8 @@
-"""Taking a file in: a place for it, its bytes, and what it is.
+"""Receives a file: takes a slot for it, reads its bytes, and finds out what it is.
 
-A file comes as the request's body and goes to an unnamed temporary file, which the system removes with the process however that
-ends. It is judged there (``sniff``, in a process of its own), before anything is stored. So an upload that breaks off leaves nothing,
-and nothing unchecked is ever stored.
+The request's body goes to an unnamed temporary file, which the system removes with the process, however that ends.
+``detection.py`` judges it there, in a process of its own, before anything is stored. So an upload that breaks off
+leaves nothing, and nothing unchecked is ever stored.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ log = structlog.get_logger(__name__)
 UPLOADS_MAX: Final = 32
 """Uploads at a time in this process."""
 UPLOADS_OF_ONE_MAX: Final = 4
-"""Of these, of one account."""
+"""Of these, by one account."""
 UPLOADS_OF_ADDRESS_MAX: Final = 8
-"""Of one address."""
+"""Of these, from one address."""
 UPLOADS_OF_UNVERIFIED_MAX: Final = 16
-"""Of all accounts that are not verified: anybody can open as many of them as it likes."""
+"""Of these, by all unverified accounts together: anyone can open as many of them as they like."""
 PROMPT_S: Final = 5.0
-"""Seconds in which an upload may be slower than ``evidence_least_rate``."""
+"""Seconds of grace in which an upload may be slower than ``evidence_least_rate``."""
 PIECE: Final = 1 << 20
 """Bytes that are gathered before they are written and hashed."""
 SNIFF_S: Final = 40.0
-"""Wall seconds for judging a file; its processor time is limited in ``sniff``."""
+"""Wall seconds for judging a file; ``detection.py`` limits its processor time."""
 SNIFFERS: Final = 2
 """Files judged at a time."""
 MEGAPIXELS: Final = 50
@@ -53,7 +53,7 @@ MEGAPIXELS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the routes of evidence share in one process."""
+    """What the evidence routes of one process share."""
 
     links: Links
     blobs: Blobs
@@ -61,13 +61,13 @@ class Evidence:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """As the settings say."""
+        """Build it from the settings."""
         secret = settings.evidence_key
         return cls(Links(None if secret is None else secret.get_secret_value()), Blobs.of(settings), UploadSlots())
 
 
 class UploadSlots:
-    """What uploads of one process share: how many there are, and how many files are judged at a time."""
+    """Limits shared by the uploads of one process: how many run, and how many files are judged, at a time."""
 
     def __init__(self) -> None:
         self.judging = asyncio.Semaphore(SNIFFERS)
@@ -75,13 +75,13 @@ class UploadSlots:
 
     @contextlib.contextmanager
     def place(self, account: str, line: str, *, verified: bool) -> Iterator[None]:
-        """A place for one upload.
+        """Hold a slot for one upload.
 
         Args:
             line: what the caller's address is counted as.
 
         Raises:
-            Refused: 429, the caller has its share; 503, all places are taken.
+            Refused: 429, the caller has its share; 503, all slots are taken.
         """
         own = {f"account {account}": UPLOADS_OF_ONE_MAX, f"line {line}": UPLOADS_OF_ADDRESS_MAX}
         others = {"all": UPLOADS_MAX, **({} if verified else {"unverified": UPLOADS_OF_UNVERIFIED_MAX})}
@@ -138,26 +138,26 @@ async def receive(request: Request[Any, Any, Any], file: IO[bytes], settings: Se
             await asyncio.to_thread(write, bytes(gathered))
     except TimeoutError:
         raise Refused(408, "too_slow", "The file came too slowly.", cure="Send it again over a faster line.") from None
-    except InternalServerException:  # the client has gone
+    except InternalServerException:  # the client disconnected
         raise Refused(400, "interrupted", "The upload broke off.", cure="Send the file again.") from None
     await asyncio.to_thread(file.flush)
     return size, total.digest()
 
 
 def _next_by(now: float, prompt_until: float, size: int, settings: Settings) -> float:
-    """When the next piece must have come: an upload neither stands still nor falls below the least rate."""
+    """Deadline for the next piece, so that an upload neither stalls nor falls below the least rate."""
     stalled = now + settings.evidence_upload_s / 10
     return min(stalled, prompt_until + size / settings.evidence_least_rate) if settings.evidence_least_rate else stalled
 
 
 async def judge(file: IO[bytes], desk: UploadSlots) -> str:
-    """What type the file is.
+    """Find out the file's type.
 
     Raises:
-        Refused: 422, it is not taken.
+        Refused: 422, the file is not accepted.
     """
     async with desk.judging:
-        # isolated, without our environment: there is nothing to be had in that process
+        # isolated and without our environment, so an attacker finds nothing in that process
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-I", str(Path(sniff.__file__)), str(MEGAPIXELS),
             stdin=file.fileno(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={"LC_ALL": "C.UTF-8"}, cwd="/",
@@ -173,8 +173,8 @@ async def judge(file: IO[bytes], desk: UploadSlots) -> str:
                     child.kill()
                 await child.wait()
     if child.returncode is not None and child.returncode < 0:
-        # by a signal: out of processor time, or a decoder that fell over
-        log.warning("a decoder ended by a signal", signal=-child.returncode)
+        # by a signal: out of processor time, or the decoder crashed
+        log.warning("a signal ended a decoder", signal=-child.returncode)
         raise evidence.refusal("too_complex", "")
     if child.returncode:
         raise RuntimeError(f"sniff: {errors.decode(errors='replace')[-500:]}")

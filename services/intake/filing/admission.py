@@ -1,10 +1,12 @@
-"""Admission: which rows of the door are published now.
+"""Admission: which rows of the admission queue are published now.
 
-Commands first, in the order of their acceptance, never held back. Then submissions: between lanes by weight, within a lane
-evenly between complainants; a lane pauses while more is under way to verification than its window, and then gets its
-weight's share of what the open lanes are given, at the least a trickle. So nobody's million claims make another wait.
+Commands go first, in the order of their acceptance, and are never held back. Then submissions: lanes share the room by
+weight, and within a lane complainants share it evenly. A lane pauses while more is under way to verification than its
+window. A paused lane gets its weight's share of what the open lanes get, and at least a trickle. So nobody's million
+claims make another wait.
 
-Last what tells of claims (``filing``): a figure may wait, an item may not. It gets what is left, at the least an eighth.
+Rows that publish claims (``filing``) go last, because a figure may wait and an item may not. They get what is left,
+and at least an eighth.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ from services.intake.kernel.domain import LANES, Shares
 from shared.events import Lane
 
 PAIRS_MAX: Final = 256
-"""(partition, complainant) pairs looked at in one go; the next go begins after the last."""
+"""(partition, complainant) pairs looked at in one scan. The next scan starts after the last pair."""
 TRICKLE_S: Final = 1.0
 """Seconds that a lane may stand still because its window is full."""
 TRICKLE_ROWS: Final = 10
-"""Rows that it then gets, each second."""
+"""Rows that it then gets per second."""
 FILINGS_SHARE: Final = 8
-"""One row of so many is for filings, however crowded the door is."""
+"""One row in this many is for filings, however full the queue is."""
 
 _COLUMNS: Final = "d.id, d.kind, d.lane, d.complainant, d.partition, d.claim, d.item, d.listing, d.on_site, d.type, d.payload, d.accepted_at, d.traceparent"
 _ALL: Final = f"select {_COLUMNS} from admission_queue d order by d.id limit %s"
@@ -43,7 +45,7 @@ _FILINGS: Final = f"""
     order by d.id limit %s"""
 _PROMOTED: Final = f"""
     select {_COLUMNS} from admission_queue d where d.kind = 'submit' and d.item = any(%s) and d.partition = any(%s)"""
-# a loose index scan: one probe a pair, however many rows each has
+# a loose index scan: one probe per pair, however many rows each has
 _PAIRS: Final = """
     with recursive pair as (
         (select partition, complainant from admission_queue where kind = 'submit' and lane = %(lane)s
@@ -67,7 +69,7 @@ _TAKE: Final = f"""
 
 @dataclass(slots=True)
 class Row:
-    """A row of the door."""
+    """A row of the admission queue."""
 
     id: int
     kind: str
@@ -86,33 +88,37 @@ class Row:
 
 @dataclass(slots=True)
 class Pressure:
-    """What is under way: published and not yet consumed by verification, as last observed, and what was admitted since."""
+    """Items under way: published but not yet consumed by verification, as last observed, and those admitted since."""
 
     windows: Mapping[Lane, int]
     observed: int = 0
     since: int = 0
 
     def room(self, lane: Lane) -> int | None:
-        """Items that the lane may add; None: as many as there are."""
+        """Items that the lane may add; None: no limit."""
         window = self.windows.get(lane)
         return None if window is None else max(window - self.observed - self.since, 0)
 
     def observe(self, under_way: int) -> None:
-        """A fresh observation."""
+        """Record a new observation."""
         self.observed = under_way
         self.since = 0
 
 
 @dataclass(slots=True)
 class Taken:
-    """Rows to publish, in order, already deleted; and for partitions whose commands were not all taken, the last taken."""
+    """Rows to publish, in order, already deleted from the queue.
+
+    Attributes:
+        cut: by partition, the time up to which its commands were taken, if not all were.
+    """
 
     rows: list[Row] = field(default_factory=list)
     cut: dict[int, dt.datetime] = field(default_factory=dict)
 
 
 class Admission:
-    """Takes rows from the door, in the worker's transaction."""
+    """Takes rows from the admission queue, in the worker's transaction."""
 
     def __init__(self, weights: Sequence[int], pressure: Pressure) -> None:
         self._shares = Shares(dict(zip(LANES, weights, strict=True)))
@@ -122,7 +128,7 @@ class Admission:
         self._crowded = False
 
     def take(self, connection: sa.Connection, partitions: Sequence[int], room: int) -> Taken:
-        """Up to about ``room`` rows of the owned partitions; what is taken is deleted from the door."""
+        """Take up to about ``room`` rows of the owned partitions, and delete them from the queue."""
         owned = frozenset(partitions)
         if not self._crowded:
             taken = self._take_all(connection, owned, room)
@@ -135,7 +141,7 @@ class Admission:
         return taken
 
     def _take_all(self, connection: sa.Connection, owned: frozenset[int], room: int) -> Taken | None:
-        """The quick way: everything that is in the door, when that is little and no window is in the way."""
+        """Fast path: take the whole queue. None: it is too long, or a window is in the way."""
         rows = [Row(*row) for row in connection.exec_driver_sql(_ALL, (room + 1,))]
         if len(rows) > room:
             self._crowded = True
@@ -154,7 +160,7 @@ class Admission:
         submissions = [row for row in mine if row.kind == "submit"]
         self._note(submissions)
         filings = [row for row in mine if row.kind == "filing"]
-        # every submission is there before any command about it
+        # submissions first: each must come before any command about it
         taken = Taken([*submissions, *commands, *filings])
         self._delete(connection, taken.rows)
         return taken
@@ -164,7 +170,7 @@ class Admission:
         rows = [Row(*row) for row in connection.exec_driver_sql(_COMMANDS, (list(partitions), limit + 1, limit + 1))]
         taken = Taken()
         if len(rows) > limit:
-            # a moment that was cut in two must not be called complete
+            # the last moment may have been taken in part only, so it does not count as complete
             last = rows[limit - 1].accepted_at - dt.timedelta(microseconds=1)
             taken.cut = dict.fromkeys(partitions, last)
             rows = rows[:limit]
@@ -183,7 +189,7 @@ class Admission:
         return rows
 
     def _lanes(self, connection: sa.Connection, owned: frozenset[int], room: int) -> list[Row]:
-        """Submissions by lanes."""
+        """Take submissions by lane."""
         waiting = {lane: pairs for lane in LANES if (pairs := self._pairs(connection, lane, owned))}
         if not waiting:
             self._crowded = False
@@ -195,7 +201,7 @@ class Admission:
         admitted: list[Row] = []
         left = room
         more = list(open_)
-        for _ in range(2):  # the second round gives what a lane did not need to the others
+        for _ in range(2):  # the second round gives the others what a lane did not need
             if not more or left <= 0:
                 break
             split = self._shares.split(left, more)
@@ -226,7 +232,7 @@ class Admission:
         return admitted
 
     def _pairs(self, connection: sa.Connection, lane: Lane, owned: Collection[int]) -> list[tuple[int, str]]:
-        """Who waits in the lane, by partition; beginning after the last one that was served, then from the start."""
+        """(partition, complainant) pairs that wait in the lane: after the last one served, then from the start."""
         after = self._after.get(lane, (-1, ""))
         pairs = self._scan(connection, lane, after, PAIRS_MAX)
         if after != (-1, "") and len(pairs) < PAIRS_MAX:
@@ -250,7 +256,7 @@ class Admission:
         if len(pairs) == 1:
             sizes = [wanted]
         else:
-            # counting is cut short; only who is found to have more, and is needed for it, is counted on
+            # count up to a limit first; pairs that reach it are counted further only if the room is not filled
             most = max(-(-wanted // len(pairs)) * 4, 8)
             counts = self._count(connection, lane, pairs, most)
             if sum(counts) < wanted:
@@ -266,7 +272,7 @@ class Admission:
         return rows
 
     def _count(self, connection: sa.Connection, lane: Lane, pairs: Sequence[tuple[int, str]], most: int) -> list[int]:
-        """Rows waiting of each pair, up to ``most``."""
+        """Rows that wait for each pair, counted up to ``most``."""
         rows = connection.exec_driver_sql(
             _WAITING, (lane, most, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
         )
@@ -299,7 +305,7 @@ def share_out(waiting: Sequence[tuple[str, int]], room: int) -> list[int]:
 
 
 def payloads(connection: sa.Connection, rows: Sequence[Row]) -> dict[str, Any]:
-    """The terms of the claims that submissions belong to, as stored."""
+    """Stored terms of the claims that the submissions belong to, by claim."""
     claims = sorted({row.claim for row in rows if row.kind == "submit"})
     if not claims:
         return {}

@@ -1,7 +1,7 @@
-"""The door's group commit: requests of a few milliseconds share one transaction, then all are answered.
+"""Group commit: requests that arrive within a few milliseconds share one transaction, then all are answered.
 
-An answer goes out only after the commit, so that a 202 is durable and what it names can be read at once. When the outcome
-of a commit is unknown the answer is 503: the client tries again with the same idempotency key.
+An answer goes out only after the commit, so a 202 is durable and what it names can be read at once. If the outcome of
+a commit is unknown, the answer is 503 and the client tries again with the same idempotency key.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from shared.settings import Settings
 log = structlog.get_logger(__name__)
 
 COMMITS: Final = 2
-"""Commits at a time: while one waits for the disk, the next is being made."""
+"""Concurrent commits: while one waits for the disk, the next is prepared."""
 WAITING_MAX: Final = 20_000
-"""Requests that may wait for a commit; beyond, the answer is 503 at once rather than late."""
+"""Requests that may wait for a commit. Beyond that the answer is 503 at once instead of late."""
 USAGE_S: Final = 5.0
 
 
 @dataclass(slots=True)
 class Quota:
-    """What accounts have filed in 24 hours, as of a few seconds ago: their further claims go to the bulk lane."""
+    """Items that accounts filed in 24 hours, a few seconds old. Over quota, further claims go to the bulk lane."""
 
     known: dict[str, int] = field(default_factory=dict)
     pending: dict[str, int] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Quota:
         self.pending[account] = self.pending.get(account, 0) + items
 
     def flush(self, engine: sa.Engine) -> None:
-        """Write down what was counted and read what all processes have, every few seconds."""
+        """Store the counts and read the totals of all processes, every few seconds."""
         if not self.pending or time.monotonic() - self._flushed < USAGE_S:
             return
         self._flushed = time.monotonic()
@@ -63,7 +63,7 @@ class Quota:
 
 
 class GroupCommit:
-    """Collects filings and commits them in groups, on threads of its own. Used from one event loop."""
+    """Collects filings and commits them in groups, on its own threads. Used from one event loop."""
 
     def __init__(self, engine: sa.Engine, settings: Settings) -> None:
         self._engine = engine
@@ -77,10 +77,10 @@ class GroupCommit:
         self.quota = Quota()
 
     async def file(self, filing: Filing) -> Filed:
-        """Have a request accepted.
+        """File a request and wait for its commit.
 
         Raises:
-            Refused: it was refused, or the database cannot be reached (503).
+            Refused: the request was refused, or the database cannot be reached (503).
         """
         if len(self._waiting) >= WAITING_MAX:
             raise busy("Too many requests are waiting.")
@@ -131,11 +131,11 @@ class GroupCommit:
                 future.set_exception(result)
             else:
                 future.set_result(result)
-        # those that came meanwhile have waited long enough
+        # requests that arrived meanwhile have waited long enough
         self._start()
 
     def commit(self, filings: Sequence[Filing]) -> list[Filed | Exception]:
-        """Commit a group; blocks. A request that the database will not have spoils only itself."""
+        """Commit a group; blocks. A request that the database refuses fails alone."""
         started = time.monotonic()
         results: list[Filed | Exception]
         try:
@@ -146,7 +146,7 @@ class GroupCommit:
                 )
         except Exception as error:
             if db.is_transient(error):
-                log.warning("door cannot commit", requests=len(filings), error=f"{type(error).__name__}: {error}")
+                log.warning("group commit failed", requests=len(filings), error=f"{type(error).__name__}: {error}")
                 return [busy("The database cannot be reached.")] * len(filings)
             if len(filings) == 1:
                 log.exception("request failed in the database", kind=filings[0].kind)

@@ -1,13 +1,14 @@
-"""The upstreams' door: one topic each, the same requests, the same validation, the same tables as by HTTP.
+"""The ``inbound`` process: reads each upstream's topic, with the same requests, validation and tables as by HTTP.
 
-Who asks is known from the topic, which the ACL binds to one upstream, never from the record. For whom else it may act, and what
-it may file, is set (``GOODFAITH_UPSTREAM_MAY``); what it has filed for others says so (``via``). The time of right is the
-broker's LogAppendTime, in business time. What is refused is answered on ``inbound.refusals``, naming the field; nothing that
-comes from outside is ever parked.
+The topic identifies the caller, because the ACL binds it to one upstream; the record never does.
+``GOODFAITH_UPSTREAM_MAY`` sets for whom else an upstream may act and what it may file; ``via`` marks what it filed for
+others. The time of right is the broker's LogAppendTime, in business time. Refusals are answered on
+``inbound.refusals``, naming the field. No record from outside is ever set aside as a dead letter.
 
-``inbound_progress`` says up to which business time each partition has been read to its end; watermarks (``barrier``) never go
-beyond. The time of a record is later than its partition's progress, and only the partition's owner moves that: so these
-transactions need not take the door's lock, and however long they are, they hold up no watermark but by their progress.
+``inbound_progress`` holds the business time up to which each partition has been read to its end; watermarks
+(``Barrier``) never go beyond it. A record's time is later than its partition's progress, which only the partition's
+owner moves. So these transactions need no admission lock, and however long they run, they hold back watermarks only by
+their progress.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _PROGRESS: Final = """
 
 
 class InboundRefused(Data, frozen=True, kw_only=True):
-    """An upstream's record was refused; nothing was changed. As RFC 9457 says it, and where the record lies."""
+    """An upstream's record was refused and nothing was changed: an RFC 9457 problem, and the record's position."""
 
     upstream: str
     event: str | None = None
@@ -66,7 +67,7 @@ class InboundRefused(Data, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Where the topics began and ended at a wall moment; what comes later is stamped after it (``broker_skew_ms`` aside)."""
+    """Where the topics began and ended at a wall time. Later records are stamped later, ``broker_skew_ms`` aside."""
 
     at: dt.datetime
     first: Mapping[tuple[str, int], int]
@@ -76,10 +77,12 @@ class Ends:
     def reached(
         self, cursors: Mapping[tuple[str, int], int], ids: Mapping[str, str], partitions: Iterable[int]
     ) -> list[tuple[str, int]]:
-        """Places that have been read to exactly these ends. A cursor beyond an end is of a topic that is not this one.
+        """(topic, partition) pairs that have been read exactly to these ends.
+
+        A cursor beyond an end belongs to another topic of the same name.
 
         Args:
-            ids: by topic the id that its cursors are valid for.
+            ids: by topic, the id that its cursors are valid for.
         """
         return [
             place
@@ -132,7 +135,7 @@ class Inbound:
         self._engine.dispose()
 
     def observe(self) -> None:
-        """Where the topics end now."""
+        """Look up where the topics end now."""
         if self._admin is None:
             self._admin = kafka_links.admin(self.settings, client_id="intake-ends")
         prefix = self.settings.topic_prefix
@@ -141,18 +144,18 @@ class Inbound:
             for topic in self.reads
             for partition in range(self.settings.partitions)
         }
-        # the moment first, then the ends: what is in the log at that moment lies before them
+        # the time first, then the ends: whatever is in the log at that time lies before them
         with self._engine.begin() as connection:
             before = self._wall()
             _, at = clock.read(connection)
             offset = Offset.of(at.timestamp(), before, self._wall())
         if not self._clocks.agree(offset):
-            self._ends = None  # progress by a clock that is ahead would make all that comes later late
+            self._ends = None  # progress by a clock that is ahead would make later records late
             return
         try:
             first = self._admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.EARLIEST), timeout_ms=5_000)
             end = self._admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST), timeout_ms=5_000)
-            # after the ends: a topic that was created again in between has another id than its cursors
+            # after the ends: a topic recreated in between has a different id from its cursors'
             found = self._admin.describe_topics([prefix + topic.name for topic in self.reads])
         except Exception:
             admin, self._admin = self._admin, None
@@ -169,7 +172,7 @@ class Inbound:
     # ---- in the batch
 
     def pull(self, tx: Tx, room: int) -> Sequence[Incoming]:
-        """Nothing to take; but where a partition has been read to its end, time has come as far as that was looked up."""
+        """Take nothing, but move on the progress of partitions read to their end: to when the ends were looked up."""
         ends, self._ends = self._ends, None
         if ends is None:
             return ()
@@ -187,10 +190,10 @@ class Inbound:
         return ()
 
     def open(self, tx: Tx, incoming: Sequence[Incoming]) -> Answers:
-        """Accept or refuse the records, in one go."""
+        """Accept or refuse all the records at once."""
         if not incoming:
             return Answers({})
-        # the runtime has given this transaction its id already (see store.enter_door)
+        # the runtime has already given this transaction its id (see store.enter_admission)
         now, wall = store.right_now(tx.connection)
         history = clock.History.load(tx.connection)
         least = self._least(tx.connection, sorted({record.partition for record in incoming}))
@@ -207,7 +210,7 @@ class Inbound:
             assert record.wall is not None
             at = record.topic, record.partition
             accepted_at = max(min(history.at(record.wall), now), least(at))
-            # another broker may stamp what comes next, by a clock that is behind this one's
+            # another broker, whose clock is slower, may stamp the next record
             last[at] = max(accepted_at - self._skew - _TICK, last.get(at, accepted_at - self._skew - _TICK))
             if isinstance(body, Refused):
                 results[place] = body
@@ -217,7 +220,7 @@ class Inbound:
                 (claims if filing.rules is not None else others).append((place, filing))
             except Refused as refused:
                 results[place] = refused
-        # claims first: a command in this very batch may be about one of them
+        # claims first: a command in this batch may be about one of them
         for part in (claims, self._targets(tx.connection, others, results)):
             filings = list(part)
             filed = filing_store.file(
@@ -247,7 +250,10 @@ class Inbound:
     def _targets(
         self, connection: sa.Connection, filings: Sequence[tuple[int, Filing]], results: list[Filed | Refused | None]
     ) -> Iterator[tuple[int, Filing]]:
-        """Commands with their claims, where they name the upstream's own submission. Lazy: runs once claims are filed."""
+        """Commands, with the claim filled in for those that name the upstream's submission.
+
+        Lazy: runs once claims are filed.
+        """
         wanted: dict[str, set[str]] = {}
         for _, filing in filings:
             if submission := getattr(filing.body, "submission", None):
@@ -264,7 +270,7 @@ class Inbound:
             yield place, filing
 
     def _least(self, connection: sa.Connection, partitions: Sequence[int]) -> Callable[[tuple[str, int]], dt.datetime]:
-        """The least time of right that a record of a partition may have: no watermark has come to it."""
+        """Returns a partition's earliest possible time of right for a record, which no watermark has reached."""
         read = {
             (topic, partition): upto
             for topic, partition, upto in connection.exec_driver_sql(
@@ -287,7 +293,7 @@ class Inbound:
         )
 
     def _read(self, record: Incoming) -> tuple[str | None, Read | Refused, str | None]:
-        """(event id, what was read or why it cannot be, on whose behalf)."""
+        """(event id, the record or why it was refused, on whose behalf)."""
         event: str | None = None
         try:
             if len(record.raw) > self.settings.max_body_bytes:
@@ -335,17 +341,17 @@ class Inbound:
     def _filing(
         self, record: Incoming, read: Read, for_: str | None, people: Mapping[str, Account], accepted_at: dt.datetime
     ) -> Filing:
-        """The request as the door takes it.
+        """The request as a filing.
 
         Raises:
-            Refused: unknown account, not to be acted for, or not acceptable by itself.
+            Refused: the account is unknown or may not be acted for, or the request by itself is not acceptable.
         """
         upstream, bound = self.upstreams[record.topic]
         account = people.get(bound)
         if account is None or account.status == "closed":
             raise Refused(403, "unknown_upstream", "The topic's account does not exist.", cure="An operator opens it.")
         kind = read.type.split(".")[2]
-        # before the account is looked at: who is not bound to it learns nothing of it
+        # before looking at the account: an upstream that is not bound to it must learn nothing about it
         if account.role == "upstream":
             check_bound(self.settings.upstream_may.get(upstream), bound, kind, for_ or bound)
         if for_ is not None and for_ != bound:
@@ -406,10 +412,10 @@ class Inbound:
 
 
 def check_bound(may: UpstreamMay | None, own: str, kind: str, account: str) -> None:
-    """Whether an upstream keeps to what it is bound to; ``may`` None: to its own account.
+    """Check that an upstream keeps to what it is bound to; ``may`` None: its own account.
 
     Raises:
-        Refused: naming the field.
+        Refused: 403, naming the field.
     """
     if may is not None and kind not in may.commands:
         raise Refused(
@@ -434,7 +440,7 @@ class Read:
 
 
 class Answers:
-    """One batch, already decided: what is left is to say what was refused."""
+    """One batch, already decided. Only its refusals are left to publish."""
 
     def __init__(self, refusals: Mapping[str, InboundRefused], now: dt.datetime | None = None) -> None:
         self._refusals = refusals
@@ -450,16 +456,16 @@ class Answers:
         return (Outgoing(incoming.partition, REFUSALS, key, REFUSED, refusal, key, self._now, causation=refusal.event),)
 
     def due(self, limit: int) -> Sequence[Due]:
-        """There are no timers here."""
+        """This service has no timers."""
         return ()
 
     def fire(self, due: Due) -> Iterable[Outgoing]:
-        """There are no timers here."""
+        """This service has no timers."""
         raise NotImplementedError
 
     def save(self) -> None:
         """Everything was written in ``open``."""
 
     def marks(self) -> dict[int, dt.datetime]:
-        """The worker's business."""
+        """None: the worker publishes watermarks."""
         return {}

@@ -1,12 +1,15 @@
-"""What an account under a measure against misuse may file: its quota of the day, and what waits for the end of a suspension.
+"""What an account under a measure against misuse may file: its daily quota, and claims held during a suspension.
 
-A claim that begins within the quota is accepted whole; what reaches beyond waits in the bulk lane, and so does the whole of that claim. Once
-the quota is used up a request by HTTP is told when to come again (429), and nothing of it is accepted; a record of an upstream's topic, which
-nobody can tell so, is accepted into the bulk lane. Under a suspension claims are accepted, durable, and enter the door when it ends; once
-``held_max`` items wait a request by HTTP is told to come again, while a record of a topic waits with the others: its offset moves on, so that
-refusing it would lose it. What the system files by itself (row 20) is no notice of the account's, and is not limited.
+Quota: a claim that begins within the quota is accepted whole. If it goes beyond the quota, all of it waits in the bulk
+lane. Once the quota is used up, an HTTP request gets 429 with the time to try again, and nothing of it is accepted. A
+record of an upstream's topic cannot be told so, and is accepted into the bulk lane.
 
-``held_max`` is no exact bound: what waits is counted without a lock, so that processes which accept at the same time may each go up to it.
+Suspension: claims are accepted, durable, and enter the admission queue when it ends. Once ``held_max`` items wait, an
+HTTP request is told to try again later. A record of a topic waits with the others: its offset moves on, so refusing it
+would lose it.
+
+What the system files by itself (row 20) is not the account's notice and is not limited. ``held_max`` is not exact:
+waiting items are counted without a lock, so processes that accept at the same time may each go up to it.
 """
 
 from __future__ import annotations
@@ -23,11 +26,11 @@ from services.intake.misuse import domain as misuse
 
 Place = Literal["usual", "bulk", "held"]
 ASKS_LATER: Final = frozenset({"http"})
-"""Channels whose clients can be told to come again."""
+"""Channels whose clients can be told to try again later."""
 
 
 class Limits:
-    """Of the accounts of one commit. ``used`` and ``held`` are as of its beginning, and grow with what it accepts."""
+    """Limits of the accounts in one commit. ``used`` and ``held`` are counted at its start and grow as it accepts."""
 
     def __init__(self, now: dt.datetime, used: Mapping[str, int], held: Mapping[str, int], held_max: int) -> None:
         self.now = now
@@ -37,10 +40,10 @@ class Limits:
         self._held_max = held_max
 
     def place(self, account: Account, items: int, channel: str) -> Place:
-        """Where a claim of that many items goes.
+        """Decide where a claim of so many items goes.
 
         Raises:
-            Refused: 429; the day's quota is used up, or too much waits already.
+            Refused: 429, the day's quota is used up, or too many items wait already.
         """
         if account.under("suspension", self.day):
             held = self.held.get(account.id, 0)
@@ -74,7 +77,7 @@ class Limits:
         )  # fmt: skip
 
     def took(self, account: Account, items: int, place: Place) -> None:
-        """A claim was accepted."""
+        """Count an accepted claim."""
         if place == "held":
             self.held[account.id] = self.held.get(account.id, 0) + items
         elif account.under("quota", self.day):
@@ -85,7 +88,10 @@ class Limits:
 
 
 def load(connection: sa.Connection, accounts: Iterable[Account], now: dt.datetime, held_max: int) -> Limits | None:
-    """Limits of those of the accounts that have one; None, and no query, where none has. Nobody else files for these until the commit."""
+    """Load the limits of the accounts that have one; None, without a query, if none has.
+
+    Until the commit, nobody else files for accounts under a quota.
+    """
     day = now.astimezone(dt.UTC).date()
     concerned = {account.id: account for account in accounts if account.misuse in ("quota", "suspension")}
     limited = sorted(id for id, account in concerned.items() if account.under("quota", day))
@@ -110,7 +116,7 @@ def load(connection: sa.Connection, accounts: Iterable[Account], now: dt.datetim
 
 
 def write(connection: sa.Connection, day: dt.date, filed: Mapping[str, int]) -> None:
-    """Add what accounts under a quota have filed."""
+    """Add what accounts under a quota have filed to the day's usage."""
     if filed:
         connection.exec_driver_sql(
             """update misuse_usage u set items = u.items + n.items from unnest(%s::text[], %s::int[]) as n(account, items)

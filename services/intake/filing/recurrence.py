@@ -1,7 +1,8 @@
-"""Row 20 at the door: what verification found to be a near copy of an upheld listing becomes a claim, filed by the system.
+"""Row 20: the system files a claim for a listing that verification found to be a near copy of an upheld one.
 
-The claim is the older one's again, of one listing, under the policy in force. It is filed only where its complainant could file it
-now: the right is active and the principal's, the account open, the authorisation good. Else verification's event stands alone.
+The claim repeats the older one for one listing, under the policy in force. It is filed only if its complainant could
+file it now: the right is active and the principal's, the account open, the authorisation good. Otherwise
+verification's event stands alone.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ _DECODE: Final = msgspec.json.Decoder(events.ItemSubmitted)
 
 
 class Precedent(msgspec.Struct, frozen=True):
-    """What stands behind an upheld item: its claim's terms, and what has come to them since."""
+    """What an upheld item rests on: its claim's terms, and what was added since."""
 
     terms: events.ItemSubmitted
     state: State
     materials: frozenset[str] = frozenset()
-    """Kinds of proof that came later."""
+    """Kinds of proof that were added later."""
     documents: tuple[str, ...] = ()
 
 
@@ -50,10 +51,13 @@ def filing(
     site: str,
     now: dt.datetime,
 ) -> Filing:
-    """The claim to be filed; the door has its say as about any other. ``site``: address of the marketplace.
+    """Make the claim to file. It goes through the same checks as any other.
+
+    Args:
+        site: address of the marketplace.
 
     Raises:
-        Refused: nobody could file it now.
+        Refused: it could not be filed now.
     """
     if behind is None or account is None or right is None:
         raise Refused(404, "not_found", "The upheld item is not known.")
@@ -84,7 +88,7 @@ def filing(
 def file(
     connection: sa.Connection, found: Sequence[RecurrenceFound], now: dt.datetime, wall: dt.datetime, settings: Settings
 ) -> list[Filed | Refused]:
-    """File a claim for each near copy, at most once each; ``enter_door`` comes first."""
+    """File a claim for each near copy, at most once each. Call ``enter_admission`` first."""
     behind = _behind(connection, found)
     people = store.accounts(connection, [one.terms.complainant for one in behind.values()])
     known = store.rights(connection, [one.terms.right for one in behind.values()])

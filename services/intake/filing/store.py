@@ -1,4 +1,4 @@
-"""Claims and commands are accepted or refused, and written, all of a group in one transaction."""
+"""Accepts or refuses claims and commands, and writes them: a whole group in one transaction."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def file(
 ) -> list[Filed | Refused]:
     """Accept or refuse requests, in order, and write what was accepted: all in the caller's transaction.
 
-    ``enter_door`` comes first (for upstreams, their progress takes its place).
+    Call ``enter_admission`` first (for upstreams, their progress takes its place).
 
     Args:
         held_max: items of an account that may wait for the end of a suspension.
@@ -87,7 +87,7 @@ def file(
     fresh = [(place, rows) for place, rows in made if place in entered]
     for place, rows in fresh:
         results[place] = Filed(entered[place], rows=rows)
-    # lost a race for the key, to another process or to a request of this very group
+    # lost a race for the key, to another process or to a request of this group
     lost = [place for place, _ in made if place not in entered]
     if lost:
         _replay(connection, filings, lost, results)
@@ -99,7 +99,7 @@ def file(
             if rows.claim is not None and filings[place].recurs is None and account.under("quota", limited.day):
                 counted[account.id] = counted.get(account.id, 0) + len(rows.items)
         limits.write(connection, limited.day, counted)
-    # refused, perhaps, only because this very request, sent twice, was accepted: it has decided, or has used up the quota
+    # a request sent twice may be refused only because its first copy was accepted, and decided or used up the quota
     refused = [
         place
         for place in (*claims, *others)
@@ -118,7 +118,7 @@ def file(
 
 
 def _with_documents(filing: Filing, known: Mapping[str, Document]) -> Sequence[Document]:
-    """The documents that a request names; their kinds are added to its materials, or the first is its proof.
+    """The documents that a request names. Adds their kinds to its materials, or makes the first one its proof.
 
     Raises:
         Refused: one is not the account's.
@@ -138,7 +138,7 @@ def _with_documents(filing: Filing, known: Mapping[str, Document]) -> Sequence[D
 def _replay(
     connection: sa.Connection, filings: Sequence[Filing], places: Iterable[int], results: list[Filed | Refused | None]
 ) -> None:
-    """Answer requests whose key is known: as before, or 409."""
+    """Answer requests whose key is known: with the earlier answer, or 409 if the request differs."""
     keyed = [place for place in places if filings[place].key is not None]
     if not keyed:
         return
@@ -231,7 +231,7 @@ def _command_maker(
         about = [ref.item for filing in deciding for ref in refs.get(filing.item or filing.claim or "", ())]
         desk = review_store.desk(connection, about, [filing.account.id for filing in deciding])
 
-    # what is held is still as it was filed: only then is it looked for
+    # held items are still in the state in which they were filed, so only those are looked up
     fresh = [ref.item for found in refs.values() for ref in found if ref.state == State.RECEIVED]
     held: frozenset[str] = frozenset()
     if fresh:
@@ -282,7 +282,7 @@ def _unasked(_item: ItemRef) -> dict[str, Any]:
 def _standing(
     connection: sa.Connection, refs: Sequence[ItemRef], now: dt.datetime
 ) -> Callable[[ItemRef], dict[str, Any]]:
-    """Identity, authority, right and materials of items' claims as they are now."""
+    """Returns a function for the identity, authority, right and materials of an item's claim as they are now."""
     people = accounts(connection, [ref.complainant for ref in refs])
     known = rights(connection, [ref.right for ref in refs])
     granted = grants(connection, [(ref.complainant, ref.principal) for ref in refs])
@@ -311,7 +311,7 @@ def _standing(
 
 
 def _enter(connection: sa.Connection, filings: Sequence[Filing], made: Sequence[tuple[int, Rows]]) -> dict[int, bytes]:
-    """Enter what was made under its key; by place, the answers of those that were first."""
+    """Store what was made under its key. Returns the answers of the requests that were first, by position."""
     if not made:
         return {}
     first: dict[tuple[str, str], tuple[int, Rows, bytes]] = {}
@@ -320,7 +320,7 @@ def _enter(connection: sa.Connection, filings: Sequence[Filing], made: Sequence[
         key = (filing.scope, filing.key or rows.resource)
         if key not in first:
             first[key] = (place, rows, msgspec.json.encode(rows.answer))
-    # in order of the key, so that two processes that share keys wait and do not deadlock
+    # in key order, so that two processes with the same keys wait instead of deadlocking
     ordered = sorted(first.items())
     entered = connection.exec_driver_sql(
         """insert into submissions (account, idempotency_key, digest, resource, answer, accepted_at)
@@ -338,7 +338,7 @@ def _enter(connection: sa.Connection, filings: Sequence[Filing], made: Sequence[
     return {first[key][0]: first[key][2] for key in (tuple(row) for row in entered)}
 
 
-# COPY goes into no table with row-level security
+# COPY does not work on tables with row-level security
 _INSERT_CLAIMS: Final = """
     insert into claims (id, complainant, principal, right_id, right_type, reason, profile, lane, size, channel, accepted_at, terms,
         told_partition, via)
@@ -377,7 +377,7 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
             waits = [rows.held for _, rows in accepted for _ in rows.items]
             db.copy(connection, "held_items", {n: list(compress(column, waits)) for n, column in submitted.items()})
             submitted = {n: list(compress(column, map(not_, waits))) for n, column in submitted.items()}
-        # one statement for both: here every round trip counts
+        # one statement for both, because every round trip counts here
         count, filings = len(submitted["item"]), _filings(filed, told)
         both = {name: [*column, *filings[name]] for name, column in submitted.items() if name in filings}
         if "traceparent" in submitted:
@@ -395,7 +395,7 @@ def _insert(connection: sa.Connection, accepted: Sequence[tuple[Filing, Rows]], 
 
 
 def _filings(filed: Sequence[events.ClaimFiled], partitions: Sequence[int]) -> dict[str, list[Any]]:
-    """Rows of the door that tell of claims, by column."""
+    """Rows of the admission queue that publish claims, by column."""
     none = [""] * len(filed)
     accounts = [one.account for one in filed]
     return {
@@ -417,10 +417,10 @@ _TOLD: Final = """
 
 
 def tell_untold(connection: sa.Connection, since: dt.datetime, partitions: int, limit: int = 1000) -> int:
-    """Tell of claims that a version before accepted, and told nothing of; how many. 0: all are told.
+    """Queue the publication of claims that an older version accepted without it. Returns how many; 0: none are left.
 
     Args:
-        since: business time; older ones stay untold, as no figure has them.
+        since: business time. Older claims stay unpublished, because no figure counts them.
     """
     rows = [tuple(row) for row in connection.exec_driver_sql(_UNTOLD, (since, limit))]
     if rows:
@@ -432,7 +432,7 @@ def tell_untold(connection: sa.Connection, since: dt.datetime, partitions: int, 
 
 
 def claims_of_keys(connection: sa.Connection, account: str, keys: Iterable[str]) -> dict[str, str]:
-    """Claims that were filed under idempotency keys of the account."""
+    """Claims that the account filed under these idempotency keys, by key."""
     rows = connection.exec_driver_sql(
         """select idempotency_key, resource from submissions
         where account = %s and idempotency_key = any(%s) and resource like 'c-%%'""",
@@ -442,7 +442,7 @@ def claims_of_keys(connection: sa.Connection, account: str, keys: Iterable[str])
 
 
 def add_usage(connection: sa.Connection, counts: Mapping[str, int], now: dt.datetime) -> None:
-    """Add to what accounts have filed in this hour."""
+    """Add to the items that accounts have filed in this hour."""
     hour = now.replace(minute=0, second=0, microsecond=0)
     connection.exec_driver_sql(
         """insert into usage (account, hour, items) select n.account, %s, n.items from unnest(%s::text[], %s::bigint[]) as n(account, items)
@@ -452,7 +452,7 @@ def add_usage(connection: sa.Connection, counts: Mapping[str, int], now: dt.date
 
 
 def usage(connection: sa.Connection, ids: Sequence[str], now: dt.datetime) -> dict[str, int]:
-    """Items filed in the last 24 hours, to the hour."""
+    """Items filed in the last 24 hours by account, to the hour."""
     rows = connection.exec_driver_sql(
         "select account, sum(items)::bigint from usage where account = any(%s) and hour > %s group by account",
         (list(ids), now - dt.timedelta(hours=24)),

@@ -1,8 +1,9 @@
-"""The barrier: up to which time all that was accepted is committed (architecture.md, "Time of right").
+"""The barrier: finds T, the time up to which everything accepted is committed.
 
-One worker closes the door for a moment and reads the clock, T; all workers publish watermarks up to the T in ``admission_time``.
-T never goes back, and ``store.enter_door`` accepts nothing at or before it, whatever the clock says. While the clocks of
-database, broker and process disagree, T stays where it is.
+One worker takes the admission lock exclusively for a moment and reads the clock: T. All workers publish watermarks up
+to the T in ``admission_time``. T never goes back, and ``store.enter_admission`` accepts nothing at or before it,
+whatever the clock says. While the clocks of database, broker and process disagree, T stays where it is.
+See docs/explanation/architecture.md, "Time of right".
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from shared.topics import CLOCK
 log = structlog.get_logger(__name__)
 
 TICK: Final = dt.timedelta(microseconds=1)
-"""T is so much short of the clock, which may stand still: what is accepted next then carries the very same time."""
+"""T is this much short of the clock: if the clock stands still, what is accepted next carries the clock's time."""
 GOOD_S: Final = 60.0
-"""A broker that was not heard of for so long says nothing."""
+"""Seconds after which a broker's last answer no longer counts."""
 NOT_STAMPED: Final = 1
-"""Sent as a record's timestamp in ms. It comes back where the broker does not stamp the topic, and no broker's clock says it."""
+"""Sent as a record's timestamp, in ms. It comes back only if the broker does not stamp the topic."""
 _LOOK: Final = """
     select c.wall, c.business, c.rate, clock_timestamp(), t.turn from platform.clock c, admission_time t
     order by c.id desc limit 1"""
@@ -37,17 +38,17 @@ _MOVE: Final = "update admission_time set upto = greatest(upto, %s), turn = turn
 
 
 def bound_s(settings: Settings) -> float:
-    """Seconds by which clocks may differ: never by more than deadlines wait for what the brokers stamp."""
+    """Seconds by which clocks may differ: never more than deadlines wait for records that the brokers stamp."""
     return min(settings.clock_bound_ms, settings.broker_skew_ms) / 1000
 
 
 def patience_ms(failures: int) -> int:
-    """Milliseconds that the door may be kept waiting for transactions in it: more, each time that it was in vain."""
+    """Milliseconds to wait for the admission lock, with filing held up behind it: more after each failed attempt."""
     return int(min(200 * 2**failures, 5_000))
 
 
 class BrokerClock:
-    """What time it is at the brokers, by records that they stamp.
+    """The brokers' clocks, measured by records that they stamp.
 
     Args:
         wall: this process's clock.
@@ -61,7 +62,7 @@ class BrokerClock:
         self._known: dict[int, tuple[float, Offset]] = {}
 
     def offsets(self) -> list[Offset]:
-        """Of each partition's leader, as last heard."""
+        """Clock offsets of the partitions' leaders, as last measured."""
         now = time.monotonic()
         return [offset for at, offset in list(self._known.values()) if now - at < GOOD_S]
 
@@ -69,7 +70,7 @@ class BrokerClock:
         """Have records stamped: on the next partition, and wherever the clock was wrong.
 
         Raises:
-            KafkaError: a broker cannot be asked.
+            KafkaError: a broker cannot be reached.
         """
         if self._producer is None:
             self._producer = kafka_links.producer(
@@ -102,14 +103,14 @@ class BrokerClock:
 
 
 class Clocks:
-    """Whether clocks agree, and says so when that changes."""
+    """Checks whether clocks agree, and logs when that changes."""
 
     def __init__(self, settings: Settings) -> None:
         self._bound_s = bound_s(settings)
         self._held = False
 
     def agree(self, database: Offset, brokers: Sequence[Offset] = ()) -> bool:
-        """Whether no two of them, this process's included, differ for certain by more than the bound."""
+        """Whether no two clocks, this process's included, differ for certain by more than the bound."""
         seconds = apart([database, *brokers])
         metrics.CLOCK_OFFSET.labels("database").set(database.certain)
         metrics.CLOCK_OFFSET.labels("broker").set(max((one.certain for one in brokers), key=abs, default=0.0))
@@ -127,7 +128,7 @@ class Clocks:
 
 
 class Barrier:
-    """One process's part in it: ``turn`` every ``watermark_ms``.
+    """One process's part in moving T: call ``turn`` every ``watermark_ms``.
 
     Args:
         inbound: topics of upstreams, whose partitions must have been read as far.
@@ -154,7 +155,7 @@ class Barrier:
         """The business day."""
 
     def turn(self) -> bool:
-        """Move T on, unless another process has since the last time, or clocks disagree; whether this one did."""
+        """Move T on, unless another process has since the last turn, or clocks disagree. Returns whether it did."""
         with self._engine.begin() as connection:
             before = self._wall()
             *anchor, now, turn = connection.exec_driver_sql(_LOOK).one()
@@ -167,8 +168,8 @@ class Barrier:
 
     def _close(self) -> bool:
         with self._engine.begin() as connection:
-            # what waits for a slow transaction keeps the door waiting behind it. T needs no flush of its own: whoever
-            # publishes it commits afterwards, and that does
+            # while this waits for a slow transaction, everyone who wants to file waits behind it. T needs no flush of
+            # its own: the worker that publishes it commits afterwards, and that flushes
             connection.exec_driver_sql(
                 f"set local lock_timeout = {patience_ms(self._failures)}; set local synchronous_commit = off"
             )
@@ -194,6 +195,6 @@ class Barrier:
 
 
 def published_upto(connection: sa.Connection) -> dt.datetime | None:
-    """T: what is read after this sees everything that was accepted up to it. None: none was found yet."""
+    """T. Reads after this one see everything that was accepted up to it. None: no T was found yet."""
     upto: dt.datetime | None = connection.exec_driver_sql("select upto from admission_time").scalar_one()
     return upto

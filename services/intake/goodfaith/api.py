@@ -1,4 +1,4 @@
-"""Routes of the good-faith takedown mechanism: standing and figures, history, the declaration, leaving."""
+"""Routes for the good-faith takedown mechanism: standing and figures, history, the declaration, leaving."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _basis: Final = msgspec.json.Decoder(Basis)
 
 
 class _Signatory(msgspec.Struct, frozen=True):
-    """What is sealed with an executed declaration."""
+    """Who signed a declaration. Stored sealed."""
 
     name: str
     capacity: str
@@ -42,7 +42,7 @@ class _Signatory(msgspec.Struct, frozen=True):
 
 @get("/v1/good-faith", opt={"roles": HOLDER}, responses=MAY_FAIL, tags=["good faith"])
 async def my_good_faith(request: Request[Account, Any, Any]) -> answers.GoodFaithOut:
-    """Where the caller stands with the good-faith mechanism, and its figures at this moment."""
+    """The caller's standing with the good-faith mechanism, and its current figures."""
     return await context_of(request).run(_standing, request.user.id)
 
 
@@ -50,7 +50,7 @@ async def my_good_faith(request: Request[Account, Any, Any]) -> answers.GoodFait
 async def my_good_faith_history(
     request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.GoodFaithChange]:
-    """Changes of the caller's standing, latest first, each with the numbers that it stood on."""
+    """Changes to the caller's standing, latest first, each with the figures it was based on."""
     return await _history(request, request.user.id, cursor, limit)
 
 
@@ -102,7 +102,7 @@ async def execute_declaration(
 
 @delete("/v1/good-faith", opt={"roles": HOLDER}, status_code=200, responses=MAY_FAIL, tags=["good faith"])
 async def leave_good_faith(request: Request[Account, Any, Any]) -> answers.GoodFaithOut:
-    """Leave the mechanism. The caller may not come in again for the months that the policy says."""
+    """Leave the mechanism. The caller may not rejoin for the number of months that the policy sets."""
     context, caller = context_of(request), request.user.id
 
     def work(connection: sa.Connection) -> answers.GoodFaithOut:
@@ -116,7 +116,7 @@ async def leave_good_faith(request: Request[Account, Any, Any]) -> answers.GoodF
 
 @get("/v1/accounts/{account_id:str}/good-faith", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["good faith"])
 async def good_faith_of(request: Request[Account, Any, Any], account_id: str) -> answers.GoodFaithOut:
-    """Where an account stands with the good-faith mechanism, and its figures at this moment."""
+    """An account's standing with the good-faith mechanism, and its current figures."""
     return await context_of(request).run(_standing, known_id(account_id))
 
 
@@ -124,7 +124,7 @@ async def good_faith_of(request: Request[Account, Any, Any], account_id: str) ->
 async def good_faith_history_of(
     request: Request[Account, Any, Any], account_id: str, cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.GoodFaithChange]:
-    """Changes of an account's standing, latest first, each with the numbers that it stood on."""
+    """Changes to an account's standing, latest first, each with the figures it was based on."""
     return await _history(request, known_id(account_id), cursor, limit)
 
 
@@ -150,7 +150,7 @@ async def declarations_of(
             try:
                 plain = context.contacts.open_text(account, bytes(row["wrapped"]), bytes(row["sealed"]), _PURPOSE)
                 signed = msgspec.json.decode(plain, type=_Signatory)
-            except InvalidTag:  # under a key that was erased since
+            except InvalidTag:  # sealed under a key that was erased since
                 signed = None
         found.append(
             answers.DeclarationExecuted(

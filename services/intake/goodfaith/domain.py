@@ -1,7 +1,8 @@
-"""The good-faith takedown mechanism (domain.md, "Good faith"), without I/O: outcomes, sums, verdicts, and who joins and leaves.
+"""The good-faith takedown mechanism: outcomes, sums, verdicts, and who joins and leaves. Pure: no I/O.
 
-The account that counts is the **complainant**'s: who files is judged, and has the benefits. An item counts once, as it is settled
-now, on the business day (UTC) on which it came into that state; what was counted before is taken back when it leaves the state.
+The rules are in docs/explanation/domain.md, "Good faith". The account that counts is the **complainant**'s: the one
+that files is judged, and has the benefits. An item counts once, as it is settled now, on the business day (UTC) on
+which it entered that state. When it leaves the state, its count is taken back.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from shared.events import SETTLED, UPHELD, ItemChanged, State
 from shared.policy import GoodFaith
 
 STANDS: Final = "9-stands"
-"""Rule by which a takedown comes to stand where the seller's silence means nothing: settled, in NOTIFIED."""
+"""Rule by which a takedown stands where the seller's silence means nothing: the item is settled, in NOTIFIED."""
 EXCLUDED: Final = frozenset({State.DUPLICATE, State.LINK_INVALID})
-"""Settled, and left out of both rates."""
+"""Settled states that are left out of both rates."""
 
 Outcome = Literal["upheld", "countered", "lifted", "declined"]
-"""What a settled item counts as: upheld; taken down and restored, or withdrawn as an error; taken down and withdrawn for
-another ground; never taken down."""
+"""What a settled item counts as: upheld; taken down, then restored or withdrawn as an error; taken down, then
+withdrawn on another ground; never taken down."""
 
 
 class Counts(Struct, frozen=True):
-    """Settled items, and how many of them were upheld, had been taken down, and came back by a successful counter."""
+    """Settled items, and how many of them were upheld, were taken down, and came back by a successful counter."""
 
     settled: int = 0
     upheld: int = 0
@@ -63,7 +64,7 @@ def outcome_of(state: State, code: str | None, taken_down: bool) -> Outcome | No
 
     Args:
         code: of a withdrawn item, the ground.
-        taken_down: its listing was down by it at some time, so far.
+        taken_down: whether it has ever taken its listing down.
     """
     if state in UPHELD:
         return "upheld"
@@ -84,12 +85,12 @@ def outcome_of(state: State, code: str | None, taken_down: bool) -> Outcome | No
 
 
 class Turn(Struct, frozen=True):
-    """An item came into a settled state or left one.
+    """An item entered a settled state or left one.
 
     Attributes:
-        down: what it counts as if it was taken down at some time; ``never``: if it was not. None: nothing.
+        down: what it counts as if it was ever taken down; ``never``: if it was not. None: nothing.
         grounds: why it was unfounded (``misuse``), in the same two cases.
-        serious: the reason that was alleged is.
+        serious: whether the alleged reason is serious.
     """
 
     item: str
@@ -105,12 +106,12 @@ class Turn(Struct, frozen=True):
 
 
 def turn_of(change: ItemChanged, at: dt.datetime, partition: int) -> Turn | None:
-    """What a change means to the statistic; None, for most, when nothing. ``at``: when it took effect."""
+    """What a change means for the statistic; None, as for most changes: nothing. ``at``: when it took effect."""
     state, previous = change.state, change.previous
     if change.recurs is not None or change.canary:
-        return None  # row 20: the complainant did not ask for it, and is not judged by it; nobody is judged by a canary
-    # a state that is gone through in one instant was never left; but a withdrawal may be told anew, on another ground: one that
-    # was accepted in time takes the place of the end that a timer brought
+        return None  # row 20: the complainant did not file it and is not judged by it; nobody is judged by a canary
+    # a state passed through in one instant was never left. But a withdrawal may be reported again, on another ground:
+    # one that was accepted in time replaces the end that a timer brought
     again = state is previous and state is not State.WITHDRAWN
     stands = state is State.NOTIFIED and change.settled  # where no window runs
     if stands:
@@ -135,14 +136,14 @@ def turn_of(change: ItemChanged, at: dt.datetime, partition: int) -> Turn | None
 
 
 def follow(before: Turn | None, turn: Turn) -> Turn:
-    """The last turn of an item in a batch: what it keeps of why it was unfounded it has from the one before."""
+    """The last turn of an item in a batch. If it keeps the grounds, they are those of the turn before."""
     if before is None or turn.grounds != (misuse.KEPT, misuse.KEPT):
         return turn
     return replace(turn, grounds=before.grounds)
 
 
 class Counted(Struct, frozen=True):
-    """What an item is counted as; ``outcome`` None: as nothing, any more. ``ground``: why it was unfounded, if it was."""
+    """What an item is counted as; ``outcome`` None: no longer counted. ``ground``: why it was unfounded, if it was."""
 
     item: str
     account: str
@@ -155,21 +156,21 @@ class Counted(Struct, frozen=True):
 
 
 Bucket = tuple[str, dt.date, str, int]
-"""Account, day, reason, partition: each partition has its own, so that workers never wait for one another."""
+"""Account, day, reason, partition. Each partition has its own buckets, so workers never wait for one another."""
 
 
 def settle(
     turns: Iterable[Turn], counted: Mapping[str, Counted], taken_down: Mapping[str, bool]
 ) -> tuple[list[Counted], dict[Bucket, Counts]]:
-    """Take back what items were counted as and enter what they count as now.
+    """Take back what items were counted as, and count them as they are now.
 
     Args:
         turns: the last of each item.
-        counted: by item, what is written down.
-        taken_down: by item; one that is missing is not ours.
+        counted: what is stored, by item.
+        taken_down: by item; a missing item is not ours.
 
     Returns:
-        what to write down, and what to add to buckets, both in the order of their keys.
+        what to store, and what to add to buckets, both in key order.
     """
     rows: list[Counted] = []
     sums: dict[Bucket, Counts] = {}
@@ -202,7 +203,7 @@ def _add(sums: dict[Bucket, Counts], key: Bucket, counts: Counts) -> None:
 
 
 def months_before(day: dt.date, months: int) -> dt.date:
-    """The day of the same number that many months earlier (negative: later); where that month is shorter, its last."""
+    """The same day of the month, that many months earlier (negative: later); in a shorter month, its last day."""
     month = day.year * 12 + day.month - 1 - months
     year, month = divmod(month, 12)
     return dt.date(year, month + 1, min(day.day, calendar.monthrange(year, month + 1)[1]))
@@ -211,21 +212,21 @@ def months_before(day: dt.date, months: int) -> dt.date:
 def left_after(day: dt.date, months: int) -> dt.date:
     """The last day that is no longer in the window of ``day``.
 
-    The window is of the days after that one up to ``day`` itself: on 24 November, 25 August to 24 November; on 31 May, 1 March
-    (28 or 29 February is the last to be out) to 31 May. No day ever returns to it.
+    The window runs from the next day to ``day`` itself: on 24 November, from 25 August to 24 November; on 31 May,
+    from 1 March to 31 May (28 or 29 February is the last day outside). No day ever returns to it.
     """
     return months_before(day, months)
 
 
 class Figures(Struct, frozen=True):
-    """Sums of a window: all items, and those of each reason that has any."""
+    """Sums of a window: all items, and those of each reason that has items."""
 
     overall: Counts
     reasons: dict[str, Counts]
 
 
 def figures_of(rows: Iterable[tuple[str, Counts]]) -> Figures:
-    """Sums of (reason, counts)."""
+    """Sum up (reason, counts)."""
     reasons: dict[str, Counts] = {}
     overall = NOTHING
     for reason, counts in rows:
@@ -238,7 +239,7 @@ def figures_of(rows: Iterable[tuple[str, Counts]]) -> Figures:
 
 
 class Miss(Struct, frozen=True):
-    """A rate that is not kept: of a reason, or overall (``reason`` None)."""
+    """A rate that was missed, for a reason or overall (``reason`` None)."""
 
     reason: str | None
     rate: Literal["takedown", "counter"]
@@ -247,14 +248,14 @@ class Miss(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """Whether figures are those of good faith; ``too_few``: there are too few items to tell."""
+    """Whether figures meet the rates of good faith; ``too_few``: there are too few items to tell."""
 
     kind: Literal["meets", "misses", "too_few"]
     misses: tuple[Miss, ...] = ()
 
 
 def judge(figures: Figures, terms: GoodFaith) -> Verdict:
-    """Hold figures against the policy's rates, overall and for every reason, in whole numbers."""
+    """Compare figures with the policy's rates, overall and for every reason, in integer arithmetic."""
     if figures.overall.settled < terms.min_items:
         return Verdict("too_few")
     misses: list[Miss] = []
@@ -274,25 +275,25 @@ How = Literal["declaration", "statistic", "staff"]
 Change = Literal[
     "upgraded",  # by the statistic
     "joined",  # by a declaration
-    "declared",  # a declaration by who is in already
+    "declared",  # a declaration by a member
     "warned",
     "warning_lifted",
     "demoted",  # and barred
     "left",  # and barred
     "bar_ended",
     "admitted",  # by reviewer or operator
-    "removed",  # by reviewer or operator, or because the account is suspended, closed or not verified any more
+    "removed",  # by reviewer or operator, or because the account is suspended, closed or no longer verified
 ]
 
 
 class Standing(Struct, frozen=True):
-    """Where an account stands with the mechanism. Days are business days, UTC.
+    """An account's standing with the mechanism. Days are business days, UTC.
 
     Attributes:
-        how: how it came in; None when it is out.
+        how: how it joined; None when it is out.
         since: day of the last change of ``state``.
-        demote_on: of a warned account, the day on which it is demoted if its figures still miss.
-        barred_until: first day on which it may come in again.
+        demote_on: day on which a warned account is demoted if its figures still miss the rates.
+        barred_until: first day on which it may join again.
     """
 
     state: Literal["out", "in", "warned"] = "out"
@@ -303,22 +304,24 @@ class Standing(Struct, frozen=True):
 
     @property
     def member(self) -> bool:
-        """Takes part: has the benefits."""
+        """Whether it takes part, and so has the benefits."""
         return self.state != "out"
 
     def barred(self, day: dt.date) -> bool:
-        """May not come in on that day."""
+        """Whether it may not join on that day."""
         return self.barred_until is not None and day < self.barred_until
 
 
 def review(
     standing: Standing, verified: bool, verdict: Verdict, day: dt.date, terms: GoodFaith
 ) -> tuple[Standing, tuple[Change, ...]]:
-    """The daily judgement: what becomes of an account on ``day``, by the figures up to the day before.
+    """Judge an account on ``day``, by its figures up to the day before.
 
-    ``verified``: it is, and neither suspended nor closed.
-    At most one step a day, but that a bar which has ended may be followed by an upgrade. Nobody is demoted without having been
-    warned, and with too few items nobody is upgraded, warned or demoted.
+    At most one step per day is taken, except that an upgrade may follow the end of a bar. Nobody is demoted without a
+    warning, and with too few items nobody is upgraded, warned or demoted.
+
+    Args:
+        verified: whether the account is, and neither suspended nor closed.
     """
     made: list[Change] = []
     if standing.barred_until is not None and day >= standing.barred_until:
@@ -346,12 +349,12 @@ def review(
 
 
 def bar_end(day: dt.date, terms: GoodFaith) -> dt.date:
-    """First day on which one who leaves on ``day`` may come in again."""
+    """First day on which an account that leaves on ``day`` may join again."""
     return months_before(day, -terms.bar_months)
 
 
 def join(standing: Standing, verified: bool, day: dt.date) -> tuple[Standing, Change]:
-    """By an executed declaration.
+    """Join by an executed declaration.
 
     Raises:
         Refused: the account is not verified, or barred.
@@ -372,10 +375,10 @@ def join(standing: Standing, verified: bool, day: dt.date) -> tuple[Standing, Ch
 
 
 def leave(standing: Standing, day: dt.date, terms: GoodFaith) -> tuple[Standing, Change]:
-    """Of its own accord.
+    """Leave of one's own accord.
 
     Raises:
-        Refused: it is not in.
+        Refused: the account is not in.
     """
     if not standing.member:
         raise Refused(409, "not_a_member", "The account does not take part in the mechanism.", cure="Nothing to do.")
@@ -383,7 +386,7 @@ def leave(standing: Standing, day: dt.date, terms: GoodFaith) -> tuple[Standing,
 
 
 def by_staff(standing: Standing, member: bool, day: dt.date) -> tuple[Standing, Change | None]:
-    """A reviewer's or operator's word: it ends a bar, and removal brings none."""
+    """Admit or remove an account on the word of staff. That ends a bar, and a removal brings none."""
     if member == standing.member:
         return standing, None
     if member:

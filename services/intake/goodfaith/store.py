@@ -1,7 +1,7 @@
-"""Tables of the good-faith mechanism: the fold's part, the daily judgement, and what the routes ask for.
+"""Tables of the good-faith mechanism: counting in the fold, the daily judgement, and the routes' queries.
 
-Whoever changes a standing locks its row first (``_standings``), so that the judgement, a declaration and a person's word come
-one after the other; ``accounts.good_faith``, which the door reads, follows in the same transaction.
+Every change to a standing locks its row first (``_standings``), so the judgement, declarations and decisions of staff
+come one after the other. ``accounts.good_faith``, which the API reads, changes in the same transaction.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from shared import clock, declarations, policy
 from shared.events import AccountNotice, Record
 
 PROFILE: Final = "ipp"
-"""Accounts, unlike items, have no profile: like penalties they are judged by this one's newest policy."""
+"""Accounts, unlike items, have no profile: like penalties, they are judged by the newest policy of this one."""
 CHUNK: Final = 100
 """Accounts judged in one transaction."""
 MISSES_TOLD: Final = 10
@@ -31,7 +31,7 @@ SYSTEM: Final = "a-system"
 
 
 def terms() -> policy.GoodFaith:
-    """The mechanism's numbers in force."""
+    """The mechanism's terms in force."""
     return policy.current(PROFILE).good_faith
 
 
@@ -57,7 +57,7 @@ _WRITE_ITEMS: Final = """
         as n(item, account, reason, day, outcome, revision, ground, serious)
     on conflict (item) do update set account = excluded.account, reason = excluded.reason, day = excluded.day,
         outcome = excluded.outcome, revision = excluded.revision, ground = excluded.ground, serious = excluded.serious"""
-# commutative, in the order of the key, and each partition's rows by its owner only
+# commutative, in key order, and only its owner writes a partition's rows
 _ADD_DAYS: Final = """
     insert into good_faith_days as d (account, day, reason, partition, settled, upheld, taken_down, restored)
     select account, day::date, reason, partition, settled, upheld, taken_down, restored
@@ -69,7 +69,7 @@ _ADD_DAYS: Final = """
 
 
 def settle(connection: sa.Connection, turns: Sequence[Turn]) -> None:
-    """Count items that came into a settled state or left one; after the read model's items are written."""
+    """Count items that entered a settled state or left one. Runs after the read model's items are written."""
     known: dict[str, Counted] = {}
     taken_down: dict[str, bool] = {}
     for item, down, account, reason, day, outcome, revision, ground in connection.exec_driver_sql(
@@ -122,7 +122,7 @@ def figures(
 
 
 class Basis(Struct, frozen=True, kw_only=True):
-    """The numbers that a judgement stands on: the window (both days included), its sums, the thresholds and their policy."""
+    """The figures that a judgement is based on: the window (both days included), sums, thresholds, policy."""
 
     window_from: dt.date
     window_to: dt.date
@@ -138,7 +138,7 @@ class Basis(Struct, frozen=True, kw_only=True):
 
 
 def basis(sums: Figures, first: dt.date, day: dt.date, verdict: Verdict) -> Basis:
-    """As kept in the history and shown."""
+    """Build the basis that the history keeps and the API shows."""
     now = policy.current(PROFILE)
     return Basis(
         window_from=first,
@@ -156,7 +156,7 @@ def basis(sums: Figures, first: dt.date, day: dt.date, verdict: Verdict) -> Basi
 
 
 def basis_now(connection: sa.Connection, account: str, day: dt.date) -> Basis:
-    """An account's figures up to and with ``day``."""
+    """An account's figures up to and including ``day``."""
     sums, first = figures(connection, [account], day, terms().window_months)[account]
     return basis(sums, first, day, goodfaith.judge(sums, terms()))
 
@@ -167,7 +167,7 @@ _STANDING: Final = "account, state, how, since, demote_on, barred_until"
 
 
 def standing(connection: sa.Connection, account: str) -> Standing:
-    """Where the account stands."""
+    """The account's standing."""
     row = connection.exec_driver_sql(
         f"select {_STANDING} from good_faith_standings where account = %s", (account,)
     ).one_or_none()
@@ -175,7 +175,7 @@ def standing(connection: sa.Connection, account: str) -> Standing:
 
 
 def _standings(connection: sa.Connection, accounts: Sequence[str]) -> dict[str, Standing]:
-    """Standings of accounts that there are, locked in their order; made where there is none."""
+    """Lock the standings of existing accounts, in key order; missing ones are created."""
     connection.exec_driver_sql(
         """insert into good_faith_standings (account) select id from accounts where id = any(%s) order by id
         on conflict do nothing""",
@@ -198,7 +198,7 @@ class _Made(Struct, frozen=True):
 def _write(
     connection: sa.Connection, now: dt.datetime, wall: dt.datetime, made: Sequence[_Made], by: str, partitions: int
 ) -> None:
-    """Write changes down: standing, what the door reads, history, and a notice to the account."""
+    """Store changes: standing, ``accounts.good_faith``, history, and a notice to the account."""
     day = now.date()
     for change in made:
         at = change.standing
@@ -248,7 +248,7 @@ def _notice(change: _Made, now: dt.datetime, wall: dt.datetime) -> AccountNotice
     )  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------------ the daily turn
+# ------------------------------------------------------------------------------------------------------- the daily run
 
 
 FIND_DUE: Final = """
@@ -263,10 +263,10 @@ FIND_DUE: Final = """
 
 
 def find_due(connection: sa.Connection, rules: policy.Misuse | None = None) -> bool:
-    """Once a business day (UTC), by one of the workers: find the accounts to be judged. Returns whether it did.
+    """Find the accounts to judge, once per business day (UTC), in one of the workers. Returns whether it did.
 
-    They are those whose sums changed since they were last judged, or lose a day as a window moves on (of this mechanism, or of
-    ``rules``), those that take part, those whose bar ends, and those under a measure: never all there are.
+    These are the accounts whose sums changed since they were last judged, or lose a day as a window moves on (of
+    this mechanism, or of ``rules``), those that take part, those whose bar ends, and those under a measure: never all.
     """
     run = connection.exec_driver_sql("select day from good_faith_run for update skip locked").one_or_none()
     if run is None:
@@ -289,13 +289,13 @@ def find_due(connection: sa.Connection, rules: policy.Misuse | None = None) -> b
 def judge_due(
     connection: sa.Connection, partitions: int, limit: int = CHUNK, rules: policy.Policy | None = None
 ) -> tuple[int, list[Change], list[misuse.Change]]:
-    """Judge some of the accounts that are due, by their figures up to yesterday; other workers take others.
+    """Judge some of the due accounts, by their figures up to yesterday; other workers take others.
 
     Args:
         rules: policy by which misuse is judged.
 
     Returns:
-        how many were judged, and the changes that were made: of this mechanism, and of measures against misuse.
+        how many were judged, and the changes made to standings and to measures against misuse.
     """
     now, wall = clock.read(connection)
     upto = now.date() - dt.timedelta(days=1)
@@ -309,7 +309,7 @@ def judge_due(
     if not due:
         return 0, [], []
     due.sort()
-    # locked in the order in which the fold locks them; the sums are read after that, so that nothing slips in between
+    # locked in the same order as in the fold; the sums are read after that, so no change is missed
     connection.exec_driver_sql(
         """with those as materialized (
             select account, day, reason, partition from good_faith_days where account = any(%s) and touched and day <= %s
@@ -322,7 +322,7 @@ def judge_due(
     known = store.accounts(connection, due)
     sums = figures(connection, due, upto, given.window_months)
     store.keep_records(connection, {account: record(sums[account][0]) for account in due if account in known})
-    # a row is made only for whom it may say something
+    # a row is created only where it may say something
     there = {
         row[0]
         for row in connection.exec_driver_sql(
@@ -336,14 +336,14 @@ def judge_due(
     made: list[_Made] = []
     for account, before in _standings(connection, matter).items():
         figures_, first = sums[account]
-        # one after the other, so that each entry of the history shows the standing that it made
+        # one after the other, so that each entry of the history shows the standing it led to
         after, kinds = goodfaith.review(before, fit(known[account], rules), verdicts[account], now.date(), given)
         for place, kind in enumerate(kinds):
             last = place == len(kinds) - 1
             shown = after if last else msgspec.structs.replace(before, barred_until=None)
             made.append(_Made(account, kind, shown, basis(figures_, first, upto, verdicts[account])))
     _write(connection, now, wall, made, SYSTEM, partitions)
-    # after the standings: whoever changes those locks them before the account
+    # after the standings, which are always locked before the account
     measures = misuse_store.judge(connection, due, now, wall, rules or policy.current(PROFILE), partitions)
     return len(due), [change.kind for change in made], measures
 
@@ -360,7 +360,7 @@ def record(sums: Figures) -> Record:
 
 
 def judge_soon(connection: sa.Connection, account: str) -> None:
-    """Have an account judged at the next turn, because something else about it changed (it was verified)."""
+    """Queue an account for judgement, because something else about it changed (such as its verification)."""
     connection.exec_driver_sql(
         "insert into good_faith_due (account) select id from accounts where id = %s on conflict do nothing", (account,)
     )
@@ -378,14 +378,14 @@ def execute(
     partitions: int,
     rules: policy.Policy | None = None,
 ) -> dt.datetime:
-    """Keep an executed declaration and let the account in; returns when.
+    """Store an executed declaration and admit the account. Returns when.
 
     Args:
-        seal: encrypts who signed under the account's (wrapped) key.
+        seal: encrypts the signatory under the account's (wrapped) key.
         rules: policy by which misuse is judged.
 
     Raises:
-        Refused: suspended, under a measure that bars it, not verified, barred, or the same version is in force already.
+        Refused: suspended, under a measure that bars it, not verified, barred, or this version was executed already.
     """
     now, wall = clock.read(connection)
     before = _standings(connection, [account])[account]
@@ -416,7 +416,7 @@ def execute(
 
 
 def leave(connection: sa.Connection, account: str, partitions: int) -> None:
-    """The account leaves of its own accord.
+    """Let the account leave of its own accord.
 
     Raises:
         Refused: it is not in.
@@ -428,7 +428,7 @@ def leave(connection: sa.Connection, account: str, partitions: int) -> None:
 
 
 def by_staff(connection: sa.Connection, account: str, member: bool, by: str, partitions: int) -> None:
-    """A reviewer or operator lets an account in, or takes it out. An unknown account is passed over."""
+    """Admit or remove an account on the word of a reviewer or operator. An unknown account is ignored."""
     now, wall = clock.read(connection)
     before = _standings(connection, [account]).get(account)
     if before is None:
@@ -443,7 +443,7 @@ def by_staff(connection: sa.Connection, account: str, member: bool, by: str, par
 
 
 def history(connection: sa.Connection, account: str, before: int | None, limit: int) -> list[store.Row]:
-    """Changes of the account's standing, latest first."""
+    """Changes to the account's standing, latest first."""
     rows = connection.exec_driver_sql(
         """select id, day, at, kind, by, state, demote_on, barred_until, basis from good_faith_history
         where account = %s and (%s::bigint is null or id < %s) order by id desc limit %s""",

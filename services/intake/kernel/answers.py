@@ -1,4 +1,4 @@
-"""What the API answers: structs of their own, so that no column becomes public by accident."""
+"""The API's answers, as structs of their own so that no column becomes public by accident."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Problem(Struct, kw_only=True, omit_defaults=True):
-    """RFC 9457, with the field that is wrong and how to cure it."""
+    """An RFC 9457 problem, with the field that is wrong and how to cure it."""
 
     type: str
     title: str
@@ -27,14 +27,14 @@ class Problem(Struct, kw_only=True, omit_defaults=True):
 
 
 class Page(Struct, Generic[T], kw_only=True):
-    """A part of a list; ``next`` is the cursor of the following part, null at the end."""
+    """A page of a list. ``next`` is the cursor of the next page, null at the end."""
 
     items: list[T]
     next: str | None = None
 
 
 class AccountOpened(Struct, kw_only=True):
-    """A new account. The token is shown this once."""
+    """A new account. The token is shown only this once."""
 
     account: str
     role: str
@@ -43,7 +43,7 @@ class AccountOpened(Struct, kw_only=True):
 
 
 class TokenIssued(Struct, kw_only=True):
-    """A further token of the caller. Shown this once."""
+    """Another token of the caller, shown only this once."""
 
     account: str
     id: str
@@ -53,14 +53,14 @@ class TokenIssued(Struct, kw_only=True):
 
 
 class TokenOut(Struct, kw_only=True):
-    """A token that is in force; the token itself is shown once only, when it is issued."""
+    """A token that is in force. The token itself is shown only once, when it is issued."""
 
     id: str
     name: str
     created: dt.datetime
     expires: dt.datetime
     current: bool = False
-    """Whether it is the one that this request carries."""
+    """Whether this request carries it."""
 
 
 class TokensRevoked(Struct, kw_only=True):
@@ -87,14 +87,14 @@ class AccountOut(Struct, kw_only=True):
 
 
 class AccountErased(Struct, kw_only=True):
-    """What an erasure did. ``stays``: what it left, and why; ``documents_kept`` of them go by themselves later."""
+    """What an erasure did. ``stays``: what it left, and why. ``documents_kept`` are deleted automatically later."""
 
     account: str
     already: bool
-    """It had been erased before."""
+    """It had already been erased."""
     forced: bool
     matters: dict[str, int]
-    """What it was party to that is not over."""
+    """What it was party to that is still open."""
     contact: bool
     tokens: int
     webhooks: int
@@ -113,7 +113,7 @@ class AccountChange(Struct, kw_only=True):
 
 
 class AccountWithHistory(AccountOut, kw_only=True):
-    """An account and what happened to it, latest first, at most 100."""
+    """An account and its history, latest first, at most 100 entries."""
 
     history: list[AccountChange]
 
@@ -137,11 +137,11 @@ class RightOut(Struct, kw_only=True):
     pending_reason: Literal["proof_missing", "right_registered_elsewhere", "mark_mixed_script", "refused"] | None
     """Why a pending right is not in force."""
     normalised: list[str] = []
-    """Fields that were made plain: they are kept otherwise than they were given."""
+    """Fields that were normalised: they are kept in a form other than the one given."""
 
 
 class RightChange(Struct, kw_only=True):
-    """Something that happened to a right; ``was`` and ``now`` are what the kind is about."""
+    """Something that happened to a right. What ``was`` and ``now`` hold depends on ``kind``."""
 
     kind: str
     by: str
@@ -152,7 +152,7 @@ class RightChange(Struct, kw_only=True):
 
 
 class RightWithHistory(RightOut, kw_only=True):
-    """A right and what happened to it, latest first, at most 100."""
+    """A right and its history, latest first, at most 100 entries."""
 
     history: list[RightChange]
 
@@ -161,23 +161,23 @@ class CodeRequested(Struct, kw_only=True):
     """A code is on its way to the address on file."""
 
     again_at: dt.datetime
-    """When a further one may be asked for."""
+    """When another code may be requested."""
 
 
 class CodeFor(Struct, kw_only=True):
-    """Internal: a code for the sending of a message."""
+    """Internal: a code to send in a message."""
 
     code: str
 
 
 class CodesFor(Struct, kw_only=True):
-    """Internal: codes by notice; one with nothing to confirm is missing."""
+    """Internal: codes by notice. Notices with nothing to confirm are missing."""
 
     codes: dict[str, CodeFor]
 
 
 class AuthorisationOut(Struct, kw_only=True):
-    """An authorisation; ``rights`` null: all of the principal's."""
+    """An authorisation. ``rights`` null: all of the principal's rights."""
 
     id: str
     agent: str
@@ -190,10 +190,10 @@ class AuthorisationOut(Struct, kw_only=True):
 
 
 class Changed(Struct, kw_only=True):
-    """What came of a request to change a right or an authorisation. Open items that it concerns are told within seconds."""
+    """Result of changing a right or an authorisation. Open items that it concerns are told within seconds."""
 
     changed: bool
-    """False: it was so already, and nothing was written."""
+    """False: it was so already, so nothing was written."""
 
 
 class ItemAccepted(Struct, kw_only=True):
@@ -204,14 +204,14 @@ class ItemAccepted(Struct, kw_only=True):
 
 
 class ClaimAccepted(Struct, kw_only=True):
-    """An accepted claim. From now on it can be read."""
+    """An accepted claim. It can be read from now on."""
 
     claim: str
     accepted_at: dt.datetime
     lane: Lane
     items: list[ItemAccepted]
     held_until: dt.date | None = None
-    """Only while the processing of the account's claims is suspended: the day (UTC) on which that of this one begins."""
+    """Only while the processing of the account's claims is suspended: the day (UTC) on which this claim's begins."""
 
 
 class CommandAccepted(Struct, kw_only=True):
@@ -222,13 +222,13 @@ class CommandAccepted(Struct, kw_only=True):
 
 
 class CommandsAccepted(Struct, kw_only=True):
-    """Accepted commands. Whether each was applied or refused is told by ``/v1/commands/{id}``."""
+    """Accepted commands. ``/v1/commands/{id}`` says whether each was applied or refused."""
 
     claim: str
     accepted_at: dt.datetime
     commands: list[CommandAccepted]
     proposed: list[str] = []
-    """Items of a decision that another person has to look at first."""
+    """Items whose decision needs a second person's look first."""
 
 
 class ClaimOut(Struct, kw_only=True):
@@ -273,11 +273,11 @@ class ItemOut(Struct, kw_only=True):
     settled: bool = False
     code: str | None = None
     cure: str | None = None
-    """Of an item that was refused: how to cure it, in the reader's language."""
+    """For a refused item: how to cure it, in the reader's language."""
     missing: list[str] = []
     original: str | None = None
     recurs: str | None = None
-    """The upheld item whose listing has returned as this one's."""
+    """The upheld item whose listing has come back as this one."""
     noticed_at: dt.datetime | None = None
     due: dt.datetime | None = None
     sla_due: dt.datetime | None = None
@@ -285,7 +285,7 @@ class ItemOut(Struct, kw_only=True):
     sla: Literal["met", "missed"] | None = None
     counter_round: int = 0
     triage: Triage | None = None
-    """Reviewers and operators only: what the rules made of it."""
+    """For reviewers and operators only: what the triage rules found."""
 
 
 class ChangeOut(Struct, kw_only=True):
@@ -343,101 +343,101 @@ class MessageOut(Struct, kw_only=True):
     digest: str
     sent_at: dt.datetime
     read_at: dt.datetime | None
-    """When the party said that it had read it."""
+    """When the party said that it had read the message."""
     contacts: list[ContactOut]
 
 
 class Inbox(Page[MessageOut], kw_only=True):
-    """A page of messages; ``unread``: how many of the inbox are not read, counted up to 1,000."""
+    """A page of messages. ``unread``: unread messages in the whole inbox, counted up to 1,000."""
 
     unread: int
 
 
 class MessageRead(Struct, kw_only=True):
-    """The receipt of a message; ``read_at`` is that of the first time."""
+    """The receipt of a message. ``read_at`` is when it was first read."""
 
     message: str
     read_at: dt.datetime
 
 
 class ContactFor(Struct, kw_only=True):
-    """Internal: a contact for the sending of a message."""
+    """Internal: the contact to send a message to."""
 
     account: str
     name: str
     address: str
     email: str
     language: str = "en"
-    """Of messages to it."""
+    """Language of messages to it."""
     confirmed: bool = False
-    """The address was confirmed to be the account's."""
+    """Whether the address was confirmed to be the account's."""
 
 
 class ContactsFor(Struct, kw_only=True):
-    """Internal: contacts by account; one without a contact is missing."""
+    """Internal: contacts by account. Accounts without one are missing."""
 
     contacts: dict[str, ContactFor]
 
 
 class DigestOut(Struct, kw_only=True):
-    """The hour at which receipts and outcomes come together."""
+    """The hour at which receipts and outcomes are sent in one message."""
 
     hour: int
     zone: str
 
 
 class ChannelsOut(Struct, kw_only=True):
-    """In which order the caller's channels are tried, and whether it is told once a day."""
+    """The order in which the caller's channels are tried, and its daily digest, if any."""
 
     order: list[str]
     digest: DigestOut | None = None
 
 
 class ChallengeOut(Struct, kw_only=True):
-    """How a webhook's URL is sent the code that confirms it. Wall times."""
+    """How far sending a webhook's URL its confirmation code has come. All times are wall times."""
 
     expires_at: dt.datetime
-    """Until when the code is good."""
+    """When the code expires."""
     again_at: dt.datetime
-    """When a further one may be asked for."""
+    """When another code may be requested."""
     calls: int
-    """Calls made with it."""
+    """Calls made with this code."""
     next_at: dt.datetime | None
-    """When it is called next, unless a call before is taken."""
+    """When it is called next, unless an earlier call is accepted."""
     result: str | None
-    """What came of the last call: HTTP status, or a word."""
+    """Result of the last call: HTTP status, or a word."""
 
 
 class WebhookOut(Struct, kw_only=True):
-    """A webhook of the caller's."""
+    """One of the caller's webhooks."""
 
     id: str
     url: str
     kinds: list[str]
     status: Literal["pending", "enabled", "disabled"]
-    """`pending`: nobody has confirmed it yet, and nothing goes there."""
+    """`pending`: not confirmed yet, so nothing is sent there."""
     challenge: ChallengeOut | None
-    """Of a pending one."""
+    """Only of a pending webhook."""
     reason: str | None
     """Why it is disabled: `owner`, `gone` (it answered 410), `failing`."""
     secrets: int
-    """Secrets that sign at present."""
+    """How many secrets sign at present."""
     made_at: dt.datetime
     changed_at: dt.datetime
 
 
 class WebhookSecret(Struct, kw_only=True):
-    """A webhook's new secret. Shown this once."""
+    """A webhook's new secret, shown only this once."""
 
     id: str
     secret: str
-    """For the verification of signatures, as the Standard Webhooks specification has it."""
+    """For verifying signatures as in the Standard Webhooks specification."""
     former_until: dt.datetime | None = None
-    """Until when the former secret signs as well (wall time)."""
+    """Until when the former secret also signs (wall time)."""
 
 
 class WebhookFor(Struct, kw_only=True):
-    """Internal: where a webhook is, and what signs for it now."""
+    """Internal: a webhook's URL, and the secrets that sign for it now."""
 
     id: str
     url: str
@@ -447,13 +447,13 @@ class WebhookFor(Struct, kw_only=True):
 
 
 class WebhooksOf(Struct, kw_only=True):
-    """Internal: the webhooks that an account has in use."""
+    """Internal: an account's webhooks that are in use."""
 
     webhooks: list[WebhookFor]
 
 
 class ChallengeFor(Struct, kw_only=True):
-    """Internal: a webhook that is to be sent its code."""
+    """Internal: a webhook to send its confirmation code to."""
 
     id: str
     ask: int
@@ -464,19 +464,19 @@ class ChallengeFor(Struct, kw_only=True):
 
 
 class ChallengesFor(Struct, kw_only=True):
-    """Internal: webhooks that are to be called for their owners to confirm."""
+    """Internal: webhooks to call so that their owners can confirm them."""
 
     challenges: list[ChallengeFor]
 
 
 class WebhooksFor(Struct, kw_only=True):
-    """Internal: webhooks by account; an account without any is missing."""
+    """Internal: webhooks by account. Accounts without any are missing."""
 
     webhooks: dict[str, WebhooksOf]
 
 
 class ClaimFacts(Struct, kw_only=True):
-    """Internal: what a message says of a claim."""
+    """Internal: what a message says about a claim."""
 
     claim: str
     complainant: str
@@ -491,13 +491,13 @@ class ClaimFacts(Struct, kw_only=True):
 
 
 class ClaimsFacts(Struct, kw_only=True):
-    """Internal: facts of claims; an unknown one is missing."""
+    """Internal: facts about claims. Unknown claims are missing."""
 
     claims: dict[str, ClaimFacts]
 
 
 class EvidenceOut(Struct, kw_only=True):
-    """A document. ``named_in``: claims, rights and accounts that it was named in, for its owner and staff."""
+    """A document. ``named_in``: claims, rights and accounts that name it, shown to its owner and staff."""
 
     id: str
     owner: str
@@ -511,14 +511,14 @@ class EvidenceOut(Struct, kw_only=True):
 
 
 class EvidenceLink(Struct, kw_only=True):
-    """Where the file can be fetched until then, by whoever has the link. Relative to this API's address."""
+    """A link to a file, relative to this API's address. Anyone who has it can fetch the file until it expires."""
 
     url: str
     expires: dt.datetime
 
 
 class EvidenceRead(Struct, kw_only=True):
-    """A link that was given out, or a file; wall time."""
+    """A link or file that was given out, at a wall time."""
 
     id: int
     reader: str
@@ -527,15 +527,17 @@ class EvidenceRead(Struct, kw_only=True):
 
 
 class EvidenceNamed(Struct, kw_only=True):
-    """Documents that were named in something."""
+    """Documents that were named, and in what."""
 
     about: str
     documents: list[str]
 
 
 class CountsOut(Struct, kw_only=True):
-    """Settled items of a window, how many were upheld, had been taken down, came back by a successful counter; and the rates
-    (``upheld / settled``, ``restored / taken_down``), rounded for reading: what is decided is decided in whole numbers."""
+    """Settled items of a window: how many were upheld, had been taken down, and came back by a successful counter.
+
+    The rates (``upheld / settled``, ``restored / taken_down``) are rounded for reading. Decisions use whole numbers.
+    """
 
     settled: int
     upheld: int
@@ -546,7 +548,7 @@ class CountsOut(Struct, kw_only=True):
 
 
 class MissOut(Struct, kw_only=True):
-    """A rate that is not kept, of a reason or (null) overall."""
+    """A rate that misses its threshold, for a reason or overall (null)."""
 
     reason: str | None
     rate: Literal["takedown", "counter"]
@@ -571,10 +573,10 @@ class FiguresOut(Struct, kw_only=True):
 
 
 class GoodFaithOut(Struct, kw_only=True):
-    """Where an account stands with the good-faith takedown mechanism, and its figures now (today's included).
+    """An account's standing in the good-faith mechanism, and its figures now (today's included).
 
-    ``demote_on``: of a warned account, when it leaves if its figures still miss; ``barred_until``: first day on which it may come
-    in again.
+    ``demote_on``: when a warned account leaves if its figures still miss; ``barred_until``: first day on which it may
+    rejoin.
     """
 
     account: str
@@ -588,7 +590,7 @@ class GoodFaithOut(Struct, kw_only=True):
 
 
 class GoodFaithChange(Struct, kw_only=True):
-    """A change of an account's standing, and the numbers that it stood on."""
+    """A change of an account's standing, and the figures that it rests on."""
 
     id: int
     day: dt.date
@@ -602,7 +604,7 @@ class GoodFaithChange(Struct, kw_only=True):
 
 
 class DeclarationOut(Struct, kw_only=True):
-    """The text in force, to be executed."""
+    """The declaration's text in force, for the account to execute."""
 
     version: str
     sha256: str
@@ -610,7 +612,7 @@ class DeclarationOut(Struct, kw_only=True):
 
 
 class DeclarationExecuted(Struct, kw_only=True):
-    """An executed declaration; the signatory is null once the account's key was erased."""
+    """An executed declaration. The signatory is null once the account's key has been erased."""
 
     id: int
     version: str
@@ -621,11 +623,12 @@ class DeclarationExecuted(Struct, kw_only=True):
 
 
 class MisuseFigures(Struct, kw_only=True):
-    """What an account's notices are weighed by, over a window, both days included.
+    """What an account's notices are weighed by, over a window with both days included.
 
-    ``notices``: claims with an unfounded item, and findings; ``number``: unfounded items, and findings; ``share``: unfounded items of settled ones, rounded for reading; ``weight``: gravity and
-    intent together; ``knowingly``: a finding says that it was done knowingly; ``again``: items filed, and findings, since the last step
-    began or ended; ``grounds``: why, and how many.
+    ``notices``: claims with an unfounded item, and findings; ``number``: unfounded items, and findings; ``share``: of
+    the settled items those that were unfounded, rounded for reading; ``weight``: gravity and intent together;
+    ``knowingly``: a finding says that it was done knowingly; ``again``: items filed, and findings, since the last step
+    began or ended; ``grounds``: how many for which ground.
     """
 
     window_from: dt.date
@@ -643,8 +646,8 @@ class MisuseFigures(Struct, kw_only=True):
 
 
 class MisuseRule(Struct, kw_only=True):
-    """From when on a measure follows: all of ``notices``, ``number``, ``share`` and ``weight``; ``again`` and ``after`` since the
-    last step."""
+    """When a measure follows: all of ``notices``, ``number``, ``share`` and ``weight`` are reached, and ``again`` and
+    ``after`` since the last step."""
 
     measure: Literal["warning", "quota", "suspension"]
     notices: int
@@ -658,10 +661,10 @@ class MisuseRule(Struct, kw_only=True):
 
 
 class MeasureOut(Struct, kw_only=True):
-    """A measure against misuse, and the numbers that it stands on.
+    """A measure against misuse, and the figures that it rests on.
 
-    ``until``: first day (UTC) on which it runs no more, null: until the record is good again; ``items``: of a quota, items a day;
-    ``complain_until``: when it may be complained of at the latest (``POST /v1/misuse/{measure}/complaint``).
+    ``until``: first day (UTC) on which it no longer applies, null: until the record is good again; ``items``: items
+    per day under a quota; ``complain_until``: deadline for a complaint (``POST /v1/misuse/{measure}/complaint``).
     """
 
     id: str
@@ -683,9 +686,9 @@ class MeasureOut(Struct, kw_only=True):
 
 
 class MisuseOut(Struct, kw_only=True):
-    """Where an account stands, by which rules, and its measures, latest first (the last 50; all: ``history``).
+    """Where an account stands, by which rules, and its last 50 measures, latest first (``history`` has all).
 
-    ``used``: items filed today, while there is a quota; ``held``: items that wait for the end of a suspension.
+    ``used``: items filed today, if there is a quota; ``held``: items that wait for the end of a suspension.
     """
 
     account: str
@@ -700,10 +703,11 @@ class MisuseOut(Struct, kw_only=True):
 
 
 class FindingOut(Struct, kw_only=True):
-    """A reviewer's finding, and what rests on the document: ``rights`` that are not lost, ``claims`` with items that have not ended
-    (up to 200 each). Have the rights refused or lost (``/v1/rights/{right_id}``), and decide the claims anew.
+    """A reviewer's finding, and what rests on the document: ``rights`` that are not lost, and ``claims`` with items
+    that have not ended (up to 200 each). Have the rights refused or lost (``/v1/rights/{right_id}``), and decide the
+    claims again.
 
-    ``state``: ``proposed`` waits for a second reviewer; ``measure``: that which began with it at once.
+    ``state``: ``proposed`` waits for a second reviewer; ``measure``: the one that began with it at once.
     """
 
     id: str
@@ -723,7 +727,7 @@ class FindingOut(Struct, kw_only=True):
 
 
 class MeasureComplaint(Struct, kw_only=True):
-    """An open complaint against a measure; ``statement`` is null if there is none, or the account's key was erased."""
+    """An open complaint against a measure. ``statement`` is null if there is none or the account's key was erased."""
 
     measure: str
     account: str
@@ -734,7 +738,7 @@ class MeasureComplaint(Struct, kw_only=True):
 
 
 class MisuseChange(Struct, kw_only=True):
-    """What happened to a measure, and the numbers that it stood on."""
+    """What happened to a measure, and the figures that it rests on."""
 
     id: int
     measure: str
@@ -746,7 +750,10 @@ class MisuseChange(Struct, kw_only=True):
 
 
 class Alive(Struct, kw_only=True):
-    """The process answers. ``publishing``: whether what is accepted goes on; ``delayed`` it waits, durably, for so many seconds."""
+    """The process answers. ``publishing``: whether accepted requests are being published.
+
+    If ``delayed``, they are durable and have waited for ``delayed_s`` seconds.
+    """
 
     ok: bool = True
     publishing: Literal["current", "delayed", "unknown"] = "unknown"
@@ -772,33 +779,33 @@ class CaseOut(Struct, kw_only=True):
     code: str | None
     revision: int
     escalated: bool
-    """A deadline of ours has passed: offered before all others."""
+    """A deadline of the programme's has passed: offered before all others."""
     due: dt.datetime | None
     since: dt.datetime
     reviewer: str | None
     """Who holds it now; ``expires``: until when (wall time)."""
     expires: dt.datetime | None
     assignee: str | None
-    """For whom it was left."""
+    """Whom it was handed to."""
     decided: bool
     """A decision is on its way."""
     decisions: list[str]
-    """What may be decided."""
+    """The decisions that are possible."""
 
 
 class LeaseOut(Struct, kw_only=True):
-    """A lease: ``token`` is shown this once, and null where there was nothing to take, or for a heartbeat."""
+    """A lease. ``token`` is shown only this once; null if there was nothing to take, or for a heartbeat."""
 
     token: str | None
     expires: dt.datetime | None
-    """When the first of the cases is free again (wall time), unless there is a heartbeat before."""
+    """When the first case is free again (wall time), unless a heartbeat comes before."""
     cases: list[CaseOut]
     codes: dict[str, str]
-    """Reason codes that a decision may need, and what each says to the parties."""
+    """Reason codes that a decision may need, and what each tells the parties."""
 
 
 class NoteOut(Struct, kw_only=True):
-    """A note on an item; for staff."""
+    """A note on an item, for staff."""
 
     id: str
     item: str
@@ -816,7 +823,7 @@ class ConflictsOut(Struct, kw_only=True):
 
 
 class Lifted(Struct, kw_only=True):
-    """That an operator asked for a sanction to be lifted."""
+    """An operator's request to lift a sanction."""
 
     by: str
     reason: str
@@ -832,7 +839,7 @@ class SellerSanction(Struct, kw_only=True):
 
 
 class LiftAccepted(Struct, kw_only=True):
-    """It is durable, and lifted as soon as enforcement has it; the sanction's `state` then says so."""
+    """The request is durable. Enforcement lifts the sanction when it receives it; the `state` then says so."""
 
     command: str
     sanction: str
@@ -870,21 +877,21 @@ class ReviewerDay(Struct, kw_only=True):
     day: dt.date
     decided: int
     without_lease: int
-    """Of these, an operator's without a lease."""
+    """Of these, made by an operator without a lease."""
     proposed: int
-    """First or second looks of four eyes that were no decision yet."""
+    """First or second looks under four eyes that did not decide yet."""
     refused: int
     """Decisions that the item's owner refused."""
     median_s: float | None
-    """Median of wall seconds from lease to decision."""
+    """Median wall time from lease to decision, in seconds."""
     agreed: int
     compared: int
     agreement: float | None
-    """Share of looks, of those that another person looked at as well, that said what was decided in the end."""
+    """Of the looks at what another person also looked at, the share that matched the final decision."""
     confirmed: int
     appealed: int
     confirmation: float | None
-    """Share of decisions confirmed, of those that a complaint was decided about."""
+    """Of the decisions about which a complaint was decided, the share that was confirmed."""
 
 
 class ReviewFigures(Struct, kw_only=True):

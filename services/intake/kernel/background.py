@@ -1,4 +1,4 @@
-"""Work that a process repeats beside its loop."""
+"""Work that a process repeats on threads next to its main loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 class Background:
-    """Runs something again and again on a thread; what fails is logged and tried again."""
+    """Repeats a job on a thread. Failures are logged and tried again."""
 
     def __init__(self, name: str, every_s: float, work: Callable[[], object]) -> None:
         self._name = name
@@ -35,12 +35,12 @@ class Background:
                 passing = isinstance(error, KafkaError) or db.is_transient(error)
                 refused = str(error) if isinstance(error, kafka_links.LinkRefused) else db.refused(error)
                 if (not said or not passing) and (refused is None or logs.seldom(refused)):
-                    log.warning("background", job=self._name, error=refused or f"{type(error).__name__}: {error}")
+                    log.warning("job failed", job=self._name, error=refused or f"{type(error).__name__}: {error}")
                 said = True
             self._stop.wait(self._every_s)
 
     def close(self) -> None:
-        """Stop after the turn in hand."""
+        """Stop after the current run."""
         self._stop.set()
         self._thread.join(5)
 

@@ -1,4 +1,4 @@
-"""Decisions of the context door, without I/O: links, ids, who may do what, lanes, and what a claim becomes."""
+"""Intake's rules, without I/O: links, ids, who may do what, lanes, and what a claim becomes."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 CANARY: Final = "canary"
 """Channel of what a canary files."""
 QUOTA_ITEMS: Final = 50_000
-"""Items of one account in 24 hours beyond which its further ones go to the bulk lane."""
+"""Items that one account may file in 24 hours before further ones go to the bulk lane."""
 LANES: Final[tuple[Lane, ...]] = ("express", "standard", "bulk")
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,119}")
 _NOT_IN_A_LINK: Final = re.compile(r"[\x00-\x20\"<>\\^`{|}\x7f]")
-"""ASCII that RFC 3986 has percent-encoded: spaces, control characters, and what markup is made of."""
+"""ASCII that RFC 3986 requires to be percent-encoded: spaces, control characters, and markup."""
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 
 
 def not_found() -> Refused:
-    """The one answer for what does not exist and for what is another's."""
+    """404, the same for what does not exist and for what is somebody else's."""
     return Refused(
         404, "not_found", "There is no such resource.", cure="Check the id; you see only what you are party to."
     )
 
 
 def decoded(value: bytes, kind: type[requests.In]) -> Any:
-    """Decode input, of HTTP or of a topic.
+    """Decode input from HTTP or a topic.
 
     Raises:
-        Refused: 400 when it is no JSON, 422 naming the field.
+        Refused: 400 if it is not JSON, 422 naming the field.
     """
     try:
         return requests.decode(value, kind)
@@ -58,7 +58,7 @@ def decoded(value: bytes, kind: type[requests.In]) -> Any:
 
 
 def located(message: str) -> tuple[str | None, str]:
-    """(field, problem) of a msgspec message."""
+    """(field, problem) of a msgspec error message."""
     problem, _, path = message.partition(" - at `")
     field = path.rstrip("`").removeprefix("$").lstrip(".")
     for start in ("Object missing required field `", "Object contains unknown field `"):
@@ -72,18 +72,18 @@ def located(message: str) -> tuple[str | None, str]:
 
 
 def new_id(prefix: str, wall_ms: int, random: Callable[[int], int] = secrets.randbits) -> str:
-    """``<prefix>-`` and 26 characters: 48 bits of time, 80 of chance. Sorts by time."""
+    """``<prefix>-`` and 26 characters: 48 bits of time and 80 random bits. Sorts by time."""
     return f"{prefix}-{_base32(wall_ms, 48)}{_base32(random(80), 80)}"
 
 
 def new_claim_ids(wall_ms: int, size: int, random: Callable[[int], int] = secrets.randbits) -> tuple[str, list[str]]:
-    """(claim, items): the items' ids are the claim's with another last part, so that they are one range of a key."""
+    """(claim, items). The items' ids are the claim's with a different last part, so that they form one key range."""
     base = _base32(wall_ms, 48) + _base32(random(65), 65)
     return f"c-{base}000", [f"i-{base}{NUMBERS[number]}" for number in range(1, size + 1)]
 
 
 def item_range(claim: str) -> tuple[str, str]:
-    """Least and greatest id that an item of the claim can have."""
+    """Lowest and highest id that an item of the claim can have."""
     base = claim[2:-3]
     return f"i-{base}000", f"i-{base}ZZZ"
 
@@ -99,7 +99,7 @@ def _base32(value: int, bits: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ListingRef:
-    """A link as understood: the listing that it points to, or a digest when it is not a listing of this site."""
+    """A parsed link: the listing that it points to, or a digest if it is not a listing of this site."""
 
     listing: str
     on_site: bool
@@ -107,10 +107,11 @@ class ListingRef:
 
 
 def listing_of(link: str, hosts: Collection[str]) -> ListingRef:
-    """Read a link. ``https://<site host>/items/<id>`` is a listing of this site; nothing is ever fetched.
+    """Parse a link. ``https://<site host>/items/<id>`` is a listing of this site; nothing is ever fetched.
 
     Raises:
-        Refused: not an http(s) URL, too long, or with characters that are invisible, change the direction of text, or make markup.
+        Refused: not an http(s) URL, too long, or with characters that are invisible, change the direction of text, or
+            make markup.
     """
     # the common shape, without a parser
     for host in hosts:
@@ -132,7 +133,7 @@ def listing_of(link: str, hosts: Collection[str]) -> ListingRef:
     default = {"http": 80, "https": 443}[parts.scheme.lower()]
     if host in hosts and port in (None, default) and parts.username is None and parts.password is None:
         path = re.fullmatch(r"/items/([^/]+)/?", parts.path)
-        # "x-" is the name space of links elsewhere
+        # "x-" is reserved for links elsewhere
         if path and _ID.fullmatch(path[1]) and not path[1].startswith("x-"):
             return ListingRef(path[1], True, link)
     try:
@@ -150,10 +151,10 @@ def _bad_link(why: str) -> Refused:
 
 
 def listings_of(links: Sequence[str], hosts: Collection[str]) -> list[ListingRef]:
-    """Read a claim's links; one that is named twice counts once.
+    """Parse a claim's links; one that is named twice counts once.
 
     Raises:
-        Refused: naming the first bad link's place.
+        Refused: naming the first bad link's position.
     """
     found: dict[str, ListingRef] = {}
     for place, link in enumerate(links):
@@ -171,7 +172,7 @@ def listings_of(links: Sequence[str], hosts: Collection[str]) -> list[ListingRef
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who asks."""
+    """An account, as the rules need it."""
 
     id: str
     role: Role
@@ -182,17 +183,17 @@ class Account:
     record: events.Record | None = None
     """What became of its items, as last judged (good faith)."""
     misuse: Literal["clear", "warning", "quota", "suspension"] = "clear"
-    """The most severe measure against misuse that runs, as last judged."""
+    """The most severe measure against misuse in force, as last judged."""
     misuse_items: int | None = None
-    """Under a quota: items a business day (UTC)."""
+    """Under a quota: items per business day (UTC)."""
     misuse_until: dt.date | None = None
-    """First day on which the measure runs no more; None: until the record is good again."""
+    """First day on which the measure no longer applies; None: until the record is good again."""
     canary: bool = False
     """What it files is left out of every figure."""
 
     @property
     def channel(self) -> str:
-        """By which way its requests are counted as having come."""
+        """The channel under which its requests by HTTP are counted."""
         return CANARY if self.canary else "http"
 
     def under(self, measure: Literal["quota", "suspension"], day: dt.date) -> bool:
@@ -206,9 +207,9 @@ class Account:
 
 
 def check_open(account: Account, field: str | None = None) -> None:
-    """Whether the account may begin something new: a claim, a right, an authorisation.
+    """Check that the account may begin something new: a claim, a right, an authorisation.
 
-    A suspended one may still read, and act on what is open: its deadlines run.
+    A suspended one may still read, and act on what is open, because its deadlines run.
 
     Raises:
         Refused: it is suspended or closed.
@@ -220,10 +221,10 @@ def check_open(account: Account, field: str | None = None) -> None:
 
 
 def check_lends(owner: Account, day: dt.date, field: str | None = None) -> None:
-    """Whether other accounts may act with this one's rights: not while it is suspended, or they would go on in its place.
+    """Check that other accounts may act with this one's rights. Not while it is suspended, or they would act for it.
 
     Args:
-        field: of the request, that names the account.
+        field: the request's field that names the account.
 
     Raises:
         Refused: 403.
@@ -237,7 +238,11 @@ def check_lends(owner: Account, day: dt.date, field: str | None = None) -> None:
 
 
 def lane_of(account: Account, over_quota: bool, *, asked: bool = True) -> Lane:
-    """Priority at the door (domain.md, Good faith; operating.md, tiers). What nobody ``asked`` for is not the first."""
+    """Lane of a claim (docs/explanation/architecture.md, "Group commit and admission").
+
+    Args:
+        asked: somebody filed it. What the system files by itself never gets ``express``.
+    """
     if over_quota or not account.registered:
         return "bulk"
     return "express" if account.good_faith and asked else "standard"
@@ -262,7 +267,7 @@ class Right:
     """A reviewer has refused its registration."""
 
     def status_at(self, now: dt.datetime) -> Literal["active", "expired", "lost", "pending"]:
-        """Status, with an expiry that has passed and is not written down yet."""
+        """Status at ``now``, counting an expiry that has passed but is not recorded yet."""
         if self.status == "active" and self.expires_at is not None and self.expires_at <= now:
             return "expired"
         return self.status
@@ -277,7 +282,7 @@ class Authorisation:
     territory: Collection[str] | None = None
 
     def covers(self, right: Right, now: dt.datetime) -> bool:
-        """Whether it is good for that right now: named, in time, and in a state where the right is good too."""
+        """Whether it covers the right at ``now``: named, not expired, and with a country in common."""
         return (
             (self.rights is None or right.id in self.rights)
             and (self.expires_at is None or now < self.expires_at)
@@ -291,22 +296,22 @@ Authority = Literal["owner", "authorised", "missing"]
 def authority_of(
     complainant: str, principal: str, right: Right, granted: Iterable[Authorisation], now: dt.datetime
 ) -> Authority:
-    """By what authority the complainant files. Only the principal's own word counts: chains of agents are not followed."""
+    """By what authority the complainant files. Only the principal's own grant counts, not a chain of agents."""
     if complainant == principal:
         return "owner"
     return "authorised" if any(grant.covers(right, now) for grant in granted) else "missing"
 
 
 def materials_of(right: Right, given: Iterable[str]) -> tuple[str, ...]:
-    """Kinds of proof on file: those named, and the proof of ownership when the right has one."""
+    """Kinds of proof on file: those named, and ``ownership`` if the right has a proof of it."""
     return tuple(sorted({*given, "ownership"} if right.proof else set(given)))
 
 
 def profile(name: str) -> policy.Policy:
-    """The newest policy of a profile that a request names.
+    """The newest policy of the profile that a request names.
 
     Raises:
-        Refused: 422, there is none.
+        Refused: 422, there is no such profile.
     """
     try:
         return policy.current(name)
@@ -318,7 +323,7 @@ def profile(name: str) -> policy.Policy:
 
 
 def check_canary(account: Account, listings: Sequence[ListingRef], own: str) -> None:
-    """Whether a canary keeps to the listing that was made for it, so that its token is good for nothing else.
+    """Check that a canary claims only the listing made for it, so that its token is good for nothing else.
 
     Raises:
         Refused: it names another one.
@@ -331,7 +336,7 @@ def check_canary(account: Account, listings: Sequence[ListingRef], own: str) -> 
 
 
 def check_claim(claim: requests.SubmitClaim, account: Account) -> policy.Policy:
-    """What can be said of a claim without looking anything up.
+    """Check what can be checked of a claim without looking anything up. Returns its policy.
 
     Raises:
         Refused: the account is suspended, unknown profile or reason, a reason for accounts in good faith only, or too many
@@ -366,7 +371,7 @@ def check_claim(claim: requests.SubmitClaim, account: Account) -> policy.Policy:
 
 @dataclass(slots=True)
 class Rows:
-    """What one accepted request adds to the tables; lists of columns are made of these by ``store``."""
+    """What one accepted request adds to the tables. ``store`` turns these into columns."""
 
     resource: str
     answer: dict[str, Any]
@@ -378,7 +383,7 @@ class Rows:
     documents: Sequence[Any] = ()
     """Evidence that the request names; ``store`` ties it to the claim."""
     held: bool = False
-    """The items wait for the end of a suspension before they enter the door."""
+    """The items wait for the end of a suspension before they enter the admission queue."""
 
 
 def claim_rows(
@@ -395,7 +400,7 @@ def claim_rows(
     wall_ms: int,
     recurs: str | None = None,
 ) -> Rows:
-    """A claim that is accepted now.
+    """The rows of a claim that is accepted now.
 
     Raises:
         Refused: the right is not the principal's, the reason does not fit it, or the complainant may not file for it.
@@ -470,7 +475,7 @@ def claim_rows(
 
 
 def filed(claim: Sequence[Any], *, canary: bool) -> events.ClaimFiled:
-    """What is told of a claim. ``claim``: its row, as in ``Rows``."""
+    """The event that publishes a claim. ``claim``: its row, as in ``Rows``."""
     return events.ClaimFiled(
         claim=claim[0], account=claim[1], items=claim[8], right_type=claim[4], channel=claim[9], canary=canary, at=claim[10]
     )  # fmt: skip
@@ -506,13 +511,13 @@ MAY: Final[dict[str, frozenset[Part]]] = {
     "complain": frozenset({"holder", "seller"}),
     "decide": frozenset({"reviewer", "operator"}),
 }
-"""Who may give a command, by the part it plays in the item."""
+"""Which parts in an item may give each command."""
 RENEWING: Final = frozenset({"add_information", "complain"})
-"""Commands of the holder's side that bring what is known of it now: identity, authority, right and materials."""
+"""Commands of the holder's side that carry what is now known of it: identity, authority, right and materials."""
 
 
 def part_in(account: Account, item: ItemRef) -> Part | None:
-    """The part that the account plays in the item; None: it is not party to it, and must not learn that it exists."""
+    """The account's part in the item; None: it is not party to it, and must not learn that it exists."""
     if account.role in ("reviewer", "operator"):
         return "reviewer" if account.role == "reviewer" else "operator"
     if account.id in (item.complainant, item.principal):
@@ -523,13 +528,13 @@ def part_in(account: Account, item: ItemRef) -> Part | None:
 
 
 def command_targets(kind: str, account: Account, items: Sequence[ItemRef]) -> tuple[Part, list[ItemRef]]:
-    """The items, of those named, that the account may give this command about, and as what.
+    """(part, items): which of the items the account may give this command about, and its part in them.
 
-    Whether an item's state allows the command is decided by the item's owner, in order; only what can never lead
-    anywhere is left out here.
+    The item's owner decides, in order, whether an item's state allows the command. Only what can never succeed is left
+    out here.
 
     Raises:
-        Refused: 404 when it is party to none, 403 when its part may not give the command.
+        Refused: 404 if it is party to none, 403 if its part may not give the command.
     """
     parts = [(part_in(account, item), item) for item in items]
     mine = [(part, item) for part, item in parts if part is not None]
@@ -555,7 +560,7 @@ def command_rows(
     now: dt.datetime,
     wall_ms: int,
 ) -> Rows:
-    """A command that is accepted now, for one item or all of a claim.
+    """The rows of a command that is accepted now, for one item or all of a claim.
 
     Args:
         standing: identity, authority, right and materials of an item's claim as they are now (``add_information``, and a
@@ -563,7 +568,7 @@ def command_rows(
     """
     part, targets = command_targets(kind, account, items)
     event = events.COMMANDS[kind]
-    # not all of a request is the item's owner's business: a lease ends at the door, and documents are known by their kinds
+    # the item's owner does not need all of a request: a lease is used up here, and documents become their kinds
     names = set(requests.COMMANDS[kind].__struct_fields__) & set(event.__struct_fields__)
     fields = {name: getattr(body, name) for name in names}
     made: list[events.Command] = []
@@ -602,15 +607,15 @@ _COUNTERED: Final = frozenset({State.HOLDER_RESPONSE, State.PLATFORM_REVIEW})
 
 
 TOLD_SELLER: Final = 1
-"""The seller was to be notified: it is shown the holder's contact data."""
+"""The item has reached the seller's notification: the seller is shown the holder's contact data."""
 TOLD_HOLDER: Final = 2
-"""A counter was to be forwarded: the holder is shown the seller's contact data."""
+"""The item has reached a counter's forwarding: the holder is shown the seller's contact data."""
 
 
 def told(change: events.ItemChanged) -> int:
-    """How far an item has come for the release of contact data: 1 NOTIFIED, 2 HOLDER_RESPONSE (rows 7 and 12).
+    """How far an item has come in the release of contact data: 1 NOTIFIED, 2 HOLDER_RESPONSE (rows 7 and 12); else 0.
 
-    Never falls again: what was told stays told, so the read model keeps the greatest.
+    What was told stays told, so the read model keeps the highest value.
     """
     states = (change.state, *change.via)
     if any(state in _COUNTERED for state in states):
@@ -629,7 +634,7 @@ class Shares:
     credit: dict[Lane, float] = field(default_factory=lambda: dict.fromkeys(LANES, 0.0))
 
     def split(self, room: int, lanes: Collection[Lane]) -> dict[Lane, int]:
-        """Room for each lane that has something waiting; adds up to ``room`` but for fractions carried over."""
+        """Room for each lane that has something waiting. Adds up to ``room``, except for fractions carried over."""
         total = sum(self.weights[lane] for lane in lanes)
         result: dict[Lane, int] = {}
         left = room
@@ -641,12 +646,12 @@ class Shares:
         return result
 
     def beside(self, lane: Lane, taken: int, lanes: Collection[Lane]) -> int:
-        """Room of a lane that is held back: its weight's share of what the open lanes were given."""
+        """Room for a lane that is held back: its weight's share of what the open lanes got."""
         self.credit[lane] += taken * self.weights[lane] / max(sum(self.weights[other] for other in lanes), 1)
         return int(self.credit[lane] + 1e-9)
 
     def took(self, lane: Lane, count: int, *, exhausted: bool) -> None:
-        """What the lane really took; one that had no more keeps no credit."""
+        """Record what the lane took. A lane that had no more keeps no credit."""
         self.credit[lane] = 0.0 if exhausted else max(self.credit[lane] - count, 0.0)
 
 
@@ -673,7 +678,7 @@ AccountState = Literal["applied", "email_confirmed", "verified", "suspended", "c
 
 
 def state_of(status: Status, identity_verified: bool, email_confirmed: bool) -> AccountState:
-    """Where an account is."""
+    """An account's state, derived from its facts."""
     if status != "open":
         return status
     if identity_verified:
@@ -688,11 +693,11 @@ Standing = Literal["active", "expired", "lost", "unauthorised"]
 
 
 def standing(*, owns: bool, status: str, covered: bool) -> Standing | None:
-    """What the open items of a claim are told of the right behind it; None: nothing, it was never in force.
+    """What the open items of a claim are told about its right; None: nothing, because it was never in force.
 
     Args:
-        owns: the claim's principal owns the right still.
-        status: of the right.
+        owns: the claim's principal still owns the right.
+        status: the right's status.
         covered: the complainant is the principal, or has its authorisation for the right.
     """
     if not owns or status == "lost":

@@ -1,4 +1,4 @@
-"""One request as the group commit takes it, and what came of it."""
+"""A request as the group commit takes it, and its result."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from shared import policy
 
 @dataclass(slots=True)
 class Filing:
-    """One request at the door, its form already checked.
+    """One request, its form already checked.
 
     Attributes:
         key: idempotency key, if the client gave one.
         scope: account that the key belongs to (an upstream's, when it files for another).
-        digest: SHA-256 of the body and of what it was sent to.
-        item, claim: what a command is about: one of them.
-        listing: only the claim's item of this listing.
+        digest: SHA-256 of kind, target and body.
+        item, claim: what a command is about; one of the two.
+        listing: limits a command to the claim's item of this listing.
         over_quota: the account has filed more than its quota in 24 hours.
-        accepted_at: time of right where it is not the door's own clock (an upstream's record).
-        recurs: upheld item of which the claim's listing is a near copy (row 20).
-        trace: context that the request belongs to, when it is traced.
+        accepted_at: time of right, if not by intake's own clock (an upstream's record).
+        recurs: upheld item that the claim's listing is a near copy of (row 20).
+        trace: the request's trace context, if it is traced.
     """
 
     account: Account
@@ -53,7 +53,7 @@ class Filing:
 
 @dataclass(slots=True)
 class Filed:
-    """An accepted request: the answer as JSON, and whether it is the answer of an earlier time."""
+    """An accepted request: the answer as JSON, and whether it repeats an earlier one."""
 
     answer: bytes
     replayed: bool = False
@@ -61,5 +61,5 @@ class Filed:
 
 
 def digest(kind: str, target: str, body: bytes) -> bytes:
-    """What a reused idempotency key is compared by: the request's kind, its target and its body."""
+    """Digest of the request's kind, target and body, which a reused idempotency key is compared by."""
     return hashlib.sha256(f"{kind}\n{target}\n".encode() + body).digest()

@@ -1,4 +1,4 @@
-"""Intake's own metrics (docs/metrics.md). Labels are bounded: route templates, enumerations."""
+"""Intake's own metrics (docs/reference/metrics.md). Labels are bounded: route templates, enumerations."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ COMMANDS_RECEIVED = counter(
 )
 REQUESTS_REFUSED = counter(
     "goodfaith_requests_refused_total",
-    "Requests refused at the door, by reason.",
+    "Requests refused, by reason.",
     {"channel": CHANNELS, "reason": CODE},
     of=(*_DOORS, _WORKER),
-    do="a jump of one reason: a client changed, or does not read answers",
+    do="one reason jumps: a client changed, or ignores answers",
     series=[("http", "busy"), ("http", "unavailable")],
 )
 HTTP_SECONDS = histogram(
@@ -58,32 +58,32 @@ HTTP_SECONDS = histogram(
 )
 DOOR_COMMIT_REQUESTS = histogram(
     "goodfaith_door_commit_requests",
-    "Requests in one commit.",
+    "Requests in one group commit.",
     buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
     of=_DOORS,
 )
 DOOR_COMMIT_SECONDS = histogram(
     "goodfaith_door_commit_seconds",
-    "Wall time of one commit.",
+    "Wall time of one group commit.",
     buckets=_SECONDS,
     of=_DOORS,
     do="grows: the database's disk",
 )
 RIGHT_JOBS_SINCE = gauge(
     "goodfaith_right_jobs_oldest_timestamp_seconds",
-    "When the oldest change of a right was made of which open items are still being told; 0: none.",
+    "When the oldest change of a right was made that open items are still being told about; 0: none.",
     of=_WORKER,
-    do="minutes ago: a transaction that is open for as long, in any database of the server (`goodfaith status`)",
+    do="minutes ago: a transaction has been open for as long, in any database of the server (`goodfaith status`)",
 )
 CLOCKS_DISAGREE = gauge(
     "goodfaith_clocks_disagree",
-    "1 while the clocks of this process, the database and the brokers are further apart than `GOODFAITH_CLOCK_BOUND_MS`: this process moves no watermark, nor the progress of an upstream.",
+    "1 while the clocks of this process, the database and the brokers are further apart than `GOODFAITH_CLOCK_BOUND_MS`: this process moves neither watermarks nor the progress of upstreams.",
     of=(_WORKER, "intake-inbound"),
     do="[ClocksDisagree](runbooks/ClocksDisagree.md)",
 )
 CLOCK_OFFSET = gauge(
     "goodfaith_clock_offset_seconds",
-    "By how much another clock is ahead of this process's, at the least (behind: negative); of the brokers' the worst.",
+    "By how much another clock is certainly ahead of this process's (negative: behind); for brokers the worst one.",
     {"clock": ("database", "broker")},
     of=(_WORKER, "intake-inbound"),
 )
@@ -95,7 +95,7 @@ UNDER_WAY = gauge(
 )
 ADMITTED = counter(
     "goodfaith_admitted_total",
-    "Rows of the door that were published, by lane.",
+    "Rows of the admission queue that were published, by lane.",
     {"tier": (*TIERS, "command")},
     of=_WORKER,
     do="`standard` or `bulk` flat while claims come: back-pressure",
@@ -113,7 +113,7 @@ EVIDENCE_DELETED = counter(
 )
 GOOD_FAITH_CHANGES = counter(
     "goodfaith_good_faith_changes_total",
-    "Changes of standing by the daily judgement, by what happened.",
+    "Changes of good-faith standing by the daily judgement, by what happened.",
     {"kind": ("upgraded", "warned", "warning_lifted", "demoted", "bar_ended", "removed")},
     of=_WORKER,
     do="many `warned` on one day: did the policy change, or reviewers?",
@@ -134,19 +134,19 @@ WEBHOOK_CONFIRMATIONS = counter(
 )
 RELEASED = counter(
     "goodfaith_misuse_released_total",
-    "Items that had waited for the end of a suspension and entered the door.",
+    "Items that had waited for the end of a suspension and entered the admission queue.",
     of=_WORKER,
 )
 DECIDED = counter(
     "goodfaith_review_decisions_total",
-    "Decisions of people accepted at the door: `proposal` is the first of four eyes, `break_glass` an operator's without a lease.",
+    "People's decisions accepted: `proposal` is the first of four eyes, `break_glass` an operator's without a lease.",
     {"kind": ("proposal", "decision", "break_glass")},
     of=_DOORS,
-    do="`break_glass` grows: somebody goes round the queue; the log has who",
+    do="`break_glass` grows: somebody bypasses the queue; the log says who",
 )
 LEASES = counter(
     "goodfaith_review_leases_total",
-    "Requests for a lease, by what came of them.",
+    "Requests for a lease, by result.",
     {"result": ("taken", "empty", "refused")},
     of=_API,
 )
@@ -159,15 +159,15 @@ CASES = gauge(
 )
 OLDEST_CASE = gauge(
     "goodfaith_review_oldest_timestamp_seconds",
-    "Since when the oldest case that is not decided waits, in business time; 0: none does.",
+    "Since when the oldest undecided case has waited, in business time; 0: none does.",
     {"state": _STATES, "tier": TIERS},
     of=_WORKER,
-    do="near 24 h in `UNDER_REVIEW`: the promise is at risk",
+    do="near 24 h in `UNDER_REVIEW`: the 24-hour target is at risk",
 )
 
 
 def show_queue(depth: Iterable[Mapping[str, Any]]) -> None:
-    """Set the queue's gauges; what is not there is 0."""
+    """Set the review queue's gauges; states and lanes without cases are 0."""
     found = {(row["state"], row["lane"]): row for row in depth}
     for state, tier in product(DECISIONS, TIERS):
         row = found.get((state.value, tier))

@@ -1,4 +1,4 @@
-"""What intake writes for its worker to publish: commands, and events about accounts."""
+"""Writes what intake's worker publishes: commands, and events about accounts."""
 
 from __future__ import annotations
 
@@ -24,8 +24,13 @@ def _insert_commands(
     traces: Sequence[str | None] | None = None,
     vias: Sequence[str | None] | None = None,
 ) -> None:
-    """Commands with their place in the door: (kind, lane, complainant, command), the contexts of those that are traced, and the
-    upstreams that filed them for others."""
+    """Insert commands and their rows of the admission queue.
+
+    Args:
+        commands: (kind, lane, complainant, command).
+        traces: trace context of each command; None: not traced.
+        vias: upstream that filed each command for somebody else, or None.
+    """
     made = [command for _, _, _, command in commands]
     connection.exec_driver_sql(
         """with new as (
@@ -61,13 +66,13 @@ def _insert_commands(
 def put_commands(
     connection: sa.Connection, commands: Sequence[tuple[str, str, str, events.Command]], partitions: int
 ) -> None:
-    """Commands of the system's own into the door: (kind, lane, complainant, command), in bounded statements."""
+    """Queue the system's own commands for admission, as (kind, lane, complainant, command), in bounded statements."""
     for start in range(0, len(commands), 5000):
         _insert_commands(connection, commands[start : start + 5000], partitions)
 
 
 def tell_accounts(connection: sa.Connection, notices: Sequence[events.AccountNotice], partitions: int) -> None:
-    """Put notices to accounts into the door: the worker publishes each on ``intake.accounts``, once and in order."""
+    """Queue notices to accounts for admission. The worker publishes each on ``intake.accounts``, once and in order."""
     publish_accounts(connection, notices, "goodfaith.account.notice.v1", partitions)
 
 
@@ -79,7 +84,7 @@ def publish_accounts(
     type_: str,
     partitions: int,
 ) -> None:
-    """Put events about accounts, all of one type, into the door for ``intake.accounts``."""
+    """Queue events about accounts, all of one type, for ``intake.accounts``."""
     if not notices:
         return
     none = [""] * len(notices)
@@ -102,7 +107,7 @@ def publish_accounts(
 def notice(
     account: str, kind: str, about: str | None, now: dt.datetime, wall: dt.datetime, **figures: int | float | str
 ) -> events.AccountNotice:
-    """A notice to an account."""
+    """Make a notice to an account."""
     return events.AccountNotice(
         notice=domain.new_id("n", wall_ms(wall)), account=account, kind=kind, about=about, figures=figures, at=now
     )

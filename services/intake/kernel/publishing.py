@@ -1,6 +1,7 @@
-"""Whether what the door accepted goes on to the topics, as the door's own process sees it from its tables.
+"""Whether accepted requests are being published to the topics, as the API sees it from its tables.
 
-The door takes requests while the broker is away: they are in the database. Whoever looks at its health is told that they wait.
+The API accepts requests while the broker is down, because they are in the database. Its health endpoint says that they
+wait.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 
 LOOK_S: Final = 1.0
 DELAYED_S: Final = 5.0
-"""What waits for longer than this is delayed: longer than a busy worker takes, or a change of workers."""
+"""What waits for longer than this is delayed. A busy worker, or a change of workers, takes less."""
 State = Literal["current", "delayed", "unknown"]
 
 _DOOR: Final = "select exists (select from admission_queue)"
@@ -20,11 +21,11 @@ _HEADS: Final = "select partition, seq, published_upto from partitions"
 
 
 class LogState(NamedTuple):
-    """One look.
+    """One observation.
 
     Attributes:
         waiting: whether accepted requests wait for the worker.
-        heads: by partition, the log's last number, and up to which it is acknowledged by the broker.
+        heads: by partition, the log's last number, and the number up to which the broker has acknowledged it.
     """
 
     waiting: bool
@@ -32,24 +33,24 @@ class LogState(NamedTuple):
 
 
 def look(connection: sa.Connection) -> LogState:
-    """Look at the door's table and the log's heads."""
+    """Read whether the admission queue is empty, and the log's heads."""
     waiting = bool(connection.exec_driver_sql(_DOOR).scalar())
     return LogState(waiting, {row[0]: (row[1], row[2]) for row in connection.exec_driver_sql(_HEADS)})
 
 
 class Publishing:
-    """Since when something stands still, over looks at moments of a monotonic clock."""
+    """Works out from repeated observations, at monotonic times, for how long something has stood still."""
 
     def __init__(self) -> None:
         self._door: tuple[int, float] | None = None
         self._heads: dict[int, tuple[int, float]] = {}
         self._known = False
         self.delay_s = 0.0
-        """For how long what waits has not moved, as of the last look."""
+        """Seconds for which what waits had not moved, at the last observation."""
 
     @property
     def state(self) -> State:
-        """In a word."""
+        """The state in one word."""
         if not self._known:
             return "unknown"
         return "delayed" if self.delay_s > DELAYED_S else "current"
@@ -59,7 +60,7 @@ class Publishing:
         self._known = False
 
     def seen(self, seen: LogState, now: float) -> None:
-        """Take note of a look."""
+        """Record an observation made at ``now``."""
         admitted = sum(seq for seq, _ in seen.heads.values())
         if not seen.waiting:
             self._door = None

@@ -1,7 +1,8 @@
-"""The gate: how often an address may ask, try tokens and open accounts, and how often an account may ask.
+"""Rate limits: how often an address may send requests, try tokens and open accounts, and an account send requests.
 
-State is this process's alone: with several API processes behind one name, a caller gets as much from each. An IPv6 client counts by its
-/64, which is what one line gets. The address is the socket's; behind a proxy it is what the proxy says (``http_proxies``).
+The counts are this process's own: with several API processes behind one name, a caller gets the allowance from each.
+An IPv6 client counts by its /64, which is what one line gets. The address is the socket's, or behind a proxy the one
+that the proxy reports (``http_proxies``).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from shared.rates import Rates
 from shared.settings import Settings
 
 BURST_S: Final = 10.0
-"""Seconds of an allowance that may be used at once."""
+"""Seconds' worth of an allowance that may be used at once."""
 ALL: Final = "all"
 
 
@@ -26,7 +27,7 @@ class Gate:
     """Counts per address and account. Used from one event loop.
 
     Args:
-        now: seconds, never going back.
+        now: monotonic seconds.
     """
 
     def __init__(self, settings: Settings, now: Callable[[], float] = time.monotonic) -> None:
@@ -38,7 +39,7 @@ class Gate:
         self._all_openings = Rates(settings.http_all_openings_an_hour / 3600, settings.http_all_openings_an_hour)
 
     def arrives(self, address: str) -> None:
-        """A request comes from this address.
+        """Count a request from this address.
 
         Raises:
             Refused: 429, too many.
@@ -50,17 +51,17 @@ class Gate:
         )
 
     def asks(self, account: str) -> None:
-        """An account asks.
+        """Count a request of this account.
 
         Raises:
-            Refused: 429, too often.
+            Refused: 429, too many.
         """
         _or_later(
             self._accounts.take(account, self._now()), "rate_limited", mark("Your account sends too many requests.")
         )
 
     def tries(self, address: str) -> None:
-        """A token that this process has not seen comes from this address; ``was_right`` gives the try back.
+        """Count a token from this address that this process has not seen; ``was_right`` gives the try back.
 
         Raises:
             Refused: 429, too many were wrong.
@@ -72,14 +73,14 @@ class Gate:
         )
 
     def was_right(self, address: str) -> None:
-        """The token was one of ours."""
+        """Give the try back: the token was valid."""
         self._tries.give_back(line_of(address))
 
     def opens(self, address: str) -> None:
-        """Somebody without an account opens one.
+        """Count an account opened from this address by somebody who has none.
 
         Raises:
-            Refused: 429, too many were opened from there, or by anybody.
+            Refused: 429, too many were opened from there, or in all.
         """
         now = self._now()
         said = mark("Too many accounts were opened of late.")
@@ -88,7 +89,7 @@ class Gate:
 
 
 def line_of(address: str) -> str:
-    """What an address is counted as: itself, or the /64 of IPv6."""
+    """What an address is counted as: itself, or its /64 for IPv6."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Whose turn it is at the reading threads: one caller never holds all of them, and what waits is bounded."""
+"""Turns at the reading threads: one caller never holds all of them, and the number of waiting requests is bounded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final
 from services.intake.kernel.domain import Refused
 
 caller: contextvars.ContextVar[str | None] = contextvars.ContextVar("caller", default=None)
-"""For whom this task works; None: for the process itself, which waits for nobody."""
+"""The caller that this task works for; None: the process itself, which never waits."""
 WAITING_OF_ONE: Final = 64
 """Requests of one caller that may wait for its turn."""
 WAITING_MAX: Final = 1000
@@ -27,7 +27,7 @@ class _Line:
 
 
 class Turns:
-    """Bounds what each caller has running at a time. Used from one event loop.
+    """Limits how many requests of each caller run at a time. Used from one event loop.
 
     Args:
         of_one: requests of one caller that may run at a time; fewer than there are threads.
@@ -43,7 +43,7 @@ class Turns:
         """Wait for the caller's turn.
 
         Raises:
-            Refused: 429, too many of the caller's own requests wait; 503, too many of all.
+            Refused: 429, too many of the caller's own requests wait; 503, too many of all callers'.
         """
         if self._all >= WAITING_MAX:
             raise Refused(
@@ -76,7 +76,7 @@ class Turns:
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         line.waiting.append(mine)
         try:
-            await mine  # whoever leaves hands its place over
+            await mine  # a request that finishes hands over its turn
         except asyncio.CancelledError:
             if mine.done() and not mine.cancelled():
                 self._leave(who, line)
@@ -85,7 +85,7 @@ class Turns:
             raise
 
     def _leave(self, who: str, line: _Line) -> None:
-        """Hand the place over to whoever of the same caller waits longest."""
+        """Hand the turn over to the same caller's request that has waited longest."""
         while line.waiting:
             following = line.waiting.popleft()
             if not following.done():

@@ -1,4 +1,4 @@
-"""What may be asked, by HTTP or by an upstream's topic: one struct each, strict, bounded, unknown fields refused."""
+"""Requests, by HTTP or an upstream's topic: one struct each, strict and bounded. Unknown fields are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.events import Lane, RightType, State
 
 # `$` alone would let a trailing newline pass; the look-ahead means the same in Python and in JSON Schema's dialect
 Id = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$(?!\n)")]
-# printable: no control characters, which no name needs and which forge lines in logs and mail headers
+# printable: no name needs control characters, and they can forge lines in logs and mail headers
 Line = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$(?!\n)")]
 Address = Annotated[
     str, Meta(min_length=1, max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]+$(?!\n)")
@@ -26,13 +26,13 @@ Email = Annotated[
 Register = Literal["us", "eu", "wipo", "cn", "ep"]
 """USPTO, EUIPO, WIPO (Madrid, Hague), CNIPA, EPO."""
 Territory = Annotated[list[Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)")]], Meta(min_length=1, max_length=260)]
-"""States by ISO 3166-1 alpha-2; EU, and EM, BX, OA as WIPO ST.3 has them."""
+"""Countries by ISO 3166-1 alpha-2; also EU, and EM, BX, OA from WIPO ST.3."""
 Number = Annotated[str, Meta(min_length=1, max_length=60)]
 Token = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$(?!\n)")]
 Text = Annotated[
     str, Meta(min_length=1, max_length=2000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]+$(?!\n)")
 ]
-"""Some lines of plain text."""
+"""A few lines of plain text."""
 LINK_MOST: Final = 2000
 MATERIALS_MOST: Final = 20
 Link = Annotated[str, Meta(min_length=1, max_length=LINK_MOST)]
@@ -46,7 +46,7 @@ class In(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Ends(In, frozen=True, kw_only=True):
-    """Base of input that may name the end of its time."""
+    """Base of input that may have an expiry."""
 
     expires_at: Time | UnsetType | None = None
 
@@ -55,10 +55,10 @@ class Ends(In, frozen=True, kw_only=True):
 
 
 def _utc(given: In, name: str) -> None:
-    """Bring a time to UTC, if there is one.
+    """Convert a time to UTC, if there is one.
 
     Raises:
-        ValueError: one that the database does not know: it has neither year 0 nor offsets beyond 16 hours.
+        ValueError: the database cannot hold it: it has neither a year 0 nor offsets beyond 16 hours.
     """
     time = getattr(given, name)
     if not isinstance(time, dt.datetime):
@@ -86,14 +86,14 @@ class OpenAccount(In, frozen=True, kw_only=True):
 
 
 class NewToken(In, frozen=True, kw_only=True):
-    """A further token. ``name`` tells it apart in the list; ``days`` until it expires, the installation's when not given."""
+    """Another token. ``name`` is for the list; ``days`` until it expires, by default the installation's setting."""
 
     name: Line | None = None
     days: Annotated[int, Meta(ge=1, le=3650)] | None = None
 
 
 class Erase(In, frozen=True, kw_only=True):
-    """Erase an account. ``force``: although it is party to what is not over; ``reason``: code of why."""
+    """Erase an account. ``force``: even if it is party to something open; ``reason``: why, as a code."""
 
     force: bool = False
     reason: Id | None = None
@@ -106,7 +106,7 @@ class Contact(In, frozen=True, kw_only=True):
     address: Address
     email: Email
     language: Literal["en", "zh", "de"] | None = None
-    """Of messages (``shared.languages.LANGUAGES``). None: what ``Accept-Language`` names, else English."""
+    """Language of messages (``shared.languages.LANGUAGES``). None: by ``Accept-Language``, else English."""
 
 
 class RegisterRight(Ends, frozen=True, kw_only=True):
@@ -116,11 +116,11 @@ class RegisterRight(Ends, frozen=True, kw_only=True):
     number: Number | None = None
     """Number in the register, as on the certificate; only an unregistered copyright has none."""
     register: Register | None = None
-    """Where it is registered: the number is then held against that register's format (docs/interfaces.md)."""
+    """Where it is registered. The number must fit that register's format (docs/reference/http.md, "Rights")."""
     expires_at: Time | None = None
     proof: Id | None = None
-    """Reference of the proof of ownership, for the reviewer. The right is pending until a document of kind ``ownership`` is named or
-    a reviewer accepts it; a reference that an operator gives counts as looked at."""
+    """Reference to the proof of ownership, for the reviewer. The right is pending until a document of kind
+    ``ownership`` is named or a reviewer accepts it. A reference given by an operator counts as checked."""
     evidence: Documents = []
     """The caller's documents that prove it."""
     owner: Id | None = None
@@ -128,11 +128,11 @@ class RegisterRight(Ends, frozen=True, kw_only=True):
     mark: Annotated[str, Meta(min_length=1, max_length=400)] | None = None
     """Trade marks: the words, as registered; normalised (NFKC)."""
     registrant: Line | None = None
-    """The owner's name as it stands in the register."""
+    """The owner's name as in the register."""
     classes: Annotated[list[Annotated[str, Meta(min_length=1, max_length=8)]], Meta(max_length=100)] | None = None
     """Trade marks: Nice, 1 to 45. Designs: Locarno, ``NN-NN``."""
     territory: Territory | None = None
-    """Where it is good; of an international registration the designated states. None: the register's, or everywhere."""
+    """Where it applies; for an international registration the designated countries. None: the register's, or all."""
 
 
 class ChangeRight(Ends, frozen=True, kw_only=True):
@@ -147,7 +147,7 @@ class RenewRight(Ends, frozen=True, kw_only=True):
 
     expires_at: Time
     proof: Id | None = None
-    """Reference of the proof."""
+    """Reference to the proof."""
 
 
 class AssignRight(In, frozen=True, kw_only=True):
@@ -155,7 +155,7 @@ class AssignRight(In, frozen=True, kw_only=True):
 
     to: Id
     proof: Id | None = None
-    """Reference of the proof."""
+    """Reference to the proof."""
 
 
 class RenameRight(In, frozen=True, kw_only=True):
@@ -163,7 +163,7 @@ class RenameRight(In, frozen=True, kw_only=True):
 
     registrant: Line
     proof: Id | None = None
-    """Reference of the proof."""
+    """Reference to the proof."""
 
 
 class DecideRight(In, frozen=True, kw_only=True):
@@ -179,24 +179,27 @@ class Authorise(Ends, frozen=True, kw_only=True):
 
     agent: Id
     rights: Annotated[list[Id], Meta(min_length=1, max_length=300)] | None = None
-    """Rights that the agent may file for; none named: all."""
+    """Rights that the agent may file for. None: all."""
     territory: Territory | None = None
-    """Where it may act; none named: everywhere."""
+    """Where it may act. None: everywhere."""
     expires_at: Time | None = None
 
 
 class Verify(In, frozen=True, kw_only=True):
-    """What an operator or reviewer has found out about an account."""
+    """What an operator or reviewer has verified about an account."""
 
     identity_verified: bool | UnsetType = UNSET
     email_confirmed: Literal[True] | UnsetType = UNSET
-    """The address on file is known to be the account's, as where the marketplace has confirmed it. It counts until the address changes."""
+    """The address on file is known to be the account's, for example because the marketplace confirmed it.
+
+    It counts until the address changes.
+    """
     good_faith: bool | UnsetType = UNSET
     """The account takes part in the good-faith mechanism."""
 
 
 class ChangeStatus(In, frozen=True, kw_only=True):
-    """An operator suspends an account, lets it go on, or closes it for good."""
+    """An operator suspends an account, reopens it, or closes it for good."""
 
     status: Literal["open", "suspended", "closed"]
     code: Id | None = None
@@ -207,13 +210,13 @@ class LiftSanction(In, frozen=True, kw_only=True):
     """An operator lifts a seller's sanction."""
 
     reason: Id
-    """Code: why."""
+    """Why, as a code."""
     note: Text | None = None
-    """For staff, kept in clear: no personal data."""
+    """For staff, stored unencrypted: no personal data."""
 
 
 class Confirm(In, frozen=True, kw_only=True):
-    """The code that came by e-mail."""
+    """The code that was sent by e-mail."""
 
     code: Annotated[str, Meta(min_length=1, max_length=40)]
 
@@ -236,7 +239,7 @@ class SubmitClaim(In, frozen=True, kw_only=True):
 
 
 class AddInformation(In, frozen=True, kw_only=True):
-    """What was missing; identity, authority and right are looked up anew."""
+    """What was missing; identity, authority and right are looked up again."""
 
     materials: Materials = []
     evidence: Documents = []
@@ -244,7 +247,7 @@ class AddInformation(In, frozen=True, kw_only=True):
 
 
 class Withdraw(In, frozen=True, kw_only=True):
-    """The complainant takes the claim back."""
+    """The complainant withdraws the claim."""
 
     ground: Literal["error", "settled", "licensed"]
 
@@ -299,13 +302,13 @@ class Decide(In, frozen=True, kw_only=True):
     code: Id | None = None
     """Reason code of a refusal (policy: ``refusals``)."""
     revision: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
-    """The item's revision that was looked at; without it, that of the lease."""
+    """The item's revision that was looked at; by default that of the lease."""
     lease: Token | None = None
-    """Token of the lease (``POST /v1/review/lease``). Only an operator may decide without, and it is marked."""
+    """Token of the lease (``POST /v1/review/lease``). Only an operator may decide without one, which is marked."""
 
 
 class TakeLease(In, frozen=True, kw_only=True):
-    """Which cases a reviewer wants: the most urgent one that fits all that is given, and more of its claim up to ``count``."""
+    """Which cases a reviewer wants: the most urgent one that fits every filter, and up to ``count`` of its claim."""
 
     count: Annotated[int, Meta(ge=1, le=50)] = 1
     state: State | None = None
@@ -318,13 +321,13 @@ class TakeLease(In, frozen=True, kw_only=True):
 
 
 class SomeCases(In, frozen=True, kw_only=True):
-    """Cases of a lease; none named: all of them."""
+    """Cases of a lease. None named: all of them."""
 
     items: Annotated[list[Id], Meta(min_length=1, max_length=50)] | None = None
 
 
 class HandOver(SomeCases, frozen=True, kw_only=True):
-    """Cases of a lease, for another person."""
+    """Cases of a lease to hand over to another person."""
 
     to: Id
 
@@ -336,15 +339,15 @@ class AddNote(In, frozen=True, kw_only=True):
 
 
 class DeclareConflicts(In, frozen=True, kw_only=True):
-    """Accounts about which a reviewer may not decide, all of them: what is not named is taken back."""
+    """All accounts about which a reviewer may not decide. Accounts that are not named are removed."""
 
     accounts: Annotated[list[Id], Meta(max_length=500)]
     reviewer: Id | None = None
-    """Operators only: whose conflicts. What an operator has set, the reviewer cannot take back."""
+    """Operators only: whose conflicts. The reviewer cannot remove what an operator has set."""
 
 
 class FindMisuse(In, frozen=True, kw_only=True):
-    """A reviewer's finding about an account's intent; it rests on a document of the account's, or on a claim that it filed."""
+    """A reviewer's finding about an account's intent, based on one of its documents or on a claim that it filed."""
 
     kind: Literal["forged_document", "knowingly_false", "none"]
     code: Id
@@ -377,7 +380,7 @@ class DecideMeasure(In, frozen=True, kw_only=True):
 
 
 class NameDocuments(In, frozen=True, kw_only=True):
-    """Documents of the caller, to be named in a right or its account."""
+    """Documents of the caller to name in a right or in its account."""
 
     evidence: Annotated[list[Id], Meta(min_length=1, max_length=20)]
 
@@ -387,11 +390,11 @@ class ExecuteDeclaration(In, frozen=True, kw_only=True):
 
     version: Id
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
-    """Of the text as it was read: what is executed is that text and no other."""
+    """Hash of the text that was read. Exactly that text is executed."""
     name: Line
     """Who signs. Kept encrypted."""
     capacity: Line
-    """By what capacity, e.g. managing director. Kept encrypted."""
+    """In what capacity, e.g. managing director. Kept encrypted."""
 
 
 class Digest(In, frozen=True, kw_only=True):
@@ -403,20 +406,23 @@ class Digest(In, frozen=True, kw_only=True):
 
 
 class ChooseChannels(In, frozen=True, kw_only=True):
-    """How the caller wants to be told, the most wanted channel first."""
+    """How the caller wants to receive messages, the preferred channel first."""
 
     order: Annotated[list[Literal["email", "webhook", "inbox"]], Meta(min_length=1, max_length=3)]
-    """What is not named follows, for a message that no other channel takes."""
+    """Channels that are not named follow, for a message that no other channel takes."""
     digest: Digest | None = None
-    """Receipts and outcomes of a day in one message at that hour; none: each for itself. What sets a time is never held back."""
+    """Sends a day's receipts and outcomes in one message at that hour. None: each by itself.
+
+    Messages that set a time limit are never held back.
+    """
 
 
 class AddWebhook(In, frozen=True, kw_only=True):
-    """A webhook of the caller's."""
+    """A new webhook of the caller."""
 
     url: Annotated[str, Meta(min_length=1, max_length=500)]
     kinds: Annotated[list[Id], Meta(max_length=50)] = []
-    """Kinds of message that it is sent, such as `outcome`; none: all. Messages that begin a window are always sent."""
+    """Kinds of message to send it, such as `outcome`. Empty: all. Messages that begin a window are always sent."""
 
 
 class ChangeWebhook(In, frozen=True, kw_only=True):
@@ -426,13 +432,13 @@ class ChangeWebhook(In, frozen=True, kw_only=True):
 
 
 class ConfirmWebhook(In, frozen=True, kw_only=True):
-    """The code that came to the webhook's URL."""
+    """The code that was sent to the webhook's URL."""
 
     code: Annotated[str, Meta(min_length=1, max_length=40)]
 
 
 class ReplayWebhook(In, frozen=True, kw_only=True):
-    """What a webhook is sent again: one message, or those that were sent since a time."""
+    """What to send a webhook again: one message, or those sent since a time."""
 
     message: Id | None = None
     since: Time | None = None
@@ -442,25 +448,25 @@ class ReplayWebhook(In, frozen=True, kw_only=True):
 
 
 class ChallengeEnded(In, frozen=True, kw_only=True):
-    """What came of a call that asks a webhook's owner to confirm."""
+    """Result of a call that asks a webhook's owner to confirm."""
 
     id: Id
     ask: Annotated[int, Meta(ge=0, le=2**31 - 1)]
     result: Annotated[str, Meta(min_length=1, max_length=20, pattern=r"^[a-z0-9_]+$(?!\n)")]
     """HTTP status, or a word."""
     over: bool
-    """It was taken, or must not be tried again."""
+    """The call was accepted, or must not be tried again."""
 
 
 class TakeChallenges(In, frozen=True, kw_only=True):
-    """What came of calls, and how many more are wanted."""
+    """Results of calls, and how many more are wanted."""
 
     ended: Annotated[list[ChallengeEnded], Meta(max_length=100)] = []
     most: Annotated[int, Meta(ge=0, le=100)]
 
 
 class ContactIds(In, frozen=True, kw_only=True):
-    """Accounts whose contacts a service of ours needs."""
+    """Accounts whose contacts another service needs."""
 
     ids: Annotated[list[Id], Meta(max_length=1000)]
 
@@ -484,7 +490,7 @@ def decode(body: bytes | memoryview, kind: type[In]) -> Any:
 
     Raises:
         msgspec.ValidationError: naming the field.
-        msgspec.DecodeError: no JSON.
+        msgspec.DecodeError: not JSON.
         UnicodeDecodeError, RecursionError: bad UTF-8, nested too deeply.
     """
     return _decoder(kind).decode(body)
@@ -501,7 +507,7 @@ def _decoder(kind: type[In]) -> msgspec.json.Decoder[Any]:
 
 
 def _addressed(kind: type[In], *, target: bool) -> type[In]:
-    """The request as an upstream sends it: with what it is about, and for whom."""
+    """The request as an upstream sends it: with its target, and on whose behalf."""
     fields: list[tuple[str, Any, Any]] = [("on_behalf_of", Id | None, None)]
     if target:
         fields += [(name, Id | None, None) for name in ("item", "claim", "submission", "listing")]
@@ -509,9 +515,9 @@ def _addressed(kind: type[In], *, target: bool) -> type[In]:
         f"{kind.__name__}ByTopic", fields, bases=(kind,), frozen=True, kw_only=True, forbid_unknown_fields=True,
         module=__name__,
     )  # fmt: skip
-    made.__doc__ = f"{kind.__doc__} For `on_behalf_of`." + (
-        " About `item`, or the items of `claim` or of the claim that the upstream's event `submission` filed; of these only"
-        " the one of `listing`, if given."
+    made.__doc__ = f"{kind.__doc__} Filed for `on_behalf_of`, if given." + (
+        " Applies to `item`, or to the items of `claim` or of the claim that the upstream's event `submission` filed;"
+        " with `listing`, only to that listing's item."
         if target
         else ""
     )

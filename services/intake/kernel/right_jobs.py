@@ -1,15 +1,15 @@
-"""Row 22: what becomes of a right or an authorisation is told to open items by jobs, a bounded number of claims at a time.
+"""Row 22: jobs tell open items what changed about a right or an authorisation, a bounded number of claims at a time.
 
-Whoever changes a right queues a job in the same transaction, and holds up nobody else. A claim that is being filed at that
-moment may still read the right as it was, and commit after the change: a job must not begin before such transactions have
-ended, or it would miss the claim. Two steps see to that, without a lock:
+A change of a right queues a job in the same transaction, and holds up nobody else. A claim that is being filed at that
+moment may still read the right as it was, and commit after the change. So a job must not begin before such
+transactions have ended, or it would miss the claim. Two steps ensure this without a lock:
 
 1. ``pick_up`` notes its own transaction id on every new job. The change is committed by then, so every transaction that
-   may have read the right before the change has a lower id: filing takes its id before it reads (``store.enter_door``).
+   may have read the old right has a lower id: filing takes its id before it reads (``store.enter_admission``).
 2. ``tell_next`` runs a job once no transaction with a lower id is running.
 
-Each item is told what holds at that moment of the right *and* the authorisation behind it: a right that comes back does not
-release an item whose agent may not act any more, nor the other way round.
+Each item is told what holds at that moment for the right *and* its authorisation: a right that comes back does not
+release an item whose agent may no longer act, nor the other way round.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ ITEMS: Final = 500
 """Items looked at in one transaction, or those of a single claim if it has more."""
 _CLAIMS: Final = 200
 _UNTOUCHED: Final = tuple(sorted(events.SETTLED - {State.DUPLICATE}))
-"""States in which a right's change means nothing, and which only a command ends. A duplicate may be reopened by itself."""
+"""States to which a right's change means nothing, and which only a command ends. A duplicate may reopen by itself."""
 _QUEUE: Final = """
     insert into right_jobs (right_id, agent, principal)
     select * from unnest(%s::text[], %s::text[], %s::text[]) order by 1, 2, 3
     on conflict (right_id, agent, principal) do update set again = right_jobs.after is not null"""
-# a job restored into another cluster bears an id that this one has not reached yet: it is picked up anew
+# a job restored into another cluster carries an id that this one has not reached yet: it is picked up again
 _PICK_UP: Final = """
     update right_jobs as j set after = pg_current_xact_id() from (
         select right_id, agent, principal from right_jobs
@@ -47,30 +47,30 @@ _THIS: Final = "where right_id = %s and agent = %s and principal = %s"
 
 
 def queue(connection: sa.Connection, *jobs: tuple[str, str, str]) -> None:
-    """Have the items of rights' claims told what holds: (right, agent, principal), of which the last two may be empty."""
+    """Queue jobs (right, agent, principal) that tell the items of matching claims. The last two may be empty: any."""
     if jobs:
         rights, agents, principals = map(list, zip(*jobs, strict=True))
         connection.exec_driver_sql(_QUEUE, (rights, agents, principals))
 
 
 def queue_right(connection: sa.Connection, right: str) -> None:
-    """The same for all claims that refer to a right."""
+    """Queue a job for all claims that refer to a right."""
     queue(connection, (right, "", ""))
 
 
 def pick_up(connection: sa.Connection) -> int:
-    """Note on new jobs from when on they may run; must be the transaction's first statement. Returns how many."""
+    """Note on new jobs when they may run. Must be the transaction's first statement. Returns how many."""
     return connection.exec_driver_sql(_PICK_UP).rowcount
 
 
 def tell_next(connection: sa.Connection, partitions: int) -> int | None:
-    """Do the next part of the job that has waited longest. Returns how many items were told; None: there is nothing to do yet."""
+    """Do the next part of the longest-waiting job. Returns how many items were told; None: nothing to do yet."""
     job = connection.exec_driver_sql(_TAKE).one_or_none()
     if job is None:
         return None
     right, agent, principal, after, again = job
     now, wall = store.enter_admission(connection)
-    # filtered here: a right may have any number of claims of others, and one statement is to read no more than these
+    # filtered here: a right may have any number of other agents' claims, and a statement must read a bounded number
     read = connection.exec_driver_sql(
         "select id, complainant, principal, size from claims where right_id = %s and id > %s order by id limit %s",
         (right, after, _CLAIMS),
@@ -98,7 +98,7 @@ def tell_next(connection: sa.Connection, partitions: int) -> int | None:
 
 
 def oldest(connection: sa.Connection) -> float:
-    """Wall time since when the job that has waited longest has waited; 0: there is none."""
+    """Unix time since which the oldest job has waited, in wall time; 0: no job waits."""
     return float(connection.exec_driver_sql("select extract(epoch from min(since_wall)) from right_jobs").scalar() or 0)
 
 
@@ -110,11 +110,11 @@ def tell_items(
     wall: dt.datetime,
     partitions: int,
 ) -> int:
-    """A ``ChangeRight`` for each open item whose claim fits, with what holds now; ``enter_door`` comes first. Returns how many.
+    """Queue a ``ChangeRight`` with what holds now for each open item that ``where`` selects. Returns how many.
 
-    Settled items are left out, unless a command that may reopen them is under way: the read model may be behind, and whether
-    the change means anything to an item is for the item's owner to say. Items that wait for the end of a suspension are told
-    then (``misuse_store.release``).
+    Call ``enter_admission`` first. Settled items are left out, unless a command that may reopen them is under way: the
+    read model may lag, and whether the change matters to an item is for its owner to decide. Items that wait for the
+    end of a suspension are told then (``misuse_store.release``).
     """
     rows = connection.exec_driver_sql(
         f"""select i.id, i.claim, i.listing, c.lane, c.complainant, c.principal, c.right_id
@@ -148,5 +148,5 @@ def tell_items(
 
 
 def covers(granted: Iterable[domain.Authorisation], right: domain.Right, now: dt.datetime) -> bool:
-    """Whether one of the authorisations is good for the right."""
+    """Whether one of the authorisations covers the right."""
     return any(grant.covers(right, now) for grant in granted)

@@ -21,17 +21,17 @@ _NONCE: Final = 12
 
 
 def new_token() -> str:
-    """A bearer token: 8 characters to tell it apart in a list, and 256 bits of chance. Shown once."""
+    """A bearer token: 8 characters to recognise it by, and 256 random bits. Shown once."""
     return f"gf_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
 
 
 def digest(token: str) -> bytes:
-    """What is kept of a token. A fast hash will do: nobody guesses 256 bits."""
+    """The digest that is kept of a token. A fast hash will do, because nobody guesses 256 bits."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
 def is_token(text: str) -> bool:
-    """Whether the text has the shape of a token, so that nothing else is looked up."""
+    """Whether the text has the form of a token. Nothing else is looked up."""
     return _TOKEN.fullmatch(text) is not None
 
 
@@ -40,17 +40,17 @@ class KeyMissing(Exception):
 
 
 class Contacts:
-    """Encrypts contacts: AES-256-GCM under a key for each subject, which the installation's key wraps.
+    """Encrypts contacts with AES-256-GCM under one key per subject, wrapped by the installation's key.
 
-    Erasing a subject's key erases the contact wherever copies of it lie without the key: topics and logs never have either;
-    a backup of the whole database has both (docs/operating.md, "Backup and restore").
+    Erasing a subject's key erases the contact wherever a copy exists without the key. Topics and logs never hold
+    either; a backup of the whole database holds both (docs/how-to/back-up-and-restore.md, "What to back up").
     """
 
     def __init__(self, key: str | None, other: str | None = None) -> None:
         """
         Args:
             key: base64 of 32 bytes.
-            other: a further key that opens and never wraps, while the key is changed.
+            other: a second key that opens but never wraps, during a key rotation.
 
         Raises:
             ValueError: not base64, or not 32 bytes.
@@ -60,10 +60,10 @@ class Contacts:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """With an installation's keys.
+        """Create with the installation's keys.
 
         Raises:
-            ValueError: as above.
+            ValueError: a key is not base64, or not 32 bytes.
         """
         return cls(
             *(
@@ -80,7 +80,7 @@ class Contacts:
         return self._master
 
     def new_key(self, account: str) -> bytes:
-        """A fresh key of a subject, or of a document by its id, wrapped."""
+        """A new wrapped key for a subject, or for a document by its id."""
         return _seal(self.master, AESGCM.generate_key(256), f"key:{account}")
 
     def seal(self, account: str, wrapped: bytes, contact: Contact) -> bytes:
@@ -96,11 +96,11 @@ class Contacts:
         return msgspec.json.decode(self.open_text(account, wrapped, sealed, "contact"), type=Contact)
 
     def seal_text(self, account: str, wrapped: bytes, text: bytes, purpose: str) -> bytes:
-        """Encrypt something else of the subject's; it opens for the same account and purpose only."""
+        """Encrypt other data of the subject. It opens only for the same account and purpose."""
         return _seal(self._subject(account, wrapped), text, f"{purpose}:{account}")
 
     def open_text(self, account: str, wrapped: bytes, sealed: bytes, purpose: str) -> bytes:
-        """Decrypt it.
+        """Decrypt what ``seal_text`` encrypted.
 
         Raises:
             cryptography.exceptions.InvalidTag: altered, of another account or purpose, or a key has changed.
@@ -108,7 +108,7 @@ class Contacts:
         return _open(self._subject(account, wrapped), sealed, f"{purpose}:{account}")
 
     def rewrap(self, account: str, wrapped: bytes) -> bytes | None:
-        """A subject's key, wrapped under the installation's key; None: it is already.
+        """Wrap a subject's key under the installation's current key; None: it already is.
 
         Raises:
             cryptography.exceptions.InvalidTag: neither key opens it.
@@ -123,10 +123,10 @@ class Contacts:
         return AESGCM(self.unwrap(account, wrapped))
 
     def unwrap(self, account: str, wrapped: bytes) -> bytes:
-        """A subject's or document's key.
+        """Unwrap a subject's or document's key.
 
         Raises:
-            cryptography.exceptions.InvalidTag: of another, or under no key of ours.
+            cryptography.exceptions.InvalidTag: it is another's, or wrapped under none of our keys.
         """
         try:
             return _open(self.master, wrapped, f"key:{account}")

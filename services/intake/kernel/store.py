@@ -1,7 +1,8 @@
-"""Intake's tables. What a party may see is decided in one place: ``visible_to``.
+"""Intake's tables. ``visible_to`` alone decides what a party may see.
 
-The door's rule (architecture.md, "Time of right"): whoever writes commands takes ``DOOR_LOCK`` shared, then reads the clock, and
-commits. Who holds it exclusively and reads the clock therefore knows: everything accepted before is visible (``barrier``).
+The admission lock (docs/explanation/architecture.md, "Time of right"): a transaction that writes commands takes
+``ADMISSION_LOCK`` shared, then reads the clock, and commits. The ``Barrier`` takes it exclusively and reads the clock,
+so everything accepted before that is visible.
 """
 
 from __future__ import annotations
@@ -38,29 +39,29 @@ _NOW: Final = """
 
 
 def enter_admission(connection: sa.Connection) -> tuple[dt.datetime, dt.datetime]:
-    """Take the door's lock shared, then read (business, wall): the time of right of all that this transaction writes.
+    """Take the admission lock shared, then read (business, wall).
 
-    It is later than the last watermark even where the clock has gone back. The transaction takes its id, too, before it
-    reads anything of rights (``right_jobs``).
+    Business is the time of right of all that this transaction writes. It is later than the last watermark even if the
+    clock has gone back. The transaction also takes its id, before it reads anything about rights (``right_jobs``).
     """
     connection.exec_driver_sql("select pg_current_xact_id(), pg_advisory_xact_lock_shared(%s)", (ADMISSION_LOCK,))
     return right_now(connection)
 
 
 def right_now(connection: sa.Connection) -> tuple[dt.datetime, dt.datetime]:
-    """(business, wall), the former later than the last watermark."""
+    """(business, wall). The business time is later than the last watermark."""
     *anchor, wall, upto = connection.exec_driver_sql(_NOW).one()
     now = clock.Anchor(*anchor).at(wall)
     return (now if upto is None else max(now, upto + _TICK)), wall
 
 
 def close_admission(connection: sa.Connection) -> None:
-    """Take the door's lock exclusively: all that was accepted before is committed."""
+    """Take the admission lock exclusively: everything accepted before is committed."""
     connection.exec_driver_sql("select pg_advisory_xact_lock(%s)", (ADMISSION_LOCK,))
 
 
 def parked_since(connection: sa.Connection, partitions: Collection[int]) -> dict[int, dt.datetime]:
-    """By partition when the first of the door's rows was accepted that are parked; no watermark may pass it."""
+    """By partition, when the first dead letter of the admission queue was accepted. No watermark may pass it."""
     return dict(
         map(
             tuple,
@@ -75,7 +76,7 @@ def parked_since(connection: sa.Connection, partitions: Collection[int]) -> dict
 
 
 def wall_ms(wall: dt.datetime) -> int:
-    """Milliseconds since 1970, for ids."""
+    """Milliseconds since 1970-01-01, for ids."""
     return int(wall.timestamp() * 1000)
 
 
@@ -92,7 +93,7 @@ def _account(row: Sequence[Any]) -> Account:
 
 
 def account_of_token(connection: sa.Connection, digest: bytes) -> tuple[Account, dt.datetime] | None:
-    """The account that a token's digest belongs to, and when the token expires; None when unknown or expired."""
+    """The account that a token's digest belongs to, and when the token expires; None: unknown, revoked or expired."""
     row = connection.exec_driver_sql(
         f"""select {_ACCOUNT}, t.expires_wall from tokens t join accounts a on a.id = t.account
         where t.digest = %s and t.expires_wall > now() and t.revoked_wall is null""",
@@ -119,7 +120,7 @@ def without_staff(connection: sa.Connection, me: Account, rows: list[Row], colum
 
 
 def keep_records(connection: sa.Connection, records: Mapping[str, events.Record]) -> None:
-    """Write down what became of accounts' items: what their next claims are weighed by (triage)."""
+    """Store what became of accounts' items. Triage weighs their next claims by it."""
     ids = sorted(records)
     connection.exec_driver_sql(
         """update accounts a set record = n.record from unnest(%s::text[], %s::text[]) as n(id, record)
@@ -129,7 +130,7 @@ def keep_records(connection: sa.Connection, records: Mapping[str, events.Record]
 
 
 def open_account(connection: sa.Connection, account: Account, kind: str, *, by: str | None) -> bool:
-    """Create an account; False when the id is taken."""
+    """Create an account; False: the id is taken."""
     now, _ = clock.read(connection)
     return bool(
         connection.exec_driver_sql(
@@ -151,7 +152,7 @@ ACCOUNT_ROW: Final = """
 
 
 def with_state(row: Row) -> Row:
-    """The account with the state that its facts make."""
+    """The account's row with the state that follows from it."""
     return {**row, "state": state_of(row["status"], row["identity_verified"], row["email_confirmed"])}
 
 
@@ -161,17 +162,17 @@ def account_row(connection: sa.Connection, account: str) -> Row | None:
     return None if row is None else with_state(row)
 
 
-# what names a token, for its owner's list: nobody finds the token by it
+# names a token in its owner's list; the token cannot be derived from it
 _ID_OF_TOKEN: Final = "'t-' || encode(substr(t.digest, 1, 10), 'hex')"  # noqa: S105 - SQL, no secret
 _IN_FORCE: Final = "t.revoked_wall is null and t.expires_wall > now()"
 TOKENS_MOST: Final = 50
-"""Tokens of an account that are in force at a time."""
+"""Tokens of an account that may be in force at a time."""
 
 
 def add_token(
     connection: sa.Connection, account: str, digest: bytes, days: int, name: str = ""
 ) -> tuple[str, dt.datetime]:
-    """Keep a token's digest; returns its id, and when it expires (wall time).
+    """Store a token's digest. Returns the token's id, and when it expires (wall time).
 
     Raises:
         Refused: 401, the account was erased; 409, it has too many.
@@ -206,13 +207,13 @@ def tokens(connection: sa.Connection, account: str) -> list[Row]:
 def revoke_tokens(
     connection: sa.Connection, account: str, *, id: str | None = None, keep: bytes | None = None
 ) -> list[str]:
-    """Revoke the account's tokens, or one of them; returns the ids of those that were in force.
+    """Revoke the account's tokens, or one of them. Returns the ids of those that were in force.
 
-    A revoked token's digest stays: a token of the settings does not return at the next start. It also expires, for processes of a
-    version that does not know ``revoked_wall``.
+    A revoked token's digest is kept, so that a token from the settings does not return at the next start. It is also
+    expired, for processes of a version that does not know ``revoked_wall``.
 
     Args:
-        keep: digest of one that stays in force.
+        keep: digest of a token that stays in force.
     """
     rows = connection.exec_driver_sql(
         f"""update tokens t set revoked_wall = now(), expires_wall = least(t.expires_wall, now())
@@ -224,7 +225,7 @@ def revoke_tokens(
 
 
 def ensure_token(connection: sa.Connection, account: str, digest: bytes, days: int, name: str) -> bool:
-    """Keep a token that the settings give; False: this very one is known, revoked and expired ones included, or the account was erased."""
+    """Store a token from the settings. False: it is known, even if revoked or expired, or the account was erased."""
     return bool(
         connection.exec_driver_sql(
             """insert into tokens (digest, account, name, expires_wall) select %s, id, %s, now() + %s * interval '1 day'
@@ -235,7 +236,7 @@ def ensure_token(connection: sa.Connection, account: str, digest: bytes, days: i
 
 
 def ensure_operator(connection: sa.Connection, token_digest: bytes, days: int) -> None:
-    """The first operator, ``a-operator``, with the token that the installation was given."""
+    """Create the first operator, ``a-operator``, with the token from the settings."""
     open_account(connection, Account("a-operator", "operator", True, False, True), "company", by=None)
     ensure_token(connection, "a-operator", token_digest, days, "first operator")
 
@@ -244,10 +245,10 @@ def ensure_operator(connection: sa.Connection, token_digest: bytes, days: int) -
 
 
 def subject_key(connection: sa.Connection, account: str, make: Callable[[], bytes]) -> bytes:
-    """The account's wrapped key, made when there is none; the account is not erased until the transaction ends.
+    """The account's wrapped key, made if missing. The account cannot be erased until the transaction ends.
 
     Raises:
-        Refused: 401, it was erased: nothing of it is kept any more, whoever still trusts its token.
+        Refused: 401, it was erased: nothing of it is kept, even if a process still trusts its token.
     """
     erased = connection.exec_driver_sql(
         "select erased_at is not null from accounts where id = %s for no key update", (account,)
@@ -267,7 +268,7 @@ def _closed() -> Refused:
 
 
 def put_contact(connection: sa.Connection, account: str, sealed: bytes) -> None:
-    """Keep an encrypted contact."""
+    """Store an encrypted contact."""
     connection.exec_driver_sql(
         """insert into contacts (account, sealed) values (%s, %s)
         on conflict (account) do update set sealed = excluded.sealed, changed_wall = now()""",
@@ -276,7 +277,7 @@ def put_contact(connection: sa.Connection, account: str, sealed: bytes) -> None:
 
 
 def erase_contact(connection: sa.Connection, account: str) -> None:
-    """Destroy the subject's key, and the row with it."""
+    """Delete the subject's key and the contact."""
     connection.exec_driver_sql("delete from subject_keys where account = %s", (account,))
     connection.exec_driver_sql("delete from contacts where account = %s", (account,))
 
@@ -322,19 +323,13 @@ def grants(connection: sa.Connection, pairs: Iterable[tuple[str, str]]) -> dict[
     return found
 
 
-# ------------------------------------------------------------------------------------------------------------ the door
-
-
-# --------------------------------------------------------------------------------------------------------------- quota
-
-
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
 def become(connection: sa.Connection, reader: Account) -> None:
-    """Until the transaction ends, have the database show what the reader is party to and nothing else (row-level security).
+    """Until the transaction ends, make the database show only what the reader is party to (row-level security).
 
-    A second filter behind ``visible_to``, for a query that forgets it.
+    A second filter besides ``visible_to``, for a query that forgets it.
     """
     if not reader.sees_all:
         connection.exec_driver_sql(
@@ -343,7 +338,7 @@ def become(connection: sa.Connection, reader: Account) -> None:
 
 
 def visible_to(me: Account, item: str = "i", claim: str = "c") -> tuple[str, tuple[Any, ...]]:
-    """THE tenant filter: what of items and their claims an account is party to. Every query of a party goes through it."""
+    """The tenant filter: which items and claims an account is party to. Every query for a party must use it."""
     if me.sees_all:
         return "true", ()
     return f"({claim}.complainant = %s or {claim}.principal = %s or {item}.seller = %s)", (me.id, me.id, me.id)

@@ -1,4 +1,4 @@
-"""Where a right or an authorisation is good: states and unions of states. Pure."""
+"""Where a right or an authorisation applies: countries and unions of countries. Pure."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ UNIONS: Final[dict[str, frozenset[str]]] = {
     "BX": frozenset({"BE", "NL", "LU"}),
     "OA": frozenset(_OAPI.split()),
 }
-"""Codes for several states: EU (reserved in ISO 3166), and those of WIPO ST.3 that a designation may name: EM (EUIPO), BX
-(Benelux), OA (OAPI)."""
+"""Codes for several countries: EU (reserved in ISO 3166), and those of WIPO ST.3 that a designation may name:
+EM (EUIPO), BX (Benelux), OA (OAPI)."""
 
 
 def countries(territory: Collection[str] | None) -> frozenset[str] | None:
-    """The states that a territory means; None: everywhere, or not known."""
+    """The countries of a territory; None: everywhere, or not known."""
     if territory is None:
         return None
     return frozenset().union(*(UNIONS.get(code, frozenset({code})) for code in territory))
 
 
 def overlap(one: Collection[str] | None, other: Collection[str] | None) -> bool:
-    """Whether two territories have a state in common."""
+    """Whether two territories have a country in common."""
     return one is None or other is None or bool((countries(one) or set()) & (countries(other) or set()))

@@ -1,7 +1,7 @@
-"""What the routes of every part of intake share: who asks, strict bodies, pages and cursors, and failures as RFC 9457.
+"""What all of intake's routes share: authentication, strict bodies, pages and cursors, and failures as RFC 9457.
 
-Who may call a route is declared on it (``roles``); a route that declares nothing is for nobody. What of the tables a
-caller may see is decided by the part's ``store``.
+Each route declares who may call it (``roles``); one that declares nothing is open to nobody. Each part's ``store``
+decides what a caller may see of the tables.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ log = structlog.get_logger(__name__)
 
 PROBLEM: Final = "application/problem+json"
 THREADS: Final = 6
-"""Requests of all callers that work in the database at a time."""
+"""Requests of all callers that may use the database at a time."""
 EVERYONE: Final = frozenset({"holder", "seller", "reviewer", "operator", "upstream"})
 PARTIES: Final = frozenset({"holder", "seller"})
 STAFF: Final = frozenset({"reviewer", "operator"})
@@ -77,19 +77,19 @@ IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
         name="Idempotency-Key", required=False, min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$",
-        description="The same key and body again get the same answer again; the same key with another body gets 409.",
+        description="The same key with the same body gets the same answer; with another body it gets 409.",
     ),
 ]  # fmt: skip
-ItemState = Annotated[State | None, QueryParameter(name="state", description="Only what is in this state.")]
+ItemState = Annotated[State | None, QueryParameter(name="state", description="Only entries in this state.")]
 Cursor = Annotated[str | None, QueryParameter(max_length=400, description="`next` of the previous page.")]
-Limit = Annotated[int, QueryParameter(ge=1, le=200, description="Most entries of the page.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=200, description="Maximum number of entries.")]
 
 
 # ---------------------------------------------------------------------------------------------------------------- parts
 
 
 class Context:
-    """What the routes work with: engine, threads for reading, group commit, contacts, evidence, tokens known of late.
+    """The application context: engine, threads for reading, group commit, contacts, evidence, recently seen tokens.
 
     Args:
         door: makes the group commit on the engine.
@@ -131,10 +131,10 @@ class Context:
         self._known: dict[bytes, tuple[Account, float]] = {}
 
     async def run(self, work: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
-        """Do blocking work in a transaction, on a thread, once it is the caller's turn.
+        """Run blocking work in a transaction, on a thread, once it is the caller's turn.
 
         Raises:
-            Refused: 429 or 503: too many wait, it takes too long, or the database cannot be reached.
+            Refused: 429 or 503, too many requests wait, it takes too long, or the database cannot be reached.
         """
 
         def transact() -> _T:
@@ -148,12 +148,12 @@ class Context:
             if db.timed_out(error):
                 raise busy("The database takes too long over this request.") from error
             if db.is_transient(error):
-                log.warning("database", error=f"{type(error).__name__}: {error}")
+                log.warning("database failed", error=f"{type(error).__name__}: {error}")
                 raise busy("The database cannot be reached.") from error
             raise
 
     async def read(self, reader: Account, work: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
-        """``run`` for reading on behalf of somebody: of a party's tables the database shows what is the reader's."""
+        """``run``, on behalf of a reader: the database shows a party only what is its own."""
 
         def as_reader(connection: sa.Connection) -> _T:
             store.become(connection, reader)
@@ -162,7 +162,7 @@ class Context:
         return await self.run(as_reader)
 
     async def account(self, token: str, address: str) -> Account | None:
-        """The account of a bearer token; trusts what it knows for ``token_cache_s``.
+        """The account of a bearer token, cached for ``token_cache_s``.
 
         Raises:
             Refused: 429, too many unknown tokens came from the address; 503.
@@ -190,11 +190,11 @@ class Context:
         return account
 
     def forget(self, *, account: str) -> None:
-        """Look the account up anew at the next request: it changed, or a token of its was revoked here."""
+        """Drop the account from the cache: it changed, or one of its tokens was revoked here."""
         self._known = {digest: known for digest, known in self._known.items() if known[0].id != account}
 
     def opened(self, sealed: Sequence[tuple[str, bytes, bytes]]) -> dict[str, requests.Contact]:
-        """Contacts by account; one that cannot be decrypted is missing, and logged."""
+        """Decrypted contacts by account. One that cannot be decrypted is missing, and logged."""
         found = {}
         for account, wrapped, text in sealed:
             try:
@@ -230,7 +230,7 @@ class Body(AbstractDTO[_IN]):
         """Decode.
 
         Raises:
-            Refused: 400 when it is no JSON, 415 when it says that it is something else, 422 naming the field.
+            Refused: 400 if it is not JSON, 415 if it is declared to be something else, 422 naming the field.
         """
         kind = self.asgi_connection.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if kind != "application/json":
@@ -239,7 +239,7 @@ class Body(AbstractDTO[_IN]):
 
 
 async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Guard of every route: who asks, and whether the route is for that role."""
+    """Guard of every route: identify the caller, and check that its role may use the route."""
     roles: frozenset[str] | None = handler.opt.get("roles")
     if roles is None:
         if connection.scope["path"].startswith("/openapi"):
@@ -248,14 +248,14 @@ async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], handler: 
     context: Context = connection.app.state.context
     header = connection.headers.get("authorization")
     address = address_of(connection)
-    # a task may begin with the context of another request of the same connection
+    # a task may begin with the context of another request on the same connection
     turns.caller.set(None)
     if roles is INTERNAL:
         if context.internal is None or context.internal.who(header) is None:
             raise _unauthenticated()
         return
     context.gate.arrives(address)
-    # a probe is answered whatever token it brings
+    # a probe is answered, whatever token it carries
     if roles is PUBLIC and (header is None or handler.opt.get("anonymous")):
         turns.caller.set(f"address {address}")
         connection.scope["user"] = _NOBODY
@@ -296,7 +296,7 @@ def _unauthenticated() -> Refused:
 
 
 def language_of(request: Request[Any, Any, Any]) -> str:
-    """The reader's language: ``?language=`` when it is one of ours, else by ``Accept-Language``."""
+    """The reader's language: ``?language=`` if it is supported, else by ``Accept-Language``."""
     wanted = request.query_params.get("language")
     return wanted if wanted in languages.LANGUAGES else languages.choose(request.headers.get("accept-language"))
 
@@ -304,7 +304,7 @@ def language_of(request: Request[Any, Any, Any]) -> str:
 def problem_response(
     request: Request[Any, Any, Any], problem: answers.Problem, headers: Mapping[str, str] | None = None
 ) -> Response[Any]:
-    """A problem as the answer, in the reader's language as far as there are words for it; codes stay as they are."""
+    """A problem as the answer, in the reader's language where it is translated. Codes are never translated."""
     extra = dict(headers or {})
     language = language_of(request)
     if language != languages.SOURCE:
@@ -321,7 +321,7 @@ def problem_response(
         or "transfer-encoding" in request.headers
         or len(request.headers.get("content-length", "")) > 6
     ):
-        # a body that may not have been read to its end is not waited for
+        # do not wait for a body that may not have been read to its end
         extra["Connection"] = "close"
     return Response(problem, status_code=problem.status, media_type=PROBLEM, headers=extra)
 
@@ -346,7 +346,7 @@ def _note(request: Request[Any, Any, Any], error: Refused) -> None:
 
 
 def on_refused(request: Request[Any, Any, Any], error: Refused) -> Response[Any]:
-    """What we refuse."""
+    """Answer a request that intake refuses."""
     _note(request, error)
     problem = answers.Problem(
         type=f"urn:goodfaith:problem:{error.reason}",
@@ -361,7 +361,7 @@ def on_refused(request: Request[Any, Any, Any], error: Refused) -> Response[Any]
 
 
 def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
-    """What Litestar refuses."""
+    """Answer a request that Litestar refuses."""
     status = error.status_code
     if status >= 500:
         return on_error(request, error)
@@ -394,7 +394,7 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
 
 
 def on_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """What we did not foresee: logged with its trace, answered without it."""
+    """Answer after an unexpected error: logged with its traceback, answered without it."""
     log.error("internal error", route=request.scope.get("path_template"), exc_info=error)
     problem = answers.Problem(
         type="urn:goodfaith:problem:internal", title=_TITLES[500], status=500, detail=mark("Something went wrong here."),
@@ -404,7 +404,7 @@ def on_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]
 
 
 def on_key_missing(request: Request[Any, Any, Any], _: security.KeyMissing) -> Response[Any]:
-    """Nothing is sealed without the installation's key."""
+    """Answer 503: nothing can be sealed without the installation's key."""
     log.error("contact_key is not set")
     return on_refused(request, busy("Contacts and files cannot be kept at present."))
 
@@ -413,12 +413,12 @@ def on_key_missing(request: Request[Any, Any, Any], _: security.KeyMissing) -> R
 
 
 def context_of(request: Request[Any, Any, Any]) -> Context:
-    """The parts."""
+    """The application context."""
     return request.app.state.context  # type: ignore[no-any-return]
 
 
 def known_id(text: str) -> str:
-    """A path parameter that may be an id; what cannot be one does not exist.
+    """Check a path parameter: what cannot be an id does not exist.
 
     Raises:
         Refused: 404.
@@ -429,17 +429,17 @@ def known_id(text: str) -> str:
 
 
 def page_of(rows: list[_T], limit: int, key: Callable[[_T], tuple[object, ...]]) -> answers.Page[_T]:
-    """A page out of ``limit + 1`` rows."""
+    """A page of up to ``limit + 1`` rows; the extra one shows that there is more."""
     return answers.Page(items=rows[:limit], next=cursor_of(*key(rows[limit - 1])) if len(rows) > limit else None)
 
 
 def out(kind: type[_T], row: Mapping[str, Any]) -> _T:
-    """A row as an answer's struct: only fields that the struct names."""
+    """Convert a row to an answer's struct, with only the fields that the struct names."""
     return kind(**{name: row[name] for name in kind.__struct_fields__ if name in row})  # type: ignore[attr-defined]
 
 
 async def filed(request: Request[Account, Any, Any], filing: Filing) -> Response[Any]:
-    """Through the door: 202 once it is durable."""
+    """File a request through the group commit: 202 once it is durable."""
     result = await context_of(request).door.file(filing)
     headers = {"Idempotency-Replayed": "true"} if result.replayed else None
     return Response(result.answer, status_code=202, media_type="application/json", headers=headers)

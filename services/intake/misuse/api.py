@@ -1,4 +1,4 @@
-"""Routes of misuse by complainants: standing and figures, history, reviewers' findings, complaints and decisions on them."""
+"""Routes for misuse by complainants: standing, figures, history, reviewers' findings, complaints and decisions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _basis: Final = msgspec.json.Decoder(Basis)
 
 @get("/v1/misuse", opt={"roles": HOLDER}, responses=MAY_FAIL, tags=["misuse"])
 async def my_misuse(request: Request[Account, Any, Any]) -> answers.MisuseOut:
-    """Measures against misuse by the caller, what they stand on, by which rules, and how to complain."""
+    """Measures against misuse by the caller, what they are based on, by which rules, and how to complain."""
     return await _standing(request, request.user.id)
 
 
@@ -49,13 +49,13 @@ async def my_misuse(request: Request[Account, Any, Any]) -> answers.MisuseOut:
 async def my_misuse_history(
     request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.MisuseChange]:
-    """What happened to measures against the caller, latest first, each with the numbers that it stood on."""
+    """History of measures against the caller, latest first, each entry with the figures it was based on."""
     return await _history(request, request.user.id, cursor, limit)
 
 
 @get("/v1/accounts/{account_id:str}/misuse", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["misuse"])
 async def misuse_of(request: Request[Account, Any, Any], account_id: str) -> answers.MisuseOut:
-    """Measures against misuse by an account, what they stand on, and by which rules."""
+    """Measures against misuse by an account, what they are based on, and by which rules."""
     return await _standing(request, known_id(account_id))
 
 
@@ -63,7 +63,7 @@ async def misuse_of(request: Request[Account, Any, Any], account_id: str) -> ans
 async def misuse_history_of(
     request: Request[Account, Any, Any], account_id: str, cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.MisuseChange]:
-    """What happened to measures against an account, latest first, each with the numbers that it stood on."""
+    """History of measures against an account, latest first, each entry with the figures it was based on."""
     return await _history(request, known_id(account_id), cursor, limit)
 
 
@@ -78,7 +78,7 @@ async def misuse_history_of(
 async def find_misuse(
     request: Request[Account, Any, Any], account_id: str, data: requests.FindMisuse
 ) -> answers.FindingOut:
-    """A finding about an account's intent: a forged document, a claim known to be untrue, or that there was none."""
+    """Record a finding about an account's intent: a forged document, a claim known to be untrue, or no such intent."""
     context, account = context_of(request), known_id(account_id)
 
     def work(connection: sa.Connection) -> tuple[answers.FindingOut, list[Change]]:
@@ -120,7 +120,7 @@ async def findings_of(
 async def second_finding(
     request: Request[Account, Any, Any], finding_id: str, data: requests.SecondFinding
 ) -> answers.FindingOut:
-    """A second reviewer's word on a finding that needs four eyes."""
+    """Agree or disagree, as a second reviewer, with a finding that needs four eyes."""
     context, id = context_of(request), known_id(finding_id)
 
     def work(connection: sa.Connection) -> tuple[answers.FindingOut, list[Change]]:
@@ -146,7 +146,7 @@ async def second_finding(
 async def complain_of_measure(
     request: Request[Account, Any, Any], measure_id: str, data: requests.ComplainOfMeasure
 ) -> answers.MeasureOut:
-    """Complain of a measure against the caller: once, within six months. A person decides who had no part in it."""
+    """Complain about a measure against the caller, once, within six months. A person who had no part in it decides."""
     context, caller, id = context_of(request), request.user, known_id(measure_id)
 
     def work(connection: sa.Connection) -> answers.MeasureOut:
@@ -167,14 +167,14 @@ async def complain_of_measure(
 async def open_complaints(
     request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.MeasureComplaint]:
-    """Complaints against measures that nobody has decided on, oldest first."""
+    """Undecided complaints about measures, oldest first."""
     context = context_of(request)
     rows = await context.run(misuse_store.complaints, _moment(cursor), limit + 1)
     found = []
     for row in rows:
         statement: str | None = None
         if row["sealed"] is not None and row["wrapped"] is not None:
-            with contextlib.suppress(InvalidTag):  # under a key that was erased since
+            with contextlib.suppress(InvalidTag):  # sealed under a key that was erased since
                 statement = context.contacts.open_text(
                     row["account"], bytes(row["wrapped"]), bytes(row["sealed"]), _PURPOSE
                 ).decode()
@@ -199,7 +199,7 @@ async def open_complaints(
 async def decide_measure(
     request: Request[Account, Any, Any], measure_id: str, data: requests.DecideMeasure
 ) -> answers.MeasureOut:
-    """Decide on a complaint: the measure stands, or it and what followed on it count as never taken."""
+    """Decide a complaint: the measure stands, or it and what followed from it count as never taken."""
     context, id = context_of(request), known_id(measure_id)
 
     def work(connection: sa.Connection) -> tuple[str, answers.MeasureOut, list[Change]]:
@@ -224,12 +224,12 @@ ROUTES: Final = [
 
 
 def rules(context: Context) -> policy.Policy:
-    """By which misuse is judged now."""
+    """The policy by which misuse is judged now."""
     return policy.current(context.settings.misuse_profile)
 
 
 def _count(made: Iterable[Change]) -> None:
-    """What followed on a person's word, once it is committed."""
+    """Count what followed from a person's decision, once it is committed."""
     for change in made:
         metrics.MISUSE_CHANGES.labels(change.kind).inc()
 
@@ -305,7 +305,7 @@ async def _history(
 
 
 def figures_out(basis: Basis) -> answers.MisuseFigures:
-    """The numbers as shown."""
+    """Figures as the API shows them."""
     facts = basis.facts
     return answers.MisuseFigures(
         window_from=basis.window_from,
@@ -324,7 +324,7 @@ def figures_out(basis: Basis) -> answers.MisuseFigures:
 
 
 def measure_out(row: Mapping[str, Any]) -> answers.MeasureOut:
-    """A measure as shown."""
+    """A measure as the API shows it."""
     basis = _basis.decode(row["basis"])
     own: dict[str, Any] = {name: row[name] for name in answers.MeasureOut.__struct_fields__ if name in row}
     last: dt.datetime = row["at"] + policy.load(basis.policy).misuse.complaint.exact

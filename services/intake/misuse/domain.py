@@ -1,8 +1,9 @@
-"""Misuse by complainants (DSA art. 23(2) and (3)), without I/O: what was unfounded, how it is weighed, and what follows.
+"""Misuse by complainants (DSA art. 23(2) and (3)): what was unfounded, how it weighs, and what follows. Pure: no I/O.
 
-An item is *unfounded* by how it ended; how heavily it weighs is the policy's. It counts once, as it is settled now, for the account
-that filed it, beside what it counts as in the good-faith statistic. A *measure* (warning, quota, suspension) follows by steps from
-number, share and weight, never without a prior warning; alone the finding that a document was forged leads to one at once.
+How an item ended makes it *unfounded*; the policy says how heavily it weighs. It counts once, as it is settled now,
+for the account that filed it, in addition to what it counts as in the good-faith statistic. A *measure* (warning,
+quota, suspension) follows in steps from number, share and weight, never without a prior warning. Only the finding
+that a document was forged leads to one at once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from shared.events import ItemChanged, State
 from shared.policy import MEASURES, Misuse, MisuseStep
 
 KEPT: Final = "kept"
-"""Ground of an item that is open again, or was confirmed on complaint: the one that it had."""
+"""Ground of an item that is open again, or was confirmed on a complaint: it keeps the one that it had."""
 CONFIRMED: Final = "19-confirmed"
 RESTORED_BY: Final[dict[str, str]] = {
     "13-holder-accepted": "counter_accepted",
@@ -27,7 +28,7 @@ RESTORED_BY: Final[dict[str, str]] = {
     "19-reversed": "reversed",
     "21-for-the-seller": "restored_by_court",
 }
-"""By the row that restored an item: others, by silence or a timer of ours, say nothing about the notice."""
+"""Ground by the row that restored an item. Others, by silence or our own timer, say nothing about the notice."""
 PERSON: Final = "6-refused"
 
 Kind = Literal["warning", "quota", "suspension"]
@@ -38,9 +39,9 @@ FindingKind = Literal["forged_document", "knowingly_false", "none"]
 
 
 def grounds_of(change: ItemChanged) -> tuple[str | None, str | None]:
-    """Why an item that came into this state was unfounded, if it was: (had it been taken down, had it not).
+    """Why an item that entered this state was unfounded, if it was: (if taken down, if not).
 
-    A refusal's code follows a colon. ``KEPT``: as it was before.
+    A refusal's code follows a colon. ``KEPT``: as before.
     """
     if change.rule == CONFIRMED:
         return KEPT, KEPT
@@ -57,7 +58,7 @@ def grounds_of(change: ItemChanged) -> tuple[str | None, str | None]:
 
 
 def weight_of(ground: str, serious: bool, terms: Misuse) -> int:
-    """How heavily an item weighs that ended so; 0: it does not count."""
+    """How heavily an item that ended so weighs; 0: it does not count."""
     name, _, code = ground.partition(":")
     end = next((end for known, end in terms.ends.items() if known == name), None)
     if end is None or (name.startswith("rejected") and code not in end.codes):
@@ -66,7 +67,7 @@ def weight_of(ground: str, serious: bool, terms: Misuse) -> int:
 
 
 def counted(terms: Misuse) -> list[str]:
-    """Grounds that count, as they are written down."""
+    """Grounds that count, as they are stored."""
     return sorted(
         ground
         for name, end in terms.ends.items()
@@ -81,12 +82,12 @@ class Facts(Struct, frozen=True):
     """What an account is judged by: sums of the window.
 
     Attributes:
-        settled: items, of any outcome.
+        settled: items of any outcome.
         notices: claims with an unfounded item, and findings.
         number: unfounded items, and findings.
-        items: the unfounded items alone, of which the share is taken.
+        items: unfounded items only, from which the share is computed.
         knowingly: a finding says that it was done knowingly.
-        again: unfounded items that were filed, and findings made, since the last step began or ended.
+        again: unfounded items filed, and findings made, since the last step began or ended.
         grounds: number of unfounded items by how they ended, and of findings by kind.
     """
 
@@ -112,7 +113,7 @@ def facts_of(
 
     Args:
         grounds: (ground, alleged a serious reason, items).
-        claims: that the items which count are of.
+        claims: number of claims that the counted items belong to.
         findings: in force, by kind.
     """
     found: dict[str, int] = {}
@@ -129,7 +130,7 @@ def facts_of(
             found[kind] = count
             number += count
             weight += each * count
-    # an item that was settled anew may have left the sum of its day; the share is of what there is
+    # an item that was settled again may have left its day's sum, so take the share of what there is
     return Facts(
         max(settled, items),
         number,
@@ -143,7 +144,7 @@ def facts_of(
 
 
 def reaches(facts: Facts, step: MisuseStep) -> bool:
-    """Whether notices, number, share and weight are all those of a step."""
+    """Whether notices, number, share and weight all reach those of a step."""
     return (
         facts.notices >= step.notices
         and facts.number >= step.number
@@ -159,11 +160,11 @@ class Measure(Struct, frozen=True):
     """A measure against an account. Days are business days, UTC.
 
     Attributes:
-        until: first day on which it runs no more; None: until the record is good again.
-        items: of a quota, items a day.
+        until: first day on which it no longer runs; None: until the record is good again.
+        items: of a quota, items per day.
         prior: the measure that it followed.
-        finding: on which it stands, without a prior one.
-        ended: day on which it ended otherwise than by its time, or was found to be over.
+        finding: the finding that it is based on, without a prior measure.
+        ended: day on which it ended other than by its time, or was found to be over.
     """
 
     id: str
@@ -183,7 +184,7 @@ class Measure(Struct, frozen=True):
 
 
 def current(measures: Iterable[Measure], day: dt.date) -> Measure | None:
-    """The most severe measure that runs; of two, the one that runs longer."""
+    """The most severe measure that runs; of equals, the one that runs longest."""
     running = [measure for measure in measures if measure.runs(day)]
     return max(
         running, key=lambda m: (MEASURES.index(m.kind), m.until or dt.date.max, m.day, m.id), default=None
@@ -196,9 +197,9 @@ def warned(measures: Iterable[Measure], day: dt.date) -> bool:
 
 
 def last_step(measures: Iterable[Measure]) -> dt.datetime | None:
-    """When the last step began or ended: what was filed before cannot have heeded it. Reversed ones have never been.
+    """When the last step began or ended: what was filed before cannot have heeded it. Reversed steps do not count.
 
-    The end of a quota is no such moment: what was filed under it was filed in spite of it, whenever that comes out.
+    Nor does the end of a quota: what was filed under the quota was filed in spite of it, whenever that comes out.
     """
     moments = []
     for measure in measures:
@@ -211,7 +212,7 @@ def last_step(measures: Iterable[Measure]) -> dt.datetime | None:
 
 
 class Change(Struct, frozen=True):
-    """A measure as it is after a change, and what happened to it."""
+    """A measure after a change, and what happened to it."""
 
     measure: Measure
     kind: Literal["warned", "limited", "suspended", "over", "lifted", "reversed", "fallen"]
@@ -225,9 +226,9 @@ BEGUN: Final[dict[str, Literal["warned", "limited", "suspended"]]] = {
 
 
 def place(measures: Sequence[Measure], day: dt.date) -> Measure | None:
-    """How far the account has come under the warning that stands: its most severe step, though its time be over, or what runs.
+    """How far the account has come under the warning that stands: its most severe step, even if over, or what runs.
 
-    What stood on a finding is no step, and counts as long as it runs. None: no warning stands.
+    A measure based on a finding is not a step, and counts only while it runs. None: no warning stands.
     """
     since = min((m.at for m in measures if m.kind == "warning" and m.runs(day)), default=None)
     if since is None:
@@ -240,7 +241,7 @@ def place(measures: Sequence[Measure], day: dt.date) -> Measure | None:
 
 
 def next_step(measures: Sequence[Measure], day: dt.date, terms: Misuse) -> tuple[MisuseStep | None, str | None]:
-    """The step that would follow, and the measure that it would follow on: a warning, as long as none stands.
+    """The step that would follow, and the measure that it would follow. While no warning stands, it is a warning.
 
     The last step is repeated when its time is over.
     """
@@ -256,7 +257,7 @@ def next_step(measures: Sequence[Measure], day: dt.date, terms: Misuse) -> tuple
     last = terms.steps[-1]
     if MEASURES.index(now.kind) >= MEASURES.index(last.measure):
         return None, None
-    # it stands on what the first one stood on, and not on that one
+    # it follows what the first one followed, not the first one itself
     return last, reached.prior
 
 
@@ -265,8 +266,9 @@ def review(
 ) -> tuple[Change, ...]:
     """The daily judgement, by the figures up to the day before.
 
-    What has had its time is over; what runs until the record is good again is lifted when it is; and at most one step is taken. The
-    same judgement twice changes nothing. A step needs the prior one's time, and unfounded items that were filed since it.
+    Measures that have run their time are over, those that run until the record is good again are lifted when it is,
+    and at most one step is taken. The same judgement twice changes nothing. A step needs the policy's time since
+    the prior one, and unfounded items filed since then.
     """
     day = now.astimezone(dt.UTC).date()
     made: list[Change] = []
@@ -301,7 +303,7 @@ def review(
 
 
 def at_once(finding: str, now: dt.datetime, new_id: str, terms: Misuse) -> Change | None:
-    """What follows on the finding that a document was forged, whatever else runs; None: nothing."""
+    """What follows from the finding that a document was forged, whatever else runs; None: nothing."""
     rule = terms.forged
     if rule.measure == "none":
         return None
@@ -312,9 +314,9 @@ def at_once(finding: str, now: dt.datetime, new_id: str, terms: Misuse) -> Chang
 
 
 def reverse(measures: Sequence[Measure], id: str, day: dt.date) -> tuple[Change, ...]:
-    """A measure is reversed, and falls with all that followed on it: as if they had never been.
+    """Reverse a measure; all that followed from it falls too, as if none had ever been taken.
 
-    What stands on a finding of its own does not fall.
+    A measure based on a finding of its own does not fall.
     """
     gone = {id}
     made: list[Change] = []
@@ -333,10 +335,10 @@ def reverse(measures: Sequence[Measure], id: str, day: dt.date) -> tuple[Change,
 
 
 def check_complaint(measure: Measure, complained: bool, now: dt.datetime, terms: Misuse) -> None:
-    """Whether a measure may be complained of.
+    """Check that a measure can be complained about.
 
     Raises:
-        Refused: it was, too late, or there is nothing left to complain of.
+        Refused: it was before, it is too late, or there is nothing left to complain about.
     """
     if complained:
         raise Refused(409, "complaint_known", "The measure was complained of before.", cure="Nothing is left to do.")
@@ -349,7 +351,7 @@ def check_complaint(measure: Measure, complained: bool, now: dt.datetime, terms:
 
 
 def check_standing(measure: Measure) -> None:
-    """Whether there is a measure to complain of, or to decide about: one that was reversed has never been.
+    """Check that there is a measure to complain about, or to decide on: a reversed one counts as never taken.
 
     Raises:
         Refused: 409.
@@ -359,7 +361,7 @@ def check_standing(measure: Measure) -> None:
 
 
 def check_decider(by: str, found_by: Iterable[str | None]) -> None:
-    """A complaint is not decided by who made the finding, or agreed with it.
+    """Check that a complaint is not decided by a person who made the finding, or agreed with it.
 
     Raises:
         Refused: 403.
@@ -371,9 +373,9 @@ def check_decider(by: str, found_by: Iterable[str | None]) -> None:
         )  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------------------ the door
+# -------------------------------------------------------------------------------------------------------------- quotas
 
 
 def resumes(day: dt.date) -> dt.datetime:
-    """When a day's quota is free again: the next business day (UTC)."""
+    """When a quota that is used up for a day is free again: the next business day (UTC)."""
     return dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), dt.UTC)

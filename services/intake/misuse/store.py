@@ -1,7 +1,7 @@
-"""Tables of misuse by complainants: the daily judgement, findings, complaints, and what the door asks for.
+"""Tables of misuse by complainants: the daily judgement, findings, complaints, and held items.
 
-Whoever changes an account's measures locks its row in ``accounts`` first, so that the judgement, a finding and a decision come one after
-the other; what the door reads (``accounts.misuse``) follows in the same transaction.
+Every change to an account's measures locks its row in ``accounts`` first, so the judgement, findings and decisions
+come one after the other. ``accounts.misuse``, which the API reads, changes in the same transaction.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DAY: Final = dt.timedelta(days=1)
 
 
 class Basis(Struct, frozen=True, kw_only=True):
-    """The numbers that a measure stands on: the window (both days included), its facts, and the policy by which they were weighed."""
+    """The figures that a measure is based on: the window (both days included), its facts, and their policy."""
 
     window_from: dt.date
     window_to: dt.date
@@ -50,7 +50,7 @@ _GROUNDS: Final = """
     where g.ground is not null and g.outcome is not null and g.day > n.after and g.day <= %s group by 1, 2, 3"""
 _SETTLED: Final = """
     select account, sum(settled)::bigint from good_faith_days where account = any(%s) and day > %s and day <= %s group by 1"""
-# the ids of a claim's items are its own with another last part (domain.new_claim_ids)
+# the ids of a claim's items are its own id with another last part (domain.new_claim_ids)
 _CLAIMS: Final = """
     select g.account, count(distinct substr(g.item, 3, 23)) from good_faith_items g
     join unnest(%s::text[], %s::date[]) as n(account, after) on n.account = g.account
@@ -68,7 +68,7 @@ def facts(
 ) -> dict[str, Facts]:
     """What accounts are judged by, over the window that ends with ``upto``.
 
-    Notices on which a reversed measure stood are held against nobody any more: they count as never having been unfounded.
+    Notices that a reversed measure was based on are no longer held against anyone: they count as never unfounded.
     """
     out = upto - terms.window.exact
     accounts = sorted(known)
@@ -82,7 +82,7 @@ def facts(
     findings: dict[str, dict[str, int]] = {}
     fresh: dict[str, int] = {}
     since = {account: moment for account in accounts if (moment := misuse.last_step(known[account])) is not None}
-    # today's count as well: a person made them, and knows why
+    # today's findings count as well: a person made them, and knows why
     for account, kind, at in connection.exec_driver_sql(
         """select account, kind, at from misuse_findings where account = any(%s) and state = 'in_force' and kind <> 'none'
         and day > %s""",
@@ -125,12 +125,15 @@ def facts(
 
 
 def _forgiven(measures: Iterable[Measure]) -> dt.datetime | None:
-    """Up to when findings, and up to the day before notices, count no more, because a measure that stood on them was reversed."""
+    """Until when findings no longer count, because a measure based on them was reversed.
+
+    Notices no longer count up to the day before.
+    """
     return max((m.at for m in measures if m.state == "reversed" and m.finding is None), default=None)
 
 
 def basis(facts_: Facts, upto: dt.date, rules: policy.Policy, finding: str | None = None) -> Basis:
-    """As kept with a measure and shown."""
+    """Build the basis that is kept with a measure and shown."""
     return Basis(
         window_from=upto - rules.misuse.window.exact + _DAY,
         window_to=upto,
@@ -141,7 +144,7 @@ def basis(facts_: Facts, upto: dt.date, rules: policy.Policy, finding: str | Non
 
 
 def basis_now(connection: sa.Connection, account: str, day: dt.date, rules: policy.Policy) -> Basis:
-    """An account's figures up to and with ``day``."""
+    """An account's figures up to and including ``day``."""
     known = {account: measures(connection, [account]).get(account, [])}
     return basis(facts(connection, known, day, rules.misuse)[account], day, rules)
 
@@ -152,7 +155,7 @@ _MEASURE: Final = "id, kind, day, at, until, items, prior, finding, state, ended
 
 
 def measures(connection: sa.Connection, accounts: Sequence[str]) -> dict[str, list[Measure]]:
-    """Measures by account, in their order."""
+    """Measures by account, oldest first."""
     found: dict[str, list[Measure]] = {}
     for account, *row in connection.exec_driver_sql(
         f"select account, {_MEASURE} from misuse_measures where account = any(%s) order by account, at, id",
@@ -185,7 +188,7 @@ def _write(
     *,
     tell: bool = True,
 ) -> None:
-    """Write changes down: measures, history, what the door reads, and a notice to the account."""
+    """Store changes: measures, history, ``accounts.misuse``, and a notice to the account."""
     day = now.date()
     after: dict[str, dict[str, Measure]] = {}
     for one in made:
@@ -208,7 +211,7 @@ def _write(
                 "clear" if at is None else at.kind, None if at is None else at.items, None if at is None else at.until, account,
             ),
         )  # fmt: skip
-        # whether it may take part in the good-faith mechanism is looked at in the next turn
+        # the next run decides whether it may still take part in the good-faith mechanism
         connection.exec_driver_sql(
             "insert into good_faith_due (account) values (%s) on conflict do nothing", (account,)
         )
@@ -219,7 +222,7 @@ def _write(
 def note(
     connection: sa.Connection, account: str, measure: str, kind: str, by: str, now: dt.datetime, basis_: str
 ) -> None:
-    """Enter what happened to a measure into the account's history."""
+    """Add what happened to a measure to the account's history."""
     connection.exec_driver_sql(
         "insert into misuse_history (account, measure, day, at, kind, by, basis) values (%s, %s, %s, %s, %s, %s, %s)",
         (account, measure, now.date(), now, kind, by, basis_),
@@ -262,7 +265,7 @@ def _notice(one: _Made, now: dt.datetime, wall: dt.datetime) -> AccountNotice:
     )  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------------ the daily turn
+# ------------------------------------------------------------------------------------------------------- the daily run
 
 
 def judge(
@@ -273,7 +276,7 @@ def judge(
     rules: policy.Policy,
     partitions: int,
 ) -> list[Change]:
-    """Judge accounts by their figures up to yesterday; returns the changes. Those that nothing is held against cost a look."""
+    """Judge accounts by their figures up to yesterday; returns the changes. Clean accounts cost only a read."""
     upto = now.date() - _DAY
     terms = rules.misuse
     known = measures(connection, accounts)
@@ -289,7 +292,7 @@ def judge(
         return []
     _lock(connection, matter)
     there = set(connection.exec_driver_sql("select id from accounts where id = any(%s)", (matter,)).scalars())
-    # anew, under the lock: somebody may have made a finding or decided meanwhile
+    # again, under the lock: someone may have made a finding or a decision meanwhile
     known = measures(connection, matter)
     found = facts(connection, {account: known.get(account, ()) for account in matter}, upto, terms)
     made = [
@@ -317,7 +320,9 @@ def find(
     rules: policy.Policy,
     partitions: int,
 ) -> tuple[str, list[Change]]:
-    """Enter a reviewer's finding; it counts at once, or waits for a second reviewer's agreement. Returns its id, and what followed.
+    """Record a reviewer's finding. It counts at once, or once a second reviewer agrees.
+
+    Returns its id, and what followed.
 
     Raises:
         Refused: 404; what it rests on is missing or not the account's; it is known; a conflict of interest.
@@ -367,7 +372,7 @@ def find(
         (id, account, body.kind, state, body.document, body.claim, body.code, me.id, now.date(), now),
     )
     if body.document is not None:
-        # kept for whoever decides on a complaint, as long as there is the account
+        # kept for the person who decides a complaint, as long as the account exists
         evidence_store.tie(connection, [(Document(body.document, account, kinds), account, "account")], now)
     made: list[Change] = []
     if state == "in_force":
@@ -378,10 +383,10 @@ def find(
 def second(
     connection: sa.Connection, id: str, agree: bool, me: Account, rules: policy.Policy, partitions: int
 ) -> list[Change]:
-    """A second reviewer agrees with a finding, which counts from now on, or does not: it never did. Returns what followed.
+    """Record whether a second reviewer agrees with a finding: it counts from now on, or never. Returns what followed.
 
     Raises:
-        Refused: 404; it does not wait for that; its own; a conflict of interest.
+        Refused: 404; it is not waiting for a second reviewer; it is the reviewer's own; a conflict of interest.
     """
     account = connection.exec_driver_sql("select account from misuse_findings where id = %s", (id,)).scalar()
     if account is None:
@@ -411,7 +416,7 @@ def _in_force(
     by: str,
     partitions: int,
 ) -> list[Change]:
-    """What follows on a finding at once: a forged document is marked, and the measure that the policy says begins."""
+    """Apply what follows from a finding at once: mark a forged document, and begin the policy's measure."""
     account, kind, document, claim, code = connection.exec_driver_sql(
         "select account, kind, document, claim, code from misuse_findings where id = %s", (id,)
     ).one()
@@ -434,7 +439,10 @@ def _in_force(
 
 
 def _queue(connection: sa.Connection, account: str) -> None:
-    """Have the account judged at the next turn. Before it is locked: a turn that is judging it is waited for, not crossed."""
+    """Queue the account for judgement.
+
+    Call it before locking the account: it waits for a running judgement instead of deadlocking with it.
+    """
     connection.exec_driver_sql(
         "insert into good_faith_due (account) select id from accounts where id = %s on conflict do nothing", (account,)
     )
@@ -443,7 +451,7 @@ def _queue(connection: sa.Connection, account: str) -> None:
 def findings(
     connection: sa.Connection, account: str, before: tuple[dt.datetime, str] | None, limit: int
 ) -> list[store.Row]:
-    """Findings about an account, latest first, and what of its rights and claims rests on the documents."""
+    """Findings about an account, latest first, each with the rights and claims that rest on its document."""
     at, id = before or (None, None)
     rows = connection.exec_driver_sql(
         f"""select {_FINDING}, (select m.id from misuse_measures m where m.finding = f.id limit 1) as measure from misuse_findings f
@@ -470,7 +478,7 @@ def finding(connection: sa.Connection, id: str) -> store.Row:
 
 
 def _rests(connection: sa.Connection, document: str | None) -> dict[str, list[str]]:
-    """Rights and claims in which a document was named, as far as they are of consequence still: up to 200 of each."""
+    """Rights and claims that name a document and are still of consequence, up to 200 of each."""
     if document is None:
         return {"rights": [], "claims": []}
     rights = connection.exec_driver_sql(
@@ -498,13 +506,13 @@ def complain(
     seal: Callable[[bytes, bytes], bytes],
     new_key: Callable[[], bytes],
 ) -> None:
-    """The account complains of a measure against it.
+    """File the account's complaint about a measure against it.
 
     Args:
         seal: encrypts a text under the account's (wrapped) key.
 
     Raises:
-        Refused: 404, or it is not to be complained of (any more).
+        Refused: 404, or it cannot be complained about (any more).
     """
     _lock(connection, [me.id])
     now, _ = clock.read(connection)
@@ -528,10 +536,13 @@ def complain(
 def decide(
     connection: sa.Connection, id: str, body: requests.DecideMeasure, me: Account, rules: policy.Policy, partitions: int
 ) -> tuple[str, list[Change]]:
-    """A reviewer decides on a complaint; returns the account, and what followed. Reversed, a measure and what followed on it have never been.
+    """Decide a complaint. Returns the account, and what followed.
+
+    A reversed measure, and what followed from it, count as never taken.
 
     Raises:
-        Refused: 404; nobody complains; it is reversed; made or seconded a finding that counted; a conflict of interest; no such code.
+        Refused: 404; no complaint is open; the measure is reversed; the reviewer made or seconded a finding that
+            counted; a conflict of interest; no such code.
     """
     account = connection.exec_driver_sql("select account from misuse_measures where id = %s", (id,)).scalar()
     if account is None:
@@ -576,7 +587,7 @@ def decide(
     made = [
         _Made(account, change, kept[change.measure.id]) for change in misuse.reverse(known[account], id, now.date())
     ]
-    # complained of as well, what fell with it needs no decision of its own
+    # complaints about measures that fell with it need no decision of their own
     connection.exec_driver_sql(
         """update misuse_complaints set state = 'reversed', by = %s, code = %s, decided_at = %s
         where state = 'open' and measure = any(%s)""",
@@ -587,7 +598,7 @@ def decide(
 
 
 def _found_by(connection: sa.Connection, account: str, measure: Measure) -> list[tuple[str, str | None]]:
-    """Who made and who seconded the findings that a measure stands on: its own, or those that were in its figures."""
+    """Who made and who seconded the findings that a measure is based on: its own, or those in its figures."""
     rows = connection.exec_driver_sql(
         """select f.by, f.second from misuse_measures m join misuse_findings f on f.account = m.account
         where m.id = %s and f.account = %s and f.kind <> 'none' and f.state in ('in_force', 'reversed')
@@ -599,7 +610,7 @@ def _found_by(connection: sa.Connection, account: str, measure: Measure) -> list
 
 
 def complaints(connection: sa.Connection, after: tuple[dt.datetime, str] | None, limit: int) -> list[store.Row]:
-    """Open complaints, oldest first; what was written is sealed under ``wrapped`` (None: erased)."""
+    """Open complaints, oldest first; the statement is sealed under ``wrapped`` (None: erased)."""
     at, id = after or (None, None)
     rows = connection.exec_driver_sql(
         """select c.measure, c.account, m.kind, m.finding, c.at, c.sealed, k.wrapped from misuse_complaints c
@@ -638,12 +649,12 @@ def used(connection: sa.Connection, account: str, day: dt.date) -> int:
 
 
 def held(connection: sa.Connection, account: str) -> int:
-    """Items of an account that wait for the end of a suspension."""
+    """Number of an account's items that wait for its suspension to end."""
     return connection.exec_driver_sql("select count(*) from held_items where complainant = %s", (account,)).scalar_one()  # type: ignore[no-any-return]
 
 
 def history(connection: sa.Connection, account: str, before: int | None, limit: int) -> list[dict[str, Any]]:
-    """What happened to the account's measures, latest first."""
+    """History of the account's measures, latest first."""
     found = connection.exec_driver_sql(
         """select id, measure, day, at, kind, by, basis from misuse_history
         where account = %s and (%s::bigint is null or id < %s) order by id desc limit %s""",
@@ -668,9 +679,9 @@ _RIGHT_CHANGED: Final = """i.id = any(%s) and (c.complainant <> c.principal or e
 
 
 def release(connection: sa.Connection, partitions: int, limit: int = RELEASE) -> int:
-    """Put items whose account is not suspended any more into the door, in the order in which they were filed. Returns how many.
+    """Move items whose account is no longer suspended to the admission queue, in filing order. Returns how many.
 
-    Their time of right is now. What became of their rights meanwhile they are told after that.
+    Their time of right is now. After that they are told what became of their rights meanwhile.
     """
     ready = connection.exec_driver_sql(_RELEASABLE, (clock.read(connection)[0].date(), 1)).rowcount
     if not ready:

@@ -1,4 +1,4 @@
-"""Routes about messages on their way. Notification's internal API is asked; while it is away these answer 503, and no others."""
+"""Routes of message deliveries. They ask notification's internal API; while it is down, only they answer 503."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def _of(
     try:
         found = await context_of(request).notification.get("/internal/deliveries", Given[Delivery], given)
     except ServiceUnavailable as away:
-        log.warning("notification", error=str(away))
+        log.warning("notification failed", error=str(away))
         raise busy("Deliveries cannot be read at present.") from away
     except Refused as refused:
         cure = refused.cure or mark("Correct the parameter; see /openapi.json.")
@@ -39,7 +39,7 @@ async def _of(
 async def my_deliveries(
     request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[Delivery]:
-    """What became of the messages to the caller, latest first: each channel that was tried, when, and what it said."""
+    """Deliveries of the caller's messages, latest first: each channel that was tried, when, and with what result."""
     return await _of(request, request.user.id, cursor, limit)
 
 
@@ -47,7 +47,7 @@ async def my_deliveries(
 async def deliveries_of(
     request: Request[Account, Any, Any], account_id: str, cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[Delivery]:
-    """The same of any party's messages. There is no address and no text in it."""
+    """Deliveries of any party's messages. They contain no address and no text."""
     return await _of(request, known_id(account_id), cursor, limit)
 
 

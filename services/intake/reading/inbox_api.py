@@ -1,4 +1,4 @@
-"""Routes of the inbox: what was sent to an account, and its word that it has read it."""
+"""Routes of the inbox: messages that were sent to an account, and their receipt by it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from services.intake.kernel.web import (
 )
 from services.intake.reading import store as reading_store
 
-Unread = Annotated[bool, QueryParameter(name="unread", description="Only what is not read yet.")]
+Unread = Annotated[bool, QueryParameter(name="unread", description="Only unread messages.")]
 
 
 @get("/v1/inbox", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["messages"])
@@ -51,7 +51,7 @@ async def inbox(
 
 @get("/v1/inbox/{message_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["messages"])
 async def get_message(request: Request[Account, Any, Any], message_id: str) -> answers.MessageOut:
-    """One message that was sent to the caller. Looking at it here is not yet its receipt."""
+    """One message that was sent to the caller. Fetching it does not count as its receipt."""
     context, caller, id = context_of(request), request.user, known_id(message_id)
 
     rows = [await context.read(caller, reading_store.get_message, caller, id)]
@@ -63,7 +63,7 @@ async def get_message(request: Request[Account, Any, Any], message_id: str) -> a
     "/v1/inbox/{message_id:str}/read", opt={"roles": EVERYONE}, status_code=200, responses=MAY_FAIL, tags=["messages"]
 )
 async def read_message(request: Request[Account, Any, Any], message_id: str) -> answers.MessageRead:
-    """The caller has read a message that was sent to it; the first time counts. A window may begin by it."""
+    """Record that the caller has read a message sent to it. The first time counts, and may begin a window."""
     context, caller, id = context_of(request), request.user, known_id(message_id)
     return await context.run(
         lambda connection: answers.MessageRead(
@@ -73,7 +73,7 @@ async def read_message(request: Request[Account, Any, Any], message_id: str) -> 
 
 
 def _sealed(connection: sa.Connection, caller: Account, rows: Sequence[store.Row]) -> list[tuple[str, bytes, bytes]]:
-    """Sealed contacts of those whose contact data is released beside these messages."""
+    """Sealed contacts of those whose contact data is released with these messages."""
     wanted = {account for row in rows for account, _ in released(caller.id, row)}
     return store.sealed_contacts(connection, wanted) if wanted else []
 
@@ -96,8 +96,11 @@ def _shown(
 
 
 def released(account: str, row: Mapping[str, Any]) -> list[tuple[str, Literal["complainant", "principal", "seller"]]]:
-    """Whose contact data the account may see beside a message: the seller the holder's from NOTIFIED on, the holder the
-    seller's from HOLDER_RESPONSE on (rows 7 and 12). Nobody else sees any, nor beside another's message."""
+    """Whose contact data the account may see with a message, and their part (rows 7 and 12).
+
+    The seller sees the holder's from NOTIFIED on, the holder the seller's from HOLDER_RESPONSE on. Nobody else sees
+    any, and nobody sees any with another account's message.
+    """
     if row["party"] != account:
         return []
     if account in (row["complainant"], row["principal"]):

@@ -1,4 +1,7 @@
-"""What parties and staff read: claims, items, timelines, commands, messages. What a party may see is decided by ``visible_to``."""
+"""What parties and staff read: claims, items, timelines, commands, messages.
+
+``visible_to`` decides what a party may see.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _OF_CLAIM = "i.id between r.low and r.high"
 
 
 def _range(claim: str) -> str:
-    """``r``: between which ids a claim's items are. Under row-level security an index serves plain comparisons only."""
+    """SQL of ``r``, a claim's range of item ids. Under row-level security an index serves plain comparisons only."""
     base = f"'i-' || substr({claim}.id, 3, 23)"
     return f"(select {base} || '000' as low, {base} || 'ZZZ' as high offset 0) as r"
 
@@ -31,7 +34,7 @@ _CLAIM = """c.id, c.complainant, c.principal, c.right_id as right, c.right_type,
 def list_claims(
     connection: sa.Connection, me: Account, *, state: str | None, before: str | None, limit: int
 ) -> list[Row]:
-    """Claims that the account is party to, latest first, with counts by state of the items that it may see."""
+    """Claims that the account is party to, latest first, with the items that it may see counted by state."""
     mine, values = visible_to(me)
     if me.sees_all:
         source: str = "select id from claims where true"
@@ -48,7 +51,7 @@ def list_claims(
         has_state = f"""cross join lateral {_range("own")} cross join lateral (
             select from items i join claims c on c.id = i.claim where {_OF_CLAIM} and i.state = %s and {mine} limit 1) as found"""
         state_values = (state, *values)
-    # the page first, so that only its claims are looked at, however many there are
+    # select the page first, so that only its claims are counted, however many there are
     rows = connection.exec_driver_sql(
         f"""with page as materialized (select own.id from ({source}) as own {has_state} order by own.id desc limit %s)
         select {_CLAIM}, s.states from page join claims c using (id) cross join lateral {_range("c")}
@@ -86,10 +89,10 @@ _ITEM = """i.id, i.claim, i.listing, i.on_site, i.link, i.state, i.revision, i.c
 
 
 def _page_range(claim: str, after: str | None) -> tuple[str, str]:
-    """The ids between which the items of a page lie: never those of other claims, whatever the cursor says.
+    """The id range of a page's items, which never reaches into other claims, whatever the cursor says.
 
     Raises:
-        Refused: 400.
+        Refused: 400, the cursor is another claim's.
     """
     low, high = domain.item_range(claim)
     if after is not None and not low <= after <= high:
@@ -155,7 +158,7 @@ def timeline(
 
 
 def get_command(connection: sa.Connection, me: Account, id: str) -> Row:
-    """One command: a party sees its own and those about what it is party to.
+    """One command. A party sees its own, and those about what it is party to.
 
     Raises:
         Refused: 404.
@@ -190,8 +193,8 @@ def list_messages(
 ) -> list[Row]:
     """The account's inbox, latest first, with what is needed to release the counterpart's contact data.
 
-    ``told`` is the furthest that any of the message's items of this very seller has come; ``sellers`` are those whose own
-    items have come to the holder's answer: a message to a holder may be about items of several sellers.
+    ``told`` is how far the furthest of the message's items of this seller has come. ``sellers`` are those whose own
+    items have reached the holder's response: a message to a holder may be about items of several sellers.
     """
     where = "" if before is None else "and (m.sent_at, m.id) < (%s, %s)"
     if unread:
@@ -204,7 +207,7 @@ def list_messages(
 
 
 def unread(connection: sa.Connection, me: Account) -> int:
-    """Messages of the account that it has not read; counted up to ``UNREAD_MOST``."""
+    """Number of the account's unread messages, counted up to ``UNREAD_MOST``."""
     found: int = connection.exec_driver_sql(
         "select count(*) from (select from messages where party = %s and read_at is null limit %s) as t",
         (me.id, UNREAD_MOST),
@@ -213,7 +216,7 @@ def unread(connection: sa.Connection, me: Account) -> int:
 
 
 def get_message(connection: sa.Connection, me: Account, id: str) -> Row:
-    """One message of the account's own, as ``list_messages`` has it.
+    """One of the account's own messages, with the columns of ``list_messages``.
 
     Raises:
         Refused: 404.
@@ -225,10 +228,10 @@ def get_message(connection: sa.Connection, me: Account, id: str) -> Row:
 
 
 def read_message(connection: sa.Connection, me: Account, id: str, partitions: int) -> dt.datetime:
-    """The account has read a message of its own; returns when, the first time. The event goes by the door, once.
+    """Record that the account has read one of its messages. Returns when it first did. The event is queued once.
 
     Raises:
-        Refused: 404; also to staff, for whom it was not.
+        Refused: 404, also for staff if the message was not sent to them.
     """
     now, _ = enter_admission(connection)
     row = connection.exec_driver_sql(
@@ -245,7 +248,7 @@ def read_message(connection: sa.Connection, me: Account, id: str, partitions: in
 
 
 def claim_facts(connection: sa.Connection, ids: Iterable[str]) -> list[Row]:
-    """What a message says of claims (internal call): right, reason, parties. No personal data."""
+    """What messages say about claims (internal call): right, reason, parties. No personal data."""
     rows = connection.exec_driver_sql(
         """select c.id as claim, c.complainant, c.principal, c.right_id as right, c.right_type, r.number as right_number,
             c.reason, c.profile, c.size, c.accepted_at

@@ -35,7 +35,7 @@ from shared import clock, policy
 
 RightStatus = Annotated[
     Literal["active", "expired", "lost", "pending"] | None,
-    QueryParameter(name="status", description="Only what is in this status."),
+    QueryParameter(name="status", description="Only rights with this status."),
 ]
 
 
@@ -48,7 +48,7 @@ RightStatus = Annotated[
     tags=["rights"],
 )
 async def register_right(request: Request[Account, Any, Any], data: requests.RegisterRight) -> answers.RightOut:
-    """Register a right, once; claims refer to it. In force at once, or pending with the reason."""
+    """Register a right, once; claims refer to it. It is in force at once, or pending with a reason."""
     context, caller = context_of(request), request.user
     domain.check_open(caller)
     if data.owner not in (None, caller.id) and caller.role != "operator":
@@ -67,7 +67,7 @@ async def register_right(request: Request[Account, Any, Any], data: requests.Reg
         documents = evidence_store.name_in(connection, data.evidence, caller.id, id, "right", now)
         document = next((document.id for document in documents if "ownership" in document.kinds), None)
         right = msgspec.structs.replace(made, proof=document or made.proof)
-        # a reference is the owner's word, until somebody has looked at what it refers to; an operator vouches for its own
+        # a reference is only the owner's word until somebody has looked at it; an operator vouches for its own
         proven = document is not None or (caller.role == "operator" and made.proof is not None)
         row = registry_store.add_right(
             connection, id, owner, right, caller.id, context.settings.partitions, proven=proven
@@ -82,7 +82,7 @@ async def register_right(request: Request[Account, Any, Any], data: requests.Reg
 
 
 def plain(data: requests.RegisterRight) -> tuple[requests.RegisterRight, list[str]]:
-    """The right as it is kept, and which fields were given otherwise.
+    """The right as it is stored, and which of its fields were normalised.
 
     Raises:
         Refused: naming the field that is wrong or missing.
@@ -109,7 +109,7 @@ def plain(data: requests.RegisterRight) -> tuple[requests.RegisterRight, list[st
 async def list_rights(
     request: Request[Account, Any, Any], right_status: RightStatus = None, cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.RightOut]:
-    """The caller's rights; reviewers and operators see all. With `status`, those in it."""
+    """The caller's rights; reviewers and operators see all. With `status`, only rights with that status."""
     (after,) = key_of(cursor, tuple[str]) or ("",)
     rows = await context_of(request).read(
         request.user, registry_store.list_rights, request.user, after, limit + 1, right_status
@@ -119,7 +119,7 @@ async def list_rights(
 
 @get("/v1/rights/{right_id:str}", opt={"roles": EVERYONE}, responses=MAY_FAIL, tags=["rights"])
 async def get_right(request: Request[Account, Any, Any], right_id: str) -> answers.RightWithHistory:
-    """A right of the caller's, and what happened to it; reviewers and operators see all."""
+    """One of the caller's rights and its history; reviewers and operators see all."""
     context, caller, id = context_of(request), request.user, known_id(right_id)
 
     def work(connection: sa.Connection) -> tuple[store.Row, list[store.Row]]:
@@ -149,7 +149,7 @@ async def change_right(
 
 
 def _change(path: str, body: type[requests.In], roles: frozenset[str], work: Any, name: str, text: str) -> Any:
-    """A route that changes a right and tells its items."""
+    """Make a route that changes a right and tells its items."""
 
     async def change(request: Request[Account, Any, Any], right_id: str, data: Any) -> answers.Changed:
         context = context_of(request)
@@ -169,11 +169,11 @@ def _change(path: str, body: type[requests.In], roles: frozenset[str], work: Any
 
 renew_right = _change(
     "renewal", requests.RenewRight, HOLDER | OPERATOR, registry_store.renew_right, "renew_right",
-    "The register has renewed the right: a later end. Items that were on hold because it had expired go on.",
+    "The register has renewed the right: sets a later end. Items on hold because it had expired continue.",
 )  # fmt: skip
 assign_right = _change(
     "assignment", requests.AssignRight, HOLDER | OPERATOR, registry_store.assign_right, "assign_right",
-    "The right has passed to another account. Open items of the old owner's claims are put on hold: it has lost the right.",
+    "The right has passed to another account. Open items of the old owner's claims are put on hold as `lost`.",
 )  # fmt: skip
 rename_right = _change(
     "name", requests.RenameRight, HOLDER | OPERATOR, registry_store.rename_right, "rename_right",
@@ -185,7 +185,7 @@ prove_right = _change(
 )  # fmt: skip
 decide_right = _change(
     "decision", requests.DecideRight, STAFF, registry_store.decide_right, "decide_right",
-    "A reviewer's decision on a pending right. Accepted, another account's registration of the same right is lost.",
+    "A reviewer's decision on a pending right. If accepted, another account's registration of the same right is lost.",
 )  # fmt: skip
 
 
@@ -198,7 +198,7 @@ decide_right = _change(
     tags=["rights"],
 )
 async def authorise(request: Request[Account, Any, Any], data: requests.Authorise) -> answers.AuthorisationOut:
-    """The caller lets an agent file claims for its rights. Items on hold for want of an authorisation go on."""
+    """The caller lets an agent file claims for its rights. Items on hold for lack of an authorisation continue."""
     context, caller = context_of(request), request.user
     if data.agent == caller.id:
         raise Refused(422, "own_agent", "An owner needs no authorisation.", field="agent", cure="Name another account.")

@@ -1,7 +1,7 @@
-"""The rights registry: what may be registered, where a right is good, and what its open items are told. Pure.
+"""The rights registry: what may be registered, where a right applies, and what its open items are told. Pure.
 
-A right is registered once and then referred to. Of one right in a register (same register, type and number) one
-registration at most is in force here; a second one under another account waits for a reviewer.
+A right is registered once and then referred to. For one right in a register (same register, type and number) at most
+one registration is in force here. A second one, under another account, waits for a reviewer.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from shared.events import RightType
 
 Pending = Literal["proof_missing", "right_registered_elsewhere", "mark_mixed_script", "refused"]
 """Why a right is not in force yet: nothing proves it, another account has it, a reviewer must look at its words, or a
-reviewer has refused it. A reference alone, such as a file number, proves nothing: nobody has seen what it refers to."""
+reviewer has refused it. A mere reference, such as a file number, proves nothing: nobody has seen what it refers to."""
 
 _OF: Final[dict[str, tuple[str, ...]]] = {"us": ("US",), "eu": ("EU",), "cn": ("CN",)}
-"""Where a right of the register is good: nowhere else, so that it need not be named."""
+"""Where the rights of a register apply. They apply nowhere else, so it need not be named."""
 DESIGNATES: Final = frozenset({("wipo", "trademark"), ("wipo", "design")})
-"""Registers whose rights are good where they were designated (Madrid Protocol, article 3ter; Hague, Geneva Act, article 5)."""
+"""Registers whose rights apply where designated (Madrid Protocol, article 3ter; Hague, Geneva Act, article 5)."""
 MARK_MAX: Final = 200
 NICE: Final = 45
 """Nice Classification: 34 classes of goods, 11 of services (WIPO)."""
@@ -35,7 +35,7 @@ CLASSES: Final[dict[RightType, str]] = {
     "trademark": languages.mark("the numbers 1 to 45 (Nice)"),
     "design": languages.mark("NN-NN, such as 02-02 (Locarno)"),
 }
-"""What the classes of rights look like that have any."""
+"""What classes look like, for the types of right that have any."""
 LONGEST: Final = dt.timedelta(days=366 * 20)
 """No right is granted or renewed for longer at a time (patents: 20 years, TRIPS article 33; others less)."""
 
@@ -44,10 +44,10 @@ LONGEST: Final = dt.timedelta(days=366 * 20)
 
 
 def territory(given: Sequence[str] | None, field: str = "territory") -> tuple[str, ...] | None:
-    """A territory as kept: known codes, each once.
+    """Normalise a territory: known codes, each once.
 
     Raises:
-        Refused: a code that is none.
+        Refused: an unknown code.
     """
     if given is None:
         return None
@@ -63,10 +63,10 @@ def territory(given: Sequence[str] | None, field: str = "territory") -> tuple[st
 def territory_of(
     register: Register | None, right_type: RightType, given: Sequence[str] | None
 ) -> tuple[str, ...] | None:
-    """Where a right is good: the register's own territory, or the states that the owner names.
+    """Where a right applies: the register's own territory, or the countries that the owner names.
 
     Raises:
-        Refused: an international registration names none, or a code that is none or outside the register's.
+        Refused: an international registration names none, or a code is unknown or outside the register's territory.
     """
     named = territory(given)
     own = _OF.get(register or "")
@@ -89,7 +89,7 @@ def territory_of(
 
 
 def classes_of(right_type: RightType, given: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Classes as kept: of trade marks 1 to 45 (Nice), of designs ``NN-NN`` (Locarno); each once, in order.
+    """Normalise classes: 1 to 45 for trade marks (Nice), ``NN-NN`` for designs (Locarno); each once, in order.
 
     Raises:
         Refused: not a class of that kind of right.
@@ -119,7 +119,7 @@ def classes_of(right_type: RightType, given: Sequence[str] | None) -> tuple[str,
 
 
 def mark_of(text: str) -> str:
-    """The words of a mark as kept: compatibility characters made plain (NFKC), no invisible ones, single spaces.
+    """Normalise the words of a mark: NFKC for compatibility characters, no invisible ones, single spaces.
 
     Raises:
         Refused: nothing is left, or it is too long.
@@ -140,17 +140,17 @@ _TOGETHER: Final = (
     frozenset({"LATIN", "CJK", "BOPOMOFO"}),
     frozenset({"LATIN", "CJK", "HANGUL"}),
 )
-"""Scripts that are written in one word: Japanese, Chinese, Korean (UTS #39, "Highly Restrictive")."""
+"""Scripts that may be mixed in one word: Japanese, Chinese, Korean (UTS #39, "Highly Restrictive")."""
 
 
 def mixed_script(mark: str) -> bool:
-    """Whether a word of the mark is written in scripts that do not go together, such as a Cyrillic letter among Latin ones."""
+    """Whether a word of the mark mixes scripts that do not go together, such as a Cyrillic letter among Latin ones."""
     return any(_mixed(word) for word in re.split(r"[\s\-_/.,&+']+", mark))
 
 
 def _mixed(word: str) -> bool:
     scripts = {unicodedata.name(char, "UNKNOWN").split()[0] for char in word if unicodedata.category(char)[0] == "L"}
-    # the long vowel mark of the kana stands between words of both
+    # the long vowel mark is shared by both kana scripts
     scripts.discard("KATAKANA-HIRAGANA")
     scripts.discard("MODIFIER")
     return len(scripts) > 1 and not any(scripts <= together for together in _TOGETHER)
@@ -160,7 +160,7 @@ def _mixed(word: str) -> bool:
 
 
 def pending_because(proven: bool, mark: str | None, elsewhere: bool) -> Pending | None:
-    """Why a right that is being registered is not in force at once; None: it is.
+    """Why a newly registered right is not in force at once; None: it is.
 
     Args:
         proven: by a document of kind ``ownership``, or by an operator who vouches for the reference.
@@ -176,14 +176,14 @@ def pending_because(proven: bool, mark: str | None, elsewhere: bool) -> Pending 
 def check_status(
     before: str, after: str, expires_at: dt.datetime | None, now: dt.datetime, *, operator: bool, changed: bool = True
 ) -> None:
-    """Whether a right may be given a status.
+    """Check that a right may be given a status.
 
     Args:
-        before: the status now, read under the row's lock.
+        before: the current status, read under the row's lock.
         changed: whether its end changes.
 
     Raises:
-        Refused: only reviewers and operators bring it into force; its time has passed; it ends later than any term.
+        Refused: only reviewers and operators may bring it into force; it has expired; or it ends later than any term.
     """
     if changed:
         check_term(expires_at, now)
@@ -199,10 +199,10 @@ def check_status(
 
 
 def check_renewal(status: str, before: dt.datetime | None, after: dt.datetime, now: dt.datetime) -> None:
-    """Whether a right may be given a later end.
+    """Check that a right may be given a later end.
 
     Raises:
-        Refused: it is lost, its end does not come later, or lies further off than any term.
+        Refused: it is lost, or the new end is not later or is further off than any term.
     """
     if status == "lost":
         raise Refused(
@@ -221,10 +221,10 @@ def check_renewal(status: str, before: dt.datetime | None, after: dt.datetime, n
 
 
 def check_term(ends: dt.datetime | None, now: dt.datetime) -> None:
-    """Whether the end of a right can be one.
+    """Check that a right may end then.
 
     Raises:
-        Refused: it lies further off than any term.
+        Refused: the end is further off than any term.
     """
     if ends is not None and ends > now + LONGEST:
         raise Refused(

@@ -1,7 +1,7 @@
-"""What a client needs to build the form of a claim, in the reader's language: rights, reasons, proofs, limits, refusals. Pure.
+"""What a client needs for a claim's form, in the reader's language: rights, reasons, proofs, limits, refusals. Pure.
 
-Everything comes out of a policy and of what the door checks; a form that is built from it is refused for nothing that
-could have been known before.
+Everything comes from a policy and from what filing checks, so a form built from it is never refused for something
+that could have been known before.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ELEMENTS: Final[dict[str, str]] = {
     "purchase": mark("Proof of a test purchase"),
     "other": mark("Other evidence"),
 }
-"""Elements of a claim or a counter, by code; another one is shown by its code."""
+"""Names of the elements of a claim or a counter, by code. Others are shown by their code."""
 GROUNDS: Final[dict[str, str]] = {
     "error": mark("The claim was a mistake"),
     "settled": mark("The parties have settled"),
@@ -52,7 +52,7 @@ UNREGISTERED: Final[frozenset[RightType]] = frozenset({"copyright"})
 
 
 class Named(Struct, frozen=True, kw_only=True):
-    """A code, and what it is called."""
+    """A code and its name."""
 
     code: str
     label: str
@@ -65,7 +65,7 @@ class RegisterForm(Struct, frozen=True, kw_only=True):
     office: str
     number: str
     designates: bool
-    """The right is good where it was designated: ``territory`` must be given."""
+    """Its rights apply where they were designated, so ``territory`` must be given."""
 
 
 class ReasonForm(Struct, frozen=True, kw_only=True):
@@ -81,7 +81,7 @@ class ReasonForm(Struct, frozen=True, kw_only=True):
 
 
 class RightForm(Struct, frozen=True, kw_only=True):
-    """A kind of right. Without ``registers`` any number is taken; with them as well, when no register is named."""
+    """A kind of right. Any number is accepted if it has no ``registers``, or if no register is named."""
 
     code: RightType
     label: str
@@ -89,13 +89,13 @@ class RightForm(Struct, frozen=True, kw_only=True):
     classes: str | None
     """What ``classes`` look like; null: it has none."""
     words: bool
-    """It may have words (``mark``)."""
+    """Whether it may have words (``mark``)."""
     registers: tuple[RegisterForm, ...]
     reasons: tuple[ReasonForm, ...]
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """Most of what a claim may hold."""
+    """The most that a claim may hold."""
 
     listings: int
     listings_unverified: int
@@ -111,7 +111,7 @@ class CounterForm(Struct, frozen=True, kw_only=True):
 
 
 class RefusalForm(Struct, frozen=True, kw_only=True):
-    """A code by which a claim may be refused, and how to cure that."""
+    """A code with which a claim may be refused, and how to cure it."""
 
     code: str
     cure: str
@@ -136,7 +136,7 @@ class Form(Struct, frozen=True, kw_only=True):
 
 
 def plain(code: str) -> str:
-    """A code as words, where there is no better name."""
+    """A code as words, for want of a better name."""
     return code.replace("_", " ").capitalize()
 
 
@@ -203,7 +203,7 @@ def form(rules: Policy, language: str) -> Form:
 
 
 def cure(version: str, code: str, language: str) -> str | None:
-    """How to cure a refusal of a policy's version; None where it does not say, or is not known here (yet)."""
+    """How to cure a refusal under a policy version; None: the policy does not say, or is not known here (yet)."""
     try:
         found = policy.load(version).refusals.get(code)
     except policy.PolicyError:
@@ -218,10 +218,10 @@ def encoded(version: str, language: str) -> bytes:
 
 
 def language_of(wanted: str | None, accepted: str | None) -> str:
-    """The language that is asked for by name, else by ``Accept-Language``.
+    """The language that is named, else by ``Accept-Language``.
 
     Raises:
-        Refused: 422, there are no texts in the one that is named.
+        Refused: 422, the named language is not supported.
     """
     if wanted is None:
         return languages.choose(accepted)

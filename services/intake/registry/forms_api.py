@@ -33,7 +33,7 @@ AGE_S: Final = 300
 async def get_form(
     request: Request[Account, Any, Any], profile: Profile = "ipp", language: Language = None
 ) -> Response[bytes]:
-    """What a claim's form needs: rights, reasons, evidence, number formats, limits, refusals with cures; open to anyone."""
+    """What a claim's form needs: rights, reasons, evidence, number formats, limits, refusals with cures. Public."""
     chosen = forms.language_of(language, request.headers.get("accept-language"))
     rules = domain.profile(profile)
     headers = {

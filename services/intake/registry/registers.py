@@ -1,8 +1,8 @@
-"""Numbers of registered rights: what each register's look like, and how to cure one that does not. Pure.
+"""Numbers of registered rights: each register's formats, and how to cure a number that does not fit. Pure.
 
-A number is normalised (full-width characters, spaces, separators, an office's prefix), then held against the register's
-format. Where the format has a check digit it is computed, so that a slip of the pen is found before a seller is told of
-a right that is another's.
+A number is normalised (full-width characters, spaces, separators, an office's prefix), then checked against the
+register's format. A check digit, if the format has one, is computed: so a typing error is found before a seller is
+told about somebody else's right.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _refused(reason: str, detail: str, cure: str) -> Refused:
 
 
 def normalise(register: Register | None, right_type: RightType, number: str) -> str:
-    """The number as its register writes it; of a register that is not known here (None), in plain characters.
+    """The number as its register writes it; without a known register (None), in plain characters.
 
     ``number`` may have full-width characters, spaces, thousands separators and the office's prefix.
 
@@ -60,9 +60,9 @@ class Format:
     """How one register writes the numbers of one kind of right.
 
     Attributes:
-        looks: for the refusal: what a number looks like.
-        read: the normalised number of a plain one, None where it does not look so; may refuse one that does.
-        prefixes: what may stand before a number and does not belong to it.
+        looks: what a number looks like, for the refusal.
+        read: normalises a plain number; None if it does not look like one. May refuse one that does.
+        prefixes: what may precede a number and is not part of it.
         source: where the format is published.
     """
 

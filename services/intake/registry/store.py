@@ -1,7 +1,8 @@
-"""Tables of rights and authorisations. What their changes mean for open items is told by jobs (``right_jobs``, row 22).
+"""Tables of rights and authorisations. Jobs tell open items what their changes mean (``right_jobs``, row 22).
 
-Whoever changes a right's status locks the number in the register first and then the right's row (``_locked``), and decides by
-what the row says then. Changes of one agent's authorisations for one principal exclude each other. Nothing holds up the door.
+A change of a right's status locks first the number in the register and then the right's row (``_locked``), and decides
+by what the row says then. Changes of one agent's authorisations for one principal exclude each other. Nothing here
+holds up filing.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ _RIGHT: Final = """id, owner, right_type, register, number, status, expires_at, 
     territory, pending_reason"""
 _SAME: Final = "register = %s and right_type = %s and number = %s"
 _COUNTS: Final = f"{_SAME} and status in ('active', 'expired')"
-"""The registration of a right that counts, as the unique index has it: nobody keeps others out by what is not proven."""
+"""The registration of a right that counts, as in the unique index: an unproven one keeps nobody else out."""
 _WAITS: Final = f"{_SAME} and status = 'pending' and pending_reason in ('proof_missing', 'mark_mixed_script')"
 
 
 def moment(at: dt.datetime) -> str:
-    """A time as a figure."""
+    """A time as text, for notices and the history."""
     return at.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -51,13 +52,13 @@ def add_right(
     *,
     proven: bool,
 ) -> Row:
-    """Register a right, its form already checked: in force, or pending with the reason.
+    """Register a right whose form is already checked: in force, or pending with a reason.
 
     Args:
         proven: by a document, or by an operator who vouches for it; ``right.proof`` alone is the owner's word.
 
     Raises:
-        Refused: the owner has registered it already.
+        Refused: the owner has already registered it.
     """
     now, wall = clock.read(connection)
     elsewhere = False
@@ -91,7 +92,7 @@ def add_right(
 
 
 def _registered(connection: sa.Connection, register: str, right_type: str, number: str) -> tuple[str, str] | None:
-    """(right, owner) of the registration that counts. Until the transaction ends nobody else decides about this number."""
+    """(right, owner) of the registration that counts. Locks the number until the transaction ends."""
     _lock_number(connection, register, right_type, number)
     row = connection.exec_driver_sql(
         f"select id, owner from rights where register is not null and number is not null and {_COUNTS}",
@@ -105,7 +106,7 @@ def _lock_number(connection: sa.Connection, register: str, right_type: str, numb
 
 
 def _exclude(connection: sa.Connection, what: str) -> None:
-    """Whoever else excludes the same waits until this transaction ends."""
+    """Take an advisory lock until the transaction ends. Others that exclude the same wait for it."""
     connection.exec_driver_sql("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (what,))
 
 
@@ -129,7 +130,7 @@ def right_row(connection: sa.Connection, id: str, *, lock: bool = False) -> Row:
 
 
 def _locked(connection: sa.Connection, id: str) -> Row:
-    """A right whose status nobody else changes until the transaction ends, nor that of another registration of it.
+    """Lock a right: until the transaction ends, nobody else changes its status or that of another registration of it.
 
     Raises:
         Refused: 404.
@@ -141,7 +142,7 @@ def _locked(connection: sa.Connection, id: str) -> Row:
 
 
 def own_right(connection: sa.Connection, id: str, me: Account, *, lock: bool = False, staff: bool = False) -> Row:
-    """A right of the caller, or any for an operator (``staff``: and a reviewer).
+    """A right of the caller, or any right for an operator (``staff``: also for a reviewer).
 
     Raises:
         Refused: 404.
@@ -189,12 +190,13 @@ def _note(
 
 
 def change_right(connection: sa.Connection, id: str, body: requests.ChangeRight, me: Account, partitions: int) -> bool:
-    """Row 22: write the right's status down, and have its items told. False: it was so already, and nothing is written.
+    """Row 22: set the right's status, and have its items told. False: it was so already, so nothing is written.
 
-    A right that an operator brings into force is lost to another account that had it.
+    If an operator brings a right into force that another account had, that account loses it.
 
     Raises:
-        Refused: 404; not the caller's to bring into force; 422, its time has passed or ends too late; a conflict of interest.
+        Refused: 404; the caller may not bring it into force; 422, it has expired or ends too late; a conflict of
+            interest.
     """
     now, wall = clock.read(connection)
     right = own_right(connection, id, me, lock=True)
@@ -223,7 +225,7 @@ def _write_status(
 
 
 def _expire_right(connection: sa.Connection, id: str, partitions: int) -> bool:
-    """Write down that a right's time has passed, and tell its owner; False: another worker did, or it has a later end by now."""
+    """Record that a right has expired, and tell its owner. False: another worker did, or it now has a later end."""
     right = _locked(connection, id)
     now, wall = clock.read(connection)
     if right["status"] != "active" or right["expires_at"] is None or right["expires_at"] > now:
@@ -241,7 +243,7 @@ def _ends(expires_at: dt.datetime | None) -> dict[str, str]:
 def _take_over(
     connection: sa.Connection, right: Row, now: dt.datetime, wall: dt.datetime, partitions: int, me: Account
 ) -> None:
-    """A right comes into force that another account has: that registration is lost, and its items are told.
+    """Take a right that comes into force from the account that has it, and have that registration's items told.
 
     Raises:
         Refused: 403, a conflict of interest with that account.
@@ -260,16 +262,16 @@ def _take_over(
 
 
 def renew_right(connection: sa.Connection, id: str, body: requests.RenewRight, me: Account, _partitions: int) -> bool:
-    """The register has renewed it: a later end. Its items are told if it had expired.
+    """The register has renewed a right: record a later end. Its items are told if it had expired.
 
     Raises:
-        Refused: 404, or no renewal.
+        Refused: 404, or it is not a renewal.
     """
     now, _ = clock.read(connection)
     right = own_right(connection, id, me, lock=True)
     registry.check_renewal(right["status"], right["expires_at"], body.expires_at, now)
     was = right["expires_at"]
-    # its time may have passed without anybody having written that down
+    # it may have expired without that being recorded yet
     back = right["status"] == "expired" or (right["status"] == "active" and was is not None and was <= now)
     connection.exec_driver_sql(
         "update rights set status = %s, expires_at = %s, proof = coalesce(%s, proof) where id = %s",
@@ -284,16 +286,16 @@ def renew_right(connection: sa.Connection, id: str, body: requests.RenewRight, m
 
 
 def assign_right(connection: sa.Connection, id: str, body: requests.AssignRight, me: Account, partitions: int) -> bool:
-    """The right has passed to another account. The old owner has lost it: items of claims filed for it are told so.
+    """A right has passed to another account. The old owner has lost it, and items of claims filed for it are told.
 
-    The new owner claims anew: a claim is its complainant's word, and does not pass on.
+    The new owner files its own claims: a claim is its complainant's word, and does not pass on.
 
     Raises:
-        Refused: 404, nobody to assign it to, or an owner that is suspended: its rights would pass to an account that is not.
+        Refused: 404, nobody to assign it to, or a suspended owner, whose rights would pass to an account that is not.
     """
     now, wall = clock.read(connection)
     right = own_right(connection, id, me, lock=True)
-    # a suspension that is being written down is waited for
+    # wait for a suspension that is being recorded
     connection.exec_driver_sql("select from accounts where id = %s for share", (right["owner"],))
     there = store.accounts(connection, [body.to, right["owner"]])
     if me.role != "operator":
@@ -316,7 +318,7 @@ def assign_right(connection: sa.Connection, id: str, body: requests.AssignRight,
 
 
 def rename_right(connection: sa.Connection, id: str, body: requests.RenameRight, me: Account, _partitions: int) -> bool:
-    """The owner's name has changed in the register. The history says that it did, not from what to what; no item is told.
+    """The owner's name has changed in the register. The history says that it did, without the names. No item is told.
 
     Raises:
         Refused: 404.
@@ -334,9 +336,10 @@ def rename_right(connection: sa.Connection, id: str, body: requests.RenameRight,
 
 
 def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments, me: Account, partitions: int) -> bool:
-    """Name documents in a right. One of kind ``ownership`` brings a right into force that waited for nothing else, and its items are told.
+    """Name documents in a right.
 
-    If another account's registration has come into force meanwhile, it waits for a reviewer.
+    One of kind ``ownership`` brings the right into force if only the proof was missing, and its items are told. If
+    another account's registration has come into force meanwhile, the right waits for a reviewer.
 
     Raises:
         Refused: 404, or 422 for a document that is not the caller's.
@@ -369,9 +372,10 @@ def prove_right(connection: sa.Connection, id: str, body: requests.NameDocuments
 
 
 def decide_right(connection: sa.Connection, id: str, body: requests.DecideRight, me: Account, partitions: int) -> bool:
-    """A reviewer's decision on a pending right.
+    """Record a reviewer's decision on a pending right.
 
-    Accepted, it is in force, and another account's registration of it is lost. Refused, it stays pending, for good.
+    If accepted, it comes into force, and another account's registration of it is lost. If refused, it stays pending
+    for good.
 
     Raises:
         Refused: 404; it is not pending; a conflict of interest.
@@ -402,7 +406,7 @@ _GRANT: Final = "id, agent, principal, rights, territory, expires_at, status, gr
 
 
 def add_authorisation(connection: sa.Connection, principal: str, grant: requests.Authorise, partitions: int) -> Row:
-    """Let an agent file; items that were put on hold for want of an authorisation are told that there is one again.
+    """Let an agent file. Items put on hold for lack of an authorisation are told that there is one again.
 
     Raises:
         Refused: no such agent, a right that is not the principal's, or a principal that is suspended.
@@ -411,7 +415,7 @@ def add_authorisation(connection: sa.Connection, principal: str, grant: requests
     pair = (grant.agent, principal)
     _exclude(connection, "authorisations {} {}".format(*pair))
     now, wall = clock.read(connection)
-    # a suspension that is being written down is waited for
+    # wait for a suspension that is being recorded
     connection.exec_driver_sql("select from accounts where id = %s for share", (principal,))
     people = store.accounts(connection, [grant.agent, principal])
     domain.check_lends(people[principal], now.date())
@@ -470,7 +474,7 @@ def list_authorisations(connection: sa.Connection, me: Account, after: str, limi
 
 
 def end_authorisation(connection: sa.Connection, id: str, me: Account, status: str, partitions: int) -> bool:
-    """End an authorisation, and have the open items told that were filed under it and no other covers. False: it has ended before.
+    """End an authorisation, and tell open items filed under it that no other one covers. False: it had already ended.
 
     Raises:
         Refused: 404.
@@ -495,7 +499,7 @@ def end_authorisation(connection: sa.Connection, id: str, me: Account, status: s
 
 
 def _claimed(connection: sa.Connection, pair: tuple[str, str], wanted: Any) -> list[str]:
-    """Rights that the agent has claimed for the principal, and that are wanted."""
+    """Rights that the agent has claimed for the principal and that ``wanted`` selects."""
     ids = connection.exec_driver_sql(
         "select distinct right_id from claims where complainant = %s and principal = %s", pair
     ).scalars()
@@ -506,9 +510,9 @@ def _claimed(connection: sa.Connection, pair: tuple[str, str], wanted: Any) -> l
 
 
 def expire(connection: sa.Connection, partitions: int, warn: dt.timedelta) -> int:
-    """Write down rights and authorisations whose time has passed, have their items told, and warn owners ahead of it.
+    """Record that rights and authorisations have expired, have their items told, and warn owners ahead of it.
 
-    Returns how many rights and authorisations that was.
+    Returns how many rights and authorisations have expired or been warned about.
     """
     now, wall = clock.read(connection)
     warned = warn_owners(connection, now, wall, warn, partitions)
@@ -531,7 +535,7 @@ def expire(connection: sa.Connection, partitions: int, warn: dt.timedelta) -> in
 def warn_owners(
     connection: sa.Connection, now: dt.datetime, wall: dt.datetime, warn: dt.timedelta, partitions: int
 ) -> int:
-    """Tell owners of rights that expire within ``warn``: once for each date. Returns how many."""
+    """Warn owners of rights that expire within ``warn``, once for each date. Returns how many."""
     rows = connection.exec_driver_sql(
         """update rights as r set warned_for = n.expires_at from (
             select id, expires_at from rights where status = 'active' and expires_at > %s and expires_at <= %s

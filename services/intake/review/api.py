@@ -1,4 +1,4 @@
-"""Routes of the review queue: leases, cases, notes, conflicts of interest, figures. Decisions go through the door (``api``)."""
+"""Routes for the review queue: leases, cases, notes, conflicts of interest, figures. ``app.py`` takes decisions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LeaseToken = Annotated[
     str | None,
     HeaderParameter(
         name="Lease-Token", required=False, min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$",
-        description="Token of the lease, as `POST /v1/review/lease` showed it.",
+        description="Token of the lease, as `POST /v1/review/lease` returned it.",
     ),
 ]  # fmt: skip
 Name = Annotated[str | None, QueryParameter(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
@@ -67,7 +67,7 @@ def lease_out(rows: Sequence[Mapping[str, Any]], token: str | None) -> answers.L
 
 
 def digest_of(token: str | None) -> bytes:
-    """What is kept of the lease that a request names.
+    """Digest of the lease token that a request names.
 
     Raises:
         Refused: 409, it names none.
@@ -90,7 +90,7 @@ def digest_of(token: str | None) -> bytes:
     tags=["review"],
 )
 async def take_lease(request: Request[Account, Any, Any], data: requests.TakeLease) -> answers.LeaseOut:
-    """The most urgent free case that the caller may decide, and more of its claim up to `count`, under a lease."""
+    """Lease the most urgent free case that the caller may decide, and more cases of its claim, up to `count`."""
     context = context_of(request)
     token = review.new_lease()
     try:
@@ -106,7 +106,7 @@ async def take_lease(request: Request[Account, Any, Any], data: requests.TakeLea
 
 @post("/v1/review/lease/heartbeat", opt={"roles": STAFF}, status_code=200, responses=MAY_FAIL, tags=["review"])
 async def prolong_lease(request: Request[Account, Any, Any], lease_token: LeaseToken = None) -> answers.LeaseOut:
-    """Keep the lease for another while. 409 once it is lost."""
+    """Extend the lease. 409 once it is lost."""
     context = context_of(request)
     rows = await context.run(
         review_store.prolong, request.user, digest_of(lease_token), lease_s=context.settings.review_lease_s,
@@ -117,7 +117,7 @@ async def prolong_lease(request: Request[Account, Any, Any], lease_token: LeaseT
 
 @delete("/v1/review/lease", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["review"])
 async def give_back(request: Request[Account, Any, Any], lease_token: LeaseToken = None) -> None:
-    """Give all of the lease's cases back: they are offered again at once."""
+    """Give back all cases of the lease. They are offered again at once."""
     await context_of(request).run(review_store.give_back, request.user, digest_of(lease_token), None)
 
 
@@ -133,7 +133,7 @@ async def give_back(request: Request[Account, Any, Any], lease_token: LeaseToken
 async def skip_cases(
     request: Request[Account, Any, Any], data: requests.SomeCases, lease_token: LeaseToken = None
 ) -> None:
-    """Give cases back, and be offered them no more for a while."""
+    """Give cases back. The caller is not offered them again for a while."""
     context = context_of(request)
     await context.run(
         review_store.skip, request.user, digest_of(lease_token), data.items, skip_s=context.settings.review_skip_s
@@ -152,7 +152,7 @@ async def skip_cases(
 async def hand_over(
     request: Request[Account, Any, Any], data: requests.HandOver, lease_token: LeaseToken = None
 ) -> None:
-    """Leave cases to another reviewer, who is offered them before all others."""
+    """Hand cases over to another reviewer, who is offered them before all others."""
     context = context_of(request)
     await context.run(
         review_store.hand_over, request.user, digest_of(lease_token), data.items, data.to,
@@ -178,7 +178,7 @@ async def list_cases(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> answers.Page[answers.CaseOut]:
-    """Cases in the order in which they are offered; `reviewer`: those that it holds, `free`: those that nobody does."""
+    """Cases in the order in which they are offered. `reviewer`: those they hold; `free`: those nobody holds."""
     after = key_of(cursor, tuple[int, dt.datetime, str])
     if after is not None and (after[1].tzinfo is None or not 0 <= after[0] < 2**15):
         raise bad_cursor()
@@ -207,7 +207,10 @@ async def get_case(request: Request[Account, Any, Any], item_id: str) -> answers
     tags=["review"],
 )
 async def add_note(request: Request[Account, Any, Any], item_id: str, data: requests.AddNote) -> answers.NoteOut:
-    """A note on an item, for staff only. It is kept in clear, as long as the item: no personal data in it."""
+    """Add a note on an item, for staff only.
+
+    It is stored unencrypted, for as long as the item, so leave out personal data.
+    """
 
     def work(connection: sa.Connection) -> review_store.Row:
         now, wall = clock.read(connection)
@@ -240,7 +243,7 @@ def _whose(caller: Account, reviewer: str | None) -> str:
 
 @get("/v1/review/conflicts", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["review"])
 async def list_conflicts(request: Request[Account, Any, Any], reviewer: Name = None) -> answers.ConflictsOut:
-    """Accounts about which the caller may not decide; an operator may ask for another reviewer's."""
+    """Accounts that the caller may not decide about. An operator may ask for another reviewer's."""
     whose = _whose(request.user, reviewer)
     declared, set_by_operator = await context_of(request).run(review_store.declared, whose)
     return answers.ConflictsOut(reviewer=whose, declared=declared, set_by_operator=set_by_operator)
@@ -257,7 +260,10 @@ async def list_conflicts(request: Request[Account, Any, Any], reviewer: Name = N
 async def declare_conflicts(
     request: Request[Account, Any, Any], data: requests.DeclareConflicts
 ) -> answers.ConflictsOut:
-    """Accounts about which the caller, or the reviewer that an operator names, may not decide; leases on their cases end."""
+    """Declare accounts that the caller, or a reviewer named by an operator, may not decide about.
+
+    Leases on their cases end.
+    """
     whose = _whose(request.user, data.reviewer)
 
     def work(connection: sa.Connection) -> tuple[list[str], list[str]]:
@@ -274,13 +280,13 @@ async def declare_conflicts(
 @get("/v1/review/figures", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["review"])
 async def figures(
     request: Request[Account, Any, Any],
-    since: Annotated[dt.date | None, QueryParameter(description="First day (UTC); without: 30 days ago.")] = None,
-    until: Annotated[dt.date | None, QueryParameter(description="Last day (UTC); without: today.")] = None,
+    since: Annotated[dt.date | None, QueryParameter(description="First day (UTC); default: 30 days ago.")] = None,
+    until: Annotated[dt.date | None, QueryParameter(description="Last day (UTC); default: today.")] = None,
     reviewer: Name = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> answers.ReviewFigures:
-    """The queue's depth, and what reviewers did by day: a reviewer sees its own, an operator all."""
+    """The queue's depth, and what reviewers did by day. A reviewer sees their own work, an operator everyone's."""
     after = key_of(cursor, tuple[str, dt.date])
     if request.user.role != "operator":
         reviewer = _whose(request.user, reviewer)

@@ -1,8 +1,8 @@
-"""Decisions of the review queue, without I/O: what is a case, how urgent it is, who may decide it, and when two must.
+"""Rules of the review queue: what a case is, how urgent it is, who may decide it, and when two must. Pure: no I/O.
 
-A case is an item that rests in a state that a person decides (``shared.events.DECISIONS``). A reviewer works on cases under
-a lease; a decision goes through the door with the lease's token. Where the policy asks for four eyes, the first decision is
-kept as a proposal that nobody is shown; a second person decides, and a third if the two differ.
+A case is an item in a state that a person decides (``shared.events.DECISIONS``). A reviewer works on cases under a
+lease and files decisions with the lease's token through the group commit. Where the policy requires four eyes, the
+first decision is kept as a proposal that nobody is shown; a second person decides, and a third if the two differ.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from shared.events import DECISIONS, ItemChanged, State
 
 REVIEWABLE: Final = frozenset(DECISIONS)
 FAR: Final = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
-"""In place of a deadline, where there is none: last in order."""
+"""Stands for no deadline; sorts last."""
 HELD_MAX: Final = 200
 """Cases that one reviewer may hold under leases at a time."""
 OVERDUE: Final = "goodfaith.item.overdue.v1"
@@ -32,12 +32,12 @@ Kind = Literal["proposal", "decision", "break_glass"]
 
 
 def new_lease() -> str:
-    """A lease's token, 256 bits of chance. Shown once, to the reviewer whose lease it is."""
+    """Make a lease's token: 256 random bits, shown once, to the reviewer who holds the lease."""
     return f"gl_{secrets.token_urlsafe(32)}"
 
 
 def digest(token: str) -> bytes:
-    """What is kept of a lease's token."""
+    """Digest of a lease's token; the token itself is not stored."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
@@ -49,8 +49,8 @@ class Move:
     """What a batch of changes means for an item's case.
 
     Attributes:
-        entered: revision at which the item came to rest in its state; None: it was there before this batch.
-        rank: order in the queue, least first; never rises while the item rests.
+        entered: revision at which the item entered its state; None: it was there before this batch.
+        rank: order in the queue, lowest first; never rises while the item stays in its state.
         at: when ``entered``.
     """
 
@@ -71,12 +71,12 @@ class Move:
 
 
 def concerns(change: ItemChanged) -> bool:
-    """Whether the queue has to do with a change at all: asked of every change there is."""
+    """Whether a change concerns the queue at all. Called for every change."""
     return (change.state in REVIEWABLE or change.previous in REVIEWABLE) and not change.canary
 
 
 def follow(before: Move | None, change: ItemChanged, *, overdue: bool, at: dt.datetime) -> Move:
-    """The case after a change; ``before``: what earlier changes of the same batch came to."""
+    """The case after a change; ``before``: the result of earlier changes of the same batch."""
     if before is not None and before.change.revision >= change.revision:
         return before
     stays = change.previous == change.state and not change.via
@@ -99,10 +99,10 @@ def rank_of(change: ItemChanged, *, overdue: bool) -> int:
 
 @dataclass(slots=True)
 class Case:
-    """A case as the door locked it.
+    """A case as the group commit locked it.
 
     Attributes:
-        entered: revision at which the item came to rest in ``state``.
+        entered: revision at which the item entered ``state``.
         lease: digest of the lease's token, if there is one; ``live``: it has not expired.
         seen: the item's revision when the lease was taken.
         command: a decision that is on its way to the item's owner.
@@ -128,7 +128,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A decision that was taken on an item before; not one that its owner refused."""
+    """An earlier decision on an item, unless the item's owner refused it."""
 
     entered: int
     reviewer: str
@@ -142,8 +142,8 @@ class Decided:
 
     Attributes:
         command: what carries it out; None: a proposal.
-        agreed: whether the one proposal before said the same; None: there was none, or two that differ.
-        settles: there are proposals that this decision ends.
+        agreed: whether the only earlier proposal said the same; None: there was none, or two that differ.
+        settles: whether it settles earlier proposals.
     """
 
     item: str
@@ -164,7 +164,7 @@ class Decided:
 
 @dataclass(slots=True)
 class Decisions:
-    """What is known, in the door's transaction, of the items that are to be decided; kept up to date as it goes."""
+    """What the group commit knows, in its transaction, about the items to decide; updated as it goes."""
 
     cases: dict[str, Case] = field(default_factory=dict)
     past: dict[str, list[Past]] = field(default_factory=dict)
@@ -182,10 +182,10 @@ def decide_rows(
     now: dt.datetime,
     wall_ms: int,
 ) -> Rows:
-    """A decision that is accepted now: about one item, or (``whole``) about those of a claim that the lease covers.
+    """Accept a decision about one item, or (``whole``) about the items of a claim that the lease covers.
 
     Raises:
-        Refused: 403 not this person's to decide, 404, 409 no lease, a lost one, decided already or stale, 422.
+        Refused: 403, not this person's to decide; 404; 409, no lease, a lost one, decided already, or stale; 422.
     """
     part, targets = domain.command_targets("decide", account, items)
     token = None if body.lease is None else digest(body.lease)
@@ -231,11 +231,11 @@ def _decide(
     now: dt.datetime,
     wall_ms: int,
 ) -> tuple[events.Decide | None, Decided]:
-    """The command, unless it is a proposal, and what is kept of it."""
+    """The command, unless it is a proposal, and the decision to keep."""
     case = desk.cases.get(ref.item)
     if token is None:
-        # break-glass: an operator may decide at once and alone, and it is marked as that; whether the item still takes it, its
-        # owner says, who is ahead of what is known here
+        # break-glass: an operator may decide at once and alone, and the decision is marked as such. The item's owner,
+        # who is ahead of what is known here, says whether the item still takes it
         if account.role != "operator":
             raise lease_needed()
     elif case is not None and case.command is not None:
@@ -248,7 +248,7 @@ def _decide(
     entered = 0 if case is None else case.entered
     state = ref.state if case is None else case.state
     past = desk.past.get(ref.item, [])
-    # of what is decided without a lease, the item's owner knows better than we in what state it is
+    # without a lease, the item's owner knows its state better than we do
     if barred(account.id, state if token is not None else "", entered, past):
         raise Refused(
             403,
@@ -294,7 +294,7 @@ def _decide(
 
 
 def _check(body: requests.Decide, case: Case) -> None:
-    """What the item's owner would refuse, said at once; a proposal would find it out late."""
+    """Refuse at once what the item's owner would refuse; for a proposal, that refusal would come late."""
     if body.revision is not None and body.revision < case.entered:
         raise Refused(
             409, "stale", "The item has left the state that was decided on, and has come back to it since.", field="revision",
@@ -315,8 +315,11 @@ def _check(body: requests.Decide, case: Case) -> None:
 
 
 def codes(state: str, version: str) -> dict[str, str]:
-    """Reason codes that a decision in that state may need, by the policy, and what each says: of a refusal how to cure it, of a
-    decision on a complaint why. Empty when this process does not know the version yet."""
+    """Reason codes that the policy has for decisions in that state, with their texts.
+
+    A text says how to cure a refusal, or why a complaint was decided so. Empty if this process does not know the
+    version yet.
+    """
     try:
         rules = policy.load(version)
     except policy.PolicyError:
@@ -330,12 +333,12 @@ def _needs_two(case: Case, decision: str) -> bool:
     try:
         rules = policy.load(case.policy).review
     except policy.PolicyError:
-        return True  # an unknown version: rather two than one
+        return True  # an unknown version: require two, to be safe
     return rules.two(case.reason, case.severity, decision)
 
 
 def barred(account: str, state: str, entered: int, past: Sequence[Past]) -> bool:
-    """Whether the account has had its say: a proposal in this visit of the state or, for a complaint, about the item at all."""
+    """Whether the account decided before: by a proposal in this visit of the state or, on an appeal, at any time."""
     return any(
         one.reviewer == account and (state == State.APPEALED or (one.kind == "proposal" and one.entered == entered))
         for one in past
@@ -343,7 +346,7 @@ def barred(account: str, state: str, entered: int, past: Sequence[Past]) -> bool
 
 
 def check_conflict(account: str, parties: Sequence[str | None], conflicts: Collection[str]) -> None:
-    """Nobody decides about an account that it has to do with, nor about itself.
+    """Check that a person decides neither about their own account nor about one they have an interest in.
 
     Raises:
         Refused: 403.
@@ -356,7 +359,7 @@ def check_conflict(account: str, parties: Sequence[str | None], conflicts: Colle
 
 
 def _note(desk: Decisions, decided: Decided) -> None:
-    """What later requests of the same transaction have to see."""
+    """Note the decision for later requests of the same transaction."""
     case = desk.cases.get(decided.item)
     if case is not None:
         case.lease, case.reviewer, case.live = None, None, False
@@ -366,7 +369,7 @@ def _note(desk: Decisions, decided: Decided) -> None:
 
 
 def lease_needed() -> Refused:
-    """409: a reviewer decides under a lease."""
+    """409: a reviewer needs a lease to decide."""
     return Refused(
         409,
         "lease_needed",
@@ -377,7 +380,7 @@ def lease_needed() -> Refused:
 
 
 def lease_lost() -> Refused:
-    """409: the one answer for a lease that has ended, was another's, or never was."""
+    """409: one answer for a lease that has ended, belongs to someone else, or never existed."""
     return Refused(
         409, "lease_lost", "You hold no such lease: it has expired, was given back, or the item has left the queue.",
         field="lease", cure="Take a new one: POST /v1/review/lease.",
@@ -388,7 +391,7 @@ def lease_lost() -> Refused:
 
 
 def share(part: int, of: int) -> float | None:
-    """A share, rounded for show; None of nothing."""
+    """A share, rounded for display; None if ``of`` is zero."""
     return round(part / of, 4) if of else None
 
 

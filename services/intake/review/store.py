@@ -1,4 +1,4 @@
-"""The review queue's tables. Leases are given by ``for update skip locked``: two reviewers never get one case."""
+"""The review queue's tables. Leases are taken with ``for update skip locked``: no two reviewers get the same case."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _all(result: sa.CursorResult[Any]) -> list[Row]:
 
 # ----------------------------------------------------------------------------------------------------------- in the fold
 
-# what the read model has moved beyond is no case any more, so a record that is replayed late brings none back
+# the join skips revisions that the read model has passed, so a record replayed late does not bring a case back
 _ENTER: Final = """
     insert into cases (item, claim, listing, complainant, principal, seller, right_type, reason, severity, profile, policy,
         lane, state, code, revision, entered, rank, due, since)
@@ -71,7 +71,7 @@ _REFUSED: Final = """
 
 
 def fold(connection: sa.Connection, moves: Iterable[Move]) -> None:
-    """Write what became of cases, after the read model's items: one statement for each way, in the order of the key."""
+    """Write cases, after the read model's items: one statement each to enter, stay and leave, in key order."""
     enter: list[tuple[Any, ...]] = []
     stay: list[tuple[Any, ...]] = []
     leave: list[tuple[Any, ...]] = []
@@ -94,20 +94,20 @@ def fold(connection: sa.Connection, moves: Iterable[Move]) -> None:
 
 
 def applied(connection: sa.Connection, commands: Sequence[str]) -> None:
-    """Note decisions that were carried out; one on a complaint says what became of those before."""
+    """Note decisions that were carried out. One on a complaint is also recorded with the decisions before it."""
     connection.exec_driver_sql(_APPLIED, (sorted(commands),))
 
 
 def refused(connection: sa.Connection, commands: Sequence[str]) -> None:
-    """Commands that the items' owner refused: what they were to decide is free again."""
+    """Note commands that the items' owner refused. Their cases are free again."""
     connection.exec_driver_sql(_REFUSED, (sorted(commands),))
 
 
-# ----------------------------------------------------------------------------------------------------------- at the door
+# ------------------------------------------------------------------------------------------------- in the group commit
 
 
 def desk(connection: sa.Connection, items: Iterable[str], people: Iterable[str]) -> Decisions:
-    """Lock the items' cases, in the order of their key, and read what decides who may decide them."""
+    """Lock the items' cases, in key order, and read what determines who may decide them."""
     ids = sorted(set(items))
     found = Decisions()
     for row in connection.exec_driver_sql(
@@ -130,7 +130,7 @@ def desk(connection: sa.Connection, items: Iterable[str], people: Iterable[str])
 
 
 def keep(connection: sa.Connection, decisions: Sequence[Decided]) -> None:
-    """Write decisions down, end their leases, and say of proposals whether what came of them agreed."""
+    """Store decisions, end their leases, and note for settled proposals whether they agree with the outcome."""
     rows = [
         (
             d.item, d.claim, d.entered, d.state, d.reviewer, d.role, d.decision, d.code, d.kind, d.command, d.agreed,
@@ -167,12 +167,12 @@ def keep(connection: sa.Connection, decisions: Sequence[Decided]) -> None:
 def take(
     connection: sa.Connection, me: Account, wanted: requests.TakeLease, token: bytes, *, lease_s: float
 ) -> list[Row]:
-    """The most urgent free cases that the reviewer may decide, under a lease; handed-over ones first.
+    """Lease the most urgent free cases that the reviewer may decide, handed-over ones first.
 
     Raises:
-        Refused: 409, it holds too many already.
+        Refused: 409, the reviewer would hold too many.
     """
-    # one at a time for each reviewer, so that the count below stays true
+    # one at a time per reviewer, so that the count below stays true
     connection.exec_driver_sql("select pg_advisory_xact_lock(hashtextextended('review:' || %s, 0))", (me.id,))
     held = connection.exec_driver_sql(
         "select count(*) from cases where lease is not null and reviewer = %s and expires_wall > now()", (me.id,)
@@ -228,7 +228,7 @@ def take(
 
 
 def prolong(connection: sa.Connection, me: Account, token: bytes, *, lease_s: float, hold_s: float) -> list[Row]:
-    """Keep what a lease still covers for another while, ``hold_s`` at most since it was taken.
+    """Extend a lease on what it still covers, to at most ``hold_s`` seconds after it was taken.
 
     Raises:
         Refused: 409, there is no such lease.
@@ -249,10 +249,10 @@ def prolong(connection: sa.Connection, me: Account, token: bytes, *, lease_s: fl
 
 
 def _mine(connection: sa.Connection, me: Account, token: bytes, items: Sequence[str] | None) -> list[Row]:
-    """Lock what a lease covers of the named cases.
+    """Lock the named cases, or all, that a lease covers.
 
     Raises:
-        Refused: 409, it does not cover all that are named, or nothing.
+        Refused: 409, it does not cover all that are named, or covers nothing.
     """
     named = None if items is None else sorted(set(items))
     rows = _all(
@@ -274,7 +274,7 @@ def give_back(connection: sa.Connection, me: Account, token: bytes, items: Seque
 
 
 def skip(connection: sa.Connection, me: Account, token: bytes, items: Sequence[str] | None, *, skip_s: float) -> None:
-    """Give cases back, and be offered them no more for a while."""
+    """Give cases back. The reviewer is not offered them again for ``skip_s`` seconds."""
     ids = [row["item"] for row in _mine(connection, me, token, items)]
     connection.exec_driver_sql(f"update cases set {_NOBODYS} where item = any(%s)", (ids,))
     connection.exec_driver_sql(
@@ -288,10 +288,10 @@ def skip(connection: sa.Connection, me: Account, token: bytes, items: Sequence[s
 def hand_over(
     connection: sa.Connection, me: Account, token: bytes, items: Sequence[str] | None, to: str, *, hand_over_s: float
 ) -> None:
-    """Give cases back for another person, who is offered them first; after a while anybody is.
+    """Hand cases over to another person, who is offered them first; after ``hand_over_s`` seconds anyone is.
 
     Raises:
-        Refused: 409 no such lease; 422 the other may not decide them.
+        Refused: 409, no such lease; 422, the other person may not decide them.
     """
     rows = _mine(connection, me, token, items)
     role = connection.exec_driver_sql("select role from accounts where id = %s", (to,)).scalar()
@@ -315,7 +315,7 @@ def hand_over(
         where item = any(%s)""",
         (to, hand_over_s, ids),
     )
-    # what was handed over on purpose is offered, though it was skipped once
+    # cases handed over on purpose are offered even if they were skipped once
     connection.exec_driver_sql("delete from review_skips where item = any(%s) and reviewer = %s", (ids, to))
 
 
@@ -370,12 +370,12 @@ def get_case(connection: sa.Connection, item: str) -> Row:
 
 
 def key_of(row: Row) -> tuple[int, dt.datetime, str]:
-    """A case's place in the order."""
+    """A case's position in the order."""
     return row["rank"], row["due"] or FAR, row["item"]
 
 
 def add_note(connection: sa.Connection, id: str, item: str, by: str, text: str, at: dt.datetime) -> Row:
-    """Keep a note on an item.
+    """Store a note on an item.
 
     Raises:
         Refused: 404.
@@ -403,7 +403,7 @@ def notes(connection: sa.Connection, item: str, after: str, limit: int) -> list[
 
 
 def conflicts_of(connection: sa.Connection, people: Iterable[str]) -> dict[str, set[str]]:
-    """Accounts about which each person may not decide."""
+    """Accounts that each person may not decide about."""
     found: dict[str, set[str]] = {}
     for reviewer, account in connection.exec_driver_sql(
         "select reviewer, account from review_conflicts where reviewer = any(%s)", (sorted(set(people)),)
@@ -413,7 +413,7 @@ def conflicts_of(connection: sa.Connection, people: Iterable[str]) -> dict[str, 
 
 
 def check_unbiased(connection: sa.Connection, me: Account, *parties: str) -> None:
-    """Nobody decides about an account that it has to do with, nor about itself.
+    """Check that a person decides neither about their own account nor about one they have an interest in.
 
     Raises:
         Refused: 403.
@@ -422,7 +422,7 @@ def check_unbiased(connection: sa.Connection, me: Account, *parties: str) -> Non
 
 
 def declared(connection: sa.Connection, reviewer: str) -> tuple[list[str], list[str]]:
-    """(declared by the reviewer itself, set by an operator)."""
+    """A reviewer's conflicts: (declared by the reviewer, set by an operator)."""
     both: tuple[list[str], list[str]] = ([], [])
     for account, own in connection.exec_driver_sql(
         "select account, own from review_conflicts where reviewer = %s order by account", (reviewer,)
@@ -432,8 +432,7 @@ def declared(connection: sa.Connection, reviewer: str) -> tuple[list[str], list[
 
 
 def declare(connection: sa.Connection, reviewer: str, accounts: Sequence[str], *, own: bool) -> None:
-    """Replace a reviewer's conflicts, of those that it declared itself or of those that an operator set; leases on cases
-    that they touch end.
+    """Replace the conflicts that a reviewer declared (``own``) or that an operator set. Leases on their cases end.
 
     Raises:
         Refused: 422, there is no such reviewer.

@@ -1,6 +1,7 @@
-"""Routes about sellers: where they stand, why, and what operators watch of repeat offenders.
+"""Routes about sellers: their standing, the reasons for it, and what operators watch about repeat offenders.
 
-Enforcement's internal API is asked; who may ask what is decided here. While it is away these routes answer 503, and no others.
+They ask enforcement's internal API; who may ask what is decided here. While it is unavailable these routes, and no
+others, answer 503.
 """
 
 from __future__ import annotations
@@ -50,20 +51,20 @@ Entity = Annotated[
     ),
 ]
 Time = Annotated[str | None, QueryParameter(max_length=40, description="A time with its zone: `2026-11-24T12:00:00Z`.")]
-Steps = Annotated[int, QueryParameter(ge=1, le=1000, description="Most steps to show: the latest.")]
+Steps = Annotated[int, QueryParameter(ge=1, le=1000, description="Most steps to show; the latest ones are shown.")]
 
 
 async def ask(request: Request[Account, Any, Any], path: str, kind: type[_T], **params: Any) -> _T:
-    """Enforcement's answer.
+    """Ask enforcement.
 
     Raises:
-        Refused: what it refuses; 503 while it is away.
+        Refused: what enforcement refuses; 503 while it is unavailable.
     """
     given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in params.items()}
     try:
         return await context_of(request).enforcement.get(f"/internal/{path}", kind, given)
     except ServiceUnavailable as away:
-        log.warning("enforcement", error=str(away))
+        log.warning("enforcement is unavailable", error=str(away))
         raise busy("Sellers' standings cannot be read at present.") from away
     except Refused as refused:
         cure = refused.cure or mark("Correct the parameter; see /openapi.json.")
@@ -71,7 +72,7 @@ async def ask(request: Request[Account, Any, Any], path: str, kind: type[_T], **
 
 
 async def page(request: Request[Account, Any, Any], path: str, kind: type[_T], **params: Any) -> answers.Page[_T]:
-    """A page of enforcement's."""
+    """A page from enforcement."""
     found = await ask(request, path, Given[kind], **params)  # type: ignore[valid-type]
     return answers.Page(items=found.items, next=found.next)
 
@@ -92,7 +93,7 @@ async def list_sellers(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> answers.Page[Standing]:
-    """Sellers that ever had a violation, the highest first by `sort`; `since`: with a violation in force since then."""
+    """Sellers that ever had a violation, highest first by `sort`; `since`: with a violation in force since then."""
     return await page(
         request, "sellers", Standing, sort=sort, tier=tier, repeat_offender=repeat_offender, consequence=consequence,
         measure=measure, entity=entity, since=since, cursor=cursor, limit=limit,
@@ -101,7 +102,7 @@ async def list_sellers(
 
 @get("/v1/sellers/{seller_id:str}/standing", opt={"roles": STAFF}, responses=MAY_FAIL, tags=["sellers"])
 async def get_standing(request: Request[Account, Any, Any], seller_id: str) -> Standing:
-    """A seller's standing; for one that never had a violation, nothing."""
+    """A seller's standing. It is empty for a seller that never had a violation."""
     return await ask(request, "standing", Standing, seller=known_id(seller_id))
 
 
@@ -109,7 +110,7 @@ async def get_standing(request: Request[Account, Any, Any], seller_id: str) -> S
 async def get_ledger(
     request: Request[Account, Any, Any], seller_id: str, cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[Entry]:
-    """Entries of a seller's penalty ledgers, the latest first."""
+    """Entries of a seller's penalty ledgers, latest first."""
     return await page(request, "ledger", Entry, seller=known_id(seller_id), cursor=cursor, limit=limit)
 
 
@@ -121,7 +122,7 @@ async def get_violations(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> answers.Page[Violation]:
-    """A seller's violations, the latest first, those that no longer stand included unless `in_force` says which."""
+    """A seller's violations, latest first, including those that no longer stand unless `in_force` says which."""
     return await page(
         request, "violations", Violation, seller=known_id(seller_id), in_force=in_force, cursor=cursor, limit=limit
     )
@@ -135,7 +136,7 @@ async def get_sanctions(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> answers.Page[answers.SellerSanction]:
-    """A seller's sanctions, the latest first, with what an operator wrote who lifted one."""
+    """A seller's sanctions, latest first; those lifted by an operator, with what the operator wrote."""
     found = await page(
         request, "sanctions", Sanction, seller=known_id(seller_id), in_force=in_force, cursor=cursor, limit=limit
     )
@@ -143,7 +144,7 @@ async def get_sanctions(
     shown = [
         answers.SellerSanction(
             sanction=one,
-            # what was asked too late has lifted nothing
+            # a request that came too late lifted nothing
             lift=_lifted(lifts.get(one.sanction)) if one.state == "in_force" or one.cause == "operator" else None,
         )
         for one in found.items
@@ -167,7 +168,7 @@ def _lifted(row: dict[str, Any] | None) -> answers.Lifted | None:
 async def lift_sanction(
     request: Request[Account, Any, Any], seller_id: str, sanction_id: str, data: requests.LiftSanction
 ) -> answers.LiftAccepted:
-    """Lift a sanction that is in force; what it was imposed for does not impose it again."""
+    """Lift a sanction that is in force. What it was imposed for does not impose it again."""
     seller, id = known_id(seller_id), known_id(sanction_id)
     found = await ask(request, "sanction", Sanction, seller=seller, sanction=id)
     if found.state != "in_force":
@@ -189,7 +190,7 @@ async def lift_sanction(
 async def get_why(
     request: Request[Account, Any, Any], seller_id: str, at: Time = None, steps: Steps = 200
 ) -> Explanation:
-    """How a seller came to stand where it stands, or stood `at` a time: every entry, its rule and the sums, replayed."""
+    """How a seller reached its standing, now or `at` a time: every entry, its rule and the sums, replayed."""
     return await ask(request, "why", Explanation, seller=known_id(seller_id), at=at, steps=steps)
 
 
@@ -204,7 +205,7 @@ async def get_offender_figures(request: Request[Account, Any, Any]) -> Figures:
 
 @get("/v1/standing", opt={"roles": SELLER}, responses=MAY_FAIL, tags=["sellers"])
 async def my_standing(request: Request[Account, Any, Any]) -> Standing:
-    """Where the caller stands: points, strikes, violations, and what follows from them."""
+    """The caller's standing: points, strikes, violations, and what follows from them."""
     return await ask(request, "standing", Standing, seller=request.user.id)
 
 
@@ -212,7 +213,7 @@ async def my_standing(request: Request[Account, Any, Any]) -> Standing:
 async def my_ledger(
     request: Request[Account, Any, Any], cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[Entry]:
-    """Entries of the caller's penalty ledgers, the latest first."""
+    """Entries of the caller's penalty ledgers, latest first."""
     return await page(request, "ledger", Entry, seller=request.user.id, cursor=cursor, limit=limit)
 
 
@@ -220,7 +221,7 @@ async def my_ledger(
 async def my_violations(
     request: Request[Account, Any, Any], in_force: bool | None = None, cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[Violation]:
-    """The caller's violations, the latest first: one for each claim, however many listings."""
+    """The caller's violations, latest first: one per claim, however many listings."""
     return await page(
         request, "violations", Violation, seller=request.user.id, in_force=in_force, cursor=cursor, limit=limit
     )
@@ -230,7 +231,7 @@ async def my_violations(
 async def my_sanctions(
     request: Request[Account, Any, Any], in_force: bool | None = None, cursor: Cursor = None, limit: Limit = 50
 ) -> answers.Page[answers.OwnSanction]:
-    """What the caller's account was put under, the latest first: why, until when, and how it is undone."""
+    """Sanctions against the caller's account, latest first: why, until when, and how they are undone."""
     found = await page(
         request, "sanctions", Sanction, seller=request.user.id, in_force=in_force, cursor=cursor, limit=limit
     )

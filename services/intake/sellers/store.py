@@ -1,4 +1,4 @@
-"""What operators asked enforcement to lift (table ``lifts``)."""
+"""Operators' requests to enforcement to lift sanctions (table ``lifts``)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LIFTS = """
 def lift(
     connection: sa.Connection, seller: str, sanction: str, by: str, reason: str, note: str | None, partitions: int
 ) -> tuple[str, dt.datetime]:
-    """Ask for a sanction to be lifted, by the door, once; (command, when it was accepted)."""
+    """Ask, once and under the admission lock, for a sanction to be lifted. Returns (command, when it was accepted)."""
     now, wall = store.enter_admission(connection)
     command = domain.new_id("k", store.wall_ms(wall))
     asked = LiftSanction(command=command, account=seller, sanction=sanction, by=by, reason=reason, at=now)
@@ -29,7 +29,7 @@ def lift(
 
 
 def lifts(connection: sa.Connection, sanctions: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The first that was asked for each sanction: it is the one that is done."""
+    """The first request for each sanction, which is the one that takes effect."""
     if not sanctions:
         return {}
     rows = connection.exec_driver_sql(_LIFTS, (list(sanctions),)).mappings()

@@ -1,4 +1,4 @@
-"""Dashboards as code: what operators look at, for Grafana (`python -m deploy.grafana`), `goodfaith top` and the status page."""
+"""Dashboards as code, for Grafana (`python -m deploy.grafana`), `goodfaith top` and the status page."""
 
 from __future__ import annotations
 

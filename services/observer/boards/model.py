@@ -1,4 +1,4 @@
-"""What a board is: data only. Grafana's JSON, `goodfaith top` and the status page are all made from these declarations."""
+"""Data model of the boards. Grafana's JSON, `goodfaith top` and the status page are made from such declarations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final, Literal
 Unit = Literal["ratio", "seconds", "count", "per_second", "bytes", "up"]
 Level = Literal["good", "warn", "bad"]
 Kind = Literal["number", "bars", "lines", "table"]
-"""One large number for each series; a bar for each; lines over time; a row for each series (alerts)."""
+"""A large number per series; a bar per series; lines over time; a table row per series (alerts)."""
 
 _NAMES: Final = re.compile(r"\b(?:goodfaith(?:_|:)[a-z0-9_:]+|process_[a-z_]+|ALERTS|up)\b")
 _LEGEND: Final = re.compile(r"\{\{\s*([a-z_]+)\s*\}\}")
@@ -18,18 +18,18 @@ _LEGEND: Final = re.compile(r"\{\{\s*([a-z_]+)\s*\}\}")
 
 @dataclass(frozen=True)
 class Query:
-    """A question to Prometheus.
+    """A query of Prometheus.
 
     Attributes:
-        expr: PromQL, without variables of Grafana: the same text is run by `goodfaith top`.
-        legend: What to call each series, with labels in double braces, as Grafana writes it.
+        expr: PromQL without Grafana's variables, because `goodfaith top` runs the same text.
+        legend: Name of each series, with labels in double braces, as in Grafana.
     """
 
     expr: str
     legend: str = ""
 
     def series(self) -> frozenset[str]:
-        """Names of the series that are asked for."""
+        """Names of the series that the query asks for."""
         return frozenset(_NAMES.findall(re.sub(r'"[^"]*"', "", self.expr)))
 
     def name(self, labels: Mapping[str, str]) -> str:
@@ -39,14 +39,14 @@ class Query:
 
 @dataclass(frozen=True)
 class Limits:
-    """From where on a value is a warning, or bad. `below`: small values are the bad ones."""
+    """From which value on a figure is a warning, or bad. `below`: small values are the bad ones."""
 
     warn: float
     bad: float
     below: bool = False
 
     def level(self, value: float) -> Level:
-        """What a value is; NaN is neither warning nor bad."""
+        """The level of a value; NaN is neither a warning nor bad."""
         for name, edge in (("bad", self.bad), ("warn", self.warn)):
             if value < edge if self.below else value >= edge:
                 return name  # type: ignore[return-value]
@@ -60,15 +60,15 @@ class Panel:
     Attributes:
         key: Its name for code, unique over all boards.
         title: Its name for people.
-        help: What it means and what to do, one to three sentences.
-        queries: What is asked.
-        unit: Of its values; timestamps are turned into ages by the query.
+        help: What it means and what to do, in one to three sentences.
+        queries: Queries that give its series.
+        unit: Unit of its values; queries turn timestamps into ages.
         kind: How it is shown.
-        limits: Where it begins to be worth a look.
+        limits: From which values on it is worth a look.
         runbooks: Names of the alerts (`docs/runbooks/<name>.md`) that go with it.
-        width: Of Grafana's 24 columns.
-        may_be_empty: No series is a normal answer (nothing fires, nothing waits), as long as what is asked for exists.
-        optional: What is asked for exists only where a part that not every installation has runs.
+        width: Width in Grafana's 24 columns.
+        may_be_empty: No series is a normal answer (nothing fires, nothing waits), if the series asked for exist.
+        optional: The series asked for exist only where a part runs that not every installation has.
     """
 
     key: str
@@ -121,7 +121,7 @@ def show(value: float, unit: Unit) -> str:
     if value in (float("inf"), float("-inf")):
         return "never ends" if value > 0 else "-∞"
     if unit == "ratio":
-        # never rounded up to 100 %: one missed item in a million is to be seen
+        # never rounded up to 100 %: one missed item in a million must show
         return (
             "100 %" if value == 1 else f"{min(value, 0.9999) * 100:.2f} %" if value > 0.99 else f"{value * 100:.1f} %"
         )

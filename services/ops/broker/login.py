@@ -1,4 +1,7 @@
-"""`goodfaith login`: logins at broker and database, each with a second one beside it, so that one is exchanged while both are good."""
+"""`goodfaith login`: sets and removes passwords at the broker and the database.
+
+Each login has a second one with the same rights, so that one can replace the other while both are valid.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,19 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 ITERATIONS: Final = 8192
-"""Of the hash that the broker keeps; passwords are random, so that more would cost each connection and gain nothing."""
+"""Iterations of the hash that the broker keeps. Passwords are random, so more would only slow down each connection."""
 SHORTEST: Final = 16
-"""Characters of a password: whoever has the hash may guess as often as he likes."""
+"""Minimum length of a password: anyone who has the hash can guess without limit."""
 
 app = typer.Typer(
-    no_args_is_help=True, help="Logins at broker and database: passwords, and a second login beside each."
+    no_args_is_help=True, help="Set passwords of logins at the broker and the database, or remove logins."
 )
 
-OtherOption = Annotated[bool, typer.Option("--other", help="The second login, for an exchange.")]
+OtherOption = Annotated[bool, typer.Option("--other", help="Work on the second login, which can replace the first.")]
 PasswordOption = Annotated[
-    Path | None, typer.Option(help="File with the new password (never an argument, which others could read).")
+    Path | None, typer.Option(help="File with the new password. (Other users could read an argument.)")
 ]
-EndOption = Annotated[bool, typer.Option("--end", help="Take the login away; connections that are open go on.")]
+EndOption = Annotated[bool, typer.Option("--end", help="Remove the login. Open connections continue.")]
 
 
 def _settings(stack: str) -> Settings:
@@ -36,7 +39,7 @@ def _settings(stack: str) -> Settings:
 
 
 def _password(file: Path | None, end: bool) -> str | None:
-    """The new password; None: the login is to end."""
+    """The new password; None: remove the login."""
     from shared import secret_files
     from shared.failures import CommandError
 
@@ -58,13 +61,13 @@ def _said(user: str, password: str | None) -> None:
 
 @app.command()
 def broker(
-    principal: Annotated[str, typer.Argument(help="intake, verification, ..., upstream.NAME: shared/access.py.")],
+    principal: Annotated[str, typer.Argument(help="intake, verification, ... or upstream.NAME: shared/access.py.")],
     other: OtherOption = False,
     password_file: PasswordOption = None,
     end: EndOption = False,
     stack: StackOption = "default",
 ) -> None:
-    """Give a principal's login at the broker a password (SCRAM-SHA-512), or take the login away."""
+    """Set the password of a principal's login at the broker (SCRAM-SHA-512), or remove the login."""
     from shared import access
     from shared.failures import CommandError
 
@@ -80,13 +83,13 @@ def broker(
 
 @app.command()
 def database(
-    service: Annotated[str, typer.Argument(help="intake, verification, ..., streams, watch.")],
+    service: Annotated[str, typer.Argument(help="intake, verification, ..., streams or watch.")],
     other: OtherOption = False,
     password_file: PasswordOption = None,
     end: EndOption = False,
     stack: StackOption = "default",
 ) -> None:
-    """Give a service's role, or the second one that may do the same, a password, or take the second one away."""
+    """Set the password of a service's database role or its second role (--other), or drop the second role."""
     from shared import migrate
     from shared.failures import CommandError
 
@@ -102,7 +105,7 @@ def database(
 
 
 def at_broker(settings: Settings, passwords: Mapping[str, str | None]) -> None:
-    """Give users of the broker their passwords (SCRAM-SHA-512); None takes one away, and one that is not there is none.
+    """Set passwords of the broker's users (SCRAM-SHA-512). None removes one; removing one that is missing is no error.
 
     Raises:
         kafka.errors.KafkaError: the broker cannot be reached, or refuses.

@@ -1,6 +1,6 @@
-"""What is to be done so that a broker's topics and ACLs are as declared, and what is not done because it would lose something.
+"""Plans how to make a broker's topics and ACLs as declared, and refuses what would lose something.
 
-Pure: the command (`topics.py`) fetches what there is, and carries out what is planned here.
+Pure: the command (`topics.py`) fetches what exists, and carries out the plan.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ RETENTION: Final = "retention.ms"
 POLICY: Final = "cleanup.policy"
 IN_SYNC: Final = "min.insync.replicas"
 ALLOWANCES: Final = ("shorter-retention", "fewer-in-sync")
-"""What a person may allow by its name: each loses something that may be meant to be lost."""
+"""Changes that an operator may allow by name. Each loses something, perhaps on purpose."""
 Allowance = Literal["shorter-retention", "fewer-in-sync"]
 FOREVER: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A topic as declared, by its full name elsewhere."""
+    """A topic as declared. Its full name is its key in `Declared.topics`."""
 
     partitions: int
     replication: int
@@ -38,9 +38,9 @@ class Found:
     """A topic as the broker has it.
 
     Attributes:
-        replicas: by partition from 0, the brokers that have it, the preferred leader first.
-        configs: in force, of those that are declared.
-        unread_ms: wall age of the oldest record that one of its readers has not read; 0: none.
+        replicas: by partition, from 0, the brokers that have it, the preferred leader first.
+        configs: values in force of the declared settings.
+        unread_ms: wall age of the oldest record that one of its readers has not read; 0: there is none.
     """
 
     replicas: tuple[tuple[int, ...], ...]
@@ -49,17 +49,17 @@ class Found:
 
     @property
     def replication(self) -> int:
-        """Of the partition that has the fewest."""
+        """Number of replicas of the partition that has the fewest."""
         return min(map(len, self.replicas), default=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What there is.
+    """What exists.
 
     Attributes:
-        brokers: ids of those that are alive.
-        acls: None: the broker asks nobody who he is and lets everybody do everything.
+        brokers: ids of the brokers that are alive.
+        acls: None: the broker has no authorizer and lets everyone do everything.
     """
 
     brokers: tuple[int, ...]
@@ -69,11 +69,11 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What there is to be.
+    """What must exist.
 
     Attributes:
-        ours: principals whose ACLs are ours to take away; those of upstreams that are gone too.
-        names: topics and groups that are ours, likewise: another installation's principals may be called as ours are.
+        ours: principals whose ACLs are ours to remove, including those of former upstreams.
+        names: topics and groups that are ours, likewise. Another installation's principals may have the same names.
     """
 
     topics: Mapping[str, Wanted]
@@ -85,7 +85,7 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """A topic that is missing."""
+    """A missing topic."""
 
     topic: str
     wanted: Wanted
@@ -96,7 +96,7 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Grow:
-    """More partitions, where no order hangs on them."""
+    """More partitions, for a topic whose order does not depend on them."""
 
     topic: str
     before: int
@@ -108,7 +108,7 @@ class Grow:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """More replicas. `replicas` has the partitions that change."""
+    """More replicas. `replicas` has only the partitions that change."""
 
     topic: str
     replicas: Mapping[int, tuple[int, ...]]
@@ -120,7 +120,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """Settings of a topic that differ."""
+    """A topic's settings that differ."""
 
     topic: str
     before: Mapping[str, str]
@@ -134,7 +134,7 @@ class Configure:
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """A permission that is missing."""
+    """A missing permission."""
 
     acl: Acl
 
@@ -157,10 +157,10 @@ Change = Create | Grow | Spread | Configure | Allow | Forbid
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A difference that is left, because to mend it would lose data, order or safety.
+    """A difference that stays, because removing it would lose data, order or safety.
 
     Attributes:
-        allowance: by which a person has it done nevertheless; none: nothing does.
+        allowance: the name by which an operator may allow it; None: it cannot be allowed.
     """
 
     topic: str
@@ -175,14 +175,14 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done, in this order; what is refused; and what a person should know and nothing is done about."""
+    """Changes to make, in this order; what is refused; and notes for the operator, about which nothing is done."""
 
     changes: tuple[Change, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """As printed."""
+        """For `--json`."""
         return {
             "changes": [str(change) for change in self.changes],
             "refusals": [str(refusal) for refusal in self.refusals],
@@ -198,7 +198,7 @@ class _Making:
 
 
 def declared(settings: Settings) -> Declared:
-    """What an installation's declarations come to."""
+    """What the code declares for an installation with these settings."""
     wanted = {
         settings.topic_prefix + topic.name: Wanted(
             settings.partitions, settings.replication, topic.configs(settings), topic.ordered
@@ -209,10 +209,10 @@ def declared(settings: Settings) -> Declared:
 
 
 def plan(wanted: Declared, cluster: Cluster, allowed: frozenset[str] = frozenset()) -> Plan:
-    """Compare.
+    """Compare what is declared with what exists.
 
     Args:
-        allowed: of ``ALLOWANCES``.
+        allowed: names from ``ALLOWANCES``.
     """
     making = _Making()
     for name, topic in sorted(wanted.topics.items()):
@@ -235,7 +235,7 @@ def plan(wanted: Declared, cluster: Cluster, allowed: frozenset[str] = frozenset
 
 
 def _ours(wanted: Declared, name: str) -> bool:
-    """Whether an undeclared topic looks like one of this installation: under its prefix, or an upstream's."""
+    """Whether an undeclared topic looks like this installation's: it has its prefix, or an upstream's name."""
     if not name.startswith(wanted.prefix):
         return False
     rest = name.removeprefix(wanted.prefix)
@@ -296,7 +296,7 @@ def _replicas(making: _Making, name: str, topic: Wanted, there: Found, cluster: 
 
 
 def _spread(count: int, there: Found, cluster: Cluster) -> dict[int, tuple[int, ...]]:
-    """Where each partition is to lie: where it does, and on the brokers that have the fewest."""
+    """Brokers of each partition that needs more replicas: those that it has, then those with the fewest replicas."""
     load = dict.fromkeys(sorted(cluster.brokers), 0)
     for replicas in there.replicas:
         for broker in replicas:
@@ -328,7 +328,7 @@ def _configs(making: _Making, name: str, topic: Wanted, there: Found, allowed: f
 
 
 def _judged(name: str, config: str, value: str, there: Found, allowed: frozenset[str]) -> Refusal | None:
-    """What speaks against giving a topic this setting."""
+    """Why a topic must not get this setting; None: it may."""
     now = there.configs.get(config)
     if now is None:
         return None
@@ -373,7 +373,7 @@ def _days(milliseconds: str | int) -> str:
 
 
 def _acls(making: _Making, wanted: Declared, there: frozenset[Acl]) -> None:
-    # first what is missing, so that nobody is shut out in between
+    # add before removing, so that nobody is locked out in between
     making.changes += [Allow(acl) for acl in sorted(wanted.acls - there)]
     others = []
     for acl in sorted(there - wanted.acls):
@@ -392,16 +392,16 @@ def _acls(making: _Making, wanted: Declared, there: frozenset[Acl]) -> None:
 
 
 def _touches(wanted: Declared, acl: Acl) -> bool:
-    """Whether it is about anything of this installation."""
+    """Whether the permission is about anything of this installation."""
     if acl.resource not in ("topic", "group") or acl.name == "*" or wanted.names.fullmatch(acl.name):
         return True
-    # every topic is in a permission of the operator's
+    # the operator has permissions on every topic
     ours = (one.name for one in wanted.acls if one.resource == acl.resource)
     return acl.prefixed and any(name.startswith(acl.name) for name in ours)
 
 
 def after(cluster: Cluster, made: Plan) -> Cluster:
-    """What there is once a plan has been carried out; as far as planning looks at it."""
+    """What exists once a plan has been carried out, as far as planning looks at it."""
     found = dict(cluster.topics)
     acls = cluster.acls
     for change in made.changes:

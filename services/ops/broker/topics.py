@@ -1,6 +1,7 @@
-"""`goodfaith topics`: topics and ACLs as declared in the code, compared with the broker's, and brought about.
+"""`goodfaith topics plan|apply`: compares the broker's topics and ACLs with the declared ones, and applies these.
 
-Nothing is deleted, nothing loses records or their order; what would is refused, and then nothing at all is applied.
+It deletes no topic, and loses neither records nor their order. A change that would is refused, and then nothing at all
+is applied.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ EXIT_DIFFERENT: Final = 2
 TIMEOUT_MS: Final = 30_000
 SHOWN_S: Final = 60.0
 MOVED_S: Final = 600.0
-"""Wall seconds in which new replicas are to be there."""
+"""Wall seconds that new replicas may take to catch up."""
 
-app = typer.Typer(no_args_is_help=True, help="Topics and ACLs: declared in the code, compared with the broker's.")
+app = typer.Typer(no_args_is_help=True, help="Compare the broker's topics and ACLs with the code's, and apply these.")
 
 AllowOption = Annotated[
     list[str] | None,
-    typer.Option("--allow", help="shorter-retention or fewer-in-sync: do that as well; repeatable."),
+    typer.Option("--allow", help="Allow a refused change: shorter-retention or fewer-in-sync. May be repeated."),
 ]
 
 
 class Broker:
-    """The broker as far as planning is concerned.
+    """The broker, as far as planning needs it.
 
     Raises:
-        kafka.errors.KafkaError: at the making and in each method: it cannot be reached, or refuses.
+        kafka.errors.KafkaError: from the constructor and each method: it cannot be reached, or refuses.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -47,11 +48,11 @@ class Broker:
         self._admin: Any = kafka_links.admin(settings, client_id="goodfaith-topics")
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the connection."""
         self._admin.close()
 
     def look(self, wanted: Declared) -> Cluster:
-        """What there is."""
+        """The brokers, topics and ACLs that exist."""
         from services.ops.broker.topic_plan import Cluster
 
         brokers = tuple(sorted(node["broker_id"] for node in self._admin.describe_cluster()["brokers"]))
@@ -82,7 +83,7 @@ class Broker:
         return found
 
     def _unread_ms(self, name: str, partitions: int) -> int:
-        """Age of the oldest record of a topic that a reader of ours has not consumed, by its committed offsets."""
+        """Age of the topic's oldest record that one of our readers has not consumed, by its committed offsets."""
         from kafka import TopicPartition
         from kafka.admin import OffsetSpec
 
@@ -151,7 +152,7 @@ class Broker:
         )
 
     def carry_out(self, plan: Plan) -> None:
-        """Do what is planned. What was done before something failed stays; the next plan goes on from there."""
+        """Carry out a plan. If a step fails, those before it stay done, and the next plan continues from there."""
         from services.ops.broker import topic_plan
 
         self._create([change for change in plan.changes if isinstance(change, topic_plan.Create)])
@@ -169,7 +170,7 @@ class Broker:
         self._forbid(removing)
 
     def _create(self, creations: Sequence[Create]) -> None:
-        """All at once; where the brokers are not all to be seen for a moment, it is tried again."""
+        """Create all topics at once; try again while some brokers are not visible yet."""
         from kafka.admin import NewTopic
         from kafka.errors import InvalidReplicationFactorError, NoError, TopicAlreadyExistsError, for_code
 
@@ -186,7 +187,7 @@ class Broker:
             ]
             for answer in answers:
                 error = for_code(answer["error_code"])
-                # somebody else may have applied the same at the same time
+                # somebody may have applied the same plan at the same time
                 if error in (NoError, TopicAlreadyExistsError):
                     del left[answer["name"]]
                 elif error is not InvalidReplicationFactorError or time.monotonic() > until:
@@ -234,7 +235,7 @@ class Broker:
 
 
 def _first_stamp(consumer: Any, places: Mapping[Any, int]) -> int:
-    """The least time stamp of the records at these offsets."""
+    """The earliest timestamp of the records at these offsets."""
     consumer.assign(list(places))
     for place, offset in places.items():
         consumer.seek(place, offset)
@@ -246,7 +247,7 @@ def _first_stamp(consumer: Any, places: Mapping[Any, int]) -> int:
                 found.append(records[0].timestamp)
                 left.discard(place)
                 consumer.pause(place)
-    # of what cannot be read nothing is known: as old as can be
+    # a record that cannot be read may be of any age
     return 0 if left else min(found)
 
 
@@ -270,10 +271,10 @@ def _filter(acl: Acl) -> Any:
 
 
 def compare(settings: Settings, allowed: Iterable[str] = ()) -> Plan:
-    """What is to be done on a broker.
+    """Plan what must change on the broker.
 
     Raises:
-        kafka.errors.KafkaError: it cannot be reached, or refuses to tell.
+        kafka.errors.KafkaError: it cannot be reached, or refuses to answer.
     """
     from services.ops.broker import topic_plan
 
@@ -286,10 +287,10 @@ def compare(settings: Settings, allowed: Iterable[str] = ()) -> Plan:
 
 
 def apply_to(settings: Settings, allowed: Iterable[str] = ()) -> Plan:
-    """Bring it about, unless something is refused, and wait until the broker shows it; what was planned.
+    """Plan and, unless something is refused, apply; wait until the broker shows the result. Returns the plan.
 
     Raises:
-        kafka.errors.KafkaError: the broker cannot be reached, or refuses, or does not show it in time.
+        kafka.errors.KafkaError: the broker cannot be reached, refuses, or does not show the result in time.
     """
     from kafka.errors import KafkaTimeoutError
 
@@ -302,7 +303,7 @@ def apply_to(settings: Settings, allowed: Iterable[str] = ()) -> Plan:
         if not plan.changes or plan.refusals:
             return plan
         broker.carry_out(plan)
-        # a broker hears of what its controller has done a moment later
+        # a broker learns a moment later what its controller has done
         until = time.monotonic() + SHOWN_S
         while left := topic_plan.plan(wanted, broker.look(wanted), allowed).changes:
             if time.monotonic() > until:
@@ -346,13 +347,13 @@ def plan_(
     stack: StackOption = "default",
     allow: AllowOption = None,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Exit 2 when something is to be done, 1 when something is refused.")
+        bool, typer.Option("--exit-code", help="Exit 2 if changes are needed, 1 if one of them is refused.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Say what `apply` would do, and what it refuses. Changes nothing.
+    """Show what `apply` would change, and what it would refuse. Changes nothing.
 
-    With `GOODFAITH_KAFKA` and `GOODFAITH_DATABASE` set: of that installation.
+    For an installation, set `GOODFAITH_KAFKA` and `GOODFAITH_DATABASE`.
     """
     from services.ops.terminal import print_json
 
@@ -366,7 +367,10 @@ def plan_(
 
 @app.command("apply")
 def apply_(stack: StackOption = "default", allow: AllowOption = None, json: JsonOption = False) -> None:
-    """Make topics and ACLs as declared; may be repeated. Where something is refused nothing is done, and it exits 1."""
+    """Make the broker's topics and ACLs as the code declares them. May be repeated.
+
+    If anything is refused, nothing is changed, and the exit code is 1.
+    """
     from services.ops.terminal import print_json
 
     plan = apply_to(_settings(stack), _allowed(allow))

@@ -1,4 +1,4 @@
-"""`goodfaith erase SUBJECT`: erases a person's or company's data by destroying its key; event logs stay whole."""
+"""`goodfaith erase SUBJECT`: erases a person's or company's data by destroying its key. Event logs stay intact."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from services.ops.terminal import JsonOption, StackOption
 
 
 def erased(engine: Any, subject: str, *, partitions: int, force: bool, reason: str | None, dry_run: bool) -> Any:
-    """Erase a subject by the installation's database; `engine` is an administrator's.
+    """Erase a subject in the installation's database. `engine` is an administrator's.
 
     Raises:
-        CommandError: there is no such account, or something stands against it.
+        CommandError: there is no such account, or something stands against erasing it.
     """
     from services.intake.accounts import erasure_store
     from services.intake.kernel.domain import Refused
@@ -32,18 +32,21 @@ def erased(engine: Any, subject: str, *, partitions: int, force: bool, reason: s
 def erase(
     subject: Annotated[str, typer.Argument(help="Id of the account.")],
     force: Annotated[
-        bool, typer.Option("--force", help="Although it is party to what is not over; needs a reason.")
+        bool, typer.Option("--force", help="Erase although the account has open matters. Needs --reason.")
     ] = False,
-    reason: Annotated[str | None, typer.Option(help="Code of why, kept in the log: no personal data.")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Reason as a code, such as court_order. It stays in the log: no personal data.")
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what stands against it, and what would stay.")
+        bool, typer.Option("--dry-run", help="Only show what stands against it, and what would stay.")
     ] = False,
     stack: StackOption = "default",
     json: JsonOption = False,
 ) -> None:
-    """Destroy a subject's key: contact data, signatures, webhooks and statements cannot be read any more. Not to be undone.
+    """Erase a subject by destroying its key. This cannot be undone.
 
-    Repeat it after any failure: what is done is done once. Exit 1 when something stands against it (policy `[erasure]`).
+    Its contact data, signatures, webhooks and statements can no longer be read. If the command fails, repeat it: steps
+    that are done are not done twice. Exit code 1 if something stands against it (section `erasure` of the policy).
     """
     import re
 
@@ -82,5 +85,5 @@ def erase(
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add this module's command."""
     app.command()(erase)

@@ -1,6 +1,6 @@
-"""`goodfaith export SUBJECT`: everything that is held on a subject, over all services, for its request for access.
+"""`goodfaith export SUBJECT`: writes everything that all services hold on a subject, to answer its request for access.
 
-One snapshot of the database (repeatable read), read row by row and written row by row: memory does not grow with the subject.
+It reads one snapshot of the database (repeatable read), and writes row by row: memory does not grow with the subject.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ class Part:
     """A part of the export: rows of a table that are about the subject.
 
     Attributes:
-        table: without it, in an installation that is older, the part is left out.
+        table: if it does not exist, as in an older installation, the part is left out.
         sql: ``%(s)s`` is the subject.
-        people: columns with accounts of which the staff's are not named.
-        sealed: (column, purpose, name): opened with the subject's key, ``{id}`` in the purpose is the row's; text as JSON.
+        people: columns with accounts; those of staff are not named.
+        sealed: (column, purpose, name): a column to open with the subject's key. ``{id}`` in the purpose is the row's
+            id; text is JSON.
     """
 
     name: str
@@ -246,10 +247,10 @@ PARTS: Final = (
 
 
 class Access:
-    """What is held on subjects, as of one moment.
+    """What is held on subjects at one moment.
 
     Args:
-        connection: an administrator's, in a transaction of isolation level REPEATABLE READ; it is made read-only.
+        connection: an administrator's, in a REPEATABLE READ transaction; it is made read-only.
         contacts: opens what is sealed (`services.intake.kernel.security.Contacts`).
     """
 
@@ -262,7 +263,7 @@ class Access:
         self._staff = frozenset(staff.scalars())
 
     def parts(self, subject: str) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
-        """(name, rows) of each part, in order; each part's rows are to be taken before the next part is."""
+        """(name, rows) of each part, in order. Take a part's rows before you take the next part."""
         key = self._connection.exec_driver_sql(
             "select wrapped from intake.subject_keys where account = %s", (subject,)
         ).scalar()
@@ -283,7 +284,7 @@ class Access:
                 yield access.shaped(given, subject, self._staff, people=part.people)
 
     def _opened(self, subject: str, key: bytes | None, sealed: Any, purpose: str, name: str) -> Any:
-        """What was sealed; None where its key was destroyed."""
+        """What was sealed; None if its key was destroyed."""
         from cryptography.exceptions import InvalidTag
 
         if sealed is None or key is None:
@@ -296,14 +297,14 @@ class Access:
             value = msgspec.json.decode(text)
         except msgspec.DecodeError:
             return text.decode("utf-8", "replace")
-        # of a webhook the address alone: who has its secrets could speak for it
+        # only the address of a webhook: anyone who has its secrets could impersonate it
         return value.get("url") if name == "url" and isinstance(value, dict) else value
 
 
 def write(
     out: IO[bytes], head: Mapping[str, Any], parts: Iterable[tuple[str, Iterable[dict[str, Any]]]]
 ) -> dict[str, int]:
-    """Write the export as one JSON document, row by row; returns how many rows each part has."""
+    """Write the export as one JSON document, row by row. Returns the number of rows by part."""
     encode = msgspec.json.Encoder().encode
     counts: dict[str, int] = {}
     out.write(b"{")
@@ -328,10 +329,10 @@ _ENDINGS: Final = {
 
 
 def add_files(archive: zipfile.ZipFile, rows: Iterable[Mapping[str, Any]], blobs: Any, contacts: Any) -> int:
-    """Add documents (rows of ``_FILES``) to the archive, piece by piece; returns how many.
+    """Add documents (rows of ``_FILES``) to the archive, piece by piece. Returns how many.
 
     Raises:
-        BlobsUnavailable, Altered: the store does not give what was put there.
+        BlobsUnavailable, Altered: the store does not return what was stored.
     """
     from services.intake.evidence import store as evidence_store
 
@@ -360,10 +361,12 @@ _FILES: Final = (
 def collect(
     connection: Any, contacts: Any, subject: str, path: Path, *, blobs: Any = None, made_at: Any = None
 ) -> dict[str, int]:
-    """Write the export of a subject to a file: JSON, or with ``blobs`` a ZIP archive with its documents; rows by part.
+    """Write a subject's export to a file: JSON or, with ``blobs``, a ZIP archive with its documents.
+
+    Returns the number of rows by part.
 
     Raises:
-        FileExistsError: there is such a file.
+        FileExistsError: the file exists.
     """
     from services.intake.accounts import access
 
@@ -373,7 +376,7 @@ def collect(
         try:
             return _written(out, head, given, subject, connection, blobs, contacts)
         except BaseException:
-            # half of it would look like all
+            # a partial file would look complete
             path.unlink()
             raise
 
@@ -392,22 +395,23 @@ def _written(
 
 
 def _private(path: str, flags: int) -> int:
-    """For its owner's eyes."""
+    """Open a file that only its owner can read."""
     import os
 
     return os.open(path, flags, 0o600)
 
 
 def export(
-    subject: Annotated[str, typer.Argument(help="Id of the account, or of a seller without one.")],
-    out: Annotated[Path, typer.Option(help="File to write, readable by its owner only; one that is there is left.")],
-    files: Annotated[bool, typer.Option("--files", help="A ZIP archive, with the subject's documents.")] = False,
+    subject: Annotated[str, typer.Argument(help="Id of the account, or of a seller without an account.")],
+    out: Annotated[Path, typer.Option(help="File to write, readable only by its owner. It must not exist yet.")],
+    files: Annotated[bool, typer.Option("--files", help="Write a ZIP archive that has the documents too.")] = False,
     stack: StackOption = "default",
     json: JsonOption = False,
 ) -> None:
-    """Write everything that is held on a subject, over all services, to a file (GDPR 15). Others' personal data are left out.
+    """Write everything that all services hold on a subject to a file (GDPR, Article 15).
 
-    Needs the installation's `GOODFAITH_CONTACT_KEY`. Exit 1 when nothing is held.
+    Other people's personal data are left out. Needs the installation's `GOODFAITH_CONTACT_KEY`. Exit code 1 if nothing
+    is held.
     """
     from services.intake.evidence.blobs import Blobs
     from services.intake.kernel.security import Contacts
@@ -440,5 +444,5 @@ def export(
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add this module's command."""
     app.command()(export)

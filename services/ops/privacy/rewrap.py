@@ -1,4 +1,4 @@
-"""`goodfaith rewrap`: the keys of subjects and documents are wrapped under the installation's new key (docs/operating.md, "Rotating secrets")."""
+"""`goodfaith rewrap`: wraps the keys of subjects and documents under a new key (docs/how-to/rotate-secrets.md)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 1_000
 _TABLES: Final = (("intake.subject_keys", "account", "wrapped"), ("intake.evidence", "id", "key"))
-"""Tables with wrapped keys: table, whose key it is, the key."""
+"""Tables with wrapped keys: table, column of the key's owner, column of the key."""
 
 
 def rewrap_all(engine: Any, contacts: Contacts) -> Counter[str]:
-    """Go over the keys of all subjects and documents, some a transaction; how many were ``rewrapped``, ``kept`` (done before), or are ``unreadable``.
+    """Rewrap the keys of all subjects and documents, in batches of one transaction each.
 
-    May be repeated, and run beside the services once all of them know both keys.
+    May be repeated. May run while the services run, once all of them know both keys.
 
     Args:
-        engine: as an administrator.
+        engine: an administrator's.
+
+    Returns:
+        How many were ``rewrapped``, ``kept`` (done before), or are ``unreadable``.
     """
     counts = Counter[str](rewrapped=0, kept=0, unreadable=0)
     for table, whose, key in _TABLES:
@@ -37,7 +40,7 @@ def _rewrap(engine: Any, contacts: Contacts, counts: Counter[str], table: str, w
     from cryptography.exceptions import InvalidTag
 
     some = f"select {whose}, {key} from {table} where {whose} > %s and {key} is not null order by {whose} limit %s"
-    # one that was erased meanwhile stays so, and one that was made anew is under the new key
+    # a key that was erased meanwhile stays erased, and one that was replaced is under the new key already
     update = f"""
         update {table} k set {key} = n.new from unnest(%s::text[], %s::bytea[], %s::bytea[]) as n(whose, old, new)
         where k.{whose} = n.whose and k.{key} = n.old"""
@@ -65,7 +68,11 @@ def _rewrap(engine: Any, contacts: Contacts, counts: Counter[str], table: str, w
 
 
 def rewrap(stack: StackOption = "default", json: JsonOption = False) -> None:
-    """Wrap the keys of subjects and documents under `GOODFAITH_CONTACT_KEY`; what is under `GOODFAITH_CONTACT_KEY_OTHER` is opened by that. Exit 1 if any opens by neither."""
+    """Wrap the keys of subjects and documents under a new contact key.
+
+    The new key is `GOODFAITH_CONTACT_KEY`; what is wrapped under `GOODFAITH_CONTACT_KEY_OTHER` is opened with that
+    one. Exit code 1 if anything opens with neither.
+    """
     from services.intake.kernel.security import Contacts
     from services.ops import installation
     from services.ops.terminal import console, print_json

@@ -1,9 +1,10 @@
-"""`goodfaith restore topics | unread | drill`: going on after the database was restored, and the proof that it can be.
+"""`goodfaith restore topics|unread`: repairs topics after the database was restored, or after topics lost records.
 
-Restored to the end of its log, the database knows everything that is on the topics, and the workers just go on. Restored to an
-earlier moment, the topics are ahead of it: they hold events that no log knows, under ids that the logs will give to others. So
-our own topics are begun anew and filled from the logs; upstreams' topics, and a marketplace's own, stay: they are read on from
-the restored cursors. What was asked of the marketplace after that moment is taken back, or asked anew, by a higher number.
+If the database was restored to the end of its log, it knows everything that is on the topics, and the workers simply
+continue. If it was restored to an earlier moment, the topics are ahead of it: they hold events that no log knows,
+under ids that the logs will give to other events. So our own topics are recreated and filled from the logs. Topics of
+upstreams, and a marketplace's own, stay; reading continues from the restored cursors. What was asked of the
+marketplace after that moment is undone, or asked again, with a higher number.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ from shared.settings import Settings
 if TYPE_CHECKING:
     from services.ops.idle import Reader
 
-app = typer.Typer(no_args_is_help=True, help="Going on after the database was restored.")
+app = typer.Typer(no_args_is_help=True, help="Repair topics after a restore of the database, or after lost records.")
 GONE_S: Final = 60.0
-"""So long may the broker take to delete topics."""
+"""Wall seconds that the broker may take to delete topics."""
 CHUNK: Final = 5_000
 LEAVING_S: Final = 10.0
-"""Seconds in which the database notices that a process which was killed is gone."""
+"""Wall seconds in which the database notices that a killed process is gone."""
 MARGIN: Final = 1_000
-"""So far above the highest number that is known of: with the HTTP adapter the last commands may be known to nobody here."""
+"""How far to go above the highest known number: with the HTTP adapter, the last commands may not be recorded here."""
 
 
 @app.callback()
 def _group() -> None:
-    """Going on after the database was restored."""
+    """Repair topics after a restore of the database, or after lost records."""
 
 
 @dataclass(slots=True)
@@ -48,11 +49,11 @@ class Ghosts:
     """What the topics have and the restored logs do not.
 
     Attributes:
-        events: how many, by type.
+        events: number of events, by type.
         claims: ids of claims that were accepted, published and lost.
-        items: listings that these named.
+        items: listings that these claims named.
         listings: listing -> highest number of a command on it.
-        sellers: seller -> the same.
+        sellers: seller -> highest number of a command on it.
     """
 
     events: Counter[str] = field(default_factory=Counter)
@@ -72,7 +73,7 @@ _document: Final = msgspec.json.Decoder(_Document)
 
 
 def is_ghost(id_: str, heads: Mapping[str, Mapping[int, int]]) -> bool:
-    """Whether an event of a log has a number that the log, as restored, has not come to.
+    """Whether an event of a log has a number that the log, as restored, has not reached.
 
     Args:
         heads: last number by writer and partition.
@@ -85,7 +86,7 @@ def is_ghost(id_: str, heads: Mapping[str, Mapping[int, int]]) -> bool:
 
 
 def lost(raw: bytes, heads: Mapping[str, Mapping[int, int]], ghosts: Ghosts) -> bool:
-    """Whether a record is a ghost, whose word is taken then. What cannot be read is none: no log of ours wrote it."""
+    """Whether a record is a ghost; if so, note what it said. An unreadable record is not: no log of ours wrote it."""
     try:
         document = _document.decode(raw)
         if not is_ghost(document.id, heads):
@@ -110,7 +111,7 @@ def take(ghosts: Ghosts, type_: str, data: Mapping[str, Any]) -> None:
     elif type_ == "goodfaith.marketplace.seller_command.v1":
         _most(ghosts.sellers, data["seller"], int(data["seq"]))
     elif type_ == "goodfaith.sanction.changed.v1" and data.get("measures"):
-        # with the HTTP adapter these tell who was acted on, and no number
+        # with the HTTP adapter these name the seller, but no number
         _most(ghosts.sellers, data["seller"], 0)
 
 
@@ -123,10 +124,11 @@ class Anew:
     """What `begin_anew` did.
 
     Attributes:
-        refilled: records written, from the logs.
-        generation: of the stream views, which are folded anew; 0: there were none.
-        unknown_sellers: sellers under measures that the database knows nothing of: to be freed at the marketplace by hand.
-        applied_ghosts: "reader topic writer.partition from-to" of events that a reader applied though their log has lost them.
+        refilled: number of records written from the logs.
+        generation: of the stream views, which are rebuilt; 0: there were none.
+        unknown_sellers: sellers under measures of which the database knows nothing; free them at the marketplace by
+            hand.
+        applied_ghosts: "reader topic writer.partition from-to" of events that a reader applied but their log has lost.
     """
 
     topics: list[str]
@@ -153,7 +155,7 @@ _BUMP_LISTINGS: Final = f"""
     update enforcement.listings l set seq = greatest(l.seq, n.seq) + {MARGIN}, tries = 0, resend_at = now(),
         action = case when l.action = '' then 'restore' else l.action end
     from unnest(%s::text[], %s::int[]) as n(listing, seq) where l.listing = n.listing"""
-# nothing that the database knows of holds it: it shows again
+# the database knows of no hold: the listing is shown again
 _FREE_LISTINGS: Final = """
     insert into enforcement.listings (listing, partition, holds, seq, action, confirmed, result, resend_at)
     select n.listing, n.partition, 0, n.seq, 'restore', 0, 'done', now()
@@ -162,8 +164,8 @@ _FREE_LISTINGS: Final = """
 _BUMP_SELLERS: Final = f"""
     update enforcement.standings s set seq = greatest(s.seq, n.seq) + {MARGIN}, tries = 0, resend_at = now()
     from unnest(%s::text[], %s::int[]) as n(seller, seq) where s.seller = n.seller returning s.seller"""
-# records keep the time at which they were made: the broker may delete what is beyond its topic's retention while more is
-# written after it, and a reader that begins there finds its place gone; a day is left for the reading
+# Records keep their original time, so the broker may delete those beyond the topic's retention while more are written
+# after them; a reader that begins there would find its position gone. A day is left for reading.
 _ROWS: Final = """
     select l.topic, l.key, l.target, l.payload, l.recorded_wall
     from {table} l join unnest(%s::text[], %s::bigint[]) as n(topic, keep_ms) on n.topic = l.topic
@@ -172,17 +174,17 @@ _ROWS: Final = """
 
 
 def written_by(logs: Iterable[Reader]) -> list[topics.Topic]:
-    """Topics that have a log here: what they had can be written again."""
+    """Topics that have a log here, so that their records can be written again."""
     here = {log.schema for log in logs}
     return [topic for topic in topics.TOPICS if here & set(topic.writers)]
 
 
 def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable[[str], None] = lambda _: None) -> Anew:
-    """Begin our topics anew and fill them from the logs. May be repeated when it broke off; all processes must be stopped.
+    """Recreate our topics and fill them from the logs. All processes must be stopped. Repeat it if it was interrupted.
 
     Args:
-        engine: as an administrator.
-        keep: file to which events are added that the topics have and the logs do not, one document a line.
+        engine: an administrator's.
+        keep: file to which events are appended that the topics have and the logs do not, one document per line.
 
     Raises:
         CommandError: a process is still connected to the database, or the broker does not delete topics.
@@ -227,7 +229,7 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
             connection.exec_driver_sql(f"delete from {table}gaps where topic = any(%s)", (names,))
             connection.exec_driver_sql(f"update {table}partitions set published_upto = seq")
         made.applied_ghosts = _forget_ghosts(connection, logs)
-        # accepted before, published after: they are in the door, and will be published again
+        # accepted before that moment and published after it: they wait for admission, and will be published again
         known = connection.exec_driver_sql(
             "select id from intake.claims where id = any(%s)", (sorted(made.ghosts.claims),)
         )
@@ -248,7 +250,10 @@ def begin_anew(settings: Settings, engine: sa.Engine, keep: Path, tell: Callable
 
 
 def _forget_ghosts(connection: sa.Connection, logs: Iterable[Reader]) -> list[str]:
-    """Take readers back to where the logs end, so that the next event under a lost one's number is applied; what had been applied."""
+    """Set readers back to where the logs end, so that they apply the next event under a lost number.
+
+    Returns the lost events that they had applied.
+    """
     logs, found = list(logs), []
     for reader in logs:
         table = f"{reader.schema}.{reader.prefix}reads"
@@ -265,10 +270,10 @@ def _forget_ghosts(connection: sa.Connection, logs: Iterable[Reader]) -> list[st
 
 
 def none_connected(engine: sa.Engine) -> None:
-    """Make sure that no process works on the database; one that is to come is not seen.
+    """Make sure that no process is connected to the database. A process that starts later goes unnoticed.
 
     Raises:
-        CommandError: one still does after ``LEAVING_S`` seconds.
+        CommandError: one still is after ``LEAVING_S`` seconds.
     """
     from shared.failures import CommandError
 
@@ -281,9 +286,10 @@ def none_connected(engine: sa.Engine) -> None:
 
 
 def fold_anew(settings: Settings) -> int:
-    """Begin a generation of the stream views, whose positions are those of topics that are no more, from the logs.
+    """Start a generation of the stream views from the logs. Returns its number; 0: there were no views.
 
-    The topics have only what their retention leaves; the views know more.
+    The old generation's positions are those of topics that no longer exist. The new topics hold only what retention
+    leaves; the views know more.
     """
     from services.ops.streams import Source, rebuild_from
     from services.streams import generations
@@ -296,7 +302,7 @@ def fold_anew(settings: Settings) -> int:
 
 
 def _ask_anew(connection: sa.Connection, ghosts: Ghosts, partitions: int) -> list[str]:
-    """Have the marketplace told what is so, under numbers above those that it has seen; returns sellers that are not known."""
+    """Have the marketplace told the present state, under numbers above those it has seen; returns unknown sellers."""
     numbers = {**dict.fromkeys(sorted(ghosts.items), 0), **ghosts.listings}
     above = [number + MARGIN for number in numbers.values()]
     connection.exec_driver_sql(_BUMP_LISTINGS, (list(numbers), list(numbers.values())))
@@ -310,7 +316,7 @@ def _ask_anew(connection: sa.Connection, ghosts: Ghosts, partitions: int) -> lis
 def _unread(
     settings: Settings, ours: Sequence[topics.Topic], read_upto: Mapping[tuple[str, int], int]
 ) -> Iterator[bytes]:
-    """Records of topics that not every reader has read: what all have read, the logs had published by then."""
+    """Records of our topics that not every reader has read. What all have read, the restored logs had published."""
     from kafka import TopicPartition
 
     consumer: Any = kafka_links.consumer(settings, enable_auto_commit=False)
@@ -361,17 +367,17 @@ def _recreate(settings: Settings, names: Iterable[str]) -> None:
             topics.create(settings)
             return
         except KafkaError:
-            # a broker that has just come back, or that has a lot to do, takes none for a moment
+            # a broker that has just come back, or is busy, refuses for a moment
             if time.monotonic() > until:
                 raise
             time.sleep(1.0)
 
 
 def _refill(settings: Settings, engine: sa.Engine, table: str, keep_ms: Mapping[str, int]) -> int:
-    """Write a log's rows to their topics, in its order, without those that the broker would delete; returns how many.
+    """Write a log's rows to their topics in order, except those that the broker would delete. Returns how many.
 
     Args:
-        keep_ms: by topic its retention; -1: for ever.
+        keep_ms: retention by topic; -1: forever.
     """
     count = 0
     with producing(settings) as send, engine.connect() as connection:
@@ -379,7 +385,7 @@ def _refill(settings: Settings, engine: sa.Engine, table: str, keep_ms: Mapping[
             _ROWS.format(table=table), (list(keep_ms), list(keep_ms.values()))
         )
         for topic, key, target, payload, wall in rows:
-            # as old as it is: retention counts from then, and so do views
+            # with its original time, from which retention and the views count
             send(topic, key, payload, target, int(wall.timestamp() * 1000))
             count += 1
     return count
@@ -387,10 +393,10 @@ def _refill(settings: Settings, engine: sa.Engine, table: str, keep_ms: Mapping[
 
 @contextlib.contextmanager
 def producing(settings: Settings) -> Iterator[Callable[[str, str, str, int, int], None]]:
-    """Takes rows of a log for their topics: topic, key, payload, partition, time in ms; all are acknowledged at the end.
+    """Yields a function that sends a log's row: topic, key, payload, partition, time in ms. Exiting waits for all.
 
     Raises:
-        kafka.errors.KafkaError: the broker did not take one.
+        kafka.errors.KafkaError: the broker did not accept one.
     """
     from shared import tracing
     from shared.runtime.worker import HEADERS
@@ -428,13 +434,14 @@ def topics_(
     stack: StackOption = "default",
     keep: Annotated[
         Path | None,
-        typer.Option(help="File for what the topics have and the logs do not (default: in the stack's folder)."),
+        typer.Option(help="File for events that only the topics have; default: a file in the stack's folder."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """After the database was restored to an earlier moment, all processes stopped: topics anew, filled from the event logs.
+    """Recreate the topics from the event logs, after the database was restored to an earlier moment.
 
-    With `GOODFAITH_KAFKA` and `GOODFAITH_DATABASE` (an administrator's) set: of that installation.
+    Stop all processes first. For an installation, set `GOODFAITH_KAFKA` and `GOODFAITH_DATABASE` (an administrator's
+    URL).
     """
     from services.ops.terminal import console, errors, print_json
     from shared import db
@@ -461,15 +468,15 @@ def unread(
     give_up: Annotated[
         bool,
         typer.Option(
-            "--give-up", help="Go on also where records of others (upstreams, a marketplace) are gone for good."
+            "--give-up", help="Continue even where records of others (upstreams, a marketplace) are lost for good."
         ),
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Records that were deleted before they were read, or with their topic: bring them back from the event logs, all processes stopped.
+    """Restore records from the event logs that were deleted before they were read, or with their topic.
 
-    With `GOODFAITH_KAFKA` and `GOODFAITH_DATABASE` (an administrator's) set: of that installation. Exit 1 when records of others
-    are gone and `--give-up` is not given.
+    Stop all processes first. For an installation, set `GOODFAITH_KAFKA` and `GOODFAITH_DATABASE` (an administrator's
+    URL). Exit code 1 if records of others are lost and `--give-up` is not given.
     """
     from services.ops.restore import unread as gone
     from services.ops.terminal import console, errors, print_json

@@ -1,11 +1,12 @@
-"""`goodfaith restore unread`: records that a topic lost before they were read are restored from the event logs.
+"""`goodfaith restore unread`: restores records from the event logs that a topic lost before they were read.
 
-Retention deleted them, a broker lost them, or the topic was deleted and created again. Workers never skip such a place: they
-stop reading it (`goodfaith_unread_gone_partitions`) and keep where and why in `gaps`. Our own topics are copies of the event
-logs, so everything after the last event that each reader applied, holes in the middle included, is written to the end of the
-partition in the log's order. What the partition held before is deleted, and all its readers continue at the first restored
-record; a reader drops what it has applied already. So the partition is in the log's order from its first record on, and one
-that has lost records does not begin at offset 0. `verify` checks both.
+Retention deleted them, a broker lost them, or the topic was deleted and created again. Workers never skip such a gap:
+they stop reading the partition (`goodfaith_unread_gone_partitions`) and record where and why in `gaps`. Our own
+topics are copies of the event logs, so everything after the last event that each reader applied, holes in the middle
+included, is written to the end of the partition in the log's order. What the partition held before is deleted, and
+all its readers continue at the first restored record; a reader drops what it has applied already. So the partition is
+in the log's order from its first record on, and one that has lost records does not begin at offset 0. `verify` checks
+both.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from shared.runtime import assignment, seen
 from shared.settings import Settings
 
 ALONE_MS: Final = topics.DAY_MS
-"""What is brought back is given so long to be read, however old it is."""
+"""For this long, retention leaves restored records to be read, however old they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A place whose records are no more.
+    """A gap: records of a partition that are gone before a reader has read them.
 
     Attributes:
-        reader: who has not read them.
-        upto: the reader's place: the offset that it would have read next.
-        begins: first offset that there is.
-        ends: the offset behind the last one.
-        recreated: whether the topic is another one of the same name.
+        reader: the reader that has not read them.
+        upto: the reader's position: the offset that it would have read next.
+        begins: the first offset that exists.
+        ends: the offset after the last one.
+        recreated: whether the topic was deleted and created again.
         reason: why the reader stopped there, in its own words; empty: it has not noticed yet.
     """
 
@@ -64,9 +65,9 @@ class Refilled:
     """What `refill` did.
 
     Attributes:
-        records: written to the topics.
-        theirs: gaps in topics of others (upstreams, a marketplace), whose records nobody here has.
-        generation: of the stream views, which are folded anew; 0: there were none, or nothing was to be done.
+        records: number of records written to the topics.
+        theirs: gaps in topics of others (upstreams, a marketplace), whose records are in no log here.
+        generation: of the stream views, which are rebuilt; 0: there were none, or there were no gaps.
     """
 
     gaps: list[Gap] = field(default_factory=list)
@@ -95,10 +96,12 @@ def compare(
     """A reader's gaps. Pure.
 
     Args:
-        cursors: by topic and partition where the reader is; none: it has read nothing there yet.
-        known_ids: by topic the id that these are valid for; ids: the one that it has.
-        begins: by topic and partition what there is, for all that it reads; ends: likewise.
-        noticed: by topic and partition where the reader stopped, and why.
+        cursors: the reader's positions by topic and partition; a missing one: it has read nothing there yet.
+        known_ids: by topic, the topic id for which the cursors are valid.
+        ids: by topic, its present id.
+        begins: first offsets by topic and partition, for everything that the reader reads.
+        ends: next offsets, likewise.
+        noticed: where the reader stopped, and why, by topic and partition.
     """
     found = []
     noticed = noticed or {}
@@ -114,7 +117,7 @@ def compare(
 
 
 def find(settings: Settings, connection: sa.Connection) -> list[Gap]:
-    """All readers' gaps; topics that are missing are created first.
+    """The gaps of all readers. Missing topics are created first.
 
     Raises:
         kafka.errors.KafkaError: the broker is away, or partitions have no leader.
@@ -163,7 +166,7 @@ def _cut_off(
     ends: Mapping[tuple[str, int], int],
     known: set[tuple[str, int]],
 ) -> Iterable[Gap]:
-    """Places that the reader has read to their end, though the logs say that more was published: no later event has shown it yet."""
+    """Partitions read to their end, of which the logs published more: no later event has revealed the gap yet."""
     logs = present(connection, readers(settings), table="reads")
     owned = connection.exec_driver_sql(f"select partition from {reader.schema}.{reader.prefix}partitions")
     partitions = set(owned.scalars())
@@ -179,7 +182,7 @@ def _cut_off(
 
 
 def _topic_ids(settings: Settings) -> dict[str, str]:
-    """By topic, without prefix, its id."""
+    """Topic ids, by topic without prefix."""
     prefix = settings.topic_prefix
     consumer = kafka_links.consumer(settings, enable_auto_commit=False)
     try:
@@ -189,11 +192,11 @@ def _topic_ids(settings: Settings) -> dict[str, str]:
         consumer.close()
 
 
-# the last row of this topic and partition that the reader has: of another one of the same log it may be further
+# the last row that the reader has of this topic and partition; in another one of the same log it may be further
 _READ: Final = """
     select p.partition, coalesce((select r.seq from {reader}reads r where r.topic = %(name)s and r.partition = %(target)s
         and r.writer = %(writer)s and r.log_partition = p.partition), 0) from {log}partitions p"""
-# what comes from outside is told by its ids, whoever wrote it
+# readers know events from outside by their ids
 _READ_BY_ID: Final = """
     select p.partition, coalesce((select l.seq from {log}event_log l where l.partition = p.partition and l.topic = %(topic)s
         and l.target = %(target)s and exists (
@@ -209,11 +212,11 @@ _UNREAD: Final = """
 def refill(
     settings: Settings, engine: sa.Engine, *, give_up: bool = False, tell: Callable[[str], None] = lambda _: None
 ) -> Refilled:
-    """Bring back what is missing, and let the readers go on behind it. May be repeated when it broke off; no process may run.
+    """Restore what is missing, and let the readers continue there. No process may run. Repeat it if interrupted.
 
     Args:
-        engine: as an administrator.
-        give_up: let readers go on in topics of others too, where what is gone stays gone.
+        engine: an administrator's.
+        give_up: let readers continue in topics of others too, where what is gone stays lost.
 
     Raises:
         CommandError: a process is still connected to the database.
@@ -242,7 +245,7 @@ def refill(
         with engine.connect() as connection:
             rows = list(_unread(connection, logs, declared[topic], settings.topic_prefix + topic, partition, gaps))
         made.records += _write(settings, declared[topic], partition, rows)
-        # in this order: broken off in between, it is all found and done again
+        # in this order: after an interruption everything is found and done again
         _cut(settings, declared[topic], partition, upto)
         _go_on(engine, gaps, dict.fromkeys(gaps, upto))
     if give_up or not made.theirs:
@@ -291,7 +294,7 @@ def commit_cursors(settings: Settings, connection: sa.Connection, workers: Itera
             group = settings.topic_prefix + worker.name
             ours = {settings.topic_prefix + name for name in reads}
             committed = admin.list_group_offsets([group])[group]
-            # the database knows nothing of these places: it went back to before their first record was read
+            # partitions that the database does not know: it went back to before their first record was read
             unknown = [at for at in committed if at.topic in ours and at not in offsets]
             found = admin.delete_group_offsets(group, unknown) if unknown else {}
             if offsets:
@@ -315,7 +318,7 @@ def _unread(
     partition: int,
     gaps: Sequence[Gap],
 ) -> Iterable[tuple[str, str, float]]:
-    """(key, payload, wall time in seconds) of all that one of the readers has not read, in the logs' order."""
+    """(key, payload, wall time in seconds) of all rows that one of the readers has not read, in the logs' order."""
     for log in (log for log in logs if _writes(log, topic)):
         table = f"{log.schema}.{log.prefix}"
         have: dict[int, int] = {}
@@ -325,7 +328,7 @@ def _unread(
             statement = read.format(reader=f"{gap.reader.schema}.{gap.reader.prefix}", log=table)
             rows = connection.exec_driver_sql(statement, values)
             for source, number in rows:
-                # of a compacted topic each key's last record is to be there, whoever has read it
+                # a compacted topic must have each key's last record, even if everyone has read it
                 have[source] = 0 if topic.compacted else min(have.get(source, number), number)
         for key, payload, wall in connection.exec_driver_sql(
             _UNREAD.format(log=table), (list(have), list(have.values()), full, partition)
@@ -334,7 +337,7 @@ def _unread(
 
 
 def of_all(gaps: Sequence[Gap], readers_: Iterable[Reader]) -> list[Gap]:
-    """The gaps of a place, and as many for those who read there as well and have none: they go on behind it with the others."""
+    """A partition's gaps, and one for each other reader of the topic: all of them continue at the same place."""
     first = gaps[0]
     have = {gap.reader.name for gap in gaps}
     others = (one for one in readers_ if one.name not in have and first.topic in {topic.name for topic in one.reads})
@@ -342,7 +345,7 @@ def of_all(gaps: Sequence[Gap], readers_: Iterable[Reader]) -> list[Gap]:
 
 
 def _begin(settings: Settings, topic: topics.Topic, partition: int) -> int:
-    """Write an empty record into a partition that never had one, so that there is something to delete; the offset behind it."""
+    """Write an empty record to a partition that never had one, so there is something to delete; the next offset."""
     if topic.compacted:
         return 0
     producer: Any = kafka_links.producer(settings, acks="all", allow_auto_create_topics=False)
@@ -354,7 +357,7 @@ def _begin(settings: Settings, topic: topics.Topic, partition: int) -> int:
 
 
 def _cut(settings: Settings, topic: topics.Topic, partition: int, upto: int) -> None:
-    """Delete what a partition had before it was filled. Of a compacted topic a broker deletes nothing by its place."""
+    """Delete what a partition had before it was filled. A broker cannot delete by offset from a compacted topic."""
     from kafka import TopicPartition
 
     if topic.compacted:
@@ -369,7 +372,7 @@ def _cut(settings: Settings, topic: topics.Topic, partition: int, upto: int) -> 
 def _write(settings: Settings, topic: topics.Topic, partition: int, rows: Sequence[tuple[str, str, float]]) -> int:
     from services.ops.restore.restore import producing
 
-    # as old as they are, but not so old that they would be deleted again before they are read
+    # with their original time, unless retention would then delete them before they are read
     kept_ms = topic.kept_ms(settings)
     oldest = 0 if kept_ms < 0 else int(time.time() * 1000) - kept_ms + ALONE_MS
     with producing(settings) as send:

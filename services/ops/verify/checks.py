@@ -1,7 +1,7 @@
 """The checks of `goodfaith verify`, one function each: what must hold between the services' data at rest.
 
-A finding is ``lost`` (something accepted or decided has no effect), ``doubled`` (an effect twice) or a ``problem`` (two
-places that must agree do not, or something waits for a person).
+A finding is ``lost`` (something accepted or decided has no effect), ``doubled`` (it has an effect twice) or a
+``problem`` (data that must agree do not, or something waits for a person).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shared import policy, topics
 from shared.events import ItemSubmitted
 
 Check = Callable[[Evidence], list[Finding]]
-# what is parked waits for a person and is told of as such: what hangs on it is not called lost as well
+# a dead letter waits for a person and is reported as such: what depends on it is not reported as lost too
 _NOT_PARKED: Final = "not in (select key from {schema}.{prefix}dead_letters where state <> 'done')"
 _DOOR: Final = _NOT_PARKED.format(schema="intake", prefix="")
 _WAITING: Final = _NOT_PARKED.format(schema="verification", prefix="")
@@ -32,11 +32,11 @@ def _list(values: Iterable[str]) -> str:
     return ", ".join(f"'{value}'" for value in sorted(values))
 
 
-# ---------------------------------------------------------------------------------------------------------- the door
+# --------------------------------------------------------------------------------------- group commit and admission
 
 
 def submissions(e: Evidence) -> list[Finding]:
-    """Every accepted submission has its claim or commands, with all that the answer named."""
+    """Every accepted submission has its claim or commands, with everything that the answer named."""
     return [
         *e.find(
             "lost", "claim-missing",
@@ -82,7 +82,7 @@ def claim_items(e: Evidence) -> list[Finding]:
 
 
 def items_published(e: Evidence) -> list[Finding]:
-    """Every item was published exactly once, or waits in the door, or for the end of a suspension."""
+    """Every item was published exactly once, or waits for admission, or for the end of a suspension."""
     counted = (
         "select i.id from intake.items i left join (select item, count(*) as n from"
         f" (select item from v_filed where type = '{SUBMITTED}' union all"
@@ -99,7 +99,10 @@ def items_published(e: Evidence) -> list[Finding]:
 
 
 def claims_told(e: Evidence) -> list[Finding]:
-    """Every claim was told of exactly once, as it is, or waits in the door. Older ones of a version that told of none are not asked for."""
+    """Every claim was announced exactly once, as it is, or waits for admission.
+
+    Claims from a version that announced none are not expected.
+    """
     told = (
         "(select partition, d ->> 'claim' as claim, d ->> 'account' as account, (d ->> 'items')::int as items,"
         " d ->> 'right_type' as right_type, d ->> 'channel' as channel, (d ->> 'at')::timestamptz as at,"
@@ -129,7 +132,7 @@ def claims_told(e: Evidence) -> list[Finding]:
 def published_as_filed(e: Evidence) -> list[Finding]:
     """What intake published of items and commands is what was filed."""
     own = "array['item', 'listing', 'on_site', 'accepted_at']"
-    # what has its default value may be left out or not
+    # a field with its default value may be left out
     absent = {field.name: field.default for field in msgspec.structs.fields(ItemSubmitted) if not field.required}
     defaults = f"'{msgspec.json.encode(absent).decode()}'::jsonb"
     # an item that waited for the end of a suspension counts from then on
@@ -170,7 +173,7 @@ def published_as_filed(e: Evidence) -> list[Finding]:
 
 
 def commands_published(e: Evidence) -> list[Finding]:
-    """Every command was published exactly once after its item, or waits in the door."""
+    """Every command was published exactly once after its item, or waits for admission."""
     counted = (
         "select k.id from intake.commands k left join (select command, count(*) as n from"
         " (select command from v_filed where command is not null union all"
@@ -196,7 +199,7 @@ def commands_published(e: Evidence) -> list[Finding]:
 
 
 def items_judged(e: Evidence) -> list[Finding]:
-    """Every published item is known to verification, and no other."""
+    """Verification knows every published item, and no others."""
     return [
         *e.find(
             "lost", "item-unjudged",
@@ -212,12 +215,12 @@ def items_judged(e: Evidence) -> list[Finding]:
 
 
 def commands_ended(e: Evidence) -> list[Finding]:
-    """Every command was applied or refused, once, and the read model says so."""
+    """Every command was applied or refused, once, and the read model shows it."""
     ends = (
         "(select command, 'applied' as status from v_change where command is not null"
         " union all select command, 'refused' from v_refused)"
     )
-    # a right's change that means nothing to an item is passed over in silence
+    # a right's change without effect on an item leaves no trace
     open_ = "k.kind <> 'change_right'"
     return [
         *e.find(
@@ -250,7 +253,7 @@ def commands_ended(e: Evidence) -> list[Finding]:
 
 
 def event_logs(e: Evidence) -> list[Finding]:
-    """Logs have no gaps, their hash chains hold, and their heads are what the partitions' rows say."""
+    """Logs have no gaps, their hash chains hold, and the partitions' rows name their heads."""
     found = []
     for reader in e.readers:
         table = f"{reader.schema}.{reader.prefix}"
@@ -284,7 +287,7 @@ def event_logs(e: Evidence) -> list[Finding]:
 
 
 def on_topics(e: Evidence) -> list[Finding]:
-    """Every log row is on its topic, and everything there is a log row, byte by byte, in its place."""
+    """Every log row is on its topic, and every record there is a log row, byte by byte, in its partition."""
     pairs = "from v_log l full join v_rec r on r.id = l.id and r.topic = l.topic and r.partition = l.target"
     upto = " union all ".join(
         f"select '{r.name}' as writer, partition, published_upto from {r.schema}.{r.prefix}partitions"
@@ -304,9 +307,9 @@ def on_topics(e: Evidence) -> list[Finding]:
             " select m.id from missing m left join v_ends n on n.topic = m.topic and n.partition = m.target"
             " left join firsts f on f.writer = m.writer and f.partition = m.partition and f.topic = m.topic and f.target = m.target"
             f" left join lasts z on z.partition = m.partition and z.key = m.key and z.topic = m.topic"
-            # retention has passed it: gone with all that came before the first of its writer that is still there
+            # retention deleted it, with everything before its writer's first record that is still there
             " where not (coalesce(n.first, 0) > 0 and m.seq < coalesce(f.seq, m.seq + 1))"
-            # compaction: a later one of the key is there
+            # compaction deleted it: a later one of the key is there
             " and coalesce(z.seq, 0) < m.seq",
         ),
         *e.find(
@@ -321,7 +324,7 @@ def on_topics(e: Evidence) -> list[Finding]:
 
 
 def links(e: Evidence) -> list[Finding]:
-    """Each event names the row that its log published before it to the same place, and topics carry the two in that order."""
+    """Each event names the row that its log published before it to the partition, and topics keep that order."""
     compacted = _list(e.name(topic) for topic in topics.TOPICS if topic.compacted)
     return [
         *e.find(
@@ -330,7 +333,7 @@ def links(e: Evidence) -> list[Finding]:
             " (partition by writer, partition, topic, target order by seq) as before from v_log) t where previous <> before",
         ),
         *e.find(
-            "problem", "topic-unlinked",  # sent again, either may come again
+            "problem", "topic-unlinked",  # if sent again, either may be there again
             "with there as materialized (select l.writer, l.partition, l.topic, l.target, l.seq, l.previous, l.id, r.first, r.last from"
             ' (select id, topic, partition, min("offset") as first, max("offset") as last from v_rec'
             f" where topic not in ({compacted}) group by id, topic, partition) r"
@@ -342,7 +345,7 @@ def links(e: Evidence) -> list[Finding]:
 
 
 def topic_order(e: Evidence) -> list[Finding]:
-    """Of each key, first occurrences on a topic come in the order of the log."""
+    """For each key, first occurrences on a topic are in the order of the log."""
     return e.find(
         "problem", "topic-disorder",
         "select id || ' after ' || prior from (select l.id, l.seq, lag(l.seq) over w as before, lag(l.id) over w as prior"
@@ -353,9 +356,9 @@ def topic_order(e: Evidence) -> list[Finding]:
 
 
 def watermarks(e: Evidence) -> list[Finding]:
-    """Every watermark on a topic was true: no command that was accepted up to it was published after it."""
+    """Every watermark on a topic was true: no command accepted up to it was published after it."""
     name = e.name(topics.INTAKE)
-    # a row that was sent again, its first record having gone since, was there before: its log has gone further by then
+    # a row whose first record is gone and that was sent again is not meant: its log had gone further before it
     return e.find(
         "problem", "watermark-false",
         "with firsts as (select l.id, l.target, l.seq, f.accepted_at, f.command, r.at from (select id, partition, min(\"offset\") as at"
@@ -372,7 +375,7 @@ def watermarks(e: Evidence) -> list[Finding]:
 
 
 def order_applied(e: Evidence) -> list[Finding]:
-    """What a reader made of a topic's events is in its log in the order of the events, for each key."""
+    """For each key, the effects of a topic's events are in the reader's log in the order of the events."""
     return e.find(
         "problem", "applied-disorder",
         "select id || ' by ' || cause || ' after ' || prior from (select l.id, l.cause, c.seq, lag(c.seq) over w as before,"
@@ -382,19 +385,19 @@ def order_applied(e: Evidence) -> list[Finding]:
 
 
 def _unread(table: str, topic: str) -> str:
-    """SQL: a reader has not read the row ``l`` of a log. The one place that knows how readers keep what they have read."""
+    """SQL condition: a reader has not read the row ``l`` of a log. Only this knows how readers record that."""
     return (
         f"not exists (select from {table}reads n where n.topic = '{topic}' and n.partition = l.target and n.writer = l.writer"
         " and n.log_partition = l.partition and l.seq <= n.seq)"
-        # what comes from outside is told by its id
+        # readers know events from outside by their id
         f" and not exists (select from {table}inbox i where i.event_id = l.id)"
     )
 
 
 def applied(e: Evidence) -> list[Finding]:
-    """Every row of a log was read by whoever reads its topic, or is still to be read there; and nothing else was read.
+    """Every row of a log was read by every reader of its topic, or is there to be read; and nothing else was read.
 
-    So what retention has taken from a topic is found missing where it was not read before.
+    So a record that retention deleted before it was read is found missing.
     """
     found = []
     heads = " union all ".join(
@@ -409,7 +412,7 @@ def applied(e: Evidence) -> list[Finding]:
             f"select '{reader.name}: ' || n.topic || ' ' || n.writer || '.' || n.log_partition || '.' || n.seq from {table}reads n"
             f" left join ({heads}) h on h.writer = n.writer and h.partition = n.log_partition where n.seq > coalesce(h.seq, 0)",
         )
-        # a worker commits with its offsets where its log is
+        # with its offsets, a worker commits the head of its log
         own = f"select distinct partition, seq, hash from v_group where reader = '{reader.name}' and seq is not null"
         found += e.find(
             "lost",
@@ -459,7 +462,7 @@ def applied(e: Evidence) -> list[Finding]:
                 f" from {table}cursors c join v_ends n on n.topic = '{name}' and n.partition = c.partition"
                 f" where c.topic = '{topic.name}' and c.next_offset < n.first",
             )
-            # a worker commits at the broker what its database has: more there is what the database had once
+            # a worker commits at the broker what its database has: if there is more, the database had it once
             found += e.find(
                 "lost",
                 "database-behind",
@@ -486,10 +489,10 @@ def applied(e: Evidence) -> list[Finding]:
 
 
 def upstreams(e: Evidence) -> list[Finding]:
-    """Every record of an upstream that intake has passed was answered: accepted under its id, or refused with a reason.
+    """Every record of an upstream up to intake's cursor was answered: accepted under its id, or refused with a reason.
 
-    By what came of the records that are there, not by what intake says that it has read: a topic that was created again has
-    the offsets of the one before, and other records.
+    This looks at what came of the existing records, not at what intake says it has read: a topic that was created
+    again has the same offsets as before, but other records.
     """
     if not e.settings.upstreams:
         return []
@@ -518,7 +521,7 @@ def upstreams(e: Evidence) -> list[Finding]:
 
 
 def parked(e: Evidence) -> list[Finding]:
-    """Nothing waits for a person."""
+    """There is no open dead letter."""
     return merged(
         finding
         for r in e.readers
@@ -531,7 +534,7 @@ def parked(e: Evidence) -> list[Finding]:
 
 
 def causes(e: Evidence) -> list[Finding]:
-    """Every effect has its cause: an event of an input topic, a message that was sent, or a timer."""
+    """Every effect has a cause: an event of an input topic, a message that was sent, or a timer."""
     reads = " union all ".join(
         f"select '{r.name}' as writer, '{e.name(topic)}' as topic" for r in e.readers for topic in r.reads
     )
@@ -566,17 +569,18 @@ def causes(e: Evidence) -> list[Finding]:
             "select c.item || ' ' || c.rule from v_change c join verification.partitions p on p.partition = c.partition"
             " where not c.caused and (p.watermark is null or c.at > p.watermark)",
         ),
-        # a timer fires by what its worker had read: no watermark that was published after its transaction had begun
+        # a timer fires by what its worker had read, never by a watermark published after its transaction began
         *e.find(
             "problem", "timer-early",
             "with timers as (select c.item || ' ' || c.rule as name, c.partition, c.at, l.recorded_wall from v_change c"
             " join verification.event_log l on l.partition = c.partition and l.seq = c.seq where not c.caused"
-            # what its original's end has set free is judged at that time, and is no timer
+            # a duplicate that its original's end reopened is judged at that time, not by a timer
             " and strpos(l.payload, '\"previous\":\"DUPLICATE\"') = 0),"
             " both_ as (select null as name, partition, upto, null::timestamptz as at, wall from v_mark union all"
             f" select name, partition, null, at, recorded_wall + interval '{e.settings.broker_skew_ms} ms' from timers)"
             " select name || ' of ' || at || ', known was ' || known from (select *, max(upto) over (partition by partition"
-            # those that retention has taken are not missed: then nothing is known of the time before the first that is left
+            # watermarks that retention deleted do no harm: nothing is then known of the time before the first that is
+            # left
             " order by wall, at nulls first rows unbounded preceding) as known from both_) t where at > known",
         ),
     ]  # fmt: skip
@@ -594,12 +598,12 @@ def causes(e: Evidence) -> list[Finding]:
 
 
 def folds(e: Evidence) -> list[Finding]:
-    """The fold of verification's log is what is stored (compared while the log was read)."""
+    """The stored items are the fold of verification's log (compared while the log was read)."""
     return e.folding.findings()
 
 
 def deadlines(e: Evidence) -> list[Finding]:
-    """Nothing is open past its deadline, and no window waits for a notice that was sent."""
+    """No item is open past its deadline, and no window waits for a notice that was sent."""
     return [
         *e.find(
             "problem", "deadline-passed",
@@ -620,7 +624,7 @@ def deadlines(e: Evidence) -> list[Finding]:
 
 
 def sla(e: Evidence) -> list[Finding]:
-    """Each handled item has one outcome of the 24 hours, and at most one word of being overdue."""
+    """Each handled item met or missed the 24-hour target, once, and was reported overdue at most once."""
     return [
         *e.find(
             "problem", "sla-open",
@@ -639,7 +643,7 @@ def sla(e: Evidence) -> list[Finding]:
 
 
 def duplicates(e: Evidence) -> list[Finding]:
-    """No duplicate sleeps on while its original has ended without a takedown."""
+    """No duplicate is left waiting after its original has ended without a takedown."""
     ended = _list(ENDED - {"DUPLICATE"})
     return e.find(
         "lost", "duplicate-not-reopened",
@@ -649,7 +653,7 @@ def duplicates(e: Evidence) -> list[Finding]:
 
 
 def recurrences(e: Evidence) -> list[Finding]:
-    """Near copies were found once each; what the system filed for them is linked to what it recurs from, and nothing else is."""
+    """Each near copy was found once. Claims filed for them, and no others, link to the items they recur from."""
     filed = "(select id, terms::jsonb ->> 'recurs' as recurs from intake.claims where channel = 'recurrence')"
     return [
         *e.find(
@@ -723,7 +727,7 @@ _RECOUNT: Final = """
 
 
 def good_faith(e: Evidence) -> list[Finding]:
-    """Good-faith figures are those of a recount from verification's log; and the door knows who takes part."""
+    """Good-faith figures are those of a recount from verification's log, and intake's accounts show who takes part."""
     untold = f"(select listing from intake.items where id = r.item) {_NOT_PARKED.format(schema='intake', prefix='')}"
     sums = "sum(settled) as settled, sum(upheld) as upheld, sum(taken_down) as taken_down, sum(restored) as restored"
     counted = (
@@ -756,7 +760,7 @@ def good_faith(e: Evidence) -> list[Finding]:
             "problem", "good-faith-unexplained",
             "select s.account from intake.good_faith_standings s left join (select distinct on (account) account, state, barred_until"
             " from intake.good_faith_history order by account, id desc) h on h.account = s.account"
-            # members from before there was a history have none
+            # members from before the history began have none
             " where (h.account is not null or s.since is not null)"
             " and (s.state is distinct from h.state or s.barred_until is distinct from h.barred_until)",
         ),
@@ -764,7 +768,7 @@ def good_faith(e: Evidence) -> list[Finding]:
 
 
 def misuse(e: Evidence) -> list[Finding]:
-    """The door knows which measure against misuse runs; and none stands without what it followed."""
+    """Intake's accounts show the measure against misuse in force, and each measure has what must precede it."""
     most = (
         "select distinct on (m.account) m.account, m.kind, m.items, m.until from intake.misuse_measures m where m.state = 'on'"
         " order by m.account, array_position(array['suspension', 'quota', 'warning'], m.kind), m.until desc nulls first, m.day desc, m.id desc"
@@ -784,7 +788,7 @@ def misuse(e: Evidence) -> list[Finding]:
 
 
 def review_queue(e: Evidence) -> list[Finding]:
-    """The review queue has the items that wait for a person, and no decision was carried out twice or by who may not."""
+    """The review queue has the items that wait for a person. No decision was applied twice, or by the wrong person."""
     reviewable = _list(("UNDER_REVIEW", "COUNTERED", "PLATFORM_REVIEW", "APPEALED"))
     decided = "from intake.review_decisions where outcome = 'applied' and kind <> 'proposal' and entered > 0"
     return [
@@ -825,7 +829,7 @@ def review_queue(e: Evidence) -> list[Finding]:
 
 
 def holds(e: Evidence) -> list[Finding]:
-    """Enforcement's holds are the items', counted by listing, and told back."""
+    """Enforcement's holds are those of the items, are counted by listing, and were reported back."""
     last = "select distinct on (item) item, held from v_hold order by item, seq desc"  # an item has one log partition
     return [
         *e.find(
@@ -893,13 +897,13 @@ def visibility(e: Evidence) -> list[Finding]:
 SUSPENDING: Final = (
     "(select * from enforcement.sanctions where string_to_array(measures, ',') && array['frozen', 'closed'])"
 )
-"""Sanctions that have a statement of reasons, where the policy of the penalties asks for them."""
+"""Sanctions that have a statement of reasons if the penalties' policy asks for them."""
 
 
 def statements(e: Evidence) -> list[Finding]:
-    """Every hold that was taken under a policy with statements of reasons has its one statement, and that was sent."""
+    """Every hold taken under a policy with statements of reasons has exactly one statement, and that was sent."""
     asking = [version for version in policy.versions() if (rules := policy.load(version).statements) and rules.enabled]
-    # a row's policy is that of its item: compared as well
+    # a statement's policy must be its item's, so it is compared too
     taken = (
         "(select c.item, c.revision, c.listing, split_part(split_part(i.body, '\"policy\":\"', 2), '\"', 1) as policy"
         " from (select item, revision, listing, held, lag(held, 1, false) over (partition by item order by revision) as before"
@@ -929,7 +933,7 @@ def statements(e: Evidence) -> list[Finding]:
         ),
     ]  # fmt: skip
     if on_accounts is not None and on_accounts.enabled and on_accounts.accounts is not None:
-        # the policy may have begun to ask for them at some time: since then, each has one
+        # the policy may have begun to ask for them at some time; from then on, each sanction has one
         found += e.find(
             "lost", "statement-missing",
             f"select x.sanction from {SUSPENDING} x left join enforcement.statements s on s.item = x.sanction where s.puid is null"
@@ -943,7 +947,7 @@ def statements(e: Evidence) -> list[Finding]:
 
 
 def violations(e: Evidence) -> list[Finding]:
-    """Violations in force are the upheld items, by seller and claim."""
+    """Violations in force match the upheld items, by seller and claim."""
     upheld = (
         "(select item, claim, listing, seller, severity from v_item where upheld and seller is not null and not canary)"
     )
@@ -981,7 +985,7 @@ def violations(e: Evidence) -> list[Finding]:
 
 
 def ledger_entries(e: Evidence) -> list[Finding]:
-    """Reversals undo existing entries once; violations in force point at their unreversed entries; each was told once."""
+    """Reversals undo existing entries once; violations in force point to unreversed ones; each was published once."""
     told = (
         "(select payload::jsonb -> 'data' ->> 'entry' as entry from enforcement.ledger_event_log"
         " where type = 'goodfaith.penalty.entered.v1')"
@@ -1066,7 +1070,7 @@ def _standing(name: str, rows: list[tuple[Any, ...]], rules: policy.Penalties, t
 
 
 def told(e: Evidence) -> list[Finding]:
-    """What the parties are to be told is in exactly one message, and nothing else is."""
+    """What the parties must be told is in exactly one message, and nothing else is in one."""
     if not e.has("notification"):
         return []
     key = "m.item = t.item and m.revision = t.revision and m.kind = t.kind and m.party = t.party"
@@ -1108,7 +1112,7 @@ def told(e: Evidence) -> list[Finding]:
 
 
 def messages_sent(e: Evidence) -> list[Finding]:
-    """Every message was sent and announced once; a window's message for each of its items."""
+    """Every message was sent and announced once; one that begins windows was announced for each of its items."""
     if not e.has("notification"):
         return []
     windows = _list(WINDOW_KINDS)
@@ -1191,7 +1195,7 @@ def noticed(e: Evidence) -> list[Finding]:
 
 
 def documents(e: Evidence) -> list[Finding]:
-    """No document has gone that something open was filed with, and none is neither here nor gone. The files themselves are not read."""
+    """No document of an open claim is gone, and none is stuck on its way in or out. The files are not read."""
     closed = _list(CLOSED)
     return [
         *e.find(
@@ -1210,7 +1214,7 @@ def documents(e: Evidence) -> list[Finding]:
 
 
 def erased(e: Evidence) -> list[Finding]:
-    """Of a subject that was erased nothing is left that its key opened, nor a way in, and the log says that it was."""
+    """Nothing that an erased subject's key opened is left, nor a way to log in, and the log records the erasure."""
     left = " union all ".join(
         f"select account || ' {name}' from intake.{name} where account in (select id from intake.accounts where erased_at is not null)"
         for name in ("subject_keys", "contacts", "tokens", "webhooks", "email_codes")
@@ -1236,7 +1240,7 @@ CHECKS: Final[tuple[Check, ...]] = (
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:
-    """One finding a kind."""
+    """Merge findings of the same kind."""
     merged: dict[tuple[Category, str], Finding] = {}
     for finding in findings:
         known = merged.setdefault((finding.category, finding.kind), finding)
@@ -1247,5 +1251,5 @@ def merged(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def run(e: Evidence) -> list[Finding]:
-    """All checks on gathered evidence."""
+    """Run all checks on gathered evidence."""
     return merged(finding for check in CHECKS for finding in check(e))

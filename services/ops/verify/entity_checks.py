@@ -1,4 +1,4 @@
-"""Checks of `goodfaith verify` about entities: who hangs together by keys, and where they stand by their accounts' violations."""
+"""Checks of `goodfaith verify` on entities: which accounts belong together by keys, and where each entity stands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KEYS: Final = """
 
 
 def entity_members(e: Evidence) -> list[Finding]:
-    """Accounts are one business exactly where the marketplace's keys and the policy say so, and all is taken in."""
+    """Accounts are one business exactly where keys and policy say so, and no change of keys is left to process."""
     rules = policy.current(e.settings.penalties_profile).penalties.entity
     tally = Tally()
     holders: dict[tuple[str, str], set[str]] = {}
@@ -54,7 +54,7 @@ def entity_members(e: Evidence) -> list[Finding]:
 
 
 def membership(stored: Mapping[str, Collection[str]], wanted: Collection[tuple[str, ...]], tally: Tally) -> None:
-    """Entities, with their accounts, against those that there must be."""
+    """Compare entities and their accounts with those that must exist."""
     there = {entity: tuple(sorted(members)) for entity, members in stored.items()}
     for entity, members in there.items():
         if members not in wanted:
@@ -66,7 +66,7 @@ def membership(stored: Mapping[str, Collection[str]], wanted: Collection[tuple[s
 
 
 def entity_standings(e: Evidence) -> list[Finding]:
-    """Each entity stands where its accounts' violations put it, every account knows, and none stands worse by itself."""
+    """Each entity stands where its accounts' violations put it, every account knows, and none is worse by itself."""
     rules = policy.current(e.settings.penalties_profile).penalties
     tally = Tally()
     warned: dict[str, set[dt.datetime]] = {}
@@ -151,7 +151,7 @@ def counted_wrong(
     rules: policy.Penalties,
     at: dt.datetime,
 ) -> str:
-    """What of an entity is not as its accounts' violations have it. ``sums``: points, strikes, violations, next change."""
+    """How an entity differs from its violations, if at all. ``sums``: points, strikes, violations, next change."""
     wanted = model.counted(violations, rules, at)
     if tuple(sums) != wanted[:4]:
         return f"{list(sums[:3])}, not {list(wanted[:3])}"

@@ -1,14 +1,24 @@
-"""What `goodfaith verify` looks at: the event logs, the topics and what the logs say, side by side in temporary tables.
+"""The data that `goodfaith verify` compares: event logs, topics, and what the logs say, in temporary tables.
 
-All is read in one transaction of one snapshot, which is made read-only; the tables vanish with it. The topics are read
-from their beginning by other processes, while this one reads the logs. Nothing is asked of a service.
+Everything is read in one transaction of one snapshot, which is made read-only; the tables vanish with it. Other
+processes read the topics from their beginning while this one reads the logs. No service is asked.
 
-Tables: ``v_log`` every row of every event log; ``v_rec`` every record of our topics but watermarks; ``v_mark`` the watermarks, of which
-those that follow close upon one another are one row; ``v_asked`` every record of the upstreams' topics; ``v_ends`` first and next
-offset of each partition; ``v_group`` offsets that workers' groups have committed at the broker, with their logs' heads;
-``v_filed`` items and commands that intake published; ``v_item`` the stored items; ``v_change`` every change of one;
-``v_refused`` every refused command; ``v_told`` what the parties are to be told; ``v_notice`` and ``v_sent`` what was
-announced as sent; ``v_hold`` what enforcement told of holds; ``v_recurrence`` the near copies that verification found.
+Tables:
+
+- ``v_log``: every row of every event log
+- ``v_rec``: every record of our topics except watermarks
+- ``v_mark``: the watermarks; those that follow closely upon one another are one row
+- ``v_asked``: every record of the upstreams' topics
+- ``v_ends``: first and next offset of each partition
+- ``v_group``: offsets that workers' groups have committed at the broker, with their logs' heads
+- ``v_filed``: items and commands that intake published
+- ``v_item``: the stored items
+- ``v_change``: every change of an item
+- ``v_refused``: every refused command
+- ``v_told``: what the parties must be told
+- ``v_notice``, ``v_sent``: what was announced as sent
+- ``v_hold``: what enforcement published about holds
+- ``v_recurrence``: the near copies that verification found
 """
 
 from __future__ import annotations
@@ -54,15 +64,15 @@ EXAMPLES: Final = 5
 SUBMITTED: Final = "goodfaith.item.submitted.v1"
 FILED: Final = "goodfaith.claim.filed.v1"
 WATERMARK: Final = "watermark."
-"""How the id of a watermark begins."""
+"""Prefix of the ids of watermarks."""
 _LOCAL_RECORDS: Final = 30_000
-"""Up to so many records the topics are read by a thread: starting processes takes longer."""
+"""Up to this many records a thread reads the topics: starting processes would take longer."""
 _BLOCK: Final = 20_000
 
 
 @dataclass(slots=True)
 class Finding:
-    """Something that is not as it must be: how often, and the first few cases."""
+    """Something that is wrong: how often, and the first few cases."""
 
     kind: str
     category: Category
@@ -71,20 +81,20 @@ class Finding:
 
 
 class Tally:
-    """Findings made one by one."""
+    """Collects findings one by one."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[Category, str], Finding] = {}
 
     def add(self, category: Category, kind: str, example: str) -> None:
-        """One more case."""
+        """Add a case."""
         finding = self._found.setdefault((category, kind), Finding(kind, category, 0, []))
         finding.count += 1
         if len(finding.examples) < EXAMPLES:
             finding.examples.append(example)
 
     def findings(self) -> list[Finding]:
-        """All of them."""
+        """All findings so far."""
         return list(self._found.values())
 
 
@@ -114,7 +124,7 @@ create temp table v_recurrence (partition int, seq bigint, listing text collate 
     on commit drop;
 create temp table v_hold (partition int, seq bigint, item text collate "C", held boolean) on commit drop;
 """
-# the envelope is ours and compact: an unescaped `"name":"` cannot lie inside a string
+# our envelopes are compact: an unescaped `"name":"` cannot be inside a string
 _LOG: Final = """
     insert into v_log select '{name}', partition, seq, topic, key, target, type, '{name}.' || partition || '.' || seq,
         nullif(split_part(split_part(payload, '"causationid":"', 2), '"', 1), ''),
@@ -135,7 +145,7 @@ _SENT: Final = """
     insert into v_sent select d ->> 'message', (d ->> 'sent_at')::timestamptz
     from (select payload::jsonb -> 'data' as d from notification.event_log
           where type in ('goodfaith.message.sent.v1', 'goodfaith.account.told.v1')) t"""
-# a notice to an account is told by one message of its own (services/notification/store.py)
+# a notice to an account has a message of its own (services/notification/store.py)
 _NOTED: Final = f"""
     insert into v_told select d ->> 'notice', 1, '{ACCOUNT}' || (d ->> 'kind'), d ->> 'account'
     from (select payload::jsonb -> 'data' as d from intake.event_log where type = 'goodfaith.account.notice.v1') t"""
@@ -150,20 +160,20 @@ _HOLD: Final = """
 
 
 class Evidence:
-    """Everything that the checks compare, as of one moment.
+    """Everything that the checks compare, at one moment.
 
     Args:
-        connection: an administrator's, in a transaction of isolation level REPEATABLE READ, nothing read yet.
-        groups: what `committed` said before.
+        connection: an administrator's, in a REPEATABLE READ transaction that has read nothing yet.
+        groups: an earlier result of `committed`.
     """
 
     def __init__(self, connection: sa.Connection, settings: Settings, groups: str | None = None) -> None:
         self.connection = connection
         self.settings = settings
-        # before the snapshot: what is committed at the broker was in the database by then
+        # before the snapshot, so that what is committed at the broker is in it
         self._groups = committed(settings) if groups is None else groups
         known = {reader.name: reader for reader in readers(settings)}
-        # its log is there even where no upstream is
+        # its log exists even if there are no upstreams
         known.setdefault("intake-inbound", Reader("intake-inbound", "intake", "inbound_", ()))
         self.readers = present(connection, known.values(), table="event_log")
         self.now, _ = clock.read(connection)
@@ -190,7 +200,7 @@ class Evidence:
     # ---- asking
 
     def find(self, category: Category, kind: str, sql: str) -> list[Finding]:
-        """A finding when ``sql``, which selects one text a case, selects anything."""
+        """A finding if ``sql``, which selects one text per case, selects anything."""
         count, examples = self.connection.exec_driver_sql(
             f"with found(e) as materialized ({sql}) select (select count(*) from found),"
             f" array(select e from found order by e limit {EXAMPLES})"
@@ -198,7 +208,7 @@ class Evidence:
         return [Finding(kind, category, count, list(examples))] if count else []
 
     def number(self, sql: str) -> int:
-        """One number."""
+        """The number that ``sql`` selects; 0 for null."""
         return int(self.connection.exec_driver_sql(sql).scalar_one() or 0)
 
     def rows(self, sql: str) -> Iterator[tuple[Any, ...]]:
@@ -214,12 +224,12 @@ class Evidence:
         """Fill the tables.
 
         Args:
-            reading: of the topics, if it has begun already.
+            reading: of the topics, if it has already begun.
 
         Raises:
             kafka.errors.KafkaError: the broker cannot be reached.
         """
-        # whole sets are compared: a nested loop, chosen by a wrong guess of their size, takes hours
+        # the checks compare whole sets: a nested loop, chosen by a wrong estimate of their size, takes hours
         self._execute("set local enable_nestloop = off; set local work_mem = '192MB'; set local jit = off")
         self._execute(_DDL)
         self.copy("v_group", io.StringIO(self._groups))
@@ -273,7 +283,7 @@ class Evidence:
             self.copy(table, io.StringIO("\n".join(lines) + "\n"))
 
     def _sanctions(self) -> None:
-        """What sellers are to be told of sanctions."""
+        """Note what sellers must be told about sanctions."""
         told = []
         for (payload,) in self.rows(
             "select payload from enforcement.ledger_event_log where type = 'goodfaith.sanction.changed.v1'"
@@ -286,7 +296,7 @@ class Evidence:
             self._copy_lines("v_told", told)
 
     def _fold(self) -> None:
-        """Fold verification's log, a partition at a time, and compare what comes out with the stored items."""
+        """Fold verification's log, one partition at a time, and compare the result with the stored items."""
         parked = {key for (key,) in self.rows("select key from verification.dead_letters where state <> 'done'")}
         for partition, watermark in list(
             self.rows("select partition, watermark from verification.partitions order by 1")
@@ -310,7 +320,7 @@ class Evidence:
             self._copy_lines("v_item", folded.compare(stored))
 
     def _learned(self, partition: int) -> Judge:
-        """A judge who knows what verification reads on a partition."""
+        """A judge that knows what verification reads on a partition."""
         judge = Judge(self.folding.add)
         source = (
             f"select '{{schema}}.' || partition || '.' || seq, type, payload from {{schema}}.event_log"
@@ -334,7 +344,7 @@ class Evidence:
 
 
 class _Event(Struct):
-    """What is read of an event of verification's."""
+    """The fields that are read of verification's events."""
 
     time: dt.datetime
     data: msgspec.Raw
@@ -352,7 +362,7 @@ _CONSTANT: Final = (
     "profile", "policy", "lane", "received_at", "recurs", "canary",
 )  # fmt: skip
 _ONCE: Final = ("seller", "noticed_at", "handled_at", "sla")
-"""Never changed once they are set."""
+"""Fields that never change once they are set."""
 
 
 def _text(value: object) -> str:
@@ -370,7 +380,7 @@ def _moments(timers: dict[str, dt.datetime]) -> str:
 
 
 class Fold:
-    """The items of one partition, as verification's log has them; ``judge`` is shown every row."""
+    """The items of one partition, as verification's log has them. ``judge`` sees every row."""
 
     def __init__(self, tally: Tally, judge: Judge) -> None:
         self.judge = judge
@@ -384,7 +394,7 @@ class Fold:
         told: list[str] = []
         for seq, type_, payload in rows:
             if type_ == _RECURRENCE:
-                continue  # is about a listing, and changes no item
+                continue  # it is about a listing, and changes no item
             try:
                 event = _event.decode(payload)
                 if type_ == _REFUSED:
@@ -411,7 +421,7 @@ class Fold:
         return changes, refused, told
 
     def _next(self, event: str, change: ItemChanged) -> None:
-        """Whether the event follows on what was known of the item."""
+        """Check that a change follows from the item's previous one."""
         before = self._last.get(change.item)
         revision = 0 if before is None else before.revision
         if change.revision != revision + 1:
@@ -441,7 +451,7 @@ class Fold:
             self._tally.add("problem", "final-left", f"{event}: {change.item} left {before.state}")
 
     def compare(self, rows: Iterable[tuple[Any, ...]]) -> list[str]:
-        """Compare what came out with the stored items of the partition; returns lines for ``v_item``."""
+        """Compare the result with the stored items of the partition. Returns lines for ``v_item``."""
         lines: list[str] = []
         for name, state, original, blocks, waiting, next_due, revision, body in rows:
             last = self._last.pop(name, None)
@@ -482,7 +492,7 @@ _id = msgspec.json.Decoder(_Id)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A topic's partition, from its first to before its next offset."""
+    """A partition of a topic, from its first offset to just before its next one."""
 
     topic: str
     partition: int
@@ -491,7 +501,7 @@ class Place:
 
 
 def identify(value: bytes) -> str | None:
-    """The id of a record, escaped for COPY; None when it has none."""
+    """The id of a record, escaped for COPY; None if it has none."""
     if value.startswith(_HEAD):
         raw = value[len(_HEAD) : value.find(b'"', len(_HEAD))]
         if raw.isascii() and b"\\" not in raw:
@@ -512,18 +522,18 @@ class _Mark(Struct):
 _mark = msgspec.json.Decoder(_Mark)
 _CLOSE_S: Final = 10.0
 _CLOSE: Final = dt.timedelta(minutes=1)
-"""Watermarks that follow one another within so much wall and business time are taken for one, as if the last had come first."""
+"""Watermarks within this much wall time and business time are merged, as if the last of them had come first."""
 
 
 class Marks:
-    """The watermarks of one partition, fewer of them."""
+    """The watermarks of one partition, merged where they follow closely upon one another."""
 
     def __init__(self) -> None:
         self.found: list[tuple[int, dt.datetime, float]] = []
         self._first: dt.datetime | None = None
 
     def add(self, offset: int, upto: dt.datetime, wall: float) -> None:
-        """One more, in order of offset."""
+        """Add a watermark, in order of offset."""
         if self._first is not None and self.found:
             begun, _, since = self.found[-1]
             if abs(wall - since) <= _CLOSE_S and dt.timedelta() <= upto - self._first <= _CLOSE:
@@ -533,11 +543,11 @@ class Marks:
         self.found.append((offset, upto, wall))
 
     def cut(self) -> None:
-        """Something else follows."""
+        """Another record follows: merge no further watermark with the last one."""
         self._first = None
 
     def lines(self, partition: int) -> Iterator[str]:
-        """For ``v_mark``."""
+        """Lines for ``v_mark``."""
         for offset, upto, wall in self.found:
             moment = dt.datetime.fromtimestamp(wall, dt.UTC)
             yield f"{partition}\t{offset}\t{upto.isoformat()}\t{moment.isoformat()}\n"
@@ -555,11 +565,11 @@ def line(topic: str, partition: int, offset: int, key: bytes | None, value: byte
 
 
 Lines = tuple[str, str, str]
-"""For ``v_rec``, ``v_mark`` and ``v_asked``."""
+"""Lines for ``v_rec``, ``v_mark`` and ``v_asked``."""
 
 
 def committed(settings: Settings) -> str:
-    """Up to where each kind of worker has committed at the broker, as lines for ``v_group``.
+    """The offsets that each kind of worker has committed at the broker, as lines for ``v_group``.
 
     Raises:
         kafka.errors.KafkaError: the broker cannot be reached.
@@ -588,16 +598,16 @@ def committed(settings: Settings) -> str:
 
 
 def _head(metadata: str | None) -> str:
-    """What a worker says with its offset of its log: its last row's number, and the beginning of its hash."""
+    """The head of its log that a worker commits with its offset: the last row's number, and the start of its hash."""
     said = re.fullmatch(r"([0-9]{1,18}):([0-9a-f]{16})", metadata or "")
     return f"{said[1]}\t{said[2]}" if said else "\\N\t\\N"
 
 
 def read(settings: Settings, places: Sequence[Place], upstreams: Sequence[str] = ()) -> Lines:
-    """All records of some partitions.
+    """Read all records of some partitions.
 
     Args:
-        upstreams: topics that are not ours.
+        upstreams: topics that others write.
     """
     consumer: Any = kafka_links.consumer(
         settings,
@@ -643,7 +653,7 @@ def read(settings: Settings, places: Sequence[Place], upstreams: Sequence[str] =
 
 
 class Reading:
-    """Reads topics in the background, from their beginning to where they end now."""
+    """Reads topics in the background, from their beginning to their present end."""
 
     def __init__(self, settings: Settings, names: Sequence[str], upstreams: Sequence[str] = ()) -> None:
         """
@@ -682,7 +692,7 @@ class Reading:
             self._futures.append(future)
 
     def _keep(self, future: Future[Lines]) -> None:
-        """Put a finished part aside, out of memory."""
+        """Move a finished part out of memory, to disk."""
         if not future.cancelled() and future.exception() is None:
             with self._lock:
                 for spool, lines in zip(self._spools.values(), future.result(), strict=True):
@@ -690,10 +700,10 @@ class Reading:
             future._result = None
 
     def into(self, evidence: Evidence) -> int:
-        """Wait for the end and load everything; returns the number of records."""
+        """Wait until everything is read, and load it. Returns the number of records."""
         for future in self._futures:
             future.result()
-        self._executor.shutdown()  # and so the last callback has run
+        self._executor.shutdown()  # waits for the last callback too
         for table, spool in self._spools.items():
             spool.seek(0)
             evidence.copy(table, spool)
@@ -702,14 +712,14 @@ class Reading:
         return evidence.number("select count(*) from v_rec")
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Stop reading, and close the files."""
         self._executor.shutdown(cancel_futures=True)
         for spool in self._spools.values():
             spool.close()
 
 
 def _split(places: Sequence[Place], size: int) -> list[list[Place]]:
-    """Places in groups of about ``size`` records, the largest first."""
+    """Group partitions by about ``size`` records, the largest first."""
     groups: list[list[Place]] = []
     count = size
     for place in sorted(places, key=lambda place: place.first - place.next):

@@ -1,8 +1,8 @@
-"""An independent model of a claim item's life cycle: the rules of docs/domain.md, written a second time as plain Python.
+"""An independent model of a claim item's life cycle: the rules of docs/explanation/domain.md, again in plain Python.
 
 `goodfaith verify` replays the logs against it (`judge.py`), and the unit tests compare the life cycle's table with it.
-It shares the policy, the calendar and the event types with the services, and none of their code: a mistake in the
-table does not repeat itself here. It knows states, deadlines, holds, the 24 hours, and who was in time.
+It shares the policy, the calendar and the event types with the services, but none of their code, so a mistake in the
+table is not repeated here. It knows states, deadlines, holds, the 24-hour target, and who was in time.
 
 What it cannot know is given to it: what the marketplace said of the listing, whether another item blocks this one, and
 the band that triage gave it.
@@ -30,7 +30,7 @@ AFTER_NOTICE: Final = UPHELD | ASIDE | {"COUNTERED", "HOLDER_RESPONSE", "PLATFOR
 FINAL: Final = frozenset({"WITHDRAWN"})
 """States that nothing leaves."""
 UNDOABLE: Final = frozenset({"lapse", "window", "check", "silence", "restore_by", "grace", "end"})
-"""Deadlines that end what somebody could have done: a command accepted by then is judged as if they had not passed."""
+"""Deadlines that end somebody's chance to act: a command accepted by then is judged as if they had not passed."""
 ZERO: Final = dt.timedelta()
 
 
@@ -56,7 +56,7 @@ class SavedState(NamedTuple):
 
 
 class Proof(NamedTuple):
-    """What is on file."""
+    """The proof on file."""
 
     identity: bool
     authority: str
@@ -65,7 +65,7 @@ class Proof(NamedTuple):
 
 
 class Filed(NamedTuple):
-    """What was filed and does not change, as far as the life cycle depends on it."""
+    """What was filed, as far as the life cycle depends on it. It never changes."""
 
     item: str = "i"
     reason: str = ""
@@ -78,7 +78,7 @@ class Filed(NamedTuple):
 
     @classmethod
     def of(cls, data: ItemSubmitted) -> Filed:
-        """From the event."""
+        """Take it from the event."""
         parties = (data.complainant, data.principal)
         return cls(
             data.item, data.reason, data.right_type, parties, data.on_site, data.good_faith, data.abroad,
@@ -89,11 +89,11 @@ class Filed(NamedTuple):
 class Model:
     """One item.
 
-    No attribute is changed in place, so a shallow copy is a snapshot.
+    Attributes are replaced, never changed in place, so a shallow copy is a snapshot.
 
     Attributes:
-        listing, original, ours, band: what is given.
-        revision: the item's, as far as it is told from outside; a decision on what was left since is stale.
+        listing, original, ours, band: given from outside.
+        revision: the item's revision, as given from outside; a decision on a state that was left since is stale.
         moves: what has happened since the list was last emptied.
     """
 
@@ -133,7 +133,7 @@ class Model:
         self.paused: dt.datetime | None = None
         self.now = self.sla_due
         self.when = self.sla_due
-        """The time of right: by when the present event counts."""
+        """The time of right: the time at which the present event counts."""
         self.revision = 0
         self.entered = 0
         self.path: tuple[str, ...] = ()
@@ -142,15 +142,15 @@ class Model:
     # ---- helpers
 
     def end(self, span: Span, start: dt.datetime) -> dt.datetime:
-        """The end of a duration."""
+        """When a duration ends that begins at ``start``."""
         return span.after(start, calendar(self.policy.calendar))
 
     def at(self, now: dt.datetime, when: dt.datetime | None = None) -> None:
-        """An event takes place."""
+        """Begin an event."""
         self.now, self.when, self.path = now, now if when is None else when, ()
 
     def done(self) -> None:
-        """The event is over: the 24 hours are brought up to date, and a move is noted."""
+        """End the event: update the 24-hour target, and note a move."""
         self._count()
         if self.path:
             self.moves = (*self.moves, Move(self.now, self.path))
@@ -173,7 +173,7 @@ class Model:
             self.counter_until = self.end(self.timers.round_window, self.now)
 
     def keep(self, stopped: dt.datetime | None) -> None:
-        """Remember the present state, and since when its deadlines stand still."""
+        """Save the present state, and since when its deadlines stand still."""
         self.kept = (*self.kept, self._present(stopped))
 
     def _present(self, stopped: dt.datetime | None) -> SavedState:
@@ -183,7 +183,7 @@ class Model:
         )  # fmt: skip
 
     def back(self) -> None:
-        """Return to the state remembered last."""
+        """Return to the state saved last."""
         *rest, was = self.kept
         self.kept = tuple(rest)
         shift = self.now - was.stopped if was.stopped else ZERO
@@ -195,7 +195,7 @@ class Model:
         self.held, self.upheld, self.answered = was.held, was.upheld, was.answered
 
     def wait(self, *without: str, **deadlines: dt.datetime) -> None:
-        """Set deadlines and drop others, in the same state."""
+        """Set some deadlines and drop others, without leaving the state."""
         self.deadline = {name: due for name, due in self.deadline.items() if name not in without} | deadlines
 
     def copy(self) -> dict[str, Any]:
@@ -204,26 +204,26 @@ class Model:
 
     @property
     def blocks(self) -> bool:
-        """Whether a further claim of the same listing, right and reason is a duplicate of this item."""
+        """Whether a further claim for the same listing, right and reason is a duplicate of this item."""
         return self.state not in ENDED and not (self.state == "APPEALED" and self.kept[-1].state in ENDED)
 
     @property
     def next_due(self) -> dt.datetime | None:
-        """The earliest deadline of a party or of the operator; not that of a look-up."""
+        """The earliest deadline of a party or the operator, without that of a look-up."""
         return min((due for due, name in self.running() if name != "give_up"), default=None)
 
     def running(self) -> list[tuple[dt.datetime, str]]:
-        """Deadlines that run, in the order in which they pass."""
+        """Running deadlines, in the order in which they pass."""
         running = [(due, name) for name, due in self.deadline.items()]
         if self.sla is None and self.paused is None and self.state not in ENDED:
             running.append((self.sla_due, "sla"))
         if len(running) > 1:
-            # two at the same moment pass in the order of the names that stored items have for them
+            # two at the same moment pass in the order of their names in stored items
             running.sort(key=lambda one: (one[0], TIMERS[one[1]]))
         return running
 
     def _count(self) -> None:
-        """The 24 hours: from receipt to handled; they stand still in NEEDS_INFO and SUSPENDED."""
+        """Count the 24 hours, from receipt to handled. They stand still in NEEDS_INFO and SUSPENDED."""
         if self.handled is None and (self.state in UNHEARD or (self.state == "NOTIFIED" and not self.held)):
             self.handled = self.now
         stands = self.state in ("NEEDS_INFO", "SUSPENDED")
@@ -256,7 +256,7 @@ class Model:
         )
 
     def gone(self) -> bool:
-        """Row 3."""
+        """Whether the listing is gone (row 3)."""
         if not self.filed.on_site:
             return True
         if self.listing is None:
@@ -264,12 +264,12 @@ class Model:
         return self.listing.state in ("ended", "unknown") or (self.listing.state == "removed" and not self.ours)
 
     def look(self) -> None:
-        """Remember who sells the listing, as first known."""
+        """Remember the listing's seller, as first known."""
         if self.seller is None and self.listing is not None and self.listing.seller:
             self.seller = self.listing.seller
 
     def admit(self) -> None:
-        """Rows 2-7, in RECEIVED and NEEDS_INFO."""
+        """Apply rows 2-7, in RECEIVED and NEEDS_INFO."""
         if self.original:
             return self.go("DUPLICATE")
         if self.gone():
@@ -291,17 +291,17 @@ class Model:
         return None
 
     def received(self) -> None:
-        """Into RECEIVED, and judged."""
+        """Enter RECEIVED, and judge the item."""
         self.go("RECEIVED")
         self.admit()
 
     def by_hand(self) -> bool:
-        """Row 20: only a person decides."""
+        """Whether only a person decides (row 20)."""
         rules = self.policy.recurrence
         return self.filed.recurs and (rules is None or rules.review != "as_usual")
 
     def by_rule(self) -> None:
-        """Rows 6 and 7, in UNDER_REVIEW, as far as no person is asked."""
+        """Apply rows 6 and 7, in UNDER_REVIEW, as far as no person is needed."""
         reason = self.policy.reasons.get(self.filed.reason)
         if reason is None or self.filed.right_type not in reason.rights:
             return self.go("REJECTED")
@@ -317,7 +317,7 @@ class Model:
         return None
 
     def notified(self) -> None:
-        """Row 7."""
+        """Enter NOTIFIED (row 7)."""
         self.go("NOTIFIED")
         self.look()
         self.held = self.policy.rules.removal == "on_notice"
@@ -325,7 +325,7 @@ class Model:
         self.waiting = frozenset({"seller_notice"})
 
     def returned(self) -> None:
-        """After a return: what goes by rule."""
+        """After a return to a state, apply what goes by rule."""
         if self.state in UPHELD:
             self.right_gone = False
             self.audited()
@@ -337,7 +337,7 @@ class Model:
             self.by_rule()
 
     def suspend(self) -> None:
-        """Row 22."""
+        """Enter SUSPENDED (row 22)."""
         self.keep(self.when)
         self.go("SUSPENDED", end=self.end(self.timers.suspended, self.now))
         self.right_gone = True
@@ -345,7 +345,7 @@ class Model:
     # ---- events
 
     def submit(self, filed: Filed, proof: Proof, accepted_at: dt.datetime, now: dt.datetime) -> None:
-        """Row 1."""
+        """The item is submitted (row 1)."""
         self.at(max(now, accepted_at))
         self.filed, self.proof = filed, proof
         self.sla_due = self.end(self.timers.review_sla, accepted_at)
@@ -353,7 +353,7 @@ class Model:
         self.done()
 
     def listed(self, now: dt.datetime) -> None:
-        """The marketplace said what the listing is."""
+        """The marketplace says what the listing is."""
         self.at(now)
         if self.state == "RECEIVED":
             self.admit()
@@ -363,7 +363,7 @@ class Model:
             self.done()
 
     def reopened(self, now: dt.datetime) -> None:
-        """Row 2, back."""
+        """A duplicate's original has ended: the duplicate is judged again (row 2)."""
         if self.state == "DUPLICATE":
             self.at(now)
             self.given_up = False
@@ -378,7 +378,7 @@ class Model:
             self.done()
 
     def sent(self, kind: str, begins: dt.datetime, now: dt.datetime) -> bool:
-        """A notice that belongs to the present (or a remembered) visit was sent; whether it began a present window."""
+        """A notice of the present or a saved state was sent. Returns whether it began a window of the present one."""
         self.at(now)
         first = kind == "seller_notice" and self.noticed is None
         if kind in self.waiting:
@@ -407,11 +407,11 @@ class Model:
 
     @property
     def silence_means_nothing(self) -> bool:
-        """Row 9, under some profiles: no window runs for the seller, and a counter is never late."""
+        """Whether no window runs for the seller and a counter is never late (row 9, under some profiles)."""
         return self.policy.rules.seller_silent == "nothing"
 
     def _begin(self, kind: str, begins: dt.datetime, was: SavedState) -> SavedState:
-        """The window of a state begins."""
+        """Begin the window of a state."""
         was = was._replace(waiting=was.waiting - {kind})
         if kind == "info_request":
             return was._replace(deadline={**was.deadline, "lapse": self.end(self.timers.needs_info, begins)})
@@ -435,7 +435,7 @@ class Model:
             self.pass_next()
 
     def pass_next(self) -> None:
-        """Let the earliest deadline pass; there is one."""
+        """Let the earliest deadline pass. There must be one."""
         due, name = self.running()[0]
         before = self.copy()
         self.at(due)
@@ -450,7 +450,7 @@ class Model:
             self.undo = (due, before)
 
     def passed(self, name: str, due: dt.datetime) -> None:
-        """One deadline."""
+        """Apply a deadline that passed."""
         rules = self.policy.rules
         if name == "give_up":
             self.given_up = True
@@ -483,12 +483,12 @@ class Model:
             self.withdrawn("right_ended")
 
     def withdrawn(self, ground: str) -> None:
-        """Rows 18 and 22: some grounds keep the penalties."""
+        """Rows 18 and 22: only some grounds reverse the penalties."""
         if ground in self.policy.withdrawal.reverses:
             self.upheld = False
 
     def audited(self) -> None:
-        """Row 19: the platform looks at a share of the defaults itself."""
+        """Row 19: the platform itself reviews a share of the defaults."""
         share = self.policy.rules.audited_share
         if self.state != "UPHELD_BY_DEFAULT" or not share or self.deciders or "platform" in self.complained:
             return
@@ -498,13 +498,13 @@ class Model:
             self.appeal(self.when)
 
     def appeal(self, stopped: dt.datetime) -> None:
-        """Into APPEALED, to come back."""
+        """Enter APPEALED, from which the item may return."""
         self.keep(stopped)
         self.go("APPEALED", appeal=self.end(self.policy.appeals.review, self.now))
         self.right_gone = False
 
     def checked(self, complete: bool) -> None:
-        """Rows 11, 12."""
+        """The counter was checked (rows 11 and 12)."""
         if complete:
             self.kept = self.kept[:-1]
             self.refiled = 0
@@ -525,7 +525,7 @@ class Model:
         self.audited()
 
     def command(self, name: str, accepted_at: dt.datetime, now: dt.datetime, **arguments: Any) -> bool:
-        """A command of the right party; whether it was applied. It counts as of when it was accepted."""
+        """Apply a command of the right party, as of when it was accepted. Returns whether it was applied."""
         when = min(accepted_at, now)
         self.pass_to(when, excluding=True)
         here = self.copy()
@@ -556,7 +556,7 @@ class Model:
         return True
 
     def renew(self, proof: Proof) -> None:
-        """The proof on file, as the holder's side has it now."""
+        """Update the proof on file with that of the holder's side."""
         self.proof = Proof(
             self.proof.identity or proof.identity,
             self.proof.authority if proof.authority == "missing" else proof.authority,
@@ -669,7 +669,7 @@ class Model:
         return True
 
     def decides(self, decision: str) -> bool:
-        """What comes of a decision; False: it does not fit the state."""
+        """Apply a decision; False: it does not fit the state."""
         match self.state, decision:
             case "APPEALED", "confirm":
                 if self.kept[-1].state == "DUPLICATE" and not self.original:
@@ -706,7 +706,7 @@ class Model:
         return True
 
     def anew(self) -> None:
-        """Row 19, reversed: to review, and what the rules say of it there."""
+        """Row 19, reversed: back to review, where the rules apply again."""
         self.go("UNDER_REVIEW")
         self.look()
         if self.proof.right in ("expired", "lost", "unauthorised"):
@@ -744,8 +744,8 @@ TIMERS: Final = {
     "appeal": "appeal_review", "end": "suspended", "give_up": "lookup_give_up",
     "sla": "sla",
 }  # fmt: skip
-"""Deadlines by the names that stored items have for them."""
+"""The deadlines' names in stored items."""
 LASTING: Final = (
     "listing", "original", "ours", "band", "noticed", "handled", "sla", "sla_due", "paused", "revision", "moves",
 )  # fmt: skip
-"""What a command that undoes a deadline leaves as it is."""
+"""Attributes that a command leaves as they are when it undoes a deadline."""

@@ -1,9 +1,9 @@
-"""Judges verification's log: replays what was filed, said and told against an independent model (`item_model.py`).
+"""Judges verification's log: replays its inputs on an independent model (`item_model.py`), and compares.
 
-The log names the cause of every change, so the replay follows its order and repeats each step on the model: who was in
-time, what a command brings about, when a deadline passes. Where model and log part, the item is reported once and not
-judged further. What left no trace in the log (a notice for a state that the item had left, a right's change that means
-nothing) is replayed where it must have come.
+The log names the cause of every change, so the replay follows its order and repeats each step on the model: who was
+in time, what a command does, when a deadline passes. If model and log disagree, the item is reported once and not
+judged further. What left no trace in the log (a notice for a state that the item had left, a right's change without
+effect) is replayed where it must have happened.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _AS_FILED: Final = {
         "policy", "lane", "abroad", "recurs", "canary",
     )
 } | {"received_at": "accepted_at"}  # fmt: skip
-"""Fields of a change that are those of the submission."""
+"""Fields of a change, and the submission's fields of which they are copies."""
 _OF: Final[dict[type[Command], tuple[str, tuple[str, ...]]]] = {
     COMMANDS[name]: (short, sides)
     for name, short, sides in (
@@ -69,7 +69,7 @@ _OF: Final[dict[type[Command], tuple[str, tuple[str, ...]]]] = {
         ("change_right", "right", ("system",)),
     )
 }
-"""By command, the model's name for it and the roles that may give it."""
+"""Command -> the model's name for it, and the roles that may give it."""
 
 
 class _Data(Struct):
@@ -130,7 +130,7 @@ class Stored(Struct):
 
     @property
     def due(self) -> dt.datetime | None:
-        """The earliest deadline of a party or of the operator."""
+        """The earliest deadline of a party or the operator."""
         return min((at for name, at in self.timers if name not in ("lookup", "lookup_give_up")), default=None)
 
     @property
@@ -145,13 +145,13 @@ class Stored(Struct):
 
     @property
     def waits(self) -> bool:
-        """Whether the marketplace has still to say what its listing is."""
+        """Whether the marketplace has yet to say what the listing is."""
         if self.state == "UNDER_REVIEW":
             return self.flagged and self.seller is None
         return self.state == "RECEIVED" and self.on_site
 
     def differs(self, last: ItemChanged) -> list[str]:
-        """Fields of the last change that are not those of the stored item."""
+        """Fields in which the last change differs from the stored item."""
         wrong = [name for name in _KEPT if getattr(self, name) != getattr(last, name)]
         reviewed = "UNDER_REVIEW" in (last.state, *last.via)
         if last.triage != (self.triage if reviewed else None):
@@ -164,11 +164,11 @@ _KEPT: Final = tuple(
     for name in ItemChanged.__struct_fields__
     if name not in ("previous", "via", "rule", "command", "by", "begun_by", "settled", "triage")
 )
-"""What a change says of the item itself; the rest is about the change, or follows from it."""
+"""Fields of a change that describe the item; the others describe the change, or follow from it."""
 
 
 class Parted(Exception):
-    """The log is not what the model makes of the same input."""
+    """Log and model disagree about the same input."""
 
     def __init__(self, kind: str, detail: str, category: Literal["lost", "doubled", "problem"] = "problem") -> None:
         super().__init__(detail)
@@ -189,11 +189,11 @@ class Case:
     """An item under judgement.
 
     Attributes:
-        commands: of the item, in the order of intake's log, not judged yet.
-        silent: notices that changed nothing that was published, not judged yet.
-        group: what was read of the log last, not judged yet.
-        hidden: it is complained of, and had ended before.
-        off: log and model have parted.
+        commands: the item's commands that are not judged yet, in the order of intake's log.
+        silent: notices that are not judged yet and led to no published change.
+        group: what was last read of the log, not judged yet.
+        hidden: it is appealed, and had ended before.
+        off: log and model disagree.
     """
 
     __slots__ = ("commands", "filed", "group", "hidden", "model", "off", "revision", "silent")
@@ -201,7 +201,7 @@ class Case:
     def __init__(self, filed: ItemSubmitted, rules: policy.Policy) -> None:
         self.filed = filed
         self.model = Model(rules)
-        self.model.ours = True  # only the programme removes a listing: the marketplace's contract
+        self.model.ours = True  # by the marketplace's contract only the programme removes a listing
         self.commands: deque[tuple[str, Command]] = deque()
         self.silent: list[NoticeSent] = []
         self.group: Group | None = None
@@ -226,11 +226,11 @@ class Judge:
         self._blocking: dict[tuple[str, str, str], set[str]] = {}
 
     def learn(self, rows: Iterable[tuple[str, str, str]], heeded: Container[str] = ()) -> None:
-        """Take events that verification reads: submissions first, all before its log.
+        """Take in events that verification reads: submissions first, and all before its log.
 
         Args:
             rows: id, type and payload; submissions and commands in the order of intake's log.
-            heeded: ids of the notices that the log names as causes.
+            heeded: ids of notices that the log names as causes.
         """
         for id_, type_, payload in rows:
             decoder = _decoders.get(type_)
@@ -250,7 +250,7 @@ class Judge:
                 continue
             case = self._cases.get(data.item)
             if case is None:
-                continue  # it was not filed: other checks report that
+                continue  # never filed: other checks report that
             if isinstance(data, NoticeSent) and id_ not in heeded:
                 case.silent.append(data)
                 continue
@@ -261,7 +261,7 @@ class Judge:
     # ---- the log, in its order
 
     def changed(self, at: dt.datetime, cause: str | None, change: ItemChanged) -> None:
-        """A change of an item."""
+        """Take in a change of an item."""
         case = self._cases.get(change.item)
         if case is None:
             return
@@ -274,7 +274,7 @@ class Judge:
         (others.add if blocks else others.discard)(change.item)
 
     def refused(self, at: dt.datetime, cause: str | None, refused: CommandRefused) -> None:
-        """A command that was refused."""
+        """Take in a refused command."""
         case = self._cases.get(refused.item)
         if case is not None:
             self._group(case, cause).refused = (at, refused)
@@ -288,11 +288,11 @@ class Judge:
         return case.group
 
     def end(self, upto: dt.datetime | None, parked: Container[str] = ()) -> None:
-        """The log is over.
+        """End the log: judge what is left.
 
         Args:
-            upto: the partition's watermark: deadlines up to it have passed.
-            parked: listings whose records and deadlines wait for a person.
+            upto: the partition's watermark; deadlines up to it have passed.
+            parked: listings with dead letters, whose records and deadlines wait for a person.
         """
         for item, case in self._cases.items():
             self._judge(case)
@@ -310,7 +310,7 @@ class Judge:
                 self._add("lost", "deadline-unkept", f"{item}: {TIMERS[name]} of {due.isoformat()}")
 
     def timers(self, item: str) -> dict[str, dt.datetime] | None:
-        """The deadlines that an item must have in the end, by the names of stored items; None: not judged to its end."""
+        """Deadlines that an item must have in the end, by their names in stored items; None: not judged to the end."""
         case = self._cases.get(item)
         if case is None or case.off:
             return None
@@ -337,7 +337,7 @@ class Judge:
         self._add(parted.category, parted.kind, f"{case.filed.item}/{case.revision + 1}: {parted}")
 
     def _repeat(self, case: Case, group: Group) -> None:
-        """Repeat on the model what brought changes about, and compare."""
+        """Repeat on the model what caused the changes, and compare."""
         model = case.model
         source = None if group.cause is None else self._inputs.get(group.cause)
         if source is not None and source.item != case.filed.item:
@@ -370,7 +370,7 @@ class Judge:
             self._fields(model, last[1])
 
     def _event(self, case: Case, source: Input | None, cause: str | None, at: dt.datetime, change: ItemChanged) -> None:
-        """What is no command."""
+        """Repeat an event other than a command."""
         model = case.model
         if isinstance(source, ItemSubmitted):
             self._filed(source, change, model)
@@ -402,12 +402,12 @@ class Judge:
             raise Parted("item-not-as-filed", ", ".join(wrong))
 
     def _command(self, case: Case, group: Group, command: Command) -> None:
-        """Whether it was in time, fits the state and comes from the right side: the model's word against the log's."""
+        """Repeat a command: do log and model agree on its time, the state, and who may give it?"""
         if not case.commands or case.commands[0][0] != group.cause:
             raise Parted("command-misjudged", f"{command.command} came twice or out of order")
         case.commands.popleft()
         own = [at for at, change in group.changes if change.command == command.command]
-        # without a trace of its own it may have come at any time since it was accepted
+        # without a trace of its own, it may have come at any time after it was accepted
         now = own[0] if own else group.refused[0] if group.refused else max(command.accepted_at, case.model.now)
         name = f"{command.command}, accepted at {command.accepted_at.isoformat()},"
         applied = self._apply(case, command, now)
@@ -425,7 +425,7 @@ class Judge:
         return case.model.command(name, command.accepted_at, now, **_arguments(command))
 
     def _catch_up(self, case: Case, cause: str | None) -> None:
-        """Commands before this one that left no trace: changes of a right that change no state."""
+        """Repeat earlier commands that left no trace: changes of a right that change no state."""
         model = case.model
         if cause is not None and all(id_ != cause for id_, _ in case.commands):
             return
@@ -435,7 +435,7 @@ class Judge:
                 continue  # still open: other checks report it
             model.moves, model.revision = (), case.revision
             model.original = False
-            # it may have come at any time since it was accepted: nothing that it may change here depends on when
+            # it may have come at any time after it was accepted, and nothing that it may change here depends on when
             self._apply(case, command, max(command.accepted_at, model.now))
             if model.moves:
                 raise Parted("command-wronged", f"{command.command} ({command.status}) came to nothing", "lost")
@@ -443,7 +443,7 @@ class Judge:
 
     @staticmethod
     def _notices(case: Case) -> None:
-        """Notices that came once the item had left the state that they belong to."""
+        """Repeat notices that came after the item had left their state."""
         model = case.model
         later = []
         for notice in case.silent:
@@ -455,7 +455,7 @@ class Judge:
 
     @staticmethod
     def _given(case: Case, change: ItemChanged) -> None:
-        """What the model cannot know, from the log."""
+        """Take from the log what the model cannot know."""
         model = case.model
         if "LINK_INVALID" in (*change.via, change.state):
             model.listing = Listing(listing=change.listing, state="unknown")

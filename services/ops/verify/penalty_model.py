@@ -1,6 +1,6 @@
-"""What a seller's violations must cost, stated independently of enforcement (docs/domain.md, "Penalties").
+"""What a seller's violations must cost, stated independently of enforcement (docs/explanation/domain.md, "Penalties").
 
-Shares the policy's figures with the services, and none of their code.
+Shares the policy's figures with the services, but none of their code.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from shared.policy import Penalties, Threshold
 
 
 class Violation(NamedTuple):
-    """A violation in force. In order of time, then claim."""
+    """A violation in force. Sorts by time, then by claim."""
 
     at: dt.datetime
     claim: str
@@ -21,7 +21,7 @@ class Violation(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What it must have in the ledger."""
+    """What a violation must have in the ledger."""
 
     ledger: str
     points: int
@@ -30,7 +30,7 @@ class Cost(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """What they amount to at a moment."""
+    """What a seller's violations amount to at a moment."""
 
     points: int
     strikes: int
@@ -43,13 +43,13 @@ class Standing(NamedTuple):
 
 
 def costs(violations: Iterable[Violation], rules: Penalties) -> dict[str, Cost]:
-    """By claim."""
+    """What each violation must cost, by claim."""
     found: dict[str, Cost] = {}
     general: list[Cost] = []
     strike: dt.datetime | None = None
     for at, claim, severity in sorted(violations):
         if severity == "serious":
-            # what follows a strike within the grouping is part of it
+            # a violation within the grouping period of a strike is part of that strike
             counts = strike is None or at >= strike + rules.serious.grouping.exact
             strike = at if counts else strike
             found[claim] = Cost("serious", int(counts), at, at + rules.serious.expires.exact)
@@ -68,7 +68,7 @@ def costs(violations: Iterable[Violation], rules: Penalties) -> dict[str, Cost]:
 
 
 def standing(violations: Sequence[Violation], rules: Penalties, now: dt.datetime) -> Standing:
-    """As of ``now``."""
+    """The standing at ``now``."""
     live = [cost for cost in costs(violations, rules).values() if cost.expires_at > now]
     recent = [v.at + rules.repeat_offender.within.exact for v in violations]
     recent = [until for until in recent if until > now]
@@ -77,7 +77,7 @@ def standing(violations: Sequence[Violation], rules: Penalties, now: dt.datetime
     steps, serious = rules.general.thresholds, rules.serious.thresholds
     level = _level(sum(general), steps)
     if general and steps[0].consequence == "warning":
-        level = max(level, 1)  # the first violation costs no points, and is warned of
+        level = max(level, 1)  # the first violation costs no points, but brings a warning
     return Standing(
         sum(general), strikes, len(recent), level, _level(strikes, serious), _consequence(level, steps),
         _consequence(_level(strikes, serious), serious),

@@ -1,4 +1,4 @@
-"""Checks of `goodfaith verify` about sanctions: they are what the ledgers ask for, and the marketplace follows them."""
+"""Checks of `goodfaith verify` on sanctions: they are what the ledgers ask for, and the marketplace follows them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from shared import policy
 
 _NOT_PARKED: Final = "not in (select key from enforcement.ledger_dead_letters where state <> 'done')"
 _LATE: Final = "interval '1 minute'"
-"""The ledger's worker looks for ends once a second: what is due since a moment ago is not late."""
+"""The ledger's worker looks for ends once a second, so what fell due a moment ago is not late."""
 _MINUTE: Final = dt.timedelta(minutes=1)
 
 
 class StoredGround(Struct, frozen=True):
-    """A span as it is stored."""
+    """A span, as stored."""
 
     ledger: str
     level: int
@@ -38,7 +38,7 @@ class StoredGround(Struct, frozen=True):
 
 
 class Front(Struct, frozen=True):
-    """``standings.front``: what is reached, when something expired last, and by which version of the policy."""
+    """``standings.front``: reached thresholds, the last expiry, and the version of the policy that they are by."""
 
     open: tuple[StoredGround, ...] = ()
     expired: dt.datetime | None = None
@@ -46,7 +46,7 @@ class Front(Struct, frozen=True):
 
 
 class Linked(Struct, frozen=True):
-    """``standings.entity_grounds``: the business, as the account knows it."""
+    """``standings.entity_grounds``: the business as the account knows it."""
 
     entity: str
     grounds: tuple[StoredGround, ...] = ()
@@ -65,7 +65,7 @@ linked = msgspec.json.Decoder(Linked)
 
 
 def stored(row: Sequence[Any]) -> Sanction:
-    """From sanction, scope, ledger, level, measures, withheld, began, ends, state, stands, after."""
+    """A sanction from a row: sanction, scope, ledger, level, measures, withheld, began, ends, state, stands, after."""
     id_, scope, ledger, level, measures, withheld, began, ends, state, stands, after = row
     return Sanction(
         id_, scope, ledger, level, _names(measures), _names(withheld), began, ends, state == "in_force", stands, after
@@ -77,7 +77,7 @@ def _names(text: str) -> frozenset[str]:
 
 
 def sanctioned(e: Evidence) -> list[Finding]:
-    """Each threshold that a seller's entries reach is answered once, by what the policy says, and nothing else is in force."""
+    """Each threshold that a seller's entries reach is answered once, as the policy says; nothing else is in force."""
     newest = policy.current(e.settings.penalties_profile)
     tally = Tally()
     answers: dict[str, list[Sanction]] = {}
@@ -99,13 +99,13 @@ def sanctioned(e: Evidence) -> list[Finding]:
         _told(seller, given, _names(told), until, tally)
         front = _front.decode(text)
         if front.rules != newest.version:
-            continue  # it is due to be judged anew
+            continue  # due to be judged again
         entries = [Entry(*row[7:]) for row in history if row[7] is not None]
         own = model.spans(entries, newest.penalties, at)
         business = None if entity is None else linked.decode(entity).business
         _fronted(seller, front, own, entries, at, tally)
         case = Case(own, max((entry.at for entry in entries), default=None), violations > 0, business)
-        # what was due a minute ago is late, whenever the seller was judged last
+        # what was due a minute ago is late, no matter when the seller was last judged
         judge(seller, given, case, newest.penalties, max(at, e.now - _MINUTE), tally)
     return [
         *tally.findings(),
@@ -123,7 +123,7 @@ def sanctioned(e: Evidence) -> list[Finding]:
 def judge(
     seller: str, given: Sequence[Sanction], case: Case, rules: policy.Penalties, now: dt.datetime, tally: Tally
 ) -> None:
-    """A seller's sanctions, oldest first, against what must hold of them."""
+    """Check a seller's sanctions, oldest first, against what must hold of them."""
     standing = [one.place for one in given if one.stands]
     for ledger, level in sorted({span.place for span in case.own if span.until is None} - set(standing)):
         tally.add("lost", "sanction-missing", f"{seller}: {ledger} {level}")
@@ -151,7 +151,7 @@ def judge(
 def _fronted(
     seller: str, front: Front, own: Collection[Span], entries: Collection[Entry], at: dt.datetime, tally: Tally
 ) -> None:
-    """What the next violation is judged by is what the entries say."""
+    """What the next violation will be judged by is what the entries say."""
     wanted = {span for span in own if span.until is None}
     expired = max((entry.until for entry in entries if entry.until <= at), default=None)
     if {ground.span for ground in front.open} != wanted or front.expired != expired:
@@ -161,7 +161,7 @@ def _fronted(
 def _told(
     seller: str, given: Sequence[Sanction], told: frozenset[str], until: dt.datetime | None, tally: Tally
 ) -> None:
-    """What the marketplace was told last is what is in force."""
+    """What the marketplace was last told is what is in force."""
     measures, over = model.in_force(given)
     if (measures, over) != (told, until):
         said = f"{','.join(sorted(measures))} until {over}, told {','.join(sorted(told))} until {until}"
@@ -169,7 +169,7 @@ def _told(
 
 
 def sellers_told(e: Evidence) -> list[Finding]:
-    """Every change of a sanction was told once, every command was given once and answered, and the marketplace follows."""
+    """Each change of a sanction was published once, each command given once and answered; the marketplace follows."""
     told = (
         "(select d ->> 'sanction' as sanction, d ->> 'change' as change from (select payload::jsonb -> 'data' as d"
         " from enforcement.ledger_event_log where type = 'goodfaith.sanction.changed.v1') t)"

@@ -1,8 +1,9 @@
-"""What sanctions and entities must be, stated independently of enforcement (docs/domain.md, "Penalties"; decisions 23 and 29).
+"""What sanctions and entities must be, stated independently of enforcement.
 
-Shares the policy's figures with the services, and none of their code. Enforcement keeps a running sum and decides step by step what
-begins and ends. Here each threshold is looked at by itself: when was it reached, by what was entered less what had expired? And nothing
-is decided: it is said what must hold of sanctions once all has been.
+Sources: docs/explanation/domain.md, "Penalties"; decisions 23 and 29. Shares the policy's figures with the services,
+but none of their code. Enforcement keeps a running sum and decides step by step what begins and ends. This model
+looks at each threshold by itself: when did the entries, less those that had expired, reach it? And it decides
+nothing: it states what must hold of sanctions once everything is decided.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from services.ops.verify.penalty_model import Standing, Violation, costs, standi
 from shared.policy import Entity, Penalties, Threshold
 
 Place = tuple[str, int]
-"""A ledger, and the number of one of its thresholds, from 1."""
+"""A ledger, and the number of one of its thresholds, counted from 1."""
 _NOTHING: Final[frozenset[str]] = frozenset()
 
 # ------------------------------------------------------------------------------------- when thresholds were reached
@@ -36,7 +37,7 @@ class Entry(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A time for which a threshold was reached, and what reached it. ``until`` None: it still is."""
+    """A time during which a threshold was reached, and what reached it. ``until`` None: it still is."""
 
     ledger: str
     level: int
@@ -57,13 +58,13 @@ def steps(rules: Penalties, ledger: str) -> Sequence[Threshold]:
 
 
 def spans(entries: Iterable[Entry], rules: Penalties, now: dt.datetime) -> list[Span]:
-    """Every time for which a threshold was reached."""
+    """Every time during which a threshold was reached."""
     known = sorted(entries, key=lambda one: (one.at, one.claim))
     found = []
     for ledger in ("general", "serious"):
         course = _course([one for one in known if one.ledger == ledger], now)
         for level, step in enumerate(steps(rules, ledger), 1):
-            # the first general violation costs no points, and is warned of all the same
+            # the first general violation costs no points, but brings a warning
             any_ = (ledger, level, step.consequence) == ("general", 1, "warning")
             begun: tuple[dt.datetime, Entry] | None = None
             for moment, _, entry, points, live in course:
@@ -82,7 +83,7 @@ _Turn = tuple[dt.datetime, int, Entry | None, int, int]
 
 
 def _course(entries: Sequence[Entry], now: dt.datetime) -> list[_Turn]:
-    """A ledger's points, and how many entries are live, at each turn of it; what expires at a moment goes before what comes."""
+    """A ledger's points and live entries after each change. At one moment, what expires goes before what begins."""
     over = sorted((one.until, one.points) for one in entries if one.until <= now)
     begins, ends = [one.at for one in entries], [until for until, _ in over]
     gained = [0, *accumulate(one.points for one in entries)]
@@ -98,7 +99,7 @@ def _course(entries: Sequence[Entry], now: dt.datetime) -> list[_Turn]:
 
 
 def joined(some: Iterable[Span]) -> list[Span]:
-    """Spans of several courses: those of a threshold that overlap are one. Those that only touch are two."""
+    """Merge spans of several courses: those of a threshold that overlap become one, those that only touch stay two."""
     found: list[Span] = []
     for span in sorted(some, key=lambda span: (span.place, span.since)):
         last = found[-1] if found else None
@@ -113,7 +114,7 @@ def joined(some: Iterable[Span]) -> list[Span]:
 
 
 class Sanction(NamedTuple):
-    """A sanction as it is stored."""
+    """A sanction, as stored."""
 
     id: str
     scope: str
@@ -134,19 +135,24 @@ class Sanction(NamedTuple):
 
     @property
     def asked(self) -> frozenset[str]:
-        """With what a prior warning stands in the place of."""
+        """Its measures, and those in whose place a prior warning stands."""
         return self.measures | self.withheld
 
 
 class Business(NamedTuple):
-    """The entity of an account, as the account knows it."""
+    """An account's entity, as the account knows it."""
 
     spans: Sequence[Span]
     last: dt.datetime | None
 
 
 class Case(NamedTuple):
-    """What an account's sanctions must answer to. ``last``: its last violation in force. ``counts``: one of its own counts still."""
+    """What an account's sanctions must answer.
+
+    Attributes:
+        last: its last violation in force.
+        counts: one of its own violations still counts.
+    """
 
     own: Sequence[Span]
     last: dt.datetime | None
@@ -155,12 +161,12 @@ class Case(NamedTuple):
 
     @property
     def latest(self) -> dt.datetime | None:
-        """The last violation in force, of any account of the business."""
+        """Time of the last violation in force of any account of the business."""
         moments = (self.last, self.business.last if self.business is not None else None)
         return max((at for at in moments if at is not None), default=None)
 
     def reached(self) -> dict[Place, list[Span]]:
-        """By threshold: when it was reached, by the account alone or with its business."""
+        """When each threshold was reached, by the account alone or with its business."""
         found: dict[Place, list[Span]] = {}
         for span in joined([*self.own, *(self.business.spans if self.business is not None else ())]):
             found.setdefault(span.place, []).append(span)
@@ -168,18 +174,18 @@ class Case(NamedTuple):
 
 
 def shared(step: Threshold) -> frozenset[str]:
-    """What reaches every account of the business."""
+    """Measures that apply to every account of the business."""
     flags = {"may_not_list": step.entity_may_not_list, "closed": step.entity_closed}
     return frozenset(name for name, there in flags.items() if there)
 
 
 def whole(step: Threshold) -> frozenset[str]:
-    """What an account is under that has reached it. A warning is no measure."""
+    """Measures on an account that has itself reached the threshold. A warning is not a measure."""
     return shared(step) | {step.consequence} - {"warning"}
 
 
 def answer(place: Place, case: Case, rules: Penalties) -> frozenset[str] | None:
-    """Measures with which a threshold that is reached must be answered; none for a warning. None: the account need not answer."""
+    """Measures that must answer a reached threshold; empty for a warning. None: the account need not answer."""
     step = steps(rules, place[0])[place[1] - 1]
     if case.counts or any(span.place == place and span.until is None for span in case.own):
         return whole(step)
@@ -187,7 +193,7 @@ def answer(place: Place, case: Case, rules: Penalties) -> frozenset[str] | None:
 
 
 def goes_on(one: Sanction, reached: Sequence[Span]) -> bool:
-    """Whether it still answers its threshold: that is reached, and has not fallen since it began. A closure outlasts a fall."""
+    """Whether it still answers its threshold: reached, and not left since it began. A closure outlasts leaving it."""
     since = [span for span in reached if span.until is None or span.until > one.began]
     is_open = any(span.until is None for span in since)
     return is_open and (len(since) == 1 or (one.in_force and "closed" in one.measures))
@@ -196,7 +202,7 @@ def goes_on(one: Sanction, reached: Sequence[Span]) -> bool:
 def at_odds(
     given: Sequence[Sanction], case: Case, rules: Penalties, now: dt.datetime
 ) -> Iterator[tuple[Sanction | Place, str]]:
-    """What cannot be once all is decided: the sanction, or the threshold that lacks one, and why. ``given``: oldest first."""
+    """What is wrong once all is decided: a sanction, or a threshold without one, and why. ``given``: oldest first."""
     reached = case.reached()
     answers: dict[Place, Sanction] = {}
     for one in given:
@@ -220,7 +226,7 @@ def at_odds(
         if by.scope != ("own" if alone else "entity"):
             yield by, f"is not the {by.scope} one"
         if not (alone or case.counts or (wanted and by.asked == wanted)):
-            # more than an account answers for without a violation of its own: it is kept while it has days, or closes
+            # more than an account answers for without a violation of its own: kept if it has an end or closes
             kept = case.last is not None and (by.ends is not None or "closed" in by.measures)
             if not (kept if by.in_force else (wanted or _NOTHING) <= by.asked):
                 yield by, "the account need not answer for it"
@@ -231,12 +237,12 @@ def at_odds(
 
 
 def _unearned(one: Sanction, case: Case) -> bool:
-    """It came in the place of a warning, for a violation since; there is none any more."""
+    """It replaced a warning because of a later violation, and there is no such violation any more."""
     return one.in_force and one.after is not None and (case.latest is None or case.latest <= one.after)
 
 
 def _over(one: Sanction, case: Case, reached: Sequence[Span], now: dt.datetime) -> str:
-    """Why a sanction cannot be in force any more."""
+    """Why a sanction cannot be in force any more; empty: it can."""
     if one.ends is not None and one.ends <= now:
         return "its days are over"
     if _unearned(one, case):
@@ -249,7 +255,7 @@ def _over(one: Sanction, case: Case, reached: Sequence[Span], now: dt.datetime) 
 
 
 def in_force(given: Iterable[Sanction]) -> tuple[frozenset[str], dt.datetime | None]:
-    """All measures in force, and when one of them is over by itself."""
+    """All measures in force, and when the first of them will end by itself."""
     some = [one for one in given if one.in_force]
 
     def at(moment: dt.datetime) -> frozenset[str]:
@@ -263,7 +269,7 @@ def in_force(given: Iterable[Sanction]) -> tuple[frozenset[str], dt.datetime | N
 
 
 def businesses(holders: Mapping[tuple[str, str], Collection[str]], rules: Entity) -> set[tuple[str, ...]]:
-    """Accounts that keys (kind, digest) make one business. Where they are too many, the weakest kind of key is left out there."""
+    """Accounts that keys (kind, digest) make one business. Too large a group ignores its weakest kind of key."""
     most: dict[Any, int] = rules.links
     kinds = list(most)
     linking = [(kind, who) for (kind, _), who in holders.items() if 2 <= len(who) <= most.get(kind, 0)]
@@ -281,7 +287,7 @@ def businesses(holders: Mapping[tuple[str, str], Collection[str]], rules: Entity
 
 
 def _firsts(groups: Sequence[Collection[str]]) -> dict[str, str]:
-    """Each account's first that it hangs together with: groups tell each other of theirs until there is no news."""
+    """The first account that each is connected to: groups pass on their first account until nothing changes."""
     first = {seller: seller for who in groups for seller in who}
     news = True
     while news:
@@ -294,12 +300,12 @@ def _firsts(groups: Sequence[Collection[str]]) -> dict[str, str]:
 
 
 def business_id(members: Iterable[str]) -> str:
-    """By its first account."""
+    """A business's id, made from its first account."""
     return f"e-{hashlib.sha256(sorted(members)[0].encode()).hexdigest():.24}"
 
 
 class Own(NamedTuple):
-    """A violation in force of one account, and its entry."""
+    """One account's violation in force, and its entry."""
 
     seller: str
     claim: str
@@ -309,7 +315,7 @@ class Own(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """Where a business stands. ``spans``: with each, what may be named as having reached it (entry, claim)."""
+    """Where a business stands. ``spans``: each with the (entry, claim) pairs that may be named as its cause."""
 
     points: int
     strikes: int
@@ -319,11 +325,11 @@ class Counted(NamedTuple):
 
 
 def counted(violations: Collection[Own], rules: Penalties, now: dt.datetime) -> Counted:
-    """As one seller who did all of it, and in nothing better than any of its accounts."""
+    """Count a business as one seller who did everything, and never better than one of its accounts."""
     claims: dict[str, list[Own]] = {}
     for own in sorted(violations, key=lambda own: (own.at, own.claim, own.seller)):
         claims.setdefault(own.claim, []).append(own)
-    # a claim against several accounts is one violation, and serious when one of them is
+    # a claim against several accounts is one violation, and serious if one of them is
     as_one = [
         max(some, key=lambda own: own.severity)._replace(at=some[0].at, entry=some[0].entry) for some in claims.values()
     ]

@@ -1,6 +1,7 @@
-"""What the parties must be told, stated independently of notification: `goodfaith verify` compares messages with it.
+"""What the parties must be told, stated independently of notification. `goodfaith verify` compares messages with it.
 
-One line a rule; all that apply are told. Event and policy types are shared with the services, code is not.
+One line per rule; each rule that applies yields a message. Shares event and policy types with the services, but no
+code.
 """
 
 from __future__ import annotations
@@ -11,27 +12,27 @@ from typing import Final, NamedTuple
 from shared.events import ItemChanged, SanctionChanged
 
 ACCOUNT: Final = "account."
-"""How the kind of a message to an account about itself begins."""
+"""Prefix of the kinds of messages to an account about itself."""
 WINDOW_KINDS: Final = ("seller_notice", "counter_forwarded", "counter_defect", "info_request")
-"""Messages that begin a window."""
+"""Kinds of messages that begin a window."""
 CLOSED: Final = (
     "DUPLICATE", "LINK_INVALID", "LAPSED", "REJECTED", "RESTORED", "WITHDRAWN", "UPHELD", "UPHELD_BY_DEFAULT",
     "UPHELD_AFTER_COUNTER",
 )  # fmt: skip
-"""States in which nothing is under way."""
+"""States in which nothing is in progress."""
 _UPHELD: Final = ("UPHELD", "UPHELD_BY_DEFAULT", "UPHELD_AFTER_COUNTER")
 _AFTER_NOTICE: Final = (
     "NOTIFIED", "COUNTERED", "HOLDER_RESPONSE", "PLATFORM_REVIEW", "RESTORED", *_UPHELD,
 )  # fmt: skip
-"""States that an item only reaches once its seller is notified."""
+"""States that an item reaches only after its seller was notified."""
 
 
 class Step(NamedTuple):
-    """A change as far as it matters here.
+    """A change, as far as it matters here.
 
     Attributes:
-        entered: the state was entered: it is not merely told again with a window, a receipt or an escalation.
-        before: states left by the change: the previous one and those passed through.
+        entered: the state was entered, not merely published again with a window, a receipt or an escalation.
+        before: states that the change left: the previous one and those passed through.
     """
 
     entered: bool
@@ -44,12 +45,12 @@ class Step(NamedTuple):
 
     @property
     def returned(self) -> bool:
-        """From a counter that was incomplete, to where the item was before it."""
+        """An incomplete counter was returned: the item is back where it was before."""
         return self.entered and "COUNTERED" in self.before and self.change.state in ("NOTIFIED", *_UPHELD)
 
     @property
     def resumed(self) -> bool:
-        """Back from a pause, with nothing decided: the state's first message stands."""
+        """The item is back from a pause with nothing decided: the state's first message still holds."""
         return self.change.previous in ("SUSPENDED", "LITIGATION") and not self.change.via
 
     @property
@@ -61,17 +62,17 @@ class Step(NamedTuple):
         return self.new and self.change.state in CLOSED and not self.first
 
     def opened(self, *states: str) -> bool:
-        """One of these open states was entered, and not from a pause."""
+        """One of these open states was entered, other than from a pause."""
         return self.new and not self.resumed and self.change.state in states
 
     @property
     def appealed(self) -> bool:
-        """A party complained; audits by the platform are told by what comes of them."""
+        """A party complained. Of the platform's own audits, parties are told only the result."""
         return self.opened("APPEALED") and self.change.by != "system"
 
     @property
     def reversed(self) -> bool:
-        """A person reversed what was complained of, and the item is judged again."""
+        """A person reversed the contested decision, and the item is judged again."""
         change = self.change
         again = self.new and change.state not in (*CLOSED, "APPEALED")
         return again and change.previous == "APPEALED" and change.by in ("reviewer", "operator")
@@ -101,7 +102,7 @@ RULES: Final[tuple[tuple[str, str, Callable[[Step], bool]], ...]] = (
     ("outcome", "complainant", lambda s: s.ended),
     ("outcome", "seller", lambda s: s.ended and s.seller),
 )
-"""Kind of message, party, and when."""
+"""Kind of message, party, and condition."""
 
 
 def told(type_: str, change: ItemChanged) -> Iterator[tuple[str, str]]:
@@ -116,7 +117,7 @@ def told(type_: str, change: ItemChanged) -> Iterator[tuple[str, str]]:
 
 
 def told_of_sanction(change: SanctionChanged) -> str | None:
-    """The kind of notice that a seller must get of a sanction; None: another message covers it."""
+    """The kind of notice that a seller must get about a sanction; None: another message covers it."""
     if change.change == "imposed":
         if change.prior:
             return "sanction_prior_warning"

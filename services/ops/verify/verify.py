@@ -1,7 +1,7 @@
-"""`goodfaith verify`: is everything that was accepted there, once, and does it all agree? Proved from the data alone.
+"""`goodfaith verify`: proves from the data alone that everything accepted is there, once, and agrees.
 
-Reads the database as an administrator and the topics from their beginning, and asks no service. What is looked at:
-`evidence.py`; what must hold: `checks.py`. Only at rest does all of it hold: `--wait`.
+Reads the database as an administrator and the topics from their beginning, and asks no service. `evidence.py` gathers
+the data; `checks.py` states what must hold. All of it holds only when the system is at rest, so use `--wait`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EXIT_FOUND = 1
 
 @dataclass(slots=True)
 class Report:
-    """What `verify` found. `counts` are totals; `kinds` has a finding's kind, category, count and examples."""
+    """What `verify` found. `counts` are totals; `kinds` has each finding's kind, category, count and examples."""
 
     counts: dict[str, int] = field(default_factory=dict)
     totals: dict[str, Any] = field(default_factory=dict)
@@ -30,11 +30,11 @@ class Report:
 
     @property
     def clean(self) -> bool:
-        """Nothing lost, doubled or otherwise wrong."""
+        """Whether nothing is lost, doubled or otherwise wrong."""
         return not any(self.counts[name] for name in ("lost", "doubled", "problems"))
 
     def as_json(self) -> dict[str, Any]:
-        """As printed."""
+        """For `--json`."""
         return {
             **self.counts,
             "checked_s": round(sum(self.seconds.values()), 2),
@@ -49,11 +49,11 @@ def verify_stack(settings: Any, *, wait_s: float = 0.0) -> Report:
     """Verify an installation.
 
     Args:
-        settings: with an administrator's URL of the database.
-        wait_s: seconds to wait until nothing is under way; 0: as it is now.
+        settings: with a database URL of an administrator.
+        wait_s: seconds to wait at most until nothing is in progress; 0: do not wait.
 
     Raises:
-        TimeoutError: something is still under way, and what.
+        TimeoutError: something is still in progress; the message says what.
         kafka.errors.KafkaError: the broker cannot be reached.
     """
 
@@ -76,7 +76,7 @@ def verify_stack(settings: Any, *, wait_s: float = 0.0) -> Report:
 
 
 def _unrest(watch: Any) -> str:
-    """What is under way; empty at rest. Watermarks never rest: between two of them all is read."""
+    """What is in progress; empty at rest. Watermarks never rest, but between two of them everything is read."""
     pending = None
     for _ in range(20):
         pending = watch.pending(watch.now() - dt.timedelta(minutes=1))
@@ -87,7 +87,7 @@ def _unrest(watch: Any) -> str:
 
 
 def examine(connection: Any, settings: Any, *, unrest: str = "") -> Report:
-    """Verify what a connection sees, in its transaction (REPEATABLE READ), which is read-only from here on."""
+    """Verify what a connection sees in its REPEATABLE READ transaction, which is made read-only."""
     from services.ops.verify import checks
     from services.ops.verify.evidence import Evidence
 
@@ -125,7 +125,10 @@ def examine(connection: Any, settings: Any, *, unrest: str = "") -> Report:
 
 
 def totals(evidence: Any) -> dict[str, Any]:
-    """What the operator reads off: outcomes, takedown rates, the 24 hours, messages (domain.md, exact meanings)."""
+    """Figures for the operator: outcomes, takedown rates, the 24-hour target, messages.
+
+    Definitions: docs/explanation/domain.md, "Terms with an exact meaning".
+    """
     connection, number = evidence.connection, evidence.number
     rows = connection.exec_driver_sql(
         "select state, count(*) from v_item where not canary group by state order by state"
@@ -148,7 +151,7 @@ def totals(evidence: Any) -> dict[str, Any]:
     }
     if evidence.has("notification"):
         result["messages"] = number("select count(*) from notification.messages where sent_at is not null")
-        # an unknown outcome is sent again: the one case in which a party may be told twice
+        # a message with an unknown outcome is sent again: the only case in which a party may get it twice
         result["message_repeats"] = number("select sum(repeats) from notification.messages")
     if evidence.has("enforcement"):
         result["repeat_offenders"] = number("select count(*) from enforcement.standings where repeat_offender")
@@ -194,11 +197,14 @@ def show(report: Report) -> None:
 
 def verify(
     stack: StackOption = "default",
-    wait: Annotated[bool, typer.Option("--wait", help="First wait until nothing is under way.")] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait at most.")] = 300.0,
+    wait: Annotated[bool, typer.Option("--wait", help="First wait until nothing is in progress.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Maximum time to wait, in seconds.")] = 300.0,
     json: JsonOption = False,
 ) -> None:
-    """Prove from the data that nothing is lost, done twice or at odds; exit 1 when something is."""
+    """Prove from the data that nothing is lost, doubled or inconsistent.
+
+    Exit code 1 if something is.
+    """
     from services.ops import installation
     from services.ops.terminal import print_json
     from shared.failures import CommandError
