@@ -15,7 +15,7 @@ BIN := .venv/bin
 GOODFAITH := $(BIN)/goodfaith
 VENV := .venv/.complete
 UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11
-CODE := $(wildcard services shared deploy tests benchmarks)
+CODE := $(wildcard services shared deploy labs tools examples tests benchmarks)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup secure demo tour quickstart up down status test test-docker test-kubernetes image compose manifests thorough lint messages format bench faults streams drills attack restore-drill upgrade-drill deep lock sbom audit clean
@@ -35,7 +35,7 @@ demo: setup secure ## replay real notices through four services and print a tabl
 	$(GOODFAITH) demo $(ARGS)
 
 tour: setup ## play a story: a holder joins, claims, is countered, and reaches good faith (docs/tutorials/tour.md)
-	$(GOODFAITH) tour $(ARGS)
+	$(GOODFAITH) lab tour $(ARGS)
 
 quickstart: STACK = quickstart
 quickstart: setup ## a first claim by curl, on a stack of its own (docs/tutorials/quickstart.md; KEEP=1: leave it running)
@@ -98,29 +98,29 @@ format: $(VENV) ## fix and format the code with ruff
 	$(BIN)/ruff format $(CODE)
 
 bench: setup ## measure throughput and latency, with a reference run on the same machine
-	$(GOODFAITH) bench $(ARGS)
+	$(GOODFAITH) lab bench $(ARGS)
 
 faults: setup ## break processes, brokers and databases under load and print a table (ARGS="--only leaders")
-	$(GOODFAITH) faults $(ARGS)
+	$(GOODFAITH) lab faults $(ARGS)
 
 streams: setup ## kill, freeze and resume workers of the stream views; nothing may be lost or duplicated
 	STREAMS_FAULTS=1 $(BIN)/python -m pytest tests/integration/test_streams_faults.py $(ARGS)
 
 drills: setup ## cause faults, check their alerts, and end them by runbook (docs/explanation/reliability.md)
 	@sh deploy/local/setup.sh prometheus
-	$(GOODFAITH) drills --json $(ARGS)
+	$(GOODFAITH) lab drills --json $(ARGS)
 
 attack: setup ## attack a local stack while an honest client uses it and print a table (ARGS="--short --only SSRF")
-	$(GOODFAITH) attack --json $(ARGS)
+	$(GOODFAITH) lab attack --json $(ARGS)
 
 restore-drill: setup ## lose the database under load and restore it, with all of its log and without the end of it
-	$(GOODFAITH) restore drill $(ARGS)
+	$(GOODFAITH) lab restore-drill $(ARGS)
 
 upgrade-drill: setup ## upgrade from the previous version and back under load, side by side (ARGS="--old v0.1.0")
-	$(GOODFAITH) upgrade drill $(ARGS)
+	$(GOODFAITH) lab upgrade-drill $(ARGS)
 
 deep: $(VENV) ## compare the services' counts with a naive recount on a million random histories of items and penalties
-	$(GOODFAITH) deep $(ARGS)
+	$(GOODFAITH) lab deep $(ARGS)
 
 lock: ## recompile the pinned dependencies (needs uv)
 	$(UV_COMPILE) requirements.in -o requirements.txt

@@ -35,7 +35,7 @@ from shared import clock, db
 SCRAPE_S: Final = 5.0
 REST_S: Final = 300.0
 MOST_SERIES: Final = 5_000
-"""A process may export so many (design of the metrics: docs/metrics.md)."""
+"""A process may export so many (design of the metrics: docs/reference/metrics.md)."""
 ASKED: Final = {
     "met": 'goodfaith:sla_outcomes:total{outcome="met"}',
     "missed": 'goodfaith:sla_outcomes:total{outcome="missed"}',

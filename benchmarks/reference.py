@@ -2,7 +2,7 @@
 
 Four processes in a chain on the same broker and database as the system measured. Each only consumes, enters the ids in an
 inbox, upserts a state, appends a hash-chained audit row, writes and deletes an outbox row, and produces: one event in, one
-event out, one transaction a batch (docs/performance.md, "What is measured"). No life cycle, no validation, no timers, no recovery.
+event out, one transaction a batch (docs/explanation/performance.md, "What is measured"). No life cycle, no validation, no timers, no recovery.
 """
 
 from __future__ import annotations

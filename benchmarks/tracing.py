@@ -1,7 +1,7 @@
 """``python -m benchmarks.tracing``: what traces cost a worker, in microseconds of processor time an event.
 
 One event through all that the runtime does with it but for broker and database: read, applied, logged, handed to the
-producer. ``--sink PORT`` is a collector that throws away, for ``goodfaith bench`` with traces on (docs/performance.md).
+producer. ``--sink PORT`` is a collector that throws away, for ``goodfaith bench`` with traces on (docs/explanation/performance.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``goodfaith bench``: the system against the reference loop on the same parts, as a ratio (docs/performance.md)."""
+"""``goodfaith bench``: the system against the reference loop on the same parts, as a ratio (docs/explanation/performance.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``goodfaith tour``: a scripted story on the real parts, told as it happens; ``docs/tour.md`` is what it tells.
+"""``goodfaith tour``: a scripted story on the real parts, told as it happens; ``docs/tutorials/tour.md`` is what it tells.
 
 The story (``story.py``) does everything over HTTP, as its people would; the clock is stepped. Each sentence is told only
 after what it says was seen. At the end `verify` proves from the data that it adds up.
@@ -49,12 +49,12 @@ HEADS = {
     Which.holder: """# A tour
 
 Told by `make tour`, which does all of this on a real broker and a real database, over HTTP, in a minute or two; a test
-holds this page against it. The clock is stepped. Not written by hand: `goodfaith tour --write docs/tour.md`.
+holds this page against it. The clock is stepped. Not written by hand: `goodfaith tour --write docs/tutorials/tour.md`.
 """,
     Which.entity: """# A business of two accounts
 
 Told by `make tour ARGS="--story entity"`, which does all of this on a real broker and a real database, over HTTP; a test
-holds this page against it. The clock is stepped. Not written by hand: `goodfaith tour --story entity --write docs/story-entity.md`.
+holds this page against it. The clock is stepped. Not written by hand: `goodfaith tour --story entity --write docs/tutorials/story-entity.md`.
 """,
 }
 

@@ -5,7 +5,7 @@ version's migrations are run beside it; its processes are exchanged one by one, 
 partitions, topics and tables; then the others; and back again, on the new tables. Twice everything comes to rest and `verify` looks
 at it; what was acknowledged is compared with the record kept outside. How far readers are behind is seen from outside all the while.
 
-Both versions run on the packages that are installed: a release that needs others is drilled with both sets (docs/deploying.md).
+Both versions run on the packages that are installed: a release that needs others is drilled with both sets (docs/how-to/upgrade.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``python -m tools.metrics_docs > docs/metrics.md``: every metric of every process, from the declarations.
+"""``python -m tools.metrics_docs > docs/reference/metrics.md``: every metric of every process, from the declarations.
 
 A test fails when the document is stale.
 """
@@ -13,7 +13,7 @@ from shared.metrics import WORKERS, Declared, Values, load
 
 HEAD: Final = """# Metrics
 
-Generated from the declarations: `python -m tools.metrics_docs > docs/metrics.md`.
+Generated from the declarations: `python -m tools.metrics_docs > docs/reference/metrics.md`.
 
 Prometheus text, at `/metrics` of each process's health port ([operating.md](operating.md#health)). Base units. Counters end in `_total`
 and are added up over processes; timestamps are seconds since 1970, so that `time() - x` ages by itself when a process is stuck; those

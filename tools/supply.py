@@ -3,7 +3,7 @@
 All three start from ``requirements.txt``, by which the image and ``make setup`` install: every version, with the hashes of the
 archives that may be taken for it.
 
-``sbom``: CycloneDX JSON of what is installed here of that list. ``licences``: `docs/licences.md`, and a refusal of what may not be
+``sbom``: CycloneDX JSON of what is installed here of that list. ``licences``: `docs/reference/licences.md`, and a refusal of what may not be
 used. ``audit``: known vulnerabilities, by pip-audit; exit status 1 when there are any, 75 when nobody could be asked.
 """
 
@@ -29,7 +29,7 @@ from packaging.utils import canonicalize_name
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 LOCK: Final = ROOT / "requirements.txt"
-LICENCES: Final = ROOT / "docs" / "licences.md"
+LICENCES: Final = ROOT / "docs" / "reference" / "licences.md"
 UNASKED: Final = 75
 """Exit status of an audit that could not be made (EX_TEMPFAIL): neither good nor bad."""
 
@@ -188,7 +188,7 @@ def refused(found: dict[tuple[str, str], str]) -> list[str]:
 
 
 def document(found: dict[tuple[str, str], str]) -> str:
-    """The text of `docs/licences.md`."""
+    """The text of `docs/reference/licences.md`."""
     weak = sorted(
         {name for (name, _), expression in found.items() if any(one in expression for one in WEAK_COPYLEFT)},
     )
@@ -340,7 +340,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     bill = commands.add_parser("sbom", help="CycloneDX JSON")
     bill.add_argument("--python", default=sys.executable, help="interpreter of the environment (default: this one)")
     bill.add_argument("--output", type=Path, help="file (default: standard output)")
-    commands.add_parser("licences", help="write docs/licences.md; exit 1 when a licence is not allowed")
+    commands.add_parser("licences", help="write docs/reference/licences.md; exit 1 when a licence is not allowed")
     commands.add_parser(
         "audit", help=f"known vulnerabilities; exit 1: there are some, {UNASKED}: nobody could be asked"
     )

@@ -1,4 +1,4 @@
-"""docs/asvs.md goes through every requirement of ASVS 5.0.0, levels 1 and 2, and says of each what shows it or why not."""
+"""docs/reference/asvs.md goes through every requirement of ASVS 5.0.0, levels 1 and 2, and says of each what shows it or why not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-TEXT = (Path(__file__).resolve().parents[2] / "docs" / "asvs.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "asvs.md").read_text(encoding="utf-8")
 STATES = ("met", "part", "not met", "n/a")
 NUMBERS = """
 1.1:/1-2 1.2:1-5/6-9 1.3:1-2/3-11 1.4:/1-3 1.5:1/2 2.1:1/2-3 2.2:1-2/3 2.3:1/2-4 2.4:/1 3.2:1-2/ 3.3:1/2-4 3.4:1-2/3-6 3.5:1-3/4-5

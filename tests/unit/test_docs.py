@@ -25,12 +25,12 @@ DOCUMENTS = sorted(
         *ROOT.glob("*.md"),
         *(
             found
-            for folder in ("docs", "deploy", "services", "shared", "tests", "benchmarks")
+            for folder in ("docs", "deploy", "services", "shared", "labs", "examples", "tests", "benchmarks")
             for found in (ROOT / folder).rglob("*.md")
         ),
     ]
 )
-SOURCES = ("services", "shared", "deploy")
+SOURCES = ("services", "shared", "deploy", "labs", "tools", "examples")
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 
 
@@ -91,8 +91,8 @@ def test_metrics_exist(document: Path) -> None:
 
 
 def test_the_document_of_metrics_is_fresh() -> None:
-    """When this fails: python -m tools.metrics_docs > docs/metrics.md"""
-    assert text_of(Path("docs/metrics.md")) == metrics_docs.document(load())
+    """When this fails: python -m tools.metrics_docs > docs/reference/metrics.md"""
+    assert text_of(Path("docs/reference/metrics.md")) == metrics_docs.document(load())
 
 
 @each_document
@@ -120,18 +120,18 @@ def test_commands_exist(document: Path) -> None:
     known = commands()
     groups = {words[0] for words in known if len(words) == 2}
     for code in code_of(document):
-        for first, second in re.findall(r"(?:^|bin/)goodfaith ([a-z]+)(?: ([a-z]+)\b(?!/))?", code):
+        for first, second in re.findall(r"(?:^|bin/)goodfaith ([a-z]+)(?: ([a-z-]+)\b(?!/))?", code):
             assert (first,) in known, code
             if first in groups and second:
                 assert (first, second) in known, code
 
 
 def test_every_command_is_explained() -> None:
-    rows = re.findall(r"^\| `goodfaith ([a-z]+)(?: ([a-z]+))?", text_of(Path("docs/interfaces.md")), flags=re.M)
+    rows = re.findall(r"^\| `goodfaith ([a-z]+)(?: ([a-z-]+))?", text_of(Path("docs/reference/command-line.md")), flags=re.M)
     groups = {words[0] for words in commands() if len(words) == 2}
     explained = {(first, second) if first in groups else (first,) for first, second in rows}
     missing = {words for words in commands() if words[0] not in groups or len(words) == 2} - explained
-    assert not missing, "give each a row in docs/interfaces.md, Command line"
+    assert not missing, "give each a row in docs/reference/command-line.md"
 
 
 @cache
@@ -150,9 +150,9 @@ def test_settings_exist(document: Path) -> None:
 
 
 def test_every_secret_says_how_it_is_changed() -> None:
-    """Each has a row in docs/operating.md, "Rotating secrets"."""
-    text = text_of(Path("docs/operating.md"))
-    section = text.split("\n## Rotating secrets\n", 1)[1].split("\n## ", 1)[0]
+    """Each has a row in docs/how-to/rotate-secrets.md, "Secrets"."""
+    text = text_of(Path("docs/how-to/rotate-secrets.md"))
+    section = text.split("\n## Secrets\n", 1)[1].split("\n## ", 1)[0]
     secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
     assert {"contact_key", "database"} <= secret
     assert not {name for name in secret if f"`GOODFAITH_{name.upper()}`" not in section}
@@ -174,13 +174,13 @@ def test_tests_exist(document: Path) -> None:
 def test_paths_exist(document: Path) -> None:
     """Paths from the root, in code spans."""
     for code in code_of(document):
-        if re.fullmatch(r"(?:services|shared|deploy|tests|docs|benchmarks)/[\w./-]+", code):
+        if re.fullmatch(r"(?:services|shared|deploy|labs|tools|examples|tests|docs|benchmarks)/[\w./-]+", code):
             assert (ROOT / code).exists(), code
 
 
 def _table(section: str) -> list[list[str]]:
-    """Rows of the first table after a heading of docs/interfaces.md."""
-    text = text_of(Path("docs/interfaces.md"))
+    """Rows of the first table after a heading of docs/reference/events.md."""
+    text = text_of(Path("docs/reference/events.md"))
     rows = text[text.index(f"\n{section}\n") :].split("\n|---", 1)[1].split("\n\n", 1)[0].splitlines()[1:]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
@@ -194,17 +194,21 @@ def test_topics_are_those_of_the_code() -> None:
         )
         for topic in topics.TOPICS
     }
-    assert {row[0]: (row[1], row[2], row[3]) for row in _table("### Topics")} == declared
+    assert {row[0]: (row[1], row[2], row[3]) for row in _table("## Topics")} == declared
 
 
 def test_routes_are_those_of_the_code() -> None:
     roles = ("holder", "seller", "reviewer", "operator", "upstream")
+    words = {"all": set(roles), "staff": {"reviewer", "operator"}}
     declared = {}
     for handler in ROUTES:
         assert isinstance(handler, HTTPRouteHandler)
         if handler.opt["roles"] <= EVERYONE:
             for path in handler.paths:
                 for method in handler.http_methods:
-                    name = f"`{method} {re.sub(r':str}', '}', path)}`"
-                    declared[name] = ["yes" if role in handler.opt["roles"] else "-" for role in roles]
-    assert {row[0]: row[1:6] for row in _table("## HTTP")} == declared
+                    declared[f"`{method} {re.sub(r':str}', '}', path)}`"] = set(roles) & handler.opt["roles"]
+    rows = re.findall(r"^\| (`[A-Z]+ /[^|]*) \| ([a-z, ]+) \|", text_of(Path("docs/reference/http.md")), flags=re.M)
+    found = {
+        route: words.get(who, set(who.split(", "))) for cell, who in rows for route in re.findall(r"`[A-Z]+ /[^`]+`", cell)
+    }
+    assert found == declared

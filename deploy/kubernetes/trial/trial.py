@@ -34,7 +34,10 @@ from deploy.local.children import StackError
 from deploy.local.steps import Steps
 
 KUBERNETES: Final = ROOT / "deploy" / "kubernetes"
-DOCUMENT: Final = ROOT / "docs" / "deploying.md"
+DOCUMENTS: Final = tuple(
+    ROOT / "docs" / "how-to" / name for name in ("deploy-on-kubernetes.md", "secure-links.md", "upgrade-on-kubernetes.md")
+)
+"""Whose commands are run, in this order."""
 FOLDER: Final = ROOT / ".local" / "kubernetes"
 PODS: Final = f"/api/v1/namespaces/{NAMESPACE}/pods"
 WORKLOADS: Final = ("deployments", "statefulsets")
@@ -544,7 +547,7 @@ def run(steps: Steps) -> dict[str, Any]:
 
 def _run(trial: Trial, steps: Steps) -> dict[str, Any]:
     small, production = KUBERNETES / "overlays" / "small", KUBERNETES / "overlays" / "production"
-    commands = documented(DOCUMENT.read_text(encoding="utf-8"))
+    commands = documented("\n".join(one.read_text(encoding="utf-8") for one in DOCUMENTS))
     plane = trial.plane
     found: dict[str, Any] = {"kubernetes": tools.kubernetes(), "commands": len(commands)}
     with steps.step("commands of deploy-on-kubernetes.md, on small") as say:

@@ -1,4 +1,4 @@
-"""The four boards. Names of series: docs/metrics.md and the recording rules in deploy/prometheus.
+"""The four boards. Names of series: docs/reference/metrics.md and the recording rules in deploy/prometheus.
 
 Series of the stream views carry a partition, which moves between workers: the greatest for each partition is taken first, then
 the sum. What is said in business time is subtracted from `goodfaith_clock_timestamp_seconds`, what is in wall time from `time()`.
@@ -478,7 +478,7 @@ INFRASTRUCTURE: Final = Board(
                 ),
                 Panel(
                     "database_size", "Size of the database",
-                    "It grows with the load; goodfaith prune takes what need not stay (docs/operating.md, Retention and pruning).",
+                    "It grows with the load; goodfaith prune takes what need not stay (docs/how-to/prune.md).",
                     one("max(goodfaith_database_size_bytes)"), "bytes", width=8,
                 ),
                 Panel(

@@ -19,7 +19,7 @@ from tools import contracts
 
 READERS_FIRST: Final[dict[tuple[str, str], str]] = {}
 """(version, type) of which this version writes something that readers of that version park, and the reason why it may: they are
-upgraded before the writers (docs/deploying.md, "Upgrades"), and going back they catch up with `goodfaith dlq replay`."""
+upgraded before the writers (docs/how-to/upgrade.md), and going back they catch up with `goodfaith dlq replay`."""
 
 
 @cache

@@ -27,6 +27,7 @@ from deploy.grafana.__main__ import FOLDER as BOARDS
 from deploy.kubernetes import manifests, network, scaling, secrets, users
 from deploy.kubernetes.__main__ import HERE, stale
 from deploy.kubernetes.manifests import LOGIN, SECRETS
+from deploy.kubernetes.trial.trial import DOCUMENTS
 from deploy.kubernetes.model import OPTIONAL, PROCESSES, STAND_INS
 from deploy.kubernetes.writing import files
 from deploy.local.fleet import FLEET
@@ -55,9 +56,9 @@ from tests.unit.deploy.kubernetes_schemas import NEWEST, OLDEST, errors
 GENERATED = files()
 COMMANDS = ("migrate", "verify", "prune")
 """Pods that run commands, and serve nothing."""
-DOCUMENT = (ROOT / "docs/deploying.md").read_text(encoding="utf-8")
-SECTION = re.search(r"^## Kubernetes\n(.*?)^## ", DOCUMENT, flags=re.M | re.S)
-PERFORMANCE = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+HOW_TO = "
+".join(one.read_text(encoding="utf-8") for one in DOCUMENTS)
+PERFORMANCE = (ROOT / "docs/explanation/performance.md").read_text(encoding="utf-8")
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
@@ -529,12 +530,11 @@ def test_the_nightly_proof_is_given_what_its_history_costs() -> None:
     storage = pod_of(job)["spec"]["containers"][0]["resources"]["limits"]["ephemeral-storage"]
     assert int(storage.removesuffix("Mi")) > int(tmp["sizeLimit"].removesuffix("Mi"))
     # and what the document says of it
-    assert SECTION is not None
-    assert f"{seconds} s for {items:,} items" in SECTION[1]
+    assert f"{seconds} s for {items:,} items" in HOW_TO
     minutes, hours = 1e6 * seconds / items / 60, spec["activeDeadlineSeconds"] / 3600
-    assert f"{minutes:.0f} minutes for each million" in SECTION[1]
-    assert f"{1e6 * events / items * len(line) / 1e9:.1f} GB for each million" in SECTION[1]
-    assert f"beyond {hours:.0f} hours with the {hours * 60 / minutes:.0f}th million" in SECTION[1]
+    assert f"{minutes:.0f} minutes for each million" in HOW_TO
+    assert f"{1e6 * events / items * len(line) / 1e9:.1f} GB for each million" in HOW_TO
+    assert f"beyond {hours:.0f} hours with the {hours * 60 / minutes:.0f}th million" in HOW_TO
 
 
 # examples
@@ -574,8 +574,7 @@ def test_roles_of_the_database_are_those_that_pods_log_in_as() -> None:
 
 
 def test_a_second_role_as_the_document_has_it_may_do_the_same() -> None:
-    assert SECTION is not None
-    (text,) = re.findall(r"^(?: {4}.*\n)*? {4}- name: goodfaith_\w+\n(?: {4}.*\n)+", SECTION[1], flags=re.M)
+    (text,) = re.findall(r"^(?: {4}.*\n)*? {4}- name: goodfaith_\w+\n(?: {4}.*\n)+", HOW_TO, flags=re.M)
     (second,) = yaml.safe_load(text)
     (cluster,) = of_kind(rendered(KUBERNETES / "examples/postgres"), "Cluster").values()
     roles = cluster["spec"]["managed"]["roles"]
@@ -651,8 +650,7 @@ def test_roles_of_a_database_of_ones_own_get_their_passwords(tmp_path: Path) -> 
 
 def steps() -> list[list[str]]:
     """Commands of the document's section, in its order, as words."""
-    assert SECTION is not None
-    lines = re.findall(r"^ {4}((?:kubectl|python) .*)$", SECTION[1], flags=re.M)
+    lines = re.findall(r"^ {4}((?:kubectl|python) .*)$", HOW_TO, flags=re.M)
     return [shlex.split(line, comments=True) for line in lines]
 
 
@@ -913,12 +911,11 @@ def test_the_version_of_keda_is_told_that_the_fallback_needs() -> None:
     assert all("fallback" in one and one["triggers"][0]["metricType"] == "Value" for one in scaled)
     overlay = (KUBERNETES / "overlays/production/kustomization.yaml").read_text(encoding="utf-8")
     assert "KEDA 2.18 or newer" in overlay
-    assert SECTION is not None
-    assert "KEDA, 2.18 or newer" in SECTION[1]
+    assert "KEDA, 2.18 or newer" in HOW_TO
 
 
 def test_lag_is_of_series_that_there_are() -> None:
-    known = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")  # which is tested to be fresh
+    known = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")  # which is tested to be fresh
     for process in scaling.by_lag():
         for series in re.findall(r"goodfaith_\w+", scaling.lag(process)):
             assert f"| `{series}` | gauge |" in known, series

@@ -52,7 +52,7 @@ def test_a_run_replaces_its_rows_and_leaves_the_others() -> None:
 
 
 def test_the_document_has_a_place_for_the_table_and_no_fault_that_is_none() -> None:
-    document = (ROOT / "docs/reliability.md").read_text()
+    document = (ROOT / "docs/explanation/reliability.md").read_text()
     with_rows(document, {})
     block = document.partition(BEGIN)[2].partition(END)[0]
     named = [line.split("|")[1].strip() for line in block.splitlines() if line.startswith("| ")][1:]

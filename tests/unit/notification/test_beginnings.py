@@ -72,7 +72,7 @@ def test_more_knowledge_never_begins_later(
 
 
 def test_every_profile_begins_with_the_sending() -> None:
-    """Why: docs/policies.md, "From when a window runs"."""
+    """Why: docs/reference/policies.md, "When a window begins"."""
     for version in policy.versions():
         assert policy.load(version).notice == policy.Notice()
         assert begins("seller_notice", version, NOW) == Begins("sent", None)

@@ -94,7 +94,7 @@ def test_every_reason_has_a_title_and_says_what_it_means(profile: str, locale: s
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_notice_says_how_and_until_when_to_counter(profile: str, locale: str) -> None:
-    """docs/domain.md, row 9: the window; "seller silent: nothing" where there is none (17 U.S.C. 512(g), E-Commerce Law 43)."""
+    """docs/explanation/domain.md, row 9: the window; "seller silent: nothing" where there is none (17 U.S.C. 512(g), E-Commerce Law 43)."""
     made = preview("seller_notice", profile=profile, locale=locale)
     rules = rules_of(profile)
     code, reason = next(iter(rules.reasons.items()))
@@ -168,7 +168,7 @@ RULES = (
         {"en": ("authority", "court", "15 days"), "de": ("Behörde", "Volksgericht", "15 Tagen"), "zh": ("主管部门", "人民法院", "十五日")},
     ),
     Rule(
-        "docs/domain.md, Profiles: at most 20 working days for holders abroad, not 15 days and 20 working days more",
+        "docs/explanation/domain.md, Profiles: at most 20 working days for holders abroad, not 15 days and 20 working days more",
         ("cn-ecl",), ("seller_notice",),
         {"en": ("it is 20 working days instead",), "de": ("gelten stattdessen 20 Arbeitstage",), "zh": ("该期限为 20 个工作日",)},
     ),
@@ -183,12 +183,12 @@ RULES = (
         {"en": ("double", "bad faith"), "de": ("Doppelte", "bösgläubig"), "zh": ("加倍", "恶意")},
     ),
     Rule(
-        "docs/domain.md, Profiles: paused on receipt; 4 days, then deleted; reactivated after 4 days; the platform never judges",
+        "docs/explanation/domain.md, Profiles: paused on receipt; 4 days, then deleted; reactivated after 4 days; the platform never judges",
         ("bpp",), ("seller_notice",),
         {"en": ("paused", "deleted", "4 days", "do not judge"), "de": ("angehalten", "gelöscht", "4 Tagen"), "zh": ("暂停", "删除", "4 天")},
     ),
     Rule(
-        "docs/domain.md, Profiles: a sample is audited",
+        "docs/explanation/domain.md, Profiles: a sample is audited",
         ("project-zero",), ("seller_notice",),
         {"en": ("sample",), "de": ("Stichprobe",), "zh": ("抽查",)},
     ),
@@ -218,7 +218,7 @@ RULES = (
         {"en": ("out-of-court", "courts", "complain"), "de": ("außergerichtlichen", "Gerichte", "Beschwerde"), "zh": ("庭外争议解决", "法院", "申诉")},
     ),
     Rule(
-        "DSA 20(1): a complaint is free of charge for at least six months; docs/domain.md, row 19, for every profile",
+        "DSA 20(1): a complaint is free of charge for at least six months; docs/explanation/domain.md, row 19, for every profile",
         PROFILES, REDRESS,
         {"en": ("free of charge", "184 days"), "de": ("kostenlos", "184 Tagen"), "zh": ("免费", "184")},
         ('"complain"',),
@@ -246,7 +246,7 @@ def test_what_the_law_wants_said_is_said(rule: Rule, profile: str, kind: str, lo
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_forwarded_counter_has_the_sellers_contact_and_the_holders_time(profile: str, locale: str) -> None:
-    """docs/domain.md, row 12: contact data of both exchanged; 17 U.S.C. 512(g)(2)(B); E-Commerce Law 43(2)."""
+    """docs/explanation/domain.md, row 12: contact data of both exchanged; 17 U.S.C. 512(g)(2)(B); E-Commerce Law 43(2)."""
     made = preview("counter_forwarded", profile=profile, locale=locale)
     says(made, CONTACTS[SELLER].name, *CONTACTS[SELLER].lines, CONTACTS[SELLER].email)
     rules = rules_of(profile)
@@ -268,7 +268,7 @@ def test_forwarded_counter_has_the_sellers_contact_and_the_holders_time(profile:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_holder_abroad_is_told_its_own_time(profile: str, locale: str) -> None:
-    """docs/domain.md, Profiles: `cn-ecl`, 20 working days of China for holders abroad; nobody else has other days for them."""
+    """docs/explanation/domain.md, Profiles: `cn-ecl`, 20 working days of China for holders abroad; nobody else has other days for them."""
     rules = rules_of(profile)
     at_home = preview("counter_forwarded", profile=profile, locale=locale)
     abroad = preview("counter_forwarded", profile=profile, locale=locale, abroad=True)

@@ -19,7 +19,7 @@ from shared.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 RATES = ((20, 5), (500, 100), (2_000, 500), (10_000, 2_500))
-"""As in docs/deploying.md."""
+"""As in docs/how-to/size-an-installation.md."""
 
 wanted = st.builds(
     lambda peak, share, by_http, spare: Wanted(peak, peak * share, by_http, spare),
@@ -32,8 +32,8 @@ wanted = st.builds(
 
 def test_figures_are_those_that_were_measured() -> None:
     """When this fails, something was measured anew: write it into services/ops/sizing.py, and the table anew."""
-    text = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
-    capacity = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/explanation/performance.md").read_text(encoding="utf-8")
+    capacity = (ROOT / "docs/how-to/scale.md").read_text(encoding="utf-8")
 
     def number(pattern: str) -> float:
         found = re.search(pattern, text)
@@ -137,12 +137,12 @@ def test_what_is_out_of_bounds_is_named(given: tuple[float, ...], name: str) -> 
 
 
 def test_the_documents_table_is_fresh() -> None:
-    """When this fails: put what is printed into docs/deploying.md, "Sizing"."""
+    """When this fails: put what is printed into docs/how-to/size-an-installation.md."""
     head, *rows = sizing.table(RATES)
     lines = [f"| {' | '.join(row)} |".replace("|  |", "| |") for row in (head, ["---"] * len(head), *rows)]
     lines[1] = "|" + "---|" * len(head)
     expected = "\n".join(lines)
-    assert expected in (ROOT / "docs/deploying.md").read_text(encoding="utf-8"), f"\n{expected}"
+    assert expected in (ROOT / "docs/how-to/size-an-installation.md").read_text(encoding="utf-8"), f"\n{expected}"
 
 
 def test_the_command_prints_it() -> None:

@@ -133,5 +133,5 @@ def test_the_index() -> None:
     assert concentration.index(0, 0) is None
     assert concentration.index(49, 7) == 1
     assert concentration.index(4, 4) == 0.25
-    # docs/domain.md, "Load": one sender made 64 % of Google's; 36 others with 1 % each
+    # docs/explanation/domain.md, "Load": one sender made 64 % of Google's; 36 others with 1 % each
     assert concentration.index(64**2 + 36, 100) == pytest.approx(0.4132)

@@ -124,7 +124,7 @@ def test_no_profile_is_named_in_the_code() -> None:
 
 
 def test_documentation_is_fresh() -> None:
-    path = Path(lifecycle.__file__).parents[2] / "docs" / "lifecycle.md"
+    path = Path(lifecycle.__file__).parents[2] / "docs" / "reference" / "lifecycle.md"
     assert path.read_text(encoding="utf-8") == markdown(), (
-        "python -m services.verification.lifecycle > docs/lifecycle.md"
+        "python -m services.verification.lifecycle > docs/reference/lifecycle.md"
     )
