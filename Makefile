@@ -87,6 +87,7 @@ thorough: setup ## run the long tests that `make test` leaves out
 lint: $(VENV) ## run ruff and mypy --strict, and check that the previous version keeps working during migrations
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m tools.migrations
 

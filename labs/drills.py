@@ -666,7 +666,9 @@ def _cure(ground: DrillBed) -> None:
 def _poison(ground: DrillBed) -> None:
     """Verification parks some items, and four hours pass."""
     _refuse(ground, "verification.items", "insert or update", 40)
-    ground.sql("update verification.dead_letters set set_aside_wall = set_aside_wall - interval '4 hours' where state <> 'done'")
+    ground.sql(
+        "update verification.dead_letters set set_aside_wall = set_aside_wall - interval '4 hours' where state <> 'done'"
+    )
     for process in ground.fleet:
         if process.name.startswith("verification."):
             process.restart().wait_ready()  # since when a record is parked is read at the start

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.local.children import StackError
-from labs.tour import Tour
+from labs.stage import Tour
 
 GOODS = ("shirt", "mug", "scarf", "lamp", "cushion", "poster", "bag", "clock")
 COUNTER = {"materials": ["identity", "statement"]}

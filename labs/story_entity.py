@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.local.children import StackError
-from labs.tour import SITE, Tour
+from labs.stage import SITE, Tour
 
 NORTH, SOUTH = "s-north", "s-south"
 DAY = dt.timedelta(days=1)

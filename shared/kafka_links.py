@@ -29,7 +29,7 @@ from kafka.protocol.parser import KafkaProtocol
 from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 from kafka.structs import OffsetAndMetadata
 
-from shared.logs import seldom
+from shared.log_limits import seldom
 from shared.settings import Settings
 
 _LOG: Final = logging.getLogger(__name__)

@@ -5,33 +5,17 @@ from __future__ import annotations
 import logging
 import re
 import sys
-import time
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from shared.log_limits import seldom
 from shared.settings import Settings
 
 # by shape: our bearer tokens, and the user and password in a URL; by name: anything that is called a secret
 _SHAPES = re.compile(r"gf_[A-Za-z0-9]{4,}_[A-Za-z0-9_-]{16,}|(?<=://)([^:/\s]+):([^@/\s]+)(?=@)")
 _NAMES = re.compile(r"token|secret|password|authorization|contact_key|idempotency", re.IGNORECASE)
-
-
-AGAIN_S: Final = 60.0
-"""Seconds after which a ``seldom`` text is logged again."""
-_said: dict[str, float] = {}
-
-
-def seldom(text: str) -> bool:
-    """Whether to log a lasting condition: not if this process has logged it within the last minute."""
-    now = time.monotonic()
-    if now - _said.get(text, -AGAIN_S) < AGAIN_S:
-        return False
-    if len(_said) > 1000:  # texts are few; if they are not, forget them all
-        _said.clear()
-    _said[text] = now
-    return True
 
 
 def _clean(value: Any) -> Any:

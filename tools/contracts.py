@@ -1,7 +1,7 @@
-"""``python -m tools.contracts``: write the AsyncAPI 3.0 document and the JSON Schemas of all events to ``docs/``.
+"""``python -m tools.contracts``: writes the AsyncAPI 3.0 document and the JSON Schemas of all events to the documents.
 
-Both are generated from ``shared.events``, ``shared.topics`` and the types of intake's door for upstreams, committed, and
-held fresh by a test. A generator: nothing that runs imports it, so it may look into a service.
+Both are generated from ``shared.events``, ``shared.topics`` and intake's types for upstreams. They are committed, and
+a test fails if they are stale. Nothing that runs imports this module, so it may import a service.
 """
 
 from __future__ import annotations
@@ -63,18 +63,18 @@ CARRIES: Final[dict[str, tuple[str, ...]]] = {
     topics.REFUSALS.name: (REFUSED,),
     INBOUND.name: tuple(BY_TOPIC),
 }
-"""Topic -> types of event that it carries."""
+"""Topic -> types of the events that it carries."""
 
 TRACED: Final = {
     "headers": {
         "type": "object",
-        "properties": {"traceparent": {"type": "string", "description": "W3C Trace Context; only of what is traced."}},
+        "properties": {"traceparent": {"type": "string", "description": "W3C Trace Context, if the event is traced."}},
     }
 }
 
 
 def all_types() -> dict[str, type[msgspec.Struct]]:
-    """CloudEvents type -> data type, the runtime's own and the upstreams' door's included."""
+    """CloudEvents type -> data type, including those of the runtime and of upstreams."""
     return {**TYPES, "goodfaith.dead_letter.v1": DeadLetter, REFUSED: InboundRefused, **BY_TOPIC}
 
 
@@ -83,7 +83,7 @@ def _summary(kind: type[msgspec.Struct]) -> str:
 
 
 def _channel(name: str) -> str:
-    """Id of a topic's channel: braces have no place in a reference."""
+    """Id of a topic's channel, without braces, which a reference must not have."""
     return name.removesuffix(".{upstream}")
 
 
@@ -106,7 +106,7 @@ def asyncapi() -> dict[str, Any]:
             "traits": [{"$ref": "#/components/messageTraits/traced"}],
             "payload": {
                 "type": "object",
-                # what we write has all of it; of an upstream no more is asked than CloudEvents does
+                # we write all of these; of an upstream we require only what CloudEvents requires
                 "required": ["specversion", "id", "source", "type", "data"]
                 if name in BY_TOPIC
                 else ["specversion", "id", "source", "type", "time", "datacontenttype", "data"],
@@ -114,14 +114,14 @@ def asyncapi() -> dict[str, Any]:
                     "specversion": {"const": "1.0"},
                     "id": {
                         "type": "string",
-                        "description": "The idempotency key: accepted at most once; with another body it is refused."
+                        "description": "The idempotency key: accepted at most once, and refused with another body."
                         if name in BY_TOPIC
                         else "Applied at most once by every reader: <writer>.<partition>.<sequence>.",
                     },
                     "source": {"type": "string", "format": "uri-reference"},
                     "type": {"const": name},
                     "subject": {"type": "string"},
-                    "time": {"type": "string", "format": "date-time", "description": "Business time of what happened."},
+                    "time": {"type": "string", "format": "date-time", "description": "Business time of the event."},
                     "datacontenttype": {"const": "application/json"},
                     "partitionkey": {"type": "string"},
                     "correlationid": {"type": "string", "description": "The claim."},
@@ -130,12 +130,12 @@ def asyncapi() -> dict[str, Any]:
                         {}
                         if name in BY_TOPIC
                         else {
-                            "traceparent": {"type": "string", "description": "As in the header, for the record."},
+                            "traceparent": {"type": "string", "description": "The header's value, kept in the event."},
                             "previous": {
                                 "type": "integer",
                                 "minimum": 0,
-                                "description": "Of an event in a log: sequence of the one that the log published before it to the same"
-                                " topic and partition; 0: it is the first.",
+                                "description": "For an event in a log: sequence of the previous event that the log"
+                                " published to the same topic and partition; 0: this is the first.",
                             },
                         }
                     ),
@@ -181,7 +181,7 @@ def asyncapi() -> dict[str, Any]:
 
 
 def documents() -> dict[Path, str]:
-    """Every generated file with its text."""
+    """Every generated file, and its text."""
     texts = {FOLDER / "asyncapi.json": asyncapi()}
     for name, schema in schemas().items():
         document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,9 +1,10 @@
-"""`python -m tools.messages`: brings the catalogues of `shared/locale/` up to date with the texts that there are.
+"""`python -m tools.messages`: updates the catalogues in `shared/locale/` from the texts in policies and code.
 
 Texts are those of the policies (titles and explanations of reasons, cures of refusals), those that code marks
-(`shared.languages.mark`), what a refusal of intake's door says (`Refused`), what numbers of rights look like, and the refusals
-of commands. What messages say (templates and tables of services/notification) has catalogues of its own. New ones come with an empty translation, those that are gone go; translations are kept. With `--check` nothing is
-written; exit 1 when a text has no translation.
+(`shared.languages.mark`), intake's refusals (`Refused`), the formats of registration numbers, and the refusals of
+commands. The texts of messages (templates and tables of services/notification) have catalogues of their own. New
+texts get an empty translation, texts that no longer exist are removed, other translations are kept. With `--check`
+nothing is written. Exit code 1 if a text has no translation.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _HEADER: Final = (
 )
 
 Texts = dict[str, set[str]]
-"""English text -> where it stands."""
+"""English text -> files that have it."""
 
 
 def of_policies() -> Texts:
@@ -58,14 +59,14 @@ def of_policies() -> Texts:
 
 
 def of_forms() -> Texts:
-    """Texts that forms show beside those of the policy."""
+    """Texts that forms show in addition to those of the policy."""
     texts = (*forms.RIGHTS.values(), *forms.ELEMENTS.values(), *forms.GROUNDS.values())
     return {text: {"services/intake/registry/forms.py"} for text in texts}
 
 
 @cache
 def of_code() -> Texts:
-    """Texts of refusals, marked texts, and what numbers look like."""
+    """Texts of refusals, marked texts, and formats of registration numbers."""
     found: Texts = {}
     for text in (*(form.looks for form in registers.FORMATS.values()), *registers.OFFICES.values()):
         found.setdefault(text, set()).add("services/intake/registry/registers.py")
@@ -76,12 +77,12 @@ def of_code() -> Texts:
             found.setdefault(text, set()).add("services/intake/evidence/detection.py")
     for text in PARTIES.values():
         found.setdefault(text, set()).add("services/verification/lifecycle.py")
-    # what the upstreams' door says goes to a topic, in English
+    # refusals of upstreams' records go to a topic, in English
     files = sorted(set((ROOT / "services" / "intake").glob("*.py")) - {ROOT / "services" / "intake" / "inbound.py"})
     files += [ROOT / "shared" / "outbound.py", ROOT / "shared" / "paging.py"]
     trees = {file.relative_to(ROOT).as_posix(): ast.parse(file.read_text(encoding="utf-8")) for file in files}
     constants = {name: _constants(tree) for name, tree in trees.items()}
-    # functions that make a refusal out of what they are given: their callers' texts are looked for as well
+    # functions that make a refusal from their arguments: the texts that their callers pass count too
     makers: dict[str, set[int | str]] = {"Refused": {2, "detail", "cure"}, "mark": {0}}
     for tree in trees.values():
         makers |= _makers(tree)
@@ -95,7 +96,7 @@ def of_code() -> Texts:
 
 
 def texts() -> Texts:
-    """Every text that is to be translated."""
+    """Every text to translate, except those of messages."""
     found: Texts = {}
     for group in (of_policies(), of_forms(), of_code()):
         for text, places in group.items():
@@ -104,7 +105,7 @@ def texts() -> Texts:
 
 
 def of_messages() -> dict[strings.Said, set[str]]:
-    """Texts of messages, by (context, text): a catalogue of their own."""
+    """Texts of messages, by (context, text). They have a catalogue of their own."""
     found: dict[strings.Said, set[str]] = {}
     for name in strings.templates():
         for said in strings.in_template(name):
@@ -136,7 +137,7 @@ def _arguments(call: ast.Call, wanted: set[int | str]) -> Iterator[ast.expr]:
 
 
 def _makers(tree: ast.Module) -> dict[str, set[int | str]]:
-    """Functions of the module that hand parameters of theirs to ``Refused`` as words, with those parameters."""
+    """Functions of the module that pass parameters to ``Refused`` as text, with those parameters."""
     found: dict[str, set[int | str]] = {}
     for function in ast.walk(tree):
         if not isinstance(function, ast.FunctionDef) or function.name == "__init__":
@@ -151,7 +152,7 @@ def _makers(tree: ast.Module) -> dict[str, set[int | str]]:
                 for argument in _arguments(call, wanted):
                     used |= {node.id for node in ast.walk(argument) if isinstance(node, ast.Name)}
         places = {place for place, name in enumerate(parameters) if name in used}
-        # only where a parameter is text: annotated as such
+        # only parameters that are annotated as text
         texts = {
             place
             for place in places
@@ -163,7 +164,7 @@ def _makers(tree: ast.Module) -> dict[str, set[int | str]]:
 
 
 def _constants(tree: ast.Module) -> dict[str, str]:
-    """Texts that the module names."""
+    """Text constants of the module."""
     found: dict[str, str] = {}
     for statement in tree.body:
         targets = statement.targets if isinstance(statement, ast.Assign) else []
@@ -179,7 +180,7 @@ def _constants(tree: ast.Module) -> dict[str, str]:
 
 
 def _texts(node: ast.expr, constants: Mapping[str, str]) -> Iterator[str]:
-    """Texts that an expression may come to; places of f-strings are named after what fills them."""
+    """Texts that an expression may evaluate to. Placeholders of f-strings are named after what fills them."""
     if isinstance(node, ast.IfExp):
         yield from _texts(node.body, constants)
         yield from _texts(node.orelse, constants)
@@ -205,7 +206,7 @@ def _texts(node: ast.expr, constants: Mapping[str, str]) -> Iterator[str]:
 
 
 def _place(node: ast.expr) -> str:
-    """A name for a place, after what fills it."""
+    """A name for a placeholder, after what fills it."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
@@ -221,7 +222,7 @@ def _place(node: ast.expr) -> str:
 
 
 def catalogue(language: str, wanted: Texts) -> Catalog:
-    """The catalogue as it should be: the wanted texts, with the translations that there are."""
+    """The catalogue as it should be: the wanted texts, with the existing translations."""
     known: dict[str, str] = {}
     if (path := languages.file(language)).exists():
         with path.open("rb") as stream:
@@ -236,7 +237,7 @@ def catalogue(language: str, wanted: Texts) -> Catalog:
 
 
 def message_catalogue(language: str, wanted: Mapping[strings.Said, set[str]]) -> Catalog:
-    """The catalogue of messages as it should be: the wanted texts, with the translations that there are."""
+    """The catalogue of messages as it should be: the wanted texts, with the existing translations."""
     known: dict[strings.Said, str] = {}
     if (path := languages.file(language, layout.DOMAIN)).exists():
         with path.open("rb") as stream:
@@ -251,7 +252,7 @@ def message_catalogue(language: str, wanted: Mapping[strings.Said, set[str]]) ->
 
 
 def written(made: Catalog, language: str) -> bytes:
-    """The file: without dates, so that it changes only when a text does."""
+    """The content of the file: without dates, so that it changes only when a text does."""
     stream = io.BytesIO()
     write_po(stream, made, omit_header=True, include_lineno=False, width=0, sort_output=True)
     header = (
@@ -268,7 +269,7 @@ def missing(language: str, wanted: Iterable[str]) -> list[str]:
 
 
 def missing_in_messages(language: str, wanted: Iterable[strings.Said]) -> list[str]:
-    """The same of messages."""
+    """Texts of messages without a translation."""
     there = layout.catalogue(language)
     return sorted(text for context, text in wanted if (context, text) not in there)
 

@@ -1,6 +1,6 @@
-"""``python -m tools.metrics_docs > docs/reference/metrics.md``: every metric of every process, from the declarations.
+"""``python -m tools.metrics_docs > docs/reference/metrics.md``: documents every metric, from the declarations.
 
-A test fails when the document is stale.
+A test fails if the document is stale.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from shared.metrics import WORKERS, Declared, Values, load
 
 HEAD: Final = """# Metrics
 
-Generated from the declarations: `python -m tools.metrics_docs > docs/reference/metrics.md`.
+Every metric of every process, for operators. Generated from the declarations:
+`python -m tools.metrics_docs > docs/reference/metrics.md`.
 
-Prometheus text, at `/metrics` of each process's health port ([operating.md](operating.md#health)). Base units. Counters end in `_total`
-and are added up over processes; timestamps are seconds since 1970, so that `time() - x` ages by itself when a process is stuck; those
-that say *business time* are in that, not in wall time ([the clock](operating.md#the-clock)).
-No id of a party, claim or item is ever a label. A label's values are all that there are, and such series begin at 0 with the process;
-where values are bounded but not known in the code, it says what they are. Label `worker` is the worker's name, `tier` the lane.
+Each process serves Prometheus text at `/metrics` of its [health port](processes.md#health-endpoints). Units are base
+units. Counters end in `_total`; add them up over processes. Timestamps are seconds since 1970, so `time() - x` keeps
+growing when a process is stuck. Those that say *business time* are in [that](../how-to/clock.md), not in wall time.
 
-Prometheus' label `job` is the process, as in `deploy/local/fleet.py`; `instance` one of its kind.
+The id of a party, claim or item is never a label. The values listed for a label are all that exist, and such series
+start at 0 with the process. Where the values are bounded but not known in the code, the table says what they are. The
+label `worker` is the worker's name, `tier` the lane.
+
+Prometheus's label `job` is the process, as in `deploy/local/fleet.py`; `instance` is one of its kind.
 """
 _TITLES: Final = {
     "intake": "Intake",
@@ -37,7 +40,7 @@ _TITLES: Final = {
 
 
 def section(metric: Declared) -> str:
-    """The heading that a metric stands under: its service's."""
+    """The heading of a metric: that of its service."""
     if set(WORKERS) <= set(metric.processes):
         return "Every worker"
     name = metric.processes[0].partition("-")[0]
@@ -58,7 +61,7 @@ def _row(metric: Declared, shown: Iterable[str]) -> str:
 
 
 def document(metrics: Mapping[str, Declared]) -> str:
-    """The document."""
+    """The whole document, as Markdown."""
     sections: dict[str, list[Declared]] = {"Every worker": []}
     for title in _TITLES.values():
         sections[title] = []
@@ -71,7 +74,7 @@ def document(metrics: Mapping[str, Declared]) -> str:
         parts.append(f"\n## {title}\n")
         if title == "Every worker":
             parts.append(
-                f"\n{', '.join(f'`{name}`' for name in WORKERS)}. In the column *process* only what exports it besides.\n"
+                f"\n{', '.join(f'`{name}`' for name in WORKERS)}. The column *process* lists further processes.\n"
             )
         parts.append("\n| metric | kind | means | labels | process | what to do |\n|---|---|---|---|---|---|\n")
         for metric in found:

@@ -1,11 +1,11 @@
-"""``python -m tools.migrations``: whether the version before can go on working beside each revision. For developers and CI.
+"""``python -m tools.migrations``: checks that the previous version can run alongside each revision.
 
-Alembic writes the SQL of a revision, squawk judges it: whether the statement breaks code that does not know of it, or locks a
-table for as long as it takes to go through it. A revision says ``phase = "expand"`` or ``phase = "contract"``; what may break the
-version before belongs into the latter, which ``goodfaith migrate`` leaves until nothing of that version runs any more.
+Alembic writes the SQL of a revision, and squawk judges whether a statement breaks code that does not know of it, or
+locks a table for as long as it takes to scan it. A revision says ``phase = "expand"`` or ``phase = "contract"``. What
+may break the previous version belongs in the latter, which ``goodfaith migrate`` leaves out while that version runs.
 
-Not judged: statements on data (``update``, ``delete``, ``truncate``), rights, and what a trigger does. A statement that is right
-all the same is excused where it stands: ``-- squawk-ignore RULE``, with the reason beside it.
+Not judged: statements on data (``update``, ``delete``, ``truncate``), grants, and what a trigger does. To excuse a
+statement that is right nevertheless, write ``-- squawk-ignore RULE`` there, with the reason.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from alembic.script import Script, ScriptDirectory
 from shared import migrate
 
 POSTGRES: Final = "15.0"
-"""The oldest server that is supported: what it cannot do without a long lock is refused."""
+"""The oldest supported server: what it cannot do without a long lock is refused."""
 BASELINE: Final = dict.fromkeys(("intake", "verification", "enforcement", "notification", "marketplace"), "0001")
-"""Up to these revisions nothing is judged: no version ran before them."""
+"""Revisions up to these are not judged: no version ran before them."""
 EXCLUDED: Final = {
     "require-lock-timeout": "`shared.migrate` sets it, and tries again",
-    "require-statement-timeout": "validating a constraint or an index built beside the traffic may take long, and harms nobody",
+    "require-statement-timeout": "validating a constraint or building an index may take long and harms nobody",
     "prefer-text-field": "style",
     "prefer-bigint-over-int": "partitions, counts and revisions are small",
     "prefer-bigint-over-smallint": "the same",
     "prefer-identity": "style",
     "prefer-robust-stmts": "a revision is a transaction: it is there whole or not at all",
 }
-"""Rules of squawk that are not ours, and why."""
+"""Rules of squawk that we do not apply, and why."""
 CONTRACTS: Final = frozenset(
     {
         "ban-drop-column",
@@ -54,12 +54,12 @@ CONTRACTS: Final = frozenset(
         "adding-not-nullable-field",
     }
 )
-"""What may be done once the version before is gone. Renaming never may: this version knows one of the names only."""
+"""Allowed once the previous version is gone. Renaming never is: this version knows only one of the names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that a revision may not do."""
+    """Something that a revision must not do."""
 
     path: str
     rule: str
@@ -79,7 +79,7 @@ def sql(config: Config, revision: Script) -> str:
     """The SQL of one revision, as Alembic would run it.
 
     Raises:
-        Exception: whatever the revision does that needs a connection, such as ``op.get_bind()``.
+        Exception: the revision does something that needs a connection, such as ``op.get_bind()``.
     """
     out = io.StringIO()
     config.output_buffer = out
@@ -88,13 +88,13 @@ def sql(config: Config, revision: Script) -> str:
 
 
 def judge(text: str, phase: migrate.Phase) -> list[tuple[str, str]]:
-    """(rule, message) of what SQL may not do in this phase.
+    """(rule, message) for everything that the SQL must not do in this phase.
 
     Raises:
-        FileNotFoundError: squawk is not installed (it is with the development requirements).
+        FileNotFoundError: squawk is not installed (the development requirements include it).
         ValueError: squawk cannot read it.
     """
-    # as a script beside this interpreter, also where its environment is not activated
+    # next to this interpreter first, in case its environment is not activated
     found = shutil.which("squawk", path=sysconfig.get_path("scripts")) or shutil.which("squawk")
     if found is None:
         raise FileNotFoundError("squawk is not installed: `make setup`")
@@ -128,7 +128,7 @@ def revisions(service: str) -> Iterator[tuple[Config, Script]]:
 
 
 def doubled(folder: Path) -> list[Finding]:
-    """Numbers that two revisions have, as after a merge: Alembic warns and takes one of them."""
+    """Numbers that two revisions share, as after a merge: Alembic only warns, and takes one of them."""
     numbers = Counter(path.name.partition("_")[0] for path in folder.glob("[0-9]*_*.py"))
     return [
         Finding(number, "doubled", "two revisions have this number: put one on top of the other")
@@ -150,7 +150,7 @@ def lint(config: Config, revision: Script) -> list[Finding]:
 
 
 def main() -> int:
-    """Judge all; the exit status."""
+    """Judge all revisions. Returns the exit code."""
     services = (*migrate.SERVICES, *migrate.DEMO)
     twice = [
         (service, finding)

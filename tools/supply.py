@@ -1,10 +1,11 @@
-"""``python -m tools.supply sbom | licences | audit``: what an installation is made of, under which terms, and what is known of it.
+"""``python -m tools.supply sbom|licences|audit``: an installation's packages, licences and known vulnerabilities.
 
-All three start from ``requirements.txt``, by which the image and ``make setup`` install: every version, with the hashes of the
-archives that may be taken for it.
+All three start from ``requirements.txt``, from which the image and ``make setup`` install. It has every version, with
+the hashes of the archives that may be installed for it.
 
-``sbom``: CycloneDX JSON of what is installed here of that list. ``licences``: `docs/reference/licences.md`, and a refusal of what may not be
-used. ``audit``: known vulnerabilities, by pip-audit; exit status 1 when there are any, 75 when nobody could be asked.
+``sbom``: CycloneDX JSON of the listed packages that are installed here. ``licences``: writes the page of licences
+(docs/reference/licences.md), and refuses those that are not allowed. ``audit``: known vulnerabilities, by pip-audit;
+exit code 1 if there are any, 75 if the source of the data could not be asked.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 LOCK: Final = ROOT / "requirements.txt"
 LICENCES: Final = ROOT / "docs" / "reference" / "licences.md"
 UNASKED: Final = 75
-"""Exit status of an audit that could not be made (EX_TEMPFAIL): neither good nor bad."""
+"""Exit code of an audit that could not be made (EX_TEMPFAIL): neither good nor bad."""
 
 PERMISSIVE: Final = frozenset(
     {"0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT", "MIT-0", "MIT-CMU", "PSF-2.0"}
     | {"Python-2.0", "Zlib", "LicenseRef-Repoze"}
 )
 WEAK_COPYLEFT: Final = frozenset({"LGPL-2.1-or-later", "LGPL-3.0-or-later", "MPL-2.0"})
-"""Binds changes to the library itself: none is changed here, and each is imported as it comes, so that it can be exchanged."""
+"""Binds changes to the library itself. We change none, and import each as it comes, so that it can be replaced."""
 ALLOWED: Final = PERMISSIVE | WEAK_COPYLEFT
 
 JUDGED: Final = {
@@ -54,8 +55,8 @@ JUDGED: Final = {
     "uvloop": "MIT OR Apache-2.0",
     "venusian": "LicenseRef-Repoze",
 }
-"""Packages whose metadata do not say it in a word, as their licence files were read. psycopg2 adds exceptions; the Repoze licence
-is of the BSD's kind and on no list; colorama is for Windows only."""
+"""Licences of packages whose metadata do not name one clearly, from their licence files. psycopg2 adds exceptions; the
+Repoze licence is like the BSD's and on no list; colorama is for Windows only."""
 _CLASSIFIERS: Final = {
     "Apache Software License": "Apache-2.0",
     "ISC License (ISCL)": "ISC",
@@ -67,17 +68,17 @@ _CLASSIFIERS: Final = {
 
 
 class Unknown(Exception):
-    """A package's licence is not told by its metadata and was not judged; the message says which and what to do."""
+    """A package's licence is neither clear from its metadata nor in `JUDGED`. The message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A version of the lock file.
+    """A version in the lock file.
 
     Attributes:
         name: normalised.
         applies: whether it is installed on a machine like this one.
-        hashes: SHA-256 of the archives that may be taken.
+        hashes: SHA-256 of the archives that may be installed.
     """
 
     name: str
@@ -90,7 +91,7 @@ def pins(text: str) -> list[Pin]:
     """The versions of a lock file, in its order.
 
     Raises:
-        ValueError: one has no hash, or more or less than one version.
+        ValueError: an entry has no hash, or not exactly one version.
     """
     found = []
     for line in re.sub(r"\\\n", " ", text).splitlines():
@@ -116,14 +117,14 @@ def licence(name: str, said: metadata.PackageMetadata | None) -> str:
         said: its metadata; None where it is not installed.
 
     Raises:
-        Unknown: nothing says it.
+        Unknown: nothing names it.
     """
     if name in JUDGED:
         return JUDGED[name]
     if said is not None:
         for field in ("License-Expression", "License"):
             try:
-                # as it stands: what only resembles an expression is none
+                # only an exact expression counts
                 return str(canonicalize_license_expression(said[field] or ""))
             except (InvalidLicenseExpression, KeyError):
                 continue
@@ -137,10 +138,10 @@ def licence(name: str, said: metadata.PackageMetadata | None) -> str:
 
 
 def permitted(expression: str) -> bool:
-    """Whether the licences allow use: all that must be kept together are, and one of those to choose from.
+    """Whether the licences allow use: each part of an AND must, and one part of an OR.
 
     Raises:
-        ExpressionError: it is no expression.
+        ExpressionError: it is not an expression.
     """
 
     def holds(node: Any) -> bool:
@@ -159,10 +160,10 @@ def _spdx() -> Any:
 
 
 def licences(locked: Iterable[Pin]) -> dict[tuple[str, str], str]:
-    """(name, version) -> licence, of all of the lock file.
+    """(name, version) -> licence, for the whole lock file.
 
     Raises:
-        Unknown: of one it is not known.
+        Unknown: a package's licence is not known.
     """
     found = {}
     for pin in locked:
@@ -175,7 +176,7 @@ def licences(locked: Iterable[Pin]) -> dict[tuple[str, str], str]:
 
 
 def refused(found: dict[tuple[str, str], str]) -> list[str]:
-    """Packages whose licence is not among those allowed."""
+    """Packages whose licence is not allowed."""
     wrong = []
     for (name, version), expression in found.items():
         try:
@@ -188,19 +189,20 @@ def refused(found: dict[tuple[str, str], str]) -> list[str]:
 
 
 def document(found: dict[tuple[str, str], str]) -> str:
-    """The text of `docs/reference/licences.md`."""
+    """The text of docs/reference/licences.md."""
     weak = sorted(
         {name for (name, _), expression in found.items() if any(one in expression for one in WEAK_COPYLEFT)},
     )
     rows = "\n".join(f"| {name} | {version} | {expression} |" for (name, version), expression in sorted(found.items()))
     return f"""# Licences
 
-Written by `python -m tools.supply licences` from `requirements.txt` and what the packages say of themselves; a test fails when it is
-stale, or when a package comes under other terms than these: {", ".join(f"`{one}`" for one in sorted(ALLOWED))}.
+The licences of the packages that Goodfaith uses, for those who distribute or audit it. Generated by
+`python -m tools.supply licences` from `requirements.txt` and the packages' metadata. A test fails if the page is
+stale, or if a package has a licence other than these: {", ".join(f"`{one}`" for one in sorted(ALLOWED))}.
 
-Goodfaith itself is under Apache-2.0. The packages below are installed beside it, unchanged. {", ".join(weak)} bind changes to
-themselves (weak copyleft): none is changed, and each can be exchanged for another build. Kafka, PostgreSQL, Prometheus, Alertmanager
-and Grafana are programs of their own that an installation brings along.
+Goodfaith itself is under Apache-2.0. The packages below are installed with it, unchanged. Some bind changes to
+themselves (weak copyleft): {", ".join(weak)}. None is changed, and each can be replaced by another build. Kafka,
+PostgreSQL, Prometheus, Alertmanager and Grafana are separate programs that an installation provides.
 
 | package | version | licence |
 |---|---|---|
@@ -212,10 +214,10 @@ and Grafana are programs of their own that an installation brings along.
 
 
 def complete(bom: dict[str, Any], locked: Sequence[Pin]) -> dict[str, Any]:
-    """A bill of an environment with development tools, cut down to what is locked for run time; with the lock's hashes.
+    """Reduce the bill of an environment with development tools to the locked run-time packages, and add their hashes.
 
     Raises:
-        ValueError: the environment is not the lock's.
+        ValueError: the environment does not match the lock file.
     """
     wanted = {pin.name: pin for pin in locked if pin.applies}
     components = {}
@@ -237,7 +239,7 @@ def complete(bom: dict[str, Any], locked: Sequence[Pin]) -> dict[str, Any]:
     root = bom["metadata"]["component"]["bom-ref"]
     graph = {one["ref"]: one.get("dependsOn", []) for one in bom.get("dependencies", ())}
     needed = {ref: [one for one in graph.get(ref, ()) if one in components] for ref in components}
-    # what no package needs, we do
+    # a package that no other package needs is a direct dependency of ours
     direct = sorted(set(components) - {one for ones in needed.values() for one in ones})
     dependencies = [
         {"ref": ref, **({"dependsOn": ones} if ones else {})} for ref, ones in {root: direct, **needed}.items()
@@ -246,11 +248,11 @@ def complete(bom: dict[str, Any], locked: Sequence[Pin]) -> dict[str, Any]:
 
 
 def sbom(python: str = sys.executable) -> dict[str, Any]:
-    """CycloneDX 1.6 of the run-time packages installed for an interpreter.
+    """Bill of materials (CycloneDX 1.6) of the run-time packages installed for an interpreter.
 
     Raises:
-        subprocess.CalledProcessError: cyclonedx-py failed; it says why.
-        ValueError: what is installed is not what is locked.
+        subprocess.CalledProcessError: cyclonedx-py failed; its output says why.
+        ValueError: the installed packages are not the locked ones.
     """
     made = subprocess.run(
         [
@@ -263,7 +265,7 @@ def sbom(python: str = sys.executable) -> dict[str, Any]:
 
 
 def valid(bom: dict[str, Any]) -> list[str]:
-    """What CycloneDX's schema says against a bill; nothing when it is right."""
+    """Errors of a bill by CycloneDX's schema; empty if it is valid."""
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
@@ -275,14 +277,14 @@ def valid(bom: dict[str, Any]) -> list[str]:
 
 
 class NotAudited(Exception):
-    """Nobody could be asked about some package: no word about it, good or bad; the message says why."""
+    """Some package could not be audited, so nothing is known of it, good or bad. The message says why."""
 
 
 def findings(report: dict[str, Any]) -> list[str]:
     """Known vulnerabilities in pip-audit's report.
 
     Raises:
-        NotAudited: it left a package out; pip-audit itself calls that a success.
+        NotAudited: it left a package out, which pip-audit itself counts as success.
     """
     packages = report["dependencies"]
     skipped = [one for one in packages if "skip_reason" in one]
@@ -299,7 +301,7 @@ def findings(report: dict[str, Any]) -> list[str]:
 
 
 def ask(lock: str) -> dict[str, Any]:
-    """pip-audit's report on a lock file; nothing is installed.
+    """Run pip-audit on a lock file and return its report. Installs nothing.
 
     Raises:
         NotAudited: it failed.
@@ -322,27 +324,27 @@ def ask(lock: str) -> dict[str, Any]:
 
 
 def audit(text: str) -> list[str]:
-    """Known vulnerabilities of what is locked.
+    """Known vulnerabilities of the locked packages.
 
     Raises:
-        NotAudited: the data source cannot be reached, or does not know the packages.
+        NotAudited: the source of the data cannot be reached, or does not know the packages.
     """
     first = pins(text)[0]
-    # one is asked for before all: where there is no source, the others need not be tried
+    # ask about one package first: if the source cannot be reached, the others need not be tried
     findings(ask(f"{first.name}=={first.version} {' '.join(f'--hash=sha256:{one}' for one in first.hashes)}\n"))
     return findings(ask(text))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command line. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.supply")
     commands = parser.add_subparsers(dest="command", required=True)
-    bill = commands.add_parser("sbom", help="CycloneDX JSON")
+    bill = commands.add_parser("sbom", help="write a bill of materials as CycloneDX JSON")
     bill.add_argument("--python", default=sys.executable, help="interpreter of the environment (default: this one)")
-    bill.add_argument("--output", type=Path, help="file (default: standard output)")
-    commands.add_parser("licences", help="write docs/reference/licences.md; exit 1 when a licence is not allowed")
+    bill.add_argument("--output", type=Path, help="file to write (default: standard output)")
+    commands.add_parser("licences", help="write docs/reference/licences.md; exit 1 if a licence is not allowed")
     commands.add_parser(
-        "audit", help=f"known vulnerabilities; exit 1: there are some, {UNASKED}: nobody could be asked"
+        "audit", help=f"list known vulnerabilities; exit 1 if there are any, {UNASKED} if the source did not answer"
     )
     given = parser.parse_args(argv)
     if given.command == "sbom":

@@ -72,8 +72,8 @@ LAG_RECORDS = metrics.gauge(
 )
 LAG_SECONDS = metrics.gauge(
     "goodfaith_consumer_lag_seconds",
-    "Wall age of the oldest record that a reader has not consumed, seen from outside; 0: there is none, or it is younger"
-    " than the time between two looks (`GOODFAITH_WATCH_S`).",
+    "Wall age of the oldest record that a reader has not consumed, seen from outside; 0: there is none, or it is"
+    " younger than the time between two looks (`GOODFAITH_WATCH_S`).",
     _PLACE,
     of=NAME,
     do="grows on all partitions: the worker is away or too slow; on one: that partition is stuck, see its owner's log",

@@ -143,7 +143,7 @@ def show(
     stack: StackOption = "default",
     json: JsonOption = False,
 ) -> None:
-    """Show the timeline of a claim or an item: what happened when, by which rule, through what cause, and by whom."""
+    """Show the timeline of a claim or an item: what happened when, by which rule, why, and by whom."""
     import msgspec
     from rich.markup import escape
     from rich.table import Column, Table

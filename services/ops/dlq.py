@@ -16,7 +16,9 @@ import typer
 from services.ops.terminal import JsonOption, StackOption
 
 app = typer.Typer(no_args_is_help=True, help="Show and retry dead letters: records that could not be processed.")
-_COLUMNS: Final = 'id, partition, key, topic, "offset", event_id, type, error, count, state, set_aside_wall, changed_wall'
+_COLUMNS: Final = (
+    'id, partition, key, topic, "offset", event_id, type, error, count, state, set_aside_wall, changed_wall'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ def ask(connection: Any, tables: Iterable[Table], *, id: str | None = None, key:
     waited: list[str] = []
     for table in wanted:
         connection.exec_driver_sql(
-            f"update {table.name} set state = 'replay', changed_wall = now() where state = 'waiting' and {where}", values
+            f"update {table.name} set state = 'replay', changed_wall = now() where state = 'waiting' and {where}",
+            values,
         )
         rows = connection.exec_driver_sql(f"select id from {table.name} where state = 'replay' and {where}", values)
         waited += [f"{table.worker}:{number}" for number in rows.scalars()]

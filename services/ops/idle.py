@@ -1,6 +1,7 @@
 """Tells from the database and the broker whether anything is still in progress.
 
-For `verify`, replays, benchmarks and tests. Only the operator's code reads across the services' schemas; the services never do.
+For `verify`, replays, benchmarks and tests. Only the operator's code reads across the services' schemas; the services
+never do.
 """
 
 from __future__ import annotations

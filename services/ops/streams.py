@@ -90,9 +90,7 @@ def rebuild(
             help="topics: from their beginning. logs: from the services' event logs, if retention has cut the topics.",
         ),
     ] = Source.TOPICS,
-    wait: Annotated[
-        bool, typer.Option(help="Wait until the views have caught up, then delete the old tables.")
-    ] = True,
+    wait: Annotated[bool, typer.Option(help="Wait until the views have caught up, then delete the old tables.")] = True,
     timeout: Annotated[float, typer.Option(min=1, help="Maximum time to wait, in seconds.")] = 3600,
     stack: StackOption = "default",
     json: JsonOption = False,

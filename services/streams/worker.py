@@ -44,13 +44,14 @@ from prometheus_client import REGISTRY
 
 from services.streams import app as faust_app
 from services.streams import fold, generations, tables
+from services.streams import sidecar
 from services.streams.app import REFILL
 from services.streams.changelog import Changelog, Foreign, GivenUp
 from services.streams.collector import Views
 from services.streams.figures import FAILED, FOLDED, FOREIGN, MISSED, NAME, POSITION, RECOVERING, RESULTS, SOUGHT
 from services.streams.registry import VIEWS
 from services.streams.views import Meta, Totals, View
-from shared import clock, db, kafka_links, logs, metrics, tracing
+from shared import clock, db, kafka_links, log_limits, metrics, tracing
 from shared.events import decode_data, decode_envelope
 from shared.runtime.health import Health
 from shared.runtime.traced import Traced
@@ -245,7 +246,7 @@ class Worker:
         """Wait while broker and process do not trust each other; restarting the process would log it every time."""
         assert self._ended is not None
         while reason is not None and not self._ended.done():
-            if logs.seldom(reason):
+            if log_limits.seldom(reason):
                 log.warning("paused", worker=NAME, error=reason)
             await asyncio.wait([self._ended], timeout=self.settings.retry_max_s)
             reason = await asyncio.to_thread(kafka_links.why, self.settings)
@@ -942,17 +943,14 @@ def run(settings: Settings) -> None:
 
     views = Views(lambda: worker.partitions().values(), worker.now)
     REGISTRY.register(views)
-    # imported here because it imports this module
-    from services.streams import beside
-
-    listening = beside.listen(settings)
-    worker.url = beside.url_of(listening, tls=settings.http_certificate is not None)
+    listening = sidecar.listen(settings)
+    worker.url = sidecar.url_of(listening, tls=settings.http_certificate is not None)
 
     async def work() -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
-        async with beside.beside(settings, worker, views, listening):
+        async with sidecar.running(settings, worker, views, listening):
             stopped = await worker.run()
         if stopped:
             log.info("stopped", worker=NAME)

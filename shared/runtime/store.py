@@ -138,7 +138,9 @@ class Store:
             select l.partition, l.seq, l.topic, l.key, l.target, l.payload, extract(epoch from l.recorded_wall)::float
             from {p}event_log l join {p}partitions p on p.partition = l.partition and l.seq > p.published_upto
             where l.partition = any(%s) order by l.partition, l.seq"""
-        self._sql_parked_keys = f"select distinct key from {p}dead_letters where state <> 'done' and partition = any(%s)"
+        self._sql_parked_keys = (
+            f"select distinct key from {p}dead_letters where state <> 'done' and partition = any(%s)"
+        )
         self._sql_parked_since = f"""
             select coalesce(extract(epoch from min(set_aside_wall)), 0)::float from {p}dead_letters
             where state <> 'done' and partition = any(%s)"""

@@ -36,7 +36,7 @@ from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.errors import IllegalStateError, KafkaError, LogTruncationError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
-from shared import clock, db, kafka_links, logs, metrics, tracing
+from shared import clock, db, kafka_links, log_limits, metrics, tracing
 from shared.events import Data, Envelope, NewerVersion, Watermark, decode_data, decode_envelope, encode, is_ours
 from shared.runtime import assignment, seen
 from shared.runtime.health import Health
@@ -279,7 +279,7 @@ class Worker:
         ceiling = min(self.settings.retry_max_s, 0.05 * 2 ** min(self._failures, 12))
         pause = random.uniform(ceiling / 2, ceiling)
         refused = str(error) if isinstance(error, kafka_links.LinkRefused) else db.refused(error)
-        if refused is None or logs.seldom(refused):
+        if refused is None or log_limits.seldom(refused):
             log.warning(
                 "paused",
                 worker=self.service.name,
@@ -402,7 +402,7 @@ class Worker:
         self._missing = missing
         metrics.MISSING_TOPICS.labels(self.service.name).set(len(missing))
         for name in missing:
-            if logs.seldom(f"missing {name}"):
+            if log_limits.seldom(f"missing {name}"):
                 log.error("topic is missing", worker=self.service.name, topic=name, cure="goodfaith migrate")
 
     @property

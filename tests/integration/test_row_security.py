@@ -81,7 +81,7 @@ def test_without_the_first_filter_nothing_of_others_is_shown(
     parts: Parts, cases: tuple[Case, Case], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = cases
-    monkeypatch.setattr(store, "_mine", _all)
+    monkeypatch.setattr(reading_store, "visible_to", _all)
     with TestClient(create(parts.settings)) as client:
         for path in one.paths():
             assert client.get(path, headers=one.headers).status_code == 200, path

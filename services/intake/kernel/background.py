@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 from kafka.errors import KafkaError
 
-from shared import db, kafka_links, logs
+from shared import db, kafka_links, log_limits
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ class Background:
             except Exception as error:
                 passing = isinstance(error, KafkaError) or db.is_transient(error)
                 refused = str(error) if isinstance(error, kafka_links.LinkRefused) else db.refused(error)
-                if (not said or not passing) and (refused is None or logs.seldom(refused)):
+                if (not said or not passing) and (refused is None or log_limits.seldom(refused)):
                     log.warning("job failed", job=self._name, error=refused or f"{type(error).__name__}: {error}")
                 said = True
             self._stop.wait(self._every_s)

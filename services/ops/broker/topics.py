@@ -247,7 +247,7 @@ def _first_stamp(consumer: Any, places: Mapping[Any, int]) -> int:
                 found.append(records[0].timestamp)
                 left.discard(place)
                 consumer.pause(place)
-    # a record that cannot be read may be of any age
+    # a record that cannot be read may be of any age: assume the oldest
     return 0 if left else min(found)
 
 

@@ -222,7 +222,7 @@ def refill(
         CommandError: a process is still connected to the database.
         kafka.errors.KafkaError: the broker is away.
     """
-    from services.ops.restore.restore import fold_anew, none_connected
+    from services.ops.restore.common import fold_anew, none_connected
 
     begun = time.monotonic()
     none_connected(engine)
@@ -370,7 +370,7 @@ def _cut(settings: Settings, topic: topics.Topic, partition: int, upto: int) -> 
 
 
 def _write(settings: Settings, topic: topics.Topic, partition: int, rows: Sequence[tuple[str, str, float]]) -> int:
-    from services.ops.restore.restore import producing
+    from services.ops.restore.common import producing
 
     # with their original time, unless retention would then delete them before they are read
     kept_ms = topic.kept_ms(settings)

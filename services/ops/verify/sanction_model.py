@@ -48,7 +48,7 @@ class Span(NamedTuple):
 
     @property
     def place(self) -> Place:
-        """Of which threshold."""
+        """The threshold."""
         return self.ledger, self.level
 
 
@@ -130,7 +130,7 @@ class Sanction(NamedTuple):
 
     @property
     def place(self) -> Place:
-        """Of which threshold."""
+        """The threshold."""
         return self.ledger, self.level
 
     @property

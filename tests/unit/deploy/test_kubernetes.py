@@ -56,8 +56,7 @@ from tests.unit.deploy.kubernetes_schemas import NEWEST, OLDEST, errors
 GENERATED = files()
 COMMANDS = ("migrate", "verify", "prune")
 """Pods that run commands, and serve nothing."""
-HOW_TO = "
-".join(one.read_text(encoding="utf-8") for one in DOCUMENTS)
+HOW_TO = "\n".join(one.read_text(encoding="utf-8") for one in DOCUMENTS)
 PERFORMANCE = (ROOT / "docs/explanation/performance.md").read_text(encoding="utf-8")
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 

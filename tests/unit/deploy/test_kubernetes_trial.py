@@ -14,7 +14,7 @@ from deploy.kubernetes.trial import history, metrics_api, tools, trial
 from deploy.kubernetes.trial.history import Moment
 from deploy.local.children import StackError
 
-DOCUMENT = trial.DOCUMENT.read_text(encoding="utf-8")
+DOCUMENT = "\n".join(one.read_text(encoding="utf-8") for one in trial.DOCUMENTS)
 
 
 def pod(name: str, *, process: str = "verification", ready: bool = True, ending: bool = False, node: str = "node-a") -> dict[str, Any]:  # fmt: skip

@@ -110,8 +110,8 @@ def test_what_was_there_goes_once_all_is_written_and_before_anybody_goes_on(
     done: list[tuple[str, object]] = []
     engine = MagicMock()
     gap = Gap(READER, *PLACE, upto=4, begins=0, ends=ends, recreated=True)
-    monkeypatch.setattr("services.ops.restore.restore.none_connected", lambda _: None)
-    monkeypatch.setattr("services.ops.restore.restore.fold_anew", lambda _: 7)
+    monkeypatch.setattr("services.ops.restore.common.none_connected", lambda _: None)
+    monkeypatch.setattr("services.ops.restore.common.fold_anew", lambda _: 7)
     monkeypatch.setattr(unread, "find", lambda *_: [gap])
     monkeypatch.setattr(unread, "present", lambda *_, **__: READERS)
     monkeypatch.setattr(unread, "_topic_ids", lambda _: {})

@@ -15,7 +15,7 @@ from kafka.errors import KafkaTimeoutError
 from kafka.net.sasl.scram import SaslMechanismScram
 
 from deploy.local.authority import Authority, Issued
-from shared import kafka_links, logs
+from shared import kafka_links, log_limits
 from shared.kafka_links import Context, Filter, LinkRefused, _complete, _said
 from shared.settings import Settings
 
@@ -228,7 +228,7 @@ def test_aiokafka_and_faust_are_given_the_same(tmp_path: Path, trusted: Authorit
 
 
 def test_many_lines_of_the_clients_are_one(trusted: Authority, caplog: pytest.LogCaptureFixture) -> None:
-    logs._said.clear()
+    log_limits._said.clear()
     caplog.handler.addFilter(only := Filter(tls(trusted)))
     try:
         for _ in range(20):
@@ -293,7 +293,7 @@ def test_one_broker_that_refuses_keeps_nobody_from_the_others(
             raise error
 
     monkeypatch.setattr(kafka_links, "_greet", greet)
-    logs._said.clear()
+    log_limits._said.clear()
     settings = tls(trusted).model_copy(update={"kafka": "a:1,b:2,c:3"})
     assert kafka_links.why(settings) is None
     assert kafka_links.why(settings) is None

@@ -16,6 +16,6 @@ phase = "expand"
 
 def upgrade() -> None:
     """Create the tables."""
-    for prefix in ('', 'inbound_'):
+    for prefix in ("", "inbound_"):
         op.get_bind().exec_driver_sql(runtime_v1(prefix))
     op.get_bind().exec_driver_sql(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8").replace("%", "%%"))

@@ -306,7 +306,7 @@ def test_the_process_writes_no_file_and_sees_no_secret() -> None:
     assert "import services" not in source
     assert "from services" not in source
     assert "from shared" not in source
-    limits = "import sys; sys.path.insert(0, sys.argv[1]); import sniff, resource as r; sniff.confine();"
+    limits = "import sys; sys.path.insert(0, sys.argv[1]); import detection, resource as r; detection.confine();"
     prints = "print(r.getrlimit(r.RLIMIT_FSIZE)[1], r.getrlimit(r.RLIMIT_AS)[1], r.getrlimit(r.RLIMIT_CPU)[1])"
     run = subprocess.run(
         [sys.executable, "-I", "-c", limits + prints, str(Path(sniff.__file__).parent)], capture_output=True, text=True

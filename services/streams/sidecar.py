@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
@@ -15,9 +15,11 @@ from services.streams import api
 from services.streams.collector import Views
 from services.streams.figures import NAME
 from services.streams.reconcile import Database, Reconciler
-from services.streams.worker import Worker
 from shared import bounded, serving
 from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from services.streams.worker import Worker
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +50,7 @@ def url_of(listening: socket.socket, *, tls: bool = False) -> str:
 
 
 @contextlib.asynccontextmanager
-async def beside(
+async def running(
     settings: Settings, worker: Worker, views: Views, listening: socket.socket
 ) -> AsyncIterator[Reconciler | None]:
     """Serve the query API and compare views while the context is open.
