@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from deploy import images
-from deploy.containers import process
+from deploy import images, process
 from deploy.kubernetes.model import SHAPES, Shape
-from deploy.local import fleet, postgres, secured
+from deploy.local import fleet, postgres, secured, server_images
 from deploy.local.fleet import Spec
 from deploy.prometheus import routing
 from deploy.prometheus.model import Pace, dump
@@ -122,7 +121,7 @@ def _settable() -> list[str]:
 def _shared() -> dict[str, str]:
     """Settings of all processes that .env may override."""
     values = {
-        "GOODFAITH_KAFKA": f"kafka:{process.KAFKA_PORT}",
+        "GOODFAITH_KAFKA": f"kafka:{server_images.KAFKA_PORT}",
         **process.addresses(),
         "GOODFAITH_PROMETHEUS_URL": "http://prometheus:9090",
         "GOODFAITH_PARTITIONS": PARTITIONS,
@@ -137,7 +136,7 @@ def _decided(spec: Spec, number: int) -> dict[str, str]:
     return {
         **login,
         **process.listening(spec),
-        "GOODFAITH_SECRETS_DIR": process.SECRETS,
+        "GOODFAITH_SECRETS_DIR": server_images.SECRETS,
         "GOODFAITH_STATE_DIR": process.STATE,
         "GOODFAITH_INSTANCE": f"{spec.name}.{number}",
     }
@@ -147,7 +146,7 @@ def _login(principal: str) -> dict[str, str]:
     """Settings with which a process logs in to the broker; the password is a secret."""
     return {
         "GOODFAITH_KAFKA_SECURITY": "sasl_tls",
-        "GOODFAITH_KAFKA_CA": f"{process.SECRETS}/kafka_ca",
+        "GOODFAITH_KAFKA_CA": f"{server_images.SECRETS}/kafka_ca",
         "GOODFAITH_KAFKA_USER": secured.user(principal),
     }
 
@@ -181,11 +180,12 @@ def _kafka() -> dict[str, Any]:
         "profiles": [CORE],
         # compose would expand a single $
         "environment": {
-            key: value.replace("$", "$$") for key, value in process.kafka_environment("kafka", logins=True).items()
+            key: value.replace("$", "$$")
+            for key, value in server_images.kafka_environment("kafka", logins=True).items()
         },
         "secrets": _mounted({name: name for name in ("kafka_broker", "kafka_ca")}),
         # checks only that the port answers; the migration waits until topics can be created
-        "healthcheck": _healthy(["CMD", "bash", "-c", f"</dev/tcp/127.0.0.1/{process.KAFKA_PORT}"], 5),
+        "healthcheck": _healthy(["CMD", "bash", "-c", f"</dev/tcp/127.0.0.1/{server_images.KAFKA_PORT}"], 5),
         "volumes": ["kafka:/var/lib/kafka/data"],
         # the image's start script writes its configuration to the root file system
         **_closed("1g", 400, read_only=False),
@@ -194,7 +194,7 @@ def _kafka() -> dict[str, Any]:
 
 
 def _postgres() -> dict[str, Any]:
-    options = [word for key, value in process.postgres_options().items() for word in ("-c", f"{key}={value}")]
+    options = [word for key, value in server_images.postgres_options().items() for word in ("-c", f"{key}={value}")]
     return {
         "image": images.POSTGRES.substitution,
         "profiles": [CORE],
@@ -203,7 +203,7 @@ def _postgres() -> dict[str, Any]:
         "environment": {
             "POSTGRES_USER": postgres.SUPERUSER,
             "POSTGRES_DB": postgres.DATABASE,
-            "POSTGRES_PASSWORD_FILE": f"{process.SECRETS}/postgres_password",
+            "POSTGRES_PASSWORD_FILE": f"{server_images.SECRETS}/postgres_password",
             "POSTGRES_INITDB_ARGS": "--auth-host=scram-sha-256 --locale-provider=builtin --locale=C.UTF-8 --encoding=UTF8",
         },
         "secrets": _mounted({"postgres_password": "postgres_password"}),
@@ -237,12 +237,12 @@ def _administers() -> dict[str, str]:
     """The operator's environment: it logs in to the broker by certificate, since it sets the others' passwords."""
     return {
         "<<": "*settings",
-        "GOODFAITH_KAFKA": f"${{GOODFAITH_OPERATOR_KAFKA:-kafka:{process.OPERATOR_PORT}}}",
+        "GOODFAITH_KAFKA": f"${{GOODFAITH_OPERATOR_KAFKA:-kafka:{server_images.OPERATOR_PORT}}}",
         "GOODFAITH_KAFKA_SECURITY": "tls",
-        "GOODFAITH_KAFKA_CA": f"{process.SECRETS}/kafka_ca",
-        "GOODFAITH_KAFKA_CERTIFICATE": f"{process.SECRETS}/kafka_operator_certificate",
-        "GOODFAITH_KAFKA_KEY": f"{process.SECRETS}/kafka_operator_key",
-        "GOODFAITH_SECRETS_DIR": process.SECRETS,
+        "GOODFAITH_KAFKA_CA": f"{server_images.SECRETS}/kafka_ca",
+        "GOODFAITH_KAFKA_CERTIFICATE": f"{server_images.SECRETS}/kafka_operator_certificate",
+        "GOODFAITH_KAFKA_KEY": f"{server_images.SECRETS}/kafka_operator_key",
+        "GOODFAITH_SECRETS_DIR": server_images.SECRETS,
         "GOODFAITH_STATE_DIR": process.STATE,
     }
 
@@ -257,7 +257,7 @@ def _migrate() -> dict[str, Any]:
     return {
         "<<": "*process",
         "profiles": [CORE],
-        "command": ["services.ops.cli", "migrate", "--passwords", process.SECRETS],
+        "command": ["services.ops.cli", "migrate", "--passwords", server_images.SECRETS],
         "environment": _administers(),
         "secrets": _mounted({"database": "admin_database", **OPERATORS_LINK, **passwords}),
         "depends_on": "*started",
@@ -368,7 +368,7 @@ def _grafana() -> dict[str, Any]:
         "profiles": [OBSERVABILITY],
         "environment": {
             "PROMETHEUS_URL": "http://prometheus:9090",
-            "GF_SECURITY_ADMIN_PASSWORD__FILE": f"{process.SECRETS}/grafana_password",
+            "GF_SECURITY_ADMIN_PASSWORD__FILE": f"{server_images.SECRETS}/grafana_password",
             "GF_ANALYTICS_REPORTING_ENABLED": "false",
             "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
             "GF_USERS_ALLOW_SIGN_UP": "false",

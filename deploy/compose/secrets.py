@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from deploy.containers import process
-from deploy.local import fleet, postgres, secured
+from deploy.local import fleet, postgres, secured, server_images
 from deploy.local.authority import Authority
 from deploy.local.children import StackError
 from deploy.local.stack import new_secret
@@ -95,4 +94,4 @@ def _links() -> dict[str, str]:
 
 
 def _url(login: str, password: str) -> str:
-    return f"postgresql://{login}:{password}@{HOST}:{process.POSTGRES_PORT}/{postgres.DATABASE}"
+    return f"postgresql://{login}:{password}@{HOST}:{server_images.POSTGRES_PORT}/{postgres.DATABASE}"

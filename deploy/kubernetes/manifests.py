@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from deploy.containers.process import HTTP_PORT, METRICS_PORT, STATE, USER
 from deploy.kubernetes.model import BASE, PROCESSES, Process
 from deploy.local import fleet
+from deploy.process import HTTP_PORT, METRICS_PORT, STATE, USER
 from deploy.prometheus.model import dump
 from shared import access
 from shared.settings import Settings

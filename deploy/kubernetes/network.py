@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from deploy.containers.process import HTTP_PORT, METRICS_PORT
 from deploy.kubernetes.manifests import FIRST, PREFIX, Document, labels, wave
 from deploy.kubernetes.model import PROCESSES, Place, Process
+from deploy.process import HTTP_PORT, METRICS_PORT
 from shared.outbound import INTERNET
 from shared.settings import Settings
 

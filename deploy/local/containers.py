@@ -17,8 +17,7 @@ from testcontainers.community.postgres import PostgresContainer
 from testcontainers.core.container import DockerContainer
 
 from deploy import images
-from deploy.containers import process
-from deploy.local import kafka
+from deploy.local import kafka, server_images
 from deploy.local.children import StackError
 from deploy.local.postgres import DATABASE, SUPERUSER
 
@@ -92,8 +91,8 @@ class Kafka(_Container):
     def _make(self) -> Any:
         container: Any = DockerContainer(images.KAFKA.reference)
         # on loopback, which with_bind_ports does not support
-        container.ports[str(process.KAFKA_PORT)] = ("127.0.0.1", self.port)
-        return container.with_envs(**process.kafka_environment("127.0.0.1", self.port))
+        container.ports[str(server_images.KAFKA_PORT)] = ("127.0.0.1", self.port)
+        return container.with_envs(**server_images.kafka_environment("127.0.0.1", self.port))
 
     def wait_ready(self) -> None:
         """Wait until the node that was started last serves clients.
@@ -131,8 +130,8 @@ class Postgres(_Container):
     def _make(self) -> Any:
         image = images.POSTGRES.reference
         container: Any = PostgresContainer(image, username=SUPERUSER, password=self._password, dbname=DATABASE)
-        container.ports[str(process.POSTGRES_PORT)] = ("127.0.0.1", self.port)
-        options = [word for key, value in process.postgres_options().items() for word in ("-c", f"{key}={value}")]
+        container.ports[str(server_images.POSTGRES_PORT)] = ("127.0.0.1", self.port)
+        options = [word for key, value in server_images.postgres_options().items() for word in ("-c", f"{key}={value}")]
         return container.with_command(["postgres", *options])
 
     def wait_ready(self) -> None:

@@ -43,8 +43,7 @@ from kafka.errors import KafkaError
 from prometheus_client import REGISTRY
 
 from services.streams import app as faust_app
-from services.streams import fold, generations, tables
-from services.streams import sidecar
+from services.streams import fold, generations, sidecar, tables
 from services.streams.app import REFILL
 from services.streams.changelog import Changelog, Foreign, GivenUp
 from services.streams.collector import Views

@@ -248,10 +248,14 @@ def _countered(world: World, holder: str, seller: str, claim: Claim) -> None:
 def _is_careful(shop: httpx.Client, secret: str, seller: str) -> None:
     """Only what is signed is carried out, for its path, now, and in its order."""
 
-    def post(path: str, command: dict[str, Any], *, signed_for: str = "", age_s: int = 0, key: str = "c-9") -> httpx.Response:
+    def post(
+        path: str, command: dict[str, Any], *, signed_for: str = "", age_s: int = 0, key: str = "c-9"
+    ) -> httpx.Response:
         body = json.dumps(command).encode()
         at = int(time.time()) - age_s
-        return shop.post(path, content=body, headers=marketplace.signed_headers(secret, at, signed_for or path, key, body))
+        return shop.post(
+            path, content=body, headers=marketplace.signed_headers(secret, at, signed_for or path, key, body)
+        )
 
     suspend = {"command": "c-9", "listing": "example-shop", "action": "suspend", "seq": 1}
     freeze = {"command": "c-9", "seller": seller, "seq": 1, "measures": ["frozen"]}

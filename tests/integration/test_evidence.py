@@ -667,7 +667,9 @@ def test_a_document_proves_a_right_that_waited_for_it(parts: Parts, people: Peop
     )
     assert told == [("active",)]
     prove(ownership)
-    assert parts.query("select count(*) from admission_queue where claim = %s and kind = 'command'", claim["claim"]) == [(1,)]
+    assert parts.query(
+        "select count(*) from admission_queue where claim = %s and kind = 'command'", claim["claim"]
+    ) == [(1,)]
 
 
 def test_what_a_killed_writer_left_in_the_folder_goes_with_it(parts: Parts, people: People, holder: Someone) -> None:

@@ -534,7 +534,9 @@ def test_a_declaration_is_executed_and_sealed(parts: Parts, people: People, at: 
     ((sealed,),) = parts.query("select sealed from good_faith_declarations where account = %s", account)
     assert b"Signatory" not in bytes(sealed)
     assert b"director" not in bytes(sealed)
-    assert not parts.query("select 1 from admission_queue where payload like '%%Signatory%%' or payload like '%%sworn%%'")
+    assert not parts.query(
+        "select 1 from admission_queue where payload like '%%Signatory%%' or payload like '%%sworn%%'"
+    )
     path = f"/v1/accounts/{account}/good-faith/declarations"
     (read,) = people.client.get(path, headers=people.operator).json()["items"]
     assert (read["name"], read["capacity"], read["sha256"]) == (SIGNED["name"], SIGNED["capacity"], TEXT.sha256)

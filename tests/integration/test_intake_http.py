@@ -86,7 +86,9 @@ def test_an_accepted_claim_can_be_read_at_once(
         assert read.json()["states"] == {"RECEIVED": 2}
         item = people.client.get(f"/v1/items/{made['items'][0]['item']}", headers=headers).json()
         assert (item["state"], item["complainant"], item["listing"]) == ("RECEIVED", account, f"at-once-{number}")
-        assert parts.query("select count(*) from admission_queue where claim = %s and kind = 'submit'", made["claim"]) == [(2,)]
+        assert parts.query(
+            "select count(*) from admission_queue where claim = %s and kind = 'submit'", made["claim"]
+        ) == [(2,)]
 
 
 def test_an_answered_claim_survives_kill_9(

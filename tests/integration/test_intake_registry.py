@@ -61,7 +61,8 @@ def told(parts: Parts, claim: str) -> list[str]:
     """What the items of a claim were told of the right, in order, once all are told."""
     parts.tell_rights()
     rows = parts.query(
-        "select payload::json->>'status' from admission_queue where type like '%%change_right%%' and claim = %s order by id", claim
+        "select payload::json->>'status' from admission_queue where type like '%%change_right%%' and claim = %s order by id",
+        claim,
     )
     return [status for (status,) in rows]
 

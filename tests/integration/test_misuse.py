@@ -240,7 +240,9 @@ def test_a_quota_is_exact_and_drops_nothing(parts: Parts, people: People, at: Cl
     assert post(people, headers, right, "c1", key="k2").status_code == 202
     assert people.client.get("/v1/misuse", headers=headers).json()["used"] == 1
     # and everything is in the door
-    assert parts.query("select count(*) from admission_queue where complainant = %s and kind = 'submit'", account) == [(8,)]
+    assert parts.query("select count(*) from admission_queue where complainant = %s and kind = 'submit'", account) == [
+        (8,)
+    ]
 
 
 def test_many_at_once_are_counted_one_after_the_other(parts: Parts, people: People, at: Clock) -> None:
@@ -348,7 +350,9 @@ def test_a_suspension_makes_claims_wait_and_its_end_processes_them(
     at.to(dt.datetime.combine(at.now.date() + 10 * DAY, dt.time(), dt.UTC))
     quiet.release()
     assert people.client.get("/v1/misuse", headers=headers).json()["held"] == 0
-    rows = parts.query("select kind, listing, lane, accepted_at from admission_queue where complainant = %s order by id", account)
+    rows = parts.query(
+        "select kind, listing, lane, accepted_at from admission_queue where complainant = %s order by id", account
+    )
     assert rows == [
         *[("submit", name, "bulk", at.now) for name in ("w1", "w2", "w3", "w4")], ("command", "w3", "bulk", at.now),
     ]  # fmt: skip

@@ -124,7 +124,10 @@ def test_settled_items_are_left_out_unless_something_may_reopen_them(parts: Part
         answer = people.client.patch(f"/v1/rights/{made['id']}", json={"status": status}, headers=people.operator)
         assert answer.json() == {"changed": True}
         parts.tell_rights()
-        return {named[item] for (item,) in parts.query("select item from admission_queue where type like '%%change_right%%'")}
+        return {
+            named[item]
+            for (item,) in parts.query("select item from admission_queue where type like '%%change_right%%'")
+        }
 
     assert change("expired") == {"RECEIVED", "DUPLICATE", "APPEALED"}
     # a counter is on its way: what the read model says of the item is no longer true
@@ -170,7 +173,10 @@ def test_many_items_are_told_a_bounded_number_at_a_time(parts: Parts, people: Pe
         assert right_jobs.pick_up(connection) == 1
     wait(
         lambda: (
-            [step(), parts.query("select count(*) from admission_queue where claim = %s and kind = 'command'", claim)][1] == [(1,)]
+            [step(), parts.query("select count(*) from admission_queue where claim = %s and kind = 'command'", claim)][
+                1
+            ]
+            == [(1,)]
         )
     )
     assert sum(steps) < count
@@ -206,9 +212,9 @@ def test_a_claim_that_is_being_filed_meanwhile_is_told_too(parts: Parts, people:
             claim = _filed_by_what_was_read(connection, account, made, now, wall)
         parts.tell_rights()
     assert told(parts, claim) == ["lost"]
-    assert parts.query("select payload::json->>'status' from admission_queue where claim = %s and kind = 'submit'", claim) == [
-        (None,)
-    ]
+    assert parts.query(
+        "select payload::json->>'status' from admission_queue where claim = %s and kind = 'submit'", claim
+    ) == [(None,)]
 
 
 def _filed_by_what_was_read(connection: sa.Connection, account: str, right: str, now: Any, wall: Any) -> str:

@@ -456,7 +456,9 @@ def test_parked_records_keep_their_order_whatever_they_are_parked_for(rig: Rig, 
     offsets = [row[0] for row in rig.sql("select \"offset\" from dead_letters where key = 'sick' order by id")]
     assert len(offsets) == 4
     assert offsets == sorted(offsets)
-    reasons = [row[0].partition(":")[0] for row in rig.sql("select error from dead_letters where key = 'sick' order by id")]
+    reasons = [
+        row[0].partition(":")[0] for row in rig.sql("select error from dead_letters where key = 'sick' order by id")
+    ]
     assert reasons[0] == "RuntimeError"
     assert reasons[2] == "waits behind an earlier record of its key"
 

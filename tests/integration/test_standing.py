@@ -215,7 +215,9 @@ def test_sanctions_are_read_and_lifted(
     late = client.post(lift, json={"reason": "goodwill"}, headers=people.operator)
     assert late.status_code == 202
     # as intake's worker publishes it, and the ledger's takes it
-    (payload,), _ = parts.query("select payload from intake.admission_queue where type = 'goodfaith.sanction.lift.v1' order by id")
+    (payload,), _ = parts.query(
+        "select payload from intake.admission_queue where type = 'goodfaith.sanction.lift.v1' order by id"
+    )
     asked = msgspec.json.decode(payload, type=LiftSanction)
     assert (asked.account, asked.command, asked.by) == ("s-2", made.json()["command"], "a-operator")
     assert "wrong seller" not in payload

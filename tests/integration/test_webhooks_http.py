@@ -37,7 +37,8 @@ URL = "https://1.1.1.1/hook?token=deep-secret"
 def said(parts: Parts, account: str) -> list[AccountChannels]:
     """What was put into the door for notification."""
     rows = parts.query(
-        "select payload from admission_queue where listing = %s and type = 'goodfaith.account.channels.v1' order by id", account
+        "select payload from admission_queue where listing = %s and type = 'goodfaith.account.channels.v1' order by id",
+        account,
     )
     return [msgspec.json.decode(row[0], type=AccountChannels) for row in rows]
 

@@ -127,7 +127,9 @@ def test_commands_exist(document: Path) -> None:
 
 
 def test_every_command_is_explained() -> None:
-    rows = re.findall(r"^\| `goodfaith ([a-z]+)(?: ([a-z-]+))?", text_of(Path("docs/reference/command-line.md")), flags=re.M)
+    rows = re.findall(
+        r"^\| `goodfaith ([a-z]+)(?: ([a-z-]+))?", text_of(Path("docs/reference/command-line.md")), flags=re.M
+    )
     groups = {words[0] for words in commands() if len(words) == 2}
     explained = {(first, second) if first in groups else (first,) for first, second in rows}
     missing = {words for words in commands() if words[0] not in groups or len(words) == 2} - explained
@@ -209,6 +211,8 @@ def test_routes_are_those_of_the_code() -> None:
                     declared[f"`{method} {re.sub(r':str}', '}', path)}`"] = set(roles) & handler.opt["roles"]
     rows = re.findall(r"^\| (`[A-Z]+ /[^|]*) \| ([a-z, ]+) \|", text_of(Path("docs/reference/http.md")), flags=re.M)
     found = {
-        route: words.get(who, set(who.split(", "))) for cell, who in rows for route in re.findall(r"`[A-Z]+ /[^`]+`", cell)
+        route: words.get(who, set(who.split(", ")))
+        for cell, who in rows
+        for route in re.findall(r"`[A-Z]+ /[^`]+`", cell)
     }
     assert found == declared

@@ -35,7 +35,8 @@ from deploy.local.steps import Steps
 
 KUBERNETES: Final = ROOT / "deploy" / "kubernetes"
 DOCUMENTS: Final = tuple(
-    ROOT / "docs" / "how-to" / name for name in ("deploy-on-kubernetes.md", "secure-links.md", "upgrade-on-kubernetes.md")
+    ROOT / "docs" / "how-to" / name
+    for name in ("deploy-on-kubernetes.md", "secure-links.md", "upgrade-on-kubernetes.md")
 )
 """Whose commands are run, in this order."""
 FOLDER: Final = ROOT / ".local" / "kubernetes"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from services.ops.restore.restore import _CONNECTED, CHUNK, LEAVING_S, _acknowledged
 from shared import kafka_links
 from shared.settings import Settings
 
@@ -76,3 +75,21 @@ def producing(settings: Settings) -> Iterator[Callable[[str, str, str, int, int]
         _acknowledged(waiting)
     finally:
         producer.close(timeout=30)
+
+
+CHUNK: Final = 5_000
+
+
+LEAVING_S: Final = 10.0
+"""Wall seconds in which the database notices that a killed process is gone."""
+
+
+_CONNECTED: Final = """
+    select distinct application_name from pg_stat_activity where usename like 'goodfaith\\_%%' and backend_type = 'client backend'
+    order by 1 limit 10"""
+
+
+def _acknowledged(futures: list[Any]) -> None:
+    for future in futures:
+        future.get(timeout=300)
+    futures.clear()

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 import typer
 
 from services.ops import installation
-from services.ops.restore.common import fold_anew, none_connected, producing
+from services.ops.restore.common import CHUNK, fold_anew, none_connected, producing
 from services.ops.terminal import JsonOption, StackOption
 from shared import kafka_links, topics
 from shared.settings import Settings
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Repair topics after a restore of the database, or after lost records.")
 GONE_S: Final = 60.0
 """Wall seconds that the broker may take to delete topics."""
-CHUNK: Final = 5_000
-LEAVING_S: Final = 10.0
-"""Wall seconds in which the database notices that a killed process is gone."""
 MARGIN: Final = 1_000
 """How far to go above the highest known number: with the HTTP adapter, the last commands may not be recorded here."""
 
@@ -148,9 +145,6 @@ class Anew:
         }  # fmt: skip
 
 
-_CONNECTED: Final = """
-    select distinct application_name from pg_stat_activity where usename like 'goodfaith\\_%%' and backend_type = 'client backend'
-    order by 1 limit 10"""
 _BUMP_LISTINGS: Final = f"""
     update enforcement.listings l set seq = greatest(l.seq, n.seq) + {MARGIN}, tries = 0, resend_at = now(),
         action = case when l.action = '' then 'restore' else l.action end
@@ -357,12 +351,6 @@ def _refill(settings: Settings, engine: sa.Engine, table: str, keep_ms: Mapping[
             send(topic, key, payload, target, int(wall.timestamp() * 1000))
             count += 1
     return count
-
-
-def _acknowledged(futures: list[Any]) -> None:
-    for future in futures:
-        future.get(timeout=300)
-    futures.clear()
 
 
 @app.command(name="topics")

@@ -18,10 +18,9 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from deploy import images
+from deploy import images, process
 from deploy.compose import model, secrets
 from deploy.compose.__main__ import main
-from deploy.containers import process
 from deploy.local.children import StackError
 from deploy.local.fleet import CALLERS, FLEET, KEPT, PRINCIPALS, ROLES, Spec, source
 from services.ops.migrate import read_broker_passwords, read_passwords

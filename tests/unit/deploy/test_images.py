@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy import images
-from deploy.containers import process, trial
-from deploy.local import kafka, postgres
+from deploy import images, process
+from deploy.containers import trial
+from deploy.local import kafka, postgres, server_images
 from deploy.local.children import StackError
 from deploy.local.fleet import FLEET
 
@@ -69,7 +69,7 @@ def test_stand_ins_read_what_the_public_images_read(tmp_path: Path) -> None:
     java = bin_ / "java"
     java.write_text(f'#!/bin/bash\nprintf "%s\\n" "$*" >> {tmp_path}/calls\n')
     java.chmod(stat.S_IRWXU)
-    variables = process.kafka_environment("kafka") | {"KAFKA_SOME___ODD__NAME_OF": "a=b c"}
+    variables = server_images.kafka_environment("kafka") | {"KAFKA_SOME___ODD__NAME_OF": "a=b c"}
     script = ROOT / "deploy" / "images" / "debian" / "kafka-run"
     subprocess.run([script, home], env={"PATH": f"{bin_}:{os.environ['PATH']}", **variables}, check=True)
     written = dict(line.split("=", 1) for line in (home / "config" / "server.properties").read_text().splitlines())
@@ -78,7 +78,7 @@ def test_stand_ins_read_what_the_public_images_read(tmp_path: Path) -> None:
     assert written["listeners"].startswith("CLIENTS://:9092,"), "for all, the others on loopback"
     assert written["listeners"].count("127.0.0.1") == 2
     assert written["advertised.listeners"].startswith("CLIENTS://kafka:9092,")
-    asks = process.kafka_environment("kafka", logins=True)
+    asks = server_images.kafka_environment("kafka", logins=True)
     assert asks["KAFKA_ADVERTISED_LISTENERS"].startswith(
         "CLIENTS://kafka:9092,CERTIFICATES://kafka:9095,PEERS://127.0.0.1"
     )
@@ -99,7 +99,7 @@ def test_a_stand_in_without_a_cluster_id_says_so(tmp_path: Path) -> None:
 
 
 def test_a_servers_options_are_those_of_a_local_server() -> None:
-    options = process.postgres_options()
+    options = server_images.postgres_options()
     assert options["synchronous_commit"] == options["fsync"] == "on"
     assert options["log_line_prefix"] == "%m [%p] %u ", "quotes are the file's, blanks are not"
     assert not {"port", "listen_addresses", "unix_socket_directories"} & set(options)

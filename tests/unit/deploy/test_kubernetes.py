@@ -22,16 +22,16 @@ import pytest
 import typer
 import yaml
 
-from deploy.containers.process import METRICS_PORT
 from deploy.grafana.__main__ import FOLDER as BOARDS
 from deploy.kubernetes import manifests, network, scaling, secrets, users
 from deploy.kubernetes.__main__ import HERE, stale
 from deploy.kubernetes.manifests import LOGIN, SECRETS
-from deploy.kubernetes.trial.trial import DOCUMENTS
 from deploy.kubernetes.model import OPTIONAL, PROCESSES, STAND_INS
+from deploy.kubernetes.trial.trial import DOCUMENTS
 from deploy.kubernetes.writing import files
 from deploy.local.fleet import FLEET
 from deploy.marketplace.worker import Marketplace
+from deploy.process import METRICS_PORT
 from services.intake.app import ROUTES
 from services.ops import cli, idle
 from services.ops.verify import evidence

@@ -26,7 +26,9 @@ def count(kind: str) -> float:
 
 
 def test_every_kind_is_documented() -> None:
-    section = Path("docs/explanation/security.md").read_text().split("\n## Security events\n", 1)[1].split("\n## ", 1)[0]
+    section = (
+        Path("docs/explanation/security.md").read_text().split("\n## Security events\n", 1)[1].split("\n## ", 1)[0]
+    )
     rows = re.findall(r"^\| `(\w+)`( \*)? \|", section, flags=re.M)
     assert {kind for kind, _ in rows} == set(KINDS)
     assert {kind for kind, star in rows if star} == FLOODS
