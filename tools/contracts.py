@@ -19,7 +19,7 @@ from shared import topics
 from shared.events import TYPES
 from shared.runtime.types import DeadLetter
 
-FOLDER: Final = Path(__file__).resolve().parent.parent / "docs"
+FOLDER: Final = Path(__file__).resolve().parent.parent / "docs" / "reference"
 
 _ITEM = tuple(name for name in TYPES if name.startswith("goodfaith.item.") and name != "goodfaith.item.submitted.v1")
 _COMMAND = tuple(

@@ -27,7 +27,7 @@ from services.verification import refusals
 from services.verification.lifecycle import PARTIES
 from shared import languages, policy
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[1]
 _HEADER: Final = (
     "# Texts of Goodfaith in {language}. The keys are the English texts. Brought up to date by `make messages`.\n"
 )
@@ -78,7 +78,8 @@ def of_code() -> Texts:
     for text in PARTIES.values():
         found.setdefault(text, set()).add("services/verification/lifecycle.py")
     # refusals of upstreams' records go to a topic, in English
-    files = sorted(set((ROOT / "services" / "intake").glob("*.py")) - {ROOT / "services" / "intake" / "inbound.py"})
+    files = sorted(set((ROOT / "services" / "intake").rglob("*.py")) - {ROOT / "services" / "intake" / "filing" / "inbound.py"})
+    files = [file for file in files if "migrations" not in file.parts]
     files += [ROOT / "shared" / "outbound.py", ROOT / "shared" / "paging.py"]
     trees = {file.relative_to(ROOT).as_posix(): ast.parse(file.read_text(encoding="utf-8")) for file in files}
     constants = {name: _constants(tree) for name, tree in trees.items()}
