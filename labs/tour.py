@@ -30,12 +30,12 @@ HEADS = {
     Which.holder: """# A tour
 
 Told by `make tour`, which does all of this on a real broker and a real database, over HTTP, in a minute or two; a test
-holds this page against it. The clock is stepped. Not written by hand: `goodfaith tour --write docs/tutorials/tour.md`.
+holds this page against it. The clock is stepped. Not written by hand: `goodfaith lab tour --write docs/tutorials/tour.md`.
 """,
     Which.entity: """# A business of two accounts
 
 Told by `make tour ARGS="--story entity"`, which does all of this on a real broker and a real database, over HTTP; a test
-holds this page against it. The clock is stepped. Not written by hand: `goodfaith tour --story entity --write docs/tutorials/story-entity.md`.
+holds this page against it. The clock is stepped. Not written by hand: `goodfaith lab tour --story entity --write docs/tutorials/story-entity.md`.
 """,
 }
 
@@ -82,7 +82,7 @@ def tour(
         write.write_text(told.page, encoding="utf-8")
     same = check is None or check.read_text(encoding="utf-8") == told.page
     if not same:
-        errors.print(f"{check} tells something else: `goodfaith tour --write {check}`", style="red", markup=False)
+        errors.print(f"{check} tells something else: `goodfaith lab tour --write {check}`", style="red", markup=False)
     if json:
         print_json({"clean": proof.clean, "as_written": same, "seconds": round(time.monotonic() - begun, 1)})
     raise typer.Exit(0 if proof.clean and same else 1)

@@ -78,7 +78,9 @@ def of_code() -> Texts:
     for text in PARTIES.values():
         found.setdefault(text, set()).add("services/verification/lifecycle.py")
     # refusals of upstreams' records go to a topic, in English
-    files = sorted(set((ROOT / "services" / "intake").rglob("*.py")) - {ROOT / "services" / "intake" / "filing" / "inbound.py"})
+    files = sorted(
+        set((ROOT / "services" / "intake").rglob("*.py")) - {ROOT / "services" / "intake" / "filing" / "inbound.py"}
+    )
     files = [file for file in files if "migrations" not in file.parts]
     files += [ROOT / "shared" / "outbound.py", ROOT / "shared" / "paging.py"]
     trees = {file.relative_to(ROOT).as_posix(): ast.parse(file.read_text(encoding="utf-8")) for file in files}

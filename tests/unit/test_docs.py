@@ -16,7 +16,7 @@ from services.ops.cli import build
 from shared import migrate, topics
 from shared.metrics import load
 from shared.settings import Settings
-from tools import metrics_docs
+from tools import metrics_docs, settings_docs
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -93,6 +93,11 @@ def test_metrics_exist(document: Path) -> None:
 def test_the_document_of_metrics_is_fresh() -> None:
     """When this fails: python -m tools.metrics_docs > docs/reference/metrics.md"""
     assert text_of(Path("docs/reference/metrics.md")) == metrics_docs.document(load())
+
+
+def test_the_document_of_settings_is_fresh() -> None:
+    """When this fails: python -m tools.settings_docs > docs/reference/settings.md"""
+    assert text_of(Path("docs/reference/settings.md")) == settings_docs.document()
 
 
 @each_document

@@ -79,7 +79,7 @@ CLOCKS_DISAGREE = gauge(
     "goodfaith_clocks_disagree",
     "1 while the clocks of this process, the database and the brokers are further apart than `GOODFAITH_CLOCK_BOUND_MS`: this process moves neither watermarks nor the progress of upstreams.",
     of=(_WORKER, "intake-inbound"),
-    do="[ClocksDisagree](runbooks/ClocksDisagree.md)",
+    do="[ClocksDisagree](../runbooks/ClocksDisagree.md)",
 )
 CLOCK_OFFSET = gauge(
     "goodfaith_clock_offset_seconds",

@@ -21,7 +21,7 @@ from deploy.prometheus.writing import files
 from services.ops.cli import build
 from shared import metrics
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "deploy"
 ALERTS = rules.alerts()
 RECORDS = rules.records()

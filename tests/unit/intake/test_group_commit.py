@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from services.intake.filing import group_commit
 from services.intake.filing.group_commit import GroupCommit
 from services.intake.kernel import store
 from shared import db
@@ -29,8 +30,8 @@ class Engine:
 
 
 def test_a_commit_of_unknown_outcome_is_answered_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "enter_door", lambda _connection: (WHEN, WHEN))
-    monkeypatch.setattr(store, "file", lambda _connection, filings, *_: list(filings))
+    monkeypatch.setattr(store, "enter_admission", lambda _connection: (WHEN, WHEN))
+    monkeypatch.setattr(group_commit.filing_store, "file", lambda _connection, filings, *_: list(filings))
     door = GroupCommit(Engine(), Settings())  # type: ignore[call-arg, arg-type, unused-ignore]
     filings: list[Any] = [object(), object()]
     answers = door.commit(filings)

@@ -6,7 +6,7 @@ import psycopg2
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from shared import db, log_limits, logs
+from shared import db, log_limits
 
 BEGINS = 'connection to server at "db.example" (10.0.0.3), port 5432 failed: '
 
@@ -49,8 +49,8 @@ def test_what_passes_is_no_refusal() -> None:
 
 def test_what_stays_so_is_said_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(logs.time, "monotonic", lambda: now)
-    monkeypatch.setattr(logs, "_said", {})
+    monkeypatch.setattr(log_limits.time, "monotonic", lambda: now)
+    monkeypatch.setattr(log_limits, "_said", {})
     assert [log_limits.seldom("a"), log_limits.seldom("a"), log_limits.seldom("b")] == [True, False, True]
     now += log_limits.AGAIN_S
     assert [log_limits.seldom("a"), log_limits.seldom("a")] == [True, False]
