@@ -13,12 +13,12 @@ Commands come by HTTP, the rest by topic: a marketplace publishes its listings o
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import hmac
 import json
 import os
 import re
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -102,11 +102,11 @@ class Request(BaseHTTPRequestHandler):
     server: Shop
     timeout = 15
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """A listing's page."""
         self._answer(self.server.page(self.path.removeprefix("/items/")), {})
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """A command of Goodfaith's."""
         carry_out = {"/commands": self.server.on_listing, "/seller-commands": self.server.on_seller}.get(self.path)
         length = self.headers.get("Content-Length", "")
@@ -135,7 +135,7 @@ class Request(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-def main() -> int:
+def main() -> None:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(description="A marketplace that takes Goodfaith's commands by HTTP.")
     parser.add_argument("listing", nargs="+", help="LISTING=SELLER")
@@ -144,11 +144,9 @@ def main() -> int:
     pairs = (pair.partition("=") for pair in given.listing)
     listings = {name: Listing(seller) for name, _, seller in pairs}
     shop = Shop(given.port, os.environ["GOODFAITH_MARKETPLACE_SECRET"], listings)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         shop.serve_forever()
-    except KeyboardInterrupt:
-        return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -18,6 +18,7 @@ Prints one JSON object a line. Needs httpx and standardwebhooks.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -87,7 +88,7 @@ class Call(BaseHTTPRequestHandler):
     server: Receiver
     timeout = 15
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Take it, and answer with a status alone."""
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > MOST_BYTES:
@@ -100,7 +101,7 @@ class Call(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def main() -> int:
+def main() -> None:
     """Receive until interrupted."""
     parser = argparse.ArgumentParser(description="Receive webhooks of Goodfaith's.")
     parser.add_argument("url", nargs="?", help="address to register; none: $SECRET is that of a registered one")
@@ -109,11 +110,9 @@ def main() -> int:
     # it listens before the address is registered, so that the first call finds it
     receiver = Receiver(given.port)
     receiver.secret = register(given.url) if given.url else os.environ["SECRET"]
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         receiver.serve_forever()
-    except KeyboardInterrupt:
-        return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -538,6 +538,12 @@ create table webhook_asks (
 );
 create index webhook_asks_account on webhook_asks (account, at_wall);
 create index webhook_asks_host on webhook_asks (host, at_wall);
+-- what the stream views look for in the log
+create index event_log_filings on event_log (partition, seq) where type = 'goodfaith.claim.filed.v1';
+create index event_log_accounts on event_log (partition, seq) where type in (
+    'goodfaith.account.notice.v1', 'goodfaith.account.channels.v1', 'goodfaith.message.read.v1',
+    'goodfaith.account.erased.v1', 'goodfaith.sanction.lift.v1');
+
 -- a policy that asked for items itself would never end, for that of items asks for claims
 create function party_sells_in(claim text, account text) returns boolean
 language sql stable security definer cost 10000 set search_path = intake, pg_temp as $$
