@@ -105,9 +105,9 @@ def _away(error: Exception) -> bool:
     """Whether the error means that the broker, the database or an API does not answer."""
     import httpx
     import sqlalchemy as sa
-    from kafka.errors import KafkaConnectionError, KafkaTimeoutError, NoBrokersAvailable
+    from kafka.errors import KafkaConnectionError, KafkaTimeoutError
 
-    gone = (httpx.TransportError, KafkaConnectionError, KafkaTimeoutError, NoBrokersAvailable)
+    gone = (httpx.TransportError, KafkaConnectionError, KafkaTimeoutError)
     return isinstance(error, gone) or (
         isinstance(error, sa.exc.OperationalError) and error.connection_invalidated is False
     )

@@ -26,6 +26,7 @@ ORDER = (
     "test_fairness",
     "test_registry",
     "test_good_faith",
+    "test_examples",
     "test_traces",
     "test_observed",
     "test_canary",

@@ -186,6 +186,21 @@ create table inbound_progress (
     upto timestamptz not null,
     primary key (topic, partition)
 ) with (fillfactor = 50);
+create table misuse_findings (
+    id text collate "C" primary key,
+    account text collate "C" not null references accounts(id),
+    kind text not null check (kind in ('forged_document', 'knowingly_false', 'none')),
+    state text not null check (state in ('proposed', 'in_force', 'refused', 'reversed')),
+    document text collate "C",
+    claim text collate "C",
+    code text not null,
+    by text not null,
+    second text,
+    day date not null,
+    at timestamptz not null
+);
+create index misuse_findings_account on misuse_findings (account, day);
+create unique index misuse_findings_document on misuse_findings (document) where ((kind = 'forged_document') and state in ('proposed', 'in_force'));
 create table evidence (
     id text collate "C" primary key,
     account text collate "C" not null references accounts(id),
@@ -402,7 +417,7 @@ create table review_notes (
 create index review_notes_item on review_notes (item, id);
 create table channels (
     account text collate "C" primary key references accounts(id),
-    preferred text[] not null default '{}'[],
+    preferred text[] not null default '{}',
     revision int not null default 0,
     digest_hour int check ((digest_hour >= 0) and (digest_hour <= 23)),
     digest_zone text,
@@ -412,7 +427,7 @@ create table webhooks (
     id text collate "C" primary key,
     account text collate "C" not null references accounts(id),
     sealed bytea not null,
-    kinds text[] not null default '{}'[],
+    kinds text[] not null default '{}',
     status text not null default 'enabled' check (status in ('enabled', 'disabled')),
     reason text check (reason in ('owner', 'gone', 'failing')),
     generation int not null default 1,
@@ -420,21 +435,6 @@ create table webhooks (
     changed_at timestamptz not null
 );
 create index webhooks_account on webhooks (account, id);
-create table misuse_findings (
-    id text collate "C" primary key,
-    account text collate "C" not null references accounts(id),
-    kind text not null check (kind in ('forged_document', 'knowingly_false', 'none')),
-    state text not null check (state in ('proposed', 'in_force', 'refused', 'reversed')),
-    document text collate "C",
-    claim text collate "C",
-    code text not null,
-    by text not null,
-    second text,
-    day date not null,
-    at timestamptz not null
-);
-create index misuse_findings_account on misuse_findings (account, day);
-create unique index misuse_findings_document on misuse_findings (document) where ((kind = 'forged_document') and state in ('proposed', 'in_force'));
 create table misuse_measures (
     id text collate "C" primary key,
     account text collate "C" not null references accounts(id),

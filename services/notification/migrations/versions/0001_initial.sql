@@ -39,7 +39,7 @@ create table messages (
     sent_at timestamptz,
     sent_wall timestamptz,
     route text not null default 'email' check (route in ('email', 'webhook')),
-    tried text[] not null default '{}'[],
+    tried text[] not null default '{}',
     address text,
     delivered_at timestamptz,
     begins text check (begins in ('sent', 'delivered', 'read')),
@@ -117,7 +117,7 @@ create table webhook_deliveries (
     began_wall timestamptz not null default clock_timestamp(),
     due_wall timestamptz not null default clock_timestamp(),
     ended_wall timestamptz,
-    log text[] not null default '{}'[],
+    log text[] not null default '{}',
     primary key (message, endpoint)
 ) with (fillfactor = 70);
 create index webhook_deliveries_due on webhook_deliveries (endpoint, due_wall) where state in ('queued', 'sending');
