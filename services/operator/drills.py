@@ -743,7 +743,7 @@ def _delete_unread(ground: Ground) -> None:
 
 def _hole(ground: Ground) -> None:
     """Events never reach their topic, and later ones do."""
-    lose_events(ground.fleet, ground.run.engine, GRACE_S)
+    lose_events(ground.run.settings, ground.fleet, ground.run.engine, GRACE_S)
 
 
 def _read_on(ground: Ground) -> bool:
