@@ -457,7 +457,9 @@ def flow_alerts(pace: Pace) -> Iterable[Alert]:
     )  # fmt: skip
     yield Alert(
         "StreamsBehind",
-        f"time() - max by (topic, partition) (goodfaith_streams_position_timestamp_seconds) > {limit}\n{_NOT_RECOVERING}",
+        # a worker that is started again exports nothing for some time: else one fault would page twice
+        f"time() - max by (topic, partition) (last_over_time(goodfaith_streams_position_timestamp_seconds[{pace('5m')}]))"
+        f" > {limit}\n{_NOT_RECOVERING}",
         "page", "Figures are old",
         "Partition {{ $labels.partition }} of {{ $labels.topic }} is folded up to {{ $value | humanizeDuration }} ago.",
         hold="2m", area="figures", waits="5m",
