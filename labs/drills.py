@@ -745,7 +745,7 @@ def _delete_unread(ground: DrillBed) -> None:
 
 def _hole(ground: DrillBed) -> None:
     """Events never reach their topic, and later ones do."""
-    lose_events(ground.fleet, ground.run.engine, GRACE_S)
+    lose_events(ground.run.settings, ground.fleet, ground.run.engine, GRACE_S)
 
 
 def _read_on(ground: DrillBed) -> bool:

@@ -60,6 +60,7 @@ class Access:
         reads: topics it consumes.
         groups: consumer groups it is a member of.
         writes: topics it produces to.
+        compares: of these, topics whose last records its workers compare with their logs at start.
         sees: topics whose end offsets or replicas it looks up.
         follows: groups whose progress it looks up.
         views: what it may do with the stream views' topics and groups of any generation.
@@ -70,6 +71,7 @@ class Access:
     reads: tuple[Topic, ...] = ()
     groups: tuple[str, ...] = ()
     writes: tuple[Topic, ...] = ()
+    compares: tuple[Topic, ...] = ()
     sees: tuple[str, ...] = ()
     follows: tuple[str, ...] = ()
     views: tuple[tuple[Resource, Operation], ...] = ()
@@ -94,6 +96,19 @@ READS: Final[dict[str, dict[str, tuple[Topic, ...]]]] = {
     "marketplace": {"marketplace": (topics.MARKETPLACE_COMMANDS, topics.SELLER_COMMANDS)},
 }
 """What the workers read, by principal and consumer group. Intake's group for upstreams is added if there are any."""
+COMPARES: Final[dict[str, tuple[Topic, ...]]] = {
+    "intake": (topics.INTAKE, topics.ACCOUNTS, topics.FILINGS),
+    "verification": (topics.VERIFICATION, topics.MARKETPLACE_COMMANDS),
+    "enforcement": (topics.ENFORCEMENT, topics.MARKETPLACE_COMMANDS, topics.LEDGER, topics.SELLER_COMMANDS),
+    "notification": (topics.NOTIFICATION,),
+    "marketplace": (
+        topics.MARKETPLACE_RECEIPTS,
+        topics.MARKETPLACE_LISTINGS,
+        topics.MARKETPLACE_SELLERS,
+        topics.SELLER_RECEIPTS,
+    ),
+}
+"""By principal: its own topics that its workers read at start, to detect a database that went back (docs/decisions/0051)."""
 INBOUND_GROUP: Final = "intake-inbound"
 VIEWED: Final = (
     topics.INTAKE,
@@ -130,6 +145,7 @@ def principals(settings: Settings) -> tuple[Access, ...]:
             reads=tuple(dict.fromkeys(topic for read in by_group.values() for topic in read)),
             groups=tuple(by_group),
             writes=tuple(topic for topic in (*topics.TOPICS, topics.CLOCK) if name in topic.writers),
+            compares=COMPARES[name],
             follows=FOLLOWS.get(name, ()),
         )
         for name, by_group in groups.items()
@@ -202,7 +218,7 @@ def acls(settings: Settings) -> frozenset[Acl]:
 
 
 def _of(access: Access, prefix: str) -> Iterator[tuple[Resource, str, bool, Operation]]:
-    for topic in access.reads:
+    for topic in (*access.reads, *access.compares):
         yield "topic", prefix + topic.name, False, "READ"
     for topic in access.writes:
         yield "topic", prefix + topic.name, False, "WRITE"

@@ -82,7 +82,7 @@ class Installation:
         Raises:
             StackError: something does not start or is not healthy in time; the message ends with its log.
         """
-        shutil.rmtree(self._secrets, ignore_errors=True)
+        self.down()  # one that was killed has left its volumes, which know other passwords
         secrets.write(self._secrets)
         self.compose("up", "-d")
         self.wait_healthy()

@@ -88,6 +88,7 @@ class Alert:
         area: The part of the system it is about. A page mutes consequences in its own area only; a `platform` page
             mutes them everywhere. Empty: `expr` sets the label.
         waits: How long a fault must last before `expr` can hold at all: a window or a threshold on age.
+        keeps: How long a page keeps firing after its condition has ended.
         labels: Further labels.
     """
 
@@ -100,6 +101,7 @@ class Alert:
     layer: Layer = "flow"
     area: str = "claims"
     waits: str = "0s"
+    keeps: str = KEEP
     team: Team = "sre"
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -113,7 +115,7 @@ class Alert:
     @property
     def keep(self) -> str:
         """How long it keeps firing after its condition has ended; empty: not at all."""
-        return KEEP if self.severity == "page" else ""
+        return self.keeps if self.severity == "page" else ""
 
     @property
     def after_s(self) -> float:

@@ -460,7 +460,8 @@ def flow_alerts(pace: Pace) -> Iterable[Alert]:
         f"time() - max by (topic, partition) (goodfaith_streams_position_timestamp_seconds) > {limit}\n{_NOT_RECOVERING}",
         "page", "Figures are old",
         "Partition {{ $labels.partition }} of {{ $labels.topic }} is folded up to {{ $value | humanizeDuration }} ago.",
-        hold="2m", area="figures", waits="5m",
+        # a worker that is started again exports nothing for some time: one fault is one page all the same
+        hold="2m", area="figures", waits="5m", keeps="5m",
     )  # fmt: skip
     yield Alert(
         "StreamsRecovering", "sum(max by (partition) (goodfaith_streams_recovering)) > 0", "page",

@@ -140,7 +140,7 @@ def test_each_principal_reads_and_writes_what_is_declared_and_nothing_else(secur
     for one in others:
         settings = settings_as(secured, one.name)
         assert written(settings, names) == {topic.name for topic in one.writes}, one.name
-        assert read(settings, names) == {topic.name for topic in one.reads}, one.name
+        assert read(settings, names) == {topic.name for topic in (*one.reads, *one.compares)}, one.name
 
 
 def test_an_upstreams_client_is_refused_anothers_topic(secured: Stack) -> None:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from deploy.local.fleet import FLEET
+from deploy.marketplace.worker import Marketplace
+from services.enforcement.ledger import EnforcementLedger
+from services.enforcement.worker import Enforcement
 from services.intake.filing.inbound import Inbound
+from services.intake.worker import Intake
+from services.notification.worker import Notification
 from services.ops import idle
 from services.streams.registry import VIEWS
+from services.verification.worker import Verification
 from shared import access, topics
 from shared.access import Acl
 from shared.settings import Settings
@@ -26,6 +32,16 @@ def test_declared_is_what_the_workers_read() -> None:
     assert said == read
     assert Inbound.name == access.INBOUND_GROUP
     assert set(access.VIEWED) == {topic for view in VIEWS for topic in view.reads}
+
+
+def test_what_workers_compare_with_their_logs_is_theirs_to_read() -> None:
+    """A worker that is started again would read nothing of it otherwise, and do nothing."""
+    compared: dict[str, set[str]] = {}
+    for service in (Intake, Inbound, Verification, Enforcement, EnforcementLedger, Notification, Marketplace):
+        compared.setdefault(service.schema, set()).update(service.keyed_like)  # type: ignore[attr-defined]
+    assert {name: {topic.name for topic in of_its_own} for name, of_its_own in access.COMPARES.items()} == compared
+    assert all(set(one.compares) <= set(one.writes) for one in BY_NAME.values())
+    assert Acl("User:goodfaith-verification", "topic", "eu.verification.events", False, "READ") in of("verification")
 
 
 def test_every_topic_has_its_writers() -> None:
@@ -50,6 +66,7 @@ def test_a_service_does_nothing_that_is_not_declared() -> None:
             ("topic", "eu.intake.accounts", False, "READ"),
             ("topic", "eu.enforcement.ledger", False, "READ"),
             ("topic", "eu.notification.events", False, "WRITE"),
+            ("topic", "eu.notification.events", False, "READ"),
             ("topic", "eu.dead-letters", False, "WRITE"),
             ("group", "eu.notification", False, "READ"),
         )
