@@ -1,6 +1,7 @@
 """An authority that issues certificates, for local stacks, tests, and the broker of an installation by compose.
 
-Its key lies beside it, unencrypted, and whoever can read it can be anyone: an installation throws it away once it has issued.
+Its private key is stored next to its certificate, unencrypted, and anyone who can read the key can impersonate anyone. An
+installation therefore discards the key once its certificates are issued.
 """
 
 from __future__ import annotations

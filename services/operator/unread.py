@@ -190,7 +190,7 @@ def _topic_ids(settings: Settings) -> dict[str, str]:
 
 
 # the last row of this topic and partition that the reader has: of another one of the same log it may be further;
-# what comes from outside is told by its ids, whoever wrote it
+# readers identify events from outside by id, even if their log is in this database
 _READ: Final = """
     select p.partition, case when %(linked)s and coalesce((select o.linked from {reader}partitions o where o.partition = %(target)s), true) then
         coalesce((select r.seq from {reader}reads r where r.topic = %(name)s and r.partition = %(target)s

@@ -467,7 +467,7 @@ def read_passwords(folder: Path) -> dict[str, str]:
 
 
 def read_broker_passwords(settings: Settings, folder: Path) -> dict[str, str]:
-    """The passwords of logins at the broker, by principal, out of files `<principal>_kafka_password`, as far as there are any.
+    """Read broker passwords, by principal, from files `<principal>_kafka_password`; a principal without a file is left out.
 
     Raises:
         StackError: one cannot be a password; it names the file.
