@@ -248,18 +248,21 @@ def _administers() -> dict[str, str]:
 
 
 OPERATORS_LINK: Final = {name: name for name in ("kafka_ca", "kafka_operator_certificate", "kafka_operator_key")}
+"""The secrets with which the operator logs in at the broker."""
 
 
 def _migrate() -> dict[str, Any]:
     """Creates roles, schemas and topics. Runs once at each start; everything else waits for it."""
     passwords = {f"goodfaith_{role}": f"{role}_password" for role in fleet.ROLES}
-    passwords |= {name: name for name in (f"{principal}_kafka_password" for principal in fleet.PRINCIPALS)}
+    logins = [f"{principal}_kafka_password" for principal in fleet.PRINCIPALS]
     return {
         "<<": "*process",
         "profiles": [CORE],
         "command": ["services.ops.cli", "migrate", "--passwords", server_images.SECRETS],
         "environment": _administers(),
-        "secrets": _mounted({"database": "admin_database", **OPERATORS_LINK, **passwords}),
+        "secrets": _mounted(
+            {"database": "admin_database", **OPERATORS_LINK, **passwords, **{name: name for name in logins}}
+        ),
         "depends_on": "*started",
         "healthcheck": {"disable": True},
         "restart": "no",

@@ -10,17 +10,12 @@ _TRUE = "pg_catalog.clock_timestamp_true"
 def set_ahead(connection: sa.Connection, seconds: float) -> None:
     """Put ``clock_timestamp()`` of this database ahead by this many seconds (negative: behind); 0 restores it.
 
-    Needs a superuser. Takes effect on commit; sessions see it from their next statement on.
+    Needs a superuser. Takes effect on commit; sessions see it from their next statement on. The
+    function is replaced, never dropped: a statement being planned meanwhile would fail to find it.
     """
-    shifted = connection.exec_driver_sql("select to_regprocedure(%s) is not null", (f"{_TRUE}()",)).scalar_one()
-    if shifted:
-        connection.exec_driver_sql("drop function pg_catalog.clock_timestamp()")
-    if shifted and not seconds:
-        connection.exec_driver_sql(f"alter function {_TRUE}() rename to clock_timestamp")
-    if not shifted and seconds:
+    if not connection.exec_driver_sql("select to_regprocedure(%s) is not null", (f"{_TRUE}()",)).scalar_one():
         connection.exec_driver_sql("alter function pg_catalog.clock_timestamp() rename to clock_timestamp_true")
-    if seconds:
-        connection.exec_driver_sql(
-            f"""create function pg_catalog.clock_timestamp() returns timestamptz language sql volatile
-            as $$ select {_TRUE}() + {float(seconds)!r} * interval '1 second' $$"""
-        )
+    connection.exec_driver_sql(
+        f"""create or replace function pg_catalog.clock_timestamp() returns timestamptz language sql volatile
+        as $$ select {_TRUE}() + {float(seconds)!r} * interval '1 second' $$"""
+    )
